@@ -1,0 +1,51 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+MODEL = models/SmolLM2-135M-Instruct
+
+.PHONY: setup setup-vllm models quickstart smoke test lint clean
+
+setup: $(VENV)/.setup
+
+$(VENV)/.setup: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup-vllm: $(VENV)/.setup-vllm
+
+$(VENV)/.setup-vllm: $(VENV)/.setup requirements-vllm.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-vllm.lock
+	$(BIN)/python -c 'import vllm'
+	@touch $@
+
+models: $(MODEL)/model.safetensors
+
+$(MODEL)/model.safetensors: | $(VENV)/.setup
+	$(BIN)/python recipes/smollm2.py $(MODEL)
+
+# vLLM makes sampling faster and is tried once; CI insists on it.
+quickstart: setup
+	@test -e $(VENV)/.setup-vllm -o -e $(VENV)/.no-vllm || $(MAKE) --no-print-directory setup-vllm \
+		|| { test -z "$$CI" && touch $(VENV)/.no-vllm; }
+	@test ! -e $(VENV)/.no-vllm || echo "vLLM cannot be had here: going on with transformers, which takes longer" >&2
+	@$(MAKE) --no-print-directory models
+	$(BIN)/distill run recipes/quickstart.yaml
+
+smoke: setup
+	$(BIN)/distill run recipes/smoke.yaml
+
+test: setup setup-vllm
+	$(BIN)/pytest -n 2 -m 'not slow'
+	$(BIN)/pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+clean:
+	rm -rf runs build *.egg-info

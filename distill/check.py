@@ -1,0 +1,182 @@
+"""``distill check``: in seconds, and without torch, what would otherwise fail after an hour.
+
+Every check gives findings and none stops another: a person mends everything in one go.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from distill.prepare import inspect_base
+from distill.recipe import Recipe
+from distill.release import planned_lineage
+from licensing.audit import audit
+from licensing.errors import DistillError, InputError, MissingPart
+from publish.template import add_persona
+from synth.config import (
+    AutoTeacher,
+    FakeTeacher,
+    HubPrompts,
+    RecordedTeacher,
+    TeacherSampling,
+    TransformersTeacher,
+    VllmTeacher,
+)
+from synth.prompts import PromptSet, TraceSet
+
+GOLDS_CHECKED = 64
+TRAINING_BYTES = {"lora": 1.5, "full": 6.0}
+"""Disk for checkpoints and the exported model, in copies of the base's weights: full tuning keeps two Adam moments
+and weights in each of two checkpoints."""
+
+Level = Literal["ok", "note", "error"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. ``exit_code`` is 0 unless ``level`` is "error"."""
+
+    level: Level
+    subject: str
+    what: str
+    where: str | None = None
+    hint: str | None = None
+    exit_code: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check_recipe(recipe: Recipe, runs: Path) -> list[Finding]:
+    """All findings of a recipe that is to run below ``runs``. Not covered: that weights load, that a hub answers."""
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "parts": lambda: _parts(recipe),
+        "student": lambda: _student(recipe),
+        "teacher": lambda: _teacher(recipe),
+        "licences": lambda: _licences(recipe),
+        "problems": lambda: _problems(recipe),
+        "disk": lambda: _disk(recipe, runs),
+    }
+    findings: list[Finding] = []
+    for subject, check in checks.items():
+        try:
+            findings += check()
+        except DistillError as error:
+            findings.append(Finding("error", subject, error.what, error.where, error.hint, error.exit_code))
+    return findings
+
+
+def print_findings(findings: list[Finding]) -> None:
+    """Good news on stdout, errors on stderr with place and hint."""
+    for found in findings:
+        place = f"{found.where}: " if found.where else ""
+        stream = sys.stderr if found.level == "error" else sys.stdout
+        print(f"{found.level:5} {found.subject}: {place}{found.what}", file=stream)
+        if found.hint:
+            print(f"      hint: {found.hint}", file=stream)
+
+
+def _parts(recipe: Recipe) -> Iterator[Finding]:
+    training = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
+    wanted = dict.fromkeys(training, f"pip install {' '.join(training)}")
+    if isinstance(recipe.teacher, VllmTeacher) or recipe.evaluate.engine == "vllm":
+        wanted["vllm"] = "make setup-vllm, or on a GPU: pip install vllm"
+    missing = [name for name in wanted if importlib.util.find_spec(name) is None]
+    for name in missing:
+        yield Finding("error", "parts", f"{name} is not installed", hint=wanted[name], exit_code=MissingPart.exit_code)
+    if not missing:
+        yield Finding("ok", "parts", f"{', '.join(wanted)} are installed")
+
+
+def _student(recipe: Recipe) -> Iterator[Finding]:
+    base = inspect_base(recipe.student)
+    if base is None:
+        yield Finding("note", "student", f"{recipe.student.public_id} is made or fetched by the run")
+        return
+    if recipe.persona:
+        add_persona(base.template, recipe.persona.system_prompt, recipe.persona.mode)
+    yield Finding("ok", "student", f"weights and template are there; turns end with {base.turn_end}", str(base.folder))
+
+
+def _teacher(recipe: Recipe) -> Iterator[Finding]:
+    from synth.teachers import check_model_folder
+
+    teacher = recipe.teacher
+    if isinstance(teacher, FakeTeacher | RecordedTeacher):
+        yield Finding("note", "teacher", f"a {teacher.kind} teacher needs no model")
+        return
+    check_model_folder(teacher.model)
+    if Path(teacher.model).is_dir() and not _has_template(Path(teacher.model)):
+        raise InputError("no chat template", where=teacher.model, hint="take an instruction-tuned model")
+    engine = "transformers"
+    if isinstance(teacher, VllmTeacher) or (isinstance(teacher, AutoTeacher) and importlib.util.find_spec("vllm")):
+        engine = "vllm"
+    if isinstance(teacher, TransformersTeacher | AutoTeacher | VllmTeacher) and teacher.trust_remote_code:
+        yield Finding("note", "teacher", "trust_remote_code: the model's own Python code will run")
+    yield Finding("ok", "teacher", f"{teacher.public_id} on {engine}")
+
+
+def _has_template(folder: Path) -> bool:
+    config = folder / "tokenizer_config.json"
+    inline = config.is_file() and '"chat_template"' in config.read_text(encoding="utf-8", errors="replace")
+    return inline or (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file()
+
+
+def _licences(recipe: Recipe) -> Iterator[Finding]:
+    result = audit(planned_lineage(recipe))
+    for found in result.findings:
+        if found.blocks:
+            why = f"{found.code}: {found.why}"
+            yield Finding("error", "licences", why, found.input or result.release, found.fix, exit_code=1)
+    if not result.blocked:
+        duties = f"; duties: {', '.join(result.obligations)}" if result.obligations else ""
+        yield Finding("ok", "licences", f"{recipe.release.license} is allowed ({result.verdict}{duties})")
+
+
+def _problems(recipe: Recipe) -> Iterator[Finding]:
+    from synth.config import VerifyConfig
+    from synth.prompts import load_prompts, load_traces
+    from synth.verify import check_golds
+
+    if isinstance(recipe.prompts, HubPrompts) and not Path(recipe.prompts.dataset).exists():
+        yield Finding("note", "problems", f"{recipe.prompts.dataset} is fetched by the run")
+        return
+    if isinstance(recipe.sample, TeacherSampling):
+        assert recipe.prompts is not None, "the recipe's schema asks for prompts"
+        found: PromptSet | TraceSet = load_prompts(recipe.prompts)
+        most = len(found.prompts) * recipe.sample.num_samples
+        forecast = f"{most:,} samples, at most {most * recipe.sample.max_new_tokens:,} teacher tokens"
+    else:
+        found = load_traces(recipe.sample, recipe.teacher)
+        forecast = f"{len(found.samples):,} traces brought along"
+    wrong = check_golds(found.prompts[:GOLDS_CHECKED], VerifyConfig(workers=1))
+    for name, reason in wrong[:5]:
+        what = f"the gold answer of {name} does not verify: {reason}"
+        yield Finding("error", "problems", what, "prompts", "mend the answer", exit_code=InputError.exit_code)
+    if found.bad:
+        yield Finding("note", "problems", f"{len(found.bad)} bad rows are skipped", found.bad[0].where)
+    golds = min(GOLDS_CHECKED, len(found.prompts)) - len(wrong)
+    yield Finding("ok", "problems", f"{len(found.prompts):,} problems ({golds} gold answers verified); {forecast}")
+
+
+def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:
+    base = recipe.student.base
+    folder = Path(base) if isinstance(base, str) else None
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder and folder.is_dir() else 0
+    arms = 2 if recipe.curate.control_arm else 1
+    needed = int(size * TRAINING_BYTES[recipe.student.method.kind] * arms) + (64 << 20)
+    place = runs.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        what = f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed"
+        yield Finding("error", "disk", what, str(runs), "free some, or set --runs", MissingPart.exit_code)
+    else:
+        yield Finding("ok", "disk", f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed")

@@ -1,0 +1,226 @@
+"""The command line. Results on stdout, everything else on stderr; exit codes are those of ``licensing/errors.py``.
+
+Commands import what they need when they run: ``distill --help`` loads no torch and answers in a third of a second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from licensing.errors import DistillError, InputError, Refused
+
+app = typer.Typer(
+    name="distill",
+    help="Distil a reasoning model and release it openly: a recipe goes in, a fully open release comes out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file, YAML.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="a.b=c", help="Change one field of the recipe; repeatable.")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+RunsFolder = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run directories live.")]
+
+
+class Format(StrEnum):
+    table = "table"
+    json = "json"
+
+
+@app.command()
+def check(
+    recipe: RecipeFile, overrides: Overrides = None, runs: RunsFolder = Path("runs"), as_json: Json = False
+) -> None:
+    """Find in seconds what would otherwise fail after an hour: models, extras, template, golds, licences, disk."""
+    from distill.check import check_recipe, print_findings
+    from distill.recipe_file import load_recipe
+
+    findings = check_recipe(load_recipe(recipe, overrides or []), runs)
+    if as_json:
+        print(json.dumps([finding.as_dict() for finding in findings], ensure_ascii=False))
+    else:
+        print_findings(findings)
+    codes = [finding.exit_code for finding in findings if finding.exit_code]
+    if codes:
+        raise typer.Exit(max(codes))
+
+
+@app.command()
+def run(
+    recipe: RecipeFile,
+    runs: RunsFolder = Path("runs"),
+    overrides: Overrides = None,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a recipe from problems to release folder. The same command again resumes, and re-runs only what changed."""
+    from distill.recipe_file import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    _quiet_libraries()
+    from rich.console import Console
+
+    from distill.console import StageLines
+    from distill.pipeline import STAGES
+    from distill.pipeline import run as run_pipeline
+    from distill.show import print_summary, summary
+
+    if until is not None and until not in STAGES:
+        raise InputError(f"no stage {until!r}", where="--until", hint=f"one of {', '.join(STAGES)}")
+    with StageLines() as lines:
+        run_pipeline(loaded, runs, watcher=lines, until=until)
+    if lines.nothing_to_do:
+        lines.console.print("nothing to do: every stage was done before", markup=False)
+    found = summary(runs / loaded.run_name())
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        print_summary(found, Console())
+
+
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a folder that holds one.")],
+    as_json: Json = False,
+) -> None:
+    """Stages, waterfall, scores and the release of a run."""
+    from distill.show import find_run, print_summary, summary
+
+    found = summary(find_run(folder))
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        from rich.console import Console
+
+        print_summary(found, Console())
+
+
+@app.command()
+def verify(
+    rows: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Problem rows with a `response`.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.jsonl", help="Where the verdicts go.")],
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Wall seconds a row.")] = 10.0,
+) -> None:
+    """One verdict for every row, in order, whatever happens."""
+    from distill.verify_file import verify_file
+    from synth.config import VerifyConfig
+
+    counts = verify_file(rows, out, VerifyConfig(workers=workers, timeout_s=timeout))
+    print(json.dumps({"rows": sum(counts.values()), "verdicts": counts, "out": str(out.resolve())}))
+
+
+@app.command()
+def audit(
+    lineage: Annotated[Path, typer.Argument(metavar="LINEAGE.yaml", help="A lineage file.")],
+    form: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.table,
+) -> None:
+    """What the licences of a release's inputs ask of it. Exit code 1 where the release breaks one."""
+    from licensing.audit import audit as audit_lineage
+    from licensing.audit import audit_table
+    from licensing.lineage import load_lineage
+
+    result = audit_lineage(load_lineage(lineage))
+    print(result.to_json() if form is Format.json else audit_table(result))
+    if result.violations:
+        raise typer.Exit(Refused.exit_code)
+
+
+@app.command()
+def licences(
+    name: Annotated[str | None, typer.Argument(metavar="[ID]", help="A licence id, alias, SPDX id or hub tag.")] = None,
+) -> None:
+    """The licences and service terms that the audit knows, or one of them in full."""
+    from licensing.catalogue import licence_table, load, resolve
+
+    if name is None:
+        for entry in load().values():
+            print(f"{entry.id}\t{entry.name}")
+        return
+    found = resolve(name)
+    if found is None:
+        raise InputError(
+            f"no licence {name!r} is known", hint="`distill licences` lists them; unknown is never permissive"
+        )
+    print(licence_table(found), end="")
+
+
+@app.command()
+def recipes(
+    schema: Annotated[bool, typer.Option("--schema", help="The JSON schema of a recipe.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where recipe files live.")] = Path("recipes"),
+) -> None:
+    """The recipes at hand, a line each."""
+    from distill.recipe_file import load_recipe, recipe_schema
+
+    if schema:
+        print(json.dumps(recipe_schema(), indent=1, ensure_ascii=False))
+        return
+    files = sorted(folder.glob("*.yaml"))
+    if not files:
+        raise InputError("no recipe is here", where=str(folder), hint="name a folder of YAML files with --folder")
+    for file in files:
+        found = load_recipe(file)
+        print(f"{file}\t{(found.description or found.name).strip().splitlines()[0]}")
+
+
+def main() -> None:
+    """Entry point: a user's error is printed with place and hint, never as a traceback."""
+    try:
+        code = app(standalone_mode=False)
+    except DistillError as error:
+        place = f"{error.where}: " if error.where else ""
+        print(f"error: {place}{error.what}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; the same command again goes on from here", file=sys.stderr)
+        code = 130
+    except typer.Abort:
+        code = 130
+    except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(error, "show"):  # typer's own usage errors
+            error.show()
+            code = error.exit_code
+        else:
+            raise
+    _leave(code if isinstance(code, int) else 0)
+
+
+def _leave(code: int) -> None:
+    """Exit without waiting for the threads that engines leave behind."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code) if "vllm" in sys.modules else sys.exit(code)
+
+
+def _quiet_libraries() -> None:
+    """Libraries draw bars and print banners of their own; the run has one line a stage. Set before they load."""
+    for name, value in (
+        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
+        ("HF_DATASETS_DISABLE_PROGRESS_BARS", "1"),
+        ("TRANSFORMERS_VERBOSITY", "error"),
+        ("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+        ("VLLM_LOGGING_LEVEL", "ERROR"),
+        ("VLLM_NO_USAGE_STATS", "1"),
+        ("DO_NOT_TRACK", "1"),
+    ):
+        os.environ.setdefault(name, value)
+
+
+if __name__ == "__main__":
+    main()

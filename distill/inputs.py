@@ -1,0 +1,72 @@
+"""What a run reads from outside, pinned: files and folders by content, so that a changed one re-runs its stages."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from distill.recipe import Recipe
+from synth.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts, TeacherConfig
+
+WHOLE_BELOW = 16 << 20
+EDGE = 1 << 20
+
+
+def fingerprint(path: Path) -> str | None:
+    """Digest of a file's or folder's content, quick for weights of any size; None where nothing is there.
+
+    Files up to 16 MiB are read whole; of larger ones the size and the first and last MiB count. That tells two
+    checkpoints of one training apart, and is no defence against a forger: manifests hold whole sha256 sums.
+    Hidden files and folders are left out.
+    """
+    if not path.exists():
+        return None
+    total = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        relative = file.relative_to(path).as_posix() if file != path else ""
+        if any(part.startswith(".") for part in relative.split("/")):
+            continue
+        size = file.stat().st_size
+        part = hashlib.sha256()
+        with file.open("rb") as stream:
+            if size <= WHOLE_BELOW:
+                part.update(stream.read())
+            else:
+                part.update(stream.read(EDGE))
+                stream.seek(-EDGE, 2)
+                part.update(stream.read(EDGE))
+        total.update(f"{relative}\0{size}\0{part.hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def prompts_fingerprint(config: PromptsConfig | None) -> str | None:
+    """Content of the problems behind a section; for a hub id its revision says it, for reasoning-gym the version."""
+    match config:
+        case JsonlPrompts():
+            return fingerprint(Path(config.path))
+        case HubPrompts():
+            return fingerprint(Path(config.dataset)) or config.revision
+        case ReasoningGymPrompts():
+            return _version("reasoning-gym")
+        case _:
+            return None
+
+
+def pinned_teacher(recipe: Recipe) -> TeacherConfig:
+    """The teacher's section; a local model folder without a revision gets its content as one, so that other weights
+    under the same path are another teacher (and no sample of the old ones is taken for theirs)."""
+    teacher = recipe.teacher
+    if teacher.revision is None and (content := fingerprint(Path(teacher.model))):
+        pinned: TeacherConfig = teacher.model_copy(update={"revision": f"content-{content[:16]}"})
+        return pinned
+    return teacher
+
+
+def _version(package: str) -> str | None:
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

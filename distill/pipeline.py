@@ -1,0 +1,60 @@
+"""The story: read ``run`` top to bottom and you have read the project.
+
+Each line is a stage: a name, the function that does it (``distill/stages.py``, ``distill/release.py``), and everything
+that it may depend on. The ledger runs it, or finds it done. Push is not a stage: an act that cannot be undone has its
+own verb.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distill.inputs import fingerprint, pinned_teacher, prompts_fingerprint
+from distill.ledger import Artefact, Ledger, UntilReached, Watcher
+from distill.recipe import Recipe
+from distill.release import do_audit, do_package, planned_lineage
+from distill.stages import do_curate, do_evaluate, do_export, do_prepare, do_sample, do_train, do_verify
+from licensing.audit import audit
+from synth.config import TracesBrought
+
+STAGES = ("prepare", "sample", "verify", "curate", "train", "export", "evaluate", "audit", "package")
+
+
+def run(recipe: Recipe, runs: Path, *, watcher: Watcher | None = None, until: str | None = None) -> Artefact:
+    """Run a recipe below ``runs``, or go on where an earlier run of it stopped; returns the last stage's artefact.
+
+    Raises:
+        Refused: the licences do not allow the release, no trace is left, a check failed.
+        InputError: something that the recipe names is wrong, or another process holds the run.
+        MissingPart: an extra, a model's weights, or disk is missing.
+    """
+    audit(planned_lineage(recipe)).raise_if_blocked()  # before any GPU is spent
+    with Ledger.open(runs, recipe, watcher=watcher, until=until) as led:
+        try:
+            return _stages(led, recipe)
+        except UntilReached as reached:
+            return reached.artefact
+
+
+def _stages(led: Ledger, recipe: Recipe) -> Artefact:
+    student, teacher, sample = recipe.student, pinned_teacher(recipe), recipe.sample
+    problems = [prompts_fingerprint(recipe.prompts), prompts_fingerprint(recipe.evaluate.prompts)]
+    if isinstance(sample, TracesBrought):
+        problems.append(fingerprint(Path(sample.path)))
+    base = fingerprint(Path(student.base)) if isinstance(student.base, str) else None
+
+    start = led.stage("prepare", do_prepare, student.base_only(), recipe.persona, base)
+    raw = led.stage("sample", do_sample, recipe.prompts, recipe.evaluate.prompts, teacher, recipe.engine, sample,
+                    problems, in_place=True)  # fmt: skip
+    checked = led.stage("verify", do_verify, recipe.verify, raw)
+    data = led.stage("curate", do_curate, recipe.curate, checked)
+    trained = led.stage("train", do_train, student, "student", start, data)
+    weights = led.stage("export", do_export, start, trained)
+    control = None
+    if recipe.curate.control_arm:  # the same steps on as many unverified traces: what did verifying buy?
+        trained_control = led.stage("train_control", do_train, student, "control", start, data)
+        control = led.stage("export_control", do_export, start, trained_control)
+    scores = led.stage("evaluate", do_evaluate, recipe.evaluate, recipe.verify, teacher, problems[1],
+                       start, weights, control, data)  # fmt: skip
+    verdict = led.stage("audit", do_audit, recipe, raw, weights)
+    return led.stage("package", do_package, recipe, start, raw, data, trained, weights, scores, verdict)

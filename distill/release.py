@@ -1,0 +1,311 @@
+"""From a run to a release: its lineage, the audit of it, the facts for the card, the folder.
+
+The audit runs twice: on the planned lineage before anything is spent, and as a stage on the lineage that the rows
+themselves carry.
+"""
+
+from __future__ import annotations
+
+import collections
+import io
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from distill.ledger import Artefact, Workplace, code_revision, installed_versions
+from distill.recipe import LoraMethod, RandomBase, Recipe
+from distill.stages import MODEL, agree, read_rows
+from licensing.audit import Audit, audit, notice_text
+from licensing.catalogue import licence_text, resolve
+from licensing.errors import InputError, Refused
+from licensing.lineage import Declared, Input, Lineage
+from publish import facts as card
+from synth.config import HubPrompts, JsonlPrompts, ReasoningGymPrompts, TeacherSampling, TracesBrought
+
+Sources = Mapping[tuple[str, str | None], int]
+"""(source, licence) -> how many problems it gave."""
+
+TEXTS = "LICENSES"
+"""Folder of the release for upstream licences that are not its own."""
+
+
+def planned_lineage(recipe: Recipe) -> Lineage:
+    """What the recipe says that the release will be made of; rows are read where its prompts declare no licence."""
+    return _lineage(recipe, _planned_sources(recipe), files=None)
+
+
+def _planned_sources(recipe: Recipe) -> Sources:
+    from synth.prompts import load_prompts, load_traces
+
+    match recipe.sample, recipe.prompts:
+        case TracesBrought() as traces, _:
+            return _count_sources(prompt.row() for prompt in load_traces(traces, recipe.teacher).prompts)
+        case _, ReasoningGymPrompts() as prompts:
+            return {(f"reasoning-gym:{prompts.task}", prompts.license): prompts.size}
+        case _, (JsonlPrompts() | HubPrompts()) as prompts if prompts.license is None:
+            return _count_sources(prompt.row() for prompt in load_prompts(prompts).prompts)
+        case _, JsonlPrompts() as prompts:
+            return {(prompts.source or Path(prompts.path).name, prompts.license): 0}
+        case _, HubPrompts() as prompts:
+            return {(prompts.dataset, prompts.license): 0}
+    raise AssertionError("the recipe's schema asks for prompts or traces")
+
+
+def _count_sources(rows: Iterable[Mapping[str, Any]]) -> Sources:
+    return collections.Counter((row["source"], row.get("license")) for row in rows)
+
+
+def _lineage(recipe: Recipe, sources: Sources, files: tuple[str, ...] | None) -> Lineage:
+    student, teacher, release = recipe.student, recipe.teacher, recipe.release
+    inputs = []
+    if not isinstance(student.base, RandomBase):
+        inputs.append(Input(id=student.public_id, role="base", licence=student.license, revision=student.revision))
+    inputs.append(
+        Input(
+            id=teacher.public_id,
+            role="generator",
+            licence=teacher.license,
+            revision=teacher.revision,
+            ran_by=teacher.ran_by,
+        )
+    )
+    inputs += [Input(id=name, role="data", licence=licence) for name, licence in sorted(sources, key=str)]
+    declared = Declared(license=release.license, license_name=release.license_name)
+    return Lineage(release=release.name, kind="model", declared=declared, inputs=tuple(inputs), files=files)
+
+
+# --- stages ------------------------------------------------------------------------------------------------------
+
+
+def do_audit(place: Workplace, recipe: Recipe, raw: Artefact, weights: Artefact) -> dict[str, Any]:
+    """The audit on what the rows themselves say: lineage.yaml, audit.json, NOTICE, LICENSE, LICENSES/."""
+    sources = _count_sources(read_rows(raw.path / "prompts.jsonl"))
+    texts = _licence_texts(recipe, audit(_lineage(recipe, sources, files=None)))
+    lineage = _lineage(recipe, sources, files=(*sorted(texts), "NOTICE", "README.md"))
+    result = audit(lineage)
+    result.raise_if_blocked()
+    for name, text in texts.items():
+        (place.out / name).parent.mkdir(exist_ok=True)
+        (place.out / name).write_text(text, encoding="utf-8")
+    (place.out / "NOTICE").write_text(notice_text(lineage, result), encoding="utf-8")
+    (place.out / "audit.json").write_text(result.to_json() + "\n", encoding="utf-8")
+    (place.out / "lineage.yaml").write_text(
+        as_yaml(lineage.model_dump(mode="json", exclude_none=True)), encoding="utf-8"
+    )
+    return {
+        "verdict": result.verdict,
+        "obligations": list(result.obligations),
+        "violations": list(result.violations),
+        "warnings": list(result.warnings),
+        "weights": weights.digest,
+    }
+
+
+def _licence_texts(recipe: Recipe, result: Audit) -> dict[str, str]:
+    """LICENSE, and the text of every other licence whose copy is owed: from the base's own files, else from ours."""
+    release = recipe.release
+    if release.license_file:
+        own: str | None = _read_text(Path(release.license_file), "release.license_file")
+    else:
+        own = _kept_text(release.license, release.copyright or f"Copyright (c) the makers of {release.name}")
+    upstream = _base_licence(recipe)
+    if own is None and upstream and _same_licence(release.license, recipe.student.license):
+        own = upstream
+    if own is None:
+        raise InputError(
+            f"the text of {release.license} is not at hand", where="release.license", hint="set release.license_file"
+        )
+    texts = {"LICENSE": own}
+    for code in result.obligations:
+        name, _, owed = code.partition(":")
+        if name != "O-SHIP-LICENCE" or _same_licence(owed, release.license):
+            continue
+        text = upstream if _same_licence(owed, recipe.student.license) else None
+        text = text or _kept_text(owed, f"Copyright (c) the makers of {recipe.student.public_id}")
+        if text is None:
+            raise Refused(
+                f"a copy of {owed} must ship and its text is not at hand",
+                where="stage audit",
+                hint="put the upstream's LICENSE file into the base's folder",
+            )
+        texts[f"{TEXTS}/LICENSE-{owed}.txt"] = text
+    return texts
+
+
+def _kept_text(licence: str, copyright_line: str) -> str | None:
+    """The text that we keep; a licence that begins with its owner's line (MIT) gets one."""
+    text, known = licence_text(licence), resolve(licence)
+    if text is None or known is None or known.spdx != "MIT":
+        return text
+    return f"MIT License\n\n{copyright_line}\n\n{text}"
+
+
+def _same_licence(one: str | None, other: str | None) -> bool:
+    a, b = resolve(one), resolve(other)
+    return a is not None and b is not None and a.id == b.id
+
+
+def _base_licence(recipe: Recipe) -> str | None:
+    base = recipe.student.base
+    files = sorted(Path(base).glob("LICEN[CS]E*")) if isinstance(base, str) and Path(base).is_dir() else []
+    return _read_text(files[0], "student.base") if files else None
+
+
+def _read_text(path: Path, field: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read: {error}", where=f"{field}: {path}", hint="name a text file") from None
+
+
+def do_package(
+    place: Workplace,
+    recipe: Recipe,
+    start: Artefact,
+    raw: Artefact,
+    data: Artefact,
+    trained: Artefact,
+    weights: Artefact,
+    scores: Artefact,
+    verdict: Artefact,
+) -> dict[str, Any]:
+    """The release folder: the exported weights unchanged, card, licences, recipe, lineage, checksums."""
+    from publish.package import build_release
+
+    student = next(row for row in scores.facts["scores"] if row["model"] == "student_after")
+    bound = recipe.evaluate.min_stop_rate
+    if student["stop_rate"] < bound:
+        raise Refused(
+            f"only {student['stop_rate']:.3f} of the student's answers end by themselves; the recipe asks for {bound}",
+            where="stage package",
+            hint="train longer, or lower evaluate.min_stop_rate knowingly",
+        )
+    agree(start, scores.facts["template_digest"], "evaluate")
+    folder = recipe.release.name.rsplit("/", 1)[-1]
+    facts = release_facts(recipe, start, raw, data, trained, scores, verdict)
+    papers: dict[str, Path | str] = {
+        name: verdict.path / name for name in (item["path"] for item in verdict.manifest["files"])
+    }
+    papers["recipe.yaml"] = as_yaml(recipe.model_dump(mode="json", exclude_none=True))
+    papers["evaluation.json"] = scores.path / "scores.json"
+    build_release(facts, weights.path / MODEL, place.out / folder, papers)
+    return {"folder": folder, "template_digest": facts.template_digest}
+
+
+def release_facts(
+    recipe: Recipe,
+    start: Artefact,
+    raw: Artefact,
+    data: Artefact,
+    trained: Artefact,
+    scores: Artefact,
+    verdict: Artefact,
+) -> card.ReleaseFacts:
+    """Everything that the card says, from manifests and recipe. No times: equal runs give equal cards."""
+    student, teacher, release = recipe.student, recipe.teacher, recipe.release
+    licence = resolve(release.license)
+    tag = (licence.hub_license if licence else None) or release.license
+    revision = code_revision()
+    sampling = recipe.sample
+    sources = _count_sources(read_rows(raw.path / "prompts.jsonl"))
+    return card.ReleaseFacts(
+        name=release.name,
+        version=release.version,
+        licence=card.LicenceFacts(
+            id=licence.id if licence else release.license,
+            license=tag,
+            license_name=release.license_name or (licence.hub_license_name if licence and tag == "other" else None),
+            license_link=release.license_link or ("LICENSE" if tag == "other" else None),
+        ),
+        languages=release.languages,
+        base=card.BaseFacts(id=student.public_id, revision=student.revision, licence=student.license),
+        teachers=(
+            card.TeacherFacts(
+                id=teacher.public_id,
+                revision=teacher.revision,
+                licence=teacher.license,
+                ran_by=teacher.ran_by,
+                engine=", ".join(raw.facts["engines"]) or None,
+            ),
+        ),
+        prompt_sources=tuple(
+            card.PromptSource(name=name, licence=text, problems=count)
+            for (name, text), count in sorted(sources.items(), key=str)
+        ),
+        persona=card.PersonaFacts(**recipe.persona.model_dump()) if recipe.persona else None,
+        training=_training(recipe, trained),
+        sampling=card.SamplingFacts(
+            settings=_settings(sampling.model_dump(exclude={"source"}))
+            if isinstance(sampling, TeacherSampling)
+            else {},
+            samples=raw.facts["rows_out"],
+            tokens=raw.facts["tokens"],
+        ),
+        verification="math-verify and reasoning-gym's own scorers, in worker processes that can be killed",
+        waterfall=tuple(card.WaterfallStep(**step) for step in data.facts["waterfall"]),
+        evaluation=_evaluation(recipe, scores),
+        generation=json.loads((start.path / MODEL / "generation_config.json").read_text(encoding="utf-8")),
+        obligations=tuple(verdict.facts["obligations"]),
+        notice=tuple((verdict.path / "NOTICE").read_text(encoding="utf-8").splitlines()),
+        versions=installed_versions(),
+        code_revision=revision["revision"],
+        dirty=revision["dirty"],
+        template_digest=start.facts["template_digest"],
+        limitations=release.limitations,
+        tags=("distillation", "reasoning"),
+    )
+
+
+def _training(recipe: Recipe, trained: Artefact) -> card.TrainingFacts:
+    student = recipe.student
+    kept = ("num_train_epochs", "batch_size", "max_length", "lr_scheduler", "warmup_ratio", "weight_decay", "seed")
+    settings = {**student.method.model_dump(), **student.model_dump(include=set(kept))}
+    method = "LoRA, merged into the weights" if isinstance(student.method, LoraMethod) else "full fine-tuning"
+    return card.TrainingFacts(
+        method=f"{method}; loss on the answers only",
+        hyperparameters=_settings({key: value for key, value in settings.items() if key != "kind"}),
+        rows=trained.facts["rows_out"],
+        tokens=trained.facts["tokens"],
+        steps=trained.facts["steps"],
+        hardware=platform.machine(),
+    )
+
+
+def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value if isinstance(value, str | int | float | bool) else str(value) for key, value in values.items()}
+
+
+def _evaluation(recipe: Recipe, scores: Artefact) -> card.EvaluationFacts:
+    config, facts = recipe.evaluate, scores.facts
+    on = config.prompts
+    name = f"reasoning-gym {on.task}" if isinstance(on, ReasoningGymPrompts) else getattr(on, "path", None)
+    decoding = "greedy" if config.temperature == 0 else f"temperature {config.temperature}, top_p {config.top_p}"
+    student = next(row for row in facts["scores"] if row["model"] == "student_after")
+    fields = set(card.Score.model_fields)
+    return card.EvaluationFacts(
+        measured_on=f"{name or getattr(on, 'dataset', 'problems')}, held out: no problem of the training set",
+        n=facts["scores"][0]["n"],
+        decoding=f"{decoding}, at most {config.max_new_tokens} new tokens",
+        scores=tuple(card.Score(**{k: v for k, v in row.items() if k in fields}) for row in facts["scores"]),
+        comparisons=tuple(
+            card.Comparison(**{k: v for k, v in row.items() if k in card.Comparison.model_fields})
+            for row in facts["comparisons"]
+        ),
+        interval="paired bootstrap over problems, 95 % percentile interval",
+        stop_rate=student["stop_rate"],
+    )
+
+
+def as_yaml(value: Any) -> str:
+    """YAML text of plain data, keys in the order given."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.width = 120
+    stream = io.StringIO()
+    yaml.dump(value, stream)
+    return stream.getvalue()

@@ -1,0 +1,273 @@
+"""One function a stage: the ledger hands it a workplace, sections and artefacts; it calls its room and returns facts.
+
+Facts go into the manifest and hold counts and digests, never times or paths, so that a killed and resumed run ends
+with the manifests of a run left alone.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from distill.ledger import Artefact, Workplace
+from distill.recipe import EvaluateConfig, StudentConfig
+from licensing.errors import InputError, Refused
+from synth.config import (
+    CurateConfig,
+    LocalEngine,
+    PersonaConfig,
+    PromptsConfig,
+    SampleConfig,
+    TeacherConfig,
+    TeacherSampling,
+    TracesBrought,
+    VerifyConfig,
+)
+from synth.prompts import Prompt, TraceSet
+
+MODEL = "model"
+"""The folder inside the artefacts of prepare, train and export that holds a model or an adapter."""
+
+
+def do_prepare(
+    place: Workplace, student: StudentConfig, persona: PersonaConfig | None, _: str | None
+) -> dict[str, Any]:
+    """Base, tokenizer, final chat template, stop tokens: ``model/`` loads with plain transformers."""
+    from distill.prepare import prepare
+
+    return prepare(student, persona, place.out / MODEL)
+
+
+def do_sample(
+    place: Workplace,
+    prompts: PromptsConfig | None,
+    held_out: PromptsConfig,
+    teacher: TeacherConfig,
+    engine: LocalEngine,
+    sampling: SampleConfig,
+    _: list[str | None],
+) -> dict[str, Any]:
+    """Problems, less the held-out ones, and the teacher's answers to them: prompts, bad_rows, samples (all jsonl)."""
+    from synth.prompts import load_prompts, load_traces
+    from synth.verify import check_golds
+
+    source = sampling if isinstance(sampling, TracesBrought) else prompts
+    assert source is not None, "the recipe's schema asks for prompts or traces"
+    problems = load_traces(source, teacher) if isinstance(source, TracesBrought) else load_prompts(source)
+    kept_out = {prompt.content_hash for prompt in load_prompts(held_out).prompts}
+    chosen = [prompt for prompt in problems.prompts if prompt.content_hash not in kept_out]
+    bad = [{"where": row.where, "reason": row.reason} for row in problems.bad]
+    if not chosen:
+        raise InputError("every problem is also a held-out one", where="prompts", hint="set other evaluate.prompts")
+
+    wrong_golds = dict(check_golds(chosen, VerifyConfig()))
+    if wrong_golds and source.on_bad_row == "stop":
+        first, reason = next(iter(wrong_golds.items()))
+        raise InputError(
+            f"the gold answer of problem {first} does not verify: {reason} ({len(wrong_golds)} such problems)",
+            where="prompts",
+            hint="mend the answers, or set on_bad_row to skip",
+        )
+    bad += [{"where": name, "reason": f"gold answer does not verify: {reason}"} for name, reason in wrong_golds.items()]
+    chosen = [prompt for prompt in chosen if prompt.id not in wrong_golds]
+    if not chosen:
+        raise InputError("no problem is left", where="prompts", hint="see the reasons with on_bad_row: stop")
+
+    write_rows(place.out / "prompts.jsonl", (prompt.row() for prompt in chosen))
+    write_rows(place.out / "bad_rows.jsonl", bad)
+    log = place.out / "samples.jsonl"
+    facts: dict[str, Any] = {
+        "problems": len(chosen),
+        "duplicate_problems": problems.duplicates,
+        "held_out_problems": len(problems.prompts) - len(chosen) - len(wrong_golds),
+        "bad_rows": len(bad),
+    }
+    if isinstance(problems, TraceSet):
+        wanted = {prompt.id for prompt in chosen}
+        write_rows(log, (row for row in problems.samples if row["prompt_id"] in wanted))
+    else:
+        assert isinstance(sampling, TeacherSampling), "traces brought along come as a TraceSet"
+        _ask(place, chosen, teacher, sampling, log)
+    counts = collections.Counter[str]()
+    engines: set[str] = set()
+    tokens = prompt_tokens = 0
+    for row in read_rows(log):
+        engines.add(row["engine"])
+        counts[row["finish_reason"]] += 1
+        tokens += row["completion_tokens"] or 0
+        prompt_tokens += row["prompt_tokens"] or 0
+    facts |= {"rows_in": len(chosen), "rows_out": counts.total(), "tokens": tokens, "prompt_tokens": prompt_tokens}
+    return facts | {"finish_reasons": dict(sorted(counts.items())), "engines": sorted(engines)}
+
+
+def _ask(place: Workplace, prompts: list[Prompt], teacher: TeacherConfig, sampling: TeacherSampling, log: Path) -> None:
+    """Take over what earlier keys of this stage already hold, and ask the teacher for the rest."""
+    from synth.sample import harvest, plan, sample
+    from synth.teachers import build_teacher
+
+    earlier = [path for path in sorted(place.stages.glob("*/samples.jsonl")) if path != log]
+    if earlier:
+        harvest(log, earlier, {request.request_id for request in plan(prompts, teacher, sampling)})
+    started = time.monotonic()
+
+    def progress(done: int, total: int, generated: int) -> None:
+        place.progress(done, total, f"{generated / max(time.monotonic() - started, 1e-3):,.0f} tokens/s")
+
+    engine = build_teacher(teacher)
+    try:
+        sample(prompts, engine, teacher, sampling, log, progress=progress)
+    finally:
+        engine.close()
+
+
+def do_verify(place: Workplace, config: VerifyConfig, raw: Artefact) -> dict[str, Any]:
+    """One verdict for every sample, beside its problem: traces.jsonl."""
+    from synth.verify import verify_rows
+
+    problems = {row["id"]: row for row in read_rows(raw.path / "prompts.jsonl")}
+    total = raw.facts["rows_out"]
+    verdicts = collections.Counter[str]()
+
+    def verified() -> Iterator[dict[str, Any]]:
+        for done, row in enumerate(verify_rows(trace_rows(problems, raw.path / "samples.jsonl"), config), 1):
+            row.pop("seconds", None)
+            verdicts[row["verdict"] or "none"] += 1
+            place.progress(done, total, f"{verdicts['correct']} correct")
+            yield row
+
+    write_rows(place.out / "traces.jsonl", verified())
+    return {"rows_in": total, "rows_out": verdicts.total(), "verdicts": dict(sorted(verdicts.items()))}
+
+
+def trace_rows(problems: dict[str, dict[str, Any]], samples: Path) -> Iterator[dict[str, Any]]:
+    """Every sample joined to its problem, in the log's order."""
+    for row in read_rows(samples):
+        trace = {**problems[row["prompt_id"]], **row}
+        trace["response"] = trace.pop("text")
+        yield trace
+
+
+def do_curate(place: Workplace, config: CurateConfig, checked: Artefact) -> dict[str, Any]:
+    """Labels on every trace, and the choice read off them: traces, train, control (jsonl), waterfall.json."""
+    from synth.curate import curate
+
+    waterfall = curate(checked.path / "traces.jsonl", config, place.out)
+    if not waterfall[-1]["rows"]:
+        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in checked.facts["verdicts"].items())
+        raise Refused(
+            f"no trace is left to train on; verdicts: {verdicts}",
+            where="stage curate",
+            hint="read stages/verify/*/traces.jsonl, then raise sample.num_samples or change the teacher",
+        )
+    return {
+        "rows_in": waterfall[0]["rows"],
+        "rows_out": waterfall[-1]["rows"],
+        "tokens": waterfall[-1]["tokens"],
+        "waterfall": waterfall,
+    }
+
+
+def do_train(place: Workplace, student: StudentConfig, arm: str, start: Artefact, data: Artefact) -> dict[str, Any]:
+    """Train the student, or the control student (``arm``), on the chosen rows; resumes from its checkpoints."""
+    from distill.train import train
+
+    rows = data.path / ("train.jsonl" if arm == "student" else "control.jsonl")
+    result = train(student, start.path / MODEL, rows, place.out / MODEL, place.scratch, place.progress)
+    return result.facts() | {"template_digest": start.facts["template_digest"]}
+
+
+def do_export(place: Workplace, start: Artefact, trained: Artefact) -> dict[str, Any]:
+    """The final weights folder, merged, bfloat16: what is scored and shipped from here on."""
+    from publish.export import export_folder
+
+    facts = export_folder(start.path / MODEL, trained.path / MODEL, place.out / MODEL)
+    agree(start, facts["template_digest"], "export")
+    return facts
+
+
+def do_evaluate(
+    place: Workplace,
+    config: EvaluateConfig,
+    verify: VerifyConfig,
+    teacher: TeacherConfig,
+    _: str | None,
+    start: Artefact,
+    weights: Artefact,
+    control: Artefact | None,
+    data: Artefact,
+) -> dict[str, Any]:
+    """Student before, student after, teacher and control on the same held-out problems: scores.json, items.jsonl.
+
+    Each model's rows are kept in the scratch folder once whole, so that a crash repeats one model at most.
+    """
+    from distill.evaluate import check_disjoint, folder_teacher, run_model, summarise
+    from publish.template import template_digest
+    from synth.prompts import load_prompts
+
+    prompts = load_prompts(config.prompts).prompts
+    check_disjoint(read_rows(data.path / "train.jsonl"), prompts)
+    if control is not None:
+        check_disjoint(read_rows(data.path / "control.jsonl"), prompts)
+    models: dict[str, TeacherConfig] = {"student_before": folder_teacher(start.path / MODEL, config)}
+    models["student_after"] = folder_teacher(weights.path / MODEL, config)
+    if config.teacher:
+        models["teacher"] = teacher
+    if control is not None:
+        models["student_control"] = folder_teacher(control.path / MODEL, config)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    place.scratch.mkdir(parents=True, exist_ok=True)
+    for name, model in models.items():
+        kept = place.scratch / f"{name}.jsonl"
+        if not kept.exists():
+            write_rows(kept, run_model(name, model, prompts, config, verify, place.progress))
+        rows[name] = list(read_rows(kept))
+    report = summarise(rows, config)
+    write_rows(place.out / "items.jsonl", (row for model in rows.values() for row in model))
+    (place.out / "scores.json").write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    digest = template_digest((weights.path / MODEL / "chat_template.jinja").read_text(encoding="utf-8"))
+    agree(start, digest, "evaluate")
+    tokens = sum(row["completion_tokens"] or 0 for model in rows.values() for row in model)
+    done = sum(len(model) for model in rows.values())
+    return {
+        "rows_in": len(prompts),
+        "rows_out": done,
+        "tokens": tokens,
+        "template_digest": digest,
+        **report.model_dump(mode="json"),
+    }
+
+
+def agree(start: Artefact, digest: str, stage: str) -> None:
+    """One template from prepare to package: what is scored is what ships."""
+    if digest != start.facts["template_digest"]:
+        raise Refused(
+            f"the chat template changed between prepare and {stage}",
+            where=f"stage {stage}",
+            hint="do not edit files in a run directory; remove the stage's folder and run again",
+        )
+
+
+# --- rows --------------------------------------------------------------------------------------------------------
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a jsonl file that a stage wrote."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write a jsonl file whole (temporary name, fsync, rename). A lone surrogate stays its JSON escape."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as out:
+        for row in rows:
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,180 @@
+"""The audit: a lineage in, every duty, violation and warning out, each with the sentence that says so.
+
+    audit(lineage).raise_if_blocked()
+
+It reports, it does not certify: the texts, the facts of the lineage and the rules are what it knows. Not covered:
+licence texts compared by content, card titles, geography, agreements that nobody can see from outside.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Callable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from licensing.errors import Refused
+from licensing.lineage import Lineage
+from licensing.rules import RULES, Case, Finding, read_case
+from licensing.rules.case import Policy
+
+Verdict = Literal["clean", "clean-with-duties", "violating", "contested", "ambiguous"]
+
+# Warnings that make the answer contested: they name an open question about the release itself.
+_CONTESTED = {
+    "W-TOS-COMPETE", "W-TOS-ANY-TRAINING", "W-TOS-THIRD-PARTY", "W-NC-DATA-TO-WEIGHTS", "W-OUTPUT-NAME-RULE",
+    "W-DISTIL-DERIVATIVE", "W-DISTIL-DERIVATIVE-CONTESTED", "W-USER-CONTENT",
+}  # fmt: skip
+_AMBIGUOUS = {"W-UPSTREAM-UNKNOWN", "W-GENERATOR-UNDISCLOSED"}  # where they block
+
+
+class Audit(BaseModel):
+    """The result. The three lists hold codes, sorted, each once; ``findings`` says where every one comes from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    release: str
+    verdict: Verdict
+    obligations: tuple[str, ...]
+    violations: tuple[str, ...]
+    warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def blocked(self) -> bool:
+        """A violation, or an unknown licence where one has to be known: base, outputs, data, or the release's own."""
+        return any(found.blocks for found in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=2)
+
+    def raise_if_blocked(self) -> None:
+        """Raises Refused, naming code, input and fix of the first blocking finding and how many there are."""
+        stops = [found for found in self.findings if found.blocks]
+        if stops:
+            first = stops[0]
+            more = f" (and {len(stops) - 1} more)" if len(stops) > 1 else ""
+            raise Refused(f"{first.code}: {first.why}{more}", where=first.input or self.release, hint=first.fix)
+
+
+def audit(lineage: Lineage, policy: Policy = "text") -> Audit:
+    """Apply every rule. `text` reads the texts as they stand; `strict` lets data terms flow to weights.
+
+    The order of the inputs does not matter, and an input more never takes an obligation away.
+    """
+    case = read_case(lineage, policy)
+    settle = _settle(case)
+    findings = tuple(sorted({settle(f) for rule in RULES for f in rule(case)}, key=_order))
+    by_kind = {kind: tuple(dict.fromkeys(f.code for f in findings if f.code[0] == kind)) for kind in "OVW"}
+    return Audit(
+        release=lineage.release,
+        verdict=_verdict(case, findings),
+        obligations=by_kind["O"],
+        violations=by_kind["V"],
+        warnings=by_kind["W"],
+        findings=findings,
+    )
+
+
+def _order(f: Finding) -> tuple[int, str, str, str, str, str, str, str]:
+    """Violations first; complete, so that equal inputs give equal lists whatever their order."""
+    told = (f.why, f.section or "", f.quote or "", f.fix or "", f.level)
+    return "VOW".index(f.code[0]), f.code, f.input or "", *told
+
+
+def _settle(case: Case) -> Callable[[Finding], Finding]:
+    """A violation needs its facts: from a licence that is doubted (`?`) or not read it becomes an open question."""
+    firm = {e.input.id for e in case.edges if e.firm}
+    doubted = {e.input.id for e in case.edges if e.reading.doubted} - firm
+    open_ids = {e.input.id for e in case.edges} - firm
+
+    def settle(found: Finding) -> Finding:
+        if found.code.startswith("V-") and found.input in open_ids:
+            why = f"{found.code}, if the licence is what it seems: {found.why}"
+            return found.model_copy(update={"code": "W-UPSTREAM-UNKNOWN", "why": why, "level": "held", "blocks": True})
+        if found.input in doubted and found.code.startswith("W-") and not found.blocks:
+            return found.model_copy(update={"code": found.bare + "?" + found.code[len(found.bare) :]})
+        return found
+
+    return settle
+
+
+def _verdict(case: Case, findings: tuple[Finding, ...]) -> Verdict:
+    warned = {f.bare for f in findings if "(downstream)" not in f.code}
+    if any(f.code.startswith("V-") for f in findings):
+        return "violating"
+    if "W-CARD-CONTRADICTS" in warned or any(f.blocks and f.bare in _AMBIGUOUS for f in findings):
+        return "ambiguous"
+    # Rows that the releaser keeps to itself raise no question for the recipient of the weights; other unknown ones do.
+    kept = {e.input.id for e in case.data if e.reading.kept and not case.dataset}
+    if warned & _CONTESTED or any(f.blocks and f.input not in kept for f in findings):
+        return "contested"
+    # Clean: a permissive licence is declared, and every duty is one that this same licence lays on its copies anyway.
+    declared = case.declared
+    carried = {e.input.id for e in case.roots if declared and e.governing and e.governing.label == declared.label}
+    owed = {f.input for f in findings if f.code.startswith("O-") and f.level != "contested"}
+    downstream = any("(downstream)" in f.code for f in findings)
+    permissive = declared is not None and declared.permissive
+    return "clean" if permissive and owed <= carried and not downstream else "clean-with-duties"
+
+
+def notice_text(lineage: Lineage, result: Audit) -> str:
+    """The NOTICE file of a release: phrases to show, upstream lines word for word, every input with its licence.
+
+    Change notices are named as owed; what was changed is the release's to say, so one sentence stands for it.
+    """
+    case = read_case(lineage)
+    phrases = [f.code.split(":", 1)[1] for f in result.findings if f.bare == "O-ATTR"]
+    inside = {e.input.id for e in case.roots}
+    lines = [lineage.release.rsplit("/", 1)[-1], "=" * len(lineage.release.rsplit("/", 1)[-1]), ""]
+    if phrases:
+        lines += [*dict.fromkeys(phrases), ""]
+    asked = {f.code.split(":", 1)[1] for f in result.findings if f.bare == "O-NOTICE"}
+    quoted = {
+        e.governing.copies.notice.text
+        for e in case.edges
+        if e.governing and e.governing.label in asked and e.governing.copies.notice and e.governing.copies.notice.text
+    }
+    if quoted:
+        lines += [*sorted(quoted), ""]
+    changed_ids = {f.input for f in result.findings if f.bare == "O-STATE-CHANGES"}
+    credited = {f.input for f in result.findings if f.bare in ("O-CREDIT", "O-CREDIT-DATA")}
+    part = {"base": "weights from", "data": "data from", "judge": "graded by", "seed": "seeded by"}
+    for edge in sorted(case.edges, key=lambda e: (e.input.id not in inside, e.input.role, e.input.id)):
+        name = edge.governing.name if edge.governing and not edge.open_question else f"licence not known: {edge.said}"
+        at = f" @ {edge.input.revision}" if edge.input.revision else ""
+        lines.append(f"- {part.get(edge.input.role, 'outputs from')} {edge.input.id}{at} ({name})")
+        if edge in case.roots and edge.input.id in changed_ids:
+            changed = "rows were selected and rewritten" if case.dataset else "the weights were trained further"
+            lines.append(f"  Changed from the original: {changed}; this release is not the original work.")
+        if edge.input.role in ("base", "data") and edge.input.id in credited:
+            lines.append(f"  Credit: {edge.owner}. Provided without warranty under the terms of {name}.")
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
+
+
+def audit_table(result: Audit) -> str:
+    """Plain text for people: the verdict, then every finding with its reason, quotation and fix."""
+    titles = {"V": "Violations", "O": "Obligations", "W": "Warnings"}
+    lines = [f"{result.release}: {result.verdict}{', blocked' if result.blocked else ''}"]
+    for kind, title in titles.items():
+        found = [f for f in result.findings if f.code.startswith(kind)]
+        lines += ["", f"{title} ({len(found)})"] if found else []
+        for f in found:
+            place = ", ".join(part for part in (f.section, f.source) if part)
+            quote = f'"{f.quote}"' if f.quote else ""
+            lines.append(f"  {f.code}  [{f.level}]{'  blocks' if f.blocks else ''}")
+            for label, text in (
+                ("from", f.input),
+                ("why", f.why),
+                ("text", f"{quote} ({place})" if quote and place else quote or place),
+                ("fix", f.fix),
+            ):
+                if text:
+                    lines += textwrap.wrap(text, 110, initial_indent=f"      {label:<5}", subsequent_indent=" " * 11)
+    return "\n".join([*lines, "", "Not legal advice.", ""])

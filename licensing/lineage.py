@@ -1,0 +1,234 @@
+"""The lineage file: a release, what went into it, and the part each input played.
+
+    release: acme/Llama-Tiny-Reasoner
+    kind: model
+    declared: {license: llama3.2, text: null}
+    inputs:
+      - {id: meta-llama/Llama-3.2-1B, role: base, licence: llama3.2, revision: 4e20de3}
+      - {id: deepseek-ai/DeepSeek-R1, role: generator, licence: deepseek-r1-mit, ran_by: third-party}
+
+YAML or JSON. Unknown keys are refused with the nearest known name; ``note`` is allowed everywhere and ignored.
+Not covered: the same id given twice is two edges, and nothing here looks a licence up by model id.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from licensing.errors import InputError
+
+MAX_BYTES = 16 * 1024 * 1024  # some 100,000 inputs; a lineage larger than that is a mistake, or an attack
+MAX_DEPTH = 16  # the contract needs 4
+
+Role = Literal["base", "generator", "logits", "reformatter", "judge", "data", "seed"]
+
+
+def _plain(text: str) -> str:
+    """Names end up in terminals and in NOTICE files: no control characters, no line breaks, no novel."""
+    if not text.strip():
+        raise ValueError("must not be empty")
+    if len(text) > 500:
+        raise ValueError(f"is {len(text)} characters long; 500 are allowed")
+    if not text.isprintable():
+        raise ValueError("holds control or other unprintable characters")
+    return text
+
+
+def _date(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, dt.date) else str(value) if isinstance(value, int) else value
+
+
+Name = Annotated[str, AfterValidator(_plain)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        for key in given:
+            if key != "note" and key not in cls.model_fields:
+                near = difflib.get_close_matches(str(key), [*cls.model_fields, "note"], n=1, cutoff=0.5)
+                hint = f"; did you mean `{near[0]}`?" if near else f"; known are {', '.join(cls.model_fields)}"
+                raise PydanticCustomError("unknown_key", "unknown key `{key}`{hint}", {"key": str(key), "hint": hint})
+        return {key: value for key, value in given.items() if key != "note"}
+
+
+class Declared(_Part):
+    """What the release says of itself: the tag of its card, and the prose that bears on the licence."""
+
+    license: str | None = None
+    license_name: str | None = None
+    text: str | None = None
+
+
+class Input(_Part):
+    """One edge. ``licence`` as known at acquisition; a list means that any of them may govern."""
+
+    id: Name
+    role: Role
+    licence: str | tuple[str, ...] | None = None
+    revision: str | None = None
+    ran_by: Literal["releaser", "third-party"] | None = Field(
+        default=None, description="Who accepted the terms, if known."
+    )
+    endpoint: str | None = None
+    date: Annotated[str | None, BeforeValidator(_date)] = None
+
+    @property
+    def licences(self) -> tuple[str, ...]:
+        given = (self.licence,) if isinstance(self.licence, str) else self.licence or ()
+        return tuple(text for text in given if text.strip())
+
+
+class Releaser(_Part):
+    domicile: str | None = Field(default=None, description="Country of domicile, two letters.")
+
+
+class Lineage(_Part):
+    release: Name
+    kind: Literal["model", "dataset"]
+    declared: Declared = Declared()
+    inputs: tuple[Input, ...] = ()
+    files: tuple[Name, ...] | None = Field(default=None, description="What the release folder holds; None: not known.")
+    releaser: Releaser | None = None
+
+
+def load_lineage(path: Path) -> Lineage:
+    """Read and check a lineage file.
+
+    Raises InputError, naming file and line, for a file that is missing, too large (16 MiB), not UTF-8, not YAML or
+    JSON, that uses YAML aliases (a small file could then stand for an endless one), or that is not a lineage.
+    """
+    where = str(path)
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise InputError(
+                f"{size:,} bytes is too large for a lineage file ({MAX_BYTES:,} are allowed)",
+                where=where,
+                hint="name data sets by id, not row by row",
+            )
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(
+            f"cannot read the lineage file: {error.strerror}", where=where, hint="check the path"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"not UTF-8 at byte {error.start}", where=where, hint="save the file in UTF-8") from error
+    raw, lines = _parse_json(text, where) if text.lstrip().startswith("{") else _parse_yaml(text, where)
+    return parse_lineage(raw, where, lines)
+
+
+def parse_lineage(raw: Any, where: str, lines: dict[tuple[str | int, ...], int] | None = None) -> Lineage:
+    """Check plain data. ``lines`` gives the line of each path, for the error message."""
+    try:
+        return Lineage.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        loc = tuple(first["loc"])
+        key = first.get("ctx", {}).get("key")
+        spot = loc if key is None else (*loc, key)
+        at = next((lines[spot[:n]] for n in range(len(spot), -1, -1) if lines and spot[:n] in lines), None)
+        names = ".".join(str(part) for part in loc if part not in ("str", "tuple[str, ...]")) or "the file"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise InputError(
+            f"{names}: {first['msg'].removeprefix('Value error, ')}{more}",
+            where=where if at is None else f"{where}:{at}",
+            hint="a lineage file has release, kind, declared, inputs, and optionally files and releaser",
+        ) from error
+
+
+def _too_deep(where: str) -> InputError:
+    return InputError("nested too deeply for a lineage file", where=where, hint="it needs four levels")
+
+
+def _parse_json(text: str, where: str) -> tuple[Any, None]:
+    try:
+        return json.loads(text), None
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"not valid JSON: {error.msg}", where=f"{where}:{error.lineno}", hint="a file that begins with { is JSON"
+        ) from error
+    except RecursionError:
+        raise _too_deep(where) from None
+
+
+def _refuse_depth(text: str, where: str) -> None:
+    """A cheap look before the parser, which needs minutes for brackets nested thousands deep."""
+    depth = 0
+    for at in re.finditer(r"[\[{\]}]|(?:[-?:]\s+){100}", text):
+        found = at.group(0)
+        depth += 1 if found in "[{" else -1 if found in "]}" else 100
+        depth = max(depth, 0)
+        if depth >= 100:
+            line = text.count("\n", 0, at.start()) + 1
+            raise _too_deep(f"{where}:{line}")
+
+
+def _parse_yaml(text: str, where: str) -> tuple[Any, dict[tuple[str | int, ...], int]]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+    _refuse_depth(text, where)
+    yaml = YAML(typ="safe", pure=False)
+    lines: dict[tuple[str | int, ...], int] = {}
+    seen: set[int] = set()
+
+    def walk(node: Node, path: tuple[str | int, ...]) -> None:
+        line = node.start_mark.line + 1
+        lines[path] = line
+        if len(path) > MAX_DEPTH:
+            raise _too_deep(f"{where}:{line}")
+        if id(node) in seen:
+            raise InputError(
+                "YAML anchors and aliases are not read here", where=f"{where}:{line}", hint="write the value out"
+            )
+        seen.add(id(node))
+        if isinstance(node, MappingNode):
+            for key, value in node.value:
+                name = key.value if isinstance(key, ScalarNode) else str(key.tag)
+                if (*path, name) in lines:
+                    raise InputError(
+                        f"the key `{name}` is given twice",
+                        where=f"{where}:{key.start_mark.line + 1}",
+                        hint=f"the first stands in line {lines[(*path, name)]}; keep one",
+                    )
+                walk(value, (*path, name))
+                lines[(*path, name)] = key.start_mark.line + 1
+        elif isinstance(node, SequenceNode):
+            for at, value in enumerate(node.value):
+                walk(value, (*path, at))
+
+    try:
+        node = yaml.compose(text)
+        if node is None:
+            raise InputError("the file is empty", where=where, hint="start with `release: owner/name`")
+        walk(node, ())
+        return yaml.constructor.construct_document(node), lines
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        at = where if mark is None else f"{where}:{mark.line + 1}"
+        said = error.problem or error.context or "malformed"
+        raise InputError(f"not valid YAML: {said}", where=at, hint="check indentation, colons and quotes") from error
+    except (YAMLError, ValueError) as error:
+        first = str(error).strip().splitlines()
+        raise InputError(
+            f"not valid YAML: {first[0] if first else 'malformed'}",
+            where=where,
+            hint="check indentation, colons and quotes",
+        ) from error
+    except RecursionError:
+        raise _too_deep(where) from None

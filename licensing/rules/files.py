@@ -1,0 +1,60 @@
+"""What the release folder holds, by file names alone. Texts are not compared here: a name that fits is taken as met."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from licensing.rules.case import Case, Edge, Finding, finding
+
+_LICENCE = re.compile(r"licen[cs]e|copying|agreement", re.IGNORECASE)
+_NOTICE = re.compile(r"notice", re.IGNORECASE)
+
+
+def files_seen(case: Case) -> Iterator[Finding]:
+    """Missing copies and notices: a violation where the files are known, at most a warning where they are not.
+
+    One LICENSE file for two licences is a warning, too: it may hold both.
+    """
+    names = case.lineage.files
+    base = [name.rsplit("/", 1)[-1] for name in names] if names is not None else None
+    licence_files = [name for name in base or () if _LICENCE.search(name)]
+    notice = any(_NOTICE.search(name) for name in base or ())
+    for edge in case.roots:
+        licence = edge.governing
+        if licence is None or licence.kind == "service":
+            continue
+        c = licence.copies
+        if c.licence_copy is not None and case.declared is not None and not case.dataset:
+            yield from _copy(case, edge, known=base is not None, found=len(licence_files))
+        if c.notice is not None and not notice and not case.dataset:
+            line = c.notice.text or f"the notice of {licence.name}"
+            fix = f"add a file NOTICE that holds: {line}"
+            if base is None:
+                why = "the files of the release are not known, so the notice was not seen"
+                code = f"W-NOTICE-NOT-SEEN:{licence.label}"
+                yield finding(code, why, edge=edge, licence=licence, cite=c.notice, fix=fix, level="held")
+            else:
+                why = "the release holds no notice file"
+                code = f"V-NOTICE-MISSING:{licence.label}"
+                yield finding(code, why, edge=edge, licence=licence, cite=c.notice, fix=fix)
+
+
+def _copy(case: Case, edge: Edge, *, known: bool, found: int) -> Iterator[Finding]:
+    licence, declared = edge.governing, case.declared
+    if licence is None or declared is None:
+        return
+    fix = f"ship the text of {licence.name} as a file"
+    cite = licence.copies.licence_copy
+    if known and found == 0:
+        why = f"the release holds no licence file, so no copy of {licence.name}"
+        code = f"V-LICENCE-COPY-MISSING:{licence.label}"
+        yield finding(code, why, edge=edge, licence=licence, cite=cite, fix=fix)
+        return
+    enough = 1 if declared.label == licence.label else 2
+    if found >= enough or (not known and licence.permissive and enough == 1):
+        return
+    why = "not confirmed that a copy ships" if not known else "one licence file, two licences: it may hold one only"
+    apache = licence.spdx == "Apache-2.0"
+    code = "W-APACHE-TEXT-NOT-SEEN" if apache else "W-AGREEMENT-COPY-NOT-SEEN"
+    yield finding(code, why, edge=edge, licence=licence, cite=cite, fix=fix, level="held")

@@ -1,0 +1,174 @@
+"""The final weights folder: what is scored, packaged and pushed, bit for bit.
+
+    model*.safetensors     bf16: the adapter merged, or the full weights cast
+    config.json            the prepared model's, dtype bfloat16
+    generation_config.json the prepared one, byte for byte
+    chat_template.jinja    the prepared one, byte for byte, and nowhere else
+    tokenizer files        the prepared ones
+
+Nothing comes from the trained folder but weights: a trainer aligns pad and end tokens, switches the cache off and notes
+paths in the configurations it saves. Equal inputs give equal bytes, so a run that was killed ends with the same files.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from licensing.errors import InputError, Refused
+from publish.merge import (
+    COMPANIONS,
+    copy_companions,
+    empty_folder,
+    load_merged,
+    read_json,
+    require,
+    tensor_shapes,
+    weight_files,
+    without_paths,
+    write_json,
+    write_model,
+)
+from publish.template import template_digest
+
+__all__ = ["export_folder"]
+
+
+def export_folder(prepared: Path, trained: Path, out: Path, *, max_shard_size: str = "5GB") -> dict[str, Any]:
+    """Write the release's weights folder to ``out`` (absent or empty) and return what was written.
+
+    ``prepared``: the base with final template, stop tokens and generation config. ``trained``: an adapter folder
+    (``adapter_config.json``) for ``prepared``, or full weights (safetensors) with its names and shapes; full weights
+    keep their own shards and are cast one shard at a time, so memory holds one shard.
+
+    Returns ``{"method": "merged"|"cast", "dtype", "template_digest", "parameters": int, "bytes", "files"}``.
+    Raises InputError where a folder lacks a part or the two do not belong together, Refused for an unsafe merge or
+    weights that are not finite. Not covered: the model's quality; it is loaded as far as configuration and tokenizer.
+    """
+    prepared, trained, out = Path(prepared), Path(trained), Path(out)
+    template = _check_prepared(prepared)
+    config = without_paths(_plain_dtype(read_json(prepared / "config.json")))
+    tokenizer = without_paths(read_json(prepared / "tokenizer_config.json"))
+    tokenizer.pop("chat_template", None)  # twice is once too often: GGUF conversion prefers this one, transformers not
+    empty_folder(out)
+    if (trained / "adapter_config.json").is_file():
+        method = "merged"
+        write_model(load_merged(prepared, trained), out, max_shard_size)
+    else:
+        method = "cast"
+        _cast(prepared, trained, out)
+    write_json(out / "config.json", config)
+    copy_companions(prepared, out, (name for name in COMPANIONS if name != "tokenizer_config.json"))
+    write_json(out / "tokenizer_config.json", tokenizer)
+    _check_reload(out, template)
+    shapes = tensor_shapes(out)
+    files = sorted(file.name for file in out.iterdir())
+    return {
+        "method": method,
+        "dtype": "bfloat16",
+        "template_digest": template_digest(template),
+        "parameters": sum(_count(shape) for _, shape in shapes.values()),
+        "bytes": sum((out / name).stat().st_size for name in files),
+        "files": files,
+    }
+
+
+def _check_prepared(prepared: Path) -> str:
+    """The template's text, once everything that goes out unchanged is known to be there and sane."""
+    where = str(prepared)
+    if not (prepared / "chat_template.jinja").is_file():
+        raise InputError("there is no chat_template.jinja", where=where, hint="the prepare stage writes it")
+    generation = read_json(prepared / "generation_config.json")
+    if "_from_model_config" in generation:
+        raise InputError(
+            "generation_config.json was derived from the model's configuration (_from_model_config), not written",
+            where=where,
+            hint="write stop ids, pad id and sampling values on purpose, and drop that key",
+        )
+    if generation.get("eos_token_id") in (None, []):
+        raise InputError("generation_config.json names no stop token (eos_token_id)", where=where)
+    return (prepared / "chat_template.jinja").read_bytes().decode("utf-8")
+
+
+def _plain_dtype(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with bfloat16 in it wherever it names a dtype, and under today's name of the key."""
+    changed = {key: _plain_dtype(value) if isinstance(value, dict) else value for key, value in config.items()}
+    if changed.pop("torch_dtype", None) is not None or "dtype" in changed or "model_type" in changed:
+        changed["dtype"] = "bfloat16"
+    return changed
+
+
+def _cast(prepared: Path, trained: Path, out: Path) -> None:
+    """Full weights to bf16, shard by shard, under the names that the trained folder gives its shards."""
+    expected, found = (
+        {name: shape for name, (_, shape) in tensor_shapes(folder).items()} for folder in (prepared, trained)
+    )
+    if read_json(prepared / "config.json").get("tie_word_embeddings") is not False:
+        for shapes in (expected, found):  # a tied head may be written or left out: both are the same model
+            shapes.pop("lm_head.weight", None)
+    odd = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if odd:
+        raise InputError(
+            f"the trained weights are not those of the prepared model: {len(odd)} tensors differ in name or shape "
+            f"({', '.join(odd[:3])})",
+            where=str(trained),
+            hint="export with the prepared folder that the training started from",
+        )
+    require("torch", "safetensors")
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    total, weight_map = 0, {}
+    files = weight_files(trained)
+    for file in files:
+        tensors = load_file(file)
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point():
+                tensors[name] = tensor.to(torch.bfloat16)
+                if not tensors[name].isfinite().all():  # after the cast, which can overflow
+                    raise Refused(
+                        f"the trained weights are not finite ({name})",
+                        where=str(file),
+                        hint="the training diverged: lower the learning rate",
+                    )
+            total += tensors[name].nbytes
+            weight_map[name] = file.name
+        save_file(tensors, out / file.name, metadata={"format": "pt"})
+        os.chmod(out / file.name, 0o644)  # safetensors writes 0600, and a release is for others to read
+    if len(files) > 1:
+        write_json(out / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+def _check_reload(out: Path, template: str) -> None:
+    """Load configuration and tokenizer as a user's transformers will, and compare what it makes of them."""
+    require("torch", "transformers")
+    import torch
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+    try:
+        config = AutoConfig.from_pretrained(out, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(out, local_files_only=True)
+        generation = GenerationConfig.from_pretrained(out, local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise InputError(
+            f"the exported folder does not load again: {str(error)[:500]}",
+            where=str(out),
+            hint="the prepared folder must hold a configuration and a tokenizer that transformers opens by itself",
+        ) from error
+    # A template in two places, or one that the tokenizer's own code overrides, shows here.
+    if not isinstance(tokenizer.chat_template, str) or tokenizer.chat_template != template:
+        raise Refused("the exported tokenizer loads another chat template than the prepared one", where=str(out))
+    if config.get_text_config().dtype != torch.bfloat16:
+        raise Refused(f"the exported configuration says {config.dtype}, not bfloat16", where=str(out))
+    ends = generation.eos_token_id if isinstance(generation.eos_token_id, list) else [generation.eos_token_id]
+    outside = [token for token in ends if not 0 <= token < config.get_text_config().vocab_size]
+    if outside:
+        raise Refused(f"stop tokens outside the vocabulary: {outside}", where=str(out))
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    product = 1
+    for side in shape:
+        product *= side
+    return product

@@ -1,0 +1,145 @@
+"""The release folder: the exported weights unchanged, and the papers that go with them.
+
+    weights folder, every file     hard links where the file system allows, copies elsewhere
+    README.md                      the card, from the facts
+    LICENSE recipe.yaml lineage.yaml   as given; NOTICE as given, or from the facts' notice lines
+    SHA256SUMS                     last: a folder that holds it is complete
+
+No time, no path, no order of a directory listing gets in: equal inputs give equal folders.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from licensing.errors import InputError, Refused
+from publish.card import model_card
+from publish.facts import ReleaseFacts
+from publish.merge import empty_folder, safetensors_header, tensor_shapes
+from publish.sign import CHECKSUMS, write_checksums
+from publish.template import template_digest
+
+__all__ = ["REQUIRED", "build_release"]
+
+# What extra_files must bring: without these a release says neither what is allowed nor what it was made of.
+REQUIRED = ("LICENSE", "lineage.yaml", "recipe.yaml")
+
+_PICKLES = frozenset((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"))
+
+# First bytes of a pickle (protocol 2 to 5) and of torch's zip of pickles, for those that go by another name.
+_PICKLE_MAGIC = (*(bytes((0x80, protocol)) for protocol in (2, 3, 4, 5)), b"PK\x03\x04")
+
+# A hard link that these refuse is made a copy: other device, no links here, too many, not allowed.
+_NO_LINK = frozenset((errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS))
+
+
+def build_release(facts: ReleaseFacts, weights: Path, out: Path, extra_files: Mapping[str, Path | str]) -> None:
+    """Build the release folder ``out`` (absent or empty) from an exported ``weights`` folder.
+
+    ``extra_files``: name in the release -> a Path to copy, or the text itself. LICENSE, recipe.yaml and lineage.yaml
+    must be among them; README.md and SHA256SUMS are made here and may not be.
+
+    Raises InputError for missing or clashing names, an ``out`` that is not empty, weights that are no model; Refused
+    for pickles, for links that lead out of the weights folder, and where the template in the folder is not the one
+    that the facts speak of. Nothing is written before all that is checked.
+    """
+    weights, out = Path(weights), Path(out)
+    files = _weight_folder(weights)
+    _check_template(facts, weights)
+    papers = _papers(facts, files, extra_files)
+    empty_folder(out)
+    for name, source in files.items():
+        target = out / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _link(source, target)
+    for name, content in papers.items():
+        target = out / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    write_checksums(out)
+
+
+def _weight_folder(weights: Path) -> dict[str, Path]:
+    """Relative name -> the real file, sorted by name, once every file is known to be fit to go out."""
+    if not weights.is_dir():
+        raise InputError("there is no such weights folder", where=str(weights))
+    tensor_shapes(weights)  # raises for missing and for truncated weights
+    root = weights.resolve()
+    files: dict[str, Path] = {}
+    for path in sorted(weights.rglob("*")):
+        real = path.resolve()
+        if path.is_symlink() and not (real.is_relative_to(root) and real.is_file()):
+            raise Refused("a link leads out of the weights folder, or nowhere", where=str(path), hint="copy the file")
+        if path.is_dir():
+            continue
+        if not real.is_file():
+            raise Refused("neither a file nor a folder", where=str(path))
+        if path.suffix == ".safetensors":
+            safetensors_header(real)  # by its own rules: a header of 640 bytes begins as a pickle does
+            pickled = False
+        else:
+            with real.open("rb") as file:
+                pickled = file.read(4).startswith(_PICKLE_MAGIC) or path.suffix.lower() in _PICKLES
+        if pickled:
+            raise Refused(
+                "a pickle or a file of a kind that may hold one: it can run code where it is opened",
+                where=str(path),
+                hint="release safetensors only; keep training state out of the weights folder",
+            )
+        files[path.relative_to(weights).as_posix()] = real
+    return files
+
+
+def _check_template(facts: ReleaseFacts, weights: Path) -> None:
+    path = weights / "chat_template.jinja"
+    if not path.is_file():
+        raise InputError("there is no chat_template.jinja", where=str(weights))
+    found = template_digest(path.read_bytes().decode("utf-8"))
+    if found != facts.template_digest:
+        raise Refused(
+            f"the chat template is {found[:12]}…, the facts speak of {facts.template_digest[:12]}…: what was scored is "
+            "not what would ship",
+            where=str(path),
+            hint="evaluate the folder that is packaged",
+        )
+
+
+def _papers(facts: ReleaseFacts, files: Mapping[str, Path], extra: Mapping[str, Path | str]) -> dict[str, bytes]:
+    missing = [name for name in REQUIRED if name not in extra]
+    if missing:
+        raise InputError(f"a release needs {', '.join(missing)}", where="extra_files")
+    contents: dict[str, Path | str] = {"README.md": model_card(facts)}
+    if facts.notice:
+        contents["NOTICE"] = "\n".join(facts.notice) + "\n"
+    taken = {name.casefold() for name in (*files, "README.md", CHECKSUMS)}
+    for name, content in extra.items():
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or str(path) != name or name == "." or "\\" in name:
+            raise InputError(f"not a name inside a release: {name!r}", where="extra_files")
+        if name.casefold() in taken:  # some file systems do not tell readme.md from README.md
+            raise InputError(f"the release would hold {name} twice", where="extra_files", hint="use another name")
+        taken.add(name.casefold())
+        contents[name] = content
+    return {name: _bytes(content) for name, content in sorted(contents.items())}
+
+
+def _bytes(content: Path | str) -> bytes:
+    if isinstance(content, str):
+        return content.encode("utf-8")
+    try:
+        return content.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError("there is no such file", where=str(content)) from error
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        shutil.copyfile(source, target)

@@ -1,0 +1,1 @@
+"""Prompts, teachers, sampling, verification, curation: everything between a problem and a trace worth training on."""

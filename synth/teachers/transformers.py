@@ -1,0 +1,198 @@
+"""Batched generation with plain transformers: no engine to install, slow, runs wherever torch does.
+
+Requests of similar prompt length share a batch, padded on the left. A batch ends with its longest answer, so this
+teacher does have a barrier, of one batch. It samples on CUDA where there is one, else on the CPU.
+
+Seeds. Before each batch torch is seeded with the seeds of the requests in it. The same requests in the same batches
+give the same samples; a run that was killed and resumed batches what is left and draws other, equally good ones.
+
+A batch stops short of the model's position limit. Models spread over several devices are not covered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from collections import deque
+from importlib import metadata
+from typing import Any, NamedTuple
+
+from licensing.errors import InputError, MissingPart
+from synth.config import TransformersTeacher
+from synth.teachers import (
+    Completion,
+    Request,
+    check_model_folder,
+    decode_completion,
+    failed,
+    missing_engine,
+    needs_template,
+    render_chat,
+)
+
+__all__ = ["TransformersEngine"]
+
+_WINDOW = 4  # batches that are sorted by length together
+
+
+class _Queued(NamedTuple):
+    request: Request
+    ids: list[int]
+
+    @property
+    def settings(self) -> tuple[float, float, int]:
+        """What a whole batch has to share."""
+        return (self.request.temperature, self.request.top_p, self.request.max_new_tokens)
+
+
+class TransformersEngine:
+    """A teacher on transformers. The model is loaded at the first request."""
+
+    def __init__(self, config: TransformersTeacher) -> None:
+        for name in ("torch", "transformers"):
+            if importlib.util.find_spec(name) is None:
+                raise missing_engine(name, name)
+        check_model_folder(config.model)
+        self.model = config.public_id
+        self.engine = f"transformers {metadata.version('transformers')}"
+        self._config = config
+        self._network: Any = None
+        self._tokenizer: Any = None
+        self._stop_ids: frozenset[int] = frozenset()
+        self._pending: list[_Queued] = []
+        self._batches: deque[list[_Queued]] = deque()
+        self._refused: list[Completion] = []
+
+    @property
+    def capacity(self) -> int:
+        """Four batches, less what waits to be cut into batches."""
+        return max(0, _WINDOW * self._config.batch_size - len(self._pending) - len(self._refused))
+
+    def submit(self, request: Request) -> None:
+        if self._network is None:
+            self._load()
+        try:
+            ids = render_chat(self._tokenizer, request.messages)
+            limit = self._limit()
+            if limit is not None and len(ids) >= limit:
+                raise ValueError(f"the prompt has {len(ids)} tokens and the model has {limit} positions")
+        except Exception as error:  # too long, or a template refuses the messages, with whatever it likes
+            self._refused.append(failed(request, error))
+            return
+        self._pending.append(_Queued(request, ids))
+
+    def poll(self) -> list[Completion]:
+        if self._refused:
+            done, self._refused = self._refused, []
+            return done
+        if not self._batches:
+            self._cut()
+        return self._generate(self._batches.popleft()) if self._batches else []
+
+    def close(self) -> None:
+        self._pending.clear()
+        self._batches.clear()
+        self._refused.clear()
+        self._network = self._tokenizer = None
+        import gc
+
+        import torch
+
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _cut(self) -> None:
+        """Sort what waits by settings and prompt length, longest first: the batch that may not fit fails at once."""
+        waiting = sorted(self._pending, key=lambda q: (q.settings, -len(q.ids), q.request.request_id))
+        self._pending = []
+        batch: list[_Queued] = []
+        for queued in waiting:
+            if batch and (len(batch) == self._config.batch_size or batch[0].settings != queued.settings):
+                self._batches.append(batch)
+                batch = []
+            batch.append(queued)
+        if batch:
+            self._batches.append(batch)
+
+    def _generate(self, batch: list[_Queued]) -> list[Completion]:
+        import torch
+        from transformers import GenerationConfig
+
+        temperature, top_p, max_new_tokens = batch[0].settings
+        width = max(len(queued.ids) for queued in batch)
+        limit = self._limit()
+        room = max_new_tokens if limit is None else min(max_new_tokens, limit - width)
+        pad_id = self._network.generation_config.pad_token_id
+        ids = torch.tensor([[pad_id] * (width - len(q.ids)) + q.ids for q in batch], device=self._network.device)
+        # Built from lengths and not from the pad id, which may be a token that the prompts hold as well.
+        mask = torch.tensor([[0] * (width - len(q.ids)) + [1] * len(q.ids) for q in batch], device=ids.device)
+        settings = GenerationConfig(
+            max_new_tokens=room,
+            eos_token_id=sorted(self._stop_ids) or None,
+            pad_token_id=pad_id,
+            **({"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}),
+        )
+        torch.manual_seed(_batch_seed(batch))
+        try:
+            with torch.inference_mode():
+                generated = self._network.generate(ids, attention_mask=mask, generation_config=settings)
+        except torch.OutOfMemoryError as error:
+            raise MissingPart(
+                f"the accelerator's memory does not hold {len(batch)} requests of {width} + {room} tokens",
+                where="teacher.batch_size",
+                hint=f"set teacher.batch_size below {self._config.batch_size}",
+            ) from error
+        return [self._completion(q, row[width:].tolist()) for q, row in zip(batch, generated, strict=True)]
+
+    def _completion(self, queued: _Queued, ids: list[int]) -> Completion:
+        # Behind the first stop token there is nothing but padding, whichever token pads. A row without one is whole.
+        end = next((at for at, token in enumerate(ids) if token in self._stop_ids), None)
+        shown = ids if end is None else ids[:end]
+        return Completion(
+            request_id=queued.request.request_id,
+            text=decode_completion(self._tokenizer, queued.ids, shown),
+            finish_reason="length" if end is None else "stop",
+            prompt_tokens=len(queued.ids),
+            completion_tokens=len(ids) if end is None else end + 1,
+        )
+
+    def _load(self) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+        from transformers.utils import logging
+
+        config = self._config
+        if not sys.stderr.isatty():
+            logging.disable_progress_bar()
+        where = f"teacher.model {config.model}"
+        options: dict[str, Any] = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(config.model, **options)
+            network = AutoModelForCausalLM.from_pretrained(config.model, dtype=config.dtype, **options)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise InputError(
+                f"transformers does not load it: {reason}", where=where, hint="check teacher.model and revision"
+            ) from error
+        needs_template(self._tokenizer, config.model)
+        own = network.generation_config
+        stops = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+        # The tokenizer's end of turn counts too, as it does in vLLM: base models often name only the end of text.
+        self._stop_ids = frozenset(token for token in [*stops, self._tokenizer.eos_token_id] if token is not None)
+        pad_id = own.pad_token_id if own.pad_token_id is not None else self._tokenizer.pad_token_id
+        if pad_id is None:
+            pad_id = min(self._stop_ids, default=0)
+        # generate() fills gaps in its settings from here; a model's own top_k or penalty is not in the recipe.
+        network.generation_config = GenerationConfig(pad_token_id=pad_id)
+        self._network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+    def _limit(self) -> int | None:
+        limit = getattr(self._network.config.get_text_config(), "max_position_embeddings", None)
+        return int(limit) if limit else None
+
+
+def _batch_seed(batch: list[_Queued]) -> int:
+    seeds = ",".join(str(queued.request.seed) for queued in batch)
+    return int.from_bytes(hashlib.sha256(seeds.encode()).digest()[:4], "big")

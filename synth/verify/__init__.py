@@ -1,0 +1,87 @@
+"""Is the answer right? Rows in, the same rows with a verdict out.
+
+`verify_rows` is the stage and the command; `check_golds` looks at the gold answers before anything is spent. Kinds
+with a verifier: `math` (math-verify) and `reasoning_gym` (the task's own scorer), both in killable processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from synth.verify.math import Verdict, VerdictName
+from synth.verify.pool import Pool, Request
+
+if TYPE_CHECKING:  # pydantic has no place in a worker, and a worker imports this package
+    from synth.config import VerifyConfig
+    from synth.prompts import Prompt
+
+__all__ = ["Verdict", "VerdictName", "check_golds", "verify_rows"]
+
+_KINDS = ("math", "reasoning_gym")
+
+
+def verify_rows(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> Iterator[dict[str, Any]]:
+    """Every row with `verdict`, `score`, `extracted`, `reason` and `seconds` added: one out for one in, in order.
+
+    A row has `kind` and `response`; math also `answer` (or `gold`), reasoning_gym also `task` and `entry`. Other keys
+    pass through. A row that is malformed, or of a kind without a verifier, comes out as `error` with a reason; a row
+    that is no object comes out as `{"raw": row, ...}`. Kind `open` has nothing to verify: verdict and score are null.
+
+    Streams, with a bounded look-ahead. Raises MissingPart where math-verify or reasoning-gym is needed and not
+    installed, InputError where a worker cannot start within its memory limit. Close the iterator to stop early.
+    """
+    with Pool(config.workers, config.timeout_s, config.memory_mb) as pool:
+        for row, verdict in pool.map((row, _request(row)) for row in rows):
+            kept = dict(row) if isinstance(row, Mapping) else {"raw": row}
+            yield {
+                **kept,
+                "verdict": verdict.verdict,
+                "score": verdict.score,
+                "extracted": verdict.extracted,
+                "reason": verdict.reason,
+                "seconds": round(verdict.seconds, 4),
+            }
+
+
+def check_golds(prompts: Iterable[Prompt], config: VerifyConfig) -> list[tuple[str, str]]:
+    """(prompt id, reason) of every gold answer that does not verify itself, in order; empty when all do.
+
+    A problem of a kind without a verifier is listed too: none of its traces could ever be right. Kind `open` is not,
+    nor is a reasoning-gym task without an own answer (null), which its scorer judges by the metadata alone.
+    """
+    with Pool(config.workers, config.timeout_s, config.memory_mb) as pool:
+        checked = pool.map((prompt.id, _check(prompt.row())) for prompt in prompts)
+        return [
+            (name, verdict.reason or "the gold answer is not equal to itself")
+            for name, verdict in checked
+            if verdict.verdict not in ("correct", None)
+        ]
+
+
+def _request(row: Any) -> Request | Verdict:
+    if not isinstance(row, Mapping):
+        return Verdict("error", reason=f"the row is no object but {type(row).__name__}")
+    request = _check(row)
+    if isinstance(request, Verdict):
+        return request
+    response = row.get("response")
+    if not isinstance(response, str):
+        return Verdict("error", reason="no response" if response is None else "the response is not text")
+    return {**request, "op": "verify", "response": response}
+
+
+def _check(row: Mapping[str, Any]) -> Request | Verdict:
+    """The request that checks the row's gold answer, or the verdict where nothing can be asked."""
+    kind = row.get("kind")
+    if kind == "open":
+        return Verdict(None, score=None)
+    if kind not in _KINDS:
+        what = "the row has no kind" if kind is None else f"this version has no verifier for kind {kind!r}"
+        return Verdict("error", reason=what)
+    if kind == "reasoning_gym":
+        return {"op": "check", "kind": kind, "task": row.get("task"), "entry": row.get("entry")}
+    gold = row["answer"] if row.get("answer") is not None else row.get("gold")
+    if gold is None:
+        return Verdict("error", reason="no gold answer")
+    return {"op": "check", "kind": kind, "gold": gold}

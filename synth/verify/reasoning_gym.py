@@ -1,0 +1,163 @@
+"""reasoning-gym's own scorers, fed by a row's `task` and `entry`.
+
+Pure functions for a worker of `synth.verify.pool`; a scorer may run for long. Some scorers hand the model's answer to
+`eval` or to sympy's `parse_expr`, which is `eval` too. This room has no sandbox, so for those tasks `_calm` lets
+through only text that can call nothing but plain mathematics. It is a filter on text, not a wall.
+
+Not covered: tasks whose scorer needs a configuration other than the default. Their entries fail the check that the
+own answer scores 1.0, and end as `error`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+from licensing.errors import MissingPart
+from synth.verify.math import MAX_EXTRACTED, Verdict, final_answer
+
+__all__ = ["check_entry", "prepare", "verify"]
+
+Scorer = Callable[..., Any]
+
+# What a scorer that evaluates its input may call. Everything else that could be a call, an attribute or a string that
+# becomes code is refused: `exec(`, `(exec)(`, `x.__class__`, `sin("exec" + "(1)")`.
+_PLAIN = re.compile(
+    r"sin|cos|tan|cot|sec|csc|asin|acos|atan|sinh|cosh|tanh|asinh|acosh|atanh|exp|log|ln|sqrt|Abs|abs|"
+    r"Rational|Integer|Float|factorial|binomial|floor|ceiling|erf|Integral|Derivative|"
+)
+_CALL = re.compile(r"(\w*)\s*\(")
+_UNCALM = re.compile(r"\.\s*[^\W\d]|[\])'\"]\s*\(|__|[#\\`@{}]|\b(?:lambda|import)\b")
+
+
+def prepare(task: str | None = None) -> None:
+    """Import reasoning-gym and build the scorer of `task`: over a second, once. Raises MissingPart without it."""
+    try:
+        import reasoning_gym  # noqa: F401
+    except ModuleNotFoundError as err:
+        raise MissingPart("reasoning-gym is not installed", hint="pip install reasoning-gym") from err
+    if task is not None:
+        try:
+            _scorer(task)
+        except ValueError:
+            return  # `verify` meets the same fault and gives it to the row that asked for this task
+
+
+def verify(task: Any, entry: Any, response: str) -> Verdict:
+    r"""`correct` where the task's scorer gives 1.0 or more; `score` keeps what it gave, so partial credit is `wrong`.
+
+    The answer is the last ``\boxed{...}`` after the think block, else all the text after it. An entry whose own answer
+    does not score 1.0 is `error`. Tasks without a single solution carry no own answer (null): there the scorer
+    alone decides.
+    """
+    sound = _sound_entry(task, entry)
+    if isinstance(sound, str):
+        return Verdict("error", reason=sound)
+    answer = final_answer(response)
+    if answer.text is None:
+        return Verdict("unparseable", reason=answer.reason)
+    extracted = answer.text[:MAX_EXTRACTED]
+    if _evaluates(task) and not _calm(answer.text):
+        return Verdict("wrong", extracted=extracted, reason="not plain mathematics: it is not given to an evaluator")
+    try:
+        score = _score(task, answer.text, sound)
+    except ValueError as err:
+        return Verdict("error", extracted=extracted, reason=str(err))
+    if score >= 1.0:
+        return Verdict("correct", 1.0, extracted)
+    return Verdict("wrong", score, extracted, f"the scorer gave {score:.3g} of 1")
+
+
+def check_entry(task: Any, entry: Any) -> Verdict:
+    """`correct` where the entry's own answer scores 1.0, or where the task has no own answer to check."""
+    sound = _sound_entry(task, entry)
+    if isinstance(sound, str):
+        return Verdict("error", reason=sound)
+    return Verdict("correct", 1.0, extracted=None if sound["answer"] is None else str(sound["answer"])[:MAX_EXTRACTED])
+
+
+def _sound_entry(task: Any, entry: Any) -> dict[str, Any] | str:
+    """The entry in the shape that its scorer understands, or the reason why there is none."""
+    if not isinstance(task, str):
+        return "the row names no reasoning-gym task"
+    if not isinstance(entry, dict) or "answer" not in entry:
+        return "the row carries no reasoning-gym entry with an answer"
+    try:
+        _scorer(task)
+    except ValueError as err:
+        return str(err)
+    own = entry["answer"]
+    if _evaluates(task) and not all(_calm(text) for text in _texts([own, entry.get("metadata")])):
+        return "the entry holds text that is not plain mathematics, and this task's scorer would evaluate it"
+    if own is None:
+        return entry
+    score = 0.0
+    # JSON has turned tuples into lists, and a few scorers (arc_agi, rearc) compare with tuples.
+    for shape in (entry, {**entry, "metadata": _tuples(entry.get("metadata"))}):
+        try:
+            score = _score(task, own, shape)
+        except ValueError as err:
+            return f"the entry's own answer cannot be scored: {err}"
+        if score >= 1.0:
+            return shape
+    return f"the entry's own answer scores {score:.3g}, not 1"
+
+
+def _score(task: str, answer: Any, entry: dict[str, Any]) -> float:
+    """The scorer's number, held to [0, 1]. Raises ValueError where the scorer fails or gives no number."""
+    try:
+        score = float(_scorer(task)(answer=answer, entry=entry))
+    except MemoryError:
+        raise
+    except Exception as err:  # scorers raise whatever their task's arithmetic raises
+        raise ValueError(f"the scorer of {task} failed: {type(err).__name__}") from err
+    if math.isnan(score):
+        raise ValueError(f"the scorer of {task} gave nan")
+    return min(1.0, max(0.0, score))
+
+
+@lru_cache(maxsize=256)
+def _scorer(task: str) -> Scorer:
+    from reasoning_gym import get_score_answer_fn
+
+    try:
+        scorer: Scorer = get_score_answer_fn(task)
+    except Exception as err:  # unknown task, or one that has no default configuration
+        raise ValueError(f"reasoning-gym gives no scorer for task {task!r}: {err or type(err).__name__}") from err
+    return scorer
+
+
+@lru_cache(maxsize=256)
+def _evaluates(task: str) -> bool:
+    """Whether the module of the task's scorer evaluates text, read off its source. (codeio's `exec` makes problems.)"""
+    source = inspect.getsource(inspect.getmodule(_scorer(task)) or _scorer(task))
+    return re.search(r"\b(?:eval|parse_expr|sympify)\(", source) is not None
+
+
+def _calm(text: str) -> bool:
+    if len(text) > MAX_EXTRACTED or _UNCALM.search(text) or ("(" in text and ("'" in text or '"' in text)):
+        return False
+    return all(_PLAIN.fullmatch(name) for name in _CALL.findall(text))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_tuples(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,143 @@
+"""Recipes: what is refused, how it is told, what identifies a run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from distill.recipe import Recipe
+from distill.recipe_file import load_recipe, recipe_schema
+from licensing.errors import InputError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+GOOD = """\
+name: t
+prompts: {kind: reasoning_gym, task: chain_sum, size: 10}
+teacher:
+  kind: fake
+sample:
+  num_samples: 2
+student:
+  base: {kind: random}
+  license: apache-2.0
+evaluate:
+  prompts: {kind: reasoning_gym, task: chain_sum, size: 5, seed: 9}
+release:
+  name: acme/tiny
+  license: apache-2.0
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def load(folder: Path, text: str = GOOD, *overrides: str) -> Recipe:
+    return load_recipe(write(folder, text), overrides)
+
+
+def refused(folder: Path, text: str = GOOD, *overrides: str) -> InputError:
+    with pytest.raises(InputError) as caught:
+        load(folder, text, *overrides)
+    return caught.value
+
+
+@pytest.mark.parametrize("name", ["quickstart", "smoke"])
+def test_the_recipes_that_ship_are_valid_and_named_after_their_file(name: str) -> None:
+    assert load_recipe(ROOT / "recipes" / f"{name}.yaml").name == name
+
+
+def test_an_unknown_key_is_refused_with_place_and_nearest_known_name(tmp_path: Path) -> None:
+    error = refused(tmp_path, GOOD.replace("num_samples", "num_sample"))
+    assert error.where == f"{tmp_path / 'recipe.yaml'}:6"
+    assert "unknown key 'num_sample'" in error.what
+    assert error.hint == "did you mean 'num_samples'?"
+
+
+def test_an_unknown_key_inside_a_union_is_compared_with_that_member_only(tmp_path: Path) -> None:
+    error = refused(tmp_path, GOOD, "teacher.acuracy=0.5")
+    assert error.where == "--set teacher.acuracy=0.5"
+    assert error.hint == "did you mean 'accuracy'?"
+
+
+def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
+    error = refused(tmp_path, GOOD.replace("num_samples: 2", "num_samples: 0"), "release.name=a/b/c", "nonsense=1")
+    told = str(error)
+    assert "sample.num_samples" in told
+    assert "is not a hub name" in told
+    assert "unknown key 'nonsense'" in told
+
+
+def test_an_unknown_kind_names_the_kinds_there_are(tmp_path: Path) -> None:
+    error = refused(tmp_path, GOOD.replace("kind: fake", "kind: oracle"))
+    assert error.where == f"{tmp_path / 'recipe.yaml'}:3"
+    assert "'vllm'" in error.what
+    assert error.hint == "set teacher.kind"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["sample.temperature=0"], "num_samples"),
+        (["student.batch_size=6"], "student.micro_batch_size"),
+        (["prompts="], "sample.source"),
+        (["sample.source=traces", "sample.path=x.jsonl"], "prompts"),
+        (["teacher.kind=recorded", "teacher.model=a/b"], "sample.source"),
+        (["release.license=other"], "release.license_name"),
+    ],
+)
+def test_a_cross_field_error_names_the_fields_to_set(tmp_path: Path, overrides: list[str], named: str) -> None:
+    text = GOOD.replace("sample:\n  num_samples: 2\n", "") if "sample.source=traces" in overrides else GOOD
+    error = refused(tmp_path, text, *overrides)
+    assert named in error.what
+
+
+@pytest.mark.parametrize(
+    ("raw", "said", "line"),
+    [
+        (b"name: [1,\nteacher: x\n", "malformed YAML", 2),
+        (b"name: t\nx: \xff\n", "not UTF-8", 2),
+        (b"- a\n- b\n", "a mapping of sections", 1),
+        (b"name: t\nname: u\n", "duplicate key", 2),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_told_with_its_line(tmp_path: Path, raw: bytes, said: str, line: int) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(raw)
+    with pytest.raises(InputError) as caught:
+        load_recipe(path)
+    assert said in caught.value.what
+    assert caught.value.where == f"{path}:{line}"
+
+
+def test_an_alias_bomb_is_refused(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    assert "expands" in refused(tmp_path, "\n".join(lines)).what
+
+
+def test_an_override_is_read_as_yaml_and_wins(tmp_path: Path) -> None:
+    recipe = load(tmp_path, GOOD, "student.method={kind: full, learning_rate: 1e-4}", "curate.max_traces=7")
+    assert recipe.student.method.kind == "full"
+    assert recipe.student.method.learning_rate == pytest.approx(1e-4)
+    assert recipe.curate.max_traces == 7
+
+
+def test_a_run_keeps_its_directory_when_a_section_changes_and_not_when_the_student_does(tmp_path: Path) -> None:
+    recipe = load(tmp_path)
+    assert load(tmp_path, GOOD, "curate.max_traces=7").run_name() == recipe.run_name()
+    assert load(tmp_path, GOOD, "student.base={kind: random, seed: 5}").run_name() != recipe.run_name()
+
+
+def test_the_digest_sees_every_field_and_no_formatting(tmp_path: Path) -> None:
+    recipe = load(tmp_path)
+    assert load(tmp_path, GOOD.replace("kind: fake", "kind:   fake  # x")).digest() == recipe.digest()
+    assert load(tmp_path, GOOD, "student.seed=1").digest() != recipe.digest()
+
+
+def test_the_schema_is_json_and_names_every_section() -> None:
+    schema = json.loads(json.dumps(recipe_schema()))
+    assert set(schema["properties"]) == set(Recipe.model_fields)
+    assert schema["additionalProperties"] is False

@@ -1,0 +1,105 @@
+"""Lineage files: what is read, what is refused, and where the message points."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from licensing.audit import audit
+from licensing.errors import InputError
+from licensing.lineage import MAX_BYTES, Lineage, load_lineage
+
+GOOD = """\
+release: me/Tiny
+kind: model
+declared: {license: apache-2.0}
+inputs:
+  - {id: a/b, role: base, licence: apache-2.0, note: ignored}
+  - {id: c/d, role: generator, licence: [mit, apache-2.0], ran_by: releaser, date: 2026-03-01}
+files: [LICENSE]
+releaser: {domicile: DE}
+note: ignored
+"""
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    path = folder / "lineage.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_yaml_and_json_read_the_same(tmp_path: Path) -> None:
+    given = load_lineage(write(tmp_path, GOOD))
+    assert given.inputs[1].licences == ("mit", "apache-2.0")
+    assert given.inputs[1].date == "2026-03-01"
+    assert load_lineage(write(tmp_path, given.model_dump_json())) == given
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ("licence: apache-2.0, note", "license: apache-2.0, note", 5, "did you mean `licence`"),
+        ("releaser: {", "relaeser: {", 8, "did you mean `releaser`"),
+        ("role: base", "role: bass", 5, "role"),
+        ("kind: model", "kind: modell", 2, "kind"),
+        ("declared: {license: apache-2.0}", "declared: {license: 3}", 3, "string"),
+        ("release: me/Tiny\n", "", 1, "release"),
+        ("files: [LICENSE]", "files: [LICENSE", 8, "not valid YAML"),
+        ("id: a/b", 'id: "a\\u001b[31m"', 5, "unprintable"),
+        ("kind: model\n", "kind: model\nkind: dataset\n", 3, "given twice"),
+        ("{id: a/b,", "&x {id: a/b,", None, None),
+    ],
+)
+def test_an_error_names_the_line(tmp_path: Path, old: str, new: str, line: int | None, says: str | None) -> None:
+    path = write(tmp_path, GOOD.replace(old, new))
+    if says is None:
+        assert load_lineage(path)  # an anchor that nothing refers to is harmless
+        return
+    with pytest.raises(InputError, match=says) as caught:
+        load_lineage(path)
+    assert caught.value.where == f"{path}:{line}"
+    assert caught.value.hint
+
+
+def test_bombs_depth_size_and_foreign_bytes_are_refused_at_once(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 30)]
+    bad = {
+        "aliases": "\n".join(lines),
+        "cycle": "release: &r [*r]",
+        "deep": "a: " + "[" * 5000,
+        "deep rows": "a:\n " + "- " * 5000,
+        "deep json": '{"a":' + "[" * 200_000,
+        "latin": "release: caf\xe9".encode("latin-1"),
+        "empty": "# nothing",
+        "list": "- a\n- b",
+        "binary": b"\x00\x01\x02",
+        "tag": "release: !!python/object/apply:os.system [ls]",
+    }
+    started = time.monotonic()
+    for text in bad.values():
+        with pytest.raises(InputError) as caught:
+            load_lineage(write(tmp_path, text))
+        assert str(tmp_path) in str(caught.value)
+    assert time.monotonic() - started < 3
+    with (tmp_path / "lineage.yaml").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    with pytest.raises(InputError, match="too large"):
+        load_lineage(tmp_path / "lineage.yaml")
+    with pytest.raises(InputError, match="cannot read"):
+        load_lineage(tmp_path / "nowhere.yaml")
+
+
+def test_ten_thousand_inputs_are_audited_in_seconds(tmp_path: Path) -> None:
+    names = ["apache-2.0", "llama3.1", "cc-by-nc-4.0", "nobody knows", "openai-services-agreement"]
+    roles = ["base", "generator", "data", "judge", "logits"]
+    inputs = [{"id": f"o/{n}", "role": roles[n % 5], "licence": names[n // 5 % 5]} for n in range(10_000)]
+    given = {"release": "me/X", "kind": "model", "declared": {"license": "mit"}, "inputs": inputs}
+    path = write(tmp_path, json.dumps(given))
+    started = time.monotonic()
+    result = audit(load_lineage(path))
+    assert time.monotonic() - started < 6
+    assert result.blocked
+    assert isinstance(load_lineage(path), Lineage)
