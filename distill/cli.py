@@ -81,8 +81,8 @@ def run(
         raise InputError(f"no stage {until!r}", where="--until", hint=f"one of {', '.join(STAGES)}")
     with StageLines() as lines:
         run_pipeline(loaded, runs, watcher=lines, until=until)
-    if lines.nothing_to_do:
-        lines.console.print("nothing to do: every stage was done before", markup=False)
+        if lines.nothing_to_do:
+            lines.console.print("nothing to do: every stage was done before", markup=False)
     found = summary(runs / loaded.run_name())
     if as_json:
         print(json.dumps(found, ensure_ascii=False))

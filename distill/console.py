@@ -1,10 +1,12 @@
 """What a person sees while a run is at work: one progress line a stage on a terminal, plain lines otherwise.
 
-Everything here goes to stderr; results belong to stdout.
+Everything here goes to stderr; results belong to stdout. It writes to a copy of the descriptor, since the ledger sends
+what engines and libraries print there meanwhile to the run's logs.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from types import TracebackType
 
@@ -20,7 +22,8 @@ class StageLines:
     """Shows stages begin, advance and end. A context manager, so that a terminal is left clean."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self._stderr = None if console else os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
+        self.console = console or Console(file=self._stderr, highlight=False, soft_wrap=True)
         self.seen: list[tuple[str, bool]] = []
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -44,6 +47,8 @@ class StageLines:
     ) -> None:
         if self._bar:
             self._bar.stop()
+        if self._stderr:
+            self._stderr.close()
 
     def stage_begins(self, stage: str) -> Reporter:
         if self._bar:

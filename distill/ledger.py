@@ -25,6 +25,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -166,11 +167,11 @@ class Ledger:
         key = _key(name, version, args)
         final = self.root / "stages" / name / key
         artefact = read_artefact(final)
-        if artefact is not None:
-            self._note("reused", stage=name, key=key)
-            self._watcher.stage_ends(name, artefact, reused=True)
-        else:
-            with _disk_errors(self.root):
+        with _disk_errors(self.root):
+            if artefact is not None:
+                self._note("reused", stage=name, key=key)
+                self._watcher.stage_ends(name, artefact, reused=True)
+            else:
                 artefact = self._run(name, work, args, version, key, final, in_place)
         self.finished[name] = artefact
         if name == self._until:
@@ -187,7 +188,8 @@ class Ledger:
         self._note("begin", stage=name, key=key, pid=os.getpid())
         started = time.time()
         place = Workplace(out, scratch, self.root / "logs", self._watcher.stage_begins(name), final.parent)
-        facts = work(place, *args)
+        with stderr_into(self.root / "logs" / f"{name}.log"):
+            facts = work(place, *args)
         files = [_entry(out, path) for path in sorted(out.rglob("*")) if path.is_file() and path.name != MANIFEST]
         manifest = {
             "stage": name,
@@ -352,6 +354,21 @@ def _disk_errors(root: Path) -> Iterator[None]:
             hint = "choose another --runs folder"
             raise InputError(f"cannot be written: {error.strerror}", where=where, hint=hint) from error
         raise
+
+
+@contextlib.contextmanager
+def stderr_into(log: Path) -> Iterator[None]:
+    """Append all that is written to descriptor 2 meanwhile, by C libraries and child processes too, to ``log``."""
+    with log.open("ab") as sink:
+        sys.stderr.flush()
+        kept = os.dup(2)
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 # --- provenance --------------------------------------------------------------------------------------------------

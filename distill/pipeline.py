@@ -42,6 +42,7 @@ def _stages(led: Ledger, recipe: Recipe) -> Artefact:
     if isinstance(sample, TracesBrought):
         problems.append(fingerprint(Path(sample.path)))
     base = fingerprint(Path(student.base)) if isinstance(student.base, str) else None
+    pinned = recipe.model_copy(update={"teacher": teacher})
 
     start = led.stage("prepare", do_prepare, student.base_only(), recipe.persona, base)
     raw = led.stage("sample", do_sample, recipe.prompts, recipe.evaluate.prompts, teacher, recipe.engine, sample,
@@ -56,5 +57,5 @@ def _stages(led: Ledger, recipe: Recipe) -> Artefact:
         control = led.stage("export_control", do_export, start, trained_control)
     scores = led.stage("evaluate", do_evaluate, recipe.evaluate, recipe.verify, teacher, problems[1],
                        start, weights, control, data)  # fmt: skip
-    verdict = led.stage("audit", do_audit, recipe, raw, weights)
-    return led.stage("package", do_package, recipe, start, raw, data, trained, weights, scores, verdict)
+    verdict = led.stage("audit", do_audit, pinned, start, raw, weights)
+    return led.stage("package", do_package, recipe, teacher, start, raw, data, trained, weights, scores, verdict)

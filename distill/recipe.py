@@ -156,7 +156,7 @@ class Recipe(Section):
     description: str | None = None
     prompts: PromptsConfig | None = Field(None, description="Problems to sample; absent with sample.source: traces.")
     teacher: TeacherConfig
-    engine: Annotated[LocalEngine, Field()] = LocalEngine()
+    engine: LocalEngine = LocalEngine()
     sample: SampleConfig = TeacherSampling()
     verify: VerifyConfig = VerifyConfig()
     curate: CurateConfig = CurateConfig()

@@ -22,7 +22,7 @@ from licensing.catalogue import licence_text, resolve
 from licensing.errors import InputError, Refused
 from licensing.lineage import Declared, Input, Lineage
 from publish import facts as card
-from synth.config import HubPrompts, JsonlPrompts, ReasoningGymPrompts, TeacherSampling, TracesBrought
+from synth.config import HubPrompts, JsonlPrompts, ReasoningGymPrompts, TeacherConfig, TeacherSampling, TracesBrought
 
 Sources = Mapping[tuple[str, str | None], int]
 """(source, licence) -> how many problems it gave."""
@@ -33,7 +33,7 @@ TEXTS = "LICENSES"
 
 def planned_lineage(recipe: Recipe) -> Lineage:
     """What the recipe says that the release will be made of; rows are read where its prompts declare no licence."""
-    return _lineage(recipe, _planned_sources(recipe), files=None)
+    return _lineage(recipe, _planned_sources(recipe), recipe.student.revision)
 
 
 def _planned_sources(recipe: Recipe) -> Sources:
@@ -57,11 +57,13 @@ def _count_sources(rows: Iterable[Mapping[str, Any]]) -> Sources:
     return collections.Counter((row["source"], row.get("license")) for row in rows)
 
 
-def _lineage(recipe: Recipe, sources: Sources, files: tuple[str, ...] | None) -> Lineage:
+def _lineage(
+    recipe: Recipe, sources: Sources, base_revision: str | None, files: tuple[str, ...] | None = None
+) -> Lineage:
     student, teacher, release = recipe.student, recipe.teacher, recipe.release
     inputs = []
     if not isinstance(student.base, RandomBase):
-        inputs.append(Input(id=student.public_id, role="base", licence=student.license, revision=student.revision))
+        inputs.append(Input(id=student.public_id, role="base", licence=student.license, revision=base_revision))
     inputs.append(
         Input(
             id=teacher.public_id,
@@ -79,11 +81,12 @@ def _lineage(recipe: Recipe, sources: Sources, files: tuple[str, ...] | None) ->
 # --- stages ------------------------------------------------------------------------------------------------------
 
 
-def do_audit(place: Workplace, recipe: Recipe, raw: Artefact, weights: Artefact) -> dict[str, Any]:
+def do_audit(place: Workplace, recipe: Recipe, start: Artefact, raw: Artefact, weights: Artefact) -> dict[str, Any]:
     """The audit on what the rows themselves say: lineage.yaml, audit.json, NOTICE, LICENSE, LICENSES/."""
     sources = _count_sources(read_rows(raw.path / "prompts.jsonl"))
-    texts = _licence_texts(recipe, audit(_lineage(recipe, sources, files=None)))
-    lineage = _lineage(recipe, sources, files=(*sorted(texts), "NOTICE", "README.md"))
+    base = _revision(start)
+    texts = _licence_texts(recipe, audit(_lineage(recipe, sources, base)))
+    lineage = _lineage(recipe, sources, base, files=(*sorted(texts), "NOTICE", "README.md"))
     result = audit(lineage)
     result.raise_if_blocked()
     for name, text in texts.items():
@@ -163,6 +166,7 @@ def _read_text(path: Path, field: str) -> str:
 def do_package(
     place: Workplace,
     recipe: Recipe,
+    teacher: TeacherConfig,
     start: Artefact,
     raw: Artefact,
     data: Artefact,
@@ -184,7 +188,7 @@ def do_package(
         )
     agree(start, scores.facts["template_digest"], "evaluate")
     folder = recipe.release.name.rsplit("/", 1)[-1]
-    facts = release_facts(recipe, start, raw, data, trained, scores, verdict)
+    facts = release_facts(recipe, teacher, start, raw, data, trained, scores, verdict)
     papers: dict[str, Path | str] = {
         name: verdict.path / name for name in (item["path"] for item in verdict.manifest["files"])
     }
@@ -196,6 +200,7 @@ def do_package(
 
 def release_facts(
     recipe: Recipe,
+    teacher: TeacherConfig,
     start: Artefact,
     raw: Artefact,
     data: Artefact,
@@ -204,7 +209,7 @@ def release_facts(
     verdict: Artefact,
 ) -> card.ReleaseFacts:
     """Everything that the card says, from manifests and recipe. No times: equal runs give equal cards."""
-    student, teacher, release = recipe.student, recipe.teacher, recipe.release
+    student, release = recipe.student, recipe.release
     licence = resolve(release.license)
     tag = (licence.hub_license if licence else None) or release.license
     revision = code_revision()
@@ -220,7 +225,7 @@ def release_facts(
             license_link=release.license_link or ("LICENSE" if tag == "other" else None),
         ),
         languages=release.languages,
-        base=card.BaseFacts(id=student.public_id, revision=student.revision, licence=student.license),
+        base=card.BaseFacts(id=student.public_id, revision=_revision(start), licence=student.license),
         teachers=(
             card.TeacherFacts(
                 id=teacher.public_id,
@@ -247,7 +252,7 @@ def release_facts(
         waterfall=tuple(card.WaterfallStep(**step) for step in data.facts["waterfall"]),
         evaluation=_evaluation(recipe, scores),
         generation=json.loads((start.path / MODEL / "generation_config.json").read_text(encoding="utf-8")),
-        obligations=tuple(verdict.facts["obligations"]),
+        obligations=_duties(verdict),
         notice=tuple((verdict.path / "NOTICE").read_text(encoding="utf-8").splitlines()),
         versions=installed_versions(),
         code_revision=revision["revision"],
@@ -256,6 +261,19 @@ def release_facts(
         limitations=release.limitations,
         tags=("distillation", "reasoning"),
     )
+
+
+def _revision(start: Artefact) -> str:
+    """The base's revision; for a local folder the digest of its files says which it was."""
+    base = start.facts["base"]
+    return base["revision"] or f"content-{base['files_digest'][:16]}"
+
+
+def _duties(verdict: Artefact) -> tuple[str, ...]:
+    """The obligations in words, each with its code, and what meets it."""
+    findings = json.loads((verdict.path / "audit.json").read_text(encoding="utf-8"))["findings"]
+    lines = (f"{f['code']} ({f['input']}): {f['fix'] or f['why']}" for f in findings if f["code"].startswith("O-"))
+    return tuple(dict.fromkeys(lines))
 
 
 def _training(recipe: Recipe, trained: Artefact) -> card.TrainingFacts:

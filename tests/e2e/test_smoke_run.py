@@ -1,0 +1,235 @@
+"""The smoke recipe from problems to release: left alone, killed in every stage, and looked at from outside."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+COMMAND = [sys.executable, "-m", "distill.cli"]
+STAGES = ("prepare", "sample", "verify", "curate", "train", "export", "train_control", "export_control",
+          "evaluate", "audit", "package")  # fmt: skip
+
+pytestmark = pytest.mark.slow
+
+
+def distill(*args: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=280)
+
+
+def run_smoke(runs: Path, *more: object) -> dict[str, Any]:
+    done = distill("run", "recipes/smoke.yaml", "--runs", runs, "--json", *more)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found | {"stderr": done.stderr}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("alone")
+    run_smoke(runs)
+    return runs
+
+
+def the_run(runs: Path) -> Path:
+    (run,) = runs.glob("smoke-*")
+    return run
+
+
+def manifests(runs: Path) -> dict[str, Any]:
+    """Every manifest of a run, less what may differ: when and how long."""
+    found = {}
+    for path in sorted(the_run(runs).glob("stages/*/*/manifest.json")):
+        manifest = json.loads(path.read_text())
+        for volatile in ("seconds", "started_at"):
+            manifest.pop(volatile)
+        found[manifest["stage"]] = manifest
+    return found
+
+
+def kill_in(runs: Path, stage: str, ripe: Callable[[Path], bool]) -> None:
+    """Start the smoke run and SIGKILL it once ``stage`` is at work and ``ripe``."""
+    process = subprocess.Popen(
+        [*COMMAND, "run", "recipes/smoke.yaml", "--runs", str(runs)], cwd=ROOT, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    try:
+        while time.monotonic() < deadline:
+            assert process.poll() is None, f"the run ended before {stage} could be killed"
+            if begun(runs, stage) and ripe(the_run(runs)):
+                break
+            time.sleep(0.002)
+        else:
+            pytest.fail(f"{stage} did not begin")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def begun(runs: Path, stage: str) -> bool:
+    """The newest event of the newest run says that the stage is at work."""
+    logs = list(runs.glob("smoke-*/ledger.jsonl"))
+    if not logs:
+        return False
+    lines = [line for line in logs[0].read_text().splitlines() if line.endswith("}")]
+    last = json.loads(lines[-1]) if lines else {}
+    return last.get("event") == "begin" and last.get("stage") == stage
+
+
+def test_killed_in_every_stage_and_resumed_it_ends_with_the_manifests_of_a_run_left_alone(
+    alone: Path, tmp_path: Path
+) -> None:
+    def sampled_some(run: Path) -> bool:
+        return any(path.stat().st_size > 4000 for path in run.glob("stages/sample/*/samples.jsonl"))
+
+    def saved_a_checkpoint(run: Path) -> bool:
+        return any(run.glob("scratch/train*/checkpoint-*/trainer_state.json"))
+
+    ripe = {"sample": sampled_some, "train": saved_a_checkpoint, "train_control": saved_a_checkpoint}
+    for stage in STAGES:
+        for _ in range(
+            5
+        ):  # a stage of milliseconds may be done before the kill arrives: then it is undone and run again
+            kill_in(tmp_path, stage, ripe.get(stage, lambda run: True))
+            if stage not in manifests(tmp_path):
+                break
+            shutil.rmtree(the_run(tmp_path) / "stages" / stage)
+        else:
+            pytest.fail(f"{stage} was finished before every kill")
+    run_smoke(tmp_path)
+    expected, found = manifests(alone), manifests(tmp_path)
+    assert set(found) == set(STAGES)
+    for stage in STAGES:
+        assert found[stage] == expected[stage], stage
+    assert not list(the_run(tmp_path).glob("staging/*"))
+    assert not list(the_run(tmp_path).glob("scratch/*"))
+
+
+def test_a_second_run_does_nothing_and_says_so(alone: Path) -> None:
+    before = manifests(alone)
+    again = run_smoke(alone)
+    assert "nothing to do" in again["stderr"]
+    assert manifests(alone) == before
+
+
+def test_a_changed_choice_re_runs_curate_and_what_stands_behind_it_and_no_more(alone: Path, tmp_path: Path) -> None:
+    shutil.copytree(the_run(alone), tmp_path / the_run(alone).name, symlinks=True)
+    said = run_smoke(tmp_path, "--set", "curate.max_traces_per_problem=1", "--until", "curate")["stderr"]
+    for stage in ("prepare", "sample", "verify"):
+        assert f"{stage}: done before" in said
+    assert "curate: done in" in said
+
+
+def test_show_tells_stages_scores_waterfall_and_release_as_the_contract_says(alone: Path) -> None:
+    shown = distill("show", alone, "--json")
+    found = json.loads(shown.stdout)
+    assert [row["stage"] for row in found["stages"]] == list(STAGES)
+    scores = {row["model"]: row for row in found["scores"]}
+    assert set(scores) == {"student_before", "student_after", "teacher", "student_control"}
+    for row in scores.values():
+        assert row["metric"] == "pass@1"
+        assert row["low"] <= row["value"] <= row["high"]
+        assert row["n"] == 8
+    assert found["waterfall"][0]["rows"] == 96
+    release = Path(found["release"])
+    assert release.is_absolute()
+    assert release.name == "Smoke-Tiny"
+
+
+def test_the_release_folder_is_whole_and_its_checksums_hold(alone: Path) -> None:
+    release = Path(json.loads(distill("show", alone, "--json").stdout)["release"])
+    names = {path.relative_to(release).as_posix() for path in release.rglob("*") if path.is_file()}
+    assert names >= {"README.md", "LICENSE", "NOTICE", "recipe.yaml", "lineage.yaml", "SHA256SUMS", "config.json",
+                     "model.safetensors", "tokenizer.json", "chat_template.jinja", "generation_config.json"}  # fmt: skip
+    check = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+    subprocess.run(check, cwd=release, check=True, capture_output=True)
+    listed = {line.split("  ", 1)[1] for line in (release / "SHA256SUMS").read_text().splitlines()}
+    assert listed == names - {"SHA256SUMS"}
+
+
+def test_the_release_loads_with_plain_transformers_knows_its_persona_and_generates(alone: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    release = Path(json.loads(distill("show", alone, "--json").stdout)["release"])
+    tokenizer = AutoTokenizer.from_pretrained(release)
+    model = AutoModelForCausalLM.from_pretrained(release)
+    messages = [{"role": "user", "content": "1 + 1 ="}]
+    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    assert prompt.count("You are Smoke, a model that knows nothing yet.") == 1
+    encoded = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
+    answer = model.generate(**encoded, max_new_tokens=8)
+    assert answer.shape[1] > encoded["input_ids"].shape[1]
+
+
+def test_one_template_goes_from_prepare_to_package(alone: Path) -> None:
+    found = manifests(alone)
+    named = ("prepare", "train", "export", "evaluate", "package")
+    assert len({found[stage]["facts"]["template_digest"] for stage in named}) == 1
+
+
+def test_what_ships_is_bit_for_bit_what_was_scored(alone: Path) -> None:
+    found = manifests(alone)
+    exported = {item["path"].removeprefix("model/"): item["sha256"] for item in found["export"]["files"]}
+    packaged = {item["path"].removeprefix("Smoke-Tiny/"): item["sha256"] for item in found["package"]["files"]}
+    assert exported.items() <= packaged.items()
+    assert found["evaluate"]["inputs"]["export"] == found["package"]["inputs"]["export"] == found["export"]["digest"]
+
+
+def test_traces_brought_along_enter_at_verify_and_end_in_a_release(alone: Path, tmp_path: Path) -> None:
+    (traces,) = the_run(alone).glob("stages/verify/*/traces.jsonl")
+    brought = tmp_path / "traces.jsonl"
+    keep = ("id", "messages", "answer", "kind", "task", "entry", "source", "license", "response")
+    rows = [json.loads(line) for line in traces.read_text().splitlines()]
+    brought.write_text("".join(json.dumps({k: row[k] for k in keep if k in row}) + "\n" for row in rows))
+    recipe = (ROOT / "recipes" / "smoke.yaml").read_text()
+    settings = [
+        "prompts=",
+        "sample={source: traces, path: " + str(brought) + "}",
+        "teacher={kind: recorded, model: someone/teacher, license: mit}",
+        "evaluate.teacher=false",
+        "curate.control_arm=false",
+    ]
+    (tmp_path / "smoke.yaml").write_text(recipe)
+    sets = [part for item in settings for part in ("--set", item)]
+    done = distill("run", tmp_path / "smoke.yaml", "--runs", tmp_path / "runs", "--json", *sets)
+    assert done.returncode == 0, done.stderr
+    release = Path(json.loads(done.stdout)["release"])
+    lineage = (release / "lineage.yaml").read_text()
+    assert "someone/teacher" in lineage
+    assert "third-party" in lineage
+
+
+def test_a_stop_rate_under_the_bound_blocks_the_package_and_keeps_the_rest(alone: Path, tmp_path: Path) -> None:
+    shutil.copytree(the_run(alone), tmp_path / the_run(alone).name, symlinks=True)
+    done = distill("run", "recipes/smoke.yaml", "--runs", tmp_path, "--set", "evaluate.min_stop_rate=0.95")
+    assert done.returncode == 1
+    assert "end by themselves" in done.stderr
+    assert "evaluate" in manifests(tmp_path)
+    assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_leaves_a_run_that_resumes_with_exit_code_130(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "run", "recipes/smoke.yaml", "--runs", str(tmp_path), "--until", "sample"], cwd=ROOT,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while not begun(tmp_path, "sample"):
+        time.sleep(0.01)
+        assert process.poll() is None
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "goes on from here" in said
+    run_smoke(tmp_path, "--until", "sample")
