@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 MODEL = models/SmolLM2-135M-Instruct
 
-.PHONY: setup setup-vllm models quickstart smoke test lint clean
+.PHONY: setup setup-vllm models quickstart smoke gpu-check test lint clean
 
 setup: $(VENV)/.setup
 
@@ -36,6 +36,10 @@ quickstart: setup
 
 smoke: setup
 	$(BIN)/distill run recipes/smoke.yaml
+
+# For a node with GPUs and `pip install vllm`; half an hour, one JSON out. BIN= takes another environment's programs.
+gpu-check:
+	$(BIN)/python recipes/gpu_check.py
 
 test: setup setup-vllm
 	$(BIN)/pytest -n 2 -m 'not slow'

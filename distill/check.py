@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from distill.pilot import bounds, run_pilot
 from distill.prepare import inspect_base
 from distill.recipe import Recipe
 from distill.release import planned_lineage
@@ -53,8 +54,11 @@ class Finding:
         return asdict(self)
 
 
-def check_recipe(recipe: Recipe, runs: Path) -> list[Finding]:
-    """All findings of a recipe that is to run below ``runs``. Not covered: that weights load, that a hub answers."""
+def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[Finding]:
+    """All findings of a recipe that is to run below ``runs``. Not covered: that weights load, that a hub answers.
+
+    ``pilot``: sample so many problems for real, where nothing else is wrong, and forecast the run from that.
+    """
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "parts": lambda: _parts(recipe),
         "student": lambda: _student(recipe),
@@ -69,6 +73,11 @@ def check_recipe(recipe: Recipe, runs: Path) -> list[Finding]:
             findings += check()
         except DistillError as error:
             findings.append(Finding("error", subject, error.what, error.where, error.hint, error.exit_code))
+    if pilot is not None and not any(found.level == "error" for found in findings):
+        try:
+            findings.append(Finding("ok", "pilot", str(run_pilot(recipe, pilot))))
+        except DistillError as error:
+            findings.append(Finding("error", "pilot", error.what, error.where, error.hint, error.exit_code))
     return findings
 
 
@@ -150,8 +159,7 @@ def _problems(recipe: Recipe) -> Iterator[Finding]:
     if isinstance(recipe.sample, TeacherSampling):
         assert recipe.prompts is not None, "the recipe's schema asks for prompts"
         found: PromptSet | TraceSet = load_prompts(recipe.prompts)
-        most = len(found.prompts) * recipe.sample.num_samples
-        forecast = f"{most:,} samples, at most {most * recipe.sample.max_new_tokens:,} teacher tokens"
+        forecast = bounds(recipe.sample, len(found.prompts))
     else:
         found = load_traces(recipe.sample, recipe.teacher)
         forecast = f"{len(found.samples):,} traces brought along"

@@ -41,13 +41,22 @@ class Format(StrEnum):
 
 @app.command()
 def check(
-    recipe: RecipeFile, overrides: Overrides = None, runs: RunsFolder = Path("runs"), as_json: Json = False
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    runs: RunsFolder = Path("runs"),
+    pilot: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Sample N problems for real and forecast the run from them.")
+    ] = None,
+    as_json: Json = False,
 ) -> None:
     """Find in seconds what would otherwise fail after an hour: models, extras, template, golds, licences, disk."""
     from distill.check import check_recipe, print_findings
     from distill.recipe_file import load_recipe
 
-    findings = check_recipe(load_recipe(recipe, overrides or []), runs)
+    loaded = load_recipe(recipe, overrides or [])
+    if pilot is not None:
+        _quiet_libraries()
+    findings = check_recipe(loaded, runs, pilot)
     if as_json:
         print(json.dumps([finding.as_dict() for finding in findings], ensure_ascii=False))
     else:

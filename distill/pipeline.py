@@ -15,7 +15,7 @@ from distill.recipe import Recipe
 from distill.release import do_audit, do_package, planned_lineage
 from distill.stages import do_curate, do_evaluate, do_export, do_prepare, do_sample, do_train, do_verify
 from licensing.audit import audit
-from synth.config import TracesBrought
+from synth.config import TeacherSampling, TracesBrought
 
 STAGES = ("prepare", "sample", "verify", "curate", "train", "export", "evaluate", "audit", "package")
 
@@ -45,8 +45,10 @@ def _stages(led: Ledger, recipe: Recipe) -> Artefact:
     pinned = recipe.model_copy(update={"teacher": teacher})
 
     start = led.stage("prepare", do_prepare, student.base_only(), recipe.persona, base)
+    # Only adaptive sampling looks at verdicts, and only then do the verifier's settings make other samples.
+    judged = [recipe.verify] if isinstance(sample, TeacherSampling) and sample.policy.kind == "adaptive" else []
     raw = led.stage("sample", do_sample, recipe.prompts, recipe.evaluate.prompts, teacher, recipe.engine, sample,
-                    problems, in_place=True)  # fmt: skip
+                    problems, *judged, in_place=True)  # fmt: skip
     checked = led.stage("verify", do_verify, recipe.verify, raw)
     data = led.stage("curate", do_curate, recipe.curate, checked)
     trained = led.stage("train", do_train, student, "student", start, data)

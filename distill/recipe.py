@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, model_validator
 from synth.config import (
     AutoTeacher,
     CurateConfig,
+    EngineConfig,
     LocalEngine,
     PersonaConfig,
     PromptsConfig,
@@ -156,7 +157,7 @@ class Recipe(Section):
     description: str | None = None
     prompts: PromptsConfig | None = Field(None, description="Problems to sample; absent with sample.source: traces.")
     teacher: TeacherConfig
-    engine: LocalEngine = LocalEngine()
+    engine: EngineConfig = LocalEngine()
     sample: SampleConfig = TeacherSampling()
     verify: VerifyConfig = VerifyConfig()
     curate: CurateConfig = CurateConfig()

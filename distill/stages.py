@@ -19,7 +19,7 @@ from distill.recipe import EvaluateConfig, StudentConfig
 from licensing.errors import InputError, Refused
 from synth.config import (
     CurateConfig,
-    LocalEngine,
+    EngineConfig,
     PersonaConfig,
     PromptsConfig,
     SampleConfig,
@@ -48,11 +48,15 @@ def do_sample(
     prompts: PromptsConfig | None,
     held_out: PromptsConfig,
     teacher: TeacherConfig,
-    engine: LocalEngine,
+    engine: EngineConfig,
     sampling: SampleConfig,
     _: list[str | None],
+    verify: VerifyConfig | None = None,
 ) -> dict[str, Any]:
-    """Problems, less the held-out ones, and the teacher's answers to them: prompts, bad_rows, samples (all jsonl)."""
+    """Problems, less the held-out ones, and the teacher's answers to them: prompts, bad_rows, samples (all jsonl).
+
+    ``verify`` is for an adaptive policy, which also writes problems.jsonl: pass rates and the label suspect_gold.
+    """
     from synth.prompts import load_prompts, load_traces
     from synth.verify import check_golds
 
@@ -92,7 +96,7 @@ def do_sample(
         write_rows(log, (row for row in problems.samples if row["prompt_id"] in wanted))
     else:
         assert isinstance(sampling, TeacherSampling), "traces brought along come as a TraceSet"
-        _ask(place, chosen, teacher, sampling, log)
+        facts |= _ask(place, chosen, teacher, engine, sampling, verify, log)
     counts = collections.Counter[str]()
     engines: set[str] = set()
     tokens = prompt_tokens = 0
@@ -105,31 +109,53 @@ def do_sample(
     return facts | {"finish_reasons": dict(sorted(counts.items())), "engines": sorted(engines)}
 
 
-def _ask(place: Workplace, prompts: list[Prompt], teacher: TeacherConfig, sampling: TeacherSampling, log: Path) -> None:
+def _ask(
+    place: Workplace,
+    prompts: list[Prompt],
+    teacher: TeacherConfig,
+    engine: EngineConfig,
+    sampling: TeacherSampling,
+    verify: VerifyConfig | None,
+    log: Path,
+) -> dict[str, Any]:
     """Take over what earlier keys of this stage already hold, and ask the teacher for the rest."""
-    from synth.sample import harvest, plan, sample
-    from synth.teachers import build_teacher
+    from synth.budget import Meter
+    from synth.engines import open_engine
+    from synth.plan import Plan
+    from synth.sample import ESCALATED, harvest, sample
 
-    earlier = [path for path in sorted(place.stages.glob("*/samples.jsonl")) if path != log]
+    earlier = [path for name in ("samples.jsonl", ESCALATED) for path in sorted(place.stages.glob(f"*/{name}"))]
     if earlier:
-        harvest(log, earlier, {request.request_id for request in plan(prompts, teacher, sampling)})
+        others = [path for path in earlier if path.parent != log.parent]
+        harvest(log, others, Plan(prompts, teacher, sampling).identities())
+    own = sampling.escalate.tokens if sampling.escalate else None
+    meter = Meter(sampling.budget, escalation_tokens=own, clock=place.scratch / "clock.json")
     started = time.monotonic()
 
     def progress(done: int, total: int, generated: int) -> None:
-        place.progress(done, total, f"{generated / max(time.monotonic() - started, 1e-3):,.0f} tokens/s")
+        speed = f"{generated / max(time.monotonic() - started, 1e-3):,.0f} tokens/s"
+        place.progress(done, total, ", ".join(filter(None, (speed, meter.note()))))
 
-    engine = build_teacher(teacher)
+    asked = open_engine(engine, teacher)
     try:
-        sample(prompts, engine, teacher, sampling, log, progress=progress)
+        found = sample(prompts, asked, teacher, sampling, log, verify=verify, meter=meter, progress=progress)
     finally:
-        engine.close()
+        asked.close()
+    facts: dict[str, Any] = {"stopped_by_budget": found.stopped} if found.stopped else {}
+    if found.problems_stopped is not None:
+        facts["problems_stopped"] = found.problems_stopped
+    return facts | ({"escalated": found.escalated} if sampling.escalate else {})
 
 
 def do_verify(place: Workplace, config: VerifyConfig, raw: Artefact) -> dict[str, Any]:
     """One verdict for every sample, beside its problem: traces.jsonl."""
+    from synth.sample import PROBLEMS
     from synth.verify import verify_rows
 
     problems = {row["id"]: row for row in read_rows(raw.path / "prompts.jsonl")}
+    if (raw.path / PROBLEMS).is_file():
+        for found in read_rows(raw.path / PROBLEMS):
+            problems[found["prompt_id"]] |= {"labels": found["labels"], "pass_rate": found["pass_rate"]}
     total = raw.facts["rows_out"]
     verdicts = collections.Counter[str]()
 

@@ -17,7 +17,7 @@ import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from licensing.errors import InputError, MissingPart
 from synth.config import AutoTeacher, FakeTeacher, TeacherConfig, TransformersTeacher, VllmTeacher
@@ -28,6 +28,7 @@ __all__ = [
     "FinishReason",
     "Request",
     "Teacher",
+    "Wakeable",
     "build_teacher",
     "check_model_folder",
     "decode_completion",
@@ -44,7 +45,11 @@ _DECODE_CONTEXT = 8  # prompt tokens decoded along with the completion; any that
 
 @dataclass(frozen=True)
 class Request:
-    """One sample to be drawn. ``messages`` is the whole chat that the teacher sees; ``seed`` is the sample's own."""
+    """One sample to be drawn. ``messages`` is the whole chat that the teacher sees; ``seed`` is the sample's own.
+
+    ``prefix``, for teachers that say ``can_continue``: raw text of the answer so far. The completion then holds, and
+    counts, only what comes after it, at most ``max_new_tokens`` more.
+    """
 
     request_id: str
     prompt: Prompt
@@ -54,6 +59,7 @@ class Request:
     temperature: float
     top_p: float
     max_new_tokens: int
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class Completion:
     prompt_tokens: int | None
     completion_tokens: int | None
     error: str | None = None
+    reasoning_tokens: int | None = None
 
 
 class Teacher(Protocol):
@@ -89,6 +96,18 @@ class Teacher(Protocol):
 
     def close(self) -> None:
         """Let go of the engine and its memory. What is in flight is lost."""
+        ...
+
+
+@runtime_checkable
+class Wakeable(Protocol):
+    """A teacher whose ``poll`` can be left early: ``poll_for`` is ``poll`` that waits no longer than ``seconds``.
+
+    Others are polled until something is finished, so that a verdict that allows more samples waits for that.
+    """
+
+    def poll_for(self, seconds: float) -> list[Completion]:
+        """As ``poll``; empty also where nothing was finished in time."""
         ...
 
 

@@ -46,7 +46,12 @@ class _InFlight:
 
 
 class FakeEngine:
-    """``concurrency`` lanes, each busy ``latency_s`` seconds a sample on average (0.5 to 1.5 times, by the sample)."""
+    """``concurrency`` lanes, each busy ``latency_s`` seconds a sample on average (0.5 to 1.5 times, by the sample).
+
+    A cut trace is continued by what it would say if it had begun there, without opening its think block again.
+    """
+
+    can_continue = True
 
     def __init__(self, config: FakeTeacher) -> None:
         self.model = config.public_id
@@ -72,6 +77,16 @@ class FakeEngine:
         if not self._in_flight:
             return []
         time.sleep(max(0.0, self._in_flight[0].done_at - time.monotonic()))
+        return self._finished()
+
+    def poll_for(self, seconds: float) -> list[Completion]:
+        """As ``poll``, for at most so long."""
+        if not self._in_flight:
+            return []
+        time.sleep(min(seconds, max(0.0, self._in_flight[0].done_at - time.monotonic())))
+        return self._finished() if self._in_flight[0].done_at <= time.monotonic() else []
+
+    def _finished(self) -> list[Completion]:
         done = [heapq.heappop(self._in_flight).completion]
         now = time.monotonic()
         while self._in_flight and self._in_flight[0].done_at <= now:
@@ -86,6 +101,8 @@ def _answer(request: Request, rng: random.Random, accuracy: float) -> Completion
     prompt = request.prompt
     right = rng.random() < accuracy
     text = f"<think>\n{_thinking(rng)}\n</think>\n\n{_final(prompt, right, rng)}"
+    if request.prefix:
+        text = f"\n{text.removeprefix('<think>')}" if "</think>" not in request.prefix else _final(prompt, right, rng)
     words = re.findall(r"\S+\s*", text)
     finish_reason: FinishReason = "stop"
     if len(words) > request.max_new_tokens:

@@ -16,8 +16,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib.util
+import math
 import os
 import sys
+import time
 from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
@@ -93,8 +95,13 @@ class VllmEngine:
         self._in_flight[request.request_id] = (request, ids)
 
     def poll(self) -> list[Completion]:
+        return self.poll_for(math.inf)
+
+    def poll_for(self, seconds: float) -> list[Completion]:
+        """As ``poll``, for at most so long and one step of the engine."""
         done, self._refused = self._refused, []
-        while not done and self._in_flight:
+        deadline = time.monotonic() + seconds
+        while not done and self._in_flight and time.monotonic() < deadline:
             done = [self._completion(output) for output in self._llm.llm_engine.step() if output.finished]
         return done
 

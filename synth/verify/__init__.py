@@ -7,6 +7,7 @@ with a verifier: `math` (math-verify) and `reasoning_gym` (the task's own scorer
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from synth.verify.math import Verdict, VerdictName
@@ -16,7 +17,7 @@ if TYPE_CHECKING:  # pydantic has no place in a worker, and a worker imports thi
     from synth.config import VerifyConfig
     from synth.prompts import Prompt
 
-__all__ = ["Verdict", "VerdictName", "check_golds", "verify_rows"]
+__all__ = ["Verdict", "VerdictName", "Verifier", "check_golds", "verify_rows"]
 
 _KINDS = ("math", "reasoning_gym")
 
@@ -42,6 +43,23 @@ def verify_rows(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> Iter
                 "reason": verdict.reason,
                 "seconds": round(verdict.seconds, 4),
             }
+
+
+class Verifier:
+    """Verdicts one row at a time, as they come: ``submit`` returns at once. A context manager."""
+
+    def __init__(self, config: VerifyConfig) -> None:
+        self._pool = Pool(config.workers, config.timeout_s, config.memory_mb)
+
+    def __enter__(self) -> Verifier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
+
+    def submit(self, row: Mapping[str, Any]) -> Future[Verdict]:
+        """The verdict that ``verify_rows`` would give the row; whatever that raises comes out of the future."""
+        return self._pool.submit(_request(row))[1]
 
 
 def check_golds(prompts: Iterable[Prompt], config: VerifyConfig) -> list[tuple[str, str]]:

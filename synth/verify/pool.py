@@ -192,18 +192,7 @@ class Pool:
         waiting: deque[tuple[T, int, Future[Verdict]]] = deque()
         held = 0
         for tag, request in items:
-            answer: Future[Verdict] = Future()
-            size = 0
-            if isinstance(request, Verdict):
-                answer.set_result(request)
-            else:
-                try:
-                    body = json.dumps({"row": request}).encode("ascii")
-                except (TypeError, ValueError, RecursionError) as err:
-                    answer.set_result(Verdict("error", reason=f"the row is no plain JSON: {err}"))
-                else:
-                    size = len(body)
-                    self._jobs.put((body, _needs(request), answer))
+            size, answer = self.submit(request)
             waiting.append((tag, size, answer))
             held += size
             while waiting and (len(waiting) >= LOOK_AHEAD_ROWS or held >= LOOK_AHEAD_BYTES or waiting[0][2].done()):
@@ -213,6 +202,20 @@ class Pool:
         while waiting:
             tag, _, answer = waiting.popleft()
             yield tag, answer.result()
+
+    def submit(self, request: Request | Verdict) -> tuple[int, Future[Verdict]]:
+        """(bytes queued, the verdict when it is there); looks ahead without bound, and fails as ``map`` does."""
+        answer: Future[Verdict] = Future()
+        body = b""
+        if isinstance(request, Verdict):
+            answer.set_result(request)
+        else:
+            try:
+                body = json.dumps({"row": request}).encode("ascii")
+                self._jobs.put((body, _needs(request), answer))
+            except (TypeError, ValueError, RecursionError) as err:
+                answer.set_result(Verdict("error", reason=f"the row is no plain JSON: {err}"))
+        return len(body), answer
 
     def _serve(self) -> None:
         worker: _Worker | None = None

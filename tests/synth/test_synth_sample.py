@@ -308,7 +308,7 @@ def test_a_disk_that_fills_up_at_the_very_end_leaves_the_log(tmp_path: Path, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("synth.sample.os.replace", full)
+        patched.setattr("synth.log.os.replace", full)
         with pytest.raises(MissingPart, match="disk is full"):
             run(log, problems(5), config)
     assert [path.name for path in tmp_path.iterdir()] == ["log"]

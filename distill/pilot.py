@@ -1,0 +1,168 @@
+"""What sampling will cost: bounds from the recipe alone, and a forecast from a pilot of a few problems."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.inputs import pinned_teacher
+from distill.recipe import Recipe
+from licensing.errors import InputError
+from synth.budget import Spend, price
+from synth.config import AdaptivePolicy, BudgetConfig, TeacherSampling
+
+__all__ = ["Forecast", "bounds", "run_pilot"]
+
+_Z95 = 1.96
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What the whole run would take, as the pilot went.
+
+    ``tokens`` are generated ones, with a 95 % interval over problems (normal approximation; few problems make it
+    rough, and it knows nothing of problems unlike those drawn). ``hours`` is at the pilot's speed after its first
+    answer: a small pilot does not fill a large engine, so it is an upper bound there. ``money`` is None without a
+    price. The recipe's budget is left out: it would cut the run off where it says.
+    """
+
+    problems: int
+    piloted: int
+    samples: float
+    tokens: float
+    tokens_low: float
+    tokens_high: float
+    prompt_tokens: float
+    hours: float
+    money: float | None
+    solved: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        cost = "" if self.money is None else f", cost {self.money:,.2f}"
+        share = "" if self.solved is None else f", {self.solved:.0%} of the problems solved"
+        return (
+            f"pilot of {self.piloted} problems: {self.samples:,.0f} samples, {self.tokens:,.0f} teacher tokens "
+            f"({self.tokens_low:,.0f} to {self.tokens_high:,.0f}), {self.hours:,.3g} hours{cost}{share}"
+        )
+
+
+def bounds(sampling: TeacherSampling, problems: int) -> str:
+    """What a run takes at most, in one line, and the limits that its budget sets."""
+    policy, most = sampling.policy, problems * sampling.most_samples
+    tokens = most * sampling.max_new_tokens
+    if isinstance(policy, AdaptivePolicy):
+        least = problems * min(policy.first or policy.target_correct, policy.max_samples)
+        samples = f"{least:,} to {most:,} samples"
+    else:
+        samples = f"{most:,} samples"
+    parts = [f"{samples}, at most {tokens:,} teacher tokens"]
+    if sampling.escalate is not None:
+        own = most * sampling.escalate.max_new_tokens
+        parts.append(f"escalations at most {min(own, sampling.escalate.tokens or own):,} tokens more")
+    if sampling.budget is not None:
+        limits = ("tokens", "hours", "gpu_hours", "money")
+        set_ones = [f"{getattr(sampling.budget, name):,} {name}" for name in limits if getattr(sampling.budget, name)]
+        if set_ones:
+            parts.append(f"the budget stops it at {', '.join(set_ones)}")
+        worst = price(sampling.budget, Spend(tokens=tokens), 0.0)
+        if worst:
+            parts.append(f"generated tokens cost at most {worst:,.2f}")
+    return "; ".join(parts)
+
+
+def run_pilot(recipe: Recipe, count: int) -> Forecast:
+    """Sample ``count`` of the recipe's problems for real, with its policy, in a folder that is then thrown away.
+
+    The problems are those with the lowest content hashes, so they are spread over the set and the same each time.
+    Raises InputError for a recipe that samples nothing, and whatever the teacher raises.
+    """
+    from synth.engines import open_engine
+    from synth.prompts import load_prompts
+    from synth.sample import PROBLEMS, sample
+
+    sampling = recipe.sample
+    if not isinstance(sampling, TeacherSampling) or recipe.prompts is None:
+        raise InputError("traces brought along need no pilot", where="--pilot", hint="leave --pilot out")
+    kept_out = {prompt.content_hash for prompt in load_prompts(recipe.evaluate.prompts).prompts}
+    whole = [prompt for prompt in load_prompts(recipe.prompts).prompts if prompt.content_hash not in kept_out]
+    chosen = sorted(whole, key=lambda prompt: prompt.content_hash)[:count]
+    if not chosen:
+        raise InputError("no problem is left for a pilot", where="prompts", hint="set other evaluate.prompts")
+    config = sampling.model_copy(update={"budget": None})
+    teacher = pinned_teacher(recipe)
+    asked = open_engine(recipe.engine, teacher)
+    first: list[float] = []
+    started = time.monotonic()
+
+    def progress(done: int, total: int, generated: int) -> None:
+        if not first:
+            first.extend((time.monotonic(), generated))
+
+    with tempfile.TemporaryDirectory(prefix="distill-pilot-") as folder:
+        log = Path(folder) / "samples.jsonl"
+        try:
+            found = sample(chosen, asked, teacher, config, log, verify=recipe.verify, progress=progress)
+        finally:
+            asked.close()
+        ended = time.monotonic()
+        per_problem, prompt_tokens = _tokens(log)
+        labels = log.with_name(PROBLEMS)
+        solved = _solved(labels) if labels.is_file() else None
+    spent = sum(per_problem.values())
+    seconds = ended - started
+    if first and spent > first[1]:  # without the start of the engine
+        seconds = (ended - first[0]) * spent / (spent - first[1])
+    scale = len(whole) / len(chosen)
+    counts = [per_problem.get(prompt.id, 0) for prompt in chosen]
+    margin = _Z95 * statistics.stdev(counts) / math.sqrt(len(counts)) * len(whole) if len(counts) > 1 else math.inf
+    hours = seconds / 3600 * scale
+    budget = sampling.budget or BudgetConfig()
+    cost = price(budget, Spend(tokens=round(spent * scale), prompt_tokens=round(prompt_tokens * scale)), hours)
+    return Forecast(
+        problems=len(whole),
+        piloted=len(chosen),
+        samples=found.rows * scale,
+        tokens=spent * scale,
+        tokens_low=max(0.0, spent * scale - margin),
+        tokens_high=spent * scale + margin,
+        prompt_tokens=prompt_tokens * scale,
+        hours=hours,
+        money=cost or None,
+        solved=solved,
+    )
+
+
+def _tokens(log: Path) -> tuple[dict[str, int], int]:
+    """Generated tokens by problem, and prompt tokens in all, cut traces that were escalated included."""
+    from distill.stages import read_rows
+    from synth.sample import ESCALATED
+
+    generated: dict[str, int] = {}
+    prompt_tokens = 0
+    continued = set()
+    for row in read_rows(log):
+        generated[row["prompt_id"]] = generated.get(row["prompt_id"], 0) + (row["completion_tokens"] or 0)
+        prompt_tokens += row["prompt_tokens"] or 0
+        if row.get("continued"):
+            continued.add(row["escalated_from"])
+    if (aside := log.with_name(ESCALATED)).is_file():
+        for row in read_rows(aside):
+            if row["request_id"] not in continued:  # its tokens are in the row that continues it
+                generated[row["prompt_id"]] = generated.get(row["prompt_id"], 0) + (row["completion_tokens"] or 0)
+                prompt_tokens += row["prompt_tokens"] or 0
+    return generated, prompt_tokens
+
+
+def _solved(labels: Path) -> float:
+    from distill.stages import read_rows
+
+    rows = list(read_rows(labels))
+    return sum(1 for row in rows if row["correct"]) / len(rows)

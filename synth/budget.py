@@ -1,0 +1,158 @@
+"""What sampling costs, what it may cost, and when it has to stop.
+
+Two kinds of limit. **Tokens** (and the part of the money that is a price of tokens) are reserved before they are
+spent: a request is sent only where the budget would hold if this one and everything in flight ran to its limit. So no
+generated token is over budget, nothing in flight is thrown away, and near the end fewer requests run at once. Less
+than one request's limit is left over. **Time** (hours, GPU-hours, and their price) cannot be taken back: at the limit
+nothing more is asked, and what is in flight is given up.
+
+Not counted: tokens of requests that a kill lost, since nobody was told of them, and those that an engine does not
+count. Prompt tokens are known only afterwards: for the reservation they are guessed from the length of the chat.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from synth.config import BudgetConfig
+
+__all__ = ["Meter", "Spend", "price"]
+
+_SAVE_SECONDS = 5.0
+_MILLION = 1e6
+
+
+@dataclass
+class Spend:
+    """Tokens in the rows of a run. ``escalated`` ones are generated tokens too, in a budget of their own."""
+
+    tokens: int = 0
+    escalated: int = 0
+    prompt_tokens: int = 0
+
+
+def price(budget: BudgetConfig, spend: Spend, hours: float) -> float:
+    """Money, in the currency of the prices."""
+    generated = (spend.tokens + spend.escalated) / _MILLION * budget.price_per_million_tokens
+    read = spend.prompt_tokens / _MILLION * budget.price_per_million_prompt_tokens
+    return generated + read + hours * budget.gpus * budget.price_per_gpu_hour
+
+
+class Meter:
+    """Counts what a run spends and says when to stop. One thread.
+
+    ``clock`` is a file that carries the seconds over to a resumed run; at most the last five are lost by a kill.
+    """
+
+    def __init__(
+        self, budget: BudgetConfig | None, *, escalation_tokens: int | None = None, clock: Path | None = None
+    ) -> None:
+        self.budget = budget or BudgetConfig()
+        self.spend = Spend()
+        self.generated = 0
+        """Tokens generated in this very call, escalations and all."""
+        self._escalation_tokens = escalation_tokens
+        self._reserved = Spend()
+        self._clock = clock
+        self._before = _read(clock)
+        self._started = self._saved = time.monotonic()
+
+    @property
+    def hours(self) -> float:
+        return (self._before + time.monotonic() - self._started) / 3600
+
+    def count(self, tokens: int, prompt_tokens: int, *, escalated: bool = False) -> None:
+        """Add a row to what was spent."""
+        _add(self.spend, tokens, prompt_tokens, escalated)
+
+    def reserve(self, tokens: int, prompt_tokens: int, *, escalated: bool = False) -> bool:
+        """Set aside what a request may cost; False where the budget does not hold it beside what is in flight."""
+        wanted = Spend(self._reserved.tokens, self._reserved.escalated, self._reserved.prompt_tokens)
+        _add(wanted, tokens, prompt_tokens, escalated)
+        all_in = Spend(
+            self.spend.tokens + wanted.tokens,
+            self.spend.escalated + wanted.escalated,
+            self.spend.prompt_tokens + wanted.prompt_tokens,
+        )
+        limit, own = self.budget.tokens, self._escalation_tokens
+        if escalated and own is not None and all_in.escalated > own:
+            return False
+        if not escalated and limit is not None and all_in.tokens > limit:
+            return False
+        if self.budget.money is not None and price(self.budget, all_in, self.hours) > self.budget.money:
+            return False
+        self._reserved = wanted
+        return True
+
+    def release(self, tokens: int, prompt_tokens: int, *, escalated: bool = False) -> None:
+        """Give back what ``reserve`` set aside."""
+        _add(self._reserved, -tokens, -prompt_tokens, escalated)
+
+    def out_of_time(self) -> str | None:
+        """The limit of time or money that is reached, by its name; also saves the clock now and then."""
+        if self._clock is not None and time.monotonic() - self._saved > _SAVE_SECONDS:
+            self.save()
+        budget, hours = self.budget, self.hours
+        if budget.hours is not None and hours >= budget.hours:
+            return "hours"
+        if budget.gpu_hours is not None and hours * budget.gpus >= budget.gpu_hours:
+            return "gpu_hours"
+        if budget.money is not None and price(budget, self.spend, hours) >= budget.money:
+            return "money"
+        return None
+
+    def which(self) -> str:
+        """The limit that a refused reservation ran into."""
+        if self.budget.tokens is None:
+            return "money"
+        if self.budget.money is None:
+            return "tokens"
+        tokens_left = 1 - self.spend.tokens / self.budget.tokens
+        money_left = 1 - price(self.budget, self.spend, self.hours) / self.budget.money
+        return "tokens" if tokens_left <= money_left else "money"
+
+    def save(self) -> None:
+        """Write the seconds so far to the clock file."""
+        self._saved = time.monotonic()
+        if self._clock is None:
+            return
+        self._clock.parent.mkdir(parents=True, exist_ok=True)
+        beside = self._clock.with_name(f".{self._clock.name}.tmp")
+        beside.write_text(json.dumps({"seconds": self._before + self._saved - self._started}), encoding="utf-8")
+        os.replace(beside, self._clock)
+
+    def note(self) -> str:
+        """The live figure: what was spent of each limit, and the money where there is a price."""
+        budget, parts = self.budget, []
+        if budget.tokens is not None:
+            parts.append(f"{self.spend.tokens:,} of {budget.tokens:,} tokens")
+        if budget.hours is not None:
+            parts.append(f"{self.hours:.2f} of {budget.hours:g} h")
+        if budget.gpu_hours is not None:
+            parts.append(f"{self.hours * budget.gpus:.1f} of {budget.gpu_hours:g} GPU-h")
+        cost = price(budget, self.spend, self.hours)
+        if budget.money is not None:
+            parts.append(f"cost {cost:,.2f} of {budget.money:,.2f}")
+        elif cost:
+            parts.append(f"cost {cost:,.2f}")
+        return ", ".join(parts)
+
+
+def _add(spend: Spend, tokens: int, prompt_tokens: int, escalated: bool) -> None:
+    if escalated:
+        spend.escalated += tokens
+    else:
+        spend.tokens += tokens
+    spend.prompt_tokens += prompt_tokens
+
+
+def _read(clock: Path | None) -> float:
+    if clock is not None:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return float(json.loads(clock.read_text(encoding="utf-8"))["seconds"])
+    return 0.0

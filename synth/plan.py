@@ -1,0 +1,129 @@
+"""Who is asked what: the identity of every request of a run.
+
+A request is known by a digest of all that decides its answer, so that equal requests are asked once, in one run or in
+several. ``Plan`` holds 32 bytes a problem and makes requests from them on demand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from licensing.errors import InputError
+from synth.config import FakeTeacher, TeacherConfig, TeacherSampling
+from synth.prompts import Prompt, canonical_json
+from synth.teachers import Request, teacher_messages
+
+__all__ = ["Plan", "plan", "request_id"]
+
+# vLLM arguments that make another model, or another prompt, out of the same folder; the others only change its speed.
+_MODEL_ARGS = ("quantization", "hf_overrides", "tokenizer", "tokenizer_revision", "chat_template")
+_DIGEST = 32  # bytes
+
+
+def request_id(prompt: Prompt, teacher: TeacherConfig, config: TeacherSampling, sample_index: int) -> str:
+    """32 hex characters of sha256 over all that decides the answer, so that equal requests are asked once.
+
+    In it: the teacher's whole chat, letter for letter (system prompt, examples, problem), model and revision, the
+    sampling settings, the seed, ``sample_index``. Not in it: how many samples are wanted (``num_samples``, policy,
+    budget), the engine and its speed settings, and the problem's id. For the fake teacher, the gold, its accuracy and
+    its seed too, since they decide its answers. A model folder counts by its path, not by its weights.
+    """
+    return _numbered(_shared_digest(prompt, teacher, config, config.max_new_tokens), sample_index)
+
+
+def _shared_digest(prompt: Prompt, teacher: TeacherConfig, config: TeacherSampling, max_new_tokens: int) -> str:
+    decides: dict[str, Any] = {
+        "messages": teacher_messages(teacher, prompt),
+        "model": teacher.model,
+        "revision": teacher.revision,
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "max_new_tokens": max_new_tokens,
+        "seed": config.seed,
+    }
+    arguments = getattr(teacher, "engine_args", {})
+    changed = {key: arguments[key] for key in _MODEL_ARGS if key in arguments}
+    if changed:
+        decides["engine_args"] = changed
+    if isinstance(teacher, FakeTeacher):
+        decides["fake"] = [prompt.answer, teacher.accuracy, teacher.seed]
+    return hashlib.sha256(canonical_json(decides).encode()).hexdigest()
+
+
+def _numbered(shared: str, sample_index: int) -> str:
+    return hashlib.sha256(f"{shared}:{sample_index}".encode()).hexdigest()[:32]
+
+
+class Plan:
+    """Requests by slot: (problem, sample index), both from 0. Raises InputError where two problems would ask the same
+    and so could not be told apart."""
+
+    def __init__(self, prompts: Sequence[Prompt], teacher: TeacherConfig, config: TeacherSampling) -> None:
+        self.prompts = prompts
+        self.teacher = teacher
+        self.config = config
+        self._digests = bytearray()
+        owners: dict[bytes, int] = {}
+        for number, prompt in enumerate(prompts):
+            digest = bytes.fromhex(_shared_digest(prompt, teacher, config, config.max_new_tokens))
+            if digest in owners:
+                raise InputError(
+                    f"problems {prompts[owners[digest]].id!r} and {prompt.id!r} ask the same",
+                    where="prompts",
+                    hint="leave one of them out",
+                )
+            owners[digest] = number
+            self._digests += digest
+
+    def identity(self, slot: tuple[int, int]) -> str:
+        """The slot's ``request_id``."""
+        problem, index = slot
+        return _numbered(self._digests[_DIGEST * problem : _DIGEST * (problem + 1)].hex(), index)
+
+    def escalated_identity(self, slot: tuple[int, int]) -> str:
+        """The identity of the slot's second try, at the limit of ``sample.escalate``."""
+        assert self.config.escalate is not None
+        limit = self.config.escalate.max_new_tokens
+        return _numbered(_shared_digest(self.prompts[slot[0]], self.teacher, self.config, limit), slot[1])
+
+    def request(self, slot: tuple[int, int]) -> Request:
+        """The slot's first request."""
+        return self._request(slot, self.identity(slot), self.config.max_new_tokens, "")
+
+    def escalation(self, slot: tuple[int, int], prefix: str, prefix_tokens: int) -> Request:
+        """The slot's second request: the rest of ``prefix``, or the whole trace again where it is empty."""
+        assert self.config.escalate is not None
+        limit = self.config.escalate.max_new_tokens - prefix_tokens
+        return self._request(slot, self.escalated_identity(slot), limit, prefix)
+
+    def _request(self, slot: tuple[int, int], identity: str, max_new_tokens: int, prefix: str) -> Request:
+        prompt = self.prompts[slot[0]]
+        return Request(
+            request_id=identity,
+            prompt=prompt,
+            messages=teacher_messages(self.teacher, prompt),
+            sample_index=slot[1],
+            seed=int(identity[:8], 16) & 0x7FFFFFFF,
+            temperature=self.config.temperature,
+            top_p=self.config.top_p,
+            max_new_tokens=max_new_tokens,
+            prefix=prefix,
+        )
+
+    def identities(self) -> Iterator[str]:
+        """Every id that the run may ask for, escalations included, problem by problem."""
+        for problem in range(len(self.prompts)):
+            for index in range(self.config.most_samples):
+                yield self.identity((problem, index))
+                if self.config.escalate is not None:
+                    yield self.escalated_identity((problem, index))
+
+
+def plan(prompts: Sequence[Prompt], teacher: TeacherConfig, config: TeacherSampling) -> Iterator[Request]:
+    """Every first request that the run may make, problem by problem. Raises InputError as ``Plan`` does."""
+    whole = Plan(prompts, teacher, config)
+    for problem in range(len(prompts)):
+        for index in range(config.most_samples):
+            yield whole.request((problem, index))

@@ -1,0 +1,315 @@
+"""The loop that keeps a teacher fed. There are no rounds in it, and so no barrier: whatever may be asked is asked as
+soon as there is room, answers are committed as they come, and verdicts are found meanwhile by other processes.
+
+The teacher never waits for a verdict: it goes on with other problems. Only where nothing may be asked until a verdict
+comes does the loop wait, for an answer or a verdict, whichever is first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
+
+from synth.budget import Meter
+from synth.log import SampleLog
+from synth.plan import Plan
+from synth.policy import Policy, Slot
+from synth.prompts import text_of
+from synth.teachers import Completion, Request, Teacher, Wakeable
+from synth.verify import Verdict, Verifier
+
+__all__ = ["Judge", "Progress", "Rounds", "chosen"]
+
+Progress = Callable[[int, int, int], None]
+"""Called with samples in the log, samples allowed so far, and completion tokens generated in this call."""
+
+_VERDICTS_AT_ONCE = 64  # rows in the hands of the verifier; the others wait on the disk
+_GLANCE_S = 0.02  # how long the teacher is polled while a verdict may come first
+_LOOK_S = 1.0  # how long it is polled otherwise: the clock is looked at in between
+
+
+def chosen(plan: Plan, log: SampleLog, slot: Slot) -> int | None:
+    """The place of the row that stands for a slot: its escalation, where there is one that did not fail."""
+    place = log.find(plan.identity(slot))
+    if plan.config.escalate is not None and (place is None or log.finish_reason(place) == "length"):
+        escalated = log.find(plan.escalated_identity(slot))
+        if escalated is not None and log.finish_reason(escalated) != "error":
+            return escalated
+    return place
+
+
+class Judge:
+    """Rows in, verdicts out, in whatever order they are found. Texts wait on the disk, not in memory."""
+
+    def __init__(self, verifier: Verifier, plan: Plan, log: SampleLog) -> None:
+        self._verifier = verifier
+        self._plan = plan
+        self._log = log
+        self._later: deque[int] = deque()
+        self._under_way = 0
+        self._found: SimpleQueue[tuple[Slot, int, Future[Verdict]]] = SimpleQueue()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._later or self._under_way)
+
+    def add(self, slot: Slot, place: int) -> None:
+        number = slot[0] * self._plan.config.most_samples + slot[1]
+        self._later.append(number << 40 | place)  # one integer: there may be millions after a resume
+        self._pump()
+
+    def heard(self, *, block: bool) -> list[tuple[Slot, bool, str | None]]:
+        """(slot, is it correct and finished, its answer if wrong) of what was found since; raises what verifying
+        raised. ``block`` waits for one where any is under way."""
+        done: list[tuple[Slot, bool, str | None]] = []
+        while self._under_way and (not self._found.empty() or (block and not done)):
+            slot, place, future = self._found.get()
+            self._under_way -= 1
+            verdict = future.result()
+            # A row of kind `open` has nothing to verify: that it ended by itself is all that can be asked of it.
+            right = verdict.verdict in ("correct", None) and self._log.finish_reason(place) == "stop"
+            done.append((slot, right, verdict.extracted if verdict.verdict == "wrong" else None))
+            self._pump()
+        return done
+
+    def _pump(self) -> None:
+        while self._later and self._under_way < _VERDICTS_AT_ONCE:
+            number, place = divmod(self._later.popleft(), 1 << 40)
+            slot = divmod(number, self._plan.config.most_samples)
+            row = {**self._plan.prompts[slot[0]].row(), "response": self._log.row(place)["text"]}
+            self._under_way += 1
+            future = self._verifier.submit(row)
+            future.add_done_callback(partial(self._hand_in, slot, place))
+
+    def _hand_in(self, slot: Slot, place: int, future: Future[Verdict]) -> None:
+        self._found.put((slot, place, future))
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """A request that is to be asked, and what is reserved for it. ``cut``: the place of the trace it escalates."""
+
+    slot: Slot
+    request: Request
+    prompt_tokens: int
+    cut: int | None = None
+    continued: bool = False
+
+
+class Rounds:
+    """One run of ``sample()``; see ``run``."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        policy: Policy,
+        teacher: Teacher,
+        log: SampleLog,
+        meter: Meter,
+        judge: Judge | None,
+        progress: Progress | None,
+    ) -> None:
+        self._plan, self._policy, self._teacher, self._log = plan, policy, teacher, log
+        self._meter, self._judge, self._progress = meter, judge, progress
+        self._in_flight: dict[str, _Wish] = {}
+        self._cut: deque[tuple[Slot, int]] = deque()  # traces that wait for their escalation
+        self._held: _Wish | None = None
+        self._given = self._done = 0
+        self._out_of_time = False
+        self.reused = 0
+        self.stopped: str | None = None
+
+    def run(self) -> None:
+        """Ask, commit and judge until the policy is content or the budget is spent; then ``stopped`` names the limit.
+
+        Raises what the teacher or the verifier raises, with everything so far in the log.
+        """
+        while True:
+            self._hear(block=False)
+            self._watch_the_clock()
+            self._feed()
+            if self._in_flight:
+                for completion in self._poll():
+                    self._commit(completion)
+                self._tell()
+            elif self._judge is not None and self._judge.busy:
+                self._hear(block=True)
+            elif self._held is not None or self._cut:
+                raise RuntimeError(f"{self._teacher.engine} takes no request, though none is in flight")
+            else:
+                break
+        self._meter.save()
+
+    # --- asking ---
+
+    def _feed(self) -> None:
+        while True:
+            while self._cut and (self._out_of_time or self._teacher.capacity > 0):
+                if not self._escalate(*self._cut[0]):
+                    break
+                self._cut.popleft()
+            if self._held is None:
+                self._held = self._following()
+            if self._held is None:
+                room = self._out_of_time or self._teacher.capacity > 0
+                if self._cut and room and not self._escalating():
+                    continue  # reading the log found more of them
+                return
+            if self.stopped is not None:
+                self._policy.refuse(self._held.slot)
+                self._held = None
+                continue
+            if self._teacher.capacity <= 0:
+                return
+            if not self._ask(self._held):
+                if self._in_flight:
+                    return  # what is in flight gives back what it does not use
+                self.stopped = self._meter.which()
+                continue
+            self._held = None
+
+    def _following(self) -> _Wish | None:
+        """The next slot that is not in the log; those that are get their turn on the way."""
+        while (slot := self._policy.next()) is not None:
+            self._given += 1
+            place = chosen(self._plan, self._log, slot)
+            if place is None:
+                request = self._plan.request(slot)
+                return _Wish(slot, request, _guess(request))
+            self.reused += 1
+            self._count(slot, place)
+            self._settle(slot, place)
+        return None
+
+    def _ask(self, wish: _Wish) -> bool:
+        escalated = wish.cut is not None
+        if not self._meter.reserve(wish.request.max_new_tokens, wish.prompt_tokens, escalated=escalated):
+            return False
+        self._in_flight[wish.request.request_id] = wish
+        self._teacher.submit(wish.request)
+        return True
+
+    def _escalate(self, slot: Slot, place: int) -> bool:
+        """Ask for the rest of a trace that was cut off, or settle for it as it is; False: later."""
+        row = self._log.row(place)
+        continued = bool(getattr(self._teacher, "can_continue", False) and row["text"] and row["completion_tokens"])
+        prefix, tokens = (row["text"], row["completion_tokens"]) if continued else ("", 0)
+        request = self._plan.escalation(slot, prefix, tokens)
+        wish = _Wish(slot, request, row["prompt_tokens"] or _guess(request), place, continued)
+        if not self._out_of_time:
+            if request.request_id not in self._log and self._ask(wish):
+                return True
+            if self._escalating():
+                return False  # what they do not use may be enough
+        self._accept(slot, place)
+        return True
+
+    def _escalating(self) -> bool:
+        return any(wish.cut is not None for wish in self._in_flight.values())
+
+    # --- hearing ---
+
+    def _poll(self) -> list[Completion]:
+        if isinstance(self._teacher, Wakeable):
+            starving = self._judge is not None and self._judge.busy and self._teacher.capacity > 0
+            return self._teacher.poll_for(_GLANCE_S if starving else _LOOK_S)
+        finished = self._teacher.poll()
+        if not finished:
+            lost = len(self._in_flight)
+            raise RuntimeError(f"{self._teacher.engine} has lost {lost} requests: it has no capacity and no answer")
+        return finished
+
+    def _commit(self, completion: Completion) -> None:
+        wish = self._in_flight.pop(completion.request_id, None)
+        if wish is None:
+            return  # delivered twice, by a replica that was thought dead: the first one counts
+        escalated = wish.cut is not None
+        self._meter.release(wish.request.max_new_tokens, wish.prompt_tokens, escalated=escalated)
+        place = self._log.append(self._row(wish, completion))
+        self._meter.generated += completion.completion_tokens or 0
+        self._meter.count(completion.completion_tokens or 0, completion.prompt_tokens or 0, escalated=escalated)
+        if wish.cut is not None:
+            self._accept(wish.slot, wish.cut if completion.finish_reason == "error" else place)
+        else:
+            self._settle(wish.slot, place)
+
+    def _row(self, wish: _Wish, completion: Completion) -> dict[str, Any]:
+        """A sample row. Nothing in it changes from run to run: no time, no host."""
+        row: dict[str, Any] = {
+            "request_id": wish.request.request_id,
+            "prompt_id": wish.request.prompt.id,
+            "sample_index": wish.slot[1],
+            "text": completion.text,
+            "finish_reason": completion.finish_reason,
+            "error": completion.error,
+            "prompt_tokens": completion.prompt_tokens,
+            "completion_tokens": completion.completion_tokens,
+            "model": self._plan.teacher.public_id,
+            "engine": self._teacher.engine,
+        }
+        if completion.reasoning_tokens is not None:
+            row["reasoning_tokens"] = completion.reasoning_tokens
+        if wish.cut is not None:
+            first = self._log.row(wish.cut)
+            if wish.continued and completion.finish_reason != "error":
+                row["text"] = first["text"] + completion.text
+                row["prompt_tokens"] = first["prompt_tokens"]
+                more = completion.completion_tokens
+                row["completion_tokens"] = None if more is None else first["completion_tokens"] + more
+            row |= {"escalated_from": first["request_id"], "continued": wish.continued}
+        return row
+
+    def _settle(self, slot: Slot, place: int) -> None:
+        """A row of a slot is in: escalate it where it was cut off for the first time."""
+        if self._plan.config.escalate is not None and self._log.finish_reason(place) == "length":
+            first = self._log.find(self._plan.identity(slot))
+            if first == place and self._plan.escalated_identity(slot) not in self._log:
+                self._cut.append((slot, place))
+                return
+        self._accept(slot, place)
+
+    def _accept(self, slot: Slot, place: int) -> None:
+        self._done += 1
+        if self._judge is not None:
+            self._judge.add(slot, place)
+
+    def _count(self, slot: Slot, place: int) -> None:
+        """Add what a row of an earlier run has cost; an escalation, with the trace that it began from."""
+        log, first = self._log, self._log.find(self._plan.identity(slot))
+        if first is not None:
+            self._meter.count(log.completion_tokens(first), log.prompt_tokens(first))
+        if place != first:
+            before = log.completion_tokens(first) if first is not None and log.row(place).get("continued") else 0
+            self._meter.count(log.completion_tokens(place) - before, log.prompt_tokens(place), escalated=True)
+
+    def _hear(self, *, block: bool) -> None:
+        if self._judge is not None:
+            for slot, correct, answer in self._judge.heard(block=block):
+                self._policy.record(slot, correct, answer)
+
+    def _watch_the_clock(self) -> None:
+        if self._out_of_time or (why := self._meter.out_of_time()) is None:
+            return
+        self.stopped, self._out_of_time = why, True
+        given_up = list(self._in_flight.values())
+        self._in_flight.clear()
+        for wish in given_up:
+            if wish.cut is not None:
+                self._accept(wish.slot, wish.cut)
+            else:
+                self._policy.refuse(wish.slot)
+
+    def _tell(self) -> None:
+        if self._progress is not None:
+            total = self._given if self._policy.judged else len(self._plan.prompts) * self._policy.limit
+            self._progress(self._done, total, self._meter.generated)
+
+
+def _guess(request: Request) -> int:
+    """Prompt tokens of a chat, before anybody counted: a token for three characters, and some for the template."""
+    return sum(len(text_of(message.get("content"))) // 3 + 8 for message in request.messages) + len(request.prefix) // 3

@@ -1,0 +1,296 @@
+"""Adaptive sampling, budgets and escalation through ``sample()``: with the fake teacher and the real verifier."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synth.budget import Meter
+from synth.config import AdaptivePolicy, BudgetConfig, EscalateConfig, FakeTeacher, TeacherSampling, VerifyConfig
+from synth.plan import Plan
+from synth.prompts import Prompt
+from synth.sample import SampleSummary, harvest, sample
+from synth.teachers import Completion, Request
+from synth.teachers.fake import FakeEngine
+
+FAKE = FakeTeacher(latency_s=0.0, concurrency=4, accuracy=0.4, seed=3)
+ADAPTIVE = TeacherSampling(policy=AdaptivePolicy(target_correct=2, max_samples=8), max_new_tokens=200)
+
+
+def problems(count: int) -> list[Prompt]:
+    return [Prompt(id=f"p{n}", prompt=f"{n} + 1?", answer=str(n + 1), kind="math", source="s") for n in range(count)]
+
+
+def rows_of(log: Path, name: str | None = None) -> list[dict[str, Any]]:
+    path = log.with_name(name) if name else log
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def run(log: Path, count: int, config: TeacherSampling, teacher: FakeTeacher = FAKE) -> SampleSummary:
+    return sample(problems(count), FakeEngine(teacher), teacher, config, log, verify=VerifyConfig(workers=1))
+
+
+def right(row: dict[str, Any]) -> bool:
+    number = int(row["prompt_id"][1:]) + 1
+    return row["text"].endswith(f"\\boxed{{{number}}}") and row["finish_reason"] == "stop"
+
+
+def test_every_problem_gets_its_target_or_all_its_samples_and_not_one_too_many(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    summary = run(log, 30, ADAPTIVE)
+    by_problem: dict[str, list[bool]] = {}
+    for row in rows_of(log):
+        by_problem.setdefault(row["prompt_id"], []).append(right(row))
+    labels = {row["prompt_id"]: row for row in rows_of(log, "problems.jsonl")}
+    assert len(by_problem) == len(labels) == 30
+    for name, course in by_problem.items():
+        assert labels[name]["samples"] == len(course)
+        assert labels[name]["correct"] == sum(course)
+        if labels[name]["stopped"] == "target":
+            assert sum(course) == 2
+            assert course[-1]
+        else:
+            assert labels[name]["stopped"] == "max_samples"
+            assert len(course) == 8
+    assert summary.rows < 30 * 8 / 1.3
+    assert summary.problems_stopped is not None
+    assert set(summary.problems_stopped) <= {"target", "max_samples"}
+
+
+class WrongGold(FakeEngine):
+    """Knows better than the gold of the first problem, and says so every time."""
+
+    def submit(self, request: Request) -> None:
+        if request.prompt.id == "p0":
+            prompt = request.prompt.model_copy(update={"answer": "99"})
+            request = Request(**{**vars(request), "prompt": prompt})
+        super().submit(request)
+
+
+def test_a_wrong_gold_is_labelled_and_costs_four_samples(tmp_path: Path) -> None:
+    teacher = FakeTeacher(latency_s=0.0, accuracy=1.0)
+    log = tmp_path / "log"
+    sample(problems(3), WrongGold(teacher), teacher, ADAPTIVE, log, verify=VerifyConfig(workers=1))
+    labels = rows_of(log, "problems.jsonl")
+    assert labels[0]["labels"] == ["suspect_gold"]
+    assert labels[0]["samples"] == 4
+    assert [row["labels"] for row in labels[1:]] == [[], []]
+    assert [row["samples"] for row in labels[1:]] == [2, 2]
+
+
+def test_a_straggler_and_slow_verdicts_leave_no_mark(tmp_path: Path) -> None:
+    run(tmp_path / "a", 12, ADAPTIVE)
+    slow = FAKE.model_copy(update={"latency_s": 0.02, "concurrency": 2})
+    run(tmp_path / "b", 12, ADAPTIVE, slow)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_higher_maximum_asks_only_for_what_is_new(tmp_path: Path) -> None:
+    old, new = tmp_path / "old" / "log", tmp_path / "new" / "log"
+    first = run(old, 20, ADAPTIVE)
+    more = ADAPTIVE.model_copy(update={"policy": AdaptivePolicy(target_correct=3, max_samples=12)})
+    assert harvest(new, [old], Plan(problems(20), FAKE, more).identities()) == first.rows
+    second = run(new, 20, more)
+    assert second.reused == first.rows
+    assert run(tmp_path / "alone" / "log", 20, more).rows == second.rows
+    assert new.read_bytes() == (tmp_path / "alone" / "log").read_bytes()
+
+
+# --- budget ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", [TeacherSampling(num_samples=6), ADAPTIVE], ids=["fixed", "adaptive"])
+def test_no_token_is_generated_over_budget_and_all_that_were_are_used(tmp_path: Path, config: TeacherSampling) -> None:
+    log, limit = tmp_path / "log", 1500
+    config = config.model_copy(update={"budget": BudgetConfig(tokens=limit), "max_new_tokens": 100})
+    summary = run(log, 40, config)
+    assert summary.stopped == "tokens"
+    spent = sum(row["completion_tokens"] for row in rows_of(log))
+    assert limit - 100 < spent <= limit
+    again = run(log, 40, config)
+    assert (again.rows, again.reused, again.stopped) == (summary.rows, summary.rows, "tokens")
+
+
+def test_money_is_a_limit_and_a_larger_budget_goes_on_from_there(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    budget = BudgetConfig(money=0.01, price_per_million_tokens=5.0, price_per_million_prompt_tokens=1.0)
+    config = TeacherSampling(num_samples=4, max_new_tokens=100, budget=budget)
+    summary = run(log, 40, config)
+    assert summary.stopped == "money"
+    assert 0.008 < summary.completion_tokens * 5e-6 + summary.prompt_tokens * 1e-6 <= 0.01
+    whole = run(log, 40, config.model_copy(update={"budget": None}))
+    assert (whole.rows, whole.reused, whole.stopped) == (160, summary.rows, None)
+
+
+def test_hours_count_over_resumed_runs_and_end_cleanly(tmp_path: Path) -> None:
+    log, clock = tmp_path / "log", tmp_path / "clock.json"
+    config = TeacherSampling(num_samples=8, budget=BudgetConfig(hours=0.6 / 3600))
+    teacher = FAKE.model_copy(update={"latency_s": 0.05})
+    counts = []
+    for _ in range(2):
+        meter = Meter(config.budget, clock=clock)
+        summary = sample(problems(40), FakeEngine(teacher), teacher, config, log, meter=meter)
+        assert summary.stopped == "hours"
+        counts.append(summary.rows)
+    assert 0 < counts[0] < 320
+    assert counts[1] == counts[0]  # its time was up before it began
+
+
+def test_the_live_figure_names_every_limit() -> None:
+    meter = Meter(BudgetConfig(tokens=1000, hours=2, gpus=8, gpu_hours=16, money=3, price_per_million_tokens=1000))
+    meter.count(500, 10)
+    assert meter.note().startswith("500 of 1,000 tokens, 0.00 of 2 h, 0.0 of 16 GPU-h, cost 0.50 of 3.00")
+
+
+# --- escalation ------------------------------------------------------------------------------------------------------
+
+CUT = TeacherSampling(num_samples=3, max_new_tokens=30)
+LONGER = CUT.model_copy(update={"escalate": EscalateConfig(max_new_tokens=400)})
+
+
+class Listening(FakeEngine):
+    """Remembers what it was asked."""
+
+    def __init__(self, config: FakeTeacher, *, can_continue: bool) -> None:
+        super().__init__(config)
+        self.can_continue = can_continue  # type: ignore[misc]
+        self.asked: list[Request] = []
+
+    def submit(self, request: Request) -> None:
+        self.asked.append(request)
+        super().submit(request)
+
+
+@pytest.mark.parametrize("continues", [True, False])
+def test_a_cut_trace_is_tried_once_more_with_a_larger_limit(tmp_path: Path, continues: bool) -> None:
+    log = tmp_path / "log"
+    run(tmp_path / "plain", 10, CUT)
+    before = {row["request_id"]: row for row in rows_of(tmp_path / "plain")}
+    cut = [row for row in before.values() if row["finish_reason"] == "length"]
+    assert cut
+    teacher = Listening(FAKE, can_continue=continues)
+    summary = sample(problems(10), teacher, FAKE, LONGER, log)
+    assert summary.escalated == len(cut)
+    assert summary.finish_reasons == {"stop": 30}
+    second = [request for request in teacher.asked if request.request_id not in before]
+    assert len(second) == len(cut)
+    for row in rows_of(log):
+        if "escalated_from" not in row:
+            assert row == before[row["request_id"]]
+            continue
+        first = before[row["escalated_from"]]
+        assert row["continued"] is continues
+        if continues:
+            assert row["text"].startswith(first["text"])
+            assert row["completion_tokens"] > first["completion_tokens"]
+    assert all(request.max_new_tokens == (370 if continues else 400) for request in second)
+    assert sorted(row["request_id"] for row in rows_of(log, "escalated.jsonl")) == sorted(r["request_id"] for r in cut)
+
+
+def test_escalations_resume_and_are_not_asked_twice(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    sample(problems(10), FakeEngine(FAKE), FAKE, LONGER, log)
+    whole, aside = log.read_bytes(), log.with_name("escalated.jsonl").read_bytes()
+    again = Listening(FAKE, can_continue=True)
+    sample(problems(10), again, FAKE, LONGER, log)
+    assert again.asked == []
+    assert (log.read_bytes(), log.with_name("escalated.jsonl").read_bytes()) == (whole, aside)
+
+
+def test_escalations_have_a_budget_of_their_own(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    tight = CUT.model_copy(update={"escalate": EscalateConfig(max_new_tokens=400, tokens=800)})
+    summary = sample(problems(10), FakeEngine(FAKE), FAKE, tight, log)
+    assert summary.escalated > 0
+    assert summary.finish_reasons["length"] > 0
+    first = {row["request_id"]: row for row in rows_of(log, "escalated.jsonl")}
+    spent = sum(
+        row["completion_tokens"] - first[row["escalated_from"]]["completion_tokens"]
+        for row in rows_of(log)
+        if "escalated_from" in row
+    )
+    assert 0 < spent <= 800
+    assert summary.stopped is None
+
+
+def test_a_second_try_that_fails_leaves_the_cut_trace(tmp_path: Path) -> None:
+    class Failing(FakeEngine):
+        def submit(self, request: Request) -> None:
+            super().submit(request)
+            if request.max_new_tokens != CUT.max_new_tokens:
+                flight = next(item for item in self._in_flight if item.request_id == request.request_id)
+                flight.completion = Completion(request.request_id, "", "error", None, None, "it broke")
+
+    log = tmp_path / "log"
+    summary = sample(problems(10), Failing(FAKE), FAKE, LONGER, log)
+    run(tmp_path / "plain", 10, CUT)
+    assert summary.escalated == 0
+    assert log.read_bytes() == (tmp_path / "plain").read_bytes()
+
+
+# --- killed ----------------------------------------------------------------------------------------------------------
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from synth.config import FakeTeacher, JsonlPrompts, TeacherSampling, VerifyConfig
+from synth.prompts import load_prompts
+from synth.sample import sample
+from synth.teachers import build_teacher
+teacher = FakeTeacher(latency_s=float(sys.argv[3]), concurrency=4, accuracy=0.4)
+config = TeacherSampling.model_validate_json(sys.argv[4])
+prompts = load_prompts(JsonlPrompts(path=sys.argv[1])).prompts
+sample(prompts, build_teacher(teacher), teacher, config, Path(sys.argv[2]), verify=VerifyConfig(workers=1))
+"""
+POLICIES = {
+    "fixed": {"num_samples": 4, "max_new_tokens": 200},
+    "adaptive": {"policy": {"kind": "adaptive", "target_correct": 2, "max_samples": 8}, "max_new_tokens": 200},
+    "escalated": {
+        "policy": {"kind": "adaptive", "target_correct": 2, "max_samples": 8, "first": 3},
+        "max_new_tokens": 30,
+        "escalate": {"max_new_tokens": 300},
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", POLICIES)
+def test_killed_ten_times_at_random_it_ends_with_the_samples_of_a_run_left_alone(tmp_path: Path, policy: str) -> None:
+    source, log, alone = tmp_path / "problems.jsonl", tmp_path / "killed" / "log", tmp_path / "alone" / "log"
+    source.write_text("".join(json.dumps(prompt.row()) + "\n" for prompt in problems(40)))
+
+    def start(where: Path, latency: float) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", PROGRAM, str(source), str(where), str(latency), json.dumps(POLICIES[policy])]
+        return subprocess.Popen(command, cwd=Path(__file__).parents[2])
+
+    assert start(alone, 0.0).wait(timeout=120) == 0
+    rng = random.Random(policy)
+    committed = b""
+    for _ in range(10):
+        process = start(log, 0.3)
+        more = committed.count(b"\n") + rng.randint(1, 9)
+        deadline = time.monotonic() + 60
+        while not log.exists() or log.read_bytes().count(b"\n") < more:
+            assert process.poll() is None, "it ended before it was killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        time.sleep(rng.random() * 0.1)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        after = log.read_bytes()
+        assert after.startswith(committed), "a committed sample was lost"
+        committed = after[: after.rfind(b"\n") + 1]
+        identities = [json.loads(line)["request_id"] for line in committed.splitlines()]
+        assert len(identities) == len(set(identities)), "a sample was doubled"
+    assert start(log, 0.0).wait(timeout=120) == 0
+    for file in sorted(alone.parent.iterdir()):
+        assert (log.parent / file.name).read_bytes() == file.read_bytes(), file.name

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import itertools
+import random
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synth.config import AdaptivePolicy
+from synth.policy import Adaptive, Fixed, pass_rate_at_stop
+
+
+def drive(policy: Adaptive, truth: list[list[bool]], answers: list[list[str]], seed: int) -> list[int]:
+    """Ask all that may be asked, with verdicts that come late and in any order; samples a problem."""
+    rng = random.Random(seed)
+    waiting: list[tuple[int, int]] = []
+    while True:
+        while (slot := policy.next()) is not None:
+            waiting.append(slot)
+            if rng.random() < 0.4:
+                break
+        if not waiting:
+            return [policy.given(problem) for problem in range(len(truth))]
+        problem, index = waiting.pop(rng.randrange(len(waiting)))
+        policy.record(
+            (problem, index), truth[problem][index], None if truth[problem][index] else answers[problem][index]
+        )
+
+
+def one_by_one(truth: list[bool], config: AdaptivePolicy) -> int:
+    """How many samples asking one after another takes, suspicion aside."""
+    first = min(config.first or config.target_correct, config.max_samples)
+    for count in range(1, config.max_samples + 1):
+        if sum(truth[:count]) >= config.target_correct and count >= first:
+            return count
+    return config.max_samples
+
+
+def test_the_fixed_policy_gives_every_slot_once_problem_by_problem() -> None:
+    policy = Fixed(3, 2)
+    assert list(iter(policy.next, None)) == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
+    assert policy.next() is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_whatever_the_timing_a_problem_gets_the_samples_that_asking_one_by_one_takes(data: st.DataObject) -> None:
+    target = data.draw(st.integers(1, 4))
+    most = data.draw(st.integers(target, 12))
+    first = data.draw(st.none() | st.integers(1, most))
+    config = AdaptivePolicy(target_correct=target, max_samples=most, first=first, suspect_after=None)
+    truth = data.draw(st.lists(st.lists(st.booleans(), min_size=most, max_size=most), min_size=1, max_size=6))
+    answers = [["x"] * most] * len(truth)
+    wanted = [one_by_one(row, config) for row in truth]
+    for seed in range(3):
+        assert drive(Adaptive(len(truth), config), truth, answers, seed) == wanted
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_suspicion_does_not_depend_on_timing_either(data: st.DataObject) -> None:
+    config = AdaptivePolicy(target_correct=2, max_samples=12, suspect_after=data.draw(st.integers(2, 5)))
+    row = st.lists(st.sampled_from([True, False, False, False]), min_size=12, max_size=12)
+    truth = data.draw(st.lists(row, min_size=1, max_size=5))
+    answer = st.lists(st.sampled_from("aaab"), min_size=12, max_size=12)
+    answers = data.draw(st.lists(answer, min_size=len(truth), max_size=len(truth)))
+    found = set()
+    for seed in range(4):
+        policy = Adaptive(len(truth), config)
+        counts = drive(policy, truth, answers, seed)
+        found.add((*counts, *(policy.outcome(problem).stopped for problem in range(len(truth)))))
+    assert len(found) == 1
+
+
+def test_a_problem_whose_samples_agree_and_never_with_the_gold_is_given_up() -> None:
+    config = AdaptivePolicy(target_correct=2, max_samples=16, suspect_after=4)
+    policy = Adaptive(2, config)
+    truth = [[False] * 16, [False] * 16]
+    answers = [["7"] * 16, [str(n) for n in range(16)]]  # one wrong gold, one hard problem
+    assert drive(policy, truth, answers, 1) == [4, 16]
+    assert [policy.outcome(n).stopped for n in (0, 1)] == ["suspect_gold", "max_samples"]
+
+
+def test_one_correct_sample_clears_the_gold() -> None:
+    policy = Adaptive(1, AdaptivePolicy(target_correct=2, max_samples=16, suspect_after=4))
+    truth = [[False, False, True, *[False] * 13]]
+    assert drive(policy, truth, [["7"] * 16], 1) == [16]
+    assert policy.outcome(0).stopped == "max_samples"
+
+
+def test_samples_without_an_answer_do_not_agree() -> None:
+    policy = Adaptive(1, AdaptivePolicy(target_correct=2, max_samples=8, suspect_after=2))
+    while (slot := policy.next()) is not None:
+        policy.record(slot, False, None)
+    assert policy.given(0) == 8
+
+
+def test_untouched_problems_come_first_then_those_nearest_to_their_target() -> None:
+    policy = Adaptive(3, AdaptivePolicy(target_correct=2, max_samples=9, suspect_after=None))
+    for slot in [(0, 0), (0, 1), (1, 0)]:
+        assert policy.next() == slot
+    policy.record((0, 0), False, "1")
+    policy.record((0, 1), False, "2")
+    assert [policy.next() for _ in range(3)] == [(1, 1), (2, 0), (2, 1)]
+    policy.record((1, 0), True, None)
+    policy.record((1, 1), False, "1")
+    assert policy.next() == (1, 2)  # half of its samples were right: one more is likely to do
+    assert policy.next() == (0, 2)
+
+
+def test_a_problem_that_the_budget_cut_off_says_so() -> None:
+    policy = Adaptive(1, AdaptivePolicy(target_correct=2, max_samples=9))
+    slots = [policy.next(), policy.next()]
+    policy.record((0, 0), True, None)
+    assert slots[1] is not None
+    policy.refuse(slots[1])
+    outcome = policy.outcome(0)
+    assert (outcome.samples, outcome.correct, outcome.stopped, outcome.pass_rate) == (1, 1, "budget", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("target", "first", "most"), [(1, 1, 4), (2, 2, 6), (3, 1, 7), (2, 5, 8), (3, 3, 3), (1, 4, 6)]
+)
+def test_the_pass_rate_is_unbiased_summed_over_every_course_that_sampling_can_take(
+    target: int, first: int, most: int
+) -> None:
+    config = AdaptivePolicy(target_correct=target, max_samples=most, first=first, suspect_after=None)
+    for rate in (Fraction(1, 10), Fraction(1, 2), Fraction(9, 10)):
+        mean = naive = Fraction(0)
+        for course in itertools.product((True, False), repeat=most):
+            chance = Fraction(1)
+            for right in course:
+                chance *= rate if right else 1 - rate
+            samples = one_by_one(list(course), config)
+            correct = sum(course[:samples])
+            estimate = pass_rate_at_stop(samples, correct, target=target, first=first)
+            mean += chance * Fraction(estimate).limit_denominator(99)
+            naive += chance * Fraction(correct, samples)
+        assert mean == rate
+        if first < most and target < most:
+            assert naive > rate  # what would have been reported without the correction
+
+
+def test_settings_that_cannot_be_reached_are_refused() -> None:
+    for wrong in ({"target_correct": 5, "max_samples": 4}, {"first": 20, "max_samples": 4}):
+        with pytest.raises(ValueError, match=r"max_samples|lower it"):
+            AdaptivePolicy.model_validate(wrong)

@@ -1,0 +1,220 @@
+"""A real Ray cluster of two nodes on this machine, and what it does when parts of it are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import psutil
+import pytest
+
+from synth.config import EngineConfig, FakeTeacher, LocalEngine, RayEngine, TeacherSampling
+from synth.engines import open_engine
+from synth.engines import ray as ray_engine
+from synth.prompts import Prompt
+from synth.sample import sample
+from synth.teachers import Request
+from synth.teachers.fake import FakeEngine
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+PROMPTS = [
+    Prompt.model_validate({"id": str(i), "prompt": f"{i} + 1?", "answer": str(i + 1), "kind": "math", "source": "here"})
+    for i in range(40)
+]
+TEACHER = FakeTeacher(latency_s=0.08, concurrency=2, seed=3)
+SAMPLING = TeacherSampling(num_samples=5)
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    pytest.importorskip("ray", reason="pip install ray")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    return ray
+
+
+@pytest.fixture
+def cluster(ray: ModuleType) -> Iterator[Any]:
+    """Two nodes of one core each: two raylets, one of them the head's."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        made.add_node(num_cpus=1)
+        yield made
+    finally:
+        if ray.is_initialized():
+            ray.shutdown()
+        made.shutdown()
+
+
+def raylet(node: Any) -> psutil.Process:
+    return psutil.Process(node.all_processes["raylet"][0].process.pid)
+
+
+def workers(node: Any) -> list[psutil.Process]:
+    """The processes in which replicas run on that node."""
+    found = []
+    for process in raylet(node).children(recursive=True):
+        with suppress(psutil.Error):  # it has just gone
+            if "_Actor" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+@contextmanager
+def once_the_log_holds(log: Path, rows: int, act: Callable[[], None]) -> Iterator[list[int]]:
+    """Call ``act`` in another thread when the log has so many rows; gives the number of rows at that moment."""
+    happened: list[int] = []
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.02):
+            found = log.read_bytes().count(b"\n") if log.exists() else 0
+            if found >= rows:
+                act()
+                happened.append(found)
+                return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield happened
+    finally:
+        stop.set()
+        thread.join()
+
+
+def run(engine: EngineConfig, log: Path, config: FakeTeacher = TEACHER) -> None:
+    """Sample into ``log``."""
+    teacher = open_engine(engine, config)
+    try:
+        sample(PROMPTS, teacher, config, SAMPLING, log)
+    finally:
+        teacher.close()
+
+
+def local_run(log: Path) -> bytes:
+    """The log of the same recipe in this process. The fake's speed is in neither its requests nor its answers."""
+    run(LocalEngine(), log, TEACHER.model_copy(update={"latency_s": 0.0}))
+    return log.read_bytes()
+
+
+def test_a_node_killed_in_the_middle_loses_and_doubles_no_sample(cluster: Any, tmp_path: Path, capfd: Any) -> None:
+    victim = cluster.worker_nodes.copy().pop()
+    log = tmp_path / "ray.jsonl"
+    seen: list[int] = []
+
+    def kill() -> None:
+        """As a machine goes: its raylet and all that it runs, at once."""
+        seen.append(len(workers(victim)))
+        first = raylet(victim)
+        for process in (first, *first.children(recursive=True)):
+            process.kill()
+
+    with once_the_log_holds(log, 50, kill) as killed:
+        run(RayEngine(address=cluster.address, replicas=2), log)
+    assert killed, "the node was killed in the middle"
+    assert killed[0] < 160
+    assert seen == [1], "a replica ran on the node"
+    assert log.read_bytes() == local_run(tmp_path / "local.jsonl")
+    assert "ray: lost a replica with" in capfd.readouterr().err
+
+
+def test_a_killed_replica_is_replaced(cluster: Any, tmp_path: Path, capfd: Any) -> None:
+    log = tmp_path / "ray.jsonl"
+    now: list[int] = []
+
+    def both() -> list[int]:
+        return [p.pid for node in cluster.list_all_nodes() for p in workers(node)]
+
+    def kill() -> None:
+        before = both()
+        psutil.Process(before[0]).kill()
+        deadline = time.monotonic() + 20
+        while len(now) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+            now[:] = [pid for pid in both() if pid != before[0]]
+        assert len(before) == 2
+
+    with once_the_log_holds(log, 30, kill) as killed:
+        run(RayEngine(address=cluster.address, replicas=2), log)
+    assert killed
+    assert len(now) == 2, "a new replica came up beside the one that was left"
+    assert both() == [], "none is left behind"
+    assert log.read_bytes() == local_run(tmp_path / "local.jsonl")
+    assert "ray: lost a replica with" in capfd.readouterr().err
+
+
+def test_sampling_begins_with_the_first_replica_and_others_join_with_their_node(
+    ray: ModuleType, tmp_path: Path
+) -> None:
+    from ray.cluster_utils import Cluster
+
+    log = tmp_path / "ray.jsonl"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        engine = RayEngine(address=cluster.address, replicas=3)
+        sampling = threading.Thread(target=run, args=(engine, log))  # Ray manages its nodes from the main thread only
+        sampling.start()
+        while sampling.is_alive() and not (log.exists() and log.read_bytes()):
+            time.sleep(0.05)
+        alone = len(workers(cluster.head_node))
+        late = cluster.add_node(num_cpus=2)
+        joined = 0
+        while sampling.is_alive():
+            joined = max(joined, len(workers(late)))
+            time.sleep(0.05)
+        sampling.join()
+    finally:
+        if ray.is_initialized():
+            ray.shutdown()
+        cluster.shutdown()
+    assert alone == 1
+    assert joined == 2
+    assert log.read_bytes() == local_run(tmp_path / "local.jsonl")
+
+
+class PoisonedEngine(FakeEngine):
+    """Asked for problem 7, its process dies."""
+
+    def submit(self, request: Request) -> None:
+        if request.prompt.id == "7":
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().submit(request)
+
+
+class PoisonedActor(ray_engine._Actor):
+    def hello(self) -> dict[str, Any]:
+        import synth.engines.replica
+
+        synth.engines.replica.build_teacher = PoisonedEngine  # type: ignore[attr-defined, assignment]
+        return super().hello()
+
+
+def test_a_request_that_kills_its_engine_becomes_an_error_row(
+    ray: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the test's classes exist on no other node
+    monkeypatch.setattr(ray_engine, "_Actor", PoisonedActor)
+    monkeypatch.setattr(ray_engine, "_LONGEST_WAIT_S", 0.1)
+    teacher = open_engine(RayEngine(address="local", replicas=2, max_deaths=2, cpus_per_replica=0), TEACHER)
+    try:
+        summary = sample(PROMPTS[:12], teacher, TEACHER, TeacherSampling(num_samples=1), tmp_path / "log.jsonl")
+    finally:
+        teacher.close()
+        ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert not ray.is_initialized()
+    assert summary.finish_reasons == {"error": 1, "stop": 11}
+    lines = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if '"prompt_id": "7"' in line and "2 replicas died" in line]

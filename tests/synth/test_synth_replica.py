@@ -1,0 +1,339 @@
+"""A replica without Ray, and the driver on a Ray of ours that does what the test says."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from licensing.errors import InputError, MissingPart
+from synth.config import FakeTeacher, RayEngine, TeacherSampling, VllmTeacher
+from synth.engines import open_engine
+from synth.engines import ray as ray_engine
+from synth.engines.cluster import described, replica_options
+from synth.engines.replica import Replica, packed, unpacked
+from synth.prompts import Prompt
+from synth.sample import plan
+from synth.teachers import Completion, Request
+from synth.teachers.fake import FakeEngine
+
+TEACHER = FakeTeacher(latency_s=0.002, concurrency=4, seed=3)
+
+
+def requests(count: int) -> list[Request]:
+    prompts = [
+        Prompt.model_validate({"id": str(i), "prompt": f"{i} + 1 é?", "answer": str(i + 1), "kind": "math",
+                               "source": "here", "level": i})
+        for i in range(count)
+    ]  # fmt: skip
+    return list(plan(prompts, TEACHER, TeacherSampling(num_samples=1)))
+
+
+def test_a_request_comes_out_of_a_message_as_it_went_in() -> None:
+    asked = requests(3)
+    assert unpacked(packed(asked)) == asked
+
+
+# --- the replica -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def replica() -> Iterator[Replica]:
+    one = Replica(TEACHER.model_dump_json())
+    yield one
+    one.close(2)
+
+
+def collect_all(replica: Replica, count: int) -> list[str]:
+    names: list[str] = []
+    last, deadline = 0, time.monotonic() + 10
+    while len(names) < count and time.monotonic() < deadline:
+        reply = json.loads(replica.collect(last, 1 << 30, 1))
+        last = reply["last"]
+        names += [answer["request_id"] for answer in reply["answers"]]
+    return names
+
+
+def test_a_replica_answers_each_request_once_however_often_it_is_sent(replica: Replica) -> None:
+    hello = replica.hello()
+    assert hello["engine"] == "fake 1"
+    assert hello["limit"] >= 8
+    asked = requests(30)
+    for _ in range(3):
+        replica.submit(packed(asked))
+    assert sorted(collect_all(replica, 30)) == sorted(r.request_id for r in asked)
+    assert json.loads(replica.collect(30, 1 << 30, 0.2))["answers"] == []
+
+
+def test_an_answer_whose_reply_was_lost_is_given_again(replica: Replica) -> None:
+    replica.hello()
+    replica.submit(packed(requests(1)))
+    first = json.loads(replica.collect(0, 1 << 30, 5))
+    again = json.loads(replica.collect(0, 1 << 30, 5))
+    assert len(first["answers"]) == 1
+    assert again == first
+    replica.submit(packed(requests(1)))  # not acknowledged: still known
+    assert json.loads(replica.collect(first["last"], 1 << 30, 0.2))["answers"] == []
+
+
+def test_an_engine_that_cannot_be_built_says_why_instead_of_dying() -> None:
+    hello = Replica(json.dumps({"kind": "recorded", "model": "x/y"})).hello()
+    assert hello["failure"]["kind"] == "InputError"
+    assert "traces" in hello["failure"]["hint"]
+
+
+def test_a_hungry_engine_takes_what_comes_while_it_is_at_work() -> None:
+    slow = Replica(FakeTeacher(latency_s=0.8, concurrency=4, seed=3).model_dump_json())
+    slow.hello()
+    asked = requests(4)
+    began = time.monotonic()
+    slow.submit(packed(asked[:1]))
+    time.sleep(0.1)
+    slow.submit(packed(asked[1:]))
+    assert len(collect_all(slow, 4)) == 4
+    assert time.monotonic() - began < 1.6, "the four ran side by side, and not three after the first"
+    slow.close(1)
+
+
+def test_an_engine_that_fails_at_work_reports_it(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeEngine, "poll_for", lambda self, seconds: 1 / 0)
+    replica.hello()
+    replica.submit(packed(requests(1)))
+    failure = json.loads(replica.collect(0, 1 << 30, 5))["failure"]
+    assert failure["kind"] == "bug"
+    assert "ZeroDivisionError" in failure["what"]
+
+
+# --- the driver, on a Ray of ours --------------------------------------------------------------------------------
+
+
+class RayError(Exception):
+    pass
+
+
+class ActorUnavailableError(RayError):
+    pass
+
+
+class RayTaskError(Exception):
+    pass
+
+
+class OurRay:
+    """Calls run when they are waited for. ``fault(actor number, what, arguments)`` may raise in their place."""
+
+    exceptions = SimpleNamespace(
+        RayError=RayError, ActorUnavailableError=ActorUnavailableError, RayTaskError=RayTaskError
+    )
+
+    def __init__(self) -> None:
+        self.fault: Callable[[int, str, tuple[Any, ...]], None] = lambda *_: None
+        self.started: list[Replica] = []
+        self.dead_nodes: set[str] = set()
+
+    def remote(self, _: type) -> Any:
+        def create(config: str) -> Any:
+            replica, number = Replica(config), len(self.started)
+            self.started.append(replica)
+
+            def method(what: str) -> Any:
+                return SimpleNamespace(remote=lambda *given: (number, replica, what, given, object()))
+
+            return SimpleNamespace(**{what: method(what) for what in ("hello", "submit", "collect", "close")})
+
+        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=create))
+
+    def wait(self, calls: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        return calls, []
+
+    def get(self, call: Any) -> Any:
+        number, replica, what, given, _ = call
+        self.fault(number, what, given)
+        if what == "collect":
+            given = (*given[:2], 0.02)
+        answer = getattr(replica, what)(*given)
+        return {**answer, "node": f"node{number}"} if what == "hello" else answer
+
+    def kill(self, _: Any) -> None:
+        pass
+
+    def nodes(self) -> list[dict[str, Any]]:
+        seen = [f"node{number}" for number in range(len(self.started))]
+        return [{"NodeID": n, "Alive": n not in self.dead_nodes, "Resources": {"CPU": 2.0}} for n in seen]
+
+
+@pytest.fixture
+def our_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[OurRay]:
+    ray = OurRay()
+    monkeypatch.setattr(ray_engine, "connect", lambda address: (ray, False))
+    monkeypatch.setattr(ray_engine, "_RETRY_S", 0.05)
+    monkeypatch.setattr(ray_engine, "_LONGEST_WAIT_S", 0.01)
+    yield ray
+    for replica in ray.started:
+        replica.close(1)
+
+
+def ask_all(teacher: Any, asked: list[Request]) -> list[Completion]:
+    answers: list[Completion] = []
+    waiting = iter(asked)
+    following = next(waiting, None)
+    while len(answers) < len(asked):
+        while following is not None and teacher.capacity > 0:
+            teacher.submit(following)
+            following = next(waiting, None)
+        answers += teacher.poll()
+    return answers
+
+
+def test_two_replicas_give_every_answer_of_the_local_engine_once(our_ray: OurRay) -> None:
+    asked = requests(60)
+    teacher = open_engine(RayEngine(replicas=2), TEACHER)
+    answers = ask_all(teacher, asked)
+    alone = ask_all(FakeEngine(TEACHER), asked)
+    key = lambda c: c.request_id  # noqa: E731
+    assert sorted(answers, key=key) == sorted(alone, key=key)
+    assert teacher.engine == "fake 1"
+    assert teacher.poll() == []
+    assert all(replica._last > 5 for replica in our_ray.started), "both replicas worked"
+
+
+def test_replicas_that_are_not_there_yet_hold_nobody_up(our_ray: OurRay) -> None:
+    real_wait = our_ray.wait
+
+    def wait(calls: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        return real_wait([call for call in calls if call[0] == 1], 1, 0)[0], []  # number 0 never comes up
+
+    our_ray.wait = wait  # type: ignore[method-assign]
+    answers = ask_all(open_engine(RayEngine(replicas=2), TEACHER), requests(20))
+    assert len(answers) == 20
+
+
+def test_a_broken_connection_loses_and_doubles_nothing(our_ray: OurRay) -> None:
+    broken: dict[str, int] = {"submit": 2, "collect": 3}
+
+    def fault(number: int, what: str, given: tuple[Any, ...]) -> None:
+        if broken.get(what):
+            broken[what] -= 1
+            if what == "submit" and broken[what]:  # one arrives and its reply is lost, one does not arrive
+                our_ray.started[number].submit(*given)
+            raise ActorUnavailableError("for a while")
+
+    our_ray.fault = fault
+    asked = requests(40)
+    answers = ask_all(open_engine(RayEngine(), TEACHER), asked)
+    assert sorted(c.request_id for c in answers) == sorted(r.request_id for r in asked)
+    assert len(our_ray.started) == 1, "the replica was not given up"
+
+
+def test_a_poisoned_request_becomes_an_error_row_and_the_others_are_answered(our_ray: OurRay) -> None:
+    asked = requests(60)
+    poison = asked[17].request_id
+    dead: set[int] = set()
+
+    def fault(number: int, what: str, given: tuple[Any, ...]) -> None:
+        if what == "submit" and poison in given[0]:
+            dead.add(number)
+        if number in dead:
+            raise RayError("the actor died")
+
+    our_ray.fault = fault
+    answers = {c.request_id: c for c in ask_all(open_engine(RayEngine(max_deaths=3), TEACHER), asked)}
+    assert len(answers) == 60
+    failed = [c for c in answers.values() if c.finish_reason == "error"]
+    assert [c.request_id for c in failed] == [poison]
+    assert failed[0].error is not None
+    assert failed[0].error.startswith("3 replicas died")
+    assert len(dead) == 3
+
+
+def test_a_request_is_not_blamed_for_the_death_of_its_node(our_ray: OurRay) -> None:
+    dead: set[int] = set()
+
+    def fault(number: int, what: str, given: tuple[Any, ...]) -> None:
+        if what == "submit" and number < 6:
+            dead.add(number)
+            our_ray.dead_nodes.add(f"node{number}")
+        if number in dead:
+            raise RayError("the node died")
+
+    our_ray.fault = fault
+    answers = ask_all(open_engine(RayEngine(max_deaths=2, max_restarts=0), TEACHER), requests(5))
+    assert [c.finish_reason for c in answers if c.finish_reason == "error"] == []
+    assert len(our_ray.started) == 7
+
+
+def test_a_replica_that_dies_at_every_start_ends_the_run(our_ray: OurRay) -> None:
+    def fault(number: int, what: str, given: tuple[Any, ...]) -> None:
+        raise RayError("out of memory")
+
+    our_ray.fault = fault
+    with pytest.raises(MissingPart, match="no replica is left, after 2 restarts: out of memory"):
+        ask_all(open_engine(RayEngine(max_restarts=2), TEACHER), requests(2))
+    assert len(our_ray.started) == 3
+
+
+def test_too_few_replicas_for_too_long_end_the_run(our_ray: OurRay) -> None:
+    our_ray.wait = lambda calls, num_returns, timeout: ([], calls)  # type: ignore[method-assign]
+    with pytest.raises(MissingPart, match="0 of 2 replicas") as raised:
+        ask_all(open_engine(RayEngine(replicas=2, min_replicas=2, start_timeout_s=0.05), TEACHER), requests(2))
+    assert raised.value.hint is not None
+    assert "1 CPU" in raised.value.hint
+
+
+def test_an_engine_that_refuses_the_recipe_is_the_users_error(our_ray: OurRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Any, request: Request) -> None:
+        raise InputError("vLLM does not start", where="teacher.model", hint="look")
+
+    monkeypatch.setattr(FakeEngine, "submit", refuse)
+    with pytest.raises(InputError, match=r"teacher\.model, on Ray node node0: vLLM does not start"):
+        ask_all(open_engine(RayEngine(), TEACHER), requests(2))
+
+
+def test_a_node_with_other_code_is_refused(our_ray: OurRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_engine, "code_digest", lambda: "other")
+    with pytest.raises(InputError, match="another version"):
+        ask_all(open_engine(RayEngine(), TEACHER), requests(2))
+
+
+def test_a_replica_of_another_engine_is_not_used_and_the_run_goes_on(
+    our_ray: OurRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hello = Replica.hello
+
+    def other_engine(self: Replica) -> dict[str, Any]:
+        return hello(self) | ({"engine": "fake 2"} if self is our_ray.started[1] else {})
+
+    monkeypatch.setattr(Replica, "hello", other_engine)
+    teacher = open_engine(RayEngine(replicas=2), TEACHER)
+    assert len(ask_all(teacher, requests(20))) == 20
+    assert teacher.engine == "fake 1"
+    assert our_ray.started[1]._last == 0
+    assert len(our_ray.started) == 2
+
+
+def test_a_missing_ray_is_answered_with_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(MissingPart, match="pip install ray"):
+        open_engine(RayEngine(address="local"), TEACHER)
+
+
+def test_a_replica_asks_for_the_accelerators_of_its_engine() -> None:
+    def nodes(*resources: dict[str, float]) -> Any:
+        return SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": each} for each in resources])
+
+    gpus, cpus = nodes({"CPU": 96, "GPU": 8}, {"CPU": 4}), nodes({"CPU": 64}, {"CPU": 16})
+    big = VllmTeacher(model="a/b", tensor_parallel_size=4, engine_args={"data_parallel_size": 2})
+    assert described(replica_options(gpus, RayEngine(), big)) == "8 GPU, 1 CPU"
+    assert described(replica_options(cpus, RayEngine(), big)) == "16 CPU"
+    assert described(replica_options(gpus, RayEngine(), TEACHER)) == "1 CPU"
+    own = RayEngine(gpus_per_replica=0.5, cpus_per_replica=3, resources={"h200": 1})
+    assert described(replica_options(gpus, own, big)) == "0.5 GPU, 3 CPU, 1 h200"
+
+
+def test_more_replicas_needed_than_wanted_is_refused() -> None:
+    with pytest.raises(ValueError, match="min_replicas 3 is more than replicas 2"):
+        RayEngine(replicas=2, min_replicas=3)
