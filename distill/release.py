@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.ledger import Artefact, Workplace, code_revision, installed_versions
+from distill.ledger import Artefact, Workplace
+from distill.provenance import code_revision, installed_versions
 from distill.recipe import LoraMethod, RandomBase, Recipe
 from distill.stages import MODEL, agree, read_rows
 from licensing.audit import Audit, audit, notice_text

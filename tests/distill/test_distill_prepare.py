@@ -208,7 +208,7 @@ def test_a_hub_id_that_is_not_here_is_left_to_the_run_and_the_run_says_when_the_
         text=True,
         check=False,
     )
-    assert "nobody/nothing cannot be downloaded" in done.stdout, done.stderr
+    assert "nobody/nothing cannot be had" in done.stdout, done.stderr
     assert MissingPart.exit_code == 3
 
 

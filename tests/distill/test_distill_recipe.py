@@ -97,7 +97,7 @@ def test_a_cross_field_error_names_the_fields_to_set(tmp_path: Path, overrides: 
 @pytest.mark.parametrize(
     ("raw", "said", "line"),
     [
-        (b"name: [1,\nteacher: x\n", "malformed YAML", 2),
+        (b"name: t\n\tx: 1\n", "malformed YAML", 2),
         (b"name: t\nx: \xff\n", "not UTF-8", 2),
         (b"- a\n- b\n", "a mapping of sections", 1),
         (b"name: t\nname: u\n", "duplicate key", 2),
