@@ -186,10 +186,8 @@ def main() -> None:
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
         code = error.exit_code
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # typer makes the one of the other
         print("interrupted; the same command again goes on from here", file=sys.stderr)
-        code = 130
-    except typer.Abort:
         code = 130
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "show"):  # typer's own usage errors
