@@ -26,6 +26,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+INTERRUPTED = 130
+
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file, YAML.", show_default=False)]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="a.b=c", help="Change one field of the recipe; repeatable.")
@@ -195,17 +197,14 @@ def main() -> None:
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
         code = error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; the same command again goes on from here", file=sys.stderr)
-        code = 130
-    except typer.Abort:
-        code = 130
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "show"):  # typer's own usage errors
             error.show()
             code = error.exit_code
         else:
             raise
+    if code == INTERRUPTED:  # typer catches the interrupt and returns this
+        print("interrupted; the same command again goes on from here", file=sys.stderr)
     _leave(code if isinstance(code, int) else 0)
 
 

@@ -87,6 +87,7 @@ def begun(runs: Path, stage: str) -> bool:
     return last.get("event") == "begin" and last.get("stage") == stage
 
 
+@pytest.mark.timeout(900)
 def test_killed_in_every_stage_and_resumed_it_ends_with_the_manifests_of_a_run_left_alone(
     alone: Path, tmp_path: Path
 ) -> None:
