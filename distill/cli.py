@@ -209,10 +209,14 @@ def main() -> None:
 
 
 def _leave(code: int) -> None:
-    """Exit without waiting for the threads that engines leave behind."""
+    """Exit without waiting for the threads that engines leave behind.
+
+    After an interrupt at once: where it arrived inside ``exec`` of a string (sympy imports itself so), the interpreter
+    remembers it as unhandled although it was caught, and would end by SIGINT instead of with the code.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code) if "vllm" in sys.modules else sys.exit(code)
+    os._exit(code) if code == INTERRUPTED or "vllm" in sys.modules else sys.exit(code)
 
 
 def _quiet_libraries() -> None:

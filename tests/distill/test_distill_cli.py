@@ -1,6 +1,7 @@
 """The command line: exit codes, places and hints, and nothing half-written."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -217,3 +218,18 @@ def test_show_without_a_run_is_a_users_error(distill, tmp_path: Path) -> None:
     answer = distill("show", tmp_path)
     assert answer.code == 2
     assert "no run is here" in answer.err
+
+
+@pytest.mark.parametrize("interrupted", ["raise KeyboardInterrupt", "exec('raise KeyboardInterrupt')"])
+def test_an_interrupt_exits_with_130_wherever_it_arrives(interrupted: str, tmp_path: Path) -> None:
+    (tmp_path / "stopping.py").write_text(
+        "import sys\nfrom distill import cli\n"
+        f"@cli.app.command()\ndef stop() -> None:\n    {interrupted}\n"
+        "sys.argv = ['distill', 'stop']\ncli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "stopping"], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 130
+    assert "goes on from here" in done.stderr

@@ -1,0 +1,63 @@
+"""The recipe's sections that this room reads: prompts, teacher, engine, sample, verify, curate, persona.
+
+Pure pydantic: importing this package loads no engine. ``distill/recipe.py`` composes these into a recipe.
+Every section is frozen and refuses unknown keys; ``kind:`` (or ``source:``) selects the member of a union.
+"""
+
+from __future__ import annotations
+
+from synth.config.curate import CurateConfig
+from synth.config.engine import EngineConfig, LocalEngine, RayEngine
+from synth.config.persona import PersonaConfig
+from synth.config.prompts import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
+from synth.config.sample import (
+    AdaptivePolicy,
+    BudgetConfig,
+    EscalateConfig,
+    FixedPolicy,
+    SampleConfig,
+    TeacherSampling,
+    TracesBrought,
+)
+from synth.config.section import OnBadRow, ProblemKind, RanBy, Section
+from synth.config.teacher import (
+    AutoTeacher,
+    Example,
+    FakeTeacher,
+    RecordedTeacher,
+    TeacherConfig,
+    TransformersTeacher,
+    VllmTeacher,
+)
+from synth.config.verify import VerifyConfig
+
+__all__ = [
+    "AdaptivePolicy",
+    "AutoTeacher",
+    "BudgetConfig",
+    "CurateConfig",
+    "EngineConfig",
+    "EscalateConfig",
+    "Example",
+    "FakeTeacher",
+    "FixedPolicy",
+    "HubPrompts",
+    "JsonlPrompts",
+    "LocalEngine",
+    "OnBadRow",
+    "PersonaConfig",
+    "ProblemKind",
+    "PromptsConfig",
+    "RanBy",
+    "RayEngine",
+    "ReasoningGymPrompts",
+    "RecordedTeacher",
+    "SampleConfig",
+    "Section",
+    "TeacherConfig",
+    "TeacherSampling",
+    "TracesBrought",
+    "TransformersTeacher",
+    "VerifyConfig",
+    "VllmTeacher",
+]
