@@ -123,7 +123,7 @@ def verify(
     rows: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Problem rows with a `response`.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.jsonl", help="Where the verdicts go.")],
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Wall seconds a row.")] = 10.0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Wall seconds a row.")] = 2.0,
 ) -> None:
     """One verdict for every row, in order, whatever happens."""
     from distill.verify_file import verify_file

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from distill.ledger import write_atomically
 from licensing.errors import InputError
 from synth.config import VerifyConfig
 
@@ -16,38 +18,50 @@ def verify_file(rows: Path, out: Path, config: VerifyConfig) -> dict[str, int]:
     """Verify every row of ``rows`` into ``out``, in order; returns how often each verdict was given.
 
     Rows are appended to ``OUT.partial`` as they come and the file is renamed at the end, so a killed run goes on where
-    it stopped: finished rows are counted, a torn last line is done again. A line that is no JSON object becomes a row
-    with verdict ``error`` and its reason.
+    it stopped: finished rows are counted, a torn last line is done again. ``OUT.partial.json`` says which input (its
+    sha256) and which settings the rows are of; the number of workers may change.
+
+    A line that is no JSON object in UTF-8 becomes a row with verdict ``error`` and its reason. A blank line is no row.
 
     Raises:
-        InputError: the input is not there, or ``OUT.partial`` belongs to another input (it holds more rows).
+        InputError: the input is not there, or ``OUT.partial`` is of another input or of other settings.
     """
     from synth.verify import verify_rows
 
     if not rows.is_file():
         raise InputError("no such file", where=str(rows), hint="name a jsonl file of problem rows with a `response`")
-    partial = out.with_name(out.name + ".partial")
+    if out.exists() and out.samefile(rows):
+        raise InputError("the input would be written over", where=str(out), hint="name another file with --out")
+    partial, stamp = out.with_name(out.name + ".partial"), out.with_name(out.name + ".partial.json")
+    _claim(partial, stamp, rows, config)
     done, counts = _resume(partial)
     with partial.open("a", encoding="utf-8", errors="backslashreplace") as sink:
-        seen = 0
-
-        def owed() -> Iterator[dict[str, Any]]:
-            nonlocal seen
-            for row in _rows(rows):
-                seen += 1
-                if seen > done:
-                    yield row
-
-        for row in verify_rows(owed(), config):
+        for row in verify_rows(_rows(rows, done), config):
             sink.write(json.dumps(row, ensure_ascii=False) + "\n")
             sink.flush()
             counts[str(row["verdict"])] += 1
-    if seen < done:
-        raise InputError(
-            f"holds {done} rows, the input only {seen}", where=str(partial), hint="remove it: it is of another input"
-        )
     partial.replace(out)
+    stamp.unlink()
     return dict(sorted(counts.items()))
+
+
+def _claim(partial: Path, stamp: Path, rows: Path, config: VerifyConfig) -> None:
+    """Begin a partial output, or make sure that the one that is there was begun for the same work."""
+    with rows.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    work = {"input": digest, "settings": config.model_dump(mode="json", exclude={"workers"})}
+    if partial.exists() and partial.stat().st_size:
+        try:
+            begun = json.loads(stamp.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            begun = {}
+        if begun != work:
+            what = "another input" if begun.get("input") != digest else "other settings"
+            raise InputError(
+                f"holds rows of {what}", where=str(partial), hint="remove it to begin anew, or name another --out"
+            )
+        return
+    write_atomically(stamp, json.dumps(work))
 
 
 def _resume(partial: Path) -> tuple[int, collections.Counter[str]]:
@@ -69,15 +83,23 @@ def _resume(partial: Path) -> tuple[int, collections.Counter[str]]:
     return counts.total(), counts
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def _rows(path: Path, done: int) -> Iterator[dict[str, Any]]:
+    """The rows behind the first ``done``, which are not even parsed."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
+            if done:
+                done -= 1
+                continue
             try:
-                row = json.loads(line)
+                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"), parse_constant=_no_number)
                 if not isinstance(row, dict):
                     raise TypeError("a row is a JSON object")
             except (ValueError, TypeError, RecursionError) as error:
-                row = {"id": f"line {number}", "unreadable": f"{path.name}:{number}: {error}"}
+                row = {"id": f"line {number}", "unreadable": f"{path.name}:{number}: {error}"[:500]}
             yield row
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")

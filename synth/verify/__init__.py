@@ -1,17 +1,21 @@
 """Is the answer right? Rows in, the same rows with a verdict out.
 
 `verify_rows` is the stage and the command; `check_golds` looks at the gold answers before anything is spent. Kinds
-with a verifier: `math` (math-verify) and `reasoning_gym` (the task's own scorer), both in killable processes.
+with a verifier: `math` and `reasoning_gym` (the task's own scorer), in killable processes where anything is computed,
+and `choice`, which is text alone. What needs no mathematics (the final answer of a response, two plain numbers) is
+done here, in the caller's process, and takes time linear in the text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from synth.verify.math import Verdict, VerdictName
+from synth.verify import choice, math
 from synth.verify.pool import Pool, Request
+from synth.verify.verdict import Verdict, VerdictName
 
 if TYPE_CHECKING:  # pydantic has no place in a worker, and a worker imports this package
     from synth.config import VerifyConfig
@@ -19,7 +23,7 @@ if TYPE_CHECKING:  # pydantic has no place in a worker, and a worker imports thi
 
 __all__ = ["Verdict", "VerdictName", "Verifier", "check_golds", "verify_rows"]
 
-_KINDS = ("math", "reasoning_gym")
+LARGE_RESPONSE = 1 << 20  # characters; a longer one is read in a worker, under its limits
 
 
 def verify_rows(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> Iterator[dict[str, Any]]:
@@ -33,7 +37,7 @@ def verify_rows(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> Iter
     installed, InputError where a worker cannot start within its memory limit. Close the iterator to stop early.
     """
     with Pool(config.workers, config.timeout_s, config.memory_mb) as pool:
-        for row, verdict in pool.map((row, _request(row)) for row in rows):
+        for row, verdict in pool.map(((row, _request(row)) for row in rows), _weight):
             kept = dict(row) if isinstance(row, Mapping) else {"raw": row}
             yield {
                 **kept,
@@ -77,29 +81,71 @@ def check_golds(prompts: Iterable[Prompt], config: VerifyConfig) -> list[tuple[s
         ]
 
 
+def _weight(row: Any) -> int:
+    """About the bytes that a row holds while it waits for its turn."""
+    return sum(len(value) for value in row.values() if isinstance(value, str)) if isinstance(row, Mapping) else 0
+
+
 def _request(row: Any) -> Request | Verdict:
+    """What to ask a worker about the row, or the verdict where nothing has to be asked."""
     if not isinstance(row, Mapping):
         return Verdict("error", reason=f"the row is no object but {type(row).__name__}")
-    request = _check(row)
-    if isinstance(request, Verdict):
-        return request
-    response = row.get("response")
-    if not isinstance(response, str):
-        return Verdict("error", reason="no response" if response is None else "the response is not text")
-    return {**request, "op": "verify", "response": response}
-
-
-def _check(row: Mapping[str, Any]) -> Request | Verdict:
-    """The request that checks the row's gold answer, or the verdict where nothing can be asked."""
     kind = row.get("kind")
     if kind == "open":
         return Verdict(None, score=None)
-    if kind not in _KINDS:
-        what = "the row has no kind" if kind is None else f"this version has no verifier for kind {kind!r}"
-        return Verdict("error", reason=what)
-    if kind == "reasoning_gym":
-        return {"op": "check", "kind": kind, "task": row.get("task"), "entry": row.get("entry")}
-    gold = row["answer"] if row.get("answer") is not None else row.get("gold")
+    ask = _KINDS.get(kind) if isinstance(kind, str) else None
+    if ask is None:
+        return _no_verifier(kind)
+    response = row.get("response")
+    if not isinstance(response, str):
+        return Verdict("error", reason="no response" if response is None else "the response is not text")
+    return ask(row, response)
+
+
+def _check(row: Mapping[str, Any]) -> Request | Verdict:
+    """The request that checks the row's gold answer, or the verdict where nothing has to be asked."""
+    kind = row.get("kind")
+    if kind == "open":
+        return Verdict(None, score=None)
+    ask = _KINDS.get(kind) if isinstance(kind, str) else None
+    return _no_verifier(kind) if ask is None else ask(row, None)
+
+
+def _no_verifier(kind: Any) -> Verdict:
+    what = "the row has no kind" if kind is None else f"this version has no verifier for kind {kind!r}"
+    return Verdict("error", reason=what)
+
+
+def _gold(row: Mapping[str, Any]) -> Any:
+    return row["answer"] if row.get("answer") is not None else row.get("gold")
+
+
+def _math(row: Mapping[str, Any], response: str | None) -> Request | Verdict:
+    gold = _gold(row)
     if gold is None:
         return Verdict("error", reason="no gold answer")
-    return {"op": "check", "kind": kind, "gold": gold}
+    if response is None:
+        return {"op": "check", "kind": "math", "gold": gold}
+    if len(response) > LARGE_RESPONSE:
+        return {"op": "verify", "kind": "math", "gold": gold, "response": response}
+    chosen, verdict = math.quick(gold, response)
+    return verdict or {"op": "verify", "kind": "math", "gold": gold, "chosen": asdict(chosen)}
+
+
+def _choice(row: Mapping[str, Any], response: str | None) -> Request | Verdict:
+    if response is None:
+        return choice.check_gold(_gold(row), row.get("choices"))
+    return choice.verify(_gold(row), response, row.get("choices"))
+
+
+def _reasoning_gym(row: Mapping[str, Any], response: str | None) -> Request | Verdict:
+    asked = {"kind": "reasoning_gym", "task": row.get("task"), "entry": row.get("entry")}
+    return {**asked, "op": "check"} if response is None else {**asked, "op": "verify", "response": response}
+
+
+# kind -> what to ask about a row: about its response, or (None) about its gold answer alone
+_KINDS: dict[str, Callable[[Mapping[str, Any], str | None], Request | Verdict]] = {
+    "math": _math,
+    "choice": _choice,
+    "reasoning_gym": _reasoning_gym,
+}

@@ -1,214 +1,185 @@
-"""The final answer of a response, and whether it equals a gold answer: `math-verify` does the mathematics.
+r"""Does a response's final answer equal a gold answer?
 
-Everything here is a pure function meant for a worker of `synth.verify.pool`: a tower of powers holds the
-interpreter for ever and some inputs abort the process, so nobody should call `verify` on a model's text in a process
-that matters. math-verify's own timeouts are switched off: they are signals, they cost up to five seconds for each
-step, and they do not interrupt big-integer arithmetic.
+The road of a row: `synth.verify.answer` chooses the final answer; `synth.verify.exact` decides where both are plain
+numbers; `synth.verify.compare` goes by form (units, lists, intervals, clock times, ...); `synth.verify.symbolic` asks
+math-verify about what is left, and about prose in which no answer stands out.
 
-Not covered yet: units, mixed numbers and other known misses of math-verify; `<answer>` tags; the sentence
-"the answer is" beyond what math-verify itself reads. A memory error that sympy swallows ends as `wrong`.
+`quick` is pure text and safe anywhere. `judge` and `verify` are meant for a worker of `synth.verify.pool`: a tower of
+powers holds the interpreter for ever and some inputs abort the process. math-verify's own timeouts are switched off:
+they are signals, they cost up to five seconds for each step, and they do not interrupt big-integer arithmetic. A
+memory error that sympy swallows ends as `wrong`.
 """
 
 from __future__ import annotations
 
-import logging
-import math
-import re
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 from licensing.errors import MissingPart
+from synth.verify import exact, symbolic
+from synth.verify.answer import Answer, committed_answer, final_answer, gold_text, last_boxed
+from synth.verify.compare import equal, is_words, readable
+from synth.verify.verdict import Verdict, VerdictName, shortened
 
-__all__ = ["Answer", "Verdict", "VerdictName", "check_gold", "final_answer", "gold_text", "last_boxed", "verify"]
+__all__ = [
+    "Answer",
+    "Verdict",
+    "VerdictName",
+    "check_gold",
+    "final_answer",
+    "gold_text",
+    "judge",
+    "last_boxed",
+    "prepare",
+    "quick",
+    "serve",
+    "verify",
+]
 
-VerdictName = Literal["correct", "wrong", "unparseable", "timeout", "error"]
-
-MAX_EXTRACTED = 10_000  # characters of `extracted` that a row carries; a megabyte in a box helps nobody
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a verifier found out about one row.
-
-    `verdict` is None for rows that have nothing to verify (kind `open`). `unparseable`: the response gives no answer
-    that can be read. `timeout` and `error`: could not tell, and `reason` says why. `score` is in [0, 1] and None only
-    where `verdict` is. `extracted` is the answer's text, at most 10,000 characters. `seconds` is wall time of the
-    row alone: neither the start of a worker nor waiting for one counts.
-    """
-
-    verdict: VerdictName | None
-    score: float | None = 0.0
-    extracted: str | None = None
-    reason: str | None = None
-    seconds: float = 0.0
+LONGEST = 20_000  # characters: no answer is longer, and sympy would take minutes to say so
+DEEPEST = 200  # brackets within brackets
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The final answer of a response: `text` is None where there is none, and `reason` then says why."""
-
-    text: str | None
-    boxed: bool = False
-    reason: str | None = None
-
-
-def final_answer(response: str) -> Answer:
-    r"""The last ``\boxed{...}`` after the think block, else all the text after it.
-
-    Only what follows the last ``</think>`` counts (the opening tag may be part of the prompt, as in R1's template). A
-    think block that is still open has no answer after it: a box inside it is a thought, not an answer. A last box that
-    never closes was cut off; an earlier box is not taken in its place.
-    """
-    tail = response.rpartition("</think>")[2]
-    if "<think>" in tail:
-        return Answer(None, reason="the think block is not closed")
-    if not tail.strip():
-        return Answer(None, reason="nothing after the think block" if "</think>" in response else "empty response")
-    if not _BOX.search(tail):
-        return Answer(tail.strip())
-    inside = last_boxed(tail)
-    if inside is None:
-        return Answer(None, reason="the last \\boxed{ is not closed")
-    if not inside.strip():
-        return Answer(None, boxed=True, reason="the last \\boxed{} is empty")
-    return Answer(inside.strip(), boxed=True)
-
-
-def last_boxed(text: str) -> str | None:
-    r"""What the last ``\boxed{...}`` or ``\fbox{...}`` holds, nested braces included; None without a closed one.
-
-    Escaped braces do not nest. Linear in the length of the text.
-    """
-    start = None
-    for match in _BOX.finditer(text):
-        start = match.end()
-    if start is None:
-        return None
-    depth = 1
-    for match in _BRACES.finditer(text, start):
-        if match[0] == "{":
-            depth += 1
-        elif match[0] == "}":
-            depth -= 1
-            if depth == 0:
-                return text[start : match.start()]
-    return None
-
-
-def _balanced(text: str) -> bool:
-    depth = 0
-    for match in _BRACES.finditer(text):
-        depth += {"{": 1, "}": -1}.get(match[0], 0)
-        if depth < 0:
-            return False
-    return depth == 0
-
-
-def gold_text(gold: Any) -> str:
-    r"""The bare gold answer. Raises ValueError where there is none.
-
-    A number is written out. Of a worked solution the last ``\boxed{...}`` counts, or what follows GSM8K's ``####``.
-    """
-    if isinstance(gold, bool) or not isinstance(gold, str | int | float):
-        raise ValueError(f"the gold answer is of type {type(gold).__name__}, not text or a number")
-    if isinstance(gold, float):
-        if not math.isfinite(gold):
-            raise ValueError(f"the gold answer is {gold}")
-        gold = f"{gold:.0f}" if gold.is_integer() and abs(gold) < 1e15 else repr(gold)
-    text = str(gold)
-    if _BOX.search(text):
-        text = last_boxed(text) or ""
-    text = text.rpartition("####")[2].strip()
-    if not text:
-        raise ValueError("the gold answer is empty")
-    if not _balanced(text):
-        raise ValueError("the braces of the gold answer do not balance")
-    return text
-
-
-def prepare() -> None:
+def prepare(_: str | None = None) -> None:
     """Import math-verify and warm its parser: about a second, once in a process. Raises MissingPart without it."""
     try:
-        import math_verify
+        import math_verify  # noqa: F401
     except ModuleNotFoundError as err:
         raise MissingPart("math-verify is not installed", hint="pip install math-verify") from err
-    # It warns that its timeouts are off; that is the point here.
-    logging.getLogger(math_verify.__name__).setLevel(logging.ERROR)
-    verify("\\frac{1}{2}", "so \\boxed{0.5}")
-    verify("2", "the answer is $\\frac{4}{2}$")
+    symbolic.quiet()
+    verify("\\frac{1}{\\sqrt{2}}", "so \\boxed{\\frac{\\sqrt{2}}{2}}")
+    verify("(1, 2]", "so it is $(1, \\frac{4}{2}]$, I think")
+
+
+def serve(request: dict[str, Any]) -> Verdict:
+    """The verdict on a request of `synth.verify`: on an answer already chosen, a whole response, or the gold alone."""
+    if request["op"] == "check":
+        return check_gold(request["gold"])
+    if "chosen" in request:
+        return judge(request["gold"], Answer(**request["chosen"]))
+    return verify(request["gold"], request["response"])
+
+
+def quick(gold: Any, response: str) -> tuple[Answer, Verdict | None]:
+    """The final answer, and the verdict where it takes no mathematics to find it; linear in the response's length."""
+    try:
+        wanted = gold_text(gold)
+    except ValueError as err:
+        return Answer(None), Verdict("error", reason=str(err))
+    if len(wanted) > LONGEST:
+        return Answer(None), Verdict("error", reason=f"the gold answer is longer than {LONGEST:,} characters")
+    answer = committed_answer(response)
+    if answer.text is None:
+        # A gold that cannot be read is an error, whatever the response; the slow path finds out.
+        plain = exact.decide(wanted, wanted)
+        return answer, Verdict("unparseable", reason=answer.reason) if plain else None
+    if answer.how == "text":
+        return answer, None
+    if (decided := exact.decide(wanted, answer.text)) is not None:
+        return answer, _verdict(decided, answer.text)
+    return answer, None
 
 
 def verify(gold: Any, response: str) -> Verdict:
     r"""Does the response's final answer equal `gold`? Score 1.0 or 0.0.
 
-    A gold answer that math-verify reads as no expression is `error`, never `correct`. The gold answer is wrapped in
-    ``\boxed{}``: bare LaTeX is mostly not parsed at all. A comparison that raises is `error`: could not tell.
+    A gold answer that is no expression, list, interval, text or the like is `error`, never `correct`. A comparison
+    that raises is `error`: could not tell.
     """
+    answer, verdict = quick(gold, response)
+    return judge(gold, answer) if verdict is None else verdict
+
+
+def judge(gold: Any, answer: Answer) -> Verdict:
+    """The verdict on an answer that `quick` has chosen and not decided."""
     try:
-        wanted = _parse_gold(gold_text(gold))
+        wanted = _gold(gold_text(gold))
     except ValueError as err:
         return Verdict("error", reason=str(err))
-    answer = final_answer(response)
     if answer.text is None:
         return Verdict("unparseable", reason=answer.reason)
-    found = _parse(f"\\boxed{{{answer.text}}}" if answer.boxed else answer.text)
-    if not found:
-        return Verdict("unparseable", extracted=_short(answer.text) if answer.boxed else None, reason="no answer found")
-    # The last item is the text that math-verify matched; without a box that is the answer, not the whole response.
-    matched = found[-1] if isinstance(found[-1], str) else answer.text
-    extracted = _short(answer.text if answer.boxed else matched)
-    equal, failure = _equal(wanted, found)
-    if equal:
-        return Verdict("correct", 1.0, extracted)
-    if failure:
-        return Verdict("error", extracted=extracted, reason=f"could not compare: {failure}")
-    if all(isinstance(item, str) for item in found):
-        return Verdict("unparseable", extracted=extracted, reason="the answer is not an expression that can be read")
-    return Verdict("wrong", extracted=extracted, reason="not equal to the gold answer")
+    if answer.how == "text":
+        return _prose(wanted, answer.text)
+    if len(answer.text) > LONGEST or _depth(answer.text) > DEEPEST:
+        return Verdict("unparseable", extracted=shortened(answer.text), reason="longer or deeper than any answer")
+    try:
+        is_equal = equal(wanted, answer.text)
+        if not is_equal and answer.how not in ("box", "hash") and is_words(answer.text) and not is_words(wanted):
+            return _prose(
+                wanted, answer.text
+            )  # words where mathematics was asked for: no answer, unless one is in them
+        return _verdict(is_equal, answer.text)
+    except symbolic.Unreadable:
+        if answer.how == "box":
+            reason = "the answer is not an expression that can be read"
+            return Verdict("unparseable", extracted=shortened(answer.text), reason=reason)
+        return _prose(wanted, answer.text)
+    except MemoryError:
+        raise
+    except Exception as err:  # sympy may raise anything; the row ends as `error` with this reason
+        return _undecided(answer.text, err)
 
 
 def check_gold(gold: Any) -> Verdict:
     """`correct` where the gold answer, given as the response, verifies against itself."""
     try:
         text = gold_text(gold)
+        if exact.decide(text, text) is None:
+            _gold(text)
     except ValueError as err:
         return Verdict("error", reason=str(err))
-    return verify(gold, f"\\boxed{{{text}}}")
+    return judge(gold, Answer(text, boxed=True, how="box"))
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= MAX_EXTRACTED else text[:MAX_EXTRACTED]
+def _verdict(is_equal: bool, answer: str) -> Verdict:
+    if is_equal:
+        return Verdict("correct", 1.0, shortened(answer))
+    return Verdict("wrong", extracted=shortened(answer), reason="not equal to the gold answer")
 
 
-def _parse(text: str) -> list[Any]:
-    from math_verify import parse
-
-    return list(parse(text, parsing_timeout=None, raise_on_error=True))
+def _undecided(answer: str, err: Exception) -> Verdict:
+    return Verdict("error", extracted=shortened(answer), reason=f"could not compare: {type(err).__name__}")
 
 
-@lru_cache(maxsize=64)  # the samples of one problem come together, with one gold answer
-def _parse_gold(text: str) -> list[Any]:
-    parsed = _parse(f"\\boxed{{{text}}}")
-    if all(isinstance(item, str) for item in parsed):
+@lru_cache(maxsize=256)  # the samples of one problem come together, with one gold answer
+def _gold(text: str) -> str:
+    if _depth(text) > DEEPEST:
+        raise ValueError("the brackets of the gold answer are nested too deeply")
+    if not readable(text):
         raise ValueError("math-verify reads no expression in the gold answer")
-    return parsed
+    return text
 
 
-def _equal(wanted: list[Any], found: list[Any]) -> tuple[bool, str | None]:
-    """Any pair equal, and the first comparison that failed. math-verify itself would call a failure unequal."""
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for char in text:
+        if char in "([{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif char in ")]}":
+            depth -= 1
+    return deepest
+
+
+def _prose(gold: str, text: str) -> Verdict:
+    """Text that names no answer: what math-verify finds in its end is compared by our rules, then by its own."""
     import math_verify
 
-    failure = None
-    for gold in wanted:
-        for answer in found:
-            try:
-                if math_verify.verify(gold, answer, timeout_seconds=None, raise_on_error=True):
-                    return True, None
-            except MemoryError:
-                raise
-            except Exception as err:  # sympy may raise anything; the row ends as `error` with this reason
-                failure = failure or type(err).__name__
-    return False, failure
+    text = text[-LONGEST:]
+    try:
+        found = math_verify.parse(text, parsing_timeout=None, raise_on_error=True)
+        if not found:
+            return Verdict("unparseable", reason="no answer found")
+        said = found[-1] if isinstance(found[-1], str) else text
+        readings = [item for item in found if not isinstance(item, str)]
+        if not readings:
+            return Verdict("unparseable", extracted=shortened(said), reason="no expression that can be read")
+        if _depth(said) <= DEEPEST:
+            return _verdict(equal(gold, said), said)
+        return Verdict("unparseable", extracted=shortened(said), reason="deeper than any answer")
+    except symbolic.Unreadable:
+        return Verdict("unparseable", reason="no answer found")
+    except MemoryError:
+        raise
+    except Exception as err:  # as above
+        return _undecided(text, err)

@@ -16,6 +16,8 @@ Not a sandbox: a worker has the caller's rights. It is for text that is read, no
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import importlib
 import json
 import os
 import queue
@@ -26,19 +28,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from typing import Any, NoReturn, TypeVar
 
 from licensing.errors import DistillError, InputError, MissingPart
-from synth.verify.math import Verdict
+from synth.verify.framing import receive, send
+from synth.verify.verdict import Verdict
 
 __all__ = ["Pool", "Request"]
 
 T = TypeVar("T")
 Request = dict[str, Any]  # {"op": "verify"|"check", "kind", and what the kind needs}; JSON values only
+
+# kind of request -> the module whose `prepare` (imports, before the clock starts) and `serve` a worker calls
+_VERIFIERS = {"math": "synth.verify.math", "reasoning_gym": "synth.verify.reasoning_gym"}
+_CACHED = ("math",)  # kinds whose verdict depends on the request alone
+CACHE_ROWS = 4096
 
 START_TIMEOUT_S = 180.0  # imports on a loaded machine; not part of any row's time
 LOOK_AHEAD_ROWS = 1024  # rows in flight or done and waiting for their turn, so that one hanging row stops nobody ...
@@ -60,31 +68,6 @@ class _Died(Exception):
 
 class _Closed(Exception):
     """The pool was closed while this was under way."""
-
-
-# --- framing -----------------------------------------------------------------------------------------------------
-
-
-def _send(sock: socket.socket, body: bytes) -> None:
-    sock.sendall(len(body).to_bytes(8, "big") + body)
-
-
-def _receive(sock: socket.socket, deadline: float | None) -> bytes | None:
-    """One message, or None at the end of the stream. Raises TimeoutError at `deadline` (time.monotonic)."""
-    head = _read(sock, 8, deadline)
-    return None if head is None else _read(sock, int.from_bytes(head, "big"), deadline)
-
-
-def _read(sock: socket.socket, size: int, deadline: float | None) -> bytes | None:
-    buffer = bytearray()
-    while len(buffer) < size:
-        if deadline is not None:
-            sock.settimeout(max(1e-3, deadline - time.monotonic()))
-        chunk = sock.recv(min(size - len(buffer), 1 << 20))
-        if not chunk:
-            return None
-        buffer += chunk
-    return bytes(buffer)
 
 
 # --- the caller's side -------------------------------------------------------------------------------------------
@@ -119,8 +102,8 @@ class _Worker:
         deadline = time.monotonic() + timeout_s
         try:
             self.sock.settimeout(timeout_s)
-            _send(self.sock, body)
-            answer = _receive(self.sock, deadline)
+            send(self.sock, body)
+            answer = receive(self.sock, deadline)
         except TimeoutError:
             raise _Late from None
         except OSError:
@@ -153,13 +136,14 @@ class Pool:
     before is tried once more in a fresh one, so that no verdict depends on what came earlier.
     """
 
-    def __init__(self, workers: int = 2, timeout_s: float = 10.0, memory_mb: int = 2048) -> None:
+    def __init__(self, workers: int = 2, timeout_s: float = 2.0, memory_mb: int = 2048) -> None:
         self.timeout_s = timeout_s
         self.memory_mb = memory_mb
         self._jobs: queue.SimpleQueue[tuple[bytes, str, Future[Verdict]] | None] = queue.SimpleQueue()
         self._alive: set[_Worker] = set()
         self._lock = threading.Lock()
         self._closed = False
+        self._known: OrderedDict[bytes, Future[Verdict]] = OrderedDict()
         # The kernel ties PR_SET_PDEATHSIG to the thread that starts a worker, so each thread starts its own and
         # stays. Daemons: an interpreter that ends without close() does not wait for a hanging row.
         self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(workers)]
@@ -183,16 +167,19 @@ class Pool:
         for thread in self._threads:
             thread.join()
 
-    def map(self, items: Iterable[tuple[T, Request | Verdict]]) -> Iterator[tuple[T, Verdict]]:
+    def map(
+        self, items: Iterable[tuple[T, Request | Verdict]], size_of: Callable[[T], int] = lambda _: 0
+    ) -> Iterator[tuple[T, Verdict]]:
         """(tag, request) -> (tag, verdict), in order. A tag that comes with its verdict passes through.
 
-        Reads at most 1,024 items or 64 MiB of requests ahead. A request that is no JSON gets verdict `error`. Raises
-        MissingPart or InputError where a worker cannot start, and what `items` raises.
+        Reads at most 1,024 items or 64 MiB of requests and tags (`size_of`, bytes) ahead. A request that is no JSON
+        gets verdict `error`. Raises MissingPart or InputError where a worker cannot start, and what `items` raises.
         """
         waiting: deque[tuple[T, int, Future[Verdict]]] = deque()
         held = 0
         for tag, request in items:
             size, answer = self.submit(request)
+            size += size_of(tag)
             waiting.append((tag, size, answer))
             held += size
             while waiting and (len(waiting) >= LOOK_AHEAD_ROWS or held >= LOOK_AHEAD_BYTES or waiting[0][2].done()):
@@ -206,15 +193,24 @@ class Pool:
     def submit(self, request: Request | Verdict) -> tuple[int, Future[Verdict]]:
         """(bytes queued, the verdict when it is there); looks ahead without bound, and fails as ``map`` does."""
         answer: Future[Verdict] = Future()
-        body = b""
         if isinstance(request, Verdict):
             answer.set_result(request)
-        else:
-            try:
-                body = json.dumps({"row": request}).encode("ascii")
-                self._jobs.put((body, _needs(request), answer))
-            except (TypeError, ValueError, RecursionError) as err:
-                answer.set_result(Verdict("error", reason=f"the row is no plain JSON: {err}"))
+            return 0, answer
+        try:
+            body = json.dumps({"row": request}).encode("ascii")
+        except (TypeError, ValueError, RecursionError) as err:
+            answer.set_result(Verdict("error", reason=f"the row is no plain JSON: {err}"))
+            return 0, answer
+        if request["kind"] in _CACHED:
+            # The samples of a problem often give one answer; while it is being looked at, the others wait for it.
+            key = hashlib.sha256(body).digest()
+            if (known := self._known.get(key)) is not None:
+                self._known.move_to_end(key)
+                return 0, known
+            self._known[key] = answer
+            if len(self._known) > CACHE_ROWS:
+                self._known.popitem(last=False)
+        self._jobs.put((body, _needs(request), answer))
         return len(body), answer
 
     def _serve(self) -> None:
@@ -322,7 +318,7 @@ def work(setup: dict[str, Any]) -> NoReturn:
     sock = socket.socket(fileno=setup["fd"])
     try:
         resting = 0
-        while (body := _receive(sock, None)) is not None:
+        while (body := receive(sock, None)) is not None:
             reply: dict[str, Any]
             if body.startswith(b'{"prepare"'):
                 reply = _prepare(json.loads(body)["prepare"])
@@ -332,7 +328,7 @@ def work(setup: dict[str, Any]) -> NoReturn:
                 # Half of the room that was left after the imports: what a row leaves behind must not fell the next.
                 tired = _address_space() - resting > ((setup["memory_mb"] << 20) - resting) / 2
                 reply = {"verdict": asdict(verdict), "tired": tired}
-            _send(sock, json.dumps(reply).encode("ascii"))
+            send(sock, json.dumps(reply).encode("ascii"))
     except MemoryError:
         os._exit(_EXIT_MEMORY)  # without unwinding: that may want memory again
     sys.exit(0)
@@ -364,14 +360,7 @@ def _prepare(needs: str) -> dict[str, Any]:
     kind, _, task = needs.partition(":")
     reply: dict[str, Any] = {"missing": None, "hint": None, "failed": None}
     try:
-        if kind == "math":
-            from synth.verify import math
-
-            math.prepare()
-        elif kind == "reasoning_gym":
-            from synth.verify import reasoning_gym
-
-            reasoning_gym.prepare(task)
+        importlib.import_module(_VERIFIERS[kind]).prepare(task or None)
     except MissingPart as err:
         reply.update(missing=err.what, hint=err.hint)
     except MemoryError:
@@ -383,16 +372,9 @@ def _prepare(needs: str) -> dict[str, Any]:
 
 def _verdict(body: bytes) -> Verdict:
     try:
-        row = json.loads(body)["row"]
-        if row["kind"] == "math":
-            from synth.verify import math
-
-            return math.check_gold(row["gold"]) if row["op"] == "check" else math.verify(row["gold"], row["response"])
-        from synth.verify import reasoning_gym
-
-        if row["op"] == "check":
-            return reasoning_gym.check_entry(row["task"], row["entry"])
-        return reasoning_gym.verify(row["task"], row["entry"], row["response"])
+        request = json.loads(body)["row"]
+        verdict: Verdict = importlib.import_module(_VERIFIERS[request["kind"]]).serve(request)
+        return verdict
     except MemoryError:
         raise
     except (Exception, SystemExit) as err:

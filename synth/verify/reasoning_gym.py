@@ -18,9 +18,10 @@ from functools import lru_cache
 from typing import Any
 
 from licensing.errors import MissingPart
-from synth.verify.math import MAX_EXTRACTED, Verdict, final_answer
+from synth.verify.answer import final_answer
+from synth.verify.verdict import MAX_EXTRACTED, Verdict
 
-__all__ = ["check_entry", "prepare", "verify"]
+__all__ = ["check_entry", "prepare", "serve", "verify"]
 
 Scorer = Callable[..., Any]
 
@@ -45,6 +46,13 @@ def prepare(task: str | None = None) -> None:
             _scorer(task)
         except ValueError:
             return  # `verify` meets the same fault and gives it to the row that asked for this task
+
+
+def serve(request: dict[str, Any]) -> Verdict:
+    """The verdict on a request of `synth.verify`."""
+    if request["op"] == "check":
+        return check_entry(request["task"], request["entry"])
+    return verify(request["task"], request["entry"], request["response"])
 
 
 def verify(task: Any, entry: Any, response: str) -> Verdict:

@@ -137,7 +137,7 @@ def test_a_comparison_that_raises_is_an_error_and_not_a_wrong_answer(monkeypatch
         raise TypeError("undecidable")
 
     monkeypatch.setattr(math_verify, "verify", fail)
-    verdict = math_verifier.verify("5", "\\boxed{5}")
+    verdict = math_verifier.verify("x > y", "\\boxed{2y < 2x}")
     assert verdict.verdict == "error"
     assert "TypeError" in str(verdict.reason)
 
@@ -228,7 +228,7 @@ def test_every_row_comes_out_once_in_order_with_its_keys_whatever_it_is() -> Non
         {"id": "b", "kind": "math", "gold": "5", "response": "\\boxed{6}", "verdict": "correct"},
         {"id": "c", "kind": "open", "response": "hello"},
         {"id": "d", "kind": "code", "answer": "x", "response": "x"},
-        {"id": "e", "kind": "choice", "answer": "A", "response": "A"},
+        {"id": "e", "kind": "puzzle", "answer": "A", "response": "A"},
         {"id": "f", "response": "5"},
         {"id": "g", "kind": "math", "response": "5"},
         {"id": "h", "kind": "math", "answer": "5"},
@@ -264,7 +264,7 @@ def test_check_golds_names_the_problems_that_could_never_be_right() -> None:
         prompt("gym", **chain_sum(), answer="9"),
         prompt("bad gym", **chain_sum(task="no_such_task"), answer="9"),
         prompt("chat", kind="open"),
-        prompt("letter", kind="choice", answer="A"),
+        prompt("letter", kind="choice", answer="E", choices=["x", "y"]),
     ]
     found = check_golds(prompts, CONFIG)
     assert [name for name, _ in found] == ["broken", "bad gym", "letter"]
