@@ -154,7 +154,8 @@ def licences(
     name: Annotated[str | None, typer.Argument(metavar="[ID]", help="A licence id, alias, SPDX id or hub tag.")] = None,
 ) -> None:
     """The licences and service terms that the audit knows, or one of them in full."""
-    from licensing.catalogue import licence_table, load, resolve
+    from licensing.catalogue import load, resolve
+    from licensing.texts import licence_table
 
     if name is None:
         for entry in load().values():

@@ -19,9 +19,10 @@ from distill.provenance import code_revision, installed_versions
 from distill.recipe import LoraMethod, RandomBase, Recipe
 from distill.stages import MODEL, agree, read_rows
 from licensing.audit import Audit, audit, notice_text
-from licensing.catalogue import licence_text, resolve
+from licensing.catalogue import resolve
 from licensing.errors import InputError, Refused
 from licensing.lineage import Declared, Input, Lineage
+from licensing.texts import licence_text
 from publish import facts as card
 from synth.config import HubPrompts, JsonlPrompts, ReasoningGymPrompts, TeacherConfig, TeacherSampling, TracesBrought
 
