@@ -6,7 +6,14 @@ import hashlib
 from pathlib import Path
 
 from distill.recipe import Recipe
-from synth.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts, TeacherConfig
+from synth.config import (
+    DecontaminateConfig,
+    HubPrompts,
+    JsonlPrompts,
+    PromptsConfig,
+    ReasoningGymPrompts,
+    TeacherConfig,
+)
 
 WHOLE_BELOW = 16 << 20
 EDGE = 1 << 20
@@ -51,6 +58,12 @@ def prompts_fingerprint(config: PromptsConfig | None) -> str | None:
             return _version("reasoning-gym")
         case _:
             return None
+
+
+def test_sets_fingerprint(config: DecontaminateConfig) -> list[str | None]:
+    """Content of the test sets that training prompts are compared with, or the revision of a hub id."""
+    named = [HubPrompts(dataset=one) if isinstance(one, str) else one for one in config.against]
+    return [fingerprint(Path(one.dataset)) or one.revision for one in named]
 
 
 def pinned_teacher(recipe: Recipe) -> TeacherConfig:

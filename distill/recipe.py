@@ -17,6 +17,7 @@ from synth.config import (
     AutoTeacher,
     CurateConfig,
     EngineConfig,
+    LabelConfig,
     LocalEngine,
     PersonaConfig,
     PromptsConfig,
@@ -160,6 +161,7 @@ class Recipe(Section):
     engine: EngineConfig = LocalEngine()
     sample: SampleConfig = TeacherSampling()
     verify: VerifyConfig = VerifyConfig()
+    label: LabelConfig = LabelConfig()
     curate: CurateConfig = CurateConfig()
     student: StudentConfig
     persona: PersonaConfig | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from synth.config.curate import CurateConfig
 from synth.config.engine import EngineConfig, LocalEngine, RayEngine
+from synth.config.label import DecontaminateConfig, LabelConfig, NearDuplicatesConfig
 from synth.config.persona import PersonaConfig
 from synth.config.prompts import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
 from synth.config.sample import (
@@ -36,6 +37,7 @@ __all__ = [
     "AutoTeacher",
     "BudgetConfig",
     "CurateConfig",
+    "DecontaminateConfig",
     "EngineConfig",
     "EscalateConfig",
     "Example",
@@ -43,7 +45,9 @@ __all__ = [
     "FixedPolicy",
     "HubPrompts",
     "JsonlPrompts",
+    "LabelConfig",
     "LocalEngine",
+    "NearDuplicatesConfig",
     "OnBadRow",
     "PersonaConfig",
     "ProblemKind",
