@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from distill.dataset import check_data
 from distill.inputs import fingerprint, pinned_teacher, prompts_fingerprint, test_sets_fingerprint
 from distill.ledger import Artefact, Ledger, UntilReached, Watcher
 from distill.recipe import Recipe
@@ -28,7 +29,10 @@ def run(recipe: Recipe, runs: Path, *, watcher: Watcher | None = None, until: st
         InputError: something that the recipe names is wrong, or another process holds the run.
         MissingPart: an extra, a model's weights, or disk is missing.
     """
-    audit(planned_lineage(recipe)).raise_if_blocked()  # before any GPU is spent
+    planned = planned_lineage(recipe)
+    audit(planned).raise_if_blocked()  # before any GPU is spent
+    if recipe.release.data:
+        check_data(recipe, planned)
     with Ledger.open(runs, recipe, watcher=watcher, until=until) as led:
         try:
             return _stages(led, recipe)

@@ -137,6 +137,8 @@ class ReleaseConfig(Section):
     license_link: str | None = None
     copyright: str | None = Field(None, description="Copyright line of a licence that has one, such as MIT.")
     license_file: str | None = Field(None, description="Text of the licence, where it is none that we keep.")
+    data: bool = Field(True, description="Ship the training data with the weights, as Parquet in data/.")
+    data_license: str | None = Field(None, description="Licence of the data; that of the release if absent.")
     version: str = "0.1.0"
     description: str | None = None
     languages: tuple[str, ...] = ("en",)

@@ -1,7 +1,7 @@
 """Is a text one of the test items, or does it hold one? Word n-grams, with their digits and without.
 
 Texts are folded (NFKC, case, punctuation, number spelling) into tokens, and a test item is known by its *telling*
-4-grams: those that at most `COMMON` of the items hold, where items that differ in nothing but numbers count as one. What is
+4-grams: those that at most `COMMON` of the items hold, where items that differ in numbers only count as one. What is
 frequent in a test set ("how many apples does", the frame around every question) tells nothing, and the last item of a
 template is not found in every other text made from it. The overlap is the share of an item's telling n-grams that the
 text holds: containment in the item, so that a long text around it hides nothing.
@@ -48,10 +48,41 @@ How = Literal["exact", "n-gram", "digit-blind"]
 
 _NUMBER = "#"
 _WORDS = frozenset(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million".split()
+    [
+        "zero",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+        "sixteen",
+        "seventeen",
+        "eighteen",
+        "nineteen",
+        "twenty",
+        "thirty",
+        "forty",
+        "fifty",
+        "sixty",
+        "seventy",
+        "eighty",
+        "ninety",
+        "hundred",
+        "thousand",
+        "million",
+    ]
 )
-_SPELLING = str.maketrans({"−": "-", "–": "-", "×": "*", "·": "*", "÷": "/"})
+_SPELLING = str.maketrans({"\u2212": "-", "\u2013": "-", "\u00d7": "*", "\u00b7": "*", "\u00f7": "/"})
 _TOKEN = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"  # scripts without blanks between words: a character is a token
     r"|\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
@@ -198,7 +229,9 @@ class _Index:
         self._texts = texts
         self._words_only = words_only
         grams = [np.unique(self._keys(words)[1]) for words in texts]
-        held = Counter(key for _, key in {(f, k) for f, keys in zip(of_form, grams, strict=True) for k in keys.tolist()})
+        held = Counter(
+            key for _, key in {(f, k) for f, keys in zip(of_form, grams, strict=True) for k in keys.tolist()}
+        )
         keys: list[int] = []
         places: list[int] = []
         self.told: list[int] = []

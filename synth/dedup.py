@@ -86,7 +86,7 @@ class Clusters:
 
 
 def find_clusters(signatures: Iterable[bytes], config: NearDuplicatesConfig, scratch: Path) -> Clusters:
-    """Clusters among texts, which are known by the places of their signatures. Files go to ``scratch`` and stay there."""
+    """Clusters among texts, which are known by the places of their signatures. Files go to ``scratch``."""
     scratch.mkdir(parents=True, exist_ok=True)
     bands, rows = bands_for(config)
     whole = scratch / "signatures"

@@ -24,7 +24,7 @@ THREADS = 2
 
 @contextlib.contextmanager
 def database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An empty database in ``folder``, gone when the block is left. Raises MissingPart where duckdb is not installed."""
+    """An empty database in ``folder``, gone when the block is left. Raises MissingPart without duckdb."""
     try:
         import duckdb
     except ModuleNotFoundError as error:
@@ -32,7 +32,11 @@ def database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "choice.duckdb"
     path.unlink(missing_ok=True)
-    settings = {"memory_limit": MEMORY, "threads": THREADS, "temp_directory": str(folder / "choice.spill")}
+    settings: dict[str, str | int | float | list[str]] = {
+        "memory_limit": MEMORY,
+        "threads": THREADS,
+        "temp_directory": str(folder / "choice.spill"),
+    }
     connection = duckdb.connect(str(path), config={**settings, "preserve_insertion_order": False})
     try:
         yield connection

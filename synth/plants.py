@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypedDict
 
 from synth.decontaminate import Finder
@@ -37,7 +37,7 @@ class PlantReport(TypedDict):
 def plant(text: str, kind: str, hosts: Sequence[str], rng: random.Random) -> str:
     """One known positive. "other digits" changes nothing in a text without digits: it is then a verbatim one."""
     if kind == "surface edits":
-        words = re.sub(r"[,;:!?\"'“”‘’()]", " ", text.lower()).split()
+        words = re.sub(r"[,;:!?\"'\u201c\u201d\u2018\u2019()]", " ", text.lower()).split()
         return "  ".join(rng.choice(_FILLER) if word.isalpha() and rng.random() < 1 / 12 else word for word in words)
     if kind == "embedded":
         host = rng.choice(hosts).split() if hosts else []
@@ -49,7 +49,7 @@ def plant(text: str, kind: str, hosts: Sequence[str], rng: random.Random) -> str
 
 
 def plant_report(finder: Finder, hosts: Sequence[str]) -> PlantReport:
-    """Plant at most ``MOST`` items of each kind among ``hosts`` (prompts of the run) and count who is found as itself."""
+    """Plant at most ``MOST`` items of each kind among ``hosts`` (prompts of the run) and count who is found."""
     rng = random.Random(0)
     items = finder.items if len(finder.items) <= MOST else rng.sample(finder.items, MOST)
     recall: dict[str, float | None] = {}
@@ -72,8 +72,7 @@ def _false_positives(finder: Finder, rng: random.Random) -> float | None:
 
 
 def _other(digits: str, rng: random.Random) -> str:
-    choices: Callable[[], str] = lambda: "".join(str(rng.randint(i == 0 and len(digits) > 1, 9)) for i in range(len(digits)))  # noqa: E731, E501
-    new = choices()
-    while new == digits:
-        new = choices()
-    return new
+    while True:
+        new = "".join(str(rng.randint(place == 0 and len(digits) > 1, 9)) for place in range(len(digits)))
+        if new != digits:
+            return new

@@ -83,7 +83,9 @@ class CurateConfig(Section):
     quota: QuotaConfig | None = None
     max_traces: int | None = Field(None, ge=1, description="At most this many training traces in all.")
     max_total_tokens: int | None = Field(None, ge=1, description="At most this many tokens of traces in all.")
-    order: Literal["problem", "difficulty"] = Field("problem", description="difficulty: problems solved most come first.")
+    order: Literal["problem", "difficulty"] = Field(
+        "problem", description="difficulty: problems solved most come first."
+    )
     control_arm: bool = Field(False, description="Also draw as many unverified traces, to train a control student on.")
     ablation: FilterName | None = Field(
         None, description="Also write two data sets that differ in this filter, equal in size and difficulty."

@@ -1,4 +1,4 @@
-"""Which traces the student is trained on, read off labels. Every trace stays in the file, with what it was left out for.
+"""Which traces the student is trained on, read off labels. Every trace stays in the file, with why it was left out.
 
 The steps, in order (names as in `waterfall.json`, and as the prefix of a trace's `left_out`):
 
@@ -9,8 +9,8 @@ The steps, in order (names as in `waterfall.json`, and as the prefix of a trace'
     quota          the composition that `quota` asks for
     total          at most `max_traces` and `max_total_tokens`, drawn at random
 
-Memory does not grow with the traces: the choice is SQL in DuckDB (`synth.duck`), whose tables spill to the disk, and texts
-are copied line by line.
+Memory does not grow with the traces: the choice is SQL in DuckDB (`synth.duck`), whose tables spill to the disk, and
+texts are copied line by line.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _KEYS = (b'"labels"', b'"kept"', b'"left_out"')
 
 
 def curate(traces: Path, labelled: Path, config: CurateConfig, out: Path) -> list[Step]:
-    """Choose among the traces that `synth.labels` labelled into ``labelled``; returns the waterfall. Writes into ``out``:
+    """Choose among the traces that `synth.labels` labelled into ``labelled``; return the waterfall. Written to ``out``:
 
     traces.jsonl      every trace in the order it came, with `labels` (name -> value and reason), `kept`, and `left_out`
                       ("step: detail", or null)
@@ -89,12 +89,10 @@ def _draw_control(db: duckdb.DuckDBPyConnection, wanted: int, config: CurateConf
     pool = f"SELECT * FROM t WHERE finish_reason <> 'error' {clean}"
     if config.max_traces_per_problem is not None:
         by_chance = draw(f"{config.seed}/control_per_problem")
-        pool += (
-            f" QUALIFY row_number() OVER (PARTITION BY prompt_id ORDER BY {by_chance}) <= {config.max_traces_per_problem}"
-        )
-    db.sql(
-        f"CREATE TABLE control AS SELECT \"offset\" FROM ({pool}) ORDER BY {draw(f'{config.seed}/control')} LIMIT {wanted}"
-    )
+        limit = config.max_traces_per_problem
+        pool += f" QUALIFY row_number() OVER (PARTITION BY prompt_id ORDER BY {by_chance}) <= {limit}"
+    order = draw(f"{config.seed}/control")
+    db.sql(f'CREATE TABLE control AS SELECT "offset" FROM ({pool}) ORDER BY {order} LIMIT {wanted}')
     assert db.sql("SELECT count(*) FROM control").fetchall()[0][0] == wanted
 
 
@@ -142,7 +140,7 @@ def _line_with(line: bytes, labels: str, left_out: str | None) -> bytes:
         row = json.loads(line)
         row |= {"labels": json.loads(labels), "kept": left_out is None, "left_out": left_out}
         return _line(row)
-    choice = f"{json.dumps(left_out is None)}, \"left_out\": {json.dumps(left_out, ensure_ascii=False)}"
+    choice = f'{json.dumps(left_out is None)}, "left_out": {json.dumps(left_out, ensure_ascii=False)}'
     return line[:-1] + f', "labels": {labels}, "kept": {choice}}}\n'.encode()
 
 

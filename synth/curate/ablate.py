@@ -1,10 +1,10 @@
 """The ablation: two data sets that differ in one filter, of equal size and matched difficulty.
 
-Filters that leave rows out make a data set smaller and, mostly, easier (a correct trace is likelier on an easy problem), so
-two runs with and without one differ in more than the filter. Here both choices are made whole, and then thinned to the
-same number of rows in every stratum of difficulty: the pass rate of the problem in steps of 0.05, problems without one
-being a stratum of their own. Within a stratum rows are drawn by one hash for both, so that the two share all that they
-can. Mean difficulties then differ by less than the width of a stratum.
+A filter makes a data set smaller and, mostly, easier (a correct trace is likelier on an easy problem), so that two runs
+with and without it differ in more than the filter. Here both choices are made whole, and then thinned to the same
+number of rows in every stratum of difficulty: the pass rate of the problem in steps of 0.05, problems without one being
+a stratum of their own. Within a stratum rows are drawn by one hash for both, so that the two share all that they can.
+Mean difficulties then differ by less than the width of a stratum.
 """
 
 from __future__ import annotations
@@ -32,21 +32,18 @@ def ablate(db: duckdb.DuckDBPyConnection, config: CurateConfig) -> dict[str, Any
     assert name is not None
     for arm in ARMS:
         choose(db, config.with_filter(name, arm == "with"))
-        db.sql(
-            f"CREATE OR REPLACE TABLE chosen_{arm} AS SELECT \"offset\", stratum, row_number() OVER (PARTITION BY stratum "
-            f"ORDER BY {draw(f'{config.seed}/ablation')}) AS rank FROM (SELECT *, "
-            f"coalesce(round(rate / {STEP})::INTEGER, -1) AS stratum FROM t WHERE left_out IS NULL)"
-        )
+        kept = f"SELECT *, coalesce(round(rate / {STEP})::INTEGER, -1) AS stratum FROM t WHERE left_out IS NULL"
+        order = draw(f"{config.seed}/ablation")
+        rank = f"row_number() OVER (PARTITION BY stratum ORDER BY {order}) AS rank"
+        db.sql(f'CREATE OR REPLACE TABLE chosen_{arm} AS SELECT "offset", stratum, {rank} FROM ({kept})')
     db.sql(
         "CREATE OR REPLACE TABLE strata AS SELECT stratum, least(a.n, b.n) AS n FROM "
         "(SELECT stratum, count(*) AS n FROM chosen_with GROUP BY stratum) AS a "
         "JOIN (SELECT stratum, count(*) AS n FROM chosen_without GROUP BY stratum) AS b USING (stratum)"
     )
     for arm in ARMS:
-        db.sql(
-            f'CREATE OR REPLACE TABLE arm_{arm} AS SELECT "offset", stratum FROM chosen_{arm} JOIN strata USING (stratum) '
-            "WHERE rank <= n"
-        )
+        matched = f'SELECT "offset", stratum FROM chosen_{arm} JOIN strata USING (stratum) WHERE rank <= n'
+        db.sql(f"CREATE OR REPLACE TABLE arm_{arm} AS {matched}")
     shared = db.sql('SELECT count(*) FROM arm_with JOIN arm_without USING ("offset")').fetchall()[0][0]
     rows = db.sql("SELECT count(*) FROM arm_with").fetchall()[0][0]
     strata = db.sql("SELECT stratum, n FROM strata ORDER BY stratum").fetchall()

@@ -27,8 +27,8 @@ BANDS = {"easy": "rate > 0.7", "medium": "rate BETWEEN 0.3 AND 0.7", "hard": "ra
 class Step(TypedDict):
     """One step of the waterfall: what is left after it.
 
-    ``tokens`` is None where a left trace has no token count. ``mean_difficulty``: 1 - pass rate of its problem, the mean
-    over traces left whose problem has one; None where none has.
+    ``tokens`` is None where a left trace has no token count. ``mean_difficulty``: 1 - pass rate of its problem, the
+    mean over traces left whose problem has one; None where none has.
     """
 
     step: str
@@ -47,21 +47,22 @@ def open_table(db: duckdb.DuckDBPyConnection, labelled: Path) -> None:
     db.read_parquet(traces).create_view("traces")
     db.read_parquet(str(labelled / "rates.parquet")).create_view("rates")
     near = ""
-    columns = "NULL::VARCHAR AS near_prompt, NULL::VARCHAR AS near_trace, NULL::BIGINT AS prompt_copies, NULL::BIGINT AS copies"
+    texts, counts = ("near_prompt", "near_trace"), ("prompt_copies", "copies")
+    columns = ", ".join([f"NULL::VARCHAR AS {name}" for name in texts] + [f"NULL::BIGINT AS {name}" for name in counts])
     if (labelled / "near-traces.parquet").exists():
         db.read_parquet(str(labelled / "near-prompts.parquet")).create_view("near_prompts")
         db.read_parquet(str(labelled / "near-traces.parquet")).create_view("near_traces")
         columns = (
-            "near_prompts.cluster AS near_prompt, near_traces.cluster AS near_trace, near_prompts.size AS prompt_copies, "
-            "near_traces.size AS copies"
+            "near_prompts.cluster AS near_prompt, near_traces.cluster AS near_trace, "
+            "near_prompts.size AS prompt_copies, near_traces.size AS copies"
         )
         near = (
             "LEFT JOIN near_prompts ON near_prompts.key = traces.prompt_id "
             'LEFT JOIN near_traces ON near_traces.key = traces."offset"'
         )
     wanted = (
-        '"offset"', "length", "request_id", "prompt_id", "sample_index", "digest", "tokens", "characters", "finish_reason",
-        "verdict", "kind", "source", "model", "license", "judge", "language", *FLAGS, "contaminated",
+        '"offset"', "length", "request_id", "prompt_id", "sample_index", "digest", "tokens", "characters",
+        "finish_reason", "verdict", "kind", "source", "model", "license", "judge", "language", *FLAGS, "contaminated",
     )  # fmt: skip
     listed = ", ".join(f"traces.{name}" for name in wanted)
     db.sql(
@@ -71,9 +72,9 @@ def open_table(db: duckdb.DuckDBPyConnection, labelled: Path) -> None:
 
 
 _EMPTY = (
-    "CREATE TABLE t (\"offset\" BIGINT, length BIGINT, request_id VARCHAR, prompt_id VARCHAR, sample_index BIGINT, digest BLOB, "
-    "tokens BIGINT, characters BIGINT, finish_reason VARCHAR, verdict VARCHAR, kind VARCHAR, source VARCHAR, model VARCHAR, "
-    "license VARCHAR, judge DOUBLE, language VARCHAR, "
+    'CREATE TABLE t ("offset" BIGINT, length BIGINT, request_id VARCHAR, prompt_id VARCHAR, sample_index BIGINT, '
+    "digest BLOB, tokens BIGINT, characters BIGINT, finish_reason VARCHAR, verdict VARCHAR, kind VARCHAR, "
+    "source VARCHAR, model VARCHAR, license VARCHAR, judge DOUBLE, language VARCHAR, "
     + ", ".join(f"{name} VARCHAR" for name in (*FLAGS, "contaminated"))
     + ", near_prompt VARCHAR, near_trace VARCHAR, prompt_copies BIGINT, copies BIGINT, correct BIGINT, judged BIGINT, "
     "rate DOUBLE, low DOUBLE, high DOUBLE, left_out VARCHAR)"
@@ -92,9 +93,7 @@ def choose(db: duckdb.DuckDBPyConnection, config: CurateConfig) -> list[Step]:
         steps.append(_step(db, name))
 
     for name, condition, detail in _filters(config):
-        db.execute(
-            f"UPDATE t SET left_out = $step || ': ' || ({detail}) WHERE left_out IS NULL AND ({condition})", {"step": name}
-        )
+        _leave(db, name, f'SELECT "offset", {detail} AS why FROM t WHERE left_out IS NULL AND ({condition})')
         done(name)
     filters = config.filters
     if filters.unique:
@@ -166,11 +165,12 @@ def _keep_first(db: duckdb.DuckDBPyConnection, step: str, group: str, detail: st
         f'SELECT "offset", row_number() OVER w AS rank, first_value(request_id) OVER w AS first FROM t '
         f"WHERE left_out IS NULL AND {named} WINDOW w AS (PARTITION BY {group} ORDER BY {order})"
     )
-    _leave(db, step, f"SELECT \"offset\", {detail} AS why FROM ({ranked}) WHERE rank > 1")
+    _leave(db, step, f'SELECT "offset", {detail} AS why FROM ({ranked}) WHERE rank > 1')
 
 
 def _one_prompt_a_cluster(db: duckdb.DuckDBPyConnection) -> None:
-    first = "SELECT near_prompt, min(prompt_id) AS first FROM t WHERE left_out IS NULL AND near_prompt IS NOT NULL GROUP BY ALL"
+    left = "FROM t WHERE left_out IS NULL AND near_prompt IS NOT NULL"
+    first = f"SELECT near_prompt, min(prompt_id) AS first {left} GROUP BY near_prompt"
     _leave(
         db, "near_duplicate_prompts",
         f"SELECT \"offset\", 'like ' || first AS why FROM t JOIN ({first}) USING (near_prompt) WHERE left_out IS NULL "
@@ -179,20 +179,25 @@ def _one_prompt_a_cluster(db: duckdb.DuckDBPyConnection) -> None:
 
 
 def _keep_ranked(
-    db: duckdb.DuckDBPyConnection, step: str, order: str, limit: int, why: str, group: str | None = None, where: str = "true"
+    db: duckdb.DuckDBPyConnection,
+    step: str,
+    order: str,
+    limit: int,
+    why: str,
+    group: str | None = None,
+    where: str = "true",
 ) -> None:
     """The first ``limit`` traces, of each group or in all."""
     partition = f"PARTITION BY {group} " if group else ""
-    ranked = (
-        f'SELECT "offset", row_number() OVER ({partition}ORDER BY {order}) AS rank FROM t WHERE left_out IS NULL AND {where}'
-    )
-    _leave(db, step, f"SELECT \"offset\", {_quoted(why)} AS why FROM ({ranked}) WHERE rank > {limit}")
+    rank = f"row_number() OVER ({partition}ORDER BY {order}) AS rank"
+    ranked = f'SELECT "offset", {rank} FROM t WHERE left_out IS NULL AND {where}'
+    _leave(db, step, f'SELECT "offset", {_quoted(why)} AS why FROM ({ranked}) WHERE rank > {limit}')
 
 
 def _leave(db: duckdb.DuckDBPyConnection, step: str, chosen: str) -> None:
     """Leave out the traces of a query with columns "offset" and why."""
     db.sql(
-        f"UPDATE t SET left_out = {_quoted(step + ': ')} || x.why FROM ({chosen}) AS x WHERE t.\"offset\" = x.\"offset\""
+        f'UPDATE t SET left_out = {_quoted(step + ": ")} || x.why FROM ({chosen}) AS x WHERE t."offset" = x."offset"'
     )
 
 
@@ -213,7 +218,7 @@ def _per_problem(db: duckdb.DuckDBPyConnection, config: CurateConfig, limit: int
         labelled = db.sql(
             "SELECT count(*) FROM duckdb_columns() WHERE table_name = 'traces' AND column_name = 'signature'"
         ).fetchall()[0][0]
-        alike = leave_alike(db, limit, by_chance, bool(labelled)) 
+        alike = leave_alike(db, limit, by_chance, bool(labelled))
         _leave(db, "per_problem", f'SELECT "offset", {_quoted(why)} AS why FROM ({alike})')
         return
     orders = {
@@ -238,13 +243,16 @@ def _open_share(db: duckdb.DuckDBPyConnection, share: float, seed: int) -> None:
 def _quota(db: duckdb.DuckDBPyConnection, config: CurateConfig) -> None:
     """Shares of sources, of difficulties, or of both at once; the scarcest group says how large the whole is."""
     assert config.quota is not None
-    sources = config.quota.source or {None: 1.0}
+    sources: dict[Any, float] = {**config.quota.source} if config.quota.source else {None: 1.0}
     bands: dict[Any, float] = {**config.quota.difficulty} if config.quota.difficulty else {None: 1.0}
     groups = []
     for source, first in sources.items():
         for band, second in bands.items():
             where = " AND ".join(
-                [f"source = {_quoted(source)}" if source is not None else "true", BANDS[band] if band is not None else "true"]
+                [
+                    f"source = {_quoted(source)}" if source is not None else "true",
+                    BANDS[band] if band is not None else "true",
+                ]
             )
             there = db.sql(f"SELECT count(*) FROM t WHERE left_out IS NULL AND {where}").fetchall()[0][0]
             name = ", ".join(str(part) for part in (source, band) if part is not None)
@@ -254,10 +262,18 @@ def _quota(db: duckdb.DuckDBPyConnection, config: CurateConfig) -> None:
         total = min(total, config.max_traces)
     if not total:
         empty = next(name for name, _, _, there in groups if not there)
-        raise InputError(f"no trace is left for the share of {empty}", where="curate.quota", hint="take it out of the quota")
+        raise InputError(
+            f"no trace is left for the share of {empty}", where="curate.quota", hint="take it out of the quota"
+        )
     elsewhere = " OR ".join(f"({where})" for _, where, _, _ in groups)
-    _leave(db, "quota", f"SELECT \"offset\", 'in no group' AS why FROM t WHERE left_out IS NULL AND NOT coalesce({elsewhere}, false)")
-    for (name, where, share, _), count in zip(groups, _apportioned([share for _, _, share, _ in groups], total), strict=True):
+    _leave(
+        db,
+        "quota",
+        f"SELECT \"offset\", 'in no group' AS why FROM t WHERE left_out IS NULL AND NOT coalesce({elsewhere}, false)",
+    )
+    for (name, where, share, _), count in zip(
+        groups, _apportioned([share for _, _, share, _ in groups], total), strict=True
+    ):
         why = f"more than {share:.0%} {name}"
         _keep_ranked(db, "quota", draw(f"{config.seed}/quota"), count, why, where=f"({where})")
 
@@ -279,7 +295,9 @@ def _within_tokens(db: duckdb.DuckDBPyConnection, most: int, salt: str) -> None:
             hint="bring `completion_tokens` with every trace, or bound the rows with max_traces",
         )  # fmt: skip
     summed = f'SELECT "offset", sum(tokens) OVER (ORDER BY {draw(salt)}) AS spent FROM t WHERE left_out IS NULL'
-    _leave(db, "total", f"SELECT \"offset\", 'more than {most} tokens in all' AS why FROM ({summed}) WHERE spent > {most}")
+    _leave(
+        db, "total", f"SELECT \"offset\", 'more than {most} tokens in all' AS why FROM ({summed}) WHERE spent > {most}"
+    )
 
 
 def _step(db: duckdb.DuckDBPyConnection, name: str) -> Step:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from licensing.errors import InputError
 
@@ -34,7 +33,8 @@ def leave_alike(db: duckdb.DuckDBPyConnection, limit: int, order: str, labelled:
 
     db.sql(
         f'CREATE OR REPLACE TABLE contested AS SELECT "offset", prompt_id, row_number() OVER (PARTITION BY prompt_id '
-        f"ORDER BY {order}) AS rank FROM t WHERE left_out IS NULL QUALIFY count(*) OVER (PARTITION BY prompt_id) > {limit}"
+        f"ORDER BY {order}) AS rank FROM t WHERE left_out IS NULL "
+        f"QUALIFY count(*) OVER (PARTITION BY prompt_id) > {limit}"
     )
     ordered = db.sql(
         'SELECT contested.prompt_id, contested."offset", traces.signature FROM contested JOIN traces USING ("offset") '

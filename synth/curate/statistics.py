@@ -18,12 +18,12 @@ GROUPS = {"source": "source", "teacher": "model", "language": "language", "kind"
 def statistics(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     """Of the traces that were kept; ``lengths`` also of all that were sampled.
 
-    ``by_*``: [{"name", "rows", "tokens"}], most rows first; name is None where a trace does not say. ``lengths``: rows by
-    completion tokens, ``edges[i] <= tokens < edges[i + 1]``, the last bin open; traces without a count are left out.
+    ``by_*``: [{"name", "rows", "tokens"}], most rows first; name is None where a trace does not say. ``lengths``: rows
+    by completion tokens, ``edges[i] <= tokens < edges[i + 1]``, the last bin open; traces without a count are left out.
     """
     total = _rows(
-        db, "SELECT count(*), count(DISTINCT prompt_id), sum(tokens), avg(rate), quantile_cont(tokens, [0.1, 0.5, 0.9]) FROM t "
-        "WHERE left_out IS NULL",
+        db, "SELECT count(*), count(DISTINCT prompt_id), sum(tokens), avg(rate), "
+        "quantile_cont(tokens, [0.1, 0.5, 0.9]) FROM t WHERE left_out IS NULL",
     )[0]  # fmt: skip
     bands = " ".join(f"WHEN {where} THEN '{name}'" for name, where in BANDS.items())
     columns = {**GROUPS, "difficulty": f"CASE {bands} END"}

@@ -54,8 +54,8 @@ def label(
     """Label the traces of a jsonl file into the folder ``out``; returns counts.
 
     ``scratch`` keeps the parts that are done, so that a killed run goes on. ``items``: test items to look for.
-    ``progress``: called with parts done and all parts. Raises InputError, naming the line, for a file that is no jsonl of
-    traces, MissingPart where a library is not installed.
+    ``progress``: called with parts done and all parts. Raises InputError, naming the line, for a file that is no jsonl
+    of traces, MissingPart where a library is not installed.
     """
     out.mkdir(parents=True, exist_ok=True)
     scratch.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,9 @@ def _rates(db: duckdb.DuckDBPyConnection, out: Path) -> int:
 # --- near duplicates ---------------------------------------------------------------------------------------------
 
 
-def _near_duplicates(db: duckdb.DuckDBPyConnection, config: LabelConfig, out: Path, scratch: Path) -> dict[str, int] | None:
+def _near_duplicates(
+    db: duckdb.DuckDBPyConnection, config: LabelConfig, out: Path, scratch: Path
+) -> dict[str, int] | None:
     if config.near_duplicates is None:
         _write_json(out / "near_duplicates.json", {"threshold": None})
         return None
@@ -169,7 +171,9 @@ def _write_clusters(db: duckdb.DuckDBPyConnection, clusters: Clusters, out: Path
         "SELECT DISTINCT named.key AS key, named.name AS name, first.name AS cluster FROM member "
         "JOIN named USING (place) JOIN named AS first ON first.place = member.root"
     )
-    db.sql(f"CREATE TABLE near AS SELECT *, count(*) OVER (PARTITION BY cluster) AS size FROM ({joined}) QUALIFY size > 1")
+    db.sql(
+        f"CREATE TABLE near AS SELECT *, count(*) OVER (PARTITION BY cluster) AS size FROM ({joined}) QUALIFY size > 1"
+    )
     db.sql("SELECT * FROM near ORDER BY key").write_parquet(str(out), compression="zstd")
     counts = db.sql("SELECT count(DISTINCT cluster), count(*) FROM near").fetchall()[0]
     largest = db.sql(
@@ -195,8 +199,8 @@ def _decontamination(db: duckdb.DuckDBPyConnection, items: Sequence[Item], out: 
         _write_json(out / "decontamination.json", {"items": 0, "sets": {}})
         return 0
     db.sql(
-        "CREATE VIEW asked AS SELECT prompt_id, any_value(\"set\") AS \"set\", any_value(item) AS item, any_value(how) AS how, "
-        "any_value(overlap) AS overlap, any_value(text) AS text FROM prompts GROUP BY prompt_id"
+        'CREATE VIEW asked AS SELECT prompt_id, any_value("set") AS "set", any_value(item) AS item, '
+        "any_value(how) AS how, any_value(overlap) AS overlap, any_value(text) AS text FROM prompts GROUP BY prompt_id"
     )
     prompts, found = db.sql("SELECT count(*), count(how) FROM asked").fetchall()[0]
     how = dict(db.sql("SELECT how, count(*) FROM asked WHERE how IS NOT NULL GROUP BY how ORDER BY how").fetchall())

@@ -31,7 +31,9 @@ _WEIGHT = 3  # a letter of these says as much as a short word's
 _FENCE = re.compile(r"```[^\n]*\n.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 _MATH = re.compile(r"\$\$.*?\$\$|\$[^$\n]{0,400}\$|\\\[.*?\\\]|\\\(.*?\\\)", re.DOTALL)
 _ENVIRONMENT = re.compile(r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
-_COMMAND = re.compile(r"\\[A-Za-z]+(?:\{[^{}\n]{0,80}\})?|https?://\S+|[\w.+-]+@[\w-]+\.\w+|</?think>|[_^]\{?[\w+-]+\}?")
+_COMMAND = re.compile(
+    r"\\[A-Za-z]+(?:\{[^{}\n]{0,80}\})?|https?://\S+|[\w.+-]+@[\w-]+\.\w+|</?think>|[_^]\{?[\w+-]+\}?"
+)
 _SYMBOLS = re.compile(r"\b\S*[\d=+*/<>|_\\^{}()\[\]]\S*")
 _BLANKS = re.compile(r"[^\S\n]+")
 _LETTERS = re.compile(r"[^\W\d_]+")
@@ -93,8 +95,8 @@ class Languages:
             self._alone[script] = named[0] if named else could_be[0]
 
     def spoken(self, text: str, expected: str | None = None) -> Spoken:
-        """The languages of a text, mathematics and code left aside. ``expected``: the prompt's, which is believed sooner
-        than another."""
+        """The languages of a text, mathematics and code left aside. ``expected``: the prompt's, which is believed
+        sooner than another."""
         letters: Counter[str] = Counter()
         unclear: list[str] = []
         for piece in _pieces(prose(text)):

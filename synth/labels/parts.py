@@ -1,8 +1,8 @@
 """Labels of a file of traces, part by part: each part is so many bytes of the file, done by one process and written as
 two Parquet files, `traces-00000.parquet` (a row a trace) and `prompts-00000.parquet` (a row a problem met in the part).
 
-A part that is written is not done again, so a killed run goes on. Memory: that of a few thousand rows, whatever the size
-of the file.
+A part that is written is not done again, so a killed run goes on. Memory: that of a few thousand rows, whatever the
+size of the file.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def part_name(kind: str, number: int) -> str:
     return f"{kind}-{number:05}.parquet"
 
 
-def label_part(source: Path, start: int, end: int, number: int, config: LabelConfig, finder: Finder | None, out: Path) -> None:
+def label_part(
+    source: Path, start: int, end: int, number: int, config: LabelConfig, finder: Finder | None, out: Path
+) -> None:
     """Label the traces in bytes ``start`` to ``end`` of ``source``. Raises InputError for a line that is no trace."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -131,7 +133,7 @@ def _trace_row(
 ) -> dict[str, Any]:
     folded = " ".join(unicodedata.normalize("NFC", row["response"]).split())
     language = labels["language"]["value"] if "language" in labels else {}
-    found = {
+    found: dict[str, Any] = {
         "offset": offset,
         "length": length,
         "request_id": _text(row["request_id"]),
@@ -158,7 +160,7 @@ def _trace_row(
 
 
 def _prompt_row(row: Mapping[str, Any], prompt: PromptLabels, config: LabelConfig) -> dict[str, Any]:
-    found = {
+    found: dict[str, Any] = {
         "prompt_id": _text(row["prompt_id"]),
         "language": prompt.language,
         "set": _text(prompt.match.item.set) if prompt.match else None,

@@ -18,7 +18,7 @@ _REFUSALS = re.compile(
     |\bI\ must\ (?:respectfully\ )?(?:decline|refuse)\b
     |\bas\ an?\ (?:AI|artificial\ intelligence)(?:\ language)?(?:\ model|\ assistant)?,?\ I\ 
             (?:can(?:not|'t)|do(?:n't|\ not)\ (?:have\ personal|feel\ comfortable)|am\ (?:not\ able|unable)|won't)
-    |抱歉[,，。]?\s*(?:但)?\s*我(?:无法|不能|不可以)|我(?:无法|不能)(?:提供|协助|帮助|回答)(?:您|你|这)""",
+    |抱歉[,\uff0c。]?\s*(?:但)?\s*我(?:无法|不能|不可以)|我(?:无法|不能)(?:提供|协助|帮助|回答)(?:您|你|这)""",
     re.IGNORECASE | re.VERBOSE,
 )
 
@@ -57,5 +57,5 @@ def identity_leak(text: str) -> str | None:
 
 
 def _said(pattern: re.Pattern[str], text: str) -> str | None:
-    found = pattern.search(text.replace("’", "'"))
+    found = pattern.search(text.replace("\u2019", "'"))
     return None if found is None else " ".join(found[0].split())[:120]

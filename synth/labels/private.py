@@ -2,8 +2,8 @@
 
 The reason names the kind and how often, never the thing itself: a label must not carry what it warns of. What
 mathematics is full of is let pass: a card number has to stand in groups, or beside a word of cards, and pass its
-check digit; a phone number has to be written as one, and be one that exists. Not covered: names, addresses, high-entropy
-strings, passwords.
+check digit; a phone number has to be written as one, and be one that exists. Not covered: names, addresses,
+high-entropy strings, passwords.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _PLUGINS = {
 """Formats that a token is known by. Twilio's (34 hex digits) and the entropy detectors find hashes in any program."""
 
 _HINT = re.compile(
-    r"AKIA|ASIA|A3T|ABIA|ACCA|AccountKey|gh[pousr]_|gl\w{2,5}-|eyJ|-us\d|_authToken|T3BlbkFJ|PRIVATE KEY|PuTTY|pypi-|SG\.|"
-    r"xox|hooks\.slack|sq0|[sr]k_live|\d:[A-Za-z0-9_-]{35}|[MNO][A-Za-z\d_-]{23,25}\.|(?i:aws)"
+    r"AKIA|ASIA|A3T|ABIA|ACCA|AccountKey|gh[pousr]_|gl\w{2,5}-|eyJ|-us\d|_authToken|T3BlbkFJ|PRIVATE KEY|PuTTY|pypi-|"
+    r"SG\.|xox|hooks\.slack|sq0|[sr]k_live|\d:[A-Za-z0-9_-]{35}|[MNO][A-Za-z\d_-]{23,25}\.|(?i:aws)"
 )
 _NEWER = {
     "Anthropic Token": re.compile(r"\bsk-ant-[A-Za-z0-9_-]{32,}"),
@@ -40,16 +40,24 @@ _NEWER = {
 }
 """Formats that detect-secrets 1.5 does not know."""
 _EMAIL = re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}\b", re.ASCII)
-_MADE_UP = re.compile(r"@(?:[\w.-]*\.)?(?:example|test|invalid|domain|email|mail|company|website)\.\w+$|^(?:user|name|git)@")
-_PHONE = re.compile(r"(?<![\w.+])\+\d[\d ().-]{7,18}\d(?!\w)|(?<![\w.(-])\(?[2-9]\d{2}\)?[ .-] ?\d{3}[.-]\d{4}(?![\w-])")
-_CARD = re.compile(r"(?<![\d.-])(?:\d{4}([ -])\d{4}\1\d{4}\1\d{1,7}|3[47]\d{2}([ -])\d{6}\2\d{5}|\d{13,19})(?![\d.]\d|\d)")
-_ABOUT_CARDS = re.compile(r"\b(?:visa|master ?card|amex|american express|(?:credit|debit) card|card number|cvv)\b", re.I)
+_MADE_UP = re.compile(
+    r"@(?:[\w.-]*\.)?(?:example|test|invalid|domain|email|mail|company|website)\.\w+$|^(?:user|name|git)@"
+)
+_PHONE = re.compile(
+    r"(?<![\w.+])\+\d[\d ().-]{7,18}\d(?!\w)|(?<![\w.(-])\(?[2-9]\d{2}\)?[ .-] ?\d{3}[.-]\d{4}(?![\w-])"
+)
+_CARD = re.compile(
+    r"(?<![\d.-])(?:\d{4}([ -])\d{4}\1\d{4}\1\d{1,7}|3[47]\d{2}([ -])\d{6}\2\d{5}|\d{13,19})(?![\d.]\d|\d)"
+)
+_ABOUT_CARDS = re.compile(
+    r"\b(?:visa|master ?card|amex|american express|(?:credit|debit) card|card number|cvv)\b", re.I
+)
 _ISSUERS = re.compile(r"4|5[1-5]|2(?:2[2-9]|[3-6]|7[01]|720)|3[47]|6(?:011|5)|35(?:2[89]|[3-8])")
 _NEAR = 60  # characters
 
 
 def secrets(text: str) -> str | None:
-    """Which kinds of key or token stand in a text, or None. Raises MissingPart where detect-secrets is not installed."""
+    """Which kinds of key or token stand in a text, or None. Raises MissingPart without detect-secrets."""
     found = Counter({kind: len(pattern.findall(text)) for kind, pattern in _NEWER.items()})
     for plugin in _plugins() if _HINT.search(text) else ():
         for line in text.splitlines():
@@ -60,7 +68,7 @@ def secrets(text: str) -> str | None:
 
 
 def personal_data(text: str) -> str | None:
-    """Which kinds of personal data stand in a text, or None. Raises MissingPart where phonenumbers is not installed."""
+    """Which kinds of personal data stand in a text, or None. Raises MissingPart without phonenumbers."""
     found = Counter[str]()
     if "@" in text:
         found["e-mail address"] = sum(1 for match in _EMAIL.finditer(text) if not _MADE_UP.search(match[0].lower()))

@@ -30,7 +30,7 @@ def split(response: str) -> tuple[str, str]:
 
 
 def think_state(response: str) -> tuple[ThinkState, str | None]:
-    """The state and why. An opening tag may be part of the prompt, as in R1's template: a closing one alone is whole."""
+    """The state and why. The opening tag may be part of the prompt, as in R1's template; a closing one will do."""
     opened, closed = response.count("<think>"), response.count("</think>")
     if not opened and not closed:
         return "missing", "no think block"
