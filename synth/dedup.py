@@ -1,7 +1,6 @@
 """Near duplicates by MinHash and bands (LSH; Broder 1997, Leskovec, Rajaraman and Ullman, chapter 3).
 
-A text is its set of 5-word shingles, case and punctuation folded. rensa computes the signatures, in Rust and some fifty
-times as fast as datasketch does; its own index would hold all of them in memory, so the bands are sorted here,
+A text is its set of 5-word shingles, case and punctuation folded. rensa computes the signatures, in Rust; its own index would hold all of them in memory, so the bands are sorted here,
 one at a time: 24 bytes a text, signatures stay on the disk. A text is compared with the first of each of its buckets by
 estimated Jaccard, and what is near enough is one cluster, transitively.
 """

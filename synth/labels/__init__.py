@@ -13,6 +13,7 @@ reads the result and the traces.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -53,12 +54,16 @@ def label(
 ) -> LabelSummary:
     """Label the traces of a jsonl file into the folder ``out``; returns counts.
 
-    ``scratch`` keeps the parts that are done, so that a killed run goes on. ``items``: test items to look for.
+    ``scratch`` keeps the parts that are done (of this file, by size and time, and these settings), so that a killed run
+    goes on. ``items``: test items to look for.
     ``progress``: called with parts done and all parts. Raises InputError, naming the line, for a file that is no jsonl
     of traces, MissingPart where a library is not installed.
     """
     out.mkdir(parents=True, exist_ok=True)
+    scratch = scratch / _identity(traces, config, items)
     scratch.mkdir(parents=True, exist_ok=True)
+    for left in (*out.glob("traces-*.parquet"), *out.glob("prompts-*.parquet")):
+        left.unlink()
     parts = [(number, start, end) for number, (start, end) in enumerate(ranges(traces))]
     owed = [part for part in parts if not (scratch / part_name("traces", part[0])).exists()]
     done = len(parts) - len(owed)
@@ -72,9 +77,7 @@ def label(
     label_parts(traces, owed, config, items, scratch, one_more)
     for number, _, _ in parts:
         for kind in ("prompts", "traces"):
-            name = part_name(kind, number)
-            (out / name).unlink(missing_ok=True)
-            os.link(scratch / name, out / name)
+            os.link(scratch / part_name(kind, number), out / part_name(kind, number))
     with database(scratch / "work") as db:
         for kind in ("traces", "prompts"):
             files = [str(out / part_name(kind, number)) for number, _, _ in parts]
@@ -87,6 +90,17 @@ def label(
         found = _decontamination(db, items, out)
         rows = db.sql("SELECT count(*) FROM traces").fetchall()[0][0]
     return {"rows": rows, "problems": problems, "near_duplicates": near, "contaminated": found}
+
+
+def _identity(traces: Path, config: LabelConfig, items: Sequence[Item]) -> str:
+    found = traces.stat()
+    known = [
+        found.st_size,
+        found.st_mtime_ns,
+        config.model_dump(mode="json"),
+        [list(vars(item).values()) for item in items],
+    ]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
 
 
 def _nothing(out: Path) -> LabelSummary:
