@@ -1,8 +1,9 @@
 """Near duplicates by MinHash and bands (LSH; Broder 1997, Leskovec, Rajaraman and Ullman, chapter 3).
 
-A text is its set of 5-word shingles, case and punctuation folded. rensa computes the signatures, in Rust; its own index would hold all of them in memory, so the bands are sorted here,
-one at a time: 24 bytes a text, signatures stay on the disk. A text is compared with the first of each of its buckets by
-estimated Jaccard, and what is near enough is one cluster, transitively.
+A text is its set of 5-word shingles, case and punctuation folded. rensa computes the signatures, in Rust; its own
+index would hold all of them in memory, so the bands are sorted here, one at a time: 24 bytes a text, signatures stay on
+the disk. A text is compared with the first of each of its buckets by estimated Jaccard, and what is near enough is one
+cluster, transitively.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["database"]
 
-MEMORY = "400MB"
+MEMORY = "250MB"  # 125 MB a thread is the least that DuckDB asks for
 THREADS = 2
 
 

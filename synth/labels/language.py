@@ -28,10 +28,11 @@ EXPECTED, SURPRISE, LETTERS = 0.4, 0.9, 60  # for the language of the prompt; fo
 MIXED = 0.05  # share of the letters in other languages from which a text is mixed
 _WEIGHT = 3  # a letter of these says as much as a short word's
 
-_ENGLISH = frozenset(
-    "the and that this with from then which are they there what would you it not but because how each both since if let "  # noqa: SIM905
-    "get have has been than these those our their can will should must where when".split()
+_FUNCTION_WORDS = (
+    "the and that this with from then which are they there what would you it not but because how each both since if "
+    "let get have has been than these those our their can will should must where when"
 )
+_ENGLISH = frozenset(_FUNCTION_WORDS.split())
 PLAIN, DISTINCT = 0.15, 3
 """English by its function words, which spares lingua's half millisecond: so large a share of a piece's words, so many
 different ones. None of them is as frequent in another language of this script, as in, is, of, so, we and was are."""
