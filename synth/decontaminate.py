@@ -3,8 +3,8 @@
 Texts are folded (NFKC, case, punctuation, number spelling) into tokens, and a test item is known by its *telling*
 4-grams: those that at most `COMMON` of the items hold, where items that differ in numbers only count as one. What is
 frequent in a test set ("how many apples does", the frame around every question) tells nothing, and the last item of a
-template is not found in every other text made from it. The overlap is the share of an item's telling n-grams that the
-text holds: containment in the item, so that a long text around it hides nothing.
+template is not found in every other text made from it. The overlap is the share of an item's telling n-grams that a
+stretch of the text holds: containment in the item, so that a long text around it hides nothing.
 
     exact         the item's tokens stand in the text, one after another
     n-gram        at least `SHARE` of its telling n-grams do; or some do, and a stretch of the text not much longer than
@@ -39,7 +39,8 @@ SHARE, ALIGNED = 0.35, 0.66
 BLIND_SHARE, BLIND_ALIGNED = 0.6, 0.85
 ENOUGH = 4
 HINT = 0.1  # share of telling n-grams from which an alignment is tried
-STRETCH = 1.5  # lengths of the item
+STRETCH = 1.5  # lengths of the item, in which it is aligned
+SPREAD = 2  # lengths of the item, in which its n-grams must stand: a long text holds many of them somewhere
 WHOLE_WORDS = 8
 MOST_HITS = 64  # around which an alignment is tried
 """Chosen on GSM8K: train against test, and plants of test items (tests/bench/curate_scale.py, `recipes/LOG.md`)."""
@@ -254,7 +255,7 @@ class _Index:
         hits = self._hits(words)
         best, most, seen = None, 0.0, 0.0
         for place, found in sorted(hits.items()):
-            told, count = self.told[place], len(set(found.values()))
+            told, count = self.told[place], _densest(found, SPREAD * len(self._texts[place]))
             overlap = count / told
             seen = max(seen, overlap)
             # A few n-grams are too few for a share of them to mean anything.
@@ -316,6 +317,22 @@ class _Index:
             alpha = np.fromiter((word[0].isalpha() for word in words), dtype=np.int64, count=len(words))
             counts &= sum(alpha[at : at + span] for at in range(N)) >= 2
         return np.flatnonzero(counts), key[counts]
+
+
+def _densest(found: Mapping[int, int], width: int) -> int:
+    """The most different n-grams within ``width`` tokens, of position -> n-gram."""
+    places = sorted(found)
+    held: Counter[int] = Counter()
+    most = first = 0
+    for place in places:
+        held[found[place]] += 1
+        while places[first] <= place - width:
+            held[found[places[first]]] -= 1
+            if not held[found[places[first]]]:
+                del held[found[places[first]]]
+            first += 1
+        most = max(most, len(held))
+    return most
 
 
 def texts_of(row: Any) -> Iterator[str]:
