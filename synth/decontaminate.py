@@ -180,7 +180,7 @@ class Finder:
         if place is not None and _holds(words, self._words[place]):
             return Match(self.items[place], "exact", 1.0), 1.0
         blind = _blind(words)
-        if place is not None and not _holds(blind, self._blind[place]):
+        if place is not None and not self._framed(place) and not _holds(blind, self._blind[place]):
             return Match(self.items[place], "n-gram", seen), seen
         place, seen_blind = self._numberless.best(blind, BLIND_SHARE, BLIND_ALIGNED)
         if place is None and (place := self._whole(blind)) is not None:
@@ -188,6 +188,10 @@ class Finder:
         if place is not None:
             return Match(self.items[place], "digit-blind", seen_blind), seen_blind
         return None, max(seen, seen_blind)
+
+    def _framed(self, place: int) -> bool:
+        """Numbers in a frame that other items share: nothing but the very same item is a copy of it."""
+        return self._plain.wordy[place] < ENOUGH and self._plain.shared[place] >= ENOUGH
 
     def _whole(self, blind: list[str]) -> int | None:
         """An item without telling n-grams of its own that stands in the text as a whole, but for its numbers."""
@@ -229,19 +233,24 @@ class _Index:
         self._finder = finder
         self._texts = texts
         self._words_only = words_only
-        grams = [np.unique(self._keys(words)[1]) for words in texts]
+        grams = [np.unique(self._keys(words, wordy=words_only)[1]) for words in texts]
         held = Counter(
             key for _, key in {(f, k) for f, keys in zip(of_form, grams, strict=True) for k in keys.tolist()}
         )
         keys: list[int] = []
         places: list[int] = []
         self.told: list[int] = []
+        self.wordy: list[int] = []
+        """Telling n-grams with two words or more, by item; and n-grams that other items hold too:"""
+        self.shared: list[int] = []
         self._alignable: list[bool] = []
         for place, own in enumerate(grams):
             telling = [key for key in own.tolist() if held[key] <= COMMON]
             if len(telling) < enough:
                 telling = []
             self.told.append(len(telling))
+            self.wordy.append(len(set(self._keys(texts[place], wordy=True)[1].tolist()).intersection(telling)))
+            self.shared.append(len(own) - len(telling))
             # What is mostly a frame around a few numbers aligns with everything in the same frame.
             self._alignable.append(len(telling) >= max(2 * ENOUGH, len(own) / 2))
             keys += telling
@@ -275,7 +284,7 @@ class _Index:
         hits: dict[int, dict[int, int]] = {}
         if not len(self._sorted):
             return hits
-        positions, keys = self._keys(words)
+        positions, keys = self._keys(words, wordy=self._words_only)
         first = np.searchsorted(self._sorted, keys, side="left")
         last = np.searchsorted(self._sorted, keys, side="right")
         for at in np.flatnonzero(last > first).tolist():
@@ -297,7 +306,7 @@ class _Index:
                     tried = start
         return best
 
-    def _keys(self, words: Sequence[str]) -> tuple[NDArray[np.int64], Ids]:
+    def _keys(self, words: Sequence[str], *, wordy: bool) -> tuple[NDArray[np.int64], Ids]:
         """Where the n-grams of known words begin, and one number for each. Two n-grams in one number are one chance in
         2**64 a pair."""
         import numpy as np
@@ -313,7 +322,7 @@ class _Index:
             counts &= part > 0
             key = (key ^ part) * np.uint64(0x9E3779B97F4A7C15)  # wraps around: a multiplicative hash (Knuth)
             key ^= key >> np.uint64(29)
-        if self._words_only:
+        if wordy:
             alpha = np.fromiter((word[0].isalpha() for word in words), dtype=np.int64, count=len(words))
             counts &= sum(alpha[at : at + span] for at in range(N)) >= 2
         return np.flatnonzero(counts), key[counts]
