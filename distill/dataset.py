@@ -61,9 +61,8 @@ def write_data(recipe: Recipe, facts: card.ReleaseFacts, data: Artefact, verdict
     result = check_data(recipe, lineage)
     notice = notice_text(_data_lineage(recipe, lineage), result)
     sampling = json.dumps(facts.sampling.settings if facts.sampling else {}, sort_keys=True)
-    verifier = ", ".join(
-        f"{name} {facts.versions[name]}" for name in ("math-verify", "reasoning-gym") if name in facts.versions
-    )
+    names = [name for name in ("math-verify", "reasoning_gym") if name in facts.versions]
+    verifier = ", ".join(f"{name.replace('_', '-')} {facts.versions[name]}" for name in names)
     shared = {
         teacher.id: {"teacher_revision": teacher.revision, "sampling": sampling, "verifier": verifier or None}
         for teacher in facts.teachers

@@ -27,7 +27,7 @@ __all__ = ["Clusters", "bands_for", "find_clusters", "signature"]
 
 SHINGLE = 5
 CATCH = 0.9  # of the pairs that are just at the threshold
-CHUNK = 20_000  # signatures in memory at a time
+CHUNK = 4_000  # signatures in memory at a time
 _SEED = 1
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
 

@@ -40,7 +40,7 @@ Progress = Callable[[int, int], None]
 SHOWN = 100  # contaminated prompts in the report
 LARGEST = 20  # clusters in the report, with so many members:
 MEMBERS = 5
-BATCH = 10_000
+BATCH = 4_000
 
 
 def label(
