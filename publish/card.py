@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable
-from typing import Any
 
 from publish.facts import EvaluationFacts, PersonaFacts, ReleaseFacts, TrainingFacts
 from publish.markdown import (
@@ -18,6 +17,7 @@ from publish.markdown import (
     fence,
     front_matter,
     interval,
+    licence_and_languages,
     md,
     model_link,
     settings,
@@ -55,13 +55,7 @@ def model_card(facts: ReleaseFacts) -> str:
 
 def _front_matter(facts: ReleaseFacts) -> str:
     datasets = [source.dataset for source in facts.prompt_sources if source.dataset]
-    meta: dict[str, Any] = {"license": facts.licence.license}
-    if facts.licence.license_name:
-        meta["license_name"] = facts.licence.license_name
-    if facts.licence.license_link:
-        meta["license_link"] = facts.licence.license_link
-    if facts.languages:
-        meta["language"] = list(facts.languages)
+    meta = licence_and_languages(facts.licence, facts.languages)
     meta |= {"library_name": "transformers", "pipeline_tag": "text-generation", "base_model": [facts.base.id]}
     meta["base_model_relation"] = facts.base.relation
     if datasets:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from publish.dataset import COLUMNS
 from publish.facts import DatasetFacts
-from publish.markdown import UNKNOWN, fence, front_matter, md, model_link, number, settings, table, waterfall_table
+from publish.markdown import (
+    UNKNOWN,
+    fence,
+    front_matter,
+    licence_and_languages,
+    md,
+    model_link,
+    number,
+    settings,
+    table,
+    waterfall_table,
+)
 
 __all__ = ["data_card"]
 
@@ -30,13 +39,7 @@ def data_card(facts: DatasetFacts) -> str:
 
 
 def _front_matter(facts: DatasetFacts) -> str:
-    meta: dict[str, Any] = {"license": facts.licence.license}
-    if facts.licence.license_name:
-        meta["license_name"] = facts.licence.license_name
-    if facts.licence.license_link:
-        meta["license_link"] = facts.licence.license_link
-    if facts.languages:
-        meta["language"] = list(facts.languages)
+    meta = licence_and_languages(facts.licence, facts.languages)
     meta["pretty_name"] = facts.name
     meta["task_categories"] = ["text-generation"]
     meta["size_categories"] = [next((name for most, name in _SIZES.items() if facts.rows < most), "n>10M")]

@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from publish.facts import WaterfallStep
+from publish.facts import LicenceFacts, WaterfallStep
 
 __all__ = [
     "UNKNOWN",
     "fence",
     "front_matter",
     "interval",
+    "licence_and_languages",
     "md",
     "model_link",
     "number",
@@ -109,6 +110,13 @@ def front_matter(meta: Mapping[str, Any]) -> str:
         else:
             lines.append(f"{key}: {quoted(value)}")
     return "\n".join(("---", *lines, "---")) + "\n"
+
+
+def licence_and_languages(licence: LicenceFacts, languages: Sequence[str]) -> dict[str, Any]:
+    """What every card's front matter begins with."""
+    named = {"license_name": licence.license_name, "license_link": licence.license_link}
+    meta: dict[str, Any] = {"license": licence.license, **{key: value for key, value in named.items() if value}}
+    return {**meta, "language": list(languages)} if languages else meta
 
 
 def _listed(item: Any) -> str:
