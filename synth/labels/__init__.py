@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -77,7 +78,7 @@ def label(
     label_parts(traces, owed, config, items, scratch, one_more)
     for number, _, _ in parts:
         for kind in ("prompts", "traces"):
-            os.link(scratch / part_name(kind, number), out / part_name(kind, number))
+            _place(scratch / part_name(kind, number), out / part_name(kind, number))
     with database(scratch / "work") as db:
         for kind in ("traces", "prompts"):
             files = [str(out / part_name(kind, number)) for number, _, _ in parts]
@@ -90,6 +91,13 @@ def label(
         found = _decontamination(db, items, out)
         rows = db.sql("SELECT count(*) FROM traces").fetchall()[0][0]
     return {"rows": rows, "problems": problems, "near_duplicates": near, "contaminated": found}
+
+
+def _place(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # no links between these two, or none at all
+        shutil.copyfile(source, target)
 
 
 def _identity(traces: Path, config: LabelConfig, items: Sequence[Item]) -> str:
@@ -158,7 +166,7 @@ def _near_duplicates(
         place = "row_number() OVER (ORDER BY filename, file_row_number) - 1"
         db.sql(f"CREATE TABLE named AS SELECT {place} AS place, {name} AS name, {key} AS key FROM signed")
         clusters = find_clusters(_signatures(files), config.near_duplicates, scratch)
-        report[kind] = _write_clusters(db, clusters, out / f"near-{kind}.parquet")
+        report[kind] = _write_clusters(db, clusters, kind, out)
         db.sql("DROP VIEW signed")
         db.sql("DROP TABLE named")
     _write_json(out / "near_duplicates.json", report)
@@ -174,8 +182,11 @@ def _signatures(files: Iterable[Path]) -> Iterator[bytes]:
                 yield from batch.column(0).to_pylist()
 
 
-def _write_clusters(db: duckdb.DuckDBPyConnection, clusters: Clusters, out: Path) -> dict[str, Any]:
+def _write_clusters(db: duckdb.DuckDBPyConnection, clusters: Clusters, kind: str, folder: Path) -> dict[str, Any]:
     import pyarrow as pa
+
+    out = folder / f"near-{kind}.parquet"
+    key = pa.string() if kind == "prompts" else pa.int64()
 
     schema = pa.schema([("place", pa.int64()), ("root", pa.int64())])
     raw = out.with_name(f".{out.name}.raw")
@@ -188,7 +199,10 @@ def _write_clusters(db: duckdb.DuckDBPyConnection, clusters: Clusters, out: Path
     db.sql(
         f"CREATE TABLE near AS SELECT *, count(*) OVER (PARTITION BY cluster) AS size FROM ({joined}) QUALIFY size > 1"
     )
-    db.sql("SELECT * FROM near ORDER BY key").write_parquet(str(out), compression="zstd")
+    # By pyarrow, so that equal rows give equal bytes whatever the engine's threads do.
+    columns = pa.schema([("key", key), ("cluster", pa.string()), ("size", pa.int64())])
+    rows = db.sql("SELECT key, cluster, size FROM near ORDER BY key").iter_rows()
+    _write_parquet(out, columns, (dict(zip(columns.names, row, strict=True)) for row in rows))
     counts = db.sql("SELECT count(DISTINCT cluster), count(*) FROM near").fetchall()[0]
     largest = db.sql(
         f"SELECT cluster, count(*) AS size, list(name ORDER BY key)[:{MEMBERS}] FROM near GROUP BY cluster "

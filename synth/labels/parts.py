@@ -83,6 +83,8 @@ def label_part(
         for writer in writers.values():
             writer.close()
     for kind, path in temporary.items():
+        with path.open("rb") as written:
+            os.fsync(written.fileno())  # a name must not come to be before what it names
         os.replace(path, targets[kind])
 
 

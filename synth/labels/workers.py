@@ -37,7 +37,7 @@ def label_parts(
 ) -> None:
     """Label every part into ``out``, calling ``done`` after each. One part, or one worker, is done in this process.
 
-    Raises the first InputError or MissingPart that a worker meets; RuntimeError where one dies.
+    Raises the first InputError, MissingPart or OSError that a worker meets; RuntimeError where one dies.
     """
     if len(parts) < 2 or config.workers < 2:
         finder = Finder(items) if items else None
@@ -106,6 +106,8 @@ def _check(process: subprocess.Popen[str], answer: str, part: Part) -> None:
         code = process.wait()
         raise RuntimeError(f"the labelling process died at bytes {part[1]} to {part[2]} (exit code {code})")
     reply: dict[str, Any] = json.loads(answer)
+    if reply.get("kind") == "OSError":
+        raise OSError(reply["number"], reply["what"], reply["where"])
     if reply:
         raise _ERRORS[reply["kind"]](reply["what"], where=reply["where"], hint=reply["hint"])
 
@@ -125,5 +127,7 @@ def work(setup: dict[str, Any]) -> NoReturn:
             label_part(Path(setup["source"]), start, end, number, config, finder, Path(setup["out"]))
         except (InputError, MissingPart) as error:
             reply = {"kind": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
+        except OSError as error:  # a full disk, above all: the caller says it in words
+            reply = {"kind": "OSError", "number": error.errno, "what": error.strerror, "where": error.filename}
         print(json.dumps(reply), file=answers, flush=True)
     sys.exit(0)
