@@ -86,6 +86,14 @@ def test_a_long_text_around_an_item_does_not_hide_it(finder: Finder) -> None:
     assert found.item.id == "9"
 
 
+def test_pieces_of_an_item_scattered_over_a_long_text_are_no_copy(finder: Finder) -> None:
+    words = TESTS[9].split()
+    pieces = [" ".join(words[at : at + 7]) for at in range(0, len(words), 7)]
+    filler = iter(OWN)
+    assert finder.find(" ".join(f"{piece} {next(filler)} {next(filler)} {next(filler)}" for piece in pieces))[0] is None
+    assert finder.find(" ".join(pieces))[0] is not None
+
+
 def test_number_words_are_numbers_and_spelling_is_folded() -> None:
     finder = Finder(
         [Item("t", "1", "Her 3 older brothers carried 25 heavy boxes up the narrow wooden stairs before noon.")]

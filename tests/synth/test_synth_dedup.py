@@ -51,6 +51,15 @@ def test_the_estimate_decides_on_either_side_of_the_threshold(tmp_path: Path) ->
         assert bool(found) is near
 
 
+def test_sharing_a_bucket_is_not_enough(tmp_path: Path) -> None:
+    rng = random.Random(4)
+    texts = []
+    for _ in range(60):  # pairs with a Jaccard index of 0.6: about one in four shares a band of eight rows
+        words = text(rng, 204)
+        texts += [" ".join(words[:154]), " ".join(words[38:192])]
+    assert clusters(texts, tmp_path) == {}
+
+
 def test_clusters_are_transitive_and_known_by_their_first(tmp_path: Path) -> None:
     rng = random.Random(3)
     words = text(rng, 300)
