@@ -17,9 +17,11 @@ from synth.config.sample import (
     FixedPolicy,
     SampleConfig,
     TeacherSampling,
+    TokenPrice,
     TracesBrought,
 )
 from synth.config.section import OnBadRow, ProblemKind, RanBy, Section
+from synth.config.several import Member, SeveralTeachers, TeachersConfig, members_of
 from synth.config.teacher import (
     AutoTeacher,
     Example,
@@ -44,6 +46,7 @@ __all__ = [
     "HubPrompts",
     "JsonlPrompts",
     "LocalEngine",
+    "Member",
     "OnBadRow",
     "PersonaConfig",
     "ProblemKind",
@@ -54,10 +57,14 @@ __all__ = [
     "RecordedTeacher",
     "SampleConfig",
     "Section",
+    "SeveralTeachers",
     "TeacherConfig",
     "TeacherSampling",
+    "TeachersConfig",
+    "TokenPrice",
     "TracesBrought",
     "TransformersTeacher",
     "VerifyConfig",
     "VllmTeacher",
+    "members_of",
 ]
