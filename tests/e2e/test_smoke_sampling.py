@@ -13,25 +13,37 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-KILLS = int(os.environ.get("DISTILL_KILLS", "10"))
+KILLS = {"fixed": 40, "adaptive": 10}
 POLICIES = {
     "fixed": [],
     "adaptive": ["--set", "sample={policy: {kind: adaptive, target_correct: 2, max_samples: 8}, max_new_tokens: 64}"],
 }
+SLOWER = "teacher.latency_s=0.4"  # so that 40 kills fall into the 96 samples
+WINDOW_S = 0.5  # after the stage's begin: some kills come before the first sample, some after a few
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def start(runs: Path, policy: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "distill.cli", "run", "recipes/smoke.yaml", "--runs", str(runs)]
+    command = [sys.executable, "-m", "distill.cli", "run", "recipes/smoke.yaml", "--runs", str(runs), "--set", SLOWER]
     return subprocess.Popen(
         [*command, "--until", "sample", *POLICIES[policy]], cwd=ROOT, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
 
 
-def lines(runs: Path) -> int:
-    return sum(path.read_bytes().count(b"\n") for path in runs.glob("smoke-*/stages/sample/*/samples.jsonl"))
+def at_work(runs: Path, pid: int) -> bool:
+    """The ledger says that this process has begun to sample."""
+    logs = list(runs.glob("smoke-*/ledger.jsonl"))
+    lines = logs[0].read_text().splitlines() if logs else []
+    events = [json.loads(line) for line in lines if line.endswith("}")]
+    return any((e["event"], e.get("stage"), e.get("pid")) == ("begin", "sample", pid) for e in events)
+
+
+def committed(runs: Path) -> bytes:
+    """The whole lines of the log."""
+    text = b"".join(path.read_bytes() for path in runs.glob("smoke-*/stages/sample/*/samples.jsonl"))
+    return text[: text.rfind(b"\n") + 1]
 
 
 def manifest(runs: Path) -> dict[str, Any]:
@@ -43,21 +55,26 @@ def manifest(runs: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_killed_at_random_times_sampling_ends_as_a_run_left_alone(tmp_path: Path, policy: str) -> None:
     alone, killed = tmp_path / "alone", tmp_path / "killed"
-    assert start(alone, policy).wait(timeout=300) == 0
+    left_alone = start(alone, policy)
     rng = random.Random(policy)
-    room = max(1, 70 // KILLS)
-    for _ in range(KILLS):
+    before = b""
+    for kill in range(KILLS[policy]):
         process = start(killed, policy)
-        goal, deadline = lines(killed) + rng.randint(0, room), time.monotonic() + 120
-        while lines(killed) < max(goal, 1):
+        deadline = time.monotonic() + 120
+        while not at_work(killed, process.pid):
             assert process.poll() is None, "it ended before it was killed"
             assert time.monotonic() < deadline
             time.sleep(0.005)
-        time.sleep(rng.random() * 0.2)
+        time.sleep(rng.random() * WINDOW_S)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         assert not list(killed.glob("smoke-*/stages/sample/*/manifest.json")), "it was finished before it was killed"
+        after = committed(killed)
+        assert after.startswith(before), f"kill {kill} lost a committed sample"
+        before = after
+    assert before, "no kill came after a sample: nothing was tried"
     assert start(killed, policy).wait(timeout=300) == 0
+    assert left_alone.wait(timeout=300) == 0
     assert manifest(killed) == manifest(alone)
     names = {item["path"] for item in manifest(alone)["files"]}
     assert ("problems.jsonl" in names) == (policy == "adaptive")

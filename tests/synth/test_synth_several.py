@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -348,3 +350,59 @@ def test_engines_of_rows_taken_over_are_kept_and_those_without_a_row_are_not(tmp
     (new / "log").write_bytes(log.read_bytes())
     sample(problems(9), Team([Telling(one, "e 2")], engines=new / "engines.jsonl"), one, FOUR, new / "log")
     assert [row["engine"] for row in read_engines(new / "engines.jsonl")] == ["e 1", "e 2"]
+
+
+# --- two real engines in one process, and traces that are cut and continued -----------------------------------------
+
+VLLM_PROGRAM = """
+import sys
+from pathlib import Path
+from distill.random_base import write_random_base
+from distill.recipe import RandomBase
+from synth.config import EscalateConfig, LocalEngine, SeveralTeachers, TeacherSampling
+from synth.engines import open_team
+from synth.prompts import Prompt
+from synth.sample import sample
+
+place = Path(sys.argv[1])
+members = []
+for seed in (1, 2):
+    folder = place / f"model{seed}"
+    folder.mkdir()
+    write_random_base(RandomBase(seed=seed, hidden_size=128, max_position_embeddings=512), folder)
+    members.append({"share": 0.5, "teacher": {"kind": "vllm", "model": str(folder), "name": f"me/model{seed}",
+                    "dtype": "float32", "max_num_seqs": 4, "engine_args": {"enforce_eager": True}}})
+teachers = SeveralTeachers.model_validate({"teachers": members})
+prompts = [Prompt(id=f"p{n}", prompt=f"Say {n} things.", kind="open", source="s") for n in range(16)]
+greedy = TeacherSampling(num_samples=1, temperature=0, max_new_tokens=64)
+cut = greedy.model_copy(update={"max_new_tokens": 21, "escalate": EscalateConfig(max_new_tokens=64)})
+team = open_team(LocalEngine(), teachers, place / "engines.jsonl")
+for name, config in (("whole", greedy), ("continued", cut)):
+    sample(prompts, team, teachers, config, place / name / "samples.jsonl")
+team.close()
+"""
+
+
+@pytest.mark.slow
+def test_two_vllm_teachers_take_turns_and_a_continued_trace_is_the_uncut_one(tmp_path: Path) -> None:
+    """Greedy, so that there is one right answer."""
+    pytest.importorskip("vllm")
+    done = subprocess.run(
+        [sys.executable, "-c", VLLM_PROGRAM, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    whole, continued = (rows_of(tmp_path / name / "samples.jsonl") for name in ("whole", "continued"))
+    assert {row["model"] for row in whole} == {"me/model1", "me/model2"}
+    for one, other in zip(whole, continued, strict=True):
+        for key in ("prompt_id", "model", "text", "finish_reason", "prompt_tokens", "completion_tokens"):
+            assert other[key] == one[key]
+        assert "token_ids" not in other
+    escalated = [row for row in continued if row.get("continued")]
+    assert len(escalated) > 8
+    aside = {row["request_id"]: row for row in rows_of(tmp_path / "continued" / "escalated.jsonl")}
+    assert {len(aside[row["escalated_from"]]["token_ids"]) for row in escalated} == {21}
+    assert [row["model"] for row in read_engines(tmp_path / "engines.jsonl")] == ["me/model1", "me/model2"]
