@@ -57,7 +57,7 @@ def steps_for(gpus: int, dense: str, moe: str) -> list[Step]:
         served = {"kind": "vllm_server", "model": moe, "data_parallel_size": several, **common}
         steps += [
             Step("vllm_moe_tp", inside, several),
-            Step("vllm_moe_tp_ep", inside | {"engine_args": {"enable_expert_parallel": True}}, several),
+            Step("vllm_moe_tp_ep", inside | {"enable_expert_parallel": True}, several),
         ]
         if "vllm_server" in known_kinds():
             steps.append(Step("vllm_moe_dp", served, several))
