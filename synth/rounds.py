@@ -246,7 +246,7 @@ class Rounds:
     def _escalate(self, slot: Slot, place: int) -> bool:
         """Ask for the rest of a trace that was cut off, or settle for it as it is; False: later."""
         row = self._log.row(place)
-        ids = row.get("token_ids") or ()
+        ids = row.get(TOKEN_IDS) or ()
         teacher = self._team.members[self._plan.member(slot)]
         continued = bool(getattr(teacher, "can_continue", False) and row["text"] and row["completion_tokens"])
         continued = continued and bool(ids or not getattr(teacher, "continues_token_ids", False))
