@@ -136,7 +136,7 @@ def _ask(
         speed = f"{generated / max(time.monotonic() - started, 1e-3):,.0f} tokens/s"
         place.progress(done, total, ", ".join(filter(None, (speed, meter.note()))))
 
-    asked = open_engine(engine, teacher)
+    asked = open_engine(engine, teacher, place.logs)
     try:
         found = sample(prompts, asked, teacher, sampling, log, verify=verify, meter=meter, progress=progress)
     finally:

@@ -21,6 +21,7 @@ from synth.plan import Plan
 from synth.policy import Policy, Slot
 from synth.prompts import text_of
 from synth.teachers import Completion, Request, Teacher, Wakeable
+from synth.thinking import ThinkingWatch
 from synth.verify import Verdict, Verifier
 
 __all__ = ["Judge", "Progress", "Rounds", "chosen"]
@@ -116,6 +117,7 @@ class Rounds:
     ) -> None:
         self._plan, self._policy, self._teacher, self._log = plan, policy, teacher, log
         self._meter, self._judge, self._progress = meter, judge, progress
+        self._thinking = ThinkingWatch(plan.teacher)
         self._in_flight: dict[str, _Wish] = {}
         self._cut: deque[tuple[Slot, int]] = deque()  # traces that wait for their escalation
         self._held: _Wish | None = None
@@ -127,7 +129,8 @@ class Rounds:
     def run(self) -> None:
         """Ask, commit and judge until the policy is content or the budget is spent; then ``stopped`` names the limit.
 
-        Raises what the teacher or the verifier raises, with everything so far in the log.
+        Raises what the teacher or the verifier raises, and Refused where a thinking teacher does not think, with
+        everything so far in the log.
         """
         while True:
             self._hear(block=False)
@@ -230,7 +233,9 @@ class Rounds:
             return  # delivered twice, by a replica that was thought dead: the first one counts
         escalated = wish.cut is not None
         self._meter.release(wish.request.max_new_tokens, wish.prompt_tokens, escalated=escalated)
-        place = self._log.append(self._row(wish, completion))
+        row = self._row(wish, completion)
+        place = self._log.append(row)
+        self._thinking.look(row)
         self._meter.generated += completion.completion_tokens or 0
         self._meter.count(completion.completion_tokens or 0, completion.prompt_tokens or 0, escalated=escalated)
         if wish.cut is not None:

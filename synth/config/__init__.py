@@ -20,15 +20,16 @@ from synth.config.sample import (
     TracesBrought,
 )
 from synth.config.section import OnBadRow, ProblemKind, RanBy, Section
+from synth.config.served import OpenAITeacher, ServedTeacher, VllmServerTeacher
 from synth.config.teacher import (
     AutoTeacher,
-    Example,
     FakeTeacher,
     RecordedTeacher,
     TeacherConfig,
     TransformersTeacher,
     VllmTeacher,
 )
+from synth.config.teacher_fields import Example
 from synth.config.verify import VerifyConfig
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "JsonlPrompts",
     "LocalEngine",
     "OnBadRow",
+    "OpenAITeacher",
     "PersonaConfig",
     "ProblemKind",
     "PromptsConfig",
@@ -54,10 +56,12 @@ __all__ = [
     "RecordedTeacher",
     "SampleConfig",
     "Section",
+    "ServedTeacher",
     "TeacherConfig",
     "TeacherSampling",
     "TracesBrought",
     "TransformersTeacher",
     "VerifyConfig",
+    "VllmServerTeacher",
     "VllmTeacher",
 ]
