@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from synth.config import (
     FakeTeacher,
     HubPrompts,
     RecordedTeacher,
+    TeacherConfig,
     TeacherSampling,
     TransformersTeacher,
     VllmTeacher,
@@ -60,10 +62,11 @@ def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[F
 
     ``pilot``: sample so many problems for real, where nothing else is wrong, and forecast the run from that.
     """
+    several = len(recipe.teachers) > 1
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "parts": lambda: _parts(recipe),
         "student": lambda: _student(recipe),
-        "teacher": lambda: _teacher(recipe),
+        **{f"teacher {one.public_id}" if several else "teacher": partial(_teacher, one) for one in recipe.teachers},
         "licences": lambda: _licences(recipe),
         "problems": lambda: _problems(recipe),
         "disk": lambda: _disk(recipe, runs),
@@ -95,7 +98,7 @@ def print_findings(findings: list[Finding]) -> None:
 def _parts(recipe: Recipe) -> Iterator[Finding]:
     training = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
     wanted = dict.fromkeys(training, f"pip install {' '.join(training)}")
-    if isinstance(recipe.teacher, VllmTeacher) or recipe.evaluate.engine == "vllm":
+    if any(isinstance(teacher, VllmTeacher) for teacher in recipe.teachers) or recipe.evaluate.engine == "vllm":
         wanted["vllm"] = "make setup-vllm, or on a GPU: pip install vllm"
     missing = [name for name in wanted if importlib.util.find_spec(name) is None]
     for name in missing:
@@ -117,12 +120,12 @@ def _student(recipe: Recipe) -> Iterator[Finding]:
     yield Finding("ok", "student", f"weights and template are there; turns end with {base.turn_end}", str(base.folder))
 
 
-def _teacher(recipe: Recipe) -> Iterator[Finding]:
+def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
     from synth.teachers import check_model_folder
+    from synth.teachers.vllm_settings import check_engine_args
 
-    teacher = recipe.teacher
     if isinstance(teacher, FakeTeacher | RecordedTeacher):
-        yield Finding("note", "teacher", f"a {teacher.kind} teacher needs no model")
+        yield Finding("note", "teacher", f"{teacher.public_id}: a {teacher.kind} teacher needs no model")
         return
     check_model_folder(teacher.model)
     folder = Path(teacher.model) if Path(teacher.model).is_dir() else cached(teacher.model, teacher.revision)
@@ -133,8 +136,12 @@ def _teacher(recipe: Recipe) -> Iterator[Finding]:
     engine = "transformers"
     if isinstance(teacher, VllmTeacher) or (isinstance(teacher, AutoTeacher) and importlib.util.find_spec("vllm")):
         engine = "vllm"
+    if engine == "vllm" and isinstance(teacher, AutoTeacher | VllmTeacher):
+        check_engine_args(teacher.engine_args)
     if isinstance(teacher, TransformersTeacher | AutoTeacher | VllmTeacher) and teacher.trust_remote_code:
-        yield Finding("note", "teacher", "trust_remote_code: the model's own Python code will run")
+        yield Finding(
+            "note", "teacher", f"{teacher.public_id}: trust_remote_code: the model's own Python code will run"
+        )
     yield Finding("ok", "teacher", f"{teacher.public_id} on {engine}")
 
 
@@ -168,7 +175,7 @@ def _problems(recipe: Recipe) -> Iterator[Finding]:
         found: PromptSet | TraceSet = load_prompts(recipe.prompts)
         forecast = bounds(recipe.sample, len(found.prompts))
     else:
-        found = load_traces(recipe.sample, recipe.teacher)
+        found = load_traces(recipe.sample, recipe.teachers[0])
         forecast = f"{len(found.samples):,} traces brought along"
     wrong = check_golds(found.prompts[:GOLDS_CHECKED], VerifyConfig(workers=1))
     for name, reason in wrong[:5]:

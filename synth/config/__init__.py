@@ -17,10 +17,12 @@ from synth.config.sample import (
     FixedPolicy,
     SampleConfig,
     TeacherSampling,
+    TokenPrice,
     TracesBrought,
 )
 from synth.config.section import OnBadRow, ProblemKind, RanBy, Section
 from synth.config.served import OpenAITeacher, ServedTeacher, VllmServerTeacher
+from synth.config.several import Member, SeveralTeachers, TeachersConfig, members_of
 from synth.config.teacher import (
     AutoTeacher,
     FakeTeacher,
@@ -45,6 +47,7 @@ __all__ = [
     "HubPrompts",
     "JsonlPrompts",
     "LocalEngine",
+    "Member",
     "OnBadRow",
     "OpenAITeacher",
     "PersonaConfig",
@@ -57,11 +60,15 @@ __all__ = [
     "SampleConfig",
     "Section",
     "ServedTeacher",
+    "SeveralTeachers",
     "TeacherConfig",
     "TeacherSampling",
+    "TeachersConfig",
+    "TokenPrice",
     "TracesBrought",
     "TransformersTeacher",
     "VerifyConfig",
     "VllmServerTeacher",
     "VllmTeacher",
+    "members_of",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from licensing.errors import MissingPart
 from synth.config import OpenAITeacher
@@ -15,12 +15,13 @@ __all__ = ["Door", "Home", "Outside"]
 
 @dataclass(frozen=True)
 class Home:
-    """Where the endpoint is, in which of its lives (one of our own may have several), and what runs there."""
+    """Where the endpoint is, in which of its lives (one of our own may have several), and what runs there (as in
+    ``Described``), if that is known."""
 
     base_url: str
     key: str | None = field(repr=False)
     life: int = 0
-    engine: str | None = None
+    facts: dict[str, Any] | None = None
 
 
 class Door(Protocol):

@@ -65,8 +65,11 @@ class OpenAIEngine:
         self.model = config.public_id
         if door is None:
             assert isinstance(config, OpenAITeacher), "other kinds bring a door of their own"
-            door, engine = Outside(config), f"openai-api {urlsplit(config.base_url).netloc}"
+            door, engine = Outside(config), "openai-api"
+            if config.service is not None:  # a server of one's own may move, and stays the same engine
+                engine = f"openai-api {urlsplit(config.base_url).netloc}"
         self.engine = engine or "openai-api"
+        self.facts: list[dict[str, Any]] = []
         self._config, self._door = config, door
         self._throttle = Throttle(config.concurrency)
         self._finished: SimpleQueue[Completion | None] = SimpleQueue()  # None: look at _failure
@@ -121,7 +124,8 @@ class OpenAIEngine:
         loop.call_soon_threadsafe(loop.stop)
         self._thread.join(_CLOSE_S)
         loop.close()
-        self._in_flight = 0
+        self._in_flight, self._http, self._clients = 0, None, None
+        self._throttle = Throttle(self._config.concurrency)
 
     # --- in the loop ---------------------------------------------------------------------------------------------
 
@@ -153,7 +157,8 @@ class OpenAIEngine:
             entered = await self._throttle.enter()
             try:
                 home = await self._door.open(request)
-                self.engine = home.engine or self.engine
+                if home.facts is not None and home.facts not in self.facts:
+                    self.facts, self.engine = [*self.facts, home.facts], home.facts["engine"]
                 completion = await self._ask(home, request)
                 if completion.finish_reason != "error":
                     self._answered, self._failed_since, self._answered_at = self._answered + 1, 0, time.monotonic()

@@ -152,9 +152,9 @@ class _Server:
             return True
 
     async def close(self) -> None:
-        async with self._one_at_a_time:
-            self._home = None
-            await asyncio.to_thread(self._stop)
+        self._home = None
+        await asyncio.to_thread(self._stop)
+        self._one_at_a_time = asyncio.Lock()  # whoever opens it again does so in another loop
 
     async def _start(self, seed: int) -> Home:
         """Start it and wait until it is well. Raises InputError or MissingPart, with the end of its log."""
@@ -189,7 +189,19 @@ class _Server:
             self._stop()
             raise
         version = await asyncio.to_thread(_version, address)
-        return Home(f"{address}/v1", self._key, self._life, f"vllm {version}" if version else None)
+        return Home(f"{address}/v1", self._key, self._life, self._facts(version))
+
+    def _facts(self, version: str | None) -> dict[str, Any]:
+        config = self._config
+        names = ("dtype", "quantization", "max_model_len", "reasoning_parser", "gpu_memory_utilization", "max_num_seqs")
+        sizes = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "enable_expert_parallel")
+        said = {name: value for name in (*sizes, *names) if (value := getattr(config, name)) is not None}
+        return {
+            "model": config.public_id,
+            "engine": f"vllm {version or _installed()[1]}",
+            "revision": _commit(config.model, config.revision) or config.revision,
+            "config": said | config.engine_args,
+        }
 
     def _launch(self, words: list[str]) -> None:
         environment = os.environ | {"VLLM_API_KEY": self._key}
@@ -255,6 +267,15 @@ def _version(address: str) -> str | None:
     except (OSError, HTTPException, ValueError):
         return None
     return str(told["version"]) if isinstance(told, dict) and told.get("version") else None
+
+
+def _commit(model: str, revision: str | None) -> str | None:
+    """The commit of a hub model that was just loaded, as the hub's cache notes it; None for a folder."""
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    with contextlib.suppress(OSError):
+        return (cache / f"models--{model.replace('/', '--')}" / "refs" / (revision or "main")).read_text().strip()
+    return None
 
 
 def _free_port() -> int:

@@ -489,3 +489,9 @@ def test_no_connection_is_left_waiting_when_it_is_closed() -> None:
         teacher.close()
         assert time.monotonic() - began < 10
         assert teacher.capacity == 64 + 16
+        endpoint.act = Call.answer
+        teacher.submit(request("again"))
+        assert teacher.poll()[0].text == "four", (
+            "one of several teachers is closed when its turn is over, and may come again"
+        )
+        teacher.close()

@@ -23,7 +23,7 @@ from tiny_moe import ANSWER, write_tiny_moe
 from licensing.errors import InputError, MissingPart
 from synth.config import OpenAITeacher, VllmServerTeacher
 from synth.prompts import Prompt
-from synth.teachers import Completion, Request, Teacher, build_teacher
+from synth.teachers import Completion, Described, Request, Teacher, build_teacher
 from synth.teachers import vllm_server as module
 from synth.teachers.openai import OpenAIEngine
 
@@ -202,6 +202,8 @@ def test_a_server_that_dies_is_started_again_and_no_request_pays_for_it(
     found = ask(teacher, [request(str(number)) for number in range(20)])
     assert {completion.text for completion in found.values()} == {"four"}
     assert teacher.engine == "vllm 9.9"
+    assert isinstance(teacher, Described)
+    assert [fact["engine"] for fact in teacher.facts] == ["vllm 9.9"], "three lives of one engine"
     teacher.close()
     assert log.read_text().count("--- life") == 3
     assert log.read_text().count("listening") == 3
