@@ -44,10 +44,10 @@ class Outside:
     """An endpoint that somebody else runs."""
 
     def __init__(self, config: OpenAITeacher) -> None:
-        self._home = Home(config.base_url, _key(config.api_key_env))
+        self.home = Home(config.base_url, _key(config.api_key_env))
 
     async def open(self, request: Request) -> Home:
-        return self._home
+        return self.home
 
     async def is_lost(self, home: Home) -> bool:
         return False

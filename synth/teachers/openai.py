@@ -35,7 +35,7 @@ from synth.teachers.answer import Answer, Body, Damaged, Refusal
 from synth.teachers.door import Door, Home, Outside
 from synth.teachers.throttle import Throttle, retry_after
 
-__all__ = ["OpenAIEngine"]
+__all__ = ["OpenAIEngine", "models_at"]
 
 _FIRST = 8  # requests that fail for good before any was answered: it is not they that are wrong
 _BACKOFF_S, _LONGEST_BACKOFF_S = 1.0, 60.0
@@ -353,3 +353,30 @@ class OpenAIEngine:
 
 def _error(request: Request, reason: str) -> Completion:
     return Completion(request.request_id, "", "error", None, None, reason[:500])
+
+
+def models_at(config: OpenAITeacher) -> list[str] | None:
+    """The models that an endpoint lists, asked once and for ten seconds at most; None where it lists none.
+
+    Raises InputError where it does not take the key, MissingPart where there is no key or no answer.
+    """
+    import openai
+
+    home = Outside(config).home
+    try:
+        with openai.OpenAI(
+            base_url=home.base_url, api_key=home.key or "none", max_retries=0, timeout=_PROBE_S
+        ) as client:
+            client.organization = client.project = None
+            return [model.id for model in client.models.list()]
+    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+        what = f"the endpoint does not let us in ({error.status_code})"
+        hint = "check the key in the variable that teacher.api_key_env names"
+        raise InputError(what, where=home.base_url, hint=hint) from None
+    except openai.APIStatusError:
+        return None
+    except openai.APIConnectionError as error:
+        what = f"the endpoint does not answer: {type(error.__cause__ or error).__name__}"
+        raise MissingPart(what, where=home.base_url, hint="start it, or mend teacher.base_url") from error
+    except (openai.OpenAIError, ValueError, TypeError, AttributeError):  # something else answers there
+        return None

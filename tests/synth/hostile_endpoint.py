@@ -69,6 +69,7 @@ class Endpoint:
         self.authorization: set[str | None] = set()
         self.running = self.most = 0
         self.up = True
+        self.status, self.models = 200, list[str]()
         self.lock = threading.Lock()
         endpoint = self
 
@@ -79,8 +80,9 @@ class Endpoint:
                 pass
 
             def do_GET(self) -> None:
-                self.send_response(200 if endpoint.up else 500)
-                data = b'{"object": "list", "data": []}'
+                self.send_response(endpoint.status if endpoint.up else 500)
+                models = [{"id": name, "object": "model"} for name in endpoint.models]
+                data = json.dumps({"object": "list", "data": models}).encode()
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)

@@ -320,7 +320,12 @@ def test_the_joined_text_is_the_raw_completion(served: OpenAIEngine, monkeypatch
 
     monkeypatch.setenv("THE_KEY", server.key)
     config = OpenAITeacher(
-        model=served._config.model, base_url=server.base_url, license="mit", api_key_env="THE_KEY", send_seed=False
+        model=served._config.model,
+        base_url=server.base_url,
+        license="mit",
+        api_key_env="THE_KEY",
+        send_seed=False,
+        extra_body={"skip_special_tokens": False},
     )
     outside = build_teacher(config)
     same = ask(outside, [request("ask x"), request("cut x", 4)])
