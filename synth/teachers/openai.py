@@ -33,7 +33,7 @@ from synth.config import OpenAITeacher, ServedTeacher, VllmServerTeacher
 from synth.teachers import Completion, FinishReason, Request, missing_engine
 from synth.teachers.answer import Answer, Body, Damaged, Refusal
 from synth.teachers.door import Door, Home, Outside
-from synth.teachers.throttle import Throttle, retry_after
+from synth.teachers.throttle import Throttle, allow_sockets, retry_after
 
 __all__ = ["OpenAIEngine", "models_at"]
 
@@ -91,6 +91,7 @@ class OpenAIEngine:
 
     def submit(self, request: Request) -> None:
         if self._loop is None:
+            allow_sockets(self._config.concurrency)
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name="endpoint", daemon=True)
             self._thread.start()

@@ -8,11 +8,13 @@ whole again after 32 rounds of answers.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
+import resource
 import time
 from collections import deque
 
-__all__ = ["Throttle", "retry_after"]
+__all__ = ["Throttle", "allow_sockets", "retry_after"]
 
 _ROUNDS = 32  # of answers, from a limit of one to the whole
 
@@ -79,6 +81,15 @@ class Throttle:
     def _ring(self) -> None:
         self._timer = None
         self._wake()
+
+
+def allow_sockets(count: int) -> None:
+    """Raise this process's limit of open files, often 1,024, by so many, as far as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        wanted = soft + count if hard == resource.RLIM_INFINITY else min(soft + count, hard)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def retry_after(header: str | None, most_s: float) -> float | None:

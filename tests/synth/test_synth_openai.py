@@ -13,6 +13,7 @@ from hostile_endpoint import Act, Call, Endpoint, event, serving, usage
 
 from licensing.errors import DistillError, InputError, MissingPart
 from synth.config import OpenAITeacher
+from synth.engines.replica import Replica, packed
 from synth.prompts import Prompt
 from synth.teachers import Completion, Request, build_teacher
 from synth.teachers.openai import OpenAIEngine
@@ -469,14 +470,29 @@ def test_the_limit_follows_what_the_endpoint_bears() -> None:
             busy[0] -= 1
         call.answer()
 
-    found, endpoint = ask(act, *map(str, range(300)), concurrency=64)
+    found, endpoint = ask(act, *map(str, range(160)), concurrency=64)
     assert {completion.finish_reason for completion in found.values()} == {"stop"}
-    assert endpoint.attempts.total() < 3 * 300, "or it would be hammered"
+    assert endpoint.attempts.total() < 3 * 160, "or it would be hammered"
 
 
 def test_an_endpoint_that_is_busy_for_ever_ends_the_run() -> None:
     with pytest.raises(MissingPart, match="refused everything"):
         ask(lambda call: call.refuse(503, "busy"), "q", patience_s=0.3)
+
+
+def test_a_replica_of_a_cluster_asks_the_endpoint_as_well() -> None:
+    with serving(Call.answer) as endpoint:
+        config = OpenAITeacher(model="m", base_url=endpoint.url, license="mit", concurrency=4)
+        replica = Replica(config.model_dump_json())
+        assert replica.hello()["engine"] == "openai-api"
+        replica.submit(packed([request(str(number)) for number in range(20)]))
+        names: list[str] = []
+        while len(names) < 20:
+            reply = json.loads(replica.collect(len(names), 1 << 30, 10))
+            assert reply["failure"] is None
+            names += [answer["request_id"] for answer in reply["answers"]]
+        replica.close(10)
+    assert sorted(names, key=int) == [str(number) for number in range(20)]
 
 
 def test_no_connection_is_left_waiting_when_it_is_closed() -> None:

@@ -57,7 +57,7 @@ time.sleep({seconds})
 
 
 def family(folder: Path, seconds: float) -> list[str]:
-    return [sys.executable, "-P", str(WARDEN), sys.executable, "-c", FAMILY.format(folder=folder, seconds=seconds)]
+    return [sys.executable, "-P", str(WARDEN), "5", sys.executable, "-c", FAMILY.format(folder=folder, seconds=seconds)]
 
 
 def members(folder: Path) -> list[int]:
@@ -88,7 +88,7 @@ def test_nothing_of_a_command_is_left(tmp_path: Path, how: str) -> None:
 
 def test_a_command_that_ignores_the_gentle_signal_is_killed(tmp_path: Path) -> None:
     program = f"import signal, time; signal.signal(15, signal.SIG_IGN); open('{tmp_path}/up', 'w'); time.sleep(1000)"
-    command = [sys.executable, "-P", str(WARDEN), sys.executable, "-c", program]
+    command = [sys.executable, "-P", str(WARDEN), "0.3", sys.executable, "-c", program]
     warden = subprocess.Popen(command, stdin=subprocess.PIPE)
     until((tmp_path / "up").exists)
     warden.send_signal(signal.SIGTERM)
