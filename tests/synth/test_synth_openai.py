@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import json
 import threading
@@ -17,6 +18,7 @@ from synth.engines.replica import Replica, packed
 from synth.prompts import Prompt
 from synth.teachers import Completion, Request, build_teacher
 from synth.teachers.openai import OpenAIEngine
+from synth.teachers.throttle import Throttle
 
 pytest.importorskip("openai")
 KEY = "sk-of-nobody-4711"
@@ -382,12 +384,14 @@ def test_an_answer_is_not_held_back_by_a_server_that_does_not_hang_up(monkeypatc
     def act(call: Call) -> None:
         call.head()
         call.send(event({"content": "four"}, "stop"))
-        hold.wait(30)
+        hold.wait(200)
 
+    began = time.monotonic()
     try:
-        found = ask_one(act, idle_timeout_s=20)
+        found = ask_one(act)
     finally:
         hold.set()
+    assert time.monotonic() - began < 60, "nobody would hang up for 200 s, and the client for ten minutes"
     assert (found.text, found.finish_reason, found.completion_tokens) == ("four", "stop", None)
 
 
@@ -453,7 +457,39 @@ def test_a_storm_of_429_is_waited_out_as_retry_after_says(as_date: bool) -> None
     assert len(endpoint.at) <= 40 + 20
 
 
-def test_the_limit_follows_what_the_endpoint_bears() -> None:
+def test_a_refusal_halves_the_limit_once_and_answers_raise_it_again() -> None:
+    async def course() -> None:
+        throttle = Throttle(64)
+        entered = [await throttle.enter() for _ in range(64)]
+        for one in entered:
+            throttle.refused(one, None)
+        assert throttle.limit == 32, "they were under way together"
+        for _ in entered:
+            throttle.leave()
+        throttle.refused(await throttle.enter(), None)
+        assert throttle.limit == 16
+        for _ in range(7):
+            throttle.refused(time.monotonic(), None)
+        assert throttle.limit == 1
+        waiting = [asyncio.ensure_future(throttle.enter()) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert not any(one.done() for one in waiting)
+        waiting[0].cancel()
+        throttle.leave()
+        await asyncio.sleep(0.01)
+        assert [one.done() for one in waiting] == [True, True, False], "the one that gave up takes nobody's place"
+        for _ in range(600):
+            throttle.answered()
+        assert throttle.limit > 40
+        for _ in range(3000):
+            throttle.answered()
+        assert throttle.limit == 64
+        waiting[2].cancel()
+
+    asyncio.run(course())
+
+
+def test_requests_over_what_the_endpoint_bears_are_put_off_and_not_lost() -> None:
     """It serves four at once and refuses the others, without a Retry-After."""
     lock, busy, refused = threading.Lock(), [0], [0]
 
