@@ -54,7 +54,11 @@ class ServedTeacher(TeacherFields):
     total_timeout_s: float = Field(7200, gt=0, description="Seconds for one answer; then it is an error row.")
     max_attempts: int = Field(5, ge=1, description="Tries of a request that fails for a reason that may pass.")
     max_retry_after_s: float = Field(600, gt=0, description="The longest `Retry-After` that is honoured.")
-    patience_s: float = Field(3600, gt=0, description="Seconds that an endpoint may refuse everything for being busy.")
+    patience_s: float = Field(
+        3600,
+        gt=0,
+        description="Seconds that an endpoint may be busy, or gone once it has answered, before the run ends.",
+    )
     extra_body: dict[str, Any] = Field(
         default_factory=dict, description="Further parameters of the request by name, such as chat_template_kwargs."
     )
@@ -83,7 +87,7 @@ class OpenAITeacher(ServedTeacher):
         "elsewhere the licence of the weights counts.",
     )
     send_seed: bool = Field(
-        True, description="Give each request its own seed. Set false for vLLM on a CPU, which does not survive it."
+        True, description="Give each request its own seed. Set false for vLLM on a CPU: some releases die of it."
     )
     limit_field: Literal["max_tokens", "max_completion_tokens"] = Field(
         "max_tokens", description="What the endpoint calls the limit of generated tokens."
@@ -139,7 +143,8 @@ class VllmServerTeacher(ServedTeacher):
     start_timeout_s: float = Field(3600, gt=0, description="Seconds until it has to answer; weights load meanwhile.")
     max_restarts: int = Field(5, ge=0, description="Deaths in one run after which it is left dead and the run ends.")
     send_seed: bool | None = Field(
-        None, description="Give each request its own seed; absent: yes, but for vLLM's CPU build, which dies of it."
+        None,
+        description="Give each request its own seed; absent: yes, but not to vLLM's CPU build, which may die of it.",
     )
 
     @field_validator("engine_args")

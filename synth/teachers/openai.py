@@ -8,9 +8,12 @@ makes typed objects of them: at some thousand tokens a second that costs more th
 not parse, a proxy's page); at most ``max_attempts`` times, with jittered, growing waits. 429 and 503 lower the
 number of requests in flight (``throttle.py``), put everything off as long as ``Retry-After`` says, and are no attempts.
 
+**Whose fault it is.** A request that failed so often is an error row only where the endpoint still says something at
+``/models``: an outage must not turn a hundred thousand requests into errors. One that comes after the first answer is
+waited out, for ``patience_s``.
+
 **What ends the run**, with everything so far kept: 401, 402, 403, 404, credit that is used up; the first requests all
-failing; an endpoint that is gone. A request that failed for good is a row only where the endpoint has answered another
-one since, or still answers at ``/models``: an outage of an hour must not turn a hundred thousand requests into errors.
+failing; an endpoint that never answered, or not for so long.
 
 **Secrets.** The key is read from the environment when the engine is built. It goes into the Authorization header and
 nowhere else; a server that repeats it in an error is not believed.
@@ -82,7 +85,6 @@ class OpenAIEngine:
         self._http: Any = None
         self._answered = 0  # requests, since the start
         self._failed_since = 0  # requests for good, since the last answer
-        self._answered_at = time.monotonic()
 
     @property
     def capacity(self) -> int:
@@ -153,7 +155,8 @@ class OpenAIEngine:
 
     async def _completion(self, request: Request) -> Completion:
         """Ask until there is an answer, or a reason why there is none. Raises DistillError where the run has to end."""
-        began, before, tries, refusals = time.monotonic(), self._answered, 0, 0
+        tries = refusals = 0
+        first: tuple[float, int] | None = None  # when trouble began, and the answers that others had had by then
         while True:
             entered = await self._throttle.enter()
             try:
@@ -162,7 +165,7 @@ class OpenAIEngine:
                     self.facts, self.engine = [*self.facts, home.facts], home.facts["engine"]
                 completion = await self._ask(home, request)
                 if completion.finish_reason != "error":
-                    self._answered, self._failed_since, self._answered_at = self._answered + 1, 0, time.monotonic()
+                    self._answered, self._failed_since = self._answered + 1, 0
                     self._throttle.answered()
                     return completion
                 return self._given_up(completion, lasting=True)
@@ -172,16 +175,22 @@ class OpenAIEngine:
                     self._throttle.refused(entered, trouble.pause_s)
             finally:
                 self._throttle.leave()
-            if again.busy:
-                refusals += 1
-            elif await self._door.is_lost(home):
+            if await self._door.is_lost(home):
                 continue  # not this request's fault; the door counts
-            else:
-                tries += 1
-            tired = again.busy and time.monotonic() - began > self._config.patience_s
-            if tired or tries >= self._config.max_attempts:
-                await self._is_up(home, again, before)
+            first = first or (time.monotonic(), self._answered)
+            patient = time.monotonic() - first[0] <= self._config.patience_s
+            tries, refusals = tries + (not again.busy), refusals + again.busy
+            if again.busy and not patient:
+                if self._answered == first[1]:
+                    raise self._gone(
+                        home, f"the endpoint has refused everything for {self._config.patience_s:g} s", again
+                    )
                 return self._given_up(_error(request, str(again)), lasting=False)
+            if tries >= self._config.max_attempts:
+                if await self._is_up(home):
+                    return self._given_up(_error(request, str(again)), lasting=False)
+                if not self._answered or not patient:
+                    raise self._gone(home, "the endpoint does not answer", again)
             if again.pause_s is None:
                 longest = min(_LONGEST_BACKOFF_S, _BACKOFF_S * 2.0 ** min(tries + refusals - 1, 8))
                 await asyncio.sleep(random.uniform(longest / 4, longest))
@@ -254,27 +263,22 @@ class OpenAIEngine:
             raise _Again(said)
         return _error(request, said)
 
-    async def _is_up(self, home: Home, trouble: _Again, before: int) -> None:
-        """Raise MissingPart where it is the endpoint that fails and not a request: its rows would all be errors."""
+    async def _is_up(self, home: Home) -> bool:
+        """Whether the endpoint says anything that is not an error of its own."""
         import openai
 
-        if self._answered > before:
-            return
-        if trouble.busy:
-            minutes = (time.monotonic() - self._answered_at) / 60
-            what = f"the endpoint has refused everything for {minutes:.0f} minutes: {trouble}"
-        else:
-            try:
-                async with asyncio.timeout(_PROBE_S):
-                    await self._client(home).models.list()
-                return
-            except openai.APIStatusError as error:
-                if error.status_code < 500:
-                    return
-                what = f"the endpoint fails: {trouble}"
-            except (openai.APIError, TimeoutError, ValueError):
-                what = f"the endpoint does not answer: {trouble}"
-        raise MissingPart(what, where=home.base_url, hint="the same command goes on from here once it answers")
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                await self._client(home).models.list()
+        except openai.APIStatusError as error:
+            return bool(error.status_code < 500)
+        except (openai.APIError, TimeoutError, ValueError):
+            return False
+        return True
+
+    def _gone(self, home: Home, what: str, trouble: _Again) -> MissingPart:
+        hint = "the same command goes on from here once it answers"
+        return MissingPart(f"{what}: {trouble}", where=home.base_url, hint=hint)
 
     def _given_up(self, row: Completion, *, lasting: bool) -> Completion:
         """The error row of a request; raises InputError or MissingPart where it seems to be everybody's lot."""

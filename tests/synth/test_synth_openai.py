@@ -268,7 +268,7 @@ def test_an_endpoint_that_is_gone_ends_the_run_and_makes_no_rows() -> None:
         endpoint.up = False
         teacher = teacher_of(endpoint, max_attempts=2)
         teacher.submit(request("q"))
-        with pytest.raises(MissingPart, match="the endpoint fails") as caught:
+        with pytest.raises(MissingPart, match="does not answer: Error code: 500") as caught:
             teacher.poll()
         teacher.close()
     assert caught.value.exit_code == 3
@@ -277,6 +277,41 @@ def test_an_endpoint_that_is_gone_ends_the_run_and_makes_no_rows() -> None:
     with pytest.raises(MissingPart, match="does not answer"):
         teacher.poll()
     teacher.close()
+
+
+def test_an_outage_is_waited_out_and_makes_no_rows() -> None:
+    down = threading.Event()
+
+    def act(call: Call) -> None:
+        if call.question == "20" and not down.is_set():
+            down.set()
+            threading.Timer(0.7, recover).start()
+            endpoint.up = False
+        (call.answer if endpoint.up else call.refuse)(*(() if endpoint.up else (502,)))
+
+    def recover() -> None:
+        endpoint.up = True
+
+    with serving(act) as endpoint:
+        teacher = teacher_of(endpoint, max_attempts=1, concurrency=4)
+        found: list[Completion] = []
+        for number in range(40):
+            while teacher.capacity == 0:
+                found += teacher.poll()
+            teacher.submit(request(str(number)))
+        while len(found) < 40:
+            found += teacher.poll()
+        teacher.close()
+    assert {completion.finish_reason for completion in found} == {"stop"}
+    with serving(act) as endpoint:
+        teacher = teacher_of(endpoint, max_attempts=1, patience_s=0.2)
+        teacher.submit(request("before"))
+        assert teacher.poll()[0].text == "four"
+        endpoint.up = False
+        teacher.submit(request("after"))
+        with pytest.raises(MissingPart, match="does not answer"):
+            teacher.poll()
+        teacher.close()
 
 
 def test_answers_that_came_before_the_end_are_given_out_first() -> None:
