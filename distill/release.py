@@ -294,9 +294,9 @@ def _teachers(section: TeachersConfig, raw: Artefact) -> tuple[card.TeacherFacts
 
 
 def _revision(start: Artefact) -> str:
-    """The base's revision; for a local folder the digest of its files says which it was."""
+    """The base's revision; of a local folder its content's digest, by which a teacher of the same folder goes too."""
     base = start.facts["base"]
-    return base["revision"] or f"content-{base['files_digest'][:16]}"
+    return base["revision"] or f"content-{(base.get('content') or base['files_digest'])[:16]}"
 
 
 def _duties(verdict: Artefact) -> tuple[str, ...]:
@@ -321,8 +321,18 @@ def _training(recipe: Recipe, trained: Artefact) -> card.TrainingFacts:
     )
 
 
-def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value if isinstance(value, str | int | float | bool) else str(value) for key, value in values.items()}
+def _settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings for the card, one a line: a section's own under ``section.key``, its ``kind`` under its name."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = prefix.rstrip(".") if prefix and key == "kind" else f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= _settings(value, f"{name}.")
+        elif isinstance(value, str | int | float | bool):
+            flat[name] = value
+        elif value is not None:
+            flat[name] = str(value)
+    return flat
 
 
 def _evaluation(recipe: Recipe, scores: Artefact) -> card.EvaluationFacts:

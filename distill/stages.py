@@ -38,12 +38,17 @@ MODEL = "model"
 
 
 def do_prepare(
-    place: Workplace, student: StudentConfig, persona: PersonaConfig | None, _: str | None
+    place: Workplace, student: StudentConfig, persona: PersonaConfig | None, content: str | None
 ) -> dict[str, Any]:
-    """Base, tokenizer, final chat template, stop tokens: ``model/`` loads with plain transformers."""
+    """Base, tokenizer, final chat template, stop tokens: ``model/`` loads with plain transformers.
+
+    ``content`` is the digest of a local base folder; it is recorded, since such a base has no revision.
+    """
     from distill.prepare import prepare
 
-    return prepare(student, persona, place.out / MODEL)
+    facts = prepare(student, persona, place.out / MODEL)
+    facts["base"]["content"] = content
+    return facts
 
 
 def do_sample(

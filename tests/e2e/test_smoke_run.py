@@ -212,6 +212,14 @@ def test_traces_brought_along_enter_at_verify_and_end_in_a_release(alone: Path, 
     assert "third-party" in lineage
 
 
+def test_the_card_shows_settings_as_a_recipe_writes_them(alone: Path) -> None:
+    (card,) = the_run(alone).glob("stages/package/*/*/README.md")
+    text = card.read_text()
+    assert "- policy: fixed\n" in text
+    assert "None" not in text
+    assert "{" not in text.split("## How it was made")[1].split("## Evaluation")[0]
+
+
 def test_a_stop_rate_under_the_bound_blocks_the_package_and_keeps_the_rest(alone: Path, tmp_path: Path) -> None:
     shutil.copytree(the_run(alone), tmp_path / the_run(alone).name, symlinks=True)
     done = distill("run", "recipes/smoke.yaml", "--runs", tmp_path, "--set", "evaluate.min_stop_rate=0.95")
