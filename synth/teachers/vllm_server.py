@@ -126,7 +126,7 @@ class _Server:
         self._key = secrets.token_urlsafe(32)
         self._process: subprocess.Popen[bytes] | None = None
         self._home: Home | None = None  # None: not ready
-        self._life = 0
+        self._life = self._deaths = 0
         self._one_at_a_time = asyncio.Lock()
         self._refused: DistillError | None = None
 
@@ -150,6 +150,7 @@ class _Server:
                 return False
             print(f"vllm_server: life {self._life} of the server is over; log: {self._log}", file=sys.stderr)
             self._home = None
+            self._deaths += 1
             await asyncio.to_thread(self._stop)
             return True
 
@@ -160,9 +161,9 @@ class _Server:
 
     async def _start(self, seed: int) -> Home:
         """Start it and wait until it is well. Raises InputError or MissingPart, with the end of its log."""
-        if self._life > self._config.max_restarts:
+        if self._deaths > self._config.max_restarts:
             raise MissingPart(
-                f"vLLM's server died {self._life} times; its last words: {self._last_words()}",
+                f"vLLM's server died {self._deaths} times; its last words: {self._last_words()}",
                 where=str(self._log),
                 hint="read that log; the same command goes on from here (teacher.max_restarts allows more)",
             )

@@ -242,6 +242,19 @@ def test_a_server_that_is_never_well_is_waited_for_to_the_deadline(sham: Callabl
     assert not psutil.Process().children(recursive=True)
 
 
+def test_it_can_be_closed_while_it_starts_and_opened_again(sham: Callable[..., Teacher], tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "vllm-serve-me-tiny.log"
+    teacher = sham(SERVER.format(log=log, deadly=0), max_restarts=0)
+    teacher.submit(request("lost"))
+    until(lambda: psutil.Process().children())
+    teacher.close()
+    assert not psutil.Process().children(recursive=True)
+    for _ in range(2):  # a turn that is over is no death
+        assert ask(teacher, [request("q")])["q"].text == "four"
+        teacher.close()
+    assert not psutil.Process().children(recursive=True)
+
+
 def test_without_vllm_the_line_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingPart) as caught:
