@@ -5,6 +5,7 @@ Every check gives findings and none stops another: a person mends everything in 
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import shutil
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill.base import ask_hub, cached
+from distill.endpoints import check_terms
 from distill.pilot import bounds, run_pilot
 from distill.prepare import inspect_base
 from distill.recipe import Recipe
@@ -26,10 +28,12 @@ from synth.config import (
     AutoTeacher,
     FakeTeacher,
     HubPrompts,
+    OpenAITeacher,
     RecordedTeacher,
+    ServedTeacher,
     TeacherConfig,
     TeacherSampling,
-    TransformersTeacher,
+    VllmServerTeacher,
     VllmTeacher,
 )
 from synth.prompts import PromptSet, TraceSet
@@ -98,8 +102,11 @@ def print_findings(findings: list[Finding]) -> None:
 def _parts(recipe: Recipe) -> Iterator[Finding]:
     training = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
     wanted = dict.fromkeys(training, f"pip install {' '.join(training)}")
-    if any(isinstance(teacher, VllmTeacher) for teacher in recipe.teachers) or recipe.evaluate.engine == "vllm":
+    engines = [type(teacher) for teacher in recipe.teachers]
+    if VllmTeacher in engines or VllmServerTeacher in engines or recipe.evaluate.engine == "vllm":
         wanted["vllm"] = "make setup-vllm, or on a GPU: pip install vllm"
+    if any(issubclass(engine, ServedTeacher) for engine in engines):
+        wanted["openai"] = "pip install openai"
     missing = [name for name in wanted if importlib.util.find_spec(name) is None]
     for name in missing:
         yield Finding("error", "parts", f"{name} is not installed", hint=wanted[name], exit_code=MissingPart.exit_code)
@@ -127,6 +134,10 @@ def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
     if isinstance(teacher, FakeTeacher | RecordedTeacher):
         yield Finding("note", "teacher", f"{teacher.public_id}: a {teacher.kind} teacher needs no model")
         return
+    if isinstance(teacher, OpenAITeacher):
+        check_terms(teacher)
+        yield from _endpoint(teacher)
+        return
     check_model_folder(teacher.model)
     folder = Path(teacher.model) if Path(teacher.model).is_dir() else cached(teacher.model, teacher.revision)
     if folder is None:
@@ -136,13 +147,29 @@ def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
     engine = "transformers"
     if isinstance(teacher, VllmTeacher) or (isinstance(teacher, AutoTeacher) and importlib.util.find_spec("vllm")):
         engine = "vllm"
+    if isinstance(teacher, VllmServerTeacher):
+        engine = "a vLLM server of its own"
     if engine == "vllm" and isinstance(teacher, AutoTeacher | VllmTeacher):
         check_engine_args(teacher.engine_args)
-    if isinstance(teacher, TransformersTeacher | AutoTeacher | VllmTeacher) and teacher.trust_remote_code:
+    if teacher.trust_remote_code:
         yield Finding(
             "note", "teacher", f"{teacher.public_id}: trust_remote_code: the model's own Python code will run"
         )
     yield Finding("ok", "teacher", f"{teacher.public_id} on {engine}")
+
+
+def _endpoint(teacher: OpenAITeacher) -> Iterator[Finding]:
+    from synth.teachers.openai import models_at
+
+    served = models_at(teacher)
+    if served is None:
+        yield Finding("note", "teacher", f"the endpoint does not say whether it has {teacher.model}", teacher.base_url)
+    elif teacher.model not in served:
+        near = difflib.get_close_matches(teacher.model, served, 1)
+        shown = near[0] if near else ", ".join(sorted(served)[:5])
+        what = f"the endpoint does not list {teacher.model}"
+        yield Finding("note", "teacher", what, "teacher.model", f"it has {shown}" if shown else None)
+    yield Finding("ok", "teacher", f"{teacher.public_id} at {teacher.base_url}")
 
 
 def _has_template(folder: Path) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from distill.endpoints import generators, governing
 from distill.ledger import Artefact, Workplace
 from distill.provenance import code_revision, installed_versions
 from distill.recipe import LoraMethod, RandomBase, Recipe
@@ -70,22 +71,17 @@ def _count_sources(rows: Iterable[Mapping[str, Any]]) -> Sources:
 
 
 def _lineage(
-    recipe: Recipe, sources: Sources, base_revision: str | None, files: tuple[str, ...] | None = None
+    recipe: Recipe,
+    sources: Sources,
+    base_revision: str | None,
+    files: tuple[str, ...] | None = None,
+    asked_on: str | None = None,
 ) -> Lineage:
     student, release = recipe.student, recipe.release
     inputs = []
     if not isinstance(student.base, RandomBase):
         inputs.append(Input(id=student.public_id, role="base", licence=student.license, revision=base_revision))
-    inputs += [
-        Input(
-            id=teacher.public_id,
-            role="generator",
-            licence=teacher.license,
-            revision=teacher.revision,
-            ran_by=teacher.ran_by,
-        )
-        for teacher in recipe.teachers
-    ]
+    inputs += [found for teacher in recipe.teachers for found in generators(teacher, asked_on)]
     inputs += [Input(id=name, role="data", licence=licence) for name, licence in sorted(sources, key=str)]
     declared = Declared(license=release.license, license_name=release.license_name)
     return Lineage(release=release.name, kind="model", declared=declared, inputs=tuple(inputs), files=files)
@@ -99,7 +95,8 @@ def do_audit(place: Workplace, recipe: Recipe, start: Artefact, raw: Artefact, w
     sources = _count_sources(read_rows(raw.path / "prompts.jsonl"))
     base = _revision(start)
     texts = _licence_texts(recipe, audit(_lineage(recipe, sources, base)))
-    lineage = _lineage(recipe, sources, base, files=(*sorted(texts), "NOTICE", "README.md"))
+    asked_on = raw.manifest["started_at"][:10]  # only lineages of endpoints say it
+    lineage = _lineage(recipe, sources, base, files=(*sorted(texts), "NOTICE", "README.md"), asked_on=asked_on)
     result = audit(lineage)
     result.raise_if_blocked()
     for name, text in texts.items():
@@ -288,7 +285,7 @@ def _teachers(section: TeachersConfig, raw: Artefact) -> tuple[card.TeacherFacts
             card.TeacherFacts(
                 id=teacher.public_id,
                 revision=teacher.revision or ", ".join(revisions) or None,
-                licence=teacher.license,
+                licence=governing(teacher),
                 ran_by=teacher.ran_by,
                 engine=", ".join(engines) or None,
             )

@@ -172,7 +172,7 @@ def _ask(
         speed = f"{generated / max(time.monotonic() - started, 1e-3):,.0f} tokens/s"
         place.progress(done, total, ", ".join(filter(None, (speed, meter.note()))))
 
-    asked = open_team(engine, teacher, log.with_name(ENGINES))
+    asked = open_team(engine, teacher, log.with_name(ENGINES), place.logs)
     try:
         found = sample(prompts, asked, teacher, sampling, log, verify=verify, meter=meter, progress=progress)
     finally:

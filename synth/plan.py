@@ -21,7 +21,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from licensing.errors import InputError
-from synth.config import FakeTeacher, SeveralTeachers, TeacherConfig, TeacherSampling, TeachersConfig, members_of
+from synth.config import (
+    FakeTeacher,
+    OpenAITeacher,
+    ServedTeacher,
+    SeveralTeachers,
+    TeacherConfig,
+    TeacherSampling,
+    TeachersConfig,
+    members_of,
+)
 from synth.prompts import Prompt, canonical_json
 from synth.teachers import Request, teacher_messages
 
@@ -39,7 +48,9 @@ def request_id(prompt: Prompt, teacher: TeacherConfig, config: TeacherSampling, 
     In it: the teacher's whole chat, letter for letter (system prompt, examples, problem), model and revision, the
     sampling settings, the seed, ``sample_index``. Not in it: how many samples are wanted (``num_samples``, policy,
     budget), the engine and its speed settings, and the problem's id. For the fake teacher, the gold, its accuracy and
-    its seed too, since they decide its answers. A model folder counts by its path, not by its weights.
+    its seed too, since they decide its answers. A model folder counts by its path, not by its weights. For served
+    teachers, further parameters and the think tags count, and the address of a service, which may serve other weights
+    under the same name and does under other terms; the address of a server of one's own does not.
     """
     return _numbered(_shared_digest(prompt, teacher, config, config.max_new_tokens), sample_index)
 
@@ -59,9 +70,22 @@ def _shared_digest(prompt: Prompt, teacher: TeacherConfig, config: TeacherSampli
     changed = {key: value for key, value in asked.items() if value is not None}
     if changed:
         decides["engine_args"] = changed
+    if isinstance(teacher, ServedTeacher):
+        decides["served"] = _served(teacher)
     if isinstance(teacher, FakeTeacher):
         decides["fake"] = [prompt.answer, teacher.accuracy, teacher.seed]
     return hashlib.sha256(canonical_json(decides).encode()).hexdigest()
+
+
+def _served(teacher: ServedTeacher) -> dict[str, Any]:
+    decides: dict[str, Any] = {
+        "extra_body": teacher.extra_body,
+        "think": [teacher.think_open, teacher.think_close],
+        "reasoning_parser": getattr(teacher, "reasoning_parser", None),
+    }
+    if isinstance(teacher, OpenAITeacher) and teacher.service is not None:
+        decides |= {"base_url": teacher.base_url, "terms": teacher.service}
+    return {key: value for key, value in decides.items() if value}
 
 
 def _offset(prompt: Prompt) -> int:

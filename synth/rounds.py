@@ -25,6 +25,7 @@ from synth.policy import Policy, Slot
 from synth.prompts import text_of
 from synth.teachers import Completion, Request
 from synth.teachers.team import Team
+from synth.thinking import ThinkingWatch
 from synth.verify import Verdict, Verifier
 
 __all__ = ["TOKEN_IDS", "Judge", "Progress", "Rounds", "chosen"]
@@ -131,6 +132,7 @@ class Rounds:
     ) -> None:
         self._plan, self._policy, self._team, self._log = plan, policy, team, log
         self._meter, self._judge, self._progress = meter, judge, progress
+        self._thinking = [ThinkingWatch(teacher) for teacher in plan.teachers]
         self._in_flight: dict[str, _Wish] = {}
         # By teacher: slots to be asked, and traces that wait for their escalation.
         self._waiting: list[deque[Slot]] = [deque() for _ in plan.teachers]
@@ -143,7 +145,8 @@ class Rounds:
     def run(self) -> None:
         """Ask, commit and judge until the policy is content or the budget is spent; then ``stopped`` names the limit.
 
-        Raises what the teacher or the verifier raises, with everything so far in the log.
+        Raises what the teacher or the verifier raises, and Refused where a thinking teacher does not think, with
+        everything so far in the log.
         """
         while True:
             self._hear(block=False)
@@ -283,7 +286,9 @@ class Rounds:
             return  # delivered twice, by a replica that was thought dead: the first one counts
         self._meter.release(wish.request.max_new_tokens, wish.prompt_tokens, **self._account(wish))
         self._team.record()  # before the first row of an engine: no kill leaves rows of one that is not known
-        place = self._log.append(self._row(wish, completion))
+        row = self._row(wish, completion)
+        place = self._log.append(row)
+        self._thinking[self._plan.member(wish.slot)].look(row)
         self._meter.generated += completion.completion_tokens or 0
         self._meter.count(completion.completion_tokens or 0, completion.prompt_tokens or 0, **self._account(wish))
         if wish.cut is not None:

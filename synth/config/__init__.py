@@ -21,16 +21,17 @@ from synth.config.sample import (
     TracesBrought,
 )
 from synth.config.section import OnBadRow, ProblemKind, RanBy, Section
+from synth.config.served import OpenAITeacher, ServedTeacher, VllmServerTeacher
 from synth.config.several import Member, SeveralTeachers, TeachersConfig, members_of
 from synth.config.teacher import (
     AutoTeacher,
-    Example,
     FakeTeacher,
     RecordedTeacher,
     TeacherConfig,
     TransformersTeacher,
     VllmTeacher,
 )
+from synth.config.teacher_fields import Example
 from synth.config.verify import VerifyConfig
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "LocalEngine",
     "Member",
     "OnBadRow",
+    "OpenAITeacher",
     "PersonaConfig",
     "ProblemKind",
     "PromptsConfig",
@@ -57,6 +59,7 @@ __all__ = [
     "RecordedTeacher",
     "SampleConfig",
     "Section",
+    "ServedTeacher",
     "SeveralTeachers",
     "TeacherConfig",
     "TeacherSampling",
@@ -65,6 +68,7 @@ __all__ = [
     "TracesBrought",
     "TransformersTeacher",
     "VerifyConfig",
+    "VllmServerTeacher",
     "VllmTeacher",
     "members_of",
 ]

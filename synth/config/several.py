@@ -23,8 +23,8 @@ class Member(Section):
 class SeveralTeachers(Section):
     """Several teachers. Which one draws a sample follows from the problem's content and the sample's index.
 
-    Those that hold a model in this process (vllm, transformers, auto) take turns, one engine at a time: a budget that
-    ends the run in an earlier one's turn leaves nothing for a later one. Served ones work beside them.
+    Those that hold a model on this machine (vllm, vllm_server, transformers, auto) take turns, one engine at a time: a
+    budget that ends the run in an earlier one's turn leaves nothing for a later one. Endpoints work beside them.
     """
 
     kind: Literal["several"] = "several"

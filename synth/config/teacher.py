@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from synth.config.section import RanBy, Section
+from synth.config.section import RanBy
+from synth.config.served import OpenAITeacher, VllmServerTeacher
+from synth.config.teacher_fields import TeacherFields
 
 _OWNED = {
     "model": "set teacher.model, which the lineage names",
@@ -16,29 +18,7 @@ _OWNED = {
 """vLLM's names that have another place, or that would have no effect here."""
 
 
-class Example(Section):
-    """A worked example shown to the teacher as a user turn and an assistant turn, never to the student."""
-
-    prompt: str
-    response: str
-
-
-class _Teacher(Section):
-    model: str = Field(description="Local folder or hub id of the teacher; its name in rows and lineage.")
-    name: str | None = Field(None, description="Public id (owner/name) for the lineage where `model` is a folder.")
-    revision: str | None = None
-    license: str | None = Field(None, description="Licence of the teacher's weights.")
-    ran_by: RanBy = Field("releaser", description="Who ran the teacher, and so accepted its terms.")
-    system_prompt: str | None = Field(None, description="Shown to the teacher only.")
-    examples: tuple[Example, ...] = Field((), description="Worked examples shown to the teacher only.")
-
-    @property
-    def public_id(self) -> str:
-        """The id that cards and lineage use: `name` where given, else `model`."""
-        return self.name or self.model
-
-
-class TransformersTeacher(_Teacher):
+class TransformersTeacher(TeacherFields):
     """Batched generation with plain transformers: slow, runs anywhere."""
 
     kind: Literal["transformers"] = "transformers"
@@ -47,7 +27,7 @@ class TransformersTeacher(_Teacher):
     trust_remote_code: bool = False
 
 
-class _TakesEngineArgs(_Teacher):
+class _TakesEngineArgs(TeacherFields):
     engine_args: dict[str, Any] = Field(default_factory=dict, description="Any further vLLM engine argument by name.")
 
     @model_validator(mode="after")
@@ -92,7 +72,7 @@ class AutoTeacher(_TakesEngineArgs):
     trust_remote_code: bool = False
 
 
-class FakeTeacher(_Teacher):
+class FakeTeacher(TeacherFields):
     """A seeded teacher without a model, for trying a recipe: it reads the gold answer and errs on purpose."""
 
     kind: Literal["fake"] = "fake"
@@ -104,7 +84,7 @@ class FakeTeacher(_Teacher):
     seed: int = 0
 
 
-class RecordedTeacher(_Teacher):
+class RecordedTeacher(TeacherFields):
     """A teacher whose traces are brought along (`sample: {source: traces}`); it is in the lineage and never runs."""
 
     kind: Literal["recorded"] = "recorded"
@@ -112,5 +92,6 @@ class RecordedTeacher(_Teacher):
 
 
 TeacherConfig = Annotated[
-    TransformersTeacher | VllmTeacher | AutoTeacher | FakeTeacher | RecordedTeacher, Field(discriminator="kind")
+    TransformersTeacher | VllmTeacher | AutoTeacher | OpenAITeacher | VllmServerTeacher | FakeTeacher | RecordedTeacher,
+    Field(discriminator="kind"),
 ]

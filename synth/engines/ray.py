@@ -34,7 +34,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from licensing.errors import DistillError, InputError, MissingPart
-from synth.config import FakeTeacher, RayEngine, TeacherConfig, TransformersTeacher, VllmTeacher
+from synth.config import FakeTeacher, RayEngine, ServedTeacher, TeacherConfig, TransformersTeacher, VllmTeacher
 from synth.engines.cluster import connect, described, replica_options
 from synth.engines.replica import Replica, code_digest, packed
 from synth.teachers import Completion, Request
@@ -349,6 +349,8 @@ def _expected_limit(teacher: TeacherConfig) -> int:
         return 2 * teacher.concurrency
     if isinstance(teacher, TransformersTeacher):
         return 4 * teacher.batch_size
+    if isinstance(teacher, ServedTeacher):
+        return teacher.concurrency
     running = getattr(teacher, "max_num_seqs", None)
     return 2 * running if running else _UNKNOWN_LIMIT
 

@@ -20,7 +20,15 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from licensing.errors import InputError, MissingPart
-from synth.config import AutoTeacher, FakeTeacher, TeacherConfig, TransformersTeacher, VllmTeacher
+from synth.config import (
+    AutoTeacher,
+    FakeTeacher,
+    OpenAITeacher,
+    TeacherConfig,
+    TransformersTeacher,
+    VllmServerTeacher,
+    VllmTeacher,
+)
 from synth.prompts import Prompt
 
 __all__ = [
@@ -128,8 +136,10 @@ class Described(Protocol):
     loaded, or null), "config". No time, path, host or secret: equal runs have equal facts."""
 
 
-def build_teacher(config: TeacherConfig) -> Teacher:
+def build_teacher(config: TeacherConfig, logs: Path | None = None) -> Teacher:
     """The teacher of a recipe; only its own engine's file is imported. ``auto`` is vLLM where it is installed.
+
+    ``logs``: the folder for what a server that we start has to say; without one, the folder for temporary files.
 
     Raises InputError for a model folder that holds no model and for a ``recorded`` teacher, which never runs; raises
     MissingPart where the engine is not installed.
@@ -144,6 +154,14 @@ def build_teacher(config: TeacherConfig) -> Teacher:
         from synth.teachers import transformers
 
         return transformers.TransformersEngine(config)
+    if isinstance(config, OpenAITeacher):
+        from synth.teachers import openai
+
+        return openai.OpenAIEngine(config)
+    if isinstance(config, VllmServerTeacher):
+        from synth.teachers import vllm_server
+
+        return vllm_server.served(config, logs)
     if isinstance(config, FakeTeacher):
         from synth.teachers import fake
 
