@@ -12,7 +12,9 @@ from synth.config import (
     JsonlPrompts,
     PromptsConfig,
     ReasoningGymPrompts,
+    SeveralTeachers,
     TeacherConfig,
+    TeachersConfig,
 )
 
 WHOLE_BELOW = 16 << 20
@@ -66,10 +68,17 @@ def test_sets_fingerprint(config: DecontaminateConfig) -> list[str | None]:
     return [fingerprint(Path(one.dataset)) or one.revision for one in named]
 
 
-def pinned_teacher(recipe: Recipe) -> TeacherConfig:
+def pinned_teacher(recipe: Recipe) -> TeachersConfig:
     """The teacher's section; a local model folder without a revision gets its content as one, so that other weights
     under the same path are another teacher (and no sample of the old ones is taken for theirs)."""
-    teacher = recipe.teacher
+    if not isinstance(recipe.teacher, SeveralTeachers):
+        return _pinned(recipe.teacher)
+    members = [member.model_copy(update={"teacher": _pinned(member.teacher)}) for member in recipe.teacher.teachers]
+    several: SeveralTeachers = recipe.teacher.model_copy(update={"teachers": tuple(members)})
+    return several
+
+
+def _pinned(teacher: TeacherConfig) -> TeacherConfig:
     if teacher.revision is None and (content := fingerprint(Path(teacher.model))):
         pinned: TeacherConfig = teacher.model_copy(update={"revision": f"content-{content[:16]}"})
         return pinned

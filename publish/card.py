@@ -111,7 +111,8 @@ def _making(facts: ReleaseFacts) -> str:
         ]
         known = ", ".join(count for count in counts if count)
         how = f" with:\n\n{settings(sampling.settings)}" if sampling.settings else "."
-        parts.append("The teacher was sampled" + (f" ({known})" if known else "") + how)
+        who = "The teachers were" if len(facts.teachers) > 1 else "The teacher was"
+        parts.append(f"{who} sampled" + (f" ({known})" if known else "") + how)
     if facts.verification:
         parts.append(f"Verification: {md(facts.verification)}")
     if facts.waterfall:

@@ -18,18 +18,21 @@ from synth.config.sample import (
     FixedPolicy,
     SampleConfig,
     TeacherSampling,
+    TokenPrice,
     TracesBrought,
 )
 from synth.config.section import OnBadRow, ProblemKind, RanBy, Section
+from synth.config.served import OpenAITeacher, ServedTeacher, VllmServerTeacher
+from synth.config.several import Member, SeveralTeachers, TeachersConfig, members_of
 from synth.config.teacher import (
     AutoTeacher,
-    Example,
     FakeTeacher,
     RecordedTeacher,
     TeacherConfig,
     TransformersTeacher,
     VllmTeacher,
 )
+from synth.config.teacher_fields import Example
 from synth.config.verify import VerifyConfig
 
 __all__ = [
@@ -47,8 +50,10 @@ __all__ = [
     "JsonlPrompts",
     "LabelConfig",
     "LocalEngine",
+    "Member",
     "NearDuplicatesConfig",
     "OnBadRow",
+    "OpenAITeacher",
     "PersonaConfig",
     "ProblemKind",
     "PromptsConfig",
@@ -58,10 +63,16 @@ __all__ = [
     "RecordedTeacher",
     "SampleConfig",
     "Section",
+    "ServedTeacher",
+    "SeveralTeachers",
     "TeacherConfig",
     "TeacherSampling",
+    "TeachersConfig",
+    "TokenPrice",
     "TracesBrought",
     "TransformersTeacher",
     "VerifyConfig",
+    "VllmServerTeacher",
     "VllmTeacher",
+    "members_of",
 ]
