@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill.base import ask_hub, cached
+from distill.dataset import check_data
 from distill.endpoints import check_terms
 from distill.pilot import bounds, run_pilot
 from distill.prepare import inspect_base
@@ -26,6 +27,7 @@ from licensing.errors import DistillError, InputError, MissingPart
 from publish.template import add_persona
 from synth.config import (
     AutoTeacher,
+    DecontaminateConfig,
     FakeTeacher,
     HubPrompts,
     OpenAITeacher,
@@ -184,6 +186,8 @@ def _licences(recipe: Recipe) -> Iterator[Finding]:
         if found.blocks:
             why = f"{found.code}: {found.why}"
             yield Finding("error", "licences", why, found.input or result.release, found.fix, exit_code=1)
+    if not result.blocked and recipe.release.data:
+        check_data(recipe, planned_lineage(recipe))
     if not result.blocked:
         duties = f"; duties: {', '.join(result.obligations)}" if result.obligations else ""
         yield Finding("ok", "licences", f"{recipe.release.license} is allowed ({result.verdict}{duties})")
@@ -192,8 +196,12 @@ def _licences(recipe: Recipe) -> Iterator[Finding]:
 def _problems(recipe: Recipe) -> Iterator[Finding]:
     from synth.config import VerifyConfig
     from synth.prompts import load_prompts, load_traces
+    from synth.testsets import items_of
     from synth.verify import check_golds
 
+    if files := tuple(one for one in recipe.label.decontaminate.against if isinstance(one, str) and Path(one).suffix):
+        items = items_of(DecontaminateConfig(against=files))  # hub ids are fetched by the run
+        yield Finding("ok", "problems", f"{len(items):,} test items are kept out of the training data")
     if isinstance(recipe.prompts, HubPrompts) and not Path(recipe.prompts.dataset).exists():
         yield Finding("note", "problems", f"{recipe.prompts.dataset} is fetched by the run")
         return

@@ -134,6 +134,21 @@ def verify(
 
 
 @app.command()
+def decontaminate(
+    rows: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Rows that hold text: problems, messages, traces.")],
+    against: Annotated[
+        list[Path], typer.Option(metavar="FILE...", help="Test sets, jsonl; repeatable, or several after one.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.jsonl", help="The same rows, marked.")],
+    more: Annotated[list[Path] | None, typer.Argument(metavar="", hidden=True)] = None,
+) -> None:
+    """Which rows hold a test item, verbatim, edited, embedded or with other digits; and how well that is found here."""
+    from distill.decontaminate_file import decontaminate_file
+
+    print(json.dumps(decontaminate_file(rows, [*against, *(more or [])], out)))
+
+
+@app.command()
 def audit(
     lineage: Annotated[Path, typer.Argument(metavar="LINEAGE.yaml", help="A lineage file.")],
     form: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.table,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from distill.recipe import Recipe
 from synth.config import (
+    DecontaminateConfig,
     HubPrompts,
     JsonlPrompts,
     PromptsConfig,
@@ -59,6 +60,12 @@ def prompts_fingerprint(config: PromptsConfig | None) -> str | None:
             return _version("reasoning-gym")
         case _:
             return None
+
+
+def test_sets_fingerprint(config: DecontaminateConfig) -> list[str | None]:
+    """Content of the test sets that training prompts are compared with, or the revision of a hub id."""
+    named = [HubPrompts(dataset=one) if isinstance(one, str) else one for one in config.against]
+    return [fingerprint(Path(one.dataset)) or one.revision for one in named]
 
 
 def pinned_teacher(recipe: Recipe) -> TeachersConfig:

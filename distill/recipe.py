@@ -17,6 +17,7 @@ from synth.config import (
     AutoTeacher,
     CurateConfig,
     EngineConfig,
+    LabelConfig,
     LocalEngine,
     PersonaConfig,
     PromptsConfig,
@@ -143,6 +144,8 @@ class ReleaseConfig(Section):
     license_link: str | None = None
     copyright: str | None = Field(None, description="Copyright line of a licence that has one, such as MIT.")
     license_file: str | None = Field(None, description="Text of the licence, where it is none that we keep.")
+    data: bool = Field(True, description="Ship the training data with the weights, as Parquet in data/.")
+    data_license: str | None = Field(None, description="Licence of the data; that of the release if absent.")
     version: str = "0.1.0"
     description: str | None = None
     languages: tuple[str, ...] = ("en",)
@@ -167,6 +170,7 @@ class Recipe(Section):
     engine: EngineConfig = LocalEngine()
     sample: SampleConfig = TeacherSampling()
     verify: VerifyConfig = VerifyConfig()
+    label: LabelConfig = LabelConfig()
     curate: CurateConfig = CurateConfig()
     student: StudentConfig
     persona: PersonaConfig | None = None

@@ -186,6 +186,7 @@ def do_package(
     verdict: Artefact,
 ) -> dict[str, Any]:
     """The release folder: the exported weights unchanged, card, licences, recipe, lineage, checksums."""
+    from distill.dataset import DATA, write_data
     from publish.package import build_release
 
     student = next(row for row in scores.facts["scores"] if row["model"] == "student_after")
@@ -204,7 +205,10 @@ def do_package(
     }
     papers["recipe.yaml"] = as_yaml(recipe.model_dump(mode="json", exclude_none=True))
     papers["evaluation.json"] = scores.path / "scores.json"
-    build_release(facts, weights.path / MODEL, place.out / folder, papers)
+    shipped = place.scratch / DATA if recipe.release.data else None
+    if shipped is not None:
+        write_data(recipe, facts, data, verdict, shipped)
+    build_release(facts, weights.path / MODEL, place.out / folder, papers, data=shipped)
     return {"folder": folder, "template_digest": facts.template_digest}
 
 

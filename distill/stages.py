@@ -21,6 +21,7 @@ from licensing.errors import InputError, Refused
 from synth.config import (
     CurateConfig,
     EngineConfig,
+    LabelConfig,
     PersonaConfig,
     PromptsConfig,
     SampleConfig,
@@ -214,17 +215,32 @@ def trace_rows(problems: dict[str, dict[str, Any]], samples: Path) -> Iterator[d
         yield trace
 
 
-def do_curate(place: Workplace, config: CurateConfig, checked: Artefact) -> dict[str, Any]:
-    """Labels on every trace, and the choice read off them: traces, train, control (jsonl), waterfall.json."""
+def do_label(
+    place: Workplace, config: LabelConfig, held_out: PromptsConfig, _: list[str | None], checked: Artefact
+) -> dict[str, Any]:
+    """What is known of every trace, before anything is chosen: Parquet, near_duplicates.json, decontamination.json."""
+    from synth.labels import label
+    from synth.testsets import items_of
+
+    def progress(done: int, total: int) -> None:
+        place.progress(done, total, "parts of the file")
+
+    traces, items = checked.path / "traces.jsonl", items_of(config.decontaminate, held_out)
+    found = label(traces, config, place.out, place.scratch, items=items, progress=progress)
+    return {"rows_in": found["rows"], "rows_out": found["rows"], **found}
+
+
+def do_curate(place: Workplace, config: CurateConfig, checked: Artefact, labels: Artefact) -> dict[str, Any]:
+    """The choice, read off the labels: traces, train, control (jsonl), waterfall.json, statistics.json."""
     from synth.curate import curate
 
-    waterfall = curate(checked.path / "traces.jsonl", config, place.out)
+    waterfall = curate(checked.path / "traces.jsonl", labels.path, config, place.out)
     if not waterfall[-1]["rows"]:
         verdicts = ", ".join(f"{count} {verdict}" for verdict, count in checked.facts["verdicts"].items())
         raise Refused(
             f"no trace is left to train on; verdicts: {verdicts}",
             where="stage curate",
-            hint="read stages/verify/*/traces.jsonl, then raise sample.num_samples or change the teacher",
+            hint="read stages/verify/*/traces.jsonl, then raise sample.num_samples, change the teacher, or the filters",
         )
     return {
         "rows_in": waterfall[0]["rows"],

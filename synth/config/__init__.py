@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from synth.config.curate import CurateConfig
 from synth.config.engine import EngineConfig, LocalEngine, RayEngine
+from synth.config.label import DecontaminateConfig, LabelConfig, NearDuplicatesConfig
 from synth.config.persona import PersonaConfig
 from synth.config.prompts import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
 from synth.config.sample import (
@@ -39,6 +40,7 @@ __all__ = [
     "AutoTeacher",
     "BudgetConfig",
     "CurateConfig",
+    "DecontaminateConfig",
     "EngineConfig",
     "EscalateConfig",
     "Example",
@@ -46,8 +48,10 @@ __all__ = [
     "FixedPolicy",
     "HubPrompts",
     "JsonlPrompts",
+    "LabelConfig",
     "LocalEngine",
     "Member",
+    "NearDuplicatesConfig",
     "OnBadRow",
     "OpenAITeacher",
     "PersonaConfig",

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMAND = [sys.executable, "-m", "distill.cli"]
-STAGES = ("prepare", "sample", "verify", "curate", "train", "export", "train_control", "export_control",
+STAGES = ("prepare", "sample", "verify", "label", "curate", "train", "export", "train_control", "export_control",
           "evaluate", "audit", "package")  # fmt: skip
 
 pytestmark = pytest.mark.slow
@@ -127,7 +127,7 @@ def test_a_second_run_does_nothing_and_says_so(alone: Path) -> None:
 def test_a_changed_choice_re_runs_curate_and_what_stands_behind_it_and_no_more(alone: Path, tmp_path: Path) -> None:
     shutil.copytree(the_run(alone), tmp_path / the_run(alone).name, symlinks=True)
     said = run_smoke(tmp_path, "--set", "curate.max_traces_per_problem=1", "--until", "curate")["stderr"]
-    for stage in ("prepare", "sample", "verify"):
+    for stage in ("prepare", "sample", "verify", "label"):
         assert f"{stage}: done before" in said
     assert "curate: done in" in said
 
@@ -186,6 +186,26 @@ def test_what_ships_is_bit_for_bit_what_was_scored(alone: Path) -> None:
     packaged = {item["path"].removeprefix("Smoke-Tiny/"): item["sha256"] for item in found["package"]["files"]}
     assert exported.items() <= packaged.items()
     assert found["evaluate"]["inputs"]["export"] == found["package"]["inputs"]["export"] == found["export"]["digest"]
+
+
+def test_the_training_data_ship_with_the_weights_and_every_row_says_where_it_is_from(
+    alone: Path, tmp_path: Path
+) -> None:
+    import datasets
+
+    release = Path(json.loads(distill("show", alone, "--json").stdout)["release"])
+    data = datasets.load_dataset(str(release / "data"), split="train", cache_dir=str(tmp_path))
+    (train,) = the_run(alone).glob("stages/curate/*/train.jsonl")
+    trained = [json.loads(line) for line in train.read_text().splitlines()]
+    assert [row["id"] for row in data] == [row["id"] for row in trained]
+    assert [row["messages"] for row in data] == [row["messages"] for row in trained]
+    first = data[0]
+    assert (first["license"], first["teacher"], first["language"]) == ("apache-2.0", "fake-teacher", "en")
+    assert json.loads(first["sampling"])["temperature"] == 0.7
+    assert "reasoning-gym" in first["verifier"]
+    assert first["prompt_id"] == trained[0]["prompt_id"]
+    card = (release / "data" / "README.md").read_text()
+    assert "40 reasoning traces" in card
 
 
 def test_traces_brought_along_enter_at_verify_and_end_in_a_release(alone: Path, tmp_path: Path) -> None:
