@@ -126,14 +126,17 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where the files go.", show_default="RUN/report")
     ] = None,
-    traces: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many traces in the page.")] = 50_000,
+    traces: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="At most so many traces in the page.", show_default="50000"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """A run in one page that needs no network, with a viewer of its traces: report.html, report.md."""
-    from distill.report import build_report
+    from distill.report import MOST_TRACES, build_report
     from distill.show import find_run
 
-    made = build_report(find_run(folder), out, traces)
+    made = build_report(find_run(folder), out, traces or MOST_TRACES)
     if as_json:
         print(json.dumps({"html": str(made.html), "markdown": str(made.markdown),
                           "traces": made.traces, "shown": made.shown}))  # fmt: skip
@@ -141,7 +144,7 @@ def report(
     print(made.html)
     print(made.markdown)
     if made.shown < made.traces:
-        print(f"the page holds {made.shown:,} of {made.traces:,} traces; --traces N takes more", file=sys.stderr)
+        print(f"the page holds {made.shown:,} of {made.traces:,} traces; --traces N sets the limit", file=sys.stderr)
 
 
 @app.command()

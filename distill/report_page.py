@@ -17,7 +17,7 @@ from importlib.resources import files
 from typing import IO
 
 from distill.report_text import Block, Listing, Plot, Section, Table, visible
-from distill.report_traces import Counted
+from distill.report_traces import MOST_BYTES, Counted
 from publish.card import _fence as fence
 from publish.card import _md as md
 from publish.card import _table as table
@@ -98,7 +98,8 @@ def _notice(counted: Counted) -> str:
     return (
         f"{counted.shown:,} of {counted.total:,} traces are in this page, those of {counted.shown_problems:,} problems "
         f"out of {counted.problems:,}, drawn by a hash of the problem's id. {counted.left_out:,} traces are not here: "
-        "neither filters nor search find them. The summary above counts all. `distill report RUN --traces N` shows more."
+        "neither filters nor search find them. The summary above counts all. "
+        f"`distill report RUN --traces N` sets the number; a page holds {MOST_BYTES >> 20} MB of text at most."
     )
 
 

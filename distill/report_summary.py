@@ -68,7 +68,9 @@ def _scores(evaluate: Artefact | None) -> Section | None:
         Table("Scores on held-out problems", header, rows, right=6),
     ]
     if facts["comparisons"]:
-        pairs = [(_pair(row), row["difference"], row["low"], row["high"]) for row in facts["comparisons"]]
+        pairs = [
+            (f"over {_model(row['a'])}", row["difference"], row["low"], row["high"]) for row in facts["comparisons"]
+        ]
         told = tuple(
             (
                 _pair(row),
@@ -79,9 +81,9 @@ def _scores(evaluate: Artefact | None) -> Section | None:
             )
             for row in facts["comparisons"]
         )
-        header = ("Difference", "Value", "95 % interval", "p (McNemar)", "Reading")
+        columns = ("Difference", "Value", "95 % interval", "p (McNemar)", "Reading")
         label = "Differences on the same problems with their 95 % intervals; the table below has the numbers"
-        blocks += [Plot(plots.intervals(pairs, label, -1.0, 1.0)), Table("Paired comparisons", header, told, right=4)]
+        blocks += [Plot(plots.intervals(pairs, label, -1.0, 1.0)), Table("Paired comparisons", columns, told, right=4)]
     blocks.append(f"Intervals: {facts['interval']}. A difference whose interval holds 0 may be chance.")
     return Section("scores", "Scores", tuple(blocks))
 

@@ -192,7 +192,7 @@ def _fate(row: Mapping[str, Any]) -> str:
     if row.get("kept"):
         return "kept"
     if row.get("left_out"):
-        return "left out: " + _text(row["left_out"]).partition(":")[0]
+        return "left out at " + _text(row["left_out"]).partition(":")[0]
     return "left out" if "kept" in row else "not chosen yet"
 
 

@@ -36,12 +36,12 @@ function responseNodes(row, math) {
   const parts = responseParts(plain(row.response));
   if (!parts.length) return [make("p", row.error ? `No text: ${plain(row.error)}` : "No text.")];
   return parts.map((part) => {
-    if (!part.think) return textBox(part.text.replace(/^\n+/, ""), math);
+    if (!part.think) return textBox(part.text.trim(), math);
     const fold = make("details", undefined, "think");
     fold.append(make("summary", `Thinking, ${part.text.length.toLocaleString("en")} characters${part.note}`));
     // Rendered when it is first opened: most never are, and some hold ten thousand words.
     fold.addEventListener("toggle", () => {
-      if (fold.open && fold.childElementCount === 1) fold.append(textBox(part.text, math));
+      if (fold.open && fold.childElementCount === 1) fold.append(textBox(part.text.trim(), math));
     });
     return fold;
   });

@@ -170,7 +170,7 @@ const KEYS = {
 };
 
 function onKey(event) {
-  if (event.ctrlKey || event.altKey || event.metaKey || event.defaultPrevented) return;
+  if (event.ctrlKey || event.altKey || event.metaKey || event.defaultPrevented || !byId("keys").checked) return;
   if (event.target.closest("input, select, textarea, .scroll, .side") && event.key.startsWith("Arrow")) return;
   if (event.target.closest("input:not([type=checkbox]), select, textarea")) return;
   const act = KEYS[event.key];
@@ -211,6 +211,9 @@ function startTheme() {
   name();
 }
 
+window.addEventListener("unhandledrejection", (event) => {
+  byId("count").textContent = `Something went wrong: ${event.reason && event.reason.message}`;
+});
 startTheme();
 if (byId("index").textContent) {
   startViewer().catch((error) => { byId("count").textContent = `The traces could not be read: ${error.message}`; });
