@@ -165,7 +165,9 @@ def test_the_policy_stops_what_would_get_past_the_escaping(browser: Any, tiny: P
 
     wait(all_refused)
     assert browser.execute_script("return window.pwned") is None
-    assert not [url for url in requests(browser) if "attack" in url]
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    failed = [event["params"] for event in events if event["method"] == "Network.loadingFailed"]
+    assert [event["blockedReason"] for event in failed] == ["csp"]
 
 
 def test_filters_search_and_the_live_count(browser: Any, tiny: Path) -> None:
