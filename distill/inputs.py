@@ -6,7 +6,15 @@ import hashlib
 from pathlib import Path
 
 from distill.recipe import Recipe
-from synth.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts, TeacherConfig
+from synth.config import (
+    HubPrompts,
+    JsonlPrompts,
+    PromptsConfig,
+    ReasoningGymPrompts,
+    SeveralTeachers,
+    TeacherConfig,
+    TeachersConfig,
+)
 
 WHOLE_BELOW = 16 << 20
 EDGE = 1 << 20
@@ -53,10 +61,17 @@ def prompts_fingerprint(config: PromptsConfig | None) -> str | None:
             return None
 
 
-def pinned_teacher(recipe: Recipe) -> TeacherConfig:
+def pinned_teacher(recipe: Recipe) -> TeachersConfig:
     """The teacher's section; a local model folder without a revision gets its content as one, so that other weights
     under the same path are another teacher (and no sample of the old ones is taken for theirs)."""
-    teacher = recipe.teacher
+    if not isinstance(recipe.teacher, SeveralTeachers):
+        return _pinned(recipe.teacher)
+    members = [member.model_copy(update={"teacher": _pinned(member.teacher)}) for member in recipe.teacher.teachers]
+    several: SeveralTeachers = recipe.teacher.model_copy(update={"teachers": tuple(members)})
+    return several
+
+
+def _pinned(teacher: TeacherConfig) -> TeacherConfig:
     if teacher.revision is None and (content := fingerprint(Path(teacher.model))):
         pinned: TeacherConfig = teacher.model_copy(update={"revision": f"content-{content[:16]}"})
         return pinned

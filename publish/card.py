@@ -179,7 +179,8 @@ def _making(facts: ReleaseFacts) -> str:
         ]
         known = ", ".join(count for count in counts if count)
         settings = f" with:\n\n{_settings(sampling.settings)}" if sampling.settings else "."
-        parts.append("The teacher was sampled" + (f" ({known})" if known else "") + settings)
+        who = "The teachers were" if len(facts.teachers) > 1 else "The teacher was"
+        parts.append(f"{who} sampled" + (f" ({known})" if known else "") + settings)
     if facts.verification:
         parts.append(f"Verification: {_md(facts.verification)}")
     if facts.waterfall:

@@ -17,18 +17,21 @@ from synth.config.sample import (
     FixedPolicy,
     SampleConfig,
     TeacherSampling,
+    TokenPrice,
     TracesBrought,
 )
 from synth.config.section import OnBadRow, ProblemKind, RanBy, Section
+from synth.config.served import OpenAITeacher, ServedTeacher, VllmServerTeacher
+from synth.config.several import Member, SeveralTeachers, TeachersConfig, members_of
 from synth.config.teacher import (
     AutoTeacher,
-    Example,
     FakeTeacher,
     RecordedTeacher,
     TeacherConfig,
     TransformersTeacher,
     VllmTeacher,
 )
+from synth.config.teacher_fields import Example
 from synth.config.verify import VerifyConfig
 
 __all__ = [
@@ -44,7 +47,9 @@ __all__ = [
     "HubPrompts",
     "JsonlPrompts",
     "LocalEngine",
+    "Member",
     "OnBadRow",
+    "OpenAITeacher",
     "PersonaConfig",
     "ProblemKind",
     "PromptsConfig",
@@ -54,10 +59,16 @@ __all__ = [
     "RecordedTeacher",
     "SampleConfig",
     "Section",
+    "ServedTeacher",
+    "SeveralTeachers",
     "TeacherConfig",
     "TeacherSampling",
+    "TeachersConfig",
+    "TokenPrice",
     "TracesBrought",
     "TransformersTeacher",
     "VerifyConfig",
+    "VllmServerTeacher",
     "VllmTeacher",
+    "members_of",
 ]
