@@ -98,7 +98,9 @@ def run(
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
     else:
-        print_summary(found, Console())
+        console = Console()
+        print_summary(found, console)
+        console.print(f"to look at its traces: distill report {found['run']}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -116,6 +118,33 @@ def show(
         from rich.console import Console
 
         print_summary(found, Console())
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a folder that holds one.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where the files go.", show_default="RUN/report")
+    ] = None,
+    traces: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="At most so many traces in the page.", show_default="50000"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """A run in one page that needs no network, with a viewer of its traces: report.html, report.md."""
+    from distill.report import MOST_TRACES, build_report
+    from distill.show import find_run
+
+    made = build_report(find_run(folder), out, traces or MOST_TRACES)
+    if as_json:
+        print(json.dumps({"html": str(made.html), "markdown": str(made.markdown),
+                          "traces": made.traces, "shown": made.shown}))  # fmt: skip
+        return
+    print(made.html)
+    print(made.markdown)
+    if made.shown < made.traces:
+        print(f"the page holds {made.shown:,} of {made.traces:,} traces; --traces N sets the limit", file=sys.stderr)
 
 
 @app.command()

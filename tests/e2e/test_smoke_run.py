@@ -148,6 +148,19 @@ def test_show_tells_stages_scores_waterfall_and_release_as_the_contract_says(alo
     assert release.name == "Smoke-Tiny"
 
 
+def test_the_report_tells_the_run_and_holds_its_traces_and_leaves_the_stages_alone(alone: Path, tmp_path: Path) -> None:
+    before = manifests(alone)
+    done = distill("report", alone, "--out", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["traces"], found["shown"]) == (96, 96)
+    page = Path(found["html"]).read_text()
+    assert "Training loss of the student by optimiser step" in page
+    assert "Training loss of the control student by optimiser step" in page
+    assert "| sampled | 96 | 24 |" in Path(found["markdown"]).read_text()
+    assert manifests(alone) == before
+
+
 def test_the_release_folder_is_whole_and_its_checksums_hold(alone: Path) -> None:
     release = Path(json.loads(distill("show", alone, "--json").stdout)["release"])
     names = {path.relative_to(release).as_posix() for path in release.rglob("*") if path.is_file()}
