@@ -69,6 +69,7 @@ class Endpoint:
         self.authorization: set[str | None] = set()
         self.running = self.most = 0
         self.up = True
+        self.back_after: int | None = None  # up again once so many looks at /models were refused
         self.status, self.models = 200, list[str]()
         self.lock = threading.Lock()
         endpoint = self
@@ -80,7 +81,11 @@ class Endpoint:
                 pass
 
             def do_GET(self) -> None:
-                self.send_response(endpoint.status if endpoint.up else 500)
+                status = endpoint.status if endpoint.up else 500
+                if not endpoint.up and endpoint.back_after is not None:
+                    endpoint.back_after -= 1
+                    endpoint.up = endpoint.back_after <= 0  # before the answer, so that nobody asks in between
+                self.send_response(status)
                 models = [{"id": name, "object": "model"} for name in endpoint.models]
                 data = json.dumps({"object": "list", "data": models}).encode()
                 self.send_header("Content-Length", str(len(data)))

@@ -280,20 +280,14 @@ def test_an_endpoint_that_is_gone_ends_the_run_and_makes_no_rows() -> None:
 
 
 def test_an_outage_is_waited_out_and_makes_no_rows() -> None:
-    down = threading.Event()
-
     def act(call: Call) -> None:
-        if call.question == "20" and not down.is_set():
-            down.set()
-            threading.Timer(0.7, recover).start()
-            endpoint.up = False
+        if call.question == "20" and endpoint.back_after is None:
+            endpoint.up, endpoint.back_after = False, 3
         (call.answer if endpoint.up else call.refuse)(*(() if endpoint.up else (502,)))
 
-    def recover() -> None:
-        endpoint.up = True
-
     with serving(act) as endpoint:
-        teacher = teacher_of(endpoint, max_attempts=1, concurrency=4)
+        # one at a time: of several, one may be refused just before the end of the outage and look afterwards
+        teacher = teacher_of(endpoint, max_attempts=1, concurrency=1)
         found: list[Completion] = []
         for number in range(40):
             while teacher.capacity == 0:
@@ -302,6 +296,7 @@ def test_an_outage_is_waited_out_and_makes_no_rows() -> None:
         while len(found) < 40:
             found += teacher.poll()
         teacher.close()
+    assert endpoint.attempts["20"] == 4
     assert {completion.finish_reason for completion in found} == {"stop"}
     with serving(act) as endpoint:
         teacher = teacher_of(endpoint, max_attempts=1, patience_s=0.2)
