@@ -18,9 +18,7 @@ from typing import IO
 
 from distill.report_text import Block, Listing, Plot, Section, Table, visible
 from distill.report_traces import MOST_BYTES, Counted
-from publish.card import _fence as fence
-from publish.card import _md as md
-from publish.card import _table as table
+from publish.markdown import fence, md, table
 
 __all__ = ["markdown", "write_page"]
 
