@@ -15,9 +15,10 @@ from distill.ledger import Artefact
 from distill.recipe import Recipe
 from distill.stages import read_rows
 from licensing.audit import Audit, audit, notice_text
-from licensing.catalogue import licence_text, resolve
+from licensing.catalogue import resolve
 from licensing.errors import Refused
 from licensing.lineage import Declared, Lineage, load_lineage
+from licensing.texts import licence_text
 from publish import facts as card
 from publish.data_card import data_card
 from publish.dataset import write_shards

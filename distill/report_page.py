@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from html import escape
-from importlib.resources import files
+from pathlib import Path
 from typing import IO
 
 from distill.report_text import Block, Listing, Plot, Section, Table, visible
@@ -22,6 +22,7 @@ from publish.markdown import fence, md, table
 
 __all__ = ["markdown", "write_page"]
 
+ASSETS = Path(__file__).parent / "report_assets"
 SCRIPTS = ("data.js", "text.js", "trace.js", "viewer.js")
 """Joined in this order into one script with no name outside it."""
 
@@ -132,7 +133,7 @@ def _text(text: str) -> str:
 
 @cache
 def _asset(name: str) -> str:
-    return (files("distill") / "report_assets" / name).read_text(encoding="utf-8")
+    return (ASSETS / name).read_text(encoding="utf-8")
 
 
 @cache
@@ -140,7 +141,7 @@ def _style() -> str:
     """Our style and KaTeX's, with the woff2 fonts in it and the older formats left away."""
 
     def inlined(match: re.Match[str]) -> str:
-        font = (files("distill") / "report_assets" / "katex" / match[1]).read_bytes()
+        font = (ASSETS / "katex" / match[1]).read_bytes()
         return f'src:url(data:font/woff2;base64,{base64.b64encode(font).decode("ascii")}) format("woff2")'
 
     katex = re.sub(r'src:url\((fonts/[\w-]+\.woff2)\) format\("woff2"\)[^}]*', inlined, _asset("katex/katex.min.css"))

@@ -65,7 +65,12 @@ def test_terms_that_bar_competing_are_a_warning_of_the_audit() -> None:
 
 @pytest.mark.parametrize("terms", [None, "some-cloud"])
 def test_a_service_that_nobody_knows_blocks_the_run(terms: str | None) -> None:
-    assert audit(planned_lineage(recipe(terms=terms, license="mit"))).blocked
+    unlisted = "https://api.some-cloud.example/v1"
+    assert audit(planned_lineage(recipe(terms=terms, license="mit", base_url=unlisted))).blocked
+
+
+def test_a_service_whose_address_is_known_goes_by_its_terms_though_nobody_named_them() -> None:
+    assert not audit(planned_lineage(recipe(terms=None, license="mit"))).blocked
 
 
 # --- check -------------------------------------------------------------------------------------------------------
