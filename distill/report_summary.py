@@ -223,8 +223,16 @@ def _blocks(title: str, value: Mapping[str, Any]) -> Iterator[Block]:
     plain = {key: item for key, item in value.items() if not isinstance(item, dict | list)}
     if plain:
         yield Table(title, ("What", "Value"), tuple((str(key), _plain(item)) for key, item in plain.items()), right=1)
+    lists = {key: item for key, item in value.items() if _is_column(item)}
+    together = len(lists) > 1 and len({len(item) for item in lists.values()}) == 1
+    if together:  # bins and their counts, say
+        cells = tuple(tuple(map(_plain, row)) for row in zip(*lists.values(), strict=True))
+        yield Table(title, tuple(map(str, lists)), cells[:_MOST_ROWS], right=len(lists))
+        yield from _cut(len(cells), title)
     for key, item in value.items():
         name = f"{title}: {key}"
+        if together and key in lists:
+            continue
         if isinstance(item, dict) and item:
             yield from _blocks(name, item)
         elif isinstance(item, list) and item:
@@ -236,8 +244,16 @@ def _blocks(title: str, value: Mapping[str, Any]) -> Iterator[Block]:
                 if isinstance(row, dict) or not columns
             ]
             yield Table(name, header, tuple(rows))
-            if len(item) > _MOST_ROWS:
-                yield f"{len(item) - _MOST_ROWS:,} more rows of {key} are in the artefact."
+            yield from _cut(len(item), str(key))
+
+
+def _is_column(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and not any(isinstance(item, dict | list) for item in value)
+
+
+def _cut(rows: int, name: str) -> Iterator[Block]:
+    if rows > _MOST_ROWS:
+        yield f"{rows - _MOST_ROWS:,} more rows of {name} are in the artefact."
 
 
 def _environment(artefacts: Mapping[str, Artefact]) -> Section | None:

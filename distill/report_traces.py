@@ -208,6 +208,9 @@ def _tags(labels: Any, tags: _Names) -> list[int]:
                 names.append(_text(name))
             elif isinstance(value, str) and 0 < len(value) <= 60:
                 names.append(f"{_text(name)}: {value}")
+            elif isinstance(value, dict):  # the language of prompt, think block and answer
+                parts = ((part, item) for part, item in value.items() if isinstance(item, str) and len(item) <= 60)
+                names += [f"{_text(name)} of {part}: {item}" for part, item in parts]
             elif isinstance(value, list):
                 names += [f"{_text(name)}: {item}" for item in value if isinstance(item, str) and len(item) <= 60]
     else:

@@ -121,6 +121,17 @@ def test_rows_without_labels_verdict_or_fate_make_a_report(tmp_path: Path) -> No
     assert index["tags"] == {"names": ["suspect_gold"], "rows": [[], [0]]}
 
 
+def test_labels_of_several_parts_make_filters_and_lists_of_one_length_one_table(tmp_path: Path) -> None:
+    labels = {"language": {"value": {"prompt": "en", "answer": None}, "reason": None}, "tokens": {"value": 3}}
+    lengths = {"lengths": {"edges": [0, 64], "sampled": [96, 1]}, "rows": list(range(60))}
+    made = build_report(make_run(tmp_path, [trace(0, labels=labels)], statistics=lengths))
+    index, _ = packed(made.html.read_text())
+    assert index["tags"]["names"] == ["language of prompt: en"]
+    text = made.markdown.read_text()
+    assert "| edges | sampled |\n| ---: | ---: |\n| 0 | 96 |\n| 64 | 1 |" in text
+    assert "10 more rows of rows are in the artefact" in text
+
+
 def test_hostile_names_stay_text_in_page_and_markdown(tmp_path: Path) -> None:
     evil = "</title><script>alert(1)</script><img src=x onerror=alert(1)>\u202e\ud800"
     run = make_run(tmp_path, [trace(0, source=evil, prompt_id=evil, verdict=evil, response="</script><!--<script>")])
