@@ -42,6 +42,8 @@ gpu-check:
 	$(BIN)/python recipes/gpu_check.py
 
 test: setup setup-vllm
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null \
+		|| echo "the report's browser tests are skipped: apt-get install chromium chromium-driver" >&2
 	$(BIN)/pytest -n 2 -m 'not slow'
 	$(BIN)/pytest -m slow
 

@@ -5,15 +5,19 @@ Every check gives findings and none stops another: a person mends everything in 
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from distill.base import ask_hub, cached
+from distill.dataset import check_data
+from distill.endpoints import check_terms
 from distill.pilot import bounds, run_pilot
 from distill.prepare import inspect_base
 from distill.recipe import Recipe
@@ -23,11 +27,15 @@ from licensing.errors import DistillError, InputError, MissingPart
 from publish.template import add_persona
 from synth.config import (
     AutoTeacher,
+    DecontaminateConfig,
     FakeTeacher,
     HubPrompts,
+    OpenAITeacher,
     RecordedTeacher,
+    ServedTeacher,
+    TeacherConfig,
     TeacherSampling,
-    TransformersTeacher,
+    VllmServerTeacher,
     VllmTeacher,
 )
 from synth.prompts import PromptSet, TraceSet
@@ -60,10 +68,11 @@ def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[F
 
     ``pilot``: sample so many problems for real, where nothing else is wrong, and forecast the run from that.
     """
+    several = len(recipe.teachers) > 1
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "parts": lambda: _parts(recipe),
         "student": lambda: _student(recipe),
-        "teacher": lambda: _teacher(recipe),
+        **{f"teacher {one.public_id}" if several else "teacher": partial(_teacher, one) for one in recipe.teachers},
         "licences": lambda: _licences(recipe),
         "problems": lambda: _problems(recipe),
         "disk": lambda: _disk(recipe, runs),
@@ -95,8 +104,11 @@ def print_findings(findings: list[Finding]) -> None:
 def _parts(recipe: Recipe) -> Iterator[Finding]:
     training = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
     wanted = dict.fromkeys(training, f"pip install {' '.join(training)}")
-    if isinstance(recipe.teacher, VllmTeacher) or recipe.evaluate.engine == "vllm":
+    engines = [type(teacher) for teacher in recipe.teachers]
+    if VllmTeacher in engines or VllmServerTeacher in engines or recipe.evaluate.engine == "vllm":
         wanted["vllm"] = "make setup-vllm, or on a GPU: pip install vllm"
+    if any(issubclass(engine, ServedTeacher) for engine in engines):
+        wanted["openai"] = "pip install openai"
     missing = [name for name in wanted if importlib.util.find_spec(name) is None]
     for name in missing:
         yield Finding("error", "parts", f"{name} is not installed", hint=wanted[name], exit_code=MissingPart.exit_code)
@@ -117,12 +129,16 @@ def _student(recipe: Recipe) -> Iterator[Finding]:
     yield Finding("ok", "student", f"weights and template are there; turns end with {base.turn_end}", str(base.folder))
 
 
-def _teacher(recipe: Recipe) -> Iterator[Finding]:
+def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
     from synth.teachers import check_model_folder
+    from synth.teachers.vllm_settings import check_engine_args
 
-    teacher = recipe.teacher
     if isinstance(teacher, FakeTeacher | RecordedTeacher):
-        yield Finding("note", "teacher", f"a {teacher.kind} teacher needs no model")
+        yield Finding("note", "teacher", f"{teacher.public_id}: a {teacher.kind} teacher needs no model")
+        return
+    if isinstance(teacher, OpenAITeacher):
+        check_terms(teacher)
+        yield from _endpoint(teacher)
         return
     check_model_folder(teacher.model)
     folder = Path(teacher.model) if Path(teacher.model).is_dir() else cached(teacher.model, teacher.revision)
@@ -133,9 +149,29 @@ def _teacher(recipe: Recipe) -> Iterator[Finding]:
     engine = "transformers"
     if isinstance(teacher, VllmTeacher) or (isinstance(teacher, AutoTeacher) and importlib.util.find_spec("vllm")):
         engine = "vllm"
-    if isinstance(teacher, TransformersTeacher | AutoTeacher | VllmTeacher) and teacher.trust_remote_code:
-        yield Finding("note", "teacher", "trust_remote_code: the model's own Python code will run")
+    if isinstance(teacher, VllmServerTeacher):
+        engine = "a vLLM server of its own"
+    if engine == "vllm" and isinstance(teacher, AutoTeacher | VllmTeacher):
+        check_engine_args(teacher.engine_args)
+    if teacher.trust_remote_code:
+        yield Finding(
+            "note", "teacher", f"{teacher.public_id}: trust_remote_code: the model's own Python code will run"
+        )
     yield Finding("ok", "teacher", f"{teacher.public_id} on {engine}")
+
+
+def _endpoint(teacher: OpenAITeacher) -> Iterator[Finding]:
+    from synth.teachers.openai import models_at
+
+    served = models_at(teacher)
+    if served is None:
+        yield Finding("note", "teacher", f"the endpoint does not say whether it has {teacher.model}", teacher.base_url)
+    elif teacher.model not in served:
+        near = difflib.get_close_matches(teacher.model, served, 1)
+        shown = near[0] if near else ", ".join(sorted(served)[:5])
+        what = f"the endpoint does not list {teacher.model}"
+        yield Finding("note", "teacher", what, "teacher.model", f"it has {shown}" if shown else None)
+    yield Finding("ok", "teacher", f"{teacher.public_id} at {teacher.base_url}")
 
 
 def _has_template(folder: Path) -> bool:
@@ -150,6 +186,8 @@ def _licences(recipe: Recipe) -> Iterator[Finding]:
         if found.blocks:
             why = f"{found.code}: {found.why}"
             yield Finding("error", "licences", why, found.input or result.release, found.fix, exit_code=1)
+    if not result.blocked and recipe.release.data:
+        check_data(recipe, planned_lineage(recipe))
     if not result.blocked:
         duties = f"; duties: {', '.join(result.obligations)}" if result.obligations else ""
         yield Finding("ok", "licences", f"{recipe.release.license} is allowed ({result.verdict}{duties})")
@@ -158,8 +196,12 @@ def _licences(recipe: Recipe) -> Iterator[Finding]:
 def _problems(recipe: Recipe) -> Iterator[Finding]:
     from synth.config import VerifyConfig
     from synth.prompts import load_prompts, load_traces
+    from synth.testsets import items_of
     from synth.verify import check_golds
 
+    if files := tuple(one for one in recipe.label.decontaminate.against if isinstance(one, str) and Path(one).suffix):
+        items = items_of(DecontaminateConfig(against=files))  # hub ids are fetched by the run
+        yield Finding("ok", "problems", f"{len(items):,} test items are kept out of the training data")
     if isinstance(recipe.prompts, HubPrompts) and not Path(recipe.prompts.dataset).exists():
         yield Finding("note", "problems", f"{recipe.prompts.dataset} is fetched by the run")
         return
@@ -168,7 +210,7 @@ def _problems(recipe: Recipe) -> Iterator[Finding]:
         found: PromptSet | TraceSet = load_prompts(recipe.prompts)
         forecast = bounds(recipe.sample, len(found.prompts))
     else:
-        found = load_traces(recipe.sample, recipe.teacher)
+        found = load_traces(recipe.sample, recipe.teachers[0])
         forecast = f"{len(found.samples):,} traces brought along"
     wrong = check_golds(found.prompts[:GOLDS_CHECKED], VerifyConfig(workers=1))
     for name, reason in wrong[:5]:

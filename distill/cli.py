@@ -98,7 +98,9 @@ def run(
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
     else:
-        print_summary(found, Console())
+        console = Console()
+        print_summary(found, console)
+        console.print(f"to look at its traces: distill report {found['run']}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -119,6 +121,33 @@ def show(
 
 
 @app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a folder that holds one.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where the files go.", show_default="RUN/report")
+    ] = None,
+    traces: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="At most so many traces in the page.", show_default="50000"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """A run in one page that needs no network, with a viewer of its traces: report.html, report.md."""
+    from distill.report import MOST_TRACES, build_report
+    from distill.show import find_run
+
+    made = build_report(find_run(folder), out, traces or MOST_TRACES)
+    if as_json:
+        print(json.dumps({"html": str(made.html), "markdown": str(made.markdown),
+                          "traces": made.traces, "shown": made.shown}))  # fmt: skip
+        return
+    print(made.html)
+    print(made.markdown)
+    if made.shown < made.traces:
+        print(f"the page holds {made.shown:,} of {made.traces:,} traces; --traces N sets the limit", file=sys.stderr)
+
+
+@app.command()
 def verify(
     rows: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Problem rows with a `response`.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.jsonl", help="Where the verdicts go.")],
@@ -131,6 +160,21 @@ def verify(
 
     counts = verify_file(rows, out, VerifyConfig(workers=workers, timeout_s=timeout))
     print(json.dumps({"rows": sum(counts.values()), "verdicts": counts, "out": str(out.resolve())}))
+
+
+@app.command()
+def decontaminate(
+    rows: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Rows that hold text: problems, messages, traces.")],
+    against: Annotated[
+        list[Path], typer.Option(metavar="FILE...", help="Test sets, jsonl; repeatable, or several after one.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.jsonl", help="The same rows, marked.")],
+    more: Annotated[list[Path] | None, typer.Argument(metavar="", hidden=True)] = None,
+) -> None:
+    """Which rows hold a test item, verbatim, edited, embedded or with other digits; and how well that is found here."""
+    from distill.decontaminate_file import decontaminate_file
+
+    print(json.dumps(decontaminate_file(rows, [*against, *(more or [])], out)))
 
 
 @app.command()
@@ -154,7 +198,8 @@ def licences(
     name: Annotated[str | None, typer.Argument(metavar="[ID]", help="A licence id, alias, SPDX id or hub tag.")] = None,
 ) -> None:
     """The licences and service terms that the audit knows, or one of them in full."""
-    from licensing.catalogue import licence_table, load, resolve
+    from licensing.catalogue import load, resolve
+    from licensing.texts import licence_table
 
     if name is None:
         for entry in load().values():

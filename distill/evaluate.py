@@ -24,12 +24,29 @@ from pydantic import BaseModel, ConfigDict
 from distill.ledger import Reporter
 from distill.recipe import EvaluateConfig
 from licensing.errors import InputError, MissingPart, Refused
-from synth.config import AutoTeacher, TeacherConfig, TransformersTeacher, VerifyConfig, VllmTeacher
+from synth.config import (
+    AutoTeacher,
+    TeacherConfig,
+    TeachersConfig,
+    TransformersTeacher,
+    VerifyConfig,
+    VllmTeacher,
+    members_of,
+)
 from synth.prompts import Prompt, canonical_json
 from synth.teachers import Completion, Request, build_teacher, teacher_messages
 from synth.verify import verify_rows
 
-__all__ = ["Comparison", "EvalReport", "Score", "check_disjoint", "folder_teacher", "run_model", "summarise"]
+__all__ = [
+    "Comparison",
+    "EvalReport",
+    "Score",
+    "check_disjoint",
+    "folder_teacher",
+    "run_model",
+    "scored_teachers",
+    "summarise",
+]
 
 STUDENT = "student_after"
 _CHUNK = 2**22  # resampled items held at once
@@ -108,6 +125,13 @@ def folder_teacher(folder: Path, config: EvaluateConfig) -> TeacherConfig:
     if config.engine == "transformers":
         return TransformersTeacher.model_validate(values | {"batch_size": config.batch_size})
     return AutoTeacher.model_validate(values | {"batch_size": config.batch_size, "engine_args": config.engine_args})
+
+
+def scored_teachers(config: EvaluateConfig, teacher: TeachersConfig) -> dict[str, TeacherConfig]:
+    """The teachers to score, by the name of their rows: "teacher", and of several "teacher NAME"."""
+    members = members_of(teacher)
+    chosen = [member for member in members if config.teacher in (True, member.public_id)]
+    return {"teacher" if len(members) == 1 else f"teacher {one.public_id}": one for one in chosen}
 
 
 def run_model(

@@ -6,7 +6,16 @@ import hashlib
 from pathlib import Path
 
 from distill.recipe import Recipe
-from synth.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts, TeacherConfig
+from synth.config import (
+    DecontaminateConfig,
+    HubPrompts,
+    JsonlPrompts,
+    PromptsConfig,
+    ReasoningGymPrompts,
+    SeveralTeachers,
+    TeacherConfig,
+    TeachersConfig,
+)
 
 WHOLE_BELOW = 16 << 20
 EDGE = 1 << 20
@@ -53,10 +62,23 @@ def prompts_fingerprint(config: PromptsConfig | None) -> str | None:
             return None
 
 
-def pinned_teacher(recipe: Recipe) -> TeacherConfig:
+def test_sets_fingerprint(config: DecontaminateConfig) -> list[str | None]:
+    """Content of the test sets that training prompts are compared with, or the revision of a hub id."""
+    named = [HubPrompts(dataset=one) if isinstance(one, str) else one for one in config.against]
+    return [fingerprint(Path(one.dataset)) or one.revision for one in named]
+
+
+def pinned_teacher(recipe: Recipe) -> TeachersConfig:
     """The teacher's section; a local model folder without a revision gets its content as one, so that other weights
     under the same path are another teacher (and no sample of the old ones is taken for theirs)."""
-    teacher = recipe.teacher
+    if not isinstance(recipe.teacher, SeveralTeachers):
+        return _pinned(recipe.teacher)
+    members = [member.model_copy(update={"teacher": _pinned(member.teacher)}) for member in recipe.teacher.teachers]
+    several: SeveralTeachers = recipe.teacher.model_copy(update={"teachers": tuple(members)})
+    return several
+
+
+def _pinned(teacher: TeacherConfig) -> TeacherConfig:
     if teacher.revision is None and (content := fingerprint(Path(teacher.model))):
         pinned: TeacherConfig = teacher.model_copy(update={"revision": f"content-{content[:16]}"})
         return pinned

@@ -6,7 +6,7 @@ import math
 import statistics
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,9 @@ def bounds(sampling: TeacherSampling, problems: int) -> str:
         set_ones = [f"{getattr(sampling.budget, name):,} {name}" for name in limits if getattr(sampling.budget, name)]
         if set_ones:
             parts.append(f"the budget stops it at {', '.join(set_ones)}")
-        worst = price(sampling.budget, Spend(tokens=tokens), 0.0)
+        dearest = [sampling.budget.price_per_million_tokens]
+        dearest += [own.per_million_tokens for own in sampling.budget.prices.values()]
+        worst = tokens / 1e6 * max(dearest)
         if worst:
             parts.append(f"generated tokens cost at most {worst:,.2f}")
     return "; ".join(parts)
@@ -84,7 +86,7 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
     The problems are those with the lowest content hashes, so they are spread over the set and the same each time.
     Raises InputError for a recipe that samples nothing, and whatever the teacher raises.
     """
-    from synth.engines import open_engine
+    from synth.engines import open_team
     from synth.prompts import load_prompts
     from synth.sample import PROBLEMS, sample
 
@@ -97,8 +99,9 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
     if not chosen:
         raise InputError("no problem is left for a pilot", where="prompts", hint="set other evaluate.prompts")
     config = sampling.model_copy(update={"budget": None})
+    budget = sampling.budget or BudgetConfig()
     teacher = pinned_teacher(recipe)
-    asked = open_engine(recipe.engine, teacher)
+    asked = open_team(recipe.engine, teacher)
     first: list[float] = []
     started = time.monotonic()
 
@@ -113,10 +116,10 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
         finally:
             asked.close()
         ended = time.monotonic()
-        per_problem, prompt_tokens = _tokens(log)
+        per_problem, cost = _spent(log, budget)
         labels = log.with_name(PROBLEMS)
         solved = _solved(labels) if labels.is_file() else None
-    spent = sum(per_problem.values())
+    spent = cost.tokens
     seconds = ended - started
     if first and spent > first[1]:  # without the start of the engine
         seconds = (ended - first[0]) * spent / (spent - first[1])
@@ -124,8 +127,7 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
     counts = [per_problem.get(prompt.id, 0) for prompt in chosen]
     margin = _Z95 * statistics.stdev(counts) / math.sqrt(len(counts)) * len(whole) if len(counts) > 1 else math.inf
     hours = seconds / 3600 * scale
-    budget = sampling.budget or BudgetConfig()
-    cost = price(budget, Spend(tokens=round(spent * scale), prompt_tokens=round(prompt_tokens * scale)), hours)
+    money = price(budget, replace(cost, money=cost.money * scale), hours)
     return Forecast(
         problems=len(whole),
         piloted=len(chosen),
@@ -133,32 +135,31 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
         tokens=spent * scale,
         tokens_low=max(0.0, spent * scale - margin),
         tokens_high=spent * scale + margin,
-        prompt_tokens=prompt_tokens * scale,
+        prompt_tokens=cost.prompt_tokens * scale,
         hours=hours,
-        money=cost or None,
+        money=money or None,
         solved=solved,
     )
 
 
-def _tokens(log: Path) -> tuple[dict[str, int], int]:
-    """Generated tokens by problem, and prompt tokens in all, cut traces that were escalated included."""
+def _spent(log: Path, budget: BudgetConfig) -> tuple[dict[str, int], Spend]:
+    """Generated tokens by problem, and what was spent in all, cut traces that were escalated included."""
     from distill.stages import read_rows
     from synth.sample import ESCALATED
 
     generated: dict[str, int] = {}
-    prompt_tokens = 0
-    continued = set()
-    for row in read_rows(log):
-        generated[row["prompt_id"]] = generated.get(row["prompt_id"], 0) + (row["completion_tokens"] or 0)
-        prompt_tokens += row["prompt_tokens"] or 0
-        if row.get("continued"):
-            continued.add(row["escalated_from"])
-    if (aside := log.with_name(ESCALATED)).is_file():
-        for row in read_rows(aside):
-            if row["request_id"] not in continued:  # its tokens are in the row that continues it
-                generated[row["prompt_id"]] = generated.get(row["prompt_id"], 0) + (row["completion_tokens"] or 0)
-                prompt_tokens += row["prompt_tokens"] or 0
-    return generated, prompt_tokens
+    spend = Spend()
+    paid = set()  # cut traces whose tokens are in another row: the same one in the log, or one that continues it
+    aside = log.with_name(ESCALATED)
+    for path in (log, aside):
+        for row in read_rows(path) if path.is_file() else ():
+            if path == aside and row["request_id"] in paid:
+                continue
+            tokens = row["completion_tokens"] or 0
+            generated[row["prompt_id"]] = generated.get(row["prompt_id"], 0) + tokens
+            spend.add(budget, tokens, row["prompt_tokens"] or 0, teacher=row["model"])
+            paid |= {row["request_id"], row["escalated_from"] if row.get("continued") else row["request_id"]}
+    return generated, spend
 
 
 def _solved(labels: Path) -> float:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distill.inputs import fingerprint, pinned_teacher, prompts_fingerprint
+from distill.dataset import check_data
+from distill.inputs import fingerprint, pinned_teacher, prompts_fingerprint, test_sets_fingerprint
 from distill.ledger import Artefact, Ledger, UntilReached, Watcher
 from distill.recipe import Recipe
 from distill.release import do_audit, do_package, planned_lineage
-from distill.stages import do_curate, do_evaluate, do_export, do_prepare, do_sample, do_train, do_verify
+from distill.stages import do_curate, do_evaluate, do_export, do_label, do_prepare, do_sample, do_train, do_verify
 from licensing.audit import audit
 from synth.config import TeacherSampling, TracesBrought
 
-STAGES = ("prepare", "sample", "verify", "curate", "train", "export", "evaluate", "audit", "package")
+STAGES = ("prepare", "sample", "verify", "label", "curate", "train", "export", "evaluate", "audit", "package")
 
 
 def run(recipe: Recipe, runs: Path, *, watcher: Watcher | None = None, until: str | None = None) -> Artefact:
@@ -28,7 +29,10 @@ def run(recipe: Recipe, runs: Path, *, watcher: Watcher | None = None, until: st
         InputError: something that the recipe names is wrong, or another process holds the run.
         MissingPart: an extra, a model's weights, or disk is missing.
     """
-    audit(planned_lineage(recipe)).raise_if_blocked()  # before any GPU is spent
+    planned = planned_lineage(recipe)
+    audit(planned).raise_if_blocked()  # before any GPU is spent
+    if recipe.release.data:
+        check_data(recipe, planned)
     with Ledger.open(runs, recipe, watcher=watcher, until=until) as led:
         try:
             return _stages(led, recipe)
@@ -50,7 +54,9 @@ def _stages(led: Ledger, recipe: Recipe) -> Artefact:
     raw = led.stage("sample", do_sample, recipe.prompts, recipe.evaluate.prompts, teacher, recipe.engine, sample,
                     problems, *judged, in_place=True)  # fmt: skip
     checked = led.stage("verify", do_verify, recipe.verify, raw)
-    data = led.stage("curate", do_curate, recipe.curate, checked)
+    labels = led.stage("label", do_label, recipe.label, recipe.evaluate.prompts,
+                       [problems[1], *test_sets_fingerprint(recipe.label.decontaminate)], checked)  # fmt: skip
+    data = led.stage("curate", do_curate, recipe.curate, checked, labels)
     trained = led.stage("train", do_train, student, "student", start, data)
     weights = led.stage("export", do_export, start, trained)
     control = None

@@ -18,6 +18,8 @@ RECORDED_VERSIONS = (
     "vllm",
     "math-verify",
     "reasoning_gym",
+    "lingua-language-detector",
+    "rensa",
     "datasets",
 )
 

@@ -17,16 +17,22 @@ from synth.config import (
     AutoTeacher,
     CurateConfig,
     EngineConfig,
+    LabelConfig,
     LocalEngine,
     PersonaConfig,
     PromptsConfig,
+    RayEngine,
     RecordedTeacher,
     SampleConfig,
     Section,
+    SeveralTeachers,
     TeacherConfig,
     TeacherSampling,
+    TeachersConfig,
     TracesBrought,
     VerifyConfig,
+    VllmTeacher,
+    members_of,
 )
 
 # --- sections that this room reads -------------------------------------------------------------------------------
@@ -118,7 +124,9 @@ class EvaluateConfig(Section):
     max_new_tokens: int = Field(1024, ge=1)
     temperature: float = Field(0.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
-    teacher: bool = Field(True, description="Score the teacher on the same problems.")
+    teacher: bool | str = Field(
+        True, description="Score the teacher on the same problems; of several, each, or the one of this name."
+    )
     min_stop_rate: float = Field(
         0.95,
         ge=0,
@@ -136,6 +144,8 @@ class ReleaseConfig(Section):
     license_link: str | None = None
     copyright: str | None = Field(None, description="Copyright line of a licence that has one, such as MIT.")
     license_file: str | None = Field(None, description="Text of the licence, where it is none that we keep.")
+    data: bool = Field(True, description="Ship the training data with the weights, as Parquet in data/.")
+    data_license: str | None = Field(None, description="Licence of the data; that of the release if absent.")
     version: str = "0.1.0"
     description: str | None = None
     languages: tuple[str, ...] = ("en",)
@@ -156,10 +166,11 @@ class Recipe(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="Names the run directory.")
     description: str | None = None
     prompts: PromptsConfig | None = Field(None, description="Problems to sample; absent with sample.source: traces.")
-    teacher: TeacherConfig
+    teacher: TeachersConfig
     engine: EngineConfig = LocalEngine()
     sample: SampleConfig = TeacherSampling()
     verify: VerifyConfig = VerifyConfig()
+    label: LabelConfig = LabelConfig()
     curate: CurateConfig = CurateConfig()
     student: StudentConfig
     persona: PersonaConfig | None = None
@@ -177,9 +188,30 @@ class Recipe(Section):
             raise ValueError("teacher.kind: recorded and sample.source: traces go together: set both or neither")
         if isinstance(self.teacher, RecordedTeacher) and self.evaluate.teacher:
             raise ValueError("a recorded teacher cannot be scored: set evaluate.teacher: false")
-        if isinstance(self.teacher, AutoTeacher) and "seed" in self.teacher.engine_args:
-            raise ValueError("teacher.engine_args.seed: set sample.seed instead")
+        for teacher in self.teachers:
+            if isinstance(teacher, AutoTeacher | VllmTeacher) and "seed" in teacher.engine_args:
+                raise ValueError("teacher.engine_args.seed: set sample.seed instead")
         return self
+
+    @model_validator(mode="after")
+    def _teachers_are_there(self) -> Recipe:
+        names = [teacher.public_id for teacher in self.teachers]
+        priced = self.sample.budget.prices if isinstance(self.sample, TeacherSampling) and self.sample.budget else {}
+        named = [("evaluate.teacher", self.evaluate.teacher), *(("sample.budget.prices", name) for name in priced)]
+        for where, name in named:
+            if isinstance(name, str) and name not in names:
+                raise ValueError(f"{where}: there is no teacher {name}: the recipe has {', '.join(names)}")
+        if isinstance(self.teacher, SeveralTeachers) and isinstance(self.engine, RayEngine):
+            raise ValueError(
+                "several teachers do not run on engine.kind: ray, whose replicas are of one engine: serve each "
+                "(kind openai) and set engine.kind: local, or sample one teacher in each recipe"
+            )
+        return self
+
+    @property
+    def teachers(self) -> tuple[TeacherConfig, ...]:
+        """The one teacher, or the several."""
+        return members_of(self.teacher)
 
     def digest(self) -> str:
         """sha256 of the canonical JSON of the whole recipe, defaults included."""
@@ -191,7 +223,8 @@ class Recipe(Section):
         A changed section so lands in the same directory and re-runs its own stage and those behind it, no more.
         """
         base = self.student.base if isinstance(self.student.base, str) else self.student.base.model_dump(mode="json")
-        identity = json.dumps([self.name, base, self.student.revision, self.teacher.model, self.teacher.revision])
+        teachers = [part for teacher in self.teachers for part in (teacher.model, teacher.revision)]
+        identity = json.dumps([self.name, base, self.student.revision, *teachers])
         return f"{self.name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 

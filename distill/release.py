@@ -14,16 +14,29 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from distill.endpoints import generators, governing
 from distill.ledger import Artefact, Workplace
 from distill.provenance import code_revision, installed_versions
 from distill.recipe import LoraMethod, RandomBase, Recipe
 from distill.stages import MODEL, agree, read_rows
 from licensing.audit import Audit, audit, notice_text
-from licensing.catalogue import licence_text, resolve
+from licensing.catalogue import resolve
 from licensing.errors import InputError, Refused
 from licensing.lineage import Declared, Input, Lineage
+from licensing.texts import licence_text
 from publish import facts as card
-from synth.config import HubPrompts, JsonlPrompts, ReasoningGymPrompts, TeacherConfig, TeacherSampling, TracesBrought
+from synth.config import (
+    HubPrompts,
+    JsonlPrompts,
+    ReasoningGymPrompts,
+    SeveralTeachers,
+    TeacherSampling,
+    TeachersConfig,
+    TracesBrought,
+    members_of,
+)
+from synth.sample import ENGINES
+from synth.teachers.team import read_engines
 
 Sources = Mapping[tuple[str, str | None], int]
 """(source, licence) -> how many problems it gave."""
@@ -42,7 +55,7 @@ def _planned_sources(recipe: Recipe) -> Sources:
 
     match recipe.sample, recipe.prompts:
         case TracesBrought() as traces, _:
-            return _count_sources(prompt.row() for prompt in load_traces(traces, recipe.teacher).prompts)
+            return _count_sources(prompt.row() for prompt in load_traces(traces, recipe.teachers[0]).prompts)
         case _, ReasoningGymPrompts() as prompts:
             return {(f"reasoning-gym:{prompts.task}", prompts.license): prompts.size}
         case _, (JsonlPrompts() | HubPrompts()) as prompts if prompts.license is None:
@@ -59,21 +72,17 @@ def _count_sources(rows: Iterable[Mapping[str, Any]]) -> Sources:
 
 
 def _lineage(
-    recipe: Recipe, sources: Sources, base_revision: str | None, files: tuple[str, ...] | None = None
+    recipe: Recipe,
+    sources: Sources,
+    base_revision: str | None,
+    files: tuple[str, ...] | None = None,
+    asked_on: str | None = None,
 ) -> Lineage:
-    student, teacher, release = recipe.student, recipe.teacher, recipe.release
+    student, release = recipe.student, recipe.release
     inputs = []
     if not isinstance(student.base, RandomBase):
         inputs.append(Input(id=student.public_id, role="base", licence=student.license, revision=base_revision))
-    inputs.append(
-        Input(
-            id=teacher.public_id,
-            role="generator",
-            licence=teacher.license,
-            revision=teacher.revision,
-            ran_by=teacher.ran_by,
-        )
-    )
+    inputs += [found for teacher in recipe.teachers for found in generators(teacher, asked_on)]
     inputs += [Input(id=name, role="data", licence=licence) for name, licence in sorted(sources, key=str)]
     declared = Declared(license=release.license, license_name=release.license_name)
     return Lineage(release=release.name, kind="model", declared=declared, inputs=tuple(inputs), files=files)
@@ -87,7 +96,8 @@ def do_audit(place: Workplace, recipe: Recipe, start: Artefact, raw: Artefact, w
     sources = _count_sources(read_rows(raw.path / "prompts.jsonl"))
     base = _revision(start)
     texts = _licence_texts(recipe, audit(_lineage(recipe, sources, base)))
-    lineage = _lineage(recipe, sources, base, files=(*sorted(texts), "NOTICE", "README.md"))
+    asked_on = raw.manifest["started_at"][:10]  # only lineages of endpoints say it
+    lineage = _lineage(recipe, sources, base, files=(*sorted(texts), "NOTICE", "README.md"), asked_on=asked_on)
     result = audit(lineage)
     result.raise_if_blocked()
     for name, text in texts.items():
@@ -167,7 +177,7 @@ def _read_text(path: Path, field: str) -> str:
 def do_package(
     place: Workplace,
     recipe: Recipe,
-    teacher: TeacherConfig,
+    teacher: TeachersConfig,
     start: Artefact,
     raw: Artefact,
     data: Artefact,
@@ -177,6 +187,7 @@ def do_package(
     verdict: Artefact,
 ) -> dict[str, Any]:
     """The release folder: the exported weights unchanged, card, licences, recipe, lineage, checksums."""
+    from distill.dataset import DATA, write_data
     from publish.package import build_release
 
     student = next(row for row in scores.facts["scores"] if row["model"] == "student_after")
@@ -195,13 +206,16 @@ def do_package(
     }
     papers["recipe.yaml"] = as_yaml(recipe.model_dump(mode="json", exclude_none=True))
     papers["evaluation.json"] = scores.path / "scores.json"
-    build_release(facts, weights.path / MODEL, place.out / folder, papers)
+    shipped = place.scratch / DATA if recipe.release.data else None
+    if shipped is not None:
+        write_data(recipe, facts, data, verdict, shipped)
+    build_release(facts, weights.path / MODEL, place.out / folder, papers, data=shipped)
     return {"folder": folder, "template_digest": facts.template_digest}
 
 
 def release_facts(
     recipe: Recipe,
-    teacher: TeacherConfig,
+    teacher: TeachersConfig,
     start: Artefact,
     raw: Artefact,
     data: Artefact,
@@ -227,15 +241,7 @@ def release_facts(
         ),
         languages=release.languages,
         base=card.BaseFacts(id=student.public_id, revision=_revision(start), licence=student.license),
-        teachers=(
-            card.TeacherFacts(
-                id=teacher.public_id,
-                revision=teacher.revision,
-                licence=teacher.license,
-                ran_by=teacher.ran_by,
-                engine=", ".join(raw.facts["engines"]) or None,
-            ),
-        ),
+        teachers=_teachers(teacher, raw),
         prompt_sources=tuple(
             card.PromptSource(name=name, licence=text, problems=count)
             for (name, text), count in sorted(sources.items(), key=str)
@@ -243,7 +249,7 @@ def release_facts(
         persona=card.PersonaFacts(**recipe.persona.model_dump()) if recipe.persona else None,
         training=_training(recipe, trained),
         sampling=card.SamplingFacts(
-            settings=_settings(sampling.model_dump(exclude={"source"}))
+            settings=_settings(sampling.model_dump(exclude={"source", "budget"}) | _shares(teacher))
             if isinstance(sampling, TeacherSampling)
             else {},
             samples=raw.facts["rows_out"],
@@ -264,10 +270,38 @@ def release_facts(
     )
 
 
+def _shares(section: TeachersConfig) -> dict[str, Any]:
+    """Of several teachers, each one's share of the samples."""
+    if not isinstance(section, SeveralTeachers):
+        return {}
+    return {f"share of {member.teacher.public_id}": member.share for member in section.teachers}
+
+
+def _teachers(section: TeachersConfig, raw: Artefact) -> tuple[card.TeacherFacts, ...]:
+    """The teachers with their engines; the revision is that of the weights which an engine says it loaded."""
+    ran = read_engines(raw.path / ENGINES)
+    members = members_of(section)
+    found = []
+    for teacher in members:
+        own = [row for row in ran if row["model"] == teacher.public_id]
+        engines = raw.facts["teachers"][teacher.public_id]["engines"] if len(members) > 1 else raw.facts["engines"]
+        revisions = sorted({row["revision"] for row in own if row["revision"]})
+        found.append(
+            card.TeacherFacts(
+                id=teacher.public_id,
+                revision=teacher.revision or ", ".join(revisions) or None,
+                licence=governing(teacher),
+                ran_by=teacher.ran_by,
+                engine=", ".join(engines) or None,
+            )
+        )
+    return tuple(found)
+
+
 def _revision(start: Artefact) -> str:
-    """The base's revision; for a local folder the digest of its files says which it was."""
+    """The base's revision; of a local folder its content's digest, by which a teacher of the same folder goes too."""
     base = start.facts["base"]
-    return base["revision"] or f"content-{base['files_digest'][:16]}"
+    return base["revision"] or f"content-{(base.get('content') or base['files_digest'])[:16]}"
 
 
 def _duties(verdict: Artefact) -> tuple[str, ...]:
@@ -292,8 +326,18 @@ def _training(recipe: Recipe, trained: Artefact) -> card.TrainingFacts:
     )
 
 
-def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value if isinstance(value, str | int | float | bool) else str(value) for key, value in values.items()}
+def _settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings for the card, one a line: a section's own under ``section.key``, its ``kind`` under its name."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = prefix.rstrip(".") if prefix and key == "kind" else f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= _settings(value, f"{name}.")
+        elif isinstance(value, str | int | float | bool):
+            flat[name] = value
+        elif value is not None:
+            flat[name] = str(value)
+    return flat
 
 
 def _evaluation(recipe: Recipe, scores: Artefact) -> card.EvaluationFacts:

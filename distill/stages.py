@@ -7,6 +7,7 @@ with the manifests of a run left alone.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import json
 import os
 import time
@@ -20,13 +21,16 @@ from licensing.errors import InputError, Refused
 from synth.config import (
     CurateConfig,
     EngineConfig,
+    LabelConfig,
     PersonaConfig,
     PromptsConfig,
     SampleConfig,
     TeacherConfig,
     TeacherSampling,
+    TeachersConfig,
     TracesBrought,
     VerifyConfig,
+    members_of,
 )
 from synth.prompts import Prompt, TraceSet
 
@@ -35,25 +39,31 @@ MODEL = "model"
 
 
 def do_prepare(
-    place: Workplace, student: StudentConfig, persona: PersonaConfig | None, _: str | None
+    place: Workplace, student: StudentConfig, persona: PersonaConfig | None, content: str | None
 ) -> dict[str, Any]:
-    """Base, tokenizer, final chat template, stop tokens: ``model/`` loads with plain transformers."""
+    """Base, tokenizer, final chat template, stop tokens: ``model/`` loads with plain transformers.
+
+    ``content`` is the digest of a local base folder; it is recorded, since such a base has no revision.
+    """
     from distill.prepare import prepare
 
-    return prepare(student, persona, place.out / MODEL)
+    facts = prepare(student, persona, place.out / MODEL)
+    facts["base"]["content"] = content
+    return facts
 
 
 def do_sample(
     place: Workplace,
     prompts: PromptsConfig | None,
     held_out: PromptsConfig,
-    teacher: TeacherConfig,
+    teacher: TeachersConfig,
     engine: EngineConfig,
     sampling: SampleConfig,
     _: list[str | None],
     verify: VerifyConfig | None = None,
 ) -> dict[str, Any]:
-    """Problems, less the held-out ones, and the teacher's answers to them: prompts, bad_rows, samples (all jsonl).
+    """Problems, less the held-out ones, and the teacher's answers to them: prompts, bad_rows, samples, and engines
+    (what each engine that answered had settled on), all jsonl.
 
     ``verify`` is for an adaptive policy, which also writes problems.jsonl: pass rates and the label suspect_gold.
     """
@@ -62,7 +72,9 @@ def do_sample(
 
     source = sampling if isinstance(sampling, TracesBrought) else prompts
     assert source is not None, "the recipe's schema asks for prompts or traces"
-    problems = load_traces(source, teacher) if isinstance(source, TracesBrought) else load_prompts(source)
+    problems = (
+        load_traces(source, members_of(teacher)[0]) if isinstance(source, TracesBrought) else load_prompts(source)
+    )
     kept_out = {prompt.content_hash for prompt in load_prompts(held_out).prompts}
     chosen = [prompt for prompt in problems.prompts if prompt.content_hash not in kept_out]
     bad = [{"where": row.where, "reason": row.reason} for row in problems.bad]
@@ -99,20 +111,42 @@ def do_sample(
         facts |= _ask(place, chosen, teacher, engine, sampling, verify, log)
     counts = collections.Counter[str]()
     engines: set[str] = set()
+    by_teacher = {one.public_id: _Given() for one in members_of(teacher)}
     tokens = prompt_tokens = 0
     for row in read_rows(log):
         engines.add(row["engine"])
+        if len(by_teacher) > 1:
+            by_teacher[row["model"]].add(row)
         counts[row["finish_reason"]] += 1
         tokens += row["completion_tokens"] or 0
         prompt_tokens += row["prompt_tokens"] or 0
+    if len(by_teacher) > 1:
+        facts["teachers"] = {name: given.facts() for name, given in by_teacher.items()}
     facts |= {"rows_in": len(chosen), "rows_out": counts.total(), "tokens": tokens, "prompt_tokens": prompt_tokens}
     return facts | {"finish_reasons": dict(sorted(counts.items())), "engines": sorted(engines)}
+
+
+@dataclasses.dataclass
+class _Given:
+    """What one of several teachers gave."""
+
+    rows: int = 0
+    tokens: int = 0
+    engines: set[str] = dataclasses.field(default_factory=set)
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.rows += 1
+        self.tokens += row["completion_tokens"] or 0
+        self.engines.add(row["engine"])
+
+    def facts(self) -> dict[str, Any]:
+        return {"rows_out": self.rows, "tokens": self.tokens, "engines": sorted(self.engines)}
 
 
 def _ask(
     place: Workplace,
     prompts: list[Prompt],
-    teacher: TeacherConfig,
+    teacher: TeachersConfig,
     engine: EngineConfig,
     sampling: TeacherSampling,
     verify: VerifyConfig | None,
@@ -120,12 +154,15 @@ def _ask(
 ) -> dict[str, Any]:
     """Take over what earlier keys of this stage already hold, and ask the teacher for the rest."""
     from synth.budget import Meter
-    from synth.engines import open_engine
+    from synth.engines import open_team
     from synth.plan import Plan
-    from synth.sample import ESCALATED, harvest, sample
+    from synth.sample import ENGINES, ESCALATED, harvest, sample
+    from synth.teachers.team import take_over_engines
 
-    earlier = [path for name in ("samples.jsonl", ESCALATED) for path in sorted(place.stages.glob(f"*/{name}"))]
+    # Cut traces first: they have their token ids there, from which a longer limit goes on.
+    earlier = [path for name in (ESCALATED, "samples.jsonl") for path in sorted(place.stages.glob(f"*/{name}"))]
     if earlier:
+        take_over_engines(log.with_name(ENGINES), sorted(place.stages.glob(f"*/{ENGINES}")))
         others = [path for path in earlier if path.parent != log.parent]
         harvest(log, others, Plan(prompts, teacher, sampling).identities())
     own = sampling.escalate.tokens if sampling.escalate else None
@@ -136,7 +173,7 @@ def _ask(
         speed = f"{generated / max(time.monotonic() - started, 1e-3):,.0f} tokens/s"
         place.progress(done, total, ", ".join(filter(None, (speed, meter.note()))))
 
-    asked = open_engine(engine, teacher)
+    asked = open_team(engine, teacher, log.with_name(ENGINES), place.logs)
     try:
         found = sample(prompts, asked, teacher, sampling, log, verify=verify, meter=meter, progress=progress)
     finally:
@@ -178,17 +215,32 @@ def trace_rows(problems: dict[str, dict[str, Any]], samples: Path) -> Iterator[d
         yield trace
 
 
-def do_curate(place: Workplace, config: CurateConfig, checked: Artefact) -> dict[str, Any]:
-    """Labels on every trace, and the choice read off them: traces, train, control (jsonl), waterfall.json."""
+def do_label(
+    place: Workplace, config: LabelConfig, held_out: PromptsConfig, _: list[str | None], checked: Artefact
+) -> dict[str, Any]:
+    """What is known of every trace, before anything is chosen: Parquet, near_duplicates.json, decontamination.json."""
+    from synth.labels import label
+    from synth.testsets import items_of
+
+    def progress(done: int, total: int) -> None:
+        place.progress(done, total, "parts of the file")
+
+    traces, items = checked.path / "traces.jsonl", items_of(config.decontaminate, held_out)
+    found = label(traces, config, place.out, place.scratch, items=items, progress=progress)
+    return {"rows_in": found["rows"], "rows_out": found["rows"], **found}
+
+
+def do_curate(place: Workplace, config: CurateConfig, checked: Artefact, labels: Artefact) -> dict[str, Any]:
+    """The choice, read off the labels: traces, train, control (jsonl), waterfall.json, statistics.json."""
     from synth.curate import curate
 
-    waterfall = curate(checked.path / "traces.jsonl", config, place.out)
+    waterfall = curate(checked.path / "traces.jsonl", labels.path, config, place.out)
     if not waterfall[-1]["rows"]:
         verdicts = ", ".join(f"{count} {verdict}" for verdict, count in checked.facts["verdicts"].items())
         raise Refused(
             f"no trace is left to train on; verdicts: {verdicts}",
             where="stage curate",
-            hint="read stages/verify/*/traces.jsonl, then raise sample.num_samples or change the teacher",
+            hint="read stages/verify/*/traces.jsonl, then raise sample.num_samples, change the teacher, or the filters",
         )
     return {
         "rows_in": waterfall[0]["rows"],
@@ -220,7 +272,7 @@ def do_evaluate(
     place: Workplace,
     config: EvaluateConfig,
     verify: VerifyConfig,
-    teacher: TeacherConfig,
+    teacher: TeachersConfig,
     _: str | None,
     start: Artefact,
     weights: Artefact,
@@ -231,7 +283,7 @@ def do_evaluate(
 
     Each model's rows are kept in the scratch folder once whole, so that a crash repeats one model at most.
     """
-    from distill.evaluate import check_disjoint, folder_teacher, run_model, summarise
+    from distill.evaluate import check_disjoint, folder_teacher, run_model, scored_teachers, summarise
     from publish.template import template_digest
     from synth.prompts import load_prompts
 
@@ -241,14 +293,13 @@ def do_evaluate(
         check_disjoint(read_rows(data.path / "control.jsonl"), prompts)
     models: dict[str, TeacherConfig] = {"student_before": folder_teacher(start.path / MODEL, config)}
     models["student_after"] = folder_teacher(weights.path / MODEL, config)
-    if config.teacher:
-        models["teacher"] = teacher
+    models |= scored_teachers(config, teacher)
     if control is not None:
         models["student_control"] = folder_teacher(control.path / MODEL, config)
     rows: dict[str, list[dict[str, Any]]] = {}
     place.scratch.mkdir(parents=True, exist_ok=True)
     for name, model in models.items():
-        kept = place.scratch / f"{name}.jsonl"
+        kept = place.scratch / f"{name.replace('/', '--')}.jsonl"
         if not kept.exists():
             write_rows(kept, run_model(name, model, prompts, config, verify, place.progress))
         rows[name] = list(read_rows(kept))

@@ -16,10 +16,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from licensing.catalogue import Catalogue
 from licensing.errors import Refused
 from licensing.lineage import Lineage
-from licensing.rules import RULES, Case, Finding, read_case
-from licensing.rules.case import Policy
+from licensing.rules import RULES, Case, Finding, Policy, read_case
+from licensing.rules.names import begins_with, release_names
 
 Verdict = Literal["clean", "clean-with-duties", "violating", "contested", "ambiguous"]
 
@@ -28,6 +29,7 @@ _CONTESTED = {
     "W-TOS-COMPETE", "W-TOS-ANY-TRAINING", "W-TOS-THIRD-PARTY", "W-NC-DATA-TO-WEIGHTS", "W-OUTPUT-NAME-RULE",
     "W-DISTIL-DERIVATIVE", "W-DISTIL-DERIVATIVE-CONTESTED", "W-USER-CONTENT",
 }  # fmt: skip
+_TERMS = re.compile(r"\b(ToS|TOU|terms of (service|use)|usage polic(y|ies)|service terms)\b", re.IGNORECASE)
 _AMBIGUOUS = {"W-UPSTREAM-UNKNOWN", "W-GENERATOR-UNDISCLOSED"}  # where they block
 
 
@@ -63,12 +65,12 @@ class Audit(BaseModel):
             raise Refused(f"{first.code}: {first.why}{more}", where=first.input or self.release, hint=first.fix)
 
 
-def audit(lineage: Lineage, policy: Policy = "text") -> Audit:
+def audit(lineage: Lineage, policy: Policy = "text", catalogue: Catalogue | None = None) -> Audit:
     """Apply every rule. `text` reads the texts as they stand; `strict` lets data terms flow to weights.
 
     The order of the inputs does not matter, and an input more never takes an obligation away.
     """
-    case = read_case(lineage, policy)
+    case = read_case(lineage, policy, catalogue)
     settle = _settle(case)
     findings = tuple(sorted({settle(f) for rule in RULES for f in rule(case)}, key=_order))
     by_kind = {kind: tuple(dict.fromkeys(f.code for f in findings if f.code[0] == kind)) for kind in "OVW"}
@@ -89,31 +91,38 @@ def _order(f: Finding) -> tuple[int, str, str, str, str, str, str, str]:
 
 
 def _settle(case: Case) -> Callable[[Finding], Finding]:
-    """A violation needs its facts: from a licence that is doubted (`?`) or not read it becomes an open question."""
+    """What rests on a licence that is not established says so: `?` behind the code, and no violation from it."""
     firm = {e.input.id for e in case.edges if e.firm}
     doubted = {e.input.id for e in case.edges if e.reading.doubted} - firm
+    partly = {e.input.id for e in case.edges if e.doubtful} - firm
     open_ids = {e.input.id for e in case.edges} - firm
 
     def settle(found: Finding) -> Finding:
         if found.code.startswith("V-") and found.input in open_ids:
             why = f"{found.code}, if the licence is what it seems: {found.why}"
             return found.model_copy(update={"code": "W-UPSTREAM-UNKNOWN", "why": why, "level": "held", "blocks": True})
-        if found.input in doubted and found.code.startswith("W-") and not found.blocks:
-            return found.model_copy(update={"code": found.bare + "?" + found.code[len(found.bare) :]})
+        asked = found.code.startswith("W-") and found.input in doubted and not found.blocks
+        # A duty that is contested in itself is cheap to meet and asked for either way.
+        if asked or (found.code.startswith("O-") and found.input in partly and found.level != "contested"):
+            level = "held" if found.level == "fact" else found.level
+            return found.model_copy(update={"code": found.bare + "?" + found.code[len(found.bare) :], "level": level})
         return found
 
     return settle
 
 
 def _verdict(case: Case, findings: tuple[Finding, ...]) -> Verdict:
-    warned = {f.bare for f in findings if "(downstream)" not in f.code}
+    warned = {f.bare for f in findings if "(downstream)" not in f.code and not _met(case, f)}
     if any(f.code.startswith("V-") for f in findings):
         return "violating"
+    if case.dataset and case.discloses_parts:
+        return "clean-with-duties"  # the card says which terms go with which rows: what is open is open row by row
     if "W-CARD-CONTRADICTS" in warned or any(f.blocks and f.bare in _AMBIGUOUS for f in findings):
         return "ambiguous"
-    # Rows that the releaser keeps to itself raise no question for the recipient of the weights; other unknown ones do.
-    kept = {e.input.id for e in case.data if e.reading.kept and not case.dataset}
-    if warned & _CONTESTED or any(f.blocks and f.input not in kept for f in findings):
+    if case.dataset and _disclosed(case):
+        warned -= {"W-TOS-COMPETE", "W-TOS-ANY-TRAINING"}
+    blocking = [f for f in findings if f.blocks and not (f.bare == "W-TAG-INCOMPLETE" and _asserts_nothing(case))]
+    if warned & _CONTESTED or blocking:
         return "contested"
     # Clean: a permissive licence is declared, and every duty is one that this same licence lays on its copies anyway.
     declared = case.declared
@@ -122,6 +131,23 @@ def _verdict(case: Case, findings: tuple[Finding, ...]) -> Verdict:
     downstream = any("(downstream)" in f.code for f in findings)
     permissive = declared is not None and declared.permissive
     return "clean" if permissive and owed <= carried and not downstream else "clean-with-duties"
+
+
+def _met(case: Case, found: Finding) -> bool:
+    """A name rule that every name of the release keeps already leaves nothing open."""
+    prefix = found.code.partition(":")[2]
+    names = release_names(case.lineage.release)
+    return found.bare == "W-OUTPUT-NAME-RULE" and all(begins_with(name, prefix) == "yes" for name in names)
+
+
+def _asserts_nothing(case: Case) -> bool:
+    """A data set of outputs alone whose card gives no licence and says something: machine text may not be anybody's."""
+    return case.dataset and not case.data and bool((case.lineage.declared.text or "").strip()) and not case.tag_names
+
+
+def _disclosed(case: Case) -> bool:
+    """Such a data set whose card tells of the terms that its rows came through."""
+    return _asserts_nothing(case) and bool(_TERMS.search(case.lineage.declared.text or ""))
 
 
 def notice_text(lineage: Lineage, result: Audit) -> str:

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
-import json
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,9 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from licensing.errors import InputError
-
-MAX_BYTES = 16 * 1024 * 1024  # some 100,000 inputs; a lineage larger than that is a mistake, or an attack
-MAX_DEPTH = 16  # the contract needs 4
+from licensing.plain import Lines, read_plain
 
 Role = Literal["base", "generator", "logits", "reformatter", "judge", "data", "seed"]
 
@@ -104,6 +100,12 @@ class Lineage(_Part):
     files: tuple[Name, ...] | None = Field(default=None, description="What the release folder holds; None: not known.")
     releaser: Releaser | None = None
 
+    @model_validator(mode="after")
+    def _no_cycle(self) -> Lineage:
+        if any(item.role == "base" and item.id == self.release for item in self.inputs):
+            raise ValueError(f"{self.release} is given as its own base: a cycle")
+        return self
+
 
 def load_lineage(path: Path) -> Lineage:
     """Read and check a lineage file.
@@ -111,27 +113,11 @@ def load_lineage(path: Path) -> Lineage:
     Raises InputError, naming file and line, for a file that is missing, too large (16 MiB), not UTF-8, not YAML or
     JSON, that uses YAML aliases (a small file could then stand for an endless one), or that is not a lineage.
     """
-    where = str(path)
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise InputError(
-                f"{size:,} bytes is too large for a lineage file ({MAX_BYTES:,} are allowed)",
-                where=where,
-                hint="name data sets by id, not row by row",
-            )
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(
-            f"cannot read the lineage file: {error.strerror}", where=where, hint="check the path"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"not UTF-8 at byte {error.start}", where=where, hint="save the file in UTF-8") from error
-    raw, lines = _parse_json(text, where) if text.lstrip().startswith("{") else _parse_yaml(text, where)
-    return parse_lineage(raw, where, lines)
+    raw, lines = read_plain(path, "a lineage file", "start with `release: owner/name`")
+    return parse_lineage(raw, str(path), lines)
 
 
-def parse_lineage(raw: Any, where: str, lines: dict[tuple[str | int, ...], int] | None = None) -> Lineage:
+def parse_lineage(raw: Any, where: str, lines: Lines | None = None) -> Lineage:
     """Check plain data. ``lines`` gives the line of each path, for the error message."""
     try:
         return Lineage.model_validate(raw)
@@ -148,87 +134,3 @@ def parse_lineage(raw: Any, where: str, lines: dict[tuple[str | int, ...], int] 
             where=where if at is None else f"{where}:{at}",
             hint="a lineage file has release, kind, declared, inputs, and optionally files and releaser",
         ) from error
-
-
-def _too_deep(where: str) -> InputError:
-    return InputError("nested too deeply for a lineage file", where=where, hint="it needs four levels")
-
-
-def _parse_json(text: str, where: str) -> tuple[Any, None]:
-    try:
-        return json.loads(text), None
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"not valid JSON: {error.msg}", where=f"{where}:{error.lineno}", hint="a file that begins with { is JSON"
-        ) from error
-    except RecursionError:
-        raise _too_deep(where) from None
-
-
-def _refuse_depth(text: str, where: str) -> None:
-    """A cheap look before the parser, which needs minutes for brackets nested thousands deep."""
-    depth = 0
-    for at in re.finditer(r"[\[{\]}]|(?:[-?:]\s+){100}", text):
-        found = at.group(0)
-        depth += 1 if found in "[{" else -1 if found in "]}" else 100
-        depth = max(depth, 0)
-        if depth >= 100:
-            line = text.count("\n", 0, at.start()) + 1
-            raise _too_deep(f"{where}:{line}")
-
-
-def _parse_yaml(text: str, where: str) -> tuple[Any, dict[tuple[str | int, ...], int]]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-    from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
-
-    _refuse_depth(text, where)
-    yaml = YAML(typ="safe", pure=False)
-    lines: dict[tuple[str | int, ...], int] = {}
-    seen: set[int] = set()
-
-    def walk(node: Node, path: tuple[str | int, ...]) -> None:
-        line = node.start_mark.line + 1
-        lines[path] = line
-        if len(path) > MAX_DEPTH:
-            raise _too_deep(f"{where}:{line}")
-        if id(node) in seen:
-            raise InputError(
-                "YAML anchors and aliases are not read here", where=f"{where}:{line}", hint="write the value out"
-            )
-        seen.add(id(node))
-        if isinstance(node, MappingNode):
-            for key, value in node.value:
-                name = key.value if isinstance(key, ScalarNode) else str(key.tag)
-                if (*path, name) in lines:
-                    raise InputError(
-                        f"the key `{name}` is given twice",
-                        where=f"{where}:{key.start_mark.line + 1}",
-                        hint=f"the first stands in line {lines[(*path, name)]}; keep one",
-                    )
-                walk(value, (*path, name))
-                lines[(*path, name)] = key.start_mark.line + 1
-        elif isinstance(node, SequenceNode):
-            for at, value in enumerate(node.value):
-                walk(value, (*path, at))
-
-    try:
-        node = yaml.compose(text)
-        if node is None:
-            raise InputError("the file is empty", where=where, hint="start with `release: owner/name`")
-        walk(node, ())
-        return yaml.constructor.construct_document(node), lines
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        at = where if mark is None else f"{where}:{mark.line + 1}"
-        said = error.problem or error.context or "malformed"
-        raise InputError(f"not valid YAML: {said}", where=at, hint="check indentation, colons and quotes") from error
-    except (YAMLError, ValueError) as error:
-        first = str(error).strip().splitlines()
-        raise InputError(
-            f"not valid YAML: {first[0] if first else 'malformed'}",
-            where=where,
-            hint="check indentation, colons and quotes",
-        ) from error
-    except RecursionError:
-        raise _too_deep(where) from None

@@ -13,7 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 __all__ = [
     "BaseFacts",
     "Comparison",
+    "DatasetFacts",
+    "DecontaminationFacts",
     "EvaluationFacts",
+    "Group",
     "LicenceFacts",
     "PersonaFacts",
     "PromptSource",
@@ -114,6 +117,9 @@ class WaterfallStep(Facts):
     rows: int = Field(ge=0)
     problems: int | None = Field(None, ge=0)
     tokens: int | None = Field(None, ge=0)
+    mean_difficulty: float | None = Field(
+        None, ge=0, le=1, description="1 - pass rate of the problem, mean over traces."
+    )
 
 
 class Score(Facts):
@@ -191,3 +197,48 @@ def _check_interval(low: float | None, high: float | None) -> None:
         raise ValueError("an interval needs both low and high")
     if low is not None and high is not None and low > high:
         raise ValueError(f"an interval cannot end ({high}) before it begins ({low})")
+
+
+class Group(Facts):
+    """One part of a data set; ``name`` is None where rows do not say."""
+
+    name: str | None
+    rows: int = Field(ge=0)
+    tokens: int | None = Field(None, ge=0)
+
+
+class DecontaminationFacts(Facts):
+    """What training prompts were compared with, and how well overlaps are found: on planted test items, by kind."""
+
+    sets: dict[str, int] = Field(description="Test set -> items.")
+    prompts: int = Field(ge=0)
+    found: int = Field(ge=0)
+    left_out: bool
+    recall: dict[str, float | None] = Field(default_factory=dict)
+    false_positive_rate: float | None = None
+
+
+class DatasetFacts(Facts):
+    """Everything that the card of a data set of traces needs."""
+
+    name: str = Field(min_length=1)
+    version: str | None = None
+    licence: LicenceFacts
+    languages: tuple[str, ...] = ()
+    rows: int = Field(ge=0)
+    problems: int = Field(ge=0)
+    tokens: int | None = Field(None, ge=0)
+    groups: dict[str, tuple[Group, ...]] = Field(default_factory=dict, description="By source, teacher, difficulty ...")
+    lengths: dict[str, float] = Field(default_factory=dict, description="Quantiles of tokens a trace.")
+    teachers: tuple[TeacherFacts, ...] = ()
+    prompt_sources: tuple[PromptSource, ...] = ()
+    sampling: SamplingFacts | None = None
+    verification: str | None = None
+    waterfall: tuple[WaterfallStep, ...] = ()
+    decontamination: DecontaminationFacts | None = None
+    near_duplicates: str | None = Field(None, description="What was found, in one line.")
+    obligations: tuple[str, ...] = ()
+    notice: tuple[str, ...] = ()
+    limitations: tuple[str, ...] = ()
+    code_revision: str | None = None
+    shards: tuple[str, ...] = Field(description="File names of the Parquet shards, in order.")

@@ -2,6 +2,7 @@
 
     weights folder, every file     hard links where the file system allows, copies elsewhere
     README.md                      the card, from the facts
+    data/                          the training data, where they are given: links or copies as well
     LICENSE recipe.yaml lineage.yaml   as given; NOTICE as given, or from the facts' notice lines
     SHA256SUMS                     last: a folder that holds it is complete
 
@@ -37,11 +38,14 @@ _PICKLE_MAGIC = (*(bytes((0x80, protocol)) for protocol in (2, 3, 4, 5)), b"PK\x
 _NO_LINK = frozenset((errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS))
 
 
-def build_release(facts: ReleaseFacts, weights: Path, out: Path, extra_files: Mapping[str, Path | str]) -> None:
+def build_release(
+    facts: ReleaseFacts, weights: Path, out: Path, extra_files: Mapping[str, Path | str], data: Path | None = None
+) -> None:
     """Build the release folder ``out`` (absent or empty) from an exported ``weights`` folder.
 
     ``extra_files``: name in the release -> a Path to copy, or the text itself. LICENSE, recipe.yaml and lineage.yaml
-    must be among them; README.md and SHA256SUMS are made here and may not be.
+    must be among them; README.md and SHA256SUMS are made here and may not be. ``data``: a folder of the data set, whose
+    files go below data/.
 
     Raises InputError for missing or clashing names, an ``out`` that is not empty, weights that are no model; Refused
     for pickles, for links that lead out of the weights folder, and where the template in the folder is not the one
@@ -49,6 +53,7 @@ def build_release(facts: ReleaseFacts, weights: Path, out: Path, extra_files: Ma
     """
     weights, out = Path(weights), Path(out)
     files = _weight_folder(weights)
+    files |= {f"data/{name}": path for name, path in _plain_files(data).items()} if data is not None else {}
     _check_template(facts, weights)
     papers = _papers(facts, files, extra_files)
     empty_folder(out)
@@ -68,12 +73,16 @@ def _weight_folder(weights: Path) -> dict[str, Path]:
     if not weights.is_dir():
         raise InputError("there is no such weights folder", where=str(weights))
     tensor_shapes(weights)  # raises for missing and for truncated weights
-    root = weights.resolve()
+    return _plain_files(weights)
+
+
+def _plain_files(folder: Path) -> dict[str, Path]:
+    root = folder.resolve()
     files: dict[str, Path] = {}
-    for path in sorted(weights.rglob("*")):
+    for path in sorted(folder.rglob("*")):
         real = path.resolve()
         if path.is_symlink() and not (real.is_relative_to(root) and real.is_file()):
-            raise Refused("a link leads out of the weights folder, or nowhere", where=str(path), hint="copy the file")
+            raise Refused("a link leads out of the folder, or nowhere", where=str(path), hint="copy the file")
         if path.is_dir():
             continue
         if not real.is_file():
@@ -88,9 +97,9 @@ def _weight_folder(weights: Path) -> dict[str, Path]:
             raise Refused(
                 "a pickle or a file of a kind that may hold one: it can run code where it is opened",
                 where=str(path),
-                hint="release safetensors only; keep training state out of the weights folder",
+                hint="release safetensors only; keep training state out of the folder",
             )
-        files[path.relative_to(weights).as_posix()] = real
+        files[path.relative_to(folder).as_posix()] = real
     return files
 
 

@@ -47,32 +47,21 @@ class Step:
 def steps_for(gpus: int, dense: str, moe: str) -> list[Step]:
     """What a node of so many GPUs can show; the parallel ways of a mixture of experts need two.
 
-    Data-parallel attention needs a server; it is left out where this version has no teacher of kind ``vllm_server``.
+    Data-parallel attention needs a server: the teacher of kind ``vllm_server``.
     """
     common = {"max_model_len": 4096, "license": "apache-2.0"}
     steps = [Step("vllm_dense", {"kind": "vllm", "model": dense, **common})]
     if gpus > 1:
         several = 1 << (gpus.bit_length() - 1)  # a power of two divides the heads of common models
         inside = {"kind": "vllm", "model": moe, "tensor_parallel_size": several, **common}
-        served = {"kind": "vllm_server", "model": moe, "data_parallel_size": several, **common}
+        served = {"kind": "vllm_server", "model": moe, "data_parallel_size": several, "concurrency": REQUESTS, **common}
         steps += [
             Step("vllm_moe_tp", inside, several),
-            Step("vllm_moe_tp_ep", inside | {"engine_args": {"enable_expert_parallel": True}}, several),
+            Step("vllm_moe_tp_ep", inside | {"enable_expert_parallel": True}, several),
+            Step("vllm_moe_dp", served, several),
+            Step("vllm_moe_dp_ep", served | {"enable_expert_parallel": True}, several),
         ]
-        if "vllm_server" in known_kinds():
-            steps.append(Step("vllm_moe_dp", served, several))
-            steps.append(Step("vllm_moe_dp_ep", served | {"enable_expert_parallel": True}, several))
     return [*steps, Step("train", base=dense)]
-
-
-def known_kinds() -> set[str]:
-    """The kinds of teacher that a recipe can name."""
-    from pydantic import TypeAdapter
-
-    from synth.config import TeacherConfig
-
-    kinds: dict[str, str] = TypeAdapter(TeacherConfig).json_schema()["discriminator"]["mapping"]
-    return set(kinds)
 
 
 # --- the steps, each in a process of its own ---------------------------------------------------------------------
@@ -245,7 +234,7 @@ def machine() -> dict[str, Any]:
 
 def missing() -> str | None:
     """Why nothing can be run here."""
-    for name, line in (("torch", "pip install torch"), ("vllm", "pip install vllm")):
+    for name, line in (("torch", "pip install torch"), ("vllm", "pip install vllm"), ("openai", "pip install openai")):
         if importlib.util.find_spec(name) is None:
             return f"{name} is not installed\nhint: {line}"
     import torch

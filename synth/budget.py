@@ -16,7 +16,7 @@ import contextlib
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from synth.config import BudgetConfig
@@ -29,18 +29,32 @@ _MILLION = 1e6
 
 @dataclass
 class Spend:
-    """Tokens in the rows of a run. ``escalated`` ones are generated tokens too, in a budget of their own."""
+    """Tokens in the rows of a run, and their price. ``escalated`` ones are generated tokens too, in a budget of their
+    own. What was spent is counted by ``add``, at the prices of the teacher that spent it."""
 
     tokens: int = 0
     escalated: int = 0
     prompt_tokens: int = 0
+    money: float = 0.0
+
+    def add(
+        self, budget: BudgetConfig, tokens: int, prompt_tokens: int, *, escalated: bool = False, teacher: str = ""
+    ) -> None:
+        """Count tokens of one teacher (its public id); negative ones are given back."""
+        if escalated:
+            self.escalated += tokens
+        else:
+            self.tokens += tokens
+        self.prompt_tokens += prompt_tokens
+        own = budget.prices.get(teacher)
+        generated = own.per_million_tokens if own else budget.price_per_million_tokens
+        read = own.per_million_prompt_tokens if own else budget.price_per_million_prompt_tokens
+        self.money += (tokens * generated + prompt_tokens * read) / _MILLION
 
 
 def price(budget: BudgetConfig, spend: Spend, hours: float) -> float:
     """Money, in the currency of the prices."""
-    generated = (spend.tokens + spend.escalated) / _MILLION * budget.price_per_million_tokens
-    read = spend.prompt_tokens / _MILLION * budget.price_per_million_prompt_tokens
-    return generated + read + hours * budget.gpus * budget.price_per_gpu_hour
+    return spend.money + hours * budget.gpus * budget.price_per_gpu_hour
 
 
 class Meter:
@@ -66,32 +80,28 @@ class Meter:
     def hours(self) -> float:
         return (self._before + time.monotonic() - self._started) / 3600
 
-    def count(self, tokens: int, prompt_tokens: int, *, escalated: bool = False) -> None:
+    def count(self, tokens: int, prompt_tokens: int, *, escalated: bool = False, teacher: str = "") -> None:
         """Add a row to what was spent."""
-        _add(self.spend, tokens, prompt_tokens, escalated)
+        self.spend.add(self.budget, tokens, prompt_tokens, escalated=escalated, teacher=teacher)
 
-    def reserve(self, tokens: int, prompt_tokens: int, *, escalated: bool = False) -> bool:
+    def reserve(self, tokens: int, prompt_tokens: int, *, escalated: bool = False, teacher: str = "") -> bool:
         """Set aside what a request may cost; False where the budget does not hold it beside what is in flight."""
-        wanted = Spend(self._reserved.tokens, self._reserved.escalated, self._reserved.prompt_tokens)
-        _add(wanted, tokens, prompt_tokens, escalated)
-        all_in = Spend(
-            self.spend.tokens + wanted.tokens,
-            self.spend.escalated + wanted.escalated,
-            self.spend.prompt_tokens + wanted.prompt_tokens,
-        )
+        wanted = replace(self._reserved)
+        wanted.add(self.budget, tokens, prompt_tokens, escalated=escalated, teacher=teacher)
         limit, own = self.budget.tokens, self._escalation_tokens
-        if escalated and own is not None and all_in.escalated > own:
+        if escalated and own is not None and self.spend.escalated + wanted.escalated > own:
             return False
-        if not escalated and limit is not None and all_in.tokens > limit:
+        if not escalated and limit is not None and self.spend.tokens + wanted.tokens > limit:
             return False
-        if self.budget.money is not None and price(self.budget, all_in, self.hours) > self.budget.money:
+        most = self.budget.money
+        if most is not None and price(self.budget, self.spend, self.hours) + wanted.money > most:
             return False
         self._reserved = wanted
         return True
 
-    def release(self, tokens: int, prompt_tokens: int, *, escalated: bool = False) -> None:
+    def release(self, tokens: int, prompt_tokens: int, *, escalated: bool = False, teacher: str = "") -> None:
         """Give back what ``reserve`` set aside."""
-        _add(self._reserved, -tokens, -prompt_tokens, escalated)
+        self._reserved.add(self.budget, -tokens, -prompt_tokens, escalated=escalated, teacher=teacher)
 
     def out_of_time(self) -> str | None:
         """The limit of time or money that is reached, by its name; also saves the clock now and then."""
@@ -141,14 +151,6 @@ class Meter:
         elif cost:
             parts.append(f"cost {cost:,.2f}")
         return ", ".join(parts)
-
-
-def _add(spend: Spend, tokens: int, prompt_tokens: int, escalated: bool) -> None:
-    if escalated:
-        spend.escalated += tokens
-    else:
-        spend.tokens += tokens
-    spend.prompt_tokens += prompt_tokens
 
 
 def _read(clock: Path | None) -> float:

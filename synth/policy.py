@@ -232,6 +232,9 @@ def pass_rate_at_stop(samples: int, correct: int, *, target: int, first: int) ->
     the same p, that is stopped by nothing but its target and ``max_samples``. "Correct" includes that it ended by
     itself within the token limit in force. With ``target`` 1 and ``first`` 1 it is 1 or 0: did the first one succeed?
 
+    With several teachers the samples of a problem are not equally likely to be correct: the figure sums up what was
+    drawn, and is an estimate of no teacher's rate.
+
     **Not unbiased:** a single problem's figure given that it was solved, or any selection by it (filter by pass rate,
     and what is kept is biased towards the filter). Problems given up as suspect_gold count as 0, so the mean over
     problems is too low by at most the share of problems given up. Where the budget cut a problem off, correct / samples

@@ -3,6 +3,9 @@ soon as there is room, answers are committed as they come, and verdicts are foun
 
 The teacher never waits for a verdict: it goes on with other problems. Only where nothing may be asked until a verdict
 comes does the loop wait, for an answer or a verdict, whichever is first.
+
+Of several teachers none waits for another: a slot whose teacher is full, or whose turn has not come, is set aside
+(about 40 bytes each) and the next one is looked at.
 """
 
 from __future__ import annotations
@@ -13,20 +16,26 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypedDict
 
 from synth.budget import Meter
 from synth.log import SampleLog
 from synth.plan import Plan
 from synth.policy import Policy, Slot
 from synth.prompts import text_of
-from synth.teachers import Completion, Request, Teacher, Wakeable
+from synth.teachers import Completion, Request
+from synth.teachers.team import Team
+from synth.thinking import ThinkingWatch
 from synth.verify import Verdict, Verifier
 
-__all__ = ["Judge", "Progress", "Rounds", "chosen"]
+__all__ = ["TOKEN_IDS", "Judge", "Progress", "Rounds", "chosen"]
 
 Progress = Callable[[int, int, int], None]
 """Called with samples in the log, samples allowed so far, and completion tokens generated in this call."""
+
+TOKEN_IDS = "token_ids"
+"""Key of a row that was cut off, in a recipe that escalates: its tokens, which the continuation begins with. The
+ordered log holds none."""
 
 _VERDICTS_AT_ONCE = 64  # rows in the hands of the verifier; the others wait on the disk
 _GLANCE_S = 0.02  # how long the teacher is polled while a verdict may come first
@@ -101,6 +110,13 @@ class _Wish:
     continued: bool = False
 
 
+class _Account(TypedDict):
+    """Which of the meter's accounts a request is on."""
+
+    escalated: bool
+    teacher: str
+
+
 class Rounds:
     """One run of ``sample()``; see ``run``."""
 
@@ -108,17 +124,19 @@ class Rounds:
         self,
         plan: Plan,
         policy: Policy,
-        teacher: Teacher,
+        team: Team,
         log: SampleLog,
         meter: Meter,
         judge: Judge | None,
         progress: Progress | None,
     ) -> None:
-        self._plan, self._policy, self._teacher, self._log = plan, policy, teacher, log
+        self._plan, self._policy, self._team, self._log = plan, policy, team, log
         self._meter, self._judge, self._progress = meter, judge, progress
+        self._thinking = [ThinkingWatch(teacher) for teacher in plan.teachers]
         self._in_flight: dict[str, _Wish] = {}
-        self._cut: deque[tuple[Slot, int]] = deque()  # traces that wait for their escalation
-        self._held: _Wish | None = None
+        # By teacher: slots to be asked, and traces that wait for their escalation.
+        self._waiting: list[deque[Slot]] = [deque() for _ in plan.teachers]
+        self._cut: list[deque[tuple[Slot, int]]] = [deque() for _ in plan.teachers]
         self._given = self._done = 0
         self._out_of_time = False
         self.reused = 0
@@ -127,20 +145,23 @@ class Rounds:
     def run(self) -> None:
         """Ask, commit and judge until the policy is content or the budget is spent; then ``stopped`` names the limit.
 
-        Raises what the teacher or the verifier raises, with everything so far in the log.
+        Raises what the teacher or the verifier raises, and Refused where a thinking teacher does not think, with
+        everything so far in the log.
         """
         while True:
             self._hear(block=False)
             self._watch_the_clock()
             self._feed()
+            if self._change_turns():
+                continue
             if self._in_flight:
                 for completion in self._poll():
                     self._commit(completion)
                 self._tell()
             elif self._judge is not None and self._judge.busy:
                 self._hear(block=True)
-            elif self._held is not None or self._cut:
-                raise RuntimeError(f"{self._teacher.engine} takes no request, though none is in flight")
+            elif any(self._waiting) or any(self._cut):
+                raise RuntimeError(f"{self._team.engine} takes no request, though none is in flight")
             else:
                 break
         self._meter.save()
@@ -149,57 +170,93 @@ class Rounds:
 
     def _feed(self) -> None:
         while True:
-            while self._cut and (self._out_of_time or self._teacher.capacity > 0):
-                if not self._escalate(*self._cut[0]):
-                    break
-                self._cut.popleft()
-            if self._held is None:
-                self._held = self._following()
-            if self._held is None:
-                room = self._out_of_time or self._teacher.capacity > 0
-                if self._cut and room and not self._escalating():
+            for member, cut in enumerate(self._cut):
+                while cut and (self._out_of_time or self._team.room(member) > 0):
+                    if not self._escalate(*cut[0]):
+                        break
+                    cut.popleft()
+            slot = self._following()
+            if slot is None:
+                if any(self._may_escalate(member) for member in range(len(self._cut))):
                     continue  # reading the log found more of them
                 return
             if self.stopped is not None:
-                self._policy.refuse(self._held.slot)
-                self._held = None
+                self._policy.refuse(slot)
                 continue
-            if self._teacher.capacity <= 0:
-                return
-            if not self._ask(self._held):
+            request = self._plan.request(slot)
+            if not self._ask(_Wish(slot, request, _guess(request))):
+                self._waiting[self._plan.member(slot)].appendleft(slot)
                 if self._in_flight:
                     return  # what is in flight gives back what it does not use
                 self.stopped = self._meter.which()
-                continue
-            self._held = None
 
-    def _following(self) -> _Wish | None:
-        """The next slot that is not in the log; those that are get their turn on the way."""
-        while (slot := self._policy.next()) is not None:
+    def _following(self) -> Slot | None:
+        """The next slot that is not in the log and whose teacher has room; once nothing more is asked, any slot.
+
+        Those that are in the log get their turn on the way.
+        """
+        for member, slots in enumerate(self._waiting):
+            if slots and self._may_ask(member):
+                return slots.popleft()
+        while not any(self._waiting) or any(self._may_ask(member) for member in range(len(self._waiting))):
+            slot = self._policy.next()
+            if slot is None:
+                return None
             self._given += 1
             place = chosen(self._plan, self._log, slot)
-            if place is None:
-                request = self._plan.request(slot)
-                return _Wish(slot, request, _guess(request))
-            self.reused += 1
-            self._count(slot, place)
-            self._settle(slot, place)
+            if place is not None:
+                self.reused += 1
+                self._count(slot, place)
+                self._settle(slot, place)
+                continue
+            member = self._plan.member(slot)
+            if self._may_ask(member):
+                return slot
+            self._waiting[member].append(slot)
         return None
 
+    def _may_ask(self, member: int) -> bool:
+        return self.stopped is not None or self._team.room(member) > 0
+
+    def _may_escalate(self, member: int) -> bool:
+        room = self._out_of_time or self._team.room(member) > 0
+        return bool(self._cut[member]) and room and not self._escalating()
+
+    def _change_turns(self) -> bool:
+        """Let the next teacher that needs this process's accelerator have it, once the one that has it is done.
+
+        One that verdicts may yet give more to do keeps its turn: starting an engine takes longer than waiting for them.
+        """
+        mine = self._team.turn
+        if mine is None or self._waiting[mine] or self._cut[mine] or (self._judge is not None and self._judge.busy):
+            return False
+        if any(self._plan.member(wish.slot) == mine for wish in self._in_flight.values()):
+            return False
+        members = (member for member in range(len(self._waiting)) if self._waiting[member] or self._cut[member])
+        return any(self._team.pass_turn(member) for member in members)
+
     def _ask(self, wish: _Wish) -> bool:
-        escalated = wish.cut is not None
-        if not self._meter.reserve(wish.request.max_new_tokens, wish.prompt_tokens, escalated=escalated):
+        member = self._plan.member(wish.slot)
+        if not self._meter.reserve(wish.request.max_new_tokens, wish.prompt_tokens, **self._account(wish)):
             return False
         self._in_flight[wish.request.request_id] = wish
-        self._teacher.submit(wish.request)
+        self._team.submit(member, wish.request)
         return True
+
+    def _account(self, wish: _Wish) -> _Account:
+        return {"escalated": wish.cut is not None, "teacher": self._plan.teacher(wish.slot).public_id}
 
     def _escalate(self, slot: Slot, place: int) -> bool:
         """Ask for the rest of a trace that was cut off, or settle for it as it is; False: later."""
         row = self._log.row(place)
-        continued = bool(getattr(self._teacher, "can_continue", False) and row["text"] and row["completion_tokens"])
-        prefix, tokens = (row["text"], row["completion_tokens"]) if continued else ("", 0)
-        request = self._plan.escalation(slot, prefix, tokens)
+        ids = row.get(TOKEN_IDS) or ()
+        teacher = self._team.members[self._plan.member(slot)]
+        continued = bool(getattr(teacher, "can_continue", False) and row["text"] and row["completion_tokens"])
+        continued = continued and bool(ids or not getattr(teacher, "continues_token_ids", False))
+        if continued:
+            request = self._plan.escalation(slot, row["text"], row["completion_tokens"], ids)
+        else:
+            request = self._plan.escalation(slot)
         wish = _Wish(slot, request, row["prompt_tokens"] or _guess(request), place, continued)
         if not self._out_of_time:
             if request.request_id not in self._log and self._ask(wish):
@@ -215,24 +272,25 @@ class Rounds:
     # --- hearing ---
 
     def _poll(self) -> list[Completion]:
-        if isinstance(self._teacher, Wakeable):
-            starving = self._judge is not None and self._judge.busy and self._teacher.capacity > 0
-            return self._teacher.poll_for(_GLANCE_S if starving else _LOOK_S)
-        finished = self._teacher.poll()
-        if not finished:
+        busy = self._judge is not None and self._judge.busy
+        starving = busy and any(self._team.room(member) > 0 for member in range(len(self._waiting)))
+        finished = self._team.poll_for(_GLANCE_S if starving else _LOOK_S)
+        if finished is None:
             lost = len(self._in_flight)
-            raise RuntimeError(f"{self._teacher.engine} has lost {lost} requests: it has no capacity and no answer")
+            raise RuntimeError(f"{self._team.engine} has lost {lost} requests: it has no capacity and no answer")
         return finished
 
     def _commit(self, completion: Completion) -> None:
         wish = self._in_flight.pop(completion.request_id, None)
         if wish is None:
             return  # delivered twice, by a replica that was thought dead: the first one counts
-        escalated = wish.cut is not None
-        self._meter.release(wish.request.max_new_tokens, wish.prompt_tokens, escalated=escalated)
-        place = self._log.append(self._row(wish, completion))
+        self._meter.release(wish.request.max_new_tokens, wish.prompt_tokens, **self._account(wish))
+        self._team.record()  # before the first row of an engine: no kill leaves rows of one that is not known
+        row = self._row(wish, completion)
+        place = self._log.append(row)
+        self._thinking[self._plan.member(wish.slot)].look(row)
         self._meter.generated += completion.completion_tokens or 0
-        self._meter.count(completion.completion_tokens or 0, completion.prompt_tokens or 0, escalated=escalated)
+        self._meter.count(completion.completion_tokens or 0, completion.prompt_tokens or 0, **self._account(wish))
         if wish.cut is not None:
             self._accept(wish.slot, wish.cut if completion.finish_reason == "error" else place)
         else:
@@ -240,24 +298,27 @@ class Rounds:
 
     def _row(self, wish: _Wish, completion: Completion) -> dict[str, Any]:
         """A sample row. Nothing in it changes from run to run: no time, no host."""
+        first = self._log.row(wish.cut) if wish.cut is not None else None
         row: dict[str, Any] = {
             "request_id": wish.request.request_id,
             "prompt_id": wish.request.prompt.id,
             "sample_index": wish.slot[1],
+        }
+        if first is None and completion.token_ids and self._plan.config.escalate is not None:
+            row[TOKEN_IDS] = list(completion.token_ids)  # its escalation begins there
+        row |= {
             "text": completion.text,
             "finish_reason": completion.finish_reason,
             "error": completion.error,
             "prompt_tokens": completion.prompt_tokens,
             "completion_tokens": completion.completion_tokens,
-            "model": self._plan.teacher.public_id,
-            "engine": self._teacher.engine,
+            "model": self._plan.teacher(wish.slot).public_id,
+            "engine": self._team.members[self._plan.member(wish.slot)].engine,
         }
         if completion.reasoning_tokens is not None:
             row["reasoning_tokens"] = completion.reasoning_tokens
-        if wish.cut is not None:
-            first = self._log.row(wish.cut)
+        if first is not None:
             if wish.continued and completion.finish_reason != "error":
-                row["text"] = first["text"] + completion.text
                 row["prompt_tokens"] = first["prompt_tokens"]
                 more = completion.completion_tokens
                 row["completion_tokens"] = None if more is None else first["completion_tokens"] + more
@@ -269,7 +330,7 @@ class Rounds:
         if self._plan.config.escalate is not None and self._log.finish_reason(place) == "length":
             first = self._log.find(self._plan.identity(slot))
             if first == place and self._plan.escalated_identity(slot) not in self._log:
-                self._cut.append((slot, place))
+                self._cut[self._plan.member(slot)].append((slot, place))
                 return
         self._accept(slot, place)
 
@@ -281,11 +342,13 @@ class Rounds:
     def _count(self, slot: Slot, place: int) -> None:
         """Add what a row of an earlier run has cost; an escalation, with the trace that it began from."""
         log, first = self._log, self._log.find(self._plan.identity(slot))
+        name = self._plan.teacher(slot).public_id
         if first is not None:
-            self._meter.count(log.completion_tokens(first), log.prompt_tokens(first))
+            self._meter.count(log.completion_tokens(first), log.prompt_tokens(first), teacher=name)
         if place != first:
             before = log.completion_tokens(first) if first is not None and log.row(place).get("continued") else 0
-            self._meter.count(log.completion_tokens(place) - before, log.prompt_tokens(place), escalated=True)
+            more = log.completion_tokens(place) - before
+            self._meter.count(more, log.prompt_tokens(place), escalated=True, teacher=name)
 
     def _hear(self, *, block: bool) -> None:
         if self._judge is not None:

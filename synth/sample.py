@@ -19,16 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synth.budget import Meter
-from synth.config import AdaptivePolicy, TeacherConfig, TeacherSampling, VerifyConfig
+from synth.config import AdaptivePolicy, TeacherSampling, TeachersConfig, VerifyConfig
 from synth.log import SampleLog, replace_lines, row_line
 from synth.plan import Plan, plan, request_id
 from synth.policy import Adaptive, Fixed, Outcome
 from synth.prompts import Prompt
-from synth.rounds import Judge, Progress, Rounds, chosen
+from synth.rounds import TOKEN_IDS, Judge, Progress, Rounds, chosen
 from synth.teachers import Teacher
+from synth.teachers.team import Team, read_engines, write_engines
 from synth.verify import Verifier
 
-__all__ = ["ESCALATED", "PROBLEMS", "Progress", "SampleSummary", "harvest", "plan", "request_id", "sample"]
+__all__ = ["ENGINES", "ESCALATED", "PROBLEMS", "Progress", "SampleSummary", "harvest", "plan", "request_id", "sample"]
 
 PROBLEMS = "problems.jsonl"
 """Written beside the log by the adaptive policy: one row a problem, in order: {"prompt_id", "samples", "correct",
@@ -36,8 +37,12 @@ PROBLEMS = "problems.jsonl"
 ``pass_rate`` is the unbiased estimate of ``synth.policy.pass_rate_at_stop``, not correct / samples."""
 
 ESCALATED = "escalated.jsonl"
-"""Beside the log: the cut traces that an escalation stands for now. They were paid for; a changed recipe may want
-them."""
+"""Beside the log, in a recipe that escalates: the traces that were cut off, token ids and all, whether an escalation
+stands for them now or its budget did not reach them. They were paid for; a changed recipe goes on from there."""
+
+ENGINES = "engines.jsonl"
+"""Beside the log: what each engine that answered settled on (``synth.teachers.Described``): name and version, the
+revision of its weights, its resolved configuration. Not there where no engine has anything to say."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,8 @@ class SampleSummary:
 
 def sample(
     prompts: Sequence[Prompt],
-    teacher: Teacher,
-    teacher_config: TeacherConfig,
+    teacher: Teacher | Team,
+    teacher_config: TeachersConfig,
     config: TeacherSampling,
     log: Path,
     *,
@@ -84,6 +89,7 @@ def sample(
     whole = Plan(prompts, teacher_config, config)
     policy = Adaptive(len(prompts), config.policy) if isinstance(config.policy, AdaptivePolicy) else None
     own = config.escalate.tokens if config.escalate is not None else None
+    team = teacher if isinstance(teacher, Team) else Team([teacher])
     meter = meter or Meter(config.budget, escalation_tokens=own)
     with contextlib.ExitStack() as stack:
         rows = stack.enter_context(SampleLog(log))
@@ -91,7 +97,7 @@ def sample(
         judge = None
         if policy is not None:
             judge = Judge(stack.enter_context(Verifier(verify or VerifyConfig())), whole, rows)
-        rounds = Rounds(whole, policy or Fixed(len(prompts), config.num_samples), teacher, rows, meter, judge, progress)
+        rounds = Rounds(whole, policy or Fixed(len(prompts), config.num_samples), team, rows, meter, judge, progress)
         rounds.run()
         given = policy.given if policy is not None else lambda problem: config.num_samples
         summary = _finish(whole, rows, [given(problem) for problem in range(len(prompts))], rounds)
@@ -106,6 +112,7 @@ def sample(
 def _finish(whole: Plan, rows: SampleLog, given: Sequence[int], rounds: Rounds) -> SampleSummary:
     """Put the log in order; cut traces that were escalated go into a file of their own."""
     reasons: Counter[str] = Counter()
+    engines: set[tuple[str, str]] = set()
     tokens = prompt_tokens = escalated = 0
 
     def ordered() -> Iterator[bytes]:
@@ -116,8 +123,10 @@ def _finish(whole: Plan, rows: SampleLog, given: Sequence[int], rounds: Rounds) 
                 if place is None:
                     continue  # the budget did not reach it
                 row = rows.row(place)
+                row.pop(TOKEN_IDS, None)
                 # Ids and names may have changed since the row was written, without another question being asked.
-                row.update(prompt_id=prompt.id, model=whole.teacher.public_id)
+                row.update(prompt_id=prompt.id, model=whole.teacher((problem, index)).public_id)
+                engines.add((row["model"], row["engine"]))
                 reasons[row["finish_reason"]] += 1
                 tokens += rows.completion_tokens(place)
                 prompt_tokens += rows.prompt_tokens(place)
@@ -128,12 +137,15 @@ def _finish(whole: Plan, rows: SampleLog, given: Sequence[int], rounds: Rounds) 
         for problem, count in enumerate(given):
             for index in range(count):
                 first = rows.find(whole.identity((problem, index)))
-                if first is not None and first != chosen(whole, rows, (problem, index)):
+                if first is not None and rows.finish_reason(first) == "length":
                     yield row_line(rows.row(first))
 
     if whole.config.escalate is not None:
         replace_lines(rows.path.with_name(ESCALATED), cut())
     replace_lines(rows.path, ordered())
+    known = read_engines(rows.path.with_name(ENGINES))
+    if known:
+        write_engines(rows.path.with_name(ENGINES), [row for row in known if (row["model"], row["engine"]) in engines])
     return SampleSummary(
         rows=reasons.total(),
         prompt_tokens=prompt_tokens,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from licensing.catalogue import Fact, Licence
+from licensing.entries import Fact, Licence
 from licensing.rules.case import Case, Edge, Finding, Level, finding
 
 
@@ -17,11 +17,13 @@ def owed(licence: Licence, edge: Edge, why: str, *, weights: bool, level: Level 
             said = f"{why}: {licence.name} {text}"
             yield finding(code, said, edge=edge, licence=licence, cite=cite, fix=fix, level=level)
 
+    closed = "; ".join(f"it gives no rights to parties in {', '.join(g.excluded)} ({g.scope})"
+                       for g in licence.geography if g.reaches(edge.input.id))  # fmt: skip
     yield from duty(
         f"O-SHIP-LICENCE:{name}",
         c.licence_copy,
-        "goes to every recipient as a copy",
-        f"ship the text of {licence.name}",
+        "goes to every recipient as a copy" + (f"; {closed}" if closed else ""),
+        f"ship the text of {licence.name}" + (", and tell recipients whom it shuts out" if closed else ""),
     )
     yield from duty(
         f"O-COPYRIGHT-NOTICE:{name}",
@@ -32,7 +34,7 @@ def owed(licence: Licence, edge: Edge, why: str, *, weights: bool, level: Level 
     if c.notice is not None:
         line = f"put this line in NOTICE: {c.notice.text}" if c.notice.text else "ship the upstream's notice file"
         yield from duty(f"O-NOTICE:{name}", c.notice, "asks for a notice file", line)
-    if c.attribution is not None:
+    if c.attribution is not None and c.attribution.owed_for(edge.input.id):
         phrase = c.attribution.phrases[0]
         fix = f'show "{phrase}" on the card ({c.attribution.where})'
         yield from duty(f"O-ATTR:{phrase}", c.attribution, "asks for a phrase to be shown", fix)
@@ -80,8 +82,27 @@ def owed(licence: Licence, edge: Edge, why: str, *, weights: bool, level: Level 
 def r1_copies(case: Case) -> Iterator[Finding]:
     """R1: weights (of a model) and rows (of a data set) carry every duty of their licence."""
     for edge in case.roots:
-        licence = edge.governing
-        if licence is None or licence.kind == "service":
+        if edge.licence is None:
             continue
         inside = "its rows are in the data set" if case.dataset else "its weights are in the release"
-        yield from owed(licence, edge, inside, weights=not case.dataset)
+        yield from owed(edge.licence, edge, inside, weights=not case.dataset)
+
+
+def r13_geography(case: Case) -> Iterator[Finding]:
+    """R13, and texts that let nothing be passed on at all: the releaser has no right to give."""
+    home = case.lineage.releaser.domicile if case.lineage.releaser else None
+    for edge in case.roots:
+        licence = edge.licence
+        if licence is None or case.own(licence):
+            continue
+        code = f"V-REDISTRIBUTION-RIGHT:{licence.label}"
+        if licence.copies.no_redistribution:
+            why = f"{licence.name} lets nobody pass the material on"
+            fix = "take another base, or get the licensor's permission in writing"
+            cite = licence.copies.no_redistribution
+            yield finding(code, why, edge=edge, licence=licence, cite=cite, fix=fix)
+        for rule in licence.geography:
+            if rule.shuts_out(home, edge.input.id):
+                why = f"{licence.name} gives no rights to a party in {home}: {rule.scope}"
+                fix = "take another base, or get the licensor's permission in writing"
+                yield finding(code, why, edge=edge, licence=licence, cite=rule, fix=fix)

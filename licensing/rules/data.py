@@ -5,11 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from licensing.catalogue import Licence
-from licensing.rules.case import Case, Edge, Finding, covers, finding
-
-# Collections of what people typed: the licence of the collection does not settle their rights.
-_USER_CONTENT = ("ShareGPT", "WildChat", "LMSYS-Chat", "OpenAssistant", "StackExchange", "Reddit")
+from licensing.entries import Licence
+from licensing.rules.case import USER_CONTENT, Case, Edge, Finding, covers, finding
 
 
 def r9_data_to_weights(case: Case) -> Iterator[Finding]:
@@ -29,7 +26,7 @@ def r9_data_to_weights(case: Case) -> Iterator[Finding]:
             yield from _non_commercial(case, edge, strict)
         if licence is None or licence.kind == "service":
             continue
-        if licence.copies.credit and (strict or not limited):
+        if licence.copies.credit and (case.policy == "strict" or not limited):
             why = (
                 "rows under this licence trained the weights; whether credit is owed for that is open, and it is cheap"
             )
@@ -84,7 +81,7 @@ def r10_data_set(case: Case) -> Iterator[Finding]:
             why = "this data set is itself put together from others under licences of their own"
             fix = f"list the sources of {edge.input.id} as inputs"
             yield finding("W-RECURSE-DATA", why, edge=edge, fix=fix, level="held")
-        for name in _USER_CONTENT:
+        for name in USER_CONTENT:
             if re.search(name.replace("-", r"[-_ ]?"), edge.input.id, re.IGNORECASE):
                 why = "text that users typed: their rights and their privacy are not settled by a licence tag"
                 fix = "check consent and personal data"

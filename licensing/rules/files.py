@@ -1,13 +1,17 @@
-"""What the release folder holds, by file names alone. Texts are not compared here: a name that fits is taken as met."""
+"""What the release folder holds, by file names alone. A name that fits is taken as met here.
+
+Not covered: whether the text in a file is the licence that its name promises.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
+from licensing.entries import Licence
 from licensing.rules.case import Case, Edge, Finding, finding
 
-_LICENCE = re.compile(r"licen[cs]e|copying|agreement", re.IGNORECASE)
+_LICENCE = re.compile(r"licen[cs]e|copying|agreement|terms[_ -]of[_ -]use", re.IGNORECASE)
 _NOTICE = re.compile(r"notice", re.IGNORECASE)
 
 
@@ -21,12 +25,17 @@ def files_seen(case: Case) -> Iterator[Finding]:
     licence_files = [name for name in base or () if _LICENCE.search(name)]
     notice = any(_NOTICE.search(name) for name in base or ())
     for edge in case.roots:
-        licence = edge.governing
-        if licence is None or licence.kind == "service":
+        licence = edge.licence
+        if licence is None or case.own(licence):
             continue
         c = licence.copies
-        if c.licence_copy is not None and case.declared is not None and not case.dataset:
-            yield from _copy(case, edge, known=base is not None, found=len(licence_files))
+        if c.licence_copy is not None and not (case.dataset and (c.licence_copy.by_link or base is None)):
+            yield from _copy(case, edge, licence, known=base is not None, found=len(licence_files))
+        elif c.copyright_notice is not None and base is not None and not licence_files:
+            why = f"no licence file: the copyright line and permission notice of {licence.name} were not seen"
+            fix = f"ship the upstream LICENSE of {edge.input.id}"
+            code = "W-AGREEMENT-COPY-NOT-SEEN"
+            yield finding(code, why, edge=edge, licence=licence, cite=c.copyright_notice, fix=fix, level="held")
         if c.notice is not None and not notice and not case.dataset:
             line = c.notice.text or f"the notice of {licence.name}"
             fix = f"add a file NOTICE that holds: {line}"
@@ -40,10 +49,7 @@ def files_seen(case: Case) -> Iterator[Finding]:
                 yield finding(code, why, edge=edge, licence=licence, cite=c.notice, fix=fix)
 
 
-def _copy(case: Case, edge: Edge, *, known: bool, found: int) -> Iterator[Finding]:
-    licence, declared = edge.governing, case.declared
-    if licence is None or declared is None:
-        return
+def _copy(case: Case, edge: Edge, licence: Licence, *, known: bool, found: int) -> Iterator[Finding]:
     fix = f"ship the text of {licence.name} as a file"
     cite = licence.copies.licence_copy
     if known and found == 0:
@@ -51,7 +57,9 @@ def _copy(case: Case, edge: Edge, *, known: bool, found: int) -> Iterator[Findin
         code = f"V-LICENCE-COPY-MISSING:{licence.label}"
         yield finding(code, why, edge=edge, licence=licence, cite=cite, fix=fix)
         return
-    enough = 1 if declared.label == licence.label else 2
+    if case.declared is None and not case.prose:
+        return  # what a lone licence file holds is anybody's guess, and that the licence is not known is said elsewhere
+    enough = 1 if case.declared and case.declared.label == licence.label else 2
     if found >= enough or (not known and licence.permissive and enough == 1):
         return
     why = "not confirmed that a copy ships" if not known else "one licence file, two licences: it may hold one only"

@@ -1,14 +1,13 @@
-"""R3, the output half of R4, R7 and R11: models and services whose writing trained, or became, the release."""
+"""R3, the output half of R4, and R11: models whose writing trained, or became, the release, and graders and seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from licensing.catalogue import Licence
+from licensing.catalogue import fold
+from licensing.entries import Licence
 from licensing.rules.case import Case, Edge, Finding, Level, finding
 from licensing.rules.copies import owed
-
-_ACCOUNT = "terms bind whoever held the account, not the weights"
 
 
 def r3_outputs(case: Case) -> Iterator[Finding]:
@@ -18,12 +17,12 @@ def r3_outputs(case: Case) -> Iterator[Finding]:
     card takes the terms on, a warning elsewhere. A data set only hands the warning on to those who train on it.
     """
     for edge in case.outputs:
-        licence = edge.governing
-        if licence is None or licence.kind == "service":
+        licence = edge.licence
+        if licence is None or case.own(licence):
             continue
+        yield from _barred(case, edge, licence)
         if licence.label in case.root_labels and not case.dataset:
             continue  # its own copies are in the release, and R1 asks for more
-        yield from _barred(case, edge, licence)
         yield from _conditions(case, edge, licence)
         yield from _derivative(case, edge, licence)
         if licence.non_commercial and case.commercial:
@@ -36,34 +35,32 @@ def r3_outputs(case: Case) -> Iterator[Finding]:
 
 
 def _barred(case: Case, edge: Edge, licence: Licence) -> Iterator[Finding]:
-    if licence.outputs.train != "no":
+    inside = licence.label in case.root_labels and not case.dataset
+    if licence.outputs.train != "no" or (inside and licence.outputs.same_line_free):
         return
     fix = "drop these rows, or take a teacher whose licence allows training on outputs"
-    why = "the licence bars using outputs to train other models"
-    if edge.input.ran_by == "releaser" and not case.dataset:
-        code = f"V-OUTPUT-BARRED:{licence.label}"
-        yield finding(
-            code, f"{why}, and the releaser ran it", edge=edge, licence=licence, cite=licence.outputs.cite, fix=fix
-        )
+    why, cite = "the licence bars using outputs to train other models", licence.outputs.cite
+    if edge.ran_weights and not case.dataset and not inside:
+        code, said = f"V-OUTPUT-BARRED:{licence.label}", f"{why}, and the releaser ran it"
+        yield finding(code, said, edge=edge, licence=licence, cite=cite, fix=fix)
+    elif edge.input.ran_by == "third-party":
+        code, said = f"W-TOS-THIRD-PARTY:{licence.label}", f"{why}; somebody else ran it and accepted that"
+        yield finding(code, said, edge=edge, licence=licence, cite=cite, fix=fix, level="held")
     else:
-        third = edge.input.ran_by == "third-party"
-        code = f"W-TOS-THIRD-PARTY:{licence.label}" if third else f"W-TOS-ANY-TRAINING:{licence.label}"
-        who = "somebody else ran it and accepted that" if third else "it binds whoever ran the model"
-        yield finding(
-            code,
-            f"{why}; {who}",
-            edge=edge,
-            licence=licence,
-            cite=licence.outputs.cite,
-            fix=fix,
-            level="held" if third else "contested",
-        )
+        open_point = "whether a model of the same line is another one is open" if inside else "it binds whoever ran it"
+        code, said = f"W-TOS-ANY-TRAINING:{licence.label}", f"{why}; {open_point}"
+        yield finding(code, said, edge=edge, licence=licence, cite=cite, fix=fix, level="contested")
 
 
 def _conditions(case: Case, edge: Edge, licence: Licence) -> Iterator[Finding]:
-    accepted = edge.input.ran_by == "releaser" or licence.label in case.accepted
+    accepted = edge.ran_weights or licence.label in case.accepted
+    who = "the releaser ran it" if edge.ran_weights else "the card takes the terms on"
+    third = edge.input.ran_by == "third-party"
+    level: Level = "contested" if third else "fact"
+    binds = "whoever ran it owes that; a party that only took the rows is usually read as free" if third else (
+        "whoever accepted the licence owes that"
+    )  # fmt: skip
     prefix, phrase = licence.outputs.name_prefix, licence.outputs.attribution
-    who = "the releaser ran it" if edge.input.ran_by == "releaser" else "the card takes the terms on"
     if prefix and case.dataset:
         why = "whoever trains on these rows and is bound by the licence has to name the model so"
         code = f"W-OUTPUT-NAME-RULE:{prefix.prefix} (downstream)"
@@ -72,19 +69,26 @@ def _conditions(case: Case, edge: Edge, licence: Licence) -> Iterator[Finding]:
         why = f"outputs trained the release, and {who}"
         fix = f'begin the name of the release with "{prefix.prefix}"'
         yield finding(f"O-NAME-PREFIX:{prefix.prefix}", why, edge=edge, licence=licence, cite=prefix, fix=fix)
-    elif prefix and prefix.prefix not in case.root_prefixes:
-        why = "outputs trained the release; whoever accepted the licence owes the prefix"
+    elif prefix and not any(asked.startswith(fold(prefix.prefix)) for asked in case.root_prefixes):
+        why = f"outputs trained the release; {binds}"
         fix = f'begin the name with "{prefix.prefix}", or record `ran_by: third-party`'
-        yield finding(f"W-OUTPUT-NAME-RULE:{prefix.prefix}", why, edge=edge, licence=licence, cite=prefix, fix=fix)
-    if phrase and not case.dataset:
-        fix = f'show "{phrase.phrases[0]}" ({phrase.where})'
-        if accepted:
-            why = f"outputs trained the release, and {who}"
-            yield finding(f"O-ATTR:{phrase.phrases[0]}", why, edge=edge, licence=licence, cite=phrase, fix=fix)
-        else:
-            why = "outputs trained the release; whoever accepted the licence owes this phrase"
-            code = f"W-OUTPUT-NAME-RULE:{phrase.phrases[0]}"
-            yield finding(code, why, edge=edge, licence=licence, cite=phrase, fix=fix, level="held")
+        code = f"W-OUTPUT-NAME-RULE:{prefix.prefix}"
+        yield finding(code, why, edge=edge, licence=licence, cite=prefix, fix=fix, level=level)
+    if not phrase or not phrase.owed_for(edge.input.id):
+        return
+    fix, code = f'show "{phrase.phrases[0]}" ({phrase.where})', f"W-OUTPUT-NAME-RULE:{phrase.phrases[0]}"
+    if case.dataset:
+        why = "whoever trains on these rows and is bound by the licence has to show this phrase"
+        fix = "say so on the data card"
+        yield finding(f"{code} (downstream)", why, edge=edge, licence=licence, cite=phrase, fix=fix)
+    elif accepted:
+        why = f"outputs trained the release, and {who}"
+        yield finding(f"O-ATTR:{phrase.phrases[0]}", why, edge=edge, licence=licence, cite=phrase, fix=fix)
+    else:
+        why = f"outputs trained the release; {binds}"
+        yield finding(
+            code, why, edge=edge, licence=licence, cite=phrase, fix=fix, level="contested" if third else "held"
+        )
 
 
 def _derivative(case: Case, edge: Edge, licence: Licence) -> Iterator[Finding]:
@@ -110,60 +114,40 @@ def _derivative(case: Case, edge: Edge, licence: Licence) -> Iterator[Finding]:
     yield finding(code, why, edge=edge, licence=licence, cite=outputs.derivative_cite, fix=fix, level=level)
 
 
-def r7_services(case: Case) -> Iterator[Finding]:
-    """R7: a service's terms bind the account holder. They never become a violation on the weights."""
-    for edge in (*case.outputs, *case.data):
-        terms = edge.governing
-        if terms is None or terms.kind != "service":
-            continue
-        owner = case.lineage.release.split("/")[0].strip().casefold()
-        train = terms.outputs.train
-        if train == "unknown":
-            why = "the terms of this endpoint were not read"
-            fix = "read the terms, and record endpoint and date"
-            code = f"W-TOS-ENDPOINT:{terms.id}"
-            yield finding(code, why, edge=edge, licence=terms, fix=fix, level="held", blocks=True)
-            continue
-        if train in ("not-competitors", "no"):
-            yield _service(edge, terms, private=owner in {*terms.partners, (terms.vendor or "").casefold()})
-        if edge.input.endpoint is None and edge.input.role != "data":
-            why = "the same model behind another endpoint has other terms, and none is recorded"
-            fix = f"write `endpoint:` and `date:` beside {edge.input.id}"
-            yield finding(f"W-TOS-ENDPOINT:{terms.id}", why, edge=edge, fix=fix, level="held")
-
-
-def _service(edge: Edge, terms: Licence, *, private: bool) -> Finding:
-    cite = terms.outputs.cite
-    if private:
-        code = f"W-PRIVATE-AGREEMENT-POSSIBLE:{(terms.vendor or terms.id).casefold()}"
-        why = "the releaser may hold an agreement of its own with this vendor; it cannot be seen from here"
-        return finding(code, why, edge=edge, licence=terms, fix="record the agreement", level="held")
-    if edge.input.ran_by == "third-party" or edge.input.role == "data":
-        code = f"W-TOS-THIRD-PARTY:{terms.id}"
-        why = f"somebody else's account made these outputs; {_ACCOUNT}"
-        return finding(code, why, edge=edge, licence=terms, cite=cite, fix="say so on the card", level="held")
-    unknown = "" if edge.input.ran_by else "; whose account it was is not recorded (`ran_by`)"
-    if terms.outputs.train == "no":
-        code, why = f"W-TOS-ANY-TRAINING:{terms.id}", "the terms bar training any model on outputs without permission"
-    else:
-        code, why = f"W-TOS-COMPETE:{terms.id}", "the terms bar using outputs for models that compete"
-    fix = "take an open teacher, or get the vendor's permission in writing"
-    why = f"{why}; {_ACCOUNT}{unknown}"
-    return finding(code, why, edge=edge, licence=terms, cite=cite, fix=fix, level="contested")
-
-
 def r11_roles(case: Case) -> Iterator[Finding]:
     """R11: a judge puts no text in; whether filtering by it is "using output to develop" is open. Seeds recurse."""
     for edge in case.edges:
-        role, licence = edge.input.role, edge.governing
-        if role == "judge" and licence and licence.outputs.train in ("no", "not-competitors"):
-            why = "only graded or filtered rows; whether that uses its output to develop a model is open"
-            code = f"W-JUDGE-USE:{licence.id if licence.kind == 'service' else licence.label}"
-            fix = "grade with a verifier or an open model"
-            yield finding(code, why, edge=edge, licence=licence, cite=licence.outputs.cite, fix=fix, level="contested")
-        elif role == "seed" and edge.open_question:
-            why = "seeds of generated data have sources of their own"
-            yield finding("W-RECURSE-DATA", why, edge=edge, fix=f"find the licence of {edge.input.id}", level="held")
+        if edge.input.role == "judge":
+            yield from _judge(case, edge)
+        elif edge.input.role == "seed":
+            yield from _seed(edge)
     if case.dataset and len({e.governing.label if e.governing else e.input.id for e in case.outputs}) > 1:
         why = "several teachers under different terms: which one wrote a row has to be known row by row"
         yield finding("W-PER-ROW-GENERATOR", why, fix="add a column that names the teacher", level="held")
+
+
+def _judge(case: Case, edge: Edge) -> Iterator[Finding]:
+    fix = "grade with a verifier or an open model"
+    for text in (edge.terms, edge.licence):
+        if text is None or case.own(text):
+            continue
+        outputs = text.outputs
+        asks = bool(outputs.name_prefix or (outputs.attribution and outputs.attribution.owed_for(edge.input.id)))
+        if outputs.train not in ("no", "not-competitors") and not asks:
+            continue
+        what = "asks something of models that its output improved" if asks else "bars training on its output"
+        why = f"only graded or filtered rows; its text {what}, and whether a grade is such a use is open"
+        code = f"W-JUDGE-USE:{text.id if text.kind == 'service' else text.label}"
+        yield finding(code, why, edge=edge, licence=text, cite=outputs.cite, fix=fix, level="contested")
+
+
+def _seed(edge: Edge) -> Iterator[Finding]:
+    licence = edge.licence
+    limited = licence is not None and bool(licence.terms & {"non-commercial", "share-alike", "no-derivatives"})
+    if not edge.open_question and not limited:
+        return
+    why = "seeds of generated data have sources of their own"
+    if limited and licence:
+        why = f"seeds under {licence.name}: how much of them is left in what was generated is open"
+    fix = f"find the licence of {edge.input.id}" if edge.open_question else "take other seeds, or keep the term"
+    yield finding("W-RECURSE-DATA", why, edge=edge, licence=licence, fix=fix, level="held")

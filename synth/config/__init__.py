@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from synth.config.curate import CurateConfig
 from synth.config.engine import EngineConfig, LocalEngine, RayEngine
+from synth.config.label import DecontaminateConfig, LabelConfig, NearDuplicatesConfig
 from synth.config.persona import PersonaConfig
 from synth.config.prompts import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
 from synth.config.sample import (
@@ -17,18 +18,21 @@ from synth.config.sample import (
     FixedPolicy,
     SampleConfig,
     TeacherSampling,
+    TokenPrice,
     TracesBrought,
 )
 from synth.config.section import OnBadRow, ProblemKind, RanBy, Section
+from synth.config.served import OpenAITeacher, ServedTeacher, VllmServerTeacher
+from synth.config.several import Member, SeveralTeachers, TeachersConfig, members_of
 from synth.config.teacher import (
     AutoTeacher,
-    Example,
     FakeTeacher,
     RecordedTeacher,
     TeacherConfig,
     TransformersTeacher,
     VllmTeacher,
 )
+from synth.config.teacher_fields import Example
 from synth.config.verify import VerifyConfig
 
 __all__ = [
@@ -36,6 +40,7 @@ __all__ = [
     "AutoTeacher",
     "BudgetConfig",
     "CurateConfig",
+    "DecontaminateConfig",
     "EngineConfig",
     "EscalateConfig",
     "Example",
@@ -43,8 +48,12 @@ __all__ = [
     "FixedPolicy",
     "HubPrompts",
     "JsonlPrompts",
+    "LabelConfig",
     "LocalEngine",
+    "Member",
+    "NearDuplicatesConfig",
     "OnBadRow",
+    "OpenAITeacher",
     "PersonaConfig",
     "ProblemKind",
     "PromptsConfig",
@@ -54,10 +63,16 @@ __all__ = [
     "RecordedTeacher",
     "SampleConfig",
     "Section",
+    "ServedTeacher",
+    "SeveralTeachers",
     "TeacherConfig",
     "TeacherSampling",
+    "TeachersConfig",
+    "TokenPrice",
     "TracesBrought",
     "TransformersTeacher",
     "VerifyConfig",
+    "VllmServerTeacher",
     "VllmTeacher",
+    "members_of",
 ]

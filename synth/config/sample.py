@@ -35,6 +35,13 @@ class AdaptivePolicy(Section):
         return self
 
 
+class TokenPrice(Section):
+    """What one teacher's tokens cost, in the currency of the budget."""
+
+    per_million_tokens: float = Field(0.0, ge=0, description="Of generated tokens, thinking included.")
+    per_million_prompt_tokens: float = Field(0.0, ge=0)
+
+
 class BudgetConfig(Section):
     """What sampling may cost. The first limit that is reached ends it; whatever was sampled is used.
 
@@ -50,6 +57,9 @@ class BudgetConfig(Section):
     price_per_million_tokens: float = Field(0.0, ge=0, description="Of generated tokens, thinking included.")
     price_per_million_prompt_tokens: float = Field(0.0, ge=0)
     price_per_gpu_hour: float = Field(0.0, ge=0)
+    prices: dict[str, TokenPrice] = Field(
+        default_factory=dict, description="Of several teachers, by name: tokens of one that is not here cost the above."
+    )
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> BudgetConfig:
@@ -58,6 +68,7 @@ class BudgetConfig(Section):
         if self.price_per_gpu_hour and not self.gpus:
             raise ValueError("price_per_gpu_hour needs the number of accelerators: set gpus")
         prices = (self.price_per_million_tokens, self.price_per_million_prompt_tokens, self.price_per_gpu_hour)
+        prices += tuple(figure for price in self.prices.values() for _, figure in price)
         if self.money is not None and not any(prices):
             raise ValueError("money needs a price: set price_per_million_tokens or price_per_gpu_hour")
         return self

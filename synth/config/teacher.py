@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from synth.config.section import RanBy, Section
+from synth.config.section import RanBy
+from synth.config.served import OpenAITeacher, VllmServerTeacher
+from synth.config.teacher_fields import TeacherFields
 
-
-class Example(Section):
-    """A worked example shown to the teacher as a user turn and an assistant turn, never to the student."""
-
-    prompt: str
-    response: str
-
-
-class _Teacher(Section):
-    model: str = Field(description="Local folder or hub id of the teacher; its name in rows and lineage.")
-    name: str | None = Field(None, description="Public id (owner/name) for the lineage where `model` is a folder.")
-    revision: str | None = None
-    license: str | None = Field(None, description="Licence of the teacher's weights.")
-    ran_by: RanBy = Field("releaser", description="Who ran the teacher, and so accepted its terms.")
-    system_prompt: str | None = Field(None, description="Shown to the teacher only.")
-    examples: tuple[Example, ...] = Field((), description="Worked examples shown to the teacher only.")
-
-    @property
-    def public_id(self) -> str:
-        """The id that cards and lineage use: `name` where given, else `model`."""
-        return self.name or self.model
+_OWNED = {
+    "model": "set teacher.model, which the lineage names",
+    "revision": "set teacher.revision, which the lineage names",
+    "chat_template": "put it into the model's folder as chat_template.jinja: prompts are rendered from there",
+}
+"""vLLM's names that have another place, or that would have no effect here."""
 
 
-class TransformersTeacher(_Teacher):
+class TransformersTeacher(TeacherFields):
     """Batched generation with plain transformers: slow, runs anywhere."""
 
     kind: Literal["transformers"] = "transformers"
@@ -40,20 +27,41 @@ class TransformersTeacher(_Teacher):
     trust_remote_code: bool = False
 
 
-class VllmTeacher(_Teacher):
-    """The vLLM engine in this process."""
+class _TakesEngineArgs(TeacherFields):
+    engine_args: dict[str, Any] = Field(default_factory=dict, description="Any further vLLM engine argument by name.")
+
+    @model_validator(mode="after")
+    def _one_place_for_each_argument(self) -> Self:
+        for name in self.engine_args:
+            if name in _OWNED:
+                raise ValueError(f"engine_args.{name}: {_OWNED[name]}")
+            field = type(self).model_fields.get(name)
+            if field is not None and getattr(self, name) != field.default:
+                raise ValueError(f"{name} is set twice: take it out of engine_args")
+        return self
+
+
+class VllmTeacher(_TakesEngineArgs):
+    """The vLLM engine in this process. Data-parallel attention needs a server: kind vllm_server."""
 
     kind: Literal["vllm"] = "vllm"
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    max_model_len: int | None = Field(None, ge=1)
+    quantization: str | None = Field(None, description="vLLM's name of a method; absent: what the weights say.")
+    max_model_len: int | None = Field(None, ge=1, description="Tokens of prompt and answer together.")
     tensor_parallel_size: int = Field(1, ge=1)
+    pipeline_parallel_size: int = Field(1, ge=1)
+    enable_expert_parallel: bool = Field(
+        False, description="Mixture of experts: whole experts on each of the tensor-parallel ranks, not slices of all."
+    )
     gpu_memory_utilization: float | None = Field(None, gt=0, le=1)
     max_num_seqs: int | None = Field(None, ge=1, description="Requests in one engine batch; vLLM's default if absent.")
-    engine_args: dict[str, Any] = Field(default_factory=dict, description="Any further vLLM engine argument by name.")
+    reasoning_parser: str | None = Field(
+        None, description="Name of vLLM's parser that counts thinking: rows get reasoning_tokens. The text stays raw."
+    )
     trust_remote_code: bool = False
 
 
-class AutoTeacher(_Teacher):
+class AutoTeacher(_TakesEngineArgs):
     """vLLM where it is installed, transformers elsewhere. The rows record which one answered."""
 
     kind: Literal["auto"] = "auto"
@@ -61,11 +69,10 @@ class AutoTeacher(_Teacher):
     batch_size: int = Field(32, ge=1, description="Batch size where transformers is taken.")
     max_model_len: int | None = Field(None, ge=1)
     max_num_seqs: int | None = Field(None, ge=1)
-    engine_args: dict[str, Any] = Field(default_factory=dict, description="vLLM engine arguments, where it is taken.")
     trust_remote_code: bool = False
 
 
-class FakeTeacher(_Teacher):
+class FakeTeacher(TeacherFields):
     """A seeded teacher without a model, for trying a recipe: it reads the gold answer and errs on purpose."""
 
     kind: Literal["fake"] = "fake"
@@ -77,7 +84,7 @@ class FakeTeacher(_Teacher):
     seed: int = 0
 
 
-class RecordedTeacher(_Teacher):
+class RecordedTeacher(TeacherFields):
     """A teacher whose traces are brought along (`sample: {source: traces}`); it is in the lineage and never runs."""
 
     kind: Literal["recorded"] = "recorded"
@@ -85,5 +92,6 @@ class RecordedTeacher(_Teacher):
 
 
 TeacherConfig = Annotated[
-    TransformersTeacher | VllmTeacher | AutoTeacher | FakeTeacher | RecordedTeacher, Field(discriminator="kind")
+    TransformersTeacher | VllmTeacher | AutoTeacher | OpenAITeacher | VllmServerTeacher | FakeTeacher | RecordedTeacher,
+    Field(discriminator="kind"),
 ]

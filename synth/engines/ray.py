@@ -34,7 +34,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from licensing.errors import DistillError, InputError, MissingPart
-from synth.config import FakeTeacher, RayEngine, TeacherConfig, TransformersTeacher, VllmTeacher
+from synth.config import FakeTeacher, RayEngine, ServedTeacher, TeacherConfig, TransformersTeacher, VllmTeacher
 from synth.engines.cluster import connect, described, replica_options
 from synth.engines.replica import Replica, code_digest, packed
 from synth.teachers import Completion, Request
@@ -75,7 +75,8 @@ class RayTeacher:
     def __init__(self, config: RayEngine, teacher: TeacherConfig) -> None:
         self.model = teacher.public_id
         self.engine = "ray"  # the replicas' own engine, once one has said hello
-        self.can_continue = _can_continue(teacher)
+        self.can_continue, self.continues_token_ids = _continues(teacher)
+        self.facts: list[dict[str, Any]] = []
         self._config = config
         self._teacher = teacher
         self._ray, self._owns_cluster = connect(config.address)
@@ -205,8 +206,9 @@ class RayTeacher:
 
     def _collected(self, slot: _Slot, reply: dict[str, Any]) -> None:
         slot.last, slot.limit = reply["last"], reply["limit"]
+        self.facts += [found for found in reply["facts"] if found not in self.facts]
         for fields in reply["answers"]:
-            completion = Completion(**fields)
+            completion = Completion(**fields | {"token_ids": tuple(fields["token_ids"])})
             slot.answered, slot.failures, self._proven = True, 0, True
             if slot.sent.pop(completion.request_id, None) is not None:  # else it was sent twice and answered twice
                 self._deaths.pop(completion.request_id, None)
@@ -347,15 +349,19 @@ def _expected_limit(teacher: TeacherConfig) -> int:
         return 2 * teacher.concurrency
     if isinstance(teacher, TransformersTeacher):
         return 4 * teacher.batch_size
+    if isinstance(teacher, ServedTeacher):
+        return teacher.concurrency
     running = getattr(teacher, "max_num_seqs", None)
     return 2 * running if running else _UNKNOWN_LIMIT
 
 
-def _can_continue(teacher: TeacherConfig) -> bool:
-    """What the engine's class says; the engine itself is on another machine."""
+def _continues(teacher: TeacherConfig) -> tuple[bool, bool]:
+    """``can_continue`` and ``continues_token_ids``, as the engine's class says; it runs on another machine."""
     engine: type = object
     if isinstance(teacher, VllmTeacher):
         from synth.teachers.vllm import VllmEngine as engine
+    elif isinstance(teacher, TransformersTeacher):
+        from synth.teachers.transformers import TransformersEngine as engine
     elif isinstance(teacher, FakeTeacher):
         from synth.teachers.fake import FakeEngine as engine
-    return bool(getattr(engine, "can_continue", False))
+    return bool(getattr(engine, "can_continue", False)), bool(getattr(engine, "continues_token_ids", False))

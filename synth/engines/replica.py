@@ -29,7 +29,7 @@ from pydantic import TypeAdapter
 from licensing.errors import DistillError
 from synth.config import TeacherConfig
 from synth.prompts import Prompt
-from synth.teachers import Completion, Request, Teacher, Wakeable, build_teacher
+from synth.teachers import Completion, Described, Request, Teacher, Wakeable, build_teacher
 
 __all__ = ["Replica", "code_digest", "packed", "unpacked"]
 
@@ -81,8 +81,8 @@ class Replica:
     def collect(self, acknowledged: int, limit: int, timeout_s: float) -> str:
         """The answers after number ``acknowledged``, once there is one, or the limit has grown, or time is up.
 
-        JSON of ``last`` (number to acknowledge next), ``answers``, ``limit`` (how many requests it takes in all) and
-        ``failure``, after which nothing more will come.
+        JSON of ``last`` (number to acknowledge next), ``answers``, ``limit`` (how many requests it takes in all),
+        ``failure``, after which nothing more will come, and ``facts`` of the engine, once it runs.
         """
         with self._changed:
             while self._answers and self._answers[0][0] <= acknowledged:
@@ -94,6 +94,7 @@ class Replica:
                 "answers": [dataclasses.asdict(answer) for _, answer in shown],
                 "limit": self._limit,
                 "failure": self._failure,
+                "facts": self._teacher.facts if isinstance(self._teacher, Described) else [],
             }
         return json.dumps(reply)
 
@@ -173,7 +174,14 @@ def packed(requests: Sequence[Request]) -> str:
 def unpacked(text: str) -> list[Request]:
     """The requests of ``packed``."""
     return [
-        Request(**row | {"prompt": Prompt.model_validate(row["prompt"]), "messages": tuple(row["messages"])})
+        Request(
+            **row
+            | {
+                "prompt": Prompt.model_validate(row["prompt"]),
+                "messages": tuple(row["messages"]),
+                "prefix_ids": tuple(row["prefix_ids"]),
+            }
+        )
         for row in json.loads(text)
     ]
 

@@ -20,11 +20,20 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from licensing.errors import InputError, MissingPart
-from synth.config import AutoTeacher, FakeTeacher, TeacherConfig, TransformersTeacher, VllmTeacher
+from synth.config import (
+    AutoTeacher,
+    FakeTeacher,
+    OpenAITeacher,
+    TeacherConfig,
+    TransformersTeacher,
+    VllmServerTeacher,
+    VllmTeacher,
+)
 from synth.prompts import Prompt
 
 __all__ = [
     "Completion",
+    "Described",
     "FinishReason",
     "Request",
     "Teacher",
@@ -47,8 +56,10 @@ _DECODE_CONTEXT = 8  # prompt tokens decoded along with the completion; any that
 class Request:
     """One sample to be drawn. ``messages`` is the whole chat that the teacher sees; ``seed`` is the sample's own.
 
-    ``prefix``, for teachers that say ``can_continue``: raw text of the answer so far. The completion then holds, and
-    counts, only what comes after it, at most ``max_new_tokens`` more.
+    ``prefix``, for teachers that say ``can_continue``: raw text of the answer so far. The completion's text is then the
+    whole answer, ``prefix`` and all; its ``completion_tokens`` are those that came new, at most ``max_new_tokens``.
+    ``prefix_ids`` are the token ids of ``prefix``; a teacher that says ``continues_token_ids`` is given no prefix
+    without them, since the text alone does not say which tokens it was made of.
     """
 
     request_id: str
@@ -60,11 +71,15 @@ class Request:
     top_p: float
     max_new_tokens: int
     prefix: str = ""
+    prefix_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer. Token counts are the engine's, the stop token counted; null where it knows none."""
+    """One answer. Token counts are the engine's, the stop token counted; null where it knows none.
+
+    ``token_ids``: of an answer that was cut off, where the engine knows them; ``prefix_ids`` are among them.
+    """
 
     request_id: str
     text: str
@@ -73,6 +88,7 @@ class Completion:
     completion_tokens: int | None
     error: str | None = None
     reasoning_tokens: int | None = None
+    token_ids: tuple[int, ...] = ()
 
 
 class Teacher(Protocol):
@@ -111,8 +127,19 @@ class Wakeable(Protocol):
         ...
 
 
-def build_teacher(config: TeacherConfig) -> Teacher:
+@runtime_checkable
+class Described(Protocol):
+    """A teacher whose engines can say what they settled on, once they run; empty before."""
+
+    facts: list[dict[str, Any]]
+    """JSON values, one object an engine: "model", "engine", "revision" (the commit or digest of the weights that were
+    loaded, or null), "config". No time, path, host or secret: equal runs have equal facts."""
+
+
+def build_teacher(config: TeacherConfig, logs: Path | None = None) -> Teacher:
     """The teacher of a recipe; only its own engine's file is imported. ``auto`` is vLLM where it is installed.
+
+    ``logs``: the folder for what a server that we start has to say; without one, the folder for temporary files.
 
     Raises InputError for a model folder that holds no model and for a ``recorded`` teacher, which never runs; raises
     MissingPart where the engine is not installed.
@@ -127,6 +154,14 @@ def build_teacher(config: TeacherConfig) -> Teacher:
         from synth.teachers import transformers
 
         return transformers.TransformersEngine(config)
+    if isinstance(config, OpenAITeacher):
+        from synth.teachers import openai
+
+        return openai.OpenAIEngine(config)
+    if isinstance(config, VllmServerTeacher):
+        from synth.teachers import vllm_server
+
+        return vllm_server.served(config, logs)
     if isinstance(config, FakeTeacher):
         from synth.teachers import fake
 

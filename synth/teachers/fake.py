@@ -108,7 +108,8 @@ def _answer(request: Request, rng: random.Random, accuracy: float) -> Completion
     if len(words) > request.max_new_tokens:
         text, finish_reason = "".join(words[: request.max_new_tokens]), "length"
     asked = sum(len(text_of(message.get("content")).split()) for message in request.messages)
-    return Completion(request.request_id, text, finish_reason, asked, min(len(words), request.max_new_tokens))
+    tokens = min(len(words), request.max_new_tokens)
+    return Completion(request.request_id, request.prefix + text, finish_reason, asked, tokens)
 
 
 def _thinking(rng: random.Random) -> str:

@@ -39,6 +39,8 @@ _WINDOW = 4  # batches that are sorted by length together
 class _Queued(NamedTuple):
     request: Request
     ids: list[int]
+    """What the model reads: the prompt, and the answer so far where a cut one is continued."""
+    prompt_tokens: int
 
     @property
     def settings(self) -> tuple[float, float, int]:
@@ -47,7 +49,13 @@ class _Queued(NamedTuple):
 
 
 class TransformersEngine:
-    """A teacher on transformers. The model is loaded at the first request."""
+    """A teacher on transformers. The model is loaded at the first request.
+
+    A cut trace is continued from its own token ids, and its text decoded anew as a whole.
+    """
+
+    can_continue = True
+    continues_token_ids = True
 
     def __init__(self, config: TransformersTeacher) -> None:
         for name in ("torch", "transformers"):
@@ -56,6 +64,7 @@ class TransformersEngine:
         check_model_folder(config.model)
         self.model = config.public_id
         self.engine = f"transformers {metadata.version('transformers')}"
+        self.facts: list[dict[str, Any]] = []
         self._config = config
         self._network: Any = None
         self._tokenizer: Any = None
@@ -73,14 +82,15 @@ class TransformersEngine:
         if self._network is None:
             self._load()
         try:
-            ids = render_chat(self._tokenizer, request.messages)
+            prompt_ids = render_chat(self._tokenizer, request.messages)
+            ids = [*prompt_ids, *request.prefix_ids]
             limit = self._limit()
             if limit is not None and len(ids) >= limit:
                 raise ValueError(f"the prompt has {len(ids)} tokens and the model has {limit} positions")
         except Exception as error:  # too long, or a template refuses the messages, with whatever it likes
             self._refused.append(failed(request, error))
             return
-        self._pending.append(_Queued(request, ids))
+        self._pending.append(_Queued(request, ids, len(prompt_ids)))
 
     def poll(self) -> list[Completion]:
         if self._refused:
@@ -150,12 +160,14 @@ class TransformersEngine:
         # Behind the first stop token there is nothing but padding, whichever token pads. A row without one is whole.
         end = next((at for at, token in enumerate(ids) if token in self._stop_ids), None)
         shown = ids if end is None else ids[:end]
+        whole = [*queued.request.prefix_ids, *shown]
         return Completion(
             request_id=queued.request.request_id,
-            text=decode_completion(self._tokenizer, queued.ids, shown),
+            text=decode_completion(self._tokenizer, queued.ids[: queued.prompt_tokens], whole),
             finish_reason="length" if end is None else "stop",
-            prompt_tokens=len(queued.ids),
+            prompt_tokens=queued.prompt_tokens,
             completion_tokens=len(ids) if end is None else end + 1,
+            token_ids=tuple(whole) if end is None else (),
         )
 
     def _load(self) -> None:
@@ -187,6 +199,11 @@ class TransformersEngine:
         # generate() fills gaps in its settings from here; a model's own top_k or penalty is not in the recipe.
         network.generation_config = GenerationConfig(pad_token_id=pad_id)
         self._network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        revision = getattr(network.config, "_commit_hash", None) or config.revision
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        settled: dict[str, Any] = {"dtype": str(network.dtype).removeprefix("torch."), "device": device}
+        settled["batch_size"] = config.batch_size
+        self.facts = [{"model": self.model, "engine": self.engine, "revision": revision, "config": settled}]
 
     def _limit(self) -> int | None:
         limit = getattr(self._network.config.get_text_config(), "max_position_embeddings", None)

@@ -8,7 +8,10 @@ Seeds. The engine is seeded with the first request's seed. On GPUs every request
 sample does not depend on its neighbours; vLLM's CPU sampler does not survive a seed per request, so on a CPU the same
 requests in the same order give the same samples, and another order gives others.
 
-Data-parallel engines, reasoning parsers and served teachers are not covered here.
+**Reasoning parser.** The text is raw, thinking and answer in one, so there is nothing for a parser to take apart;
+where the recipe names one, it counts the thinking (``reasoning_tokens``).
+
+Data-parallel engines and served teachers are not covered here.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from synth.teachers import (
     needs_template,
     render_chat,
 )
+from synth.teachers.vllm_settings import arguments, check_engine_args, cores_of_ranks, resolved
 
 __all__ = ["VllmEngine"]
 
@@ -44,16 +48,26 @@ _CPU_KV_CACHE_GB = "2"
 
 
 class VllmEngine:
-    """A teacher on vLLM. The engine starts at the first request and seconds to minutes pass before it answers."""
+    """A teacher on vLLM. The engine starts at the first request and seconds to minutes pass before it answers.
+
+    A cut trace is continued from its own token ids: they are put behind the prompt's, and the text is decoded anew as
+    a whole, so that a character whose bytes lie on both sides of the cut is whole.
+    """
+
+    can_continue = True
+    continues_token_ids = True
 
     def __init__(self, config: VllmTeacher) -> None:
         if importlib.util.find_spec("vllm") is None:
             raise missing_engine("vLLM", "vllm")
         check_model_folder(config.model)
+        check_engine_args(config.engine_args)
         self.model = config.public_id
         self.engine = f"vllm {_version()}"
+        self.facts: list[dict[str, Any]] = []
         self._config = config
         self._llm: Any = None
+        self._parser: Any = None
         self._on_cpu = False
         self._in_flight: dict[str, tuple[Request, list[int]]] = {}
         self._refused: list[Completion] = []
@@ -87,7 +101,8 @@ class VllmEngine:
             self._refused.append(failed(request, error))
             return
         try:
-            (engine_input,) = self._llm.renderer.render_cmpl([{"prompt_token_ids": ids}])
+            whole = [*ids, *request.prefix_ids]
+            (engine_input,) = self._llm.renderer.render_cmpl([{"prompt_token_ids": whole}])
             self._llm.llm_engine.add_request(request.request_id, engine_input, params)
         except _refusals() as error:  # a prompt that is too long; a dead engine raises something else and ends the run
             self._refused.append(failed(request, error))
@@ -125,9 +140,23 @@ class VllmEngine:
         if answer.finish_reason not in ("stop", "length"):
             error = RuntimeError(f"vLLM ended the request with {answer.finish_reason!r}")
             return failed(request, error)
-        shown = ids[:-1] if answer.finish_reason == "stop" else ids
-        text = decode_completion(self._llm.get_tokenizer(), prompt_ids, shown)
-        return Completion(request.request_id, text, answer.finish_reason, len(prompt_ids), len(ids))
+        shown = [*request.prefix_ids, *(ids[:-1] if answer.finish_reason == "stop" else ids)]
+        return Completion(
+            request_id=request.request_id,
+            text=decode_completion(self._llm.get_tokenizer(), prompt_ids, shown),
+            finish_reason=answer.finish_reason,
+            prompt_tokens=len(prompt_ids),
+            completion_tokens=len(ids),
+            reasoning_tokens=self._thinking(prompt_ids, shown),
+            token_ids=tuple(shown) if answer.finish_reason == "length" else (),
+        )
+
+    def _thinking(self, prompt_ids: list[int], shown: list[int]) -> int | None:
+        """Tokens of thinking, whether the answer opens the block or the prompt's last turn did."""
+        if self._parser is None:
+            return None
+        count: int = self._parser.count_reasoning_tokens([*prompt_ids, *shown])
+        return count - int(self._parser.count_reasoning_tokens(prompt_ids))
 
     def _start(self, seed: int) -> None:
         config = self._config
@@ -137,29 +166,18 @@ class VllmEngine:
         import torch
 
         self._on_cpu = not torch.cuda.is_available()
+        given = arguments(config, seed=seed, on_cpu=self._on_cpu)
         if self._on_cpu:
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
             os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", _CPU_KV_CACHE_GB)
-            os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", _all_cores(config.tensor_parallel_size))
-        arguments: dict[str, Any] = {
-            "model": config.model,
-            "revision": config.revision,
-            "dtype": config.dtype,
-            "max_model_len": config.max_model_len,
-            "tensor_parallel_size": config.tensor_parallel_size,
-            "gpu_memory_utilization": config.gpu_memory_utilization,
-            "max_num_seqs": config.max_num_seqs,
-            "trust_remote_code": config.trust_remote_code,
-            "seed": seed,
-            "disable_log_stats": True,
-        }
-        if self._on_cpu and config.tensor_parallel_size == 1 and "pipeline_parallel_size" not in config.engine_args:
-            arguments["distributed_executor_backend"] = "uni"
-        arguments = {key: value for key, value in arguments.items() if value is not None} | config.engine_args
+            ranks = given["tensor_parallel_size"] * given["pipeline_parallel_size"]
+            os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores_of_ranks(ranks))
         set_num_threads = torch.set_num_threads
         try:
             with _stdout_to_stderr():
-                self._llm = _imported()(**arguments)
+                engine = _imported()
+                parser = _parser_class(config.reasoning_parser) if config.reasoning_parser else None
+                self._llm = engine(**given)
         except _refusals(TypeError, RuntimeError, OSError, AssertionError) as error:
             raise InputError(
                 f"vLLM does not start: {_first_line(error)}",
@@ -170,6 +188,37 @@ class VllmEngine:
             # vLLM's CPU worker replaces this by a function that does nothing, for the whole process, training included.
             torch.set_num_threads = set_num_threads
         needs_template(self._llm.get_tokenizer(), config.model)
+        if parser is not None:
+            try:
+                self._parser = parser(self._llm.get_tokenizer())
+            except (RuntimeError, ValueError) as error:  # the model's vocabulary lacks its tags
+                raise InputError(
+                    f"{config.reasoning_parser} does not fit this model: {error}",
+                    where="teacher.reasoning_parser",
+                    hint="leave it out: the text is raw with and without it",
+                ) from error
+        from vllm.platforms import current_platform
+
+        settled = self._llm.llm_engine.vllm_config
+        commit = getattr(settled.model_config.hf_config, "_commit_hash", None)  # of a model that came from the hub
+        facts = {"model": self.model, "engine": self.engine, "revision": commit or config.revision}
+        device = {"device": "cpu" if self._on_cpu else str(current_platform.get_device_name())}
+        self.facts = [facts | {"config": resolved(settled) | device}]
+
+
+def _parser_class(name: str) -> Any:
+    """vLLM's reasoning parser of this name. Raises InputError where it knows none, or the parser counts nothing."""
+    from vllm.reasoning import ReasoningParser, ReasoningParserManager
+
+    where = "teacher.reasoning_parser"
+    try:
+        found = ReasoningParserManager.get_reasoning_parser(name)
+    except KeyError as error:
+        known = ", ".join(ReasoningParserManager.list_registered())
+        raise InputError(f"vLLM has no reasoning parser {name}", where=where, hint=f"one of: {known}") from error
+    if found.count_reasoning_tokens is ReasoningParser.count_reasoning_tokens:
+        raise InputError(f"vLLM's parser {name} counts no thinking", where=where, hint="leave it out")
+    return found
 
 
 def _version() -> str:
@@ -192,15 +241,6 @@ def _refusals(*others: type[Exception]) -> tuple[type[Exception], ...]:
     from vllm import exceptions
 
     return (ValueError, getattr(exceptions, "VLLMClientError", ValueError), *others)
-
-
-def _all_cores(ranks: int) -> str:
-    """The cores of this process, shared out to the ranks; vLLM's own "auto" leaves some idle."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-    share = len(cores) // ranks
-    if share == 0:
-        return "auto"
-    return "|".join(",".join(map(str, cores[rank * share : (rank + 1) * share])) for rank in range(ranks))
 
 
 def _first_line(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """What sampling through us costs, beside the bare engine: run it by hand, the last line of ``--json`` is one object.
 
-    python tests/bench/sample_overhead.py --json [--only log adaptive ratio]
+    python tests/bench/sample_overhead.py --json [--only log adaptive openai ratio]
 
 ratio      our generated tokens/s, from first request to last commit, over bare ``vllm.LLM.chat`` on the same requests
            in the same engine: the mean of paired runs that alternate in order. Limits of the answers are drawn from a
@@ -11,6 +11,10 @@ adaptive   tokens per solved problem, adaptive over fixed, on recorded samples (
            ``target_correct`` traces a problem, so that both solve the same problems and keep equally many traces of
            each; this is checked, not assumed. Suspicion is off there: with it some problems are given up,
            which is shown beside.
+openai     our requests/s through the teacher of kind openai, from first request to last commit, over the bare official
+           async client's, at concurrency 256, against a stub of fixed latency in a process of its own: the mean of
+           paired runs. The bare client streams as we do; ``openai_ratio_unstreamed`` is over one that does not, which
+           could not tell a slow answer from a dead one.
 log        a million samples of 1 kB: resident memory of the log, and seconds to read it again.
 """
 
@@ -23,6 +27,7 @@ import json
 import os
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -125,6 +130,90 @@ def _random_model(folder: Path) -> Path:
         RandomBase(kind="random", hidden_size=256, num_layers=8, num_heads=4, max_position_embeddings=1024), folder
     )
     return folder
+
+
+# --- openai ----------------------------------------------------------------------------------------------------------
+
+
+def bench_openai(requests: int, pairs: int, latency_s: float, concurrency: int = 256) -> dict[str, Any]:
+    import asyncio
+
+    import openai
+
+    from synth.config import OpenAITeacher, TeacherSampling
+    from synth.prompts import Prompt
+    from synth.sample import sample
+    from synth.teachers import build_teacher
+
+    prompts = [Prompt(id=str(n), prompt=f"Question {n}?", kind="open", source="bench") for n in range(requests)]
+    program = [sys.executable, str(Path(__file__).with_name("stub_endpoint.py")), str(latency_s), "16"]
+    stub = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert stub.stdout is not None
+    address = f"http://127.0.0.1:{stub.stdout.readline().strip()}/v1"
+    config = OpenAITeacher(model="m", base_url=address, license="mit", concurrency=concurrency)
+
+    def ours(_: int) -> float:
+        teacher = build_teacher(config)
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.monotonic()
+            done = sample(prompts, teacher, config, TeacherSampling(num_samples=1), Path(folder) / "samples.jsonl")
+            seconds = time.monotonic() - began
+        teacher.close()
+        assert done.finish_reasons == {"stop": requests}
+        assert done.completion_tokens == 128 * requests
+        return requests / seconds
+
+    async def all_bare(stream: bool) -> None:
+        room = asyncio.Semaphore(concurrency)
+        more: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+
+        async def one(prompt: Prompt) -> None:
+            async with room:
+                got = await client.chat.completions.create(
+                    model="m", messages=prompt.messages, max_tokens=1024, temperature=0.7, top_p=1.0, seed=1, **more
+                )
+                text, counted = "", 0
+                if stream:
+                    async for event in got:
+                        text += (event.choices[0].delta.content or "") if event.choices else ""
+                        counted = event.usage.completion_tokens if event.usage else counted
+                else:
+                    text, counted = got.choices[0].message.content, got.usage.completion_tokens
+                assert counted == 128
+                assert len(text) == 128 * 5
+
+        async with openai.AsyncOpenAI(base_url=address, api_key="none", max_retries=0) as client:
+            await asyncio.gather(*map(one, prompts))
+
+    def bare(stream: bool) -> float:
+        began = time.monotonic()
+        asyncio.run(all_bare(stream))
+        return requests / (time.monotonic() - began)
+
+    speeds: dict[str, list[float]] = {"ours": [], "bare": [], "unstreamed": []}
+    ways = [("ours", ours), ("bare", lambda _: bare(True)), ("unstreamed", lambda _: bare(False))]
+    try:
+        for pair in range(pairs + 1):
+            for name, run in ways[:: 1 if pair % 2 else -1]:
+                speed = run(pair)
+                if pair:  # the first round imports and warms
+                    speeds[name].append(speed)
+            if pair:
+                say(f"pair {pair}: " + ", ".join(f"{name} {found[-1]:.0f}/s" for name, found in speeds.items()))
+    finally:
+        stub.communicate()
+
+    def over(other: str) -> float:
+        return round(statistics.mean(a / b for a, b in zip(speeds["ours"], speeds[other], strict=True)), 4)
+
+    return {
+        "openai_ratio": over("bare"),
+        "openai_ratio_unstreamed": over("unstreamed"),
+        **{f"openai_{name}_requests_per_s": round(statistics.mean(found), 1) for name, found in speeds.items()},
+        "openai_requests": requests,
+        "openai_concurrency": concurrency,
+        "openai_stub_latency_s": latency_s,
+    }
 
 
 # --- adaptive --------------------------------------------------------------------------------------------------------
@@ -248,9 +337,12 @@ def stdout_is_for_the_result() -> Iterator[None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line of stdout")
-    parser.add_argument("--only", nargs="*", choices=("log", "adaptive", "ratio"), default=["log", "adaptive", "ratio"])
+    parts = ("log", "adaptive", "openai", "ratio")
+    parser.add_argument("--only", nargs="*", choices=parts, default=parts)
     parser.add_argument("--samples", type=int, default=1_000_000, help="samples in the log")
     parser.add_argument("--requests", type=int, default=32)
+    parser.add_argument("--endpoint-requests", type=int, default=4096)
+    parser.add_argument("--latency", type=float, default=0.5, help="seconds, of the stub endpoint")
     parser.add_argument("--pairs", type=int, default=3)
     options = parser.parse_args()
     found: dict[str, Any] = {}
@@ -259,6 +351,8 @@ def main() -> None:
             found |= bench_log(options.samples)
         if "adaptive" in options.only:
             found |= bench_adaptive()
+        if "openai" in options.only:
+            found |= bench_openai(options.endpoint_requests, options.pairs, options.latency)
         if "ratio" in options.only:
             found |= bench_ratio(options.requests, options.pairs)
     if options.json:

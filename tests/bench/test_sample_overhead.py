@@ -9,11 +9,19 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_last_line_is_one_object_and_the_recorded_comparison_holds() -> None:
-    command = [sys.executable, "tests/bench/sample_overhead.py", "--json", "--only", "log", "adaptive"]
-    done = subprocess.run([*command, "--samples", "3000"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "tests/bench/sample_overhead.py", "--json", "--only", "log", "adaptive", "openai"]
+    done = subprocess.run(
+        [*command, "--samples", "3000", "--endpoint-requests", "64", "--pairs", "1", "--latency", "0.05"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["log_samples"] == 3000
+    assert found["openai_ratio"] > 0
+    assert found["openai_ratio_unstreamed"] > 0
     assert 0 < found["adaptive_tokens_ratio"] < 1
     for figures in found["adaptive"].values():
         assert all(0 < ratio < 1 for ratio in figures["ratios"].values())

@@ -52,7 +52,7 @@ def with_problems(path: Path, *more: str) -> list[str]:
 def test_help_names_every_command() -> None:
     said = subprocess.run([sys.executable, "-m", "distill.cli", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert said.returncode == 0
-    for command in ("check", "run", "show", "verify", "audit", "licences", "recipes"):
+    for command in ("check", "run", "show", "report", "verify", "decontaminate", "audit", "licences", "recipes"):
         assert f"  {command} " in said.stdout
 
 

@@ -47,7 +47,7 @@ def test_without_a_gpu_it_says_so_and_runs_nothing(tmp_path: Path) -> None:
 def test_two_gpus_show_experts_and_data_in_parallel_and_one_shows_what_it_can(gpu_check: ModuleType) -> None:
     assert [step.name for step in gpu_check.steps_for(1, "a/b", "c/d")] == ["vllm_dense", "train"]
     steps = {step.name: step for step in gpu_check.steps_for(6, "a/b", "c/d")}
-    served = ["vllm_moe_dp", "vllm_moe_dp_ep"] if "vllm_server" in gpu_check.known_kinds() else []
+    served = ["vllm_moe_dp", "vllm_moe_dp_ep"]
     assert list(steps) == ["vllm_dense", "vllm_moe_tp", "vllm_moe_tp_ep", *served, "train"]
     assert {step.gpus for name, step in steps.items() if "moe" in name} == {4}
 

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMAND = [sys.executable, "-m", "distill.cli"]
-STAGES = ("prepare", "sample", "verify", "curate", "train", "export", "train_control", "export_control",
+STAGES = ("prepare", "sample", "verify", "label", "curate", "train", "export", "train_control", "export_control",
           "evaluate", "audit", "package")  # fmt: skip
 
 pytestmark = pytest.mark.slow
@@ -127,7 +127,7 @@ def test_a_second_run_does_nothing_and_says_so(alone: Path) -> None:
 def test_a_changed_choice_re_runs_curate_and_what_stands_behind_it_and_no_more(alone: Path, tmp_path: Path) -> None:
     shutil.copytree(the_run(alone), tmp_path / the_run(alone).name, symlinks=True)
     said = run_smoke(tmp_path, "--set", "curate.max_traces_per_problem=1", "--until", "curate")["stderr"]
-    for stage in ("prepare", "sample", "verify"):
+    for stage in ("prepare", "sample", "verify", "label"):
         assert f"{stage}: done before" in said
     assert "curate: done in" in said
 
@@ -146,6 +146,19 @@ def test_show_tells_stages_scores_waterfall_and_release_as_the_contract_says(alo
     release = Path(found["release"])
     assert release.is_absolute()
     assert release.name == "Smoke-Tiny"
+
+
+def test_the_report_tells_the_run_and_holds_its_traces_and_leaves_the_stages_alone(alone: Path, tmp_path: Path) -> None:
+    before = manifests(alone)
+    done = distill("report", alone, "--out", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["traces"], found["shown"]) == (96, 96)
+    page = Path(found["html"]).read_text()
+    assert "Training loss of the student by optimiser step" in page
+    assert "Training loss of the control student by optimiser step" in page
+    assert "| sampled | 96 | 24 |" in Path(found["markdown"]).read_text()
+    assert manifests(alone) == before
 
 
 def test_the_release_folder_is_whole_and_its_checksums_hold(alone: Path) -> None:
@@ -188,6 +201,26 @@ def test_what_ships_is_bit_for_bit_what_was_scored(alone: Path) -> None:
     assert found["evaluate"]["inputs"]["export"] == found["package"]["inputs"]["export"] == found["export"]["digest"]
 
 
+def test_the_training_data_ship_with_the_weights_and_every_row_says_where_it_is_from(
+    alone: Path, tmp_path: Path
+) -> None:
+    import datasets
+
+    release = Path(json.loads(distill("show", alone, "--json").stdout)["release"])
+    data = datasets.load_dataset(str(release / "data"), split="train", cache_dir=str(tmp_path))
+    (train,) = the_run(alone).glob("stages/curate/*/train.jsonl")
+    trained = [json.loads(line) for line in train.read_text().splitlines()]
+    assert [row["id"] for row in data] == [row["id"] for row in trained]
+    assert [row["messages"] for row in data] == [row["messages"] for row in trained]
+    first = data[0]
+    assert (first["license"], first["teacher"], first["language"]) == ("apache-2.0", "fake-teacher", "en")
+    assert json.loads(first["sampling"])["temperature"] == 0.7
+    assert "reasoning-gym" in first["verifier"]
+    assert first["prompt_id"] == trained[0]["prompt_id"]
+    card = (release / "data" / "README.md").read_text()
+    assert "40 reasoning traces" in card
+
+
 def test_traces_brought_along_enter_at_verify_and_end_in_a_release(alone: Path, tmp_path: Path) -> None:
     (traces,) = the_run(alone).glob("stages/verify/*/traces.jsonl")
     brought = tmp_path / "traces.jsonl"
@@ -210,6 +243,14 @@ def test_traces_brought_along_enter_at_verify_and_end_in_a_release(alone: Path, 
     lineage = (release / "lineage.yaml").read_text()
     assert "someone/teacher" in lineage
     assert "third-party" in lineage
+
+
+def test_the_card_shows_settings_as_a_recipe_writes_them(alone: Path) -> None:
+    (card,) = the_run(alone).glob("stages/package/*/*/README.md")
+    text = card.read_text()
+    assert "- policy: fixed\n" in text
+    assert "None" not in text
+    assert "{" not in text.split("## How it was made")[1].split("## Evaluation")[0]
 
 
 def test_a_stop_rate_under_the_bound_blocks_the_package_and_keeps_the_rest(alone: Path, tmp_path: Path) -> None:

@@ -13,51 +13,68 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-KILLS = int(os.environ.get("DISTILL_KILLS", "10"))
+KILLS = {"fixed": 40, "adaptive": 5}
 POLICIES = {
     "fixed": [],
     "adaptive": ["--set", "sample={policy: {kind: adaptive, target_correct: 2, max_samples: 8}, max_new_tokens: 64}"],
 }
+SLOWER = "teacher.latency_s=0.4"  # so that 40 kills fall into the 96 samples
+WINDOW_S = 0.5  # after the problems are there: some kills come before the first sample, some after a few
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def start(runs: Path, policy: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "distill.cli", "run", "recipes/smoke.yaml", "--runs", str(runs)]
+    command = [sys.executable, "-m", "distill.cli", "run", "recipes/smoke.yaml", "--runs", str(runs), "--set", SLOWER]
     return subprocess.Popen(
         [*command, "--until", "sample", *POLICIES[policy]], cwd=ROOT, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
 
 
-def lines(runs: Path) -> int:
-    return sum(path.read_bytes().count(b"\n") for path in runs.glob("smoke-*/stages/sample/*/samples.jsonl"))
+def problems_file(runs: Path) -> tuple[int, int] | None:
+    """Which file the problems are in: it is written anew whenever the stage has them and is about to ask."""
+    for path in runs.glob("smoke-*/stages/sample/*/prompts.jsonl"):
+        return path.stat().st_ino, path.stat().st_mtime_ns
+    return None
+
+
+def committed(runs: Path) -> bytes:
+    """The whole lines of the log."""
+    text = b"".join(path.read_bytes() for path in runs.glob("smoke-*/stages/sample/*/samples.jsonl"))
+    return text[: text.rfind(b"\n") + 1]
 
 
 def manifest(runs: Path) -> dict[str, Any]:
     (path,) = runs.glob("smoke-*/stages/sample/*/manifest.json")
     found: dict[str, Any] = json.loads(path.read_text())
-    return {key: value for key, value in found.items() if key not in ("seconds", "started_at")}
+    return {key: value for key, value in found.items() if key not in ("seconds", "started_at", "code")}
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_killed_at_random_times_sampling_ends_as_a_run_left_alone(tmp_path: Path, policy: str) -> None:
     alone, killed = tmp_path / "alone", tmp_path / "killed"
-    assert start(alone, policy).wait(timeout=300) == 0
+    left_alone = start(alone, policy)
     rng = random.Random(policy)
-    room = max(1, 70 // KILLS)
-    for _ in range(KILLS):
+    before = b""
+    for kill in range(KILLS[policy]):
+        earlier = problems_file(killed)
         process = start(killed, policy)
-        goal, deadline = lines(killed) + rng.randint(0, room), time.monotonic() + 120
-        while lines(killed) < max(goal, 1):
+        deadline = time.monotonic() + 120
+        while problems_file(killed) == earlier:
             assert process.poll() is None, "it ended before it was killed"
             assert time.monotonic() < deadline
             time.sleep(0.005)
-        time.sleep(rng.random() * 0.2)
+        time.sleep(rng.random() * WINDOW_S)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         assert not list(killed.glob("smoke-*/stages/sample/*/manifest.json")), "it was finished before it was killed"
+        after = committed(killed)
+        assert after.startswith(before), f"kill {kill} lost a committed sample"
+        before = after
+    assert before, "no kill came after a sample: nothing was tried"
     assert start(killed, policy).wait(timeout=300) == 0
+    assert left_alone.wait(timeout=300) == 0
     assert manifest(killed) == manifest(alone)
     names = {item["path"] for item in manifest(alone)["files"]}
     assert ("problems.jsonl" in names) == (policy == "adaptive")

@@ -10,7 +10,8 @@ import pytest
 
 from licensing.audit import audit
 from licensing.errors import InputError
-from licensing.lineage import MAX_BYTES, Lineage, load_lineage
+from licensing.lineage import Lineage, load_lineage
+from licensing.plain import MAX_BYTES
 
 GOOD = """\
 release: me/Tiny

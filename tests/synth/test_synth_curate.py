@@ -11,8 +11,25 @@ from typing import Any
 import pytest
 
 from licensing.errors import InputError
-from synth.config import CurateConfig
-from synth.curate import curate
+from synth.config import CurateConfig, LabelConfig
+from synth.curate import Step, curate
+from synth.labels import label
+
+LABELS = LabelConfig(languages=None, secrets=False, near_duplicates=None)
+
+
+def curated(traces: list[dict[str, Any]], config: CurateConfig, out: Path) -> list[Step]:
+    """Labels and choice of some rows, into ``out``."""
+    source = out.with_name(out.name + ".in.jsonl")
+    source.parent.mkdir(parents=True, exist_ok=True)
+    source.write_bytes(b"".join(json.dumps(row).encode() + b"\n" for row in traces))
+    return curated_file(source, config, out)
+
+
+def curated_file(source: Path, config: CurateConfig, out: Path, labels: LabelConfig = LABELS) -> list[Step]:
+    labelled = out.with_name(out.name + ".labels")
+    label(source, labels, labelled, out.with_name(out.name + ".scratch"))
+    return curate(source, labelled, config, out)
 
 
 def trace(problem: str, index: int, verdict: str | None = "correct", **changes: Any) -> dict[str, Any]:
@@ -60,23 +77,26 @@ def mixed() -> list[dict[str, Any]]:
 
 
 def test_the_waterfall_counts_rows_problems_and_tokens_after_each_step(tmp_path: Path) -> None:
-    steps = curate(mixed(), CurateConfig(max_traces_per_problem=2, max_traces=4), tmp_path)
+    steps = curated(mixed(), CurateConfig(max_traces_per_problem=2, max_traces=4), tmp_path / "out")
+    # difficulty: p0 was always solved, p1 three times of four, p2 not in the one try that could be judged
+    last = steps[-1]
     assert [tuple(step.values()) for step in steps] == [
-        ("sampled", 13, 4, 210),
-        ("finished", 11, 3, 110),
-        ("correct", 10, 3, 100),
-        ("unique", 9, 3, 90),
-        ("per_problem", 5, 3, 50),
-        ("total", 4, steps[-1]["problems"], 40),
+        ("sampled", 13, 4, 210, pytest.approx((4 * 0.25 + 2) / 12, abs=1e-6)),
+        ("finished", 11, 3, 110, pytest.approx(0.1)),
+        ("correct", 10, 3, 100, pytest.approx(0.75 / 9, abs=1e-6)),
+        ("contaminated", 10, 3, 100, pytest.approx(0.75 / 9, abs=1e-6)),
+        ("unique", 9, 3, 90, pytest.approx(0.5 / 8)),
+        ("per_problem", 5, 3, 50, pytest.approx(0.5 / 4)),
+        ("total", 4, last["problems"], 40, last["mean_difficulty"]),
     ]
-    assert json.loads((tmp_path / "waterfall.json").read_text()) == steps
-    assert len(rows(tmp_path / "train.jsonl")) == 4
+    assert json.loads((tmp_path / "out" / "waterfall.json").read_text()) == steps
+    assert len(rows(tmp_path / "out" / "train.jsonl")) == 4
 
 
 def test_every_trace_is_kept_in_the_file_with_its_label_and_in_its_place(tmp_path: Path) -> None:
     given = mixed()
-    steps = curate(given, CurateConfig(max_traces_per_problem=2), tmp_path)
-    labelled = rows(tmp_path / "traces.jsonl")
+    steps = curated(given, CurateConfig(max_traces_per_problem=2), tmp_path / "out")
+    labelled = rows(tmp_path / "out" / "traces.jsonl")
     for before, after in zip(given, labelled, strict=True):
         assert {key: after[key] for key in before} == before
         assert after["kept"] is (after["left_out"] is None)
@@ -90,12 +110,12 @@ def test_every_trace_is_kept_in_the_file_with_its_label_and_in_its_place(tmp_pat
         lost = sum(1 for reason in reasons.values() if reason and reason.startswith(later["step"] + ":"))
         assert earlier["rows"] - later["rows"] == lost
     kept = {row["request_id"] for row in labelled if row["kept"]}
-    assert kept == {row["id"] for row in rows(tmp_path / "train.jsonl")}
+    assert kept == {row["id"] for row in rows(tmp_path / "out" / "train.jsonl")}
 
 
 def test_a_training_row_is_the_prompt_and_the_whole_response(tmp_path: Path) -> None:
-    curate([trace("p", 0)], CurateConfig(), tmp_path)
-    assert rows(tmp_path / "train.jsonl") == [
+    curated([trace("p", 0)], CurateConfig(), tmp_path / "out")
+    assert rows(tmp_path / "out" / "train.jsonl") == [
         {
             "id": "p-0",
             "prompt_id": "p",
@@ -109,12 +129,18 @@ def test_a_training_row_is_the_prompt_and_the_whole_response(tmp_path: Path) -> 
             "license": "mit",
             "model": "teacher",
             "verdict": "correct",
+            "engine": "fake 1",
+            "sample_index": 0,
+            "prompt_tokens": 7,
+            "completion_tokens": 10,
+            "pass_rate": 1.0,
+            "language": None,
         }
     ]
 
 
 def test_the_same_text_under_another_problem_is_no_duplicate(tmp_path: Path) -> None:
-    steps = curate([trace("a", 0, response="5"), trace("b", 0, response="5")], CurateConfig(), tmp_path)
+    steps = curated([trace("a", 0, response="5"), trace("b", 0, response="5")], CurateConfig(), tmp_path / "out")
     assert steps[-1]["rows"] == 2
 
 
@@ -124,7 +150,7 @@ def test_equal_seeds_choose_alike_in_any_order_and_other_seeds_choose_otherwise(
 
     def files(name: str, traces: list[dict[str, Any]], seed: int) -> tuple[bytes, bytes]:
         config = CurateConfig(max_traces_per_problem=2, max_traces=25, control_arm=True, seed=seed)
-        curate(traces, config, tmp_path / name)
+        curated(traces, config, tmp_path / name)
         return (tmp_path / name / "train.jsonl").read_bytes(), (tmp_path / name / "control.jsonl").read_bytes()
 
     one = files("one", given, 0)
@@ -136,8 +162,8 @@ def test_equal_seeds_choose_alike_in_any_order_and_other_seeds_choose_otherwise(
 
 def test_at_most_k_a_problem_and_every_trace_has_its_chance(tmp_path: Path) -> None:
     given = [trace(f"p{p}", n) for p in range(40) for n in range(5)]
-    curate(given, CurateConfig(max_traces_per_problem=2), tmp_path)
-    kept = rows(tmp_path / "train.jsonl")
+    curated(given, CurateConfig(max_traces_per_problem=2), tmp_path / "out")
+    kept = rows(tmp_path / "out" / "train.jsonl")
     per_problem = [sum(1 for row in kept if row["prompt_id"] == f"p{p}") for p in range(40)]
     assert per_problem == [2] * 40
     assert {row["id"].rpartition("-")[2] for row in kept} == {"0", "1", "2", "3", "4"}
@@ -146,8 +172,8 @@ def test_at_most_k_a_problem_and_every_trace_has_its_chance(tmp_path: Path) -> N
 def test_the_total_does_not_favour_problems_with_many_samples(tmp_path: Path) -> None:
     # one trace kept of each: 100 problems with 50 samples, 100 with one; then half of the 200
     given = [trace(f"many{p}", n) for p in range(100) for n in range(50)] + [trace(f"one{p}", 0) for p in range(100)]
-    curate(given, CurateConfig(max_traces_per_problem=1, max_traces=100), tmp_path)
-    many = sum(1 for row in rows(tmp_path / "train.jsonl") if row["prompt_id"].startswith("many"))
+    curated(given, CurateConfig(max_traces_per_problem=1, max_traces=100), tmp_path / "out")
+    many = sum(1 for row in rows(tmp_path / "out" / "train.jsonl") if row["prompt_id"].startswith("many"))
     assert 35 <= many <= 65
 
 
@@ -158,9 +184,9 @@ def test_the_control_arm_is_as_many_traces_whatever_their_verdict(tmp_path: Path
         for n in range(6)
     ]
     given += [trace(f"p{p}", 6, "unparseable", finish_reason="error", response="") for p in range(60)]
-    curate(given, CurateConfig(max_traces_per_problem=2, control_arm=True), tmp_path)
-    control = rows(tmp_path / "control.jsonl")
-    assert len(control) == len(rows(tmp_path / "train.jsonl")) == 60
+    curated(given, CurateConfig(max_traces_per_problem=2, control_arm=True), tmp_path / "out")
+    control = rows(tmp_path / "out" / "control.jsonl")
+    assert len(control) == len(rows(tmp_path / "out" / "train.jsonl")) == 60
     assert max(sum(1 for row in control if row["prompt_id"] == f"p{p}") for p in range(60)) <= 2
     assert {"correct", "wrong"} == {row["verdict"] for row in control}
     share = sum(1 for row in control if row["verdict"] == "correct") / 60
@@ -171,41 +197,42 @@ def test_the_control_arm_is_as_many_traces_whatever_their_verdict(tmp_path: Path
 
 
 def test_the_control_arm_is_never_smaller_even_when_every_trace_is_kept(tmp_path: Path) -> None:
-    curate([trace("p0", 0), trace("p0", 1), trace("p1", 0)], CurateConfig(control_arm=True), tmp_path)
-    assert (tmp_path / "control.jsonl").read_bytes() == (tmp_path / "train.jsonl").read_bytes()
+    curated([trace("p0", 0), trace("p0", 1), trace("p1", 0)], CurateConfig(control_arm=True), tmp_path / "out")
+    assert (tmp_path / "out" / "control.jsonl").read_bytes() == (tmp_path / "out" / "train.jsonl").read_bytes()
 
 
 def test_nothing_kept_is_an_answer_and_not_an_exception(tmp_path: Path) -> None:
-    steps = curate([trace("p", 0, "wrong")], CurateConfig(control_arm=True), tmp_path)
-    assert [step["rows"] for step in steps] == [1, 1, 0, 0, 0, 0]
-    assert (tmp_path / "train.jsonl").read_bytes() == (tmp_path / "control.jsonl").read_bytes() == b""
-    assert rows(tmp_path / "traces.jsonl")[0]["left_out"] == "correct: wrong"
-    assert [step["rows"] for step in curate([], CurateConfig(), tmp_path)] == [0] * 6
+    steps = curated([trace("p", 0, "wrong")], CurateConfig(control_arm=True), tmp_path / "out")
+    assert [step["rows"] for step in steps] == [1, 1, 0, 0, 0, 0, 0]
+    assert (tmp_path / "out" / "train.jsonl").read_bytes() == (tmp_path / "out" / "control.jsonl").read_bytes() == b""
+    assert rows(tmp_path / "out" / "traces.jsonl")[0]["left_out"] == "correct: wrong"
+    assert [step["rows"] for step in curated([], CurateConfig(), tmp_path / "out")] == [0] * 7
 
 
-def test_a_file_gives_what_its_rows_give_and_stays_as_it_was(tmp_path: Path) -> None:
-    given = mixed()
+def test_the_input_stays_as_it_was_and_blank_lines_are_none(tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
-    source.write_text("\n\n".join(json.dumps(row) for row in given))  # blank lines, no newline at the end
+    source.write_text("\n\n".join(json.dumps(row) for row in mixed()))  # no line break at the end either
     before = source.read_bytes()
-    assert curate(source, CurateConfig(seed=3), tmp_path / "a") == curate(given, CurateConfig(seed=3), tmp_path / "b")
+    steps = curated_file(source, CurateConfig(seed=3), tmp_path / "a")
+    assert steps == curated(mixed(), CurateConfig(seed=3), tmp_path / "b")
     for name in ("traces.jsonl", "train.jsonl", "waterfall.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert source.read_bytes() == before
-    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["traces.jsonl", "train.jsonl", "waterfall.json"]
+    made = {"traces.jsonl", "train.jsonl", "waterfall.json", "statistics.json"}
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {*made, "near_duplicates.json", "decontamination.json"}
 
 
 def test_half_a_surrogate_pair_and_other_scripts_survive(tmp_path: Path) -> None:
-    curate([trace("p", 0, response="答え \ud83d"), trace("p", 1, response="答え")], CurateConfig(), tmp_path)
-    kept = rows(tmp_path / "train.jsonl")
+    curated([trace("p", 0, response="答え \ud83d"), trace("p", 1, response="答え")], CurateConfig(), tmp_path / "out")
+    kept = rows(tmp_path / "out" / "train.jsonl")
     assert [row["messages"][-1]["content"] for row in kept] == ["答え \ud83d", "答え"]
-    assert "答え" in (tmp_path / "train.jsonl").read_text()
+    assert "答え" in (tmp_path / "out" / "train.jsonl").read_text()
 
 
 def test_unknown_token_counts_are_unknown_and_not_zero(tmp_path: Path) -> None:
     given = [trace("p", 0), trace("p", 1, "wrong", completion_tokens=None)]
-    steps = curate(given, CurateConfig(), tmp_path)
-    assert [step["tokens"] for step in steps] == [None, None, 10, 10, 10, 10]
+    steps = curated(given, CurateConfig(), tmp_path / "out")
+    assert [step["tokens"] for step in steps] == [None, None, 10, 10, 10, 10, 10]
 
 
 @pytest.mark.parametrize(
@@ -216,13 +243,28 @@ def test_a_line_that_is_no_trace_is_named(tmp_path: Path, line: str) -> None:
     source = tmp_path / "in.jsonl"
     source.write_bytes((json.dumps(trace("p", 0)) + "\n").encode() + line.encode("latin-1"))
     with pytest.raises(InputError) as raised:
-        curate(source, CurateConfig(), tmp_path / "out")
+        curated_file(source, CurateConfig(), tmp_path / "out")
     assert raised.value.where == f"{source}:2"
 
 
 def test_the_input_is_never_written_over(tmp_path: Path) -> None:
-    source = tmp_path / "traces.jsonl"
+    (tmp_path / "out").mkdir()
+    source = tmp_path / "out" / "traces.jsonl"
     source.write_text(json.dumps(trace("p", 0)) + "\n")
     with pytest.raises(InputError, match="written over"):
-        curate(source, CurateConfig(), tmp_path)
+        curated_file(source, CurateConfig(), tmp_path / "out")
     assert rows(source) == [trace("p", 0)]
+
+
+def test_rows_that_were_labelled_before_are_labelled_anew(tmp_path: Path) -> None:
+    curated(
+        [trace("p", 0, labels=["suspect_gold"], kept=False, left_out="x"), trace("p", 1)],
+        CurateConfig(),
+        tmp_path / "out",
+    )
+    first, second = rows(tmp_path / "out" / "traces.jsonl")
+    assert first["kept"] is True
+    assert first["left_out"] is None
+    assert first["labels"]["suspect_gold"]["value"] is True
+    assert second["labels"]["suspect_gold"] == {"value": False, "reason": None}
+    assert (tmp_path / "out" / "traces.jsonl").read_text().count('"left_out"') == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from synth.engines.cluster import described, replica_options
 from synth.engines.replica import Replica, packed, unpacked
 from synth.prompts import Prompt
 from synth.sample import plan
-from synth.teachers import Completion, Request
+from synth.teachers import Completion, Described, Request
 from synth.teachers.fake import FakeEngine
 
 TEACHER = FakeTeacher(latency_s=0.002, concurrency=4, seed=3)
@@ -35,6 +36,7 @@ def requests(count: int) -> list[Request]:
 
 def test_a_request_comes_out_of_a_message_as_it_went_in() -> None:
     asked = requests(3)
+    asked.append(dataclasses.replace(asked[0], prefix="so far", prefix_ids=(5, 1, 2)))
     assert unpacked(packed(asked)) == asked
 
 
@@ -199,6 +201,24 @@ def test_two_replicas_give_every_answer_of_the_local_engine_once(our_ray: OurRay
     assert teacher.engine == "fake 1"
     assert teacher.poll() == []
     assert all(replica._last > 5 for replica in our_ray.started), "both replicas worked"
+
+
+def test_token_ids_and_what_the_engines_settled_on_come_back_once(
+    our_ray: OurRay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = FakeEngine.poll_for
+
+    def cut(self: FakeEngine, seconds: float) -> list[Completion]:
+        return [dataclasses.replace(done, token_ids=(7, 8)) for done in answer(self, seconds)]
+
+    facts = [{"model": TEACHER.model, "engine": "fake 1", "revision": "r1", "config": {"dtype": "bfloat16"}}]
+    monkeypatch.setattr(FakeEngine, "poll_for", cut)
+    monkeypatch.setattr(FakeEngine, "facts", facts, raising=False)
+    teacher = open_engine(RayEngine(replicas=2), TEACHER)
+    answers = ask_all(teacher, requests(20))
+    assert {done.token_ids for done in answers} == {(7, 8)}
+    assert isinstance(teacher, Described)
+    assert teacher.facts == facts
 
 
 def test_replicas_that_are_not_there_yet_hold_nobody_up(our_ray: OurRay) -> None:

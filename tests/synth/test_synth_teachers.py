@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -308,6 +309,21 @@ def check_sampling_is_free_of_the_models_habits(teacher: Teacher) -> None:
     assert 0.3 < sum(lengths) / len(lengths) < 2.5
 
 
+def check_continues(teacher: Teacher) -> None:
+    """Cut and continued, an answer is the uncut one to the letter, wherever the cut is: in a character, too."""
+    for question, limit in (("ask x", 7), ("y", 12), ("caf\u00e9 e", 3)):
+        asked = request(question, problem(question), max_new_tokens=limit)
+        whole = drain(teacher, [asked])[question]
+        assert whole.token_ids == () if whole.finish_reason == "stop" else len(whole.token_ids) == limit
+        for cut in range(1, limit):
+            first = drain(teacher, [dataclasses.replace(asked, max_new_tokens=cut)])[question]
+            assert (first.finish_reason, len(first.token_ids)) == ("length", cut)
+            more = {"prefix": first.text, "prefix_ids": first.token_ids, "max_new_tokens": limit - cut}
+            second = drain(teacher, [dataclasses.replace(asked, **more)])[question]
+            joined = dataclasses.replace(second, completion_tokens=cut + (second.completion_tokens or 0))
+            assert joined == whole
+
+
 def transformers_teacher(tiny: Path, **more: Any) -> Teacher:
     return build_teacher(TransformersTeacher(model=str(tiny), name="me/tiny", batch_size=4, **more))
 
@@ -317,6 +333,20 @@ def test_transformers_gives_raw_text_stop_reasons_and_exact_counts(tiny: Path) -
     assert teacher.model == "me/tiny"
     check_expected(teacher)
     check_failures_are_rows(teacher)
+    teacher.close()
+
+
+def test_transformers_continues_a_cut_trace_from_its_own_tokens(tiny: Path) -> None:
+    teacher = transformers_teacher(tiny)
+    check_continues(teacher)
+    assert teacher.facts == [  # type: ignore[attr-defined]
+        {
+            "model": "me/tiny",
+            "engine": teacher.engine,
+            "revision": None,
+            "config": {"dtype": "float32", "device": "cpu", "batch_size": 4},
+        }
+    ]
     teacher.close()
 
 
@@ -372,23 +402,43 @@ def test_the_template_alone_writes_the_first_token(tiny: Path) -> None:
 
 VLLM_PROGRAM = """
 import json, sys
+from licensing.errors import InputError
 from synth.config import VllmTeacher
 from synth.teachers import build_teacher
-from tests_of_teachers import check_expected, check_failures_are_rows, check_sampling_is_free_of_the_models_habits
+from tests_of_teachers import (
+    check_continues, check_expected, check_failures_are_rows, check_sampling_is_free_of_the_models_habits, drain,
+    problem, request,
+)
 import torch
 threads = torch.set_num_threads
-config = VllmTeacher(model=sys.argv[1], name="me/tiny", max_num_seqs=4, engine_args={"enforce_eager": True})
+config = VllmTeacher(
+    model=sys.argv[1], name="me/tiny", revision="content-1", max_num_seqs=4, reasoning_parser="qwen3",
+    engine_args={"enforce_eager": True},
+)
+facts = []
 for _ in range(2):
     teacher = build_teacher(config)
-    assert teacher.capacity == 1
+    assert teacher.capacity == 1 and teacher.facts == []
+    if facts:
+        check_continues(teacher)
     check_expected(teacher)
     assert teacher.capacity == 8
     check_failures_are_rows(teacher)
     check_sampling_is_free_of_the_models_habits(teacher)
+    thinking = drain(teacher, [request(name, problem(name)) for name in ("x", "q")])
+    assert [thinking[name].reasoning_tokens for name in ("x", "q")] == [2, 0]
+    facts += teacher.facts
     teacher.close()
+assert facts[0] == facts[1]
 assert torch.set_num_threads is threads
 assert torch.is_grad_enabled()
-print(json.dumps({"model": teacher.model, "engine": teacher.engine}))
+try:
+    build_teacher(config.model_copy(update={"reasoning_parser": "qwen_3"})).submit(request("x", problem("x")))
+except InputError as error:
+    assert "qwen3" in error.hint, error.hint
+else:
+    raise AssertionError("an unknown reasoning parser was taken")
+print(json.dumps(facts[0]))
 """
 
 
@@ -407,5 +457,10 @@ def test_vllm_gives_the_same_and_keeps_stdout_for_results(tiny: Path, tmp_path: 
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    assert json.loads(done.stdout)["model"] == "me/tiny"
-    assert json.loads(done.stdout)["engine"].startswith("vllm ")
+    facts = json.loads(done.stdout)
+    assert (facts["model"], facts["revision"]) == ("me/tiny", "content-1")
+    assert facts["engine"].startswith("vllm ")
+    settled = facts["config"]
+    assert (settled["dtype"], settled["max_model_len"], settled["max_num_seqs"]) == ("bfloat16", 256, 4)
+    assert settled["enforce_eager"] is True
+    assert not [value for value in settled.values() if str(tiny) in str(value)], "a path of this host"

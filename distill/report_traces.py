@@ -1,0 +1,230 @@
+"""The traces of a report: packed into chunks that a browser unpacks on demand, and an index small enough for filters.
+
+One pass over ``traces.jsonl``, two where some traces have to be left out. Memory: some dozen bytes a trace and the
+distinct values of what is indexed; texts go through a chunk at a time. A chunk is gzip in base64, so that nothing in it
+can end the script element that holds it.
+
+What is left out: problems are drawn by a hash of their id, so that all samples of a problem come along and a part looks
+like the whole; the last problem drawn may lose samples. Counts and histograms are always of all traces.
+"""
+
+from __future__ import annotations
+
+import base64
+import collections
+import gzip
+import hashlib
+import json
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from licensing.errors import InputError
+
+__all__ = ["MOST_TRACES", "Counted", "pack_traces"]
+
+MOST_TRACES = 50_000
+MOST_BYTES = 256 * 2**20  # of text in one page: what a browser tab holds in comfort
+CHUNK_BYTES = 192 * 2**10
+EDGES = (0, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+_MOST_TAGS = 400  # distinct values of labels that make a filter; further ones are shown with the trace only
+
+
+@dataclass
+class Counted:
+    """What was counted while the traces went by."""
+
+    total: int = 0
+    shown: int = 0
+    problems: int = 0
+    shown_problems: int = 0
+    labelled: bool = False
+    verdicts: collections.Counter[str] = field(default_factory=collections.Counter)
+    lengths: dict[str, list[int]] = field(default_factory=dict)
+    """By verdict, rows a bin: ``EDGES[i] <= completion tokens < EDGES[i + 1]``, the last bin open."""
+    without_length: int = 0
+
+    @property
+    def left_out(self) -> int:
+        return self.total - self.shown
+
+
+class _Names:
+    """Numbers for texts, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.codes = array("i")
+
+    def add(self, text: str) -> None:
+        self.codes.append(self.number(text))
+
+    def number(self, text: str) -> int:
+        return self.numbers.setdefault(text, len(self.numbers))
+
+    def packed(self) -> dict[str, Any]:
+        return {"names": list(self.numbers), "codes": self.codes.tolist()}
+
+
+def pack_traces(file: Path, out: IO[str], most: int = MOST_TRACES) -> tuple[Counted, str]:
+    """Write the chunks, one a line, to ``out``; return the counts and the packed index.
+
+    The index, JSON in gzip in base64: ``chunks`` (rows of each), ``verdict`` ``source`` ``left_out`` ``problem``
+    (``names`` and a code a row), ``sample`` and ``tokens`` (numbers; -1 unknown), ``rates`` (correct and judged samples
+    of each problem, by its code), ``tags`` (``names`` of labels, ``rows``: the codes of each row).
+
+    Raises InputError, naming the line, where the file is not jsonl of objects.
+    """
+    drawn = _draw(file, most)
+    counted = Counted()
+    columns = {name: _Names() for name in ("verdict", "source", "left_out", "problem")}
+    rates: dict[str, list[int]] = {}
+    sample, tokens, tags, tag_rows = array("i"), array("i"), _Names(), []
+    chunk: list[bytes] = []
+    sizes: list[int] = []
+    used = held = 0
+
+    def flush() -> None:
+        nonlocal held
+        if chunk:
+            sizes.append(len(chunk))
+            out.write(_pack(b"\n".join(chunk)) + "\n")
+            chunk.clear()
+            held = 0
+
+    for line, row in _rows(file):
+        problem = _text(row.get("prompt_id", row.get("id")))
+        rate = rates.setdefault(problem, [0, 0])
+        if row.get("verdict") is not None:
+            rate[1] += 1
+            rate[0] += row["verdict"] == "correct"
+        _count(counted, row)
+        if (drawn is not None and problem not in drawn) or counted.shown >= most or used + len(line) > MOST_BYTES:
+            continue
+        counted.shown += 1
+        used += len(line)
+        held += len(line)
+        chunk.append(line)
+        columns["verdict"].add(_text(row.get("verdict") or "none"))
+        columns["source"].add(_text(row.get("source") or "unknown"))
+        columns["problem"].add(problem)
+        columns["left_out"].add(_fate(row))
+        sample.append(_number(row.get("sample_index")))
+        tokens.append(_number(row.get("completion_tokens")))
+        found = _tags(row.get("labels"), tags)
+        counted.labelled |= bool(found)
+        tag_rows.append(found)
+        if held >= CHUNK_BYTES:
+            flush()
+    flush()
+    counted.problems, counted.shown_problems = len(rates), len(columns["problem"].numbers)
+    index = {name: column.packed() for name, column in columns.items()} | {
+        "chunks": sizes,
+        "sample": sample.tolist(),
+        "tokens": tokens.tolist(),
+        "rates": [rates[problem] for problem in columns["problem"].numbers],
+        "tags": {"names": list(tags.numbers), "rows": tag_rows},
+    }
+    return counted, _pack(json.dumps(index, separators=(",", ":")).encode())
+
+
+def _rows(file: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Each line as it will be read by the browser, and its object. NaN and infinity, which are no JSON, become null."""
+    strange = False
+
+    def constant(_: str) -> None:
+        nonlocal strange
+        strange = True
+
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            strange = False
+            try:
+                row = json.loads(line, parse_constant=constant)
+            except (UnicodeDecodeError, json.JSONDecodeError) as error:
+                raise InputError(
+                    f"no JSON: {error}", where=f"{file}:{number}", hint="remove the stage's folder and run it again"
+                ) from None
+            if not isinstance(row, dict):
+                raise InputError("no JSON object", where=f"{file}:{number}", hint="run the stage again")
+            yield (json.dumps(row).encode() if strange else line.rstrip(b"\r\n")), row
+
+
+def _draw(file: Path, most: int) -> set[str] | None:
+    """The problems whose traces are shown; None where all are."""
+    sizes: dict[str, list[int]] = {}
+    rows = 0
+    if file.stat().st_size <= MOST_BYTES:
+        with file.open("rb") as lines:
+            rows = sum(1 for _ in lines)
+        if rows <= most:
+            return None
+    for line, row in _rows(file):
+        size = sizes.setdefault(_text(row.get("prompt_id", row.get("id"))), [0, 0])
+        size[0] += 1
+        size[1] += len(line)
+    drawn: set[str] = set()
+    used = [0, 0]
+    for problem in sorted(sizes, key=lambda name: hashlib.sha256(name.encode("utf-8", "replace")).digest()):
+        if used[0] >= most or used[1] >= MOST_BYTES:
+            break
+        drawn.add(problem)
+        used = [used[0] + sizes[problem][0], used[1] + sizes[problem][1]]
+    return drawn
+
+
+def _count(counted: Counted, row: Mapping[str, Any]) -> None:
+    counted.total += 1
+    verdict = _text(row.get("verdict") or "none")
+    counted.verdicts[verdict] += 1
+    length = _number(row.get("completion_tokens"))
+    if length < 0:
+        counted.without_length += 1
+        return
+    bins = counted.lengths.setdefault(verdict, [0] * len(EDGES))
+    bins[max(at for at, edge in enumerate(EDGES) if edge <= length)] += 1
+
+
+def _fate(row: Mapping[str, Any]) -> str:
+    """ "kept", the step that left the trace out, or "not chosen yet"."""
+    if row.get("kept"):
+        return "kept"
+    if row.get("left_out"):
+        return "left out at " + _text(row["left_out"]).partition(":")[0]
+    return "left out" if "kept" in row else "not chosen yet"
+
+
+def _tags(labels: Any, tags: _Names) -> list[int]:
+    """What of a trace's labels can be filtered: what is true, and short texts. Numbers are shown with the trace."""
+    if isinstance(labels, list):  # of sampling, before curation
+        names = [_text(name) for name in labels]
+    elif isinstance(labels, dict):
+        names = []
+        for name, label in labels.items():
+            value = label.get("value") if isinstance(label, dict) else label
+            if value is True:
+                names.append(_text(name))
+            elif isinstance(value, str) and 0 < len(value) <= 60:
+                names.append(f"{_text(name)}: {value}")
+            elif isinstance(value, dict):  # the language of prompt, think block and answer
+                parts = ((part, item) for part, item in value.items() if isinstance(item, str) and len(item) <= 60)
+                names += [f"{_text(name)} of {part}: {item}" for part, item in parts]
+            elif isinstance(value, list):
+                names += [f"{_text(name)}: {item}" for item in value if isinstance(item, str) and len(item) <= 60]
+    else:
+        return []
+    return [tags.number(name) for name in names if name in tags.numbers or len(tags.numbers) < _MOST_TAGS]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else -1
+
+
+def _pack(data: bytes) -> str:
+    return base64.b64encode(gzip.compress(data, 6, mtime=0)).decode("ascii")

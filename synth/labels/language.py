@@ -1,0 +1,219 @@
+"""Which languages a trace is written in: its prompt, its think block, its answer, each looked at piece by piece.
+
+Mathematics, code, links and names of commands are taken out first. The script says much (Han, kana, Hangul and the
+like are counted letter by letter, over the whole text); where one script serves several languages, lingua decides for
+each piece of up to `PIECE` characters. Works offline. Not covered: romanised writing, languages that are not asked
+for, a single foreign word of the same script.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from licensing.errors import MissingPart
+
+__all__ = ["Languages", "Spoken", "prose"]
+
+PIECE = 400  # characters
+PROBE = 240  # characters of a piece that lingua reads: from 120 on its precision hardly grows
+ENOUGH = 24  # letters below which no language is named
+WORDS = 6  # words that lingua is asked about; fewer are put together with other such pieces
+SURE = 0.75  # lingua's probability from which its word is taken; names and terms without sentences reach less
+EXPECTED, SURPRISE, LETTERS = 0.4, 0.9, 60  # for the language of the prompt; for another, which needs so many letters
+MIXED = 0.05  # share of the letters in other languages from which a text is mixed
+_WEIGHT = 3  # a letter of these says as much as a short word's
+
+_FUNCTION_WORDS = (
+    "the and that this with from then which are they there what would you it not but because how each both since if "
+    "let get have has been than these those our their can will should must where when"
+)
+_ENGLISH = frozenset(_FUNCTION_WORDS.split())
+PLAIN, DISTINCT = 0.15, 3
+"""English by its function words, which spares lingua's half millisecond: so large a share of a piece's words, so many
+different ones. None of them is as frequent in another language of this script, as in, is, of, so, we and was are."""
+
+_FENCE = re.compile(r"```[^\n]*\n.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
+_MATH = re.compile(r"\$\$.*?\$\$|\$[^$\n]{0,400}\$|\\\[.*?\\\]|\\\(.*?\\\)", re.DOTALL)
+_ENVIRONMENT = re.compile(r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
+_COMMAND = re.compile(
+    r"\\[A-Za-z]+(?:\{[^{}\n]{0,80}\})?|https?://\S+|[\w.+-]+@[\w-]+\.\w+|</?think>|[_^]\{?[\w+-]+\}?"
+)
+_SYMBOLS = re.compile(r"\b\S*[\d=+*/<>|_\\^{}()\[\]]\S*")
+_BLANKS = re.compile(r"[^\S\n]+")
+_LETTERS = re.compile(r"[^\W\d_]+")
+_SCRIPTS = {
+    "han": r"\u3400-\u4dbf\u4e00-\u9fff",
+    "kana": r"\u3040-\u30ff",
+    "hangul": r"\uac00-\ud7af\u1100-\u11ff",
+    "cyrillic": r"\u0400-\u04ff",
+    "arabic": r"\u0600-\u06ff\u0750-\u077f",
+    "devanagari": r"\u0900-\u097f",
+    "greek": r"\u0370-\u03ff",
+    "hebrew": r"\u0590-\u05ff",
+    "thai": r"\u0e00-\u0e7f",
+    "bengali": r"\u0980-\u09ff",
+}
+_PATTERNS = {name: re.compile(f"[{letters}]+") for name, letters in _SCRIPTS.items()}
+_OF_SCRIPT: dict[str, tuple[str, ...]] = {
+    "han": ("zh",), "kana": ("ja",), "hangul": ("ko",), "cyrillic": ("ru", "uk"), "arabic": ("ar", "fa", "ur"),
+    "devanagari": ("hi",), "greek": ("el",), "hebrew": ("he",), "thai": ("th",), "bengali": ("bn",),
+}  # fmt: skip
+_DENSE = frozenset({"han", "kana", "hangul"})
+_NON_LATIN = frozenset(code for codes in _OF_SCRIPT.values() for code in codes)
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """The main language of a text (None: too little of it), and the share of its letters in every language found."""
+
+    main: str | None
+    shares: dict[str, float]
+
+
+class Languages:
+    """Tells ``codes`` (ISO 639-1) apart. Loading a language's model takes some milliseconds, when it is first needed.
+
+    Raises MissingPart where lingua is not installed.
+    """
+
+    def __init__(self, codes: Sequence[str]) -> None:
+        try:
+            from lingua import IsoCode639_1, LanguageDetectorBuilder
+        except ModuleNotFoundError as error:
+            hint = "pip install lingua-language-detector, or set label.languages to null"
+            raise MissingPart("lingua is not installed", where="label.languages", hint=hint) from error
+        self._codes = frozenset(codes)
+
+        def build(wanted: list[str]) -> Any:
+            # lingua has two Norwegians; "no" is Bokmål here. Low accuracy: trigrams only, which is all that it
+            # reads of a piece this long anyway, and the other models take a second to load.
+            named = [getattr(IsoCode639_1, {"no": "NB"}.get(code, code.upper())) for code in wanted]
+            return LanguageDetectorBuilder.from_iso_codes_639_1(*named).with_low_accuracy_mode().build()
+
+        latin = sorted(code for code in codes if code not in _NON_LATIN)
+        self._detectors: dict[str, Any] = {"latin": build(latin) if len(latin) > 1 else None}
+        self._alone = {"latin": latin[0] if latin else None}
+        for script, could_be in _OF_SCRIPT.items():
+            named = [code for code in could_be if code in self._codes]
+            self._detectors[script] = build(named) if len(named) > 1 else None
+            self._alone[script] = named[0] if named else could_be[0]
+
+    def spoken(self, text: str, expected: str | None = None) -> Spoken:
+        """The languages of a text, mathematics and code left aside. ``expected``: the prompt's, which is believed
+        sooner than another."""
+        letters: Counter[str] = Counter()
+        unclear: list[str] = []
+        for piece in _pieces(prose(text)):
+            latin = piece
+            for script, count in self._scripts(piece):
+                letters[self._within(script, piece)] += count * (_WEIGHT if script in _DENSE else 1)
+                latin = _PATTERNS[script].sub(" ", latin)
+            words = _LETTERS.findall(latin)
+            code = self._latin(words, expected)
+            if code is None:
+                unclear += words
+            else:
+                letters[code] += sum(map(len, words))
+        # Unclear pieces (formulas in words, lists of names) are looked at together, and else taken for what is there.
+        size = sum(map(len, unclear))
+        main = letters.most_common(1)[0][0] if letters else None
+        code = self._latin(unclear, expected) or next(
+            (code for code in (main, expected) if code is not None and code not in _NON_LATIN), None
+        )
+        if code is not None and (size >= ENOUGH or code == main):
+            letters[code] += size
+        total = letters.total()
+        if total < ENOUGH:
+            return Spoken(None, {})
+        listed = letters.most_common()
+        return Spoken(listed[0][0], {code: round(count / total, 4) for code, count in listed if count})
+
+    def _scripts(self, piece: str) -> list[tuple[str, int]]:
+        if piece.isascii():
+            return []
+        counts = {name: sum(map(len, found)) for name, p in _PATTERNS.items() if (found := p.findall(piece))}
+        counts = {name: n for name, n in counts.items() if n >= 2 and not (name == "greek" and n < ENOUGH)}
+        if "kana" in counts and "han" in counts:  # Japanese is written with both
+            counts["kana"] += counts.pop("han")
+        return list(counts.items())
+
+    def _within(self, script: str, piece: str) -> str:
+        detector = self._detectors[script]
+        if detector is not None:
+            found = detector.detect_language_of(" ".join(_PATTERNS[script].findall(piece))[:PROBE])
+            if found is not None:
+                return str(found.iso_code_639_1.name.lower())
+        return str(self._alone[script])
+
+    def _latin(self, words: list[str], expected: str | None) -> str | None:
+        """The language of some words, None where that is not clear."""
+        if len(words) < WORDS or sum(map(len, words)) < ENOUGH:
+            return None
+        detector = self._detectors["latin"]
+        if detector is None:
+            return self._alone["latin"]
+        plain = [word for word in map(str.lower, words) if word in _ENGLISH] if "en" in self._codes else []
+        if len(plain) >= PLAIN * len(words) and len(set(plain)) >= DISTINCT:
+            return "en"
+        best = detector.compute_language_confidence_values(" ".join(words)[:PROBE])[0]
+        code = {"nb": "no"}.get(name := str(best.language.iso_code_639_1.name.lower()), name)
+        if code == expected:
+            return code if best.value >= EXPECTED else None
+        if expected is None or expected in _NON_LATIN:
+            return code if best.value >= SURE else None
+        return code if best.value >= SURPRISE and sum(map(len, words)) >= LETTERS else None
+
+
+def prose(text: str) -> str:
+    """What is left of a text without code, formulas, commands and links."""
+    text = _FENCE.sub(" ", text)
+    text = _MATH.sub(" ", _ENVIRONMENT.sub(" ", text))
+    return _BLANKS.sub(" ", _SYMBOLS.sub(" ", _COMMAND.sub(" ", text)))
+
+
+def _pieces(text: str) -> list[str]:
+    """Paragraphs, short ones put together and long ones cut, so that a piece is about ``PIECE`` characters."""
+    pieces: list[str] = []
+    held = ""
+    for paragraph in text.split("\n"):
+        if len(held) + len(paragraph) <= PIECE:
+            held = f"{held} {paragraph}" if held else paragraph
+            continue
+        if held.strip():
+            pieces.append(held)
+        held = ""
+        while len(paragraph) > PIECE:
+            cut = paragraph.rfind(" ", PIECE // 2, PIECE)
+            cut = cut if cut > 0 else PIECE
+            pieces.append(paragraph[:cut])
+            paragraph = paragraph[cut:]
+        held = paragraph
+    if held.strip():
+        pieces.append(held)
+    return pieces
+
+
+@lru_cache(maxsize=4)
+def languages(codes: tuple[str, ...]) -> Languages:
+    """One detector for a process."""
+    return Languages(codes)
+
+
+def mixing(prompt: str | None, think: Spoken, answer: Spoken) -> list[str]:
+    """What is mixed, in words; empty where one language goes all through."""
+    found = []
+    for name, part in (("think", think), ("answer", answer)):
+        others = {code: share for code, share in part.shares.items() if code != part.main}
+        if sum(others.values()) >= MIXED:
+            listed = ", ".join(f"{code} {share:.0%}" for code, share in part.shares.items())
+            found.append(f"{name}: {listed}")
+    named = {"prompt": prompt, "think": think.main, "answer": answer.main}
+    known = {name: code for name, code in named.items() if code}
+    if len(set(known.values())) > 1:
+        found.append(", ".join(f"{name} is {code}" for name, code in known.items()))
+    return found

@@ -1,0 +1,67 @@
+"""An endpoint that always takes as long and says the same, as cheaply as asyncio can: for measuring clients.
+
+    python tests/bench/stub_endpoint.py LATENCY_S EVENTS        prints its port; ends when its standard input is closed
+
+It speaks as much HTTP/1.1 as the clients do here: keep-alive, a Content-Length on requests, chunks on streams. The
+events of a stream come together, when the latency is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+
+WORDS = "word " * 8
+
+
+def answers(events: int) -> tuple[bytes, bytes]:
+    """(a stream, the same in one message), whole HTTP responses."""
+    usage = {"prompt_tokens": 9, "completion_tokens": 8 * events, "total_tokens": 9 + 8 * events}
+    base = {"id": "x", "created": 1, "model": "m"}
+    told = [
+        base | {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": WORDS}}]}
+        for _ in range(events)
+    ]
+    told.append(
+        base | {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    )
+    told.append(base | {"object": "chat.completion.chunk", "choices": [], "usage": usage})
+    body = b"".join(
+        b"%x\r\n%s\r\n" % (len(line), line)
+        for line in (f"data: {text}\n\n".encode() for text in [*map(json.dumps, told), "[DONE]"])
+    )
+    stream = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+    message = {"role": "assistant", "content": WORDS * events}
+    choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+    whole = json.dumps(base | {"object": "chat.completion", "choices": choices, "usage": usage}).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(whole)
+    return stream + b"0\r\n\r\n", head + whole
+
+
+async def serve(latency_s: float, events: int) -> None:
+    stream, whole = answers(events)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = next(
+                    int(line.split(b":")[1]) for line in head.split(b"\r\n") if line[:15].lower() == b"content-length:"
+                )
+                body = await reader.readexactly(length)
+                await asyncio.sleep(latency_s)
+                writer.write(stream if json.loads(body).get("stream") else whole)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(float(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,164 @@
+"""Served teachers through recipe, check, lineage and a run."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile_endpoint import Call, Endpoint, serving
+
+from distill.check import Finding, _teacher
+from distill.endpoints import generators, governing
+from distill.recipe import Recipe
+from distill.recipe_file import load_recipe
+from distill.release import planned_lineage
+from licensing.audit import audit
+from licensing.errors import DistillError, InputError, MissingPart
+from synth.config import OpenAITeacher, VllmServerTeacher
+
+ROOT = Path(__file__).resolve().parents[2]
+SMOKE = ROOT / "recipes" / "smoke.yaml"
+DEEPSEEK = "https://api.deepseek.com/v1"
+
+
+def openai(**fields: Any) -> OpenAITeacher:
+    return OpenAITeacher(**{"model": "deepseek-reasoner", "base_url": DEEPSEEK} | fields)
+
+
+def recipe(**fields: Any) -> Recipe:
+    return load_recipe(
+        SMOKE, [f"teacher={json.dumps({'kind': 'openai', 'model': 'm', 'base_url': DEEPSEEK} | fields)}"]
+    )
+
+
+# --- lineage -----------------------------------------------------------------------------------------------------
+
+
+def test_a_service_is_in_the_lineage_with_its_terms_address_and_day() -> None:
+    teacher = openai(terms="deepseek-platform", license="mit", revision="R1")
+    service, weights = generators(teacher, "2026-11-26")
+    assert (service.licence, service.endpoint, service.date) == ("deepseek-platform", DEEPSEEK, "2026-11-26")
+    assert service.ran_by == "releaser"
+    assert (weights.licence, weights.revision, weights.ran_by, weights.endpoint) == ("mit", "R1", "third-party", None)
+    assert governing(teacher) == "deepseek-platform"
+    assert len(generators(openai(terms="deepseek-platform"), None)) == 1
+
+
+@pytest.mark.parametrize("own", [{"base_url": "http://127.0.0.1:8000/v1"}, {"terms": "self-hosted"}])
+def test_a_server_of_ones_own_is_under_the_licence_of_its_weights(own: dict[str, str]) -> None:
+    (found,) = generators(openai(license="mit", **own), "2026-11-26")
+    assert (found.licence, found.ran_by, found.date) == ("mit", "releaser", "2026-11-26")
+    (found,) = generators(VllmServerTeacher(model="a/b", license="mit"), "2026-11-26")
+    assert (found.licence, found.endpoint, found.date) == ("mit", None, None)
+
+
+def test_terms_that_bar_competing_are_a_warning_of_the_audit() -> None:
+    result = audit(planned_lineage(recipe(terms="openai-services-agreement")))
+    assert "W-TOS-COMPETE:openai-services-agreement" in result.warnings
+    assert not result.blocked
+
+
+@pytest.mark.parametrize("terms", [None, "some-cloud"])
+def test_a_service_that_nobody_knows_blocks_the_run(terms: str | None) -> None:
+    unlisted = "https://api.some-cloud.example/v1"
+    assert audit(planned_lineage(recipe(terms=terms, license="mit", base_url=unlisted))).blocked
+
+
+def test_a_service_whose_address_is_known_goes_by_its_terms_though_nobody_named_them() -> None:
+    assert not audit(planned_lineage(recipe(terms=None, license="mit"))).blocked
+
+
+# --- check -------------------------------------------------------------------------------------------------------
+
+
+def checked(teacher: Any) -> list[Finding]:
+    return list(_teacher(teacher))
+
+
+@pytest.mark.parametrize(
+    ("terms", "said"), [(None, "is not said"), ("mit", "a licence and not the terms"), ("apache-2.0", "a licence")]
+)
+def test_check_wants_the_terms_of_a_service_by_name(terms: str | None, said: str) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        checked(openai(terms=terms, license="mit"))
+    assert caught.value.where == "teacher.terms"
+
+
+def test_check_asks_the_endpoint_for_its_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(Call.answer) as endpoint:
+        found = checked(openai(base_url=endpoint.url, license="mit"))
+        assert [one.level for one in found] == ["note", "ok"]
+        assert "does not list" in found[0].what
+        endpoint.models = ["deepseek-reasoner"]
+        assert [one.level for one in checked(openai(base_url=endpoint.url, license="mit"))] == ["ok"]
+        endpoint.models = ["deepseek-chat", "deepseek-reasoner-2"]
+        assert checked(openai(base_url=endpoint.url, license="mit"))[0].hint == "it has deepseek-reasoner-2"
+        monkeypatch.delenv("NO_KEY", raising=False)
+        with pytest.raises(MissingPart, match="NO_KEY"):
+            checked(openai(base_url=endpoint.url, api_key_env="NO_KEY"))
+        endpoint.status = 401
+        with pytest.raises(InputError, match="let us in"):
+            checked(openai(base_url=endpoint.url))
+        endpoint.status = 404
+        assert "does not say" in checked(openai(base_url=endpoint.url))[0].what
+    with pytest.raises(MissingPart, match="does not answer"):
+        checked(openai(base_url=endpoint.url))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"base_url": "https://me:secret@api.example.com/v1"},
+        {"base_url": "api.example.com"},
+        {"base_url": "https://api.example.com/v1?key=secret"},
+        {"api_key_env": "sk-4711"},
+        {"extra_body": {"temperature": 1}},
+    ],
+)
+def test_a_recipe_holds_no_key_and_says_nothing_twice(bad: dict[str, Any]) -> None:
+    with pytest.raises(DistillError) as caught:
+        recipe(**bad)
+    assert "secret" not in caught.value.what
+
+
+# --- a run -------------------------------------------------------------------------------------------------------
+
+
+def right(call: Call) -> None:
+    """The sum that is asked for, with thinking."""
+    total = sum(int(term.replace(" ", "")) for term in re.findall(r"[+-]?\s*\d+", call.question.split(":")[-1]))
+    call.answer(f"\\boxed{{{total}}}", thinking="hm")
+
+
+def run(endpoint: Endpoint, runs: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    teacher = {"kind": "openai", "model": "m", "base_url": endpoint.url, "license": "mit", "api_key_env": "THE_KEY"}
+    command = [sys.executable, "-m", "distill.cli", "run", str(SMOKE), "--runs", str(runs), "--until", "sample"]
+    command += ["--set", f"teacher={json.dumps(teacher | {'thinking': True})}", *more]
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "THE_KEY": "sk-of-nobody-4711"}
+    return subprocess.run(command, cwd=runs, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.slow
+def test_a_run_samples_from_an_endpoint_stops_where_it_has_to_and_leaves_no_key_behind(tmp_path: Path) -> None:
+    with serving(Call.answer) as endpoint:
+        done = run(endpoint, tmp_path)
+        assert done.returncode == 1, done.stderr
+        assert "5 of 5 traces" in done.stderr
+        assert "hint: " in done.stderr
+        assert "Traceback" not in done.stderr
+        endpoint.act = right
+        done = run(endpoint, tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert endpoint.authorization == {"Bearer sk-of-nobody-4711"}
+    (log,) = tmp_path.glob("smoke-*/stages/sample/*/samples.jsonl")
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(rows) == 96
+    assert sum(row["text"].startswith("<think>hm</think>") for row in rows) == 91
+    assert {row["engine"] for row in rows} == {"openai-api"}
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or b"4711" not in path.read_bytes(), path

@@ -1,0 +1,208 @@
+"""The report without a browser: what is counted, what is packed, what is said, and that it is one safe file."""
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_runs import make_run, trace
+
+from distill.cli import main
+from distill.report import build_report
+from distill.report_text import visible
+from distill.report_traces import pack_traces
+from licensing.errors import InputError
+
+ROWS = [trace(number) for number in range(40)]
+
+
+def unpack(text: str) -> str:
+    return gzip.decompress(base64.b64decode(text)).decode()
+
+
+def packed(page: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    index = re.search(r'id="index">([^<]*)<', page)
+    assert index
+    chunks = re.findall(r'id="chunk-\d+">([^<]*)<', page)
+    return json.loads(unpack(index[1])), [json.loads(line) for chunk in chunks for line in unpack(chunk).split("\n")]
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("".join(line + "\n" for line in lines))
+    return path
+
+
+def test_the_page_holds_every_trace_whole_and_in_order_beside_an_index_that_agrees(tmp_path: Path) -> None:
+    made = build_report(make_run(tmp_path, ROWS))
+    index, rows = packed(made.html.read_text())
+    assert rows == ROWS
+    assert (made.traces, made.shown) == (40, 40)
+    names = index["problem"]["names"]
+    assert [names[code] for code in index["problem"]["codes"]] == [row["prompt_id"] for row in ROWS]
+    assert index["rates"] == [[2, 4]] * 10
+    assert index["tokens"] == [row["completion_tokens"] for row in ROWS]
+    assert [index["tags"]["names"][tag] for tag in index["tags"]["rows"][1]] == ["truncated", "language: en"]
+    fates = [index["left_out"]["names"][code] for code in index["left_out"]["codes"]]
+    assert fates == ["kept", "left out at correct"] * 20
+
+
+def test_the_summary_says_scores_waterfall_spend_lengths_and_licences_in_page_and_markdown(tmp_path: Path) -> None:
+    made = build_report(make_run(tmp_path, ROWS, statistics={"rows": 20, "by_source": [{"name": "sums", "rows": 12}]}))
+    page, text = made.html.read_text(), made.markdown.read_text()
+    for said in (
+        "0.500 to 1.000",
+        "+0.125 to +0.875",
+        "O-SHIP-LICENCE:mit",
+        "add the text",
+        "0.250",
+        "clean-with-duties",
+    ):
+        assert said in page
+        assert said.replace("-", r"\-") in text or said in text
+    assert "| student after | 0.750 | 0.500 to 1.000 |" in text
+    assert "| sums | 12 |" in text
+    assert page.count('class="plot"') == 5
+    assert "style=" not in page.partition("<script")[0].partition("</style>")[2]
+
+
+def test_a_cap_leaves_whole_problems_out_and_says_so_while_counts_stay_of_all(tmp_path: Path) -> None:
+    made = build_report(make_run(tmp_path, ROWS), most=12)
+    page = made.html.read_text()
+    _, rows = packed(page)
+    assert (made.traces, made.shown) == (40, 12)
+    assert len({row["prompt_id"] for row in rows}) == 3
+    assert "12 of 40 traces are in this page, those of 3 problems out of 10" in page
+    assert "28 traces are not here" in page
+    assert build_report(made.html.parent.parent, most=12).html.read_text() == page  # the same draw
+
+
+def test_text_beyond_what_a_tab_holds_is_left_out_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.report_traces.MOST_BYTES", 6000)
+    made = build_report(make_run(tmp_path, ROWS))
+    _, rows = packed(made.html.read_text())
+    assert 0 < made.shown == len(rows) < 40
+    assert sum(len(json.dumps(row, ensure_ascii=False)) for row in rows) <= 6000
+
+
+def test_what_is_no_json_number_reaches_the_page_as_null(tmp_path: Path) -> None:
+    out = io.StringIO()
+    pack_traces(write(tmp_path / "t.jsonl", '{"id": "a", "score": NaN}', '{"id": "b", "response": "NaN"}'), out)
+    assert [json.loads(line) for line in unpack(out.getvalue()).split("\n")] == [
+        {"id": "a", "score": None},
+        {"id": "b", "response": "NaN"},
+    ]
+
+
+@pytest.mark.parametrize("line", ['{"id": ', "[1]", '{"id": "\\x"}'])
+def test_a_damaged_line_is_named_and_the_old_report_stays(tmp_path: Path, line: str) -> None:
+    run = make_run(tmp_path, ROWS)
+    before = build_report(run).html.read_bytes()
+    file = run / "stages" / "curate" / "k1" / "traces.jsonl"
+    file.write_text(file.read_text() + line + "\n")
+    with pytest.raises(InputError, match="JSON") as caught:
+        build_report(run)
+    assert str(caught.value.where).endswith("traces.jsonl:41")
+    assert (run / "report" / "report.html").read_bytes() == before
+    assert sorted(path.name for path in (run / "report").iterdir()) == ["report.html", "report.md"]
+
+
+def test_rows_without_labels_verdict_or_fate_make_a_report(tmp_path: Path) -> None:
+    bare = [{"id": "a", "messages": [], "response": "x"}, {"id": 7, "labels": ["suspect_gold"], "verdict": None}]
+    made = build_report(make_run(tmp_path, bare))
+    index, rows = packed(made.html.read_text())
+    assert rows == bare
+    assert index["left_out"]["names"] == ["not chosen yet"]
+    assert index["tags"] == {"names": ["suspect_gold"], "rows": [[], [0]]}
+
+
+def test_labels_of_several_parts_make_filters_and_lists_of_one_length_one_table(tmp_path: Path) -> None:
+    labels = {"language": {"value": {"prompt": "en", "answer": None}, "reason": None}, "tokens": {"value": 3}}
+    lengths = {"lengths": {"edges": [0, 64], "sampled": [96, 1]}, "rows": list(range(60))}
+    made = build_report(make_run(tmp_path, [trace(0, labels=labels)], statistics=lengths))
+    index, _ = packed(made.html.read_text())
+    assert index["tags"]["names"] == ["language of prompt: en"]
+    text = made.markdown.read_text()
+    assert "| edges | sampled |\n| ---: | ---: |\n| 0 | 96 |\n| 64 | 1 |" in text
+    assert "10 more rows of rows are in the artefact" in text
+
+
+def test_hostile_names_stay_text_in_page_and_markdown(tmp_path: Path) -> None:
+    evil = "</title><script>alert(1)</script><img src=x onerror=alert(1)>\u202e\ud800"
+    run = make_run(tmp_path, [trace(0, source=evil, prompt_id=evil, verdict=evil, response="</script><!--<script>")])
+    recipe = {"name": evil, "description": f"{evil} [a](javascript:alert(1))", "sample": {}}
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    made = build_report(run)
+    page, text = made.html.read_bytes().decode(), made.markdown.read_text()
+    assert "<script>alert" not in page
+    assert "<img" not in re.sub("<script>.*?</script>", "", page, flags=re.DOTALL)  # KaTeX's source names it
+    assert "\u202e" not in page
+    assert "[U+202E][U+D800]" in page
+    assert "<img" not in text.partition("```")[0]
+    assert "[a](javascript" not in text.partition("```")[0]  # its brackets are escaped
+    assert r"\[a\](javascript" in text
+
+
+def test_the_policy_allows_the_two_scripts_and_the_style_of_the_page_by_digest_and_nothing_else(tmp_path: Path) -> None:
+    page = build_report(make_run(tmp_path, ROWS)).html.read_text()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy
+    rules = dict(rule.strip().split(" ", 1) for rule in policy[1].split(";"))
+    digest = lambda text: "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"  # noqa: E731
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    assert rules["default-src"] == "'none'"
+    assert rules["script-src"].split() == [digest(text) for text in scripts]
+    assert rules["style-src"] == digest(style)
+    assert "unsafe" not in policy[1]
+    assert set(re.findall(r"url\((?!data:font/woff2)[^)]*\)", style)) == set()
+    assert style.count("url(data:font/woff2") == 20
+
+
+def test_direction_overrides_controls_and_half_characters_become_visible() -> None:
+    assert visible("a\u202eb\ud800\x00\n\tc é 中 \u200d") == "a[U+202E]b[U+D800][U+0000]\n\tc é 中 \u200d"
+
+
+def test_assets_are_packaged_small_and_readable() -> None:
+    folder = Path(build_report.__code__.co_filename).parent / "report_assets"
+    for path in (*folder.glob("*.js"), *folder.glob("*.css"), *folder.glob("*.html")):
+        lines = path.read_text().splitlines()
+        assert len(lines) < 400, path
+        assert max(map(len, lines)) < 400, path
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|new Function", path.read_text()
+        )
+    assert "MIT" in (folder / "katex" / "LICENSE").read_text()
+
+
+def test_the_command_prints_both_paths_and_refuses_what_is_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def distill(*args: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["distill", *map(str, args)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        return int(left.value.code or 0), *capsys.readouterr()
+
+    run = make_run(tmp_path, ROWS)
+    code, out, err = distill("report", run, "--out", tmp_path / "there", "--traces", 8)
+    assert code == 0
+    assert out.split() == [str(tmp_path / "there" / name) for name in ("report.html", "report.md")]
+    assert "8 of 40 traces" in err
+    code, out, _ = distill("report", tmp_path, "--json")
+    found = json.loads(out)
+    assert (code, found["traces"], found["shown"]) == (0, 40, 40)
+    assert Path(found["html"]) == run / "report" / "report.html"
+    (tmp_path / "empty").mkdir()
+    code, _, err = distill("report", tmp_path / "empty")
+    assert code == 2
+    assert "hint:" in err
+    (tmp_path / "file").write_text("")
+    code, _, err = distill("report", run, "--out", tmp_path / "file")
+    assert code == 2
+    assert "--out" in err

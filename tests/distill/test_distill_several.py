@@ -1,0 +1,161 @@
+"""Several teachers through the stages: recipe, check, forecast, sample, evaluate, lineage, card."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill.check import _teacher, check_recipe
+from distill.evaluate import scored_teachers
+from distill.inputs import pinned_teacher
+from distill.ledger import Artefact, Workplace
+from distill.pilot import run_pilot
+from distill.recipe import Recipe
+from distill.recipe_file import load_recipe
+from distill.release import _teachers, planned_lineage
+from distill.stages import do_sample, read_rows
+from licensing.errors import InputError
+from synth.config import LocalEngine, SeveralTeachers, TeacherSampling, VerifyConfig, members_of
+
+SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
+STRONG = "{kind: fake, model: fake/strong, accuracy: 0.9, latency_s: 0}"
+WEAK = "{kind: fake, model: fake/weak, accuracy: 0.4, latency_s: 0, license: mit, ran_by: third-party}"
+TWO = f"teacher={{kind: several, teachers: [{{share: 0.75, teacher: {STRONG}}}, {{share: 0.25, teacher: {WEAK}}}]}}"
+
+
+def recipe(*overrides: str) -> Recipe:
+    return load_recipe(SMOKE, [TWO, *overrides])
+
+
+def sampled(found: Recipe, folder: Path, key: str = "one") -> dict[str, Any]:
+    out = folder / "stages" / key
+    place = Workplace(out, folder / "scratch", folder, lambda *_: None, folder / "stages")
+    out.mkdir(parents=True)
+    assert isinstance(found.sample, TeacherSampling)
+    return do_sample(place, found.prompts, found.evaluate.prompts, found.teacher, LocalEngine(), found.sample, [],
+                     VerifyConfig(workers=1))  # fmt: skip
+
+
+def test_each_teacher_gives_its_share_and_more_samples_take_over_what_is_there(tmp_path: Path) -> None:
+    facts = sampled(recipe(), tmp_path)
+    given = facts["teachers"]
+    assert list(given) == ["fake/strong", "fake/weak"]
+    assert sum(one["rows_out"] for one in given.values()) == facts["rows_out"] == 96
+    assert sum(one["tokens"] for one in given.values()) == facts["tokens"]
+    assert 18 <= given["fake/weak"]["rows_out"] <= 30
+    assert given["fake/weak"]["engines"] == ["fake 1"]
+    sampled(recipe("sample.num_samples=6"), tmp_path, "two")
+    old, new = (list(read_rows(tmp_path / "stages" / key / "samples.jsonl")) for key in ("one", "two"))
+    assert [row for row in new if row["sample_index"] < 4] == old
+
+
+def test_every_teacher_is_in_the_lineage_and_on_the_card(tmp_path: Path) -> None:
+    found = recipe()
+    generators = [source for source in planned_lineage(found).inputs if source.role == "generator"]
+    assert [(one.id, one.licence, one.ran_by) for one in generators] == [
+        ("fake/strong", "apache-2.0", "releaser"),
+        ("fake/weak", "mit", "third-party"),
+    ]
+    raw = Artefact("sample", "key", tmp_path / "stages" / "one", "digest", {"facts": sampled(found, tmp_path)})
+    assert [(one.id, one.licence, one.engine) for one in _teachers(found.teacher, raw)] == [
+        ("fake/strong", "apache-2.0", "fake 1"),
+        ("fake/weak", "mit", "fake 1"),
+    ]
+
+
+def test_the_card_takes_the_revision_that_an_engine_says_it_loaded(tmp_path: Path) -> None:
+    (tmp_path / "engines.jsonl").write_text('{"model":"fake/weak","engine":"fake 1","revision":"abc","config":{}}\n')
+    given = {name: {"engines": ["fake 1"]} for name in ("fake/strong", "fake/weak")}
+    raw = Artefact("sample", "key", tmp_path, "digest", {"facts": {"teachers": given}})
+    assert [one.revision for one in _teachers(recipe().teacher, raw)] == [None, "abc"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "scored"),
+    [
+        ("true", ["teacher fake/strong", "teacher fake/weak"]),
+        ("fake/weak", ["teacher fake/weak"]),
+        ("false", []),
+    ],
+)
+def test_evaluation_scores_each_teacher_or_the_named_one(setting: str, scored: list[str]) -> None:
+    found = recipe(f"evaluate.teacher={setting}")
+    assert list(scored_teachers(found.evaluate, found.teacher)) == scored
+    one = load_recipe(SMOKE, ["evaluate.teacher=true"])
+    assert list(scored_teachers(one.evaluate, one.teacher)) == ["teacher"]
+
+
+def test_check_looks_at_each_and_the_forecast_has_each_ones_price(tmp_path: Path) -> None:
+    priced = recipe("sample={num_samples: 4, max_new_tokens: 64, budget: {prices: {fake/weak: "
+                    "{per_million_tokens: 1000}}}}")  # fmt: skip
+    findings = check_recipe(priced, tmp_path)
+    assert [found.what for found in findings if found.subject == "teacher"] == [
+        "fake/strong: a fake teacher needs no model",
+        "fake/weak: a fake teacher needs no model",
+    ]
+    assert any("cost at most 6.14" in found.what for found in findings)
+    weak = sampled(priced, tmp_path)["teachers"]["fake/weak"]["tokens"]
+    assert run_pilot(priced, 10_000).money == pytest.approx(weak / 1000)
+    missing = TWO.replace(STRONG, "{kind: transformers, model: ./nowhere, license: mit}")
+    (error,) = [found for found in check_recipe(load_recipe(SMOKE, [missing]), tmp_path) if found.level == "error"]
+    assert error.subject == "teacher ./nowhere"
+
+
+def test_each_local_folder_is_pinned_by_its_content(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(f'{{"name": "{name}"}}')
+    folders = TWO.replace("fake/strong", str(tmp_path / "a")).replace("fake/weak", str(tmp_path / "b"))
+    pinned = pinned_teacher(load_recipe(SMOKE, [folders]))
+    assert isinstance(pinned, SeveralTeachers)
+    revisions = [teacher.revision or "" for teacher in members_of(pinned)]
+    assert all(revision.startswith("content-") for revision in revisions)
+    assert len(set(revisions)) == 2
+    assert pinned.shares == (0.75, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("engine={kind: ray}", "several teachers do not run on"),
+        ("evaluate.teacher=fake/other", "there is no teacher fake/other"),
+        ("sample={budget: {prices: {fake/other: {per_million_tokens: 1}}}}", "there is no teacher fake/other"),
+        ("teacher.teachers=[{share: 0.9, teacher: {kind: fake}}]", "at least 2 teachers"),
+        (
+            "teacher.teachers=[{share: 0.5, teacher: {kind: vllm, model: a/b, engine_args: {seed: 1}}}, "
+            "{share: 0.5, teacher: {kind: fake}}]",
+            r"set sample\.seed instead",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        recipe(override)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("max_model_len: 100, engine_args: {max_model_len: 200}", "max_model_len is set twice"),
+        ("engine_args: {model: c/d}", r"set teacher\.model"),
+        ("engine_args: {chat_template: x}", "put it into the model's folder"),
+    ],
+)
+def test_an_engine_argument_has_one_place(arguments: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_recipe(SMOKE, [f"teacher={{kind: vllm, model: a/b, {arguments}}}"])
+
+
+def test_check_knows_a_misspelt_engine_argument(tmp_path: Path) -> None:
+    if importlib.util.find_spec("vllm") is None:  # importing it would take seconds, which check saves as well
+        pytest.skip("vLLM is not installed")
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "chat_template.jinja").write_text("x")
+    wrong = f"teacher={{kind: vllm, model: {tmp_path}, engine_args: {{enforce_eagr: true}}}}"
+    with pytest.raises(InputError) as caught:
+        list(_teacher(load_recipe(SMOKE, [wrong]).teachers[0]))
+    assert caught.value.where == "teacher.engine_args.enforce_eagr"
+    assert caught.value.hint == "did you mean enforce_eager?"

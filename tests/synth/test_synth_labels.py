@@ -1,0 +1,371 @@
+"""What a label says, and above all what it does not say of ordinary mathematics and code."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_synth_curate import trace
+
+from licensing.errors import InputError
+from synth.config import LabelConfig
+from synth.labels import label, parts
+from synth.labels.fences import broken_code
+from synth.labels.language import Languages, Spoken, mixing
+from synth.labels.phrases import identity_leak, refusal
+from synth.labels.private import personal_data, secrets
+from synth.labels.rates import exact_interval
+from synth.labels.repetition import repetition
+from synth.labels.think import differs, split, think_state
+
+CODES = LabelConfig().languages
+assert CODES is not None
+
+
+@pytest.fixture(scope="module")
+def languages() -> Languages:
+    assert CODES is not None
+    return Languages(CODES)
+
+
+# --- think block -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("response", "state"),
+    [
+        ("<think>a</think>b", "ok"),
+        ("a</think>b", "ok"),  # the opening tag was part of the prompt
+        ("b", "missing"),
+        ("<think>a", "unclosed"),
+        ("</think>a<think>b", "unclosed"),
+        ("<think>a</think><think>b</think>c", "doubled"),
+        ("a</think>b</think>c", "doubled"),
+        ("<think> \n </think>b", "empty"),
+        ("</think>b", "empty"),
+    ],
+)
+def test_the_state_of_the_think_block(response: str, state: str) -> None:
+    found, why = think_state(response)
+    assert found == state
+    assert (why is None) == (state == "ok")
+
+
+def test_think_and_answer_are_split_at_the_last_closing_tag() -> None:
+    assert split("<think>a</think>b") == ("a", "b")
+    assert split("a</think>b") == ("a", "b")
+    assert split("b") == ("", "b")
+    assert split("<think>a") == ("a", "")
+
+
+@pytest.mark.parametrize(
+    ("thought", "given", "expected"),
+    [
+        (r"\dfrac{1}{2}", r"\frac12", True),  # no mathematics, as it says
+        (r"\dfrac{1}{2}", r"\frac{1}{2}", False),
+        ("1,000", "1000", False),
+        ("5.0", "5", False),
+        (r"\text{east}", "East", False),
+        (r"90^\circ", "90", False),
+        ("6", "5", True),
+    ],
+)
+def test_the_answer_thought_and_the_answer_given(thought: str, given: str, expected: bool) -> None:
+    found, why = differs(f"<think>so \\boxed{{1}}, no, \\boxed{{{thought}}}</think>It is \\boxed{{{given}}}.")
+    assert found is expected
+    assert (why is not None) is expected
+
+
+def test_where_one_of_the_answers_is_missing_nothing_is_said() -> None:
+    assert differs("<think>five</think>\\boxed{5}") == (None, None)
+    assert differs("<think>\\boxed{5}</think>five") == (None, None)
+    assert differs("<think>\\boxed{5}") == (None, None)
+
+
+# --- languages ---------------------------------------------------------------------------------------------------
+
+TEXTS = {
+    "en": "First we find the number of ways to choose three of them, and then we check that it is right.",
+    "de": "Zuerst bestimmen wir die Anzahl der Möglichkeiten, danach prüfen wir, ob das Ergebnis stimmt.",
+    "fr": "Nous cherchons d'abord le nombre de possibilités, puis nous vérifions que le résultat est juste.",
+    "es": "Primero buscamos el número de posibilidades y después comprobamos que el resultado es correcto.",
+    "nl": "Eerst zoeken we het aantal mogelijkheden, en daarna kijken we of de uitkomst wel klopt, of niet.",
+    "ru": "Сначала найдём число способов выбрать три из пяти, затем проверим, что ответ верен.",
+    "zh": "首先我们计算从五个中选三个的方法数,然后检查答案是否正确。",
+    "ja": "まず五つの中から三つを選ぶ方法の数を求めて、それから答えを確かめます。",
+    "ko": "먼저 다섯 개 중에서 세 개를 고르는 방법의 수를 구하고 답을 확인합니다.",
+    "ar": "أولا نحسب عدد الطرق لاختيار ثلاثة من خمسة ثم نتحقق من صحة الجواب.",
+}
+
+
+@pytest.mark.parametrize("code", TEXTS)
+def test_a_language_is_told_with_mathematics_and_code_around_it(languages: Languages, code: str) -> None:
+    text = TEXTS[code]
+    formulas = r"$\binom{5}{3} = \frac{5!}{3!\,2!} = 10$ and \[\sum_{n=1}^{10} \text{the} n = 55\]"
+    python = "```python\nfor item in the_list:\n    print('the sum of it is', item)\n```"
+    found = languages.spoken(f"{text} {formulas}\n{text}\n{python}\n{text}")
+    assert found.main == code
+    assert found.shares[code] > 0.95
+
+
+def test_formulas_code_and_a_few_letters_have_no_language(languages: Languages) -> None:
+    for text in (r"$x^2 + y^2 = z^2$", "f(x) = a*x + b", "```python\nwhile True:\n    do_the_thing()\n```", "ok", ""):
+        assert languages.spoken(text).main is None, text
+
+
+def test_a_paragraph_in_another_language_shows_in_a_long_trace(languages: Languages) -> None:
+    long = "\n\n".join([TEXTS["en"]] * 12 + [TEXTS["de"] * 2] + [TEXTS["en"]] * 3)
+    found = languages.spoken(long, "en")
+    assert found.main == "en"
+    assert 0.05 < found.shares["de"] < 0.3
+    assert mixing("en", found, Spoken("en", {"en": 1.0})) == [
+        f"think: en {found.shares['en']:.0%}, de {found.shares['de']:.0%}"
+    ]
+
+
+def test_chinese_in_the_middle_of_an_english_sentence_counts(languages: Languages) -> None:
+    found = languages.spoken(
+        "So we add them. 但是我们需要检查一下这个答案。 Then the sum is what you would expect. " * 3, "en"
+    )
+    assert set(found.shares) == {"en", "zh"}
+    assert mixing("en", found, Spoken(None, {}))
+
+
+def test_prompt_and_answer_in_different_languages_are_mixed() -> None:
+    assert mixing("de", Spoken("en", {"en": 1.0}), Spoken("de", {"de": 1.0})) == [
+        "prompt is de, think is en, answer is de"
+    ]
+    assert mixing("de", Spoken("de", {"de": 1.0}), Spoken(None, {})) == []
+
+
+# --- loops -------------------------------------------------------------------------------------------------------
+
+
+def test_loops_of_tokens_lines_and_paragraphs_are_found() -> None:
+    assert "a run of 20 tokens" in (repetition("Wait, let me check that. " * 90) or "")
+    assert "the line" in (repetition("Therefore the answer is five.\n" * 12) or "")
+    sentence = "We look at the first case, in which both numbers are even, and then at the other one. "
+    assert "the paragraph" in (repetition(f"{sentence}\n\n" * 5) or "")
+    rng = random.Random(0)
+    long_cycle = " ".join("".join(rng.choices("abcdef", k=5)) for _ in range(90))
+    assert "stood there before" in (repetition(f"{long_cycle} " * 5) or "")
+    assert repetition("我们需要再检查一下这个答案。" * 60)
+
+
+def test_tables_lists_and_counting_are_no_loops() -> None:
+    assert repetition(" ".join(map(str, range(500)))) is None
+    assert repetition("\n".join(f"Case {n}: the sum is {n * n}, so it does not work." for n in range(40))) is None
+    assert repetition("\n".join("| 0 | 0 | 1 | 0 |" for _ in range(6))) is None
+    assert repetition(r"\frac{3}{4}-\sqrt{\frac{1}{2}-\sqrt{\frac{3}{4}-\sqrt{\frac{1}{2}-\sqrt{x}}}}") is None
+    assert repetition("") is None
+
+
+# --- phrases -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't help with that.",
+        "I\u2019m sorry, but I cannot assist with this request.",
+        "I can't provide that information.",
+        "As an AI language model, I cannot do this.",
+        "I must respectfully decline.",
+        "抱歉,我无法回答这个问题。",
+    ],
+)
+def test_refusals_are_found(text: str) -> None:
+    assert refusal(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I can't help but notice that 7 is prime.",
+        "We cannot determine the sign of x from this.",
+        "I'm sorry, I cannot find a smaller one, so the answer is 5.",
+        "She said that she could not help them, so 3 are left.",
+        "It is impossible to provide this many seats with 4 rows.",
+    ],
+)
+def test_mathematics_refuses_nothing(text: str) -> None:
+    assert refusal(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Hello, I am ChatGPT.",
+        "As DeepSeek-R1, I think step by step.",
+        "I'm Claude, an AI assistant made by Anthropic.",
+        "I was trained by OpenAI to be helpful.",
+        "I am a large language model developed by Alibaba Cloud.",
+        "My name is Qwen.",
+        "我是通义千问。",
+    ],
+)
+def test_a_model_that_says_its_name_is_found(text: str) -> None:
+    assert identity_leak(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "As Claude walked home, he met 3 llamas.",
+        "I am Gemini by birth, said Anna, and 12 years old.",
+        "Compare GPT-4 and DeepSeek on this test.",
+        "The phone was made by Google and costs $300.",
+        "Let phi be the golden ratio; as phi grows, so does x.",
+    ],
+)
+def test_names_of_people_and_of_models_spoken_about_are_no_leak(text: str) -> None:
+    assert identity_leak(text) is None
+
+
+# --- secrets and personal data -----------------------------------------------------------------------------------
+
+
+def test_keys_and_tokens_are_named_by_kind_and_never_quoted() -> None:
+    tokens = {
+        "AWS Access Key": "AKIAIOSFODNN7EXAMPLE",
+        "GitHub Token": "ghp_" + "a1B2" * 9,
+        "Private Key": "-----BEGIN RSA PRIVATE KEY-----",
+        "Hugging Face Token": "hf_" + "abXYz" * 6 + "abcd",
+        "Google API Key": "AIza" + "Sy1_x" * 7,
+    }
+    for kind, token in tokens.items():
+        found = secrets(f"use {token} here")
+        assert found == f"{kind} (1)"
+        assert token not in found
+
+
+def test_personal_data_is_found() -> None:
+    text = "jane.doe@gmail.com, call (415) 867-5309 or +44 20 7946 0958, card 4111 1111 1111 1111"
+    assert personal_data(text) == "card number (1), e-mail address (1), phone number (2)"
+    assert personal_data("my credit card is 4111111111111111") == "card number (1)"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2^52 = 4503599627370496 and 4111111111111111 is its neighbour",  # passes the check digit, and is just a number
+        "4111 1111 1111 1112",  # the check digit is wrong
+        "f@g denotes composition; user@example.com stands for any",
+        "123-456-7890 - 987-654-3210 = ?",
+        "The sequence 212 555 1234 8 is not increasing",
+        "3.14159265358979 and 1,234,567,890",
+        "x = 1000000 - 999999 + 4242424242",
+    ],
+)
+def test_numbers_of_mathematics_are_nobodys(text: str) -> None:
+    assert personal_data(text) is None
+    assert secrets(text) is None
+
+
+# --- code --------------------------------------------------------------------------------------------------------
+
+
+def test_python_that_does_not_parse_is_broken_and_nothing_else() -> None:
+    assert broken_code("```python\nx = 1\n```") == (False, None)
+    assert broken_code("text\n```py\ndef f(:\n```")[0] is True
+    assert broken_code("```python\nx = 1")[1] == "a code fence is not closed"
+    assert broken_code("```\nno language(\n```") == (None, None)
+    assert broken_code("```java\nint x\n```") == (None, None)
+    assert broken_code("```python\n>>> f(2)\n4\n```") == (None, None)
+    assert broken_code("    ```python\n    x = 1\n    ```") == (False, None)
+    assert broken_code("no code") == (None, None)
+    assert broken_code("```python\n" + "(" * 50_000 + "\n```")[0] is True
+
+
+# --- pass rates --------------------------------------------------------------------------------------------------
+
+
+def test_the_interval_covers_the_rate_with_at_least_its_level() -> None:
+    for samples in (1, 4, 9):
+        for rate in (0.05, 0.3, 0.5, 0.9):
+            covered = 0.0
+            for good in range(samples + 1):
+                low, high = exact_interval(good, samples)
+                if low <= rate <= high:
+                    covered += math.comb(samples, good) * rate**good * (1 - rate) ** (samples - good)
+            assert covered >= 0.95
+    assert exact_interval(0, 4)[0] == 0.0
+    assert exact_interval(4, 4)[1] == 1.0
+
+
+def test_the_interval_holds_where_sampling_stopped_at_a_target() -> None:
+    target, most = 2, 8
+    for rate in (0.1, 0.4, 0.8):
+        covered = 0.0
+        for n in range(target, most + 1):  # the last one was the target-th correct one
+            low, high = exact_interval(target, n)
+            share = math.comb(n - 1, target - 1) * rate**target * (1 - rate) ** (n - target)
+            covered += share * (low <= rate <= high)
+        for good in range(target):  # never got there
+            low, high = exact_interval(good, most)
+            covered += math.comb(most, good) * rate**good * (1 - rate) ** (most - good) * (low <= rate <= high)
+        assert covered >= 0.95
+
+
+# --- the stage ---------------------------------------------------------------------------------------------------
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return path
+
+
+def test_several_processes_write_what_one_does_and_parts_that_are_there_are_not_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "PART_BYTES", 3000)
+    source = write(
+        tmp_path / "in.jsonl", [trace(f"p{n // 3}", n % 3, response=f"<think>{n}</think>é {n}") for n in range(40)]
+    )
+    config = LabelConfig(languages=None, secrets=False)
+    for name, workers in (("one", 1), ("two", 2)):
+        label(source, config.model_copy(update={"workers": workers}), tmp_path / name, tmp_path / f"{name}.scratch")
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert sum(name.startswith("traces-") for name in names) > 3
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+    asked: list[tuple[int, int]] = []
+    (scratch,) = (path for path in (tmp_path / "one.scratch").iterdir())
+    (scratch / "traces-00002.parquet").unlink()
+    again = config.model_copy(update={"workers": 1})
+    label(source, again, tmp_path / "three", tmp_path / "one.scratch", progress=lambda *done: asked.append(done))
+    assert len(asked) == 1
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "three" / name).read_bytes(), name
+
+
+def test_a_broken_line_is_named_from_whatever_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "PART_BYTES", 2000)
+    source = write(tmp_path / "in.jsonl", [trace(f"p{n}", 0) for n in range(20)])
+    lines = source.read_text().splitlines()
+    lines[13] = lines[13].replace('"response"', '"answered"')
+    source.write_text("\n".join(lines))
+    with pytest.raises(InputError, match="response") as raised:
+        label(source, LabelConfig(languages=None, secrets=False), tmp_path / "out", tmp_path / "scratch")
+    assert raised.value.where == f"{source}:14"
+
+
+def test_the_labels_of_a_trace_load_no_model_that_is_switched_off() -> None:
+    code = (
+        "import sys; from synth.labels.trace import *; from synth.config import LabelConfig\n"
+        "row = {'messages': [{'role': 'user', 'content': 'q'}], 'response': 'a'}\n"
+        "config = LabelConfig(languages=None, secrets=False, near_duplicates=None)\n"
+        "label_trace(row, label_prompt(row, config, None), config, None)\n"
+        "print([m for m in ('lingua', 'phonenumbers', 'detect_secrets', 'rensa', 'duckdb') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    )
+    assert done.stdout.strip() == "[]"

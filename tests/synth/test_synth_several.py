@@ -1,0 +1,408 @@
+"""Several teachers in one run: who is asked what, turns, prices, and what is written down of their engines."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from licensing.errors import InputError
+from synth.budget import Meter
+from synth.config import (
+    AdaptivePolicy,
+    BudgetConfig,
+    EscalateConfig,
+    FakeTeacher,
+    RayEngine,
+    SeveralTeachers,
+    TeacherSampling,
+    TeachersConfig,
+    VerifyConfig,
+)
+from synth.engines import open_team
+from synth.plan import Plan
+from synth.prompts import Prompt
+from synth.sample import SampleSummary, sample
+from synth.teachers import Completion, Request
+from synth.teachers.fake import FakeEngine
+from synth.teachers.team import Team, read_engines, take_over_engines
+
+
+def fake(name: str, **more: Any) -> FakeTeacher:
+    return FakeTeacher(model=f"fake/{name}", latency_s=more.pop("latency_s", 0.0), **more)
+
+
+def several(*members: tuple[float, FakeTeacher]) -> SeveralTeachers:
+    rows = [{"share": share, "teacher": teacher.model_dump()} for share, teacher in members]
+    return SeveralTeachers.model_validate({"teachers": rows})
+
+
+def problems(count: int) -> list[Prompt]:
+    return [Prompt(id=f"p{n}", prompt=f"{n} + 1?", answer=str(n + 1), kind="math", source="s") for n in range(count)]
+
+
+def rows_of(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_bytes().splitlines()]
+
+
+TWO = several((0.7, fake("a", accuracy=0.9)), (0.3, fake("b", accuracy=0.2)))
+FOUR = TeacherSampling(num_samples=4, max_new_tokens=200)
+ADAPTIVE = TeacherSampling(policy=AdaptivePolicy(target_correct=2, max_samples=8), max_new_tokens=200)
+
+
+def run(log: Path, count: int, config: TeacherSampling, teachers: SeveralTeachers = TWO) -> SampleSummary:
+    team = Team([FakeEngine(member) for member in teachers.members if isinstance(member, FakeTeacher)])
+    return sample(problems(count), team, teachers, config, log, verify=VerifyConfig(workers=1))
+
+
+# --- shares ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shares", [(0.7, 0.3), (0.5, 0.25, 0.25), (0.98, 0.02)])
+def test_shares_hold_for_every_problem_and_for_any_number_of_samples(shares: tuple[float, ...]) -> None:
+    teachers = several(*((share, fake(str(number))) for number, share in enumerate(shares)))
+    plan = Plan(problems(400), teachers, FOUR)
+    for samples in (1, 2, 3, 5, 16):
+        of_all: Counter[int] = Counter()
+        for problem in range(400):
+            own = Counter(plan.member((problem, index)) for index in range(samples))
+            of_all += own
+            for member, share in enumerate(shares):
+                assert abs(own[member] - share * samples) < 1.5
+        for member, share in enumerate(shares):
+            assert abs(of_all[member] - share * 400 * samples) < 60
+
+
+def test_more_samples_or_other_problems_move_no_sample_to_another_teacher() -> None:
+    prompts = problems(50)
+    before = Plan(prompts, TWO, FOUR)
+    other = [*problems(80)[60:], *reversed(prompts)]
+    after = Plan(other, TWO, FOUR.model_copy(update={"num_samples": 9}))
+    for problem in range(50):
+        there = other.index(prompts[problem])
+        for index in range(4):
+            assert after.teacher((there, index)) == before.teacher((problem, index))
+            assert after.identity((there, index)) == before.identity((problem, index))
+
+
+def test_a_pilots_problems_are_no_other_teachers_problems() -> None:
+    """It takes those of the lowest content hashes; were the teacher chosen by that hash, it would ask one of them."""
+    plan = Plan(sorted(problems(2000), key=lambda prompt: prompt.content_hash), TWO, FOUR)
+    assert 0.6 < sum(plan.member((problem, 0)) == 0 for problem in range(200)) / 200 < 0.8
+
+
+def test_a_sample_is_known_by_the_teacher_that_drew_it() -> None:
+    prompts = problems(20)
+    plan = Plan(prompts, TWO, FOUR)
+    alone = [Plan(prompts, member, FOUR) for member in TWO.members]
+    for slot in ((problem, index) for problem in range(20) for index in range(4)):
+        assert plan.identity(slot) == alone[plan.member(slot)].identity(slot)
+        assert plan.identity(slot) != alone[1 - plan.member(slot)].identity(slot)
+
+
+@pytest.mark.parametrize(
+    ("shares", "names", "reason"),
+    [
+        ((0.7, 0.2), ("a", "b"), "add up to 0.9"),
+        ((0.5, 0.5), ("a", "a"), "two teachers are called fake/a"),
+        ((1.0, 0.5), ("a", "b"), "less than 1"),
+        ((0.5,), ("a",), "at least 2"),
+    ],
+)
+def test_shares_and_names_have_to_fit(shares: tuple[float, ...], names: tuple[str, ...], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        several(*((share, fake(name)) for share, name in zip(shares, names, strict=True)))
+
+
+def test_three_thirds_are_all() -> None:
+    assert sum(several(*((0.333, fake(name)) for name in "abc")).shares) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_a_section_is_one_teacher_or_several() -> None:
+    read = TypeAdapter(TeachersConfig).validate_python
+    assert read({"kind": "fake"}) == FakeTeacher()
+    assert read(TWO.model_dump()) == TWO
+    with pytest.raises(ValidationError, match="recorded"):
+        read({"kind": "several", "teachers": [{"share": 0.5, "teacher": {"kind": "recorded", "model": "a/b"}},
+                                              {"share": 0.5, "teacher": {"kind": "fake"}}]})  # fmt: skip
+
+
+def test_ray_is_for_one_teacher() -> None:
+    with pytest.raises(InputError, match=r"engine\.kind"):
+        open_team(RayEngine(), TWO)
+
+
+# --- sampling --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", [FOUR, ADAPTIVE], ids=["fixed", "adaptive"])
+def test_rows_carry_their_own_teacher_whatever_the_speeds(tmp_path: Path, config: TeacherSampling) -> None:
+    run(tmp_path / "a" / "log", 20, config)
+    slow = several(*((share, member.model_copy(update={"latency_s": latency}))  # type: ignore[arg-type]
+                     for share, member, latency in zip(TWO.shares, TWO.members, (0.0, 0.02), strict=True)))  # fmt: skip
+    run(tmp_path / "b" / "log", 20, config, slow)
+    for file in (tmp_path / "a").iterdir():
+        assert (tmp_path / "b" / file.name).read_bytes() == file.read_bytes(), file.name
+    prompts, rows = problems(20), rows_of(tmp_path / "a" / "log")
+    plan = Plan(prompts, TWO, config)
+    for row in rows:
+        slot = (int(row["prompt_id"][1:]), row["sample_index"])
+        assert row["model"] == plan.teacher(slot).public_id
+        assert row["request_id"] == plan.identity(slot)
+    assert {row["model"] for row in rows} == {"fake/a", "fake/b"}
+
+
+def test_more_samples_ask_each_teacher_only_for_what_is_new(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    first = run(log, 20, FOUR)
+    more = run(log, 20, FOUR.model_copy(update={"num_samples": 7}))
+    assert (more.reused, more.rows) == (first.rows, 140)
+
+
+class Timed(FakeEngine):
+    """Remembers when it was asked, and whether it is open."""
+
+    def __init__(self, config: FakeTeacher, story: list[str]) -> None:
+        super().__init__(config)
+        self._story = story
+        self.at: list[float] = []
+
+    def submit(self, request: Request) -> None:
+        if not self._story or self._story[-1] != f"{self.model} asked":
+            self._story.append(f"{self.model} asked")
+        self.at.append(time.monotonic())
+        super().submit(request)
+
+    def close(self) -> None:
+        assert not self._in_flight, "it was closed with requests in flight"
+        self._story.append(f"{self.model} closed")
+        super().close()
+
+
+def timed(teachers: SeveralTeachers, story: list[str]) -> list[Timed]:
+    return [Timed(member, story) for member in teachers.members if isinstance(member, FakeTeacher)]
+
+
+def test_a_slow_teacher_does_not_hold_up_a_fast_one(tmp_path: Path) -> None:
+    teachers = several((0.5, fake("slow", latency_s=0.1, concurrency=1)), (0.5, fake("fast", concurrency=1)))
+    slow, fast = timed(teachers, [])
+    began = time.monotonic()
+    sample(problems(20), Team([slow, fast]), teachers, TeacherSampling(num_samples=2), tmp_path / "log")
+    assert len(slow.at) + len(fast.at) == 40
+    assert fast.at[-1] - began < (slow.at[-1] - began) / 2
+
+
+@pytest.mark.parametrize("config", [FOUR, ADAPTIVE], ids=["fixed", "adaptive"])
+def test_engines_of_this_process_take_turns_and_change_seldom(tmp_path: Path, config: TeacherSampling) -> None:
+    story: list[str] = []
+    team = Team(timed(TWO, story), [True, True])
+    sample(problems(30), team, TWO, config, tmp_path / "turns" / "log", verify=VerifyConfig(workers=1))
+    run(tmp_path / "beside" / "log", 30, config)
+    assert (tmp_path / "turns" / "log").read_bytes() == (tmp_path / "beside" / "log").read_bytes()
+    for before, after in itertools.pairwise(story):
+        if before.endswith("asked") and after.endswith("asked"):
+            raise AssertionError("two engines were open at once")
+    turns = sum(line.endswith("closed") for line in story)
+    assert turns == 1 if config is FOUR else turns <= 8
+
+
+def test_a_teacher_elsewhere_works_beside_the_one_that_has_the_turn(tmp_path: Path) -> None:
+    teachers = several((0.4, fake("here", latency_s=0.01)), (0.3, fake("too")), (0.3, fake("elsewhere")))
+    story: list[str] = []
+    here, too, elsewhere = timed(teachers, story)
+    team = Team([here, too, elsewhere], [True, True, False])
+    summary = sample(problems(30), team, teachers, FOUR, tmp_path / "log")
+    assert summary.rows == 120
+    assert story.count("fake/here closed") == 1
+    assert elsewhere.at[-1] < too.at[0], "it was held up"
+
+
+def test_an_engine_that_resumed_rows_make_needless_is_never_started(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    run(log, 10, FOUR)
+    story: list[str] = []
+    sample(problems(10), Team(timed(TWO, story), [True, True]), TWO, FOUR, log)
+    assert story == []
+
+
+def test_cut_traces_are_escalated_by_their_own_teacher_in_its_turn(tmp_path: Path) -> None:
+    config = FOUR.model_copy(update={"max_new_tokens": 30, "escalate": EscalateConfig(max_new_tokens=400)})
+    story: list[str] = []
+    summary = sample(problems(20), Team(timed(TWO, story), [True, True]), TWO, config, tmp_path / "log")
+    assert summary.escalated > 5
+    assert summary.finish_reasons == {"stop": 80}
+    assert story == ["fake/a asked", "fake/a closed", "fake/b asked"] or story == [
+        "fake/b asked",
+        "fake/b closed",
+        "fake/a asked",
+    ]
+    plan = Plan(problems(20), TWO, config)
+    for row in rows_of(tmp_path / "log"):
+        assert row["model"] == plan.teacher((int(row["prompt_id"][1:]), row["sample_index"])).public_id
+
+
+def test_answers_that_a_teacher_lost_end_the_run(tmp_path: Path) -> None:
+    class Forgetful(FakeEngine):
+        poll_for = None  # type: ignore[assignment]
+
+        def poll(self) -> list[Completion]:
+            return []
+
+    team = Team([FakeEngine(fake("a")), Forgetful(fake("b"))])
+    with pytest.raises(RuntimeError, match="lost"):
+        sample(problems(10), team, TWO, FOUR, tmp_path / "log")
+
+
+# --- budget ----------------------------------------------------------------------------------------------------------
+
+
+def test_each_teachers_tokens_have_their_price(tmp_path: Path) -> None:
+    prices = {"fake/a": {"per_million_tokens": 10.0, "per_million_prompt_tokens": 1.0}}
+    budget = BudgetConfig.model_validate({"prices": prices, "price_per_million_tokens": 2.0})
+    config = FOUR.model_copy(update={"budget": budget})
+    log = tmp_path / "log"
+    for _ in range(2):  # the second one finds every row in the log
+        meter = Meter(budget)
+        team = Team([FakeEngine(member) for member in TWO.members if isinstance(member, FakeTeacher)])
+        sample(problems(20), team, TWO, config, log, meter=meter)
+        cost = 0.0
+        for row in rows_of(log):
+            mine = row["model"] == "fake/a"
+            cost += row["completion_tokens"] * (10 if mine else 2) + row["prompt_tokens"] * (1 if mine else 0)
+        assert meter.spend.money == pytest.approx(cost / 1e6)
+
+
+def test_money_stops_several_teachers_and_is_not_overspent(tmp_path: Path) -> None:
+    prices = {"fake/a": {"per_million_tokens": 1000.0}, "fake/b": {"per_million_tokens": 10.0}}
+    budget = BudgetConfig.model_validate({"prices": prices, "money": 1.0})
+    config = TeacherSampling(num_samples=4, max_new_tokens=100, budget=budget)
+    log = tmp_path / "log"
+    assert run(log, 40, config).stopped == "money"
+    rates = {"fake/a": 1e-3, "fake/b": 1e-5}
+    spent = sum(row["completion_tokens"] * rates[row["model"]] for row in rows_of(log))
+    assert 0.8 < spent <= 1.0
+
+
+# --- engines ---------------------------------------------------------------------------------------------------------
+
+
+class Telling(FakeEngine):
+    """Says what it settled on once it was asked; dies after some answers."""
+
+    def __init__(self, config: FakeTeacher, engine: str, die_after: int = 10**9) -> None:
+        super().__init__(config)
+        self.engine = engine
+        self.facts: list[dict[str, Any]] = []
+        self._left = die_after
+
+    def submit(self, request: Request) -> None:
+        self.facts = [{"model": self.model, "engine": self.engine, "revision": "r1", "config": {"dtype": "bfloat16"}}]
+        super().submit(request)
+
+    def poll_for(self, seconds: float) -> list[Completion]:
+        self._left -= 1
+        if self._left < 0:
+            raise RuntimeError("it died")
+        return super().poll_for(seconds)
+
+
+def test_what_an_engine_settled_on_is_written_before_its_first_row_and_survives(tmp_path: Path) -> None:
+    log, engines = tmp_path / "log", tmp_path / "engines.jsonl"
+    one = fake("a")
+    with pytest.raises(RuntimeError, match="it died"):
+        sample(problems(20), Team([Telling(one, "e 1", 3)], engines=engines), one, FOUR, log)
+    assert 0 < len(rows_of(log)) < 80
+    (first,) = read_engines(engines)
+    assert first["engine"] == "e 1"
+    sample(problems(20), Team([Telling(one, "e 2")], engines=engines), one, FOUR, log)
+    assert [row["engine"] for row in read_engines(engines)] == ["e 1", "e 2"]
+    assert {row["engine"] for row in rows_of(log)} == {"e 1", "e 2"}
+
+
+def test_killed_and_resumed_it_knows_the_engines_of_a_run_left_alone(tmp_path: Path) -> None:
+    one = fake("a")
+    for name, deaths in (("alone", [10**9]), ("killed", [2, 2, 10**9])):
+        log, engines = tmp_path / name / "log", tmp_path / name / "engines.jsonl"
+        for death in deaths:
+            try:
+                sample(problems(20), Team([Telling(one, "e 1", death)], engines=engines), one, FOUR, log)
+            except RuntimeError:
+                assert death == 2
+    assert (tmp_path / "killed" / "engines.jsonl").read_bytes() == (tmp_path / "alone" / "engines.jsonl").read_bytes()
+
+
+def test_engines_of_rows_taken_over_are_kept_and_those_without_a_row_are_not(tmp_path: Path) -> None:
+    log, engines, one = tmp_path / "old" / "log", tmp_path / "old" / "engines.jsonl", fake("a")
+    sample(problems(5), Team([Telling(one, "e 1")], engines=engines), one, FOUR, log)
+    new = tmp_path / "new"
+    new.mkdir()
+    stray = tmp_path / "stray.jsonl"
+    stray.write_text(json.dumps({"model": "fake/z", "engine": "e 9", "revision": None, "config": {}}) + "\n")
+    take_over_engines(new / "engines.jsonl", [engines, stray])
+    (new / "log").write_bytes(log.read_bytes())
+    sample(problems(9), Team([Telling(one, "e 2")], engines=new / "engines.jsonl"), one, FOUR, new / "log")
+    assert [row["engine"] for row in read_engines(new / "engines.jsonl")] == ["e 1", "e 2"]
+
+
+# --- two real engines in one process, and traces that are cut and continued -----------------------------------------
+
+VLLM_PROGRAM = """
+import sys
+from pathlib import Path
+from distill.random_base import write_random_base
+from distill.recipe import RandomBase
+from synth.config import EscalateConfig, LocalEngine, SeveralTeachers, TeacherSampling
+from synth.engines import open_team
+from synth.prompts import Prompt
+from synth.sample import sample
+
+place = Path(sys.argv[1])
+members = []
+for seed in (1, 2):
+    folder = place / f"model{seed}"
+    folder.mkdir()
+    write_random_base(RandomBase(seed=seed, hidden_size=128, max_position_embeddings=512), folder)
+    members.append({"share": 0.5, "teacher": {"kind": "vllm", "model": str(folder), "name": f"me/model{seed}",
+                    "dtype": "float32", "max_num_seqs": 4, "engine_args": {"enforce_eager": True}}})
+teachers = SeveralTeachers.model_validate({"teachers": members})
+prompts = [Prompt(id=f"p{n}", prompt=f"Say {n} things.", kind="open", source="s") for n in range(16)]
+greedy = TeacherSampling(num_samples=1, temperature=0, max_new_tokens=64)
+cut = greedy.model_copy(update={"max_new_tokens": 21, "escalate": EscalateConfig(max_new_tokens=64)})
+team = open_team(LocalEngine(), teachers, place / "engines.jsonl")
+for name, config in (("whole", greedy), ("continued", cut)):
+    sample(prompts, team, teachers, config, place / name / "samples.jsonl")
+team.close()
+"""
+
+
+@pytest.mark.slow
+def test_two_vllm_teachers_take_turns_and_a_continued_trace_is_the_uncut_one(tmp_path: Path) -> None:
+    """Greedy, so that there is one right answer."""
+    pytest.importorskip("vllm")
+    done = subprocess.run(
+        [sys.executable, "-c", VLLM_PROGRAM, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    whole, continued = (rows_of(tmp_path / name / "samples.jsonl") for name in ("whole", "continued"))
+    assert {row["model"] for row in whole} == {"me/model1", "me/model2"}
+    for one, other in zip(whole, continued, strict=True):
+        for key in ("prompt_id", "model", "text", "finish_reason", "prompt_tokens", "completion_tokens"):
+            assert other[key] == one[key]
+        assert "token_ids" not in other
+    escalated = [row for row in continued if row.get("continued")]
+    assert len(escalated) > 8
+    aside = {row["request_id"]: row for row in rows_of(tmp_path / "continued" / "escalated.jsonl")}
+    assert {len(aside[row["escalated_from"]]["token_ids"]) for row in escalated} == {21}
+    assert [row["model"] for row in read_engines(tmp_path / "engines.jsonl")] == ["me/model1", "me/model2"]
