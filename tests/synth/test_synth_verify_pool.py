@@ -203,19 +203,19 @@ def test_a_missing_library_or_a_limit_too_small_to_start_is_told_to_the_user(mon
     hide = "import sys; sys.modules['math_verify'] = None; "
     monkeypatch.setattr(pool_module, "_BOOT", hide + pool_module._BOOT)
     with pytest.raises(MissingPart, match="pip install math-verify"):
-        list(verify_rows([math_row("5")], VerifyConfig(workers=1)))
+        list(verify_rows([math_row("\\sqrt{4}")], VerifyConfig(workers=1)))
     monkeypatch.setattr(pool_module, "_BOOT", "raise SystemExit(9)")
     with pytest.raises(InputError, match="cannot start: exit code 9"):
-        list(verify_rows([math_row("5")], VerifyConfig(workers=1)))
+        list(verify_rows([math_row("\\sqrt{4}")], VerifyConfig(workers=1)))
 
 
 _CALLER = """
 import sys
 from synth.config import VerifyConfig
 from synth.verify import verify_rows
-tower = {"kind": "math", "answer": "5", "response": "\\\\boxed{9^{9^{9^9}}}"}
+towers = [{"kind": "math", "answer": str(gold), "response": "\\\\boxed{9^{9^{9^9}}}"} for gold in (5, 6)]
 fine = {"kind": "math", "answer": "5", "response": "\\\\boxed{5}"}
-for row in verify_rows([fine, tower, tower], VerifyConfig(workers=2, timeout_s=600)):
+for row in verify_rows([fine, *towers], VerifyConfig(workers=2, timeout_s=600)):
     print(row["verdict"], flush=True)
 """
 

@@ -1,0 +1,97 @@
+"""Answers made to hang, crash or mislead a verifier: each ends in time, none costs another row its verdict."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synth.config import VerifyConfig
+from synth.verify import verify_rows
+
+ALLOWED_S = 1.0
+HOSTILE = {
+    "tower": "9^{9^{9^{9}}}",
+    "tower of twos": "2^{2^{2^{2^{2^{2}}}}}",
+    "negative tower": "7^{-7^{7^{7^7}}}",
+    "factorial": "(10^{12})!",
+    "factorials": "((9!)!)!",
+    "binomial": "\\binom{1000000007}{500000003}",
+    "sum": "\\sum_{n=1}^{10^{12}} \\frac{1}{n^n}",
+    "integral": "\\int_0^{10^9} \\sin(x^{x^x}) e^{-x^2} dx",
+    "limit": "\\lim_{x \\to \\infty} \\frac{x^{x^x}}{(x!)^{x!}}",
+    "product": "\\prod_{k=1}^{99999999} (1 + 1/k^k)",
+    "power of a sum": "(a+b+c+d+e+f+g+h)^{500}",
+    "roots in roots": "\\sqrt{" * 150 + "2" + "}" * 150,
+    "brackets": "(" * 5000 + "1" + ")" * 5000,
+    "braces": "{" * 5000 + "1" + "}" * 5000,
+    "fractions": "\\frac{1}{" * 300 + "2" + "}" * 300,
+    "digits": "9" * 1_000_000,
+    "a megabyte of signs": "-" * 1_000_000 + "1",
+    "a megabyte of pluses": "1" + "+1" * 500_000,
+    "a megabyte of commas": "1," * 500_000 + "1",
+    "spaces": "1" + " " * 1_000_000 + "2",
+    "dollars": "$" * 100_000 + "5",
+    "backslashes": "\\" * 100_001 + "5",
+    "long matrix": "\\begin{pmatrix}" + "&".join(["1"] * 20_000) + "\\end{pmatrix}",
+    "injection": "__import__('os').system('touch hacked')",
+    "dunder": "().__class__.__bases__[0].__subclasses__()",
+    "exec in latex": "\\text{exec(open('hacked','w'))}",
+    "nul": "6\0\0",
+    "half a pair": "6\ud800",
+    "right to left": "\u202e6",
+    "repeated power": "x^" * 2000 + "2",
+    "decimal exponent": "1e999999999",
+    "modulus": "10^{10^{10}} \\bmod 7",
+}
+
+
+def verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[dict[str, Any], float]]:
+    """Each hostile answer between two harmless ones, on two workers: name -> (row, seconds until it came out)."""
+    monkeypatch.chdir(tmp_path)
+    rows = []
+    for name, answer in HOSTILE.items():
+        rows.append({"id": name, "kind": "math", "answer": "5", "response": f"so \\boxed{{{answer}}}"})
+        rows.append({"id": f"after {name}", "kind": "math", "answer": "\\sqrt{8}", "response": "\\boxed{2\\sqrt2}"})
+    found = {}
+    began = time.monotonic()
+    for row in verify_rows(rows, VerifyConfig(workers=2, timeout_s=ALLOWED_S)):
+        found[row["id"]] = (row, time.monotonic() - began)
+    assert list(found) == [row["id"] for row in rows]
+    return found
+
+
+@pytest.mark.parametrize("gmpy2", [True, False], ids=["gmpy2", "no gmpy2"])
+@pytest.mark.slow
+def test_every_hostile_answer_ends_in_time_and_delays_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gmpy2: bool
+) -> None:
+    from synth.verify import pool
+
+    if gmpy2:
+        assert importlib.util.find_spec("gmpy2"), "pip install gmpy2: sympy takes it where it is there"
+    else:
+        monkeypatch.setattr(pool, "_BOOT", "import sys; sys.modules['gmpy2'] = None; " + pool._BOOT)
+    found = verdicts(tmp_path, monkeypatch)
+    for name in HOSTILE:
+        row = found[name][0]
+        assert row["verdict"] != "correct", name
+        assert row["seconds"] < 30, f"{name} took {row['seconds']} s: its worker is killed after {ALLOWED_S}"
+        assert found[f"after {name}"][0]["verdict"] == "correct", name
+    assert list(tmp_path.iterdir()) == [], "nothing was run"
+    assert len(json.dumps([row["extracted"] for row, _ in found.values()])) < 600_000
+
+
+def test_what_is_only_long_never_reaches_a_worker_that_could_hang(tmp_path: Path) -> None:
+    from synth.verify.math import quick
+
+    for name in ("digits", "spaces", "dollars", "backslashes", "a megabyte of signs"):
+        began = time.monotonic()
+        quick("5", f"\\boxed{{{HOSTILE[name]}}}")
+        assert time.monotonic() - began < 20, f"{name}: linear in its length"
+    assert sys.getsizeof(HOSTILE["digits"]) > 900_000
