@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -71,8 +70,7 @@ def audit(lineage: Lineage, policy: Policy = "text", catalogue: Catalogue | None
     The order of the inputs does not matter, and an input more never takes an obligation away.
     """
     case = read_case(lineage, policy, catalogue)
-    settle = _settle(case)
-    findings = tuple(sorted({settle(f) for rule in RULES for f in rule(case)}, key=_order))
+    findings = tuple(sorted({_settle(f) for rule in RULES for f in rule(case)}, key=_order))
     by_kind = {kind: tuple(dict.fromkeys(f.code for f in findings if f.code[0] == kind)) for kind in "OVW"}
     return Audit(
         release=lineage.release,
@@ -90,25 +88,20 @@ def _order(f: Finding) -> tuple[int, str, str, str, str, str, str, str]:
     return "VOW".index(f.code[0]), f.code, f.input or "", *told
 
 
-def _settle(case: Case) -> Callable[[Finding], Finding]:
+def _settle(found: Finding) -> Finding:
     """What rests on a licence that is not established says so: `?` behind the code, and no violation from it."""
-    firm = {e.input.id for e in case.edges if e.firm}
-    doubted = {e.input.id for e in case.edges if e.reading.doubted} - firm
-    partly = {e.input.id for e in case.edges if e.doubtful} - firm
-    open_ids = {e.input.id for e in case.edges} - firm
-
-    def settle(found: Finding) -> Finding:
-        if found.code.startswith("V-") and found.input in open_ids:
-            why = f"{found.code}, if the licence is what it seems: {found.why}"
-            return found.model_copy(update={"code": "W-UPSTREAM-UNKNOWN", "why": why, "level": "held", "blocks": True})
-        asked = found.code.startswith("W-") and found.input in doubted and not found.blocks
-        # A duty that is contested in itself is cheap to meet and asked for either way.
-        if asked or (found.code.startswith("O-") and found.input in partly and found.level != "contested"):
-            level = "held" if found.level == "fact" else found.level
-            return found.model_copy(update={"code": found.bare + "?" + found.code[len(found.bare) :], "level": level})
+    if found.footing == "firm":
         return found
-
-    return settle
+    if found.code.startswith("V-"):
+        why = f"{found.code}, if the licence is what it seems: {found.why}"
+        return found.model_copy(update={"code": "W-UPSTREAM-UNKNOWN", "why": why, "level": "held", "blocks": True})
+    asked = found.code.startswith("W-") and found.footing == "doubted" and not found.blocks
+    # A duty that is contested in itself is cheap to meet and asked for either way.
+    owed = found.code.startswith("O-") and found.footing != "open" and found.level != "contested"
+    if asked or owed:
+        level = "held" if found.level == "fact" else found.level
+        return found.model_copy(update={"code": found.bare + "?" + found.code[len(found.bare) :], "level": level})
+    return found
 
 
 def _verdict(case: Case, findings: tuple[Finding, ...]) -> Verdict:

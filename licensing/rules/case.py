@@ -15,6 +15,7 @@ from licensing.lineage import Input, Lineage
 
 Level = Literal["fact", "held", "contested"]
 Policy = Literal["text", "strict"]
+Footing = Literal["firm", "open", "partly", "doubted"]
 
 OUTPUT_ROLES = ("generator", "logits", "reformatter")
 
@@ -52,6 +53,9 @@ class Finding(BaseModel):
     source: str | None = None
     fix: str | None = None
     blocks: bool = Field(default=False, exclude=True)
+    footing: Footing = Field(
+        default="firm", exclude=True, description="How far the licence it rests on is established."
+    )
 
     @property
     def bare(self) -> str:
@@ -86,6 +90,7 @@ def finding(
         source=cite.source if cite else licence.sources[0] if licence and licence.sources else None,
         fix=fix,
         blocks=blocks or code.startswith("V-"),
+        footing=edge.footing if edge else "firm",
     )
 
 
@@ -183,6 +188,13 @@ class Edge:
     def doubtful(self) -> bool:
         """Texts are named, and which of them governs, or whether one does, is not established."""
         return self.reading.doubted or (self.reading.unknown and bool(self.reading.licences))
+
+    @cached_property
+    def footing(self) -> Footing:
+        """How far the licence is established; each step down contains those below it."""
+        if self.firm:
+            return "firm"
+        return "doubted" if self.reading.doubted else "partly" if self.doubtful else "open"
 
     @property
     def open_question(self) -> bool:
