@@ -74,7 +74,7 @@ def _over_restricted(case: Case, declared: Licence, licence: Licence, edge: Edge
             yield finding("V-NC-DROPPED", why, edge=edge, licence=licence, cite=nc, fix=fix)
     elif "share-alike" in licence.terms:
         pass  # said above
-    elif declared.label in case.root_labels or named:
+    elif declared.label in case.root_labels or (named and (custom or declared.non_commercial)):
         why = f"{declared.label} is one of several licences that govern; {licence.label} is another"
         yield finding(f"W-TAG-INCOMPLETE:{licence.label}", why, edge=edge, licence=licence, fix=fix, level="held")
     elif declared.non_commercial or (licence.terms == {"use-restrictions"} and not dropped):

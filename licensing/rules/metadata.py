@@ -48,15 +48,17 @@ def tag_and_prose(case: Case) -> Iterator[Finding]:
 
 
 def _contradiction(case: Case, declared: Licence) -> Iterator[Finding]:
-    """A notice counts where what it is about is inside; a tag that is itself one of what governs is R2's: incomplete."""
+    """A notice counts where its subject is inside. A tag that stands beside the text or is stricter is R2's matter."""
     governs = {e.governing.label for e in (*case.roots, *case.data) if e.governing}
-    partial = not case.dataset and (declared.label in case.root_labels or case.own(declared))
+    stands = declared.label in case.root_labels or case.own(declared) or declared.non_commercial
+    partial = not case.dataset and stands
+    taught = {e.licence.label for e in case.outputs if e.licence}  # a teacher's terms, taken on beside one's own
     pieces = [s for s in sentences(case.lineage.declared.text) if not _OF_AN_INPUT.search(s)]
     for licence in case.prose:
         if licence.label == declared.label or not licence.terms - declared.terms or case.discloses_parts:
             continue
         right = licence.label in governs
-        if right and partial:
+        if (right and partial) or (licence.label in taught and not right):
             continue
         own = [s for s in pieces if licence.label in case.root_labels or not _NOTICE.search(s)]
         if not any(licence.label in {hit.label for hit in case.catalogue.mentioned(s)} for s in own):
