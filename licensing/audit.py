@@ -82,10 +82,10 @@ def audit(lineage: Lineage, policy: Policy = "text", catalogue: Catalogue | None
     )
 
 
-def _order(f: Finding) -> tuple[int, str, str, str, str, str, str, str]:
+def _order(f: Finding) -> tuple[int, tuple[str, ...]]:
     """Violations first; complete, so that equal inputs give equal lists whatever their order."""
-    told = (f.why, f.section or "", f.quote or "", f.fix or "", f.level)
-    return "VOW".index(f.code[0]), f.code, f.input or "", *told
+    told = (f.why, f.section or "", f.quote or "", f.fix or "", f.source or "", f.level, f.footing, str(f.blocks))
+    return "VOW".index(f.code[0]), (f.code, f.input or "", *told)
 
 
 def _settle(found: Finding) -> Finding:

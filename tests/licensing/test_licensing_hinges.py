@@ -1,4 +1,4 @@
-"""Lineages that hang on one thing (``data/hinges.yaml``): taking it away changes the answer, taking another does not."""
+"""Lineages that hang on one thing (``data/hinges.yaml``): without it the answer changes, without another it stays."""
 
 from __future__ import annotations
 
