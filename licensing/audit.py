@@ -105,7 +105,8 @@ def _settle(found: Finding) -> Finding:
 
 
 def _verdict(case: Case, findings: tuple[Finding, ...]) -> Verdict:
-    warned = {f.bare for f in findings if "(downstream)" not in f.code and not _met(case, f)}
+    names = release_names(case.lineage.release)
+    warned = {f.bare for f in findings if "(downstream)" not in f.code and not _met(names, f)}
     if any(f.code.startswith("V-") for f in findings):
         return "violating"
     if case.dataset and case.discloses_parts:
@@ -126,11 +127,12 @@ def _verdict(case: Case, findings: tuple[Finding, ...]) -> Verdict:
     return "clean" if permissive and owed <= carried and not downstream else "clean-with-duties"
 
 
-def _met(case: Case, found: Finding) -> bool:
+def _met(names: list[str], found: Finding) -> bool:
     """A name rule that every name of the release keeps already leaves nothing open."""
+    if found.bare != "W-OUTPUT-NAME-RULE":
+        return False
     prefix = found.code.partition(":")[2]
-    names = release_names(case.lineage.release)
-    return found.bare == "W-OUTPUT-NAME-RULE" and all(begins_with(name, prefix) == "yes" for name in names)
+    return all(begins_with(name, prefix) == "yes" for name in names)
 
 
 def _asserts_nothing(case: Case) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -188,7 +189,7 @@ class Licence(_Data):
     remarks: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def terms(self) -> frozenset[str]:
         """The limits that a licence given on copies must not loosen; empty for a permissive text."""
         c = self.copies
@@ -218,7 +219,7 @@ class Licence(_Data):
     def non_commercial(self) -> bool:
         return bool(self.copies.non_commercial or self.copies.research_only)
 
-    @property
+    @cached_property
     def strictness(self) -> tuple[int, str]:
         """Orders texts of which any may govern: the greatest is the one to report. The id breaks ties."""
         weight = {
