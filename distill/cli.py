@@ -39,6 +39,7 @@ RunsFolder = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where r
 class Format(StrEnum):
     table = "table"
     json = "json"
+    cyclonedx = "cyclonedx"
 
 
 @app.command()
@@ -185,10 +186,20 @@ def audit(
     """What the licences of a release's inputs ask of it. Exit code 1 where the release breaks one."""
     from licensing.audit import audit as audit_lineage
     from licensing.audit import audit_table
+    from licensing.bom import cyclonedx
     from licensing.lineage import load_lineage
+    from licensing.openness import openness, openness_table
 
-    result = audit_lineage(load_lineage(lineage))
-    print(result.to_json() if form is Format.json else audit_table(result))
+    given = load_lineage(lineage)
+    result, opened = audit_lineage(given), openness(given)
+    match form:
+        case Format.json:
+            said = result.to_dict() | {"openness": opened.model_dump(mode="json")}
+            print(json.dumps(said, ensure_ascii=False, indent=2))
+        case Format.cyclonedx:
+            print(cyclonedx(given, result, opened), end="")
+        case Format.table:
+            print(audit_table(result) + "\n" + openness_table(opened))
     if result.violations:
         raise typer.Exit(Refused.exit_code)
 

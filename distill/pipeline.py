@@ -66,4 +66,5 @@ def _stages(led: Ledger, recipe: Recipe) -> Artefact:
     scores = led.stage("evaluate", do_evaluate, recipe.evaluate, recipe.verify, teacher, problems[1],
                        start, weights, control, data)  # fmt: skip
     verdict = led.stage("audit", do_audit, pinned, start, raw, weights)
-    return led.stage("package", do_package, recipe, teacher, start, raw, data, trained, weights, scores, verdict)
+    return led.stage("package", do_package, recipe, teacher, start, raw, data, trained, weights, scores, verdict,
+                     version=2)  # fmt: skip

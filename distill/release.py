@@ -16,6 +16,7 @@ from typing import Any
 
 from distill.endpoints import generators, governing
 from distill.ledger import Artefact, Workplace
+from distill.openness import say_openness
 from distill.provenance import code_revision, installed_versions
 from distill.recipe import LoraMethod, RandomBase, Recipe
 from distill.stages import MODEL, agree, read_rows
@@ -209,6 +210,10 @@ def do_package(
     shipped = place.scratch / DATA if recipe.release.data else None
     if shipped is not None:
         write_data(recipe, facts, data, verdict, shipped)
+    parts = [(weights.path / MODEL, ""), *([(shipped, "data/")] if shipped else [])]
+    files = [f"{at}{path.relative_to(root)}" for root, at in parts for path in root.rglob("*") if path.is_file()]
+    facts, told = say_openness(recipe, facts, verdict.path / "lineage.yaml", [*files, *papers, "README.md"])
+    papers |= told
     build_release(facts, weights.path / MODEL, place.out / folder, papers, data=shipped)
     return {"folder": folder, "template_digest": facts.template_digest}
 

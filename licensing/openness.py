@@ -217,7 +217,7 @@ class _View:
             return _judged(name, where, (*self.own, *self.brought(name)))
         if self.case.lineage.files is None:
             return Component(name=name, state="not known", why="the files of the release are not known")
-        return Component(name=name, state="missing", why="no file of the release is it, and it is not stated elsewhere")
+        return Component(name=name, state="missing", why="no such file, and not stated elsewhere")
 
     def brought(self, name: Name) -> tuple[Licence | None, ...]:
         """What inputs bring to a part beside the declared licence."""

@@ -44,6 +44,7 @@ def model_card(facts: ReleaseFacts) -> str:
         _training(facts.training),
         _limitations(facts),
         _licence(facts),
+        _openness(facts),
         _verify(),
         _recipe(facts),
     ]
@@ -225,6 +226,11 @@ def _licence(facts: ReleaseFacts) -> str:
     if facts.notice:
         parts.append("Notices (the file `NOTICE`):\n\n" + fence("\n".join(facts.notice)))
     return "## Licence and notices\n\n" + "\n\n".join(parts)
+
+
+def _openness(facts: ReleaseFacts) -> str:
+    """What is public under which terms; a part that was not recorded is not called open."""
+    return "## Openness\n\n" + "\n".join(f"- {md(line)}" for line in facts.openness) if facts.openness else ""
 
 
 def _verify() -> str:

@@ -184,6 +184,9 @@ class ReleaseFacts(Facts):
     generation: dict[str, Any] = Field(default_factory=dict, description="Sampling values of generation_config.json.")
     obligations: tuple[str, ...] = Field((), description="What whoever passes this release on has to do.")
     notice: tuple[str, ...] = Field((), description="Lines of attribution, as NOTICE holds them.")
+    openness: tuple[str, ...] = Field(
+        (), description="How open the release is, by which definition, a sentence a line."
+    )
     versions: dict[str, str] = Field(default_factory=dict, description="Library -> version that made the release.")
     code_revision: str | None = None
     dirty: bool | None = Field(None, description="The code held changes that no commit holds.")
