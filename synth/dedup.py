@@ -79,10 +79,14 @@ class Clusters:
         """(place, root) of every place in a cluster of two or more, by place."""
         import numpy as np
 
-        joined = np.flatnonzero(self.parent != np.arange(self.count))
-        places = set(joined.tolist()) | {self.root(place) for place in joined.tolist()}
-        for place in sorted(places):
-            yield place, self.root(place)
+        roots = self.parent
+        while not np.array_equal(roots, above := roots[roots]):
+            roots = above
+        among = roots != np.arange(self.count)
+        among[roots[among]] = True  # the first of a cluster is a member too
+        for start in range(0, self.count, CHUNK):
+            for place in (np.flatnonzero(among[start : start + CHUNK]) + start).tolist():
+                yield place, int(roots[place])
 
 
 def find_clusters(signatures: Iterable[bytes], config: NearDuplicatesConfig, scratch: Path) -> Clusters:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from licensing.errors import MissingPart
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["database"]
+__all__ = ["database", "stream"]
 
-MEMORY = "250MB"  # 125 MB a thread is the least that DuckDB asks for
-THREADS = 2
+MEMORY = "125MB"  # the least that DuckDB asks for a thread
+THREADS = 1
+BATCH = 5_000  # rows of a result in memory at a time
 
 
 @contextlib.contextmanager
@@ -46,3 +47,12 @@ def database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             left.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             (folder / "choice.spill").rmdir()
+
+
+def stream(relation: duckdb.DuckDBPyRelation) -> Iterator[tuple[Any, ...]]:
+    """The rows of a result as they come. Its own iterator holds the whole result, outside of the bound on memory.
+
+    Read it to the end before the connection is asked anything else.
+    """
+    for batch in relation.to_arrow_reader(BATCH):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)

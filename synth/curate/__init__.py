@@ -27,7 +27,7 @@ from synth.config import CurateConfig
 from synth.curate.ablate import ARMS, ablate
 from synth.curate.choose import ORDER, Step, choose, draw, open_table
 from synth.curate.statistics import statistics
-from synth.duck import database
+from synth.duck import database, stream
 
 if TYPE_CHECKING:
     import duckdb
@@ -107,7 +107,7 @@ def _labelled(db: duckdb.DuckDBPyConnection, file: BinaryIO, labelled: Path) -> 
         "SELECT left_out, correct, judged, rate, low, high, near_prompt, prompt_copies, near_trace, copies FROM t "
         'ORDER BY "offset"'
     )
-    decided = found.iter_rows()
+    decided = stream(found)
     for part in sorted(labelled.glob("traces-*.parquet")):
         with pq.ParquetFile(part) as parquet:
             for batch in parquet.iter_batches(batch_size=BATCH, columns=["offset", "length", "labels"]):
@@ -146,7 +146,7 @@ def _line_with(line: bytes, labels: str, left_out: str | None) -> bytes:
 
 def _training_rows(db: duckdb.DuckDBPyConnection, file: BinaryIO, where: str, order: str) -> Iterator[dict[str, Any]]:
     chosen = db.sql(f'SELECT "offset", length, rate, language FROM t WHERE {where} ORDER BY {order}')
-    for offset, length, rate, language in chosen.iter_rows():
+    for offset, length, rate, language in stream(chosen):
         file.seek(offset)
         row = json.loads(file.read(length))
         messages = [*_prompt_messages(row), {"role": "assistant", "content": row["response"]}]

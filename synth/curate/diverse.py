@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from licensing.errors import InputError
+from synth.duck import stream
 
 if TYPE_CHECKING:
     import duckdb
@@ -41,7 +42,7 @@ def leave_alike(db: duckdb.DuckDBPyConnection, limit: int, order: str, labelled:
         "ORDER BY contested.prompt_id, rank"
     )
     out: list[int] = []
-    for _, group in groupby(ordered.iter_rows(), key=lambda row: row[0]):
+    for _, group in groupby(stream(ordered), key=lambda row: row[0]):
         rows = list(group)
         table = np.stack([np.frombuffer(row[2], dtype="<u4") for row in rows])
         kept = set(farthest(table, limit))

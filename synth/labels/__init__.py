@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from synth.config import LabelConfig
 from synth.decontaminate import BLIND_SHARE, SHARE, Finder, Item, N
 from synth.dedup import SHINGLE, Clusters, bands_for, find_clusters
-from synth.duck import database
+from synth.duck import database, stream
 from synth.labels.parts import part_name, ranges
 from synth.labels.rates import exact_interval
 from synth.labels.workers import label_parts
@@ -135,7 +135,7 @@ def _rates(db: duckdb.DuckDBPyConnection, out: Path) -> int:
     )  # fmt: skip
 
     def rows() -> Iterator[dict[str, Any]]:
-        for prompt_id, correct, judged, given in counted.iter_rows():
+        for prompt_id, correct, judged, given in stream(counted):
             low, high = exact_interval(correct, judged) if judged else (None, None)
             rate = given if given is not None else correct / judged if judged else None
             yield {"prompt_id": prompt_id, "correct": correct, "judged": judged, "rate": rate, "low": low, "high": high}
@@ -201,7 +201,7 @@ def _write_clusters(db: duckdb.DuckDBPyConnection, clusters: Clusters, kind: str
     )
     # By pyarrow, so that equal rows give equal bytes whatever the engine's threads do.
     columns = pa.schema([("key", key), ("cluster", pa.string()), ("size", pa.int64())])
-    rows = db.sql("SELECT key, cluster, size FROM near ORDER BY key").iter_rows()
+    rows = stream(db.sql("SELECT key, cluster, size FROM near ORDER BY key"))
     _write_parquet(out, columns, (dict(zip(columns.names, row, strict=True)) for row in rows))
     counts = db.sql("SELECT count(DISTINCT cluster), count(*) FROM near").fetchall()[0]
     largest = db.sql(
