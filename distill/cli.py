@@ -184,7 +184,7 @@ def audit(
 ) -> None:
     """What the licences of a release's inputs ask of it. Exit code 1 where the release breaks one."""
     from licensing.audit import audit as audit_lineage
-    from licensing.audit import audit_table
+    from licensing.pages import audit_table
     from licensing.lineage import load_lineage
 
     result = audit_lineage(load_lineage(lineage))

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from licensing.catalogue import Catalogue, builtin, fold
 from licensing.entries import Fact, Licence
 from licensing.lineage import Input, Lineage
+from licensing.papers import Papers
 
 Level = Literal["fact", "held", "contested"]
 Policy = Literal["text", "strict"]
@@ -216,6 +217,7 @@ class Case:
     policy: Policy
     edges: tuple[Edge, ...]
     catalogue: Catalogue
+    papers: Papers | None = None
 
     @property
     def dataset(self) -> bool:
@@ -321,10 +323,12 @@ class Case:
         return bool(self.owner) and self.owner in {org.casefold() for org in licence.orgs}
 
 
-def read_case(lineage: Lineage, policy: Policy = "text", catalogue: Catalogue | None = None) -> Case:
+def read_case(
+    lineage: Lineage, policy: Policy = "text", catalogue: Catalogue | None = None, papers: Papers | None = None
+) -> Case:
     """Read every licence field. Cost grows with the number of inputs; equal fields are read once."""
     book = catalogue or builtin()
-    return Case(lineage, policy, tuple(_edge(item, book) for item in lineage.inputs), book)
+    return Case(lineage, policy, tuple(_edge(item, book) for item in lineage.inputs), book, papers)
 
 
 def _edge(item: Input, book: Catalogue) -> Edge:
