@@ -148,7 +148,9 @@ def _standards(words: tuple[str, ...], alone: bool) -> tuple[list[str], str | No
             return found, spdx
         found.append(spdx)
         rest = left
-    if (alone or len(rest) < _OTHER_WORDS) and len(found) == 1 and _says_something(rest):  # terms of its own before or after the text
+    if (
+        (alone or len(rest) < _OTHER_WORDS) and len(found) == 1 and _says_something(rest)
+    ):  # terms of its own before or after the text
         return [], found[0]
     return found, None
 

@@ -19,7 +19,7 @@ def audit_table(result: Audit, *more: str) -> str:
     lines = [_head(result)]
     for title, found in _groups(result):
         lines += ["", f"{title} ({len(found)})"]
-        for f in found:
+        for f in _merged(found):
             lines.append(f"  {f.code}  [{f.level}]{_mark(result, f)}")
             for label, text in (("from", f.input), ("why", f.why), ("text", _cited(f)), ("fix", f.fix)):
                 if text:
@@ -38,7 +38,7 @@ def audit_markdown(result: Audit, *more: str) -> str:
     lines = [f"# Licence audit: {_md(_head(result))}"]
     for title, found in _groups(result):
         lines += ["", f"## {title}", "", "| Code | From | Why | Text | Fix |", "| --- | --- | --- | --- | --- |"]
-        for f in found:
+        for f in _merged(found):
             cells = (f"{f.code} [{f.level}]{_mark(result, f)}", f.input or "the release", f.why, _cited(f), f.fix or "")
             lines.append(f"| {' | '.join(_md(cell) for cell in cells)} |")
     if result.allowed:
@@ -59,10 +59,24 @@ def _groups(result: Audit) -> list[tuple[str, list[Finding]]]:
     return [(title, group) for title, group in found if group]
 
 
+def _merged(found: list[Finding]) -> list[Finding]:
+    """One row where several inputs ask for the same by the same place of a text; a release's own findings stay."""
+    rows: dict[tuple[object, ...], list[Finding]] = {}
+    for f in found:
+        rows.setdefault((f.code, f.level, f.quote, f.section, f.fix), []).append(f)
+    return [_row(group) for group in rows.values()]
+
+
+def _row(group: list[Finding]) -> Finding:
+    names = list(dict.fromkeys(f.input for f in group if f.input))
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return group[0].model_copy(update={"input": shown}) if len(names) > 1 else group[0]
+
+
 def _mark(result: Audit, found: Finding) -> str:
     if not found.blocks:
         return ""
-    return "  blocks" if found in result.stops else "  allowed"
+    return "  allowed" if any(one.covers(found) for one in result.allowed) else "  blocks"
 
 
 def _cited(found: Finding) -> str:

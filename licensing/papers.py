@@ -61,4 +61,4 @@ class Papers:
 
 
 def _loose(text: str) -> str:
-    return " ".join(re.sub(r"[\"'“”‘’`*_>#]", "", text).casefold().split()).rstrip(".")
+    return " ".join(re.sub(r"[\"'\u2018\u2019\u201c\u201d`*_>#]", "", text).casefold().split()).rstrip(".")
