@@ -30,7 +30,7 @@ def run(recipe: Recipe, runs: Path, *, watcher: Watcher | None = None, until: st
         MissingPart: an extra, a model's weights, or disk is missing.
     """
     planned = planned_lineage(recipe)
-    audit(planned).raise_if_blocked()  # before any GPU is spent
+    audit(planned, allow=recipe.release.allow).raise_if_blocked()  # before any GPU is spent
     if recipe.release.data:
         check_data(recipe, planned)
     with Ledger.open(runs, recipe, watcher=watcher, until=until) as led:

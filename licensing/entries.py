@@ -219,16 +219,21 @@ class Licence(_Data):
     def non_commercial(self) -> bool:
         return bool(self.copies.non_commercial or self.copies.research_only)
 
-    @cached_property
-    def strictness(self) -> tuple[int, str]:
-        """Orders texts of which any may govern: the greatest is the one to report. The id breaks ties."""
-        weight = {
+    @property
+    def weight(self) -> int:
+        """How much the limits on copies take away; 0 for a permissive text."""
+        weights = {
             "no-redistribution": 64,
             "non-commercial": 32,
             "use-restrictions": 16,
             "share-alike": 8,
             "no-derivatives": 8,
         }
+        return sum(weights.get(term, 4) for term in self.terms)
+
+    @cached_property
+    def strictness(self) -> tuple[int, str]:
+        """Orders texts of which any may govern: the greatest is the one to report. The id breaks ties."""
         train = {"no": 6, "not-competitors": 5, "unknown": 4, "yes-with-conditions": 3, "silent": 1, "yes": 0}
-        bound = sum(weight.get(term, 4) for term in self.terms) + train[self.outputs.train]
+        bound = self.weight + train[self.outputs.train]
         return bound + (2 if self.copies.licence_copy else 0) + (1 if self.copies.state_changes else 0), self.id

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from publish.facts import EvaluationFacts, PersonaFacts, ReleaseFacts, TrainingFacts
 from publish.markdown import (
     UNKNOWN,
+    allowed_text,
     fence,
     front_matter,
     interval,
@@ -223,6 +224,8 @@ def _licence(facts: ReleaseFacts) -> str:
     if facts.obligations:
         listed = "\n".join(f"- {md(line)}" for line in facts.obligations)
         parts.append(f"Whoever passes it on has to:\n\n{listed}")
+    if facts.allowed:
+        parts.append(allowed_text(facts.allowed))
     if facts.notice:
         parts.append("Notices (the file `NOTICE`):\n\n" + fence("\n".join(facts.notice)))
     return "## Licence and notices\n\n" + "\n\n".join(parts)

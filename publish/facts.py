@@ -183,6 +183,7 @@ class ReleaseFacts(Facts):
     evaluation: EvaluationFacts | None = None
     generation: dict[str, Any] = Field(default_factory=dict, description="Sampling values of generation_config.json.")
     obligations: tuple[str, ...] = Field((), description="What whoever passes this release on has to do.")
+    allowed: tuple[str, ...] = Field((), description="Findings of the audit that the releaser answers for, and why.")
     notice: tuple[str, ...] = Field((), description="Lines of attribution, as NOTICE holds them.")
     openness: tuple[str, ...] = Field(
         (), description="How open the release is, by which definition, a sentence a line."
@@ -241,6 +242,7 @@ class DatasetFacts(Facts):
     decontamination: DecontaminationFacts | None = None
     near_duplicates: str | None = Field(None, description="What was found, in one line.")
     obligations: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
     notice: tuple[str, ...] = ()
     limitations: tuple[str, ...] = ()
     code_revision: str | None = None

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from licensing.catalogue import Catalogue, builtin, fold
 from licensing.entries import Fact, Licence
 from licensing.lineage import Input, Lineage
+from licensing.papers import Papers
 
 Level = Literal["fact", "held", "contested"]
 Policy = Literal["text", "strict"]
@@ -228,6 +229,7 @@ class Case:
     policy: Policy
     edges: tuple[Edge, ...]
     catalogue: Catalogue
+    papers: Papers | None = None
 
     @property
     def dataset(self) -> bool:
@@ -328,15 +330,21 @@ class Case:
         """The declared licence gives commercial use, so far as it is known."""
         return self.declared is not None and not self.declared.non_commercial
 
+    def is_vendor(self, licence: Licence) -> bool:
+        """The releaser goes by the name of the text's author. A release without an owner goes by nobody's."""
+        return bool(self.owner and licence.vendor) and self.owner == fold(licence.vendor or "")
+
     def own(self, licence: Licence) -> bool:
         """The releaser is the licensor: it owes itself nothing, and may license its work anew."""
         return bool(self.owner) and self.owner in {org.casefold() for org in licence.orgs}
 
 
-def read_case(lineage: Lineage, policy: Policy = "text", catalogue: Catalogue | None = None) -> Case:
+def read_case(
+    lineage: Lineage, policy: Policy = "text", catalogue: Catalogue | None = None, papers: Papers | None = None
+) -> Case:
     """Read every licence field. Cost grows with the number of inputs; equal fields are read once."""
     book = catalogue or builtin()
-    return Case(lineage, policy, tuple(_edge(item, book) for item in lineage.inputs), book)
+    return Case(lineage, policy, tuple(_edge(item, book) for item in lineage.inputs), book, papers)
 
 
 def _edge(item: Input, book: Catalogue) -> Edge:

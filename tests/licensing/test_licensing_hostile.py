@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from licensing.audit import audit, audit_table, notice_text
+from licensing.audit import audit, notice_text
 from licensing.errors import InputError
 from licensing.lineage import MAX_PROSE, load_lineage, parse_lineage
+from licensing.pages import audit_markdown, audit_table
 from licensing.plain import MAX_BYTES, parse_plain
 
 BASE: dict[str, Any] = {"id": "a/b", "role": "base", "licence": "apache-2.0"}
@@ -152,7 +153,7 @@ def test_markup_in_names_stays_text_in_table_and_notice() -> None:
     given = parse_lineage(raw, "here")
     result = audit(given)
     assert result.blocked
-    for text in (audit_table(result), notice_text(given, result)):
+    for text in (audit_table(result), audit_markdown(result), notice_text(given, result)):
         assert all(len(line) < 600 for line in text.splitlines())
         assert all(char.isprintable() or char == "\n" for char in text)
 
