@@ -328,6 +328,10 @@ class Case:
         """The declared licence gives commercial use, so far as it is known."""
         return self.declared is not None and not self.declared.non_commercial
 
+    def is_vendor(self, licence: Licence) -> bool:
+        """The releaser goes by the name of the text's author. A release without an owner goes by nobody's."""
+        return bool(self.owner and licence.vendor) and self.owner == fold(licence.vendor or "")
+
     def own(self, licence: Licence) -> bool:
         """The releaser is the licensor: it owes itself nothing, and may license its work anew."""
         return bool(self.owner) and self.owner in {org.casefold() for org in licence.orgs}

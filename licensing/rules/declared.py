@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from licensing.catalogue import fold
 from licensing.entries import Licence
 from licensing.rules.case import Case, Edge, Finding, Level, covers, finding
 
@@ -58,7 +57,7 @@ def _over_restricted(case: Case, declared: Licence, licence: Licence, edge: Edge
     weaker = licence.non_commercial and not declared.non_commercial
     dropped = bool(c.use_restrictions) and "use-restrictions" not in declared.terms
     named = licence.label in {entry.label for entry in case.prose}
-    custom = case.own(declared) or case.owner == fold(declared.vendor or "-")
+    custom = case.own(declared) or case.is_vendor(declared)
     if "share-alike" in licence.terms and (declared.terms or custom):
         why = f"{licence.name} asks for itself on what is made from it; {declared.label} is another licence"
         others = [label for label in sorted(case.root_labels) if label != licence.label]

@@ -53,7 +53,7 @@ def r7_services(case: Case) -> Iterator[Finding]:
 
 def _service(case: Case, edge: Edge, terms: Licence) -> Finding:
     cite = terms.outputs.cite
-    if case.own(terms) or case.owner in {*terms.partners, fold(terms.vendor or "-")}:
+    if case.own(terms) or case.owner in terms.partners or case.is_vendor(terms):
         code = f"W-PRIVATE-AGREEMENT-POSSIBLE:{(terms.vendor or terms.id).casefold()}"
         why = "the releaser may hold an agreement of its own with this vendor; it cannot be seen from here"
         return finding(code, why, edge=edge, licence=terms, fix="record the agreement", level="held")

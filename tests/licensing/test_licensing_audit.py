@@ -164,6 +164,11 @@ def test_a_stricter_declared_licence_is_no_weakening(tag: str) -> None:
     assert "W-STRICTER-DECLARED" in result.warnings
 
 
+def test_a_release_without_an_owner_is_nobodys_vendor() -> None:
+    assert "V-RELICENSE-WEAKER:llama3.2->apache-2.0" in audit(lineage(LLAMA_BASE, release="Tiny")).violations
+    assert "W-TOS-COMPETE:openai-services-agreement" in audit(lineage(APACHE_BASE, OPENAI, release="Tiny")).warnings
+
+
 def test_files_decide_between_not_seen_and_missing() -> None:
     llama = {"release": "me/Llama-Tiny", "tag": "llama3.2"}
     assert "W-NOTICE-NOT-SEEN:llama3.2" in audit(lineage(LLAMA_BASE, **llama)).warnings
