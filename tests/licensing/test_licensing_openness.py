@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from licensing.catalogue import load
 from licensing.lineage import Lineage
-from licensing.openness import MOF, Openness, Part, openness, openness_table
+from licensing.openness import MOF, Openness, Part, is_open, openness, openness_table
 
 III = ["config.json", "model.safetensors", "README.md", "data/README.md", "technical_report.pdf", "evaluation.json"]
 II = [*III, "train.py", "generate.py", "evaluate.py", "eval_data/problems.jsonl"]
@@ -158,3 +159,10 @@ def test_the_order_of_files_and_inputs_changes_nothing_and_all_of_it_prints() ->
         assert name in table
     assert json.loads(found.model_dump_json())["mof"] == "I"
     assert "lacks" not in found.lines()[1]
+
+
+def test_terms_of_services_texts_that_were_not_read_and_limits_are_never_open() -> None:
+    for entry in load().values():
+        if entry.kind == "service" or entry.verified == "no" or entry.terms - {"share-alike"}:
+            assert not is_open(entry, code=False), entry.id
+        assert is_open(entry, code=False) or not is_open(entry, code=True), entry.id
