@@ -50,7 +50,8 @@ def tag_and_prose(case: Case) -> Iterator[Finding]:
 def _contradiction(case: Case, declared: Licence) -> Iterator[Finding]:
     """A notice counts where its subject is inside. A tag that stands beside the text or is stricter is R2's matter."""
     governs = {e.governing.label for e in (*case.roots, *case.data) if e.governing}
-    stands = declared.label in case.root_labels or case.own(declared) or declared.non_commercial
+    beside = declared.label in case.root_labels and not declared.permissive
+    stands = beside or case.own(declared) or declared.non_commercial
     partial = not case.dataset and stands
     taught = {e.licence.label for e in case.outputs if e.licence}  # a teacher's terms, taken on beside one's own
     pieces = [s for s in sentences(case.lineage.declared.text) if not _OF_AN_INPUT.search(s)]

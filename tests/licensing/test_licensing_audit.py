@@ -165,6 +165,16 @@ def test_a_stricter_declared_licence_is_no_weakening(tag: str) -> None:
     assert "W-STRICTER-DECLARED" in result.warnings
 
 
+def test_a_permissive_tag_contradicts_prose_even_where_one_parent_is_under_it() -> None:
+    text = {"text": "License: Llama 3.2 Community License"}
+    merged = lineage(APACHE_BASE, LLAMA_BASE, release="me/Llama-X", declared=text)
+    assert "V-CARD-CONTRADICTS" in audit(merged).violations
+    gemma = APACHE_BASE | {"licence": "gemma"}
+    limited = audit(lineage(gemma, LLAMA_BASE, release="me/Llama-X", tag="gemma", declared=text))
+    assert "V-CARD-CONTRADICTS" not in limited.violations
+    assert "W-TAG-INCOMPLETE:llama3.2" in limited.warnings
+
+
 def test_a_release_without_an_owner_is_nobodys_vendor() -> None:
     assert "V-RELICENSE-WEAKER:llama3.2->apache-2.0" in audit(lineage(LLAMA_BASE, release="Tiny")).violations
     assert "W-TOS-COMPETE:openai-services-agreement" in audit(lineage(APACHE_BASE, OPENAI, release="Tiny")).warnings
