@@ -181,11 +181,12 @@ def _has_template(folder: Path) -> bool:
 
 
 def _licences(recipe: Recipe) -> Iterator[Finding]:
-    result = audit(planned_lineage(recipe))
-    for found in result.findings:
-        if found.blocks:
-            why = f"{found.code}: {found.why}"
-            yield Finding("error", "licences", why, found.input or result.release, found.fix, exit_code=1)
+    result = audit(planned_lineage(recipe), allow=recipe.release.allow)
+    for found in result.stops:
+        why = f"{found.code}: {found.why}"
+        yield Finding("error", "licences", why, found.input or result.release, found.fix, exit_code=1)
+    for one in result.allowed:
+        yield Finding("note", "licences", f"{one.code} is allowed: {one.because}", "release.allow")
     if not result.blocked and recipe.release.data:
         check_data(recipe, planned_lineage(recipe))
     if not result.blocked:

@@ -39,6 +39,13 @@ RunsFolder = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where r
 class Format(StrEnum):
     table = "table"
     json = "json"
+    cyclonedx = "cyclonedx"
+    markdown = "markdown"
+
+
+class Policy(StrEnum):
+    text = "text"
+    strict = "strict"
 
 
 @app.command()
@@ -179,33 +186,80 @@ def decontaminate(
 
 @app.command()
 def audit(
-    lineage: Annotated[Path, typer.Argument(metavar="LINEAGE.yaml", help="A lineage file.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="A lineage file, a run, a folder, owner/name, or datasets/owner/name.",
+            show_default=False,
+        ),
+    ],
     form: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.table,
+    policy: Annotated[
+        Policy, typer.Option(help="strict: terms of data are taken to flow to the weights trained on them.")
+    ] = Policy.text,
+    licences_file: Annotated[
+        Path | None, typer.Option("--licences", metavar="FILE", help="Licences of your own, beside those kept.")
+    ] = None,
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="Propose licence, name and files that make the release clean.")
+    ] = False,
+    allow: Annotated[
+        list[str] | None, typer.Option(metavar="CODE", help="A finding that you answer for; with --because.")
+    ] = None,
+    because: Annotated[
+        list[str] | None, typer.Option(metavar="REASON", help="Why, for the record; one for each --allow.")
+    ] = None,
+    cards: Annotated[
+        list[Path] | None, typer.Option(metavar="DIR", help="Where repositories of inputs lie, as DIR/owner/name.")
+    ] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(metavar="URL", help="The hub to ask.", show_default="HF_ENDPOINT")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="The name under which a folder is to be released.")
+    ] = None,
+    notice: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write NOTICE and the licence texts that must ship.")
+    ] = None,
 ) -> None:
     """What the licences of a release's inputs ask of it. Exit code 1 where the release breaks one."""
-    from licensing.audit import audit as audit_lineage
-    from licensing.audit import audit_table
-    from licensing.lineage import load_lineage
+    from distill.audit_target import allowances, audit_target
 
-    result = audit_lineage(load_lineage(lineage))
-    print(result.to_json() if form is Format.json else audit_table(result))
-    if result.violations:
+    page, result = audit_target(
+        target,
+        form=form.value,
+        policy=policy.value,
+        licences=licences_file,
+        allow=allowances(allow or [], because or []),
+        cards=cards or [],
+        endpoint=endpoint,
+        name=name,
+        suggested=suggest,
+        notice=notice,
+    )
+    print(page if form is Format.json else page.rstrip("\n"))
+    if result.broken:
         raise typer.Exit(Refused.exit_code)
 
 
 @app.command()
 def licences(
     name: Annotated[str | None, typer.Argument(metavar="[ID]", help="A licence id, alias, SPDX id or hub tag.")] = None,
+    licences_file: Annotated[
+        Path | None, typer.Option("--licences", metavar="FILE", help="Licences of your own, beside those kept.")
+    ] = None,
 ) -> None:
     """The licences and service terms that the audit knows, or one of them in full."""
-    from licensing.catalogue import load, resolve
+    from licensing.catalogue import load_catalogue
     from licensing.texts import licence_table
 
+    book = load_catalogue(licences_file)
     if name is None:
-        for entry in load().values():
+        for entry in book.entries.values():
             print(f"{entry.id}\t{entry.name}")
         return
-    found = resolve(name)
+    found = book.resolve(name)
     if found is None:
         raise InputError(
             f"no licence {name!r} is known", hint="`distill licences` lists them; unknown is never permissive"

@@ -34,7 +34,7 @@ _GROUPS = ("source", "teacher", "difficulty", "language", "kind", "license")
 def check_data(recipe: Recipe, lineage: Lineage) -> Audit:
     """The audit of the data set behind a model's lineage. Raises Refused where it may not be passed on as the recipe
     says; the model may still be."""
-    result = audit(_data_lineage(recipe, lineage))
+    result = audit(_data_lineage(recipe, lineage), allow=recipe.release.allow)
     try:
         result.raise_if_blocked()
     except Refused as refused:
@@ -117,6 +117,7 @@ def data_facts(
         else None,
         near_duplicates=_near(near),
         obligations=tuple(dict.fromkeys(duties)),
+        allowed=tuple(f"{one.code}: {one.because}" for one in result.allowed),
         notice=tuple(notice.splitlines()),
         limitations=facts.limitations,
         code_revision=facts.code_revision,

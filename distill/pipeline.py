@@ -30,7 +30,7 @@ def run(recipe: Recipe, runs: Path, *, watcher: Watcher | None = None, until: st
         MissingPart: an extra, a model's weights, or disk is missing.
     """
     planned = planned_lineage(recipe)
-    audit(planned).raise_if_blocked()  # before any GPU is spent
+    audit(planned, allow=recipe.release.allow).raise_if_blocked()  # before any GPU is spent
     if recipe.release.data:
         check_data(recipe, planned)
     with Ledger.open(runs, recipe, watcher=watcher, until=until) as led:
@@ -66,4 +66,5 @@ def _stages(led: Ledger, recipe: Recipe) -> Artefact:
     scores = led.stage("evaluate", do_evaluate, recipe.evaluate, recipe.verify, teacher, problems[1],
                        start, weights, control, data)  # fmt: skip
     verdict = led.stage("audit", do_audit, pinned, start, raw, weights)
-    return led.stage("package", do_package, recipe, teacher, start, raw, data, trained, weights, scores, verdict)
+    return led.stage("package", do_package, recipe, teacher, start, raw, data, trained, weights, scores, verdict,
+                     version=2)  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
+from licensing.audit import Allowance
 from synth.config import (
     AutoTeacher,
     CurateConfig,
@@ -146,6 +147,10 @@ class ReleaseConfig(Section):
     license_file: str | None = Field(None, description="Text of the licence, where it is none that we keep.")
     data: bool = Field(True, description="Ship the training data with the weights, as Parquet in data/.")
     data_license: str | None = Field(None, description="Licence of the data; that of the release if absent.")
+    allow: tuple[Allowance, ...] = Field(
+        (),
+        description="Findings of the audit that you answer for: {code, because}; recorded in audit.json and the card.",
+    )
     version: str = "0.1.0"
     description: str | None = None
     languages: tuple[str, ...] = ("en",)

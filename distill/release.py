@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from distill.endpoints import generators, governing
-from distill.ledger import Artefact, Workplace
+from distill.ledger import Artefact, Workplace, current_artefacts
+from distill.openness import say_openness
 from distill.provenance import code_revision, installed_versions
 from distill.recipe import LoraMethod, RandomBase, Recipe
 from distill.stages import MODEL, agree, read_rows
 from licensing.audit import Audit, audit, notice_text
 from licensing.catalogue import resolve
 from licensing.errors import InputError, Refused
-from licensing.lineage import Declared, Input, Lineage
-from licensing.texts import licence_text
+from licensing.lineage import Declared, Input, Lineage, load_lineage
+from licensing.suggest import TEXTS
+from licensing.texts import titled_text
 from publish import facts as card
 from synth.config import (
     HubPrompts,
@@ -40,9 +42,6 @@ from synth.teachers.team import read_engines
 
 Sources = Mapping[tuple[str, str | None], int]
 """(source, licence) -> how many problems it gave."""
-
-TEXTS = "LICENSES"
-"""Folder of the release for upstream licences that are not its own."""
 
 
 def planned_lineage(recipe: Recipe) -> Lineage:
@@ -88,6 +87,25 @@ def _lineage(
     return Lineage(release=release.name, kind="model", declared=declared, inputs=tuple(inputs), files=files)
 
 
+def run_lineage(run: Path) -> tuple[Lineage, Recipe]:
+    """The lineage of a run directory and its recipe: as audited, or of the rows sampled so far, or as planned."""
+    try:
+        recipe = Recipe.model_validate_json((run / "recipe.json").read_bytes())
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(
+            f"the run's recipe cannot be read: {first}", where=str(run / "recipe.json"), hint="run it once more"
+        ) from error
+    done = current_artefacts(run)
+    if "audit" in done:
+        return load_lineage(done["audit"].path / "lineage.yaml"), recipe
+    if "prepare" in done and "sample" in done:
+        sources = _count_sources(read_rows(done["sample"].path / "prompts.jsonl"))
+        asked_on = done["sample"].manifest["started_at"][:10]
+        return _lineage(recipe, sources, _revision(done["prepare"]), asked_on=asked_on), recipe
+    return planned_lineage(recipe), recipe
+
+
 # --- stages ------------------------------------------------------------------------------------------------------
 
 
@@ -98,7 +116,7 @@ def do_audit(place: Workplace, recipe: Recipe, start: Artefact, raw: Artefact, w
     texts = _licence_texts(recipe, audit(_lineage(recipe, sources, base)))
     asked_on = raw.manifest["started_at"][:10]  # only lineages of endpoints say it
     lineage = _lineage(recipe, sources, base, files=(*sorted(texts), "NOTICE", "README.md"), asked_on=asked_on)
-    result = audit(lineage)
+    result = audit(lineage, allow=recipe.release.allow)
     result.raise_if_blocked()
     for name, text in texts.items():
         (place.out / name).parent.mkdir(exist_ok=True)
@@ -113,6 +131,7 @@ def do_audit(place: Workplace, recipe: Recipe, start: Artefact, raw: Artefact, w
         "obligations": list(result.obligations),
         "violations": list(result.violations),
         "warnings": list(result.warnings),
+        "allowed": [one.model_dump() for one in result.allowed],
         "weights": weights.digest,
     }
 
@@ -123,7 +142,7 @@ def _licence_texts(recipe: Recipe, result: Audit) -> dict[str, str]:
     if release.license_file:
         own: str | None = _read_text(Path(release.license_file), "release.license_file")
     else:
-        own = _kept_text(release.license, release.copyright or f"Copyright (c) the makers of {release.name}")
+        own = titled_text(release.license, release.copyright or f"Copyright (c) the makers of {release.name}")
     upstream = _base_licence(recipe)
     if own is None and upstream and _same_licence(release.license, recipe.student.license):
         own = upstream
@@ -137,7 +156,7 @@ def _licence_texts(recipe: Recipe, result: Audit) -> dict[str, str]:
         if name != "O-SHIP-LICENCE" or _same_licence(owed, release.license):
             continue
         text = upstream if _same_licence(owed, recipe.student.license) else None
-        text = text or _kept_text(owed, f"Copyright (c) the makers of {recipe.student.public_id}")
+        text = text or titled_text(owed, f"Copyright (c) the makers of {recipe.student.public_id}")
         if text is None:
             raise Refused(
                 f"a copy of {owed} must ship and its text is not at hand",
@@ -146,14 +165,6 @@ def _licence_texts(recipe: Recipe, result: Audit) -> dict[str, str]:
             )
         texts[f"{TEXTS}/LICENSE-{owed}.txt"] = text
     return texts
-
-
-def _kept_text(licence: str, copyright_line: str) -> str | None:
-    """The text that we keep; a licence that begins with its owner's line (MIT) gets one."""
-    text, known = licence_text(licence), resolve(licence)
-    if text is None or known is None or known.spdx != "MIT":
-        return text
-    return f"MIT License\n\n{copyright_line}\n\n{text}"
 
 
 def _same_licence(one: str | None, other: str | None) -> bool:
@@ -209,6 +220,10 @@ def do_package(
     shipped = place.scratch / DATA if recipe.release.data else None
     if shipped is not None:
         write_data(recipe, facts, data, verdict, shipped)
+    parts = [(weights.path / MODEL, ""), *([(shipped, "data/")] if shipped else [])]
+    files = [f"{at}{path.relative_to(root)}" for root, at in parts for path in root.rglob("*") if path.is_file()]
+    facts, told = say_openness(recipe, facts, verdict.path / "lineage.yaml", [*files, *papers, "README.md"])
+    papers |= told
     build_release(facts, weights.path / MODEL, place.out / folder, papers, data=shipped)
     return {"folder": folder, "template_digest": facts.template_digest}
 
@@ -260,6 +275,7 @@ def release_facts(
         evaluation=_evaluation(recipe, scores),
         generation=json.loads((start.path / MODEL / "generation_config.json").read_text(encoding="utf-8")),
         obligations=_duties(verdict),
+        allowed=tuple(f"{one['code']}: {one['because']}" for one in verdict.facts["allowed"]),
         notice=tuple((verdict.path / "NOTICE").read_text(encoding="utf-8").splitlines()),
         versions=installed_versions(),
         code_revision=revision["revision"],

@@ -3,22 +3,22 @@
     audit(lineage).raise_if_blocked()
 
 It reports, it does not certify: the texts, the facts of the lineage and the rules are what it knows. Not covered:
-licence texts compared by content, card titles, geography, agreements that nobody can see from outside.
+card titles, and agreements that nobody can see from outside.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import textwrap
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from licensing.catalogue import Catalogue
 from licensing.errors import Refused
 from licensing.lineage import Lineage
+from licensing.papers import Papers
 from licensing.rules import RULES, Case, Finding, Policy, read_case
 from licensing.rules.names import begins_with, release_names
 
@@ -33,22 +33,49 @@ _TERMS = re.compile(r"\b(ToS|TOU|terms of (service|use)|usage polic(y|ies)|servi
 _AMBIGUOUS = {"W-UPSTREAM-UNKNOWN", "W-GENERATOR-UNDISCLOSED"}  # where they block
 
 
+class Allowance(BaseModel):
+    """A finding that somebody answers for: it stays in the result, with the reason, and no longer blocks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    code: str = Field(pattern=r"^[VW]-[A-Z-]+[^\r\n]{0,200}$", description="A code, with or without its argument.")
+    because: str = Field(min_length=1, max_length=2000, description="Why the release goes on all the same.")
+
+    def covers(self, found: Finding) -> bool:
+        """True for the code as it is printed, with or without its note, or for every finding of a bare code."""
+        return self.code in (found.code, found.code.partition(" (")[0], found.bare)
+
+
 class Audit(BaseModel):
-    """The result. The three lists hold codes, sorted, each once; ``findings`` says where every one comes from."""
+    """The result. The three lists hold codes, sorted, each once; ``findings`` says where every one comes from.
+
+    ``allowed`` holds the allowances that met a finding: what they cover is reported as before and stops nothing.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     release: str
+    policy: Policy = "text"
     verdict: Verdict
     obligations: tuple[str, ...]
     violations: tuple[str, ...]
     warnings: tuple[str, ...]
     findings: tuple[Finding, ...]
+    allowed: tuple[Allowance, ...] = ()
+
+    @property
+    def stops(self) -> tuple[Finding, ...]:
+        """What blocks: a violation, or an unknown licence where one has to be known, that nobody answers for."""
+        return tuple(f for f in self.findings if f.blocks and not any(one.covers(f) for one in self.allowed))
 
     @property
     def blocked(self) -> bool:
-        """A violation, or an unknown licence where one has to be known: base, outputs, data, or the release's own."""
-        return any(found.blocks for found in self.findings)
+        return bool(self.stops)
+
+    @property
+    def broken(self) -> bool:
+        """A licence is broken and nobody answers for it: the exit code of the command line."""
+        return any(f.code.startswith("V-") for f in self.stops)
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
@@ -58,61 +85,65 @@ class Audit(BaseModel):
 
     def raise_if_blocked(self) -> None:
         """Raises Refused, naming code, input and fix of the first blocking finding and how many there are."""
-        stops = [found for found in self.findings if found.blocks]
-        if stops:
-            first = stops[0]
-            more = f" (and {len(stops) - 1} more)" if len(stops) > 1 else ""
+        if self.stops:
+            first = self.stops[0]
+            more = f" (and {len(self.stops) - 1} more)" if len(self.stops) > 1 else ""
             raise Refused(f"{first.code}: {first.why}{more}", where=first.input or self.release, hint=first.fix)
 
 
-def audit(lineage: Lineage, policy: Policy = "text", catalogue: Catalogue | None = None) -> Audit:
+def audit(
+    lineage: Lineage,
+    policy: Policy = "text",
+    catalogue: Catalogue | None = None,
+    *,
+    papers: Papers | None = None,
+    allow: Iterable[Allowance] = (),
+) -> Audit:
     """Apply every rule. `text` reads the texts as they stand; `strict` lets data terms flow to weights.
 
-    The order of the inputs does not matter, and an input more never takes an obligation away.
+    The order of the inputs does not matter, and an input more never takes an obligation away. ``papers``: what the
+    licence and notice files of the release hold, where they were read; else their names alone count.
     """
-    case = read_case(lineage, policy, catalogue)
-    settle = _settle(case)
-    findings = tuple(sorted({settle(f) for rule in RULES for f in rule(case)}, key=_order))
+    case = read_case(lineage, policy, catalogue, papers)
+    findings = tuple(sorted({_settle(f) for rule in RULES for f in rule(case)}, key=_order))
     by_kind = {kind: tuple(dict.fromkeys(f.code for f in findings if f.code[0] == kind)) for kind in "OVW"}
     return Audit(
         release=lineage.release,
+        policy=policy,
         verdict=_verdict(case, findings),
         obligations=by_kind["O"],
         violations=by_kind["V"],
         warnings=by_kind["W"],
         findings=findings,
+        allowed=tuple(one for one in allow if any(one.covers(f) for f in findings)),
     )
 
 
-def _order(f: Finding) -> tuple[int, str, str, str, str, str, str, str]:
+def _order(f: Finding) -> tuple[int, tuple[str, ...]]:
     """Violations first; complete, so that equal inputs give equal lists whatever their order."""
-    told = (f.why, f.section or "", f.quote or "", f.fix or "", f.level)
-    return "VOW".index(f.code[0]), f.code, f.input or "", *told
+    told = (f.why, f.section or "", f.quote or "", f.fix or "", f.source or "", f.level, f.footing, str(f.blocks))
+    return "VOW".index(f.code[0]), (f.code, f.input or "", *told)
 
 
-def _settle(case: Case) -> Callable[[Finding], Finding]:
+def _settle(found: Finding) -> Finding:
     """What rests on a licence that is not established says so: `?` behind the code, and no violation from it."""
-    firm = {e.input.id for e in case.edges if e.firm}
-    doubted = {e.input.id for e in case.edges if e.reading.doubted} - firm
-    partly = {e.input.id for e in case.edges if e.doubtful} - firm
-    open_ids = {e.input.id for e in case.edges} - firm
-
-    def settle(found: Finding) -> Finding:
-        if found.code.startswith("V-") and found.input in open_ids:
-            why = f"{found.code}, if the licence is what it seems: {found.why}"
-            return found.model_copy(update={"code": "W-UPSTREAM-UNKNOWN", "why": why, "level": "held", "blocks": True})
-        asked = found.code.startswith("W-") and found.input in doubted and not found.blocks
-        # A duty that is contested in itself is cheap to meet and asked for either way.
-        if asked or (found.code.startswith("O-") and found.input in partly and found.level != "contested"):
-            level = "held" if found.level == "fact" else found.level
-            return found.model_copy(update={"code": found.bare + "?" + found.code[len(found.bare) :], "level": level})
+    if found.footing == "firm":
         return found
-
-    return settle
+    if found.code.startswith("V-"):
+        why = f"{found.code}, if the licence is what it seems: {found.why}"
+        return found.model_copy(update={"code": "W-UPSTREAM-UNKNOWN", "why": why, "level": "held", "blocks": True})
+    asked = found.code.startswith("W-") and found.footing == "doubted" and not found.blocks
+    # A duty that is contested in itself is cheap to meet and asked for either way.
+    owed = found.code.startswith("O-") and found.footing != "open" and found.level != "contested"
+    if asked or owed:
+        level = "held" if found.level == "fact" else found.level
+        return found.model_copy(update={"code": found.bare + "?" + found.code[len(found.bare) :], "level": level})
+    return found
 
 
 def _verdict(case: Case, findings: tuple[Finding, ...]) -> Verdict:
-    warned = {f.bare for f in findings if "(downstream)" not in f.code and not _met(case, f)}
+    names = release_names(case.lineage.release)
+    warned = {f.bare for f in findings if "(downstream)" not in f.code and not _met(names, f)}
     if any(f.code.startswith("V-") for f in findings):
         return "violating"
     if case.dataset and case.discloses_parts:
@@ -133,11 +164,12 @@ def _verdict(case: Case, findings: tuple[Finding, ...]) -> Verdict:
     return "clean" if permissive and owed <= carried and not downstream else "clean-with-duties"
 
 
-def _met(case: Case, found: Finding) -> bool:
+def _met(names: list[str], found: Finding) -> bool:
     """A name rule that every name of the release keeps already leaves nothing open."""
+    if found.bare != "W-OUTPUT-NAME-RULE":
+        return False
     prefix = found.code.partition(":")[2]
-    names = release_names(case.lineage.release)
-    return found.bare == "W-OUTPUT-NAME-RULE" and all(begins_with(name, prefix) == "yes" for name in names)
+    return all(begins_with(name, prefix) == "yes" for name in names)
 
 
 def _asserts_nothing(case: Case) -> bool:
@@ -150,12 +182,12 @@ def _disclosed(case: Case) -> bool:
     return _asserts_nothing(case) and bool(_TERMS.search(case.lineage.declared.text or ""))
 
 
-def notice_text(lineage: Lineage, result: Audit) -> str:
+def notice_text(lineage: Lineage, result: Audit, catalogue: Catalogue | None = None) -> str:
     """The NOTICE file of a release: phrases to show, upstream lines word for word, every input with its licence.
 
     Change notices are named as owed; what was changed is the release's to say, so one sentence stands for it.
     """
-    case = read_case(lineage)
+    case = read_case(lineage, catalogue=catalogue)
     phrases = [f.code.split(":", 1)[1] for f in result.findings if f.bare == "O-ATTR"]
     inside = {e.input.id for e in case.roots}
     lines = [lineage.release.rsplit("/", 1)[-1], "=" * len(lineage.release.rsplit("/", 1)[-1]), ""]
@@ -182,25 +214,3 @@ def notice_text(lineage: Lineage, result: Audit) -> str:
         if edge.input.role in ("base", "data") and edge.input.id in credited:
             lines.append(f"  Credit: {edge.owner}. Provided without warranty under the terms of {name}.")
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
-
-
-def audit_table(result: Audit) -> str:
-    """Plain text for people: the verdict, then every finding with its reason, quotation and fix."""
-    titles = {"V": "Violations", "O": "Obligations", "W": "Warnings"}
-    lines = [f"{result.release}: {result.verdict}{', blocked' if result.blocked else ''}"]
-    for kind, title in titles.items():
-        found = [f for f in result.findings if f.code.startswith(kind)]
-        lines += ["", f"{title} ({len(found)})"] if found else []
-        for f in found:
-            place = ", ".join(part for part in (f.section, f.source) if part)
-            quote = f'"{f.quote}"' if f.quote else ""
-            lines.append(f"  {f.code}  [{f.level}]{'  blocks' if f.blocks else ''}")
-            for label, text in (
-                ("from", f.input),
-                ("why", f.why),
-                ("text", f"{quote} ({place})" if quote and place else quote or place),
-                ("fix", f.fix),
-            ):
-                if text:
-                    lines += textwrap.wrap(text, 110, initial_indent=f"      {label:<5}", subsequent_indent=" " * 11)
-    return "\n".join([*lines, "", "Not legal advice.", ""])

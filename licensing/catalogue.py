@@ -28,6 +28,9 @@ _STANDARD = ("permissive", "creative-commons", "open-data", "copyleft")
 _LICENCE_WORD = re.compile(r"licen[cs]e|notice|terms|agreement|built with", re.IGNORECASE)
 
 
+_FILLER = re.compile(r"\b(the|licen[cs]e|agreement|version|text)\b|[,()]", re.IGNORECASE)
+
+
 def fold(text: str) -> str:
     """Names compare without case, spaces, hyphens, underscores and quotation marks."""
     return re.sub(r"[\s_\-'\"`]+", "", text).casefold()
@@ -57,10 +60,24 @@ class Catalogue:
                     found.setdefault(fold(name), {})[entry.id] = entry
         return {name: tuple(entries.values()) for name, entries in found.items()}
 
+    @cached_property
+    def _bare(self) -> dict[str, tuple[Licence, ...]]:
+        """The same without filler words: "LLAMA 3.2 COMMUNITY LICENSE AGREEMENT" is "Llama 3.2 Community License"."""
+        found: dict[str, dict[str, Licence]] = {}
+        for entry in self.entries.values():
+            for name in entry.aliases:
+                bare = fold(_FILLER.sub(" ", name))
+                if bare != fold(name) and len(name.split()) > 2 and bare not in self._index:
+                    found.setdefault(bare, {})[entry.id] = entry
+        return {name: tuple(entries.values()) for name, entries in found.items()}
+
     def candidates(self, text: str) -> tuple[Licence, ...]:
         """Every text that the name can mean: none when it is not known, several when the name is shared."""
         name = re.sub(r"\([^()]*\)", " ", text).strip().rstrip("?").strip()
-        return self._index.get(fold(name), ())
+        if found := self._index.get(fold(name)):
+            return found
+        bare = fold(_FILLER.sub(" ", name))
+        return self._index.get(bare) or self._bare.get(bare, ()) if bare != fold(name) else ()
 
     def resolve(self, text: str | None) -> Licence | None:
         """The one text that a name means; None where it is not known or where different texts share the name.

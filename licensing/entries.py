@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -188,7 +189,7 @@ class Licence(_Data):
     remarks: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def terms(self) -> frozenset[str]:
         """The limits that a licence given on copies must not loosen; empty for a permissive text."""
         c = self.copies
@@ -219,15 +220,20 @@ class Licence(_Data):
         return bool(self.copies.non_commercial or self.copies.research_only)
 
     @property
-    def strictness(self) -> tuple[int, str]:
-        """Orders texts of which any may govern: the greatest is the one to report. The id breaks ties."""
-        weight = {
+    def weight(self) -> int:
+        """How much the limits on copies take away; 0 for a permissive text."""
+        weights = {
             "no-redistribution": 64,
             "non-commercial": 32,
             "use-restrictions": 16,
             "share-alike": 8,
             "no-derivatives": 8,
         }
+        return sum(weights.get(term, 4) for term in self.terms)
+
+    @cached_property
+    def strictness(self) -> tuple[int, str]:
+        """Orders texts of which any may govern: the greatest is the one to report. The id breaks ties."""
         train = {"no": 6, "not-competitors": 5, "unknown": 4, "yes-with-conditions": 3, "silent": 1, "yes": 0}
-        bound = sum(weight.get(term, 4) for term in self.terms) + train[self.outputs.train]
+        bound = self.weight + train[self.outputs.train]
         return bound + (2 if self.copies.licence_copy else 0) + (1 if self.copies.state_changes else 0), self.id

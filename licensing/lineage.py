@@ -22,8 +22,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from licensing.errors import InputError
-from licensing.plain import Lines, read_plain
+from licensing.plain import Lines, read_plain, shown
 
+MAX_PROSE = 100_000  # characters
 Role = Literal["base", "generator", "logits", "reformatter", "judge", "data", "seed"]
 
 
@@ -38,11 +39,25 @@ def _plain(text: str) -> str:
     return text
 
 
+def _line(text: str) -> str:
+    """What a message may quote: the same, and a block of YAML may end in a line break. Empty is not given."""
+    return _plain(text.strip()) if text.strip() else ""
+
+
+def _prose(text: str) -> str:
+    if len(text) > MAX_PROSE:
+        raise ValueError(
+            f"is {len(text):,} characters long; {MAX_PROSE:,} are allowed, enough for what bears on the licence"
+        )
+    return text
+
+
 def _date(value: Any) -> Any:
     return value.isoformat() if isinstance(value, dt.date) else str(value) if isinstance(value, int) else value
 
 
 Name = Annotated[str, AfterValidator(_plain)]
+Line = Annotated[str, AfterValidator(_line)]
 
 
 class _Part(BaseModel):
@@ -55,18 +70,18 @@ class _Part(BaseModel):
             return given
         for key in given:
             if key != "note" and key not in cls.model_fields:
-                near = difflib.get_close_matches(str(key), [*cls.model_fields, "note"], n=1, cutoff=0.5)
+                near = difflib.get_close_matches(shown(key), [*cls.model_fields, "note"], n=1, cutoff=0.5)
                 hint = f"; did you mean `{near[0]}`?" if near else f"; known are {', '.join(cls.model_fields)}"
-                raise PydanticCustomError("unknown_key", "unknown key `{key}`{hint}", {"key": str(key), "hint": hint})
+                raise PydanticCustomError("unknown_key", "unknown key `{key}`{hint}", {"key": shown(key), "hint": hint})
         return {key: value for key, value in given.items() if key != "note"}
 
 
 class Declared(_Part):
     """What the release says of itself: the tag of its card, and the prose that bears on the licence."""
 
-    license: str | None = None
-    license_name: str | None = None
-    text: str | None = None
+    license: Line | None = None
+    license_name: Line | None = None
+    text: Annotated[str, AfterValidator(_prose)] | None = None
 
 
 class Input(_Part):
@@ -74,13 +89,13 @@ class Input(_Part):
 
     id: Name
     role: Role
-    licence: str | tuple[str, ...] | None = None
-    revision: str | None = None
+    licence: Line | tuple[Line, ...] | None = None
+    revision: Line | None = None
     ran_by: Literal["releaser", "third-party"] | None = Field(
         default=None, description="Who accepted the terms, if known."
     )
-    endpoint: str | None = None
-    date: Annotated[str | None, BeforeValidator(_date)] = None
+    endpoint: Line | None = None
+    date: Annotated[Line | None, BeforeValidator(_date)] = None
 
     @property
     def licences(self) -> tuple[str, ...]:
@@ -89,7 +104,7 @@ class Input(_Part):
 
 
 class Releaser(_Part):
-    domicile: str | None = Field(default=None, description="Country of domicile, two letters.")
+    domicile: Line | None = Field(default=None, description="Country of domicile, two letters.")
 
 
 class Lineage(_Part):
@@ -102,7 +117,8 @@ class Lineage(_Part):
 
     @model_validator(mode="after")
     def _no_cycle(self) -> Lineage:
-        if any(item.role == "base" and item.id == self.release for item in self.inputs):
+        own = self.release.casefold()
+        if any(item.role == "base" and item.id.casefold() == own for item in self.inputs):
             raise ValueError(f"{self.release} is given as its own base: a cycle")
         return self
 

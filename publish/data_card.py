@@ -6,6 +6,7 @@ from publish.dataset import COLUMNS
 from publish.facts import DatasetFacts
 from publish.markdown import (
     UNKNOWN,
+    allowed_text,
     fence,
     front_matter,
     licence_and_languages,
@@ -143,6 +144,8 @@ def _licence(facts: DatasetFacts) -> str:
     parts = [f"Licence of the data set: {own}. Prompts keep the licence of their source, which every row names."]
     if facts.obligations:
         parts.append("Whoever passes it on has to:\n\n" + "\n".join(f"- {md(line)}" for line in facts.obligations))
+    if facts.allowed:
+        parts.append(allowed_text(facts.allowed))
     if facts.notice:
         parts.append("Notices:\n\n" + fence("\n".join(facts.notice)))
     return "## Licence and notices\n\n" + "\n\n".join(parts)

@@ -183,7 +183,11 @@ class ReleaseFacts(Facts):
     evaluation: EvaluationFacts | None = None
     generation: dict[str, Any] = Field(default_factory=dict, description="Sampling values of generation_config.json.")
     obligations: tuple[str, ...] = Field((), description="What whoever passes this release on has to do.")
+    allowed: tuple[str, ...] = Field((), description="Findings of the audit that the releaser answers for, and why.")
     notice: tuple[str, ...] = Field((), description="Lines of attribution, as NOTICE holds them.")
+    openness: tuple[str, ...] = Field(
+        (), description="How open the release is, by which definition, a sentence a line."
+    )
     versions: dict[str, str] = Field(default_factory=dict, description="Library -> version that made the release.")
     code_revision: str | None = None
     dirty: bool | None = Field(None, description="The code held changes that no commit holds.")
@@ -238,6 +242,7 @@ class DatasetFacts(Facts):
     decontamination: DecontaminationFacts | None = None
     near_duplicates: str | None = Field(None, description="What was found, in one line.")
     obligations: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
     notice: tuple[str, ...] = ()
     limitations: tuple[str, ...] = ()
     code_revision: str | None = None

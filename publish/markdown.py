@@ -11,6 +11,7 @@ from publish.facts import LicenceFacts, WaterfallStep
 
 __all__ = [
     "UNKNOWN",
+    "allowed_text",
     "fence",
     "front_matter",
     "interval",
@@ -110,6 +111,13 @@ def front_matter(meta: Mapping[str, Any]) -> str:
         else:
             lines.append(f"{key}: {quoted(value)}")
     return "\n".join(("---", *lines, "---")) + "\n"
+
+
+def allowed_text(lines: Iterable[str]) -> str:
+    """What the licence audit found and the releaser answers for, a line each."""
+    return "The licence audit found this, and the releaser answers for it:\n\n" + "\n".join(
+        f"- {md(line)}" for line in lines
+    )
 
 
 def licence_and_languages(licence: LicenceFacts, languages: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,8 @@
     R5   the naming test                       names.py       R13  geography                          copies.py
     R6   thresholds and their dates            copies.py      R14  licences change                    metadata.py
     R7   service terms bind the account        services.py
-    and: unknown is never permissive (unknown.py), what the folder holds (files.py), the card's metadata (metadata.py)
+    and: unknown is never permissive (unknown.py), the files of the release (files.py; texts.py where they were read),
+         the card's metadata (metadata.py)
 
 R12 (a tokenizer or a config copied from a licensed model) has no edge of its own: give that model the role `base`.
 R15 (whether weights are anybody's to license) is no rule but a caveat: duties are reported as if the texts were valid.
@@ -27,6 +28,7 @@ from licensing.rules.metadata import exact_repository, r14_changes, tag_and_pros
 from licensing.rules.names import r5_names, trademarks
 from licensing.rules.outputs import r3_outputs, r11_roles
 from licensing.rules.services import r7_services, r8_endpoints
+from licensing.rules.texts import texts_read
 from licensing.rules.unknown import unknown_inputs
 
 RULES: tuple[Callable[[Case], Iterable[Finding]], ...] = (
@@ -45,6 +47,7 @@ RULES: tuple[Callable[[Case], Iterable[Finding]], ...] = (
     exact_repository,
     tag_and_prose,
     files_seen,
+    texts_read,
     unknown_inputs,
 )
 

@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from licensing.catalogue import Catalogue, builtin, fold
 from licensing.entries import Fact, Licence
 from licensing.lineage import Input, Lineage
+from licensing.papers import Papers
 
 Level = Literal["fact", "held", "contested"]
 Policy = Literal["text", "strict"]
+Footing = Literal["firm", "open", "partly", "doubted"]
 
 OUTPUT_ROLES = ("generator", "logits", "reformatter")
 
@@ -52,6 +54,9 @@ class Finding(BaseModel):
     source: str | None = None
     fix: str | None = None
     blocks: bool = Field(default=False, exclude=True)
+    footing: Footing = Field(
+        default="firm", exclude=True, description="How far the licence it rests on is established."
+    )
 
     @property
     def bare(self) -> str:
@@ -86,6 +91,7 @@ def finding(
         source=cite.source if cite else licence.sources[0] if licence and licence.sources else None,
         fix=fix,
         blocks=blocks or code.startswith("V-"),
+        footing=edge.footing if edge else "firm",
     )
 
 
@@ -184,6 +190,13 @@ class Edge:
         """Texts are named, and which of them governs, or whether one does, is not established."""
         return self.reading.doubted or (self.reading.unknown and bool(self.reading.licences))
 
+    @cached_property
+    def footing(self) -> Footing:
+        """How far the licence is established; each step down contains those below it."""
+        if self.firm:
+            return "firm"
+        return "doubted" if self.reading.doubted else "partly" if self.doubtful else "open"
+
     @property
     def open_question(self) -> bool:
         """The licence is missing, not in the catalogue, not read, or given with a question mark."""
@@ -216,6 +229,7 @@ class Case:
     policy: Policy
     edges: tuple[Edge, ...]
     catalogue: Catalogue
+    papers: Papers | None = None
 
     @property
     def dataset(self) -> bool:
@@ -316,15 +330,21 @@ class Case:
         """The declared licence gives commercial use, so far as it is known."""
         return self.declared is not None and not self.declared.non_commercial
 
+    def is_vendor(self, licence: Licence) -> bool:
+        """The releaser goes by the name of the text's author. A release without an owner goes by nobody's."""
+        return bool(self.owner and licence.vendor) and self.owner == fold(licence.vendor or "")
+
     def own(self, licence: Licence) -> bool:
         """The releaser is the licensor: it owes itself nothing, and may license its work anew."""
         return bool(self.owner) and self.owner in {org.casefold() for org in licence.orgs}
 
 
-def read_case(lineage: Lineage, policy: Policy = "text", catalogue: Catalogue | None = None) -> Case:
+def read_case(
+    lineage: Lineage, policy: Policy = "text", catalogue: Catalogue | None = None, papers: Papers | None = None
+) -> Case:
     """Read every licence field. Cost grows with the number of inputs; equal fields are read once."""
     book = catalogue or builtin()
-    return Case(lineage, policy, tuple(_edge(item, book) for item in lineage.inputs), book)
+    return Case(lineage, policy, tuple(_edge(item, book) for item in lineage.inputs), book, papers)
 
 
 def _edge(item: Input, book: Catalogue) -> Edge:

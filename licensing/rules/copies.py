@@ -86,6 +86,10 @@ def r1_copies(case: Case) -> Iterator[Finding]:
             continue
         inside = "its rows are in the data set" if case.dataset else "its weights are in the release"
         yield from owed(edge.licence, edge, inside, weights=not case.dataset)
+        if edge.conflict:  # what the root asks for, if the lineage has its licence wrong
+            why = f"{inside}, and it is known to be under {edge.conflict.name}"
+            for duty in owed(edge.conflict, edge, why, weights=not case.dataset):
+                yield duty.model_copy(update={"footing": "partly"})
 
 
 def r13_geography(case: Case) -> Iterator[Finding]:

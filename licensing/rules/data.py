@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from licensing.entries import Licence
+from licensing.entries import Fact, Licence
 from licensing.rules.case import USER_CONTENT, Case, Edge, Finding, covers, finding
 
 
@@ -33,14 +33,38 @@ def r9_data_to_weights(case: Case) -> Iterator[Finding]:
             fix = f"name {edge.input.id}, its creator and its licence on the card"
             cite = licence.copies.credit
             yield finding("O-CREDIT-DATA", why, edge=edge, licence=licence, cite=cite, fix=fix, level="contested")
-        rule = licence.outputs.name_prefix
-        if rule and licence.label not in case.root_labels:
-            why = "rows under a licence that asks for a name prefix on models trained on outputs"
-            fix = f'begin the name with "{rule.prefix}", or record who ran the model that wrote the rows'
-            code = f"W-OUTPUT-NAME-RULE:{rule.prefix}"
-            yield finding(code, why, edge=edge, licence=licence, cite=rule, fix=fix, level="held")
+        yield from _conditions(case, edge, licence)
         if case.policy == "strict" and "share-alike" in licence.terms and not limited:
             yield from _share_alike(case, edge, licence)
+
+
+def _conditions(case: Case, edge: Edge, licence: Licence) -> Iterator[Finding]:
+    """Rows offered under a model's licence: most often that model wrote them, and its text speaks of outputs."""
+    if (licence.label in case.root_labels and not case.dataset) or case.own(licence):
+        return
+    outputs, later = licence.outputs, " (downstream)" if case.dataset else ""
+    prefix, phrase = outputs.name_prefix, outputs.attribution
+    rules: list[tuple[Fact, str, str]] = (
+        [(prefix, prefix.prefix, f'begin the name with "{prefix.prefix}"')] if prefix else []
+    )
+    if phrase and phrase.owed_for(edge.input.id):
+        rules.append((phrase, phrase.phrases[0], f'show "{phrase.phrases[0]}" ({phrase.where})'))
+    for cite, said, fix in rules:
+        why = "rows under a licence that asks this of models trained on outputs"
+        fix = "say so on the data card" if later else f"{fix}, or record who ran the model that wrote the rows"
+        code = f"W-OUTPUT-NAME-RULE:{said}{later}"
+        yield finding(code, why, edge=edge, licence=licence, cite=cite, fix=fix, level="held")
+    if outputs.derivative == "yes":
+        why = "rows under a licence that calls models trained on outputs derivatives; who accepted it is not known"
+        fix = f"record who ran the model that wrote the rows, and ship the terms of {licence.name} if that was you"
+        code = f"W-DISTIL-DERIVATIVE-CONTESTED:{licence.label}{later}"
+        there = outputs.derivative_cite
+        yield finding(code, why, edge=edge, licence=licence, cite=there, fix=fix, level="contested")
+    if outputs.train == "no":
+        why = "rows under a licence that bars training other models on outputs; it binds whoever ran the model"
+        fix = "drop these rows, or record who ran the model that wrote them"
+        code = f"W-TOS-THIRD-PARTY:{licence.label}"
+        yield finding(code, why, edge=edge, licence=licence, cite=outputs.cite, fix=fix, level="held")
 
 
 def _share_alike(case: Case, edge: Edge, licence: Licence) -> Iterator[Finding]:
@@ -77,6 +101,8 @@ def r10_data_set(case: Case) -> Iterator[Finding]:
         fix = "carry `license` on every row, and list the parts on the card"
         yield finding("W-MIXED-DATA", why, edge=mixed[0] if len(mixed) == 1 else None, fix=fix, level="held")
     for edge in case.data:
+        if case.dataset and edge.licence:
+            yield from _conditions(case, edge, edge.licence)
         if edge.reading.mixed and not case.dataset:
             why = "this data set is itself put together from others under licences of their own"
             fix = f"list the sources of {edge.input.id} as inputs"

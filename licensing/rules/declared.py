@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from licensing.catalogue import fold
 from licensing.entries import Licence
-from licensing.rules.case import Case, Edge, Finding, covers, finding
+from licensing.rules.case import Case, Edge, Finding, Level, covers, finding
 
 
 def r2_strictest(case: Case) -> Iterator[Finding]:
@@ -34,6 +33,11 @@ def _tag(licence: Licence) -> str:
     return f"license: other, license_name: {name}" if name else licence.hub_license or licence.label
 
 
+def _level(declared: Licence) -> Level:
+    """What a licence that was not read carries is not known as a fact."""
+    return "held" if declared.verified == "no" else "fact"
+
+
 def _over_permissive(declared: Licence, licence: Licence, edge: Edge) -> Iterator[Finding]:
     fix = f"ship the text of {licence.name} beside your own"
     if declared.terms:
@@ -52,13 +56,15 @@ def _over_restricted(case: Case, declared: Licence, licence: Licence, edge: Edge
     cite = c.non_commercial or c.research_only or c.use_restrictions or c.share_alike or c.licence_copy
     weaker = licence.non_commercial and not declared.non_commercial
     dropped = bool(c.use_restrictions) and "use-restrictions" not in declared.terms
-    if "share-alike" in licence.terms and declared.terms:
+    named = licence.label in {entry.label for entry in case.prose}
+    custom = case.own(declared) or case.is_vendor(declared)
+    if "share-alike" in licence.terms and (declared.terms or custom):
         why = f"{licence.name} asks for itself on what is made from it; {declared.label} is another licence"
         others = [label for label in sorted(case.root_labels) if label != licence.label]
         if others:
             why += f"; it cannot be met together with {', '.join(others)}, which is in the release too"
         yield finding(f"V-LICENCE-REPLACED:{pair}", why, edge=edge, licence=licence, cite=c.share_alike, fix=fix)
-    if not declared.terms or weaker:
+    if weaker or (not declared.terms and not custom):
         why = f"declared {declared.label} gives more than {licence.name} lets the releaser give"
         yield finding(f"V-RELICENSE-WEAKER:{pair}", why, edge=edge, licence=licence, cite=cite, fix=fix)
         if weaker:
@@ -67,7 +73,7 @@ def _over_restricted(case: Case, declared: Licence, licence: Licence, edge: Edge
             yield finding("V-NC-DROPPED", why, edge=edge, licence=licence, cite=nc, fix=fix)
     elif "share-alike" in licence.terms:
         pass  # said above
-    elif declared.label in case.root_labels or licence.label in {entry.label for entry in case.prose}:
+    elif declared.label in case.root_labels or (named and (custom or declared.non_commercial)):
         why = f"{declared.label} is one of several licences that govern; {licence.label} is another"
         yield finding(f"W-TAG-INCOMPLETE:{licence.label}", why, edge=edge, licence=licence, fix=fix, level="held")
     elif declared.non_commercial or (licence.terms == {"use-restrictions"} and not dropped):
@@ -75,9 +81,10 @@ def _over_restricted(case: Case, declared: Licence, licence: Licence, edge: Edge
         if declared.non_commercial:
             yield finding("W-STRICTER-DECLARED", why, edge=edge, licence=licence, fix=fix, level="held")
         yield finding(f"W-TAG-INCOMPLETE:{licence.label}", why, edge=edge, licence=licence, fix=fix, level="held")
-    elif case.own(declared) or case.owner == fold(declared.vendor or "-"):
+    elif custom:
         why = f"the releaser's own {declared.label} stands in place of {licence.name} and does not carry its terms"
-        yield finding(f"V-LICENCE-REPLACED:{pair}", why, edge=edge, licence=licence, cite=c.licence_copy, fix=fix)
+        code, level = f"V-LICENCE-REPLACED:{pair}", _level(declared)
+        yield finding(code, why, edge=edge, licence=licence, cite=c.licence_copy, fix=fix, level=level)
     else:
         why = f"the metadata says {declared.label}, the weights are under {licence.label}"
         code = f"V-TAG-WRONG:{declared.label}!={licence.label}"

@@ -1,18 +1,15 @@
 """What the release folder holds, by file names alone. A name that fits is taken as met here.
 
-Not covered: whether the text in a file is the licence that its name promises.
+Whether the text in a file is the licence that its name promises is looked at in texts.py, where the files were read.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from licensing.entries import Licence
+from licensing.papers import is_licence_file, is_notice_file
 from licensing.rules.case import Case, Edge, Finding, finding
-
-_LICENCE = re.compile(r"licen[cs]e|copying|agreement|terms[_ -]of[_ -]use", re.IGNORECASE)
-_NOTICE = re.compile(r"notice", re.IGNORECASE)
 
 
 def files_seen(case: Case) -> Iterator[Finding]:
@@ -20,18 +17,19 @@ def files_seen(case: Case) -> Iterator[Finding]:
 
     One LICENSE file for two licences is a warning, too: it may hold both.
     """
+    if case.papers is not None:
+        return  # read, not only listed: texts.py
     names = case.lineage.files
-    base = [name.rsplit("/", 1)[-1] for name in names] if names is not None else None
-    licence_files = [name for name in base or () if _LICENCE.search(name)]
-    notice = any(_NOTICE.search(name) for name in base or ())
+    licence_files = [name for name in names or () if is_licence_file(name)]
+    notice = any(is_notice_file(name) for name in names or ())
     for edge in case.roots:
         licence = edge.licence
         if licence is None or case.own(licence):
             continue
         c = licence.copies
-        if c.licence_copy is not None and not (case.dataset and (c.licence_copy.by_link or base is None)):
-            yield from _copy(case, edge, licence, known=base is not None, found=len(licence_files))
-        elif c.copyright_notice is not None and base is not None and not licence_files:
+        if c.licence_copy is not None and not (case.dataset and (c.licence_copy.by_link or names is None)):
+            yield from _copy(case, edge, licence, known=names is not None, found=len(licence_files))
+        elif c.copyright_notice is not None and names is not None and not licence_files:
             why = f"no licence file: the copyright line and permission notice of {licence.name} were not seen"
             fix = f"ship the upstream LICENSE of {edge.input.id}"
             code = "W-AGREEMENT-COPY-NOT-SEEN"
@@ -39,7 +37,7 @@ def files_seen(case: Case) -> Iterator[Finding]:
         if c.notice is not None and not notice and not case.dataset:
             line = c.notice.text or f"the notice of {licence.name}"
             fix = f"add a file NOTICE that holds: {line}"
-            if base is None:
+            if names is None:
                 why = "the files of the release are not known, so the notice was not seen"
                 code = f"W-NOTICE-NOT-SEEN:{licence.label}"
                 yield finding(code, why, edge=edge, licence=licence, cite=c.notice, fix=fix, level="held")

@@ -11,8 +11,9 @@ from licensing.rules.case import Case, Edge, Finding, finding
 
 _EARLIER = re.compile(r"\b(was|were|earlier|formerly|previously|before|until|changed)\b", re.IGNORECASE)
 # Prose that speaks of an input's licence does not declare the release's own.
+_NOTICE = re.compile(r"\bnotices?\b", re.IGNORECASE)
 _OF_AN_INPUT = re.compile(
-    r"\b(base|based on|train(ed|ing)|outputs?|teacher|generated|derived|upstream|data ?sets?|built|notice)\b",
+    r"\b(base|based on|train(ed|ing)|outputs?|teacher|generated|derived|upstream|data ?sets?|built)\b",
     re.IGNORECASE,
 )
 
@@ -47,15 +48,24 @@ def tag_and_prose(case: Case) -> Iterator[Finding]:
 
 
 def _contradiction(case: Case, declared: Licence) -> Iterator[Finding]:
+    """A notice counts where its subject is inside. A tag that stands beside the text or is stricter is R2's matter."""
+    governs = {e.governing.label for e in (*case.roots, *case.data) if e.governing}
+    beside = declared.label in case.root_labels and not declared.permissive
+    stands = beside or case.own(declared) or declared.non_commercial
+    partial = not case.dataset and stands
+    taught = {e.licence.label for e in case.outputs if e.licence}  # a teacher's terms, taken on beside one's own
+    pieces = [s for s in sentences(case.lineage.declared.text) if not _OF_AN_INPUT.search(s)]
     for licence in case.prose:
         if licence.label == declared.label or not licence.terms - declared.terms or case.discloses_parts:
             continue
-        governs = {e.governing.label for e in (*case.roots, *case.data) if e.governing}
-        own = [s for s in sentences(case.lineage.declared.text) if not _OF_AN_INPUT.search(s)]
+        right = licence.label in governs
+        if (right and partial) or (licence.label in taught and not right):
+            continue
+        own = [s for s in pieces if licence.label in case.root_labels or not _NOTICE.search(s)]
         if not any(licence.label in {hit.label for hit in case.catalogue.mentioned(s)} for s in own):
             continue
         fix = "make tag and prose say the same"
-        if licence.label in governs:
+        if right:
             why = f"the tag says {declared.label}, the card's text {licence.label}, and the text is right"
             yield finding("V-CARD-CONTRADICTS", why, licence=licence, fix=fix)
         else:

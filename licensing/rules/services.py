@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from licensing.catalogue import fold
 from licensing.entries import Licence
+from licensing.plain import shown
 from licensing.rules.case import Case, Edge, Finding, finding
 
 _ACCOUNT = "terms bind whoever held the account, not the weights"
@@ -51,7 +53,7 @@ def r7_services(case: Case) -> Iterator[Finding]:
 
 def _service(case: Case, edge: Edge, terms: Licence) -> Finding:
     cite = terms.outputs.cite
-    if case.own(terms) or case.owner in {*terms.partners, fold(terms.vendor or "-")}:
+    if case.own(terms) or case.owner in terms.partners or case.is_vendor(terms):
         code = f"W-PRIVATE-AGREEMENT-POSSIBLE:{(terms.vendor or terms.id).casefold()}"
         why = "the releaser may hold an agreement of its own with this vendor; it cannot be seen from here"
         return finding(code, why, edge=edge, licence=terms, fix="record the agreement", level="held")
@@ -83,20 +85,24 @@ def _published(case: Case, edge: Edge) -> str:
 
 
 def _purpose(case: Case, edge: Edge, terms: Licence) -> Iterator[Finding]:
-    text = case.lineage.declared.text or ""
-    names = _PRODUCTS.get(terms.vendor or "", ())
-    for hit in _COMPETES.finditer(text):
-        after = re.split(r"[.;\n](?!\d)", text[hit.end() : hit.end() + 60])[0].casefold()
-        if not any(re.search(rf"\b{re.escape(name)}", after) for name in names):
-            continue
-        if _NEGATED.search(text[: hit.start()]):
-            continue
-        said = (hit.group(0) + after).strip()
+    said = _stated(case.lineage.declared.text or "", terms.vendor or "")
+    if said:
         why = f'the card says "{said}", and the terms of the account that made the rows bar just that'
         fix = "take an open teacher, or get the vendor's permission in writing"
         code = f"V-TOS-PURPOSE-STATED:{terms.id}"
         yield finding(code, why, edge=edge, licence=terms, cite=terms.outputs.cite, fix=fix)
-        return
+
+
+@lru_cache(maxsize=64)
+def _stated(text: str, vendor: str) -> str:
+    """The words of the card that name a purpose which this vendor's terms bar; empty where none do."""
+    for hit in _COMPETES.finditer(text):
+        after = re.split(r"[.;\n](?!\d)", text[hit.end() : hit.end() + 60])[0].casefold()
+        if not any(re.search(rf"\b{re.escape(name)}", after) for name in _PRODUCTS.get(vendor, ())):
+            continue
+        if not _NEGATED.search(text[max(0, hit.start() - 60) : hit.start()]):
+            return shown((hit.group(0) + after).strip())
+    return ""
 
 
 def r8_endpoints(case: Case) -> Iterator[Finding]:

@@ -25,7 +25,7 @@ def unknown_inputs(case: Case) -> Iterator[Finding]:
         why = f"the licence of this {edge.input.role} is {_state(edge)}; unknown is not permissive"
         fix = f"find the licence of {edge.input.id} at the revision taken, and write its id in `licence:`"
         role = edge.input.role
-        if role in OUTPUT_ROLES and _NOT_NAMED.search(edge.input.id):
+        if role in OUTPUT_ROLES and names_nobody(edge):
             yield finding("W-GENERATOR-UNDISCLOSED", why, edge=edge, fix=fix, level="held", blocks=True)
         elif role == "data":
             blocks = case.dataset or case.policy == "strict" or not _harmless(edge)
@@ -33,6 +33,11 @@ def unknown_inputs(case: Case) -> Iterator[Finding]:
         else:
             blocks = role not in ("judge", "seed")
             yield finding("W-UPSTREAM-UNKNOWN", why, edge=edge, fix=fix, level="held", blocks=blocks)
+
+
+def names_nobody(edge: Edge) -> bool:
+    """The id says that the model is not told."""
+    return bool(_NOT_NAMED.search(edge.input.id))
 
 
 def _harmless(edge: Edge) -> bool:

@@ -200,7 +200,8 @@ def test_audit_prints_the_contract_form_and_says_no_by_exit_code(distill, tmp_pa
     assert answer.code == 1
     assert found["verdict"] == "violating"
     assert "V-NAME-PREFIX:Llama" in found["violations"]
-    assert set(found) == {"release", "verdict", "obligations", "violations", "warnings", "findings"}
+    assert set(found) > {"release", "verdict", "obligations", "violations", "warnings", "findings", "openness"}
+    assert (found["openness"]["mof"], found["openness"]["osaid"]) == (None, False)
 
 
 def test_licences_prints_one_and_refuses_an_unknown_one(distill) -> None:
@@ -233,3 +234,16 @@ def test_an_interrupt_exits_with_130_wherever_it_arrives(interrupted: str, tmp_p
     )  # fmt: skip
     assert done.returncode == 130
     assert "goes on from here" in done.stderr
+
+
+def test_audit_as_cyclonedx_is_a_bill_with_a_model_card(distill, tmp_path: Path) -> None:
+    lineage = tmp_path / "lineage.yaml"
+    lineage.write_text(
+        "release: me/Tiny\nkind: model\ndeclared: {license: mit}\ninputs: [{id: a/b, role: base, licence: mit}]\n",
+        encoding="utf-8",
+    )
+    answer = distill("audit", lineage, "--format", "cyclonedx")
+    assert answer.code == 0
+    bill = json.loads(answer.out)
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    assert bill["metadata"]["component"]["modelCard"]

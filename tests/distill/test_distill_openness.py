@@ -1,0 +1,83 @@
+"""What a run states of its own openness, and the papers of it in the release folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from distill import openness
+from distill.openness import BOM, OPENNESS, say_openness, stated
+from distill.recipe_file import load_recipe
+from publish.card import model_card
+from publish.facts import BaseFacts, LicenceFacts, ReleaseFacts
+
+ROOT = Path(__file__).resolve().parents[2]
+LINEAGE = """\
+release: me/Tiny
+kind: model
+declared: {license: apache-2.0}
+inputs:
+  - {id: a/base, role: base, licence: apache-2.0, revision: 1f}
+  - {id: t/teacher, role: generator, licence: mit, revision: 2e, ran_by: releaser}
+  - {id: p/prompts, role: data, licence: cc0-1.0}
+"""
+FILES = ["config.json", "model.safetensors", "README.md", "evaluation.json", "recipe.yaml", "data/README.md",
+         "data/train-00000-of-00001.parquet"]  # fmt: skip
+
+
+def facts(**more: object) -> ReleaseFacts:
+    given = {"code_revision": "abc123", "dirty": False, "versions": {"transformers": "5.1"}, **more}
+    return ReleaseFacts(
+        name="me/Tiny",
+        licence=LicenceFacts(id="apache-2.0", license="apache-2.0"),
+        base=BaseFacts(id="a/base"),
+        template_digest="0" * 64,
+        **given,
+    )
+
+
+@pytest.fixture
+def lineage(tmp_path: Path) -> Path:
+    path = tmp_path / "lineage.yaml"
+    path.write_text(LINEAGE, encoding="utf-8")
+    return path
+
+
+def test_a_run_shows_its_parts_and_what_the_next_class_lacks(lineage: Path) -> None:
+    recipe = load_recipe(ROOT / "recipes/smoke.yaml", [])
+    said, papers = say_openness(recipe, facts(), lineage, FILES)
+    found = json.loads(papers[OPENNESS])
+    states = {part["name"]: part["state"] for part in found["components"]}
+    open_parts = {name for name, state in states.items() if state == "open"}
+    assert {"architecture", "final parameters", "model card", "data card", "evaluation results", "datasets",
+            "training code", "preprocessing code"} <= open_parts  # fmt: skip
+    assert (found["mof"], found["missing"]) == (None, ["technical report (missing)"])
+    assert {one["item"]: one["answer"] for one in found["distillation"]}["traces"] == "yes"
+    card = model_card(said)
+    assert "## Openness" in card
+    assert "class III lacks technical report" in card
+    assert json.loads(papers[BOM])["specVersion"] == "1.6"
+
+
+@pytest.mark.parametrize("less", [{"dirty": True}, {"code_revision": None}])
+def test_code_of_an_unknown_or_changed_revision_is_not_public(lineage: Path, less: dict[str, object]) -> None:
+    recipe = load_recipe(ROOT / "recipes/smoke.yaml", [])
+    _, papers = say_openness(recipe, facts(**less), lineage, FILES)
+    states = {part["name"]: part["state"] for part in json.loads(papers[OPENNESS])["components"]}
+    assert states["training code"] == states["preprocessing code"] == "missing"
+    assert all(part.where for part in stated(recipe, facts()))
+
+
+def test_a_run_without_the_library_of_bills_of_materials_still_ends(
+    lineage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openness, "find_spec", lambda name: None)
+    recipe = load_recipe(ROOT / "recipes/smoke.yaml", [])
+    _, papers = say_openness(recipe, facts(), lineage, FILES)
+    assert set(papers) == {OPENNESS}
+
+
+def test_a_card_without_a_word_on_openness_has_no_such_section() -> None:
+    assert "## Openness" not in model_card(facts())

@@ -1,0 +1,24 @@
+"""Licence texts for tests: SPDX's own, and texts as long as a model licence with the words that make it that one."""
+
+from __future__ import annotations
+
+from licensing.catalogue import load
+from licensing.detect import standard_text
+
+
+def standard(spdx: str) -> str:
+    text = standard_text(spdx)
+    assert text is not None
+    return text
+
+
+MIT = standard("MIT").partition("\n\n")[2].partition("\n\n")[2]  # without title and copyright line
+APACHE = standard("Apache-2.0")
+
+_CLAUSE = "{n}. The licensor grants what this clause {n} says, and the licensee shall keep clause {n} as it stands. "
+
+
+def model_licence(name: str) -> str:
+    """No licence's own sentences, but its telling words, at a length that only a whole text has."""
+    entry = load()[name]
+    return "\n".join(entry.recognise) + "\n\n" + "".join(_CLAUSE.format(n=n) for n in range(1, 31))

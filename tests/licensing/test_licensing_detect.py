@@ -1,0 +1,98 @@
+"""Licence texts by content: whole copies, edited copies, pointers, several in one file, and hostile megabytes."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from licence_texts import APACHE, MIT, model_licence, standard
+
+from licensing.catalogue import load
+from licensing.detect import recognise
+
+_WORDS = APACHE.split()
+
+
+def read(text: str) -> tuple[str, ...]:
+    return recognise("LICENSE", text).licences
+
+
+@pytest.mark.parametrize(
+    ("spdx", "found"),
+    [
+        ("Apache-2.0", "apache-2.0"), ("MIT", "mit"), ("BSD-3-Clause", "bsd-3-clause"),
+        ("BSD-2-Clause", "bsd-2-clause"),
+        ("ISC", "isc"), ("Unlicense", "unlicense"), ("CC0-1.0", "cc0-1.0"), ("CC-BY-4.0", "cc-by-4.0"),
+        ("CC-BY-SA-4.0", "cc-by-sa-4.0"), ("CC-BY-NC-4.0", "cc-by-nc-4.0"), ("CC-BY-NC-SA-4.0", "cc-by-nc-sa-4.0"),
+        ("CC-BY-NC-ND-4.0", "cc-by-nc-nd-4.0"), ("CC-BY-3.0", "cc-by-3.0"), ("ODC-By-1.0", "odc-by-1.0"),
+        ("ODbL-1.0", "odbl-1.0"), ("CDLA-Permissive-2.0", "cdla-permissive-2.0"), ("JSON", "JSON"), ("MIT-0", "MIT-0"),
+    ],
+)  # fmt: skip
+def test_a_standard_text_is_recognised_and_told_from_its_cousins(spdx: str, found: str) -> None:
+    assert read(standard(spdx)) == (found,)
+
+
+def test_what_matching_may_leave_free_changes_nothing() -> None:
+    assert read("MIT License\n\nCopyright (c) 2025 DeepSeek\n\n" + MIT) == ("mit",)
+    assert read("      Copyright 2025 Somebody\n\n" + APACHE) == ("apache-2.0",)
+    assert read(APACHE.split("END OF TERMS AND CONDITIONS")[0]) == ("apache-2.0",)
+    assert read(APACHE.replace("[yyyy] [name of copyright owner]", "2024 Somebody & Co.")) == ("apache-2.0",)
+    assert read(" ".join(APACHE.upper().split())) == ("apache-2.0",)
+    by = standard("CC-BY-4.0")
+    terms = by[by.index("By exercising the Licensed Rights") : by.index("Creative Commons is not a party")]
+    assert read(terms) == ("cc-by-4.0",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        MIT + "\n\nYou may not use the Software for any commercial purpose without a licence of its own.",
+        APACHE + "\n\nAdditional terms: the model may not be used by firms with more than 100 million users.",
+        "You may not use this model to train another one unless we agree in writing first.\n\n" + MIT,
+        APACHE.replace("3. Grant", "2a. The Work must only be used by natural persons for fun. 3. Grant"),
+        APACHE.replace(APACHE[APACHE.index("(b) You must cause") : APACHE.index("(c) You must retain")], ""),
+    ],
+)  # fmt: skip
+def test_a_text_with_terms_put_in_or_taken_out_is_not_that_licence(text: str) -> None:
+    paper = recognise("LICENSE", text)
+    assert paper.licences == ()
+    assert paper.near in ("MIT", "Apache-2.0")
+
+
+def test_an_spdx_line_does_not_outrank_the_text_below_it() -> None:
+    assert read("SPDX-License-Identifier: MIT\n\n" + standard("CC-BY-NC-4.0")) == ("cc-by-nc-4.0",)
+
+
+def test_several_texts_in_one_file_are_all_found_in_any_order() -> None:
+    mit = "MIT License\n\nCopyright (c) 2025 Somebody\n\n" + MIT
+    assert set(read(APACHE + "\n\n----\n\n" + mit)) == {"apache-2.0", "mit"}
+    assert set(read(mit + "\n\n----\n\n" + APACHE)) == {"apache-2.0", "mit"}
+    assert set(read(model_licence("llama3.1") + APACHE)) == {"llama3.1", "apache-2.0"}
+
+
+@pytest.mark.parametrize("entry", [e for e in load().values() if e.recognise], ids=lambda entry: entry.id)
+def test_every_text_with_words_of_its_own_is_found_by_them(entry) -> None:
+    found = read(model_licence(entry.id))
+    assert entry.id in found
+    others = {load()[name].label for name in found} - {entry.label}
+    assert not others
+
+
+def test_a_pointer_names_a_licence_and_is_no_copy_of_it() -> None:
+    llama = recognise("LICENSE", "This model is under the Llama 3.1 Community License Agreement, see llama.com.")
+    assert (llama.licences, llama.mentions) == ((), ("llama3.1",))
+    apache = recognise("LICENSE", "Licensed under the Apache License, Version 2.0. See apache.org/licenses.")
+    assert (apache.licences, apache.mentions) == ((), ("apache-2.0",))
+    assert recognise("LICENSE", "All rights reserved, and nothing is said.").mentions == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "\0" * 1_000_000, "a" * 20_000_000, "word " * 2_000_000, "(" * 3_000_000, "license licence " * 500_000,
+     "\n" * 5_000_000 + APACHE, " ".join(_WORDS[7 * n % len(_WORDS)] for n in range(100_000)), (APACHE + MIT) * 50],
+    ids=["empty", "zeros", "one word", "words", "brackets", "names", "blank", "shuffled", "many"],
+)  # fmt: skip
+def test_hostile_megabytes_cost_seconds_at_most_and_prove_nothing(text: str) -> None:
+    started = time.monotonic()
+    assert read(text) in ((), ("apache-2.0",), ("apache-2.0", "mit"))
+    assert time.monotonic() - started < 20

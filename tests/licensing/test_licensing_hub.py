@@ -1,0 +1,165 @@
+"""Repositories of a hub over HTTP: a real server on the loopback, its troubles, and where the token goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from licence_hub import ELSEWHERE, LoopbackHub, loopback_hub
+from licence_texts import APACHE, model_licence
+
+from licensing.audit import audit
+from licensing.errors import InputError, MissingPart
+from licensing.hub import Hub
+from licensing.walk import Found, walk
+
+TOKEN = "hf_a_token_that_must_not_travel"
+LLAMA = model_licence("llama3.1")
+
+
+@pytest.fixture
+def hub() -> Iterator[LoopbackHub]:
+    with loopback_hub() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr("licensing.hub._PAUSE_S", 0.02)
+
+
+def card(**metadata: object) -> str:
+    return "---\n" + "\n".join(f"{key}: {value}" for key, value in metadata.items()) + "\n---\n# A model\n"
+
+
+def look(hub: LoopbackHub, name: str, kind: str = "model", patience_s: float = 30) -> Found:
+    with Hub(hub.url, patience_s=patience_s) as shelf:
+        return walk(shelf.target(name, kind), shelf)  # type: ignore[arg-type]
+
+
+def test_a_release_is_audited_from_its_cards_and_licence_files_alone(hub: LoopbackHub) -> None:
+    hub.add("meta-llama/Llama-3.1-8B", {"README.md": card(license="llama3.1"), "LICENSE": LLAMA})
+    hub.add("acme/mid", {"README.md": card(license="apache-2.0", base_model="meta-llama/Llama-3.1-8B")})
+    hub.add("datasets/open/rows", {"README.md": card(license="cc-by-nc-4.0")}, {"license": "cc-by-nc-4.0"})
+    metadata = card(license="apache-2.0", base_model="acme/mid", datasets="[open/rows]")
+    files = {"README.md": metadata, "LICENSE": APACHE, "model.safetensors": "weights", "config.json": "{}"}
+    hub.add("me/Tiny", files)
+    found = look(hub, "me/Tiny")
+    assert [(one.id, one.role) for one in found.lineage.inputs] == [
+        ("acme/mid", "base"), ("meta-llama/Llama-3.1-8B", "base"), ("open/rows", "data")
+    ]  # fmt: skip
+    assert all(one.revision and len(one.revision) == 40 for one in found.lineage.inputs)
+    result = audit(found.lineage, papers=found.papers)
+    assert {
+        "V-LICENCE-COPY-MISSING:llama3.1", "V-NAME-PREFIX:Llama", "V-RELICENSE-WEAKER:llama3.1->apache-2.0"
+    } <= set(result.violations)  # fmt: skip
+    assert not [path for path in hub.paths() if "safetensors" in path]
+
+
+def test_a_data_set_is_asked_for_under_its_own_address(hub: LoopbackHub) -> None:
+    hub.add("datasets/open/alpaca", {"README.md": card(license="cc-by-nc-4.0")})
+    hub.add("datasets/me/rows", {"README.md": card(license="mit", source_datasets="[extended|open/alpaca]")})
+    found = look(hub, "me/rows", "dataset")
+    assert found.lineage.kind == "dataset"
+    assert "V-DATA-RELICENSE:cc-by-nc-4.0->mit" in audit(found.lineage, papers=found.papers).violations
+    assert "/api/datasets/open/alpaca" in hub.paths()
+
+
+def test_the_token_goes_to_the_hub_and_never_past_a_redirect(hub: LoopbackHub) -> None:
+    hub.add("me/Tiny", {"README.md": card(license="mit"), "LICENSE": ELSEWHERE, "NOTICE": "none"})
+    found = look(hub, "me/Tiny")
+    sent = [headers.get("Authorization") for at, _, headers in hub.seen if at == "hub"]
+    assert sent
+    assert set(sent) == {f"Bearer {TOKEN}"}
+    past = [headers for at, _, headers in hub.seen if at == "cdn"]
+    assert len(past) == 1
+    assert TOKEN not in str(past)
+    assert TOKEN not in str(found)
+
+
+def test_a_renamed_repository_is_followed_on_the_same_host(hub: LoopbackHub) -> None:
+    hub.add("new/base", {"README.md": card(license="cc-by-nc-4.0")})
+    hub.moved = {"/api/models/old/base": "/api/models/new/base"}
+    hub.add("me/Tiny", {"README.md": card(license="mit", base_model="old/base")})
+    found = look(hub, "me/Tiny")
+    assert [(one.id, one.licence) for one in found.lineage.inputs] == [("old/base", "cc-by-nc-4.0")]
+
+
+def test_a_gated_base_counts_by_the_metadata_that_the_hub_tells(hub: LoopbackHub) -> None:
+    hub.add("acme/gated", {"README.md": "", "LICENSE": LLAMA}, {"license": "llama3.1"})
+    hub.gated.add("acme/gated")
+    hub.add("me/Tiny", {"README.md": card(license="mit", base_model="acme/gated")})
+    found = look(hub, "me/Tiny")
+    assert [one.licence for one in found.lineage.inputs] == ["llama3.1"]
+    assert any("GatedRepo" in note for note in found.notes)
+    assert len([path for path in hub.paths() if path.startswith("/acme/gated/")]) == 1
+
+
+def test_a_base_that_is_gone_is_unknown_and_blocks(hub: LoopbackHub) -> None:
+    hub.add("me/Tiny", {"README.md": card(license="mit", base_model="acme/gone")})
+    found = look(hub, "me/Tiny")
+    assert audit(found.lineage, papers=found.papers).blocked
+    assert any("acme/gone is not at hand" in note for note in found.notes)
+
+
+def test_a_repository_that_is_not_there_is_a_wrong_input(hub: LoopbackHub) -> None:
+    with pytest.raises(InputError, match="knows no model me/nobody"):
+        look(hub, "me/nobody")
+
+
+def test_passing_trouble_is_tried_again_and_lasting_trouble_is_a_missing_part(hub: LoopbackHub) -> None:
+    hub.add("me/Tiny", {"README.md": card(license="mit")})
+    hub.trouble["/api/models/me/Tiny"] = [503, 500]
+    assert look(hub, "me/Tiny").lineage.declared.license == "mit"
+    hub.trouble["/api/models/me/Tiny"] = [503] * 10
+    with pytest.raises(MissingPart, match="503"):
+        look(hub, "me/Tiny")
+
+
+def test_a_hub_that_is_not_there_is_a_missing_part() -> None:
+    with Hub("http://127.0.0.1:9", patience_s=3) as shelf, pytest.raises(MissingPart):
+        shelf.target("me/Tiny", "model")
+
+
+def test_a_file_without_end_is_read_to_its_bound(hub: LoopbackHub) -> None:
+    hub.add("me/Tiny", {"README.md": card(license="mit"), "LICENSE": "endless"})
+    hub.endless.add("me/Tiny/LICENSE")
+    started = time.monotonic()
+    found = look(hub, "me/Tiny")
+    assert time.monotonic() - started < 25
+    assert [paper.licences for paper in found.papers.licences] == [()]
+
+
+def test_one_deadline_holds_for_the_whole_walk(hub: LoopbackHub) -> None:
+    hub.add("me/Tiny", {"README.md": card(license="mit", base_model="a/0")})
+    for n in range(40):
+        hub.add(f"a/{n}", {"README.md": card(license="mit", base_model=f"a/{n + 1}")})
+        hub.trouble[f"/api/models/a/{n}"] = [503, 503]
+    started = time.monotonic()
+    found = look(hub, "me/Tiny", patience_s=2)
+    assert time.monotonic() - started < 20
+    assert any("used up" in note for note in found.notes)
+    assert audit(found.lineage, papers=found.papers).blocked
+
+
+def test_redirects_in_a_circle_and_to_no_web_address_end(hub: LoopbackHub) -> None:
+    hub.moved = {"/api/models/a/b": "/api/models/a/b", "/api/models/a/c": "file:///etc/passwd",
+                 "/api/models/a/d": "http://[", "/api/models/a/e": "http://user@127.0.0.1/"}  # fmt: skip
+    for name, said in (("a/b", "circle"), ("a/c", "no web address"), ("a/d", "no web"), ("a/e", "no web")):
+        with pytest.raises(MissingPart, match=said):
+            look(hub, name)
+
+
+@pytest.mark.parametrize("endpoint", ["", "ftp://hub", "http://", "http://me:secret@hub", "http://hub:port"])
+def test_an_endpoint_that_is_no_address_is_a_wrong_input(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "nonsense")
+    with pytest.raises(InputError):
+        Hub(endpoint)
+
+
+def test_names_of_a_hostile_hub_stay_names(hub: LoopbackHub) -> None:
+    files = {"README.md": card(license="mit"), "../../LICENSE": "x", "LICENSE\n": "x", "a\\LICENSE": "x", "": "x"}
+    hub.add("me/Tiny", files)
+    assert look(hub, "me/Tiny").lineage.files == ("README.md",)

@@ -1,0 +1,262 @@
+"""Lineage read off folders: cards, configs, licence files, base models walked to the root."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from licence_texts import APACHE, MIT, model_licence
+
+from licensing.audit import Audit, audit
+from licensing.catalogue import load
+from licensing.errors import InputError
+from licensing.repository import Folders, read_folder
+from licensing.walk import Found, walk
+
+LLAMA = model_licence("llama3.1")
+LLAMA_NOTICE = load()["llama3.1"].copies.notice.text
+OWN_MIT = "MIT License\n\nCopyright (c) 2025 Me\n\n" + MIT
+
+
+def put(root: Path, name: str, metadata: dict[str, Any] | None = None, prose: str = "", **files: str) -> Path:
+    folder = root / name
+    folder.mkdir(parents=True, exist_ok=True)
+    if metadata is not None:
+        (folder / "README.md").write_text(f"---\n{json.dumps(metadata)}\n---\n{prose}", encoding="utf-8")
+    for file, text in files.items():
+        (folder / file.replace("__", ".")).write_text(text, encoding="utf-8")
+    return folder
+
+
+def look(root: Path, release: str, kind: str = "model") -> tuple[Found, Audit]:
+    found = walk(read_folder(root / release, release, kind), Folders(root))  # type: ignore[arg-type]
+    return found, audit(found.lineage, papers=found.papers)
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Path:
+    put(tmp_path, "meta-llama/Llama-3.1-8B", {"license": "llama3.1"}, LICENSE=LLAMA)
+    return tmp_path
+
+
+def test_a_release_that_keeps_every_duty_is_clean_of_violations(llama: Path) -> None:
+    metadata = {"license": "llama3.1", "base_model": "meta-llama/Llama-3.1-8B"}
+    put(llama, "me/Llama-Tiny", metadata, LICENSE=LLAMA, NOTICE=f"Notices\n\n{LLAMA_NOTICE}\n")
+    found, result = look(llama, "me/Llama-Tiny")
+    assert [(one.id, one.role, one.licence) for one in found.lineage.inputs] == [
+        ("meta-llama/Llama-3.1-8B", "base", "llama3.1")
+    ]
+    assert (result.violations, result.blocked, result.verdict) == ((), False, "clean-with-duties")
+    assert "O-NAME-PREFIX:Llama" in result.obligations
+
+
+@pytest.mark.parametrize(
+    ("change", "violation"),
+    [
+        ({"NOTICE": "Nothing to see."}, "V-NOTICE-MISSING:llama3.1"),
+        ({"NOTICE": None}, "V-NOTICE-MISSING:llama3.1"),
+        ({"LICENSE": None}, "V-LICENCE-COPY-MISSING:llama3.1"),
+        ({"LICENSE": APACHE}, "V-LICENCE-COPY-MISSING:llama3.1"),
+        ({"LICENSE": "See the Llama 3.1 Community License Agreement."}, "V-LICENCE-COPY-MISSING:llama3.1"),
+        ({"LICENSE": APACHE}, "V-TAG-WRONG:llama3.1!=apache-2.0"),
+    ],
+)
+def test_one_file_decides_by_what_it_holds(llama: Path, change: dict[str, str | None], violation: str) -> None:
+    files = {"LICENSE": LLAMA, "NOTICE": str(LLAMA_NOTICE)} | change
+    metadata = {"license": "llama3.1", "base_model": "meta-llama/Llama-3.1-8B"}
+    put(llama, "me/Llama-Tiny", metadata, **{name: text for name, text in files.items() if text is not None})
+    assert violation in look(llama, "me/Llama-Tiny")[1].violations
+
+
+def test_a_file_that_is_not_recognised_leaves_the_question_open(llama: Path) -> None:
+    metadata = {"license": "llama3.1", "base_model": "meta-llama/Llama-3.1-8B"}
+    put(llama, "me/Llama-Tiny", metadata, LICENSE="Ask us.", NOTICE=str(LLAMA_NOTICE))
+    result = look(llama, "me/Llama-Tiny")[1]
+    assert result.violations == ()
+    assert "W-AGREEMENT-COPY-NOT-SEEN" in result.warnings
+
+
+def test_the_copies_of_all_upstreams_count_wherever_they_lie(llama: Path) -> None:
+    put(llama, "acme/base", {"license": "apache-2.0"}, LICENSE=APACHE)
+    folder = put(llama, "me/Tiny", {"license": "mit", "base_model": "acme/base"}, LICENSE=OWN_MIT)
+    assert "V-LICENCE-COPY-MISSING:apache-2.0" in look(llama, "me/Tiny")[1].violations
+    (folder / "LICENSES").mkdir()
+    (folder / "LICENSES" / "LICENSE-apache-2.0.txt").write_text(APACHE)
+    result = look(llama, "me/Tiny")[1]
+    assert (result.violations, result.warnings) == ((), ("W-RELICENSE-PERMISSIVE:apache-2.0->mit",))
+
+
+def test_a_licence_file_that_is_the_upstreams_permissive_copy_does_not_contradict_the_tag(tmp_path: Path) -> None:
+    put(tmp_path, "acme/base", {"license": "apache-2.0"}, LICENSE=APACHE)
+    put(tmp_path, "me/Tiny", {"license": "mit", "base_model": "acme/base"}, LICENSE=APACHE)
+    assert not [code for code in look(tmp_path, "me/Tiny")[1].violations if code.startswith("V-TAG")]
+    put(tmp_path, "acme/base", {"license": "cc-by-4.0"}, LICENSE="")
+    assert "V-TAG-WRONG:mit!=apache-2.0" in look(tmp_path, "me/Tiny")[1].violations
+
+
+def test_a_licence_with_terms_of_its_own_behind_a_permissive_tag_is_said(tmp_path: Path) -> None:
+    put(tmp_path, "acme/base", {"license": "mit"}, LICENSE=OWN_MIT)
+    text = OWN_MIT + "\nYou may not use the Software for any commercial purpose without asking us first."
+    put(tmp_path, "me/Tiny", {"license": "mit", "base_model": "acme/base"}, LICENSE=text)
+    result = look(tmp_path, "me/Tiny")[1]
+    assert "W-CARD-CONTRADICTS" in result.warnings
+    assert result.verdict == "ambiguous"
+
+
+def test_bases_are_walked_to_the_root_and_a_loose_tag_on_the_way_is_not_believed(llama: Path) -> None:
+    put(llama, "acme/mid", {"license": "apache-2.0", "base_model": "meta-llama/Llama-3.1-8B"})
+    put(llama, "acme/near", {"license": "apache-2.0", "base_model": ["acme/mid"]})
+    put(llama, "me/Tiny", {"license": "apache-2.0", "base_model": "acme/near"})
+    found, result = look(llama, "me/Tiny")
+    assert [one.id for one in found.lineage.inputs] == ["acme/near", "acme/mid", "meta-llama/Llama-3.1-8B"]
+    assert {"V-NAME-PREFIX:Llama", "V-RELICENSE-WEAKER:llama3.1->apache-2.0"} <= set(result.violations)
+    assert "W-UPSTREAM-TAG-CONFLICT" in result.warnings
+
+
+def test_the_edge_to_the_base_is_what_decides(llama: Path) -> None:
+    put(llama, "me/Tiny", {"license": "apache-2.0"}, LICENSE=APACHE)
+    assert look(llama, "me/Tiny")[1].violations == ()
+    put(llama, "me/Tiny", {"license": "apache-2.0", "base_model": "meta-llama/Llama-3.1-8B"}, LICENSE=APACHE)
+    assert "V-RELICENSE-WEAKER:llama3.1->apache-2.0" in look(llama, "me/Tiny")[1].violations
+
+
+def test_a_licence_file_of_a_base_settles_a_missing_tag_and_contests_a_wrong_one(llama: Path) -> None:
+    put(llama, "acme/no-tag", {}, LICENSE=LLAMA)
+    put(llama, "acme/wrong", {"license": "mit"}, LICENSE=LLAMA)
+    put(llama, "me/A", {"license": "mit", "base_model": ["acme/no-tag", "acme/wrong"]})
+    found, _ = look(llama, "me/A")
+    assert [one.licence for one in found.lineage.inputs] == ["llama3.1", ("mit", "llama3.1")]
+    assert any("its LICENSE is llama3.1" in note for note in found.notes)
+
+
+def test_an_adapter_names_its_base_and_a_path_of_somebodys_machine_is_unknown(llama: Path) -> None:
+    config = json.dumps({"base_model_name_or_path": "meta-llama/Llama-3.1-8B"})
+    put(llama, "me/Lora", {"license": "mit"}, adapter_config__json=config)
+    assert [one.id for one in look(llama, "me/Lora")[0].lineage.inputs] == ["meta-llama/Llama-3.1-8B"]
+    put(llama, "me/Lora", {"license": "mit"}, adapter_config__json='{"base_model_name_or_path": "/root/llama"}')
+    found, result = look(llama, "me/Lora")
+    assert [one.id for one in found.lineage.inputs] == ["llama"]
+    assert result.blocked
+    assert "W-UPSTREAM-UNKNOWN" in result.warnings
+
+
+def test_what_is_not_at_hand_is_unknown_unless_the_catalogue_knows_that_very_repository(tmp_path: Path) -> None:
+    put(tmp_path, "me/Tiny", {"license": "mit", "base_model": ["meta-llama/Llama-3.1-8B", "acme/nowhere"]})
+    found, result = look(tmp_path, "me/Tiny")
+    assert [one.licence for one in found.lineage.inputs] == ["llama3.1", None]
+    assert "V-RELICENSE-WEAKER:llama3.1->mit" in result.violations
+    assert "W-UPSTREAM-UNKNOWN" in result.warnings
+    assert sum("not at hand" in note for note in found.notes) == 2
+
+
+def test_data_sets_come_with_the_licence_of_their_card(tmp_path: Path) -> None:
+    put(tmp_path, "datasets/open/rows", {"license": "cc-by-nc-4.0"})
+    put(tmp_path, "me/Tiny", {"license": "mit", "datasets": ["open/rows", "open/gone"]})
+    found, result = look(tmp_path, "me/Tiny")
+    assert [(one.role, one.licence) for one in found.lineage.inputs] == [("data", "cc-by-nc-4.0"), ("data", None)]
+    assert "W-NC-DATA-TO-WEIGHTS" in result.warnings
+
+
+def test_a_data_set_is_read_as_one_and_its_sources_are_its_data(tmp_path: Path) -> None:
+    put(tmp_path, "datasets/open/alpaca", {"license": "cc-by-nc-4.0"})
+    put(tmp_path, "datasets/me/rows", {"license": "apache-2.0", "source_datasets": ["original", "open/alpaca"]})
+    found = walk(read_folder(tmp_path / "datasets/me/rows", "me/rows", "dataset"), Folders(tmp_path))
+    assert [(one.id, one.licence) for one in found.lineage.inputs] == [("open/alpaca", "cc-by-nc-4.0")]
+    assert "V-DATA-RELICENSE:cc-by-nc-4.0->apache-2.0" in audit(found.lineage, papers=found.papers).violations
+
+
+def test_a_circle_of_bases_ends_and_is_said(tmp_path: Path) -> None:
+    put(tmp_path, "a/one", {"license": "mit", "base_model": "a/two"})
+    put(tmp_path, "a/two", {"license": "mit", "base_model": ["a/one", "me/Tiny"]})
+    put(tmp_path, "me/Tiny", {"license": "mit", "base_model": ["a/one", "me/Tiny"]})
+    found, _ = look(tmp_path, "me/Tiny")
+    assert [one.id for one in found.lineage.inputs] == ["a/one", "a/two"]
+    assert any("a circle" in note for note in found.notes)
+
+
+def test_a_long_line_of_bases_is_cut_with_a_note(tmp_path: Path) -> None:
+    for n in range(80):
+        put(tmp_path, f"a/m{n}", {"license": "mit", "base_model": f"a/m{n + 1}"})
+    put(tmp_path, "me/Tiny", {"license": "mit", "base_model": "a/m0"})
+    found, result = look(tmp_path, "me/Tiny")
+    assert any("more than 64 repositories" in note for note in found.notes)
+    assert result.blocked
+
+
+def test_lineage_yaml_counts_and_is_compared_with_what_the_cards_say(llama: Path) -> None:
+    put(llama, "acme/base", {"license": "cc-by-nc-4.0"})
+    put(llama, "me/Tiny", {"license": "mit", "base_model": ["acme/base", "meta-llama/Llama-3.1-8B"]})
+    written = {
+        "release": "me/Tiny", "kind": "model", "declared": {"license": "mit"},
+        "inputs": [
+            {"id": "acme/base", "role": "base", "licence": "mit"},
+            {"id": "deepseek-ai/DeepSeek-R1", "role": "generator", "licence": "deepseek-r1-mit", "ran_by": "releaser"},
+        ],
+    }  # fmt: skip
+    (llama / "me/Tiny/lineage.yaml").write_text(json.dumps(written))
+    found, result = look(llama, "me/Tiny")
+    assert [(one.id, one.licence) for one in found.lineage.inputs] == [
+        ("acme/base", ("mit", "cc-by-nc-4.0")),
+        ("deepseek-ai/DeepSeek-R1", "deepseek-r1-mit"),
+        ("meta-llama/Llama-3.1-8B", "llama3.1"),
+    ]
+    assert {"V-NC-DROPPED", "V-RELICENSE-WEAKER:llama3.1->mit"} <= set(result.violations)
+    assert any("not by lineage.yaml" in note for note in found.notes)
+
+
+def test_papers_of_a_part_with_a_card_of_its_own_are_not_the_releases(tmp_path: Path) -> None:
+    put(tmp_path, "me/Tiny", {"license": "apache-2.0"})
+    put(tmp_path, "me/Tiny/data", {"license": "mit"}, LICENSE=OWN_MIT, NOTICE="of the data")
+    found, _ = look(tmp_path, "me/Tiny")
+    assert (found.papers.licences, found.papers.notice) == ((), None)
+
+
+@pytest.mark.parametrize("layout", ["models--meta-llama--Llama-3.1-8B", "meta-llama--Llama-3.1-8B"])
+def test_a_shelf_finds_a_hub_caches_layout_and_flat_names(tmp_path: Path, layout: str) -> None:
+    revision = "0" * 40
+    place = f"{layout}/snapshots/{revision}" if layout.startswith("models") else layout
+    put(tmp_path, place, {"license": "llama3.1"})
+    if layout.startswith("models"):
+        (tmp_path / layout / "refs").mkdir()
+        (tmp_path / layout / "refs" / "main").write_text(revision)
+    put(tmp_path, "me/Tiny", {"license": "mit", "base_model": "meta-llama/Llama-3.1-8B"})
+    one = look(tmp_path, "me/Tiny")[0].lineage.inputs[0]
+    assert (one.licence, one.revision) == ("llama3.1", revision if layout.startswith("models") else None)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "place"),
+    [
+        ("license: [mit", "README.md"),
+        ("a: &a [x]\nb: *a", "README.md"),
+        ("license: mit\nlicense: apache-2.0", "README.md:"),
+        ("[" * 50_000, "README.md"),
+    ],
+)
+def test_a_hostile_card_of_the_release_is_an_error_with_its_place(tmp_path: Path, metadata: str, place: str) -> None:
+    folder = put(tmp_path, "me/Tiny")
+    (folder / "README.md").write_text(f"---\n{metadata}\n---\n")
+    with pytest.raises(InputError) as caught:
+        look(tmp_path, "me/Tiny")
+    assert place in str(caught.value.where)
+
+
+def test_a_hostile_card_of_an_input_is_a_note_and_its_licence_unknown(tmp_path: Path) -> None:
+    folder = put(tmp_path, "acme/base")
+    (folder / "README.md").write_text("---\nlicense: [mit\n---\n")
+    put(tmp_path, "me/Tiny", {"license": "mit", "base_model": ["acme/base", "../../etc/passwd", "x" * 5000]})
+    found, result = look(tmp_path, "me/Tiny")
+    assert [(one.id, one.licence) for one in found.lineage.inputs] == [("acme/base", None)]
+    assert any("cannot be read" in note for note in found.notes)
+    assert any("no id of a repository" in note for note in found.notes)
+    assert result.blocked
+
+
+def test_only_the_prose_that_bears_on_the_licence_is_kept(tmp_path: Path) -> None:
+    prose = (
+        "# Tiny\n\nIt likes cats.\n\n## License\n\nApache, with thanks.\n\n```\nlicense: none\n```\n\n## Use\n\nRun it."
+    )
+    put(tmp_path, "me/Tiny", {"license": "apache-2.0"}, prose)
+    assert look(tmp_path, "me/Tiny")[0].lineage.declared.text == "## License\nApache, with thanks."
