@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from typing import Any, TypedDict
 
 from synth.budget import Meter
+from synth.config import FormatConfig
 from synth.log import SampleLog
 from synth.plan import Plan
 from synth.policy import Policy, Slot
@@ -27,6 +28,7 @@ from synth.teachers import Completion, Request
 from synth.teachers.team import Team
 from synth.thinking import ThinkingWatch
 from synth.verify import Verdict, Verifier
+from synth.verify.layout import fault
 
 __all__ = ["TOKEN_IDS", "Judge", "Progress", "Rounds", "chosen"]
 
@@ -53,15 +55,19 @@ def chosen(plan: Plan, log: SampleLog, slot: Slot) -> int | None:
 
 
 class Judge:
-    """Rows in, verdicts out, in whatever order they are found. Texts wait on the disk, not in memory."""
+    """Rows in, verdicts out, in whatever order they are found. Texts wait on the disk, not in memory.
 
-    def __init__(self, verifier: Verifier, plan: Plan, log: SampleLog) -> None:
+    ``layout``: a format that a sample has to have, too, before it counts as correct.
+    """
+
+    def __init__(self, verifier: Verifier, plan: Plan, log: SampleLog, layout: FormatConfig | None = None) -> None:
         self._verifier = verifier
+        self._layout = layout
         self._plan = plan
         self._log = log
         self._later: deque[int] = deque()
         self._under_way = 0
-        self._found: SimpleQueue[tuple[Slot, int, Future[Verdict]]] = SimpleQueue()
+        self._found: SimpleQueue[tuple[Slot, int, bool, Future[Verdict]]] = SimpleQueue()
 
     @property
     def busy(self) -> bool:
@@ -72,17 +78,19 @@ class Judge:
         self._later.append(number << 40 | place)  # one integer: there may be millions after a resume
         self._pump()
 
-    def heard(self, *, block: bool) -> list[tuple[Slot, bool, str | None]]:
-        """(slot, is it correct and finished, its answer if wrong) of what was found since; raises what verifying
-        raised. ``block`` waits for one where any is under way."""
-        done: list[tuple[Slot, bool, str | None]] = []
+    def heard(self, *, block: bool) -> list[tuple[Slot, bool, str | None, bool]]:
+        """(slot, does it count as correct, its answer if wrong, is the answer right) of what was found since; raises
+        what verifying raised. ``block`` waits for one where any is under way. What counts has ended by itself, and has
+        the format that the recipe asks for."""
+        done: list[tuple[Slot, bool, str | None, bool]] = []
         while self._under_way and (not self._found.empty() or (block and not done)):
-            slot, place, future = self._found.get()
+            slot, place, formed, future = self._found.get()
             self._under_way -= 1
             verdict = future.result()
             # A row of kind `open` has nothing to verify: that it ended by itself is all that can be asked of it.
             right = verdict.verdict in ("correct", None) and self._log.finish_reason(place) == "stop"
-            done.append((slot, right, verdict.extracted if verdict.verdict == "wrong" else None))
+            wrong = verdict.extracted if verdict.verdict == "wrong" else None
+            done.append((slot, right and formed, wrong, right))
             self._pump()
         return done
 
@@ -92,11 +100,12 @@ class Judge:
             slot = divmod(number, self._plan.config.most_samples)
             row = {**self._plan.prompts[slot[0]].row(), "response": self._log.row(place)["text"]}
             self._under_way += 1
+            formed = self._layout is None or fault(row["response"], row["kind"], self._layout) is None
             future = self._verifier.submit(row)
-            future.add_done_callback(partial(self._hand_in, slot, place))
+            future.add_done_callback(partial(self._hand_in, slot, place, formed))
 
-    def _hand_in(self, slot: Slot, place: int, future: Future[Verdict]) -> None:
-        self._found.put((slot, place, future))
+    def _hand_in(self, slot: Slot, place: int, formed: bool, future: Future[Verdict]) -> None:
+        self._found.put((slot, place, formed, future))
 
 
 @dataclass(frozen=True)
@@ -352,8 +361,8 @@ class Rounds:
 
     def _hear(self, *, block: bool) -> None:
         if self._judge is not None:
-            for slot, correct, answer in self._judge.heard(block=block):
-                self._policy.record(slot, correct, answer)
+            for slot, correct, answer, right in self._judge.heard(block=block):
+                self._policy.record(slot, correct, answer, agrees=right)
 
     def _watch_the_clock(self) -> None:
         if self._out_of_time or (why := self._meter.out_of_time()) is None:

@@ -96,7 +96,8 @@ def sample(
         _take_back(rows, log.with_name(ESCALATED))
         judge = None
         if policy is not None:
-            judge = Judge(stack.enter_context(Verifier(verify or VerifyConfig())), whole, rows)
+            verify = verify or VerifyConfig()
+            judge = Judge(stack.enter_context(Verifier(verify)), whole, rows, verify.format)
         rounds = Rounds(whole, policy or Fixed(len(prompts), config.num_samples), team, rows, meter, judge, progress)
         rounds.run()
         given = policy.given if policy is not None else lambda problem: config.num_samples
