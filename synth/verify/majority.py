@@ -1,0 +1,141 @@
+"""Where no gold answer exists: what do the samples of a problem agree on?
+
+Each sample that ended by itself has one vote: the answer that it commits itself to. A formula that has to be looked for
+in prose is no vote, nor is one of more than 400 characters. Votes are put together by the comparison that verifies
+answers: the most frequent writing founds the first class, and each other one joins the first class whose founder it
+equals, or founds one. The largest class elects its founder, if it has the votes and the share that the recipe asks
+for and no other class is as large. Whatever the order in which samples come, the same is elected.
+
+A vote is no gold. A teacher that is wrong in the same way each time elects its mistake, and then every sample that
+repeats it is "correct": rows say so (`majority`), counts are kept apart, and curation has `filters.voted_gold`.
+
+Memory: one counter of answers a problem that votes, about a kilobyte; no texts. So the votes of a file are a first pass
+over it, and rows of one problem need not stand together.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from synth.verify import choice, verify_rows
+from synth.verify.answer import committed_answer
+
+if TYPE_CHECKING:
+    from synth.config import VerifyConfig
+
+__all__ = ["KINDS", "Vote", "elect", "has_gold", "voted_fields"]
+
+KINDS = ("math", "choice")
+_LONGEST = 400  # characters of a vote
+_WRITINGS = 24  # different writings of a problem that are compared, the most frequent ones; the others found no class
+
+
+@dataclass(frozen=True)
+class Vote:
+    """``answer`` is None where nothing was elected, and ``reason`` then says why. ``votes`` are those of the largest
+    class; ``samples`` those that ended by themselves, with a readable answer or without."""
+
+    answer: str | None
+    votes: int
+    samples: int
+    reason: str | None = None
+
+    def row(self) -> dict[str, Any]:
+        """The field `majority` of a row."""
+        share = round(self.votes / self.samples, 6) if self.samples else 0.0
+        return {"answer": self.answer, "votes": self.votes, "samples": self.samples, "share": share}
+
+
+@dataclass
+class _Ballots:
+    kind: str
+    choices: Any
+    samples: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
+
+    def writings(self) -> list[str]:
+        """The most frequent first; of equally frequent ones the shorter, then by the alphabet."""
+        return sorted(self.answers, key=lambda text: (-self.answers[text], len(text), text))[:_WRITINGS]
+
+
+def has_gold(row: Mapping[str, Any]) -> bool:
+    """Whether the row brings an answer of its own, under either name."""
+    return any(row.get(key) not in (None, "") for key in ("answer", "gold"))
+
+
+def elect(ballots: Iterable[tuple[str, Mapping[str, Any]]], config: VerifyConfig) -> dict[str, Vote]:
+    """(problem, row) of samples -> the vote of each problem. Rows of other kinds than math and choice have none.
+
+    A row without `finish_reason` counts as one that ended by itself. Raises as ``verify_rows``.
+    """
+    assert config.majority is not None, "the recipe does not ask for a vote"
+    problems: dict[str, _Ballots] = {}
+    for name, row in ballots:
+        if row.get("kind") not in KINDS:
+            continue
+        box = problems.get(name)
+        if box is None:
+            box = problems[name] = _Ballots(row["kind"], row.get("choices"))
+        if row.get("finish_reason", "stop") == "stop" and isinstance(row.get("response"), str):
+            box.samples += 1
+            if (answer := _vote(row)) is not None:
+                box.answers[answer] += 1
+    equal: dict[str, set[tuple[int, int]]] = {}
+    for found in verify_rows(_pairs(problems), config.rules()):
+        if found["verdict"] == "correct":
+            equal.setdefault(found["problem"], set()).add(found["pair"])
+    return {name: _count(box, equal.get(name, set()), config) for name, box in problems.items()}
+
+
+def voted_fields(vote: Vote) -> dict[str, Any]:
+    """What a row of a problem without a gold answer gets beside its verdict on the elected one; where nothing was
+    elected, the verdict is `error` and its reason says why."""
+    found: dict[str, Any] = {"majority": vote.row()}
+    if vote.answer is None:
+        found |= {"verdict": "error", "score": 0.0, "reason": f"no gold answer, and {vote.reason}"}
+    return found
+
+
+def _vote(row: Mapping[str, Any]) -> str | None:
+    response = row["response"]
+    if row["kind"] == "choice":
+        choices = row.get("choices")
+        verdict = choice.verify("A" if choices is None else 0, response, choices)  # which gold it is does not matter
+        return verdict.extracted if verdict.verdict in ("correct", "wrong") else None
+    answer = committed_answer(response)
+    if answer.text is None or answer.how == "text" or len(answer.text) > _LONGEST:
+        return None
+    return " ".join(answer.text.split()) or None
+
+
+def _pairs(problems: Mapping[str, _Ballots]) -> Iterator[dict[str, Any]]:
+    """Rows that ask whether a less frequent writing equals a more frequent one."""
+    for name, box in problems.items():
+        writings = box.writings()
+        for later, said in enumerate(writings):
+            for earlier in range(later):
+                asked = {"kind": box.kind, "choices": box.choices, "answer": writings[earlier]}
+                yield {**asked, "response": f"\\boxed{{{said}}}", "problem": name, "pair": (earlier, later)}
+
+
+def _count(box: _Ballots, equal: set[tuple[int, int]], config: VerifyConfig) -> Vote:
+    assert config.majority is not None
+    writings, classes = box.writings(), dict[int, int]()  # founder -> votes
+    for at, text in enumerate(writings):
+        founder = next((one for one in classes if (one, at) in equal), at)
+        classes[founder] = classes.get(founder, 0) + box.answers[text]
+    if not classes:
+        return Vote(None, 0, box.samples, "no sample gives an answer that can be read")
+    most = max(classes.values())
+    first = [founder for founder, votes in classes.items() if votes == most]
+    wanted = config.majority
+    if len(first) > 1:
+        return Vote(None, most, box.samples, f"{len(first)} answers have {most} votes each")
+    if most < wanted.min_votes:
+        return Vote(None, most, box.samples, f"no answer has {wanted.min_votes} votes, the first has {most}")
+    if most < wanted.min_share * box.samples:
+        return Vote(None, most, box.samples, f"no answer has a share of {wanted.min_share:g}: {most} of {box.samples}")
+    return Vote(writings[first[0]], most, box.samples)
