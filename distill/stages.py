@@ -191,7 +191,7 @@ def _ask(
 
 
 def do_verify(place: Workplace, config: VerifyConfig, raw: Artefact) -> dict[str, Any]:
-    """One verdict for every sample, beside its problem: traces.jsonl; distill/verdicts.py says what else there may be."""
+    """One verdict for every sample, beside its problem: traces.jsonl. What else there may be: distill/verdicts.py."""
     from distill.verdicts import verified
     from synth.sample import PROBLEMS
 

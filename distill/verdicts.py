@@ -1,7 +1,8 @@
 """What stage verify does beside the rules, where the recipe asks for it: votes, a judge, and the disagreement sheet.
 
-Passes over the samples, in order: votes (with `verify.majority`); the rules; with `verify.judge` the rules' rows wait in
-the scratch folder while the judge is asked, and are read once more. Without either there is one pass and no new file.
+Passes over the samples, in order: votes (with `verify.majority`); the rules; with `verify.judge` the rules' rows wait
+in the scratch folder while the judge is asked, and are read once more. Without either there is one pass, and no file
+but traces.jsonl.
 
     judge/judgements.jsonl      every answer of the judge as it came: raw text, tokens, model, engine
     judge/engines.jsonl         what its engine settled on, where it says so
@@ -13,7 +14,6 @@ from __future__ import annotations
 import collections
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from distill.ledger import Workplace

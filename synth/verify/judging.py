@@ -135,7 +135,8 @@ class Judging:
         }
 
     def _answer(self, found: Question) -> dict[str, Any] | None:
-        assert self._plan is not None and self._answers is not None, "the judge was not asked yet"
+        assert self._plan is not None, "the judge was not asked yet"
+        assert self._answers is not None
         place = self._answers.find(self._plan.identity((self._questions.number(found), 0)))
         return None if place is None else self._answers.row(place)
 
@@ -157,7 +158,7 @@ class _Questions(Sequence[Prompt]):
         self._numbers: dict[bytes, int] = {}
 
     def add(self, found: Question, expected: str) -> None:
-        """``expected`` is what the rules would say: nobody but the fake teacher, who needs something to copy, sees it."""
+        """``expected`` is what the rules would say; only the fake teacher sees it, who needs something to copy."""
         if found.key in self._numbers:
             return
         self._numbers[found.key] = len(self._numbers)
@@ -188,4 +189,6 @@ class _Questions(Sequence[Prompt]):
             raise IndexError(at)
         start, end = self._offsets[at], self._offsets[at + 1]
         key, text, expected = json.loads(os.pread(self._file.fileno(), end - start, start))
-        return Prompt(id=key, prompt=text, answer=expected, kind="open", source="judge")
+        return Prompt(
+            id=key, messages=({"role": "user", "content": text},), answer=expected, kind="open", source="judge"
+        )

@@ -1,0 +1,237 @@
+"""What stands beside the rules' verdicts in a run: format, votes, a judge, the sheet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill.check import check_recipe
+from distill.ledger import Artefact, Workplace, current_artefacts
+from distill.pipeline import run
+from distill.recipe import Recipe
+from distill.recipe_file import load_recipe
+from distill.release import planned_lineage
+from distill.report import build_report
+from distill.stages import do_verify, read_rows
+from distill.verdicts import JUDGE, told_beside
+from licensing.audit import audit
+from synth.config import FakeTeacher, JudgeConfig, MajorityConfig, VerifyConfig
+
+SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
+GOLD = {"id": "g", "prompt": "6 * 7?", "answer": "42", "kind": "math", "source": "s", "license": "mit"}
+NONE = {"id": "n", "prompt": "What is a half?", "answer": None, "kind": "math", "source": "s", "license": "mit"}
+
+
+def samples(name: str, answers: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {"request_id": f"{name}{at}", "prompt_id": name, "sample_index": at,
+         "text": f"<think>a</think>\\boxed{{{text}}}", "finish_reason": "stop", "prompt_tokens": 3, "completion_tokens": 5, "model": "t", "engine": "e"}
+        for at, text in enumerate(answers)
+    ]  # fmt: skip
+
+
+def verified(
+    tmp_path: Path, config: VerifyConfig, problems: list[dict[str, Any]], rows: list[dict[str, Any]], key: str = "k"
+) -> tuple[list[dict[str, Any]], dict[str, Any], Path]:
+    raw = tmp_path / "raw"
+    raw.mkdir(exist_ok=True)
+    for name, lines in (("prompts", problems), ("samples", rows)):
+        (raw / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    stages = tmp_path / "stages" / "verify"
+    out, scratch = stages / key, tmp_path / "scratch" / f"verify-{key}"
+    for folder in (out, scratch):
+        folder.mkdir(parents=True, exist_ok=True)
+    place = Workplace(out, scratch, tmp_path, lambda done, total=None, note="": None, stages)
+    manifest = {"facts": {"rows_out": len(rows)}}
+    facts = do_verify(place, config, Artefact("sample", "k", raw, "d", manifest))
+    return list(read_rows(out / "traces.jsonl")), facts, out
+
+
+def test_rows_without_a_recipe_for_more_have_no_more_fields(tmp_path: Path) -> None:
+    rows, facts, out = verified(tmp_path, VerifyConfig(workers=1), [GOLD], samples("g", ["42", "43"]))
+    assert set(rows[0]) - set(GOLD) - set(samples("g", ["1"])[0]) == {
+        "response",
+        "verdict",
+        "score",
+        "extracted",
+        "reason",
+    }
+    assert set(facts) == {"rows_in", "rows_out", "verdicts"}
+    assert [path.name for path in out.iterdir()] == ["traces.jsonl"]
+    assert set(VerifyConfig().model_dump()) == {"workers", "timeout_s", "memory_mb"}, "the stage's key is what it was"
+
+
+def test_a_voted_gold_is_marked_in_every_row_and_never_mixed_with_gold_verdicts(tmp_path: Path) -> None:
+    rows = samples("g", ["42", "41", "41", "41"]) + samples("n", ["1/2", "0.5", "\\frac{1}{2}", "2"])
+    rows.sort(key=lambda row: row["sample_index"])  # traces brought along may come in any order
+    config = VerifyConfig(workers=1, majority=MajorityConfig())
+    found, facts, out = verified(tmp_path, config, [GOLD, NONE], rows)
+    gold, voted = ([row for row in found if row["prompt_id"] == name] for name in "gn")
+    assert [row["verdict"] for row in gold] == ["correct", "wrong", "wrong", "wrong"]
+    assert not [row for row in gold if "majority" in row]
+    assert [row["verdict"] for row in voted] == ["correct", "correct", "correct", "wrong"]
+    assert {json.dumps(row["majority"]) for row in voted} == {
+        json.dumps({"answer": voted[0]["majority"]["answer"], "votes": 3, "samples": 4, "share": 0.75})
+    }
+    assert {row["answer"] for row in voted} == {None}, "a vote is no gold answer"
+    assert facts["verdicts"] == {"correct": 1, "correct (voted)": 3, "wrong": 3, "wrong (voted)": 1}
+    assert facts["majority"] == {"problems": 1, "elected": 1}
+    (entry,) = read_rows(out / "disagreements.jsonl")
+    assert (entry["disagreement"], entry["gold"]) == ("gold answer against the majority", "42")
+    assert (entry["majority"]["answer"], entry["majority"]["votes"]) == ("41", 3)
+
+
+def test_where_nothing_is_elected_the_rows_are_errors_with_the_reason(tmp_path: Path) -> None:
+    found, facts, _ = verified(
+        tmp_path, VerifyConfig(workers=1, majority=MajorityConfig()), [NONE], samples("n", ["1", "2", "3"])
+    )
+    assert {row["verdict"] for row in found} == {"error"}
+    assert "no gold answer, and 3 answers have 1 votes each" in found[0]["reason"]
+    assert found[0]["majority"]["answer"] is None
+    assert facts["majority"] == {"problems": 1, "elected": 0}
+
+
+def test_the_judge_stands_beside_the_rules_and_the_sheet_shows_both(tmp_path: Path) -> None:
+    judge = JudgeConfig(teacher=FakeTeacher(accuracy=0.5, latency_s=0, seed=3), counts="judge")
+    config = VerifyConfig(workers=1, judge=judge)
+    rows = samples("g", ["42", *(str(n) for n in range(100, 160))])
+    found, facts, out = verified(tmp_path, config, [GOLD], rows)
+    assert [row["request_id"] for row in found] == [row["request_id"] for row in rows]
+    assert [row["verdict"] for row in found] == ["correct"] + ["wrong"] * 60, "never over the rules"
+    overturned = [row for row in found if row["judge_verdict"] == "correct"]
+    assert 10 < len(overturned) < 50
+    assert {row["counts_as"] for row in overturned} == {"correct"}
+    assert facts["judge"]["said"] == {"wrong": {"correct": len(overturned), "wrong": 60 - len(overturned)}}
+    assert facts["judge"]["counts_as"]["correct"] == 1 + len(overturned)
+    assert facts["tokens"] == facts["judge"]["tokens"] > 0
+    sheet = list(read_rows(out / "disagreements.jsonl"))
+    assert {row["request_id"] for row in sheet} == {row["request_id"] for row in overturned}
+    assert sheet[0]["rules_extracted"] == sheet[0]["judge_extracted"]
+    assert (sheet[0]["rules_verdict"], sheet[0]["judge_verdict"]) == ("wrong", "correct")
+    told = (out / "disagreements.md").read_text()
+    assert f"- rules wrong, judge correct: {len(overturned)} rows" in told
+    answers = list(read_rows(out / JUDGE / "judgements.jsonl"))
+    assert len(answers) == 60
+    assert {row["text"] for row in answers} == {row["judge_text"] for row in found[1:]}
+
+
+def test_another_way_to_count_asks_the_judge_nothing_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def config(counts: Any) -> VerifyConfig:
+        teacher = FakeTeacher(accuracy=0.5, latency_s=0)
+        return VerifyConfig(workers=1, judge=JudgeConfig(teacher=teacher, counts=counts))
+
+    rows = samples("g", [str(n) for n in range(100, 110)])
+    first, _, out = verified(tmp_path, config("rules"), [GOLD], rows, "one")
+    before = (out / JUDGE / "judgements.jsonl").read_bytes()
+
+    def refuses(*_: Any) -> None:
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr("synth.teachers.fake.FakeEngine.submit", refuses)
+    second, _, out = verified(tmp_path, config("either"), [GOLD], rows, "two")
+    assert [row["judge_text"] for row in second] == [row["judge_text"] for row in first]
+    assert (out / JUDGE / "judgements.jsonl").read_bytes() == before
+
+
+def test_the_sheet_is_bounded_and_does_not_depend_on_the_order(tmp_path: Path) -> None:
+    from synth.verify.sheet import Sheet
+
+    rows = [{"request_id": f"r{n}", "response": "`|\n# \\boxed{1}"} for n in range(500)]
+    for folder, ordered in (("a", rows), ("b", rows[::-1])):
+        (tmp_path / folder).mkdir()
+        sheet = Sheet(most=7)
+        for row in ordered:
+            sheet.offer("rules wrong, judge correct", row, {"gold": "1"})
+        sheet.write(tmp_path / folder)
+    one, other = (list(read_rows(tmp_path / name / "disagreements.jsonl")) for name in "ab")
+    assert len(one) == 7
+    assert one == other
+    text = (tmp_path / "a" / "disagreements.md").read_text()
+    assert "500 rows, 7 of them here" in text
+    assert "\n# " not in text.removeprefix("# "), "no text of a model is a heading"
+
+
+# --- recipe, lineage, check --------------------------------------------------------------------------------------
+
+
+def recipe(tmp_path: Path, **verify: Any) -> Recipe:
+    return load_recipe(SMOKE, [f"verify={json.dumps(verify)}"])
+
+
+def test_the_judge_is_in_the_lineage_with_its_role(tmp_path: Path) -> None:
+    teacher = {"kind": "openai", "model": "gpt", "base_url": "https://api.openai.com/v1",
+               "terms": "openai-services-agreement"}  # fmt: skip
+    lineage = planned_lineage(recipe(tmp_path, judge={"teacher": teacher}))
+    (found,) = [one for one in lineage.inputs if one.role == "judge"]
+    assert (found.id, found.licence, found.endpoint) == ("gpt", "openai-services-agreement", teacher["base_url"])
+    assert any("JUDGE" in warning or "openai" in warning for warning in audit(lineage).warnings)
+    assert not [one for one in planned_lineage(load_recipe(SMOKE)).inputs if one.role == "judge"]
+
+
+def test_check_shows_what_the_judge_may_cost_and_where_its_recipe_is_wrong(tmp_path: Path) -> None:
+    budget = {"tokens": 5000, "price_per_million_tokens": 2.0}
+    judge = {"teacher": {"kind": "fake"}, "max_new_tokens": 100, "budget": budget}
+    found = [one for one in check_recipe(recipe(tmp_path, judge=judge), tmp_path) if one.subject == "judge"]
+    assert [one.level for one in found] == ["note", "ok"]
+    assert "96 questions, at most 9,600 judge tokens" in found[1].what
+    assert "stops it at 5,000 tokens" in found[1].what
+    unknown = {"teacher": {"kind": "openai", "model": "m", "base_url": "https://a.example/v1", "license": "mit"}}
+    errors = [one for one in check_recipe(recipe(tmp_path, judge=unknown), tmp_path) if one.level == "error"]
+    assert "verify.judge.teacher.terms" in {one.where for one in errors}
+
+
+def test_what_counts_besides_is_told_on_the_card(tmp_path: Path) -> None:
+    judge = JudgeConfig(teacher=FakeTeacher(name="a/judge"), counts="either")
+    said = told_beside(VerifyConfig(judge=judge, majority=MajorityConfig()))
+    assert "unparseable or wrong, the model a/judge was asked too, and an answer counts as correct where" in said
+    assert "the answer that most samples gave" in said
+    assert told_beside(VerifyConfig()) == ""
+
+
+# --- a run -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_curates_by_what_counts_and_the_report_shows_it(tmp_path: Path) -> None:
+    path = tmp_path / "traces.jsonl"
+    rows = [
+        {"prompt": f"{n} + 1?", "kind": "math", "license": "mit", "model": "t",
+         "response": f"<think>a</think>\\boxed{{{text}}}"}
+        | ({"answer": str(n + 1)} if n % 2 else {})
+        for n in range(8)
+        for text in (n + 1, f"{n + 1}.0", n + 2, f"{n + 1}.00")
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    verify = {"workers": 1, "format": {"think": True}, "majority": {},
+              "judge": {"teacher": {"kind": "fake", "accuracy": 0.0, "latency_s": 0}, "counts": "either"}}  # fmt: skip
+    sets = [
+        "prompts=null", f"sample={json.dumps({'source': 'traces', 'path': str(path)})}", f"verify={json.dumps(verify)}",
+        'teacher={"kind": "recorded", "model": "t", "license": "mit"}', "evaluate.teacher=false",
+        "curate={}", "label.languages=null",
+    ]  # fmt: skip
+    loaded = load_recipe(SMOKE, sets)
+    run(loaded, tmp_path / "runs", until="curate")
+    folder = tmp_path / "runs" / loaded.run_name()
+    artefacts = current_artefacts(folder)
+    assert artefacts["verify"].facts["format"] == {"ok": 32}
+    traces = list(read_rows(artefacts["curate"].path / "traces.jsonl"))
+    wrong = [row for row in traces if row["verdict"] == "wrong"]
+    assert len(wrong) == 8
+    for row in wrong:
+        voted = "majority" in row
+        assert row["kept"] is not voted, "the judge overturns the gold verdicts; a vote has no gold to compare with"
+        assert row["labels"]["voted_gold"]["value"] if voted else row["labels"]["judge"]["value"] == "correct"
+    train = list(read_rows(artefacts["curate"].path / "train.jsonl"))
+    assert {row["verdict"] for row in train if row["counts_as"] == "correct"} == {"correct", "wrong"}
+    assert all(("majority" in row) == (row["answer"] is None) for row in train)
+    told = build_report(folder).markdown.read_text()
+    assert "rules wrong, judge correct" in told
+    assert "disagreements.md" in told
+    fewer = load_recipe(SMOKE, [*sets[:-2], 'curate={"filters": {"voted_gold": true}}', "label.languages=null"])
+    run(fewer, tmp_path / "runs", until="curate")
+    train = list(read_rows(current_artefacts(folder)["curate"].path / "train.jsonl"))
+    assert train
+    assert not [row for row in train if "majority" in row]
