@@ -1,4 +1,5 @@
-"""A run told in sections: scores, waterfall, verdicts, spend, loss, lengths, licences, what else was found, environment, recipe.
+"""A run told in sections: scores, waterfall, verdicts, spend, loss, lengths, licences, what else was found, its
+environment, the recipe.
 
 Read from the manifests and files that the run's newest recipe finished. A run that has not come so far gets the
 sections that there are; nothing is guessed.

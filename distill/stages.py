@@ -194,6 +194,7 @@ def do_verify(place: Workplace, config: VerifyConfig, raw: Artefact) -> dict[str
     """One verdict for every sample, beside its problem: traces.jsonl. What else there may be: distill/verdicts.py."""
     from distill.verdicts import verified
     from synth.sample import PROBLEMS
+    from synth.verify.majority import named
 
     problems = {row["id"]: row for row in read_rows(raw.path / "prompts.jsonl")}
     if (raw.path / PROBLEMS).is_file():
@@ -208,7 +209,7 @@ def do_verify(place: Workplace, config: VerifyConfig, raw: Artefact) -> dict[str
     def told() -> Iterator[dict[str, Any]]:
         for done, row in enumerate(verified(place, config, rows, facts), 1):
             row.pop("seconds", None)
-            verdicts[(row["verdict"] or "none") + (" (voted)" if "majority" in row else "")] += 1
+            verdicts[named(row) if row["verdict"] else "none"] += 1
             place.progress(done, total, f"{verdicts['correct']} correct")
             yield row
 

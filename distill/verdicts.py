@@ -21,10 +21,15 @@ from distill.stages import read_rows, write_rows
 from synth.config import JudgeConfig, VerifyConfig
 from synth.verify import verify_rows
 
-__all__ = ["JUDGE", "told_beside", "verified"]
+__all__ = ["JUDGE", "columns_beside", "told_beside", "verified"]
 
 JUDGE = "judge"
 """Folder of the stage's artefact that holds what the judge said."""
+
+_FOUND = (
+    "format_verdict", "format_reason", "judge_verdict", "judge_reason", "judge_text", "judge_model", "counts_as",
+    "majority",
+)  # fmt: skip
 
 Rows = Callable[[], Iterator[dict[str, Any]]]
 
@@ -36,8 +41,12 @@ def verified(place: Workplace, config: VerifyConfig, rows: Rows, facts: dict[str
     """
     from synth.verify.sheet import Sheet
 
+    def fresh() -> Iterator[dict[str, Any]]:
+        for row in rows():  # a problem or trace may bring what another run found; only this one's own counts
+            yield {key: value for key, value in row.items() if key not in _FOUND}
+
     sheet = Sheet()
-    found = _voted(config, rows, facts, sheet) if config.majority else verify_rows(rows(), config)
+    found = _voted(config, fresh, facts, sheet) if config.majority else verify_rows(fresh(), config)
     if config.judge is not None:
         found = _judged(place, config.judge, found, facts, sheet)
     layout = collections.Counter[str]()
@@ -50,6 +59,12 @@ def verified(place: Workplace, config: VerifyConfig, rows: Rows, facts: dict[str
     if config.judge is not None or config.majority is not None:
         sheet.write(place.out)
         facts["disagreements"] = dict(sorted(sheet.seen.items()))
+
+
+def columns_beside(config: VerifyConfig) -> tuple[str, ...]:
+    """The keys of a training row that the recipe asked for beside the verdict; columns of the data that ship."""
+    judged = ("judge_verdict", "counts_as") if config.judge else ()
+    return (*(("format_verdict",) if config.format else ()), *judged, *(("majority",) if config.majority else ()))
 
 
 def told_beside(config: VerifyConfig) -> str:
@@ -71,26 +86,17 @@ def told_beside(config: VerifyConfig) -> str:
 
 def _voted(config: VerifyConfig, rows: Rows, facts: dict[str, Any], sheet: Any) -> Iterator[dict[str, Any]]:
     """Rows of problems without an answer are verified against the vote of their samples, and say so."""
-    from synth.verify.majority import KINDS, elect, has_gold, voted_fields
+    from synth.verify.majority import elect, problem_of, verify_by_vote
 
-    votes = elect(((row["prompt_id"], row) for row in rows()), config)
+    votes = elect(rows(), config)
     voting: dict[str, bool] = {}  # problems without an answer: was one elected?
     told: set[str] = set()
-
-    def against() -> Iterator[dict[str, Any]]:
-        for row in rows():
-            vote = votes.get(row["prompt_id"])
-            if vote is not None and not has_gold(row):
-                voting[row["prompt_id"]] = vote.answer is not None
-                row |= {"answer": vote.answer}
-            yield row
-
-    for row in verify_rows(against(), config):
-        name = row["prompt_id"]
+    for row in verify_by_vote(rows(), votes, config):
+        name = problem_of(row)
         vote = votes.get(name)
-        if name in voting and vote is not None:
-            row |= {"answer": None, **voted_fields(vote)}
-        elif row["kind"] in KINDS and vote is not None and name not in told and _says(row, vote.answer):
+        if "majority" in row:
+            voting[name] = row["majority"]["answer"] is not None
+        elif vote is not None and name not in told and _says(row, vote.answer):
             told.add(name)
             sheet.offer(
                 "gold answer against the majority", row,

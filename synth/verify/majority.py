@@ -15,6 +15,8 @@ over it, and rows of one problem need not stand together.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,9 +28,10 @@ from synth.verify.answer import committed_answer
 if TYPE_CHECKING:
     from synth.config import VerifyConfig
 
-__all__ = ["KINDS", "Vote", "elect", "has_gold", "voted_fields"]
+__all__ = ["KINDS", "Vote", "elect", "named", "problem_of", "verify_by_vote"]
 
 KINDS = ("math", "choice")
+_OWN = "\0own"  # key of a row on its way through the verifier
 _LONGEST = 400  # characters of a vote
 _WRITINGS = 24  # different writings of a problem that are compared, the most frequent ones; the others found no class
 
@@ -61,21 +64,60 @@ class _Ballots:
         return sorted(self.answers, key=lambda text: (-self.answers[text], len(text), text))[:_WRITINGS]
 
 
-def has_gold(row: Mapping[str, Any]) -> bool:
-    """Whether the row brings an answer of its own, under either name."""
+def problem_of(row: Mapping[str, Any]) -> str:
+    """Which problem a row belongs to: `prompt_id`, else what is asked, else `id`."""
+    if isinstance(row.get("prompt_id"), str):
+        return str(row["prompt_id"])
+    asked = row.get("messages") or row.get("prompt")
+    named = json.dumps([asked, row.get("choices")] if asked else row.get("id"), sort_keys=True, default=str)
+    return hashlib.sha256(named.encode()).hexdigest()[:32]
+
+
+def verify_by_vote(
+    rows: Iterable[Mapping[str, Any]], votes: Mapping[str, Vote], config: VerifyConfig
+) -> Iterator[dict[str, Any]]:
+    """As ``verify_rows``; a row of kind math or choice without an answer is verified against the vote of its problem
+    and gets `majority`, whether one was elected or not. Its own answer stays as it was: a vote is no gold."""
+
+    def against() -> Iterator[Mapping[str, Any]]:
+        for row in rows:
+            vote = votes.get(problem_of(row)) if row.get("kind") in KINDS and not _has_gold(row) else None
+            own = {"answer": row["answer"]} if "answer" in row else {}
+            yield row if vote is None else {**row, "answer": vote.answer, _OWN: (vote, own)}
+
+    for found in verify_rows(against(), config):
+        vote, own = found.pop(_OWN, (None, {}))
+        found.pop("majority", None)  # of an earlier time
+        if vote is not None:
+            found.pop("answer")
+            found |= own
+            found |= {"majority": vote.row()}
+            if vote.answer is None:
+                found |= {"verdict": "error", "score": 0.0, "reason": f"no gold answer, and {vote.reason}"}
+        yield found
+
+
+def named(row: Mapping[str, Any]) -> str:
+    """The verdict of a row as counts name it: those by a vote are never put together with those by a gold answer."""
+    return f"{row['verdict']} (voted)" if "majority" in row else str(row["verdict"])
+
+
+def _has_gold(row: Mapping[str, Any]) -> bool:
     return any(row.get(key) not in (None, "") for key in ("answer", "gold"))
 
 
-def elect(ballots: Iterable[tuple[str, Mapping[str, Any]]], config: VerifyConfig) -> dict[str, Vote]:
-    """(problem, row) of samples -> the vote of each problem. Rows of other kinds than math and choice have none.
+def elect(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> dict[str, Vote]:
+    """The vote of each problem (`problem_of`), whether it has a gold answer or not. Rows of other kinds than math and
+    choice have none.
 
     A row without `finish_reason` counts as one that ended by itself. Raises as ``verify_rows``.
     """
     assert config.majority is not None, "the recipe does not ask for a vote"
     problems: dict[str, _Ballots] = {}
-    for name, row in ballots:
+    for row in rows:
         if row.get("kind") not in KINDS:
             continue
+        name = problem_of(row)
         box = problems.get(name)
         if box is None:
             box = problems[name] = _Ballots(row["kind"], row.get("choices"))
@@ -88,15 +130,6 @@ def elect(ballots: Iterable[tuple[str, Mapping[str, Any]]], config: VerifyConfig
         if found["verdict"] == "correct":
             equal.setdefault(found["problem"], set()).add(found["pair"])
     return {name: _count(box, equal.get(name, set()), config) for name, box in problems.items()}
-
-
-def voted_fields(vote: Vote) -> dict[str, Any]:
-    """What a row of a problem without a gold answer gets beside its verdict on the elected one; where nothing was
-    elected, the verdict is `error` and its reason says why."""
-    found: dict[str, Any] = {"majority": vote.row()}
-    if vote.answer is None:
-        found |= {"verdict": "error", "score": 0.0, "reason": f"no gold answer, and {vote.reason}"}
-    return found
 
 
 def _vote(row: Mapping[str, Any]) -> str | None:

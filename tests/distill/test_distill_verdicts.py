@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,8 @@ NONE = {"id": "n", "prompt": "What is a half?", "answer": None, "kind": "math", 
 def samples(name: str, answers: Sequence[str]) -> list[dict[str, Any]]:
     return [
         {"request_id": f"{name}{at}", "prompt_id": name, "sample_index": at,
-         "text": f"<think>a</think>\\boxed{{{text}}}", "finish_reason": "stop", "prompt_tokens": 3, "completion_tokens": 5, "model": "t", "engine": "e"}
+         "text": f"<think>a</think>\\boxed{{{text}}}", "finish_reason": "stop",
+         "prompt_tokens": 3, "completion_tokens": 5, "model": "t", "engine": "e"}
         for at, text in enumerate(answers)
     ]  # fmt: skip
 
@@ -153,6 +155,48 @@ def test_the_sheet_is_bounded_and_does_not_depend_on_the_order(tmp_path: Path) -
     text = (tmp_path / "a" / "disagreements.md").read_text()
     assert "500 rows, 7 of them here" in text
     assert "\n# " not in text.removeprefix("# "), "no text of a model is a heading"
+
+
+def test_what_another_run_found_does_not_count_here(tmp_path: Path) -> None:
+    forged = GOLD | {
+        "counts_as": "correct",
+        "judge_verdict": "correct",
+        "majority": {"answer": "43"},
+        "format_verdict": "ok",
+    }
+    (row,), facts, _ = verified(tmp_path, VerifyConfig(workers=1), [forged], samples("g", ["43"]))
+    assert not {"counts_as", "judge_verdict", "majority", "format_verdict"} & set(row)
+    assert facts["verdicts"] == {"wrong": 1}
+
+
+def test_verify_of_a_file_votes_in_a_first_pass_and_resumes(tmp_path: Path) -> None:
+    from distill.verify_file import verify_file
+
+    rows = [
+        {"id": f"{n}-{m}", "prompt": f"{m}?", "kind": "math", "response": f"\\boxed{{{m if n else 7}}}"}
+        for n in range(4)
+        for m in range(5)
+    ]
+    rows.append({"id": "g", "prompt": "g?", "kind": "math", "response": "\\boxed{7}", "answer": "7"})
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = VerifyConfig(workers=1, majority=MajorityConfig(), format={"boxed": True})  # type: ignore[arg-type]
+    counts = verify_file(source, out, config)
+    assert counts == {"correct": 1, "correct (voted)": 15, "wrong (voted)": 5}
+    whole = out.read_bytes()
+    found = [json.loads(line) for line in whole.splitlines()]
+    assert [row["id"] for row in found] == [row["id"] for row in rows]
+    assert found[0]["majority"] == {"answer": "0", "votes": 3, "samples": 4, "share": 0.75}
+    assert {row["format_verdict"] for row in found} == {"ok"}
+    # a kill after seven rows
+    out.with_name("out.jsonl.partial").write_bytes(b"".join(whole.splitlines(True)[:7]) + b'{"torn')
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    settings = config.model_dump(mode="json", exclude={"workers"})
+    out.with_name("out.jsonl.partial.json").write_text(json.dumps({"input": digest, "settings": settings}))
+    out.unlink()
+    assert verify_file(source, out, config) == counts
+    again = [json.loads(line) | {"seconds": 0} for line in out.read_bytes().splitlines()]
+    assert again == [row | {"seconds": 0} for row in found]
 
 
 # --- recipe, lineage, check --------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from licensing.errors import InputError
 from synth.config import JsonlPrompts, MajorityConfig, VerifyConfig
 from synth.prompts import load_prompts
-from synth.verify.majority import Vote, elect, voted_fields
+from synth.verify.majority import Vote, elect, problem_of, verify_by_vote
 
 
 def config(**majority: Any) -> VerifyConfig:
@@ -20,8 +20,9 @@ def config(**majority: Any) -> VerifyConfig:
 
 
 def vote(*answers: str, kind: str = "math", choices: Any = None, **majority: Any) -> Vote:
-    rows = [{"kind": kind, "response": text, "choices": choices, "finish_reason": "stop"} for text in answers]
-    return elect((("p", row) for row in rows), config(**majority))["p"]
+    more = {"prompt_id": "p", "kind": kind, "choices": choices, "finish_reason": "stop"}
+    rows = [{**more, "response": text} for text in answers]
+    return elect(rows, config(**majority))["p"]
 
 
 def box(*answers: str) -> list[str]:
@@ -55,15 +56,16 @@ def test_without_votes_or_share_or_in_a_tie_nothing_is_elected(
 ) -> None:
     found = vote(*answers, **majority)
     assert (found.answer, found.reason) == (None, said)
-    row = voted_fields(found)
+    (row,) = verify_by_vote([{"prompt_id": "p", "kind": "math", "response": answers[0]}], {"p": found}, config())
     assert (row["verdict"], row["reason"]) == ("error", f"no gold answer, and {said}")
 
 
 def test_samples_without_an_answer_count_against_and_cut_ones_not_at_all() -> None:
-    rows = [{"kind": "math", "response": text} for text in [*box("1", "1", "1"), "<think>", "<think>", "", "hm " * 99]]
-    assert elect((("p", row) for row in rows), config())["p"].answer is None  # 3 of 7
-    cut = [{"kind": "math", "response": "\\boxed{2}", "finish_reason": "length"}] * 9
-    assert elect((("p", row) for row in [*rows[:4], *cut]), config())["p"] == Vote("1", 3, 4)
+    math = {"prompt_id": "p", "kind": "math"}
+    rows = [{**math, "response": text} for text in [*box("1", "1", "1"), "<think>", "<think>", "", "hm " * 99]]
+    assert elect(rows, config())["p"].answer is None  # 3 of 7
+    cut = [{**math, "response": "\\boxed{2}", "finish_reason": "length"}] * 9
+    assert elect([*rows[:4], *cut], config())["p"] == Vote("1", 3, 4)
 
 
 def test_choices_vote_by_letter_and_other_kinds_do_not_vote() -> None:
@@ -71,13 +73,15 @@ def test_choices_vote_by_letter_and_other_kinds_do_not_vote() -> None:
     found = vote("The answer is (B).", "\\boxed{B}", "\\boxed{green}", "\\boxed{A}", kind="choice", choices=options)
     assert (found.answer, found.votes) == ("B", 3)
     assert vote("\\boxed{C}", "\\boxed{C}", "The answer is C.", kind="choice").answer == "C"
-    assert elect([("p", {"kind": "open", "response": "Hi."})], config()) == {}
+    assert elect([{"prompt_id": "p", "kind": "open", "response": "Hi."}], config()) == {}
 
 
 def test_rows_of_a_problem_need_not_stand_together_and_hostile_ones_end() -> None:
     rng = random.Random(1)
-    rows = [(f"p{n % 50}", {"kind": "math", "response": f"\\boxed{{{n % 50}}}"}) for n in range(200)]
-    rows += [("p0", {"kind": "math", "response": "\\boxed{9^{9^{9^{9}}}}"}), ("p1", {"kind": "math", "response": None})]
+    rows: list[dict[str, Any]] = [
+        {"prompt_id": f"p{n % 50}", "kind": "math", "response": f"\\boxed{{{n % 50}}}"} for n in range(200)
+    ]
+    rows += [{**rows[0], "response": "\\boxed{9^{9^{9^{9}}}}"}, {**rows[1], "response": None}]
     rng.shuffle(rows)
     found = elect(rows, config())
     assert {name: vote.answer for name, vote in found.items()} == {f"p{n}": str(n) for n in range(50)}
@@ -93,3 +97,21 @@ def test_problems_may_lack_an_answer_only_where_a_vote_is_asked_for(tmp_path: Pa
     path.write_text('{"prompt": "Write f.", "kind": "code", "license": "mit"}\n')
     with pytest.raises(InputError, match="kind code needs"):
         load_prompts(JsonlPrompts(path=str(path)), answerless=True)
+
+
+def test_rows_of_a_file_belong_to_a_problem_by_what_they_ask() -> None:
+    one, other = {"prompt": "2 + 2?", "id": "1"}, {"prompt": "2 + 2?", "id": "2"}
+    assert problem_of(one) == problem_of(other) != problem_of({"prompt": "2 + 3?"})
+    assert problem_of({"id": "1"}) == problem_of({"id": "1", "response": "x"}) != problem_of({"id": 1})
+    assert problem_of({"prompt_id": "p", "prompt": "2 + 2?"}) == "p"
+
+
+def test_a_row_keeps_the_answer_that_it_brought_or_did_not_bring() -> None:
+    row = {"prompt_id": "p", "kind": "math", "response": "\\boxed{1}", "verdict": "wrong"}  # of an earlier time, too
+    rows = [row, {**row, "answer": None}, {**row, "answer": ""}, {**row, "gold": None}, {**row, "answer": "1"}]
+    found = list(
+        verify_by_vote([*rows, {**rows[4], "majority": "of an earlier time"}], {"p": Vote("1", 3, 4)}, config())
+    )
+    assert {one["verdict"] for one in found} == {"correct"}
+    assert [one.get("answer", "none") for one in found] == ["none", None, "", "none", "1", "1"]
+    assert ["majority" in one for one in found] == [True] * 4 + [False] * 2
