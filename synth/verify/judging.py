@@ -4,7 +4,7 @@ The questions are problems of kind `open` and the judge is a teacher, so asking 
 appended to a log the moment they come, a run that was killed asks for what is not in it, a budget stops it between
 two requests, requests have an identity of their own, and all kinds of teacher will do.
 
-Memory: about 120 bytes a different question; texts wait on the disk.
+Memory: some 500 bytes a different question; texts wait on the disk.
 """
 
 from __future__ import annotations
