@@ -208,6 +208,23 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _answers_fit_the_context(self) -> Recipe:
+        limits = {}
+        if isinstance(self.sample, TeacherSampling):
+            limits["sample.max_new_tokens"] = self.sample.max_new_tokens
+            if self.sample.escalate is not None:
+                limits["sample.escalate.max_new_tokens"] = self.sample.escalate.max_new_tokens
+        for teacher in self.teachers:
+            room = getattr(teacher, "max_model_len", None)  # None: the model's own, which only the engine knows
+            for where, limit in limits.items():
+                if room is not None and limit >= room:
+                    raise ValueError(
+                        f"{where} {limit} leaves no room for a prompt in teacher.max_model_len {room}: "
+                        "lower the one or raise the other"
+                    )
+        return self
+
     @property
     def teachers(self) -> tuple[TeacherConfig, ...]:
         """The one teacher, or the several."""

@@ -6,8 +6,10 @@ generated token is over budget, nothing in flight is thrown away, and near the e
 than one request's limit is left over. **Time** (hours, GPU-hours, and their price) cannot be taken back: at the limit
 nothing more is asked, and what is in flight is given up.
 
-Not counted: tokens of requests that a kill lost, since nobody was told of them, and those that an engine does not
-count. Prompt tokens are known only afterwards: for the reservation they are guessed from the length of the chat.
+Where an endpoint does not count what it generated, its text is charged at a token a byte, up to the request's limit:
+too much rather than too little. Not counted: tokens of requests that a kill lost, since nobody was told of them, and
+thinking that an endpoint neither counts nor shows. Prompt tokens are known only afterwards: for the reservation they
+are guessed from the length of the chat.
 """
 
 from __future__ import annotations

@@ -103,6 +103,10 @@ class SampleLog:
     def finish_reason(self, place: int) -> str:
         return FINISH_REASONS[self._reasons[place]]
 
+    def counted(self, place: int) -> bool:
+        """Whether the engine said how many tokens it generated for a row."""
+        return self._tokens[place] != _UNKNOWN
+
     def completion_tokens(self, place: int) -> int:
         """Tokens generated for a row; 0 where the engine gave no count."""
         count = self._tokens[place]

@@ -11,7 +11,7 @@ Of several teachers none waits for another: a slot whose teacher is full, or who
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -299,7 +299,12 @@ class Rounds:
         place = self._log.append(row)
         self._thinking[self._plan.member(wish.slot)].look(row)
         self._meter.generated += completion.completion_tokens or 0
-        self._meter.count(completion.completion_tokens or 0, completion.prompt_tokens or 0, **self._account(wish))
+        spent = completion.completion_tokens
+        if spent is None:
+            spent = self._generated(place, row)
+            if row.get("continued") and wish.cut is not None:
+                spent = max(0, spent - self._generated(wish.cut))
+        self._meter.count(spent, completion.prompt_tokens or 0, **self._account(wish))
         if wish.cut is not None:
             self._accept(wish.slot, wish.cut if completion.finish_reason == "error" else place)
         else:
@@ -353,11 +358,20 @@ class Rounds:
         log, first = self._log, self._log.find(self._plan.identity(slot))
         name = self._plan.teacher(slot).public_id
         if first is not None:
-            self._meter.count(log.completion_tokens(first), log.prompt_tokens(first), teacher=name)
+            self._meter.count(self._generated(first), log.prompt_tokens(first), teacher=name)
         if place != first:
-            before = log.completion_tokens(first) if first is not None and log.row(place).get("continued") else 0
-            more = log.completion_tokens(place) - before
+            before = self._generated(first) if first is not None and log.row(place).get("continued") else 0
+            more = max(0, self._generated(place) - before)
             self._meter.count(more, log.prompt_tokens(place), escalated=True, teacher=name)
+
+    def _generated(self, place: int, row: Mapping[str, Any] | None = None) -> int:
+        """Tokens of a row's trace. Where the engine did not count them, the most that its text can be: one a byte."""
+        if self._log.counted(place):
+            return self._log.completion_tokens(place)
+        row = row or self._log.row(place)
+        config = self._plan.config
+        limit = config.escalate.max_new_tokens if config.escalate and "escalated_from" in row else config.max_new_tokens
+        return min(limit, len(row["text"].encode("utf-8", "surrogatepass")))
 
     def _hear(self, *, block: bool) -> None:
         if self._judge is not None:

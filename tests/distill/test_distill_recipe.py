@@ -86,6 +86,16 @@ def test_an_unknown_kind_names_the_kinds_there_are(tmp_path: Path) -> None:
         (["sample.source=traces", "sample.path=x.jsonl"], "prompts"),
         (["teacher.kind=recorded", "teacher.model=a/b"], "sample.source"),
         (["release.license=other"], "release.license_name"),
+        (["teacher.kind=vllm", "teacher.model=a/b", "teacher.max_model_len=1024"], "sample.max_new_tokens"),
+        (
+            [
+                "teacher.kind=vllm_server",
+                "teacher.model=a/b",
+                "teacher.max_model_len=2048",
+                "sample.escalate.max_new_tokens=4096",
+            ],
+            "escalate",
+        ),
     ],
 )
 def test_a_cross_field_error_names_the_fields_to_set(tmp_path: Path, overrides: list[str], named: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -118,6 +119,25 @@ def test_no_token_is_generated_over_budget_and_all_that_were_are_used(tmp_path: 
     assert limit - 100 < spent <= limit
     again = run(log, 40, config)
     assert (again.rows, again.reused, again.stopped) == (summary.rows, summary.rows, "tokens")
+
+
+class Uncounted(FakeEngine):
+    """Says nothing of what it generated, as some endpoints do."""
+
+    def poll_for(self, seconds: float) -> list[Completion]:
+        return [dataclasses.replace(answer, completion_tokens=None) for answer in super().poll_for(seconds)]
+
+
+def test_tokens_that_nobody_counted_are_charged_by_the_bytes_of_their_text(tmp_path: Path) -> None:
+    log, limit = tmp_path / "log", 8000
+    config = TeacherSampling(num_samples=6, max_new_tokens=1000, budget=BudgetConfig(tokens=limit))
+    summary = sample(problems(40), Uncounted(FAKE), FAKE, config, log)
+    assert summary.stopped == "tokens"
+    rows = rows_of(log)
+    assert limit - 1000 < sum(len(row["text"].encode()) for row in rows) <= limit
+    assert summary.completion_tokens == 0, "what is reported is what the engine said"
+    again = sample(problems(40), Uncounted(FAKE), FAKE, config, log)
+    assert (again.rows, again.reused) == (len(rows), len(rows)), "nor does it begin anew with each run"
 
 
 def test_money_is_a_limit_and_a_larger_budget_goes_on_from_there(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
@@ -15,8 +16,9 @@ from typing import Any
 
 import psutil
 import pytest
+from tiny_moe import ANSWER, write_tiny_moe
 
-from synth.config import EngineConfig, FakeTeacher, LocalEngine, RayEngine, TeacherSampling
+from synth.config import EngineConfig, FakeTeacher, LocalEngine, RayEngine, TeacherSampling, VllmServerTeacher
 from synth.engines import open_engine
 from synth.engines import ray as ray_engine
 from synth.prompts import Prompt
@@ -95,11 +97,17 @@ def once_the_log_holds(log: Path, rows: int, act: Callable[[], None]) -> Iterato
         thread.join()
 
 
-def run(engine: EngineConfig, log: Path, config: FakeTeacher = TEACHER) -> None:
+def run(
+    engine: EngineConfig,
+    log: Path,
+    config: FakeTeacher | VllmServerTeacher = TEACHER,
+    prompts: Sequence[Prompt] = PROMPTS,
+    sampling: TeacherSampling = SAMPLING,
+) -> None:
     """Sample into ``log``."""
     teacher = open_engine(engine, config)
     try:
-        sample(PROMPTS, teacher, config, SAMPLING, log)
+        sample(prompts, teacher, config, sampling, log)
     finally:
         teacher.close()
 
@@ -218,3 +226,42 @@ def test_a_request_that_kills_its_engine_becomes_an_error_row(
     assert summary.finish_reasons == {"error": 1, "stop": 11}
     lines = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if '"prompt_id": "7"' in line and "2 replicas died" in line]
+
+
+@pytest.mark.timeout(400)
+def test_a_replica_may_hold_a_server_and_leaves_nothing_of_it(
+    ray: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("torch", "transformers", "vllm"):
+        pytest.importorskip(name)
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    moe, log = tmp_path / "moe", tmp_path / "log.jsonl"
+    write_tiny_moe(moe)
+    config = VllmServerTeacher(
+        model=str(moe),
+        name="me/moe",
+        dtype="float32",
+        max_model_len=512,
+        start_timeout_s=300,
+        engine_args={"enforce_eager": True},
+    )
+    prompts = [Prompt(id=str(i), prompt=f"{i}x", answer="4", kind="math", source="here") for i in range(6)]
+    served: set[int] = set()
+
+    def look() -> None:
+        """The servers that are there once the first answers are."""
+        found = psutil.Process().children(recursive=True)
+        served.update(process.pid for process in found if "serve" in process.cmdline())
+
+    with once_the_log_holds(log, 1, look):
+        run(
+            RayEngine(address="local", replicas=1),
+            log,
+            config,
+            prompts,
+            TeacherSampling(num_samples=1, temperature=0, max_new_tokens=32),
+        )
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    assert [row["text"] for row in rows] == [ANSWER] * 6
+    assert served
+    assert not any(psutil.pid_exists(pid) for pid in served)
