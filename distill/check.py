@@ -22,6 +22,7 @@ from distill.pilot import bounds, judge_bounds, run_pilot
 from distill.prepare import inspect_base
 from distill.recipe import Recipe
 from distill.release import planned_lineage
+from distill.verdicts import of_judge
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingPart
 from publish.template import add_persona
@@ -165,15 +166,10 @@ def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
 def _judge(recipe: Recipe) -> Iterator[Finding]:
     """The judge's model as a teacher's is checked; its fields are those of `verify.judge.teacher`."""
     assert recipe.verify.judge is not None
-    try:
+    with of_judge():
         for found in _teacher(recipe.verify.judge.teacher):
-            yield replace(found, subject="judge", where=_below_judge(found.where))
-    except DistillError as error:
-        raise type(error)(error.what, where=_below_judge(error.where), hint=error.hint) from error
-
-
-def _below_judge(where: str | None) -> str | None:
-    return f"verify.judge.{where}" if where is not None and where.startswith("teacher") else where
+            inside = found.where is not None and found.where.startswith("teacher")
+            yield replace(found, subject="judge", where=f"verify.judge.{found.where}" if inside else found.where)
 
 
 def _endpoint(teacher: OpenAITeacher) -> Iterator[Finding]:

@@ -12,16 +12,18 @@ but traces.jsonl.
 from __future__ import annotations
 
 import collections
+import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from distill.ledger import Workplace
 from distill.stages import read_rows, write_rows
+from licensing.errors import DistillError
 from synth.config import JudgeConfig, VerifyConfig
 from synth.verify import verify_rows
 
-__all__ = ["JUDGE", "columns_beside", "told_beside", "verified"]
+__all__ = ["JUDGE", "columns_beside", "of_judge", "told_beside", "verified"]
 
 JUDGE = "judge"
 """Folder of the stage's artefact that holds what the judge said."""
@@ -59,6 +61,17 @@ def verified(place: Workplace, config: VerifyConfig, rows: Rows, facts: dict[str
     if config.judge is not None or config.majority is not None:
         sheet.write(place.out)
         facts["disagreements"] = dict(sorted(sheet.seen.items()))
+
+
+@contextlib.contextmanager
+def of_judge() -> Iterator[None]:
+    """Errors of a judge's model name its own fields and not those of the recipe's teacher."""
+    try:
+        yield
+    except DistillError as error:
+        if error.where is None or not error.where.startswith("teacher"):
+            raise
+        raise type(error)(error.what, where=f"verify.judge.{error.where}", hint=error.hint) from error
 
 
 def columns_beside(config: VerifyConfig) -> tuple[str, ...]:
@@ -134,7 +147,8 @@ def _judged(
         def progress(done: int, total: int, generated: int) -> None:
             place.progress(done, total, f"answers of the judge, {generated:,} tokens")
 
-        asked = judging.ask(earlier, place.logs, progress)
+        with of_judge():
+            asked = judging.ask(earlier, place.logs, progress)
         for row in read_rows(kept):
             row |= judging.fields(row)
             if row["judge_verdict"] is not None and (row["verdict"] == "correct") != (

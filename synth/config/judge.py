@@ -40,4 +40,15 @@ class JudgeConfig(Section):
             raise ValueError("a recorded teacher cannot be asked: give the judge another kind")
         if len(set(self.when)) != len(self.when):
             raise ValueError("when names a verdict twice")
+        if "seed" in getattr(self.teacher, "engine_args", {}):
+            raise ValueError("teacher.engine_args.seed: set judge.seed instead")
+        room = getattr(self.teacher, "max_model_len", None)
+        if room is not None and self.max_new_tokens >= room:
+            raise ValueError(
+                f"max_new_tokens {self.max_new_tokens} leaves no room for a question in teacher.max_model_len {room}: "
+                "lower the one or raise the other"
+            )
+        for name in self.budget.prices if self.budget else ():
+            if name != self.teacher.public_id:
+                raise ValueError(f"budget.prices: there is no teacher {name}: the judge is {self.teacher.public_id}")
         return self

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile_endpoint import Call, serving
 
 from distill.check import check_recipe
 from distill.ledger import Artefact, Workplace, current_artefacts
@@ -279,3 +283,53 @@ def test_a_run_curates_by_what_counts_and_the_report_shows_it(tmp_path: Path) ->
     train = list(read_rows(current_artefacts(folder)["curate"].path / "train.jsonl"))
     assert train
     assert not [row for row in train if "majority" in row]
+
+
+@pytest.mark.slow
+def test_a_run_killed_while_it_judges_pays_for_no_answer_twice(tmp_path: Path) -> None:
+    path = tmp_path / "traces.jsonl"
+    rows = [
+        {
+            "prompt": "6 * 7?",
+            "kind": "math",
+            "license": "mit",
+            "model": "t",
+            "answer": "42",
+            "response": f"\\boxed{{{n}}}",
+        }
+        for n in range(100, 112)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def slowly(call: Call) -> None:
+        time.sleep(0.1)
+        call.answer("\\boxed{no}")
+
+    with serving(slowly) as endpoint:
+        teacher = {"kind": "openai", "model": "m", "base_url": endpoint.url, "license": "mit", "concurrency": 1}
+        sets = {"prompts": None, "sample": {"source": "traces", "path": str(path)}, "evaluate.teacher": False,
+                "teacher": {"kind": "recorded", "model": "t", "license": "mit"},
+                "verify": {"workers": 1, "judge": {"teacher": teacher}}}  # fmt: skip
+        command = [sys.executable, "-m", "distill.cli", "run", str(SMOKE), "--runs", str(tmp_path / "runs"),
+                   "--until", "verify", "--json"]  # fmt: skip
+        for name, value in sets.items():
+            command += ["--set", f"{name}={json.dumps(value)}"]
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        try:
+            while not (found := list(tmp_path.glob(f"runs/*/scratch/verify-*/{JUDGE}/judgements.jsonl"))) or (
+                found[0].read_bytes().count(b"\n") < 3
+            ):
+                assert child.poll() is None, "it ended by itself"
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        finally:
+            child.kill()
+            child.wait()
+        committed, asked = found[0].read_bytes().count(b"\n"), len(endpoint.bodies)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+        assert len(endpoint.bodies) == asked + 12 - committed
+    (stage,) = [one for one in json.loads(done.stdout)["stages"] if one["stage"] == "verify"]
+    assert stage["tokens"] == 12 * 7
+    assert {row["judge_verdict"] for row in read_rows(Path(stage["path"]) / "traces.jsonl")} == {"wrong"}

@@ -17,7 +17,15 @@ import pytest
 from hostile_endpoint import Call, serving
 from pydantic import ValidationError
 
-from synth.config import BudgetConfig, FakeTeacher, JudgeConfig, OpenAITeacher, RecordedTeacher
+from synth.config import (
+    BudgetConfig,
+    FakeTeacher,
+    JudgeConfig,
+    OpenAITeacher,
+    RecordedTeacher,
+    TokenPrice,
+    VllmTeacher,
+)
 from synth.verify.judge import Question, inert, question, ruling
 from synth.verify.judging import ANSWERS, Judging
 
@@ -124,11 +132,17 @@ def test_an_answer_that_was_cut_off_or_failed_is_no_verdict() -> None:
     assert ruling("\\boxed{yes} ◁/think▷\n\\boxed{no}", "stop", "◁/think▷")[0] == "wrong"
 
 
-def test_a_recorded_teacher_and_a_verdict_named_twice_are_refused() -> None:
+def test_a_judge_that_could_not_work_is_refused() -> None:
     with pytest.raises(ValidationError, match="cannot be asked"):
         JudgeConfig(teacher=RecordedTeacher(model="m"))
     with pytest.raises(ValidationError, match="twice"):
         JudgeConfig(teacher=FakeTeacher(), when=("wrong", "wrong"))
+    with pytest.raises(ValidationError, match="no room for a question"):
+        JudgeConfig(teacher=VllmTeacher(model="m", max_model_len=1024))
+    with pytest.raises(ValidationError, match=r"judge\.seed"):
+        JudgeConfig(teacher=VllmTeacher(model="m", engine_args={"seed": 1}))
+    with pytest.raises(ValidationError, match="no teacher other: the judge is fake-teacher"):
+        JudgeConfig(teacher=FakeTeacher(), budget=BudgetConfig(prices={"other": TokenPrice(per_million_tokens=1)}))
 
 
 # --- asking ------------------------------------------------------------------------------------------------------
@@ -240,6 +254,7 @@ with Judging(config, Path(sys.argv[3])) as judging:
 """
 
 
+@pytest.mark.slow
 def test_a_kill_9_loses_no_answer_that_was_paid_for(tmp_path: Path) -> None:
     count = 12
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row(str(n))) + "\n" for n in range(100, 100 + count)))
