@@ -126,3 +126,12 @@ def test_a_gold_that_was_met_is_never_suspect_whatever_came_first() -> None:
             policy.record(slot, False, None if at == 3 else "5", agrees=at == 3)
         assert policy.outcome(0).stopped == "max_samples"
         assert policy.next() is not None
+
+
+def test_once_its_gold_was_met_a_problem_waits_for_no_further_verdicts() -> None:
+    for agrees in (True, False):
+        policy = Adaptive(1, AdaptivePolicy(target_correct=4, max_samples=9, suspect_after=2))
+        for _ in range(4):
+            policy.next()
+        policy.record((0, 3), False, None, agrees=agrees)
+        assert policy.next() == ((0, 4) if agrees else None)
