@@ -194,12 +194,12 @@ def do_verify(place: Workplace, config: VerifyConfig, raw: Artefact) -> dict[str
     """One verdict for every sample, beside its problem: traces.jsonl. What else there may be: distill/verdicts.py."""
     from distill.verdicts import verified
     from synth.sample import PROBLEMS
-    from synth.verify.majority import named
+    from synth.verify.majority import named, votes
 
     problems = {row["id"]: row for row in read_rows(raw.path / "prompts.jsonl")}
     if (raw.path / PROBLEMS).is_file():
         for found in read_rows(raw.path / PROBLEMS):
-            if config.majority is None or problems[found["prompt_id"]]["answer"] is not None:  # nothing to be right by
+            if not votes(problems[found["prompt_id"]]):  # while it was sampled there was nothing to be right by
                 problems[found["prompt_id"]] |= {"labels": found["labels"], "pass_rate": found["pass_rate"]}
     total = raw.facts["rows_out"]
     verdicts = collections.Counter[str]()

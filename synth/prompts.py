@@ -125,7 +125,7 @@ class Prompt(BaseModel):
     @property
     def is_answerless(self) -> bool:
         """Whether nothing but the agreement of its samples can say what is right."""
-        return self.kind in ("math", "choice") and self.answer in (None, "")
+        return self.kind in ("math", "choice") and (self.answer is None or self.answer == "")
 
     @property
     def content_hash(self) -> str:

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from synth.verify import LARGE_RESPONSE
 from synth.verify.answer import committed_answer, final_answer
 
 __all__ = ["KINDS", "Question", "inert", "question", "ruling"]
@@ -78,6 +79,8 @@ def question(row: Mapping[str, Any]) -> Question | str:
     response = row.get("response")
     if not isinstance(response, str):
         return "no response"
+    if len(response) > LARGE_RESPONSE:
+        return "no answer to compare: a response of more than a megabyte"
     found = final_answer(response) if row["kind"] == "choice" else committed_answer(response)
     if found.text is None:
         return f"no answer to compare: {found.reason}"

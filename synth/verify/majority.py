@@ -1,10 +1,11 @@
 """Where no gold answer exists: what do the samples of a problem agree on?
 
 Each sample that ended by itself has one vote: the answer that it commits itself to. A formula that has to be looked for
-in prose is no vote, nor is one of more than 400 characters. Votes are put together by the comparison that verifies
-answers: the most frequent writing founds the first class, and each other one joins the first class whose founder it
-equals, or founds one. The largest class elects its founder, if it has the votes and the share that the recipe asks
-for and no other class is as large. Whatever the order in which samples come, the same is elected.
+in prose is no vote, nor is one of more than 400 characters, or in a response of more than a megabyte. Votes are put
+together by the comparison that verifies answers: the most frequent writing founds the first class, and each other one
+joins the first class whose founder it equals, or founds one. The largest class elects its founder, if it has the votes
+and the share that the recipe asks for and no other class is as large. Whatever the order in which samples come, the
+same is elected.
 
 A vote is no gold. A teacher that is wrong in the same way each time elects its mistake, and then every sample that
 repeats it is "correct": rows say so (`majority`), counts are kept apart, and curation has `filters.voted_gold`.
@@ -22,13 +23,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from synth.verify import choice, verify_rows
+from synth.verify import LARGE_RESPONSE, choice, verify_rows
 from synth.verify.answer import committed_answer
 
 if TYPE_CHECKING:
     from synth.config import VerifyConfig
 
-__all__ = ["KINDS", "Vote", "elect", "named", "problem_of", "verify_by_vote"]
+__all__ = ["KINDS", "Vote", "elect", "named", "problem_of", "verify_by_vote", "votes"]
 
 KINDS = ("math", "choice")
 _OWN = "\0own"  # key of a row on its way through the verifier
@@ -74,14 +75,14 @@ def problem_of(row: Mapping[str, Any]) -> str:
 
 
 def verify_by_vote(
-    rows: Iterable[Mapping[str, Any]], votes: Mapping[str, Vote], config: VerifyConfig
+    rows: Iterable[Mapping[str, Any]], elected: Mapping[str, Vote], config: VerifyConfig
 ) -> Iterator[dict[str, Any]]:
     """As ``verify_rows``; a row of kind math or choice without an answer is verified against the vote of its problem
     and gets `majority`, whether one was elected or not. Its own answer stays as it was: a vote is no gold."""
 
     def against() -> Iterator[Mapping[str, Any]]:
         for row in rows:
-            vote = votes.get(problem_of(row)) if row.get("kind") in KINDS and not _has_gold(row) else None
+            vote = elected.get(problem_of(row)) if votes(row) else None
             own = {"answer": row["answer"]} if "answer" in row else {}
             yield row if vote is None else {**row, "answer": vote.answer, _OWN: (vote, own)}
 
@@ -102,8 +103,9 @@ def named(row: Mapping[str, Any]) -> str:
     return f"{row['verdict']} (voted)" if "majority" in row else str(row["verdict"])
 
 
-def _has_gold(row: Mapping[str, Any]) -> bool:
-    return any(row.get(key) not in (None, "") for key in ("answer", "gold"))
+def votes(row: Mapping[str, Any]) -> bool:
+    """Whether nothing but the agreement of its samples can say what is right of a row's problem."""
+    return row.get("kind") in KINDS and all(row.get(key) in (None, "") for key in ("answer", "gold"))
 
 
 def elect(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> dict[str, Vote]:
@@ -134,6 +136,8 @@ def elect(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> dict[str, 
 
 def _vote(row: Mapping[str, Any]) -> str | None:
     response = row["response"]
+    if len(response) > LARGE_RESPONSE:
+        return None
     if row["kind"] == "choice":
         choices = row.get("choices")
         verdict = choice.verify("A" if choices is None else 0, response, choices)  # which gold it is does not matter

@@ -93,6 +93,7 @@ def test_prose_without_an_answer_is_shown_by_its_end() -> None:
         ({"response": "<think>it is \\boxed{42}"}, "the think block is not closed"),
         ({"response": ""}, "empty response"),
         ({"response": None}, "no response"),
+        ({"response": "\\boxed{" + "1" * (1 << 20)}, "more than a megabyte"),
         ({"answer": "42", "response": "\\boxed{"}, "is not closed"),
         ({"kind": "code"}, "kind code"),
         ({"kind": "open"}, "kind open"),
