@@ -1,8 +1,8 @@
 """What stage verify does beside the rules, where the recipe asks for it: votes, a judge, and the disagreement sheet.
 
 Passes over the samples, in order: votes (with `verify.majority`); the rules; with `verify.judge` the rules' rows wait
-in the scratch folder while the judge is asked, and are read once more. Without either there is one pass, and no file
-but traces.jsonl.
+in the scratch folder while the judge is asked (as large as traces.jsonl), and are read once more. Without either there
+is one pass, and no file but traces.jsonl.
 
     judge/judgements.jsonl      every answer of the judge as it came: raw text, tokens, model, engine
     judge/engines.jsonl         what its engine settled on, where it says so
@@ -122,7 +122,8 @@ def _voted(config: VerifyConfig, rows: Rows, facts: dict[str, Any], sheet: Any) 
 
 def _says(row: Mapping[str, Any], elected: str | None) -> bool:
     """Whether the row is wrong by its gold and gives the very answer that the samples of its problem elect."""
-    return row["verdict"] == "wrong" and elected is not None and " ".join(row["extracted"].split()) == elected
+    said = " ".join((row["extracted"] or "").split())
+    return row["verdict"] == "wrong" and elected is not None and said == elected
 
 
 def _judged(

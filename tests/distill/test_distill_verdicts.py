@@ -24,6 +24,7 @@ from distill.report import build_report
 from distill.stages import do_verify, read_rows
 from distill.verdicts import JUDGE, told_beside
 from licensing.audit import audit
+from licensing.errors import InputError
 from synth.config import FakeTeacher, JudgeConfig, MajorityConfig, VerifyConfig
 
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
@@ -283,6 +284,24 @@ def test_a_run_curates_by_what_counts_and_the_report_shows_it(tmp_path: Path) ->
     train = list(read_rows(current_artefacts(folder)["curate"].path / "train.jsonl"))
     assert train
     assert not [row for row in train if "majority" in row]
+
+
+def test_problems_without_an_answer_are_sampled_to_the_end_and_get_no_pass_rate_of_sampling(tmp_path: Path) -> None:
+    path = tmp_path / "problems.jsonl"
+    path.write_text(json.dumps(GOLD) + "\n" + json.dumps(NONE) + "\n")
+    sample = {"policy": {"kind": "adaptive", "target_correct": 1, "max_samples": 3}, "max_new_tokens": 64}
+    sets = [f"prompts={json.dumps({'kind': 'jsonl', 'path': str(path)})}", f"sample={json.dumps(sample)}",
+            'teacher={"kind": "fake", "accuracy": 1.0, "latency_s": 0}',
+            'verify={"workers": 1, "majority": {}}']  # fmt: skip
+    loaded = load_recipe(SMOKE, sets)
+    run(loaded, tmp_path / "runs", until="verify")
+    verify = current_artefacts(tmp_path / "runs" / loaded.run_name())["verify"]
+    rows = list(read_rows(verify.path / "traces.jsonl"))
+    assert [row["prompt_id"] for row in rows] == ["g", "n", "n", "n"]
+    assert [row.get("pass_rate", "none") for row in rows] == [1.0, "none", "none", "none"]
+    assert verify.facts["verdicts"] == {"correct": 1, "error (voted)": 3}
+    with pytest.raises(InputError, match="needs an `answer`"):
+        run(load_recipe(SMOKE, sets[:-1]), tmp_path / "runs", until="verify")
 
 
 @pytest.mark.slow
