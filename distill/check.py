@@ -10,7 +10,7 @@ import importlib.util
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +18,11 @@ from typing import Any, Literal
 from distill.base import ask_hub, cached
 from distill.dataset import check_data
 from distill.endpoints import check_terms
-from distill.pilot import bounds, run_pilot
+from distill.pilot import bounds, judge_bounds, run_pilot
 from distill.prepare import inspect_base
 from distill.recipe import Recipe
 from distill.release import planned_lineage
+from distill.verdicts import of_judge
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingPart
 from publish.template import add_persona
@@ -73,6 +74,7 @@ def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[F
         "parts": lambda: _parts(recipe),
         "student": lambda: _student(recipe),
         **{f"teacher {one.public_id}" if several else "teacher": partial(_teacher, one) for one in recipe.teachers},
+        **({"judge": lambda: _judge(recipe)} if recipe.verify.judge else {}),
         "licences": lambda: _licences(recipe),
         "problems": lambda: _problems(recipe),
         "disk": lambda: _disk(recipe, runs),
@@ -104,7 +106,8 @@ def print_findings(findings: list[Finding]) -> None:
 def _parts(recipe: Recipe) -> Iterator[Finding]:
     training = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
     wanted = dict.fromkeys(training, f"pip install {' '.join(training)}")
-    engines = [type(teacher) for teacher in recipe.teachers]
+    judge = recipe.verify.judge
+    engines = [type(teacher) for teacher in (*recipe.teachers, *([judge.teacher] if judge else []))]
     if VllmTeacher in engines or VllmServerTeacher in engines or recipe.evaluate.engine == "vllm":
         wanted["vllm"] = "make setup-vllm, or on a GPU: pip install vllm"
     if any(issubclass(engine, ServedTeacher) for engine in engines):
@@ -160,6 +163,15 @@ def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
     yield Finding("ok", "teacher", f"{teacher.public_id} on {engine}")
 
 
+def _judge(recipe: Recipe) -> Iterator[Finding]:
+    """The judge's model as a teacher's is checked; its fields are those of `verify.judge.teacher`."""
+    assert recipe.verify.judge is not None
+    with of_judge():
+        for found in _teacher(recipe.verify.judge.teacher):
+            inside = found.where is not None and found.where.startswith("teacher")
+            yield replace(found, subject="judge", where=f"verify.judge.{found.where}" if inside else found.where)
+
+
 def _endpoint(teacher: OpenAITeacher) -> Iterator[Finding]:
     from synth.teachers.openai import models_at
 
@@ -206,20 +218,27 @@ def _problems(recipe: Recipe) -> Iterator[Finding]:
     if isinstance(recipe.prompts, HubPrompts) and not Path(recipe.prompts.dataset).exists():
         yield Finding("note", "problems", f"{recipe.prompts.dataset} is fetched by the run")
         return
+    answerless = recipe.verify.majority is not None
     if isinstance(recipe.sample, TeacherSampling):
         assert recipe.prompts is not None, "the recipe's schema asks for prompts"
-        found: PromptSet | TraceSet = load_prompts(recipe.prompts)
-        forecast = bounds(recipe.sample, len(found.prompts))
+        found: PromptSet | TraceSet = load_prompts(recipe.prompts, answerless=answerless)
+        forecast, rows = bounds(recipe.sample, len(found.prompts)), len(found.prompts) * recipe.sample.most_samples
     else:
-        found = load_traces(recipe.sample, recipe.teachers[0])
-        forecast = f"{len(found.samples):,} traces brought along"
-    wrong = check_golds(found.prompts[:GOLDS_CHECKED], VerifyConfig(workers=1))
+        found = load_traces(recipe.sample, recipe.teachers[0], answerless=answerless)
+        forecast, rows = f"{len(found.samples):,} traces brought along", len(found.samples)
+    if recipe.verify.judge is not None:
+        yield Finding("ok", "judge", judge_bounds(recipe.verify.judge, rows))
+    checked = [prompt for prompt in found.prompts if not prompt.is_answerless]
+    if len(checked) < len(found.prompts):
+        voting = len(found.prompts) - len(checked)
+        yield Finding("note", "problems", f"{voting:,} problems have no answer: their samples elect one")
+    wrong = check_golds(checked[:GOLDS_CHECKED], VerifyConfig(workers=1))
     for name, reason in wrong[:5]:
         what = f"the gold answer of {name} does not verify: {reason}"
         yield Finding("error", "problems", what, "prompts", "mend the answer", exit_code=InputError.exit_code)
     if found.bad:
         yield Finding("note", "problems", f"{len(found.bad)} bad rows are skipped", found.bad[0].where)
-    golds = min(GOLDS_CHECKED, len(found.prompts)) - len(wrong)
+    golds = min(GOLDS_CHECKED, len(checked)) - len(wrong)
     yield Finding("ok", "problems", f"{len(found.prompts):,} problems ({golds} gold answers verified); {forecast}")
 
 

@@ -36,6 +36,11 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")
 RunsFolder = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run directories live.")]
 
 
+class Layout(StrEnum):
+    think = "think"
+    boxed = "boxed"
+
+
 class Format(StrEnum):
     table = "table"
     json = "json"
@@ -160,12 +165,25 @@ def verify(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.jsonl", help="Where the verdicts go.")],
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
     timeout: Annotated[float, typer.Option(min=0.1, help="Wall seconds a row.")] = 2.0,
+    layout: Annotated[
+        list[Layout] | None, typer.Option("--format", help="Also say whether it is laid out so; repeatable.")
+    ] = None,
+    majority: Annotated[
+        int | None,
+        typer.Option("--majority", min=2, metavar="VOTES", help="Where a problem has no answer, that of so many rows."),
+    ] = None,
 ) -> None:
     """One verdict for every row, in order, whatever happens."""
     from distill.verify_file import verify_file
-    from synth.config import VerifyConfig
+    from synth.config import FormatConfig, MajorityConfig, VerifyConfig
 
-    counts = verify_file(rows, out, VerifyConfig(workers=workers, timeout_s=timeout))
+    config = VerifyConfig(
+        workers=workers,
+        timeout_s=timeout,
+        format=FormatConfig(think=Layout.think in layout, boxed=Layout.boxed in layout) if layout else None,
+        majority=MajorityConfig(min_votes=majority) if majority else None,
+    )
+    counts = verify_file(rows, out, config)
     print(json.dumps({"rows": sum(counts.values()), "verdicts": counts, "out": str(out.resolve())}))
 
 

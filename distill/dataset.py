@@ -14,6 +14,7 @@ from typing import Any
 from distill.ledger import Artefact
 from distill.recipe import Recipe
 from distill.stages import read_rows
+from distill.verdicts import columns_beside
 from licensing.audit import Audit, audit, notice_text
 from licensing.catalogue import resolve
 from licensing.errors import Refused
@@ -68,7 +69,8 @@ def write_data(recipe: Recipe, facts: card.ReleaseFacts, data: Artefact, verdict
         teacher.id: {"teacher_revision": teacher.revision, "sampling": sampling, "verifier": verifier or None}
         for teacher in facts.teachers
     }
-    shards = write_shards(read_rows(data.path / "train.jsonl"), shared, out)
+    beside = columns_beside(recipe.verify)
+    shards = write_shards(read_rows(data.path / "train.jsonl"), shared, out, beside=beside)
     known = data_facts(recipe, facts, data, result, notice, shards)
     (out / "README.md").write_text(data_card(known), encoding="utf-8")
     (out / "NOTICE").write_text(notice, encoding="utf-8")
@@ -121,6 +123,7 @@ def data_facts(
         notice=tuple(notice.splitlines()),
         limitations=facts.limitations,
         code_revision=facts.code_revision,
+        columns_beside=columns_beside(recipe.verify),
         shards=tuple(shards),
     )
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 
 from licensing.catalogue import resolve
 from licensing.errors import InputError
-from licensing.lineage import Input
+from licensing.lineage import Input, Role
 from synth.config import OpenAITeacher, TeacherConfig
 
 __all__ = ["check_terms", "generators", "governing"]
 
 
-def generators(teacher: TeacherConfig, asked_on: str | None) -> tuple[Input, ...]:
-    """The inputs of a lineage that a teacher is. ``asked_on``: the day of sampling (YYYY-MM-DD), if it has begun.
+def generators(teacher: TeacherConfig, asked_on: str | None, role: Role = "generator") -> tuple[Input, ...]:
+    """The inputs of a lineage that a teacher is, or a judge (``role``). ``asked_on``: the day of sampling (YYYY-MM-DD),
+    if it has begun.
 
     A service is an input of its own beside the weights that it serves, where their licence is known: those it ran
     itself. A public address without terms is an input without a licence, which blocks.
     """
     weights = Input(
         id=teacher.public_id,
-        role="generator",
+        role=role,
         licence=teacher.license,
         revision=teacher.revision,
         ran_by=teacher.ran_by,
@@ -29,7 +30,7 @@ def generators(teacher: TeacherConfig, asked_on: str | None) -> tuple[Input, ...
     endpoint = {"endpoint": teacher.base_url, "date": asked_on}
     if teacher.service is None and (teacher.terms is not None or not teacher.is_public):
         return (weights.model_copy(update=endpoint),)
-    service = Input(id=teacher.public_id, role="generator", licence=teacher.service, ran_by=teacher.ran_by, **endpoint)
+    service = Input(id=teacher.public_id, role=role, licence=teacher.service, ran_by=teacher.ran_by, **endpoint)
     return (service, weights.model_copy(update={"ran_by": "third-party"})) if teacher.license else (service,)
 
 

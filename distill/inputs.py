@@ -15,6 +15,7 @@ from synth.config import (
     SeveralTeachers,
     TeacherConfig,
     TeachersConfig,
+    VerifyConfig,
 )
 
 WHOLE_BELOW = 16 << 20
@@ -76,6 +77,15 @@ def pinned_teacher(recipe: Recipe) -> TeachersConfig:
     members = [member.model_copy(update={"teacher": _pinned(member.teacher)}) for member in recipe.teacher.teachers]
     several: SeveralTeachers = recipe.teacher.model_copy(update={"teachers": tuple(members)})
     return several
+
+
+def pinned_verify(recipe: Recipe) -> VerifyConfig:
+    """The section verify, with its judge pinned as a teacher is."""
+    verify = recipe.verify
+    if verify.judge is None:
+        return verify
+    judge = verify.judge.model_copy(update={"teacher": _pinned(verify.judge.teacher)})
+    return verify.model_copy(update={"judge": judge})
 
 
 def _pinned(teacher: TeacherConfig) -> TeacherConfig:

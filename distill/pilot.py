@@ -14,9 +14,9 @@ from distill.inputs import pinned_teacher
 from distill.recipe import Recipe
 from licensing.errors import InputError
 from synth.budget import Spend, price
-from synth.config import AdaptivePolicy, BudgetConfig, TeacherSampling
+from synth.config import AdaptivePolicy, BudgetConfig, JudgeConfig, TeacherSampling
 
-__all__ = ["Forecast", "bounds", "run_pilot"]
+__all__ = ["Forecast", "bounds", "judge_bounds", "run_pilot"]
 
 _Z95 = 1.96
 
@@ -80,6 +80,13 @@ def bounds(sampling: TeacherSampling, problems: int) -> str:
     return "; ".join(parts)
 
 
+def judge_bounds(judge: JudgeConfig, rows: int) -> str:
+    """What a judge takes at most for so many rows: each of them another answer, and each in doubt."""
+    when = f"asked where the rules say {' or '.join(judge.when)}"
+    sampling = TeacherSampling(num_samples=1, max_new_tokens=judge.max_new_tokens, budget=judge.budget)
+    return f"{when}: {bounds(sampling, rows).replace('samples', 'questions').replace('teacher', 'judge')}"
+
+
 def run_pilot(recipe: Recipe, count: int) -> Forecast:
     """Sample ``count`` of the recipe's problems for real, with its policy, in a folder that is then thrown away.
 
@@ -94,7 +101,11 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
     if not isinstance(sampling, TeacherSampling) or recipe.prompts is None:
         raise InputError("traces brought along need no pilot", where="--pilot", hint="leave --pilot out")
     kept_out = {prompt.content_hash for prompt in load_prompts(recipe.evaluate.prompts).prompts}
-    whole = [prompt for prompt in load_prompts(recipe.prompts).prompts if prompt.content_hash not in kept_out]
+    whole = [
+        prompt
+        for prompt in load_prompts(recipe.prompts, answerless=recipe.verify.majority is not None).prompts
+        if prompt.content_hash not in kept_out
+    ]
     chosen = sorted(whole, key=lambda prompt: prompt.content_hash)[:count]
     if not chosen:
         raise InputError("no problem is left for a pilot", where="prompts", hint="set other evaluate.prompts")
@@ -112,7 +123,9 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
     with tempfile.TemporaryDirectory(prefix="distill-pilot-") as folder:
         log = Path(folder) / "samples.jsonl"
         try:
-            found = sample(chosen, asked, teacher, config, log, verify=recipe.verify, progress=progress)
+            found = sample(
+                chosen, asked, teacher, config, log, verify=recipe.verify.rules(layout=True), progress=progress
+            )
         finally:
             asked.close()
         ended = time.monotonic()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from distill.dataset import check_data
-from distill.inputs import fingerprint, pinned_teacher, prompts_fingerprint, test_sets_fingerprint
+from distill.inputs import fingerprint, pinned_teacher, pinned_verify, prompts_fingerprint, test_sets_fingerprint
 from distill.ledger import Artefact, Ledger, UntilReached, Watcher
 from distill.recipe import Recipe
 from distill.release import do_audit, do_package, planned_lineage
@@ -41,19 +41,22 @@ def run(recipe: Recipe, runs: Path, *, watcher: Watcher | None = None, until: st
 
 
 def _stages(led: Ledger, recipe: Recipe) -> Artefact:
-    student, teacher, sample = recipe.student, pinned_teacher(recipe), recipe.sample
+    student, teacher, sample, verify = recipe.student, pinned_teacher(recipe), recipe.sample, pinned_verify(recipe)
     problems = [prompts_fingerprint(recipe.prompts), prompts_fingerprint(recipe.evaluate.prompts)]
     if isinstance(sample, TracesBrought):
         problems.append(fingerprint(Path(sample.path)))
     base = fingerprint(Path(student.base)) if isinstance(student.base, str) else None
-    pinned = recipe.model_copy(update={"teacher": teacher})
+    pinned = recipe.model_copy(update={"teacher": teacher, "verify": verify})
 
     start = led.stage("prepare", do_prepare, student.base_only(), recipe.persona, base)
     # Only adaptive sampling looks at verdicts, and only then do the verifier's settings make other samples.
-    judged = [recipe.verify] if isinstance(sample, TeacherSampling) and sample.policy.kind == "adaptive" else []
+    adaptive = isinstance(sample, TeacherSampling) and sample.policy.kind == "adaptive"
+    judged: list[object] = [verify.rules(layout=True)] if adaptive else []
+    if verify.majority is not None:  # problems may lack an answer
+        judged = [*(judged or [None]), True]
     raw = led.stage("sample", do_sample, recipe.prompts, recipe.evaluate.prompts, teacher, recipe.engine, sample,
                     problems, *judged, in_place=True)  # fmt: skip
-    checked = led.stage("verify", do_verify, recipe.verify, raw)
+    checked = led.stage("verify", do_verify, verify, raw)
     labels = led.stage("label", do_label, recipe.label, recipe.evaluate.prompts,
                        [problems[1], *test_sets_fingerprint(recipe.label.decontaminate)], checked)  # fmt: skip
     data = led.stage("curate", do_curate, recipe.curate, checked, labels)
@@ -63,8 +66,9 @@ def _stages(led: Ledger, recipe: Recipe) -> Artefact:
     if recipe.curate.control_arm:  # the same steps on as many unverified traces: what did verifying buy?
         trained_control = led.stage("train_control", do_train, student, "control", start, data)
         control = led.stage("export_control", do_export, start, trained_control)
-    scores = led.stage("evaluate", do_evaluate, recipe.evaluate, recipe.verify, teacher, problems[1],
+    scores = led.stage("evaluate", do_evaluate, recipe.evaluate, verify.rules(), teacher, problems[1],
                        start, weights, control, data)  # fmt: skip
-    verdict = led.stage("audit", do_audit, pinned, start, raw, weights)
+    asked = [checked] if verify.judge is not None else []  # the day on which a judge was asked
+    verdict = led.stage("audit", do_audit, pinned, start, raw, weights, *asked)
     return led.stage("package", do_package, recipe, teacher, start, raw, data, trained, weights, scores, verdict,
                      version=2)  # fmt: skip

@@ -20,6 +20,7 @@ from distill.openness import say_openness
 from distill.provenance import code_revision, installed_versions
 from distill.recipe import LoraMethod, RandomBase, Recipe
 from distill.stages import MODEL, agree, read_rows
+from distill.verdicts import told_beside
 from licensing.audit import Audit, audit, notice_text
 from licensing.catalogue import resolve
 from licensing.errors import InputError, Refused
@@ -52,13 +53,15 @@ def planned_lineage(recipe: Recipe) -> Lineage:
 def _planned_sources(recipe: Recipe) -> Sources:
     from synth.prompts import load_prompts, load_traces
 
+    answerless = recipe.verify.majority is not None
     match recipe.sample, recipe.prompts:
         case TracesBrought() as traces, _:
-            return _count_sources(prompt.row() for prompt in load_traces(traces, recipe.teachers[0]).prompts)
+            found = load_traces(traces, recipe.teachers[0], answerless=answerless)
+            return _count_sources(prompt.row() for prompt in found.prompts)
         case _, ReasoningGymPrompts() as prompts:
             return {(f"reasoning-gym:{prompts.task}", prompts.license): prompts.size}
         case _, (JsonlPrompts() | HubPrompts()) as prompts if prompts.license is None:
-            return _count_sources(prompt.row() for prompt in load_prompts(prompts).prompts)
+            return _count_sources(prompt.row() for prompt in load_prompts(prompts, answerless=answerless).prompts)
         case _, JsonlPrompts() as prompts:
             return {(prompts.source or Path(prompts.path).name, prompts.license): 0}
         case _, HubPrompts() as prompts:
@@ -76,12 +79,15 @@ def _lineage(
     base_revision: str | None,
     files: tuple[str, ...] | None = None,
     asked_on: str | None = None,
+    judged_on: str | None = None,
 ) -> Lineage:
     student, release = recipe.student, recipe.release
     inputs = []
     if not isinstance(student.base, RandomBase):
         inputs.append(Input(id=student.public_id, role="base", licence=student.license, revision=base_revision))
     inputs += [found for teacher in recipe.teachers for found in generators(teacher, asked_on)]
+    if recipe.verify.judge is not None:
+        inputs += generators(recipe.verify.judge.teacher, judged_on, "judge")
     inputs += [Input(id=name, role="data", licence=licence) for name, licence in sorted(sources, key=str)]
     declared = Declared(license=release.license, license_name=release.license_name)
     return Lineage(release=release.name, kind="model", declared=declared, inputs=tuple(inputs), files=files)
@@ -109,13 +115,25 @@ def run_lineage(run: Path) -> tuple[Lineage, Recipe]:
 # --- stages ------------------------------------------------------------------------------------------------------
 
 
-def do_audit(place: Workplace, recipe: Recipe, start: Artefact, raw: Artefact, weights: Artefact) -> dict[str, Any]:
-    """The audit on what the rows themselves say: lineage.yaml, audit.json, NOTICE, LICENSE, LICENSES/."""
+def do_audit(
+    place: Workplace,
+    recipe: Recipe,
+    start: Artefact,
+    raw: Artefact,
+    weights: Artefact,
+    judged: Artefact | None = None,
+) -> dict[str, Any]:
+    """The audit on what the rows themselves say: lineage.yaml, audit.json, NOTICE, LICENSE, LICENSES/.
+
+    ``judged``: stage verify, where the recipe has a judge.
+    """
     sources = _count_sources(read_rows(raw.path / "prompts.jsonl"))
     base = _revision(start)
     texts = _licence_texts(recipe, audit(_lineage(recipe, sources, base)))
     asked_on = raw.manifest["started_at"][:10]  # only lineages of endpoints say it
-    lineage = _lineage(recipe, sources, base, files=(*sorted(texts), "NOTICE", "README.md"), asked_on=asked_on)
+    judged_on = judged.manifest["started_at"][:10] if judged else None
+    files = (*sorted(texts), "NOTICE", "README.md")
+    lineage = _lineage(recipe, sources, base, files=files, asked_on=asked_on, judged_on=judged_on)
     result = audit(lineage, allow=recipe.release.allow)
     result.raise_if_blocked()
     for name, text in texts.items():
@@ -270,7 +288,8 @@ def release_facts(
             samples=raw.facts["rows_out"],
             tokens=raw.facts["tokens"],
         ),
-        verification="math-verify and reasoning-gym's own scorers, in worker processes that can be killed",
+        verification="math-verify and reasoning-gym's own scorers, in worker processes that can be killed"
+        + told_beside(recipe.verify),
         waterfall=tuple(card.WaterfallStep(**step) for step in data.facts["waterfall"]),
         evaluation=_evaluation(recipe, scores),
         generation=json.loads((start.path / MODEL / "generation_config.json").read_text(encoding="utf-8")),

@@ -1,4 +1,5 @@
-"""A run told in sections: scores, waterfall, spend, loss, lengths, licences, what else was found, environment, recipe.
+"""A run told in sections: scores, waterfall, verdicts, spend, loss, lengths, licences, what else was found, its
+environment, the recipe.
 
 Read from the manifests and files that the run's newest recipe finished. A run that has not come so far gets the
 sections that there are; nothing is guessed.
@@ -15,6 +16,7 @@ from distill import report_plots as plots
 from distill.ledger import Artefact
 from distill.report_text import Block, Listing, Plot, Section, Table
 from distill.report_traces import EDGES, Counted
+from distill.report_verdicts import verdicts_section
 from distill.show import MODEL_NAMES
 from licensing.errors import InputError
 
@@ -34,6 +36,7 @@ def sections(recipe: Mapping[str, Any], artefacts: Mapping[str, Artefact], count
     made = (
         _scores(artefacts.get("evaluate")),
         _waterfall(artefacts.get("curate")),
+        verdicts_section(recipe, artefacts.get("verify")),
         _spend(recipe, artefacts),
         _loss(artefacts),
         _lengths(counted),

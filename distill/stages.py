@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import json
 import os
 import time
@@ -61,11 +62,13 @@ def do_sample(
     sampling: SampleConfig,
     _: list[str | None],
     verify: VerifyConfig | None = None,
+    answerless: bool = False,
 ) -> dict[str, Any]:
     """Problems, less the held-out ones, and the teacher's answers to them: prompts, bad_rows, samples, and engines
     (what each engine that answered had settled on), all jsonl.
 
     ``verify`` is for an adaptive policy, which also writes problems.jsonl: pass rates and the label suspect_gold.
+    ``answerless``: problems whose samples are to elect their answer need none.
     """
     from synth.prompts import load_prompts, load_traces
     from synth.verify import check_golds
@@ -73,7 +76,9 @@ def do_sample(
     source = sampling if isinstance(sampling, TracesBrought) else prompts
     assert source is not None, "the recipe's schema asks for prompts or traces"
     problems = (
-        load_traces(source, members_of(teacher)[0]) if isinstance(source, TracesBrought) else load_prompts(source)
+        load_traces(source, members_of(teacher)[0], answerless=answerless)
+        if isinstance(source, TracesBrought)
+        else load_prompts(source, answerless=answerless)
     )
     kept_out = {prompt.content_hash for prompt in load_prompts(held_out).prompts}
     chosen = [prompt for prompt in problems.prompts if prompt.content_hash not in kept_out]
@@ -81,7 +86,8 @@ def do_sample(
     if not chosen:
         raise InputError("every problem is also a held-out one", where="prompts", hint="set other evaluate.prompts")
 
-    wrong_golds = dict(check_golds(chosen, VerifyConfig()))
+    golds = [prompt for prompt in chosen if not (answerless and prompt.is_answerless)]
+    wrong_golds = dict(check_golds(golds, VerifyConfig()))
     if wrong_golds and source.on_bad_row == "stop":
         first, reason = next(iter(wrong_golds.items()))
         raise InputError(
@@ -185,26 +191,30 @@ def _ask(
 
 
 def do_verify(place: Workplace, config: VerifyConfig, raw: Artefact) -> dict[str, Any]:
-    """One verdict for every sample, beside its problem: traces.jsonl."""
+    """One verdict for every sample, beside its problem: traces.jsonl. What else there may be: distill/verdicts.py."""
+    from distill.verdicts import verified
     from synth.sample import PROBLEMS
-    from synth.verify import verify_rows
+    from synth.verify.majority import named, votes
 
     problems = {row["id"]: row for row in read_rows(raw.path / "prompts.jsonl")}
     if (raw.path / PROBLEMS).is_file():
         for found in read_rows(raw.path / PROBLEMS):
-            problems[found["prompt_id"]] |= {"labels": found["labels"], "pass_rate": found["pass_rate"]}
+            if not votes(problems[found["prompt_id"]]):  # while it was sampled there was nothing to be right by
+                problems[found["prompt_id"]] |= {"labels": found["labels"], "pass_rate": found["pass_rate"]}
     total = raw.facts["rows_out"]
     verdicts = collections.Counter[str]()
+    facts: dict[str, Any] = {}
+    rows = functools.partial(trace_rows, problems, raw.path / "samples.jsonl")
 
-    def verified() -> Iterator[dict[str, Any]]:
-        for done, row in enumerate(verify_rows(trace_rows(problems, raw.path / "samples.jsonl"), config), 1):
+    def told() -> Iterator[dict[str, Any]]:
+        for done, row in enumerate(verified(place, config, rows, facts), 1):
             row.pop("seconds", None)
-            verdicts[row["verdict"] or "none"] += 1
+            verdicts[named(row) if row["verdict"] else "none"] += 1
             place.progress(done, total, f"{verdicts['correct']} correct")
             yield row
 
-    write_rows(place.out / "traces.jsonl", verified())
-    return {"rows_in": total, "rows_out": verdicts.total(), "verdicts": dict(sorted(verdicts.items()))}
+    write_rows(place.out / "traces.jsonl", told())
+    return {"rows_in": total, "rows_out": verdicts.total(), "verdicts": dict(sorted(verdicts.items())), **facts}
 
 
 def trace_rows(problems: dict[str, dict[str, Any]], samples: Path) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from distill.ledger import write_atomically
 from licensing.errors import InputError
 from synth.config import VerifyConfig
+from synth.verify.majority import named
 
 
 def verify_file(rows: Path, out: Path, config: VerifyConfig) -> dict[str, int]:
@@ -21,12 +22,16 @@ def verify_file(rows: Path, out: Path, config: VerifyConfig) -> dict[str, int]:
     it stopped: finished rows are counted, a torn last line is done again. ``OUT.partial.json`` says which input (its
     sha256) and which settings the rows are of; the number of workers may change.
 
+    With ``config.majority`` the file is read twice: first for the votes of problems without an answer, of which only
+    counts are kept, so that rows of one problem may stand anywhere.
+
     A line that is no JSON object in UTF-8 becomes a row with verdict ``error`` and its reason. A blank line is no row.
 
     Raises:
         InputError: the input is not there, or ``OUT.partial`` is of another input or of other settings.
     """
     from synth.verify import verify_rows
+    from synth.verify.majority import elect, verify_by_vote
 
     if not rows.is_file():
         raise InputError("no such file", where=str(rows), hint="name a jsonl file of problem rows with a `response`")
@@ -35,11 +40,14 @@ def verify_file(rows: Path, out: Path, config: VerifyConfig) -> dict[str, int]:
     partial, stamp = out.with_name(out.name + ".partial"), out.with_name(out.name + ".partial.json")
     _claim(partial, stamp, rows, config)
     done, counts = _resume(partial)
+    checked = verify_rows(_rows(rows, done), config)
+    if config.majority is not None:
+        checked = verify_by_vote(_rows(rows, done), elect(_rows(rows, 0), config), config)
     with partial.open("a", encoding="utf-8", errors="backslashreplace") as sink:
-        for row in verify_rows(_rows(rows, done), config):
+        for row in checked:
             sink.write(json.dumps(row, ensure_ascii=False) + "\n")
             sink.flush()
-            counts[str(row["verdict"])] += 1
+            counts[named(row)] += 1
     partial.replace(out)
     stamp.unlink()
     return dict(sorted(counts.items()))
@@ -72,12 +80,12 @@ def _resume(partial: Path) -> tuple[int, collections.Counter[str]]:
     with partial.open("rb+") as stream:
         for line in stream:
             try:
-                verdict = json.loads(line)["verdict"]
+                verdict = named(json.loads(line))
             except (ValueError, KeyError):
                 break
             if not line.endswith(b"\n"):
                 break
-            counts[str(verdict)] += 1
+            counts[verdict] += 1
             whole += len(line)
         stream.truncate(whole)
     return counts.total(), counts

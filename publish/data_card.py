@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from publish.dataset import COLUMNS
+from publish.dataset import BESIDE, COLUMNS
 from publish.facts import DatasetFacts
 from publish.markdown import (
     UNKNOWN,
@@ -29,7 +29,7 @@ def data_card(facts: DatasetFacts) -> str:
     sections = [
         _summary(facts),
         _composition(facts),
-        _fields(),
+        _fields(facts),
         _making(facts),
         _decontamination(facts),
         _lineage(facts),
@@ -81,8 +81,9 @@ def _composition(facts: DatasetFacts) -> str:
     return "## Composition\n\n" + "\n\n".join(parts) if parts else ""
 
 
-def _fields() -> str:
-    rows = [(f"`{name}`", md(meaning)) for name, meaning in COLUMNS.items()]
+def _fields(facts: DatasetFacts) -> str:
+    told = COLUMNS | {name: meaning for name, meaning in BESIDE.items() if name in facts.columns_beside}
+    rows = [(f"`{name}`", md(meaning)) for name, meaning in told.items()]
     return "## Columns\n\n" + table(("Column", "Meaning"), rows)
 
 

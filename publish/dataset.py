@@ -17,7 +17,7 @@ from licensing.errors import MissingPart
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["COLUMNS", "SHARD_BYTES", "schema", "write_shards"]
+__all__ = ["BESIDE", "COLUMNS", "SHARD_BYTES", "schema", "write_shards"]
 
 SHARD_BYTES = 400 << 20
 """Of text in one shard, before compression; what the hub's viewer reads in one go."""
@@ -48,19 +48,34 @@ COLUMNS = {
 }
 """The columns, in order, and what they mean; the card says it too."""
 
+BESIDE = {
+    "format_verdict": "ok or bad: whether the answer is laid out as its makers wanted",
+    "judge_verdict": "what a model says of the answer, beside the verifier; null where it was not asked",
+    "counts_as": "which verdict the row was chosen by",
+    "majority": "JSON; where the problem has no reference answer: what its samples elected, which the verdict goes by",
+}
+"""Further columns of data sets whose makers asked for them, behind the others and in this order."""
+
 _NUMBERS = {"pass_rate": "float64", "prompt_tokens": "int64", "completion_tokens": "int64", "sample_index": "int64"}
 
 
-def schema() -> pa.Schema:
-    """Of every shard, now and later: columns may be added at the end, never changed. MissingPart without pyarrow."""
+def schema(beside: Sequence[str] = ()) -> pa.Schema:
+    """Of every shard, now and later: columns may be added at the end, never changed. MissingPart without pyarrow.
+
+    ``beside``: names out of ``BESIDE``.
+    """
     try:
         import pyarrow as pa
     except ModuleNotFoundError as error:
         raise MissingPart("pyarrow is not installed", where="release.data", hint="pip install pyarrow") from error
     turn = pa.struct([("role", pa.string()), ("content", pa.string())])
     special = {"messages": pa.list_(turn)}
-    kinds = {name: special.get(name) or pa.type_for_alias(_NUMBERS.get(name, "string")) for name in COLUMNS}
+    kinds = {name: special.get(name) or pa.type_for_alias(_NUMBERS.get(name, "string")) for name in _columns(beside)}
     return pa.schema(list(kinds.items()))
+
+
+def _columns(beside: Sequence[str]) -> list[str]:
+    return [*COLUMNS, *(name for name in BESIDE if name in beside)]
 
 
 def write_shards(
@@ -68,18 +83,19 @@ def write_shards(
     shared: Mapping[str, Mapping[str, str | None]],
     out: Path,
     shard_bytes: int = SHARD_BYTES,
+    beside: Sequence[str] = (),
 ) -> list[str]:
     """Write ``train-00000-of-0000N.parquet`` into the folder ``out`` and return the names, in order.
 
     ``rows``: training rows (id, prompt_id, messages, model, ...); keys without a column are left out. ``shared``:
     teacher -> its teacher_revision, sampling and verifier. Half a surrogate pair becomes its escape. Equal rows give
     equal files. A shard ends at the row with which it reaches ``shard_bytes``, so one row may be larger than that.
-    Without rows one empty shard is written.
+    Without rows one empty shard is written. ``beside``: further columns, as in ``schema``.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = schema()
+    columns, names_beside = schema(beside), _columns(beside)[len(COLUMNS) :]
     out.mkdir(parents=True, exist_ok=True)
     pending: list[Path] = []
     writer: pq.ParquetWriter | None = None
@@ -97,6 +113,7 @@ def write_shards(
     try:
         for row in rows:
             found = _row(row, shared.get(str(row.get("model")), {}))
+            found |= {name: _plain(row.get(name)) for name in names_beside}
             size = sum(len(value) for value in found.values() if isinstance(value, str))
             size += sum(len(turn["content"]) for turn in found["messages"])
             held.append(found)
@@ -155,6 +172,10 @@ def _number(value: Any, kind: str) -> int | float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if kind == "float64" else int(value)
+
+
+def _plain(value: Any) -> str | None:
+    return _text(value if value is None or isinstance(value, str) else _json(value))
 
 
 def _json(value: Any) -> str:

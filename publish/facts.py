@@ -246,4 +246,5 @@ class DatasetFacts(Facts):
     notice: tuple[str, ...] = ()
     limitations: tuple[str, ...] = ()
     code_revision: str | None = None
+    columns_beside: tuple[str, ...] = Field((), description="Columns that not every data set has.")
     shards: tuple[str, ...] = Field(description="File names of the Parquet shards, in order.")

@@ -50,8 +50,8 @@ class Policy(Protocol):
         """A slot to ask, once; None where nothing may be asked until a verdict comes (or ever)."""
         ...
 
-    def record(self, slot: Slot, correct: bool, answer: str | None) -> None:
-        """The verdict of a slot that was given out."""
+    def record(self, slot: Slot, correct: bool, answer: str | None, *, agrees: bool = False) -> None:
+        """The verdict of a slot that was given out. ``agrees``: with the gold, though it may not count as correct."""
         ...
 
     def refuse(self, slot: Slot) -> None:
@@ -79,7 +79,7 @@ class Fixed:
         self._given += 1
         return divmod(self._given - 1, self.limit)
 
-    def record(self, slot: Slot, correct: bool, answer: str | None) -> None:
+    def record(self, slot: Slot, correct: bool, answer: str | None, *, agrees: bool = False) -> None:
         raise AssertionError("the fixed policy asks for no verdicts")
 
     def refuse(self, slot: Slot) -> None:
@@ -98,7 +98,7 @@ class Adaptive:
     Without suspicion the samples of a problem end up as exactly those that asking one after another would have taken.
     ``first`` samples (default ``target_correct``) are asked at once; more than ``target_correct`` may be too many.
 
-    **Suspicion.** While a problem has no correct sample, it is not asked beyond the sample counts ``suspect_after``,
+    **Suspicion.** While no sample of a problem agrees with its gold, it is not asked beyond ``suspect_after`` samples,
     twice that, four times that and so on, before all verdicts up to there are in. At each of them it is given up as
     ``suspect_gold`` where one answer was given by ``suspect_after`` samples and by ``AGREEMENT`` of those with an
     answer. The check looks at a set of samples fixed beforehand, so timing has no part in it.
@@ -123,6 +123,7 @@ class Adaptive:
         self._answers: dict[int, dict[int, int]] = {}  # of problems without a correct sample
         self._gates: dict[int, int] = {}
         self._suspects: set[int] = set()
+        self._confirmed: set[int] = set()  # their gold was met by a sample that does not count as correct
         self._cut: set[int] = set()
         self._fresh = 0
         self._waiting: list[tuple[float, int]] = []
@@ -139,7 +140,7 @@ class Adaptive:
             heapq.heappop(self._waiting)
         return None
 
-    def record(self, slot: Slot, correct: bool, answer: str | None) -> None:
+    def record(self, slot: Slot, correct: bool, answer: str | None, *, agrees: bool = False) -> None:
         problem, index = slot
         marks = self._marks.setdefault(problem, bytearray())
         if index >= len(marks):
@@ -147,9 +148,11 @@ class Adaptive:
         if marks[index]:
             return
         marks[index] = 2 if correct else 1
-        if correct:
+        if agrees and not correct:
+            self._confirmed.add(problem)
+        if correct or agrees:
             self._answers.pop(problem, None)
-        elif 2 not in marks and answer is not None and self._suspect_after is not None:
+        elif 2 not in marks and problem not in self._confirmed and answer is not None and self._suspect_after:
             digest = hashlib.blake2b(" ".join(answer.split()).encode("utf-8", "surrogatepass"), digest_size=8).digest()
             self._answers.setdefault(problem, {})[index] = int.from_bytes(digest, "little")
         allowed = self._bound(problem, marks)
@@ -193,7 +196,7 @@ class Adaptive:
         if self._first < self._target and len(marks) - marks.count(0) < self._first:
             return self._first
         bound = min(max(self._first, self._target + wrong), self.limit)
-        if self._suspect_after is None or 2 in marks:
+        if self._suspect_after is None or 2 in marks or problem in self._confirmed:
             return bound
         gate = self._gates.get(problem) or max(self._first, self._suspect_after)
         while gate <= bound and marks.count(1, 0, gate) == gate:  # all heard up to here, and none correct

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 
 from licensing.errors import InputError
 from synth.config import (
@@ -71,7 +71,7 @@ class Prompt(BaseModel):
 
     Given either ``prompt`` (a string: one user turn; or a list of messages) or ``messages``, never both. ``id`` is
     made from the content where a row has none. Without an answer only ``open``, ``code`` with ``tests`` and
-    ``reasoning_gym`` (whose scorer reads ``entry``) are problems; the rest could never be verified.
+    ``reasoning_gym`` (whose scorer reads ``entry``) are problems; math and choice with `answerless` in the context.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -109,18 +109,23 @@ class Prompt(BaseModel):
         return row
 
     @model_validator(mode="after")
-    def _can_be_verified(self) -> Prompt:
+    def _can_be_verified(self, info: ValidationInfo) -> Prompt:
         extra = self.model_extra or {}
         if self.messages[-1]["role"] == "assistant":
             raise ValueError("the messages end with the assistant: a problem ends with a question")
         if self.kind == "reasoning_gym" and not (extra.get("task") and extra.get("entry")):
             raise ValueError("kind reasoning_gym needs `task` and `entry`")
         missing = self.answer is None or self.answer == ""
-        if missing and self.kind in ("math", "choice"):
+        if missing and self.is_answerless and not (info.context or {}).get("answerless"):
             raise ValueError(f"kind {self.kind} needs an `answer`")
         if missing and self.kind == "code" and not extra.get("tests"):
             raise ValueError("kind code needs `tests` or an `answer`")
         return self
+
+    @property
+    def is_answerless(self) -> bool:
+        """Whether nothing but the agreement of its samples can say what is right."""
+        return self.kind in ("math", "choice") and (self.answer is None or self.answer == "")
 
     @property
     def content_hash(self) -> str:
@@ -176,9 +181,10 @@ class TraceSet:
 # --- the two doors -----------------------------------------------------------------------------------------------
 
 
-def load_prompts(config: PromptsConfig) -> PromptSet:
+def load_prompts(config: PromptsConfig, *, answerless: bool = False) -> PromptSet:
     """Read the problems of one source, in its order; the first of several copies is taken.
 
+    ``answerless``: problems of kind math and choice may lack an answer, which is for votes (``verify.majority``).
     Raises InputError: the source is not there, no good row in it, or (``on_bad_row: stop``) a bad row, named by file
     and line. Raises MissingPart where `datasets` or `reasoning-gym` is needed and not installed.
     """
@@ -195,7 +201,7 @@ def load_prompts(config: PromptsConfig) -> PromptSet:
     bad: list[BadRow] = []
     duplicates = 0
     for raw in rows:
-        prompt = _prompt_of(raw, {**defaults, "license": config.license}, bad)
+        prompt = _prompt_of(raw, {**defaults, "license": config.license}, bad, answerless)
         if prompt is None:
             continue
         outcome = kept.add(prompt)
@@ -211,7 +217,7 @@ def load_prompts(config: PromptsConfig) -> PromptSet:
     return PromptSet(tuple(kept.prompts), tuple(bad), duplicates)
 
 
-def load_traces(config: TracesBrought, teacher: TeacherConfig | None = None) -> TraceSet:
+def load_traces(config: TracesBrought, teacher: TeacherConfig | None = None, *, answerless: bool = False) -> TraceSet:
     """Read traces brought along: a problem row plus ``response``, or messages that end with the assistant.
 
     A final assistant message that holds its thinking apart (``reasoning_content`` or ``reasoning``) gets it back as
@@ -235,7 +241,8 @@ def load_traces(config: TracesBrought, teacher: TeacherConfig | None = None) -> 
             bad.append(BadRow(raw.where, str(error), _shown(raw)))
             continue
         problem = RawRow(raw.where, trace.pop("problem", None), raw.reason, raw.raw)
-        prompt = _prompt_of(problem, {"source": Path(config.path).name, "license": config.license}, bad)
+        defaults = {"source": Path(config.path).name, "license": config.license}
+        prompt = _prompt_of(problem, defaults, bad, answerless)
         if prompt is None:
             continue
         outcome = kept.add(prompt)
@@ -298,7 +305,7 @@ class _Kept:
         return self._by_content[prompt.content_hash]
 
 
-def _prompt_of(raw: RawRow, defaults: Mapping[str, Any], bad: list[BadRow]) -> Prompt | None:
+def _prompt_of(raw: RawRow, defaults: Mapping[str, Any], bad: list[BadRow], answerless: bool = False) -> Prompt | None:
     if raw.row is None:
         bad.append(BadRow(raw.where, raw.reason, raw.raw))
         return None
@@ -307,7 +314,7 @@ def _prompt_of(raw: RawRow, defaults: Mapping[str, Any], bad: list[BadRow]) -> P
         if row.get(key) is None and value is not None:
             row[key] = value
     try:
-        prompt = Prompt.model_validate(row)
+        prompt = Prompt.model_validate(row, context={"answerless": answerless})
         # What cannot be written again (a lone surrogate, bytes) has to be found before a teacher is asked.
         canonical_json(prompt.row()).encode()
     except ValidationError as error:

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
-from queue import SimpleQueue
 from typing import Any, TypedDict
 
 from synth.budget import Meter
+from synth.grading import Grader
 from synth.log import SampleLog
 from synth.plan import Plan
 from synth.policy import Policy, Slot
@@ -26,9 +24,8 @@ from synth.prompts import text_of
 from synth.teachers import Completion, Request
 from synth.teachers.team import Team
 from synth.thinking import ThinkingWatch
-from synth.verify import Verdict, Verifier
 
-__all__ = ["TOKEN_IDS", "Judge", "Progress", "Rounds", "chosen"]
+__all__ = ["TOKEN_IDS", "Progress", "Rounds", "chosen"]
 
 Progress = Callable[[int, int, int], None]
 """Called with samples in the log, samples allowed so far, and completion tokens generated in this call."""
@@ -37,7 +34,6 @@ TOKEN_IDS = "token_ids"
 """Key of a row that was cut off, in a recipe that escalates: its tokens, which the continuation begins with. The
 ordered log holds none."""
 
-_VERDICTS_AT_ONCE = 64  # rows in the hands of the verifier; the others wait on the disk
 _GLANCE_S = 0.02  # how long the teacher is polled while a verdict may come first
 _LOOK_S = 1.0  # how long it is polled otherwise: the clock is looked at in between
 
@@ -50,53 +46,6 @@ def chosen(plan: Plan, log: SampleLog, slot: Slot) -> int | None:
         if escalated is not None and log.finish_reason(escalated) != "error":
             return escalated
     return place
-
-
-class Judge:
-    """Rows in, verdicts out, in whatever order they are found. Texts wait on the disk, not in memory."""
-
-    def __init__(self, verifier: Verifier, plan: Plan, log: SampleLog) -> None:
-        self._verifier = verifier
-        self._plan = plan
-        self._log = log
-        self._later: deque[int] = deque()
-        self._under_way = 0
-        self._found: SimpleQueue[tuple[Slot, int, Future[Verdict]]] = SimpleQueue()
-
-    @property
-    def busy(self) -> bool:
-        return bool(self._later or self._under_way)
-
-    def add(self, slot: Slot, place: int) -> None:
-        number = slot[0] * self._plan.config.most_samples + slot[1]
-        self._later.append(number << 40 | place)  # one integer: there may be millions after a resume
-        self._pump()
-
-    def heard(self, *, block: bool) -> list[tuple[Slot, bool, str | None]]:
-        """(slot, is it correct and finished, its answer if wrong) of what was found since; raises what verifying
-        raised. ``block`` waits for one where any is under way."""
-        done: list[tuple[Slot, bool, str | None]] = []
-        while self._under_way and (not self._found.empty() or (block and not done)):
-            slot, place, future = self._found.get()
-            self._under_way -= 1
-            verdict = future.result()
-            # A row of kind `open` has nothing to verify: that it ended by itself is all that can be asked of it.
-            right = verdict.verdict in ("correct", None) and self._log.finish_reason(place) == "stop"
-            done.append((slot, right, verdict.extracted if verdict.verdict == "wrong" else None))
-            self._pump()
-        return done
-
-    def _pump(self) -> None:
-        while self._later and self._under_way < _VERDICTS_AT_ONCE:
-            number, place = divmod(self._later.popleft(), 1 << 40)
-            slot = divmod(number, self._plan.config.most_samples)
-            row = {**self._plan.prompts[slot[0]].row(), "response": self._log.row(place)["text"]}
-            self._under_way += 1
-            future = self._verifier.submit(row)
-            future.add_done_callback(partial(self._hand_in, slot, place))
-
-    def _hand_in(self, slot: Slot, place: int, future: Future[Verdict]) -> None:
-        self._found.put((slot, place, future))
 
 
 @dataclass(frozen=True)
@@ -127,11 +76,11 @@ class Rounds:
         team: Team,
         log: SampleLog,
         meter: Meter,
-        judge: Judge | None,
+        grader: Grader | None,
         progress: Progress | None,
     ) -> None:
         self._plan, self._policy, self._team, self._log = plan, policy, team, log
-        self._meter, self._judge, self._progress = meter, judge, progress
+        self._meter, self._grader, self._progress = meter, grader, progress
         self._thinking = [ThinkingWatch(teacher) for teacher in plan.teachers]
         self._in_flight: dict[str, _Wish] = {}
         # By teacher: slots to be asked, and traces that wait for their escalation.
@@ -158,7 +107,7 @@ class Rounds:
                 for completion in self._poll():
                     self._commit(completion)
                 self._tell()
-            elif self._judge is not None and self._judge.busy:
+            elif self._grader is not None and self._grader.busy:
                 self._hear(block=True)
             elif any(self._waiting) or any(self._cut):
                 raise RuntimeError(f"{self._team.engine} takes no request, though none is in flight")
@@ -228,7 +177,7 @@ class Rounds:
         One that verdicts may yet give more to do keeps its turn: starting an engine takes longer than waiting for them.
         """
         mine = self._team.turn
-        if mine is None or self._waiting[mine] or self._cut[mine] or (self._judge is not None and self._judge.busy):
+        if mine is None or self._waiting[mine] or self._cut[mine] or (self._grader is not None and self._grader.busy):
             return False
         if any(self._plan.member(wish.slot) == mine for wish in self._in_flight.values()):
             return False
@@ -272,7 +221,7 @@ class Rounds:
     # --- hearing ---
 
     def _poll(self) -> list[Completion]:
-        busy = self._judge is not None and self._judge.busy
+        busy = self._grader is not None and self._grader.busy
         starving = busy and any(self._team.room(member) > 0 for member in range(len(self._waiting)))
         finished = self._team.poll_for(_GLANCE_S if starving else _LOOK_S)
         if finished is None:
@@ -341,8 +290,8 @@ class Rounds:
 
     def _accept(self, slot: Slot, place: int) -> None:
         self._done += 1
-        if self._judge is not None:
-            self._judge.add(slot, place)
+        if self._grader is not None:
+            self._grader.add(slot, place)
 
     def _count(self, slot: Slot, place: int) -> None:
         """Add what a row of an earlier run has cost; an escalation, with the trace that it began from."""
@@ -365,9 +314,9 @@ class Rounds:
         return min(limit, len(row["text"].encode("utf-8", "surrogatepass")))
 
     def _hear(self, *, block: bool) -> None:
-        if self._judge is not None:
-            for slot, correct, answer in self._judge.heard(block=block):
-                self._policy.record(slot, correct, answer)
+        if self._grader is not None:
+            for slot, correct, answer, right in self._grader.heard(block=block):
+                self._policy.record(slot, correct, answer, agrees=right)
 
     def _watch_the_clock(self) -> None:
         if self._out_of_time or (why := self._meter.out_of_time()) is None:

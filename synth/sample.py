@@ -20,11 +20,12 @@ from pathlib import Path
 
 from synth.budget import Meter
 from synth.config import AdaptivePolicy, TeacherSampling, TeachersConfig, VerifyConfig
+from synth.grading import Grader
 from synth.log import SampleLog, replace_lines, row_line
 from synth.plan import Plan, plan, request_id
 from synth.policy import Adaptive, Fixed, Outcome
 from synth.prompts import Prompt
-from synth.rounds import TOKEN_IDS, Judge, Progress, Rounds, chosen
+from synth.rounds import TOKEN_IDS, Progress, Rounds, chosen
 from synth.teachers import Teacher
 from synth.teachers.team import Team, read_engines, write_engines
 from synth.verify import Verifier
@@ -94,10 +95,11 @@ def sample(
     with contextlib.ExitStack() as stack:
         rows = stack.enter_context(SampleLog(log))
         _take_back(rows, log.with_name(ESCALATED))
-        judge = None
+        grader = None
         if policy is not None:
-            judge = Judge(stack.enter_context(Verifier(verify or VerifyConfig())), whole, rows)
-        rounds = Rounds(whole, policy or Fixed(len(prompts), config.num_samples), team, rows, meter, judge, progress)
+            verify = verify or VerifyConfig()
+            grader = Grader(stack.enter_context(Verifier(verify)), whole, rows, verify.format)
+        rounds = Rounds(whole, policy or Fixed(len(prompts), config.num_samples), team, rows, meter, grader, progress)
         rounds.run()
         given = policy.given if policy is not None else lambda problem: config.num_samples
         summary = _finish(whole, rows, [given(problem) for problem in range(len(prompts))], rounds)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from synth.config.curate import CurateConfig
 from synth.config.engine import EngineConfig, LocalEngine, RayEngine
+from synth.config.judge import JudgeConfig
 from synth.config.label import DecontaminateConfig, LabelConfig, NearDuplicatesConfig
 from synth.config.persona import PersonaConfig
 from synth.config.prompts import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
@@ -33,7 +34,7 @@ from synth.config.teacher import (
     VllmTeacher,
 )
 from synth.config.teacher_fields import Example
-from synth.config.verify import VerifyConfig
+from synth.config.verify import FormatConfig, MajorityConfig, VerifyConfig
 
 __all__ = [
     "AdaptivePolicy",
@@ -46,10 +47,13 @@ __all__ = [
     "Example",
     "FakeTeacher",
     "FixedPolicy",
+    "FormatConfig",
     "HubPrompts",
     "JsonlPrompts",
+    "JudgeConfig",
     "LabelConfig",
     "LocalEngine",
+    "MajorityConfig",
     "Member",
     "NearDuplicatesConfig",
     "OnBadRow",

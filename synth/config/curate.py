@@ -10,7 +10,8 @@ from synth.config.section import Section
 
 FilterName = Literal[
     "finished", "correct", "truncated", "think", "answer_mismatch", "language_mixing", "languages", "repetition",
-    "refusal", "identity_leak", "suspect_gold", "secrets", "personal_data", "broken_code", "licenses", "tokens",
+    "refusal", "identity_leak", "suspect_gold", "secrets", "personal_data", "broken_code", "format", "voted_gold",
+    "licenses", "tokens",
     "contaminated", "pass_rate", "unique", "near_duplicate_prompts", "near_duplicate_traces",
 ]  # fmt: skip
 
@@ -32,6 +33,8 @@ class FilterConfig(Section):
     secrets: bool = False
     personal_data: bool = False
     broken_code: bool = False
+    format: bool = Field(False, description="Leave out what is not laid out as verify.format asks.")
+    voted_gold: bool = Field(False, description="Leave out traces whose gold answer is a vote of verify.majority.")
     licenses: tuple[str, ...] | None = Field(None, min_length=1, description="Keep prompts under these licences.")
     min_tokens: int | None = Field(None, ge=1)
     max_tokens: int | None = Field(None, ge=1)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["Step", "curate"]
 
 BATCH = 5_000
+BESIDE = ("format_verdict", "judge_verdict", "counts_as", "majority")
+"""Keys of a trace that stand beside its verdict, where the recipe asked for them; a training row has them too."""
 _COPIED = ("near_duplicates.json", "decontamination.json")
 _KEYS = (b'"labels"', b'"kept"', b'"left_out"')
 
@@ -153,6 +155,7 @@ def _training_rows(db: duckdb.DuckDBPyConnection, file: BinaryIO, where: str, or
         rest = {key: row.get(key) for key in ("answer", "kind", "source", "license", "model", "verdict")}
         lineage = {key: row.get(key) for key in ("engine", "sample_index", "prompt_tokens", "completion_tokens")}
         known = {"pass_rate": None if rate is None else round(rate, 6), "language": language}
+        known |= {key: row[key] for key in BESIDE if key in row}
         yield {"id": row["request_id"], "prompt_id": row["prompt_id"], "messages": messages, **rest, **lineage, **known}
 
 

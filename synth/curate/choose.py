@@ -64,7 +64,12 @@ def open_table(db: duckdb.DuckDBPyConnection, labelled: Path) -> None:
         '"offset"', "length", "request_id", "prompt_id", "sample_index", "digest", "tokens", "characters",
         "finish_reason", "verdict", "kind", "source", "model", "license", "judge", "language", *FLAGS, "contaminated",
     )  # fmt: skip
-    listed = ", ".join(f"traces.{name}" for name in wanted)
+    # Labels of an earlier version lack the newer flags: nothing was found out then.
+    there = {
+        name for (name,) in db.sql("SELECT column_name FROM duckdb_columns() WHERE table_name = 'traces'").fetchall()
+    }
+    known = {name.strip('"') for name in wanted} & there
+    listed = ", ".join(f"traces.{name}" if name.strip('"') in known else f"NULL::VARCHAR AS {name}" for name in wanted)
     db.sql(
         f"CREATE TABLE t AS SELECT {listed}, {columns}, correct, judged, rate, low, high, NULL::VARCHAR AS left_out "
         f"FROM traces LEFT JOIN rates USING (prompt_id) {near}"

@@ -177,7 +177,7 @@ def unpacked(text: str) -> list[Request]:
         Request(
             **row
             | {
-                "prompt": Prompt.model_validate(row["prompt"]),
+                "prompt": Prompt.model_validate(row["prompt"], context={"answerless": True}),
                 "messages": tuple(row["messages"]),
                 "prefix_ids": tuple(row["prefix_ids"]),
             }

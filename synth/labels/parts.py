@@ -145,7 +145,7 @@ def _trace_row(
         "tokens": _count(row.get("completion_tokens")),
         "characters": len(row["response"]),
         "finish_reason": _text(row.get("finish_reason") or "unknown"),
-        "verdict": _text(row.get("verdict")),
+        "verdict": _text(row.get("counts_as", row.get("verdict"))),
         "kind": _text(row.get("kind") or ""),
         "source": _text(row.get("source")),
         "model": _text(row.get("model")),

@@ -3,44 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
-from synth.verify.math import final_answer, last_boxed
+from synth.verify.answer import final_answer, last_boxed
+from synth.verify.layout import ThinkState, split, think_state
 
 __all__ = ["ThinkState", "differs", "split", "think_state"]
-
-ThinkState = Literal["ok", "missing", "unclosed", "doubled", "empty"]
 
 _DROPPED = re.compile(r"\\(?:left|right|displaystyle|,|;|!|:| )|[\s$]|\^?\\circ|\\%|%")
 _WRAPPED = re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\{([^{}]*)\}")
 _SPELT = re.compile(r"\\[dt]frac(?![a-z])")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?|-?\.\d+")
-
-
-def split(response: str) -> tuple[str, str]:
-    """(think, answer) around the last ``</think>``; no think where there is no tag, no answer where it is unclosed."""
-    before, tag, after = response.rpartition("</think>")
-    if not tag:
-        opening, opened, rest = response.partition("<think>")
-        return (rest, "") if opened else ("", opening)
-    if "<think>" in after:
-        return response, ""
-    return before.partition("<think>")[2] if "<think>" in before else before, after
-
-
-def think_state(response: str) -> tuple[ThinkState, str | None]:
-    """The state and why. The opening tag may be part of the prompt, as in R1's template; a closing one will do."""
-    opened, closed = response.count("<think>"), response.count("</think>")
-    if not opened and not closed:
-        return "missing", "no think block"
-    if response.rfind("<think>") > response.rfind("</think>"):
-        return "unclosed", "the think block is not closed"
-    if opened > 1 or closed > 1:
-        return "doubled", f"{opened} opening and {closed} closing tags"
-    if not split(response)[0].strip():
-        return "empty", "nothing in the think block"
-    return "ok", None
 
 
 def differs(response: str) -> tuple[bool | None, str | None]:

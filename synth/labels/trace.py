@@ -20,7 +20,7 @@ __all__ = ["FLAGS", "Label", "PromptLabels", "label_prompt", "label_trace", "pro
 
 FLAGS = (
     "truncated", "think", "answer_mismatch", "language_mixing", "repetition", "refusal", "identity_leak",
-    "suspect_gold", "secrets", "personal_data", "broken_code",
+    "suspect_gold", "secrets", "personal_data", "broken_code", "format", "voted_gold",
 )  # fmt: skip
 """Labels of a trace that can leave it out: each has a reason exactly where it does."""
 
@@ -84,6 +84,7 @@ def label_trace(
         "broken_code": Label(value=broken, reason=error),
         "license": Label(value=row.get("license"), reason=None),
     }
+    found |= _beside(row)
     if config.secrets:
         found |= {"secrets": _flag(secrets(response)), "personal_data": _flag(personal_data(response))}
     match = prompt.match
@@ -91,6 +92,20 @@ def label_trace(
         match = finder.find(response)[0]
     if finder is not None:
         found["contaminated"] = _flag(f"{match.how} match with {match.item.set} {match.item.id}" if match else None)
+    return found
+
+
+def _beside(row: Mapping[str, Any]) -> dict[str, Label]:
+    """What stands beside the verdict of the rules, where the recipe asked for it."""
+    found = {}
+    if "format_verdict" in row:
+        found["format"] = Label(value=row["format_verdict"], reason=row.get("format_reason"))
+    if "judge_verdict" in row:
+        found["judge"] = Label(value=row["judge_verdict"], reason=row.get("judge_reason"))
+        found["counts_as"] = Label(value=row.get("counts_as"), reason=None)
+    if isinstance(vote := row.get("majority"), Mapping):
+        told = f"{vote.get('votes')} of {vote.get('samples')} samples say so" if vote.get("answer") else None
+        found["voted_gold"] = _flag(told)
     return found
 
 

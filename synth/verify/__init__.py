@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from synth.verify import choice, math
+from synth.verify import choice, layout, math
 from synth.verify.pool import Pool, Request
 from synth.verify.verdict import Verdict, VerdictName
 
@@ -32,6 +32,7 @@ def verify_rows(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> Iter
     A row has `kind` and `response`; math also `answer` (or `gold`), reasoning_gym also `task` and `entry`. Other keys
     pass through. A row that is malformed, or of a kind without a verifier, comes out as `error` with a reason; a row
     that is no object comes out as `{"raw": row, ...}`. Kind `open` has nothing to verify: verdict and score are null.
+    With `config.format` a row also gets `format_verdict` and `format_reason`.
 
     Streams, with a bounded look-ahead. Raises MissingPart where math-verify or reasoning-gym is needed and not
     installed, InputError where a worker cannot start within its memory limit. Close the iterator to stop early.
@@ -46,6 +47,7 @@ def verify_rows(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> Iter
                 "extracted": verdict.extracted,
                 "reason": verdict.reason,
                 "seconds": round(verdict.seconds, 4),
+                **(layout.format_fields(kept, config.format) if config.format else {}),
             }
 
 

@@ -20,7 +20,7 @@ from synth.verify.answer import final_answer
 from synth.verify.normal import clean
 from synth.verify.verdict import Verdict, shortened
 
-__all__ = ["check_gold", "verify"]
+__all__ = ["check_gold", "lettered", "verify"]
 
 _STYLE = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt)?|math(?:rm|bf|it|sf|bb)|mbox|boldsymbol|bm|underline|operatorname)\s*\{([^{}]*)\}"
@@ -60,7 +60,7 @@ _HEDGE = re.compile(
 def verify(gold: Any, response: str, choices: Any = None) -> Verdict:
     """Does the response commit itself to the gold option? A gold that names no option is `error`."""
     try:
-        options = _options(choices)
+        options = lettered(choices)
         wanted = _gold(gold, options)
     except ValueError as err:
         return Verdict("error", reason=str(err))
@@ -84,12 +84,13 @@ def verify(gold: Any, response: str, choices: Any = None) -> Verdict:
 def check_gold(gold: Any, choices: Any = None) -> Verdict:
     """`correct` where the gold names one option."""
     try:
-        return Verdict("correct", 1.0, shortened(_gold(gold, _options(choices))))
+        return Verdict("correct", 1.0, shortened(_gold(gold, lettered(choices))))
     except ValueError as err:
         return Verdict("error", reason=str(err))
 
 
-def _options(choices: Any) -> dict[str, str] | None:
+def lettered(choices: Any) -> dict[str, str] | None:
+    """The options by letter, None where the row has none. Raises ValueError for what cannot be options."""
     if choices is None:
         return None
     if (

@@ -1,5 +1,6 @@
 """The command line: exit codes, places and hints, and nothing half-written."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from distill.cli import main
+from synth.config import VerifyConfig
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMOKE = ROOT / "recipes" / "smoke.yaml"
@@ -179,6 +181,9 @@ def test_verify_gives_one_row_for_one_row_in_order_and_resumes(distill, tmp_path
                       + json.dumps(rows[3]) + "\n")  # fmt: skip
     out = tmp_path / "out.jsonl"
     (tmp_path / "out.jsonl.partial").write_text(json.dumps(rows[0] | {"verdict": "correct"}) + '\n{"id": "b", "ver')
+    settings = VerifyConfig().model_dump(mode="json", exclude={"workers"})
+    work = {"input": hashlib.sha256(source.read_bytes()).hexdigest(), "settings": settings}
+    (tmp_path / "out.jsonl.partial.json").write_text(json.dumps(work))
     answer = distill("verify", source, "-o", out, "--workers", 1)
     assert answer.code == 0, answer.err
     found = [json.loads(line) for line in out.read_text().splitlines()]
@@ -187,6 +192,22 @@ def test_verify_gives_one_row_for_one_row_in_order_and_resumes(distill, tmp_path
     assert "in.jsonl:3" in json.dumps(found[2])
     assert json.loads(answer.out)["verdicts"] == {"correct": 1, "error": 2, "unparseable": 1, "wrong": 1}
     assert not (tmp_path / "out.jsonl.partial").exists()
+
+
+def test_verify_also_says_what_the_format_is_and_lets_rows_vote(distill, tmp_path: Path) -> None:
+    rows = [
+        {"id": str(n), "prompt": "2 + 2?", "kind": "math", "response": f"\\boxed{{{4 if n else 5}}}"} for n in range(4)
+    ]
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answer = distill(
+        "verify", source, "-o", out, "--workers", 1, "--format", "think", "--format", "boxed", "--majority", 3
+    )
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["verdicts"] == {"correct (voted)": 3, "wrong (voted)": 1}
+    found = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {(row["format_verdict"], row["format_reason"]) for row in found} == {("bad", "no think block")}
+    assert {row["majority"]["votes"] for row in found} == {3}
 
 
 def test_audit_prints_the_contract_form_and_says_no_by_exit_code(distill, tmp_path: Path) -> None:

@@ -194,3 +194,14 @@ def test_what_is_not_known_is_said_or_left_out_and_hostile_text_stays_text() -> 
         update={"decontamination": DecontaminationFacts(sets={"t": 1}, prompts=3, found=1, left_out=False)}
     )
     assert "still in the data" in data_card(kept)
+
+
+def test_columns_that_the_makers_asked_for_stand_behind_the_others(tmp_path: Path) -> None:
+    voted = {"answer": "4", "votes": 3, "samples": 4, "share": 0.75}
+    one = {"id": "a", "messages": [], "judge_verdict": "wrong", "counts_as": "correct"}
+    (shard,) = write_shards([one, {"id": "b", "messages": [], "majority": voted}], {}, tmp_path,
+                            beside=("majority", "counts_as", "judge_verdict"))  # fmt: skip
+    found = pq.read_table(tmp_path / shard)
+    assert found.column_names == [*COLUMNS, "judge_verdict", "counts_as", "majority"]
+    assert found["judge_verdict"].to_pylist() == ["wrong", None]
+    assert json.loads(found["majority"].to_pylist()[1]) == voted

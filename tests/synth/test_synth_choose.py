@@ -14,6 +14,8 @@ from test_synth_curate import curated, curated_file, rows, trace
 
 from licensing.errors import InputError
 from synth.config import CurateConfig, LabelConfig, NearDuplicatesConfig
+from synth.curate import curate
+from synth.labels import label
 
 
 def config(**fields: Any) -> CurateConfig:
@@ -40,6 +42,8 @@ FLAWS = {
     "secrets": {"response": "<think>the key is AKIAIOSFODNN7EXAMPLE</think>5"},
     "personal_data": {"response": "<think>write to jane.doe@gmail.com</think>5"},
     "broken_code": {"response": "<think>hm</think>```python\ndef f(:\n```"},
+    "format": {"format_verdict": "bad", "format_reason": "no think block"},
+    "voted_gold": {"majority": {"answer": "5", "votes": 3, "samples": 4, "share": 0.75}},
     "language_mixing": {"response": f"<think>{'Wir müssen zuerst die Summe der beiden Zahlen bilden. ' * 3}</think>"
                                     f"{'So the answer is the sum of the two numbers that they have given. ' * 3}"},
 }  # fmt: skip
@@ -58,7 +62,22 @@ def test_every_label_is_a_filter_that_can_be_switched_and_says_why(tmp_path: Pat
     assert labelled[0]["left_out"] is None
     assert labelled[1]["left_out"].startswith(f"{name}: ")
     assert labelled[1]["labels"][name]["reason"]
-    assert labelled[0]["labels"][name]["reason"] is None
+    unasked = {"reason": None} if name in ("format", "voted_gold") else {}  # no label where the recipe asks for none
+    assert labelled[0]["labels"].get(name, unasked)["reason"] is None
+
+
+def test_labels_of_an_earlier_version_have_none_of_the_newer_flags(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    source, labels = tmp_path / "in.jsonl", tmp_path / "labels"
+    source.write_text(json.dumps(trace("p", 0)) + "\n")
+    label(source, LabelConfig(near_duplicates=None, languages=None), labels, tmp_path / "scratch")
+    (part,) = labels.glob("traces-*.parquet")
+    pq.write_table(pq.read_table(part).drop_columns(["format", "voted_gold"]), tmp_path / "older.parquet")
+    part.unlink()  # it may be a link to the scratch folder's
+    (tmp_path / "older.parquet").rename(part)
+    steps = curate(source, labels, config(filters={"format": True}), tmp_path / "out")
+    assert steps[-1]["rows"] == 1
 
 
 def test_licences_languages_and_lengths_keep_what_is_named(tmp_path: Path) -> None:
