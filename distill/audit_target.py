@@ -110,7 +110,7 @@ def read_target(
         return Found(load_lineage(path)), ()
     if path.is_dir():
         if (path / "ledger.jsonl").is_file():
-            from distill.release import run_lineage
+            from distill.lineage import run_lineage
 
             lineage, recipe = run_lineage(path)
             return Found(lineage), recipe.release.allow

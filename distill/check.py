@@ -18,10 +18,10 @@ from typing import Any, Literal
 from distill.base import ask_hub, cached
 from distill.dataset import check_data
 from distill.endpoints import check_terms
+from distill.lineage import planned_lineage
 from distill.pilot import bounds, judge_bounds, run_pilot
 from distill.prepare import inspect_base
 from distill.recipe import Recipe
-from distill.release import planned_lineage
 from distill.verdicts import of_judge
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingPart

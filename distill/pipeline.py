@@ -12,8 +12,9 @@ from pathlib import Path
 from distill.dataset import check_data
 from distill.inputs import fingerprint, pinned_teacher, pinned_verify, prompts_fingerprint, test_sets_fingerprint
 from distill.ledger import Artefact, Ledger, UntilReached, Watcher
+from distill.lineage import planned_lineage
 from distill.recipe import Recipe
-from distill.release import do_audit, do_package, planned_lineage
+from distill.release import do_audit, do_package
 from distill.stages import do_curate, do_evaluate, do_export, do_label, do_prepare, do_sample, do_train, do_verify
 from licensing.audit import audit
 from synth.config import TeacherSampling, TracesBrought

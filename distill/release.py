@@ -6,111 +6,36 @@ themselves carry.
 
 from __future__ import annotations
 
-import collections
 import io
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.endpoints import generators, governing
-from distill.ledger import Artefact, Workplace, current_artefacts
+from distill.endpoints import governing
+from distill.ledger import Artefact, Workplace
+from distill.lineage import base_revision, count_sources, lineage_of
 from distill.openness import say_openness
 from distill.provenance import code_revision, installed_versions
-from distill.recipe import LoraMethod, RandomBase, Recipe
+from distill.recipe import LoraMethod, Recipe
 from distill.stages import MODEL, agree, read_rows
 from distill.verdicts import told_beside
 from licensing.audit import Audit, audit, notice_text
 from licensing.catalogue import resolve
 from licensing.errors import InputError, Refused
-from licensing.lineage import Declared, Input, Lineage, load_lineage
 from licensing.suggest import TEXTS
 from licensing.texts import titled_text
 from publish import facts as card
 from synth.config import (
-    HubPrompts,
-    JsonlPrompts,
     ReasoningGymPrompts,
     SeveralTeachers,
     TeacherSampling,
     TeachersConfig,
-    TracesBrought,
     members_of,
 )
 from synth.sample import ENGINES
 from synth.teachers.team import read_engines
-
-Sources = Mapping[tuple[str, str | None], int]
-"""(source, licence) -> how many problems it gave."""
-
-
-def planned_lineage(recipe: Recipe) -> Lineage:
-    """What the recipe says that the release will be made of; rows are read where its prompts declare no licence."""
-    return _lineage(recipe, _planned_sources(recipe), recipe.student.revision)
-
-
-def _planned_sources(recipe: Recipe) -> Sources:
-    from synth.prompts import load_prompts, load_traces
-
-    answerless = recipe.verify.majority is not None
-    match recipe.sample, recipe.prompts:
-        case TracesBrought() as traces, _:
-            found = load_traces(traces, recipe.teachers[0], answerless=answerless)
-            return _count_sources(prompt.row() for prompt in found.prompts)
-        case _, ReasoningGymPrompts() as prompts:
-            return {(f"reasoning-gym:{prompts.task}", prompts.license): prompts.size}
-        case _, (JsonlPrompts() | HubPrompts()) as prompts if prompts.license is None:
-            return _count_sources(prompt.row() for prompt in load_prompts(prompts, answerless=answerless).prompts)
-        case _, JsonlPrompts() as prompts:
-            return {(prompts.source or Path(prompts.path).name, prompts.license): 0}
-        case _, HubPrompts() as prompts:
-            return {(prompts.dataset, prompts.license): 0}
-    raise AssertionError("the recipe's schema asks for prompts or traces")
-
-
-def _count_sources(rows: Iterable[Mapping[str, Any]]) -> Sources:
-    return collections.Counter((row["source"], row.get("license")) for row in rows)
-
-
-def _lineage(
-    recipe: Recipe,
-    sources: Sources,
-    base_revision: str | None,
-    files: tuple[str, ...] | None = None,
-    asked_on: str | None = None,
-    judged_on: str | None = None,
-) -> Lineage:
-    student, release = recipe.student, recipe.release
-    inputs = []
-    if not isinstance(student.base, RandomBase):
-        inputs.append(Input(id=student.public_id, role="base", licence=student.license, revision=base_revision))
-    inputs += [found for teacher in recipe.teachers for found in generators(teacher, asked_on)]
-    if recipe.verify.judge is not None:
-        inputs += generators(recipe.verify.judge.teacher, judged_on, "judge")
-    inputs += [Input(id=name, role="data", licence=licence) for name, licence in sorted(sources, key=str)]
-    declared = Declared(license=release.license, license_name=release.license_name)
-    return Lineage(release=release.name, kind="model", declared=declared, inputs=tuple(inputs), files=files)
-
-
-def run_lineage(run: Path) -> tuple[Lineage, Recipe]:
-    """The lineage of a run directory and its recipe: as audited, or of the rows sampled so far, or as planned."""
-    try:
-        recipe = Recipe.model_validate_json((run / "recipe.json").read_bytes())
-    except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(
-            f"the run's recipe cannot be read: {first}", where=str(run / "recipe.json"), hint="run it once more"
-        ) from error
-    done = current_artefacts(run)
-    if "audit" in done:
-        return load_lineage(done["audit"].path / "lineage.yaml"), recipe
-    if "prepare" in done and "sample" in done:
-        sources = _count_sources(read_rows(done["sample"].path / "prompts.jsonl"))
-        asked_on = done["sample"].manifest["started_at"][:10]
-        return _lineage(recipe, sources, _revision(done["prepare"]), asked_on=asked_on), recipe
-    return planned_lineage(recipe), recipe
-
 
 # --- stages ------------------------------------------------------------------------------------------------------
 
@@ -127,13 +52,13 @@ def do_audit(
 
     ``judged``: stage verify, where the recipe has a judge.
     """
-    sources = _count_sources(read_rows(raw.path / "prompts.jsonl"))
-    base = _revision(start)
-    texts = _licence_texts(recipe, audit(_lineage(recipe, sources, base)))
+    sources = count_sources(read_rows(raw.path / "prompts.jsonl"))
+    base = base_revision(start)
+    texts = _licence_texts(recipe, audit(lineage_of(recipe, sources, base)))
     asked_on = raw.manifest["started_at"][:10]  # only lineages of endpoints say it
     judged_on = judged.manifest["started_at"][:10] if judged else None
     files = (*sorted(texts), "NOTICE", "README.md")
-    lineage = _lineage(recipe, sources, base, files=files, asked_on=asked_on, judged_on=judged_on)
+    lineage = lineage_of(recipe, sources, base, files=files, asked_on=asked_on, judged_on=judged_on)
     result = audit(lineage, allow=recipe.release.allow)
     result.raise_if_blocked()
     for name, text in texts.items():
@@ -262,7 +187,7 @@ def release_facts(
     tag = (licence.hub_license if licence else None) or release.license
     revision = code_revision()
     sampling = recipe.sample
-    sources = _count_sources(read_rows(raw.path / "prompts.jsonl"))
+    sources = count_sources(read_rows(raw.path / "prompts.jsonl"))
     return card.ReleaseFacts(
         name=release.name,
         version=release.version,
@@ -273,7 +198,7 @@ def release_facts(
             license_link=release.license_link or ("LICENSE" if tag == "other" else None),
         ),
         languages=release.languages,
-        base=card.BaseFacts(id=student.public_id, revision=_revision(start), licence=student.license),
+        base=card.BaseFacts(id=student.public_id, revision=base_revision(start), licence=student.license),
         teachers=_teachers(teacher, raw),
         prompt_sources=tuple(
             card.PromptSource(name=name, licence=text, problems=count)
@@ -331,12 +256,6 @@ def _teachers(section: TeachersConfig, raw: Artefact) -> tuple[card.TeacherFacts
             )
         )
     return tuple(found)
-
-
-def _revision(start: Artefact) -> str:
-    """The base's revision; of a local folder its content's digest, by which a teacher of the same folder goes too."""
-    base = start.facts["base"]
-    return base["revision"] or f"content-{(base.get('content') or base['files_digest'])[:16]}"
 
 
 def _duties(verdict: Artefact) -> tuple[str, ...]:

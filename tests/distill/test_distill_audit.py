@@ -13,8 +13,8 @@ from licence_hub import loopback_hub
 from licence_texts import APACHE, MIT, model_licence
 
 from distill.cli import main
+from distill.lineage import planned_lineage
 from distill.recipe_file import load_recipe
-from distill.release import planned_lineage
 from licensing.audit import Allowance, audit
 from licensing.catalogue import load
 from licensing.lineage import Lineage

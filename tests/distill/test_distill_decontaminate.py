@@ -13,8 +13,8 @@ import pytest
 
 from distill.dataset import check_data
 from distill.decontaminate_file import decontaminate_file
+from distill.lineage import planned_lineage
 from distill.recipe_file import load_recipe
-from distill.release import planned_lineage
 from licensing.errors import InputError, Refused
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -14,9 +14,9 @@ from hostile_endpoint import Call, Endpoint, serving
 
 from distill.check import Finding, _teacher
 from distill.endpoints import generators, governing
+from distill.lineage import planned_lineage
 from distill.recipe import Recipe
 from distill.recipe_file import load_recipe
-from distill.release import planned_lineage
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingPart
 from synth.config import OpenAITeacher, VllmServerTeacher

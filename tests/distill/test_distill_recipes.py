@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from distill.lineage import planned_lineage
 from distill.recipe import Recipe
 from distill.recipe_file import load_recipe
-from distill.release import planned_lineage
 from licensing.audit import audit
 from publish.template import add_persona, render
 from synth.config import TeacherSampling

@@ -12,10 +12,11 @@ from distill.check import _teacher, check_recipe
 from distill.evaluate import scored_teachers
 from distill.inputs import pinned_teacher
 from distill.ledger import Artefact, Workplace
+from distill.lineage import planned_lineage
 from distill.pilot import run_pilot
 from distill.recipe import Recipe
 from distill.recipe_file import load_recipe
-from distill.release import _teachers, planned_lineage
+from distill.release import _teachers
 from distill.stages import do_sample, read_rows
 from licensing.errors import InputError
 from synth.config import LocalEngine, SeveralTeachers, TeacherSampling, VerifyConfig, members_of

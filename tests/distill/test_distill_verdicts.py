@@ -16,10 +16,10 @@ from hostile_endpoint import Call, serving
 
 from distill.check import check_recipe
 from distill.ledger import Artefact, Workplace, current_artefacts
+from distill.lineage import planned_lineage
 from distill.pipeline import run
 from distill.recipe import Recipe
 from distill.recipe_file import load_recipe
-from distill.release import planned_lineage
 from distill.report import build_report
 from distill.stages import do_verify, read_rows
 from distill.verdicts import JUDGE, told_beside

@@ -74,11 +74,14 @@ def test_a_hostile_answer_cannot_leave_its_place_nor_give_a_verdict() -> None:
 @pytest.mark.parametrize("gold", ["B", "green", 1])
 def test_the_gold_of_a_choice_is_shown_with_letter_and_text(gold: Any) -> None:
     for choices in (["red", "green"], {"A": "red", "B": "green"}, {"label": ["A", "B"], "text": ["red", "green"]}):
-        text = asked(kind="choice", answer=gold, choices=choices, response="It is the green one or so").text
+        problem = {"kind": "choice", "answer": gold, "choices": choices, "response": "It is the green one or so"}
+        found = question(row() | problem)
+        assert isinstance(found, Question)
+        text = found.text
         assert "A. red\nB. green\n" in text
         assert "reference answer\nB. green\n" in text
-    found = question(row(kind="choice", answer="Z", choices=["red", "green"]))
-    assert found == "no gold answer to compare with"
+    unknown = {"kind": "choice", "answer": "Z", "choices": ["red", "green"]}
+    assert question(row() | unknown) == "no gold answer to compare with"
 
 
 def test_what_is_shown_is_bounded_and_keeps_mathematics() -> None:
