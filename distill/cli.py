@@ -36,6 +36,11 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")
 RunsFolder = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run directories live.")]
 
 
+class SandboxLevel(StrEnum):
+    strong = "strong"
+    weak = "weak"
+
+
 class Layout(StrEnum):
     think = "think"
     boxed = "boxed"
@@ -164,7 +169,11 @@ def verify(
     rows: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Problem rows with a `response`.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT.jsonl", help="Where the verdicts go.")],
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Wall seconds a row.")] = 2.0,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Wall seconds a row. [default: 2; 5 for a program]", show_default=False),
+    ] = None,
+    sandbox: Annotated[SandboxLevel, typer.Option(help="weak: programs run without namespaces.")] = SandboxLevel.strong,
     layout: Annotated[
         list[Layout] | None, typer.Option("--format", help="Also say whether it is laid out so; repeatable.")
     ] = None,
@@ -179,7 +188,8 @@ def verify(
 
     config = VerifyConfig(
         workers=workers,
-        timeout_s=timeout,
+        **({"timeout_s": timeout, "code_timeout_s": timeout} if timeout else {}),
+        sandbox=sandbox.value,
         format=FormatConfig(think=Layout.think in layout, boxed=Layout.boxed in layout) if layout else None,
         majority=MajorityConfig(min_votes=majority) if majority else None,
     )

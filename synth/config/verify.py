@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -35,10 +35,19 @@ class MajorityConfig(Section):
     )
 
 
+_OF_CODE = ("sandbox", "code_timeout_s", "code_memory_mb")  # keys that came later say nothing where they are not used
+
+
 class VerifyConfig(Section):
     workers: int = Field(2, ge=1, description="Worker processes.")
     timeout_s: float = Field(2.0, gt=0, description="Wall seconds a row; then its worker is killed: `timeout`.")
     memory_mb: int = Field(2048, ge=256, description="Address space of one worker, in MiB.")
+    sandbox: Literal["strong", "weak"] = Field(
+        "strong",
+        description="Where programs (kind code) run. weak: limits, seccomp and Landlock, no namespaces.",
+    )
+    code_timeout_s: float = Field(5.0, gt=0, description="Wall seconds of a program with its tests, or a stdin test.")
+    code_memory_mb: int = Field(512, ge=64, description="Address space of a program, in MiB.")
     format: FormatConfig | None = Field(None, description="What the layout of a response has to be.")
     majority: MajorityConfig | None = Field(None, description="Let samples vote where a problem has no answer.")
     judge: JudgeConfig | None = Field(None, description="A model that compares answers beside the rules.")
@@ -50,7 +59,8 @@ class VerifyConfig(Section):
         return {
             name: value
             for name, value in found.items()
-            if value is not None or name not in ("format", "majority", "judge")
+            if (value is not None or name not in ("format", "majority", "judge"))
+            and (name not in _OF_CODE or value != type(self).model_fields[name].default)
         }
 
     def rules(self, *, layout: bool = False) -> VerifyConfig:

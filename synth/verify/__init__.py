@@ -1,9 +1,9 @@
 """Is the answer right? Rows in, the same rows with a verdict out.
 
 `verify_rows` is the stage and the command; `check_golds` looks at the gold answers before anything is spent. Kinds
-with a verifier: `math` and `reasoning_gym` (the task's own scorer), in killable processes where anything is computed,
-and `choice`, which is text alone. What needs no mathematics (the final answer of a response, two plain numbers) is
-done here, in the caller's process, and takes time linear in the text.
+with a verifier: `math` and `reasoning_gym` (the task's own scorer), in killable processes where anything is computed;
+`choice`, which is text alone; `code`, whose programs run in a sandbox. What needs no mathematics (the final answer of
+a response, two plain numbers) is done here, in the caller's process, and takes time linear in the text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from synth.verify import choice, layout, math
+from synth.verify import choice, code, layout, math
 from synth.verify.pool import Pool, Request
 from synth.verify.verdict import Verdict, VerdictName
 
@@ -29,15 +29,16 @@ LARGE_RESPONSE = 1 << 20  # characters; a longer one is read in a worker, under 
 def verify_rows(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> Iterator[dict[str, Any]]:
     """Every row with `verdict`, `score`, `extracted`, `reason` and `seconds` added: one out for one in, in order.
 
-    A row has `kind` and `response`; math also `answer` (or `gold`), reasoning_gym also `task` and `entry`. Other keys
-    pass through. A row that is malformed, or of a kind without a verifier, comes out as `error` with a reason; a row
-    that is no object comes out as `{"raw": row, ...}`. Kind `open` has nothing to verify: verdict and score are null.
-    With `config.format` a row also gets `format_verdict` and `format_reason`.
+    A row has `kind` and `response`; math also `answer` (or `gold`), reasoning_gym also `task` and `entry`, code also
+    `tests` (and `completion` will do for `response`). Other keys pass through. A row that is malformed, or of a kind
+    without a verifier, comes out as `error` with a reason; a row that is no object comes out as `{"raw": row, ...}`.
+    Kind `open` has nothing to verify: verdict and score are null. With `config.format` a row also gets
+    `format_verdict` and `format_reason`.
 
-    Streams, with a bounded look-ahead. Raises MissingPart where math-verify or reasoning-gym is needed and not
-    installed, InputError where a worker cannot start within its memory limit. Close the iterator to stop early.
+    Streams, with a bounded look-ahead. Raises MissingPart where math-verify, reasoning-gym or a sandbox is needed and
+    not there, InputError where a worker cannot start within its memory limit. Close the iterator to stop early.
     """
-    with Pool(config.workers, config.timeout_s, config.memory_mb) as pool:
+    with _pool(config) as pool:
         for row, verdict in pool.map(((row, _request(row)) for row in rows), _weight):
             kept = dict(row) if isinstance(row, Mapping) else {"raw": row}
             yield {
@@ -55,7 +56,7 @@ class Verifier:
     """Verdicts one row at a time, as they come: ``submit`` returns at once. A context manager."""
 
     def __init__(self, config: VerifyConfig) -> None:
-        self._pool = Pool(config.workers, config.timeout_s, config.memory_mb)
+        self._pool = _pool(config)
 
     def __enter__(self) -> Verifier:
         return self
@@ -74,13 +75,20 @@ def check_golds(prompts: Iterable[Prompt], config: VerifyConfig) -> list[tuple[s
     A problem of a kind without a verifier is listed too: none of its traces could ever be right. Kind `open` is not,
     nor is a reasoning-gym task without an own answer (null), which its scorer judges by the metadata alone.
     """
-    with Pool(config.workers, config.timeout_s, config.memory_mb) as pool:
+    with _pool(config) as pool:
         checked = pool.map((prompt.id, _check(prompt.row())) for prompt in prompts)
         return [
             (name, verdict.reason or "the gold answer is not equal to itself")
             for name, verdict in checked
             if verdict.verdict not in ("correct", None)
         ]
+
+
+def _pool(config: VerifyConfig) -> Pool:
+    return Pool(
+        config.workers, config.timeout_s, config.memory_mb, sandbox=config.sandbox,
+        code_timeout_s=config.code_timeout_s, code_memory_mb=config.code_memory_mb,
+    )  # fmt: skip
 
 
 def _weight(row: Any) -> int:
@@ -99,6 +107,8 @@ def _request(row: Any) -> Request | Verdict:
     if ask is None:
         return _no_verifier(kind)
     response = row.get("response")
+    if response is None and kind == "code":
+        response = row.get("completion")
     if not isinstance(response, str):
         return Verdict("error", reason="no response" if response is None else "the response is not text")
     return ask(row, response)
@@ -145,9 +155,14 @@ def _reasoning_gym(row: Mapping[str, Any], response: str | None) -> Request | Ve
     return {**asked, "op": "check"} if response is None else {**asked, "op": "verify", "response": response}
 
 
+def _code(row: Mapping[str, Any], response: str | None) -> Request | Verdict:
+    return code.request(row, gold=response is None)
+
+
 # kind -> what to ask about a row: about its response, or (None) about its gold answer alone
 _KINDS: dict[str, Callable[[Mapping[str, Any], str | None], Request | Verdict]] = {
     "math": _math,
     "choice": _choice,
+    "code": _code,
     "reasoning_gym": _reasoning_gym,
 }

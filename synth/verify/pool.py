@@ -15,13 +15,10 @@ Not a sandbox: a worker has the caller's rights. It is for text that is read, no
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import importlib
 import json
 import os
 import queue
-import resource
 import signal
 import socket
 import subprocess
@@ -31,30 +28,31 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import asdict, replace
-from typing import Any, NoReturn, TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from licensing.errors import DistillError, InputError, MissingPart
+from synth.verify import code
 from synth.verify.framing import receive, send
+from synth.verify.sandbox import Level, Sandbox, require
 from synth.verify.verdict import Verdict
+from synth.verify.worker import EXIT_MEMORY
 
 __all__ = ["Pool", "Request"]
 
 T = TypeVar("T")
 Request = dict[str, Any]  # {"op": "verify"|"check", "kind", and what the kind needs}; JSON values only
 
-# kind of request -> the module whose `prepare` (imports, before the clock starts) and `serve` a worker calls
-_VERIFIERS = {"math": "synth.verify.math", "reasoning_gym": "synth.verify.reasoning_gym"}
-_CACHED = ("math",)  # kinds whose verdict depends on the request alone
+_SANDBOXED = "code:"
+_CACHED = ("math", "code")  # kinds whose verdict depends on the request alone
 CACHE_ROWS = 4096
 
 START_TIMEOUT_S = 180.0  # imports on a loaded machine; not part of any row's time
 LOOK_AHEAD_ROWS = 1024  # rows in flight or done and waiting for their turn, so that one hanging row stops nobody ...
 LOOK_AHEAD_BYTES = 64 << 20  # ... and their size, so that memory does not grow with the input
-_EXIT_MEMORY = 71
 _BOOT = (
     "import sys, json; setup = json.loads(sys.argv[1]); sys.path[:] = setup['path']; "
-    "from synth.verify import pool; pool.work(setup)"
+    "from synth.verify import worker; worker.work(setup)"
 )
 
 
@@ -68,9 +66,6 @@ class _Died(Exception):
 
 class _Closed(Exception):
     """The pool was closed while this was under way."""
-
-
-# --- the caller's side -------------------------------------------------------------------------------------------
 
 
 class _Worker:
@@ -117,7 +112,7 @@ class _Worker:
             code = self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             return "it closed its connection"
-        if code == _EXIT_MEMORY:
+        if code == EXIT_MEMORY:
             return f"out of memory (limit {self.memory_mb} MiB)"
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
@@ -134,13 +129,23 @@ class Pool:
     its libraries does not count. A process starts at its first row, and is replaced after a kill, a crash or
     when a row has left it with more than half its memory in use. A row that kills a worker which had served others
     before is tried once more in a fresh one, so that no verdict depends on what came earlier.
+
+    A request of kind `code` goes to a sandbox instead, one for each worker: `code_timeout_s` and `code_memory_mb` are
+    a program's. Raises MissingPart at the first such row where the machine has no sandbox of that level.
     """
 
-    def __init__(self, workers: int = 2, timeout_s: float = 2.0, memory_mb: int = 2048) -> None:
+    def __init__(
+        self, workers: int = 2, timeout_s: float = 2.0, memory_mb: int = 2048, *, sandbox: Level = "strong",
+        code_timeout_s: float = 5.0, code_memory_mb: int = 512,
+    ) -> None:  # fmt: skip
+        self.sandbox: Level = sandbox
+        self.code_timeout_s = code_timeout_s
+        self.code_memory_mb = code_memory_mb
         self.timeout_s = timeout_s
         self.memory_mb = memory_mb
         self._jobs: queue.SimpleQueue[tuple[bytes, str, Future[Verdict]] | None] = queue.SimpleQueue()
         self._alive: set[_Worker] = set()
+        self._cells: set[Sandbox] = set()
         self._lock = threading.Lock()
         self._closed = False
         self._known: OrderedDict[bytes, Future[Verdict]] = OrderedDict()
@@ -162,6 +167,8 @@ class Pool:
             self._closed = True
             for worker in self._alive:
                 worker.process.kill()
+            for cell in self._cells:
+                cell.kill()
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
@@ -215,17 +222,33 @@ class Pool:
 
     def _serve(self) -> None:
         worker: _Worker | None = None
+        cell: Sandbox | None = None
         while (job := self._jobs.get()) is not None and not self._closed:
             body, needs, answer = job
             try:
-                verdict, worker = self._judge(worker, body, needs)
+                if needs == _SANDBOXED:
+                    cell = cell or self._cell()
+                    verdict = code.serve(cell, json.loads(body)["row"], self.code_timeout_s, self.code_memory_mb)
+                else:
+                    verdict, worker = self._judge(worker, body, needs)
             except BaseException as err:  # handed to whoever waits for this row
                 worker = None
-                answer.set_exception(err)
+                answer.set_exception(_Closed() if self._closed else err)
             else:
                 answer.set_result(verdict)
         if worker is not None:
             self._drop(worker)
+        if cell is not None:
+            cell.close()
+
+    def _cell(self) -> Sandbox:
+        require(self.sandbox)
+        with self._lock:
+            if self._closed:
+                raise _Closed
+            cell = Sandbox(self.sandbox)
+            self._cells.add(cell)
+        return cell
 
     def _judge(self, worker: _Worker | None, body: bytes, needs: str) -> tuple[Verdict, _Worker | None]:
         """The verdict of one row, and the worker for the next one where it is still fit."""
@@ -307,75 +330,3 @@ def _needs(request: Request) -> str:
     """What a worker has to load before the clock of this row starts."""
     task = request.get("task")
     return f"{request['kind']}:{task}" if isinstance(task, str) else f"{request['kind']}:"
-
-
-# --- the worker's side -------------------------------------------------------------------------------------------
-
-
-def work(setup: dict[str, Any]) -> NoReturn:
-    """Main function of a worker: answer messages until the caller's end of the socket closes."""
-    _settle(setup["parent"], setup["memory_mb"])
-    sock = socket.socket(fileno=setup["fd"])
-    try:
-        resting = 0
-        while (body := receive(sock, None)) is not None:
-            reply: dict[str, Any]
-            if body.startswith(b'{"prepare"'):
-                reply = _prepare(json.loads(body)["prepare"])
-                resting = _address_space()
-            else:
-                verdict = _verdict(body)
-                # Half of the room that was left after the imports: what a row leaves behind must not fell the next.
-                tired = _address_space() - resting > ((setup["memory_mb"] << 20) - resting) / 2
-                reply = {"verdict": asdict(verdict), "tired": tired}
-            send(sock, json.dumps(reply).encode("ascii"))
-    except MemoryError:
-        os._exit(_EXIT_MEMORY)  # without unwinding: that may want memory again
-    sys.exit(0)
-
-
-def _settle(parent: int, memory_mb: int) -> None:
-    if sys.platform == "linux":
-        import ctypes
-
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above
-        os._exit(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to answer; a row must not look like a crash
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = memory_mb << 20 if hard == resource.RLIM_INFINITY else min(memory_mb << 20, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _address_space() -> int:
-    """Bytes; 0 where the system has no /proc."""
-    with contextlib.suppress(OSError), open("/proc/self/statm") as file:
-        return int(file.read().split()[0]) * resource.getpagesize()
-    return 0
-
-
-def _prepare(needs: str) -> dict[str, Any]:
-    kind, _, task = needs.partition(":")
-    reply: dict[str, Any] = {"missing": None, "hint": None, "failed": None}
-    try:
-        importlib.import_module(_VERIFIERS[kind]).prepare(task or None)
-    except MissingPart as err:
-        reply.update(missing=err.what, hint=err.hint)
-    except MemoryError:
-        raise
-    except Exception as err:
-        reply["failed"] = f"{type(err).__name__}: {err}"
-    return reply
-
-
-def _verdict(body: bytes) -> Verdict:
-    try:
-        request = json.loads(body)["row"]
-        verdict: Verdict = importlib.import_module(_VERIFIERS[request["kind"]]).serve(request)
-        return verdict
-    except MemoryError:
-        raise
-    except (Exception, SystemExit) as err:
-        return Verdict("error", reason=f"the verifier failed: {type(err).__name__}: {err}"[:500])

@@ -227,7 +227,7 @@ def test_every_row_comes_out_once_in_order_with_its_keys_whatever_it_is() -> Non
         {"id": "a", "kind": "math", "answer": "5", "response": "\\boxed{5}", "extra": {"kept": [1]}},
         {"id": "b", "kind": "math", "gold": "5", "response": "\\boxed{6}", "verdict": "correct"},
         {"id": "c", "kind": "open", "response": "hello"},
-        {"id": "d", "kind": "code", "answer": "x", "response": "x"},
+        {"id": "d", "kind": "prose", "answer": "x", "response": "x"},
         {"id": "e", "kind": "puzzle", "answer": "A", "response": "A"},
         {"id": "f", "response": "5"},
         {"id": "g", "kind": "math", "response": "5"},
@@ -250,7 +250,7 @@ def test_every_row_comes_out_once_in_order_with_its_keys_whatever_it_is() -> Non
     assert out[13]["raw"] == "no object"
     assert out[2]["score"] is None
     assert all({"score", "extracted", "reason", "seconds"} <= row.keys() for row in out)
-    assert "no verifier for kind 'code'" in out[3]["reason"]
+    assert "no verifier for kind 'prose'" in out[3]["reason"]
 
 
 def test_check_golds_names_the_problems_that_could_never_be_right() -> None:

@@ -1,0 +1,183 @@
+"""A sandbox for foreign programs, from the outside: start it, give it jobs, replace it when it dies.
+
+``probe`` says what this machine can hold, by running a canary and not by looking for a binary: level ``strong`` where
+unprivileged namespaces work (containers and some distributions forbid them), else ``weak`` (limits, seccomp, Landlock
+where the kernel has it), for which a recipe has to ask by name. Linux on x86_64 and aarch64. The walls themselves are
+in `sandbox_cell`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from licensing.errors import MissingPart
+from synth.verify.framing import receive, send
+from synth.verify.verdict import VerdictName
+
+__all__ = ["Level", "Result", "Sandbox", "SandboxDown", "probe", "require"]
+
+Level = Literal["strong", "weak"]
+START_TIMEOUT_S = 60.0
+GRACE_S = 5.0  # past a program's time, until the sandbox itself is taken for hung
+_BOOT = (
+    "import sys; sys.path[:0] = [{root!r}]; from synth.verify.sandbox_cell import main; main({fd}, {parent}, {weak})"
+)
+_CANARY = "def f(a):\n    try:\n        import os; os.listdir(a)\n    except OSError:\n        return 'held'"
+
+
+class SandboxDown(Exception):
+    """The sandbox itself failed: nothing is known of the program."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a program did. `stdout` and `stderr`: at most a MiB each. `seconds`: its own wall time."""
+
+    verdict: VerdictName
+    reason: str | None
+    stdout: str
+    stderr: str
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict == "correct"
+
+
+class Sandbox:
+    """One cell, one job at a time. A context manager. Starts with the first job, within the thread that gives it."""
+
+    def __init__(self, level: Level = "strong") -> None:
+        self.level = level
+        self._process: subprocess.Popen[bytes] | None = None
+        self._sock: socket.socket | None = None
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the sandbox)
+        self._served = False
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        self._said.close()
+
+    def run(
+        self, code: str, tests: str | None, timeout_s: float, memory_mb: int, *, entry_point: str | None = None,
+        stdin: str = "",
+    ) -> Result:  # fmt: skip
+        """Run ``code`` and then ``tests`` against it; without tests as a script, whose end decides.
+
+        ``timeout_s`` is wall time from the moment at which a process for it is ready. Raises SandboxDown.
+        """
+        job = {
+            "code": code, "tests": tests, "timeout_s": timeout_s, "memory_mb": memory_mb,
+            "entry_point": entry_point, "stdin": stdin,
+        }  # fmt: skip
+        fresh = self._process is None
+        try:
+            return self._ask(job, timeout_s)
+        except SandboxDown:
+            if fresh:
+                raise
+        return self._ask(job, timeout_s)  # a cell that served others before may have been at fault itself
+
+    def _ask(self, job: dict[str, Any], timeout_s: float) -> Result:
+        if self._process is None:
+            self._start()
+        assert self._sock is not None
+        try:
+            self._sock.settimeout(START_TIMEOUT_S)
+            send(self._sock, json.dumps(job).encode("ascii"))
+            answer = receive(self._sock, time.monotonic() + timeout_s + self._grace())
+        except TimeoutError:
+            self.close()
+            return Result("timeout", f"not done within {timeout_s:g} s", "", "", timeout_s)
+        except OSError:
+            answer = None
+        if answer is None:
+            said = self._cause()
+            self.close()
+            raise SandboxDown(f"the sandbox died: {said}")
+        return Result(**json.loads(answer))
+
+    def _grace(self) -> float:
+        """Seconds past a program's own: a cell that has just been started has imports to do."""
+        served, self._served = self._served, True
+        return GRACE_S if served else START_TIMEOUT_S
+
+    def _start(self) -> None:
+        self._served = False
+        ours, theirs = socket.socketpair()
+        root = str(Path(__file__).resolve().parents[2])
+        boot = _BOOT.format(root=root, fd=theirs.fileno(), parent=os.getpid(), weak=self.level == "weak")
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-S", "-s", "-P", "-c", boot],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._said, pass_fds=[theirs.fileno()],
+                env={"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8"}, cwd="/",
+            )  # fmt: skip
+        self._sock = ours
+
+    def _cause(self) -> str:
+        assert self._process is not None
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            code = None
+        self._said.seek(0)
+        lines = self._said.read()[-2000:].decode("utf-8", "replace").strip().splitlines()
+        return lines[-1][:300] if lines else f"exit code {code}"
+
+    def kill(self) -> None:
+        """End the job under way, from another thread; `close` follows in the thread that runs it."""
+        if (process := self._process) is not None:
+            process.kill()
+
+    def close(self) -> None:
+        """Kill it and everything in it."""
+        if self._process is not None and self._sock is not None:
+            self._process.kill()
+            self._process.wait()
+            self._sock.close()
+        self._process = self._sock = None
+
+
+@functools.cache
+def probe(level: Level = "strong") -> str | None:
+    """None where a canary ran and was held; else why not."""
+    if not sys.platform.startswith("linux"):
+        return f"there is none for {sys.platform}: it needs Linux"
+    from synth.verify import sandbox_seccomp
+
+    if not sandbox_seccomp.supported():
+        return "there is none for this processor: it needs x86_64 or aarch64"
+    try:
+        with Sandbox(level) as sandbox:
+            result = sandbox.run(_CANARY, "assert f('/proc/1') == 'held'", 10.0, 512)
+    except (SandboxDown, OSError) as err:
+        return str(err)
+    return None if result.passed or level == "weak" else f"it does not hold: {result.reason}"
+
+
+def require(level: Level) -> None:
+    """Raises MissingPart where this machine has no sandbox of that level."""
+    why = probe(level)
+    if why is None:
+        return
+    hint = "run it on a Linux machine or in a container that allows user namespaces"
+    if level == "strong" and probe("weak") is None:
+        hint += (
+            " (docker run --security-opt seccomp=unconfined), or accept limits, seccomp and Landlock without "
+            "namespaces: verify.sandbox: weak (--sandbox weak)"
+        )
+    raise MissingPart(f"no sandbox for programs: {why}", where="verify.sandbox", hint=hint)

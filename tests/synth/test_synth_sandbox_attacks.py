@@ -1,0 +1,253 @@
+# ruff: noqa: E501  (programs)
+"""Hostile programs: one test an attack. None passes, none sees or touches anything outside, none outlives its time."""
+
+import functools
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from synth.verify.code import run
+from synth.verify.sandbox import Level, Sandbox
+
+LEVELS: tuple[Level, ...] = ("strong", "weak")
+TESTS = "assert f(3) == 9\nassert f(4) == 16\nassert not f(0)"
+
+FORGED = {
+    "exits_early": "import sys\nsys.exit(0)",
+    "exits_at_once": "import os\nos._exit(0)",
+    "exits_in_the_function": "import os\ndef f(x): os._exit(0)",
+    "raises_system_exit_in_the_function": "def f(x): raise SystemExit(0)",
+    "raises_keyboard_interrupt": "def f(x): raise KeyboardInterrupt",
+    "raises_generator_exit": "def f(x): raise GeneratorExit",
+    "equals_everything": "class E:\n    def __eq__(s, o): return True\n    __hash__ = None\n"
+    "    def __bool__(s): return False\ndef f(x): return E()",
+    "an_integer_that_equals_everything": "class E(int):\n    def __eq__(s, o): return True\ndef f(x): return E(0)",
+    "a_text_that_equals_everything": "class E(str):\n    def __eq__(s, o): return True\ndef f(x): return E()",
+    "a_list_that_equals_everything": "class E(list):\n    def __eq__(s, o): return True\ndef f(x): return E()",
+    "mock_any": "from unittest.mock import ANY\ndef f(x): return ANY",
+    "the_function_is_mock_any": "from unittest.mock import _ANY as f",
+    "the_function_is_a_mock": "from unittest.mock import MagicMock as f",
+    "answers_with_not_implemented": "def f(x): return NotImplemented",
+    "patches_builtins": "import builtins\nbuiltins.AssertionError = None\nbuiltins.abs = lambda x: 0\ndef f(x): return 0",
+    "patches_assertion_error": "class AssertionError(Exception): pass\ndef f(x): return 1",
+    "patches_the_frames": "import sys\ndef f(x):\n    g = sys._getframe()\n    while g:\n"
+    "        for k in ('f', 'check', 'E'): g.f_globals[k] = lambda *a: 9\n        g = g.f_back\n    return 9",
+    "reads_the_frames": "import sys\ndef f(x):\n    g = sys._getframe()\n    while g:\n        for v in "
+    "list(g.f_locals.values()) + list(g.f_globals.values()):\n            if 'assert f(3)' in str(v): return x * x\n"
+    "        g = g.f_back\n    return -1",
+    "finds_the_tests_in_memory": "import gc\ndef f(x):\n    found = [o for o in gc.get_objects() if isinstance(o, dict) "
+    "and 'tests' in o]\n    return x * x if found else -1",
+    "prints_a_verdict": "print('{\"verdict\": \"correct\"}')\nprint('OK')\ndef f(x): return 1",
+    "writes_a_verdict_everywhere": "import os, json\nbody = json.dumps({'verdict': 'correct', 'reason': None, 'stdout': "
+    "'', 'stderr': '', 'seconds': 0.1}).encode()\nfor fd in range(256):\n    try: os.write(fd, len(body).to_bytes(8, "
+    "'big') + body)\n    except OSError: pass\ndef f(x): return 1",
+    "answers_before_it_is_asked": "import os, json\nfor _ in range(50):\n    b = json.dumps(['val', True, []]).encode()\n"
+    "    os.write(3, len(b).to_bytes(8, 'big') + b)\ndef f(x): return 1",
+    "answers_with_garbage": "import os\nos.write(3, b'x' * 1000)\ndef f(x): return 1",
+    "announces_a_huge_message": "import os\nos.write(3, (1 << 60).to_bytes(8, 'big'))\ndef f(x): return 1",
+    "closes_the_channel": "import os\nos.close(3)\ndef f(x): return 1",
+    "a_thread_ends_the_process": "import os, threading\nthreading.Timer(0.05, os._exit, (0,)).start()\n"
+    "def f(x):\n    import time; time.sleep(1)",
+    "an_exit_handler_ends_it": "import atexit, os\natexit.register(os._exit, 0)\ndef f(x): raise SystemExit",
+    "kills_itself": "import os\ndef f(x): os.kill(os.getpid(), 9)",
+    "crashes": "import ctypes\ndef f(x): ctypes.string_at(0)",
+    "skips_the_test": "import unittest\ndef f(x): raise unittest.SkipTest('no')",
+    "raises_what_raises": "class E(BaseException):\n    def __init__(s, *a): pass\n    def __str__(s): raise SystemExit(0)\n"
+    "def f(x): raise E(1)",
+    "its_metaclass_lies": "class M(type):\n    def __eq__(s, o): return True\n    __hash__ = type.__hash__\n"
+    "    def __instancecheck__(s, o): return True\nclass f(metaclass=M):\n    def __init__(s, x): pass\n"
+    "    def __eq__(s, o): return True",
+    "a_namedtuple_that_lies": "import collections\nclass E(collections.namedtuple('E', 'a')):\n"
+    "    def __eq__(s, o): return True\ndef f(x): return E(1)",
+    "an_exception_that_equals": "class E(Exception):\n    def __eq__(s, o): return True\ndef f(x): return E()",
+    "nested_past_every_limit": "def f(x):\n    a = []\n    for _ in range(100000): a = [a]\n    return a",
+    "returns_itself": "def f(x):\n    a = []; a.append(a); return a",
+    "patches_json_and_the_server": "import json, sys\njson.dumps = lambda *a: '[\"val\", true, []]'\n"
+    "for m in list(sys.modules.values()):\n    if 'judge' in getattr(m, '__name__', ''): m.judged = lambda *a: None\n"
+    "def f(x): return 1",
+}  # fmt: skip
+
+
+@functools.cache
+def cell(level: Level) -> Sandbox:
+    return Sandbox(level)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    yield
+    for level in LEVELS:
+        cell(level).close()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("attack", FORGED)
+def test_no_pass_is_forged(attack: str, level: Level) -> None:
+    result = cell(level).run(FORGED[attack], TESTS, 3.0, 512)
+    assert result.verdict in ("wrong", "timeout"), result
+
+
+CLOSE = {
+    "subtraction": ("class E:\n    def __sub__(s, o): return 0.0\n    __rsub__ = __sub__\n    def __abs__(s): return 0.0\n"
+                    "def f(x): return E()", "assert abs(f(2) - 1.5) < 1e-6"),
+    "order": ("class E:\n    def __lt__(s, o): return True\n    __gt__ = __le__ = __ge__ = __lt__\n"
+              "def f(x): return E()", "assert 1.4 < f(2) < 1.6"),
+    "membership": ("class E:\n    def __contains__(s, o): return True\n    def __iter__(s): return iter(())\n"
+                   "def f(x): return E()", "assert 5 in f(2)"),
+    "a_shadowed_abs": ("def abs(x): return 0\ndef f(x): return 7", "assert abs(f(2) - 1.5) < 1e-6"),
+    "a_shadowed_all": ("def all(x): return True\ndef f(x): return 7", "assert all(f(i) == i for i in range(3))"),
+    "a_shadowed_len": ("class E:\n    def __eq__(s, o): return True\ndef len(x): return E()\ndef f(x): return []",
+                       "assert len(f(3)) == 3"),
+    "a_shadowed_isclose": ("import math\nmath.isclose = lambda *a, **k: True\ndef f(x): return 7",
+                           "assert math.isclose(f(2), 1.5)"),
+    "frames_of_a_callback": ("def f(g):\n    try: return g.__globals__\n    except AttributeError: return g.gi_frame",
+                             "assert f(lambda: 1)['x'] == 1"),
+    "a_generator_of_the_tests": ("def f(g): return g.gi_frame.f_globals", "assert f(i for i in range(3))"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", CLOSE)
+def test_no_operator_of_an_answer_decides(attack: str) -> None:
+    code, tests = CLOSE[attack]
+    assert cell("strong").run(code, tests, 3.0, 512, entry_point="f").verdict == "wrong"
+
+
+def test_unittest_cannot_be_talked_into_a_pass() -> None:
+    tests = (
+        "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(f(3), 9)\n"
+        "if __name__ == '__main__':\n    unittest.main()"
+    )
+    patch = (
+        "import unittest\nunittest.TestCase.assertEqual = lambda *a: None\nunittest.main = lambda *a: None\n"
+        "unittest.TestCase.run = lambda *a: None\ndef f(x): return 1"
+    )
+    for code in (patch, FORGED["skips_the_test"], FORGED["exits_in_the_function"], FORGED["equals_everything"]):
+        assert cell("strong").run(code, tests, 3.0, 512).verdict == "wrong"
+    assert cell("strong").run("def f(x): return x * x", tests, 3.0, 512).passed
+
+
+def held(action: str, level: Level, **names: object) -> bool:
+    """Whether the action fails in a program, and a control that does nothing of the kind does not."""
+    code = "import os, sys, socket, subprocess, ctypes\ndef f():\n    try:\n" + "".join(
+        f"        {line}\n" for line in action.format(**names).splitlines()
+    )
+    code += "        return 'done'\n    except (OSError, ValueError): return 'held'\n"
+    result = cell(level).run(code, "assert f() == 'held'", 5.0, 512)
+    assert result.verdict in ("correct", "wrong"), result
+    return result.passed
+
+
+OUTSIDE = {
+    "reads_the_passwords": "open('/etc/passwd').read()",
+    "lists_the_home": "os.listdir(os.path.expanduser('~root'))\nos.listdir('/root')",
+    "reads_the_home": "open({secret!r}).read()",
+    "lists_processes": "os.listdir('/proc')",
+    "reads_an_environment": "open('/proc/{pid}/environ', 'rb').read()",
+    "writes_beside_the_library": "open(os.__file__ + '.x', 'w')",
+    "writes_to_the_root": "open('/x', 'w')",
+    "writes_to_the_systems_folder": "open('/usr/lib/x', 'w')",
+    "changes_the_library": "os.chmod(os.__file__, 0o777) or os.utime(os.__file__) or open(os.__file__, 'a')",
+    "opens_a_socket": "socket.socket().bind(('127.0.0.1', 0))",
+    "connects_to_loopback": "socket.create_connection(('127.0.0.1', {port}), 1)",
+    "connects_to_an_abstract_socket": "socket.socket(socket.AF_UNIX).connect('\\0' + {name!r})",
+    "sends_a_datagram": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', {port}))",
+    "opens_a_raw_socket": "socket.socket(socket.AF_PACKET, socket.SOCK_RAW)",
+    "starts_a_process": "subprocess.run(['/bin/true'])",
+    "starts_a_shell": "if os.system('true'): raise OSError",
+    "forks": "os.fork()",
+    "replaces_itself": "os.execv('/bin/true', ['true'])",
+    "kills_its_parent": "os.kill(os.getppid() or {pid}, 0)",
+    "kills_everyone": "os.kill(-1, 0)",
+    "kills_the_host": "os.kill({pid}, 0)",
+    "traces_the_host": "if ctypes.CDLL(None).ptrace(16, {pid}, 0, 0): raise OSError",
+    "changes_its_root": "os.chroot('/')",
+    "makes_a_namespace": "if ctypes.CDLL(None).unshare(0x10000000): raise OSError",
+    "mounts": "if ctypes.CDLL(None).mount(b'none', b'/tmp', b'tmpfs', 0, None): raise OSError",
+    "makes_a_device": "os.mknod('sda', 0o60600, os.makedev(8, 0))",
+    "makes_a_memory_file": "os.memfd_create('x')",
+    "survives_its_parent": "if ctypes.CDLL(None).prctl(1, 0, 0, 0, 0): raise OSError",
+    "raises_its_limits": "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40))",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("attack", OUTSIDE)
+def test_nothing_outside_is_reached(attack: str, level: Level, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as hidden:
+        hidden.bind(f"\0{tmp_path}")
+        hidden.listen()
+        port = server.getsockname()[1]
+        assert held(OUTSIDE[attack], level, secret=str(secret), pid=os.getpid(), port=port, name=str(tmp_path))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_environment_is_its_own(level: Level, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    code = "import os\ndef f(): return sorted(os.environ)"
+    with Sandbox(level) as fresh:
+        assert fresh.run(code, "assert f() == ['HOME', 'LANG', 'PATH', 'TMPDIR']", 3.0, 512).passed
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_file_of_one_program_is_not_there_for_the_next(level: Level) -> None:
+    write = "import os\ndef f():\n    open('left', 'w').write('x')\n    return os.listdir('.')"
+    assert cell(level).run(write, "assert f() == ['left']", 3.0, 512).passed
+    read = "import os\ndef f(): return os.listdir('.') + os.listdir(os.environ['TMPDIR'])"
+    assert cell(level).run(read, "assert f() == []", 3.0, 512).passed
+
+
+BOMBS = {
+    "memory": "def f(x): return len('x' * (1 << 31))",
+    "memory_in_small_pieces": "def f(x):\n    a = []\n    while True: a.append('x' * (1 << 20) + str(len(a)))",
+    "disk": "def f(x):\n    for i in range(100):\n        open(str(i), 'wb').write(b'x' * (8 << 20))\n    return 9",
+    "files": "def f(x):\n    for i in range(100000): open(str(i), 'w').close()\n    return 9",
+    "descriptors": "def f(x):\n    a = [open('x', 'w') for i in range(1000)]\n    return 9",
+    "threads": "import threading, time\ndef f(x):\n    for i in range(10000): threading.Thread(target=time.sleep, args=(9,))"
+    ".start()\n    return 9",
+    "a_loop": "def f(x):\n    while True: pass",
+    "sleep": "import time\ndef f(x): time.sleep(60)",
+    "output": "def f(x):\n    while True: print('x' * 100000)",
+    "a_tower": "def f(x): return 9 ** 9 ** 9",
+    "a_regex": "import re\ndef f(x): return re.match('(a+)+$', 'a' * 40 + 'b')",
+    "deep_recursion": "import sys\nsys.setrecursionlimit(10**8)\ndef f(x): return f(x)",
+    "a_generator_without_end": "def f(x):\n    while True: yield x",
+    "signals_ignored": "import signal, time\nfor s in range(1, 32):\n    try: signal.signal(s, signal.SIG_IGN)\n"
+    "    except OSError: pass\ndef f(x):\n    while True: time.sleep(1)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_bomb_ends_in_time_and_the_next_program_runs(bomb: str) -> None:
+    began = time.monotonic()
+    tests = "assert list(f(3)) == 9" if bomb == "a_generator_without_end" else "assert f(3) == 9"
+    result = cell("strong").run(BOMBS[bomb], tests, 1.0, 256)
+    assert result.verdict in ("wrong", "timeout"), result
+    assert time.monotonic() - began < 4.0
+    assert len(result.stdout) <= 1 << 20
+    assert cell("strong").run("def f(x): return 9", "assert f(3) == 9", 3.0, 256).passed
+
+
+def test_nothing_is_alive_afterwards() -> None:
+    import psutil
+
+    code = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\ndef f(x): return 9"
+    with Sandbox() as fresh:
+        assert fresh.run(code, "assert f(3) == 9", 3.0, 512).passed
+        assert fresh.run(code, "assert f(3) == 9", 3.0, 512).passed
+        pid = fresh._process.pid if fresh._process else 0
+        alive = psutil.Process(pid).children(recursive=True)
+        # the keeper, and the judge and the program that wait for the next job
+        assert len(alive) == 3
+    _, left = psutil.wait_procs(alive, timeout=5)
+    assert left == []
+
+
+def test_tests_that_loop_by_themselves_end_in_time() -> None:
+    result = run("def f(x): return x", "assert f(1) == 1\nwhile True: pass", 0.5, 256)
+    assert result.verdict == "timeout"
