@@ -15,16 +15,23 @@ __all__ = ["verdicts_section"]
 _SHOWN = 20  # rows of the sheet
 _COLUMNS = ("disagreement", "prompt_id", "gold", "rules_extracted", "judge_extracted", "judge_text", "majority")
 _CELL = 200  # characters
+_SANDBOX = {
+    "strong": "each in namespaces of its own, without network, home or other processes.",
+    "weak": "the recipe says sandbox: weak, so they ran without namespaces: limits, seccomp and (where the kernel has "
+    "it) Landlock alone stood between them and the machine.",
+}
 
 
 def verdicts_section(recipe: Mapping[str, Any], verify: Artefact | None) -> Section | None:
     """None where the recipe asked for nothing beside the rules."""
-    if verify is None or not any(name in verify.facts for name in ("format", "majority", "judge")):
+    if verify is None or not any(name in verify.facts for name in ("format", "majority", "judge", "sandbox")):
         return None
     facts = verify.facts
     blocks: list[Block] = [_counts("Verdicts of the rules", facts["verdicts"])]
     if "format" in facts:
         blocks.append(_counts("Format", facts["format"]))
+    if "sandbox" in facts:
+        blocks.append(f"{facts['sandbox']['programs']:,} programs were run; {_SANDBOX[facts['sandbox']['level']]}")
     if "majority" in facts:
         elected, problems = facts["majority"]["elected"], facts["majority"]["problems"]
         blocks.append(f"{problems:,} problems had no answer; the samples of {elected:,} of them elected one.")

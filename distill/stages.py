@@ -203,17 +203,22 @@ def do_verify(place: Workplace, config: VerifyConfig, raw: Artefact) -> dict[str
                 problems[found["prompt_id"]] |= {"labels": found["labels"], "pass_rate": found["pass_rate"]}
     total = raw.facts["rows_out"]
     verdicts = collections.Counter[str]()
+    programs = 0
     facts: dict[str, Any] = {}
     rows = functools.partial(trace_rows, problems, raw.path / "samples.jsonl")
 
     def told() -> Iterator[dict[str, Any]]:
+        nonlocal programs
         for done, row in enumerate(verified(place, config, rows, facts), 1):
             row.pop("seconds", None)
             verdicts[named(row) if row["verdict"] else "none"] += 1
+            programs += row.get("kind") == "code"
             place.progress(done, total, f"{verdicts['correct']} correct")
             yield row
 
     write_rows(place.out / "traces.jsonl", told())
+    if programs:
+        facts["sandbox"] = {"level": config.sandbox, "programs": programs}
     return {"rows_in": total, "rows_out": verdicts.total(), "verdicts": dict(sorted(verdicts.items())), **facts}
 
 

@@ -83,6 +83,8 @@ def columns_beside(config: VerifyConfig) -> tuple[str, ...]:
 def told_beside(config: VerifyConfig) -> str:
     """What a card says of it, to be put behind its sentence on the rules; empty where there is nothing."""
     told = ""
+    if config.sandbox == "weak":
+        told += "; programs in a sandbox without namespaces (sandbox: weak)"
     if config.judge is not None:
         counting = {
             "rules": "which decides nothing",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from synth.verify import choice, code, layout, math
 from synth.verify.pool import Pool, Request
+from synth.verify.sandbox import require
 from synth.verify.verdict import Verdict, VerdictName
 
 if TYPE_CHECKING:  # pydantic has no place in a worker, and a worker imports this package
@@ -73,10 +74,18 @@ def check_golds(prompts: Iterable[Prompt], config: VerifyConfig) -> list[tuple[s
     """(prompt id, reason) of every gold answer that does not verify itself, in order; empty when all do.
 
     A problem of a kind without a verifier is listed too: none of its traces could ever be right. Kind `open` is not,
-    nor is a reasoning-gym task without an own answer (null), which its scorer judges by the metadata alone.
+    nor is a reasoning-gym task without an own answer (null), which its scorer judges by the metadata alone, nor
+    code that has tests and no answer. Raises MissingPart where there is code and no sandbox.
     """
+
+    def asked() -> Iterator[tuple[str, Request | Verdict]]:
+        for prompt in prompts:
+            if prompt.kind == "code":
+                require(config.sandbox)  # also where a problem has no answer that would be run
+            yield prompt.id, _check(prompt.row())
+
     with _pool(config) as pool:
-        checked = pool.map((prompt.id, _check(prompt.row())) for prompt in prompts)
+        checked = pool.map(asked())
         return [
             (name, verdict.reason or "the gold answer is not equal to itself")
             for name, verdict in checked

@@ -122,18 +122,21 @@ def _enter() -> None:
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
     library = _library()
-    _mount("none", "/", None, _REC | _PRIVATE)
-    root = "/tmp"
-    _mount("tmpfs", root, "tmpfs", _NOSUID | _NODEV, "size=1m,mode=755")
     shared = [
         path for path in ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo") if os.path.isdir(path)
     ]
-    for path in dict.fromkeys([*shared, os.path.join(sys.base_prefix, "lib"), library[0]]):
-        if os.path.islink(path):
-            os.symlink(os.readlink(path), root + path)
+    shared = list(dict.fromkeys([*shared, os.path.join(sys.base_prefix, "lib"), library[0]]))
+    opened = {path: os.open(path, os.O_PATH) for path in shared}  # any of them may be below the mount to come
+    links = {path: os.readlink(path) for path in shared if os.path.islink(path)}
+    _mount("none", "/", None, _REC | _PRIVATE)
+    root = "/tmp"
+    _mount("tmpfs", root, "tmpfs", _NOSUID | _NODEV, "size=1m,mode=755")
+    for path in shared:
+        if path in links:
+            os.symlink(links[path], root + path)
         elif not os.path.isdir(root + path):
             os.makedirs(root + path)
-            _mount(path, root + path, None, _BIND | _REC)
+            _mount(f"/proc/self/fd/{opened[path]}", root + path, None, _BIND | _REC)
             _read_only(root + path)
     os.makedirs(root + "/dev")
     for name in _DEVICES:
@@ -145,6 +148,8 @@ def _enter() -> None:
     for name in ("site-packages", "dist-packages"):
         if os.path.isdir(os.path.join(root + library[0], name)):
             _mount("tmpfs", os.path.join(root + library[0], name), "tmpfs", _RDONLY, "size=4k")
+    for one in opened.values():
+        os.close(one)
     os.chdir(root)
     number = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
     _check(_libc.syscall(number, b".", b"old"), "pivot_root")

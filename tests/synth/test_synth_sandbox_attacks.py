@@ -241,9 +241,10 @@ def test_nothing_is_alive_afterwards() -> None:
         assert fresh.run(code, "assert f(3) == 9", 3.0, 512).passed
         assert fresh.run(code, "assert f(3) == 9", 3.0, 512).passed
         pid = fresh._process.pid if fresh._process else 0
-        alive = psutil.Process(pid).children(recursive=True)
-        # the keeper, and the judge and the program that wait for the next job
-        assert len(alive) == 3
+        deadline = time.monotonic() + 5
+        while len(alive := psutil.Process(pid).children(recursive=True)) != 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(alive) == 3  # the keeper, and the judge and the program that wait for the next job
     _, left = psutil.wait_procs(alive, timeout=5)
     assert left == []
 
