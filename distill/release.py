@@ -213,8 +213,8 @@ def release_facts(
             samples=raw.facts["rows_out"],
             tokens=raw.facts["tokens"],
         ),
-        verification="math-verify and reasoning-gym's own scorers, in worker processes that can be killed; programs against "
-        "their tests, in a sandbox" + told_beside(recipe.verify),
+        verification="math-verify and reasoning-gym's own scorers, in worker processes that can be killed; programs "
+        "against their tests, in a sandbox" + told_beside(recipe.verify),
         waterfall=tuple(card.WaterfallStep(**step) for step in data.facts["waterfall"]),
         evaluation=_evaluation(recipe, scores),
         generation=json.loads((start.path / MODEL / "generation_config.json").read_text(encoding="utf-8")),

@@ -3,7 +3,7 @@
     cell      namespaces (user, mount, net, ipc, uts, pid, cgroup), a root that holds the standard library and shared
               libraries, read-only; no /proc, no /etc, no home, no network interface that is up
       keeper  process 1 of it: forks a judge, waits for its end, forks the next
-        judge     a mount namespace with a private /tmp of limited size; reads the job, runs the tests
+        judge     a mount namespace with a private folder of limited size; reads the job, runs the tests
           program   process 1 of a pid namespace: nothing outside it has a number, and with it all its threads die
 
 The program is forked before the judge reads the job, so the tests were never in its memory. Both lose every
@@ -33,7 +33,7 @@ __all__ = ["MAX_OUTPUT", "main"]
 
 MAX_OUTPUT = 1 << 20  # characters of stdout and stderr each that are kept; past FLOOD bytes the program is stopped
 FLOOD = 64 << 20
-DISK = 64 << 20  # bytes, of the private /tmp; and of one file
+DISK = 64 << 20  # bytes, of the private folder; and of one file
 THREADS = 64
 _NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = (
     0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000,
@@ -41,6 +41,7 @@ _NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = (
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _BIND, _REC, _PRIVATE = 1, 2, 4, 8, 4096, 16384, 1 << 18
 _DEVICES = ("null", "zero", "urandom", "random", "full")
 _UID = 65534
+_ROOM = "/sandbox"  # the private folder of a job
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -68,7 +69,7 @@ def main(fd: int, parent: int, weak: bool) -> NoReturn:
 
 def _keep(fd: int, weak: bool) -> NoReturn:
     while True:
-        room = tempfile.mkdtemp(prefix="sandbox-") if weak else "/tmp"
+        room = tempfile.mkdtemp(prefix="sandbox-") if weak else _ROOM
         judge = os.fork()
         if judge == 0:
             _judge(fd, os.getppid(), weak, room)
@@ -143,8 +144,10 @@ def _enter() -> None:
         with open(f"{root}/dev/{name}", "w"):
             pass
         _mount(f"/dev/{name}", f"{root}/dev/{name}", None, _BIND)
-    for name in ("tmp", "old"):
-        os.mkdir(f"{root}/{name}")
+    for name in (_ROOM, "/.old"):
+        os.mkdir(root + name)
+    if not os.path.exists(root + "/tmp"):  # else the interpreter lives below it
+        os.symlink(_ROOM, root + "/tmp")
     for name in ("site-packages", "dist-packages"):
         if os.path.isdir(os.path.join(root + library[0], name)):
             _mount("tmpfs", os.path.join(root + library[0], name), "tmpfs", _RDONLY, "size=4k")
@@ -152,10 +155,10 @@ def _enter() -> None:
         os.close(one)
     os.chdir(root)
     number = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
-    _check(_libc.syscall(number, b".", b"old"), "pivot_root")
+    _check(_libc.syscall(number, b".", b".old"), "pivot_root")
     os.chdir("/")
-    _check(_libc.umount2(b"/old", 2), "umount")
-    os.rmdir("/old")
+    _check(_libc.umount2(b"/.old", 2), "umount")
+    os.rmdir("/.old")
     _read_only("/", below=False)
     sys.path[:] = library
 
@@ -185,7 +188,7 @@ def _judge(fd: int, parent: int, weak: bool, room: str) -> NoReturn:
     _libc.prctl(4, 0, 0, 0, 0)  # not dumpable: nobody reads or traces this process
     if not weak:
         _check(_libc.unshare(_NEWNS | _NEWPID), "unshare")
-        _mount("tmpfs", "/tmp", "tmpfs", _NOSUID | _NODEV | _NOEXEC, f"size={DISK},nr_inodes=4096,mode=700")
+        _mount("tmpfs", _ROOM, "tmpfs", _NOSUID | _NODEV | _NOEXEC, f"size={DISK},nr_inodes=4096,mode=700")
     ours, theirs = _socketpair()
     out, err, given = os.pipe(), os.pipe(), os.memfd_create("stdin")
     program = os.fork()
