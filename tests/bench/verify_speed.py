@@ -6,6 +6,9 @@ ratio           our rows/s over those of a plain loop of ``math_verify.verify(pa
                 process, on the same rows in the same run. Ours includes the start of the workers (``start_s``: until
                 the first verdict that needs one).
 agree           the share of rows on which the two say the same; where they differ is listed with ``--differences``.
+code            programs of HumanEval's size a second, each with a failing twin, in the sandbox, with its start
+                (``sandbox_start_s``: probing included). ``bare_programs_per_s``: a plain interpreter for each, isolated
+                from nothing, as many at once. ``code_right``: the share of verdicts that are as they should be.
 
 Rows: problems made here, several samples each as a teacher would give them (right, near misses, unfinished ones), two
 thirds with a number for an answer, the rest with fractions, roots, tuples, intervals, units and polynomials. With
@@ -17,8 +20,10 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +104,68 @@ def bench_math(given: list[dict[str, Any]], workers: int, differences: bool) -> 
     }
 
 
+def programs(count: int) -> list[dict[str, Any]]:
+    """Pairs of a program that is right and one that is not, some ten lines and seven asserts each."""
+    made: list[dict[str, Any]] = []
+    for number in range(count):
+        lines = [
+            f"def f{number}(numbers, threshold):",
+            '    """Sums of neighbours that are no larger than the threshold."""',
+        ]
+        lines += [
+            "    found = []",
+            "    for one, two in zip(numbers, numbers[1:]):",
+            "        if one + two <= threshold:",
+        ]
+        lines += ["            found.append(one + two)", "    return sorted(found)"]
+        tests = "\n".join(
+            f"assert f{number}({list(range(k, k + 9))}, {2 * k + 7}) == {[2 * k + 1, 2 * k + 3, 2 * k + 5, 2 * k + 7]}"
+            for k in range(number, number + 7)
+        )
+        for code in ("\n".join(lines), "\n".join(lines).replace("<=", "<")):
+            made.append({"kind": "code", "completion": code, "tests": tests, "entry_point": f"f{number}"})
+    return made
+
+
+def bench_code(count: int, workers: int) -> dict[str, Any]:
+    from synth.config import VerifyConfig
+    from synth.verify import sandbox, verify_rows
+
+    config, given = VerifyConfig(workers=workers), programs(count // 2)
+    began = time.monotonic()
+    sandbox.require("strong")
+    list(verify_rows(given[:1], config))
+    start_s = time.monotonic() - began
+    began = time.monotonic()
+    found = [row["verdict"] for row in verify_rows(given, config)]
+    our_s = time.monotonic() - began
+
+    def bare(row: dict[str, Any]) -> int:
+        command = [sys.executable, "-I", "-S", "-c", f"{row['completion']}\n{row['tests']}"]
+        return subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(workers) as pool:
+        codes = list(pool.map(bare, given))
+    bare_s = time.monotonic() - began
+    assert codes == [0, 1] * (count // 2)
+    right = sum(one == ("correct", "wrong")[place % 2] for place, one in enumerate(found))
+    return {
+        "programs": len(given),
+        "code_programs_per_s": round(len(given) / our_s, 1),
+        "bare_programs_per_s": round(len(given) / bare_s, 1),
+        "sandbox_start_s": round(start_s, 2),
+        "code_right": round(right / len(given), 4),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line of stdout")
     parser.add_argument("--problems", type=int, default=1000)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--programs", type=int, default=328)
     parser.add_argument("--rows", type=Path, help="jsonl with `answer` and `response`")
     parser.add_argument("--differences", action="store_true", help="list the rows on which the two differ, on stderr")
     options = parser.parse_args()
@@ -113,6 +174,7 @@ def main() -> None:
     else:
         given = rows(options.problems, options.samples)
     found = bench_math(given, options.workers, options.differences)
+    found |= bench_code(options.programs, options.workers)
     if options.json:
         print(json.dumps(found))
     else:
