@@ -36,11 +36,6 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")
 RunsFolder = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run directories live.")]
 
 
-class SandboxLevel(StrEnum):
-    strong = "strong"
-    weak = "weak"
-
-
 class Layout(StrEnum):
     think = "think"
     boxed = "boxed"
@@ -173,7 +168,9 @@ def verify(
         float | None,
         typer.Option(min=0.1, help="Wall seconds a row. [default: 2; 5 for a program]", show_default=False),
     ] = None,
-    sandbox: Annotated[SandboxLevel, typer.Option(help="weak: programs run without namespaces.")] = SandboxLevel.strong,
+    sandbox: Annotated[
+        str, typer.Option(metavar="LEVEL", help="Of programs: strong, docker:IMAGE, podman:IMAGE, or weak.")
+    ] = "strong",
     layout: Annotated[
         list[Layout] | None, typer.Option("--format", help="Also say whether it is laid out so; repeatable.")
     ] = None,
@@ -186,10 +183,13 @@ def verify(
     from distill.verify_file import verify_file
     from synth.config import FormatConfig, MajorityConfig, VerifyConfig
 
+    if sandbox not in ("strong", "weak") and not sandbox.startswith(("docker:", "podman:")):
+        hint = "strong, docker:IMAGE, podman:IMAGE, or weak"
+        raise InputError(f"no such sandbox: {sandbox}", where="--sandbox", hint=hint)
     config = VerifyConfig(
         workers=workers,
         **({"timeout_s": timeout, "code_timeout_s": timeout} if timeout else {}),
-        sandbox=sandbox.value,
+        sandbox=sandbox,
         format=FormatConfig(think=Layout.think in layout, boxed=Layout.boxed in layout) if layout else None,
         majority=MajorityConfig(min_votes=majority) if majority else None,
     )

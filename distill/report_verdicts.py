@@ -31,7 +31,9 @@ def verdicts_section(recipe: Mapping[str, Any], verify: Artefact | None) -> Sect
     if "format" in facts:
         blocks.append(_counts("Format", facts["format"]))
     if "sandbox" in facts:
-        blocks.append(f"{facts['sandbox']['programs']:,} programs were run; {_SANDBOX[facts['sandbox']['level']]}")
+        level = facts["sandbox"]["level"]
+        told = _SANDBOX.get(level, f"each by itself in a container ({level}), without network.")
+        blocks.append(f"{facts['sandbox']['programs']:,} programs were run; {told}")
     if "majority" in facts:
         elected, problems = facts["majority"]["elected"], facts["majority"]["problems"]
         blocks.append(f"{problems:,} problems had no answer; the samples of {elected:,} of them elected one.")

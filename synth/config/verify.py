@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -42,9 +42,10 @@ class VerifyConfig(Section):
     workers: int = Field(2, ge=1, description="Worker processes.")
     timeout_s: float = Field(2.0, gt=0, description="Wall seconds a row; then its worker is killed: `timeout`.")
     memory_mb: int = Field(2048, ge=256, description="Address space of one worker, in MiB.")
-    sandbox: Literal["strong", "weak"] = Field(
+    sandbox: str = Field(
         "strong",
-        description="Where programs (kind code) run. weak: limits, seccomp and Landlock, no namespaces.",
+        pattern=r"^(strong|weak|(docker|podman):[^\s:-][^\s]*)$",
+        description="Where programs (kind code) run: strong, docker:IMAGE, podman:IMAGE; weak: without namespaces.",
     )
     code_timeout_s: float = Field(5.0, gt=0, description="Wall seconds of a program with its tests, or a stdin test.")
     code_memory_mb: int = Field(512, ge=64, description="Address space of a program, in MiB.")

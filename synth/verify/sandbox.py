@@ -4,6 +4,9 @@
 unprivileged namespaces work (containers and some distributions forbid them), else ``weak`` (limits, seccomp, Landlock
 where the kernel has it), for which a recipe has to ask by name. Linux on x86_64 and aarch64. The walls themselves are
 in `sandbox_cell`.
+
+With `docker:IMAGE` or `podman:IMAGE` the walls are those of a container without network, capabilities or a writable
+file system, and the layers of `weak` stand inside it; one container serves many programs, one after the other.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from __future__ import annotations
 import functools
 import json
 import os
+import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,7 +23,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from licensing.errors import MissingPart
 from synth.verify.framing import receive, send
@@ -26,13 +31,19 @@ from synth.verify.verdict import VerdictName
 
 __all__ = ["Level", "Result", "Sandbox", "SandboxDown", "probe", "require"]
 
-Level = Literal["strong", "weak"]
+Level = str  # "strong", "weak", "docker:IMAGE" or "podman:IMAGE"; the image has Python 3.11 or newer
 START_TIMEOUT_S = 60.0
 GRACE_S = 5.0  # past a program's time, until the sandbox itself is taken for hung
 _BOOT = (
-    "import sys; sys.path[:0] = [{root!r}]; from synth.verify.sandbox_cell import main; main({fd}, {parent}, {weak})"
+    "import sys; sys.path[:0] = [{root!r}]; from synth.verify.sandbox_cell import main; "
+    "main({fd}, {parent}, {weak}, {out})"
 )
 _CANARY = "def f(a):\n    try:\n        import os; os.listdir(a)\n    except OSError:\n        return 'held'"
+
+
+_PYTHON = ["python3", "-S", "-s", "-P", "-c"]
+_ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8"}
+_INSIDE = "/distill"  # where a container finds this code
 
 
 class SandboxDown(Exception):
@@ -63,6 +74,8 @@ class Sandbox:
         self._sock: socket.socket | None = None
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the sandbox)
         self._served = False
+        self._name: str | None = None
+        self._folder: str | None = None
 
     def __enter__(self) -> Sandbox:
         return self
@@ -119,13 +132,27 @@ class Sandbox:
         self._served = False
         ours, theirs = socket.socketpair()
         root = str(Path(__file__).resolve().parents[2])
-        boot = _BOOT.format(root=root, fd=theirs.fileno(), parent=os.getpid(), weak=self.level == "weak")
+        engine, _, image = self.level.partition(":")
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-S", "-s", "-P", "-c", boot],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._said, pass_fds=[theirs.fileno()],
-                env={"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8"}, cwd="/",
-            )  # fmt: skip
+            if image:
+                self._name = f"distill-sandbox-{secrets.token_hex(8)}"
+                # The socket is the container's stdin and stdout both.
+                self._process = subprocess.Popen(
+                    [engine, *_container(self._name, root), image, *_PYTHON,
+                     _BOOT.format(root=_INSIDE, fd=0, parent=0, weak=True, out=1)],
+                    stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=self._said, cwd="/",
+                )  # fmt: skip
+            else:
+                if self.level == "weak":
+                    self._folder = tempfile.mkdtemp(prefix="distill-sandbox-")
+                boot = _BOOT.format(
+                    root=root, fd=theirs.fileno(), parent=os.getpid(), weak=self.level == "weak", out=None
+                )
+                self._process = subprocess.Popen(
+                    [sys.executable, *_PYTHON[1:], boot],
+                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._said, cwd="/",
+                    pass_fds=[theirs.fileno()], env={**_ENVIRONMENT, "TMPDIR": self._folder or "/tmp"},
+                )  # fmt: skip
         self._sock = ours
 
     def _cause(self) -> str:
@@ -142,14 +169,31 @@ class Sandbox:
         """End the job under way, from another thread; `close` follows in the thread that runs it."""
         if (process := self._process) is not None:
             process.kill()
+        if self._name is not None:
+            engine = self.level.partition(":")[0]
+            subprocess.run([engine, "rm", "-f", self._name], capture_output=True, timeout=60, check=False)
 
     def close(self) -> None:
         """Kill it and everything in it."""
         if self._process is not None and self._sock is not None:
-            self._process.kill()
+            self.kill()
             self._process.wait()
             self._sock.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._name = self._folder = None
         self._process = self._sock = None
+
+
+def _container(name: str, root: str) -> list[str]:
+    """What is said to docker or podman. Memory, processes and time are limited inside, for each program."""
+    code = [f"--volume={root}/{room}:{_INSIDE}/{room}:ro" for room in ("synth", "licensing")]
+    return [
+        "run", "--rm", "--interactive", f"--name={name}", "--network=none", "--read-only", "--cap-drop=ALL",
+        "--security-opt=no-new-privileges", "--user=65534:65534", "--workdir=/",
+        "--tmpfs=/tmp:rw,noexec,nosuid,nodev,size=64m,mode=1777", *code,
+        *(f"--env={key}={value}" for key, value in _ENVIRONMENT.items()),
+    ]  # fmt: skip
 
 
 @functools.cache
@@ -166,7 +210,7 @@ def probe(level: Level = "strong") -> str | None:
             result = sandbox.run(_CANARY, "assert f('/proc/1') == 'held'", 10.0, 512)
     except (SandboxDown, OSError) as err:
         return str(err)
-    return None if result.passed or level == "weak" else f"it does not hold: {result.reason}"
+    return None if result.passed or level != "strong" else f"it does not hold: {result.reason}"
 
 
 def require(level: Level) -> None:
@@ -177,7 +221,8 @@ def require(level: Level) -> None:
     hint = "run it on a Linux machine or in a container that allows user namespaces"
     if level == "strong" and probe("weak") is None:
         hint += (
-            " (docker run --security-opt seccomp=unconfined), or accept limits, seccomp and Landlock without "
-            "namespaces: verify.sandbox: weak (--sandbox weak)"
+            " (docker run --security-opt seccomp=unconfined), name a container, verify.sandbox: docker:IMAGE or "
+            "podman:IMAGE, or accept limits, seccomp and Landlock without namespaces: verify.sandbox: weak "
+            "(--sandbox weak)"
         )
     raise MissingPart(f"no sandbox for programs: {why}", where="verify.sandbox", hint=hint)

@@ -45,34 +45,44 @@ _ROOM = "/sandbox"  # the private folder of a job
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def main(fd: int, parent: int, weak: bool) -> NoReturn:
-    """Serve jobs on the socket until the caller is gone. What fails before the first job is said on stderr."""
+def main(fd: int, parent: int, weak: bool, out: int | None = None) -> NoReturn:
+    """Serve jobs on the socket until the caller is gone. What fails before the first job is said on stderr.
+
+    In a container jobs come on stdin and verdicts go to stdout: ``fd`` and ``out`` are then 0 and 1.
+    """
     _die_with(parent)
+    if out is not None:
+        fd, out = os.dup(fd), os.dup(out)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nothing, 0)
+        os.dup2(nothing, 1)
+    out = fd if out is None else out
     for one in range(3, 256):
-        if one != fd:
+        if one not in (fd, out):
             with contextlib.suppress(OSError):
                 os.close(one)
-    os.setsid()
+    if os.getpid() != os.getsid(0):
+        os.setsid()
     _libc.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     if weak:
         sys.path[:] = _library()
-        _keep(fd, weak)
+        _keep(fd, out, weak)
     _enter()
     keeper = os.fork()
     if keeper == 0:
         _die_with(0)
-        _keep(fd, weak)
+        _keep(fd, out, weak)
     os.close(fd)
     os.waitpid(keeper, 0)
     os._exit(0)
 
 
-def _keep(fd: int, weak: bool) -> NoReturn:
+def _keep(fd: int, out: int, weak: bool) -> NoReturn:
     while True:
         room = tempfile.mkdtemp(prefix="sandbox-") if weak else _ROOM
         judge = os.fork()
         if judge == 0:
-            _judge(fd, os.getppid(), weak, room)
+            _judge(fd, out, os.getppid(), weak, room)
         status = 1
         with contextlib.suppress(ChildProcessError):
             while True:  # until nothing of the job is alive
@@ -183,7 +193,7 @@ def _drop(memory_mb: int, cpu_s: int, threads: int) -> None:
 # --- one job -----------------------------------------------------------------------------------------------------
 
 
-def _judge(fd: int, parent: int, weak: bool, room: str) -> NoReturn:
+def _judge(fd: int, reply: int, parent: int, weak: bool, room: str) -> NoReturn:
     _die_with(parent)
     _libc.prctl(4, 0, 0, 0, 0)  # not dumpable: nobody reads or traces this process
     if not weak:
@@ -209,7 +219,7 @@ def _judge(fd: int, parent: int, weak: bool, room: str) -> NoReturn:
     _drop(job["memory_mb"] + 256, int(job["timeout_s"] * 2) + 10, THREADS)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (what tests print is nobody's)
     os.chdir(room)
-    Channel(fd).send(run.verdict(job))
+    Channel(reply).send(run.verdict(job))
     os._exit(0)
 
 

@@ -185,6 +185,38 @@ def test_without_a_strong_sandbox_nothing_runs_unless_the_recipe_says_weak(monke
     assert row["verdict"] == "correct"
 
 
+def test_a_container_gets_no_network_and_no_rights_and_is_asked_over_stdin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The protocol, with a stand-in for podman that notes what it is told and starts the command without a container."""
+    told, root = tmp_path / "told", Path(__file__).resolve().parents[2]
+    engine = tmp_path / "podman"
+    engine.write_text(
+        f'#!/bin/sh\nprintf "%s " "$@" >> {told}\necho >> {told}\ntest "$1" = run || exit 0\n'
+        'while test "$1" != example/python:3; do shift; done\nshift 6\n'
+        f'exec {sys.executable} -S -s -P -c "$(echo "$1" | sed "s#/distill#{root}#; s#main(0, 0,#main(0, $PPID,#")"\n'
+    )
+    engine.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with sandbox.Sandbox("podman:example/python:3") as cell:
+        assert cell.run(SQUARE, "assert f(3) == 9", 3.0, 512).passed
+        assert cell.run(SQUARE, "assert f(3) == 8", 3.0, 512).verdict == "wrong"
+    began, ended = told.read_text().splitlines()
+    assert {"--network=none", "--read-only", "--cap-drop=ALL", "--user=65534:65534"} <= set(began.split())
+    assert "--security-opt=no-new-privileges" in began.split()
+    name = next(word for word in began.split() if word.startswith("--name=")).removeprefix("--name=")
+    assert ended.split() == ["rm", "-f", name]
+
+
+def test_an_engine_that_is_not_there_is_told_and_not_taken_for_a_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    rows = [{"kind": "code", "completion": SQUARE, "tests": "assert f(3) == 9"}]
+    with pytest.raises(MissingPart, match="docker"):
+        list(verify_rows(rows, VerifyConfig(workers=1, sandbox="docker:absent")))
+
+
 def test_one_endless_program_does_not_delay_the_others_and_order_is_kept(tmp_path: Path) -> None:
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     tests = {"tests": "assert f(3) == 9", "kind": "code"}
