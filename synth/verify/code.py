@@ -6,7 +6,8 @@ named test_...), a list of such sources, or a list of ``{"input", "output"}``: t
 line by line, white space at the ends of lines aside. Without tests, an `answer` has nothing to be compared with.
 
 Not covered: packages beside the standard library, child processes, tests that derive from a program's class, checkers
-that accept several outputs.
+that accept several outputs, operators between an object of the program and a plain value (verdict `error`: what is
+expected would reach the program), context managers of the program that suppress errors.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
 Standard library only: it runs inside the sandbox, in a process that the program can neither see nor signal. The tests
 are executed here, in a namespace in which a name of the program is plain data made anew, or a stand-in that asks the
-program. What a test compares is compared here. A stand-in is never equal to plain data, and is only added to or
-subtracted from plain data where the test itself made it by calling a class: a function cannot answer with an object
-that equals everything.
+program. What a test compares is compared here. A stand-in is never equal to plain data, and no operator takes plain
+data to the program: what the test expects would go with it, and an answer could be whatever is expected.
 """
 
 from __future__ import annotations
@@ -26,39 +25,11 @@ from synth.verify.sandbox_wire import Broken, Channel, Late, decode, encode, wri
 __all__ = ["Judge", "Unsupported", "judged", "parsed"]
 
 # Modules of the program's that a test may name. None holds an object that is equal to others.
-_PLAIN = frozenset(
-    [
-        "math",
-        "cmath",
-        "collections",
-        "itertools",
-        "functools",
-        "re",
-        "string",
-        "random",
-        "datetime",
-        "decimal",
-        "fractions",
-        "typing",
-        "operator",
-        "heapq",
-        "bisect",
-        "statistics",
-        "json",
-        "copy",
-        "time",
-        "dataclasses",
-        "enum",
-        "abc",
-        "array",
-        "numbers",
-        "textwrap",
-        "calendar",
-        "hashlib",
-        "base64",
-        "collections.abc",
-    ]
-)
+_PLAIN = frozenset((
+    "abc", "array", "base64", "bisect", "calendar", "cmath", "collections", "collections.abc", "copy",
+    "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "hashlib", "heapq", "itertools", "json",
+    "math", "numbers", "operator", "random", "re", "statistics", "string", "textwrap", "time", "typing",
+))  # fmt: skip
 
 
 class Unsupported(Exception):
@@ -80,6 +51,7 @@ class Judge:
         self._exceptions: dict[int, type[BaseException]] = {}
         self._exported: list[Any] = []
         self._numbers: dict[int, int] = {}
+        self._failed: AssertionError | None = None  # within a call back from the program, which may swallow it
 
     # --- what is asked of the program
 
@@ -103,15 +75,15 @@ class Judge:
             return decode(answer[3], self.resolve)
         return self._answered(answer, [])
 
-    def do(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None, *, made: bool = False) -> Any:
-        """An operation in the program. ``made``: what comes back was made by the test, by calling a class."""
+    def do(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
+        """An operation in the program."""
         met: list[Any] = []
         sent = [encode(arg, self.refer, met) for arg in args]
         named = {key: encode(arg, self.refer, met) for key, arg in (kwargs or {}).items()}
-        value = self._answered(self._ask(["op", what, sent, named]), met)
-        if made and isinstance(value, Standin):
-            object.__setattr__(value, "_made", True)
-        return value
+        answer = self._ask(["op", what, sent, named])
+        if self._failed is not None:
+            raise self._failed
+        return self._answered(answer, met)
 
     def _ask(self, message: Any) -> Any:
         self.channel.send(message, self.deadline)
@@ -215,6 +187,7 @@ class Judge:
         except (Late, Broken):
             raise
         except Exception as err:
+            self._failed = err if isinstance(err, AssertionError) else self._failed
             return ["exc", type(err).__name__, str(err)[:1000]]
 
     def _do_ours(self, target: Any, what: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -251,12 +224,12 @@ class Standin:
     """An object or a class of the program's."""
 
     def __init__(self, judge: Judge, number: int, is_class: bool, name: str) -> None:
-        for key, value in {"_judge": judge, "_number": number, "_is_class": is_class, "_made": is_class}.items():
+        for key, value in {"_judge": judge, "_number": number, "_is_class": is_class}.items():
             object.__setattr__(self, key, value)
         object.__setattr__(self, "__name__", name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._judge.do("call", (self, *args), kwargs, made=self._is_class)
+        return self._judge.do("call", (self, *args), kwargs)
 
     def __getattr__(self, name: str) -> Any:
         return self._judge.do("getattr", (self, name))
@@ -276,7 +249,7 @@ class Standin:
         return not self == other
 
     def __contains__(self, item: Any) -> bool:
-        if self._made:
+        if isinstance(item, Standin):
             return bool(self._judge.do("contains", (self, item)))
         return any(item == one for one in iter(self))
 
@@ -284,8 +257,9 @@ class Standin:
         theirs = isinstance(value, Standin)
         return theirs and self._judge.do("isinstance", (value, self)) is True
 
-    def __exit__(self, *_: Any) -> Any:
-        return self._judge.do("exit", (self,))
+    def __exit__(self, *_: Any) -> None:
+        """It never swallows what was raised: that may be a test that failed."""
+        self._judge.do("exit", (self,))
 
     def __round__(self, digits: int | None = None) -> Any:
         return self._judge.do("round", (self, digits))
@@ -307,10 +281,9 @@ def _one(what: str) -> Callable[..., Any]:
 
 def _two(what: str, *, turned: bool = False) -> Callable[..., Any]:
     def operate(self: Standin, other: Any) -> Any:
-        if not (isinstance(other, Standin) or (self._made and what not in ("lt", "le", "gt", "ge"))):
-            return NotImplemented
-        made = self._made
-        return self._judge.do(what, (other, self) if turned else (self, other), made=made)
+        if not isinstance(other, Standin):
+            raise Unsupported("a test combines an object of the program with a plain value")
+        return self._judge.do(what, (other, self) if turned else (self, other))
 
     return operate
 
@@ -352,6 +325,12 @@ def parsed(tests: str) -> ast.Module:
     tree = ast.parse(tests, "<tests>")
     if not any(isinstance(node, ast.Assert | ast.Call | ast.Raise | ast.FunctionDef) for node in ast.walk(tree)):
         raise ValueError("they test nothing")
+    for node in ast.walk(tree):
+        named = [node.module] if isinstance(node, ast.ImportFrom) else []
+        named += [one.name for one in node.names] if isinstance(node, ast.Import) else []
+        for name in named:
+            if (name or "").partition(".")[0] not in sys.stdlib_module_names:
+                raise ValueError(f"they import {name}, which is not in the standard library")
     return tree
 
 

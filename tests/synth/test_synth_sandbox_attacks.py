@@ -98,6 +98,14 @@ CLOSE = {
               "def f(x): return E()", "assert 1.4 < f(2) < 1.6"),
     "membership": ("class E:\n    def __contains__(s, o): return True\n    def __iter__(s): return iter(())\n"
                    "def f(x): return E()", "assert 5 in f(2)"),
+    "a_class_in_place_of_the_function": ("class f:\n    def __init__(s, x): pass\n    def __sub__(s, o): return 0.0",
+                                         "assert abs(f(2) - 1.5) < 1e-6"),
+    "a_class_that_holds_everything": ("class f:\n    def __init__(s, x): pass\n    def __contains__(s, o): return True",
+                                      "assert 5 in f(2)"),
+    "a_manager_that_swallows": ("class f:\n    def __enter__(s): return 1\n    def __exit__(s, *a): return True",
+                                "with f() as x:\n    assert x == 5"),
+    "a_call_back_that_is_swallowed": ("def f(g):\n    try: g(1)\n    except BaseException: return None",
+                                      "def see(x):\n    assert x == 5\nf(see)"),
     "a_shadowed_abs": ("def abs(x): return 0\ndef f(x): return 7", "assert abs(f(2) - 1.5) < 1e-6"),
     "a_shadowed_all": ("def all(x): return True\ndef f(x): return 7", "assert all(f(i) == i for i in range(3))"),
     "a_shadowed_len": ("class E:\n    def __eq__(s, o): return True\ndef len(x): return E()\ndef f(x): return []",
@@ -113,7 +121,8 @@ CLOSE = {
 @pytest.mark.parametrize("attack", CLOSE)
 def test_no_operator_of_an_answer_decides(attack: str) -> None:
     code, tests = CLOSE[attack]
-    assert cell("strong").run(code, tests, 3.0, 512, entry_point="f").verdict == "wrong"
+    # error: an operator that would take what is expected to the program is not carried out
+    assert cell("strong").run(code, tests, 3.0, 512, entry_point="f").verdict in ("wrong", "error")
 
 
 def test_unittest_cannot_be_talked_into_a_pass() -> None:

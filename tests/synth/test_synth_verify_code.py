@@ -67,7 +67,7 @@ PROGRAMS = {
                            "s, t = S(), S()\ns.push(1)\nt.push(1)\nassert len(s) == 1 and s == t and s.a == [1]\n"
                            "assert isinstance(s, S) and not isinstance(1, S)"),
     "operators of a class": ("class V:\n    def __init__(s, x): s.x = x\n    def __add__(s, o): return V(s.x + o.x)\n"
-                             "    def __mul__(s, k): return V(s.x * k)", "assert (V(1) + V(2) * 3).x == 7"),
+                             "    def __mul__(s, k): return V(s.x * k.x)", "assert (V(1) + V(2) * V(3)).x == 7"),
     "an argument changed in place": ("def f(a): a.sort(); a[0].append(9)", "a = [[2], [1]]\nf(a)\nassert a == [[1, 9], [2]]"),
     "a function as an argument": ("def f(g, xs): return [g(x) for x in xs]", "assert f(lambda x: x + 1, [1, 2]) == [2, 3]"),
     "a function as the answer": ("def f(a): return lambda b: a + b", "assert f(1)(2) == 3"),
@@ -147,7 +147,18 @@ def test_scripts_are_judged_by_what_they_print() -> None:
 
 
 @pytest.mark.parametrize(
-    "tests", [None, "", [], "x = 1", "assert f(", [1], {"inputs": ["1"], "outputs": []}, [{"input": 1, "output": "2"}]]
+    "tests",
+    [
+        None,
+        "",
+        [],
+        "x = 1",
+        "import pytest\nassert f(3) == 9",
+        "assert f(",
+        [1],
+        {"inputs": ["1"], "outputs": []},
+        [{"input": 1, "output": "2"}],
+    ],
 )
 def test_tests_that_cannot_be_run_are_an_error_and_not_the_programs_fault(tests: Any) -> None:
     assert verdict(completion=SQUARE, tests=tests).verdict == "error"
