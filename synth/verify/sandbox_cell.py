@@ -78,6 +78,7 @@ def main(fd: int, parent: int, weak: bool, out: int | None = None) -> NoReturn:
 
 
 def _keep(fd: int, out: int, weak: bool) -> NoReturn:
+    Channel(out).send("ready")
     while True:
         room = tempfile.mkdtemp(prefix="sandbox-") if weak else _ROOM
         judge = os.fork()
@@ -292,9 +293,9 @@ class _Run:
             return "error", f"the tests cannot be run: {_said(err)}"
         try:
             if tests is None:
-                channel.send(["main", job["code"], job["memory_mb"], cpu_s], self.deadline)
+                self._begin(channel, ["main", job["code"], job["memory_mb"], cpu_s])
                 return self._ended()
-            channel.send(["functions", None, job["memory_mb"], cpu_s], self.deadline)
+            self._begin(channel, ["functions", None, job["memory_mb"], cpu_s])
             judge = sandbox_judge.Judge(channel, self.deadline)
             judge.load(job["code"])
             sandbox_judge.judged(judge, tests, job["entry_point"])
@@ -309,6 +310,16 @@ class _Run:
             return "wrong", "out of memory"
         except BaseException as err:  # whatever a test raises: it did not pass
             return "wrong", _said(err)
+
+    def _begin(self, channel: Channel, first: list[Any]) -> None:
+        """A program whose limits and filter cannot be set is no verdict on it: the cell ends, which is an outage."""
+        try:
+            channel.send(first, self.deadline)
+            if channel.receive(self.deadline) != "ready":
+                raise Broken("it is not ready")
+        except Broken:
+            os.write(2, bytes(self.text[self._err]) + b"\nthe limits of a program cannot be set\n")
+            os._exit(1)
 
     def _ended(self) -> tuple[str, str | None]:
         while self._open:

@@ -46,7 +46,6 @@ class Judge:
     def __init__(self, channel: Channel, deadline: float) -> None:
         self.channel = channel
         self.deadline = deadline
-        self.module = types.ModuleType("__main__")
         self._standins: dict[int, Any] = {}
         self._exceptions: dict[int, type[BaseException]] = {}
         self._exported: list[Any] = []
@@ -135,7 +134,7 @@ class Judge:
             if data[2] == "exception":
                 self._exceptions[number] = self._standins[number] = self._class(number, str(data[3]), str(data[4]))
             else:
-                self._standins[number] = Standin(self, number, data[2] == "class", str(data[3]))
+                self._standins[number] = Standin(self, number, str(data[3]))
         if data[2:3] == ["awaitable"]:
             return _waiting(self._standins[number])
         return self._standins[number]
@@ -147,7 +146,7 @@ class Judge:
         if name == base:
             builtin: type[BaseException] = above
             return builtin
-        bases = self.do("getattr", (Standin(self, number, True, name), "__bases__"))
+        bases = self.do("getattr", (Standin(self, number, name), "__bases__"))
         first = bases[0] if isinstance(bases, tuple) and bases else None
         if isinstance(first, type) and issubclass(first, Exception):
             above = first
@@ -223,10 +222,9 @@ def _attribute(error: Any, name: str) -> Any:
 class Standin:
     """An object or a class of the program's."""
 
-    def __init__(self, judge: Judge, number: int, is_class: bool, name: str) -> None:
-        for key, value in {"_judge": judge, "_number": number, "_is_class": is_class}.items():
+    def __init__(self, judge: Judge, number: int, name: str) -> None:
+        for key, value in {"_judge": judge, "_number": number, "__name__": name}.items():
             object.__setattr__(self, key, value)
-        object.__setattr__(self, "__name__", name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._judge.do("call", (self, *args), kwargs)
@@ -337,14 +335,15 @@ def parsed(tests: str) -> ast.Module:
 def judged(judge: Judge, tree: ast.Module, entry_point: str | None) -> None:
     """Run the tests; returns where all passed and raises what a test raised."""
     names = _Names(judge, entry_point)
-    judge.module = types.ModuleType("__main__")
-    sys.modules["__main__"] = judge.module
+    sys.modules["__main__"] = types.ModuleType("__main__")
     sys.argv = ["tests.py"]
     unittest.main = lambda *_, **__: None  # type: ignore[assignment]
     exec(compile(tree, "<tests>", "exec", dont_inherit=True), names)
     called = {getattr(node.func, "id", "") for node in ast.walk(tree) if isinstance(node, ast.Call)}
     if "check" in names and inspect.isfunction(dict.get(names, "check")) and "check" not in called:
-        names["check"](names[entry_point] if entry_point else None)
+        if entry_point is None:
+            raise Unsupported("check(candidate) is called by nobody, and the row has no entry_point")
+        names["check"](names[entry_point])
     _run_cases([one for one in names.values() if isinstance(one, type) and issubclass(one, unittest.TestCase)])
     for name, one in list(names.items()):
         if name.startswith("test") and inspect.isfunction(one) and name not in called and not _wants(one):

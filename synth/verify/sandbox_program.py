@@ -93,7 +93,10 @@ class Server:
 
     def _raised(self, err: BaseException) -> Any:
         if not isinstance(err, SystemExit):
-            lines = traceback.format_exception(err)
+            frames = err.__traceback__
+            while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+                frames = frames.tb_next
+            lines = traceback.format_exception(type(err), err, frames)
             sys.stderr.write("".join(lines)[-4000:])
         _flush()
         kind = type(err)
@@ -209,6 +212,7 @@ def serve(fd: int, begin: Callable[[Any], None]) -> None:
     channel = Channel(fd)
     first = channel.receive()
     begin(first)
+    channel.send("ready")
     if first[0] == "main":
         _script(first[1])
     server = Server(channel)

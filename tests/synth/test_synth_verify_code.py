@@ -179,6 +179,16 @@ def test_an_outage_of_the_sandbox_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     assert (row["verdict"], row["reason"]) == ("error", "gone")
 
 
+def test_a_program_whose_limits_cannot_be_set_is_an_outage_and_not_wrong() -> None:
+    with sandbox.Sandbox() as cell, pytest.raises(sandbox.SandboxDown, match="limits of a program"):
+        cell.run(SQUARE, "assert f(3) == 9", 3.0, -100)
+
+
+def test_check_without_a_function_to_check_is_an_error() -> None:
+    result = run("F = lambda x: x * x", "def check(candidate):\n    assert candidate(3) == 9")
+    assert (result.verdict, "entry_point" in (result.reason or "")) == ("error", True)
+
+
 def test_a_cell_that_dies_is_replaced() -> None:
     with sandbox.Sandbox() as cell:
         assert cell.run(SQUARE, "assert f(3) == 9", 3.0, 512).passed
