@@ -179,9 +179,20 @@ def test_an_outage_of_the_sandbox_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     assert (row["verdict"], row["reason"]) == ("error", "gone")
 
 
-def test_a_program_whose_limits_cannot_be_set_is_an_outage_and_not_wrong() -> None:
-    with sandbox.Sandbox() as cell, pytest.raises(sandbox.SandboxDown, match="limits of a program"):
-        cell.run(SQUARE, "assert f(3) == 9", 3.0, -100)
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("sandbox_seccomp as s; s.install = lambda: open('/no seccomp')", "no seccomp"),
+        ("sandbox_program as s; s.serve = lambda *_: 1 / 0", "limits of a program"),
+    ],
+)
+def test_walls_that_cannot_be_built_are_an_outage_and_not_wrong(
+    broken: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot = sandbox._BOOT.replace("main({fd}", f"from synth.verify import {broken}; main({{fd}}")
+    monkeypatch.setattr(sandbox, "_BOOT", boot)
+    with sandbox.Sandbox() as cell, pytest.raises(sandbox.SandboxDown, match=said):
+        cell.run(SQUARE, "assert f(3) == 9", 3.0, 512)
 
 
 def test_check_without_a_function_to_check_is_an_error() -> None:
