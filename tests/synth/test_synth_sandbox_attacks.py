@@ -106,6 +106,7 @@ CLOSE = {
                                 "with f() as x:\n    assert x == 5"),
     "a_call_back_that_is_swallowed": ("def f(g):\n    try: g(1)\n    except BaseException: return None",
                                       "def see(x):\n    assert x == 5\nf(see)"),
+    "a_global_that_is_mock_any": ("from unittest.mock import ANY as LIMIT\ndef f(x): return 1", "assert LIMIT == 9"),
     "a_shadowed_abs": ("def abs(x): return 0\ndef f(x): return 7", "assert abs(f(2) - 1.5) < 1e-6"),
     "a_shadowed_all": ("def all(x): return True\ndef f(x): return 7", "assert all(f(i) == i for i in range(3))"),
     "a_shadowed_len": ("class E:\n    def __eq__(s, o): return True\ndef len(x): return E()\ndef f(x): return []",
@@ -152,6 +153,7 @@ def held(action: str, level: Level, **names: object) -> bool:
 
 OUTSIDE = {
     "reads_the_passwords": "open('/etc/passwd').read()",
+    "reads_through_the_old_root": "open('/.old/etc/passwd').read()",
     "lists_the_home": "os.listdir(os.path.expanduser('~root'))\nos.listdir('/root')",
     "reads_the_home": "open({secret!r}).read()",
     "lists_processes": "os.listdir('/proc')",
@@ -240,6 +242,12 @@ def test_a_bomb_ends_in_time_and_the_next_program_runs(bomb: str) -> None:
     assert time.monotonic() - began < 4.0
     assert len(result.stdout) <= 1 << 20
     assert cell("strong").run("def f(x): return 9", "assert f(3) == 9", 3.0, 256).passed
+
+
+def test_a_flood_of_output_ends_the_program_before_its_time() -> None:
+    result = cell("strong").run(BOMBS["output"], "assert f(3) == 9", 30.0, 256)
+    assert (result.verdict, "of output" in (result.reason or "")) == ("wrong", True)
+    assert result.seconds < 20
 
 
 def test_nothing_is_alive_afterwards() -> None:
