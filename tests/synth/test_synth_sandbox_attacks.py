@@ -106,7 +106,9 @@ CLOSE = {
                                 "with f() as x:\n    assert x == 5"),
     "a_call_back_that_is_swallowed": ("def f(g):\n    try: g(1)\n    except BaseException: return None",
                                       "def see(x):\n    assert x == 5\nf(see)"),
-    "a_global_that_is_mock_any": ("from unittest.mock import ANY as LIMIT\ndef f(x): return 1", "assert LIMIT == 9"),
+    "a_global_that_is_mock_any": (
+        "import sys, unittest.mock\nserver = sys.modules['synth.verify.sandbox_program'].Server\n"
+        "server._name = lambda self, name: ['import', 'unittest.mock', 'ANY', 1]", "assert LIMIT == 9"),
     "a_shadowed_abs": ("def abs(x): return 0\ndef f(x): return 7", "assert abs(f(2) - 1.5) < 1e-6"),
     "a_shadowed_all": ("def all(x): return True\ndef f(x): return 7", "assert all(f(i) == i for i in range(3))"),
     "a_shadowed_len": ("class E:\n    def __eq__(s, o): return True\ndef len(x): return E()\ndef f(x): return []",
