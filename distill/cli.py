@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -182,8 +183,9 @@ def verify(
     """One verdict for every row, in order, whatever happens."""
     from distill.verify_file import verify_file
     from synth.config import FormatConfig, MajorityConfig, VerifyConfig
+    from synth.config.verify import SANDBOX
 
-    if sandbox not in ("strong", "weak") and not sandbox.startswith(("docker:", "podman:")):
+    if not re.fullmatch(SANDBOX, sandbox):
         hint = "strong, docker:IMAGE, podman:IMAGE, or weak"
         raise InputError(f"no such sandbox: {sandbox}", where="--sandbox", hint=hint)
     config = VerifyConfig(

@@ -35,6 +35,7 @@ class MajorityConfig(Section):
     )
 
 
+SANDBOX = r"^(strong|weak|(docker|podman):[^\s:-]\S*)$"
 _OF_CODE = ("sandbox", "code_timeout_s", "code_memory_mb")  # keys that came later say nothing where they are not used
 
 
@@ -44,7 +45,7 @@ class VerifyConfig(Section):
     memory_mb: int = Field(2048, ge=256, description="Address space of one worker, in MiB.")
     sandbox: str = Field(
         "strong",
-        pattern=r"^(strong|weak|(docker|podman):[^\s:-][^\s]*)$",
+        pattern=SANDBOX,
         description="Where programs (kind code) run: strong, docker:IMAGE, podman:IMAGE; weak: without namespaces.",
     )
     code_timeout_s: float = Field(5.0, gt=0, description="Wall seconds of a program with its tests, or a stdin test.")

@@ -170,7 +170,8 @@ class Sandbox:
             code = None
         self._said.seek(0)
         lines = self._said.read()[-2000:].decode("utf-8", "replace").strip().splitlines()
-        return lines[-1][:300] if lines else f"exit code {code}"
+        # An engine says first what is wrong and then where its help is; Python says it last.
+        return lines[0 if self._name else -1][:300] if lines else f"exit code {code}"
 
     def kill(self) -> None:
         """End the job under way, from another thread; `close` follows in the thread that runs it."""
@@ -229,7 +230,10 @@ def require(level: Level) -> None:
     why = probe(level)
     if why is None:
         return
-    hint = "run it on a Linux machine or in a container that allows user namespaces"
+    engine, _, image = level.partition(":")
+    hint = f"start {engine}, and see that `{engine} run --rm {image} python3 --version` gives 3.11 or newer"
+    if not image:
+        hint = "run it on a Linux machine or in a container that allows user namespaces"
     if level == "strong" and probe("weak") is None:
         hint += (
             " (docker run --security-opt seccomp=unconfined), name a container, verify.sandbox: docker:IMAGE or "

@@ -245,8 +245,19 @@ def test_an_engine_that_is_not_there_is_told_and_not_taken_for_a_verdict(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     rows = [{"kind": "code", "completion": SQUARE, "tests": "assert f(3) == 9"}]
-    with pytest.raises(MissingPart, match="docker"):
+    with pytest.raises(MissingPart, match="docker") as caught:
         list(verify_rows(rows, VerifyConfig(workers=1, sandbox="docker:absent")))
+    assert "docker run --rm absent python3" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("level", ["none", "docker:", "docker", "docker:--privileged", "podman: x", ""])
+def test_a_sandbox_that_is_none_is_the_users_error(level: str, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text("{}\n")
+    command = [sys.executable, "-m", "distill.cli", "verify", "in.jsonl", "-o", "out.jsonl", "--sandbox", level]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert "--sandbox: no such sandbox" in done.stderr
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_one_endless_program_does_not_delay_the_others_and_order_is_kept(tmp_path: Path) -> None:
