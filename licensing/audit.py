@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from licensing.catalogue import Catalogue
 from licensing.errors import Refused
+from licensing.license_files import Papers
 from licensing.lineage import Lineage
-from licensing.papers import Papers
+from licensing.registry import Catalogue
 from licensing.rules import RULES, Case, Finding, Policy, read_case
 from licensing.rules.names import begins_with, release_names
 

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from licensing.audit import Audit
-from licensing.catalogue import Catalogue
-from licensing.entries import Licence
-from licensing.errors import MissingPart
+from licensing.errors import MissingDependency
 from licensing.lineage import Lineage
 from licensing.openness import Openness
-from licensing.rules.case import Case, Edge, read_case
+from licensing.registry import Catalogue
+from licensing.rules.context import Case, Edge, read_case
+from licensing.schema import Licence
 
 if TYPE_CHECKING:
     from cyclonedx.model.component import Component
@@ -33,13 +33,15 @@ _OURS = uuid.UUID("6f1f2f0e-5d0a-5b59-9d3b-2f0a4f1c7b11")  # a name space of ser
 def cyclonedx(
     lineage: Lineage, result: Audit, opened: Openness | None = None, catalogue: Catalogue | None = None
 ) -> str:
-    """The JSON text, ending with one line break. Raises MissingPart where the library is not there."""
+    """The JSON text, ending with one line break. Raises MissingDependency where the library is not there."""
     try:
         from cyclonedx.model.bom import Bom
         from cyclonedx.output.json import JsonV1Dot6
     except ImportError as error:
         hint = 'pip install "distill-release[bom]"'
-        raise MissingPart("cyclonedx-python-lib is not installed", where="--format cyclonedx", hint=hint) from error
+        raise MissingDependency(
+            "cyclonedx-python-lib is not installed", where="--format cyclonedx", hint=hint
+        ) from error
     case = read_case(lineage, "text", catalogue)
     edges = tuple(sorted(case.edges, key=lambda edge: edge.input.model_dump_json()))
     given = lineage.model_copy(update={"inputs": tuple(edge.input for edge in edges)})

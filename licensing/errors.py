@@ -3,7 +3,7 @@
     DistillError              what, where, hint
     ├── Refused         1     the answer is no: a violation, a failed check
     ├── InputError      2     the user's input is wrong: a recipe, a file, a row
-    └── MissingPart     3     a part that we need is not there: an extra, a program, memory, disk
+    └── MissingDependency     3     a part that we need is not there: an extra, a program, memory, disk
 
 They live in this room because every other room may import it. The command line prints ``what``, ``where`` and
 ``hint`` and exits with ``exit_code``; anything that is not a DistillError is a bug of ours and keeps its traceback.
@@ -11,7 +11,7 @@ They live in this room because every other room may import it. The command line 
 
 from __future__ import annotations
 
-__all__ = ["DistillError", "InputError", "MissingPart", "Refused"]
+__all__ = ["DistillError", "InputError", "MissingDependency", "Refused"]
 
 
 class DistillError(Exception):
@@ -42,7 +42,7 @@ class InputError(DistillError):
     exit_code = 2
 
 
-class MissingPart(DistillError):
+class MissingDependency(DistillError):
     """Something that has to be installed or freed is missing."""
 
     exit_code = 3

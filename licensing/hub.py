@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from licensing.card import is_hub_id
-from licensing.errors import InputError, MissingPart
+from licensing.errors import InputError, MissingDependency
 from licensing.repository import MAX_BYTES, Kind, Repository, wanted
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Hub:
         try:
             import httpx2
         except ModuleNotFoundError as error:
-            raise MissingPart("httpx2 is not installed", hint="pip install httpx2") from error
+            raise MissingDependency("httpx2 is not installed", hint="pip install httpx2") from error
         self._http = httpx2
         self._base = base
         self._token = os.environ.get("HF_TOKEN", "").strip()
@@ -92,7 +92,8 @@ class Hub:
             return Repository(name, kind, self._base, notes=(f"{name}: the hub gave no answer ({error})",))
 
     def target(self, name: str, kind: Kind) -> Repository:
-        """The repository that is asked about. Raises InputError where there is none, MissingPart without an answer."""
+        """The repository that is asked about. Raises InputError where there is none, MissingDependency without an
+        answer."""
         if not is_hub_id(name):
             raise InputError(f"{name} is no id of a repository", hint="give owner/name, or datasets/owner/name")
         try:
@@ -106,7 +107,7 @@ class Hub:
             raise InputError(what, where=self._base, hint=hint) from refused
         except _NoAnswer as error:
             hint = "check the network and HF_ENDPOINT, or audit a folder: distill audit DIR"
-            raise MissingPart(f"the hub does not answer: {error}", where=self._base, hint=hint) from error
+            raise MissingDependency(f"the hub does not answer: {error}", where=self._base, hint=hint) from error
 
     def _repository(self, name: str, kind: Kind) -> Repository:
         info = self._info(name, kind)

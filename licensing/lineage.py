@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from licensing.errors import InputError
-from licensing.plain import Lines, read_plain, shown
+from licensing.safe_yaml import Lines, read_plain, shown
 
 MAX_PROSE = 100_000  # characters
 Role = Literal["base", "generator", "logits", "reformatter", "judge", "data", "seed"]

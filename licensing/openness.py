@@ -31,11 +31,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from licensing.catalogue import Catalogue
-from licensing.entries import Licence
 from licensing.lineage import Lineage
-from licensing.rules.case import Case, Edge, read_case, read_licence
+from licensing.registry import Catalogue
+from licensing.rules.context import Case, Edge, read_case, read_licence
 from licensing.rules.unknown import names_nobody
+from licensing.schema import Licence
 
 Name = Literal[
     "architecture", "final parameters", "model card", "data card", "technical report", "evaluation results",

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 from licensing.card import is_hub_id
 from licensing.errors import InputError
-from licensing.papers import is_licence_file, is_notice_file, is_policy_file
+from licensing.license_files import is_licence_file, is_notice_file, is_policy_file
 
 __all__ = ["Folders", "Kind", "Repository", "Several", "Shelf", "hub_cache", "read_folder", "wanted"]
 

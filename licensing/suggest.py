@@ -10,11 +10,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from licensing.audit import Allowance, Audit, audit
-from licensing.catalogue import Catalogue, builtin
-from licensing.entries import Licence
 from licensing.lineage import Declared, Lineage
+from licensing.registry import Catalogue, builtin
 from licensing.rules import Finding, Policy, read_case
 from licensing.rules.names import begins_with, release_names
+from licensing.schema import Licence
 
 __all__ = ["TEXTS", "SuggestedFile", "Suggestion", "suggest"]
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from licensing.errors import InputError, Refused
+from publish.chat_template import template_digest
 from publish.merge import (
     COMPANIONS,
     copy_companions,
@@ -30,7 +31,6 @@ from publish.merge import (
     write_json,
     write_model,
 )
-from publish.template import template_digest
 
 __all__ = ["export_folder"]
 

@@ -81,7 +81,7 @@ class PromptSource(Facts):
 
 
 class PersonaFacts(Facts):
-    """Who the model says it is; ``mode`` is the template's (see publish/template.py)."""
+    """Who the model says it is; ``mode`` is the template's (see publish/chat_template.py)."""
 
     name: str
     developer: str | None = None

@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from licensing.errors import InputError, MissingPart, Refused
+from licensing.errors import InputError, MissingDependency, Refused
 
 __all__ = [
     "COMPANIONS",
@@ -98,14 +98,14 @@ _MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors library itself
 
 
 def require(*modules: str) -> None:
-    """Raise MissingPart, with the pip line, for the first module that is not installed."""
+    """Raise MissingDependency, with the pip line, for the first module that is not installed."""
     for module in modules:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
             if error.name != module:
                 raise  # the module is there and broken inside: not for us to hide
-            raise MissingPart(f"{module} is not installed", hint=f"pip install {' '.join(modules)}") from error
+            raise MissingDependency(f"{module} is not installed", hint=f"pip install {' '.join(modules)}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -18,11 +18,11 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from licensing.errors import InputError, Refused
-from publish.card import model_card
+from publish.cards.model_card import model_card
+from publish.chat_template import template_digest
+from publish.checksums import CHECKSUMS, write_checksums
 from publish.facts import ReleaseFacts
 from publish.merge import empty_folder, safetensors_header, tensor_shapes
-from publish.sign import CHECKSUMS, write_checksums
-from publish.template import template_digest
 
 __all__ = ["REQUIRED", "build_release"]
 

@@ -75,10 +75,12 @@ def measure(teacher: dict[str, Any], requests: int, new_tokens: int) -> dict[str
     """
     from pydantic import TypeAdapter
 
-    from synth.config import ReasoningGymPrompts, TeacherConfig, TeacherSampling
-    from synth.plan import plan
-    from synth.prompts import load_prompts
-    from synth.teachers import Completion, build_teacher
+    from synth.problems.config import ReasoningGymPrompts
+    from synth.problems.problem import load_prompts
+    from synth.sampling.config import TeacherSampling
+    from synth.sampling.requests import plan
+    from synth.teachers.config import TeacherConfig
+    from synth.teachers.teacher import Completion, build_teacher
 
     config: TeacherConfig = TypeAdapter(TeacherConfig).validate_python(teacher)
     task: dict[str, Any] = {"min_terms": 6, "max_terms": 12, "min_digits": 2, "max_digits": 4}
@@ -124,12 +126,14 @@ def train(base: Any, rows: int, epochs: float) -> dict[str, Any]:
     """A short LoRA training of ``base`` on invented traces: does the loss fall, how fast, with how much memory."""
     import torch
 
-    from distill.prepare import prepare
-    from distill.recipe import StudentConfig
-    from distill.train import train as train_student
-    from synth.config import FakeTeacher, ReasoningGymPrompts, TeacherSampling
-    from synth.plan import plan
-    from synth.prompts import load_prompts
+    from distill.config.recipe import StudentConfig
+    from distill.models.prepare import prepare
+    from distill.train.train import train as train_student
+    from synth.problems.config import ReasoningGymPrompts
+    from synth.problems.problem import load_prompts
+    from synth.sampling.config import TeacherSampling
+    from synth.sampling.requests import plan
+    from synth.teachers.config import FakeTeacher
     from synth.teachers.fake import FakeEngine
 
     config = FakeTeacher(accuracy=1.0, latency_s=0.0, concurrency=rows)
@@ -220,7 +224,7 @@ def machine() -> dict[str, Any]:
     """The node: its GPUs and the versions that matter."""
     import torch
 
-    from distill.ledger import code_revision, installed_versions
+    from distill.runs.provenance import code_revision, installed_versions
 
     found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
     return {

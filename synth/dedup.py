@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from licensing.errors import MissingPart
-from synth.config import NearDuplicatesConfig
+from licensing.errors import MissingDependency
+from synth.labels.config import NearDuplicatesConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,12 +33,12 @@ _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
 
 
 def signature(text: str, num_perm: int) -> bytes:
-    """``num_perm`` little-endian uint32. Raises MissingPart where rensa is not installed."""
+    """``num_perm`` little-endian uint32. Raises MissingDependency where rensa is not installed."""
     try:
         import rensa
     except ModuleNotFoundError as error:
         hint = "pip install rensa, or set label.near_duplicates to null"
-        raise MissingPart("rensa is not installed", where="label.near_duplicates", hint=hint) from error
+        raise MissingDependency("rensa is not installed", where="label.near_duplicates", hint=hint) from error
     words = _WORD.findall(text.casefold())
     shingles = [" ".join(words[at : at + SHINGLE]) for at in range(max(1, len(words) - SHINGLE + 1))]
     found = rensa.RMinHash(num_perm=num_perm, seed=_SEED)

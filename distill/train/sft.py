@@ -22,11 +22,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distill.base import public_name
-from distill.ledger import Reporter
-from distill.recipe import LoraMethod, StudentConfig, section_digest
-from distill.render import Rendered
-from distill.train.rows import (
+from distill.config.recipe import LoraMethod, StudentConfig, section_digest
+from distill.models.folder import public_name
+from distill.models.tokens import Rendered
+from distill.runs.store import Reporter
+from distill.train.data import (
     LeftOut,
     TrainResult,
     check_end_of_turn,
@@ -36,7 +36,7 @@ from distill.train.rows import (
     newest_complete,
     training_order,
 )
-from licensing.errors import InputError, MissingPart, Refused
+from licensing.errors import InputError, MissingDependency, Refused
 
 __all__ = ["train_sft", "training_dtype"]
 
@@ -74,7 +74,9 @@ def train_sft(
         import trl  # noqa: F401
         from transformers import AutoTokenizer
     except ModuleNotFoundError as error:
-        raise MissingPart(f"training needs {error.name}", where="student", hint=f"pip install {error.name}") from error
+        raise MissingDependency(
+            f"training needs {error.name}", where="student", hint=f"pip install {error.name}"
+        ) from error
 
     tokenizer = AutoTokenizer.from_pretrained(start, trust_remote_code=student.trust_remote_code)
     rendered, left_out = load_rows(rows, tokenizer, student.max_length)
@@ -360,7 +362,7 @@ def _user_errors(student: StudentConfig, folder: Path) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise MissingPart(
+        raise MissingDependency(
             "the GPU has too little memory for a micro batch",
             where="student.micro_batch_size",
             hint=f"set a divisor of batch_size below {student.micro_batch_size}, or lower student.max_length",
@@ -368,4 +370,6 @@ def _user_errors(student: StudentConfig, folder: Path) -> Iterator[None]:
     except (RuntimeError, SafetensorError) as error:  # a full disk comes as either, without an errno
         if shutil.disk_usage(folder).free > _DISK_IS_FULL_BELOW:
             raise
-        raise MissingPart("the disk is full", where=str(folder), hint="free some space; the run resumes") from error
+        raise MissingDependency(
+            "the disk is full", where=str(folder), hint="free some space; the run resumes"
+        ) from error

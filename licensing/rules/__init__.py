@@ -19,14 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from licensing.rules.case import Case, Edge, Finding, Policy, read_case
-from licensing.rules.copies import r1_copies, r13_geography
+from licensing.rules.compatibility import r2_strictest
+from licensing.rules.context import Case, Edge, Finding, Policy, read_case
 from licensing.rules.data import r9_data_to_weights, r10_data_set
-from licensing.rules.declared import r2_strictest
 from licensing.rules.files import files_seen
 from licensing.rules.metadata import exact_repository, r14_changes, tag_and_prose
 from licensing.rules.names import r5_names, trademarks
 from licensing.rules.outputs import r3_outputs, r11_roles
+from licensing.rules.redistribution import r1_copies, r13_geography
 from licensing.rules.services import r7_services, r8_endpoints
 from licensing.rules.texts import texts_read
 from licensing.rules.unknown import unknown_inputs

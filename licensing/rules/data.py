@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from licensing.entries import Fact, Licence
-from licensing.rules.case import USER_CONTENT, Case, Edge, Finding, covers, finding
+from licensing.rules.context import USER_CONTENT, Case, Edge, Finding, covers, finding
+from licensing.schema import Fact, Licence
 
 
 def r9_data_to_weights(case: Case) -> Iterator[Finding]:

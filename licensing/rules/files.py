@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from licensing.entries import Licence
-from licensing.papers import is_licence_file, is_notice_file
-from licensing.rules.case import Case, Edge, Finding, finding
+from licensing.license_files import is_licence_file, is_notice_file
+from licensing.rules.context import Case, Edge, Finding, finding
+from licensing.schema import Licence
 
 
 def files_seen(case: Case) -> Iterator[Finding]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from licensing.catalogue import sentences
-from licensing.entries import Licence
-from licensing.rules.case import Case, Edge, Finding, finding
+from licensing.registry import sentences
+from licensing.rules.context import Case, Edge, Finding, finding
+from licensing.schema import Licence
 
 _EARLIER = re.compile(r"\b(was|were|earlier|formerly|previously|before|until|changed)\b", re.IGNORECASE)
 # Prose that speaks of an input's licence does not declare the release's own.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from licensing.entries import Prefix
-from licensing.rules.case import Case, Edge, Finding, finding
+from licensing.rules.context import Case, Edge, Finding, finding
+from licensing.schema import Prefix
 
 
 def release_names(release: str) -> list[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from licensing.catalogue import fold
-from licensing.entries import Licence
-from licensing.rules.case import Case, Edge, Finding, Level, finding
-from licensing.rules.copies import owed
+from licensing.registry import fold
+from licensing.rules.context import Case, Edge, Finding, Level, finding
+from licensing.rules.redistribution import owed
+from licensing.schema import Licence
 
 
 def r3_outputs(case: Case) -> Iterator[Finding]:

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from licensing.catalogue import fold
-from licensing.entries import Licence
-from licensing.plain import shown
-from licensing.rules.case import Case, Edge, Finding, finding
+from licensing.registry import fold
+from licensing.rules.context import Case, Edge, Finding, finding
+from licensing.safe_yaml import shown
+from licensing.schema import Licence
 
 _ACCOUNT = "terms bind whoever held the account, not the weights"
 # A purpose, not a score: "competitive with GPT-4 on MATH" states none.

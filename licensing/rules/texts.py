@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from licensing.entries import Licence
-from licensing.papers import Paper, Papers
-from licensing.rules.case import Case, Edge, Finding, finding
+from licensing.license_files import Paper, Papers
+from licensing.rules.context import Case, Edge, Finding, finding
+from licensing.schema import Licence
 
 
 def texts_read(case: Case) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from licensing.rules.case import OUTPUT_ROLES, Case, Edge, Finding, finding
+from licensing.rules.context import OUTPUT_ROLES, Case, Edge, Finding, finding
 
 _NOT_NAMED = re.compile(r"\b(unknown|undisclosed|unnamed|not (named|disclosed|stated)|unspecified)\b", re.IGNORECASE)
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from synth.config import CurateConfig
-from synth.curate.choose import choose, draw
+from synth.curate.config import CurateConfig
+from synth.curate.select import choose, draw
 
 if TYPE_CHECKING:
     import duckdb

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from licensing.errors import InputError
-from synth.duck import stream
+from synth.duckdb_helpers import stream
 
 if TYPE_CHECKING:
     import duckdb

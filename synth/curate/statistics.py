@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from synth.curate.choose import BANDS
+from synth.curate.select import BANDS
 
 if TYPE_CHECKING:
     import duckdb

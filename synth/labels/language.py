@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from licensing.errors import MissingPart
+from licensing.errors import MissingDependency
 
 __all__ = ["Languages", "Spoken", "prose"]
 
@@ -78,7 +78,7 @@ class Spoken:
 class Languages:
     """Tells ``codes`` (ISO 639-1) apart. Loading a language's model takes some milliseconds, when it is first needed.
 
-    Raises MissingPart where lingua is not installed.
+    Raises MissingDependency where lingua is not installed.
     """
 
     def __init__(self, codes: Sequence[str]) -> None:
@@ -86,7 +86,7 @@ class Languages:
             from lingua import IsoCode639_1, LanguageDetectorBuilder
         except ModuleNotFoundError as error:
             hint = "pip install lingua-language-detector, or set label.languages to null"
-            raise MissingPart("lingua is not installed", where="label.languages", hint=hint) from error
+            raise MissingDependency("lingua is not installed", where="label.languages", hint=hint) from error
         self._codes = frozenset(codes)
 
         def build(wanted: list[str]) -> Any:

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from synth.config import LabelConfig
 from synth.decontaminate import Finder, Match
-from synth.labels.fences import broken_code
+from synth.labels.code_blocks import broken_code
+from synth.labels.config import LabelConfig
 from synth.labels.language import Spoken, languages, mixing
-from synth.labels.phrases import identity_leak, refusal
-from synth.labels.private import personal_data, secrets
+from synth.labels.pii import personal_data, secrets
+from synth.labels.reasoning_format import differs
+from synth.labels.refusals import identity_leak, refusal
 from synth.labels.repetition import repetition
-from synth.labels.think import differs, split, think_state
-from synth.prompts import text_of
+from synth.problems.problem import text_of
+from synth.verify.format_check import split, think_state
 
 __all__ = ["FLAGS", "Label", "PromptLabels", "label_prompt", "label_trace", "prompt_text"]
 

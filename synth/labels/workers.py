@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from licensing.errors import DistillError, InputError, MissingPart
-from synth.config import LabelConfig
+from licensing.errors import DistillError, InputError, MissingDependency
 from synth.decontaminate import Finder, Item
-from synth.labels.parts import label_part
+from synth.labels.config import LabelConfig
+from synth.labels.shards import label_part
 
 __all__ = ["label_parts"]
 
@@ -29,7 +29,7 @@ _BOOT = (
     "import sys, json; setup = json.loads(sys.stdin.readline()); sys.path[:] = setup['path']; "
     "from synth.labels import workers; workers.work(setup)"
 )
-_ERRORS: dict[str, type[DistillError]] = {"InputError": InputError, "MissingPart": MissingPart}
+_ERRORS: dict[str, type[DistillError]] = {"InputError": InputError, "MissingDependency": MissingDependency}
 
 
 def label_parts(
@@ -37,7 +37,7 @@ def label_parts(
 ) -> None:
     """Label every part into ``out``, calling ``done`` after each. One part, or one worker, is done in this process.
 
-    Raises the first InputError, MissingPart or OSError that a worker meets; RuntimeError where one dies.
+    Raises the first InputError, MissingDependency or OSError that a worker meets; RuntimeError where one dies.
     """
     if len(parts) < 2 or config.workers < 2:
         finder = Finder(items) if items else None
@@ -125,7 +125,7 @@ def work(setup: dict[str, Any]) -> NoReturn:
         reply: dict[str, Any] = {}
         try:
             label_part(Path(setup["source"]), start, end, number, config, finder, Path(setup["out"]))
-        except (InputError, MissingPart) as error:
+        except (InputError, MissingDependency) as error:
             reply = {"kind": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
         except OSError as error:  # a full disk, above all: the caller says it in words
             reply = {"kind": "OSError", "number": error.errno, "what": error.strerror, "where": error.filename}

@@ -16,9 +16,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from synth.config import FakeTeacher
-from synth.prompts import Prompt, text_of
-from synth.teachers import Completion, FinishReason, Request
+from synth.problems.problem import Prompt, text_of
+from synth.teachers.config import FakeTeacher
+from synth.teachers.teacher import Completion, FinishReason, Request
 
 __all__ = ["FakeEngine"]
 

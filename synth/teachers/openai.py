@@ -31,12 +31,12 @@ from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
-from licensing.errors import InputError, MissingPart
-from synth.config import OpenAITeacher, ServedTeacher, VllmServerTeacher
-from synth.teachers import Completion, FinishReason, Request, missing_engine
-from synth.teachers.answer import Answer, Body, Damaged, Refusal
-from synth.teachers.door import Door, Home, Outside
-from synth.teachers.throttle import Throttle, allow_sockets, retry_after
+from licensing.errors import InputError, MissingDependency
+from synth.teachers.chat_stream import Answer, Body, Damaged, Refusal
+from synth.teachers.concurrency_limiter import ConcurrencyLimiter, allow_sockets, retry_after
+from synth.teachers.endpoint import Door, Home, Outside
+from synth.teachers.served_config import OpenAITeacher, ServedTeacher, VllmServerTeacher
+from synth.teachers.teacher import Completion, FinishReason, Request, missing_engine
 
 __all__ = ["OpenAIEngine", "models_at"]
 
@@ -74,7 +74,7 @@ class OpenAIEngine:
         self.engine = engine or "openai-api"
         self.facts: list[dict[str, Any]] = []
         self._config, self._door = config, door
-        self._throttle = Throttle(config.concurrency)
+        self._throttle = ConcurrencyLimiter(config.concurrency)
         self._finished: SimpleQueue[Completion | None] = SimpleQueue()  # None: look at _failure
         self._in_flight = 0
         self._failure: BaseException | None = None
@@ -128,7 +128,7 @@ class OpenAIEngine:
         self._thread.join(_CLOSE_S)
         loop.close()
         self._in_flight, self._http, self._clients = 0, None, None
-        self._throttle = Throttle(self._config.concurrency)
+        self._throttle = ConcurrencyLimiter(self._config.concurrency)
 
     # --- in the loop ---------------------------------------------------------------------------------------------
 
@@ -241,7 +241,7 @@ class OpenAIEngine:
             raise _Again(said) from error
         status, code = error.status_code, str(error.code)
         if status == 402 or code == "insufficient_quota":
-            raise MissingPart(
+            raise MissingDependency(
                 f"the account's credit is used up: {said}", where=home.base_url, hint="add some; run again"
             )
         if status in (401, 403):
@@ -276,12 +276,12 @@ class OpenAIEngine:
             return False
         return True
 
-    def _gone(self, home: Home, what: str, trouble: _Again) -> MissingPart:
+    def _gone(self, home: Home, what: str, trouble: _Again) -> MissingDependency:
         hint = "the same command goes on from here once it answers"
-        return MissingPart(f"{what}: {trouble}", where=home.base_url, hint=hint)
+        return MissingDependency(f"{what}: {trouble}", where=home.base_url, hint=hint)
 
     def _given_up(self, row: Completion, *, lasting: bool) -> Completion:
-        """The error row of a request; raises InputError or MissingPart where it seems to be everybody's lot."""
+        """The error row of a request; raises InputError or MissingDependency where it seems to be everybody's lot."""
         if lasting and self._answered:
             return row
         self._failed_since += 1
@@ -291,7 +291,7 @@ class OpenAIEngine:
             if lasting:
                 hint = "check teacher.extra_body and the sampling settings against what the endpoint accepts"
                 raise InputError(what, where=where, hint=hint)
-            raise MissingPart(what, where=where, hint="look at the endpoint; the same command goes on from here")
+            raise MissingDependency(what, where=where, hint="look at the endpoint; the same command goes on from here")
         return row
 
     # --- the client ----------------------------------------------------------------------------------------------
@@ -363,7 +363,7 @@ def _error(request: Request, reason: str) -> Completion:
 def models_at(config: OpenAITeacher) -> list[str] | None:
     """The models that an endpoint lists, asked once and for ten seconds at most; None where it lists none.
 
-    Raises InputError where it does not take the key, MissingPart where there is no key or no answer.
+    Raises InputError where it does not take the key, MissingDependency where there is no key or no answer.
     """
     import openai
 
@@ -382,6 +382,6 @@ def models_at(config: OpenAITeacher) -> list[str] | None:
         return None
     except openai.APIConnectionError as error:
         what = f"the endpoint does not answer: {type(error.__cause__ or error).__name__}"
-        raise MissingPart(what, where=home.base_url, hint="start it, or mend teacher.base_url") from error
+        raise MissingDependency(what, where=home.base_url, hint="start it, or mend teacher.base_url") from error
     except (openai.OpenAIError, ValueError, TypeError, AttributeError):  # something else answers there
         return None

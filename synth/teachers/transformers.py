@@ -18,9 +18,9 @@ from collections import deque
 from importlib import metadata
 from typing import Any, NamedTuple
 
-from licensing.errors import InputError, MissingPart
-from synth.config import TransformersTeacher
-from synth.teachers import (
+from licensing.errors import InputError, MissingDependency
+from synth.teachers.config import TransformersTeacher
+from synth.teachers.teacher import (
     Completion,
     Request,
     check_model_folder,
@@ -149,7 +149,7 @@ class TransformersEngine:
             with torch.inference_mode():
                 generated = self._network.generate(ids, attention_mask=mask, generation_config=settings)
         except torch.OutOfMemoryError as error:
-            raise MissingPart(
+            raise MissingDependency(
                 f"the accelerator's memory does not hold {len(batch)} requests of {width} + {room} tokens",
                 where="teacher.batch_size",
                 hint=f"set teacher.batch_size below {self._config.batch_size}",

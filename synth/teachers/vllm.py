@@ -28,8 +28,8 @@ from importlib import metadata
 from typing import Any
 
 from licensing.errors import InputError
-from synth.config import VllmTeacher
-from synth.teachers import (
+from synth.teachers.config import VllmTeacher
+from synth.teachers.teacher import (
     Completion,
     Request,
     check_model_folder,
@@ -39,7 +39,7 @@ from synth.teachers import (
     needs_template,
     render_chat,
 )
-from synth.teachers.vllm_settings import arguments, check_engine_args, cores_of_ranks, resolved
+from synth.teachers.vllm_engine_args import arguments, check_engine_args, cores_of_ranks, resolved
 
 __all__ = ["VllmEngine"]
 

@@ -5,7 +5,8 @@ engine must not be a crash of the run.
 
 **Life.** It starts with the first request and has ``start_timeout_s`` until ``/health`` answers. Where it dies, or
 lives and answers neither us nor at ``/health``, it is started again, ``max_restarts`` times in all, and what was in
-flight is asked again. It runs under ``warden.py``: nothing of it is left when the run ends, by a kill -9 too.
+flight is asked again. It runs under ``process_supervisor.py``: nothing of it is left when the run ends, by a kill -9
+too.
 
 **Key.** Each server has a random one, handed over in its environment: other users of the machine see the port, and
 every process's arguments.
@@ -37,15 +38,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from licensing.errors import DistillError, InputError, MissingPart
-from synth.config import VllmServerTeacher
-from synth.teachers import Request, check_model_folder, missing_engine
-from synth.teachers.door import Home
+from licensing.errors import DistillError, InputError, MissingDependency
+from synth.teachers.endpoint import Home
 from synth.teachers.openai import OpenAIEngine
+from synth.teachers.served_config import VllmServerTeacher
+from synth.teachers.teacher import Request, check_model_folder, missing_engine
 
 __all__ = ["arguments", "served"]
 
-_WARDEN = Path(__file__).with_name("warden.py")
+_WARDEN = Path(__file__).with_name("process_supervisor.py")
 _HEALTH_S = 10.0  # for one answer of /health
 _LOOK_S = 0.25
 _GENTLE_S = 5.0  # for the server to end by itself
@@ -66,7 +67,7 @@ _LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whateve
 def served(config: VllmServerTeacher, logs: Path | None = None) -> OpenAIEngine:
     """The teacher. ``logs``: folder for the server's log; without one, that for temporary files.
 
-    Raises MissingPart where vLLM or the client is not installed, InputError for a folder without a model.
+    Raises MissingDependency where vLLM or the client is not installed, InputError for a folder without a model.
     """
     if importlib.util.find_spec("vllm") is None:
         raise missing_engine("vLLM", "vllm")
@@ -160,9 +161,9 @@ class _Server:
         self._one_at_a_time = asyncio.Lock()  # whoever opens it again does so in another loop
 
     async def _start(self, seed: int) -> Home:
-        """Start it and wait until it is well. Raises InputError or MissingPart, with the end of its log."""
+        """Start it and wait until it is well. Raises InputError or MissingDependency, with the end of its log."""
         if self._deaths > self._config.max_restarts:
-            raise MissingPart(
+            raise MissingDependency(
                 f"vLLM's server died {self._deaths} times; its last words: {self._last_words()}",
                 where=str(self._log),
                 hint="read that log; the same command goes on from here (teacher.max_restarts allows more)",
@@ -182,7 +183,7 @@ class _Server:
                         hint="check teacher.model, max_model_len, engine_args and the memory against that log",
                     )
                 if time.monotonic() > deadline:
-                    raise MissingPart(
+                    raise MissingDependency(
                         f"vLLM's server is not up after {self._config.start_timeout_s:g} s: {self._last_words()}",
                         where=str(self._log),
                         hint="raise teacher.start_timeout_s, or put the model on a faster disk",

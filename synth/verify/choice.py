@@ -16,8 +16,8 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
-from synth.verify.answer import final_answer
-from synth.verify.normal import clean
+from synth.verify.extract import final_answer
+from synth.verify.normalise import clean
 from synth.verify.verdict import Verdict, shortened
 
 __all__ = ["check_gold", "lettered", "verify"]

@@ -1,7 +1,7 @@
 """Does a program do what its tests say? Verdicts for rows of kind `code`; ``run`` for a program and its tests.
 
 A program never runs in this process: `sandbox` holds it, and the tests run in another process than it does, which
-compares the values (`sandbox_judge`). Tests of a row: Python source (asserts, ``check(candidate)``, unittest, functions
+compares the values (`test_runner`). Tests of a row: Python source (asserts, ``check(candidate)``, unittest, functions
 named test_...), a list of such sources, or a list of ``{"input", "output"}``: text for stdin and what stdout has to be,
 line by line, white space at the ends of lines aside. Without tests, an `answer` has nothing to be compared with.
 
@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from synth.verify.layout import split
-from synth.verify.sandbox import Level, Result, Sandbox, SandboxDown, require
+from synth.sandbox.sandbox import Level, Result, Sandbox, SandboxDown, require
+from synth.verify.format_check import split
 from synth.verify.verdict import Verdict, shortened
 
 __all__ = ["extract", "request", "run", "serve"]
@@ -33,7 +33,7 @@ def run(code: str, tests: str, timeout_s: float = 5.0, mem_mb: int = 512, *, san
     """Run ``tests`` after ``code``, as if in its namespace; the object has `passed`, `verdict`, `stdout`, `stderr`.
 
     timeout_s: wall seconds for both together; mem_mb: address space of the program, MiB. An outage of the sandbox is
-    verdict `error`. Raises MissingPart where the machine has no sandbox of that level.
+    verdict `error`. Raises MissingDependency where the machine has no sandbox of that level.
     """
     require(sandbox)
     with Sandbox(sandbox) as cell:

@@ -1,4 +1,4 @@
-r"""What a judge model is asked about a row, and what its words count for. Pure text; `synth.verify.judging` asks.
+r"""What a judge model is asked about a row, and what its words count for. Pure text; `synth.verify.judge_runner` asks.
 
 **What it sees**: the question, the gold, and the final answer alone, never the reasoning before it. All three are
 data that somebody else wrote, and the answer is a model's: it may be addressed to the judge. So they stand between
@@ -20,8 +20,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from synth.verify import LARGE_RESPONSE, choice
-from synth.verify.answer import committed_answer, final_answer
+from synth.verify import choice
+from synth.verify.extract import committed_answer, final_answer
+from synth.verify.verifier import LARGE_RESPONSE
 
 __all__ = ["KINDS", "Question", "inert", "question", "ruling"]
 
@@ -155,7 +156,7 @@ def _gold(row: Mapping[str, Any], options: Mapping[str, str]) -> str | None:
 
 def _asked(row: Mapping[str, Any], options: Mapping[str, str]) -> str:
     """The last question of the chat, and the options of a choice."""
-    from synth.prompts import text_of
+    from synth.problems.problem import text_of
 
     messages = row.get("messages")
     turns = [turn for turn in messages if isinstance(turn, Mapping)] if isinstance(messages, list | tuple) else []

@@ -23,11 +23,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from synth.verify import LARGE_RESPONSE, choice, verify_rows
-from synth.verify.answer import committed_answer
+from synth.verify import choice
+from synth.verify.extract import committed_answer
+from synth.verify.verifier import LARGE_RESPONSE, verify_rows
 
 if TYPE_CHECKING:
-    from synth.config import VerifyConfig
+    from synth.verify.config import VerifyConfig
 
 __all__ = ["KINDS", "Vote", "elect", "named", "problem_of", "verify_by_vote", "votes"]
 

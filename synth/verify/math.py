@@ -1,7 +1,8 @@
 r"""Does a response's final answer equal a gold answer?
 
-The road of a row: `synth.verify.answer` chooses the final answer; `synth.verify.exact` decides where both are plain
-numbers; `synth.verify.compare` goes by form (units, lists, intervals, clock times, ...); `synth.verify.symbolic` asks
+The road of a row: `synth.verify.extract` chooses the final answer; `synth.verify.numbers` decides where both are plain
+numbers; `synth.verify.equivalence` goes by form (units, lists, intervals, clock times, ...); `synth.verify.symbolic`
+asks
 math-verify about what is left, and about prose in which no answer stands out.
 
 `quick` is pure text and safe anywhere. `judge` and `verify` are meant for a worker of `synth.verify.pool`: a tower of
@@ -15,10 +16,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from licensing.errors import MissingPart
-from synth.verify import exact, symbolic
-from synth.verify.answer import Answer, committed_answer, final_answer, gold_text, last_boxed
-from synth.verify.compare import equal, is_words, readable
+from licensing.errors import MissingDependency
+from synth.verify import numbers as exact
+from synth.verify import symbolic
+from synth.verify.equivalence import equal, is_words, readable
+from synth.verify.extract import Answer, committed_answer, final_answer, gold_text, last_boxed
 from synth.verify.verdict import Verdict, VerdictName, shortened
 
 __all__ = [
@@ -41,18 +43,20 @@ DEEPEST = 200  # brackets within brackets
 
 
 def prepare(_: str | None = None) -> None:
-    """Import math-verify and warm its parser: about a second, once in a process. Raises MissingPart without it."""
+    """Import math-verify and warm its parser: about a second, once in a process. Raises MissingDependency without
+    it."""
     try:
         import math_verify  # noqa: F401
     except ModuleNotFoundError as err:
-        raise MissingPart("math-verify is not installed", hint="pip install math-verify") from err
+        raise MissingDependency("math-verify is not installed", hint="pip install math-verify") from err
     symbolic.quiet()
     verify("\\frac{1}{\\sqrt{2}}", "so \\boxed{\\frac{\\sqrt{2}}{2}}")
     verify("(1, 2]", "so it is $(1, \\frac{4}{2}]$, I think")
 
 
 def serve(request: dict[str, Any]) -> Verdict:
-    """The verdict on a request of `synth.verify`: on an answer already chosen, a whole response, or the gold alone."""
+    """The verdict on a request of `synth.verify.verifier`: on an answer already chosen, a whole response, or the
+    gold alone."""
     if request["op"] == "check":
         return check_gold(request["gold"])
     if "chosen" in request:

@@ -31,10 +31,10 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from licensing.errors import DistillError, InputError, MissingPart
+from licensing.errors import DistillError, InputError, MissingDependency
+from synth.sandbox.sandbox import Level, Sandbox, require
 from synth.verify import code
 from synth.verify.framing import receive, send
-from synth.verify.sandbox import Level, Sandbox, require
 from synth.verify.verdict import Verdict
 from synth.verify.worker import EXIT_MEMORY
 
@@ -131,7 +131,7 @@ class Pool:
     before is tried once more in a fresh one, so that no verdict depends on what came earlier.
 
     A request of kind `code` goes to a sandbox instead, one for each worker: `code_timeout_s` and `code_memory_mb` are
-    a program's. Raises MissingPart at the first such row where the machine has no sandbox of that level.
+    a program's. Raises MissingDependency at the first such row where the machine has no sandbox of that level.
     """
 
     def __init__(
@@ -180,7 +180,8 @@ class Pool:
         """(tag, request) -> (tag, verdict), in order. A tag that comes with its verdict passes through.
 
         Reads at most 1,024 items or 64 MiB of requests and tags (`size_of`, bytes) ahead. A request that is no JSON
-        gets verdict `error`. Raises MissingPart or InputError where a worker cannot start, and what `items` raises.
+        gets verdict `error`. Raises MissingDependency or InputError where a worker cannot start, and what `items`
+        raises.
         """
         waiting: deque[tuple[T, int, Future[Verdict]]] = deque()
         held = 0
@@ -304,7 +305,7 @@ class Pool:
                 raise
             if reply["missing"]:
                 self._drop(worker)
-                raise MissingPart(reply["missing"], where="verify", hint=reply["hint"])
+                raise MissingDependency(reply["missing"], where="verify", hint=reply["hint"])
             if reply["failed"]:
                 self._drop(worker)
                 raise _cannot_start(reply["failed"], self.memory_mb)

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from licensing.errors import MissingPart
-from synth.verify.answer import final_answer
+from licensing.errors import MissingDependency
+from synth.verify.extract import final_answer
 from synth.verify.verdict import MAX_EXTRACTED, Verdict
 
 __all__ = ["check_entry", "prepare", "serve", "verify"]
@@ -36,11 +36,11 @@ _UNCALM = re.compile(r"\.\s*[^\W\d]|[\])'\"]\s*\(|__|[#\\`@{}]|\b(?:lambda|impor
 
 
 def prepare(task: str | None = None) -> None:
-    """Import reasoning-gym and build the scorer of `task`: over a second, once. Raises MissingPart without it."""
+    """Import reasoning-gym and build the scorer of `task`: over a second, once. Raises MissingDependency without it."""
     try:
         import reasoning_gym  # noqa: F401
     except ModuleNotFoundError as err:
-        raise MissingPart("reasoning-gym is not installed", hint="pip install reasoning-gym") from err
+        raise MissingDependency("reasoning-gym is not installed", hint="pip install reasoning-gym") from err
     if task is not None:
         try:
             _scorer(task)
@@ -49,7 +49,7 @@ def prepare(task: str | None = None) -> None:
 
 
 def serve(request: dict[str, Any]) -> Verdict:
-    """The verdict on a request of `synth.verify`."""
+    """The verdict on a request of `synth.verify.verifier`."""
     if request["op"] == "check":
         return check_entry(request["task"], request["entry"])
     return verify(request["task"], request["entry"], request["response"])

@@ -13,7 +13,7 @@ import sys
 from dataclasses import asdict
 from typing import Any, NoReturn
 
-from licensing.errors import MissingPart
+from licensing.errors import MissingDependency
 from synth.verify.framing import receive, send
 from synth.verify.verdict import Verdict
 
@@ -73,7 +73,7 @@ def _prepare(needs: str) -> dict[str, Any]:
     reply: dict[str, Any] = {"missing": None, "hint": None, "failed": None}
     try:
         importlib.import_module(_VERIFIERS[kind]).prepare(task or None)
-    except MissingPart as err:
+    except MissingDependency as err:
         reply.update(missing=err.what, hint=err.hint)
     except MemoryError:
         raise

@@ -34,7 +34,7 @@ def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def made_up(size: int) -> dict[str, Any]:
-    from licensing.catalogue import load
+    from licensing.registry import load
 
     names = [*load(), "nobody knows", "mixed", "odc-by, some non-commercial"]
     inputs = [
@@ -67,7 +67,7 @@ def measure(size: int, form: str, folder: Path) -> dict[str, Any]:
     read, lineage = seconds(lambda: load_lineage(path))
     ruled, result = seconds(lambda: audit(lineage))
     written, out = seconds(result.to_json)
-    code = "import sys; from distill.cli import main; main()"
+    code = "import sys; from distill.cli.app import main; main()"
     command = [sys.executable, "-c", code, "audit", str(path), "--format", "json"]
     whole, done = seconds(lambda: subprocess.run(command, capture_output=True, cwd=ROOT, check=False))
     if done.returncode not in (0, 1) or len(done.stdout) < len(out):

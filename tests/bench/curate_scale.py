@@ -111,9 +111,10 @@ def items() -> list[Any]:
 
 
 def one_size(count: int, folder: Path) -> dict[str, Any]:
-    from synth.config import CurateConfig, LabelConfig
-    from synth.curate import curate
-    from synth.labels import label
+    from synth.curate.config import CurateConfig
+    from synth.curate.curate import curate
+    from synth.labels.config import LabelConfig
+    from synth.labels.label import label
 
     source = folder / "traces.jsonl"
     with source.open("w") as file:
@@ -160,8 +161,8 @@ def bench_scale(sizes: list[int]) -> dict[str, Any]:
 
 
 def bench_minhash(count: int) -> dict[str, Any]:
-    from synth.config import NearDuplicatesConfig
     from synth.dedup import find_clusters, signature
+    from synth.labels.config import NearDuplicatesConfig
 
     texts = [row["response"] for row in traces(count)]
     config = NearDuplicatesConfig()
@@ -235,9 +236,9 @@ def bench_decontaminate(count: int) -> dict[str, Any]:
 
 
 def bench_plants(test: Path, negatives: Path) -> dict[str, Any]:
+    from synth.benchmarks import file_items
     from synth.decontaminate import Finder
-    from synth.plants import KINDS, plant
-    from synth.testsets import file_items
+    from synth.decontamination_recall import KINDS, plant
 
     finder = Finder(file_items(test))
     hosts = [item.text for item in file_items(negatives)]

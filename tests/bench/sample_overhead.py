@@ -65,10 +65,11 @@ def say(text: str) -> None:
 def bench_ratio(requests: int, pairs: int) -> dict[str, Any]:
     from vllm import SamplingParams
 
-    from synth.config import TeacherSampling, VllmTeacher
-    from synth.prompts import Prompt
-    from synth.sample import sample
-    from synth.teachers import Request, teacher_messages
+    from synth.problems.problem import Prompt
+    from synth.sampling.config import TeacherSampling
+    from synth.sampling.sample import sample
+    from synth.teachers.config import VllmTeacher
+    from synth.teachers.teacher import Request, teacher_messages
     from synth.teachers.vllm import VllmEngine
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -125,8 +126,8 @@ def bench_ratio(requests: int, pairs: int) -> dict[str, Any]:
 
 
 def _random_model(folder: Path) -> Path:
-    from distill.random_base import write_random_base
-    from distill.recipe import RandomBase
+    from distill.config.recipe import RandomBase
+    from distill.models.random_model import write_random_base
 
     folder.mkdir()
     write_random_base(
@@ -143,10 +144,11 @@ def bench_openai(requests: int, pairs: int, latency_s: float, concurrency: int =
 
     import openai
 
-    from synth.config import OpenAITeacher, TeacherSampling
-    from synth.prompts import Prompt
-    from synth.sample import sample
-    from synth.teachers import build_teacher
+    from synth.problems.problem import Prompt
+    from synth.sampling.config import TeacherSampling
+    from synth.sampling.sample import sample
+    from synth.teachers.served_config import OpenAITeacher
+    from synth.teachers.teacher import build_teacher
 
     prompts = [Prompt(id=str(n), prompt=f"Question {n}?", kind="open", source="bench") for n in range(requests)]
     program = [sys.executable, str(Path(__file__).with_name("stub_endpoint.py")), str(latency_s), "16"]
@@ -223,7 +225,7 @@ def bench_openai(requests: int, pairs: int, latency_s: float, concurrency: int =
 
 
 def bench_adaptive(shuffles: int = 50) -> dict[str, Any]:
-    from synth.config import AdaptivePolicy
+    from synth.sampling.config import AdaptivePolicy
 
     recorded: dict[str, list[dict[str, Any]]] = {}
     for line in RECORDED.read_text(encoding="utf-8").splitlines():
@@ -256,7 +258,7 @@ def _compare(problems: list[list[dict[str, Any]]], config: Any, shuffles: int) -
 
     The mean over orders of the recorded samples, which are exchangeable. Without suspicion nothing may be lost.
     """
-    from synth.policy import Adaptive
+    from synth.sampling.policy import Adaptive
 
     rng = random.Random(0)
     spent, solved = {"adaptive": 0, "fixed": 0}, {"adaptive": 0, "fixed": 0}
@@ -284,19 +286,19 @@ def _compare(problems: list[list[dict[str, Any]]], config: Any, shuffles: int) -
 
 
 def bench_log(samples: int) -> dict[str, Any]:
-    from synth.log import SampleLog
+    from synth.sampling.store import SampleStore
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "samples.jsonl"
         before = _resident()
-        with SampleLog(path) as log:
+        with SampleStore(path) as log:
             for number in range(samples):
                 log.append(_row(number))
             written = _resident()
         size = path.stat().st_size
         del log
         began, cpu = time.monotonic(), time.process_time()
-        with SampleLog(path) as log:
+        with SampleStore(path) as log:
             seconds, cpu = time.monotonic() - began, time.process_time() - cpu
             assert len(log) == samples
         return {

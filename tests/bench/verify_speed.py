@@ -72,8 +72,8 @@ def theirs(given: list[dict[str, Any]]) -> tuple[float, list[bool]]:
 
 
 def ours(given: list[dict[str, Any]], workers: int) -> tuple[float, list[bool]]:
-    from synth.config import VerifyConfig
-    from synth.verify import verify_rows
+    from synth.verify.config import VerifyConfig
+    from synth.verify.verifier import verify_rows
 
     began = time.monotonic()
     found = [row["verdict"] == "correct" for row in verify_rows(given, VerifyConfig(workers=workers))]
@@ -128,8 +128,9 @@ def programs(count: int) -> list[dict[str, Any]]:
 
 
 def bench_code(count: int, workers: int) -> dict[str, Any]:
-    from synth.config import VerifyConfig
-    from synth.verify import sandbox, verify_rows
+    from synth.sandbox import sandbox
+    from synth.verify.config import VerifyConfig
+    from synth.verify.verifier import verify_rows
 
     config, given = VerifyConfig(workers=workers), programs(count // 2)
     began = time.monotonic()

@@ -12,12 +12,12 @@ import pytest
 from licence_hub import loopback_hub
 from licence_texts import APACHE, MIT, model_licence
 
-from distill.cli import main
-from distill.lineage import planned_lineage
-from distill.recipe_file import load_recipe
+from distill.cli.app import main
+from distill.config.loader import load_recipe
+from distill.release.lineage import planned_lineage
 from licensing.audit import Allowance, audit
-from licensing.catalogue import load
 from licensing.lineage import Lineage
+from licensing.registry import load
 from licensing.suggest import suggest
 
 ROOT = Path(__file__).resolve().parent.parent.parent

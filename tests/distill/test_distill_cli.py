@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from distill.cli import main
-from synth.config import VerifyConfig
+from distill.cli.app import main
+from synth.verify.config import VerifyConfig
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMOKE = ROOT / "recipes" / "smoke.yaml"
@@ -245,7 +245,7 @@ def test_show_without_a_run_is_a_users_error(distill, tmp_path: Path) -> None:
 @pytest.mark.parametrize("interrupted", ["raise KeyboardInterrupt", "exec('raise KeyboardInterrupt')"])
 def test_an_interrupt_exits_with_130_wherever_it_arrives(interrupted: str, tmp_path: Path) -> None:
     (tmp_path / "stopping.py").write_text(
-        "import sys\nfrom distill import cli\n"
+        "import sys\nfrom distill.cli import app as cli\n"
         f"@cli.app.command()\ndef stop() -> None:\n    {interrupted}\n"
         "sys.argv = ['distill', 'stop']\ncli.main()\n"
     )

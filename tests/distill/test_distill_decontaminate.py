@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from distill.dataset import check_data
-from distill.decontaminate_file import decontaminate_file
-from distill.lineage import planned_lineage
-from distill.recipe_file import load_recipe
+from distill.cli.decontaminate_file import decontaminate_file
+from distill.config.loader import load_recipe
+from distill.release.lineage import planned_lineage
+from distill.release.training_data import check_data
 from licensing.errors import InputError, Refused
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from hostile_endpoint import Call, Endpoint, serving
 
-from distill.check import Finding, _teacher
-from distill.endpoints import generators, governing
-from distill.lineage import planned_lineage
-from distill.recipe import Recipe
-from distill.recipe_file import load_recipe
+from distill.check.check import Finding, _teacher
+from distill.config.loader import load_recipe
+from distill.config.recipe import Recipe
+from distill.release.endpoints import generators, governing
+from distill.release.lineage import planned_lineage
 from licensing.audit import audit
-from licensing.errors import DistillError, InputError, MissingPart
-from synth.config import OpenAITeacher, VllmServerTeacher
+from licensing.errors import DistillError, InputError, MissingDependency
+from synth.teachers.served_config import OpenAITeacher, VllmServerTeacher
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ROOT / "recipes" / "smoke.yaml"
@@ -99,14 +99,14 @@ def test_check_asks_the_endpoint_for_its_models(monkeypatch: pytest.MonkeyPatch)
         endpoint.models = ["deepseek-chat", "deepseek-reasoner-2"]
         assert checked(openai(base_url=endpoint.url, license="mit"))[0].hint == "it has deepseek-reasoner-2"
         monkeypatch.delenv("NO_KEY", raising=False)
-        with pytest.raises(MissingPart, match="NO_KEY"):
+        with pytest.raises(MissingDependency, match="NO_KEY"):
             checked(openai(base_url=endpoint.url, api_key_env="NO_KEY"))
         endpoint.status = 401
         with pytest.raises(InputError, match="let us in"):
             checked(openai(base_url=endpoint.url))
         endpoint.status = 404
         assert "does not say" in checked(openai(base_url=endpoint.url))[0].what
-    with pytest.raises(MissingPart, match="does not answer"):
+    with pytest.raises(MissingDependency, match="does not answer"):
         checked(openai(base_url=endpoint.url))
 
 

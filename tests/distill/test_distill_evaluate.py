@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from distill.evaluate import check_disjoint, folder_teacher, run_model, summarise
-from distill.recipe import EvaluateConfig
+from distill.config.recipe import EvaluateConfig
+from distill.evaluate.run import check_disjoint, folder_teacher, run_model, summarise
 from licensing.errors import InputError, Refused
-from synth.config import Example, FakeTeacher, VerifyConfig
-from synth.prompts import Prompt
+from synth.problems.problem import Prompt
+from synth.teachers.config import FakeTeacher
+from synth.teachers.config_fields import Example
+from synth.verify.config import VerifyConfig
 
 VERIFY = VerifyConfig(workers=1)
 
@@ -65,14 +67,14 @@ def test_the_teacher_is_asked_with_its_own_system_prompt_and_examples(monkeypatc
             asked.append(request)
 
         def poll(self) -> list[Any]:
-            from synth.teachers import Completion
+            from synth.teachers.teacher import Completion
 
             return [Completion(asked[-1].request_id, "", "error", None, None, "no GPU")]
 
         def close(self) -> None:
             asked.append("closed")
 
-    monkeypatch.setattr("distill.evaluate.build_teacher", lambda _: Recorder())
+    monkeypatch.setattr("distill.evaluate.run.build_teacher", lambda _: Recorder())
     teacher = FakeTeacher.model_validate(
         {"system_prompt": "Be brief.", "examples": [Example(prompt="2 =", response="2")]}
     )

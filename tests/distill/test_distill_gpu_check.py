@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from synth.config import TeacherConfig
+from synth.teachers.config import TeacherConfig
 
 SCRIPT = Path(__file__).parents[2] / "recipes" / "gpu_check.py"
 

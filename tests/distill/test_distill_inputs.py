@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from distill.inputs import EDGE, WHOLE_BELOW, fingerprint, pinned_teacher
-from distill.ledger import stderr_into
-from distill.recipe_file import load_recipe
-from distill.show import find_run
+from distill.config.loader import load_recipe
+from distill.runs.keys import EDGE, WHOLE_BELOW, fingerprint, pinned_teacher
+from distill.runs.store import stderr_into
+from distill.runs.summary import find_run
 from licensing.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -62,7 +62,7 @@ def test_other_weights_under_the_same_path_are_another_teacher(tmp_path: Path) -
 
 def test_what_a_child_process_prints_to_stderr_goes_to_the_log_and_only_meanwhile(tmp_path: Path) -> None:
     code = (
-        "import os, subprocess, sys; from pathlib import Path; from distill.ledger import stderr_into\n"
+        "import os, subprocess, sys; from pathlib import Path; from distill.runs.store import stderr_into\n"
         f"log = Path({str(tmp_path / 'x.log')!r})\n"
         "with stderr_into(log):\n"
         "    subprocess.run([sys.executable, '-c', 'import sys; sys.stderr.write(\"child\")'])\n"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from distill.ledger import Artefact, Ledger, UntilReached, Workplace, current_artefacts, read_artefact
-from distill.recipe import Recipe
-from distill.recipe_file import load_recipe
+from distill.config.loader import load_recipe
+from distill.config.recipe import Recipe
+from distill.runs.store import Artefact, Ledger, StageContext, UntilReached, current_artefacts, read_artefact
 from licensing.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -26,7 +26,7 @@ class Setting(BaseModel):
     text: str = "a"
 
 
-def write_text(place: Workplace, setting: Setting, *inputs: Artefact) -> dict[str, Any]:
+def write_text(place: StageContext, setting: Setting, *inputs: Artefact) -> dict[str, Any]:
     before = "".join((item.path / "out.txt").read_text() for item in inputs)
     (place.out / "out.txt").write_text(before + setting.text)
     return {"length": len(before + setting.text)}
@@ -35,7 +35,7 @@ def write_text(place: Workplace, setting: Setting, *inputs: Artefact) -> dict[st
 def test_a_finished_stage_is_not_run_again(tmp_path: Path, recipe: Recipe) -> None:
     calls: list[str] = []
 
-    def work(place: Workplace, setting: Setting) -> dict[str, Any]:
+    def work(place: StageContext, setting: Setting) -> dict[str, Any]:
         calls.append(setting.text)
         return write_text(place, setting)
 
@@ -52,7 +52,7 @@ def test_a_changed_section_re_runs_its_stage_and_those_behind_it_and_no_more(tmp
 
     def chain(first: str, second: str, third: str) -> None:
         def work(name: str) -> Any:
-            def inner(place: Workplace, setting: Setting, *inputs: Artefact) -> dict[str, Any]:
+            def inner(place: StageContext, setting: Setting, *inputs: Artefact) -> dict[str, Any]:
                 ran.append(name)
                 return write_text(place, setting, *inputs)
 
@@ -81,7 +81,7 @@ def test_a_stage_whose_input_is_made_anew_with_equal_content_is_not_run_again(tm
 
 
 def test_a_stage_that_fails_leaves_no_artefact_and_what_was_done_stays(tmp_path: Path, recipe: Recipe) -> None:
-    def fails(place: Workplace) -> dict[str, Any]:
+    def fails(place: StageContext) -> dict[str, Any]:
         (place.out / "half.txt").write_text("half")
         raise RuntimeError("in the middle")
 
@@ -110,7 +110,7 @@ def test_the_manifest_lists_every_file_with_its_digest(tmp_path: Path, recipe: R
 def test_scratch_outlives_a_failure_and_not_the_commit(tmp_path: Path, recipe: Recipe) -> None:
     seen: list[bool] = []
 
-    def work(place: Workplace) -> dict[str, Any]:
+    def work(place: StageContext) -> dict[str, Any]:
         seen.append((place.scratch / "checkpoint").exists())
         place.scratch.mkdir(parents=True, exist_ok=True)
         (place.scratch / "checkpoint").touch()
@@ -129,7 +129,7 @@ def test_scratch_outlives_a_failure_and_not_the_commit(tmp_path: Path, recipe: R
 def test_a_second_run_on_the_same_directory_is_refused_and_names_the_first(tmp_path: Path, recipe: Recipe) -> None:
     code = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from distill.ledger import Ledger\nfrom distill.recipe_file import load_recipe\n"
+        "from distill.runs.store import Ledger\nfrom distill.config.loader import load_recipe\n"
         f"with Ledger.open(Path({str(tmp_path)!r}), load_recipe(Path('recipes/smoke.yaml'))):\n"
         "    print('held', flush=True); time.sleep(60)\n"
     )

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from distill import openness
-from distill.openness import BOM, OPENNESS, say_openness, stated
-from distill.recipe_file import load_recipe
-from publish.card import model_card
+from distill.config.loader import load_recipe
+from distill.release import openness
+from distill.release.openness import BOM, OPENNESS, say_openness, stated
+from publish.cards.model_card import model_card
 from publish.facts import BaseFacts, LicenceFacts, ReleaseFacts
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from distill.check import check_recipe
-from distill.ledger import Artefact, Workplace
-from distill.pilot import bounds, run_pilot
-from distill.recipe import Recipe
-from distill.recipe_file import load_recipe
-from distill.stages import do_sample, do_verify, read_rows
-from synth.config import LocalEngine, TeacherSampling, VerifyConfig
+from distill.check.check import check_recipe
+from distill.check.pilot import bounds, run_pilot
+from distill.config.loader import load_recipe
+from distill.config.recipe import Recipe
+from distill.runs.store import Artefact, StageContext
+from distill.stages.work import do_sample, do_verify, read_rows
+from synth.distributed.config import LocalEngine
+from synth.sampling.config import TeacherSampling
+from synth.verify.config import VerifyConfig
 
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
 ADAPTIVE = "sample={policy: {kind: adaptive, target_correct: 2, max_samples: 8}, max_new_tokens: 64}"
@@ -25,7 +27,7 @@ def recipe(*overrides: str) -> Recipe:
 
 
 def sampled(found: Recipe, folder: Path) -> dict[str, Any]:
-    place = Workplace(folder / "out", folder / "scratch", folder, lambda *_: None, folder / "stages")
+    place = StageContext(folder / "out", folder / "scratch", folder, lambda *_: None, folder / "stages")
     place.out.mkdir(parents=True)
     engine = LocalEngine()
     assert isinstance(found.sample, TeacherSampling)
@@ -92,7 +94,7 @@ def test_labels_and_pass_rates_reach_the_traces(tmp_path: Path) -> None:
     labels = list(read_rows(raw / "problems.jsonl"))
     labels[0]["labels"] = ["suspect_gold"]
     (raw / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels))
-    place = Workplace(tmp_path / "checked", tmp_path, tmp_path, lambda *_: None)
+    place = StageContext(tmp_path / "checked", tmp_path, tmp_path, lambda *_: None)
     place.out.mkdir()
     do_verify(place, VerifyConfig(workers=1), Artefact("sample", "key", raw, "digest", {"facts": facts}))
     traces = list(read_rows(place.out / "traces.jsonl"))

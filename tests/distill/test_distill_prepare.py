@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from distill.prepare import inspect_base, prepare
-from distill.random_base import CHATML
-from distill.recipe import RandomBase, StudentConfig
-from licensing.errors import InputError, MissingPart
-from publish.template import template_digest
-from synth.config import PersonaConfig
+from distill.config.recipe import RandomBase, StudentConfig
+from distill.models.prepare import inspect_base, prepare
+from distill.models.random_model import CHATML
+from licensing.errors import InputError, MissingDependency
+from publish.chat_template import template_digest
+from synth.persona.config import PersonaConfig
 
 PERSONA = PersonaConfig(name="Quill", developer="Ink Lab", system_prompt="You are Quill, made by Ink Lab.")
 
@@ -192,13 +192,13 @@ def test_a_hub_id_that_is_not_here_is_left_to_the_run_and_the_run_says_when_the_
     tmp_path: Path,
 ) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom distill.prepare import *\n"
-        "from distill.recipe import StudentConfig\n"
-        "from licensing.errors import MissingPart\n"
+        "import sys\nfrom pathlib import Path\nfrom distill.models.prepare import *\n"
+        "from distill.config.recipe import StudentConfig\n"
+        "from licensing.errors import MissingDependency\n"
         "student = StudentConfig(base='nobody/nothing')\n"
         "assert inspect_base(student) is None\n"
         "try: prepare(student, None, Path(sys.argv[1]))\n"
-        "except MissingPart as error: print(error.what, error.hint)\n"
+        "except MissingDependency as error: print(error.what, error.hint)\n"
     )
     environment = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin", "PYTHONPATH": "."}
     done = subprocess.run(
@@ -209,13 +209,13 @@ def test_a_hub_id_that_is_not_here_is_left_to_the_run_and_the_run_says_when_the_
         check=False,
     )
     assert "nobody/nothing cannot be had" in done.stdout, done.stderr
-    assert MissingPart.exit_code == 3
+    assert MissingDependency.exit_code == 3
 
 
 def test_inspection_and_preparation_load_no_torch(base: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom distill.prepare import *\n"
-        "from distill.recipe import StudentConfig\n"
+        "import sys\nfrom pathlib import Path\nfrom distill.models.prepare import *\n"
+        "from distill.config.recipe import StudentConfig\n"
         "assert inspect_base(StudentConfig(base=sys.argv[1])).turn_end == '<|im_end|>'\n"
         "prepare(StudentConfig(base=sys.argv[1]), None, Path(sys.argv[1]).parent / 'out')\n"
         "assert not {'torch', 'transformers', 'huggingface_hub'} & set(sys.modules)\n"

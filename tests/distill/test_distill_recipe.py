@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from distill.recipe import Recipe
-from distill.recipe_file import load_recipe, recipe_schema
+from distill.config.loader import load_recipe, recipe_schema
+from distill.config.recipe import Recipe
 from licensing.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent.parent

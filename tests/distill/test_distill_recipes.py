@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from distill.lineage import planned_lineage
-from distill.recipe import Recipe
-from distill.recipe_file import load_recipe
+from distill.config.loader import load_recipe
+from distill.config.recipe import Recipe
+from distill.release.lineage import planned_lineage
 from licensing.audit import audit
-from publish.template import add_persona, render
-from synth.config import TeacherSampling
+from publish.chat_template import add_persona, render
+from synth.sampling.config import TeacherSampling
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 LARGE = ("deepseek-r1-to-qwen3-8b", "qwen3-235b-a22b-to-qwen3-8b", "olmo3-32b-think-to-olmo3-7b")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.prepare import prepare
-from distill.random_base import CHATML
-from distill.recipe import RandomBase, StudentConfig
-from distill.render import RowRefused, control_tokens, render_prompt, render_row
+from distill.config.recipe import RandomBase, StudentConfig
+from distill.models.prepare import prepare
+from distill.models.random_model import CHATML
+from distill.models.tokens import RowRefused, control_tokens, render_prompt, render_row
 from licensing.errors import InputError
 
 QUESTION = {"role": "user", "content": "1 + 1?"}

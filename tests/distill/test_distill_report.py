@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from report_runs import make_run, trace
 
-from distill.cli import main
-from distill.report import build_report
-from distill.report_text import visible
-from distill.report_traces import pack_traces
+from distill.cli.app import main
+from distill.report.build import build_report
+from distill.report.markdown import visible
+from distill.report.traces import pack_traces
 from licensing.errors import InputError
 
 ROWS = [trace(number) for number in range(40)]
@@ -83,7 +83,7 @@ def test_a_cap_leaves_whole_problems_out_and_says_so_while_counts_stay_of_all(tm
 
 
 def test_text_beyond_what_a_tab_holds_is_left_out_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.report_traces.MOST_BYTES", 6000)
+    monkeypatch.setattr("distill.report.traces.MOST_BYTES", 6000)
     made = build_report(make_run(tmp_path, ROWS))
     _, rows = packed(made.html.read_text())
     assert 0 < made.shown == len(rows) < 40
@@ -169,7 +169,7 @@ def test_direction_overrides_controls_and_half_characters_become_visible() -> No
 
 
 def test_assets_are_packaged_small_and_readable() -> None:
-    folder = Path(build_report.__code__.co_filename).parent / "report_assets"
+    folder = Path(build_report.__code__.co_filename).parent / "assets"
     for path in (*folder.glob("*.js"), *folder.glob("*.css"), *folder.glob("*.html")):
         lines = path.read_text().splitlines()
         assert len(lines) < 400, path

@@ -10,7 +10,7 @@ import pytest
 from chromium import needs_chromium, open_browser
 from report_runs import make_run, trace
 
-from distill.report import build_report
+from distill.report.build import build_report
 
 pytestmark = [needs_chromium, pytest.mark.slow]
 

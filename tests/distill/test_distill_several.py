@@ -8,18 +8,21 @@ from typing import Any
 
 import pytest
 
-from distill.check import _teacher, check_recipe
-from distill.evaluate import scored_teachers
-from distill.inputs import pinned_teacher
-from distill.ledger import Artefact, Workplace
-from distill.lineage import planned_lineage
-from distill.pilot import run_pilot
-from distill.recipe import Recipe
-from distill.recipe_file import load_recipe
-from distill.release import _teachers
-from distill.stages import do_sample, read_rows
+from distill.check.check import _teacher, check_recipe
+from distill.check.pilot import run_pilot
+from distill.config.loader import load_recipe
+from distill.config.recipe import Recipe
+from distill.evaluate.run import scored_teachers
+from distill.release.build import _teachers
+from distill.release.lineage import planned_lineage
+from distill.runs.keys import pinned_teacher
+from distill.runs.store import Artefact, StageContext
+from distill.stages.work import do_sample, read_rows
 from licensing.errors import InputError
-from synth.config import LocalEngine, SeveralTeachers, TeacherSampling, VerifyConfig, members_of
+from synth.distributed.config import LocalEngine
+from synth.sampling.config import TeacherSampling
+from synth.teachers.mixture import TeacherMixture, members_of
+from synth.verify.config import VerifyConfig
 
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
 STRONG = "{kind: fake, model: fake/strong, accuracy: 0.9, latency_s: 0}"
@@ -33,7 +36,7 @@ def recipe(*overrides: str) -> Recipe:
 
 def sampled(found: Recipe, folder: Path, key: str = "one") -> dict[str, Any]:
     out = folder / "stages" / key
-    place = Workplace(out, folder / "scratch", folder, lambda *_: None, folder / "stages")
+    place = StageContext(out, folder / "scratch", folder, lambda *_: None, folder / "stages")
     out.mkdir(parents=True)
     assert isinstance(found.sample, TeacherSampling)
     return do_sample(place, found.prompts, found.evaluate.prompts, found.teacher, LocalEngine(), found.sample, [],
@@ -111,7 +114,7 @@ def test_each_local_folder_is_pinned_by_its_content(tmp_path: Path) -> None:
         (tmp_path / name / "config.json").write_text(f'{{"name": "{name}"}}')
     folders = TWO.replace("fake/strong", str(tmp_path / "a")).replace("fake/weak", str(tmp_path / "b"))
     pinned = pinned_teacher(load_recipe(SMOKE, [folders]))
-    assert isinstance(pinned, SeveralTeachers)
+    assert isinstance(pinned, TeacherMixture)
     revisions = [teacher.revision or "" for teacher in members_of(pinned)]
     assert all(revision.startswith("content-") for revision in revisions)
     assert len(set(revisions)) == 2

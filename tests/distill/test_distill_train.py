@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from distill.prepare import prepare
-from distill.random_base import CHATML
-from distill.recipe import RandomBase, StudentConfig
-from distill.render import Rendered
-from distill.train import TrainResult, train
-from distill.train.rows import check_end_of_turn, complete, load_rows, newest_complete, training_order
+from distill.config.recipe import RandomBase, StudentConfig
+from distill.models.prepare import prepare
+from distill.models.random_model import CHATML
+from distill.models.tokens import Rendered
+from distill.train.data import TrainResult, check_end_of_turn, complete, load_rows, newest_complete, training_order
+from distill.train.train import train
 from licensing.errors import InputError, Refused
 
 NAMES = {0: "<|endoftext|>", 1: "<|im_start|>", 2: "<|im_end|>"}
@@ -293,8 +293,8 @@ def test_a_training_killed_midway_ends_with_the_bytes_of_one_left_alone(
         """
         import sys, time
         from pathlib import Path
-        from distill.recipe import StudentConfig
-        from distill.train import train
+        from distill.config.recipe import StudentConfig
+        from distill.train.train import train
         config, start, rows, place = sys.argv[1:]
         def slowly(done, total=None, note=""):
             print(done, flush=True)

@@ -14,18 +14,20 @@ from typing import Any
 import pytest
 from hostile_endpoint import Call, serving
 
-from distill.check import check_recipe
-from distill.ledger import Artefact, Workplace, current_artefacts
-from distill.lineage import planned_lineage
-from distill.pipeline import run
-from distill.recipe import Recipe
-from distill.recipe_file import load_recipe
-from distill.report import build_report
-from distill.stages import do_verify, read_rows
-from distill.verdicts import JUDGE, told_beside
+from distill.check.check import check_recipe
+from distill.config.loader import load_recipe
+from distill.config.recipe import Recipe
+from distill.release.lineage import planned_lineage
+from distill.report.build import build_report
+from distill.runs.store import Artefact, StageContext, current_artefacts
+from distill.stages.pipeline import run
+from distill.stages.verdicts import JUDGE, told_beside
+from distill.stages.work import do_verify, read_rows
 from licensing.audit import audit
 from licensing.errors import InputError
-from synth.config import FakeTeacher, JudgeConfig, MajorityConfig, VerifyConfig
+from synth.teachers.config import FakeTeacher
+from synth.verify.config import MajorityConfig, VerifyConfig
+from synth.verify.judge_config import JudgeConfig
 
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
 GOLD = {"id": "g", "prompt": "6 * 7?", "answer": "42", "kind": "math", "source": "s", "license": "mit"}
@@ -52,7 +54,7 @@ def verified(
     out, scratch = stages / key, tmp_path / "scratch" / f"verify-{key}"
     for folder in (out, scratch):
         folder.mkdir(parents=True, exist_ok=True)
-    place = Workplace(out, scratch, tmp_path, lambda done, total=None, note="": None, stages)
+    place = StageContext(out, scratch, tmp_path, lambda done, total=None, note="": None, stages)
     manifest = {"facts": {"rows_out": len(rows)}}
     facts = do_verify(place, config, Artefact("sample", "k", raw, "d", manifest))
     return list(read_rows(out / "traces.jsonl")), facts, out
@@ -145,12 +147,12 @@ def test_another_way_to_count_asks_the_judge_nothing_anew(tmp_path: Path, monkey
 
 
 def test_the_sheet_is_bounded_and_does_not_depend_on_the_order(tmp_path: Path) -> None:
-    from synth.verify.sheet import Sheet
+    from synth.verify.disagreement_report import DisagreementReport
 
     rows = [{"request_id": f"r{n}", "response": "`|\n# \\boxed{1}"} for n in range(500)]
     for folder, ordered in (("a", rows), ("b", rows[::-1])):
         (tmp_path / folder).mkdir()
-        sheet = Sheet(most=7)
+        sheet = DisagreementReport(most=7)
         for row in ordered:
             sheet.offer("rules wrong, judge correct", row, {"gold": "1"})
         sheet.write(tmp_path / folder)
@@ -175,7 +177,7 @@ def test_what_another_run_found_does_not_count_here(tmp_path: Path) -> None:
 
 
 def test_verify_of_a_file_votes_in_a_first_pass_and_resumes(tmp_path: Path) -> None:
-    from distill.verify_file import verify_file
+    from distill.cli.verify_file import verify_file
 
     rows = [
         {"id": f"{n}-{m}", "prompt": f"{m}?", "kind": "math", "response": f"\\boxed{{{m if n else 7}}}"}

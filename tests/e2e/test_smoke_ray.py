@@ -19,7 +19,7 @@ def run(runs: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [
         sys.executable,
         "-c",
-        "from distill.cli import main; main()",
+        "from distill.cli.app import main; main()",
         "run",
         str(ROOT / "recipes" / "smoke.yaml"),
     ]

@@ -25,7 +25,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def start(runs: Path, policy: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "distill.cli", "run", "recipes/smoke.yaml", "--runs", str(runs), "--set", SLOWER]
+    command = [
+        sys.executable,
+        "-m",
+        "distill.cli",
+        "run",
+        "recipes/smoke.yaml",
+        "--runs",
+        str(runs),
+        "--set",
+        SLOWER,
+    ]
     return subprocess.Popen(
         [*command, "--until", "sample", *POLICIES[policy]], cwd=ROOT, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, start_new_session=True,

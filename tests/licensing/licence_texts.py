@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from licensing.catalogue import load
 from licensing.detect import standard_text
+from licensing.registry import load
 
 
 def standard(spdx: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from licensing.audit import audit, notice_text
 from licensing.errors import Refused
 from licensing.lineage import Lineage
-from licensing.pages import audit_table
+from licensing.render import audit_table
 from licensing.rules.names import begins_with, release_names
 
 APACHE_BASE = {"id": "acme/base-1b", "role": "base", "licence": "apache-2.0"}

@@ -13,10 +13,10 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from licensing.audit import audit
 from licensing.bom import cyclonedx
-from licensing.errors import MissingPart
+from licensing.errors import MissingDependency
 from licensing.lineage import Lineage, parse_lineage
 from licensing.openness import openness
-from licensing.plain import read_plain
+from licensing.safe_yaml import read_plain
 
 DATA = Path(__file__).parent / "data"
 CASES = [json.loads(line)["lineage"] for line in (DATA / "cases.jsonl").read_text("utf-8").splitlines()]
@@ -95,6 +95,6 @@ def test_equal_lineages_give_equal_text_without_a_time() -> None:
 def test_without_the_library_the_pip_line_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cyclonedx.model.bom", None)
     lineage = parse_lineage(FULL, "here")
-    with pytest.raises(MissingPart) as caught:
+    with pytest.raises(MissingDependency) as caught:
         cyclonedx(lineage, audit(lineage))
     assert "pip install" in str(caught.value.hint)

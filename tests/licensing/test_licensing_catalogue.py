@@ -8,9 +8,9 @@ import sys
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from licensing.catalogue import DATA, candidates, load, mentioned, resolve
-from licensing.entries import Fact, Licence
-from licensing.texts import licence_table, licence_text
+from licensing.license_texts import licence_table, licence_text
+from licensing.registry import DATA, candidates, load, mentioned, resolve
+from licensing.schema import Fact, Licence
 
 
 def facts(part: BaseModel) -> list[Fact]:
@@ -121,7 +121,7 @@ def test_one_entry_prints_for_people() -> None:
 
 def test_data_files_are_families_and_importing_reads_none_of_them() -> None:
     assert {entry.family for entry in load().values()} == {p.stem for p in DATA.glob("*.yaml")} - {"README"}
-    code = "import sys, licensing.audit, licensing.catalogue as c; print(c.builtin.cache_info().currsize, *sys.modules)"
+    code = "import sys, licensing.audit, licensing.registry as c; print(c.builtin.cache_info().currsize, *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     entries_read, *modules = done.stdout.split()
     assert entries_read == "0"

@@ -7,8 +7,8 @@ import time
 import pytest
 from licence_texts import APACHE, MIT, model_licence, standard
 
-from licensing.catalogue import load
 from licensing.detect import recognise
+from licensing.registry import load
 
 _WORDS = APACHE.split()
 

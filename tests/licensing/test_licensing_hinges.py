@@ -10,7 +10,7 @@ import pytest
 
 from licensing.audit import Audit, audit
 from licensing.lineage import parse_lineage
-from licensing.plain import read_plain
+from licensing.safe_yaml import read_plain
 
 HINGES: list[dict[str, Any]] = read_plain(Path(__file__).parent / "data/hinges.yaml", "hinges", "")[0]
 

@@ -16,8 +16,8 @@ import pytest
 from licensing.audit import audit, notice_text
 from licensing.errors import InputError
 from licensing.lineage import MAX_PROSE, load_lineage, parse_lineage
-from licensing.pages import audit_markdown, audit_table
-from licensing.plain import MAX_BYTES, parse_plain
+from licensing.render import audit_markdown, audit_table
+from licensing.safe_yaml import MAX_BYTES, parse_plain
 
 BASE: dict[str, Any] = {"id": "a/b", "role": "base", "licence": "apache-2.0"}
 GOOD: dict[str, Any] = {"release": "me/Tiny", "kind": "model", "declared": {"license": "mit"}, "inputs": [BASE]}
@@ -182,7 +182,7 @@ def test_prose_at_its_largest_is_read_soon() -> None:
 def test_the_command_answers_with_place_and_code_two_and_no_traceback(tmp_path: Path) -> None:
     path = tmp_path / "lineage.yaml"
     path.write_text('release: "\\e[2J"\nkind: model\n', encoding="utf-8")
-    code = "import sys; from distill.cli import main; sys.argv = ['distill', 'audit', sys.argv[1]]; main()"
+    code = "import sys; from distill.cli.app import main; sys.argv = ['distill', 'audit', sys.argv[1]]; main()"
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"{path}:1" in done.stderr

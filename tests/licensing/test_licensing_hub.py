@@ -10,9 +10,9 @@ from licence_hub import ELSEWHERE, LoopbackHub, loopback_hub
 from licence_texts import APACHE, model_licence
 
 from licensing.audit import audit
-from licensing.errors import InputError, MissingPart
+from licensing.errors import InputError, MissingDependency
 from licensing.hub import Hub
-from licensing.walk import Found, walk
+from licensing.provenance import Found, walk
 
 TOKEN = "hf_a_token_that_must_not_travel"
 LLAMA = model_licence("llama3.1")
@@ -114,12 +114,12 @@ def test_passing_trouble_is_tried_again_and_lasting_trouble_is_a_missing_part(hu
     hub.trouble["/api/models/me/Tiny"] = [503, 500]
     assert look(hub, "me/Tiny").lineage.declared.license == "mit"
     hub.trouble["/api/models/me/Tiny"] = [503] * 10
-    with pytest.raises(MissingPart, match="503"):
+    with pytest.raises(MissingDependency, match="503"):
         look(hub, "me/Tiny")
 
 
 def test_a_hub_that_is_not_there_is_a_missing_part() -> None:
-    with Hub("http://127.0.0.1:9", patience_s=3) as shelf, pytest.raises(MissingPart):
+    with Hub("http://127.0.0.1:9", patience_s=3) as shelf, pytest.raises(MissingDependency):
         shelf.target("me/Tiny", "model")
 
 
@@ -148,7 +148,7 @@ def test_redirects_in_a_circle_and_to_no_web_address_end(hub: LoopbackHub) -> No
     hub.moved = {"/api/models/a/b": "/api/models/a/b", "/api/models/a/c": "file:///etc/passwd",
                  "/api/models/a/d": "http://[", "/api/models/a/e": "http://user@127.0.0.1/"}  # fmt: skip
     for name, said in (("a/b", "circle"), ("a/c", "no web address"), ("a/d", "no web"), ("a/e", "no web")):
-        with pytest.raises(MissingPart, match=said):
+        with pytest.raises(MissingDependency, match=said):
             look(hub, name)
 
 

@@ -11,7 +11,7 @@ import pytest
 from licensing.audit import audit
 from licensing.errors import InputError
 from licensing.lineage import Lineage, load_lineage
-from licensing.plain import MAX_BYTES
+from licensing.safe_yaml import MAX_BYTES
 
 GOOD = """\
 release: me/Tiny

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from licensing.catalogue import load
 from licensing.lineage import Lineage
 from licensing.openness import MOF, Openness, Part, is_open, openness, openness_table
+from licensing.registry import load
 
 III = ["config.json", "model.safetensors", "README.md", "data/README.md", "technical_report.pdf", "evaluation.json"]
 II = [*III, "train.py", "generate.py", "evaluate.py", "eval_data/problems.jsonl"]

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from licensing.audit import Audit, audit
-from licensing.catalogue import load
 from licensing.lineage import Lineage
+from licensing.registry import load
 
 BOOK = load()
 LICENCES = [*BOOK, "mixed", "odc-by, some non-commercial", "nobody knows", "cc-by-4.0?", "llama3.1?", None]

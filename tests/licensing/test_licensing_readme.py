@@ -10,9 +10,9 @@ import pytest
 
 from licensing import rules
 from licensing.audit import Verdict
-from licensing.entries import Licence
 from licensing.lineage import Role
-from licensing.rules.case import Level
+from licensing.rules.context import Level
+from licensing.schema import Licence
 
 PAGE = (Path(rules.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 DEGREES = get_args(Licence.model_fields["verified"].annotation)

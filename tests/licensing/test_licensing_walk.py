@@ -10,10 +10,10 @@ import pytest
 from licence_texts import APACHE, MIT, model_licence
 
 from licensing.audit import Audit, audit
-from licensing.catalogue import load
 from licensing.errors import InputError
+from licensing.provenance import Found, walk
+from licensing.registry import load
 from licensing.repository import Folders, read_folder
-from licensing.walk import Found, walk
 
 LLAMA = model_licence("llama3.1")
 LLAMA_NOTICE = load()["llama3.1"].copies.notice.text

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from publish.card import model_card
+from publish.cards.model_card import model_card
 from publish.facts import (
     BaseFacts,
     Comparison,

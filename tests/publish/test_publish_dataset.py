@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from publish.data_card import data_card
-from publish.dataset import COLUMNS, schema, write_shards
+from publish.cards.data_card import data_card
 from publish.facts import (
     DatasetFacts,
     DecontaminationFacts,
@@ -22,6 +21,7 @@ from publish.facts import (
     TeacherFacts,
     WaterfallStep,
 )
+from publish.training_data import COLUMNS, schema, write_shards
 
 SHARED = {
     "big/teacher": {"teacher_revision": "c0ffee", "sampling": '{"temperature": 0.7}', "verifier": "math-verify 0.9.0"}

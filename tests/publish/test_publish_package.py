@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from licensing.errors import InputError, Refused
+from publish.chat_template import template_digest
+from publish.checksums import CHECKSUMS, check_checksums, write_checksums
 from publish.facts import BaseFacts, LicenceFacts, ReleaseFacts
 from publish.package import build_release
-from publish.sign import CHECKSUMS, check_checksums, write_checksums
-from publish.template import template_digest
 
 TEMPLATE = "{{ messages[0].content }}"
 FACTS = ReleaseFacts(

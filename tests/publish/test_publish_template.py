@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from licensing.errors import InputError
-from publish.template import add_persona, render, strip_persona, template_digest
+from publish.chat_template import add_persona, render, strip_persona, template_digest
 
 SMOLLM2 = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
@@ -186,7 +186,7 @@ def test_digest_is_over_the_bytes() -> None:
 
 def test_no_torch_and_no_transformers_are_loaded() -> None:
     code = (
-        "import sys; from publish.template import add_persona; add_persona('{{ messages[0].content }}"
+        "import sys; from publish.chat_template import add_persona; add_persona('{{ messages[0].content }}"
         "{% for m in messages[1:] %}{{ m.content }}{% endfor %}', 'Be Ada'); "
         "print([m for m in ('torch', 'transformers', 'numpy', 'huggingface_hub') if m in sys.modules])"
     )

@@ -18,13 +18,13 @@ peft = pytest.importorskip("peft")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from licensing.errors import InputError, MissingPart, Refused  # noqa: E402
+from licensing.errors import InputError, MissingDependency, Refused  # noqa: E402
+from publish.chat_template import add_persona, template_digest  # noqa: E402
+from publish.checksums import check_checksums  # noqa: E402
 from publish.export import export_folder  # noqa: E402
 from publish.facts import BaseFacts, LicenceFacts, ReleaseFacts  # noqa: E402
 from publish.merge import load_merged, merge_adapter, require, safetensors_header, tensor_shapes  # noqa: E402
 from publish.package import build_release  # noqa: E402
-from publish.sign import check_checksums  # noqa: E402
-from publish.template import add_persona, template_digest  # noqa: E402
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
@@ -215,7 +215,7 @@ def test_merge_refuses_a_folder_that_holds_something(prepared: Path, adapter: Pa
 
 
 def test_a_missing_library_is_named_with_its_pip_line() -> None:
-    with pytest.raises(MissingPart, match=r"pip install torch no_such_library"):
+    with pytest.raises(MissingDependency, match=r"pip install torch no_such_library"):
         require("torch", "no_such_library")
 
 

@@ -15,13 +15,15 @@ from typing import Any
 
 import pytest
 
-from synth.budget import Meter
-from synth.config import AdaptivePolicy, BudgetConfig, EscalateConfig, FakeTeacher, TeacherSampling, VerifyConfig
-from synth.plan import Plan
-from synth.prompts import Prompt
-from synth.sample import SampleSummary, harvest, sample
-from synth.teachers import Completion, Request
+from synth.problems.problem import Prompt
+from synth.sampling.budget import BudgetTracker
+from synth.sampling.config import AdaptivePolicy, BudgetConfig, EscalateConfig, TeacherSampling
+from synth.sampling.requests import Plan
+from synth.sampling.sample import SampleSummary, harvest, sample
+from synth.teachers.config import FakeTeacher
 from synth.teachers.fake import FakeEngine
+from synth.teachers.teacher import Completion, Request
+from synth.verify.config import VerifyConfig
 
 FAKE = FakeTeacher(latency_s=0.0, concurrency=4, accuracy=0.4, seed=3)
 ADAPTIVE = TeacherSampling(policy=AdaptivePolicy(target_correct=2, max_samples=8), max_new_tokens=200)
@@ -157,7 +159,7 @@ def test_hours_count_over_resumed_runs_and_end_cleanly(tmp_path: Path) -> None:
     teacher = FAKE.model_copy(update={"latency_s": 0.05})
     counts = []
     for _ in range(2):
-        meter = Meter(config.budget, clock=clock)
+        meter = BudgetTracker(config.budget, clock=clock)
         summary = sample(problems(40), FakeEngine(teacher), teacher, config, log, meter=meter)
         assert summary.stopped == "hours"
         counts.append(summary.rows)
@@ -166,7 +168,9 @@ def test_hours_count_over_resumed_runs_and_end_cleanly(tmp_path: Path) -> None:
 
 
 def test_the_live_figure_names_every_limit() -> None:
-    meter = Meter(BudgetConfig(tokens=1000, hours=2, gpus=8, gpu_hours=16, money=3, price_per_million_tokens=1000))
+    meter = BudgetTracker(
+        BudgetConfig(tokens=1000, hours=2, gpus=8, gpu_hours=16, money=3, price_per_million_tokens=1000)
+    )
     meter.count(500, 10)
     assert meter.note().startswith("500 of 1,000 tokens, 0.00 of 2 h, 0.0 of 16 GPU-h, cost 0.50 of 3.00")
 
@@ -262,10 +266,13 @@ def test_a_second_try_that_fails_leaves_the_cut_trace(tmp_path: Path) -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
-from synth.config import FakeTeacher, JsonlPrompts, TeacherSampling, VerifyConfig
-from synth.prompts import load_prompts
-from synth.sample import sample
-from synth.teachers import build_teacher
+from synth.teachers.config import FakeTeacher
+from synth.problems.config import JsonlPrompts
+from synth.sampling.config import TeacherSampling
+from synth.verify.config import VerifyConfig
+from synth.problems.problem import load_prompts
+from synth.sampling.sample import sample
+from synth.teachers.teacher import build_teacher
 teacher = FakeTeacher(latency_s=float(sys.argv[3]), concurrency=4, accuracy=0.4)
 config = TeacherSampling.model_validate_json(sys.argv[4])
 prompts = load_prompts(JsonlPrompts(path=sys.argv[1])).prompts

@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from test_synth_curate import curated, curated_file, rows, trace
 
 from licensing.errors import InputError
-from synth.config import CurateConfig, LabelConfig, NearDuplicatesConfig
-from synth.curate import curate
-from synth.labels import label
+from synth.curate.config import CurateConfig
+from synth.curate.curate import curate
+from synth.labels.config import LabelConfig, NearDuplicatesConfig
+from synth.labels.label import label
 
 
 def config(**fields: Any) -> CurateConfig:

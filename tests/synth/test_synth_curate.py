@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from licensing.errors import InputError
-from synth.config import CurateConfig, LabelConfig
-from synth.curate import Step, curate
-from synth.labels import label
+from synth.curate.config import CurateConfig
+from synth.curate.curate import curate
+from synth.curate.select import Step
+from synth.labels.config import LabelConfig
+from synth.labels.label import label
 
 LABELS = LabelConfig(languages=None, secrets=False, near_duplicates=None)
 

@@ -10,11 +10,13 @@ import pytest
 from test_synth_curate import curated_file, rows, trace
 
 from licensing.errors import InputError
-from synth.config import CurateConfig, DecontaminateConfig, HubPrompts, LabelConfig, ReasoningGymPrompts
+from synth.benchmarks import file_items, items_of
+from synth.curate.config import CurateConfig
 from synth.decontaminate import Finder, Item, texts_of, tokens
-from synth.labels import label
-from synth.plants import KINDS, plant, plant_report
-from synth.testsets import file_items, items_of
+from synth.decontamination_recall import KINDS, plant, plant_report
+from synth.labels.config import DecontaminateConfig, LabelConfig
+from synth.labels.label import label
+from synth.problems.config import HubPrompts, ReasoningGymPrompts
 
 SYLLABLES = ("ba", "ke", "lo", "mi", "nu", "pra", "sto", "tri", "ven", "zar", "dol", "fin")
 _WORDS = random.Random(0)
@@ -192,7 +194,7 @@ def test_contaminated_problems_are_labelled_and_left_out_unless_the_recipe_keeps
     items = [Item("exam", str(place), text) for place, text in enumerate(TESTS)]
     labels = LabelConfig(languages=None, secrets=False, near_duplicates=None)
     label(source, labels, tmp_path / "labels", tmp_path / "scratch", items=items)
-    from synth.curate import curate
+    from synth.curate.curate import curate
 
     steps = curate(source, tmp_path / "labels", CurateConfig(control_arm=True), tmp_path / "out")
     assert {row["prompt_id"] for row in rows(tmp_path / "out" / "train.jsonl")} == {"clean"}
@@ -220,7 +222,7 @@ def test_test_items_in_the_response_are_found_on_request(tmp_path: Path) -> None
             languages=None, secrets=False, near_duplicates=None, decontaminate=DecontaminateConfig(responses=on)
         )
         label(source, labels, tmp_path / f"labels{on}", tmp_path / "scratch", items=items)
-        from synth.curate import curate
+        from synth.curate.curate import curate
 
         curate(source, tmp_path / f"labels{on}", CurateConfig(), tmp_path / f"out{on}")
         assert len(rows(tmp_path / f"out{on}" / "train.jsonl")) == (0 if on else 1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from synth.config import NearDuplicatesConfig
 from synth.dedup import bands_for, find_clusters, signature
+from synth.labels.config import NearDuplicatesConfig
 
 CONFIG = NearDuplicatesConfig(threshold=0.8)
 

@@ -14,15 +14,17 @@ import pytest
 from test_synth_curate import trace
 
 from licensing.errors import InputError
-from synth.config import LabelConfig
-from synth.labels import label, parts
-from synth.labels.fences import broken_code
+from synth.labels import shards as parts
+from synth.labels.code_blocks import broken_code
+from synth.labels.config import LabelConfig
+from synth.labels.label import label
 from synth.labels.language import Languages, Spoken, mixing
-from synth.labels.phrases import identity_leak, refusal
-from synth.labels.private import personal_data, secrets
-from synth.labels.rates import exact_interval
+from synth.labels.pass_rate import exact_interval
+from synth.labels.pii import personal_data, secrets
+from synth.labels.reasoning_format import differs
+from synth.labels.refusals import identity_leak, refusal
 from synth.labels.repetition import repetition
-from synth.labels.think import differs, split, think_state
+from synth.verify.format_check import split, think_state
 
 CODES = LabelConfig().languages
 assert CODES is not None
@@ -359,7 +361,7 @@ def test_a_broken_line_is_named_from_whatever_process(tmp_path: Path, monkeypatc
 
 def test_the_labels_of_a_trace_load_no_model_that_is_switched_off() -> None:
     code = (
-        "import sys; from synth.labels.trace import *; from synth.config import LabelConfig\n"
+        "import sys; from synth.labels.trace import *; from synth.labels.config import LabelConfig\n"
         "row = {'messages': [{'role': 'user', 'content': 'q'}], 'response': 'a'}\n"
         "config = LabelConfig(languages=None, secrets=False, near_duplicates=None)\n"
         "label_trace(row, label_prompt(row, config, None), config, None)\n"

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from synth.config import AdaptivePolicy, FormatConfig, TeacherSampling, VerifyConfig
-from synth.labels.think import think_state
-from synth.policy import Adaptive
-from synth.prompts import Prompt
-from synth.sample import PROBLEMS, sample
-from synth.teachers import Completion, Request
-from synth.verify import verify_rows
-from synth.verify.layout import fault
+from synth.problems.problem import Prompt
+from synth.sampling.config import AdaptivePolicy, TeacherSampling
+from synth.sampling.policy import Adaptive
+from synth.sampling.sample import PROBLEMS, sample
+from synth.teachers.teacher import Completion, Request
+from synth.verify.config import FormatConfig, VerifyConfig
+from synth.verify.format_check import fault, think_state
+from synth.verify.verifier import verify_rows
 
 BOTH = FormatConfig(think=True, boxed=True)
 
@@ -93,7 +93,7 @@ class Says:
 
 
 def sampled(tmp_path: Path, wanted: FormatConfig | None, *texts: str) -> dict[str, Any]:
-    from synth.config import FakeTeacher
+    from synth.teachers.config import FakeTeacher
 
     problem = Prompt(id="p", messages=({"role": "user", "content": "2 + 2?"},), answer="4", kind="math", source="s")
     config = TeacherSampling(policy=AdaptivePolicy(target_correct=2, max_samples=8, suspect_after=2))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synth.log import SampleLog, _figures, _of_row, parsed, row_line
+from synth.sampling.store import SampleStore, _figures, _of_row, parsed, row_line
 
 
 def row(number: int, **changes: Any) -> dict[str, Any]:
@@ -23,9 +23,9 @@ def row(number: int, **changes: Any) -> dict[str, Any]:
 
 def test_ten_thousand_rows_are_found_again_where_they_are_and_after_a_restart(tmp_path: Path) -> None:
     rows = [row(number) for number in range(10_000)]
-    with SampleLog(tmp_path / "log") as log:
+    with SampleStore(tmp_path / "log") as log:
         assert [log.append(item) for item in rows] == list(range(10_000))
-    with SampleLog(tmp_path / "log") as log:
+    with SampleStore(tmp_path / "log") as log:
         assert len(log) == 10_000
         for number in range(0, 10_000, 37):
             place = log.find(rows[number]["request_id"])
@@ -36,7 +36,7 @@ def test_ten_thousand_rows_are_found_again_where_they_are_and_after_a_restart(tm
 
 
 def test_a_row_longer_than_any_buffer_comes_back_whole(tmp_path: Path) -> None:
-    with SampleLog(tmp_path / "log") as log:
+    with SampleStore(tmp_path / "log") as log:
         for size in (1, 4000, 4096, 5000, 300_000):
             long = row(size, text="é" * size)
             assert log.row(log.append(long)) == long
@@ -67,7 +67,7 @@ def test_a_torn_or_blanked_line_is_none(cut: int) -> None:
 
 def test_half_a_surrogate_pair_is_written_and_read(tmp_path: Path) -> None:
     odd = row(1, text="\ud83d")
-    with SampleLog(tmp_path / "log") as log:
+    with SampleStore(tmp_path / "log") as log:
         log.append(odd)
         assert log.row(0) == odd
     assert json.loads((tmp_path / "log").read_bytes()) == odd
@@ -83,10 +83,10 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_synth_log import row
-from synth.log import SampleLog
+from synth.sampling.store import SampleStore
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
-with SampleLog(Path(sys.argv[1])) as log:
+with SampleStore(Path(sys.argv[1])) as log:
     sizes = []
     for number in range(60_000):
         log.append(row(number, text="x" * 1000))

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from licensing.errors import InputError
-from synth.config import JsonlPrompts, MajorityConfig, VerifyConfig
-from synth.prompts import load_prompts
+from synth.problems.config import JsonlPrompts
+from synth.problems.problem import load_prompts
+from synth.verify.config import MajorityConfig, VerifyConfig
 from synth.verify.majority import Vote, elect, problem_of, verify_by_vote
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from hostile_endpoint import Act, Call, Endpoint, event, serving, usage
 
-from licensing.errors import DistillError, InputError, MissingPart
-from synth.config import OpenAITeacher
-from synth.engines.replica import Replica, packed
-from synth.prompts import Prompt
-from synth.teachers import Completion, Request, build_teacher
+from licensing.errors import DistillError, InputError, MissingDependency
+from synth.distributed.replica import Replica, packed
+from synth.problems.problem import Prompt
+from synth.teachers.concurrency_limiter import ConcurrencyLimiter
 from synth.teachers.openai import OpenAIEngine
-from synth.teachers.throttle import Throttle
+from synth.teachers.served_config import OpenAITeacher
+from synth.teachers.teacher import Completion, Request, build_teacher
 
 pytest.importorskip("openai")
 KEY = "sk-of-nobody-4711"
@@ -96,7 +96,7 @@ def test_a_request_says_what_the_recipe_says_and_no_more(monkeypatch: pytest.Mon
 
 def test_a_key_that_is_not_there_is_missing_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MY_KEY", raising=False)
-    with serving(Call.answer) as endpoint, pytest.raises(MissingPart, match="MY_KEY"):
+    with serving(Call.answer) as endpoint, pytest.raises(MissingDependency, match="MY_KEY"):
         teacher_of(endpoint, api_key_env="MY_KEY")
 
 
@@ -268,13 +268,13 @@ def test_an_endpoint_that_is_gone_ends_the_run_and_makes_no_rows() -> None:
         endpoint.up = False
         teacher = teacher_of(endpoint, max_attempts=2)
         teacher.submit(request("q"))
-        with pytest.raises(MissingPart, match="does not answer: Error code: 500") as caught:
+        with pytest.raises(MissingDependency, match="does not answer: Error code: 500") as caught:
             teacher.poll()
         teacher.close()
     assert caught.value.exit_code == 3
     teacher = teacher_of(endpoint, max_attempts=2)  # its port is closed by now
     teacher.submit(request("q"))
-    with pytest.raises(MissingPart, match="does not answer"):
+    with pytest.raises(MissingDependency, match="does not answer"):
         teacher.poll()
     teacher.close()
 
@@ -300,7 +300,7 @@ def test_an_outage_is_waited_out_and_makes_no_rows() -> None:
         assert teacher.poll()[0].text == "four"
         endpoint.up = False
         teacher.submit(request("after"))
-        with pytest.raises(MissingPart, match="does not answer"):
+        with pytest.raises(MissingDependency, match="does not answer"):
             teacher.poll()
         teacher.close()
 
@@ -345,7 +345,8 @@ def test_an_endpoint_that_refuses_everything_ends_the_run_after_a_few() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(401, InputError), (403, InputError), (404, InputError), (307, InputError), (402, MissingPart)]
+    ("status", "kind"),
+    [(401, InputError), (403, InputError), (404, InputError), (307, InputError), (402, MissingDependency)],
 )
 def test_what_no_request_can_mend_ends_the_run_with_a_hint(status: int, kind: type[DistillError]) -> None:
     with pytest.raises(kind) as caught:
@@ -359,7 +360,7 @@ def test_credit_that_is_used_up_is_not_waited_for() -> None:
         call.head(429, "application/json")
         call.raw(b'{"error": {"message": "pay", "code": "insufficient_quota"}}')
 
-    with pytest.raises(MissingPart, match="credit"):
+    with pytest.raises(MissingDependency, match="credit"):
         ask(act, "q")
 
 
@@ -422,7 +423,7 @@ def test_an_answer_is_not_held_back_by_a_server_that_does_not_hang_up(monkeypatc
 
 
 def test_a_body_without_end_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("synth.teachers.answer._LINE_MAX", 1 << 20)
+    monkeypatch.setattr("synth.teachers.chat_stream._LINE_MAX", 1 << 20)
     sent = [0, 0]
 
     def words(call: Call) -> None:
@@ -485,7 +486,7 @@ def test_a_storm_of_429_is_waited_out_as_retry_after_says(as_date: bool) -> None
 
 def test_a_refusal_halves_the_limit_once_and_answers_raise_it_again() -> None:
     async def course() -> None:
-        throttle = Throttle(64)
+        throttle = ConcurrencyLimiter(64)
         entered = [await throttle.enter() for _ in range(64)]
         for one in entered:
             throttle.refused(one, None)
@@ -538,7 +539,7 @@ def test_requests_over_what_the_endpoint_bears_are_put_off_and_not_lost() -> Non
 
 
 def test_an_endpoint_that_is_busy_for_ever_ends_the_run() -> None:
-    with pytest.raises(MissingPart, match="refused everything"):
+    with pytest.raises(MissingDependency, match="refused everything"):
         ask(lambda call: call.refuse(503, "busy"), "q", patience_s=0.3)
 
 

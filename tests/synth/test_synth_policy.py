@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synth.config import AdaptivePolicy
-from synth.policy import Adaptive, Fixed, pass_rate_at_stop
+from synth.sampling.config import AdaptivePolicy
+from synth.sampling.policy import Adaptive, Fixed, pass_rate_at_stop
 
 
 def drive(policy: Adaptive, truth: list[list[bool]], answers: list[list[str]], seed: int) -> list[int]:

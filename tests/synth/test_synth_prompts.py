@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from licensing.errors import InputError, MissingPart
-from synth.config import FakeTeacher, HubPrompts, JsonlPrompts, ReasoningGymPrompts, TracesBrought
-from synth.prompts import Prompt, load_prompts, load_traces
+from licensing.errors import InputError, MissingDependency
+from synth.problems.config import HubPrompts, JsonlPrompts, ReasoningGymPrompts
+from synth.problems.problem import Prompt, load_prompts, load_traces
+from synth.sampling.config import ImportedTraces
+from synth.teachers.config import FakeTeacher
 
 
 def problem(number: int, **more: Any) -> dict[str, Any]:
@@ -184,7 +186,7 @@ def test_a_folder_of_parquet_is_a_data_set(tmp_path: Path) -> None:
 
 def test_a_missing_library_is_answered_with_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(MissingPart, match="pip install"):
+    with pytest.raises(MissingDependency, match="pip install"):
         load_prompts(HubPrompts(dataset="owner/name"))
 
 
@@ -221,7 +223,7 @@ def test_traces_become_prompts_and_sample_rows(tmp_path: Path) -> None:
         {**problem(1), "response": "\\boxed{2}", "model": "a/b"},
         {**problem(2), "response": "\\boxed{3}"},
     )
-    found = load_traces(TracesBrought(path=path), FakeTeacher(name="some/teacher"))
+    found = load_traces(ImportedTraces(path=path), FakeTeacher(name="some/teacher"))
     assert [p.id for p in found.prompts] == ["p1", "p2"]
     assert found.duplicates == 1
     shown = [(s["prompt_id"], s["sample_index"], s["model"], s["finish_reason"]) for s in found.samples]
@@ -241,7 +243,7 @@ def test_traces_become_prompts_and_sample_rows(tmp_path: Path) -> None:
 def test_thinking_that_was_kept_apart_is_joined_to_the_response(tmp_path: Path) -> None:
     final = {"role": "assistant", "content": "\\boxed{2}", "reasoning_content": "one and one\n"}
     row = {"messages": [{"role": "user", "content": "1 + 1?"}, final], "answer": "2", "kind": "math", "model": "m"}
-    found = load_traces(TracesBrought(path=write(tmp_path / "t.jsonl", row)))
+    found = load_traces(ImportedTraces(path=write(tmp_path / "t.jsonl", row)))
     assert found.samples[0]["text"] == "<think>\none and one\n</think>\n\n\\boxed{2}"
 
 
@@ -260,8 +262,8 @@ def test_a_bad_trace_is_named_by_line(tmp_path: Path, change: dict[str, Any], re
     good = {**problem(1), "response": "r", "model": "m"}
     path = write(tmp_path / "t.jsonl", good, {**good, **change})
     with pytest.raises(InputError) as caught:
-        load_traces(TracesBrought(path=path))
+        load_traces(ImportedTraces(path=path))
     assert reason in caught.value.what
     assert caught.value.where == f"{path}:2"
     assert "sample.on_bad_row=skip" in (caught.value.hint or "")
-    assert len(load_traces(TracesBrought(path=path, on_bad_row="skip")).samples) == 1
+    assert len(load_traces(ImportedTraces(path=path, on_bad_row="skip")).samples) == 1

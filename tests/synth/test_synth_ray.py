@@ -18,13 +18,16 @@ import psutil
 import pytest
 from tiny_moe import ANSWER, write_tiny_moe
 
-from synth.config import EngineConfig, FakeTeacher, LocalEngine, RayEngine, TeacherSampling, VllmServerTeacher
-from synth.engines import open_engine
-from synth.engines import ray as ray_engine
-from synth.prompts import Prompt
-from synth.sample import sample
-from synth.teachers import Request
+from synth.distributed import ray as ray_engine
+from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
+from synth.distributed.open import open_engine
+from synth.problems.problem import Prompt
+from synth.sampling.config import TeacherSampling
+from synth.sampling.sample import sample
+from synth.teachers.config import FakeTeacher
 from synth.teachers.fake import FakeEngine
+from synth.teachers.served_config import VllmServerTeacher
+from synth.teachers.teacher import Request
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -204,9 +207,9 @@ class PoisonedEngine(FakeEngine):
 
 class PoisonedActor(ray_engine._Actor):
     def hello(self) -> dict[str, Any]:
-        import synth.engines.replica
+        import synth.distributed.replica
 
-        synth.engines.replica.build_teacher = PoisonedEngine  # type: ignore[attr-defined, assignment]
+        synth.distributed.replica.build_teacher = PoisonedEngine  # type: ignore[attr-defined, assignment]
         return super().hello()
 
 

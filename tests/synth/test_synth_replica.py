@@ -11,16 +11,18 @@ from typing import Any
 
 import pytest
 
-from licensing.errors import InputError, MissingPart
-from synth.config import FakeTeacher, RayEngine, TeacherSampling, VllmTeacher
-from synth.engines import open_engine
-from synth.engines import ray as ray_engine
-from synth.engines.cluster import described, replica_options
-from synth.engines.replica import Replica, packed, unpacked
-from synth.prompts import Prompt
-from synth.sample import plan
-from synth.teachers import Completion, Described, Request
+from licensing.errors import InputError, MissingDependency
+from synth.distributed import ray as ray_engine
+from synth.distributed.cluster import described, replica_options
+from synth.distributed.config import RayEngine
+from synth.distributed.open import open_engine
+from synth.distributed.replica import Replica, packed, unpacked
+from synth.problems.problem import Prompt
+from synth.sampling.config import TeacherSampling
+from synth.sampling.requests import plan
+from synth.teachers.config import FakeTeacher, VllmTeacher
 from synth.teachers.fake import FakeEngine
+from synth.teachers.teacher import Completion, Described, Request
 
 TEACHER = FakeTeacher(latency_s=0.002, concurrency=4, seed=3)
 
@@ -291,14 +293,14 @@ def test_a_replica_that_dies_at_every_start_ends_the_run(our_ray: OurRay) -> Non
         raise RayError("out of memory")
 
     our_ray.fault = fault
-    with pytest.raises(MissingPart, match="no replica is left, after 2 restarts: out of memory"):
+    with pytest.raises(MissingDependency, match="no replica is left, after 2 restarts: out of memory"):
         ask_all(open_engine(RayEngine(max_restarts=2), TEACHER), requests(2))
     assert len(our_ray.started) == 3
 
 
 def test_too_few_replicas_for_too_long_end_the_run(our_ray: OurRay) -> None:
     our_ray.wait = lambda calls, num_returns, timeout: ([], calls)  # type: ignore[method-assign]
-    with pytest.raises(MissingPart, match="0 of 2 replicas") as raised:
+    with pytest.raises(MissingDependency, match="0 of 2 replicas") as raised:
         ask_all(open_engine(RayEngine(replicas=2, min_replicas=2, start_timeout_s=0.05), TEACHER), requests(2))
     assert raised.value.hint is not None
     assert "1 CPU" in raised.value.hint
@@ -337,7 +339,7 @@ def test_a_replica_of_another_engine_is_not_used_and_the_run_goes_on(
 
 def test_a_missing_ray_is_answered_with_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(MissingPart, match="pip install ray"):
+    with pytest.raises(MissingDependency, match="pip install ray"):
         open_engine(RayEngine(address="local"), TEACHER)
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from synth.config import AdaptivePolicy, FakeTeacher, TeacherSampling
-from synth.prompts import Prompt
-from synth.sample import sample
-from synth.teachers import Completion, Request
-from synth.verify import Verdict
+from synth.problems.problem import Prompt
+from synth.sampling.config import AdaptivePolicy, TeacherSampling
+from synth.sampling.sample import sample
+from synth.teachers.config import FakeTeacher
+from synth.teachers.teacher import Completion, Request
+from synth.verify.verdict import Verdict
 
 TEACHER = FakeTeacher(model="timed")
 CONFIG = TeacherSampling(policy=AdaptivePolicy(target_correct=1, max_samples=4, suspect_after=None))
@@ -95,7 +96,7 @@ RIGHT, WRONG = Verdict("correct", 1.0, "1"), Verdict("wrong", 0.0, "2")
 
 def test_every_problem_is_asked_while_no_verdict_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     court, teacher = Court(), Timed({}, room=2)
-    monkeypatch.setattr("synth.sample.Verifier", court)
+    monkeypatch.setattr("synth.sampling.sample.Verifier", court)
 
     def late(name: str, count: int) -> Verdict | None:
         if len(teacher.asked) == 30:  # the last problem's sample is in: now the court sits
@@ -112,7 +113,7 @@ def test_a_verdict_lets_a_problem_go_on_while_a_straggler_of_another_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     court, teacher = Court(), Timed({("p0", 0): 1.0})
-    monkeypatch.setattr("synth.sample.Verifier", court)
+    monkeypatch.setattr("synth.sampling.sample.Verifier", court)
     court.decide = lambda name, count: WRONG if name == "p1" and count < 3 else RIGHT
     began = time.monotonic()
     sample(problems(2), teacher, TEACHER, CONFIG, tmp_path / "log")
@@ -125,7 +126,7 @@ def test_a_straggler_of_a_problem_does_not_hold_up_its_other_samples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     court, teacher = Court(), Timed({("p0", 0): 1.0})
-    monkeypatch.setattr("synth.sample.Verifier", court)
+    monkeypatch.setattr("synth.sampling.sample.Verifier", court)
     court.decide = lambda name, count: WRONG
     config = TeacherSampling(policy=AdaptivePolicy(target_correct=2, max_samples=6, suspect_after=None))
     began = time.monotonic()
@@ -143,7 +144,7 @@ def test_what_the_verifier_raises_ends_the_run_with_every_sample_kept(
             answer.set_exception(RuntimeError("no verifier"))
             return answer
 
-    monkeypatch.setattr("synth.sample.Verifier", Broken())
+    monkeypatch.setattr("synth.sampling.sample.Verifier", Broken())
     with pytest.raises(RuntimeError, match="no verifier"):
         sample(problems(3), Timed({}), TEACHER, CONFIG, tmp_path / "log")
     assert (tmp_path / "log").read_bytes().endswith(b"\n")

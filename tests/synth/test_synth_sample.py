@@ -15,12 +15,15 @@ from typing import Any
 
 import pytest
 
-from licensing.errors import InputError, MissingPart
-from synth.config import AutoTeacher, Example, FakeTeacher, TeacherSampling, TransformersTeacher, VllmTeacher
-from synth.prompts import Prompt
-from synth.sample import SampleSummary, harvest, plan, request_id, sample
-from synth.teachers import Completion, Request
+from licensing.errors import InputError, MissingDependency
+from synth.problems.problem import Prompt
+from synth.sampling.config import TeacherSampling
+from synth.sampling.requests import plan, request_id
+from synth.sampling.sample import SampleSummary, harvest, sample
+from synth.teachers.config import AutoTeacher, FakeTeacher, TransformersTeacher, VllmTeacher
+from synth.teachers.config_fields import Example
 from synth.teachers.fake import FakeEngine
+from synth.teachers.teacher import Completion, Request
 
 FAKE = FakeTeacher(latency_s=0.0, concurrency=3)
 ROW_KEYS = [
@@ -290,7 +293,7 @@ def small_files() -> Iterator[None]:
 
 def test_a_full_disk_ends_the_run_with_whole_lines_only(tmp_path: Path, small_files: None) -> None:
     log = tmp_path / "log"
-    with pytest.raises(MissingPart, match="disk is full") as caught:
+    with pytest.raises(MissingDependency, match="disk is full") as caught:
         run(log, problems(30), TeacherSampling(num_samples=2))
     assert caught.value.where == str(log)
     assert caught.value.hint
@@ -308,8 +311,8 @@ def test_a_disk_that_fills_up_at_the_very_end_leaves_the_log(tmp_path: Path, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("synth.log.os.replace", full)
-        with pytest.raises(MissingPart, match="disk is full"):
+        patched.setattr("synth.sampling.store.os.replace", full)
+        with pytest.raises(MissingDependency, match="disk is full"):
             run(log, problems(5), config)
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
     assert run(log, problems(5), config).reused == 10
@@ -320,11 +323,12 @@ def test_a_disk_that_fills_up_at_the_very_end_leaves_the_log(tmp_path: Path, mon
 PROGRAM = """
 import sys
 from pathlib import Path
-from synth.config import FakeTeacher, TeacherSampling
-from synth.config import JsonlPrompts
-from synth.prompts import load_prompts
-from synth.sample import sample
-from synth.teachers import build_teacher
+from synth.teachers.config import FakeTeacher
+from synth.sampling.config import TeacherSampling
+from synth.problems.config import JsonlPrompts
+from synth.problems.problem import load_prompts
+from synth.sampling.sample import sample
+from synth.teachers.teacher import build_teacher
 teacher = FakeTeacher(latency_s=float(sys.argv[3]), concurrency=4)
 prompts = load_prompts(JsonlPrompts(path=sys.argv[1])).prompts
 summary = sample(prompts, build_teacher(teacher), teacher, TeacherSampling(num_samples=4), Path(sys.argv[2]))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from synth.sandbox.sandbox import Level, Sandbox
 from synth.verify.code import run
-from synth.verify.sandbox import Level, Sandbox
 
 LEVELS: tuple[Level, ...] = ("strong", "weak")
 TESTS = "assert f(3) == 9\nassert f(4) == 16\nassert not f(0)"
@@ -107,7 +107,7 @@ CLOSE = {
     "a_call_back_that_is_swallowed": ("def f(g):\n    try: g(1)\n    except BaseException: return None",
                                       "def see(x):\n    assert x == 5\nf(see)"),
     "a_global_that_is_mock_any": (
-        "import sys, unittest.mock\nserver = sys.modules['synth.verify.sandbox_program'].Server\n"
+        "import sys, unittest.mock\nserver = sys.modules['synth.sandbox.candidate_runner'].Server\n"
         "server._name = lambda self, name: ['import', 'unittest.mock', 'ANY', 1]", "assert LIMIT == 9"),
     "a_shadowed_abs": ("def abs(x): return 0\ndef f(x): return 7", "assert abs(f(2) - 1.5) < 1e-6"),
     "a_shadowed_all": ("def all(x): return True\ndef f(x): return 7", "assert all(f(i) == i for i in range(3))"),

@@ -15,34 +15,28 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from licensing.errors import InputError
-from synth.budget import Meter
-from synth.config import (
-    AdaptivePolicy,
-    BudgetConfig,
-    EscalateConfig,
-    FakeTeacher,
-    RayEngine,
-    SeveralTeachers,
-    TeacherSampling,
-    TeachersConfig,
-    VerifyConfig,
-)
-from synth.engines import open_team
-from synth.plan import Plan
-from synth.prompts import Prompt
-from synth.sample import SampleSummary, sample
-from synth.teachers import Completion, Request
+from synth.distributed.config import RayEngine
+from synth.distributed.open import open_team
+from synth.problems.problem import Prompt
+from synth.sampling.budget import BudgetTracker
+from synth.sampling.config import AdaptivePolicy, BudgetConfig, EscalateConfig, TeacherSampling
+from synth.sampling.requests import Plan
+from synth.sampling.sample import SampleSummary, sample
+from synth.teachers.config import FakeTeacher
 from synth.teachers.fake import FakeEngine
-from synth.teachers.team import Team, read_engines, take_over_engines
+from synth.teachers.mixture import TeacherMixture, TeachersConfig
+from synth.teachers.router import TeacherRouter, read_engines, take_over_engines
+from synth.teachers.teacher import Completion, Request
+from synth.verify.config import VerifyConfig
 
 
 def fake(name: str, **more: Any) -> FakeTeacher:
     return FakeTeacher(model=f"fake/{name}", latency_s=more.pop("latency_s", 0.0), **more)
 
 
-def several(*members: tuple[float, FakeTeacher]) -> SeveralTeachers:
+def several(*members: tuple[float, FakeTeacher]) -> TeacherMixture:
     rows = [{"share": share, "teacher": teacher.model_dump()} for share, teacher in members]
-    return SeveralTeachers.model_validate({"teachers": rows})
+    return TeacherMixture.model_validate({"teachers": rows})
 
 
 def problems(count: int) -> list[Prompt]:
@@ -58,8 +52,8 @@ FOUR = TeacherSampling(num_samples=4, max_new_tokens=200)
 ADAPTIVE = TeacherSampling(policy=AdaptivePolicy(target_correct=2, max_samples=8), max_new_tokens=200)
 
 
-def run(log: Path, count: int, config: TeacherSampling, teachers: SeveralTeachers = TWO) -> SampleSummary:
-    team = Team([FakeEngine(member) for member in teachers.members if isinstance(member, FakeTeacher)])
+def run(log: Path, count: int, config: TeacherSampling, teachers: TeacherMixture = TWO) -> SampleSummary:
+    team = TeacherRouter([FakeEngine(member) for member in teachers.members if isinstance(member, FakeTeacher)])
     return sample(problems(count), team, teachers, config, log, verify=VerifyConfig(workers=1))
 
 
@@ -187,7 +181,7 @@ class Timed(FakeEngine):
         super().close()
 
 
-def timed(teachers: SeveralTeachers, story: list[str]) -> list[Timed]:
+def timed(teachers: TeacherMixture, story: list[str]) -> list[Timed]:
     return [Timed(member, story) for member in teachers.members if isinstance(member, FakeTeacher)]
 
 
@@ -195,7 +189,7 @@ def test_a_slow_teacher_does_not_hold_up_a_fast_one(tmp_path: Path) -> None:
     teachers = several((0.5, fake("slow", latency_s=0.1, concurrency=1)), (0.5, fake("fast", concurrency=1)))
     slow, fast = timed(teachers, [])
     began = time.monotonic()
-    sample(problems(20), Team([slow, fast]), teachers, TeacherSampling(num_samples=2), tmp_path / "log")
+    sample(problems(20), TeacherRouter([slow, fast]), teachers, TeacherSampling(num_samples=2), tmp_path / "log")
     assert len(slow.at) + len(fast.at) == 40
     assert fast.at[-1] - began < (slow.at[-1] - began) / 2
 
@@ -203,7 +197,7 @@ def test_a_slow_teacher_does_not_hold_up_a_fast_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("config", [FOUR, ADAPTIVE], ids=["fixed", "adaptive"])
 def test_engines_of_this_process_take_turns_and_change_seldom(tmp_path: Path, config: TeacherSampling) -> None:
     story: list[str] = []
-    team = Team(timed(TWO, story), [True, True])
+    team = TeacherRouter(timed(TWO, story), [True, True])
     sample(problems(30), team, TWO, config, tmp_path / "turns" / "log", verify=VerifyConfig(workers=1))
     run(tmp_path / "beside" / "log", 30, config)
     assert (tmp_path / "turns" / "log").read_bytes() == (tmp_path / "beside" / "log").read_bytes()
@@ -218,7 +212,7 @@ def test_a_teacher_elsewhere_works_beside_the_one_that_has_the_turn(tmp_path: Pa
     teachers = several((0.4, fake("here", latency_s=0.01)), (0.3, fake("too")), (0.3, fake("elsewhere")))
     story: list[str] = []
     here, too, elsewhere = timed(teachers, story)
-    team = Team([here, too, elsewhere], [True, True, False])
+    team = TeacherRouter([here, too, elsewhere], [True, True, False])
     summary = sample(problems(30), team, teachers, FOUR, tmp_path / "log")
     assert summary.rows == 120
     assert story.count("fake/here closed") == 1
@@ -229,14 +223,14 @@ def test_an_engine_that_resumed_rows_make_needless_is_never_started(tmp_path: Pa
     log = tmp_path / "log"
     run(log, 10, FOUR)
     story: list[str] = []
-    sample(problems(10), Team(timed(TWO, story), [True, True]), TWO, FOUR, log)
+    sample(problems(10), TeacherRouter(timed(TWO, story), [True, True]), TWO, FOUR, log)
     assert story == []
 
 
 def test_cut_traces_are_escalated_by_their_own_teacher_in_its_turn(tmp_path: Path) -> None:
     config = FOUR.model_copy(update={"max_new_tokens": 30, "escalate": EscalateConfig(max_new_tokens=400)})
     story: list[str] = []
-    summary = sample(problems(20), Team(timed(TWO, story), [True, True]), TWO, config, tmp_path / "log")
+    summary = sample(problems(20), TeacherRouter(timed(TWO, story), [True, True]), TWO, config, tmp_path / "log")
     assert summary.escalated > 5
     assert summary.finish_reasons == {"stop": 80}
     assert story == ["fake/a asked", "fake/a closed", "fake/b asked"] or story == [
@@ -256,7 +250,7 @@ def test_answers_that_a_teacher_lost_end_the_run(tmp_path: Path) -> None:
         def poll(self) -> list[Completion]:
             return []
 
-    team = Team([FakeEngine(fake("a")), Forgetful(fake("b"))])
+    team = TeacherRouter([FakeEngine(fake("a")), Forgetful(fake("b"))])
     with pytest.raises(RuntimeError, match="lost"):
         sample(problems(10), team, TWO, FOUR, tmp_path / "log")
 
@@ -270,8 +264,8 @@ def test_each_teachers_tokens_have_their_price(tmp_path: Path) -> None:
     config = FOUR.model_copy(update={"budget": budget})
     log = tmp_path / "log"
     for _ in range(2):  # the second one finds every row in the log
-        meter = Meter(budget)
-        team = Team([FakeEngine(member) for member in TWO.members if isinstance(member, FakeTeacher)])
+        meter = BudgetTracker(budget)
+        team = TeacherRouter([FakeEngine(member) for member in TWO.members if isinstance(member, FakeTeacher)])
         sample(problems(20), team, TWO, config, log, meter=meter)
         cost = 0.0
         for row in rows_of(log):
@@ -318,11 +312,11 @@ def test_what_an_engine_settled_on_is_written_before_its_first_row_and_survives(
     log, engines = tmp_path / "log", tmp_path / "engines.jsonl"
     one = fake("a")
     with pytest.raises(RuntimeError, match="it died"):
-        sample(problems(20), Team([Telling(one, "e 1", 3)], engines=engines), one, FOUR, log)
+        sample(problems(20), TeacherRouter([Telling(one, "e 1", 3)], engines=engines), one, FOUR, log)
     assert 0 < len(rows_of(log)) < 80
     (first,) = read_engines(engines)
     assert first["engine"] == "e 1"
-    sample(problems(20), Team([Telling(one, "e 2")], engines=engines), one, FOUR, log)
+    sample(problems(20), TeacherRouter([Telling(one, "e 2")], engines=engines), one, FOUR, log)
     assert [row["engine"] for row in read_engines(engines)] == ["e 1", "e 2"]
     assert {row["engine"] for row in rows_of(log)} == {"e 1", "e 2"}
 
@@ -333,7 +327,7 @@ def test_killed_and_resumed_it_knows_the_engines_of_a_run_left_alone(tmp_path: P
         log, engines = tmp_path / name / "log", tmp_path / name / "engines.jsonl"
         for death in deaths:
             try:
-                sample(problems(20), Team([Telling(one, "e 1", death)], engines=engines), one, FOUR, log)
+                sample(problems(20), TeacherRouter([Telling(one, "e 1", death)], engines=engines), one, FOUR, log)
             except RuntimeError:
                 assert death == 2
     assert (tmp_path / "killed" / "engines.jsonl").read_bytes() == (tmp_path / "alone" / "engines.jsonl").read_bytes()
@@ -341,14 +335,14 @@ def test_killed_and_resumed_it_knows_the_engines_of_a_run_left_alone(tmp_path: P
 
 def test_engines_of_rows_taken_over_are_kept_and_those_without_a_row_are_not(tmp_path: Path) -> None:
     log, engines, one = tmp_path / "old" / "log", tmp_path / "old" / "engines.jsonl", fake("a")
-    sample(problems(5), Team([Telling(one, "e 1")], engines=engines), one, FOUR, log)
+    sample(problems(5), TeacherRouter([Telling(one, "e 1")], engines=engines), one, FOUR, log)
     new = tmp_path / "new"
     new.mkdir()
     stray = tmp_path / "stray.jsonl"
     stray.write_text(json.dumps({"model": "fake/z", "engine": "e 9", "revision": None, "config": {}}) + "\n")
     take_over_engines(new / "engines.jsonl", [engines, stray])
     (new / "log").write_bytes(log.read_bytes())
-    sample(problems(9), Team([Telling(one, "e 2")], engines=new / "engines.jsonl"), one, FOUR, new / "log")
+    sample(problems(9), TeacherRouter([Telling(one, "e 2")], engines=new / "engines.jsonl"), one, FOUR, new / "log")
     assert [row["engine"] for row in read_engines(new / "engines.jsonl")] == ["e 1", "e 2"]
 
 
@@ -357,12 +351,14 @@ def test_engines_of_rows_taken_over_are_kept_and_those_without_a_row_are_not(tmp
 VLLM_PROGRAM = """
 import sys
 from pathlib import Path
-from distill.random_base import write_random_base
-from distill.recipe import RandomBase
-from synth.config import EscalateConfig, LocalEngine, SeveralTeachers, TeacherSampling
-from synth.engines import open_team
-from synth.prompts import Prompt
-from synth.sample import sample
+from distill.models.random_model import write_random_base
+from distill.config.recipe import RandomBase
+from synth.sampling.config import EscalateConfig, TeacherSampling
+from synth.distributed.config import LocalEngine
+from synth.teachers.mixture import TeacherMixture
+from synth.distributed.open import open_team
+from synth.problems.problem import Prompt
+from synth.sampling.sample import sample
 
 place = Path(sys.argv[1])
 members = []
@@ -372,7 +368,7 @@ for seed in (1, 2):
     write_random_base(RandomBase(seed=seed, hidden_size=128, max_position_embeddings=512), folder)
     members.append({"share": 0.5, "teacher": {"kind": "vllm", "model": str(folder), "name": f"me/model{seed}",
                     "dtype": "float32", "max_num_seqs": 4, "engine_args": {"enforce_eager": True}}})
-teachers = SeveralTeachers.model_validate({"teachers": members})
+teachers = TeacherMixture.model_validate({"teachers": members})
 prompts = [Prompt(id=f"p{n}", prompt=f"Say {n} things.", kind="open", source="s") for n in range(16)]
 greedy = TeacherSampling(num_samples=1, temperature=0, max_new_tokens=64)
 cut = greedy.model_copy(update={"max_new_tokens": 21, "escalate": EscalateConfig(max_new_tokens=64)})

@@ -12,11 +12,20 @@ from typing import Any
 
 import pytest
 
-from licensing.errors import InputError, MissingPart
-from synth.config import AutoTeacher, Example, FakeTeacher, RecordedTeacher, TransformersTeacher, VllmTeacher
-from synth.prompts import Prompt
-from synth.teachers import Completion, Request, Teacher, build_teacher, decode_completion, render_chat, teacher_messages
+from licensing.errors import InputError, MissingDependency
+from synth.problems.problem import Prompt
+from synth.teachers.config import AutoTeacher, FakeTeacher, OfflineTeacher, TransformersTeacher, VllmTeacher
+from synth.teachers.config_fields import Example
 from synth.teachers.fake import FakeEngine
+from synth.teachers.teacher import (
+    Completion,
+    Request,
+    Teacher,
+    build_teacher,
+    decode_completion,
+    render_chat,
+    teacher_messages,
+)
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -72,8 +81,8 @@ def test_a_problems_own_system_message_is_kept_below_the_teachers() -> None:
 
 def test_only_the_engine_that_is_asked_for_is_imported() -> None:
     program = (
-        "import sys; from synth.config import FakeTeacher; from synth.teachers import build_teacher; "
-        "import synth.sample, synth.prompts; build_teacher(FakeTeacher()); "
+        "import sys; from synth.teachers.config import FakeTeacher; from synth.teachers.teacher import build_teacher; "
+        "import synth.sampling.sample, synth.problems.problem; build_teacher(FakeTeacher()); "
         "print([m for m in ('torch', 'transformers', 'vllm', 'datasets', 'reasoning_gym', "
         "'synth.teachers.vllm', 'synth.teachers.transformers') if m in sys.modules])"
     )
@@ -89,7 +98,7 @@ def test_auto_takes_vllm_where_it_is_installed(tiny: Path, monkeypatch: pytest.M
     teacher = build_teacher(config)
     assert teacher.engine.startswith("transformers ")
     assert teacher.capacity == 12
-    with pytest.raises(MissingPart, match="pip install vllm"):
+    with pytest.raises(MissingDependency, match="pip install vllm"):
         build_teacher(VllmTeacher(model=str(tiny)))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: find_spec("json"))
     assert build_teacher(config).engine.startswith("vllm ")
@@ -97,7 +106,7 @@ def test_auto_takes_vllm_where_it_is_installed(tiny: Path, monkeypatch: pytest.M
 
 def test_a_teacher_whose_traces_are_brought_along_cannot_be_asked() -> None:
     with pytest.raises(InputError, match=r"sample\.source"):
-        build_teacher(RecordedTeacher(model="a/b"))
+        build_teacher(OfflineTeacher(model="a/b"))
 
 
 @pytest.mark.parametrize("name", ["absent", "empty", "gpt2"])
@@ -403,8 +412,8 @@ def test_the_template_alone_writes_the_first_token(tiny: Path) -> None:
 VLLM_PROGRAM = """
 import json, sys
 from licensing.errors import InputError
-from synth.config import VllmTeacher
-from synth.teachers import build_teacher
+from synth.teachers.config import VllmTeacher
+from synth.teachers.teacher import build_teacher
 from tests_of_teachers import (
     check_continues, check_expected, check_failures_are_rows, check_sampling_is_free_of_the_models_habits, drain,
     problem, request,

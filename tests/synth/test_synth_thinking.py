@@ -9,13 +9,15 @@ import pytest
 from hostile_endpoint import Call, serving
 
 from licensing.errors import Refused
-from synth.config import FakeTeacher, OpenAITeacher, TeacherSampling, VllmServerTeacher
-from synth.log import SampleLog
-from synth.plan import request_id
-from synth.prompts import Prompt
-from synth.sample import sample
-from synth.teachers import build_teacher
-from synth.thinking import ThinkingWatch, is_empty
+from synth.problems.problem import Prompt
+from synth.sampling.config import TeacherSampling
+from synth.sampling.reasoning_guard import EmptyReasoningGuard, is_empty
+from synth.sampling.requests import request_id
+from synth.sampling.sample import sample
+from synth.sampling.store import SampleStore
+from synth.teachers.config import FakeTeacher
+from synth.teachers.served_config import OpenAITeacher, VllmServerTeacher
+from synth.teachers.teacher import build_teacher
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,7 @@ def row(text: str, **more: Any) -> dict[str, Any]:
 
 
 def test_a_few_of_many_are_let_through_and_more_are_not() -> None:
-    watch = ThinkingWatch(FakeTeacher(thinking=True))
+    watch = EmptyReasoningGuard(FakeTeacher(thinking=True))
     for _ in range(4):
         watch.look(row("4"))
     for _ in range(4996):
@@ -56,7 +58,7 @@ def test_a_few_of_many_are_let_through_and_more_are_not() -> None:
         watch.look(row("4"))
     assert "reasoning_parser" in (caught.value.hint or "")
     for _ in range(100):
-        ThinkingWatch(FakeTeacher()).look(row("4"))  # a teacher that need not think
+        EmptyReasoningGuard(FakeTeacher()).look(row("4"))  # a teacher that need not think
 
 
 def test_a_server_without_its_reasoning_parser_stops_the_run_and_the_log_keeps_what_it_gave(tmp_path: Path) -> None:
@@ -68,7 +70,7 @@ def test_a_server_without_its_reasoning_parser_stops_the_run_and_the_log_keeps_w
             sample(prompts, teacher, config, TeacherSampling(num_samples=1), tmp_path / "samples.jsonl")
         teacher.close()
         assert caught.value.exit_code == 1
-        with SampleLog(tmp_path / "samples.jsonl", read_only=True) as log:
+        with SampleStore(tmp_path / "samples.jsonl", read_only=True) as log:
             assert len(log) == 5
         endpoint.act = lambda call: call.answer(thinking="hm")
         teacher = build_teacher(config)

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from synth.config import VerifyConfig
-from synth.prompts import Prompt
-from synth.verify import check_golds, reasoning_gym, verify_rows
+from synth.problems.problem import Prompt
 from synth.verify import math as math_verifier
+from synth.verify import reasoning_gym
+from synth.verify.config import VerifyConfig
+from synth.verify.verifier import check_golds, verify_rows
 
 CONFIG = VerifyConfig(workers=1, timeout_s=20)
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from licensing.errors import MissingPart
-from synth.config import VerifyConfig
-from synth.verify import Verifier, check_golds, sandbox, verify_rows
+from licensing.errors import MissingDependency
+from synth.sandbox import sandbox
 from synth.verify.code import extract, run
+from synth.verify.config import VerifyConfig
+from synth.verify.verifier import Verifier, check_golds, verify_rows
 
 SQUARE = "def f(x):\n    return x * x\n"
 
@@ -182,14 +183,14 @@ def test_an_outage_of_the_sandbox_is_an_error(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        ("sandbox_seccomp as s; s.install = lambda: open('/no seccomp')", "no seccomp"),
-        ("sandbox_program as s; s.serve = lambda *_: 1 / 0", "limits of a program"),
+        ("seccomp as s; s.install = lambda: open('/no seccomp')", "no seccomp"),
+        ("candidate_runner as s; s.serve = lambda *_: 1 / 0", "limits of a program"),
     ],
 )
 def test_walls_that_cannot_be_built_are_an_outage_and_not_wrong(
     broken: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    boot = sandbox._BOOT.replace("main({fd}", f"from synth.verify import {broken}; main({{fd}}")
+    boot = sandbox._BOOT.replace("main({fd}", f"from synth.sandbox import {broken}; main({{fd}}")
     monkeypatch.setattr(sandbox, "_BOOT", boot)
     with sandbox.Sandbox() as cell, pytest.raises(sandbox.SandboxDown, match=said):
         cell.run(SQUARE, "assert f(3) == 9", 3.0, 512)
@@ -210,7 +211,7 @@ def test_a_cell_that_dies_is_replaced() -> None:
 def test_without_a_strong_sandbox_nothing_runs_unless_the_recipe_says_weak(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "probe", lambda level="strong": None if level == "weak" else "unshare: no")
     rows = [{"kind": "code", "completion": SQUARE, "tests": "assert f(3) == 9"}]
-    with pytest.raises(MissingPart, match="unshare: no") as caught:
+    with pytest.raises(MissingDependency, match="unshare: no") as caught:
         list(verify_rows(rows, VerifyConfig(workers=1)))
     assert "sandbox: weak" in (caught.value.hint or "")
     [row] = verify_rows(rows, VerifyConfig(workers=1, sandbox="weak"))
@@ -245,7 +246,7 @@ def test_an_engine_that_is_not_there_is_told_and_not_taken_for_a_verdict(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     rows = [{"kind": "code", "completion": SQUARE, "tests": "assert f(3) == 9"}]
-    with pytest.raises(MissingPart, match="docker") as caught:
+    with pytest.raises(MissingDependency, match="docker") as caught:
         list(verify_rows(rows, VerifyConfig(workers=1, sandbox="docker:absent")))
     assert "docker run --rm absent python3" in (caught.value.hint or "")
 
@@ -276,7 +277,7 @@ def test_one_endless_program_does_not_delay_the_others_and_order_is_kept(tmp_pat
 
 
 def test_golds_of_programs_are_checked() -> None:
-    from synth.prompts import Prompt
+    from synth.problems.problem import Prompt
 
     def problem(name: str, answer: str | None) -> Prompt:
         return Prompt.model_validate(

@@ -6,8 +6,8 @@ import math_verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synth.verify import exact
-from synth.verify.answer import committed_answer, final_answer, last_boxed
+from synth.verify import numbers as exact
+from synth.verify.extract import committed_answer, final_answer, last_boxed
 from synth.verify.math import quick
 
 _INTEGERS = st.integers(-(10**7), 10**7)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from synth.config import VerifyConfig
-from synth.verify import verify_rows
+from synth.verify.config import VerifyConfig
+from synth.verify.verifier import verify_rows
 
 ALLOWED_S = 1.0
 HOSTILE = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from verdict_pairs import all_pairs
 
-from synth.config import VerifyConfig
-from synth.verify import verify_rows
+from synth.verify.config import VerifyConfig
+from synth.verify.verifier import verify_rows
 
 PAIRS = all_pairs()
 RULES = sorted({rule for rule, *_ in PAIRS})

@@ -15,11 +15,12 @@ from typing import Any
 import psutil
 import pytest
 
-from licensing.errors import InputError, MissingPart
-from synth.config import VerifyConfig
-from synth.verify import Verdict, verify_rows
+from licensing.errors import InputError, MissingDependency
 from synth.verify import pool as pool_module
+from synth.verify.config import VerifyConfig
 from synth.verify.pool import Pool
+from synth.verify.verdict import Verdict
+from synth.verify.verifier import verify_rows
 
 TOWER = "\\boxed{9^{9^{9^9}}}"
 ROOT = Path(__file__).parents[2]
@@ -202,7 +203,7 @@ def test_what_the_input_raises_reaches_the_caller() -> None:
 def test_a_missing_library_or_a_limit_too_small_to_start_is_told_to_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     hide = "import sys; sys.modules['math_verify'] = None; "
     monkeypatch.setattr(pool_module, "_BOOT", hide + pool_module._BOOT)
-    with pytest.raises(MissingPart, match="pip install math-verify"):
+    with pytest.raises(MissingDependency, match="pip install math-verify"):
         list(verify_rows([math_row("\\sqrt{4}")], VerifyConfig(workers=1)))
     monkeypatch.setattr(pool_module, "_BOOT", "raise SystemExit(9)")
     with pytest.raises(InputError, match="cannot start: exit code 9"):
@@ -211,8 +212,8 @@ def test_a_missing_library_or_a_limit_too_small_to_start_is_told_to_the_user(mon
 
 _CALLER = """
 import sys
-from synth.config import VerifyConfig
-from synth.verify import verify_rows
+from synth.verify.config import VerifyConfig
+from synth.verify.verifier import verify_rows
 towers = [{"kind": "math", "answer": str(gold), "response": "\\\\boxed{9^{9^{9^9}}}"} for gold in (5, 6)]
 fine = {"kind": "math", "answer": "5", "response": "\\\\boxed{5}"}
 for row in verify_rows([fine, *towers], VerifyConfig(workers=2, timeout_s=600)):

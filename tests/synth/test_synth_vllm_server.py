@@ -20,14 +20,14 @@ import psutil
 import pytest
 from tiny_moe import ANSWER, write_tiny_moe
 
-from licensing.errors import InputError, MissingPart
-from synth.config import OpenAITeacher, VllmServerTeacher
-from synth.prompts import Prompt
-from synth.teachers import Completion, Described, Request, Teacher, build_teacher
+from licensing.errors import InputError, MissingDependency
+from synth.problems.problem import Prompt
 from synth.teachers import vllm_server as module
 from synth.teachers.openai import OpenAIEngine
+from synth.teachers.served_config import OpenAITeacher, VllmServerTeacher
+from synth.teachers.teacher import Completion, Described, Request, Teacher, build_teacher
 
-WARDEN = Path(module.__file__).with_name("warden.py")
+WARDEN = Path(module.__file__).with_name("process_supervisor.py")
 
 
 def until(true: Callable[[], Any], seconds: float = 60) -> Any:
@@ -216,7 +216,7 @@ def test_a_server_that_keeps_dying_ends_the_run_with_its_last_words(
     log = tmp_path / "logs" / "vllm-serve-me-tiny.log"
     teacher = sham(SERVER.format(log=log, deadly=9), max_restarts=1)
     teacher.submit(request("q"))
-    with pytest.raises(MissingPart, match="died 2 times; its last words: listening") as caught:
+    with pytest.raises(MissingDependency, match="died 2 times; its last words: listening") as caught:
         teacher.poll()
     assert caught.value.where == str(log)
     teacher.close()
@@ -236,7 +236,7 @@ def test_a_server_that_does_not_start_tells_why_and_where_its_log_is(
 def test_a_server_that_is_never_well_is_waited_for_to_the_deadline(sham: Callable[..., Teacher]) -> None:
     teacher = sham("import time; time.sleep(1000)", start_timeout_s=0.5)
     teacher.submit(request("q"))
-    with pytest.raises(MissingPart, match=r"not up after 0\.5 s"):
+    with pytest.raises(MissingDependency, match=r"not up after 0\.5 s"):
         teacher.poll()
     teacher.close()
     assert not psutil.Process().children(recursive=True)
@@ -257,7 +257,7 @@ def test_it_can_be_closed_while_it_starts_and_opened_again(sham: Callable[..., T
 
 def test_without_vllm_the_line_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingPart) as caught:
+    with pytest.raises(MissingDependency) as caught:
         build_teacher(VllmServerTeacher(model="a/b"))
     assert caught.value.hint == "pip install vllm"
 

@@ -1,0 +1,1 @@
+"""What `distill check` looks at before anything is spent, and the pilot."""

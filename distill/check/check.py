@@ -1,0 +1,253 @@
+"""``distill check``: in seconds, and without torch, what would otherwise fail after an hour.
+
+Every check gives findings and none stops another: a person mends everything in one go.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from distill.check.pilot import bounds, judge_bounds, run_pilot
+from distill.config.recipe import Recipe
+from distill.models.folder import ask_hub, cached
+from distill.models.prepare import inspect_base
+from distill.release.endpoints import check_terms
+from distill.release.lineage import planned_lineage
+from distill.release.training_data import check_data
+from distill.stages.verdicts import of_judge
+from licensing.audit import audit
+from licensing.errors import DistillError, InputError, MissingDependency
+from publish.chat_template import add_persona
+from synth.labels.config import DecontaminateConfig
+from synth.problems.config import HubPrompts
+from synth.problems.problem import PromptSet, TraceSet
+from synth.sampling.config import TeacherSampling
+from synth.teachers.config import AutoTeacher, FakeTeacher, OfflineTeacher, TeacherConfig, VllmTeacher
+from synth.teachers.served_config import OpenAITeacher, ServedTeacher, VllmServerTeacher
+
+GOLDS_CHECKED = 64
+TRAINING_BYTES = {"lora": 1.5, "full": 6.0}
+"""Disk for checkpoints and the exported model, in copies of the base's weights: full tuning keeps two Adam moments
+and weights in each of two checkpoints."""
+
+Level = Literal["ok", "note", "error"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. ``exit_code`` is 0 unless ``level`` is "error"."""
+
+    level: Level
+    subject: str
+    what: str
+    where: str | None = None
+    hint: str | None = None
+    exit_code: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[Finding]:
+    """All findings of a recipe that is to run below ``runs``. Not covered: that weights load.
+
+    ``pilot``: sample so many problems for real, where nothing else is wrong, and forecast the run from that.
+    """
+    several = len(recipe.teachers) > 1
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "parts": lambda: _parts(recipe),
+        "student": lambda: _student(recipe),
+        **{f"teacher {one.public_id}" if several else "teacher": partial(_teacher, one) for one in recipe.teachers},
+        **({"judge": lambda: _judge(recipe)} if recipe.verify.judge else {}),
+        "licences": lambda: _licences(recipe),
+        "problems": lambda: _problems(recipe),
+        "disk": lambda: _disk(recipe, runs),
+    }
+    findings: list[Finding] = []
+    for subject, check in checks.items():
+        try:
+            findings += check()
+        except DistillError as error:
+            findings.append(Finding("error", subject, error.what, error.where, error.hint, error.exit_code))
+    if pilot is not None and not any(found.level == "error" for found in findings):
+        try:
+            findings.append(Finding("ok", "pilot", str(run_pilot(recipe, pilot))))
+        except DistillError as error:
+            findings.append(Finding("error", "pilot", error.what, error.where, error.hint, error.exit_code))
+    return findings
+
+
+def print_findings(findings: list[Finding]) -> None:
+    """Good news on stdout, errors on stderr with place and hint."""
+    for found in findings:
+        place = f"{found.where}: " if found.where else ""
+        stream = sys.stderr if found.level == "error" else sys.stdout
+        print(f"{found.level:5} {found.subject}: {place}{found.what}", file=stream)
+        if found.hint:
+            print(f"      hint: {found.hint}", file=stream)
+
+
+def _parts(recipe: Recipe) -> Iterator[Finding]:
+    training = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
+    wanted = dict.fromkeys(training, f"pip install {' '.join(training)}")
+    judge = recipe.verify.judge
+    engines = [type(teacher) for teacher in (*recipe.teachers, *([judge.teacher] if judge else []))]
+    if VllmTeacher in engines or VllmServerTeacher in engines or recipe.evaluate.engine == "vllm":
+        wanted["vllm"] = "make setup-vllm, or on a GPU: pip install vllm"
+    if any(issubclass(engine, ServedTeacher) for engine in engines):
+        wanted["openai"] = "pip install openai"
+    missing = [name for name in wanted if importlib.util.find_spec(name) is None]
+    for name in missing:
+        yield Finding(
+            "error", "parts", f"{name} is not installed", hint=wanted[name], exit_code=MissingDependency.exit_code
+        )
+    if not missing:
+        yield Finding("ok", "parts", f"{', '.join(wanted)} are installed")
+
+
+def _student(recipe: Recipe) -> Iterator[Finding]:
+    student = recipe.student
+    base = inspect_base(student)
+    if base is None:
+        if isinstance(student.base, str):
+            ask_hub(student.base, student.revision, "student.base")
+        yield Finding("note", "student", f"{student.public_id} is made or fetched by the run")
+        return
+    if recipe.persona:
+        add_persona(base.template, recipe.persona.system_prompt, recipe.persona.mode)
+    yield Finding("ok", "student", f"weights and template are there; turns end with {base.turn_end}", str(base.folder))
+
+
+def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
+    from synth.teachers.teacher import check_model_folder
+    from synth.teachers.vllm_engine_args import check_engine_args
+
+    if isinstance(teacher, FakeTeacher | OfflineTeacher):
+        yield Finding("note", "teacher", f"{teacher.public_id}: a {teacher.kind} teacher needs no model")
+        return
+    if isinstance(teacher, OpenAITeacher):
+        check_terms(teacher)
+        yield from _endpoint(teacher)
+        return
+    check_model_folder(teacher.model)
+    folder = Path(teacher.model) if Path(teacher.model).is_dir() else cached(teacher.model, teacher.revision)
+    if folder is None:
+        ask_hub(teacher.model, teacher.revision, "teacher.model")
+    elif not _has_template(folder):
+        raise InputError("no chat template", where=teacher.model, hint="take an instruction-tuned model")
+    engine = "transformers"
+    if isinstance(teacher, VllmTeacher) or (isinstance(teacher, AutoTeacher) and importlib.util.find_spec("vllm")):
+        engine = "vllm"
+    if isinstance(teacher, VllmServerTeacher):
+        engine = "a vLLM server of its own"
+    if engine == "vllm" and isinstance(teacher, AutoTeacher | VllmTeacher):
+        check_engine_args(teacher.engine_args)
+    if teacher.trust_remote_code:
+        yield Finding(
+            "note", "teacher", f"{teacher.public_id}: trust_remote_code: the model's own Python code will run"
+        )
+    yield Finding("ok", "teacher", f"{teacher.public_id} on {engine}")
+
+
+def _judge(recipe: Recipe) -> Iterator[Finding]:
+    """The judge's model as a teacher's is checked; its fields are those of `verify.judge.teacher`."""
+    assert recipe.verify.judge is not None
+    with of_judge():
+        for found in _teacher(recipe.verify.judge.teacher):
+            inside = found.where is not None and found.where.startswith("teacher")
+            yield replace(found, subject="judge", where=f"verify.judge.{found.where}" if inside else found.where)
+
+
+def _endpoint(teacher: OpenAITeacher) -> Iterator[Finding]:
+    from synth.teachers.openai import models_at
+
+    served = models_at(teacher)
+    if served is None:
+        yield Finding("note", "teacher", f"the endpoint does not say whether it has {teacher.model}", teacher.base_url)
+    elif teacher.model not in served:
+        near = difflib.get_close_matches(teacher.model, served, 1)
+        shown = near[0] if near else ", ".join(sorted(served)[:5])
+        what = f"the endpoint does not list {teacher.model}"
+        yield Finding("note", "teacher", what, "teacher.model", f"it has {shown}" if shown else None)
+    yield Finding("ok", "teacher", f"{teacher.public_id} at {teacher.base_url}")
+
+
+def _has_template(folder: Path) -> bool:
+    config = folder / "tokenizer_config.json"
+    inline = config.is_file() and '"chat_template"' in config.read_text(encoding="utf-8", errors="replace")
+    return inline or (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file()
+
+
+def _licences(recipe: Recipe) -> Iterator[Finding]:
+    result = audit(planned_lineage(recipe), allow=recipe.release.allow)
+    for found in result.stops:
+        why = f"{found.code}: {found.why}"
+        yield Finding("error", "licences", why, found.input or result.release, found.fix, exit_code=1)
+    for one in result.allowed:
+        yield Finding("note", "licences", f"{one.code} is allowed: {one.because}", "release.allow")
+    if not result.blocked and recipe.release.data:
+        check_data(recipe, planned_lineage(recipe))
+    if not result.blocked:
+        duties = f"; duties: {', '.join(result.obligations)}" if result.obligations else ""
+        yield Finding("ok", "licences", f"{recipe.release.license} is allowed ({result.verdict}{duties})")
+
+
+def _problems(recipe: Recipe) -> Iterator[Finding]:
+    from synth.benchmarks import items_of
+    from synth.problems.problem import load_prompts, load_traces
+    from synth.verify.config import VerifyConfig
+    from synth.verify.verifier import check_golds
+
+    if files := tuple(one for one in recipe.label.decontaminate.against if isinstance(one, str) and Path(one).suffix):
+        items = items_of(DecontaminateConfig(against=files))  # hub ids are fetched by the run
+        yield Finding("ok", "problems", f"{len(items):,} test items are kept out of the training data")
+    if isinstance(recipe.prompts, HubPrompts) and not Path(recipe.prompts.dataset).exists():
+        yield Finding("note", "problems", f"{recipe.prompts.dataset} is fetched by the run")
+        return
+    answerless = recipe.verify.majority is not None
+    if isinstance(recipe.sample, TeacherSampling):
+        assert recipe.prompts is not None, "the recipe's schema asks for prompts"
+        found: PromptSet | TraceSet = load_prompts(recipe.prompts, answerless=answerless)
+        forecast, rows = bounds(recipe.sample, len(found.prompts)), len(found.prompts) * recipe.sample.most_samples
+    else:
+        found = load_traces(recipe.sample, recipe.teachers[0], answerless=answerless)
+        forecast, rows = f"{len(found.samples):,} traces brought along", len(found.samples)
+    if recipe.verify.judge is not None:
+        yield Finding("ok", "judge", judge_bounds(recipe.verify.judge, rows))
+    checked = [prompt for prompt in found.prompts if not prompt.is_answerless]
+    if len(checked) < len(found.prompts):
+        voting = len(found.prompts) - len(checked)
+        yield Finding("note", "problems", f"{voting:,} problems have no answer: their samples elect one")
+    wrong = check_golds(checked[:GOLDS_CHECKED], VerifyConfig(workers=1))
+    for name, reason in wrong[:5]:
+        what = f"the gold answer of {name} does not verify: {reason}"
+        yield Finding("error", "problems", what, "prompts", "mend the answer", exit_code=InputError.exit_code)
+    if found.bad:
+        yield Finding("note", "problems", f"{len(found.bad)} bad rows are skipped", found.bad[0].where)
+    golds = min(GOLDS_CHECKED, len(checked)) - len(wrong)
+    yield Finding("ok", "problems", f"{len(found.prompts):,} problems ({golds} gold answers verified); {forecast}")
+
+
+def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:
+    base = recipe.student.base
+    folder = Path(base) if isinstance(base, str) else None
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder and folder.is_dir() else 0
+    arms = 2 if recipe.curate.control_arm else 1
+    needed = int(size * TRAINING_BYTES[recipe.student.method.kind] * arms) + (64 << 20)
+    place = runs.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        what = f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed"
+        yield Finding("error", "disk", what, str(runs), "free some, or set --runs", MissingDependency.exit_code)
+    else:
+        yield Finding("ok", "disk", f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed")

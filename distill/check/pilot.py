@@ -1,0 +1,183 @@
+"""What sampling will cost: bounds from the recipe alone, and a forecast from a pilot of a few problems."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from distill.config.recipe import Recipe
+from distill.runs.keys import pinned_teacher
+from licensing.errors import InputError
+from synth.sampling.budget import Spend, price
+from synth.sampling.config import AdaptivePolicy, BudgetConfig, TeacherSampling
+from synth.verify.judge_config import JudgeConfig
+
+__all__ = ["Forecast", "bounds", "judge_bounds", "run_pilot"]
+
+_Z95 = 1.96
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What the whole run would take, as the pilot went.
+
+    ``tokens`` are generated ones, with a 95 % interval over problems (normal approximation; few problems make it
+    rough, and it knows nothing of problems unlike those drawn). ``hours`` is at the pilot's speed after its first
+    answer: a small pilot does not fill a large engine, so it is an upper bound there. ``money`` is None without a
+    price. The recipe's budget is left out: it would cut the run off where it says.
+    """
+
+    problems: int
+    piloted: int
+    samples: float
+    tokens: float
+    tokens_low: float
+    tokens_high: float
+    prompt_tokens: float
+    hours: float
+    money: float | None
+    solved: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        cost = "" if self.money is None else f", cost {self.money:,.2f}"
+        share = "" if self.solved is None else f", {self.solved:.0%} of the problems solved"
+        return (
+            f"pilot of {self.piloted} problems: {self.samples:,.0f} samples, {self.tokens:,.0f} teacher tokens "
+            f"({self.tokens_low:,.0f} to {self.tokens_high:,.0f}), {self.hours:,.3g} hours{cost}{share}"
+        )
+
+
+def bounds(sampling: TeacherSampling, problems: int) -> str:
+    """What a run takes at most, in one line, and the limits that its budget sets."""
+    policy, most = sampling.policy, problems * sampling.most_samples
+    tokens = most * sampling.max_new_tokens
+    if isinstance(policy, AdaptivePolicy):
+        least = problems * min(policy.first or policy.target_correct, policy.max_samples)
+        samples = f"{least:,} to {most:,} samples"
+    else:
+        samples = f"{most:,} samples"
+    parts = [f"{samples}, at most {tokens:,} teacher tokens"]
+    if sampling.escalate is not None:
+        own = most * sampling.escalate.max_new_tokens
+        parts.append(f"escalations at most {min(own, sampling.escalate.tokens or own):,} tokens more")
+    if sampling.budget is not None:
+        limits = ("tokens", "hours", "gpu_hours", "money")
+        set_ones = [f"{getattr(sampling.budget, name):,} {name}" for name in limits if getattr(sampling.budget, name)]
+        if set_ones:
+            parts.append(f"the budget stops it at {', '.join(set_ones)}")
+        dearest = [sampling.budget.price_per_million_tokens]
+        dearest += [own.per_million_tokens for own in sampling.budget.prices.values()]
+        worst = tokens / 1e6 * max(dearest)
+        if worst:
+            parts.append(f"generated tokens cost at most {worst:,.2f}")
+    return "; ".join(parts)
+
+
+def judge_bounds(judge: JudgeConfig, rows: int) -> str:
+    """What a judge takes at most for so many rows: each of them another answer, and each in doubt."""
+    when = f"asked where the rules say {' or '.join(judge.when)}"
+    sampling = TeacherSampling(num_samples=1, max_new_tokens=judge.max_new_tokens, budget=judge.budget)
+    return f"{when}: {bounds(sampling, rows).replace('samples', 'questions').replace('teacher', 'judge')}"
+
+
+def run_pilot(recipe: Recipe, count: int) -> Forecast:
+    """Sample ``count`` of the recipe's problems for real, with its policy, in a folder that is then thrown away.
+
+    The problems are those with the lowest content hashes, so they are spread over the set and the same each time.
+    Raises InputError for a recipe that samples nothing, and whatever the teacher raises.
+    """
+    from synth.distributed.open import open_team
+    from synth.problems.problem import load_prompts
+    from synth.sampling.sample import PROBLEMS, sample
+
+    sampling = recipe.sample
+    if not isinstance(sampling, TeacherSampling) or recipe.prompts is None:
+        raise InputError("traces brought along need no pilot", where="--pilot", hint="leave --pilot out")
+    kept_out = {prompt.content_hash for prompt in load_prompts(recipe.evaluate.prompts).prompts}
+    whole = [
+        prompt
+        for prompt in load_prompts(recipe.prompts, answerless=recipe.verify.majority is not None).prompts
+        if prompt.content_hash not in kept_out
+    ]
+    chosen = sorted(whole, key=lambda prompt: prompt.content_hash)[:count]
+    if not chosen:
+        raise InputError("no problem is left for a pilot", where="prompts", hint="set other evaluate.prompts")
+    config = sampling.model_copy(update={"budget": None})
+    budget = sampling.budget or BudgetConfig()
+    teacher = pinned_teacher(recipe)
+    asked = open_team(recipe.engine, teacher)
+    first: list[float] = []
+    started = time.monotonic()
+
+    def progress(done: int, total: int, generated: int) -> None:
+        if not first:
+            first.extend((time.monotonic(), generated))
+
+    with tempfile.TemporaryDirectory(prefix="distill-pilot-") as folder:
+        log = Path(folder) / "samples.jsonl"
+        try:
+            found = sample(
+                chosen, asked, teacher, config, log, verify=recipe.verify.rules(layout=True), progress=progress
+            )
+        finally:
+            asked.close()
+        ended = time.monotonic()
+        per_problem, cost = _spent(log, budget)
+        labels = log.with_name(PROBLEMS)
+        solved = _solved(labels) if labels.is_file() else None
+    spent = cost.tokens
+    seconds = ended - started
+    if first and spent > first[1]:  # without the start of the engine
+        seconds = (ended - first[0]) * spent / (spent - first[1])
+    scale = len(whole) / len(chosen)
+    counts = [per_problem.get(prompt.id, 0) for prompt in chosen]
+    margin = _Z95 * statistics.stdev(counts) / math.sqrt(len(counts)) * len(whole) if len(counts) > 1 else math.inf
+    hours = seconds / 3600 * scale
+    money = price(budget, replace(cost, money=cost.money * scale), hours)
+    return Forecast(
+        problems=len(whole),
+        piloted=len(chosen),
+        samples=found.rows * scale,
+        tokens=spent * scale,
+        tokens_low=max(0.0, spent * scale - margin),
+        tokens_high=spent * scale + margin,
+        prompt_tokens=cost.prompt_tokens * scale,
+        hours=hours,
+        money=money or None,
+        solved=solved,
+    )
+
+
+def _spent(log: Path, budget: BudgetConfig) -> tuple[dict[str, int], Spend]:
+    """Generated tokens by problem, and what was spent in all, cut traces that were escalated included."""
+    from distill.stages.work import read_rows
+    from synth.sampling.sample import ESCALATED
+
+    generated: dict[str, int] = {}
+    spend = Spend()
+    paid = set()  # cut traces whose tokens are in another row: the same one in the log, or one that continues it
+    aside = log.with_name(ESCALATED)
+    for path in (log, aside):
+        for row in read_rows(path) if path.is_file() else ():
+            if path == aside and row["request_id"] in paid:
+                continue
+            tokens = row["completion_tokens"] or 0
+            generated[row["prompt_id"]] = generated.get(row["prompt_id"], 0) + tokens
+            spend.add(budget, tokens, row["prompt_tokens"] or 0, teacher=row["model"])
+            paid |= {row["request_id"], row["escalated_from"] if row.get("continued") else row["request_id"]}
+    return generated, spend
+
+
+def _solved(labels: Path) -> float:
+    from distill.stages.work import read_rows
+
+    rows = list(read_rows(labels))
+    return sum(1 for row in rows if row["correct"]) / len(rows)

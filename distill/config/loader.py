@@ -1,0 +1,225 @@
+"""Reading a recipe: YAML and ``--set`` overrides in, a ``Recipe`` out, and errors that a person can act on.
+
+Unknown keys are refused with the nearest known name, cross-field errors name the fields to set, every error says
+``file:line``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from distill.config.recipe import Recipe
+from licensing.errors import InputError
+
+MAX_RECIPE_BYTES = 1 << 20
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file and apply ``a.b=c`` overrides, in order.
+
+    Raises:
+        InputError: the file is not there, not UTF-8, too large, malformed YAML, or breaks the schema. ``where`` is
+            ``file:line``, or ``--set a.b=c`` where an override is at fault. All schema errors are listed at once.
+    """
+    data, lines = _read_yaml(path)
+    set_paths: dict[tuple[str, ...], str] = {}
+    for item in overrides:
+        keys = _apply_override(data, item)
+        set_paths[keys] = item
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise _explain(error, path, data, lines, set_paths) from None
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError("no such recipe", where=str(path), hint="`distill recipes` lists those at hand") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path), hint="name a YAML file") from None
+    if len(raw) > MAX_RECIPE_BYTES:
+        raise InputError(f"{len(raw)} bytes is no recipe", where=str(path), hint="a recipe is a page of YAML")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise InputError("not UTF-8", where=f"{path}:{line}", hint="save the recipe as UTF-8") from None
+    try:
+        tree = YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise InputError(f"malformed YAML: {error.problem}", where=where, hint="check indentation and quotes") from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"malformed YAML: {str(error).splitlines()[0]}", where=str(path), hint="check the file"
+        ) from None
+    if not isinstance(tree, Mapping):
+        raise InputError("a recipe is a mapping of sections", where=f"{path}:1", hint="start with `name: ...`")
+    lines: dict[tuple[str, ...], int] = {}
+    budget = [100_000]
+    plain = _plain(tree, (), lines, budget, path)
+    return plain, lines
+
+
+def _plain(node: Any, at: tuple[str, ...], lines: dict[tuple[str, ...], int], budget: list[int], path: Path) -> Any:
+    """ruamel's tree as plain Python, with the line of every key; an alias bomb runs out of its budget."""
+    budget[0] -= 1
+    if budget[0] < 0:
+        raise InputError("the YAML expands without end", where=str(path), hint="remove the aliases")
+    if isinstance(node, Mapping):
+        for key in node:
+            line = node.lc.key(key)[0] if hasattr(node, "lc") and key in (node.lc.data or {}) else None
+            if line is not None:
+                lines[(*at, str(key))] = line + 1
+        return {str(key): _plain(value, (*at, str(key)), lines, budget, path) for key, value in node.items()}
+    if isinstance(node, list):
+        for index in range(len(node)):
+            if hasattr(node, "lc") and node.lc.data and index in node.lc.data:
+                lines[(*at, str(index))] = node.lc.item(index)[0] + 1
+        return [_plain(value, (*at, str(index)), lines, budget, path) for index, value in enumerate(node)]
+    if isinstance(node, bool) or node is None:
+        return node
+    if isinstance(node, str):
+        return str(node)
+    if isinstance(node, int):
+        return int(node)
+    if isinstance(node, float):
+        return float(node)
+    return str(node)  # dates and the like: the schema asks for strings
+
+
+def _apply_override(data: dict[str, Any], item: str) -> tuple[str, ...]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    key, sign, text = item.partition("=")
+    keys = tuple(key.strip().split("."))
+    if not sign or not all(keys):
+        raise InputError(f"cannot read {item!r}", where=f"--set {item}", hint="write --set section.field=value")
+    try:
+        value = YAML(typ="safe", pure=True).load(text) if text.strip() else None
+    except YAMLError:
+        value = text
+    here = data
+    for step in keys[:-1]:
+        below = here.get(step)
+        if below is None:
+            below = here[step] = {}
+        if not isinstance(below, dict):
+            raise InputError(f"{step} holds a value, not a section", where=f"--set {item}", hint=f"set {step} itself")
+        here = below
+    here[keys[-1]] = value
+    return keys
+
+
+# --- errors a person can act on ----------------------------------------------------------------------------------
+
+
+def _explain(
+    error: ValidationError,
+    path: Path,
+    data: dict[str, Any],
+    lines: Mapping[tuple[str, ...], int],
+    overrides: Mapping[tuple[str, ...], str],
+) -> InputError:
+    problems: list[tuple[str, str, str]] = []
+    for item in error.errors(include_url=False):
+        keys = _data_path(item["loc"], data)
+        dotted = ".".join(keys) or "recipe"
+        message = item["msg"].removeprefix("Value error, ")
+        hint = "see `distill recipes --schema`"
+        if item["type"] == "extra_forbidden":
+            known = sorted(_known_fields(item["loc"][:-1]))
+            near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
+            message = f"unknown key {keys[-1]!r}"
+            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        elif item["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            hint = f"set {dotted}.{item['ctx'].get('discriminator', 'kind').strip(chr(39))}"
+        elif item["type"] == "missing":
+            message, hint = f"{dotted} is missing", f"add {dotted}"
+        elif item["type"] == "value_error":
+            hint = "change the fields named"
+        if item["type"] not in ("extra_forbidden", "missing", "value_error"):
+            message = f"{dotted}: {message[0].lower()}{message[1:]}"
+        problems.append((_where(keys, path, lines, overrides), message, hint))
+    where, message, hint = problems[0]
+    rest = "".join(f"\nalso {w}: {m} ({h})" for w, m, h in problems[1:])
+    return InputError(message + rest, where=where, hint=hint)
+
+
+def _data_path(loc: Iterable[int | str], data: Any) -> tuple[str, ...]:
+    """pydantic's location without the union tags that it slips in: only what stands in the file, and a last key."""
+    keys: list[str] = []
+    here: Any = data
+    parts = list(loc)
+    for index, part in enumerate(parts):
+        if isinstance(part, int):
+            here = here[part] if isinstance(here, list) and part < len(here) else None
+        elif isinstance(here, dict) and part in here:
+            here = here[part]
+        elif index < len(parts) - 1 or not isinstance(here, dict) or part == "RandomBase":
+            continue  # a union's tag
+        keys.append(str(part))
+    return tuple(keys)
+
+
+def _where(
+    keys: tuple[str, ...],
+    path: Path,
+    lines: Mapping[tuple[str, ...], int],
+    overrides: Mapping[tuple[str, ...], str],
+) -> str:
+    for length in range(len(keys), 0, -1):
+        if keys[:length] in overrides:
+            return f"--set {overrides[keys[:length]]}"
+        if keys[:length] in lines:
+            return f"{path}:{lines[keys[:length]]}"
+    return str(path)
+
+
+@cache
+def recipe_schema() -> dict[str, Any]:
+    """JSON schema of a recipe, for editors and for the hints here."""
+    return TypeAdapter(Recipe).json_schema()
+
+
+def _known_fields(loc: Iterable[int | str]) -> set[str]:
+    """Field names of the model at a pydantic location, walking unions by their tags."""
+    schema = recipe_schema()
+    definitions = schema["$defs"]
+    here = [schema]
+    for part in loc:
+        step: list[dict[str, Any]] = []
+        for node in _unfold(here, definitions):
+            if part in node.get("properties", {}):
+                step.append(node["properties"][part])
+            elif isinstance(part, int) and "items" in node:
+                step.append(node["items"])
+            elif any(p.get("const") == part for p in node.get("properties", {}).values()) or node.get("title") == part:
+                step.append(node)
+        here = step
+    return {name for node in _unfold(here, definitions) for name in node.get("properties", {})}
+
+
+def _unfold(nodes: Iterable[dict[str, Any]], definitions: Mapping[str, Any]) -> list[dict[str, Any]]:
+    flat: list[dict[str, Any]] = []
+    for node in nodes:
+        if "$ref" in node:
+            flat += _unfold([definitions[node["$ref"].rsplit("/", 1)[1]]], definitions)
+        elif "anyOf" in node or "oneOf" in node:
+            flat += _unfold(node.get("anyOf", []) + node.get("oneOf", []), definitions)
+        else:
+            flat.append(node)
+    return flat

@@ -1,0 +1,245 @@
+"""The recipe: one frozen pydantic model for each section, and the rules that tie them together.
+
+``distill/config/loader.py`` reads one from YAML. ``Recipe.digest()`` is the identity of the whole recipe; a stage is
+keyed by its own sections only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, model_validator
+
+from licensing.audit import Allowance
+from synth.curate.config import CurateConfig
+from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
+from synth.labels.config import LabelConfig
+from synth.persona.config import PersonaConfig
+from synth.problems.config import PromptsConfig
+from synth.sampling.config import ImportedTraces, SampleConfig, TeacherSampling
+from synth.section import Section
+from synth.teachers.config import AutoTeacher, OfflineTeacher, TeacherConfig, VllmTeacher
+from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
+from synth.verify.config import VerifyConfig
+
+# --- sections that this room reads -------------------------------------------------------------------------------
+
+
+class RandomBase(Section):
+    """A tiny random Llama with a byte-level tokenizer, made on the spot: for trying a recipe without a model."""
+
+    kind: Literal["random"] = "random"
+    seed: int = 0
+    hidden_size: int = Field(64, ge=8, multiple_of=8)
+    num_layers: int = Field(2, ge=1)
+    num_heads: int = Field(4, ge=1)
+    max_position_embeddings: int = Field(2048, ge=64)
+
+
+class LoraMethod(Section):
+    """Low-rank adapters. Defaults follow published practice: all linear layers, rate about ten times full tuning."""
+
+    kind: Literal["lora"] = "lora"
+    r: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: str | tuple[str, ...] = "all-linear"
+    learning_rate: float = Field(1e-3, gt=0)
+
+
+class FullMethod(Section):
+    """All weights are trained."""
+
+    kind: Literal["full"] = "full"
+    learning_rate: float = Field(1e-5, gt=0)
+
+
+Method = Annotated[LoraMethod | FullMethod, Field(discriminator="kind")]
+
+
+class StudentConfig(Section):
+    base: str | RandomBase = Field(description="Local folder or hub id of the base model, or {kind: random}.")
+    name: str | None = Field(None, description="Public id (owner/name) for lineage where `base` is a folder.")
+    revision: str | None = None
+    license: str | None = Field(None, description="Licence of the base's weights.")
+    method: Method = LoraMethod()
+    dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 where the device has it.")
+    max_length: int = Field(4096, ge=16, description="Tokens; a longer row is left out with a reason, never cut.")
+    num_train_epochs: float = Field(3, gt=0)
+    batch_size: int = Field(16, ge=1, description="Rows in one optimiser step.")
+    micro_batch_size: int = Field(4, ge=1, description="Rows in one forward pass.")
+    lr_scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    save_steps: int = Field(50, ge=1, description="Optimiser steps between checkpoints.")
+    seed: int = 0
+    trust_remote_code: bool = False
+
+    @model_validator(mode="after")
+    def _whole_micro_batches(self) -> StudentConfig:
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} is no multiple of micro_batch_size {self.micro_batch_size}: "
+                f"set student.micro_batch_size to a divisor"
+            )
+        return self
+
+    def base_only(self) -> StudentConfig:
+        """The same base with every training field at its default: all that `prepare` may depend on."""
+        return StudentConfig(
+            base=self.base,
+            name=self.name,
+            revision=self.revision,
+            license=self.license,
+            trust_remote_code=self.trust_remote_code,
+        )
+
+    @property
+    def public_id(self) -> str:
+        """The id that cards and lineage use."""
+        return self.name or (self.base if isinstance(self.base, str) else "random-llama")
+
+
+class EvaluateConfig(Section):
+    prompts: PromptsConfig = Field(
+        description="Held-out problems; those of them among the training prompts are not sampled."
+    )
+    engine: Literal["auto", "vllm", "transformers"] = Field("auto", description="auto: vLLM where it is installed.")
+    engine_args: dict[str, Any] = Field(default_factory=dict, description="vLLM engine arguments, where it is taken.")
+    batch_size: int = Field(32, ge=1, description="Batch size where transformers is taken.")
+    max_new_tokens: int = Field(1024, ge=1)
+    temperature: float = Field(0.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    teacher: bool | str = Field(
+        True, description="Score the teacher on the same problems; of several, each, or the one of this name."
+    )
+    min_stop_rate: float = Field(
+        0.95,
+        ge=0,
+        le=1,
+        description="Share of the student's generations that must end on a stop token; below: no release.",
+    )
+    bootstrap_samples: int = Field(2000, ge=100)
+    seed: int = 0
+
+
+class ReleaseConfig(Section):
+    name: str = Field(description="Name of the release, with or without an owner: NS/NAME or NAME.")
+    license: str = Field(description="Licence declared for the release.")
+    license_name: str | None = None
+    license_link: str | None = None
+    copyright: str | None = Field(None, description="Copyright line of a licence that has one, such as MIT.")
+    license_file: str | None = Field(None, description="Text of the licence, where it is none that we keep.")
+    data: bool = Field(True, description="Ship the training data with the weights, as Parquet in data/.")
+    data_license: str | None = Field(None, description="Licence of the data; that of the release if absent.")
+    allow: tuple[Allowance, ...] = Field(
+        (),
+        description="Findings of the audit that you answer for: {code, because}; recorded in audit.json and the card.",
+    )
+    version: str = "0.1.0"
+    description: str | None = None
+    languages: tuple[str, ...] = ("en",)
+    limitations: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _hub_name(self) -> ReleaseConfig:
+        if not re.fullmatch(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]{0,95}", self.name) or ".." in self.name:
+            raise ValueError(f"name {self.name!r} is not a hub name: letters, digits, '-', '_', '.', at most one '/'")
+        if self.license == "other" and not self.license_name:
+            raise ValueError("license: other needs release.license_name")
+        return self
+
+
+class Recipe(Section):
+    """One run, whole. See ``recipes/`` for named ones and ``distill recipes --schema`` for the JSON schema."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="Names the run directory.")
+    description: str | None = None
+    prompts: PromptsConfig | None = Field(None, description="Problems to sample; absent with sample.source: traces.")
+    teacher: TeachersConfig
+    engine: EngineConfig = LocalEngine()
+    sample: SampleConfig = TeacherSampling()
+    verify: VerifyConfig = VerifyConfig()
+    label: LabelConfig = LabelConfig()
+    curate: CurateConfig = CurateConfig()
+    student: StudentConfig
+    persona: PersonaConfig | None = None
+    evaluate: EvaluateConfig
+    release: ReleaseConfig
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> Recipe:
+        brought = isinstance(self.sample, ImportedTraces)
+        if brought and self.prompts is not None:
+            raise ValueError("sample.source: traces brings its own problems: remove the section prompts")
+        if not brought and self.prompts is None:
+            raise ValueError("prompts is missing: set prompts.kind, or sample.source: traces and sample.path")
+        if brought != isinstance(self.teacher, OfflineTeacher):
+            raise ValueError("teacher.kind: recorded and sample.source: traces go together: set both or neither")
+        if isinstance(self.teacher, OfflineTeacher) and self.evaluate.teacher:
+            raise ValueError("a recorded teacher cannot be scored: set evaluate.teacher: false")
+        for teacher in self.teachers:
+            if isinstance(teacher, AutoTeacher | VllmTeacher) and "seed" in teacher.engine_args:
+                raise ValueError("teacher.engine_args.seed: set sample.seed instead")
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_are_there(self) -> Recipe:
+        names = [teacher.public_id for teacher in self.teachers]
+        priced = self.sample.budget.prices if isinstance(self.sample, TeacherSampling) and self.sample.budget else {}
+        named = [("evaluate.teacher", self.evaluate.teacher), *(("sample.budget.prices", name) for name in priced)]
+        for where, name in named:
+            if isinstance(name, str) and name not in names:
+                raise ValueError(f"{where}: there is no teacher {name}: the recipe has {', '.join(names)}")
+        if isinstance(self.teacher, TeacherMixture) and isinstance(self.engine, RayEngine):
+            raise ValueError(
+                "several teachers do not run on engine.kind: ray, whose replicas are of one engine: serve each "
+                "(kind openai) and set engine.kind: local, or sample one teacher in each recipe"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _answers_fit_the_context(self) -> Recipe:
+        limits = {}
+        if isinstance(self.sample, TeacherSampling):
+            limits["sample.max_new_tokens"] = self.sample.max_new_tokens
+            if self.sample.escalate is not None:
+                limits["sample.escalate.max_new_tokens"] = self.sample.escalate.max_new_tokens
+        for teacher in self.teachers:
+            room = getattr(teacher, "max_model_len", None)  # None: the model's own, which only the engine knows
+            for where, limit in limits.items():
+                if room is not None and limit >= room:
+                    raise ValueError(
+                        f"{where} {limit} leaves no room for a prompt in teacher.max_model_len {room}: "
+                        "lower the one or raise the other"
+                    )
+        return self
+
+    @property
+    def teachers(self) -> tuple[TeacherConfig, ...]:
+        """The one teacher, or the several."""
+        return members_of(self.teacher)
+
+    def digest(self) -> str:
+        """sha256 of the canonical JSON of the whole recipe, defaults included."""
+        return section_digest(self)
+
+    def run_name(self) -> str:
+        """``<name>-<hash8>``: the same name, student and teacher are one run, whatever else of the recipe changes.
+
+        A changed section so lands in the same directory and re-runs its own stage and those behind it, no more.
+        """
+        base = self.student.base if isinstance(self.student.base, str) else self.student.base.model_dump(mode="json")
+        teachers = [part for teacher in self.teachers for part in (teacher.model, teacher.revision)]
+        identity = json.dumps([self.name, base, self.student.revision, *teachers])
+        return f"{self.name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+
+
+def section_digest(section: BaseModel | None) -> str:
+    """sha256 hex of a section's canonical JSON (sorted keys, defaults written out)."""
+    data = None if section is None else section.model_dump(mode="json")
+    return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Evaluation of base, student, teacher and control on the same held-out problems."""

@@ -1,0 +1,177 @@
+"""The student's starting point: base weights, tokenizer, **the final chat template**, stop tokens, generation config.
+
+Everything after this stage reads the folder that it writes, which plain transformers and vLLM load:
+
+    config.json             the base's; pad token as chosen here
+    tokenizer files         the base's; no chat template inside, pad token as chosen here
+    chat_template.jinja     the final template, persona included, and the only copy of it
+    generation_config.json  written, not derived: every stop id, a pad id, sampling values as the base has them
+    *.safetensors           links to the base's files (a random base: real files)
+
+No torch and no transformers: ``distill check`` can afford ``inspect_base``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from distill.models.folder import TEMPLATE_FILE, BaseFolder, cached, download, local_folder, public_name, read_base
+from distill.models.random_model import write_random_base
+from distill.config.recipe import RandomBase, StudentConfig
+from publish.chat_template import add_persona, render, template_digest
+from synth.persona.config import PersonaConfig
+
+__all__ = ["inspect_base", "prepare"]
+
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", "added_tokens.json", "vocab.txt")
+_OTHER_FILES = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "typical_p")
+# What a saved generation config says of the run that saved it, not of the model.
+_VOLATILE = ("_from_model_config", "transformers_version", "output_attentions", "output_hidden_states", "use_cache")
+
+
+def prepare(student: StudentConfig, persona: PersonaConfig | None, out: Path) -> dict[str, Any]:
+    """Write the starting folder to ``out`` (made anew) and return its facts, which hold no path and no date.
+
+    Facts: template_digest, stop_tokens and stop_token_ids (the end of turn first), pad_token, pad_token_id,
+    pad_is_stop (no other token was free), persona_renders_once (null without a persona), persona_mode,
+    base {id, revision, files_digest (sha256 over name and sha256 of the files used), parameters_bytes}.
+
+    Raises InputError: no such folder or hub id, no weights, pickled weights only, no chat template, a template without
+    an end of turn. Raises MissingDependency: the hub cannot be reached, or its client is not installed.
+    Not covered: whether the weights load, and named templates beside the default one: they are left out.
+    """
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    if isinstance(student.base, RandomBase):
+        write_random_base(student.base, out)
+        source = out
+    else:
+        source = local_folder(student.base) or download(student.base, student.revision)
+    base = read_base(source, trust_remote_code=student.trust_remote_code)
+
+    template = base.template if persona is None else add_persona(base.template, persona.system_prompt, persona.mode)
+    pad, pad_id = _pad_token(base)
+    files_digest, size = _files_digest(base)
+    if source != out:
+        for name in base.weights:
+            (out / name).symlink_to((source / name).resolve(strict=True))
+        for name in (*_TOKENIZER_FILES, *(sorted(_code_files(source)) if student.trust_remote_code else ())):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, out / name)
+    (out / TEMPLATE_FILE).write_bytes(template.encode())
+    _write_json(out / "config.json", _config(base, pad_id))
+    _write_json(out / "tokenizer_config.json", _tokenizer_config(base, pad))
+    _write_json(out / "generation_config.json", _generation_config(base, pad_id))
+    names = {number: token for token, number in base.special.items()}
+    return {
+        "template_digest": template_digest(template),
+        "stop_token_ids": list(base.stop_ids),
+        "stop_tokens": [names.get(number, "") for number in base.stop_ids],
+        "pad_token": pad,
+        "pad_token_id": pad_id,
+        "pad_is_stop": pad_id in base.stop_ids,
+        "persona_mode": persona.mode if persona else None,
+        "persona_renders_once": _renders_once(base, template, persona) if persona else None,
+        "base": {
+            "id": public_name(student),
+            "revision": student.revision,
+            "files_digest": files_digest,
+            "weights_bytes": size,
+        },
+    }
+
+
+def inspect_base(student: StudentConfig) -> BaseFolder | None:
+    """What ``distill check`` can say of the student without loading it, by the same checks that ``prepare`` makes.
+
+    None for a random base and for a hub id that is not in the local cache: both are made or fetched by the run.
+    Raises InputError as ``prepare`` does.
+    """
+    if isinstance(student.base, RandomBase):
+        return None
+    folder = local_folder(student.base) or cached(student.base, student.revision)
+    return None if folder is None else read_base(folder, trust_remote_code=student.trust_remote_code)
+
+
+# --- writing the parts -------------------------------------------------------------------------------------------
+
+
+def _pad_token(base: BaseFolder) -> tuple[str, int]:
+    """A pad token that is no stop token where the vocabulary has one; else the end-of-sequence token.
+
+    A pad token that is also a stop token gets masked out of the loss by trainers that mask by token, and the student
+    never stops; ours masks by position, but the folder travels.
+    """
+    vocabulary = _vocabulary_size(base.config)
+    embedded = {token: n for token, n in base.special.items() if vocabulary is None or n < vocabulary}
+    free = {token: number for token, number in embedded.items() if number not in base.stop_ids}
+    bos = base.special_token("bos_token")
+    own = base.special_token("pad_token")
+    candidates = [own, *(token for token in free if re.search("pad", token, re.IGNORECASE))]
+    candidates += [base.special_token("unk_token"), "<|endoftext|>"]
+    candidates += [token for token in free if re.search("reserved|unused", token, re.IGNORECASE)]
+    for token in candidates:
+        if token in free and token != bos:
+            return token, free[token]
+    return base.turn_end, base.stop_ids[0]
+
+
+def _vocabulary_size(config: dict[str, Any]) -> int | None:
+    size = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
+    return size if isinstance(size, int) else None
+
+
+def _config(base: BaseFolder, pad_id: int) -> dict[str, Any]:
+    """The base's config. Its pad id becomes ours: the embedding of a pad id gets no gradient in full fine-tuning."""
+    config = {key: value for key, value in base.config.items() if key != "_name_or_path"}
+    inner = config.get("text_config")
+    if isinstance(inner, dict) and "pad_token_id" in inner:
+        config["text_config"] = {**inner, "pad_token_id": pad_id}
+    return {**config, "pad_token_id": pad_id}
+
+
+def _tokenizer_config(base: BaseFolder, pad: str) -> dict[str, Any]:
+    # Special tokens of an old special_tokens_map.json are merged in, so that no second file can contradict this one.
+    left_out = ("chat_template", "name_or_path", "is_local", "local_files_only")
+    return {**{key: value for key, value in base.tokenizer_config.items() if key not in left_out}, "pad_token": pad}
+
+
+def _generation_config(base: BaseFolder, pad_id: int) -> dict[str, Any]:
+    kept = {key: value for key, value in base.generation.items() if key not in _VOLATILE and value is not None}
+    sampled = any(key in kept for key in _SAMPLING)
+    kept = {"do_sample": sampled, **kept, "eos_token_id": list(base.stop_ids), "pad_token_id": pad_id}
+    bos = base.special.get(base.special_token("bos_token") or "")
+    return kept if bos is None else {"bos_token_id": bos, **kept}
+
+
+def _renders_once(base: BaseFolder, template: str, persona: PersonaConfig) -> bool:
+    turns = [{"role": "user", "content": "Hello."}]
+    rendered = render(template, turns, add_generation_prompt=True, **base.template_values())
+    return rendered.count(persona.system_prompt.strip()) == 1
+
+
+def _files_digest(base: BaseFolder) -> tuple[str, int]:
+    """sha256 over 'name sha256' lines of the files that make the base, sorted by name; and the weights' bytes."""
+    companions = (*_OTHER_FILES, *_TOKENIZER_FILES, TEMPLATE_FILE)
+    names = sorted({*base.weights, *(name for name in companions if (base.folder / name).is_file())})
+    lines, size = [], 0
+    for name in names:
+        with (base.folder / name).open("rb") as file:
+            lines.append(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n")
+        size += (base.folder / name).stat().st_size if name in base.weights else 0
+    return hashlib.sha256("".join(lines).encode()).hexdigest(), size
+
+
+def _code_files(folder: Path) -> Iterator[str]:
+    return (path.name for path in folder.glob("*.py"))
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""From a run to a release: lineage, audit input, facts for the cards."""

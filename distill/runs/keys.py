@@ -1,0 +1,98 @@
+"""What a run reads from outside, pinned: files and folders by content, so that a changed one re-runs its stages."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from distill.config.recipe import Recipe
+from synth.labels.config import DecontaminateConfig
+from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
+from synth.teachers.mixture import TeacherMixture, TeachersConfig
+from synth.teachers.config import TeacherConfig
+from synth.verify.config import VerifyConfig
+
+WHOLE_BELOW = 16 << 20
+EDGE = 1 << 20
+
+
+def fingerprint(path: Path) -> str | None:
+    """Digest of a file's or folder's content, quick for weights of any size; None where nothing is there.
+
+    Files up to 16 MiB are read whole; of larger ones the size and the first and last MiB count. That tells two
+    checkpoints of one training apart, and is no defence against a forger: manifests hold whole sha256 sums.
+    Hidden files and folders are left out.
+    """
+    if not path.exists():
+        return None
+    total = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        relative = file.relative_to(path).as_posix() if file != path else ""
+        if any(part.startswith(".") for part in relative.split("/")):
+            continue
+        size = file.stat().st_size
+        part = hashlib.sha256()
+        with file.open("rb") as stream:
+            if size <= WHOLE_BELOW:
+                part.update(stream.read())
+            else:
+                part.update(stream.read(EDGE))
+                stream.seek(-EDGE, 2)
+                part.update(stream.read(EDGE))
+        total.update(f"{relative}\0{size}\0{part.hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def prompts_fingerprint(config: PromptsConfig | None) -> str | None:
+    """Content of the problems behind a section; for a hub id its revision says it, for reasoning-gym the version."""
+    match config:
+        case JsonlPrompts():
+            return fingerprint(Path(config.path))
+        case HubPrompts():
+            return fingerprint(Path(config.dataset)) or config.revision
+        case ReasoningGymPrompts():
+            return _version("reasoning-gym")
+        case _:
+            return None
+
+
+def test_sets_fingerprint(config: DecontaminateConfig) -> list[str | None]:
+    """Content of the test sets that training prompts are compared with, or the revision of a hub id."""
+    named = [HubPrompts(dataset=one) if isinstance(one, str) else one for one in config.against]
+    return [fingerprint(Path(one.dataset)) or one.revision for one in named]
+
+
+def pinned_teacher(recipe: Recipe) -> TeachersConfig:
+    """The teacher's section; a local model folder without a revision gets its content as one, so that other weights
+    under the same path are another teacher (and no sample of the old ones is taken for theirs)."""
+    if not isinstance(recipe.teacher, TeacherMixture):
+        return _pinned(recipe.teacher)
+    members = [member.model_copy(update={"teacher": _pinned(member.teacher)}) for member in recipe.teacher.teachers]
+    several: TeacherMixture = recipe.teacher.model_copy(update={"teachers": tuple(members)})
+    return several
+
+
+def pinned_verify(recipe: Recipe) -> VerifyConfig:
+    """The section verify, with its judge pinned as a teacher is."""
+    verify = recipe.verify
+    if verify.judge is None:
+        return verify
+    judge = verify.judge.model_copy(update={"teacher": _pinned(verify.judge.teacher)})
+    return verify.model_copy(update={"judge": judge})
+
+
+def _pinned(teacher: TeacherConfig) -> TeacherConfig:
+    if teacher.revision is None and (content := fingerprint(Path(teacher.model))):
+        pinned: TeacherConfig = teacher.model_copy(update={"revision": f"content-{content[:16]}"})
+        return pinned
+    return teacher
+
+
+def _version(package: str) -> str | None:
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""The pipeline and one file for each stage."""

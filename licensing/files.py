@@ -1,0 +1,107 @@
+"""JSON, JSON lines and text on the disk: written whole (temporary name, fsync, one rename), read row by row.
+
+In this package because every other one may import it. Text is UTF-8; half a surrogate pair, which a served model can
+produce and UTF-8 has no place for, is written as its JSON escape.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from licensing.errors import InputError, MissingDependency
+
+__all__ = [
+    "DISK_FULL", "disk_errors", "json_line", "read_json", "read_rows", "sync_folder", "write_json", "write_lines",
+    "write_rows", "write_text",
+]  # fmt: skip
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Error numbers of a write that found no space."""
+
+
+def write_lines(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write ``chunks`` to a temporary file beside ``path`` and rename it: a reader sees the old file or the new one.
+
+    Raises OSError; the temporary file is removed then, and ``path`` is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as out:
+            out.writelines(chunks)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole; see ``write_lines``."""
+    write_lines(path, [text.encode("utf-8", "backslashreplace")])
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON value whole, indented by one blank, non-ASCII characters as they are."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, hint: str | None = None) -> Any:
+    """The JSON value in a file. Raises InputError naming the file where it is no JSON; FileNotFoundError as it is."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"damaged JSON: {error}", where=str(path), hint=hint) from None
+
+
+def json_line(row: Mapping[str, Any]) -> bytes:
+    """A row as one line of a JSON lines file. Raises ValueError for NaN and infinities, which JSON has not."""
+    try:
+        return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(row, allow_nan=False).encode() + b"\n"
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSON lines file whole; see ``write_lines``."""
+    write_lines(path, map(json_line, rows))
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSON lines file that this project wrote, one at a time."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def sync_folder(folder: Path) -> None:
+    """fsync a folder: a new name is durable only when its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def disk_errors(root: Path) -> Iterator[None]:
+    """Turn a full disk into MissingDependency and a path below ``root`` that cannot be written into InputError."""
+    try:
+        yield
+    except OSError as error:
+        where = str(error.filename or root)
+        if error.errno in DISK_FULL:
+            raise MissingDependency(
+                "no space left on the disk", where=where, hint="free some, and run again"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR) and str(root) in where:
+            hint = "choose another folder"
+            raise InputError(f"cannot be written: {error.strerror}", where=where, hint=hint) from error
+        raise

@@ -1,0 +1,363 @@
+"""The persona's system prompt, set into a chat template by a prologue that rewrites ``messages`` before it runs.
+
+The template itself stays untouched, character for character: ``new = prologue + template``. The prologue is found by
+trying four forms on the template and taking the first that it can carry:
+
+    slot      the template reads ``model_identity`` (gpt-oss): set that variable
+    system    a system message whose content is a string: nearly every template
+    list      a system message whose content is a list of parts: templates that drop or choke on a string
+    fold      no system message at all (Gemma 1 and 2 raise on one): the text opens the first user turn
+
+Nothing is believed unseen: every form is rendered, with the sandboxed engine that transformers uses, in conversations
+of one and several turns, with tools, with and without generation prompt, and compared with what the *original*
+template makes of the same text written out by hand. Not covered: other engines (llama.cpp, minijinja, Ollama), and
+variables of a template that nobody passes here.
+
+Needs jinja2 only, never torch or transformers, so that ``distill check`` can afford it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from licensing.errors import InputError, MissingDependency
+
+if TYPE_CHECKING:
+    import jinja2
+
+__all__ = ["Mode", "add_persona", "render", "strip_persona", "template_digest"]
+
+Mode = Literal["default", "compose"]
+Message = dict[str, Any]
+
+_WHERE = "chat template"
+
+# Never part of a real template, so that counting it counts the persona and nothing else.
+_SENTINEL = "zq7personaqz"
+
+# `messages` keeps its name and the prologue never loops over `content`: vLLM reads both off the syntax tree to decide
+# whether a template wants strings or lists. JSON is a safe jinja string here because control characters are refused:
+# what json.dumps then escapes (\" \\ \n \t) is what every jinja engine unescapes; \u00XX is rejected by llama.cpp.
+_NO_SYSTEM = "not (messages and (messages[0].role == 'system' or messages[0].role == 'developer'))"
+_PROLOGUES: dict[str, dict[str, tuple[str, ...]]] = {
+    "slot": {
+        "default": (
+            "{%- if model_identity is not defined %}",
+            "    {%- set model_identity = PERSONA %}",
+        ),
+    },
+    "system": {
+        "default": (
+            "{%- set default_system = PERSONA %}",
+            f"{{%- if {_NO_SYSTEM} %}}",
+            "    {%- set messages = [{'role': 'system', 'content': default_system}] + messages %}",
+        ),
+        "compose": (
+            "{%- elif messages[0].content is string %}",
+            "    {%- set messages = [{'role': messages[0].role, 'content': default_system ~ '\\n\\n' ~ "
+            "messages[0].content}] + messages[1:] %}",
+            "{%- elif messages[0].content %}",
+            "    {%- set messages = [{'role': messages[0].role, 'content': [{'type': 'text', 'text': default_system ~ "
+            "'\\n\\n'}] + messages[0].content}] + messages[1:] %}",
+        ),
+    },
+    "list": {
+        "default": (
+            "{%- set default_system = PERSONA %}",
+            f"{{%- if {_NO_SYSTEM} %}}",
+            "    {%- set messages = [{'role': 'system', 'content': [{'type': 'text', 'text': default_system}]}] + "
+            "messages %}",
+        ),
+        "compose": (
+            "{%- elif messages[0].content is string %}",
+            "    {%- set messages = [{'role': messages[0].role, 'content': [{'type': 'text', 'text': default_system ~ "
+            "'\\n\\n' ~ messages[0].content}]}] + messages[1:] %}",
+            "{%- elif messages[0].content %}",
+            "    {%- set messages = [{'role': messages[0].role, 'content': [{'type': 'text', 'text': default_system ~ "
+            "'\\n\\n'}] + messages[0].content}] + messages[1:] %}",
+        ),
+    },
+    "fold": {
+        "default": (
+            "{%- set default_system = PERSONA %}",
+            "{%- if messages and messages[0].role == 'user' and messages[0].content is string %}",
+            "    {%- set messages = [{'role': 'user', 'content': default_system ~ '\\n\\n' ~ messages[0].content}] + "
+            "messages[1:] %}",
+            "{%- elif messages and messages[0].role == 'user' and messages[0].content %}",
+            "    {%- set messages = [{'role': 'user', 'content': [{'type': 'text', 'text': default_system ~ '\\n\\n'}] "
+            "+ messages[0].content}] + messages[1:] %}",
+        ),
+    },
+}
+
+# A sentence that says who the model is. Only what survives an explicit system message is looked at.
+_IDENTITY = re.compile(r"\b(?:You are|You're|I am|Your name is)\s+(?:(?:an?|the|called|named)\s[^.\n]*|[A-Z][^.\n]*)")
+
+# Control tokens as templates spell them: <|im_end|>, <start_of_turn>, </s>, [INST], <<SYS>>.
+_CONTROL_TOKEN = re.compile(r"<[|\uff5c][^<>]*[|\uff5c]>|<(?:start|end)_of_\w+>|</?s>|\[/?[A-Z_]{3,}\]|<</?SYS>>")
+
+
+def add_persona(template: str, system_text: str, mode: Mode = "default") -> str:
+    """Return ``template`` behind a prologue that makes ``system_text`` its default system prompt.
+
+    ``default``: the text appears exactly once where the caller brings no system message, and not at all where one is
+    brought. ``compose``: it appears exactly once in both cases, before the caller's own text. Two kinds of template
+    know no such difference: with an identity slot (gpt-oss) the text takes the slot in both modes, because its other
+    content is the maker's identity; where a system message is refused (Gemma 1 and 2) it still is.
+
+    White space at both ends of the text is dropped (templates that trim would drop it anyway). A prologue that an
+    earlier call set is replaced, not doubled. What the template itself says of the model's identity is gone, or the
+    call fails.
+
+    Raises InputError: text that is empty, holds control characters or control tokens of this template; a template
+    that does not parse, renders nothing, keeps an identity of its own, or cannot carry the text unharmed.
+    """
+    if mode not in get_args(Mode):
+        raise InputError(f"unknown persona mode {mode!r}", where="persona", hint="use 'default' or 'compose'")
+    text = _checked_text(system_text)
+    original = strip_persona(template)
+    _compiled(original)  # a template that does not parse is reported as such, not as one that refuses the text
+    token = next((found for found in _CONTROL_TOKEN.findall(original) if found in text), None)
+    if token is not None:
+        raise InputError(
+            f"the persona's system prompt holds {token!r}, a control token of this chat template",
+            where="persona",
+            hint="describe it in words: as a token it would end or open a turn",
+        )
+    form = _form(original)
+    new = _prologue(form, mode).replace("PERSONA", json.dumps(text, ensure_ascii=False)) + original
+    _verify(original, new, form, mode, text)
+    return new
+
+
+def strip_persona(template: str) -> str:
+    """Return ``template`` without the prologue of an earlier ``add_persona``; unchanged where there is none."""
+    if not isinstance(template, str) or not template.strip():
+        raise InputError(
+            "there is no chat template",
+            where=_WHERE,
+            hint="take an instruction-tuned base, or put a chat_template.jinja beside its tokenizer",
+        )
+    for form in _PROLOGUES:
+        for mode in ("compose", "default"):
+            pattern = re.escape(_prologue(form, mode)).replace("PERSONA", r'"(?:[^"\\\n]|\\.)*"')
+            match = re.match(pattern, template)
+            if match:
+                return template[match.end() :]
+    return template
+
+
+def template_digest(template: str) -> str:
+    """sha256 (hex) of the template's UTF-8 bytes: the digest that prepare, train, export, evaluate, package share."""
+    return hashlib.sha256(template.encode("utf-8")).hexdigest()
+
+
+def render(template: str, messages: Sequence[Message], **variables: Any) -> str:
+    """Render a conversation as ``tokenizer.apply_chat_template(tokenize=False)`` does, without transformers.
+
+    ``variables`` are what the template reads beside ``messages``: ``add_generation_prompt``, ``tools`` (JSON schemas),
+    ``bos_token`` and the other special tokens, ``enable_thinking``. Raises InputError for a template that does not
+    parse, and lets jinja's own errors (a template that refuses the conversation) pass.
+    """
+    values = {"tools": None, "documents": None, "add_generation_prompt": False} | variables
+    return _compiled(template).render(messages=list(messages), **values)
+
+
+# --- the engine --------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def _compiled(template: str) -> jinja2.Template:
+    """Compile in an environment equal to that of transformers/utils/chat_template_utils.py."""
+    try:
+        import jinja2
+        import jinja2.ext
+        import jinja2.nodes
+        from jinja2.parser import Parser
+        from jinja2.runtime import Macro
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+    except ModuleNotFoundError as error:
+        raise MissingDependency("chat templates need jinja2", hint="pip install jinja2") from error
+
+    class Generation(jinja2.ext.Extension):
+        """``{% generation %}`` marks the assistant's text for loss masks; for the text itself it is transparent."""
+
+        tags = {"generation"}  # noqa: RUF012 - jinja's own class attribute
+
+        def parse(self, parser: Parser) -> jinja2.nodes.Node:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return jinja2.nodes.CallBlock(self.call_method("_inner"), [], [], body).set_lineno(line)
+
+        def _inner(self, caller: Macro) -> str:
+            return caller()
+
+    def raise_exception(message: str) -> None:
+        raise jinja2.TemplateError(message)
+
+    def tojson(
+        value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+    ) -> str:
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
+    )
+    environment.filters["tojson"] = tojson
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    try:
+        return environment.from_string(template)
+    except jinja2.TemplateSyntaxError as error:
+        raise InputError(
+            f"the chat template does not parse: {error.message}", where=f"{_WHERE}, line {error.lineno}"
+        ) from error
+
+
+def _try_render(template: str, messages: Sequence[Message], variables: dict[str, Any]) -> str | None:
+    """The rendering, or None where the template refuses or fails on the conversation."""
+    tokens = {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    # A fixed time, for templates that print the date: two renderings must not differ at midnight.
+    clock = {"strftime_now": lambda form: datetime(2026, 1, 1, 12).strftime(form)}
+    try:
+        return render(template, messages, **(tokens | clock | variables))
+    except Exception:  # a template is somebody's code: it raises TemplateError, TypeError, KeyError, whatever it likes
+        return None
+
+
+# --- forms and their proof ---------------------------------------------------------------------------------------
+
+
+def _prologue(form: str, mode: str) -> str:
+    shapes = _PROLOGUES[form]
+    lines = shapes["default"] + (shapes.get("compose", ()) if mode == "compose" else ())
+    # The last newline belongs to the block tag (trim_blocks eats one), so a template's own first newline survives.
+    return "\n".join((*lines, "{%- endif %}")) + "\n"
+
+
+def _checked_text(text: str) -> str:
+    stripped = text.strip()
+    if not stripped:
+        raise InputError("the persona's system prompt is empty", where="persona", hint="leave the persona out instead")
+    bad = next((c for c in stripped if c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cs")), None)
+    if bad is not None:
+        raise InputError(
+            f"the persona's system prompt holds the control character U+{ord(bad):04X}",
+            where="persona",
+            hint="remove it; line breaks are written as \\n, without \\r",
+        )
+    return stripped
+
+
+def _part(form: str, text: str) -> Any:
+    """Message content as the form's templates want it."""
+    return [{"type": "text", "text": text}] if form == "list" else text
+
+
+def _explicit(form: str, text: str, turns: Sequence[Message]) -> tuple[list[Message], dict[str, Any]]:
+    """The conversation with ``text`` written out by hand, and the variables that go with it."""
+    if form == "slot":
+        return list(turns), {"model_identity": text}
+    if form == "fold":
+        first = {"role": "user", "content": f"{text}\n\n{turns[0]['content']}"}
+        return [first, *turns[1:]], {}
+    return [{"role": "system", "content": _part(form, text)}, *turns], {}
+
+
+def _form(template: str) -> str:
+    """The first form in which the template shows the text once and keeps the user's words."""
+    for form in _PROLOGUES:
+        if form == "slot" and "model_identity" not in template:
+            continue
+        turns = [{"role": "user", "content": _part(form, "Probe?")}]
+        messages, variables = _explicit(form, _SENTINEL, turns)
+        rendered = _try_render(template, messages, {"add_generation_prompt": True} | variables)
+        if rendered is not None and rendered.count(_SENTINEL) == 1 and "Probe?" in rendered:
+            return form
+    raise InputError(
+        "this chat template shows a system prompt in no form that was tried: as an identity variable, as a system "
+        "message (string or list), at the head of the first user turn",
+        where=_WHERE,
+        hint="leave the persona out of the template and teach it with persona rows, or take another template",
+    )
+
+
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "look_up",
+        "description": "Looks a word up.",
+        "parameters": {
+            "type": "object",
+            "properties": {"word": {"type": "string", "description": "The word."}},
+            "required": ["word"],
+        },
+    },
+}
+
+
+def _conversations(form: str) -> Iterator[tuple[str, list[Message], dict[str, Any]]]:
+    """Conversations that open with a user turn: (name, turns, variables)."""
+    ask, again = ({"role": "user", "content": _part(form, text)} for text in ("Probe?", "And then?"))
+    reply = {"role": "assistant", "content": _part(form, "Answer.")}
+    generate = {"add_generation_prompt": True}
+    yield "one turn", [ask], generate
+    yield "several turns", [ask, reply, again], generate
+    yield "training", [ask, reply], {}
+    yield "tools", [ask], generate | {"tools": [_TOOL]}
+    yield "thinking off", [ask], generate | {"enable_thinking": False}
+
+
+def _verify(original: str, new: str, form: str, mode: Mode, text: str) -> None:
+    for name, turns, variables in _conversations(form):
+        messages, extra = _explicit(form, text, turns)
+        expected = _try_render(original, messages, variables | extra)
+        _same(expected, _try_render(new, turns, variables), name)
+        if expected is None:
+            continue  # the original refuses this conversation, and so does the new one
+        marked, extra = _explicit(form, _SENTINEL, turns)
+        pattern = _try_render(original, marked, variables | extra)
+        if pattern is None or pattern.count(_SENTINEL) != 1 or pattern.replace(_SENTINEL, text) != expected:
+            raise InputError(
+                f"the chat template does not show the persona's system prompt exactly once as written ({name})",
+                where=_WHERE,
+                hint="the template may read words of it as commands (such as /no_think) or reshape it: change the text",
+            )
+        identity = _IDENTITY.search(pattern) if name == "one turn" else None
+        if identity:
+            raise InputError(
+                f"the chat template keeps an identity of its own beside the persona: {identity.group(0)!r}",
+                where=_WHERE,
+                hint="edit that sentence out of chat_template.jinja, or leave the persona out",
+            )
+        for role in ("system", "developer"):
+            own = {"role": role, "content": _part(form, "Own rules.")}
+            merged = own
+            if mode == "compose" and form in ("system", "list"):
+                merged = {"role": role, "content": _part(form, f"{text}\n\nOwn rules.")}
+            extra = {"model_identity": text} if form == "slot" else {}
+            expected = _try_render(original, [merged, *turns], variables | extra)
+            actual = _try_render(new, [own, *turns], variables)
+            _same(expected, actual, f"{name}, with the caller's own {role} message")
+            if mode == "compose" and role == "system" and actual is not None and text not in actual:
+                raise InputError(
+                    "the persona cannot be composed with a caller's system message: this chat template drops both",
+                    where=_WHERE,
+                    hint="use mode 'default'",
+                )
+
+
+def _same(expected: str | None, actual: str | None, name: str) -> None:
+    if expected != actual:
+        raise InputError(
+            f"behind the persona's prologue the chat template renders differently ({name})",
+            where=_WHERE,
+            hint="take mode 'default' if it was 'compose', take another template, or leave the persona out of it",
+        )

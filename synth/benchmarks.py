@@ -1,0 +1,82 @@
+"""Test sets as items to look for: jsonl files, or data sets that `datasets` opens. Answers are not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from licensing.errors import InputError
+from synth.decontaminate import Item
+from synth.labels.config import DecontaminateConfig
+from synth.problems.config import HubPrompts, PromptsConfig
+from synth.problems.loaders import RawRow, hub_rows, jsonl_rows
+from synth.problems.problem import load_prompts, text_of
+
+__all__ = ["TEXT_KEYS", "file_items", "items_of", "prompt_items"]
+
+TEXT_KEYS = ("prompt", "question", "problem", "messages", "conversations", "instruction", "input", "text", "content")
+"""Where a test row's text is looked for: the first of these that holds any."""
+
+
+def items_of(config: DecontaminateConfig, held_out: PromptsConfig | None = None) -> list[Item]:
+    """The items of every test set of the recipe, and the held-out problems.
+
+    Raises InputError where a set does not open or a row of it has no text.
+    """
+    items: list[Item] = []
+    for named in config.against:
+        items += _hub_items(named) if isinstance(named, HubPrompts) else _named_items(named)
+    if held_out is not None:
+        items += prompt_items(held_out)
+    return items
+
+
+def prompt_items(config: PromptsConfig) -> list[Item]:
+    """A recipe's problems as items, in the set "evaluate"."""
+    return [Item("evaluate", prompt.id, prompt.question) for prompt in load_prompts(config).prompts]
+
+
+def file_items(path: Path) -> list[Item]:
+    """The items of one jsonl file. Raises InputError for a file or row that cannot be used."""
+    return list(_items(path.name, jsonl_rows(str(path), "--against")))
+
+
+def _named_items(name: str) -> list[Item]:
+    if Path(name).is_file():
+        return list(_items(Path(name).name, jsonl_rows(name, "label.decontaminate.against")))
+    if name.endswith((".jsonl", ".json")):
+        raise InputError("no such file", where=name, hint="label.decontaminate.against: a jsonl file or a hub id")
+    return _hub_items(HubPrompts(dataset=name, split="test"))
+
+
+def _hub_items(config: HubPrompts) -> list[Item]:
+    return list(_items(config.dataset, hub_rows(config)))
+
+
+def _items(name: str, rows: Iterable[RawRow]) -> Iterator[Item]:
+    count = 0
+    for raw in rows:
+        text = _text(raw.row) if raw.row is not None else ""
+        if not text.strip():
+            why = raw.reason or f"the row has no text under any of {', '.join(TEXT_KEYS)}"
+            raise InputError(why, where=raw.where, hint="a test set that is half read lets the other half through")
+        count += 1
+        assert raw.row is not None
+        yield Item(name, str(raw.row.get("id") or raw.row.get("task_id") or raw.where), text)
+    if not count:
+        raise InputError("there is no row in it", where=name)
+
+
+def _text(row: Mapping[str, Any]) -> str:
+    for key in TEXT_KEYS:
+        value = row.get(key)
+        if isinstance(value, str) and value.strip():
+            return value
+        if isinstance(value, list):
+            turns = [turn for turn in value if isinstance(turn, Mapping)]
+            asked = [turn for turn in turns if (turn.get("role") or turn.get("from")) in ("user", "human")]
+            text = "\n".join(text_of(turn.get("content") or turn.get("value")) for turn in asked)
+            if text.strip():
+                return text
+    return ""

@@ -1,0 +1,117 @@
+"""`curate`: which traces are trained on. Everything here is read off labels, so changing it takes seconds."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from synth.section import Section
+
+FilterName = Literal[
+    "finished", "correct", "truncated", "think", "answer_mismatch", "language_mixing", "languages", "repetition",
+    "refusal", "identity_leak", "suspect_gold", "secrets", "personal_data", "broken_code", "format", "voted_gold",
+    "licenses", "tokens",
+    "contaminated", "pass_rate", "unique", "near_duplicate_prompts", "near_duplicate_traces",
+]  # fmt: skip
+
+
+class FilterConfig(Section):
+    """What is left out, in this order. A filter that is named after a label leaves out the traces that carry it."""
+
+    finished: bool = Field(True, description="Leave out what did not end by itself: cut off, or failed.")
+    correct: bool = Field(True, description="Leave out what is not verified as correct; kind open passes.")
+    truncated: bool = Field(False, description="Leave out what was cut off at the limit (part of `finished`).")
+    think: bool = Field(False, description="Leave out think blocks that are missing, unclosed, doubled or empty.")
+    answer_mismatch: bool = Field(False, description="Leave out answers that differ from that of the think block.")
+    language_mixing: bool = False
+    languages: tuple[str, ...] | None = Field(None, min_length=1, description="Keep these (of answer, else think).")
+    repetition: bool = False
+    refusal: bool = False
+    identity_leak: bool = False
+    suspect_gold: bool = False
+    secrets: bool = False
+    personal_data: bool = False
+    broken_code: bool = False
+    format: bool = Field(False, description="Leave out what is not laid out as verify.format asks.")
+    voted_gold: bool = Field(False, description="Leave out traces whose gold answer is a vote of verify.majority.")
+    licenses: tuple[str, ...] | None = Field(None, min_length=1, description="Keep prompts under these licences.")
+    min_tokens: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=1)
+    contaminated: bool = Field(True, description="Leave out problems that overlap with a test set.")
+    min_pass_rate: float | None = Field(None, ge=0, le=1, description="Of the problem; kind open passes.")
+    max_pass_rate: float | None = Field(None, ge=0, le=1)
+    unique: bool = Field(True, description="One of the traces of a problem whose text is the same.")
+    near_duplicate_prompts: bool = Field(False, description="One problem of each cluster of near duplicates.")
+    near_duplicate_traces: bool = Field(False, description="One trace of each cluster of near duplicates.")
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> FilterConfig:
+        for name in ("tokens", "pass_rate"):
+            low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"min_{name} {low} is more than max_{name} {high}: nothing could be left")
+        return self
+
+
+class QuotaConfig(Section):
+    """The composition of the data set, in shares of its rows. A group that is not named gets none.
+
+    The data set is as large as the scarcest group allows. With both, a source's share is split by difficulty.
+    """
+
+    source: dict[str, float] | None = None
+    difficulty: dict[Literal["easy", "medium", "hard"], float] | None = Field(
+        None, description="By the pass rate of the problem: easy is above 0.7, hard below 0.3."
+    )
+
+    @model_validator(mode="after")
+    def _shares_sum_up(self) -> QuotaConfig:
+        for name in ("source", "difficulty"):
+            shares: dict[str, float] | None = getattr(self, name)
+            if shares is None:
+                continue
+            if not shares or any(share <= 0 for share in shares.values()) or abs(sum(shares.values()) - 1) > 1e-6:
+                raise ValueError(f"the shares of {name} have to be positive and sum up to 1")
+        return self
+
+
+class CurateConfig(Section):
+    filters: FilterConfig = FilterConfig()
+    select: Literal["random", "shortest_correct", "longest", "diverse", "judge"] = Field(
+        "random", description="Which traces of a problem, where it has more than max_traces_per_problem."
+    )
+    max_traces_per_problem: int | None = Field(None, ge=1)
+    open_share: float | None = Field(None, gt=0, lt=1, description="At most this share of the rows is of kind open.")
+    quota: QuotaConfig | None = None
+    max_traces: int | None = Field(None, ge=1, description="At most this many training traces in all.")
+    max_total_tokens: int | None = Field(None, ge=1, description="At most this many tokens of traces in all.")
+    order: Literal["problem", "difficulty"] = Field(
+        "problem", description="difficulty: problems solved most come first."
+    )
+    control_arm: bool = Field(False, description="Also draw as many unverified traces, to train a control student on.")
+    ablation: FilterName | None = Field(
+        None, description="Also write two data sets that differ in this filter, equal in size and difficulty."
+    )
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> CurateConfig:
+        if self.select != "random" and self.max_traces_per_problem is None:
+            raise ValueError(f"select: {self.select} chooses among a problem's traces: set max_traces_per_problem")
+        if self.ablation in ("languages", "licenses") and getattr(self.filters, self.ablation) is None:
+            raise ValueError(f"ablation: {self.ablation} needs filters.{self.ablation} to say what is kept")
+        for name in ("tokens", "pass_rate"):
+            bounds = (getattr(self.filters, f"min_{name}"), getattr(self.filters, f"max_{name}"))
+            if self.ablation == name and bounds == (None, None):
+                raise ValueError(f"ablation: {name} needs filters.min_{name} or filters.max_{name}")
+        return self
+
+    def with_filter(self, name: str, on: bool) -> CurateConfig:
+        """The same choice with one filter on or off. Bounds and lists keep what they say, or are taken away."""
+        fields = [f"min_{name}", f"max_{name}"] if name in ("tokens", "pass_rate") else [name]
+        if on and (len(fields) == 2 or name in ("languages", "licenses")):
+            return self
+        value = on if len(fields) == 1 and name not in ("languages", "licenses") else None
+        filters = self.filters.model_copy(update=dict.fromkeys(fields, value))
+        return self.model_copy(update={"filters": filters})

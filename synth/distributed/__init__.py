@@ -1,0 +1,1 @@
+"""The same sampler on a Ray cluster."""

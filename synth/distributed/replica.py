@@ -1,0 +1,210 @@
+"""A replica: one teacher in a process of its own, fed and drained by messages. It knows nothing of Ray.
+
+One thread owns the teacher: it takes requests from an inbox while the teacher has capacity, and polls. Callers are
+other threads of the process: ``submit`` puts into the inbox and ``collect`` waits for answers, so the engine is never
+idle because a message is on its way. The inbox holds a few requests more than the teacher takes.
+
+Both calls may be repeated when their reply was lost: a request that is known is not taken twice, and an answer is given
+again until it has been acknowledged.
+
+Messages are JSON text, made of the plain fields of ``Request`` and ``Completion``: nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import threading
+import traceback
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from licensing.errors import DistillError
+from synth.problems.problem import Prompt
+from synth.teachers.config import TeacherConfig
+from synth.teachers.teacher import Completion, Described, Request, Teacher, Wakeable, build_teacher
+
+__all__ = ["Replica", "code_digest", "packed", "unpacked"]
+
+_HUNGRY_S, _FULL_S = 0.02, 1.0  # how long the teacher is polled before the inbox is looked at
+_BATCH = 64  # answers in one message: of 32k tokens each they are some ten megabytes
+
+
+class Replica:
+    """``config``: the recipe's teacher section as JSON. ``hello`` starts it."""
+
+    def __init__(self, config: str) -> None:
+        self._config = config
+        self._changed = threading.Condition()
+        self._inbox: deque[Request] = deque()
+        self._known: set[str] = set()
+        self._answers: deque[tuple[int, Completion]] = deque()  # not acknowledged yet, oldest first
+        self._last = 0  # number of the latest answer
+        self._in_flight = 0  # in the teacher
+        self._limit = 1
+        self._failure: dict[str, Any] | None = None
+        self._closing = False
+        self._worker: threading.Thread | None = None
+        self._teacher: Teacher | None = None
+
+    def hello(self) -> dict[str, Any]:
+        """Build the teacher. Its facts (``engine``, ``limit``, ``code``), or ``failure`` with the error's fields."""
+        if self._worker is None:
+            try:
+                config: TeacherConfig = TypeAdapter(TeacherConfig).validate_json(self._config)
+                self._teacher = build_teacher(config)
+            except Exception as error:
+                self._failure = _failure(error)
+                return {"failure": self._failure}
+            self._measure(self._teacher)
+            self._worker = threading.Thread(target=self._work, args=(self._teacher,), name="replica", daemon=True)
+            self._worker.start()
+        assert self._teacher is not None, "a worker has a teacher"
+        return {"failure": None, "engine": self._teacher.engine, "limit": self._limit, "code": code_digest()}
+
+    def submit(self, requests: str) -> None:
+        """Take requests (``packed``) into the inbox, but for those that are here, or answered and not acknowledged."""
+        with self._changed:
+            for request in unpacked(requests):
+                if request.request_id not in self._known:
+                    self._known.add(request.request_id)
+                    self._inbox.append(request)
+            self._changed.notify_all()
+
+    def collect(self, acknowledged: int, limit: int, timeout_s: float) -> str:
+        """The answers after number ``acknowledged``, once there is one, or the limit has grown, or time is up.
+
+        JSON of ``last`` (number to acknowledge next), ``answers``, ``limit`` (how many requests it takes in all),
+        ``failure``, after which nothing more will come, and ``facts`` of the engine, once it runs.
+        """
+        with self._changed:
+            while self._answers and self._answers[0][0] <= acknowledged:
+                self._known.discard(self._answers.popleft()[1].request_id)
+            self._changed.wait_for(lambda: self._answers or self._failure or self._limit > limit, timeout_s)
+            shown = [self._answers[index] for index in range(min(_BATCH, len(self._answers)))]
+            reply = {
+                "last": shown[-1][0] if shown else acknowledged,
+                "answers": [dataclasses.asdict(answer) for _, answer in shown],
+                "limit": self._limit,
+                "failure": self._failure,
+                "facts": self._teacher.facts if isinstance(self._teacher, Described) else [],
+            }
+        return json.dumps(reply)
+
+    def close(self, timeout_s: float) -> None:
+        """Close the teacher, or, where its engine does not come to an end in time, end the processes it started."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._worker is not None:
+            self._worker.join(timeout_s)
+            if self._worker.is_alive():
+                _end_children()
+
+    # --- the thread that owns the teacher ------------------------------------------------------------------------
+
+    def _work(self, teacher: Teacher) -> None:
+        try:
+            self._feed(teacher)
+        except Exception as error:
+            with self._changed:
+                self._failure = _failure(error)
+                self._changed.notify_all()
+        finally:
+            teacher.close()
+
+    def _feed(self, teacher: Teacher) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._inbox or self._in_flight or self._closing)
+                if self._closing:
+                    return
+            while teacher.capacity > 0 and (request := self._next()) is not None:
+                teacher.submit(request)  # the first one starts the engine, which may take minutes
+                self._in_flight += 1
+                self._measure(teacher)
+            if not self._in_flight:
+                raise RuntimeError(f"{teacher.engine} takes no request and has none")
+            if isinstance(teacher, Wakeable):  # a hungry engine is left at once when more has come
+                answers = teacher.poll_for(_HUNGRY_S if teacher.capacity > 0 else _FULL_S)
+            else:
+                answers = teacher.poll()
+                if not answers:
+                    raise RuntimeError(f"{teacher.engine} has lost {self._in_flight} requests")
+            if answers:
+                self._in_flight -= len(answers)
+                with self._changed:
+                    for answer in answers:
+                        self._last += 1
+                        self._answers.append((self._last, answer))
+                    self._changed.notify_all()
+                self._measure(teacher)
+
+    def _next(self) -> Request | None:
+        with self._changed:
+            return self._inbox.popleft() if self._inbox else None
+
+    def _measure(self, teacher: Teacher) -> None:
+        """What the teacher takes in all, and an eighth more to have at hand while a message is on its way."""
+        whole = max(1, self._in_flight + teacher.capacity)
+        with self._changed:
+            self._limit = whole + (whole + 7) // 8
+            self._changed.notify_all()
+
+
+# --- messages ----------------------------------------------------------------------------------------------------
+
+
+def packed(requests: Sequence[Request]) -> str:
+    """Requests as JSON text."""
+    rows = []
+    for request in requests:
+        row = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
+        rows.append(row | {"prompt": request.prompt.row()})
+    return json.dumps(rows)
+
+
+def unpacked(text: str) -> list[Request]:
+    """The requests of ``packed``."""
+    return [
+        Request(
+            **row
+            | {
+                "prompt": Prompt.model_validate(row["prompt"], context={"answerless": True}),
+                "messages": tuple(row["messages"]),
+                "prefix_ids": tuple(row["prefix_ids"]),
+            }
+        )
+        for row in json.loads(text)
+    ]
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    if isinstance(error, DistillError):
+        return {"kind": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
+    return {"kind": "bug", "what": "".join(traceback.format_exception(error)), "where": None, "hint": None}
+
+
+@functools.cache
+def code_digest() -> str:
+    """sha256 hex of the source of the rooms that a replica runs, so that two nodes can be told to agree."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parents[2]
+    for file in sorted(path for room in ("licensing", "synth") for path in (root / room).rglob("*.py")):
+        digest.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _end_children() -> None:
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()

@@ -1,0 +1,51 @@
+"""`label`: what is found out about every trace, before anything is chosen."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from synth.problems.config import HubPrompts
+from synth.section import Section
+
+Language = Literal[
+    "ar", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hu", "id", "it", "ja", "ko", "nl",
+    "no", "pl", "pt", "ro", "ru", "sv", "th", "tr", "uk", "ur", "vi", "zh",
+]  # fmt: skip
+
+
+class NearDuplicatesConfig(Section):
+    """MinHash over words, in bands: pairs above `threshold` (Jaccard of 5-word shingles, estimated) are one cluster."""
+
+    threshold: float = Field(0.8, ge=0.5, lt=1)
+    num_perm: int = Field(128, ge=32, le=256, multiple_of=16)
+
+
+class DecontaminateConfig(Section):
+    """Test sets that training prompts are compared with; the problems of `evaluate` always are."""
+
+    against: tuple[str | HubPrompts, ...] = Field(
+        (), description="jsonl files, hub ids (split test), or {kind: hub, ...} for another split or column names."
+    )
+    responses: bool = Field(False, description="Look for test items in the traces' own text as well.")
+
+
+class LabelConfig(Section):
+    """Each label has a switch here only where it costs time; whether it leaves anything out is said in `curate`."""
+
+    workers: int = Field(2, ge=1, description="Worker processes.")
+    languages: tuple[Language, ...] | None = Field(
+        ("ar", "cs", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pl", "pt", "ru", "tr", "uk", "vi", "zh"),
+        min_length=2,
+        description="ISO 639-1 codes told apart; null: no language labels. More of them take longer and err more.",
+    )
+    secrets: bool = Field(True, description="Keys and tokens; personal data too.")
+    near_duplicates: NearDuplicatesConfig | None = NearDuplicatesConfig()
+    decontaminate: DecontaminateConfig = DecontaminateConfig()
+
+    @model_validator(mode="after")
+    def _each_language_once(self) -> LabelConfig:
+        if self.languages is not None and len(set(self.languages)) != len(self.languages):
+            raise ValueError("languages names one twice")
+        return self

@@ -1,0 +1,1 @@
+"""Persona: who the student says it is."""

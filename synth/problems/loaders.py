@@ -1,0 +1,168 @@
+"""Where rows come from: jsonl files, data sets that `datasets` opens, reasoning-gym tasks.
+
+Each reader yields ``RawRow``s in the source's order and judges nothing but the spelling: what a row must hold is the
+business of ``synth/prompts``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from licensing.errors import InputError, MissingDependency
+from synth.problems.config import HubPrompts, ReasoningGymPrompts
+
+__all__ = ["RAW_SHOWN", "RawRow", "hub_rows", "jsonl_rows", "reasoning_gym_rows"]
+
+RAW_SHOWN = 2000  # characters of a bad row that are kept to show
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """A row as it was read. ``where`` is "file:line" or "data set[index]"; without a ``row`` there is a ``reason``."""
+
+    where: str
+    row: dict[str, Any] | None
+    reason: str = ""
+    raw: str = ""
+
+
+def jsonl_rows(path: str, key: str) -> Iterator[RawRow]:
+    """Rows of a file of one JSON object a line; blank lines are none. ``key`` is the recipe's name for ``path``."""
+    try:
+        lines = open(path, "rb")  # noqa: SIM115 - closed by the generator that reads it
+    except OSError as error:
+        raise InputError(
+            f"cannot read it: {error.strerror}",
+            where=path,
+            hint=f"`{key}` is relative to the working folder, now {os.getcwd()}",
+        ) from error
+    return _read_lines(lines, path)
+
+
+def _read_lines(lines: BinaryIO, path: str) -> Iterator[RawRow]:
+    with lines:
+        for number, line in enumerate(lines, 1):
+            where = f"{path}:{number}"
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            shown = line[:RAW_SHOWN].decode("utf-8", "backslashreplace").rstrip("\r\n")
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode("utf-8"), parse_constant=_not_json)
+            except UnicodeDecodeError as error:
+                yield RawRow(where, None, f"not UTF-8 at byte {error.start} of the line", shown)
+            except (ValueError, RecursionError) as error:
+                yield RawRow(where, None, f"not JSON: {error or type(error).__name__}", shown)
+            else:
+                if isinstance(row, dict):
+                    yield RawRow(where, row, raw=shown)
+                else:
+                    yield RawRow(where, None, f"a row is an object, this is a {type(row).__name__}", shown)
+
+
+def _not_json(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def hub_rows(config: HubPrompts) -> Iterator[RawRow]:
+    """Rows of a hub data set or a local folder of Parquet, under their problem-row names.
+
+    Raises InputError where it does not open, breaks off, or lacks a column that the recipe names.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingDependency(
+            f"`datasets` is not usable here: {error}",
+            where="prompts.kind",
+            hint="pip install datasets",
+        ) from error
+    local = Path(config.dataset).is_dir()
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    try:
+        # A local folder is streamed: it is on this disk already, and a copy in the cache would help nobody.
+        data = datasets.load_dataset(
+            config.dataset, config.subset, split=config.split, revision=config.revision, streaming=local
+        )
+        rows = iter(data)
+        first = next(rows, None)
+    except Exception as error:  # the library raises a dozen unrelated types for a name, split or file that is wrong
+        raise InputError(
+            f"the data set did not open: {type(error).__name__}: {error}",
+            where=config.dataset,
+            hint="check prompts.dataset, subset, split and revision; a local folder needs .parquet files",
+        ) from error
+    if first is None:
+        return
+    absent = sorted(set(config.columns.values()) - set(first))
+    if absent:
+        raise InputError(
+            f"no column {', '.join(absent)}; there are {', '.join(sorted(first))}",
+            where=config.dataset,
+            hint="set prompts.columns to {problem-row key: column}",
+        )
+    renamed = _renamer(config.columns)
+    index = -1
+    try:
+        for index, row in enumerate(chain([first], rows)):
+            yield RawRow(f"{config.dataset}[{index}]", renamed(row))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the data set breaks off: {error}", where=f"{config.dataset}[{index + 1}]", hint="fetch it again"
+        ) from error
+
+
+def _renamer(columns: Mapping[str, str]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """Columns under their problem-row names. A recipe that names `prompt` or `messages` has chosen between them."""
+    dropped = set(columns.values())
+    if "prompt" in columns or "messages" in columns:
+        dropped |= {"prompt", "messages"}
+    dropped |= set(columns)
+
+    def rename(row: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: row[column] for key, column in columns.items()} | {
+            key: value for key, value in row.items() if key not in dropped
+        }
+
+    return rename
+
+
+def reasoning_gym_rows(config: ReasoningGymPrompts) -> Iterator[RawRow]:
+    """Items of one task, each with its whole ``entry``, which its scorer reads."""
+    try:
+        import reasoning_gym
+    except ImportError as error:
+        raise MissingDependency(
+            f"`reasoning-gym` is not usable here: {error}", where="prompts.kind", hint="pip install reasoning-gym"
+        ) from error
+    try:
+        data = reasoning_gym.create_dataset(config.task, size=config.size, seed=config.seed, **config.config)
+    except (ValueError, TypeError, AssertionError, AttributeError) as error:
+        raise InputError(
+            f"reasoning-gym refuses this: {error}",
+            where=f"prompts.task {config.task}",
+            hint="see the gallery of reasoning-gym for task names and their settings",
+        ) from error
+    for index in range(config.size):
+        entry = data[index]
+        yield RawRow(
+            f"{config.task}[{index}]",
+            {
+                "id": f"{config.task}-{config.seed}-{index}",
+                "prompt": entry["question"],
+                "answer": entry["answer"],
+                "kind": "reasoning_gym",
+                "source": f"reasoning-gym:{config.task}",
+                "task": config.task,
+                "entry": entry,
+            },
+        )

@@ -1,0 +1,1 @@
+"""Sampling: policy, sampler, request identity, budget and the sample store."""

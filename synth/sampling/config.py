@@ -1,0 +1,129 @@
+"""`sample`: how often a problem is asked, at what cost; or traces brought along."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from synth.section import OnBadRow, Section
+
+
+class FixedPolicy(Section):
+    """`num_samples` of every problem."""
+
+    kind: Literal["fixed"] = "fixed"
+
+
+class AdaptivePolicy(Section):
+    """Every problem until it has enough correct samples; what is saved goes to the unsolved ones."""
+
+    kind: Literal["adaptive"] = "adaptive"
+    target_correct: int = Field(2, ge=1, description="Correct, finished samples that a problem is asked for.")
+    max_samples: int = Field(16, ge=1, description="No problem is asked more often.")
+    first: int | None = Field(None, ge=1, description="Samples of a problem asked at once; `target_correct` if absent.")
+    suspect_after: int | None = Field(
+        4, ge=2, description="So many samples that agree with each other and none with the gold: label suspect_gold."
+    )
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> AdaptivePolicy:
+        if self.target_correct > self.max_samples:
+            raise ValueError(f"target_correct {self.target_correct} is more than max_samples: raise max_samples")
+        if self.first is not None and self.first > self.max_samples:
+            raise ValueError(f"first {self.first} is more than max_samples: lower it")
+        return self
+
+
+class TokenPrice(Section):
+    """What one teacher's tokens cost, in the currency of the budget."""
+
+    per_million_tokens: float = Field(0.0, ge=0, description="Of generated tokens, thinking included.")
+    per_million_prompt_tokens: float = Field(0.0, ge=0)
+
+
+class BudgetConfig(Section):
+    """What sampling may cost. The first limit that is reached ends it; whatever was sampled is used.
+
+    Prices stand here and not with the teacher: another price is not another teacher, and asks nothing anew. A changed
+    budget takes over every sample there is, and its tokens count; its hours begin anew.
+    """
+
+    tokens: int | None = Field(None, ge=1, description="Generated tokens, those of escalations not counted.")
+    hours: float | None = Field(None, gt=0, description="Wall hours of sampling, over all resumed runs.")
+    gpus: int = Field(0, ge=0, description="Accelerators that sampling occupies, for `gpu_hours` and their price.")
+    gpu_hours: float | None = Field(None, gt=0)
+    money: float | None = Field(None, gt=0, description="In the currency of the prices.")
+    price_per_million_tokens: float = Field(0.0, ge=0, description="Of generated tokens, thinking included.")
+    price_per_million_prompt_tokens: float = Field(0.0, ge=0)
+    price_per_gpu_hour: float = Field(0.0, ge=0)
+    prices: dict[str, TokenPrice] = Field(
+        default_factory=dict, description="Of several teachers, by name: tokens of one that is not here cost the above."
+    )
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> BudgetConfig:
+        if self.gpu_hours is not None and not self.gpus:
+            raise ValueError("gpu_hours needs the number of accelerators: set gpus")
+        if self.price_per_gpu_hour and not self.gpus:
+            raise ValueError("price_per_gpu_hour needs the number of accelerators: set gpus")
+        prices = (self.price_per_million_tokens, self.price_per_million_prompt_tokens, self.price_per_gpu_hour)
+        prices += tuple(figure for price in self.prices.values() for _, figure in price)
+        if self.money is not None and not any(prices):
+            raise ValueError("money needs a price: set price_per_million_tokens or price_per_gpu_hour")
+        return self
+
+
+class EscalateConfig(Section):
+    """What becomes of traces that were cut off at `max_new_tokens`: one more try with a larger limit."""
+
+    max_new_tokens: int = Field(ge=1, description="The larger limit, of the whole trace.")
+    tokens: int | None = Field(None, ge=1, description="Budget of its own: tokens generated for escalations.")
+
+
+class TeacherSampling(Section):
+    """Ask the teacher for every problem: `num_samples` times, or as often as an adaptive `policy` finds useful."""
+
+    source: Literal["teacher"] = "teacher"
+    num_samples: int = Field(4, ge=1, description="Of the fixed policy.")
+    temperature: float = Field(0.7, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_new_tokens: int = Field(1024, ge=1)
+    seed: int = 0
+    policy: Annotated[FixedPolicy | AdaptivePolicy, Field(discriminator="kind")] = FixedPolicy()
+    budget: BudgetConfig | None = None
+    escalate: EscalateConfig | None = None
+
+    @property
+    def most_samples(self) -> int:
+        """The most samples that a problem can get."""
+        return self.policy.max_samples if isinstance(self.policy, AdaptivePolicy) else self.num_samples
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> TeacherSampling:
+        if self.temperature == 0 and self.most_samples > 1:
+            raise ValueError("temperature 0 gives the same trace every time: set num_samples to 1 or raise temperature")
+        usual = type(self).model_fields["num_samples"].default  # a recipe that was written out names it
+        if isinstance(self.policy, AdaptivePolicy) and self.num_samples != usual:
+            raise ValueError("num_samples is for policy.kind: fixed; set policy.max_samples instead")
+        if self.escalate is not None and self.escalate.max_new_tokens <= self.max_new_tokens:
+            raise ValueError("escalate.max_new_tokens must be more than max_new_tokens: the same limit cuts again")
+        return self
+
+
+class ImportedTraces(Section):
+    """Traces brought along: problem rows that carry `response` (or a final assistant message). They enter at verify."""
+
+    source: Literal["traces"] = "traces"
+    path: str
+    license: str | None = Field(None, description="Licence of rows that do not carry their own `license`.")
+    on_bad_row: OnBadRow = "stop"
+
+
+def _from_teacher(value: Any) -> Any:
+    return {**value, "source": "teacher"} if isinstance(value, dict) and "source" not in value else value
+
+
+SampleConfig = Annotated[
+    TeacherSampling | ImportedTraces, Field(discriminator="source"), BeforeValidator(_from_teacher)
+]  # without `source` the teacher is asked

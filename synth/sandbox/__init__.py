@@ -1,0 +1,1 @@
+"""The sandbox that runs programs written by a model."""

@@ -1,0 +1,125 @@
+"""What vLLM is asked to be, and what it then is: its arguments by name, and the configuration that it settled on.
+
+vLLM is not imported here: ``distill check`` knows a misspelt argument in a tenth of a second, without torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from licensing.errors import InputError
+from synth.teachers.config import VllmTeacher
+
+__all__ = ["argument_names", "arguments", "check_engine_args", "cores_of_ranks", "resolved"]
+
+_FILES = {"engine/arg_utils.py": "EngineArgs", "entrypoints/llm.py": "LLM"}
+_RESOLVED = {
+    "model_config": ("dtype", "quantization", "max_model_len", "enforce_eager"),
+    "parallel_config": (
+        "tensor_parallel_size",
+        "pipeline_parallel_size",
+        "data_parallel_size",
+        "enable_expert_parallel",
+        "distributed_executor_backend",
+    ),
+    "cache_config": ("cache_dtype", "block_size", "enable_prefix_caching", "gpu_memory_utilization"),
+    "scheduler_config": ("max_num_seqs", "max_num_batched_tokens", "enable_chunked_prefill", "async_scheduling"),
+    "speculative_config": ("method", "num_speculative_tokens"),
+    "attention_config": ("backend",),
+    "compilation_config": ("mode", "cudagraph_mode"),
+    "load_config": ("load_format",),
+    "device_config": ("device_type",),
+}
+"""Of vLLM's configuration, what decides the samples or the speed and is the same at each start on one kind of machine.
+Not the number of cache blocks, which follows from the memory that is free, nor ports and addresses."""
+
+
+@functools.cache
+def argument_names() -> frozenset[str]:
+    """The engine arguments that the installed vLLM takes, read from its source; empty where it is not as expected."""
+    spec = importlib.util.find_spec("vllm")
+    found: set[str] = set()
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        for file, name in _FILES.items():
+            found |= _names_in(Path(place) / file, name)
+    return frozenset(found)
+
+
+def _names_in(file: Path, class_name: str) -> set[str]:
+    if not file.is_file():
+        return set()
+    found: set[str] = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == class_name:
+            for item in node.body:
+                if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+                    found.add(item.target.id)
+                elif isinstance(item, ast.FunctionDef) and item.name == "__init__":
+                    found |= {argument.arg for argument in item.args.kwonlyargs}
+    return found
+
+
+def check_engine_args(names: Mapping[str, Any], where: str = "teacher.engine_args") -> None:
+    """Raise InputError for a name that the installed vLLM does not know, with the nearest one that it does."""
+    known = argument_names()
+    for name in names:
+        if known and name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else "see `vllm serve --help=all`, with _ for -"
+            raise InputError(f"vLLM has no engine argument {name}", where=f"{where}.{name}", hint=hint)
+
+
+def arguments(config: VllmTeacher, *, seed: int, on_cpu: bool) -> dict[str, Any]:
+    """Keyword arguments of ``vllm.LLM``; what the recipe leaves open is left to vLLM."""
+    given: dict[str, Any] = {
+        "model": config.model,
+        "revision": config.revision,
+        "dtype": config.dtype,
+        "quantization": config.quantization,
+        "max_model_len": config.max_model_len,
+        "tensor_parallel_size": config.tensor_parallel_size,
+        "pipeline_parallel_size": config.pipeline_parallel_size,
+        "enable_expert_parallel": config.enable_expert_parallel,
+        "gpu_memory_utilization": config.gpu_memory_utilization,
+        "max_num_seqs": config.max_num_seqs,
+        "trust_remote_code": config.trust_remote_code,
+        "seed": seed,
+        "disable_log_stats": True,
+    }
+    given = {name: value for name, value in given.items() if value is not None} | config.engine_args
+    if on_cpu and given["tensor_parallel_size"] == given["pipeline_parallel_size"] == 1:
+        given.setdefault("distributed_executor_backend", "uni")
+    return given
+
+
+def resolved(vllm_config: Any) -> dict[str, Any]:
+    """vLLM's own configuration as flat JSON values, without paths, ports, seeds or times."""
+    found: dict[str, Any] = {}
+    for section, names in _RESOLVED.items():
+        values = getattr(vllm_config, section, None)
+        for name in names:
+            value = getattr(values, name, None)
+            if value is not None:
+                found[name] = value if isinstance(value, bool | int | float | str) else _named(value)
+    return found
+
+
+def _named(value: Any) -> str:
+    """``torch.bfloat16`` as "bfloat16"; a member of an enumeration, or a class, by its name."""
+    return str(getattr(value, "name", None) or getattr(value, "__name__", None) or value).removeprefix("torch.")
+
+
+def cores_of_ranks(ranks: int) -> str:
+    """The cores of this process, shared out to the ranks; vLLM's own "auto" leaves some idle."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    share = len(cores) // ranks
+    if share == 0:
+        return "auto"
+    return "|".join(",".join(map(str, cores[rank * share : (rank + 1) * share])) for rank in range(ranks))
