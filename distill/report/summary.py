@@ -286,7 +286,7 @@ def _environment(artefacts: Mapping[str, Artefact]) -> Section | None:
 
 
 def _recipe(recipe: Mapping[str, Any]) -> Section:
-    from distill.release.build import as_yaml
+    from distill.release.audit import as_yaml
 
     return Section("recipe", "Recipe", (Listing("recipe.yaml, resolved", as_yaml(dict(recipe))),))
 

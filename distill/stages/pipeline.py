@@ -1,6 +1,6 @@
 """The story: read ``run`` top to bottom and you have read the project.
 
-Each line is a stage: a name, the function that does it (``distill/stages/work.py``, ``distill/release/build.py``),
+Each line is a stage: a name, the function that does it (``distill/stages/work.py``, ``distill/release/``),
 and everything
 that it may depend on. The ledger runs it, or finds it done. Push is not a stage: an act that cannot be undone has its
 own verb.
@@ -9,16 +9,27 @@ own verb.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from distill.config.recipe import Recipe
-from distill.release.build import do_audit, do_package
+from distill.release.audit import write_audit
 from distill.release.lineage import planned_lineage
+from distill.release.package import write_package
 from distill.release.training_data import check_data
 from distill.runs.keys import fingerprint, pinned_teacher, pinned_verify, prompts_fingerprint, test_sets_fingerprint
-from distill.runs.store import Artefact, Ledger, UntilReached, Watcher
+from distill.runs.store import Artefact, Ledger, StageContext, UntilReached, Watcher
 from distill.stages.work import do_curate, do_evaluate, do_export, do_label, do_prepare, do_sample, do_train, do_verify
 from licensing.audit import audit
 from synth.sampling.config import ImportedTraces, TeacherSampling
+
+
+def _audit(place: StageContext, *args: Any) -> dict[str, Any]:
+    return write_audit(place.out, *args)
+
+
+def _package(place: StageContext, *args: Any) -> dict[str, Any]:
+    return write_package(place.out, place.scratch, *args)
+
 
 STAGES = ("prepare", "sample", "verify", "label", "curate", "train", "export", "evaluate", "audit", "package")
 
@@ -71,6 +82,6 @@ def _stages(led: Ledger, recipe: Recipe) -> Artefact:
     scores = led.stage("evaluate", do_evaluate, recipe.evaluate, verify.rules(), teacher, problems[1],
                        start, weights, control, data)  # fmt: skip
     asked = [checked] if verify.judge is not None else []  # the day on which a judge was asked
-    verdict = led.stage("audit", do_audit, pinned, start, raw, weights, *asked)
-    return led.stage("package", do_package, recipe, teacher, start, raw, data, trained, weights, scores, verdict,
+    verdict = led.stage("audit", _audit, pinned, start, raw, weights, *asked)
+    return led.stage("package", _package, recipe, teacher, start, raw, data, trained, weights, scores, verdict,
                      version=2)  # fmt: skip

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import EvaluateConfig, StudentConfig
+from distill.models.folder import MODEL, check_same_template
 from distill.runs.store import Artefact, StageContext
 from licensing.errors import InputError, Refused
 from synth.curate.config import CurateConfig
@@ -29,9 +30,6 @@ from synth.sampling.config import ImportedTraces, SampleConfig, TeacherSampling
 from synth.teachers.config import TeacherConfig
 from synth.teachers.mixture import TeachersConfig, members_of
 from synth.verify.config import VerifyConfig
-
-MODEL = "model"
-"""The folder inside the artefacts of prepare, train and export that holds a model or an adapter."""
 
 
 def do_prepare(
@@ -275,7 +273,7 @@ def do_export(place: StageContext, start: Artefact, trained: Artefact) -> dict[s
     from publish.export import export_folder
 
     facts = export_folder(start.path / MODEL, trained.path / MODEL, place.out / MODEL)
-    agree(start, facts["template_digest"], "export")
+    check_same_template(start.facts["template_digest"], facts["template_digest"], "export")
     return facts
 
 
@@ -318,7 +316,7 @@ def do_evaluate(
     write_rows(place.out / "items.jsonl", (row for model in rows.values() for row in model))
     (place.out / "scores.json").write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
     digest = template_digest((weights.path / MODEL / "chat_template.jinja").read_text(encoding="utf-8"))
-    agree(start, digest, "evaluate")
+    check_same_template(start.facts["template_digest"], digest, "evaluate")
     tokens = sum(row["completion_tokens"] or 0 for model in rows.values() for row in model)
     done = sum(len(model) for model in rows.values())
     return {
@@ -328,16 +326,6 @@ def do_evaluate(
         "template_digest": digest,
         **report.model_dump(mode="json"),
     }
-
-
-def agree(start: Artefact, digest: str, stage: str) -> None:
-    """One template from prepare to package: what is scored is what ships."""
-    if digest != start.facts["template_digest"]:
-        raise Refused(
-            f"the chat template changed between prepare and {stage}",
-            where=f"stage {stage}",
-            hint="do not edit files in a run directory; remove the stage's folder and run again",
-        )
 
 
 # --- rows --------------------------------------------------------------------------------------------------------

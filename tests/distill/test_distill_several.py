@@ -13,7 +13,7 @@ from distill.check.pilot import run_pilot
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
 from distill.evaluate.run import scored_teachers
-from distill.release.build import _teachers
+from distill.release.facts import _teachers
 from distill.release.lineage import planned_lineage
 from distill.runs.keys import pinned_teacher
 from distill.runs.store import Artefact, StageContext

@@ -17,11 +17,12 @@ from hostile_endpoint import Call, serving
 from distill.check.check import check_recipe
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
+from distill.release.facts import told_beside
 from distill.release.lineage import planned_lineage
 from distill.report.build import build_report
 from distill.runs.store import Artefact, StageContext, current_artefacts
 from distill.stages.pipeline import run
-from distill.stages.verdicts import JUDGE, told_beside
+from distill.stages.verdicts import JUDGE
 from distill.stages.work import do_verify, read_rows
 from licensing.audit import audit
 from licensing.errors import InputError
