@@ -20,7 +20,18 @@ from distill.config.recipe import StudentConfig
 from licensing.errors import InputError, MissingDependency, Refused
 from publish.chat_template import render
 
-__all__ = ["MODEL", "TEMPLATE_FILE", "BaseFolder", "ask_hub", "cached", "check_same_template", "download", "local_folder", "public_name", "read_base"]
+__all__ = [
+    "MODEL",
+    "TEMPLATE_FILE",
+    "BaseFolder",
+    "ask_hub",
+    "cached",
+    "check_same_template",
+    "download",
+    "local_folder",
+    "public_name",
+    "read_base",
+]
 
 MODEL = "model"
 """The folder inside the artefacts of prepare, train and export that holds a model or an adapter."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from distill.config.recipe import Recipe
 from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
-from synth.teachers.mixture import TeacherMixture, TeachersConfig
 from synth.teachers.config import TeacherConfig
+from synth.teachers.mixture import TeacherMixture, TeachersConfig
 from synth.verify.config import VerifyConfig
 
 WHOLE_BELOW = 16 << 20

@@ -27,7 +27,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,8 +35,8 @@ import psutil
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
-from distill.runs.provenance import code_revision, installed_versions
 from distill.config.recipe import Recipe
+from distill.runs.provenance import code_revision, installed_versions
 from licensing.errors import InputError, MissingDependency
 
 MANIFEST = "manifest.json"
@@ -67,14 +67,14 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class StageContext:
-    """Where a stage works. ``out`` becomes the artefact; ``scratch`` outlives a crash and not the commit."""
+    """Where a stage works. ``out`` becomes the artefact; ``scratch`` outlives a crash and not the commit; ``store``
+    holds the run's samples and verdicts, for every key of every stage."""
 
     out: Path
     scratch: Path
     logs: Path
     progress: Reporter
-    stages: Path = field(default=Path())
-    """The ``stages/<stage>`` folder: earlier keys of the same stage, to take over rows from."""
+    store: Path
 
 
 class StageWork(Protocol):
@@ -174,7 +174,7 @@ class Ledger:
         final.parent.mkdir(parents=True, exist_ok=True)
         self._note("begin", stage=name, key=key, pid=os.getpid())
         started = time.time()
-        place = StageContext(out, scratch, self.root / "logs", self._watcher.stage_begins(name), final.parent)
+        place = StageContext(out, scratch, self.root / "logs", self._watcher.stage_begins(name), self.root / "store")
         with stderr_into(self.root / "logs" / f"{name}.log"):
             facts = work(place, *args)
         files = [_entry(out, path) for path in sorted(out.rglob("*")) if path.is_file() and path.name != MANIFEST]
@@ -336,7 +336,9 @@ def _disk_errors(root: Path) -> Iterator[None]:
     except OSError as error:
         where = str(error.filename or root)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise MissingDependency("no space left on the disk", where=where, hint="free some, and run again") from error
+            raise MissingDependency(
+                "no space left on the disk", where=where, hint="free some, and run again"
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR) and str(root) in where:
             hint = "choose another --runs folder"
             raise InputError(f"cannot be written: {error.strerror}", where=where, hint=hint) from error

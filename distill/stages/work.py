@@ -6,9 +6,7 @@ with the manifests of a run left alone.
 
 from __future__ import annotations
 
-import collections
-import dataclasses
-import functools
+import contextlib
 import json
 import os
 import time
@@ -25,8 +23,9 @@ from synth.distributed.config import EngineConfig
 from synth.labels.config import LabelConfig
 from synth.persona.config import PersonaConfig
 from synth.problems.config import PromptsConfig
-from synth.problems.problem import Prompt, TraceSet
+from synth.problems.problem import Prompt
 from synth.sampling.config import ImportedTraces, SampleConfig, TeacherSampling
+from synth.sampling.selection import SampleSummary, TeacherSummary
 from synth.teachers.config import TeacherConfig
 from synth.teachers.mixture import TeachersConfig, members_of
 from synth.verify.config import VerifyConfig
@@ -57,22 +56,23 @@ def do_sample(
     verify: VerifyConfig | None = None,
     answerless: bool = False,
 ) -> dict[str, Any]:
-    """Problems, less the held-out ones, and the teacher's answers to them: prompts, bad_rows, samples, and engines
-    (what each engine that answered had settled on), all jsonl.
+    """Problems, less the held-out ones, and the teacher's answers to them, or imported traces.
 
-    ``verify`` is for an adaptive policy, which also writes problems.jsonl: pass rates and the label suspect_gold.
-    ``answerless``: problems whose samples are to elect their answer need none.
+    Writes problems.jsonl, bad_rows.jsonl, samples.parquet and engines.jsonl (what each engine that answered had settled
+    on); with an adaptive policy, for which ``verify`` is, problem_stops.parquet. ``answerless``: problems whose samples
+    are to elect their answer need none.
     """
-    from synth.problems.problem import load_prompts, load_traces
+    from synth.problems.problem import load_prompts
+    from synth.sampling.imported_traces import import_traces, load_traces
+    from synth.sampling.samples_table import write_problems
     from synth.verify.verifier import check_golds
 
     source = sampling if isinstance(sampling, ImportedTraces) else prompts
     assert source is not None, "the recipe's schema asks for prompts or traces"
-    problems = (
-        load_traces(source, members_of(teacher)[0], answerless=answerless)
-        if isinstance(source, ImportedTraces)
-        else load_prompts(source, answerless=answerless)
-    )
+    traces = None
+    if isinstance(source, ImportedTraces):
+        traces = load_traces(source, members_of(teacher)[0], answerless=answerless)
+    problems = traces or load_prompts(source, answerless=answerless)  # type: ignore[arg-type]
     kept_out = {prompt.content_hash for prompt in load_prompts(held_out).prompts}
     chosen = [prompt for prompt in problems.prompts if prompt.content_hash not in kept_out]
     bad = [{"where": row.where, "reason": row.reason} for row in problems.bad]
@@ -93,135 +93,102 @@ def do_sample(
     if not chosen:
         raise InputError("no problem is left", where="prompts", hint="see the reasons with on_bad_row: stop")
 
-    write_rows(place.out / "prompts.jsonl", (prompt.row() for prompt in chosen))
+    write_problems(place.out, chosen)
     write_rows(place.out / "bad_rows.jsonl", bad)
-    log = place.out / "samples.jsonl"
     facts: dict[str, Any] = {
         "problems": len(chosen),
         "duplicate_problems": problems.duplicates,
         "held_out_problems": len(problems.prompts) - len(chosen) - len(wrong_golds),
         "bad_rows": len(bad),
     }
-    if isinstance(problems, TraceSet):
-        wanted = {prompt.id for prompt in chosen}
-        write_rows(log, (row for row in problems.samples if row["prompt_id"] in wanted))
+    if traces is not None:
+        summary = import_traces(traces, (prompt.id for prompt in chosen), place.out, place.store)
     else:
-        assert isinstance(sampling, TeacherSampling), "traces brought along come as a TraceSet"
-        facts |= _ask(place, chosen, teacher, engine, sampling, verify, log)
-    counts = collections.Counter[str]()
-    engines: set[str] = set()
-    by_teacher = {one.public_id: _Given() for one in members_of(teacher)}
-    tokens = prompt_tokens = 0
-    for row in read_rows(log):
-        engines.add(row["engine"])
-        if len(by_teacher) > 1:
-            by_teacher[row["model"]].add(row)
-        counts[row["finish_reason"]] += 1
-        tokens += row["completion_tokens"] or 0
-        prompt_tokens += row["prompt_tokens"] or 0
-    if len(by_teacher) > 1:
-        facts["teachers"] = {name: given.facts() for name, given in by_teacher.items()}
-    facts |= {"rows_in": len(chosen), "rows_out": counts.total(), "tokens": tokens, "prompt_tokens": prompt_tokens}
-    return facts | {"finish_reasons": dict(sorted(counts.items())), "engines": sorted(engines)}
+        assert isinstance(sampling, TeacherSampling)
+        summary = _sample(place, chosen, teacher, engine, sampling, verify)
+        if summary.stopped:
+            facts["stopped_by_budget"] = summary.stopped
+        if summary.problems_stopped is not None:
+            facts["problems_stopped"] = summary.problems_stopped
+        if sampling.escalate:
+            facts["escalated"] = summary.escalated
+    if len(members_of(teacher)) > 1:
+        facts["teachers"] = {
+            name: {"rows_out": drawn.rows, "tokens": drawn.tokens, "engines": sorted(drawn.engines)}
+            for name, drawn in _by_teacher(teacher, summary).items()
+        }
+    return facts | {
+        "rows_in": len(chosen),
+        "rows_out": summary.rows,
+        "tokens": summary.completion_tokens,
+        "prompt_tokens": summary.prompt_tokens,
+        "finish_reasons": summary.finish_reasons,
+        "engines": summary.engines,
+        "samples_digest": summary.samples_digest,
+    }
 
 
-@dataclasses.dataclass
-class _Given:
-    """What one of several teachers gave."""
-
-    rows: int = 0
-    tokens: int = 0
-    engines: set[str] = dataclasses.field(default_factory=set)
-
-    def add(self, row: dict[str, Any]) -> None:
-        self.rows += 1
-        self.tokens += row["completion_tokens"] or 0
-        self.engines.add(row["engine"])
-
-    def facts(self) -> dict[str, Any]:
-        return {"rows_out": self.rows, "tokens": self.tokens, "engines": sorted(self.engines)}
+def _by_teacher(teacher: TeachersConfig, summary: SampleSummary) -> dict[str, TeacherSummary]:
+    return {one.public_id: summary.teachers.get(one.public_id, TeacherSummary()) for one in members_of(teacher)}
 
 
-def _ask(
+def _sample(
     place: StageContext,
     prompts: list[Prompt],
     teacher: TeachersConfig,
     engine: EngineConfig,
     sampling: TeacherSampling,
     verify: VerifyConfig | None,
-    log: Path,
-) -> dict[str, Any]:
-    """Take over what earlier keys of this stage already hold, and ask the teacher for the rest."""
+) -> SampleSummary:
+    """Draw what the policy asks for and the run's store does not hold yet."""
     from synth.distributed.open import open_team
     from synth.sampling.budget import BudgetTracker
-    from synth.sampling.requests import Plan
-    from synth.sampling.sample import ENGINES, ESCALATED, harvest, sample
-    from synth.teachers.router import take_over_engines
+    from synth.sampling.sample import ENGINES, sample
+    from synth.verify.trace_verifier import TraceVerifier
 
-    # Cut traces first: they have their token ids there, from which a longer limit goes on.
-    earlier = [path for name in (ESCALATED, "samples.jsonl") for path in sorted(place.stages.glob(f"*/{name}"))]
-    if earlier:
-        take_over_engines(log.with_name(ENGINES), sorted(place.stages.glob(f"*/{ENGINES}")))
-        others = [path for path in earlier if path.parent != log.parent]
-        harvest(log, others, Plan(prompts, teacher, sampling).identities())
-    own = sampling.escalate.tokens if sampling.escalate else None
-    meter = BudgetTracker(sampling.budget, escalation_tokens=own, clock=place.scratch / "clock.json")
+    escalation_tokens = sampling.escalate.tokens if sampling.escalate else None
+    budget = BudgetTracker(sampling.budget, escalation_tokens=escalation_tokens, clock=place.scratch / "clock.json")
     started = time.monotonic()
 
     def progress(done: int, total: int, generated: int) -> None:
         speed = f"{generated / max(time.monotonic() - started, 1e-3):,.0f} tokens/s"
-        place.progress(done, total, ", ".join(filter(None, (speed, meter.note()))))
+        place.progress(done, total, ", ".join(filter(None, (speed, budget.note()))))
 
-    asked = open_team(engine, teacher, log.with_name(ENGINES), place.logs)
-    try:
-        found = sample(prompts, asked, teacher, sampling, log, verify=verify, meter=meter, progress=progress)
-    finally:
-        asked.close()
-    facts: dict[str, Any] = {"stopped_by_budget": found.stopped} if found.stopped else {}
-    if found.problems_stopped is not None:
-        facts["problems_stopped"] = found.problems_stopped
-    return facts | ({"escalated": found.escalated} if sampling.escalate else {})
+    with contextlib.ExitStack() as stack:
+        verifier = None
+        if sampling.policy.kind == "adaptive":
+            verifier = stack.enter_context(TraceVerifier(verify or VerifyConfig(), place.store))
+        router = stack.enter_context(contextlib.closing(open_team(engine, teacher, place.store / ENGINES, place.logs)))
+        return sample(
+            prompts, router, teacher, sampling, place.out, place.store,
+            verifier=verifier, budget=budget, progress=progress, key=place.out.name,
+        )  # fmt: skip
 
 
 def do_verify(place: StageContext, config: VerifyConfig, raw: Artefact) -> dict[str, Any]:
-    """One verdict for every sample, beside its problem: traces.jsonl. What else there may be:
-    distill/stages/verdicts.py."""
-    from distill.stages.verdicts import verified
-    from synth.sampling.sample import PROBLEMS
-    from synth.verify.majority import named, votes
+    """One row of verdicts for every sample: verdicts.parquet. What else there may be: synth/verify/verify_traces.py."""
+    from synth.trace import TraceSet
+    from synth.verify.verify_traces import verify_traces
 
-    problems = {row["id"]: row for row in read_rows(raw.path / "prompts.jsonl")}
-    if (raw.path / PROBLEMS).is_file():
-        for found in read_rows(raw.path / PROBLEMS):
-            if not votes(problems[found["prompt_id"]]):  # while it was sampled there was nothing to be right by
-                problems[found["prompt_id"]] |= {"labels": found["labels"], "pass_rate": found["pass_rate"]}
     total = raw.facts["rows_out"]
-    verdicts = collections.Counter[str]()
-    programs = 0
-    facts: dict[str, Any] = {}
-    rows = functools.partial(trace_rows, problems, raw.path / "samples.jsonl")
 
-    def told() -> Iterator[dict[str, Any]]:
-        nonlocal programs
-        for done, row in enumerate(verified(place, config, rows, facts), 1):
-            row.pop("seconds", None)
-            verdicts[named(row) if row["verdict"] else "none"] += 1
-            programs += row.get("kind") == "code"
-            place.progress(done, total, f"{verdicts['correct']} correct")
-            yield row
+    def progress(done: int, note: str) -> None:
+        place.progress(done, total, note)
 
-    write_rows(place.out / "traces.jsonl", told())
-    if programs:
-        facts["sandbox"] = {"level": config.sandbox, "programs": programs}
-    return {"rows_in": total, "rows_out": verdicts.total(), "verdicts": dict(sorted(verdicts.items())), **facts}
-
-
-def trace_rows(problems: dict[str, dict[str, Any]], samples: Path) -> Iterator[dict[str, Any]]:
-    """Every sample joined to its problem, in the log's order."""
-    for row in read_rows(samples):
-        trace = {**problems[row["prompt_id"]], **row}
-        trace["response"] = trace.pop("text")
-        yield trace
+    with TraceSet(raw.path, place.store) as traces:
+        summary = verify_traces(
+            traces, config, place.out, place.store, place.scratch,
+            logs=place.logs, progress=progress, key=place.out.name,
+        )  # fmt: skip
+    facts: dict[str, Any] = {"rows_in": total, "rows_out": summary.rows, "verdicts": summary.verdicts}
+    parts = {"format": summary.format, "majority": summary.majority, "judge": summary.judge,
+             "disagreements": summary.disagreements}  # fmt: skip
+    facts |= {name: part for name, part in parts.items() if part is not None}
+    if summary.judge is not None:
+        facts["tokens"] = summary.judge["tokens"]
+    if summary.programs:
+        facts["sandbox"] = {"level": config.sandbox, "programs": summary.programs}
+    return facts
 
 
 def do_label(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["MAX_EXTRACTED", "Verdict", "VerdictName", "shortened"]
+__all__ = ["MAX_EXTRACTED", "Verdict", "VerdictName", "judged", "shortened"]
 
 VerdictName = Literal["correct", "wrong", "unparseable", "timeout", "error"]
 
@@ -28,6 +28,14 @@ class Verdict:
     extracted: str | None = None
     reason: str | None = None
     seconds: float = 0.0
+
+
+def judged(verdict: str | None, finish_reason: str) -> bool:
+    """Whether there is a verdict for or against a sample: the one definition, for sampling, labels and statistics.
+
+    Failed requests, and verdicts `timeout` and `error`, are no wrong answers; kind `open` has no verdict.
+    """
+    return verdict in ("correct", "wrong", "unparseable") and finish_reason != "error"
 
 
 def shortened(text: str) -> str:
