@@ -59,7 +59,11 @@ def test_a_row_longer_than_any_buffer_comes_back_whole(tmp_path: Path) -> None:
 
 
 TEXTS = st.text(max_size=60) | st.sampled_from(
-    ['", "finish_reason": "length", "error": null, "prompt_tokens": 1, "completion_tokens": 1, "engine": "', "\\", '\\"']
+    [
+        '", "finish_reason": "length", "error": null, "prompt_tokens": 1, "completion_tokens": 1, "engine": "',
+        "\\",
+        '\\"',
+    ]
 )
 
 

@@ -18,7 +18,6 @@ import pytest
 from sample_runs import draw, log_of, problems, rows_of, stored
 
 from licensing.errors import InputError, MissingDependency
-from synth.problems.problem import Prompt
 from synth.sampling.config import TeacherSampling
 from synth.sampling.requests import request_id
 from synth.sampling.samples_table import SAMPLES, samples_schema
