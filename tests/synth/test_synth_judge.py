@@ -244,7 +244,8 @@ def test_answers_in_the_runs_store_are_not_paid_again(tmp_path: Path) -> None:
         teacher = OpenAITeacher(model="m", base_url=endpoint.url, license="mit")
         first, facts = judge(tmp_path / "a", rows, JudgeConfig(teacher=teacher), tmp_path)
         assert len(endpoint.bodies) == 10
-        again, more = judge(tmp_path / "b", [*rows, row("200")], JudgeConfig(teacher=teacher, counts="judge"), tmp_path)  # fmt: skip
+        counting = JudgeConfig(teacher=teacher, counts="judge")
+        again, more = judge(tmp_path / "b", [*rows, row("200")], counting, tmp_path)
         assert len(endpoint.bodies) == 11
     assert [one["judge_verdict"] for one in again[:10]] == [one["judge_verdict"] for one in first]
     assert more["tokens"] == facts["tokens"] + 7
@@ -300,8 +301,8 @@ def test_a_kill_9_loses_no_answer_that_was_paid_for(tmp_path: Path) -> None:
         assert len(endpoint.bodies) == asked_before + (count - committed) + count
     assert asked_before - committed <= 1, "only the one in flight was lost"
     assert json.loads(alone.stdout) == [facts, found]
-    kept, alone_ = (tmp_path / name / "out" / ANSWERS for name in ("kept", "alone"))
-    assert kept.read_bytes() == alone_.read_bytes()
+    kept, undisturbed = (tmp_path / name / "out" / ANSWERS for name in ("kept", "alone"))
+    assert kept.read_bytes() == undisturbed.read_bytes()
 
 
 def within(seconds: float) -> Iterator[None]:

@@ -150,6 +150,12 @@ def test_a_failed_fsync_after_the_last_append_is_raised_when_the_store_closes(
         store.close()
 
 
+def append_until_refused(store: SampleStore) -> None:
+    for number in range(1_000):
+        store.append(row(number))
+        time.sleep(0.01)
+
+
 def test_a_failed_fsync_is_raised_by_the_next_append(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
 
@@ -166,9 +172,7 @@ def test_a_failed_fsync_is_raised_by_the_next_append(tmp_path: Path, monkeypatch
         assert time.monotonic() < deadline
         time.sleep(0.01)
     with pytest.raises(MissingDependency, match="no space left"):
-        for number in range(100):  # the thread may be between the failure and its note of it
-            store.append(row(number))
-            time.sleep(0.01)
+        append_until_refused(store)  # the thread may be between the failure and its note of it
     with pytest.raises(MissingDependency, match="no space left"):
         store.close()
 
