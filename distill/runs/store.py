@@ -159,7 +159,7 @@ class Run:
         )  # fmt: skip
         log = self.root / "logs" / f"{stage.name}.log"
         if stage.takes_accelerator:
-            facts = run_in_process(stage, ctx, log)
+            facts = run_in_process(stage, ctx, log, lambda pid: self._record("process", stage=stage.name, pid=pid))
         else:
             with stderr_into(log):
                 facts = stage.run(ctx)
