@@ -23,7 +23,7 @@ def until(condition: Callable[[], T], what: str, deadline_s: float = 120, every_
     return value
 
 
-def lines(path: Path) -> int:
+def line_count(path: Path) -> int:
     """The number of whole lines of a file that may not exist yet."""
     return path.read_bytes().count(b"\n") if path.exists() else 0
 

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 from tiny_moe import ANSWER, write_tiny_moe
-from waiting import gone, lines, meanwhile, repeatedly, until
+from waiting import gone, line_count, meanwhile, repeatedly, until
 
 from synth.distributed import ray as ray_engine
 from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
@@ -117,11 +117,11 @@ def test_a_node_killed_in_the_middle_loses_and_doubles_no_sample(cluster: Any, t
 
     def kill() -> None:
         """As a machine goes: its raylet and all that it runs, at once, while its replica answers."""
-        until(lambda: lines(log), "the first sample")
+        until(lambda: line_count(log), "the first sample")
         with suspended(workers(cluster.head_node)):
             until(lambda: workers(victim), "a replica on the node")
-            goal = lines(log) + 10  # more than the other replica can have on its way
-            until(lambda: lines(log) >= goal, "samples of the node's replica")
+            goal = line_count(log) + 10  # more than the other replica can have on its way
+            until(lambda: line_count(log) >= goal, "samples of the node's replica")
             first = raylet(victim)
             for process in (first, *first.children(recursive=True)):
                 process.kill()
@@ -139,7 +139,7 @@ def test_a_killed_replica_is_replaced(cluster: Any, tmp_path: Path, capfd: Any) 
         return [process for node in cluster.list_all_nodes() for process in workers(node)]
 
     def kill() -> None:
-        until(lambda: lines(log), "the first sample")
+        until(lambda: line_count(log), "the first sample")
         first = replicas()
         with suspended(first):
             both = until(lambda: len(found := replicas()) == 2 and found, "two replicas")
@@ -168,7 +168,7 @@ def test_sampling_begins_with_the_first_replica_and_others_join_with_their_node(
         engine = RayEngine(address=cluster.address, replicas=3)
         sampling = threading.Thread(target=run, args=(engine, log))  # Ray manages its nodes from the main thread only
         sampling.start()
-        until(lambda: lines(log), "the first sample")
+        until(lambda: line_count(log), "the first sample")
         alone = workers(cluster.head_node)
         with suspended(alone):
             late = cluster.add_node(num_cpus=2)
