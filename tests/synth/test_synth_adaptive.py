@@ -317,7 +317,7 @@ def test_killed_ten_times_at_random_it_ends_with_the_samples_of_a_run_left_alone
         more = rng.randint(1, 9)
         process = start(log, more + 3)
         goal = committed.count(b"\n") + more
-        until(lambda goal=goal: line_count(log) >= goal, f"{goal} samples")  # type: ignore[misc]
+        until(lambda: line_count(log) >= goal, f"{goal} samples")  # noqa: B023
         time.sleep(rng.random() * 0.1)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()

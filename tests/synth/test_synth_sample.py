@@ -360,7 +360,7 @@ def test_killed_again_and_again_a_run_ends_in_the_bytes_of_one_left_alone(tmp_pa
     committed = b""
     for goal in (1, 14, 15, 40, 77):  # kill when so many lines are there, and a little later
         process = start(log, goal - committed.count(b"\n") + 5)
-        until(lambda goal=goal: line_count(log) >= goal, f"{goal} samples")  # type: ignore[misc]
+        until(lambda: line_count(log) >= goal, f"{goal} samples")  # noqa: B023
         time.sleep(rng.random() * 0.03)
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
