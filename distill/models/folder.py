@@ -148,7 +148,8 @@ def cached(hub_id: str, revision: str | None) -> Path | None:
 
 
 def download(hub_id: str, revision: str | None) -> Path:
-    """The snapshot of a hub model, fetched. Raises InputError where the hub refuses it, MissingDependency without a hub."""
+    """The snapshot of a hub model, fetched. Raises InputError where the hub refuses it, MissingDependency
+    without a hub."""
     with _hub_errors(hub_id, revision, "student.base"):
         from huggingface_hub import snapshot_download
 

@@ -60,6 +60,9 @@ class JudgeRun:
         self.rows: dict[str, Counter[str]] = {}
         """What the judge said of rows with each verdict of the rules: correct, wrong, none."""
         self.counted: Counter[str] = Counter()
+        self.first: int | None = None
+        """Epoch seconds of the first answer, and of the last one."""
+        self.last: int | None = None
         self._folder, self._store = folder, store
         self._questions = _Questions(folder / ".questions.jsonl")
         self._answers: SampleStore | None = None
@@ -100,6 +103,7 @@ class JudgeRun:
             )  # fmt: skip
         finally:
             router.close()
+        self.first, self.last = summary.first_completed, summary.last_completed
         self._plan = Plan(self._questions, config.teacher, sampling)
         self._answers = SampleStore(self._store, read_only=True)
         self._selection = Selection(self._plan, self._answers, key)

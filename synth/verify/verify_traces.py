@@ -69,9 +69,13 @@ def verdicts_schema() -> pa.Schema:
 
 @dataclass
 class VerifySummary:
-    """Counts of one verification. ``verdicts``: rows by verdict, those by a vote named apart ("correct (voted)"),
-    "none" for kind open. ``verified``: verdicts computed by this call; ``reused``: those that were in the store.
-    ``programs``: rows of kind code. ``judge``: counts, tokens and what the judge said of rows with each verdict."""
+    """Counts of one verification.
+
+    ``verdicts``: rows by verdict, those by a vote named apart ("correct (voted)"), "none" for kind open. ``verified``:
+    verdicts computed by this call; ``reused``: those that were in the store. ``programs``: rows of kind code.
+    ``judge``: counts, tokens and what the judge said of rows with each verdict; ``judge_first``, ``judge_last``: epoch
+    seconds of its first and last answer.
+    """
 
     rows: int = 0
     verdicts: dict[str, int] = field(default_factory=dict)
@@ -82,6 +86,8 @@ class VerifySummary:
     majority: dict[str, int] | None = None
     judge: dict[str, Any] | None = None
     disagreements: dict[str, int] | None = None
+    judge_first: int | None = None
+    judge_last: int | None = None
 
 
 def verify_traces(
@@ -130,6 +136,7 @@ def verify_traces(
                 write_parquet(out / VERDICTS, schema, _counted(final, summary, progress))
                 judge.write(out / JUDGE)
                 summary.judge = answers | _said(config.judge, judge)
+                summary.judge_first, summary.judge_last = judge.first, judge.last
                 waiting.unlink()
         summary.verified, summary.reused = verifier.verified, verifier.reused
     if config.format is None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import until
 
 from licensing.errors import MissingDependency
 from synth.sampling.store import SAMPLE_LOG, SampleStore
@@ -142,10 +143,7 @@ def test_a_failed_fsync_after_the_last_append_is_raised_when_the_store_closes(
     store = SampleStore(tmp_path)
     monkeypatch.setattr("synth.sampling.append_log.os.fsync", fails_once)
     store.append(row(1))
-    deadline = time.monotonic() + 30
-    while not calls:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: calls, "an fsync")
     with pytest.raises(OSError, match="Input/output error"):
         store.close()
 
@@ -167,10 +165,7 @@ def test_a_failed_fsync_is_raised_by_the_next_append(tmp_path: Path, monkeypatch
     store = SampleStore(tmp_path)
     monkeypatch.setattr("synth.sampling.append_log.os.fsync", full)
     store.append(row(1))
-    deadline = time.monotonic() + 30
-    while not calls:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: calls, "an fsync")
     with pytest.raises(MissingDependency, match="no space left"):
         append_until_refused(store)  # the thread may be between the failure and its note of it
     with pytest.raises(MissingDependency, match="no space left"):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from sample_runs import draw, log_of, problems, rows_of, stored
+from waiting import line_count, until
 
 from licensing.errors import InputError, MissingDependency
 from synth.sampling.config import TeacherSampling
@@ -320,19 +321,29 @@ def test_a_disk_that_fills_up_at_the_very_end_keeps_every_sample(
 # --- killed ----------------------------------------------------------------------------------------------------------
 
 PROGRAM = """
-import json, sys
+import json, sys, time
 from pathlib import Path
 from synth.teachers.config import FakeTeacher
+from synth.teachers.fake import FakeEngine
 from synth.sampling.config import TeacherSampling
 from synth.problems.config import JsonlPrompts
 from synth.problems.problem import load_prompts
 from synth.sampling.sample import sample
-from synth.teachers.teacher import build_teacher
-teacher = FakeTeacher(latency_s=float(sys.argv[3]), concurrency=4)
+
+class Engine(FakeEngine):
+    left = int(sys.argv[3])  # after so many answers it stands still: nothing ends before it is killed
+    def poll_for(self, seconds):
+        if self.left <= 0:
+            time.sleep(1000)
+        done = super().poll_for(seconds)
+        self.left -= len(done)
+        return done
+
+teacher = FakeTeacher(latency_s=0.02, concurrency=4)
 prompts = load_prompts(JsonlPrompts(path=sys.argv[1])).prompts
 folder = Path(sys.argv[2])
 summary = sample(
-    prompts, build_teacher(teacher), teacher, TeacherSampling(num_samples=4), folder / "out", folder / "store"
+    prompts, Engine(teacher), teacher, TeacherSampling(num_samples=4), folder / "out", folder / "store"
 )
 print(json.dumps([summary.rows, summary.reused, summary.samples_digest]))
 """
@@ -342,20 +353,16 @@ def test_killed_again_and_again_a_run_ends_with_the_samples_of_one_left_alone(tm
     source, killed, alone = tmp_path / "problems.jsonl", tmp_path / "killed", tmp_path / "alone"
     source.write_text("".join(json.dumps(prompt.row()) + "\n" for prompt in problems(25)))
 
-    def start(where: Path, latency: float) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", PROGRAM, str(source), str(where), str(latency)]
+    def start(where: Path, answers: int = 1000) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", PROGRAM, str(source), str(where), str(answers)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
 
-    undisturbed = start(alone, 0.0)
+    undisturbed = start(alone)
     rng = random.Random(5)
     log, committed = log_of(killed), b""
     for goal in (1, 14, 15, 40, 77):  # kill when so many lines are there, and a little later
-        process = start(killed, 0.04)
-        deadline = time.monotonic() + 60
-        while not log.exists() or log.read_bytes().count(b"\n") < goal:
-            assert process.poll() is None, "it ended before it was killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        process = start(killed, goal - committed.count(b"\n") + 5)
+        until(lambda: line_count(log) >= goal, f"{goal} samples")  # noqa: B023
         time.sleep(rng.random() * 0.03)
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
@@ -364,9 +371,8 @@ def test_killed_again_and_again_a_run_ends_with_the_samples_of_one_left_alone(tm
         committed = after[: after.rfind(b"\n") + 1]
         request_ids = [json.loads(line)["request_id"] for line in committed.splitlines()]
         assert len(request_ids) == len(set(request_ids)), "a sample was drawn twice"
-    last = start(killed, 0.0)
-    output, _ = last.communicate(timeout=60)
-    _, _, digest = json.loads(undisturbed.communicate(timeout=60)[0])
+    output, _ = start(killed).communicate(timeout=120)
+    _, _, digest = json.loads(undisturbed.communicate(timeout=120)[0])
     assert json.loads(output) == [100, committed.count(b"\n"), digest]
     assert log.read_bytes().startswith(committed)
     assert len(stored(killed)) == 100

@@ -1,0 +1,156 @@
+"""Stage sample: problems, and the teacher's answers to them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+
+from distill.runs.artefact import Artefact  # noqa: F401 - stages are decoded by their type hints
+from distill.runs.facts import SampleFacts, TeacherShare
+from distill.runs.stage import Stage, StageContext
+from licensing.errors import InputError
+from licensing.files import write_rows
+from synth.distributed.config import EngineConfig, RayEngine
+from synth.problems.config import PromptsConfig
+from synth.problems.problem import Prompt
+from synth.sampling.config import ImportedTraces, SampleConfig, TeacherSampling
+from synth.sampling.selection import SampleSummary, TeacherSummary
+from synth.sampling.store import SAMPLE_LOG
+from synth.teachers.config import FakeTeacher, OfflineTeacher
+from synth.teachers.mixture import TeachersConfig, members_of
+from synth.teachers.served_config import OpenAITeacher
+from synth.verify.config import VerifyConfig
+
+__all__ = ["Sample"]
+
+
+@dataclass(frozen=True)
+class Sample(Stage[SampleFacts]):
+    """Problems, less the held-out ones, and which samples of the run's store are theirs.
+
+    Writes problems.jsonl, bad_rows.jsonl, samples.parquet and engines.jsonl (what each engine that answered settled
+    on); with an adaptive policy, problem_stops.parquet. ``contents``: digests or revisions of what the problems are
+    read from. ``verify`` is for an adaptive policy, which goes by verdicts. ``allow_missing_gold``: a majority vote
+    gives the answers.
+    """
+
+    appends = (SAMPLE_LOG,)
+
+    prompts: PromptsConfig | None
+    held_out: PromptsConfig
+    teacher: TeachersConfig
+    engine: EngineConfig
+    sample: SampleConfig
+    contents: list[str | None]
+    verify: VerifyConfig | None
+    allow_missing_gold: bool
+
+    @property
+    def takes_accelerator(self) -> bool:
+        elsewhere = (FakeTeacher, OpenAITeacher, OfflineTeacher)
+        return not isinstance(self.engine, RayEngine) and not all(
+            isinstance(teacher, elsewhere) for teacher in members_of(self.teacher)
+        )
+
+    def run(self, ctx: StageContext) -> SampleFacts:
+        from synth.problems.problem import load_prompts
+        from synth.sampling.imported_traces import import_traces, load_traces
+        from synth.sampling.samples_table import write_problems
+        from synth.verify.verifier import check_golds
+
+        traces = None
+        if isinstance(self.sample, ImportedTraces):
+            on_bad_row = self.sample.on_bad_row
+            traces = load_traces(self.sample, members_of(self.teacher)[0], answerless=self.allow_missing_gold)
+            prompts, bad_rows, duplicates = traces.prompts, traces.bad, traces.duplicates
+        else:
+            assert self.prompts is not None, "the recipe's schema asks for prompts or traces"
+            on_bad_row = self.prompts.on_bad_row
+            problems = load_prompts(self.prompts, answerless=self.allow_missing_gold)
+            prompts, bad_rows, duplicates = problems.prompts, problems.bad, problems.duplicates
+        held_out = {prompt.content_hash for prompt in load_prompts(self.held_out).prompts}
+        chosen = [prompt for prompt in prompts if prompt.content_hash not in held_out]
+        bad = [{"where": row.where, "reason": row.reason} for row in bad_rows]
+        if not chosen:
+            raise InputError("every problem is also a held-out one", where="prompts", hint="set other evaluate.prompts")
+
+        golds = [prompt for prompt in chosen if not (self.allow_missing_gold and prompt.is_answerless)]
+        wrong_golds = dict(check_golds(golds, VerifyConfig()))
+        if wrong_golds and on_bad_row == "stop":
+            first, reason = next(iter(wrong_golds.items()))
+            raise InputError(
+                f"the gold answer of problem {first} does not verify: {reason} ({len(wrong_golds)} such problems)",
+                where="prompts",
+                hint="mend the answers, or set on_bad_row to skip",
+            )
+        bad += [
+            {"where": name, "reason": f"gold answer does not verify: {reason}"} for name, reason in wrong_golds.items()
+        ]
+        chosen = [prompt for prompt in chosen if prompt.id not in wrong_golds]
+        if not chosen:
+            raise InputError("no problem is left", where="prompts", hint="see the reasons with on_bad_row: stop")
+
+        write_problems(ctx.out, chosen)
+        write_rows(ctx.out / "bad_rows.jsonl", bad)
+        if traces is not None:
+            summary = import_traces(traces, (prompt.id for prompt in chosen), ctx.out, ctx.store)
+        else:
+            summary = self._sample(ctx, chosen)
+        ctx.requests.first, ctx.requests.last = summary.first_completed, summary.last_completed
+        return SampleFacts(
+            rows_in=len(chosen),
+            rows_out=summary.rows,
+            tokens=summary.completion_tokens,
+            prompt_tokens=summary.prompt_tokens,
+            problems=len(chosen),
+            duplicate_problems=duplicates,
+            held_out_problems=len(prompts) - len(chosen) - len(wrong_golds),
+            bad_rows=len(bad),
+            finish_reasons=summary.finish_reasons,
+            engines=tuple(summary.engines),
+            samples_digest=summary.samples_digest,
+            teachers=self._shares(summary),
+            stopped_by_budget=summary.stopped,
+            problems_stopped=summary.problems_stopped,
+            escalated=summary.escalated if getattr(self.sample, "escalate", None) else None,
+        )
+
+    def _sample(self, ctx: StageContext, prompts: list[Prompt]) -> SampleSummary:
+        """Draw what the policy asks for and the run's store does not hold yet."""
+        from synth.distributed.open import open_team
+        from synth.sampling.budget import BudgetTracker
+        from synth.sampling.sample import ENGINES, sample
+        from synth.verify.trace_verifier import TraceVerifier
+
+        sampling = self.sample
+        assert isinstance(sampling, TeacherSampling), "imported traces are not sampled"
+        escalation_tokens = sampling.escalate.tokens if sampling.escalate else None
+        budget = BudgetTracker(sampling.budget, escalation_tokens=escalation_tokens, clock=ctx.scratch / "clock.json")
+        started = time.monotonic()
+
+        def progress(done: int, total: int, generated: int) -> None:
+            speed = f"{generated / max(time.monotonic() - started, 1e-3):,.0f} tokens/s"
+            ctx.progress(done, total, ", ".join(filter(None, (speed, budget.note()))))
+
+        with contextlib.ExitStack() as stack:
+            verifier = None
+            if self.verify is not None:
+                verifier = stack.enter_context(TraceVerifier(self.verify, ctx.store))
+            router = open_team(self.engine, self.teacher, ctx.store / ENGINES, ctx.logs)
+            stack.enter_context(contextlib.closing(router))
+            return sample(
+                prompts, router, self.teacher, sampling, ctx.out, ctx.store,
+                verifier=verifier, budget=budget, progress=progress, key=self.key,
+            )  # fmt: skip
+
+    def _shares(self, summary: SampleSummary) -> dict[str, TeacherShare] | None:
+        teachers = members_of(self.teacher)
+        if len(teachers) == 1:
+            return None
+        shares: dict[str, TeacherShare] = {}
+        for teacher in teachers:
+            drawn = summary.teachers.get(teacher.public_id, TeacherSummary())
+            engines = tuple(sorted(drawn.engines))
+            shares[teacher.public_id] = TeacherShare(rows_out=drawn.rows, tokens=drawn.tokens, engines=engines)
+        return shares

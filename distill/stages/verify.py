@@ -1,0 +1,49 @@
+"""Stage verify: one row of verdicts for every sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distill.runs.artefact import Artefact
+from distill.runs.facts import SampleFacts, SandboxFacts, VerifyFacts
+from distill.runs.stage import Stage, StageContext
+from synth.verify.config import VerifyConfig
+
+__all__ = ["Verify"]
+
+
+@dataclass(frozen=True)
+class Verify(Stage[VerifyFacts]):
+    """verdicts.parquet, and beside it what ``synth.verify.verify_traces`` lists. Verdicts that the run's store holds
+    are not computed again."""
+
+    verify: VerifyConfig
+    samples: Artefact[SampleFacts]
+
+    def run(self, ctx: StageContext) -> VerifyFacts:
+        from synth.trace import TraceSet
+        from synth.verify.verify_traces import verify_traces
+
+        total = self.samples.facts.rows_out
+
+        def progress(done: int, note: str) -> None:
+            ctx.progress(done, total, note)
+
+        with TraceSet(self.samples.path, ctx.store) as traces:
+            summary = verify_traces(
+                traces, self.verify, ctx.out, ctx.store, ctx.scratch, logs=ctx.logs, progress=progress, key=self.key
+            )
+        ctx.progress(summary.rows, total, f"{summary.verified:,} verified, {summary.reused:,} verified before")
+        ctx.requests.first, ctx.requests.last = summary.judge_first, summary.judge_last
+        programs = SandboxFacts(level=self.verify.sandbox, programs=summary.programs) if summary.programs else None
+        return VerifyFacts(
+            rows_in=total,
+            rows_out=summary.rows,
+            verdicts=summary.verdicts,
+            tokens=summary.judge["tokens"] if summary.judge is not None else None,
+            sandbox=programs,
+            format=summary.format,
+            majority=summary.majority,
+            judge=summary.judge,
+            disagreements=summary.disagreements,
+        )
