@@ -16,6 +16,8 @@ def test_a_folder_that_is_base_and_teacher_has_one_revision_in_the_lineage(tmp_p
     model = tmp_path / "model"
     model.mkdir()
     write_random_base(RandomBase(hidden_size=8, num_heads=2), model)
-    recipe = load_recipe(SMOKE, [f"student.base={model}", f"teacher={{kind: transformers, model: {model}, license: apache-2.0}}"])
+    recipe = load_recipe(
+        SMOKE, [f"student.base={model}", f"teacher={{kind: transformers, model: {model}, license: apache-2.0}}"]
+    )
     prepared = run(recipe, tmp_path / "runs", until="prepare")
     assert base_revision(prepared.untyped()) == pinned_teacher(recipe).revision
