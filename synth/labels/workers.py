@@ -1,6 +1,6 @@
-"""Processes that label the parts of a file: fresh interpreters, told by a line which part is next.
+"""Processes that label shards: fresh interpreters, told by a line which shard is next.
 
-Nothing is pickled and nothing forked. A worker whose caller is gone, by `kill -9` too, ends after the part it is at.
+Nothing is pickled and nothing forked. A worker whose caller is gone, by `kill -9` too, ends after its shard.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any, NoReturn
 from licensing.errors import DistillError, InputError, MissingDependency
 from synth.decontaminate import Finder, Item
 from synth.labels.config import LabelConfig
-from synth.labels.shards import label_part
+from synth.labels.shards import Shard, label_shard
+from synth.trace import TraceSet
 
-__all__ = ["label_parts"]
+__all__ = ["label_shards"]
 
-Part = tuple[int, int, int]  # number, start, end
 _BOOT = (
     "import sys, json; setup = json.loads(sys.stdin.readline()); sys.path[:] = setup['path']; "
     "from synth.labels import workers; workers.work(setup)"
@@ -32,26 +32,32 @@ _BOOT = (
 _ERRORS: dict[str, type[DistillError]] = {"InputError": InputError, "MissingDependency": MissingDependency}
 
 
-def label_parts(
-    source: Path, parts: Sequence[Part], config: LabelConfig, items: Sequence[Item], out: Path, done: Callable[[], None]
+def label_shards(
+    traces: TraceSet,
+    shards: Sequence[Shard],
+    config: LabelConfig,
+    items: Sequence[Item],
+    out: Path,
+    done: Callable[[], None],
 ) -> None:
-    """Label every part into ``out``, calling ``done`` after each. One part, or one worker, is done in this process.
+    """Label every shard into ``out``, calling ``done`` after each. One shard, or one worker, is done in this process.
 
     Raises the first InputError, MissingDependency or OSError that a worker meets; RuntimeError where one dies.
     """
-    if len(parts) < 2 or config.workers < 2:
+    if len(shards) < 2 or config.workers < 2:
         finder = Finder(items) if items else None
-        for number, start, end in parts:
-            label_part(source, start, end, number, config, finder, out)
+        for shard in shards:
+            label_shard(traces, shard, config, finder, out)
             done()
         return
-    waiting: queue.SimpleQueue[Part] = queue.SimpleQueue()
-    for part in parts:
-        waiting.put(part)
+    waiting: queue.SimpleQueue[Shard] = queue.SimpleQueue()
+    for shard in shards:
+        waiting.put(shard)
     setup = json.dumps(
         {
             "path": [entry or os.getcwd() for entry in sys.path],
-            "source": str(source.resolve()),
+            "folder": str(traces.folder.resolve()),
+            "store": str(traces.store.resolve()),
             "out": str(out.resolve()),
             "config": config.model_dump(mode="json"),
             "items": [[item.set, item.id, item.text] for item in items],
@@ -70,12 +76,12 @@ def label_parts(
             process.stdin.write(setup + "\n")
             while not failures:
                 try:
-                    part = waiting.get_nowait()
+                    shard = waiting.get_nowait()
                 except queue.Empty:
                     break
-                process.stdin.write(f"{' '.join(map(str, part))}\n")
+                process.stdin.write(f"{shard.number} {shard.start} {shard.stop}\n")
                 process.stdin.flush()
-                _check(process, process.stdout.readline(), part)
+                _check(process, process.stdout.readline(), shard)
                 with lock:
                     done()
         except BaseException as error:  # told to whoever waits below
@@ -87,7 +93,7 @@ def label_parts(
                 process.stdin.close()
             process.stdout.close()
 
-    threads = [threading.Thread(target=serve, daemon=True) for _ in range(min(config.workers, len(parts)))]
+    threads = [threading.Thread(target=serve, daemon=True) for _ in range(min(config.workers, len(shards)))]
     for thread in threads:
         thread.start()
     try:
@@ -101,10 +107,10 @@ def label_parts(
         raise failures[0]
 
 
-def _check(process: subprocess.Popen[str], answer: str, part: Part) -> None:
+def _check(process: subprocess.Popen[str], answer: str, shard: Shard) -> None:
     if not answer:
         code = process.wait()
-        raise RuntimeError(f"the labelling process died at bytes {part[1]} to {part[2]} (exit code {code})")
+        raise RuntimeError(f"the labelling process died at rows {shard.start} to {shard.stop} (exit code {code})")
     reply: dict[str, Any] = json.loads(answer)
     if reply.get("kind") == "OSError":
         raise OSError(reply["number"], reply["what"], reply["where"])
@@ -120,14 +126,14 @@ def work(setup: dict[str, Any]) -> NoReturn:
     finder = Finder(items) if items else None
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints must not look like an answer
-    for line in sys.stdin:
-        number, start, end = map(int, line.split())
-        reply: dict[str, Any] = {}
-        try:
-            label_part(Path(setup["source"]), start, end, number, config, finder, Path(setup["out"]))
-        except (InputError, MissingDependency) as error:
-            reply = {"kind": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
-        except OSError as error:  # a full disk, above all: the caller says it in words
-            reply = {"kind": "OSError", "number": error.errno, "what": error.strerror, "where": error.filename}
-        print(json.dumps(reply), file=answers, flush=True)
+    with TraceSet(Path(setup["folder"]), Path(setup["store"])) as traces:
+        for line in sys.stdin:
+            reply: dict[str, Any] = {}
+            try:
+                label_shard(traces, Shard(*map(int, line.split())), config, finder, Path(setup["out"]))
+            except (InputError, MissingDependency) as error:
+                reply = {"kind": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
+            except OSError as error:  # a full disk, above all: the caller reports it
+                reply = {"kind": "OSError", "number": error.errno, "what": error.strerror, "where": error.filename}
+            print(json.dumps(reply), file=answers, flush=True)
     sys.exit(0)

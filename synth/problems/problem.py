@@ -25,7 +25,7 @@ from synth.sampling.config import ImportedTraces
 from synth.section import OnBadRow, ProblemKind
 from synth.teachers.config import TeacherConfig
 
-__all__ = ["BadRow", "Prompt", "PromptSet", "TraceSet", "canonical_json", "load_prompts", "load_traces", "text_of"]
+__all__ = ["BadRow", "Prompt", "PromptSet", "TraceSet", "canonical_json", "conversation_text", "load_prompts", "load_traces", "text_of"]
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _FINISH_REASONS = frozenset({"stop", "length", "error"})
@@ -44,6 +44,11 @@ def text_of(content: Any) -> str:
     if isinstance(content, list):
         return "\n".join(part["text"] for part in content if isinstance(part, Mapping) and "text" in part)
     return ""
+
+
+def conversation_text(messages: Iterable[Any]) -> str:
+    """The text of every message of a problem: all that a student reads before it answers."""
+    return "\n".join(text_of(turn.get("content")) for turn in messages if isinstance(turn, Mapping))
 
 
 def _folded(value: Any) -> Any:
