@@ -19,6 +19,7 @@ Each size runs in a process of its own, so that one does not inherit the other's
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import random
@@ -86,7 +87,7 @@ def traces(count: int) -> Iterator[dict[str, Any]]:
             "kind": "math",
             "source": f"source {problem % 3}",
             "license": "mit",
-            "request_id": f"{number:032x}",
+            "request_id": hashlib.blake2b(str(number).encode(), digest_size=16).hexdigest(),
             "sample_index": number % 4,
             "text": f"<think>\n{thought}\n</think>\nThe answer is \\boxed{{{number % 7}}}.",
             "finish_reason": "stop" if number % 20 else "length",
