@@ -21,8 +21,7 @@ from typing import Any
 from distill.runs.store import StageContext
 from distill.stages.work import read_rows, write_rows
 from licensing.errors import DistillError
-from synth.verify.config import VerifyConfig
-from synth.verify.judge_config import JudgeConfig
+from synth.verify.config import JudgeConfig, VerifyConfig
 from synth.verify.verifier import verify_rows
 
 __all__ = ["JUDGE", "columns_beside", "of_judge", "told_beside", "verified"]
