@@ -83,8 +83,10 @@ def open_table(db: duckdb.DuckDBPyConnection, traces: TraceSet, verdicts: Path, 
 
 
 def _flag(name: str) -> str:
+    """A label that its limits stopped (null, with a reason) counts as a flaw: nobody looked."""
     condition = "l.think <> 'ok'" if name == "think" else f"l.{name}"
-    return f"CASE WHEN {condition} THEN coalesce(l.{name}_reason, '{name}') END AS {name}"
+    reason = f"l.{name}_reason"
+    return f"CASE WHEN l.{name} IS NULL THEN {reason} WHEN {condition} THEN coalesce({reason}, '{name}') END AS {name}"
 
 
 def _problem_schema() -> pa.Schema:

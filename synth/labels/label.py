@@ -30,6 +30,7 @@ from synth.labels.pass_rate import exact_interval
 from synth.labels.shards import SHARD_ROWS, Shard, shards
 from synth.labels.workers import label_shards
 from synth.problems.problem import canonical_json, conversation_text
+from synth.section import key_dump
 from synth.trace import PROBLEMS, SAMPLES, TraceSet
 
 if TYPE_CHECKING:
@@ -129,8 +130,7 @@ def _identity(traces: TraceSet, config: LabelConfig, items: Sequence[Item], shar
     for name in (PROBLEMS, SAMPLES):
         with (traces.folder / name).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-    settings = config.model_dump(mode="json", exclude={"workers"})
-    digest.update(canonical_json([settings, shard_rows, [[one.set, one.id, one.text] for one in items]]).encode())
+    digest.update(canonical_json([key_dump(config), shard_rows, [[one.set, one.id, one.text] for one in items]]).encode())
     return digest.hexdigest()[:16]
 
 
@@ -202,7 +202,9 @@ def _near_duplicates(
             "CREATE TABLE named AS SELECT row_number() OVER (ORDER BY filename, file_row_number) - 1 AS place, "
             f"{key} AS name FROM signed"
         )
-        clusters = find_clusters(_signatures(files), config.near_duplicates, scratch / "work")
+        clusters = find_clusters(
+            _signatures(files, config.near_duplicates.num_perm), config.near_duplicates, scratch / "work"
+        )
         report[kind] = _write_clusters(db, clusters, key, out / f"near_{kind}.parquet")
         db.sql("DROP VIEW signed")
         db.sql("DROP TABLE named")
@@ -210,13 +212,17 @@ def _near_duplicates(
     return {kind: report[kind]["in_clusters"] for kind in ("prompts", "traces")}
 
 
-def _signatures(files: Iterable[Path]) -> Iterator[bytes]:
+def _signatures(files: Iterable[Path], num_perm: int) -> Iterator[bytes]:
+    """Signatures in order; a text without one, because its labels were stopped, gets one that no other has."""
     import pyarrow.parquet as pq
 
+    place = 0
     for path in files:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=_BATCH, columns=["signature"]):
-                yield from batch.column(0).to_pylist()
+                for signature in batch.column(0).to_pylist():
+                    yield signature or hashlib.shake_256(str(place).encode()).digest(4 * num_perm)
+                    place += 1
 
 
 def _write_clusters(db: duckdb.DuckDBPyConnection, clusters: Clusters, key: str, out: Path) -> dict[str, Any]:

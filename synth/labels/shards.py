@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from licensing.errors import InputError
 from synth.decontaminate import Finder
-from synth.dedup import signature
 from synth.labels.config import LabelConfig
-from synth.labels.trace import ProblemLabels, label_problem, label_schema, label_trace, utf8
-from synth.trace import TraceSet
+from synth.labels.limits import mark, within
+from synth.labels.trace import ProblemLabels, label_problem, label_schema, label_trace, no_labels, utf8
+from synth.trace import Trace, TraceSet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,15 +49,26 @@ def shards(rows: int, shard_rows: int = SHARD_ROWS) -> list[Shard]:
     ]
 
 
-def label_shard(traces: TraceSet, shard: Shard, config: LabelConfig, finder: Finder | None, out: Path) -> None:
+def label_shard(
+    traces: TraceSet,
+    shard: Shard,
+    config: LabelConfig,
+    finder: Finder | None,
+    out: Path,
+    *,
+    progress: Path,
+    unlabelled: Mapping[int, str],
+) -> None:
     """Label the traces of a shard into the folder ``out``.
 
-    Raises InputError where the store does not hold the text of one of them.
+    A row in ``unlabelled`` (by its number) gets no labels but a reason, as does one whose labels need more than
+    ``config.timeout_s`` or the memory of this process. ``progress`` keeps the number of the row under way. Raises
+    InputError where the store does not hold the text of a trace.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    problems: dict[str, ProblemLabels] = {}
+    problems: dict[str, tuple[ProblemLabels, str | None]] = {}
     # The labels are renamed last: where that file is, both are whole.
     targets = {kind: out / shard.file_name(kind) for kind in ("problems", "labels")}
     temporary = {kind: path.with_name(f".{path.name}.tmp") for kind, path in targets.items()}
@@ -71,18 +82,17 @@ def label_shard(traces: TraceSet, shard: Shard, config: LabelConfig, finder: Fin
                 writers[kind].write_table(pa.Table.from_pylist(batch, schema=schemas[kind]))
                 batch.clear()
 
+    marks = os.open(progress, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        for trace in traces.slice(shard.start, shard.stop):
-            problem = problems.get(trace.problem_id)
-            if problem is None:
+        for number, trace in enumerate(traces.slice(shard.start, shard.stop), shard.start):
+            mark(marks, number)
+            if trace.problem_id not in problems:
                 if len(problems) >= _BATCH:  # samples of one problem stand together: the earlier ones are complete
                     problems.clear()
-                problem = problems[trace.problem_id] = label_problem(trace.problem, config, finder)
-                rows["problems"].append(_problem_row(trace.problem, problem, config))
-            row = label_trace(trace, problem, config, finder)
-            if config.near_duplicates:
-                row["signature"] = signature(trace.text, config.near_duplicates.num_perm)
-            rows["labels"].append(row)
+                problems[trace.problem_id] = _problem_labels(trace, config, finder, unlabelled.get(number))
+                rows["problems"].append(_problem_row(trace.problem_id, problems[trace.problem_id][0]))
+            problem, why = problems[trace.problem_id]
+            rows["labels"].append(_trace_labels(trace, problem, config, finder, unlabelled.get(number, why)))
             flush(_BATCH)
         flush(1)
     except KeyError as error:
@@ -90,6 +100,7 @@ def label_shard(traces: TraceSet, shard: Shard, config: LabelConfig, finder: Fin
             f"the sample store has no row {error}", where=str(traces.store), hint="remove the sample stage, run again"
         ) from error
     finally:
+        os.close(marks)
         for writer in writers.values():
             writer.close()
     for kind, path in temporary.items():
@@ -98,16 +109,37 @@ def label_shard(traces: TraceSet, shard: Shard, config: LabelConfig, finder: Fin
         os.replace(path, targets[kind])
 
 
-def _problem_row(problem: Mapping[str, Any], labels: ProblemLabels, config: LabelConfig) -> dict[str, Any]:
+def _problem_labels(
+    trace: Trace, config: LabelConfig, finder: Finder | None, why: str | None
+) -> tuple[ProblemLabels, str | None]:
+    """The labels that the traces of a problem share, and why there are none: then its traces have none either."""
+    if why is None:
+        labels, why = within(config.timeout_s, lambda: label_problem(trace.problem, config, finder))
+        if labels is not None:
+            return labels, None
+    return ProblemLabels(None, None, None, None), why
+
+
+def _trace_labels(
+    trace: Trace, problem: ProblemLabels, config: LabelConfig, finder: Finder | None, why: str | None
+) -> dict[str, Any]:
+    if why is None:
+        row, why = within(config.timeout_s, lambda: label_trace(trace, problem, config, finder))
+        if row is not None:
+            return row
+    return no_labels(trace, config, finder, str(why))
+
+
+def _problem_row(problem_id: str, labels: ProblemLabels) -> dict[str, Any]:
     match = labels.match
     return {
-        "problem_id": problem["id"],
+        "problem_id": problem_id,
         "language": labels.language,
         "set": utf8(match.item.set) if match else None,
         "item": utf8(match.item.id) if match else None,
         "how": match.how if match else None,
         "overlap": labels.overlap,
-        "signature": signature(labels.text, config.near_duplicates.num_perm) if config.near_duplicates else None,
+        "signature": labels.signature,
     }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synth.decontaminate import Finder, Match
+from synth.dedup import signature
 from synth.labels.code_blocks import broken_code
 from synth.labels.config import LabelConfig
 from synth.labels.language import Spoken, languages, mixing
@@ -22,24 +23,26 @@ from synth.trace import Trace
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["LABELS", "ProblemLabels", "label_problem", "label_schema", "label_trace", "utf8"]
+__all__ = ["LABELS", "ProblemLabels", "label_problem", "label_schema", "label_trace", "no_labels", "utf8"]
 
 LABELS = (
     "truncated", "think", "answer_mismatch", "language_mixing", "repetition", "refusal", "identity_leak", "secrets",
     "personal_data", "broken_code", "contaminated",
 )  # fmt: skip
 """Labels with a value and a reason: columns ``<label>`` and ``<label>_reason``. Values are true, false, or null where
-the label does not apply or the recipe switched it off; that of `think` is the state of the think block."""
+the label does not apply, the recipe switched it off, or its limits stopped it (then there is a reason all the same); that
+of `think` is the state of the think block."""
 
 
 @dataclass(frozen=True)
 class ProblemLabels:
-    """What the traces of one problem share. ``overlap`` is None where there are no test sets to compare with."""
+    """What the traces of one problem share. ``overlap`` is None where there are no test sets to compare with, and
+    ``signature`` (MinHash of the question) where near duplicates are switched off."""
 
-    text: str
     language: str | None
     match: Match | None
     overlap: float | None
+    signature: bytes | None
 
 
 def label_schema() -> pa.Schema:
@@ -64,27 +67,21 @@ def label_problem(problem: Mapping[str, Any], config: LabelConfig, finder: Finde
     text = conversation_text(problem["messages"])
     language = languages(config.languages).spoken(text).main if config.languages else None
     match, overlap = finder.find(text) if finder else (None, None)
-    return ProblemLabels(text, language, match, overlap)
+    near = config.near_duplicates
+    return ProblemLabels(language, match, overlap, signature(text, near.num_perm) if near else None)
 
 
 def label_trace(trace: Trace, problem: ProblemLabels, config: LabelConfig, finder: Finder | None) -> dict[str, Any]:
-    """The row of ``label_schema``, without the signature."""
+    """The row of ``label_schema``."""
     reasoning, text = trace.reasoning, trace.text
-    cut = trace.finish_reason == "length"
-    folded = " ".join(unicodedata.normalize("NFC", text).split())
     row: dict[str, Any] = {
-        "request_id": trace.request_id,
-        "problem_id": trace.problem_id,
-        **_label("truncated", cut, "cut off at the limit of tokens" if cut else None),
+        **_facts(trace),
         **_label("think", reasoning.state, reasoning.reason),
-        **_label("answer_mismatch", *differs(trace.canonical_text)),
+        **_label("answer_mismatch", *differs(reasoning)),
         **_flag("repetition", repetition(text)),
         **_flag("refusal", refusal(reasoning.answer)),
         **_flag("identity_leak", identity_leak(text)),
         **_label("broken_code", *broken_code(reasoning.answer)),
-        "characters": len(text),
-        "answer_characters": len(reasoning.answer.strip()),
-        "digest": hashlib.sha256(folded.encode("utf-8", "surrogatepass")).digest(),
     }
     if config.languages:
         row |= _languages(problem.language, reasoning.thinking or "", reasoning.answer, config)
@@ -95,7 +92,31 @@ def label_trace(trace: Trace, problem: ProblemLabels, config: LabelConfig, finde
         if match is None and config.decontaminate.responses:
             match = finder.find(text)[0]
         row |= _flag("contaminated", f"{match.how} match with {match.item.set} {match.item.id}" if match else None)
+    if config.near_duplicates:
+        row["signature"] = signature(text, config.near_duplicates.num_perm)
     return {name: utf8(value) if isinstance(value, str) else value for name, value in row.items()}
+
+
+def no_labels(trace: Trace, config: LabelConfig, finder: Finder | None, reason: str) -> dict[str, Any]:
+    """The row of a trace whose labels were stopped by their limits: null, with that reason."""
+    off = {"language_mixing"} if not config.languages else set()
+    off |= {"secrets", "personal_data"} if not config.secrets else set()
+    off |= {"contaminated"} if finder is None else set()
+    return {**{f"{name}_reason": reason for name in LABELS if name not in off}, **_facts(trace)}
+
+
+def _facts(trace: Trace) -> dict[str, Any]:
+    """What needs no measurement that could take long."""
+    cut = trace.finish_reason == "length"
+    folded = " ".join(unicodedata.normalize("NFC", trace.text).split())
+    return {
+        "request_id": trace.request_id,
+        "problem_id": trace.problem_id,
+        **_label("truncated", cut, "cut off at the limit of tokens" if cut else None),
+        "characters": len(trace.text),
+        "answer_characters": len(trace.reasoning.answer.strip()),
+        "digest": hashlib.sha256(folded.encode("utf-8", "surrogatepass")).digest(),
+    }
 
 
 def utf8(text: str) -> str:

@@ -20,8 +20,8 @@ from pydantic import ValidationError
 from synth.sampling.config import BudgetConfig, TokenPrice
 from synth.teachers.config import FakeTeacher, OfflineTeacher, VllmTeacher
 from synth.teachers.served_config import OpenAITeacher
+from synth.verify.config import JudgeConfig
 from synth.verify.judge import Question, inert, question, ruling
-from synth.verify.judge_config import JudgeConfig
 from synth.verify.judge_runner import ANSWERS, Judging
 
 INJECTION = (
@@ -251,7 +251,7 @@ def test_answers_of_an_earlier_key_are_taken_over_and_not_paid_again(tmp_path: P
 KILLED = """
 import json, sys
 from pathlib import Path
-from synth.verify.judge_config import JudgeConfig
+from synth.verify.config import JudgeConfig
 from synth.teachers.served_config import OpenAITeacher
 from synth.verify.judge_runner import Judging
 rows = [json.loads(line) for line in open(sys.argv[2])]
