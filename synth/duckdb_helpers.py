@@ -7,7 +7,7 @@ bytes. Polars streams too, but its windows over groups do not spill.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,8 @@ from licensing.errors import MissingDependency
 
 if TYPE_CHECKING:
     import duckdb
-    import pyarrow as pa
 
-__all__ = ["database", "stream", "write_parquet"]
+__all__ = ["database", "stream"]
 
 MEMORY = "125MB"  # the least that DuckDB asks for a thread
 THREADS = 1
@@ -57,22 +56,3 @@ def stream(relation: duckdb.DuckDBPyRelation) -> Iterator[tuple[Any, ...]]:
     """
     for batch in relation.to_arrow_reader(_BATCH):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
-
-
-def write_parquet(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write rows as Parquet and return their number. By pyarrow and not by DuckDB, so that equal rows give equal bytes
-    whatever the engine's threads do."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    count = 0
-    batch: list[Mapping[str, Any]] = []
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for row in rows:
-            batch.append(row)
-            count += 1
-            if len(batch) == _BATCH:
-                writer.write_table(pa.Table.from_pylist(batch, schema=schema))
-                batch = []
-        writer.write_table(pa.Table.from_pylist(batch, schema=schema))
-    return count

@@ -29,7 +29,8 @@ from synth.curate.control import ControlReport, draw_control
 from synth.curate.select import Step, select
 from synth.curate.statistics import statistics
 from synth.curate.tables import ORDER, open_table
-from synth.duckdb_helpers import database, stream, write_parquet
+from synth.duckdb_helpers import database, stream
+from synth.parquet_files import write_parquet
 from synth.trace import TraceSet
 
 if TYPE_CHECKING:

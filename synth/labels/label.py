@@ -24,11 +24,12 @@ from licensing.files import write_json
 from synth.decontaminate import BLIND_SHARE, SHARE, Finder, Item, N
 from synth.decontamination_recall import plant_report
 from synth.dedup import SHINGLE, Clusters, bands_for, find_clusters
-from synth.duckdb_helpers import database, stream, write_parquet
+from synth.duckdb_helpers import database, stream
 from synth.labels.config import LabelConfig
 from synth.labels.pass_rate import exact_interval
 from synth.labels.shards import SHARD_ROWS, Shard, shards
 from synth.labels.workers import label_shards
+from synth.parquet_files import write_parquet
 from synth.problems.problem import canonical_json, conversation_text
 from synth.section import key_dump
 from synth.trace import PROBLEMS, SAMPLES, TraceSet
@@ -145,9 +146,11 @@ def _nothing(out: Path) -> LabelSummary:
 
 def _problem_stats(db: duckdb.DuckDBPyConnection, verdicts: Path, problem_stops: Path | None, out: Path) -> int:
     db.read_parquet(str(verdicts)).create_view("verdicts")
+    # `judged` speaks of the rules' verdict; a judge may give one where they could not.
+    judged = "(judged OR (judge_verdict IS NOT NULL AND counts_as IN ('correct', 'wrong')))"
     counts = (
-        "SELECT problem_id, count(*) AS n_samples, count(*) FILTER (judged) AS n_judged, "
-        "count(*) FILTER (judged AND coalesce(counts_as, verdict) = 'correct') AS n_correct "
+        f"SELECT problem_id, count(*) AS n_samples, count(*) FILTER ({judged}) AS n_judged, "
+        f"count(*) FILTER ({judged} AND coalesce(counts_as, verdict) = 'correct') AS n_correct "
         "FROM verdicts GROUP BY problem_id"
     )
     if problem_stops is None:

@@ -19,9 +19,9 @@ from synth.curate.curate import curate
 from synth.curate.select import Step
 from synth.curate.training_rows import training_rows
 from synth.decontaminate import Item
-from synth.duckdb_helpers import write_parquet
 from synth.labels.config import LabelConfig
 from synth.labels.label import label
+from synth.parquet_files import write_parquet
 from synth.trace import PROBLEMS, SAMPLES, TraceSet, samples_schema
 
 FAST = LabelConfig(languages=None, secrets=False, near_duplicates=None)
@@ -110,9 +110,10 @@ def write_tables(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Tables:
                 problem_rows.write(json_line({"id": row["problem_id"], **{key: row.get(key) for key in _PROBLEM}}))
             texts.write(json_line({"request_id": row["request_id"], **{key: row[key] for key in _SAMPLE}}))
             samples.append({name: row.get(name) for name in samples_schema().names})
-            effective = row.get("counts_as") or row["verdict"]
-            judged = effective in ("correct", "wrong", "unparseable") and row["finish_reason"] != "error"
-            verdicts.append({name: row.get(name) for name in verdicts_schema().names} | {"judged": judged})
+            verdicts.append(
+                {name: row.get(name) for name in verdicts_schema().names}
+                | {"judged": judged(row["verdict"], row["finish_reason"])}
+            )
             if len(samples) == 5_000:
                 flush()
         flush()
