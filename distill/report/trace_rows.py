@@ -49,7 +49,8 @@ def trace_rows(tables: TraceTables) -> Callable[[], Iterator[dict[str, Any]]]:
     """A function that begins the rows anew each time that it is called, in the order of the traces.
 
     A row has the fields of the problem (the user's columns as `extra`), of the sample (the text as `response`) and of
-    the verdict, `labels` (name -> value and reason), `kept` and `drop_reason`. It raises InputError, naming the file, where a table cannot be read or a text is missing.
+    the verdict, `labels` (name -> value and reason), `kept` and `drop_reason`. It raises InputError, naming the file,
+    where a table cannot be read or a text is missing.
     """
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -136,9 +137,7 @@ def _row(trace: Trace, verdict: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _labels(
-    label: Mapping[str, Any], stats: Mapping[str, Any], near: Mapping[str, Any]
-) -> dict[str, dict[str, Any]]:
+def _labels(label: Mapping[str, Any], stats: Mapping[str, Any], near: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     labels: dict[str, dict[str, Any]] = {}
     for name in LABELS:
         value, reason = label[name], label[f"{name}_reason"]

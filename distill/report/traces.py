@@ -1,6 +1,6 @@
 """The traces of a report: packed into chunks that a browser unpacks on demand, and an index small enough for filters.
 
-One pass over the rows to measure them, and one to pack them. Memory: some dozen bytes a trace and the distinct values of
+One pass over the rows measures them, and one packs them. Memory: some dozen bytes a trace and the distinct values of
 what is indexed; texts go through a chunk at a time. A chunk is gzip in base64, so that nothing in it can end the script
 element that holds it.
 

@@ -28,9 +28,10 @@ class Label(Stage[LabelFacts]):
     verdicts: Artefact[VerifyFacts]
 
     def run(self, ctx: StageContext) -> LabelFacts:
+        from synth.sampling.samples_table import PROBLEM_STOPS
+
         from synth.benchmarks import items_of
         from synth.labels.label import label
-        from synth.sampling.samples_table import PROBLEM_STOPS
         from synth.trace import TraceSet
 
         def progress(done: int, total: int) -> None:

@@ -80,7 +80,9 @@ def load_rows(
         try:
             name, messages = str(row["id"]), row["messages"]
         except (KeyError, TypeError) as error:
-            raise InputError("not a training row: id and messages are needed", where=f"training row {number}") from error
+            raise InputError(
+                "not a training row: id and messages are needed", where=f"training row {number}"
+            ) from error
         try:
             rendered = render_row(tokenizer, messages, control)
         except RowRefused as refused:

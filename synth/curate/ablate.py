@@ -32,7 +32,9 @@ def ablate(db: duckdb.DuckDBPyConnection, config: CurateConfig) -> dict[str, Any
     assert name is not None
     for arm in ARMS:
         select(db, config.with_filter(name, arm == "with"))
-        stratified = f"SELECT *, coalesce(round(rate / {STEP})::INTEGER, -1) AS stratum FROM t WHERE drop_reason IS NULL"
+        stratified = (
+            f"SELECT *, coalesce(round(rate / {STEP})::INTEGER, -1) AS stratum FROM t WHERE drop_reason IS NULL"
+        )
         order = draw(f"{config.seed}/ablation")
         rank = f"row_number() OVER (PARTITION BY stratum ORDER BY {order}) AS rank"
         db.sql(f"CREATE OR REPLACE TABLE selected_{arm} AS SELECT trace_row, stratum, {rank} FROM ({stratified})")

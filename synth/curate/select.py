@@ -127,10 +127,10 @@ def _keep_first(db: duckdb.DuckDBPyConnection, step: str, group: str, detail: st
     """Keep the first trace of each group; a trace without a group stays."""
     named = " AND ".join(f"{column.strip()} IS NOT NULL" for column in group.split(","))
     ranked = (
-        f'SELECT trace_row, row_number() OVER w AS rank, first_value(request_id) OVER w AS first FROM t '
+        f"SELECT trace_row, row_number() OVER w AS rank, first_value(request_id) OVER w AS first FROM t "
         f"WHERE drop_reason IS NULL AND {named} WINDOW w AS (PARTITION BY {group} ORDER BY {order})"
     )
-    _drop(db, step, f'SELECT trace_row, {detail} AS why FROM ({ranked}) WHERE rank > 1')
+    _drop(db, step, f"SELECT trace_row, {detail} AS why FROM ({ranked}) WHERE rank > 1")
 
 
 def _one_prompt_a_cluster(db: duckdb.DuckDBPyConnection) -> None:
@@ -155,14 +155,14 @@ def _keep_ranked(
     """Keep the first ``limit`` traces, of each group or in all."""
     partition = f"PARTITION BY {group} " if group else ""
     rank = f"row_number() OVER ({partition}ORDER BY {order}) AS rank"
-    ranked = f'SELECT trace_row, {rank} FROM t WHERE drop_reason IS NULL AND {where}'
-    _drop(db, step, f'SELECT trace_row, {_quoted(why)} AS why FROM ({ranked}) WHERE rank > {limit}')
+    ranked = f"SELECT trace_row, {rank} FROM t WHERE drop_reason IS NULL AND {where}"
+    _drop(db, step, f"SELECT trace_row, {_quoted(why)} AS why FROM ({ranked}) WHERE rank > {limit}")
 
 
 def _drop(db: duckdb.DuckDBPyConnection, step: str, query: str) -> None:
     """Drop the traces of a query with columns trace_row and why."""
     db.sql(
-        f'UPDATE t SET drop_reason = {_quoted(step + ": ")} || x.why FROM ({query}) AS x WHERE t.trace_row = x.trace_row'
+        f"UPDATE t SET drop_reason = {_quoted(step + ': ')} || x.why FROM ({query}) AS x WHERE t.trace_row = x.trace_row"
     )
 
 
@@ -259,7 +259,7 @@ def _within_tokens(db: duckdb.DuckDBPyConnection, most: int, salt: str) -> None:
             f"{unknown} traces have no token count", where="curate.max_total_tokens",
             hint="bring `completion_tokens` with every trace, or bound the rows with max_traces",
         )  # fmt: skip
-    summed = f'SELECT trace_row, sum(tokens) OVER (ORDER BY {draw(salt)}) AS spent FROM t WHERE drop_reason IS NULL'
+    summed = f"SELECT trace_row, sum(tokens) OVER (ORDER BY {draw(salt)}) AS spent FROM t WHERE drop_reason IS NULL"
     _drop(
         db, "total", f"SELECT trace_row, 'more than {most} tokens in all' AS why FROM ({summed}) WHERE spent > {most}"
     )

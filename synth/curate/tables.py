@@ -20,7 +20,7 @@ FLAGS = (*(name for name in LABELS if name != "contaminated"), "suspect_gold", "
 """Columns of `t` that can drop a trace: the reason where it has the flaw, else null. The recipe has a filter for each,
 by the same name."""
 
-ORDER = 'problem_id, sample_index, request_id, digest, trace_row'
+ORDER = "problem_id, sample_index, request_id, digest, trace_row"
 """The order of training rows. `trace_row` is the row in samples.parquet."""
 
 _BATCH = 2_000
@@ -66,7 +66,7 @@ def open_table(db: duckdb.DuckDBPyConnection, traces: TraceSet, verdicts: Path, 
     flags = ", ".join(_flag(name) for name in LABELS)
     db.sql(
         "CREATE TABLE t AS SELECT "
-        's.file_row_number AS trace_row, s.request_id, s.problem_id, s.sample_index, l.digest, '
+        "s.file_row_number AS trace_row, s.request_id, s.problem_id, s.sample_index, l.digest, "
         "s.completion_tokens AS tokens, l.characters, l.answer_characters, s.finish_reason, "
         "coalesce(v.counts_as, v.verdict) AS verdict, s.teacher, p.kind, p.source, p.license, p.judge_score, "
         "v.judge_verdict, coalesce(l.language_answer, l.language_think) AS language, "

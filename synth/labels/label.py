@@ -131,7 +131,9 @@ def _identity(traces: TraceSet, config: LabelConfig, items: Sequence[Item], shar
     for name in (PROBLEMS, SAMPLES):
         with (traces.folder / name).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-    digest.update(canonical_json([key_dump(config), shard_rows, [[one.set, one.id, one.text] for one in items]]).encode())
+    digest.update(
+        canonical_json([key_dump(config), shard_rows, [[one.set, one.id, one.text] for one in items]]).encode()
+    )
     return digest.hexdigest()[:16]
 
 

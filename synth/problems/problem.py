@@ -25,7 +25,17 @@ from synth.sampling.config import ImportedTraces
 from synth.section import OnBadRow, ProblemKind
 from synth.teachers.config import TeacherConfig
 
-__all__ = ["BadRow", "Prompt", "PromptSet", "TraceSet", "canonical_json", "conversation_text", "load_prompts", "load_traces", "text_of"]
+__all__ = [
+    "BadRow",
+    "Prompt",
+    "PromptSet",
+    "TraceSet",
+    "canonical_json",
+    "conversation_text",
+    "load_prompts",
+    "load_traces",
+    "text_of",
+]
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _FINISH_REASONS = frozenset({"stop", "length", "error"})

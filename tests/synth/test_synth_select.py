@@ -95,7 +95,9 @@ def test_failed_requests_and_empty_open_answers_are_never_trained_on(tmp_path: P
         trace("b", 0, None, kind="open", answer=None),
         trace("b", 1, None, kind="open", answer=None, text="<think>much thought</think>\n "),
         trace("b", 2, None, kind="open", answer=None, text=""),
-        trace("b", 3, None, kind="open", answer=None, text="[T]thought only[/T] ", think_open="[T]", think_close="[/T]"),
+        trace(
+            "b", 3, None, kind="open", answer=None, text="[T]thought only[/T] ", think_open="[T]", think_close="[/T]"
+        ),
     ]
     result = curated(rows, config(filters=filters, control_arm=True), tmp_path / "out")
     assert result.ids() == ["a-0", "b-0"]
@@ -150,7 +152,9 @@ def test_an_adaptive_policys_unbiased_estimate_is_the_pass_rate_where_its_counts
             {"problem_id": "q", "n_samples": 2, "n_judged": 0, "n_correct": 0, "estimate": None},
         ],
     )
-    result = curated([*solved("p", 2, of=3), *solved("q", 1, of=2)], CurateConfig(), tmp_path / "out", problem_stops=stops)
+    result = curated(
+        [*solved("p", 2, of=3), *solved("q", 1, of=2)], CurateConfig(), tmp_path / "out", problem_stops=stops
+    )
     stats = stats_of(result.labels_folder)
     assert stats["p"]["estimate"] == 0.5
     assert stats["q"]["estimate"] == 0.5  # a gold that was elected afterwards: counted from the verdicts

@@ -187,4 +187,3 @@ def write_problem_stops(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
                         ("suspect_gold", pa.bool_())])  # fmt: skip
     write_parquet(path, schema, rows)
     return path
-
