@@ -32,9 +32,9 @@ traces have a pass rate of 1 whatever the problems."""
 class Step(TypedDict):
     """One step of the waterfall: what is left after it.
 
-    ``tokens`` is None where a remaining trace has no token count. ``mean_difficulty``: 1 - pass rate of its problem, the
-    mean over the remaining traces whose problem has one; None where none has, and where the problems of the run have
-    fewer than ``JUDGED_SAMPLES`` judged samples on average.
+    ``tokens`` is None where a remaining trace has no token count. ``mean_difficulty``: 1 - pass rate of its problem,
+    the mean over the remaining traces whose problem has one; None where none has, and where the problems of the run
+    have fewer than ``JUDGED_SAMPLES`` judged samples on average.
     """
 
     step: str
@@ -138,8 +138,8 @@ def _one_prompt_a_cluster(db: duckdb.DuckDBPyConnection) -> None:
     first = f"SELECT near_prompt, min(problem_id) AS first {remaining} GROUP BY near_prompt"
     _drop(
         db, "near_duplicate_prompts",
-        f"SELECT trace_row, 'like ' || first AS why FROM t JOIN ({first}) USING (near_prompt) WHERE drop_reason IS NULL "
-        "AND problem_id <> first",
+        f"SELECT trace_row, 'like ' || first AS why FROM t JOIN ({first}) USING (near_prompt) "
+        "WHERE drop_reason IS NULL AND problem_id <> first",
     )  # fmt: skip
 
 
@@ -161,9 +161,8 @@ def _keep_ranked(
 
 def _drop(db: duckdb.DuckDBPyConnection, step: str, query: str) -> None:
     """Drop the traces of a query with columns trace_row and why."""
-    db.sql(
-        f"UPDATE t SET drop_reason = {_quoted(step + ': ')} || x.why FROM ({query}) AS x WHERE t.trace_row = x.trace_row"
-    )
+    reason = f"{_quoted(step + ': ')} || x.why"
+    db.sql(f"UPDATE t SET drop_reason = {reason} FROM ({query}) AS x WHERE t.trace_row = x.trace_row")
 
 
 # --- traces of a problem -----------------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ GROUPS = {"source": "source", "teacher": "teacher", "language": "language", "kin
 def statistics(db: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     """Statistics of the training rows; ``lengths`` also of all sampled traces.
 
-    ``by_*``: [{"name", "rows", "tokens"}], most rows first; name is None where it is not known. ``lengths``: rows
-    by completion tokens, ``edges[i] <= tokens < edges[i + 1]``, the last bin open; traces without a count are in no bin.
+    ``by_*``: [{"name", "rows", "tokens"}], most rows first; name is None where it is not known. ``lengths``: rows by
+    completion tokens, ``edges[i] <= tokens < edges[i + 1]``, the last bin open; traces without a count are in no bin.
     """
     total = _rows(
         db, "SELECT count(*), count(DISTINCT problem_id), sum(tokens), "

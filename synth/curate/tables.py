@@ -1,4 +1,4 @@
-"""The table ``t`` that curation works on: a row a trace, joined from samples, verdicts, labels and problem statistics."""
+"""The table ``t`` of curation: a row a trace, joined from samples, verdicts, labels and problem statistics."""
 
 from __future__ import annotations
 

@@ -54,8 +54,9 @@ def problem_stats_schema() -> pa.Schema:
     """Columns of ``problem_stats.parquet``, the only source of pass rates after sampling.
 
     `n_judged` and `n_correct` count the samples with a verdict on the answer (``synth.verify.verdict.judged``).
-    `estimate` is the pass rate, in [0, 1]: the sampling policy's unbiased one where it stopped problems adaptively, else
-    n_correct / n_judged. `low` and `high` bound it with 95 % confidence. The three are null where nothing was judged.
+    `estimate` is the pass rate, in [0, 1]: the sampling policy's unbiased one where it stopped problems adaptively,
+    else n_correct / n_judged. `low` and `high` bound it with 95 % confidence. The three are null where nothing was
+    judged. `suspect_gold`: samples agree with each other and never with the gold.
     """
     import pyarrow as pa
 

@@ -30,8 +30,8 @@ LABELS = (
     "personal_data", "broken_code", "contaminated",
 )  # fmt: skip
 """Labels with a value and a reason: columns ``<label>`` and ``<label>_reason``. Values are true, false, or null where
-the label does not apply, the recipe switched it off, or its limits stopped it (then there is a reason all the same); that
-of `think` is the state of the think block."""
+the label does not apply, the recipe switched it off, or its limits stopped it (then there is a reason all the same);
+that of `think` is the state of the think block."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class ProblemLabels:
 def label_schema() -> pa.Schema:
     """Columns of ``labels-*.parquet``, the same whatever the recipe switches off.
 
-    `language_*` are ISO 639-1 codes of the parts of a trace; `digest` is the sha256 of the text after NFC and white-space
-    folding; `characters` counts those of the text and `answer_characters` those of the answer without the white space
-    around it; `signature` is the MinHash of the text.
+    `language_*` are ISO 639-1 codes of the parts of a trace; `digest` is the sha256 of the text after NFC and
+    white-space folding; `characters` counts those of the text and `answer_characters` those of the answer without the
+    white space around it; `signature` is the MinHash of the text.
     """
     import pyarrow as pa
 

@@ -3,9 +3,10 @@
     python tests/bench/curate_scale.py --json [--sizes 10000 100000 1000000] [--only scale minhash decontaminate plants]
 
 scale           synthetic traces of 200 tokens, four a problem, one in ten close to another: labels (all of them, with
-                the items of a made-up test set), the selection and both arms' training rows. For each size rows/s, seconds of both, and peak memory
-                of the process and of its largest worker, in MiB. ``growth_exponent`` is the slope of log(seconds) over
-                log(rows); ``memory_growth`` the peak at the largest size over that at the smallest.
+                the items of a made-up test set), the selection, and both arms' training rows. For each size rows/s,
+                seconds of both, and peak memory of the process and of its largest worker, in MiB.
+                ``growth_exponent`` is the slope of log(seconds) over log(rows); ``memory_growth`` the peak at the
+                largest size over that at the smallest.
 minhash         signatures of 128 permutations and clusters at 0.8, beside datasketch's MinHash and MinHashLSH on the
                 same shingles; ``ratio`` is our rows/s over theirs. Null without datasketch.
 decontaminate   our search beside the steps of datatrove's n-gram filter (its text folding, n-grams and hash, words

@@ -110,10 +110,8 @@ def write_tables(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Tables:
                 problem_rows.write(json_line({"id": row["problem_id"], **{key: row.get(key) for key in _PROBLEM}}))
             texts.write(json_line({"request_id": row["request_id"], **{key: row[key] for key in _SAMPLE}}))
             samples.append({name: row.get(name) for name in samples_schema().names})
-            verdicts.append(
-                {name: row.get(name) for name in verdicts_schema().names}
-                | {"judged": judged(row["verdict"], row["finish_reason"])}
-            )
+            judged = row["verdict"] in ("correct", "wrong", "unparseable") and row["finish_reason"] != "error"
+            verdicts.append({name: row.get(name) for name in verdicts_schema().names} | {"judged": judged})
             if len(samples) == 5_000:
                 flush()
         flush()
