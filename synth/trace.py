@@ -4,7 +4,8 @@ The text of a trace is stored once, in the run's sample store (``synth.sampling.
 of it stands in tables keyed by ``request_id``; ``SAMPLES`` is the first of them and lists what one sampling stage
 selected from the store, in the order of problems and sample indices.
 
-    problems.jsonl      one problem a row: id, messages, answer, kind, source, license, and `extra`: the user's columns
+    problems.jsonl      one problem a row: id, messages, answer, kind, source, license, what a kind needs (tests,
+                        entry_point, choices, task, entry), and `extra`: the user's columns
     samples.parquet     ``SAMPLES``: no text
 """
 
@@ -15,34 +16,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from synth.reasoning import THINK_CLOSE, THINK_OPEN, Reasoning, split_reasoning
+from synth.sampling.samples_table import PROBLEMS, SAMPLES, samples_schema
 from synth.sampling.store import SampleStore
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 __all__ = ["PROBLEMS", "SAMPLES", "Trace", "TraceSet", "samples_schema"]
 
-PROBLEMS = "problems.jsonl"
-SAMPLES = "samples.parquet"
 _BATCH = 2_000  # rows of a table in memory at a time
-
-
-def samples_schema() -> pa.Schema:
-    """Columns of ``samples.parquet``. Token counts are null where the engine gave none; `error` is null unless
-    `finish_reason` is "error"; `think_open` and `think_close` are the tags of the row's teacher."""
-    import pyarrow as pa
-
-    return pa.schema(
-        [
-            ("request_id", pa.string()), ("problem_id", pa.string()), ("sample_index", pa.int64()),
-            ("teacher", pa.string()), ("engine", pa.string()), ("finish_reason", pa.string()), ("error", pa.string()),
-            ("prompt_tokens", pa.int64()), ("completion_tokens", pa.int64()), ("reasoning_tokens", pa.int64()),
-            ("think_open", pa.string()), ("think_close", pa.string()), ("escalated", pa.bool_()),
-        ]
-    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +96,7 @@ class TraceSet:
 
     Args:
         folder: Folder with problems.jsonl and samples.parquet.
-        store: The run's sample store, which holds the texts.
+        store: Folder of the run's sample store, which holds the texts.
     """
 
     def __init__(self, folder: Path, store: Path) -> None:
@@ -128,7 +110,7 @@ class TraceSet:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.problems.close()
-        self._samples.__exit__(kind, error, at)
+        self._samples.close()
 
     def __len__(self) -> int:
         import pyarrow.parquet as pq
@@ -158,15 +140,15 @@ class TraceSet:
 
     def text(self, request_id: str) -> str:
         """The raw text of a sample. Raises KeyError where the store does not hold it."""
-        row_id = self._samples.find(request_id)
-        if row_id is None:
-            raise KeyError(request_id)
-        text: str = self._samples.row(row_id)["text"]
+        text: str = self._row(request_id)["text"]
         return text
 
     def trace(self, row: Mapping[str, Any]) -> Trace:
         """The trace of a row of samples.parquet."""
-        text = self.text(row["request_id"])
+        stored = self._row(row["request_id"])
+        # A request that failed when this table was written may have been answered since, for another recipe.
+        failed = row["finish_reason"] == "error" and stored["finish_reason"] != "error"
+        text = "" if failed else stored["text"]
         return Trace(
             request_id=row["request_id"],
             problem=self.problems[row["problem_id"]],
@@ -182,3 +164,9 @@ class TraceSet:
             think_open=row["think_open"],
             think_close=row["think_close"],
         )
+
+    def _row(self, request_id: str) -> dict[str, Any]:
+        row_id = self._samples.find(request_id)
+        if row_id is None:
+            raise KeyError(request_id)
+        return self._samples.row(row_id)

@@ -15,6 +15,7 @@ from licensing.files import read_rows
 from licensing.license_texts import titled_text
 from licensing.registry import resolve
 from licensing.suggest import TEXTS
+from synth.sampling.samples_table import PROBLEMS
 
 __all__ = ["as_yaml", "write_audit"]
 
@@ -31,7 +32,7 @@ def write_audit(
 
     ``judged``: stage verify, where the recipe has a judge.
     """
-    sources = count_sources(read_rows(raw.path / "prompts.jsonl"))
+    sources = count_sources(read_rows(raw.path / PROBLEMS))
     base = base_revision(start)
     texts = _licence_texts(recipe, audit(lineage_of(recipe, sources, base)))
     asked_on = raw.manifest["started_at"][:10]  # only lineages of endpoints say it

@@ -19,6 +19,7 @@ from publish import facts as card
 from synth.problems.config import ReasoningGymPrompts
 from synth.sampling.config import TeacherSampling
 from synth.sampling.sample import ENGINES
+from synth.sampling.samples_table import PROBLEMS
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
 from synth.teachers.router import read_engines
 from synth.verify.config import VerifyConfig
@@ -42,7 +43,7 @@ def release_facts(
     tag = (licence.hub_license if licence else None) or release.license
     revision = code_revision()
     sampling = recipe.sample
-    sources = count_sources(read_rows(raw.path / "prompts.jsonl"))
+    sources = count_sources(read_rows(raw.path / PROBLEMS))
     return card.ReleaseFacts(
         name=release.name,
         version=release.version,

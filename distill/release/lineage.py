@@ -16,6 +16,7 @@ from licensing.files import read_rows
 from licensing.lineage import Declared, Input, Lineage, load_lineage
 from synth.problems.config import HubPrompts, JsonlPrompts, ReasoningGymPrompts
 from synth.sampling.config import ImportedTraces
+from synth.sampling.samples_table import PROBLEMS
 
 __all__ = ["Sources", "base_revision", "count_sources", "lineage_of", "planned_lineage", "run_lineage"]
 
@@ -29,7 +30,8 @@ def planned_lineage(recipe: Recipe) -> Lineage:
 
 
 def _planned_sources(recipe: Recipe) -> Sources:
-    from synth.problems.problem import load_prompts, load_traces
+    from synth.problems.problem import load_prompts
+    from synth.sampling.imported_traces import load_traces
 
     answerless = recipe.verify.majority is not None
     match recipe.sample, recipe.prompts:
@@ -84,7 +86,7 @@ def run_lineage(run: Path) -> tuple[Lineage, Recipe]:
     if "audit" in done:
         return load_lineage(done["audit"].path / "lineage.yaml"), recipe
     if "prepare" in done and "sample" in done:
-        sources = count_sources(read_rows(done["sample"].path / "prompts.jsonl"))
+        sources = count_sources(read_rows(done["sample"].path / PROBLEMS))
         asked_on = done["sample"].manifest["started_at"][:10]
         return lineage_of(recipe, sources, base_revision(done["prepare"]), asked_on=asked_on), recipe
     return planned_lineage(recipe), recipe

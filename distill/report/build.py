@@ -24,9 +24,9 @@ from distill.report.trace_rows import TraceTables, trace_rows
 from distill.report.traces import MOST_TRACES, Counted, pack_traces
 from distill.runs.artefact import Artefact
 from distill.runs.store import current_artefacts
-from distill.runs.tables import VERDICTS
 from licensing.errors import InputError, MissingDependency
 from licensing.files import write_text
+from synth.verify.verify_traces import VERDICTS
 
 __all__ = ["MOST_TRACES", "Report", "build_report"]
 

@@ -9,10 +9,9 @@ from typing import Any
 
 from distill.runs.artefact import Artefact
 from synth.trace import TraceSet
+from synth.verify.verify_traces import VERDICTS
 
-__all__ = ["VERDICTS", "open_training_rows"]
-
-VERDICTS = "verdicts.parquet"
+__all__ = ["open_training_rows"]
 
 
 @contextlib.contextmanager

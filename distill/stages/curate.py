@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from distill.runs.artefact import Artefact
 from distill.runs.facts import CurateFacts, LabelFacts, SampleFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
-from distill.runs.tables import VERDICTS
 from licensing.errors import Refused
 from synth.curate.config import CurateConfig
+from synth.verify.verify_traces import VERDICTS
 
 __all__ = ["Curate"]
 

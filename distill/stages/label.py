@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from distill.runs.artefact import Artefact
 from distill.runs.facts import LabelFacts, SampleFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
-from distill.runs.tables import VERDICTS
 from synth.labels.config import LabelConfig
 from synth.problems.config import PromptsConfig
+from synth.verify.verify_traces import VERDICTS
 
 __all__ = ["Label"]
 
@@ -28,10 +28,9 @@ class Label(Stage[LabelFacts]):
     verdicts: Artefact[VerifyFacts]
 
     def run(self, ctx: StageContext) -> LabelFacts:
-        from synth.sampling.samples_table import PROBLEM_STOPS
-
         from synth.benchmarks import items_of
         from synth.labels.label import label
+        from synth.sampling.samples_table import PROBLEM_STOPS
         from synth.trace import TraceSet
 
         def progress(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""Problems, and traces brought along: jsonl files, data sets that `datasets` opens, reasoning-gym tasks.
+"""Problems from jsonl files, from data sets that `datasets` opens, and from reasoning-gym tasks.
 
 Every row that comes in leaves as a ``Prompt``, as a duplicate that was counted, or as a ``BadRow`` with a place and a
 reason. Nothing else happens to a row, and no row vanishes.
@@ -21,25 +21,26 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, mod
 from licensing.errors import InputError
 from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig
 from synth.problems.loaders import RAW_SHOWN, RawRow, hub_rows, jsonl_rows, reasoning_gym_rows
-from synth.sampling.config import ImportedTraces
 from synth.section import OnBadRow, ProblemKind
-from synth.teachers.config import TeacherConfig
 
 __all__ = [
     "BadRow",
     "Prompt",
     "PromptSet",
-    "TraceSet",
+    "UniqueProblems",
     "canonical_json",
     "conversation_text",
     "load_prompts",
-    "load_traces",
+    "no_usable_row",
+    "problem_of_row",
+    "raw_excerpt",
+    "stop_on_bad_row",
     "text_of",
 ]
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
-_FINISH_REASONS = frozenset({"stop", "length", "error"})
-_TRACE_KEYS = ("response", "finish_reason", "prompt_tokens", "completion_tokens", "model")
+_VERIFIED_KEYS = ("tests", "entry_point", "code", "choices", "task", "entry")
+"""Keys beside those of ``Prompt`` that a verifier reads; every other one is the user's, and goes into `extra`."""
 
 
 def canonical_json(value: Any) -> str:
@@ -77,7 +78,7 @@ def _content_hash(messages: Iterable[Mapping[str, Any]]) -> str:
 
 
 class Prompt(BaseModel):
-    """One problem. Unknown keys of its row are kept and come out again in ``row()``.
+    """One problem. Unknown keys of its row are kept and come out again in ``row()``, below `extra`.
 
     Given either ``prompt`` (a string: one user turn; or a list of messages) or ``messages``, never both. ``id`` is
     made from the content where a row has none. Without an answer only ``open``, ``code`` with ``tests`` and
@@ -99,6 +100,8 @@ class Prompt(BaseModel):
         if not isinstance(data, Mapping):
             return data
         row = dict(data)
+        if isinstance(row.get("extra"), Mapping):  # as ``row`` writes it
+            row = {**row.pop("extra"), **row}
         prompt, messages = row.pop("prompt", None), row.pop("messages", None)
         if (prompt is None) == (messages is None):
             raise ValueError("give exactly one of `prompt` and `messages`")
@@ -148,7 +151,8 @@ class Prompt(BaseModel):
         return next((text_of(m.get("content")) for m in reversed(self.messages) if m["role"] == "user"), "")
 
     def row(self) -> dict[str, Any]:
-        """The problem row, in the ``messages`` form, unknown keys last."""
+        """The problem row, in the ``messages`` form. The user's own columns stand below `extra`, so that none of them
+        is ever taken for something that was measured."""
         row: dict[str, Any] = {
             "id": self.id,
             "messages": [dict(message) for message in self.messages],
@@ -157,7 +161,10 @@ class Prompt(BaseModel):
             "source": self.source,
             "license": self.license,
         }
-        return {**row, **(self.model_extra or {})}
+        columns = self.model_extra or {}
+        row |= {key: columns[key] for key in _VERIFIED_KEYS if key in columns}
+        extra = {key: value for key, value in columns.items() if key not in _VERIFIED_KEYS}
+        return row | ({"extra": extra} if extra else {})
 
 
 @dataclass(frozen=True)
@@ -178,19 +185,6 @@ class PromptSet:
     duplicates: int
 
 
-@dataclass(frozen=True)
-class TraceSet:
-    """Traces brought along. ``samples`` are sample rows in file order; ``duplicates`` counts repeated traces."""
-
-    prompts: tuple[Prompt, ...]
-    samples: tuple[dict[str, Any], ...]
-    bad: tuple[BadRow, ...]
-    duplicates: int
-
-
-# --- the two doors -----------------------------------------------------------------------------------------------
-
-
 def load_prompts(config: PromptsConfig, *, answerless: bool = False) -> PromptSet:
     """Read the problems of one source, in its order; the first of several copies is taken.
 
@@ -207,100 +201,39 @@ def load_prompts(config: PromptsConfig, *, answerless: bool = False) -> PromptSe
     else:
         name, rows = config.task, reasoning_gym_rows(config)
         defaults = {}
-    kept = _Kept()
+    problems = UniqueProblems()
     bad: list[BadRow] = []
     duplicates = 0
     for raw in rows:
-        prompt = _prompt_of(raw, {**defaults, "license": config.license}, bad, answerless)
+        prompt = problem_of_row(raw, {**defaults, "license": config.license}, bad, answerless)
         if prompt is None:
             continue
-        outcome = kept.add(prompt)
+        outcome = problems.add(prompt)
         if outcome == "copy":
             duplicates += 1
         elif outcome is not None:
-            bad.append(BadRow(raw.where, outcome, _shown(raw)))
-        if config.limit is not None and len(kept.prompts) >= config.limit:
+            bad.append(BadRow(raw.where, outcome, raw_excerpt(raw)))
+        if config.limit is not None and len(problems.prompts) >= config.limit:
             break
-    _stop_on(bad, config.on_bad_row, "prompts")
-    if not kept.prompts:
-        _nothing_in(name, bad, "prompts")
-    return PromptSet(tuple(kept.prompts), tuple(bad), duplicates)
-
-
-def load_traces(config: ImportedTraces, teacher: TeacherConfig | None = None, *, answerless: bool = False) -> TraceSet:
-    """Read traces brought along: a problem row plus ``response``, or messages that end with the assistant.
-
-    A final assistant message that holds its thinking apart (``reasoning_content`` or ``reasoning``) gets it back as
-    a think block. ``model`` comes from the row, else from the teacher's public id; token counts are null where the
-    row has none. Several traces of one problem (by content) become samples 0, 1, ... of it; a trace that repeats
-    another letter for letter is counted and left out. Unknown keys of a problem are those of its first trace.
-
-    Everything is held in memory: about the size of the file. Raises InputError as ``load_prompts`` does.
-    """
-    kept = _Kept()
-    samples: list[dict[str, Any]] = []
-    bad: list[BadRow] = []
-    asked: dict[str, int] = {}
-    seen: set[str] = set()
-    duplicates = 0
-    model = teacher.public_id if teacher else None
-    for raw in jsonl_rows(config.path, "sample.path"):
-        try:
-            trace = _split_trace(raw.row, model) if raw.row is not None else {}
-        except ValueError as error:
-            bad.append(BadRow(raw.where, str(error), _shown(raw)))
-            continue
-        problem = RawRow(raw.where, trace.pop("problem", None), raw.reason, raw.raw)
-        defaults = {"source": Path(config.path).name, "license": config.license}
-        prompt = _prompt_of(problem, defaults, bad, answerless)
-        if prompt is None:
-            continue
-        outcome = kept.add(prompt)
-        if outcome is not None and outcome != "copy":
-            bad.append(BadRow(raw.where, outcome, _shown(raw)))
-            continue
-        content = prompt.content_hash
-        identity = canonical_json([content, trace["response"], trace["model"]])
-        request_id = hashlib.sha256(identity.encode()).hexdigest()[:32]
-        if request_id in seen:
-            duplicates += 1
-            continue
-        seen.add(request_id)
-        index = asked.get(content, 0)
-        asked[content] = index + 1
-        samples.append(
-            {
-                "request_id": request_id,
-                "prompt_id": kept.id_of(prompt),
-                "sample_index": index,
-                "text": trace["response"],
-                "finish_reason": trace["finish_reason"],
-                "error": None,
-                "prompt_tokens": trace["prompt_tokens"],
-                "completion_tokens": trace["completion_tokens"],
-                "model": trace["model"],
-                "engine": "recorded",
-            }
-        )
-    _stop_on(bad, config.on_bad_row, "sample")
-    if not samples:
-        _nothing_in(config.path, bad, "sample")
-    return TraceSet(tuple(kept.prompts), tuple(samples), tuple(bad), duplicates)
+    stop_on_bad_row(bad, config.on_bad_row, "prompts")
+    if not problems.prompts:
+        no_usable_row(name, bad, "prompts")
+    return PromptSet(tuple(problems.prompts), tuple(bad), duplicates)
 
 
 # --- from rows to problems ---------------------------------------------------------------------------------------
 
 
 @dataclass
-class _Kept:
-    """The problems taken so far, unique by content and by id."""
+class UniqueProblems:
+    """The problems of a source so far, unique by content and by id."""
 
     prompts: list[Prompt] = field(default_factory=list)
     _by_content: dict[str, str] = field(default_factory=dict)
     _ids: set[str] = field(default_factory=set)
 
     def add(self, prompt: Prompt) -> str | None:
-        """None where it was taken, "copy" where its content is there already, else why it cannot be."""
+        """None where the problem is new, "copy" where its content is there already, else why it cannot be added."""
         content = prompt.content_hash
         if content in self._by_content:
             return "copy"
@@ -312,10 +245,14 @@ class _Kept:
         return None
 
     def id_of(self, prompt: Prompt) -> str:
+        """The id under which a problem, or the first copy of it, was added."""
         return self._by_content[prompt.content_hash]
 
 
-def _prompt_of(raw: RawRow, defaults: Mapping[str, Any], bad: list[BadRow], answerless: bool = False) -> Prompt | None:
+def problem_of_row(
+    raw: RawRow, defaults: Mapping[str, Any], bad: list[BadRow], answerless: bool = False
+) -> Prompt | None:
+    """The problem of a row, or None with the reason appended to ``bad``."""
     if raw.row is None:
         bad.append(BadRow(raw.where, raw.reason, raw.raw))
         return None
@@ -328,10 +265,10 @@ def _prompt_of(raw: RawRow, defaults: Mapping[str, Any], bad: list[BadRow], answ
         # What cannot be written again (a lone surrogate, bytes) has to be found before a teacher is asked.
         canonical_json(prompt.row()).encode()
     except ValidationError as error:
-        bad.append(BadRow(raw.where, _why(error), _shown(raw)))
+        bad.append(BadRow(raw.where, _why(error), raw_excerpt(raw)))
         return None
     except (ValueError, TypeError, RecursionError) as error:
-        bad.append(BadRow(raw.where, f"it cannot be written as JSON in UTF-8: {error}", _shown(raw)))
+        bad.append(BadRow(raw.where, f"it cannot be written as JSON in UTF-8: {error}", raw_excerpt(raw)))
         return None
     return prompt
 
@@ -349,33 +286,6 @@ def _checked_messages(messages: Any) -> tuple[dict[str, Any], ...]:
     return tuple(dict(message) for message in messages)
 
 
-def _split_trace(row: Mapping[str, Any], model: str | None) -> dict[str, Any]:
-    problem = {key: value for key, value in row.items() if key not in _TRACE_KEYS}
-    response = row.get("response")
-    messages = problem.get("messages")
-    if response is None and isinstance(messages, list) and messages and isinstance(messages[-1], Mapping):
-        last = messages[-1]
-        if last.get("role") == "assistant":
-            problem["messages"] = messages[:-1]
-            response = text_of(last.get("content"))
-            thinking = last.get("reasoning_content") or last.get("reasoning")
-            if isinstance(thinking, str):
-                response = f"<think>\n{thinking.strip()}\n</think>\n\n{response}"
-    if not isinstance(response, str) or not response.strip():
-        raise ValueError("a trace needs a `response` with text, or messages that end with the assistant")
-    named = row.get("model") or model
-    if not isinstance(named, str):
-        raise ValueError("nobody says which model wrote this: give the row a `model`, or the recipe a teacher")
-    finish_reason = row.get("finish_reason") or "stop"
-    if finish_reason not in _FINISH_REASONS:
-        raise ValueError(f"finish_reason {finish_reason!r} is not stop, length or error")
-    counts = {key: row.get(key) for key in ("prompt_tokens", "completion_tokens")}
-    for key, value in counts.items():
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-            raise ValueError(f"`{key}` is not a count: {value!r}")
-    return {"problem": problem, "response": response, "model": named, "finish_reason": finish_reason, **counts}
-
-
 def _why(error: ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
@@ -383,11 +293,13 @@ def _why(error: ValidationError) -> str:
     return f"`{place}`: {message}" if place else message
 
 
-def _shown(raw: RawRow) -> str:
+def raw_excerpt(raw: RawRow) -> str:
+    """The row as a ``BadRow`` quotes it."""
     return (raw.raw or repr(raw.row))[:RAW_SHOWN]
 
 
-def _stop_on(bad: list[BadRow], policy: OnBadRow, section: str) -> None:
+def stop_on_bad_row(bad: list[BadRow], policy: OnBadRow, section: str) -> None:
+    """Raise InputError for the first bad row where ``on_bad_row`` says stop."""
     if policy == "skip" or not bad:
         return
     more = f" ({len(bad) - 1} more bad rows after it)" if len(bad) > 1 else ""
@@ -398,6 +310,7 @@ def _stop_on(bad: list[BadRow], policy: OnBadRow, section: str) -> None:
     )
 
 
-def _nothing_in(name: str, bad: list[BadRow], section: str) -> NoReturn:
+def no_usable_row(name: str, bad: list[BadRow], section: str) -> NoReturn:
+    """Raise InputError for a source without a usable row."""
     what = f"none of {len(bad)} rows is usable, the first because: {bad[0].reason}" if bad else "there is no row in it"
     raise InputError(what, where=bad[0].where if bad else name, hint=f"look at `{section}` in the recipe")

@@ -14,27 +14,34 @@ import hashlib
 import heapq
 from array import array
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from synth.sampling.config import AdaptivePolicy
 
-__all__ = ["Adaptive", "Fixed", "Outcome", "Policy", "Stopped", "pass_rate_at_stop"]
+__all__ = ["UNJUDGED_LIMIT", "Adaptive", "Fixed", "Outcome", "Policy", "Slot", "Stopped", "pass_rate_at_stop"]
 
 Slot = tuple[int, int]
-Stopped = Literal["target", "max_samples", "suspect_gold", "budget"]
+Stopped = Literal["target", "max_samples", "suspect_gold", "unjudged", "budget"]
 
 AGREEMENT = 0.75
 """Share of the answered samples that must give one answer before a problem without a correct one is suspected. A wrong
 gold makes a good teacher agree with itself nearly always; a hard problem scatters its wrong answers. A judgement of
 ours, as is ``suspect_after``; no source."""
 
+UNJUDGED_LIMIT = 4
+"""Samples of a problem after which it is given up where none of them could be judged. A judgement of ours: two may fail
+by chance (a busy machine, a lost connection), four in a row say that the next twelve will fail as well; no source."""
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """What sampling found out about a problem. ``pass_rate`` is None where no sample has a verdict."""
+    """The samples of a problem: how many were drawn, how many have a verdict for or against, how many are correct.
+    ``pass_rate`` is None where no sample was judged."""
 
     samples: int
+    judged: int
     correct: int
     stopped: Stopped
     pass_rate: float | None
@@ -50,8 +57,15 @@ class Policy(Protocol):
         """A slot to ask, once; None where nothing may be asked until a verdict comes (or ever)."""
         ...
 
-    def record(self, slot: Slot, correct: bool, answer: str | None, *, agrees: bool = False) -> None:
-        """The verdict of a slot that was given out. ``agrees``: with the gold, though it may not count as correct."""
+    def record(
+        self, slot: Slot, correct: bool, answer: str | None, *, agrees: bool = False, judged: bool = True
+    ) -> None:
+        """The verdict of a slot that was given out. ``agrees``: with the gold, though it may not count as correct.
+        ``judged``: False where there is no verdict for or against: a failed request, a verifier's error or time-out."""
+        ...
+
+    def needs_verdict(self, problem: int) -> bool:
+        """Whether ``record`` has to be called for the samples of a problem."""
         ...
 
     def refuse(self, slot: Slot) -> None:
@@ -79,8 +93,13 @@ class Fixed:
         self._given += 1
         return divmod(self._given - 1, self.limit)
 
-    def record(self, slot: Slot, correct: bool, answer: str | None, *, agrees: bool = False) -> None:
-        raise AssertionError("the fixed policy asks for no verdicts")
+    def record(
+        self, slot: Slot, correct: bool, answer: str | None, *, agrees: bool = False, judged: bool = True
+    ) -> None:
+        raise AssertionError("the fixed policy uses no verdicts")
+
+    def needs_verdict(self, problem: int) -> bool:
+        return False
 
     def refuse(self, slot: Slot) -> None:
         return None
@@ -89,19 +108,32 @@ class Fixed:
         return min(self.limit, max(0, self._given - problem * self.limit))
 
 
-class Adaptive:
-    """Until ``target_correct`` samples are correct, ``max_samples`` were asked, or the gold is suspect.
+_NONE, _WRONG, _CORRECT, _UNJUDGED = range(4)
 
-    **How many.** With *f* wrong verdicts known, a problem may be asked up to ``target_correct + f`` samples. That is
-    never one too many: while fewer than ``target_correct`` of those asked can still be correct, at least as many more
-    are needed as are still missing. No verdict is waited for in order, so a straggler holds one place and no more.
-    Without suspicion the samples of a problem end up as exactly those that asking one after another would have taken.
-    ``first`` samples (default ``target_correct``) are asked at once; more than ``target_correct`` may be too many.
+
+class Adaptive:
+    """Until ``target_correct`` samples are correct, ``max_samples`` were asked, the gold is suspect, or nothing can be
+    judged.
+
+    **How many.** With *f* verdicts that are not correct, a problem may be asked up to ``target_correct + f`` samples.
+    That is never one too many: while fewer than ``target_correct`` of those asked can still be correct, at least as
+    many more are needed as are still missing. No verdict is waited for in order, so a straggler holds one place and no
+    more. Without suspicion the samples of a problem end up as exactly those that asking one after another would have
+    taken. ``first`` samples (default ``target_correct``) are asked at once; more than ``target_correct`` may be too
+    many.
 
     **Suspicion.** While no sample of a problem agrees with its gold, it is not asked beyond ``suspect_after`` samples,
     twice that, four times that and so on, before all verdicts up to there are in. At each of them it is given up as
     ``suspect_gold`` where one answer was given by ``suspect_after`` samples and by ``AGREEMENT`` of those with an
     answer. The check looks at a set of samples fixed beforehand, so timing has no part in it.
+
+    **Samples that cannot be judged** (failed requests, verifier errors and time-outs) are neither correct nor wrong:
+    another sample is asked for in the place of each, up to ``max_samples``, and the pass rate leaves them out. While no
+    sample of a problem is judged, it is not asked beyond ``UNJUDGED_LIMIT`` samples (or ``first``, if that is more);
+    where none of those could be judged it is given up as ``unjudged``. One judged sample lifts the limit, and which
+    samples are looked at is fixed beforehand, so timing has no part in this either.
+
+    ``sampled_in_full``: problems that are asked ``max_samples`` times whatever the verdicts; none is needed for them.
 
     **Who next.** Problems that were not asked yet, in their order; then those that need the fewest further samples by
     expectation, (missing) * (n + 2) / (correct + 1), the posterior mean under a uniform prior (Laplace).
@@ -111,7 +143,7 @@ class Adaptive:
 
     judged = True
 
-    def __init__(self, problems: int, config: AdaptivePolicy) -> None:
+    def __init__(self, problems: int, config: AdaptivePolicy, sampled_in_full: Collection[int] = ()) -> None:
         self.limit = config.max_samples
         self._target = config.target_correct
         self._first = min(config.first or config.target_correct, config.max_samples)
@@ -119,7 +151,8 @@ class Adaptive:
         self._problems = problems
         self._given = array("I", bytes(4 * problems))
         self._allowed = array("I", [self._first]) * problems
-        self._marks: dict[int, bytearray] = {}  # by index: 0 not heard, 1 wrong, 2 correct
+        self._in_full = frozenset(sampled_in_full)
+        self._marks: dict[int, bytearray] = {}  # by index: _NONE, _WRONG, _CORRECT or _UNJUDGED
         self._answers: dict[int, dict[int, int]] = {}  # of problems without a correct sample
         self._gates: dict[int, int] = {}
         self._suspects: set[int] = set()
@@ -130,7 +163,7 @@ class Adaptive:
 
     def next(self) -> Slot | None:
         while self._fresh < self._problems:
-            if self._given[self._fresh] < self._first:
+            if self._given[self._fresh] < (self.limit if self._fresh in self._in_full else self._first):
                 return self._give(self._fresh)
             self._fresh += 1
         while self._waiting:
@@ -140,27 +173,32 @@ class Adaptive:
             heapq.heappop(self._waiting)
         return None
 
-    def record(self, slot: Slot, correct: bool, answer: str | None, *, agrees: bool = False) -> None:
+    def record(
+        self, slot: Slot, correct: bool, answer: str | None, *, agrees: bool = False, judged: bool = True
+    ) -> None:
         problem, index = slot
         marks = self._marks.setdefault(problem, bytearray())
         if index >= len(marks):
             marks.extend(bytes(index + 1 - len(marks)))
         if marks[index]:
             return
-        marks[index] = 2 if correct else 1
+        marks[index] = _CORRECT if correct else _WRONG if judged else _UNJUDGED
         if agrees and not correct:
             self._confirmed.add(problem)
         if correct or agrees:
             self._answers.pop(problem, None)
-        elif 2 not in marks and problem not in self._confirmed and answer is not None and self._suspect_after:
+        elif _CORRECT not in marks and problem not in self._confirmed and answer is not None and self._suspect_after:
             digest = hashlib.blake2b(" ".join(answer.split()).encode("utf-8", "surrogatepass"), digest_size=8).digest()
             self._answers.setdefault(problem, {})[index] = int.from_bytes(digest, "little")
         allowed = self._bound(problem, marks)
         if allowed > self._allowed[problem]:
             self._allowed[problem] = allowed
-            good = marks.count(2)
+            good = marks.count(_CORRECT)
             expected = (self._target - good) * (len(marks) + 2) / (good + 1)
             heapq.heappush(self._waiting, (expected, problem))
+
+    def needs_verdict(self, problem: int) -> bool:
+        return problem not in self._in_full
 
     def refuse(self, slot: Slot) -> None:
         self._cut.add(slot[0])
@@ -171,7 +209,8 @@ class Adaptive:
     def outcome(self, problem: int) -> Outcome:
         """What is known of a problem now; final once ``next`` has nothing more and every verdict is in."""
         marks = self._marks.get(problem, bytearray())
-        heard, good = len(marks) - marks.count(0), marks.count(2)
+        judged, good = marks.count(_WRONG) + marks.count(_CORRECT), marks.count(_CORRECT)
+        samples = self._given[problem] if problem in self._in_full else judged + marks.count(_UNJUDGED)
         stopped: Stopped = "max_samples"
         if problem in self._cut:
             stopped = "budget"
@@ -179,27 +218,31 @@ class Adaptive:
             stopped = "suspect_gold"
         elif good >= self._target:
             stopped = "target"
-        if not heard:
-            return Outcome(0, 0, stopped, None)
+        elif problem not in self._in_full and not judged and samples < self.limit:
+            stopped = "unjudged"
+        if not judged:
+            return Outcome(samples, 0, 0, stopped, None)
         if stopped == "budget":
-            rate = good / heard
+            rate = good / judged
         else:
-            rate = pass_rate_at_stop(heard, good, target=self._target, first=self._first)
-        return Outcome(heard, good, stopped, rate)
+            rate = pass_rate_at_stop(judged, good, target=self._target, first=self._first)
+        return Outcome(samples, judged, good, stopped, rate)
 
     def _give(self, problem: int) -> Slot:
         self._given[problem] += 1
         return problem, self._given[problem] - 1
 
     def _bound(self, problem: int, marks: bytearray) -> int:
-        wrong = marks.count(1)
-        if self._first < self._target and len(marks) - marks.count(0) < self._first:
+        heard = len(marks) - marks.count(_NONE)
+        if self._first < self._target and heard < self._first:
             return self._first
-        bound = min(max(self._first, self._target + wrong), self.limit)
-        if self._suspect_after is None or 2 in marks or problem in self._confirmed:
+        bound = min(max(self._first, self._target + heard - marks.count(_CORRECT)), self.limit)
+        if heard == marks.count(_UNJUDGED):
+            bound = min(bound, max(self._first, UNJUDGED_LIMIT))
+        if self._suspect_after is None or _CORRECT in marks or problem in self._confirmed:
             return bound
         gate = self._gates.get(problem) or max(self._first, self._suspect_after)
-        while gate <= bound and marks.count(1, 0, gate) == gate:  # all heard up to here, and none correct
+        while gate <= bound and len(marks) >= gate and _NONE not in marks[:gate]:  # all heard, and none correct
             if self._agree(problem, gate):
                 self._suspects.add(problem)
                 break

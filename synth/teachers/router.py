@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from synth.sampling.store import replace_lines, row_line
+from licensing.files import json_line, write_lines
 from synth.teachers.teacher import Completion, Described, Request, Teacher, Wakeable
 
-__all__ = ["TeacherRouter", "read_engines", "take_over_engines", "write_engines"]
+__all__ = ["TeacherRouter", "read_engines", "write_engines"]
 
 _GLANCE_S = 0.001
 _SLICE_S = 0.02  # how long one of several members is waited for before the others are looked at
@@ -117,14 +117,7 @@ def read_engines(path: Path | None) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def take_over_engines(path: Path, others: Sequence[Path]) -> None:
-    """Add what other files of engines hold, whose rows may be taken over; those without a row go at the end."""
-    known = read_engines(path)
-    new = [row for other in others if other != path for row in read_engines(other)]
-    if any(row not in known for row in new):
-        write_engines(path, known + [row for row in new if row not in known])
-
-
 def write_engines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write the file anew, each row once, in an order that does not depend on which engine ran first."""
-    replace_lines(path, sorted({row_line(row) for row in rows}))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_lines(path, sorted({json_line(row) for row in rows}))

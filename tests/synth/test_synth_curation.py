@@ -13,6 +13,7 @@ from trace_builder import curated, trace, write_tables
 
 from licensing.errors import InputError
 from synth.curate.config import CurateConfig
+from synth.sampling.store import SAMPLE_LOG
 
 
 def mixed() -> list[dict[str, Any]]:
@@ -235,9 +236,9 @@ def test_nothing_kept_is_an_answer_and_not_an_exception(tmp_path: Path) -> None:
 
 def test_the_input_stays_as_it_was_and_no_text_is_copied(tmp_path: Path) -> None:
     tables = write_tables(tmp_path / "tables", [{**row, "text": f"{row['text']} marker-in-text"} for row in mixed()])
-    before = {path.name: path.read_bytes() for path in tables.folder.iterdir()}
+    before = {path: path.read_bytes() for path in tables.folder.rglob("*") if path.is_file()}
     curated(tables, CurateConfig(seed=3, control_arm=True, ablation="correct"), tmp_path / "out")
-    assert {path.name: path.read_bytes() for path in tables.folder.iterdir()} == before
+    assert {path: path.read_bytes() for path in tables.folder.rglob("*") if path.is_file()} == before
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "selection.parquet", "arms.parquet", "waterfall.json", "statistics.json", "ablation.json",
         "near_duplicates.json", "decontamination.json",
@@ -261,7 +262,8 @@ def test_unknown_token_counts_are_unknown_and_not_zero(tmp_path: Path) -> None:
 
 def test_a_text_that_the_store_does_not_hold_is_named(tmp_path: Path) -> None:
     tables = write_tables(tmp_path / "tables", [trace("p", 0), trace("p", 1)])
-    tables.store.write_bytes(re.sub(rb'"request_id": "p-1"', b'"request_id": "p-9"', tables.store.read_bytes()))
+    log = tables.store / SAMPLE_LOG
+    log.write_bytes(re.sub(rb'"request_id": "p-1"', b'"request_id": "p-9"', log.read_bytes()))
     with pytest.raises(InputError, match="p-1") as raised:
         curated(tables, CurateConfig(), tmp_path / "out")
     assert raised.value.where == str(tables.store)

@@ -10,6 +10,7 @@ from trace_builder import FAST, labels_of, trace, write_tables
 from licensing.errors import InputError
 from synth.labels.config import LabelConfig
 from synth.labels.label import label
+from synth.sampling.store import SAMPLE_LOG
 
 
 def test_several_processes_write_what_one_does_and_finished_shards_are_not_done_again(tmp_path: Path) -> None:
@@ -43,8 +44,9 @@ def test_several_processes_write_what_one_does_and_finished_shards_are_not_done_
 
 def test_a_missing_text_is_named_from_whatever_process(tmp_path: Path) -> None:
     tables = write_tables(tmp_path / "tables", [trace(f"p{n}", 0) for n in range(20)])
-    lines = tables.store.read_bytes().splitlines(keepends=True)
-    tables.store.write_bytes(b"".join(lines[:13] + lines[14:]))
+    log = tables.store / SAMPLE_LOG
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[:13] + lines[14:]))
     with tables.open() as traces, pytest.raises(InputError, match="p13-0") as raised:
         label(traces, tables.verdicts, FAST, tmp_path / "out", tmp_path / "scratch", shard_rows=5)
     assert str(tables.store) in str(raised.value.where)

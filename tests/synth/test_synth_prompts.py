@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 
 from licensing.errors import InputError, MissingDependency
 from synth.problems.config import HubPrompts, JsonlPrompts, ReasoningGymPrompts
-from synth.problems.problem import Prompt, load_prompts, load_traces
-from synth.sampling.config import ImportedTraces
-from synth.teachers.config import FakeTeacher
+from synth.problems.problem import Prompt, load_prompts
 
 
 def problem(number: int, **more: Any) -> dict[str, Any]:
@@ -26,7 +24,7 @@ def write(path: Path, *rows: dict[str, Any] | bytes | str) -> str:
     return str(path)
 
 
-def test_a_jsonl_row_becomes_a_prompt_and_keeps_its_unknown_keys(tmp_path: Path) -> None:
+def test_a_jsonl_row_becomes_a_prompt_and_keeps_its_unknown_keys_apart(tmp_path: Path) -> None:
     path = write(tmp_path / "set.jsonl", problem(1, level=3, question="shadows no property"), problem(2, source="mine"))
     first, second = load_prompts(JsonlPrompts(path=path, license="mit")).prompts
     assert first.question == "What is 1 + 1?"
@@ -37,8 +35,7 @@ def test_a_jsonl_row_becomes_a_prompt_and_keeps_its_unknown_keys(tmp_path: Path)
         "kind": "math",
         "source": "set.jsonl",
         "license": "mit",
-        "level": 3,
-        "question": "shadows no property",
+        "extra": {"level": 3, "question": "shadows no property"},
     }
     assert Prompt.model_validate(first.row()) == first
     assert second.source == "mine"
@@ -176,7 +173,7 @@ def test_a_folder_of_parquet_is_a_data_set(tmp_path: Path) -> None:
     found = load_prompts(config)
     assert [p.question for p in found.prompts] == [f"{n} + 1?" for n in range(5)]
     assert found.prompts[3].answer == "4"
-    assert found.prompts[3].row()["level"] == 3
+    assert found.prompts[3].row()["extra"]["level"] == 3
     assert found.prompts[0].source == str(tmp_path)
     with pytest.raises(InputError, match=r"no column nope; there are level, messages, problem, solution"):
         load_prompts(HubPrompts(dataset=str(tmp_path), columns={"prompt": "nope"}))
@@ -209,61 +206,3 @@ def test_reasoning_gym_items_are_the_same_every_time_and_carry_their_entry() -> 
 def test_a_task_that_reasoning_gym_refuses_is_the_users_error(task: str, config: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="reasoning-gym refuses"):
         load_prompts(ReasoningGymPrompts(task=task, config=config, size=2))
-
-
-# --- traces brought along ------------------------------------------------------------------------------------------
-
-
-def test_traces_become_prompts_and_sample_rows(tmp_path: Path) -> None:
-    chat = [{"role": "user", "content": "What is 1 + 1?"}, {"role": "assistant", "content": "It is \\boxed{2}"}]
-    path = write(
-        tmp_path / "traces.jsonl",
-        {**problem(1), "response": "\\boxed{2}", "model": "a/b", "completion_tokens": 5, "finish_reason": "length"},
-        {"id": "other-name", "messages": chat, "answer": "2", "kind": "math"},
-        {**problem(1), "response": "\\boxed{2}", "model": "a/b"},
-        {**problem(2), "response": "\\boxed{3}"},
-    )
-    found = load_traces(ImportedTraces(path=path), FakeTeacher(name="some/teacher"))
-    assert [p.id for p in found.prompts] == ["p1", "p2"]
-    assert found.duplicates == 1
-    shown = [(s["prompt_id"], s["sample_index"], s["model"], s["finish_reason"]) for s in found.samples]
-    assert shown == [
-        ("p1", 0, "a/b", "length"),
-        ("p1", 1, "some/teacher", "stop"),
-        ("p2", 0, "some/teacher", "stop"),
-    ]
-    assert found.samples[0]["completion_tokens"] == 5
-    assert found.samples[1]["completion_tokens"] is None
-    assert found.samples[1]["text"] == "It is \\boxed{2}"
-    assert "response" not in found.prompts[0].row()
-    assert len({s["request_id"] for s in found.samples}) == 3
-    assert all(len(s["request_id"]) == 32 for s in found.samples)
-
-
-def test_thinking_that_was_kept_apart_is_joined_to_the_response(tmp_path: Path) -> None:
-    final = {"role": "assistant", "content": "\\boxed{2}", "reasoning_content": "one and one\n"}
-    row = {"messages": [{"role": "user", "content": "1 + 1?"}, final], "answer": "2", "kind": "math", "model": "m"}
-    found = load_traces(ImportedTraces(path=write(tmp_path / "t.jsonl", row)))
-    assert found.samples[0]["text"] == "<think>\none and one\n</think>\n\n\\boxed{2}"
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"response": None}, "needs a `response`"),
-        ({"response": " "}, "needs a `response`"),
-        ({"model": None}, "which model"),
-        ({"finish_reason": "eos"}, "finish_reason 'eos'"),
-        ({"completion_tokens": "many"}, "not a count"),
-        ({"answer": None}, "needs an `answer`"),
-    ],
-)
-def test_a_bad_trace_is_named_by_line(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
-    good = {**problem(1), "response": "r", "model": "m"}
-    path = write(tmp_path / "t.jsonl", good, {**good, **change})
-    with pytest.raises(InputError) as caught:
-        load_traces(ImportedTraces(path=path))
-    assert reason in caught.value.what
-    assert caught.value.where == f"{path}:2"
-    assert "sample.on_bad_row=skip" in (caught.value.hint or "")
-    assert len(load_traces(ImportedTraces(path=path, on_bad_row="skip")).samples) == 1

@@ -22,7 +22,11 @@ from synth.decontaminate import Item
 from synth.labels.config import LabelConfig
 from synth.labels.label import label
 from synth.parquet_files import write_parquet
+from synth.sampling.samples_table import problem_stops_schema
+from synth.sampling.store import SAMPLE_LOG
 from synth.trace import PROBLEMS, SAMPLES, TraceSet, samples_schema
+from synth.verify.verdict import judged
+from synth.verify.verify_traces import VERDICTS, verdicts_schema
 
 FAST = LabelConfig(languages=None, secrets=False, near_duplicates=None)
 """Labels that load no model."""
@@ -59,16 +63,6 @@ def trace(problem: str, index: int, verdict: str | None = "correct", **changes: 
     }
 
 
-def verdicts_schema() -> pa.Schema:
-    """Columns of verdicts.parquet."""
-    names = ("extracted", "reason", "format_verdict", "format_reason", "judge_verdict", "judge_reason", "judge_text",
-             "judge_model", "counts_as", "majority_answer")  # fmt: skip
-    first = [("request_id", pa.string()), ("problem_id", pa.string()), ("verdict", pa.string())]
-    counts = [("majority_votes", pa.int64()), ("majority_samples", pa.int64())]
-    texts = [(name, pa.string()) for name in names]
-    return pa.schema([*first, ("judged", pa.bool_()), ("score", pa.float64()), *texts, *counts])
-
-
 @dataclass(frozen=True)
 class Tables:
     """What the sample and verify stages leave: problems.jsonl, samples.parquet and verdicts.parquet in ``folder``."""
@@ -78,7 +72,7 @@ class Tables:
 
     @property
     def verdicts(self) -> Path:
-        return self.folder / "verdicts.parquet"
+        return self.folder / VERDICTS
 
     def open(self) -> TraceSet:
         return TraceSet(self.folder, self.store)
@@ -86,16 +80,16 @@ class Tables:
 
 def write_tables(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Tables:
     """Write flat rows (see ``trace``), whose order becomes that of the samples. Streams."""
-    folder.mkdir(parents=True)
-    store = folder / "samples.jsonl"
+    store = folder / "store"
+    store.mkdir(parents=True)
     problems: set[str] = set()
     samples: list[dict[str, Any]] = []
     verdicts: list[dict[str, Any]] = []
     with (
-        store.open("wb") as texts,
+        (store / SAMPLE_LOG).open("wb") as texts,
         (folder / PROBLEMS).open("wb") as problem_rows,
         pq.ParquetWriter(folder / SAMPLES, samples_schema()) as sample_table,
-        pq.ParquetWriter(folder / "verdicts.parquet", verdicts_schema()) as verdict_table,
+        pq.ParquetWriter(folder / VERDICTS, verdicts_schema()) as verdict_table,
     ):
 
         def flush() -> None:
@@ -110,8 +104,10 @@ def write_tables(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Tables:
                 problem_rows.write(json_line({"id": row["problem_id"], **{key: row.get(key) for key in _PROBLEM}}))
             texts.write(json_line({"request_id": row["request_id"], **{key: row[key] for key in _SAMPLE}}))
             samples.append({name: row.get(name) for name in samples_schema().names})
-            judged = row["verdict"] in ("correct", "wrong", "unparseable") and row["finish_reason"] != "error"
-            verdicts.append({name: row.get(name) for name in verdicts_schema().names} | {"judged": judged})
+            verdicts.append(
+                {name: row.get(name) for name in verdicts_schema().names}
+                | {"judged": judged(row["verdict"], row["finish_reason"])}
+            )
             if len(samples) == 5_000:
                 flush()
         flush()
@@ -180,8 +176,5 @@ def curated(
 
 def write_problem_stops(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     """problem_stops.parquet of an adaptive sampling policy."""
-    counts = [(name, pa.int64()) for name in ("n_samples", "n_judged", "n_correct")]
-    schema = pa.schema([("problem_id", pa.string()), *counts, ("estimate", pa.float64()), ("stopped", pa.string()),
-                        ("suspect_gold", pa.bool_())])  # fmt: skip
-    write_parquet(path, schema, rows)
+    write_parquet(path, problem_stops_schema(), rows)
     return path

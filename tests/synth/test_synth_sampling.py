@@ -1,3 +1,5 @@
+"""``sample()`` with the fixed policy: rows, identity, resuming, a full disk, kill -9."""
+
 from __future__ import annotations
 
 import errno
@@ -11,48 +13,20 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from sample_runs import draw, log_of, problems, rows_of, stored
 from waiting import line_count, until
 
 from licensing.errors import InputError, MissingDependency
-from synth.problems.problem import Prompt
 from synth.sampling.config import TeacherSampling
-from synth.sampling.requests import plan, request_id
-from synth.sampling.sample import SampleSummary, harvest, sample
+from synth.sampling.requests import request_id
+from synth.sampling.samples_table import SAMPLES, samples_schema
 from synth.teachers.config import AutoTeacher, FakeTeacher, TransformersTeacher, VllmTeacher
 from synth.teachers.config_fields import Example
-from synth.teachers.fake import FakeEngine
 from synth.teachers.teacher import Completion, Request
 
-FAKE = FakeTeacher(latency_s=0.0, concurrency=3)
-ROW_KEYS = [
-    "request_id",
-    "prompt_id",
-    "sample_index",
-    "text",
-    "finish_reason",
-    "error",
-    "prompt_tokens",
-    "completion_tokens",
-    "model",
-    "engine",
-]
-
-
-def problems(count: int, prefix: str = "p") -> list[Prompt]:
-    return [
-        Prompt(id=f"{prefix}{n}", prompt=f"{n} + 1?", answer=str(n + 1), kind="math", source="s") for n in range(count)
-    ]
-
-
-def rows_of(log: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.read_bytes().splitlines()]
-
-
-def run(log: Path, prompts: list[Prompt], config: TeacherSampling, teacher: FakeTeacher = FAKE) -> SampleSummary:
-    return sample(prompts, FakeEngine(teacher), teacher, config, log)
+SCRIPTED = FakeTeacher(model="scripted")
 
 
 class Scripted:
@@ -92,46 +66,77 @@ class Scripted:
 
 
 def test_every_sample_is_a_row_in_order_of_problem_and_index(tmp_path: Path) -> None:
-    log = tmp_path / "samples.jsonl"
     seen: list[tuple[int, int, int]] = []
+    began = int(time.time())
     config = TeacherSampling(num_samples=3)
-    summary = sample(problems(20), FakeEngine(FAKE), FAKE, config, log, progress=lambda *figures: seen.append(figures))
-    rows = rows_of(log)
-    assert [(r["prompt_id"], r["sample_index"]) for r in rows] == [(f"p{n}", k) for n in range(20) for k in range(3)]
-    assert all(list(r) == ROW_KEYS for r in rows)
+    summary = draw(tmp_path, problems(20), config, progress=lambda *figures: seen.append(figures))
+    rows = rows_of(tmp_path)
+    assert [(r["problem_id"], r["sample_index"]) for r in rows] == [(f"p{n}", k) for n in range(20) for k in range(3)]
+    assert all(list(r) == [*samples_schema().names, "text"] for r in rows)
     assert len({r["request_id"] for r in rows}) == 60
+    assert {(r["teacher"], r["engine"], r["escalated"]) for r in rows} == {("fake-teacher", "fake 1", False)}
     assert (summary.rows, summary.reused, summary.damaged) == (60, 0, 0)
     assert summary.finish_reasons == {"stop": 60}
     assert summary.completion_tokens == sum(r["completion_tokens"] for r in rows) == seen[-1][2]
     assert seen[-1][:2] == (60, 60)
+    assert summary.first_completed is not None
+    assert summary.last_completed is not None
+    assert began <= summary.first_completed <= summary.last_completed <= time.time()
 
 
-def test_the_order_in_which_answers_come_leaves_no_mark(tmp_path: Path) -> None:
-    config = TeacherSampling(num_samples=2)
+def test_the_order_in_which_answers_come_changes_neither_rows_nor_digest(tmp_path: Path) -> None:
+    config, digests = TeacherSampling(num_samples=2), set()
     for name, reverse in (("a", False), ("b", True)):
-        sample(problems(9), Scripted(reverse=reverse), FakeTeacher(model="scripted"), config, tmp_path / name)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+        summary = draw(tmp_path / name, problems(9), config, SCRIPTED, Scripted(reverse=reverse))
+        digests.add(summary.samples_digest)
+    assert stored(tmp_path / "a") != stored(tmp_path / "b")
+    assert len(digests) == 1
+    tables = [(tmp_path / name / "out" / SAMPLES).read_bytes() for name in "ab"]
+    assert tables[0] == tables[1]
 
 
-def test_an_answer_delivered_twice_is_written_once(tmp_path: Path) -> None:
-    sample(problems(4), Scripted(), FakeTeacher(model="scripted"), TeacherSampling(num_samples=2), tmp_path / "log")
-    assert len(rows_of(tmp_path / "log")) == 8
+def test_another_text_is_another_digest(tmp_path: Path) -> None:
+    config = TeacherSampling(num_samples=2)
+    summaries = [
+        draw(tmp_path / str(seed), problems(9), config, FakeTeacher(latency_s=0, seed=seed)) for seed in (1, 2)
+    ]
+    assert summaries[0].samples_digest != summaries[1].samples_digest
 
 
-def test_a_failed_request_is_a_row_with_its_reason_and_stays(tmp_path: Path) -> None:
-    log, config, teacher = tmp_path / "log", TeacherSampling(num_samples=1), FakeTeacher(model="scripted")
-    summary = sample(problems(2), Scripted(fail=True), teacher, config, log)
+def test_an_answer_delivered_twice_is_committed_once(tmp_path: Path) -> None:
+    draw(tmp_path, problems(4), TeacherSampling(num_samples=2), SCRIPTED, Scripted())
+    assert len(stored(tmp_path)) == len(rows_of(tmp_path)) == 8
+
+
+def test_a_failed_request_is_a_row_with_its_reason_and_is_not_sent_again(tmp_path: Path) -> None:
+    config = TeacherSampling(num_samples=1)
+    summary = draw(tmp_path, problems(2), config, SCRIPTED, Scripted(fail=True), key="one")
     assert summary.finish_reasons == {"error": 2}
-    assert rows_of(log)[0]["error"] == "ValueError: too long"
+    assert rows_of(tmp_path)[0]["error"] == "ValueError: too long"
     again = Scripted()
-    assert sample(problems(2), again, teacher, config, log).reused == 2
+    assert draw(tmp_path, problems(2), config, SCRIPTED, again, key="one").reused == 2
     assert again.asked == []
+
+
+def test_under_another_key_a_failed_request_is_sent_again_and_the_earlier_table_still_says_that_it_failed(
+    tmp_path: Path,
+) -> None:
+    config = TeacherSampling(num_samples=1)
+    draw(tmp_path, problems(3), config, SCRIPTED, Scripted(fail=True), key="one", out="one")
+    again = Scripted()
+    summary = draw(tmp_path, problems(3), config, SCRIPTED, again, key="two", out="two")
+    assert (summary.finish_reasons, summary.reused, len(again.asked)) == ({"stop": 3}, 0, 3)
+    assert [(row["finish_reason"], row["text"]) for row in rows_of(tmp_path, "one")] == [("error", "")] * 3
+    assert all(row["text"].startswith("answer") for row in rows_of(tmp_path, "two"))
+    third = Scripted()
+    assert draw(tmp_path, problems(3), config, SCRIPTED, third, key="one", out="three").finish_reasons == {"stop": 3}
+    assert third.asked == [], "an answer is an answer, whichever key it was drawn for"
 
 
 def test_problems_that_ask_the_same_are_refused(tmp_path: Path) -> None:
     twins = [*problems(2), *problems(1, prefix="q")]
     with pytest.raises(InputError, match="'p0' and 'q0' ask the same"):
-        run(tmp_path / "log", twins, TeacherSampling())
+        draw(tmp_path, twins, TeacherSampling())
 
 
 def test_a_teacher_that_loses_requests_does_not_hang_the_run(tmp_path: Path) -> None:
@@ -140,7 +145,13 @@ def test_a_teacher_that_loses_requests_does_not_hang_the_run(tmp_path: Path) -> 
             return []
 
     with pytest.raises(RuntimeError, match="lost 5 requests"):
-        sample(problems(9), Mute(), FakeTeacher(model="scripted"), TeacherSampling(), tmp_path / "log")
+        draw(tmp_path, problems(9), TeacherSampling(), SCRIPTED, Mute())
+
+
+def test_an_adaptive_policy_without_a_verifier_is_refused(tmp_path: Path) -> None:
+    config = TeacherSampling.model_validate({"policy": {"kind": "adaptive"}})
+    with pytest.raises(ValueError, match="needs a verifier"):
+        draw(tmp_path, problems(1), config, verifier=None)
 
 
 # --- identity --------------------------------------------------------------------------------------------------------
@@ -205,78 +216,62 @@ def test_the_fake_asks_anew_when_its_answers_would_change() -> None:
 # --- resuming --------------------------------------------------------------------------------------------------------
 
 
-def test_a_torn_last_line_is_owed_again_and_whole_ones_are_kept(tmp_path: Path) -> None:
-    log, whole, config = tmp_path / "log", tmp_path / "whole", TeacherSampling(num_samples=2)
-    run(whole, problems(10), config)
-    lines = whole.read_bytes().splitlines(keepends=True)
+def test_a_torn_last_line_is_drawn_again_and_whole_ones_are_kept(tmp_path: Path) -> None:
+    config = TeacherSampling(num_samples=2)
+    digest = draw(tmp_path / "whole", problems(10), config).samples_digest
+    lines = log_of(tmp_path / "whole").read_bytes().splitlines(keepends=True)
     for cut in (1, len(lines[7]) // 2, len(lines[7]) - 1):
+        log = log_of(tmp_path / str(cut))
+        log.parent.mkdir(parents=True)
         log.write_bytes(b"".join(lines[:7]) + lines[7][:cut])
-        summary = run(log, problems(10), config)
-        assert (summary.reused, summary.damaged) == (7, 1)
-        assert log.read_bytes() == whole.read_bytes()
+        summary = draw(tmp_path / str(cut), problems(10), config)
+        assert (summary.reused, summary.damaged, summary.samples_digest) == (7, 1, digest)
+        assert log.read_bytes().startswith(b"".join(lines[:7]))
+        assert len(stored(tmp_path / str(cut))) == 20
 
 
-def test_a_line_that_a_power_cut_blanked_is_asked_again(tmp_path: Path) -> None:
-    log, whole, config = tmp_path / "log", tmp_path / "whole", TeacherSampling(num_samples=2)
-    run(whole, problems(10), config)
-    lines = whole.read_bytes().splitlines(keepends=True)
-    blanked = [*lines[:3], b"\0" * 40 + b"\n", b"{}\n", b"[1]\n", *lines[4:9]]
-    log.write_bytes(b"".join(blanked))
-    summary = run(log, problems(10), config)
-    assert (summary.reused, summary.damaged) == (8, 3)
-    assert log.read_bytes() == whole.read_bytes()
+def test_a_line_that_a_power_cut_blanked_is_drawn_again(tmp_path: Path) -> None:
+    config = TeacherSampling(num_samples=2)
+    digest = draw(tmp_path / "whole", problems(10), config).samples_digest
+    lines = log_of(tmp_path / "whole").read_bytes().splitlines(keepends=True)
+    log = log_of(tmp_path / "damaged")
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"".join([*lines[:3], b"\0" * 40 + b"\n", b"{}\n", b"[1]\n", *lines[4:9]]))
+    summary = draw(tmp_path / "damaged", problems(10), config)
+    assert (summary.reused, summary.damaged, summary.samples_digest) == (8, 3, digest)
 
 
-def test_a_doubled_line_counts_once_and_is_gone_at_the_end(tmp_path: Path) -> None:
-    log, whole, config = tmp_path / "log", tmp_path / "whole", TeacherSampling(num_samples=1)
-    run(whole, problems(5), config)
-    log.write_bytes(whole.read_bytes() * 2)
-    assert run(log, problems(5), config).reused == 5
-    assert log.read_bytes() == whole.read_bytes()
-
-
-def test_what_was_committed_before_the_engine_died_is_not_asked_again(tmp_path: Path) -> None:
-    log, config, teacher = tmp_path / "log", TeacherSampling(num_samples=3), FakeTeacher(model="scripted")
-    dying = Scripted(die_after=11)
+def test_what_was_committed_before_the_engine_died_is_not_drawn_again(tmp_path: Path) -> None:
+    config = TeacherSampling(num_samples=3)
     with pytest.raises(RuntimeError, match="died"):
-        sample(problems(10), dying, teacher, config, log)
-    committed = {r["request_id"] for r in rows_of(log)}
+        draw(tmp_path, problems(10), config, SCRIPTED, Scripted(die_after=11))
+    committed = {row["request_id"] for row in stored(tmp_path)}
     assert committed
     second = Scripted()
-    assert sample(problems(10), second, teacher, config, log).reused == len(committed)
+    assert draw(tmp_path, problems(10), config, SCRIPTED, second).reused == len(committed)
     assert committed.isdisjoint(second.asked)
     assert len(second.asked) + len(committed) == 30
 
 
-def test_more_samples_ask_only_for_what_is_new(tmp_path: Path) -> None:
-    old, new, teacher = tmp_path / "old", tmp_path / "new" / "log", FakeTeacher(model="scripted")
-    sample(problems(10), Scripted(), teacher, TeacherSampling(num_samples=2), old)
-    old.write_bytes(old.read_bytes() + b'{"request_id": "torn')
-    more = TeacherSampling(num_samples=5)
+def test_a_changed_recipe_draws_only_what_is_new_and_copies_nothing(tmp_path: Path) -> None:
+    draw(tmp_path, problems(10), TeacherSampling(num_samples=2), SCRIPTED, Scripted(), key="one", out="one")
+    before, second = log_of(tmp_path).read_bytes(), Scripted()
     renamed = problems(10, prefix="q")
-    wanted = [r.request_id for r in plan(renamed, teacher, more)]
-    assert harvest(new, [tmp_path / "absent", old, new], wanted) == 20
-    assert harvest(new, [old], wanted) == 0
-    asking = Scripted()
-    assert sample(renamed, asking, teacher, more, new).reused == 20
-    assert len(asking.asked) == 30
-    assert [(r["prompt_id"], r["sample_index"]) for r in rows_of(new)] == [
+    summary = draw(tmp_path, renamed, TeacherSampling(num_samples=5), SCRIPTED, second, key="two", out="two")
+    assert (summary.reused, len(second.asked)) == (20, 30)
+    assert log_of(tmp_path).read_bytes().startswith(before)
+    assert len(stored(tmp_path)) == 50
+    assert [(r["problem_id"], r["sample_index"]) for r in rows_of(tmp_path, "two")] == [
         (f"q{n}", k) for n in range(10) for k in range(5)
     ]
+    assert len(rows_of(tmp_path, "one")) == 20
 
 
-def test_failures_of_an_earlier_run_are_not_harvested(tmp_path: Path) -> None:
-    teacher, config = FakeTeacher(model="scripted"), TeacherSampling(num_samples=1)
-    sample(problems(3), Scripted(fail=True), teacher, config, tmp_path / "old")
-    wanted = [r.request_id for r in plan(problems(3), teacher, config)]
-    assert harvest(tmp_path / "new", [tmp_path / "old"], wanted) == 0
-
-
-def test_rows_that_nobody_wants_any_more_are_left_out(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    run(log, problems(6), TeacherSampling(num_samples=3))
-    assert run(log, problems(4), TeacherSampling(num_samples=2)).reused == 8
-    assert len(rows_of(log)) == 8
+def test_a_smaller_recipe_lists_fewer_samples_and_the_store_keeps_all(tmp_path: Path) -> None:
+    draw(tmp_path, problems(6), TeacherSampling(num_samples=3))
+    assert draw(tmp_path, problems(4), TeacherSampling(num_samples=2)).reused == 8
+    assert len(rows_of(tmp_path)) == 8
+    assert len(stored(tmp_path)) == 18
 
 
 @pytest.fixture
@@ -293,36 +288,40 @@ def small_files() -> Iterator[None]:
 
 
 def test_a_full_disk_ends_the_run_with_whole_lines_only(tmp_path: Path, small_files: None) -> None:
-    log = tmp_path / "log"
-    with pytest.raises(MissingDependency, match="disk is full") as caught:
-        run(log, problems(30), TeacherSampling(num_samples=2))
-    assert caught.value.where == str(log)
+    config = TeacherSampling(num_samples=2)
+    with pytest.raises(MissingDependency, match="no space left on the disk") as caught:
+        draw(tmp_path, problems(30), config)
+    assert caught.value.where == str(log_of(tmp_path))
     assert caught.value.hint
-    assert log.read_bytes().endswith(b"\n")
-    kept = rows_of(log)
+    assert log_of(tmp_path).read_bytes().endswith(b"\n")
+    kept = stored(tmp_path)
     assert kept
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-    assert run(log, problems(30), TeacherSampling(num_samples=2)).reused == len(kept)
+    assert draw(tmp_path, problems(30), config).reused == len(kept)
 
 
-def test_a_disk_that_fills_up_at_the_very_end_leaves_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log, config = tmp_path / "log", TeacherSampling(num_samples=2)
+def test_a_disk_that_fills_up_at_the_very_end_keeps_every_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, replace = TeacherSampling(num_samples=2), os.replace
 
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(source: Path, target: Path) -> None:
+        if target.name == SAMPLES:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr("synth.sampling.store.os.replace", full)
-        with pytest.raises(MissingDependency, match="disk is full"):
-            run(log, problems(5), config)
-    assert [path.name for path in tmp_path.iterdir()] == ["log"]
-    assert run(log, problems(5), config).reused == 10
+        patched.setattr("synth.parquet_files.os.replace", full)
+        with pytest.raises(MissingDependency, match="no space left on the disk"):
+            draw(tmp_path, problems(5), config)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["problems.jsonl"]
+    assert draw(tmp_path, problems(5), config).reused == 10
 
 
 # --- killed ----------------------------------------------------------------------------------------------------------
 
 PROGRAM = """
-import sys, time
+import json, sys, time
 from pathlib import Path
 from synth.teachers.config import FakeTeacher
 from synth.teachers.fake import FakeEngine
@@ -342,13 +341,16 @@ class Engine(FakeEngine):
 
 teacher = FakeTeacher(latency_s=0.02, concurrency=4)
 prompts = load_prompts(JsonlPrompts(path=sys.argv[1])).prompts
-summary = sample(prompts, Engine(teacher), teacher, TeacherSampling(num_samples=4), Path(sys.argv[2]))
-print(summary.rows, summary.reused)
+folder = Path(sys.argv[2])
+summary = sample(
+    prompts, Engine(teacher), teacher, TeacherSampling(num_samples=4), folder / "out", folder / "store"
+)
+print(json.dumps([summary.rows, summary.reused, summary.samples_digest]))
 """
 
 
-def test_killed_again_and_again_a_run_ends_in_the_bytes_of_one_left_alone(tmp_path: Path) -> None:
-    source, log, alone = tmp_path / "problems.jsonl", tmp_path / "killed" / "log", tmp_path / "alone" / "log"
+def test_killed_again_and_again_a_run_ends_with_the_samples_of_one_left_alone(tmp_path: Path) -> None:
+    source, killed, alone = tmp_path / "problems.jsonl", tmp_path / "killed", tmp_path / "alone"
     source.write_text("".join(json.dumps(prompt.row()) + "\n" for prompt in problems(25)))
 
     def start(where: Path, answers: int = 1000) -> subprocess.Popen[str]:
@@ -357,9 +359,9 @@ def test_killed_again_and_again_a_run_ends_in_the_bytes_of_one_left_alone(tmp_pa
 
     undisturbed = start(alone)
     rng = random.Random(5)
-    committed = b""
+    log, committed = log_of(killed), b""
     for goal in (1, 14, 15, 40, 77):  # kill when so many lines are there, and a little later
-        process = start(log, goal - committed.count(b"\n") + 5)
+        process = start(killed, goal - committed.count(b"\n") + 5)
         until(lambda: line_count(log) >= goal, f"{goal} samples")  # noqa: B023
         time.sleep(rng.random() * 0.03)
         os.kill(process.pid, signal.SIGKILL)
@@ -367,10 +369,12 @@ def test_killed_again_and_again_a_run_ends_in_the_bytes_of_one_left_alone(tmp_pa
         after = log.read_bytes()
         assert after.startswith(committed), "a committed sample was lost"
         committed = after[: after.rfind(b"\n") + 1]
-        identities = [json.loads(line)["request_id"] for line in committed.splitlines()]
-        assert len(identities) == len(set(identities)), "a sample was doubled"
-    output, _ = start(log).communicate(timeout=120)
-    assert output.split() == ["100", str(committed.count(b"\n"))]
-    undisturbed.communicate(timeout=120)
-    assert log.read_bytes() == alone.read_bytes()
-    assert [path.name for path in log.parent.iterdir()] == ["log"]
+        request_ids = [json.loads(line)["request_id"] for line in committed.splitlines()]
+        assert len(request_ids) == len(set(request_ids)), "a sample was drawn twice"
+    output, _ = start(killed).communicate(timeout=120)
+    _, _, digest = json.loads(undisturbed.communicate(timeout=120)[0])
+    assert json.loads(output) == [100, committed.count(b"\n"), digest]
+    assert log.read_bytes().startswith(committed)
+    assert len(stored(killed)) == 100
+    assert (killed / "out" / SAMPLES).read_bytes() == (alone / "out" / SAMPLES).read_bytes()
+    assert [path.name for path in (killed / "out").iterdir()] == [SAMPLES]
