@@ -54,11 +54,12 @@ def trace_rows(tables: TraceTables) -> Callable[[], Iterator[dict[str, Any]]]:
     """
 
     def rows() -> Iterator[dict[str, Any]]:
+        import duckdb
         import pyarrow as pa
 
         try:
             yield from _joined(tables)
-        except (pa.ArrowInvalid, OSError) as error:
+        except (duckdb.Error, pa.ArrowInvalid) as error:
             raise InputError(f"a table is damaged: {error}", where=str(tables.verdicts.parent), hint=_REPEAT) from error
         except KeyError as error:
             raise InputError(f"the sample store has no row {error}", where=str(tables.store), hint=_REPEAT) from error

@@ -65,23 +65,25 @@ def trace(problem: str, index: int, verdict: str | None = "correct", **changes: 
 
 @dataclass(frozen=True)
 class Tables:
-    """What the sample and verify stages leave: problems.jsonl, samples.parquet and verdicts.parquet in ``folder``."""
+    """What the sample and verify stages leave: problems.jsonl and samples.parquet in ``folder``, the texts in the folder
+    ``store``, and verdicts.parquet."""
 
     folder: Path
     store: Path
-
-    @property
-    def verdicts(self) -> Path:
-        return self.folder / VERDICTS
+    verdicts: Path
 
     def open(self) -> TraceSet:
         return TraceSet(self.folder, self.store)
 
 
-def write_tables(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Tables:
-    """Write flat rows (see ``trace``), whose order becomes that of the samples. Streams."""
-    store = folder / "store"
-    store.mkdir(parents=True)
+def write_tables(
+    folder: Path, rows: Iterable[Mapping[str, Any]], store: Path | None = None, verdicts_folder: Path | None = None
+) -> Tables:
+    """Write flat rows (see ``trace``), whose order becomes that of the samples. Streams. Store and verdicts go below
+    ``folder`` where no other place is given."""
+    store, verdicts_file = store or folder / "store", (verdicts_folder or folder) / VERDICTS
+    for made in (folder, store, verdicts_file.parent):
+        made.mkdir(parents=True, exist_ok=True)
     problems: set[str] = set()
     samples: list[dict[str, Any]] = []
     verdicts: list[dict[str, Any]] = []
@@ -89,7 +91,7 @@ def write_tables(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Tables:
         (store / SAMPLE_LOG).open("wb") as texts,
         (folder / PROBLEMS).open("wb") as problem_rows,
         pq.ParquetWriter(folder / SAMPLES, samples_schema()) as sample_table,
-        pq.ParquetWriter(folder / VERDICTS, verdicts_schema()) as verdict_table,
+        pq.ParquetWriter(verdicts_file, verdicts_schema()) as verdict_table,
     ):
 
         def flush() -> None:
@@ -111,7 +113,7 @@ def write_tables(folder: Path, rows: Iterable[Mapping[str, Any]]) -> Tables:
             if len(samples) == 5_000:
                 flush()
         flush()
-    return Tables(folder, store)
+    return Tables(folder, store, verdicts_file)
 
 
 @dataclass(frozen=True)
