@@ -18,7 +18,7 @@ from licensing.errors import InputError
 from synth.sampling.budget import Spend, price
 from synth.sampling.config import AdaptivePolicy, BudgetConfig, TeacherSampling
 from synth.sampling.store import SampleStore
-from synth.verify.judge_config import JudgeConfig
+from synth.verify.config import JudgeConfig
 
 __all__ = ["Forecast", "bounds", "judge_bounds", "run_pilot"]
 

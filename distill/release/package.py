@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,16 @@ def write_package(
     start: Artefact,
     raw: Artefact,
     data: Artefact,
+    rows: Iterable[Mapping[str, Any]],
     trained: Artefact,
     weights: Artefact,
     scores: Artefact,
     verdict: Artefact,
 ) -> dict[str, Any]:
-    """The release folder: the exported weights unchanged, card, licences, recipe, lineage, checksums."""
+    """The release folder: the exported weights unchanged, card, licenses, recipe, lineage, training data, checksums.
+
+    ``rows`` are the training rows, read once where the data ship.
+    """
     student = next(row for row in scores.facts["scores"] if row["model"] == "student_after")
     bound = recipe.evaluate.min_stop_rate
     if student["stop_rate"] < bound:
@@ -51,7 +56,7 @@ def write_package(
     papers["evaluation.json"] = scores.path / "scores.json"
     shipped = scratch / DATA if recipe.release.data else None
     if shipped is not None:
-        write_data(recipe, facts, data, verdict, shipped)
+        write_data(recipe, facts, data, rows, verdict, shipped)
     parts = [(weights.path / MODEL, ""), *([(shipped, "data/")] if shipped else [])]
     files = [f"{at}{path.relative_to(root)}" for root, at in parts for path in root.rglob("*") if path.is_file()]
     facts, told = say_openness(recipe, facts, verdict.path / "lineage.yaml", [*files, *papers, "README.md"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from distill.config.recipe import Recipe
 from distill.runs.artefact import Artefact
 from licensing.audit import Audit, audit, notice_text
 from licensing.errors import Refused
-from licensing.files import read_rows
 from licensing.license_texts import licence_text
 from licensing.lineage import Declared, Lineage, load_lineage
 from licensing.registry import resolve
@@ -55,9 +55,17 @@ def _data_lineage(recipe: Recipe, lineage: Lineage) -> Lineage:
     return lineage.model_copy(update={"kind": "dataset", "declared": declared, "inputs": inputs, "files": None})
 
 
-def write_data(recipe: Recipe, facts: card.ReleaseFacts, data: Artefact, verdict: Artefact, out: Path) -> None:
+def write_data(
+    recipe: Recipe,
+    facts: card.ReleaseFacts,
+    data: Artefact,
+    rows: Iterable[Mapping[str, Any]],
+    verdict: Artefact,
+    out: Path,
+) -> None:
     """The data set in the folder ``out``, which is made anew: shards, README.md, NOTICE, and LICENSE where its text is
-    at hand. Raises Refused where the licences of prompts or teachers do not allow it."""
+    at hand. ``rows``: the training rows, read once. Raises Refused where the licenses of prompts or teachers do not
+    allow it."""
     shutil.rmtree(out, ignore_errors=True)  # of a run that was killed here
     lineage = load_lineage(verdict.path / "lineage.yaml")
     result = check_data(recipe, lineage)
@@ -70,7 +78,7 @@ def write_data(recipe: Recipe, facts: card.ReleaseFacts, data: Artefact, verdict
         for teacher in facts.teachers
     }
     beside = columns_beside(recipe.verify)
-    shards = write_shards(read_rows(data.path / "train.jsonl"), shared, out, beside=beside)
+    shards = write_shards(rows, shared, out, beside=beside)
     known = data_facts(recipe, facts, data, result, notice, shards)
     (out / "README.md").write_text(data_card(known), encoding="utf-8")
     (out / "NOTICE").write_text(notice, encoding="utf-8")

@@ -12,6 +12,7 @@ from distill.runs.facts import (
     CurateFacts,
     EvaluateFacts,
     ExportFacts,
+    LabelFacts,
     PackageFacts,
     PrepareFacts,
     SampleFacts,
@@ -19,6 +20,7 @@ from distill.runs.facts import (
     VerifyFacts,
 )
 from distill.runs.stage import Stage, StageContext
+from distill.runs.tables import open_training_rows
 from licensing.errors import Refused
 from synth.teachers.mixture import TeachersConfig
 
@@ -38,6 +40,7 @@ class Package(Stage[PackageFacts]):
     prepared: Artefact[PrepareFacts]
     samples: Artefact[SampleFacts]
     verdicts: Artefact[VerifyFacts]
+    labels: Artefact[LabelFacts]
     data: Artefact[CurateFacts]
     trained: Artefact[TrainFacts]
     weights: Artefact[ExportFacts]
@@ -55,17 +58,19 @@ class Package(Stage[PackageFacts]):
                 hint="train longer, or lower evaluate.min_stop_rate knowingly",
             )
         check_same_template(self.prepared.facts.template_digest, self.scores.facts.template_digest, "evaluate")
-        facts = write_package(
-            ctx.out,
-            ctx.scratch,
-            self.recipe,
-            self.teacher,
-            self.prepared.untyped(),
-            self.samples.untyped(),
-            self.data.untyped(),
-            self.trained.untyped(),
-            self.weights.untyped(),
-            self.scores.untyped(),
-            self.audit.untyped(),
-        )
+        with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data) as rows:
+            facts = write_package(
+                ctx.out,
+                ctx.scratch,
+                self.recipe,
+                self.teacher,
+                self.prepared.untyped(),
+                self.samples.untyped(),
+                self.data.untyped(),
+                rows,
+                self.trained.untyped(),
+                self.weights.untyped(),
+                self.scores.untyped(),
+                self.audit.untyped(),
+            )
         return PackageFacts.model_validate(facts)

@@ -29,6 +29,7 @@ __all__ = [
     "PromptSet",
     "UniqueProblems",
     "canonical_json",
+    "conversation_text",
     "load_prompts",
     "no_usable_row",
     "problem_of_row",
@@ -54,6 +55,11 @@ def text_of(content: Any) -> str:
     if isinstance(content, list):
         return "\n".join(part["text"] for part in content if isinstance(part, Mapping) and "text" in part)
     return ""
+
+
+def conversation_text(messages: Iterable[Any]) -> str:
+    """The text of every message of a problem: all that a student reads before it answers."""
+    return "\n".join(text_of(turn.get("content")) for turn in messages if isinstance(turn, Mapping))
 
 
 def _folded(value: Any) -> Any:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import itertools
 import os
 import resource
 import select
@@ -57,10 +58,7 @@ def main(fd: int, parent: int, weak: bool, out: int | None = None) -> NoReturn:
         os.dup2(nothing, 0)
         os.dup2(nothing, 1)
     out = fd if out is None else out
-    for one in range(3, 256):
-        if one not in (fd, out):
-            with contextlib.suppress(OSError):
-                os.close(one)
+    _close_others(fd, out)
     if os.getpid() != os.getsid(0):
         os.setsid()
     _libc.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
@@ -75,6 +73,13 @@ def main(fd: int, parent: int, weak: bool, out: int | None = None) -> NoReturn:
     os.close(fd)
     os.waitpid(keeper, 0)
     os._exit(0)
+
+
+def _close_others(*kept: int) -> None:
+    """Close every descriptor but stdin, stdout, stderr and those to keep, however high its number is."""
+    for low, high in itertools.pairwise(sorted({2, *kept, 1 << 31})):
+        if _libc.syscall(436, low + 1, high - 1, 0):  # close_range, since Linux 5.9
+            os.closerange(low + 1, min(high, os.sysconf("SC_OPEN_MAX")))
 
 
 def _keep(fd: int, out: int, weak: bool) -> NoReturn:
@@ -208,7 +213,7 @@ def _judge(fd: int, reply: int, parent: int, weak: bool, room: str) -> NoReturn:
         os.dup2(out[1], 1)
         os.dup2(err[1], 2)
         os.dup2(theirs, 3)
-        os.closerange(4, 256)
+        _close_others(3)
         _program(weak, room)
     for one in (theirs, out[1], err[1]):
         os.close(one)
@@ -220,7 +225,7 @@ def _judge(fd: int, reply: int, parent: int, weak: bool, room: str) -> NoReturn:
     _drop(job["memory_mb"] + 256, int(job["timeout_s"] * 2) + 10, THREADS)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (what tests print is nobody's)
     os.chdir(room)
-    Channel(reply).send(run.verdict(job))
+    Channel(reply).send(run.verdict(job) | {"id": job["id"]})
     os._exit(0)
 
 

@@ -33,8 +33,8 @@ from synth.sampling.samples_table import SAMPLES
 from synth.sampling.selection import Selection
 from synth.sampling.store import SampleStore
 from synth.teachers.router import read_engines, write_engines
-from synth.verify.judge import Question, question, ruling
-from synth.verify.judge_config import JudgeConfig
+from synth.verify.config import JudgeConfig
+from synth.verify.judge import Question, parse_judgement, question
 from synth.verify.verdict import shortened
 
 __all__ = ["ANSWERS", "JUDGE", "JudgeRun"]
@@ -161,7 +161,10 @@ class JudgeRun:
                 reason = "the judge's budget did not reach it"
             else:
                 text = shortened(answer["text"])
-                verdict, reason = ruling(answer["text"], answer["finish_reason"], self.config.teacher.think_close)
+                judge = self.config.teacher
+                verdict, reason = parse_judgement(
+                    answer["text"], answer["finish_reason"], judge.think_open, judge.think_close
+                )
                 if answer["error"]:
                     reason = f"{reason}: {answer['error']}"
             self.rows.setdefault(rules, Counter())[verdict or "none"] += 1

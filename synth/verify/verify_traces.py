@@ -23,11 +23,10 @@ from typing import TYPE_CHECKING, Any
 from licensing.errors import DistillError
 from synth.parquet_files import read_parquet, write_parquet
 from synth.trace import Trace, TraceSet
-from synth.verify.config import VerifyConfig
+from synth.verify.config import JudgeConfig, VerifyConfig
 from synth.verify.disagreement_report import DisagreementReport
 from synth.verify.format_check import format_fields
 from synth.verify.judge import Question, question
-from synth.verify.judge_config import JudgeConfig
 from synth.verify.judge_runner import JUDGE, JudgeRun
 from synth.verify.majority import Vote, elect, votes
 from synth.verify.trace_verifier import TraceVerifier, verify_row

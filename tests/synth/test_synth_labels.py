@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from test_synth_curate import trace
 
-from licensing.errors import InputError
-from synth.labels import shards as parts
 from synth.labels.code_blocks import broken_code
 from synth.labels.config import LabelConfig
-from synth.labels.label import label
 from synth.labels.language import Languages, Spoken, mixing
 from synth.labels.pass_rate import exact_interval
 from synth.labels.pii import personal_data, secrets
 from synth.labels.reasoning_format import differs
 from synth.labels.refusals import identity_leak, refusal
 from synth.labels.repetition import repetition
-from synth.verify.format_check import split, think_state
+from synth.reasoning import split_reasoning
 
 CODES = LabelConfig().languages
 assert CODES is not None
@@ -40,33 +34,6 @@ def languages() -> Languages:
 
 
 @pytest.mark.parametrize(
-    ("response", "state"),
-    [
-        ("<think>a</think>b", "ok"),
-        ("a</think>b", "ok"),  # the opening tag was part of the prompt
-        ("b", "missing"),
-        ("<think>a", "unclosed"),
-        ("</think>a<think>b", "unclosed"),
-        ("<think>a</think><think>b</think>c", "doubled"),
-        ("a</think>b</think>c", "doubled"),
-        ("<think> \n </think>b", "empty"),
-        ("</think>b", "empty"),
-    ],
-)
-def test_the_state_of_the_think_block(response: str, state: str) -> None:
-    found, why = think_state(response)
-    assert found == state
-    assert (why is None) == (state == "ok")
-
-
-def test_think_and_answer_are_split_at_the_last_closing_tag() -> None:
-    assert split("<think>a</think>b") == ("a", "b")
-    assert split("a</think>b") == ("a", "b")
-    assert split("b") == ("", "b")
-    assert split("<think>a") == ("a", "")
-
-
-@pytest.mark.parametrize(
     ("thought", "given", "expected"),
     [
         (r"\dfrac{1}{2}", r"\frac12", True),  # no mathematics, as it says
@@ -79,15 +46,16 @@ def test_think_and_answer_are_split_at_the_last_closing_tag() -> None:
     ],
 )
 def test_the_answer_thought_and_the_answer_given(thought: str, given: str, expected: bool) -> None:
-    found, why = differs(f"<think>so \\boxed{{1}}, no, \\boxed{{{thought}}}</think>It is \\boxed{{{given}}}.")
+    text = f"<think>so \\boxed{{1}}, no, \\boxed{{{thought}}}</think>It is \\boxed{{{given}}}."
+    found, why = differs(split_reasoning(text))
     assert found is expected
     assert (why is not None) is expected
 
 
 def test_where_one_of_the_answers_is_missing_nothing_is_said() -> None:
-    assert differs("<think>five</think>\\boxed{5}") == (None, None)
-    assert differs("<think>\\boxed{5}</think>five") == (None, None)
-    assert differs("<think>\\boxed{5}") == (None, None)
+    assert differs(split_reasoning("<think>five</think>\\boxed{5}")) == (None, None)
+    assert differs(split_reasoning("<think>\\boxed{5}</think>five")) == (None, None)
+    assert differs(split_reasoning("<think>\\boxed{5}")) == (None, None)
 
 
 # --- languages ---------------------------------------------------------------------------------------------------
@@ -315,56 +283,14 @@ def test_the_interval_holds_where_sampling_stopped_at_a_target() -> None:
         assert covered >= 0.95
 
 
-# --- the stage ---------------------------------------------------------------------------------------------------
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return path
-
-
-def test_several_processes_write_what_one_does_and_parts_that_are_there_are_not_done_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(parts, "PART_BYTES", 3000)
-    source = write(
-        tmp_path / "in.jsonl", [trace(f"p{n // 3}", n % 3, response=f"<think>{n}</think>é {n}") for n in range(40)]
-    )
-    config = LabelConfig(languages=None, secrets=False)
-    for name, workers in (("one", 1), ("two", 2)):
-        label(source, config.model_copy(update={"workers": workers}), tmp_path / name, tmp_path / f"{name}.scratch")
-    names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert sum(name.startswith("traces-") for name in names) > 3
-    for name in names:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
-
-    asked: list[tuple[int, int]] = []
-    (scratch,) = (path for path in (tmp_path / "one.scratch").iterdir())
-    (scratch / "traces-00002.parquet").unlink()
-    again = config.model_copy(update={"workers": 1})
-    label(source, again, tmp_path / "three", tmp_path / "one.scratch", progress=lambda *done: asked.append(done))
-    assert len(asked) == 1
-    for name in names:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "three" / name).read_bytes(), name
-
-
-def test_a_broken_line_is_named_from_whatever_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "PART_BYTES", 2000)
-    source = write(tmp_path / "in.jsonl", [trace(f"p{n}", 0) for n in range(20)])
-    lines = source.read_text().splitlines()
-    lines[13] = lines[13].replace('"response"', '"answered"')
-    source.write_text("\n".join(lines))
-    with pytest.raises(InputError, match="response") as raised:
-        label(source, LabelConfig(languages=None, secrets=False), tmp_path / "out", tmp_path / "scratch")
-    assert raised.value.where == f"{source}:14"
-
-
 def test_the_labels_of_a_trace_load_no_model_that_is_switched_off() -> None:
     code = (
         "import sys; from synth.labels.trace import *; from synth.labels.config import LabelConfig\n"
-        "row = {'messages': [{'role': 'user', 'content': 'q'}], 'response': 'a'}\n"
+        "from synth.reasoning import split_reasoning; from synth.trace import Trace\n"
+        "problem = {'id': 'p', 'messages': [{'role': 'user', 'content': 'q'}]}\n"
+        "trace = Trace('r', problem, 0, 'a', split_reasoning('a'), 't', 'e', 'stop', None, 1, 1, '', '')\n"
         "config = LabelConfig(languages=None, secrets=False, near_duplicates=None)\n"
-        "label_trace(row, label_prompt(row, config, None), config, None)\n"
+        "label_trace(trace, label_problem(problem, config, None), config, None)\n"
         "print([m for m in ('lingua', 'phonenumbers', 'detect_secrets', 'rensa', 'duckdb') if m in sys.modules])"
     )
     done = subprocess.run(

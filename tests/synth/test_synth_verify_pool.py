@@ -14,11 +14,11 @@ from typing import Any
 
 import psutil
 import pytest
+from synth.verify.pool import Pool
 
 from licensing.errors import InputError, MissingDependency
 from synth.verify import pool as pool_module
 from synth.verify.config import VerifyConfig
-from synth.verify.pool import Pool
 from synth.verify.verdict import Verdict
 from synth.verify.verifier import verify_rows
 

@@ -23,8 +23,7 @@ from synth.sampling.selection import write_samples
 from synth.sampling.store import SampleStore
 from synth.teachers.config import FakeTeacher
 from synth.trace import TraceSet
-from synth.verify.config import FormatConfig, MajorityConfig, VerifyConfig
-from synth.verify.judge_config import JudgeConfig
+from synth.verify.config import FormatConfig, JudgeConfig, MajorityConfig, VerifyConfig
 from synth.verify.verdict_store import VERDICT_LOG
 from synth.verify.verify_traces import VERDICTS, VerifySummary, verify_traces
 
