@@ -163,7 +163,10 @@ class WorkerPool:
             except BaseException as error:  # handed to whoever waits for this call
                 future.set_exception(CancelledError() if self.closed else error)
             else:
-                future.set_result(result)
+                if self.closed:  # what the job made of its interrupted call is no result
+                    future.set_exception(CancelledError())
+                else:
+                    future.set_result(result)
         slot.close()
 
 
@@ -351,7 +354,6 @@ def _start(memory_mb: int, parent: int, folder: str) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller handles Ctrl-C; a call must not look like a crash
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # pebble's handler would wait for the end of a power
     os.chdir(folder)
     nothing = os.open(os.devnull, os.O_RDWR)
