@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from synth.sampling.config import BudgetConfig
-from synth.section import Section
+from synth.section import Operational, Section
 from synth.teachers.config import OfflineTeacher, TeacherConfig
 
 
@@ -92,7 +92,7 @@ _OF_CODE = ("sandbox", "code_timeout_s", "code_memory_mb")  # left out of a stag
 class VerifyConfig(Section):
     """How answers are verified, within which limits."""
 
-    workers: int = Field(2, ge=1, description="Worker processes.")
+    workers: int = Operational(2, ge=1, description="Worker processes.")
     timeout_s: float = Field(2.0, gt=0, description="Wall seconds a row; after that its verdict is `timeout`.")
     memory_mb: int = Field(2048, ge=256, description="Address space of one worker, in MiB; on Linux only.")
     sandbox: str = Field(
