@@ -196,12 +196,13 @@ def test_the_tags_divide_thinking_from_answer_for_labels_majority_and_judge() ->
     from synth.verify.judge import Question, question
     from synth.verify.majority import elect
 
-    row = {"kind": "math", "prompt": "2 + 2?", "prompt_id": "p", "answer": "4", "response": TRACE, **TAGS}
+    row = {"kind": "math", "prompt": "2 + 2?", "prompt_id": "p", "answer": "4", **TAGS}
+    row["response"] = TRACE.removesuffix(".")
     config = LabelConfig(languages=None, secrets=False)
     labels = label_trace(row, label_prompt(row, config, None), config, None)
     assert labels["think"] == {"value": "ok", "reason": None}
     asked = question(row)
     assert isinstance(asked, Question)
-    assert asked.shown == "4."
+    assert asked.shown == "4"
     elected = elect([{**row, "answer": None}] * 3, VerifyConfig(workers=1, majority=MajorityConfig()))
     assert elected["p"].answer == "4"
