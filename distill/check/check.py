@@ -30,8 +30,16 @@ from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts
 from synth.problems.problem import PromptSet, TraceSet
 from synth.sampling.config import TeacherSampling
-from synth.teachers.config import AutoTeacher, FakeTeacher, OfflineTeacher, TeacherConfig, VllmTeacher
-from synth.teachers.served_config import OpenAITeacher, ServedTeacher, VllmServerTeacher
+from synth.teachers.config import (
+    AutoTeacher,
+    FakeTeacher,
+    OfflineTeacher,
+    OpenAITeacher,
+    ServedTeacher,
+    TeacherConfig,
+    VllmServerTeacher,
+    VllmTeacher,
+)
 
 GOLDS_CHECKED = 64
 TRAINING_BYTES = {"lora": 1.5, "full": 6.0}

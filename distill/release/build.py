@@ -31,7 +31,7 @@ from synth.problems.config import ReasoningGymPrompts
 from synth.sampling.config import TeacherSampling
 from synth.sampling.sample import ENGINES
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
-from synth.teachers.router import read_engines
+from synth.teachers.router import read_engine_info
 
 # --- stages ------------------------------------------------------------------------------------------------------
 
@@ -235,7 +235,7 @@ def _shares(section: TeachersConfig) -> dict[str, Any]:
 
 def _teachers(section: TeachersConfig, raw: Artefact) -> tuple[card.TeacherFacts, ...]:
     """The teachers with their engines; the revision is that of the weights which an engine says it loaded."""
-    ran = read_engines(raw.path / ENGINES)
+    ran = read_engine_info(raw.path / ENGINES)
     members = members_of(section)
     found = []
     for teacher in members:

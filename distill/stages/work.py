@@ -154,18 +154,18 @@ def _ask(
     log: Path,
 ) -> dict[str, Any]:
     """Take over what earlier keys of this stage already hold, and ask the teacher for the rest."""
-    from synth.distributed.open import open_team
+    from synth.distributed.open import open_router
     from synth.sampling.budget import BudgetTracker
-    from synth.sampling.requests import Plan
+    from synth.sampling.requests import RequestPlan
     from synth.sampling.sample import ENGINES, ESCALATED, harvest, sample
-    from synth.teachers.router import take_over_engines
+    from synth.teachers.router import add_engine_info
 
     # Cut traces first: they have their token ids there, from which a longer limit goes on.
     earlier = [path for name in (ESCALATED, "samples.jsonl") for path in sorted(place.stages.glob(f"*/{name}"))]
     if earlier:
-        take_over_engines(log.with_name(ENGINES), sorted(place.stages.glob(f"*/{ENGINES}")))
+        add_engine_info(log.with_name(ENGINES), sorted(place.stages.glob(f"*/{ENGINES}")))
         others = [path for path in earlier if path.parent != log.parent]
-        harvest(log, others, Plan(prompts, teacher, sampling).identities())
+        harvest(log, others, RequestPlan(prompts, teacher, sampling).request_ids())
     own = sampling.escalate.tokens if sampling.escalate else None
     meter = BudgetTracker(sampling.budget, escalation_tokens=own, clock=place.scratch / "clock.json")
     started = time.monotonic()
@@ -174,7 +174,7 @@ def _ask(
         speed = f"{generated / max(time.monotonic() - started, 1e-3):,.0f} tokens/s"
         place.progress(done, total, ", ".join(filter(None, (speed, meter.note()))))
 
-    asked = open_team(engine, teacher, log.with_name(ENGINES), place.logs)
+    asked = open_router(engine, teacher, log.with_name(ENGINES), place.logs)
     try:
         found = sample(prompts, asked, teacher, sampling, log, verify=verify, meter=meter, progress=progress)
     finally:

@@ -14,7 +14,7 @@ from synth.problems.problem import Prompt
 from synth.sampling.config import AdaptivePolicy, TeacherSampling
 from synth.sampling.sample import sample
 from synth.teachers.config import FakeTeacher
-from synth.teachers.teacher import Completion, Request
+from synth.teachers.teacher import Completion, Request, Teacher
 from synth.verify.verdict import Verdict
 
 TEACHER = FakeTeacher(model="timed")
@@ -25,7 +25,7 @@ def problems(count: int) -> list[Prompt]:
     return [Prompt(id=f"p{n}", prompt=f"{n}?", answer=str(n), kind="math", source="s") for n in range(count)]
 
 
-class Timed:
+class Timed(Teacher):
     """Answers each request after its own number of seconds; remembers when it was asked."""
 
     model, engine = "timed", "timed 1"
