@@ -17,10 +17,24 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import StudentConfig
-from licensing.errors import InputError, MissingDependency
+from licensing.errors import InputError, MissingDependency, Refused
 from publish.chat_template import render
 
-__all__ = ["TEMPLATE_FILE", "BaseFolder", "ask_hub", "cached", "download", "local_folder", "public_name", "read_base"]
+__all__ = [
+    "MODEL",
+    "TEMPLATE_FILE",
+    "BaseFolder",
+    "ask_hub",
+    "cached",
+    "check_same_template",
+    "download",
+    "local_folder",
+    "public_name",
+    "read_base",
+]
+
+MODEL = "model"
+"""The folder inside the artefacts of prepare, train and export that holds a model or an adapter."""
 
 TEMPLATE_FILE = "chat_template.jinja"
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -92,6 +106,16 @@ def public_name(student: StudentConfig) -> str:
     return student.public_id
 
 
+def check_same_template(prepared: str, digest: str, stage: str) -> None:
+    """Raises Refused where the template's ``digest`` after ``stage`` is not the ``prepared`` one."""
+    if digest != prepared:
+        raise Refused(
+            f"the chat template changed between prepare and {stage}",
+            where=f"stage {stage}",
+            hint="do not edit files in a run directory; remove the stage's folder and run again",
+        )
+
+
 # --- where the base comes from -----------------------------------------------------------------------------------
 
 
@@ -124,7 +148,8 @@ def cached(hub_id: str, revision: str | None) -> Path | None:
 
 
 def download(hub_id: str, revision: str | None) -> Path:
-    """The snapshot of a hub model, fetched. Raises InputError where the hub refuses it, MissingDependency without a hub."""
+    """The snapshot of a hub model, fetched. Raises InputError where the hub refuses it, MissingDependency
+    without a hub."""
     with _hub_errors(hub_id, revision, "student.base"):
         from huggingface_hub import snapshot_download
 

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import Recipe
-from distill.runs.store import Artefact
-from distill.stages.verdicts import columns_beside
-from distill.stages.work import read_rows
+from distill.runs.artefact import Artefact
 from licensing.audit import Audit, audit, notice_text
 from licensing.errors import Refused
+from licensing.files import read_rows
 from licensing.license_texts import licence_text
 from licensing.lineage import Declared, Lineage, load_lineage
 from licensing.registry import resolve
 from publish import facts as card
 from publish.cards.data_card import data_card
 from publish.training_data import write_shards
+from synth.verify.config import VerifyConfig
 
 __all__ = ["DATA", "check_data", "data_facts", "write_data"]
 
@@ -156,3 +156,9 @@ def _near(found: dict[str, Any]) -> str | None:
 def _read(path: Path) -> dict[str, Any]:
     value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return value
+
+
+def columns_beside(config: VerifyConfig) -> tuple[str, ...]:
+    """The keys of a training row that the recipe asked for beside the verdict; columns of the data that ship."""
+    judged = ("judge_verdict", "counts_as") if config.judge else ()
+    return (*(("format_verdict",) if config.format else ()), *judged, *(("majority",) if config.majority else ()))

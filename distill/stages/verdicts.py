@@ -18,14 +18,14 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from distill.runs.store import StageContext
-from distill.stages.work import read_rows, write_rows
+from distill.runs.stage import StageContext
 from licensing.errors import DistillError
+from licensing.files import read_rows, write_rows
 from synth.verify.config import VerifyConfig
 from synth.verify.judge_config import JudgeConfig
 from synth.verify.verifier import verify_rows
 
-__all__ = ["JUDGE", "columns_beside", "of_judge", "told_beside", "verified"]
+__all__ = ["JUDGE", "of_judge", "verified"]
 
 JUDGE = "judge"
 """Folder of the stage's artefact that holds what the judge said."""
@@ -76,31 +76,6 @@ def of_judge() -> Iterator[None]:
         raise type(error)(error.what, where=f"verify.judge.{error.where}", hint=error.hint) from error
 
 
-def columns_beside(config: VerifyConfig) -> tuple[str, ...]:
-    """The keys of a training row that the recipe asked for beside the verdict; columns of the data that ship."""
-    judged = ("judge_verdict", "counts_as") if config.judge else ()
-    return (*(("format_verdict",) if config.format else ()), *judged, *(("majority",) if config.majority else ()))
-
-
-def told_beside(config: VerifyConfig) -> str:
-    """What a card says of it, to be put behind its sentence on the rules; empty where there is nothing."""
-    told = ""
-    if config.sandbox == "weak":
-        told += "; programs in a sandbox without namespaces (sandbox: weak)"
-    if config.judge is not None:
-        counting = {
-            "rules": "which decides nothing",
-            "judge": "whose verdict counts where it gives one",
-            "either": "and an answer counts as correct where either says so",
-        }
-        asked = " or ".join(config.judge.when)
-        told += f"; where they say {asked}, the model {config.judge.teacher.public_id} was asked too, "
-        told += counting[config.judge.counts]
-    if config.majority is not None:
-        told += "; problems without a reference answer were verified against the answer that most samples gave"
-    return told
-
-
 def _voted(config: VerifyConfig, rows: Rows, facts: dict[str, Any], sheet: Any) -> Iterator[dict[str, Any]]:
     """Rows of problems without an answer are verified against the vote of their samples, and say so."""
     from synth.verify.majority import elect, problem_of, verify_by_vote
@@ -146,7 +121,10 @@ def _judged(
 
         write_rows(kept, noted())
         # A changed recipe has another key: what was paid for under the others, finished or not, is taken over.
-        places = [*place.stages.glob(f"*/{JUDGE}/{ANSWERS}"), *place.scratch.parent.glob(f"verify-*/{JUDGE}/{ANSWERS}")]
+        places = [
+            *(place.store.parent / "stages" / "verify").glob(f"*/{JUDGE}/{ANSWERS}"),
+            *place.scratch.parent.glob(f"verify-*/{JUDGE}/{ANSWERS}"),
+        ]
         earlier = sorted(path for path in places if path != judging.log)
 
         def progress(done: int, total: int, generated: int) -> None:

@@ -1,170 +1,29 @@
-"""From a run to a release: its lineage, the audit of it, the facts for the card, the folder.
-
-The audit runs twice: on the planned lineage before anything is spent, and as a stage on the lineage that the rows
-themselves carry.
-"""
+"""The facts that the cards of a release state, from a run's recipe and artefacts."""
 
 from __future__ import annotations
 
-import io
 import json
 import platform
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import LoraMethod, Recipe
+from distill.models.folder import MODEL
 from distill.release.endpoints import governing
-from distill.release.lineage import base_revision, count_sources, lineage_of
-from distill.release.openness import say_openness
+from distill.release.lineage import base_revision, count_sources
+from distill.runs.artefact import Artefact
 from distill.runs.provenance import code_revision, installed_versions
-from distill.runs.store import Artefact, StageContext
-from distill.stages.verdicts import told_beside
-from distill.stages.work import MODEL, agree, read_rows
-from licensing.audit import Audit, audit, notice_text
-from licensing.errors import InputError, Refused
-from licensing.license_texts import titled_text
+from licensing.files import read_rows
 from licensing.registry import resolve
-from licensing.suggest import TEXTS
 from publish import facts as card
 from synth.problems.config import ReasoningGymPrompts
 from synth.sampling.config import TeacherSampling
 from synth.sampling.sample import ENGINES
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
 from synth.teachers.router import read_engine_info
+from synth.verify.config import VerifyConfig
 
-# --- stages ------------------------------------------------------------------------------------------------------
-
-
-def do_audit(
-    place: StageContext,
-    recipe: Recipe,
-    start: Artefact,
-    raw: Artefact,
-    weights: Artefact,
-    judged: Artefact | None = None,
-) -> dict[str, Any]:
-    """The audit on what the rows themselves say: lineage.yaml, audit.json, NOTICE, LICENSE, LICENSES/.
-
-    ``judged``: stage verify, where the recipe has a judge.
-    """
-    sources = count_sources(read_rows(raw.path / "prompts.jsonl"))
-    base = base_revision(start)
-    texts = _licence_texts(recipe, audit(lineage_of(recipe, sources, base)))
-    asked_on = raw.manifest["started_at"][:10]  # only lineages of endpoints say it
-    judged_on = judged.manifest["started_at"][:10] if judged else None
-    files = (*sorted(texts), "NOTICE", "README.md")
-    lineage = lineage_of(recipe, sources, base, files=files, asked_on=asked_on, judged_on=judged_on)
-    result = audit(lineage, allow=recipe.release.allow)
-    result.raise_if_blocked()
-    for name, text in texts.items():
-        (place.out / name).parent.mkdir(exist_ok=True)
-        (place.out / name).write_text(text, encoding="utf-8")
-    (place.out / "NOTICE").write_text(notice_text(lineage, result), encoding="utf-8")
-    (place.out / "audit.json").write_text(result.to_json() + "\n", encoding="utf-8")
-    (place.out / "lineage.yaml").write_text(
-        as_yaml(lineage.model_dump(mode="json", exclude_none=True)), encoding="utf-8"
-    )
-    return {
-        "verdict": result.verdict,
-        "obligations": list(result.obligations),
-        "violations": list(result.violations),
-        "warnings": list(result.warnings),
-        "allowed": [one.model_dump() for one in result.allowed],
-        "weights": weights.digest,
-    }
-
-
-def _licence_texts(recipe: Recipe, result: Audit) -> dict[str, str]:
-    """LICENSE, and the text of every other licence whose copy is owed: from the base's own files, else from ours."""
-    release = recipe.release
-    if release.license_file:
-        own: str | None = _read_text(Path(release.license_file), "release.license_file")
-    else:
-        own = titled_text(release.license, release.copyright or f"Copyright (c) the makers of {release.name}")
-    upstream = _base_licence(recipe)
-    if own is None and upstream and _same_licence(release.license, recipe.student.license):
-        own = upstream
-    if own is None:
-        raise InputError(
-            f"the text of {release.license} is not at hand", where="release.license", hint="set release.license_file"
-        )
-    texts = {"LICENSE": own}
-    for code in result.obligations:
-        name, _, owed = code.partition(":")
-        if name != "O-SHIP-LICENCE" or _same_licence(owed, release.license):
-            continue
-        text = upstream if _same_licence(owed, recipe.student.license) else None
-        text = text or titled_text(owed, f"Copyright (c) the makers of {recipe.student.public_id}")
-        if text is None:
-            raise Refused(
-                f"a copy of {owed} must ship and its text is not at hand",
-                where="stage audit",
-                hint="put the upstream's LICENSE file into the base's folder",
-            )
-        texts[f"{TEXTS}/LICENSE-{owed}.txt"] = text
-    return texts
-
-
-def _same_licence(one: str | None, other: str | None) -> bool:
-    a, b = resolve(one), resolve(other)
-    return a is not None and b is not None and a.id == b.id
-
-
-def _base_licence(recipe: Recipe) -> str | None:
-    base = recipe.student.base
-    files = sorted(Path(base).glob("LICEN[CS]E*")) if isinstance(base, str) and Path(base).is_dir() else []
-    return _read_text(files[0], "student.base") if files else None
-
-
-def _read_text(path: Path, field: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", where=f"{field}: {path}", hint="name a text file") from None
-
-
-def do_package(
-    place: StageContext,
-    recipe: Recipe,
-    teacher: TeachersConfig,
-    start: Artefact,
-    raw: Artefact,
-    data: Artefact,
-    trained: Artefact,
-    weights: Artefact,
-    scores: Artefact,
-    verdict: Artefact,
-) -> dict[str, Any]:
-    """The release folder: the exported weights unchanged, card, licences, recipe, lineage, checksums."""
-    from distill.release.training_data import DATA, write_data
-    from publish.package import build_release
-
-    student = next(row for row in scores.facts["scores"] if row["model"] == "student_after")
-    bound = recipe.evaluate.min_stop_rate
-    if student["stop_rate"] < bound:
-        raise Refused(
-            f"only {student['stop_rate']:.3f} of the student's answers end by themselves; the recipe asks for {bound}",
-            where="stage package",
-            hint="train longer, or lower evaluate.min_stop_rate knowingly",
-        )
-    agree(start, scores.facts["template_digest"], "evaluate")
-    folder = recipe.release.name.rsplit("/", 1)[-1]
-    facts = release_facts(recipe, teacher, start, raw, data, trained, scores, verdict)
-    papers: dict[str, Path | str] = {
-        name: verdict.path / name for name in (item["path"] for item in verdict.manifest["files"])
-    }
-    papers["recipe.yaml"] = as_yaml(recipe.model_dump(mode="json", exclude_none=True))
-    papers["evaluation.json"] = scores.path / "scores.json"
-    shipped = place.scratch / DATA if recipe.release.data else None
-    if shipped is not None:
-        write_data(recipe, facts, data, verdict, shipped)
-    parts = [(weights.path / MODEL, ""), *([(shipped, "data/")] if shipped else [])]
-    files = [f"{at}{path.relative_to(root)}" for root, at in parts for path in root.rglob("*") if path.is_file()]
-    facts, told = say_openness(recipe, facts, verdict.path / "lineage.yaml", [*files, *papers, "README.md"])
-    papers |= told
-    build_release(facts, weights.path / MODEL, place.out / folder, papers, data=shipped)
-    return {"folder": folder, "template_digest": facts.template_digest}
+__all__ = ["release_facts", "told_beside"]
 
 
 def release_facts(
@@ -311,14 +170,20 @@ def _evaluation(recipe: Recipe, scores: Artefact) -> card.EvaluationFacts:
     )
 
 
-def as_yaml(value: Any) -> str:
-    """YAML text of plain data, keys in the order given."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    yaml.width = 120
-    stream = io.StringIO()
-    yaml.dump(value, stream)
-    return stream.getvalue()
+def told_beside(config: VerifyConfig) -> str:
+    """What a card says of it, to be put behind its sentence on the rules; empty where there is nothing."""
+    told = ""
+    if config.sandbox == "weak":
+        told += "; programs in a sandbox without namespaces (sandbox: weak)"
+    if config.judge is not None:
+        counting = {
+            "rules": "which decides nothing",
+            "judge": "whose verdict counts where it gives one",
+            "either": "and an answer counts as correct where either says so",
+        }
+        asked = " or ".join(config.judge.when)
+        told += f"; where they say {asked}, the model {config.judge.teacher.public_id} was asked too, "
+        told += counting[config.judge.counts]
+    if config.majority is not None:
+        told += "; problems without a reference answer were verified against the answer that most samples gave"
+    return told

@@ -1,0 +1,1 @@
+"""Base folders and tokens: messages -> token ids and loss mask."""

@@ -1,0 +1,1 @@
+"""The run directory: store, keys, provenance, summary."""
