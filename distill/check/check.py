@@ -226,7 +226,7 @@ def _problems(recipe: Recipe) -> Iterator[Finding]:
         found: PromptSet | TraceSet = load_prompts(recipe.prompts, answerless=answerless)
         forecast, rows = bounds(recipe.sample, len(found.prompts)), len(found.prompts) * recipe.sample.most_samples
     else:
-        found = load_traces(recipe.sample, recipe.teachers[0], answerless=answerless)
+        found = load_traces(recipe.sample, recipe.teachers[0].public_id, answerless=answerless)
         forecast, rows = f"{len(found.samples):,} traces brought along", len(found.samples)
     if recipe.verify.judge is not None:
         yield Finding("ok", "judge", judge_bounds(recipe.verify.judge, rows))

@@ -18,8 +18,8 @@ from synth.curate.config import CurateConfig
 from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
 from synth.labels.config import LabelConfig
 from synth.persona.config import PersonaConfig
-from synth.problems.config import PromptsConfig
-from synth.sampling.config import ImportedTraces, SampleConfig, TeacherSampling
+from synth.problems.config import ImportedTraces, PromptsConfig
+from synth.sampling.config import SampleConfig, TeacherSampling
 from synth.section import Operational, Section, key_dump
 from synth.teachers.config import AutoTeacher, OfflineTeacher, TeacherConfig, VllmTeacher
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of

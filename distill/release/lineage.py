@@ -14,8 +14,7 @@ from distill.runs.store import current_artefacts
 from licensing.errors import InputError
 from licensing.files import read_rows
 from licensing.lineage import Declared, Input, Lineage, load_lineage
-from synth.problems.config import HubPrompts, JsonlPrompts, ReasoningGymPrompts
-from synth.sampling.config import ImportedTraces
+from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts, ReasoningGymPrompts
 
 __all__ = ["Sources", "base_revision", "count_sources", "lineage_of", "planned_lineage", "run_lineage"]
 
@@ -34,7 +33,7 @@ def _planned_sources(recipe: Recipe) -> Sources:
     answerless = recipe.verify.majority is not None
     match recipe.sample, recipe.prompts:
         case ImportedTraces() as traces, _:
-            found = load_traces(traces, recipe.teachers[0], answerless=answerless)
+            found = load_traces(traces, recipe.teachers[0].public_id, answerless=answerless)
             return count_sources(prompt.row() for prompt in found.prompts)
         case _, ReasoningGymPrompts() as prompts:
             return {(f"reasoning-gym:{prompts.task}", prompts.license): prompts.size}

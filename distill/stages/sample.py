@@ -16,9 +16,9 @@ from distill.runs.stage import Stage, StageContext
 from licensing.errors import InputError
 from licensing.files import read_rows, write_rows
 from synth.distributed.config import EngineConfig, RayEngine
-from synth.problems.config import PromptsConfig
+from synth.problems.config import ImportedTraces, PromptsConfig
 from synth.problems.problem import Prompt, TraceSet
-from synth.sampling.config import ImportedTraces, SampleConfig, TeacherSampling
+from synth.sampling.config import SampleConfig, TeacherSampling
 from synth.teachers.config import FakeTeacher, OfflineTeacher, OpenAITeacher
 from synth.teachers.mixture import TeachersConfig, members_of
 from synth.verify.config import VerifyConfig
@@ -58,7 +58,7 @@ class Sample(Stage[SampleFacts]):
         source = self.sample if isinstance(self.sample, ImportedTraces) else self.prompts
         assert source is not None, "the recipe's schema asks for prompts or traces"
         problems = (
-            load_traces(source, members_of(self.teacher)[0], answerless=self.allow_missing_gold)
+            load_traces(source, members_of(self.teacher)[0].public_id, answerless=self.allow_missing_gold)
             if isinstance(source, ImportedTraces)
             else load_prompts(source, answerless=self.allow_missing_gold)
         )
