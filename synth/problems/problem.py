@@ -67,7 +67,7 @@ def _content_hash(messages: Iterable[Mapping[str, Any]]) -> str:
 
 
 class Prompt(BaseModel):
-    """One problem. Unknown columns of its row are unique: see ``extra``.
+    """One problem. Unknown columns of its row are preserved: see ``extra``.
 
     A row has either ``prompt`` (a string: one user turn; or a list of messages) or ``messages``, never both. ``id`` is
     a digest of the content where a row has none. An answer may be missing for ``open``, ``code`` with ``tests`` and

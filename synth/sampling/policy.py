@@ -240,8 +240,8 @@ def pass_rate_at_stop(samples: int, correct: int, *, target: int, first: int) ->
     drawn, and is an estimate of no teacher's rate.
 
     **Not unbiased:** a single problem's figure given that it was solved, or any selection by it (filter by pass rate,
-    and what is kept is biased towards the filter). Problems given up as suspect_gold count as 0, so the mean over
-    problems is too low by at most the share of problems given up. Where the budget cut a problem off, correct / samples
+    and the selection is biased towards the filter). Problems that stop as suspect_gold count as 0, so the mean over
+    problems is too low by at most their share. Where the budget cut a problem off, correct / samples
     is returned by ``Adaptive.outcome``, and the budget's order prefers promising problems. Engines whose samples
     depend on their neighbours (one seed for a batch) are independent only as far as their random numbers are.
     """
