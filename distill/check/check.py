@@ -30,8 +30,16 @@ from synth.problems.config import HubPrompts
 from synth.problems.problem import PromptSet
 from synth.sampling.config import TeacherSampling
 from synth.sampling.imported_traces import ImportedTraceSet
-from synth.teachers.config import AutoTeacher, FakeTeacher, OfflineTeacher, TeacherConfig, VllmTeacher
-from synth.teachers.served_config import OpenAITeacher, ServedTeacher, VllmServerTeacher
+from synth.teachers.config import (
+    AutoTeacher,
+    FakeTeacher,
+    OfflineTeacher,
+    OpenAITeacher,
+    ServedTeacher,
+    TeacherConfig,
+    VllmServerTeacher,
+    VllmTeacher,
+)
 
 GOLDS_CHECKED = 64
 TRAINING_BYTES = {"lora": 1.5, "full": 6.0}

@@ -34,7 +34,7 @@ def decontaminate_file(rows: Path, against: Sequence[Path], out: Path) -> dict[s
     from synth.benchmarks import file_items
     from synth.decontaminate import Finder, texts_of
     from synth.decontamination_recall import plant_report
-    from synth.problems.loaders import RAW_SHOWN, jsonl_rows
+    from synth.problems.loaders import RAW_CHARACTERS, jsonl_rows
 
     if not rows.is_file():
         raise InputError("no such file", where=str(rows), hint="name a jsonl file")
@@ -48,7 +48,7 @@ def decontaminate_file(rows: Path, against: Sequence[Path], out: Path) -> dict[s
     try:
         with partial.open("w", encoding="utf-8", errors="backslashreplace") as sink:
             for raw in jsonl_rows(str(rows), "IN.jsonl"):
-                row = raw.row if raw.row is not None else {"unreadable": raw.reason, "raw": raw.raw[:RAW_SHOWN]}
+                row = raw.row if raw.row is not None else {"unreadable": raw.reason, "raw": raw.raw[:RAW_CHARACTERS]}
                 text = "\n".join(texts_of(row))
                 match, overlap = finder.find(text)
                 if match is not None:

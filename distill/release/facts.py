@@ -21,7 +21,7 @@ from synth.sampling.config import TeacherSampling
 from synth.sampling.sample import ENGINES
 from synth.sampling.samples_table import PROBLEMS
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
-from synth.teachers.router import read_engines
+from synth.teachers.router import read_engine_info
 from synth.verify.config import VerifyConfig
 
 __all__ = ["release_facts", "told_beside"]
@@ -95,7 +95,7 @@ def _shares(section: TeachersConfig) -> dict[str, Any]:
 
 def _teachers(section: TeachersConfig, raw: Artefact) -> tuple[card.TeacherFacts, ...]:
     """The teachers with their engines; the revision is that of the weights which an engine says it loaded."""
-    ran = read_engines(raw.path / ENGINES)
+    ran = read_engine_info(raw.path / ENGINES)
     members = members_of(section)
     found = []
     for teacher in members:

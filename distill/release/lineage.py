@@ -14,8 +14,7 @@ from distill.runs.store import current_artefacts
 from licensing.errors import InputError
 from licensing.files import read_rows
 from licensing.lineage import Declared, Input, Lineage, load_lineage
-from synth.problems.config import HubPrompts, JsonlPrompts, ReasoningGymPrompts
-from synth.sampling.config import ImportedTraces
+from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts, ReasoningGymPrompts
 from synth.sampling.samples_table import PROBLEMS
 
 __all__ = ["Sources", "base_revision", "count_sources", "lineage_of", "planned_lineage", "run_lineage"]

@@ -1,7 +1,6 @@
-"""Where rows come from: jsonl files, data sets that `datasets` opens, reasoning-gym tasks.
+"""Loaders of rows: jsonl files, data sets that `datasets` opens, reasoning-gym tasks.
 
-Each reader yields ``RawRow``s in the source's order and judges nothing but the spelling: what a row must hold is the
-business of ``synth/prompts``.
+Each yields ``RawRow``s in the source's order and checks only their syntax; ``problem.py`` checks what a row must hold.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from typing import Any, BinaryIO, NoReturn
 from licensing.errors import InputError, MissingDependency
 from synth.problems.config import HubPrompts, ReasoningGymPrompts
 
-__all__ = ["RAW_SHOWN", "RawRow", "hub_rows", "jsonl_rows", "reasoning_gym_rows"]
+__all__ = ["RAW_CHARACTERS", "RawRow", "hub_rows", "jsonl_rows", "reasoning_gym_rows"]
 
-RAW_SHOWN = 2000  # characters of a bad row that are kept to show
+RAW_CHARACTERS = 2000  # of a bad row, for the report
 
 
 @dataclass(frozen=True)
 class RawRow:
-    """A row as it was read. ``where`` is "file:line" or "data set[index]"; without a ``row`` there is a ``reason``."""
+    """A row of a source. ``where`` is "file:line" or "data set[index]"; without a ``row`` there is a ``reason``."""
 
     where: str
     row: dict[str, Any] | None
@@ -34,7 +33,7 @@ class RawRow:
 
 
 def jsonl_rows(path: str, key: str) -> Iterator[RawRow]:
-    """Rows of a file of one JSON object a line; blank lines are none. ``key`` is the recipe's name for ``path``."""
+    """Rows of a file with one JSON object a line; blank lines are skipped. ``key``: the recipe's field of ``path``."""
     try:
         lines = open(path, "rb")  # noqa: SIM115 - closed by the generator that reads it
     except OSError as error:
@@ -52,20 +51,20 @@ def _read_lines(lines: BinaryIO, path: str) -> Iterator[RawRow]:
             where = f"{path}:{number}"
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
-            shown = line[:RAW_SHOWN].decode("utf-8", "backslashreplace").rstrip("\r\n")
+            text = line[:RAW_CHARACTERS].decode("utf-8", "backslashreplace").rstrip("\r\n")
             if not line.strip():
                 continue
             try:
                 row = json.loads(line.decode("utf-8"), parse_constant=_not_json)
             except UnicodeDecodeError as error:
-                yield RawRow(where, None, f"not UTF-8 at byte {error.start} of the line", shown)
+                yield RawRow(where, None, f"not UTF-8 at byte {error.start} of the line", text)
             except (ValueError, RecursionError) as error:
-                yield RawRow(where, None, f"not JSON: {error or type(error).__name__}", shown)
+                yield RawRow(where, None, f"not JSON: {error or type(error).__name__}", text)
             else:
                 if isinstance(row, dict):
-                    yield RawRow(where, row, raw=shown)
+                    yield RawRow(where, row, raw=text)
                 else:
-                    yield RawRow(where, None, f"a row is an object, this is a {type(row).__name__}", shown)
+                    yield RawRow(where, None, f"a row is an object, this is a {type(row).__name__}", text)
 
 
 def _not_json(name: str) -> NoReturn:
@@ -89,7 +88,7 @@ def hub_rows(config: HubPrompts) -> Iterator[RawRow]:
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     try:
-        # A local folder is streamed: it is on this disk already, and a copy in the cache would help nobody.
+        # A local folder is streamed: it needs no copy in the cache.
         data = datasets.load_dataset(
             config.dataset, config.subset, split=config.split, revision=config.revision, streaming=local
         )
@@ -122,7 +121,7 @@ def hub_rows(config: HubPrompts) -> Iterator[RawRow]:
 
 
 def _renamer(columns: Mapping[str, str]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """Columns under their problem-row names. A recipe that names `prompt` or `messages` has chosen between them."""
+    """Columns under their problem-row names. A recipe that maps `prompt` or `messages` drops the other one."""
     dropped = set(columns.values())
     if "prompt" in columns or "messages" in columns:
         dropped |= {"prompt", "messages"}

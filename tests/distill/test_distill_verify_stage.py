@@ -45,7 +45,7 @@ def imported(path: str, **verify: Any) -> list[str]:
         "prompts=null",
         f"sample={json.dumps({'source': 'traces', 'path': path})}",
         f"verify={json.dumps({'workers': 1, **verify})}",
-        'teacher={"kind": "recorded", "model": "t", "license": "mit"}',
+        'teacher={"kind": "offline", "model": "t", "license": "mit"}',
         "evaluate.teacher=false",
     ]
 
