@@ -91,7 +91,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def disk_errors(root: Path) -> Iterator[None]:
+def disk_errors(root: Path, hint: str = "choose another folder") -> Iterator[None]:
     """Turn a full disk into MissingDependency and a path below ``root`` that cannot be written into InputError."""
     try:
         yield
@@ -103,6 +103,5 @@ def disk_errors(root: Path) -> Iterator[None]:
             ) from error
         unwritable = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
         if error.errno in unwritable and str(root) in where:
-            hint = "choose another folder"
             raise InputError(f"cannot be written: {error.strerror}", where=where, hint=hint) from error
         raise

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distill.stages.work import do_sample, do_verify, read_rows
 
 from distill.check.check import check_recipe
 from distill.check.pilot import bounds, run_pilot
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
 from distill.runs.store import Artefact, StageContext
-from distill.stages.work import do_sample, do_verify, read_rows
 from synth.distributed.config import LocalEngine
 from synth.sampling.config import TeacherSampling
 from synth.verify.config import VerifyConfig

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+from distill.stages.work import do_prepare
+
 from distill.config.loader import load_recipe
 from distill.config.recipe import RandomBase
 from distill.models.random_model import write_random_base
 from distill.release.lineage import base_revision
 from distill.runs.keys import fingerprint, pinned_teacher
 from distill.runs.store import Artefact, StageContext
-from distill.stages.work import do_prepare
 
 SMOKE = Path(__file__).resolve().parent.parent.parent / "recipes" / "smoke.yaml"
 

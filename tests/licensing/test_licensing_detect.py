@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from licence_texts import APACHE, MIT, model_licence, standard
+from sample_texts import APACHE, MIT, model_license, standard
 
 from licensing.detect import recognise
 from licensing.registry import load
@@ -14,7 +14,7 @@ _WORDS = APACHE.split()
 
 
 def read(text: str) -> tuple[str, ...]:
-    return recognise("LICENSE", text).licences
+    return recognise("LICENSE", text).licenses
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_what_matching_may_leave_free_changes_nothing() -> None:
 )  # fmt: skip
 def test_a_text_with_terms_put_in_or_taken_out_is_not_that_licence(text: str) -> None:
     paper = recognise("LICENSE", text)
-    assert paper.licences == ()
+    assert paper.licenses == ()
     assert paper.near in ("MIT", "Apache-2.0")
 
 
@@ -67,12 +67,12 @@ def test_several_texts_in_one_file_are_all_found_in_any_order() -> None:
     mit = "MIT License\n\nCopyright (c) 2025 Somebody\n\n" + MIT
     assert set(read(APACHE + "\n\n----\n\n" + mit)) == {"apache-2.0", "mit"}
     assert set(read(mit + "\n\n----\n\n" + APACHE)) == {"apache-2.0", "mit"}
-    assert set(read(model_licence("llama3.1") + APACHE)) == {"llama3.1", "apache-2.0"}
+    assert set(read(model_license("llama3.1") + APACHE)) == {"llama3.1", "apache-2.0"}
 
 
 @pytest.mark.parametrize("entry", [e for e in load().values() if e.recognise], ids=lambda entry: entry.id)
 def test_every_text_with_words_of_its_own_is_found_by_them(entry) -> None:
-    found = read(model_licence(entry.id))
+    found = read(model_license(entry.id))
     assert entry.id in found
     others = {load()[name].label for name in found} - {entry.label}
     assert not others
@@ -80,9 +80,9 @@ def test_every_text_with_words_of_its_own_is_found_by_them(entry) -> None:
 
 def test_a_pointer_names_a_licence_and_is_no_copy_of_it() -> None:
     llama = recognise("LICENSE", "This model is under the Llama 3.1 Community License Agreement, see llama.com.")
-    assert (llama.licences, llama.mentions) == ((), ("llama3.1",))
+    assert (llama.licenses, llama.mentions) == ((), ("llama3.1",))
     apache = recognise("LICENSE", "Licensed under the Apache License, Version 2.0. See apache.org/licenses.")
-    assert (apache.licences, apache.mentions) == ((), ("apache-2.0",))
+    assert (apache.licenses, apache.mentions) == ((), ("apache-2.0",))
     assert recognise("LICENSE", "All rights reserved, and nothing is said.").mentions == ()
 
 

@@ -17,7 +17,7 @@ from licensing.audit import audit, notice_text
 from licensing.errors import InputError
 from licensing.lineage import MAX_PROSE, load_lineage, parse_lineage
 from licensing.render import audit_markdown, audit_table
-from licensing.safe_yaml import MAX_BYTES, parse_plain
+from licensing.safe_yaml import MAX_BYTES, parse_yaml
 
 BASE: dict[str, Any] = {"id": "a/b", "role": "base", "licence": "apache-2.0"}
 GOOD: dict[str, Any] = {"release": "me/Tiny", "kind": "model", "declared": {"license": "mit"}, "inputs": [BASE]}
@@ -133,12 +133,12 @@ def test_a_hundred_megabytes_an_endless_device_and_a_pipe(tmp_path: Path) -> Non
     assert load_lineage(pipe).release == "me/Tiny"
     writer.join(timeout=30)
     with pytest.raises(InputError, match="too many"):
-        parse_plain(" " * (MAX_BYTES + 1), "here", "")
+        parse_yaml(" " * (MAX_BYTES + 1), "here", "")
 
 
 def test_yaml_as_a_person_writes_it_keeps_its_types(tmp_path: Path) -> None:
     text = "a: no\nb: 3\nc: null\nd: 2026-03-01\ne: '007'\nf: |\n  two\n  lines\ng: [1.5, true]\n7: seven\n"
-    data, lines = parse_plain(text, "here", "")
+    data, lines = parse_yaml(text, "here", "")
     assert data | {"d": str(data["d"])} == {
         "a": "no", "b": 3, "c": None, "d": "2026-03-01", "e": "007", "f": "two\nlines\n", "g": [1.5, True],
         "7": "seven",

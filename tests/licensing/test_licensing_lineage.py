@@ -34,7 +34,7 @@ def write(folder: Path, text: str | bytes) -> Path:
 
 def test_yaml_and_json_read_the_same(tmp_path: Path) -> None:
     given = load_lineage(write(tmp_path, GOOD))
-    assert given.inputs[1].licences == ("mit", "apache-2.0")
+    assert given.inputs[1].licenses == ("mit", "apache-2.0")
     assert given.inputs[1].date == "2026-03-01"
     assert load_lineage(write(tmp_path, given.model_dump_json())) == given
 

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from licence_texts import APACHE, MIT, model_licence
+from sample_texts import APACHE, MIT, model_license
 
 from licensing.audit import Audit, audit
 from licensing.errors import InputError
-from licensing.provenance import Found, walk
+from licensing.provenance import ResolvedLineage, resolve_lineage
 from licensing.registry import load
-from licensing.repository import Folders, read_folder
+from licensing.repository import FolderSource, read_folder
 
-LLAMA = model_licence("llama3.1")
+LLAMA = model_license("llama3.1")
 LLAMA_NOTICE = load()["llama3.1"].copies.notice.text
 OWN_MIT = "MIT License\n\nCopyright (c) 2025 Me\n\n" + MIT
 
@@ -30,9 +30,9 @@ def put(root: Path, name: str, metadata: dict[str, Any] | None = None, prose: st
     return folder
 
 
-def look(root: Path, release: str, kind: str = "model") -> tuple[Found, Audit]:
-    found = walk(read_folder(root / release, release, kind), Folders(root))  # type: ignore[arg-type]
-    return found, audit(found.lineage, papers=found.papers)
+def look(root: Path, release: str, kind: str = "model") -> tuple[ResolvedLineage, Audit]:
+    found = resolve_lineage(read_folder(root / release, release, kind), FolderSource(root))  # type: ignore[arg-type]
+    return found, audit(found.lineage, license_files=found.license_files)
 
 
 @pytest.fixture
@@ -162,9 +162,12 @@ def test_data_sets_come_with_the_licence_of_their_card(tmp_path: Path) -> None:
 def test_a_data_set_is_read_as_one_and_its_sources_are_its_data(tmp_path: Path) -> None:
     put(tmp_path, "datasets/open/alpaca", {"license": "cc-by-nc-4.0"})
     put(tmp_path, "datasets/me/rows", {"license": "apache-2.0", "source_datasets": ["original", "open/alpaca"]})
-    found = walk(read_folder(tmp_path / "datasets/me/rows", "me/rows", "dataset"), Folders(tmp_path))
+    found = resolve_lineage(read_folder(tmp_path / "datasets/me/rows", "me/rows", "dataset"), FolderSource(tmp_path))
     assert [(one.id, one.licence) for one in found.lineage.inputs] == [("open/alpaca", "cc-by-nc-4.0")]
-    assert "V-DATA-RELICENSE:cc-by-nc-4.0->apache-2.0" in audit(found.lineage, papers=found.papers).violations
+    assert (
+        "V-DATA-RELICENSE:cc-by-nc-4.0->apache-2.0"
+        in audit(found.lineage, license_files=found.license_files).violations
+    )
 
 
 def test_a_circle_of_bases_ends_and_is_said(tmp_path: Path) -> None:
@@ -210,7 +213,7 @@ def test_papers_of_a_part_with_a_card_of_its_own_are_not_the_releases(tmp_path: 
     put(tmp_path, "me/Tiny", {"license": "apache-2.0"})
     put(tmp_path, "me/Tiny/data", {"license": "mit"}, LICENSE=OWN_MIT, NOTICE="of the data")
     found, _ = look(tmp_path, "me/Tiny")
-    assert (found.papers.licences, found.papers.notice) == ((), None)
+    assert (found.license_files.licenses, found.license_files.notice) == ((), None)
 
 
 @pytest.mark.parametrize("layout", ["models--meta-llama--Llama-3.1-8B", "meta-llama--Llama-3.1-8B"])

@@ -8,9 +8,9 @@ import sys
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from licensing.license_texts import licence_table, licence_text
+from licensing.license_texts import license_table, license_text
 from licensing.registry import DATA, candidates, load, mentioned, resolve
-from licensing.schema import Fact, Licence
+from licensing.schema import Fact, License
 
 
 def facts(part: BaseModel) -> list[Fact]:
@@ -24,7 +24,7 @@ def facts(part: BaseModel) -> list[Fact]:
 
 
 @pytest.mark.parametrize("entry", list(load().values()), ids=lambda entry: entry.id)
-def test_every_fact_names_its_source_and_quotations_stay_short(entry: Licence) -> None:
+def test_every_fact_names_its_source_and_quotations_stay_short(entry: License) -> None:
     assert entry.read
     for fact in facts(entry):
         assert fact.source, f"{entry.id}: {fact}"
@@ -38,7 +38,7 @@ def test_every_fact_names_its_source_and_quotations_stay_short(entry: Licence) -
 
 
 @pytest.mark.parametrize("entry", list(load().values()), ids=lambda entry: entry.id)
-def test_every_id_resolves_to_itself_and_every_alias_reaches_its_entry(entry: Licence) -> None:
+def test_every_id_resolves_to_itself_and_every_alias_reaches_its_entry(entry: License) -> None:
     assert entry in candidates(entry.id)
     assert resolve(entry.id) == entry
     for name in (entry.label, *entry.aliases):
@@ -47,7 +47,7 @@ def test_every_id_resolves_to_itself_and_every_alias_reaches_its_entry(entry: Li
 
 def test_a_key_that_the_schema_does_not_know_is_refused() -> None:
     with pytest.raises(ValidationError, match="attribution_string"):
-        Licence.model_validate(
+        License.model_validate(
             {
                 "id": "x",
                 "name": "X",
@@ -103,20 +103,20 @@ def test_a_text_whose_limits_were_not_read_is_not_permissive() -> None:
 
 
 def test_full_texts_are_kept_for_mit_and_apache_and_nothing_is_made_up_for_others() -> None:
-    apache, mit = licence_text("Apache-2.0"), licence_text("MIT")
+    apache, mit = license_text("Apache-2.0"), license_text("MIT")
     assert apache is not None
     assert "END OF TERMS AND CONDITIONS" in apache
     assert mit is not None
     assert mit.startswith("Permission is hereby granted")
-    assert licence_text("llama3.1") is None
-    assert licence_text("no such licence") is None
+    assert license_text("llama3.1") is None
+    assert license_text("no such licence") is None
 
 
 def test_one_entry_prints_for_people() -> None:
-    text = licence_table(load()["llama3.1"])
+    text = license_table(load()["llama3.1"])
     for part in ("Llama 3.1 Community License", "Built with Llama", "700M-MAU", "1.b.i", "Not legal advice."):
         assert part in text
-    assert all(licence_table(entry) for entry in load().values())
+    assert all(license_table(entry) for entry in load().values())
 
 
 def test_data_files_are_families_and_importing_reads_none_of_them() -> None:
