@@ -49,16 +49,21 @@ def is_expression(text: str) -> bool:
 def read_expression(text: str, registry: Registry, prefer: frozenset[str], *, granted: bool) -> Terms | None:
     """Evaluate an expression; None where the text is none, or cannot be parsed.
 
-    ``granted`` is False for what a release receives: of each choice it takes a license with a label in ``prefer``, or
-    else the least strict one, and an unknown alternative does not matter beside a known one. It is True for what a
-    release grants: its recipients may take the least strict alternative, and one unknown alternative leaves all open.
+    ``granted`` is False for what a release receives: of each choice it takes the license that is in ``prefer`` (ids of
+    the licenses that it declares), or one with no other limits than these, or else the least strict; an unknown
+    alternative does not matter beside a known one. It is True for what a release grants: its recipients may take the
+    least strict alternative, and one unknown alternative leaves all open.
     """
     if len(text) > _MAX_CHARACTERS or not _ANY_CASE_OPERATOR.search(text):
         return None
-    node = _parse(text) or _parse(_REMARK.sub("", text))
+    bare = text.rstrip().rstrip("?")
+    node = _parse(bare)
+    if node is None:
+        node = _parse(_REMARK.sub("", bare))
     if node is None:
         return None
-    terms = _evaluate(node, registry, prefer, granted)
+    declared = tuple(registry.entries[name] for name in sorted(prefer))
+    terms = _evaluate(node, registry, declared, granted)
     return terms if terms.complete or is_expression(text) else None
 
 
@@ -67,11 +72,11 @@ def _parse(text: str) -> Any | None:
 
     try:
         return Licensing().parse(text)
-    except (ExpressionError, RecursionError):
-        return None
+    except (ExpressionError, RecursionError, AssertionError, IndexError, TypeError, AttributeError):
+        return None  # boolean.py raises the last four on operators without operands
 
 
-def _evaluate(node: Any, registry: Registry, prefer: frozenset[str], granted: bool) -> Terms:
+def _evaluate(node: Any, registry: Registry, declared: tuple[License, ...], granted: bool) -> Terms:
     from license_expression import LicenseWithExceptionSymbol
 
     if isinstance(node, LicenseWithExceptionSymbol):
@@ -81,7 +86,7 @@ def _evaluate(node: Any, registry: Registry, prefer: frozenset[str], granted: bo
         return Terms(terms.licenses, terms.named, known, frozenset({exception or node.exception_symbol.key}))
     if not getattr(node, "args", None):
         return _operand(node.key, registry)
-    parts = [_evaluate(part, registry, prefer, granted) for part in node.args]
+    parts = [_evaluate(part, registry, declared, granted) for part in node.args]
     named = _unique(entry for part in parts for entry in part.named)
     if node.operator.strip() == "AND":
         exceptions = frozenset[str]().union(*(part.exceptions for part in parts))
@@ -90,7 +95,7 @@ def _evaluate(node: Any, registry: Registry, prefer: frozenset[str], granted: bo
     if granted:
         choice = min(parts, key=_strictness)
         return Terms(choice.licenses, named, all(part.complete for part in parts), choice.exceptions)
-    choice = min(parts, key=lambda part: (not part.complete, not _labels(part) & prefer, _strictness(part)))
+    choice = min(parts, key=lambda part: (not part.complete, _distance(part, declared), _strictness(part)))
     return Terms(choice.licenses, named, choice.complete, choice.exceptions)
 
 
@@ -103,8 +108,13 @@ def _operand(name: str, registry: Registry) -> Terms:
     return Terms(licenses, licenses, complete)
 
 
-def _labels(terms: Terms) -> frozenset[str]:
-    return frozenset(entry.label for entry in terms.licenses)
+def _distance(terms: Terms, declared: tuple[License, ...]) -> int:
+    """0 for a license that is declared itself, 1 for one whose limits a declared license has, too, 2 for others."""
+    if {entry.label for entry in terms.licenses} & {entry.label for entry in declared}:
+        return 0
+    limits = frozenset[str]().union(*(entry.terms for entry in terms.licenses))
+    own_terms = "share-alike" in limits  # it asks for the same license
+    return 1 if not own_terms and any(limits <= entry.terms for entry in declared) else 2
 
 
 def _strictness(terms: Terms) -> tuple[int, str]:

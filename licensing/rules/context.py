@@ -129,7 +129,7 @@ def parse_license(
 ) -> ParsedLicense:
     """Read a license field: names, SPDX expressions, or prose. What is not recognised leaves it incomplete.
 
-    ``prefer``: labels that are taken where an expression gives the choice. ``granted``: the field is the release's own
+    ``prefer``: ids of licenses that are taken where an expression gives the choice. ``granted``: the field is the release's own
     declaration (see ``read_expression``).
     """
     registry = registry or builtin()
@@ -144,7 +144,7 @@ def parse_license(
         if terms is not None:
             entries, alternatives, recognised = terms.licenses, terms.named, terms.complete
             exceptions |= terms.exceptions
-            all_apply = len(texts) == 1 and len(entries) > 1 and recognised
+            all_apply = len(texts) == 1 and len(entries) > 1
         else:
             entries, recognised = (exact, True) if exact else _read_prose(text, registry)
             alternatives = entries
@@ -438,7 +438,7 @@ def build_context(
     registry = registry or builtin()
     tag = declared_tag(lineage)
     granted = parse_license((tag,), registry, granted=True).named if tag else ()
-    prefer = frozenset(license.label for license in granted)
+    prefer = frozenset(license.id for license in granted)
     dependencies = tuple(_dependency(item, registry, prefer) for item in lineage.inputs)
     return AuditContext(lineage, policy, dependencies, registry, license_files, upstream_notices or {})
 
