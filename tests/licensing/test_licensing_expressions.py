@@ -105,7 +105,8 @@ def test_an_exception_is_kept_and_gives_no_more_than_its_license() -> None:
 @pytest.mark.parametrize(
     "base",
     [
-        "MIT OR", "OR MIT", "MIT OR (Apache-2.0", "((MIT AND ISC", "MIT WITH", "MIT WITH no-such-exception", "MIT AND who-knows",
+        "MIT OR", "OR MIT", "MIT OR (Apache-2.0", "((MIT AND ISC", "MIT WITH", "MIT WITH no-such-exception",
+        "MIT AND who-knows",
         "MIT OR OR Apache-2.0", "AND", "who-knows OR nobody-knows", "MIT Apache-2.0 OR", "MIT OR (Apache-2.0))",
     ],
 )  # fmt: skip
@@ -132,7 +133,7 @@ def test_a_choice_is_no_looser_than_its_best_alternative(one: str, other: str, d
     blocked = [result(base, declared).blocked for base in (one, other)]
     if all(blocked):
         assert result(f"{one} OR {other}", declared).blocked
-    if one in PERMISSIVE or other in PERMISSIVE:
+    if {one, other} & set(PERMISSIVE) and load()[declared].label not in {load()[name].label for name in (one, other)}:
         assert not result(f"{one} OR {other}", declared).blocked
     duties = {code.replace("?", "") for base in (one, other) for code in result(base, declared).obligations}
     assert duties <= {code.replace("?", "") for code in result(f"{one} AND {other}", declared).obligations}
