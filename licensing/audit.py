@@ -256,7 +256,7 @@ def notice_text(
     roots = {root.input.id for root in ctx.roots}
     for item in sorted(ctx.dependencies, key=lambda d: (d.input.id not in roots, d.input.role, d.input.id)):
         names = " and ".join(license.name for license in item.applying) or (item.terms.name if item.terms else "")
-        name = names if names and not item.open_question else f"licence not known: {item.stated}"
+        name = names if names and not item.open_question else f"license not known: {item.stated}"
         revision = f" @ {item.input.revision}" if item.input.revision else ""
         lines.append(f"- {part.get(item.input.role, 'outputs from')} {item.input.id}{revision} ({name})")
         if item in ctx.roots and item.input.id in changed:

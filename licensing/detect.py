@@ -49,7 +49,7 @@ class _Standard(NamedTuple):
     words: tuple[str, ...]
     begin: int  # the terms are words[begin:end], between a preamble and an appendix
     end: int
-    known: frozenset[str]
+    vocabulary: frozenset[str]
 
     @property
     def core(self) -> tuple[str, ...]:
@@ -158,7 +158,7 @@ def _standards(words: tuple[str, ...], alone: bool) -> tuple[list[str], str | No
 def _closest(words: list[str]) -> tuple[str, list[str], bool] | None:
     """The text that covers most of the words: its id, the words before and after it, whether it was edited."""
     vocabulary = frozenset(words)
-    near = [one for one in _library() if len(one.known & vocabulary) >= _MIN_SHARE * len(one.known)]
+    near = [one for one in _library() if len(one.vocabulary & vocabulary) >= _MIN_SHARE * len(one.vocabulary)]
     ranked = []
     for one in sorted(near, key=lambda one: (-len(one.core), one.spdx))[:64]:
         common = LCSseq.similarity(one.core, words)

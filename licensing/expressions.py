@@ -82,8 +82,8 @@ def _evaluate(node: Any, registry: Registry, declared: tuple[License, ...], gran
     if isinstance(node, LicenseWithExceptionSymbol):
         terms = _operand(node.license_symbol.key, registry)
         exception = _exception(node.exception_symbol.key)
-        known = terms.complete and exception is not None
-        return Terms(terms.licenses, terms.named, known, frozenset({exception or node.exception_symbol.key}))
+        complete = terms.complete and exception is not None
+        return Terms(terms.licenses, terms.named, complete, frozenset({exception or node.exception_symbol.key}))
     if not getattr(node, "args", None):
         return _operand(node.key, registry)
     parts = [_evaluate(part, registry, declared, granted) for part in node.args]

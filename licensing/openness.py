@@ -11,8 +11,8 @@ Where the definitions leave room, they are read like this:
 - The classes are those of the framework's own tool (lfai/model_openness_tool@8b5d30e): III architecture, final
   parameters, model card, data card, technical report, evaluation results; II besides training, inference and
   evaluation code, and evaluation data; I besides preprocessing code, intermediate parameters, data sets, research
-  paper. A paper stands for a report. A part counts where its licence is open and fits its type: code an OSI-approved
-  one, the rest that or an open content or data licence.
+  paper. A paper stands for a report. A part counts where its license is open and fits its type: code an OSI-approved
+  one, the rest that or an open content or data license.
 - Parts are recognised by the names of files, not by their content; parts that are elsewhere are ``stated``.
 - A file of the release is under the declared license; weights also under those of every base, data sets also under
   those of their rows. Limits on field, size, use or derivatives fail "for any purpose" [widely held reading].
@@ -200,7 +200,7 @@ class _View:
 
     @cached_property
     def own(self) -> tuple[License | None, ...]:
-        """The declared licence; one None where it is not known."""
+        """The declared license; one None where it is not known."""
         return (self.ctx.declared,)
 
     def component(self, name: Name) -> Component:
@@ -252,10 +252,10 @@ def _assess(name: Name, where: tuple[str, ...], licenses: Iterable[License | Non
     closed = sorted({license.label for license in entries if license and not is_open(license, code=code)})
     if closed:
         kind = "code" if code else "this kind of part"
-        why = f"{', '.join(closed)}: no open licence for {kind}"
+        why = f"{', '.join(closed)}: no open license for {kind}"
         return Component(name=name, state="not open", where=where, licences=labels, why=why)
     if None in entries:
-        return Component(name=name, state="not known", where=where, licences=labels, why="a licence of it is not known")
+        return Component(name=name, state="not known", where=where, licences=labels, why="a license of it is not known")
     return Component(name=name, state="open", where=where, licences=labels, why=f"public under {', '.join(labels)}")
 
 
@@ -306,7 +306,7 @@ def _osaid(view: _View, parts: dict[Name, Component]) -> tuple[Item, ...]:
 def _all(item: str, what: str, parts: list[Component]) -> Item:
     closed = [part for part in parts if part.state != "open"]
     if not closed:
-        return Item(item=item, answer="yes", why=f"{what}: public under open licences")
+        return Item(item=item, answer="yes", why=f"{what}: public under open licenses")
     certain = any(part.state in ("missing", "not open") for part in closed)
     why = "; ".join(f"{part.name}: {part.why}" for part in closed)
     return Item(item=item, answer="no" if certain else "not known", why=why)
@@ -341,7 +341,7 @@ def _free(verb: str, how: str, texts: list[License | None], against: set[str]) -
         return Item(item=verb, answer="no", why="; ".join(sorted(limits)))
     unread = sorted({text.label for text in texts if text and ("limits-not-read" in text.terms)})
     if unread or None in texts:
-        return Item(item=verb, answer="not known", why=f"terms not known: {', '.join(unread) or 'a licence'}")
+        return Item(item=verb, answer="not known", why=f"terms not known: {', '.join(unread) or 'a license'}")
     return Item(item=verb, answer="yes", why=f"{verb} it {how}: no term against it")
 
 
@@ -379,12 +379,12 @@ def _label(met: bool, weights: Component) -> str:
         return "Open source by the Open Source AI Definition 1.0, as far as lineage and files show."
     match weights.state:
         case "open":
-            return 'Open weights, which is not "open source": the weights are under an open licence, the rest is below.'
+            return 'Open weights, which is not "open source": the weights are under an open license, the rest is below.'
         case "not open":
             return f"Weights are available under limits ({weights.why}): neither open weights nor open source."
         case "missing":
             return "No weights are in the release: neither open weights nor open source."
-    return "Not known to be open: the files of the release or a licence of the weights are not known."
+    return "Not known to be open: the files of the release or a license of the weights are not known."
 
 
 def openness_table(result: Openness) -> str:

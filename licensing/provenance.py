@@ -229,10 +229,10 @@ class _Resolver:
     def _base(self, name: str) -> _Base:
         repository = self._get(name, "model")
         if repository is None:
-            known = self._registry.of_repository(name)
-            if known is not None and known.relicensed is None:
-                self._notes.append(f"{name} cannot be read; the registry knows it to be under {known.id}")
-                return _Base(name, None, known.id, ())
+            registered = self._registry.of_repository(name)
+            if registered is not None and registered.relicensed is None:
+                self._notes.append(f"{name} cannot be read; the registry knows it to be under {registered.id}")
+                return _Base(name, None, registered.id, ())
             self._notes.append(f"{name} cannot be read: its license and its base models are not known")
             return _Base(name, None, None, ())
         card = self._card_of_input(repository)

@@ -128,7 +128,7 @@ class Registry:
     def mentioned(self, text: str | None) -> tuple[License, ...]:
         """The texts that prose names, in order of appearance. A shared name gives all that it can mean.
 
-        A name that is also a model's (Gemma, Llama 3.1) counts only in a sentence that speaks of a licence.
+        A name that is also a model's (Gemma, Llama 3.1) counts only in a sentence that speaks of a license.
         """
         licenses: dict[str, License] = {}
         pattern, weak = self._mention
@@ -184,7 +184,7 @@ def load_registry(own: Path | None = None) -> Registry:
         return base
     from licensing.safe_yaml import read_yaml
 
-    raw, lines = read_yaml(own, "a file of licences", "id: my-licence, name: ..., kind: licence, ...")
+    raw, lines = read_yaml(own, "a file of licenses", "id: my-licence, name: ..., kind: licence, ...")
     if not isinstance(raw, dict) or not isinstance(raw.get("entries"), list):
         raise InputError("the file has no list `entries`", where=str(own), hint="its form is that of licensing/data/")
     added: list[License] = []

@@ -68,14 +68,14 @@ class Threshold(Fact):
 
     label: str
     measured: str | None = Field(default=None, description="When, or over which period, the size is measured.")
-    effect: str = "the licence ends above it; a separate one is needed"
+    effect: str = "the license ends above it; a separate one is needed"
 
 
 class Geography(Fact):
     """Parties to whom the text gives no rights, by country of domicile (two letters, UK, or EU)."""
 
     excluded: tuple[str, ...]
-    scope: str = "everything under this licence"
+    scope: str = "everything under this license"
     only: tuple[str, ...] = Field(
         default=(), description="Substrings of the ids of the models that it applies to; empty: all."
     )

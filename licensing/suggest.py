@@ -51,7 +51,7 @@ class Suggestion(BaseModel):
 
     def text(self) -> str:
         """Plain text: a heading, then one line a fact."""
-        head = "Suggestion" if not self.left else "Suggestion, as far as licence, name and files can help"
+        head = "Suggestion" if not self.left else "Suggestion, as far as license, name and files can help"
         lines = [head, "  " + ", ".join(f"{key}: {value}" for key, value in self.metadata.items())]
         lines += [f"  name: {self.name}", *(f"  file {one.name}: {one.holds}" for one in self.files)]
         lines += [f"  card: {one}" for one in self.card]

@@ -129,8 +129,8 @@ def parse_license(
 ) -> ParsedLicense:
     """Read a license field: names, SPDX expressions, or prose. What is not recognised leaves it incomplete.
 
-    ``prefer``: ids of licenses that are taken where an expression gives the choice. ``granted``: the field is the release's own
-    declaration (see ``read_expression``).
+    ``prefer``: ids of licenses that are taken where an expression gives the choice. ``granted``: the field is the
+    release's own declaration (see ``read_expression``).
     """
     registry = registry or builtin()
     licenses: dict[str, License] = {}
@@ -264,15 +264,15 @@ class Dependency:
     @property
     def conflict(self) -> License | None:
         """The stricter license that the registry has for this repository, where the lineage gives it another."""
-        known = self.repository_license
-        if known is None or not self.parsed.licenses or self.license is None:
+        registered = self.repository_license
+        if registered is None or not self.parsed.licenses or self.license is None:
             return None
-        later = known.relicensed.to if known.relicensed else None
+        later = registered.relicensed.to if registered.relicensed else None
         for license in self.parsed.licenses:
-            same_text = license.label == known.label or license.spdx == known.spdx is not None
-            if same_text or license.id == later or license.hub_license == known.hub_license != "other":
+            same_text = license.label == registered.label or license.spdx == registered.spdx is not None
+            if same_text or license.id == later or license.hub_license == registered.hub_license != "other":
                 return None
-        return known if known.terms - self.license.terms else None
+        return registered if registered.terms - self.license.terms else None
 
     @property
     def ran_weights(self) -> bool:
@@ -444,16 +444,16 @@ def build_context(
 
 
 def _dependency(item: Input, registry: Registry, prefer: frozenset[str]) -> Dependency:
-    known = registry.of_repository(item.id)
+    registered = registry.of_repository(item.id)
     terms = registry.of_endpoint(item.endpoint) if item.endpoint else None
     parsed = ParsedLicense()
     if item.licenses:
         parsed = parse_license(item.licenses, registry, prefer)
     elif terms is not None:  # a service answered, so its terms are what was accepted
         parsed = ParsedLicense((terms,), complete=terms.verified != "no")
-    elif known is not None:  # the lineage does not say which of the repository's licenses was taken
-        parsed = ParsedLicense((known,), complete=known.verified != "no", questioned=True)
-    return Dependency(item, parsed, known, terms)
+    elif registered is not None:  # the lineage does not say which of the repository's licenses was taken
+        parsed = ParsedLicense((registered,), complete=registered.verified != "no", questioned=True)
+    return Dependency(item, parsed, registered, terms)
 
 
 def covers(declared: License, governing: License) -> bool:

@@ -28,7 +28,7 @@ def r9_data_to_weights(ctx: AuditContext) -> Iterator[Finding]:
             continue
         if license.copies.credit and (ctx.policy == "strict" or not limited):
             why = "rows under this license trained the weights; whether that asks for credit is open"
-            fix = f"name {dependency.input.id}, its creator and its licence on the card"
+            fix = f"name {dependency.input.id}, its creator and its license on the card"
             cite = license.copies.credit
             yield finding(
                 "O-CREDIT-DATA", why, dependency=dependency, license=license, cite=cite, fix=fix, level="contested"
@@ -50,18 +50,18 @@ def _conditions(ctx: AuditContext, dependency: Dependency, license: License) -> 
     if phrase and phrase.applies_to(dependency.input.id):
         rules.append((phrase, phrase.phrases[0], f'show "{phrase.phrases[0]}" ({phrase.where})'))
     for cite, requirement, fix in rules:
-        why = "rows under a licence that asks this of models trained on outputs"
+        why = "rows under a license that asks this of models trained on outputs"
         fix = "say so on the data card" if later else f"{fix}, or record who ran the model that wrote the rows"
         code = f"W-OUTPUT-NAME-RULE:{requirement}{later}"
         yield finding(code, why, dependency=dependency, license=license, cite=cite, fix=fix, level="held")
     if outputs.derivative == "yes":
-        why = "rows under a licence that calls models trained on outputs derivatives; who accepted it is not known"
+        why = "rows under a license that calls models trained on outputs derivatives; who accepted it is not known"
         fix = f"record who ran the model that wrote the rows, and ship the terms of {license.name} if that was you"
         code = f"W-DISTIL-DERIVATIVE-CONTESTED:{license.label}{later}"
         there = outputs.derivative_cite
         yield finding(code, why, dependency=dependency, license=license, cite=there, fix=fix, level="contested")
     if outputs.train == "no":
-        why = "rows under a licence that bars training other models on outputs; it binds whoever ran the model"
+        why = "rows under a license that bars training other models on outputs; it binds whoever ran the model"
         fix = "drop these rows, or record who ran the model that wrote them"
         code = f"W-TOS-THIRD-PARTY:{license.label}"
         yield finding(code, why, dependency=dependency, license=license, cite=outputs.cite, fix=fix, level="held")
@@ -82,7 +82,7 @@ def _share_alike(ctx: AuditContext, dependency: Dependency, license: License) ->
 def _non_commercial(ctx: AuditContext, dependency: Dependency, strict: bool) -> Iterator[Finding]:
     license = dependency.governing
     cite = (license.copies.non_commercial or license.copies.research_only) if license else None
-    fix = f"drop the rows of {dependency.input.id}, or declare a non-commercial licence"
+    fix = f"drop the rows of {dependency.input.id}, or declare a non-commercial license"
     if strict:
         why = "non-commercial rows trained the weights, and the term is taken to apply to them"
         yield finding("O-NC", why, dependency=dependency, license=license, cite=cite, fix=fix, level="contested")
@@ -113,7 +113,7 @@ def r10_data_set(ctx: AuditContext) -> Iterator[Finding]:
             yield finding("W-RECURSE-DATA", why, dependency=dependency, fix=fix, level="held")
         for name in USER_CONTENT:
             if re.search(name.replace("-", r"[-_ ]?"), dependency.input.id, re.IGNORECASE):
-                why = "text that users typed: their rights and their privacy are not settled by a licence tag"
+                why = "text that users typed: their rights and their privacy are not settled by a license tag"
                 fix = "check consent and personal data"
                 yield finding(f"W-USER-CONTENT:{name}", why, dependency=dependency, fix=fix, level="held")
         if ctx.dataset:
@@ -122,7 +122,7 @@ def r10_data_set(ctx: AuditContext) -> Iterator[Finding]:
         why = "the card itself says that some rows are non-commercial"
         fix = "mark these rows, and keep the term on them"
         yield finding("O-NC", why, fix=fix)
-        yield finding("O-CREDIT-DATA", why, fix="name creators and licences of the parts")
+        yield finding("O-CREDIT-DATA", why, fix="name creators and licenses of the parts")
         yield finding("W-NC-DATA", why, fix=fix, level="held")
 
 

@@ -25,7 +25,7 @@ def file_names(ctx: AuditContext) -> Iterator[Finding]:
     for root, license in ctx.upstream_licenses:
         c = license.copies
         if c.licence_copy is not None and not (ctx.dataset and (c.licence_copy.by_link or names is None)):
-            yield from _copy(ctx, root, license, known=names is not None, count=len(license_files))
+            yield from _copy(ctx, root, license, listed=names is not None, count=len(license_files))
         elif c.copyright_notice is not None and names is not None and not license_files:
             why = f"no license file: the copyright line and permission notice of {license.name} were not seen"
             fix = f"ship the upstream LICENSE of {root.input.id}"
@@ -47,10 +47,10 @@ def file_names(ctx: AuditContext) -> Iterator[Finding]:
             yield finding(code, why, dependency=root, license=license, cite=rule, fix=fix)
 
 
-def _copy(ctx: AuditContext, root: Dependency, license: License, *, known: bool, count: int) -> Iterator[Finding]:
+def _copy(ctx: AuditContext, root: Dependency, license: License, *, listed: bool, count: int) -> Iterator[Finding]:
     fix = f"ship the text of {license.name} as a file"
     cite = license.copies.licence_copy
-    if known and count == 0:
+    if listed and count == 0:
         why = f"the release holds no license file, so no copy of {license.name}"
         code = f"V-LICENCE-COPY-MISSING:{license.label}"
         yield finding(code, why, dependency=root, license=license, cite=cite, fix=fix)
@@ -58,8 +58,8 @@ def _copy(ctx: AuditContext, root: Dependency, license: License, *, known: bool,
     if ctx.declared is None and not ctx.prose:
         return  # what a single license file holds cannot be guessed; the unknown declaration has its own finding
     enough = 1 if ctx.declared and ctx.declared.label == license.label else 2
-    if count >= enough or (not known and license.permissive and enough == 1):
+    if count >= enough or (not listed and license.permissive and enough == 1):
         return
-    why = "not confirmed that a copy ships" if not known else "one license file, two licenses: it may hold one only"
+    why = "not confirmed that a copy ships" if not listed else "one license file, two licenses: it may hold one only"
     code = "W-APACHE-TEXT-NOT-SEEN" if license.spdx == "Apache-2.0" else "W-AGREEMENT-COPY-NOT-SEEN"
     yield finding(code, why, dependency=root, license=license, cite=cite, fix=fix, level="held")

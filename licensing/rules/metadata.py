@@ -10,7 +10,7 @@ from licensing.rules.context import AuditContext, Dependency, Finding, finding
 from licensing.schema import License
 
 _EARLIER = re.compile(r"\b(was|were|earlier|formerly|previously|before|until|changed)\b", re.IGNORECASE)
-# Prose that speaks of an input's licence does not declare the release's own.
+# Prose that speaks of an input's license does not declare the release's own.
 _NOTICE = re.compile(r"\bnotices?\b", re.IGNORECASE)
 _OF_AN_INPUT = re.compile(
     r"\b(base|based on|train(ed|ing)|outputs?|teacher|generated|derived|upstream|data ?sets?|built)\b",
@@ -23,14 +23,14 @@ def tag_and_prose(ctx: AuditContext) -> Iterator[Finding]:
     declared = ctx.lineage.declared
     text = (declared.text or "").strip()
     if not (declared.license or declared.license_name) and not text:
-        why = "the release names no licence at all"
+        why = "the release names no license at all"
         yield finding("V-TAG-MISSING", why, fix="set `license:` in the card's metadata")
         return
     if not (declared.license or declared.license_name):
         why = "only the prose names a license; tools read the metadata and see none"
         missing = ctx.declared is None
         if missing:
-            why = f"{why}; no licence that governs could be read from the prose either"
+            why = f"{why}; no license that governs could be read from the prose either"
         fix = "set `license:` in the card's metadata"
         yield finding("W-TAG-INCOMPLETE", why, fix=fix, level="held", blocks=missing)
         return
@@ -40,7 +40,7 @@ def tag_and_prose(ctx: AuditContext) -> Iterator[Finding]:
         tag = declared.license_name if (declared.license or "").casefold() == "other" else declared.license
         what = f'"{tag}" is not in the registry' if not ctx.tag_names else f'"{tag}" can mean several texts'
         names = ", ".join(license.id for license in ctx.tag_names)
-        why = f"the declared licence is not known: {what}"
+        why = f"the declared license is not known: {what}"
         fix = f"write one of {names}" if names else "write an SPDX id or an id that `distill licences` lists"
         yield finding("W-TAG-INCOMPLETE", why, fix=fix, level="held", blocks=True)
     else:
@@ -79,16 +79,16 @@ def r14_changes(ctx: AuditContext) -> Iterator[Finding]:
     """R14: licenses change, and the revision that was taken decides. Also: the code's license declared for weights."""
     tag = ctx.lineage.declared.license or ""
     if _EARLIER.search(tag):
-        why = "the declared licence changed across revisions; copies taken earlier keep the earlier grant"
+        why = "the declared license changed across revisions; copies taken earlier keep the earlier grant"
         yield finding("W-LICENCE-CHANGED-ACROSS-REVISIONS", why, fix="pin the revision", level="held")
     for root, license in ctx.root_licenses:
         yield from _relicensed(root, license)
         if license.code_licence and ctx.declared and ctx.declared.label == license.code_licence:
-            why = f"{license.code_licence} is the licence of the code beside these weights, not of the weights"
+            why = f"{license.code_licence} is the license of the code beside these weights, not of the weights"
             fix = f"declare {license.label}"
             yield finding("W-CODE-VS-WEIGHTS-LICENCE", why, dependency=root, license=license, fix=fix, level="held")
         if ctx.lineage.kind == "model" and root.ambiguous and not root.parsed.mixed:
-            why = f"the licence of this base is given as {root.stated}; a parent's tag can be wrong"
+            why = f"the license of this base is given as {root.stated}; a parent's tag can be wrong"
             fix = "follow the base models of this base to the first one, and write the license found there"
             yield finding("W-UPSTREAM-TAG-CONFLICT", why, dependency=root, fix=fix, level="held")
 
@@ -100,10 +100,10 @@ def _relicensed(dependency: Dependency, license: License) -> Iterator[Finding]:
         fix = f"take the revision under {later.to}, and record it"
         yield finding("W-LATER-RELICENSED", why, dependency=dependency, cite=later, fix=fix, level="held")
         return
-    known = dependency.repository_license
-    first = known.relicensed if known else None
-    if known and first and license.id == first.to and not dependency.input.revision:
-        why = f"this repository began under {known.label}; the lineage names no revision"
+    registered = dependency.repository_license
+    first = registered.relicensed if registered else None
+    if registered and first and license.id == first.to and not dependency.input.revision:
+        why = f"this repository began under {registered.label}; the lineage names no revision"
         fix = f"record the revision that is under {first.to}"
         yield finding("W-LATER-RELICENSED", why, dependency=dependency, cite=first, fix=fix, level="held")
 
@@ -111,14 +111,14 @@ def _relicensed(dependency: Dependency, license: License) -> Iterator[Finding]:
 def exact_repository(ctx: AuditContext) -> Iterator[Finding]:
     """R1, R14: a repository that the registry knows under a stricter license than the lineage says; by exact name."""
     for dependency in ctx.dependencies:
-        known = dependency.conflict
-        if known is None:
+        stricter = dependency.conflict
+        if stricter is None:
             continue
         why = (
             f"the lineage gives {dependency.input.id} the license {dependency.stated}; this exact repository is known "
-            f"to be under {known.name}, which asks for more"
+            f"to be under {stricter.name}, which asks for more"
         )
-        fix = f"look at its LICENSE, and write `licence: {known.id}` if it is that"
+        fix = f"look at its LICENSE, and write `licence: {stricter.id}` if it is that"
         blocks = dependency.input.role == "base" or (ctx.dataset and dependency.input.role == "data")
         code = "W-UPSTREAM-TAG-CONFLICT"
-        yield finding(code, why, dependency=dependency, license=known, fix=fix, level="held", blocks=blocks)
+        yield finding(code, why, dependency=dependency, license=stricter, fix=fix, level="held", blocks=blocks)

@@ -83,7 +83,7 @@ def trademarks(ctx: AuditContext) -> Iterator[Finding]:
         marks = license.copies.no_marks
         for word in marks.words if marks else ():
             if any(word.casefold() in name.casefold() for name in release_names(ctx.lineage.release)):
-                why = f'the licence grants no right in the mark "{word}", and the name of the release uses it'
+                why = f'the license grants no right in the mark "{word}", and the name of the release uses it'
                 fix = "use it only to say what the model was made from"
                 code = f"W-TRADEMARK:{word}"
                 yield finding(code, why, dependency=root, license=license, cite=marks, fix=fix, level="held")

@@ -30,7 +30,7 @@ def r3_outputs(ctx: AuditContext) -> Iterator[Finding]:
             why = (
                 "a non-commercial teacher; running it for a commercial release is a commercial use on the usual reading"
             )
-            fix = "take a teacher that allows it, or declare a non-commercial licence"
+            fix = "take a teacher that allows it, or declare a non-commercial license"
             yield finding(
                 code, why, dependency=dependency, license=license, cite=license.outputs.cite, fix=fix, level="contested"
             )
@@ -40,8 +40,8 @@ def _barred(ctx: AuditContext, dependency: Dependency, license: License) -> Iter
     inside = license.label in ctx.root_labels and not ctx.dataset
     if license.outputs.train != "no" or (inside and license.outputs.same_line_free):
         return
-    fix = "drop these rows, or take a teacher whose licence allows training on outputs"
-    why, cite = "the licence bars using outputs to train other models", license.outputs.cite
+    fix = "drop these rows, or take a teacher whose license allows training on outputs"
+    why, cite = "the license bars using outputs to train other models", license.outputs.cite
     if dependency.ran_weights and not ctx.dataset and not inside:
         code, reason = f"V-OUTPUT-BARRED:{license.label}", f"{why}, and the releaser ran it"
         yield finding(code, reason, dependency=dependency, license=license, cite=cite, fix=fix)
@@ -64,7 +64,7 @@ def _conditions(ctx: AuditContext, dependency: Dependency, license: License) -> 
     )  # fmt: skip
     prefix, phrase = license.outputs.name_prefix, license.outputs.attribution
     if prefix and ctx.dataset:
-        why = "whoever trains on these rows and is bound by the licence has to name the model so"
+        why = "whoever trains on these rows and is bound by the license has to name the model so"
         code = f"W-OUTPUT-NAME-RULE:{prefix.prefix} (downstream)"
         yield finding(code, why, dependency=dependency, license=license, cite=prefix, fix="say so on the data card")
     elif prefix and accepted:
@@ -82,7 +82,7 @@ def _conditions(ctx: AuditContext, dependency: Dependency, license: License) -> 
         return
     fix, code = f'show "{phrase.phrases[0]}" ({phrase.where})', f"W-OUTPUT-NAME-RULE:{phrase.phrases[0]}"
     if ctx.dataset:
-        why = "whoever trains on these rows and is bound by the licence has to show this phrase"
+        why = "whoever trains on these rows and is bound by the license has to show this phrase"
         fix = "say so on the data card"
         yield finding(f"{code} (downstream)", why, dependency=dependency, license=license, cite=phrase, fix=fix)
     elif accepted:
@@ -106,7 +106,7 @@ def _derivative(ctx: AuditContext, dependency: Dependency, license: License) -> 
     if outputs.derivative != "yes":
         return
     gate = f"; {outputs.gate}" if outputs.gate else ""
-    why = f"the licence calls a model trained on its outputs a derivative{gate}"
+    why = f"the license calls a model trained on its outputs a derivative{gate}"
     fix = f"ship the terms of {license.name} as well, or take another teacher"
     if ctx.dataset:
         code = f"W-DISTIL-DERIVATIVE:{name} (downstream)"
@@ -167,7 +167,7 @@ def _seed(dependency: Dependency) -> Iterator[Finding]:
     if limited and license:
         why = f"seeds under {license.name}: how much of them is in the generated text is open"
     fix = (
-        f"find the licence of {dependency.input.id}"
+        f"find the license of {dependency.input.id}"
         if dependency.open_question
         else "take other seeds, or keep the term on the release"
     )

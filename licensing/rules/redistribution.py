@@ -55,10 +55,10 @@ def copy_duties(
         "write a card that covers at least what the upstream card covers",
     )
     if weights:
-        fix = f"credit {dependency.owner} on the card, with a link to the licence"
+        fix = f"credit {dependency.owner} on the card, with a link to the license"
         yield from duty(f"O-CREDIT:{dependency.owner}", c.credit, "asks for credit", fix)
     else:
-        fix = f"name {dependency.input.id}, its creator, its licence with a link, and your changes"
+        fix = f"name {dependency.input.id}, its creator, its license with a link, and your changes"
         yield from duty("O-CREDIT-DATA", c.credit, "asks for credit", fix)
     yield from duty(
         f"O-PASS-AUP:{name}", c.use_policy, "comes with a use policy", "ship the use policy as a file, or link to it"
@@ -67,9 +67,9 @@ def copy_duties(
         f"O-PASS-USE-RESTR:{name}",
         c.use_restrictions,
         "requires its use restrictions to be passed on",
-        f"release under {name}, or make its use restrictions a term of your licence",
+        f"release under {name}, or make its use restrictions a term of your license",
     )
-    yield from duty("O-NC", c.non_commercial, "is non-commercial", f"declare {name} or another non-commercial licence")
+    yield from duty("O-NC", c.non_commercial, "is non-commercial", f"declare {name} or another non-commercial license")
     yield from duty("O-RESEARCH-ONLY", c.research_only, "is for research only", f"declare {name}")
     if c.threshold is not None:
         when = f" (measured: {c.threshold.measured})" if c.threshold.measured else ""

@@ -22,8 +22,8 @@ def unknown_inputs(ctx: AuditContext) -> Iterator[Finding]:
             continue
         if dependency.terms is not None and dependency.terms.verified == "no":
             continue  # R7 reports the endpoint's unread terms, and blocks
-        why = f"the licence of this {dependency.input.role} is {_state(dependency)}; unknown is not permissive"
-        fix = f"find the licence of {dependency.input.id} at the revision taken, and write its id in `licence:`"
+        why = f"the license of this {dependency.input.role} is {_state(dependency)}; unknown is not permissive"
+        fix = f"find the license of {dependency.input.id} at the revision taken, and write its id in `licence:`"
         role = dependency.input.role
         if role in OUTPUT_ROLES and names_nobody(dependency):
             yield finding("W-GENERATOR-UNDISCLOSED", why, dependency=dependency, fix=fix, level="held", blocks=True)
