@@ -188,7 +188,7 @@ def _has_template(folder: Path) -> bool:
 
 def _licences(recipe: Recipe) -> Iterator[Finding]:
     result = audit(planned_lineage(recipe), allow=recipe.release.allow)
-    for found in result.stops:
+    for found in result.blocking:
         why = f"{found.code}: {found.why}"
         yield Finding("error", "licences", why, found.input or result.release, found.fix, exit_code=1)
     for one in result.allowed:

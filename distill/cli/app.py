@@ -269,7 +269,7 @@ def audit(
         notice=notice,
     )
     print(page if form is Format.json else page.rstrip("\n"))
-    if result.broken:
+    if result.violates:
         raise typer.Exit(Refused.exit_code)
 
 
@@ -281,20 +281,20 @@ def licences(
     ] = None,
 ) -> None:
     """The licences and service terms that the audit knows, or one of them in full."""
-    from licensing.license_texts import licence_table
-    from licensing.registry import load_catalogue
+    from licensing.license_texts import license_table
+    from licensing.registry import load_registry
 
-    book = load_catalogue(licences_file)
+    registry = load_registry(licences_file)
     if name is None:
-        for entry in book.entries.values():
+        for entry in registry.entries.values():
             print(f"{entry.id}\t{entry.name}")
         return
-    found = book.resolve(name)
+    found = registry.resolve(name)
     if found is None:
         raise InputError(
             f"no licence {name!r} is known", hint="`distill licences` lists them; unknown is never permissive"
         )
-    print(licence_table(found), end="")
+    print(license_table(found), end="")
 
 
 @app.command()
