@@ -14,10 +14,11 @@ from typing import Any
 
 from distill.report import plots
 from distill.report.markdown import Block, Listing, Plot, Section, Table
+from distill.report.tables import comparison_table, model_name, score_table, stage_table, waterfall_table
 from distill.report.traces import EDGES, Counted
 from distill.report.verdicts import verdicts_section
 from distill.runs.store import Artefact
-from distill.runs.summary import MODEL_NAMES
+from distill.runs.summary import stage_rows
 from licensing.errors import InputError
 
 __all__ = ["sections"]
@@ -52,84 +53,42 @@ def _scores(evaluate: Artefact | None) -> Section | None:
     if evaluate is None:
         return None
     facts = evaluate.facts
-    scores = [(_model(row["model"]), row["value"], row["low"], row["high"]) for row in facts["scores"]]
-    rows = tuple(
-        (
-            _model(row["model"]),
-            f"{row['value']:.3f}",
-            f"{row['low']:.3f} to {row['high']:.3f}",
-            f"{row['n']:,}",
-            f"{row['stop_rate']:.3f}",
-            f"{row['truncated']:.3f}",
-            _number(row["mean_tokens"], 1),
-        )
-        for row in facts["scores"]
-    )
-    header = ("Model", "pass@1", "95 % interval", "Problems", "Ends by itself", "Cut", "Tokens an answer")
+    scores = [(model_name(row["model"]), row["value"], row["low"], row["high"]) for row in facts["scores"]]
     blocks: list[Block] = [
         Plot(plots.intervals(scores, "pass@1 of each model with its 95 % interval; the table below has the numbers")),
-        Table("Scores on held-out problems", header, rows, right=6),
+        score_table(facts["scores"]),
     ]
     if facts["comparisons"]:
         pairs = [
-            (f"over {_model(row['a'])}", row["difference"], row["low"], row["high"]) for row in facts["comparisons"]
-        ]
-        told = tuple(
-            (
-                _pair(row),
-                f"{row['difference']:+.3f}",
-                f"{row['low']:+.3f} to {row['high']:+.3f}",
-                f"{row['p']:.3g}",
-                "may be chance" if row["low"] <= 0 <= row["high"] else "higher" if row["low"] > 0 else "lower",
-            )
+            (f"minus {model_name(row['a'])}", row["difference"], row["low"], row["high"])
             for row in facts["comparisons"]
-        )
-        columns = ("Difference", "Value", "95 % interval", "p (McNemar)", "Reading")
+        ]
         label = "Differences on the same problems with their 95 % intervals; the table below has the numbers"
-        blocks += [Plot(plots.intervals(pairs, label, -1.0, 1.0)), Table("Paired comparisons", columns, told, right=4)]
-    blocks.append(f"Intervals: {facts['interval']}. A difference whose interval holds 0 may be chance.")
+        blocks += [Plot(plots.intervals(pairs, label, -1.0, 1.0)), comparison_table(facts["comparisons"])]
+    blocks.append(f"Intervals: {facts['interval']}. A difference whose interval contains 0 may be chance.")
     return Section("scores", "Scores", tuple(blocks))
 
 
 def _waterfall(curate: Artefact | None) -> Section | None:
     if curate is None:
         return None
-    found = curate.facts["waterfall"]
-    hard = any(step.get("mean_difficulty") is not None for step in found)
-    rows = tuple(
-        (
-            str(step["step"]),
-            *(_number(step[name]) for name in ("rows", "problems", "tokens")),
-            *([_number(step.get("mean_difficulty"), 3)] if hard else []),
-        )
-        for step in found
-    )
-    header = ("Step", "Traces", "Problems", "Tokens", *(["Mean difficulty"] if hard else []))
-    plot = plots.steps([(str(step["step"]), step["rows"]) for step in found], "Traces left after each step of curation")
-    return Section("waterfall", "Waterfall", (Plot(plot), Table("What each step left", header, rows, len(header) - 1)))
+    steps = curate.facts["waterfall"]
+    plot = plots.steps([(str(step["step"]), step["rows"]) for step in steps], "Rows remaining after each step")
+    return Section("waterfall", "Waterfall", (Plot(plot), waterfall_table(steps)))
 
 
 def _spend(recipe: Mapping[str, Any], artefacts: Mapping[str, Artefact]) -> Section | None:
     if not artefacts:
         return None
-    rows = [
-        (
-            name,
-            f"{artefact.manifest['seconds']:,.1f}",
-            *(_number(artefact.facts.get(fact)) for fact in ("rows_in", "rows_out", "tokens")),
-        )
-        for name, artefact in artefacts.items()
-    ]
-    total = sum(artefact.manifest["seconds"] for artefact in artefacts.values())
-    rows.append(("all", f"{total:,.1f}", "", "", ""))
-    header = ("Stage", "Seconds", "Rows in", "Rows out", "Tokens")
-    blocks: list[Block] = [Table("Time and tokens of each stage", header, tuple(rows), right=4)]
+    blocks: list[Block] = [stage_table(stage_rows(artefacts))]
     budget, sample = (recipe.get("sample") or {}).get("budget"), artefacts.get("sample")
     if not budget:
-        blocks.append("No budget was set.")
+        blocks.append("The recipe sets no budget.")
     elif sample is not None:
         blocks += _budget(budget, sample)
-    blocks.append("Seconds are those of the process that finished a stage; work that a kill lost is not in them.")
+    blocks.append(
+        "Seconds are those of the process that finished a stage; time lost to an interruption is not counted."
+    )
     return Section("spend", "Spend", tuple(blocks))
 
 
@@ -300,18 +259,6 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"no JSON: {error}", where=str(path), hint="remove the stage's folder and run again") from None
     return value if isinstance(value, dict) else None
-
-
-def _model(name: str) -> str:
-    return MODEL_NAMES.get(name, name)
-
-
-def _pair(row: Mapping[str, Any]) -> str:
-    return f"{_model(row['b'])} over {_model(row['a'])}"
-
-
-def _number(value: float | None, digits: int = 0) -> str:
-    return "" if value is None else f"{value:,.{digits}f}"
 
 
 def _plain(value: Any) -> str:
