@@ -67,7 +67,7 @@ def _described(error: BaseException) -> tuple[str, str | None, str | None, int]:
     if isinstance(error, DistillError):
         return error.what, error.where, error.hint, error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted", None, "run the same command again: it resumes from here", INTERRUPTED
+        return "interrupted", None, "run the same command again to resume", INTERRUPTED
     if hasattr(error, "format_message"):  # a usage error of typer, which has no public class for all of them
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "distill"

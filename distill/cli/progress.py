@@ -95,12 +95,12 @@ class StageProgress:
         if self._bar and self._task is not None and not reused:
             self._bar.remove_task(self._task)
             self._task = None
-        outcome = "up to date" if reused else f"done in {artefact.manifest['seconds']:.1f} s"
+        outcome = "done before" if reused else f"done in {artefact.manifest['seconds']:.1f} s"
         self.say(f"{stage}: {outcome}")
 
     @property
     def nothing_to_do(self) -> bool:
-        """Every stage was up to date."""
+        """Every stage was done before."""
         return bool(self._reused) and all(self._reused)
 
 

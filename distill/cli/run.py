@@ -77,7 +77,7 @@ def run(
     with StageProgress() as progress:
         run_pipeline(loaded, runs, watcher=progress, until=until)
         if progress.nothing_to_do:
-            progress.say("nothing to do: every stage is up to date")
+            progress.say("nothing to do: every stage was done before")
     result = summary(runs / loaded.run_name())
     if as_json:
         print_json(result)

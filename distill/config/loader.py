@@ -149,9 +149,9 @@ def _apply_override(data: dict[str, Any], item: str) -> tuple[str, ...]:
         path, last = ".".join(keys[:at]), at == len(keys) - 1
         if isinstance(here, list):
             if not step.isdecimal() or int(step) >= len(here):
-                entries = f"{len(here)} entries, 0 to {len(here) - 1}" if here else "no entry"
-                hint = f"give the number of an entry, or set all of {path}"
-                raise InputError(f"{path} has {entries}: there is no {step!r}", where=where, hint=hint)
+                what = f"{path} has no entry {step!r}; number of entries: {len(here)}"
+                hint = f"give the number of an entry, counted from 0, or set all of {path}"
+                raise InputError(what, where=where, hint=hint)
             index: Any = int(step)
         elif isinstance(here, dict):
             index = step
