@@ -1,9 +1,9 @@
-"""``distill report RUN``: a run in one page that needs no network, and the same summary in Markdown.
+"""Writes the report of a run.
 
-    report.html     summary, plots and a viewer of the traces; opens from disk
-    report.md       the summary alone, for a repository
+    report.html     tables, plots and a viewer of the traces; opens from disk, needs no network
+    report.md       the tables alone, for a repository
 
-Both lie outside ``stages/``: they are views of artefacts, made again at any time, and never an input of anything. Each
+Both lie outside ``stages/``: they are views of artefacts, can be made again at any time, and are never an input. Each
 is written under a temporary name and renamed whole.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from distill.report.page import markdown, write_page
 from distill.report.summary import sections
-from distill.report.traces import MOST_TRACES, Counted, pack_traces
+from distill.report.traces import MOST_TRACES, TraceCounts, pack_traces
 from distill.runs.store import current_artefacts, write_atomically
 from licensing.errors import InputError, MissingDependency
 
@@ -27,7 +27,7 @@ __all__ = ["MOST_TRACES", "Report", "build_report"]
 
 @dataclass(frozen=True)
 class Report:
-    """Where the two files are (absolute) and how many traces there are in the run and in the page."""
+    """Absolute paths of the two files; number of traces in the run and in the page."""
 
     html: Path
     markdown: Path
@@ -38,12 +38,12 @@ class Report:
 def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) -> Report:
     """Write ``report.html`` and ``report.md`` into ``out``, by default the run's own ``report/``.
 
-    Traces are those of curate, with their labels and fate; before curate has run, those of verify. At most ``most``
-    are in the page, which says how many are not.
+    Traces are those of curate, with their labels and the reason why one was dropped; before curate has run, those of
+    verify. The page holds at most ``most`` of them and says how many it omits.
 
-    Raises InputError where nothing is finished yet, a file is damaged or ``out`` cannot be written;
-    MissingDependency where
-    the disk is full.
+    Raises:
+        InputError: no stage is finished yet, a file is damaged, or ``out`` cannot be written.
+        MissingDependency: the disk is full.
     """
     artefacts = current_artefacts(run)
     if not artefacts:
@@ -51,19 +51,21 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
     try:
         recipe = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"no recipe: {error}", where=str(run / "recipe.json"), hint="run the recipe again") from None
+        raise InputError(
+            f"the recipe cannot be read: {error}", where=str(run / "recipe.json"), hint="run the recipe again"
+        ) from None
     out = out or run / "report"
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile("w+", encoding="ascii", dir=out) as chunks:
-            counted: Counted | None = None
+            counts: TraceCounts | None = None
             index = ""
             for stage in ("curate", "verify"):
                 file = artefacts[stage].path / "traces.jsonl" if stage in artefacts else None
                 if file is not None and file.is_file():
-                    counted, index = pack_traces(file, chunks, most)
+                    counts, index = pack_traces(file, chunks, most)
                     break
-            told = sections(recipe, artefacts, counted)
+            content = sections(recipe, artefacts, counts)
             title = f"{recipe['name']} ({run.resolve().name})"
             description = recipe.get("description") or ""
             chunks.seek(0)
@@ -71,13 +73,13 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
             temporary = page.with_name(f".{page.name}.{os.getpid()}.tmp")
             try:
                 with temporary.open("w", encoding="utf-8") as stream:
-                    write_page(stream, title, description, told, counted, index, chunks)
+                    write_page(stream, title, description, content, counts, index, chunks)
                     stream.flush()
                     os.fsync(stream.fileno())
                 os.replace(temporary, page)
             finally:
                 temporary.unlink(missing_ok=True)
-        write_atomically(out / "report.md", markdown(title, description, told))
+        write_atomically(out / "report.md", markdown(title, description, content))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise MissingDependency(
@@ -87,5 +89,5 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
             hint = "choose another folder with --out"
             raise InputError(f"cannot be written: {error.strerror}", where=str(out), hint=hint) from error
         raise
-    total, shown = (counted.total, counted.shown) if counted else (0, 0)
+    total, shown = (counts.total, counts.shown) if counts else (0, 0)
     return Report(page.resolve(), (out / "report.md").resolve(), total, shown)

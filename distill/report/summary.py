@@ -1,8 +1,8 @@
-"""A run told in sections: scores, waterfall, verdicts, spend, loss, lengths, licences, what else was found, its
-environment, the recipe.
+"""The sections of a report, in the order of the page: scores, waterfall, verdicts, spend, loss, lengths, licences,
+data statistics, environment, recipe.
 
-Read from the manifests and files that the run's newest recipe finished. A run that has not come so far gets the
-sections that there are; nothing is guessed.
+Read from the manifests and files of the stages that the newest run finished. An unfinished run gets the sections for
+which there is data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from distill.report import plots
 from distill.report.markdown import Block, Listing, Plot, Section, Table
 from distill.report.tables import comparison_table, model_name, score_table, stage_table, waterfall_table
-from distill.report.traces import EDGES, Counted
+from distill.report.traces import EDGES, TraceCounts
 from distill.report.verdicts import verdicts_section
 from distill.runs.store import Artefact
 from distill.runs.summary import stage_rows
@@ -23,30 +23,30 @@ from licensing.errors import InputError
 
 __all__ = ["sections"]
 
-FOUND = {
+DATA_REPORTS = {
     "statistics": "Data set statistics",
     "near_duplicates": "Near duplicates",
     "decontamination": "Decontamination",
 }
-"""Files of the stages label and curate that are shown as they are."""
+"""JSON files of the stages label and curate, shown as tables."""
 _MOST_ROWS = 50
 
 
-def sections(recipe: Mapping[str, Any], artefacts: Mapping[str, Artefact], counted: Counted | None) -> list[Section]:
-    """Every section that has something to say, in the order of the page."""
-    made = (
+def sections(recipe: Mapping[str, Any], artefacts: Mapping[str, Artefact], counts: TraceCounts | None) -> list[Section]:
+    """Every section for which the run has data, in the order of the page."""
+    candidates = (
         _scores(artefacts.get("evaluate")),
         _waterfall(artefacts.get("curate")),
         verdicts_section(recipe, artefacts.get("verify")),
         _spend(recipe, artefacts),
         _loss(artefacts),
-        _lengths(counted),
+        _lengths(counts),
         _licences(artefacts.get("audit")),
-        *(_found(name, title, artefacts) for name, title in FOUND.items()),
+        *(_data_report(name, title, artefacts) for name, title in DATA_REPORTS.items()),
         _environment(artefacts),
         _recipe(recipe),
     )
-    return [section for section in made if section is not None]
+    return [section for section in candidates if section is not None]
 
 
 def _scores(evaluate: Artefact | None) -> Section | None:
@@ -86,9 +86,7 @@ def _spend(recipe: Mapping[str, Any], artefacts: Mapping[str, Artefact]) -> Sect
         blocks.append("The recipe sets no budget.")
     elif sample is not None:
         blocks += _budget(budget, sample)
-    blocks.append(
-        "Seconds are those of the process that finished a stage; time lost to an interruption is not counted."
-    )
+    blocks.append("Seconds are those of the process that finished a stage; time lost to an interruption is not counts.")
     return Section("spend", "Spend", tuple(blocks))
 
 
@@ -108,9 +106,9 @@ def _budget(budget: Mapping[str, Any], sample: Artefact) -> Iterator[Block]:
     limits = {name: getattr(config, name) for name in used}
     rows = tuple((name, used[name], f"{limit:,}") for name, limit in limits.items() if limit is not None)
     if rows:
-        yield Table("Budget of sampling", ("What", "Used", "Limit"), rows, right=2)
+        yield Table("Budget of sampling", ("Budget", "Used", "Limit"), rows, right=2)
     stopped = sample.facts.get("stopped_by_budget")
-    yield f"Sampling was stopped by its budget: {stopped}." if stopped else "Sampling ended within its budget."
+    yield f"Sampling stopped at its budget: {stopped}." if stopped else "Sampling ended within its budget."
 
 
 def _loss(artefacts: Mapping[str, Artefact]) -> Section | None:
@@ -123,7 +121,7 @@ def _loss(artefacts: Mapping[str, Artefact]) -> Section | None:
         if points:
             blocks.append(Plot(plots.line(points, f"Training loss of the {name} by optimiser step")))
         facts = artefact.facts
-        wanted = (
+        names = (
             "method",
             "dtype",
             "steps",
@@ -133,28 +131,28 @@ def _loss(artefacts: Mapping[str, Artefact]) -> Section | None:
             "first_loss",
             "last_loss",
         )
-        told = tuple((key, _plain(facts[key])) for key in wanted if facts.get(key) is not None)
-        blocks.append(Table(f"Training of the {name}", ("What", "Value"), told, right=1))
+        rows = tuple((key, _plain(facts[key])) for key in names if facts.get(key) is not None)
+        blocks.append(Table(f"Training of the {name}", ("Fact", "Value"), rows, right=1))
     return Section("loss", "Loss", tuple(blocks)) if blocks else None
 
 
-def _lengths(counted: Counted | None) -> Section | None:
-    if counted is None or not counted.total:
+def _lengths(counts: TraceCounts | None) -> Section | None:
+    if counts is None or not counts.total:
         return None
     blocks: list[Block] = []
-    if counted.lengths:
-        groups = dict(sorted(counted.lengths.items(), key=lambda item: -sum(item[1])))
+    if counts.lengths:
+        groups = dict(sorted(counts.lengths.items(), key=lambda item: -sum(item[1])))
         label = "Traces by completion tokens, stacked by verdict; the table below has the numbers"
         blocks.append(Plot(plots.histogram(EDGES, groups, label)))
         rows = []
         for at, edge in enumerate(EDGES):
             upto = f"{edge:,} to {EDGES[at + 1] - 1:,}" if at + 1 < len(EDGES) else f"{edge:,} and more"
-            counts = [bins[at] for bins in groups.values()]
-            if any(counts):
-                rows.append((upto, *(f"{count:,}" for count in counts)))
+            row = [bins[at] for bins in groups.values()]
+            if any(row):
+                rows.append((upto, *(f"{count:,}" for count in row)))
         blocks.append(Table("Completion tokens by verdict", ("Tokens", *groups), tuple(rows), right=len(groups)))
-    if counted.without_length:
-        blocks.append(f"{counted.without_length:,} traces came without a token count and are not in the histogram.")
+    if counts.without_length:
+        blocks.append(f"{counts.without_length:,} traces have no token count and are not in the histogram.")
     return Section("lengths", "Lengths", tuple(blocks))
 
 
@@ -162,18 +160,20 @@ def _licences(audit: Artefact | None) -> Section | None:
     if audit is None:
         return None
     result = _read_json(audit.path / "audit.json") or {}
-    blocks: list[Block] = [f"Verdict of the audit: {result.get('verdict', 'unknown')}."]
+    blocks: list[Block] = [f"Audit result: {result.get('verdict', 'unknown')}."]
     rows = tuple(
-        tuple(_plain(found.get(key)) for key in ("code", "input", "why", "section", "fix"))
-        for found in result.get("findings", [])
+        tuple(_plain(finding.get(key)) for key in ("code", "input", "why", "section", "fix"))
+        for finding in result.get("findings", [])
     )
     header = ("Code", "Input", "Why", "Section", "What to do")
-    blocks.append(Table("Findings", header, rows) if rows else "It found no duty, no violation and no warning.")
-    blocks.append("The audit reports what the texts say; it is no legal advice.")
+    blocks.append(
+        Table("Findings", header, rows) if rows else "The audit has no finding: no obligation, violation or warning."
+    )
+    blocks.append("The audit reports what the texts say; it is not legal advice.")
     return Section("licences", "Licences", tuple(blocks))
 
 
-def _found(name: str, title: str, artefacts: Mapping[str, Artefact]) -> Section | None:
+def _data_report(name: str, title: str, artefacts: Mapping[str, Artefact]) -> Section | None:
     for stage in ("curate", "label"):
         if stage in artefacts and (value := _read_json(artefacts[stage].path / f"{name}.json")):
             return Section(name, title, tuple(_blocks(title, value)))
@@ -181,10 +181,10 @@ def _found(name: str, title: str, artefacts: Mapping[str, Artefact]) -> Section 
 
 
 def _blocks(title: str, value: Mapping[str, Any]) -> Iterator[Block]:
-    """Nested JSON as tables: its plain values, its lists of objects, its objects; long lists are cut, and say so."""
+    """Nested JSON as tables: plain values, lists of objects, objects. Long lists are cut, with a line on the rest."""
     plain = {key: item for key, item in value.items() if not isinstance(item, dict | list)}
     if plain:
-        yield Table(title, ("What", "Value"), tuple((str(key), _plain(item)) for key, item in plain.items()), right=1)
+        yield Table(title, ("Name", "Value"), tuple((str(key), _plain(item)) for key, item in plain.items()), right=1)
     lists = {key: item for key, item in value.items() if _is_column(item)}
     together = len(lists) > 1 and len({len(item) for item in lists.values()}) == 1
     if together:  # bins and their counts, say
@@ -225,10 +225,10 @@ def _environment(artefacts: Mapping[str, Artefact]) -> Section | None:
     versions: dict[tuple[str, str], None] = {}
     for name, artefact in artefacts.items():
         code = artefact.manifest["code"]
-        dirty = ", with changes that were not committed" if code["dirty"] else ""
+        dirty = ", with uncommitted changes" if code["dirty"] else ""
         codes.setdefault(f"{code['revision'] or code.get('version', 'unknown')}{dirty}", []).append(name)
         versions |= dict.fromkeys(artefact.manifest["versions"].items())
-    made = tuple((", ".join(stages), code) for code, stages in codes.items())
+    revisions = tuple((", ".join(stages), code) for code, stages in codes.items())
     stages = tuple(
         (name, artefact.key, artefact.digest[:16], artefact.manifest["started_at"])
         for name, artefact in artefacts.items()
@@ -237,9 +237,9 @@ def _environment(artefacts: Mapping[str, Artefact]) -> Section | None:
         "environment",
         "Environment",
         (
-            Table("Code", ("Stages", "Revision"), made),
+            Table("Code", ("Stages", "Revision"), revisions),
             Table("Versions", ("Package", "Version"), tuple(sorted(versions))),
-            Table("Artefacts", ("Stage", "Key", "Digest", "Begun"), stages),
+            Table("Artefacts", ("Stage", "Key", "Digest", "Started"), stages),
         ),
     )
 
@@ -257,7 +257,9 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"no JSON: {error}", where=str(path), hint="remove the stage's folder and run again") from None
+        raise InputError(
+            f"damaged JSON: {error}", where=str(path), hint="remove the stage's folder and run again"
+        ) from None
     return value if isinstance(value, dict) else None
 
 

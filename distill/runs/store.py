@@ -247,6 +247,26 @@ def current_artefacts(root: Path) -> dict[str, Artefact]:
     return {stage: artefact for stage, artefact in found.items() if artefact is not None}
 
 
+def verify_run(root: Path) -> list[str]:
+    """Compare size and sha256 of every file of the finished stages of a run's newest recipe with the manifests.
+
+    Returns one line for each file that is missing or differs; empty when all match.
+    """
+    problems = []
+    for stage, artefact in current_artefacts(root).items():
+        for entry in artefact.manifest["files"]:
+            path = artefact.path / entry["path"]
+            if not path.is_file():
+                problems.append(f"{stage}: {path} is missing")
+            elif path.stat().st_size != entry["size"]:
+                problems.append(f"{stage}: {path} has {path.stat().st_size:,} bytes instead of {entry['size']:,}")
+            else:
+                with path.open("rb") as stream:
+                    if hashlib.file_digest(stream, "sha256").hexdigest() != entry["sha256"]:
+                        problems.append(f"{stage}: {path} has another sha256 than its manifest")
+    return problems
+
+
 # --- keys and files ----------------------------------------------------------------------------------------------
 
 

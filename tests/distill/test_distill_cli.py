@@ -503,6 +503,24 @@ def test_show_prints_a_run_whose_endpoint_reports_no_token_counts(distill, tmp_p
     assert {row["mean_tokens"] for row in json.loads(distill("show", run, "--json").out)["scores"]} == {None}
 
 
+def test_show_verify_finds_a_file_that_was_changed_resized_or_removed(distill, tmp_path: Path) -> None:
+    assert distill("run", SMOKE, "--runs", tmp_path, "--until", "prepare").code == 0
+    answer = distill("show", tmp_path, "--verify")
+    assert answer.code == 0
+    assert "every file of every finished stage matches" in answer.out
+    assert json.loads(distill("show", tmp_path, "--verify", "--json").out)["problems"] == []
+    assert "problems" not in json.loads(distill("show", tmp_path, "--json").out)
+    (config,) = tmp_path.glob("*/stages/prepare/*/model/config.json")
+    text = config.read_text()
+    for content in (text.swapcase(), text + " ", None):
+        config.unlink() if content is None else config.write_text(content)
+        answer = distill("show", tmp_path, "--verify")
+        assert answer.code == 1
+        assert f"prepare: {config}" in answer.err
+        (problem,) = json.loads(distill("show", tmp_path, "--verify", "--json").out)["problems"]
+        assert str(config) in problem
+
+
 def test_progress_without_a_terminal_tells_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("distill.cli.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
