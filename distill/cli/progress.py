@@ -9,6 +9,7 @@ import datetime
 import os
 import time
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -24,7 +25,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from distill.runs.store import Artefact, Reporter
+from distill.runs.artefact import Artefact
+from distill.runs.stage import Reporter
 
 PLAIN_EVERY_S = 10.0
 """Seconds between two plain lines of a stage."""
@@ -89,7 +91,7 @@ class StageProgress:
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=done, total=total, note=note)
 
-    def stage_ends(self, stage: str, artefact: Artefact, *, reused: bool) -> None:
+    def stage_ends(self, stage: str, artefact: Artefact[Any], *, reused: bool) -> None:
         """Removes the stage's bar and prints one line."""
         self._reused.append(reused)
         if self._bar and self._task is not None and not reused:

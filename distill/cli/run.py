@@ -56,6 +56,9 @@ def run(
     until: Annotated[
         str | None, typer.Option(metavar="STAGE", help="Stop after this stage, for example `sample` or `train`.")
     ] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="Run this stage alone; the stages before it must be finished.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run a recipe, from problems to release folder.
@@ -72,10 +75,13 @@ def run(
     from distill.stages.pipeline import STAGES
     from distill.stages.pipeline import run as run_pipeline
 
-    if until is not None and until not in STAGES:
-        raise InputError(f"there is no stage {until!r}", where="--until", hint=f"one of {', '.join(STAGES)}")
+    for option, stage in (("--until", until), ("--only", only)):
+        if stage is not None and stage not in STAGES:
+            raise InputError(f"there is no stage {stage!r}", where=option, hint=f"one of {', '.join(STAGES)}")
+    if until is not None and only is not None:
+        raise InputError("--until and --only contradict each other", where="--only", hint="give one of them")
     with StageProgress() as progress:
-        run_pipeline(loaded, runs, watcher=progress, until=until)
+        run_pipeline(loaded, runs, watcher=progress, until=until, only=only)
         if progress.nothing_to_do:
             progress.say("nothing to do: every stage was done before")
     result = summary(runs / loaded.run_name())

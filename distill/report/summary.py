@@ -17,7 +17,7 @@ from distill.report.markdown import Block, Listing, Plot, Section, Table
 from distill.report.tables import comparison_table, model_name, score_table, stage_table, waterfall_table
 from distill.report.traces import EDGES, TraceCounts
 from distill.report.verdicts import verdicts_section
-from distill.runs.store import Artefact
+from distill.runs.artefact import Artefact
 from distill.runs.summary import stage_rows
 from licensing.errors import InputError
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.runs.store import Artefact, current_artefacts
+from distill.runs.artefact import Artefact
+from distill.runs.store import current_artefacts
 from licensing.errors import InputError
 
 MODEL_NAMES = {

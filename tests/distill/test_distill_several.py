@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distill.stages.work import do_sample, read_rows
 
 from distill.check.check import _teacher, check_recipe
 from distill.check.pilot import run_pilot
@@ -17,7 +18,6 @@ from distill.release.facts import _teachers
 from distill.release.lineage import planned_lineage
 from distill.runs.keys import pinned_teacher
 from distill.runs.store import Artefact, StageContext
-from distill.stages.work import do_sample, read_rows
 from licensing.errors import InputError
 from synth.distributed.config import LocalEngine
 from synth.sampling.config import TeacherSampling
