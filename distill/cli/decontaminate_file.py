@@ -5,16 +5,21 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from licensing.errors import InputError
 from licensing.files import disk_errors, json_line, write_lines
+
+if TYPE_CHECKING:
+    from distill.runs.stage import Reporter
 
 HOSTS = 200
 """Rows into whose text known positives are planted, to measure recall."""
 
 
-def decontaminate_file(rows: Path, against: Sequence[Path], out: Path) -> dict[str, Any]:
+def decontaminate_file(
+    rows: Path, against: Sequence[Path], out: Path, progress: Reporter | None = None
+) -> dict[str, Any]:
     """Write every row of ``rows`` to ``out``, in order, with three keys added; returns counts and measured recall.
 
         contaminated    bool
@@ -55,6 +60,8 @@ def decontaminate_file(rows: Path, against: Sequence[Path], out: Path) -> dict[s
             elif len(hosts) < HOSTS:
                 hosts.append(text)
             count += 1
+            if progress is not None:
+                progress(count)
             yield json_line(
                 row
                 | {

@@ -63,6 +63,7 @@ def verify(
     A row has `kind`, `response` (or, for code, `completion`) and `answer`; the order of rows is kept. Run the same
     command again after an interruption to resume.
     """
+    from distill.cli.progress import StageProgress
     from distill.cli.verify_file import verify_file
     from synth.verify.config import SANDBOX, FormatConfig, MajorityConfig, VerifyConfig
 
@@ -80,7 +81,8 @@ def verify(
         format=FormatConfig(think="think" in formats, boxed="boxed" in formats) if formats else None,
         majority=MajorityConfig(min_votes=majority) if majority else None,
     )
-    counts = verify_file(rows, out, config)
+    with StageProgress() as progress:
+        counts = verify_file(rows, out, config, progress.stage_begins("verify"))
     total = sum(counts.values())
     if json_by_default(as_json):
         print_json({"rows": total, "verdicts": counts, "out": str(out.resolve())})
@@ -108,8 +110,10 @@ def decontaminate(
     items planted into these rows, how many overlaps are detected.
     """
     from distill.cli.decontaminate_file import decontaminate_file
+    from distill.cli.progress import StageProgress
 
-    counts = decontaminate_file(rows, [*against, *(more or [])], out)
+    with StageProgress() as progress:
+        counts = decontaminate_file(rows, [*against, *(more or [])], out, progress.stage_begins("decontaminate"))
     if json_by_default(as_json):
         print_json(counts)
         return

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from licensing.errors import InputError
 from licensing.files import disk_errors, json_line, sync_folder, write_json
@@ -15,8 +15,11 @@ from synth.problems.row_files import RowFile
 from synth.verify.config import VerifyConfig
 from synth.verify.majority import named
 
+if TYPE_CHECKING:
+    from distill.runs.stage import Reporter
 
-def verify_file(rows: Path, out: Path, config: VerifyConfig) -> dict[str, int]:
+
+def verify_file(rows: Path, out: Path, config: VerifyConfig, progress: Reporter | None = None) -> dict[str, int]:
     """Verify every row of ``rows`` into ``out``, in order; returns how often each verdict was given.
 
     Rows are appended to ``OUT.partial`` as they come and the file is renamed at the end, so a killed run resumes where
@@ -43,7 +46,7 @@ def verify_file(rows: Path, out: Path, config: VerifyConfig) -> dict[str, int]:
     with disk_errors(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
         with RowFile(rows, name=rows.name, spool=out.parent) as source:
-            next(source.rows(), None)  # a file of another format ends here, before anything is written
+            total = sum(1 for _ in source.rows())  # a damaged file ends here, before anything is written
             partial, stamp = out.with_name(out.name + ".partial"), out.with_name(out.name + ".partial.json")
             _claim(partial, stamp, source.sha256(), config)
             done, counts = _resume(partial)
@@ -56,6 +59,8 @@ def verify_file(rows: Path, out: Path, config: VerifyConfig) -> dict[str, int]:
                     sink.write(json_line(row))
                     sink.flush()
                     counts[named(row)] += 1
+                    if progress is not None:
+                        progress(counts.total(), total)
                 os.fsync(sink.fileno())
         partial.replace(out)
         stamp.unlink()
