@@ -83,10 +83,7 @@ def finish(code: int) -> None:
     After an interrupt at once: where it arrived inside ``exec`` of a string (sympy imports itself so), the interpreter
     remembers it as unhandled although it was caught, and would end by SIGINT instead of with the code.
     """
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has gone (`distill licences | head`): the rest has nobody to read it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code) if code == INTERRUPTED or "vllm" in sys.modules else sys.exit(code)
 

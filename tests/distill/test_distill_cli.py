@@ -323,7 +323,7 @@ def test_a_file_of_another_format_is_a_users_error_and_leaves_nothing(distill, t
 
 def test_a_broken_first_line_is_a_row_with_a_reason_where_rows_follow(distill, tmp_path: Path) -> None:
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    source.write_text('not JSON\n[1]\n{"kind": "math", "answer": "1e999", "score": 1e999}\n' + LINES)
+    source.write_text('not JSON\n[1]\n{"kind": "math", "answer": "1", "weight": 1e999}\n' + LINES)
     assert distill("verify", source, "-o", out, "--workers", 1).code == 0
     assert [row["verdict"] for row in rows_of(out)] == ["error", "error", "error", "correct", "wrong"]
     assert ["in.jsonl:1" in rows_of(out)[0]["unreadable"], "list" in rows_of(out)[1]["unreadable"]] == [True, True]
@@ -498,11 +498,18 @@ def test_a_bug_of_ours_exits_with_70_its_traceback_and_the_request_to_report_it(
     assert done.returncode == json.loads(done.stdout)["error"]["exit_code"] == 70
 
 
-def test_a_reader_that_leaves_early_sees_no_traceback() -> None:
-    command = f"{sys.executable} -m distill.cli licences --json | head -c 10"
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout == '[{"id": "a'
-    assert done.stderr == ""
+def test_a_reader_that_has_left_causes_no_traceback() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "distill.cli", "licences", "mit"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        text=True,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")  # typer's answer
 
 
 def test_show_prints_a_run_whose_endpoint_reports_no_token_counts(distill, tmp_path: Path) -> None:
