@@ -18,7 +18,7 @@ from pathlib import Path
 
 from distill.report.page import markdown, write_page
 from distill.report.summary import sections
-from distill.report.traces import MOST_TRACES, TraceCounts, pack_traces
+from distill.report.traces import MOST_TRACES, Counted, pack_traces
 from distill.runs.store import current_artefacts
 from licensing.errors import InputError, MissingDependency
 from licensing.files import write_text
@@ -39,12 +39,12 @@ class Report:
 def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) -> Report:
     """Write ``report.html`` and ``report.md`` into ``out``, by default the run's own ``report/``.
 
-    Traces are those of curate, with their labels and the reason why one was dropped; before curate has run, those of
-    verify. The page holds at most ``most`` of them and says how many it omits.
+    Traces are those of curate, with their labels and fate; before curate has run, those of verify. At most ``most``
+    are in the page, which says how many are not.
 
-    Raises:
-        InputError: no stage is finished yet, a file is damaged, or ``out`` cannot be written.
-        MissingDependency: the disk is full.
+    Raises InputError where nothing is finished yet, a file is damaged or ``out`` cannot be written;
+    MissingDependency where
+    the disk is full.
     """
     artefacts = current_artefacts(run)
     if not artefacts:
@@ -52,21 +52,19 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
     try:
         recipe = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"the recipe cannot be read: {error}", where=str(run / "recipe.json"), hint="run the recipe again"
-        ) from None
+        raise InputError(f"the recipe cannot be read: {error}", where=str(run / "recipe.json"), hint="run the recipe again") from None
     out = out or run / "report"
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile("w+", encoding="ascii", dir=out) as chunks:
-            counts: TraceCounts | None = None
+            counted: Counted | None = None
             index = ""
             for stage in ("curate", "verify"):
                 file = artefacts[stage].path / "traces.jsonl" if stage in artefacts else None
                 if file is not None and file.is_file():
-                    counts, index = pack_traces(file, chunks, most)
+                    counted, index = pack_traces(file, chunks, most)
                     break
-            content = sections(recipe, artefacts, counts)
+            told = sections(recipe, artefacts, counted)
             title = f"{recipe['name']} ({run.resolve().name})"
             description = recipe.get("description") or ""
             chunks.seek(0)
@@ -74,13 +72,13 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
             temporary = page.with_name(f".{page.name}.{os.getpid()}.tmp")
             try:
                 with temporary.open("w", encoding="utf-8") as stream:
-                    write_page(stream, title, description, content, counts, index, chunks)
+                    write_page(stream, title, description, told, counted, index, chunks)
                     stream.flush()
                     os.fsync(stream.fileno())
                 os.replace(temporary, page)
             finally:
                 temporary.unlink(missing_ok=True)
-        write_text(out / "report.md", markdown(title, description, content))
+        write_text(out / "report.md", markdown(title, description, told))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise MissingDependency(
@@ -90,5 +88,5 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
             hint = "choose another folder with --out"
             raise InputError(f"cannot be written: {error.strerror}", where=str(out), hint=hint) from error
         raise
-    total, shown = (counts.total, counts.shown) if counts else (0, 0)
+    total, shown = (counted.total, counted.shown) if counted else (0, 0)
     return Report(page.resolve(), (out / "report.md").resolve(), total, shown)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from distill.report.markdown import Block, Listing, Plot, Section, Table, visible
-from distill.report.traces import MOST_BYTES, TraceCounts
+from distill.report.traces import MOST_BYTES, Counted
 from publish.cards.markdown import fence, md, table
 
 __all__ = ["markdown", "write_page"]
@@ -32,7 +32,7 @@ def write_page(
     title: str,
     description: str,
     sections: Sequence[Section],
-    counts: TraceCounts | None,
+    counted: Counted | None,
     index: str,
     chunks: Iterable[str],
 ) -> None:
@@ -50,7 +50,7 @@ def write_page(
         f"<title>{_text(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
     )
     links = [(section.name, section.title) for section in sections]
-    if counts is not None:
+    if counted is not None:
         links.append(("traces", "Traces"))
     out.write(
         '<a class="skip" href="#content">Skip to the content</a>\n<header><div>\n'
@@ -63,8 +63,8 @@ def write_page(
         out.write(f'<section id="{section.name}" aria-labelledby="{section.name}-title">\n')
         out.write(f'<h2 id="{section.name}-title">{_text(section.title)}</h2>\n')
         out.write("\n".join(map(_block, section.blocks)) + "\n</section>\n")
-    if counts is not None:
-        out.write(_asset("viewer.html").replace("{notice}", _text(_notice(counts))))
+    if counted is not None:
+        out.write(_asset("viewer.html").replace("{notice}", _text(_notice(counted))))
     out.write("</main>\n")
     out.write(f'<script type="application/octet-stream" id="index">{index}</script>\n')
     out.write(f"<script>{katex}</script>\n<script>{own}</script>\n")
@@ -91,13 +91,13 @@ def markdown(title: str, description: str, sections: Sequence[Section]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _notice(counts: TraceCounts) -> str:
-    if not counts.omitted:
-        return f"All {counts.total:,} traces of {counts.problems:,} problems are in this page."
+def _notice(counted: Counted) -> str:
+    if not counted.left_out:
+        return f"All {counted.total:,} traces of {counted.problems:,} problems are in this page."
     return (
-        f"{counts.shown:,} of {counts.total:,} traces are in this page, those of {counts.shown_problems:,} problems "
-        f"out of {counts.problems:,}, drawn by a hash of the problem's id. {counts.omitted:,} traces are omitted: "
-        "filters and search do not cover them. The tables above count all. "
+        f"{counted.shown:,} of {counted.total:,} traces are in this page, those of {counted.shown_problems:,} problems "
+        f"out of {counted.problems:,}, drawn by a hash of the problem's id. {counted.left_out:,} traces are not here: "
+        "neither filters nor search find them. The summary above counts all. "
         f"`distill report RUN --traces N` sets the number; a page holds {MOST_BYTES >> 20} MB of text at most."
     )
 

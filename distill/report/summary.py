@@ -15,7 +15,7 @@ from typing import Any
 from distill.report import plots
 from distill.report.markdown import Block, Listing, Plot, Section, Table
 from distill.report.tables import comparison_table, model_name, score_table, stage_table, waterfall_table
-from distill.report.traces import EDGES, TraceCounts
+from distill.report.traces import EDGES, Counted
 from distill.report.verdicts import verdicts_section
 from distill.runs.artefact import Artefact
 from distill.runs.summary import stage_rows
@@ -32,7 +32,7 @@ DATA_REPORTS = {
 _MOST_ROWS = 50
 
 
-def sections(recipe: Mapping[str, Any], artefacts: Mapping[str, Artefact], counts: TraceCounts | None) -> list[Section]:
+def sections(recipe: Mapping[str, Any], artefacts: Mapping[str, Artefact], counts: Counted | None) -> list[Section]:
     """Every section for which the run has data, in the order of the page."""
     candidates = (
         _scores(artefacts.get("evaluate")),
@@ -136,7 +136,7 @@ def _loss(artefacts: Mapping[str, Artefact]) -> Section | None:
     return Section("loss", "Loss", tuple(blocks)) if blocks else None
 
 
-def _lengths(counts: TraceCounts | None) -> Section | None:
+def _lengths(counts: Counted | None) -> Section | None:
     if counts is None or not counts.total:
         return None
     blocks: list[Block] = []

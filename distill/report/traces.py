@@ -1,12 +1,11 @@
-"""The traces of a report: packed into chunks that the browser unpacks on demand, and a small index for filters.
+"""The traces of a report: packed into chunks that a browser unpacks on demand, and an index small enough for filters.
 
-One pass over ``traces.jsonl``, two where the page cannot hold all traces. Memory: some dozen bytes a trace and the
-distinct values of the indexed columns; texts pass through one chunk at a time. A chunk is gzip in base64, so that
-nothing in it can end the script element that holds it.
+One pass over ``traces.jsonl``, two where some traces have to be left out. Memory: some dozen bytes a trace and the
+distinct values of what is indexed; texts go through a chunk at a time. A chunk is gzip in base64, so that nothing in it
+can end the script element that holds it.
 
-Where there are more traces than the page holds, problems are drawn by a hash of their id, so that all samples of a
-problem come along and the part looks like the whole; the last problem drawn may lose samples. Counts and histograms are
-always those of all traces.
+What is left out: problems are drawn by a hash of their id, so that all samples of a problem come along and a part looks
+like the whole; the last problem drawn may lose samples. Counts and histograms are always of all traces.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from typing import IO, Any
 
 from licensing.errors import InputError
 
-__all__ = ["MOST_TRACES", "TraceCounts", "pack_traces"]
+__all__ = ["MOST_TRACES", "Counted", "pack_traces"]
 
 MOST_TRACES = 50_000
 MOST_BYTES = 256 * 2**20  # of text in one page: what a browser tab holds in comfort
@@ -34,8 +33,8 @@ _MOST_TAGS = 400  # distinct values of labels that make a filter; further ones a
 
 
 @dataclass
-class TraceCounts:
-    """Counts of all traces of a run, and of those in the page."""
+class Counted:
+    """What was counted while the traces went by."""
 
     total: int = 0
     shown: int = 0
@@ -48,8 +47,7 @@ class TraceCounts:
     without_length: int = 0
 
     @property
-    def omitted(self) -> int:
-        """Traces that the page does not hold."""
+    def left_out(self) -> int:
         return self.total - self.shown
 
 
@@ -70,7 +68,7 @@ class _Names:
         return {"names": list(self.numbers), "codes": self.codes.tolist()}
 
 
-def pack_traces(file: Path, out: IO[str], most: int = MOST_TRACES) -> tuple[TraceCounts, str]:
+def pack_traces(file: Path, out: IO[str], most: int = MOST_TRACES) -> tuple[Counted, str]:
     """Write the chunks, one a line, to ``out``; return the counts and the packed index.
 
     The index, JSON in gzip in base64: ``chunks`` (rows of each), ``verdict`` ``source`` ``left_out`` ``problem``
@@ -80,21 +78,21 @@ def pack_traces(file: Path, out: IO[str], most: int = MOST_TRACES) -> tuple[Trac
     Raises InputError, naming the line, where the file is not jsonl of objects.
     """
     drawn = _draw(file, most)
-    counts = TraceCounts()
+    counted = Counted()
     columns = {name: _Names() for name in ("verdict", "source", "left_out", "problem")}
     rates: dict[str, list[int]] = {}
     sample, tokens, tags, tag_rows = array("i"), array("i"), _Names(), []
     chunk: list[bytes] = []
     sizes: list[int] = []
-    page_bytes = chunk_bytes = 0
+    used = held = 0
 
     def flush() -> None:
-        nonlocal chunk_bytes
+        nonlocal held
         if chunk:
             sizes.append(len(chunk))
             out.write(_pack(b"\n".join(chunk)) + "\n")
             chunk.clear()
-            chunk_bytes = 0
+            held = 0
 
     for line, row in _rows(file):
         problem = _text(row.get("prompt_id", row.get("id")))
@@ -102,12 +100,12 @@ def pack_traces(file: Path, out: IO[str], most: int = MOST_TRACES) -> tuple[Trac
         if row.get("verdict") is not None:
             rate[1] += 1
             rate[0] += row["verdict"] == "correct"
-        _count(counts, row)
-        if (drawn is not None and problem not in drawn) or counts.shown >= most or page_bytes + len(line) > MOST_BYTES:
+        _count(counted, row)
+        if (drawn is not None and problem not in drawn) or counted.shown >= most or used + len(line) > MOST_BYTES:
             continue
-        counts.shown += 1
-        page_bytes += len(line)
-        chunk_bytes += len(line)
+        counted.shown += 1
+        used += len(line)
+        held += len(line)
         chunk.append(line)
         columns["verdict"].add(_text(row.get("verdict") or "none"))
         columns["source"].add(_text(row.get("source") or "unknown"))
@@ -115,13 +113,13 @@ def pack_traces(file: Path, out: IO[str], most: int = MOST_TRACES) -> tuple[Trac
         columns["left_out"].add(_fate(row))
         sample.append(_number(row.get("sample_index")))
         tokens.append(_number(row.get("completion_tokens")))
-        codes = _tags(row.get("labels"), tags)
-        counts.labelled |= bool(codes)
-        tag_rows.append(codes)
-        if chunk_bytes >= CHUNK_BYTES:
+        found = _tags(row.get("labels"), tags)
+        counted.labelled |= bool(found)
+        tag_rows.append(found)
+        if held >= CHUNK_BYTES:
             flush()
     flush()
-    counts.problems, counts.shown_problems = len(rates), len(columns["problem"].numbers)
+    counted.problems, counted.shown_problems = len(rates), len(columns["problem"].numbers)
     index = {name: column.packed() for name, column in columns.items()} | {
         "chunks": sizes,
         "sample": sample.tolist(),
@@ -129,7 +127,7 @@ def pack_traces(file: Path, out: IO[str], most: int = MOST_TRACES) -> tuple[Trac
         "rates": [rates[problem] for problem in columns["problem"].numbers],
         "tags": {"names": list(tags.numbers), "rows": tag_rows},
     }
-    return counts, _pack(json.dumps(index, separators=(",", ":")).encode())
+    return counted, _pack(json.dumps(index, separators=(",", ":")).encode())
 
 
 def _rows(file: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
@@ -177,29 +175,29 @@ def _draw(file: Path, most: int) -> set[str] | None:
     return drawn
 
 
-def _count(counts: TraceCounts, row: Mapping[str, Any]) -> None:
-    counts.total += 1
+def _count(counted: Counted, row: Mapping[str, Any]) -> None:
+    counted.total += 1
     verdict = _text(row.get("verdict") or "none")
-    counts.verdicts[verdict] += 1
+    counted.verdicts[verdict] += 1
     length = _number(row.get("completion_tokens"))
     if length < 0:
-        counts.without_length += 1
+        counted.without_length += 1
         return
-    bins = counts.lengths.setdefault(verdict, [0] * len(EDGES))
+    bins = counted.lengths.setdefault(verdict, [0] * len(EDGES))
     bins[max(at for at, edge in enumerate(EDGES) if edge <= length)] += 1
 
 
 def _fate(row: Mapping[str, Any]) -> str:
-    """ "kept", the curation step that dropped the trace, or "not selected yet"."""
+    """ "kept", the step that left the trace out, or "not chosen yet"."""
     if row.get("kept"):
         return "kept"
-    if reason := row.get("drop_reason") or row.get("left_out"):
-        return "dropped at " + _text(reason).partition(":")[0]
-    return "dropped" if "kept" in row else "not selected yet"
+    if row.get("left_out"):
+        return "left out at " + _text(row["left_out"]).partition(":")[0]
+    return "left out" if "kept" in row else "not chosen yet"
 
 
 def _tags(labels: Any, tags: _Names) -> list[int]:
-    """The labels of a trace that make a filter: true flags and short texts. Numbers are shown with the trace only."""
+    """What of a trace's labels can be filtered: what is true, and short texts. Numbers are shown with the trace."""
     if isinstance(labels, list):  # of sampling, before curation
         names = [_text(name) for name in labels]
     elif isinstance(labels, dict):

@@ -49,7 +49,7 @@ def test_the_page_holds_every_trace_whole_and_in_order_beside_an_index_that_agre
     assert index["tokens"] == [row["completion_tokens"] for row in ROWS]
     assert [index["tags"]["names"][tag] for tag in index["tags"]["rows"][1]] == ["truncated", "language: en"]
     fates = [index["left_out"]["names"][code] for code in index["left_out"]["codes"]]
-    assert fates == ["kept", "dropped at correct"] * 20
+    assert fates == ["kept", "left out at correct"] * 20
 
 
 def test_the_summary_says_scores_waterfall_spend_lengths_and_licences_in_page_and_markdown(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_cap_leaves_whole_problems_out_and_says_so_while_counts_stay_of_all(tm
     assert (made.traces, made.shown) == (40, 12)
     assert len({row["prompt_id"] for row in rows}) == 3
     assert "12 of 40 traces are in this page, those of 3 problems out of 10" in page
-    assert "28 traces are omitted" in page
+    assert "28 traces are not here" in page
     assert build_report(made.html.parent.parent, most=12).html.read_text() == page  # the same draw
 
 
@@ -117,7 +117,7 @@ def test_rows_without_labels_verdict_or_fate_make_a_report(tmp_path: Path) -> No
     made = build_report(make_run(tmp_path, bare))
     index, rows = packed(made.html.read_text())
     assert rows == bare
-    assert index["left_out"]["names"] == ["not selected yet"]
+    assert index["left_out"]["names"] == ["not chosen yet"]
     assert index["tags"] == {"names": ["suspect_gold"], "rows": [[], [0]]}
 
 

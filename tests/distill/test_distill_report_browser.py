@@ -174,7 +174,7 @@ def test_filters_search_and_the_live_count(browser: Any, tiny: Path) -> None:
     open_page(browser, tiny, 40)
     for name, value, left in (
         ("verdict", "wrong", 20), ("source", "sums", 10), ("tag", "truncated", 5),
-        ("left_out", "dropped at correct", 5), ("rate", "25 to 50 %", 5), ("rate", "never solved", 0),
+        ("left_out", "left out at correct", 5), ("rate", "25 to 50 %", 5), ("rate", "never solved", 0),
     ):  # fmt: skip
         choose(browser, name, value)
         wait(lambda left=left: count(browser) == f"{left} of 40 traces")
@@ -185,7 +185,7 @@ def test_filters_search_and_the_live_count(browser: Any, tiny: Path) -> None:
     wait(lambda: count(browser) == "1 of 40 traces")
     wait(lambda: title(browser) == "p4, sample 1")
     said = browser.find_element("id", "trace-body").text
-    assert "Dropped by the step “correct”: wrong." in said
+    assert "Left out by the step “correct”: wrong." in said
     assert "another number" in said
     assert "cut" in said  # a label's reason
     fold = browser.find_element("css selector", "#trace-body details.think")
