@@ -97,6 +97,8 @@ def print_run(summary: Mapping[str, Any]) -> None:
     from distill.report import tables
 
     console = Console()
+    if not console.is_terminal:
+        console.width = 120  # a file or pipe has no edge to wrap at
     blocks = [tables.stage_table(summary["stages"])]
     if summary["waterfall"]:
         blocks.append(tables.waterfall_table(summary["waterfall"]))
@@ -105,7 +107,7 @@ def print_run(summary: Mapping[str, Any]) -> None:
     if summary["comparisons"]:
         blocks.append(tables.comparison_table(summary["comparisons"]))
     for block in blocks:
-        drawn = Table(title=block.caption, title_justify="left", box=box.SIMPLE_HEAD)
+        drawn = Table(title=block.caption, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for at, name in enumerate(block.header):
             drawn.add_column(name, justify="right" if at >= len(block.header) - block.right else "left")
         for row in block.rows:

@@ -78,7 +78,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", where=str(path), hint="give a YAML file") from None
     if len(raw) > MAX_RECIPE_BYTES:
-        raise InputError(f"{len(raw)} bytes is no recipe", where=str(path), hint="a recipe is a page of YAML")
+        raise InputError(f"too large for a recipe: {len(raw):,} bytes", where=str(path), hint="give a YAML file")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -103,10 +103,10 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
 
 
 def _plain(node: Any, at: tuple[str, ...], lines: dict[tuple[str, ...], int], budget: list[int], path: Path) -> Any:
-    """ruamel's tree as plain Python, with the line of every key; an alias bomb runs out of its budget."""
+    """ruamel's tree as plain Python, and the line of every key. ``budget`` limits the nodes: aliases can multiply them."""
     budget[0] -= 1
     if budget[0] < 0:
-        raise InputError("the YAML expands without end", where=str(path), hint="remove the aliases")
+        raise InputError("the YAML expands to too many values", where=str(path), hint="remove the aliases")
     if isinstance(node, Mapping):
         for key in node:
             line = node.lc.key(key)[0] if hasattr(node, "lc") and key in (node.lc.data or {}) else None
@@ -222,7 +222,7 @@ def _explain(
         elif item["type"] == "missing":
             message, hint = f"{dotted} is missing", f"add {dotted}"
         elif item["type"] == "value_error":
-            hint = "change the fields named"
+            hint = "change one of these fields"
         if item["type"] not in ("extra_forbidden", "missing", "value_error"):
             message = f"{dotted}: {message[0].lower()}{message[1:]}"
         problems.append((_where(keys, path, lines, overrides), message, hint))
@@ -237,7 +237,7 @@ def _all_at_once(problems: Sequence[tuple[str, str, str]]) -> InputError:
 
 
 def _data_path(loc: Iterable[int | str], data: Any) -> tuple[str, ...]:
-    """pydantic's location without the union tags that it slips in: only what stands in the file, and a last key."""
+    """pydantic's location without the union tags that it adds: the keys of the file, and a last one that may be missing."""
     keys: list[str] = []
     here: Any = data
     parts = list(loc)

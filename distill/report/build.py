@@ -52,7 +52,8 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
     try:
         recipe = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"the recipe cannot be read: {error}", where=str(run / "recipe.json"), hint="run the recipe again") from None
+        where = str(run / "recipe.json")
+        raise InputError(f"the recipe cannot be read: {error}", where=where, hint="run the recipe again") from None
     out = out or run / "report"
     try:
         out.mkdir(parents=True, exist_ok=True)
