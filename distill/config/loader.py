@@ -103,7 +103,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
 
 
 def _plain(node: Any, at: tuple[str, ...], lines: dict[tuple[str, ...], int], budget: list[int], path: Path) -> Any:
-    """ruamel's tree as plain Python, and the line of every key. ``budget`` limits the nodes: aliases can multiply them."""
+    """ruamel's tree as plain Python, and the line of every key. ``budget`` limits the nodes, which aliases multiply."""
     budget[0] -= 1
     if budget[0] < 0:
         raise InputError("the YAML expands to too many values", where=str(path), hint="remove the aliases")
@@ -237,7 +237,7 @@ def _all_at_once(problems: Sequence[tuple[str, str, str]]) -> InputError:
 
 
 def _data_path(loc: Iterable[int | str], data: Any) -> tuple[str, ...]:
-    """pydantic's location without the union tags that it adds: the keys of the file, and a last one that may be missing."""
+    """pydantic's location without the union tags that it adds: keys of the file, the last of which may be missing."""
     keys: list[str] = []
     here: Any = data
     parts = list(loc)
