@@ -21,9 +21,8 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from licensing.errors import InputError
 
@@ -48,8 +47,7 @@ _OTHER_FORMATS = {
 _HINT = "give JSON lines or a JSON array: UTF-8, or UTF-16 with a byte-order mark; gzip is fine"
 
 
-@dataclass(frozen=True)
-class RowText:
+class RowText(NamedTuple):
     """One row before it is parsed. ``position`` is "line 3" or "element 2"; ``where`` is "FILE:3" or "FILE[2]"."""
 
     position: str
