@@ -25,14 +25,18 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from licensing.errors import InputError, MissingDependency
+from publish.weights import read_object
 
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["Mode", "add_persona", "render", "strip_persona", "template_digest"]
+__all__ = ["TEMPLATE_FILE", "Mode", "add_persona", "read_template", "render", "strip_persona", "template_digest"]
+
+TEMPLATE_FILE = "chat_template.jinja"
 
 Mode = Literal["default", "compose"]
 Message = dict[str, Any]
@@ -152,6 +156,27 @@ def strip_persona(template: str) -> str:
             if match:
                 return template[match.end() :]
     return template
+
+
+def read_template(folder: Path) -> str | None:
+    """The chat template of a model folder, from where transformers looks first; None where it has none.
+
+    Looked for in chat_template.jinja, chat_template.json (older processors), tokenizer_config.json, where a list of
+    named templates gives the one named "default". Raises InputError for a file that is not UTF-8 or not JSON.
+    """
+    file = folder / TEMPLATE_FILE
+    if file.is_file():
+        try:
+            value: Any = file.read_bytes().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{TEMPLATE_FILE} is not UTF-8", where=str(file), hint="save it as UTF-8") from error
+    else:
+        names = ("chat_template.json", "tokenizer_config.json")
+        values = (read_object(folder / name, optional=True).get("chat_template") for name in names)
+        value = next((value for value in values if value), None)
+    if isinstance(value, list):
+        value = next((item.get("template") for item in value if item.get("name") == "default"), None)
+    return value if isinstance(value, str) and value.strip() else None
 
 
 def template_digest(template: str) -> str:

@@ -12,24 +12,24 @@ paths in the configurations it saves. Equal inputs give equal bytes, so a run th
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 from licensing.errors import InputError, Refused
 from publish.chat_template import template_digest
-from publish.merge import (
+from publish.merge import load_merged, require, write_model
+from publish.weights import (
     COMPANIONS,
+    INDEX,
     copy_companions,
     empty_folder,
-    load_merged,
-    read_json,
-    require,
+    read_object,
     tensor_shapes,
     weight_files,
-    without_paths,
-    write_json,
-    write_model,
+    without_local_paths,
+    write_object,
 )
 
 __all__ = ["export_folder"]
@@ -48,8 +48,8 @@ def export_folder(prepared: Path, trained: Path, out: Path, *, max_shard_size: s
     """
     prepared, trained, out = Path(prepared), Path(trained), Path(out)
     template = _check_prepared(prepared)
-    config = without_paths(_plain_dtype(read_json(prepared / "config.json")))
-    tokenizer = without_paths(read_json(prepared / "tokenizer_config.json"))
+    config = without_local_paths(_plain_dtype(read_object(prepared / "config.json")))
+    tokenizer = without_local_paths(read_object(prepared / "tokenizer_config.json"))
     tokenizer.pop("chat_template", None)  # twice is once too often: GGUF conversion prefers this one, transformers not
     empty_folder(out)
     if (trained / "adapter_config.json").is_file():
@@ -58,17 +58,17 @@ def export_folder(prepared: Path, trained: Path, out: Path, *, max_shard_size: s
     else:
         method = "cast"
         _cast(prepared, trained, out)
-    write_json(out / "config.json", config)
+    write_object(out / "config.json", config)
     copy_companions(prepared, out, (name for name in COMPANIONS if name != "tokenizer_config.json"))
-    write_json(out / "tokenizer_config.json", tokenizer)
+    write_object(out / "tokenizer_config.json", tokenizer)
     _check_reload(out, template)
-    shapes = tensor_shapes(out)
+    shapes = tensor_shapes(*weight_files(out))
     files = sorted(file.name for file in out.iterdir())
     return {
         "method": method,
         "dtype": "bfloat16",
         "template_digest": template_digest(template),
-        "parameters": sum(_count(shape) for _, shape in shapes.values()),
+        "parameters": sum(math.prod(shape) for _, shape in shapes.values()),
         "bytes": sum((out / name).stat().st_size for name in files),
         "files": files,
     }
@@ -79,7 +79,7 @@ def _check_prepared(prepared: Path) -> str:
     where = str(prepared)
     if not (prepared / "chat_template.jinja").is_file():
         raise InputError("there is no chat_template.jinja", where=where, hint="the prepare stage writes it")
-    generation = read_json(prepared / "generation_config.json")
+    generation = read_object(prepared / "generation_config.json")
     if "_from_model_config" in generation:
         raise InputError(
             "generation_config.json was derived from the model's configuration (_from_model_config), not written",
@@ -102,9 +102,10 @@ def _plain_dtype(config: dict[str, Any]) -> dict[str, Any]:
 def _cast(prepared: Path, trained: Path, out: Path) -> None:
     """Full weights to bf16, shard by shard, under the names that the trained folder gives its shards."""
     expected, found = (
-        {name: shape for name, (_, shape) in tensor_shapes(folder).items()} for folder in (prepared, trained)
+        {name: shape for name, (_, shape) in tensor_shapes(*weight_files(folder)).items()}
+        for folder in (prepared, trained)
     )
-    if read_json(prepared / "config.json").get("tie_word_embeddings") is not False:
+    if read_object(prepared / "config.json").get("tie_word_embeddings") is not False:
         for shapes in (expected, found):  # a tied head may be written or left out: both are the same model
             shapes.pop("lm_head.weight", None)
     odd = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
@@ -137,7 +138,7 @@ def _cast(prepared: Path, trained: Path, out: Path) -> None:
         save_file(tensors, out / file.name, metadata={"format": "pt"})
         os.chmod(out / file.name, 0o644)  # safetensors writes 0600, and a release is for others to read
     if len(files) > 1:
-        write_json(out / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
+        write_object(out / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
 def _check_reload(out: Path, template: str) -> None:
@@ -165,10 +166,3 @@ def _check_reload(out: Path, template: str) -> None:
     outside = [token for token in ends if not 0 <= token < config.get_text_config().vocab_size]
     if outside:
         raise Refused(f"stop tokens outside the vocabulary: {outside}", where=str(out))
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    product = 1
-    for side in shape:
-        product *= side
-    return product

@@ -16,49 +16,15 @@ Not covered: models that AutoModelForCausalLM does not open, and models whose co
 from __future__ import annotations
 
 import importlib
-import json
 import os
-import shutil
-import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from licensing.errors import InputError, MissingDependency, Refused
+from publish.weights import read_object, tensor_shapes, weight_files, without_local_paths, write_object
 
-__all__ = [
-    "COMPANIONS",
-    "check_adapter",
-    "copy_companions",
-    "empty_folder",
-    "load_merged",
-    "merge_adapter",
-    "read_json",
-    "require",
-    "safetensors_header",
-    "tensor_shapes",
-    "weight_files",
-    "without_paths",
-    "write_json",
-    "write_model",
-]
-
-# Files that travel beside the weights, byte for byte. chat_template.json and the key of that name in
-# tokenizer_config.json are not among them: a template that ships twice is read differently by different engines.
-COMPANIONS = (
-    "added_tokens.json",
-    "chat_template.jinja",
-    "generation_config.json",
-    "merges.txt",
-    "sentencepiece.bpe.model",
-    "special_tokens_map.json",
-    "spiece.model",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-)
+__all__ = ["check_adapter", "load_merged", "require", "write_model"]
 
 # Adapter settings that PEFT merges as the module docstring says. Everything else must be absent or switched off, so
 # that a variant which a later PEFT invents is refused until somebody has looked at it.
@@ -94,8 +60,6 @@ _SAFE_SETTINGS = frozenset(
 )
 _SAFE_INITS: tuple[Any, ...] = (None, True, False, "gaussian", "eva", "orthogonal")
 
-_MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors library itself
-
 
 def require(*modules: str) -> None:
     """Raise MissingDependency, with the pip line, for the first module that is not installed."""
@@ -108,92 +72,13 @@ def require(*modules: str) -> None:
             raise MissingDependency(f"{module} is not installed", hint=f"pip install {' '.join(modules)}") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object, or raise InputError that names the file."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"there is no {path.name}", where=str(path.parent), hint="is it the right folder?") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"not readable as JSON: {error}", where=str(path)) from error
-    if not isinstance(value, dict):
-        raise InputError("not a JSON object", where=str(path))
-    return value
-
-
-def safetensors_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Tensor name -> (dtype, shape), from the header alone; the file's length is checked against it.
-
-    Format: 8 bytes little-endian header length, JSON header, data. Raises InputError for a file that is cut short,
-    too long, or no safetensors file.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else _MAX_HEADER + 1
-        if length > _MAX_HEADER or length + 8 > size:
-            raise InputError("not a safetensors file, or cut short", where=str(path))
-        try:
-            header = json.loads(file.read(length))
-            entries = {k: v for k, v in header.items() if k != "__metadata__"}
-            end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-            tensors = {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()}
-        except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, KeyError, TypeError, IndexError) as error:
-            raise InputError(f"not a safetensors file: {error!r}", where=str(path)) from error
-    if length + 8 + end != size:
-        raise InputError(f"holds {size} bytes, its header speaks of {length + 8 + end}", where=str(path))
-    return tensors
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The model's safetensors files, sorted; InputError where there is none or the index names one that is missing."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = set(read_json(index).get("weight_map", {}).values())
-        outside = sorted(name for name in names if Path(name).name != name)
-        files = sorted(folder / name for name in names if Path(name).name == name)
-        missing = outside + [file.name for file in files if not file.is_file()]
-        if missing or not files:
-            raise InputError(f"the index names files that are not there: {missing}", where=str(index))
-        return files
-    if (folder / "model.safetensors").is_file():
-        return [folder / "model.safetensors"]
-    pickled = sorted(p.name for p in folder.glob("*.bin")) if folder.is_dir() else []
-    raise InputError(
-        "no model.safetensors here" + (f", only {pickled[0]}" if pickled else ""),
-        where=str(folder),
-        hint="convert pickled weights to safetensors first" if pickled else "name a folder with the model's weights",
-    )
-
-
-def tensor_shapes(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Tensor name -> (dtype, shape) over all weight files of a model folder, read from the headers alone."""
-    tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for file in weight_files(folder):
-        tensors |= safetensors_header(file)
-    return tensors
-
-
-def copy_companions(source: Path, out: Path, names: Iterable[str] = COMPANIONS) -> list[str]:
-    """Copy tokenizer, template and generation config byte for byte; returns the names copied, sorted."""
-    copied = []
-    for name in sorted(names):
-        if (source / name).is_file():
-            shutil.copyfile(source / name, out / name)
-            copied.append(name)
-    return copied
-
-
-# --- the adapter -------------------------------------------------------------------------------------------------
-
-
 def check_adapter(base: Path, adapter: Path) -> None:
     """Refuse what cannot be merged safely, from the two configurations and the adapter's header: no torch, no weights.
 
     Raises Refused for the cases of the module docstring that can be seen so early, InputError for folders that are
     not what they should be.
     """
-    config = read_json(adapter / "adapter_config.json")
+    config = read_object(adapter / "adapter_config.json")
     where = str(adapter)
     if not (adapter / "adapter_model.safetensors").is_file():
         if (adapter / "adapter_model.bin").exists():
@@ -220,11 +105,11 @@ def check_adapter(base: Path, adapter: Path) -> None:
             where=where,
             hint="train plain LoRA, or release the adapter unmerged",
         )
-    if any("lora_magnitude_vector" in name for name in safetensors_header(adapter / "adapter_model.safetensors")):
+    if any("lora_magnitude_vector" in name for name in tensor_shapes(adapter / "adapter_model.safetensors")):
         raise Refused("the adapter holds DoRA magnitude vectors", where=where, hint="train with use_dora: false")
-    if read_json(base / "config.json").get("quantization_config"):
+    if read_object(base / "config.json").get("quantization_config"):
         raise Refused("the base is quantised: a merge would round twice", where=str(base), hint="take its full weights")
-    tensor_shapes(base)
+    tensor_shapes(*weight_files(base))
 
 
 def load_merged(base: Path, adapter: Path) -> Any:
@@ -270,24 +155,6 @@ def load_merged(base: Path, adapter: Path) -> Any:
     return merged
 
 
-def merge_adapter(base: Path, adapter: Path, out: Path) -> None:
-    """Merge ``adapter`` into ``base`` and write a model folder to ``out``, with the base's tokenizer and template.
-
-    Equal inputs give equal bytes. Refuses an ``out`` that is not empty; raises as ``load_merged`` does.
-    """
-    empty_folder(out)
-    model = load_merged(base, adapter)
-    write_model(model, out)
-    copy_companions(base, out)
-
-
-def empty_folder(out: Path) -> None:
-    """Make ``out``, or raise InputError where it is a file or holds anything."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("the output folder is not empty", where=str(out), hint="name a folder that does not exist yet")
-    out.mkdir(parents=True, exist_ok=True)
-
-
 def write_model(model: Any, out: Path, max_shard_size: str = "5GB") -> None:
     """Weights (sharded by transformers) and config.json, without paths of this machine in them."""
     from transformers import GenerationConfig
@@ -297,21 +164,10 @@ def write_model(model: Any, out: Path, max_shard_size: str = "5GB") -> None:
     model.generation_config = GenerationConfig()
     model.save_pretrained(out, max_shard_size=max_shard_size)
     (out / "generation_config.json").unlink(missing_ok=True)
-    config = without_paths(read_json(out / "config.json"))
-    write_json(out / "config.json", config)
+    config = without_local_paths(read_object(out / "config.json"))
+    write_object(out / "config.json", config)
     for file in out.iterdir():
         os.chmod(file, 0o644)  # safetensors writes 0600, and a release is for others to read
-
-
-def without_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """Drop the keys in which transformers notes where and how a folder was loaded: true here, nowhere else."""
-    volatile = {"_name_or_path", "_model_name_or_path", "name_or_path", "is_local", "local_files_only", "_commit_hash"}
-    return {key: value for key, value in config.items() if key not in volatile}
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """As transformers writes its own: two spaces, sorted, non-ASCII kept, a final newline."""
-    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _refuse_tied(model: Any, given: Iterable[str], adapter: Path) -> None:

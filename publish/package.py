@@ -22,7 +22,7 @@ from publish.cards.model_card import model_card
 from publish.chat_template import template_digest
 from publish.checksums import CHECKSUMS, write_checksums
 from publish.facts import ReleaseFacts
-from publish.merge import empty_folder, safetensors_header, tensor_shapes
+from publish.weights import empty_folder, tensor_shapes, weight_files
 
 __all__ = ["REQUIRED", "build_release"]
 
@@ -72,7 +72,7 @@ def _weight_folder(weights: Path) -> dict[str, Path]:
     """Relative name -> the real file, sorted by name, once every file is known to be fit to go out."""
     if not weights.is_dir():
         raise InputError("there is no such weights folder", where=str(weights))
-    tensor_shapes(weights)  # raises for missing and for truncated weights
+    weight_files(weights)  # raises where they are not all there
     return _plain_files(weights)
 
 
@@ -88,7 +88,7 @@ def _plain_files(folder: Path) -> dict[str, Path]:
         if not real.is_file():
             raise Refused("neither a file nor a folder", where=str(path))
         if path.suffix == ".safetensors":
-            safetensors_header(real)  # by its own rules: a header of 640 bytes begins as a pickle does
+            tensor_shapes(real)  # by its own rules: a header of 640 bytes begins as a pickle does
             pickled = False
         else:
             with real.open("rb") as file:

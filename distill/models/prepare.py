@@ -14,17 +14,16 @@ No torch and no transformers: ``distill check`` can afford ``inspect_base``.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distill.models.folder import TEMPLATE_FILE, BaseFolder, cached, download, local_folder, public_name, read_base
-from distill.models.random_model import write_random_base
 from distill.config.recipe import RandomBase, StudentConfig
-from publish.chat_template import add_persona, render, template_digest
+from distill.models.folder import BaseFolder, cached, download, local_folder, public_name, read_base
+from distill.models.random_model import write_random_base
+from publish.chat_template import TEMPLATE_FILE, add_persona, render, template_digest
+from publish.weights import write_object
 from synth.persona.config import PersonaConfig
 
 __all__ = ["inspect_base", "prepare"]
@@ -54,7 +53,7 @@ def prepare(student: StudentConfig, persona: PersonaConfig | None, out: Path) ->
         source = out
     else:
         source = local_folder(student.base) or download(student.base, student.revision)
-    base = read_base(source, trust_remote_code=student.trust_remote_code)
+    base = read_base(source)
 
     template = base.template if persona is None else add_persona(base.template, persona.system_prompt, persona.mode)
     pad, pad_id = _pad_token(base)
@@ -62,13 +61,13 @@ def prepare(student: StudentConfig, persona: PersonaConfig | None, out: Path) ->
     if source != out:
         for name in base.weights:
             (out / name).symlink_to((source / name).resolve(strict=True))
-        for name in (*_TOKENIZER_FILES, *(sorted(_code_files(source)) if student.trust_remote_code else ())):
+        for name in _TOKENIZER_FILES:
             if (source / name).is_file():
                 shutil.copyfile(source / name, out / name)
     (out / TEMPLATE_FILE).write_bytes(template.encode())
-    _write_json(out / "config.json", _config(base, pad_id))
-    _write_json(out / "tokenizer_config.json", _tokenizer_config(base, pad))
-    _write_json(out / "generation_config.json", _generation_config(base, pad_id))
+    write_object(out / "config.json", _config(base, pad_id))
+    write_object(out / "tokenizer_config.json", _tokenizer_config(base, pad))
+    write_object(out / "generation_config.json", _generation_config(base, pad_id))
     names = {number: token for token, number in base.special.items()}
     return {
         "template_digest": template_digest(template),
@@ -97,7 +96,7 @@ def inspect_base(student: StudentConfig) -> BaseFolder | None:
     if isinstance(student.base, RandomBase):
         return None
     folder = local_folder(student.base) or cached(student.base, student.revision)
-    return None if folder is None else read_base(folder, trust_remote_code=student.trust_remote_code)
+    return None if folder is None else read_base(folder)
 
 
 # --- writing the parts -------------------------------------------------------------------------------------------
@@ -167,11 +166,3 @@ def _files_digest(base: BaseFolder) -> tuple[str, int]:
             lines.append(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n")
         size += (base.folder / name).stat().st_size if name in base.weights else 0
     return hashlib.sha256("".join(lines).encode()).hexdigest(), size
-
-
-def _code_files(folder: Path) -> Iterator[str]:
-    return (path.name for path in folder.glob("*.py"))
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -18,7 +18,7 @@ from typing import Any
 from licensing.errors import InputError
 from synth.problems.problem import text_of
 
-__all__ = ["Rendered", "RowRefused", "control_tokens", "render_prompt", "render_row"]
+__all__ = ["Rendered", "RowRefused", "control_tokens", "render_row"]
 
 _WHERE = "chat template"
 # Vocabularies that hold the marks of reasoning and tool use as special tokens: those belong to the answer.
@@ -58,11 +58,6 @@ def control_tokens(tokenizer: Any) -> dict[str, int]:
     special = {token.content: number for number, token in added.items() if token.special}
     named = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
     return {text: number for text, number in {**special, **named}.items() if text and not _PART_OF_ANSWER.search(text)}
-
-
-def render_prompt(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Token ids of the conversation with the generation prompt, as an inference engine sends them."""
-    return _encode(tokenizer, _text(tokenizer, messages, add_generation_prompt=True))
 
 
 def render_row(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from distill.config.recipe import Recipe
+from distill.config.recipe import Recipe, StudentConfig
+from distill.models.folder import base_path
 from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
-from synth.teachers.mixture import TeacherMixture, TeachersConfig
 from synth.teachers.config import TeacherConfig
+from synth.teachers.mixture import TeacherMixture, TeachersConfig
 from synth.verify.config import VerifyConfig
 
 WHOLE_BELOW = 16 << 20
@@ -42,6 +43,12 @@ def fingerprint(path: Path) -> str | None:
                 part.update(stream.read(EDGE))
         total.update(f"{relative}\0{size}\0{part.hexdigest()}\n".encode())
     return total.hexdigest()
+
+
+def base_fingerprint(student: StudentConfig) -> str | None:
+    """Digest of the content of a local base; None for a hub id and for a random base."""
+    folder = base_path(student.base)
+    return None if folder is None else fingerprint(folder)
 
 
 def prompts_fingerprint(config: PromptsConfig | None) -> str | None:

@@ -35,8 +35,8 @@ import psutil
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
-from distill.runs.provenance import code_revision, installed_versions
 from distill.config.recipe import Recipe
+from distill.runs.provenance import code_revision, installed_versions
 from licensing.errors import InputError, MissingDependency
 
 MANIFEST = "manifest.json"
@@ -336,7 +336,9 @@ def _disk_errors(root: Path) -> Iterator[None]:
     except OSError as error:
         where = str(error.filename or root)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise MissingDependency("no space left on the disk", where=where, hint="free some, and run again") from error
+            raise MissingDependency(
+                "no space left on the disk", where=where, hint="free some, and run again"
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR) and str(root) in where:
             hint = "choose another --runs folder"
             raise InputError(f"cannot be written: {error.strerror}", where=where, hint=hint) from error

@@ -13,22 +13,39 @@ from typing import Any
 
 from distill.config.recipe import Recipe
 from distill.release.audit import write_audit
-from distill.release.lineage import planned_lineage
+from distill.release.facts import ReleaseStages
+from distill.release.lineage import count_sources, planned_lineage
 from distill.release.package import write_package
 from distill.release.training_data import check_data
-from distill.runs.keys import fingerprint, pinned_teacher, pinned_verify, prompts_fingerprint, test_sets_fingerprint
+from distill.runs.keys import (
+    base_fingerprint,
+    fingerprint,
+    pinned_teacher,
+    pinned_verify,
+    prompts_fingerprint,
+    test_sets_fingerprint,
+)
 from distill.runs.store import Artefact, Ledger, StageContext, UntilReached, Watcher
 from distill.stages.work import do_curate, do_evaluate, do_export, do_label, do_prepare, do_sample, do_train, do_verify
 from licensing.audit import audit
+from licensing.files import read_rows
 from synth.sampling.config import ImportedTraces, TeacherSampling
+from synth.teachers.mixture import TeachersConfig
 
 
-def _audit(place: StageContext, *args: Any) -> dict[str, Any]:
-    return write_audit(place.out, *args)
+def _audit(place: StageContext, recipe: Recipe, start: Artefact, raw: Artefact, weights: Artefact,
+           checked: Artefact) -> dict[str, Any]:  # fmt: skip
+    sources = count_sources(read_rows(raw.path / "prompts.jsonl"))
+    return write_audit(place.out, recipe, start, raw, checked, sources) | {"weights": weights.digest}
 
 
-def _package(place: StageContext, *args: Any) -> dict[str, Any]:
-    return write_package(place.out, place.scratch, *args)
+def _package(place: StageContext, recipe: Recipe, teacher: TeachersConfig, *artefacts: Artefact) -> dict[str, Any]:
+    done = {artefact.stage: artefact for artefact in artefacts}
+    sources = count_sources(read_rows(done["sample"].path / "prompts.jsonl"))
+    stages = ReleaseStages(**done, sources=sources)
+    return write_package(
+        place.out, place.scratch, recipe, teacher, stages, read_rows(done["curate"].path / "train.jsonl")
+    )
 
 
 STAGES = ("prepare", "sample", "verify", "label", "curate", "train", "export", "evaluate", "audit", "package")
@@ -58,7 +75,7 @@ def _stages(led: Ledger, recipe: Recipe) -> Artefact:
     problems = [prompts_fingerprint(recipe.prompts), prompts_fingerprint(recipe.evaluate.prompts)]
     if isinstance(sample, ImportedTraces):
         problems.append(fingerprint(Path(sample.path)))
-    base = fingerprint(Path(student.base)) if isinstance(student.base, str) else None
+    base = base_fingerprint(student)
     pinned = recipe.model_copy(update={"teacher": teacher, "verify": verify})
 
     start = led.stage("prepare", do_prepare, student.base_only(), recipe.persona, base)
@@ -81,7 +98,6 @@ def _stages(led: Ledger, recipe: Recipe) -> Artefact:
         control = led.stage("export_control", do_export, start, trained_control)
     scores = led.stage("evaluate", do_evaluate, recipe.evaluate, verify.rules(), teacher, problems[1],
                        start, weights, control, data)  # fmt: skip
-    asked = [checked] if verify.judge is not None else []  # the day on which a judge was asked
-    verdict = led.stage("audit", _audit, pinned, start, raw, weights, *asked)
-    return led.stage("package", _package, recipe, teacher, start, raw, data, trained, weights, scores, verdict,
+    audited = led.stage("audit", _audit, pinned, start, raw, weights, checked)
+    return led.stage("package", _package, recipe, teacher, start, raw, checked, data, trained, weights, scores, audited,
                      version=2)  # fmt: skip

@@ -81,7 +81,7 @@ def checked(teacher: Any) -> list[Finding]:
 
 
 @pytest.mark.parametrize(
-    ("terms", "said"), [(None, "is not said"), ("mit", "a licence and not the terms"), ("apache-2.0", "a licence")]
+    ("terms", "said"), [(None, "are missing"), ("mit", "a license, not the terms"), ("apache-2.0", "a license")]
 )
 def test_check_wants_the_terms_of_a_service_by_name(terms: str | None, said: str) -> None:
     with pytest.raises(InputError, match=said) as caught:

@@ -9,9 +9,9 @@ import pytest
 
 from distill.config.loader import load_recipe
 from distill.release import openness
-from distill.release.openness import BOM, OPENNESS, say_openness, stated
+from distill.release.openness import BOM, OPENNESS, openness_files, parts_elsewhere
 from publish.cards.model_card import model_card
-from publish.facts import BaseFacts, LicenceFacts, ReleaseFacts
+from publish.facts import BaseFacts, LicenseFacts, ReleaseFacts
 
 ROOT = Path(__file__).resolve().parents[2]
 LINEAGE = """\
@@ -31,7 +31,7 @@ def facts(**more: object) -> ReleaseFacts:
     given = {"code_revision": "abc123", "dirty": False, "versions": {"transformers": "5.1"}, **more}
     return ReleaseFacts(
         name="me/Tiny",
-        licence=LicenceFacts(id="apache-2.0", license="apache-2.0"),
+        license=LicenseFacts(id="apache-2.0", hub_tag="apache-2.0"),
         base=BaseFacts(id="a/base"),
         template_digest="0" * 64,
         **given,
@@ -47,7 +47,7 @@ def lineage(tmp_path: Path) -> Path:
 
 def test_a_run_shows_its_parts_and_what_the_next_class_lacks(lineage: Path) -> None:
     recipe = load_recipe(ROOT / "recipes/smoke.yaml", [])
-    said, papers = say_openness(recipe, facts(), lineage, FILES)
+    said, papers = openness_files(recipe, facts(), lineage, FILES)
     found = json.loads(papers[OPENNESS])
     states = {part["name"]: part["state"] for part in found["components"]}
     open_parts = {name for name, state in states.items() if state == "open"}
@@ -64,10 +64,10 @@ def test_a_run_shows_its_parts_and_what_the_next_class_lacks(lineage: Path) -> N
 @pytest.mark.parametrize("less", [{"dirty": True}, {"code_revision": None}])
 def test_code_of_an_unknown_or_changed_revision_is_not_public(lineage: Path, less: dict[str, object]) -> None:
     recipe = load_recipe(ROOT / "recipes/smoke.yaml", [])
-    _, papers = say_openness(recipe, facts(**less), lineage, FILES)
+    _, papers = openness_files(recipe, facts(**less), lineage, FILES)
     states = {part["name"]: part["state"] for part in json.loads(papers[OPENNESS])["components"]}
     assert states["training code"] == states["preprocessing code"] == "missing"
-    assert all(part.where for part in stated(recipe, facts()))
+    assert all(part.where for part in parts_elsewhere(recipe, facts()))
 
 
 def test_a_run_without_the_library_of_bills_of_materials_still_ends(
@@ -75,7 +75,7 @@ def test_a_run_without_the_library_of_bills_of_materials_still_ends(
 ) -> None:
     monkeypatch.setattr(openness, "find_spec", lambda name: None)
     recipe = load_recipe(ROOT / "recipes/smoke.yaml", [])
-    _, papers = say_openness(recipe, facts(), lineage, FILES)
+    _, papers = openness_files(recipe, facts(), lineage, FILES)
     assert set(papers) == {OPENNESS}
 
 

@@ -167,7 +167,7 @@ def test_a_changed_base_changes_its_digest(base: Path, tmp_path: Path) -> None:
             "end-of-turn",
         ),
         (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json"),
-        (lambda f: (f / "config.json").write_text("{"), "not JSON"),
+        (lambda f: (f / "config.json").write_text("{"), "damaged JSON"),
         (lambda f: (f / "config.json").unlink(), "no config.json"),
         (lambda f: edit(f / "config.json", auto_map={"AutoModel": "x.Y"}), "its own Python code"),
     ],

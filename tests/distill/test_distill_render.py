@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from distill.config.recipe import RandomBase, StudentConfig
 from distill.models.prepare import prepare
 from distill.models.random_model import CHATML
-from distill.models.tokens import RowRefused, control_tokens, render_prompt, render_row
+from distill.models.tokens import RowRefused, control_tokens, render_row
 from licensing.errors import InputError
 
 QUESTION = {"role": "user", "content": "1 + 1?"}
@@ -60,7 +60,8 @@ def test_the_answer_and_its_end_of_turn_are_trained_and_nothing_else(tokenizer: 
 
 
 def test_training_continues_the_very_tokens_that_an_engine_is_sent(tokenizer: Any) -> None:
-    sent = render_prompt(tokenizer, [QUESTION])
+    text = tokenizer.apply_chat_template([QUESTION], add_generation_prompt=True, tokenize=False)
+    sent = tokenizer(text, add_special_tokens=False)["input_ids"]
     rendered = render_row(tokenizer, row(ANSWER))
     assert rendered.input_ids[: rendered.prompt_length] == sent
     assert not any(rendered.loss_mask[: len(sent)])

@@ -13,7 +13,7 @@ from distill.check.pilot import run_pilot
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
 from distill.evaluate.run import scored_teachers
-from distill.release.facts import _teachers
+from distill.release.facts import teacher_facts
 from distill.release.lineage import planned_lineage
 from distill.runs.keys import pinned_teacher
 from distill.runs.store import Artefact, StageContext
@@ -64,7 +64,7 @@ def test_every_teacher_is_in_the_lineage_and_on_the_card(tmp_path: Path) -> None
         ("fake/weak", "mit", "third-party"),
     ]
     raw = Artefact("sample", "key", tmp_path / "stages" / "one", "digest", {"facts": sampled(found, tmp_path)})
-    assert [(one.id, one.licence, one.engine) for one in _teachers(found.teacher, raw)] == [
+    assert [(one.id, one.license, one.engine) for one in teacher_facts(found, found.teacher, raw)] == [
         ("fake/strong", "apache-2.0", "fake 1"),
         ("fake/weak", "mit", "fake 1"),
     ]
@@ -74,7 +74,7 @@ def test_the_card_takes_the_revision_that_an_engine_says_it_loaded(tmp_path: Pat
     (tmp_path / "engines.jsonl").write_text('{"model":"fake/weak","engine":"fake 1","revision":"abc","config":{}}\n')
     given = {name: {"engines": ["fake 1"]} for name in ("fake/strong", "fake/weak")}
     raw = Artefact("sample", "key", tmp_path, "digest", {"facts": {"teachers": given}})
-    assert [one.revision for one in _teachers(recipe().teacher, raw)] == [None, "abc"]
+    assert [one.revision for one in teacher_facts(recipe(), recipe().teacher, raw)] == [None, "abc"]
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,14 @@ import pytest
 
 from licensing.errors import InputError, Refused
 from publish.chat_template import template_digest
-from publish.checksums import CHECKSUMS, check_checksums, write_checksums
-from publish.facts import BaseFacts, LicenceFacts, ReleaseFacts
+from publish.checksums import CHECKSUMS, write_checksums
+from publish.facts import BaseFacts, LicenseFacts, ReleaseFacts
 from publish.package import build_release
 
 TEMPLATE = "{{ messages[0].content }}"
 FACTS = ReleaseFacts(
     name="owner/tiny",
-    licence=LicenceFacts(id="apache-2.0", license="apache-2.0"),
+    license=LicenseFacts(id="apache-2.0", hub_tag="apache-2.0"),
     base=BaseFacts(id="owner/base"),
     template_digest=template_digest(TEMPLATE),
     notice=("Built with base.",),
@@ -155,13 +155,13 @@ def test_links_inside_are_followed_and_links_out_are_refused(weights: Path, tmp_
 @pytest.mark.parametrize("data", [b"", b"\x00" * 3, b"\x00" * 5])
 def test_damaged_weights_are_refused(weights: Path, tmp_path: Path, data: bytes) -> None:
     (weights / "model.safetensors").write_bytes(safetensors(data))
-    with pytest.raises(InputError, match="header speaks of"):
+    with pytest.raises(InputError, match="not a safetensors file, or damaged"):
         build_release(FACTS, weights, tmp_path / "out", PAPERS)
 
 
 def test_a_folder_without_weights_is_refused(weights: Path, tmp_path: Path) -> None:
     (weights / "model.safetensors").unlink()
-    with pytest.raises(InputError, match=r"no model\.safetensors"):
+    with pytest.raises(InputError, match="no weights"):
         build_release(FACTS, weights, tmp_path / "out", PAPERS)
     with pytest.raises(InputError, match="no such weights folder"):
         build_release(FACTS, tmp_path / "nowhere", tmp_path / "out", PAPERS)
@@ -199,52 +199,16 @@ def test_names_that_clash_or_lead_out_are_refused(weights: Path, tmp_path: Path,
 # --- checksums ---------------------------------------------------------------------------------------------------
 
 
-def test_an_untouched_release_has_no_problems(release: Path) -> None:
-    assert check_checksums(release) == []
-    lines = (release / CHECKSUMS).read_text().splitlines()
-    assert [line.split("  ")[1] for line in lines] == sorted(line.split("  ")[1] for line in lines)
-
-
-def test_missing_changed_and_extra_files_are_named(release: Path, weights: Path) -> None:
-    (release / "LICENSE").unlink()
-    (release / "extra").mkdir()
-    (release / "extra" / "file.txt").write_text("x")
-    (release / "README.md").write_bytes((release / "README.md").read_bytes()[:-1] + b"!")  # the same length
-    assert check_checksums(release) == [
-        "LICENSE: missing",
-        "README.md: changed",
-        "extra/file.txt: extra, not in SHA256SUMS",
-    ]
-
-
-def test_what_downloads_leave_is_not_extra(release: Path) -> None:
+def test_the_list_is_sorted_and_leaves_out_what_downloads_add(release: Path) -> None:
     (release / ".cache" / "huggingface").mkdir(parents=True)
     (release / ".cache" / "huggingface" / "x.lock").write_text("")
     (release / ".gitattributes").write_text("")
-    assert check_checksums(release) == []
-
-
-def test_no_list_is_a_problem_and_no_folder_an_error(release: Path, tmp_path: Path) -> None:
-    (release / CHECKSUMS).unlink()
-    assert check_checksums(release) == ["SHA256SUMS: missing"]
-    (release / CHECKSUMS).write_bytes(b"\xff")
-    assert check_checksums(release) == ["SHA256SUMS: not UTF-8"]
-    with pytest.raises(InputError):
-        check_checksums(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize("path", ["../weights/config.json", "/etc/hostname", "a/../config.json", "./config.json"])
-def test_a_list_that_points_out_of_the_folder_is_a_problem(release: Path, path: str) -> None:
-    with (release / CHECKSUMS).open("a") as file:
-        file.write(f"{'0' * 64}  {path}\n")
-    assert check_checksums(release) == ["SHA256SUMS, line 9: not a checksum of a file in this folder"]
-
-
-def test_broken_and_double_lines_are_problems(release: Path) -> None:
-    with (release / CHECKSUMS).open("a") as file:
-        file.write(f"not a line\n{'0' * 64}  LICENSE\n")
-    problems = check_checksums(release)
-    assert problems == ["SHA256SUMS, line 9: not a checksum of a file in this folder", "LICENSE: listed twice"]
+    before = (release / CHECKSUMS).read_text()
+    write_checksums(release)
+    assert (release / CHECKSUMS).read_text() == before
+    names = [line.split("  ")[1] for line in before.splitlines()]
+    assert names == sorted(names)
+    assert "README.md" in names
 
 
 def test_names_that_the_format_cannot_hold_are_refused(tmp_path: Path) -> None:
