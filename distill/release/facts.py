@@ -317,9 +317,9 @@ def _benchmark(prompts: PromptsConfig) -> str:
 def _model_name(model: str, recipe: Recipe) -> str:
     """The name of an evaluated model for people."""
     names = {
-        "student_before": "base, before training",
+        "student_before": "base",
         "student_after": "student (this release)",
-        "student_control": "control: a student of unverified traces",
+        "student_control": "control student (unverified traces)",
     }
     if model in names:
         return names[model]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from publish.cards.markdown import printable
+from publish.cards.markdown import HUB_ID, printable
 from publish.facts import DatasetFacts, LicenseFacts, ReleaseFacts
 
 __all__ = ["data_front_matter", "model_front_matter"]
@@ -31,11 +31,12 @@ def model_front_matter(facts: ReleaseFacts) -> str:
         for score in evaluation.scores
         if score.is_release
     ]
+    on_hub = HUB_ID.fullmatch(facts.base.id) is not None  # a folder's name is no link of the hub's model tree
     values = _license_and_languages(facts.license, facts.languages) | {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "base_model": [facts.base.id],
-        "base_model_relation": "finetune",
+        "base_model": [facts.base.id] if on_hub else None,
+        "base_model_relation": "finetune" if on_hub else None,
         "datasets": _datasets(facts) or None,
         "tags": list(dict.fromkeys(("distillation", *facts.tags))),
     }

@@ -10,6 +10,7 @@ from typing import Any
 from publish.facts import WaterfallStep
 
 __all__ = [
+    "HUB_ID",
     "UNKNOWN",
     "allowed_text",
     "fence",
@@ -23,7 +24,7 @@ __all__ = [
     "waterfall_table",
 ]
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 UNKNOWN = "unknown"
 
 
@@ -45,7 +46,7 @@ def printable(text: str) -> str:
 
 
 def model_link(name: str) -> str:
-    if _HUB_ID.fullmatch(name):
+    if HUB_ID.fullmatch(name):
         return f"[{md(name)}](https://huggingface.co/{name})"
     return md(name)
 

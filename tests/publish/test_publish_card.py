@@ -254,7 +254,8 @@ def test_hostile_text_breaks_nothing(text: str) -> None:
     card = model_card(facts)
     meta = front_matter(card)
     assert meta["license"] == "other"
-    assert all(isinstance(value, str) for key in ("language", "base_model", "tags") for value in meta[key])
+    assert all(isinstance(value, str) for key in ("language", "tags") for value in meta[key])
+    assert "base_model" not in meta
     body = outside_fences(card)
     assert "```" not in body
     assert "<" not in body
