@@ -1,9 +1,15 @@
 """In CI a skipped test is a failed one: a missing part must not pass for a kept promise."""
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
+
+# A shell starts background jobs with SIGINT ignored, and their children inherit that: tests that interrupt one would
+# wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,7 +9,8 @@ from typing import Any
 from distill.config.recipe import Recipe
 from distill.models.folder import base_path, public_name
 from distill.release.lineage import Sources, base_revision, lineage_of, request_dates
-from distill.runs.store import Artefact
+from distill.runs.artefact import Artefact
+from distill.runs.facts import AuditFacts, ExportFacts, PrepareFacts, SampleFacts, VerifyFacts
 from licensing.audit import Audit, audit, notice_text
 from licensing.errors import InputError, Refused
 from licensing.files import write_text
@@ -21,22 +22,28 @@ __all__ = ["as_yaml", "write_audit"]
 
 
 def write_audit(
-    out: Path, recipe: Recipe, prepare: Artefact, sample: Artefact, verify: Artefact, sources: Sources
-) -> dict[str, Any]:
+    out: Path,
+    recipe: Recipe,
+    prepared: Artefact[PrepareFacts],
+    samples: Artefact[SampleFacts],
+    weights: Artefact[ExportFacts],
+    judged: Artefact[VerifyFacts] | None,
+    sources: Sources,
+) -> AuditFacts:
     """Audit the lineage of a run; write lineage.yaml, audit.json, NOTICE, LICENSE and LICENSES/ to ``out``.
 
-    ``recipe``: with teachers and judge pinned. ``sources``: those of the problems that were sampled. Returns the facts
-    of the stage. Raises Refused where the licenses forbid the release.
+    ``recipe``: with teachers and judge pinned. ``judged``: the verdicts, where the recipe has a judge. ``sources``:
+    those of the problems that were sampled. Raises Refused where the licenses forbid the release.
     """
-    base = base_revision(prepare)
+    base = base_revision(prepared)
     texts = _license_texts(recipe, audit(lineage_of(recipe, sources, base)))
     lineage = lineage_of(
         recipe,
         sources,
         base,
         files=(*sorted(texts), "NOTICE", "README.md"),
-        sampled=request_dates(sample),
-        judged=request_dates(verify),
+        sampled=request_dates(samples),
+        judged=request_dates(judged) if judged else None,
     )
     result = audit(lineage, allow=recipe.release.allow)
     result.raise_if_blocked()
@@ -46,13 +53,14 @@ def write_audit(
     write_text(out / "NOTICE", notice_text(lineage, result))
     write_text(out / "audit.json", result.to_json() + "\n")
     write_text(out / "lineage.yaml", as_yaml(lineage.model_dump(mode="json", exclude_none=True)))
-    return {
-        "verdict": result.verdict,
-        "obligations": list(result.obligations),
-        "violations": list(result.violations),
-        "warnings": list(result.warnings),
-        "allowed": [one.model_dump() for one in result.allowed],
-    }
+    return AuditFacts(
+        verdict=result.verdict,
+        obligations=result.obligations,
+        violations=result.violations,
+        warnings=result.warnings,
+        allowed=tuple(one.model_dump() for one in result.allowed),
+        weights=weights.digest,
+    )
 
 
 def _license_texts(recipe: Recipe, result: Audit) -> dict[str, str]:

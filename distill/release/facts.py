@@ -16,8 +16,19 @@ from distill.models.folder import MODEL, base_path, public_name
 from distill.release.endpoints import governing
 from distill.release.lineage import Sources, base_revision
 from distill.release.public import Redaction, is_local_path
+from distill.runs.artefact import Artefact
+from distill.runs.facts import (
+    AuditFacts,
+    CurateFacts,
+    EvaluateFacts,
+    ExportFacts,
+    PrepareFacts,
+    SampleFacts,
+    SandboxFacts,
+    TrainFacts,
+    VerifyFacts,
+)
 from distill.runs.provenance import PROJECT
-from distill.runs.store import Artefact
 from licensing.files import read_json
 from licensing.registry import resolve
 from publish import facts as card
@@ -39,14 +50,14 @@ MIN_LANGUAGE_SHARE = 0.05
 class ReleaseStages:
     """The finished stages that a release is made of, and the sources of the problems that were sampled."""
 
-    prepare: Artefact
-    sample: Artefact
-    verify: Artefact
-    curate: Artefact
-    train: Artefact
-    export: Artefact
-    evaluate: Artefact
-    audit: Artefact
+    prepared: Artefact[PrepareFacts]
+    samples: Artefact[SampleFacts]
+    verdicts: Artefact[VerifyFacts]
+    data: Artefact[CurateFacts]
+    trained: Artefact[TrainFacts]
+    weights: Artefact[ExportFacts]
+    scores: Artefact[EvaluateFacts]
+    audit: Artefact[AuditFacts]
     sources: Sources
 
 
@@ -56,7 +67,7 @@ def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages
     entry = resolve(release.license)
     tag = (entry.hub_license if entry else None) or release.license
     revision, dirty = _code(stages)
-    statistics = read_json(stages.curate.path / "statistics.json")
+    statistics = read_json(stages.data.path / "statistics.json")
     facts = card.ReleaseFacts(
         name=release.name,
         version=release.version,
@@ -67,32 +78,32 @@ def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages
             license_link=release.license_link or ("LICENSE" if tag == "other" else None),
         ),
         languages=release.languages if release.languages is not None else _languages(statistics),
-        base=card.BaseFacts(id=public_name(student), revision=base_revision(stages.prepare), license=student.license),
-        teachers=teacher_facts(recipe, teacher, stages.sample),
+        base=card.BaseFacts(id=public_name(student), revision=base_revision(stages.prepared), license=student.license),
+        teachers=teacher_facts(recipe, teacher, stages.samples),
         prompt_sources=tuple(
             card.PromptSource(name=name, license=text, problems=count, dataset=_hub_dataset(recipe.prompts))
             for (name, text), count in sorted(stages.sources.items(), key=str)
         ),
         persona=card.PersonaFacts(**recipe.persona.model_dump()) if recipe.persona else None,
-        training=_training(recipe, stages.train),
+        training=_training(recipe, stages.trained),
         sampling=card.SamplingFacts(
             settings=_settings(sampling.model_dump(exclude={"source", "budget"}) | _shares(teacher))
             if isinstance(sampling, TeacherSampling)
             else {},
-            samples=stages.sample.facts["rows_out"],
-            tokens=stages.sample.facts["tokens"],
+            samples=stages.samples.facts.rows_out,
+            tokens=stages.samples.facts.tokens,
         ),
-        verification=verification_text(recipe.verify, statistics, stages.verify.facts),
-        waterfall=tuple(card.WaterfallStep(**step) for step in stages.curate.facts["waterfall"]),
+        verification=verification_text(recipe.verify, statistics, stages.verdicts.facts.sandbox),
+        waterfall=tuple(card.WaterfallStep(**step) for step in stages.data.facts.waterfall),
         evaluation=_evaluation(recipe, stages),
-        generation=read_json(stages.prepare.path / MODEL / "generation_config.json"),
+        generation=read_json(stages.prepared.path / MODEL / "generation_config.json"),
         obligations=_obligations(stages.audit),
-        allowed=tuple(f"{one['code']}: {one['because']}" for one in stages.audit.facts["allowed"]),
+        allowed=tuple(f"{one['code']}: {one['because']}" for one in stages.audit.facts.allowed),
         notice=tuple((stages.audit.path / "NOTICE").read_text(encoding="utf-8").splitlines()),
         versions=versions_by_stage(stages),
         code_revision=revision,
         dirty=dirty,
-        template_digest=stages.prepare.facts["template_digest"],
+        template_digest=stages.prepared.facts.template_digest,
         limitations=release.limitations,
         tags=("distillation", "reasoning"),
     )
@@ -104,7 +115,7 @@ def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages
 
 def _makers(stages: ReleaseStages) -> dict[str, dict[str, Any]]:
     """Stage -> manifest, of the stages whose code and libraries decide what the release is."""
-    makers = (stages.sample, stages.verify, stages.train, stages.export, stages.evaluate)
+    makers = (stages.samples, stages.verdicts, stages.trained, stages.weights, stages.scores)
     return {artefact.stage: artefact.manifest for artefact in makers}
 
 
@@ -137,14 +148,15 @@ def _code(stages: ReleaseStages) -> tuple[str | None, bool | None]:
     return revision, any(code["dirty"] for code in codes.values())
 
 
-def _hardware(stage: Artefact) -> str | None:
+def _hardware(stage: Artefact[Any]) -> str | None:
     """The device that a manifest records, such as "8 x NVIDIA H200, Intel Xeon (x86_64)"."""
     device = stage.manifest.get("device")
     if not device:
         return None
     gpus = [f"{count} x {name}" for name, count in collections.Counter(device["gpus"]).items()]
-    cpu = device["cpu"] if device["cpu"] == device["machine"] else f"{device['cpu']} ({device['machine']})"
-    return ", ".join([*gpus, cpu])
+    machine = device["machine"]
+    cpu = device.get("cpu") or machine
+    return ", ".join([*gpus, cpu if cpu == machine else f"{cpu} ({machine})"])
 
 
 # --- from recipe and facts ---------------------------------------------------------------------------------------
@@ -175,13 +187,15 @@ def _is_base(teacher: TeacherConfig, recipe: Recipe) -> bool:
     return isinstance(base, str) and (teacher.model == base or teacher.public_id == recipe.student.public_id)
 
 
-def teacher_facts(recipe: Recipe, section: TeachersConfig, sample: Artefact) -> tuple[card.TeacherFacts, ...]:
+def teacher_facts(
+    recipe: Recipe, section: TeachersConfig, samples: Artefact[SampleFacts]
+) -> tuple[card.TeacherFacts, ...]:
     """The teachers with their engines; a revision is the pinned one, or that of the weights which an engine loaded."""
-    engine_rows = read_engines(sample.path / ENGINES)
+    engine_rows = read_engines(samples.path / ENGINES)
     facts = []
     for teacher in members_of(section):
-        mixture = isinstance(section, TeacherMixture)
-        engines = sample.facts["teachers"][teacher.public_id]["engines"] if mixture else sample.facts["engines"]
+        shares = samples.facts.teachers
+        engines = shares[teacher.public_id].engines if shares else samples.facts.engines
         loaded = {row["revision"] for row in engine_rows if row["model"] == teacher.public_id and row["revision"]}
         facts.append(
             card.TeacherFacts(
@@ -198,14 +212,14 @@ def teacher_facts(recipe: Recipe, section: TeachersConfig, sample: Artefact) -> 
     return tuple(facts)
 
 
-def _obligations(audit: Artefact) -> tuple[str, ...]:
+def _obligations(audit: Artefact[AuditFacts]) -> tuple[str, ...]:
     """The obligations in words, each with its code, and what meets it."""
     findings = read_json(audit.path / "audit.json")["findings"]
     lines = (f"{f['code']} ({f['input']}): {f['fix'] or f['why']}" for f in findings if f["code"].startswith("O-"))
     return tuple(dict.fromkeys(lines))
 
 
-def _training(recipe: Recipe, train: Artefact) -> card.TrainingFacts:
+def _training(recipe: Recipe, trained: Artefact[TrainFacts]) -> card.TrainingFacts:
     student = recipe.student
     fields = ("num_train_epochs", "batch_size", "max_length", "lr_scheduler", "warmup_ratio", "weight_decay", "seed")
     settings = {**student.method.model_dump(), **student.model_dump(include=set(fields))}
@@ -213,10 +227,10 @@ def _training(recipe: Recipe, train: Artefact) -> card.TrainingFacts:
     return card.TrainingFacts(
         method=f"{method}; loss on the answers only",
         hyperparameters=_settings({key: value for key, value in settings.items() if key != "kind"}),
-        rows=train.facts["rows_out"],
-        tokens=train.facts["tokens"],
-        steps=train.facts["steps"],
-        hardware=_hardware(train),
+        rows=trained.facts.rows_out,
+        tokens=trained.facts.tokens,
+        steps=trained.facts.steps,
+        hardware=_hardware(trained),
     )
 
 
@@ -241,16 +255,16 @@ _VERIFIERS = {
 }
 
 
-def verification_text(config: VerifyConfig, statistics: Mapping[str, Any], verified: Mapping[str, Any]) -> str | None:
-    """How the training rows were verified, in one line. ``verified``: the facts of stage verify; None: nothing was.
+def verification_text(config: VerifyConfig, statistics: Mapping[str, Any], sandbox: SandboxFacts | None) -> str | None:
+    """How the training rows were verified, in one line. None: they were not.
 
-    Programs are named only where stage verify ran some, in the sandbox that it records.
+    ``sandbox``: where stage verify ran programs, which are named only then.
     """
     kinds = {group["name"] for group in statistics["by_kind"]}
     parts = [text for kind, text in _VERIFIERS.items() if kind in kinds]
-    if sandbox := verified.get("sandbox"):
+    if sandbox is not None:
         level = {"strong": "a sandbox", "weak": "a sandbox without namespaces"}
-        place = level.get(sandbox["level"], f"a container ({sandbox['level']})")
+        place = level.get(sandbox.level, f"a container ({sandbox.level})")
         parts.append(f"programs run against their tests in {place}")
     if config.judge is not None:
         effect = {
@@ -271,35 +285,37 @@ def verification_text(config: VerifyConfig, statistics: Mapping[str, Any], verif
 
 
 def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
-    config, facts = recipe.evaluate, stages.evaluate.facts
+    config, facts = recipe.evaluate, stages.scores.facts
     decoding = "greedy" if config.temperature == 0 else f"temperature {config.temperature}, top_p {config.top_p}"
-    student = next(row for row in facts["scores"] if row["model"] == "student_after")
-    names = {row["model"]: _model_name(row["model"], recipe) for row in facts["scores"]}
+    student = next(score for score in facts.scores if score.model == "student_after")
+    names = {score.model: _model_name(score.model, recipe) for score in facts.scores}
     prompts = config.prompts
     return card.EvaluationFacts(
         benchmark=_benchmark(prompts),
         dataset=_hub_dataset(prompts),
         split=prompts.split if isinstance(prompts, HubPrompts) else None,
         revision=prompts.revision if isinstance(prompts, HubPrompts) else None,
-        held_out=_held_out(recipe, stages.curate),
-        n=facts["scores"][0]["n"],
+        held_out=_held_out(recipe, stages.data),
+        n=facts.scores[0].n,
         decoding=f"{decoding}, at most {config.max_new_tokens} new tokens",
         scores=tuple(
             card.Score(
-                model=names[row["model"]],
-                is_release=row is student,
-                **{key: row[key] for key in ("metric", "value", "low", "high", "n")},
+                model=names[score.model],
+                is_release=score is student,
+                metric=score.metric,
+                value=score.value,
+                low=score.low,
+                high=score.high,
+                n=score.n,
             )
-            for row in facts["scores"]
+            for score in facts.scores
         ),
         comparisons=tuple(
-            card.Comparison(
-                a=names[row["a"]], b=names[row["b"]], **{key: row[key] for key in ("difference", "low", "high")}
-            )
-            for row in facts["comparisons"]
+            card.Comparison(a=names[pair.a], b=names[pair.b], difference=pair.difference, low=pair.low, high=pair.high)
+            for pair in facts.comparisons
         ),
-        interval=facts["interval"],
-        stop_rate=student["stop_rate"],
+        interval=facts.interval,
+        stop_rate=student.stop_rate,
     )
 
 
@@ -330,9 +346,9 @@ def _model_name(model: str, recipe: Recipe) -> str:
     return model
 
 
-def _held_out(recipe: Recipe, curate: Artefact) -> str:
+def _held_out(recipe: Recipe, data: Artefact[CurateFacts]) -> str:
     """What keeps the held-out problems out of the training set; near copies only where decontamination looked."""
-    decontamination = read_json(curate.path / "decontamination.json")
+    decontamination = read_json(data.path / "decontamination.json")
     if recipe.curate.filters.contaminated and "evaluate" in decontamination.get("sets", {}):
         return "no training problem is an exact copy of one of them, and problems that overlap with one were left out"
     return "no training problem is an exact copy of one of them; near copies were not looked for"

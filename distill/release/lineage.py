@@ -10,7 +10,9 @@ from typing import Any
 from distill.config.recipe import RandomBase, Recipe
 from distill.release.endpoints import generators
 from distill.release.public import Redaction
-from distill.runs.store import Artefact, current_artefacts
+from distill.runs.artefact import Artefact, read_artefact
+from distill.runs.facts import PrepareFacts
+from distill.runs.store import current_artefacts
 from licensing.errors import InputError
 from licensing.files import read_rows
 from licensing.lineage import Declared, Input, Lineage, load_lineage
@@ -87,7 +89,7 @@ def lineage_of(
     return Lineage.model_validate(Redaction(recipe).value(lineage.model_dump()))
 
 
-def request_dates(stage: Artefact) -> str:
+def request_dates(stage: Artefact[Any]) -> str:
     """The days of a stage's first and last request, as YYYY-MM-DD or as an ISO 8601 interval of two.
 
     Requests whose answers were taken over from an earlier try count with the time at which they were made. A manifest
@@ -112,13 +114,14 @@ def run_lineage(run: Path) -> tuple[Lineage, Recipe]:
     if "audit" in stages:
         return load_lineage(stages["audit"].path / "lineage.yaml"), recipe
     if "prepare" in stages and "sample" in stages:
-        sample = stages["sample"]
-        sources = count_sources(read_rows(sample.path / "prompts.jsonl"))
-        return lineage_of(recipe, sources, base_revision(stages["prepare"]), sampled=request_dates(sample)), recipe
+        samples, prepared = stages["sample"], read_artefact(stages["prepare"].path, PrepareFacts)
+        assert prepared is not None, "a current artefact is there"
+        sources = count_sources(read_rows(samples.path / "prompts.jsonl"))
+        return lineage_of(recipe, sources, base_revision(prepared), sampled=request_dates(samples)), recipe
     return planned_lineage(recipe), recipe
 
 
-def base_revision(prepare: Artefact) -> str:
+def base_revision(prepared: Artefact[PrepareFacts]) -> str:
     """The revision of the base; of a local folder the digest of its content, as for a teacher in the same folder."""
-    base = prepare.facts["base"]
-    return base["revision"] or f"content-{(base.get('content') or base['files_digest'])[:16]}"
+    base = prepared.facts.base
+    return base.revision or f"content-{(base.content or base.files_digest)[:16]}"

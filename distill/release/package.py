@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import Recipe
-from distill.models.folder import MODEL, check_same_template
+from distill.models.folder import MODEL
 from distill.release.audit import as_yaml
 from distill.release.facts import ReleaseStages, release_facts
 from distill.release.openness import openness_files
 from distill.release.public import Redaction
 from distill.release.training_data import DATA, write_data
-from licensing.errors import Refused
+from distill.runs.facts import PackageFacts
 from licensing.files import read_json
 from publish.package import build_release
 from synth.teachers.mixture import TeachersConfig
@@ -29,37 +29,26 @@ def write_package(
     teacher: TeachersConfig,
     stages: ReleaseStages,
     training_rows: Iterable[Mapping[str, Any]],
-) -> dict[str, Any]:
-    """Write the release folder below ``out`` and return the facts of the stage.
+) -> PackageFacts:
+    """Write the release folder below ``out``.
 
     ``teacher``: the pinned section. ``training_rows``: the rows that the student was trained on, read once.
-    Raises Refused where too few generations of the student end on a stop token, or where the template changed.
     """
-    student = next(row for row in stages.evaluate.facts["scores"] if row["model"] == "student_after")
-    bound = recipe.evaluate.min_stop_rate
-    if student["stop_rate"] < bound:
-        raise Refused(
-            f"the student's stop rate is {student['stop_rate']:.3f}; the recipe asks for {bound}",
-            where="stage package",
-            hint="train longer, or lower evaluate.min_stop_rate knowingly",
-        )
-    prepared = stages.prepare.facts["template_digest"]
-    check_same_template(prepared, stages.evaluate.facts["template_digest"], "evaluate")
     facts, redaction = release_facts(recipe, teacher, stages), Redaction(recipe)
     audit = stages.audit.path
     documents: dict[str, Path | str] = {
         name: audit / name for name in (entry["path"] for entry in stages.audit.manifest["files"])
     }
     documents["recipe.yaml"] = as_yaml(redaction.value(recipe.model_dump(mode="json", exclude_none=True)))
-    scores = redaction.value(read_json(stages.evaluate.path / "scores.json"))
+    scores = redaction.value(read_json(stages.scores.path / "scores.json"))
     documents["evaluation.json"] = json.dumps(scores, indent=1, ensure_ascii=False) + "\n"
     data = scratch / DATA if recipe.release.data else None
     if data is not None:
         write_data(recipe, facts, stages, training_rows, data)
-    weights = stages.export.path / MODEL
+    weights = stages.weights.path / MODEL
     folders = [(weights, ""), *([(data, f"{DATA}/")] if data else [])]
     files = [f"{at}{path.relative_to(root)}" for root, at in folders for path in root.rglob("*") if path.is_file()]
     facts, openness = openness_files(recipe, facts, audit / "lineage.yaml", [*files, *documents, "README.md"])
     folder = recipe.release.name.rsplit("/", 1)[-1]
     build_release(facts, weights, out / folder, documents | openness, data=data)
-    return {"folder": folder, "template_digest": facts.template_digest}
+    return PackageFacts(folder=folder, template_digest=facts.template_digest)

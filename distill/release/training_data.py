@@ -15,7 +15,8 @@ from typing import Any
 from distill.config.recipe import Recipe
 from distill.release.facts import ReleaseStages
 from distill.release.public import Redaction
-from distill.runs.store import Artefact
+from distill.runs.artefact import Artefact
+from distill.runs.facts import CurateFacts
 from licensing.audit import Audit, audit, notice_text
 from licensing.errors import Refused
 from licensing.files import read_json, write_text
@@ -73,7 +74,7 @@ def write_data(
     result = check_data(recipe, lineage)
     notice = notice_text(_data_lineage(recipe, lineage), result)
     sampling = json.dumps(facts.sampling.settings if facts.sampling else {}, sort_keys=True)
-    libraries = stages.verify.manifest["versions"]
+    libraries = stages.verdicts.manifest["versions"]
     verifiers = [name for name in ("math-verify", "reasoning_gym") if name in libraries]
     verifier = ", ".join(f"{name.replace('_', '-')} {libraries[name]}" for name in verifiers)
     shared = {
@@ -83,7 +84,7 @@ def write_data(
     redaction = Redaction(recipe)
     public_rows = (row | {key: redaction.value(row[key]) for key in _PUBLIC if key in row} for row in map(dict, rows))
     shards = write_shards(public_rows, shared, out, optional=optional_columns(recipe.verify))
-    data = redaction.value(data_facts(recipe, facts, stages.curate, result, notice, shards).model_dump())
+    data = redaction.value(data_facts(recipe, facts, stages.data, result, notice, shards).model_dump())
     write_text(out / "README.md", data_card(card.DatasetFacts.model_validate(data)))
     write_text(out / "NOTICE", notice)
     text = (
@@ -96,11 +97,16 @@ def write_data(
 
 
 def data_facts(
-    recipe: Recipe, facts: card.ReleaseFacts, curate: Artefact, result: Audit, notice: str, shards: list[str]
+    recipe: Recipe,
+    facts: card.ReleaseFacts,
+    curated: Artefact[CurateFacts],
+    result: Audit,
+    notice: str,
+    shards: list[str],
 ) -> card.DatasetFacts:
     """The facts on the card of the data set: those of the release, and what curation counted."""
-    statistics = read_json(curate.path / "statistics.json")
-    overlap = read_json(curate.path / "decontamination.json")
+    statistics = read_json(curated.path / "statistics.json")
+    overlap = read_json(curated.path / "decontamination.json")
     obligations = (f"{f.code} ({f.input}): {f.fix or f.why}" for f in result.findings if f.code.startswith("O-"))
     return card.DatasetFacts(
         name=f"{facts.name} training data",
@@ -127,7 +133,7 @@ def data_facts(
         )
         if overlap.get("items")
         else None,
-        near_duplicates=_near(read_json(curate.path / "near_duplicates.json")),
+        near_duplicates=_near(read_json(curated.path / "near_duplicates.json")),
         obligations=tuple(dict.fromkeys(obligations)),
         allowed=tuple(f"{one.code}: {one.because}" for one in result.allowed),
         notice=tuple(notice.splitlines()),

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from distill.config.recipe import Recipe, StudentConfig
-from distill.models.folder import base_path
+from distill.models.folder import local_folder
 from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
 from synth.teachers.config import TeacherConfig
@@ -45,10 +45,16 @@ def fingerprint(path: Path) -> str | None:
     return total.hexdigest()
 
 
-def base_fingerprint(student: StudentConfig) -> str | None:
-    """Digest of the content of a local base; None for a hub id and for a random base."""
-    folder = base_path(student.base)
-    return None if folder is None else fingerprint(folder)
+def base_content(student: StudentConfig) -> str | None:
+    """Digest of a local base folder; None for a hub id, which has a revision, and for a random base."""
+    folder = local_folder(student.base) if isinstance(student.base, str) else None
+    return fingerprint(folder) if folder else None
+
+
+def base_license_content(student: StudentConfig) -> list[str | None]:
+    """Digests of the LICENSE files of a local base folder, which the release may have to carry."""
+    folder = local_folder(student.base) if isinstance(student.base, str) else None
+    return [fingerprint(path) for path in sorted(folder.glob("LICEN[CS]E*"))] if folder else []
 
 
 def prompts_fingerprint(config: PromptsConfig | None) -> str | None:

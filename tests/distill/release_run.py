@@ -17,8 +17,22 @@ from distill.release.audit import write_audit
 from distill.release.facts import ReleaseStages
 from distill.release.lineage import count_sources
 from distill.release.package import write_package
-from distill.runs.keys import base_fingerprint, pinned_teacher
-from distill.runs.store import Artefact
+from distill.runs.artefact import Artefact
+from distill.runs.facts import (
+    Comparison,
+    CurateFacts,
+    EvaluateFacts,
+    ExportFacts,
+    Facts,
+    PrepareFacts,
+    SampleFacts,
+    SandboxFacts,
+    Score,
+    TeacherShare,
+    TrainFacts,
+    VerifyFacts,
+)  # fmt: skip
+from distill.runs.keys import base_content, pinned_teacher
 
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
 ENDPOINT = "http://10.11.12.13:8123/v1"
@@ -47,12 +61,12 @@ def private_recipe(folder: Path, *overrides: str) -> Recipe:
     ])  # fmt: skip
 
 
-def artefact(folder: Path, stage: str, facts: dict[str, Any], **manifest: Any) -> Artefact:
+def artefact(folder: Path, stage: str, facts: Facts, **manifest: Any) -> Artefact[Any]:
     path = folder / "stages" / stage
     path.mkdir(parents=True, exist_ok=True)
     files = [{"path": file.relative_to(path).as_posix()} for file in sorted(path.rglob("*")) if file.is_file()]
     recorded = {
-        "facts": facts,
+        "facts": facts.as_json(),
         "files": files,
         "started_at": "2026-01-20T00:00:00Z",
         "versions": VERSIONS,
@@ -60,7 +74,7 @@ def artefact(folder: Path, stage: str, facts: dict[str, Any], **manifest: Any) -
         "device": {"machine": "x86_64", "cpu": "Xeon", "gpus": ["NVIDIA H200"] * 2, "count": 2},
         **manifest,
     }
-    return Artefact(stage, "key", path, stage, recorded)
+    return Artefact(stage, "key", path, stage, recorded, facts)
 
 
 def finished_stages(
@@ -69,18 +83,26 @@ def finished_stages(
     *,
     languages: Any = (("en", 4),),
     kinds: Any = ("math",),
-    verified: dict[str, Any] | None = None,
+    sandbox: SandboxFacts | None = None,
     sets: dict[str, int] | None = None,
 ) -> ReleaseStages:
     """Every stage up to the audit. ``languages``: (code, rows) of the training rows."""
     root = folder / "stages"
-    facts = prepare(recipe.student, recipe.persona, root / "prepare" / MODEL)
-    facts["base"]["content"] = base_fingerprint(recipe.student)
-    prepared = artefact(folder, "prepare", facts)
+    base = prepare(recipe.student, recipe.persona, root / "prepare" / MODEL)
+    base["base"]["content"] = base_content(recipe.student)
+    prepared = artefact(folder, "prepare", PrepareFacts.model_validate(base))
+    template = prepared.facts.template_digest
     shutil.copytree(root / "prepare" / MODEL, root / "export" / MODEL, dirs_exist_ok=True)
     names = [teacher.public_id for teacher in recipe.teachers]
-    per_teacher = {name: {"rows_out": 4, "tokens": 40, "engines": ["fake 1"]} for name in names}
-    sample = artefact(folder, "sample", {"rows_out": 8, "tokens": 80, "engines": ["fake 1"], "teachers": per_teacher})
+    shares = {name: TeacherShare(rows_out=4, tokens=40, engines=("fake 1",)) for name in names}
+    samples = artefact(
+        folder,
+        "sample",
+        SampleFacts(
+            rows_in=4, rows_out=8, tokens=80, prompt_tokens=8, problems=4, duplicate_problems=0, held_out_problems=0,
+            bad_rows=0, finish_reasons={"stop": 8}, engines=("fake 1",), teachers=shares if len(shares) > 1 else None,
+        ),
+    )  # fmt: skip
     curate = root / "curate"
     curate.mkdir(parents=True, exist_ok=True)
     statistics: dict[str, Any] = {"rows": 4, "problems": 4, "tokens": 40, "token_quantiles": {"p50": 10.0}}
@@ -93,43 +115,62 @@ def finished_stages(
                "recall": {}, "false_positive_rate": 0.0}  # fmt: skip
     for stem, value in (("statistics", statistics), ("decontamination", overlap), ("near_duplicates", {})):
         (curate / f"{stem}.json").write_text(json.dumps(value))
-    score = {"metric": "pass@1", "n": 8, "low": 0.0, "high": 1.0, "stop_rate": 1.0, "engine": "fake 1"}
-    models = ["student_before", "student_after", "teacher", "student_control"]
-    scores = {
-        "scores": [score | {"model": model, "value": 0.5} for model in models],
-        "comparisons": [{"a": "student_before", "b": "student_after", "difference": 0.5, "low": 0.1, "high": 0.9,
-                         "p": 0.1}],
-        "interval": "paired bootstrap",
-    }  # fmt: skip
+    values = {"value": 0.5, "low": 0.0, "high": 1.0, "n": 8, "stop_rate": 1.0, "truncated": 0.0, "errors": 0.0,
+              "mean_tokens": 9.0, "engine": "fake 1"}  # fmt: skip
+    models = ("student_before", "student_after", "teacher", "student_control")
+    scores = EvaluateFacts(
+        rows_in=8,
+        rows_out=32,
+        tokens=288,
+        template_digest=template,
+        scores=tuple(Score.model_validate({"model": model, **values}) for model in models),
+        comparisons=(Comparison(a="student_before", b="student_after", difference=0.5, low=0.1, high=0.9, p=0.1),),
+        interval="paired bootstrap",
+    )
     evaluate = root / "evaluate"
     evaluate.mkdir(parents=True, exist_ok=True)
-    (evaluate / "scores.json").write_text(json.dumps(scores))
-    verify = artefact(folder, "verify", verified or {})
+    (evaluate / "scores.json").write_text(scores.model_dump_json())
+    verdicts = artefact(folder, "verify", VerifyFacts(rows_in=8, rows_out=8, verdicts={"correct": 8}, sandbox=sandbox))
     sources = count_sources([{"source": "sums", "license": "mit"}] * 4)
+    files = ("model.safetensors",)
+    weights = artefact(
+        folder,
+        "export",
+        ExportFacts(method="merged", dtype="bfloat16", template_digest=template, parameters=9, bytes=18, files=files),
+    )
     pinned = recipe.model_copy(update={"teacher": pinned_teacher(recipe)})
     (root / "audit").mkdir(parents=True, exist_ok=True)
-    audited = write_audit(root / "audit", pinned, prepared, sample, verify, sources)
+    audited = write_audit(root / "audit", pinned, prepared, samples, weights, verdicts, sources)
     return ReleaseStages(
-        prepare=prepared,
-        sample=sample,
-        verify=verify,
-        curate=artefact(folder, "curate", {"waterfall": [{"step": "sampled", "rows": 8}]}),
-        train=artefact(folder, "train", {"rows_out": 4, "tokens": 90, "steps": 2}),
-        export=artefact(folder, "export", {}),
-        evaluate=artefact(folder, "evaluate", scores | {"template_digest": facts["template_digest"]}),
+        prepared=prepared,
+        samples=samples,
+        verdicts=verdicts,
+        data=artefact(
+            folder, "curate", CurateFacts(rows_in=8, rows_out=4, waterfall=({"step": "sampled", "rows": 8},))
+        ),
+        trained=artefact(
+            folder,
+            "train",
+            TrainFacts(
+                rows_in=4, rows_out=4, tokens=90, trained_tokens=40, steps=2, method="lora", dtype="float32",
+                trained_parameters=5, left_out={}, template_digest=template,
+            ),
+        ),
+        weights=weights,
+        scores=artefact(folder, "evaluate", scores),
         audit=artefact(folder, "audit", audited),
         sources=sources,
-    )
+    )  # fmt: skip
 
 
-def with_manifest(stages: ReleaseStages, stage: str, **changes: Any) -> ReleaseStages:
+def with_manifest(stages: ReleaseStages, field: str, **changes: Any) -> ReleaseStages:
     """The same stages, with other values in one manifest."""
-    old: Artefact = getattr(stages, stage)
-    return dataclasses.replace(stages, **{stage: dataclasses.replace(old, manifest=old.manifest | changes)})
+    old: Artefact[Any] = getattr(stages, field)
+    return dataclasses.replace(stages, **{field: dataclasses.replace(old, manifest=old.manifest | changes)})
 
 
 def package(folder: Path, recipe: Recipe, stages: ReleaseStages, name: str = "package") -> Path:
     """The release folder of the stages."""
     out = folder / "out" / name
     facts = write_package(out, folder / "scratch" / name, recipe, pinned_teacher(recipe), stages, iter(ROWS))
-    return out / str(facts["folder"])
+    return out / facts.folder

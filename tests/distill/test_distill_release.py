@@ -18,15 +18,16 @@ from release_run import ENDPOINT, SMOKE, finished_stages, package, private_recip
 from distill.config.loader import load_recipe
 from distill.config.recipe import RandomBase
 from distill.models.folder import local_folder
+from distill.models.prepare import prepare
 from distill.models.random_model import write_random_base
 from distill.release.facts import release_facts
 from distill.release.lineage import base_revision, request_dates, run_lineage
 from distill.release.public import PRIVATE_ENDPOINT, Redaction
 from distill.runs import provenance
-from distill.runs.keys import base_fingerprint, fingerprint, pinned_teacher
+from distill.runs.artefact import Artefact
+from distill.runs.facts import PrepareFacts, SandboxFacts
+from distill.runs.keys import base_content, fingerprint, pinned_teacher
 from distill.runs.provenance import code_revision, device, installed_versions
-from distill.runs.store import Artefact, StageContext
-from distill.stages.work import do_prepare
 from licensing.errors import InputError
 from licensing.lineage import load_lineage
 
@@ -45,10 +46,10 @@ def test_a_folder_that_is_base_and_teacher_has_one_revision_in_the_lineage(tmp_p
     model.mkdir()
     write_random_base(RandomBase(hidden_size=8, num_heads=2), model)
     recipe = load_recipe(SMOKE, [f"student.base={model}", f"teacher={{kind: transformers, model: {model}}}"])
-    place = StageContext(tmp_path / "out", tmp_path, tmp_path, lambda done, total=None, note="": None)
-    facts = do_prepare(place, recipe.student, recipe.persona, fingerprint(model))
-    start = Artefact("prepare", "key", place.out, "digest", {"facts": facts})
-    assert base_revision(start) == pinned_teacher(recipe).revision
+    facts = prepare(recipe.student, recipe.persona, tmp_path / "out")
+    facts["base"]["content"] = fingerprint(model)
+    prepared = Artefact("prepare", "key", tmp_path / "out", "digest", {}, PrepareFacts.model_validate(facts))
+    assert base_revision(prepared) == pinned_teacher(recipe).revision
 
 
 # --- by manifests only -------------------------------------------------------------------------------------------
@@ -71,7 +72,7 @@ def test_the_card_states_the_versions_the_code_and_the_machine_of_the_stages(
         assert "99.0" not in card
         assert "pdp11" not in card
 
-        other = with_manifest(stages, "train", versions={"transformers": "5.9.9"},
+        other = with_manifest(stages, "trained", versions={"transformers": "5.9.9"},
                               code={"version": "0.2.0", "revision": "def456", "dirty": True})  # fmt: skip
         card = (package(tmp_path, recipe, other, "other") / "README.md").read_text()
         assert "- transformers: 5.0.1 (sample, verify, export, evaluate), 5.9.9 (train)" in card
@@ -85,7 +86,7 @@ def test_code_of_an_installed_package_has_a_version_and_no_revision(tmp_path: Pa
     recipe = private_recipe(tmp_path)
     stages = finished_stages(tmp_path, recipe)
     installed = {"version": "0.3.0", "revision": None, "dirty": None}
-    facts = facts_of(recipe, with_manifest(stages, "verify", code=installed))
+    facts = facts_of(recipe, with_manifest(stages, "verdicts", code=installed))
     assert (facts.code_revision, facts.dirty) == (None, None)
     assert facts.versions["distill-release"] == "0.1.0 (sample, train, export, evaluate), 0.3.0 (verify)"
 
@@ -93,7 +94,7 @@ def test_code_of_an_installed_package_has_a_version_and_no_revision(tmp_path: Pa
 def test_a_manifest_without_a_device_names_no_hardware(tmp_path: Path) -> None:
     recipe = private_recipe(tmp_path)
     stages = finished_stages(tmp_path, recipe)
-    assert facts_of(recipe, with_manifest(stages, "train", device=None)).training.hardware is None
+    assert facts_of(recipe, with_manifest(stages, "trained", device=None)).training.hardware is None
 
 
 @pytest.mark.parametrize(
@@ -102,19 +103,20 @@ def test_a_manifest_without_a_device_names_no_hardware(tmp_path: Path) -> None:
         ({"first": "2026-01-02T23:00:00Z", "last": "2026-01-02T23:59:00Z"}, "2026-01-02"),
         ({"first": "2026-01-02T23:00:00Z", "last": "2026-01-05T01:00:00Z"}, "2026-01-02/2026-01-05"),
         (None, "2026-02-11"),
+        ({"first": None, "last": None}, "2026-02-11"),
     ],
 )
 def test_an_endpoint_is_dated_by_its_requests_and_not_by_the_last_try(
     tmp_path: Path, requests: dict[str, str] | None, date: str
 ) -> None:
-    stage = Artefact("sample", "k", tmp_path, "d", {"started_at": "2026-02-11T00:00:00Z", "requests": requests})
+    stage = Artefact("sample", "k", tmp_path, "d", {"started_at": "2026-02-11T00:00:00Z", "requests": requests}, {})
     assert request_dates(stage) == date
     recipe = private_recipe(tmp_path)
     run = tmp_path / "run"
     for name in ("prepare", "sample"):
         folder = run / "stages" / name / "k"
         folder.mkdir(parents=True)
-        facts = {"base": {"revision": "r1"}}
+        facts = finished_stages(tmp_path, recipe).prepared.manifest["facts"]
         manifest = {"stage": name, "key": "k", "digest": "d", "facts": facts, **stage.manifest}
         (folder / "manifest.json").write_text(json.dumps(manifest))
         with (run / "ledger.jsonl").open("a") as ledger:
@@ -193,8 +195,8 @@ def test_a_sandbox_is_named_only_where_programs_ran(tmp_path: Path) -> None:
     recipe = private_recipe(tmp_path)
     text = facts_of(recipe, finished_stages(tmp_path / "a", recipe)).verification
     assert text == "math-verify compares mathematical answers"
-    verified = {"sandbox": {"level": "strong", "programs": 3}}
-    stages = finished_stages(tmp_path / "b", recipe, kinds=("code",), verified=verified)
+    sandbox = SandboxFacts(level="strong", programs=3)
+    stages = finished_stages(tmp_path / "b", recipe, kinds=("code",), sandbox=sandbox)
     assert facts_of(recipe, stages).verification == "programs run against their tests in a sandbox"
     assert facts_of(recipe, finished_stages(tmp_path / "c", recipe, kinds=("open",))).verification is None
 
@@ -242,6 +244,24 @@ def test_scores_have_names_for_people_and_a_teacher_that_is_the_base_says_so(tmp
                  "control student (unverified traces)"):  # fmt: skip
         assert f"| {name} | pass&#64;1 |" in card
     assert "student\\_" not in card
+
+
+def test_each_teacher_of_a_mixture_is_on_the_card_with_its_engine_and_the_revision_that_was_loaded(
+    tmp_path: Path,
+) -> None:
+    strong, weak = ({"kind": "fake", "model": f"fake/{name}", "license": "mit"} for name in ("strong", "weak"))
+    entries = [{"share": 0.75, "teacher": strong}, {"share": 0.25, "teacher": weak | {"ran_by": "third-party"}}]
+    recipe = private_recipe(tmp_path, f"teacher={json.dumps({'kind': 'several', 'teachers': entries})}")
+    stages = finished_stages(tmp_path, recipe)
+    (stages.samples.path / "engines.jsonl").write_text(
+        '{"model": "fake/weak", "engine": "fake 1", "revision": "abc", "config": {}}\n'
+    )
+    facts = facts_of(recipe, stages)
+    assert [(one.id, one.license, one.ran_by, one.engine, one.revision) for one in facts.teachers] == [
+        ("fake/strong", "mit", "releaser", "fake 1", None),
+        ("fake/weak", "mit", "third-party", "fake 1", "abc"),
+    ]
+    assert facts.sampling.settings["share of fake/weak"] == 0.25
 
 
 def test_near_copies_are_excluded_only_where_decontamination_looked(tmp_path: Path) -> None:
@@ -330,11 +350,11 @@ def test_a_base_below_the_home_folder_is_found_and_its_changed_weights_are_notic
     (tmp_path / "model").mkdir()
     write_random_base(RandomBase(hidden_size=8, num_heads=2), tmp_path / "model")
     student = load_recipe(SMOKE, ["student.base=~/model"]).student
-    before = base_fingerprint(student)
-    assert before == base_fingerprint(load_recipe(SMOKE, [f"student.base={tmp_path}/model"]).student) != None  # noqa: E711
+    before = base_content(student)
+    assert before == base_content(load_recipe(SMOKE, [f"student.base={tmp_path}/model"]).student) != None  # noqa: E711
     assert local_folder("~/model") == tmp_path / "model"
     write_random_base(RandomBase(hidden_size=8, num_heads=2, seed=1), tmp_path / "model")
-    assert base_fingerprint(student) != before
+    assert base_content(student) != before
 
 
 def test_a_student_that_needs_remote_code_is_refused_in_the_recipe() -> None:

@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distill.stages.work import do_sample, read_rows
 
 from distill.check.check import _teacher, check_recipe
 from distill.check.pilot import run_pilot
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
 from distill.evaluate.run import scored_teachers
-from distill.release.facts import teacher_facts
 from distill.release.lineage import planned_lineage
 from distill.runs.keys import pinned_teacher
-from distill.runs.store import Artefact, StageContext
-from distill.stages.work import do_sample, read_rows
+from distill.runs.store import StageContext
 from licensing.errors import InputError
 from synth.distributed.config import LocalEngine
 from synth.sampling.config import TeacherSampling
@@ -56,25 +55,13 @@ def test_each_teacher_gives_its_share_and_more_samples_take_over_what_is_there(t
     assert [row for row in new if row["sample_index"] < 4] == old
 
 
-def test_every_teacher_is_in_the_lineage_and_on_the_card(tmp_path: Path) -> None:
+def test_every_teacher_is_in_the_lineage() -> None:
     found = recipe()
     generators = [source for source in planned_lineage(found).inputs if source.role == "generator"]
     assert [(one.id, one.licence, one.ran_by) for one in generators] == [
         ("fake/strong", "apache-2.0", "releaser"),
         ("fake/weak", "mit", "third-party"),
     ]
-    raw = Artefact("sample", "key", tmp_path / "stages" / "one", "digest", {"facts": sampled(found, tmp_path)})
-    assert [(one.id, one.license, one.engine) for one in teacher_facts(found, found.teacher, raw)] == [
-        ("fake/strong", "apache-2.0", "fake 1"),
-        ("fake/weak", "mit", "fake 1"),
-    ]
-
-
-def test_the_card_takes_the_revision_that_an_engine_says_it_loaded(tmp_path: Path) -> None:
-    (tmp_path / "engines.jsonl").write_text('{"model":"fake/weak","engine":"fake 1","revision":"abc","config":{}}\n')
-    given = {name: {"engines": ["fake 1"]} for name in ("fake/strong", "fake/weak")}
-    raw = Artefact("sample", "key", tmp_path, "digest", {"facts": {"teachers": given}})
-    assert [one.revision for one in teacher_facts(recipe(), recipe().teacher, raw)] == [None, "abc"]
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,15 @@ import hashlib
 import json
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from distill.stages.work import do_verify, read_rows
 from hostile_endpoint import Call, serving
+from waiting import line_count, until
 
 from distill.check.check import check_recipe
 from distill.config.loader import load_recipe
@@ -23,7 +25,6 @@ from distill.report.build import build_report
 from distill.runs.store import Artefact, StageContext, current_artefacts
 from distill.stages.pipeline import run
 from distill.stages.verdicts import JUDGE
-from distill.stages.work import do_verify, read_rows
 from licensing.audit import audit
 from licensing.errors import InputError
 from synth.teachers.config import FakeTeacher
@@ -325,11 +326,14 @@ def test_a_run_killed_while_it_judges_pays_for_no_answer_twice(tmp_path: Path) -
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def slowly(call: Call) -> None:
-        time.sleep(0.1)
+    killed = threading.Event()
+
+    def answers_five(call: Call) -> None:
+        if len(endpoint.bodies) > 5:
+            killed.wait(200)
         call.answer("\\boxed{no}")
 
-    with serving(slowly) as endpoint:
+    with serving(answers_five) as endpoint:
         teacher = {"kind": "openai", "model": "m", "base_url": endpoint.url, "license": "mit", "concurrency": 1}
         sets = {"prompts": None, "sample": {"source": "traces", "path": str(path)}, "evaluate.teacher": False,
                 "teacher": {"kind": "recorded", "model": "t", "license": "mit"},
@@ -339,18 +343,19 @@ def test_a_run_killed_while_it_judges_pays_for_no_answer_twice(tmp_path: Path) -
         for name, value in sets.items():
             command += ["--set", f"{name}={json.dumps(value)}"]
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
         try:
-            while not (found := list(tmp_path.glob(f"runs/*/scratch/verify-*/{JUDGE}/judgements.jsonl"))) or (
-                found[0].read_bytes().count(b"\n") < 3
-            ):
-                assert child.poll() is None, "it ended by itself"
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            (log,) = until(
+                lambda: [
+                    f for f in tmp_path.glob(f"runs/*/scratch/verify-*/{JUDGE}/judgements.jsonl") if line_count(f) >= 3
+                ],
+                "three judgements",
+            )
+            until(lambda: len(endpoint.bodies) > 5, "a request that the endpoint holds")
         finally:
             child.kill()
             child.wait()
-        committed, asked = found[0].read_bytes().count(b"\n"), len(endpoint.bodies)
+            killed.set()
+        committed, asked = line_count(log), len(endpoint.bodies)
         done = subprocess.run(command, capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stderr
         assert len(endpoint.bodies) == asked + 12 - committed

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KILLS = {"fixed": 40, "adaptive": 5}
-POLICIES = {
-    "fixed": [],
+POLICIES = {  # enough samples that all kills come before the end, on a machine that is slow to kill as well
+    "fixed": ["--set", "sample.num_samples=12"],
     "adaptive": ["--set", "sample={policy: {kind: adaptive, target_correct: 2, max_samples: 8}, max_new_tokens: 64}"],
 }
-SLOWER = "teacher.latency_s=0.4"  # so that 40 kills fall into the 96 samples
-WINDOW_S = 0.5  # after the problems are there: some kills come before the first sample, some after a few
+SLOWER = "teacher.latency_s=0.4"
+WINDOW_S = 0.5  # after the problems are there: some kills come before the next sample, some after a few
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -70,11 +71,9 @@ def test_killed_at_random_times_sampling_ends_as_a_run_left_alone(tmp_path: Path
     for kill in range(KILLS[policy]):
         earlier = problems_file(killed)
         process = start(killed, policy)
-        deadline = time.monotonic() + 120
-        while problems_file(killed) == earlier:
-            assert process.poll() is None, "it ended before it was killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        until(lambda: problems_file(killed) != earlier, "the problems", every_s=0.005)  # noqa: B023
+        if kill % 4 == 0:
+            until(lambda: len(committed(killed)) > len(before), "one more sample")  # noqa: B023
         time.sleep(rng.random() * WINDOW_S)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
@@ -82,7 +81,6 @@ def test_killed_at_random_times_sampling_ends_as_a_run_left_alone(tmp_path: Path
         after = committed(killed)
         assert after.startswith(before), f"kill {kill} lost a committed sample"
         before = after
-    assert before, "no kill came after a sample: nothing was tried"
     assert start(killed, policy).wait(timeout=300) == 0
     assert left_alone.wait(timeout=300) == 0
     assert manifest(killed) == manifest(alone)
