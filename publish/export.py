@@ -1,4 +1,4 @@
-"""The final weights folder: what is scored, packaged and pushed, bit for bit.
+"""The exported model: the folder that is scored, packaged and pushed, bit for bit.
 
     model*.safetensors     bf16: the adapter merged, or the full weights cast
     config.json            the prepared model's, dtype bfloat16
@@ -6,8 +6,9 @@
     chat_template.jinja    the prepared one, byte for byte, and nowhere else
     tokenizer files        the prepared ones
 
-Nothing comes from the trained folder but weights: a trainer aligns pad and end tokens, switches the cache off and notes
-paths in the configurations it saves. Equal inputs give equal bytes, so a run that was killed ends with the same files.
+Only weights come from the trained folder: a trainer changes pad and end tokens, switches the cache off and writes local
+paths into the configurations that it saves. Equal inputs give equal bytes, so a killed and resumed run ends with the
+same files.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ __all__ = ["export_folder"]
 
 
 def export_folder(prepared: Path, trained: Path, out: Path, *, max_shard_size: str = "5GB") -> dict[str, Any]:
-    """Write the release's weights folder to ``out`` (absent or empty) and return what was written.
+    """Write the exported model to ``out`` (absent or empty) and return its facts.
 
     ``prepared``: the base with final template, stop tokens and generation config. ``trained``: an adapter folder
     (``adapter_config.json``) for ``prepared``, or full weights (safetensors) with its names and shapes; full weights
@@ -50,7 +51,7 @@ def export_folder(prepared: Path, trained: Path, out: Path, *, max_shard_size: s
     template = _check_prepared(prepared)
     config = without_local_paths(_plain_dtype(read_object(prepared / "config.json")))
     tokenizer = without_local_paths(read_object(prepared / "tokenizer_config.json"))
-    tokenizer.pop("chat_template", None)  # twice is once too often: GGUF conversion prefers this one, transformers not
+    tokenizer.pop("chat_template", None)  # one copy only: GGUF conversion prefers this one, transformers the file
     empty_folder(out)
     if (trained / "adapter_config.json").is_file():
         method = "merged"
@@ -75,7 +76,7 @@ def export_folder(prepared: Path, trained: Path, out: Path, *, max_shard_size: s
 
 
 def _check_prepared(prepared: Path) -> str:
-    """The template's text, once everything that goes out unchanged is known to be there and sane."""
+    """Check the files that ship unchanged and return the chat template."""
     where = str(prepared)
     if not (prepared / "chat_template.jinja").is_file():
         raise InputError("there is no chat_template.jinja", where=where, hint="the prepare stage writes it")
@@ -84,7 +85,7 @@ def _check_prepared(prepared: Path) -> str:
         raise InputError(
             "generation_config.json was derived from the model's configuration (_from_model_config), not written",
             where=where,
-            hint="write stop ids, pad id and sampling values on purpose, and drop that key",
+            hint="set stop ids, pad id and sampling values, and remove that key",
         )
     if generation.get("eos_token_id") in (None, []):
         raise InputError("generation_config.json names no stop token (eos_token_id)", where=where)
@@ -92,7 +93,7 @@ def _check_prepared(prepared: Path) -> str:
 
 
 def _plain_dtype(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with bfloat16 in it wherever it names a dtype, and under today's name of the key."""
+    """The configuration with every dtype set to bfloat16, under the current name of the key."""
     changed = {key: _plain_dtype(value) if isinstance(value, dict) else value for key, value in config.items()}
     if changed.pop("torch_dtype", None) is not None or "dtype" in changed or "model_type" in changed:
         changed["dtype"] = "bfloat16"
@@ -101,14 +102,14 @@ def _plain_dtype(config: dict[str, Any]) -> dict[str, Any]:
 
 def _cast(prepared: Path, trained: Path, out: Path) -> None:
     """Full weights to bf16, shard by shard, under the names that the trained folder gives its shards."""
-    expected, found = (
+    expected, actual = (
         {name: shape for name, (_, shape) in tensor_shapes(*weight_files(folder)).items()}
         for folder in (prepared, trained)
     )
     if read_object(prepared / "config.json").get("tie_word_embeddings") is not False:
-        for shapes in (expected, found):  # a tied head may be written or left out: both are the same model
+        for shapes in (expected, actual):  # a tied head may be written or left out: both are the same model
             shapes.pop("lm_head.weight", None)
-    odd = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    odd = sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))
     if odd:
         raise InputError(
             f"the trained weights are not those of the prepared model: {len(odd)} tensors differ in name or shape "
@@ -142,7 +143,7 @@ def _cast(prepared: Path, trained: Path, out: Path) -> None:
 
 
 def _check_reload(out: Path, template: str) -> None:
-    """Load configuration and tokenizer as a user's transformers will, and compare what it makes of them."""
+    """Load configuration and tokenizer with plain transformers and compare them with what was prepared."""
     require("torch", "transformers")
     import torch
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
@@ -157,7 +158,7 @@ def _check_reload(out: Path, template: str) -> None:
             where=str(out),
             hint="the prepared folder must hold a configuration and a tokenizer that transformers opens by itself",
         ) from error
-    # A template in two places, or one that the tokenizer's own code overrides, shows here.
+    # Differs where the folder holds a second template, or the tokenizer's code overrides it.
     if not isinstance(tokenizer.chat_template, str) or tokenizer.chat_template != template:
         raise Refused("the exported tokenizer loads another chat template than the prepared one", where=str(out))
     if config.get_text_config().dtype != torch.bfloat16:

@@ -67,7 +67,7 @@ class TeacherFacts(Facts):
     revision: str | None = None
     license: str | None = None
     ran_by: Literal["releaser", "third-party"] | None = None
-    engine: str | None = Field(None, description="Name and version of what ran it.")
+    engine: str | None = Field(None, description="Name and version of its inference engine.")
     is_base: bool = Field(False, description="The teacher is the base model itself.")
     worked_examples: int = Field(0, ge=0, description="Examples in its prompt, which the student does not see.")
     system_prompt: bool = Field(False, description="It had a system prompt that the student does not see.")

@@ -1,14 +1,14 @@
-"""LoRA adapter into base weights: PEFT's own merge, on the CPU, in bf16, with every unsafe case refused beforehand.
+"""Merge a LoRA adapter into its base: PEFT's own merge, on the CPU, in bf16; unsafe cases are refused beforehand.
 
 Arithmetic (PEFT's ``merge_and_unload``, ``safe_merge=False``): ``W(bf16) += (B.float() @ A.float()) * s``, in place
 with an fp32 delta; ``s`` is ``alpha / r``, or ``alpha / sqrt(r)`` with rslora, with rank and alpha patterns.
 ``safe_merge`` would round the delta to bf16 first and so give other weights: it is not used, finiteness is checked
 here instead.
 
-Refused, because the merged model would not be the trained one, or cannot be shown to be: DoRA and the other LoRA
-variants, bias, quantised bases, initialisations that changed the base (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA), adapter
-tensors that no layer takes or layers that no tensor fills, tied embeddings with an adapter on either end, anything not
-finite. Only safetensors are read: a pickle runs code when it is opened.
+Refused, because the merged model may differ from the trained one: DoRA and the other LoRA variants, bias, quantised
+bases, initialisations that changed the base (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA), adapter tensors that no layer takes
+or layers that no tensor fills, tied embeddings with an adapter on either end, anything not finite.
+Only safetensors are read: a pickle runs code when it is opened.
 
 Not covered: models that AutoModelForCausalLM does not open, and models whose code lives in their own repository.
 """
@@ -26,8 +26,8 @@ from publish.weights import read_object, tensor_shapes, weight_files, without_lo
 
 __all__ = ["check_adapter", "load_merged", "require", "write_model"]
 
-# Adapter settings that PEFT merges as the module docstring says. Everything else must be absent or switched off, so
-# that a variant which a later PEFT invents is refused until somebody has looked at it.
+# Adapter settings that PEFT merges as the module docstring says. Any other must be absent or off, so that a variant of
+# a later PEFT is refused until it is reviewed.
 _SAFE_SETTINGS = frozenset(
     {
         "alpha_pattern",
@@ -68,7 +68,7 @@ def require(*modules: str) -> None:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
             if error.name != module:
-                raise  # the module is there and broken inside: not for us to hide
+                raise  # the module is installed and one of its own imports is missing
             raise MissingDependency(f"{module} is not installed", hint=f"pip install {' '.join(modules)}") from error
 
 
@@ -124,26 +124,26 @@ def load_merged(base: Path, adapter: Path) -> Any:
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM
 
-    given = load_file(adapter / "adapter_model.safetensors")
-    _all_finite(given.items(), "the adapter", str(adapter))
+    adapter_tensors = load_file(adapter / "adapter_model.safetensors")
+    _all_finite(adapter_tensors.items(), "the adapter", str(adapter))
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             base, dtype=torch.bfloat16, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"the base does not load: {str(error)[:500]}", where=str(base)) from error
-    # Missing weights would be made up at random, with a log line only.
+    # transformers initialises missing weights at random and only logs it.
     faults = {kind: sorted(map(str, names)) for kind, names in info.items() if names and kind != "unexpected_keys"}
     if faults:
         raise InputError(f"the base's weights do not fill its model: {faults}", where=str(base))
-    _refuse_tied(model, given, adapter)
+    _refuse_tied(model, adapter_tensors, adapter)
     try:
         wrapped = PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"the adapter does not fit the base: {str(error)[:500]}", where=str(adapter)) from error
     taken = set(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
-    if taken != set(given):
-        unused, unfilled = sorted(set(given) - taken), sorted(taken - set(given))
+    if taken != set(adapter_tensors):
+        unused, unfilled = sorted(set(adapter_tensors) - taken), sorted(taken - set(adapter_tensors))
         raise Refused(
             f"adapter and base do not match: {len(unused)} adapter tensors without a layer ({', '.join(unused[:3])}), "
             f"{len(unfilled)} layers without a tensor ({', '.join(unfilled[:3])})",
@@ -156,7 +156,7 @@ def load_merged(base: Path, adapter: Path) -> Any:
 
 
 def write_model(model: Any, out: Path, max_shard_size: str = "5GB") -> None:
-    """Weights (sharded by transformers) and config.json, without paths of this machine in them."""
+    """Write weights (sharded by transformers) and config.json, without local paths."""
     from transformers import GenerationConfig
 
     # transformers refuses to save some generation configs that it loads, and derives one where there is none: the
@@ -170,7 +170,7 @@ def write_model(model: Any, out: Path, max_shard_size: str = "5GB") -> None:
         os.chmod(file, 0o644)  # safetensors writes 0600, and a release is for others to read
 
 
-def _refuse_tied(model: Any, given: Iterable[str], adapter: Path) -> None:
+def _refuse_tied(model: Any, tensor_names: Iterable[str], adapter: Path) -> None:
     """An adapter on one end of tied embeddings merges into both, which is not what was trained.
 
     Measured on a tied model: largest difference of logits 2.6 with the adapter on embed_tokens, 3.6 on lm_head.
@@ -179,7 +179,7 @@ def _refuse_tied(model: Any, given: Iterable[str], adapter: Path) -> None:
         return
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     names = [name for name, module in model.named_modules() if any(module is end for end in ends)]
-    hit = next((key for key in given for name in names if f".{name}." in key), None)
+    hit = next((key for key in tensor_names for name in names if f".{name}." in key), None)
     if hit:
         raise Refused(
             f"the base ties its embeddings and the adapter changes one end ({hit}): merging would change both",

@@ -50,7 +50,7 @@ COLUMNS = {
 
 OPTIONAL_COLUMNS = {
     "format_verdict": "ok or bad: whether the answer has the required format",
-    "judge_verdict": "verdict of a judge model beside the verifier; null where it was not asked",
+    "judge_verdict": "verdict of a judge model beside the verifier; null without a judgement",
     "counts_as": "the verdict that selected the row",
     "majority": "JSON; for a problem without a reference answer: the majority answer of its samples, which replaces it",
 }

@@ -83,8 +83,8 @@ class StudentConfig(Section):
     def _no_remote_code(self) -> StudentConfig:
         if self.trust_remote_code:
             raise ValueError(
-                "trust_remote_code: a student whose code lies in its own repository trains, but cannot be merged, "
-                "exported and scored yet: take a base whose architecture transformers itself knows"
+                "trust_remote_code: a student with code of its own would train but cannot be merged, "
+                "exported and scored yet: take a base whose architecture is part of transformers"
             )
         return self
 

@@ -1,7 +1,6 @@
-"""A base model's folder, read before anything is loaded: where it lies, what it holds, how its template ends a turn.
+"""The folder of a base model: where it is, what its files hold, which token ends a turn of its chat template.
 
-Only json, jinja2 and the files' text are needed, so that ``distill check`` can afford it; a hub id that is downloaded
-adds huggingface_hub.
+No weights are loaded. Needs jinja2 only, so that ``distill check`` can afford it; a hub id adds huggingface_hub.
 """
 
 from __future__ import annotations
@@ -42,10 +41,11 @@ _HUB_PATIENCE_S = 3.0
 
 @dataclass(frozen=True)
 class BaseFolder:
-    """What the files of a base say, before anything is loaded.
+    """The configuration files of a base.
 
-    ``turn_end`` is the special token that the template writes after an assistant's text, ``stop_ids`` that one and
-    every end-of-sequence id that the base names. ``weights`` are file names, the index of shards among them.
+    ``special``: text -> id of the special tokens. ``turn_end``: the special token that the template writes after an
+    assistant's text. ``stop_ids``: the id of ``turn_end``, then every end-of-sequence id of the base. ``weights``: file
+    names, the index of shards among them.
     """
 
     folder: Path
@@ -78,9 +78,9 @@ def read_base(folder: Path) -> BaseFolder:
     config = read_object(folder / "config.json")
     if "auto_map" in config:
         raise InputError(
-            "this model brings its own Python code (auto_map in config.json), which is never run",
+            "this model needs its own Python code (auto_map in config.json), which is never run",
             where=where,
-            hint="take a base whose architecture transformers itself knows",
+            hint="take a base whose architecture is part of transformers",
         )
     tokenizer_config = read_object(folder / "tokenizer_config.json", optional=True)
     template = read_template(folder)
@@ -141,7 +141,7 @@ def local_folder(base: str) -> Path | None:
     looks_local = path.is_absolute() or base.startswith((".", "~")) or (path.parent.is_dir() and "/" in base)
     if looks_local or not _HUB_ID.fullmatch(base) or ".." in base:
         raise InputError(
-            f"there is no folder {base}, and it is no hub id either",
+            f"there is no folder {base}, and it is not a hub id",
             where="student.base",
             hint="give the folder of a saved model, or a hub id owner/name",
         )
@@ -165,8 +165,8 @@ def download(hub_id: str, revision: str | None) -> Path:
     with _hub_errors(hub_id, revision, "student.base"):
         from huggingface_hub import snapshot_download
 
-        wanted = ["*.safetensors", INDEX, "*.json", "*.jinja", "*.txt", "*.model", "*.py"]
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted))
+        patterns = ["*.safetensors", INDEX, "*.json", "*.jinja", "*.txt", "*.model"]  # no code, no pickles
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
     raise AssertionError("snapshot_download returns or raises")
 
 
@@ -180,7 +180,7 @@ def ask_hub(hub_id: str, revision: str | None, where: str) -> None:
 
 @contextlib.contextmanager
 def _hub_errors(hub_id: str, revision: str | None, where: str) -> Iterator[None]:
-    """What the hub's client raises, told as errors of ours."""
+    """Turn the errors of the hub's client into ours."""
     try:
         from huggingface_hub import errors as hub
     except ModuleNotFoundError as error:
@@ -194,7 +194,9 @@ def _hub_errors(hub_id: str, revision: str | None, where: str) -> Iterator[None]
             f"{hub_id} is gated", where=where, hint="accept its terms on the hub, then set HF_TOKEN"
         ) from error
     except (hub.RepositoryNotFoundError, hub.HFValidationError) as error:
-        raise InputError(f"the hub knows no model {hub_id}", where=where, hint="look the id up") from error
+        raise InputError(
+            f"the hub has no model {hub_id}", where=where, hint="check the spelling of owner and name"
+        ) from error
     except hub.RevisionNotFoundError as error:
         raise InputError(
             f"{hub_id} has no revision {revision}", where=where, hint="give a commit, branch or tag of it as revision"
@@ -202,7 +204,7 @@ def _hub_errors(hub_id: str, revision: str | None, where: str) -> Iterator[None]
     except network as error:
         # LocalEntryNotFound, OfflineModeIsEnabled and HfHubHTTPError are OSErrors.
         raise MissingDependency(
-            f"{hub_id} cannot be had: there is no such folder here, and the hub does not answer "
+            f"{hub_id} cannot be fetched: there is no such folder, and the hub does not answer "
             f"({' '.join(str(error).split())[:160]})",
             where=where,
             hint="make or download the folder, or check the network",
@@ -232,28 +234,28 @@ def _turn_end(base: BaseFolder) -> str:
         rendered = render(base.template, turns, **base.template_values())
     except InputError:
         raise
-    except Exception as error:  # a template is somebody's code and raises what it likes
+    except Exception as error:  # a template is foreign code and may raise anything
         raise InputError(
             f"the chat template cannot render a question and an answer: {type(error).__name__}: {error}",
             where=str(base.folder),
             hint="take an instruction-tuned base, or another template",
         ) from error
     after = rendered.partition(_ANSWER)[2].lstrip()
-    found = [token for token in base.special if after.startswith(token)]
-    if not found:
+    candidates = [token for token in base.special if after.startswith(token)]
+    if not candidates:
         raise InputError(
             "the chat template writes no end-of-turn token after the assistant's text: a student could not learn to "
             f"stop (it writes {after[:40]!r})",
             where=str(base.folder),
             hint="take a template that closes the assistant's turn with a special token",
         )
-    return max(found, key=len)
+    return max(candidates, key=len)
 
 
 def _stop_ids(base: BaseFolder, turn_end: str) -> tuple[int, ...]:
     ids = [base.special[turn_end]]
     eos = base.special_token("eos_token")
-    named = [base.special.get(eos) if eos else None]
+    declared = [base.special.get(eos) if eos else None]
     for value in (base.generation.get("eos_token_id"), base.config.get("eos_token_id")):
-        named += value if isinstance(value, list) else [value]
-    return tuple(dict.fromkeys(ids + [number for number in named if isinstance(number, int)]))
+        declared += value if isinstance(value, list) else [value]
+    return tuple(dict.fromkeys(ids + [number for number in declared if isinstance(number, int)]))

@@ -1,4 +1,4 @@
-"""A tiny random Llama with a byte-level tokenizer, made on the spot: for trying a recipe without a model.
+"""A tiny random Llama with a byte-level tokenizer, generated locally, to try a recipe without a model.
 
 The vocabulary is three special tokens and the 256 bytes, the template plain ChatML without a default system prompt.
 Equal configurations give equal bytes: weights come from numpy's PCG64 by seed, and no file holds a date or a version.

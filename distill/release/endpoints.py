@@ -42,7 +42,7 @@ def governing(teacher: TeacherConfig) -> str | None:
 
 def check_terms(teacher: OpenAITeacher) -> None:
     """Raise InputError for a public endpoint whose terms are missing, or are not those of a service."""
-    where, hint = "teacher.terms", "`distill licences` lists the terms that the audit knows"
+    where, hint = "teacher.terms", "`distill licences` lists all known terms"
     if teacher.terms is None and teacher.is_public:
         raise InputError(
             f"the terms of the service at {teacher.base_url} are missing",

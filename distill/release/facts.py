@@ -1,7 +1,7 @@
 """The facts that the cards of a release state, from the manifests and files of a run's stages.
 
-Nothing is asked of the process that packages: versions, device, code revision and dates are those that the manifest of
-the stage recorded. No times get in, so that equal runs give equal cards.
+Versions, device and code revision are those in the manifests of the stages, never those of the process that packages.
+No times are stated, so that equal runs give equal cards.
 """
 
 from __future__ import annotations
@@ -136,11 +136,11 @@ def versions_by_stage(stages: ReleaseStages) -> dict[str, str]:
         own = {PROJECT: manifest["code"]["version"]} if manifest["code"].get("version") else {}
         for library, version in (manifest["versions"] | own).items():
             versions[library][stage] = version
-    return {library: _by_stage(found) for library, found in sorted(versions.items())}
+    return {library: _by_stage(values) for library, values in sorted(versions.items())}
 
 
 def _code(stages: ReleaseStages) -> tuple[str | None, bool | None]:
-    """Revision of the code of the stages, and whether any of it held uncommitted changes; None where one is unknown."""
+    """Revision of the code of the stages, and whether it had uncommitted changes; None where a stage's is unknown."""
     codes = {stage: manifest["code"] for stage, manifest in _makers(stages).items()}
     if any(code.get("revision") is None for code in codes.values()):
         return None, None
@@ -347,7 +347,7 @@ def _model_name(model: str, recipe: Recipe) -> str:
 
 
 def _held_out(recipe: Recipe, data: Artefact[CurateFacts]) -> str:
-    """What keeps the held-out problems out of the training set; near copies only where decontamination looked."""
+    """How the held-out problems are kept out of the training set; near copies count only where decontamination ran."""
     decontamination = read_json(data.path / "decontamination.json")
     if recipe.curate.filters.contaminated and "evaluate" in decontamination.get("sets", {}):
         return "no training problem is an exact copy of one of them, and problems that overlap with one were left out"

@@ -73,8 +73,8 @@ def lineage_of(
 ) -> Lineage:
     """The lineage of a recipe whose problems come from ``sources``, without local paths and private addresses.
 
-    ``files``: names of the files in the release folder, where known. ``sampled``, ``judged``: when the teacher's and
-    the judge's endpoint were called (``request_dates``).
+    ``files``: names of the files in the release folder, if there is one. ``sampled``, ``judged``: when the endpoints of
+    teacher and judge were called (``request_dates``).
     """
     student, release = recipe.student, recipe.release
     inputs = []

@@ -1,7 +1,7 @@
-"""What a release may say of the machine that made it: local paths become names, private addresses one fixed text.
+"""Redaction: local paths become names, private addresses one fixed text, in everything that ships.
 
-``Redaction`` is built from the recipe, which names every path and address that a run uses, and is applied to all that
-ships. Texts that the student is trained on or shown (prompts, answers, system prompts) are left as they are.
+``Redaction`` is built from the recipe, which names every path and address that a run uses. Texts that a model sees
+(prompts, answers, system prompts) are not changed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which code, which libraries and which machine made something: recorded in every manifest, stated on the card."""
+"""Code revision, library versions and device: recorded in every manifest, stated on the card."""
 
 from __future__ import annotations
 

@@ -84,10 +84,10 @@ def _list(items: Iterable[str]) -> str:
 def _lineage(facts: ReleaseFacts) -> str:
     rows = [("base", model_link(facts.base.id), md(facts.base.revision or UNKNOWN), facts.base.license, "")]
     for teacher in facts.teachers:
-        ran = {"releaser": "run by the releaser", "third-party": "run by others", None: "not known who ran it"}
+        operator = {"releaser": "run by the releaser", "third-party": "run by others", None: "operator unknown"}
         same = "the base itself" if teacher.is_base else ""
         engine = f"on {md(teacher.engine)}" if teacher.engine else ""
-        note = ", ".join(filter(None, (same, _teacher_prompt(teacher), ran[teacher.ran_by], engine)))
+        note = ", ".join(filter(None, (same, _teacher_prompt(teacher), operator[teacher.ran_by], engine)))
         rows.append(("teacher", model_link(teacher.id), md(teacher.revision or UNKNOWN), teacher.license, note))
     for source in facts.prompt_sources:
         name = f"[{md(source.name)}](https://huggingface.co/datasets/{source.dataset})" if source.dataset else ""

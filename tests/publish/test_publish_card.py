@@ -274,6 +274,25 @@ def test_hostile_text_breaks_nothing(text: str) -> None:
     assert ast.literal_eval(assigned.value) == text
 
 
+def test_a_base_without_a_place_on_the_hub_is_no_base_of_the_model_tree() -> None:
+    meta = front_matter(model_card(minimal(base=BaseFacts(id="my-folder"))))
+    assert "base_model" not in meta
+    assert "base_model_relation" not in meta
+
+
+def test_only_the_score_of_the_release_is_in_the_model_index() -> None:
+    results = front_matter(model_card(FULL))["model-index"][0]["results"]
+    assert [result["metrics"][0]["value"] for result in results] == [0.27]
+    assert "model-index" not in front_matter(model_card(minimal()))
+
+
+def test_a_teacher_that_is_the_base_says_what_makes_it_a_teacher() -> None:
+    teacher = TeacherFacts(id="owner/base", is_base=True, worked_examples=4, ran_by="releaser", engine="vllm 0.32.0")
+    card = model_card(minimal(teachers=(teacher,)))
+    assert "distilled from traces of that same model with 4 worked examples in its prompt." in card
+    assert "| the base itself, with 4 worked examples in its prompt, run by the releaser, on vllm 0.32.0 |" in card
+
+
 def test_the_same_facts_give_the_same_card() -> None:
     again = ReleaseFacts.model_validate_json(FULL.model_dump_json())
     assert again == FULL
