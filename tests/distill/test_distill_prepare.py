@@ -173,9 +173,7 @@ def test_a_changed_base_changes_its_digest(base: Path, tmp_path: Path) -> None:
         (lambda f: edit(f / "config.json", auto_map={"AutoModel": "x.Y"}), "needs its own Python code"),
     ],
 )
-def test_what_a_base_lacks_is_named_alike_by_check_and_by_the_stage(
-    base: Path, tmp_path: Path, damage: Any, what: str
-) -> None:
+def test_check_and_the_stage_name_the_same_fault_of_a_base(base: Path, tmp_path: Path, damage: Any, what: str) -> None:
     damage(base)
     for look in (lambda: inspect_base(student(base)), lambda: prepare(student(base), None, tmp_path / "out")):
         with pytest.raises(InputError, match=what) as caught:

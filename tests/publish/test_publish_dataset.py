@@ -82,7 +82,7 @@ def test_the_schema_is_the_same_whatever_the_rows_hold(tmp_path: Path) -> None:
     assert (odd["answer"], odd["pass_rate"]) == ("[1]", None)
 
 
-def test_messages_that_hold_more_than_text_are_kept_whole_beside(tmp_path: Path) -> None:
+def test_messages_with_more_than_text_are_also_stored_whole(tmp_path: Path) -> None:
     turns = [
         {"role": "user", "content": [{"type": "text", "text": "Look"}, {"type": "text", "text": "here"}]},
         {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}]},
@@ -103,7 +103,7 @@ def test_shards_are_bounded_in_order_and_hold_every_row_once(tmp_path: Path) -> 
     assert all(pq.read_metadata(tmp_path / name).num_rows <= 9 for name in names)
 
 
-def test_equal_rows_give_equal_files_and_half_a_surrogate_pair_its_escape(tmp_path: Path) -> None:
+def test_equal_rows_give_equal_files_and_a_lone_surrogate_its_escape(tmp_path: Path) -> None:
     rows = [row(1, messages=[{"role": "user", "content": "答え \ud83d"}])]
     for name in ("one", "two"):
         write_shards(rows, SHARED, tmp_path / name)
@@ -169,7 +169,7 @@ def test_the_front_matter_is_what_the_hub_reads() -> None:
     ]
 
 
-def test_the_card_says_every_fact() -> None:
+def test_the_card_states_every_fact() -> None:
     card = data_card(FULL)
     for said in (
         "12,345", "4,000 problems", "9,000,000", "big/teacher", "c0ffee", "GSM8K", "0.400", "MATH-500 (500 items)",
@@ -180,7 +180,7 @@ def test_the_card_says_every_fact() -> None:
     assert data_card(FULL) == card
 
 
-def test_what_is_not_known_is_said_or_left_out_and_hostile_text_stays_text() -> None:
+def test_missing_facts_are_left_out_and_hostile_text_stays_text() -> None:
     bare = DatasetFacts(
         name="a | b\n# c <script>", license=LicenseFacts(id="mit", hub_tag="mit"), rows=0, problems=0, shards=(),
         groups={"source": (Group(name="x | y\n---", rows=1),)},
@@ -196,7 +196,7 @@ def test_what_is_not_known_is_said_or_left_out_and_hostile_text_stays_text() -> 
     assert "still in the data" in data_card(kept)
 
 
-def test_columns_that_the_makers_asked_for_stand_behind_the_others(tmp_path: Path) -> None:
+def test_optional_columns_follow_the_others(tmp_path: Path) -> None:
     voted = {"answer": "4", "votes": 3, "samples": 4, "share": 0.75}
     one = {"id": "a", "messages": [], "judge_verdict": "wrong", "counts_as": "correct"}
     (shard,) = write_shards([one, {"id": "b", "messages": [], "majority": voted}], {}, tmp_path,

@@ -81,7 +81,7 @@ def test_compose_mode_puts_the_persona_before_the_callers_text_once() -> None:
 
 @pytest.mark.parametrize("mode", ["default", "compose"])
 @pytest.mark.parametrize("text", NASTY)
-def test_text_survives_the_template_unharmed(text: str, mode: str) -> None:
+def test_the_text_is_rendered_unchanged(text: str, mode: str) -> None:
     rendered = render(add_persona(SMOLLM2, text, mode), USER)  # type: ignore[arg-type]
     assert rendered == f"<|im_start|>system\n{text}<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
 

@@ -199,7 +199,7 @@ def test_an_adapter_of_another_model_is_the_users_error(prepared: Path, altered:
         load_merged(prepared, altered(lambda tensors: tensors.update({name: torch.ones(4, 99)})))
 
 
-def test_base_weights_with_a_hole_are_refused_not_made_up(prepared: Path, adapter: Path, tmp_path: Path) -> None:
+def test_base_weights_with_a_missing_tensor_are_refused(prepared: Path, adapter: Path, tmp_path: Path) -> None:
     base = Path(shutil.copytree(prepared, tmp_path / "base"))
     tensors = load_file(base / "model.safetensors")
     del tensors["model.norm.weight"]
@@ -223,7 +223,7 @@ def test_a_missing_library_is_named_with_its_pip_line() -> None:
 # --- export ------------------------------------------------------------------------------------------------------
 
 
-def test_exported_adapter_is_the_merged_model_with_the_prepared_papers(
+def test_exported_adapter_is_the_merged_model_with_the_prepared_files(
     prepared: Path, adapter: Path, tmp_path: Path
 ) -> None:
     report = export_folder(prepared, adapter, tmp_path / "out")
@@ -255,7 +255,7 @@ def test_full_weights_are_cast_to_bf16(prepared: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "bfloat16"
 
 
-def test_a_generation_config_that_transformers_would_not_save_travels(
+def test_a_generation_config_that_transformers_would_not_save_is_copied_unchanged(
     prepared: Path, adapter: Path, tmp_path: Path
 ) -> None:
     base = Path(shutil.copytree(prepared, tmp_path / "base"))
@@ -280,7 +280,7 @@ def test_sharded_export_loads_as_the_same_model(prepared: Path, adapter: Path, t
     assert all(torch.equal(again[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_what_a_trainer_leaves_behind_does_not_get_out(prepared: Path, tmp_path: Path) -> None:
+def test_files_and_settings_of_the_trainer_do_not_ship(prepared: Path, tmp_path: Path) -> None:
     trained = changed_copy(prepared, tmp_path / "trained", use_cache=False, eos_token_id=7, dtype="float32")
     (trained / "generation_config.json").write_text('{"_from_model_config": true, "eos_token_id": 7}')
     (trained / "chat_template.jinja").write_text("another")
