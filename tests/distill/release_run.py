@@ -169,8 +169,18 @@ def with_manifest(stages: ReleaseStages, field: str, **changes: Any) -> ReleaseS
     return dataclasses.replace(stages, **{field: dataclasses.replace(old, manifest=old.manifest | changes)})
 
 
-def package(folder: Path, recipe: Recipe, stages: ReleaseStages, name: str = "package") -> Path:
-    """The release folder of the stages."""
+def package(
+    folder: Path, recipe: Recipe, stages: ReleaseStages, name: str = "package", model: str = "fake-teacher"
+) -> Path:
+    """The release folder of the stages. ``model``: of the training rows."""
     out = folder / "out" / name
-    facts = write_package(out, folder / "scratch" / name, recipe, pinned_teacher(recipe), stages, iter(ROWS))
+    rows = ({**row, "model": model} for row in ROWS)
+    facts = write_package(
+        out,
+        folder / "scratch" / name,
+        recipe,
+        pinned_teacher(recipe),
+        stages,
+        ({**row, "model": model} for row in ROWS),
+    )
     return out / facts.folder

@@ -163,9 +163,11 @@ def test_a_teacher_in_a_folder_keeps_its_public_name_in_every_file(tmp_path: Pat
     stages = finished_stages(tmp_path, recipe)
     facts = facts_of(recipe, stages)
     assert [one.id for one in facts.teachers] == [facts.base.id] == ["my-base"]
-    release = package(tmp_path, recipe, stages)
+    release = package(tmp_path, recipe, stages, model=str(base))
     (shard,) = (release / "data").glob("*.parquet")
-    assert set(pq.read_table(shard)["verifier"].to_pylist()) == {None}  # its rows are of another teacher
+    rows = pq.read_table(shard).to_pylist()
+    assert {(row["teacher"], row["teacher_revision"]) for row in rows} == {("my-base", facts.base.revision)}
+    assert {row["verifier"] for row in rows} == {"math-verify 0.9.0"}
     assert str(tmp_path).encode() not in shard.read_bytes()
 
 
