@@ -244,8 +244,8 @@ def _recipe(facts: ReleaseFacts) -> str:
     if facts.dirty:
         code += ", with changes that were not committed"
     text = (
-        "## Recipe\n\n`recipe.yaml` is the recipe that made this release, with names in place of local paths and private "
-        "addresses; `lineage.yaml` is its lineage.\n\n"
+        "## Recipe\n\n`recipe.yaml` is the recipe that made this release, with names in place of local paths and of "
+        "private addresses; `lineage.yaml` is its lineage.\n\n"
         f"- code revision: {code}"
     )
     return f"{text}\n{settings(dict(sorted(facts.versions.items())))}" if facts.versions else text

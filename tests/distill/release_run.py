@@ -116,7 +116,7 @@ def finished_stages(
     for stem, value in (("statistics", statistics), ("decontamination", overlap), ("near_duplicates", {})):
         (curate / f"{stem}.json").write_text(json.dumps(value))
     values = {"value": 0.5, "low": 0.0, "high": 1.0, "n": 8, "stop_rate": 1.0, "truncated": 0.0, "errors": 0.0,
-              "mean_tokens": 9.0, "engine": "fake 1"}  # fmt: skip
+              "mean_tokens": 9.0, "engine": f"fake 1 of {recipe.student.base}"}  # fmt: skip
     models = ("student_before", "student_after", "teacher", "student_control")
     scores = EvaluateFacts(
         rows_in=8,
@@ -181,6 +181,6 @@ def package(
         recipe,
         pinned_teacher(recipe),
         stages,
-        ({**row, "model": model} for row in ROWS),
+        rows,
     )
     return out / facts.folder

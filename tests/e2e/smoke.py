@@ -14,7 +14,7 @@ STAGES = ("prepare", "sample", "verify", "label", "curate", "train", "export", "
 
 
 def distill(*args: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=280)
+    return subprocess.run([*COMMAND, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=1500)
 
 
 def run_smoke(runs: Path, *more: object) -> dict[str, Any]:

@@ -2,12 +2,16 @@
 
 import json
 import os
+import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
-from smoke import STAGES, copy_of, distill, events, executed, manifests, run_smoke, the_run
+from smoke import COMMAND, ROOT, STAGES, copy_of, distill, events, executed, manifests, run_smoke, the_run
+from waiting import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture
@@ -154,3 +158,18 @@ def test_an_error_in_a_process_of_its_own_keeps_its_words_and_its_exit_code(copi
     assert "hint: " in done.stderr
     assert "train" not in executed(copied)
     assert "curate" in manifests(copied)
+
+
+def test_a_stage_process_that_is_killed_ends_the_run_with_its_name_and_the_next_run_goes_on(copied: Path) -> None:
+    shutil.rmtree(the_run(copied) / "stages" / "train")
+    process = subprocess.Popen(
+        [*COMMAND, "run", "recipes/smoke.yaml", "--runs", str(copied)], cwd=ROOT, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    until(lambda: events(copied)[-1].get("event") == "process", "the training process")
+    os.kill(events(copied)[-1]["pid"], signal.SIGKILL)
+    _, said = process.communicate(timeout=600)
+    assert process.returncode == 3
+    assert "the process of stage train was killed by signal 9" in said
+    run_smoke(copied, "--until", "train")
+    assert executed(copied) == ["train"]

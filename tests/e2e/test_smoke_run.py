@@ -13,7 +13,7 @@ import pytest
 from smoke import COMMAND, ROOT, STAGES, distill, manifests, run_smoke, the_run
 from waiting import line_count, until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def kill_in(runs: Path, stage: str, ripe: Callable[[Path], bool]) -> None:
