@@ -284,6 +284,9 @@ def verification_text(config: VerifyConfig, statistics: Mapping[str, Any], sandb
 # --- evaluation --------------------------------------------------------------------------------------------------
 
 
+_SCORE = {"metric", "value", "low", "high", "n"}
+
+
 def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
     config, facts = recipe.evaluate, stages.scores.facts
     decoding = "greedy" if config.temperature == 0 else f"temperature {config.temperature}, top_p {config.top_p}"
@@ -299,15 +302,7 @@ def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
         n=facts.scores[0].n,
         decoding=f"{decoding}, at most {config.max_new_tokens} new tokens",
         scores=tuple(
-            card.Score(
-                model=names[score.model],
-                is_release=score is student,
-                metric=score.metric,
-                value=score.value,
-                low=score.low,
-                high=score.high,
-                n=score.n,
-            )
+            card.Score(model=names[score.model], is_release=score is student, **score.model_dump(include=_SCORE))
             for score in facts.scores
         ),
         comparisons=tuple(
