@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sums import SUMS
 
 from distill.check.check import _teacher, check_recipe
 from distill.check.pilot import run_pilot
@@ -31,7 +32,7 @@ TWO = f"teacher={{kind: several, teachers: [{{share: 0.75, teacher: {STRONG}}}, 
 
 
 def recipe(*overrides: str) -> Recipe:
-    return load_recipe(SMOKE, [TWO, *overrides])
+    return load_recipe(SMOKE, [*SUMS, TWO, *overrides])
 
 
 def sampled(found: Recipe, folder: Path, key: str = "one") -> dict[str, Any]:
