@@ -19,11 +19,11 @@ COMMAND = [sys.executable, "-m", "distill.cli"]
 STAGES = ("prepare", "sample", "verify", "label", "curate", "train", "export", "train_control", "export_control",
           "evaluate", "audit", "package")  # fmt: skip
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a minute, but nobody knows on which machine
 
 
 def distill(*args: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=280)
+    return subprocess.run([*COMMAND, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=900)
 
 
 def run_smoke(runs: Path, *more: object) -> dict[str, Any]:
@@ -83,7 +83,6 @@ def begun(runs: Path, stage: str) -> bool:
     return last.get("event") == "begin" and last.get("stage") == stage
 
 
-@pytest.mark.timeout(900)
 def test_killed_in_every_stage_and_resumed_it_ends_with_the_manifests_of_a_run_left_alone(
     alone: Path, tmp_path: Path
 ) -> None:
@@ -266,7 +265,7 @@ def test_an_interrupt_leaves_a_run_that_resumes_with_exit_code_130(tmp_path: Pat
     logs = "smoke-*/stages/sample/*/samples.jsonl"
     until(lambda: any(line_count(log) for log in tmp_path.glob(logs)), "the first sample")
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "goes on from here" in said
     run_smoke(tmp_path, "--until", "sample", *slow)

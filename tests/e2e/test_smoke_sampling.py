@@ -22,7 +22,7 @@ POLICIES = {  # enough samples that all kills come before the end, on a machine 
 SLOWER = "teacher.latency_s=0.4"
 WINDOW_S = 0.5  # after the problems are there: some kills come before the next sample, some after a few
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def start(runs: Path, policy: str) -> subprocess.Popen[bytes]:
@@ -81,8 +81,8 @@ def test_killed_at_random_times_sampling_ends_as_a_run_left_alone(tmp_path: Path
         after = committed(killed)
         assert after.startswith(before), f"kill {kill} lost a committed sample"
         before = after
-    assert start(killed, policy).wait(timeout=300) == 0
-    assert left_alone.wait(timeout=300) == 0
+    assert start(killed, policy).wait(timeout=600) == 0
+    assert left_alone.wait(timeout=600) == 0
     assert manifest(killed) == manifest(alone)
     names = {item["path"] for item in manifest(alone)["files"]}
     assert ("problems.jsonl" in names) == (policy == "adaptive")
