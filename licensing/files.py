@@ -91,7 +91,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def disk_errors(root: Path) -> Iterator[None]:
+def disk_errors(root: Path, hint: str = "choose another folder") -> Iterator[None]:
     """Turn a full disk into MissingDependency and a path below ``root`` that cannot be written into InputError."""
     try:
         yield
@@ -102,6 +102,5 @@ def disk_errors(root: Path) -> Iterator[None]:
                 "no space left on the disk", where=where, hint="free some, and run again"
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR) and str(root) in where:
-            hint = "choose another folder"
             raise InputError(f"cannot be written: {error.strerror}", where=where, hint=hint) from error
         raise

@@ -158,7 +158,7 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
 
 def _spent(log: Path, budget: BudgetConfig) -> tuple[dict[str, int], Spend]:
     """Generated tokens by problem, and what was spent in all, cut traces that were escalated included."""
-    from distill.stages.work import read_rows
+    from licensing.files import read_rows
     from synth.sampling.sample import ESCALATED
 
     generated: dict[str, int] = {}
@@ -177,7 +177,7 @@ def _spent(log: Path, budget: BudgetConfig) -> tuple[dict[str, int], Spend]:
 
 
 def _solved(labels: Path) -> float:
-    from distill.stages.work import read_rows
+    from licensing.files import read_rows
 
     rows = list(read_rows(labels))
     return sum(1 for row in rows if row["correct"]) / len(rows)

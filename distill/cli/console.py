@@ -13,7 +13,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from distill.runs.store import Artefact, Reporter
+from distill.runs.artefact import Artefact
+from distill.runs.stage import Reporter
 
 PLAIN_EVERY_S = 10.0
 

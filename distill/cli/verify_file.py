@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from distill.runs.store import write_atomically
 from licensing.errors import InputError
+from licensing.files import write_text
 from synth.verify.config import VerifyConfig
 from synth.verify.majority import named
 
@@ -69,7 +69,7 @@ def _claim(partial: Path, stamp: Path, rows: Path, config: VerifyConfig) -> None
                 f"holds rows of {what}", where=str(partial), hint="remove it to begin anew, or name another --out"
             )
         return
-    write_atomically(stamp, json.dumps(work))
+    write_text(stamp, json.dumps(work))
 
 
 def _resume(partial: Path) -> tuple[int, collections.Counter[str]]:

@@ -20,7 +20,7 @@ from synth.labels.config import LabelConfig
 from synth.persona.config import PersonaConfig
 from synth.problems.config import PromptsConfig
 from synth.sampling.config import ImportedTraces, SampleConfig, TeacherSampling
-from synth.section import Section
+from synth.section import Operational, Section, key_dump
 from synth.teachers.config import AutoTeacher, OfflineTeacher, TeacherConfig, VllmTeacher
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
 from synth.verify.config import VerifyConfig
@@ -70,12 +70,12 @@ class StudentConfig(Section):
     max_length: int = Field(4096, ge=16, description="Tokens; a longer row is left out with a reason, never cut.")
     num_train_epochs: float = Field(3, gt=0)
     batch_size: int = Field(16, ge=1, description="Rows in one optimiser step.")
-    micro_batch_size: int = Field(4, ge=1, description="Rows in one forward pass.")
+    micro_batch_size: int = Operational(4, ge=1, description="Rows in one forward pass.")
     lr_scheduler: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
-    save_steps: int = Field(50, ge=1, description="Optimiser steps between checkpoints.")
+    save_steps: int = Operational(50, ge=1, description="Optimiser steps between checkpoints.")
     seed: int = 0
     trust_remote_code: bool = False
 
@@ -117,7 +117,7 @@ class EvaluateConfig(Section):
     teacher: bool | str = Field(
         True, description="Score the teacher on the same problems; of several, each, or the one of this name."
     )
-    min_stop_rate: float = Field(
+    min_stop_rate: float = Operational(
         0.95,
         ge=0,
         le=1,
@@ -226,7 +226,8 @@ class Recipe(Section):
 
     def digest(self) -> str:
         """sha256 of the canonical JSON of the whole recipe, defaults included."""
-        return section_digest(self)
+        data = self.model_dump(mode="json")
+        return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
     def run_name(self) -> str:
         """``<name>-<hash8>``: the same name, student and teacher are one run, whatever else of the recipe changes.
@@ -239,7 +240,6 @@ class Recipe(Section):
         return f"{self.name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
-def section_digest(section: BaseModel | None) -> str:
-    """sha256 hex of a section's canonical JSON (sorted keys, defaults written out)."""
-    data = None if section is None else section.model_dump(mode="json")
-    return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+def key_digest(section: BaseModel) -> str:
+    """sha256 hex of a section without its operational fields: equal where it asks for the same result."""
+    return hashlib.sha256(json.dumps(key_dump(section), sort_keys=True, ensure_ascii=False).encode()).hexdigest()

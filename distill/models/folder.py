@@ -20,7 +20,18 @@ from distill.config.recipe import StudentConfig
 from licensing.errors import InputError, MissingDependency, Refused
 from publish.chat_template import render
 
-__all__ = ["MODEL", "TEMPLATE_FILE", "BaseFolder", "ask_hub", "cached", "check_same_template", "download", "local_folder", "public_name", "read_base"]
+__all__ = [
+    "MODEL",
+    "TEMPLATE_FILE",
+    "BaseFolder",
+    "ask_hub",
+    "cached",
+    "check_same_template",
+    "download",
+    "local_folder",
+    "public_name",
+    "read_base",
+]
 
 MODEL = "model"
 """The folder inside the artefacts of prepare, train and export that holds a model or an adapter."""
@@ -137,7 +148,8 @@ def cached(hub_id: str, revision: str | None) -> Path | None:
 
 
 def download(hub_id: str, revision: str | None) -> Path:
-    """The snapshot of a hub model, fetched. Raises InputError where the hub refuses it, MissingDependency without a hub."""
+    """The snapshot of a hub model, fetched. Raises InputError where the hub refuses it, MissingDependency
+    without a hub."""
     with _hub_errors(hub_id, revision, "student.base"):
         from huggingface_hub import snapshot_download
 

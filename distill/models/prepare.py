@@ -21,9 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from distill.config.recipe import RandomBase, StudentConfig
 from distill.models.folder import TEMPLATE_FILE, BaseFolder, cached, download, local_folder, public_name, read_base
 from distill.models.random_model import write_random_base
-from distill.config.recipe import RandomBase, StudentConfig
 from publish.chat_template import add_persona, render, template_digest
 from synth.persona.config import PersonaConfig
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from distill.config.recipe import Recipe
 from distill.release.lineage import base_revision, count_sources, lineage_of
-from distill.runs.store import Artefact
+from distill.runs.artefact import Artefact
 from licensing.audit import Audit, audit, notice_text
 from licensing.errors import InputError, Refused
 from licensing.files import read_rows

@@ -11,8 +11,8 @@ from distill.config.recipe import LoraMethod, Recipe
 from distill.models.folder import MODEL
 from distill.release.endpoints import governing
 from distill.release.lineage import base_revision, count_sources
+from distill.runs.artefact import Artefact
 from distill.runs.provenance import code_revision, installed_versions
-from distill.runs.store import Artefact
 from licensing.files import read_rows
 from licensing.registry import resolve
 from publish import facts as card

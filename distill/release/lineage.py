@@ -9,7 +9,8 @@ from typing import Any
 
 from distill.config.recipe import RandomBase, Recipe
 from distill.release.endpoints import generators
-from distill.runs.store import Artefact, current_artefacts
+from distill.runs.artefact import Artefact
+from distill.runs.store import current_artefacts
 from licensing.errors import InputError
 from licensing.files import read_rows
 from licensing.lineage import Declared, Input, Lineage, load_lineage

@@ -11,7 +11,7 @@ from distill.release.audit import as_yaml
 from distill.release.facts import release_facts
 from distill.release.openness import say_openness
 from distill.release.training_data import DATA, write_data
-from distill.runs.store import Artefact
+from distill.runs.artefact import Artefact
 from licensing.errors import Refused
 from publish.package import build_release
 from synth.teachers.mixture import TeachersConfig

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import Recipe
-from distill.runs.store import Artefact
+from distill.runs.artefact import Artefact
 from licensing.audit import Audit, audit, notice_text
 from licensing.errors import Refused
 from licensing.files import read_rows

@@ -19,8 +19,9 @@ from pathlib import Path
 from distill.report.page import markdown, write_page
 from distill.report.summary import sections
 from distill.report.traces import MOST_TRACES, Counted, pack_traces
-from distill.runs.store import current_artefacts, write_atomically
+from distill.runs.store import current_artefacts
 from licensing.errors import InputError, MissingDependency
+from licensing.files import write_text
 
 __all__ = ["MOST_TRACES", "Report", "build_report"]
 
@@ -77,7 +78,7 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
                 os.replace(temporary, page)
             finally:
                 temporary.unlink(missing_ok=True)
-        write_atomically(out / "report.md", markdown(title, description, told))
+        write_text(out / "report.md", markdown(title, description, told))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise MissingDependency(

@@ -16,7 +16,7 @@ from distill.report import plots
 from distill.report.markdown import Block, Listing, Plot, Section, Table
 from distill.report.traces import EDGES, Counted
 from distill.report.verdicts import verdicts_section
-from distill.runs.store import Artefact
+from distill.runs.artefact import Artefact
 from distill.runs.summary import MODEL_NAMES
 from licensing.errors import InputError
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from distill.report.markdown import Block, Section, Table
-from distill.runs.store import Artefact
+from distill.runs.artefact import Artefact
 
 __all__ = ["verdicts_section"]
 

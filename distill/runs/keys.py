@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from distill.config.recipe import Recipe
+from distill.config.recipe import Recipe, StudentConfig
+from distill.models.folder import local_folder
 from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
-from synth.teachers.mixture import TeacherMixture, TeachersConfig
 from synth.teachers.config import TeacherConfig
+from synth.teachers.mixture import TeacherMixture, TeachersConfig
 from synth.verify.config import VerifyConfig
 
 WHOLE_BELOW = 16 << 20
@@ -42,6 +43,18 @@ def fingerprint(path: Path) -> str | None:
                 part.update(stream.read(EDGE))
         total.update(f"{relative}\0{size}\0{part.hexdigest()}\n".encode())
     return total.hexdigest()
+
+
+def base_content(student: StudentConfig) -> str | None:
+    """Digest of a local base folder; None for a hub id, which has a revision, and for a random base."""
+    folder = local_folder(student.base) if isinstance(student.base, str) else None
+    return fingerprint(folder) if folder else None
+
+
+def base_license_content(student: StudentConfig) -> list[str | None]:
+    """Digests of the LICENSE files of a local base folder, which the release may have to carry."""
+    folder = local_folder(student.base) if isinstance(student.base, str) else None
+    return [fingerprint(path) for path in sorted(folder.glob("LICEN[CS]E*"))] if folder else []
 
 
 def prompts_fingerprint(config: PromptsConfig | None) -> str | None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import platform
+import shutil
 import subprocess
+import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -50,3 +54,19 @@ def installed_versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
     return versions
+
+
+@cache
+def device() -> dict[str, Any]:
+    """The machine: ``{"machine", "cpus", "gpus": [name]}``. GPUs as torch sees them, where this process has loaded it,
+    else as `nvidia-smi` lists them."""
+    gpus: list[str] = []
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    elif (program := shutil.which("nvidia-smi")) is not None:
+        listed = subprocess.run(
+            [program, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=30
+        )
+        gpus = [line.strip() for line in listed.stdout.splitlines() if line.strip()] if not listed.returncode else []
+    return {"machine": platform.machine(), "cpus": os.cpu_count(), "gpus": gpus}

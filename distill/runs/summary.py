@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from distill.runs.store import Artefact, current_artefacts
+from distill.runs.artefact import Artefact
+from distill.runs.store import current_artefacts
 from licensing.errors import InputError
 
 MODEL_NAMES = {

@@ -1,9 +1,7 @@
-"""The story: read ``run`` top to bottom and you have read the project.
+"""The pipeline: read ``_pipeline`` from top to bottom and you have read the project.
 
-Each line is a stage: a name, the function that does it (``distill/stages/work.py``, ``distill/release/``),
-and everything
-that it may depend on. The ledger runs it, or finds it done. Push is not a stage: an act that cannot be undone has its
-own verb.
+Each stage is an object whose fields are all that it may depend on (one file a stage beside this one). The run directory
+runs it, or finds it done. Push is not a stage: an act that cannot be undone has its own verb.
 """
 
 from __future__ import annotations
@@ -12,76 +10,139 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import Recipe
-from distill.release.audit import write_audit
 from distill.release.lineage import planned_lineage
-from distill.release.package import write_package
 from distill.release.training_data import check_data
-from distill.runs.keys import fingerprint, pinned_teacher, pinned_verify, prompts_fingerprint, test_sets_fingerprint
-from distill.runs.store import Artefact, Ledger, StageContext, UntilReached, Watcher
-from distill.stages.work import do_curate, do_evaluate, do_export, do_label, do_prepare, do_sample, do_train, do_verify
+from distill.runs.artefact import Artefact
+from distill.runs.facts import ExportFacts, PackageFacts
+from distill.runs.keys import (
+    base_content,
+    base_license_content,
+    fingerprint,
+    pinned_teacher,
+    pinned_verify,
+    prompts_fingerprint,
+    test_sets_fingerprint,
+)
+from distill.runs.store import LastStage, Run, Watcher
+from distill.stages.audit import Audit
+from distill.stages.curate import Curate
+from distill.stages.evaluate import Evaluate
+from distill.stages.export import Export
+from distill.stages.label import Label
+from distill.stages.package import Package
+from distill.stages.prepare import Prepare
+from distill.stages.sample import Sample
+from distill.stages.train import Train
+from distill.stages.verify import Verify
 from licensing.audit import audit
 from synth.sampling.config import ImportedTraces, TeacherSampling
 
+__all__ = ["STAGES", "run"]
 
-def _audit(place: StageContext, *args: Any) -> dict[str, Any]:
-    return write_audit(place.out, *args)
-
-
-def _package(place: StageContext, *args: Any) -> dict[str, Any]:
-    return write_package(place.out, place.scratch, *args)
-
-
-STAGES = ("prepare", "sample", "verify", "label", "curate", "train", "export", "evaluate", "audit", "package")
+STAGES = (
+    "prepare", "sample", "verify", "label", "curate", "train", "export", "train_control", "export_control", "evaluate",
+    "audit", "package",
+)  # fmt: skip
+"""In the order in which they run; `train_control` and `export_control` only with `curate.control_arm`."""
 
 
-def run(recipe: Recipe, runs: Path, *, watcher: Watcher | None = None, until: str | None = None) -> Artefact:
+def run(
+    recipe: Recipe, runs: Path, *, watcher: Watcher | None = None, until: str | None = None, only: str | None = None
+) -> Artefact[Any]:
     """Run a recipe below ``runs``, or go on where an earlier run of it stopped; returns the last stage's artefact.
 
+    ``until`` names the last stage to run, ``only`` the one stage to run, for which all stages before it are finished.
+
     Raises:
-        Refused: the licences do not allow the release, no trace is left, a check failed.
+        Refused: the licenses do not allow the release, no trace is left, a check failed.
         InputError: something that the recipe names is wrong, or another process holds the run.
-        MissingDependency: an extra, a model's weights, or disk is missing.
+        MissingDependency: an extra, a model's weights, memory, or disk is missing.
     """
     planned = planned_lineage(recipe)
     audit(planned, allow=recipe.release.allow).raise_if_blocked()  # before any GPU is spent
     if recipe.release.data:
         check_data(recipe, planned)
-    with Ledger.open(runs, recipe, watcher=watcher, until=until) as led:
+    with Run.open(runs, recipe, watcher=watcher, until=until, only=only) as stages:
         try:
-            return _stages(led, recipe)
-        except UntilReached as reached:
-            return reached.artefact
+            return _pipeline(stages, recipe)
+        except LastStage as last:
+            return last.artefact
 
 
-def _stages(led: Ledger, recipe: Recipe) -> Artefact:
-    student, teacher, sample, verify = recipe.student, pinned_teacher(recipe), recipe.sample, pinned_verify(recipe)
-    problems = [prompts_fingerprint(recipe.prompts), prompts_fingerprint(recipe.evaluate.prompts)]
-    if isinstance(sample, ImportedTraces):
-        problems.append(fingerprint(Path(sample.path)))
-    base = fingerprint(Path(student.base)) if isinstance(student.base, str) else None
-    pinned = recipe.model_copy(update={"teacher": teacher, "verify": verify})
-
-    start = led.stage("prepare", do_prepare, student.base_only(), recipe.persona, base)
+def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
+    student, sampling = recipe.student, recipe.sample
+    teacher, verify = pinned_teacher(recipe), pinned_verify(recipe)
+    held_out_content = prompts_fingerprint(recipe.evaluate.prompts)
+    contents = [prompts_fingerprint(recipe.prompts), held_out_content]
+    if isinstance(sampling, ImportedTraces):
+        contents.append(fingerprint(Path(sampling.path)))
     # Only adaptive sampling looks at verdicts, and only then do the verifier's settings make other samples.
-    adaptive = isinstance(sample, TeacherSampling) and sample.policy.kind == "adaptive"
-    judged: list[object] = [verify.rules(layout=True)] if adaptive else []
-    if verify.majority is not None:  # problems may lack an answer
-        judged = [*(judged or [None]), True]
-    raw = led.stage("sample", do_sample, recipe.prompts, recipe.evaluate.prompts, teacher, recipe.engine, sample,
-                    problems, *judged, in_place=True)  # fmt: skip
-    checked = led.stage("verify", do_verify, verify, raw)
-    labels = led.stage("label", do_label, recipe.label, recipe.evaluate.prompts,
-                       [problems[1], *test_sets_fingerprint(recipe.label.decontaminate)], checked)  # fmt: skip
-    data = led.stage("curate", do_curate, recipe.curate, checked, labels)
-    trained = led.stage("train", do_train, student, "student", start, data)
-    weights = led.stage("export", do_export, start, trained)
-    control = None
+    adaptive = isinstance(sampling, TeacherSampling) and sampling.policy.kind == "adaptive"
+
+    prepared = run.stage(Prepare(student.base_only(), recipe.persona, base_content(student)))
+    samples = run.stage(
+        Sample(
+            prompts=recipe.prompts,
+            held_out=recipe.evaluate.prompts,
+            teacher=teacher,
+            engine=recipe.engine,
+            sample=sampling,
+            contents=contents,
+            verify=verify.rules(layout=True) if adaptive else None,
+            allow_missing_gold=verify.majority is not None,
+        )
+    )
+    verdicts = run.stage(Verify(verify, samples))
+    test_sets = [held_out_content, *test_sets_fingerprint(recipe.label.decontaminate)]
+    labels = run.stage(Label(recipe.label, recipe.evaluate.prompts, test_sets, verdicts))
+    data = run.stage(Curate(recipe.curate, verdicts, labels))
+
+    trained = run.stage(Train(student, "student", prepared, data))
+    weights = run.stage(Export("student", prepared, trained))
+    control: Artefact[ExportFacts] | None = None
     if recipe.curate.control_arm:  # the same steps on as many unverified traces: what did verifying buy?
-        trained_control = led.stage("train_control", do_train, student, "control", start, data)
-        control = led.stage("export_control", do_export, start, trained_control)
-    scores = led.stage("evaluate", do_evaluate, recipe.evaluate, verify.rules(), teacher, problems[1],
-                       start, weights, control, data)  # fmt: skip
-    asked = [checked] if verify.judge is not None else []  # the day on which a judge was asked
-    verdict = led.stage("audit", _audit, pinned, start, raw, weights, *asked)
-    return led.stage("package", _package, recipe, teacher, start, raw, data, trained, weights, scores, verdict,
-                     version=2)  # fmt: skip
+        control = run.stage(Export("control", prepared, run.stage(Train(student, "control", prepared, data))))
+    scores = run.stage(
+        Evaluate(
+            evaluate=recipe.evaluate,
+            verify=verify.rules(),
+            teacher=teacher,
+            problems_content=held_out_content,
+            prepared=prepared,
+            weights=weights,
+            control=control,
+            data=data,
+        )
+    )
+
+    pinned = recipe.model_copy(update={"teacher": teacher, "verify": verify})
+    audited = run.stage(
+        Audit(
+            recipe=pinned,
+            license_file_content=_content(recipe.release.license_file),
+            base_license_content=base_license_content(student),
+            prepared=prepared,
+            samples=samples,
+            weights=weights,
+            judged=verdicts if verify.judge is not None else None,
+        )
+    )
+    return run.stage(
+        Package(
+            recipe=recipe,
+            min_stop_rate=recipe.evaluate.min_stop_rate,
+            teacher=teacher,
+            prepared=prepared,
+            samples=samples,
+            verdicts=verdicts,
+            data=data,
+            trained=trained,
+            weights=weights,
+            scores=scores,
+            audit=audited,
+        )
+    )
+
+
+def _content(path: str | None) -> str | None:
+    return fingerprint(Path(path)) if path else None

@@ -18,9 +18,9 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from distill.runs.store import StageContext
-from distill.stages.work import read_rows, write_rows
+from distill.runs.stage import StageContext
 from licensing.errors import DistillError
+from licensing.files import read_rows, write_rows
 from synth.verify.config import VerifyConfig
 from synth.verify.judge_config import JudgeConfig
 from synth.verify.verifier import verify_rows
@@ -121,7 +121,10 @@ def _judged(
 
         write_rows(kept, noted())
         # A changed recipe has another key: what was paid for under the others, finished or not, is taken over.
-        places = [*place.stages.glob(f"*/{JUDGE}/{ANSWERS}"), *place.scratch.parent.glob(f"verify-*/{JUDGE}/{ANSWERS}")]
+        places = [
+            *(place.store.parent / "stages" / "verify").glob(f"*/{JUDGE}/{ANSWERS}"),
+            *place.scratch.parent.glob(f"verify-*/{JUDGE}/{ANSWERS}"),
+        ]
         earlier = sorted(path for path in places if path != judging.log)
 
         def progress(done: int, total: int, generated: int) -> None:

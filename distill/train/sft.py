@@ -22,10 +22,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distill.config.recipe import LoraMethod, StudentConfig, section_digest
+from distill.config.recipe import LoraMethod, StudentConfig, key_digest
 from distill.models.folder import public_name
 from distill.models.tokens import Rendered
-from distill.runs.store import Reporter
+from distill.runs.stage import Reporter
 from distill.train.data import (
     LeftOut,
     TrainResult,
@@ -87,7 +87,7 @@ def train_sft(
         [len(row.input_ids) for row in rendered], student.num_train_epochs, student.batch_size, student.seed
     )
     fingerprint = fingerprint_of(
-        section_digest(student),
+        key_digest(student),
         rows.read_bytes(),
         *((start / name).read_bytes() for name in ("config.json", "chat_template.jinja", "generation_config.json")),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from distill.config.recipe import StudentConfig
-from distill.runs.store import Reporter
+from distill.runs.stage import Reporter
 from distill.train.data import LeftOut, TrainResult
 
 __all__ = ["LeftOut", "TrainResult", "train"]

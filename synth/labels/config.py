@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from synth.problems.config import HubPrompts
-from synth.section import Section
+from synth.section import Operational, Section
 
 Language = Literal[
     "ar", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hu", "id", "it", "ja", "ko", "nl",
@@ -34,7 +34,7 @@ class DecontaminateConfig(Section):
 class LabelConfig(Section):
     """Each label has a switch here only where it costs time; whether it leaves anything out is said in `curate`."""
 
-    workers: int = Field(2, ge=1, description="Worker processes.")
+    workers: int = Operational(2, ge=1, description="Worker processes.")
     languages: tuple[Language, ...] | None = Field(
         ("ar", "cs", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pl", "pt", "ru", "tr", "uk", "vi", "zh"),
         min_length=2,

@@ -61,6 +61,11 @@ class BudgetConfig(Section):
         default_factory=dict, description="Of several teachers, by name: tokens of one that is not here cost the above."
     )
 
+    def key_fields(self) -> dict[str, Any]:
+        """Prices are part of a key only where they end sampling: beside a limit of money."""
+        fields = super().key_fields()
+        return {name: value for name, value in fields.items() if self.money is not None or "price" not in name}
+
     @model_validator(mode="after")
     def _can_be_reached(self) -> BudgetConfig:
         if self.gpu_hours is not None and not self.gpus:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from synth.section import RanBy
+from synth.section import Operational, RanBy
 from synth.teachers.config_fields import TeacherFields
 from synth.teachers.served_config import OpenAITeacher, VllmServerTeacher
 
@@ -23,7 +23,7 @@ class TransformersTeacher(TeacherFields):
 
     kind: Literal["transformers"] = "transformers"
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Operational(32, ge=1)
     trust_remote_code: bool = False
 
 
@@ -48,13 +48,15 @@ class VllmTeacher(_TakesEngineArgs):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     quantization: str | None = Field(None, description="vLLM's name of a method; absent: what the weights say.")
     max_model_len: int | None = Field(None, ge=1, description="Tokens of prompt and answer together.")
-    tensor_parallel_size: int = Field(1, ge=1)
-    pipeline_parallel_size: int = Field(1, ge=1)
-    enable_expert_parallel: bool = Field(
+    tensor_parallel_size: int = Operational(1, ge=1)
+    pipeline_parallel_size: int = Operational(1, ge=1)
+    enable_expert_parallel: bool = Operational(
         False, description="Mixture of experts: whole experts on each of the tensor-parallel ranks, not slices of all."
     )
-    gpu_memory_utilization: float | None = Field(None, gt=0, le=1)
-    max_num_seqs: int | None = Field(None, ge=1, description="Requests in one engine batch; vLLM's default if absent.")
+    gpu_memory_utilization: float | None = Operational(None, gt=0, le=1)
+    max_num_seqs: int | None = Operational(
+        None, ge=1, description="Requests in one engine batch; vLLM's default if absent."
+    )
     reasoning_parser: str | None = Field(
         None, description="Name of vLLM's parser that counts thinking: rows get reasoning_tokens. The text stays raw."
     )
@@ -66,9 +68,9 @@ class AutoTeacher(_TakesEngineArgs):
 
     kind: Literal["auto"] = "auto"
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    batch_size: int = Field(32, ge=1, description="Batch size where transformers is taken.")
+    batch_size: int = Operational(32, ge=1, description="Batch size where transformers is taken.")
     max_model_len: int | None = Field(None, ge=1)
-    max_num_seqs: int | None = Field(None, ge=1)
+    max_num_seqs: int | None = Operational(None, ge=1)
     trust_remote_code: bool = False
 
 
@@ -79,8 +81,8 @@ class FakeTeacher(TeacherFields):
     model: str = "fake-teacher"
     license: str | None = "apache-2.0"
     accuracy: float = Field(0.6, ge=0, le=1, description="Share of samples that give the gold answer.")
-    latency_s: float = Field(0.05, ge=0, description="Seconds that one sample takes.")
-    concurrency: int = Field(4, ge=1, description="Samples in flight at once.")
+    latency_s: float = Operational(0.05, ge=0, description="Seconds that one sample takes.")
+    concurrency: int = Operational(4, ge=1, description="Samples in flight at once.")
     seed: int = 0
 
 

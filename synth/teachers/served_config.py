@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from synth.section import Operational
 from synth.teachers.config_fields import TeacherFields
 
 SELF_HOSTED = "self-hosted"
@@ -44,17 +45,17 @@ _OWN_ARGUMENTS = {
 class ServedTeacher(TeacherFields):
     """What both kinds share: how many requests are in flight, how long they may take, what is asked again."""
 
-    concurrency: int = Field(
+    concurrency: int = Operational(
         64, ge=1, le=8192, description="Most requests in flight; fewer while the endpoint refuses."
     )
-    connect_timeout_s: float = Field(30, gt=0)
-    idle_timeout_s: float = Field(
+    connect_timeout_s: float = Operational(30, gt=0)
+    idle_timeout_s: float = Operational(
         600, gt=0, description="Seconds without a byte, before the first one too, after which an answer counts as dead."
     )
     total_timeout_s: float = Field(7200, gt=0, description="Seconds for one answer; then it is an error row.")
-    max_attempts: int = Field(5, ge=1, description="Tries of a request that fails for a reason that may pass.")
-    max_retry_after_s: float = Field(600, gt=0, description="The longest `Retry-After` that is honoured.")
-    patience_s: float = Field(
+    max_attempts: int = Operational(5, ge=1, description="Tries of a request that fails for a reason that may pass.")
+    max_retry_after_s: float = Operational(600, gt=0, description="The longest `Retry-After` that is honoured.")
+    patience_s: float = Operational(
         3600,
         gt=0,
         description="Seconds that an endpoint may be busy, or gone once it has answered, before the run ends.",
@@ -78,7 +79,7 @@ class OpenAITeacher(ServedTeacher):
     kind: Literal["openai"] = "openai"
     model: str = Field(description="The model's name as the endpoint knows it; its name in rows and lineage.")
     base_url: str = Field(description="Such as https://api.example.com/v1.")
-    api_key_env: str | None = Field(
+    api_key_env: str | None = Operational(
         None, pattern=r"^[A-Za-z_]\w*$", description="Environment variable that holds the key. Never the key itself."
     )
     terms: str | None = Field(
@@ -103,6 +104,11 @@ class OpenAITeacher(ServedTeacher):
             raise ValueError("base_url holds more than an address: name the key by teacher.api_key_env")
         return given.rstrip("/")
 
+    def key_fields(self) -> dict[str, Any]:
+        """A server of one's own may move: its address is part of a key only where it is a service's."""
+        fields = super().key_fields()
+        return fields if self.service is not None else {k: v for k, v in fields.items() if k != "base_url"}
+
     @property
     def service(self) -> str | None:
         """Id of the service's terms that govern the outputs; None for a server of one's own."""
@@ -123,16 +129,22 @@ class VllmServerTeacher(ServedTeacher):
     """A `vllm serve` of this run, on a free port of this machine: data parallelism, or an engine that may crash."""
 
     kind: Literal["vllm_server"] = "vllm_server"
-    concurrency: int = Field(256, ge=1, le=8192, description="Most requests in flight; fewer while the server refuses.")
+    concurrency: int = Operational(
+        256, ge=1, le=8192, description="Most requests in flight; fewer while the server refuses."
+    )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     quantization: str | None = None
     max_model_len: int | None = Field(None, ge=1)
-    tensor_parallel_size: int = Field(1, ge=1)
-    pipeline_parallel_size: int = Field(1, ge=1)
-    data_parallel_size: int = Field(1, ge=1)
-    enable_expert_parallel: bool = Field(False, description="Spread the experts over tensor and data parallel ranks.")
-    gpu_memory_utilization: float | None = Field(None, gt=0, le=1)
-    max_num_seqs: int | None = Field(None, ge=1, description="Requests in one engine batch; vLLM's default if absent.")
+    tensor_parallel_size: int = Operational(1, ge=1)
+    pipeline_parallel_size: int = Operational(1, ge=1)
+    data_parallel_size: int = Operational(1, ge=1)
+    enable_expert_parallel: bool = Operational(
+        False, description="Spread the experts over tensor and data parallel ranks."
+    )
+    gpu_memory_utilization: float | None = Operational(None, gt=0, le=1)
+    max_num_seqs: int | None = Operational(
+        None, ge=1, description="Requests in one engine batch; vLLM's default if absent."
+    )
     reasoning_parser: str | None = Field(
         None, description="Absent: the server gives the raw completion. With one, thinking is joined by the think tags."
     )
@@ -140,8 +152,12 @@ class VllmServerTeacher(ServedTeacher):
         default_factory=dict, description="Any further argument of `vllm serve` by name, with underscores."
     )
     trust_remote_code: bool = False
-    start_timeout_s: float = Field(3600, gt=0, description="Seconds until it has to answer; weights load meanwhile.")
-    max_restarts: int = Field(5, ge=0, description="Deaths in one run after which it is left dead and the run ends.")
+    start_timeout_s: float = Operational(
+        3600, gt=0, description="Seconds until it has to answer; weights load meanwhile."
+    )
+    max_restarts: int = Operational(
+        5, ge=0, description="Deaths in one run after which it is left dead and the run ends."
+    )
     send_seed: bool | None = Field(
         None,
         description="Give each request its own seed; absent: yes, but not to vLLM's CPU build, which may die of it.",

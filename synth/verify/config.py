@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from synth.section import Section
+from synth.section import Operational, Section
 from synth.verify.judge_config import JudgeConfig
 
 
@@ -40,7 +40,7 @@ _OF_CODE = ("sandbox", "code_timeout_s", "code_memory_mb")  # keys that came lat
 
 
 class VerifyConfig(Section):
-    workers: int = Field(2, ge=1, description="Worker processes.")
+    workers: int = Operational(2, ge=1, description="Worker processes.")
     timeout_s: float = Field(2.0, gt=0, description="Wall seconds a row; then its worker is killed: `timeout`.")
     memory_mb: int = Field(2048, ge=256, description="Address space of one worker, in MiB.")
     sandbox: str = Field(

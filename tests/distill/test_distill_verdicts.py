@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distill.stages.work import do_verify, read_rows
 from hostile_endpoint import Call, serving
 from waiting import line_count, until
 
@@ -24,7 +25,6 @@ from distill.report.build import build_report
 from distill.runs.store import Artefact, StageContext, current_artefacts
 from distill.stages.pipeline import run
 from distill.stages.verdicts import JUDGE
-from distill.stages.work import do_verify, read_rows
 from licensing.audit import audit
 from licensing.errors import InputError
 from synth.teachers.config import FakeTeacher

@@ -1,0 +1,152 @@
+"""An artefact: the folder of a finished stage, with its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from distill.runs.facts import Facts
+from licensing.errors import InputError
+from licensing.files import read_json, sync_folder
+
+__all__ = [
+    "MANIFEST",
+    "Artefact",
+    "digest_of",
+    "file_entries",
+    "read_artefact",
+    "read_untyped",
+    "sha256_of",
+    "size_faults",
+    "verify_artefact",
+]
+
+MANIFEST = "manifest.json"
+_CHUNK = 1 << 20
+
+F = TypeVar("F", covariant=True)
+
+
+@dataclass(frozen=True)
+class Artefact(Generic[F]):
+    """A finished stage. ``digest`` is sha256 over names and sha256 of its files and over its facts; two runs with equal
+    inputs have equal digests."""
+
+    stage: str
+    key: str
+    path: Path
+    digest: str
+    manifest: dict[str, Any]
+    facts: F
+
+    def untyped(self) -> Artefact[dict[str, Any]]:
+        """The same artefact with its facts as plain JSON."""
+        return Artefact(self.stage, self.key, self.path, self.digest, self.manifest, self.manifest["facts"])
+
+
+def read_artefact(folder: Path, facts: type[Facts]) -> Artefact[Any] | None:
+    """The artefact in a stage folder; None where its manifest is not there, so the stage never finished.
+
+    Raises InputError for a damaged manifest.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return None
+    try:
+        typed = facts.model_validate(manifest["facts"])
+    except ValueError as error:
+        raise _damaged(folder, f"damaged manifest: {error}") from None
+    return Artefact(manifest["stage"], manifest["key"], folder, manifest["digest"], manifest, typed)
+
+
+def read_untyped(folder: Path) -> Artefact[dict[str, Any]] | None:
+    """As ``read_artefact``, with the facts as plain JSON: for readers that show whatever a stage says."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return None
+    return Artefact(manifest["stage"], manifest["key"], folder, manifest["digest"], manifest, manifest["facts"])
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    try:
+        manifest: dict[str, Any] = read_json(folder / MANIFEST, f"remove {folder} to run the stage again")
+    except FileNotFoundError:
+        return None
+    return manifest
+
+
+def file_entries(folder: Path) -> Iterator[dict[str, Any]]:
+    """``{"path", "size", "sha256"}`` of every file of a folder but its manifest, in order of path; each file, and each
+    folder, is fsynced on the way. A symbolic link counts by what it points to."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir():
+            sync_folder(path)
+        elif path.is_file() and path.name != MANIFEST:
+            with path.open("rb") as stream:
+                sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+                if not path.is_symlink():
+                    os.fsync(stream.fileno())
+            yield {"path": path.relative_to(folder).as_posix(), "size": path.stat().st_size, "sha256": sha256}
+
+
+def digest_of(files: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
+    """The digest of an artefact."""
+    lines = "".join(f"{item['sha256']}  {item['path']}\n" for item in files)
+    canonical = json.dumps(facts, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(f"{lines}{canonical}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def size_faults(artefact: Artefact[Any], root: Path) -> list[str]:
+    """Files that are gone or have another size than the manifest says; cheap enough for every reuse.
+
+    ``root`` is the run directory. Of a file that several stages append to (the sample store) at least the bytes that
+    the stage saw must be there.
+    """
+    faults = []
+    for item in artefact.manifest["files"]:
+        path = artefact.path / item["path"]
+        if not path.is_file():
+            faults.append(f"{path} is gone")
+        elif path.stat().st_size != item["size"]:
+            faults.append(f"{path} has {path.stat().st_size:,} bytes, its manifest says {item['size']:,}")
+    for item in artefact.manifest.get("appended", ()):
+        path = root / item["path"]
+        size = path.stat().st_size if path.is_file() else 0
+        if size < item["size"]:
+            faults.append(f"{path} has {size:,} bytes, stage {artefact.stage} saw {item['size']:,}")
+    return faults
+
+
+def verify_artefact(artefact: Artefact[Any], root: Path) -> list[str]:
+    """``size_faults``, and files whose content has another sha256 than the manifest says. Reads every byte."""
+    faults = size_faults(artefact, root)
+    if faults:
+        return faults
+    for item in artefact.manifest["files"]:
+        path = artefact.path / item["path"]
+        if sha256_of(path) != item["sha256"]:
+            faults.append(f"{path} was changed after stage {artefact.stage} wrote it")
+    for item in artefact.manifest.get("appended", ()):
+        path = root / item["path"]
+        if sha256_of(path, item["size"]) != item["sha256"]:
+            faults.append(f"{path} was changed after stage {artefact.stage} read it")
+    return faults
+
+
+def sha256_of(path: Path, size: int | None = None) -> str:
+    """sha256 hex of a file's first ``size`` bytes, or of all of it."""
+    digest, left = hashlib.sha256(), size
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK if left is None else min(_CHUNK, left)):
+            digest.update(chunk)
+            left = None if left is None else left - len(chunk)
+    return digest.hexdigest()
+
+
+def _damaged(folder: Path, what: str) -> InputError:
+    return InputError(what, where=str(folder / MANIFEST), hint=f"remove {folder} to run the stage again")

@@ -1,0 +1,200 @@
+"""What each stage says of itself: counts and digests, in its manifest and in its artefact's digest.
+
+Facts hold no time and no path, so that a killed and resumed run ends with the facts of a run left alone. `rows_in`,
+`rows_out` and `tokens` mean the same everywhere: rows that the stage read, rows that it kept or wrote, and tokens
+generated or trained on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = [
+    "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "EvaluateFacts", "ExportFacts", "Facts", "LabelFacts",
+    "PackageFacts", "PrepareFacts", "SampleFacts", "SandboxFacts", "Score", "TeacherShare", "TrainFacts", "VerifyFacts",
+]  # fmt: skip
+
+
+class Facts(BaseModel):
+    """Base of every stage's facts: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def as_json(self) -> dict[str, Any]:
+        """For the manifest: what a stage has nothing to say of is left out."""
+        return {name: value for name, value in self.model_dump(mode="json").items() if value is not None}
+
+
+class BaseFacts(Facts):
+    """The base model. ``content`` is the digest of a local folder, which has no revision; ``files_digest`` is sha256
+    over name and sha256 of each file used."""
+
+    id: str
+    revision: str | None = None
+    files_digest: str
+    weights_bytes: int
+    content: str | None = None
+
+
+class PrepareFacts(Facts):
+    template_digest: str
+    stop_token_ids: tuple[int, ...]
+    stop_tokens: tuple[str, ...]
+    pad_token: str
+    pad_token_id: int
+    pad_is_stop: bool
+    persona_mode: str | None = None
+    persona_renders_once: bool | None = None
+    base: BaseFacts
+
+
+class TeacherShare(Facts):
+    """One entry of a teacher mixture."""
+
+    rows_out: int
+    tokens: int
+    engines: tuple[str, ...]
+
+
+class SampleFacts(Facts):
+    """``samples_digest``: sha256 over the selected samples in the order of problems and sample indices, text included.
+    ``problems_stopped``: problems by the reason for which an adaptive policy stopped; ``stopped_by_budget`` names the
+    limit that ended sampling early."""
+
+    rows_in: int
+    rows_out: int
+    tokens: int
+    prompt_tokens: int
+    problems: int
+    duplicate_problems: int
+    held_out_problems: int
+    bad_rows: int
+    finish_reasons: dict[str, int]
+    engines: tuple[str, ...]
+    samples_digest: str | None = None
+    teachers: dict[str, TeacherShare] | None = None
+    stopped_by_budget: str | None = None
+    problems_stopped: dict[str, int] | None = None
+    escalated: int | None = None
+
+
+class SandboxFacts(Facts):
+    level: str
+    programs: int
+
+
+class VerifyFacts(Facts):
+    """``verified`` verdicts were computed by this stage, ``reused`` ones while sampling or before. `format`,
+    `majority`, `judge`, `disagreements` and `sandbox` are there where the recipe asks for them or programs ran."""
+
+    rows_in: int
+    rows_out: int
+    verdicts: dict[str, int]
+    verified: int | None = None
+    reused: int | None = None
+    tokens: int | None = None
+    sandbox: SandboxFacts | None = None
+    format: dict[str, int] | None = None
+    majority: dict[str, int] | None = None
+    judge: dict[str, Any] | None = None
+    disagreements: dict[str, int] | None = None
+
+
+class LabelFacts(Facts):
+    rows_in: int
+    rows_out: int
+    problems: int
+    near_duplicates: dict[str, int] | None = None
+    contaminated: int
+
+
+class CurateFacts(Facts):
+    """``waterfall``: one entry a step (``synth.curate.select.Step``). ``control_rows``: rows of the control arm, where
+    the recipe has one; it may have fewer rows than the training set."""
+
+    rows_in: int
+    rows_out: int
+    tokens: int | None = None
+    waterfall: tuple[dict[str, Any], ...]
+    control_rows: int | None = None
+
+
+class TrainFacts(Facts):
+    """``tokens`` and ``trained_tokens`` count one pass over the rows, without padding; ``left_out``: rows by the reason
+    for which they were not trained on."""
+
+    rows_in: int
+    rows_out: int
+    tokens: int
+    trained_tokens: int
+    steps: int
+    method: str
+    dtype: str
+    trained_parameters: int
+    first_loss: float | None = None
+    last_loss: float | None = None
+    left_out: dict[str, int]
+    template_digest: str
+
+
+class ExportFacts(Facts):
+    method: str
+    dtype: str
+    template_digest: str
+    parameters: int
+    bytes: int
+    files: tuple[str, ...]
+
+
+class Score(Facts):
+    """One model. ``stop_rate``, ``truncated`` and ``errors`` are shares of the ``n`` answers, in 0..1: ended on a stop
+    token by itself, cut at max_new_tokens, not answered. ``mean_tokens`` counts generated tokens."""
+
+    model: str
+    metric: str = "pass@1"
+    value: float
+    low: float
+    high: float
+    n: int
+    stop_rate: float
+    truncated: float
+    errors: float
+    mean_tokens: float | None
+    engine: str
+
+
+class Comparison(Facts):
+    """``difference`` is the value of ``b`` minus that of ``a`` on the same problems; ``p`` is McNemar's exact test."""
+
+    a: str
+    b: str
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+class EvaluateFacts(Facts):
+    rows_in: int
+    rows_out: int
+    tokens: int
+    template_digest: str
+    scores: tuple[Score, ...]
+    comparisons: tuple[Comparison, ...]
+    interval: str
+
+
+class AuditFacts(Facts):
+    verdict: str
+    obligations: tuple[str, ...]
+    violations: tuple[str, ...]
+    warnings: tuple[str, ...]
+    allowed: tuple[dict[str, Any], ...]
+    weights: str
+
+
+class PackageFacts(Facts):
+    folder: str
+    template_digest: str

@@ -1,0 +1,41 @@
+"""Stage audit: the licenses of everything that the rows themselves name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distill.config.recipe import Recipe
+from distill.release.audit import write_audit
+from distill.runs.artefact import Artefact
+from distill.runs.facts import AuditFacts, ExportFacts, PrepareFacts, SampleFacts, VerifyFacts
+from distill.runs.stage import Stage, StageContext
+
+__all__ = ["Audit"]
+
+
+@dataclass(frozen=True)
+class Audit(Stage[AuditFacts]):
+    """lineage.yaml, audit.json, NOTICE, LICENSE, LICENSES/. Raises Refused where a license forbids the release.
+
+    ``judged``: the verdicts, where the recipe has a judge, whose terms then count. ``license_file_content`` and
+    ``base_license_content`` are digests of ``release.license_file`` and of the base folder's LICENSE files.
+    """
+
+    recipe: Recipe
+    license_file_content: str | None
+    base_license_content: list[str | None]
+    prepared: Artefact[PrepareFacts]
+    samples: Artefact[SampleFacts]
+    weights: Artefact[ExportFacts]
+    judged: Artefact[VerifyFacts] | None
+
+    def run(self, ctx: StageContext) -> AuditFacts:
+        facts = write_audit(
+            ctx.out,
+            self.recipe,
+            self.prepared.untyped(),
+            self.samples.untyped(),
+            self.weights.untyped(),
+            self.judged.untyped() if self.judged else None,
+        )
+        return AuditFacts.model_validate(facts)

@@ -1,0 +1,78 @@
+"""Stage evaluate: student before and after training, teacher and control on the same held-out problems."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from distill.config.recipe import EvaluateConfig
+from distill.models.folder import MODEL, check_same_template
+from distill.runs.artefact import Artefact
+from distill.runs.facts import CurateFacts, EvaluateFacts, ExportFacts, PrepareFacts
+from distill.runs.stage import Stage, StageContext
+from licensing.files import read_rows, write_json, write_rows
+from synth.teachers.config import TeacherConfig
+from synth.teachers.mixture import TeachersConfig
+from synth.verify.config import VerifyConfig
+
+__all__ = ["Evaluate"]
+
+
+@dataclass(frozen=True)
+class Evaluate(Stage[EvaluateFacts]):
+    """scores.json and items.jsonl: every model on the same problems, scored by the verifiers of the training data.
+
+    The rows of each model are kept in ``ctx.scratch`` once complete, so that a crash repeats one model at most.
+    ``problems_content`` is the digest of the held-out problems.
+    """
+
+    evaluate: EvaluateConfig
+    verify: VerifyConfig
+    teacher: TeachersConfig
+    problems_content: str | None
+    prepared: Artefact[PrepareFacts]
+    weights: Artefact[ExportFacts]
+    control: Artefact[ExportFacts] | None
+    data: Artefact[CurateFacts]
+
+    @property
+    def takes_accelerator(self) -> bool:
+        return True
+
+    def run(self, ctx: StageContext) -> EvaluateFacts:
+        from distill.evaluate.run import check_disjoint, folder_teacher, run_model, scored_teachers
+        from distill.evaluate.statistics import summarise
+        from publish.chat_template import template_digest
+        from synth.problems.problem import load_prompts
+
+        config = self.evaluate
+        problems = load_prompts(config.prompts).prompts
+        check_disjoint(read_rows(self.data.path / "train.jsonl"), problems)
+        if self.control is not None:
+            check_disjoint(read_rows(self.data.path / "control.jsonl"), problems)
+        models: dict[str, TeacherConfig] = {"student_before": folder_teacher(self.prepared.path / MODEL, config)}
+        models["student_after"] = folder_teacher(self.weights.path / MODEL, config)
+        models |= scored_teachers(config, self.teacher)
+        if self.control is not None:
+            models["student_control"] = folder_teacher(self.control.path / MODEL, config)
+        rows: dict[str, list[dict[str, Any]]] = {}
+        ctx.scratch.mkdir(parents=True, exist_ok=True)
+        for name, model in models.items():
+            saved = ctx.scratch / f"{name.replace('/', '--')}.jsonl"
+            if not saved.exists():
+                write_rows(saved, run_model(name, model, problems, config, self.verify, ctx.progress))
+            rows[name] = list(read_rows(saved))
+        report = summarise(rows, config)
+        write_rows(ctx.out / "items.jsonl", (row for model_rows in rows.values() for row in model_rows))
+        write_json(ctx.out / "scores.json", report.model_dump(mode="json"))
+        digest = template_digest((self.weights.path / MODEL / "chat_template.jinja").read_text(encoding="utf-8"))
+        check_same_template(self.prepared.facts.template_digest, digest, "evaluate")
+        return EvaluateFacts(
+            rows_in=len(problems),
+            rows_out=sum(len(model_rows) for model_rows in rows.values()),
+            tokens=sum(row["completion_tokens"] or 0 for model_rows in rows.values() for row in model_rows),
+            template_digest=digest,
+            scores=report.scores,
+            comparisons=report.comparisons,
+            interval=report.interval,
+        )

@@ -1,0 +1,37 @@
+"""Stage export: the final weights folder, which is scored and shipped from here on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distill.models.folder import MODEL, check_same_template
+from distill.runs.artefact import Artefact
+from distill.runs.facts import ExportFacts, PrepareFacts, TrainFacts
+from distill.runs.stage import Stage, StageContext
+from distill.stages.train import Arm
+
+__all__ = ["Export"]
+
+
+@dataclass(frozen=True)
+class Export(Stage[ExportFacts]):
+    """The trained weights merged into the base, bfloat16, with the prepared template and generation config."""
+
+    arm: Arm
+    prepared: Artefact[PrepareFacts]
+    trained: Artefact[TrainFacts]
+
+    @property
+    def name(self) -> str:
+        return "export" if self.arm == "student" else "export_control"
+
+    @property
+    def takes_accelerator(self) -> bool:
+        return True
+
+    def run(self, ctx: StageContext) -> ExportFacts:
+        from publish.export import export_folder
+
+        facts = export_folder(self.prepared.path / MODEL, self.trained.path / MODEL, ctx.out / MODEL)
+        check_same_template(self.prepared.facts.template_digest, facts["template_digest"], "export")
+        return ExportFacts(**facts)

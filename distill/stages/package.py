@@ -1,0 +1,71 @@
+"""Stage package: the release folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distill.config.recipe import Recipe
+from distill.models.folder import check_same_template
+from distill.runs.artefact import Artefact
+from distill.runs.facts import (
+    AuditFacts,
+    CurateFacts,
+    EvaluateFacts,
+    ExportFacts,
+    PackageFacts,
+    PrepareFacts,
+    SampleFacts,
+    TrainFacts,
+    VerifyFacts,
+)
+from distill.runs.stage import Stage, StageContext
+from licensing.errors import Refused
+from synth.teachers.mixture import TeachersConfig
+
+__all__ = ["Package"]
+
+
+@dataclass(frozen=True)
+class Package(Stage[PackageFacts]):
+    """The exported weights unchanged, card, licenses, recipe, lineage, training data, checksums.
+
+    Raises Refused where the student's stop rate is below ``min_stop_rate``.
+    """
+
+    recipe: Recipe
+    min_stop_rate: float
+    teacher: TeachersConfig
+    prepared: Artefact[PrepareFacts]
+    samples: Artefact[SampleFacts]
+    verdicts: Artefact[VerifyFacts]
+    data: Artefact[CurateFacts]
+    trained: Artefact[TrainFacts]
+    weights: Artefact[ExportFacts]
+    scores: Artefact[EvaluateFacts]
+    audit: Artefact[AuditFacts]
+
+    def run(self, ctx: StageContext) -> PackageFacts:
+        from distill.release.package import write_package
+
+        student = next(row for row in self.scores.facts.scores if row.model == "student_after")
+        if student.stop_rate < self.min_stop_rate:
+            raise Refused(
+                f"stop rate {student.stop_rate:.3f} is below evaluate.min_stop_rate {self.min_stop_rate}",
+                where="stage package",
+                hint="train longer, or lower evaluate.min_stop_rate knowingly",
+            )
+        check_same_template(self.prepared.facts.template_digest, self.scores.facts.template_digest, "evaluate")
+        facts = write_package(
+            ctx.out,
+            ctx.scratch,
+            self.recipe,
+            self.teacher,
+            self.prepared.untyped(),
+            self.samples.untyped(),
+            self.data.untyped(),
+            self.trained.untyped(),
+            self.weights.untyped(),
+            self.scores.untyped(),
+            self.audit.untyped(),
+        )
+        return PackageFacts.model_validate(facts)
