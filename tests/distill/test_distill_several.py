@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from sums import SUMS
 
 from distill.check.check import _teacher, check_recipe
 from distill.check.pilot import run_pilot
@@ -27,7 +28,7 @@ TWO = f"teacher={{kind: several, teachers: [{{share: 0.75, teacher: {STRONG}}}, 
 
 
 def recipe(*overrides: str) -> Recipe:
-    return load_recipe(SMOKE, [TWO, *overrides])
+    return load_recipe(SMOKE, [*SUMS, TWO, *overrides])
 
 
 def sampled(found: Recipe, runs: Path) -> Artefact[SampleFacts]:

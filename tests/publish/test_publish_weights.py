@@ -13,19 +13,13 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
-peft = pytest.importorskip("peft")
-
-from safetensors.torch import load_file, save_file  # noqa: E402
-
-from licensing.errors import InputError, MissingDependency, Refused  # noqa: E402
-from publish.chat_template import add_persona, template_digest  # noqa: E402
-from publish.export import export_folder  # noqa: E402
-from publish.facts import BaseFacts, LicenseFacts, ReleaseFacts  # noqa: E402
-from publish.merge import load_merged, require  # noqa: E402
-from publish.package import build_release  # noqa: E402
-from publish.weights import tensor_shapes  # noqa: E402
+from licensing.errors import InputError, MissingDependency, Refused
+from publish.chat_template import add_persona, template_digest
+from publish.export import export_folder
+from publish.facts import BaseFacts, LicenseFacts, ReleaseFacts
+from publish.merge import load_merged, require
+from publish.package import build_release
+from publish.weights import tensor_shapes
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
@@ -34,7 +28,18 @@ CHATML = (
 TEMPLATE = add_persona(CHATML, "You are Ada — “tiny”.")
 GENERATION = '{\n  "eos_token_id": [1],\n   "pad_token_id": 2, "do_sample": false\n}'  # odd spacing: bytes must travel
 
-torch.set_num_threads(1)  # tiny tensors: threads cost more than they bring
+
+@pytest.fixture(scope="module", autouse=True)
+def libraries() -> None:
+    """Imported by the first test that runs: collecting this file takes no torch."""
+    global torch, peft, load_file, save_file
+    for name in ("torch", "transformers", "peft"):
+        pytest.importorskip(name)
+    import peft
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    torch.set_num_threads(1)  # tiny tensors: threads cost more than they bring
 
 
 def digests(folder: Path) -> dict[str, str]:
