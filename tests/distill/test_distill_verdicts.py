@@ -28,8 +28,7 @@ from distill.stages.verdicts import JUDGE
 from licensing.audit import audit
 from licensing.errors import InputError
 from synth.teachers.config import FakeTeacher
-from synth.verify.config import MajorityConfig, VerifyConfig
-from synth.verify.judge_config import JudgeConfig
+from synth.verify.config import JudgeConfig, MajorityConfig, VerifyConfig
 
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
 GOLD = {"id": "g", "prompt": "6 * 7?", "answer": "42", "kind": "math", "source": "s", "license": "mit"}
