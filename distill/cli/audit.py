@@ -101,7 +101,7 @@ def audit(
         notice=notice,
     )
     print(page if shape is Format.json else page.rstrip("\n"))
-    if result.broken:
+    if result.violates:
         raise typer.Exit(Refused.exit_code)
 
 
@@ -113,23 +113,23 @@ def licences(
     as_json: Json = False,
 ) -> None:
     """List known licences and service terms, or print one."""
-    from licensing.license_texts import licence_table
-    from licensing.registry import load_catalogue
+    from licensing.license_texts import license_table
+    from licensing.registry import load_registry
 
-    catalogue = load_catalogue(licences_file)
+    registry = load_registry(licences_file)
     if name is None:
-        entries = catalogue.entries.values()
+        entries = registry.entries.values()
         if as_json:
             print_json([{"id": one.id, "name": one.name, "kind": one.kind, "spdx": one.spdx} for one in entries])
         else:
             for one in entries:
                 print(f"{one.id}\t{one.name}")
         return
-    entry = catalogue.resolve(name)
+    entry = registry.resolve(name)
     if entry is None:
         hint = "`distill licences` lists the known ones; an unknown licence is never taken as permissive"
         raise InputError(f"unknown licence {name!r}", hint=hint)
     if as_json:
         print_json(entry.model_dump(mode="json"))
     else:
-        print(licence_table(entry), end="")
+        print(license_table(entry), end="")
