@@ -1,21 +1,21 @@
-"""Loaders of rows: jsonl files, data sets that `datasets` opens, reasoning-gym tasks.
+"""Loaders of rows: files of rows, data sets that `datasets` opens, reasoning-gym tasks.
 
 Each yields ``RawRow``s in the source's order and checks only their syntax; ``problem.py`` checks what a row must hold.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any
 
 from licensing.errors import InputError, MissingDependency
 from synth.problems.config import HubPrompts, ReasoningGymPrompts
+from synth.problems.row_files import RowFile
 
 __all__ = ["RAW_CHARACTERS", "RawRow", "hub_rows", "jsonl_rows", "reasoning_gym_rows"]
 
@@ -33,42 +33,26 @@ class RawRow:
 
 
 def jsonl_rows(path: str, key: str) -> Iterator[RawRow]:
-    """Rows of a file with one JSON object a line; blank lines are skipped. ``key``: the recipe's field of ``path``."""
+    """Rows of a file of JSON lines or of one JSON array; ``key`` is the recipe's name for ``path``.
+
+    See ``synth/problems/row_files.py`` for the encodings. Raises InputError where the file cannot be read.
+    """
     try:
-        lines = open(path, "rb")  # noqa: SIM115 - closed by the generator that reads it
-    except OSError as error:
-        raise InputError(
-            f"cannot read it: {error.strerror}",
-            where=path,
-            hint=f"`{key}` is relative to the working folder, now {os.getcwd()}",
-        ) from error
-    return _read_lines(lines, path)
+        file = RowFile(path)
+    except InputError as error:
+        hint = f"`{key}` is relative to the working folder, now {os.getcwd()}"
+        raise InputError(error.what, where=error.where, hint=hint) from error.__cause__
+    return _parsed(file)
 
 
-def _read_lines(lines: BinaryIO, path: str) -> Iterator[RawRow]:
-    with lines:
-        for number, line in enumerate(lines, 1):
-            where = f"{path}:{number}"
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            text = line[:RAW_CHARACTERS].decode("utf-8", "backslashreplace").rstrip("\r\n")
-            if not line.strip():
-                continue
+def _parsed(file: RowFile) -> Iterator[RawRow]:
+    with file:
+        for row in file.rows():
+            excerpt = row.text[:RAW_CHARACTERS].decode("utf-8", "backslashreplace").rstrip("\r\n")
             try:
-                row = json.loads(line.decode("utf-8"), parse_constant=_not_json)
-            except UnicodeDecodeError as error:
-                yield RawRow(where, None, f"not UTF-8 at byte {error.start} of the line", text)
-            except (ValueError, RecursionError) as error:
-                yield RawRow(where, None, f"not JSON: {error or type(error).__name__}", text)
-            else:
-                if isinstance(row, dict):
-                    yield RawRow(where, row, raw=text)
-                else:
-                    yield RawRow(where, None, f"a row is an object, this is a {type(row).__name__}", text)
-
-
-def _not_json(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON value")
+                yield RawRow(row.where, row.parse(), raw=excerpt)
+            except ValueError as error:
+                yield RawRow(row.where, None, str(error), excerpt)
 
 
 def hub_rows(config: HubPrompts) -> Iterator[RawRow]:

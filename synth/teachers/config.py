@@ -6,13 +6,13 @@ Fields declared with ``Operational`` change only speed, place or waiting. All ot
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from licensing.addresses import is_private_address
 from synth.section import Operational, RanBy, Section, refuse_renamed
 
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
@@ -289,12 +289,7 @@ class OpenAITeacher(ServedTeacher):
     @property
     def is_public(self) -> bool:
         """Whether its address is neither this machine's nor one of a private network."""
-        host = urlsplit(self.base_url).hostname or ""
-        try:
-            return ipaddress.ip_address(host).is_global
-        except ValueError:
-            private = re.search(r"(^|\.)(localhost|local|internal|intranet|lan|home\.arpa|svc)$", host)
-            return "." in host and private is None
+        return not is_private_address(self.base_url)
 
 
 class VllmServerTeacher(ServedTeacher, _EngineArgsFields):
