@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,8 +36,8 @@ class StageCrashed(RuntimeError):
     """A stage's process ended with a bug of ours; the text is its traceback."""
 
 
-def run_in_process(stage: Stage[Any], ctx: StageContext, log: Path) -> Facts:
-    """Run ``stage`` in a new process and return its facts; ``ctx.requests`` is filled in.
+def run_in_process(stage: Stage[Any], ctx: StageContext, log: Path, started: Callable[[int], None]) -> Facts:
+    """Run ``stage`` in a new process and return its facts; ``ctx.requests`` is filled in. ``started`` gets its pid.
 
     Raises what the stage raises (the errors of ``licensing.errors``, OSError), MissingDependency where the process was
     killed, most likely for its memory, and StageCrashed for anything else.
@@ -49,6 +50,7 @@ def run_in_process(stage: Stage[Any], ctx: StageContext, log: Path) -> Facts:
             [sys.executable, "-P", "-c", _BOOT, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
             start_new_session=True,  # Ctrl-C reaches the driver, which passes it on once
         )  # fmt: skip
+    started(process.pid)
     assert process.stdin is not None
     assert process.stdout is not None
     reply: dict[str, Any] = {}

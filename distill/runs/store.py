@@ -53,6 +53,8 @@ __all__ = ["LastStage", "Run", "Watcher", "current_artefacts", "read_events", "s
 
 F = TypeVar("F", bound=Facts)
 
+_ORPHAN_S = 30.0
+
 
 class Watcher(Protocol):
     """Sees stages begin and end."""
@@ -111,6 +113,7 @@ class Run:
             (root / "logs").mkdir(parents=True, exist_ok=True)
             (root / "store").mkdir(exist_ok=True)
         with _lock(root):
+            _end_orphans(root)
             run = cls(root, watcher, until, only)
             with disk_errors(root):
                 shutil.rmtree(root / "staging", ignore_errors=True)
@@ -159,7 +162,7 @@ class Run:
         )  # fmt: skip
         log = self.root / "logs" / f"{stage.name}.log"
         if stage.takes_accelerator:
-            facts = run_in_process(stage, ctx, log)
+            facts = run_in_process(stage, ctx, log, lambda pid: self._record("process", stage=stage.name, pid=pid))
         else:
             with stderr_into(log):
                 facts = stage.run(ctx)
@@ -239,6 +242,18 @@ def verify_run(root: Path) -> list[str]:
     """Compare every file of the newest run's stages with its manifest, by size and sha256; the differences in words,
     none where all is as it was written."""
     return [fault for artefact in current_artefacts(root).values() for fault in verify_artefact(artefact, root)]
+
+
+def _end_orphans(root: Path) -> None:
+    """Wait for stage processes of a driver that was killed a moment ago, and end one that does not end by itself."""
+    for pid in {event["pid"] for event in read_events(root)[-20:] if event["event"] == "process"}:
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            if any("distill.runs.process" in part for part in process.cmdline()):
+                try:
+                    process.wait(_ORPHAN_S)
+                except psutil.TimeoutExpired:
+                    process.kill()
 
 
 def _ends_with_newline(path: Path) -> bool:

@@ -7,12 +7,12 @@ import re
 import shlex
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
+from waiting import until
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SBATCH = RECIPES / "slurm" / "ray.sbatch"
@@ -61,7 +61,7 @@ STUBS = {
     "scontrol": 'printf "n1\\nn2\\nn3\\n"',
     "srun": 'echo "srun $*" >>"$CALLS"; case "$*" in *hostname*) echo "10.0.0.1 fe80::1" ;; esac',
     "ray": 'echo "ray $*" >>"$CALLS"',
-    "distill": 'echo "distill $* at $RAY_ADDRESS" >>"$CALLS"; trap "echo interrupted >>$CALLS; exit 130" INT; '
+    "distill": 'trap "echo interrupted >>$CALLS; exit 130" INT; echo "distill $* at $RAY_ADDRESS" >>"$CALLS"; '
     'for _ in $(seq ${DISTILL_TAKES:-0}); do sleep 0.1; done; exit "${DISTILL_EXIT:-0}"',
 }
 
@@ -87,7 +87,7 @@ def job(tmp_path: Path) -> dict[str, str]:
 
 def test_the_job_starts_a_head_and_workers_and_runs_the_recipe(job: dict[str, str]) -> None:
     command = ["bash", str(SBATCH), "recipes/big.yaml", "--set", "verify.workers=32"]
-    done = subprocess.run(command, env=job | {"DISTILL_TAKES": "3"}, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, env=job | {"DISTILL_TAKES": "3"}, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     calls = Path(job["CALLS"]).read_text(encoding="utf-8").splitlines()
     port = 20000 + 1234567 % 20000
@@ -106,23 +106,21 @@ def test_the_job_starts_a_head_and_workers_and_runs_the_recipe(job: dict[str, st
 
 
 def test_the_job_ends_as_its_run_ends(job: dict[str, str]) -> None:
-    done = subprocess.run(["bash", str(SBATCH), "x.yaml"], env=job | {"DISTILL_EXIT": "3"}, timeout=30)
+    done = subprocess.run(["bash", str(SBATCH), "x.yaml"], env=job | {"DISTILL_EXIT": "3"}, timeout=120)
     assert done.returncode == 3
 
 
 def test_the_signal_before_the_time_limit_reaches_the_run(job: dict[str, str]) -> None:
-    process = subprocess.Popen(["bash", str(SBATCH), "x.yaml"], env=job | {"DISTILL_TAKES": "200"})
+    process = subprocess.Popen(["bash", str(SBATCH), "x.yaml"], env=job | {"DISTILL_TAKES": "2000"})
     calls = Path(job["CALLS"])
-    deadline = time.monotonic() + 60
-    while not (calls.exists() and "distill" in calls.read_text(encoding="utf-8")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: calls.exists() and "distill" in calls.read_text(encoding="utf-8"), "the run's first line")
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     assert calls.read_text(encoding="utf-8").splitlines()[-2:] == ["interrupted", "ray stop"]
 
 
 def test_a_job_without_a_recipe_says_how_it_is_used(job: dict[str, str]) -> None:
-    done = subprocess.run(["bash", str(SBATCH)], env=job, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(["bash", str(SBATCH)], env=job, capture_output=True, text=True, timeout=120)
     assert done.returncode != 0
     assert "usage: sbatch" in done.stderr
 

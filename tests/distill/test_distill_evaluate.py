@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from distill.config.recipe import EvaluateConfig
-from distill.evaluate.run import check_disjoint, folder_teacher, run_model, summarise
+from distill.evaluate.run import check_disjoint, folder_teacher, run_model
+from distill.evaluate.statistics import summarise
 from licensing.errors import InputError, Refused
 from synth.problems.problem import Prompt
 from synth.teachers.config import FakeTeacher

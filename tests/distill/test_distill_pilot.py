@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from distill.stages.work import do_sample, do_verify, read_rows
+from sums import SUMS
 
 from distill.check.check import check_recipe
 from distill.check.pilot import bounds, run_pilot
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
-from distill.runs.store import Artefact, StageContext
-from synth.distributed.config import LocalEngine
+from distill.runs.facts import SampleFacts
+from distill.stages.pipeline import run
 from synth.sampling.config import TeacherSampling
-from synth.verify.config import VerifyConfig
 
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
 ADAPTIVE = "sample={policy: {kind: adaptive, target_correct: 2, max_samples: 8}, max_new_tokens: 64}"
 
 
 def recipe(*overrides: str) -> Recipe:
-    return load_recipe(SMOKE, ["teacher.latency_s=0", *overrides])
+    return load_recipe(SMOKE, [*SUMS, "teacher.latency_s=0", *overrides])
 
 
-def sampled(found: Recipe, folder: Path) -> dict[str, Any]:
-    place = StageContext(folder / "out", folder / "scratch", folder, lambda *_: None, folder / "stages")
-    place.out.mkdir(parents=True)
-    engine = LocalEngine()
-    assert isinstance(found.sample, TeacherSampling)
-    return do_sample(
-        place, found.prompts, found.evaluate.prompts, found.teacher, engine, found.sample, [], VerifyConfig(workers=1)
-    )
+def sampled(found: Recipe, runs: Path) -> SampleFacts:
+    facts: SampleFacts = run(found, runs, until="sample").facts
+    return facts
 
 
 def test_the_bounds_name_samples_tokens_and_every_limit() -> None:
@@ -58,10 +50,10 @@ def test_a_pilot_of_every_problem_forecasts_what_the_run_then_takes(tmp_path: Pa
     found = recipe(*overrides)
     forecast = run_pilot(found, 10_000)
     facts = sampled(found, tmp_path)
-    assert (forecast.problems, forecast.piloted) == (facts["problems"], facts["problems"])
-    assert forecast.tokens == facts["tokens"]
-    assert forecast.samples == facts["rows_out"]
-    assert forecast.prompt_tokens == facts["prompt_tokens"]
+    assert (forecast.problems, forecast.piloted) == (facts.problems, facts.problems)
+    assert forecast.tokens == facts.tokens
+    assert forecast.samples == facts.rows_out
+    assert forecast.prompt_tokens == facts.prompt_tokens
 
 
 def test_a_pilot_of_some_problems_holds_the_truth_between_its_bounds_and_leaves_nothing(tmp_path: Path) -> None:
@@ -69,7 +61,7 @@ def test_a_pilot_of_some_problems_holds_the_truth_between_its_bounds_and_leaves_
     assert [found.subject for found in findings][-1] == "pilot"
     forecast = run_pilot(recipe(), 8)
     assert forecast.piloted == 8
-    assert forecast.tokens_low < sampled(recipe(), tmp_path / "run")["tokens"] < forecast.tokens_high
+    assert forecast.tokens_low < sampled(recipe(), tmp_path / "run").tokens < forecast.tokens_high
     assert not (tmp_path / "runs").exists()
 
 
@@ -82,27 +74,6 @@ def test_money_is_forecast_from_the_prices_of_the_budget() -> None:
 
 def test_a_stage_that_its_budget_stopped_completes_and_says_so(tmp_path: Path) -> None:
     facts = sampled(recipe("sample={num_samples: 4, max_new_tokens: 64, seed: 1, budget: {tokens: 700}}"), tmp_path)
-    assert facts["stopped_by_budget"] == "tokens"
-    assert 700 - 64 < facts["tokens"] <= 700
-    assert 0 < facts["rows_out"] < 96
-
-
-def test_labels_and_pass_rates_reach_the_traces(tmp_path: Path) -> None:
-    facts = sampled(recipe(ADAPTIVE), tmp_path)
-    assert sum(facts["problems_stopped"].values()) == facts["problems"] == 24
-    raw = tmp_path / "out"
-    labels = list(read_rows(raw / "problems.jsonl"))
-    labels[0]["labels"] = ["suspect_gold"]
-    (raw / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels))
-    place = StageContext(tmp_path / "checked", tmp_path, tmp_path, lambda *_: None)
-    place.out.mkdir()
-    do_verify(place, VerifyConfig(workers=1), Artefact("sample", "key", raw, "digest", {"facts": facts}))
-    traces = list(read_rows(place.out / "traces.jsonl"))
-    by_problem = {row["prompt_id"]: row for row in labels}
-    for trace in traces:
-        assert trace["labels"] == by_problem[trace["prompt_id"]]["labels"]
-        assert trace["pass_rate"] == by_problem[trace["prompt_id"]]["pass_rate"]
-    assert sum(trace["labels"] == ["suspect_gold"] for trace in traces) == labels[0]["samples"]
-    for row in labels:
-        correct = sum(t["verdict"] == "correct" for t in traces if t["prompt_id"] == row["prompt_id"])
-        assert correct == row["correct"]
+    assert facts.stopped_by_budget == "tokens"
+    assert 700 - 64 < facts.tokens <= 700
+    assert 0 < facts.rows_out < 96

@@ -6,7 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from distill.stages.work import do_verify, read_rows
 from hostile_endpoint import Call, serving
+from waiting import line_count, until
 
 from distill.check.check import check_recipe
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
-from distill.release.facts import told_beside
+from distill.release.facts import verification_text
 from distill.release.lineage import planned_lineage
 from distill.report.build import build_report
 from distill.runs.store import Artefact, StageContext, current_artefacts
@@ -27,8 +28,7 @@ from distill.stages.verdicts import JUDGE
 from licensing.audit import audit
 from licensing.errors import InputError
 from synth.teachers.config import FakeTeacher
-from synth.verify.config import MajorityConfig, VerifyConfig
-from synth.verify.judge_config import JudgeConfig
+from synth.verify.config import JudgeConfig, MajorityConfig, VerifyConfig
 
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
 GOLD = {"id": "g", "prompt": "6 * 7?", "answer": "42", "kind": "math", "source": "s", "license": "mit"}
@@ -236,12 +236,14 @@ def test_check_shows_what_the_judge_may_cost_and_where_its_recipe_is_wrong(tmp_p
     assert "verify.judge.teacher.terms" in {one.where for one in errors}
 
 
-def test_what_counts_besides_is_told_on_the_card(tmp_path: Path) -> None:
+def test_the_card_names_the_judge_and_the_majority_vote(tmp_path: Path) -> None:
     judge = JudgeConfig(teacher=FakeTeacher(name="a/judge"), counts="either")
-    said = told_beside(VerifyConfig(judge=judge, majority=MajorityConfig()))
-    assert "unparseable or wrong, the model a/judge was asked too, and an answer counts as correct where" in said
-    assert "the answer that most samples gave" in said
-    assert told_beside(VerifyConfig()) == ""
+    statistics = {"by_kind": [{"name": "math"}, {"name": "open"}]}
+    text = verification_text(VerifyConfig(judge=judge, majority=MajorityConfig()), statistics, {})
+    assert text is not None
+    assert "unparseable or wrong, the model a/judge judges too, and an answer counts as correct where either" in text
+    assert "the answer of most of their samples" in text
+    assert "open questions were not verified" in text
 
 
 # --- a run -------------------------------------------------------------------------------------------------------
@@ -323,11 +325,14 @@ def test_a_run_killed_while_it_judges_pays_for_no_answer_twice(tmp_path: Path) -
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def slowly(call: Call) -> None:
-        time.sleep(0.1)
+    killed = threading.Event()
+
+    def answers_five(call: Call) -> None:
+        if len(endpoint.bodies) > 5:
+            killed.wait(200)
         call.answer("\\boxed{no}")
 
-    with serving(slowly) as endpoint:
+    with serving(answers_five) as endpoint:
         teacher = {"kind": "openai", "model": "m", "base_url": endpoint.url, "license": "mit", "concurrency": 1}
         sets = {"prompts": None, "sample": {"source": "traces", "path": str(path)}, "evaluate.teacher": False,
                 "teacher": {"kind": "recorded", "model": "t", "license": "mit"},
@@ -337,18 +342,19 @@ def test_a_run_killed_while_it_judges_pays_for_no_answer_twice(tmp_path: Path) -
         for name, value in sets.items():
             command += ["--set", f"{name}={json.dumps(value)}"]
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
         try:
-            while not (found := list(tmp_path.glob(f"runs/*/scratch/verify-*/{JUDGE}/judgements.jsonl"))) or (
-                found[0].read_bytes().count(b"\n") < 3
-            ):
-                assert child.poll() is None, "it ended by itself"
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            (log,) = until(
+                lambda: [
+                    f for f in tmp_path.glob(f"runs/*/scratch/verify-*/{JUDGE}/judgements.jsonl") if line_count(f) >= 3
+                ],
+                "three judgements",
+            )
+            until(lambda: len(endpoint.bodies) > 5, "a request that the endpoint holds")
         finally:
             child.kill()
             child.wait()
-        committed, asked = found[0].read_bytes().count(b"\n"), len(endpoint.bodies)
+            killed.set()
+        committed, asked = line_count(log), len(endpoint.bodies)
         done = subprocess.run(command, capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stderr
         assert len(endpoint.bodies) == asked + 12 - committed

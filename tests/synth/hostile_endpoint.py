@@ -44,6 +44,11 @@ class Call:
         self._handler.wfile.write(data)
         self._handler.wfile.flush()
 
+    def wait_for_hang_up(self) -> None:
+        """Until the client closes the connection."""
+        self._handler.connection.settimeout(200)
+        self._handler.connection.recv(1)
+
     def send(self, *events: dict[str, Any]) -> None:
         for told in events:
             self.raw(b"data: " + json.dumps(told).encode() + b"\n\n")

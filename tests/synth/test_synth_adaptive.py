@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import line_count, until
 
 from synth.problems.problem import Prompt
 from synth.sampling.budget import BudgetTracker
@@ -264,19 +265,29 @@ def test_a_second_try_that_fails_leaves_the_cut_trace(tmp_path: Path) -> None:
 # --- killed ----------------------------------------------------------------------------------------------------------
 
 PROGRAM = """
-import sys
+import sys, time
 from pathlib import Path
 from synth.teachers.config import FakeTeacher
+from synth.teachers.fake import FakeEngine
 from synth.problems.config import JsonlPrompts
 from synth.sampling.config import TeacherSampling
 from synth.verify.config import VerifyConfig
 from synth.problems.problem import load_prompts
 from synth.sampling.sample import sample
-from synth.teachers.teacher import build_teacher
-teacher = FakeTeacher(latency_s=float(sys.argv[3]), concurrency=4, accuracy=0.4)
+
+class Engine(FakeEngine):
+    left = int(sys.argv[3])  # after so many answers it stands still: nothing ends before it is killed
+    def poll_for(self, seconds):
+        if self.left <= 0:
+            time.sleep(1000)
+        done = super().poll_for(seconds)
+        self.left -= len(done)
+        return done
+
+teacher = FakeTeacher(latency_s=0.02, concurrency=4, accuracy=0.4)
 config = TeacherSampling.model_validate_json(sys.argv[4])
 prompts = load_prompts(JsonlPrompts(path=sys.argv[1])).prompts
-sample(prompts, build_teacher(teacher), teacher, config, Path(sys.argv[2]), verify=VerifyConfig(workers=1))
+sample(prompts, Engine(teacher), teacher, config, Path(sys.argv[2]), verify=VerifyConfig(workers=1))
 """
 POLICIES = {
     "fixed": {"num_samples": 4, "max_new_tokens": 200},
@@ -295,21 +306,18 @@ def test_killed_ten_times_at_random_it_ends_with_the_samples_of_a_run_left_alone
     source, log, alone = tmp_path / "problems.jsonl", tmp_path / "killed" / "log", tmp_path / "alone" / "log"
     source.write_text("".join(json.dumps(prompt.row()) + "\n" for prompt in problems(40)))
 
-    def start(where: Path, latency: float) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", PROGRAM, str(source), str(where), str(latency), json.dumps(POLICIES[policy])]
+    def start(where: Path, answers: int = 10_000) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", PROGRAM, str(source), str(where), str(answers), json.dumps(POLICIES[policy])]
         return subprocess.Popen(command, cwd=Path(__file__).parents[2])
 
-    assert start(alone, 0.0).wait(timeout=120) == 0
+    left_alone = start(alone)
     rng = random.Random(policy)
     committed = b""
     for _ in range(10):
-        process = start(log, 0.3)
-        more = committed.count(b"\n") + rng.randint(1, 9)
-        deadline = time.monotonic() + 60
-        while not log.exists() or log.read_bytes().count(b"\n") < more:
-            assert process.poll() is None, "it ended before it was killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        more = rng.randint(1, 9)
+        process = start(log, more + 3)
+        goal = committed.count(b"\n") + more
+        until(lambda: line_count(log) >= goal, f"{goal} samples")  # noqa: B023
         time.sleep(rng.random() * 0.1)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
@@ -318,6 +326,7 @@ def test_killed_ten_times_at_random_it_ends_with_the_samples_of_a_run_left_alone
         committed = after[: after.rfind(b"\n") + 1]
         identities = [json.loads(line)["request_id"] for line in committed.splitlines()]
         assert len(identities) == len(set(identities)), "a sample was doubled"
-    assert start(log, 0.0).wait(timeout=120) == 0
+    assert start(log).wait(timeout=200) == 0
+    assert left_alone.wait(timeout=200) == 0
     for file in sorted(alone.parent.iterdir()):
         assert (log.parent / file.name).read_bytes() == file.read_bytes(), file.name

@@ -7,8 +7,7 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 from tiny_moe import ANSWER, write_tiny_moe
+from waiting import gone, line_count, meanwhile, repeatedly, until
 
 from synth.distributed import ray as ray_engine
 from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
@@ -29,7 +29,7 @@ from synth.teachers.fake import FakeEngine
 from synth.teachers.served_config import VllmServerTeacher
 from synth.teachers.teacher import Request
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 PROMPTS = [
     Prompt.model_validate({"id": str(i), "prompt": f"{i} + 1?", "answer": str(i + 1), "kind": "math", "source": "here"})
@@ -78,26 +78,16 @@ def workers(node: Any) -> list[psutil.Process]:
 
 
 @contextmanager
-def once_the_log_holds(log: Path, rows: int, act: Callable[[], None]) -> Iterator[list[int]]:
-    """Call ``act`` in another thread when the log has so many rows; gives the number of rows at that moment."""
-    happened: list[int] = []
-    stop = threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.02):
-            found = log.read_bytes().count(b"\n") if log.exists() else 0
-            if found >= rows:
-                act()
-                happened.append(found)
-                return
-
-    thread = threading.Thread(target=watch)
-    thread.start()
+def suspended(processes: Sequence[psutil.Process]) -> Iterator[None]:
+    """They stand still, so that a run cannot end before the test has seen what it waits for."""
+    for process in processes:
+        process.suspend()
     try:
-        yield happened
+        yield
     finally:
-        stop.set()
-        thread.join()
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 def run(
@@ -124,45 +114,45 @@ def local_run(log: Path) -> bytes:
 def test_a_node_killed_in_the_middle_loses_and_doubles_no_sample(cluster: Any, tmp_path: Path, capfd: Any) -> None:
     victim = cluster.worker_nodes.copy().pop()
     log = tmp_path / "ray.jsonl"
-    seen: list[int] = []
 
     def kill() -> None:
-        """As a machine goes: its raylet and all that it runs, at once."""
-        seen.append(len(workers(victim)))
-        first = raylet(victim)
-        for process in (first, *first.children(recursive=True)):
-            process.kill()
+        """As a machine goes: its raylet and all that it runs, at once, while its replica answers."""
+        until(lambda: line_count(log), "the first sample")
+        with suspended(workers(cluster.head_node)):
+            until(lambda: workers(victim), "a replica on the node")
+            goal = line_count(log) + 10  # more than the other replica can have on its way
+            until(lambda: line_count(log) >= goal, "samples of the node's replica")
+            first = raylet(victim)
+            for process in (first, *first.children(recursive=True)):
+                process.kill()
 
-    with once_the_log_holds(log, 50, kill) as killed:
+    with meanwhile(kill):
         run(RayEngine(address=cluster.address, replicas=2), log)
-    assert killed, "the node was killed in the middle"
-    assert killed[0] < 160
-    assert seen == [1], "a replica ran on the node"
     assert log.read_bytes() == local_run(tmp_path / "local.jsonl")
     assert "ray: lost a replica with" in capfd.readouterr().err
 
 
 def test_a_killed_replica_is_replaced(cluster: Any, tmp_path: Path, capfd: Any) -> None:
     log = tmp_path / "ray.jsonl"
-    now: list[int] = []
 
-    def both() -> list[int]:
-        return [p.pid for node in cluster.list_all_nodes() for p in workers(node)]
+    def replicas() -> list[psutil.Process]:
+        return [process for node in cluster.list_all_nodes() for process in workers(node)]
 
     def kill() -> None:
-        before = both()
-        psutil.Process(before[0]).kill()
-        deadline = time.monotonic() + 20
-        while len(now) < 2 and time.monotonic() < deadline:
-            time.sleep(0.1)
-            now[:] = [pid for pid in both() if pid != before[0]]
-        assert len(before) == 2
+        until(lambda: line_count(log), "the first sample")
+        first = replicas()
+        with suspended(first):
+            both = until(lambda: len(found := replicas()) == 2 and found, "two replicas")
+            rest = [process for process in both if process != first[0]]
+            with suspended(rest):
+                first[0].kill()
+                until(
+                    lambda: len(set(replicas()) - {first[0], *rest}) == 1, "a new replica beside the one that was left"
+                )
 
-    with once_the_log_holds(log, 30, kill) as killed:
+    with meanwhile(kill):
         run(RayEngine(address=cluster.address, replicas=2), log)
-    assert killed
-    assert len(now) == 2, "a new replica came up beside the one that was left"
-    assert both() == [], "none is left behind"
+    until(lambda: not replicas(), "the end of all replicas")
     assert log.read_bytes() == local_run(tmp_path / "local.jsonl")
     assert "ray: lost a replica with" in capfd.readouterr().err
 
@@ -178,21 +168,17 @@ def test_sampling_begins_with_the_first_replica_and_others_join_with_their_node(
         engine = RayEngine(address=cluster.address, replicas=3)
         sampling = threading.Thread(target=run, args=(engine, log))  # Ray manages its nodes from the main thread only
         sampling.start()
-        while sampling.is_alive() and not (log.exists() and log.read_bytes()):
-            time.sleep(0.05)
-        alone = len(workers(cluster.head_node))
-        late = cluster.add_node(num_cpus=2)
-        joined = 0
-        while sampling.is_alive():
-            joined = max(joined, len(workers(late)))
-            time.sleep(0.05)
+        until(lambda: line_count(log), "the first sample")
+        alone = workers(cluster.head_node)
+        with suspended(alone):
+            late = cluster.add_node(num_cpus=2)
+            until(lambda: len(workers(late)) == 2, "two replicas on the new node")
         sampling.join()
     finally:
         if ray.is_initialized():
             ray.shutdown()
         cluster.shutdown()
-    assert alone == 1
-    assert joined == 2
+    assert len(alone) == 1
     assert log.read_bytes() == local_run(tmp_path / "local.jsonl")
 
 
@@ -252,11 +238,12 @@ def test_a_replica_may_hold_a_server_and_leaves_nothing_of_it(
     served: set[int] = set()
 
     def look() -> None:
-        """The servers that are there once the first answers are."""
-        found = psutil.Process().children(recursive=True)
-        served.update(process.pid for process in found if "serve" in process.cmdline())
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if "serve" in process.cmdline():
+                    served.add(process.pid)
 
-    with once_the_log_holds(log, 1, look):
+    with repeatedly(look):
         run(
             RayEngine(address="local", replicas=1),
             log,
@@ -267,4 +254,4 @@ def test_a_replica_may_hold_a_server_and_leaves_nothing_of_it(
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     assert [row["text"] for row in rows] == [ANSWER] * 6
     assert served
-    assert not any(psutil.pid_exists(pid) for pid in served)
+    until(lambda: all(map(gone, served)), "the end of the servers")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import line_count, until
 
 from licensing.errors import InputError, MissingDependency
 from synth.problems.problem import Prompt
@@ -321,17 +322,27 @@ def test_a_disk_that_fills_up_at_the_very_end_leaves_the_log(tmp_path: Path, mon
 # --- killed ----------------------------------------------------------------------------------------------------------
 
 PROGRAM = """
-import sys
+import sys, time
 from pathlib import Path
 from synth.teachers.config import FakeTeacher
+from synth.teachers.fake import FakeEngine
 from synth.sampling.config import TeacherSampling
 from synth.problems.config import JsonlPrompts
 from synth.problems.problem import load_prompts
 from synth.sampling.sample import sample
-from synth.teachers.teacher import build_teacher
-teacher = FakeTeacher(latency_s=float(sys.argv[3]), concurrency=4)
+
+class Engine(FakeEngine):
+    left = int(sys.argv[3])  # after so many answers it stands still: nothing ends before it is killed
+    def poll_for(self, seconds):
+        if self.left <= 0:
+            time.sleep(1000)
+        done = super().poll_for(seconds)
+        self.left -= len(done)
+        return done
+
+teacher = FakeTeacher(latency_s=0.02, concurrency=4)
 prompts = load_prompts(JsonlPrompts(path=sys.argv[1])).prompts
-summary = sample(prompts, build_teacher(teacher), teacher, TeacherSampling(num_samples=4), Path(sys.argv[2]))
+summary = sample(prompts, Engine(teacher), teacher, TeacherSampling(num_samples=4), Path(sys.argv[2]))
 print(summary.rows, summary.reused)
 """
 
@@ -340,20 +351,16 @@ def test_killed_again_and_again_a_run_ends_in_the_bytes_of_one_left_alone(tmp_pa
     source, log, alone = tmp_path / "problems.jsonl", tmp_path / "killed" / "log", tmp_path / "alone" / "log"
     source.write_text("".join(json.dumps(prompt.row()) + "\n" for prompt in problems(25)))
 
-    def start(where: Path, latency: float) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", PROGRAM, str(source), str(where), str(latency)]
+    def start(where: Path, answers: int = 1000) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", PROGRAM, str(source), str(where), str(answers)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
 
-    undisturbed = start(alone, 0.0)
+    undisturbed = start(alone)
     rng = random.Random(5)
     committed = b""
     for goal in (1, 14, 15, 40, 77):  # kill when so many lines are there, and a little later
-        process = start(log, 0.04)
-        deadline = time.monotonic() + 60
-        while not log.exists() or log.read_bytes().count(b"\n") < goal:
-            assert process.poll() is None, "it ended before it was killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        process = start(log, goal - committed.count(b"\n") + 5)
+        until(lambda: line_count(log) >= goal, f"{goal} samples")  # noqa: B023
         time.sleep(rng.random() * 0.03)
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
@@ -362,9 +369,8 @@ def test_killed_again_and_again_a_run_ends_in_the_bytes_of_one_left_alone(tmp_pa
         committed = after[: after.rfind(b"\n") + 1]
         identities = [json.loads(line)["request_id"] for line in committed.splitlines()]
         assert len(identities) == len(set(identities)), "a sample was doubled"
-    last = start(log, 0.0)
-    output, _ = last.communicate(timeout=60)
+    output, _ = start(log).communicate(timeout=120)
     assert output.split() == ["100", str(committed.count(b"\n"))]
-    undisturbed.communicate(timeout=60)
+    undisturbed.communicate(timeout=120)
     assert log.read_bytes() == alone.read_bytes()
     assert [path.name for path in log.parent.iterdir()] == ["log"]

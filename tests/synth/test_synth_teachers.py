@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -179,16 +178,25 @@ def test_the_fake_counts_words_and_cuts_at_the_limit() -> None:
     assert whole.text.startswith(cut.text)
 
 
-def test_the_fake_takes_its_time_and_works_side_by_side() -> None:
+def test_the_fake_takes_its_time_and_works_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock:
+        now = 0.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+        def sleep(self, seconds: float) -> None:
+            self.now += seconds
+
     def seconds(concurrency: int) -> float:
-        started = time.monotonic()
+        monkeypatch.setattr("synth.teachers.fake.time", clock := Clock())
         requests = [request(f"r{n}", problem()) for n in range(24)]
-        drain(FakeEngine(FakeTeacher(latency_s=0.02, concurrency=concurrency)), requests)
-        return time.monotonic() - started
+        drain(FakeEngine(FakeTeacher(latency_s=100, concurrency=concurrency)), requests)
+        return clock.now
 
     one, eight = seconds(1), seconds(8)
-    assert one > 0.35, "24 samples of 0.02 s each, one after the other"
-    assert eight < one / 2
+    assert 24 * 50 < one < 24 * 150, "one after the other, each 50 to 150 s"
+    assert 3 * 50 < eight < one / 4
 
 
 # --- a tiny model whose every answer is known ------------------------------------------------------------------------

@@ -3,13 +3,11 @@ experts, tensor parallel on two cores, that is asked, killed, started again and 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from tiny_moe import ANSWER, write_tiny_moe
+from waiting import gone, until
 
 from licensing.errors import InputError, MissingDependency
 from synth.problems.problem import Prompt
@@ -28,20 +27,6 @@ from synth.teachers.served_config import OpenAITeacher, VllmServerTeacher
 from synth.teachers.teacher import Completion, Described, Request, Teacher, build_teacher
 
 WARDEN = Path(module.__file__).with_name("process_supervisor.py")
-
-
-def until(true: Callable[[], Any], seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.05)
-    return found
-
-
-def gone(pid: int) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    return True
 
 
 # --- the warden --------------------------------------------------------------------------------------------------
@@ -62,7 +47,10 @@ def family(folder: Path, seconds: float) -> list[str]:
 
 def members(folder: Path) -> list[int]:
     """The command, its child, and a grandchild in a session of its own whose parent has left it."""
-    until(lambda: (folder / "pids").exists() and (folder / "away").exists() and (folder / "away").read_text().strip())
+    until(
+        lambda: (folder / "pids").exists() and (folder / "away").exists() and (folder / "away").read_text().strip(),
+        "the command and its children",
+    )
     return [int(pid) for name in ("pids", "away") for pid in (folder / name).read_text().split()]
 
 
@@ -83,14 +71,14 @@ def test_nothing_of_a_command_is_left(tmp_path: Path, how: str) -> None:
             warden.stdin.close()
         assert warden.wait(60) == (0 if how == "command ends" else 128 + signal.SIGTERM)
         assert all(map(gone, pids)), "it ends last"
-    until(lambda: all(map(gone, pids)))
+    until(lambda: all(map(gone, pids)), "the end of the command's processes")
 
 
 def test_a_command_that_ignores_the_gentle_signal_is_killed(tmp_path: Path) -> None:
     program = f"import signal, time; signal.signal(15, signal.SIG_IGN); open('{tmp_path}/up', 'w'); time.sleep(1000)"
     command = [sys.executable, "-P", str(WARDEN), "0.3", sys.executable, "-c", program]
     warden = subprocess.Popen(command, stdin=subprocess.PIPE)
-    until((tmp_path / "up").exists)
+    until((tmp_path / "up").exists, "the command")
     warden.send_signal(signal.SIGTERM)
     warden.communicate()  # closes its input
     assert warden.returncode == 128 + signal.SIGKILL
@@ -246,7 +234,7 @@ def test_it_can_be_closed_while_it_starts_and_opened_again(sham: Callable[..., T
     log = tmp_path / "logs" / "vllm-serve-me-tiny.log"
     teacher = sham(SERVER.format(log=log, deadly=0), max_restarts=0)
     teacher.submit(request("lost"))
-    until(lambda: psutil.Process().children())
+    until(lambda: psutil.Process().children(), "the server's process")
     teacher.close()
     assert not psutil.Process().children(recursive=True)
     for _ in range(2):  # a turn that is over is no death

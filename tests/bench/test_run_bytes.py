@@ -1,0 +1,24 @@
+"""The benchmark runs, and its last line is one JSON object. Its figures are not tested here, but what they count is."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["fixed", "adaptive"])
+def test_the_last_line_is_one_object_that_counts_texts_and_verifications(policy: str) -> None:
+    command = [sys.executable, "tests/bench/run_bytes.py", "--json", "--problems", "12", "--policy", policy]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["answers"] == 48 if policy == "fixed" else 36 <= found["answers"] <= 48
+    assert found["text_bytes"] == 1000 * found["answers"]
+    assert found["written_ratio"] >= found["kept_ratio"] >= 1, "the sample log alone holds every text"
+    assert found["by_file"]["sample/samples.jsonl"] == 1
+    assert found["verifications_per_sample"] >= 1, "every text was verified, or the counter counts nothing"

@@ -1,0 +1,175 @@
+"""What makes a finished run do work again, and what does not: each case at the level of the command."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from smoke import COMMAND, ROOT, STAGES, copy_of, distill, events, executed, manifests, run_smoke, the_run
+from waiting import until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture
+def copied(alone: Path, tmp_path: Path) -> Path:
+    return copy_of(alone, tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "verify.workers=3",
+        "label.workers=1",
+        "teacher.concurrency=3",
+        "student.save_steps=7",
+        "student.micro_batch_size=1",
+    ],
+)
+def test_a_field_that_changes_only_speed_re_runs_no_stage_that_costs(copied: Path, setting: str) -> None:
+    run_smoke(copied, "--set", setting)
+    assert set(executed(copied)) <= {"audit", "package"}, "these two ship the recipe"
+
+
+def test_another_bound_on_the_stop_rate_re_runs_the_package_alone(copied: Path) -> None:
+    run_smoke(copied, "--set", "evaluate.min_stop_rate=0.0001", "--until", "audit")
+    assert executed(copied) == []
+    done = distill("run", "recipes/smoke.yaml", "--runs", copied, "--set", "evaluate.min_stop_rate=0.95")
+    assert done.returncode == 1
+    assert "stop rate" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert executed(copied) == []
+
+
+def test_a_changed_license_file_ships_with_the_next_run(copied: Path, tmp_path: Path) -> None:
+    text = tmp_path / "LICENSE.txt"
+    setting = ("--set", f"release.license_file={text}")
+    for words in ("The first text.\n", "Another text.\n"):
+        text.write_text(words)
+        shown = run_smoke(copied, *setting)
+        assert executed(copied) == ["audit", "package"]
+        assert (Path(shown["release"]) / "LICENSE").read_text() == words
+
+
+def test_changed_problems_are_sampled_and_what_stands_behind_them_is_run_again(copied: Path, tmp_path: Path) -> None:
+    problems = tmp_path / "problems.jsonl"
+    rows = [{"id": f"p{n}", "prompt": f"{n} + {n} =", "answer": str(2 * n), "kind": "math"} for n in range(12)]
+    setting = ("--set", f"prompts={{kind: jsonl, path: {problems}, source: mine, license: mit}}", "--until", "curate")
+    for number in range(2):
+        rows[0]["prompt"] = f"{number} + {number} + 0 ="
+        rows[0]["answer"] = str(2 * number)
+        problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        run_smoke(copied, *setting)
+        assert executed(copied) == ["sample", "verify", "label", "curate"]
+    run_smoke(copied, *setting)
+    assert executed(copied) == []
+
+
+def test_changed_base_weights_are_noticed_wherever_the_path_begins(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (base,) = the_run(alone).glob("stages/prepare/*/model")
+    (tmp_path / "base").mkdir()
+    for file in base.iterdir():
+        (tmp_path / "base" / file.name).write_bytes(file.read_bytes())
+    setting = ("--set", "student.base=~/base", "--set", "student.license=mit", "--until", "prepare")
+    runs = tmp_path / "runs"
+    run_smoke(runs, *setting)
+    run_smoke(runs, *setting)
+    assert executed(runs) == []
+    weights = tmp_path / "base" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    run_smoke(runs, *setting)
+    assert executed(runs) == ["prepare"]
+
+
+def test_a_template_that_was_edited_after_prepare_never_ships(copied: Path) -> None:
+    (template,) = the_run(copied).glob("stages/export/*/model/chat_template.jinja")
+    text = template.read_text()
+    template.write_text(text[:-1] + ("x" if text[-1] != "x" else "y"))  # the size stays, so a reuse does not notice
+    for stage in ("evaluate", "package"):
+        for manifest in the_run(copied).glob(f"stages/{stage}/*/manifest.json"):
+            manifest.unlink()
+    done = distill("run", "recipes/smoke.yaml", "--runs", copied)
+    assert done.returncode == 1
+    assert "chat template changed" in done.stderr
+
+
+def test_a_file_of_a_finished_stage_that_was_edited_is_refused_and_show_verify_finds_any_change(copied: Path) -> None:
+    (file,) = the_run(copied).glob("stages/curate/*/waterfall.json")
+    content = file.read_text()
+    file.write_text(content.replace("sampled", "SAMPLED"))
+    shown = distill("show", copied, "--verify")
+    assert shown.returncode == 1
+    assert "waterfall.json was changed" in shown.stdout + shown.stderr
+    file.write_text(content + " ")
+    done = distill("run", "recipes/smoke.yaml", "--runs", copied)
+    assert done.returncode == 2
+    assert "waterfall.json has" in done.stderr
+    file.write_text(content)
+    assert distill("show", copied, "--verify").returncode == 0
+
+
+def test_stages_that_take_an_accelerator_run_in_processes_of_their_own_which_are_gone_afterwards(alone: Path) -> None:
+    processes = {event["stage"]: event["pid"] for event in events(alone) if event["event"] == "process"}
+    driver = next(event["pid"] for event in events(alone) if event["event"] == "run")
+    assert set(processes) == {"train", "export", "train_control", "export_control", "evaluate"}
+    assert len({driver, *processes.values()}) == 6
+    assert not any(Path(f"/proc/{pid}").exists() for pid in processes.values())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_stage_can_be_the_last_one_and_can_be_run_alone(copied: Path, stage: str) -> None:
+    shown = run_smoke(copied, "--until", stage)
+    assert [row["stage"] for row in shown["stages"]] == list(STAGES[: STAGES.index(stage) + 1])
+    run_smoke(copied, "--only", stage)
+    assert executed(copied) == []
+
+
+def test_one_stage_alone_needs_the_ones_before_it(tmp_path: Path) -> None:
+    done = distill("run", "recipes/smoke.yaml", "--runs", tmp_path, "--only", "label")
+    assert done.returncode == 2
+    assert "stage prepare is not finished" in done.stderr
+    assert "--until prepare" in done.stderr
+
+
+def test_a_larger_budget_asks_for_what_is_new_and_copies_no_text(copied: Path) -> None:
+    samples = the_run(copied) / "store" / "samples.jsonl"
+    before, inode = samples.read_bytes(), os.stat(samples).st_ino
+    run_smoke(copied, "--set", "sample.budget.tokens=10000000", "--until", "sample")
+    assert executed(copied) == ["sample"]
+    assert samples.read_bytes() == before
+    run_smoke(copied, "--set", "sample.num_samples=6", "--until", "sample")
+    assert os.stat(samples).st_ino == inode
+    assert samples.read_bytes().startswith(before)
+    assert samples.read_bytes().count(b"\n") == 24 * 6
+
+
+def test_an_error_in_a_process_of_its_own_keeps_its_words_and_its_exit_code(copied: Path) -> None:
+    done = distill("run", "recipes/smoke.yaml", "--runs", copied, "--set", "student.max_length=16")
+    assert done.returncode == 2, done.stderr
+    assert "longer than max_length 16" in done.stderr
+    assert "hint: " in done.stderr
+    assert "train" not in executed(copied)
+    assert "curate" in manifests(copied)
+
+
+def test_a_stage_process_that_is_killed_ends_the_run_with_its_name_and_the_next_run_goes_on(copied: Path) -> None:
+    shutil.rmtree(the_run(copied) / "stages" / "train")
+    process = subprocess.Popen(
+        [*COMMAND, "run", "recipes/smoke.yaml", "--runs", str(copied)], cwd=ROOT, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    until(lambda: events(copied)[-1].get("event") == "process", "the training process")
+    os.kill(events(copied)[-1]["pid"], signal.SIGKILL)
+    _, said = process.communicate(timeout=600)
+    assert process.returncode == 3
+    assert "the process of stage train was killed by signal 9" in said
+    run_smoke(copied, "--until", "train")
+    assert executed(copied) == ["train"]
