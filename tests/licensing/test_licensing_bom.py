@@ -79,7 +79,9 @@ def test_only_what_is_established_is_concluded_and_findings_carry_their_level() 
 
     assert licences("open/rows") == {"declared": "CC-BY-4.0", "concluded": "CC-BY-4.0"}
     assert set(licences("who/knows")) == {"declared"}
-    findings = [one["value"] for one in document["metadata"]["component"]["properties"] if one["name"] == "distil:finding"]
+    findings = [
+        one["value"] for one in document["metadata"]["component"]["properties"] if one["name"] == "distil:finding"
+    ]
     assert "W-TOS-COMPETE:openai-services-agreement [contested]" in findings
     assert "O-NAME-PREFIX:Llama [fact]" in findings
 

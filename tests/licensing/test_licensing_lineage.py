@@ -9,7 +9,7 @@ import pytest
 
 from licensing.audit import audit
 from licensing.errors import InputError
-from licensing.lineage import Lineage, load_lineage
+from licensing.lineage import load_lineage
 from licensing.safe_yaml import MAX_BYTES
 
 GOOD = """\
