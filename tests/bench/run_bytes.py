@@ -182,7 +182,8 @@ def measure(problems: int, samples: int, policy: str, until: str, place: Path) -
     answers = next(numbers)
     total = answers * SEGMENT * SEGMENTS
     (run,) = (watched / "runs").glob("smoke-*")
-    kept = {path.relative_to(run): text_bytes(path) for path in sorted(run.rglob("*")) if path.is_file()}
+    files = {path.stat().st_ino: path for path in sorted(run.rglob("*"), reverse=True) if path.is_file()}
+    kept = {path.relative_to(run): text_bytes(path) for path in sorted(files.values())}
     written = sum(map(text_bytes, (place / "links").iterdir()))
     return {
         "answers": answers,
