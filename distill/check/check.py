@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -17,7 +16,7 @@ from typing import Any, Literal
 
 from distill.check.pilot import bounds, judge_bounds, run_pilot
 from distill.config.recipe import Recipe
-from distill.models.folder import ask_hub, cached
+from distill.models.folder import ask_hub, base_path, cached
 from distill.models.prepare import inspect_base
 from distill.release.endpoints import check_terms
 from distill.release.lineage import planned_lineage
@@ -25,7 +24,7 @@ from distill.release.training_data import check_data
 from distill.stages.verdicts import of_judge
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
-from publish.chat_template import add_persona
+from publish.chat_template import add_persona, read_template
 from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts
 from synth.problems.problem import PromptSet, TraceSet
@@ -85,16 +84,6 @@ def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[F
     return findings
 
 
-def print_findings(findings: list[Finding]) -> None:
-    """Good news on stdout, errors on stderr with place and hint."""
-    for found in findings:
-        place = f"{found.where}: " if found.where else ""
-        stream = sys.stderr if found.level == "error" else sys.stdout
-        print(f"{found.level:5} {found.subject}: {place}{found.what}", file=stream)
-        if found.hint:
-            print(f"      hint: {found.hint}", file=stream)
-
-
 def _parts(recipe: Recipe) -> Iterator[Finding]:
     training = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
     wanted = dict.fromkeys(training, f"pip install {' '.join(training)}")
@@ -141,7 +130,7 @@ def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
     folder = Path(teacher.model) if Path(teacher.model).is_dir() else cached(teacher.model, teacher.revision)
     if folder is None:
         ask_hub(teacher.model, teacher.revision, "teacher.model")
-    elif not _has_template(folder):
+    elif read_template(folder) is None:
         raise InputError("no chat template", where=teacher.model, hint="take an instruction-tuned model")
     engine = "transformers"
     if isinstance(teacher, VllmTeacher) or (isinstance(teacher, AutoTeacher) and importlib.util.find_spec("vllm")):
@@ -180,15 +169,9 @@ def _endpoint(teacher: OpenAITeacher) -> Iterator[Finding]:
     yield Finding("ok", "teacher", f"{teacher.public_id} at {teacher.base_url}")
 
 
-def _has_template(folder: Path) -> bool:
-    config = folder / "tokenizer_config.json"
-    inline = config.is_file() and '"chat_template"' in config.read_text(encoding="utf-8", errors="replace")
-    return inline or (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file()
-
-
 def _licences(recipe: Recipe) -> Iterator[Finding]:
     result = audit(planned_lineage(recipe), allow=recipe.release.allow)
-    for found in result.stops:
+    for found in result.blocking:
         why = f"{found.code}: {found.why}"
         yield Finding("error", "licences", why, found.input or result.release, found.fix, exit_code=1)
     for one in result.allowed:
@@ -237,9 +220,8 @@ def _problems(recipe: Recipe) -> Iterator[Finding]:
 
 
 def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:
-    base = recipe.student.base
-    folder = Path(base) if isinstance(base, str) else None
-    size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder and folder.is_dir() else 0
+    folder = base_path(recipe.student.base)
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder else 0
     arms = 2 if recipe.curate.control_arm else 1
     needed = int(size * TRAINING_BYTES[recipe.student.method.kind] * arms) + (64 << 20)
     place = runs.absolute()
