@@ -21,6 +21,7 @@ from synth.worker_pool import Call, CallFailed, Slot, WorkerPool
 __all__ = ["label_parts", "prepare", "serve"]
 
 Part = tuple[int, int, int]  # number, start, end
+MOST_DEATHS = 100  # processes that die in a part, each at another row, before it is no longer the rows' fault
 
 
 def label_parts(
@@ -39,13 +40,14 @@ def label_parts(
     }
     if not parts:
         return
+    label = partial(_label, json.dumps(setup), out)
     with WorkerPool(min(config.workers, len(parts)), config.memory_mb, where="label.memory_mb") as pool:
-        for answer in as_completed([pool.run(partial(_label, part, json.dumps(setup), out)) for part in parts]):
+        for answer in as_completed([pool.run(partial(label, part)) for part in parts]):
             answer.result()
             done()
 
 
-def _label(part: Part, setup: str, out: Path, slot: Slot) -> None:
+def _label(setup: str, out: Path, part: Part, slot: Slot) -> None:
     progress = out / f".row-{part[0]:05}"
     unlabelled: dict[str, str] = {}  # offset of a row -> why it has no labels
     while True:
@@ -55,7 +57,7 @@ def _label(part: Part, setup: str, out: Path, slot: Slot) -> None:
             slot.call(Call(f"{__name__}:serve", json.dumps(request), None, ((f"{__name__}:prepare", setup),)))
         except CallFailed as error:
             row = marked(progress)
-            if row is None or str(row) in unlabelled:
+            if row is None or str(row) in unlabelled or len(unlabelled) == MOST_DEATHS:
                 raise RuntimeError(f"labels for bytes {part[1]} to {part[2]} of the traces: {error}") from None
             unlabelled[str(row)] = f"no labels: {error}"
             continue
