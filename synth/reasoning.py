@@ -1,11 +1,16 @@
-"""Thinking and answer of a completion: the one place that splits them."""
+"""Thinking and answer of a completion, split by the tags of the model that wrote it.
+
+All who look at a response use this split: answer extraction, the format check, code extraction, labels, the judge and
+the guard against empty reasoning.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-__all__ = ["THINK_CLOSE", "THINK_OPEN", "Reasoning", "ReasoningState", "split_reasoning"]
+__all__ = ["THINK_CLOSE", "THINK_OPEN", "Reasoning", "ReasoningState", "split_reasoning", "split_row", "tags_of"]
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 
@@ -20,7 +25,7 @@ class Reasoning:
     thinking: str | None
     answer: str
     state: ReasoningState
-    reason: str | None
+    reason: str | None = None
 
 
 def split_reasoning(text: str, think_open: str = THINK_OPEN, think_close: str = THINK_CLOSE) -> Reasoning:
@@ -31,16 +36,27 @@ def split_reasoning(text: str, think_open: str = THINK_OPEN, think_close: str = 
     """
     opening, closing = think_open.strip(), think_close.strip()
     opened = text.count(opening) if opening else 0
-    closed = text.count(closing)
+    closed = text.count(closing) if closing else 0
     if not opened and not closed:
         return Reasoning(None, text, "missing", "no think block")
+    if not closed:
+        return Reasoning(text.partition(opening)[2], "", "unclosed", "the think block is not closed")
     before, _, after = text.rpartition(closing)
-    if not closed or (opening and opening in after):
-        thinking = text.partition(opening)[2] if not closed else text
-        return Reasoning(thinking, "", "unclosed", "the think block is not closed")
+    if opening and opening in after:
+        return Reasoning(text, "", "unclosed", "the think block is not closed")
     thinking = before.partition(opening)[2] if opening and opening in before else before
     if opened > 1 or closed > 1:
         return Reasoning(thinking, after, "doubled", f"{opened} opening and {closed} closing tags")
     if not thinking.strip():
         return Reasoning(thinking, after, "empty", "nothing in the think block")
-    return Reasoning(thinking, after, "ok", None)
+    return Reasoning(thinking, after, "ok")
+
+
+def tags_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """The tags that a row carries (`think_open`, `think_close`), by name; those that it lacks have defaults."""
+    return {key: row[key] for key in ("think_open", "think_close") if isinstance(row.get(key), str)}
+
+
+def split_row(row: Mapping[str, Any]) -> Reasoning:
+    """The `response` of a row, split by the row's own tags."""
+    return split_reasoning(row["response"], **tags_of(row))

@@ -15,7 +15,7 @@ from distill.runs.keys import pinned_teacher
 from licensing.errors import InputError
 from synth.sampling.budget import Spend, price
 from synth.sampling.config import AdaptivePolicy, BudgetConfig, TeacherSampling
-from synth.verify.judge_config import JudgeConfig
+from synth.verify.config import JudgeConfig
 
 __all__ = ["Forecast", "bounds", "judge_bounds", "run_pilot"]
 

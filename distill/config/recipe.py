@@ -80,6 +80,15 @@ class StudentConfig(Section):
     trust_remote_code: bool = False
 
     @model_validator(mode="after")
+    def _no_remote_code(self) -> StudentConfig:
+        if self.trust_remote_code:
+            raise ValueError(
+                "trust_remote_code: a student with code of its own would train but cannot be merged, "
+                "exported and scored yet: take a base whose architecture is part of transformers"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _whole_micro_batches(self) -> StudentConfig:
         if self.batch_size % self.micro_batch_size:
             raise ValueError(
@@ -142,7 +151,9 @@ class ReleaseConfig(Section):
     )
     version: str = "0.1.0"
     description: str | None = None
-    languages: tuple[str, ...] = ("en",)
+    languages: tuple[Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")], ...] | None = Field(
+        None, description="ISO 639 codes or BCP 47 tags for the cards; those measured in the training rows if absent."
+    )
     limitations: tuple[str, ...] = ()
 
     @model_validator(mode="after")

@@ -146,4 +146,4 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
 
 
 def _content(path: str | None) -> str | None:
-    return fingerprint(Path(path)) if path else None
+    return fingerprint(Path(path).expanduser()) if path else None

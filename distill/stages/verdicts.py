@@ -21,8 +21,7 @@ from typing import Any
 from distill.runs.stage import StageContext
 from licensing.errors import DistillError
 from licensing.files import read_rows, write_rows
-from synth.verify.config import VerifyConfig
-from synth.verify.judge_config import JudgeConfig
+from synth.verify.config import JudgeConfig, VerifyConfig
 from synth.verify.verifier import verify_rows
 
 __all__ = ["JUDGE", "of_judge", "verified"]

@@ -1,1 +1,7 @@
-"""Labels: what is measured on every trace before anything is selected."""
+"""Labels: measurements of every trace, before anything is selected.
+
+To add a label, edit `trace.py`; to change one, `reasoning_format.py` (answer mismatch), `language.py`, `repetition.py`,
+`refusals.py` (refusals, identity leaks), `pii.py` (secrets, personal data), `code_blocks.py`, `pass_rate.py`. The files
+that are written: `shards.py` (a part), `label.py` (all of them). Time and memory limits: `limits.py`, `workers.py`. The
+recipe's fields: `config.py`.
+"""

@@ -1,4 +1,4 @@
-"""Code fences: are they closed, and does the Python in them parse?"""
+"""The label `broken_code`: an open code fence, or Python in one that does not parse."""
 
 from __future__ import annotations
 
@@ -7,41 +7,37 @@ import re
 import textwrap
 import warnings
 
+from synth.code_fences import find_fences
+
 __all__ = ["broken_code"]
 
-MOST = 100_000  # characters of one block
-_OPEN = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n]*$", re.MULTILINE)
+LONGEST = 100_000  # characters of a block that is parsed
 _PYTHON = frozenset({"python", "py", "python3"})
-_SESSION = re.compile(r"^\s*(?:>>>|In \[\d+\]:|%|!|\$ )", re.MULTILINE)
+_SESSION = re.compile(r"^[ \t]*(?:>>>|In \[\d+\]:|%|!|\$ )", re.MULTILINE)
 
 
 def broken_code(text: str) -> tuple[bool | None, str | None]:
-    """(is a fence broken, why); None where there is no fence with Python in it and every fence is closed.
+    """(is a code block broken, why); None where every fence is closed and none has Python in it.
 
-    Other languages, sessions (``>>>``) and blocks of more than 100,000 characters are not parsed. A parse is no run:
-    nothing of the code is executed.
+    Other languages, sessions (``>>>``) and blocks of more than 100,000 characters are not parsed. Nothing of the code
+    is executed.
     """
-    at, parsed = 0, False
-    while (opening := _OPEN.search(text, at)) is not None:
-        closing = re.compile(rf"^[ \t]*{opening[1][0]}{{{len(opening[1])},}}[ \t]*$", re.MULTILINE).search(
-            text, opening.end()
-        )
-        if closing is None:
+    is_parsed = False
+    for fence in find_fences(text):
+        if not fence.is_closed:
             return True, "a code fence is not closed"
-        code = text[opening.end() : closing.start()]
-        at = closing.end()
-        if opening[2].lower() not in _PYTHON or len(code) > MOST or _SESSION.search(code):
+        if fence.language not in _PYTHON or len(fence.code) > LONGEST or _SESSION.search(fence.code):
             continue
-        parsed = True
-        if (why := _error(code)) is not None:
+        is_parsed = True
+        if (why := _syntax_error(fence.code)) is not None:
             return True, why
-    return (False, None) if parsed else (None, None)
+    return (False, None) if is_parsed else (None, None)
 
 
-def _error(code: str) -> str | None:
+def _syntax_error(code: str) -> str | None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an invalid escape in someone's string is theirs
+            warnings.simplefilter("ignore")  # such as an invalid escape in a string
             ast.parse(textwrap.dedent(code).strip("\n"))
     except SyntaxError as error:
         return f"Python does not parse: {error.msg}, line {error.lineno}"

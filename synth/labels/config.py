@@ -35,6 +35,8 @@ class LabelConfig(Section):
     """Each label has a switch here only where it costs time; whether it leaves anything out is said in `curate`."""
 
     workers: int = Operational(2, ge=1, description="Worker processes.")
+    timeout_s: float = Field(30.0, gt=0, description="CPU seconds a trace; then it has no labels, with a reason.")
+    memory_mb: int = Field(8192, ge=512, description="Address space of one worker, in MiB.")
     languages: tuple[Language, ...] | None = Field(
         ("ar", "cs", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pl", "pt", "ru", "tr", "uk", "vi", "zh"),
         min_length=2,

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from licensing.errors import MissingDependency
+from synth.code_fences import find_fences
 
 __all__ = ["Languages", "Spoken", "prose"]
 
@@ -37,13 +38,16 @@ PLAIN, DISTINCT = 0.15, 3
 """English by its function words, which spares lingua's half millisecond: so large a share of a piece's words, so many
 different ones. None of them is as frequent in another language of this script, as in, is, of, so, we and was are."""
 
-_FENCE = re.compile(r"```[^\n]*\n.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
-_MATH = re.compile(r"\$\$.*?\$\$|\$[^$\n]{0,400}\$|\\\[.*?\\\]|\\\(.*?\\\)", re.DOTALL)
-_ENVIRONMENT = re.compile(r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}", re.DOTALL)
+_INLINE_CODE = re.compile(r"`[^`\n]*`")
+_ENVIRONMENT = re.compile(r"\\(begin|end)\{(\w+\*?)\}")
+_MATH = re.compile(r"\$\$|\\\[|\\\(")
+_MATH_END = {"$$": "$$", "\\[": "\\]", "\\(": "\\)"}
+_DOLLARS = re.compile(r"\$[^$\n]{0,400}\$")
 _COMMAND = re.compile(
-    r"\\[A-Za-z]+(?:\{[^{}\n]{0,80}\})?|https?://\S+|[\w.+-]+@[\w-]+\.\w+|</?think>|[_^]\{?[\w+-]+\}?"
+    r"\\[A-Za-z]+(?:\{[^{}\n]{0,80}\})?|https?://\S+|(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}\.\w+|[_^]\{?[\w+-]+\}?"
 )
-_SYMBOLS = re.compile(r"\b\S*[\d=+*/<>|_\\^{}()\[\]]\S*")
+_SYMBOL = r"\d=+*/<>|_\\^{}()\[\]"
+_SYMBOLS = re.compile(rf"(?<!\S)[^\w\s]*(?=\w)[^{_SYMBOL}\s]*[{_SYMBOL}]\S*")  # tried once a word
 _BLANKS = re.compile(r"[^\S\n]+")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _SCRIPTS = {
@@ -170,31 +174,80 @@ class Languages:
 
 
 def prose(text: str) -> str:
-    """What is left of a text without code, formulas, commands and links."""
-    text = _FENCE.sub(" ", text)
-    text = _MATH.sub(" ", _ENVIRONMENT.sub(" ", text))
+    """A text without code, formulas, commands and links. Linear in its length."""
+    text = _INLINE_CODE.sub(" ", _without_fences(text))
+    text = _DOLLARS.sub(" ", _without_formulas(_without_environments(text)))
     return _BLANKS.sub(" ", _SYMBOLS.sub(" ", _COMMAND.sub(" ", text)))
 
 
+def _without_fences(text: str) -> str:
+    return _without(text, ((fence.start, fence.end) for fence in find_fences(text)))
+
+
+def _without_environments(text: str) -> str:
+    r"""Without what stands between ``\begin{name}`` and the next ``\end{name}``."""
+    marks = list(_ENVIRONMENT.finditer(text))
+    last_end = {mark[2]: mark.start() for mark in marks if mark[1] == "end"}
+
+    def spans() -> Iterator[tuple[int, int]]:
+        name, start = None, 0
+        for mark in marks:
+            if name is None and mark[1] == "begin" and last_end.get(mark[2], 0) > mark.start():
+                name, start = mark[2], mark.start()
+            elif mark[1] == "end" and mark[2] == name:
+                yield start, mark.end()
+                name = None
+
+    return _without(text, spans())
+
+
+def _without_formulas(text: str) -> str:
+    """Without what stands between math delimiters. One that is missing at the end of the text is looked for once."""
+
+    def spans() -> Iterator[tuple[int, int]]:
+        end, missing = 0, set[str]()
+        for mark in _MATH.finditer(text):
+            closing = _MATH_END[mark[0]]
+            if mark.start() < end or closing in missing:
+                continue
+            place = text.find(closing, mark.end())
+            if place < 0:
+                missing.add(closing)
+            else:
+                end = place + len(closing)
+                yield mark.start(), end
+
+    return _without(text, spans())
+
+
+def _without(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """Each span replaced by a blank."""
+    parts, at = list[str](), 0
+    for start, end in spans:
+        parts += text[at:start], " "
+        at = end
+    return "".join([*parts, text[at:]])
+
+
 def _pieces(text: str) -> list[str]:
-    """Paragraphs, short ones put together and long ones cut, so that a piece is about ``PIECE`` characters."""
+    """Paragraphs, short ones joined and long ones cut, so that a piece is about ``PIECE`` characters."""
     pieces: list[str] = []
-    held = ""
+    piece = ""
     for paragraph in text.split("\n"):
-        if len(held) + len(paragraph) <= PIECE:
-            held = f"{held} {paragraph}" if held else paragraph
+        if len(piece) + len(paragraph) <= PIECE:
+            piece = f"{piece} {paragraph}" if piece else paragraph
             continue
-        if held.strip():
-            pieces.append(held)
-        held = ""
-        while len(paragraph) > PIECE:
-            cut = paragraph.rfind(" ", PIECE // 2, PIECE)
-            cut = cut if cut > 0 else PIECE
-            pieces.append(paragraph[:cut])
-            paragraph = paragraph[cut:]
-        held = paragraph
-    if held.strip():
-        pieces.append(held)
+        if piece.strip():
+            pieces.append(piece)
+        at = 0
+        while len(paragraph) - at > PIECE:
+            cut = paragraph.rfind(" ", at + PIECE // 2, at + PIECE)
+            cut = cut if cut > 0 else at + PIECE
+            pieces.append(paragraph[at:cut])
+            at = cut
+        piece = paragraph[at:]
+    if piece.strip():
+        pieces.append(piece)
     return pieces
 
 

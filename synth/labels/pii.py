@@ -55,17 +55,26 @@ _ABOUT_CARDS = re.compile(
 )
 _ISSUERS = re.compile(r"4|5[1-5]|2(?:2[2-9]|[3-6]|7[01]|720)|3[47]|6(?:011|5)|35(?:2[89]|[3-8])")
 _NEAR = 60  # characters
+PIECE, OVERLAP = 1000, 250  # characters of a long line
 
 
 def secrets(text: str) -> str | None:
     """Which kinds of key or token stand in a text, or None. Raises MissingDependency without detect-secrets."""
-    found = Counter({kind: len(pattern.findall(text)) for kind, pattern in _NEWER.items()})
+    counts = Counter({kind: len(pattern.findall(text)) for kind, pattern in _NEWER.items()})
     for plugin in _plugins() if _HINT.search(text) else ():
         for line in text.splitlines():
-            count = sum(1 for _ in plugin.analyze_string(line))
-            if count:
-                found[plugin.secret_type] += count
-    return _listed(found)
+            if count := _count(plugin, line):
+                counts[plugin.secret_type] += count
+    return _listed(counts)
+
+
+def _count(plugin: Any, line: str) -> int:
+    """Tokens in a line. Some patterns of detect-secrets are quadratic, so a long line is searched piece by piece; the
+    pieces overlap by more than the part of a token that it is known by."""
+    if len(line) <= PIECE:
+        return sum(1 for _ in plugin.analyze_string(line))
+    pieces = (line[at : at + PIECE] for at in range(0, len(line), PIECE - OVERLAP))
+    return len({token for piece in pieces for token in plugin.analyze_string(piece)})
 
 
 def personal_data(text: str) -> str | None:

@@ -19,7 +19,8 @@ from licensing.errors import InputError
 from synth.decontaminate import Finder
 from synth.dedup import signature
 from synth.labels.config import LabelConfig
-from synth.labels.trace import FLAGS, Label, PromptLabels, label_prompt, label_trace
+from synth.labels.limits import mark, within
+from synth.labels.trace import FLAGS, Label, PromptLabels, label_prompt, label_trace, no_labels, prompt_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,13 +48,18 @@ def part_name(kind: str, number: int) -> str:
 
 
 def label_part(
-    source: Path, start: int, end: int, number: int, config: LabelConfig, finder: Finder | None, out: Path
-) -> None:
-    """Label the traces in bytes ``start`` to ``end`` of ``source``. Raises InputError for a line that is no trace."""
+    source: Path, start: int, end: int, number: int, config: LabelConfig, finder: Finder | None, out: Path, *,
+    progress: Path, unlabelled: Mapping[int, str],
+) -> None:  # fmt: skip
+    """Label the traces in bytes ``start`` to ``end`` of ``source``. Raises InputError for a line that is no trace.
+
+    A row in ``unlabelled`` (by its offset) gets no labels but a reason, as does one whose labels need more than
+    ``config.timeout_s`` or the memory of this process. ``progress`` keeps the offset of the row under way.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    prompts: dict[str, PromptLabels] = {}
+    prompts: dict[str, tuple[PromptLabels, str | None]] = {}
     # The traces' file comes last into its place: where it is, both are.
     targets = {kind: out / part_name(kind, number) for kind in ("prompts", "traces")}
     temporary = {kind: path.with_name(f".{path.name}.tmp") for kind, path in targets.items()}
@@ -67,25 +73,49 @@ def label_part(
                 writers[kind].write_table(pa.Table.from_pylist(held, schema=schemas[kind]))
                 held.clear()
 
+    marks = os.open(progress, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         for offset, length, row in _traces(source, start, end):
-            prompt = prompts.get(row["prompt_id"])
-            if prompt is None:
+            mark(marks, offset)
+            if row["prompt_id"] not in prompts:
                 if len(prompts) >= ROWS:  # samples of one problem stand together: those behind are done
                     prompts.clear()
-                prompt = prompts[row["prompt_id"]] = label_prompt(row, config, finder)
-                rows["prompts"].append(_prompt_row(row, prompt, config))
-            labels = label_trace(row, prompt, config, finder)
+                prompts[row["prompt_id"]] = _prompt_labels(row, config, finder, unlabelled.get(offset))
+                rows["prompts"].append(_prompt_row(row, prompts[row["prompt_id"]][0], config))
+            prompt, why = prompts[row["prompt_id"]]
+            labels = _trace_labels(row, prompt, config, finder, unlabelled.get(offset, why))
             rows["traces"].append(_trace_row(row, labels, offset, length, config))
             flush(ROWS)
         flush(1)
     finally:
+        os.close(marks)
         for writer in writers.values():
             writer.close()
     for kind, path in temporary.items():
         with path.open("rb") as written:
             os.fsync(written.fileno())  # a name must not come to be before what it names
         os.replace(path, targets[kind])
+
+
+def _prompt_labels(
+    row: Mapping[str, Any], config: LabelConfig, finder: Finder | None, why: str | None
+) -> tuple[PromptLabels, str | None]:
+    """The labels that the traces of a problem share, and why there are none: then its traces have none either."""
+    if why is None:
+        prompt, why = within(config.timeout_s, lambda: label_prompt(row, config, finder))
+        if prompt is not None:
+            return prompt, None
+    return PromptLabels(prompt_text(row), None, None, None), why
+
+
+def _trace_labels(
+    row: Mapping[str, Any], prompt: PromptLabels, config: LabelConfig, finder: Finder | None, why: str | None
+) -> dict[str, Label]:
+    if why is None:
+        labels, why = within(config.timeout_s, lambda: label_trace(row, prompt, config, finder))
+        if labels is not None:
+            return labels
+    return no_labels(row, config, finder, why)
 
 
 # --- rows --------------------------------------------------------------------------------------------------------
@@ -134,7 +164,7 @@ def _trace_row(
     row: Mapping[str, Any], labels: Mapping[str, Label], offset: int, length: int, config: LabelConfig
 ) -> dict[str, Any]:
     folded = " ".join(unicodedata.normalize("NFC", row["response"]).split())
-    language = labels["language"]["value"] if "language" in labels else {}
+    language = (labels["language"]["value"] if "language" in labels else None) or {}
     found: dict[str, Any] = {
         "offset": offset,
         "length": length,
@@ -177,8 +207,11 @@ def _prompt_row(row: Mapping[str, Any], prompt: PromptLabels, config: LabelConfi
 
 
 def _applies(label: Label | None) -> str | None:
-    """The reason of a label that can leave a trace out; None where it does not apply."""
-    return None if label is None or label["value"] in (None, False, "ok") else label["reason"] or str(label["value"])
+    """The reason of a label that can leave a trace out; None where it does not apply. One that could not be computed in
+    time (value null, with a reason) applies: nobody looked."""
+    if label is None or label["value"] in (False, "ok"):
+        return None
+    return label["reason"] if label["value"] is None else label["reason"] or str(label["value"])
 
 
 def _text(value: Any) -> str | None:

@@ -15,9 +15,9 @@ from synth.labels.reasoning_format import differs
 from synth.labels.refusals import identity_leak, refusal
 from synth.labels.repetition import repetition
 from synth.problems.problem import text_of
-from synth.verify.format_check import split, think_state
+from synth.reasoning import split_row
 
-__all__ = ["FLAGS", "Label", "PromptLabels", "label_prompt", "label_trace", "prompt_text"]
+__all__ = ["FLAGS", "Label", "PromptLabels", "label_prompt", "label_trace", "no_labels", "prompt_text"]
 
 FLAGS = (
     "truncated", "think", "answer_mismatch", "language_mixing", "repetition", "refusal", "identity_leak",
@@ -64,28 +64,22 @@ def label_trace(
 ) -> dict[str, Label]:
     """Every label that can be read off one trace; those of its problem as a whole come later, from all traces."""
     response: str = row["response"]
-    think, answer = split(response)
-    state, why = think_state(response)
-    mismatch, how = differs(response)
-    cut = row.get("finish_reason") == "length"
+    reasoning = split_row(row)
+    answer = reasoning.answer
+    mismatch, how = differs(reasoning)
     suspect = "suspect_gold" in labels if isinstance(labels := row.get("labels"), list) else False
     broken, error = broken_code(answer)
     loop = repetition(response)
-    found = {
-        "verdict": Label(value=row.get("verdict"), reason=row.get("reason")),
-        "tokens": Label(value=row.get("completion_tokens"), reason=None),
-        "truncated": Label(value=cut, reason="cut off at the limit of tokens" if cut else None),
-        "think": Label(value=state, reason=why),
+    found = _of_row(row) | {
+        "think": Label(value=reasoning.state, reason=reasoning.reason),
         "answer_mismatch": Label(value=mismatch, reason=how),
-        **_language(prompt.language, think, answer, config),
+        **_language(prompt.language, reasoning.thinking or "", answer, config),
         "repetition": _flag(loop),
         "refusal": _flag(refusal(answer)),
         "identity_leak": _flag(identity_leak(response)),
         "suspect_gold": _flag("samples agree with each other and never with the gold" if suspect else None),
         "broken_code": Label(value=broken, reason=error),
-        "license": Label(value=row.get("license"), reason=None),
     }
-    found |= _beside(row)
     if config.secrets:
         found |= {"secrets": _flag(secrets(response)), "personal_data": _flag(personal_data(response))}
     match = prompt.match
@@ -96,9 +90,24 @@ def label_trace(
     return found
 
 
-def _beside(row: Mapping[str, Any]) -> dict[str, Label]:
-    """What stands beside the verdict of the rules, where the recipe asked for it."""
-    found = {}
+def no_labels(row: Mapping[str, Any], config: LabelConfig, finder: Finder | None, why: str | None) -> dict[str, Label]:
+    """The labels of a trace whose labelling did not end: null, with the reason, where the row does not say them."""
+    names = ["think", "answer_mismatch", "repetition", "refusal", "identity_leak", "suspect_gold", "broken_code"]
+    names += ["language", "language_mixing"] if config.languages else []
+    names += ["secrets", "personal_data"] if config.secrets else []
+    names += ["contaminated"] if finder is not None else []
+    return _of_row(row) | {name: Label(value=None, reason=why) for name in names}
+
+
+def _of_row(row: Mapping[str, Any]) -> dict[str, Label]:
+    """What the row says itself: the verdict, what stands beside it where the recipe asked for it, how it ended."""
+    cut = row.get("finish_reason") == "length"
+    found = {
+        "verdict": Label(value=row.get("verdict"), reason=row.get("reason")),
+        "tokens": Label(value=row.get("completion_tokens"), reason=None),
+        "truncated": Label(value=cut, reason="cut off at the limit of tokens" if cut else None),
+        "license": Label(value=row.get("license"), reason=None),
+    }
     if "format_verdict" in row:
         found["format"] = Label(value=row["format_verdict"], reason=row.get("format_reason"))
     if "judge_verdict" in row:

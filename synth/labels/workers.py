@@ -1,133 +1,85 @@
-"""Processes that label the parts of a file: fresh interpreters, told by a line which part is next.
+"""Labels the parts of a file in worker processes with time and memory limits (`synth.worker_pool`).
 
-Nothing is pickled and nothing forked. A worker whose caller is gone, by `kill -9` too, ends after the part it is at.
+A row whose labels end its process gets none: the part is done once more without it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import queue
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import as_completed
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from licensing.errors import DistillError, InputError, MissingDependency
 from synth.decontaminate import Finder, Item
 from synth.labels.config import LabelConfig
+from synth.labels.limits import marked
 from synth.labels.shards import label_part
+from synth.worker_pool import Call, CallFailed, Slot, WorkerPool
 
-__all__ = ["label_parts"]
+__all__ = ["label_parts", "prepare", "serve"]
 
 Part = tuple[int, int, int]  # number, start, end
-_BOOT = (
-    "import sys, json; setup = json.loads(sys.stdin.readline()); sys.path[:] = setup['path']; "
-    "from synth.labels import workers; workers.work(setup)"
-)
-_ERRORS: dict[str, type[DistillError]] = {"InputError": InputError, "MissingDependency": MissingDependency}
 
 
 def label_parts(
     source: Path, parts: Sequence[Part], config: LabelConfig, items: Sequence[Item], out: Path, done: Callable[[], None]
 ) -> None:
-    """Label every part into ``out``, calling ``done`` after each. One part, or one worker, is done in this process.
+    """Label every part into ``out``, calling ``done`` after each.
 
-    Raises the first InputError, MissingDependency or OSError that a worker meets; RuntimeError where one dies.
+    Raises the first InputError, MissingDependency or OSError that a worker meets; RuntimeError where a process dies
+    outside of any row.
     """
-    if len(parts) < 2 or config.workers < 2:
-        finder = Finder(items) if items else None
-        for number, start, end in parts:
-            label_part(source, start, end, number, config, finder, out)
-            done()
+    setup = {
+        "source": str(source.resolve()),
+        "out": str(out.resolve()),
+        "config": config.model_dump(mode="json"),
+        "items": [[item.set, item.id, item.text] for item in items],
+    }
+    if not parts:
         return
-    waiting: queue.SimpleQueue[Part] = queue.SimpleQueue()
-    for part in parts:
-        waiting.put(part)
-    setup = json.dumps(
-        {
-            "path": [entry or os.getcwd() for entry in sys.path],
-            "source": str(source.resolve()),
-            "out": str(out.resolve()),
-            "config": config.model_dump(mode="json"),
-            "items": [[item.set, item.id, item.text] for item in items],
-        }
-    )
-    failures: list[BaseException] = []
-    lock = threading.Lock()
+    with WorkerPool(min(config.workers, len(parts)), config.memory_mb, where="label.memory_mb") as pool:
+        for answer in as_completed([pool.run(partial(_label, part, json.dumps(setup), out)) for part in parts]):
+            answer.result()
+            done()
 
-    def serve() -> None:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _BOOT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
+
+def _label(part: Part, setup: str, out: Path, slot: Slot) -> None:
+    progress = out / f".row-{part[0]:05}"
+    unlabelled: dict[str, str] = {}  # offset of a row -> why it has no labels
+    while True:
+        request = {"part": part, "progress": str(progress), "unlabelled": unlabelled}
+        progress.unlink(missing_ok=True)
         try:
-            process.stdin.write(setup + "\n")
-            while not failures:
-                try:
-                    part = waiting.get_nowait()
-                except queue.Empty:
-                    break
-                process.stdin.write(f"{' '.join(map(str, part))}\n")
-                process.stdin.flush()
-                _check(process, process.stdout.readline(), part)
-                with lock:
-                    done()
-        except BaseException as error:  # told to whoever waits below
-            failures.append(error)
-        finally:
-            process.kill()
-            process.wait()
-            with contextlib.suppress(OSError):
-                process.stdin.close()
-            process.stdout.close()
-
-    threads = [threading.Thread(target=serve, daemon=True) for _ in range(min(config.workers, len(parts)))]
-    for thread in threads:
-        thread.start()
-    try:
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(0.2)  # in pieces, so that an interrupt arrives
-    except BaseException as error:
-        failures.append(error)
-        raise
-    if failures:
-        raise failures[0]
+            slot.call(Call(f"{__name__}:serve", json.dumps(request), None, ((f"{__name__}:prepare", setup),)))
+        except CallFailed as error:
+            row = marked(progress)
+            if row is None or str(row) in unlabelled:
+                raise RuntimeError(f"labels for bytes {part[1]} to {part[2]} of the traces: {error}") from None
+            unlabelled[str(row)] = f"no labels: {error}"
+            continue
+        progress.unlink(missing_ok=True)
+        return
 
 
-def _check(process: subprocess.Popen[str], answer: str, part: Part) -> None:
-    if not answer:
-        code = process.wait()
-        raise RuntimeError(f"the labelling process died at bytes {part[1]} to {part[2]} (exit code {code})")
-    reply: dict[str, Any] = json.loads(answer)
-    if reply.get("kind") == "OSError":
-        raise OSError(reply["number"], reply["what"], reply["where"])
-    if reply:
-        raise _ERRORS[reply["kind"]](reply["what"], where=reply["where"], hint=reply["hint"])
+# --- in a worker -------------------------------------------------------------------------------------------------
+
+_setup: dict[str, Any] = {}
 
 
-def work(setup: dict[str, Any]) -> NoReturn:
-    """Main function of a worker: one line in, one line out, until there is no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to answer
-    config = LabelConfig.model_validate(setup["config"])
-    items = [Item(*item) for item in setup["items"]]
-    finder = Finder(items) if items else None
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a library prints must not look like an answer
-    for line in sys.stdin:
-        number, start, end = map(int, line.split())
-        reply: dict[str, Any] = {}
-        try:
-            label_part(Path(setup["source"]), start, end, number, config, finder, Path(setup["out"]))
-        except (InputError, MissingDependency) as error:
-            reply = {"kind": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
-        except OSError as error:  # a full disk, above all: the caller says it in words
-            reply = {"kind": "OSError", "number": error.errno, "what": error.strerror, "where": error.filename}
-        print(json.dumps(reply), file=answers, flush=True)
-    sys.exit(0)
+def prepare(setup: str) -> None:
+    """Read what all parts share; once in a process."""
+    read = json.loads(setup)
+    items = [Item(*item) for item in read["items"]]
+    _setup.update(read, config=LabelConfig.model_validate(read["config"]), finder=Finder(items) if items else None)
+
+
+def serve(request: dict[str, Any]) -> None:
+    """Label one part."""
+    number, start, end = request["part"]
+    label_part(
+        Path(_setup["source"]), start, end, number, _setup["config"], _setup["finder"], Path(_setup["out"]),
+        progress=Path(request["progress"]),
+        unlabelled={int(offset): reason for offset, reason in request["unlabelled"].items()},
+    )  # fmt: skip

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from licensing.errors import Refused
+from synth.reasoning import split_reasoning
 from synth.teachers.config import TeacherConfig
 
 __all__ = ["EmptyReasoningGuard", "is_empty"]
@@ -52,13 +53,10 @@ class EmptyReasoningGuard:
 def is_empty(text: str, finish_reason: str, think_open: str, think_close: str) -> bool | None:
     """Whether the thinking of a raw completion is empty; None where it was cut off too early to tell.
 
-    Thinking stands before the closing tag; the opening one may have been written by the chat template.
+    The opening tag may have been written by the chat template.
     """
-    opening, closing = think_open.strip(), think_close.strip()
-    before, closed, _ = text.partition(closing)
-    thought = before.partition(opening)[2] if opening and opening in before else before
-    if closed:
-        return not thought.strip()
-    if opening and opening in before and thought.strip():
+    reasoning = split_reasoning(text, think_open, think_close)
+    if reasoning.thinking and reasoning.thinking.strip():
         return False
-    return None if finish_reason == "length" else True
+    is_cut_off = finish_reason == "length" and reasoning.state in ("missing", "unclosed")
+    return None if is_cut_off else True

@@ -1,37 +1,38 @@
-"""A sandbox for foreign programs, from the outside: start it, give it jobs, replace it when it dies.
+"""The sandbox from the outside: starts it, sends it programs, replaces it when it dies.
 
-``probe`` says what this machine can hold, by running a canary and not by looking for a binary: level ``strong`` where
-unprivileged namespaces work (containers and some distributions forbid them), else ``weak`` (limits, seccomp, Landlock
-where the kernel has it), for which a recipe has to ask by name. Linux on x86_64 and aarch64. The walls themselves are
-in `init`.
+``probe`` tests which level this machine supports by running a program that tries to get out: ``strong`` needs
+unprivileged namespaces (containers and some distributions forbid them); ``weak`` (limits, seccomp, and Landlock where
+the kernel has it) is used only where a recipe names it. Needs Linux on x86_64 or aarch64. The walls are built in
+`init`.
 
 With `docker:IMAGE` or `podman:IMAGE` the walls are those of a container without network, capabilities or a writable
-file system, and the layers of `weak` stand inside it; one container serves many programs, one after the other.
+file system, with those of `weak` inside it; one container runs many programs, one after the other.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import secrets
+import select
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from licensing.errors import MissingDependency
-from synth.verify.framing import receive, send
-from synth.verify.verdict import VerdictName
+from synth.sandbox.ipc import Broken, Channel, Late
 
 __all__ = ["Level", "Result", "Sandbox", "SandboxDown", "probe", "require"]
 
+Outcome = Literal["correct", "wrong", "timeout", "error"]
 Level = str  # "strong", "weak", "docker:IMAGE" or "podman:IMAGE"; the image has Python 3.11 or newer
 START_TIMEOUT_S = 60.0
 GRACE_S = 5.0  # past a program's time, until tests that cannot be interrupted are killed with their cell
@@ -52,7 +53,7 @@ class SandboxDown(Exception):
 class Result:
     """What a program did. `stdout` and `stderr`: at most a MiB each. `seconds`: its own wall time."""
 
-    verdict: VerdictName
+    verdict: Outcome
     reason: str | None
     stdout: str
     stderr: str
@@ -64,22 +65,26 @@ class Result:
 
 
 class Sandbox:
-    """One cell, one job at a time. A context manager. Starts with the first job, within the thread that gives it."""
+    """A process that runs one program at a time. A context manager. Starts with the first program, within the thread
+    that gives it; one that dies is replaced; once closed it starts nothing again.
+    """
 
     def __init__(self, level: Level = "strong") -> None:
         self.level = level
         self._process: subprocess.Popen[bytes] | None = None
         self._sock: socket.socket | None = None
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the sandbox)
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the sandbox)
         self._name: str | None = None
         self._folder: str | None = None
+        self._jobs = 0
+        self._closed = False
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Sandbox:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-        self._said.close()
 
     def run(
         self, code: str, tests: str | None, timeout_s: float, memory_mb: int, *, entry_point: str | None = None,
@@ -93,45 +98,61 @@ class Sandbox:
             "code": code, "tests": tests, "timeout_s": timeout_s, "memory_mb": memory_mb,
             "entry_point": entry_point, "stdin": stdin,
         }  # fmt: skip
-        fresh = self._process is None
+        is_fresh = self._process is None
         try:
             return self._ask(job, timeout_s)
         except SandboxDown:
-            if fresh:
+            if is_fresh or self._closed:
                 raise
-        return self._ask(job, timeout_s)  # a cell that served others before may have been at fault itself
+        return self._ask(job, timeout_s)  # an earlier program may have broken the process
 
     def _ask(self, job: dict[str, Any], timeout_s: float) -> Result:
         if self._process is None:
             self._start()
         assert self._sock is not None
+        self._jobs += 1
+        channel = Channel(self._sock.fileno(), self._wait)
         try:
-            self._sock.settimeout(START_TIMEOUT_S)
-            send(self._sock, json.dumps(job).encode("ascii"))
-            answer = receive(self._sock, time.monotonic() + timeout_s + GRACE_S)
-        except TimeoutError:
-            self.close()
+            channel.send(job | {"id": self._jobs}, time.monotonic() + START_TIMEOUT_S)
+            reply = channel.receive(time.monotonic() + timeout_s + GRACE_S)
+        except Late:
+            self._stop()
             return Result("timeout", f"not done within {timeout_s:g} s", "", "", timeout_s)
-        except OSError:
-            answer = None
-        if answer is None:
-            raise self._down()
-        return Result(**json.loads(answer))
+        except Broken:
+            raise self._down() from None
+        if not isinstance(reply, dict) or reply.pop("id", None) != self._jobs:
+            self._stop()  # whatever it says next would be taken for the reply to the next job
+            raise SandboxDown("the sandbox replied to another job")
+        return Result(**reply)
+
+    def _wait(self, deadline: float | None) -> None:
+        """Wait until there is something to read. Raises Late."""
+        assert self._sock is not None
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not select.select([self._sock], [], [], left)[0]:
+            raise Late
 
     def _start(self) -> None:
-        """Start a cell and wait until it says that its walls stand. Raises SandboxDown."""
-        self._sock, theirs = socket.socketpair()
+        """Start the process and wait until it says that its walls stand. Raises SandboxDown."""
+        ours, theirs = socket.socketpair()
+        with self._lock:
+            if self._closed:
+                ours.close()
+                theirs.close()
+                raise SandboxDown("the sandbox was closed")
+            self._sock = ours
+            try:
+                self._process = self._started(theirs)
+            except OSError as err:
+                self._clear()
+                raise SandboxDown(f"the sandbox cannot be started: {err}") from err
         try:
-            self._process = self._started(theirs)
-            hello = receive(self._sock, time.monotonic() + START_TIMEOUT_S)
-        except TimeoutError:
-            self.close()
+            Channel(ours.fileno(), self._wait).receive(time.monotonic() + START_TIMEOUT_S)
+        except Late:
+            self._stop()
             raise SandboxDown(f"the sandbox was not ready within {START_TIMEOUT_S:.0f} s") from None
-        except OSError as err:
-            self.close()
-            raise SandboxDown(f"the sandbox cannot be started: {err}") from err
-        if hello is None:
-            raise self._down()
+        except Broken:
+            raise self._down() from None
 
     def _started(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         root = str(Path(__file__).resolve().parents[2])
@@ -143,7 +164,7 @@ class Sandbox:
                 return subprocess.Popen(
                     [engine, *_container(self._name, root), image, *_PYTHON,
                      _BOOT.format(root=_INSIDE, fd=0, parent=0, weak=True, out=1)],
-                    stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=self._said, cwd="/",
+                    stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=self._stderr, cwd="/",
                 )  # fmt: skip
             weak = self.level == "weak"
             if weak:
@@ -151,14 +172,14 @@ class Sandbox:
             boot = _BOOT.format(root=root, fd=theirs.fileno(), parent=os.getpid(), weak=weak, out=None)
             return subprocess.Popen(
                 [sys.executable, *_PYTHON[1:], boot],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._said, cwd="/",
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._stderr, cwd="/",
                 pass_fds=[theirs.fileno()], env={**_ENVIRONMENT, "TMPDIR": self._folder or "/tmp"},
             )  # fmt: skip
 
     def _down(self) -> SandboxDown:
-        """Close what has died, and say of what."""
-        cause = self._cause()
-        self.close()
+        """Clear what has died away, and say of what."""
+        cause = "it was closed" if self._closed else self._cause()
+        self._stop()
         return SandboxDown(f"the sandbox died: {cause}")
 
     def _cause(self) -> str:
@@ -167,13 +188,13 @@ class Sandbox:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             code = None
-        self._said.seek(0)
-        lines = self._said.read()[-2000:].decode("utf-8", "replace").strip().splitlines()
+        self._stderr.seek(0)
+        lines = self._stderr.read()[-2000:].decode("utf-8", "replace").strip().splitlines()
         # An engine says first what is wrong and then where its help is; Python says it last.
         return lines[0 if self._name else -1][:300] if lines else f"exit code {code}"
 
     def kill(self) -> None:
-        """End the job under way, from another thread; `close` follows in the thread that runs it."""
+        """Kill the process; the program that it runs raises SandboxDown in the thread that waits for it."""
         if (process := self._process) is not None:
             process.kill()
         if self._name is not None:
@@ -182,11 +203,26 @@ class Sandbox:
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
                 subprocess.run([engine, "rm", "-f", self._name], capture_output=True, timeout=60, check=False)
 
+    def interrupt(self) -> None:
+        """Close from another thread than the one that runs programs, which has to call ``close`` then."""
+        with self._lock:
+            self._closed = True
+            self.kill()
+
     def close(self) -> None:
-        """Kill it and everything in it."""
+        """Kill the process and everything in it, for good."""
+        with self._lock:
+            self._closed = True
+        self._stop()
+        self._stderr.close()
+
+    def _stop(self) -> None:
         if self._process is not None:
             self.kill()
             self._process.wait()
+        self._clear()
+
+    def _clear(self) -> None:
         if self._sock is not None:
             self._sock.close()
         if self._folder is not None:

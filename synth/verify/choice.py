@@ -1,4 +1,4 @@
-r"""Multiple choice: which option a response commits itself to.
+r"""Verdicts for rows of kind `choice`: the option that a response commits itself to is the gold one or not.
 
 Gold: a letter, the text of an option, or an index into `choices` (a number, from 0). `choices`: a list (lettered A, B,
 C, ... in its order, so shuffled options are those of the row) or a mapping of letters to texts; without them a gold is
@@ -16,6 +16,7 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
+from synth.reasoning import Reasoning
 from synth.verify.extract import final_answer
 from synth.verify.normalise import clean
 from synth.verify.verdict import Verdict, shortened
@@ -57,7 +58,7 @@ _HEDGE = re.compile(
 )
 
 
-def verify(gold: Any, response: str, choices: Any = None) -> Verdict:
+def verify(gold: Any, response: str | Reasoning, choices: Any = None) -> Verdict:
     """Does the response commit itself to the gold option? A gold that names no option is `error`."""
     try:
         options = lettered(choices)

@@ -1,9 +1,9 @@
-"""Does a program do what its tests say? Verdicts for rows of kind `code`; ``run`` for a program and its tests.
+"""Verdicts for rows of kind `code`: a program passes its tests or not. ``run`` does it for one program.
 
-A program never runs in this process: `sandbox` holds it, and the tests run in another process than it does, which
-compares the values (`test_runner`). Tests of a row: Python source (asserts, ``check(candidate)``, unittest, functions
-named test_...), a list of such sources, or a list of ``{"input", "output"}``: text for stdin and what stdout has to be,
-line by line, white space at the ends of lines aside. Without tests, an `answer` has nothing to be compared with.
+A program never runs in this process but in `synth.sandbox`, and its tests run there in another process, which compares
+the values (`test_runner`). Tests of a row: Python source (asserts, ``check(candidate)``, unittest, functions named
+test_...), a list of such sources, or a list of ``{"input", "output"}``: text for stdin and the expected stdout, line by
+line, white space at the ends of lines aside.
 
 Not covered: packages beside the standard library, child processes, tests that derive from a program's class, checkers
 that accept several outputs, operators between an object of the program and a plain value (verdict `error`: what is
@@ -14,73 +14,75 @@ from __future__ import annotations
 
 import ast
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from synth.code_fences import find_fences
+from synth.reasoning import split_row
 from synth.sandbox.sandbox import Level, Result, Sandbox, SandboxDown, require
-from synth.verify.format_check import split
 from synth.verify.verdict import Verdict, shortened
 
 __all__ = ["extract", "request", "run", "serve"]
 
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n]*\n(.*?)^[ \t]*\1[ \t]*$", re.MULTILINE | re.DOTALL)
-_PYTHON = ("python", "py", "python3", "")
+_PYTHON = ("python", "py", "python3")
 MAX_CODE = 1 << 20  # characters
+ROW_TIMEOUTS = 20  # a row with many stdin tests has at most so many times the time of one
 
 
 def run(code: str, tests: str, timeout_s: float = 5.0, mem_mb: int = 512, *, sandbox: Level = "strong") -> Result:
-    """Run ``tests`` after ``code``, as if in its namespace; the object has `passed`, `verdict`, `stdout`, `stderr`.
+    """Run ``tests`` after ``code``, as if in its namespace.
 
     timeout_s: wall seconds for both together; mem_mb: address space of the program, MiB. An outage of the sandbox is
     verdict `error`. Raises MissingDependency where the machine has no sandbox of that level.
     """
     require(sandbox)
-    with Sandbox(sandbox) as cell:
-        return _run(cell, code, tests, timeout_s, mem_mb, _last_function(code))
+    with Sandbox(sandbox) as box:
+        return _run(box, code, tests, timeout_s, mem_mb, _last_function(code))
 
 
-def _run(cell: Sandbox, code: str, tests: str | None, timeout_s: float, memory_mb: int, entry: str | None,
+def _run(sandbox: Sandbox, code: str, tests: str | None, timeout_s: float, memory_mb: int, entry: str | None,
          stdin: str = "") -> Result:  # fmt: skip
     try:
-        return cell.run(code, tests, timeout_s, memory_mb, entry_point=entry, stdin=stdin)
+        return sandbox.run(code, tests, timeout_s, memory_mb, entry_point=entry, stdin=stdin)
     except SandboxDown as err:
         return Result("error", str(err), "", "", 0.0)
 
 
 @dataclass(frozen=True)
-class _Program:
+class Program:
+    """`code` is None where a response has no program, and `reason` then says why."""
+
     code: str | None
     reason: str | None = None
 
 
-def extract(row: Mapping[str, Any]) -> _Program:
-    """The program of a row: its `completion`, or what the `response` has in fences after its think block.
+def extract(row: Mapping[str, Any]) -> Program:
+    """The program of a row: its `completion`, or a fenced block of the `response` after the thinking.
 
-    Of several fences the last that defines the entry point counts, else the last one. A response without a fence
+    Of several blocks the last that defines the entry point counts, else the last one. A response without a block
     counts as a whole where it is Python. A function's body alone is put behind the prompt that begins the function.
     """
     completion, response, entry = row.get("completion"), row.get("response"), row.get("entry_point")
     if isinstance(completion, str) and response is None:
-        return _Program(_joined(row, completion, entry))
-    assert isinstance(response, str)
-    answer = split(response)[1]
-    if "</think>" not in response and "<think>" in response:
-        return _Program(None, "the think block is not closed")
-    blocks = [found[2] for found in _FENCE.findall(answer) if found[1].lower() in _PYTHON]
+        return Program(_joined(row, completion, entry))
+    reasoning = split_row(row)
+    if reasoning.state == "unclosed":
+        return Program(None, reasoning.reason)
+    fences = list(find_fences(reasoning.answer))
+    blocks = [fence.code for fence in fences if fence.is_closed and fence.language in (*_PYTHON, "")]
     if not blocks:
-        opened = re.search(r"^[ \t]*```(?:python|py|python3)[ \t]*\n(.*)\Z", answer, re.MULTILINE | re.DOTALL)
-        if opened:
-            return _Program(None, "the code fence is not closed")
-        if not _is_python(_joined(row, answer, entry)):
-            return _Program(None, "no code found")
-        return _Program(_joined(row, answer, entry))
-    named = [block for block in blocks if entry and re.search(rf"\b(?:def|class)\s+{re.escape(entry)}\b", block)]
-    return _Program(_joined(row, (named or blocks)[-1], entry))
+        if fences and not fences[-1].is_closed and fences[-1].language in _PYTHON:
+            return Program(None, "the code fence is not closed")
+        code = _joined(row, reasoning.answer, entry)
+        return Program(code) if _is_python(code) else Program(None, "no code found")
+    defining = [block for block in blocks if entry and re.search(rf"\b(?:def|class)\s+{re.escape(entry)}\b", block)]
+    return Program(_joined(row, (defining or blocks)[-1], entry))
 
 
 def _joined(row: Mapping[str, Any], code: str, entry: Any) -> str:
-    """With the prompt before it where the code is only the rest of the function that the prompt begins."""
+    """The code, behind the prompt where it is only the rest of the function that the prompt begins."""
     prompt = row.get("prompt")
     if not isinstance(prompt, str):
         messages = row.get("messages")
@@ -113,13 +115,13 @@ def _last_function(code: str) -> str | None:
 
 
 def request(row: Mapping[str, Any], *, gold: bool) -> dict[str, Any] | Verdict:
-    """What to run for a row, or the verdict where nothing has to be run. ``gold``: its own `answer`, not a response."""
+    """The job of a row, or the verdict where nothing has to run. ``gold``: run its `answer`, not its response."""
     tests = row.get("tests")
     entry = row.get("entry_point")
     if entry is not None and not (isinstance(entry, str) and entry.isidentifier()):
         return Verdict("error", reason="entry_point is no name")
     try:
-        wanted = _tests(tests, entry)
+        checked_tests = _tests(tests)
     except ValueError as err:
         return Verdict("error", reason=str(err))
     if gold:
@@ -134,16 +136,16 @@ def request(row: Mapping[str, Any], *, gold: bool) -> dict[str, Any] | Verdict:
             code = own  # the answer is a value, and the program stands beside it
         why = None
     else:
-        found = extract(row)
-        code, why = found.code, found.reason
+        program = extract(row)
+        code, why = program.code, program.reason
     if code is None:
         return Verdict("unparseable", reason=why)
     if len(code) > MAX_CODE:
         return Verdict("unparseable", reason=f"more than {MAX_CODE:,} characters of code")
-    return {"op": "verify", "kind": "code", "code": code, "tests": wanted, "entry_point": entry}
+    return {"op": "verify", "kind": "code", "code": code, "tests": checked_tests, "entry_point": entry}
 
 
-def _tests(tests: Any, entry: str | None) -> str | list[dict[str, str]]:
+def _tests(tests: Any) -> str | list[dict[str, str]]:
     if isinstance(tests, str) and tests.strip():
         return tests
     if isinstance(tests, Mapping) and isinstance(tests.get("inputs"), list) and isinstance(tests.get("outputs"), list):
@@ -160,16 +162,23 @@ def _tests(tests: Any, entry: str | None) -> str | list[dict[str, str]]:
     raise ValueError("kind code needs tests: Python source, a list of asserts, or a list of {input, output}, both text")
 
 
-def serve(cell: Sandbox, asked: Mapping[str, Any], timeout_s: float, memory_mb: int) -> Verdict:
-    """The verdict on a request. Each stdin test has the whole time; the first failure ends."""
-    code, tests = asked["code"], asked["tests"]
+def serve(sandbox: Sandbox, job: Mapping[str, Any], timeout_s: float, memory_mb: int) -> Verdict:
+    """The verdict on a job of ``request``.
+
+    Each stdin test has ``timeout_s``, all of them together at most 20 times that; the first failure ends.
+    """
+    code, tests = job["code"], job["tests"]
     extracted = shortened(code)
     if isinstance(tests, str):
-        result = _run(cell, code, tests, timeout_s, memory_mb, asked["entry_point"] or _last_function(code))
+        result = _run(sandbox, code, tests, timeout_s, memory_mb, job["entry_point"] or _last_function(code))
         return Verdict(result.verdict, float(result.passed), extracted, result.reason, result.seconds)
-    seconds = 0.0
+    began, seconds = time.monotonic(), 0.0
     for number, test in enumerate(tests, 1):
-        result = _run(cell, code, None, timeout_s, memory_mb, None, test["input"])
+        left = ROW_TIMEOUTS * timeout_s - (time.monotonic() - began)
+        if left <= 0:
+            reason = f"test {number}: {ROW_TIMEOUTS} x {timeout_s:g} s for all {len(tests)} tests are over"
+            return Verdict("timeout", 0.0, extracted, reason, seconds)
+        result = _run(sandbox, code, None, min(timeout_s, left), memory_mb, None, test["input"])
         seconds += result.seconds
         if not result.passed:
             return Verdict(result.verdict, 0.0, extracted, f"test {number}: {result.reason}", seconds)

@@ -1,71 +1,124 @@
-"""`verify`: how a verdict is found, and what stands beside it."""
+"""The recipe's section `verify`: limits of verification, the format check, the majority vote, the judge."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from synth.sampling.config import BudgetConfig
 from synth.section import Operational, Section
-from synth.verify.judge_config import JudgeConfig
+from synth.teachers.config import OfflineTeacher, TeacherConfig
 
 
 class FormatConfig(Section):
-    """A verdict on the layout, `format_verdict`, beside the one on the answer. Curation: `filters.format`."""
+    """The format check: `format_verdict` beside the verdict on the answer. Curation: `filters.format`."""
 
     think: bool = Field(False, description="One think block, closed, with text in it and text after it.")
     boxed: bool = Field(False, description="The answer in a \\boxed{} after the thinking; not of kinds code and open.")
 
     @model_validator(mode="after")
-    def _asks_for_something(self) -> FormatConfig:
+    def _checks_something(self) -> FormatConfig:
         if not (self.think or self.boxed):
-            raise ValueError("format asks for nothing: set think or boxed to true, or leave format out")
+            raise ValueError("format checks nothing: set think or boxed to true, or leave format out")
         return self
 
 
 class MajorityConfig(Section):
-    """Problems of kind math or choice may come without an answer: what most of their samples say is taken for it.
+    """Majority gold: problems of kind math or choice without an answer take the one that most of their samples give.
 
     Rows of such a problem carry `majority` (answer, votes, samples, share); rows with a gold answer never do.
     """
 
-    min_votes: int = Field(3, ge=2, description="Samples that have to give the same answer.")
+    min_votes: int = Field(3, ge=2, description="Samples that give the same answer, at least.")
     min_share: float = Field(
-        0.5, gt=0, le=1, description="Of the problem's samples that ended by themselves; a tie elects nothing."
+        0.5,
+        gt=0,
+        le=1,
+        description="Their least share of the problem's finished samples; a tie gives no gold.",
     )
 
 
+Asked = Literal["unparseable", "wrong", "timeout", "correct"]
+Counts = Literal["rules", "judge", "either"]
+
+
+class JudgeConfig(Section):
+    """A model that compares each different answer of a problem with the gold once, beside the rules.
+
+    It sees the question, the gold and the final answer only. Rows carry `judge_verdict`, `judge_reason`, `judge_text`
+    and `judge_model` beside the verdict of the rules, and `counts_as`, which curation reads.
+    """
+
+    teacher: TeacherConfig = Field(description="The model; any kind but offline. In the lineage its role is judge.")
+    when: tuple[Asked, ...] = Field(
+        ("unparseable", "wrong"), min_length=1, description="Verdicts of the rules that are judged."
+    )
+    counts: Counts = Field(
+        "rules",
+        description="The verdict for curation. judge: its own where it gives one. either: correct where one says so.",
+    )
+    max_new_tokens: int = Field(1024, ge=1, description="Of one answer of the judge, with its thinking.")
+    temperature: float = Field(0.0, ge=0)
+    seed: int = 0
+    budget: BudgetConfig | None = Field(
+        None, description="Of the judge alone; other rows keep the verdict of the rules."
+    )
+
+    @model_validator(mode="after")
+    def _can_judge(self) -> JudgeConfig:
+        if isinstance(self.teacher, OfflineTeacher):
+            raise ValueError("an offline teacher generates nothing: give the judge another kind")
+        if len(set(self.when)) != len(self.when):
+            raise ValueError("when names a verdict twice")
+        if "seed" in getattr(self.teacher, "engine_args", {}):
+            raise ValueError("teacher.engine_args.seed: set judge.seed instead")
+        room = getattr(self.teacher, "max_model_len", None)
+        if room is not None and self.max_new_tokens >= room:
+            raise ValueError(
+                f"max_new_tokens {self.max_new_tokens} leaves no room for a question in teacher.max_model_len {room}: "
+                "lower the one or raise the other"
+            )
+        for name in self.budget.prices if self.budget else ():
+            if name != self.teacher.public_id:
+                raise ValueError(f"budget.prices: there is no teacher {name}: the judge is {self.teacher.public_id}")
+        return self
+
+
 SANDBOX = r"^(strong|weak|(docker|podman):[^\s:-]\S*)$"
-_OF_CODE = ("sandbox", "code_timeout_s", "code_memory_mb")  # keys that came later say nothing where they are not used
+_OF_CODE = ("sandbox", "code_timeout_s", "code_memory_mb")  # left out of a stage's key where they have their defaults
 
 
 class VerifyConfig(Section):
+    """How answers are verified, within which limits."""
+
     workers: int = Operational(2, ge=1, description="Worker processes.")
-    timeout_s: float = Field(2.0, gt=0, description="Wall seconds a row; then its worker is killed: `timeout`.")
-    memory_mb: int = Field(2048, ge=256, description="Address space of one worker, in MiB.")
+    timeout_s: float = Field(2.0, gt=0, description="Wall seconds a row; after that its verdict is `timeout`.")
+    memory_mb: int = Field(2048, ge=256, description="Address space of one worker, in MiB; on Linux only.")
     sandbox: str = Field(
         "strong",
         pattern=SANDBOX,
         description="Where programs (kind code) run: strong, docker:IMAGE, podman:IMAGE; weak: without namespaces.",
     )
-    code_timeout_s: float = Field(5.0, gt=0, description="Wall seconds of a program with its tests, or a stdin test.")
+    code_timeout_s: float = Field(
+        5.0, gt=0, description="Wall seconds of a program with its tests, or of a stdin test (20 x for all)."
+    )
     code_memory_mb: int = Field(512, ge=64, description="Address space of a program, in MiB.")
-    format: FormatConfig | None = Field(None, description="What the layout of a response has to be.")
-    majority: MajorityConfig | None = Field(None, description="Let samples vote where a problem has no answer.")
+    format: FormatConfig | None = Field(None, description="The format that a response has to have.")
+    majority: MajorityConfig | None = Field(None, description="Majority gold where a problem has no answer.")
     judge: JudgeConfig | None = Field(None, description="A model that compares answers beside the rules.")
 
     @model_serializer(mode="wrap")
-    def _what_is_asked(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what is not asked for, so that a stage's key says no more than the recipe."""
-        found: dict[str, Any] = handler(self)
+    def _what_is_used(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the parts that the recipe does not use, so that a stage's key has no more than the recipe."""
+        values: dict[str, Any] = handler(self)
         return {
             name: value
-            for name, value in found.items()
+            for name, value in values.items()
             if (value is not None or name not in ("format", "majority", "judge"))
             and (name not in _OF_CODE or value != type(self).model_fields[name].default)
         }
 
     def rules(self, *, layout: bool = False) -> VerifyConfig:
-        """The rules alone, with ``layout`` the format as well: what sampling and evaluation go by."""
-        kept = self.format if layout else None
-        return self.model_copy(update={"format": kept, "majority": None, "judge": None})
+        """The rules alone, for sampling and evaluation; with ``layout`` the format check too."""
+        return self.model_copy(update={"format": self.format if layout else None, "majority": None, "judge": None})

@@ -1,15 +1,15 @@
-r"""Which words of a response are its final answer, and which of a gold answer are the bare gold.
+r"""Extraction of the final answer from a response, and of the bare gold answer from a gold answer.
 
-Pure text, linear in its length, safe in any process. From strongest to weakest, all of it after the think block:
+Pure text, linear in its length, safe in any process. The forms from strongest to weakest, all after the think block:
 
     box        the last ``\boxed{...}`` (or the last ``<answer>...</answer>``, whichever comes later)
     hash       what follows the last ``####`` of its line, GSM8K's form
     sentence   the last "the answer is ...", "Final answer: ...", "答案是..."
     whole      a response that is one short formula or word and nothing else
     emphasis   the last ``**bold**`` or `` `code` `` of the last line
-    text       none of these: all the text, for whoever can find an answer in prose
+    text       none of these: all the text; math-verify looks for an answer in it
 
-A think block that is still open has no answer after it: a box inside it is a thought. A last box that never closes was
+A box inside a think block is never the answer. A last box that does not close was
 cut off; an earlier box is not taken in its place. Several boxes: the last, never a set of them.
 """
 
@@ -19,6 +19,8 @@ import math
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from synth.reasoning import Reasoning, split_reasoning
 
 __all__ = ["Answer", "How", "committed_answer", "final_answer", "gold_text", "is_balanced", "last_boxed"]
 
@@ -61,7 +63,7 @@ _HEDGE = re.compile(
     r"\b(?:or (?:maybe|perhaps|possibly)|not sure|i (?:do not|don't|cannot|can't) (?:know|tell|determine|decide))\b",
     re.IGNORECASE,
 )
-_PROSE = re.compile(r"[A-Za-z]{2,}\s+[A-Za-z]{2,}\s+[A-Za-z]{2,}")
+_PROSE = re.compile(r"(?<![A-Za-z])[A-Za-z]{2,}\s+[A-Za-z]{2,}\s+[A-Za-z]{2,}")
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,18 @@ class Answer:
     how: How = "text"
 
 
-def final_answer(response: str) -> Answer:
+def final_answer(response: str | Reasoning) -> Answer:
     r"""The last ``\boxed{...}`` or ``<answer>`` after the think block, else all the text after it.
 
-    Only what follows the last ``</think>`` counts (the opening tag may be part of the prompt, as in R1's template).
+    A text is split by the tags ``<think>`` and ``</think>``; a response in other tags comes already split
+    (`synth.reasoning`).
     """
-    tail = response.rpartition("</think>")[2]
-    if "<think>" in tail:
-        return Answer(None, reason="the think block is not closed")
+    reasoning = split_reasoning(response) if isinstance(response, str) else response
+    tail = reasoning.answer
+    if reasoning.state == "unclosed":
+        return Answer(None, reason=reasoning.reason)
     if not tail.strip():
-        return Answer(None, reason="nothing after the think block" if "</think>" in response else "empty response")
+        return Answer(None, reason="empty response" if reasoning.thinking is None else "nothing after the think block")
     tags = list(_TAG.finditer(tail)) if "<answer>" in tail.lower() else []
     if tags and not _BOX.search(tail, tags[-1].end()):
         inside = tags[-1][1].strip()
@@ -108,12 +112,12 @@ def _box(tail: str) -> Answer | None:
     return Answer(inside.strip(), boxed=True, how="box")
 
 
-def committed_answer(response: str) -> Answer:
-    """`final_answer`, and where it is all the text: what that text commits itself to, by the list above."""
-    found = final_answer(response)
-    if found.text is None or found.boxed:
-        return found
-    text = found.text
+def committed_answer(response: str | Reasoning) -> Answer:
+    """`final_answer`; where it is all the text, the answer that the text commits itself to, by the list above."""
+    answer = final_answer(response)
+    if answer.text is None or answer.boxed:
+        return answer
+    text = answer.text
     last = None
     for last in _HASH.finditer(text):  # noqa: B007 - the last one
         pass
@@ -122,8 +126,8 @@ def committed_answer(response: str) -> Answer:
         return Answer(_tidy(last[1]), how="hash")
     if _HEDGE.search(text[-_SHORT:]):
         return Answer(None, reason="it does not commit itself to an answer")
-    if (said := _sentence(text)) is not None:
-        return Answer(said, how="sentence")
+    if (sentence := _sentence(text)) is not None:
+        return Answer(sentence, how="sentence")
     line = text.strip()
     if len(line) <= 200 and "\n" not in line and not _PROSE.search(_without_commands(line)):
         segments = list(_SEGMENT.finditer(line))
@@ -133,7 +137,7 @@ def committed_answer(response: str) -> Answer:
         pass
     if bold is not None:
         return Answer(_tidy(bold[1] or bold[2] or bold[3]), how="emphasis")
-    return found
+    return answer
 
 
 def _sentence(text: str) -> str | None:

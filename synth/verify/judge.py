@@ -1,14 +1,14 @@
-r"""What a judge model is asked about a row, and what its words count for. Pure text; `synth.verify.judge_runner` asks.
+r"""The prompt for a judge model, and how its judgement is parsed. Pure text; `judge_runner` asks the model.
 
-**What it sees**: the question, the gold, and the final answer alone, never the reasoning before it. All three are
-data that somebody else wrote, and the answer is a model's: it may be addressed to the judge. So they stand between
-marks that are a digest of themselves (no text holds its own), cut to a bounded length, without control and invisible
-characters; a blank behind every ``<`` and ``[`` breaks chat templates' special tokens and leaves mathematics as it is;
-boxes are taken off, so that a judge that only repeats what it read gives no verdict.
+**The prompt** holds the question, the gold and the final answer, without the reasoning before it. All three are data
+that somebody else wrote, and a model may have addressed its answer to the judge. So they stand between marks that are a
+digest of the data (no text contains its own), cut to a bounded length, without control characters and invisible ones; a
+blank behind every ``<`` and ``[`` breaks the special tokens of chat templates and leaves mathematics as it is; boxes
+are taken off, so that a judge that repeats its prompt gives no judgement.
 
-**What counts**: the last line after its thinking, which has to be ``\boxed{yes}`` or ``\boxed{no}`` and nothing else,
-with no other box that says the opposite. Whatever else it says is no verdict. None of this makes a model immune to
-being talked round: that is why its verdict stands beside the rules' and a sheet of disagreements is written.
+**The judgement** is the last line after the judge's thinking: ``\boxed{yes}`` or ``\boxed{no}`` and nothing else, with
+no other box that says the opposite. A model can still be talked round: that is why the judgement stands beside the
+verdict of the rules, and the disagreement report lists where the two differ.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from synth.reasoning import THINK_CLOSE, THINK_OPEN, split_reasoning, split_row
 from synth.verify import choice
 from synth.verify.extract import committed_answer, final_answer
 from synth.verify.verifier import LARGE_RESPONSE
 
-__all__ = ["KINDS", "Question", "inert", "question", "ruling"]
+__all__ = ["KINDS", "Question", "parse_judgement", "question", "sanitize"]
 
 KINDS = ("math", "choice", "reasoning_gym")
-"""Kinds with an answer that can be compared with a gold one; code is run, and `open` has none."""
+"""Kinds with an answer that can be compared with a gold one; `code` is run, and `open` has none."""
 
 _QUESTION, _GOLD, _ANSWER = 6000, 2000, 1000  # characters shown of each
 _TEMPLATE = """\
@@ -52,15 +53,17 @@ do not solve the question.
 End with one line that holds nothing but \\boxed{{yes}} if they are the same, or \\boxed{{no}} if they are not."""
 
 _OPENING = re.compile(r"([<\[])(?=\S)")
-_BOX = re.compile(r"\\+(?:boxed|fbox)(?![A-Za-z])")
-_LAST = re.compile(r"[*$\s]*\\boxed\s*\{\s*(?:\\text\s*\{\s*)?(yes|no)\s*\}?\s*\}[*$.\s]*", re.IGNORECASE)
+_BOX = re.compile(r"(?<!\\)\\+(?:boxed|fbox)(?![A-Za-z])")
+_LAST = re.compile(r"[*$\s]*\\boxed\s*\{\s*(?:\\text\s*\{\s*)?(yes|no)\s*(?:\}\s*)?\}[*$.\s]*", re.IGNORECASE)
 _ANY = re.compile(r"\\boxed\s*\{\s*(?:\\text\s*\{\s*)?(yes|no)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Question:
-    """``text`` is the whole message to the judge; ``shown`` the answer as it stands in there. ``key`` is a digest of
-    the text: rows that ask the same share one answer."""
+    """``text`` is the whole message to the judge, ``shown`` the answer as it stands in it.
+
+    Rows with the same ``key``, a digest of the text, share one judgement.
+    """
 
     text: str
     shown: str
@@ -71,7 +74,7 @@ class Question:
 
 
 def question(row: Mapping[str, Any]) -> Question | str:
-    """What to ask about a row, or why there is nothing to ask."""
+    """The question about a row, or why there is none."""
     if row.get("kind") not in KINDS:
         return f"no question for a judge: kind {row.get('kind')}"
     options = _options(row)
@@ -83,42 +86,47 @@ def question(row: Mapping[str, Any]) -> Question | str:
         return "no response"
     if len(response) > LARGE_RESPONSE:
         return "no answer to compare: a response of more than a megabyte"
-    found = final_answer(response) if row["kind"] == "choice" else committed_answer(response)
-    if found.text is None:
-        return f"no answer to compare: {found.reason}"
-    answer = inert(found.text, _ANSWER, tail=found.how == "text" and not found.boxed)
+    reasoning = split_row(row)
+    final = final_answer(reasoning) if row["kind"] == "choice" else committed_answer(reasoning)
+    if final.text is None:
+        return f"no answer to compare: {final.reason}"
+    answer = sanitize(final.text, _ANSWER, tail=final.how == "text" and not final.boxed)
     if not answer:
         return "no answer to compare: nothing that can be shown"
-    asked, wanted = inert(_asked(row, options), _QUESTION), inert(gold, _GOLD)
-    mark = "=== " + hashlib.sha256("\0".join((asked, wanted, answer)).encode()).hexdigest()[:16] + ":"
-    return Question(_TEMPLATE.format(mark=mark, question=asked, gold=wanted, answer=answer), answer)
+    problem, gold = sanitize(_problem(row, options), _QUESTION), sanitize(gold, _GOLD)
+    mark = "=== " + hashlib.sha256("\0".join((problem, gold, answer)).encode()).hexdigest()[:16] + ":"
+    return Question(_TEMPLATE.format(mark=mark, question=problem, gold=gold, answer=answer), answer)
 
 
-def ruling(
-    text: str, finish_reason: str, think_close: str = "</think>"
+def parse_judgement(
+    text: str, finish_reason: str, think_open: str = THINK_OPEN, think_close: str = THINK_CLOSE
 ) -> tuple[Literal["correct", "wrong"] | None, str | None]:
-    """(verdict, why there is none) of the raw text of a judge."""
+    """(verdict, why there is none) of the raw text of a judge whose thinking stands between these tags."""
     if finish_reason == "error":
         return None, "the judge gave no answer"
     if finish_reason != "stop":
         return None, "the judge was cut off"
-    close = think_close.strip()
-    said = text.rpartition(close)[2] if close in text else text.rpartition("</think>")[2]
-    if "<think>" in said:
+    reasoning = split_reasoning(text, think_open, think_close)
+    if reasoning.state == "missing":
+        reasoning = split_reasoning(text)  # a server may write the thinking in the common tags
+    if reasoning.state == "unclosed":
         return None, "the judge did not end its thinking"
-    lines = [line for line in said.splitlines() if line.strip()]
+    answer = reasoning.answer
+    lines = [line for line in answer.splitlines() if line.strip()]
     last = _LAST.fullmatch(lines[-1]) if lines else None
     if last is None:
         return None, "the judge's last line is no \\boxed{yes} or \\boxed{no}"
     word = last[1].lower()
-    if any(other.lower() != word for other in _ANY.findall(said)):
+    if any(other.lower() != word for other in _ANY.findall(answer)):
         return None, "the judge said yes and no"
     return ("correct" if word == "yes" else "wrong"), None
 
 
-def inert(text: str, limit: int, *, tail: bool = False) -> str:
-    """Text as it is shown to a judge, at most about ``limit`` characters: the middle is left out, or (``tail``) all but
-    the end."""
+def sanitize(text: str, limit: int, *, tail: bool = False) -> str:
+    """Text of others as data in a prompt or a report, at most about ``limit`` characters.
+
+    A longer text loses its middle, or, with ``tail``, all but its end.
+    """
     if len(text) > 4 * limit:  # before anything that looks at every character
         text = text[-2 * limit :] if tail else f"{text[: 2 * limit]}{text[-2 * limit :]}"
     text = unicodedata.normalize("NFC", text)
@@ -154,12 +162,12 @@ def _gold(row: Mapping[str, Any], options: Mapping[str, str]) -> str | None:
     return None
 
 
-def _asked(row: Mapping[str, Any], options: Mapping[str, str]) -> str:
+def _problem(row: Mapping[str, Any], options: Mapping[str, str]) -> str:
     """The last question of the chat, and the options of a choice."""
     from synth.problems.problem import text_of
 
     messages = row.get("messages")
     turns = [turn for turn in messages if isinstance(turn, Mapping)] if isinstance(messages, list | tuple) else []
     users = [text_of(turn.get("content")) for turn in turns if turn.get("role") == "user"]
-    asked = users[-1] if users else str(row.get("prompt") or "")
-    return "\n".join([asked, *(f"{letter}. {option}" for letter, option in options.items())])
+    text = users[-1] if users else str(row.get("prompt") or "")
+    return "\n".join([text, *(f"{letter}. {option}" for letter, option in options.items())])

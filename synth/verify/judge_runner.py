@@ -1,9 +1,8 @@
-"""Ask a judge model about rows that the rules have verified: each different question once, every answer committed.
+"""Runs a judge model over rows that the rules have verified: each different question once, every judgement committed.
 
-The questions are problems of kind `open` and the judge is a teacher, so asking is `synth.sampling.sample`'s: answers
-are
-appended to a log the moment they come, a run that was killed asks for what is not in it, a budget stops it between
-two requests, requests have an identity of their own, and all kinds of teacher will do.
+The questions are problems of kind `open` and the judge is a teacher, so `synth.sampling.sample` asks them: judgements
+are appended to a log as they come, a run that was killed asks only what is not in the log, a budget stops it between
+two requests, and every kind of teacher will do.
 
 Memory: some 500 bytes a different question; texts wait on the disk.
 """
@@ -29,8 +28,8 @@ from synth.sampling.sample import ENGINES, SampleSummary, harvest, sample
 from synth.sampling.sampler import Progress
 from synth.sampling.store import SampleStore
 from synth.teachers.router import add_engine_info
-from synth.verify.judge import Question, question, ruling
-from synth.verify.judge_config import JudgeConfig
+from synth.verify.config import JudgeConfig
+from synth.verify.judge import Question, parse_judgement, question
 from synth.verify.verdict import shortened
 
 __all__ = ["ANSWERS", "Judging"]
@@ -40,10 +39,10 @@ ANSWERS = "judgements.jsonl"
 
 
 class Judging:
-    """One pass over verified rows (``note``), the asking (``ask``), and a second pass (``fields``). A context manager.
+    """Judges rows in two passes: ``note`` every row, ``ask`` the judge, ``fields`` for every row. A context manager.
 
-    ``folder`` keeps the answers (``judgements.jsonl``) and what the judge's engine settled on (``engines.jsonl``), and
-    must outlive a crash; the questions are written anew.
+    ``folder`` keeps the judgements (``judgements.jsonl``) and the settings of the judge's engine (``engines.jsonl``)
+    over a crash; the questions are written anew.
     """
 
     def __init__(self, config: JudgeConfig, folder: Path) -> None:
@@ -51,7 +50,7 @@ class Judging:
         self.config = config
         self.log = folder / ANSWERS
         self.rows: dict[str, Counter[str]] = {}
-        """What the judge said of rows with each verdict of the rules: correct, wrong, none."""
+        """Verdict of the rules -> counts of the judge's verdicts: correct, wrong, none."""
         self.counted: Counter[str] = Counter()
         self._questions = _Questions(folder / ".questions.jsonl")
         self._answers: SampleStore | None = None
@@ -66,15 +65,17 @@ class Judging:
             self._answers.__exit__(kind, error, at)
 
     def note(self, row: Mapping[str, Any]) -> None:
-        """A verified row: what it asks is asked, where the recipe wants a judge for its verdict."""
-        if row["verdict"] in self.config.when and isinstance(found := question(row), Question):
-            self._questions.add(found, "yes" if row["verdict"] == "correct" else "no")
+        """Add the question about a verified row, where the recipe has its verdict judged."""
+        if row["verdict"] in self.config.when and isinstance(asked := question(row), Question):
+            self._questions.add(asked, "yes" if row["verdict"] == "correct" else "no")
 
     def ask(
         self, earlier: Sequence[Path] = (), logs: Path | None = None, progress: Progress | None = None
     ) -> dict[str, Any]:
-        """Ask what is not in the log, nor in one of the ``earlier`` ones; returns counts and tokens. Raises what the
-        teacher raises, with every answer so far kept."""
+        """Ask the questions that are neither in the log nor in one of the ``earlier`` logs; returns counts and tokens.
+
+        Raises what the teacher raises; the log keeps every judgement so far.
+        """
         config, engines = self.config, self.log.with_name(ENGINES)
         sampling = TeacherSampling(
             num_samples=1,
@@ -91,22 +92,22 @@ class Judging:
         meter = BudgetTracker(config.budget, clock=self.log.with_name("clock.json"))
         team = open_router(LocalEngine(), config.teacher, engines, logs)
         try:
-            found = sample(self._questions, team, config.teacher, sampling, self.log, meter=meter, progress=progress)
+            summary = sample(self._questions, team, config.teacher, sampling, self.log, meter=meter, progress=progress)
         finally:
             team.close()
         self._answers = SampleStore(self.log, read_only=True)
-        return self._facts(found)
+        return self._facts(summary)
 
-    def _facts(self, found: SampleSummary) -> dict[str, Any]:
+    def _facts(self, summary: SampleSummary) -> dict[str, Any]:
         facts: dict[str, Any] = {
             "model": self.config.teacher.public_id,
             "questions": len(self._questions),
-            "answers": found.rows,
-            "finish_reasons": found.finish_reasons,
-            "tokens": found.completion_tokens,
-            "prompt_tokens": found.prompt_tokens,
+            "answers": summary.rows,
+            "finish_reasons": summary.finish_reasons,
+            "tokens": summary.completion_tokens,
+            "prompt_tokens": summary.prompt_tokens,
         }
-        return facts | ({"stopped_by_budget": found.stopped} if found.stopped else {})
+        return facts | ({"stopped_by_budget": summary.stopped} if summary.stopped else {})
 
     def fields(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """`judge_verdict` (correct, wrong, or null), `judge_reason` (why it is null), `judge_text` (raw, at most 10,000
@@ -116,15 +117,18 @@ class Judging:
         reason: str | None = None
         text: str | None = None
         if rules in self.config.when:
-            found = question(row)
-            answer = self._answer(found) if isinstance(found, Question) else None
-            if isinstance(found, str):
-                reason = found
+            asked = question(row)
+            answer = self._answer(asked) if isinstance(asked, Question) else None
+            if isinstance(asked, str):
+                reason = asked
             elif answer is None:
                 reason = "the judge's budget did not reach it"
             else:
                 text = shortened(answer["text"])
-                verdict, reason = ruling(answer["text"], answer["finish_reason"], self.config.teacher.think_close)
+                judge = self.config.teacher
+                verdict, reason = parse_judgement(
+                    answer["text"], answer["finish_reason"], judge.think_open, judge.think_close
+                )
                 if answer["error"]:
                     reason = f"{reason}: {answer['error']}"
             self.rows.setdefault(rules, Counter())[verdict or "none"] += 1
@@ -138,11 +142,11 @@ class Judging:
             "counts_as": counts,
         }
 
-    def _answer(self, found: Question) -> dict[str, Any] | None:
+    def _answer(self, asked: Question) -> dict[str, Any] | None:
         assert self._plan is not None, "the judge was not asked yet"
         assert self._answers is not None
-        place = self._answers.find(self._plan.request_id((self._questions.number(found), 0)))
-        return None if place is None else self._answers.row(place)
+        row = self._answers.find(self._plan.request_id((self._questions.number(asked), 0)))
+        return None if row is None else self._answers.row(row)
 
 
 def _counts(counts: str, rules: str | None, judge: str | None) -> str | None:
@@ -154,24 +158,24 @@ def _counts(counts: str, rules: str | None, judge: str | None) -> str | None:
 
 
 class _Questions(Sequence[Prompt]):
-    """The different questions, in the order in which they first came, read from the disk one at a time."""
+    """The different questions in the order of their first row, read from the disk one at a time."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w+b")
         self._offsets = array("Q", [0])
         self._numbers: dict[bytes, int] = {}
 
-    def add(self, found: Question, expected: str) -> None:
-        """``expected`` is what the rules would say; only the fake teacher sees it, who needs something to copy."""
-        if found.key in self._numbers:
+    def add(self, asked: Question, expected: str) -> None:
+        """``expected`` is the answer by the rules, which the fake teacher copies; no other sees it."""
+        if asked.key in self._numbers:
             return
-        self._numbers[found.key] = len(self._numbers)
-        line = json.dumps([found.key.hex(), found.text, expected]).encode() + b"\n"
+        self._numbers[asked.key] = len(self._numbers)
+        line = json.dumps([asked.key.hex(), asked.text, expected]).encode() + b"\n"
         self._file.write(line)
         self._offsets.append(self._offsets[-1] + len(line))
 
-    def number(self, found: Question) -> int:
-        return self._numbers[found.key]
+    def number(self, asked: Question) -> int:
+        return self._numbers[asked.key]
 
     def flush(self) -> None:
         self._file.flush()

@@ -1,13 +1,12 @@
-"""Where no gold answer exists: what do the samples of a problem agree on?
+"""Majority gold: the answer that most samples of a problem without a gold answer give.
 
-Each sample that ended by itself has one vote: the answer that it commits itself to. A formula that has to be looked for
-in prose is no vote, nor is one of more than 400 characters, or in a response of more than a megabyte. Votes are put
-together by the comparison that verifies answers: the most frequent writing founds the first class, and each other one
-joins the first class whose founder it equals, or founds one. The largest class elects its founder, if it has the votes
-and the share that the recipe asks for and no other class is as large. Whatever the order in which samples come, the
-same is elected.
+Each finished sample has one vote: its final answer. A formula that has to be looked for in prose is no vote, nor is one
+of more than 400 characters, or in a response of more than a megabyte. Equal answers are put together by the comparison
+that verifies answers: the most frequent writing founds the first class, and each other one joins the first class whose
+founder it equals, or founds one. The founder of the largest class is elected if the class has the votes and the share
+that the recipe requires and no other class is as large. The order of the samples makes no difference.
 
-A vote is no gold. A teacher that is wrong in the same way each time elects its mistake, and then every sample that
+A majority is no gold. A teacher that is wrong in the same way each time elects its mistake, and then every sample that
 repeats it is "correct": rows say so (`majority`), counts are kept apart, and curation has `filters.voted_gold`.
 
 Memory: one counter of answers a problem that votes, about a kilobyte; no texts. So the votes of a file are a first pass
@@ -23,6 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from synth.reasoning import split_row
 from synth.verify import choice
 from synth.verify.extract import committed_answer
 from synth.verify.verifier import LARGE_RESPONSE, verify_rows
@@ -35,13 +35,13 @@ __all__ = ["KINDS", "Vote", "elect", "named", "problem_of", "verify_by_vote", "v
 KINDS = ("math", "choice")
 _OWN = "\0own"  # key of a row on its way through the verifier
 _LONGEST = 400  # characters of a vote
-_WRITINGS = 24  # different writings of a problem that are compared, the most frequent ones; the others found no class
+_WRITINGS = 24  # writings of a problem that are compared, the most frequent ones; the others form no class
 
 
 @dataclass(frozen=True)
 class Vote:
-    """``answer`` is None where nothing was elected, and ``reason`` then says why. ``votes`` are those of the largest
-    class; ``samples`` those that ended by themselves, with a readable answer or without."""
+    """``answer`` is None where nothing was elected, and ``reason`` then says why. ``votes``: of the largest class.
+    ``samples``: all finished ones, with an answer that can be read or without."""
 
     answer: str | None
     votes: int
@@ -67,12 +67,12 @@ class _Ballots:
 
 
 def problem_of(row: Mapping[str, Any]) -> str:
-    """Which problem a row belongs to: `prompt_id`, else what is asked, else `id`."""
+    """The problem of a row: `prompt_id`, else a digest of the question, else of `id`."""
     if isinstance(row.get("prompt_id"), str):
         return str(row["prompt_id"])
-    asked = row.get("messages") or row.get("prompt")
-    named = json.dumps([asked, row.get("choices")] if asked else row.get("id"), sort_keys=True, default=str)
-    return hashlib.sha256(named.encode()).hexdigest()[:32]
+    question = row.get("messages") or row.get("prompt")
+    identity = json.dumps([question, row.get("choices")] if question else row.get("id"), sort_keys=True, default=str)
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
 
 def verify_by_vote(
@@ -81,22 +81,22 @@ def verify_by_vote(
     """As ``verify_rows``; a row of kind math or choice without an answer is verified against the vote of its problem
     and gets `majority`, whether one was elected or not. Its own answer stays as it was: a vote is no gold."""
 
-    def against() -> Iterator[Mapping[str, Any]]:
+    def with_majority() -> Iterator[Mapping[str, Any]]:
         for row in rows:
             vote = elected.get(problem_of(row)) if votes(row) else None
             own = {"answer": row["answer"]} if "answer" in row else {}
             yield row if vote is None else {**row, "answer": vote.answer, _OWN: (vote, own)}
 
-    for found in verify_rows(against(), config):
-        vote, own = found.pop(_OWN, (None, {}))
-        found.pop("majority", None)  # of an earlier time
+    for verified in verify_rows(with_majority(), config):
+        vote, own = verified.pop(_OWN, (None, {}))
+        verified.pop("majority", None)  # of an earlier verification
         if vote is not None:
-            found.pop("answer")
-            found |= own
-            found |= {"majority": vote.row()}
+            verified.pop("answer")
+            verified |= own
+            verified |= {"majority": vote.row()}
             if vote.answer is None:
-                found |= {"verdict": "error", "score": 0.0, "reason": f"no gold answer, and {vote.reason}"}
-        yield found
+                verified |= {"verdict": "error", "score": 0.0, "reason": f"no gold answer, and {vote.reason}"}
+        yield verified
 
 
 def named(row: Mapping[str, Any]) -> str:
@@ -105,7 +105,7 @@ def named(row: Mapping[str, Any]) -> str:
 
 
 def votes(row: Mapping[str, Any]) -> bool:
-    """Whether nothing but the agreement of its samples can say what is right of a row's problem."""
+    """Whether a row's problem has no gold answer and is of a kind that can have a majority."""
     return row.get("kind") in KINDS and all(row.get(key) in (None, "") for key in ("answer", "gold"))
 
 
@@ -113,7 +113,7 @@ def elect(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> dict[str, 
     """The vote of each problem (`problem_of`), whether it has a gold answer or not. Rows of other kinds than math and
     choice have none.
 
-    A row without `finish_reason` counts as one that ended by itself. Raises as ``verify_rows``.
+    A row without `finish_reason` counts as finished. Raises as ``verify_rows``.
     """
     assert config.majority is not None, "the recipe does not ask for a vote"
     problems: dict[str, _Ballots] = {}
@@ -129,9 +129,9 @@ def elect(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> dict[str, 
             if (answer := _vote(row)) is not None:
                 box.answers[answer] += 1
     equal: dict[str, set[tuple[int, int]]] = {}
-    for found in verify_rows(_pairs(problems), config.rules()):
-        if found["verdict"] == "correct":
-            equal.setdefault(found["problem"], set()).add(found["pair"])
+    for verified in verify_rows(_pairs(problems), config.rules()):
+        if verified["verdict"] == "correct":
+            equal.setdefault(verified["problem"], set()).add(verified["pair"])
     return {name: _count(box, equal.get(name, set()), config) for name, box in problems.items()}
 
 
@@ -141,9 +141,11 @@ def _vote(row: Mapping[str, Any]) -> str | None:
         return None
     if row["kind"] == "choice":
         choices = row.get("choices")
-        verdict = choice.verify("A" if choices is None else 0, response, choices)  # which gold it is does not matter
+        verdict = choice.verify(
+            "A" if choices is None else 0, split_row(row), choices
+        )  # with any gold: the letter counts
         return verdict.extracted if verdict.verdict in ("correct", "wrong") else None
-    answer = committed_answer(response)
+    answer = committed_answer(split_row(row))
     if answer.text is None or answer.how == "text" or len(answer.text) > _LONGEST:
         return None
     return " ".join(answer.text.split()) or None
@@ -153,10 +155,10 @@ def _pairs(problems: Mapping[str, _Ballots]) -> Iterator[dict[str, Any]]:
     """Rows that ask whether a less frequent writing equals a more frequent one."""
     for name, box in problems.items():
         writings = box.writings()
-        for later, said in enumerate(writings):
+        for later, text in enumerate(writings):
             for earlier in range(later):
-                asked = {"kind": box.kind, "choices": box.choices, "answer": writings[earlier]}
-                yield {**asked, "response": f"\\boxed{{{said}}}", "problem": name, "pair": (earlier, later)}
+                row = {"kind": box.kind, "choices": box.choices, "answer": writings[earlier]}
+                yield {**row, "response": f"\\boxed{{{text}}}", "problem": name, "pair": (earlier, later)}
 
 
 def _count(box: _Ballots, equal: set[tuple[int, int]], config: VerifyConfig) -> Vote:
@@ -169,11 +171,13 @@ def _count(box: _Ballots, equal: set[tuple[int, int]], config: VerifyConfig) -> 
         return Vote(None, 0, box.samples, "no sample gives an answer that can be read")
     most = max(classes.values())
     first = [founder for founder, votes in classes.items() if votes == most]
-    wanted = config.majority
+    required = config.majority
     if len(first) > 1:
         return Vote(None, most, box.samples, f"{len(first)} answers have {most} votes each")
-    if most < wanted.min_votes:
-        return Vote(None, most, box.samples, f"no answer has {wanted.min_votes} votes, the first has {most}")
-    if most < wanted.min_share * box.samples:
-        return Vote(None, most, box.samples, f"no answer has a share of {wanted.min_share:g}: {most} of {box.samples}")
+    if most < required.min_votes:
+        return Vote(None, most, box.samples, f"no answer has {required.min_votes} votes, the first has {most}")
+    if most < required.min_share * box.samples:
+        return Vote(
+            None, most, box.samples, f"no answer has a share of {required.min_share:g}: {most} of {box.samples}"
+        )
     return Vote(writings[first[0]], most, box.samples)

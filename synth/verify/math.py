@@ -1,11 +1,10 @@
-r"""Does a response's final answer equal a gold answer?
+r"""Verdicts for rows of kind `math`: the final answer of a response equals the gold answer or not.
 
-The road of a row: `synth.verify.extract` chooses the final answer; `synth.verify.numbers` decides where both are plain
-numbers; `synth.verify.equivalence` goes by form (units, lists, intervals, clock times, ...); `synth.verify.symbolic`
-asks
-math-verify about what is left, and about prose in which no answer stands out.
+Steps for a row: `synth.verify.extract` extracts the final answer; `synth.verify.numbers` decides where both are plain
+numbers; `synth.verify.equivalence` compares by form (units, lists, intervals, clock times, ...);
+`synth.verify.symbolic` asks math-verify about the rest, and about prose without an answer that stands out.
 
-`quick` is pure text and safe anywhere. `judge` and `verify` are meant for a worker of `synth.verify.pool`: a tower of
+`quick` is pure text and safe anywhere. `judge` and `verify` are meant for a process of `synth.worker_pool`: a tower of
 powers holds the interpreter for ever and some inputs abort the process. math-verify's own timeouts are switched off:
 they are signals, they cost up to five seconds for each step, and they do not interrupt big-integer arithmetic. A
 memory error that sympy swallows ends as `wrong`.
@@ -13,10 +12,12 @@ memory error that sympy swallows ends as `wrong`.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
 from licensing.errors import MissingDependency
+from synth.reasoning import Reasoning, split_row
 from synth.verify import numbers as exact
 from synth.verify import symbolic
 from synth.verify.equivalence import equal, is_words, readable
@@ -43,8 +44,10 @@ DEEPEST = 200  # brackets within brackets
 
 
 def prepare(_: str | None = None) -> None:
-    """Import math-verify and warm its parser: about a second, once in a process. Raises MissingDependency without
-    it."""
+    """Import math-verify and warm its parser: about a second, once in a process.
+
+    Raises MissingDependency without math-verify.
+    """
     try:
         import math_verify  # noqa: F401
     except ModuleNotFoundError as err:
@@ -54,18 +57,17 @@ def prepare(_: str | None = None) -> None:
     verify("(1, 2]", "so it is $(1, \\frac{4}{2}]$, I think")
 
 
-def serve(request: dict[str, Any]) -> Verdict:
-    """The verdict on a request of `synth.verify.verifier`: on an answer already chosen, a whole response, or the
-    gold alone."""
-    if request["op"] == "check":
-        return check_gold(request["gold"])
-    if "chosen" in request:
-        return judge(request["gold"], Answer(**request["chosen"]))
-    return verify(request["gold"], request["response"])
+def serve(job: dict[str, Any]) -> dict[str, Any]:
+    """The verdict on a job of `synth.verify.verifier`: an extracted answer, a whole response, or the gold alone."""
+    if job["op"] == "check":
+        return asdict(check_gold(job["gold"]))
+    if "answer" in job:
+        return asdict(judge(job["gold"], Answer(**job["answer"])))
+    return asdict(verify(job["gold"], split_row(job)))
 
 
-def quick(gold: Any, response: str) -> tuple[Answer, Verdict | None]:
-    """The final answer, and the verdict where it takes no mathematics to find it; linear in the response's length."""
+def quick(gold: Any, response: str | Reasoning) -> tuple[Answer, Verdict | None]:
+    """The final answer, and the verdict where no mathematics is needed. Linear in the length of the response."""
     try:
         wanted = gold_text(gold)
     except ValueError as err:
@@ -84,7 +86,7 @@ def quick(gold: Any, response: str) -> tuple[Answer, Verdict | None]:
     return answer, None
 
 
-def verify(gold: Any, response: str) -> Verdict:
+def verify(gold: Any, response: str | Reasoning) -> Verdict:
     r"""Does the response's final answer equal `gold`? Score 1.0 or 0.0.
 
     A gold answer that is no expression, list, interval, text or the like is `error`, never `correct`. A comparison
@@ -95,7 +97,7 @@ def verify(gold: Any, response: str) -> Verdict:
 
 
 def judge(gold: Any, answer: Answer) -> Verdict:
-    """The verdict on an answer that `quick` has chosen and not decided."""
+    """The verdict on an answer that `quick` has extracted and not decided."""
     try:
         wanted = _gold(gold_text(gold))
     except ValueError as err:

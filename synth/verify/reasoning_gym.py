@@ -1,7 +1,7 @@
-"""reasoning-gym's own scorers, fed by a row's `task` and `entry`.
+"""Verdicts for rows of kind `reasoning_gym`, by the task's own scorer, from a row's `task` and `entry`.
 
-Pure functions for a worker of `synth.verify.pool`; a scorer may run for long. Some scorers hand the model's answer to
-`eval` or to sympy's `parse_expr`, which is `eval` too. This room has no sandbox, so for those tasks `_calm` lets
+Pure functions for a process of `synth.worker_pool`; a scorer may run for long. Some scorers hand the model's answer to
+`eval` or to sympy's `parse_expr`, which is `eval` too. A worker is no sandbox, so for those tasks `_is_plain` lets
 through only text that can call nothing but plain mathematics. It is a filter on text, not a wall.
 
 Not covered: tasks whose scorer needs a configuration other than the default. Their entries fail the check that the
@@ -14,10 +14,12 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
 from licensing.errors import MissingDependency
+from synth.reasoning import Reasoning, split_row
 from synth.verify.extract import final_answer
 from synth.verify.verdict import MAX_EXTRACTED, Verdict
 
@@ -32,7 +34,7 @@ _PLAIN = re.compile(
     r"Rational|Integer|Float|factorial|binomial|floor|ceiling|erf|Integral|Derivative|"
 )
 _CALL = re.compile(r"(\w*)\s*\(")
-_UNCALM = re.compile(r"\.\s*[^\W\d]|[\])'\"]\s*\(|__|[#\\`@{}]|\b(?:lambda|import)\b")
+_NOT_PLAIN = re.compile(r"\.\s*[^\W\d]|[\])'\"]\s*\(|__|[#\\`@{}]|\b(?:lambda|import)\b")
 
 
 def prepare(task: str | None = None) -> None:
@@ -48,14 +50,14 @@ def prepare(task: str | None = None) -> None:
             return  # `verify` meets the same fault and gives it to the row that asked for this task
 
 
-def serve(request: dict[str, Any]) -> Verdict:
-    """The verdict on a request of `synth.verify.verifier`."""
-    if request["op"] == "check":
-        return check_entry(request["task"], request["entry"])
-    return verify(request["task"], request["entry"], request["response"])
+def serve(job: dict[str, Any]) -> dict[str, Any]:
+    """The verdict on a job of `synth.verify.verifier`."""
+    if job["op"] == "check":
+        return asdict(check_entry(job["task"], job["entry"]))
+    return asdict(verify(job["task"], job["entry"], split_row(job)))
 
 
-def verify(task: Any, entry: Any, response: str) -> Verdict:
+def verify(task: Any, entry: Any, response: str | Reasoning) -> Verdict:
     r"""`correct` where the task's scorer gives 1.0 or more; `score` keeps what it gave, so partial credit is `wrong`.
 
     The answer is the last ``\boxed{...}`` after the think block, else all the text after it. An entry whose own answer
@@ -69,7 +71,7 @@ def verify(task: Any, entry: Any, response: str) -> Verdict:
     if answer.text is None:
         return Verdict("unparseable", reason=answer.reason)
     extracted = answer.text[:MAX_EXTRACTED]
-    if _evaluates(task) and not _calm(answer.text):
+    if _evaluates(task) and not _is_plain(answer.text):
         return Verdict("wrong", extracted=extracted, reason="not plain mathematics: it is not given to an evaluator")
     try:
         score = _score(task, answer.text, sound)
@@ -99,7 +101,7 @@ def _sound_entry(task: Any, entry: Any) -> dict[str, Any] | str:
     except ValueError as err:
         return str(err)
     own = entry["answer"]
-    if _evaluates(task) and not all(_calm(text) for text in _texts([own, entry.get("metadata")])):
+    if _evaluates(task) and not all(_is_plain(text) for text in _texts([own, entry.get("metadata")])):
         return "the entry holds text that is not plain mathematics, and this task's scorer would evaluate it"
     if own is None:
         return entry
@@ -146,8 +148,8 @@ def _evaluates(task: str) -> bool:
     return re.search(r"\b(?:eval|parse_expr|sympify)\(", source) is not None
 
 
-def _calm(text: str) -> bool:
-    if len(text) > MAX_EXTRACTED or _UNCALM.search(text) or ("(" in text and ("'" in text or '"' in text)):
+def _is_plain(text: str) -> bool:
+    if len(text) > MAX_EXTRACTED or _NOT_PLAIN.search(text) or ("(" in text and ("'" in text or '"' in text)):
         return False
     return all(_PLAIN.fullmatch(name) for name in _CALL.findall(text))
 

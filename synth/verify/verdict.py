@@ -1,24 +1,25 @@
-"""What every verifier gives back for one row."""
+"""The result of every verifier for one row, and which results count."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-__all__ = ["MAX_EXTRACTED", "Verdict", "VerdictName", "shortened"]
+__all__ = ["JUDGED", "MAX_EXTRACTED", "Verdict", "VerdictName", "judged", "shortened"]
 
 VerdictName = Literal["correct", "wrong", "unparseable", "timeout", "error"]
 
-MAX_EXTRACTED = 10_000  # characters of `extracted` that a row carries; a megabyte in a box helps nobody
+JUDGED = ("correct", "wrong", "unparseable")
+MAX_EXTRACTED = 10_000  # characters of `extracted` that a row carries
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a verifier found out about one row.
+    """The verdict on one row.
 
     `verdict` is None for rows that have nothing to verify (kind `open`). `unparseable`: the response gives no answer
-    that can be read. `timeout` and `error`: could not tell, and `reason` says why. `score` is in [0, 1] and None only
-    where `verdict` is. `extracted` is the answer's text, at most 10,000 characters. `seconds` is wall time of the
+    that can be read. `timeout` and `error`: there is no judgement, and `reason` says why. `score` is in [0, 1] and None
+    only where `verdict` is. `extracted` is the answer's text, at most 10,000 characters. `seconds` is wall time of the
     row alone: neither the start of a worker nor waiting for one counts. Rows with the same question and the same
     answer may share one verdict, and with it the seconds that it cost.
     """
@@ -28,6 +29,15 @@ class Verdict:
     extracted: str | None = None
     reason: str | None = None
     seconds: float = 0.0
+
+
+def judged(verdict: Any, finish_reason: Any) -> bool:
+    """Whether a row's verdict says that its answer is right or wrong: what pass rates and statistics count.
+
+    A failed request (finish_reason "error"), an error of the verifier, a time-out of the verifier and a row without a
+    verdict (kind `open`) are not judged: none of them is a wrong answer.
+    """
+    return verdict in JUDGED and finish_reason != "error"
 
 
 def shortened(text: str) -> str:

@@ -1,177 +1,265 @@
-"""Is the answer right? Rows in, the same rows with a verdict out.
+"""Verification: rows in, the same rows with a verdict out.
 
-`verify_rows` is the stage and the command; `check_golds` looks at the gold answers before anything is spent. Kinds
-with a verifier: `math` and `reasoning_gym` (the task's own scorer), in killable processes where anything is computed;
-`choice`, which is text alone; `code`, whose programs run in a sandbox. What needs no mathematics (the final answer of
-a response, two plain numbers) is done here, in the caller's process, and takes time linear in the text.
+`verify_rows` is the stage and the command, `Verifier` the same for rows that come one at a time, `check_golds` checks
+the gold answers before anything is spent. Kinds with a verifier: `math` and `reasoning_gym` (the task's own scorer) in
+worker processes with limits; `choice`, which is text alone; `code`, whose programs run in a sandbox. What needs no
+mathematics (the final answer of a response, equality of plain numbers) is done in the caller's process, in time linear
+in the text.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from synth.sandbox.sandbox import require
-from synth.verify import choice, code, math
-from synth.verify import format_check as layout
-from synth.verify.pool import Pool, Request
+from synth.reasoning import split_row, tags_of
+from synth.sandbox.sandbox import Sandbox, require
+from synth.verify import choice, code, format_check, math
 from synth.verify.verdict import Verdict, VerdictName
+from synth.worker_pool import Call, CallFailed, CallTimeout, Slot, WorkerPool
 
-if TYPE_CHECKING:  # pydantic has no place in a worker, and a worker imports this package
+if TYPE_CHECKING:  # a worker imports this package, and does without pydantic
     from synth.problems.problem import Prompt
     from synth.verify.config import VerifyConfig
 
 __all__ = ["Verdict", "VerdictName", "Verifier", "check_golds", "verify_rows"]
 
+T = TypeVar("T")
+Job = dict[str, Any]  # {"op": "verify"|"check", "kind", and what the kind needs}; JSON values only
+
 LARGE_RESPONSE = 1 << 20  # characters; a longer one is read in a worker, under its limits
+LOOK_AHEAD_ROWS = 1024  # rows in flight, or done and waiting for their turn: one that hangs does not delay the others,
+LOOK_AHEAD_BYTES = 64 << 20  # and memory does not grow with the input
+CACHE_ROWS = 4096
+_CACHED = ("math", "code")  # kinds whose verdict depends on the job alone
 
 
 def verify_rows(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> Iterator[dict[str, Any]]:
     """Every row with `verdict`, `score`, `extracted`, `reason` and `seconds` added: one out for one in, in order.
 
     A row has `kind` and `response`; math also `answer` (or `gold`), reasoning_gym also `task` and `entry`, code also
-    `tests` (and `completion` will do for `response`). Other keys pass through. A row that is malformed, or of a kind
-    without a verifier, comes out as `error` with a reason; a row that is no object comes out as `{"raw": row, ...}`.
-    Kind `open` has nothing to verify: verdict and score are null. With `config.format` a row also gets
-    `format_verdict` and `format_reason`.
+    `tests` (and `completion` in place of `response`). `think_open` and `think_close` are the tags around the thinking,
+    where they are not ``<think>`` and ``</think>``. Other keys pass through. A row that is malformed, or of a kind
+    without a verifier, gets `error` with a reason; a row that is no object comes out as `{"raw": row, ...}`. Kind
+    `open` has nothing to verify: verdict and score are null. With `config.format` a row also gets `format_verdict` and
+    `format_reason`.
 
     Streams, with a bounded look-ahead. Raises MissingDependency where math-verify, reasoning-gym or a sandbox is
-    needed and
-    not there, InputError where a worker cannot start within its memory limit. Close the iterator to stop early.
+    needed and not there, InputError where a worker cannot start within its memory limit. Close the iterator to stop
+    early.
     """
-    with _pool(config) as pool:
-        for row, verdict in pool.map(((row, _request(row)) for row in rows), _weight):
-            kept = dict(row) if isinstance(row, Mapping) else {"raw": row}
+    with Verifier(config) as verifier:
+        for row, verdict in verifier.map(((row, _job(row)) for row in rows), _text_size):
+            out = dict(row) if isinstance(row, Mapping) else {"raw": row}
             yield {
-                **kept,
+                **out,
                 "verdict": verdict.verdict,
                 "score": verdict.score,
                 "extracted": verdict.extracted,
                 "reason": verdict.reason,
                 "seconds": round(verdict.seconds, 4),
-                **(layout.format_fields(kept, config.format) if config.format else {}),
+                **(format_check.format_fields(out, config.format) if config.format else {}),
             }
-
-
-class Verifier:
-    """Verdicts one row at a time, as they come: ``submit`` returns at once. A context manager."""
-
-    def __init__(self, config: VerifyConfig) -> None:
-        self._pool = _pool(config)
-
-    def __enter__(self) -> Verifier:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.close()
-
-    def submit(self, row: Mapping[str, Any]) -> Future[Verdict]:
-        """The verdict that ``verify_rows`` would give the row; whatever that raises comes out of the future."""
-        return self._pool.submit(_request(row))[1]
 
 
 def check_golds(prompts: Iterable[Prompt], config: VerifyConfig) -> list[tuple[str, str]]:
     """(prompt id, reason) of every gold answer that does not verify itself, in order; empty when all do.
 
-    A problem of a kind without a verifier is listed too: none of its traces could ever be right. Kind `open` is not,
-    nor is a reasoning-gym task without an own answer (null), which its scorer judges by the metadata alone, nor
-    code that has tests and no answer. Raises MissingDependency where there is code and no sandbox.
+    A problem of a kind without a verifier is listed too: none of its traces could ever be right. Not listed are kind
+    `open`, a reasoning-gym task without an own answer (null), which its scorer judges by the metadata alone, and code
+    that has tests and no answer. Raises MissingDependency where there is code and no sandbox.
     """
 
-    def asked() -> Iterator[tuple[str, Request | Verdict]]:
+    def jobs() -> Iterator[tuple[str, Job | Verdict]]:
         for prompt in prompts:
             if prompt.kind == "code":
-                require(config.sandbox)  # also where a problem has no answer that would be run
-            yield prompt.id, _check(prompt.row())
+                require(config.sandbox)  # also where a problem has no answer to run
+            yield prompt.id, _gold_job(prompt.row())
 
-    with _pool(config) as pool:
-        checked = pool.map(asked())
+    with Verifier(config) as verifier:
         return [
-            (name, verdict.reason or "the gold answer is not equal to itself")
-            for name, verdict in checked
+            (prompt_id, verdict.reason or "the gold answer is not equal to itself")
+            for prompt_id, verdict in verifier.map(jobs())
             if verdict.verdict not in ("correct", None)
         ]
 
 
-def _pool(config: VerifyConfig) -> Pool:
-    return Pool(
-        config.workers, config.timeout_s, config.memory_mb, sandbox=config.sandbox,
-        code_timeout_s=config.code_timeout_s, code_memory_mb=config.code_memory_mb,
-    )  # fmt: skip
+class Verifier:
+    """Verdicts for rows one at a time, from `config.workers` worker processes. A context manager.
+
+    Processes and sandboxes start when a row first needs one. Equal jobs share one verdict: the samples of a problem
+    often give the same answer, and while it is looked at, the others wait for it.
+    """
+
+    def __init__(self, config: VerifyConfig) -> None:
+        self._config = config
+        self._pool = WorkerPool(config.workers, config.memory_mb)
+        self._cache: OrderedDict[bytes, Future[Verdict]] = OrderedDict()
+
+    def __enter__(self) -> Verifier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop at once; rows under way raise CancelledError."""
+        self._pool.close()
+
+    def submit(self, row: Mapping[str, Any]) -> Future[Verdict]:
+        """The verdict that ``verify_rows`` would give the row; whatever that raises comes out of the future."""
+        return self._submit(_job(row))[1]
+
+    def map(
+        self, items: Iterable[tuple[T, Job | Verdict]], size_of: Callable[[T], int] = lambda _: 0
+    ) -> Iterator[tuple[T, Verdict]]:
+        """(tag, job) -> (tag, verdict), in order. A tag that comes with its verdict passes through.
+
+        Reads at most 1,024 items or 64 MiB of jobs and tags (`size_of`, bytes) ahead.
+        """
+        waiting: deque[tuple[T, int, Future[Verdict]]] = deque()
+        total = 0
+        for tag, job in items:
+            size, answer = self._submit(job)
+            size += size_of(tag)
+            waiting.append((tag, size, answer))
+            total += size
+            while waiting and (len(waiting) >= LOOK_AHEAD_ROWS or total >= LOOK_AHEAD_BYTES or waiting[0][2].done()):
+                tag, size, answer = waiting.popleft()
+                total -= size
+                yield tag, answer.result()
+        while waiting:
+            tag, _, answer = waiting.popleft()
+            yield tag, answer.result()
+
+    def _submit(self, job: Job | Verdict) -> tuple[int, Future[Verdict]]:
+        """(bytes queued, the verdict when it is there)."""
+        if isinstance(job, Verdict):
+            return 0, _done(job)
+        try:
+            request = json.dumps(job)
+        except (TypeError, ValueError, RecursionError) as err:
+            return 0, _done(Verdict("error", reason=f"the row is no plain JSON: {err}"))
+        key = hashlib.sha256(request.encode()).digest() if job["kind"] in _CACHED else None
+        if key is not None and (cached := self._cache.get(key)) is not None:
+            self._cache.move_to_end(key)
+            return 0, cached
+        run = self._run_code if job["kind"] == "code" else self._run_call
+        answer = self._pool.run(lambda slot: run(slot, job, request))
+        if key is not None:
+            self._cache[key] = answer
+            if len(self._cache) > CACHE_ROWS:
+                self._cache.popitem(last=False)
+        return len(request), answer
+
+    def _run_code(self, slot: Slot, job: Job, _: str) -> Verdict:
+        sandbox = slot.keep("sandbox", self._sandbox)
+        return code.serve(sandbox, job, self._config.code_timeout_s, self._config.code_memory_mb)
+
+    def _sandbox(self) -> Sandbox:
+        require(self._config.sandbox)
+        return Sandbox(self._config.sandbox)
+
+    def _run_call(self, slot: Slot, job: Job, request: str) -> Verdict:
+        module, timeout_s = _MODULES[job["kind"]], self._config.timeout_s
+        task = job.get("task")
+        prepare = (f"{module}:prepare", task if isinstance(task, str) else None)
+        try:
+            reply = slot.call(Call(f"{module}:serve", request, timeout_s, (prepare,)))
+        except CallTimeout:
+            return Verdict("timeout", reason=f"no verdict within {timeout_s:g} s", seconds=timeout_s)
+        except CallFailed as err:
+            return Verdict("error", reason=f"the verifier failed: {err}", seconds=err.seconds)
+        return replace(Verdict(**reply.value), seconds=reply.seconds)
 
 
-def _weight(row: Any) -> int:
-    """About the bytes that a row holds while it waits for its turn."""
+_MODULES = {"math": "synth.verify.math", "reasoning_gym": "synth.verify.reasoning_gym"}  # what a worker calls
+
+
+def _done(verdict: Verdict) -> Future[Verdict]:
+    answer: Future[Verdict] = Future()
+    answer.set_result(verdict)
+    return answer
+
+
+def _text_size(row: Any) -> int:
+    """About the bytes of a row in memory while it waits for its turn."""
     return sum(len(value) for value in row.values() if isinstance(value, str)) if isinstance(row, Mapping) else 0
 
 
-def _request(row: Any) -> Request | Verdict:
-    """What to ask a worker about the row, or the verdict where nothing has to be asked."""
+# --- jobs --------------------------------------------------------------------------------------------------------
+
+
+def _job(row: Any) -> Job | Verdict:
+    """The job of a row, or its verdict where there is nothing to compute."""
     if not isinstance(row, Mapping):
         return Verdict("error", reason=f"the row is no object but {type(row).__name__}")
     kind = row.get("kind")
     if kind == "open":
         return Verdict(None, score=None)
-    ask = _KINDS.get(kind) if isinstance(kind, str) else None
-    if ask is None:
+    make = _KINDS.get(kind) if isinstance(kind, str) else None
+    if make is None:
         return _no_verifier(kind)
     response = row.get("response")
     if response is None and kind == "code":
         response = row.get("completion")
     if not isinstance(response, str):
         return Verdict("error", reason="no response" if response is None else "the response is not text")
-    return ask(row, response)
+    return make(row, response)
 
 
-def _check(row: Mapping[str, Any]) -> Request | Verdict:
-    """The request that checks the row's gold answer, or the verdict where nothing has to be asked."""
+def _gold_job(row: Mapping[str, Any]) -> Job | Verdict:
+    """The job that checks the row's gold answer, or the verdict where there is nothing to compute."""
     kind = row.get("kind")
     if kind == "open":
         return Verdict(None, score=None)
-    ask = _KINDS.get(kind) if isinstance(kind, str) else None
-    return _no_verifier(kind) if ask is None else ask(row, None)
+    make = _KINDS.get(kind) if isinstance(kind, str) else None
+    return _no_verifier(kind) if make is None else make(row, None)
 
 
 def _no_verifier(kind: Any) -> Verdict:
-    what = "the row has no kind" if kind is None else f"this version has no verifier for kind {kind!r}"
-    return Verdict("error", reason=what)
+    reason = "the row has no kind" if kind is None else f"this version has no verifier for kind {kind!r}"
+    return Verdict("error", reason=reason)
 
 
 def _gold(row: Mapping[str, Any]) -> Any:
     return row["answer"] if row.get("answer") is not None else row.get("gold")
 
 
-def _math(row: Mapping[str, Any], response: str | None) -> Request | Verdict:
+def _math(row: Mapping[str, Any], response: str | None) -> Job | Verdict:
     gold = _gold(row)
     if gold is None:
         return Verdict("error", reason="no gold answer")
     if response is None:
         return {"op": "check", "kind": "math", "gold": gold}
     if len(response) > LARGE_RESPONSE:
-        return {"op": "verify", "kind": "math", "gold": gold, "response": response}
-    chosen, verdict = math.quick(gold, response)
-    return verdict or {"op": "verify", "kind": "math", "gold": gold, "chosen": asdict(chosen)}
+        return {"op": "verify", "kind": "math", "gold": gold, "response": response, **tags_of(row)}
+    answer, verdict = math.quick(gold, split_row(row))
+    return verdict or {"op": "verify", "kind": "math", "gold": gold, "answer": asdict(answer)}
 
 
-def _choice(row: Mapping[str, Any], response: str | None) -> Request | Verdict:
+def _choice(row: Mapping[str, Any], response: str | None) -> Job | Verdict:
     if response is None:
         return choice.check_gold(_gold(row), row.get("choices"))
-    return choice.verify(_gold(row), response, row.get("choices"))
+    return choice.verify(_gold(row), split_row(row), row.get("choices"))
 
 
-def _reasoning_gym(row: Mapping[str, Any], response: str | None) -> Request | Verdict:
-    asked = {"kind": "reasoning_gym", "task": row.get("task"), "entry": row.get("entry")}
-    return {**asked, "op": "check"} if response is None else {**asked, "op": "verify", "response": response}
+def _reasoning_gym(row: Mapping[str, Any], response: str | None) -> Job | Verdict:
+    job = {"kind": "reasoning_gym", "task": row.get("task"), "entry": row.get("entry")}
+    return {**job, "op": "check"} if response is None else {**job, "op": "verify", "response": response, **tags_of(row)}
 
 
-def _code(row: Mapping[str, Any], response: str | None) -> Request | Verdict:
+def _code(row: Mapping[str, Any], response: str | None) -> Job | Verdict:
     return code.request(row, gold=response is None)
 
 
-# kind -> what to ask about a row: about its response, or (None) about its gold answer alone
-_KINDS: dict[str, Callable[[Mapping[str, Any], str | None], Request | Verdict]] = {
+# kind -> the job for a row: for its response, or (None) for its gold answer alone
+_KINDS: dict[str, Callable[[Mapping[str, Any], str | None], Job | Verdict]] = {
     "math": _math,
     "choice": _choice,
     "code": _code,

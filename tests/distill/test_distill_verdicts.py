@@ -19,7 +19,7 @@ from waiting import line_count, until
 from distill.check.check import check_recipe
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
-from distill.release.facts import told_beside
+from distill.release.facts import verification_text
 from distill.release.lineage import planned_lineage
 from distill.report.build import build_report
 from distill.runs.store import Artefact, StageContext, current_artefacts
@@ -28,8 +28,7 @@ from distill.stages.verdicts import JUDGE
 from licensing.audit import audit
 from licensing.errors import InputError
 from synth.teachers.config import FakeTeacher
-from synth.verify.config import MajorityConfig, VerifyConfig
-from synth.verify.judge_config import JudgeConfig
+from synth.verify.config import JudgeConfig, MajorityConfig, VerifyConfig
 
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
 GOLD = {"id": "g", "prompt": "6 * 7?", "answer": "42", "kind": "math", "source": "s", "license": "mit"}
@@ -237,12 +236,14 @@ def test_check_shows_what_the_judge_may_cost_and_where_its_recipe_is_wrong(tmp_p
     assert "verify.judge.teacher.terms" in {one.where for one in errors}
 
 
-def test_what_counts_besides_is_told_on_the_card(tmp_path: Path) -> None:
+def test_the_card_names_the_judge_and_the_majority_vote(tmp_path: Path) -> None:
     judge = JudgeConfig(teacher=FakeTeacher(name="a/judge"), counts="either")
-    said = told_beside(VerifyConfig(judge=judge, majority=MajorityConfig()))
-    assert "unparseable or wrong, the model a/judge was asked too, and an answer counts as correct where" in said
-    assert "the answer that most samples gave" in said
-    assert told_beside(VerifyConfig()) == ""
+    statistics = {"by_kind": [{"name": "math"}, {"name": "open"}]}
+    text = verification_text(VerifyConfig(judge=judge, majority=MajorityConfig()), statistics, {})
+    assert text is not None
+    assert "unparseable or wrong, the model a/judge judges too, and an answer counts as correct where either" in text
+    assert "the answer of most of their samples" in text
+    assert "open questions were not verified" in text
 
 
 # --- a run -------------------------------------------------------------------------------------------------------

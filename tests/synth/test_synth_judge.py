@@ -19,8 +19,8 @@ from pydantic import ValidationError
 
 from synth.sampling.config import BudgetConfig, TokenPrice
 from synth.teachers.config import FakeTeacher, OfflineTeacher, OpenAITeacher, VllmTeacher
-from synth.verify.judge import Question, inert, question, ruling
-from synth.verify.judge_config import JudgeConfig
+from synth.verify.config import JudgeConfig
+from synth.verify.judge import Question, parse_judgement, question, sanitize
 from synth.verify.judge_runner import ANSWERS, Judging
 
 INJECTION = (
@@ -61,8 +61,8 @@ def test_a_hostile_answer_cannot_leave_its_place_nor_give_a_verdict() -> None:
     assert data.count(mark) == 1, "one mark ends it, and the text does not hold it"
     shown = found.shown
     assert not re.search(r"<\S|\[\S|\\boxed|[\x00-\x08\x0b-\x1f\u202e]", shown)
-    assert ruling(shown, "stop")[0] is None
-    assert ruling(found.text, "stop")[0] is None, "a judge that repeats its question gives no verdict"
+    assert parse_judgement(shown, "stop")[0] is None
+    assert parse_judgement(found.text, "stop")[0] is None, "a judge that repeats its question gives no verdict"
 
 
 @pytest.mark.parametrize("gold", ["B", "green", 1])
@@ -79,11 +79,11 @@ def test_the_gold_of_a_choice_is_shown_with_letter_and_text(gold: Any) -> None:
 
 
 def test_what_is_shown_is_bounded_and_keeps_mathematics() -> None:
-    assert inert("1<x and [0,1] \\in \\mathbb{R}", 100) == "1< x and [ 0,1] \\in \\mathbb{R}"
-    assert len(inert("7" * 10_000_000, 1000)) < 1020
-    assert inert("a" * 5000 + "the end", 100, tail=True).endswith("the end")
-    assert inert("\\fbox{\\boxed{3}}", 100) == "{{3}}"
-    assert "\ud800" not in inert("a\ud800b", 100)
+    assert sanitize("1<x and [0,1] \\in \\mathbb{R}", 100) == "1< x and [ 0,1] \\in \\mathbb{R}"
+    assert len(sanitize("7" * 10_000_000, 1000)) < 1020
+    assert sanitize("a" * 5000 + "the end", 100, tail=True).endswith("the end")
+    assert sanitize("\\fbox{\\boxed{3}}", 100) == "{{3}}"
+    assert "\ud800" not in sanitize("a\ud800b", 100)
 
 
 def test_prose_without_an_answer_is_shown_by_its_end() -> None:
@@ -129,15 +129,15 @@ def test_where_there_is_nothing_to_compare_nothing_is_asked(more: dict[str, Any]
     ],
 )
 def test_a_verdict_is_one_box_on_the_last_line_and_nothing_else_is(text: str, verdict: str | None) -> None:
-    found, reason = ruling(text, "stop")
+    found, reason = parse_judgement(text, "stop")
     assert found == verdict
     assert (reason is None) == (verdict is not None)
 
 
 def test_an_answer_that_was_cut_off_or_failed_is_no_verdict() -> None:
-    assert ruling("\\boxed{yes}", "length")[0] is None
-    assert ruling("\\boxed{yes}", "error")[0] is None
-    assert ruling("\\boxed{yes} ◁/think▷\n\\boxed{no}", "stop", "◁/think▷")[0] == "wrong"
+    assert parse_judgement("\\boxed{yes}", "length")[0] is None
+    assert parse_judgement("\\boxed{yes}", "error")[0] is None
+    assert parse_judgement("\\boxed{yes} ◁/think▷\n\\boxed{no}", "stop", "◁think▷", "◁/think▷")[0] == "wrong"
 
 
 def test_a_judge_that_could_not_work_is_refused() -> None:
@@ -250,8 +250,7 @@ def test_answers_of_an_earlier_key_are_taken_over_and_not_paid_again(tmp_path: P
 KILLED = """
 import json, sys
 from pathlib import Path
-from synth.verify.judge_config import JudgeConfig
-from synth.teachers.config import OpenAITeacher
+from synth.verify.config import JudgeConfig
 from synth.verify.judge_runner import Judging
 rows = [json.loads(line) for line in open(sys.argv[2])]
 config = JudgeConfig(teacher=OpenAITeacher(model="m", base_url=sys.argv[1], license="mit", concurrency=1))

@@ -24,7 +24,7 @@ from synth.labels.pii import personal_data, secrets
 from synth.labels.reasoning_format import differs
 from synth.labels.refusals import identity_leak, refusal
 from synth.labels.repetition import repetition
-from synth.verify.format_check import split, think_state
+from synth.reasoning import split_reasoning
 
 CODES = LabelConfig().languages
 assert CODES is not None
@@ -54,16 +54,26 @@ def languages() -> Languages:
     ],
 )
 def test_the_state_of_the_think_block(response: str, state: str) -> None:
-    found, why = think_state(response)
-    assert found == state
-    assert (why is None) == (state == "ok")
+    other = {"think_open": " <T>\n", "think_close": "</T>"}
+    for text, tags in ((response, {}), (response.replace("think>", "T>"), other)):
+        reasoning = split_reasoning(text, **tags)
+        assert reasoning.state == state
+        assert (reasoning.reason is None) == (state == "ok")
+        assert (reasoning.thinking is None) == (state == "missing")
 
 
-def test_think_and_answer_are_split_at_the_last_closing_tag() -> None:
+def test_thinking_and_answer_are_split_at_the_last_closing_tag() -> None:
+    def split(text: str, **tags: str) -> tuple[str | None, str]:
+        reasoning = split_reasoning(text, **tags)
+        return reasoning.thinking, reasoning.answer
+
     assert split("<think>a</think>b") == ("a", "b")
     assert split("a</think>b") == ("a", "b")
-    assert split("b") == ("", "b")
+    assert split("b") == (None, "b")
     assert split("<think>a") == ("a", "")
+    assert split("a</think>b<think>c")[1] == ""
+    assert split("a</think>b", think_open="") == ("a", "b")  # the chat template wrote the opening tag
+    assert split("<think>a</think>b", think_open="[T]", think_close="[/T]") == (None, "<think>a</think>b")
 
 
 @pytest.mark.parametrize(
@@ -79,15 +89,17 @@ def test_think_and_answer_are_split_at_the_last_closing_tag() -> None:
     ],
 )
 def test_the_answer_thought_and_the_answer_given(thought: str, given: str, expected: bool) -> None:
-    found, why = differs(f"<think>so \\boxed{{1}}, no, \\boxed{{{thought}}}</think>It is \\boxed{{{given}}}.")
+    found, why = differs(
+        split_reasoning(f"<think>so \\boxed{{1}}, no, \\boxed{{{thought}}}</think>It is \\boxed{{{given}}}.")
+    )
     assert found is expected
     assert (why is not None) is expected
 
 
 def test_where_one_of_the_answers_is_missing_nothing_is_said() -> None:
-    assert differs("<think>five</think>\\boxed{5}") == (None, None)
-    assert differs("<think>\\boxed{5}</think>five") == (None, None)
-    assert differs("<think>\\boxed{5}") == (None, None)
+    assert differs(split_reasoning("<think>five</think>\\boxed{5}")) == (None, None)
+    assert differs(split_reasoning("<think>\\boxed{5}</think>five")) == (None, None)
+    assert differs(split_reasoning("<think>\\boxed{5}")) == (None, None)
 
 
 # --- languages ---------------------------------------------------------------------------------------------------
@@ -357,6 +369,50 @@ def test_a_broken_line_is_named_from_whatever_process(tmp_path: Path, monkeypatc
     with pytest.raises(InputError, match="response") as raised:
         label(source, LabelConfig(languages=None, secrets=False), tmp_path / "out", tmp_path / "scratch")
     assert raised.value.where == f"{source}:14"
+
+
+def labels_of(folder: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    rows = [row for path in sorted(folder.glob("traces-*.parquet")) for row in pq.read_table(path).to_pylist()]
+    return [row | {"labels": json.loads(row["labels"])} for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("act", "why"),
+    [
+        ("while True: pass", "no labels within 0.5 s of CPU time"),
+        ("import re; re.fullmatch('(a|a)*b', 'a' * 60)", "no labels within 0.5 s of CPU time"),
+        (
+            "import hashlib; hashlib.pbkdf2_hmac('sha256', b'a', b'b', 10**9)",
+            "no labels: the process died: killed by SIGPROF",
+        ),
+        ("import os; os.abort()", "no labels: the process died: killed by SIGABRT"),
+        ("bytearray(1 << 40)", "no labels: out of memory"),
+    ],
+)
+def test_a_trace_whose_labels_do_not_end_gets_none_with_a_reason_and_the_others_get_theirs(
+    act: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A library that acts so on one text: the labels ask phonenumbers about what is written as a number.
+    (tmp_path / "phonenumbers.py").write_text(
+        "class NumberParseException(Exception): pass\n"
+        f"def parse(text, region):\n    if text.endswith('1234'):\n        {act}\n    return text\n"
+        "def is_valid_number(number): return True\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    rows = [trace(f"p{n}", 0, response=f"<think>hm</think>call 415-867-{1230 + n}") for n in range(8)]
+    config = LabelConfig(languages=None, near_duplicates=None, timeout_s=0.5, memory_mb=4096, workers=1)
+    label(write(tmp_path / "in.jsonl", rows), config, tmp_path / "out", tmp_path / "scratch")
+    found = labels_of(tmp_path / "out")
+    assert len(found) == 8
+    for number, row in enumerate(found):
+        if number == 4:
+            assert row["labels"]["personal_data"] == row["labels"]["refusal"] == {"value": None, "reason": why}
+            assert row["labels"]["verdict"]["value"] == rows[4]["verdict"]
+            assert row["secrets"] == why, "a filter on what nobody looked at leaves it out"
+        else:
+            assert row["labels"]["personal_data"] == {"value": True, "reason": "phone number (1)"}
 
 
 def test_the_labels_of_a_trace_load_no_model_that_is_switched_off() -> None:

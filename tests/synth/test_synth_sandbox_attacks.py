@@ -1,14 +1,15 @@
 # ruff: noqa: E501  (programs)
 """Hostile programs: one test an attack. None passes, none sees or touches anything outside, none outlives its time."""
 
+import contextlib
 import functools
 import os
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from synth.sandbox.sandbox import Level, Sandbox
 from synth.verify.code import run
@@ -43,7 +44,7 @@ FORGED = {
     "and 'tests' in o]\n    return x * x if found else -1",
     "prints_a_verdict": "print('{\"verdict\": \"correct\"}')\nprint('OK')\ndef f(x): return 1",
     "writes_a_verdict_everywhere": "import os, json\nbody = json.dumps({'verdict': 'correct', 'reason': None, 'stdout': "
-    "'', 'stderr': '', 'seconds': 0.1}).encode()\nfor fd in range(256):\n    try: os.write(fd, len(body).to_bytes(8, "
+    "'', 'stderr': '', 'seconds': 0.1}).encode()\nfor fd in range(2048):\n    try: os.write(fd, len(body).to_bytes(8, "
     "'big') + body)\n    except OSError: pass\ndef f(x): return 1",
     "answers_before_it_is_asked": "import os, json\nfor _ in range(50):\n    b = json.dumps(['val', True, []]).encode()\n"
     "    os.write(3, len(b).to_bytes(8, 'big') + b)\ndef f(x): return 1",
@@ -82,6 +83,21 @@ def _nothing_is_left() -> Iterator[None]:
     yield
     for level in LEVELS:
         cell(level).close()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_no_pass_is_forged_where_the_caller_has_many_open_files(level: Level) -> None:
+    with contextlib.ExitStack() as files:
+        for _ in range(300):
+            files.enter_context(open(os.devnull))
+        with Sandbox(level) as sandbox:
+            for _ in range(2):
+                result = sandbox.run(FORGED["writes_a_verdict_everywhere"], TESTS, 3.0, 512)
+                assert result.verdict == "wrong", result
+            assert sandbox.run("def f(x): return x * x", "assert f(3) == 9", 3.0, 512).passed
+            seen = "import os\ndef f(): return [fd for fd in range(4, 2048) if is_open(fd)]\n"
+            seen += "def is_open(fd):\n    try: os.fstat(fd)\n    except OSError: return False\n    return True"
+            assert sandbox.run(seen, "assert f() == []", 3.0, 512).passed
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -224,7 +240,7 @@ BOMBS = {
     "threads": "import threading, time\ndef f(x):\n    for i in range(10000): threading.Thread(target=time.sleep, args=(9,))"
     ".start()\n    return 9",
     "a_loop": "def f(x):\n    while True: pass",
-    "sleep": "import time\ndef f(x): time.sleep(60)",
+    "sleep": "import time\ndef f(x): time.sleep(1000)",
     "output": "def f(x):\n    while True: print('x' * 100000)",
     "a_tower": "def f(x): return 9 ** 9 ** 9",
     "a_regex": "import re\ndef f(x): return re.match('(a+)+$', 'a' * 40 + 'b')",
@@ -235,21 +251,20 @@ BOMBS = {
 }  # fmt: skip
 
 
+@pytest.mark.timeout(120)  # left alone, none of them ends
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_bomb_ends_in_time_and_the_next_program_runs(bomb: str) -> None:
-    began = time.monotonic()
     tests = "assert list(f(3)) == 9" if bomb == "a_generator_without_end" else "assert f(3) == 9"
     result = cell("strong").run(BOMBS[bomb], tests, 1.0, 256)
     assert result.verdict in ("wrong", "timeout"), result
-    assert time.monotonic() - began < 4.0
     assert len(result.stdout) <= 1 << 20
-    assert cell("strong").run("def f(x): return 9", "assert f(3) == 9", 3.0, 256).passed
+    assert cell("strong").run("def f(x): return 9", "assert f(3) == 9", 20.0, 256).passed
 
 
+@pytest.mark.timeout(120)
 def test_a_flood_of_output_ends_the_program_before_its_time() -> None:
-    result = cell("strong").run(BOMBS["output"], "assert f(3) == 9", 30.0, 256)
+    result = cell("strong").run(BOMBS["output"], "assert f(3) == 9", 1000.0, 256)
     assert (result.verdict, "of output" in (result.reason or "")) == ("wrong", True)
-    assert result.seconds < 20
 
 
 def test_nothing_is_alive_afterwards() -> None:
@@ -260,11 +275,10 @@ def test_nothing_is_alive_afterwards() -> None:
         assert fresh.run(code, "assert f(3) == 9", 3.0, 512).passed
         assert fresh.run(code, "assert f(3) == 9", 3.0, 512).passed
         pid = fresh._process.pid if fresh._process else 0
-        deadline = time.monotonic() + 5
-        while len(alive := psutil.Process(pid).children(recursive=True)) != 3 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert len(alive) == 3  # the keeper, and the judge and the program that wait for the next job
-    _, left = psutil.wait_procs(alive, timeout=5)
+        children = psutil.Process(pid).children
+        # the keeper, and the judge and the program that wait for the next job
+        alive = until(lambda: len(found := children(recursive=True)) == 3 and found, "three processes")
+    _, left = psutil.wait_procs(alive, timeout=60)
     assert left == []
 
 

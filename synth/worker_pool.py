@@ -1,0 +1,398 @@
+"""Processes for functions that read text which a model wrote: a time limit and a memory limit for each call.
+
+Only another process can be stopped for certain: a big-integer power holds the interpreter, so neither threads nor
+signals interrupt it, and some inputs abort the process. pebble starts, stops and replaces the processes. Each thread of
+a pool owns a pebble pool of one process, because with several processes behind one pipe pebble gives up all of them
+when an idle one dies, and cannot say which process takes a call.
+
+What pebble does not do, and this module adds:
+
+- The caller's main module is not imported by a process (`_Process`), so a script needs no ``__main__`` guard.
+- A call that meets a used process which dies is tried once more by a fresh one, and a process that keeps more than half
+  of its free memory after a call is replaced: no result depends on earlier calls.
+- Imports (`prepare`) do not count as time of a call.
+- A process dies with the caller, by ``kill -9`` too (Linux: PR_SET_PDEATHSIG; elsewhere an idle process ends when its
+  pipe closes and a busy one after its call).
+- `close` ends at once: calls under way raise CancelledError.
+
+Requests and results are JSON text. pebble wraps them in pickles, and the caller loads those that a process sends; that
+gives a function that was taken over nothing new, because a process has the caller's rights anyway. This is no sandbox:
+code that a model wrote runs in `synth.sandbox`, never here.
+
+Memory is limited by RLIMIT_AS on Linux. macOS refuses that limit (cpython #78783): there only time is limited.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import queue
+import resource
+import signal
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any, Protocol, TypeVar
+
+from pebble import ProcessExpired, ProcessPool
+
+from licensing.errors import DistillError, InputError, MissingDependency
+
+__all__ = ["Call", "CallFailed", "CallTimeout", "Closable", "Reply", "Slot", "WorkerPool"]
+
+K = TypeVar("K", bound="Closable")
+T = TypeVar("T")
+
+START_TIMEOUT_S = 180.0  # imports on a loaded machine
+_ERRORS: dict[str, type[DistillError]] = {"InputError": InputError, "MissingDependency": MissingDependency}
+
+
+class Closable(Protocol):
+    """See ``Slot.keep``."""
+
+    def interrupt(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class CallTimeout(Exception):
+    """The call did not end within its time; its process was killed."""
+
+
+class CallFailed(Exception):
+    """The function raised, or its process died; the text says how. `seconds`: how long the call took."""
+
+    def __init__(self, reason: str, seconds: float = 0.0) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
+
+
+@dataclass(frozen=True)
+class Reply:
+    """`value` is what the function returned; `seconds` is the wall time of the call alone, without any start."""
+
+    value: Any
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Call:
+    """``function`` ("package.module:name") is called in a process with ``request``, and returns JSON data.
+
+    ``prepare`` names functions and their argument, each called once in a process before the clock of its first call
+    starts: imports, warm parsers.
+    """
+
+    function: str
+    request: str
+    """JSON text."""
+    timeout_s: float | None
+    prepare: tuple[tuple[str, str | None], ...] = ()
+
+
+class WorkerPool:
+    """``workers`` threads, each with a process that starts at its first call. A context manager; leaving it closes it.
+
+    ``where`` is the recipe's field for the memory limit, for messages.
+    """
+
+    def __init__(self, workers: int, memory_mb: int, *, where: str = "verify.memory_mb") -> None:
+        self.memory_mb = memory_mb
+        self.where = where
+        self._jobs: queue.SimpleQueue[tuple[Callable[[Slot], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._slots: set[Slot] = set()
+        self._closing = threading.Event()
+        # The kernel ties PR_SET_PDEATHSIG to the thread that starts a process, so each thread starts its own and stays.
+        # Daemons: an interpreter that ends without close() does not wait for a call that hangs.
+        self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(workers)]
+        for thread in self._threads:
+            thread.start()
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, job: Callable[[Slot], T]) -> Future[T]:
+        """The result of ``job``, which runs in a thread of the pool and calls functions in its process (`Slot.call`).
+
+        Raises CancelledError from the future where the pool closes first. Queues without bound.
+        """
+        future: Future[T] = Future()
+        with self._lock:
+            if self.is_closed():
+                future.cancel()
+            else:
+                self._jobs.put((job, future))
+        return future
+
+    def close(self) -> None:
+        """Stop every process and wait until they are gone; nothing starts afterwards."""
+        with self._lock:
+            self._closing.set()
+            slots = tuple(self._slots)
+        for slot in slots:
+            slot.interrupt()
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def is_closed(self) -> bool:
+        """Whether ``close`` was called, by whichever thread."""
+        return self._closing.is_set()
+
+    def _serve(self) -> None:
+        slot = Slot(self)
+        with self._lock:
+            self._slots.add(slot)
+        while (job := self._jobs.get()) is not None:
+            work, future = job
+            if self.is_closed():
+                future.cancel()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = work(slot)
+                if self.is_closed():  # what the job made of its interrupted call is no result
+                    raise CancelledError
+            except BaseException as error:  # handed to whoever waits for this call
+                future.set_exception(CancelledError() if self.is_closed() else error)
+            else:
+                future.set_result(result)
+        slot.close()
+
+
+class Slot:
+    """What one thread of a pool owns: a process, and what else its jobs share (`keep`)."""
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+        self._kept: dict[str, Any] = {}
+        self._processes: ProcessPool | None = None
+        self._prepared: set[tuple[str, str | None]] = set()
+        self._calls = 0  # of the present process
+        self._pending: Future[Any] | None = None
+        self._lock = threading.Lock()
+
+    def call(self, call: Call) -> Reply:
+        """Call the function in the process of this thread, which starts where there is none.
+
+        Raises CallTimeout, CallFailed, and InputError, MissingDependency or OSError where the function does. Also
+        InputError where a process cannot start within the memory limit.
+        """
+        while True:
+            self._prepare(call.prepare)
+            is_fresh, self._calls = self._calls == 0, self._calls + 1
+            began = time.monotonic()
+            try:
+                reply = self._ask(call.function, call.request, call.timeout_s)
+                error: BaseException | None = MemoryError() if reply.get("is_out_of_memory") else None
+            except TimeoutError:
+                self._forget()
+                raise CallTimeout(f"not done within {call.timeout_s:g} s") from None
+            except (ProcessExpired, BrokenProcessPool, MemoryError) as death:
+                error = death
+            seconds = time.monotonic() - began
+            if error is not None:
+                self._stop()
+                if is_fresh:
+                    raise CallFailed(f"the process died: {self._cause(error)}", seconds)
+                continue
+            if reply["is_full"]:
+                self._stop()
+            return Reply(_value(reply), reply["seconds"])
+
+    def keep(self, name: str, make: Callable[[], K]) -> K:
+        """A thing that the jobs of this thread share, made at its first use.
+
+        Its ``interrupt()`` is called from another thread when the pool closes, and then ``close()`` from this one.
+        """
+        if name not in self._kept:
+            thing = make()
+            with self._lock:
+                self._kept[name] = thing
+                if self._pool.is_closed():
+                    raise CancelledError
+        kept: K = self._kept[name]
+        return kept
+
+    def _prepare(self, wanted: tuple[tuple[str, str | None], ...]) -> None:
+        """Call what the process has not prepared yet. A process that dies meanwhile gets a second try."""
+        for is_last in (False, True):
+            try:
+                for one in wanted:
+                    if one not in self._prepared:
+                        reply = self._ask(one[0], json.dumps(one[1]), START_TIMEOUT_S, is_preparation=True)
+                        if reply.get("is_out_of_memory"):
+                            raise MemoryError
+                        _value(reply)
+                        self._prepared.add(one)
+                return
+            except CallFailed as error:
+                raise self._cannot_start(str(error)) from None
+            except (TimeoutError, ProcessExpired, BrokenProcessPool, MemoryError) as error:
+                self._stop()
+                if is_last:
+                    raise self._cannot_start(self._cause(error)) from None
+
+    def _ask(
+        self, function: str, request: str, timeout_s: float | None, *, is_preparation: bool = False
+    ) -> dict[str, Any]:
+        with self._lock:
+            if self._pool.is_closed():
+                raise CancelledError
+            if self._processes is None:
+                started = (self._pool.memory_mb, os.getpid(), os.getcwd())
+                self._processes = ProcessPool(1, initializer=_start, initargs=started, context=_Context())
+            try:
+                self._pending = self._processes.schedule(_call, (function, request, is_preparation), timeout=timeout_s)
+            except RuntimeError as error:  # pebble saw that the process had died
+                raise BrokenProcessPool(str(error)) from None
+        try:
+            # pebble's clock starts when the process takes the call; this one is for a process that never does.
+            reply = self._pending.result(None if timeout_s is None else timeout_s + START_TIMEOUT_S)
+        except TimeoutError:
+            if not self._pending.done():
+                self._stop()
+            raise
+        result: dict[str, Any] = json.loads(reply)
+        return result
+
+    def interrupt(self) -> None:
+        """End what is under way, from another thread; for the process the thread itself does the rest."""
+        with self._lock:
+            if self._pending is not None:
+                self._pending.cancel()
+            for one in self._kept.values():
+                one.interrupt()
+
+    def close(self) -> None:
+        """Kill the process and close the resources."""
+        self._stop()
+        for one in self._kept.values():
+            one.close()
+
+    def _forget(self) -> None:
+        """The next call meets another process: pebble has replaced this one, or `_stop` ends it."""
+        self._prepared.clear()
+        self._calls = 0
+
+    def _stop(self) -> None:
+        self._forget()
+        with self._lock:
+            processes, self._processes, self._pending = self._processes, None, None
+        if processes is not None:
+            processes.stop()
+            processes.join()
+
+    def _cause(self, error: BaseException) -> str:
+        limit = f"limit {self._pool.memory_mb} MiB"
+        if isinstance(error, MemoryError):
+            return f"out of memory ({limit})"
+        if isinstance(error, BrokenProcessPool):  # reading a call may take all the memory there is
+            return f"it ended before it took the call, probably out of memory ({limit})"
+        if isinstance(error, TimeoutError):
+            return f"not ready within {START_TIMEOUT_S:.0f} s"
+        code = getattr(error, "exitcode", None) or 0
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def _cannot_start(self, cause: str) -> InputError:
+        hint = f"raise it above {self._pool.memory_mb} MiB; if that does not help, install the requirements anew"
+        return InputError(f"a worker process cannot start: {cause}", where=self._pool.where, hint=hint)
+
+
+def _value(reply: dict[str, Any]) -> Any:
+    if "error" in reply:
+        raise _ERRORS[reply["error"]](reply["what"], where=reply["where"], hint=reply["hint"])
+    if "os_error" in reply:
+        raise OSError(*reply["os_error"])
+    if "failed" in reply:
+        raise CallFailed(reply["failed"])
+    return reply["value"]
+
+
+# --- in the process ----------------------------------------------------------------------------------------------
+
+
+class _Process(SpawnProcess):
+    """A process that does not import the caller's main module: nothing of it is needed."""
+
+    _starting = threading.Lock()
+
+    def start(self) -> None:
+        with self._starting:
+            main = sys.modules["__main__"]
+            sys.modules["__main__"] = types.ModuleType("__main__")
+            try:
+                super().start()
+            finally:
+                sys.modules["__main__"] = main
+
+
+class _Context(SpawnContext):
+    Process = _Process
+
+
+_limit = 0  # bytes of address space; 0: no limit
+_baseline = 0  # bytes of it in use before the first call
+
+
+def _start(memory_mb: int, parent: int, folder: str) -> None:
+    """Set the limits of a process. What libraries print is dropped."""
+    global _limit
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # pebble's handler would wait for the end of a power
+    os.chdir(folder)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for one in (0, 1, 2):
+        os.dup2(nothing, one)
+    os.close(nothing)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        _limit = memory_mb << 20 if hard == resource.RLIM_INFINITY else min(memory_mb << 20, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (_limit, _limit))
+
+
+def _call(function: str, request: str, is_preparation: bool) -> str:
+    """JSON of the result, or of what was raised."""
+    global _baseline
+    module, _, name = function.partition(":")
+    began = time.monotonic()
+    try:
+        reply: dict[str, Any] = {"value": getattr(importlib.import_module(module), name)(json.loads(request))}
+    except (InputError, MissingDependency) as error:
+        reply = {"error": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
+    except MemoryError:
+        return '{"is_out_of_memory": true}'
+    except OSError as error:
+        reply = {"os_error": [error.errno, error.strerror, error.filename]}
+    except (Exception, SystemExit) as error:
+        reply = {"failed": f"{type(error).__name__}: {error}"[:500]}
+    seconds, in_use = time.monotonic() - began, _address_space()
+    if is_preparation or not _baseline:
+        _baseline = in_use
+    is_full = _limit > 0 and in_use - _baseline > (_limit - _baseline) / 2
+    return json.dumps(reply | {"seconds": seconds, "is_full": is_full})
+
+
+def _address_space() -> int:
+    """Bytes; 0 where the system has no /proc."""
+    with contextlib.suppress(OSError), open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
+    return 0
