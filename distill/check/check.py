@@ -29,8 +29,16 @@ from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts
 from synth.problems.problem import PromptSet, TraceSet
 from synth.sampling.config import TeacherSampling
-from synth.teachers.config import AutoTeacher, FakeTeacher, OfflineTeacher, TeacherConfig, VllmTeacher
-from synth.teachers.served_config import OpenAITeacher, ServedTeacher, VllmServerTeacher
+from synth.teachers.config import (
+    AutoTeacher,
+    FakeTeacher,
+    OfflineTeacher,
+    OpenAITeacher,
+    ServedTeacher,
+    TeacherConfig,
+    VllmServerTeacher,
+    VllmTeacher,
+)
 
 GOLDS_CHECKED = 64
 TRAINING_BYTES = {"lora": 1.5, "full": 6.0}
@@ -201,7 +209,7 @@ def _problems(recipe: Recipe) -> Iterator[Finding]:
         found: PromptSet | TraceSet = load_prompts(recipe.prompts, answerless=answerless)
         forecast, rows = bounds(recipe.sample, len(found.prompts)), len(found.prompts) * recipe.sample.most_samples
     else:
-        found = load_traces(recipe.sample, recipe.teachers[0], answerless=answerless)
+        found = load_traces(recipe.sample, recipe.teachers[0].public_id, answerless=answerless)
         forecast, rows = f"{len(found.samples):,} traces brought along", len(found.samples)
     if recipe.verify.judge is not None:
         yield Finding("ok", "judge", judge_bounds(recipe.verify.judge, rows))

@@ -6,8 +6,7 @@ from __future__ import annotations
 from licensing.errors import InputError
 from licensing.lineage import Input, Role
 from licensing.registry import resolve
-from synth.teachers.config import TeacherConfig
-from synth.teachers.served_config import OpenAITeacher
+from synth.teachers.config import OpenAITeacher, TeacherConfig
 
 __all__ = ["check_terms", "generators", "governing"]
 

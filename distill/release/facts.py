@@ -37,7 +37,7 @@ from synth.sampling.config import TeacherSampling
 from synth.sampling.sample import ENGINES
 from synth.teachers.config import TeacherConfig
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
-from synth.teachers.router import read_engines
+from synth.teachers.router import read_engine_info
 from synth.verify.config import VerifyConfig
 
 __all__ = ["ReleaseStages", "release_facts", "teacher_facts", "verification_text", "versions_by_stage"]
@@ -191,7 +191,7 @@ def teacher_facts(
     recipe: Recipe, section: TeachersConfig, samples: Artefact[SampleFacts]
 ) -> tuple[card.TeacherFacts, ...]:
     """The teachers with their engines; a revision is the pinned one, or that of the weights which an engine loaded."""
-    engine_rows = read_engines(samples.path / ENGINES)
+    engine_rows = read_engine_info(samples.path / ENGINES)
     facts = []
     for teacher in members_of(section):
         shares = samples.facts.teachers

@@ -16,8 +16,7 @@ from distill.runs.store import current_artefacts
 from licensing.errors import InputError
 from licensing.files import read_rows
 from licensing.lineage import Declared, Input, Lineage, load_lineage
-from synth.problems.config import HubPrompts, JsonlPrompts, ReasoningGymPrompts
-from synth.sampling.config import ImportedTraces
+from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts, ReasoningGymPrompts
 
 __all__ = [
     "Sources",
@@ -44,7 +43,7 @@ def _planned_sources(recipe: Recipe) -> Sources:
     answerless = recipe.verify.majority is not None
     match recipe.sample, recipe.prompts:
         case ImportedTraces() as imported, _:
-            traces = load_traces(imported, recipe.teachers[0], answerless=answerless)
+            traces = load_traces(imported, recipe.teachers[0].public_id, answerless=answerless)
             return count_sources(prompt.row() for prompt in traces.prompts)
         case _, ReasoningGymPrompts() as prompts:
             return {(f"reasoning-gym:{prompts.task}", prompts.license): prompts.size}

@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from distill.config.recipe import Recipe, StudentConfig
-from synth.teachers.config_fields import TeacherFields
-from synth.teachers.served_config import SELF_HOSTED, OpenAITeacher
+from synth.teachers.config import SELF_HOSTED, OpenAITeacher, TeacherFields
 
 __all__ = ["PRIVATE_ENDPOINT", "Redaction", "is_local_path", "public_endpoint"]
 

@@ -35,7 +35,8 @@ from distill.stages.sample import Sample
 from distill.stages.train import Train
 from distill.stages.verify import Verify
 from licensing.audit import audit
-from synth.sampling.config import ImportedTraces, TeacherSampling
+from synth.problems.config import ImportedTraces
+from synth.sampling.config import TeacherSampling
 
 __all__ = ["STAGES", "run"]
 

@@ -16,12 +16,11 @@ from distill.runs.stage import Stage, StageContext
 from licensing.errors import InputError
 from licensing.files import read_rows, write_rows
 from synth.distributed.config import EngineConfig, RayEngine
-from synth.problems.config import PromptsConfig
+from synth.problems.config import ImportedTraces, PromptsConfig
 from synth.problems.problem import Prompt, TraceSet
-from synth.sampling.config import ImportedTraces, SampleConfig, TeacherSampling
-from synth.teachers.config import FakeTeacher, OfflineTeacher
+from synth.sampling.config import SampleConfig, TeacherSampling
+from synth.teachers.config import FakeTeacher, OfflineTeacher, OpenAITeacher
 from synth.teachers.mixture import TeachersConfig, members_of
-from synth.teachers.served_config import OpenAITeacher
 from synth.verify.config import VerifyConfig
 
 __all__ = ["Sample"]
@@ -59,7 +58,7 @@ class Sample(Stage[SampleFacts]):
         source = self.sample if isinstance(self.sample, ImportedTraces) else self.prompts
         assert source is not None, "the recipe's schema asks for prompts or traces"
         problems = (
-            load_traces(source, members_of(self.teacher)[0], answerless=self.allow_missing_gold)
+            load_traces(source, members_of(self.teacher)[0].public_id, answerless=self.allow_missing_gold)
             if isinstance(source, ImportedTraces)
             else load_prompts(source, answerless=self.allow_missing_gold)
         )
@@ -107,11 +106,11 @@ class Sample(Stage[SampleFacts]):
 
     def _ask(self, ctx: StageContext, prompts: list[Prompt], log: Path) -> dict[str, Any]:
         """Take over what earlier keys of this stage already hold, and ask the teacher for the rest."""
-        from synth.distributed.open import open_team
+        from synth.distributed.open import open_router
         from synth.sampling.budget import BudgetTracker
-        from synth.sampling.requests import Plan
+        from synth.sampling.requests import RequestPlan
         from synth.sampling.sample import ENGINES, ESCALATED, harvest, sample
-        from synth.teachers.router import take_over_engines
+        from synth.teachers.router import add_engine_info
 
         sampling = self.sample
         assert isinstance(sampling, TeacherSampling), "traces brought along come as a TraceSet"
@@ -119,8 +118,8 @@ class Sample(Stage[SampleFacts]):
         earlier = [p for name in (ESCALATED, "samples.jsonl") for p in sorted(ctx.store.glob(f"samples-*/{name}"))]
         others = [path for path in earlier if path.parent != log.parent]
         if others:
-            take_over_engines(log.with_name(ENGINES), sorted(ctx.store.glob(f"samples-*/{ENGINES}")))
-            harvest(log, others, Plan(prompts, self.teacher, sampling).identities())
+            add_engine_info(log.with_name(ENGINES), sorted(ctx.store.glob(f"samples-*/{ENGINES}")))
+            harvest(log, others, RequestPlan(prompts, self.teacher, sampling).request_ids())
         own = sampling.escalate.tokens if sampling.escalate else None
         meter = BudgetTracker(sampling.budget, escalation_tokens=own, clock=ctx.scratch / "clock.json")
         started = time.monotonic()
@@ -129,7 +128,7 @@ class Sample(Stage[SampleFacts]):
             speed = f"{generated / max(time.monotonic() - started, 1e-3):,.0f} tokens/s"
             ctx.progress(done, total, ", ".join(filter(None, (speed, meter.note()))))
 
-        team = open_team(self.engine, self.teacher, log.with_name(ENGINES), ctx.logs)
+        team = open_router(self.engine, self.teacher, log.with_name(ENGINES), ctx.logs)
         try:
             summary = sample(
                 prompts, team, self.teacher, sampling, log, verify=self.verify, meter=meter, progress=progress

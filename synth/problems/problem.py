@@ -1,7 +1,7 @@
-"""Problems, and traces brought along: jsonl files, data sets that `datasets` opens, reasoning-gym tasks.
+"""The problem schema; problems and imported traces from rows (``loaders.py`` reads the rows).
 
-Every row that comes in leaves as a ``Prompt``, as a duplicate that was counted, or as a ``BadRow`` with a place and a
-reason. Nothing else happens to a row, and no row vanishes.
+Every row becomes a ``Prompt``, a duplicate that is counted, or a ``BadRow`` with its place and a reason. No row
+vanishes.
 
 Not covered: compressed jsonl, images and other bytes in a row (a ``BadRow`` says so), near duplicates.
 """
@@ -19,26 +19,31 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 
 from licensing.errors import InputError
-from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig
-from synth.problems.loaders import RAW_SHOWN, RawRow, hub_rows, jsonl_rows, reasoning_gym_rows
-from synth.sampling.config import ImportedTraces
+from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts, PromptsConfig
+from synth.problems.loaders import RAW_CHARACTERS, RawRow, hub_rows, jsonl_rows, reasoning_gym_rows
 from synth.section import OnBadRow, ProblemKind
-from synth.teachers.config import TeacherConfig
 
 __all__ = ["BadRow", "Prompt", "PromptSet", "TraceSet", "canonical_json", "load_prompts", "load_traces", "text_of"]
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 _FINISH_REASONS = frozenset({"stop", "length", "error"})
-_TRACE_KEYS = ("response", "finish_reason", "prompt_tokens", "completion_tokens", "model")
+_TRACE_COLUMNS = ("response", "finish_reason", "error", "prompt_tokens", "completion_tokens", "model")
+
+PROBLEM_COLUMNS = (
+    "id", "messages", "answer", "kind", "source", "license",
+    "tests", "entry_point", "code", "choices", "task", "entry",
+)  # fmt: skip
+"""The columns of a problem row that have a meaning here: for all kinds, then for single ones. All others are the user's
+own (``Prompt.extra``)."""
 
 
 def canonical_json(value: Any) -> str:
-    """One spelling for one value: sorted keys, no blanks, UTF-8 as it is. What digests are made of."""
+    """One spelling for one value, for digests: sorted keys, no blanks, non-ASCII characters as they are."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def text_of(content: Any) -> str:
-    """The text of a message's ``content``: a string, or a list of parts of which the text parts count."""
+    """The text of a message's ``content``: a string, or the text parts of a list of parts."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
@@ -47,7 +52,7 @@ def text_of(content: Any) -> str:
 
 
 def _folded(value: Any) -> Any:
-    """NFC and single blanks in every string, so that a copy with other line ends is the same problem."""
+    """NFC and single blanks in every string, so that a copy with other line breaks is the same problem."""
     if isinstance(value, str):
         return " ".join(unicodedata.normalize("NFC", value).split())
     if isinstance(value, Mapping):
@@ -62,11 +67,11 @@ def _content_hash(messages: Iterable[Mapping[str, Any]]) -> str:
 
 
 class Prompt(BaseModel):
-    """One problem. Unknown keys of its row are kept and come out again in ``row()``.
+    """One problem. Unknown columns of its row are preserved: see ``extra``.
 
-    Given either ``prompt`` (a string: one user turn; or a list of messages) or ``messages``, never both. ``id`` is
-    made from the content where a row has none. Without an answer only ``open``, ``code`` with ``tests`` and
-    ``reasoning_gym`` (whose scorer reads ``entry``) are problems; math and choice with `answerless` in the context.
+    A row has either ``prompt`` (a string: one user turn; or a list of messages) or ``messages``, never both. ``id`` is
+    a digest of the content where a row has none. An answer may be missing for ``open``, ``code`` with ``tests`` and
+    ``reasoning_gym`` (whose scorer reads ``entry``); for math and choice only with `answerless` in the context.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -80,7 +85,7 @@ class Prompt(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_form(cls, data: Any) -> Any:
+    def normalise_row(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
         row = dict(data)
@@ -94,7 +99,7 @@ class Prompt(BaseModel):
         elif prompt is not None:
             messages = prompt
         row["messages"] = _checked_messages(messages)
-        gold = row.pop("gold", None)  # the verify contract accepts either name
+        gold = row.pop("gold", None)  # the other name of `answer` in verify input
         if row.get("answer") is None:
             row["answer"] = gold
         if row.get("id") is None:
@@ -104,22 +109,22 @@ class Prompt(BaseModel):
         return row
 
     @model_validator(mode="after")
-    def _can_be_verified(self, info: ValidationInfo) -> Prompt:
-        extra = self.model_extra or {}
+    def check_verifiable(self, info: ValidationInfo) -> Prompt:
+        columns = self.model_extra or {}
         if self.messages[-1]["role"] == "assistant":
             raise ValueError("the messages end with the assistant: a problem ends with a question")
-        if self.kind == "reasoning_gym" and not (extra.get("task") and extra.get("entry")):
+        if self.kind == "reasoning_gym" and not (columns.get("task") and columns.get("entry")):
             raise ValueError("kind reasoning_gym needs `task` and `entry`")
         missing = self.answer is None or self.answer == ""
         if missing and self.is_answerless and not (info.context or {}).get("answerless"):
             raise ValueError(f"kind {self.kind} needs an `answer`")
-        if missing and self.kind == "code" and not extra.get("tests"):
+        if missing and self.kind == "code" and not columns.get("tests"):
             raise ValueError("kind code needs `tests` or an `answer`")
         return self
 
     @property
     def is_answerless(self) -> bool:
-        """Whether nothing but the agreement of its samples can say what is right."""
+        """Whether it lacks a gold answer, so that only a vote of its samples can give one."""
         return self.kind in ("math", "choice") and (self.answer is None or self.answer == "")
 
     @property
@@ -132,8 +137,13 @@ class Prompt(BaseModel):
         """The text of the last user message; empty where there is none."""
         return next((text_of(m.get("content")) for m in reversed(self.messages) if m["role"] == "user"), "")
 
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The user's own columns: those that are not in ``PROBLEM_COLUMNS``."""
+        return {name: value for name, value in (self.model_extra or {}).items() if name not in PROBLEM_COLUMNS}
+
     def row(self) -> dict[str, Any]:
-        """The problem row, in the ``messages`` form, unknown keys last."""
+        """The problem row, in the ``messages`` form, the user's own columns under their own names."""
         row: dict[str, Any] = {
             "id": self.id,
             "messages": [dict(message) for message in self.messages],
@@ -143,6 +153,21 @@ class Prompt(BaseModel):
             "license": self.license,
         }
         return {**row, **(self.model_extra or {})}
+
+    def trace_columns(self) -> dict[str, Any]:
+        """As ``row``, with the user's own columns under the key ``extra``: what a run's traces hold of a problem.
+
+        So no column of a data set that is called like a measured one (``pass_rate``, ``labels``, ``verdict``) can
+        replace it.
+        """
+        return separate_extra(self.row())
+
+
+def separate_extra(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A problem row with the user's own columns under the key ``extra``, which is absent where there are none."""
+    extra = {name: value for name, value in row.items() if name not in PROBLEM_COLUMNS}
+    columns = {name: value for name, value in row.items() if name in PROBLEM_COLUMNS}
+    return columns | ({"extra": extra} if extra else {})
 
 
 @dataclass(frozen=True)
@@ -156,7 +181,7 @@ class BadRow:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """What a source gave. ``duplicates`` counts rows whose content an earlier row had."""
+    """The problems of a source. ``duplicates`` counts rows with the content of an earlier row."""
 
     prompts: tuple[Prompt, ...]
     bad: tuple[BadRow, ...]
@@ -165,7 +190,7 @@ class PromptSet:
 
 @dataclass(frozen=True)
 class TraceSet:
-    """Traces brought along. ``samples`` are sample rows in file order; ``duplicates`` counts repeated traces."""
+    """Imported traces. ``samples`` are sample rows in file order; ``duplicates`` counts repeated traces."""
 
     prompts: tuple[Prompt, ...]
     samples: tuple[dict[str, Any], ...]
@@ -173,15 +198,15 @@ class TraceSet:
     duplicates: int
 
 
-# --- the two doors -----------------------------------------------------------------------------------------------
+# --- loading -----------------------------------------------------------------------------------------------------
 
 
 def load_prompts(config: PromptsConfig, *, answerless: bool = False) -> PromptSet:
-    """Read the problems of one source, in its order; the first of several copies is taken.
+    """Read the problems of one source, in its order, without the later copies of a problem.
 
-    ``answerless``: problems of kind math and choice may lack an answer, which is for votes (``verify.majority``).
-    Raises InputError: the source is not there, no good row in it, or (``on_bad_row: stop``) a bad row, named by file
-    and line. Raises MissingDependency where `datasets` or `reasoning-gym` is needed and not installed.
+    ``answerless``: problems of kind math and choice may lack an answer, for ``verify.majority``. Raises InputError: the
+    source is missing, has no good row, or (``on_bad_row: stop``) has a bad row, named by file and line. Raises
+    MissingDependency where `datasets` or `reasoning-gym` is needed and not installed.
     """
     if isinstance(config, JsonlPrompts):
         name, rows = config.path, jsonl_rows(config.path, "prompts.path")
@@ -192,57 +217,58 @@ def load_prompts(config: PromptsConfig, *, answerless: bool = False) -> PromptSe
     else:
         name, rows = config.task, reasoning_gym_rows(config)
         defaults = {}
-    kept = _Kept()
+    unique = _UniqueProblems()
     bad: list[BadRow] = []
     duplicates = 0
     for raw in rows:
         prompt = _prompt_of(raw, {**defaults, "license": config.license}, bad, answerless)
         if prompt is None:
             continue
-        outcome = kept.add(prompt)
+        outcome = unique.add(prompt)
         if outcome == "copy":
             duplicates += 1
         elif outcome is not None:
-            bad.append(BadRow(raw.where, outcome, _shown(raw)))
-        if config.limit is not None and len(kept.prompts) >= config.limit:
+            bad.append(BadRow(raw.where, outcome, _raw_text(raw)))
+        if config.limit is not None and len(unique.prompts) >= config.limit:
             break
     _stop_on(bad, config.on_bad_row, "prompts")
-    if not kept.prompts:
-        _nothing_in(name, bad, "prompts")
-    return PromptSet(tuple(kept.prompts), tuple(bad), duplicates)
+    if not unique.prompts:
+        _raise_empty(name, bad, "prompts")
+    return PromptSet(tuple(unique.prompts), tuple(bad), duplicates)
 
 
-def load_traces(config: ImportedTraces, teacher: TeacherConfig | None = None, *, answerless: bool = False) -> TraceSet:
-    """Read traces brought along: a problem row plus ``response``, or messages that end with the assistant.
+def load_traces(config: ImportedTraces, model: str | None = None, *, answerless: bool = False) -> TraceSet:
+    """Read imported traces: problem rows with ``response``, or with messages that end with the assistant.
 
-    A final assistant message that holds its thinking apart (``reasoning_content`` or ``reasoning``) gets it back as
-    a think block. ``model`` comes from the row, else from the teacher's public id; token counts are null where the
-    row has none. Several traces of one problem (by content) become samples 0, 1, ... of it; a trace that repeats
-    another letter for letter is counted and left out. Unknown keys of a problem are those of its first trace.
+    Thinking in a field of its own (``reasoning_content`` or ``reasoning``) of the final assistant message becomes a
+    think block. ``model`` is the public id of the teacher, for rows without ``model``. Token counts are null where the
+    row has none. A row with ``finish_reason: error`` is a failed request: it needs no response, and its sample row has
+    an ``error``, as one that a teacher failed on. Traces of one problem (by content) become its samples 0, 1, ...; a
+    trace that repeats another letter for letter is counted and left out. The user's own columns of a problem are those
+    of its first trace.
 
     Everything is held in memory: about the size of the file. Raises InputError as ``load_prompts`` does.
     """
-    kept = _Kept()
+    unique = _UniqueProblems()
     samples: list[dict[str, Any]] = []
     bad: list[BadRow] = []
-    asked: dict[str, int] = {}
+    counts: dict[str, int] = {}
     seen: set[str] = set()
     duplicates = 0
-    model = teacher.public_id if teacher else None
     for raw in jsonl_rows(config.path, "sample.path"):
         try:
             trace = _split_trace(raw.row, model) if raw.row is not None else {}
         except ValueError as error:
-            bad.append(BadRow(raw.where, str(error), _shown(raw)))
+            bad.append(BadRow(raw.where, str(error), _raw_text(raw)))
             continue
         problem = RawRow(raw.where, trace.pop("problem", None), raw.reason, raw.raw)
         defaults = {"source": Path(config.path).name, "license": config.license}
         prompt = _prompt_of(problem, defaults, bad, answerless)
         if prompt is None:
             continue
-        outcome = kept.add(prompt)
+        outcome = unique.add(prompt)
         if outcome is not None and outcome != "copy":
-            bad.append(BadRow(raw.where, outcome, _shown(raw)))
+            bad.append(BadRow(raw.where, outcome, _raw_text(raw)))
             continue
         content = prompt.content_hash
         identity = canonical_json([content, trace["response"], trace["model"]])
@@ -251,41 +277,41 @@ def load_traces(config: ImportedTraces, teacher: TeacherConfig | None = None, *,
             duplicates += 1
             continue
         seen.add(request_id)
-        index = asked.get(content, 0)
-        asked[content] = index + 1
+        index = counts.get(content, 0)
+        counts[content] = index + 1
         samples.append(
             {
                 "request_id": request_id,
-                "prompt_id": kept.id_of(prompt),
+                "prompt_id": unique.id_of(prompt),
                 "sample_index": index,
                 "text": trace["response"],
                 "finish_reason": trace["finish_reason"],
-                "error": None,
+                "error": trace["error"],
                 "prompt_tokens": trace["prompt_tokens"],
                 "completion_tokens": trace["completion_tokens"],
                 "model": trace["model"],
-                "engine": "recorded",
+                "engine": "imported",
             }
         )
     _stop_on(bad, config.on_bad_row, "sample")
     if not samples:
-        _nothing_in(config.path, bad, "sample")
-    return TraceSet(tuple(kept.prompts), tuple(samples), tuple(bad), duplicates)
+        _raise_empty(config.path, bad, "sample")
+    return TraceSet(tuple(unique.prompts), tuple(samples), tuple(bad), duplicates)
 
 
 # --- from rows to problems ---------------------------------------------------------------------------------------
 
 
 @dataclass
-class _Kept:
-    """The problems taken so far, unique by content and by id."""
+class _UniqueProblems:
+    """The problems so far, unique by content and by id."""
 
     prompts: list[Prompt] = field(default_factory=list)
     _by_content: dict[str, str] = field(default_factory=dict)
     _ids: set[str] = field(default_factory=set)
 
     def add(self, prompt: Prompt) -> str | None:
-        """None where it was taken, "copy" where its content is there already, else why it cannot be."""
+        """None where it was added, "copy" where its content is there already, else why it cannot be added."""
         content = prompt.content_hash
         if content in self._by_content:
             return "copy"
@@ -310,13 +336,13 @@ def _prompt_of(raw: RawRow, defaults: Mapping[str, Any], bad: list[BadRow], answ
             row[key] = value
     try:
         prompt = Prompt.model_validate(row, context={"answerless": answerless})
-        # What cannot be written again (a lone surrogate, bytes) has to be found before a teacher is asked.
+        # Values that cannot be written (a lone surrogate, bytes) are found here, before a teacher is used.
         canonical_json(prompt.row()).encode()
     except ValidationError as error:
-        bad.append(BadRow(raw.where, _why(error), _shown(raw)))
+        bad.append(BadRow(raw.where, _why(error), _raw_text(raw)))
         return None
     except (ValueError, TypeError, RecursionError) as error:
-        bad.append(BadRow(raw.where, f"it cannot be written as JSON in UTF-8: {error}", _shown(raw)))
+        bad.append(BadRow(raw.where, f"it cannot be written as JSON in UTF-8: {error}", _raw_text(raw)))
         return None
     return prompt
 
@@ -335,7 +361,7 @@ def _checked_messages(messages: Any) -> tuple[dict[str, Any], ...]:
 
 
 def _split_trace(row: Mapping[str, Any], model: str | None) -> dict[str, Any]:
-    problem = {key: value for key, value in row.items() if key not in _TRACE_KEYS}
+    problem = {key: value for key, value in row.items() if key not in _TRACE_COLUMNS}
     response = row.get("response")
     messages = problem.get("messages")
     if response is None and isinstance(messages, list) and messages and isinstance(messages[-1], Mapping):
@@ -346,19 +372,30 @@ def _split_trace(row: Mapping[str, Any], model: str | None) -> dict[str, Any]:
             thinking = last.get("reasoning_content") or last.get("reasoning")
             if isinstance(thinking, str):
                 response = f"<think>\n{thinking.strip()}\n</think>\n\n{response}"
-    if not isinstance(response, str) or not response.strip():
-        raise ValueError("a trace needs a `response` with text, or messages that end with the assistant")
-    named = row.get("model") or model
-    if not isinstance(named, str):
-        raise ValueError("nobody says which model wrote this: give the row a `model`, or the recipe a teacher")
     finish_reason = row.get("finish_reason") or "stop"
     if finish_reason not in _FINISH_REASONS:
         raise ValueError(f"finish_reason {finish_reason!r} is not stop, length or error")
+    error = None
+    if finish_reason == "error":
+        error = str(row.get("error") or "the imported trace is a failed request")
+        response = response if isinstance(response, str) else ""
+    elif not isinstance(response, str) or not response.strip():
+        raise ValueError("a trace needs a `response` with text, or messages that end with the assistant")
+    model = row.get("model") or model
+    if not isinstance(model, str):
+        raise ValueError("nobody says which model wrote this: give the row a `model`, or the recipe a teacher")
     counts = {key: row.get(key) for key in ("prompt_tokens", "completion_tokens")}
     for key, value in counts.items():
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
             raise ValueError(f"`{key}` is not a count: {value!r}")
-    return {"problem": problem, "response": response, "model": named, "finish_reason": finish_reason, **counts}
+    return {
+        "problem": problem,
+        "response": response,
+        "model": model,
+        "finish_reason": finish_reason,
+        "error": error,
+        **counts,
+    }
 
 
 def _why(error: ValidationError) -> str:
@@ -368,8 +405,8 @@ def _why(error: ValidationError) -> str:
     return f"`{place}`: {message}" if place else message
 
 
-def _shown(raw: RawRow) -> str:
-    return (raw.raw or repr(raw.row))[:RAW_SHOWN]
+def _raw_text(raw: RawRow) -> str:
+    return (raw.raw or repr(raw.row))[:RAW_CHARACTERS]
 
 
 def _stop_on(bad: list[BadRow], policy: OnBadRow, section: str) -> None:
@@ -379,10 +416,10 @@ def _stop_on(bad: list[BadRow], policy: OnBadRow, section: str) -> None:
     raise InputError(
         f"{bad[0].reason}{more}",
         where=bad[0].where,
-        hint=f"mend the row, or leave bad rows out with --set {section}.on_bad_row=skip",
+        hint=f"correct the row, or leave bad rows out with --set {section}.on_bad_row=skip",
     )
 
 
-def _nothing_in(name: str, bad: list[BadRow], section: str) -> NoReturn:
+def _raise_empty(name: str, bad: list[BadRow], section: str) -> NoReturn:
     what = f"none of {len(bad)} rows is usable, the first because: {bad[0].reason}" if bad else "there is no row in it"
     raise InputError(what, where=bad[0].where if bad else name, hint=f"look at `{section}` in the recipe")

@@ -8,7 +8,7 @@ from functools import partial
 from queue import SimpleQueue
 
 from synth.sampling.policy import Slot
-from synth.sampling.requests import Plan
+from synth.sampling.requests import RequestPlan
 from synth.sampling.store import SampleStore
 from synth.verify.config import FormatConfig
 from synth.verify.format_check import fault
@@ -26,7 +26,9 @@ class OnlineVerifier:
     ``layout``: a format that a sample has to have, too, before it counts as correct.
     """
 
-    def __init__(self, verifier: Verifier, plan: Plan, log: SampleStore, layout: FormatConfig | None = None) -> None:
+    def __init__(
+        self, verifier: Verifier, plan: RequestPlan, log: SampleStore, layout: FormatConfig | None = None
+    ) -> None:
         self._verifier = verifier
         self._layout = layout
         self._plan = plan

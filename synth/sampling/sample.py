@@ -24,16 +24,16 @@ from synth.sampling.budget import BudgetTracker
 from synth.sampling.config import AdaptivePolicy, TeacherSampling
 from synth.sampling.online_verification import OnlineVerifier
 from synth.sampling.policy import Adaptive, Fixed, Outcome
-from synth.sampling.requests import Plan, plan, request_id
+from synth.sampling.requests import RequestPlan
 from synth.sampling.sampler import TOKEN_IDS, Progress, Sampler, chosen
 from synth.sampling.store import SampleStore, replace_lines, row_line
 from synth.teachers.mixture import TeachersConfig
-from synth.teachers.router import TeacherRouter, read_engines, write_engines
+from synth.teachers.router import TeacherRouter, read_engine_info, write_engine_info
 from synth.teachers.teacher import Teacher
 from synth.verify.config import VerifyConfig
 from synth.verify.verifier import Verifier
 
-__all__ = ["ENGINES", "ESCALATED", "PROBLEMS", "Progress", "SampleSummary", "harvest", "plan", "request_id", "sample"]
+__all__ = ["ENGINES", "ESCALATED", "PROBLEMS", "Progress", "SampleSummary", "harvest", "sample"]
 
 PROBLEMS = "problems.jsonl"
 """Written beside the log by the adaptive policy: one row a problem, in order: {"prompt_id", "samples", "correct",
@@ -45,7 +45,7 @@ ESCALATED = "escalated.jsonl"
 stands for them now or its budget did not reach them. They were paid for; a changed recipe goes on from there."""
 
 ENGINES = "engines.jsonl"
-"""Beside the log: what each engine that answered settled on (``synth.teachers.teacher.Described``): name and
+"""Beside the log: what each engine that answered settled on (``Teacher.engine_info``): name and
 version, the
 revision of its weights, its resolved configuration. Not there where no engine has anything to say."""
 
@@ -91,7 +91,7 @@ def sample(
     Raises InputError where two problems ask the same; MissingDependency where the disk is full or a verifier is not
     installed, with everything so far kept; what the engine raises goes through.
     """
-    whole = Plan(prompts, teacher_config, config)
+    whole = RequestPlan(prompts, teacher_config, config)
     policy = Adaptive(len(prompts), config.policy) if isinstance(config.policy, AdaptivePolicy) else None
     own = config.escalate.tokens if config.escalate is not None else None
     team = teacher if isinstance(teacher, TeacherRouter) else TeacherRouter([teacher])
@@ -105,7 +105,7 @@ def sample(
             grader = OnlineVerifier(stack.enter_context(Verifier(verify)), whole, rows, verify.format)
         rounds = Sampler(whole, policy or Fixed(len(prompts), config.num_samples), team, rows, meter, grader, progress)
         rounds.run()
-        given = policy.given if policy is not None else lambda problem: config.num_samples
+        given = policy.issued if policy is not None else lambda problem: config.num_samples
         summary = _finish(whole, rows, [given(problem) for problem in range(len(prompts))], rounds)
     if policy is None:
         return summary
@@ -115,7 +115,7 @@ def sample(
     return SampleSummary(**{**vars(summary), "problems_stopped": dict(sorted(stopped.items()))})
 
 
-def _finish(whole: Plan, rows: SampleStore, given: Sequence[int], rounds: Sampler) -> SampleSummary:
+def _finish(whole: RequestPlan, rows: SampleStore, given: Sequence[int], rounds: Sampler) -> SampleSummary:
     """Put the log in order; cut traces that were escalated go into a file of their own."""
     reasons: Counter[str] = Counter()
     engines: set[tuple[str, str]] = set()
@@ -142,16 +142,18 @@ def _finish(whole: Plan, rows: SampleStore, given: Sequence[int], rounds: Sample
     def cut() -> Iterator[bytes]:
         for problem, count in enumerate(given):
             for index in range(count):
-                first = rows.find(whole.identity((problem, index)))
+                first = rows.find(whole.request_id((problem, index)))
                 if first is not None and rows.finish_reason(first) == "length":
                     yield row_line(rows.row(first))
 
     if whole.config.escalate is not None:
         replace_lines(rows.path.with_name(ESCALATED), cut())
     replace_lines(rows.path, ordered())
-    known = read_engines(rows.path.with_name(ENGINES))
+    known = read_engine_info(rows.path.with_name(ENGINES))
     if known:
-        write_engines(rows.path.with_name(ENGINES), [row for row in known if (row["model"], row["engine"]) in engines])
+        write_engine_info(
+            rows.path.with_name(ENGINES), [row for row in known if (row["model"], row["engine"]) in engines]
+        )
     return SampleSummary(
         rows=reasons.total(),
         prompt_tokens=prompt_tokens,

@@ -20,7 +20,7 @@ from synth.sampling.budget import BudgetTracker
 from synth.sampling.online_verification import OnlineVerifier
 from synth.sampling.policy import Policy, Slot
 from synth.sampling.reasoning_guard import EmptyReasoningGuard
-from synth.sampling.requests import Plan
+from synth.sampling.requests import RequestPlan
 from synth.sampling.store import SampleStore
 from synth.teachers.router import TeacherRouter
 from synth.teachers.teacher import Completion, Request
@@ -38,11 +38,11 @@ _GLANCE_S = 0.02  # how long the teacher is polled while a verdict may come firs
 _LOOK_S = 1.0  # how long it is polled otherwise: the clock is looked at in between
 
 
-def chosen(plan: Plan, log: SampleStore, slot: Slot) -> int | None:
+def chosen(plan: RequestPlan, log: SampleStore, slot: Slot) -> int | None:
     """The place of the row that stands for a slot: its escalation, where there is one that did not fail."""
-    place = log.find(plan.identity(slot))
+    place = log.find(plan.request_id(slot))
     if plan.config.escalate is not None and (place is None or log.finish_reason(place) == "length"):
-        escalated = log.find(plan.escalated_identity(slot))
+        escalated = log.find(plan.escalated_request_id(slot))
         if escalated is not None and log.finish_reason(escalated) != "error":
             return escalated
     return place
@@ -71,7 +71,7 @@ class Sampler:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: RequestPlan,
         policy: Policy,
         team: TeacherRouter,
         log: SampleStore,
@@ -120,7 +120,7 @@ class Sampler:
     def _feed(self) -> None:
         while True:
             for member, cut in enumerate(self._cut):
-                while cut and (self._out_of_time or self._team.room(member) > 0):
+                while cut and (self._out_of_time or self._team.free_slots(member) > 0):
                     if not self._escalate(*cut[0]):
                         break
                     cut.popleft()
@@ -130,14 +130,14 @@ class Sampler:
                     continue  # reading the log found more of them
                 return
             if self.stopped is not None:
-                self._policy.refuse(slot)
+                self._policy.skip(slot)
                 continue
             request = self._plan.request(slot)
             if not self._ask(_Wish(slot, request, _guess(request))):
-                self._waiting[self._plan.member(slot)].appendleft(slot)
+                self._waiting[self._plan.teacher_index(slot)].appendleft(slot)
                 if self._in_flight:
                     return  # what is in flight gives back what it does not use
-                self.stopped = self._meter.which()
+                self.stopped = self._meter.refusing_limit()
 
     def _following(self) -> Slot | None:
         """The next slot that is not in the log and whose teacher has room; once nothing more is asked, any slot.
@@ -158,17 +158,17 @@ class Sampler:
                 self._count(slot, place)
                 self._settle(slot, place)
                 continue
-            member = self._plan.member(slot)
+            member = self._plan.teacher_index(slot)
             if self._may_ask(member):
                 return slot
             self._waiting[member].append(slot)
         return None
 
     def _may_ask(self, member: int) -> bool:
-        return self.stopped is not None or self._team.room(member) > 0
+        return self.stopped is not None or self._team.free_slots(member) > 0
 
     def _may_escalate(self, member: int) -> bool:
-        room = self._out_of_time or self._team.room(member) > 0
+        room = self._out_of_time or self._team.free_slots(member) > 0
         return bool(self._cut[member]) and room and not self._escalating()
 
     def _change_turns(self) -> bool:
@@ -176,16 +176,16 @@ class Sampler:
 
         One that verdicts may yet give more to do keeps its turn: starting an engine takes longer than waiting for them.
         """
-        mine = self._team.turn
+        mine = self._team.active
         if mine is None or self._waiting[mine] or self._cut[mine] or (self._grader is not None and self._grader.busy):
             return False
-        if any(self._plan.member(wish.slot) == mine for wish in self._in_flight.values()):
+        if any(self._plan.teacher_index(wish.slot) == mine for wish in self._in_flight.values()):
             return False
         members = (member for member in range(len(self._waiting)) if self._waiting[member] or self._cut[member])
-        return any(self._team.pass_turn(member) for member in members)
+        return any(self._team.activate(member) for member in members)
 
     def _ask(self, wish: _Wish) -> bool:
-        member = self._plan.member(wish.slot)
+        member = self._plan.teacher_index(wish.slot)
         if not self._meter.reserve(wish.request.max_new_tokens, wish.prompt_tokens, **self._account(wish)):
             return False
         self._in_flight[wish.request.request_id] = wish
@@ -199,9 +199,9 @@ class Sampler:
         """Ask for the rest of a trace that was cut off, or settle for it as it is; False: later."""
         row = self._log.row(place)
         ids = row.get(TOKEN_IDS) or ()
-        teacher = self._team.members[self._plan.member(slot)]
-        continued = bool(getattr(teacher, "can_continue", False) and row["text"] and row["completion_tokens"])
-        continued = continued and bool(ids or not getattr(teacher, "continues_token_ids", False))
+        teacher = self._team.teachers[self._plan.teacher_index(slot)]
+        continued = bool(teacher.can_continue and row["text"] and row["completion_tokens"])
+        continued = continued and bool(ids or not teacher.continues_token_ids)
         if continued:
             request = self._plan.escalation(slot, row["text"], row["completion_tokens"], ids)
         else:
@@ -222,22 +222,18 @@ class Sampler:
 
     def _poll(self) -> list[Completion]:
         busy = self._grader is not None and self._grader.busy
-        starving = busy and any(self._team.room(member) > 0 for member in range(len(self._waiting)))
-        finished = self._team.poll_for(_GLANCE_S if starving else _LOOK_S)
-        if finished is None:
-            lost = len(self._in_flight)
-            raise RuntimeError(f"{self._team.engine} has lost {lost} requests: it has no capacity and no answer")
-        return finished
+        starving = busy and any(self._team.free_slots(member) > 0 for member in range(len(self._waiting)))
+        return self._team.poll_for(_GLANCE_S if starving else _LOOK_S)
 
     def _commit(self, completion: Completion) -> None:
         wish = self._in_flight.pop(completion.request_id, None)
         if wish is None:
             return  # delivered twice, by a replica that was thought dead: the first one counts
         self._meter.release(wish.request.max_new_tokens, wish.prompt_tokens, **self._account(wish))
-        self._team.record()  # before the first row of an engine: no kill leaves rows of one that is not known
+        self._team.record_engine_info()  # before its first row: a kill leaves no row of an unknown engine
         row = self._row(wish, completion)
         place = self._log.append(row)
-        self._thinking[self._plan.member(wish.slot)].look(row)
+        self._thinking[self._plan.teacher_index(wish.slot)].look(row)
         self._meter.generated += completion.completion_tokens or 0
         spent = completion.completion_tokens
         if spent is None:
@@ -267,7 +263,7 @@ class Sampler:
             "prompt_tokens": completion.prompt_tokens,
             "completion_tokens": completion.completion_tokens,
             "model": self._plan.teacher(wish.slot).public_id,
-            "engine": self._team.members[self._plan.member(wish.slot)].engine,
+            "engine": self._team.teachers[self._plan.teacher_index(wish.slot)].engine,
         }
         if completion.reasoning_tokens is not None:
             row["reasoning_tokens"] = completion.reasoning_tokens
@@ -282,9 +278,9 @@ class Sampler:
     def _settle(self, slot: Slot, place: int) -> None:
         """A row of a slot is in: escalate it where it was cut off for the first time."""
         if self._plan.config.escalate is not None and self._log.finish_reason(place) == "length":
-            first = self._log.find(self._plan.identity(slot))
-            if first == place and self._plan.escalated_identity(slot) not in self._log:
-                self._cut[self._plan.member(slot)].append((slot, place))
+            first = self._log.find(self._plan.request_id(slot))
+            if first == place and self._plan.escalated_request_id(slot) not in self._log:
+                self._cut[self._plan.teacher_index(slot)].append((slot, place))
                 return
         self._accept(slot, place)
 
@@ -295,7 +291,7 @@ class Sampler:
 
     def _count(self, slot: Slot, place: int) -> None:
         """Add what a row of an earlier run has cost; an escalation, with the trace that it began from."""
-        log, first = self._log, self._log.find(self._plan.identity(slot))
+        log, first = self._log, self._log.find(self._plan.request_id(slot))
         name = self._plan.teacher(slot).public_id
         if first is not None:
             self._meter.count(self._generated(first), log.prompt_tokens(first), teacher=name)
@@ -316,7 +312,7 @@ class Sampler:
     def _hear(self, *, block: bool) -> None:
         if self._grader is not None:
             for slot, correct, answer, right in self._grader.heard(block=block):
-                self._policy.record(slot, correct, answer, agrees=right)
+                self._policy.record(slot, correct, answer, matches_gold=right)
 
     def _watch_the_clock(self) -> None:
         if self._out_of_time or (why := self._meter.out_of_time()) is None:
@@ -328,11 +324,11 @@ class Sampler:
             if wish.cut is not None:
                 self._accept(wish.slot, wish.cut)
             else:
-                self._policy.refuse(wish.slot)
+                self._policy.skip(wish.slot)
 
     def _tell(self) -> None:
         if self._progress is not None:
-            total = self._given if self._policy.judged else len(self._plan.prompts) * self._policy.limit
+            total = self._given if self._policy.needs_verdicts else len(self._plan.prompts) * self._policy.limit
             self._progress(self._done, total, self._meter.generated)
 
 

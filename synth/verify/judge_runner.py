@@ -19,15 +19,15 @@ from types import TracebackType
 from typing import Any, overload
 
 from synth.distributed.config import LocalEngine
-from synth.distributed.open import open_team
+from synth.distributed.open import open_router
 from synth.problems.problem import Prompt
 from synth.sampling.budget import BudgetTracker
 from synth.sampling.config import TeacherSampling
-from synth.sampling.requests import Plan
+from synth.sampling.requests import RequestPlan
 from synth.sampling.sample import ENGINES, SampleSummary, harvest, sample
 from synth.sampling.sampler import Progress
 from synth.sampling.store import SampleStore
-from synth.teachers.router import take_over_engines
+from synth.teachers.router import add_engine_info
 from synth.verify.config import JudgeConfig
 from synth.verify.judge import Question, parse_judgement, question
 from synth.verify.verdict import shortened
@@ -54,7 +54,7 @@ class Judging:
         self.counted: Counter[str] = Counter()
         self._questions = _Questions(folder / ".questions.jsonl")
         self._answers: SampleStore | None = None
-        self._plan: Plan | None = None
+        self._plan: RequestPlan | None = None
 
     def __enter__(self) -> Judging:
         return self
@@ -85,12 +85,12 @@ class Judging:
             budget=config.budget,
         )
         self._questions.flush()
-        self._plan = Plan(self._questions, config.teacher, sampling)
+        self._plan = RequestPlan(self._questions, config.teacher, sampling)
         if earlier:
-            take_over_engines(engines, [path.with_name(ENGINES) for path in earlier])
-            harvest(self.log, earlier, self._plan.identities())
+            add_engine_info(engines, [path.with_name(ENGINES) for path in earlier])
+            harvest(self.log, earlier, self._plan.request_ids())
         meter = BudgetTracker(config.budget, clock=self.log.with_name("clock.json"))
-        team = open_team(LocalEngine(), config.teacher, engines, logs)
+        team = open_router(LocalEngine(), config.teacher, engines, logs)
         try:
             summary = sample(self._questions, team, config.teacher, sampling, self.log, meter=meter, progress=progress)
         finally:
@@ -145,7 +145,7 @@ class Judging:
     def _answer(self, asked: Question) -> dict[str, Any] | None:
         assert self._plan is not None, "the judge was not asked yet"
         assert self._answers is not None
-        row = self._answers.find(self._plan.identity((self._questions.number(asked), 0)))
+        row = self._answers.find(self._plan.request_id((self._questions.number(asked), 0)))
         return None if row is None else self._answers.row(row)
 
 

@@ -19,7 +19,7 @@ from distill.release.endpoints import generators, governing
 from distill.release.lineage import planned_lineage
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
-from synth.teachers.served_config import OpenAITeacher, VllmServerTeacher
+from synth.teachers.config import OpenAITeacher, VllmServerTeacher
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ROOT / "recipes" / "smoke.yaml"
@@ -102,7 +102,7 @@ def test_check_asks_the_endpoint_for_its_models(monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(MissingDependency, match="NO_KEY"):
             checked(openai(base_url=endpoint.url, api_key_env="NO_KEY"))
         endpoint.status = 401
-        with pytest.raises(InputError, match="let us in"):
+        with pytest.raises(InputError, match="does not accept the key"):
             checked(openai(base_url=endpoint.url))
         endpoint.status = 404
         assert "does not say" in checked(openai(base_url=endpoint.url))[0].what

@@ -24,7 +24,7 @@ from synth.teachers.mixture import TeacherMixture, members_of
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
 STRONG = "{kind: fake, model: fake/strong, accuracy: 0.9, latency_s: 0}"
 WEAK = "{kind: fake, model: fake/weak, accuracy: 0.4, latency_s: 0, license: mit, ran_by: third-party}"
-TWO = f"teacher={{kind: several, teachers: [{{share: 0.75, teacher: {STRONG}}}, {{share: 0.25, teacher: {WEAK}}}]}}"
+TWO = f"teacher={{kind: mixture, teachers: [{{share: 0.75, teacher: {STRONG}}}, {{share: 0.25, teacher: {WEAK}}}]}}"
 
 
 def recipe(*overrides: str) -> Recipe:
@@ -105,7 +105,7 @@ def test_each_local_folder_is_pinned_by_its_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("engine={kind: ray}", "several teachers do not run on"),
+        ("engine={kind: ray}", "a mixture of teachers does not run on"),
         ("evaluate.teacher=fake/other", "there is no teacher fake/other"),
         ("sample={budget: {prices: {fake/other: {per_million_tokens: 1}}}}", "there is no teacher fake/other"),
         ("teacher.teachers=[{share: 0.9, teacher: {kind: fake}}]", "at least 2 teachers"),

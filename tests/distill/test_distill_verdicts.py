@@ -263,7 +263,7 @@ def test_a_run_curates_by_what_counts_and_the_report_shows_it(tmp_path: Path) ->
               "judge": {"teacher": {"kind": "fake", "accuracy": 0.0, "latency_s": 0}, "counts": "either"}}  # fmt: skip
     sets = [
         "prompts=null", f"sample={json.dumps({'source': 'traces', 'path': str(path)})}", f"verify={json.dumps(verify)}",
-        'teacher={"kind": "recorded", "model": "t", "license": "mit"}', "evaluate.teacher=false",
+        'teacher={"kind": "offline", "model": "t", "license": "mit"}', "evaluate.teacher=false",
         "curate={}", "label.languages=null",
     ]  # fmt: skip
     loaded = load_recipe(SMOKE, sets)
@@ -335,7 +335,7 @@ def test_a_run_killed_while_it_judges_pays_for_no_answer_twice(tmp_path: Path) -
     with serving(answers_five) as endpoint:
         teacher = {"kind": "openai", "model": "m", "base_url": endpoint.url, "license": "mit", "concurrency": 1}
         sets = {"prompts": None, "sample": {"source": "traces", "path": str(path)}, "evaluate.teacher": False,
-                "teacher": {"kind": "recorded", "model": "t", "license": "mit"},
+                "teacher": {"kind": "offline", "model": "t", "license": "mit"},
                 "verify": {"workers": 1, "judge": {"teacher": teacher}}}  # fmt: skip
         command = [sys.executable, "-m", "distill.cli", "run", str(SMOKE), "--runs", str(tmp_path / "runs"),
                    "--until", "verify", "--json"]  # fmt: skip

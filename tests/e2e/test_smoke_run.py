@@ -185,7 +185,7 @@ def test_traces_brought_along_enter_at_verify_and_end_in_a_release(alone: Path, 
     settings = [
         "prompts=",
         "sample={source: traces, path: " + str(brought) + "}",
-        "teacher={kind: recorded, model: someone/teacher, license: mit}",
+        "teacher={kind: offline, model: someone/teacher, license: mit}",
         "evaluate.teacher=false",
         "curate.control_arm=false",
     ]

@@ -10,10 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from licensing.errors import InputError, MissingDependency
-from synth.problems.config import HubPrompts, JsonlPrompts, ReasoningGymPrompts
-from synth.problems.problem import Prompt, load_prompts, load_traces
-from synth.sampling.config import ImportedTraces
-from synth.teachers.config import FakeTeacher
+from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts, ReasoningGymPrompts
+from synth.problems.problem import Prompt, load_prompts, load_traces, separate_extra
 
 
 def problem(number: int, **more: Any) -> dict[str, Any]:
@@ -223,7 +221,7 @@ def test_traces_become_prompts_and_sample_rows(tmp_path: Path) -> None:
         {**problem(1), "response": "\\boxed{2}", "model": "a/b"},
         {**problem(2), "response": "\\boxed{3}"},
     )
-    found = load_traces(ImportedTraces(path=path), FakeTeacher(name="some/teacher"))
+    found = load_traces(ImportedTraces(path=path), "some/teacher")
     assert [p.id for p in found.prompts] == ["p1", "p2"]
     assert found.duplicates == 1
     shown = [(s["prompt_id"], s["sample_index"], s["model"], s["finish_reason"]) for s in found.samples]
@@ -267,3 +265,39 @@ def test_a_bad_trace_is_named_by_line(tmp_path: Path, change: dict[str, Any], re
     assert caught.value.where == f"{path}:2"
     assert "sample.on_bad_row=skip" in (caught.value.hint or "")
     assert len(load_traces(ImportedTraces(path=path, on_bad_row="skip")).samples) == 1
+
+
+# --- the user's own columns --------------------------------------------------------------------------------------
+
+MEASURED = ("pass_rate", "labels", "score", "majority", "verdict", "kept", "drop_reason", "request_id", "finish_reason")
+
+
+def test_a_users_column_is_apart_whatever_its_name(tmp_path: Path) -> None:
+    own = {name: f"mine {name}" for name in (*MEASURED, "extra", "level")}
+    path = write(tmp_path / "p.jsonl", {**problem(1), **own, "choices": ["1", "2"]})
+    (prompt,) = load_prompts(JsonlPrompts(path=path)).prompts
+    assert prompt.extra == own
+    columns = prompt.trace_columns()
+    assert columns["extra"] == own
+    assert columns["choices"] == ["1", "2"]
+    assert not set(columns) & set(MEASURED)
+    assert {name: prompt.row()[name] for name in own} == own, "outside of a run they keep their names"
+    assert separate_extra(prompt.row()) == columns
+
+
+def test_a_problem_without_columns_of_its_own_has_no_extra(tmp_path: Path) -> None:
+    (prompt,) = load_prompts(JsonlPrompts(path=write(tmp_path / "p.jsonl", problem(1)))).prompts
+    assert prompt.extra == {}
+    assert "extra" not in prompt.trace_columns()
+
+
+def test_an_imported_failed_request_is_a_failed_request(tmp_path: Path) -> None:
+    failed = {**problem(1), "model": "m", "finish_reason": "error"}
+    rows = [{**failed, "response": "\\boxed{2}", "error": "out of memory"}, {**failed, "response": None}]
+    imported = load_traces(ImportedTraces(path=write(tmp_path / "t.jsonl", *rows)))
+    shown = [(sample["finish_reason"], sample["error"], sample["text"]) for sample in imported.samples]
+    assert shown == [
+        ("error", "out of memory", "\\boxed{2}"),
+        ("error", "the imported trace is a failed request", ""),
+    ]
+    assert imported.prompts[0].extra == {}

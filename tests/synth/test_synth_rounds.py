@@ -14,7 +14,7 @@ from synth.problems.problem import Prompt
 from synth.sampling.config import AdaptivePolicy, TeacherSampling
 from synth.sampling.sample import sample
 from synth.teachers.config import FakeTeacher
-from synth.teachers.teacher import Completion, Request
+from synth.teachers.teacher import Completion, Request, Teacher
 from synth.verify.verdict import Verdict
 
 pytestmark = pytest.mark.timeout(60)  # where a straggler is waited for, the run never ends
@@ -26,7 +26,7 @@ def problems(count: int) -> list[Prompt]:
     return [Prompt(id=f"p{n}", prompt=f"{n}?", answer=str(n), kind="math", source="s") for n in range(count)]
 
 
-class HeldTeacher:
+class HeldTeacher(Teacher):
     """Answers each request at once, except those in ``held``: they are answered when ``released`` is true."""
 
     model, engine = "timed", "timed 1"
