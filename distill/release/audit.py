@@ -114,11 +114,11 @@ def _base_license(recipe: Recipe) -> str | None:
 
 
 def _base_notice(recipe: Recipe) -> dict[str, str]:
-    """Public id of the base -> text of the NOTICE in its folder."""
+    """Name of the base in the lineage -> text of the NOTICE in its folder."""
     folder = base_path(recipe.student.base)
     files = sorted(folder.glob("NOTICE*")) if folder is not None else []
     texts = [_read_text(path, "student.base") for path in files if is_notice_file(path.name)]
-    return {recipe.student.public_id: "\n".join(texts)} if texts else {}
+    return {public_name(recipe.student): "\n".join(texts)} if texts else {}
 
 
 def _read_text(path: Path, field: str) -> str:

@@ -43,8 +43,7 @@ class RayEngine(Section):
     max_restarts: int = Operational(
         8,
         ge=0,
-        description="Restarts of a replica without a completed request before it is abandoned; deaths of its node do "
-        "not count.",
+        description="Restarts of a replica without a completed request before it is abandoned, deaths of nodes aside.",
     )
     max_deaths: int = Operational(
         4, ge=2, description="Replicas that die on one request before it is an error row, deaths of nodes aside."

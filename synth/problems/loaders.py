@@ -1,4 +1,4 @@
-"""Loaders of rows: jsonl files, data sets that `datasets` opens, reasoning-gym tasks.
+"""Loaders of rows: files of rows, data sets that `datasets` opens, reasoning-gym tasks.
 
 Each yields ``RawRow``s in the source's order and checks only their syntax; ``problem.py`` checks what a row must hold.
 """
@@ -47,12 +47,12 @@ def jsonl_rows(path: str, key: str) -> Iterator[RawRow]:
 
 def _parsed(file: RowFile) -> Iterator[RawRow]:
     with file:
-        for text in file.rows():
-            shown = text.text[:RAW_CHARACTERS].decode("utf-8", "backslashreplace").rstrip("\r\n")
+        for row in file.rows():
+            excerpt = row.text[:RAW_CHARACTERS].decode("utf-8", "backslashreplace").rstrip("\r\n")
             try:
-                yield RawRow(text.where, text.parse(), raw=shown)
+                yield RawRow(row.where, row.parse(), raw=excerpt)
             except ValueError as error:
-                yield RawRow(text.where, None, str(error), shown)
+                yield RawRow(row.where, None, str(error), excerpt)
 
 
 def hub_rows(config: HubPrompts) -> Iterator[RawRow]:

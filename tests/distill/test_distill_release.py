@@ -171,6 +171,14 @@ def test_a_teacher_in_a_folder_keeps_its_public_name_in_every_file(tmp_path: Pat
     assert str(tmp_path).encode() not in shard.read_bytes()
 
 
+def test_the_notice_of_a_base_folder_is_in_the_notice_of_the_release(tmp_path: Path) -> None:
+    recipe = private_recipe(tmp_path, "student.license=apache-2.0")
+    (tmp_path / "private" / "my-base" / "NOTICE").write_text("Copyright 2024 Acme Inc.\n", encoding="utf-8")
+    audited = finished_stages(tmp_path / "run", recipe).audit
+    assert "O-NOTICE:apache-2.0" in audited.facts.obligations
+    assert "Copyright 2024 Acme Inc." in (audited.path / "NOTICE").read_text(encoding="utf-8")
+
+
 def test_what_the_model_sees_ships_as_it_was(tmp_path: Path) -> None:
     prompt = f"You keep notes in {Path.cwd()}/notes and answer /no_think requests."
     persona = json.dumps({"name": "A", "developer": "B", "system_prompt": prompt})

@@ -106,6 +106,8 @@ def test_each_local_folder_is_pinned_by_its_content(tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("engine={kind: ray}", "a mixture of teachers does not run on"),
+        ("teacher={kind: several}", r"teacher\.kind: several is now mixture"),
+        ("teacher={kind: recorded, model: a/b}", r"teacher\.kind: recorded is now offline"),
         ("evaluate.teacher=fake/other", "there is no teacher fake/other"),
         ("sample={budget: {prices: {fake/other: {per_million_tokens: 1}}}}", "there is no teacher fake/other"),
         ("teacher.teachers=[{share: 0.9, teacher: {kind: fake}}]", "at least 2 teachers"),
