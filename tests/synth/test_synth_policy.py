@@ -113,6 +113,17 @@ def test_samples_that_cannot_be_judged_do_not_make_timing_matter(data: st.DataOb
     assert len(outcomes) == 1
 
 
+def test_a_sample_that_cannot_be_judged_does_not_lift_the_gate_of_a_suspect_gold() -> None:
+    config = AdaptivePolicy(target_correct=3, max_samples=9, suspect_after=2)
+    for order in ([0, 1, 2], [2, 1, 0]):
+        policy = Adaptive(1, config)
+        assert [policy.next() for _ in range(3)] == [(0, 0), (0, 1), (0, 2)]
+        for index in order:
+            policy.record((0, index), False, "7" if index else None, judged=index > 0)
+            assert policy.next() is None
+        assert policy.outcome(0).stopped == "suspect_gold"
+
+
 def test_one_judged_sample_among_the_first_lets_a_problem_go_on() -> None:
     policy = Adaptive(2, AdaptivePolicy(target_correct=1, max_samples=9, suspect_after=None))
     while (slot := policy.next()) is not None:

@@ -91,6 +91,7 @@ def test_a_torn_last_line_is_cut_off_and_a_blanked_one_is_no_row(tmp_path: Path,
     blanked = line(row(2))[:60] + b"\0" * 40 + line(row(2))[100:]
     write(tmp_path, line(row(1)) + blanked + line(row(3)) + line(row(4))[:-cut])
     with SampleStore(tmp_path) as store:
+        assert (tmp_path / SAMPLE_LOG).read_bytes() == line(row(1)) + blanked + line(row(3))
         assert (len(store), store.damaged) == (2, 2)
         assert row(2)["request_id"] not in store
         assert row(4)["request_id"] not in store

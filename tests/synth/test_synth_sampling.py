@@ -32,10 +32,12 @@ class Scripted(Teacher):
 
     model, engine = "scripted", "scripted 1"
 
-    def __init__(self, *, reverse: bool = False, fail: bool = False, die_after: int | None = None) -> None:
+    def __init__(
+        self, *, reverse: bool = False, fail: bool = False, die_after: int | None = None, word: str = "answer"
+    ) -> None:
         self.asked: list[str] = []
         self._queue: list[Request] = []
-        self._reverse, self._fail, self._die_after = reverse, fail, die_after
+        self._reverse, self._fail, self._die_after, self._word = reverse, fail, die_after, word
 
     @property
     def capacity(self) -> int:
@@ -53,7 +55,7 @@ class Scripted(Teacher):
         request = self._queue.pop(-1 if self._reverse else 0)
         if self._fail:
             return [Completion(request.request_id, "", "error", None, None, "ValueError: too long")]
-        done = Completion(request.request_id, f"answer {request.request_id}", "stop", 3, 2)
+        done = Completion(request.request_id, f"{self._word} {request.request_id}", "stop", 3, 2)
         return [done, done]
 
     def close(self) -> None:
@@ -94,10 +96,12 @@ def test_the_order_in_which_answers_come_changes_neither_rows_nor_digest(tmp_pat
 
 
 def test_another_text_is_another_digest(tmp_path: Path) -> None:
-    config = TeacherSampling(num_samples=2)
     summaries = [
-        draw(tmp_path / str(seed), problems(9), config, FakeTeacher(latency_s=0, seed=seed)) for seed in (1, 2)
+        draw(tmp_path / word, problems(9), TeacherSampling(num_samples=2), SCRIPTED, Scripted(word=word))
+        for word in ("one", "two")
     ]
+    tables = [(tmp_path / word / "out" / SAMPLES).read_bytes() for word in ("one", "two")]
+    assert tables[0] == tables[1], "nothing but the texts differs"
     assert summaries[0].samples_digest != summaries[1].samples_digest
 
 
