@@ -115,7 +115,7 @@ class Match:
 class Finder:
     """Finds test items in texts. Memory: about 1 kB an item of 50 words.
 
-    ``untold``: how many items the digit-blind search cannot tell from others.
+    ``indistinct``: how many items the digit-blind search cannot tell from others.
     """
 
     def __init__(self, items: Iterable[Item]) -> None:
@@ -136,7 +136,7 @@ class Finder:
         self._numberless = _Index(self, self._blind, of_form, enough=ENOUGH, words_only=True)
         self._wholes = self._to_be_found_whole()
         untold = sum(1 for count in self._numberless.told if not count)
-        self.untold = untold - sum(len(places) for places in self._wholes.values())
+        self.indistinct = untold - sum(len(places) for places in self._wholes.values())
 
     def find(self, text: str) -> tuple[Match | None, float]:
         """(the match, the largest overlap seen): no match where that is too little; 0.0 where nothing is shared."""
