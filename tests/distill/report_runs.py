@@ -19,24 +19,28 @@ def trace(number: int, **more: Any) -> dict[str, Any]:
     columns of labels-*.parquet as `labels`, its `drop_reason`, and whether it is `kept`."""
     good = number % 2 == 0
     row = trace_builder.trace(f"p{number // 4}", number % 4, "correct" if good else "wrong")
-    return row | {
-        "request_id": f"r{number}",
-        "messages": [{"role": "user", "content": f"What is {number // 4} + 1?"}],
-        "answer": str(number // 4 + 1),
-        "source": "sums" if number % 8 < 4 else "products",
-        "text": f"<think>\nthinking {number}\n</think>\n\nIt is \\boxed{{{number}}}",
-        "prompt_tokens": 9,
-        "completion_tokens": 10 + number,
-        "extracted": str(number),
-        "reason": None if good else "another number",
-        "labels": {
-            "truncated": number % 8 == 1,
-            "truncated_reason": "cut" if number % 8 == 1 else None,
-            "language_prompt": "en",
-        },
-        "kept": good,
-        "drop_reason": None if good else "correct: wrong",
-    } | more
+    return (
+        row
+        | {
+            "request_id": f"r{number}",
+            "messages": [{"role": "user", "content": f"What is {number // 4} + 1?"}],
+            "answer": str(number // 4 + 1),
+            "source": "sums" if number % 8 < 4 else "products",
+            "text": f"<think>\nthinking {number}\n</think>\n\nIt is \\boxed{{{number}}}",
+            "prompt_tokens": 9,
+            "completion_tokens": 10 + number,
+            "extracted": str(number),
+            "reason": None if good else "another number",
+            "labels": {
+                "truncated": number % 8 == 1,
+                "truncated_reason": "cut" if number % 8 == 1 else None,
+                "language_prompt": "en",
+            },
+            "kept": good,
+            "drop_reason": None if good else "correct: wrong",
+        }
+        | more
+    )
 
 
 def make_run(

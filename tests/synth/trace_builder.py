@@ -65,8 +65,8 @@ def trace(problem: str, index: int, verdict: str | None = "correct", **changes: 
 
 @dataclass(frozen=True)
 class Tables:
-    """What the sample and verify stages leave: problems.jsonl and samples.parquet in ``folder``, the texts in the folder
-    ``store``, and verdicts.parquet."""
+    """What the sample and verify stages leave: problems.jsonl and samples.parquet in ``folder``, the texts in the
+    folder ``store``, and verdicts.parquet."""
 
     folder: Path
     store: Path
