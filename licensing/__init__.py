@@ -1,1 +1,18 @@
-"""What the licences and the contracts say of a release, as data and pure functions. Not legal advice."""
+"""What licenses and terms of service ask of a release, as data and pure functions. Not legal advice.
+
+To change                                                    edit
+what a license or a service says                             data/*.yaml (schema.py: the keys)
+how a name is resolved to a license                          registry.py; expressions.py for OR, AND, WITH
+the lineage file                                             lineage.py; countries.py for domiciles
+where a lineage is read from: card, configs, license files   provenance.py; card.py
+folders and hub repositories                                 repository.py, hub.py
+which license a text is; which file names count              detect.py; license_files.py
+a rule, a finding                                            rules/
+the verdict, waivers, NOTICE                                 audit.py
+the suggestion of a cleaner release                          suggest.py
+license files that are written                               license_texts.py
+openness classes; bill of materials                          openness.py; bom.py
+the printed table and Markdown                               render.py
+whether an endpoint is one's own                             addresses.py
+errors, JSON and atomic writes, untrusted YAML               errors.py, files.py, safe_yaml.py
+"""

@@ -1,55 +1,86 @@
-"""The audit: a lineage in, every duty, violation and warning out, each with the sentence that says so.
+"""The audit: a lineage in; duties, violations and warnings out, each with the sentence of the license behind it.
 
     audit(lineage).raise_if_blocked()
 
-It reports, it does not certify: the texts, the facts of the lineage and the rules are what it knows. Not covered:
-card titles, and agreements that nobody can see from outside.
+It reports and does not certify: it knows the texts, the facts of the lineage, and the rules. Not covered: card titles,
+and agreements that are not public.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from licensing.errors import Refused
-from licensing.license_files import Papers
+from licensing.license_files import LicenseFiles, notice_lines
 from licensing.lineage import Lineage
-from licensing.registry import Catalogue
-from licensing.rules import RULES, Case, Finding, Policy, read_case
-from licensing.rules.names import begins_with, release_names
+from licensing.registry import Registry
+from licensing.rules.compatibility import r2_compatibility
+from licensing.rules.context import AuditContext, Finding, Policy, build_context
+from licensing.rules.data import r9_data_to_weights, r10_data_set
+from licensing.rules.files import file_names
+from licensing.rules.metadata import exact_repository, r14_changes, tag_and_prose
+from licensing.rules.names import begins_with, r5_names, release_names, trademarks
+from licensing.rules.outputs import r3_outputs, r11_roles
+from licensing.rules.redistribution import r1_copies, r13_geography
+from licensing.rules.services import r7_services, r8_endpoints
+from licensing.rules.texts import file_contents
+from licensing.rules.unknown import unknown_inputs
+
+__all__ = ["Allowance", "Audit", "Verdict", "audit", "notice_text"]
 
 Verdict = Literal["clean", "clean-with-duties", "violating", "contested", "ambiguous"]
 
-# Warnings that make the answer contested: they name an open question about the release itself.
+RULES: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (
+    r1_copies,
+    r2_compatibility,
+    r3_outputs,
+    r5_names,
+    trademarks,
+    r7_services,
+    r8_endpoints,
+    r9_data_to_weights,
+    r10_data_set,
+    r11_roles,
+    r13_geography,
+    r14_changes,
+    exact_repository,
+    tag_and_prose,
+    file_names,
+    file_contents,
+    unknown_inputs,
+)
+
+# Warnings that make the verdict `contested`: open questions about the release itself.
 _CONTESTED = {
     "W-TOS-COMPETE", "W-TOS-ANY-TRAINING", "W-TOS-THIRD-PARTY", "W-NC-DATA-TO-WEIGHTS", "W-OUTPUT-NAME-RULE",
     "W-DISTIL-DERIVATIVE", "W-DISTIL-DERIVATIVE-CONTESTED", "W-USER-CONTENT",
 }  # fmt: skip
-_TERMS = re.compile(r"\b(ToS|TOU|terms of (service|use)|usage polic(y|ies)|service terms)\b", re.IGNORECASE)
 _AMBIGUOUS = {"W-UPSTREAM-UNKNOWN", "W-GENERATOR-UNDISCLOSED"}  # where they block
+_TERMS = re.compile(r"\b(ToS|TOU|terms of (service|use)|usage polic(y|ies)|service terms)\b", re.IGNORECASE)
 
 
 class Allowance(BaseModel):
-    """A finding that somebody answers for: it stays in the result, with the reason, and no longer blocks."""
+    """A waiver: the finding stays in the result with the reason, and no longer blocks."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     code: str = Field(pattern=r"^[VW]-[A-Z-]+[^\r\n]{0,200}$", description="A code, with or without its argument.")
-    because: str = Field(min_length=1, max_length=2000, description="Why the release goes on all the same.")
+    because: str = Field(min_length=1, max_length=2000, description="Why the release may go on.")
 
-    def covers(self, found: Finding) -> bool:
+    def covers(self, finding: Finding) -> bool:
         """True for the code as it is printed, with or without its note, or for every finding of a bare code."""
-        return self.code in (found.code, found.code.partition(" (")[0], found.bare)
+        return self.code in (finding.code, finding.code.partition(" (")[0], finding.bare)
 
 
 class Audit(BaseModel):
-    """The result. The three lists hold codes, sorted, each once; ``findings`` says where every one comes from.
+    """The result. The three lists hold codes, sorted, each once; ``findings`` says where each comes from.
 
-    ``allowed`` holds the allowances that met a finding: what they cover is reported as before and stops nothing.
+    ``allowed`` holds the waivers that match a finding: it is reported as before and does not block.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -64,18 +95,18 @@ class Audit(BaseModel):
     allowed: tuple[Allowance, ...] = ()
 
     @property
-    def stops(self) -> tuple[Finding, ...]:
-        """What blocks: a violation, or an unknown licence where one has to be known, that nobody answers for."""
-        return tuple(f for f in self.findings if f.blocks and not any(one.covers(f) for one in self.allowed))
+    def blocking(self) -> tuple[Finding, ...]:
+        """Violations, and unknown licenses where one has to be known, that are not waived."""
+        return tuple(f for f in self.findings if f.blocks and not any(waiver.covers(f) for waiver in self.allowed))
 
     @property
     def blocked(self) -> bool:
-        return bool(self.stops)
+        return bool(self.blocking)
 
     @property
-    def broken(self) -> bool:
-        """A licence is broken and nobody answers for it: the exit code of the command line."""
-        return any(f.code.startswith("V-") for f in self.stops)
+    def violates(self) -> bool:
+        """A violation is not waived: the command line exits with 1."""
+        return any(f.code.startswith("V-") for f in self.blocking)
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
@@ -84,133 +115,153 @@ class Audit(BaseModel):
         return json.dumps(self.to_dict(), ensure_ascii=False, indent=2)
 
     def raise_if_blocked(self) -> None:
-        """Raises Refused, naming code, input and fix of the first blocking finding and how many there are."""
-        if self.stops:
-            first = self.stops[0]
-            more = f" (and {len(self.stops) - 1} more)" if len(self.stops) > 1 else ""
+        """Raises Refused with code, input and fix of the first blocking finding, and the number of the others."""
+        if self.blocking:
+            first = self.blocking[0]
+            more = f" (and {len(self.blocking) - 1} more)" if len(self.blocking) > 1 else ""
             raise Refused(f"{first.code}: {first.why}{more}", where=first.input or self.release, hint=first.fix)
 
 
 def audit(
     lineage: Lineage,
     policy: Policy = "text",
-    catalogue: Catalogue | None = None,
+    registry: Registry | None = None,
     *,
-    papers: Papers | None = None,
+    license_files: LicenseFiles | None = None,
+    upstream_notices: Mapping[str, str] | None = None,
     allow: Iterable[Allowance] = (),
 ) -> Audit:
-    """Apply every rule. `text` reads the texts as they stand; `strict` lets data terms flow to weights.
+    """Apply every rule. Policy `text` reads the texts as they stand; `strict` applies terms of data to weights.
 
-    The order of the inputs does not matter, and an input more never takes an obligation away. ``papers``: what the
-    licence and notice files of the release hold, where they were read; else their names alone count.
+    The order of the inputs does not matter, and a further input never removes an obligation. ``license_files``: content
+    of the release's license and notice files; without it their names count. ``upstream_notices``: id of an input ->
+    text of its NOTICE file.
     """
-    case = read_case(lineage, policy, catalogue, papers)
-    findings = tuple(sorted({_settle(f) for rule in RULES for f in rule(case)}, key=_order))
+    ctx = build_context(lineage, policy, registry, license_files, upstream_notices)
+    findings = tuple(sorted({_apply_certainty(f) for rule in RULES for f in rule(ctx)}, key=_sort_key))
     by_kind = {kind: tuple(dict.fromkeys(f.code for f in findings if f.code[0] == kind)) for kind in "OVW"}
     return Audit(
         release=lineage.release,
         policy=policy,
-        verdict=_verdict(case, findings),
+        verdict=_verdict(ctx, findings),
         obligations=by_kind["O"],
         violations=by_kind["V"],
         warnings=by_kind["W"],
         findings=findings,
-        allowed=tuple(one for one in allow if any(one.covers(f) for f in findings)),
+        allowed=tuple(waiver for waiver in allow if any(waiver.covers(f) for f in findings)),
     )
 
 
-def _order(f: Finding) -> tuple[int, tuple[str, ...]]:
-    """Violations first; complete, so that equal inputs give equal lists whatever their order."""
-    told = (f.why, f.section or "", f.quote or "", f.fix or "", f.source or "", f.level, f.footing, str(f.blocks))
-    return "VOW".index(f.code[0]), (f.code, f.input or "", *told)
+def _sort_key(f: Finding) -> tuple[int, tuple[str, ...]]:
+    """Violations first; total, so that equal inputs give equal lists in any order."""
+    rest = (f.why, f.section or "", f.quote or "", f.fix or "", f.source or "", f.level, f.certainty, str(f.blocks))
+    return "VOW".index(f.code[0]), (f.code, f.input or "", *rest)
 
 
-def _settle(found: Finding) -> Finding:
-    """What rests on a licence that is not established says so: `?` behind the code, and no violation from it."""
-    if found.footing == "firm":
-        return found
-    if found.code.startswith("V-"):
-        why = f"{found.code}, if the licence is what it seems: {found.why}"
-        return found.model_copy(update={"code": "W-UPSTREAM-UNKNOWN", "why": why, "level": "held", "blocks": True})
-    asked = found.code.startswith("W-") and found.footing == "doubted" and not found.blocks
-    # A duty that is contested in itself is cheap to meet and asked for either way.
-    owed = found.code.startswith("O-") and found.footing != "open" and found.level != "contested"
-    if asked or owed:
-        level = "held" if found.level == "fact" else found.level
-        return found.model_copy(update={"code": found.bare + "?" + found.code[len(found.bare) :], "level": level})
-    return found
+def _apply_certainty(finding: Finding) -> Finding:
+    """Mark a finding that rests on an uncertain license.
+
+    A violation becomes W-UPSTREAM-UNKNOWN, which blocks as well. Duties, and warnings that do not block, get a `?`
+    behind the code and level `held` at most.
+    """
+    if finding.certainty == "established":
+        return finding
+    if finding.code.startswith("V-"):
+        why = f"{finding.code}, if the license is what it seems: {finding.why}"
+        return finding.model_copy(update={"code": "W-UPSTREAM-UNKNOWN", "why": why, "level": "held", "blocks": True})
+    warning = finding.code.startswith("W-") and finding.certainty == "questioned" and not finding.blocks
+    # A contested duty keeps its code: meeting it costs little either way.
+    duty = finding.code.startswith("O-") and finding.certainty != "unknown" and finding.level != "contested"
+    if warning or duty:
+        level = "held" if finding.level == "fact" else finding.level
+        code = finding.bare + "?" + finding.code[len(finding.bare) :]
+        return finding.model_copy(update={"code": code, "level": level})
+    return finding
 
 
-def _verdict(case: Case, findings: tuple[Finding, ...]) -> Verdict:
-    names = release_names(case.lineage.release)
-    warned = {f.bare for f in findings if "(downstream)" not in f.code and not _met(names, f)}
+def _verdict(ctx: AuditContext, findings: tuple[Finding, ...]) -> Verdict:
+    names = release_names(ctx.lineage.release)
+    warnings = {f.bare for f in findings if "(downstream)" not in f.code and not _name_rule_met(names, f)}
     if any(f.code.startswith("V-") for f in findings):
         return "violating"
-    if case.dataset and case.discloses_parts:
-        return "clean-with-duties"  # the card says which terms go with which rows: what is open is open row by row
-    if "W-CARD-CONTRADICTS" in warned or any(f.blocks and f.bare in _AMBIGUOUS for f in findings):
+    if ctx.dataset and ctx.discloses_parts:
+        return "clean-with-duties"  # the card says which terms apply to which rows, so the rest is open row by row
+    if "W-CARD-CONTRADICTS" in warnings or any(f.blocks and f.bare in _AMBIGUOUS for f in findings):
         return "ambiguous"
-    if case.dataset and _disclosed(case):
-        warned -= {"W-TOS-COMPETE", "W-TOS-ANY-TRAINING"}
-    blocking = [f for f in findings if f.blocks and not (f.bare == "W-TAG-INCOMPLETE" and _asserts_nothing(case))]
-    if warned & _CONTESTED or blocking:
+    if ctx.dataset and _discloses_terms(ctx):
+        warnings -= {"W-TOS-COMPETE", "W-TOS-ANY-TRAINING"}
+    blocking = [f for f in findings if f.blocks and not (f.bare == "W-TAG-INCOMPLETE" and _claims_no_license(ctx))]
+    if warnings & _CONTESTED or blocking:
         return "contested"
-    # Clean: a permissive licence is declared, and every duty is one that this same licence lays on its copies anyway.
-    declared = case.declared
-    carried = {e.input.id for e in case.roots if declared and e.governing and e.governing.label == declared.label}
-    owed = {f.input for f in findings if f.code.startswith("O-") and f.level != "contested"}
+    # Clean: a permissive license is declared, and every duty is one that this license puts on its copies anyway.
+    declared = ctx.declared
+    same_license = {root.input.id for root in ctx.roots if declared and root.labels == {declared.label}}
+    with_duties = {f.input for f in findings if f.code.startswith("O-") and f.level != "contested"}
     downstream = any("(downstream)" in f.code for f in findings)
     permissive = declared is not None and declared.permissive
-    return "clean" if permissive and owed <= carried and not downstream else "clean-with-duties"
+    return "clean" if permissive and with_duties <= same_license and not downstream else "clean-with-duties"
 
 
-def _met(names: list[str], found: Finding) -> bool:
-    """A name rule that every name of the release keeps already leaves nothing open."""
-    if found.bare != "W-OUTPUT-NAME-RULE":
+def _name_rule_met(names: list[str], finding: Finding) -> bool:
+    """A rule on names is no open question where every name of the release follows it already."""
+    if finding.bare != "W-OUTPUT-NAME-RULE":
         return False
-    prefix = found.code.partition(":")[2]
+    prefix = finding.code.partition(":")[2]
     return all(begins_with(name, prefix) == "yes" for name in names)
 
 
-def _asserts_nothing(case: Case) -> bool:
-    """A data set of outputs alone whose card gives no licence and says something: machine text may not be anybody's."""
-    return case.dataset and not case.data and bool((case.lineage.declared.text or "").strip()) and not case.tag_names
+def _claims_no_license(ctx: AuditContext) -> bool:
+    """A data set of outputs alone whose card has text and no license: machine text may belong to nobody."""
+    return ctx.dataset and not ctx.data and bool((ctx.lineage.declared.text or "").strip()) and not ctx.tag_names
 
 
-def _disclosed(case: Case) -> bool:
-    """Such a data set whose card tells of the terms that its rows came through."""
-    return _asserts_nothing(case) and bool(_TERMS.search(case.lineage.declared.text or ""))
+def _discloses_terms(ctx: AuditContext) -> bool:
+    """Such a data set whose card names the terms of service that its rows came with."""
+    return _claims_no_license(ctx) and bool(_TERMS.search(ctx.lineage.declared.text or ""))
 
 
-def notice_text(lineage: Lineage, result: Audit, catalogue: Catalogue | None = None) -> str:
-    """The NOTICE file of a release: phrases to show, upstream lines word for word, every input with its licence.
+def notice_text(
+    lineage: Lineage,
+    result: Audit,
+    registry: Registry | None = None,
+    upstream_notices: Mapping[str, str] | None = None,
+) -> str:
+    """The NOTICE file of a release: phrases to show, notices of the upstreams, and every input with its license.
 
-    Change notices are named as owed; what was changed is the release's to say, so one sentence stands for it.
+    ``upstream_notices``: id of an input -> text of its NOTICE file, carried over where its license asks for it. What
+    was changed is for the releaser to say; one general sentence stands for it.
     """
-    case = read_case(lineage, catalogue=catalogue)
+    ctx = build_context(lineage, registry=registry, upstream_notices=upstream_notices)
+    title = lineage.release.rsplit("/", 1)[-1]
+    lines = [title, "=" * len(title), ""]
     phrases = [f.code.split(":", 1)[1] for f in result.findings if f.bare == "O-ATTR"]
-    inside = {e.input.id for e in case.roots}
-    lines = [lineage.release.rsplit("/", 1)[-1], "=" * len(lineage.release.rsplit("/", 1)[-1]), ""]
     if phrases:
         lines += [*dict.fromkeys(phrases), ""]
-    asked = {f.code.split(":", 1)[1] for f in result.findings if f.bare == "O-NOTICE"}
-    quoted = {
-        e.governing.copies.notice.text
-        for e in case.edges
-        if e.governing and e.governing.label in asked and e.governing.copies.notice and e.governing.copies.notice.text
+    notice_labels = {f.code.split(":", 1)[1] for f in result.findings if f.bare == "O-NOTICE"}
+    governing = [license for d in ctx.dependencies for license in (d.applying or ((d.terms,) if d.terms else ()))]
+    required = {
+        license.copies.notice.text
+        for license in governing
+        if license.label in notice_labels and license.copies.notice and license.copies.notice.text
     }
-    if quoted:
-        lines += [*sorted(quoted), ""]
-    changed_ids = {f.input for f in result.findings if f.bare == "O-STATE-CHANGES"}
+    if required:
+        lines += [*sorted(required), ""]
+    for root, license in ctx.upstream_licenses:
+        upstream = ctx.upstream_notices.get(root.input.id)
+        if upstream and license.copies.keep_notice_file:
+            lines += [f"From the NOTICE of {root.input.id}:", "", *notice_lines(upstream), ""]
+    changed = {f.input for f in result.findings if f.bare == "O-STATE-CHANGES"}
     credited = {f.input for f in result.findings if f.bare in ("O-CREDIT", "O-CREDIT-DATA")}
     part = {"base": "weights from", "data": "data from", "judge": "graded by", "seed": "seeded by"}
-    for edge in sorted(case.edges, key=lambda e: (e.input.id not in inside, e.input.role, e.input.id)):
-        name = edge.governing.name if edge.governing and not edge.open_question else f"licence not known: {edge.said}"
-        at = f" @ {edge.input.revision}" if edge.input.revision else ""
-        lines.append(f"- {part.get(edge.input.role, 'outputs from')} {edge.input.id}{at} ({name})")
-        if edge in case.roots and edge.input.id in changed_ids:
-            changed = "rows were selected and rewritten" if case.dataset else "the weights were trained further"
-            lines.append(f"  Changed from the original: {changed}; this release is not the original work.")
-        if edge.input.role in ("base", "data") and edge.input.id in credited:
-            lines.append(f"  Credit: {edge.owner}. Provided without warranty under the terms of {name}.")
+    roots = {root.input.id for root in ctx.roots}
+    for item in sorted(ctx.dependencies, key=lambda d: (d.input.id not in roots, d.input.role, d.input.id)):
+        names = " and ".join(license.name for license in item.applying) or (item.terms.name if item.terms else "")
+        name = names if names and not item.open_question else f"license not known: {item.stated}"
+        revision = f" @ {item.input.revision}" if item.input.revision else ""
+        lines.append(f"- {part.get(item.input.role, 'outputs from')} {item.input.id}{revision} ({name})")
+        if item in ctx.roots and item.input.id in changed:
+            change = "rows were selected and rewritten" if ctx.dataset else "the weights were trained further"
+            lines.append(f"  Changed from the original: {change}; this release is not the original work.")
+        if item.input.role in ("base", "data") and item.input.id in credited:
+            lines.append(f"  Credit: {item.owner}. Provided without warranty under the terms of {name}.")
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"

@@ -1,11 +1,11 @@
-"""A release and its inputs as CycloneDX 1.6 with a model card: what other tools of a supply chain read.
+"""A release and its inputs as a CycloneDX 1.6 bill of materials with a model card.
 
 The release is the metadata's component. Bases are its pedigree's ancestors; teachers, judges and data are components
-(a teacher behind somebody's terms is a service), each with ``distil:role`` and the rest of its edge as properties,
-since the standard has no relation for a teacher. What the lineage says of a licence is ``declared``; ``concluded`` is
-the text that the audit settled on, only where that is established. Findings are properties with their level.
+(a teacher under terms of service is a service), each with ``distil:role`` and other facts as properties, since the
+standard has no relation for a teacher. A license of the lineage is ``declared``; ``concluded`` is the one that the
+audit settled on, only where that is established. Findings are properties with their level.
 
-Not covered: hashes of files (SHA256SUMS has them), and formulation. No time, no chance: equal inputs give equal text.
+Equal inputs give equal text, without a timestamp. Not covered: hashes of files (SHA256SUMS has them), and formulation.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from licensing.audit import Audit
 from licensing.errors import MissingDependency
 from licensing.lineage import Lineage
 from licensing.openness import Openness
-from licensing.registry import Catalogue
-from licensing.rules.context import Case, Edge, read_case
-from licensing.schema import Licence
+from licensing.registry import Registry
+from licensing.rules.context import AuditContext, Dependency, build_context
+from licensing.schema import License
 
 if TYPE_CHECKING:
     from cyclonedx.model.component import Component
     from cyclonedx.model.license import DisjunctiveLicense
 
-_OURS = uuid.UUID("6f1f2f0e-5d0a-5b59-9d3b-2f0a4f1c7b11")  # a name space of serial numbers, drawn once
+_NAMESPACE = uuid.UUID("6f1f2f0e-5d0a-5b59-9d3b-2f0a4f1c7b11")  # of our serial numbers
 
 
 def cyclonedx(
-    lineage: Lineage, result: Audit, opened: Openness | None = None, catalogue: Catalogue | None = None
+    lineage: Lineage, result: Audit, openness: Openness | None = None, registry: Registry | None = None
 ) -> str:
-    """The JSON text, ending with one line break. Raises MissingDependency where the library is not there."""
+    """The JSON text, ending with one line break. Raises MissingDependency where the library is not installed."""
     try:
         from cyclonedx.model.bom import Bom
         from cyclonedx.output.json import JsonV1Dot6
@@ -42,117 +42,120 @@ def cyclonedx(
         raise MissingDependency(
             "cyclonedx-python-lib is not installed", where="--format cyclonedx", hint=hint
         ) from error
-    case = read_case(lineage, "text", catalogue)
-    edges = tuple(sorted(case.edges, key=lambda edge: edge.input.model_dump_json()))
-    given = lineage.model_copy(update={"inputs": tuple(edge.input for edge in edges)})
-    bom = Bom(serial_number=uuid.uuid5(_OURS, given.model_dump_json()), version=1)
-    release = _release(case, result, edges)
+    ctx = build_context(lineage, "text", registry)
+    dependencies = tuple(sorted(ctx.dependencies, key=lambda dependency: dependency.input.model_dump_json()))
+    ordered = lineage.model_copy(update={"inputs": tuple(dependency.input for dependency in dependencies)})
+    bom = Bom(serial_number=uuid.uuid5(_NAMESPACE, ordered.model_dump_json()), version=1)
+    release = _release(ctx, result, dependencies)
     bom.metadata.component = release
-    parts = {_ref(at, edge): edge for at, edge in enumerate(edges)}
-    for ref, edge in parts.items():
-        if edge.terms is not None and edge.licence is None:
-            bom.services.add(_service(ref, edge))
-        elif edge.input.role != "base":
-            bom.components.add(_component(ref, edge))
+    parts = {_ref(index, dependency): dependency for index, dependency in enumerate(dependencies)}
+    for ref, dependency in parts.items():
+        if dependency.terms is not None and dependency.license is None:
+            bom.services.add(_service(ref, dependency))
+        elif dependency.input.role != "base":
+            bom.components.add(_component(ref, dependency))
     bom.register_dependency(release, [*bom.components])
-    told: dict[str, Any] = json.loads(JsonV1Dot6(bom).output_as_string())
-    del told["metadata"]["timestamp"]
-    if not case.dataset:
-        told["metadata"]["component"]["modelCard"] = _model_card(case, parts, opened)
-    return json.dumps(told, ensure_ascii=False, indent=1) + "\n"
+    document: dict[str, Any] = json.loads(JsonV1Dot6(bom).output_as_string())
+    del document["metadata"]["timestamp"]
+    if not ctx.dataset:
+        document["metadata"]["component"]["modelCard"] = _model_card(ctx, parts, openness)
+    return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
 
 
-def _ref(at: int, edge: Edge) -> str:
-    return f"{edge.input.role}-{at + 1}"
+def _ref(index: int, dependency: Dependency) -> str:
+    return f"{dependency.input.role}-{index + 1}"
 
 
-def _release(case: Case, result: Audit, edges: Sequence[Edge]) -> Component:
+def _release(ctx: AuditContext, result: Audit, dependencies: Sequence[Dependency]) -> Component:
     from cyclonedx.model import Property
     from cyclonedx.model.component import Component, ComponentType, Pedigree
 
-    said = case.lineage.declared
-    name = said.license_name if (said.license or "").casefold() == "other" else said.license
-    bases = [_component(_ref(at, edge), edge) for at, edge in enumerate(edges) if edge.input.role == "base"]
-    told = {f.code: f.level for f in result.findings}
+    declared = ctx.lineage.declared
+    name = declared.license_name if (declared.license or "").casefold() == "other" else declared.license
+    bases = [
+        _component(_ref(index, dependency), dependency)
+        for index, dependency in enumerate(dependencies)
+        if dependency.input.role == "base"
+    ]
+    levels = {f.code: f.level for f in result.findings}
     properties = [Property(name="distil:verdict", value=result.verdict)]
-    properties += [Property(name="distil:finding", value=f"{code} [{level}]") for code, level in told.items()]
+    properties += [Property(name="distil:finding", value=f"{code} [{level}]") for code, level in levels.items()]
     return Component(
-        name=case.lineage.release,
-        type=ComponentType.DATA if case.dataset else ComponentType.MACHINE_LEARNING_MODEL,
+        name=ctx.lineage.release,
+        type=ComponentType.DATA if ctx.dataset else ComponentType.MACHINE_LEARNING_MODEL,
         bom_ref="release",
-        licenses=_licences((name,) if name else (), None),
+        licenses=_licenses((name,) if name else (), ()),
         pedigree=Pedigree(ancestors=bases) if bases else None,
         properties=properties,
     )
 
 
-def _component(ref: str, edge: Edge) -> Component:
+def _component(ref: str, dependency: Dependency) -> Component:
     from cyclonedx.model import Property
     from cyclonedx.model.component import Component, ComponentType
 
-    data = edge.input.role in ("data", "seed")
+    data = dependency.input.role in ("data", "seed")
     return Component(
-        name=edge.input.id,
-        version=edge.input.revision,
+        name=dependency.input.id,
+        version=dependency.input.revision,
         type=ComponentType.DATA if data else ComponentType.MACHINE_LEARNING_MODEL,
         bom_ref=ref,
-        licenses=_licences(edge.input.licences, edge.governing if edge.firm else None),
-        properties=[Property(name=f"distil:{key}", value=value) for key, value in _told(edge)],
+        licenses=_licenses(dependency.input.licenses, dependency.applying if dependency.established else ()),
+        properties=[Property(name=f"distil:{key}", value=value) for key, value in _facts(dependency)],
     )
 
 
-def _service(ref: str, edge: Edge) -> Any:
+def _service(ref: str, dependency: Dependency) -> Any:
     from cyclonedx.model import ExternalReference, ExternalReferenceType, Property, XsUri
     from cyclonedx.model.service import Service
 
-    terms = edge.terms
+    terms = dependency.terms
     source = next((place for place in terms.sources if place.startswith("https://")), None) if terms else None
-    rows = [*_told(edge), *([("terms", terms.id), ("terms-name", terms.name)] if terms else [])]
+    rows = [*_facts(dependency), *([("terms", terms.id), ("terms-name", terms.name)] if terms else [])]
     links = [ExternalReference(type=ExternalReferenceType.LICENSE, url=XsUri(source))] if source else []
     return Service(
-        name=edge.input.id,
+        name=dependency.input.id,
         bom_ref=ref,
-        endpoints=[XsUri(edge.input.endpoint)] if edge.input.endpoint else None,
+        endpoints=[XsUri(dependency.input.endpoint)] if dependency.input.endpoint else None,
         external_references=links,
         properties=[Property(name=f"distil:{key}", value=value) for key, value in rows],
     )
 
 
-def _told(edge: Edge) -> list[tuple[str, str]]:
-    item = edge.input
+def _facts(dependency: Dependency) -> list[tuple[str, str]]:
+    item = dependency.input
     rows = {"role": item.role, "ran-by": item.ran_by, "endpoint": item.endpoint, "date": item.date}
     return [(key, value) for key, value in rows.items() if value]
 
 
-def _licences(said: Sequence[str], settled: Licence | None) -> list[DisjunctiveLicense]:
+def _licenses(stated: Sequence[str], concluded: Sequence[License]) -> list[DisjunctiveLicense]:
     from cyclonedx.model.license import LicenseAcknowledgement
 
-    found = {text: _licence(text, LicenseAcknowledgement.DECLARED) for text in said}
-    if settled is not None and settled.kind == "licence":
-        found["concluded"] = _licence(settled.spdx or settled.name, LicenseAcknowledgement.CONCLUDED)
-    return list(found.values())
+    declared = [_license(text, LicenseAcknowledgement.DECLARED) for text in dict.fromkeys(stated)]
+    names = [license.spdx or license.name for license in concluded]
+    return declared + [_license(name, LicenseAcknowledgement.CONCLUDED) for name in names]
 
 
-def _licence(text: str, acknowledgement: Any) -> DisjunctiveLicense:
+def _license(text: str, acknowledgement: Any) -> DisjunctiveLicense:
     from cyclonedx.model.license import DisjunctiveLicense
     from cyclonedx.spdx import fixup_id
 
-    known = fixup_id(text)
-    if known:
-        return DisjunctiveLicense(id=known, acknowledgement=acknowledgement)
+    spdx = fixup_id(text)
+    if spdx:
+        return DisjunctiveLicense(id=spdx, acknowledgement=acknowledgement)
     return DisjunctiveLicense(name=text, acknowledgement=acknowledgement)
 
 
-def _model_card(case: Case, parts: dict[str, Edge], opened: Openness | None) -> dict[str, Any]:
+def _model_card(ctx: AuditContext, parts: dict[str, Dependency], openness: Openness | None) -> dict[str, Any]:
     data = [
         {"ref": ref}
-        for ref, edge in parts.items()
-        if edge.input.role == "data" and not (edge.terms and not edge.licence)
+        for ref, dependency in parts.items()
+        if dependency.input.role == "data" and not (dependency.terms and not dependency.license)
     ]
     card: dict[str, Any] = {"modelParameters": {"task": "text-generation", **({"datasets": data} if data else {})}}
-    rows = [("distil:teacher", edge.input.id) for edge in case.outputs]
-    if opened is not None:
-        rows += [("distil:openness", line) for line in opened.lines()]
+    rows = [("distil:teacher", dependency.input.id) for dependency in ctx.outputs]
+    if openness is not None:
+        rows += [("distil:openness", line) for line in openness.lines()]
     if rows:
         card["properties"] = [{"name": name, "value": value} for name, value in sorted(set(rows))]
     return card

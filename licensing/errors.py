@@ -3,9 +3,9 @@
     DistillError              what, where, hint
     ├── Refused         1     the answer is no: a violation, a failed check
     ├── InputError      2     the user's input is wrong: a recipe, a file, a row
-    └── MissingDependency     3     a part that we need is not there: an extra, a program, memory, disk
+    └── MissingDependency     3     something that we need is missing: an extra, a program, memory, disk
 
-They live in this room because every other room may import it. The command line prints ``what``, ``where`` and
+They are in this package because every other package may import it. The command line prints ``what``, ``where`` and
 ``hint`` and exits with ``exit_code``; anything that is not a DistillError is a bug of ours and keeps its traceback.
 """
 

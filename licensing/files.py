@@ -101,6 +101,7 @@ def disk_errors(root: Path, hint: str = "choose another folder") -> Iterator[Non
             raise MissingDependency(
                 "no space left on the disk", where=where, hint="free some, and run again"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR) and str(root) in where:
+        unwritable = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+        if error.errno in unwritable and str(root) in where:
             raise InputError(f"cannot be written: {error.strerror}", where=where, hint=hint) from error
         raise

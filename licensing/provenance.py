@@ -1,14 +1,14 @@
-"""From a repository to its lineage: card, configs and licence files read, base models walked to the root.
+"""From a repository to its lineage: card, configs and license files are read, base models followed to the first one.
 
-    found = walk(repository, shelf)
-    audit(found.lineage, papers=found.papers)
+    resolved = resolve_lineage(repository, source)
+    audit(resolved.lineage, license_files=resolved.license_files, upstream_notices=resolved.upstream_notices)
 
-A base counts with the licence that it declares, or that its LICENSE is; where the two differ, or where it declares less
-than a base of its own asks for, both stand in the lineage, so that the stricter governs and the conflict is said. What
-is not at hand is unknown, unless the catalogue knows that very repository.
+A base counts with the license that it declares, or that its LICENSE is. Where the two differ, or where it declares
+less than a base of its own asks for, the lineage holds both: the stricter governs, and a note names the conflict. The
+license of a repository that cannot be read is unknown, unless the registry knows that exact repository.
 
-Not covered: teachers that a card names in prose only (a lineage.yaml in the repository says them), merges' own configs,
-and the data that an upstream was trained on.
+Not covered: teachers that only the prose of a card names (put them in a lineage.yaml in the repository), configs of
+merges, and the data that an upstream was trained on.
 """
 
 from __future__ import annotations
@@ -21,67 +21,74 @@ from dataclasses import dataclass, field
 from licensing.card import Card, is_hub_id, read_card, read_metadata
 from licensing.detect import recognise
 from licensing.errors import InputError
-from licensing.license_files import Paper, Papers, is_licence_file, is_notice_file, is_policy_file
+from licensing.license_files import LicenseFile, LicenseFiles, is_license_file, is_notice_file, is_policy_file
 from licensing.lineage import Declared, Input, Lineage, parse_lineage
-from licensing.registry import Catalogue, builtin, fold
-from licensing.repository import Repository, Shelf
-from licensing.rules.context import covers, read_licence
-from licensing.safe_yaml import parse_plain
-from licensing.schema import Licence
+from licensing.registry import Registry, builtin, fold
+from licensing.repository import Kind, Repository, RepositorySource
+from licensing.rules.context import covers, parse_license
+from licensing.safe_yaml import parse_yaml
+from licensing.schema import License
 
-__all__ = ["MOST_REPOSITORIES", "Found", "walk"]
+__all__ = ["MAX_REPOSITORIES", "ResolvedLineage", "resolve_lineage"]
 
-MOST_REPOSITORIES = 64
-_MOST_NAMES = 1_000
+MAX_REPOSITORIES = 64
+_MAX_NAMES = 1_000
+
+LicenseField = str | tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
-class Found:
-    """``papers``: the release's own files by content. ``texts``: catalogue or SPDX id -> a text that came with the
-    release or an input. ``notes`` say what was looked for and not there."""
+class ResolvedLineage:
+    """A lineage and what was read for it.
+
+    ``license_files``: content of the release's own files. ``license_texts``: registry or SPDX id -> a text that came
+    with the release or an input. ``upstream_notices``: id of an input -> text of its NOTICE. ``notes``: what was
+    missing or contradictory, for people.
+    """
 
     lineage: Lineage
-    papers: Papers | None = None
-    texts: dict[str, str] = field(default_factory=dict)
+    license_files: LicenseFiles | None = None
+    license_texts: dict[str, str] = field(default_factory=dict)
+    upstream_notices: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-def walk(release: Repository, shelf: Shelf, catalogue: Catalogue | None = None) -> Found:
-    """Read a release and whatever it was made from.
+def resolve_lineage(release: Repository, source: RepositorySource, registry: Registry | None = None) -> ResolvedLineage:
+    """Read a release and what it was made from.
 
     Raises InputError for a card or a lineage file of the release that cannot be read; those of its inputs only leave a
-    note. At most 64 repositories are read; a circle of base models ends where it closes, with a note.
+    note. At most 64 repositories are read; a cycle of base models ends where it closes, with a note.
     """
-    return _Walk(release, shelf, catalogue or builtin()).found()
+    return _Resolver(release, source, registry or builtin()).resolve()
 
 
 @dataclass
 class _Base:
-    """One repository on the way to the root."""
+    """A base model, direct or indirect."""
 
     id: str
     repository: Repository | None
-    licence: str | tuple[str, ...] | None
+    license: LicenseField
     bases: tuple[str, ...]
-    from_catalogue: bool = False
 
 
-class _Walk:
-    def __init__(self, release: Repository, shelf: Shelf, book: Catalogue) -> None:
-        self._release, self._shelf, self._book = release, shelf, book
+class _Resolver:
+    def __init__(self, release: Repository, source: RepositorySource, registry: Registry) -> None:
+        self._release, self._source, self._registry = release, source, registry
         self._notes: list[str] = list(release.notes)
-        self._texts: dict[str, str] = {}
-        self._looked = 0
+        self._license_texts: dict[str, str] = {}
+        self._upstream_notices: dict[str, str] = {}
+        self._lookups = 0
 
-    def found(self) -> Found:
+    def resolve(self) -> ResolvedLineage:
         release = self._release
         card = self._card(release)
-        papers = self._papers(release)
-        written = self._written(release)
-        bases = self._to_the_roots(self._bases(release, card))
+        license_files = self._license_files(release)
+        written = self._written_lineage(release)
+        bases = self._follow_bases(self._base_ids(release, card))
         inputs = [*self._base_inputs(bases), *self._data_inputs(card)]
         if written is not None:
-            inputs = self._together(written.inputs, inputs)
+            inputs = self._merge(written.inputs, inputs)
         elif not inputs:
             self._notes.append("the repository names nothing that it was made from: no base model, no data set")
         lineage = Lineage(
@@ -89,12 +96,13 @@ class _Walk:
             kind=release.kind,
             declared=self._declared(card, written),
             inputs=tuple(inputs),
-            files=self._names(release),
+            files=self._file_names(release),
             releaser=written.releaser if written else None,
         )
-        return Found(lineage, papers, self._texts, tuple(dict.fromkeys(self._notes)))
+        notes = tuple(dict.fromkeys(self._notes))
+        return ResolvedLineage(lineage, license_files, self._license_texts, self._upstream_notices, notes)
 
-    # --- the release itself ------------------------------------------------------------------------------------
+    # --- the release -------------------------------------------------------------------------------------------
 
     def _card(self, repository: Repository) -> Card:
         text = repository.texts.get("README.md")
@@ -103,92 +111,93 @@ class _Walk:
         return read_metadata(repository.metadata or {})
 
     def _declared(self, card: Card, written: Lineage | None) -> Declared:
-        """The card's word counts, since tools read it; a release without a card has its lineage file's."""
+        """The card's declaration, since tools read the card; a release without one has its lineage file's."""
         if card.license or card.license_name or card.text or written is None:
             return Declared(license=card.license, license_name=card.license_name, text=card.text)
-        self._notes.append("the card declares no licence; lineage.yaml's stands in")
+        self._notes.append("the card declares no license; the one in lineage.yaml is used")
         return written.declared
 
-    def _written(self, release: Repository) -> Lineage | None:
+    def _written_lineage(self, release: Repository) -> Lineage | None:
         text = release.texts.get("lineage.yaml")
         if text is None:
             return None
         where = f"{release.place}/lineage.yaml"
-        raw, lines = parse_plain(text, where, "start with `release: owner/name`")
+        raw, lines = parse_yaml(text, where, "start with `release: owner/name`")
         written = parse_lineage(raw, where, lines)
         if fold(written.release.rsplit("/", 1)[-1]) != fold(release.id.rsplit("/", 1)[-1]):
             self._notes.append(f"lineage.yaml is of {written.release}, and the repository is {release.id}")
         return written
 
-    def _together(self, written: tuple[Input, ...], found: list[Input]) -> list[Input]:
-        """The written inputs, each against what was found of the same repository, and what only the card names."""
+    def _merge(self, written: tuple[Input, ...], resolved: list[Input]) -> list[Input]:
+        """The inputs of lineage.yaml, with the card's license where it differs, and those that only a card names."""
         inputs = []
-        by_name = {one.id.casefold(): one for one in found}
-        for one in written:
-            other = by_name.get(one.id.casefold()) if one.role in ("base", "data") else None
-            if other is not None and other.licences and not self._same(one.licences, other.licences):
-                both = tuple(dict.fromkeys((*one.licences, *other.licences)))
+        by_name = {item.id.casefold(): item for item in resolved}
+        for item in written:
+            other = by_name.get(item.id.casefold()) if item.role in ("base", "data") else None
+            if other is not None and other.licenses and not self._same_license(item.licenses, other.licenses):
+                both = tuple(dict.fromkeys((*item.licenses, *other.licenses)))
                 self._notes.append(
-                    f"{one.id}: lineage.yaml says {', '.join(one.licences) or 'nothing'}, its card or LICENSE "
-                    f"{', '.join(other.licences)}"
+                    f"{item.id}: lineage.yaml says {', '.join(item.licenses) or 'nothing'}, its card or LICENSE "
+                    f"{', '.join(other.licenses)}"
                 )
-                one = one.model_copy(update={"licence": both})
-            inputs.append(one)
-        named = {one.id.casefold() for one in written}
-        for one in found:
-            if one.id.casefold() not in named:
-                self._notes.append(f"{one.id} ({one.role}) is named by a card, and not by lineage.yaml")
-                inputs.append(one)
+                item = item.model_copy(update={"licence": both})
+            inputs.append(item)
+        names = {item.id.casefold() for item in written}
+        for item in resolved:
+            if item.id.casefold() not in names:
+                self._notes.append(f"{item.id} ({item.role}) is named by a card, and not by lineage.yaml")
+                inputs.append(item)
         return inputs
 
-    def _same(self, one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-        def known(texts: tuple[str, ...]) -> set[str]:
-            licences = read_licence(texts, self._book).licences
-            return {part for entry in licences for part in (entry.label, entry.spdx) if part}
+    def _same_license(self, texts: tuple[str, ...], others: tuple[str, ...]) -> bool:
+        def labels(texts: tuple[str, ...]) -> set[str]:
+            licenses = parse_license(texts, self._registry).licenses
+            return {part for entry in licenses for part in (entry.label, entry.spdx) if part}
 
-        return not known(other) or bool(known(one) & known(other))
+        return not labels(others) or bool(labels(texts) & labels(others))
 
-    def _names(self, release: Repository) -> tuple[str, ...]:
-        """Names that a lineage can hold, those that bear on licences first: some repositories have many."""
-        fit = [name for name in release.files if name.isprintable() and len(name) <= 500 and name.strip()]
-        fit.sort(key=lambda name: not (is_licence_file(name) or is_notice_file(name) or is_policy_file(name)))
-        return tuple(fit[:_MOST_NAMES])
+    def _file_names(self, release: Repository) -> tuple[str, ...]:
+        """Names that a lineage can hold, license files first: some repositories have very many files."""
+        names = [name for name in release.files if name.isprintable() and len(name) <= 500 and name.strip()]
+        names.sort(key=lambda name: not (is_license_file(name) or is_notice_file(name) or is_policy_file(name)))
+        return tuple(names[:_MAX_NAMES])
 
-    def _papers(self, repository: Repository) -> Papers:
-        papers = []
-        names = _own(repository.files)
+    def _license_files(self, repository: Repository) -> LicenseFiles:
+        files = []
+        names = _own_files(repository.files)
         for name in names:
-            if not is_licence_file(name) or is_notice_file(name) or is_policy_file(name):
+            if not is_license_file(name) or is_notice_file(name) or is_policy_file(name):
                 continue
             text = repository.texts.get(name)
-            if text is not None:
-                papers.append(self._read(name, text))
-            elif "." not in name.rsplit("/", 1)[-1] or name.endswith((".txt", ".md", ".pdf", ".html")):
-                papers.append(Paper(name))  # there, and not read: it may be anything
-        notices = [repository.texts[name] for name in names
+            # a file that was not read (PDF, or too many files) may hold any text
+            files.append(self._recognise(name, text) if text is not None else LicenseFile(name))
+        return LicenseFiles(tuple(files), self._notice(repository), repository.texts.get("README.md"))
+
+    def _notice(self, repository: Repository) -> str | None:
+        notices = [repository.texts[name] for name in _own_files(repository.files)
                    if is_notice_file(name) and name in repository.texts]  # fmt: skip
-        return Papers(tuple(papers), "\n".join(notices) if notices else None)
+        return "\n".join(notices) if notices else None
 
-    def _read(self, name: str, text: str) -> Paper:
-        paper = recognise(name, text, self._book)
-        if len(paper.licences) == 1:
-            self._texts.setdefault(paper.licences[0], text)
-        return paper
+    def _recognise(self, name: str, text: str) -> LicenseFile:
+        file = recognise(name, text, self._registry)
+        if len(file.licenses) == 1:
+            self._license_texts.setdefault(file.licenses[0], text)
+        return file
 
-    # --- where it comes from -----------------------------------------------------------------------------------
+    # --- base models -------------------------------------------------------------------------------------------
 
-    def _bases(self, repository: Repository, card: Card) -> tuple[str, ...]:
-        """Ids of the models that the weights come from, by the card, an adapter's config, or else a model's."""
+    def _base_ids(self, repository: Repository, card: Card) -> tuple[str, ...]:
+        """Ids of the base models, from the card and an adapter's config, or else from the model's config."""
         if repository.kind == "dataset":
             return ()
-        found = list(card.base_models)
-        found += self._named(repository, "adapter_config.json", "base_model_name_or_path")
-        if not found:
-            found += self._named(repository, "config.json", "_name_or_path")
-        self._notes += [f"{repository.id}: {value} is no id of a repository" for value in card.left_out]
-        return tuple(name for name in dict.fromkeys(found) if name.casefold() != repository.id.casefold())
+        names = list(card.base_models)
+        names += self._config_value(repository, "adapter_config.json", "base_model_name_or_path")
+        if not names:
+            names += self._config_value(repository, "config.json", "_name_or_path")
+        self._notes += [f"{repository.id}: {value} is no id of a repository" for value in card.invalid_ids]
+        return tuple(name for name in dict.fromkeys(names) if name.casefold() != repository.id.casefold())
 
-    def _named(self, repository: Repository, file: str, key: str) -> Iterator[str]:
+    def _config_value(self, repository: Repository, file: str, key: str) -> Iterator[str]:
         text = repository.texts.get(file)
         if text is None:
             return
@@ -202,44 +211,42 @@ class _Walk:
         if is_hub_id(value) and "/" in value:
             yield value
         elif file == "adapter_config.json" and value.isprintable():
-            # a path of somebody's machine: which model lay there is not known
+            # a path on the author's machine: which model it is stays unknown
             yield value.rstrip("/").rsplit("/", 1)[-1][:200]
 
-    def _to_the_roots(self, first: tuple[str, ...]) -> dict[str, _Base]:
+    def _follow_bases(self, names: tuple[str, ...]) -> dict[str, _Base]:
         bases: dict[str, _Base] = {}
-        queue = deque(first)
+        queue = deque(names)
         while queue:
             name = queue.popleft()
             if name.casefold() == self._release.id.casefold():
-                self._notes.append(f"{name} is a base of its own bases: a circle")
-                continue
-            if name.casefold() in bases:
-                continue
-            bases[name.casefold()] = found = self._base(name)
-            queue.extend(found.bases)
+                self._notes.append(f"{name} is a base of its own bases: a cycle")
+            elif name.casefold() not in bases:
+                bases[name.casefold()] = base = self._base(name)
+                queue.extend(base.bases)
         return bases
 
     def _base(self, name: str) -> _Base:
         repository = self._get(name, "model")
-        known = self._book.of_repository(name)
         if repository is None:
-            if known is not None and known.relicensed is None:
-                self._notes.append(f"{name} is not at hand; the catalogue knows it to be under {known.id}")
-                return _Base(name, None, known.id, (), from_catalogue=True)
-            self._notes.append(f"{name} is not at hand: its licence, and what it was made from, are not known")
+            registered = self._registry.of_repository(name)
+            if registered is not None and registered.relicensed is None:
+                self._notes.append(f"{name} cannot be read; the registry knows it to be under {registered.id}")
+                return _Base(name, None, registered.id, ())
+            self._notes.append(f"{name} cannot be read: its license and its base models are not known")
             return _Base(name, None, None, ())
         card = self._card_of_input(repository)
-        return _Base(name, repository, self._licence(repository, card), self._bases(repository, card))
+        return _Base(name, repository, self._license(name, repository, card), self._base_ids(repository, card))
 
-    def _get(self, name: str, kind: str) -> Repository | None:
-        if self._looked >= MOST_REPOSITORIES:
-            self._notes.append(f"more than {MOST_REPOSITORIES} repositories: {name} was not looked at")
+    def _get(self, name: str, kind: Kind) -> Repository | None:
+        if self._lookups >= MAX_REPOSITORIES:
+            self._notes.append(f"more than {MAX_REPOSITORIES} repositories: {name} was not looked at")
             return None
-        self._looked += 1
-        found = self._shelf.get(name, "dataset" if kind == "dataset" else "model") if is_hub_id(name) else None
-        if found is not None:
-            self._notes += found.notes
-        return found
+        self._lookups += 1
+        repository = self._source.get(name, kind) if is_hub_id(name) else None
+        if repository is not None:
+            self._notes += repository.notes
+        return repository
 
     def _card_of_input(self, repository: Repository) -> Card:
         try:
@@ -248,14 +255,16 @@ class _Walk:
             self._notes.append(f"{repository.id}: its card cannot be read: {error.what}")
             return read_metadata(repository.metadata or {})
 
-    def _licence(self, repository: Repository, card: Card) -> str | tuple[str, ...] | None:
-        """The declared licence, and the LICENSE's where it says another thing that is not just the upstream's copy."""
-        papers = self._papers(repository)
-        paper = next((one for one in papers.licences if one.principal and one.licences), None)
-        text = self._book.entries.get(paper.licences[0]) if paper else None
+    def _license(self, name: str, repository: Repository, card: Card) -> LicenseField:
+        """The declared license, with the LICENSE's where that is another one and not just a copy of an upstream's."""
+        files = self._license_files(repository)
+        if files.notice is not None:
+            self._upstream_notices[name] = files.notice
+        principal = next((file for file in files.licenses if file.principal and file.licenses), None)
+        text = self._registry.entries.get(principal.licenses[0]) if principal else None
         if card.tag is None:
             return text.id if text else card.license
-        tags = read_licence((card.tag,), self._book).licences
+        tags = parse_license((card.tag,), self._registry).named
         if text is None or any(tag.label == text.label or (tag.spdx and tag.spdx == text.spdx) for tag in tags):
             return card.tag
         if tags and text.permissive:
@@ -267,35 +276,37 @@ class _Walk:
 
     def _base_inputs(self, bases: dict[str, _Base]) -> Iterator[Input]:
         for base in bases.values():
-            licence = base.licence
-            for above in self._above(base, bases):
-                if self._looser(licence, above):
-                    given = (licence,) if isinstance(licence, str) else licence or ()
-                    licence = (*given, above.id)
-                    self._notes.append(f"{base.id} declares less than its own base asks for ({above.id})")
+            license = base.license
+            for upstream in self._upstream_licenses(base, bases):
+                if self._is_looser(license, upstream):
+                    license = (*_as_tuple(license), upstream.id)
+                    self._notes.append(f"{base.id} declares less than its own base asks for ({upstream.id})")
                     break
             revision = base.repository.revision if base.repository else None
-            yield Input(id=base.id, role="base", licence=licence, revision=revision)
+            yield Input(id=base.id, role="base", licence=license, revision=revision)
 
-    def _above(self, base: _Base, bases: dict[str, _Base]) -> list[Licence]:
-        """What the bases of a base are under, the strictest first, to the root."""
-        found: dict[str, Licence] = {}
-        seen, queue = {base.id.casefold()}, deque(base.bases)
+    def _upstream_licenses(self, base: _Base, bases: dict[str, _Base]) -> list[License]:
+        """The licenses of the base models of a base, direct and indirect, the strictest first."""
+        licenses: dict[str, License] = {}
+        visited, queue = {base.id.casefold()}, deque(base.bases)
         while queue:
-            above = bases.get(queue.popleft().casefold())
-            if above is None or above.id.casefold() in seen:
+            upstream = bases.get(queue.popleft().casefold())
+            if upstream is None or upstream.id.casefold() in visited:
                 continue
-            seen.add(above.id.casefold())
-            queue.extend(above.bases)
-            given = (above.licence,) if isinstance(above.licence, str) else above.licence or ()
-            for entry in read_licence(tuple(given), self._book).licences if given else ():
-                found.setdefault(entry.id, entry)
-        return sorted(found.values(), key=lambda entry: entry.strictness, reverse=True)
+            visited.add(upstream.id.casefold())
+            queue.extend(upstream.bases)
+            for entry in self._entries(upstream.license):
+                licenses.setdefault(entry.id, entry)
+        return sorted(licenses.values(), key=lambda entry: entry.strictness, reverse=True)
 
-    def _looser(self, licence: str | tuple[str, ...] | None, above: Licence) -> bool:
-        given = (licence,) if isinstance(licence, str) else licence or ()
-        entries = read_licence(tuple(given), self._book).licences if given else ()
-        return bool(entries) and not any(covers(entry, above) or not above.terms - entry.terms for entry in entries)
+    def _is_looser(self, license: LicenseField, upstream: License) -> bool:
+        entries = self._entries(license)
+        return bool(entries) and not any(
+            covers(entry, upstream) or not upstream.terms - entry.terms for entry in entries
+        )
+
+    def _entries(self, license: LicenseField) -> tuple[License, ...]:
+        return parse_license(_as_tuple(license), self._registry).licenses if license else ()
 
     def _data_inputs(self, card: Card) -> Iterator[Input]:
         for name in (*card.datasets, *card.sources):
@@ -303,14 +314,18 @@ class _Walk:
                 continue
             repository = self._get(name, "dataset")
             if repository is None:
-                self._notes.append(f"the data set {name} is not at hand: its licence is not known")
+                self._notes.append(f"the data set {name} cannot be read: its license is not known")
                 yield Input(id=name, role="data")
                 continue
-            licence = self._licence(repository, self._card_of_input(repository))
-            yield Input(id=name, role="data", licence=licence, revision=repository.revision)
+            license = self._license(name, repository, self._card_of_input(repository))
+            yield Input(id=name, role="data", licence=license, revision=repository.revision)
 
 
-def _own(files: tuple[str, ...]) -> list[str]:
-    """Without the folders that have a card of their own: what lies there is the paper of another artefact."""
+def _as_tuple(license: LicenseField) -> tuple[str, ...]:
+    return (license,) if isinstance(license, str) else license or ()
+
+
+def _own_files(files: tuple[str, ...]) -> list[str]:
+    """Without folders that have a card of their own: their license files belong to another artefact."""
     parts = {name.rpartition("/")[0] for name in files if name.endswith("/README.md")}
     return [name for name in files if not any(name.startswith(f"{part}/") for part in parts)]

@@ -1,5 +1,7 @@
-"""A repository as the audit sees it: its file names, and the text of the few that bear on licences. Weights are never
-opened. Repositories come from a folder, from a shelf of folders (``--cards``, the local hub cache), or from a hub.
+"""A repository as the audit sees it: its file names, and the text of the few files that bear on licensing.
+
+Weights are never opened. Repositories come from a folder on disk, from a folder of repositories (``--cards``, the local
+hub cache), or from a hub (``hub.py``).
 """
 
 from __future__ import annotations
@@ -13,23 +15,26 @@ from typing import Literal, Protocol
 
 from licensing.card import is_hub_id
 from licensing.errors import InputError
-from licensing.license_files import is_licence_file, is_notice_file, is_policy_file
+from licensing.license_files import is_license_file, is_notice_file, is_policy_file
 
-__all__ = ["Folders", "Kind", "Repository", "Several", "Shelf", "hub_cache", "read_folder", "wanted"]
+__all__ = [
+    "ChainedSource", "FolderSource", "Kind", "Repository", "RepositorySource", "files_to_read", "hub_cache",
+    "read_folder",
+]  # fmt: skip
 
 Kind = Literal["model", "dataset"]
 
-MAX_BYTES = 1024 * 1024  # of one file; what is longer is read so far
+MAX_BYTES = 1024 * 1024  # of one file; the rest of a longer file is not read
 MAX_FILES = 20_000
-MOST_PAPERS = 40
+MAX_LICENSE_FILES = 40
 _NAMED = frozenset({"README.md", "config.json", "adapter_config.json", "lineage.yaml"})
-_NO_TEXT = re.compile(r"\.(py|js|json|jsonl|safetensors|bin|pt|gguf|png|jpe?g|pdf|html|parquet|zip|gz)$", re.IGNORECASE)
+_NO_TEXT = re.compile(r"\.(pdf|html|docx?|rtf)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Repository:
-    """``files``: every file's name, relative, sorted. ``texts``: what was read. ``metadata``: a card's, as a hub's API
-    gives it, for the card that may not be read. ``place`` is where it was found, for messages."""
+    """``files``: every file's name, relative, sorted. ``texts``: the content of those that were read. ``metadata``: a
+    card's metadata from a hub's API, for a card that may not be read. ``place``: path or address, for messages."""
 
     id: str
     kind: Kind
@@ -41,23 +46,24 @@ class Repository:
     notes: tuple[str, ...] = ()
 
 
-class Shelf(Protocol):
-    """Where other repositories are looked up. None: not here, which says nothing of the repository."""
+class RepositorySource(Protocol):
+    """Where repositories are looked up. None: the source does not have it, which says nothing of the repository."""
 
     def get(self, name: str, kind: Kind) -> Repository | None: ...
 
 
-class Several:
-    """Shelves in the order in which they are asked."""
+class ChainedSource:
+    """Several sources, asked in order."""
 
-    def __init__(self, shelves: Iterable[Shelf]) -> None:
-        self._shelves = tuple(shelves)
+    def __init__(self, sources: Iterable[RepositorySource]) -> None:
+        self._sources = tuple(sources)
 
     def get(self, name: str, kind: Kind) -> Repository | None:
-        return next((found for shelf in self._shelves if (found := shelf.get(name, kind)) is not None), None)
+        answers = (source.get(name, kind) for source in self._sources)
+        return next((repository for repository in answers if repository is not None), None)
 
 
-class Folders:
+class FolderSource:
     """Repositories below a folder: ``owner/name``, ``owner--name``, ``datasets/owner/name``, or a hub cache's layout
     (``models--owner--name/snapshots/REVISION``)."""
 
@@ -70,25 +76,25 @@ class Folders:
         if not is_hub_id(name):
             return None
         flat = name.replace("/", "--")
-        cached = _snapshot(self._root / f"{kind}s--{flat}")
-        if cached is not None:
-            return read_folder(cached, name, kind, revision=cached.name)
-        places = [self._root / f"{kind}s" / name, self._root / f"{kind}s" / flat]
-        places += [self._root / name, self._root / flat] if kind == "model" else []
-        found = next((place for place in places if (place / "README.md").is_file()), None)
-        found = found or next((place for place in places if place.is_dir() and _papers_in(place)), None)
-        return read_folder(found, name, kind) if found else None
+        snapshot = _snapshot(self._root / f"{kind}s--{flat}")
+        if snapshot is not None:
+            return read_folder(snapshot, name, kind, revision=snapshot.name)
+        folders = [self._root / f"{kind}s" / name, self._root / f"{kind}s" / flat]
+        folders += [self._root / name, self._root / flat] if kind == "model" else []
+        folder = next((folder for folder in folders if (folder / "README.md").is_file()), None)
+        folder = folder or next((folder for folder in folders if folder.is_dir() and _is_repository(folder)), None)
+        return read_folder(folder, name, kind) if folder else None
 
 
-def _papers_in(folder: Path) -> bool:
-    return any(is_licence_file(one.name) or one.name in _NAMED for one in folder.iterdir() if one.is_file())
+def _is_repository(folder: Path) -> bool:
+    return any(is_license_file(path.name) or path.name in _NAMED for path in folder.iterdir() if path.is_file())
 
 
-def hub_cache() -> Folders | None:
-    """The local hub cache, where there is one, found as the hub's client finds it."""
+def hub_cache() -> FolderSource | None:
+    """The local hub cache, where there is one; the environment variables are those of huggingface_hub."""
     home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"))
     cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
-    return Folders(cache) if cache.is_dir() else None
+    return FolderSource(cache) if cache.is_dir() else None
 
 
 def _snapshot(folder: Path) -> Path | None:
@@ -97,28 +103,31 @@ def _snapshot(folder: Path) -> Path | None:
         return None
     ref = folder / "refs" / "main"
     commit = ref.read_text(encoding="utf-8", errors="replace").strip()[:64] if ref.is_file() else ""
-    named = folder / "snapshots" / commit
-    if re.fullmatch(r"[0-9a-f]{40,64}", commit) and named.is_dir():
-        return named
-    found = sorted(path for path in (folder / "snapshots").glob("*") if path.is_dir())
-    return found[0] if len(found) == 1 else None
+    main = folder / "snapshots" / commit
+    if re.fullmatch(r"[0-9a-f]{40,64}", commit) and main.is_dir():
+        return main
+    snapshots = sorted(path for path in (folder / "snapshots").glob("*") if path.is_dir())
+    return snapshots[0] if len(snapshots) == 1 else None
 
 
-def wanted(names: Iterable[str]) -> list[str]:
-    """Of a repository's files, those that the audit reads, the plainest first and at most forty papers."""
-    papers = [
+def files_to_read(names: Iterable[str]) -> list[str]:
+    """The files of a repository that the audit reads: card and configs, and at most forty license files, those at the
+    top and with short names first."""
+    named = list(names)
+    license_files = [
         name
-        for name in names
-        if (is_licence_file(name) or is_notice_file(name) or is_policy_file(name)) and not _NO_TEXT.search(name)
+        for name in named
+        if (is_license_file(name) or is_notice_file(name) or is_policy_file(name)) and not _NO_TEXT.search(name)
     ]
-    papers.sort(key=lambda name: (name.count("/"), len(name), name))
-    return [name for name in names if name in _NAMED] + [n for n in papers if n not in _NAMED][:MOST_PAPERS]
+    license_files.sort(key=lambda name: (name.count("/"), len(name), name))
+    others = [name for name in license_files if name not in _NAMED]
+    return [name for name in named if name in _NAMED] + others[:MAX_LICENSE_FILES]
 
 
 def read_folder(folder: Path, name: str, kind: Kind, revision: str | None = None) -> Repository:
-    """Read a folder on disk. Links to files are followed (a hub cache is made of them), links to folders are not.
+    """Read a folder on disk. Links to files are followed (a hub cache consists of them), links to folders are not.
 
-    Raises InputError for a folder that is not there or cannot be listed.
+    Raises InputError for a folder that does not exist or cannot be listed.
     """
     names: list[str] = []
     notes: list[str] = []
@@ -127,20 +136,20 @@ def read_folder(folder: Path, name: str, kind: Kind, revision: str | None = None
         raise InputError(f"cannot be listed: {error.strerror}", where=str(folder), hint="check the path") from error
 
     for here, folders, files in os.walk(folder, onerror=stop):
-        folders[:] = sorted(one for one in folders if not one.startswith("."))
-        names += [(Path(here) / one).relative_to(folder).as_posix() for one in files]
+        folders[:] = sorted(path for path in folders if not path.startswith("."))
+        names += [(Path(here) / file).relative_to(folder).as_posix() for file in files]
         if len(names) > MAX_FILES:
             notes.append(f"only the first {MAX_FILES:,} files of {folder} were looked at")
             names = names[:MAX_FILES]
             break
     names.sort()
     texts: dict[str, str] = {}
-    for one in wanted(names):
+    for file in files_to_read(names):
         try:
-            if not (folder / one).is_file():
-                continue  # a pipe would never end
-            with (folder / one).open("rb") as file:
-                texts[one] = file.read(MAX_BYTES).decode("utf-8", errors="replace")
+            if not (folder / file).is_file():
+                continue  # reading a pipe would wait for ever
+            with (folder / file).open("rb") as stream:
+                texts[file] = stream.read(MAX_BYTES).decode("utf-8", errors="replace")
         except OSError as error:
-            notes.append(f"{one} cannot be read: {error.strerror}")
+            notes.append(f"{file} cannot be read: {error.strerror}")
     return Repository(name, kind, str(folder), revision, tuple(names), texts, None, tuple(notes))

@@ -1,4 +1,4 @@
-"""Plain data from a YAML or JSON file that a stranger may have written: size, depth and aliases are bounded."""
+"""Reads YAML and JSON from untrusted files: plain data only, with limits on size and depth, without aliases."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 
 from licensing.errors import InputError
 
-MAX_BYTES = 16 * 1024 * 1024  # some 100,000 inputs of a lineage; larger than that is a mistake, or an attack
+MAX_BYTES = 16 * 1024 * 1024  # some 100,000 inputs of a lineage
 _TAG = "tag:yaml.org,2002:"
-MAX_DEPTH = 16  # no file of ours needs more than 8
+MAX_DEPTH = 16  # lineage and registry files need 8
 
 Lines = dict[tuple[str | int, ...], int]
-"""The line of every path into the data."""
+"""Path into the data -> line of the file."""
 
 
-def read_plain(path: Path, what: str, hint: str) -> tuple[Any, Lines | None]:
-    """The data of a file, and the line of each path into it (None for JSON).
+def read_yaml(path: Path, what: str, hint: str) -> tuple[Any, Lines | None]:
+    """The data of a file, and the line of each path into it (None for JSON). ``what`` names the file in messages.
 
-    Raises InputError, naming file and line, for a file that is missing, too large (16 MiB), not UTF-8, not YAML or
-    JSON, nested too deeply, or that uses YAML aliases: a small file could then stand for an endless one.
+    Raises InputError, naming file and line, for a file that is missing, larger than 16 MiB, not UTF-8, not YAML or
+    JSON, nested too deeply, or that uses YAML aliases (a small file could expand without end).
     """
     where = str(path)
     try:
-        with path.open("rb") as file:  # no look at the size first: a pipe has none
+        with path.open("rb") as file:  # the size is not looked up first: a pipe has none
             raw = file.read(MAX_BYTES + 1)
         if len(raw) > MAX_BYTES:
             raise InputError(
@@ -38,11 +38,11 @@ def read_plain(path: Path, what: str, hint: str) -> tuple[Any, Lines | None]:
         raise InputError(f"cannot read {what}: {error.strerror}", where=where, hint="check the path") from error
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 at byte {error.start}", where=where, hint="save the file in UTF-8") from error
-    return parse_plain(text, where, hint)
+    return parse_yaml(text, where, hint)
 
 
-def parse_plain(text: str, where: str, hint: str) -> tuple[Any, Lines | None]:
-    """The same for text at hand, such as the metadata of a card."""
+def parse_yaml(text: str, where: str, hint: str) -> tuple[Any, Lines | None]:
+    """Like ``read_yaml``, for text such as the metadata of a card. Text that begins with `{` is JSON."""
     if len(text) > MAX_BYTES:
         raise InputError(f"{len(text):,} characters are too many", where=where, hint="check what is in the file")
     return _parse_json(text, where) if text.lstrip().startswith("{") else _parse_yaml(text, where, hint)
@@ -52,42 +52,42 @@ def _too_deep(where: str) -> InputError:
     return InputError("nested too deeply", where=where, hint="a file of this kind needs a few levels")
 
 
-def shown(text: object) -> str:
-    """A stranger's word as it may stand in a message: short, on one line, without a terminal's control characters."""
+def printable(text: object) -> str:
+    """Untrusted text for a message: at most 80 characters, on one line, without terminal control characters."""
     line = "".join(char if char.isprintable() else "?" for char in str(text)[:81])
     return line if len(line) <= 80 else f"{line[:77]}..."
 
 
 def _parse_json(text: str, where: str) -> tuple[Any, None]:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made: dict[str, Any] = {}
+    def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
         for key, value in pairs:
-            if key in made:
-                raise InputError(f"the key `{shown(key)}` is given twice", where=where, hint="keep one")
-            made[key] = value
-        return made
+            if key in mapping:
+                raise InputError(f"the key `{printable(key)}` is given twice", where=where, hint="keep one")
+            mapping[key] = value
+        return mapping
 
     try:
-        return json.loads(text, object_pairs_hook=once), None
+        return json.loads(text, object_pairs_hook=unique_keys), None
     except json.JSONDecodeError as error:
         raise InputError(
             f"not valid JSON: {error.msg}", where=f"{where}:{error.lineno}", hint="a file that begins with { is JSON"
         ) from error
     except ValueError as error:  # a number of thousands of digits
-        raise InputError(f"not valid JSON: {shown(error)}", where=where, hint="check its numbers") from error
+        raise InputError(f"not valid JSON: {printable(error)}", where=where, hint="check its numbers") from error
     except RecursionError:
         raise _too_deep(where) from None
 
 
 def _refuse_depth(text: str, where: str) -> None:
-    """A cheap look before the parser, which needs minutes for brackets nested thousands deep."""
+    """Count brackets before parsing: the parser needs minutes for thousands of nested ones."""
     depth = 0
-    for at in re.finditer(r"[\[{\]}]|(?:[-?:]\s+){100}", text):
-        found = at.group(0)
-        depth += 1 if found in "[{" else -1 if found in "]}" else 100
+    for match in re.finditer(r"[\[{\]}]|(?:[-?:]\s+){100}", text):
+        token = match.group(0)
+        depth += 1 if token in "[{" else -1 if token in "]}" else 100
         depth = max(depth, 0)
         if depth >= 100:
-            line = text.count("\n", 0, at.start()) + 1
+            line = text.count("\n", 0, match.start()) + 1
             raise _too_deep(f"{where}:{line}")
 
 
@@ -101,47 +101,46 @@ def _parse_yaml(text: str, where: str, hint: str) -> tuple[Any, Lines]:
     lines: Lines = {}
     seen: set[int] = set()
 
-    def walk(node: Node, path: tuple[str | int, ...]) -> Any:
+    def convert(node: Node, path: tuple[str | int, ...]) -> Any:
         line = node.start_mark.line + 1
         lines[path] = line
         if len(path) > MAX_DEPTH:
             raise _too_deep(f"{where}:{line}")
         if id(node) in seen:
-            raise InputError(
-                "YAML anchors and aliases are not read here", where=f"{where}:{line}", hint="write the value out"
-            )
+            raise InputError("YAML aliases are not allowed", where=f"{where}:{line}", hint="write the value out")
         seen.add(id(node))
         if isinstance(node, MappingNode) and str(node.tag) == f"{_TAG}map":
-            made: dict[str, Any] = {}
+            mapping: dict[str, Any] = {}
             for key, value in node.value:
-                at = key.start_mark.line + 1
+                key_line = key.start_mark.line + 1
                 if not isinstance(key, ScalarNode):
-                    raise InputError("a key is plain text", where=f"{where}:{at}", hint="write `name: value`")
-                if key.value in made:
+                    raise InputError("a key is plain text", where=f"{where}:{key_line}", hint="write `name: value`")
+                if key.value in mapping:
                     raise InputError(
-                        f"the key `{shown(key.value)}` is given twice",
-                        where=f"{where}:{at}",
-                        hint=f"the first stands in line {lines[(*path, key.value)]}; keep one",
+                        f"the key `{printable(key.value)}` is given twice",
+                        where=f"{where}:{key_line}",
+                        hint=f"the first is in line {lines[(*path, key.value)]}; keep one",
                     )
-                made[key.value] = walk(value, (*path, key.value))
-                lines[(*path, key.value)] = at
-            return made
+                mapping[key.value] = convert(value, (*path, key.value))
+                lines[(*path, key.value)] = key_line
+            return mapping
         if isinstance(node, SequenceNode) and str(node.tag) == f"{_TAG}seq":
-            return [walk(value, (*path, at)) for at, value in enumerate(node.value)]
+            return [convert(value, (*path, index)) for index, value in enumerate(node.value)]
         if isinstance(node, ScalarNode) and str(node.tag) == f"{_TAG}str":
             return node.value
-        return yaml.constructor.construct_object(node)  # refuses a tag that is not plain data
+        return yaml.constructor.construct_object(node)  # raises for a tag that is not plain data
 
     try:
         node = yaml.compose(text)
         if node is None:
             raise InputError("the file is empty", where=where, hint=hint)
-        return walk(node, ()), lines
+        return convert(node, ()), lines
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        at = where if mark is None else f"{where}:{mark.line + 1}"
-        said = error.problem or error.context or "malformed"
-        raise InputError(f"not valid YAML: {said}", where=at, hint="check indentation, colons and quotes") from error
+        place = where if mark is None else f"{where}:{mark.line + 1}"
+        problem = error.problem or error.context or "malformed"
+        hint = "check indentation, colons and quotes"
+        raise InputError(f"not valid YAML: {problem}", where=place, hint=hint) from error
     except (YAMLError, ValueError) as error:
         first = str(error).strip().splitlines()
         raise InputError(

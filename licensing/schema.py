@@ -1,4 +1,7 @@
-"""The schema of a catalogue entry: one licence or one service's terms, every fact with the place where it was read."""
+"""The schema of a registry entry: one license or one service's terms, each fact with the place where it was read.
+
+The keys are those of the files in ``data/`` and of users' own files, which is why some are spelled `licence`.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-# The 27 member states, and the Union itself.
-EU = frozenset(
-    {"AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "EU", "FI", "FR", "GR", "HR", "HU", "IE", "IT", "LT", "LU",
-     "LV", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK"}
-)  # fmt: skip
+from licensing.countries import EU
 
 Train = Literal["yes", "yes-with-conditions", "not-competitors", "no", "silent", "unknown"]
 
@@ -21,7 +20,7 @@ class _Data(BaseModel):
 
 
 class Fact(_Data):
-    """One thing that a text says: ``says`` in our words, ``quote`` in its own, and where it stands."""
+    """One statement of a text: ``says`` in our words, ``quote`` in its own, and where it is found."""
 
     says: str | None = None
     quote: str | None = None
@@ -30,9 +29,9 @@ class Fact(_Data):
 
 
 class Copy(Fact):
-    """A copy of the licence that goes with the material."""
+    """A copy of the license that has to go with the material."""
 
-    by_link: bool = Field(default=False, description="Its address is enough.")
+    by_link: bool = Field(default=False, description="A link is enough.")
 
 
 class Marks(Fact):
@@ -42,21 +41,21 @@ class Marks(Fact):
 
 
 class Notice(Fact):
-    """A line that has to stand in a NOTICE file, word for word. ``text`` is null where only the duty was read."""
+    """A line that a NOTICE file has to hold word for word. ``text`` is null where only the duty was read."""
 
     text: str | None = None
 
 
 class Attribution(Fact):
-    """A phrase to be shown. The first of ``phrases`` is the one we propose; any of them will do."""
+    """A phrase that has to be shown: any of ``phrases``; the first is the one that we propose."""
 
     phrases: tuple[str, ...] = Field(min_length=1)
     where: str = "the model card"
     only: tuple[str, ...] = Field(
-        default=(), description="Substrings of the ids of the models that it is owed for; empty: all."
+        default=(), description="Substrings of the ids of the models that it applies to; empty: all."
     )
 
-    def owed_for(self, model: str) -> bool:
+    def applies_to(self, model: str) -> bool:
         return not self.only or any(part.casefold() in model.casefold() for part in self.only)
 
 
@@ -69,51 +68,49 @@ class Threshold(Fact):
 
     label: str
     measured: str | None = Field(default=None, description="When, or over which period, the size is measured.")
-    effect: str = "the licence ends above it; a separate one is needed"
+    effect: str = "the license ends above it; a separate one is needed"
 
 
 class Geography(Fact):
-    """Parties to whom the text gives no rights, by country of domicile (two letters, or EU)."""
+    """Parties to whom the text gives no rights, by country of domicile (two letters, UK, or EU)."""
 
     excluded: tuple[str, ...]
-    scope: str = "everything under this licence"
+    scope: str = "everything under this license"
     only: tuple[str, ...] = Field(
-        default=(), description="Substrings of the ids of the models that it is true of; empty: all."
+        default=(), description="Substrings of the ids of the models that it applies to; empty: all."
     )
 
-    def shuts_out(self, country: str | None, model: str) -> bool:
-        """True where a releaser domiciled in `country` gets no rights in `model`."""
-        code = (country or "").strip().upper()
-        code = {"UK": "GB", "UNITED KINGDOM": "GB", "SOUTH KOREA": "KR"}.get(code, code)
-        named = {"GB" if part == "UK" else part for part in self.excluded}
-        return self.reaches(model) and (code in named or ("EU" in named and code in EU))
+    def excludes(self, country: str | None, model: str) -> bool:
+        """True where a releaser domiciled in ``country`` (two letters) gets no rights in ``model``."""
+        codes = {"GB" if part == "UK" else part for part in self.excluded}
+        return self.reaches(model) and (country in codes or ("EU" in codes and country in EU))
 
     def reaches(self, model: str) -> bool:
         return not self.only or any(part.casefold() in model.casefold() for part in self.only)
 
 
 class Copies(_Data):
-    """What binds whoever passes the artefact, or something made from it, on."""
+    """Conditions on whoever redistributes the artefact or something made from it."""
 
     licence_copy: Copy | None = None
     copyright_notice: Fact | None = None
     notice: Notice | None = None
     keep_notice_file: Fact | None = Field(
-        default=None, description="An upstream NOTICE file, if there is one, travels on."
+        default=None, description="An upstream NOTICE file, if there is one, has to be passed on."
     )
     attribution: Attribution | None = None
-    credit: Fact | None = Field(default=None, description="The licensor is to be credited.")
+    credit: Fact | None = Field(default=None, description="The licensor has to be credited.")
     name_prefix: Prefix | None = None
     state_changes: Fact | None = None
     same_documentation: Fact | None = None
     use_policy: Fact | None = Field(default=None, description="An acceptable-use policy that is part of the agreement.")
     use_restrictions: Fact | None = Field(
-        default=None, description="Use limits that must be a term of the licence you give."
+        default=None, description="Use limits that must be a term of the license that you give."
     )
     non_commercial: Fact | None = None
     research_only: Fact | None = None
     share_alike: Fact | None = None
-    no_derivatives: Fact | None = Field(default=None, description="Changed material may not be passed on.")
+    no_derivatives: Fact | None = Field(default=None, description="Changed material may not be redistributed.")
     no_redistribution: Fact | None = None
     threshold: Threshold | None = None
     no_marks: Marks | None = None
@@ -123,17 +120,17 @@ class Copies(_Data):
 
 
 class Outputs(_Data):
-    """What the text says about what the model or service writes, and about models trained on that."""
+    """What the text says of the outputs of the model or service, and of models trained on them."""
 
     train: Train
     basis: Literal["express", "silent", "restricted", "not-read"]
     cite: Fact | None = None
-    same_line_free: bool = Field(default=False, description="The bar does not reach models of the same line.")
+    same_line_free: bool = Field(default=False, description="The bar does not apply to models of the same line.")
     tell_recipients: bool = Field(
         default=False, description="The bar has no exception, so recipients have to be told of it."
     )
-    name_prefix: Prefix | None = Field(default=None, description="Owed for a model trained on outputs.")
-    attribution: Attribution | None = Field(default=None, description="Owed for a model trained on outputs.")
+    name_prefix: Prefix | None = Field(default=None, description="Required of a model trained on outputs.")
+    attribution: Attribution | None = Field(default=None, description="Required of a model trained on outputs.")
     derivative: Literal["yes", "no", "not-said", "unknown"] = "not-said"
     derivative_cite: Fact | None = None
     gate: str | None = Field(default=None, description="A condition on top of 'derivative', in our words.")
@@ -141,20 +138,20 @@ class Outputs(_Data):
 
 
 class Relicensed(Fact):
-    """The same weights are under more open terms today; ``models`` are substrings of the ids that this is true of."""
+    """The same weights are under more open terms today; ``models`` are substrings of the ids that this applies to."""
 
     to: str
     models: tuple[str, ...]
 
 
-class Licence(_Data):
+class License(_Data):
     """One text, at one version."""
 
     id: str
-    label: str = Field("", description="The id that codes speak of: shared by dated versions of one text.")
+    label: str = Field("", description="The id in finding codes; dated versions of one text share it.")
     name: str
     kind: Literal["licence", "service"]
-    family: str = Field("", description="The data file the entry stands in.")
+    family: str = Field("", description="The data file that the entry is in.")
     read: str = Field("", description="When the sources were read (year-month).")
     vendor: str | None = None
     aliases: tuple[str, ...] = ()
@@ -169,21 +166,20 @@ class Licence(_Data):
     commercial: Literal["yes", "restricted", "threshold", "no", "unknown"] = "unknown"
     copies: Copies = Copies()
     outputs: Outputs
-    data_only: bool = False
     results_free: Fact | None = Field(
-        default=None, description="Express: nothing flows to what is learnt from the data."
+        default=None, description="The text expressly leaves free what is learnt from the data."
     )
     code_licence: str | None = Field(
-        default=None, description="Id of the licence of the code published beside the weights."
+        default=None, description="Id of the license of the code published beside the weights."
     )
     relicensed: Relicensed | None = None
     geography: tuple[Geography, ...] = ()
-    orgs: tuple[str, ...] = Field((), description="Owners on a hub that are the licensor itself.")
+    orgs: tuple[str, ...] = Field((), description="Owners on a hub that are the licensor.")
     repos: tuple[str, ...] = Field(
-        (), description="Exact repositories that the text governs at their first revision, owner/name."
+        (), description="Exact repositories (owner/name) that were under the text at their first revision."
     )
-    recognise: tuple[str, ...] = Field((), description="Words of the text that, all together, only a copy of it holds.")
-    endpoints: tuple[str, ...] = Field((), description="Hosts of a service that these terms are those of.")
+    recognise: tuple[str, ...] = Field((), description="Phrases that together are found only in a copy of the text.")
+    endpoints: tuple[str, ...] = Field((), description="Hosts of the service that these terms belong to.")
     partners: tuple[str, ...] = Field((), description="Owners known in public to hold an agreement of their own.")
     termination: str | None = None
     remarks: tuple[str, ...] = ()
@@ -191,9 +187,9 @@ class Licence(_Data):
 
     @cached_property
     def terms(self) -> frozenset[str]:
-        """The limits that a licence given on copies must not loosen; empty for a permissive text."""
+        """The limits that a license on copies must not loosen; empty for a permissive text."""
         c = self.copies
-        found = {
+        limits = {
             "non-commercial": c.non_commercial or c.research_only,
             "use-restrictions": c.use_restrictions,
             "use-policy": c.use_policy,
@@ -203,12 +199,12 @@ class Licence(_Data):
             "naming": c.name_prefix or (c.attribution and c.notice),
             "no-redistribution": c.no_redistribution,
         }
-        if c.own_terms:  # notices and copies still travel; they are duties of their own
-            found.pop("use-policy")
-            found.pop("naming")
-        terms = frozenset(name for name, fact in found.items() if fact)
+        if c.own_terms:  # notices and copies are duties of their own
+            limits.pop("use-policy")
+            limits.pop("naming")
+        terms = frozenset(name for name, fact in limits.items() if fact)
         if not terms and self.kind == "licence" and (self.commercial != "yes" or self.verified == "no"):
-            return frozenset({"limits-not-read"})  # what was not read is not taken for permission
+            return frozenset({"limits-not-read"})  # unknown is never permissive
         return terms
 
     @property
@@ -221,7 +217,7 @@ class Licence(_Data):
 
     @property
     def weight(self) -> int:
-        """How much the limits on copies take away; 0 for a permissive text."""
+        """How restrictive the limits on copies are; 0 for a permissive text."""
         weights = {
             "no-redistribution": 64,
             "non-commercial": 32,
@@ -233,7 +229,7 @@ class Licence(_Data):
 
     @cached_property
     def strictness(self) -> tuple[int, str]:
-        """Orders texts of which any may govern: the greatest is the one to report. The id breaks ties."""
+        """Sort key of texts of which any may govern: the greatest is reported. The id breaks ties."""
         train = {"no": 6, "not-competitors": 5, "unknown": 4, "yes-with-conditions": 3, "silent": 1, "yes": 0}
-        bound = self.weight + train[self.outputs.train]
-        return bound + (2 if self.copies.licence_copy else 0) + (1 if self.copies.state_changes else 0), self.id
+        score = self.weight + train[self.outputs.train]
+        return score + (2 if self.copies.licence_copy else 0) + (1 if self.copies.state_changes else 0), self.id

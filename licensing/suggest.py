@@ -1,5 +1,4 @@
-"""The most permissive licence, the name and the files that make a release clean; each proposal is audited before it is
-made, so what is suggested here is what the audit would let pass."""
+"""The most permissive license, the name and the files that make a release clean. Every proposal is audited first."""
 
 from __future__ import annotations
 
@@ -11,15 +10,15 @@ from pydantic import BaseModel, ConfigDict
 
 from licensing.audit import Allowance, Audit, audit
 from licensing.lineage import Declared, Lineage
-from licensing.registry import Catalogue, builtin
-from licensing.rules import Finding, Policy, read_case
+from licensing.registry import Registry, builtin
+from licensing.rules.context import Finding, Policy, build_context
 from licensing.rules.names import begins_with, release_names
-from licensing.schema import Licence
+from licensing.schema import License
 
 __all__ = ["TEXTS", "SuggestedFile", "Suggestion", "suggest"]
 
 TEXTS = "LICENSES"
-"""Folder of a release for upstream licences that are not its own."""
+"""Folder of a release for the licenses of its upstreams."""
 
 _FIRST_CHOICES = ("apache-2.0", "mit", "cc-by-4.0")
 _DATA_CHOICES = ("cc-by-4.0", "odc-by-1.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0")
@@ -33,8 +32,8 @@ class SuggestedFile(BaseModel):
 
 
 class Suggestion(BaseModel):
-    """``lineage`` is the release as proposed, ``verdict`` what the audit says of it, ``left`` what no licence, name or
-    file can mend: empty where the proposal is clean."""
+    """``lineage``: the release as proposed; ``verdict``: its audit; ``left``: findings that no license, name or file
+    can resolve, empty where the proposal is clean."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -51,8 +50,8 @@ class Suggestion(BaseModel):
         return self.model_dump(mode="json", exclude={"lineage"}) | {"clean": not self.left}
 
     def text(self) -> str:
-        """For people, as the pages print it: a head, then a line a fact."""
-        head = "Suggestion" if not self.left else "Suggestion, as far as licence, name and files can help"
+        """Plain text: a heading, then one line a fact."""
+        head = "Suggestion" if not self.left else "Suggestion, as far as license, name and files can help"
         lines = [head, "  " + ", ".join(f"{key}: {value}" for key, value in self.metadata.items())]
         lines += [f"  name: {self.name}", *(f"  file {one.name}: {one.holds}" for one in self.files)]
         lines += [f"  card: {one}" for one in self.card]
@@ -61,86 +60,84 @@ class Suggestion(BaseModel):
 
 
 def suggest(
-    lineage: Lineage, policy: Policy = "text", catalogue: Catalogue | None = None, allow: tuple[Allowance, ...] = ()
+    lineage: Lineage, policy: Policy = "text", registry: Registry | None = None, allow: tuple[Allowance, ...] = ()
 ) -> Suggestion:
     """The most permissive proposal without a blocking finding; else the one with the fewest.
 
-    A licence of the same freedom as the one declared gives way to that one. What a name or a file cannot mend (rows,
-    teachers, unknown inputs) stands in ``left`` with the fix of its finding.
+    Of equally permissive licenses the declared one comes first. What a name or a file cannot resolve (rows, teachers,
+    unknown inputs) is in ``left`` with the fix of its finding.
     """
-    book = catalogue or builtin()
-    tried: list[tuple[int, Suggestion]] = []
-    for licence in _candidates(lineage, book):
-        found = _proposal(lineage, licence, policy, book, allow)
-        if not found.left:
-            return found
-        tried.append((len(found.left), found))
-    return min(tried, key=lambda pair: pair[0])[1]
+    registry = registry or builtin()
+    proposals: list[Suggestion] = []
+    for license in _candidates(lineage, registry):
+        proposal = _proposal(lineage, license, policy, registry, allow)
+        if not proposal.left:
+            return proposal
+        proposals.append(proposal)
+    return min(proposals, key=lambda proposal: len(proposal.left))
 
 
-def _candidates(lineage: Lineage, book: Catalogue) -> list[Licence]:
-    """Texts that a release can be given under: permissive ones, then what governs inside, then what else is near."""
-    case = read_case(lineage, catalogue=book)
-    first = _DATA_CHOICES if case.dataset else _FIRST_CHOICES
-    named = [case.declared, *(book.entries[name] for name in first if name in book.entries)]
-    named += [edge.licence for edge in (*case.roots, *case.outputs, *case.data)]
-    inside = {edge.licence.label for edge in case.roots if edge.licence}
+def _candidates(lineage: Lineage, registry: Registry) -> list[License]:
+    """Licenses to try: permissive ones, then those of what is inside, then the others that the lineage names."""
+    ctx = build_context(lineage, registry=registry)
+    first = _DATA_CHOICES if ctx.dataset else _FIRST_CHOICES
+    candidates = [ctx.declared, *(registry.entries[name] for name in first if name in registry.entries)]
+    candidates += [dependency.license for dependency in (*ctx.roots, *ctx.outputs, *ctx.data)]
+    inside = {dependency.license.label for dependency in ctx.roots if dependency.license}
 
-    def far(entry: Licence) -> int:
+    def rank(entry: License) -> int:
         return 0 if entry.permissive else 1 if entry.label in inside else 2
 
-    known = {entry.id: entry for entry in named if entry is not None and entry.kind == "licence"}
-    return sorted(known.values(), key=lambda entry: (far(entry), entry.weight, entry != case.declared))
+    licenses = {entry.id: entry for entry in candidates if entry is not None and entry.kind == "licence"}
+    return sorted(licenses.values(), key=lambda entry: (rank(entry), entry.weight, entry != ctx.declared))
 
 
 def _proposal(
-    lineage: Lineage, licence: Licence, policy: Policy, book: Catalogue, allow: tuple[Allowance, ...]
+    lineage: Lineage, license: License, policy: Policy, registry: Registry, allow: tuple[Allowance, ...]
 ) -> Suggestion:
-    tag = licence.hub_license or licence.spdx or licence.id
-    named = licence.hub_license_name or licence.id
-    metadata = {"license": tag} | ({"license_name": named, "license_link": "LICENSE"} if tag == "other" else {})
-    declared = Declared(license=licence.id, text=lineage.declared.text)
+    tag = license.hub_license or license.spdx or license.id
+    name = license.hub_license_name or license.id
+    metadata = {"license": tag} | ({"license_name": name, "license_link": "LICENSE"} if tag == "other" else {})
+    declared = Declared(license=license.id, text=lineage.declared.text)
     plan = lineage.model_copy(update={"declared": declared, "files": None, "release": _one_name(lineage.release)})
     card = []
-    result = audit(plan, policy, book, allow=allow)
-    if any(found.bare in ("V-CARD-CONTRADICTS", "W-CARD-CONTRADICTS") for found in result.findings):
-        plan = plan.model_copy(update={"declared": Declared(license=licence.id)})
-        card.append(f"take out what it says of other licences than {licence.name}")
+    result = audit(plan, policy, registry, allow=allow)
+    if any(f.bare in ("V-CARD-CONTRADICTS", "W-CARD-CONTRADICTS") for f in result.findings):
+        plan = plan.model_copy(update={"declared": Declared(license=license.id)})
+        card.append(f"remove what it says of other licenses than {license.name}")
     plan = plan.model_copy(update={"release": _renamed(plan, result)})
-    files = tuple(_files(plan, result, licence, book))
+    files = tuple(_files(plan, result, license, registry))
     plan = plan.model_copy(update={"files": ("README.md", *(one.name for one in files))})
-    result = audit(plan, policy, book, allow=allow)
-    card += [
-        found.fix for found in result.findings if found.bare in ("O-ATTR", "O-THRESHOLD", "O-OUTPUT-BAR") if found.fix
-    ]
+    result = audit(plan, policy, registry, allow=allow)
+    card += [f.fix for f in result.findings if f.bare in ("O-ATTR", "O-THRESHOLD", "O-OUTPUT-BAR") and f.fix]
     return Suggestion(
-        licence=licence.id,
+        licence=license.id,
         metadata=metadata,
         name=plan.release,
         files=files,
         card=tuple(dict.fromkeys(card)),
         verdict=result.verdict,
-        left=result.stops,
+        left=result.blocking,
         lineage=plan,
     )
 
 
 def _one_name(release: str) -> str:
-    """The last of the names that a release goes by, with the first owner where it has none of its own."""
+    """The last of the release's names, with its owner."""
     name = release_names(release)[-1]
     owners = re.findall(r"([\w.\-]+)/(?=[\w.\-])", release)
     return f"{owners[-1]}/{name}" if owners else name
 
 
 def _renamed(plan: Lineage, result: Audit) -> str:
-    """The name with the prefix that is asked for, brought to the front where it stands further back."""
+    """The name with the required prefix; a prefix further back in the name is moved to the front."""
     name = plan.release
     if plan.kind == "dataset":
         return name
-    for found in result.findings:
-        prefix = found.code.partition(":")[2]
+    for finding in result.findings:
+        prefix = finding.code.partition(":")[2]
         owner, slash, last = name.rpartition("/")
-        if found.bare != "V-NAME-PREFIX" or begins_with(last, prefix) in ("yes", "near-yes"):
+        if finding.bare != "V-NAME-PREFIX" or begins_with(last, prefix) in ("yes", "near-yes"):
             continue
         word = re.escape(prefix.split(" ")[0])
         inside = re.search(rf"(?i)[-_]({word}(?:[-_]?\d+(?:\.\d+)*)?)(?=[-_]|$)", last)
@@ -151,24 +148,20 @@ def _renamed(plan: Lineage, result: Audit) -> str:
     return name
 
 
-def _files(plan: Lineage, result: Audit, licence: Licence, book: Catalogue) -> Iterator[SuggestedFile]:
-    yield SuggestedFile(name="LICENSE", holds=f"the text of {licence.name}")
-    case = read_case(plan, catalogue=book)
-    owed = {
-        found.code.partition(":")[2]
-        for found in result.findings
-        if found.bare in ("O-SHIP-LICENCE", "O-COPYRIGHT-NOTICE")
-    }
-    seen = {licence.label}
-    for edge in sorted(case.edges, key=lambda edge: edge.input.id):
-        text = edge.licence
-        if text is not None and text.label in owed - seen:
-            seen.add(text.label)
-            yield SuggestedFile(name=f"{TEXTS}/LICENSE-{text.label}.txt", holds=f"the text of {text.name}")
-    noted = ("O-NOTICE", "O-ATTR", "O-STATE-CHANGES", "O-CREDIT", "O-CREDIT-DATA", "O-COPYRIGHT-NOTICE")
-    if any(found.bare in noted for found in result.findings):
+def _files(plan: Lineage, result: Audit, license: License, registry: Registry) -> Iterator[SuggestedFile]:
+    yield SuggestedFile(name="LICENSE", holds=f"the text of {license.name}")
+    ctx = build_context(plan, registry=registry)
+    required = {f.code.partition(":")[2] for f in result.findings if f.bare in ("O-SHIP-LICENCE", "O-COPYRIGHT-NOTICE")}
+    shipped = {license.label}
+    for dependency in sorted(ctx.dependencies, key=lambda dependency: dependency.input.id):
+        for upstream in dependency.applying:
+            if upstream.label in required - shipped:
+                shipped.add(upstream.label)
+                yield SuggestedFile(name=f"{TEXTS}/LICENSE-{upstream.label}.txt", holds=f"the text of {upstream.name}")
+    in_notice = ("O-NOTICE", "O-ATTR", "O-STATE-CHANGES", "O-CREDIT", "O-CREDIT-DATA", "O-COPYRIGHT-NOTICE")
+    if any(f.bare in in_notice for f in result.findings):
         yield SuggestedFile(name="NOTICE", holds="what `--notice DIR` writes: notice lines, changes and credits")
-    policies = {found.code.partition(":")[2] for found in result.findings if found.bare == "O-PASS-AUP"}
+    policies = {f.code.partition(":")[2] for f in result.findings if f.bare == "O-PASS-AUP"}
     for label in sorted(policies):
         name = "USE_POLICY.md" if len(policies) == 1 else f"USE_POLICY-{label}.md"
         yield SuggestedFile(name=name, holds=f"the use policy of {label}, or a link to it")

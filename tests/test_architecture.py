@@ -39,7 +39,7 @@ def test_help_answers_without_loading_a_stage() -> None:
 
 def test_only_the_ledger_names_the_manifest_file() -> None:
     named = [path.relative_to(ROOT).as_posix() for path in SOURCES if '"manifest.json"' in path.read_text("utf-8")]
-    assert named == ["distill/runs/store.py"]
+    assert named == ["distill/runs/artefact.py"]
 
 
 def test_nobody_loads_a_pickle() -> None:

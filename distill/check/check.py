@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -83,16 +82,6 @@ def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[F
         except DistillError as error:
             findings.append(Finding("error", "pilot", error.what, error.where, error.hint, error.exit_code))
     return findings
-
-
-def print_findings(findings: list[Finding]) -> None:
-    """Good news on stdout, errors on stderr with place and hint."""
-    for found in findings:
-        place = f"{found.where}: " if found.where else ""
-        stream = sys.stderr if found.level == "error" else sys.stdout
-        print(f"{found.level:5} {found.subject}: {place}{found.what}", file=stream)
-        if found.hint:
-            print(f"      hint: {found.hint}", file=stream)
 
 
 def _parts(recipe: Recipe) -> Iterator[Finding]:
@@ -190,7 +179,7 @@ def _has_template(folder: Path) -> bool:
 
 def _licences(recipe: Recipe) -> Iterator[Finding]:
     result = audit(planned_lineage(recipe), allow=recipe.release.allow)
-    for found in result.stops:
+    for found in result.blocking:
         why = f"{found.code}: {found.why}"
         yield Finding("error", "licences", why, found.input or result.release, found.fix, exit_code=1)
     for one in result.allowed:

@@ -11,14 +11,22 @@ from licensing.audit import Allowance, Audit, audit
 from licensing.bom import cyclonedx
 from licensing.card import is_hub_id
 from licensing.errors import InputError
-from licensing.license_texts import release_papers, write_papers
+from licensing.license_texts import release_license_files, write_license_files
 from licensing.lineage import load_lineage
-from licensing.openness import openness, openness_table
-from licensing.provenance import Found, walk
-from licensing.registry import Catalogue, load_catalogue
+from licensing.openness import openness, openness_summary, openness_table
+from licensing.provenance import ResolvedLineage, resolve_lineage
+from licensing.registry import Registry, load_registry
 from licensing.render import audit_markdown, audit_table
-from licensing.repository import Folders, Kind, Repository, Several, Shelf, hub_cache, read_folder
-from licensing.rules import Policy
+from licensing.repository import (
+    ChainedSource,
+    FolderSource,
+    Kind,
+    Repository,
+    RepositorySource,
+    hub_cache,
+    read_folder,
+)
+from licensing.rules.context import Policy
 from licensing.suggest import suggest
 
 __all__ = ["allowances", "audit_target", "read_target"]
@@ -44,18 +52,29 @@ def audit_target(
     Raises InputError for a target that is none of the four, and for an allowance that no finding meets: it would go on
     allowing what nobody has looked at.
     """
-    book = load_catalogue(licences)
-    found, kept = read_target(target, book, cards=cards, endpoint=endpoint, name=name)
-    result = audit(found.lineage, policy, book, papers=found.papers, allow=(*kept, *allow))
+    registry = load_registry(licences)
+    found, kept = read_target(target, registry, cards=cards, endpoint=endpoint, name=name)
+    notices = found.upstream_notices
+    result = audit(
+        found.lineage,
+        policy,
+        registry,
+        license_files=found.license_files,
+        upstream_notices=notices,
+        allow=(*kept, *allow),
+    )
     idle = [one.code for one in allow if one not in result.allowed]
     if idle:
-        there = ", ".join(dict.fromkeys(one.code for one in result.stops)) or "nothing that blocks"
+        there = ", ".join(dict.fromkeys(one.code for one in result.blocking)) or "nothing that blocks"
         raise InputError(f"there is no finding {', '.join(idle)}", where="--allow", hint=f"found: {there}")
-    proposal = suggest(found.lineage, policy, book, (*kept, *allow)) if suggested else None
-    written = write_papers(release_papers(found.lineage, result, found.texts, book), notice) if notice else []
-    opened = openness(found.lineage, catalogue=book)
+    proposal = suggest(found.lineage, policy, registry, (*kept, *allow)) if suggested else None
+    written = []
+    if notice:
+        files = release_license_files(found.lineage, result, found.license_texts, registry, notices)
+        written = write_license_files(files, notice)
+    opened = openness(found.lineage, registry=registry)
     if form == "cyclonedx":
-        return cyclonedx(found.lineage, result, opened, book), result
+        return cyclonedx(found.lineage, result, opened, registry), result
     if form == "json":
         said: dict[str, Any] = result.to_dict() | {"openness": opened.model_dump(mode="json")}
         if not Path(target).is_file():  # else it is the file's
@@ -69,7 +88,7 @@ def audit_target(
     more = ["\n".join(["Notes", *(f"  {note}" for note in found.notes)])] if found.notes else []
     more += [proposal.text()] if proposal is not None else []
     more += ["\n".join(["Written", *(f"  {path}" for path in written)])] if written else []
-    more.append(openness_table(opened) if form == "table" else "\n".join(("Openness", *opened.lines())))
+    more.append(openness_table(opened) if form == "table" else openness_summary(opened))
     page = audit_markdown if form == "markdown" else audit_table
     return page(result, *more), result
 
@@ -97,24 +116,24 @@ def allowances(codes: Sequence[str], reasons: Sequence[str]) -> tuple[Allowance,
 
 def read_target(
     target: str,
-    catalogue: Catalogue,
+    registry: Registry,
     *,
     cards: Sequence[Path] = (),
     endpoint: str | None = None,
     name: str | None = None,
-) -> tuple[Found, tuple[Allowance, ...]]:
+) -> tuple[ResolvedLineage, tuple[Allowance, ...]]:
     """The lineage behind a target, and what a run's own recipe allows. What exists on disk comes before an id of the
     hub. ``name``: the id of a folder."""
     path = Path(target)
     if path.is_file():
-        return Found(load_lineage(path)), ()
+        return ResolvedLineage(load_lineage(path)), ()
     if path.is_dir():
         if (path / "ledger.jsonl").is_file():
             from distill.release.lineage import run_lineage
 
             lineage, recipe = run_lineage(path)
-            return Found(lineage), recipe.release.allow
-        return walk(_folder(path, name), Several(_shelves(cards)), catalogue), ()
+            return ResolvedLineage(lineage), recipe.release.allow
+        return resolve_lineage(_folder(path, name), ChainedSource(_shelves(cards)), registry), ()
     bare = target.removeprefix("datasets/")
     if not is_hub_id(bare) or "/" not in bare:
         raise InputError(
@@ -122,16 +141,18 @@ def read_target(
             where=target,
             hint="give a lineage file, a run, a folder, or owner/name (a data set: datasets/owner/name)",
         )
-    from licensing.hub import Hub
+    from licensing.hub import HubSource
 
-    with Hub(endpoint) as hub:
+    with HubSource(endpoint) as hub:
         kind: Kind = "dataset" if bare != target else "model"
-        return walk(hub.target(bare, kind), Several([*(Folders(one) for one in cards), hub]), catalogue), ()
+        return resolve_lineage(
+            hub.target(bare, kind), ChainedSource([*(FolderSource(one) for one in cards), hub]), registry
+        ), ()
 
 
-def _shelves(cards: Sequence[Path]) -> list[Shelf]:
+def _shelves(cards: Sequence[Path]) -> list[RepositorySource]:
     cache = hub_cache()
-    return [*(Folders(one) for one in cards), *([cache] if cache else [])]
+    return [*(FolderSource(one) for one in cards), *([cache] if cache else [])]
 
 
 def _folder(path: Path, name: str | None) -> Repository:
@@ -150,7 +171,7 @@ def _folder(path: Path, name: str | None) -> Repository:
         if place.name.startswith(f"{one}s--"):
             kind, name = kind or one, name or place.name.removeprefix(f"{one}s--").replace("--", "/")
             if revision is None:
-                found = Folders(place.parent).get(name, kind)
+                found = FolderSource(place.parent).get(name, kind)
                 if found is not None:
                     return found
     repository = read_folder(path, name or place.name.replace("--", "/"), kind or "model", revision)
@@ -163,12 +184,12 @@ def _with_kind(repository: Repository, name: str | None) -> Repository:
 
     from licensing.card import read_card
     from licensing.lineage import parse_lineage
-    from licensing.safe_yaml import parse_plain
+    from licensing.safe_yaml import parse_yaml
 
     texts = repository.texts
     if "lineage.yaml" in texts:
         where = f"{repository.place}/lineage.yaml"
-        raw, lines = parse_plain(texts["lineage.yaml"], where, "start with `release: owner/name`")
+        raw, lines = parse_yaml(texts["lineage.yaml"], where, "start with `release: owner/name`")
         written = parse_lineage(raw, where, lines)
         return replace(repository, id=name or written.release, kind=written.kind)
     weights = any(

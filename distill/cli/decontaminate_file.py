@@ -1,72 +1,79 @@
-"""``distill decontaminate``: a jsonl file of rows in, the same rows with what they share with test sets out."""
+"""``distill decontaminate``: the rows of a file with the overlap of each with test sets."""
 
 from __future__ import annotations
 
 import collections
-import json
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from licensing.errors import InputError
+from licensing.files import disk_errors, json_line, write_lines
+
+if TYPE_CHECKING:
+    from distill.runs.stage import Reporter
 
 HOSTS = 200
-"""Rows into whose text known positives are planted."""
+"""Rows into whose text known positives are planted, to measure recall."""
 
 
-def decontaminate_file(rows: Path, against: Sequence[Path], out: Path) -> dict[str, Any]:
-    """Write every row of ``rows`` to ``out``, in order, with three keys added; returns counts and how well it works.
+def decontaminate_file(
+    rows: Path, against: Sequence[Path], out: Path, progress: Reporter | None = None
+) -> dict[str, Any]:
+    """Write every row of ``rows`` to ``out``, in order, with three keys added; returns counts and measured recall.
 
         contaminated    bool
         match           {"set", "item", "how": "exact" | "n-gram" | "digit-blind"}, or null
-        overlap         largest share of a test item that was found in the row, 0 to 1
+        overlap         largest share of a test item that the row contains, 0 to 1
 
-    All texts of a row are searched, at any depth. A line that is no JSON is searched as text, and comes out as
+    Searches all texts of a row, at any depth. A line that is not JSON is searched as text, and comes out as
     ``{"unreadable": reason, "raw": its first 2,000 characters, ...}``. Streams; the file is renamed into place at the
-    end, so a killed run leaves none behind.
+    end, so a killed run leaves no output behind. Input formats: ``synth/problems/row_files.py``.
 
-    The returned ``recall`` and ``false_positive_rate`` are measured on plants: see ``synth.decontamination_recall``.
+    The returned ``recall`` and ``false_positive_rate`` are measured on planted items: see
+    ``synth/decontamination_recall.py``.
 
     Raises:
-        InputError: a file is not there, or a row of a test set cannot be used.
+        InputError: a file cannot be read or written, or a row of a test set cannot be used.
     """
     from synth.benchmarks import file_items
     from synth.decontaminate import Finder, texts_of
     from synth.decontamination_recall import plant_report
     from synth.problems.loaders import RAW_SHOWN, jsonl_rows
 
-    if not rows.is_file():
-        raise InputError("no such file", where=str(rows), hint="name a jsonl file")
     if out.resolve() in {path.resolve() for path in (rows, *against)}:
-        raise InputError("this file is read", where=str(out), hint="write to another one with -o")
+        raise InputError("this file is an input", where=str(out), hint="write to another one with -o")
+    source = jsonl_rows(str(rows), "IN.jsonl")
     finder = Finder([item for path in against for item in file_items(path)])
     how: collections.Counter[str] = collections.Counter()
     count = 0
     hosts: list[str] = []
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", errors="backslashreplace") as sink:
-            for raw in jsonl_rows(str(rows), "IN.jsonl"):
-                row = raw.row if raw.row is not None else {"unreadable": raw.reason, "raw": raw.raw[:RAW_SHOWN]}
-                text = "\n".join(texts_of(row))
-                match, overlap = finder.find(text)
-                if match is not None:
-                    how[match.how] += 1
-                elif len(hosts) < HOSTS:
-                    hosts.append(text)
-                count += 1
-                added = {
+
+    def marked() -> Iterator[bytes]:
+        nonlocal count
+        for raw in source:
+            row = raw.row if raw.row is not None else {"unreadable": raw.reason, "raw": raw.raw[:RAW_SHOWN]}
+            text = "\n".join(texts_of(row))
+            match, overlap = finder.find(text)
+            if match is not None:
+                how[match.how] += 1
+            elif len(hosts) < HOSTS:
+                hosts.append(text)
+            count += 1
+            if progress is not None:
+                progress(count)
+            yield json_line(
+                row
+                | {
                     "contaminated": match is not None,
                     "match": match.as_dict() if match else None,
                     "overlap": overlap,
                 }
-                sink.write(json.dumps({**row, **added}, ensure_ascii=False) + "\n")
-            sink.flush()
-            os.fsync(sink.fileno())
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
+            )
+
+    with disk_errors(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_lines(out, marked())
     return {
         "rows": count,
         "contaminated": how.total(),

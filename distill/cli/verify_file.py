@@ -1,62 +1,75 @@
-"""``distill verify``: a jsonl file of responses in, the same rows with verdicts out, streaming and resumable."""
+"""``distill verify``: the rows of a file with a verdict for each response; streaming and resumable."""
 
 from __future__ import annotations
 
 import collections
-import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from licensing.errors import InputError
-from licensing.files import write_text
+from licensing.files import disk_errors, json_line, sync_folder, write_json
+from synth.problems.row_files import RowFile
 from synth.verify.config import VerifyConfig
 from synth.verify.majority import named
 
+if TYPE_CHECKING:
+    from distill.runs.stage import Reporter
 
-def verify_file(rows: Path, out: Path, config: VerifyConfig) -> dict[str, int]:
+
+def verify_file(rows: Path, out: Path, config: VerifyConfig, progress: Reporter | None = None) -> dict[str, int]:
     """Verify every row of ``rows`` into ``out``, in order; returns how often each verdict was given.
 
-    Rows are appended to ``OUT.partial`` as they come and the file is renamed at the end, so a killed run goes on where
+    Rows are appended to ``OUT.partial`` as they come and the file is renamed at the end, so a killed run resumes where
     it stopped: finished rows are counted, a torn last line is done again. ``OUT.partial.json`` says which input (its
-    sha256) and which settings the rows are of; the number of workers may change.
+    sha256) and which settings the rows belong to; the number of workers may change.
 
-    With ``config.majority`` the file is read twice: first for the votes of problems without an answer, of which only
-    counts are kept, so that rows of one problem may stand anywhere.
+    With ``config.majority`` the file is read twice: first for the votes of problems without a gold answer, of which
+    only counts are kept, so that rows of one problem may stand anywhere.
 
-    A line that is no JSON object in UTF-8 becomes a row with verdict ``error`` and its reason. A blank line is no row.
+    A line that is not a JSON object in UTF-8 becomes a row with verdict ``error`` and its reason. A blank line is no
+    row. Input formats: ``synth/problems/row_files.py``.
 
     Raises:
-        InputError: the input is not there, or ``OUT.partial`` is of another input or of other settings.
+        InputError: the input cannot be read, is no file of rows, or ``OUT.partial`` belongs to another input or to
+            other settings.
     """
     from synth.verify.majority import elect, verify_by_vote
     from synth.verify.verifier import verify_rows
 
-    if not rows.is_file():
-        raise InputError("no such file", where=str(rows), hint="name a jsonl file of problem rows with a `response`")
-    if out.exists() and out.samefile(rows):
-        raise InputError("the input would be written over", where=str(out), hint="name another file with --out")
-    partial, stamp = out.with_name(out.name + ".partial"), out.with_name(out.name + ".partial.json")
-    _claim(partial, stamp, rows, config)
-    done, counts = _resume(partial)
-    checked = verify_rows(_rows(rows, done), config)
-    if config.majority is not None:
-        checked = verify_by_vote(_rows(rows, done), elect(_rows(rows, 0), config), config)
-    with partial.open("a", encoding="utf-8", errors="backslashreplace") as sink:
-        for row in checked:
-            sink.write(json.dumps(row, ensure_ascii=False) + "\n")
-            sink.flush()
-            counts[named(row)] += 1
-    partial.replace(out)
-    stamp.unlink()
+    if out.exists() and rows.exists() and out.samefile(rows):
+        raise InputError("the output would overwrite the input", where=str(out), hint="give another file with --out")
+    if out.is_dir():
+        raise InputError("this is a folder", where=str(out), hint="give a file with --out")
+    with disk_errors(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with RowFile(rows, name=rows.name, spool=out.parent) as source:
+            total = sum(1 for _ in source.rows())  # a damaged file ends here, before anything is written
+            partial, stamp = out.with_name(out.name + ".partial"), out.with_name(out.name + ".partial.json")
+            _claim(partial, stamp, source.sha256(), config)
+            done, counts = _resume(partial)
+            if config.majority is not None:
+                checked = verify_by_vote(_rows(source, done), elect(_rows(source, 0), config), config)
+            else:
+                checked = verify_rows(_rows(source, done), config)
+            with partial.open("ab") as sink:
+                for row in checked:
+                    sink.write(json_line(row))
+                    sink.flush()
+                    counts[named(row)] += 1
+                    if progress is not None:
+                        progress(counts.total(), total)
+                os.fsync(sink.fileno())
+        partial.replace(out)
+        stamp.unlink()
+        sync_folder(out.parent)
     return dict(sorted(counts.items()))
 
 
-def _claim(partial: Path, stamp: Path, rows: Path, config: VerifyConfig) -> None:
-    """Begin a partial output, or make sure that the one that is there was begun for the same work."""
-    with rows.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+def _claim(partial: Path, stamp: Path, digest: str, config: VerifyConfig) -> None:
+    """Begin a partial output, or make sure that the existing one was begun with the same input and settings."""
     work = {"input": digest, "settings": config.model_dump(mode="json", exclude={"workers"})}
     if partial.exists() and partial.stat().st_size:
         try:
@@ -66,13 +79,14 @@ def _claim(partial: Path, stamp: Path, rows: Path, config: VerifyConfig) -> None
         if begun != work:
             what = "another input" if begun.get("input") != digest else "other settings"
             raise InputError(
-                f"holds rows of {what}", where=str(partial), hint="remove it to begin anew, or name another --out"
+                f"holds rows of {what}", where=str(partial), hint="remove it to begin anew, or give another --out"
             )
         return
-    write_text(stamp, json.dumps(work))
+    write_json(stamp, work)
 
 
 def _resume(partial: Path) -> tuple[int, collections.Counter[str]]:
+    """(rows that are done, how often each verdict was given); cuts a torn last line off."""
     counts: collections.Counter[str] = collections.Counter()
     if not partial.exists():
         return 0, counts
@@ -91,23 +105,12 @@ def _resume(partial: Path) -> tuple[int, collections.Counter[str]]:
     return counts.total(), counts
 
 
-def _rows(path: Path, done: int) -> Iterator[dict[str, Any]]:
+def _rows(source: RowFile, done: int) -> Iterator[dict[str, Any]]:
     """The rows behind the first ``done``, which are not even parsed."""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            if done:
-                done -= 1
-                continue
-            try:
-                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"), parse_constant=_no_number)
-                if not isinstance(row, dict):
-                    raise TypeError("a row is a JSON object")
-            except (ValueError, TypeError, RecursionError) as error:
-                row = {"id": f"line {number}", "unreadable": f"{path.name}:{number}: {error}"[:500]}
-            yield row
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    for number, text in enumerate(source.rows()):
+        if number < done:
+            continue
+        try:
+            yield text.parse()
+        except ValueError as error:
+            yield {"id": text.position, "unreadable": f"{text.where}: {error}"[:500]}

@@ -1,13 +1,13 @@
-"""Reading a recipe: YAML and ``--set`` overrides in, a ``Recipe`` out, and errors that a person can act on.
+"""Loads a recipe: YAML and ``--set`` overrides in, a ``Recipe`` out.
 
-Unknown keys are refused with the nearest known name, cross-field errors name the fields to set, every error says
-``file:line``.
+Every error names ``file:line`` or the override, and the next step: an unknown key comes with the nearest known name, a
+renamed one with its new name (``RENAMED_KEYS``), a cross-field error with the fields to set.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,54 @@ from licensing.errors import InputError
 
 MAX_RECIPE_BYTES = 1 << 20
 
+RENAMED_KEYS: dict[str, str] = {}
+"""Keys of earlier versions: old dotted path -> new dotted path; ``*`` stands for the index in a list.
+
+A renamed section needs one line. A recipe that holds an old key is refused with the new name.
+"""
+
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file and apply ``a.b=c`` overrides, in order.
+
+    A bare name for which there is no file (``quickstart``, ``quickstart.yaml``) is that of a shipped recipe.
 
     Raises:
         InputError: the file is not there, not UTF-8, too large, malformed YAML, or breaks the schema. ``where`` is
             ``file:line``, or ``--set a.b=c`` where an override is at fault. All schema errors are listed at once.
     """
+    path = _find(path)
     data, lines = _read_yaml(path)
     set_paths: dict[tuple[str, ...], str] = {}
     for item in overrides:
         keys = _apply_override(data, item)
         set_paths[keys] = item
+    _refuse_renamed(data, path, lines, set_paths)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
         raise _explain(error, path, data, lines, set_paths) from None
+
+
+def shipped_recipes() -> list[Path]:
+    """The recipe files that come with the package: ``distill/recipes`` when installed, ``recipes/`` in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    folders = (package / "recipes", package.parent / "recipes")
+    return next((files for folder in folders if (files := sorted(folder.glob("*.yaml")))), [])
+
+
+def _find(path: Path) -> Path:
+    """``path``, or the shipped recipe of that name. Raises InputError where there is neither."""
+    if path.exists():
+        return path
+    shipped = {file.stem: file for file in shipped_recipes()}
+    name = path.stem if path.suffix in (".yaml", ".yml") else path.name
+    if name in shipped and path.parent == Path():
+        return shipped[name]
+    hint = "`distill recipes` lists the recipes that ship with distill"
+    if near := difflib.get_close_matches(name, shipped, n=1, cutoff=0.7):
+        hint = f"a recipe named {near[0]} ships with distill: give `{near[0]}` alone"
+    raise InputError("no such recipe", where=str(path), hint=hint)
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
@@ -44,12 +75,10 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
 
     try:
         raw = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError("no such recipe", where=str(path), hint="`distill recipes` lists those at hand") from None
-    except (IsADirectoryError, PermissionError) as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(path), hint="name a YAML file") from None
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path), hint="give a YAML file") from None
     if len(raw) > MAX_RECIPE_BYTES:
-        raise InputError(f"{len(raw)} bytes is no recipe", where=str(path), hint="a recipe is a page of YAML")
+        raise InputError(f"too large for a recipe: {len(raw):,} bytes", where=str(path), hint="give a YAML file")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -74,10 +103,10 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
 
 
 def _plain(node: Any, at: tuple[str, ...], lines: dict[tuple[str, ...], int], budget: list[int], path: Path) -> Any:
-    """ruamel's tree as plain Python, with the line of every key; an alias bomb runs out of its budget."""
+    """ruamel's tree as plain Python, and the line of every key. ``budget`` limits the nodes, which aliases multiply."""
     budget[0] -= 1
     if budget[0] < 0:
-        raise InputError("the YAML expands without end", where=str(path), hint="remove the aliases")
+        raise InputError("the YAML expands to too many values", where=str(path), hint="remove the aliases")
     if isinstance(node, Mapping):
         for key in node:
             line = node.lc.key(key)[0] if hasattr(node, "lc") and key in (node.lc.data or {}) else None
@@ -101,27 +130,70 @@ def _plain(node: Any, at: tuple[str, ...], lines: dict[tuple[str, ...], int], bu
 
 
 def _apply_override(data: dict[str, Any], item: str) -> tuple[str, ...]:
+    """Write one ``a.b.0.c=value`` into the data; returns the path of what it added or replaced."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
+    where = f"--set {item}"
     key, sign, text = item.partition("=")
-    keys = tuple(key.strip().split("."))
+    keys = tuple(step.strip() for step in key.split("."))
     if not sign or not all(keys):
-        raise InputError(f"cannot read {item!r}", where=f"--set {item}", hint="write --set section.field=value")
+        raise InputError(f"cannot read {item!r}", where=where, hint="write --set section.field=value")
     try:
         value = YAML(typ="safe", pure=True).load(text) if text.strip() else None
     except YAMLError:
         value = text
-    here = data
-    for step in keys[:-1]:
-        below = here.get(step)
-        if below is None:
-            below = here[step] = {}
-        if not isinstance(below, dict):
-            raise InputError(f"{step} holds a value, not a section", where=f"--set {item}", hint=f"set {step} itself")
-        here = below
-    here[keys[-1]] = value
-    return keys
+    here: Any = data
+    added = len(keys)
+    for at, step in enumerate(keys):
+        path, last = ".".join(keys[:at]), at == len(keys) - 1
+        if isinstance(here, list):
+            if not step.isdecimal() or int(step) >= len(here):
+                what = f"{path} has no entry {step!r}; number of entries: {len(here)}"
+                hint = f"give the number of an entry, counted from 0, or set all of {path}"
+                raise InputError(what, where=where, hint=hint)
+            index: Any = int(step)
+        elif isinstance(here, dict):
+            index = step
+            if not last and here.get(step) is None:
+                here[step] = {}
+                added = min(added, at + 1)
+        else:
+            raise InputError(f"{path} holds a value, not a section", where=where, hint=f"set {path} itself")
+        if last:
+            here[index] = value
+        here = here[index]
+    return keys[:added]
+
+
+def _refuse_renamed(
+    data: dict[str, Any],
+    path: Path,
+    lines: Mapping[tuple[str, ...], int],
+    overrides: Mapping[tuple[str, ...], str],
+) -> None:
+    """Raise InputError for keys of ``RENAMED_KEYS``, all at once, each with its place and its new name."""
+    problems = [
+        (_where(keys, path, lines, overrides), f"{'.'.join(keys)} is now {new}", f"write {new}")
+        for old, new in RENAMED_KEYS.items()
+        for keys in _matches(data, tuple(old.split(".")))
+    ]
+    if problems:
+        raise _all_at_once(problems)
+
+
+def _matches(node: Any, pattern: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The paths in the data that a dotted pattern fits."""
+    if not pattern:
+        yield ()
+        return
+    step, rest = pattern[0], pattern[1:]
+    if isinstance(node, list) and step == "*":
+        below: Iterable[tuple[str, Any]] = ((str(index), item) for index, item in enumerate(node))
+    else:
+        below = [(step, node[step])] if isinstance(node, dict) and step in node else []
+    for key, item in below:
+        yield from ((key, *keys) for keys in _matches(item, rest))
 
 
 # --- errors a person can act on ----------------------------------------------------------------------------------
@@ -150,17 +222,22 @@ def _explain(
         elif item["type"] == "missing":
             message, hint = f"{dotted} is missing", f"add {dotted}"
         elif item["type"] == "value_error":
-            hint = "change the fields named"
+            hint = "change one of these fields"
         if item["type"] not in ("extra_forbidden", "missing", "value_error"):
             message = f"{dotted}: {message[0].lower()}{message[1:]}"
         problems.append((_where(keys, path, lines, overrides), message, hint))
+    return _all_at_once(problems)
+
+
+def _all_at_once(problems: Sequence[tuple[str, str, str]]) -> InputError:
+    """One error of several (where, message, hint)."""
     where, message, hint = problems[0]
     rest = "".join(f"\nalso {w}: {m} ({h})" for w, m, h in problems[1:])
     return InputError(message + rest, where=where, hint=hint)
 
 
 def _data_path(loc: Iterable[int | str], data: Any) -> tuple[str, ...]:
-    """pydantic's location without the union tags that it slips in: only what stands in the file, and a last key."""
+    """pydantic's location without the union tags that it adds: keys of the file, the last of which may be missing."""
     keys: list[str] = []
     here: Any = data
     parts = list(loc)

@@ -12,7 +12,8 @@ from distill.runs.artefact import Artefact
 from licensing.audit import Audit, audit, notice_text
 from licensing.errors import InputError, Refused
 from licensing.files import read_rows
-from licensing.license_texts import titled_text
+from licensing.license_files import is_notice_file
+from licensing.license_texts import license_text_with_copyright
 from licensing.registry import resolve
 from licensing.suggest import TEXTS
 from synth.sampling.samples_table import PROBLEMS
@@ -39,12 +40,13 @@ def write_audit(
     judged_on = judged.manifest["started_at"][:10] if judged else None
     files = (*sorted(texts), "NOTICE", "README.md")
     lineage = lineage_of(recipe, sources, base, files=files, asked_on=asked_on, judged_on=judged_on)
-    result = audit(lineage, allow=recipe.release.allow)
+    notices = _base_notice(recipe)
+    result = audit(lineage, allow=recipe.release.allow, upstream_notices=notices)
     result.raise_if_blocked()
     for name, text in texts.items():
         (out / name).parent.mkdir(exist_ok=True)
         (out / name).write_text(text, encoding="utf-8")
-    (out / "NOTICE").write_text(notice_text(lineage, result), encoding="utf-8")
+    (out / "NOTICE").write_text(notice_text(lineage, result, upstream_notices=notices), encoding="utf-8")
     (out / "audit.json").write_text(result.to_json() + "\n", encoding="utf-8")
     (out / "lineage.yaml").write_text(as_yaml(lineage.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
     return {
@@ -63,7 +65,9 @@ def _licence_texts(recipe: Recipe, result: Audit) -> dict[str, str]:
     if release.license_file:
         own: str | None = _read_text(Path(release.license_file), "release.license_file")
     else:
-        own = titled_text(release.license, release.copyright or f"Copyright (c) the makers of {release.name}")
+        own = license_text_with_copyright(
+            release.license, release.copyright or f"Copyright (c) the makers of {release.name}"
+        )
     upstream = _base_licence(recipe)
     if own is None and upstream and _same_licence(release.license, recipe.student.license):
         own = upstream
@@ -77,7 +81,7 @@ def _licence_texts(recipe: Recipe, result: Audit) -> dict[str, str]:
         if name != "O-SHIP-LICENCE" or _same_licence(owed, release.license):
             continue
         text = upstream if _same_licence(owed, recipe.student.license) else None
-        text = text or titled_text(owed, f"Copyright (c) the makers of {recipe.student.public_id}")
+        text = text or license_text_with_copyright(owed, f"Copyright (c) the makers of {recipe.student.public_id}")
         if text is None:
             raise Refused(
                 f"a copy of {owed} must ship and its text is not at hand",
@@ -97,6 +101,14 @@ def _base_licence(recipe: Recipe) -> str | None:
     base = recipe.student.base
     files = sorted(Path(base).glob("LICEN[CS]E*")) if isinstance(base, str) and Path(base).is_dir() else []
     return _read_text(files[0], "student.base") if files else None
+
+
+def _base_notice(recipe: Recipe) -> dict[str, str]:
+    """Public id of the base -> text of the NOTICE in its folder."""
+    base = recipe.student.base
+    files = sorted(Path(base).glob("NOTICE*")) if isinstance(base, str) and Path(base).is_dir() else []
+    texts = [_read_text(path, "student.base") for path in files if is_notice_file(path.name)]
+    return {recipe.student.public_id: "\n".join(texts)} if texts else {}
 
 
 def _read_text(path: Path, field: str) -> str:

@@ -16,7 +16,7 @@ from distill.config.recipe import Recipe
 from distill.runs.artefact import Artefact
 from licensing.audit import Audit, audit, notice_text
 from licensing.errors import Refused
-from licensing.license_texts import licence_text
+from licensing.license_texts import license_text
 from licensing.lineage import Declared, Lineage, load_lineage
 from licensing.registry import resolve
 from publish import facts as card
@@ -86,7 +86,7 @@ def write_data(
     text = (
         (verdict.path / "LICENSE").read_text(encoding="utf-8")
         if same
-        else licence_text(str(recipe.release.data_license))
+        else license_text(str(recipe.release.data_license))
     )
     if text is not None:
         (out / "LICENSE").write_text(text, encoding="utf-8")

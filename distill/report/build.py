@@ -1,9 +1,9 @@
-"""``distill report RUN``: a run in one page that needs no network, and the same summary in Markdown.
+"""Writes the report of a run.
 
-    report.html     summary, plots and a viewer of the traces; opens from disk
-    report.md       the summary alone, for a repository
+    report.html     tables, plots and a viewer of the traces; opens from disk, needs no network
+    report.md       the tables alone, for a repository
 
-Both lie outside ``stages/``: they are views of artefacts, made again at any time, and never an input of anything. Each
+Both lie outside ``stages/``: they are views of artefacts, can be made again at any time, and are never an input. Each
 is written under a temporary name and renamed whole.
 """
 
@@ -33,7 +33,7 @@ __all__ = ["MOST_TRACES", "Report", "build_report"]
 
 @dataclass(frozen=True)
 class Report:
-    """Where the two files are (absolute) and how many traces there are in the run and in the page."""
+    """Absolute paths of the two files; number of traces in the run and in the page."""
 
     html: Path
     markdown: Path
@@ -56,7 +56,8 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
     try:
         recipe = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"no recipe: {error}", where=str(run / "recipe.json"), hint="run the recipe again") from None
+        where = str(run / "recipe.json")
+        raise InputError(f"the recipe cannot be read: {error}", where=where, hint="run the recipe again") from None
     out = out or run / "report"
     try:
         out.mkdir(parents=True, exist_ok=True)

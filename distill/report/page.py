@@ -1,7 +1,7 @@
 """The report as HTML and as Markdown.
 
-**Hostile text.** Everything that a run says goes through ``html.escape`` here, or is packed (see ``report_traces``) and
-put into the page by ``textContent``. The content security policy allows the page's own script and style, by their
+**Hostile text.** Every text of a run goes through ``html.escape`` here, or is packed (``traces.py``) and put into the
+page by ``textContent``. The content security policy allows the page's own script and style, by their
 digests, and data URLs for fonts; no other script, no event handler, no address, no form.
 """
 
@@ -74,7 +74,7 @@ def write_page(
 
 
 def markdown(title: str, description: str, sections: Sequence[Section]) -> str:
-    """The same sections, without plots and traces."""
+    """The same sections as Markdown, without plots and traces."""
     parts = [f"# {md(title)}"] + ([md(description)] if description else [])
     for section in sections:
         parts.append(f"## {md(section.title)}")

@@ -1,8 +1,8 @@
 """Plots as inline SVG.
 
-Why not matplotlib: its SVG carries style attributes, which the page's content security policy forbids, and colours of
-its own, which do not follow light and dark. These plots hold classes only; ``page.css`` colours them. Each is an image
-with a label for screen readers; the numbers stand in a table beside it.
+Not matplotlib: its SVG carries style attributes, which the page's content security policy forbids, and fixed colours,
+which do not follow light and dark mode. These plots hold CSS classes only; ``assets/page.css`` colours them. Each is an
+image with a label for screen readers; a table beside it has the numbers.
 """
 
 from __future__ import annotations

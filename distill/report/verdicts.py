@@ -1,4 +1,4 @@
-"""The report's section on verdicts that stand beside the rules': format, votes, a judge, and where they disagree."""
+"""The report's section on verification: rule verdicts, format check, sandbox, majority gold, judge, disagreements."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from distill.runs.artefact import Artefact
 
 __all__ = ["verdicts_section"]
 
-_SHOWN = 20  # rows of the sheet
+_SHOWN = 20  # rows of the disagreement report
 _COLUMNS = ("disagreement", "prompt_id", "gold", "rules_extracted", "judge_extracted", "judge_text", "majority")
 _CELL = 200  # characters
 _SANDBOX = {
-    "strong": "each in namespaces of its own, without network, home or other processes.",
-    "weak": "the recipe says sandbox: weak, so they ran without namespaces: limits, seccomp and (where the kernel has "
-    "it) Landlock alone stood between them and the machine.",
+    "strong": "each in its own Linux namespaces, without network, home folder or other processes.",
+    "weak": "with sandbox: weak: without namespaces, under resource limits, seccomp and (where the kernel has it) "
+    "Landlock only.",
 }
 
 
 def verdicts_section(recipe: Mapping[str, Any], verify: Artefact | None) -> Section | None:
-    """None where the recipe asked for nothing beside the rules."""
+    """None where the recipe verifies by rules alone."""
     if verify is None or not any(name in verify.facts for name in ("format", "majority", "judge", "sandbox")):
         return None
     facts = verify.facts
-    blocks: list[Block] = [_counts("Verdicts of the rules", facts["verdicts"])]
+    blocks: list[Block] = [_counts("Rule verdicts", facts["verdicts"])]
     if "format" in facts:
-        blocks.append(_counts("Format", facts["format"]))
+        blocks.append(_counts("Format check", facts["format"]))
     if "sandbox" in facts:
         level = facts["sandbox"]["level"]
-        told = _SANDBOX.get(level, f"each by itself in a container ({level}), without network.")
-        blocks.append(f"{facts['sandbox']['programs']:,} programs were run; {told}")
+        isolation = _SANDBOX.get(level, f"each in its own container ({level}), without network.")
+        blocks.append(f"{facts['sandbox']['programs']:,} programs were run, {isolation}")
     if "majority" in facts:
         elected, problems = facts["majority"]["elected"], facts["majority"]["problems"]
-        blocks.append(f"{problems:,} problems had no answer; the samples of {elected:,} of them elected one.")
+        blocks.append(f"{problems:,} problems had no gold answer; {elected:,} of them got one by majority vote.")
     if "judge" in facts:
         blocks += _judge(recipe, facts["judge"])
     if "disagreements" in facts:
-        blocks += _sheet(verify)
+        blocks += _disagreements(verify)
     return Section("verdicts", "Verdicts", tuple(blocks))
 
 
 def _judge(recipe: Mapping[str, Any], judge: Mapping[str, Any]) -> Iterator[Block]:
     columns = ("correct", "wrong", "none")
-    rows = tuple((rules, *(f"{said.get(one, 0):,}" for one in columns)) for rules, said in judge["said"].items())
-    header = ("Rules say", "Judge: correct", "Judge: wrong", "No verdict")
-    yield Table(f"What {judge['model']} says of rows in doubt", header, rows, right=3)
-    yield _counts(f"Verdicts that count ({judge['counts']})", judge["counts_as"])
+    rows = tuple((rules, *(f"{counts.get(one, 0):,}" for one in columns)) for rules, counts in judge["said"].items())
+    header = ("Rule verdict", "Judge: correct", "Judge: wrong", "No verdict")
+    yield Table(f"Verdicts of the judge {judge['model']} on doubtful rows", header, rows, right=3)
+    yield _counts(f"Final verdicts ({judge['counts']})", judge["counts_as"])
     yield (
-        f"{judge['questions']:,} different questions, {judge['answers']:,} answers, {judge['tokens']:,} tokens "
-        f"generated, {judge['prompt_tokens']:,} read{_money(recipe, judge)}."
-        + (f" Stopped by its budget: {judge['stopped_by_budget']}." if "stopped_by_budget" in judge else "")
+        f"{judge['questions']:,} distinct requests, {judge['answers']:,} answers, "
+        f"{judge['tokens']:,} completion tokens, {judge['prompt_tokens']:,} prompt tokens{_money(recipe, judge)}."
+        + (f" Stopped at its budget: {judge['stopped_by_budget']}." if "stopped_by_budget" in judge else "")
     )
 
 
@@ -61,33 +61,33 @@ def _money(recipe: Mapping[str, Any], judge: Mapping[str, Any]) -> str:
     from synth.sampling.budget import Spend
     from synth.sampling.config import BudgetConfig
 
-    given = ((recipe.get("verify") or {}).get("judge") or {}).get("budget")
-    if not given:
+    budget = ((recipe.get("verify") or {}).get("judge") or {}).get("budget")
+    if not budget:
         return ""
     spend = Spend()
-    spend.add(BudgetConfig.model_validate(given), judge["tokens"], judge["prompt_tokens"], teacher=judge["model"])
-    return f", price of the tokens {spend.money:,.2f}" if spend.money else ""
+    spend.add(BudgetConfig.model_validate(budget), judge["tokens"], judge["prompt_tokens"], teacher=judge["model"])
+    return f", cost {spend.money:,.2f}" if spend.money else ""
 
 
-def _sheet(verify: Artefact) -> Iterator[Block]:
-    seen = verify.facts["disagreements"]
-    if not seen:
+def _disagreements(verify: Artefact) -> Iterator[Block]:
+    kinds = verify.facts["disagreements"]
+    if not kinds:
         yield "No two verdicts disagree."
         return
-    yield _counts("Disagreements", seen)
+    yield _counts("Disagreements", kinds)
     with (verify.path / "disagreements.jsonl").open(encoding="utf-8") as lines:
-        found = [json.loads(line) for line in itertools.islice(lines, _SHOWN)]
-    columns = [name for name in _COLUMNS if any(row.get(name) is not None for row in found)]
-    rows = tuple(tuple(_cell(row.get(name)) for name in columns) for row in found)
-    yield Table("Some of them", tuple(name.replace("_", " ") for name in columns), rows)
+        rows = [json.loads(line) for line in itertools.islice(lines, _SHOWN)]
+    columns = [name for name in _COLUMNS if any(row.get(name) is not None for row in rows)]
+    cells = tuple(tuple(_cell(row.get(name)) for name in columns) for row in rows)
+    yield Table("Examples", tuple(name.replace("_", " ") for name in columns), cells)
     yield (
-        f"The whole sheet, with questions and ends of responses: stages/verify/{verify.key}/disagreements.md "
+        f"All of them, with problems and ends of responses: stages/verify/{verify.key}/disagreements.md "
         "(disagreements.jsonl for programs)."
     )
 
 
 def _counts(caption: str, counts: Mapping[str, int]) -> Table:
-    return Table(caption, ("What", "Rows"), tuple((name, f"{count:,}") for name, count in counts.items()), right=1)
+    return Table(caption, ("Value", "Rows"), tuple((name, f"{count:,}") for name, count in counts.items()), right=1)
 
 
 def _cell(value: Any) -> str:

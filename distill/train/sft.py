@@ -344,7 +344,9 @@ def _all_cores() -> Iterator[None]:
 
     before = torch.get_num_threads()
     if not os.environ.get("OMP_NUM_THREADS"):
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        # Only Linux knows the cores that a process may use.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(cores)
     try:
         yield
     finally:

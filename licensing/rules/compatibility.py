@@ -1,95 +1,108 @@
-"""R2: the declared licence against what is inside the release."""
+"""R2: the declared license against the licenses inside the release."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from licensing.rules.context import Case, Edge, Finding, Level, covers, finding
-from licensing.schema import Licence
+from licensing.rules.context import AuditContext, Dependency, Finding, Level, covers, finding
+from licensing.schema import License
 
 
-def r2_strictest(case: Case) -> Iterator[Finding]:
-    """R2: the declared licence may be stricter than what is inside, never looser."""
-    if case.dataset:
+def r2_compatibility(ctx: AuditContext) -> Iterator[Finding]:
+    """R2: the declared license may be stricter than what is inside, never looser."""
+    if ctx.dataset:
         return  # rows of a data set: R10
-    for edge in case.roots:
-        licence = edge.licence
-        if licence is None or case.own(licence):
+    for root, license in ctx.upstream_licenses:
+        if any(denied.label == license.label for denied in ctx.denies):
+            why = f'the metadata names "{ctx.tag}", the weights are under {license.label}'
+            fix = f"declare {_tag(license)}"
+            code = f"V-TAG-WRONG:{license.label}"
+            yield finding(code, why, dependency=root, license=license, cite=license.copies.licence_copy, fix=fix)
+        elif ctx.declared is None:
             continue
-        if any(denied.label == licence.label for denied in case.denies):
-            why = f'the metadata names "{case.tag}", the weights are under {licence.label}'
-            fix = f"declare {_tag(licence)}"
-            code = f"V-TAG-WRONG:{licence.label}"
-            yield finding(code, why, edge=edge, licence=licence, cite=licence.copies.licence_copy, fix=fix)
-        elif case.declared is not None and not covers(case.declared, licence):
-            if licence.permissive:
-                yield from _over_permissive(case.declared, licence, edge)
-            else:
-                yield from _over_restricted(case, case.declared, licence, edge)
+        elif covers(ctx.declared, license):
+            yield from _added_exceptions(ctx, ctx.declared, license, root)
+        elif license.permissive:
+            yield from _over_permissive(ctx.declared, license, root)
+        else:
+            yield from _over_restricted(ctx, ctx.declared, license, root)
 
 
-def _tag(licence: Licence) -> str:
-    name = licence.hub_license_name
-    return f"license: other, license_name: {name}" if name else licence.hub_license or licence.label
+def _tag(license: License) -> str:
+    name = license.hub_license_name
+    return f"license: other, license_name: {name}" if name else license.hub_license or license.label
 
 
-def _level(declared: Licence) -> Level:
-    """What a licence that was not read carries is not known as a fact."""
+def _level(declared: License) -> Level:
+    """The terms of a license that was not read are not known as a fact."""
     return "held" if declared.verified == "no" else "fact"
 
 
-def _over_permissive(declared: Licence, licence: Licence, edge: Edge) -> Iterator[Finding]:
-    fix = f"ship the text of {licence.name} beside your own"
+def _added_exceptions(ctx: AuditContext, declared: License, license: License, root: Dependency) -> Iterator[Finding]:
+    """An exception in the declaration that the upstream did not give: more permission than the releaser has."""
+    added = ", ".join(sorted(ctx.parsed_tag.exceptions - root.parsed.exceptions))
+    if added and license.terms:
+        code = f"V-RELICENSE-WEAKER:{license.label}->{declared.label} WITH {added}"
+        why = f"the declared license adds the exception {added}, which {root.input.id} does not give"
+        fix = f"declare {_tag(license)} without the exception"
+        yield finding(code, why, dependency=root, license=license, cite=license.copies.share_alike, fix=fix)
+
+
+def _over_permissive(declared: License, license: License, root: Dependency) -> Iterator[Finding]:
+    fix = f"ship the text of {license.name} beside your own"
     if declared.terms:
-        why = f"{declared.label} is stricter than {licence.label}: allowed, and the upstream's notices still travel"
-        yield finding("W-STRICTER-DECLARED", why, edge=edge, licence=licence, fix=fix, level="held")
-    elif licence.copies.licence_copy or licence.copies.copyright_notice:
-        code = f"W-RELICENSE-PERMISSIVE:{licence.label}->{declared.label}"
-        why = "one permissive licence put for another: lawful so long as the upstream's text and notices stay"
-        cite = licence.copies.licence_copy or licence.copies.copyright_notice
-        yield finding(code, why, edge=edge, licence=licence, cite=cite, fix=fix, level="held")
+        why = f"{declared.label} is stricter than {license.label}: allowed, and the upstream's notices still travel"
+        yield finding("W-STRICTER-DECLARED", why, dependency=root, license=license, fix=fix, level="held")
+    elif license.copies.licence_copy or license.copies.copyright_notice:
+        code = f"W-RELICENSE-PERMISSIVE:{license.label}->{declared.label}"
+        why = "one permissive license replaces another: lawful as long as the upstream's text and notices stay"
+        cite = license.copies.licence_copy or license.copies.copyright_notice
+        yield finding(code, why, dependency=root, license=license, cite=cite, fix=fix, level="held")
 
 
-def _over_restricted(case: Case, declared: Licence, licence: Licence, edge: Edge) -> Iterator[Finding]:
-    c, pair = licence.copies, f"{licence.label}->{declared.label}"
-    fix = f"declare {_tag(licence)}"
+def _over_restricted(ctx: AuditContext, declared: License, license: License, root: Dependency) -> Iterator[Finding]:
+    c, pair = license.copies, f"{license.label}->{declared.label}"
+    fix = f"declare {_tag(license)}"
     cite = c.non_commercial or c.research_only or c.use_restrictions or c.share_alike or c.licence_copy
-    weaker = licence.non_commercial and not declared.non_commercial
+    weaker = license.non_commercial and not declared.non_commercial
     dropped = bool(c.use_restrictions) and "use-restrictions" not in declared.terms
-    named = licence.label in {entry.label for entry in case.prose}
-    custom = case.own(declared) or case.is_vendor(declared)
-    if "share-alike" in licence.terms and (declared.terms or custom):
-        why = f"{licence.name} asks for itself on what is made from it; {declared.label} is another licence"
-        others = [label for label in sorted(case.root_labels) if label != licence.label]
+    named = license.label in {entry.label for entry in ctx.prose}
+    custom = ctx.own(declared) or ctx.is_vendor(declared)
+    if "share-alike" in license.terms and (declared.terms or custom):
+        why = f"what is made from work under {license.name} has to be under the same; {declared.label} is another"
+        others = [label for label in sorted(ctx.root_labels) if label != license.label]
         if others:
             why += f"; it cannot be met together with {', '.join(others)}, which is in the release too"
-        yield finding(f"V-LICENCE-REPLACED:{pair}", why, edge=edge, licence=licence, cite=c.share_alike, fix=fix)
+        code = f"V-LICENCE-REPLACED:{pair}"
+        yield finding(code, why, dependency=root, license=license, cite=c.share_alike, fix=fix)
     if weaker or (not declared.terms and not custom):
-        why = f"declared {declared.label} gives more than {licence.name} lets the releaser give"
-        yield finding(f"V-RELICENSE-WEAKER:{pair}", why, edge=edge, licence=licence, cite=cite, fix=fix)
+        why = f"declared {declared.label} gives more than {license.name} lets the releaser give"
+        yield finding(f"V-RELICENSE-WEAKER:{pair}", why, dependency=root, license=license, cite=cite, fix=fix)
         if weaker:
-            why = f"{licence.name} is non-commercial, and the release is declared {declared.label}"
+            why = f"{license.name} is non-commercial, and the release is declared {declared.label}"
             nc = c.non_commercial or c.research_only
-            yield finding("V-NC-DROPPED", why, edge=edge, licence=licence, cite=nc, fix=fix)
-    elif "share-alike" in licence.terms:
-        pass  # said above
-    elif declared.label in case.root_labels or (named and (custom or declared.non_commercial)):
-        why = f"{declared.label} is one of several licences that govern; {licence.label} is another"
-        yield finding(f"W-TAG-INCOMPLETE:{licence.label}", why, edge=edge, licence=licence, fix=fix, level="held")
-    elif declared.non_commercial or (licence.terms == {"use-restrictions"} and not dropped):
-        why = f"{declared.label} is no looser than {licence.label}, whose terms still travel"
+            yield finding("V-NC-DROPPED", why, dependency=root, license=license, cite=nc, fix=fix)
+    elif "share-alike" in license.terms:
+        pass  # reported above
+    elif declared.label in ctx.root_labels or (named and (custom or declared.non_commercial)):
+        why = f"{declared.label} is one of several licenses that govern; {license.label} is another"
+        code = f"W-TAG-INCOMPLETE:{license.label}"
+        yield finding(code, why, dependency=root, license=license, fix=fix, level="held")
+    elif declared.non_commercial or (license.terms == {"use-restrictions"} and not dropped):
+        why = f"{declared.label} is no looser than {license.label}, whose terms still travel"
         if declared.non_commercial:
-            yield finding("W-STRICTER-DECLARED", why, edge=edge, licence=licence, fix=fix, level="held")
-        yield finding(f"W-TAG-INCOMPLETE:{licence.label}", why, edge=edge, licence=licence, fix=fix, level="held")
+            yield finding("W-STRICTER-DECLARED", why, dependency=root, license=license, fix=fix, level="held")
+        code = f"W-TAG-INCOMPLETE:{license.label}"
+        yield finding(code, why, dependency=root, license=license, fix=fix, level="held")
     elif custom:
-        why = f"the releaser's own {declared.label} stands in place of {licence.name} and does not carry its terms"
+        why = f"the releaser's own {declared.label} replaces {license.name} and does not carry its terms"
         code, level = f"V-LICENCE-REPLACED:{pair}", _level(declared)
-        yield finding(code, why, edge=edge, licence=licence, cite=c.licence_copy, fix=fix, level=level)
+        yield finding(code, why, dependency=root, license=license, cite=c.licence_copy, fix=fix, level=level)
     else:
-        why = f"the metadata says {declared.label}, the weights are under {licence.label}"
-        code = f"V-TAG-WRONG:{declared.label}!={licence.label}"
-        yield finding(code, why, edge=edge, licence=licence, cite=c.licence_copy, fix=fix)
+        why = f"the metadata says {declared.label}, the weights are under {license.label}"
+        code = f"V-TAG-WRONG:{declared.label}!={license.label}"
+        yield finding(code, why, dependency=root, license=license, cite=c.licence_copy, fix=fix)
     if dropped:
-        why = f"{licence.name} hands its use restrictions on; {declared.label} does not carry them"
-        code = f"V-USE-RESTR-DROPPED:{licence.label}"
-        yield finding(code, why, edge=edge, licence=licence, cite=c.use_restrictions, fix=fix)
+        why = f"{license.name} requires that its use restrictions are passed on; {declared.label} does not carry them"
+        code = f"V-USE-RESTR-DROPPED:{license.label}"
+        yield finding(code, why, dependency=root, license=license, cite=c.use_restrictions, fix=fix)

@@ -1,26 +1,30 @@
-"""A lineage with its licences read: what the rules look at, and the finding they return."""
+"""What the rules look at, a lineage with its licenses resolved, and what they return: findings."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from licensing.license_files import Papers
+from licensing.expressions import is_expression, read_expression
+from licensing.license_files import LicenseFiles
 from licensing.lineage import Input, Lineage
-from licensing.registry import Catalogue, builtin, fold
-from licensing.schema import Fact, Licence
+from licensing.registry import Registry, builtin, fold
+from licensing.schema import Fact, License
 
 Level = Literal["fact", "held", "contested"]
 Policy = Literal["text", "strict"]
-Footing = Literal["firm", "open", "partly", "doubted"]
+Certainty = Literal["established", "partial", "questioned", "unknown"]
+"""How sure the license of an input is: a text that was read; several texts or some words left over; a question mark;
+nothing known, or a text that nobody read."""
 
 OUTPUT_ROLES = ("generator", "logits", "reformatter")
 
-# Collections of what people typed: the licence of the collection does not settle their rights.
+# Collections of what people typed: the license of the collection does not settle their rights.
 USER_CONTENT = ("ShareGPT", "WildChat", "LMSYS-Chat", "OpenAssistant", "StackExchange", "Reddit")
 
 _CAVEAT = {
@@ -30,8 +34,8 @@ _CAVEAT = {
 }
 _MIXED = re.compile(r"\b(mixed|various|multiple|per[- ]row|several|differs?|different)\b", re.IGNORECASE)
 _NON_COMMERCIAL = re.compile(r"\bnon[\s-]?commercial\b|\bcc[\s-]by[\s-]nc\b", re.IGNORECASE)
-_KEPT = re.compile(r"\b(unreleased|unpublished|not (released|published))\b", re.IGNORECASE)
-# Words around a licence's name that say nothing of it.
+_UNPUBLISHED = re.compile(r"\b(unreleased|unpublished|not (released|published))\b", re.IGNORECASE)
+# Words around a license's name that add nothing to it.
 _NOISE = re.compile(
     r"\b(the|licen[cs]ed?|badge|tag|under|terms|of|use|model|weights|data(set)?|text|version|agreement|file|card)\b",
     re.IGNORECASE,
@@ -41,7 +45,7 @@ _PARTS = re.compile(r"\b(some|portions?|subsets?|parts?|partly|rows?|splits?)\b"
 
 
 class Finding(BaseModel):
-    """One answer of one rule. ``code`` in the grammar of the code list; ``blocks``: no release goes on with it."""
+    """One result of one rule. ``blocks``: no release may go on with it unless it is waived."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,9 +58,7 @@ class Finding(BaseModel):
     source: str | None = None
     fix: str | None = None
     blocks: bool = Field(default=False, exclude=True)
-    footing: Footing = Field(
-        default="firm", exclude=True, description="How far the licence it rests on is established."
-    )
+    certainty: Certainty = Field(default="established", exclude=True, description="Of the license it rests on.")
 
     @property
     def bare(self) -> str:
@@ -70,166 +72,228 @@ def finding(
     *,
     fix: str,
     level: Level = "fact",
-    edge: Edge | None = None,
-    licence: Licence | None = None,
+    dependency: Dependency | None = None,
+    license: License | None = None,
     cite: Fact | None = None,
     blocks: bool = False,
 ) -> Finding:
-    """Build a finding; a text that was not read whole adds its caveat and takes `fact` down to `held`."""
-    caveat = _CAVEAT.get(licence.verified) if licence else None
+    """Build a finding. A text that was not read whole, or an exception to it, adds a caveat: `fact` becomes `held`."""
+    caveats = [_CAVEAT[license.verified]] if license and license.verified in _CAVEAT else []
+    if dependency and license and dependency.parsed.exceptions:
+        exceptions = ", ".join(sorted(dependency.parsed.exceptions))
+        caveats.append(f"the exception {exceptions} gives further permissions that were not looked at")
     if cite and cite.says:
         why = f"{why} ({cite.says})"
-    if edge and edge.several and licence:
-        why = f"{why}; any of {edge.said} may govern, this is the strictest"
+    if dependency and dependency.ambiguous and license:
+        why = f"{why}; any of {dependency.stated} may govern, this is the strictest"
     return Finding(
         code=code,
-        level="held" if caveat and level == "fact" else level,
-        input=edge.input.id if edge else None,
-        why=f"{why}; {caveat}" if caveat else why,
+        level="held" if caveats and level == "fact" else level,
+        input=dependency.input.id if dependency else None,
+        why="; ".join([why, *caveats]),
         quote=cite.quote if cite else None,
         section=cite.section if cite else None,
-        source=cite.source if cite else licence.sources[0] if licence and licence.sources else None,
+        source=cite.source if cite else license.sources[0] if license and license.sources else None,
         fix=fix,
         blocks=blocks or code.startswith("V-"),
-        footing=edge.footing if edge else "firm",
+        certainty=dependency.certainty if dependency else "established",
     )
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What can be made of a licence field: the texts it may mean, and what is left open."""
+class ParsedLicense:
+    """What a license field means.
 
-    licences: tuple[Licence, ...] = ()
-    unknown: bool = True
-    doubted: bool = False
+    ``licenses``: the texts that may apply, or that all apply where ``all_apply``. ``named``: all that the field names,
+    alternatives that were not chosen included. ``complete``: nothing in the field was left unrecognised or unread.
+    The other flags are words of the field: a question mark, "mixed", "non-commercial", "unreleased".
+    """
+
+    licenses: tuple[License, ...] = ()
+    complete: bool = False
+    named: tuple[License, ...] = ()
+    all_apply: bool = False
+    exceptions: frozenset[str] = frozenset()
+    questioned: bool = False
     mixed: bool = False
     non_commercial: bool = False
-    kept: bool = False
+    unpublished: bool = False
 
 
 @lru_cache(maxsize=8192)
-def read_licence(texts: tuple[str, ...], catalogue: Catalogue | None = None) -> Reading:
-    """Read a licence field. Anything left over after the names that we know keeps it unknown."""
-    book = catalogue or builtin()
-    found: dict[str, Licence] = {}
-    unknown = not texts
-    whole = " ".join(texts)
+def parse_license(
+    texts: tuple[str, ...],
+    registry: Registry | None = None,
+    prefer: frozenset[str] = frozenset(),
+    granted: bool = False,
+) -> ParsedLicense:
+    """Read a license field: names, SPDX expressions, or prose. What is not recognised leaves it incomplete.
+
+    ``prefer``: ids of licenses that are taken where an expression gives the choice. ``granted``: the field is the
+    release's own declaration (see ``read_expression``).
+    """
+    registry = registry or builtin()
+    licenses: dict[str, License] = {}
+    named: dict[str, License] = {}
+    exceptions: frozenset[str] = frozenset()
+    complete = bool(texts)
+    all_apply = False
     for text in texts:
-        exact = book.candidates(text)
-        bare = re.sub(r"^\s*\((.*)\)\s*$", r"\1", text)  # an expression in brackets
-        for part in [text] if exact else re.split(r"[,/;+|]|\s(?:and|or|AND|OR|with|WITH)\s", bare):
-            named = book.candidates(part)
-            if not named and not _NOT.match(part):
-                named = book.candidates(_NOISE.sub(" ", part))
-            unknown = unknown or not named
-            for licence in named or (() if _NOT.match(part) else book.mentioned(part)):
-                found.setdefault(licence.id, licence)
-    return Reading(
-        licences=tuple(found.values()),
-        unknown=unknown or any(licence.verified == "no" for licence in found.values()),
-        doubted=any(text.rstrip().endswith("?") for text in texts),
+        exact = registry.candidates(text)
+        terms = None if exact else read_expression(text, registry, prefer, granted=granted)
+        if terms is not None:
+            entries, alternatives, recognised = terms.licenses, terms.named, terms.complete
+            exceptions |= terms.exceptions
+            all_apply = len(texts) == 1 and len(entries) > 1
+        else:
+            entries, recognised = (exact, True) if exact else _read_prose(text, registry)
+            alternatives = entries
+        complete = complete and recognised
+        licenses |= {license.id: license for license in entries if license.id not in licenses}
+        named |= {license.id: license for license in alternatives if license.id not in named}
+    whole = " ".join(texts)
+    return ParsedLicense(
+        licenses=tuple(licenses.values()),
+        complete=complete and all(license.verified != "no" for license in licenses.values()),
+        named=tuple(named.values()),
+        all_apply=all_apply,
+        exceptions=exceptions,
+        questioned=any(text.rstrip().endswith("?") for text in texts),
         mixed=bool(_MIXED.search(whole)),
         non_commercial=bool(_NON_COMMERCIAL.search(whole)),
-        kept=bool(_KEPT.search(whole)),
+        unpublished=bool(_UNPUBLISHED.search(whole)),
     )
 
 
-def _strictest(licences: tuple[Licence, ...], kind: str) -> Licence | None:
-    return max((entry for entry in licences if entry.kind == kind), key=lambda e: e.strictness, default=None)
+def _read_prose(text: str, registry: Registry) -> tuple[tuple[License, ...], bool]:
+    """The licenses that a free text names, and whether it says nothing else. A damaged expression says more."""
+    licenses: dict[str, License] = {}
+    complete = not is_expression(text)
+    bare = re.sub(r"^\s*\((.*)\)\s*$", r"\1", text)
+    for part in re.split(r"[,/;+|]|\s(?:and|or|AND|OR|with|WITH)\s", bare):
+        named = registry.candidates(part)
+        if not named and not _NOT.match(part):
+            named = registry.candidates(_NOISE.sub(" ", part))
+        complete = complete and bool(named)
+        for license in named or (() if _NOT.match(part) else registry.mentioned(part)):
+            licenses.setdefault(license.id, license)
+    return tuple(licenses.values()), complete
+
+
+def _strictest(licenses: tuple[License, ...], kind: str) -> License | None:
+    return max((entry for entry in licenses if entry.kind == kind), key=lambda e: e.strictness, default=None)
 
 
 @dataclass(frozen=True)
-class Edge:
-    """An input with its licence read.
+class Dependency:
+    """An input with its license resolved.
 
-    ``licence`` is the strictest text that may govern the artefact, ``terms`` those of the service that it came
-    through: of the one that is named, and of the one whose host `endpoint` is. ``known`` is the text that the catalogue
-    has for this very repository, whatever the lineage says.
+    ``repository_license``: what the registry has for this exact repository, whatever the lineage says.
+    ``endpoint_terms``: the terms of the service that the input's endpoint belongs to.
     """
 
     input: Input
-    reading: Reading
-    known: Licence | None = None
-    at: Licence | None = None
+    parsed: ParsedLicense
+    repository_license: License | None = None
+    endpoint_terms: License | None = None
 
     @cached_property
-    def licence(self) -> Licence | None:
-        return _strictest(self.reading.licences, "licence")
+    def license(self) -> License | None:
+        """The strictest license that may govern the artefact."""
+        return _strictest(self.parsed.licenses, "licence")
 
     @cached_property
-    def terms(self) -> Licence | None:
-        return _strictest((*self.reading.licences, *([self.at] if self.at else [])), "service")
+    def applying(self) -> tuple[License, ...]:
+        """The licenses whose duties count: all of an `AND` expression, else the strictest."""
+        if self.parsed.all_apply:
+            return tuple(license for license in self.parsed.licenses if license.kind == "licence")
+        return (self.license,) if self.license else ()
+
+    @cached_property
+    def terms(self) -> License | None:
+        """The strictest terms of a service that the input came through, as named or by its endpoint."""
+        services = (*self.parsed.licenses, *([self.endpoint_terms] if self.endpoint_terms else []))
+        return _strictest(services, "service")
 
     @property
-    def governing(self) -> Licence | None:
-        """The artefact's licence, or else the service's terms; None: nothing is known."""
-        return self.licence or self.terms
+    def governing(self) -> License | None:
+        """The artefact's license, or else the service's terms; None: nothing is known."""
+        return self.license or self.terms
 
     @property
-    def several(self) -> bool:
-        return len({licence.label for licence in self.reading.licences}) > 1
+    def labels(self) -> frozenset[str]:
+        """Labels of what governs: of all licenses that apply, or else of the service's terms."""
+        licenses = self.applying or ((self.terms,) if self.terms else ())
+        return frozenset(license.label for license in licenses)
 
     @property
-    def said(self) -> str:
-        return ", ".join(self.input.licences) or "nothing"
+    def ambiguous(self) -> bool:
+        """Several texts are named and it is not certain which applies."""
+        return not self.parsed.all_apply and len({license.label for license in self.parsed.licenses}) > 1
+
+    @property
+    def stated(self) -> str:
+        """The license field of the lineage, for messages."""
+        return ", ".join(self.input.licenses) or "nothing"
 
     @property
     def owner(self) -> str:
         return self.input.id.split("/")[0].strip()
 
-    @property
-    def firm(self) -> bool:
-        """The facts can carry a violation: the licence is established, and its limits were read."""
-        licence = self.governing
-        if licence is None or self.doubtful:
-            return False
-        return licence.verified != "no" and licence.terms != {"limits-not-read"}
-
-    @property
-    def doubtful(self) -> bool:
-        """Texts are named, and which of them governs, or whether one does, is not established."""
-        return self.reading.doubted or (self.reading.unknown and bool(self.reading.licences))
-
     @cached_property
-    def footing(self) -> Footing:
-        """How far the licence is established; each step down contains those below it."""
-        if self.firm:
-            return "firm"
-        return "doubted" if self.reading.doubted else "partly" if self.doubtful else "open"
+    def certainty(self) -> Certainty:
+        if self.parsed.questioned:
+            return "questioned"
+        if self.parsed.licenses and not self.parsed.complete:
+            return "partial"
+        license = self.governing
+        if license is None or license.verified == "no" or license.terms == {"limits-not-read"}:
+            return "unknown"
+        return "established"
+
+    @property
+    def established(self) -> bool:
+        """A violation may rest on the license: it is certain, and its limits were read."""
+        return self.certainty == "established"
 
     @property
     def open_question(self) -> bool:
-        """The licence is missing, not in the catalogue, not read, or given with a question mark."""
-        return self.reading.unknown or not self.firm
+        """The license is missing, not in the registry, not read, or given with a question mark."""
+        return not self.parsed.complete or not self.established
 
     @property
-    def conflict(self) -> Licence | None:
-        """The stricter text that the catalogue has for this repository, where the lineage gives it another."""
-        if self.known is None or not self.reading.licences or self.licence is None:
+    def conflict(self) -> License | None:
+        """The stricter license that the registry has for this repository, where the lineage gives it another."""
+        registered = self.repository_license
+        if registered is None or not self.parsed.licenses or self.license is None:
             return None
-        later = self.known.relicensed.to if self.known.relicensed else None
-        for given in self.reading.licences:
-            same = (given.label, given.spdx or "") in {
-                (self.known.label, given.spdx or ""),
-                (given.label, self.known.spdx),
-            }
-            if same or given.id == later or given.hub_license == self.known.hub_license != "other":
+        later = registered.relicensed.to if registered.relicensed else None
+        for license in self.parsed.licenses:
+            same_text = license.label == registered.label or license.spdx == registered.spdx is not None
+            if same_text or license.id == later or license.hub_license == registered.hub_license != "other":
                 return None
-        return self.known if self.known.terms - self.licence.terms else None
+        return registered if registered.terms - self.license.terms else None
 
     @property
     def ran_weights(self) -> bool:
-        """The releaser ran the weights, and so accepted their licence; a service's account is another contract."""
+        """The releaser ran the weights, and so accepted their license; a service's account is another contract."""
         return self.input.ran_by == "releaser" and self.terms is None
 
 
 @dataclass(frozen=True)
-class Case:
+class AuditContext:
+    """A lineage with its licenses resolved.
+
+    ``license_files``: content of the release's license files; None: not read. ``upstream_notices``: id of an input ->
+    text of the NOTICE that came with it.
+    """
+
     lineage: Lineage
     policy: Policy
-    edges: tuple[Edge, ...]
-    catalogue: Catalogue
-    papers: Papers | None = None
+    dependencies: tuple[Dependency, ...]
+    registry: Registry
+    license_files: LicenseFiles | None = None
+    upstream_notices: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def dataset(self) -> bool:
@@ -240,84 +304,98 @@ class Case:
         return self.lineage.release.split("/")[0].strip().casefold() if "/" in self.lineage.release else ""
 
     @cached_property
-    def roots(self) -> tuple[Edge, ...]:
-        """Edges whose work is inside the release: weights of a model, rows of a data set."""
+    def roots(self) -> tuple[Dependency, ...]:
+        """Dependencies whose material is inside the release: weights of a model, rows of a data set."""
         roles = ("base", "data") if self.dataset else ("base",)
-        return tuple(e for e in self.edges if e.input.role in roles)
+        return tuple(d for d in self.dependencies if d.input.role in roles)
 
     @cached_property
-    def outputs(self) -> tuple[Edge, ...]:
-        return tuple(e for e in self.edges if e.input.role in OUTPUT_ROLES)
+    def root_licenses(self) -> tuple[tuple[Dependency, License], ...]:
+        """Each root with each license that applies to it."""
+        return tuple((root, license) for root in self.roots for license in root.applying)
 
     @cached_property
-    def data(self) -> tuple[Edge, ...]:
-        return tuple(e for e in self.edges if e.input.role == "data")
+    def upstream_licenses(self) -> tuple[tuple[Dependency, License], ...]:
+        """The same without licenses of which the releaser is the licensor: it needs no permission of its own."""
+        return tuple((root, license) for root, license in self.root_licenses if not self.own(license))
 
     @cached_property
-    def others_data(self) -> tuple[str, tuple[tuple[str, str], ...]]:
-        """Folded names of the data sets that others published, in one string, and each with its id."""
+    def outputs(self) -> tuple[Dependency, ...]:
+        return tuple(d for d in self.dependencies if d.input.role in OUTPUT_ROLES)
+
+    @cached_property
+    def data(self) -> tuple[Dependency, ...]:
+        return tuple(d for d in self.dependencies if d.input.role == "data")
+
+    @cached_property
+    def published_data(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """Data sets that others published: their folded names in one string, and each with its id."""
         typed = tuple(fold(word) for word in USER_CONTENT)
-        found = []
-        for edge in self.data:
-            name = fold(edge.input.id.rsplit("/", 1)[-1])
-            public = "/" in edge.input.id or any(word in name for word in typed)
-            if public and edge.owner.casefold() != self.owner:
-                found.append((name, edge.input.id))
-        return "\n".join(name for name, _ in found), tuple(sorted(found))
+        names = []
+        for dependency in self.data:
+            name = fold(dependency.input.id.rsplit("/", 1)[-1])
+            public = "/" in dependency.input.id or any(word in name for word in typed)
+            if public and dependency.owner.casefold() != self.owner:
+                names.append((name, dependency.input.id))
+        return "\n".join(name for name, _ in names), tuple(sorted(names))
 
     @cached_property
     def root_labels(self) -> frozenset[str]:
-        return frozenset(e.governing.label for e in self.roots if e.governing)
+        return frozenset[str]().union(*(root.labels for root in self.roots))
 
     @cached_property
     def root_prefixes(self) -> tuple[str, ...]:
-        """Name prefixes that copies of what is inside ask for."""
-        rules = (e.licence.copies.name_prefix for e in self.roots if e.licence)
+        """Name prefixes that the licenses of the roots ask of copies."""
+        rules = (license.copies.name_prefix for _, license in self.root_licenses)
         return tuple(sorted({fold(rule.prefix) for rule in rules if rule}))
 
     @cached_property
-    def prose(self) -> tuple[Licence, ...]:
-        return self.catalogue.mentioned(self.lineage.declared.text)
+    def prose(self) -> tuple[License, ...]:
+        """The licenses that the card's prose names."""
+        return self.registry.mentioned(self.lineage.declared.text)
 
-    @cached_property
+    @property
     def tag(self) -> str | None:
-        """The tag that counts: `other` is read through `license_name`."""
-        said = self.lineage.declared
-        return said.license if said.license and said.license.strip().casefold() != "other" else said.license_name
+        return declared_tag(self.lineage)
 
     @cached_property
-    def tag_names(self) -> tuple[Licence, ...]:
-        """What the tag can mean."""
-        return read_licence((self.tag,), self.catalogue).licences if self.tag and not self.denies else ()
+    def parsed_tag(self) -> ParsedLicense:
+        return parse_license((self.tag,), self.registry, granted=True) if self.tag and not self.denies else _NOTHING
 
     @cached_property
-    def denies(self) -> tuple[Licence, ...]:
-        """The texts that the tag is said not to be: a tag known only as "not llama3"."""
+    def tag_names(self) -> tuple[License, ...]:
+        """What the tag can mean; nothing where it offers an alternative that is not known."""
+        open_choice = not self.parsed_tag.complete and re.search(r"\bOR\b", self.tag or "")
+        return () if open_choice else self.parsed_tag.licenses
+
+    @cached_property
+    def denies(self) -> tuple[License, ...]:
+        """The texts that the tag says it is not: a tag such as "not llama3"."""
         bare = _NOT.sub("", self.tag or "")
-        return self.catalogue.candidates(bare) if bare != (self.tag or "") else ()
+        return self.registry.candidates(bare) if bare != (self.tag or "") else ()
 
     @cached_property
-    def declared(self) -> Licence | None:
-        """The declared licence. Prose stands in for a missing tag only where it names the text that governs."""
+    def declared(self) -> License | None:
+        """The declared license. Prose counts instead of a missing tag only where it names a license that governs."""
         pool = self.tag_names or (() if self.lineage.declared.license else self.prose)
-        pool = tuple(licence for licence in pool if licence.kind == "licence")
-        right = [licence for licence in pool if licence.label in self.root_labels]
-        if right:
-            return max(right, key=lambda licence: licence.strictness)
-        one = len({licence.label for licence in pool}) == 1
-        return pool[-1] if one and (self.tag_names or not self.root_labels) else None
+        pool = tuple(license for license in pool if license.kind == "licence")
+        governing = [license for license in pool if license.label in self.root_labels]
+        if governing or (self.parsed_tag.all_apply and self.tag_names):
+            return max(governing or pool, key=lambda license: license.strictness)
+        single = len({license.label for license in pool}) == 1
+        return pool[-1] if single and (self.tag_names or not self.root_labels) else None
 
     @cached_property
     def accepted(self) -> frozenset[str]:
-        """Labels of the texts whose terms the release itself takes on, by tag or by prose."""
-        return frozenset(licence.label for licence in (*self.tag_names, *self.prose))
+        """Labels of the licenses whose terms the release itself takes on, by tag or by prose."""
+        return frozenset(license.label for license in (*self.tag_names, *self.prose))
 
     @cached_property
     def accepts_non_commercial(self) -> bool:
         """The release says of itself, as a whole, that it is non-commercial."""
         text = self.lineage.declared.text or ""
-        said = bool(_NON_COMMERCIAL.search(text)) and not self.discloses_parts
-        return said or any(licence.non_commercial for licence in (*self.tag_names, *self.prose))
+        whole = bool(_NON_COMMERCIAL.search(text)) and not self.discloses_parts
+        return whole or any(license.non_commercial for license in (*self.tag_names, *self.prose))
 
     @cached_property
     def discloses_parts(self) -> bool:
@@ -327,40 +405,59 @@ class Case:
 
     @property
     def commercial(self) -> bool:
-        """The declared licence gives commercial use, so far as it is known."""
+        """The declared license gives commercial use, so far as it is known."""
         return self.declared is not None and not self.declared.non_commercial
 
-    def is_vendor(self, licence: Licence) -> bool:
-        """The releaser goes by the name of the text's author. A release without an owner goes by nobody's."""
-        return bool(self.owner and licence.vendor) and self.owner == fold(licence.vendor or "")
+    def is_vendor(self, license: License) -> bool:
+        """The releaser has the name of the license's author. A release without an owner has nobody's."""
+        return bool(self.owner and license.vendor) and self.owner == fold(license.vendor or "")
 
-    def own(self, licence: Licence) -> bool:
-        """The releaser is the licensor: it owes itself nothing, and may license its work anew."""
-        return bool(self.owner) and self.owner in {org.casefold() for org in licence.orgs}
-
-
-def read_case(
-    lineage: Lineage, policy: Policy = "text", catalogue: Catalogue | None = None, papers: Papers | None = None
-) -> Case:
-    """Read every licence field. Cost grows with the number of inputs; equal fields are read once."""
-    book = catalogue or builtin()
-    return Case(lineage, policy, tuple(_edge(item, book) for item in lineage.inputs), book, papers)
+    def own(self, license: License) -> bool:
+        """The releaser is the licensor: it has no duties to itself, and may license its work anew."""
+        return bool(self.owner) and self.owner in {org.casefold() for org in license.orgs}
 
 
-def _edge(item: Input, book: Catalogue) -> Edge:
-    known = book.of_repository(item.id)
-    at = book.of_endpoint(item.endpoint) if item.endpoint else None
-    if item.licences:
-        return Edge(item, read_licence(item.licences, book), known, at)
-    if at is not None:  # what answered was a service, so its terms are what was accepted
-        return Edge(item, Reading(licences=(at,), unknown=at.verified == "no"), known, at)
-    if known is not None:  # the repository is known; which text was taken, the lineage does not say
-        return Edge(item, Reading(licences=(known,), unknown=known.verified == "no", doubted=True), known, at)
-    return Edge(item, Reading(), known, at)
+_NOTHING = ParsedLicense()
 
 
-def covers(declared: Licence, governing: Licence) -> bool:
-    """True where the declared licence is the governing text: same text, its hub tag, or a later version of it."""
+def declared_tag(lineage: Lineage) -> str | None:
+    """The tag that counts: `other` stands for `license_name`."""
+    declared = lineage.declared
+    other = not declared.license or declared.license.strip().casefold() == "other"
+    return declared.license_name if other else declared.license
+
+
+def build_context(
+    lineage: Lineage,
+    policy: Policy = "text",
+    registry: Registry | None = None,
+    license_files: LicenseFiles | None = None,
+    upstream_notices: Mapping[str, str] | None = None,
+) -> AuditContext:
+    """Resolve every license field. Cost grows with the number of inputs; equal fields are parsed once."""
+    registry = registry or builtin()
+    tag = declared_tag(lineage)
+    granted = parse_license((tag,), registry, granted=True).named if tag else ()
+    prefer = frozenset(license.id for license in granted)
+    dependencies = tuple(_dependency(item, registry, prefer) for item in lineage.inputs)
+    return AuditContext(lineage, policy, dependencies, registry, license_files, upstream_notices or {})
+
+
+def _dependency(item: Input, registry: Registry, prefer: frozenset[str]) -> Dependency:
+    registered = registry.of_repository(item.id)
+    terms = registry.of_endpoint(item.endpoint) if item.endpoint else None
+    parsed = ParsedLicense()
+    if item.licenses:
+        parsed = parse_license(item.licenses, registry, prefer)
+    elif terms is not None:  # a service answered, so its terms are what was accepted
+        parsed = ParsedLicense((terms,), complete=terms.verified != "no")
+    elif registered is not None:  # the lineage does not say which of the repository's licenses was taken
+        parsed = ParsedLicense((registered,), complete=registered.verified != "no", questioned=True)
+    return Dependency(item, parsed, registered, terms)
+
+
+def covers(declared: License, governing: License) -> bool:
+    """True where the declared license is the governing text: same text, its hub tag, or a later version of it."""
     if declared.label == governing.label or declared.id == governing.hub_license:
         return True
     same_elements = declared.terms == governing.terms and declared.family == governing.family == "creative-commons"

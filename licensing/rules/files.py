@@ -1,66 +1,65 @@
-"""What the release folder holds, by file names alone. A name that fits is taken as met here.
+"""The release's license and notice files by name alone; a file with a fitting name is taken for what it promises.
 
-Whether the text in a file is the licence that its name promises is looked at in texts.py, where the files were read.
+Where the content of the files was read, ``texts.py`` takes over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from licensing.license_files import is_licence_file, is_notice_file
-from licensing.rules.context import Case, Edge, Finding, finding
-from licensing.schema import Licence
+from licensing.license_files import is_license_file, is_notice_file
+from licensing.rules.context import AuditContext, Dependency, Finding, finding
+from licensing.schema import License
 
 
-def files_seen(case: Case) -> Iterator[Finding]:
+def file_names(ctx: AuditContext) -> Iterator[Finding]:
     """Missing copies and notices: a violation where the files are known, at most a warning where they are not.
 
-    One LICENSE file for two licences is a warning, too: it may hold both.
+    One LICENSE file for two licenses is a warning: it may hold both.
     """
-    if case.papers is not None:
-        return  # read, not only listed: texts.py
-    names = case.lineage.files
-    licence_files = [name for name in names or () if is_licence_file(name)]
-    notice = any(is_notice_file(name) for name in names or ())
-    for edge in case.roots:
-        licence = edge.licence
-        if licence is None or case.own(licence):
+    if ctx.license_files is not None:
+        return
+    names = ctx.lineage.files
+    license_files = [name for name in names or () if is_license_file(name)]
+    notice_file = any(is_notice_file(name) for name in names or ())
+    for root, license in ctx.upstream_licenses:
+        c = license.copies
+        if c.licence_copy is not None and not (ctx.dataset and (c.licence_copy.by_link or names is None)):
+            yield from _copy(ctx, root, license, listed=names is not None, count=len(license_files))
+        elif c.copyright_notice is not None and names is not None and not license_files:
+            why = f"no license file: the copyright line and permission notice of {license.name} were not seen"
+            fix = f"ship the upstream LICENSE of {root.input.id}"
+            code, cite = "W-AGREEMENT-COPY-NOT-SEEN", c.copyright_notice
+            yield finding(code, why, dependency=root, license=license, cite=cite, fix=fix, level="held")
+        upstream = ctx.upstream_notices.get(root.input.id) if c.keep_notice_file else None
+        rule = c.notice or (c.keep_notice_file if upstream else None)
+        if rule is None or notice_file or ctx.dataset:
             continue
-        c = licence.copies
-        if c.licence_copy is not None and not (case.dataset and (c.licence_copy.by_link or names is None)):
-            yield from _copy(case, edge, licence, known=names is not None, found=len(licence_files))
-        elif c.copyright_notice is not None and names is not None and not licence_files:
-            why = f"no licence file: the copyright line and permission notice of {licence.name} were not seen"
-            fix = f"ship the upstream LICENSE of {edge.input.id}"
-            code = "W-AGREEMENT-COPY-NOT-SEEN"
-            yield finding(code, why, edge=edge, licence=licence, cite=c.copyright_notice, fix=fix, level="held")
-        if c.notice is not None and not notice and not case.dataset:
-            line = c.notice.text or f"the notice of {licence.name}"
-            fix = f"add a file NOTICE that holds: {line}"
-            if names is None:
-                why = "the files of the release are not known, so the notice was not seen"
-                code = f"W-NOTICE-NOT-SEEN:{licence.label}"
-                yield finding(code, why, edge=edge, licence=licence, cite=c.notice, fix=fix, level="held")
-            else:
-                why = "the release holds no notice file"
-                code = f"V-NOTICE-MISSING:{licence.label}"
-                yield finding(code, why, edge=edge, licence=licence, cite=c.notice, fix=fix)
+        content = (c.notice.text if c.notice else None) or f"the notice of {license.name}"
+        fix = f"add a file NOTICE that holds {f'the NOTICE of {root.input.id}' if upstream else f'this: {content}'}"
+        if names is None:
+            why = "the files of the release are not known, so the notice was not seen"
+            code = f"W-NOTICE-NOT-SEEN:{license.label}"
+            yield finding(code, why, dependency=root, license=license, cite=rule, fix=fix, level="held")
+        else:
+            why = "the release holds no notice file"
+            code = f"V-NOTICE-MISSING:{license.label}"
+            yield finding(code, why, dependency=root, license=license, cite=rule, fix=fix)
 
 
-def _copy(case: Case, edge: Edge, licence: Licence, *, known: bool, found: int) -> Iterator[Finding]:
-    fix = f"ship the text of {licence.name} as a file"
-    cite = licence.copies.licence_copy
-    if known and found == 0:
-        why = f"the release holds no licence file, so no copy of {licence.name}"
-        code = f"V-LICENCE-COPY-MISSING:{licence.label}"
-        yield finding(code, why, edge=edge, licence=licence, cite=cite, fix=fix)
+def _copy(ctx: AuditContext, root: Dependency, license: License, *, listed: bool, count: int) -> Iterator[Finding]:
+    fix = f"ship the text of {license.name} as a file"
+    cite = license.copies.licence_copy
+    if listed and count == 0:
+        why = f"the release holds no license file, so no copy of {license.name}"
+        code = f"V-LICENCE-COPY-MISSING:{license.label}"
+        yield finding(code, why, dependency=root, license=license, cite=cite, fix=fix)
         return
-    if case.declared is None and not case.prose:
-        return  # what a lone licence file holds is anybody's guess, and that the licence is not known is said elsewhere
-    enough = 1 if case.declared and case.declared.label == licence.label else 2
-    if found >= enough or (not known and licence.permissive and enough == 1):
+    if ctx.declared is None and not ctx.prose:
+        return  # what a single license file holds cannot be guessed; the unknown declaration has its own finding
+    enough = 1 if ctx.declared and ctx.declared.label == license.label else 2
+    if count >= enough or (not listed and license.permissive and enough == 1):
         return
-    why = "not confirmed that a copy ships" if not known else "one licence file, two licences: it may hold one only"
-    apache = licence.spdx == "Apache-2.0"
-    code = "W-APACHE-TEXT-NOT-SEEN" if apache else "W-AGREEMENT-COPY-NOT-SEEN"
-    yield finding(code, why, edge=edge, licence=licence, cite=cite, fix=fix, level="held")
+    why = "not confirmed that a copy ships" if not listed else "one license file, two licenses: it may hold one only"
+    code = "W-APACHE-TEXT-NOT-SEEN" if license.spdx == "Apache-2.0" else "W-AGREEMENT-COPY-NOT-SEEN"
+    yield finding(code, why, dependency=root, license=license, cite=cite, fix=fix, level="held")

@@ -1,4 +1,4 @@
-"""R14 and the release's own metadata: missing, unreadable, at odds with the card's prose, or out of date."""
+"""R14 and the release's own metadata: missing, unknown, contradicted by the card's prose, or out of date."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 
 from licensing.registry import sentences
-from licensing.rules.context import Case, Edge, Finding, finding
-from licensing.schema import Licence
+from licensing.rules.context import AuditContext, Dependency, Finding, finding
+from licensing.schema import License
 
 _EARLIER = re.compile(r"\b(was|were|earlier|formerly|previously|before|until|changed)\b", re.IGNORECASE)
-# Prose that speaks of an input's licence does not declare the release's own.
+# Prose that speaks of an input's license does not declare the release's own.
 _NOTICE = re.compile(r"\bnotices?\b", re.IGNORECASE)
 _OF_AN_INPUT = re.compile(
     r"\b(base|based on|train(ed|ing)|outputs?|teacher|generated|derived|upstream|data ?sets?|built)\b",
@@ -18,109 +18,107 @@ _OF_AN_INPUT = re.compile(
 )
 
 
-def tag_and_prose(case: Case) -> Iterator[Finding]:
-    """The release's own metadata: missing, unreadable, or at odds with its prose."""
-    said = case.lineage.declared
-    text = (said.text or "").strip()
-    if not (said.license or said.license_name) and not text:
-        why = "the release names no licence at all"
+def tag_and_prose(ctx: AuditContext) -> Iterator[Finding]:
+    """The license tag of the card: missing, unknown, or contradicted by the prose."""
+    declared = ctx.lineage.declared
+    text = (declared.text or "").strip()
+    if not (declared.license or declared.license_name) and not text:
+        why = "the release names no license at all"
         yield finding("V-TAG-MISSING", why, fix="set `license:` in the card's metadata")
         return
-    if not (said.license or said.license_name):
-        why = "the licence stands in the prose only; tools read the metadata and see none"
-        missing = case.declared is None
+    if not (declared.license or declared.license_name):
+        why = "only the prose names a license; tools read the metadata and see none"
+        missing = ctx.declared is None
         if missing:
-            why = f"{why}; no licence that governs could be read from the prose either"
+            why = f"{why}; no license that governs could be read from the prose either"
         fix = "set `license:` in the card's metadata"
         yield finding("W-TAG-INCOMPLETE", why, fix=fix, level="held", blocks=missing)
         return
-    if case.denies and case.declared is None:
-        return  # what it is not is known, and R2 looks at that
-    if case.declared is None:
-        tag = said.license_name if (said.license or "").casefold() == "other" else said.license
-        what = f'"{tag}" is not in the catalogue' if not case.tag_names else f'"{tag}" can mean several texts'
-        names = ", ".join(licence.id for licence in case.tag_names)
-        why = f"the declared licence is not known: {what}"
+    if ctx.denies and ctx.declared is None:
+        return  # R2 looks at a tag that says what it is not
+    if ctx.declared is None:
+        tag = declared.license_name if (declared.license or "").casefold() == "other" else declared.license
+        what = f'"{tag}" is not in the registry' if not ctx.tag_names else f'"{tag}" can mean several texts'
+        names = ", ".join(license.id for license in ctx.tag_names)
+        why = f"the declared license is not known: {what}"
         fix = f"write one of {names}" if names else "write an SPDX id or an id that `distill licences` lists"
         yield finding("W-TAG-INCOMPLETE", why, fix=fix, level="held", blocks=True)
     else:
-        yield from _contradiction(case, case.declared)
+        yield from _contradiction(ctx, ctx.declared)
 
 
-def _contradiction(case: Case, declared: Licence) -> Iterator[Finding]:
-    """A notice counts where its subject is inside. A tag that stands beside the text or is stricter is R2's matter."""
-    governs = {e.governing.label for e in (*case.roots, *case.data) if e.governing}
-    beside = declared.label in case.root_labels and not declared.permissive
-    stands = beside or case.own(declared) or declared.non_commercial
-    partial = not case.dataset and stands
-    taught = {e.licence.label for e in case.outputs if e.licence}  # a teacher's terms, taken on beside one's own
-    pieces = [s for s in sentences(case.lineage.declared.text) if not _OF_AN_INPUT.search(s)]
-    for licence in case.prose:
-        if licence.label == declared.label or not licence.terms - declared.terms or case.discloses_parts:
+def _contradiction(ctx: AuditContext, declared: License) -> Iterator[Finding]:
+    """Prose that names a stricter license than the tag. A notice counts where its subject is inside the release; a tag
+    that also governs, or is stricter, is R2's matter."""
+    governs = frozenset[str]().union(*(d.labels for d in (*ctx.roots, *ctx.data)))
+    beside = declared.label in ctx.root_labels and not declared.permissive
+    also_governs = beside or ctx.own(declared) or declared.non_commercial
+    beside_others = not ctx.dataset and also_governs
+    taught = {d.license.label for d in ctx.outputs if d.license}  # terms of a teacher that the release takes on
+    own_sentences = [s for s in sentences(ctx.lineage.declared.text) if not _OF_AN_INPUT.search(s)]
+    for license in ctx.prose:
+        if license.label == declared.label or not license.terms - declared.terms or ctx.discloses_parts:
             continue
-        right = licence.label in governs
-        if (right and partial) or (licence.label in taught and not right):
+        right = license.label in governs
+        if (right and beside_others) or (license.label in taught and not right):
             continue
-        own = [s for s in pieces if licence.label in case.root_labels or not _NOTICE.search(s)]
-        if not any(licence.label in {hit.label for hit in case.catalogue.mentioned(s)} for s in own):
+        own = [s for s in own_sentences if license.label in ctx.root_labels or not _NOTICE.search(s)]
+        if not any(license.label in {entry.label for entry in ctx.registry.mentioned(s)} for s in own):
             continue
         fix = "make tag and prose say the same"
         if right:
-            why = f"the tag says {declared.label}, the card's text {licence.label}, and the text is right"
-            yield finding("V-CARD-CONTRADICTS", why, licence=licence, fix=fix)
+            why = f"the tag says {declared.label}, the card's text {license.label}, and the text is right"
+            yield finding("V-CARD-CONTRADICTS", why, license=license, fix=fix)
         else:
-            why = f"the tag says {declared.label}, the card's text the stricter {licence.label}"
-            yield finding("W-CARD-CONTRADICTS", why, licence=licence, fix=fix, level="held")
+            why = f"the tag says {declared.label}, the card's text the stricter {license.label}"
+            yield finding("W-CARD-CONTRADICTS", why, license=license, fix=fix, level="held")
         return
 
 
-def r14_changes(case: Case) -> Iterator[Finding]:
-    """R14: licences change; the revision that was taken decides. Also a code licence taken for the weights'."""
-    tag = case.lineage.declared.license or ""
+def r14_changes(ctx: AuditContext) -> Iterator[Finding]:
+    """R14: licenses change, and the revision that was taken decides. Also: the code's license declared for weights."""
+    tag = ctx.lineage.declared.license or ""
     if _EARLIER.search(tag):
-        why = "the declared licence changed across revisions; copies taken earlier keep the earlier grant"
+        why = "the declared license changed across revisions; copies taken earlier keep the earlier grant"
         yield finding("W-LICENCE-CHANGED-ACROSS-REVISIONS", why, fix="pin the revision", level="held")
-    for edge in case.roots:
-        licence = edge.licence
-        if licence is None:
-            continue
-        yield from _later(edge, licence)
-        if licence.code_licence and case.declared and case.declared.label == licence.code_licence:
-            why = f"{licence.code_licence} is the licence of the code beside these weights, not of the weights"
-            fix = f"declare {licence.label}"
-            yield finding("W-CODE-VS-WEIGHTS-LICENCE", why, edge=edge, licence=licence, fix=fix, level="held")
-        if case.lineage.kind == "model" and edge.several and not edge.reading.mixed:
-            why = f"the licence of this base is given as {edge.said}; a parent's tag can be wrong"
-            fix = "walk to the root of this base, and write the licence found there"
-            yield finding("W-UPSTREAM-TAG-CONFLICT", why, edge=edge, fix=fix, level="held")
+    for root, license in ctx.root_licenses:
+        yield from _relicensed(root, license)
+        if license.code_licence and ctx.declared and ctx.declared.label == license.code_licence:
+            why = f"{license.code_licence} is the license of the code beside these weights, not of the weights"
+            fix = f"declare {license.label}"
+            yield finding("W-CODE-VS-WEIGHTS-LICENCE", why, dependency=root, license=license, fix=fix, level="held")
+        if ctx.lineage.kind == "model" and root.ambiguous and not root.parsed.mixed:
+            why = f"the license of this base is given as {root.stated}; a parent's tag can be wrong"
+            fix = "follow the base models of this base to the first one, and write the license found there"
+            yield finding("W-UPSTREAM-TAG-CONFLICT", why, dependency=root, fix=fix, level="held")
 
 
-def _later(edge: Edge, licence: Licence) -> Iterator[Finding]:
-    later = licence.relicensed
-    if later and any(part.casefold() in edge.input.id.casefold() for part in later.models):
+def _relicensed(dependency: Dependency, license: License) -> Iterator[Finding]:
+    later = license.relicensed
+    if later and any(part.casefold() in dependency.input.id.casefold() for part in later.models):
         why = f"upstream is under {later.to} today; that does not cure a copy taken before"
         fix = f"take the revision under {later.to}, and record it"
-        yield finding("W-LATER-RELICENSED", why, edge=edge, cite=later, fix=fix, level="held")
+        yield finding("W-LATER-RELICENSED", why, dependency=dependency, cite=later, fix=fix, level="held")
         return
-    known = edge.known
-    first = known.relicensed if known else None
-    if known and first and licence.id == first.to and not edge.input.revision:
-        why = f"this repository began under {known.label}; which revision was taken is not said"
+    registered = dependency.repository_license
+    first = registered.relicensed if registered else None
+    if registered and first and license.id == first.to and not dependency.input.revision:
+        why = f"this repository began under {registered.label}; the lineage names no revision"
         fix = f"record the revision that is under {first.to}"
-        yield finding("W-LATER-RELICENSED", why, edge=edge, cite=first, fix=fix, level="held")
+        yield finding("W-LATER-RELICENSED", why, dependency=dependency, cite=first, fix=fix, level="held")
 
 
-def exact_repository(case: Case) -> Iterator[Finding]:
-    """R1, R14: a repository that is known to be under a stricter text than the lineage gives it. Never by family."""
-    for edge in case.edges:
-        known = edge.conflict
-        if known is None:
+def exact_repository(ctx: AuditContext) -> Iterator[Finding]:
+    """R1, R14: a repository that the registry knows under a stricter license than the lineage says; by exact name."""
+    for dependency in ctx.dependencies:
+        stricter = dependency.conflict
+        if stricter is None:
             continue
         why = (
-            f"the lineage gives {edge.input.id} the licence {edge.said}; this very repository is known to be under "
-            f"{known.name}, which asks for more"
+            f"the lineage gives {dependency.input.id} the license {dependency.stated}; this exact repository is known "
+            f"to be under {stricter.name}, which asks for more"
         )
-        fix = f"look at its LICENSE, and write `licence: {known.id}` if it is that"
-        blocks = edge.input.role == "base" or (case.dataset and edge.input.role == "data")
+        fix = f"look at its LICENSE, and write `licence: {stricter.id}` if it is that"
+        blocks = dependency.input.role == "base" or (ctx.dataset and dependency.input.role == "data")
         code = "W-UPSTREAM-TAG-CONFLICT"
-        yield finding(code, why, edge=edge, licence=known, fix=fix, level="held", blocks=blocks)
+        yield finding(code, why, dependency=dependency, license=stricter, fix=fix, level="held", blocks=blocks)

@@ -1,16 +1,16 @@
-"""R5: the naming test, on every name that the release goes by."""
+"""R5: name prefixes that licenses require, tested on every name of the release, and trademarks."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-from licensing.rules.context import Case, Edge, Finding, finding
+from licensing.rules.context import AuditContext, Dependency, Finding, finding
 from licensing.schema import Prefix
 
 
 def release_names(release: str) -> list[str]:
-    """`owner/A (and B), renamed owner/C` -> [A, C]: the owner and what stands in parentheses are no part of a name."""
+    """`owner/A (and B), renamed owner/C` -> [A, C]: without the owner and remarks in parentheses."""
     bare = re.sub(r"\([^()]*\)", " ", release)
     split = r",?\s+(?:renamed(?: to)?|now|formerly|aka)\s+|[,;]\s+|\s+(?:and|or|&|/)\s+(?=\S+/\S)"
     parts = re.split(split, bare)
@@ -31,46 +31,59 @@ def begins_with(name: str, prefix: str) -> str:
     return "near-yes" if longer else "yes"
 
 
-def _required(case: Case) -> Iterator[tuple[Edge, Prefix, str]]:
-    for edge in case.roots:
-        if edge.licence and edge.licence.copies.name_prefix and not case.own(edge.licence):
-            yield edge, edge.licence.copies.name_prefix, "its weights are in the release"
-    for edge in case.outputs:
-        if edge.licence and edge.licence.outputs.name_prefix and edge.ran_weights and not case.own(edge.licence):
-            yield edge, edge.licence.outputs.name_prefix, "the releaser ran it, and its outputs trained the release"
+def _required(ctx: AuditContext) -> Iterator[tuple[Dependency, Prefix, str]]:
+    for root, license in ctx.upstream_licenses:
+        if license.copies.name_prefix:
+            yield root, license.copies.name_prefix, "its weights are in the release"
+    for dependency in ctx.outputs:
+        if (
+            dependency.license
+            and dependency.license.outputs.name_prefix
+            and dependency.ran_weights
+            and not ctx.own(dependency.license)
+        ):
+            yield (
+                dependency,
+                dependency.license.outputs.name_prefix,
+                "the releaser ran it, and its outputs trained the release",
+            )
 
 
-def r5_names(case: Case) -> Iterator[Finding]:
-    """R5: a name that does not begin as it has to. Folded letters are a near miss, and the card's title is not seen."""
-    if case.dataset:
+def r5_names(ctx: AuditContext) -> Iterator[Finding]:
+    """R5: a name without a required prefix. Letters of a longer word are a near miss. Card titles are not tested."""
+    if ctx.dataset:
         return
-    names = release_names(case.lineage.release)
-    for edge, rule, why in _required(case):
+    names = release_names(ctx.lineage.release)
+    for dependency, rule, why in _required(ctx):
         answers = {name: begins_with(name, rule.prefix) for name in names}
-        for name, found in answers.items():
+        for name, match in answers.items():
             fix = f'rename {name} to "{rule.prefix.replace(" ", "-")}-{name}" or the like'
-            if found in ("no", "near"):
-                said = f'{why}, and the name "{name}" does not begin with "{rule.prefix}"'
+            if match in ("no", "near"):
+                reason = f'{why}, and the name "{name}" does not begin with "{rule.prefix}"'
                 code = f"V-NAME-PREFIX:{rule.prefix}"
-                yield finding(code, said, edge=edge, licence=edge.licence, cite=rule, fix=fix)
-            if found in ("near", "near-yes"):
-                said = f'"{name}" has "{rule.prefix}" only as letters of a longer word'
+                yield finding(code, reason, dependency=dependency, license=dependency.license, cite=rule, fix=fix)
+            if match in ("near", "near-yes"):
+                reason = f'"{name}" has "{rule.prefix}" only as letters of a longer word'
                 code = "W-NAME-NEAR-MISS"
-                yield finding(code, said, edge=edge, licence=edge.licence, cite=rule, fix=fix, level="held")
-        if len({found in ("no", "near") for found in answers.values()}) > 1:
-            said = f'of its names {", ".join(names)}, not all begin with "{rule.prefix}"'
+                yield finding(
+                    code, reason, dependency=dependency, license=dependency.license, cite=rule, fix=fix, level="held"
+                )
+        if len({match in ("no", "near") for match in answers.values()}) > 1:
+            reason = f'of its names {", ".join(names)}, not all begin with "{rule.prefix}"'
             fix = "give the release one name, in its address and on its card"
             code = "W-SLUG-VS-MODEL-NAME"
-            yield finding(code, said, edge=edge, licence=edge.licence, cite=rule, fix=fix, level="held")
+            yield finding(
+                code, reason, dependency=dependency, license=dependency.license, cite=rule, fix=fix, level="held"
+            )
 
 
-def trademarks(case: Case) -> Iterator[Finding]:
-    """A name that uses a mark of which the licence grants none. What is usual in describing an origin is allowed."""
-    for edge in case.roots:
-        marks = edge.licence.copies.no_marks if edge.licence and not case.own(edge.licence) else None
+def trademarks(ctx: AuditContext) -> Iterator[Finding]:
+    """A name that uses a trademark which the license does not grant. Describing the origin with it is allowed."""
+    for root, license in ctx.upstream_licenses:
+        marks = license.copies.no_marks
         for word in marks.words if marks else ():
-            if any(word.casefold() in name.casefold() for name in release_names(case.lineage.release)):
-                why = f'the licence grants no right in the mark "{word}", and the name of the release uses it'
+            if any(word.casefold() in name.casefold() for name in release_names(ctx.lineage.release)):
+                why = f'the license grants no right in the mark "{word}", and the name of the release uses it'
                 fix = "use it only to say what the model was made from"
                 code = f"W-TRADEMARK:{word}"
-                yield finding(code, why, edge=edge, licence=edge.licence, cite=marks, fix=fix, level="held")
+                yield finding(code, why, dependency=root, license=license, cite=marks, fix=fix, level="held")

@@ -1,48 +1,50 @@
-"""R1 and the copy half of R4: what is inside the release brings the duties of its licence along."""
+"""R1, the redistribution half of R4, and R13: duties of the licenses inside the release, and whom they exclude."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from licensing.rules.context import Case, Edge, Finding, Level, finding
-from licensing.schema import Fact, Licence
+from licensing.rules.context import AuditContext, Dependency, Finding, Level, finding
+from licensing.schema import Fact, License
 
 
-def owed(licence: Licence, edge: Edge, why: str, *, weights: bool, level: Level = "fact") -> Iterator[Finding]:
-    """Every duty that `licence` lays on whoever passes its material on. `weights`: the release is a model."""
-    c, name = licence.copies, licence.label
+def copy_duties(
+    license: License, dependency: Dependency, why: str, *, weights: bool, level: Level = "fact"
+) -> Iterator[Finding]:
+    """Every duty that ``license`` puts on whoever redistributes its material. ``weights``: the release is a model."""
+    c, name = license.copies, license.label
 
     def duty(code: str, cite: Fact | None, text: str, fix: str) -> Iterator[Finding]:
         if cite is not None:
-            said = f"{why}: {licence.name} {text}"
-            yield finding(code, said, edge=edge, licence=licence, cite=cite, fix=fix, level=level)
+            reason = f"{why}: {license.name} {text}"
+            yield finding(code, reason, dependency=dependency, license=license, cite=cite, fix=fix, level=level)
 
-    closed = "; ".join(f"it gives no rights to parties in {', '.join(g.excluded)} ({g.scope})"
-                       for g in licence.geography if g.reaches(edge.input.id))  # fmt: skip
+    excluded = "; ".join(f"it gives no rights to parties in {', '.join(g.excluded)} ({g.scope})"
+                       for g in license.geography if g.reaches(dependency.input.id))  # fmt: skip
     yield from duty(
         f"O-SHIP-LICENCE:{name}",
         c.licence_copy,
-        "goes to every recipient as a copy" + (f"; {closed}" if closed else ""),
-        f"ship the text of {licence.name}" + (", and tell recipients whom it shuts out" if closed else ""),
+        "goes to every recipient as a copy" + (f"; {excluded}" if excluded else ""),
+        f"ship the text of {license.name}" + (", and tell recipients whom it excludes" if excluded else ""),
     )
     yield from duty(
         f"O-COPYRIGHT-NOTICE:{name}",
         c.copyright_notice,
         "keeps its copyright line and permission notice",
-        f"ship the upstream LICENSE of {edge.input.id} with its copyright line",
+        f"ship the upstream LICENSE of {dependency.input.id} with its copyright line",
     )
     if c.notice is not None:
         line = f"put this line in NOTICE: {c.notice.text}" if c.notice.text else "ship the upstream's notice file"
         yield from duty(f"O-NOTICE:{name}", c.notice, "asks for a notice file", line)
-    if c.attribution is not None and c.attribution.owed_for(edge.input.id):
+    if c.attribution is not None and c.attribution.applies_to(dependency.input.id):
         phrase = c.attribution.phrases[0]
         fix = f'show "{phrase}" on the card ({c.attribution.where})'
         yield from duty(f"O-ATTR:{phrase}", c.attribution, "asks for a phrase to be shown", fix)
     if c.name_prefix is not None and weights:
         prefix = c.name_prefix.prefix
         fix = f'begin the name of the release with "{prefix}"'
-        yield from duty(f"O-NAME-PREFIX:{prefix}", c.name_prefix, "rules the name", fix)
-    if weights or c.credit is None:  # the credit owed for rows says what was changed
+        yield from duty(f"O-NAME-PREFIX:{prefix}", c.name_prefix, "sets how the name begins", fix)
+    if weights or c.credit is None:  # the credit for rows says what was changed
         yield from duty(
             "O-STATE-CHANGES", c.state_changes, "asks for a change notice", "say in NOTICE what was changed"
         )
@@ -53,10 +55,10 @@ def owed(licence: Licence, edge: Edge, why: str, *, weights: bool, level: Level 
         "write a card that covers at least what the upstream card covers",
     )
     if weights:
-        fix = f"credit {edge.owner} on the card, with a link to the licence"
-        yield from duty(f"O-CREDIT:{edge.owner}", c.credit, "asks for credit", fix)
+        fix = f"credit {dependency.owner} on the card, with a link to the license"
+        yield from duty(f"O-CREDIT:{dependency.owner}", c.credit, "asks for credit", fix)
     else:
-        fix = f"name {edge.input.id}, its creator, its licence with a link, and your changes"
+        fix = f"name {dependency.input.id}, its creator, its license with a link, and your changes"
         yield from duty("O-CREDIT-DATA", c.credit, "asks for credit", fix)
     yield from duty(
         f"O-PASS-AUP:{name}", c.use_policy, "comes with a use policy", "ship the use policy as a file, or link to it"
@@ -64,49 +66,56 @@ def owed(licence: Licence, edge: Edge, why: str, *, weights: bool, level: Level 
     yield from duty(
         f"O-PASS-USE-RESTR:{name}",
         c.use_restrictions,
-        "hands its use restrictions on",
-        f"release under {name}, or make its use restrictions a term of your licence",
+        "requires its use restrictions to be passed on",
+        f"release under {name}, or make its use restrictions a term of your license",
     )
-    yield from duty("O-NC", c.non_commercial, "is non-commercial", f"declare {name} or another non-commercial licence")
+    yield from duty("O-NC", c.non_commercial, "is non-commercial", f"declare {name} or another non-commercial license")
     yield from duty("O-RESEARCH-ONLY", c.research_only, "is for research only", f"declare {name}")
     if c.threshold is not None:
         when = f" (measured: {c.threshold.measured})" if c.threshold.measured else ""
         fix = f"state the limit of {c.threshold.label}{when} on the card"
         text = f"has a size limit: {c.threshold.effect}"
         yield from duty(f"O-THRESHOLD:{c.threshold.label}", c.threshold, text, fix)
-    if licence.outputs.tell_recipients:
+    if license.outputs.tell_recipients:
         fix = "tell recipients that outputs may not train other models"
-        yield from duty(f"O-OUTPUT-BAR:{name}", licence.outputs.cite, "bars training on outputs", fix)
+        yield from duty(f"O-OUTPUT-BAR:{name}", license.outputs.cite, "bars training on outputs", fix)
 
 
-def r1_copies(case: Case) -> Iterator[Finding]:
-    """R1: weights (of a model) and rows (of a data set) carry every duty of their licence."""
-    for edge in case.roots:
-        if edge.licence is None:
-            continue
-        inside = "its rows are in the data set" if case.dataset else "its weights are in the release"
-        yield from owed(edge.licence, edge, inside, weights=not case.dataset)
-        if edge.conflict:  # what the root asks for, if the lineage has its licence wrong
-            why = f"{inside}, and it is known to be under {edge.conflict.name}"
-            for duty in owed(edge.conflict, edge, why, weights=not case.dataset):
-                yield duty.model_copy(update={"footing": "partly"})
+def r1_copies(ctx: AuditContext) -> Iterator[Finding]:
+    """R1: weights of a model and rows of a data set carry every duty of their license."""
+    inside = "its rows are in the data set" if ctx.dataset else "its weights are in the release"
+    for root, license in ctx.root_licenses:
+        yield from copy_duties(license, root, inside, weights=not ctx.dataset)
+        yield from _upstream_notice(ctx, root, license, inside)
+    for root in ctx.roots:
+        if root.conflict:  # what the license of the repository asks for, in case the lineage is wrong
+            why = f"{inside}, and it is known to be under {root.conflict.name}"
+            for duty in copy_duties(root.conflict, root, why, weights=not ctx.dataset):
+                yield duty.model_copy(update={"certainty": "partial"})
 
 
-def r13_geography(case: Case) -> Iterator[Finding]:
-    """R13, and texts that let nothing be passed on at all: the releaser has no right to give."""
-    home = case.lineage.releaser.domicile if case.lineage.releaser else None
-    for edge in case.roots:
-        licence = edge.licence
-        if licence is None or case.own(licence):
-            continue
-        code = f"V-REDISTRIBUTION-RIGHT:{licence.label}"
-        if licence.copies.no_redistribution:
-            why = f"{licence.name} lets nobody pass the material on"
+def _upstream_notice(ctx: AuditContext, root: Dependency, license: License, inside: str) -> Iterator[Finding]:
+    """The NOTICE file that came with an input has to travel on (Apache-2.0 4(d))."""
+    rule = license.copies.keep_notice_file
+    if rule is None or ctx.own(license) or not ctx.upstream_notices.get(root.input.id):
+        return
+    why = f"{inside}, and it came with a NOTICE file: {license.name} asks to pass its notices on"
+    fix = f"copy the NOTICE of {root.input.id} into yours, without lines on parts that the release does not hold"
+    yield finding(f"O-NOTICE:{license.label}", why, dependency=root, license=license, cite=rule, fix=fix)
+
+
+def r13_geography(ctx: AuditContext) -> Iterator[Finding]:
+    """R13, and licenses that forbid redistribution: the releaser has no right to give."""
+    domicile = ctx.lineage.releaser.domicile if ctx.lineage.releaser else None
+    for root, license in ctx.upstream_licenses:
+        code = f"V-REDISTRIBUTION-RIGHT:{license.label}"
+        if license.copies.no_redistribution:
+            why = f"{license.name} forbids redistribution of the material"
             fix = "take another base, or get the licensor's permission in writing"
-            cite = licence.copies.no_redistribution
-            yield finding(code, why, edge=edge, licence=licence, cite=cite, fix=fix)
-        for rule in licence.geography:
-            if rule.shuts_out(home, edge.input.id):
-                why = f"{licence.name} gives no rights to a party in {home}: {rule.scope}"
+            cite = license.copies.no_redistribution
+            yield finding(code, why, dependency=root, license=license, cite=cite, fix=fix)
+        for rule in license.geography:
+            if rule.excludes(domicile, root.input.id):
+                why = f"{license.name} gives no rights to a party in {domicile}: {rule.scope}"
                 fix = "take another base, or get the licensor's permission in writing"
-                yield finding(code, why, edge=edge, licence=licence, cite=rule, fix=fix)
+                yield finding(code, why, dependency=root, license=license, cite=rule, fix=fix)

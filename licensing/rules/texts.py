@@ -1,116 +1,127 @@
-"""What the licence and notice files of the release hold, where they were read: copies, notice lines, the tag's text."""
+"""The release's license and notice files by content: copies, notice lines, and the LICENSE against the tag."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from licensing.license_files import Paper, Papers
-from licensing.rules.context import Case, Edge, Finding, finding
-from licensing.schema import Licence
+from licensing.license_files import LicenseFile, LicenseFiles
+from licensing.rules.context import AuditContext, Dependency, Finding, finding
+from licensing.schema import License
 
 
-def texts_read(case: Case) -> Iterator[Finding]:
-    """Owed copies and lines by content, and a LICENSE that is another licence than the tag says.
+def file_contents(ctx: AuditContext) -> Iterator[Finding]:
+    """Copies and notice lines that are missing, and a LICENSE that is another license than the tag says.
 
-    A file that was not recognised may be the copy that is owed: it makes a warning of what would be a violation.
+    A file that was not recognised may be the missing copy: the finding is a warning then and no violation.
     """
-    if case.papers is None:
+    files = ctx.license_files
+    if files is None:
         return
-    held = {licence for paper in case.papers.licences for licence in _labels(case, paper.licences)}
-    unread = [paper for paper in case.papers.licences if not paper.licences and not paper.mentions]
-    for edge in case.roots:
-        licence = edge.licence
-        if licence is None or case.own(licence):
-            continue
-        if licence.copies.licence_copy is not None and not _met(case, licence, held):
-            if not (case.dataset and licence.copies.licence_copy.by_link):
-                yield _copy(edge, licence, case.papers, unread)
-        elif licence.copies.copyright_notice is not None and not _met(case, licence, held):
-            why = f"no file holds the text of {licence.name}, so its copyright line and permission notice are not there"
-            fix = f"ship the upstream LICENSE of {edge.input.id}"
-            cite = licence.copies.copyright_notice
-            code = "W-AGREEMENT-COPY-NOT-SEEN"
-            yield finding(code, why, edge=edge, licence=licence, cite=cite, fix=fix, level="held")
-        yield from _notice(case, edge, licence, case.papers)
-    yield from _declared(case, case.papers)
+    present = {name for file in files.licenses for name in _labels(ctx, file.licenses)}
+    unrecognised = [file for file in files.licenses if not file.licenses and not file.mentions]
+    for root, license in ctx.upstream_licenses:
+        c = license.copies
+        if _is_present(license, present):
+            pass
+        elif c.licence_copy is not None:
+            if not (ctx.dataset and c.licence_copy.by_link):
+                yield _missing_copy(root, license, files, unrecognised)
+        elif c.copyright_notice is not None:
+            why = f"no file holds the text of {license.name}, so its copyright line and permission notice are missing"
+            fix = f"ship the upstream LICENSE of {root.input.id}"
+            code, cite = "W-AGREEMENT-COPY-NOT-SEEN", c.copyright_notice
+            yield finding(code, why, dependency=root, license=license, cite=cite, fix=fix, level="held")
+        if not ctx.dataset:
+            yield from _notice_line(root, license, files)
+            yield from _upstream_notice(ctx, root, license, files)
+    yield from _principal_file(ctx, files)
 
 
-def _labels(case: Case, ids: tuple[str, ...]) -> set[str]:
-    """Labels and SPDX ids of the texts: a licence counts as held by either."""
-    known = [case.catalogue.entries.get(name) for name in ids]
-    labels = {part for entry in known if entry for part in (entry.label, entry.spdx) if part}
-    return labels | {name for name, entry in zip(ids, known, strict=True) if entry is None}
+def _labels(ctx: AuditContext, ids: tuple[str, ...]) -> set[str]:
+    """Labels and SPDX ids of the texts: a license counts as present by either."""
+    entries = [ctx.registry.entries.get(name) for name in ids]
+    labels = {part for entry in entries if entry for part in (entry.label, entry.spdx) if part}
+    return labels | {name for name, entry in zip(ids, entries, strict=True) if entry is None}
 
 
-def _met(case: Case, licence: Licence, held: set[str]) -> bool:
-    return licence.label in held or (licence.spdx is not None and licence.spdx in held)
+def _is_present(license: License, present: set[str]) -> bool:
+    return license.label in present or (license.spdx is not None and license.spdx in present)
 
 
-def _copy(edge: Edge, licence: Licence, papers: Papers, unread: list[Paper]) -> Finding:
-    fix = f"ship the text of {licence.name} as a file"
-    cite = licence.copies.licence_copy
-    if unread:
-        names = ", ".join(paper.name for paper in unread)
-        why = f"no file was recognised as {licence.name}; {names} may be it"
-        code = "W-APACHE-TEXT-NOT-SEEN" if licence.spdx == "Apache-2.0" else "W-AGREEMENT-COPY-NOT-SEEN"
-        return finding(code, why, edge=edge, licence=licence, cite=cite, fix=fix, level="held")
-    why = f"the release holds no copy of {licence.name}"
-    if papers.licences:
-        why += "; its licence files were read: " + "; ".join(
-            f"{paper.name} {_said(paper)}" for paper in papers.licences
-        )
-    code = f"V-LICENCE-COPY-MISSING:{licence.label}"
-    return finding(code, why, edge=edge, licence=licence, cite=cite, fix=fix)
+def _missing_copy(root: Dependency, license: License, files: LicenseFiles, unrecognised: list[LicenseFile]) -> Finding:
+    fix = f"ship the text of {license.name} as a file"
+    cite = license.copies.licence_copy
+    if unrecognised:
+        names = ", ".join(file.name for file in unrecognised)
+        why = f"no file was recognised as {license.name}; {names} may be it"
+        code = "W-APACHE-TEXT-NOT-SEEN" if license.spdx == "Apache-2.0" else "W-AGREEMENT-COPY-NOT-SEEN"
+        return finding(code, why, dependency=root, license=license, cite=cite, fix=fix, level="held")
+    why = f"the release holds no copy of {license.name}"
+    if files.licenses:
+        why += "; its license files were read: " + "; ".join(f"{f.name} {_description(f)}" for f in files.licenses)
+    code = f"V-LICENCE-COPY-MISSING:{license.label}"
+    return finding(code, why, dependency=root, license=license, cite=cite, fix=fix)
 
 
-def _said(paper: Paper) -> str:
-    if paper.licences:
-        return f"is {' and '.join(paper.licences)}"
-    if paper.near:
-        return f"is like {paper.near} with words of its own"
-    return f"only names {' or '.join(paper.mentions)}"
+def _description(file: LicenseFile) -> str:
+    if file.licenses:
+        return f"is {' and '.join(file.licenses)}"
+    if file.near:
+        return f"is like {file.near} with words of its own"
+    return f"only names {' or '.join(file.mentions)}"
 
 
-def _notice(case: Case, edge: Edge, licence: Licence, papers: Papers) -> Iterator[Finding]:
-    rule = licence.copies.notice
-    if rule is None or case.dataset:
+def _notice_line(root: Dependency, license: License, files: LicenseFiles) -> Iterator[Finding]:
+    rule = license.copies.notice
+    if rule is None:
         return
-    line = rule.text or f"the notice of {licence.name}"
-    fix = f"put this line in NOTICE: {line}"
-    if papers.notice is None:
+    if files.notice is None:
         why = "the release holds no notice file"
-    elif rule.text and not papers.holds(rule.text):
-        why = "the notice file does not hold the line that this licence asks for"
+    elif rule.text and not files.notice_contains(rule.text):
+        why = "the notice file does not hold the line that this license asks for"
     else:
         return
-    code = f"V-NOTICE-MISSING:{licence.label}"
-    yield finding(code, why, edge=edge, licence=licence, cite=rule, fix=fix)
+    fix = f"put this line in NOTICE: {rule.text or f'the notice of {license.name}'}"
+    code = f"V-NOTICE-MISSING:{license.label}"
+    yield finding(code, why, dependency=root, license=license, cite=rule, fix=fix)
 
 
-def _declared(case: Case, papers: Papers) -> Iterator[Finding]:
-    """The LICENSE beside the card against the card's tag. An upstream's text kept there is no contradiction."""
-    tag = case.declared
-    paper = next((paper for paper in papers.licences if paper.principal), None)
-    if tag is None or paper is None:
+def _upstream_notice(ctx: AuditContext, root: Dependency, license: License, files: LicenseFiles) -> Iterator[Finding]:
+    """Lines of the upstream's NOTICE file that the release repeats nowhere."""
+    rule = license.copies.keep_notice_file
+    upstream = ctx.upstream_notices.get(root.input.id)
+    missing = files.missing_notices(upstream) if rule and upstream else []
+    if missing:
+        why = f"{root.input.id} came with a NOTICE file, and the release does not repeat {len(missing)} of its lines"
+        fix = f"copy the NOTICE of {root.input.id} into yours, without lines on parts that the release does not hold"
+        code = f"V-NOTICE-MISSING:{license.label}"
+        yield finding(code, why, dependency=root, license=license, cite=rule, fix=fix)
+
+
+def _principal_file(ctx: AuditContext, files: LicenseFiles) -> Iterator[Finding]:
+    """The LICENSE beside the card against the card's tag. An upstream's text there is no contradiction."""
+    tag = ctx.declared
+    file = next((file for file in files.licenses if file.principal), None)
+    if tag is None or file is None:
         return
-    everywhere = {name for other in papers.licences for name in _labels(case, other.licences)}
-    if tag.label in everywhere or (tag.spdx and tag.spdx in everywhere):
+    everywhere = {name for other in files.licenses for name in _labels(ctx, other.licenses)}
+    if any(_is_present(entry, everywhere) for entry in (tag, *ctx.parsed_tag.named)):
         return
-    if paper.near and case.catalogue.resolve(paper.near) in (tag, None):
-        why = f"{paper.name} is like {paper.near}, which the tag names, with words of its own: terms were put in or out"
+    if file.near and ctx.registry.resolve(file.near) in (tag, None):
+        why = f"{file.name} is like {file.near}, which the tag names, with words of its own: terms were put in or out"
         fix = "read what was changed, and declare `license: other` with a name for it if it limits anything"
         yield finding("W-CARD-CONTRADICTS", why, fix=fix, level="held")
-    if not paper.licences:
+    if not file.licenses:
         return
-    found = case.catalogue.entries.get(paper.licences[0])
-    upstream = {text.label for edge in case.roots for text in edge.reading.licences}
-    if found is not None and found.permissive and found.label in upstream:
-        return  # the upstream's copy, as it is owed; the tag is the release's own to choose
-    name = found.label if found else paper.licences[0]
-    why = f"the tag says {tag.label}, and {paper.name} is the text of {found.name if found else name}"
-    fix = f"declare {name}, or ship the text of {tag.name} as {paper.name}"
-    if found is not None and found.permissive and any(edge.reading.unknown for edge in case.roots):
-        why = f"{why}; it may be the copy of an upstream whose licence is not known"
-        yield finding("W-CARD-CONTRADICTS", why, licence=found, fix=fix, level="held")
+    text = ctx.registry.entries.get(file.licenses[0])
+    upstream = {license.label for root in ctx.roots for license in root.parsed.licenses}
+    if text is not None and text.permissive and text.label in upstream:
+        return  # the copy of the upstream's license that has to ship; the tag is the release's own choice
+    name = text.label if text else file.licenses[0]
+    why = f"the tag says {tag.label}, and {file.name} is the text of {text.name if text else name}"
+    fix = f"declare {name}, or ship the text of {tag.name} as {file.name}"
+    if text is not None and text.permissive and any(not root.parsed.complete for root in ctx.roots):
+        why = f"{why}; it may be the copy of an upstream whose license is not known"
+        yield finding("W-CARD-CONTRADICTS", why, license=text, fix=fix, level="held")
         return
-    yield finding(f"V-TAG-WRONG:{tag.label}!={name}", why, licence=found, fix=fix)
+    yield finding(f"V-TAG-WRONG:{tag.label}!={name}", why, license=text, fix=fix)

@@ -1,58 +1,62 @@
-"""Unknown is never permissive: a licence that is missing, not in the catalogue, not read or doubted is a finding."""
+"""Unknown is never permissive: a license that is missing, not in the registry, not read or questioned is a finding."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-from licensing.rules.context import OUTPUT_ROLES, Case, Edge, Finding, finding
+from licensing.rules.context import OUTPUT_ROLES, AuditContext, Dependency, Finding, finding
 
 _NOT_NAMED = re.compile(r"\b(unknown|undisclosed|unnamed|not (named|disclosed|stated)|unspecified)\b", re.IGNORECASE)
 
 
-def unknown_inputs(case: Case) -> Iterator[Finding]:
-    """Blocks for base, outputs and data; judges and seeds put no text of their own in, so they only warn.
+def unknown_inputs(ctx: AuditContext) -> Iterator[Finding]:
+    """Blocks for base models, teachers and data; judges and seeds add no text of their own, so they only warn.
 
-    Rows that only trained the weights are the one half measure: whether their licence reaches weights is contested in
-    itself, so rows that the releaser keeps, rows of several known sources, and a question mark behind a text without
-    limits warn and block only under `strict`.
+    Exception for data that only trained the weights, because whether its license reaches weights is contested: rows
+    that are not published, mixed sources, and a permissive license with a question mark warn, and block only under
+    policy `strict`.
     """
-    for edge in case.edges:
-        if not edge.open_question:
+    for dependency in ctx.dependencies:
+        if not dependency.open_question:
             continue
-        if edge.terms is not None and edge.terms.verified == "no":
-            continue  # R7 says that the endpoint's terms were not read, and blocks
-        why = f"the licence of this {edge.input.role} is {_state(edge)}; unknown is not permissive"
-        fix = f"find the licence of {edge.input.id} at the revision taken, and write its id in `licence:`"
-        role = edge.input.role
-        if role in OUTPUT_ROLES and names_nobody(edge):
-            yield finding("W-GENERATOR-UNDISCLOSED", why, edge=edge, fix=fix, level="held", blocks=True)
+        if dependency.terms is not None and dependency.terms.verified == "no":
+            continue  # R7 reports the endpoint's unread terms, and blocks
+        why = f"the license of this {dependency.input.role} is {_state(dependency)}; unknown is not permissive"
+        fix = f"find the license of {dependency.input.id} at the revision taken, and write its id in `licence:`"
+        role = dependency.input.role
+        if role in OUTPUT_ROLES and names_nobody(dependency):
+            yield finding("W-GENERATOR-UNDISCLOSED", why, dependency=dependency, fix=fix, level="held", blocks=True)
         elif role == "data":
-            blocks = case.dataset or case.policy == "strict" or not _harmless(edge)
-            yield finding("W-RIGHTS-UNCLEAR", why, edge=edge, fix=fix, level="held", blocks=blocks)
+            blocks = ctx.dataset or ctx.policy == "strict" or not _harmless(dependency)
+            yield finding("W-RIGHTS-UNCLEAR", why, dependency=dependency, fix=fix, level="held", blocks=blocks)
         else:
             blocks = role not in ("judge", "seed")
-            yield finding("W-UPSTREAM-UNKNOWN", why, edge=edge, fix=fix, level="held", blocks=blocks)
+            yield finding("W-UPSTREAM-UNKNOWN", why, dependency=dependency, fix=fix, level="held", blocks=blocks)
 
 
-def names_nobody(edge: Edge) -> bool:
-    """The id says that the model is not told."""
-    return bool(_NOT_NAMED.search(edge.input.id))
+def names_nobody(dependency: Dependency) -> bool:
+    """The id says that the model is not disclosed."""
+    return bool(_NOT_NAMED.search(dependency.input.id))
 
 
-def _harmless(edge: Edge) -> bool:
-    """Nothing that could weigh on the weights is in sight, though not all is known."""
-    reading = edge.reading
-    asked = reading.doubted and not reading.unknown and all(licence.permissive for licence in reading.licences)
-    return asked or reading.kept or (reading.mixed and not reading.non_commercial)
+def _harmless(dependency: Dependency) -> bool:
+    """No limit on the weights is known of, though the license is uncertain."""
+    parsed = dependency.parsed
+    permissive = parsed.questioned and parsed.complete and all(license.permissive for license in parsed.licenses)
+    return permissive or parsed.unpublished or (parsed.mixed and not parsed.non_commercial)
 
 
-def _state(edge: Edge) -> str:
-    said = f'"{edge.said}"' if edge.input.licences else "not given"
-    if not edge.input.licences and edge.known:
-        return f"not given; this repository is known to be under {edge.known.name}"
-    if edge.reading.doubted:
-        return f"given with a question mark ({said})"
-    if edge.governing is None:
-        return f"not known ({said})"
-    return f"known only in part ({said})" if edge.several else f"known by name, but not what it asks for ({said})"
+def _state(dependency: Dependency) -> str:
+    stated = f'"{dependency.stated}"' if dependency.input.licenses else "missing"
+    if not dependency.input.licenses and dependency.repository_license:
+        return f"missing; this repository is known to be under {dependency.repository_license.name}"
+    if dependency.parsed.questioned:
+        return f"given with a question mark ({stated})"
+    if dependency.governing is None:
+        return f"not known ({stated})"
+    return (
+        f"known only in part ({stated})"
+        if dependency.ambiguous
+        else f"known by name, but not what it asks for ({stated})"
+    )

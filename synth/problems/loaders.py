@@ -6,17 +6,17 @@ business of ``synth/prompts``.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any
 
 from licensing.errors import InputError, MissingDependency
 from synth.problems.config import HubPrompts, ReasoningGymPrompts
+from synth.problems.row_files import RowFile
 
 __all__ = ["RAW_SHOWN", "RawRow", "hub_rows", "jsonl_rows", "reasoning_gym_rows"]
 
@@ -34,42 +34,26 @@ class RawRow:
 
 
 def jsonl_rows(path: str, key: str) -> Iterator[RawRow]:
-    """Rows of a file of one JSON object a line; blank lines are none. ``key`` is the recipe's name for ``path``."""
+    """Rows of a file of JSON lines or of one JSON array; ``key`` is the recipe's name for ``path``.
+
+    See ``synth/problems/row_files.py`` for the encodings. Raises InputError where the file cannot be read.
+    """
     try:
-        lines = open(path, "rb")  # noqa: SIM115 - closed by the generator that reads it
-    except OSError as error:
-        raise InputError(
-            f"cannot read it: {error.strerror}",
-            where=path,
-            hint=f"`{key}` is relative to the working folder, now {os.getcwd()}",
-        ) from error
-    return _read_lines(lines, path)
+        file = RowFile(path)
+    except InputError as error:
+        hint = f"`{key}` is relative to the working folder, now {os.getcwd()}"
+        raise InputError(error.what, where=error.where, hint=hint) from error.__cause__
+    return _parsed(file)
 
 
-def _read_lines(lines: BinaryIO, path: str) -> Iterator[RawRow]:
-    with lines:
-        for number, line in enumerate(lines, 1):
-            where = f"{path}:{number}"
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            shown = line[:RAW_SHOWN].decode("utf-8", "backslashreplace").rstrip("\r\n")
-            if not line.strip():
-                continue
+def _parsed(file: RowFile) -> Iterator[RawRow]:
+    with file:
+        for text in file.rows():
+            shown = text.text[:RAW_SHOWN].decode("utf-8", "backslashreplace").rstrip("\r\n")
             try:
-                row = json.loads(line.decode("utf-8"), parse_constant=_not_json)
-            except UnicodeDecodeError as error:
-                yield RawRow(where, None, f"not UTF-8 at byte {error.start} of the line", shown)
-            except (ValueError, RecursionError) as error:
-                yield RawRow(where, None, f"not JSON: {error or type(error).__name__}", shown)
-            else:
-                if isinstance(row, dict):
-                    yield RawRow(where, row, raw=shown)
-                else:
-                    yield RawRow(where, None, f"a row is an object, this is a {type(row).__name__}", shown)
-
-
-def _not_json(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON value")
+                yield RawRow(text.where, text.parse(), raw=shown)
+            except ValueError as error:
+                yield RawRow(text.where, None, str(error), shown)
 
 
 def hub_rows(config: HubPrompts) -> Iterator[RawRow]:

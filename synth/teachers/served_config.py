@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from licensing.addresses import is_private_address
 from synth.section import Operational
 from synth.teachers.config_fields import TeacherFields
 
@@ -117,12 +117,7 @@ class OpenAITeacher(ServedTeacher):
     @property
     def is_public(self) -> bool:
         """Whether its address looks like somebody else's: not this machine, not a private network."""
-        host = urlsplit(self.base_url).hostname or ""
-        try:
-            return ipaddress.ip_address(host).is_global
-        except ValueError:
-            inner = re.search(r"(^|\.)(localhost|local|internal|intranet|lan|home\.arpa|svc)$", host)
-            return "." in host and inner is None
+        return not is_private_address(self.base_url)
 
 
 class VllmServerTeacher(ServedTeacher):

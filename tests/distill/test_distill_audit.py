@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from licence_hub import loopback_hub
-from licence_texts import APACHE, MIT, model_licence
+from license_hub import loopback_hub
+from sample_texts import APACHE, MIT, model_license
 
 from distill.cli.app import main
 from distill.config.loader import load_recipe
@@ -189,7 +189,7 @@ def release(root: Path, name: str, metadata: dict[str, Any], **files: str) -> Pa
 
 
 def test_a_folder_is_audited_with_the_cards_at_hand(distill, tmp_path: Path) -> None:
-    release(tmp_path / "cards", "meta-llama/Llama-3.1-8B", {"license": "llama3.1"}, LICENSE=model_licence("llama3.1"))
+    release(tmp_path / "cards", "meta-llama/Llama-3.1-8B", {"license": "llama3.1"}, LICENSE=model_license("llama3.1"))
     folder = release(tmp_path, "Tiny", {"license": "mit", "base_model": "meta-llama/Llama-3.1-8B"}, LICENSE=APACHE)
     answer = distill("audit", folder, "--cards", tmp_path / "cards", "--name", "me/Tiny", "--format", "json")
     assert answer.code == 1
@@ -278,7 +278,7 @@ def test_a_recipe_that_allows_a_finding_goes_on_and_one_that_does_not_is_stopped
     recipe = load_recipe(SMOKE, [*change[1::2], f"release.allow={allow}"])
     assert recipe.release.allow == tuple(Allowance(code=code, because="a letter of 3 May") for code in codes)
     planned = planned_lineage(recipe)
-    assert [one.bare for one in audit(planned).stops] == ["V-NAME-PREFIX", "V-RELICENSE-WEAKER"]
+    assert [one.bare for one in audit(planned).blocking] == ["V-NAME-PREFIX", "V-RELICENSE-WEAKER"]
     found = distill("check", SMOKE, *change, "--set", f"release.allow={allow}", "--runs", tmp_path, "--json").json
     assert [one["level"] for one in found if one["subject"] == "licences"] == ["note", "note", "ok"]
 
@@ -286,5 +286,5 @@ def test_a_recipe_that_allows_a_finding_goes_on_and_one_that_does_not_is_stopped
 def test_allowances_stand_in_the_catalogues_grammar() -> None:
     assert load()["llama3.3"].copies.name_prefix is not None
     found = audit(Lineage.model_validate(LLAMA), allow=[Allowance(code="V-NAME-PREFIX", because="x")])
-    assert [one.bare for one in found.stops] == ["V-RELICENSE-WEAKER"]
+    assert [one.bare for one in found.blocking] == ["V-RELICENSE-WEAKER"]
     assert found.blocked

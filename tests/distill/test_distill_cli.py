@@ -1,15 +1,25 @@
 """The command line: exit codes, places and hints, and nothing half-written."""
 
+import gzip
 import hashlib
+import io
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from report_runs import make_run, trace
+from rich.console import Console
 
+from distill import __version__
 from distill.cli.app import main
+from distill.cli.progress import StageProgress
 from synth.verify.config import VerifyConfig
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -51,11 +61,23 @@ def with_problems(path: Path, *more: str) -> list[str]:
             for item in ("--set", name)]  # fmt: skip
 
 
-def test_help_names_every_command() -> None:
-    said = subprocess.run([sys.executable, "-m", "distill.cli", "--help"], cwd=ROOT, capture_output=True, text=True)
-    assert said.returncode == 0
-    for command in ("check", "run", "show", "report", "verify", "decontaminate", "audit", "licences", "recipes"):
-        assert f"  {command} " in said.stdout
+COMMANDS = ("check", "run", "show", "report", "verify", "decontaminate", "audit", "licences", "recipes")
+
+
+def test_help_names_every_command_and_each_has_its_own(distill) -> None:
+    answer = distill("--help")
+    assert answer.code == 0
+    assert distill().out == answer.out
+    for command in COMMANDS:
+        assert f"  {command} " in answer.out
+        page = distill(command, "--help")
+        assert page.code == 0
+        assert "--json" in page.out
+
+
+def test_the_version_is_that_of_the_package(distill) -> None:
+    answer = distill("--version")
+    assert (answer.code, answer.out) == (0, f"distill {__version__}\n")
 
 
 def test_check_accepts_the_smoke_recipe_and_forecasts_its_tokens(distill, tmp_path: Path) -> None:
@@ -103,6 +125,18 @@ def test_until_must_name_a_stage(distill, tmp_path: Path) -> None:
     answer = distill("run", SMOKE, "--runs", tmp_path, "--until", "trian")
     assert answer.code == 2
     assert "prepare" in answer.err
+
+
+def test_only_runs_one_stage_whose_inputs_are_finished(distill, tmp_path: Path) -> None:
+    fast = ("run", SMOKE, "--runs", tmp_path, "--set", "teacher.latency_s=0", "--set", "prompts.size=4")
+    answer = distill(*fast, "--only", "sample")
+    assert answer.code == 2
+    assert "distill run RECIPE --until prepare" in answer.err
+    assert distill(*fast, "--until", "prepare").code == 0
+    assert distill(*fast, "--only", "sample").code == 0
+    (run,) = tmp_path.iterdir()
+    assert sorted(path.name for path in (run / "stages").iterdir()) == ["prepare", "sample"]
+    assert distill(*fast, "--only", "nothing").code == distill(*fast, "--only", "sample", "--until", "sample").code == 2
 
 
 def test_a_broken_problem_line_stops_the_run_and_names_the_line(distill, tmp_path: Path) -> None:
@@ -201,13 +235,111 @@ def test_verify_also_says_what_the_format_is_and_lets_rows_vote(distill, tmp_pat
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     answer = distill(
-        "verify", source, "-o", out, "--workers", 1, "--format", "think", "--format", "boxed", "--majority", 3
-    )
+        "verify", source, "-o", out, "--workers", 1,
+        "--require-format", "think", "--require-format", "boxed", "--majority", 3,
+    )  # fmt: skip
     assert answer.code == 0, answer.err
     assert json.loads(answer.out)["verdicts"] == {"correct (voted)": 3, "wrong (voted)": 1}
     found = [json.loads(line) for line in out.read_text().splitlines()]
     assert {(row["format_verdict"], row["format_reason"]) for row in found} == {("bad", "no think block")}
     assert {row["majority"]["votes"] for row in found} == {3}
+
+
+def test_verify_refuses_the_former_meaning_of_format_and_names_the_new_option(distill, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text("{}\n")
+    answer = distill("verify", source, "-o", tmp_path / "out.jsonl", "--format", "think")
+    assert answer.code == 2
+    assert "hint: write --require-format think" in answer.err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+# --- files of rows -----------------------------------------------------------------------------------------------
+
+ROWS = [
+    {"id": "a", "kind": "math", "answer": "2", "response": "so \\boxed{2}"},
+    {"id": "é", "kind": "math", "answer": "2", "response": "so \\boxed{3}\u2028"},
+]
+LINES = "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS) + "\n"
+FORMS = {
+    "lines": LINES.encode(),
+    "lines in gzip": gzip.compress(LINES.encode()),
+    "UTF-8 with a mark": b"\xef\xbb\xbf" + LINES.encode(),
+    "UTF-16": LINES.encode("utf-16"),
+    "UTF-16, big-endian": b"\xfe\xff" + LINES.encode("utf-16-be"),
+    "array": json.dumps(ROWS, indent=1).encode(),
+    "array in UTF-16 in gzip": gzip.compress(("\n " + json.dumps(ROWS)).encode("utf-16")),
+}
+OTHERS = {
+    "Parquet": b"PAR1\x15\x04\n{\x00",
+    "zip": b"PK\x03\x04{\n{}",
+    "UTF-16 without a mark": LINES.encode("utf-16-le"),
+    "UTF-32": LINES.encode("utf-32"),
+    "CSV": b"id,answer,response\n1,2,3\n",
+    "array broken off": json.dumps(ROWS).encode()[:-9],
+    "gzip broken off": gzip.compress(LINES.encode())[:-9],
+}
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_verify_and_decontaminate_read_every_form_of_a_file_of_rows(distill, tmp_path: Path, form: str) -> None:
+    source, out = tmp_path / "rows", tmp_path / "new" / "folder" / "out.jsonl"
+    source.write_bytes(FORMS[form])
+    answer = distill("verify", source, "-o", out, "--workers", 1)
+    assert answer.code == 0, answer.err
+    assert [row["verdict"] for row in rows_of(out)] == ["correct", "wrong"]
+    assert [{key: row[key] for key in ROWS[0]} for row in rows_of(out)] == ROWS
+    assert [path.name for path in out.parent.iterdir()] == ["out.jsonl"]
+    other = tmp_path / "another" / "out.jsonl"
+    answer = distill("decontaminate", source, "--against", source, "-o", other)
+    assert answer.code == 2  # the rows have no text of a test item, so the set was read as far as that
+    assert "no text under any of" in answer.err
+    items = tmp_path / "items"
+    items.write_bytes(gzip.compress(json.dumps([{"prompt": "What is the sum of all the digits?"}]).encode("utf-16")))
+    answer = distill("decontaminate", source, "--against", items, "-o", other)
+    assert answer.code == 0, answer.err
+    assert (json.loads(answer.out)["rows"], json.loads(answer.out)["items"]) == (2, 1)
+    assert [row["id"] for row in rows_of(other)] == ["a", "é"]
+
+
+@pytest.mark.parametrize("form", OTHERS)
+def test_a_file_of_another_format_is_a_users_error_and_leaves_nothing(distill, tmp_path: Path, form: str) -> None:
+    source, out = tmp_path / "rows", tmp_path / "out.jsonl"
+    source.write_bytes(OTHERS[form])
+    items = tmp_path / "items"
+    items.write_text('{"prompt": "What is the sum of all the digits?"}\n')
+    for command in (["verify", source], ["decontaminate", source, "--against", items]):
+        answer = distill(*command, "-o", out)
+        assert answer.code == 2, answer.out
+        assert "rows" in answer.err
+        assert "hint: " in answer.err
+        assert "Traceback" not in answer.err
+    assert not out.exists()
+
+
+def test_a_broken_first_line_is_a_row_with_a_reason_where_rows_follow(distill, tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('not JSON\n[1]\n{"kind": "math", "answer": "1", "weight": 1e999}\n' + LINES)
+    assert distill("verify", source, "-o", out, "--workers", 1).code == 0
+    assert [row["verdict"] for row in rows_of(out)] == ["error", "error", "error", "correct", "wrong"]
+    assert ["in.jsonl:1" in rows_of(out)[0]["unreadable"], "list" in rows_of(out)[1]["unreadable"]] == [True, True]
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin"])
+def test_rows_come_from_a_pipe_too_and_may_vote(tmp_path: Path, name: str) -> None:
+    rows = [{"id": str(n), "prompt": "2 + 2?", "kind": "math", "response": "\\boxed{4}"} for n in range(3)]
+    command = [sys.executable, "-m", "distill.cli", "verify", name, "-o", "out.jsonl", "--majority", "3"]
+    done = subprocess.run(
+        command, input=gzip.compress(json.dumps(rows).encode()), capture_output=True, cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["verdicts"] == {"correct (voted)": 3}
+    assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
 
 
 def test_audit_prints_the_contract_form_and_says_no_by_exit_code(distill, tmp_path: Path) -> None:
@@ -231,8 +363,13 @@ def test_licences_prints_one_and_refuses_an_unknown_one(distill) -> None:
     assert distill("licences", "no-such").code == 2
 
 
-def test_recipes_lists_and_gives_the_schema(distill) -> None:
-    assert "smoke.yaml" in distill("recipes", "--folder", ROOT / "recipes").out
+def test_recipes_lists_the_shipped_ones_or_a_folder_and_prints_the_schema(distill, tmp_path: Path) -> None:
+    assert "smoke\tEvery stage" in distill("recipes").out
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(SMOKE.read_text().replace("name: smoke", "name: mine"))
+    assert distill("recipes", "--folder", tmp_path).out.startswith(f"{mine}\t")
+    (entry,) = json.loads(distill("recipes", "--folder", tmp_path, "--json").out)
+    assert (entry["name"], entry["file"]) == ("mine", str(mine))
     assert "student" in json.loads(distill("recipes", "--schema").out)["properties"]
 
 
@@ -254,7 +391,7 @@ def test_an_interrupt_exits_with_130_wherever_it_arrives(interrupted: str, tmp_p
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 130
-    assert "goes on from here" in done.stderr
+    assert "run the same command again to resume" in done.stderr
 
 
 def test_audit_as_cyclonedx_is_a_bill_with_a_model_card(distill, tmp_path: Path) -> None:
@@ -268,3 +405,162 @@ def test_audit_as_cyclonedx_is_a_bill_with_a_model_card(distill, tmp_path: Path)
     bill = json.loads(answer.out)
     assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
     assert bill["metadata"]["component"]["modelCard"]
+
+
+# --- JSON, errors, exit codes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "none.yaml"],
+        ["run", "none.yaml"],
+        ["run", SMOKE, "--until", "trian"],
+        ["run", SMOKE, "--set", "teacher.license=proprietary-thing"],
+        ["show", "nowhere"],
+        ["report", "nowhere"],
+        ["verify", "absent.jsonl", "-o", "out.jsonl"],
+        ["decontaminate", "absent.jsonl", "--against", "absent.jsonl", "-o", "out.jsonl"],
+        ["audit", "no-such-target"],
+        ["audit", "no-such-target", "--format", "table"],
+        ["licences", "no-such"],
+        ["recipes", "--folder", "nowhere"],
+        ["recipes", "--no-such-option"],
+        ["no-such-command"],
+    ],
+    ids=lambda arguments: " ".join(map(str, arguments)).replace(str(SMOKE), "smoke"),
+)
+def test_with_json_an_error_is_one_json_value_on_stdout(
+    distill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[object]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain, answer = distill(*arguments), distill(*arguments, "--json")
+    error = json.loads(answer.out)["error"]
+    assert set(error) == {"what", "where", "hint", "exit_code"}
+    assert error["exit_code"] == answer.code == plain.code > 0
+    assert error["what"] in answer.err
+    if "--format" not in arguments:
+        assert plain.out == ""
+        assert error["what"] in plain.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_licences_are_printed_as_json(distill) -> None:
+    entries = json.loads(distill("licences", "--json").out)
+    assert {"id": "apache-2.0", "name": "Apache License 2.0", "kind": "licence", "spdx": "Apache-2.0"} in entries
+    assert json.loads(distill("licences", "llama3.3", "--json").out)["id"] == "llama3.3"
+
+
+def test_audit_takes_json_as_the_other_commands_do(distill, tmp_path: Path) -> None:
+    lineage = tmp_path / "lineage.yaml"
+    lineage.write_text("release: me/Tiny\nkind: model\ndeclared: {license: mit}\ninputs: []\n")
+    answer = distill("audit", lineage, "--json")
+    assert json.loads(answer.out) == json.loads(distill("audit", lineage, "--format", "json").out)
+    assert "contradict" in distill("audit", lineage, "--json", "--format", "markdown").err
+
+
+def test_on_a_terminal_verify_prints_a_table_and_with_json_the_same_numbers(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(LINES)
+
+    def shown(*more: str) -> str:
+        reader, terminal = os.openpty()
+        command = [sys.executable, "-m", "distill.cli", "verify", "in.jsonl", "-o", "out.jsonl", *more]
+        done = subprocess.run(command, stdout=terminal, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        os.close(terminal)
+        assert done.returncode == 0
+        with open(reader, "rb", closefd=True) as text:
+            return text.read1(4096).decode()
+
+    assert shown().split() == ["out.jsonl:", "2", "rows", "correct", "1", "wrong", "1"]
+    assert json.loads(shown("--json"))["verdicts"] == {"correct": 1, "wrong": 1}
+
+
+def broken(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    (folder / "breaking.py").write_text(
+        "import sys\nfrom distill.cli import app as cli\n"
+        "@cli.app.command()\ndef fail(as_json: bool = cli.typer.Option(False, '--json')) -> None:\n"
+        "    raise ZeroDivisionError('a division')\n"
+        "cli.main()\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-m", "breaking", "fail", *more], cwd=folder, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def test_a_bug_of_ours_exits_with_70_its_traceback_and_the_request_to_report_it(tmp_path: Path) -> None:
+    done = broken(tmp_path)
+    assert (done.returncode, done.stdout) == (70, "")
+    assert "Traceback (most recent call last)" in done.stderr
+    assert "internal error: ZeroDivisionError: a division" in done.stderr
+    assert "please report it" in done.stderr
+    done = broken(tmp_path, "--json")
+    assert done.returncode == json.loads(done.stdout)["error"]["exit_code"] == 70
+
+
+def test_a_reader_that_has_left_causes_no_traceback() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "distill.cli", "licences", "mit"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        text=True,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")  # typer's answer
+
+
+def test_show_prints_a_run_whose_endpoint_reports_no_token_counts(distill, tmp_path: Path) -> None:
+    run = make_run(tmp_path, [trace(0)])
+    manifest = run / "stages" / "evaluate" / "k2" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"mean_tokens": 12.5', '"mean_tokens": null'))
+    answer = distill("show", run)
+    assert answer.code == 0
+    assert "student after" in answer.out
+    assert {row["mean_tokens"] for row in json.loads(distill("show", run, "--json").out)["scores"]} == {None}
+
+
+def test_show_verify_finds_a_file_that_was_changed_resized_or_removed(distill, tmp_path: Path) -> None:
+    assert distill("run", SMOKE, "--runs", tmp_path, "--until", "prepare").code == 0
+    answer = distill("show", tmp_path, "--verify")
+    assert answer.code == 0
+    assert "every file of every finished stage matches" in answer.out
+    assert json.loads(distill("show", tmp_path, "--verify", "--json").out)["problems"] == []
+    assert "problems" not in json.loads(distill("show", tmp_path, "--json").out)
+    (config,) = tmp_path.glob("*/stages/prepare/*/model/config.json")
+    text = config.read_text()
+    for content in (text.swapcase(), text + " ", None):
+        config.unlink() if content is None else config.write_text(content)
+        answer = distill("show", tmp_path, "--verify")
+        assert answer.code == 1
+        assert str(config) in answer.err
+        (problem,) = json.loads(distill("show", tmp_path, "--verify", "--json").out)["problems"]
+        assert str(config) in problem
+
+
+def test_progress_without_a_terminal_tells_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("distill.cli.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    shown = io.StringIO()
+    with StageProgress(Console(file=shown, width=200)) as progress:
+        report = progress.stage_begins("sample")
+        for done, second in ((1000, 100), (1010, 105), (1100, 120), (1100, 121)):  # 1,000 were there before
+            now[0] = second
+            report(done, 2000, "4 cut")
+    assert shown.getvalue().splitlines() == ["sample: begins", "sample: 1,100 of 2,000, 5.0/s, 0:03:00 left, 4 cut"]
+
+
+def test_progress_on_a_terminal_is_a_bar_with_rate_and_time_left() -> None:
+    shown = io.StringIO()
+    bar = re.compile(r"sample .* \d+/5000 +\d+\.\d/s +\S+ left \d+:\d\d:\d\d")
+    deadline = time.monotonic() + 60
+    with StageProgress(Console(file=shown, width=200, force_terminal=True)) as progress:
+        report = progress.stage_begins("sample")
+        for done in range(1, 5000):
+            report(done, 5000)
+            if bar.search(re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown.getvalue())) or time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+    assert bar.search(re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown.getvalue()))

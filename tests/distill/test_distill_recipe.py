@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.config.loader import load_recipe, recipe_schema
+from distill.config.loader import RENAMED_KEYS, load_recipe, recipe_schema
 from distill.config.recipe import Recipe
 from licensing.errors import InputError
 
@@ -133,6 +133,42 @@ def test_an_override_is_read_as_yaml_and_wins(tmp_path: Path) -> None:
     assert recipe.student.method.kind == "full"
     assert recipe.student.method.learning_rate == pytest.approx(1e-4)
     assert recipe.curate.max_traces == 7
+
+
+def test_an_override_writes_into_a_list(tmp_path: Path) -> None:
+    recipe = load(tmp_path, GOOD, "release.limitations=[a, b]", "release.limitations.1=it is small")
+    assert recipe.release.limitations == ("a", "it is small")
+    allow = "release.allow=[{code: V-NAME-PREFIX, because: a letter}]"
+    recipe = load(tmp_path, GOOD, allow, "release.allow.0.because=a later letter")
+    assert [one.because for one in recipe.release.allow] == ["a later letter"]
+
+
+@pytest.mark.parametrize(
+    ("override", "what", "hint"),
+    [
+        ("release.allow.1.because=x", "release.allow has no entry '1'; number of entries: 1", "all of release.allow"),
+        ("release.allow.first.because=x", "no entry 'first'", "the number of an entry"),
+        ("release.allow.0.becuase=x", "unknown key 'becuase'", "did you mean 'because'?"),
+        ("release.name.0=x", "release.name holds a value", "set release.name itself"),
+        ("smaple.escalate.max_new_tokens=9", "unknown key 'smaple'", "did you mean 'sample'?"),
+    ],
+)
+def test_an_override_of_what_is_not_there_names_the_nearest(
+    tmp_path: Path, override: str, what: str, hint: str
+) -> None:
+    error = refused(tmp_path, GOOD, "release.allow=[{code: V-NAME-PREFIX, because: a letter}]", override)
+    assert error.where == f"--set {override}"
+    assert what in error.what
+    assert hint in (error.hint or "")
+
+
+def test_a_renamed_key_is_refused_with_its_new_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RENAMED_KEYS, "train", "student.method")
+    monkeypatch.setitem(RENAMED_KEYS, "release.allow.*.why", "release.allow.*.because")
+    error = refused(tmp_path, GOOD + "train: {kind: full}\n", "release.allow=[{code: V-NAME-PREFIX, why: a letter}]")
+    assert error.where == f"{tmp_path / 'recipe.yaml'}:15"
+    assert error.what.startswith("train is now student.method")
+    assert "release.allow.0.why is now release.allow.*.because" in error.what
 
 
 def test_a_run_keeps_its_directory_when_a_section_changes_and_not_when_the_student_does(tmp_path: Path) -> None:

@@ -218,5 +218,5 @@ def test_an_interrupt_leaves_a_run_that_resumes_with_exit_code_130(tmp_path: Pat
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "goes on from here" in said
+    assert "run the same command again to resume" in said
     run_smoke(tmp_path, "--until", "sample", *slow)

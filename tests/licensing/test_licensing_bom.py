@@ -16,11 +16,11 @@ from licensing.bom import cyclonedx
 from licensing.errors import MissingDependency
 from licensing.lineage import Lineage, parse_lineage
 from licensing.openness import openness
-from licensing.safe_yaml import read_plain
+from licensing.safe_yaml import read_yaml
 
 DATA = Path(__file__).parent / "data"
 CASES = [json.loads(line)["lineage"] for line in (DATA / "cases.jsonl").read_text("utf-8").splitlines()]
-HINGES = [case["lineage"] for case in read_plain(DATA / "hinges.yaml", "hinges", "")[0]]
+HINGES = [case["lineage"] for case in read_yaml(DATA / "hinges.yaml", "hinges", "")[0]]
 VALIDATOR = JsonStrictValidator(SchemaVersion.V1_6)
 FULL = {
     "release": "me/Llama-Tiny",

@@ -10,9 +10,9 @@ import pytest
 
 from licensing.audit import Audit, audit
 from licensing.lineage import parse_lineage
-from licensing.safe_yaml import read_plain
+from licensing.safe_yaml import read_yaml
 
-HINGES: list[dict[str, Any]] = read_plain(Path(__file__).parent / "data/hinges.yaml", "hinges", "")[0]
+HINGES: list[dict[str, Any]] = read_yaml(Path(__file__).parent / "data/hinges.yaml", "hinges", "")[0]
 
 
 def answer(raw: dict[str, Any]) -> Audit:

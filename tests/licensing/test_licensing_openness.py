@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from licensing.audit import audit
 from licensing.lineage import Lineage
-from licensing.openness import MOF, Openness, Part, is_open, openness, openness_table
+from licensing.openness import MOF, Openness, Part, is_open, openness, openness_summary, openness_table
 from licensing.registry import load
+from licensing.render import audit_markdown, audit_table
 
 III = ["config.json", "model.safetensors", "README.md", "data/README.md", "technical_report.pdf", "evaluation.json"]
 II = [*III, "train.py", "generate.py", "evaluate.py", "eval_data/problems.jsonl"]
@@ -120,7 +122,7 @@ def test_limits_of_a_base_fail_the_freedoms_they_touch(licence: str, fails: set[
     assert {item for item in ("use", "study", "modify", "share") if found[item] == "no"} == fails
 
 
-def test_what_is_stated_counts_with_its_own_licence_and_what_is_kept_is_missing() -> None:
+def test_a_stated_part_counts_with_its_own_license_and_one_that_is_not_public_is_missing() -> None:
     code = Part(name="training code", where="https://example.org/code", licence="apache-2.0")
     files = [name for name in II if name != "train.py"]
     assert openness(release(BASE, files=files)).mof == "III"
@@ -133,7 +135,7 @@ def test_what_is_stated_counts_with_its_own_licence_and_what_is_kept_is_missing(
         assert openness(release(BASE, files=files), [worse]).mof == "III"
 
 
-def test_the_distillation_is_told_apart_and_only_where_there_is_one() -> None:
+def test_the_distillation_has_a_list_of_its_own_where_there_is_one() -> None:
     assert openness(release(BASE, files=I)).distillation == ()
     found = openness(release(BASE, TEACHER, ROWS, files=[*I, "recipe.yaml"]))
     assert {one.item: one.answer for one in found.distillation} == dict.fromkeys(
@@ -145,7 +147,28 @@ def test_the_distillation_is_told_apart_and_only_where_there_is_one() -> None:
     }  # fmt: skip
 
 
-def test_a_data_set_has_no_class_and_is_told_so() -> None:
+@pytest.mark.parametrize(("kind", "files"), [("model", None), ("dataset", None), ("dataset", I)])
+def test_openness_is_one_line_where_nothing_of_it_is_known(kind: str, files: list[str] | None) -> None:
+    lineage = release(BASE, TEACHER, files=files, kind=kind)
+    result = openness(lineage)
+    for text in (openness_table(result), openness_summary(result)):
+        assert text.startswith("Openness: ")
+        assert text.count("\n") == 1
+    page = audit_table(audit(lineage), openness_table(result))
+    assert sum("penness" in line for line in page.splitlines()) == 1
+    markdown = audit_markdown(audit(lineage), openness_summary(result))
+    assert "## Openness" not in markdown
+    if kind == "model":
+        assert "`files:`" in openness_table(result)
+        assert len(result.components) == 16  # JSON has them all
+
+
+def test_one_part_that_is_stated_brings_the_table_back() -> None:
+    result = openness(release(BASE, files=None), [Part(name="training code", where="https://x", licence="apache-2.0")])
+    assert "training code" in openness_table(result)
+
+
+def test_a_data_set_has_no_class_and_the_label_says_why() -> None:
     found = openness(release(ROWS, files=I, kind="dataset"))
     assert (found.mof, found.next, found.components, found.osaid) == (None, None, (), False)
     assert "data set" in found.label

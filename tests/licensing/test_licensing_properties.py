@@ -67,7 +67,7 @@ def weakened(result: Audit) -> set[str]:
     return {code.split("->")[0] for code in result.violations if code.startswith(WEAKENING)}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(EDGES, max_size=5), RELEASES, POLICIES, st.randoms())
 def test_the_order_of_the_inputs_changes_nothing(edges: list[Any], release: Any, policy: Any, random: Any) -> None:
     shuffled = list(edges)
@@ -75,7 +75,7 @@ def test_the_order_of_the_inputs_changes_nothing(edges: list[Any], release: Any,
     assert audit(lineage(edges, release), policy) == audit(lineage(shuffled, release), policy)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(EDGES, max_size=4), EDGES, RELEASES, POLICIES)
 def test_an_input_more_never_takes_an_obligation_away(edges: list[Any], one: Any, release: Any, policy: Any) -> None:
     before, after = audit(lineage(edges, release), policy), audit(lineage([*edges, one], release), policy)
@@ -83,7 +83,7 @@ def test_an_input_more_never_takes_an_obligation_away(edges: list[Any], one: Any
     assert after.blocked or not before.blocked or set(before.violations) != set(after.violations)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(EDGES, max_size=4), RELEASES, POLICIES, st.data())
 def test_a_stricter_declared_licence_never_adds_a_violation_of_weakening(
     edges: list[Any], release: Any, policy: Any, data: Any
@@ -97,7 +97,7 @@ def test_a_stricter_declared_licence_never_adds_a_violation_of_weakening(
     assert weakened(after) <= weakened(before)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(EDGES, max_size=4), RELEASES)
 def test_the_verdict_is_violating_exactly_when_there_is_a_violation(edges: list[Any], release: Any) -> None:
     result = audit(lineage(edges, release))
@@ -105,7 +105,7 @@ def test_the_verdict_is_violating_exactly_when_there_is_a_violation(edges: list[
     assert result.blocked or not result.violations
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(EDGES, max_size=3), RELEASES, st.sampled_from(["base", "generator", "logits", "reformatter"]))
 def test_an_unknown_licence_where_one_has_to_be_known_always_blocks(edges: list[Any], release: Any, role: str) -> None:
     unknown = {"id": "nobody/knows", "role": role, "licence": "terms that nobody read"}

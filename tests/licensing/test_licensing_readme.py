@@ -12,10 +12,10 @@ from licensing import rules
 from licensing.audit import Verdict
 from licensing.lineage import Role
 from licensing.rules.context import Level
-from licensing.schema import Licence
+from licensing.schema import License
 
 PAGE = (Path(rules.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-DEGREES = get_args(Licence.model_fields["verified"].annotation)
+DEGREES = get_args(License.model_fields["verified"].annotation)
 
 
 @pytest.mark.parametrize("word", [*get_args(Role), *get_args(Level), *get_args(Verdict), *DEGREES])

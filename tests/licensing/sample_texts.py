@@ -18,7 +18,7 @@ APACHE = standard("Apache-2.0")
 _CLAUSE = "{n}. The licensor grants what this clause {n} says, and the licensee shall keep clause {n} as it stands. "
 
 
-def model_licence(name: str) -> str:
+def model_license(name: str) -> str:
     """No licence's own sentences, but its telling words, at a length that only a whole text has."""
     entry = load()[name]
     return "\n".join(entry.recognise) + "\n\n" + "".join(_CLAUSE.format(n=n) for n in range(1, 31))

@@ -1,7 +1,7 @@
-"""A hub of our own on the loopback: the read side of the protocol as its client knows it, and trouble on demand.
+"""A model hub on the loopback: the read side of the protocol, with errors on demand.
 
-Two origins: files whose text begins with `ELSEWHERE` are sent to the second one by an absolute redirect, as large files
-of a real hub are. Both write down every request, with its headers.
+Two origins: a file whose text begins with `ELSEWHERE` is redirected to the second, as large files of a real hub are.
+Both record every request with its headers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ELSEWHERE = "ELSEWHERE "
 
 
 class LoopbackHub:
-    """``add(id, {"README.md": ...})``; ``trouble[path] = [status, ...]`` answers so before it answers well."""
+    """``add(id, {"README.md": ...})``; ``trouble[path] = [status, ...]``: answers before the right one."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, dict[str, str]] = {}
@@ -33,7 +33,7 @@ class LoopbackHub:
         self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), self._handler(name)) for name in ("hub", "cdn")]
         for server in self._servers:
             server.daemon_threads = True
-            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         # the other origin by another host name, so that a cookie or a token kept by host would not tell them apart
         self.url = f"http://127.0.0.1:{self._servers[0].server_port}"
         self.cdn = f"http://localhost:{self._servers[1].server_port}"

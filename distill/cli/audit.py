@@ -1,0 +1,135 @@
+"""``distill audit`` and ``distill licences``: what licences allow, and what they ask for."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill.cli.options import Json, LicenseFile
+from distill.cli.output import print_json
+from licensing.errors import InputError, Refused
+
+
+class Format(StrEnum):
+    table = "table"
+    json = "json"
+    cyclonedx = "cyclonedx"
+    markdown = "markdown"
+
+
+class Policy(StrEnum):
+    text = "text"
+    strict = "strict"
+
+
+def audit(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            show_default=False,
+            help="Lineage file, run directory, model or data folder, hub id owner/name, or datasets/owner/name.",
+        ),
+    ],
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="Output format: table, json, cyclonedx or markdown.",
+            show_default="table",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False,
+    policy: Annotated[
+        Policy,
+        typer.Option(
+            metavar="POLICY",
+            help="text: what the licences say. strict: also let the terms of training data bind the trained weights.",
+        ),
+    ] = Policy.text,
+    licences_file: LicenseFile = None,
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="Suggest a licence, name and files that would make the release clean.")
+    ] = False,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CODE", help="Waive a finding by its code (needs --because). Repeatable."),
+    ] = None,
+    because: Annotated[
+        list[str] | None,
+        typer.Option(metavar="REASON", help="Reason for the --allow before it; recorded in the result. Repeatable."),
+    ] = None,
+    cards: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR", help="Folder with local copies of the inputs' repositories, as DIR/owner/name. Repeatable."
+        ),
+    ] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(metavar="URL", help="Hub to query.", show_default="HF_ENDPOINT")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Release name to audit a folder under.")
+    ] = None,
+    notice: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write NOTICE and the licence texts that must ship into DIR.")
+    ] = None,
+) -> None:
+    """Audit a release against the licences of its inputs.
+
+    Exit code 1 means that the release breaks one of them.
+    """
+    from distill.cli.audit_target import allowances, audit_target
+
+    if as_json and form not in (None, Format.json):
+        raise InputError("--json and --format contradict each other", where="--format", hint="give one of them")
+    shape = Format.json if as_json else form or Format.table
+    page, result = audit_target(
+        target,
+        form=shape.value,
+        policy=policy.value,
+        licences=licences_file,
+        allow=allowances(allow or [], because or []),
+        cards=cards or [],
+        endpoint=endpoint,
+        name=name,
+        suggested=suggest,
+        notice=notice,
+    )
+    print(page if shape is Format.json else page.rstrip("\n"))
+    if result.violates:
+        raise typer.Exit(Refused.exit_code)
+
+
+def licences(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Licence id, alias, SPDX id or hub tag.", show_default=False)
+    ] = None,
+    licences_file: LicenseFile = None,
+    as_json: Json = False,
+) -> None:
+    """List known licences and service terms, or print one."""
+    from licensing.license_texts import license_table
+    from licensing.registry import load_registry
+
+    registry = load_registry(licences_file)
+    if name is None:
+        entries = registry.entries.values()
+        if as_json:
+            print_json([{"id": one.id, "name": one.name, "kind": one.kind, "spdx": one.spdx} for one in entries])
+        else:
+            for one in entries:
+                print(f"{one.id}\t{one.name}")
+        return
+    entry = registry.resolve(name)
+    if entry is None:
+        hint = "`distill licences` lists the known ones; an unknown licence is never taken as permissive"
+        raise InputError(f"unknown licence {name!r}", hint=hint)
+    if as_json:
+        print_json(entry.model_dump(mode="json"))
+    else:
+        print(license_table(entry), end="")

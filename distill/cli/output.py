@@ -1,0 +1,117 @@
+"""What commands print: results on stdout, everything else on stderr.
+
+``--json`` prints one JSON value on stdout instead of text. Errors then are JSON on stdout as well, beside the text on
+stderr::
+
+    {"error": {"what": "...", "where": "recipe.yaml:6" or null, "hint": "..." or null, "exit_code": 2}}
+
+Exit codes: 0 done, 1 the answer is no, 2 wrong input, 3 something needed is missing, 70 a bug of distill, 130
+interrupted. Nothing here loads a stage.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from licensing.errors import DistillError, InputError
+
+__all__ = ["BUG", "INTERRUPTED", "finish", "json_by_default", "json_wanted", "print_error", "print_json", "print_run"]
+
+BUG = 70
+INTERRUPTED = 130
+
+
+def json_wanted(arguments: Sequence[str]) -> bool:
+    """Whether a command line asks for JSON: read from the words, since errors can come before they are parsed."""
+    words = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
+    return "--json" in words or "--format=json" in words or ("--format", "json") in itertools.pairwise(words)
+
+
+def json_by_default(as_json: bool) -> bool:
+    """``--json``, or standard output is no terminal.
+
+    For the two commands whose summary programs read before there was ``--json``: verify and decontaminate.
+    """
+    return as_json or not sys.stdout.isatty()
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON on stdout."""
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def print_error(error: BaseException, as_json: bool) -> int:
+    """Report an error that ended a command; returns the exit code.
+
+    What the user can mend is printed with place and hint; an exception of any other kind is a bug of ours and is
+    printed with its traceback.
+    """
+    what, where, hint, code = _described(error)
+    place = f"{where}: " if where else ""
+    print(f"error: {place}{what}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+    if as_json:
+        print_json({"error": {"what": what, "where": where, "hint": hint, "exit_code": code}})
+    return code
+
+
+def _described(error: BaseException) -> tuple[str, str | None, str | None, int]:
+    """(what, where, hint, exit code)"""
+    if isinstance(error, DistillError):
+        return error.what, error.where, error.hint, error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", None, "run the same command again to resume", INTERRUPTED
+    if hasattr(error, "format_message"):  # a usage error of typer, which has no public class for all of them
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "distill"
+        return error.format_message(), None, f"see `{command} --help`", InputError.exit_code
+    traceback.print_exception(error)
+    hint = "this is a bug of distill: please report it with the traceback above and the output of `distill --version`"
+    return f"internal error: {type(error).__name__}: {error}", None, hint, BUG
+
+
+def finish(code: int) -> None:
+    """Exit without waiting for the threads that engines leave behind.
+
+    After an interrupt at once: where it arrived inside ``exec`` of a string (sympy imports itself so), the interpreter
+    remembers it as unhandled although it was caught, and would end by SIGINT instead of with the code.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code) if code == INTERRUPTED or "vllm" in sys.modules else sys.exit(code)
+
+
+def print_run(summary: Mapping[str, Any]) -> None:
+    """The tables that ``distill run`` ends with and ``distill show`` prints; see ``distill/runs/summary.py``."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from distill.report import tables
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120  # a file or pipe has no edge to wrap at
+    blocks = [tables.stage_table(summary["stages"])]
+    if summary["waterfall"]:
+        blocks.append(tables.waterfall_table(summary["waterfall"]))
+    if summary["scores"]:
+        blocks.append(tables.score_table(summary["scores"]))
+    if summary["comparisons"]:
+        blocks.append(tables.comparison_table(summary["comparisons"]))
+    for block in blocks:
+        drawn = Table(title=block.caption, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for at, name in enumerate(block.header):
+            drawn.add_column(name, justify="right" if at >= len(block.header) - block.right else "left")
+        for row in block.rows:
+            drawn.add_row(*row)
+        console.print(drawn, markup=False)
+    if summary["release"]:
+        console.print(f"release: {summary['release']}", markup=False, soft_wrap=True)

@@ -1,0 +1,150 @@
+"""``distill check``, ``distill run`` and ``distill recipes``: the commands that read a recipe."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distill.cli.options import Json, Overrides, RecipeFile, RunsFolder
+from distill.cli.output import print_json, print_run
+from licensing.errors import InputError
+
+if TYPE_CHECKING:
+    from distill.check.check import Finding
+
+
+def check(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    runs: RunsFolder = Path("runs"),
+    pilot: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Also sample N problems with the real teacher and forecast tokens, hours and cost."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a recipe before it runs.
+
+    Covers installed packages, models, chat templates, gold answers, licences and disk space. Loads no weights.
+    """
+    from distill.check.check import check_recipe
+    from distill.config.loader import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    if pilot is not None:
+        _quiet_libraries()
+    findings = check_recipe(loaded, runs, pilot)
+    if as_json:
+        print_json([finding.as_dict() for finding in findings])
+    else:
+        _print_findings(findings)
+    codes = [finding.exit_code for finding in findings if finding.exit_code]
+    if codes:
+        raise typer.Exit(max(codes))
+
+
+def run(
+    recipe: RecipeFile,
+    runs: RunsFolder = Path("runs"),
+    overrides: Overrides = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="Stop after this stage, for example `sample` or `train`.")
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="Run this stage alone; the stages before it must be finished.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a recipe, from problems to release folder.
+
+    Run the same command again after an interruption to resume. After a change of the recipe, only the stages that the
+    change affects run again.
+    """
+    from distill.config.loader import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    _quiet_libraries()
+    from distill.cli.progress import StageProgress
+    from distill.runs.summary import summary
+    from distill.stages.pipeline import STAGES
+    from distill.stages.pipeline import run as run_pipeline
+
+    for option, stage in (("--until", until), ("--only", only)):
+        if stage is not None and stage not in STAGES:
+            raise InputError(f"there is no stage {stage!r}", where=option, hint=f"one of {', '.join(STAGES)}")
+    if until is not None and only is not None:
+        raise InputError("--until and --only contradict each other", where="--only", hint="give one of them")
+    with StageProgress() as progress:
+        run_pipeline(loaded, runs, watcher=progress, until=until, only=only)
+        if progress.nothing_to_do:
+            progress.say("nothing to do: every stage was done before")
+    result = summary(runs / loaded.run_name())
+    if as_json:
+        print_json(result)
+    else:
+        print_run(result)
+        print(f"next: distill report {result['run']}", file=sys.stderr)
+
+
+def recipes(
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of recipes instead.")] = False,
+    folder: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="List the recipes in DIR instead of those that ship with distill."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the recipes that ship with distill.
+
+    `distill run NAME` runs one of them.
+    """
+    from distill.config.loader import load_recipe, recipe_schema, shipped_recipes
+
+    if schema:
+        print_json(recipe_schema())
+        return
+    files = shipped_recipes() if folder is None else sorted(folder.glob("*.yaml"))
+    if not files:
+        raise InputError("there is no recipe here", where=str(folder), hint="give a folder of YAML files with --folder")
+    found = [(file, load_recipe(file)) for file in files]
+    entries = [
+        {"name": file.stem, "file": str(file), "description": (recipe.description or recipe.name).strip()}
+        for file, recipe in found
+    ]
+    if as_json:
+        print_json(entries)
+        return
+    for entry in entries:
+        name = entry["name"] if folder is None else entry["file"]
+        print(f"{name}\t{entry['description'].splitlines()[0]}")
+
+
+def _print_findings(findings: list[Finding]) -> None:
+    """Findings on stdout, errors on stderr."""
+    for finding in findings:
+        place = f"{finding.where}: " if finding.where else ""
+        stream = sys.stderr if finding.level == "error" else sys.stdout
+        print(f"{finding.level:5} {finding.subject}: {place}{finding.what}", file=stream)
+        if finding.hint:
+            print(f"      hint: {finding.hint}", file=stream)
+
+
+def _quiet_libraries() -> None:
+    """Switch off the progress bars and banners of libraries. Has to come before they are imported."""
+    for name, value in (
+        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
+        ("HF_DATASETS_DISABLE_PROGRESS_BARS", "1"),
+        ("TRANSFORMERS_VERBOSITY", "error"),
+        ("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+        ("VLLM_LOGGING_LEVEL", "ERROR"),
+        ("VLLM_NO_USAGE_STATS", "1"),
+        ("DO_NOT_TRACK", "1"),
+    ):
+        os.environ.setdefault(name, value)
