@@ -1,6 +1,6 @@
-"""A response split into its thinking and its answer, by the tags of the model that wrote it.
+"""Thinking and answer of a completion, split by the tags of the model that wrote it.
 
-One function for all who look at a response: answer extraction, the format check, code extraction, labels, the judge and
+All who look at a response use this split: answer extraction, the format check, code extraction, labels, the judge and
 the guard against empty reasoning.
 """
 
@@ -10,31 +10,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["THINK_CLOSE", "THINK_OPEN", "Reasoning", "State", "split_reasoning", "split_row", "tags_of"]
+__all__ = ["THINK_CLOSE", "THINK_OPEN", "Reasoning", "ReasoningState", "split_reasoning", "split_row", "tags_of"]
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
-State = Literal["ok", "missing", "unclosed", "doubled", "empty"]
+
+ReasoningState = Literal["ok", "missing", "unclosed", "doubled", "empty"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reasoning:
-    """`thinking` is None where the response has no tag, and `answer` empty where a think block is open at the end.
-
-    `reason` says in words why `state` is not "ok".
-    """
+    """A completion in two parts. ``thinking`` is None where there is no think block; ``answer`` is empty where the
+    block is not closed. ``state`` is "ok", or what is wrong with the block, and ``reason`` says it in words."""
 
     thinking: str | None
     answer: str
-    state: State
+    state: ReasoningState
     reason: str | None = None
 
 
 def split_reasoning(text: str, think_open: str = THINK_OPEN, think_close: str = THINK_CLOSE) -> Reasoning:
-    """Split at the last closing tag. Linear in the length of the text.
+    """Split a raw completion around its last closing tag. Linear in the text.
 
-    White space around the tags does not count. The opening tag may be missing in the text, or empty: then the chat
-    template wrote it. States: "missing" (no tag at all: the whole text is the answer), "unclosed" (a block is open at
-    the end), "doubled" (more than one block), "empty" (nothing in the block), "ok".
+    The opening tag may be part of the prompt (R1's template writes it), so a closing tag alone is a whole block, and
+    ``think_open`` may be empty. White space around the tags in the arguments does not count.
     """
     opening, closing = think_open.strip(), think_close.strip()
     opened = text.count(opening) if opening else 0
@@ -43,15 +41,15 @@ def split_reasoning(text: str, think_open: str = THINK_OPEN, think_close: str = 
         return Reasoning(None, text, "missing", "no think block")
     if not closed:
         return Reasoning(text.partition(opening)[2], "", "unclosed", "the think block is not closed")
-    before, _, answer = text.rpartition(closing)
-    if opening and opening in answer:
+    before, _, after = text.rpartition(closing)
+    if opening and opening in after:
         return Reasoning(text, "", "unclosed", "the think block is not closed")
     thinking = before.partition(opening)[2] if opening and opening in before else before
     if opened > 1 or closed > 1:
-        return Reasoning(thinking, answer, "doubled", f"{opened} opening and {closed} closing tags")
+        return Reasoning(thinking, after, "doubled", f"{opened} opening and {closed} closing tags")
     if not thinking.strip():
-        return Reasoning(thinking, answer, "empty", "nothing in the think block")
-    return Reasoning(thinking, answer, "ok")
+        return Reasoning(thinking, after, "empty", "nothing in the think block")
+    return Reasoning(thinking, after, "ok")
 
 
 def tags_of(row: Mapping[str, Any]) -> dict[str, str]:

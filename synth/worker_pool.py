@@ -109,7 +109,7 @@ class WorkerPool:
         self._jobs: queue.SimpleQueue[tuple[Callable[[Slot], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._slots: set[Slot] = set()
-        self.closed = False
+        self._closing = threading.Event()
         # The kernel ties PR_SET_PDEATHSIG to the thread that starts a process, so each thread starts its own and stays.
         # Daemons: an interpreter that ends without close() does not wait for a call that hangs.
         self._threads = [threading.Thread(target=self._serve, daemon=True) for _ in range(workers)]
@@ -129,7 +129,7 @@ class WorkerPool:
         """
         future: Future[T] = Future()
         with self._lock:
-            if self.closed:
+            if self.is_closed():
                 future.cancel()
             else:
                 self._jobs.put((job, future))
@@ -138,7 +138,7 @@ class WorkerPool:
     def close(self) -> None:
         """Stop every process and wait until they are gone; nothing starts afterwards."""
         with self._lock:
-            self.closed = True
+            self._closing.set()
             slots = tuple(self._slots)
         for slot in slots:
             slot.interrupt()
@@ -147,21 +147,26 @@ class WorkerPool:
         for thread in self._threads:
             thread.join()
 
+    def is_closed(self) -> bool:
+        """Whether ``close`` was called, by whichever thread."""
+        return self._closing.is_set()
+
     def _serve(self) -> None:
         slot = Slot(self)
         with self._lock:
             self._slots.add(slot)
         while (job := self._jobs.get()) is not None:
             work, future = job
-            if self.closed:
+            if self.is_closed():
                 future.cancel()
-                continue
             if not future.set_running_or_notify_cancel():
                 continue
             try:
                 result = work(slot)
+                if self.is_closed():  # what the job made of its interrupted call is no result
+                    raise CancelledError
             except BaseException as error:  # handed to whoever waits for this call
-                future.set_exception(CancelledError() if self.closed else error)
+                future.set_exception(CancelledError() if self.is_closed() else error)
             else:
                 future.set_result(result)
         slot.close()
@@ -216,7 +221,7 @@ class Slot:
             thing = make()
             with self._lock:
                 self._kept[name] = thing
-                if self._pool.closed:
+                if self._pool.is_closed():
                     raise CancelledError
         kept: K = self._kept[name]
         return kept
@@ -244,7 +249,7 @@ class Slot:
         self, function: str, request: str, timeout_s: float | None, *, is_preparation: bool = False
     ) -> dict[str, Any]:
         with self._lock:
-            if self._pool.closed:
+            if self._pool.is_closed():
                 raise CancelledError
             if self._processes is None:
                 started = (self._pool.memory_mb, os.getpid(), os.getcwd())
@@ -351,7 +356,6 @@ def _start(memory_mb: int, parent: int, folder: str) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller handles Ctrl-C; a call must not look like a crash
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # pebble's handler would wait for the end of a power
     os.chdir(folder)
     nothing = os.open(os.devnull, os.O_RDWR)

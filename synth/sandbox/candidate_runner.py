@@ -1,7 +1,7 @@
-"""The program's side of a sandbox: load foreign code, and do with it what the judge asks. Then nothing is trusted.
+"""The candidate's process in the sandbox: loads the program and performs the operations that the test runner requests.
 
-Standard library only: it runs inside the sandbox. From the first foreign line on this process says whatever the
-program wants; all that it can forge is the value that a function returned, and the judge compares that outside.
+Standard library only: it runs inside the sandbox. Once the program runs, nothing that this process says is trusted: it
+can forge the value that a function returned, and no more, because the test runner compares outside of it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MODULE = "program"
 
 
 class Server:
-    """Objects of the program that the judge knows by number, and the judge's that the program may call."""
+    """Objects of the program that the test runner has by number, and those of the tests that the program may call."""
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -50,7 +50,7 @@ class Server:
         return _Theirs(self, data[1])
 
     def ask(self, message: Any) -> Any:
-        """What the judge answers to a call of something of its own."""
+        """The result of calling an object of the tests."""
         self.channel.send(message)
         while (answer := self.channel.receive())[0] not in ("val", "exc"):
             self.channel.send(self.answer(answer))
@@ -111,7 +111,7 @@ class Server:
 
 
 class _Theirs:
-    """Something of the judge's: a function of the tests, or an object of one of their classes."""
+    """A remote object of the tests: a function, or an instance of one of their classes."""
 
     def __init__(self, server: Server, number: int) -> None:
         object.__setattr__(self, "_server", server)
@@ -158,7 +158,7 @@ class _Theirs:
 
 
 def _builtin_base(kind: type[BaseException]) -> str:
-    """The nearest exception of Python's own."""
+    """The nearest built-in exception class."""
     builtins = __import__("builtins")
     return next((c.__name__ for c in kind.__mro__ if getattr(builtins, c.__name__, None) is c), "Exception")
 
@@ -205,7 +205,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 def serve(fd: int, begin: Callable[[Any], None]) -> None:
-    """Answer the judge until it is gone. ``begin`` sets the limits that the first message names.
+    """Serve the test runner until it is gone. ``begin`` sets the limits in the first message.
 
     With ``main`` the code is run as a script instead, and the process ends as a script does.
     """

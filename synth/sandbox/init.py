@@ -1,14 +1,15 @@
-"""Inside the sandbox: walls once, then for each job a judge and a program, each a process of its own.
+"""First process of the sandbox: builds the walls, then starts two processes for each job, test runner and program.
 
-    cell      namespaces (user, mount, net, ipc, uts, pid, cgroup), a root that holds the standard library and shared
-              libraries, read-only; no /proc, no /etc, no home, no network interface that is up
-      keeper  process 1 of it: forks a judge, waits for its end, forks the next
-        judge     a mount namespace with a private folder of limited size; reads the job, runs the tests
-          program   process 1 of a pid namespace: nothing outside it has a number, and with it all its threads die
+    main          namespaces (user, mount, net, ipc, uts, pid, cgroup); a read-only root with the standard library and
+                  shared libraries; no /proc, no /etc, no home, no network interface that is up
+      _keep       process 1 in there: starts a test runner, waits for its end, starts the next
+        _judge    test runner: a mount namespace with a private folder of limited size; reads the job, runs the tests
+          _program  the candidate: process 1 of a pid namespace, so it sees no other process and its threads die with it
 
-The program is forked before the judge reads the job, so the tests were never in its memory. Both lose every
-capability, and get limits and a seccomp filter that refuses new processes, sockets, signals and kernel doors.
-Level `weak`: no namespaces; Landlock, where the kernel has it, keeps files to the standard library and a folder.
+The candidate is forked before the test runner reads the job, so the tests were never in its memory. Both lose every
+capability and get limits and a seccomp filter that refuses new processes, sockets, signals and most system calls of
+administration. Level `weak` has no namespaces; Landlock, where the kernel has it, limits file access to the standard
+library and one folder.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main(fd: int, parent: int, weak: bool, out: int | None = None) -> NoReturn:
-    """Serve jobs on the socket until the caller is gone. What fails before the first job is said on stderr.
+    """Run jobs from the socket until the caller is gone. What fails before the first job is reported on stderr.
 
     In a container jobs come on stdin and verdicts go to stdout: ``fd`` and ``out`` are then 0 and 1.
     """
@@ -180,7 +181,7 @@ def _enter() -> None:
 
 
 def _drop(memory_mb: int, cpu_s: int, threads: int) -> None:
-    """Give up what is left of rights, for ever."""
+    """Set the limits, drop all capabilities and install the seccomp filter; none of it can be undone."""
     for kind, value in (
         (resource.RLIMIT_AS, memory_mb << 20), (resource.RLIMIT_CPU, cpu_s), (resource.RLIMIT_FSIZE, DISK),
         (resource.RLIMIT_NOFILE, 64), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, threads),
@@ -266,7 +267,7 @@ def _landlock(room: str) -> None:
 
 
 class _Run:
-    """A program under way: its channel, what it prints, its end."""
+    """One run of a program: its channel, its output, its end."""
 
     def __init__(self, fd: int, out: int, err: int, program: int, deadline: float) -> None:
         self.fd, self.program, self.deadline = fd, program, deadline
@@ -317,7 +318,7 @@ class _Run:
             return "wrong", _said(err)
 
     def _begin(self, channel: Channel, first: list[Any]) -> None:
-        """A program whose limits and filter cannot be set is no verdict on it: the cell ends, which is an outage."""
+        """Start the program. Where its limits cannot be set, the whole sandbox ends: an outage and no verdict."""
         try:
             channel.send(first, self.deadline)
             if channel.receive(self.deadline) != "ready":
@@ -349,7 +350,7 @@ class _Run:
             pass
 
     def _wait(self, wanted: list[int], deadline: float | None) -> bool:
-        """Read what it prints; true where a descriptor that is wanted (or, without one, a pipe) has something."""
+        """Read its output; true where one of the ``wanted`` descriptors (or, without any, a pipe) has something."""
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         ready, _, _ = select.select([*wanted, *self._open], [], [], left)
         if not ready and wanted:

@@ -1,13 +1,13 @@
-"""Values between the judge and the program of a sandbox: plain data by value, everything else by reference.
+"""Messages between the processes of the sandbox: plain data by value, everything else by reference.
 
-Standard library only: it runs inside the sandbox. What the judge decodes are objects of Python's own types, made anew
-in the judge, so that no ``__eq__`` of a program takes part in a comparison. An encoded value is JSON:
+Standard library only: it runs inside the sandbox. The test runner decodes into new objects of built-in types, so that
+no ``__eq__`` of a program takes part in a comparison. An encoded value is JSON:
 
     null, true, "text"                  themselves
     ["i", "-ff"], ["f", "0x1.8p+1"]     integers in hexadecimal, floats without rounding
     ["l", [...]], ["d", [[k, v], ...]]  containers; list, dict, set and bytearray are numbered in the order met
     ["r", 7, ...]                       an object of the sender's, by its number
-    ["o", 7]                            an object of the receiver's, going home
+    ["o", 7]                            an object of the receiver, by its number
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ Refer = Callable[[Any], list[Any]]
 
 
 class Broken(Exception):
-    """The other side is gone, or what it says makes no sense."""
+    """The other process is gone, or its message is malformed."""
 
 
 class Late(BaseException):
-    """The time is over. No Exception, so that tests that catch everything do not catch it."""
+    """The deadline has passed. No Exception, so that tests that catch everything do not catch it."""
 
 
 class Channel:
@@ -51,7 +51,7 @@ class Channel:
 
     def __init__(self, fd: int, watch: Callable[[float | None], None] | None = None) -> None:
         self.fd = fd
-        self._watch = watch  # waits until there is something to read; does other things meanwhile
+        self._watch = watch  # waits until there is something to read, and may do other work meanwhile
 
     def send(self, message: Any, deadline: float | None = None) -> None:
         body = json.dumps(message).encode("ascii")
@@ -149,7 +149,7 @@ def encode(value: Any, refer: Refer, met: list[Any] | None = None) -> Any:
 
 
 def decode(data: Any, resolve: Refer, met: list[Any] | None = None) -> Any:
-    """The value of what ``encode`` made; raises Broken for anything else."""
+    """The value that ``encode`` encoded. Raises Broken for anything else."""
     try:
         return _decode(data, resolve, met)
     except Broken:
@@ -229,7 +229,7 @@ def _hashable(value: Any) -> Any:
 
 
 def write_back(target: Any, value: Any) -> None:
-    """Give a mutable container the contents that a call has left in its copy."""
+    """Copy the contents of a container, as a call has changed them, into the original."""
     if type(target) is not type(value) and not isinstance(target, type(value)):
         raise Broken("a container changed its type")
     if isinstance(target, list | bytearray):

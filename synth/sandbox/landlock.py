@@ -1,4 +1,4 @@
-"""Landlock: file access of this process held to some folders, without any privilege. Linux 5.13 and newer.
+"""Landlock: limits file access of this process to some folders, without privileges. Linux 5.13 and newer.
 
 Standard library only: it runs inside the sandbox. Numbers from the kernel's linux/landlock.h; the calls have the same
 numbers on every architecture.
@@ -24,7 +24,7 @@ def version() -> int:
 
 
 def restrict(room: str, readable: list[str]) -> bool:
-    """Whole access below ``room``, reading below ``readable``, nothing else; false where the kernel cannot.
+    """Allow all access below ``room``, reading below ``readable``; False where the kernel has no Landlock.
 
     From ABI 4 also no TCP, from 6 no signals and abstract sockets to other domains. Needs no_new_privs, which it sets.
     """

@@ -1,4 +1,4 @@
-"""A seccomp filter for a program in the sandbox: threads yes; processes, sockets, signals, kernel doors no.
+"""The seccomp filter of the sandbox: allows threads, refuses processes, sockets, signals and calls of administration.
 
 Standard library only: it runs inside the sandbox. What is refused gets EPERM (clone3 ENOSYS, so that the C library
 falls back on clone, whose flags a filter can read). A call of another architecture or of the x32 interface kills.
@@ -52,7 +52,7 @@ def supported() -> bool:
 
 
 def install() -> None:
-    """For this process and its threads, for ever. Raises OSError where the kernel has no seccomp."""
+    """Install the filter for this process and its threads, for good. Raises OSError without seccomp in the kernel."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(38, 1, 0, 0, 0):  # PR_SET_NO_NEW_PRIVS
         raise OSError(ctypes.get_errno(), "no_new_privs")

@@ -1,9 +1,9 @@
-"""The judge's side of a sandbox: run tests against a program that lives in another process.
+"""The test runner of the sandbox: runs tests against a program in another process.
 
 Standard library only: it runs inside the sandbox, in a process that the program can neither see nor signal. The tests
-are executed here, in a namespace in which a name of the program is plain data made anew, or a stand-in that asks the
-program. What a test compares is compared here. A stand-in is never equal to plain data, and no operator takes plain
-data to the program: what the test expects would go with it, and an answer could be whatever is expected.
+run in a namespace in which each name of the program is a copy of plain data, or a remote object that forwards every
+operation to the program. Comparisons are made here. A remote object is never equal to plain data, and no operator sends
+plain data to the program: the expected value would go with it, and the program could return just that.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _PLAIN = frozenset((
 
 
 class Unsupported(Exception):
-    """The tests ask for what cannot be had between two processes."""
+    """The tests use what does not work between two processes."""
 
 
 class Exited(Exception):
-    """The program ended the interpreter where it should have answered."""
+    """The program ended the interpreter instead of returning."""
 
 
 class Judge:
-    """One program: its channel, the deadline, and the objects that either side knows of the other's."""
+    """The connection to one program: channel, deadline, and the tables of objects that the two processes share."""
 
     def __init__(self, channel: Channel, deadline: float) -> None:
         self.channel = channel
@@ -52,7 +52,7 @@ class Judge:
         self._numbers: dict[int, int] = {}
         self._failed: AssertionError | None = None  # within a call back from the program, which may swallow it
 
-    # --- what is asked of the program
+    # --- requests to the program
 
     def load(self, code: str) -> None:
         self._answered(self._ask(["load", code]), [])
@@ -172,7 +172,7 @@ class Judge:
             error._standin = decode(number, self.resolve)  # type: ignore[attr-defined]
         return error
 
-    # --- what the program asks of the tests
+    # --- requests of the program to the tests
 
     def _called(self, message: list[Any]) -> Any:
         try:
@@ -214,7 +214,7 @@ def _attribute(error: Any, name: str) -> Any:
 
 
 class Standin:
-    """An object or a class of the program's."""
+    """A remote object: an object or a class of the program."""
 
     def __init__(self, judge: Judge, number: int, name: str) -> None:
         for key, value in {"_judge": judge, "_number": number, "__name__": name}.items():
@@ -250,7 +250,7 @@ class Standin:
         return theirs and self._judge.do("isinstance", (value, self)) is True
 
     def __exit__(self, *_: Any) -> None:
-        """It never swallows what was raised: that may be a test that failed."""
+        """Suppresses no exception: it may be that of a test that failed."""
         self._judge.do("exit", (self,))
 
     def __round__(self, digits: int | None = None) -> Any:

@@ -6,7 +6,7 @@ their difference, to as many digits as it takes; expressions in variables at fix
 small number is no zero, and identities that `simplify` misses are found. Sets, relations and decimals go to
 `math_verify.verify`, and a yes about decimals is believed only where four significant digits agree.
 
-Runs foreign text through sympy: for the workers of `synth.verify.pool` only.
+Runs foreign text through sympy: for the processes of `synth.worker_pool` only.
 """
 
 from __future__ import annotations

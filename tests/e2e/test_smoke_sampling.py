@@ -45,21 +45,25 @@ def start(runs: Path, policy: str) -> subprocess.Popen[bytes]:
 
 def problems_file(runs: Path) -> tuple[int, int] | None:
     """Which file the problems are in: it is written anew whenever the stage has them and is about to ask."""
-    for path in runs.glob("smoke-*/stages/sample/*/prompts.jsonl"):
+    for path in runs.glob("smoke-*/staging/sample-*/problems.jsonl"):
         return path.stat().st_ino, path.stat().st_mtime_ns
     return None
 
 
 def committed(runs: Path) -> bytes:
-    """The whole lines of the log."""
-    text = b"".join(path.read_bytes() for path in runs.glob("smoke-*/stages/sample/*/samples.jsonl"))
+    """The whole lines of the store."""
+    text = b"".join(path.read_bytes() for path in runs.glob("smoke-*/store/samples.jsonl"))
     return text[: text.rfind(b"\n") + 1]
 
 
 def manifest(runs: Path) -> dict[str, Any]:
     (path,) = runs.glob("smoke-*/stages/sample/*/manifest.json")
     found: dict[str, Any] = json.loads(path.read_text())
-    return {key: value for key, value in found.items() if key not in ("seconds", "started_at", "code")}
+    return {
+        key: value
+        for key, value in found.items()
+        if key not in ("seconds", "started_at", "code", "requests", "appended")
+    }
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -85,4 +89,6 @@ def test_killed_at_random_times_sampling_ends_as_a_run_left_alone(tmp_path: Path
     assert left_alone.wait(timeout=300) == 0
     assert manifest(killed) == manifest(alone)
     names = {item["path"] for item in manifest(alone)["files"]}
-    assert ("problems.jsonl" in names) == (policy == "adaptive")
+    assert ("problem_stops.parquet" in names) == (policy == "adaptive")
+    ids = [json.loads(line)["request_id"] for line in committed(killed).splitlines()]
+    assert len(set(ids)) == len(ids) == manifest(alone)["facts"]["rows_out"], "no sample was bought twice"

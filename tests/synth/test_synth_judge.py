@@ -138,7 +138,7 @@ def test_a_verdict_is_one_box_on_the_last_line_and_nothing_else_is(text: str, ve
 def test_an_answer_that_was_cut_off_or_failed_is_no_verdict() -> None:
     assert parse_judgement("\\boxed{yes}", "length")[0] is None
     assert parse_judgement("\\boxed{yes}", "error")[0] is None
-    assert parse_judgement("\\boxed{yes} ◁/think▷\n\\boxed{no}", "stop", "◁/think▷")[0] == "wrong"
+    assert parse_judgement("\\boxed{yes} ◁/think▷\n\\boxed{no}", "stop", "◁think▷", "◁/think▷")[0] == "wrong"
 
 
 def test_a_judge_that_could_not_work_is_refused() -> None:

@@ -34,6 +34,43 @@ def languages() -> Languages:
 
 
 @pytest.mark.parametrize(
+    ("response", "state"),
+    [
+        ("<think>a</think>b", "ok"),
+        ("a</think>b", "ok"),  # the opening tag was part of the prompt
+        ("b", "missing"),
+        ("<think>a", "unclosed"),
+        ("</think>a<think>b", "unclosed"),
+        ("<think>a</think><think>b</think>c", "doubled"),
+        ("a</think>b</think>c", "doubled"),
+        ("<think> \n </think>b", "empty"),
+        ("</think>b", "empty"),
+    ],
+)
+def test_the_state_of_the_think_block(response: str, state: str) -> None:
+    other = {"think_open": " <T>\n", "think_close": "</T>"}
+    for text, tags in ((response, {}), (response.replace("think>", "T>"), other)):
+        reasoning = split_reasoning(text, **tags)
+        assert reasoning.state == state
+        assert (reasoning.reason is None) == (state == "ok")
+        assert (reasoning.thinking is None) == (state == "missing")
+
+
+def test_thinking_and_answer_are_split_at_the_last_closing_tag() -> None:
+    def split(text: str, **tags: str) -> tuple[str | None, str]:
+        reasoning = split_reasoning(text, **tags)
+        return reasoning.thinking, reasoning.answer
+
+    assert split("<think>a</think>b") == ("a", "b")
+    assert split("a</think>b") == ("a", "b")
+    assert split("b") == (None, "b")
+    assert split("<think>a") == ("a", "")
+    assert split("a</think>b<think>c")[1] == ""
+    assert split("a</think>b", think_open="") == ("a", "b")  # the chat template wrote the opening tag
+    assert split("<think>a</think>b", think_open="[T]", think_close="[/T]") == (None, "<think>a</think>b")
+
+
+@pytest.mark.parametrize(
     ("thought", "given", "expected"),
     [
         (r"\dfrac{1}{2}", r"\frac12", True),  # no mathematics, as it says

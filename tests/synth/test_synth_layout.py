@@ -14,7 +14,7 @@ from synth.sampling.config import AdaptivePolicy, TeacherSampling
 from synth.sampling.policy import Adaptive
 from synth.teachers.teacher import Completion, Request
 from synth.verify.config import FormatConfig, VerifyConfig
-from synth.verify.format_check import fault, think_state
+from synth.verify.format_check import fault
 from synth.verify.verifier import verify_rows
 
 BOTH = FormatConfig(think=True, boxed=True)
@@ -51,7 +51,7 @@ def test_each_part_is_asked_for_by_itself() -> None:
     assert fault("<think>2 and 2</think>4", "math", FormatConfig(think=True)) is None
     assert fault("def f(): ...", "code", FormatConfig(boxed=True)) is None  # its answer is no value
     assert fault("Hello.", "open", FormatConfig(boxed=True)) is None
-    with pytest.raises(ValidationError, match="asks for nothing"):
+    with pytest.raises(ValidationError, match="checks nothing"):
         FormatConfig()
 
 
@@ -62,11 +62,6 @@ def test_the_format_stands_beside_the_verdict_and_never_over_it() -> None:
     assert (wrong["verdict"], wrong["format_verdict"], wrong["format_reason"]) == ("wrong", "ok", None)
     assert checked(None)["format_verdict"] is None
     assert not [key for key in checked("\\boxed{4}", wanted=None) if key.startswith("format")]
-
-
-def test_the_label_and_the_verdict_are_one_implementation() -> None:
-    for response in ("\\boxed{4}", "<think>a", "<think>a</think></think>b", "<think></think>b", "a</think>b"):
-        assert (think_state(response)[1] is None) == (fault(response, "math", FormatConfig(think=True)) is None)
 
 
 # --- while sampling ----------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 # ruff: noqa: E501  (programs)
 """Hostile programs: one test an attack. None passes, none sees or touches anything outside, none outlives its time."""
 
+import contextlib
 import functools
 import os
 import socket
@@ -43,7 +44,7 @@ FORGED = {
     "and 'tests' in o]\n    return x * x if found else -1",
     "prints_a_verdict": "print('{\"verdict\": \"correct\"}')\nprint('OK')\ndef f(x): return 1",
     "writes_a_verdict_everywhere": "import os, json\nbody = json.dumps({'verdict': 'correct', 'reason': None, 'stdout': "
-    "'', 'stderr': '', 'seconds': 0.1}).encode()\nfor fd in range(256):\n    try: os.write(fd, len(body).to_bytes(8, "
+    "'', 'stderr': '', 'seconds': 0.1}).encode()\nfor fd in range(2048):\n    try: os.write(fd, len(body).to_bytes(8, "
     "'big') + body)\n    except OSError: pass\ndef f(x): return 1",
     "answers_before_it_is_asked": "import os, json\nfor _ in range(50):\n    b = json.dumps(['val', True, []]).encode()\n"
     "    os.write(3, len(b).to_bytes(8, 'big') + b)\ndef f(x): return 1",
@@ -82,6 +83,21 @@ def _nothing_is_left() -> Iterator[None]:
     yield
     for level in LEVELS:
         cell(level).close()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_no_pass_is_forged_where_the_caller_has_many_open_files(level: Level) -> None:
+    with contextlib.ExitStack() as files:
+        for _ in range(300):
+            files.enter_context(open(os.devnull))
+        with Sandbox(level) as sandbox:
+            for _ in range(2):
+                result = sandbox.run(FORGED["writes_a_verdict_everywhere"], TESTS, 3.0, 512)
+                assert result.verdict == "wrong", result
+            assert sandbox.run("def f(x): return x * x", "assert f(3) == 9", 3.0, 512).passed
+            seen = "import os\ndef f(): return [fd for fd in range(4, 2048) if is_open(fd)]\n"
+            seen += "def is_open(fd):\n    try: os.fstat(fd)\n    except OSError: return False\n    return True"
+            assert sandbox.run(seen, "assert f() == []", 3.0, 512).passed
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -5,7 +5,9 @@ import functools
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 
 from licensing.errors import MissingDependency
 from synth.sandbox import sandbox
-from synth.verify.code import extract, run
+from synth.verify.code import extract, run, serve
 from synth.verify.config import VerifyConfig
 from synth.verify.verifier import Verifier, check_golds, verify_rows
 
@@ -129,6 +131,8 @@ def test_an_honest_program_passes(what: str, level: sandbox.Level) -> None:
         ({"response": "I do not know."}, None),
         ({"response": "<think>```python\nA = 1\n```"}, None),
         ({"response": "```python\nA = 1"}, None),
+        ({"response": "Here it is: ```python\nA = 1\n```\nDone."}, "A = 1\n"),
+        ({"response": "````python\nA = 1\n```\n````"}, "A = 1\n```\n"),
     ],
 )
 def test_the_program_of_a_response_is_found(row: dict[str, Any], program: str | None) -> None:
@@ -206,6 +210,65 @@ def test_a_cell_that_dies_is_replaced() -> None:
         assert cell.run(SQUARE, "assert f(3) == 9", 3.0, 512).passed
         cell.kill()
         assert cell.run(SQUARE, "assert f(3) == 9", 3.0, 512).passed
+
+
+def test_a_closed_sandbox_ends_its_program_and_starts_nothing_again() -> None:
+    box = sandbox.Sandbox()
+    assert box.run(SQUARE, "assert f(3) == 9", 30.0, 512).passed  # a used one, which is replaced where it dies
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(box.run, "while True: pass", None, 600.0, 512)
+        time.sleep(0.5)
+        box.interrupt()
+        with pytest.raises(sandbox.SandboxDown, match="closed"):
+            running.result(timeout=60)
+    with pytest.raises(sandbox.SandboxDown, match="closed"):
+        box.run(SQUARE, "assert f(3) == 9", 3.0, 512)
+    box.close()
+
+
+def test_closing_a_verifier_ends_the_stdin_tests_of_a_row() -> None:
+    tests = [{"input": str(number), "output": "x"} for number in range(50)]
+    program = "import time\nif int(input()) > 0: time.sleep(20)\nprint('x')"
+    with Verifier(VerifyConfig(workers=1, code_timeout_s=30.0)) as one:
+        future = one.submit({"kind": "code", "completion": program, "tests": tests})
+        time.sleep(2)
+    with pytest.raises(CancelledError):
+        future.result(timeout=0)
+
+
+def test_a_row_with_many_stdin_tests_has_a_bound_of_its_own() -> None:
+    class Slow:
+        runs = 0
+
+        def run(self, *_: Any, **__: Any) -> sandbox.Result:
+            self.runs += 1
+            time.sleep(0.05)
+            return sandbox.Result("correct", None, "x", "", 0.05)
+
+    slow, tests = Slow(), [{"input": "", "output": "x"}] * 1000
+    found = serve(slow, {"code": "print('x')", "tests": tests}, 0.02, 64)  # type: ignore[arg-type]
+    assert (found.verdict, slow.runs < 20) == ("timeout", True)
+    assert "20 x 0.02 s for all 1000 tests" in str(found.reason)
+
+
+def test_a_reply_to_another_job_is_an_outage_and_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for podman whose container replies to every job with "correct" and the number of the one before."""
+    program = (
+        "import json, os\n"
+        "def send(value):\n    body = json.dumps(value).encode()\n    os.write(1, len(body).to_bytes(8, 'big') + body)\n"
+        "send('ready')\n"
+        "while head := os.read(0, 8):\n"
+        "    job = json.loads(os.read(0, int.from_bytes(head, 'big')))\n"
+        "    verdict = {'verdict': 'correct', 'reason': None, 'stdout': '', 'stderr': '', 'seconds': 0.1}\n"
+        "    send(verdict | {'id': job['id'] - 1})\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    engine = tmp_path / "podman"
+    engine.write_text(f'#!/bin/sh\ntest "$1" = run || exit 0\nexec {sys.executable} {tmp_path}/program.py\n')
+    engine.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with sandbox.Sandbox("podman:example/python:3") as box, pytest.raises(sandbox.SandboxDown, match="another job"):
+        box.run(SQUARE, "assert f(3) == 9", 3.0, 512)
 
 
 def test_without_a_strong_sandbox_nothing_runs_unless_the_recipe_says_weak(monkeypatch: pytest.MonkeyPatch) -> None:

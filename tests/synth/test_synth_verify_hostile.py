@@ -71,12 +71,13 @@ def verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple
 def test_every_hostile_answer_ends_in_time_and_delays_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gmpy2: bool
 ) -> None:
-    from synth.verify import pool
-
     if gmpy2:
         assert importlib.util.find_spec("gmpy2"), "pip install gmpy2: sympy takes it where it is there"
     else:
-        monkeypatch.setattr(pool, "_BOOT", "import sys; sys.modules['gmpy2'] = None; " + pool._BOOT)
+        hidden = tmp_path.with_name("hidden")
+        hidden.mkdir()
+        (hidden / "gmpy2.py").write_text("raise ImportError('hidden')\n")
+        monkeypatch.syspath_prepend(str(hidden))
     found = verdicts(tmp_path, monkeypatch)
     for name in HOSTILE:
         row = found[name][0]
