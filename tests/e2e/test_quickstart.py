@@ -44,8 +44,7 @@ def manifests(run: Path) -> dict[str, Any]:
 def test_every_stage_is_done_and_the_samples_are_vllms(finished: tuple[Path, dict[str, Any]]) -> None:
     run, _ = finished
     assert set(manifests(run)) == STAGES
-    (log,) = run.glob("stages/sample/*/samples.jsonl")
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    rows = [json.loads(line) for line in (run / "store" / "samples.jsonl").read_text().splitlines()]
     assert len(rows) > 100
     assert all(row["engine"].startswith("vllm ") for row in rows)
     assert {row["finish_reason"] for row in rows} <= {"stop", "length"}
