@@ -110,7 +110,8 @@ def every_file(root: Path, links: Path) -> Iterator[None]:
     links.mkdir()
 
     def look() -> None:
-        for path in root.rglob("*"):
+        # os.walk passes over a folder that has just gone, which rglob does not
+        for path in (Path(folder, name) for folder, _, names in os.walk(root) for name in names):
             with contextlib.suppress(FileNotFoundError):
                 if path.is_file() and not path.is_symlink() and (inode := path.stat().st_ino) not in links_made:
                     os.link(path, links / f"{inode}{path.suffix}")
