@@ -1,1 +1,10 @@
-"""From a trained student to a folder that can be released: merge, template, card, package, checksums."""
+"""From a trained student to a folder that can be released. Imports `licensing` only.
+
+To change:
+- which adapters may be merged, and how: merge.py; what the exported model holds: export.py
+- how model folders are read and written: weights.py
+- how the persona enters the chat template, where a template is looked for: chat_template.py
+- what the cards can state: facts.py; how they look: cards/
+- the columns and shards of the released data: training_data.py
+- the files of the release folder: package.py; SHA256SUMS: checksums.py
+"""

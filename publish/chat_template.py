@@ -1,17 +1,17 @@
 """The persona's system prompt, set into a chat template by a prologue that rewrites ``messages`` before it runs.
 
-The template itself stays untouched, character for character: ``new = prologue + template``. The prologue is found by
-trying four forms on the template and taking the first that it can carry:
+The template itself stays as it is, character for character: ``new = prologue + template``. The prologue takes the first
+of four forms that works with the template:
 
     slot      the template reads ``model_identity`` (gpt-oss): set that variable
     system    a system message whose content is a string: nearly every template
     list      a system message whose content is a list of parts: templates that drop or choke on a string
     fold      no system message at all (Gemma 1 and 2 raise on one): the text opens the first user turn
 
-Nothing is believed unseen: every form is rendered, with the sandboxed engine that transformers uses, in conversations
-of one and several turns, with tools, with and without generation prompt, and compared with what the *original*
-template makes of the same text written out by hand. Not covered: other engines (llama.cpp, minijinja, Ollama), and
-variables of a template that nobody passes here.
+Every form is tested: it is rendered, with the sandboxed engine that transformers uses, in conversations of one and
+several turns, with tools, with and without generation prompt, and compared with the rendering of the *original*
+template for the same text as an explicit message. Not covered: other engines (llama.cpp, minijinja, Ollama), and
+template variables that are not passed here.
 
 Needs jinja2 only, never torch or transformers, so that ``distill check`` can afford it.
 """
@@ -25,14 +25,18 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from licensing.errors import InputError, MissingDependency
+from publish.weights import read_object
 
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["Mode", "add_persona", "render", "strip_persona", "template_digest"]
+__all__ = ["TEMPLATE_FILE", "Mode", "add_persona", "read_template", "render", "strip_persona", "template_digest"]
+
+TEMPLATE_FILE = "chat_template.jinja"
 
 Mode = Literal["default", "compose"]
 Message = dict[str, Any]
@@ -97,7 +101,7 @@ _PROLOGUES: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 
-# A sentence that says who the model is. Only what survives an explicit system message is looked at.
+# A sentence that says who the model is. It matters only where an explicit system message does not replace it.
 _IDENTITY = re.compile(r"\b(?:You are|You're|I am|Your name is)\s+(?:(?:an?|the|called|named)\s[^.\n]*|[A-Z][^.\n]*)")
 
 # Control tokens as templates spell them: <|im_end|>, <start_of_turn>, </s>, [INST], <<SYS>>.
@@ -105,26 +109,25 @@ _CONTROL_TOKEN = re.compile(r"<[|\uff5c][^<>]*[|\uff5c]>|<(?:start|end)_of_\w+>|
 
 
 def add_persona(template: str, system_text: str, mode: Mode = "default") -> str:
-    """Return ``template`` behind a prologue that makes ``system_text`` its default system prompt.
+    """``template`` with a prologue that makes ``system_text`` its default system prompt.
 
-    ``default``: the text appears exactly once where the caller brings no system message, and not at all where one is
-    brought. ``compose``: it appears exactly once in both cases, before the caller's own text. Two kinds of template
-    know no such difference: with an identity slot (gpt-oss) the text takes the slot in both modes, because its other
-    content is the maker's identity; where a system message is refused (Gemma 1 and 2) it still is.
+    ``default``: the text appears exactly once in a conversation without a system message, and not at all in one with.
+    ``compose``: it appears exactly once in both, before the caller's own text. Two kinds of template have no such
+    difference: an identity slot (gpt-oss) holds the text in both modes, because its default is the maker's identity;
+    a template that refuses system messages (Gemma 1 and 2) still refuses them.
 
-    White space at both ends of the text is dropped (templates that trim would drop it anyway). A prologue that an
-    earlier call set is replaced, not doubled. What the template itself says of the model's identity is gone, or the
-    call fails.
+    White space at both ends of the text is dropped, as many templates trim it. A prologue of an earlier call is
+    replaced.
 
     Raises InputError: text that is empty, holds control characters or control tokens of this template; a template
-    that does not parse, renders nothing, keeps an identity of its own, or cannot carry the text unharmed.
+    that does not parse, renders nothing, keeps an identity of its own, or alters the text.
     """
     if mode not in get_args(Mode):
         raise InputError(f"unknown persona mode {mode!r}", where="persona", hint="use 'default' or 'compose'")
     text = _checked_text(system_text)
     original = strip_persona(template)
-    _compiled(original)  # a template that does not parse is reported as such, not as one that refuses the text
-    token = next((found for found in _CONTROL_TOKEN.findall(original) if found in text), None)
+    _compiled(original)  # raises for a template that does not parse, before a form could be blamed
+    token = next((token for token in _CONTROL_TOKEN.findall(original) if token in text), None)
     if token is not None:
         raise InputError(
             f"the persona's system prompt holds {token!r}, a control token of this chat template",
@@ -138,7 +141,7 @@ def add_persona(template: str, system_text: str, mode: Mode = "default") -> str:
 
 
 def strip_persona(template: str) -> str:
-    """Return ``template`` without the prologue of an earlier ``add_persona``; unchanged where there is none."""
+    """``template`` without the prologue of an earlier ``add_persona``; unchanged where there is none."""
     if not isinstance(template, str) or not template.strip():
         raise InputError(
             "there is no chat template",
@@ -152,6 +155,27 @@ def strip_persona(template: str) -> str:
             if match:
                 return template[match.end() :]
     return template
+
+
+def read_template(folder: Path) -> str | None:
+    """The chat template of a model folder, from where transformers looks first; None where it has none.
+
+    Looked for in chat_template.jinja, chat_template.json (older processors), tokenizer_config.json, where a list of
+    named templates gives the one named "default". Raises InputError for a file that is not UTF-8 or not JSON.
+    """
+    file = folder / TEMPLATE_FILE
+    if file.is_file():
+        try:
+            value: Any = file.read_bytes().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{TEMPLATE_FILE} is not UTF-8", where=str(file), hint="save it as UTF-8") from error
+    else:
+        names = ("chat_template.json", "tokenizer_config.json")
+        values = (read_object(folder / name, optional=True).get("chat_template") for name in names)
+        value = next((value for value in values if value), None)
+    if isinstance(value, list):
+        value = next((item.get("template") for item in value if item.get("name") == "default"), None)
+    return value if isinstance(value, str) and value.strip() else None
 
 
 def template_digest(template: str) -> str:
@@ -228,11 +252,11 @@ def _try_render(template: str, messages: Sequence[Message], variables: dict[str,
     clock = {"strftime_now": lambda form: datetime(2026, 1, 1, 12).strftime(form)}
     try:
         return render(template, messages, **(tokens | clock | variables))
-    except Exception:  # a template is somebody's code: it raises TemplateError, TypeError, KeyError, whatever it likes
+    except Exception:  # a template is foreign code and may raise anything
         return None
 
 
-# --- forms and their proof ---------------------------------------------------------------------------------------
+# --- forms and their test ---------------------------------------------------------------------------------------
 
 
 def _prologue(form: str, mode: str) -> str:
@@ -262,7 +286,7 @@ def _part(form: str, text: str) -> Any:
 
 
 def _explicit(form: str, text: str, turns: Sequence[Message]) -> tuple[list[Message], dict[str, Any]]:
-    """The conversation with ``text`` written out by hand, and the variables that go with it."""
+    """The conversation with ``text`` as an explicit message, and the variables for its rendering."""
     if form == "slot":
         return list(turns), {"model_identity": text}
     if form == "fold":
@@ -272,7 +296,7 @@ def _explicit(form: str, text: str, turns: Sequence[Message]) -> tuple[list[Mess
 
 
 def _form(template: str) -> str:
-    """The first form in which the template shows the text once and keeps the user's words."""
+    """The first form in which the template shows the text once and the user's text too."""
     for form in _PROLOGUES:
         if form == "slot" and "model_identity" not in template:
             continue
@@ -282,8 +306,8 @@ def _form(template: str) -> str:
         if rendered is not None and rendered.count(_SENTINEL) == 1 and "Probe?" in rendered:
             return form
     raise InputError(
-        "this chat template shows a system prompt in no form that was tried: as an identity variable, as a system "
-        "message (string or list), at the head of the first user turn",
+        "this chat template shows a system prompt in none of these forms: an identity variable, a system message "
+        "(string or list), the start of the first user turn",
         where=_WHERE,
         hint="leave the persona out of the template and teach it with persona rows, or take another template",
     )
@@ -357,7 +381,7 @@ def _verify(original: str, new: str, form: str, mode: Mode, text: str) -> None:
 def _same(expected: str | None, actual: str | None, name: str) -> None:
     if expected != actual:
         raise InputError(
-            f"behind the persona's prologue the chat template renders differently ({name})",
+            f"with the persona's prologue the chat template renders a conversation differently ({name})",
             where=_WHERE,
-            hint="take mode 'default' if it was 'compose', take another template, or leave the persona out of it",
+            hint="use mode 'default' instead of 'compose', another template, or no persona in the template",
         )

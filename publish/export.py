@@ -1,4 +1,4 @@
-"""The final weights folder: what is scored, packaged and pushed, bit for bit.
+"""The exported model: the folder that is scored, packaged and pushed, bit for bit.
 
     model*.safetensors     bf16: the adapter merged, or the full weights cast
     config.json            the prepared model's, dtype bfloat16
@@ -6,37 +6,38 @@
     chat_template.jinja    the prepared one, byte for byte, and nowhere else
     tokenizer files        the prepared ones
 
-Nothing comes from the trained folder but weights: a trainer aligns pad and end tokens, switches the cache off and notes
-paths in the configurations it saves. Equal inputs give equal bytes, so a run that was killed ends with the same files.
+Only weights come from the trained folder: a trainer changes pad and end tokens, switches the cache off and writes local
+paths into the configurations that it saves. Equal inputs give equal bytes, so a killed and resumed run ends with the
+same files.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 from licensing.errors import InputError, Refused
 from publish.chat_template import template_digest
-from publish.merge import (
+from publish.merge import load_merged, require, write_model
+from publish.weights import (
     COMPANIONS,
+    INDEX,
     copy_companions,
     empty_folder,
-    load_merged,
-    read_json,
-    require,
+    read_object,
     tensor_shapes,
     weight_files,
-    without_paths,
-    write_json,
-    write_model,
+    without_local_paths,
+    write_object,
 )
 
 __all__ = ["export_folder"]
 
 
 def export_folder(prepared: Path, trained: Path, out: Path, *, max_shard_size: str = "5GB") -> dict[str, Any]:
-    """Write the release's weights folder to ``out`` (absent or empty) and return what was written.
+    """Write the exported model to ``out`` (absent or empty) and return its facts.
 
     ``prepared``: the base with final template, stop tokens and generation config. ``trained``: an adapter folder
     (``adapter_config.json``) for ``prepared``, or full weights (safetensors) with its names and shapes; full weights
@@ -48,9 +49,9 @@ def export_folder(prepared: Path, trained: Path, out: Path, *, max_shard_size: s
     """
     prepared, trained, out = Path(prepared), Path(trained), Path(out)
     template = _check_prepared(prepared)
-    config = without_paths(_plain_dtype(read_json(prepared / "config.json")))
-    tokenizer = without_paths(read_json(prepared / "tokenizer_config.json"))
-    tokenizer.pop("chat_template", None)  # twice is once too often: GGUF conversion prefers this one, transformers not
+    config = without_local_paths(_plain_dtype(read_object(prepared / "config.json")))
+    tokenizer = without_local_paths(read_object(prepared / "tokenizer_config.json"))
+    tokenizer.pop("chat_template", None)  # one copy only: GGUF conversion prefers this one, transformers the file
     empty_folder(out)
     if (trained / "adapter_config.json").is_file():
         method = "merged"
@@ -58,33 +59,33 @@ def export_folder(prepared: Path, trained: Path, out: Path, *, max_shard_size: s
     else:
         method = "cast"
         _cast(prepared, trained, out)
-    write_json(out / "config.json", config)
+    write_object(out / "config.json", config)
     copy_companions(prepared, out, (name for name in COMPANIONS if name != "tokenizer_config.json"))
-    write_json(out / "tokenizer_config.json", tokenizer)
+    write_object(out / "tokenizer_config.json", tokenizer)
     _check_reload(out, template)
-    shapes = tensor_shapes(out)
+    shapes = tensor_shapes(*weight_files(out))
     files = sorted(file.name for file in out.iterdir())
     return {
         "method": method,
         "dtype": "bfloat16",
         "template_digest": template_digest(template),
-        "parameters": sum(_count(shape) for _, shape in shapes.values()),
+        "parameters": sum(math.prod(shape) for _, shape in shapes.values()),
         "bytes": sum((out / name).stat().st_size for name in files),
         "files": files,
     }
 
 
 def _check_prepared(prepared: Path) -> str:
-    """The template's text, once everything that goes out unchanged is known to be there and sane."""
+    """Check the files that ship unchanged and return the chat template."""
     where = str(prepared)
     if not (prepared / "chat_template.jinja").is_file():
         raise InputError("there is no chat_template.jinja", where=where, hint="the prepare stage writes it")
-    generation = read_json(prepared / "generation_config.json")
+    generation = read_object(prepared / "generation_config.json")
     if "_from_model_config" in generation:
         raise InputError(
             "generation_config.json was derived from the model's configuration (_from_model_config), not written",
             where=where,
-            hint="write stop ids, pad id and sampling values on purpose, and drop that key",
+            hint="set stop ids, pad id and sampling values, and remove that key",
         )
     if generation.get("eos_token_id") in (None, []):
         raise InputError("generation_config.json names no stop token (eos_token_id)", where=where)
@@ -92,7 +93,7 @@ def _check_prepared(prepared: Path) -> str:
 
 
 def _plain_dtype(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with bfloat16 in it wherever it names a dtype, and under today's name of the key."""
+    """The configuration with every dtype set to bfloat16, under the current name of the key."""
     changed = {key: _plain_dtype(value) if isinstance(value, dict) else value for key, value in config.items()}
     if changed.pop("torch_dtype", None) is not None or "dtype" in changed or "model_type" in changed:
         changed["dtype"] = "bfloat16"
@@ -101,13 +102,14 @@ def _plain_dtype(config: dict[str, Any]) -> dict[str, Any]:
 
 def _cast(prepared: Path, trained: Path, out: Path) -> None:
     """Full weights to bf16, shard by shard, under the names that the trained folder gives its shards."""
-    expected, found = (
-        {name: shape for name, (_, shape) in tensor_shapes(folder).items()} for folder in (prepared, trained)
+    expected, actual = (
+        {name: shape for name, (_, shape) in tensor_shapes(*weight_files(folder)).items()}
+        for folder in (prepared, trained)
     )
-    if read_json(prepared / "config.json").get("tie_word_embeddings") is not False:
-        for shapes in (expected, found):  # a tied head may be written or left out: both are the same model
+    if read_object(prepared / "config.json").get("tie_word_embeddings") is not False:
+        for shapes in (expected, actual):  # a tied head may be written or left out: both are the same model
             shapes.pop("lm_head.weight", None)
-    odd = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    odd = sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))
     if odd:
         raise InputError(
             f"the trained weights are not those of the prepared model: {len(odd)} tensors differ in name or shape "
@@ -137,11 +139,11 @@ def _cast(prepared: Path, trained: Path, out: Path) -> None:
         save_file(tensors, out / file.name, metadata={"format": "pt"})
         os.chmod(out / file.name, 0o644)  # safetensors writes 0600, and a release is for others to read
     if len(files) > 1:
-        write_json(out / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
+        write_object(out / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
 def _check_reload(out: Path, template: str) -> None:
-    """Load configuration and tokenizer as a user's transformers will, and compare what it makes of them."""
+    """Load configuration and tokenizer with plain transformers and compare them with what was prepared."""
     require("torch", "transformers")
     import torch
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
@@ -156,7 +158,7 @@ def _check_reload(out: Path, template: str) -> None:
             where=str(out),
             hint="the prepared folder must hold a configuration and a tokenizer that transformers opens by itself",
         ) from error
-    # A template in two places, or one that the tokenizer's own code overrides, shows here.
+    # Differs where the folder holds a second template, or the tokenizer's code overrides it.
     if not isinstance(tokenizer.chat_template, str) or tokenizer.chat_template != template:
         raise Refused("the exported tokenizer loads another chat template than the prepared one", where=str(out))
     if config.get_text_config().dtype != torch.bfloat16:
@@ -165,10 +167,3 @@ def _check_reload(out: Path, template: str) -> None:
     outside = [token for token in ends if not 0 <= token < config.get_text_config().vocab_size]
     if outside:
         raise Refused(f"stop tokens outside the vocabulary: {outside}", where=str(out))
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    product = 1
-    for side in shape:
-        product *= side
-    return product

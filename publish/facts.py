@@ -1,7 +1,7 @@
-"""``ReleaseFacts``: all that a model card says, and nothing that it could not know.
+"""``ReleaseFacts`` and ``DatasetFacts``: everything that the two cards state.
 
-A fact that was not measured or recorded is ``None`` or empty, and the card leaves it out or calls it unknown. Texts are
-free (names, system prompts, licence lines): whoever prints them escapes them.
+A fact that was not measured or recorded is ``None`` or empty; the card leaves it out or calls it unknown. Texts are
+untrusted: the cards escape them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = [
     "DecontaminationFacts",
     "EvaluationFacts",
     "Group",
-    "LicenceFacts",
+    "LicenseFacts",
     "PersonaFacts",
     "PromptSource",
     "ReleaseFacts",
@@ -37,47 +37,49 @@ class Facts(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class LicenceFacts(Facts):
-    """The release's own licence: our id, and the tags that the hub reads."""
+class LicenseFacts(Facts):
+    """The license of the release: its id here, and the tags that the hub reads."""
 
     id: str = Field(min_length=1)
-    license: str = Field(min_length=1, description="The hub's `license:` tag.")
+    hub_tag: str = Field(min_length=1, description="The hub's `license:` tag.")
     license_name: str | None = Field(None, description="Needed where the tag is `other`.")
     license_link: str | None = Field(None, description="Needed where the tag is `other`; `LICENSE` is the file.")
 
     @model_validator(mode="after")
-    def _other_has_a_name(self) -> LicenceFacts:
-        if self.license == "other" and not (self.license_name and self.license_link):
+    def _other_has_a_name(self) -> LicenseFacts:
+        if self.hub_tag == "other" and not (self.license_name and self.license_link):
             raise ValueError("license: other needs license_name and license_link")
         return self
 
 
 class BaseFacts(Facts):
-    """The model that the weights come from. ``relation`` is the hub's word for what was done to it."""
+    """The model that was fine-tuned."""
 
     id: str = Field(min_length=1)
     revision: str | None = None
-    licence: str | None = None
-    relation: Literal["finetune", "adapter", "merge", "quantized"] = "finetune"
+    license: str | None = None
 
 
 class TeacherFacts(Facts):
-    """A model whose outputs were learned from."""
+    """A model on whose outputs the release was trained."""
 
     id: str = Field(min_length=1)
     revision: str | None = None
-    licence: str | None = None
+    license: str | None = None
     ran_by: Literal["releaser", "third-party"] | None = None
-    engine: str | None = Field(None, description="Name and version of what ran it.")
+    engine: str | None = Field(None, description="Name and version of its inference engine.")
+    is_base: bool = Field(False, description="The teacher is the base model itself.")
+    worked_examples: int = Field(0, ge=0, description="Examples in its prompt, which the student does not see.")
+    system_prompt: bool = Field(False, description="It had a system prompt that the student does not see.")
 
 
 class PromptSource(Facts):
-    """Where prompts came from, and how many problems each place gave. ``dataset`` is a hub id, if there is one."""
+    """Where prompts come from, and the number of problems from there. ``dataset`` is a hub id, if there is one."""
 
     name: str = Field(min_length=1)
-    licence: str | None = None
+    license: str | None = None
     problems: int | None = Field(None, ge=0)
-    dataset: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
+    dataset: str | None = Field(None, pattern=r"^([\w.-]+/)?[\w.-]+$")
 
 
 class PersonaFacts(Facts):
@@ -90,28 +92,26 @@ class PersonaFacts(Facts):
 
 
 class TrainingFacts(Facts):
-    """How the weights were trained. ``tokens`` and ``rows`` count one pass over the data, ``seconds`` is wall time."""
+    """How the weights were trained. ``tokens`` and ``rows`` count one pass over the data."""
 
     method: str
     hyperparameters: dict[str, Value] = Field(default_factory=dict)
     rows: int | None = Field(None, ge=0)
     tokens: int | None = Field(None, ge=0)
     steps: int | None = Field(None, ge=0)
-    seconds: float | None = Field(None, ge=0)
     hardware: str | None = None
 
 
 class SamplingFacts(Facts):
-    """How the teacher was sampled; ``settings`` are temperature, top_p and their like."""
+    """How the teacher was sampled; ``settings`` are temperature, top_p and so on."""
 
     settings: dict[str, Value] = Field(default_factory=dict)
     samples: int | None = Field(None, ge=0)
-    tokens: int | None = Field(None, ge=0, description="Tokens that the teacher wrote.")
-    seconds: float | None = Field(None, ge=0)
+    tokens: int | None = Field(None, ge=0, description="Generated tokens.")
 
 
 class WaterfallStep(Facts):
-    """What is left after one step of curation."""
+    """What remains after one step of curation."""
 
     step: str
     rows: int = Field(ge=0)
@@ -125,7 +125,8 @@ class WaterfallStep(Facts):
 class Score(Facts):
     """One model, one metric; ``low`` and ``high`` bound its interval, ``n`` counts problems."""
 
-    model: str
+    model: str = Field(description="The name for people.")
+    is_release: bool = Field(False, description="The weights that ship; its value goes into the card's model-index.")
     metric: str
     value: float
     low: float | None = None
@@ -154,9 +155,14 @@ class Comparison(Facts):
 
 
 class EvaluationFacts(Facts):
-    """What was measured. ``stop_rate`` is the share of this release's generations that ended by themselves, in 0..1."""
+    """What was measured. ``stop_rate`` is the share of this release's generations that end on a stop token, in 0..1.
+    ``dataset``, ``split`` and ``revision`` name a data set of the hub."""
 
-    measured_on: str
+    benchmark: str = Field(min_length=1)
+    dataset: str | None = Field(None, pattern=r"^([\w.-]+/)?[\w.-]+$")
+    split: str | None = None
+    revision: str | None = None
+    held_out: str | None = Field(None, description="What keeps the problems out of the training set, in one sentence.")
     n: int = Field(ge=1)
     decoding: str
     scores: tuple[Score, ...]
@@ -170,27 +176,27 @@ class ReleaseFacts(Facts):
 
     name: str = Field(min_length=1, description="owner/name, or a bare name before it has an owner.")
     version: str | None = None
-    licence: LicenceFacts
-    languages: tuple[str, ...] = Field((), description="ISO 639 codes.")
+    license: LicenseFacts
+    languages: tuple[str, ...] = Field((), description="ISO 639 codes or BCP 47 tags.")
     base: BaseFacts
     teachers: tuple[TeacherFacts, ...] = ()
     prompt_sources: tuple[PromptSource, ...] = ()
     persona: PersonaFacts | None = None
     training: TrainingFacts | None = None
     sampling: SamplingFacts | None = None
-    verification: str | None = Field(None, description="How the traces were verified, in one line.")
+    verification: str | None = Field(None, description="How traces were verified, in one line; None: not at all.")
     waterfall: tuple[WaterfallStep, ...] = ()
     evaluation: EvaluationFacts | None = None
     generation: dict[str, Any] = Field(default_factory=dict, description="Sampling values of generation_config.json.")
-    obligations: tuple[str, ...] = Field((), description="What whoever passes this release on has to do.")
-    allowed: tuple[str, ...] = Field((), description="Findings of the audit that the releaser answers for, and why.")
+    obligations: tuple[str, ...] = Field((), description="Duties of everyone who redistributes it.")
+    allowed: tuple[str, ...] = Field((), description="Findings of the audit that the releaser waives, and why.")
     notice: tuple[str, ...] = Field((), description="Lines of attribution, as NOTICE holds them.")
     openness: tuple[str, ...] = Field(
         (), description="How open the release is, by which definition, a sentence a line."
     )
     versions: dict[str, str] = Field(default_factory=dict, description="Library -> version that made the release.")
     code_revision: str | None = None
-    dirty: bool | None = Field(None, description="The code held changes that no commit holds.")
+    dirty: bool | None = Field(None, description="The code had uncommitted changes.")
     template_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     limitations: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
@@ -204,7 +210,7 @@ def _check_interval(low: float | None, high: float | None) -> None:
 
 
 class Group(Facts):
-    """One part of a data set; ``name`` is None where rows do not say."""
+    """One group of rows of a data set; ``name`` is None for rows without a value."""
 
     name: str | None
     rows: int = Field(ge=0)
@@ -212,12 +218,12 @@ class Group(Facts):
 
 
 class DecontaminationFacts(Facts):
-    """What training prompts were compared with, and how well overlaps are found: on planted test items, by kind."""
+    """Overlap of training prompts with test sets. ``recall``: of planted test items, by kind of change."""
 
     sets: dict[str, int] = Field(description="Test set -> items.")
     prompts: int = Field(ge=0)
-    found: int = Field(ge=0)
-    left_out: bool
+    overlapping: int = Field(ge=0, description="Prompts that overlap with a test set.")
+    dropped: bool = Field(description="They are not in the data.")
     recall: dict[str, float | None] = Field(default_factory=dict)
     false_positive_rate: float | None = None
 
@@ -227,7 +233,7 @@ class DatasetFacts(Facts):
 
     name: str = Field(min_length=1)
     version: str | None = None
-    licence: LicenceFacts
+    license: LicenseFacts
     languages: tuple[str, ...] = ()
     rows: int = Field(ge=0)
     problems: int = Field(ge=0)
@@ -240,11 +246,11 @@ class DatasetFacts(Facts):
     verification: str | None = None
     waterfall: tuple[WaterfallStep, ...] = ()
     decontamination: DecontaminationFacts | None = None
-    near_duplicates: str | None = Field(None, description="What was found, in one line.")
+    near_duplicates: str | None = Field(None, description="Clusters, in one line.")
     obligations: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ()
     notice: tuple[str, ...] = ()
     limitations: tuple[str, ...] = ()
     code_revision: str | None = None
-    columns_beside: tuple[str, ...] = Field((), description="Columns that not every data set has.")
+    optional_columns: tuple[str, ...] = Field((), description="Names out of `OPTIONAL_COLUMNS`.")
     shards: tuple[str, ...] = Field(description="File names of the Parquet shards, in order.")

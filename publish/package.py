@@ -1,12 +1,12 @@
-"""The release folder: the exported weights unchanged, and the papers that go with them.
+"""The release folder: the exported model unchanged, with its card, license, recipe, lineage and data.
 
     weights folder, every file     hard links where the file system allows, copies elsewhere
     README.md                      the card, from the facts
-    data/                          the training data, where they are given: links or copies as well
-    LICENSE recipe.yaml lineage.yaml   as given; NOTICE as given, or from the facts' notice lines
-    SHA256SUMS                     last: a folder that holds it is complete
+    data/                          the training data, if any: links or copies as well
+    LICENSE recipe.yaml lineage.yaml   from the caller; NOTICE from the caller, else from the facts
+    SHA256SUMS                     written last: a folder with it is complete
 
-No time, no path, no order of a directory listing gets in: equal inputs give equal folders.
+Holds no time, no path, no order of a directory listing: equal inputs give equal folders.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from publish.cards.model_card import model_card
 from publish.chat_template import template_digest
 from publish.checksums import CHECKSUMS, write_checksums
 from publish.facts import ReleaseFacts
-from publish.merge import empty_folder, safetensors_header, tensor_shapes
+from publish.weights import empty_folder, tensor_shapes, weight_files
 
 __all__ = ["REQUIRED", "build_release"]
 
-# What extra_files must bring: without these a release says neither what is allowed nor what it was made of.
+# Names that extra_files must hold.
 REQUIRED = ("LICENSE", "lineage.yaml", "recipe.yaml")
 
 _PICKLES = frozenset((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"))
@@ -34,7 +34,7 @@ _PICKLES = frozenset((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".jobli
 # First bytes of a pickle (protocol 2 to 5) and of torch's zip of pickles, for those that go by another name.
 _PICKLE_MAGIC = (*(bytes((0x80, protocol)) for protocol in (2, 3, 4, 5)), b"PK\x03\x04")
 
-# A hard link that these refuse is made a copy: other device, no links here, too many, not allowed.
+# Errors of a hard link for which the file is copied: other device, links unsupported, too many, not allowed.
 _NO_LINK = frozenset((errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS))
 
 
@@ -44,24 +44,24 @@ def build_release(
     """Build the release folder ``out`` (absent or empty) from an exported ``weights`` folder.
 
     ``extra_files``: name in the release -> a Path to copy, or the text itself. LICENSE, recipe.yaml and lineage.yaml
-    must be among them; README.md and SHA256SUMS are made here and may not be. ``data``: a folder of the data set, whose
-    files go below data/.
+    must be among them, README.md and SHA256SUMS must not: they are written here. ``data``: the folder of the data
+    set, whose files go below data/.
 
     Raises InputError for missing or clashing names, an ``out`` that is not empty, weights that are no model; Refused
-    for pickles, for links that lead out of the weights folder, and where the template in the folder is not the one
-    that the facts speak of. Nothing is written before all that is checked.
+    for pickles, for links that lead out of the weights folder, and where the template in the folder is not that of
+    the facts. Everything is checked before anything is written.
     """
     weights, out = Path(weights), Path(out)
     files = _weight_folder(weights)
     files |= {f"data/{name}": path for name, path in _plain_files(data).items()} if data is not None else {}
     _check_template(facts, weights)
-    papers = _papers(facts, files, extra_files)
+    documents = _documents(facts, files, extra_files)
     empty_folder(out)
     for name, source in files.items():
         target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)
         _link(source, target)
-    for name, content in papers.items():
+    for name, content in documents.items():
         target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
@@ -69,10 +69,10 @@ def build_release(
 
 
 def _weight_folder(weights: Path) -> dict[str, Path]:
-    """Relative name -> the real file, sorted by name, once every file is known to be fit to go out."""
+    """Relative name -> the real file, sorted by name, of a model folder whose every file may ship."""
     if not weights.is_dir():
         raise InputError("there is no such weights folder", where=str(weights))
-    tensor_shapes(weights)  # raises for missing and for truncated weights
+    weight_files(weights)  # raises where they are not all there
     return _plain_files(weights)
 
 
@@ -88,7 +88,7 @@ def _plain_files(folder: Path) -> dict[str, Path]:
         if not real.is_file():
             raise Refused("neither a file nor a folder", where=str(path))
         if path.suffix == ".safetensors":
-            safetensors_header(real)  # by its own rules: a header of 640 bytes begins as a pickle does
+            tensor_shapes(real)  # checked by its header: one of 640 bytes begins like a pickle
             pickled = False
         else:
             with real.open("rb") as file:
@@ -107,17 +107,17 @@ def _check_template(facts: ReleaseFacts, weights: Path) -> None:
     path = weights / "chat_template.jinja"
     if not path.is_file():
         raise InputError("there is no chat_template.jinja", where=str(weights))
-    found = template_digest(path.read_bytes().decode("utf-8"))
-    if found != facts.template_digest:
+    digest = template_digest(path.read_bytes().decode("utf-8"))
+    if digest != facts.template_digest:
         raise Refused(
-            f"the chat template is {found[:12]}…, the facts speak of {facts.template_digest[:12]}…: what was scored is "
-            "not what would ship",
+            f"the chat template has digest {digest[:12]}…, the facts name {facts.template_digest[:12]}…: "
+            "another model was scored than would ship",
             where=str(path),
             hint="evaluate the folder that is packaged",
         )
 
 
-def _papers(facts: ReleaseFacts, files: Mapping[str, Path], extra: Mapping[str, Path | str]) -> dict[str, bytes]:
+def _documents(facts: ReleaseFacts, files: Mapping[str, Path], extra: Mapping[str, Path | str]) -> dict[str, bytes]:
     missing = [name for name in REQUIRED if name not in extra]
     if missing:
         raise InputError(f"a release needs {', '.join(missing)}", where="extra_files")

@@ -1,7 +1,7 @@
 """A data set of traces as Parquet: shards of bounded size under one schema that `datasets.load_dataset` opens.
 
-The schema is written out here and never inferred, so that an empty shard, or one whose rows lack a value, has the same
-columns as every other. A row carries its own lineage.
+The schema is fixed here and never inferred, so that an empty shard, or one whose rows lack a value, has the same
+columns as every other. Each row carries its own lineage.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from licensing.errors import MissingDependency
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["BESIDE", "COLUMNS", "SHARD_BYTES", "schema", "write_shards"]
+__all__ = ["COLUMNS", "OPTIONAL_COLUMNS", "SHARD_BYTES", "schema", "write_shards"]
 
 SHARD_BYTES = 400 << 20
 """Of text in one shard, before compression; what the hub's viewer reads in one go."""
@@ -29,40 +29,40 @@ COLUMNS = {
     "id": "the sample",
     "prompt_id": "the problem: rows with the same one answer the same prompt",
     "messages": "prompt and answer in chat form, role and content",
-    "messages_json": "the messages as they were, where they hold more than role and text; else null",
+    "messages_json": "the original messages, where they hold more than role and text; else null",
     "answer": "the reference answer, as text or JSON",
     "kind": "math, code, choice, reasoning_gym or open",
-    "source": "where the prompt is from",
-    "license": "licence of the prompt",
-    "verdict": "what the verifier found; null for kind open",
+    "source": "source of the prompt",
+    "license": "license of the prompt",
+    "verdict": "verdict of the verifier; null for kind open",
     "pass_rate": "share of the problem's samples that were correct",
     "language": "ISO 639-1, of the answer",
     "prompt_tokens": "by the teacher's tokenizer",
     "completion_tokens": "by the teacher's tokenizer",
     "sample_index": "which sample of its problem",
-    "teacher": "the model that answered",
+    "teacher": "the model that wrote the answer",
     "teacher_revision": "its revision",
-    "engine": "what ran it",
-    "sampling": "temperature and its like, JSON",
-    "verifier": "what verified the answer, with its version",
+    "engine": "the inference engine and its version",
+    "sampling": "temperature, top_p and so on, JSON",
+    "verifier": "the libraries that verified the answer, with their versions",
 }
-"""The columns, in order, and what they mean; the card says it too."""
+"""Column -> its meaning, in order; the card lists them."""
 
-BESIDE = {
-    "format_verdict": "ok or bad: whether the answer is laid out as its makers wanted",
-    "judge_verdict": "what a model says of the answer, beside the verifier; null where it was not asked",
-    "counts_as": "which verdict the row was chosen by",
-    "majority": "JSON; where the problem has no reference answer: what its samples elected, which the verdict goes by",
+OPTIONAL_COLUMNS = {
+    "format_verdict": "ok or bad: whether the answer has the required format",
+    "judge_verdict": "verdict of a judge model beside the verifier; null without a judgement",
+    "counts_as": "the verdict that selected the row",
+    "majority": "JSON; for a problem without a reference answer: the majority answer of its samples, which replaces it",
 }
-"""Further columns of data sets whose makers asked for them, behind the others and in this order."""
+"""Columns of data sets whose recipe asks for them; they follow the others, in this order."""
 
 _NUMBERS = {"pass_rate": "float64", "prompt_tokens": "int64", "completion_tokens": "int64", "sample_index": "int64"}
 
 
-def schema(beside: Sequence[str] = ()) -> pa.Schema:
+def schema(optional: Sequence[str] = ()) -> pa.Schema:
     """Of every shard, now and later: columns may be added at the end, never changed. MissingDependency without pyarrow.
 
-    ``beside``: names out of ``BESIDE``.
+    ``optional``: names out of ``OPTIONAL_COLUMNS``.
     """
     try:
         import pyarrow as pa
@@ -70,12 +70,12 @@ def schema(beside: Sequence[str] = ()) -> pa.Schema:
         raise MissingDependency("pyarrow is not installed", where="release.data", hint="pip install pyarrow") from error
     turn = pa.struct([("role", pa.string()), ("content", pa.string())])
     special = {"messages": pa.list_(turn)}
-    kinds = {name: special.get(name) or pa.type_for_alias(_NUMBERS.get(name, "string")) for name in _columns(beside)}
+    kinds = {name: special.get(name) or pa.type_for_alias(_NUMBERS.get(name, "string")) for name in _columns(optional)}
     return pa.schema(list(kinds.items()))
 
 
-def _columns(beside: Sequence[str]) -> list[str]:
-    return [*COLUMNS, *(name for name in BESIDE if name in beside)]
+def _columns(optional: Sequence[str]) -> list[str]:
+    return [*COLUMNS, *(name for name in OPTIONAL_COLUMNS if name in optional)]
 
 
 def write_shards(
@@ -83,55 +83,55 @@ def write_shards(
     shared: Mapping[str, Mapping[str, str | None]],
     out: Path,
     shard_bytes: int = SHARD_BYTES,
-    beside: Sequence[str] = (),
+    optional: Sequence[str] = (),
 ) -> list[str]:
     """Write ``train-00000-of-0000N.parquet`` into the folder ``out`` and return the names, in order.
 
-    ``rows``: training rows (id, prompt_id, messages, model, ...); keys without a column are left out. ``shared``:
-    teacher -> its teacher_revision, sampling and verifier. Half a surrogate pair becomes its escape. Equal rows give
+    ``rows``: training rows (id, prompt_id, messages, model, ...); keys without a column are dropped. ``shared``:
+    teacher -> its teacher_revision, sampling and verifier. A lone surrogate becomes its escape. Equal rows give
     equal files. A shard ends at the row with which it reaches ``shard_bytes``, so one row may be larger than that.
-    Without rows one empty shard is written. ``beside``: further columns, as in ``schema``.
+    Without rows one empty shard is written. ``optional``: further columns, as in ``schema``.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns, names_beside = schema(beside), _columns(beside)[len(COLUMNS) :]
+    columns, optional_names = schema(optional), _columns(optional)[len(COLUMNS) :]
     out.mkdir(parents=True, exist_ok=True)
     pending: list[Path] = []
     writer: pq.ParquetWriter | None = None
-    held: list[dict[str, Any]] = []
-    held_bytes = shard = 0
+    batch: list[dict[str, Any]] = []
+    batch_bytes = shard = 0
 
     def flush() -> None:
-        nonlocal held, held_bytes, writer
+        nonlocal batch, batch_bytes, writer
         if writer is None:
             pending.append(out / f".shard-{len(pending):05}.tmp")
             writer = pq.ParquetWriter(pending[-1], columns, compression="zstd")
-        writer.write_table(pa.Table.from_pylist(held, schema=columns))
-        held, held_bytes = [], 0
+        writer.write_table(pa.Table.from_pylist(batch, schema=columns))
+        batch, batch_bytes = [], 0
 
     try:
         for row in rows:
-            found = _row(row, shared.get(str(row.get("model")), {}))
-            found |= {name: _plain(row.get(name)) for name in names_beside}
-            size = sum(len(value) for value in found.values() if isinstance(value, str))
-            size += sum(len(turn["content"]) for turn in found["messages"])
-            held.append(found)
-            held_bytes, shard = held_bytes + size, shard + size
-            if len(held) >= _BATCH or held_bytes >= min(_BATCH_BYTES, shard_bytes):
+            record = _row(row, shared.get(str(row.get("model")), {}))
+            record |= {name: _plain(row.get(name)) for name in optional_names}
+            size = sum(len(value) for value in record.values() if isinstance(value, str))
+            size += sum(len(turn["content"]) for turn in record["messages"])
+            batch.append(record)
+            batch_bytes, shard = batch_bytes + size, shard + size
+            if len(batch) >= _BATCH or batch_bytes >= min(_BATCH_BYTES, shard_bytes):
                 flush()
             if shard >= shard_bytes:
-                if held:
+                if batch:
                     flush()
                 if writer is not None:
                     writer.close()
                 writer, shard = None, 0
-        if held or not pending:
+        if batch or not pending:
             flush()
     finally:
         if writer is not None:
             writer.close()
-    names = [f"train-{place:05}-of-{len(pending):05}.parquet" for place in range(len(pending))]
+    names = [f"train-{number:05}-of-{len(pending):05}.parquet" for number in range(len(pending))]
     for path, name in zip(pending, names, strict=True):
         os.replace(path, out / name)
     return names
@@ -140,17 +140,17 @@ def write_shards(
 def _row(row: Mapping[str, Any], shared: Mapping[str, str | None]) -> dict[str, Any]:
     messages: Sequence[Mapping[str, Any]] = row["messages"]
     plain = [{"role": _text(turn.get("role")), "content": _content(turn.get("content"))} for turn in messages]
-    known = [{"role": turn.get("role"), "content": turn.get("content")} for turn in messages]
-    found: dict[str, Any] = {name: row.get(name) for name in COLUMNS}
-    found |= {
+    role_and_text = [{"role": turn.get("role"), "content": turn.get("content")} for turn in messages]
+    values: dict[str, Any] = {name: row.get(name) for name in COLUMNS}
+    values |= {
         "messages": plain,
-        "messages_json": None if known == plain == list(messages) else _json(messages),
+        "messages_json": None if role_and_text == plain == list(messages) else _json(messages),
         "teacher": row.get("model"),
         "answer": row.get("answer") if isinstance(row.get("answer"), str | None) else _json(row["answer"]),
         **shared,
     }
-    numbers = {name: _number(found[name], kind) for name, kind in _NUMBERS.items()}
-    texts = {name: _text(found[name]) for name in COLUMNS if name not in _NUMBERS and name != "messages"}
+    numbers = {name: _number(values[name], kind) for name, kind in _NUMBERS.items()}
+    texts = {name: _text(values[name]) for name in COLUMNS if name not in _NUMBERS and name != "messages"}
     return {**texts, **numbers, "messages": plain}
 
 

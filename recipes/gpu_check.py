@@ -78,15 +78,16 @@ def measure(teacher: dict[str, Any], requests: int, new_tokens: int) -> dict[str
     from synth.problems.config import ReasoningGymPrompts
     from synth.problems.problem import load_prompts
     from synth.sampling.config import TeacherSampling
-    from synth.sampling.requests import plan
+    from synth.sampling.requests import first_requests
+    from synth.teachers.build import build_teacher
     from synth.teachers.config import TeacherConfig
-    from synth.teachers.teacher import Completion, build_teacher
+    from synth.teachers.teacher import Completion
 
     config: TeacherConfig = TypeAdapter(TeacherConfig).validate_python(teacher)
     task: dict[str, Any] = {"min_terms": 6, "max_terms": 12, "min_digits": 2, "max_digits": 4}
     prompts = load_prompts(ReasoningGymPrompts(task="chain_sum", config=task, size=requests, seed=1)).prompts
     sampling = TeacherSampling(num_samples=1, temperature=0.6, top_p=0.95, max_new_tokens=new_tokens)
-    waiting = iter(plan(prompts, config, sampling))
+    waiting = iter(first_requests(prompts, config, sampling))
     engine = build_teacher(config)
     answers: list[Completion] = []
     began, first, owed = time.monotonic(), 0.0, 0
@@ -132,13 +133,13 @@ def train(base: Any, rows: int, epochs: float) -> dict[str, Any]:
     from synth.problems.config import ReasoningGymPrompts
     from synth.problems.problem import load_prompts
     from synth.sampling.config import TeacherSampling
-    from synth.sampling.requests import plan
+    from synth.sampling.requests import first_requests
     from synth.teachers.config import FakeTeacher
     from synth.teachers.fake import FakeEngine
 
     config = FakeTeacher(accuracy=1.0, latency_s=0.0, concurrency=rows)
     prompts = load_prompts(ReasoningGymPrompts(task="chain_sum", size=rows, seed=2)).prompts
-    asked = {r.request_id: r for r in plan(prompts, config, TeacherSampling(num_samples=1))}
+    asked = {r.request_id: r for r in first_requests(prompts, config, TeacherSampling(num_samples=1))}
     teacher = FakeEngine(config)
     student = StudentConfig(base=base, license="apache-2.0", num_train_epochs=epochs, batch_size=16, micro_batch_size=8)
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as scratch:

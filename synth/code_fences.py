@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 __all__ = ["Fence", "find_fences"]
 
-_LINE = re.compile(r"^([^\n]*?)(`{3,}|~{3,})([^\n]*)$", re.MULTILINE)  # one match a line, tried at its beginning alone
+_MARK = re.compile(r"([`~])\1\1+")
 _LANGUAGE = re.compile(r"[ \t]*([\w+#.-]*)")
 _NOTHING_ELSE = re.compile(r"[ \t]*[A-Za-z][\w+#.-]*[ \t]*")
 
@@ -34,21 +34,30 @@ def find_fences(text: str) -> Iterator[Fence]:
     """The blocks of a text in order; the last one may be open."""
     if "```" not in text and "~~~" not in text:
         return
-    opening: re.Match[str] | None = None
-    for line in _LINE.finditer(text):
-        before, mark, after = line.groups()
+    opening: tuple[str, str, int, int] | None = (
+        None  # mark, what stands behind it, where it begins, where its line ends
+    )
+    begin = 0  # of the lines that were not read
+    for match in _MARK.finditer(text):
+        if match.start() < begin:
+            continue
+        mark, start = match[0], max(begin, text.rfind("\n", begin, match.start()) + 1)
+        end = text.find("\n", match.end())
+        end = len(text) if end < 0 else end
+        before, after, begin = text[start : match.start()], text[match.end() : end], end + 1
         is_first = not before.strip(" \t")
         if opening is None:
             if "`" not in after and (is_first or (mark[0] == "`" and _NOTHING_ELSE.fullmatch(after))):
-                opening = line
-        elif is_first and mark.startswith(opening[2]) and not after.strip(" \t"):
-            yield _fence(text, opening, line.start(), line.end(), is_closed=True)
+                opening = mark, after, match.start(), end
+        elif is_first and mark.startswith(opening[0]) and not after.strip(" \t"):
+            yield _fence(text, opening, start, end, is_closed=True)
             opening = None
     if opening is not None:
         yield _fence(text, opening, len(text), len(text), is_closed=False)
 
 
-def _fence(text: str, opening: re.Match[str], code_end: int, end: int, *, is_closed: bool) -> Fence:
-    language = _LANGUAGE.match(opening[3])
+def _fence(text: str, opening: tuple[str, str, int, int], code_end: int, end: int, *, is_closed: bool) -> Fence:
+    _, after, start, line_end = opening
+    language = _LANGUAGE.match(after)
     assert language is not None  # it matches the empty string
-    return Fence(language[1].lower(), text[opening.end() + 1 : code_end], opening.start(2), end, is_closed)
+    return Fence(language[1].lower(), text[line_end + 1 : code_end], start, end, is_closed)

@@ -15,8 +15,9 @@ What pebble does not do, and this module adds:
   pipe closes and a busy one after its call).
 - `close` ends at once: calls under way raise CancelledError.
 
-Requests and results are JSON text. pebble wraps them in pickles, and the caller loads those that a process sends; that
-gives a function that was taken over nothing new, because a process has the caller's rights anyway. This is no sandbox:
+Requests and results are JSON text, errors are of our own classes. pebble wraps them in pickles, and the caller loads
+those that a process sends; that gives a function that was taken over nothing new, because a process has the caller's
+rights anyway. This is no sandbox:
 code that a model wrote runs in `synth.sandbox`, never here.
 
 Memory is limited by RLIMIT_AS on Linux. macOS refuses that limit (cpython #78783): there only time is limited.
@@ -44,7 +45,7 @@ from typing import Any, Protocol, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
-from licensing.errors import DistillError, InputError, MissingDependency
+from licensing.errors import DistillError, InputError
 
 __all__ = ["Call", "CallFailed", "CallTimeout", "Closable", "Reply", "Slot", "WorkerPool"]
 
@@ -52,7 +53,6 @@ K = TypeVar("K", bound="Closable")
 T = TypeVar("T")
 
 START_TIMEOUT_S = 180.0  # imports on a loaded machine
-_ERRORS: dict[str, type[DistillError]] = {"InputError": InputError, "MissingDependency": MissingDependency}
 
 
 class Closable(Protocol):
@@ -187,8 +187,8 @@ class Slot:
     def call(self, call: Call) -> Reply:
         """Call the function in the process of this thread, which starts where there is none.
 
-        Raises CallTimeout, CallFailed, and InputError, MissingDependency or OSError where the function does. Also
-        InputError where a process cannot start within the memory limit.
+        Raises CallTimeout, CallFailed, and DistillError or OSError where the function does. Also InputError where a
+        process cannot start within the memory limit.
         """
         while True:
             self._prepare(call.prepare)
@@ -196,21 +196,17 @@ class Slot:
             began = time.monotonic()
             try:
                 reply = self._ask(call.function, call.request, call.timeout_s)
-                error: BaseException | None = MemoryError() if reply.get("is_out_of_memory") else None
             except TimeoutError:
-                self._forget()
+                self._stop()
                 raise CallTimeout(f"not done within {call.timeout_s:g} s") from None
-            except (ProcessExpired, BrokenProcessPool, MemoryError) as death:
-                error = death
-            seconds = time.monotonic() - began
-            if error is not None:
+            except (ProcessExpired, BrokenProcessPool, MemoryError) as error:
                 self._stop()
                 if is_fresh:
-                    raise CallFailed(f"the process died: {self._cause(error)}", seconds)
+                    raise CallFailed(f"the process died: {self._cause(error)}", time.monotonic() - began) from None
                 continue
             if reply["is_full"]:
                 self._stop()
-            return Reply(_value(reply), reply["seconds"])
+            return Reply(reply["value"], reply["seconds"])
 
     def keep(self, name: str, make: Callable[[], K]) -> K:
         """A thing that the jobs of this thread share, made at its first use.
@@ -232,10 +228,7 @@ class Slot:
             try:
                 for one in wanted:
                     if one not in self._prepared:
-                        reply = self._ask(one[0], json.dumps(one[1]), START_TIMEOUT_S, is_preparation=True)
-                        if reply.get("is_out_of_memory"):
-                            raise MemoryError
-                        _value(reply)
+                        self._ask(one[0], json.dumps(one[1]), START_TIMEOUT_S, is_preparation=True)
                         self._prepared.add(one)
                 return
             except CallFailed as error:
@@ -258,13 +251,8 @@ class Slot:
                 self._pending = self._processes.schedule(_call, (function, request, is_preparation), timeout=timeout_s)
             except RuntimeError as error:  # pebble saw that the process had died
                 raise BrokenProcessPool(str(error)) from None
-        try:
-            # pebble's clock starts when the process takes the call; this one is for a process that never does.
-            reply = self._pending.result(None if timeout_s is None else timeout_s + START_TIMEOUT_S)
-        except TimeoutError:
-            if not self._pending.done():
-                self._stop()
-            raise
+        # pebble's clock starts when the process takes the call; this one is for a process that never does.
+        reply = self._pending.result(None if timeout_s is None else timeout_s + START_TIMEOUT_S)
         result: dict[str, Any] = json.loads(reply)
         return result
 
@@ -282,13 +270,10 @@ class Slot:
         for one in self._kept.values():
             one.close()
 
-    def _forget(self) -> None:
-        """The next call meets another process: pebble has replaced this one, or `_stop` ends it."""
+    def _stop(self) -> None:
+        """End the process; the next call starts another."""
         self._prepared.clear()
         self._calls = 0
-
-    def _stop(self) -> None:
-        self._forget()
         with self._lock:
             processes, self._processes, self._pending = self._processes, None, None
         if processes is not None:
@@ -309,16 +294,6 @@ class Slot:
     def _cannot_start(self, cause: str) -> InputError:
         hint = f"raise it above {self._pool.memory_mb} MiB; if that does not help, install the requirements anew"
         return InputError(f"a worker process cannot start: {cause}", where=self._pool.where, hint=hint)
-
-
-def _value(reply: dict[str, Any]) -> Any:
-    if "error" in reply:
-        raise _ERRORS[reply["error"]](reply["what"], where=reply["where"], hint=reply["hint"])
-    if "os_error" in reply:
-        raise OSError(*reply["os_error"])
-    if "failed" in reply:
-        raise CallFailed(reply["failed"])
-    return reply["value"]
 
 
 # --- in the process ----------------------------------------------------------------------------------------------
@@ -370,25 +345,21 @@ def _start(memory_mb: int, parent: int, folder: str) -> None:
 
 
 def _call(function: str, request: str, is_preparation: bool) -> str:
-    """JSON of the result, or of what was raised."""
+    """JSON of the result."""
     global _baseline
     module, _, name = function.partition(":")
     began = time.monotonic()
     try:
-        reply: dict[str, Any] = {"value": getattr(importlib.import_module(module), name)(json.loads(request))}
-    except (InputError, MissingDependency) as error:
-        reply = {"error": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
-    except MemoryError:
-        return '{"is_out_of_memory": true}'
-    except OSError as error:
-        reply = {"os_error": [error.errno, error.strerror, error.filename]}
-    except (Exception, SystemExit) as error:
-        reply = {"failed": f"{type(error).__name__}: {error}"[:500]}
+        value = getattr(importlib.import_module(module), name)(json.loads(request))
+    except (DistillError, OSError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:  # of any library: its class may not be one that a pickle can carry
+        raise CallFailed(f"{type(error).__name__}: {error}"[:500]) from None
     seconds, in_use = time.monotonic() - began, _address_space()
     if is_preparation or not _baseline:
         _baseline = in_use
     is_full = _limit > 0 and in_use - _baseline > (_limit - _baseline) / 2
-    return json.dumps(reply | {"seconds": seconds, "is_full": is_full})
+    return json.dumps({"value": value, "seconds": seconds, "is_full": is_full})
 
 
 def _address_space() -> int:

@@ -1,8 +1,14 @@
-"""In CI a skipped test is a failed one: a missing part must not pass for a kept promise."""
+"""In CI a skipped test is a failed one: a missing part must not pass for a kept promise.
+
+Under xdist the tests of a file share a worker and its fixtures, and the files in which torch trains or generates share
+one worker: importing torch, transformers and peft takes as long as testing with them.
+"""
 
 import os
 import signal
 from collections.abc import Generator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +16,22 @@ import pytest
 # wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+TORCH = {"test_distill_prepare.py", "test_distill_render.py", "test_distill_train.py", "test_publish_weights.py",
+         "test_synth_teachers.py"}  # fmt: skip
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "torch" if Path(file).name in TORCH else file
+
+    return ByFile(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -16,21 +16,29 @@ from typing import Any, Literal
 
 from distill.check.pilot import bounds, judge_bounds, run_pilot
 from distill.config.recipe import Recipe
-from distill.models.folder import ask_hub, cached
+from distill.models.folder import ask_hub, base_path, cached
 from distill.models.prepare import inspect_base
 from distill.release.endpoints import check_terms
 from distill.release.lineage import planned_lineage
 from distill.release.training_data import check_data
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
-from publish.chat_template import add_persona
+from publish.chat_template import add_persona, read_template
 from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts
 from synth.problems.problem import PromptSet
 from synth.sampling.config import TeacherSampling
 from synth.sampling.imported_traces import ImportedTraceSet
-from synth.teachers.config import AutoTeacher, FakeTeacher, OfflineTeacher, TeacherConfig, VllmTeacher
-from synth.teachers.served_config import OpenAITeacher, ServedTeacher, VllmServerTeacher
+from synth.teachers.config import (
+    AutoTeacher,
+    FakeTeacher,
+    OfflineTeacher,
+    OpenAITeacher,
+    ServedTeacher,
+    TeacherConfig,
+    VllmServerTeacher,
+    VllmTeacher,
+)
 
 GOLDS_CHECKED = 64
 TRAINING_BYTES = {"lora": 1.5, "full": 6.0}
@@ -130,7 +138,7 @@ def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
     folder = Path(teacher.model) if Path(teacher.model).is_dir() else cached(teacher.model, teacher.revision)
     if folder is None:
         ask_hub(teacher.model, teacher.revision, "teacher.model")
-    elif not _has_template(folder):
+    elif read_template(folder) is None:
         raise InputError("no chat template", where=teacher.model, hint="take an instruction-tuned model")
     engine = "transformers"
     if isinstance(teacher, VllmTeacher) or (isinstance(teacher, AutoTeacher) and importlib.util.find_spec("vllm")):
@@ -169,12 +177,6 @@ def _endpoint(teacher: OpenAITeacher) -> Iterator[Finding]:
         what = f"the endpoint does not list {teacher.model}"
         yield Finding("note", "teacher", what, "teacher.model", f"it has {shown}" if shown else None)
     yield Finding("ok", "teacher", f"{teacher.public_id} at {teacher.base_url}")
-
-
-def _has_template(folder: Path) -> bool:
-    config = folder / "tokenizer_config.json"
-    inline = config.is_file() and '"chat_template"' in config.read_text(encoding="utf-8", errors="replace")
-    return inline or (folder / "chat_template.jinja").is_file() or (folder / "chat_template.json").is_file()
 
 
 def _licences(recipe: Recipe) -> Iterator[Finding]:
@@ -229,9 +231,8 @@ def _problems(recipe: Recipe) -> Iterator[Finding]:
 
 
 def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:
-    base = recipe.student.base
-    folder = Path(base) if isinstance(base, str) else None
-    size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder and folder.is_dir() else 0
+    folder = base_path(recipe.student.base)
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder else 0
     arms = 2 if recipe.curate.control_arm else 1
     needed = int(size * TRAINING_BYTES[recipe.student.method.kind] * arms) + (64 << 20)
     place = runs.absolute()

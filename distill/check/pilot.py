@@ -97,7 +97,7 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
     The problems are those with the lowest content hashes, so they are spread over the set and the same each time.
     Raises InputError for a recipe that samples nothing, and whatever the teacher raises.
     """
-    from synth.distributed.open import open_team
+    from synth.distributed.open import open_router
     from synth.parquet_files import read_parquet
     from synth.problems.problem import load_prompts
     from synth.sampling.sample import sample
@@ -119,7 +119,7 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
     config = sampling.model_copy(update={"budget": None})
     budget = sampling.budget or BudgetConfig()
     teacher = pinned_teacher(recipe)
-    router = open_team(recipe.engine, teacher)
+    router = open_router(recipe.engine, teacher)
     first: list[float] = []
     started = time.monotonic()
 

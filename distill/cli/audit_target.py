@@ -1,4 +1,4 @@
-"""What ``distill audit`` is given: a lineage file, a run, a folder, or a repository of a hub; and what it prints."""
+"""The targets of ``distill audit`` (lineage file, run, folder, repository of a hub) and its printed result."""
 
 from __future__ import annotations
 
@@ -47,71 +47,73 @@ def audit_target(
     suggested: bool = False,
     notice: Path | None = None,
 ) -> tuple[str, Audit]:
-    """Read the target, audit it, and give the page to print, and the result.
+    """Audit the target; returns the text to print and the result.
 
-    Raises InputError for a target that is none of the four, and for an allowance that no finding meets: it would go on
-    allowing what nobody has looked at.
+    Raises InputError for a target that is none of the four, and for an allowance without a finding: it would waive a
+    later finding that nobody has looked at.
     """
     registry = load_registry(licences)
-    found, kept = read_target(target, registry, cards=cards, endpoint=endpoint, name=name)
-    notices = found.upstream_notices
+    resolved, recipe_allow = read_target(target, registry, cards=cards, endpoint=endpoint, name=name)
+    notices = resolved.upstream_notices
     result = audit(
-        found.lineage,
+        resolved.lineage,
         policy,
         registry,
-        license_files=found.license_files,
+        license_files=resolved.license_files,
         upstream_notices=notices,
-        allow=(*kept, *allow),
+        allow=(*recipe_allow, *allow),
     )
-    idle = [one.code for one in allow if one not in result.allowed]
-    if idle:
-        there = ", ".join(dict.fromkeys(one.code for one in result.blocking)) or "nothing that blocks"
-        raise InputError(f"there is no finding {', '.join(idle)}", where="--allow", hint=f"found: {there}")
-    proposal = suggest(found.lineage, policy, registry, (*kept, *allow)) if suggested else None
+    unused = [one.code for one in allow if one not in result.allowed]
+    if unused:
+        codes = ", ".join(dict.fromkeys(one.code for one in result.blocking)) or "none"
+        raise InputError(
+            f"there is no finding {', '.join(unused)}", where="--allow", hint=f"blocking findings: {codes}"
+        )
+    proposal = suggest(resolved.lineage, policy, registry, (*recipe_allow, *allow)) if suggested else None
     written = []
     if notice:
-        files = release_license_files(found.lineage, result, found.license_texts, registry, notices)
+        files = release_license_files(resolved.lineage, result, resolved.license_texts, registry, notices)
         written = write_license_files(files, notice)
-    opened = openness(found.lineage, registry=registry)
+    openness_report = openness(resolved.lineage, registry=registry)
     if form == "cyclonedx":
-        return cyclonedx(found.lineage, result, opened, registry), result
+        return cyclonedx(resolved.lineage, result, openness_report, registry), result
     if form == "json":
-        said: dict[str, Any] = result.to_dict() | {"openness": opened.model_dump(mode="json")}
-        if not Path(target).is_file():  # else it is the file's
-            said["lineage"] = found.lineage.model_dump(mode="json", exclude_none=True)
-            said["notes"] = list(found.notes)
+        values: dict[str, Any] = result.to_dict() | {"openness": openness_report.model_dump(mode="json")}
+        if not Path(target).is_file():  # a lineage file is the user's own
+            values["lineage"] = resolved.lineage.model_dump(mode="json", exclude_none=True)
+            values["notes"] = list(resolved.notes)
         if proposal is not None:
-            said["suggestion"] = proposal.to_dict()
+            values["suggestion"] = proposal.to_dict()
         if written:
-            said["written"] = [str(path.resolve()) for path in written]
-        return json.dumps(said, ensure_ascii=False, indent=2), result
-    more = ["\n".join(["Notes", *(f"  {note}" for note in found.notes)])] if found.notes else []
-    more += [proposal.text()] if proposal is not None else []
-    more += ["\n".join(["Written", *(f"  {path}" for path in written)])] if written else []
-    more.append(openness_table(opened) if form == "table" else openness_summary(opened))
+            values["written"] = [str(path.resolve()) for path in written]
+        return json.dumps(values, ensure_ascii=False, indent=2), result
+    sections = ["\n".join(["Notes", *(f"  {note}" for note in resolved.notes)])] if resolved.notes else []
+    sections += [proposal.text()] if proposal is not None else []
+    sections += ["\n".join(["Written", *(f"  {path}" for path in written)])] if written else []
+    sections.append(openness_table(openness_report) if form == "table" else openness_summary(openness_report))
     page = audit_markdown if form == "markdown" else audit_table
-    return page(result, *more), result
+    return page(result, *sections), result
 
 
 def allowances(codes: Sequence[str], reasons: Sequence[str]) -> tuple[Allowance, ...]:
-    """``--allow CODE --because "..."``, in pairs. Raises InputError where one has no other, or the code is none."""
+    """Pairs of ``--allow CODE --because "..."``. Raises InputError for an incomplete pair or a malformed code."""
     if len(codes) != len(reasons):
         raise InputError(
-            f"{len(codes)} times --allow and {len(reasons)} times --because",
+            f"{len(codes)} --allow, but {len(reasons)} --because",
             where="--allow",
-            hint='every --allow CODE goes with a --because "reason"',
+            hint='give each --allow CODE its own --because "reason"',
         )
-    found = []
+    pairs = []
     for code, reason in zip(codes, reasons, strict=True):
         try:
-            found.append(Allowance(code=code.strip(), because=" ".join(reason.split())))
+            pairs.append(Allowance(code=code.strip(), because=" ".join(reason.split())))
         except ValueError as error:
             raise InputError(
                 f"{code!r} with the reason {reason!r} allows nothing",
                 where="--allow",
                 hint="a code of a violation or warning, such as V-NAME-PREFIX:Llama, and a reason in words",
             ) from error
-    return tuple(found)
+    return tuple(pairs)
 
 
 def read_target(
@@ -122,8 +124,10 @@ def read_target(
     endpoint: str | None = None,
     name: str | None = None,
 ) -> tuple[ResolvedLineage, tuple[Allowance, ...]]:
-    """The lineage behind a target, and what a run's own recipe allows. What exists on disk comes before an id of the
-    hub. ``name``: the id of a folder."""
+    """The lineage of a target, and the findings that a run's own recipe waives.
+
+    A path that exists comes before an id of the hub. ``name`` is the id of a folder.
+    """
     path = Path(target)
     if path.is_file():
         return ResolvedLineage(load_lineage(path)), ()
@@ -133,11 +137,11 @@ def read_target(
 
             lineage, recipe = run_lineage(path)
             return ResolvedLineage(lineage), recipe.release.allow
-        return resolve_lineage(_folder(path, name), ChainedSource(_shelves(cards)), registry), ()
+        return resolve_lineage(_folder(path, name), ChainedSource(_local_sources(cards)), registry), ()
     bare = target.removeprefix("datasets/")
     if not is_hub_id(bare) or "/" not in bare:
         raise InputError(
-            "no such file or folder, and no id of a repository",
+            "there is no such file or folder, and this is not the id of a repository",
             where=target,
             hint="give a lineage file, a run, a folder, or owner/name (a data set: datasets/owner/name)",
         )
@@ -150,36 +154,37 @@ def read_target(
         ), ()
 
 
-def _shelves(cards: Sequence[Path]) -> list[RepositorySource]:
+def _local_sources(cards: Sequence[Path]) -> list[RepositorySource]:
     cache = hub_cache()
     return [*(FolderSource(one) for one in cards), *([cache] if cache else [])]
 
 
 def _folder(path: Path, name: str | None) -> Repository:
-    """A folder with its id: as given, as a hub cache's layout says it, as lineage.yaml says it, or its own name."""
+    """A folder with its id: ``name``, else that of a hub cache's layout, else that of lineage.yaml, else the folder's
+    name."""
     kind: Kind | None = None
     if name is not None:
         kind = "dataset" if name.startswith("datasets/") else "model"
         name = name.removeprefix("datasets/")
         if not is_hub_id(name):
-            raise InputError(f"{name} is no id of a repository", where="--name", hint="give owner/name")
-    place = path.resolve()
+            raise InputError(f"{name} is not the id of a repository", where="--name", hint="give owner/name")
+    folder = path.resolve()
     revision = None
-    if place.parent.name == "snapshots":
-        place, revision = place.parent.parent, place.name
+    if folder.parent.name == "snapshots":
+        folder, revision = folder.parent.parent, folder.name
     for one in ("model", "dataset"):
-        if place.name.startswith(f"{one}s--"):
-            kind, name = kind or one, name or place.name.removeprefix(f"{one}s--").replace("--", "/")
+        if folder.name.startswith(f"{one}s--"):
+            kind, name = kind or one, name or folder.name.removeprefix(f"{one}s--").replace("--", "/")
             if revision is None:
-                found = FolderSource(place.parent).get(name, kind)
-                if found is not None:
-                    return found
-    repository = read_folder(path, name or place.name.replace("--", "/"), kind or "model", revision)
+                cached = FolderSource(folder.parent).get(name, kind)
+                if cached is not None:
+                    return cached
+    repository = read_folder(path, name or folder.name.replace("--", "/"), kind or "model", revision)
     return repository if kind else _with_kind(repository, name)
 
 
 def _with_kind(repository: Repository, name: str | None) -> Repository:
-    """What lineage.yaml or the card says of a folder that has no id: its name, and whether it is a data set."""
+    """Name and kind of a folder without an id, from its lineage.yaml or card."""
     from dataclasses import replace
 
     from licensing.card import read_card
@@ -190,8 +195,8 @@ def _with_kind(repository: Repository, name: str | None) -> Repository:
     if "lineage.yaml" in texts:
         where = f"{repository.place}/lineage.yaml"
         raw, lines = parse_yaml(texts["lineage.yaml"], where, "start with `release: owner/name`")
-        written = parse_lineage(raw, where, lines)
-        return replace(repository, id=name or written.release, kind=written.kind)
+        lineage = parse_lineage(raw, where, lines)
+        return replace(repository, id=name or lineage.release, kind=lineage.kind)
     weights = any(
         file.endswith((".safetensors", ".gguf", ".bin")) or file == "config.json" for file in repository.files
     )

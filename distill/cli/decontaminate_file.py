@@ -39,7 +39,7 @@ def decontaminate_file(
     from synth.benchmarks import file_items
     from synth.decontaminate import Finder, texts_of
     from synth.decontamination_recall import plant_report
-    from synth.problems.loaders import RAW_SHOWN, jsonl_rows
+    from synth.problems.loaders import RAW_CHARACTERS, jsonl_rows
 
     if out.resolve() in {path.resolve() for path in (rows, *against)}:
         raise InputError("this file is an input", where=str(out), hint="write to another one with -o")
@@ -52,7 +52,7 @@ def decontaminate_file(
     def marked() -> Iterator[bytes]:
         nonlocal count
         for raw in source:
-            row = raw.row if raw.row is not None else {"unreadable": raw.reason, "raw": raw.raw[:RAW_SHOWN]}
+            row = raw.row if raw.row is not None else {"unreadable": raw.reason, "raw": raw.raw[:RAW_CHARACTERS]}
             text = "\n".join(texts_of(row))
             match, overlap = finder.find(text)
             if match is not None:

@@ -116,12 +116,14 @@ class PlainProgress:
         self._progress = progress
         self._stage = stage
         self._first: tuple[float, int] | None = None
+        self._done = 0
         self._last_line = time.monotonic()
 
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
         now = time.monotonic()
-        if self._first is None:
+        if self._first is None or done < self._done:  # a stage may count anew, for each model that it scores
             self._first = (now, done)
+        self._done = done
         if now - self._last_line < PLAIN_EVERY_S:
             return
         self._last_line = now

@@ -18,8 +18,8 @@ from synth.curate.config import CurateConfig
 from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
 from synth.labels.config import LabelConfig
 from synth.persona.config import PersonaConfig
-from synth.problems.config import PromptsConfig
-from synth.sampling.config import ImportedTraces, SampleConfig, TeacherSampling
+from synth.problems.config import ImportedTraces, PromptsConfig
+from synth.sampling.config import SampleConfig, TeacherSampling
 from synth.section import Operational, Section, key_dump
 from synth.teachers.config import AutoTeacher, OfflineTeacher, TeacherConfig, VllmTeacher
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
@@ -80,6 +80,15 @@ class StudentConfig(Section):
     trust_remote_code: bool = False
 
     @model_validator(mode="after")
+    def _no_remote_code(self) -> StudentConfig:
+        if self.trust_remote_code:
+            raise ValueError(
+                "trust_remote_code: a student with code of its own would train but cannot be merged, "
+                "exported and scored yet: take a base whose architecture is part of transformers"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _whole_micro_batches(self) -> StudentConfig:
         if self.batch_size % self.micro_batch_size:
             raise ValueError(
@@ -115,7 +124,7 @@ class EvaluateConfig(Section):
     temperature: float = Field(0.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
     teacher: bool | str = Field(
-        True, description="Score the teacher on the same problems; of several, each, or the one of this name."
+        True, description="Score the teacher on the same problems; of a mixture, each one, or the one of this name."
     )
     min_stop_rate: float = Operational(
         0.95,
@@ -142,7 +151,9 @@ class ReleaseConfig(Section):
     )
     version: str = "0.1.0"
     description: str | None = None
-    languages: tuple[str, ...] = ("en",)
+    languages: tuple[Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")], ...] | None = Field(
+        None, description="ISO 639 codes or BCP 47 tags for the cards; those measured in the training rows if absent."
+    )
     limitations: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -179,9 +190,9 @@ class Recipe(Section):
         if not brought and self.prompts is None:
             raise ValueError("prompts is missing: set prompts.kind, or sample.source: traces and sample.path")
         if brought != isinstance(self.teacher, OfflineTeacher):
-            raise ValueError("teacher.kind: recorded and sample.source: traces go together: set both or neither")
+            raise ValueError("teacher.kind: offline and sample.source: traces go together: set both or neither")
         if isinstance(self.teacher, OfflineTeacher) and self.evaluate.teacher:
-            raise ValueError("a recorded teacher cannot be scored: set evaluate.teacher: false")
+            raise ValueError("an offline teacher cannot be scored: set evaluate.teacher: false")
         for teacher in self.teachers:
             if isinstance(teacher, AutoTeacher | VllmTeacher) and "seed" in teacher.engine_args:
                 raise ValueError("teacher.engine_args.seed: set sample.seed instead")
@@ -197,7 +208,7 @@ class Recipe(Section):
                 raise ValueError(f"{where}: there is no teacher {name}: the recipe has {', '.join(names)}")
         if isinstance(self.teacher, TeacherMixture) and isinstance(self.engine, RayEngine):
             raise ValueError(
-                "several teachers do not run on engine.kind: ray, whose replicas are of one engine: serve each "
+                "a mixture of teachers does not run on engine.kind: ray, where all replicas run one engine: serve each "
                 "(kind openai) and set engine.kind: local, or sample one teacher in each recipe"
             )
         return self
@@ -221,7 +232,7 @@ class Recipe(Section):
 
     @property
     def teachers(self) -> tuple[TeacherConfig, ...]:
-        """The one teacher, or the several."""
+        """The teachers of the section `teacher`."""
         return members_of(self.teacher)
 
     def digest(self) -> str:

@@ -20,9 +20,10 @@ from distill.config.recipe import EvaluateConfig
 from distill.runs.stage import Reporter
 from licensing.errors import InputError, Refused
 from synth.problems.problem import Prompt, canonical_json
+from synth.teachers.build import build_teacher
 from synth.teachers.config import AutoTeacher, TeacherConfig, TransformersTeacher, VllmTeacher
 from synth.teachers.mixture import TeachersConfig, members_of
-from synth.teachers.teacher import Completion, Request, build_teacher, teacher_messages
+from synth.teachers.teacher import Completion, Request, teacher_messages
 from synth.verify.config import VerifyConfig
 from synth.verify.verifier import verify_rows
 

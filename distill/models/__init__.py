@@ -1,1 +1,8 @@
-"""Base folders and tokens: messages -> token ids and loss mask."""
+"""Model folders and tokens.
+
+To change:
+- where a base is looked for, which bases are refused, the end-of-turn token: folder.py
+- what the prepared model holds (template, stop and pad tokens, generation config): prepare.py
+- the loss mask, which rows are refused: tokens.py
+- the random model for trying recipes: random_model.py
+"""

@@ -1,6 +1,6 @@
-"""The student's starting point: base weights, tokenizer, **the final chat template**, stop tokens, generation config.
+"""The prepared model: base weights, tokenizer, **the final chat template**, stop tokens, generation config.
 
-Everything after this stage reads the folder that it writes, which plain transformers and vLLM load:
+Every later stage reads this folder, which plain transformers and vLLM load:
 
     config.json             the base's; pad token as chosen here
     tokenizer files         the base's; no chat template inside, pad token as chosen here
@@ -14,17 +14,16 @@ No torch and no transformers: ``distill check`` can afford ``inspect_base``.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import RandomBase, StudentConfig
-from distill.models.folder import TEMPLATE_FILE, BaseFolder, cached, download, local_folder, public_name, read_base
+from distill.models.folder import BaseFolder, cached, download, local_folder, public_name, read_base
 from distill.models.random_model import write_random_base
-from publish.chat_template import add_persona, render, template_digest
+from publish.chat_template import TEMPLATE_FILE, add_persona, render, template_digest
+from publish.weights import without_local_paths, write_object
 from synth.persona.config import PersonaConfig
 
 __all__ = ["inspect_base", "prepare"]
@@ -32,20 +31,20 @@ __all__ = ["inspect_base", "prepare"]
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", "added_tokens.json", "vocab.txt")
 _OTHER_FILES = ("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "typical_p")
-# What a saved generation config says of the run that saved it, not of the model.
+# Keys of a saved generation config that describe the process that saved it, not the model.
 _VOLATILE = ("_from_model_config", "transformers_version", "output_attentions", "output_hidden_states", "use_cache")
 
 
 def prepare(student: StudentConfig, persona: PersonaConfig | None, out: Path) -> dict[str, Any]:
-    """Write the starting folder to ``out`` (made anew) and return its facts, which hold no path and no date.
+    """Write the prepared model to ``out`` (made anew) and return its facts, which hold no path and no date.
 
     Facts: template_digest, stop_tokens and stop_token_ids (the end of turn first), pad_token, pad_token_id,
-    pad_is_stop (no other token was free), persona_renders_once (null without a persona), persona_mode,
+    pad_is_stop (no other token is free), persona_renders_once (null without a persona), persona_mode,
     base {id, revision, files_digest (sha256 over name and sha256 of the files used), parameters_bytes}.
 
     Raises InputError: no such folder or hub id, no weights, pickled weights only, no chat template, a template without
     an end of turn. Raises MissingDependency: the hub cannot be reached, or its client is not installed.
-    Not covered: whether the weights load, and named templates beside the default one: they are left out.
+    Not covered: whether the weights load. Named templates beside the default one are dropped.
     """
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -54,7 +53,7 @@ def prepare(student: StudentConfig, persona: PersonaConfig | None, out: Path) ->
         source = out
     else:
         source = local_folder(student.base) or download(student.base, student.revision)
-    base = read_base(source, trust_remote_code=student.trust_remote_code)
+    base = read_base(source)
 
     template = base.template if persona is None else add_persona(base.template, persona.system_prompt, persona.mode)
     pad, pad_id = _pad_token(base)
@@ -62,13 +61,13 @@ def prepare(student: StudentConfig, persona: PersonaConfig | None, out: Path) ->
     if source != out:
         for name in base.weights:
             (out / name).symlink_to((source / name).resolve(strict=True))
-        for name in (*_TOKENIZER_FILES, *(sorted(_code_files(source)) if student.trust_remote_code else ())):
+        for name in _TOKENIZER_FILES:
             if (source / name).is_file():
                 shutil.copyfile(source / name, out / name)
     (out / TEMPLATE_FILE).write_bytes(template.encode())
-    _write_json(out / "config.json", _config(base, pad_id))
-    _write_json(out / "tokenizer_config.json", _tokenizer_config(base, pad))
-    _write_json(out / "generation_config.json", _generation_config(base, pad_id))
+    write_object(out / "config.json", _config(base, pad_id))
+    write_object(out / "tokenizer_config.json", _tokenizer_config(base, pad))
+    write_object(out / "generation_config.json", _generation_config(base, pad_id))
     names = {number: token for token, number in base.special.items()}
     return {
         "template_digest": template_digest(template),
@@ -89,7 +88,7 @@ def prepare(student: StudentConfig, persona: PersonaConfig | None, out: Path) ->
 
 
 def inspect_base(student: StudentConfig) -> BaseFolder | None:
-    """What ``distill check`` can say of the student without loading it, by the same checks that ``prepare`` makes.
+    """The base of a student, for ``distill check``: the same checks as ``prepare``, without writing anything.
 
     None for a random base and for a hub id that is not in the local cache: both are made or fetched by the run.
     Raises InputError as ``prepare`` does.
@@ -97,7 +96,7 @@ def inspect_base(student: StudentConfig) -> BaseFolder | None:
     if isinstance(student.base, RandomBase):
         return None
     folder = local_folder(student.base) or cached(student.base, student.revision)
-    return None if folder is None else read_base(folder, trust_remote_code=student.trust_remote_code)
+    return None if folder is None else read_base(folder)
 
 
 # --- writing the parts -------------------------------------------------------------------------------------------
@@ -106,8 +105,8 @@ def inspect_base(student: StudentConfig) -> BaseFolder | None:
 def _pad_token(base: BaseFolder) -> tuple[str, int]:
     """A pad token that is no stop token where the vocabulary has one; else the end-of-sequence token.
 
-    A pad token that is also a stop token gets masked out of the loss by trainers that mask by token, and the student
-    never stops; ours masks by position, but the folder travels.
+    Trainers that mask by token would mask a pad token that is also a stop token out of the loss, and the student would
+    never stop. Ours masks by position, but others may train on from this folder.
     """
     vocabulary = _vocabulary_size(base.config)
     embedded = {token: n for token, n in base.special.items() if vocabulary is None or n < vocabulary}
@@ -130,7 +129,7 @@ def _vocabulary_size(config: dict[str, Any]) -> int | None:
 
 def _config(base: BaseFolder, pad_id: int) -> dict[str, Any]:
     """The base's config. Its pad id becomes ours: the embedding of a pad id gets no gradient in full fine-tuning."""
-    config = {key: value for key, value in base.config.items() if key != "_name_or_path"}
+    config = without_local_paths(base.config)
     inner = config.get("text_config")
     if isinstance(inner, dict) and "pad_token_id" in inner:
         config["text_config"] = {**inner, "pad_token_id": pad_id}
@@ -139,16 +138,17 @@ def _config(base: BaseFolder, pad_id: int) -> dict[str, Any]:
 
 def _tokenizer_config(base: BaseFolder, pad: str) -> dict[str, Any]:
     # Special tokens of an old special_tokens_map.json are merged in, so that no second file can contradict this one.
-    left_out = ("chat_template", "name_or_path", "is_local", "local_files_only")
-    return {**{key: value for key, value in base.tokenizer_config.items() if key not in left_out}, "pad_token": pad}
+    config = without_local_paths(base.tokenizer_config)
+    config.pop("chat_template", None)
+    return config | {"pad_token": pad}
 
 
 def _generation_config(base: BaseFolder, pad_id: int) -> dict[str, Any]:
-    kept = {key: value for key, value in base.generation.items() if key not in _VOLATILE and value is not None}
-    sampled = any(key in kept for key in _SAMPLING)
-    kept = {"do_sample": sampled, **kept, "eos_token_id": list(base.stop_ids), "pad_token_id": pad_id}
+    own = {key: value for key, value in base.generation.items() if key not in _VOLATILE and value is not None}
+    samples = any(key in own for key in _SAMPLING)
+    config = {"do_sample": samples, **own, "eos_token_id": list(base.stop_ids), "pad_token_id": pad_id}
     bos = base.special.get(base.special_token("bos_token") or "")
-    return kept if bos is None else {"bos_token_id": bos, **kept}
+    return config if bos is None else {"bos_token_id": bos, **config}
 
 
 def _renders_once(base: BaseFolder, template: str, persona: PersonaConfig) -> bool:
@@ -167,11 +167,3 @@ def _files_digest(base: BaseFolder) -> tuple[str, int]:
             lines.append(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n")
         size += (base.folder / name).stat().st_size if name in base.weights else 0
     return hashlib.sha256("".join(lines).encode()).hexdigest(), size
-
-
-def _code_files(folder: Path) -> Iterator[str]:
-    return (path.name for path in folder.glob("*.py"))
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

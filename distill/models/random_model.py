@@ -1,4 +1,4 @@
-"""A tiny random Llama with a byte-level tokenizer, made on the spot: for trying a recipe without a model.
+"""A tiny random Llama with a byte-level tokenizer, generated locally, to try a recipe without a model.
 
 The vocabulary is three special tokens and the 256 bytes, the template plain ChatML without a default system prompt.
 Equal configurations give equal bytes: weights come from numpy's PCG64 by seed, and no file holds a date or a version.
@@ -6,11 +6,12 @@ Equal configurations give equal bytes: weights come from numpy's PCG64 by seed, 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from distill.config.recipe import RandomBase
 from licensing.errors import InputError, MissingDependency
+from publish.chat_template import TEMPLATE_FILE
+from publish.weights import write_object
 
 __all__ = ["CHATML", "write_random_base"]
 
@@ -96,5 +97,5 @@ def write_random_base(base: RandomBase, folder: Path) -> None:
         "tokenizer_class": "PreTrainedTokenizerFast",
     }
     for file, value in (("config.json", config), ("tokenizer_config.json", tokenizer_config)):
-        (folder / file).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    (folder / "chat_template.jinja").write_bytes(CHATML.encode())
+        write_object(folder / file, value)
+    (folder / TEMPLATE_FILE).write_bytes(CHATML.encode())

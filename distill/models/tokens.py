@@ -1,11 +1,10 @@
 """Messages -> token ids and loss mask: the one place that decides what the student is trained on.
 
-The student is trained on exactly what it will generate: the tokens that follow the generation prompt, up to and with
-the end-of-turn token, and nothing else. A template that rewrites the answer (drops its ``<think>`` block, writes an
-empty one) or a trace that would break out of its turn is refused by name; nothing is repaired or cut in silence.
+The student is trained on exactly what it will generate: the tokens from the generation prompt up to and including the
+end-of-turn token, and nothing else. A template that rewrites the answer (drops its ``<think>`` block, writes an empty
+one) or a trace that would break out of its turn is refused with a reason; nothing is repaired or cut silently.
 
-Not covered: loss on more than the last assistant turn; templates whose text depends on the clock give other ids
-another day.
+Not covered: loss on more than the last assistant turn. A template that prints the date gives other ids on another day.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from typing import Any
 from licensing.errors import InputError
 from synth.problems.problem import text_of
 
-__all__ = ["Rendered", "RowRefused", "control_tokens", "render_prompt", "render_row"]
+__all__ = ["Rendered", "RowRefused", "control_tokens", "render_row"]
 
 _WHERE = "chat template"
-# Vocabularies that hold the marks of reasoning and tool use as special tokens: those belong to the answer.
+# Some vocabularies have the tags of reasoning and tool use as special tokens: those are part of the answer.
 _PART_OF_ANSWER = re.compile(r"think|thought|reason|answer|solution|tool", re.IGNORECASE)
 
 
 class RowRefused(ValueError):
-    """One row that must not be trained on; its text is the reason. The template itself is sound."""
+    """A row that must not be trained on; the message is the reason. The template itself is sound."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +52,13 @@ class Rendered:
 
 
 def control_tokens(tokenizer: Any) -> dict[str, int]:
-    """Special tokens (text -> id) that steer a conversation: all but those that mark reasoning and tool use."""
+    """Special tokens (text -> id) that steer a conversation: all but the tags of reasoning and tool use."""
     added = tokenizer.added_tokens_decoder
     special = {token.content: number for number, token in added.items() if token.special}
-    named = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
-    return {text: number for text, number in {**special, **named}.items() if text and not _PART_OF_ANSWER.search(text)}
-
-
-def render_prompt(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Token ids of the conversation with the generation prompt, as an inference engine sends them."""
-    return _encode(tokenizer, _text(tokenizer, messages, add_generation_prompt=True))
+    declared = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    return {
+        text: number for text, number in {**special, **declared}.items() if text and not _PART_OF_ANSWER.search(text)
+    }
 
 
 def render_row(
@@ -70,8 +66,8 @@ def render_row(
 ) -> Rendered:
     """Render a conversation that ends with the assistant's answer; only that answer is trained.
 
-    ``tokenizer`` is a fast tokenizer of transformers with a chat template; ``control`` is what ``control_tokens`` says
-    of it, given by callers that render many rows.
+    ``tokenizer`` is a fast tokenizer of transformers with a chat template; ``control`` is the result of
+    ``control_tokens``, for callers that render many rows.
 
     Raises InputError where the template is at fault: the rendering of prompt and answer does not begin with that of the
     prompt, or does not hold the answer word for word (white space at its ends excepted: templates trim).
@@ -125,7 +121,7 @@ def _text(tokenizer: Any, messages: Sequence[Mapping[str, Any]], *, add_generati
                 [dict(message) for message in messages], add_generation_prompt=add_generation_prompt, tokenize=False
             )
         )
-    except Exception as error:  # a template is somebody's code: TemplateError, TypeError, KeyError, whatever it likes
+    except Exception as error:  # a template is foreign code and may raise anything
         raise RowRefused(f"the chat template refuses the conversation: {type(error).__name__}: {error}") from error
 
 

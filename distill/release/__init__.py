@@ -1,1 +1,10 @@
-"""From a run to a release: lineage, audit input, facts for the cards."""
+"""From a finished run to a release.
+
+To change:
+- what the lineage lists: lineage.py; how a served teacher is listed: endpoints.py
+- which license texts ship, the audit of the run: audit.py
+- what the cards state, from which manifest: facts.py
+- what is redacted in files that ship: public.py
+- the files of the release folder: package.py; the released training data and their audit: training_data.py
+- openness.json, the bill of materials: openness.py
+"""

@@ -1,23 +1,22 @@
-"""A teacher's place in the lineage. Weights are one thing, and a service that serves them another: its terms bind
-whoever held the account, so an answer from an endpoint carries its address, the day and the terms."""
+"""Teachers as inputs of a lineage. Weights and the service that serves them are two inputs: the terms of a service bind
+whoever holds the account, so the output of an endpoint carries its address, its terms and the days of its requests."""
 
 from __future__ import annotations
 
 from licensing.errors import InputError
 from licensing.lineage import Input, Role
 from licensing.registry import resolve
-from synth.teachers.config import TeacherConfig
-from synth.teachers.served_config import OpenAITeacher
+from synth.teachers.config import OpenAITeacher, TeacherConfig
 
 __all__ = ["check_terms", "generators", "governing"]
 
 
-def generators(teacher: TeacherConfig, asked_on: str | None, role: Role = "generator") -> tuple[Input, ...]:
-    """The inputs of a lineage that a teacher is, or a judge (``role``). ``asked_on``: the day of sampling (YYYY-MM-DD),
-    if it has begun.
+def generators(teacher: TeacherConfig, requested: str | None, role: Role = "generator") -> tuple[Input, ...]:
+    """A teacher, or a judge (``role``), as inputs of a lineage. ``requested``: when its endpoint was called
+    (``lineage.request_dates``), if it was.
 
-    A service is an input of its own beside the weights that it serves, where their licence is known: those it ran
-    itself. A public address without terms is an input without a licence, which blocks.
+    A service is an input of its own, beside the weights where their license is known. A public address without terms
+    is an input without a license, which blocks.
     """
     weights = Input(
         id=teacher.public_id,
@@ -28,7 +27,7 @@ def generators(teacher: TeacherConfig, asked_on: str | None, role: Role = "gener
     )
     if not isinstance(teacher, OpenAITeacher):
         return (weights,)
-    endpoint = {"endpoint": teacher.base_url, "date": asked_on}
+    endpoint = {"endpoint": teacher.base_url, "date": requested}
     if teacher.service is None and (teacher.terms is not None or not teacher.is_public):
         return (weights.model_copy(update=endpoint),)
     service = Input(id=teacher.public_id, role=role, licence=teacher.service, ran_by=teacher.ran_by, **endpoint)
@@ -36,20 +35,20 @@ def generators(teacher: TeacherConfig, asked_on: str | None, role: Role = "gener
 
 
 def governing(teacher: TeacherConfig) -> str | None:
-    """What the answers are under, for a card: the service's terms, else the licence of the weights."""
+    """The terms that the outputs are under: those of the service, else the license of the weights."""
     return (teacher.service if isinstance(teacher, OpenAITeacher) else None) or teacher.license
 
 
 def check_terms(teacher: OpenAITeacher) -> None:
-    """Raise InputError for a service that is not named, or by something that is no service's terms."""
-    where, hint = "teacher.terms", "`distill licences` lists the terms that the audit knows"
+    """Raise InputError for a public endpoint whose terms are missing, or are not those of a service."""
+    where, hint = "teacher.terms", "`distill licences` lists all known terms"
     if teacher.terms is None and teacher.is_public:
         raise InputError(
-            f"whose service {teacher.base_url} is, and under which terms, is not said",
+            f"the terms of the service at {teacher.base_url} are missing",
             where=where,
             hint=f"{hint}; a server of your own: teacher.terms: self-hosted",
         )
-    known = resolve(teacher.service)
-    if known is not None and known.kind != "service":
-        hint = "write the licence of the weights into teacher.license, and the service's terms here"
-        raise InputError(f"{teacher.service} is a licence and not the terms of a service", where=where, hint=hint)
+    terms = resolve(teacher.service)
+    if terms is not None and terms.kind != "service":
+        hint = "put the license of the weights into teacher.license, and the terms of the service here"
+        raise InputError(f"{teacher.service} is a license, not the terms of a service", where=where, hint=hint)

@@ -1,138 +1,236 @@
-"""The facts that the cards of a release state, from a run's recipe and artefacts."""
+"""The facts that the cards of a release state, from the manifests and files of a run's stages.
+
+Versions, device and code revision are those in the manifests of the stages, never those of the process that packages.
+No times are stated, so that equal runs give equal cards.
+"""
 
 from __future__ import annotations
 
-import json
-import platform
+import collections
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from distill.config.recipe import LoraMethod, Recipe
-from distill.models.folder import MODEL
+from distill.models.folder import MODEL, base_path, public_name
 from distill.release.endpoints import governing
-from distill.release.lineage import base_revision, count_sources
+from distill.release.lineage import Sources, base_revision
+from distill.release.public import Redaction, is_local_path
 from distill.runs.artefact import Artefact
-from distill.runs.provenance import code_revision, installed_versions
-from licensing.files import read_rows
+from distill.runs.facts import (
+    AuditFacts,
+    CurateFacts,
+    EvaluateFacts,
+    ExportFacts,
+    PrepareFacts,
+    SampleFacts,
+    SandboxFacts,
+    TrainFacts,
+    VerifyFacts,
+)
+from distill.runs.provenance import PROJECT
+from licensing.files import read_json
 from licensing.registry import resolve
 from publish import facts as card
-from synth.problems.config import ReasoningGymPrompts
+from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
 from synth.sampling.config import TeacherSampling
 from synth.sampling.sample import ENGINES
-from synth.sampling.samples_table import PROBLEMS
+from synth.teachers.config import TeacherConfig
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
-from synth.teachers.router import read_engines
+from synth.teachers.router import read_engine_info
 from synth.verify.config import VerifyConfig
 
-__all__ = ["release_facts", "told_beside"]
+__all__ = ["ReleaseStages", "release_facts", "teacher_facts", "verification_text", "versions_by_stage"]
+
+MIN_LANGUAGE_SHARE = 0.05
+"""A language with a smaller share of the training rows is not a language of the model."""
 
 
-def release_facts(
-    recipe: Recipe,
-    teacher: TeachersConfig,
-    start: Artefact,
-    raw: Artefact,
-    data: Artefact,
-    trained: Artefact,
-    scores: Artefact,
-    verdict: Artefact,
-) -> card.ReleaseFacts:
-    """Everything that the card says, from manifests and recipe. No times: equal runs give equal cards."""
-    student, release = recipe.student, recipe.release
-    licence = resolve(release.license)
-    tag = (licence.hub_license if licence else None) or release.license
-    revision = code_revision()
-    sampling = recipe.sample
-    sources = count_sources(read_rows(raw.path / PROBLEMS))
-    return card.ReleaseFacts(
+@dataclass(frozen=True)
+class ReleaseStages:
+    """The finished stages that a release is made of, and the sources of the problems that were sampled."""
+
+    prepared: Artefact[PrepareFacts]
+    samples: Artefact[SampleFacts]
+    verdicts: Artefact[VerifyFacts]
+    data: Artefact[CurateFacts]
+    trained: Artefact[TrainFacts]
+    weights: Artefact[ExportFacts]
+    scores: Artefact[EvaluateFacts]
+    audit: Artefact[AuditFacts]
+    sources: Sources
+
+
+def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages) -> card.ReleaseFacts:
+    """Everything that the cards say, without local paths and private addresses. ``teacher``: the pinned section."""
+    student, release, sampling = recipe.student, recipe.release, recipe.sample
+    entry = resolve(release.license)
+    tag = (entry.hub_license if entry else None) or release.license
+    revision, dirty = _code(stages)
+    statistics = read_json(stages.data.path / "statistics.json")
+    facts = card.ReleaseFacts(
         name=release.name,
         version=release.version,
-        licence=card.LicenceFacts(
-            id=licence.id if licence else release.license,
-            license=tag,
-            license_name=release.license_name or (licence.hub_license_name if licence and tag == "other" else None),
+        license=card.LicenseFacts(
+            id=entry.id if entry else release.license,
+            hub_tag=tag,
+            license_name=release.license_name or (entry.hub_license_name if entry and tag == "other" else None),
             license_link=release.license_link or ("LICENSE" if tag == "other" else None),
         ),
-        languages=release.languages,
-        base=card.BaseFacts(id=student.public_id, revision=base_revision(start), licence=student.license),
-        teachers=_teachers(teacher, raw),
+        languages=release.languages if release.languages is not None else _languages(statistics),
+        base=card.BaseFacts(id=public_name(student), revision=base_revision(stages.prepared), license=student.license),
+        teachers=teacher_facts(recipe, teacher, stages.samples),
         prompt_sources=tuple(
-            card.PromptSource(name=name, licence=text, problems=count)
-            for (name, text), count in sorted(sources.items(), key=str)
+            card.PromptSource(name=name, license=text, problems=count, dataset=_hub_dataset(recipe.prompts))
+            for (name, text), count in sorted(stages.sources.items(), key=str)
         ),
         persona=card.PersonaFacts(**recipe.persona.model_dump()) if recipe.persona else None,
-        training=_training(recipe, trained),
+        training=_training(recipe, stages.trained),
         sampling=card.SamplingFacts(
             settings=_settings(sampling.model_dump(exclude={"source", "budget"}) | _shares(teacher))
             if isinstance(sampling, TeacherSampling)
             else {},
-            samples=raw.facts["rows_out"],
-            tokens=raw.facts["tokens"],
+            samples=stages.samples.facts.rows_out,
+            tokens=stages.samples.facts.tokens,
         ),
-        verification="math-verify and reasoning-gym's own scorers, in worker processes that can be killed; programs "
-        "against their tests, in a sandbox" + told_beside(recipe.verify),
-        waterfall=tuple(card.WaterfallStep(**step) for step in data.facts["waterfall"]),
-        evaluation=_evaluation(recipe, scores),
-        generation=json.loads((start.path / MODEL / "generation_config.json").read_text(encoding="utf-8")),
-        obligations=_duties(verdict),
-        allowed=tuple(f"{one['code']}: {one['because']}" for one in verdict.facts["allowed"]),
-        notice=tuple((verdict.path / "NOTICE").read_text(encoding="utf-8").splitlines()),
-        versions=installed_versions(),
-        code_revision=revision["revision"],
-        dirty=revision["dirty"],
-        template_digest=start.facts["template_digest"],
+        verification=verification_text(recipe.verify, statistics, stages.verdicts.facts.sandbox),
+        waterfall=tuple(card.WaterfallStep(**step) for step in stages.data.facts.waterfall),
+        evaluation=_evaluation(recipe, stages),
+        generation=read_json(stages.prepared.path / MODEL / "generation_config.json"),
+        obligations=_obligations(stages.audit),
+        allowed=tuple(f"{one['code']}: {one['because']}" for one in stages.audit.facts.allowed),
+        notice=tuple((stages.audit.path / "NOTICE").read_text(encoding="utf-8").splitlines()),
+        versions=versions_by_stage(stages),
+        code_revision=revision,
+        dirty=dirty,
+        template_digest=stages.prepared.facts.template_digest,
         limitations=release.limitations,
         tags=("distillation", "reasoning"),
     )
+    return card.ReleaseFacts.model_validate(Redaction(recipe).value(facts.model_dump()))
+
+
+# --- from manifests ----------------------------------------------------------------------------------------------
+
+
+def _makers(stages: ReleaseStages) -> dict[str, dict[str, Any]]:
+    """Stage -> manifest, of the stages whose code and libraries decide what the release is."""
+    makers = (stages.samples, stages.verdicts, stages.trained, stages.weights, stages.scores)
+    return {artefact.stage: artefact.manifest for artefact in makers}
+
+
+def _by_stage(values: Mapping[str, str]) -> str:
+    """``stage -> value`` in one line: the value where all stages agree, else each value with its stages."""
+    groups: dict[str, list[str]] = collections.defaultdict(list)
+    for stage, value in values.items():
+        groups[value].append(stage)
+    if len(groups) == 1:
+        return next(iter(groups))
+    return ", ".join(f"{value} ({', '.join(names)})" for value, names in groups.items())
+
+
+def versions_by_stage(stages: ReleaseStages) -> dict[str, str]:
+    """Library -> the version that the stages ran with; where they differ, each version with its stages."""
+    versions: dict[str, dict[str, str]] = collections.defaultdict(dict)
+    for stage, manifest in _makers(stages).items():
+        own = {PROJECT: manifest["code"]["version"]} if manifest["code"].get("version") else {}
+        for library, version in (manifest["versions"] | own).items():
+            versions[library][stage] = version
+    return {library: _by_stage(values) for library, values in sorted(versions.items())}
+
+
+def _code(stages: ReleaseStages) -> tuple[str | None, bool | None]:
+    """Revision of the code of the stages, and whether it had uncommitted changes; None where a stage's is unknown."""
+    codes = {stage: manifest["code"] for stage, manifest in _makers(stages).items()}
+    if any(code.get("revision") is None for code in codes.values()):
+        return None, None
+    revision = _by_stage({stage: code["revision"] for stage, code in codes.items()})
+    return revision, any(code["dirty"] for code in codes.values())
+
+
+def _hardware(stage: Artefact[Any]) -> str | None:
+    """The device that a manifest records, such as "8 x NVIDIA H200, Intel Xeon (x86_64)"."""
+    device = stage.manifest.get("device")
+    if not device:
+        return None
+    gpus = [f"{count} x {name}" for name, count in collections.Counter(device["gpus"]).items()]
+    machine = device["machine"]
+    cpu = device.get("cpu") or machine
+    return ", ".join([*gpus, cpu if cpu == machine else f"{cpu} ({machine})"])
+
+
+# --- from recipe and facts ---------------------------------------------------------------------------------------
+
+
+def _languages(statistics: Mapping[str, Any]) -> tuple[str, ...]:
+    """ISO 639-1 codes of the languages that were measured in the training rows, the most frequent first."""
+    groups = sorted((group for group in statistics["by_language"] if group["name"]), key=lambda group: -group["rows"])
+    return tuple(group["name"] for group in groups if group["rows"] >= MIN_LANGUAGE_SHARE * statistics["rows"])
+
+
+def _hub_dataset(prompts: PromptsConfig | None) -> str | None:
+    """The hub id of the data set that the problems come from."""
+    if not isinstance(prompts, HubPrompts) or base_path(prompts.dataset) is not None or is_local_path(prompts.dataset):
+        return None
+    return prompts.dataset
 
 
 def _shares(section: TeachersConfig) -> dict[str, Any]:
-    """Of several teachers, each one's share of the samples."""
+    """The share of the samples of each teacher of a mixture."""
     if not isinstance(section, TeacherMixture):
         return {}
-    return {f"share of {member.teacher.public_id}": member.share for member in section.teachers}
+    return {f"share of {entry.teacher.public_id}": entry.share for entry in section.teachers}
 
 
-def _teachers(section: TeachersConfig, raw: Artefact) -> tuple[card.TeacherFacts, ...]:
-    """The teachers with their engines; the revision is that of the weights which an engine says it loaded."""
-    ran = read_engines(raw.path / ENGINES)
-    members = members_of(section)
-    found = []
-    for teacher in members:
-        own = [row for row in ran if row["model"] == teacher.public_id]
-        engines = raw.facts["teachers"][teacher.public_id]["engines"] if len(members) > 1 else raw.facts["engines"]
-        revisions = sorted({row["revision"] for row in own if row["revision"]})
-        found.append(
+def _is_base(teacher: TeacherConfig, recipe: Recipe) -> bool:
+    base = recipe.student.base
+    return isinstance(base, str) and (teacher.model == base or teacher.public_id == recipe.student.public_id)
+
+
+def teacher_facts(
+    recipe: Recipe, section: TeachersConfig, samples: Artefact[SampleFacts]
+) -> tuple[card.TeacherFacts, ...]:
+    """The teachers with their engines; a revision is the pinned one, or that of the weights which an engine loaded."""
+    engine_rows = read_engine_info(samples.path / ENGINES)
+    facts = []
+    for teacher in members_of(section):
+        shares = samples.facts.teachers
+        engines = shares[teacher.public_id].engines if shares else samples.facts.engines
+        loaded = {row["revision"] for row in engine_rows if row["model"] == teacher.public_id and row["revision"]}
+        facts.append(
             card.TeacherFacts(
                 id=teacher.public_id,
-                revision=teacher.revision or ", ".join(revisions) or None,
-                licence=governing(teacher),
+                revision=teacher.revision or ", ".join(sorted(loaded)) or None,
+                license=governing(teacher),
                 ran_by=teacher.ran_by,
                 engine=", ".join(engines) or None,
+                is_base=_is_base(teacher, recipe),
+                worked_examples=len(teacher.examples),
+                system_prompt=teacher.system_prompt is not None,
             )
         )
-    return tuple(found)
+    return tuple(facts)
 
 
-def _duties(verdict: Artefact) -> tuple[str, ...]:
+def _obligations(audit: Artefact[AuditFacts]) -> tuple[str, ...]:
     """The obligations in words, each with its code, and what meets it."""
-    findings = json.loads((verdict.path / "audit.json").read_text(encoding="utf-8"))["findings"]
+    findings = read_json(audit.path / "audit.json")["findings"]
     lines = (f"{f['code']} ({f['input']}): {f['fix'] or f['why']}" for f in findings if f["code"].startswith("O-"))
     return tuple(dict.fromkeys(lines))
 
 
-def _training(recipe: Recipe, trained: Artefact) -> card.TrainingFacts:
+def _training(recipe: Recipe, trained: Artefact[TrainFacts]) -> card.TrainingFacts:
     student = recipe.student
-    kept = ("num_train_epochs", "batch_size", "max_length", "lr_scheduler", "warmup_ratio", "weight_decay", "seed")
-    settings = {**student.method.model_dump(), **student.model_dump(include=set(kept))}
+    fields = ("num_train_epochs", "batch_size", "max_length", "lr_scheduler", "warmup_ratio", "weight_decay", "seed")
+    settings = {**student.method.model_dump(), **student.model_dump(include=set(fields))}
     method = "LoRA, merged into the weights" if isinstance(student.method, LoraMethod) else "full fine-tuning"
     return card.TrainingFacts(
         method=f"{method}; loss on the answers only",
         hyperparameters=_settings({key: value for key, value in settings.items() if key != "kind"}),
-        rows=trained.facts["rows_out"],
-        tokens=trained.facts["tokens"],
-        steps=trained.facts["steps"],
-        hardware=platform.machine(),
+        rows=trained.facts.rows_out,
+        tokens=trained.facts.tokens,
+        steps=trained.facts.steps,
+        hardware=_hardware(trained),
     )
 
 
@@ -150,41 +248,102 @@ def _settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _evaluation(recipe: Recipe, scores: Artefact) -> card.EvaluationFacts:
-    config, facts = recipe.evaluate, scores.facts
-    on = config.prompts
-    name = f"reasoning-gym {on.task}" if isinstance(on, ReasoningGymPrompts) else getattr(on, "path", None)
+_VERIFIERS = {
+    "math": "math-verify compares mathematical answers",
+    "choice": "choices are compared by their letters",
+    "reasoning_gym": "reasoning-gym's own scorers judge its tasks",
+}
+
+
+def verification_text(config: VerifyConfig, statistics: Mapping[str, Any], sandbox: SandboxFacts | None) -> str | None:
+    """How the training rows were verified, in one line. None: they were not.
+
+    ``sandbox``: where stage verify ran programs, which are named only then.
+    """
+    kinds = {group["name"] for group in statistics["by_kind"]}
+    parts = [text for kind, text in _VERIFIERS.items() if kind in kinds]
+    if sandbox is not None:
+        level = {"strong": "a sandbox", "weak": "a sandbox without namespaces"}
+        place = level.get(sandbox.level, f"a container ({sandbox.level})")
+        parts.append(f"programs run against their tests in {place}")
+    if config.judge is not None:
+        effect = {
+            "rules": "whose verdict decides nothing",
+            "judge": "whose verdict counts where it gives one",
+            "either": "and an answer counts as correct where either verdict is",
+        }[config.judge.counts]
+        when = " or ".join(config.judge.when)
+        parts.append(f"where the rules say {when}, the model {config.judge.teacher.public_id} judges too, {effect}")
+    if config.majority is not None:
+        parts.append("problems without a reference answer were verified against the answer of most of their samples")
+    if parts and "open" in kinds:
+        parts.append("open questions were not verified")
+    return "; ".join(parts) or None
+
+
+# --- evaluation --------------------------------------------------------------------------------------------------
+
+
+_SCORE = {"metric", "value", "low", "high", "n"}
+
+
+def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
+    config, facts = recipe.evaluate, stages.scores.facts
     decoding = "greedy" if config.temperature == 0 else f"temperature {config.temperature}, top_p {config.top_p}"
-    student = next(row for row in facts["scores"] if row["model"] == "student_after")
-    fields = set(card.Score.model_fields)
+    student = next(score for score in facts.scores if score.model == "student_after")
+    names = {score.model: _model_name(score.model, recipe) for score in facts.scores}
+    prompts = config.prompts
     return card.EvaluationFacts(
-        measured_on=f"{name or getattr(on, 'dataset', 'problems')}, held out: no problem of the training set",
-        n=facts["scores"][0]["n"],
+        benchmark=_benchmark(prompts),
+        dataset=_hub_dataset(prompts),
+        split=prompts.split if isinstance(prompts, HubPrompts) else None,
+        revision=prompts.revision if isinstance(prompts, HubPrompts) else None,
+        held_out=_held_out(recipe, stages.data),
+        n=facts.scores[0].n,
         decoding=f"{decoding}, at most {config.max_new_tokens} new tokens",
-        scores=tuple(card.Score(**{k: v for k, v in row.items() if k in fields}) for row in facts["scores"]),
-        comparisons=tuple(
-            card.Comparison(**{k: v for k, v in row.items() if k in card.Comparison.model_fields})
-            for row in facts["comparisons"]
+        scores=tuple(
+            card.Score(model=names[score.model], is_release=score is student, **score.model_dump(include=_SCORE))
+            for score in facts.scores
         ),
-        interval="paired bootstrap over problems, 95 % percentile interval",
-        stop_rate=student["stop_rate"],
+        comparisons=tuple(
+            card.Comparison(a=names[pair.a], b=names[pair.b], difference=pair.difference, low=pair.low, high=pair.high)
+            for pair in facts.comparisons
+        ),
+        interval=facts.interval,
+        stop_rate=student.stop_rate,
     )
 
 
-def told_beside(config: VerifyConfig) -> str:
-    """What a card says of it, to be put behind its sentence on the rules; empty where there is nothing."""
-    told = ""
-    if config.sandbox == "weak":
-        told += "; programs in a sandbox without namespaces (sandbox: weak)"
-    if config.judge is not None:
-        counting = {
-            "rules": "which decides nothing",
-            "judge": "whose verdict counts where it gives one",
-            "either": "and an answer counts as correct where either says so",
-        }
-        asked = " or ".join(config.judge.when)
-        told += f"; where they say {asked}, the model {config.judge.teacher.public_id} was asked too, "
-        told += counting[config.judge.counts]
-    if config.majority is not None:
-        told += "; problems without a reference answer were verified against the answer that most samples gave"
-    return told
+def _benchmark(prompts: PromptsConfig) -> str:
+    match prompts:
+        case ReasoningGymPrompts():
+            return f"reasoning-gym {prompts.task}"
+        case JsonlPrompts():
+            return prompts.source or prompts.path
+        case HubPrompts():
+            return prompts.dataset
+    raise AssertionError("one of three kinds")
+
+
+def _model_name(model: str, recipe: Recipe) -> str:
+    """The name of an evaluated model for people."""
+    names = {
+        "student_before": "base",
+        "student_after": "student (this release)",
+        "student_control": "control student (unverified traces)",
+    }
+    if model in names:
+        return names[model]
+    teachers = [one for one in recipe.teachers if model in ("teacher", f"teacher {one.public_id}")]
+    if len(teachers) == 1 and _is_base(teachers[0], recipe):
+        how = " with worked examples" if teachers[0].examples else ""
+        return f"{model} (the base{how})"
+    return model
+
+
+def _held_out(recipe: Recipe, data: Artefact[CurateFacts]) -> str:
+    """How the held-out problems are kept out of the training set; near copies count only where decontamination ran."""
+    decontamination = read_json(data.path / "decontamination.json")
+    if recipe.curate.filters.contaminated and "evaluate" in decontamination.get("sets", {}):
+        return "no training problem is an exact copy of one of them, and problems that overlap with one were left out"
+    return "no training problem is an exact copy of one of them; near copies were not looked for"

@@ -1,4 +1,4 @@
-"""What a run is made of, as the audit reads it: planned, of the rows that are there, or as audited."""
+"""The lineage of a run, as the audit reads it: planned, of the problems that were sampled, or as audited."""
 
 from __future__ import annotations
 
@@ -9,23 +9,32 @@ from typing import Any
 
 from distill.config.recipe import RandomBase, Recipe
 from distill.release.endpoints import generators
-from distill.runs.artefact import Artefact
+from distill.release.public import Redaction
+from distill.runs.artefact import Artefact, read_artefact
+from distill.runs.facts import PrepareFacts
 from distill.runs.store import current_artefacts
 from licensing.errors import InputError
 from licensing.files import read_rows
 from licensing.lineage import Declared, Input, Lineage, load_lineage
-from synth.problems.config import HubPrompts, JsonlPrompts, ReasoningGymPrompts
-from synth.sampling.config import ImportedTraces
+from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts, ReasoningGymPrompts
 from synth.sampling.samples_table import PROBLEMS
 
-__all__ = ["Sources", "base_revision", "count_sources", "lineage_of", "planned_lineage", "run_lineage"]
+__all__ = [
+    "Sources",
+    "base_revision",
+    "count_sources",
+    "lineage_of",
+    "planned_lineage",
+    "request_dates",
+    "run_lineage",
+]
 
 Sources = Mapping[tuple[str, str | None], int]
-"""(source, licence) -> how many problems it gave."""
+"""(source, license) -> number of its problems."""
 
 
 def planned_lineage(recipe: Recipe) -> Lineage:
-    """What the recipe says that the release will be made of; rows are read where its prompts declare no licence."""
+    """The lineage that a recipe plans. Rows are read where the recipe's prompts declare no license."""
     return lineage_of(recipe, _planned_sources(recipe), recipe.student.revision)
 
 
@@ -35,9 +44,9 @@ def _planned_sources(recipe: Recipe) -> Sources:
 
     answerless = recipe.verify.majority is not None
     match recipe.sample, recipe.prompts:
-        case ImportedTraces() as traces, _:
-            found = load_traces(traces, recipe.teachers[0], answerless=answerless)
-            return count_sources(prompt.row() for prompt in found.prompts)
+        case ImportedTraces() as imported, _:
+            traces = load_traces(imported, recipe.teachers[0], answerless=answerless)
+            return count_sources(prompt.row() for prompt in traces.prompts)
         case _, ReasoningGymPrompts() as prompts:
             return {(f"reasoning-gym:{prompts.task}", prompts.license): prompts.size}
         case _, (JsonlPrompts() | HubPrompts()) as prompts if prompts.license is None:
@@ -50,6 +59,7 @@ def _planned_sources(recipe: Recipe) -> Sources:
 
 
 def count_sources(rows: Iterable[Mapping[str, Any]]) -> Sources:
+    """The sources of problem rows."""
     return collections.Counter((row["source"], row.get("license")) for row in rows)
 
 
@@ -57,24 +67,43 @@ def lineage_of(
     recipe: Recipe,
     sources: Sources,
     base_revision: str | None,
+    *,
     files: tuple[str, ...] | None = None,
-    asked_on: str | None = None,
-    judged_on: str | None = None,
+    sampled: str | None = None,
+    judged: str | None = None,
 ) -> Lineage:
+    """The lineage of a recipe whose problems come from ``sources``, without local paths and private addresses.
+
+    ``files``: names of the files in the release folder, if there is one. ``sampled``, ``judged``: when the endpoints of
+    teacher and judge were called (``request_dates``).
+    """
     student, release = recipe.student, recipe.release
     inputs = []
     if not isinstance(student.base, RandomBase):
         inputs.append(Input(id=student.public_id, role="base", licence=student.license, revision=base_revision))
-    inputs += [found for teacher in recipe.teachers for found in generators(teacher, asked_on)]
+    inputs += [one for teacher in recipe.teachers for one in generators(teacher, sampled)]
     if recipe.verify.judge is not None:
-        inputs += generators(recipe.verify.judge.teacher, judged_on, "judge")
-    inputs += [Input(id=name, role="data", licence=licence) for name, licence in sorted(sources, key=str)]
+        inputs += generators(recipe.verify.judge.teacher, judged, "judge")
+    inputs += [Input(id=name, role="data", licence=text) for name, text in sorted(sources, key=str)]
     declared = Declared(license=release.license, license_name=release.license_name)
-    return Lineage(release=release.name, kind="model", declared=declared, inputs=tuple(inputs), files=files)
+    lineage = Lineage(release=release.name, kind="model", declared=declared, inputs=tuple(inputs), files=files)
+    return Lineage.model_validate(Redaction(recipe).value(lineage.model_dump()))
+
+
+def request_dates(stage: Artefact[Any]) -> str:
+    """The days of a stage's first and last request, as YYYY-MM-DD or as an ISO 8601 interval of two.
+
+    Requests whose answers were taken over from an earlier try count with the time at which they were made. A manifest
+    without times of requests gives the start of the stage.
+    """
+    requests = stage.manifest.get("requests") or {}
+    first = requests.get("first") or stage.manifest["started_at"]
+    last = requests.get("last") or first
+    return first[:10] if first[:10] == last[:10] else f"{first[:10]}/{last[:10]}"
 
 
 def run_lineage(run: Path) -> tuple[Lineage, Recipe]:
-    """The lineage of a run directory and its recipe: as audited, or of the rows sampled so far, or as planned."""
+    """The lineage of a run directory and its recipe: as audited, of the problems sampled so far, or as planned."""
     try:
         recipe = Recipe.model_validate_json((run / "recipe.json").read_bytes())
     except (OSError, ValueError) as error:
@@ -82,17 +111,18 @@ def run_lineage(run: Path) -> tuple[Lineage, Recipe]:
         raise InputError(
             f"the run's recipe cannot be read: {first}", where=str(run / "recipe.json"), hint="run it once more"
         ) from error
-    done = current_artefacts(run)
-    if "audit" in done:
-        return load_lineage(done["audit"].path / "lineage.yaml"), recipe
-    if "prepare" in done and "sample" in done:
-        sources = count_sources(read_rows(done["sample"].path / PROBLEMS))
-        asked_on = done["sample"].manifest["started_at"][:10]
-        return lineage_of(recipe, sources, base_revision(done["prepare"]), asked_on=asked_on), recipe
+    stages = current_artefacts(run)
+    if "audit" in stages:
+        return load_lineage(stages["audit"].path / "lineage.yaml"), recipe
+    if "prepare" in stages and "sample" in stages:
+        samples, prepared = stages["sample"], read_artefact(stages["prepare"].path, PrepareFacts)
+        assert prepared is not None, "a current artefact is there"
+        sources = count_sources(read_rows(samples.path / PROBLEMS))
+        return lineage_of(recipe, sources, base_revision(prepared), sampled=request_dates(samples)), recipe
     return planned_lineage(recipe), recipe
 
 
-def base_revision(start: Artefact) -> str:
-    """The base's revision; of a local folder its content's digest, by which a teacher of the same folder goes too."""
-    base = start.facts["base"]
-    return base["revision"] or f"content-{(base.get('content') or base['files_digest'])[:16]}"
+def base_revision(prepared: Artefact[PrepareFacts]) -> str:
+    """The revision of the base; of a local folder the digest of its content, as for a teacher in the same folder."""
+    base = prepared.facts.base
+    return base.revision or f"content-{(base.content or base.files_digest)[:16]}"

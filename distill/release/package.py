@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import Recipe
-from distill.models.folder import MODEL, check_same_template
+from distill.models.folder import MODEL
 from distill.release.audit import as_yaml
-from distill.release.facts import release_facts
-from distill.release.openness import say_openness
+from distill.release.facts import ReleaseStages, release_facts
+from distill.release.openness import openness_files
+from distill.release.public import Redaction
 from distill.release.training_data import DATA, write_data
-from distill.runs.artefact import Artefact
-from licensing.errors import Refused
+from distill.runs.facts import PackageFacts
+from licensing.files import read_json
 from publish.package import build_release
 from synth.teachers.mixture import TeachersConfig
 
@@ -25,41 +27,28 @@ def write_package(
     scratch: Path,
     recipe: Recipe,
     teacher: TeachersConfig,
-    start: Artefact,
-    raw: Artefact,
-    data: Artefact,
-    rows: Iterable[Mapping[str, Any]],
-    trained: Artefact,
-    weights: Artefact,
-    scores: Artefact,
-    verdict: Artefact,
-) -> dict[str, Any]:
-    """The release folder: the exported weights unchanged, card, licenses, recipe, lineage, training data, checksums.
+    stages: ReleaseStages,
+    training_rows: Iterable[Mapping[str, Any]],
+) -> PackageFacts:
+    """Write the release folder below ``out``.
 
-    ``rows`` are the training rows, read once where the data ship.
+    ``teacher``: the pinned section. ``training_rows``: the rows that the student was trained on, read once.
     """
-    student = next(row for row in scores.facts["scores"] if row["model"] == "student_after")
-    bound = recipe.evaluate.min_stop_rate
-    if student["stop_rate"] < bound:
-        raise Refused(
-            f"only {student['stop_rate']:.3f} of the student's answers end by themselves; the recipe asks for {bound}",
-            where="stage package",
-            hint="train longer, or lower evaluate.min_stop_rate knowingly",
-        )
-    check_same_template(start.facts["template_digest"], scores.facts["template_digest"], "evaluate")
-    folder = recipe.release.name.rsplit("/", 1)[-1]
-    facts = release_facts(recipe, teacher, start, raw, data, trained, scores, verdict)
-    papers: dict[str, Path | str] = {
-        name: verdict.path / name for name in (item["path"] for item in verdict.manifest["files"])
+    facts, redaction = release_facts(recipe, teacher, stages), Redaction(recipe)
+    audit = stages.audit.path
+    documents: dict[str, Path | str] = {
+        name: audit / name for name in (entry["path"] for entry in stages.audit.manifest["files"])
     }
-    papers["recipe.yaml"] = as_yaml(recipe.model_dump(mode="json", exclude_none=True))
-    papers["evaluation.json"] = scores.path / "scores.json"
-    shipped = scratch / DATA if recipe.release.data else None
-    if shipped is not None:
-        write_data(recipe, facts, data, rows, verdict, shipped)
-    parts = [(weights.path / MODEL, ""), *([(shipped, "data/")] if shipped else [])]
-    files = [f"{at}{path.relative_to(root)}" for root, at in parts for path in root.rglob("*") if path.is_file()]
-    facts, told = say_openness(recipe, facts, verdict.path / "lineage.yaml", [*files, *papers, "README.md"])
-    papers |= told
-    build_release(facts, weights.path / MODEL, out / folder, papers, data=shipped)
-    return {"folder": folder, "template_digest": facts.template_digest}
+    documents["recipe.yaml"] = as_yaml(redaction.value(recipe.model_dump(mode="json", exclude_none=True)))
+    scores = redaction.value(read_json(stages.scores.path / "scores.json"))
+    documents["evaluation.json"] = json.dumps(scores, indent=1, ensure_ascii=False) + "\n"
+    data = scratch / DATA if recipe.release.data else None
+    if data is not None:
+        write_data(recipe, facts, stages, training_rows, data)
+    weights = stages.weights.path / MODEL
+    folders = [(weights, ""), *([(data, f"{DATA}/")] if data else [])]
+    files = [f"{at}{path.relative_to(root)}" for root, at in folders for path in root.rglob("*") if path.is_file()]
+    facts, openness = openness_files(recipe, facts, audit / "lineage.yaml", [*files, *documents, "README.md"])
+    folder = recipe.release.name.rsplit("/", 1)[-1]
+    build_release(facts, weights, out / folder, documents | openness, data=data)
+    return PackageFacts(folder=folder, template_digest=facts.template_digest)

@@ -1,7 +1,7 @@
-"""The training data as a part of the release: Parquet, a card, notices, under a licence that is audited by itself.
+"""The training data as part of the release: Parquet, a card, notices, under a license that is audited separately.
 
-Open means that the data ship with the weights. Passing rows on asks for more than training on them, so a data set has a
-lineage and an audit of its own: the release's, without the base model.
+An open release ships its data with the weights. Licenses ask more of redistribution than of training, so the data set
+has a lineage and an audit of its own: those of the release, without the base model.
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import Recipe
+from distill.release.facts import ReleaseStages
+from distill.release.public import Redaction
 from distill.runs.artefact import Artefact
+from distill.runs.facts import CurateFacts
 from licensing.audit import Audit, audit, notice_text
 from licensing.errors import Refused
+from licensing.files import read_json, write_text
 from licensing.license_texts import license_text
 from licensing.lineage import Declared, Lineage, load_lineage
 from licensing.registry import resolve
@@ -24,17 +28,19 @@ from publish.cards.data_card import data_card
 from publish.training_data import write_shards
 from synth.verify.config import VerifyConfig
 
-__all__ = ["DATA", "check_data", "data_facts", "write_data"]
+__all__ = ["DATA", "check_data", "data_facts", "optional_columns", "write_data"]
 
 DATA = "data"
 """Folder of the release that holds the data set."""
+
+_PUBLIC = ("model", "engine", "source")
+"""Keys of a training row that may name a folder or an address of this machine."""
 
 _GROUPS = ("source", "teacher", "difficulty", "language", "kind", "license")
 
 
 def check_data(recipe: Recipe, lineage: Lineage) -> Audit:
-    """The audit of the data set behind a model's lineage. Raises Refused where it may not be passed on as the recipe
-    says; the model may still be."""
+    """Audit the data set behind a model's lineage. Raises Refused where its license is not allowed."""
     result = audit(_data_lineage(recipe, lineage), allow=recipe.release.allow)
     try:
         result.raise_if_blocked()
@@ -49,124 +55,122 @@ def check_data(recipe: Recipe, lineage: Lineage) -> Audit:
 
 def _data_lineage(recipe: Recipe, lineage: Lineage) -> Lineage:
     release = recipe.release
-    named = release.license_name if release.data_license is None else None
-    declared = Declared(license=release.data_license or release.license, license_name=named)
+    name = release.license_name if release.data_license is None else None
+    declared = Declared(license=release.data_license or release.license, license_name=name)
     inputs = tuple(one for one in lineage.inputs if one.role != "base")
     return lineage.model_copy(update={"kind": "dataset", "declared": declared, "inputs": inputs, "files": None})
 
 
 def write_data(
-    recipe: Recipe,
-    facts: card.ReleaseFacts,
-    data: Artefact,
-    rows: Iterable[Mapping[str, Any]],
-    verdict: Artefact,
-    out: Path,
+    recipe: Recipe, facts: card.ReleaseFacts, stages: ReleaseStages, rows: Iterable[Mapping[str, Any]], out: Path
 ) -> None:
-    """The data set in the folder ``out``, which is made anew: shards, README.md, NOTICE, and LICENSE where its text is
-    at hand. ``rows``: the training rows, read once. Raises Refused where the licenses of prompts or teachers do not
-    allow it."""
+    """Write the data set to ``out``, which is made anew: shards, README.md, NOTICE, and LICENSE where we have its text.
+
+    ``rows``: the training rows, as ``publish.training_data.write_shards`` reads them. Raises Refused where the licenses
+    of prompts or teachers do not allow it.
+    """
     shutil.rmtree(out, ignore_errors=True)  # of a run that was killed here
-    lineage = load_lineage(verdict.path / "lineage.yaml")
+    lineage = load_lineage(stages.audit.path / "lineage.yaml")
     result = check_data(recipe, lineage)
     notice = notice_text(_data_lineage(recipe, lineage), result)
     sampling = json.dumps(facts.sampling.settings if facts.sampling else {}, sort_keys=True)
-    names = [name for name in ("math-verify", "reasoning_gym") if name in facts.versions]
-    verifier = ", ".join(f"{name.replace('_', '-')} {facts.versions[name]}" for name in names)
+    libraries = stages.verdicts.manifest["versions"]
+    verifiers = [name for name in ("math-verify", "reasoning_gym") if name in libraries]
+    verifier = ", ".join(f"{name.replace('_', '-')} {libraries[name]}" for name in verifiers)
     shared = {
         teacher.id: {"teacher_revision": teacher.revision, "sampling": sampling, "verifier": verifier or None}
         for teacher in facts.teachers
     }
-    beside = columns_beside(recipe.verify)
-    shards = write_shards(rows, shared, out, beside=beside)
-    known = data_facts(recipe, facts, data, result, notice, shards)
-    (out / "README.md").write_text(data_card(known), encoding="utf-8")
-    (out / "NOTICE").write_text(notice, encoding="utf-8")
-    same = recipe.release.data_license in (None, recipe.release.license)
+    redaction = Redaction(recipe)
+    public_rows = (row | {key: redaction.value(row[key]) for key in _PUBLIC if key in row} for row in map(dict, rows))
+    shards = write_shards(public_rows, shared, out, optional=optional_columns(recipe.verify))
+    data = redaction.value(data_facts(recipe, facts, stages.data, result, notice, shards).model_dump())
+    write_text(out / "README.md", data_card(card.DatasetFacts.model_validate(data)))
+    write_text(out / "NOTICE", notice)
     text = (
-        (verdict.path / "LICENSE").read_text(encoding="utf-8")
-        if same
+        (stages.audit.path / "LICENSE").read_text(encoding="utf-8")
+        if recipe.release.data_license in (None, recipe.release.license)
         else license_text(str(recipe.release.data_license))
     )
     if text is not None:
-        (out / "LICENSE").write_text(text, encoding="utf-8")
+        write_text(out / "LICENSE", text)
 
 
 def data_facts(
-    recipe: Recipe, facts: card.ReleaseFacts, data: Artefact, result: Audit, notice: str, shards: list[str]
+    recipe: Recipe,
+    facts: card.ReleaseFacts,
+    curated: Artefact[CurateFacts],
+    result: Audit,
+    notice: str,
+    shards: list[str],
 ) -> card.DatasetFacts:
-    """What the data set's card says: from the release's facts and what curation counted."""
-    counted = _read(data.path / "statistics.json")
-    found = _read(data.path / "decontamination.json")
-    near = _read(data.path / "near_duplicates.json")
-    duties = (f"{f.code} ({f.input}): {f.fix or f.why}" for f in result.findings if f.code.startswith("O-"))
+    """The facts on the card of the data set: those of the release, and what curation counted."""
+    statistics = read_json(curated.path / "statistics.json")
+    overlap = read_json(curated.path / "decontamination.json")
+    obligations = (f"{f.code} ({f.input}): {f.fix or f.why}" for f in result.findings if f.code.startswith("O-"))
     return card.DatasetFacts(
         name=f"{facts.name} training data",
         version=facts.version,
-        licence=_licence(recipe, facts),
-        languages=tuple(group["name"] for group in counted["by_language"] if group["name"]),
-        rows=counted["rows"],
-        problems=counted["problems"],
-        tokens=counted["tokens"],
-        groups={name: tuple(card.Group(**group) for group in counted[f"by_{name}"]) for name in _GROUPS},
-        lengths=counted["token_quantiles"] or {},
+        license=_license(recipe, facts),
+        languages=facts.languages,
+        rows=statistics["rows"],
+        problems=statistics["problems"],
+        tokens=statistics["tokens"],
+        groups={name: tuple(card.Group(**group) for group in statistics[f"by_{name}"]) for name in _GROUPS},
+        lengths=statistics["token_quantiles"] or {},
         teachers=facts.teachers,
         prompt_sources=facts.prompt_sources,
         sampling=facts.sampling,
         verification=facts.verification,
         waterfall=facts.waterfall,
         decontamination=card.DecontaminationFacts(
-            sets=found["sets"],
-            prompts=found["prompts"],
-            found=found["contaminated"],
-            left_out=recipe.curate.filters.contaminated,
-            recall=found["recall"],
-            false_positive_rate=found["false_positive_rate"],
+            sets=overlap["sets"],
+            prompts=overlap["prompts"],
+            overlapping=overlap["contaminated"],
+            dropped=recipe.curate.filters.contaminated,
+            recall=overlap["recall"],
+            false_positive_rate=overlap["false_positive_rate"],
         )
-        if found.get("items")
+        if overlap.get("items")
         else None,
-        near_duplicates=_near(near),
-        obligations=tuple(dict.fromkeys(duties)),
+        near_duplicates=_near(read_json(curated.path / "near_duplicates.json")),
+        obligations=tuple(dict.fromkeys(obligations)),
         allowed=tuple(f"{one.code}: {one.because}" for one in result.allowed),
         notice=tuple(notice.splitlines()),
         limitations=facts.limitations,
         code_revision=facts.code_revision,
-        columns_beside=columns_beside(recipe.verify),
+        optional_columns=optional_columns(recipe.verify),
         shards=tuple(shards),
     )
 
 
-def _licence(recipe: Recipe, facts: card.ReleaseFacts) -> card.LicenceFacts:
-    named = recipe.release.data_license
-    if named is None or named == recipe.release.license:
-        return facts.licence
-    known = resolve(named)
-    tag = (known.hub_license if known else None) or named
+def _license(recipe: Recipe, facts: card.ReleaseFacts) -> card.LicenseFacts:
+    declared = recipe.release.data_license
+    if declared is None or declared == recipe.release.license:
+        return facts.license
+    entry = resolve(declared)
+    tag = (entry.hub_license if entry else None) or declared
     other = tag == "other"
-    return card.LicenceFacts(
-        id=known.id if known else named,
-        license=tag,
-        license_name=(known.hub_license_name if known else None) or named if other else None,
+    return card.LicenseFacts(
+        id=entry.id if entry else declared,
+        hub_tag=tag,
+        license_name=(entry.hub_license_name if entry else None) or declared if other else None,
         license_link="LICENSE" if other else None,
     )
 
 
-def _near(found: dict[str, Any]) -> str | None:
-    if not found.get("threshold"):
+def _near(clusters: Mapping[str, Any]) -> str | None:
+    if not clusters.get("threshold"):
         return None
     counts = ", ".join(
-        f"{found[kind]['in_clusters']:,} of {found[kind]['items']:,} {kind} in {found[kind]['clusters']:,} clusters"
+        f"{clusters[kind]['in_clusters']:,} of {clusters[kind]['items']:,} {kind} in "
+        f"{clusters[kind]['clusters']:,} clusters"
         for kind in ("prompts", "traces")
     )
-    return f"MinHash of {found['shingle_words']}-word shingles, threshold {found['threshold']}: {counts}."
+    return f"MinHash of {clusters['shingle_words']}-word shingles, threshold {clusters['threshold']}: {counts}."
 
 
-def _read(path: Path) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
-
-
-def columns_beside(config: VerifyConfig) -> tuple[str, ...]:
-    """The keys of a training row that the recipe asked for beside the verdict; columns of the data that ship."""
-    judged = ("judge_verdict", "counts_as") if config.judge else ()
-    return (*(("format_verdict",) if config.format else ()), *judged, *(("majority",) if config.majority else ()))
+def optional_columns(config: VerifyConfig) -> tuple[str, ...]:
+    """The columns that only a recipe with a format check, a judge or a majority vote has."""
+    names = (["format_verdict"] if config.format else []) + (["judge_verdict", "counts_as"] if config.judge else [])
+    return (*names, *(["majority"] if config.majority else []))

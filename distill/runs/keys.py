@@ -52,9 +52,11 @@ def base_content(student: StudentConfig) -> str | None:
 
 
 def base_license_content(student: StudentConfig) -> list[str | None]:
-    """Digests of the LICENSE files of a local base folder, which the release may have to carry."""
+    """Digests of the LICENSE and NOTICE files of a local base folder, which the release may have to carry."""
     folder = local_folder(student.base) if isinstance(student.base, str) else None
-    return [fingerprint(path) for path in sorted(folder.glob("LICEN[CS]E*"))] if folder else []
+    return (
+        [fingerprint(path) for path in sorted((*folder.glob("LICEN[CS]E*"), *folder.glob("NOTICE*")))] if folder else []
+    )
 
 
 def prompts_fingerprint(config: PromptsConfig | None) -> str | None:

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 from distill.config.recipe import Recipe
 from distill.release.audit import write_audit
+from distill.release.lineage import count_sources
 from distill.runs.artefact import Artefact
 from distill.runs.facts import AuditFacts, ExportFacts, PrepareFacts, SampleFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
+from licensing.files import read_rows
+from synth.sampling.samples_table import PROBLEMS
 
 __all__ = ["Audit"]
 
@@ -30,12 +33,5 @@ class Audit(Stage[AuditFacts]):
     judged: Artefact[VerifyFacts] | None
 
     def run(self, ctx: StageContext) -> AuditFacts:
-        facts = write_audit(
-            ctx.out,
-            self.recipe,
-            self.prepared.untyped(),
-            self.samples.untyped(),
-            self.weights.untyped(),
-            self.judged.untyped() if self.judged else None,
-        )
-        return AuditFacts.model_validate(facts)
+        sources = count_sources(read_rows(self.samples.path / PROBLEMS))
+        return write_audit(ctx.out, self.recipe, self.prepared, self.samples, self.weights, self.judged, sources)

@@ -22,6 +22,8 @@ from distill.runs.facts import (
 from distill.runs.stage import Stage, StageContext
 from distill.runs.tables import open_training_rows
 from licensing.errors import Refused
+from licensing.files import read_rows
+from synth.sampling.samples_table import PROBLEMS
 from synth.teachers.mixture import TeachersConfig
 
 __all__ = ["Package"]
@@ -48,6 +50,8 @@ class Package(Stage[PackageFacts]):
     audit: Artefact[AuditFacts]
 
     def run(self, ctx: StageContext) -> PackageFacts:
+        from distill.release.facts import ReleaseStages
+        from distill.release.lineage import count_sources
         from distill.release.package import write_package
 
         student = next(row for row in self.scores.facts.scores if row.model == "student_after")
@@ -58,19 +62,16 @@ class Package(Stage[PackageFacts]):
                 hint="train longer, or lower evaluate.min_stop_rate knowingly",
             )
         check_same_template(self.prepared.facts.template_digest, self.scores.facts.template_digest, "evaluate")
+        stages = ReleaseStages(
+            prepared=self.prepared,
+            samples=self.samples,
+            verdicts=self.verdicts,
+            data=self.data,
+            trained=self.trained,
+            weights=self.weights,
+            scores=self.scores,
+            audit=self.audit,
+            sources=count_sources(read_rows(self.samples.path / PROBLEMS)),
+        )
         with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data) as rows:
-            facts = write_package(
-                ctx.out,
-                ctx.scratch,
-                self.recipe,
-                self.teacher,
-                self.prepared.untyped(),
-                self.samples.untyped(),
-                self.data.untyped(),
-                rows,
-                self.trained.untyped(),
-                self.weights.untyped(),
-                self.scores.untyped(),
-                self.audit.untyped(),
-            )
-        return PackageFacts.model_validate(facts)
+            return write_package(ctx.out, ctx.scratch, self.recipe, self.teacher, stages, rows)

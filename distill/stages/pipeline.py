@@ -35,7 +35,8 @@ from distill.stages.sample import Sample
 from distill.stages.train import Train
 from distill.stages.verify import Verify
 from licensing.audit import audit
-from synth.sampling.config import ImportedTraces, TeacherSampling
+from synth.problems.config import ImportedTraces
+from synth.sampling.config import TeacherSampling
 
 __all__ = ["STAGES", "run"]
 
@@ -150,4 +151,4 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
 
 
 def _content(path: str | None) -> str | None:
-    return fingerprint(Path(path)) if path else None
+    return fingerprint(Path(path).expanduser()) if path else None

@@ -12,14 +12,13 @@ from distill.runs.stage import Stage, StageContext
 from licensing.errors import InputError
 from licensing.files import write_rows
 from synth.distributed.config import EngineConfig, RayEngine
-from synth.problems.config import PromptsConfig
+from synth.problems.config import ImportedTraces, PromptsConfig
 from synth.problems.problem import Prompt
-from synth.sampling.config import ImportedTraces, SampleConfig, TeacherSampling
+from synth.sampling.config import SampleConfig, TeacherSampling
 from synth.sampling.selection import SampleSummary, TeacherSummary
 from synth.sampling.store import SAMPLE_LOG
-from synth.teachers.config import FakeTeacher, OfflineTeacher
+from synth.teachers.config import FakeTeacher, OfflineTeacher, OpenAITeacher
 from synth.teachers.mixture import TeachersConfig, members_of
-from synth.teachers.served_config import OpenAITeacher
 from synth.verify.config import VerifyConfig
 
 __all__ = ["Sample"]
@@ -118,7 +117,7 @@ class Sample(Stage[SampleFacts]):
 
     def _sample(self, ctx: StageContext, prompts: list[Prompt]) -> SampleSummary:
         """Draw what the policy asks for and the run's store does not hold yet."""
-        from synth.distributed.open import open_team
+        from synth.distributed.open import open_router
         from synth.sampling.budget import BudgetTracker
         from synth.sampling.sample import ENGINES, sample
         from synth.verify.trace_verifier import TraceVerifier
@@ -137,7 +136,7 @@ class Sample(Stage[SampleFacts]):
             verifier = None
             if self.verify is not None:
                 verifier = stack.enter_context(TraceVerifier(self.verify, ctx.store))
-            router = open_team(self.engine, self.teacher, ctx.store / ENGINES, ctx.logs)
+            router = open_router(self.engine, self.teacher, ctx.store / ENGINES, ctx.logs)
             stack.enter_context(contextlib.closing(router))
             return sample(
                 prompts, router, self.teacher, sampling, ctx.out, ctx.store,

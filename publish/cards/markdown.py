@@ -1,4 +1,4 @@
-"""Text that may be hostile, made safe for a card: Markdown, tables, fences, YAML front matter."""
+"""Untrusted text made safe for Markdown: lines, tables, code blocks."""
 
 from __future__ import annotations
 
@@ -7,30 +7,29 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from publish.facts import LicenceFacts, WaterfallStep
+from publish.facts import WaterfallStep
 
 __all__ = [
+    "HUB_ID",
     "UNKNOWN",
     "allowed_text",
     "fence",
-    "front_matter",
     "interval",
-    "licence_and_languages",
     "md",
     "model_link",
     "number",
     "printable",
-    "quoted",
     "settings",
     "table",
+    "waterfall_table",
 ]
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 UNKNOWN = "unknown"
 
 
 def md(value: object) -> str:
-    """Text as one line that Markdown, tables and HTML take as text: no markup, no link, no line break."""
+    """``value`` as one line of plain text in Markdown, tables and HTML: no markup, no link, no line break."""
     text = " ".join(printable(str(value)).split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*_{}\[\]#|~!$])", r"\\\1", text)
@@ -41,18 +40,13 @@ def md(value: object) -> str:
     return text.replace("://", ":&#47;&#47;").replace("www.", "www&#46;").replace("@", "&#64;")
 
 
-def quoted(text: str) -> str:
-    """A JSON string on one line, which every YAML reader takes as a string: `no` stays Norwegian, not false."""
-    return json.dumps(printable(text), ensure_ascii=False)
-
-
 def printable(text: str) -> str:
-    """Without control characters, line ends and direction overrides; joiners stay, scripts need them."""
+    """``text`` without control characters, line breaks and direction overrides; joiners stay, as scripts need them."""
     return "".join(c if c.isprintable() or c in "\u200c\u200d" else " " for c in text)
 
 
 def model_link(name: str) -> str:
-    if _HUB_ID.fullmatch(name):
+    if HUB_ID.fullmatch(name):
         return f"[{md(name)}](https://huggingface.co/{name})"
     return md(name)
 
@@ -90,48 +84,20 @@ def interval(low: float | None, high: float | None, sign: str = "") -> str:
 
 
 def waterfall_table(steps: Iterable[WaterfallStep]) -> str:
-    """What each step of curation left; the difficulty only where it is known."""
+    """Rows, problems and tokens after each step of curation; the mean difficulty where it was measured."""
     steps = list(steps)
-    known = any(step.mean_difficulty is not None for step in steps)
+    with_difficulty = any(step.mean_difficulty is not None for step in steps)
     rows: list[tuple[str, ...]] = []
     for step in steps:
-        hard = "" if step.mean_difficulty is None else f"{step.mean_difficulty:.3f}"
+        difficulty = "" if step.mean_difficulty is None else f"{step.mean_difficulty:.3f}"
         counts = (md(step.step), number(step.rows), number(step.problems), number(step.tokens))
-        rows.append((*counts, hard) if known else counts)
-    header = ("Step", "Traces", "Problems", "Tokens", *(("Mean difficulty",) if known else ()))
+        rows.append((*counts, difficulty) if with_difficulty else counts)
+    header = ("Step", "Traces", "Problems", "Tokens", *(("Mean difficulty",) if with_difficulty else ()))
     return table(header, rows, right=len(header) - 1)
 
 
-def front_matter(meta: Mapping[str, Any]) -> str:
-    """YAML between its rules. Values are texts, or lists of texts or of one level of mappings; all are quoted."""
-    lines: list[str] = []
-    for key, value in meta.items():
-        if isinstance(value, list):
-            lines += [f"{key}:", *(_listed(item) for item in value)]
-        else:
-            lines.append(f"{key}: {quoted(value)}")
-    return "\n".join(("---", *lines, "---")) + "\n"
-
-
 def allowed_text(lines: Iterable[str]) -> str:
-    """What the licence audit found and the releaser answers for, a line each."""
-    return "The licence audit found this, and the releaser answers for it:\n\n" + "\n".join(
+    """Findings of the license audit that the releaser waives, one a line."""
+    return "Findings of the license audit that the releaser waives, with the reason:\n\n" + "\n".join(
         f"- {md(line)}" for line in lines
     )
-
-
-def licence_and_languages(licence: LicenceFacts, languages: Sequence[str]) -> dict[str, Any]:
-    """What every card's front matter begins with."""
-    named = {"license_name": licence.license_name, "license_link": licence.license_link}
-    meta: dict[str, Any] = {"license": licence.license, **{key: value for key, value in named.items() if value}}
-    return {**meta, "language": list(languages)} if languages else meta
-
-
-def _listed(item: Any) -> str:
-    if isinstance(item, Mapping):
-        return "- {" + ", ".join(f"{key}: {_flow(value)}" for key, value in item.items()) + "}"
-    return f"- {quoted(item)}"
-
-
-def _flow(value: Any) -> str:
-    return "[" + ", ".join(_listed(item)[2:] for item in value) + "]" if isinstance(value, list) else quoted(value)

@@ -1,8 +1,8 @@
 """The model card: README.md from ``ReleaseFacts`` alone.
 
-Same facts, same text: no date, no path, nothing looked up. What the facts leave open is left out, or said to be unknown
-where a reader would miss it. Every text of the facts may be hostile (a pipe, a line break, HTML, a YAML document): the
-front matter holds quoted strings only, running text is escaped for Markdown, prompts stand in fences of their own.
+Same facts, same text: no date, no path, no look-up. A missing fact is left out, or called unknown where a reader would
+miss it. Every text of the facts is untrusted (a pipe, a line break, HTML, a YAML document): running text is escaped for
+Markdown, and prompts stand in code blocks of their own.
 """
 
 from __future__ import annotations
@@ -11,29 +11,25 @@ import json
 import shlex
 from collections.abc import Iterable
 
+from publish.cards.front_matter import model_front_matter
 from publish.cards.markdown import (
     UNKNOWN,
     allowed_text,
     fence,
-    front_matter,
     interval,
-    licence_and_languages,
     md,
     model_link,
     settings,
     table,
     waterfall_table,
 )
-from publish.facts import EvaluationFacts, PersonaFacts, ReleaseFacts, TrainingFacts
+from publish.facts import EvaluationFacts, PersonaFacts, ReleaseFacts, TeacherFacts, TrainingFacts
 
 __all__ = ["model_card"]
 
 
 def model_card(facts: ReleaseFacts) -> str:
-    """Markdown with YAML front matter, as the hub reads it; ends with one line break.
-
-    Not covered: that the hub accepts the tags (licence ids and languages are passed on as given), and `model-index`.
-    """
+    """Markdown with YAML front matter, as the hub reads it; ends with one line break."""
     sections = [
         _summary(facts),
         _lineage(facts),
@@ -44,43 +40,40 @@ def model_card(facts: ReleaseFacts) -> str:
         _generation(facts),
         _training(facts.training),
         _limitations(facts),
-        _licence(facts),
+        _license(facts),
         _openness(facts),
         _verify(),
         _recipe(facts),
     ]
-    return _front_matter(facts) + "\n" + "\n\n".join(section for section in sections if section) + "\n"
+    return model_front_matter(facts) + "\n" + "\n\n".join(section for section in sections if section) + "\n"
 
 
 # --- sections ----------------------------------------------------------------------------------------------------
 
 
-def _front_matter(facts: ReleaseFacts) -> str:
-    datasets = [source.dataset for source in facts.prompt_sources if source.dataset]
-    meta = licence_and_languages(facts.licence, facts.languages)
-    meta |= {"library_name": "transformers", "pipeline_tag": "text-generation", "base_model": [facts.base.id]}
-    meta["base_model_relation"] = facts.base.relation
-    if datasets:
-        meta["datasets"] = list(dict.fromkeys(datasets))
-    meta["tags"] = list(dict.fromkeys(("distillation", *facts.tags)))
-    return front_matter(meta)
-
-
 def _summary(facts: ReleaseFacts) -> str:
     version = f" (version {md(facts.version)})" if facts.version else ""
-    relations = {
-        "finetune": "fine-tuned from",
-        "adapter": "an adapter for",
-        "merge": "merged from",
-        "quantized": "quantised from",
-    }
-    sentence = f"{md(facts.name)}{version} is {relations[facts.base.relation]} {model_link(facts.base.id)}"
+    sentence = f"{md(facts.name)}{version} is fine-tuned from {model_link(facts.base.id)}"
     if facts.teachers:
-        sentence += f", distilled from traces of {_list(model_link(teacher.id) for teacher in facts.teachers)}"
-    sentence += f". It is released under {md(facts.licence.license_name or facts.licence.id)}."
+        sentence += f", distilled from traces of {_list(_teacher(teacher) for teacher in facts.teachers)}"
+    sentence += f". It is released under {md(facts.license.license_name or facts.license.id)}."
     if facts.languages:
         sentence += f" Languages: {', '.join(map(md, facts.languages))}."
     return f"# {md(facts.name)}\n\n{sentence}"
+
+
+def _teacher(teacher: TeacherFacts) -> str:
+    prompt = _teacher_prompt(teacher)
+    name = "that same model" if teacher.is_base else model_link(teacher.id)
+    return f"{name} {prompt}" if prompt and teacher.is_base else name
+
+
+def _teacher_prompt(teacher: TeacherFacts) -> str:
+    """What the teacher's prompt holds and the student's does not."""
+    number = teacher.worked_examples
+    examples = [f"{number} worked example{'s' if number > 1 else ''}"] if number else []
+    parts = [*examples, *(["a system prompt"] if teacher.system_prompt else [])]
+    return f"with {' and '.join(parts)} in its prompt" if parts else ""
 
 
 def _list(items: Iterable[str]) -> str:
@@ -89,17 +82,19 @@ def _list(items: Iterable[str]) -> str:
 
 
 def _lineage(facts: ReleaseFacts) -> str:
-    rows = [("base", model_link(facts.base.id), md(facts.base.revision or UNKNOWN), facts.base.licence, "")]
+    rows = [("base", model_link(facts.base.id), md(facts.base.revision or UNKNOWN), facts.base.license, "")]
     for teacher in facts.teachers:
-        ran = {"releaser": "run by the releaser", "third-party": "run by others", None: "not known who ran it"}
-        note = ran[teacher.ran_by] + (f", on {md(teacher.engine)}" if teacher.engine else "")
-        rows.append(("teacher", model_link(teacher.id), md(teacher.revision or UNKNOWN), teacher.licence, note))
+        operator = {"releaser": "run by the releaser", "third-party": "run by others", None: "operator unknown"}
+        same = "the base itself" if teacher.is_base else ""
+        engine = f"on {md(teacher.engine)}" if teacher.engine else ""
+        note = ", ".join(filter(None, (same, _teacher_prompt(teacher), operator[teacher.ran_by], engine)))
+        rows.append(("teacher", model_link(teacher.id), md(teacher.revision or UNKNOWN), teacher.license, note))
     for source in facts.prompt_sources:
         name = f"[{md(source.name)}](https://huggingface.co/datasets/{source.dataset})" if source.dataset else ""
         count = "" if source.problems is None else f"{source.problems:,} problems"
-        rows.append(("prompts", name or md(source.name), "", source.licence, count))
-    cells = [(role, name, revision, md(licence or UNKNOWN), note) for role, name, revision, licence, note in rows]
-    return "## Lineage\n\n" + table(("Role", "Source", "Revision", "Licence", "Note"), cells)
+        rows.append(("prompts", name or md(source.name), "", source.license, count))
+    cells = [(role, name, revision, md(license or UNKNOWN), note) for role, name, revision, license, note in rows]
+    return "## Lineage\n\n" + table(("Role", "Source", "Revision", "License", "Note"), cells)
 
 
 def _making(facts: ReleaseFacts) -> str:
@@ -109,23 +104,26 @@ def _making(facts: ReleaseFacts) -> str:
         counts = [
             f"{sampling.samples:,} samples" if sampling.samples is not None else "",
             f"{sampling.tokens:,} tokens" if sampling.tokens is not None else "",
-            f"{sampling.seconds:,.0f} s" if sampling.seconds is not None else "",
         ]
-        known = ", ".join(count for count in counts if count)
+        amounts = ", ".join(filter(None, counts))
         how = f" with:\n\n{settings(sampling.settings)}" if sampling.settings else "."
         who = "The teachers were" if len(facts.teachers) > 1 else "The teacher was"
-        parts.append(f"{who} sampled" + (f" ({known})" if known else "") + how)
+        parts.append(f"{who} sampled" + (f" ({amounts})" if amounts else "") + how)
     if facts.verification:
         parts.append(f"Verification: {md(facts.verification)}")
     if facts.waterfall:
-        parts.append("What each step left:\n\n" + waterfall_table(facts.waterfall))
+        parts.append("Traces after each step:\n\n" + waterfall_table(facts.waterfall))
     return "## How it was made\n\n" + "\n\n".join(parts) if parts else ""
 
 
 def _evaluation(evaluation: EvaluationFacts | None) -> str:
     if evaluation is None:
         return "## Evaluation\n\nThis release was not evaluated."
-    head = f"Measured on {md(evaluation.measured_on)} (n = {evaluation.n:,}); decoding: {md(evaluation.decoding)}."
+    dataset = evaluation.dataset
+    name = f"[{md(dataset)}](https://huggingface.co/datasets/{dataset})" if dataset else md(evaluation.benchmark)
+    head = f"Measured on {name} (n = {evaluation.n:,}); decoding: {md(evaluation.decoding)}."
+    if evaluation.held_out:
+        head += f" Held out: {md(evaluation.held_out)}."
     rows = [
         (md(s.model), md(s.metric), f"{s.value:.3f}", interval(s.low, s.high), f"{s.n:,}") for s in evaluation.scores
     ]
@@ -145,11 +143,13 @@ def _evaluation(evaluation: EvaluationFacts | None) -> str:
     if any(low is not None for low in bounds):
         method = f"Intervals: {md(evaluation.interval)}." if evaluation.interval else "Interval method: unknown."
         parts.append(
-            f"{method} They say how far a value would move with other problems of the same kind; they say nothing of "
-            "other kinds of problem. A difference whose interval holds 0 may be chance."
+            f"{method} They tell how much a value would vary with other problems of the same kind, and nothing about "
+            "other kinds of problem. A difference whose interval includes 0 may be chance."
         )
     if evaluation.stop_rate is not None:
-        parts.append(f"Generations of this release that ended by themselves: {100 * evaluation.stop_rate:.1f} %.")
+        parts.append(
+            f"Stop rate, the share of generations that end on a stop token: {100 * evaluation.stop_rate:.1f} %."
+        )
     return "## Evaluation\n\n" + "\n\n".join(parts)
 
 
@@ -169,8 +169,8 @@ def _persona(facts: ReleaseFacts) -> str:
 def _persona_text(persona: PersonaFacts) -> str:
     maker = f", made by {md(persona.developer)}" if persona.developer else ""
     when = {
-        "default": "It is used where the conversation brings no system message; one that is brought replaces it.",
-        "compose": "It always opens the system message; one that is brought follows it.",
+        "default": "It is used where the conversation has no system message; the caller's own replaces it.",
+        "compose": "It always opens the system message; the caller's own text follows it.",
     }
     return (
         f"The model presents itself as {md(persona.name)}{maker}. The template holds this system prompt:\n\n"
@@ -206,7 +206,6 @@ def _training(training: TrainingFacts | None) -> str:
         "rows": None if training.rows is None else f"{training.rows:,}",
         "tokens": None if training.tokens is None else f"{training.tokens:,}",
         "optimiser steps": None if training.steps is None else f"{training.steps:,}",
-        "wall time": None if training.seconds is None else f"{training.seconds:,.0f} s",
         "hardware": training.hardware,
     }
     lines = {name: value for name, value in counts.items() if value is not None} | training.hyperparameters
@@ -215,24 +214,24 @@ def _training(training: TrainingFacts | None) -> str:
 
 
 def _limitations(facts: ReleaseFacts) -> str:
-    known = list(facts.limitations) or ["No limitation was recorded, which does not mean that there is none."]
-    return "## Limitations\n\n" + "\n".join(f"- {md(line)}" for line in known)
+    limitations = list(facts.limitations) or ["No limitation was recorded, which does not mean that there is none."]
+    return "## Limitations\n\n" + "\n".join(f"- {md(line)}" for line in limitations)
 
 
-def _licence(facts: ReleaseFacts) -> str:
-    parts = [f"Licence of this release: {md(facts.licence.license_name or facts.licence.id)}; its text is `LICENSE`."]
+def _license(facts: ReleaseFacts) -> str:
+    parts = [f"License of this release: {md(facts.license.license_name or facts.license.id)}; its text is `LICENSE`."]
     if facts.obligations:
         listed = "\n".join(f"- {md(line)}" for line in facts.obligations)
-        parts.append(f"Whoever passes it on has to:\n\n{listed}")
+        parts.append(f"Whoever redistributes it has to:\n\n{listed}")
     if facts.allowed:
         parts.append(allowed_text(facts.allowed))
     if facts.notice:
         parts.append("Notices (the file `NOTICE`):\n\n" + fence("\n".join(facts.notice)))
-    return "## Licence and notices\n\n" + "\n\n".join(parts)
+    return "## License and notices\n\n" + "\n\n".join(parts)
 
 
 def _openness(facts: ReleaseFacts) -> str:
-    """What is public under which terms; a part that was not recorded is not called open."""
+    """Which parts are public under which terms; a part without a record is not called open."""
     return "## Openness\n\n" + "\n".join(f"- {md(line)}" for line in facts.openness) if facts.openness else ""
 
 
@@ -245,7 +244,8 @@ def _recipe(facts: ReleaseFacts) -> str:
     if facts.dirty:
         code += ", with changes that were not committed"
     text = (
-        "## Recipe\n\n`recipe.yaml` is the recipe that made this release, `lineage.yaml` its lineage.\n\n"
+        "## Recipe\n\n`recipe.yaml` is the recipe that made this release, with names in place of local paths and of "
+        "private addresses; `lineage.yaml` is its lineage.\n\n"
         f"- code revision: {code}"
     )
     return f"{text}\n{settings(dict(sorted(facts.versions.items())))}" if facts.versions else text

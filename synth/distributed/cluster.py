@@ -1,4 +1,4 @@
-"""Ray itself: joining or starting a cluster, and what a replica asks of it."""
+"""Ray itself: joining or starting a cluster, and the resources of a replica."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from licensing.errors import InputError, MissingDependency
 from synth.distributed.config import RayEngine
 from synth.teachers.config import TeacherConfig
 
-__all__ = ["connect", "described", "replica_options"]
+__all__ = ["connect", "replica_options", "resource_text"]
 
 _PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-_WITHOUT_MODEL = frozenset({"fake", "recorded", "openai"})  # kinds whose replica needs no accelerator
+_WITHOUT_MODEL = frozenset({"fake", "offline", "openai"})  # kinds whose replica needs no accelerator
 
 
 def connect(address: str) -> tuple[Any, bool]:
-    """The ray module, connected, and whether this call did it (then the caller ends it).
+    """The ray module, connected, and whether this call connected it (then the caller disconnects).
 
     Raises MissingDependency where Ray is not installed or no cluster answers, InputError where the cluster runs another
     version of Ray or Python.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # this tool reports to nobody, nor do its parts
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports from this tool or its parts
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
@@ -37,7 +37,7 @@ def connect(address: str) -> tuple[Any, bool]:
             address=address,
             configure_logging=False,
             logging_level=logging.ERROR,
-            log_to_driver=False,  # on stdout otherwise
+            log_to_driver=False,  # it would print on stdout
             **options,
         )
     except ConnectionError as error:
@@ -61,13 +61,13 @@ def replica_options(ray: Any, config: RayEngine, teacher: TeacherConfig) -> dict
     """Ray's resource options of one replica; defaults as the recipe's schema says."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus, cpus = config.gpus_per_replica, config.cpus_per_replica
-    with_model = teacher.kind not in _WITHOUT_MODEL
-    with_gpus = with_model and any(node.get("GPU") for node in nodes)
+    has_model = teacher.kind not in _WITHOUT_MODEL
+    use_gpus = has_model and any(node.get("GPU") for node in nodes)
     if gpus is None:
-        gpus = parallel_size(teacher) if with_gpus else 0
+        gpus = parallel_size(teacher) if use_gpus else 0
     if cpus is None:
         cores = [node["CPU"] for node in nodes if node.get("CPU")]
-        cpus = min(cores) if with_model and not gpus and cores else 1
+        cpus = min(cores) if has_model and not gpus and cores else 1
     return {"num_gpus": gpus, "num_cpus": cpus, "resources": dict(config.resources)}
 
 
@@ -77,7 +77,7 @@ def parallel_size(teacher: TeacherConfig) -> int:
     return math.prod(int(getattr(teacher, name, None) or arguments.get(name) or 1) for name in _PARALLEL)
 
 
-def described(options: dict[str, Any]) -> str:
+def resource_text(options: dict[str, Any]) -> str:
     """What a replica needs, for people: "8 GPU, 1 CPU"."""
-    wanted = {"GPU": options["num_gpus"], "CPU": options["num_cpus"], **options["resources"]}
-    return ", ".join(f"{amount:g} {name}" for name, amount in wanted.items() if amount) or "nothing"
+    amounts = {"GPU": options["num_gpus"], "CPU": options["num_cpus"], **options["resources"]}
+    return ", ".join(f"{amount:g} {name}" for name, amount in amounts.items() if amount) or "nothing"

@@ -25,13 +25,13 @@ class RayEngine(Section):
         description="auto: the cluster that RAY_ADDRESS names or that runs here; local: start one here; or host:port.",
     )
     replicas: int = Operational(
-        1, ge=1, description="Engines wanted; sampling begins with the first and others may join."
+        1, ge=1, description="Number of engines; sampling begins with the first one, and others may join."
     )
     min_replicas: int = Operational(
-        1, ge=1, description="Fewer live ones for `start_timeout_s` end the run, resumable."
+        1, ge=1, description="Fewer live replicas for `start_timeout_s` end the run, which can be resumed."
     )
     start_timeout_s: float = Operational(
-        1800, gt=0, description="Seconds that fewer than `min_replicas` are waited for."
+        1800, gt=0, description="Seconds with fewer than `min_replicas` live ones before the run ends."
     )
     gpus_per_replica: float | None = Operational(
         None, ge=0, description="Absent: the teacher's parallel sizes multiplied where the cluster has GPUs, else 0."
@@ -39,16 +39,18 @@ class RayEngine(Section):
     cpus_per_replica: float | None = Operational(
         None, ge=0, description="Absent: 1; for a model on a cluster without GPUs, all cores of its smallest node."
     )
-    resources: dict[str, float] = Operational(default_factory=dict, description="Ray resources of one's own, by name.")
+    resources: dict[str, float] = Operational(default_factory=dict, description="Custom Ray resources, by name.")
     max_restarts: int = Operational(
-        8, ge=0, description="Deaths without an answer in between, its node's not counted, after which it is left dead."
+        8,
+        ge=0,
+        description="Restarts of a replica without a completed request before it is abandoned, deaths of nodes aside.",
     )
     max_deaths: int = Operational(
-        4, ge=2, description="So many replicas may die on one request, its node's deaths not counted: an error row."
+        4, ge=2, description="Replicas that die on one request before it is an error row, deaths of nodes aside."
     )
 
     @model_validator(mode="after")
-    def _enough_replicas(self) -> RayEngine:
+    def check_replicas(self) -> RayEngine:
         if self.min_replicas > self.replicas:
             raise ValueError(f"min_replicas {self.min_replicas} is more than replicas {self.replicas}: lower it")
         return self

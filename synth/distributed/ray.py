@@ -1,22 +1,24 @@
 """A teacher whose requests run on Ray actors, one engine in each.
 
-Actors and not Ray Data: answers come back one by one, no batch holds the others up, and a dead replica's requests can
-be given to another.
+Actors and not Ray Data: answers come back one by one, no batch delays the others, and the requests of a dead replica
+move to another one.
 
-**Delivery.** A request belongs to one replica at a time; when that dies its requests go back into the queue. An answer
-that a replica gave before it was thought dead is dropped if the request has been answered since, so ``poll`` gives
-each request once. A connection that breaks for less than a minute loses nothing: both sides repeat what they said.
+**Delivery.** A request belongs to one replica at a time; when that dies its requests return to the queue. A late answer
+of a replica that counted as dead is dropped if the request has been answered since, so ``poll`` returns each request
+once. Ray repeats a call whose connection broke (``max_task_retries``), and both methods of a replica are idempotent.
+Ray's health checks decide when an unreachable replica is dead.
 
 **Elastic.** Sampling begins with the first live replica; the others join when the cluster has room. A dead one is
-asked for again, and Ray starts it where its resources are free, on a node that came later too.
+started again, where its resources are free, also on a node that joined later. These restarts are not Ray's
+(``max_restarts``): its count includes deaths of nodes, never goes back to zero, and it does not wait between restarts.
 
-**Poison.** A request that kills the engine must not take the run along. The requests on a replica that died (not with
-its node) become suspects, and suspects are spread ever thinner: after d deaths a replica takes 1/8^d of its limit of
-them, and on a request's last chance it is the only suspect there. So one bad request is found and becomes an error row.
+**Poison.** A request that kills the engine must not end the run. The requests on a replica that died (not with its
+node) become suspects, and fewer and fewer suspects share a replica: after d deaths at most 1/8^d of its limit, and on
+a request's last chance it is the only suspect there. So one bad request is isolated and becomes an error row.
 
-**Code.** Nothing but JSON travels. Every node has this package, in this version: installed, or as a checkout at the
-same path from which the driver is started (Ray adds the driver's folder to its workers' path). A node with other code
-or another engine is not used. What workers print stays in Ray's own log folder.
+**Code.** Only JSON is sent. Every node has this package, in this version: installed, or as a checkout at the same path
+from which the driver is started (Ray adds the driver's folder to its workers' path). A node with other code or another
+engine is not used. What workers print stays in Ray's own log folder.
 
 Not covered: one replica across nodes (let vLLM do that: ``engine_args: {distributed_executor_backend: ray}`` with
 ``engine: {kind: local}``), the loss of the cluster's head (the run ends and resumes), an engine that hangs but lives.
@@ -34,124 +36,117 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from licensing.errors import DistillError, InputError, MissingDependency
-from synth.distributed.cluster import connect, described, replica_options
+from synth.distributed.cluster import connect, replica_options, resource_text
 from synth.distributed.config import RayEngine
 from synth.distributed.replica import Replica, code_digest, packed
-from synth.teachers.config import FakeTeacher, TeacherConfig, TransformersTeacher, VllmTeacher
-from synth.teachers.served_config import ServedTeacher
-from synth.teachers.teacher import Completion, Request
+from synth.teachers.build import resolve_auto
+from synth.teachers.config import FakeTeacher, ServedTeacher, TeacherConfig, TransformersTeacher, VllmTeacher
+from synth.teachers.teacher import Completion, Request, Teacher
 
 __all__ = ["RayTeacher"]
 
-_COLLECT_S = 10.0  # an empty answer after so long shows that the connection stands
-_UNREACHABLE_S = 60.0  # then a replica counts as dead
-_LOOK_S = 1.0  # how long it listens before it looks at what is due
-_RETRY_S = 1.0
+_COLLECT_S = 10.0  # how long a replica waits for an answer before it replies without one
+_POLL_S = 1.0  # how long the driver waits for replies before it looks for replicas to start
 _CLOSE_S = 10.0
 _LONGEST_WAIT_S = 60.0  # between two starts of a replica that keeps dying; half a second after its first death
-_THINNER = 8  # suspects on a replica: its limit divided by this, once for every death
-_UNKNOWN_LIMIT = 2304  # vLLM on a large GPU: twice 1,024 running, and an eighth; a guess that costs only memory
+_SUSPECT_DIVISOR = 8  # suspects on a replica: its limit divided by this, once for every death
+_UNKNOWN_LIMIT = 2304  # vLLM on a large GPU: twice 1,024 running, and an eighth; too high costs only memory
 _ERRORS: dict[str, type[DistillError]] = {"InputError": InputError, "MissingDependency": MissingDependency}
 
 
 @dataclass(eq=False)
-class _Slot:
-    """A replica that is wanted. ``actor`` is None while it waits to be asked for again."""
+class _ReplicaState:
+    """The driver's view of a replica. ``actor`` is None while it waits for its next start."""
 
     actor: Any = None
     node: str = ""
     live: bool = False
-    gone: bool = False
+    abandoned: bool = False
     answered: bool = False  # by this actor: its limit is the running engine's
     limit: int = 0
     last: int = 0  # number of the latest answer received
     sent: dict[str, Request] = field(default_factory=dict)
     failures: int = 0  # in a row, without an answer in between
-    due: float = 0.0  # when to start it, or to try again to reach it (monotonic seconds)
-    unreachable_since: float | None = None
+    start_at: float = 0.0  # monotonic seconds
 
 
-class RayTeacher:
+class RayTeacher(Teacher):
     """The recipe's teacher on ``config.replicas`` actors. It joins, or starts, the cluster at once."""
 
     def __init__(self, config: RayEngine, teacher: TeacherConfig) -> None:
         self.model = teacher.public_id
-        self.engine = "ray"  # the replicas' own engine, once one has said hello
+        self.engine = "ray"  # the replicas' own engine, once the first one has joined
         self.can_continue, self.continues_token_ids = _continues(teacher)
-        self.facts: list[dict[str, Any]] = []
+        self.engine_info: list[dict[str, Any]] = []
         self._config = config
         self._teacher = teacher
         self._ray, self._owns_cluster = connect(config.address)
         self._options = replica_options(self._ray, config, teacher)
-        self._slots = [_Slot() for _ in range(config.replicas)]
-        self._calls: dict[Any, tuple[_Slot, Any, str]] = {}  # reference -> slot, the actor asked, what was asked
-        self._owed: dict[str, Request] = {}  # everything submitted and not given out by poll
+        self._replicas = [_ReplicaState() for _ in range(config.replicas)]
+        self._calls: dict[Any, tuple[_ReplicaState, str]] = {}  # object reference -> replica and method
+        self._in_flight: dict[str, Request] = {}  # submitted and not returned by poll
         self._queue: deque[Request] = deque()
         self._suspects: dict[int, deque[Request]] = {}  # by deaths
         self._deaths: Counter[str] = Counter()
-        self._done: list[Completion] = []
+        self._completions: list[Completion] = []
         self._short_since = time.monotonic()
         self._reason = ""
-        self._proven = False
+        self._has_answered = False
         self._code = code_digest()
-        for slot in self._slots:
-            self._start(slot)
+        for replica in self._replicas:
+            self._start(replica)
 
     @property
     def capacity(self) -> int:
-        """The limits of all replicas, less what is in flight.
+        """The limits of all replicas, less the requests in flight.
 
-        One that is not there yet counts with a guess, so that its requests are at hand when it joins.
+        A replica that has not joined yet counts with an estimate, so that its requests are ready when it joins.
         """
-        guess = _expected_limit(self._teacher)
-        limits = sum(s.limit if s.answered else max(s.limit, guess) for s in self._slots if not s.gone)
-        return max(0, limits - len(self._owed))
+        estimate = _expected_limit(self._teacher)
+        limits = sum(r.limit if r.answered else max(r.limit, estimate) for r in self._replicas if not r.abandoned)
+        return max(0, limits - len(self._in_flight))
 
     def submit(self, request: Request) -> None:
-        self._owed[request.request_id] = request
+        self._in_flight[request.request_id] = request
         self._queue.append(request)
 
     def poll(self) -> list[Completion]:
         return self.poll_for(math.inf)
 
     def poll_for(self, seconds: float) -> list[Completion]:
-        """As ``poll``, for at most so long."""
         deadline = time.monotonic() + seconds
-        while self._owed and not self._done and (left := deadline - time.monotonic()) > 0:
-            self._advance(min(left, _LOOK_S))
-        done, self._done = self._done, []
-        for completion in done:
-            del self._owed[completion.request_id]
-        return done
+        while self._in_flight and not self._completions and (left := deadline - time.monotonic()) > 0:
+            self._advance(min(left, _POLL_S))
+        completions, self._completions = self._completions, []
+        for completion in completions:
+            del self._in_flight[completion.request_id]
+        return completions
 
     def close(self) -> None:
-        """Close every engine, end every actor, leave the cluster. What is in flight is lost."""
-        actors = [slot.actor for slot in self._slots if slot.actor is not None]
-        closing = [slot.actor.close.remote(_CLOSE_S) for slot in self._slots if slot.live]
+        """Close every engine, end every actor, leave the cluster. Requests in flight are lost."""
+        actors = [replica.actor for replica in self._replicas if replica.actor is not None]
+        closing = [replica.actor.close.remote(_CLOSE_S) for replica in self._replicas if replica.live]
         if closing:
             self._ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_S + 5)
         for actor in actors:
             self._ray.kill(actor)
-        self._slots, self._calls = [], {}
-        self._owed.clear()
+        self._replicas, self._calls = [], {}
+        self._in_flight.clear()
         if self._owns_cluster:
             self._owns_cluster = False
             self._ray.shutdown()
 
-    # --- one turn ------------------------------------------------------------------------------------------------
+    # --- the loop ----------------------------------------------------------------------------------------------------
 
     def _advance(self, seconds: float) -> None:
-        """Start what is due, hand out requests, and take in whatever the replicas say within so long."""
+        """Start replicas, send requests, and take in the replies of the next ``seconds`` at most."""
         now = time.monotonic()
-        for slot in self._slots:
-            if slot.actor is None and not slot.gone and slot.due <= now:
-                self._start(slot)
-            elif slot.unreachable_since is not None and slot.due <= now:
-                slot.due = math.inf
-                self._call(slot, "collect", slot.last, slot.limit, _COLLECT_S)
-        for slot in self._slots:
-            self._feed(slot)
-        self._enough(now)
+        for replica in self._replicas:
+            if replica.actor is None and not replica.abandoned and replica.start_at <= now:
+                self._start(replica)
+        for replica in self._replicas:
+            self._send(replica)
+        self._check_enough(now)
         calls = list(self._calls)
         if not calls:
             time.sleep(min(seconds, 0.1))
@@ -160,88 +155,79 @@ class RayTeacher:
         if ready and waiting:
             ready += self._ray.wait(waiting, num_returns=len(waiting), timeout=0)[0]
         for call in ready:
-            if call in self._calls:  # else its slot has just been lost, by another call of this turn
-                self._heard(call, *self._calls.pop(call))
+            if call in self._calls:  # else its replica was lost by another reply of this round
+                self._on_reply(call, *self._calls.pop(call))
 
-    def _heard(self, call: Any, slot: _Slot, actor: Any, what: str) -> None:
+    def _on_reply(self, call: Any, replica: _ReplicaState, method: str) -> None:
         exceptions = self._ray.exceptions
         try:
-            answer = self._ray.get(call)
-        except exceptions.ActorUnavailableError as error:
-            self._unreachable(slot, str(error))
+            reply = self._ray.get(call)
         except exceptions.RayTaskError:
             raise  # a bug in the replica's own methods: engines report theirs as `failure`
         except exceptions.RayError as error:
-            self._lost(slot, str(error), poison=not self._node_died(slot))
+            unavailable = isinstance(error, exceptions.ActorUnavailableError)
+            self._lose(replica, str(error), poison=not (unavailable or self._node_died(replica)))
         else:
-            if what == "hello":
-                self._joined(slot, answer)
-            elif what == "collect":
-                self._collected(slot, json.loads(answer))
+            if method == "hello":
+                self._on_hello(replica, reply)
+            elif method == "collect":
+                self._on_answers(replica, json.loads(reply))
 
-    def _joined(self, slot: _Slot, hello: dict[str, Any]) -> None:
-        slot.node = hello["node"]
+    def _on_hello(self, replica: _ReplicaState, hello: dict[str, Any]) -> None:
+        replica.node = hello["node"]
         if hello["failure"]:
-            self._failed(slot, hello["failure"])
-            return
-        if hello["code"] != self._code:
-            self._differs(slot, "another version of this package")
+            self._on_failure(replica, hello["failure"])
+        elif hello["code"] != self._code:
+            self._refuse(replica, "another version of this package")
         elif self.engine not in ("ray", hello["engine"]):
-            self._differs(slot, f"{hello['engine']} where others run {self.engine}")
+            self._refuse(replica, f"{hello['engine']} where others run {self.engine}")
         else:
-            self._work(slot, hello)
+            self.engine = hello["engine"]
+            replica.live, replica.limit = True, hello["limit"]
+            self._collect(replica)
 
-    def _work(self, slot: _Slot, hello: dict[str, Any]) -> None:
-        self.engine = hello["engine"]
-        slot.live, slot.limit = True, hello["limit"]
-        self._call(slot, "collect", slot.last, slot.limit, _COLLECT_S)
-
-    def _differs(self, slot: _Slot, what: str) -> None:
-        """Answers of another engine must not mix in. Before the first one works it is an error, later a loss."""
+    def _refuse(self, replica: _ReplicaState, what: str) -> None:
+        """Keep answers of another engine out. An error before the first replica joins, later the loss of this one."""
         if self.engine == "ray":
             raise InputError(
-                f"Ray node {slot.node[:8]} runs {what}",
+                f"Ray node {replica.node[:8]} runs {what}",
                 where="engine.address",
                 hint="install the same version on every node, or share one checkout",
             )
-        self._lost(slot, f"its node runs {what}", poison=False, for_good=True)
+        self._lose(replica, f"its node runs {what}", poison=False, abandon=True)
 
-    def _collected(self, slot: _Slot, reply: dict[str, Any]) -> None:
-        slot.last, slot.limit = reply["last"], reply["limit"]
-        self.facts += [found for found in reply["facts"] if found not in self.facts]
+    def _on_answers(self, replica: _ReplicaState, reply: dict[str, Any]) -> None:
+        replica.last, replica.limit = reply["last"], reply["limit"]
+        self.engine_info += [info for info in reply["engine_info"] if info not in self.engine_info]
         for fields in reply["answers"]:
             completion = Completion(**fields | {"token_ids": tuple(fields["token_ids"])})
-            slot.answered, slot.failures, self._proven = True, 0, True
-            if slot.sent.pop(completion.request_id, None) is not None:  # else it was sent twice and answered twice
+            replica.answered, replica.failures, self._has_answered = True, 0, True
+            if replica.sent.pop(completion.request_id, None) is not None:  # else it was answered twice
                 self._deaths.pop(completion.request_id, None)
-                self._done.append(completion)
-        if slot.unreachable_since is not None:
-            slot.unreachable_since = None
-            if slot.sent:  # some of it may never have arrived; the replica drops what it knows
-                self._call(slot, "submit", packed(list(slot.sent.values())))
+                self._completions.append(completion)
         if reply["failure"] and not reply["answers"]:
-            self._failed(slot, reply["failure"])
+            self._on_failure(replica, reply["failure"])
         else:
-            self._call(slot, "collect", slot.last, slot.limit, _COLLECT_S)
+            self._collect(replica)
 
-    # --- handing out ---------------------------------------------------------------------------------------------
+    # --- sending -----------------------------------------------------------------------------------------------------
 
-    def _feed(self, slot: _Slot) -> None:
-        room = slot.limit - len(slot.sent) if slot.live and slot.unreachable_since is None else 0
+    def _send(self, replica: _ReplicaState) -> None:
+        free_slots = replica.limit - len(replica.sent) if replica.live else 0
         batch: list[Request] = []
-        while len(batch) < room and (request := self._next(slot)) is not None:
-            slot.sent[request.request_id] = request
+        while len(batch) < free_slots and (request := self._next(replica)) is not None:
+            replica.sent[request.request_id] = request
             batch.append(request)
         if batch:
-            self._call(slot, "submit", packed(batch))
+            self._call(replica, "submit", packed(batch))
 
-    def _next(self, slot: _Slot) -> Request | None:
-        """A suspect that may run there, else a request that never saw a replica die."""
+    def _next(self, replica: _ReplicaState) -> Request | None:
+        """A suspect that may run there, else a request that was on no replica that died."""
         if self._suspects:
-            there = Counter(self._deaths[name] for name in slot.sent if name in self._deaths)
+            there = Counter(self._deaths[name] for name in replica.sent if name in self._deaths)
             last_chance = self._config.max_deaths - 1
             for deaths in sorted(self._suspects, reverse=True):
-                most = 0 if there[last_chance] else max(1, slot.limit // _THINNER**deaths)
+                most = 0 if there[last_chance] else max(1, replica.limit // _SUSPECT_DIVISOR**deaths)
                 if there.total() == 0 if deaths == last_chance else there[deaths] < most:
                     request = self._suspects[deaths].popleft()
                     if not self._suspects[deaths]:
@@ -249,44 +235,34 @@ class RayTeacher:
                     return request
         return self._queue.popleft() if self._queue else None
 
-    # --- deaths --------------------------------------------------------------------------------------------------
+    # --- deaths ------------------------------------------------------------------------------------------------------
 
-    def _failed(self, slot: _Slot, failure: dict[str, Any]) -> None:
-        """The replica lives and its engine does not. Before any engine answered, that is the user's to mend."""
-        kind = _ERRORS.get(failure["kind"])
-        if kind is not None and not self._proven:
-            where = f"{failure['where'] or 'teacher'}, on Ray node {slot.node[:8]}"
-            raise kind(failure["what"], where=where, hint=failure["hint"])
-        self._lost(slot, failure["what"], poison=True)
+    def _on_failure(self, replica: _ReplicaState, failure: dict[str, Any]) -> None:
+        """The replica lives and its engine does not. Before any engine answered, that is the user's error."""
+        error = _ERRORS.get(failure["kind"])
+        if error is not None and not self._has_answered:
+            where = f"{failure['where'] or 'teacher'}, on Ray node {replica.node[:8]}"
+            raise error(failure["what"], where=where, hint=failure["hint"])
+        self._lose(replica, failure["what"], poison=True)
 
-    def _unreachable(self, slot: _Slot, why: str) -> None:
-        now = time.monotonic()
-        if slot.unreachable_since is None:
-            slot.unreachable_since = now
-        if not slot.live or now - slot.unreachable_since > _UNREACHABLE_S:
-            self._lost(slot, why, poison=False)
-        else:
-            slot.due = now + _RETRY_S
-            self._calls = {call: told for call, told in self._calls.items() if told[0] is not slot}
-
-    def _lost(self, slot: _Slot, why: str, *, poison: bool, for_good: bool = False) -> None:
-        """Give the slot's requests back and plan its next start. ``poison``: one of them may be to blame."""
+    def _lose(self, replica: _ReplicaState, why: str, *, poison: bool, abandon: bool = False) -> None:
+        """Return its requests to the queue and schedule its next start. ``poison``: one of them may be the cause."""
         lines = why.strip().splitlines() or ["no reason given"]
         self._reason = lines[-1] if lines[0].startswith("Traceback") else lines[0]
-        print(f"ray: lost a replica with {len(slot.sent)} requests: {self._reason}", file=sys.stderr)
+        print(f"ray: lost a replica with {len(replica.sent)} requests: {self._reason}", file=sys.stderr)
         with contextlib.suppress(self._ray.exceptions.RayError):
-            self._ray.kill(slot.actor)
-        self._calls = {call: told for call, told in self._calls.items() if told[0] is not slot}
-        for request in slot.sent.values():
-            self._give_back(request, poison)
-        failures = slot.failures + poison
-        self._slots[self._slots.index(slot)] = _Slot(
+            self._ray.kill(replica.actor)
+        self._calls = {call: target for call, target in self._calls.items() if target[0] is not replica}
+        for request in replica.sent.values():
+            self._requeue(request, poison)
+        failures = replica.failures + poison
+        self._replicas[self._replicas.index(replica)] = _ReplicaState(
             failures=failures,
-            gone=for_good or failures > self._config.max_restarts,
-            due=time.monotonic() + min(_LONGEST_WAIT_S, 2.0 ** (failures - 1)),
+            abandoned=abandon or failures > self._config.max_restarts,
+            start_at=time.monotonic() + min(_LONGEST_WAIT_S, 2.0 ** (failures - 1)),
         )
 
-    def _give_back(self, request: Request, poison: bool) -> None:
+    def _requeue(self, request: Request, poison: bool) -> None:
         name = request.request_id
         if poison:
             self._deaths[name] += 1
@@ -294,23 +270,23 @@ class RayTeacher:
         if deaths >= self._config.max_deaths:
             error = f"{deaths} replicas died while it ran, the last with no other suspect"
             del self._deaths[name]
-            self._done.append(Completion(name, "", "error", None, None, error))
+            self._completions.append(Completion(name, "", "error", None, None, error))
         elif deaths:
             self._suspects.setdefault(deaths, deque()).append(request)
         else:
             del self._deaths[name]
             self._queue.appendleft(request)
 
-    def _node_died(self, slot: _Slot) -> bool:
-        return any(node["NodeID"] == slot.node and not node["Alive"] for node in self._ray.nodes())
+    def _node_died(self, replica: _ReplicaState) -> bool:
+        return any(node["NodeID"] == replica.node and not node["Alive"] for node in self._ray.nodes())
 
-    def _enough(self, now: float) -> None:
-        """Raise MissingDependency where too few replicas have been live for too long, or none can come back."""
-        live = sum(slot.live for slot in self._slots)
+    def _check_enough(self, now: float) -> None:
+        """Raise MissingDependency where too few replicas have been live for too long, or all are abandoned."""
+        live = sum(replica.live for replica in self._replicas)
         if live >= self._config.min_replicas:
             self._short_since = now
             return
-        if all(slot.gone for slot in self._slots):
+        if all(replica.abandoned for replica in self._replicas):
             raise MissingDependency(
                 f"no replica is left, after {self._config.max_restarts} restarts: {self._reason}",
                 where="engine",
@@ -320,24 +296,27 @@ class RayTeacher:
             raise MissingDependency(
                 f"{live} of {self._config.min_replicas} replicas are live after {self._config.start_timeout_s:g} s",
                 where="engine",
-                hint=f"a replica needs {described(self._options)} on one node: see `ray status`; then run again",
+                hint=f"a replica needs {resource_text(self._options)} on one node: see `ray status`; then run again",
             )
 
-    # --- actors --------------------------------------------------------------------------------------------------
+    # --- actors ------------------------------------------------------------------------------------------------------
 
-    def _start(self, slot: _Slot) -> None:
-        replica = self._ray.remote(_Actor).options(
-            max_concurrency=4, max_restarts=0, scheduling_strategy="SPREAD", **self._options
+    def _start(self, replica: _ReplicaState) -> None:
+        actor_class = self._ray.remote(_Actor).options(
+            max_concurrency=4, max_restarts=0, max_task_retries=-1, scheduling_strategy="SPREAD", **self._options
         )
-        slot.actor = replica.remote(self._teacher.model_dump_json())
-        self._call(slot, "hello")
+        replica.actor = actor_class.remote(self._teacher.model_dump_json())
+        self._call(replica, "hello")
 
-    def _call(self, slot: _Slot, what: str, *arguments: Any) -> None:
-        self._calls[getattr(slot.actor, what).remote(*arguments)] = (slot, slot.actor, what)
+    def _collect(self, replica: _ReplicaState) -> None:
+        self._call(replica, "collect", replica.last, replica.limit, _COLLECT_S)
+
+    def _call(self, replica: _ReplicaState, method: str, *arguments: Any) -> None:
+        self._calls[getattr(replica.actor, method).remote(*arguments)] = (replica, method)
 
 
 class _Actor(Replica):
-    """The replica, which knows its node."""
+    """A replica that reports its node."""
 
     def hello(self) -> dict[str, Any]:
         import ray
@@ -346,7 +325,7 @@ class _Actor(Replica):
 
 
 def _expected_limit(teacher: TeacherConfig) -> int:
-    """How many requests a replica will probably take, before its engine can be asked."""
+    """How many requests a replica will probably take, before its engine reports its limit."""
     if isinstance(teacher, FakeTeacher):
         return 2 * teacher.concurrency
     if isinstance(teacher, TransformersTeacher):
@@ -358,12 +337,14 @@ def _expected_limit(teacher: TeacherConfig) -> int:
 
 
 def _continues(teacher: TeacherConfig) -> tuple[bool, bool]:
-    """``can_continue`` and ``continues_token_ids``, as the engine's class says; it runs on another machine."""
-    engine: type = object
+    """``can_continue`` and ``continues_token_ids`` of the replicas' engine, which runs on another machine."""
+    teacher = resolve_auto(teacher)  # what it is on a node may differ; vLLM and transformers do not differ in this
     if isinstance(teacher, VllmTeacher):
-        from synth.teachers.vllm import VllmEngine as engine
-    elif isinstance(teacher, TransformersTeacher):
-        from synth.teachers.transformers import TransformersEngine as engine
-    elif isinstance(teacher, FakeTeacher):
-        from synth.teachers.fake import FakeEngine as engine
-    return bool(getattr(engine, "can_continue", False)), bool(getattr(engine, "continues_token_ids", False))
+        from synth.teachers.vllm import VllmEngine
+
+        return VllmEngine.can_continue, VllmEngine.continues_token_ids
+    if isinstance(teacher, TransformersTeacher):
+        from synth.teachers.transformers import TransformersEngine
+
+        return TransformersEngine.can_continue, TransformersEngine.continues_token_ids
+    return isinstance(teacher, FakeTeacher), False

@@ -1,11 +1,11 @@
-"""A replica: one teacher in a process of its own, fed and drained by messages. It knows nothing of Ray.
+"""A replica: one teacher in a process of its own, fed and drained by messages. It does not depend on Ray.
 
 One thread owns the teacher: it takes requests from an inbox while the teacher has capacity, and polls. Callers are
-other threads of the process: ``submit`` puts into the inbox and ``collect`` waits for answers, so the engine is never
-idle because a message is on its way. The inbox holds a few requests more than the teacher takes.
+other threads of the process: ``submit`` fills the inbox and ``collect`` waits for answers, so the engine is never idle
+while a message is in transit. The inbox holds a few requests more than the teacher takes.
 
-Both calls may be repeated when their reply was lost: a request that is known is not taken twice, and an answer is given
-again until it has been acknowledged.
+Both calls are idempotent, so that a call whose reply was lost can be repeated: a request that the replica holds is not
+taken twice, and an answer is returned again until it has been acknowledged.
 
 Messages are JSON text, made of the plain fields of ``Request`` and ``Completion``: nothing is unpickled.
 """
@@ -28,23 +28,24 @@ from pydantic import TypeAdapter
 
 from licensing.errors import DistillError
 from synth.problems.problem import Prompt
+from synth.teachers.build import build_teacher
 from synth.teachers.config import TeacherConfig
-from synth.teachers.teacher import Completion, Described, Request, Teacher, Wakeable, build_teacher
+from synth.teachers.teacher import Completion, Request, Teacher
 
 __all__ = ["Replica", "code_digest", "packed", "unpacked"]
 
-_HUNGRY_S, _FULL_S = 0.02, 1.0  # how long the teacher is polled before the inbox is looked at
-_BATCH = 64  # answers in one message: of 32k tokens each they are some ten megabytes
+_WITH_CAPACITY_S, _AT_CAPACITY_S = 0.02, 1.0  # how long the teacher is polled before the inbox is looked at
+_BATCH = 64  # answers in one message: about ten megabytes at 32k tokens each
 
 
 class Replica:
-    """``config``: the recipe's teacher section as JSON. ``hello`` starts it."""
+    """``config``: the recipe's teacher section as JSON. ``hello`` builds the teacher."""
 
     def __init__(self, config: str) -> None:
         self._config = config
         self._changed = threading.Condition()
         self._inbox: deque[Request] = deque()
-        self._known: set[str] = set()
+        self._unacknowledged: set[str] = set()
         self._answers: deque[tuple[int, Completion]] = deque()  # not acknowledged yet, oldest first
         self._last = 0  # number of the latest answer
         self._in_flight = 0  # in the teacher
@@ -55,7 +56,7 @@ class Replica:
         self._teacher: Teacher | None = None
 
     def hello(self) -> dict[str, Any]:
-        """Build the teacher. Its facts (``engine``, ``limit``, ``code``), or ``failure`` with the error's fields."""
+        """Build the teacher. Returns ``engine``, ``limit`` and ``code``, or ``failure`` with the error's fields."""
         if self._worker is None:
             try:
                 config: TeacherConfig = TypeAdapter(TeacherConfig).validate_json(self._config)
@@ -63,18 +64,18 @@ class Replica:
             except Exception as error:
                 self._failure = _failure(error)
                 return {"failure": self._failure}
-            self._measure(self._teacher)
+            self._update_limit(self._teacher)
             self._worker = threading.Thread(target=self._work, args=(self._teacher,), name="replica", daemon=True)
             self._worker.start()
         assert self._teacher is not None, "a worker has a teacher"
         return {"failure": None, "engine": self._teacher.engine, "limit": self._limit, "code": code_digest()}
 
     def submit(self, requests: str) -> None:
-        """Take requests (``packed``) into the inbox, but for those that are here, or answered and not acknowledged."""
+        """Put requests (``packed``) into the inbox, except those that it holds until they are acknowledged."""
         with self._changed:
             for request in unpacked(requests):
-                if request.request_id not in self._known:
-                    self._known.add(request.request_id)
+                if request.request_id not in self._unacknowledged:
+                    self._unacknowledged.add(request.request_id)
                     self._inbox.append(request)
             self._changed.notify_all()
 
@@ -82,31 +83,31 @@ class Replica:
         """The answers after number ``acknowledged``, once there is one, or the limit has grown, or time is up.
 
         JSON of ``last`` (number to acknowledge next), ``answers``, ``limit`` (how many requests it takes in all),
-        ``failure``, after which nothing more will come, and ``facts`` of the engine, once it runs.
+        ``failure``, after which there are no more answers, and ``engine_info``, once the engine runs.
         """
         with self._changed:
             while self._answers and self._answers[0][0] <= acknowledged:
-                self._known.discard(self._answers.popleft()[1].request_id)
+                self._unacknowledged.discard(self._answers.popleft()[1].request_id)
             self._changed.wait_for(lambda: self._answers or self._failure or self._limit > limit, timeout_s)
-            shown = [self._answers[index] for index in range(min(_BATCH, len(self._answers)))]
+            batch = [self._answers[index] for index in range(min(_BATCH, len(self._answers)))]
             reply = {
-                "last": shown[-1][0] if shown else acknowledged,
-                "answers": [dataclasses.asdict(answer) for _, answer in shown],
+                "last": batch[-1][0] if batch else acknowledged,
+                "answers": [dataclasses.asdict(answer) for _, answer in batch],
                 "limit": self._limit,
                 "failure": self._failure,
-                "facts": self._teacher.facts if isinstance(self._teacher, Described) else [],
+                "engine_info": list(self._teacher.engine_info) if self._teacher is not None else [],
             }
         return json.dumps(reply)
 
     def close(self, timeout_s: float) -> None:
-        """Close the teacher, or, where its engine does not come to an end in time, end the processes it started."""
+        """Close the teacher; where its engine does not end in time, kill the processes that it started."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         if self._worker is not None:
             self._worker.join(timeout_s)
             if self._worker.is_alive():
-                _end_children()
+                _kill_children()
 
     # --- the thread that owns the teacher ------------------------------------------------------------------------
 
@@ -129,15 +130,10 @@ class Replica:
             while teacher.capacity > 0 and (request := self._next()) is not None:
                 teacher.submit(request)  # the first one starts the engine, which may take minutes
                 self._in_flight += 1
-                self._measure(teacher)
+                self._update_limit(teacher)
             if not self._in_flight:
                 raise RuntimeError(f"{teacher.engine} takes no request and has none")
-            if isinstance(teacher, Wakeable):  # a hungry engine is left at once when more has come
-                answers = teacher.poll_for(_HUNGRY_S if teacher.capacity > 0 else _FULL_S)
-            else:
-                answers = teacher.poll()
-                if not answers:
-                    raise RuntimeError(f"{teacher.engine} has lost {self._in_flight} requests")
+            answers = teacher.poll_for(_WITH_CAPACITY_S if teacher.capacity > 0 else _AT_CAPACITY_S)
             if answers:
                 self._in_flight -= len(answers)
                 with self._changed:
@@ -145,17 +141,17 @@ class Replica:
                         self._last += 1
                         self._answers.append((self._last, answer))
                     self._changed.notify_all()
-                self._measure(teacher)
+                self._update_limit(teacher)
 
     def _next(self) -> Request | None:
         with self._changed:
             return self._inbox.popleft() if self._inbox else None
 
-    def _measure(self, teacher: Teacher) -> None:
-        """What the teacher takes in all, and an eighth more to have at hand while a message is on its way."""
-        whole = max(1, self._in_flight + teacher.capacity)
+    def _update_limit(self, teacher: Teacher) -> None:
+        """The limit: what the teacher takes in all, and an eighth more in the inbox while a message is in transit."""
+        total = max(1, self._in_flight + teacher.capacity)
         with self._changed:
-            self._limit = whole + (whole + 7) // 8
+            self._limit = total + (total + 7) // 8
             self._changed.notify_all()
 
 
@@ -194,15 +190,15 @@ def _failure(error: Exception) -> dict[str, Any]:
 
 @functools.cache
 def code_digest() -> str:
-    """sha256 hex of the source of the rooms that a replica runs, so that two nodes can be told to agree."""
+    """sha256 hex of the source of the packages that a replica runs: equal on nodes with the same version."""
     digest = hashlib.sha256()
     root = Path(__file__).parents[2]
-    for file in sorted(path for room in ("licensing", "synth") for path in (root / room).rglob("*.py")):
+    for file in sorted(path for package in ("licensing", "synth") for path in (root / package).rglob("*.py")):
         digest.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
     return digest.hexdigest()
 
 
-def _end_children() -> None:
+def _kill_children() -> None:
     import psutil
 
     for child in psutil.Process().children(recursive=True):

@@ -47,7 +47,7 @@ _COMMAND = re.compile(
     r"\\[A-Za-z]+(?:\{[^{}\n]{0,80}\})?|https?://\S+|(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}\.\w+|[_^]\{?[\w+-]+\}?"
 )
 _SYMBOL = r"\d=+*/<>|_\\^{}()\[\]"
-_SYMBOLS = re.compile(rf"(?<!\S)([^\w\s]*)(?=\w)[^{_SYMBOL}\s]*[{_SYMBOL}]\S*")  # tried once a word
+_SYMBOLS = re.compile(rf"(?<!\S)[^\w\s]*(?=\w)[^{_SYMBOL}\s]*[{_SYMBOL}]\S*")  # tried once a word
 _BLANKS = re.compile(r"[^\S\n]+")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _SCRIPTS = {
@@ -177,7 +177,7 @@ def prose(text: str) -> str:
     """A text without code, formulas, commands and links. Linear in its length."""
     text = _INLINE_CODE.sub(" ", _without_fences(text))
     text = _DOLLARS.sub(" ", _without_formulas(_without_environments(text)))
-    return _BLANKS.sub(" ", _SYMBOLS.sub(r"\1 ", _COMMAND.sub(" ", text)))
+    return _BLANKS.sub(" ", _SYMBOLS.sub(" ", _COMMAND.sub(" ", text)))
 
 
 def _without_fences(text: str) -> str:

@@ -21,6 +21,8 @@ from synth.worker_pool import Call, CallFailed, Slot, WorkerPool
 
 __all__ = ["label_shards", "prepare", "serve"]
 
+MOST_DEATHS = 100  # processes that die in a shard, each at another row, before it is no longer the rows' fault
+
 
 def label_shards(
     traces: TraceSet,
@@ -44,6 +46,8 @@ def label_shards(
         "config": config.model_dump(mode="json"),
         "items": [[item.set, item.id, item.text] for item in items],
     }
+    if not shards:
+        return
     with WorkerPool(min(config.workers, len(shards)), config.memory_mb, where="label.memory_mb") as pool:
         for answer in as_completed([pool.run(partial(_label, shard, json.dumps(setup), out)) for shard in shards]):
             answer.result()
@@ -64,7 +68,7 @@ def _label(shard: Shard, setup: str, out: Path, slot: Slot) -> None:
             slot.call(Call(f"{__name__}:serve", json.dumps(request), None, ((f"{__name__}:prepare", setup),)))
         except CallFailed as error:
             row = marked(progress)
-            if row is None or str(row) in unlabelled:
+            if row is None or str(row) in unlabelled or len(unlabelled) == MOST_DEATHS:
                 raise RuntimeError(f"labels for rows {shard.start} to {shard.stop} of the traces: {error}") from None
             unlabelled[str(row)] = f"no labels: {error}"
             continue

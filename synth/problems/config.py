@@ -1,4 +1,4 @@
-"""`prompts`: where problems come from."""
+"""`prompts`: where problems come from; `sample: {source: traces}`: where imported traces come from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from synth.section import OnBadRow, ProblemKind, Section
 
 
 class _PromptSource(Section):
-    license: str | None = Field(None, description="Licence of rows that do not carry their own `license`.")
+    license: str | None = Field(None, description="License of rows that do not carry their own `license`.")
     on_bad_row: OnBadRow = Field("stop", description="A broken row stops the run, or is skipped into bad_rows.jsonl.")
     limit: int | None = Field(None, ge=1, description="Take the first N good problems.")
 
@@ -46,6 +46,15 @@ class ReasoningGymPrompts(_PromptSource):
     size: int = Field(ge=1, description="How many items to generate, before duplicates are dropped.")
     seed: int = 0
     license: str | None = "apache-2.0"
+
+
+class ImportedTraces(Section):
+    """Imported traces: problem rows with `response` (or a final assistant message). They enter at verification."""
+
+    source: Literal["traces"] = "traces"
+    path: str
+    license: str | None = Field(None, description="License of rows that do not carry their own `license`.")
+    on_bad_row: OnBadRow = "stop"
 
 
 PromptsConfig = Annotated[JsonlPrompts | HubPrompts | ReasoningGymPrompts, Field(discriminator="kind")]

@@ -1,7 +1,6 @@
-"""Where rows come from: jsonl files, data sets that `datasets` opens, reasoning-gym tasks.
+"""Loaders of rows: files of rows, data sets that `datasets` opens, reasoning-gym tasks.
 
-Each reader yields ``RawRow``s in the source's order and judges nothing but the spelling: what a row must hold is the
-business of ``synth/prompts``.
+Each yields ``RawRow``s in the source's order and checks only their syntax; ``problem.py`` checks what a row must hold.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from licensing.errors import InputError, MissingDependency
 from synth.problems.config import HubPrompts, ReasoningGymPrompts
 from synth.problems.row_files import RowFile
 
-__all__ = ["RAW_SHOWN", "RawRow", "hub_rows", "jsonl_rows", "reasoning_gym_rows"]
+__all__ = ["RAW_CHARACTERS", "RawRow", "hub_rows", "jsonl_rows", "reasoning_gym_rows"]
 
-RAW_SHOWN = 2000  # characters of a bad row that are kept to show
+RAW_CHARACTERS = 2000  # of a bad row, for the report
 
 
 @dataclass(frozen=True)
 class RawRow:
-    """A row as it was read. ``where`` is "file:line" or "data set[index]"; without a ``row`` there is a ``reason``."""
+    """A row of a source. ``where`` is "file:line" or "data set[index]"; without a ``row`` there is a ``reason``."""
 
     where: str
     row: dict[str, Any] | None
@@ -48,12 +47,12 @@ def jsonl_rows(path: str, key: str) -> Iterator[RawRow]:
 
 def _parsed(file: RowFile) -> Iterator[RawRow]:
     with file:
-        for text in file.rows():
-            shown = text.text[:RAW_SHOWN].decode("utf-8", "backslashreplace").rstrip("\r\n")
+        for row in file.rows():
+            excerpt = row.text[:RAW_CHARACTERS].decode("utf-8", "backslashreplace").rstrip("\r\n")
             try:
-                yield RawRow(text.where, text.parse(), raw=shown)
+                yield RawRow(row.where, row.parse(), raw=excerpt)
             except ValueError as error:
-                yield RawRow(text.where, None, str(error), shown)
+                yield RawRow(row.where, None, str(error), excerpt)
 
 
 def hub_rows(config: HubPrompts) -> Iterator[RawRow]:
@@ -73,7 +72,7 @@ def hub_rows(config: HubPrompts) -> Iterator[RawRow]:
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     try:
-        # A local folder is streamed: it is on this disk already, and a copy in the cache would help nobody.
+        # A local folder is streamed: it needs no copy in the cache.
         data = datasets.load_dataset(
             config.dataset, config.subset, split=config.split, revision=config.revision, streaming=local
         )
@@ -106,7 +105,7 @@ def hub_rows(config: HubPrompts) -> Iterator[RawRow]:
 
 
 def _renamer(columns: Mapping[str, str]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """Columns under their problem-row names. A recipe that names `prompt` or `messages` has chosen between them."""
+    """Columns under their problem-row names. A recipe that maps `prompt` or `messages` drops the other one."""
     dropped = set(columns.values())
     if "prompt" in columns or "messages" in columns:
         dropped |= {"prompt", "messages"}

@@ -1,7 +1,7 @@
-"""Problems from jsonl files, from data sets that `datasets` opens, and from reasoning-gym tasks.
+"""The problem schema, and problems from rows (``loaders.py`` reads the rows).
 
-Every row that comes in leaves as a ``Prompt``, as a duplicate that was counted, or as a ``BadRow`` with a place and a
-reason. Nothing else happens to a row, and no row vanishes.
+Every row becomes a ``Prompt``, a duplicate that is counted, or a ``BadRow`` with its place and a reason. No row
+vanishes.
 
 Not covered: compressed jsonl, images and other bytes in a row (a ``BadRow`` says so), near duplicates.
 """
@@ -20,36 +20,31 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, mod
 
 from licensing.errors import InputError
 from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig
-from synth.problems.loaders import RAW_SHOWN, RawRow, hub_rows, jsonl_rows, reasoning_gym_rows
+from synth.problems.loaders import RAW_CHARACTERS, RawRow, hub_rows, jsonl_rows, reasoning_gym_rows
 from synth.section import OnBadRow, ProblemKind
 
 __all__ = [
-    "BadRow",
-    "Prompt",
-    "PromptSet",
-    "UniqueProblems",
-    "canonical_json",
-    "conversation_text",
-    "load_prompts",
-    "no_usable_row",
-    "problem_of_row",
-    "raw_excerpt",
-    "stop_on_bad_row",
-    "text_of",
-]
+    "PROBLEM_COLUMNS", "BadRow", "Prompt", "PromptSet", "UniqueProblems", "canonical_json", "conversation_text",
+    "load_prompts", "problem_of_row", "raise_bad_row", "raise_empty", "raw_text", "separate_extra", "text_of",
+]  # fmt: skip
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
-_VERIFIED_KEYS = ("tests", "entry_point", "code", "choices", "task", "entry")
-"""Keys beside those of ``Prompt`` that a verifier reads; every other one is the user's, and goes into `extra`."""
+
+PROBLEM_COLUMNS = (
+    "id", "messages", "answer", "kind", "source", "license",
+    "tests", "entry_point", "code", "choices", "task", "entry",
+)  # fmt: skip
+"""The columns of a problem row that have a meaning here: for all kinds, then for single ones. All others are the user's
+own (``Prompt.extra``)."""
 
 
 def canonical_json(value: Any) -> str:
-    """One spelling for one value: sorted keys, no blanks, UTF-8 as it is. What digests are made of."""
+    """One spelling for one value, for digests: sorted keys, no blanks, non-ASCII characters as they are."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def text_of(content: Any) -> str:
-    """The text of a message's ``content``: a string, or a list of parts of which the text parts count."""
+    """The text of a message's ``content``: a string, or the text parts of a list of parts."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
@@ -63,7 +58,7 @@ def conversation_text(messages: Iterable[Any]) -> str:
 
 
 def _folded(value: Any) -> Any:
-    """NFC and single blanks in every string, so that a copy with other line ends is the same problem."""
+    """NFC and single blanks in every string, so that a copy with other line breaks is the same problem."""
     if isinstance(value, str):
         return " ".join(unicodedata.normalize("NFC", value).split())
     if isinstance(value, Mapping):
@@ -78,11 +73,11 @@ def _content_hash(messages: Iterable[Mapping[str, Any]]) -> str:
 
 
 class Prompt(BaseModel):
-    """One problem. Unknown keys of its row are kept and come out again in ``row()``, below `extra`.
+    """One problem. Unknown columns of its row are preserved: see ``extra``.
 
-    Given either ``prompt`` (a string: one user turn; or a list of messages) or ``messages``, never both. ``id`` is
-    made from the content where a row has none. Without an answer only ``open``, ``code`` with ``tests`` and
-    ``reasoning_gym`` (whose scorer reads ``entry``) are problems; math and choice with `answerless` in the context.
+    A row has either ``prompt`` (a string: one user turn; or a list of messages) or ``messages``, never both. ``id`` is
+    a digest of the content where a row has none. An answer may be missing for ``open``, ``code`` with ``tests`` and
+    ``reasoning_gym`` (whose scorer reads ``entry``); for math and choice only with `answerless` in the context.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -96,12 +91,10 @@ class Prompt(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_form(cls, data: Any) -> Any:
+    def normalise_row(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
         row = dict(data)
-        if isinstance(row.get("extra"), Mapping):  # as ``row`` writes it
-            row = {**row.pop("extra"), **row}
         prompt, messages = row.pop("prompt", None), row.pop("messages", None)
         if (prompt is None) == (messages is None):
             raise ValueError("give exactly one of `prompt` and `messages`")
@@ -112,7 +105,7 @@ class Prompt(BaseModel):
         elif prompt is not None:
             messages = prompt
         row["messages"] = _checked_messages(messages)
-        gold = row.pop("gold", None)  # the verify contract accepts either name
+        gold = row.pop("gold", None)  # the other name of `answer` in verify input
         if row.get("answer") is None:
             row["answer"] = gold
         if row.get("id") is None:
@@ -122,22 +115,22 @@ class Prompt(BaseModel):
         return row
 
     @model_validator(mode="after")
-    def _can_be_verified(self, info: ValidationInfo) -> Prompt:
-        extra = self.model_extra or {}
+    def check_verifiable(self, info: ValidationInfo) -> Prompt:
+        columns = self.model_extra or {}
         if self.messages[-1]["role"] == "assistant":
             raise ValueError("the messages end with the assistant: a problem ends with a question")
-        if self.kind == "reasoning_gym" and not (extra.get("task") and extra.get("entry")):
+        if self.kind == "reasoning_gym" and not (columns.get("task") and columns.get("entry")):
             raise ValueError("kind reasoning_gym needs `task` and `entry`")
         missing = self.answer is None or self.answer == ""
         if missing and self.is_answerless and not (info.context or {}).get("answerless"):
             raise ValueError(f"kind {self.kind} needs an `answer`")
-        if missing and self.kind == "code" and not extra.get("tests"):
+        if missing and self.kind == "code" and not columns.get("tests"):
             raise ValueError("kind code needs `tests` or an `answer`")
         return self
 
     @property
     def is_answerless(self) -> bool:
-        """Whether nothing but the agreement of its samples can say what is right."""
+        """Whether it lacks a gold answer, so that only a vote of its samples can give one."""
         return self.kind in ("math", "choice") and (self.answer is None or self.answer == "")
 
     @property
@@ -150,9 +143,13 @@ class Prompt(BaseModel):
         """The text of the last user message; empty where there is none."""
         return next((text_of(m.get("content")) for m in reversed(self.messages) if m["role"] == "user"), "")
 
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The user's own columns: those that are not in ``PROBLEM_COLUMNS``."""
+        return {name: value for name, value in (self.model_extra or {}).items() if name not in PROBLEM_COLUMNS}
+
     def row(self) -> dict[str, Any]:
-        """The problem row, in the ``messages`` form. The user's own columns stand below `extra`, so that none of them
-        is ever taken for something that was measured."""
+        """The problem row, in the ``messages`` form, the user's own columns under their own names."""
         row: dict[str, Any] = {
             "id": self.id,
             "messages": [dict(message) for message in self.messages],
@@ -161,10 +158,22 @@ class Prompt(BaseModel):
             "source": self.source,
             "license": self.license,
         }
-        columns = self.model_extra or {}
-        row |= {key: columns[key] for key in _VERIFIED_KEYS if key in columns}
-        extra = {key: value for key, value in columns.items() if key not in _VERIFIED_KEYS}
-        return row | ({"extra": extra} if extra else {})
+        return {**row, **(self.model_extra or {})}
+
+    def trace_columns(self) -> dict[str, Any]:
+        """As ``row``, with the user's own columns under the key ``extra``: what a run's traces hold of a problem.
+
+        So no column of a data set that is called like a measured one (``pass_rate``, ``labels``, ``verdict``) can
+        replace it.
+        """
+        return separate_extra(self.row())
+
+
+def separate_extra(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A problem row with the user's own columns under the key ``extra``, which is absent where there are none."""
+    extra = {name: value for name, value in row.items() if name not in PROBLEM_COLUMNS}
+    columns = {name: value for name, value in row.items() if name in PROBLEM_COLUMNS}
+    return columns | ({"extra": extra} if extra else {})
 
 
 @dataclass(frozen=True)
@@ -178,19 +187,22 @@ class BadRow:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """What a source gave. ``duplicates`` counts rows whose content an earlier row had."""
+    """The problems of a source. ``duplicates`` counts rows with the content of an earlier row."""
 
     prompts: tuple[Prompt, ...]
     bad: tuple[BadRow, ...]
     duplicates: int
 
 
-def load_prompts(config: PromptsConfig, *, answerless: bool = False) -> PromptSet:
-    """Read the problems of one source, in its order; the first of several copies is taken.
+# --- loading -----------------------------------------------------------------------------------------------------
 
-    ``answerless``: problems of kind math and choice may lack an answer, which is for votes (``verify.majority``).
-    Raises InputError: the source is not there, no good row in it, or (``on_bad_row: stop``) a bad row, named by file
-    and line. Raises MissingDependency where `datasets` or `reasoning-gym` is needed and not installed.
+
+def load_prompts(config: PromptsConfig, *, answerless: bool = False) -> PromptSet:
+    """Read the problems of one source, in its order, without the later copies of a problem.
+
+    ``answerless``: problems of kind math and choice may lack an answer, for ``verify.majority``. Raises InputError: the
+    source is missing, has no good row, or (``on_bad_row: stop``) has a bad row, named by file and line. Raises
+    MissingDependency where `datasets` or `reasoning-gym` is needed and not installed.
     """
     if isinstance(config, JsonlPrompts):
         name, rows = config.path, jsonl_rows(config.path, "prompts.path")
@@ -201,24 +213,24 @@ def load_prompts(config: PromptsConfig, *, answerless: bool = False) -> PromptSe
     else:
         name, rows = config.task, reasoning_gym_rows(config)
         defaults = {}
-    problems = UniqueProblems()
+    unique = UniqueProblems()
     bad: list[BadRow] = []
     duplicates = 0
     for raw in rows:
         prompt = problem_of_row(raw, {**defaults, "license": config.license}, bad, answerless)
         if prompt is None:
             continue
-        outcome = problems.add(prompt)
+        outcome = unique.add(prompt)
         if outcome == "copy":
             duplicates += 1
         elif outcome is not None:
-            bad.append(BadRow(raw.where, outcome, raw_excerpt(raw)))
-        if config.limit is not None and len(problems.prompts) >= config.limit:
+            bad.append(BadRow(raw.where, outcome, raw_text(raw)))
+        if config.limit is not None and len(unique.prompts) >= config.limit:
             break
-    stop_on_bad_row(bad, config.on_bad_row, "prompts")
-    if not problems.prompts:
-        no_usable_row(name, bad, "prompts")
-    return PromptSet(tuple(problems.prompts), tuple(bad), duplicates)
+    raise_bad_row(bad, config.on_bad_row, "prompts")
+    if not unique.prompts:
+        raise_empty(name, bad, "prompts")
+    return PromptSet(tuple(unique.prompts), tuple(bad), duplicates)
 
 
 # --- from rows to problems ---------------------------------------------------------------------------------------
@@ -226,14 +238,14 @@ def load_prompts(config: PromptsConfig, *, answerless: bool = False) -> PromptSe
 
 @dataclass
 class UniqueProblems:
-    """The problems of a source so far, unique by content and by id."""
+    """The problems so far, unique by content and by id."""
 
     prompts: list[Prompt] = field(default_factory=list)
     _by_content: dict[str, str] = field(default_factory=dict)
     _ids: set[str] = field(default_factory=set)
 
     def add(self, prompt: Prompt) -> str | None:
-        """None where the problem is new, "copy" where its content is there already, else why it cannot be added."""
+        """None where it was added, "copy" where its content is there already, else why it cannot be added."""
         content = prompt.content_hash
         if content in self._by_content:
             return "copy"
@@ -262,13 +274,13 @@ def problem_of_row(
             row[key] = value
     try:
         prompt = Prompt.model_validate(row, context={"answerless": answerless})
-        # What cannot be written again (a lone surrogate, bytes) has to be found before a teacher is asked.
+        # Values that cannot be written (a lone surrogate, bytes) are found here, before a teacher is used.
         canonical_json(prompt.row()).encode()
     except ValidationError as error:
-        bad.append(BadRow(raw.where, _why(error), raw_excerpt(raw)))
+        bad.append(BadRow(raw.where, _why(error), raw_text(raw)))
         return None
     except (ValueError, TypeError, RecursionError) as error:
-        bad.append(BadRow(raw.where, f"it cannot be written as JSON in UTF-8: {error}", raw_excerpt(raw)))
+        bad.append(BadRow(raw.where, f"it cannot be written as JSON in UTF-8: {error}", raw_text(raw)))
         return None
     return prompt
 
@@ -293,12 +305,12 @@ def _why(error: ValidationError) -> str:
     return f"`{place}`: {message}" if place else message
 
 
-def raw_excerpt(raw: RawRow) -> str:
+def raw_text(raw: RawRow) -> str:
     """The row as a ``BadRow`` quotes it."""
-    return (raw.raw or repr(raw.row))[:RAW_SHOWN]
+    return (raw.raw or repr(raw.row))[:RAW_CHARACTERS]
 
 
-def stop_on_bad_row(bad: list[BadRow], policy: OnBadRow, section: str) -> None:
+def raise_bad_row(bad: list[BadRow], policy: OnBadRow, section: str) -> None:
     """Raise InputError for the first bad row where ``on_bad_row`` says stop."""
     if policy == "skip" or not bad:
         return
@@ -306,11 +318,11 @@ def stop_on_bad_row(bad: list[BadRow], policy: OnBadRow, section: str) -> None:
     raise InputError(
         f"{bad[0].reason}{more}",
         where=bad[0].where,
-        hint=f"mend the row, or leave bad rows out with --set {section}.on_bad_row=skip",
+        hint=f"correct the row, or leave bad rows out with --set {section}.on_bad_row=skip",
     )
 
 
-def no_usable_row(name: str, bad: list[BadRow], section: str) -> NoReturn:
+def raise_empty(name: str, bad: list[BadRow], section: str) -> NoReturn:
     """Raise InputError for a source without a usable row."""
     what = f"none of {len(bad)} rows is usable, the first because: {bad[0].reason}" if bad else "there is no row in it"
     raise InputError(what, where=bad[0].where if bad else name, hint=f"look at `{section}` in the recipe")

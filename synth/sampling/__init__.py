@@ -1,1 +1,7 @@
-"""Sampling: policy, sampler, request identity, budget and the sample store."""
+"""Sampling: which requests are sent, when it ends, and where the answers are kept.
+
+To change what identifies a request, or which teacher of a mixture draws a sample, edit `requests.py`; how many samples
+a problem gets, `policy.py`; costs and limits, `budget.py`; the loop that keeps teachers busy, `sampler.py`; verdicts
+during sampling, `online_verification.py`; the guard against empty thinking, `reasoning_guard.py`; the sample log,
+`store.py`; the start and end of a run of sampling, `sample.py`; the recipe's section `sample`, `config.py`.
+"""

@@ -1,26 +1,25 @@
-"""What sampling costs, what it may cost, and when it has to stop.
+"""The cost of sampling, its limits, and when it has to stop.
 
 Two kinds of limit. **Tokens** (and the part of the money that is a price of tokens) are reserved before they are
-spent: a request is sent only where the budget would hold if this one and everything in flight ran to its limit. So no
-generated token is over budget, nothing in flight is thrown away, and near the end fewer requests run at once. Less
-than one request's limit is left over. **Time** (hours, GPU-hours, and their price) cannot be taken back: at the limit
-nothing more is asked, and what is in flight is given up.
+spent: a request is sent only where the budget would hold if it and every request in flight ran to its token limit. So
+no generated token is over budget, no request in flight is dropped, and near the end fewer requests run at once. Less
+than one request's limit remains unused. **Time** (hours, GPU-hours, and their price) cannot be reserved: at the limit
+no request is sent any more, and those in flight are dropped.
 
-Where an endpoint does not count what it generated, its text is charged at a token a byte, up to the request's limit:
-too much rather than too little. Not counted: tokens of requests that a kill lost, since nobody was told of them, and
-thinking that an endpoint neither counts nor shows. Prompt tokens are known only afterwards: for the reservation they
-are guessed from the length of the chat.
+Where an endpoint reports no token count, a text is charged at a token a byte, up to the request's limit: too much
+rather than too little. Not counted: tokens of requests that a kill lost, and thinking that an endpoint neither counts
+nor returns. Prompt tokens are unknown beforehand: reservations estimate them from the length of the chat.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from licensing.files import write_json
 from synth.sampling.config import BudgetConfig
 
 __all__ = ["BudgetTracker", "Spend", "price"]
@@ -32,7 +31,7 @@ _MILLION = 1e6
 @dataclass
 class Spend:
     """Tokens in the rows of a run, and their price. ``escalated`` ones are generated tokens too, in a budget of their
-    own. What was spent is counted by ``add``, at the prices of the teacher that spent it."""
+    own. ``add`` counts them at the prices of the teacher that generated them."""
 
     tokens: int = 0
     escalated: int = 0
@@ -42,16 +41,16 @@ class Spend:
     def add(
         self, budget: BudgetConfig, tokens: int, prompt_tokens: int, *, escalated: bool = False, teacher: str = ""
     ) -> None:
-        """Count tokens of one teacher (its public id); negative ones are given back."""
+        """Count tokens of one teacher (its public id); negative numbers take them back."""
         if escalated:
             self.escalated += tokens
         else:
             self.tokens += tokens
         self.prompt_tokens += prompt_tokens
         own = budget.prices.get(teacher)
-        generated = own.per_million_tokens if own else budget.price_per_million_tokens
-        read = own.per_million_prompt_tokens if own else budget.price_per_million_prompt_tokens
-        self.money += (tokens * generated + prompt_tokens * read) / _MILLION
+        per_token = own.per_million_tokens if own else budget.price_per_million_tokens
+        per_prompt_token = own.per_million_prompt_tokens if own else budget.price_per_million_prompt_tokens
+        self.money += (tokens * per_token + prompt_tokens * per_prompt_token) / _MILLION
 
 
 def price(budget: BudgetConfig, spend: Spend, hours: float) -> float:
@@ -60,9 +59,9 @@ def price(budget: BudgetConfig, spend: Spend, hours: float) -> float:
 
 
 class BudgetTracker:
-    """Counts what a run spends and says when to stop. One thread.
+    """Counts what a run spends and decides when it stops. Not thread-safe.
 
-    ``clock`` is a file that carries the seconds over to a resumed run; at most the last five are lost by a kill.
+    ``clock`` is a file that carries the seconds over to a resumed run; a kill loses at most the last five.
     """
 
     def __init__(
@@ -71,42 +70,42 @@ class BudgetTracker:
         self.budget = budget or BudgetConfig()
         self.spend = Spend()
         self.generated = 0
-        """Tokens generated in this very call, escalations and all."""
+        """Tokens generated in this call, escalations included."""
         self._escalation_tokens = escalation_tokens
         self._reserved = Spend()
         self._clock = clock
-        self._before = _read(clock)
+        self._seconds_before = _read_seconds(clock)
         self._started = self._saved = time.monotonic()
 
     @property
     def hours(self) -> float:
-        return (self._before + time.monotonic() - self._started) / 3600
+        return (self._seconds_before + time.monotonic() - self._started) / 3600
 
     def count(self, tokens: int, prompt_tokens: int, *, escalated: bool = False, teacher: str = "") -> None:
-        """Add a row to what was spent."""
+        """Add a row's tokens to what was spent."""
         self.spend.add(self.budget, tokens, prompt_tokens, escalated=escalated, teacher=teacher)
 
     def reserve(self, tokens: int, prompt_tokens: int, *, escalated: bool = False, teacher: str = "") -> bool:
-        """Set aside what a request may cost; False where the budget does not hold it beside what is in flight."""
-        wanted = replace(self._reserved)
-        wanted.add(self.budget, tokens, prompt_tokens, escalated=escalated, teacher=teacher)
-        limit, own = self.budget.tokens, self._escalation_tokens
-        if escalated and own is not None and self.spend.escalated + wanted.escalated > own:
+        """Reserve what a request may cost; False where the budget does not suffice for it beside those in flight."""
+        reserved = replace(self._reserved)
+        reserved.add(self.budget, tokens, prompt_tokens, escalated=escalated, teacher=teacher)
+        limit, escalation_limit = self.budget.tokens, self._escalation_tokens
+        if escalated and escalation_limit is not None and self.spend.escalated + reserved.escalated > escalation_limit:
             return False
-        if not escalated and limit is not None and self.spend.tokens + wanted.tokens > limit:
+        if not escalated and limit is not None and self.spend.tokens + reserved.tokens > limit:
             return False
-        most = self.budget.money
-        if most is not None and price(self.budget, self.spend, self.hours) + wanted.money > most:
+        money = self.budget.money
+        if money is not None and price(self.budget, self.spend, self.hours) + reserved.money > money:
             return False
-        self._reserved = wanted
+        self._reserved = reserved
         return True
 
     def release(self, tokens: int, prompt_tokens: int, *, escalated: bool = False, teacher: str = "") -> None:
-        """Give back what ``reserve`` set aside."""
+        """Cancel a reservation."""
         self._reserved.add(self.budget, -tokens, -prompt_tokens, escalated=escalated, teacher=teacher)
 
     def out_of_time(self) -> str | None:
-        """The limit of time or money that is reached, by its name; also saves the clock now and then."""
+        """The name of the limit of time or money that is reached, or None; also saves the clock every few seconds."""
         if self._clock is not None and time.monotonic() - self._saved > _SAVE_SECONDS:
             self.save()
         budget, hours = self.budget, self.hours
@@ -118,8 +117,8 @@ class BudgetTracker:
             return "money"
         return None
 
-    def which(self) -> str:
-        """The limit that a refused reservation ran into."""
+    def refusing_limit(self) -> str:
+        """The name of the limit that refused a reservation."""
         if self.budget.tokens is None:
             return "money"
         if self.budget.money is None:
@@ -134,12 +133,10 @@ class BudgetTracker:
         if self._clock is None:
             return
         self._clock.parent.mkdir(parents=True, exist_ok=True)
-        beside = self._clock.with_name(f".{self._clock.name}.tmp")
-        beside.write_text(json.dumps({"seconds": self._before + self._saved - self._started}), encoding="utf-8")
-        os.replace(beside, self._clock)
+        write_json(self._clock, {"seconds": self._seconds_before + self._saved - self._started})
 
     def note(self) -> str:
-        """The live figure: what was spent of each limit, and the money where there is a price."""
+        """For progress lines: what was spent of each limit, and the money where there is a price."""
         budget, parts = self.budget, []
         if budget.tokens is not None:
             parts.append(f"{self.spend.tokens:,} of {budget.tokens:,} tokens")
@@ -155,7 +152,7 @@ class BudgetTracker:
         return ", ".join(parts)
 
 
-def _read(clock: Path | None) -> float:
+def _read_seconds(clock: Path | None) -> float:
     if clock is not None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             return float(json.loads(clock.read_text(encoding="utf-8"))["seconds"])

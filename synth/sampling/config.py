@@ -1,4 +1,4 @@
-"""`sample`: how often a problem is asked, at what cost; or traces brought along."""
+"""`sample`: how many samples a problem gets, at what cost; or imported traces (``synth/problems/config.py``)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from synth.section import OnBadRow, Section
+from synth.problems.config import ImportedTraces
+from synth.section import Section
 
 
 class FixedPolicy(Section):
@@ -16,18 +17,20 @@ class FixedPolicy(Section):
 
 
 class AdaptivePolicy(Section):
-    """Every problem until it has enough correct samples; what is saved goes to the unsolved ones."""
+    """Every problem until it has enough correct samples, so that unsolved problems get more of the budget."""
 
     kind: Literal["adaptive"] = "adaptive"
-    target_correct: int = Field(2, ge=1, description="Correct, finished samples that a problem is asked for.")
-    max_samples: int = Field(16, ge=1, description="No problem is asked more often.")
-    first: int | None = Field(None, ge=1, description="Samples of a problem asked at once; `target_correct` if absent.")
+    target_correct: int = Field(2, ge=1, description="Correct, finished samples that each problem should get.")
+    max_samples: int = Field(16, ge=1, description="Most samples of a problem.")
+    first: int | None = Field(None, ge=1, description="Samples of a problem drawn at once; `target_correct` if absent.")
     suspect_after: int | None = Field(
-        4, ge=2, description="So many samples that agree with each other and none with the gold: label suspect_gold."
+        4,
+        ge=2,
+        description="Samples that agree while none matches the gold, for the label suspect_gold.",
     )
 
     @model_validator(mode="after")
-    def _can_be_reached(self) -> AdaptivePolicy:
+    def check_bounds(self) -> AdaptivePolicy:
         if self.target_correct > self.max_samples:
             raise ValueError(f"target_correct {self.target_correct} is more than max_samples: raise max_samples")
         if self.first is not None and self.first > self.max_samples:
@@ -43,10 +46,10 @@ class TokenPrice(Section):
 
 
 class BudgetConfig(Section):
-    """What sampling may cost. The first limit that is reached ends it; whatever was sampled is used.
+    """Limits of sampling. The first limit that is reached ends it; the samples so far are used.
 
-    Prices stand here and not with the teacher: another price is not another teacher, and asks nothing anew. A changed
-    budget takes over every sample there is, and its tokens count; its hours begin anew.
+    Prices are here and not with the teacher: another price is not another teacher, and no sample is drawn again. With a
+    changed budget all samples so far are reused, and their tokens count; its hours start at zero.
     """
 
     tokens: int | None = Field(None, ge=1, description="Generated tokens, those of escalations not counted.")
@@ -58,7 +61,8 @@ class BudgetConfig(Section):
     price_per_million_prompt_tokens: float = Field(0.0, ge=0)
     price_per_gpu_hour: float = Field(0.0, ge=0)
     prices: dict[str, TokenPrice] = Field(
-        default_factory=dict, description="Of several teachers, by name: tokens of one that is not here cost the above."
+        default_factory=dict,
+        description="Of a mixture, by teacher; one that is not here has the prices above.",
     )
 
     def key_fields(self) -> dict[str, Any]:
@@ -67,7 +71,7 @@ class BudgetConfig(Section):
         return {name: value for name, value in fields.items() if self.money is not None or "price" not in name}
 
     @model_validator(mode="after")
-    def _can_be_reached(self) -> BudgetConfig:
+    def check_prices(self) -> BudgetConfig:
         if self.gpu_hours is not None and not self.gpus:
             raise ValueError("gpu_hours needs the number of accelerators: set gpus")
         if self.price_per_gpu_hour and not self.gpus:
@@ -80,14 +84,14 @@ class BudgetConfig(Section):
 
 
 class EscalateConfig(Section):
-    """What becomes of traces that were cut off at `max_new_tokens`: one more try with a larger limit."""
+    """One more request with a larger limit for traces that were cut off at `max_new_tokens`."""
 
     max_new_tokens: int = Field(ge=1, description="The larger limit, of the whole trace.")
-    tokens: int | None = Field(None, ge=1, description="Budget of its own: tokens generated for escalations.")
+    tokens: int | None = Field(None, ge=1, description="A separate budget: tokens generated for escalations.")
 
 
 class TeacherSampling(Section):
-    """Ask the teacher for every problem: `num_samples` times, or as often as an adaptive `policy` finds useful."""
+    """Samples of the teacher: `num_samples` of every problem, or as many as an adaptive `policy` decides."""
 
     source: Literal["teacher"] = "teacher"
     num_samples: int = Field(4, ge=1, description="Of the fixed policy.")
@@ -105,30 +109,21 @@ class TeacherSampling(Section):
         return self.policy.max_samples if isinstance(self.policy, AdaptivePolicy) else self.num_samples
 
     @model_validator(mode="after")
-    def _fields_fit_together(self) -> TeacherSampling:
+    def check_fields(self) -> TeacherSampling:
         if self.temperature == 0 and self.most_samples > 1:
             raise ValueError("temperature 0 gives the same trace every time: set num_samples to 1 or raise temperature")
-        usual = type(self).model_fields["num_samples"].default  # a recipe that was written out names it
-        if isinstance(self.policy, AdaptivePolicy) and self.num_samples != usual:
+        default = type(self).model_fields["num_samples"].default  # a recipe with all defaults written out names it
+        if isinstance(self.policy, AdaptivePolicy) and self.num_samples != default:
             raise ValueError("num_samples is for policy.kind: fixed; set policy.max_samples instead")
         if self.escalate is not None and self.escalate.max_new_tokens <= self.max_new_tokens:
             raise ValueError("escalate.max_new_tokens must be more than max_new_tokens: the same limit cuts again")
         return self
 
 
-class ImportedTraces(Section):
-    """Traces brought along: problem rows that carry `response` (or a final assistant message). They enter at verify."""
-
-    source: Literal["traces"] = "traces"
-    path: str
-    license: str | None = Field(None, description="Licence of rows that do not carry their own `license`.")
-    on_bad_row: OnBadRow = "stop"
-
-
-def _from_teacher(value: Any) -> Any:
+def _default_source(value: Any) -> Any:
     return {**value, "source": "teacher"} if isinstance(value, dict) and "source" not in value else value
 
 
 SampleConfig = Annotated[
-    TeacherSampling | ImportedTraces, Field(discriminator="source"), BeforeValidator(_from_teacher)
-]  # without `source` the teacher is asked
+    TeacherSampling | ImportedTraces, Field(discriminator="source"), BeforeValidator(_default_source)
+]  # without `source` it is the teacher

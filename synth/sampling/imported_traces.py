@@ -8,29 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from synth.problems.config import ImportedTraces
 from synth.problems.loaders import RawRow, jsonl_rows
 from synth.problems.problem import (
     BadRow,
     Prompt,
     UniqueProblems,
     canonical_json,
-    no_usable_row,
     problem_of_row,
-    raw_excerpt,
-    stop_on_bad_row,
+    raise_bad_row,
+    raise_empty,
+    raw_text,
     text_of,
 )
 from synth.reasoning import THINK_CLOSE, THINK_OPEN
-from synth.sampling.config import ImportedTraces
 from synth.sampling.selection import SampleSummary, write_samples
 from synth.sampling.store import FINISH_REASONS, SampleStore
 from synth.teachers.config import TeacherConfig
 
 __all__ = ["ImportedTraceSet", "import_traces", "load_traces"]
 
-_TRACE_KEYS = ("response", "finish_reason", "prompt_tokens", "completion_tokens", "model")
+_TRACE_COLUMNS = ("response", "finish_reason", "error", "prompt_tokens", "completion_tokens", "model")
 _STORED_KEYS = ("request_id", "text", "finish_reason", "error", "prompt_tokens", "completion_tokens", "engine")
-_ENGINE = "recorded"
+_ENGINE = "imported"
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ def load_traces(
 
     A final assistant message that holds its thinking apart (``reasoning_content`` or ``reasoning``) gets it back as
     a block in the teacher's tags. ``model`` comes from the row, else from the teacher's public id; token counts are
-    null where the row has none. Several traces of one problem (by content) become samples 0, 1, ... of it; a trace
-    that repeats another letter for letter is counted and left out. Unknown keys of a problem are those of its first
-    trace.
+    null where the row has none. A row with ``finish_reason: error`` is a failed request: it needs no response, and has
+    an ``error``. Several traces of one problem (by content) become samples 0, 1, ... of it; a trace that repeats
+    another letter for letter is counted and left out. The user's own columns of a problem are those of its first trace.
 
     Everything is held in memory: about the size of the file. Raises InputError as ``load_prompts`` does.
     """
@@ -70,7 +70,7 @@ def load_traces(
         try:
             trace = _parse(raw.row, teacher.public_id if teacher else None, *tags) if raw.row is not None else {}
         except ValueError as error:
-            bad.append(BadRow(raw.where, str(error), raw_excerpt(raw)))
+            bad.append(BadRow(raw.where, str(error), raw_text(raw)))
             continue
         problem_row = RawRow(raw.where, trace.pop("problem", None), raw.reason, raw.raw)
         defaults = {"source": Path(config.path).name, "license": config.license}
@@ -79,7 +79,7 @@ def load_traces(
             continue
         outcome = problems.add(prompt)
         if outcome is not None and outcome != "copy":
-            bad.append(BadRow(raw.where, outcome, raw_excerpt(raw)))
+            bad.append(BadRow(raw.where, outcome, raw_text(raw)))
             continue
         content = prompt.content_hash
         identity = canonical_json([content, trace["text"], trace["teacher"]])
@@ -91,9 +91,9 @@ def load_traces(
         index = counts.get(content, 0)
         counts[content] = index + 1
         samples.append({"request_id": request_id, "problem_id": problems.id_of(prompt), "sample_index": index, **trace})
-    stop_on_bad_row(bad, config.on_bad_row, "sample")
+    raise_bad_row(bad, config.on_bad_row, "sample")
     if not samples:
-        no_usable_row(config.path, bad, "sample")
+        raise_empty(config.path, bad, "sample")
     return ImportedTraceSet(tuple(problems.prompts), tuple(samples), tuple(bad), duplicates, *tags)
 
 
@@ -116,7 +116,7 @@ def import_traces(traces: ImportedTraceSet, problem_ids: Iterable[str], out: Pat
 
 def _parse(row: Mapping[str, Any], model: str | None, think_open: str, think_close: str) -> dict[str, Any]:
     """The problem row and the sample fields of a trace. Raises ValueError with the reason for a bad one."""
-    problem = {key: value for key, value in row.items() if key not in _TRACE_KEYS}
+    problem = {key: value for key, value in row.items() if key not in _TRACE_COLUMNS}
     response = row.get("response")
     messages = problem.get("messages")
     if response is None and isinstance(messages, list) and messages and isinstance(messages[-1], Mapping):
@@ -128,14 +128,18 @@ def _parse(row: Mapping[str, Any], model: str | None, think_open: str, think_clo
             if isinstance(thinking, str):
                 block = (think_open.strip(), thinking.strip(), think_close.strip())
                 response = "\n".join(filter(None, block)) + f"\n\n{response}"
-    if not isinstance(response, str) or not response.strip():
+    finish_reason = row.get("finish_reason") or "stop"
+    if finish_reason not in FINISH_REASONS:
+        raise ValueError(f"finish_reason {finish_reason!r} is not stop, length or error")
+    error = None
+    if finish_reason == "error":
+        error = str(row.get("error") or "the imported trace is a failed request")
+        response = response if isinstance(response, str) else ""
+    elif not isinstance(response, str) or not response.strip():
         raise ValueError("a trace needs a `response` with text, or messages that end with the assistant")
     teacher = row.get("model") or model
     if not isinstance(teacher, str):
         raise ValueError("no model is named for this trace: give the row a `model`, or the recipe a teacher")
-    finish_reason = row.get("finish_reason") or "stop"
-    if finish_reason not in FINISH_REASONS:
-        raise ValueError(f"finish_reason {finish_reason!r} is not stop, length or error")
     counts = {key: row.get(key) for key in ("prompt_tokens", "completion_tokens")}
     for key, value in counts.items():
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
@@ -144,7 +148,7 @@ def _parse(row: Mapping[str, Any], model: str | None, think_open: str, think_clo
         "problem": problem,
         "text": response,
         "finish_reason": finish_reason,
-        "error": "the file says finish_reason error" if finish_reason == "error" else None,
+        "error": error,
         "teacher": teacher,
         "engine": _ENGINE,
         "reasoning_tokens": None,

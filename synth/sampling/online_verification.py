@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from synth.sampling.policy import Slot
-from synth.sampling.requests import Plan
+from synth.sampling.requests import RequestPlan
 from synth.sampling.store import SampleStore
 
 __all__ = ["Grade", "GradedSample", "OnlineVerification", "SampleVerifier"]
@@ -24,13 +24,13 @@ class Grade:
     """What a verdict means for a policy.
 
     ``judged``: there is a verdict for or against (``synth.verify.verdict.judged``). ``correct``: it counts towards the
-    target. ``agrees``: the answer is the gold one, though the sample may not count (cut off, or in a bad format).
+    target. ``matches_gold``: the answer is the gold one, though the sample may not count (cut off, or in a bad format).
     ``answer``: the answer of a wrong sample, where one could be read.
     """
 
     judged: bool
     correct: bool
-    agrees: bool
+    matches_gold: bool
     answer: str | None
 
 
@@ -55,7 +55,7 @@ class GradedSample:
 class OnlineVerification:
     """Hands samples to a verifier and collects grades in whatever order they come. Texts wait on the disk."""
 
-    def __init__(self, verifier: SampleVerifier, plan: Plan, store: SampleStore) -> None:
+    def __init__(self, verifier: SampleVerifier, plan: RequestPlan, store: SampleStore) -> None:
         self._verifier, self._plan, self._store = verifier, plan, store
         self._waiting: deque[int] = deque()
         self._in_flight = 0
@@ -88,7 +88,7 @@ class OnlineVerification:
             number, row_id = divmod(self._waiting.popleft(), 1 << 40)
             slot = divmod(number, self._plan.config.most_samples)
             teacher = self._plan.teacher(slot)
-            problem = self._plan.prompts[slot[0]].row()
+            problem = self._plan.prompts[slot[0]].trace_columns()
             self._in_flight += 1
             future = self._verifier.grade(problem, self._store.row(row_id), teacher.think_open, teacher.think_close)
             future.add_done_callback(partial(self._collect, slot))

@@ -1,11 +1,11 @@
-"""How many samples a problem gets, and which problem is asked next.
+"""How many samples a problem gets, and which problem gets the next one.
 
-A policy is a pure state machine: ``next`` gives out slots (problem, sample index), ``record`` takes verdicts, nothing
-else. **What is asked does not depend on timing.** A problem of the adaptive policy may be asked up to a bound that
-only verdicts raise, and each new verdict can only raise it. Whoever asks all that is allowed, and hears all verdicts,
-so ends with the same samples whatever the order in which verdicts come (a monotone closure has one least fixed point),
-and a run that was killed and resumed ends where a run left alone does. The order of *problems* does depend on timing;
-it decides nothing but which of them a budget reaches.
+A policy is a pure state machine: ``next`` issues slots (problem, sample index), ``record`` takes verdicts, and nothing
+else changes it. **The set of samples does not depend on timing.** The number of samples that a problem may get under
+the adaptive policy only increases, and only with verdicts. So a caller that draws every sample it may, and records
+every verdict, ends with the same samples whatever the order of the verdicts (a monotone closure has one least fixed
+point), and a resumed run ends where an uninterrupted one does. The order of *problems* does depend on timing; it only
+decides which of them a budget reaches.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ from synth.sampling.config import AdaptivePolicy
 __all__ = ["UNJUDGED_LIMIT", "Adaptive", "Fixed", "Outcome", "Policy", "Slot", "Stopped", "pass_rate_at_stop"]
 
 Slot = tuple[int, int]
+"""(problem, sample index), both from 0."""
 Stopped = Literal["target", "max_samples", "suspect_gold", "unjudged", "budget"]
 
 AGREEMENT = 0.75
-"""Share of the answered samples that must give one answer before a problem without a correct one is suspected. A wrong
-gold makes a good teacher agree with itself nearly always; a hard problem scatters its wrong answers. A judgement of
-ours, as is ``suspect_after``; no source."""
+"""Share of the answered samples that must give one answer before the gold of a problem without a correct sample is
+suspected. With a wrong gold a good teacher agrees with itself nearly always; wrong answers to a hard problem scatter.
+Our choice, as is ``suspect_after``; it has no source."""
 
 UNJUDGED_LIMIT = 4
-"""Samples of a problem after which it is given up where none of them could be judged. A judgement of ours: two may fail
-by chance (a busy machine, a lost connection), four in a row say that the next twelve will fail as well; no source."""
+"""Samples of a problem after which it stops where none of them could be judged. Two may fail by chance (a busy machine,
+a lost connection); after four, more would most likely fail as well. Our choice; it has no source."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The samples of a problem: how many were drawn, how many have a verdict for or against, how many are correct.
-    ``pass_rate`` is None where no sample was judged."""
+    """The result of sampling a problem: samples drawn, samples with a verdict for or against, correct ones.
+    ``pass_rate`` is None where no sample is judged."""
 
     samples: int
     judged: int
@@ -48,100 +49,99 @@ class Outcome:
 
 
 class Policy(Protocol):
-    """Gives out slots. ``judged``: it wants verdicts. ``limit``: most samples that a problem can get."""
+    """Issues slots. ``needs_verdicts``: whether ``record`` must be called. ``limit``: most samples of a problem."""
 
     limit: int
-    judged: bool
+    needs_verdicts: bool
 
     def next(self) -> Slot | None:
-        """A slot to ask, once; None where nothing may be asked until a verdict comes (or ever)."""
+        """A slot to draw, each once; None where no slot is free until a verdict comes (or ever)."""
         ...
 
     def record(
-        self, slot: Slot, correct: bool, answer: str | None, *, agrees: bool = False, judged: bool = True
+        self, slot: Slot, correct: bool, answer: str | None, *, matches_gold: bool = False, judged: bool = True
     ) -> None:
-        """The verdict of a slot that was given out. ``agrees``: with the gold, though it may not count as correct.
+        """The verdict of a slot. ``matches_gold``: its answer does, though the sample may not count as correct.
         ``judged``: False where there is no verdict for or against: a failed request, a verifier's error or time-out."""
         ...
 
-    def needs_verdict(self, problem: int) -> bool:
-        """Whether ``record`` has to be called for the samples of a problem."""
+    def uses_verdicts_of(self, problem: int) -> bool:
+        """Whether ``record`` must be called for the samples of a problem."""
         ...
 
-    def refuse(self, slot: Slot) -> None:
-        """A slot that was given out is not asked: the budget is spent."""
+    def skip(self, slot: Slot) -> None:
+        """A slot that was issued is not drawn: the budget is spent."""
         ...
 
-    def given(self, problem: int) -> int:
-        """Slots given out of a problem: its sample indices below this number."""
+    def issued(self, problem: int) -> int:
+        """The number of slots issued of a problem: its sample indices are below it."""
         ...
 
 
 class Fixed:
     """``num_samples`` of every problem, problem by problem, so that samples that share a prompt follow one another."""
 
-    judged = False
+    needs_verdicts = False
 
     def __init__(self, problems: int, num_samples: int) -> None:
         self.limit = num_samples
         self._problems = problems
-        self._given = 0
+        self._issued = 0
 
     def next(self) -> Slot | None:
-        if self._given == self._problems * self.limit:
+        if self._issued == self._problems * self.limit:
             return None
-        self._given += 1
-        return divmod(self._given - 1, self.limit)
+        self._issued += 1
+        return divmod(self._issued - 1, self.limit)
 
     def record(
-        self, slot: Slot, correct: bool, answer: str | None, *, agrees: bool = False, judged: bool = True
+        self, slot: Slot, correct: bool, answer: str | None, *, matches_gold: bool = False, judged: bool = True
     ) -> None:
-        raise AssertionError("the fixed policy uses no verdicts")
+        raise AssertionError("the fixed policy takes no verdicts")
 
-    def needs_verdict(self, problem: int) -> bool:
+    def uses_verdicts_of(self, problem: int) -> bool:
         return False
 
-    def refuse(self, slot: Slot) -> None:
+    def skip(self, slot: Slot) -> None:
         return None
 
-    def given(self, problem: int) -> int:
-        return min(self.limit, max(0, self._given - problem * self.limit))
+    def issued(self, problem: int) -> int:
+        return min(self.limit, max(0, self._issued - problem * self.limit))
 
 
 _NONE, _WRONG, _CORRECT, _UNJUDGED = range(4)
 
 
 class Adaptive:
-    """Until ``target_correct`` samples are correct, ``max_samples`` were asked, the gold is suspect, or nothing can be
+    """Until ``target_correct`` samples are correct, ``max_samples`` are drawn, the gold is suspect, or nothing can be
     judged.
 
-    **How many.** With *f* verdicts that are not correct, a problem may be asked up to ``target_correct + f`` samples.
-    That is never one too many: while fewer than ``target_correct`` of those asked can still be correct, at least as
-    many more are needed as are still missing. No verdict is waited for in order, so a straggler holds one place and no
-    more. Without suspicion the samples of a problem end up as exactly those that asking one after another would have
-    taken. ``first`` samples (default ``target_correct``) are asked at once; more than ``target_correct`` may be too
-    many.
+    **How many.** With *f* verdicts that are not correct, a problem may get up to ``target_correct + f`` samples. That
+    is never one too many: fewer could not contain ``target_correct`` correct ones. Verdicts may come in any order, so a
+    straggler blocks one sample and no more. Without suspicion a problem gets exactly the samples that drawing one after
+    another would take. ``first`` samples (default ``target_correct``) are drawn at once; more than ``target_correct``
+    may be too many.
 
-    **Suspicion.** While no sample of a problem agrees with its gold, it is not asked beyond ``suspect_after`` samples,
-    twice that, four times that and so on, before all verdicts up to there are in. At each of them it is given up as
-    ``suspect_gold`` where one answer was given by ``suspect_after`` samples and by ``AGREEMENT`` of those with an
-    answer. The check looks at a set of samples fixed beforehand, so timing has no part in it.
+    **Suspicion.** While no sample of a problem matches its gold, the problem waits at ``suspect_after`` samples, at
+    twice that, four times that and so on, until all verdicts up to there are in. At each of these points it stops as
+    ``suspect_gold`` where one answer is that of ``suspect_after`` samples and of ``AGREEMENT`` of those with an answer.
+    The check looks at a set of samples that is fixed beforehand, so it does not depend on timing.
 
     **Samples that cannot be judged** (failed requests, verifier errors and time-outs) are neither correct nor wrong:
-    another sample is asked for in the place of each, up to ``max_samples``, and the pass rate leaves them out. While no
-    sample of a problem is judged, it is not asked beyond ``UNJUDGED_LIMIT`` samples (or ``first``, if that is more);
-    where none of those could be judged it is given up as ``unjudged``. One judged sample lifts the limit, and which
-    samples are looked at is fixed beforehand, so timing has no part in this either.
+    another sample is drawn in the place of each, up to ``max_samples``, and the pass rate leaves them out. While no
+    sample of a problem is judged, the problem waits at ``UNJUDGED_LIMIT`` samples (or ``first``, if that is more);
+    where none of those can be judged it stops as ``unjudged``. One judged sample lifts the limit. The samples that
+    count for this are fixed beforehand, too, so it does not depend on timing.
 
-    ``sampled_in_full``: problems that are asked ``max_samples`` times whatever the verdicts; none is needed for them.
+    ``sampled_in_full``: problems that get ``max_samples`` samples whatever the verdicts; none is needed for them.
 
-    **Who next.** Problems that were not asked yet, in their order; then those that need the fewest further samples by
-    expectation, (missing) * (n + 2) / (correct + 1), the posterior mean under a uniform prior (Laplace).
+    **Order.** New problems first, in their order; then those with the fewest further samples by expectation,
+    (missing) * (n + 2) / (correct + 1), the posterior mean under a uniform prior (Laplace).
 
-    Memory: about 200 bytes a problem that was asked, and 9 a sample until its first correct one.
+    Memory: about 200 bytes a problem with samples, and 9 a sample until its first correct one.
     """
 
-    judged = True
+    needs_verdicts = True
 
     def __init__(self, problems: int, config: AdaptivePolicy, sampled_in_full: Collection[int] = ()) -> None:
         self.limit = config.max_samples
@@ -149,32 +149,32 @@ class Adaptive:
         self._first = min(config.first or config.target_correct, config.max_samples)
         self._suspect_after = config.suspect_after
         self._problems = problems
-        self._given = array("I", bytes(4 * problems))
+        self._issued = array("I", bytes(4 * problems))
         self._allowed = array("I", [self._first]) * problems
         self._in_full = frozenset(sampled_in_full)
         self._marks: dict[int, bytearray] = {}  # by index: _NONE, _WRONG, _CORRECT or _UNJUDGED
         self._answers: dict[int, dict[int, int]] = {}  # of problems without a correct sample
         self._gates: dict[int, int] = {}
         self._suspects: set[int] = set()
-        self._confirmed: set[int] = set()  # their gold was met by a sample that does not count as correct
+        self._confirmed: set[int] = set()  # a sample that does not count as correct matches their gold
         self._cut: set[int] = set()
         self._fresh = 0
         self._waiting: list[tuple[float, int]] = []
 
     def next(self) -> Slot | None:
         while self._fresh < self._problems:
-            if self._given[self._fresh] < (self.limit if self._fresh in self._in_full else self._first):
-                return self._give(self._fresh)
+            if self._issued[self._fresh] < (self.limit if self._fresh in self._in_full else self._first):
+                return self._issue(self._fresh)
             self._fresh += 1
         while self._waiting:
             problem = self._waiting[0][1]
-            if self._given[problem] < self._allowed[problem]:
-                return self._give(problem)
+            if self._issued[problem] < self._allowed[problem]:
+                return self._issue(problem)
             heapq.heappop(self._waiting)
         return None
 
     def record(
-        self, slot: Slot, correct: bool, answer: str | None, *, agrees: bool = False, judged: bool = True
+        self, slot: Slot, correct: bool, answer: str | None, *, matches_gold: bool = False, judged: bool = True
     ) -> None:
         problem, index = slot
         marks = self._marks.setdefault(problem, bytearray())
@@ -183,9 +183,9 @@ class Adaptive:
         if marks[index]:
             return
         marks[index] = _CORRECT if correct else _WRONG if judged else _UNJUDGED
-        if agrees and not correct:
+        if matches_gold and not correct:
             self._confirmed.add(problem)
-        if correct or agrees:
+        if correct or matches_gold:
             self._answers.pop(problem, None)
         elif _CORRECT not in marks and problem not in self._confirmed and answer is not None and self._suspect_after:
             digest = hashlib.blake2b(" ".join(answer.split()).encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -197,20 +197,20 @@ class Adaptive:
             expected = (self._target - good) * (len(marks) + 2) / (good + 1)
             heapq.heappush(self._waiting, (expected, problem))
 
-    def needs_verdict(self, problem: int) -> bool:
+    def uses_verdicts_of(self, problem: int) -> bool:
         return problem not in self._in_full
 
-    def refuse(self, slot: Slot) -> None:
+    def skip(self, slot: Slot) -> None:
         self._cut.add(slot[0])
 
-    def given(self, problem: int) -> int:
-        return self._given[problem]
+    def issued(self, problem: int) -> int:
+        return self._issued[problem]
 
     def outcome(self, problem: int) -> Outcome:
-        """What is known of a problem now; final once ``next`` has nothing more and every verdict is in."""
+        """The current result of a problem; final once ``next`` returns None and every verdict is in."""
         marks = self._marks.get(problem, bytearray())
         judged, good = marks.count(_WRONG) + marks.count(_CORRECT), marks.count(_CORRECT)
-        samples = self._given[problem] if problem in self._in_full else judged + marks.count(_UNJUDGED)
+        samples = self._issued[problem] if problem in self._in_full else judged + marks.count(_UNJUDGED)
         stopped: Stopped = "max_samples"
         if problem in self._cut:
             stopped = "budget"
@@ -228,21 +228,22 @@ class Adaptive:
             rate = pass_rate_at_stop(judged, good, target=self._target, first=self._first)
         return Outcome(samples, judged, good, stopped, rate)
 
-    def _give(self, problem: int) -> Slot:
-        self._given[problem] += 1
-        return problem, self._given[problem] - 1
+    def _issue(self, problem: int) -> Slot:
+        self._issued[problem] += 1
+        return problem, self._issued[problem] - 1
 
     def _bound(self, problem: int, marks: bytearray) -> int:
-        heard = len(marks) - marks.count(_NONE)
-        if self._first < self._target and heard < self._first:
+        verdicts = len(marks) - marks.count(_NONE)
+        if self._first < self._target and verdicts < self._first:
             return self._first
-        bound = min(max(self._first, self._target + heard - marks.count(_CORRECT)), self.limit)
-        if heard == marks.count(_UNJUDGED):
+        bound = min(max(self._first, self._target + verdicts - marks.count(_CORRECT)), self.limit)
+        if verdicts == marks.count(_UNJUDGED):
             bound = min(bound, max(self._first, UNJUDGED_LIMIT))
         if self._suspect_after is None or _CORRECT in marks or problem in self._confirmed:
             return bound
         gate = self._gates.get(problem) or max(self._first, self._suspect_after)
-        while gate <= bound and len(marks) >= gate and _NONE not in marks[:gate]:  # all heard, and none correct
+        # All verdicts up to the gate are in, and none is correct.
+        while gate <= bound and len(marks) >= gate and _NONE not in marks[:gate]:
             if self._agree(problem, gate):
                 self._suspects.add(problem)
                 break
@@ -282,8 +283,8 @@ def pass_rate_at_stop(samples: int, correct: int, *, target: int, first: int) ->
     drawn, and is an estimate of no teacher's rate.
 
     **Not unbiased:** a single problem's figure given that it was solved, or any selection by it (filter by pass rate,
-    and what is kept is biased towards the filter). Problems given up as suspect_gold count as 0, so the mean over
-    problems is too low by at most the share of problems given up. Where the budget cut a problem off, correct / samples
+    and the selection is biased towards the filter). Problems that stop as suspect_gold count as 0, so the mean over
+    problems is too low by at most their share. Where the budget cut a problem off, correct / samples
     is returned by ``Adaptive.outcome``, and the budget's order prefers promising problems. Engines whose samples
     depend on their neighbours (one seed for a batch) are independent only as far as their random numbers are.
     """

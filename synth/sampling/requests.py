@@ -1,14 +1,15 @@
-"""Who is asked what: the identity of every request of a run.
+"""Request ids, and the requests of a run: which teacher draws a sample, and under which id.
 
-A request is known by a digest of all that decides its answer, so that equal requests are asked once, in one run or in
-several. ``Plan`` holds 32 bytes a problem and teacher and makes requests from them on demand.
+``request_id`` is a digest of the whole payload and of everything else that decides the answer, so that equal requests
+are sent once, in one run or in several. ``RequestPlan`` holds 32 bytes a problem and teacher and makes requests from
+them on demand.
 
-**Several teachers.** Sample k of a problem goes to the teacher in whose interval the point frac(u + k/phi) falls: the
-intervals are the shares laid end to end in [0, 1), u is a hash of the problem's content, phi the golden ratio. So who
-is asked depends on the problem and k alone: more samples, more problems, another order or a resumed run move no sample
-to another teacher. Among the samples of one problem each teacher's number stays within about one of its share for
-any count (the discrepancy of the sequence k/phi grows with log n only, the least there is: Niederreiter, Random Number
-Generation and Quasi-Monte Carlo Methods, 1992, chapter 3); over problems these small errors are independent.
+**Mixtures.** Sample k of a problem goes to the teacher in whose interval the point frac(u + k/phi) falls: the intervals
+are the shares laid end to end in [0, 1), u is a hash of the problem's content, phi the golden ratio. So the teacher
+depends only on the problem and k: more samples, more problems, another order or a resumed run move no sample to another
+teacher. Among the samples of one problem each teacher's number stays within about one of its share for any count (the
+discrepancy of the sequence k/phi grows with log n only, the least there is: Niederreiter, Random Number Generation and
+Quasi-Monte Carlo Methods, 1992, chapter 3); over problems these small errors are independent.
 """
 
 from __future__ import annotations
@@ -23,63 +24,82 @@ from typing import Any
 from licensing.errors import InputError
 from synth.problems.problem import Prompt, canonical_json
 from synth.sampling.config import TeacherSampling
-from synth.teachers.config import FakeTeacher, TeacherConfig
+from synth.sampling.policy import Slot
+from synth.teachers.config import FakeTeacher, OpenAITeacher, TeacherConfig, VllmServerTeacher
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
-from synth.teachers.served_config import OpenAITeacher, ServedTeacher
 from synth.teachers.teacher import Request, teacher_messages
 
-__all__ = ["Plan", "plan", "request_id"]
+__all__ = ["RequestPlan", "first_requests", "request_id"]
 
-# vLLM arguments that make another model, or another prompt, out of the same folder; the others only change its speed.
-_MODEL_ARGS = ("quantization", "hf_overrides", "tokenizer", "tokenizer_revision", "chat_template")
+_NOT_IN_THE_ID = {
+    "kind": "the same weights on another engine; rows name the engine",
+    "name": "a label of lineage and rows",
+    "license": "a label of lineage",
+    "ran_by": "a label of lineage",
+    "terms": "a label of lineage: a corrected id must not buy every sample again",
+    "system_prompt": "in the messages",
+    "examples": "in the messages",
+    "thinking": "stops a run whose traces lack thinking, and changes none of them",
+    "total_timeout_s": "turns slow answers into error rows, which are never reused",
+}
+"""Fields of a teacher that are not in the id, beside the operational ones (``synth.section.Operational``). A field that
+is in neither list is in the id, so a new one is by default."""
+_THINKING_FIELDS = ("think_open", "think_close", "reasoning_parser")
 _DIGEST = 32  # bytes
-_GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / phi, to the nearest odd number: points are kept as integers, and so are exact
+_GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / phi, to the nearest odd number: points are integers, and so exact
 
 
 def request_id(prompt: Prompt, teacher: TeacherConfig, config: TeacherSampling, sample_index: int) -> str:
-    """32 hex characters of sha256 over all that decides the answer, so that equal requests are asked once.
+    """32 hex characters of sha256 over everything that decides the answer.
 
-    In it: the teacher's whole chat, letter for letter (system prompt, examples, problem), model and revision, the
-    sampling settings, the seed, ``sample_index``. Not in it: how many samples are wanted (``num_samples``, policy,
-    budget), the engine and its speed settings, and the problem's id. For the fake teacher, the gold, its accuracy and
-    its seed too, since they decide its answers. A model folder counts by its path, not by its weights. For served
-    teachers, further parameters and the think tags count, and the address of a service, which may serve other weights
-    under the same name and does under other terms; the address of a server of one's own does not.
+    **In it:** the chat, letter for letter (system prompt, examples, problem), model and revision, all sampling settings
+    and ``extra_body``, ``sample_index``, and every other field and vLLM argument of the teacher that is not known to
+    change only speed, place or waiting (``synth.teachers.config.SPEED_ONLY_ENGINE_ARGS`` is the list of arguments). For
+    the fake teacher also what it reads of the problem. A model folder counts by its path and ``revision``; a run sets
+    the revision to a digest of the folder's content.
+
+    **Not in it:** the number of samples (``num_samples``, policy, budget, escalation), prices, the problem's id, the
+    fields of ``_NOT_IN_THE_ID``. The address of an endpoint counts where it is a service's, since a service may serve
+    other weights under the same name; the releaser's own server may move.
+
+    In-process vLLM, a `vllm serve` of the run without a reasoning parser, `auto` and transformers return the same raw
+    text, and have the same id where they have the same settings.
     """
-    return _numbered(_shared_digest(prompt, teacher, config, config.max_new_tokens), sample_index)
+    return _numbered(_digest(prompt, teacher, config, config.max_new_tokens), sample_index)
 
 
-def _shared_digest(prompt: Prompt, teacher: TeacherConfig, config: TeacherSampling, max_new_tokens: int) -> str:
-    decides: dict[str, Any] = {
+def _digest(prompt: Prompt, teacher: TeacherConfig, config: TeacherSampling, max_new_tokens: int) -> str:
+    """Of all that the samples of a problem share, as hex."""
+    decides = {
         "messages": teacher_messages(teacher, prompt),
-        "model": teacher.model,
-        "revision": teacher.revision,
         "temperature": config.temperature,
         "top_p": config.top_p,
         "max_new_tokens": max_new_tokens,
         "seed": config.seed,
+        "teacher": _deciding_fields(teacher),
     }
-    arguments = getattr(teacher, "engine_args", {})
-    asked = {key: arguments.get(key, getattr(teacher, key, None)) for key in _MODEL_ARGS}
-    changed = {key: value for key, value in asked.items() if value is not None}
-    if changed:
-        decides["engine_args"] = changed
-    if isinstance(teacher, ServedTeacher):
-        decides["served"] = _served(teacher)
     if isinstance(teacher, FakeTeacher):
-        decides["fake"] = [prompt.answer, teacher.accuracy, teacher.seed]
+        columns = prompt.model_extra or {}
+        decides["fake"] = [prompt.kind, prompt.answer, columns.get("choices"), columns.get("entry_point")]
     return hashlib.sha256(canonical_json(decides).encode()).hexdigest()
 
 
-def _served(teacher: ServedTeacher) -> dict[str, Any]:
-    decides: dict[str, Any] = {
-        "extra_body": teacher.extra_body,
-        "think": [teacher.think_open, teacher.think_close],
-        "reasoning_parser": getattr(teacher, "reasoning_parser", None),
-    }
-    if isinstance(teacher, OpenAITeacher) and teacher.service is not None:
-        decides |= {"base_url": teacher.base_url, "terms": teacher.service}
-    return {key: value for key, value in decides.items() if value}
+def _deciding_fields(teacher: TeacherConfig) -> dict[str, Any]:
+    """The fields and vLLM arguments of a teacher that decide its answers; those that are not set are left out."""
+    fields = teacher.key_fields()
+    engine_args = fields.pop("engine_args", {})
+    if fields.pop("send_seed", None) is False:
+        fields["send_seed"] = "no"
+    server_with_parser = isinstance(teacher, VllmServerTeacher) and teacher.reasoning_parser is not None
+    if not (server_with_parser or isinstance(teacher, OpenAITeacher)):  # the text is raw: nothing is joined by the tags
+        fields = {name: value for name, value in fields.items() if name not in _THINKING_FIELDS}
+    deciding = {name: value for name, value in fields.items() if name not in _NOT_IN_THE_ID and not _is_unset(value)}
+    return {**deciding, **engine_args}
+
+
+def _is_unset(value: Any) -> bool:
+    """Whether a field leaves the choice to the engine, as one that the section of another engine does not have."""
+    return value is None or value is False or value == "auto" or value in ((), {})
 
 
 def _offset(prompt: Prompt) -> int:
@@ -87,30 +107,29 @@ def _offset(prompt: Prompt) -> int:
     return int.from_bytes(hashlib.sha256(f"teacher of {prompt.content_hash}".encode()).digest()[:8], "big")
 
 
-def _numbered(shared: str, sample_index: int) -> str:
-    return hashlib.sha256(f"{shared}:{sample_index}".encode()).hexdigest()[:32]
+def _numbered(digest: str, sample_index: int) -> str:
+    return hashlib.sha256(f"{digest}:{sample_index}".encode()).hexdigest()[:32]
 
 
-class Plan:
-    """Requests by slot: (problem, sample index), both from 0. Raises InputError where two problems would ask the same
-    and so could not be told apart."""
+class RequestPlan:
+    """The requests of a run, by slot. Raises InputError where two problems have the same requests."""
 
     def __init__(self, prompts: Sequence[Prompt], teacher: TeachersConfig, config: TeacherSampling) -> None:
         self.prompts = prompts
         self.teachers = members_of(teacher)
         self.config = config
         shares = teacher.shares if isinstance(teacher, TeacherMixture) else (1.0,)
-        self._ends = [round(end * 2**64) for end in itertools.accumulate(shares)]
-        several = len(self.teachers) > 1
-        self._offsets = array("Q", (_offset(prompt) for prompt in prompts if several))
+        self._interval_ends = [round(end * 2**64) for end in itertools.accumulate(shares)]
+        is_mixture = len(self.teachers) > 1
+        self._offsets = array("Q", (_offset(prompt) for prompt in prompts if is_mixture))
         self._digests = bytearray()
-        for number, member in enumerate(self.teachers):
-            self._enter(number, member)
+        for member in self.teachers:
+            self._add_digests(member)
 
-    def _enter(self, number: int, teacher: TeacherConfig) -> None:
+    def _add_digests(self, teacher: TeacherConfig) -> None:
         owners: dict[bytes, int] = {}
         for problem, prompt in enumerate(self.prompts):
-            digest = bytes.fromhex(_shared_digest(prompt, teacher, self.config, self.config.max_new_tokens))
+            digest = bytes.fromhex(_digest(prompt, teacher, self.config, self.config.max_new_tokens))
             if digest in owners:
                 raise InputError(
                     f"problems {self.prompts[owners[digest]].id!r} and {prompt.id!r} ask the same",
@@ -120,57 +139,52 @@ class Plan:
             owners[digest] = problem
             self._digests += digest
 
-    def member(self, slot: tuple[int, int]) -> int:
-        """Which of ``teachers`` draws the slot's sample, by its number."""
+    def teacher_index(self, slot: Slot) -> int:
+        """Index in ``teachers`` of the one that draws the slot's sample."""
         if len(self.teachers) == 1:
             return 0
         problem, index = slot
         point = (self._offsets[problem] + index * _GOLDEN) % 2**64
-        return min(bisect.bisect_right(self._ends, point), len(self.teachers) - 1)
+        return min(bisect.bisect_right(self._interval_ends, point), len(self.teachers) - 1)
 
-    def teacher(self, slot: tuple[int, int]) -> TeacherConfig:
+    def teacher(self, slot: Slot) -> TeacherConfig:
         """The teacher that draws the slot's sample."""
-        return self.teachers[self.member(slot)]
+        return self.teachers[self.teacher_index(slot)]
 
-    def identity(self, slot: tuple[int, int]) -> str:
-        """The slot's ``request_id``."""
+    def request_id(self, slot: Slot) -> str:
+        """The id of the slot's first request."""
         problem, index = slot
-        at = _DIGEST * (self.member(slot) * len(self.prompts) + problem)
-        return _numbered(self._digests[at : at + _DIGEST].hex(), index)
+        start = _DIGEST * (self.teacher_index(slot) * len(self.prompts) + problem)
+        return _numbered(self._digests[start : start + _DIGEST].hex(), index)
 
-    def escalated_identity(self, slot: tuple[int, int]) -> str:
-        """The identity of the slot's second try, at the limit of ``sample.escalate``."""
+    def escalated_request_id(self, slot: Slot) -> str:
+        """The id of the slot's second request, with the limit of ``sample.escalate``."""
         assert self.config.escalate is not None
         limit = self.config.escalate.max_new_tokens
-        return _numbered(_shared_digest(self.prompts[slot[0]], self.teacher(slot), self.config, limit), slot[1])
+        return _numbered(_digest(self.prompts[slot[0]], self.teacher(slot), self.config, limit), slot[1])
 
-    def request(self, slot: tuple[int, int]) -> Request:
+    def request(self, slot: Slot) -> Request:
         """The slot's first request."""
-        return self._request(slot, self.identity(slot), self.config.max_new_tokens)
+        return self._request(slot, self.request_id(slot), self.config.max_new_tokens)
 
     def escalation(
-        self, slot: tuple[int, int], prefix: str = "", prefix_tokens: int = 0, prefix_ids: Sequence[int] = ()
+        self, slot: Slot, prefix: str = "", prefix_tokens: int = 0, prefix_ids: Sequence[int] = ()
     ) -> Request:
         """The slot's second request: the rest of ``prefix``, or the whole trace again where it is empty."""
         assert self.config.escalate is not None
         limit = self.config.escalate.max_new_tokens - prefix_tokens
-        return self._request(slot, self.escalated_identity(slot), limit, prefix, tuple(prefix_ids))
+        return self._request(slot, self.escalated_request_id(slot), limit, prefix, tuple(prefix_ids))
 
     def _request(
-        self,
-        slot: tuple[int, int],
-        identity: str,
-        max_new_tokens: int,
-        prefix: str = "",
-        prefix_ids: tuple[int, ...] = (),
+        self, slot: Slot, request_id: str, max_new_tokens: int, prefix: str = "", prefix_ids: tuple[int, ...] = ()
     ) -> Request:
         prompt = self.prompts[slot[0]]
         return Request(
-            request_id=identity,
+            request_id=request_id,
             prompt=prompt,
             messages=teacher_messages(self.teacher(slot), prompt),
             sample_index=slot[1],
-            seed=int(identity[:8], 16) & 0x7FFFFFFF,
+            seed=int(request_id[:8], 16) & 0x7FFFFFFF,
             temperature=self.config.temperature,
             top_p=self.config.top_p,
             max_new_tokens=max_new_tokens,
@@ -178,18 +192,19 @@ class Plan:
             prefix_ids=prefix_ids,
         )
 
-    def identities(self) -> Iterator[str]:
-        """Every id that the run may ask for, escalations included, problem by problem."""
-        for problem in range(len(self.prompts)):
-            for index in range(self.config.most_samples):
-                yield self.identity((problem, index))
-                if self.config.escalate is not None:
-                    yield self.escalated_identity((problem, index))
+    def slots(self) -> Iterator[Slot]:
+        """Every slot that the run may fill, problem by problem."""
+        return itertools.product(range(len(self.prompts)), range(self.config.most_samples))
+
+    def request_ids(self) -> Iterator[str]:
+        """Every id that the run may use, escalations included, problem by problem."""
+        for slot in self.slots():
+            yield self.request_id(slot)
+            if self.config.escalate is not None:
+                yield self.escalated_request_id(slot)
 
 
-def plan(prompts: Sequence[Prompt], teacher: TeachersConfig, config: TeacherSampling) -> Iterator[Request]:
-    """Every first request that the run may make, problem by problem. Raises InputError as ``Plan`` does."""
-    whole = Plan(prompts, teacher, config)
-    for problem in range(len(prompts)):
-        for index in range(config.most_samples):
-            yield whole.request((problem, index))
+def first_requests(prompts: Sequence[Prompt], teacher: TeachersConfig, config: TeacherSampling) -> Iterator[Request]:
+    """Every first request that the run may send, problem by problem. Raises InputError as ``RequestPlan`` does."""
+    plan = RequestPlan(prompts, teacher, config)
+    return map(plan.request, plan.slots())

@@ -20,19 +20,19 @@ from synth.sampling.budget import BudgetTracker
 from synth.sampling.config import AdaptivePolicy, TeacherSampling
 from synth.sampling.online_verification import OnlineVerification, SampleVerifier
 from synth.sampling.policy import Adaptive, Fixed
-from synth.sampling.requests import Plan
+from synth.sampling.requests import RequestPlan
 from synth.sampling.sampler import Progress, Sampler
 from synth.sampling.samples_table import PROBLEM_STOPS, problem_stops_schema
 from synth.sampling.selection import SampleSummary, Selection, write_samples
 from synth.sampling.store import SampleStore
 from synth.teachers.mixture import TeachersConfig
-from synth.teachers.router import TeacherRouter, read_engines, write_engines
+from synth.teachers.router import TeacherRouter, read_engine_info, write_engine_info
 from synth.teachers.teacher import Teacher
 
 __all__ = ["ENGINES", "sample"]
 
 ENGINES = "engines.jsonl"
-"""What each engine that answered settled on (``synth.teachers.teacher.Described``): name and version, the revision of
+"""What each engine that answered settled on (``Teacher.engine_info``): name and version, the revision of
 its weights, its resolved configuration. In the store, of every engine that ever ran for it; in the folder of a sample
 stage, of those whose samples it lists. Not there where no engine has anything to say."""
 
@@ -66,7 +66,7 @@ def sample(
     Raises InputError where two problems ask the same; MissingDependency where the disk is full or a verifier is not
     installed, with everything so far kept; what the engine raises goes through.
     """
-    plan = Plan(prompts, teacher_config, config)
+    plan = RequestPlan(prompts, teacher_config, config)
     policy: Adaptive | Fixed
     if isinstance(config.policy, AdaptivePolicy):
         if verifier is None:
@@ -85,10 +85,10 @@ def sample(
         sampler.run()
         summary = write_samples(out, _rows(plan, samples, policy, key))
         summary.reused, summary.stopped, summary.damaged = sampler.reused, sampler.stopped, samples.damaged
-    engines = read_engines(store / ENGINES)
+    engines = read_engine_info(store / ENGINES)
     if engines:
         pairs = {(name, engine) for name, drawn in summary.teachers.items() for engine in drawn.engines}
-        write_engines(out / ENGINES, [row for row in engines if (row["model"], row["engine"]) in pairs])
+        write_engine_info(out / ENGINES, [row for row in engines if (row["model"], row["engine"]) in pairs])
     if isinstance(policy, Adaptive):
         stops = [_stop(prompt, policy, problem) for problem, prompt in enumerate(prompts)]
         write_parquet(out / PROBLEM_STOPS, problem_stops_schema(), stops)
@@ -96,11 +96,11 @@ def sample(
     return summary
 
 
-def _rows(plan: Plan, samples: SampleStore, policy: Adaptive | Fixed, key: str) -> Iterator[dict[str, Any]]:
+def _rows(plan: RequestPlan, samples: SampleStore, policy: Adaptive | Fixed, key: str) -> Iterator[dict[str, Any]]:
     """The selected samples, in the order of problems and sample indices, with their texts."""
     selection = Selection(plan, samples, key)
     for problem, prompt in enumerate(plan.prompts):
-        for index in range(policy.given(problem)):
+        for index in range(policy.issued(problem)):
             slot = (problem, index)
             row_id = selection.selected(slot)
             if row_id is None:
@@ -114,7 +114,7 @@ def _rows(plan: Plan, samples: SampleStore, policy: Adaptive | Fixed, key: str) 
                 "reasoning_tokens": row.get("reasoning_tokens"),
                 "think_open": teacher.think_open,
                 "think_close": teacher.think_close,
-                "escalated": row["request_id"] != plan.identity(slot),
+                "escalated": row["request_id"] != plan.request_id(slot),
             }
 
 

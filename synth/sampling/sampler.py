@@ -21,7 +21,7 @@ from synth.sampling.budget import BudgetTracker
 from synth.sampling.online_verification import OnlineVerification
 from synth.sampling.policy import Policy, Slot
 from synth.sampling.reasoning_guard import EmptyReasoningGuard
-from synth.sampling.requests import Plan
+from synth.sampling.requests import RequestPlan
 from synth.sampling.selection import Selection
 from synth.sampling.store import SampleStore
 from synth.teachers.router import TeacherRouter
@@ -63,7 +63,7 @@ class Sampler:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: RequestPlan,
         policy: Policy,
         router: TeacherRouter,
         store: SampleStore,
@@ -119,7 +119,7 @@ class Sampler:
     def _feed(self) -> None:
         while True:
             for member, cut in enumerate(self._cut):
-                while cut and (self._out_of_time or self._router.room(member) > 0):
+                while cut and (self._out_of_time or self._router.free_slots(member) > 0):
                     if not self._escalate(*cut[0]):
                         break
                     cut.popleft()
@@ -129,14 +129,14 @@ class Sampler:
                     continue  # reading the store found more of them
                 return
             if self.stopped is not None:
-                self._policy.refuse(slot)
+                self._policy.skip(slot)
                 continue
             request = self._plan.request(slot)
             if not self._send(_Sending(slot, request, _estimated_prompt_tokens(request))):
-                self._waiting[self._plan.member(slot)].appendleft(slot)
+                self._waiting[self._plan.teacher_index(slot)].appendleft(slot)
                 if self._in_flight:
                     return  # what is in flight gives back what it does not use
-                self.stopped = self._budget.which()
+                self.stopped = self._budget.refusing_limit()
 
     def _next_slot(self) -> Slot | None:
         """The next sample that is not in the store and whose teacher has a free place; once sampling has stopped, any
@@ -158,17 +158,17 @@ class Sampler:
                 self._count(slot, row_id)
                 self._settle(slot, row_id)
                 continue
-            member = self._plan.member(slot)
+            member = self._plan.teacher_index(slot)
             if self._may_send(member):
                 return slot
             self._waiting[member].append(slot)
         return None
 
     def _may_send(self, member: int) -> bool:
-        return self.stopped is not None or self._router.room(member) > 0
+        return self.stopped is not None or self._router.free_slots(member) > 0
 
     def _may_escalate(self, member: int) -> bool:
-        free = self._out_of_time or self._router.room(member) > 0
+        free = self._out_of_time or self._router.free_slots(member) > 0
         return bool(self._cut[member]) and free and not self._escalating()
 
     def _change_turns(self) -> bool:
@@ -176,16 +176,16 @@ class Sampler:
 
         One that verdicts may yet give more to do keeps its turn: starting an engine takes longer than waiting for them.
         """
-        active = self._router.turn
+        active = self._router.active
         if active is None or self._waiting[active] or self._cut[active] or self._verifying:
             return False
-        if any(self._plan.member(sending.slot) == active for sending in self._in_flight.values()):
+        if any(self._plan.teacher_index(sending.slot) == active for sending in self._in_flight.values()):
             return False
         members = (member for member in range(len(self._waiting)) if self._waiting[member] or self._cut[member])
-        return any(self._router.pass_turn(member) for member in members)
+        return any(self._router.activate(member) for member in members)
 
     def _send(self, sending: _Sending) -> bool:
-        member = self._plan.member(sending.slot)
+        member = self._plan.teacher_index(sending.slot)
         request = sending.request
         if not self._budget.reserve(request.max_new_tokens, sending.prompt_tokens, **self._account(sending)):
             return False
@@ -200,9 +200,9 @@ class Sampler:
         """Request the rest of a trace that was cut off, or accept it as it is; False: later."""
         row = self._store.row(row_id)
         ids = row.get(_TOKEN_IDS) or ()
-        teacher = self._router.members[self._plan.member(slot)]
-        continued = bool(getattr(teacher, "can_continue", False) and row["text"] and row["completion_tokens"])
-        continued = continued and bool(ids or not getattr(teacher, "continues_token_ids", False))
+        teacher = self._router.teachers[self._plan.teacher_index(slot)]
+        continued = bool(teacher.can_continue and row["text"] and row["completion_tokens"])
+        continued = continued and bool(ids or not teacher.continues_token_ids)
         if continued:
             request = self._plan.escalation(slot, row["text"], row["completion_tokens"], ids)
         else:
@@ -223,22 +223,18 @@ class Sampler:
     # --- answers ---
 
     def _poll(self) -> list[Completion]:
-        free = any(self._router.room(member) > 0 for member in range(len(self._waiting)))
-        completions = self._router.poll_for(_SHORT_POLL_S if self._verifying and free else _POLL_S)
-        if completions is None:
-            lost = len(self._in_flight)
-            raise RuntimeError(f"{self._router.engine} has lost {lost} requests: it has no capacity and no answer")
-        return completions
+        free = any(self._router.free_slots(member) > 0 for member in range(len(self._waiting)))
+        return self._router.poll_for(_SHORT_POLL_S if self._verifying and free else _POLL_S)
 
     def _commit(self, completion: Completion) -> None:
         sending = self._in_flight.pop(completion.request_id, None)
         if sending is None:
             return  # delivered twice, by a replica that was thought dead: the first one counts
         self._budget.release(sending.request.max_new_tokens, sending.prompt_tokens, **self._account(sending))
-        self._router.record()  # before the first row of an engine: no kill leaves rows of one that is not on record
+        self._router.record_engine_info()  # before its first row: a kill leaves no row of an unknown engine
         row = self._row(sending, completion)
         row_id = self._store.append(row)
-        self._guards[self._plan.member(sending.slot)].look(row)
+        self._guards[self._plan.teacher_index(sending.slot)].look(row)
         self._budget.generated += completion.completion_tokens or 0
         spent = completion.completion_tokens
         if spent is None:
@@ -263,7 +259,7 @@ class Sampler:
             "error": completion.error,
             "prompt_tokens": completion.prompt_tokens,
             "completion_tokens": completion.completion_tokens,
-            "engine": self._router.members[self._plan.member(sending.slot)].engine,
+            "engine": self._router.teachers[self._plan.teacher_index(sending.slot)].engine,
             "completed_at": int(time.time()),
         }
         if completion.reasoning_tokens is not None:
@@ -281,15 +277,15 @@ class Sampler:
     def _settle(self, slot: Slot, row_id: int) -> None:
         """A sample is in the store: escalate it where it was cut off for the first time."""
         if self._plan.config.escalate is not None and self._store.finish_reason(row_id) == "length":
-            escalated = self._selection.find(self._plan.escalated_identity(slot))
+            escalated = self._selection.find(self._plan.escalated_request_id(slot))
             if row_id == self._selection.first(slot) and escalated is None:
-                self._cut[self._plan.member(slot)].append((slot, row_id))
+                self._cut[self._plan.teacher_index(slot)].append((slot, row_id))
                 return
         self._accept(slot, row_id)
 
     def _accept(self, slot: Slot, row_id: int) -> None:
         self._done += 1
-        if self._verification is not None and self._policy.needs_verdict(slot[0]):
+        if self._verification is not None and self._policy.uses_verdicts_of(slot[0]):
             self._verification.add(slot, row_id)
 
     def _count(self, slot: Slot, row_id: int) -> None:
@@ -317,7 +313,9 @@ class Sampler:
             return
         for sample in self._verification.graded(block=block):
             grade = sample.grade
-            self._policy.record(sample.slot, grade.correct, grade.answer, agrees=grade.agrees, judged=grade.judged)
+            self._policy.record(
+                sample.slot, grade.correct, grade.answer, matches_gold=grade.matches_gold, judged=grade.judged
+            )
 
     def _check_time(self) -> None:
         if self._out_of_time or (limit := self._budget.out_of_time()) is None:
@@ -329,11 +327,11 @@ class Sampler:
             if sending.cut is not None:
                 self._accept(sending.slot, sending.cut)
             else:
-                self._policy.refuse(sending.slot)
+                self._policy.skip(sending.slot)
 
     def _report(self) -> None:
         if self._progress is not None:
-            total = self._allowed if self._policy.judged else len(self._plan.prompts) * self._policy.limit
+            total = self._allowed if self._policy.needs_verdicts else len(self._plan.prompts) * self._policy.limit
             self._progress(self._done, total, self._budget.generated)
 
 

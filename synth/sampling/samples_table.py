@@ -57,4 +57,4 @@ def problem_stops_schema() -> pa.Schema:
 def write_problems(out: Path, prompts: Iterable[Prompt]) -> None:
     """Write problems.jsonl into the folder ``out``."""
     with disk_errors(out):
-        write_rows(out / PROBLEMS, (prompt.row() for prompt in prompts))
+        write_rows(out / PROBLEMS, (prompt.trace_columns() for prompt in prompts))

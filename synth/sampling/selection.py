@@ -12,7 +12,7 @@ from typing import Any
 from synth.parquet_files import write_parquet
 from synth.problems.problem import canonical_json
 from synth.sampling.policy import Slot
-from synth.sampling.requests import Plan
+from synth.sampling.requests import RequestPlan
 from synth.sampling.samples_table import SAMPLES, samples_schema
 from synth.sampling.store import SampleStore
 
@@ -26,7 +26,7 @@ class Selection:
     changed, so its request is sent again.
     """
 
-    def __init__(self, plan: Plan, store: SampleStore, key: str) -> None:
+    def __init__(self, plan: RequestPlan, store: SampleStore, key: str) -> None:
         self._plan, self._store, self._key = plan, store, key
 
     def find(self, request_id: str) -> int | None:
@@ -38,13 +38,13 @@ class Selection:
 
     def first(self, slot: Slot) -> int | None:
         """The row of a sample's first request."""
-        return self.find(self._plan.identity(slot))
+        return self.find(self._plan.request_id(slot))
 
     def selected(self, slot: Slot) -> int | None:
         """The row that stands for a sample: its escalation, where there is one that did not fail."""
         first = self.first(slot)
         if self._plan.config.escalate is not None and (first is None or self._store.finish_reason(first) == "length"):
-            escalated = self.find(self._plan.escalated_identity(slot))
+            escalated = self.find(self._plan.escalated_request_id(slot))
             if escalated is not None and self._store.finish_reason(escalated) != "error":
                 return escalated
         return first

@@ -1,8 +1,8 @@
-"""How many requests an endpoint bears: additive increase, multiplicative decrease, and the pauses that it asks for.
+"""The number of requests in flight at an endpoint: additive increase, multiplicative decrease, and `Retry-After`.
 
 The rule is TCP's (Chiu and Jain, Computer Networks and ISDN Systems 17, 1989). A refusal halves the limit, once for
-all requests that were under way together; every answer raises it by a share, so that a limit that was cut to one is
-whole again after 32 rounds of answers.
+all requests that were in flight together; every answer raises it by a share, so that a limit that fell to one is back
+at its maximum after 32 rounds of answers. Retries and their waits: ``openai.py``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
-import resource
+import sys
 import time
 from collections import deque
 
@@ -20,7 +20,7 @@ _ROUNDS = 32  # of answers, from a limit of one to the whole
 
 
 class ConcurrencyLimiter:
-    """Room for requests, in one event loop. ``limit`` is the limit now, a fraction included."""
+    """Slots for requests, in one event loop. ``limit`` is the current limit, with its fraction."""
 
     def __init__(self, most: int) -> None:
         self.limit = float(most)
@@ -32,15 +32,15 @@ class ConcurrencyLimiter:
         self._cut_at = 0.0
 
     async def enter(self) -> float:
-        """Wait for room, first come, first served; returns the moment it was given, for ``refused``."""
+        """Wait for a slot, first come, first served; returns the time at which it was granted, for ``refused``."""
         if self._waiting or not self._open():
-            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(place)
+            slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(slot)
             self._wake()
             try:
-                await place
+                await slot
             except asyncio.CancelledError:
-                if place.done() and not place.cancelled():
+                if slot.done() and not slot.cancelled():
                     self.leave()
                 raise
         else:
@@ -48,18 +48,18 @@ class ConcurrencyLimiter:
         return time.monotonic()
 
     def leave(self) -> None:
-        """Give the room back."""
+        """Give the slot back."""
         self._running -= 1
         self._wake()
 
     def answered(self) -> None:
-        """A request went well."""
+        """A request was answered."""
         self.limit = min(float(self._most), self.limit + max(1.0, self._most / _ROUNDS) / self.limit)
 
     def refused(self, entered: float, pause_s: float | None) -> None:
-        """A request that had entered then was told to come later; nobody goes in for so many seconds."""
+        """The endpoint refused a request that had entered then. No slot is granted for ``pause_s`` seconds."""
         now = time.monotonic()
-        if entered >= self._cut_at:  # those that went in before the last cut say nothing about the new limit
+        if entered >= self._cut_at:  # refusals of requests from before the last cut say nothing about the new limit
             self.limit = max(1.0, self.limit / 2)
             self._cut_at = now
         if pause_s is not None:
@@ -70,32 +70,39 @@ class ConcurrencyLimiter:
 
     def _wake(self) -> None:
         while self._waiting and self._open():
-            place = self._waiting.popleft()
-            if not place.done():
+            slot = self._waiting.popleft()
+            if not slot.done():
                 self._running += 1
-                place.set_result(None)
+                slot.set_result(None)
         left = self._paused_until - time.monotonic()
         if self._waiting and left > 0 and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(left, self._ring)
+            self._timer = asyncio.get_running_loop().call_later(left, self._pause_over)
 
-    def _ring(self) -> None:
+    def _pause_over(self) -> None:
         self._timer = None
         self._wake()
 
 
 def allow_sockets(count: int) -> None:
-    """Raise this process's limit of open files, often 1,024, by so many, as far as the system lets us."""
+    """Raise this process's limit of open files, often 1,024, by ``count``, as far as the system allows.
+
+    Windows has no such limit.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY:
-        wanted = soft + count if hard == resource.RLIM_INFINITY else min(soft + count, hard)
+        limit = soft + count if hard == resource.RLIM_INFINITY else min(soft + count, hard)
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def retry_after(header: str | None, most_s: float) -> float | None:
-    """Seconds that a ``Retry-After`` asks for, as a number or a date (RFC 9110, 10.2.3), at most ``most_s``.
+    """Seconds of a ``Retry-After`` header, a number or a date (RFC 9110, 10.2.3), at most ``most_s``.
 
-    None where there is none, or none that makes sense.
+    None without a header, or where it is neither.
     """
     if header is None:
         return None

@@ -1,51 +1,174 @@
-"""`teacher`: who answers, and what only the teacher is shown."""
+"""`teacher`: one teacher of a recipe, of any kind, and what only the teacher is shown.
+
+Fields declared with ``Operational`` change only speed, place or waiting. All other fields are part of a stage's key;
+``synth/sampling/requests.py`` says which of them are part of a request's id.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from synth.section import Operational, RanBy
-from synth.teachers.config_fields import TeacherFields
-from synth.teachers.served_config import OpenAITeacher, VllmServerTeacher
+from licensing.addresses import is_private_address
+from synth.section import Operational, RanBy, Section, refuse_renamed
 
-_OWNED = {
+Dtype = Literal["auto", "bfloat16", "float16", "float32"]
+
+SELF_HOSTED = "self-hosted"
+"""`terms` of the releaser's own server behind a public address: only the license of its weights counts."""
+
+RENAMED_KINDS = {"several": "mixture", "recorded": "offline"}
+
+_ENGINE_ARGS_WITH_ANOTHER_PLACE = {
     "model": "set teacher.model, which the lineage names",
     "revision": "set teacher.revision, which the lineage names",
     "chat_template": "put it into the model's folder as chat_template.jinja: prompts are rendered from there",
 }
-"""vLLM's names that have another place, or that would have no effect here."""
+_REQUEST_PARAMETERS_WITH_A_FIELD = {
+    "model": "teacher.model",
+    "messages": "prompts",
+    "n": "sample.num_samples",
+    "stream": "nothing: answers are always streamed",
+    "stream_options": "nothing: token counts are always requested",
+    "temperature": "sample.temperature",
+    "top_p": "sample.top_p",
+    "max_tokens": "sample.max_new_tokens",
+    "max_completion_tokens": "sample.max_new_tokens and teacher.limit_field",
+    "seed": "sample.seed and teacher.send_seed",
+}
+_SERVER_ARGUMENTS_WITH_A_FIELD: dict[str, str | None] = {
+    "host": None,
+    "port": None,
+    "uds": None,
+    "api_key": None,
+    "ssl_keyfile": None,
+    "ssl_certfile": None,
+    "root_path": None,
+    "served_model_name": None,
+    "seed": "sample.seed",
+    "headless": None,
+    "config": None,
+}
+"""Arguments of `vllm serve` that the tool chooses (None) or that a field sets."""
+
+_SPEED_ONLY_ENGINE_ARGS = {
+    "how many devices, processes and nodes hold the same weights, and which": """
+        tensor_parallel_size pipeline_parallel_size data_parallel_size prefill_context_parallel_size
+        decode_context_parallel_size data_parallel_size_local data_parallel_rank data_parallel_start_rank
+        data_parallel_address data_parallel_rpc_port data_parallel_backend data_parallel_hybrid_lb
+        data_parallel_external_lb data_parallel_multi_port_external_lb enable_expert_parallel enable_eplb eplb_config
+        expert_placement_strategy all2all_backend distributed_executor_backend disable_custom_all_reduce
+        disable_nccl_for_dp_synchronization master_addr master_port nnodes node_rank device_ids numa_bind
+        numa_bind_nodes numa_bind_cpus api_server_count renderer_num_workers""",
+    "how much memory weights and caches may take, and where they wait (kv_cache_dtype rounds, and is not here)": """
+        gpu_memory_utilization kv_cache_memory_bytes num_gpu_blocks_override block_size swap_space cpu_offload_gb
+        cpu_offload_params offload_backend offload_group_size offload_num_in_group offload_prefetch_step offload_params
+        kv_offloading_size kv_offloading_backend enable_sleep_mode sleep_mode_offload_cudagraph
+        enable_cumem_allocator""",
+    "how many requests share a step, in which order, and what is computed once for several of them": """
+        max_num_seqs max_num_batched_tokens max_num_scheduled_tokens long_prefill_token_threshold
+        enable_chunked_prefill scheduling_policy async_scheduling scheduler_reserve_full_isl enable_prefix_caching
+        prefix_caching_hash_algo prefix_cache_retention_interval stream_interval""",
+    "whether the same kernels run one by one or as a recorded graph": """
+        enforce_eager cudagraph_capture_sizes max_cudagraph_capture_size""",
+    "how files are read, and how long anything is waited for (load_format may make up weights, and is not here)": """
+        download_dir hf_token safetensors_load_strategy safetensors_prefetch_num_threads
+        safetensors_prefetch_block_size max_parallel_loading_workers use_tqdm_on_load distributed_timeout_seconds
+        cpu_distributed_timeout_seconds shutdown_timeout""",
+    "what is logged, measured and reported": """
+        disable_log_stats aggregate_engine_logging enable_log_requests max_log_len log_level log_config_file
+        logging_config uvicorn_log_level disable_uvicorn_access_log otlp_traces_endpoint collect_detailed_traces
+        kv_cache_metrics kv_cache_metrics_sample cudagraph_metrics enable_mfu_metrics enable_layerwise_nvtx_tracing
+        enable_logging_iteration_details show_hidden_metrics_for_version custom_histogram_buckets profiler_config
+        ray_workers_use_nsight enable_server_load_tracking""",
+}
+SPEED_ONLY_ENGINE_ARGS = frozenset(name for names in _SPEED_ONLY_ENGINE_ARGS.values() for name in names.split())
+"""vLLM's arguments that change only speed, place or waiting, above by reason. Compared with ``EngineArgs`` and
+``FrontendArgs`` of vLLM 0.32; `swap_space` is of older releases. Any other argument counts as one that decides answers:
+at worst, samples are drawn again that could have been reused. `max_model_len` is not here, because vLLM ends an answer
+there. Batch and parallel sizes change the order of floating-point sums, and thereby single draws, but not the
+distribution that samples are drawn from."""
+
+
+class Example(Section):
+    """A worked example: shown to the teacher as a user turn and an assistant turn, never to the student."""
+
+    prompt: str
+    response: str
+
+
+class TeacherFields(Section):
+    """What all kinds share."""
+
+    model: str = Field(description="Local folder or hub id of the teacher; its name in rows and lineage.")
+    name: str | None = Field(None, description="Public id (owner/name) for the lineage where `model` is a folder.")
+    revision: str | None = None
+    license: str | None = Field(None, description="License of the teacher's weights.")
+    ran_by: RanBy = Field("releaser", description="Who ran the teacher, and so accepted its terms.")
+    system_prompt: str | None = Field(None, description="Shown to the teacher only.")
+    examples: tuple[Example, ...] = Field((), description="Worked examples shown to the teacher only.")
+    thinking: bool = Field(
+        False, description="It thinks before it answers: more than 0.1 % of traces with empty thinking end the run."
+    )
+    think_open: str = Field(
+        "<think>",
+        description="What stands before the thinking in the raw completion, line breaks included; empty where the "
+        "chat template has already written it. For thinking that a server returns apart, it is put before it.",
+    )
+    think_close: str = Field("</think>", min_length=1, description="Likewise between thinking and answer.")
+
+    @property
+    def public_id(self) -> str:
+        """The id that cards and lineage use: `name` where it is set, else `model`."""
+        return self.name or self.model
 
 
 class TransformersTeacher(TeacherFields):
     """Batched generation with plain transformers: slow, runs anywhere."""
 
     kind: Literal["transformers"] = "transformers"
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    dtype: Dtype = "auto"
     batch_size: int = Operational(32, ge=1)
     trust_remote_code: bool = False
 
 
-class _TakesEngineArgs(TeacherFields):
+class _EngineArgsFields(TeacherFields):
+    """A teacher that takes vLLM's arguments by name."""
+
     engine_args: dict[str, Any] = Field(default_factory=dict, description="Any further vLLM engine argument by name.")
 
+    def key_fields(self) -> dict[str, Any]:
+        """Engine arguments that change only speed are no part of a key."""
+        return super().key_fields() | {"engine_args": without_speed_only(self.engine_args)}
+
+
+class _InProcessFields(_EngineArgsFields):
+    """vLLM in this process, where it is known to be vLLM or where it may be."""
+
     @model_validator(mode="after")
-    def _one_place_for_each_argument(self) -> Self:
+    def check_each_argument_has_one_place(self) -> Self:
         for name in self.engine_args:
-            if name in _OWNED:
-                raise ValueError(f"engine_args.{name}: {_OWNED[name]}")
+            if name in _ENGINE_ARGS_WITH_ANOTHER_PLACE:
+                raise ValueError(f"engine_args.{name}: {_ENGINE_ARGS_WITH_ANOTHER_PLACE[name]}")
             field = type(self).model_fields.get(name)
             if field is not None and getattr(self, name) != field.default:
                 raise ValueError(f"{name} is set twice: take it out of engine_args")
         return self
 
 
-class VllmTeacher(_TakesEngineArgs):
+def without_speed_only(engine_args: dict[str, Any]) -> dict[str, Any]:
+    """vLLM's arguments that may decide the answers."""
+    return {name: value for name, value in engine_args.items() if name not in SPEED_ONLY_ENGINE_ARGS}
+
+
+class VllmTeacher(_InProcessFields):
     """The vLLM engine in this process. Data-parallel attention needs a server: kind vllm_server."""
 
     kind: Literal["vllm"] = "vllm"
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    dtype: Dtype = "auto"
     quantization: str | None = Field(None, description="vLLM's name of a method; absent: what the weights say.")
     max_model_len: int | None = Field(None, ge=1, description="Tokens of prompt and answer together.")
     tensor_parallel_size: int = Operational(1, ge=1)
@@ -63,12 +186,12 @@ class VllmTeacher(_TakesEngineArgs):
     trust_remote_code: bool = False
 
 
-class AutoTeacher(_TakesEngineArgs):
+class AutoTeacher(_InProcessFields):
     """vLLM where it is installed, transformers elsewhere. The rows record which one answered."""
 
     kind: Literal["auto"] = "auto"
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    batch_size: int = Operational(32, ge=1, description="Batch size where transformers is taken.")
+    dtype: Dtype = "auto"
+    batch_size: int = Operational(32, ge=1, description="Batch size where transformers runs.")
     max_model_len: int | None = Field(None, ge=1)
     max_num_seqs: int | None = Operational(None, ge=1)
     trust_remote_code: bool = False
@@ -86,14 +209,152 @@ class FakeTeacher(TeacherFields):
     seed: int = 0
 
 
-class OfflineTeacher(TeacherFields):
-    """A teacher whose traces are brought along (`sample: {source: traces}`); it is in the lineage and never runs."""
+class ServedTeacher(TeacherFields):
+    """What teachers behind an endpoint share: requests in flight, timeouts, retries."""
 
-    kind: Literal["recorded"] = "recorded"
+    concurrency: int = Operational(
+        64, ge=1, le=8192, description="Most requests in flight; fewer while the endpoint answers 429 or 503."
+    )
+    connect_timeout_s: float = Operational(30, gt=0)
+    idle_timeout_s: float = Operational(
+        600, gt=0, description="Seconds without a byte, before the first one too, after which a request is repeated."
+    )
+    # Not operational: it decides which answers are error rows, and a larger one asks for those again.
+    total_timeout_s: float = Field(7200, gt=0, description="Seconds for one answer; then it is an error row.")
+    max_attempts: int = Operational(5, ge=1, description="Attempts of a request that fails for a transient reason.")
+    max_retry_after_s: float = Operational(600, gt=0, description="The longest `Retry-After` that is honoured.")
+    patience_s: float = Operational(
+        3600,
+        gt=0,
+        description="Seconds that an endpoint may be busy, or down after its first answer, before the run ends.",
+    )
+    extra_body: dict[str, Any] = Field(
+        default_factory=dict, description="Further parameters of the request by name, such as chat_template_kwargs."
+    )
+
+    @field_validator("extra_body")
+    @classmethod
+    def check_no_duplicate_parameters(cls, extra_body: dict[str, Any]) -> dict[str, Any]:
+        for name in extra_body:
+            if name in _REQUEST_PARAMETERS_WITH_A_FIELD:
+                raise ValueError(
+                    f"extra_body.{name} is set by {_REQUEST_PARAMETERS_WITH_A_FIELD[name]}: remove it here"
+                )
+        return extra_body
+
+
+class OpenAITeacher(ServedTeacher):
+    """Any OpenAI-compatible endpoint: a vLLM or SGLang server, a hosted API."""
+
+    kind: Literal["openai"] = "openai"
+    model: str = Field(description="The model's name as the endpoint knows it; its name in rows and lineage.")
+    base_url: str = Field(description="Such as https://api.example.com/v1.")
+    api_key_env: str | None = Operational(
+        None, pattern=r"^[A-Za-z_]\w*$", description="Environment variable that holds the key. Never the key itself."
+    )
+    terms: str | None = Field(
+        None,
+        description="Id of the service's terms (`distill licences`), or self-hosted. A public address needs one; "
+        "elsewhere the license of the weights counts.",
+    )
+    send_seed: bool = Field(
+        True, description="Send a seed with each request. Set false for vLLM on a CPU: some releases crash on it."
+    )
+    limit_field: Literal["max_tokens", "max_completion_tokens"] = Field(
+        "max_tokens", description="What the endpoint calls the limit of generated tokens."
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def check_address(cls, base_url: str) -> str:
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("base_url is not the address of an endpoint: write http(s)://HOST[:PORT]/v1")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("base_url holds more than an address: name the key by teacher.api_key_env")
+        return base_url.rstrip("/")
+
+    def key_fields(self) -> dict[str, Any]:
+        """The address is part of a key only for a service: the releaser's own server may move."""
+        fields = super().key_fields()
+        if not self.is_public or self.terms == SELF_HOSTED:
+            del fields["base_url"]
+        return fields
+
+    @property
+    def service(self) -> str | None:
+        """Id of the terms of service that govern the outputs; None for the releaser's own server."""
+        return None if self.terms == SELF_HOSTED else self.terms
+
+    @property
+    def is_public(self) -> bool:
+        """Whether its address is neither this machine's nor one of a private network."""
+        return not is_private_address(self.base_url)
+
+
+class VllmServerTeacher(ServedTeacher, _EngineArgsFields):
+    """A `vllm serve` of this run, on a free port of this machine: data parallelism, or an engine that may crash."""
+
+    kind: Literal["vllm_server"] = "vllm_server"
+    concurrency: int = Operational(
+        256, ge=1, le=8192, description="Most requests in flight; fewer while the server answers 429 or 503."
+    )
+    dtype: Dtype = "auto"
+    quantization: str | None = None
+    max_model_len: int | None = Field(None, ge=1)
+    tensor_parallel_size: int = Operational(1, ge=1)
+    pipeline_parallel_size: int = Operational(1, ge=1)
+    data_parallel_size: int = Operational(1, ge=1)
+    enable_expert_parallel: bool = Operational(
+        False, description="Spread the experts over tensor and data parallel ranks."
+    )
+    gpu_memory_utilization: float | None = Operational(None, gt=0, le=1)
+    max_num_seqs: int | None = Operational(
+        None, ge=1, description="Requests in one engine batch; vLLM's default if absent."
+    )
+    reasoning_parser: str | None = Field(
+        None, description="Absent: the server gives the raw completion. With one, thinking is joined by the think tags."
+    )
+    engine_args: dict[str, Any] = Field(
+        default_factory=dict, description="Any further argument of `vllm serve` by name, with underscores."
+    )
+    trust_remote_code: bool = False
+    start_timeout_s: float = Operational(
+        3600, gt=0, description="Seconds until it answers at /health; it loads the weights meanwhile."
+    )
+    max_restarts: int = Operational(5, ge=0, description="Restarts of the server in one run before the run ends.")
+    send_seed: bool | None = Field(
+        None,
+        description="Send a seed with each request; absent: yes, but not to vLLM's CPU build, which may crash on it.",
+    )
+
+    @field_validator("engine_args")
+    @classmethod
+    def check_reserved_arguments(cls, engine_args: dict[str, Any]) -> dict[str, Any]:
+        for name in engine_args:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+                raise ValueError(f"engine_args.{name} is no argument's name: write it with underscores, without dashes")
+            if name in cls.model_fields or name in _SERVER_ARGUMENTS_WITH_A_FIELD:
+                field = f"teacher.{name}" if name in cls.model_fields else _SERVER_ARGUMENTS_WITH_A_FIELD[name]
+                raise ValueError(f"engine_args.{name}: " + (f"set {field} instead" if field else "the tool chooses it"))
+        return engine_args
+
+    @model_validator(mode="after")
+    def check_expert_parallel(self) -> VllmServerTeacher:
+        if self.enable_expert_parallel and self.tensor_parallel_size * self.data_parallel_size == 1:
+            raise ValueError("enable_expert_parallel needs more than one rank: set data_parallel_size")
+        return self
+
+
+class OfflineTeacher(TeacherFields):
+    """The model that wrote imported traces (`sample: {source: traces}`): in the lineage, never run."""
+
+    kind: Literal["offline"] = "offline"
     ran_by: RanBy = "third-party"
 
 
-TeacherConfig = Annotated[
-    TransformersTeacher | VllmTeacher | AutoTeacher | OpenAITeacher | VllmServerTeacher | FakeTeacher | OfflineTeacher,
-    Field(discriminator="kind"),
-]
+OneTeacher = (
+    TransformersTeacher | VllmTeacher | AutoTeacher | OpenAITeacher | VllmServerTeacher | FakeTeacher | OfflineTeacher
+)
+TeacherConfig = Annotated[OneTeacher, Field(discriminator="kind"), refuse_renamed("teacher.kind", RENAMED_KINDS)]
+"""A section `teacher` that is one teacher."""

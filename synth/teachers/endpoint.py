@@ -1,4 +1,4 @@
-"""The way to an endpoint: one that somebody else runs is simply there, one of our own may have to be started."""
+"""The endpoint that requests go to: one that somebody else runs is there; one of our own has to be started first."""
 
 from __future__ import annotations
 
@@ -7,56 +7,58 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from licensing.errors import MissingDependency
-from synth.teachers.served_config import OpenAITeacher
+from synth.teachers.config import OpenAITeacher
 from synth.teachers.teacher import Request
 
-__all__ = ["Door", "Home", "Outside"]
+__all__ = ["Endpoint", "EndpointProvider", "RemoteEndpoint"]
 
 
 @dataclass(frozen=True)
-class Home:
-    """Where the endpoint is, in which of its lives (one of our own may have several), and what runs there (as in
-    ``Described``), if that is known."""
+class Endpoint:
+    """A resolved endpoint. ``generation`` increases each time that a server of our own is restarted.
+
+    ``engine_info``: what runs there (as in ``Teacher.engine_info``), or None where that is unknown.
+    """
 
     base_url: str
     key: str | None = field(repr=False)
-    life: int = 0
-    facts: dict[str, Any] | None = None
+    generation: int = 0
+    engine_info: dict[str, Any] | None = None
 
 
-class Door(Protocol):
-    """The way to an endpoint that may have to be started. Its methods run in the engine's loop."""
+class EndpointProvider(Protocol):
+    """Resolves the endpoint, and starts it where it is our own. Its methods run in the teacher's event loop."""
 
-    async def open(self, request: Request) -> Home:
-        """The endpoint, ready; raises a DistillError where it will not be."""
+    async def open(self, request: Request) -> Endpoint:
+        """The endpoint, ready for requests. Raises a DistillError where it will not become ready."""
         ...
 
-    async def is_lost(self, home: Home) -> bool:
-        """A request failed: is that because this life of the endpoint is over?"""
+    async def is_lost(self, endpoint: Endpoint) -> bool:
+        """After a failed request: whether it failed because this generation of the endpoint has ended."""
         ...
 
     async def close(self) -> None:
-        """Nothing is asked any more."""
+        """Stop a server of our own. A later ``open`` starts it again."""
         ...
 
 
-class Outside:
+class RemoteEndpoint:
     """An endpoint that somebody else runs."""
 
     def __init__(self, config: OpenAITeacher) -> None:
-        self.home = Home(config.base_url, _key(config.api_key_env))
+        self.endpoint = Endpoint(config.base_url, _api_key(config.api_key_env))
 
-    async def open(self, request: Request) -> Home:
-        return self.home
+    async def open(self, request: Request) -> Endpoint:
+        return self.endpoint
 
-    async def is_lost(self, home: Home) -> bool:
+    async def is_lost(self, endpoint: Endpoint) -> bool:
         return False
 
     async def close(self) -> None:
         return None
 
 
-def _key(variable: str | None) -> str | None:
+def _api_key(variable: str | None) -> str | None:
     if variable is None:
         return None
     if key := os.environ.get(variable, "").strip():

@@ -1,7 +1,7 @@
 """A teacher without a model: it reads the gold answer, errs on purpose, and takes its time.
 
-It ships so that a recipe can be tried, killed and resumed on any machine. An answer depends on the fake's seed and the
-request id alone, never on order, timing or concurrency, so an interrupted run ends with the same rows as any other.
+It ships so that a recipe can be tried, killed and resumed on any machine. An answer depends only on the fake's seed and
+the request id, not on order, timing or concurrency, so an interrupted run ends with the same rows as any other.
 
 Its token counts are **word counts**: plausible sizes, from no tokenizer.
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 from synth.problems.problem import Prompt, text_of
 from synth.teachers.config import FakeTeacher
-from synth.teachers.teacher import Completion, FinishReason, Request
+from synth.teachers.teacher import Completion, FinishReason, Request, Teacher
 
 __all__ = ["FakeEngine"]
 
@@ -45,10 +45,10 @@ class _InFlight:
     completion: Completion = field(compare=False)
 
 
-class FakeEngine:
+class FakeEngine(Teacher):
     """``concurrency`` lanes, each busy ``latency_s`` seconds a sample on average (0.5 to 1.5 times, by the sample).
 
-    A cut trace is continued by what it would say if it had begun there, without opening its think block again.
+    A cut trace is continued by the text that a new trace would have, without a second opening think tag.
     """
 
     can_continue = True
@@ -62,7 +62,7 @@ class FakeEngine:
 
     @property
     def capacity(self) -> int:
-        """Twice the lanes, less what is in flight."""
+        """Twice the lanes, less the requests in flight."""
         return max(0, 2 * self._config.concurrency - len(self._in_flight))
 
     def submit(self, request: Request) -> None:
@@ -80,18 +80,17 @@ class FakeEngine:
         return self._finished()
 
     def poll_for(self, seconds: float) -> list[Completion]:
-        """As ``poll``, for at most so long."""
         if not self._in_flight:
             return []
         time.sleep(min(seconds, max(0.0, self._in_flight[0].done_at - time.monotonic())))
         return self._finished() if self._in_flight[0].done_at <= time.monotonic() else []
 
     def _finished(self) -> list[Completion]:
-        done = [heapq.heappop(self._in_flight).completion]
+        completions = [heapq.heappop(self._in_flight).completion]
         now = time.monotonic()
         while self._in_flight and self._in_flight[0].done_at <= now:
-            done.append(heapq.heappop(self._in_flight).completion)
-        return done
+            completions.append(heapq.heappop(self._in_flight).completion)
+        return completions
 
     def close(self) -> None:
         self._in_flight.clear()
@@ -99,17 +98,17 @@ class FakeEngine:
 
 def _answer(request: Request, rng: random.Random, accuracy: float) -> Completion:
     prompt = request.prompt
-    right = rng.random() < accuracy
-    text = f"<think>\n{_thinking(rng)}\n</think>\n\n{_final(prompt, right, rng)}"
+    correct = rng.random() < accuracy
+    text = f"<think>\n{_thinking(rng)}\n</think>\n\n{_final(prompt, correct, rng)}"
     if request.prefix:
-        text = f"\n{text.removeprefix('<think>')}" if "</think>" not in request.prefix else _final(prompt, right, rng)
+        text = f"\n{text.removeprefix('<think>')}" if "</think>" not in request.prefix else _final(prompt, correct, rng)
     words = re.findall(r"\S+\s*", text)
     finish_reason: FinishReason = "stop"
     if len(words) > request.max_new_tokens:
         text, finish_reason = "".join(words[: request.max_new_tokens]), "length"
-    asked = sum(len(text_of(message.get("content")).split()) for message in request.messages)
+    prompt_words = sum(len(text_of(message.get("content")).split()) for message in request.messages)
     tokens = min(len(words), request.max_new_tokens)
-    return Completion(request.request_id, request.prefix + text, finish_reason, asked, tokens)
+    return Completion(request.request_id, request.prefix + text, finish_reason, prompt_words, tokens)
 
 
 def _thinking(rng: random.Random) -> str:
@@ -120,21 +119,21 @@ def _thinking(rng: random.Random) -> str:
     return "\n".join(steps)
 
 
-def _final(prompt: Prompt, right: bool, rng: random.Random) -> str:
-    extra = prompt.model_extra or {}
+def _final(prompt: Prompt, correct: bool, rng: random.Random) -> str:
+    columns = prompt.model_extra or {}
     if prompt.answer is None:  # open questions, and tasks that many answers solve: there is nothing to copy
         return f"That is all I can say about it, on {rng.randint(2, 9)} counts."
     gold = str(prompt.answer)
     if prompt.kind == "code":
-        wrong = f"def {extra.get('entry_point', 'solve')}(*args, **kwargs):\n    return None"
-        return f"```python\n{gold if right else wrong}\n```"
-    return f"\\boxed{{{gold if right else _wrong(gold, prompt.kind, extra, rng)}}}"
+        wrong = f"def {columns.get('entry_point', 'solve')}(*args, **kwargs):\n    return None"
+        return f"```python\n{gold if correct else wrong}\n```"
+    return f"\\boxed{{{gold if correct else _wrong(gold, prompt.kind, columns, rng)}}}"
 
 
-def _wrong(gold: str, kind: str, extra: dict[str, Any], rng: random.Random) -> str:
-    """Near the gold in form, and never equal to it."""
+def _wrong(gold: str, kind: str, columns: dict[str, Any], rng: random.Random) -> str:
+    """An answer of the gold's form that does not equal it."""
     if kind == "choice":
-        letters = [chr(ord("A") + index) for index in range(max(2, len(extra.get("choices") or "ABCD")))]
+        letters = [chr(ord("A") + index) for index in range(max(2, len(columns.get("choices") or "ABCD")))]
         return rng.choice([letter for letter in letters if letter != gold.strip().upper()])
     if re.fullmatch(r"[+-]?\d{1,18}", gold.strip()):
         return str(int(gold) + rng.choice((-1, 1)) * rng.randint(1, 9))

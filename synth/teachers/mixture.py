@@ -1,4 +1,4 @@
-"""`teacher: {kind: several}`: more than one teacher, each with its share of the samples."""
+"""`teacher: {kind: mixture}`: several teachers, each with its share of the samples."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from synth.section import Section
-from synth.teachers.config import OfflineTeacher, TeacherConfig
+from synth.section import Section, refuse_renamed
+from synth.teachers.config import RENAMED_KINDS, OfflineTeacher, OneTeacher, TeacherConfig
 
-_ROUNDING = 1e-3  # three shares of 0.333 are meant to be all
+_ROUNDING = 1e-3  # so that three shares of 0.333 count as 1
 
 
-class Member(Section):
+class MixtureEntry(Section):
     """A teacher and its share of the samples."""
 
     share: float = Field(gt=0, lt=1, description="Of all samples; the shares add up to 1.")
@@ -23,44 +23,47 @@ class Member(Section):
 class TeacherMixture(Section):
     """Several teachers. Which one draws a sample follows from the problem's content and the sample's index.
 
-    Those that hold a model on this machine (vllm, vllm_server, transformers, auto) take turns, one engine at a time: a
-    budget that ends the run in an earlier one's turn leaves nothing for a later one. Endpoints work beside them.
+    Teachers that hold a model on this machine (vllm, vllm_server, transformers, auto) run one after the other, one
+    engine at a time, so a budget that ends the run while an earlier one is active leaves nothing for a later one.
+    Endpoints run at the same time as those.
     """
 
-    kind: Literal["several"] = "several"
-    teachers: tuple[Member, ...]
+    kind: Literal["mixture"] = "mixture"
+    teachers: tuple[MixtureEntry, ...]
 
     @property
     def members(self) -> tuple[TeacherConfig, ...]:
         """The teachers, without their shares."""
-        return tuple(member.teacher for member in self.teachers)
+        return tuple(entry.teacher for entry in self.teachers)
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """The shares, made to add up to 1 exactly."""
-        total = math.fsum(member.share for member in self.teachers)
-        return tuple(member.share / total for member in self.teachers)
+        """The shares, scaled to add up to exactly 1."""
+        total = math.fsum(entry.share for entry in self.teachers)
+        return tuple(entry.share / total for entry in self.teachers)
 
     @model_validator(mode="after")
-    def _fit_together(self) -> TeacherMixture:
+    def check_shares_and_names(self) -> TeacherMixture:
         if len(self.teachers) < 2:
-            raise ValueError("kind several needs at least 2 teachers: name another one, or give the one without it")
-        total = math.fsum(member.share for member in self.teachers)
+            raise ValueError("kind mixture needs at least 2 teachers: add one, or write the only one without a mixture")
+        total = math.fsum(entry.share for entry in self.teachers)
         if abs(total - 1) > _ROUNDING:
             raise ValueError(f"the shares add up to {total:g}: they must add up to 1")
         names = [teacher.public_id for teacher in self.members]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise ValueError(f"two teachers are called {twice}: rows tell them apart by it, so give one a name")
+        duplicate = next((name for name in names if names.count(name) > 1), None)
+        if duplicate is not None:
+            raise ValueError(f"two teachers are called {duplicate}: rows tell them apart by it, so set name on one")
         if any(isinstance(teacher, OfflineTeacher) for teacher in self.members):
-            raise ValueError("a recorded teacher cannot be asked: bring its traces along in a recipe of their own")
+            raise ValueError("an offline teacher generates nothing: import its traces in a recipe of their own")
         return self
 
 
-TeachersConfig = Annotated[TeacherConfig | TeacherMixture, Field(discriminator="kind")]
-"""The recipe's section `teacher`: one of them, or several."""
+TeachersConfig = Annotated[
+    OneTeacher | TeacherMixture, Field(discriminator="kind"), refuse_renamed("teacher.kind", RENAMED_KINDS)
+]
+"""The recipe's section `teacher`: one teacher, or a mixture."""
 
 
 def members_of(config: TeachersConfig) -> tuple[TeacherConfig, ...]:
-    """The teachers of a section: one, or several."""
+    """The teachers of a section."""
     return config.members if isinstance(config, TeacherMixture) else (config,)

@@ -1,123 +1,113 @@
-"""One teacher or several, as whoever samples sees them: members with room, and answers from any of them.
+"""One teacher or a mixture, as the sampler sees it: teachers with free slots, and answers from any of them.
 
-**Turns.** A machine holds one engine at a time as a rule: vLLM takes most of an accelerator's memory for itself, and
-two engines on the same cores only slow each other down. So members that run a model in this process take turns: the
-one that has the turn is closed, with all of its requests answered, before the next one starts. Members that work
-elsewhere (served, on Ray, the fake) need no turn and work beside them.
+**One engine at a time.** A machine holds one engine as a rule: vLLM takes most of an accelerator's memory, and two
+engines on the same cores slow each other down. So of the teachers that run a model on this machine one is active at a
+time; it is closed, with all of its requests answered, before the next one starts. Teachers that run elsewhere (served,
+on Ray, the fake) are always available.
 
-**Waiting.** A member that works in this process works while it is polled, so the waiting is done there, and the others
-are glanced at in between. One that answers by the batch (transformers) keeps the others' answers waiting for so long.
+**Polling.** A teacher that runs in this process works while it is polled, so it is polled for longest, and the others
+are looked at in between. One that answers by the batch (transformers) delays the others' answers by a batch.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from licensing.files import json_line, write_lines
-from synth.teachers.teacher import Completion, Described, Request, Teacher, Wakeable
+from licensing.files import disk_errors, json_line, read_rows, write_lines
+from synth.teachers.teacher import Completion, Request, Teacher
 
-__all__ = ["TeacherRouter", "read_engines", "write_engines"]
+__all__ = ["TeacherRouter", "read_engine_info", "write_engine_info"]
 
 _GLANCE_S = 0.001
-_SLICE_S = 0.02  # how long one of several members is waited for before the others are looked at
+_SLICE_S = 0.02  # how long one of several teachers is polled before the others are looked at
 
 
 class TeacherRouter:
-    """``members``: the teachers, in the order of the recipe. ``in_turns``: those that run a model in this process.
+    """``teachers``: in the order of the recipe. ``exclusive``: which of them run a model on this machine, one at a
+    time.
 
-    ``engines``: a file that is kept up with what the members' engines settled on (``Described``), one row each. Rows
-    that are in it already, of engines that ran before, stay.
+    ``engine_info``: a file that holds what the teachers' engines resolved (``Teacher.engine_info``), one row each. Rows
+    of engines that ran before stay in it.
     """
 
     def __init__(
-        self, members: Sequence[Teacher], in_turns: Sequence[bool] | None = None, engines: Path | None = None
+        self, teachers: Sequence[Teacher], exclusive: Sequence[bool] | None = None, engine_info: Path | None = None
     ) -> None:
-        self.members = tuple(members)
-        self._in_turns = tuple(in_turns) if in_turns is not None else (False,) * len(self.members)
-        self._engines = engines
-        self._known = read_engines(engines)
-        self._owed: list[set[str]] = [set() for _ in self.members]
-        self.turn: int | None = None
-        """The member whose turn it is; None before the first one has begun, and where none takes turns."""
+        self.teachers = tuple(teachers)
+        self._exclusive = tuple(exclusive) if exclusive is not None else (False,) * len(self.teachers)
+        self._info_path = engine_info
+        self._info = read_engine_info(engine_info)
+        self._in_flight: list[set[str]] = [set() for _ in self.teachers]
+        self.active: int | None = None
+        """Index of the exclusive teacher that is open; None while there is none."""
 
     @property
     def engine(self) -> str:
         """The engines' names, for people."""
-        return ", ".join(dict.fromkeys(member.engine for member in self.members))
+        return ", ".join(dict.fromkeys(teacher.engine for teacher in self.teachers))
 
-    def room(self, member: int) -> int:
-        """How many requests a member takes now: none while it is another's turn."""
-        if self._in_turns[member] and self.turn not in (None, member):
+    def free_slots(self, index: int) -> int:
+        """How many requests a teacher takes now: none while another one is active in its place."""
+        if self._exclusive[index] and self.active not in (None, index):
             return 0
-        return self.members[member].capacity
+        return self.teachers[index].capacity
 
-    def submit(self, member: int, request: Request) -> None:
-        """Hand a request to a member that has room."""
-        if self._in_turns[member]:
-            assert self.turn in (None, member), "a member without the turn has no room"
-            self.turn = member
-        self._owed[member].add(request.request_id)
-        self.members[member].submit(request)
+    def submit(self, index: int, request: Request) -> None:
+        """Queue a request at a teacher that has free slots."""
+        if self._exclusive[index]:
+            assert self.active in (None, index), "a teacher that is not active has no free slots"
+            self.active = index
+        self._in_flight[index].add(request.request_id)
+        self.teachers[index].submit(request)
 
-    def pass_turn(self, member: int) -> bool:
-        """Close the engine whose turn it is, which owes nothing, so that ``member`` can start; False: no need."""
-        if not self._in_turns[member] or self.turn in (None, member):
+    def activate(self, index: int) -> bool:
+        """Close the active teacher, which has no request in flight, so that another can start; False: no need."""
+        if not self._exclusive[index] or self.active in (None, index):
             return False
-        assert self.turn is not None
-        self.members[self.turn].close()
-        self._owed[self.turn].clear()
-        self.turn = None
+        assert self.active is not None
+        self.teachers[self.active].close()
+        self._in_flight[self.active].clear()
+        self.active = None
         return True
 
-    def poll_for(self, seconds: float) -> list[Completion] | None:
-        """Answers of any member, waited for so long where the members can be left early; None: they are lost."""
-        asked = [number for number, owed in enumerate(self._owed) if owed]
-        if len(asked) == 1:
-            return self._poll(asked[0], seconds)
-        working = [number for number in asked if number == self.turn]
-        done: list[Completion] = []
-        for number in sorted(asked, key=lambda number: number == self.turn):  # the one that works while polled, last
-            patience = _SLICE_S if number in working or not working else _GLANCE_S
-            found = self._poll(number, _GLANCE_S if done else min(patience, seconds))
-            if found is None:
-                return None
-            done += found
-        return done
+    def poll_for(self, seconds: float) -> list[Completion]:
+        """Answers of any teacher, after about ``seconds`` at most where the teachers can be left early."""
+        busy = [index for index, requests in enumerate(self._in_flight) if requests]
+        if len(busy) == 1:
+            return self._poll(busy[0], seconds)
+        completions: list[Completion] = []
+        for index in sorted(busy, key=lambda index: index == self.active):  # the one that works while polled comes last
+            patience = _SLICE_S if index == self.active or self.active not in busy else _GLANCE_S
+            completions += self._poll(index, _GLANCE_S if completions else min(patience, seconds))
+        return completions
 
     def close(self) -> None:
-        """Close every member."""
-        for member in self.members:
-            member.close()
+        """Close every teacher."""
+        for teacher in self.teachers:
+            teacher.close()
 
-    def record(self) -> None:
-        """Write down what the engines settled on, where one of them says something new."""
-        for member in self.members:
-            for found in member.facts if isinstance(member, Described) else ():
-                if self._engines is not None and found not in self._known:
-                    self._known.append(found)
-                    write_engines(self._engines, self._known)
+    def record_engine_info(self) -> None:
+        """Write the file anew where an engine has resolved something that is not in it."""
+        new = [info for teacher in self.teachers for info in teacher.engine_info if info not in self._info]
+        if self._info_path is not None and new:
+            self._info += [info for number, info in enumerate(new) if info not in new[:number]]
+            write_engine_info(self._info_path, self._info)
 
-    def _poll(self, number: int, seconds: float) -> list[Completion] | None:
-        member, owed = self.members[number], self._owed[number]
-        if isinstance(member, Wakeable):
-            found = member.poll_for(seconds)
-        elif not (found := member.poll()):
-            return None
-        owed.difference_update(completion.request_id for completion in found)
-        return found
+    def _poll(self, index: int, seconds: float) -> list[Completion]:
+        completions = self.teachers[index].poll_for(seconds)
+        self._in_flight[index].difference_update(completion.request_id for completion in completions)
+        return completions
 
 
-def read_engines(path: Path | None) -> list[dict[str, Any]]:
-    """The rows of a file of engines; none where it is not there."""
-    if path is None or not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def read_engine_info(path: Path | None) -> list[dict[str, Any]]:
+    """The rows of a file of engines; none where there is no file."""
+    return list(read_rows(path)) if path is not None and path.is_file() else []
 
 
-def write_engines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write the file anew, each row once, in an order that does not depend on which engine ran first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_lines(path, sorted({json_line(row) for row in rows}))
+def write_engine_info(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write the file whole, each row once, in an order that does not depend on which engine ran first."""
+    with disk_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_lines(path, sorted({json_line(row) for row in rows}))

@@ -1,58 +1,54 @@
-"""Teachers: whatever answers a chat. One file an engine, and each is loaded only when a recipe asks for it.
+"""The `Teacher` protocol: a queue of chat requests in front of an engine.
 
-A teacher is a queue. ``submit`` hands a request over and returns at once, ``poll`` waits until something is finished;
-there is no batch and so no barrier: a straggler holds nobody up. Whoever samples keeps it fed by asking ``capacity``.
+``submit`` queues a request and returns at once; ``poll`` waits until at least one is finished. There is no batch, and
+so no batch barrier: a straggler holds up no other request. The caller keeps the queue full by looking at ``capacity``.
 
-The text of a completion is **raw**: every token that the model generated is in it, special or not, but for the one
-stop token that ended it. Many vocabularies hold ``<think>`` and ``</think>`` as special tokens, and the usual
+The text of a completion is **raw**: every token that the model generated is in it, special or not, except the stop
+token that ended it. Many vocabularies hold ``<think>`` and ``</think>`` as special tokens, and the usual
 ``skip_special_tokens=True`` would silently cut them out of every trace.
 
-Engines start at the first request, seeded with that request's seed. So a run that has nothing left to ask starts no
-engine, and one that resumes does not replay the random numbers, and thereby the samples, of the run before it.
+Engines start at the first request, seeded with that request's seed. So a run that has no request left starts no
+engine, and a resumed run does not repeat the random numbers, and thereby the samples, of the run before it.
 """
 
 from __future__ import annotations
 
-import importlib.util
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 from licensing.errors import InputError, MissingDependency
 from synth.problems.problem import Prompt
-from synth.teachers.config import AutoTeacher, FakeTeacher, TeacherConfig, TransformersTeacher, VllmTeacher
-from synth.teachers.served_config import OpenAITeacher, VllmServerTeacher
+from synth.teachers.config import TeacherConfig
 
 __all__ = [
     "Completion",
-    "Described",
     "FinishReason",
     "Request",
     "Teacher",
-    "Wakeable",
-    "build_teacher",
+    "check_chat_template",
     "check_model_folder",
     "decode_completion",
     "failed",
     "missing_engine",
-    "needs_template",
     "render_chat",
     "teacher_messages",
 ]
 
 FinishReason = Literal["stop", "length", "error"]
-_DECODE_CONTEXT = 8  # prompt tokens decoded along with the completion; any that ends on a whole character will do
+_DECODE_CONTEXT = 8  # prompt tokens decoded along with the completion; enough to hold a whole character
 
 
 @dataclass(frozen=True)
 class Request:
-    """One sample to be drawn. ``messages`` is the whole chat that the teacher sees; ``seed`` is the sample's own.
+    """One sample to draw. ``messages`` is the whole chat that the teacher sees; ``seed`` is the sample's own.
 
-    ``prefix``, for teachers that say ``can_continue``: raw text of the answer so far. The completion's text is then the
-    whole answer, ``prefix`` and all; its ``completion_tokens`` are those that came new, at most ``max_new_tokens``.
-    ``prefix_ids`` are the token ids of ``prefix``; a teacher that says ``continues_token_ids`` is given no prefix
-    without them, since the text alone does not say which tokens it was made of.
+    ``prefix``, for teachers with ``can_continue``: raw text of the answer so far. The completion's text is then the
+    whole answer, ``prefix`` included; its ``completion_tokens`` are the new ones, at most ``max_new_tokens``.
+    ``prefix_ids`` are the token ids of ``prefix``; a teacher with ``continues_token_ids`` gets no prefix without them,
+    since the text alone does not say which tokens it was made of.
     """
 
     request_id: str
@@ -69,9 +65,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer. Token counts are the engine's, the stop token counted; null where it knows none.
+    """One answer. Token counts are the engine's, with the stop token; None where the engine gives none.
 
-    ``token_ids``: of an answer that was cut off, where the engine knows them; ``prefix_ids`` are among them.
+    ``token_ids``: of an answer that was cut off, where the engine returns them; ``prefix_ids`` are among them.
     """
 
     request_id: str
@@ -84,127 +80,82 @@ class Completion:
     token_ids: tuple[int, ...] = ()
 
 
-class Teacher(Protocol):
-    """What samples. ``model`` is the public id that rows carry, ``engine`` its name and version ("vllm 0.32.0")."""
+class Teacher(ABC):
+    """A queue of requests in front of an engine. A subclass sets ``model`` and ``engine``."""
 
     model: str
+    """The public id that rows carry."""
     engine: str
+    """Name and version of the engine: "vllm 0.32.0"."""
+    can_continue: bool = False
+    """Whether it continues a ``prefix``."""
+    continues_token_ids: bool = False
+    """Whether it needs ``prefix_ids`` for that."""
+    engine_info: Sequence[dict[str, Any]] = ()
+    """What its engines resolved, one JSON object an engine, once they run: "model", "engine", "revision" (commit or
+    digest of the loaded weights, or null), "config". No time, path, host or secret: equal runs have equal info."""
 
     @property
+    @abstractmethod
     def capacity(self) -> int:
-        """How many more requests it takes now, so that it neither starves nor drowns."""
-        ...
+        """How many more requests it takes now: enough to keep the engine busy, and no more."""
 
+    @abstractmethod
     def submit(self, request: Request) -> None:
         """Queue a request. One that cannot be answered comes back from ``poll`` with ``finish_reason`` "error"."""
-        ...
 
+    @abstractmethod
     def poll(self) -> list[Completion]:
         """Wait until at least one request is finished; empty only where none is in flight."""
-        ...
-
-    def close(self) -> None:
-        """Let go of the engine and its memory. What is in flight is lost."""
-        ...
-
-
-@runtime_checkable
-class Wakeable(Protocol):
-    """A teacher whose ``poll`` can be left early: ``poll_for`` is ``poll`` that waits no longer than ``seconds``.
-
-    Others are polled until something is finished, so that a verdict that allows more samples waits for that.
-    """
 
     def poll_for(self, seconds: float) -> list[Completion]:
-        """As ``poll``; empty also where nothing was finished in time."""
-        ...
+        """As ``poll``, for about ``seconds`` at most; empty also where no request was finished in time.
 
+        For a caller that has requests in flight. A teacher whose ``poll`` cannot be left early keeps this default,
+        which waits as long as ``poll`` does; it raises RuntimeError where ``poll`` says that nothing is in flight.
+        """
+        if not (completions := self.poll()):
+            raise RuntimeError(f"{self.engine} has lost its requests: they are in flight, and it has no answer")
+        return completions
 
-@runtime_checkable
-class Described(Protocol):
-    """A teacher whose engines can say what they settled on, once they run; empty before."""
-
-    facts: list[dict[str, Any]]
-    """JSON values, one object an engine: "model", "engine", "revision" (the commit or digest of the weights that were
-    loaded, or null), "config". No time, path, host or secret: equal runs have equal facts."""
-
-
-def build_teacher(config: TeacherConfig, logs: Path | None = None) -> Teacher:
-    """The teacher of a recipe; only its own engine's file is imported. ``auto`` is vLLM where it is installed.
-
-    ``logs``: the folder for what a server that we start has to say; without one, the folder for temporary files.
-
-    Raises InputError for a model folder that holds no model and for a ``recorded`` teacher, which never runs; raises
-    MissingDependency where the engine is not installed.
-    """
-    if isinstance(config, AutoTeacher):
-        config = _settled(config)
-    if isinstance(config, VllmTeacher):
-        from synth.teachers import vllm
-
-        return vllm.VllmEngine(config)
-    if isinstance(config, TransformersTeacher):
-        from synth.teachers import transformers
-
-        return transformers.TransformersEngine(config)
-    if isinstance(config, OpenAITeacher):
-        from synth.teachers import openai
-
-        return openai.OpenAIEngine(config)
-    if isinstance(config, VllmServerTeacher):
-        from synth.teachers import vllm_server
-
-        return vllm_server.served(config, logs)
-    if isinstance(config, FakeTeacher):
-        from synth.teachers import fake
-
-        return fake.FakeEngine(config)
-    raise InputError(
-        f"a {config.kind} teacher cannot be asked",
-        where="teacher.kind",
-        hint="its traces are brought along: set sample.source to traces",
-    )
-
-
-def _settled(config: AutoTeacher) -> VllmTeacher | TransformersTeacher:
-    values = config.model_dump(exclude={"kind"})
-    chosen = VllmTeacher if importlib.util.find_spec("vllm") else TransformersTeacher
-    return chosen(**{key: value for key, value in values.items() if key in chosen.model_fields})
+    @abstractmethod
+    def close(self) -> None:
+        """Release the engine and its memory. Requests in flight are lost. A later ``submit`` starts it again."""
 
 
 def teacher_messages(config: TeacherConfig, prompt: Prompt) -> tuple[dict[str, Any], ...]:
     """The teacher's chat: its system prompt, its worked examples as turns, then the problem's own messages.
 
-    A problem that brings a system message keeps it, below the teacher's, in one system message: most templates
-    render no more than one.
+    A problem's own system message is appended to the teacher's, in one system message: most templates render no more
+    than one.
     """
-    own = [dict(message) for message in prompt.messages]
+    messages = [dict(message) for message in prompt.messages]
     system: list[dict[str, Any]] = []
-    if own[0]["role"] in ("system", "developer"):
-        system = [own.pop(0)]
+    if messages[0]["role"] in ("system", "developer"):
+        system = [messages.pop(0)]
     if config.system_prompt is not None:
-        system = [_joined(config.system_prompt, system)]
-    shown: list[dict[str, Any]] = []
+        system = [_system_message(config.system_prompt, system)]
+    examples: list[dict[str, Any]] = []
     for example in config.examples:
-        shown.append({"role": "user", "content": example.prompt})
-        shown.append({"role": "assistant", "content": example.response})
-    return (*system, *shown, *own)
+        examples.append({"role": "user", "content": example.prompt})
+        examples.append({"role": "assistant", "content": example.response})
+    return (*system, *examples, *messages)
 
 
-def _joined(system_prompt: str, own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    if not own or not own[0].get("content"):
+def _system_message(system_prompt: str, of_problem: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    if not of_problem or not of_problem[0].get("content"):
         return {"role": "system", "content": system_prompt}
-    content = own[0]["content"]
+    content = of_problem[0]["content"]
     if isinstance(content, str):
         return {"role": "system", "content": f"{system_prompt}\n\n{content}"}
     return {"role": "system", "content": [{"type": "text", "text": system_prompt}, *content]}
 
 
-# --- what the engines that own a tokenizer share ------------------------------------------------------------------
+# --- helpers of engines with a tokenizer ---------------------------------------------------------------------------
 
 
 def check_model_folder(model: str, where: str = "teacher.model") -> None:
-    """Raise InputError where ``model`` is a path and no model lies there; a hub id is left to the engine."""
+    """Raise InputError where ``model`` is a path without a model; a hub id is left to the engine."""
     folder = Path(model)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -216,7 +167,7 @@ def check_model_folder(model: str, where: str = "teacher.model") -> None:
         )
 
 
-def needs_template(tokenizer: Any, model: str) -> None:
+def check_chat_template(tokenizer: Any, model: str) -> None:
     """Raise InputError where the tokenizer has no chat template."""
     if hasattr(tokenizer, "chat_template") and not tokenizer.chat_template:
         raise InputError(
@@ -227,7 +178,7 @@ def needs_template(tokenizer: Any, model: str) -> None:
 
 
 def render_chat(tokenizer: Any, messages: Iterable[Mapping[str, Any]]) -> list[int]:
-    """Token ids of the chat with the generation prompt. The template writes the BOS token; no second one is added."""
+    """Token ids of the chat with the generation prompt. The template writes the BOS token; none is added."""
     encoded = tokenizer.apply_chat_template(
         [dict(message) for message in messages], add_generation_prompt=True, tokenize=True, return_dict=True
     )
@@ -237,24 +188,24 @@ def render_chat(tokenizer: Any, messages: Iterable[Mapping[str, Any]]) -> list[i
 def decode_completion(tokenizer: Any, prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> str:
     """The raw text of ``completion_ids`` (without the stop token), special tokens included.
 
-    Decoded behind the end of the prompt, because many tokenizers swallow a space at the start of a text.
+    It is decoded together with the end of the prompt, because many tokenizers drop a space at the start of a text.
     """
     context = list(prompt_ids[-_DECODE_CONTEXT:])
     options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
-    before = str(tokenizer.decode(context, **options))
-    whole = str(tokenizer.decode([*context, *completion_ids], **options))
-    if whole.startswith(before):
-        return whole[len(before) :]
+    context_text = str(tokenizer.decode(context, **options))
+    text = str(tokenizer.decode([*context, *completion_ids], **options))
+    if text.startswith(context_text):
+        return text[len(context_text) :]
     return str(tokenizer.decode(list(completion_ids), **options))
 
 
 def failed(request: Request, error: Exception) -> Completion:
-    """A request that the engine refuses, as the row that says why."""
+    """The completion of a request that the engine refuses, with the reason."""
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     return Completion(request.request_id, "", "error", None, None, reason[:500])
 
 
 def missing_engine(name: str, package: str, error: Exception | None = None) -> MissingDependency:
-    """The error for an engine that is not installed, or is and does not import."""
+    """The error for an engine that is not installed, or that does not import."""
     what = f"{name} does not import: {error}" if error else f"{name} is not installed"
     return MissingDependency(what, where="teacher.kind", hint=f"pip install {package}")

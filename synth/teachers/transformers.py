@@ -1,12 +1,13 @@
 """Batched generation with plain transformers: no engine to install, slow, runs wherever torch does.
 
 Requests of similar prompt length share a batch, padded on the left. A batch ends with its longest answer, so this
-teacher does have a barrier, of one batch. It samples on CUDA where there is one, else on the CPU.
+teacher has a barrier of one batch. It runs on CUDA where there is a device, else on the CPU.
 
 Seeds. Before each batch torch is seeded with the seeds of the requests in it. The same requests in the same batches
-give the same samples; a run that was killed and resumed batches what is left and draws other, equally good ones.
+give the same samples; a resumed run makes other batches of the remaining requests, and draws other samples from the
+same distribution.
 
-A batch stops short of the model's position limit. Models spread over several devices are not covered.
+A batch stops at the model's position limit. Not covered: models spread over several devices.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from synth.teachers.config import TransformersTeacher
 from synth.teachers.teacher import (
     Completion,
     Request,
+    Teacher,
+    check_chat_template,
     check_model_folder,
     decode_completion,
     failed,
     missing_engine,
-    needs_template,
     render_chat,
 )
 
@@ -39,19 +41,19 @@ _WINDOW = 4  # batches that are sorted by length together
 class _Queued(NamedTuple):
     request: Request
     ids: list[int]
-    """What the model reads: the prompt, and the answer so far where a cut one is continued."""
+    """The model's input: the prompt, and the answer so far where a cut one is continued."""
     prompt_tokens: int
 
     @property
     def settings(self) -> tuple[float, float, int]:
-        """What a whole batch has to share."""
+        """Sampling settings, which a batch shares."""
         return (self.request.temperature, self.request.top_p, self.request.max_new_tokens)
 
 
-class TransformersEngine:
+class TransformersEngine(Teacher):
     """A teacher on transformers. The model is loaded at the first request.
 
-    A cut trace is continued from its own token ids, and its text decoded anew as a whole.
+    A cut trace is continued from its own token ids, and the whole text is decoded again.
     """
 
     can_continue = True
@@ -64,7 +66,7 @@ class TransformersEngine:
         check_model_folder(config.model)
         self.model = config.public_id
         self.engine = f"transformers {metadata.version('transformers')}"
-        self.facts: list[dict[str, Any]] = []
+        self.engine_info: list[dict[str, Any]] = []
         self._config = config
         self._network: Any = None
         self._tokenizer: Any = None
@@ -75,7 +77,7 @@ class TransformersEngine:
 
     @property
     def capacity(self) -> int:
-        """Four batches, less what waits to be cut into batches."""
+        """Four batches, less the requests that wait to be cut into batches."""
         return max(0, _WINDOW * self._config.batch_size - len(self._pending) - len(self._refused))
 
     def submit(self, request: Request) -> None:
@@ -94,10 +96,10 @@ class TransformersEngine:
 
     def poll(self) -> list[Completion]:
         if self._refused:
-            done, self._refused = self._refused, []
-            return done
+            refused, self._refused = self._refused, []
+            return refused
         if not self._batches:
-            self._cut()
+            self._make_batches()
         return self._generate(self._batches.popleft()) if self._batches else []
 
     def close(self) -> None:
@@ -113,8 +115,8 @@ class TransformersEngine:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _cut(self) -> None:
-        """Sort what waits by settings and prompt length, longest first: the batch that may not fit fails at once."""
+    def _make_batches(self) -> None:
+        """Sort the queue by settings and prompt length, longest first: a batch that does not fit fails at once."""
         waiting = sorted(self._pending, key=lambda q: (q.settings, -len(q.ids), q.request.request_id))
         self._pending = []
         batch: list[_Queued] = []
@@ -133,13 +135,13 @@ class TransformersEngine:
         temperature, top_p, max_new_tokens = batch[0].settings
         width = max(len(queued.ids) for queued in batch)
         limit = self._limit()
-        room = max_new_tokens if limit is None else min(max_new_tokens, limit - width)
+        new_tokens = max_new_tokens if limit is None else min(max_new_tokens, limit - width)
         pad_id = self._network.generation_config.pad_token_id
         ids = torch.tensor([[pad_id] * (width - len(q.ids)) + q.ids for q in batch], device=self._network.device)
         # Built from lengths and not from the pad id, which may be a token that the prompts hold as well.
         mask = torch.tensor([[0] * (width - len(q.ids)) + [1] * len(q.ids) for q in batch], device=ids.device)
         settings = GenerationConfig(
-            max_new_tokens=room,
+            max_new_tokens=new_tokens,
             eos_token_id=sorted(self._stop_ids) or None,
             pad_token_id=pad_id,
             **({"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}),
@@ -150,24 +152,23 @@ class TransformersEngine:
                 generated = self._network.generate(ids, attention_mask=mask, generation_config=settings)
         except torch.OutOfMemoryError as error:
             raise MissingDependency(
-                f"the accelerator's memory does not hold {len(batch)} requests of {width} + {room} tokens",
+                f"the accelerator's memory does not hold {len(batch)} requests of {width} + {new_tokens} tokens",
                 where="teacher.batch_size",
                 hint=f"set teacher.batch_size below {self._config.batch_size}",
             ) from error
         return [self._completion(q, row[width:].tolist()) for q, row in zip(batch, generated, strict=True)]
 
     def _completion(self, queued: _Queued, ids: list[int]) -> Completion:
-        # Behind the first stop token there is nothing but padding, whichever token pads. A row without one is whole.
-        end = next((at for at, token in enumerate(ids) if token in self._stop_ids), None)
-        shown = ids if end is None else ids[:end]
-        whole = [*queued.request.prefix_ids, *shown]
+        # After the first stop token there is only padding, whichever token pads. A row without one was cut off.
+        end = next((position for position, token in enumerate(ids) if token in self._stop_ids), None)
+        answer_ids = [*queued.request.prefix_ids, *(ids if end is None else ids[:end])]
         return Completion(
             request_id=queued.request.request_id,
-            text=decode_completion(self._tokenizer, queued.ids[: queued.prompt_tokens], whole),
+            text=decode_completion(self._tokenizer, queued.ids[: queued.prompt_tokens], answer_ids),
             finish_reason="length" if end is None else "stop",
             prompt_tokens=queued.prompt_tokens,
             completion_tokens=len(ids) if end is None else end + 1,
-            token_ids=tuple(whole) if end is None else (),
+            token_ids=tuple(answer_ids) if end is None else (),
         )
 
     def _load(self) -> None:
@@ -188,12 +189,12 @@ class TransformersEngine:
             raise InputError(
                 f"transformers does not load it: {reason}", where=where, hint="check teacher.model and revision"
             ) from error
-        needs_template(self._tokenizer, config.model)
-        own = network.generation_config
-        stops = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+        check_chat_template(self._tokenizer, config.model)
+        defaults = network.generation_config
+        stops = defaults.eos_token_id if isinstance(defaults.eos_token_id, list) else [defaults.eos_token_id]
         # The tokenizer's end of turn counts too, as it does in vLLM: base models often name only the end of text.
         self._stop_ids = frozenset(token for token in [*stops, self._tokenizer.eos_token_id] if token is not None)
-        pad_id = own.pad_token_id if own.pad_token_id is not None else self._tokenizer.pad_token_id
+        pad_id = defaults.pad_token_id if defaults.pad_token_id is not None else self._tokenizer.pad_token_id
         if pad_id is None:
             pad_id = min(self._stop_ids, default=0)
         # generate() fills gaps in its settings from here; a model's own top_k or penalty is not in the recipe.
@@ -201,9 +202,9 @@ class TransformersEngine:
         self._network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         revision = getattr(network.config, "_commit_hash", None) or config.revision
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        settled: dict[str, Any] = {"dtype": str(network.dtype).removeprefix("torch."), "device": device}
-        settled["batch_size"] = config.batch_size
-        self.facts = [{"model": self.model, "engine": self.engine, "revision": revision, "config": settled}]
+        resolved: dict[str, Any] = {"dtype": str(network.dtype).removeprefix("torch."), "device": device}
+        resolved["batch_size"] = config.batch_size
+        self.engine_info = [{"model": self.model, "engine": self.engine, "revision": revision, "config": resolved}]
 
     def _limit(self) -> int | None:
         limit = getattr(self._network.config.get_text_config(), "max_position_embeddings", None)

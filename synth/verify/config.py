@@ -50,7 +50,7 @@ class JudgeConfig(Section):
     and `judge_model` beside the verdict of the rules, and `counts_as`, which curation reads.
     """
 
-    teacher: TeacherConfig = Field(description="The model; any kind but recorded. In the lineage its role is judge.")
+    teacher: TeacherConfig = Field(description="The model; any kind but offline. In the lineage its role is judge.")
     when: tuple[Asked, ...] = Field(
         ("unparseable", "wrong"), min_length=1, description="Verdicts of the rules that are judged."
     )
@@ -68,7 +68,7 @@ class JudgeConfig(Section):
     @model_validator(mode="after")
     def _can_judge(self) -> JudgeConfig:
         if isinstance(self.teacher, OfflineTeacher):
-            raise ValueError("a recorded teacher cannot be asked: give the judge another kind")
+            raise ValueError("an offline teacher generates nothing: give the judge another kind")
         if len(set(self.when)) != len(self.when):
             raise ValueError("when names a verdict twice")
         if "seed" in getattr(self.teacher, "engine_args", {}):

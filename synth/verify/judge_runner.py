@@ -21,18 +21,18 @@ from typing import Any, overload
 
 from licensing.files import disk_errors, write_rows
 from synth.distributed.config import LocalEngine
-from synth.distributed.open import open_team
+from synth.distributed.open import open_router
 from synth.parquet_files import read_parquet
 from synth.problems.problem import Prompt
 from synth.sampling.budget import BudgetTracker
 from synth.sampling.config import TeacherSampling
-from synth.sampling.requests import Plan
+from synth.sampling.requests import RequestPlan
 from synth.sampling.sample import ENGINES, sample
 from synth.sampling.sampler import Progress
 from synth.sampling.samples_table import SAMPLES
 from synth.sampling.selection import Selection
 from synth.sampling.store import SampleStore
-from synth.teachers.router import read_engines, write_engines
+from synth.teachers.router import read_engine_info, write_engine_info
 from synth.verify.config import JudgeConfig
 from synth.verify.judge import Question, parse_judgement, question
 from synth.verify.verdict import shortened
@@ -67,7 +67,7 @@ class JudgeRun:
         self._questions = _Questions(folder / ".questions.jsonl")
         self._answers: SampleStore | None = None
         self._selection: Selection | None = None
-        self._plan: Plan | None = None
+        self._plan: RequestPlan | None = None
 
     def __enter__(self) -> JudgeRun:
         return self
@@ -95,7 +95,7 @@ class JudgeRun:
         )
         self._questions.flush()
         budget = BudgetTracker(config.budget, clock=self._folder / "clock.json")
-        router = open_team(LocalEngine(), config.teacher, self._store / ENGINES, logs)
+        router = open_router(LocalEngine(), config.teacher, self._store / ENGINES, logs)
         try:
             summary = sample(
                 self._questions, router, config.teacher, sampling, self._folder, self._store,
@@ -104,7 +104,7 @@ class JudgeRun:
         finally:
             router.close()
         self.first, self.last = summary.first_completed, summary.last_completed
-        self._plan = Plan(self._questions, config.teacher, sampling)
+        self._plan = RequestPlan(self._questions, config.teacher, sampling)
         self._answers = SampleStore(self._store, read_only=True)
         self._selection = Selection(self._plan, self._answers, key)
         facts: dict[str, Any] = {
@@ -142,8 +142,8 @@ class JudgeRun:
         with disk_errors(out):
             out.mkdir(parents=True, exist_ok=True)
             write_rows(out / ANSWERS, rows())
-            if engines := read_engines(self._folder / ENGINES):
-                write_engines(out / ENGINES, engines)
+            if engines := read_engine_info(self._folder / ENGINES):
+                write_engine_info(out / ENGINES, engines)
 
     def fields(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """`judge_verdict` (correct, wrong, or null), `judge_reason` (why it is null), `judge_text` (raw, at most 10,000
@@ -182,7 +182,7 @@ class JudgeRun:
         assert self._plan is not None, "the judge was not asked yet"
         assert self._selection is not None
         assert self._answers is not None
-        row_id = self._selection.find(self._plan.identity((self._questions.number(asked), 0)))
+        row_id = self._selection.find(self._plan.request_id((self._questions.number(asked), 0)))
         return None if row_id is None else self._answers.row(row_id)
 
 

@@ -108,11 +108,13 @@ class TraceVerifier:
 def _grade(verdict: Verdict, finish_reason: str, formatted: bool) -> Grade:
     if verdict.verdict is None:  # kind open: that it is finished is all that can be asked of it
         finished = finish_reason == "stop"
-        return Grade(judged=finish_reason != "error", correct=finished and formatted, agrees=finished, answer=None)
-    agrees = verdict.verdict == "correct" and finish_reason == "stop"
+        return Grade(
+            judged=finish_reason != "error", correct=finished and formatted, matches_gold=finished, answer=None
+        )
+    matches_gold = verdict.verdict == "correct" and finish_reason == "stop"
     return Grade(
         judged=judged(verdict.verdict, finish_reason),
-        correct=agrees and formatted,
-        agrees=agrees,
+        correct=matches_gold and formatted,
+        matches_gold=matches_gold,
         answer=verdict.extracted if verdict.verdict == "wrong" else None,
     )

@@ -15,8 +15,8 @@ written_ratio   bytes of trace text in every file that ever lay in the run direc
 kept_ratio      the same of the files that lie in the run directory at the end.
 by_file         the ratio of each of those files, by stage and name.
 verifications_per_sample
-                rows with an answer of the endpoint that were given to the verifier (``COUNTED``), in any process of
-                the run, over the number of answers. Gold answers are not counted.
+                rows with an answer of the endpoint that were given to ``verify_rows`` or ``Verifier.submit``, in any
+                process of the run, over the number of answers. Gold answers are not counted.
 disk_bytes      what the kernel counts as written to a disk by the run's processes (ru_oublock), pages that were
                 written again included; 0 on a file system in memory.
 """
@@ -54,9 +54,6 @@ POLICIES: dict[str, dict[str, Any]] = {
     "adaptive": {"policy": {"kind": "adaptive", "target_correct": 3, "max_samples": 4}},
 }
 
-COUNTED = {"verify_rows": "rows", "Verifier.submit": "row"}
-"""Public names of ``synth.verify.verifier``, and whether they take rows or one row."""
-
 COUNTER = '''
 """Put on PYTHONPATH as sitecustomize: counts what the verifier is given, in every process of the run."""
 import importlib.util, os, re, sys
@@ -64,7 +61,7 @@ import importlib.util, os, re, sys
 MARKER = re.compile(r"~\\d{6}\\.\\d~")
 
 def count(row):
-    if MARKER.search(str(row.get("response"))):
+    if MARKER.search(repr(row)):
         with open(os.environ["RUN_BYTES_COUNT"], "ab", buffering=0) as file:
             file.write(b"1\\n")
     return row
@@ -182,7 +179,8 @@ def measure(problems: int, samples: int, policy: str, until: str, place: Path) -
     answers = next(numbers)
     total = answers * SEGMENT * SEGMENTS
     (run,) = (watched / "runs").glob("smoke-*")
-    kept = {path.relative_to(run): text_bytes(path) for path in sorted(run.rglob("*")) if path.is_file()}
+    files = {path.stat().st_ino: path for path in sorted(run.rglob("*"), reverse=True) if path.is_file()}
+    kept = {path.relative_to(run): text_bytes(path) for path in sorted(files.values())}
     written = sum(map(text_bytes, (place / "links").iterdir()))
     return {
         "answers": answers,

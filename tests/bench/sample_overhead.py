@@ -149,8 +149,8 @@ def bench_openai(requests: int, pairs: int, latency_s: float, concurrency: int =
     from synth.problems.problem import Prompt
     from synth.sampling.config import TeacherSampling
     from synth.sampling.sample import sample
-    from synth.teachers.served_config import OpenAITeacher
-    from synth.teachers.teacher import build_teacher
+    from synth.teachers.build import build_teacher
+    from synth.teachers.config import OpenAITeacher
 
     prompts = [Prompt(id=str(n), prompt=f"Question {n}?", kind="open", source="bench") for n in range(requests)]
     program = [sys.executable, str(Path(__file__).with_name("stub_endpoint.py")), str(latency_s), "16"]

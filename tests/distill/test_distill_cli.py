@@ -545,10 +545,22 @@ def test_progress_without_a_terminal_tells_rate_and_time_left(monkeypatch: pytes
     shown = io.StringIO()
     with StageProgress(Console(file=shown, width=200)) as progress:
         report = progress.stage_begins("sample")
-        for done, second in ((1000, 100), (1010, 105), (1100, 120), (1100, 121)):  # 1,000 were there before
+        for done, second in (
+            (1000, 100),
+            (1010, 105),
+            (1100, 120),
+            (1100, 121),
+            (10, 150),
+            (20, 160),
+        ):  # 1,000 were there before
             now[0] = second
             report(done, 2000, "4 cut")
-    assert shown.getvalue().splitlines() == ["sample: begins", "sample: 1,100 of 2,000, 5.0/s, 0:03:00 left, 4 cut"]
+    assert shown.getvalue().splitlines() == [
+        "sample: begins",
+        "sample: 1,100 of 2,000, 5.0/s, 0:03:00 left, 4 cut",
+        "sample: 10 of 2,000, 4 cut",  # it counts anew
+        "sample: 20 of 2,000, 1.0/s, 0:33:00 left, 4 cut",
+    ]
 
 
 def test_progress_on_a_terminal_is_a_bar_with_rate_and_time_left() -> None:

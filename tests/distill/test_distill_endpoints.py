@@ -19,7 +19,7 @@ from distill.release.endpoints import generators, governing
 from distill.release.lineage import planned_lineage
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
-from synth.teachers.served_config import OpenAITeacher, VllmServerTeacher
+from synth.teachers.config import OpenAITeacher, VllmServerTeacher
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ROOT / "recipes" / "smoke.yaml"
@@ -50,7 +50,7 @@ def test_a_service_is_in_the_lineage_with_its_terms_address_and_day() -> None:
 
 
 @pytest.mark.parametrize("own", [{"base_url": "http://127.0.0.1:8000/v1"}, {"terms": "self-hosted"}])
-def test_a_server_of_ones_own_is_under_the_licence_of_its_weights(own: dict[str, str]) -> None:
+def test_a_server_of_ones_own_is_under_the_license_of_its_weights(own: dict[str, str]) -> None:
     (found,) = generators(openai(license="mit", **own), "2026-11-26")
     assert (found.licence, found.ran_by, found.date) == ("mit", "releaser", "2026-11-26")
     (found,) = generators(VllmServerTeacher(model="a/b", license="mit"), "2026-11-26")
@@ -64,12 +64,12 @@ def test_terms_that_bar_competing_are_a_warning_of_the_audit() -> None:
 
 
 @pytest.mark.parametrize("terms", [None, "some-cloud"])
-def test_a_service_that_nobody_knows_blocks_the_run(terms: str | None) -> None:
+def test_a_service_with_unknown_terms_blocks_the_run(terms: str | None) -> None:
     unlisted = "https://api.some-cloud.example/v1"
     assert audit(planned_lineage(recipe(terms=terms, license="mit", base_url=unlisted))).blocked
 
 
-def test_a_service_whose_address_is_known_goes_by_its_terms_though_nobody_named_them() -> None:
+def test_a_service_is_recognised_by_its_address_where_the_recipe_names_no_terms() -> None:
     assert not audit(planned_lineage(recipe(terms=None, license="mit"))).blocked
 
 
@@ -81,9 +81,9 @@ def checked(teacher: Any) -> list[Finding]:
 
 
 @pytest.mark.parametrize(
-    ("terms", "said"), [(None, "is not said"), ("mit", "a licence and not the terms"), ("apache-2.0", "a licence")]
+    ("terms", "said"), [(None, "are missing"), ("mit", "a license, not the terms"), ("apache-2.0", "a license")]
 )
-def test_check_wants_the_terms_of_a_service_by_name(terms: str | None, said: str) -> None:
+def test_check_refuses_a_service_without_terms_and_a_license_in_their_place(terms: str | None, said: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
         checked(openai(terms=terms, license="mit"))
     assert caught.value.where == "teacher.terms"
@@ -102,7 +102,7 @@ def test_check_asks_the_endpoint_for_its_models(monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(MissingDependency, match="NO_KEY"):
             checked(openai(base_url=endpoint.url, api_key_env="NO_KEY"))
         endpoint.status = 401
-        with pytest.raises(InputError, match="let us in"):
+        with pytest.raises(InputError, match="does not accept the key"):
             checked(openai(base_url=endpoint.url))
         endpoint.status = 404
         assert "does not say" in checked(openai(base_url=endpoint.url))[0].what
@@ -120,7 +120,7 @@ def test_check_asks_the_endpoint_for_its_models(monkeypatch: pytest.MonkeyPatch)
         {"extra_body": {"temperature": 1}},
     ],
 )
-def test_a_recipe_holds_no_key_and_says_nothing_twice(bad: dict[str, Any]) -> None:
+def test_a_recipe_with_a_key_or_with_a_parameter_set_twice_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(DistillError) as caught:
         recipe(**bad)
     assert "secret" not in caught.value.what

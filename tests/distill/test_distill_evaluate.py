@@ -12,8 +12,8 @@ from distill.evaluate.run import check_disjoint, folder_teacher, run_model
 from distill.evaluate.statistics import summarise
 from licensing.errors import InputError, Refused
 from synth.problems.problem import Prompt
-from synth.teachers.config import FakeTeacher
-from synth.teachers.config_fields import Example
+from synth.teachers.config import Example, FakeTeacher
+from synth.teachers.teacher import Completion, Teacher
 from synth.verify.config import VerifyConfig
 
 VERIFY = VerifyConfig(workers=1)
@@ -61,15 +61,13 @@ def test_a_model_answers_every_problem_once_in_order_and_repeats_itself() -> Non
 def test_the_teacher_is_asked_with_its_own_system_prompt_and_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
-    class Recorder:
+    class Recorder(Teacher):
         model, engine, capacity = "recorder", "recorder 1", 1
 
         def submit(self, request: Any) -> None:
             asked.append(request)
 
         def poll(self) -> list[Any]:
-            from synth.teachers.teacher import Completion
-
             return [Completion(asked[-1].request_id, "", "error", None, None, "no GPU")]
 
         def close(self) -> None:

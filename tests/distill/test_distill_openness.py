@@ -1,4 +1,4 @@
-"""What a run states of its own openness, and the papers of it in the release folder."""
+"""The openness of a release: its parts, openness.json, the bill of materials, the lines on the card."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from distill.config.loader import load_recipe
 from distill.release import openness
-from distill.release.openness import BOM, OPENNESS, say_openness, stated
+from distill.release.openness import BOM, OPENNESS, openness_files, parts_elsewhere
 from publish.cards.model_card import model_card
-from publish.facts import BaseFacts, LicenceFacts, ReleaseFacts
+from publish.facts import BaseFacts, LicenseFacts, ReleaseFacts
 
 ROOT = Path(__file__).resolve().parents[2]
 LINEAGE = """\
@@ -31,7 +31,7 @@ def facts(**more: object) -> ReleaseFacts:
     given = {"code_revision": "abc123", "dirty": False, "versions": {"transformers": "5.1"}, **more}
     return ReleaseFacts(
         name="me/Tiny",
-        licence=LicenceFacts(id="apache-2.0", license="apache-2.0"),
+        license=LicenseFacts(id="apache-2.0", hub_tag="apache-2.0"),
         base=BaseFacts(id="a/base"),
         template_digest="0" * 64,
         **given,
@@ -45,29 +45,29 @@ def lineage(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_run_shows_its_parts_and_what_the_next_class_lacks(lineage: Path) -> None:
+def test_a_release_lists_its_parts_and_what_the_next_class_lacks(lineage: Path) -> None:
     recipe = load_recipe(ROOT / "recipes/smoke.yaml", [])
-    said, papers = say_openness(recipe, facts(), lineage, FILES)
-    found = json.loads(papers[OPENNESS])
+    with_openness, documents = openness_files(recipe, facts(), lineage, FILES)
+    found = json.loads(documents[OPENNESS])
     states = {part["name"]: part["state"] for part in found["components"]}
     open_parts = {name for name, state in states.items() if state == "open"}
     assert {"architecture", "final parameters", "model card", "data card", "evaluation results", "datasets",
             "training code", "preprocessing code"} <= open_parts  # fmt: skip
     assert (found["mof"], found["missing"]) == (None, ["technical report (missing)"])
     assert {one["item"]: one["answer"] for one in found["distillation"]}["traces"] == "yes"
-    card = model_card(said)
+    card = model_card(with_openness)
     assert "## Openness" in card
     assert "class III lacks technical report" in card
-    assert json.loads(papers[BOM])["specVersion"] == "1.6"
+    assert json.loads(documents[BOM])["specVersion"] == "1.6"
 
 
 @pytest.mark.parametrize("less", [{"dirty": True}, {"code_revision": None}])
 def test_code_of_an_unknown_or_changed_revision_is_not_public(lineage: Path, less: dict[str, object]) -> None:
     recipe = load_recipe(ROOT / "recipes/smoke.yaml", [])
-    _, papers = say_openness(recipe, facts(**less), lineage, FILES)
-    states = {part["name"]: part["state"] for part in json.loads(papers[OPENNESS])["components"]}
+    _, documents = openness_files(recipe, facts(**less), lineage, FILES)
+    states = {part["name"]: part["state"] for part in json.loads(documents[OPENNESS])["components"]}
     assert states["training code"] == states["preprocessing code"] == "missing"
-    assert all(part.where for part in stated(recipe, facts()))
+    assert all(part.where for part in parts_elsewhere(recipe, facts()))
 
 
 def test_a_run_without_the_library_of_bills_of_materials_still_ends(
@@ -75,8 +75,8 @@ def test_a_run_without_the_library_of_bills_of_materials_still_ends(
 ) -> None:
     monkeypatch.setattr(openness, "find_spec", lambda name: None)
     recipe = load_recipe(ROOT / "recipes/smoke.yaml", [])
-    _, papers = say_openness(recipe, facts(), lineage, FILES)
-    assert set(papers) == {OPENNESS}
+    _, documents = openness_files(recipe, facts(), lineage, FILES)
+    assert set(documents) == {OPENNESS}
 
 
 def test_a_card_without_a_word_on_openness_has_no_such_section() -> None:

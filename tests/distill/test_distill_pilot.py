@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sums import SUMS
 
 from distill.check.check import check_recipe
 from distill.check.pilot import bounds, run_pilot
@@ -19,7 +20,7 @@ ADAPTIVE = "sample={policy: {kind: adaptive, target_correct: 2, max_samples: 8},
 
 
 def recipe(*overrides: str) -> Recipe:
-    return load_recipe(SMOKE, ["teacher.latency_s=0", *overrides])
+    return load_recipe(SMOKE, [*SUMS, "teacher.latency_s=0", *overrides])
 
 
 def sampled(found: Recipe, runs: Path) -> SampleFacts:

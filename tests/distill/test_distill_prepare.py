@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from distill.config.recipe import RandomBase, StudentConfig
+from distill.models.folder import cached
 from distill.models.prepare import inspect_base, prepare
 from distill.models.random_model import CHATML
 from licensing.errors import InputError, MissingDependency
@@ -167,14 +168,12 @@ def test_a_changed_base_changes_its_digest(base: Path, tmp_path: Path) -> None:
             "end-of-turn",
         ),
         (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json"),
-        (lambda f: (f / "config.json").write_text("{"), "not JSON"),
+        (lambda f: (f / "config.json").write_text("{"), "damaged JSON"),
         (lambda f: (f / "config.json").unlink(), "no config.json"),
-        (lambda f: edit(f / "config.json", auto_map={"AutoModel": "x.Y"}), "its own Python code"),
+        (lambda f: edit(f / "config.json", auto_map={"AutoModel": "x.Y"}), "needs its own Python code"),
     ],
 )
-def test_what_a_base_lacks_is_named_alike_by_check_and_by_the_stage(
-    base: Path, tmp_path: Path, damage: Any, what: str
-) -> None:
+def test_check_and_the_stage_name_the_same_fault_of_a_base(base: Path, tmp_path: Path, damage: Any, what: str) -> None:
     damage(base)
     for look in (lambda: inspect_base(student(base)), lambda: prepare(student(base), None, tmp_path / "out")):
         with pytest.raises(InputError, match=what) as caught:
@@ -208,8 +207,27 @@ def test_a_hub_id_that_is_not_here_is_left_to_the_run_and_the_run_says_when_the_
         text=True,
         check=False,
     )
-    assert "nobody/nothing cannot be had" in done.stdout, done.stderr
+    assert "nobody/nothing cannot be fetched" in done.stdout, done.stderr
     assert MissingDependency.exit_code == 3
+
+
+def test_a_base_in_the_hubs_cache_is_found_by_branch_and_by_commit(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    commit = "c" * 40
+    repository = tmp_path / "hub" / "models--owner--name"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "snapshots").mkdir()
+    base.rename(repository / "snapshots" / commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert cached("owner/name", None) == cached("owner/name", commit) == repository / "snapshots" / commit
+    assert inspect_base(student("owner/name")) is not None
+    assert cached("owner/name", "another") is None
+    assert cached("owner/other", None) is None
+    assert cached("no hub id", None) is None
 
 
 def test_inspection_and_preparation_load_no_torch(base: Path) -> None:

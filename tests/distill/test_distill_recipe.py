@@ -84,7 +84,7 @@ def test_an_unknown_kind_names_the_kinds_there_are(tmp_path: Path) -> None:
         (["student.batch_size=6"], "student.micro_batch_size"),
         (["prompts="], "sample.source"),
         (["sample.source=traces", "sample.path=x.jsonl"], "prompts"),
-        (["teacher.kind=recorded", "teacher.model=a/b"], "sample.source"),
+        (["teacher.kind=offline", "teacher.model=a/b"], "sample.source"),
         (["release.license=other"], "release.license_name"),
         (["teacher.kind=vllm", "teacher.model=a/b", "teacher.max_model_len=1024"], "sample.max_new_tokens"),
         (

@@ -1,23 +1,374 @@
-"""What a release says of itself: one folder of weights has one name, whatever part it plays."""
+"""What a release states of itself: by the manifests of its stages, and nothing of the machine that made it."""
 
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from release_run import ENDPOINT, SMOKE, finished_stages, package, private_recipe, with_manifest
 
 from distill.config.loader import load_recipe
 from distill.config.recipe import RandomBase
+from distill.models.folder import local_folder
+from distill.models.prepare import prepare
 from distill.models.random_model import write_random_base
-from distill.release.lineage import base_revision
-from distill.runs.keys import pinned_teacher
-from distill.stages.pipeline import run
+from distill.release.facts import release_facts
+from distill.release.lineage import base_revision, request_dates, run_lineage
+from distill.release.public import PRIVATE_ENDPOINT, Redaction
+from distill.runs import provenance
+from distill.runs.artefact import Artefact
+from distill.runs.facts import PrepareFacts, SandboxFacts
+from distill.runs.keys import base_content, fingerprint, pinned_teacher
+from distill.runs.provenance import code_revision, device, installed_versions
+from licensing.errors import InputError
+from licensing.lineage import load_lineage
 
-SMOKE = Path(__file__).resolve().parent.parent.parent / "recipes" / "smoke.yaml"
+
+def front_matter(card: Path) -> dict[str, Any]:
+    value: dict[str, Any] = yaml.safe_load(card.read_text(encoding="utf-8").split("---\n")[1])
+    return value
+
+
+def facts_of(recipe: Any, stages: Any) -> Any:
+    return release_facts(recipe, pinned_teacher(recipe), stages)
 
 
 def test_a_folder_that_is_base_and_teacher_has_one_revision_in_the_lineage(tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
     write_random_base(RandomBase(hidden_size=8, num_heads=2), model)
-    recipe = load_recipe(
-        SMOKE, [f"student.base={model}", f"teacher={{kind: transformers, model: {model}, license: apache-2.0}}"]
+    recipe = load_recipe(SMOKE, [f"student.base={model}", f"teacher={{kind: transformers, model: {model}}}"])
+    facts = prepare(recipe.student, recipe.persona, tmp_path / "out")
+    facts["base"]["content"] = fingerprint(model)
+    prepared = Artefact("prepare", "key", tmp_path / "out", "digest", {}, PrepareFacts.model_validate(facts))
+    assert base_revision(prepared) == pinned_teacher(recipe).revision
+
+
+# --- by manifests only -------------------------------------------------------------------------------------------
+
+
+def test_the_card_states_the_versions_the_code_and_the_machine_of_the_stages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = private_recipe(tmp_path)
+    stages = finished_stages(tmp_path, recipe)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "99.0")
+    monkeypatch.setattr("platform.machine", lambda: "pdp11")
+    installed_versions.cache_clear()
+    code_revision.cache_clear()
+    try:
+        card = (package(tmp_path, recipe, stages) / "README.md").read_text()
+        assert "- transformers: 5.0.1\n" in card
+        assert "- hardware: 2 x NVIDIA H200, Xeon (x86\\_64)" in card
+        assert "code revision: abc123\n" in card
+        assert "99.0" not in card
+        assert "pdp11" not in card
+
+        other = with_manifest(stages, "trained", versions={"transformers": "5.9.9"},
+                              code={"version": "0.2.0", "revision": "def456", "dirty": True})  # fmt: skip
+        card = (package(tmp_path, recipe, other, "other") / "README.md").read_text()
+        assert "- transformers: 5.0.1 (sample, verify, export, evaluate), 5.9.9 (train)" in card
+        assert "abc123 (sample, verify, export, evaluate), def456 (train), with changes that were not" in card
+    finally:
+        installed_versions.cache_clear()
+        code_revision.cache_clear()
+
+
+def test_code_of_an_installed_package_has_a_version_and_no_revision(tmp_path: Path) -> None:
+    recipe = private_recipe(tmp_path)
+    stages = finished_stages(tmp_path, recipe)
+    installed = {"version": "0.3.0", "revision": None, "dirty": None}
+    facts = facts_of(recipe, with_manifest(stages, "verdicts", code=installed))
+    assert (facts.code_revision, facts.dirty) == (None, None)
+    assert facts.versions["distill-release"] == "0.1.0 (sample, train, export, evaluate), 0.3.0 (verify)"
+
+
+def test_a_manifest_without_a_device_names_no_hardware(tmp_path: Path) -> None:
+    recipe = private_recipe(tmp_path)
+    stages = finished_stages(tmp_path, recipe)
+    assert facts_of(recipe, with_manifest(stages, "trained", device=None)).training.hardware is None
+
+
+@pytest.mark.parametrize(
+    ("requests", "date"),
+    [
+        ({"first": "2026-01-02T23:00:00Z", "last": "2026-01-02T23:59:00Z"}, "2026-01-02"),
+        ({"first": "2026-01-02T23:00:00Z", "last": "2026-01-05T01:00:00Z"}, "2026-01-02/2026-01-05"),
+        (None, "2026-02-11"),
+        ({"first": None, "last": None}, "2026-02-11"),
+    ],
+)
+def test_an_endpoint_is_dated_by_its_requests_and_not_by_the_last_try(
+    tmp_path: Path, requests: dict[str, str] | None, date: str
+) -> None:
+    stage = Artefact("sample", "k", tmp_path, "d", {"started_at": "2026-02-11T00:00:00Z", "requests": requests}, {})
+    assert request_dates(stage) == date
+    recipe = private_recipe(tmp_path)
+    run = tmp_path / "run"
+    for name in ("prepare", "sample"):
+        folder = run / "stages" / name / "k"
+        folder.mkdir(parents=True)
+        facts = finished_stages(tmp_path, recipe).prepared.manifest["facts"]
+        manifest = {"stage": name, "key": "k", "digest": "d", "facts": facts, **stage.manifest}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        with (run / "ledger.jsonl").open("a") as ledger:
+            ledger.write(json.dumps({"event": "done", "stage": name, "key": "k"}) + "\n")
+    (run / "stages" / "sample" / "k" / "prompts.jsonl").write_text('{"source": "sums", "license": "mit"}\n')
+    (run / "recipe.json").write_text(recipe.model_dump_json())
+    (teacher,) = [one for one in run_lineage(run)[0].inputs if one.role == "generator"]
+    assert (teacher.date, teacher.endpoint) == (date, PRIVATE_ENDPOINT)
+
+
+# --- nothing of this machine -------------------------------------------------------------------------------------
+
+
+def test_no_file_of_a_release_names_a_path_or_an_address_of_the_machine_that_made_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    note = f"See {home}/notes/list.txt and {ENDPOINT}/models."
+    judge = json.dumps({"teacher": {"kind": "openai", "model": "j", "base_url": ENDPOINT, "license": "mit"}})
+    recipe = private_recipe(tmp_path, f"release.limitations=['{note}']", f"verify.judge={judge}")
+    release = package(tmp_path, recipe, finished_stages(tmp_path, recipe))
+    for path in sorted(path for path in release.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        for private in (str(tmp_path), str(home), "10.11.12.13", str(Path.cwd())):
+            assert private.encode() not in content, (path, private)
+    written = yaml.safe_load((release / "recipe.yaml").read_text())
+    assert written["student"]["base"] == "my-base"
+    assert written["prompts"]["path"] == "sums.jsonl"
+    assert written["label"]["decontaminate"]["against"] == ["test-set.jsonl"]
+    assert written["teacher"]["base_url"] == PRIVATE_ENDPOINT
+    assert written["release"]["limitations"] == [f"See list.txt and {PRIVATE_ENDPOINT}/models."]
+    lineage = load_lineage(release / "lineage.yaml")
+    assert {one.id for one in lineage.inputs if one.role == "base"} == {"my-base"}
+    assert {one.endpoint for one in lineage.inputs if one.endpoint} == {PRIVATE_ENDPOINT}
+
+
+def test_a_teacher_in_a_folder_keeps_its_public_name_in_every_file(tmp_path: Path) -> None:
+    recipe = private_recipe(tmp_path)
+    base = Path(str(recipe.student.base))
+    teacher = json.dumps({"kind": "transformers", "model": str(base), "license": "mit"})
+    recipe = private_recipe(tmp_path, f"teacher={teacher}", "student.license=mit", "release.license=mit")
+    stages = finished_stages(tmp_path, recipe)
+    facts = facts_of(recipe, stages)
+    assert [one.id for one in facts.teachers] == [facts.base.id] == ["my-base"]
+    release = package(tmp_path, recipe, stages, model=str(base))
+    (shard,) = (release / "data").glob("*.parquet")
+    rows = pq.read_table(shard).to_pylist()
+    assert {(row["teacher"], row["teacher_revision"]) for row in rows} == {("my-base", facts.base.revision)}
+    assert {row["verifier"] for row in rows} == {"math-verify 0.9.0"}
+    assert str(tmp_path).encode() not in shard.read_bytes()
+
+
+def test_the_notice_of_a_base_folder_is_in_the_notice_of_the_release(tmp_path: Path) -> None:
+    recipe = private_recipe(tmp_path, "student.license=apache-2.0")
+    (tmp_path / "private" / "my-base" / "NOTICE").write_text("Copyright 2024 Acme Inc.\n", encoding="utf-8")
+    audited = finished_stages(tmp_path / "run", recipe).audit
+    assert "O-NOTICE:apache-2.0" in audited.facts.obligations
+    assert "Copyright 2024 Acme Inc." in (audited.path / "NOTICE").read_text(encoding="utf-8")
+
+
+def test_what_the_model_sees_ships_as_it_was(tmp_path: Path) -> None:
+    prompt = f"You keep notes in {Path.cwd()}/notes and answer /no_think requests."
+    persona = json.dumps({"name": "A", "developer": "B", "system_prompt": prompt})
+    recipe = private_recipe(tmp_path, f"persona={persona}")
+    value = Redaction(recipe).value(recipe.model_dump(mode="json"))
+    assert value["persona"]["system_prompt"] == prompt
+    assert Redaction(recipe).text("/no_think, and/or 1/2 of https://a.example/b") == (
+        "/no_think, and/or 1/2 of https://a.example/b"
     )
-    prepared = run(recipe, tmp_path / "runs", until="prepare")
-    assert base_revision(prepared.untyped()) == pinned_teacher(recipe).revision
+
+
+def test_a_public_service_keeps_its_address_and_a_server_of_ones_own_does_not(tmp_path: Path) -> None:
+    teacher = {"kind": "openai", "model": "m", "base_url": "https://api.deepseek.com/v1", "license": "mit"}
+    own = teacher | {"terms": "self-hosted", "base_url": "https://vllm.acme.example/v1"}
+    for section, address in ((teacher, "https://api.deepseek.com/v1"), (own, PRIVATE_ENDPOINT)):
+        recipe = private_recipe(tmp_path, f"teacher={json.dumps(section)}")
+        assert Redaction(recipe).value(recipe.model_dump(mode="json"))["teacher"]["base_url"] == address
+
+
+# --- claims only from facts --------------------------------------------------------------------------------------
+
+
+def test_a_sandbox_is_named_only_where_programs_ran(tmp_path: Path) -> None:
+    recipe = private_recipe(tmp_path)
+    text = facts_of(recipe, finished_stages(tmp_path / "a", recipe)).verification
+    assert text == "math-verify compares mathematical answers"
+    sandbox = SandboxFacts(level="strong", programs=3)
+    stages = finished_stages(tmp_path / "b", recipe, kinds=("code",), sandbox=sandbox)
+    assert facts_of(recipe, stages).verification == "programs run against their tests in a sandbox"
+    assert facts_of(recipe, finished_stages(tmp_path / "c", recipe, kinds=("open",))).verification is None
+
+
+def test_languages_are_those_that_were_measured_unless_the_recipe_names_some(tmp_path: Path) -> None:
+    measured = (("de", 10), ("en", 89), ("fr", 1))
+    recipe = private_recipe(tmp_path)
+    release = package(tmp_path, recipe, finished_stages(tmp_path, recipe, languages=measured))
+    assert front_matter(release / "README.md")["language"] == ["en", "de"]
+    assert front_matter(release / "data" / "README.md")["language"] == ["en", "de"]
+    named = private_recipe(tmp_path, "release.languages=[pt-BR]")
+    assert facts_of(named, finished_stages(tmp_path, named, languages=measured)).languages == ("pt-BR",)
+    unmeasured = finished_stages(tmp_path, recipe, languages=((None, 4),))
+    assert "language" not in front_matter(package(tmp_path, recipe, unmeasured, "unmeasured") / "README.md")
+    with pytest.raises(InputError, match="languages"):
+        private_recipe(tmp_path, "release.languages=[english language]")
+
+
+def test_a_data_set_of_the_hub_is_tagged_and_linked(tmp_path: Path) -> None:
+    hub = json.dumps({"kind": "hub", "dataset": "openai/gsm8k", "license": "mit"})
+    held_out = json.dumps({"kind": "hub", "dataset": "HuggingFaceH4/MATH-500", "split": "test", "license": "mit"})
+    recipe = private_recipe(tmp_path, f"prompts={hub}", f"evaluate.prompts={held_out}")
+    release = package(tmp_path, recipe, finished_stages(tmp_path, recipe))
+    meta = front_matter(release / "README.md")
+    assert meta["datasets"] == ["openai/gsm8k"]
+    assert meta["model-index"][0]["results"][0]["dataset"] == {
+        "name": "HuggingFaceH4/MATH-500", "type": "HuggingFaceH4/MATH-500", "split": "test",
+    }  # fmt: skip
+    assert meta["model-index"][0]["results"][0]["metrics"] == [{"type": "pass@1", "value": 0.5}]
+    assert front_matter(release / "data" / "README.md")["source_datasets"] == ["openai/gsm8k"]
+    card = (release / "README.md").read_text()
+    assert "(https://huggingface.co/datasets/openai/gsm8k)" in card
+    assert "(https://huggingface.co/datasets/HuggingFaceH4/MATH-500)" in card
+
+
+def test_scores_have_names_for_people_and_a_teacher_that_is_the_base_says_so(tmp_path: Path) -> None:
+    recipe = private_recipe(tmp_path)
+    examples = [{"prompt": "1 + 1?", "response": "2"}] * 2
+    teacher = json.dumps({"kind": "transformers", "model": str(recipe.student.base), "license": "apache-2.0",
+                          "examples": examples, "system_prompt": "Think."})  # fmt: skip
+    recipe = private_recipe(tmp_path, f"teacher={teacher}")
+    card = (package(tmp_path, recipe, finished_stages(tmp_path, recipe)) / "README.md").read_text()
+    assert "distilled from traces of that same model with 2 worked examples and a system prompt in its prompt" in card
+    for name in ("base", "student (this release)", "teacher (the base with worked examples)",
+                 "control student (unverified traces)"):  # fmt: skip
+        assert f"| {name} | pass&#64;1 |" in card
+    assert "student\\_" not in card
+
+
+def test_each_teacher_of_a_mixture_is_on_the_card_with_its_engine_and_the_revision_that_was_loaded(
+    tmp_path: Path,
+) -> None:
+    strong, weak = ({"kind": "fake", "model": f"fake/{name}", "license": "mit"} for name in ("strong", "weak"))
+    entries = [{"share": 0.75, "teacher": strong}, {"share": 0.25, "teacher": weak | {"ran_by": "third-party"}}]
+    recipe = private_recipe(tmp_path, f"teacher={json.dumps({'kind': 'several', 'teachers': entries})}")
+    stages = finished_stages(tmp_path, recipe)
+    (stages.samples.path / "engines.jsonl").write_text(
+        '{"model": "fake/weak", "engine": "fake 1", "revision": "abc", "config": {}}\n'
+    )
+    facts = facts_of(recipe, stages)
+    assert [(one.id, one.license, one.ran_by, one.engine, one.revision) for one in facts.teachers] == [
+        ("fake/strong", "mit", "releaser", "fake 1", None),
+        ("fake/weak", "mit", "third-party", "fake 1", "abc"),
+    ]
+    assert facts.sampling.settings["share of fake/weak"] == 0.25
+
+
+def test_near_copies_are_excluded_only_where_decontamination_looked(tmp_path: Path) -> None:
+    recipe = private_recipe(tmp_path)
+    looked = facts_of(recipe, finished_stages(tmp_path, recipe)).evaluation.held_out
+    assert "exact copy" in looked
+    assert "overlap" in looked
+    off = private_recipe(tmp_path, "curate.filters.contaminated=false")
+    not_filtered = facts_of(off, finished_stages(tmp_path / "off", off))
+    not_compared = facts_of(recipe, finished_stages(tmp_path / "none", recipe, sets={}))
+    for facts in (not_filtered, not_compared):
+        assert "near copies were not looked for" in facts.evaluation.held_out
+
+
+# --- which code, which machine -----------------------------------------------------------------------------------
+
+
+def revision_seen_from(site: Path) -> dict[str, Any]:
+    """What ``code_revision`` says of a copy of this package in the folder ``site``."""
+    code = "import json; from distill.runs.provenance import code_revision; print(json.dumps(code_revision()))"
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(site), "GIT_DIR": "/nowhere"}
+    done = subprocess.run([sys.executable, "-c", code], cwd="/", env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    value: dict[str, Any] = json.loads(done.stdout)
+    return value
+
+
+def repository(folder: Path, project: str, site: str, *, tracked: bool) -> Path:
+    source = Path(provenance.__file__).resolve().parents[2]
+    for name in ("distill/__init__.py", "distill/runs/__init__.py", "distill/runs/provenance.py"):
+        (folder / site / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, folder / site / name)
+    (folder / "pyproject.toml").write_text(f'[project]\nname = "{project}"\n')
+    (folder / ".gitignore").write_text("__pycache__\n.venv\n")
+    git = ["git", "-C", str(folder), "-c", "user.name=x", "-c", "user.email=x@x.example"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "-A"], check=True)
+    if tracked and site.startswith(".venv"):
+        subprocess.run([*git, "add", "-f", site], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "x"], check=True)
+    return folder / site
+
+
+def test_our_own_checkout_reports_its_revision_and_whether_it_is_dirty(tmp_path: Path) -> None:
+    site = repository(tmp_path, "distill-release", ".", tracked=True)
+    clean = revision_seen_from(site)
+    assert len(clean["revision"]) == 40
+    assert clean["dirty"] is False
+    (tmp_path / "new.txt").write_text("x")
+    assert revision_seen_from(site) == clean | {"dirty": True}
+
+
+@pytest.mark.parametrize(
+    ("project", "tracked"), [("their-project", False), ("their-project", True), ("distill-release", False)]
+)
+def test_an_installed_copy_never_reports_the_revision_of_the_repository_around_it(
+    tmp_path: Path, project: str, tracked: bool
+) -> None:
+    found = revision_seen_from(repository(tmp_path, project, ".venv/lib", tracked=tracked))
+    assert (found["revision"], found["dirty"]) == (None, None)
+    assert found["version"]
+
+
+def test_the_device_is_that_of_nvidia_smi_as_far_as_it_is_visible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho '0, GPU-aa, NVIDIA H200'\necho '1, GPU-bb, NVIDIA L4'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert (device()["gpus"], device()["count"]) == (["NVIDIA H200", "NVIDIA L4"], 2)
+    for visible, gpus in (("1", ["NVIDIA L4"]), ("GPU-aa", ["NVIDIA H200"]), ("", []), ("-1", [])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert device()["gpus"] == gpus
+    program.write_text("#!/bin/sh\nexit 9\n")
+    assert device()["gpus"] == []
+    assert device()["machine"]
+
+
+# --- the base ----------------------------------------------------------------------------------------------------
+
+
+def test_a_base_below_the_home_folder_is_found_and_its_changed_weights_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "model").mkdir()
+    write_random_base(RandomBase(hidden_size=8, num_heads=2), tmp_path / "model")
+    student = load_recipe(SMOKE, ["student.base=~/model"]).student
+    before = base_content(student)
+    assert before == base_content(load_recipe(SMOKE, [f"student.base={tmp_path}/model"]).student) != None  # noqa: E711
+    assert local_folder("~/model") == tmp_path / "model"
+    write_random_base(RandomBase(hidden_size=8, num_heads=2, seed=1), tmp_path / "model")
+    assert base_content(student) != before
+
+
+def test_a_student_that_needs_remote_code_is_refused_in_the_recipe() -> None:
+    with pytest.raises(InputError, match="cannot be merged, exported and scored yet"):
+        load_recipe(SMOKE, ["student.trust_remote_code=true"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from distill.config.recipe import RandomBase, StudentConfig
 from distill.models.prepare import prepare
 from distill.models.random_model import CHATML
-from distill.models.tokens import RowRefused, control_tokens, render_prompt, render_row
+from distill.models.tokens import RowRefused, control_tokens, render_row
 from licensing.errors import InputError
 
 QUESTION = {"role": "user", "content": "1 + 1?"}
@@ -59,8 +59,9 @@ def test_the_answer_and_its_end_of_turn_are_trained_and_nothing_else(tokenizer: 
     assert len(rendered.labels) == len(rendered.input_ids) == len(rendered.loss_mask)
 
 
-def test_training_continues_the_very_tokens_that_an_engine_is_sent(tokenizer: Any) -> None:
-    sent = render_prompt(tokenizer, [QUESTION])
+def test_the_prompt_tokens_are_those_that_an_engine_gets(tokenizer: Any) -> None:
+    text = tokenizer.apply_chat_template([QUESTION], add_generation_prompt=True, tokenize=False)
+    sent = tokenizer(text, add_special_tokens=False)["input_ids"]
     rendered = render_row(tokenizer, row(ANSWER))
     assert rendered.input_ids[: rendered.prompt_length] == sent
     assert not any(rendered.loss_mask[: len(sent)])
@@ -91,7 +92,7 @@ def test_a_control_token_spelt_out_in_a_message_refuses_the_row(tokenizer: Any, 
         render_row(tokenizer, messages)
 
 
-def test_marks_of_reasoning_are_part_of_the_answer_even_as_special_tokens(tokenizer: Any, tmp_path: Path) -> None:
+def test_reasoning_tags_are_part_of_the_answer_even_as_special_tokens(tokenizer: Any, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
     tokenizer.save_pretrained(tmp_path)

@@ -6,13 +6,13 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from sums import SUMS
 
 from distill.check.check import _teacher, check_recipe
 from distill.check.pilot import run_pilot
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
 from distill.evaluate.run import scored_teachers
-from distill.release.facts import _teachers
 from distill.release.lineage import planned_lineage
 from distill.runs.artefact import Artefact
 from distill.runs.facts import SampleFacts
@@ -24,11 +24,11 @@ from synth.teachers.mixture import TeacherMixture, members_of
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
 STRONG = "{kind: fake, model: fake/strong, accuracy: 0.9, latency_s: 0}"
 WEAK = "{kind: fake, model: fake/weak, accuracy: 0.4, latency_s: 0, license: mit, ran_by: third-party}"
-TWO = f"teacher={{kind: several, teachers: [{{share: 0.75, teacher: {STRONG}}}, {{share: 0.25, teacher: {WEAK}}}]}}"
+TWO = f"teacher={{kind: mixture, teachers: [{{share: 0.75, teacher: {STRONG}}}, {{share: 0.25, teacher: {WEAK}}}]}}"
 
 
 def recipe(*overrides: str) -> Recipe:
-    return load_recipe(SMOKE, [TWO, *overrides])
+    return load_recipe(SMOKE, [*SUMS, TWO, *overrides])
 
 
 def sampled(found: Recipe, runs: Path) -> Artefact[SampleFacts]:
@@ -49,25 +49,13 @@ def test_each_teacher_gives_its_share_and_more_samples_take_over_what_is_there(t
     assert sum(path.read_bytes().count(b"\n") for path in store.rglob("samples.jsonl")) >= 144
 
 
-def test_every_teacher_is_in_the_lineage_and_on_the_card(tmp_path: Path) -> None:
+def test_every_teacher_is_in_the_lineage() -> None:
     found = recipe()
     generators = [source for source in planned_lineage(found).inputs if source.role == "generator"]
     assert [(one.id, one.licence, one.ran_by) for one in generators] == [
         ("fake/strong", "apache-2.0", "releaser"),
         ("fake/weak", "mit", "third-party"),
     ]
-    raw = sampled(found, tmp_path).untyped()
-    assert [(one.id, one.licence, one.engine) for one in _teachers(found.teacher, raw)] == [
-        ("fake/strong", "apache-2.0", "fake 1"),
-        ("fake/weak", "mit", "fake 1"),
-    ]
-
-
-def test_the_card_takes_the_revision_that_an_engine_says_it_loaded(tmp_path: Path) -> None:
-    (tmp_path / "engines.jsonl").write_text('{"model":"fake/weak","engine":"fake 1","revision":"abc","config":{}}\n')
-    given = {name: {"engines": ["fake 1"]} for name in ("fake/strong", "fake/weak")}
-    raw = Artefact("sample", "key", tmp_path, "digest", {}, {"teachers": given})
-    assert [one.revision for one in _teachers(recipe().teacher, raw)] == [None, "abc"]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +105,9 @@ def test_each_local_folder_is_pinned_by_its_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("engine={kind: ray}", "several teachers do not run on"),
+        ("engine={kind: ray}", "a mixture of teachers does not run on"),
+        ("teacher={kind: several}", r"teacher\.kind: several is now mixture"),
+        ("teacher={kind: recorded, model: a/b}", r"teacher\.kind: recorded is now offline"),
         ("evaluate.teacher=fake/other", "there is no teacher fake/other"),
         ("sample={budget: {prices: {fake/other: {per_million_tokens: 1}}}}", "there is no teacher fake/other"),
         ("teacher.teachers=[{share: 0.9, teacher: {kind: fake}}]", "at least 2 teachers"),

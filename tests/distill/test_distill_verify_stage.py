@@ -17,6 +17,7 @@ from waiting import line_count, until
 from distill.check.check import check_recipe
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
+from distill.release.facts import verification_text
 from distill.release.lineage import planned_lineage
 from distill.runs.artefact import Artefact
 from distill.runs.facts import VerifyFacts
@@ -25,7 +26,8 @@ from licensing.audit import audit
 from licensing.errors import InputError
 from synth.parquet_files import read_parquet
 from synth.sampling.samples_table import PROBLEM_STOPS, SAMPLES
-from synth.verify.config import MajorityConfig, VerifyConfig
+from synth.teachers.config import FakeTeacher
+from synth.verify.config import JudgeConfig, MajorityConfig, VerifyConfig
 from synth.verify.verdict_store import VERDICT_LOG
 from synth.verify.verify_traces import VERDICTS
 
@@ -45,7 +47,7 @@ def imported(path: str, **verify: Any) -> list[str]:
         "prompts=null",
         f"sample={json.dumps({'source': 'traces', 'path': path})}",
         f"verify={json.dumps({'workers': 1, **verify})}",
-        'teacher={"kind": "recorded", "model": "t", "license": "mit"}',
+        'teacher={"kind": "offline", "model": "t", "license": "mit"}',
         "evaluate.teacher=false",
     ]
 
@@ -156,6 +158,16 @@ def test_check_shows_what_the_judge_may_cost_and_where_its_recipe_is_wrong(tmp_p
     unknown = {"teacher": {"kind": "openai", "model": "m", "base_url": "https://a.example/v1", "license": "mit"}}
     errors = [one for one in check_recipe(recipe(tmp_path, judge=unknown), tmp_path) if one.level == "error"]
     assert "verify.judge.teacher.terms" in {one.where for one in errors}
+
+
+def test_the_card_names_the_judge_and_the_majority_vote() -> None:
+    judge = JudgeConfig(teacher=FakeTeacher(name="a/judge"), counts="either")
+    statistics = {"by_kind": [{"name": "math"}, {"name": "open"}]}
+    text = verification_text(VerifyConfig(judge=judge, majority=MajorityConfig()), statistics, {})
+    assert text is not None
+    assert "unparseable or wrong, the model a/judge judges too, and an answer counts as correct where either" in text
+    assert "the answer of most of their samples" in text
+    assert "open questions were not verified" in text
 
 
 # --- a run -------------------------------------------------------------------------------------------------------

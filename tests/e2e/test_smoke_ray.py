@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def run(runs: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -25,7 +25,7 @@ def run(runs: Path, *options: str) -> subprocess.CompletedProcess[str]:
     ]
     command += ["--runs", str(runs), "--until", "sample", "--json", *options]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, timeout=150, env=environment, cwd=ROOT)
+    return subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment, cwd=ROOT)
 
 
 def test_a_run_on_ray_ends_with_the_samples_of_a_local_run_and_prints_only_its_result(tmp_path: Path) -> None:

@@ -46,7 +46,6 @@ def begun(runs: Path, stage: str) -> bool:
     return last.get("event") in ("begin", "process") and last.get("stage") == stage
 
 
-@pytest.mark.timeout(900)
 def test_killed_in_every_stage_and_resumed_it_ends_with_the_manifests_of_a_run_left_alone(
     alone: Path, tmp_path: Path
 ) -> None:
@@ -188,7 +187,7 @@ def test_traces_brought_along_enter_at_verify_and_end_in_a_release(alone: Path, 
     settings = [
         "prompts=",
         "sample={source: traces, path: " + str(brought) + "}",
-        "teacher={kind: recorded, model: someone/teacher, license: mit}",
+        "teacher={kind: offline, model: someone/teacher, license: mit}",
         "evaluate.teacher=false",
         "curate.control_arm=false",
     ]
@@ -219,7 +218,7 @@ def test_an_interrupt_leaves_a_run_that_resumes_with_exit_code_130(tmp_path: Pat
     logs = "smoke-*/store/**/samples.jsonl"
     until(lambda: any(line_count(log) for log in tmp_path.glob(logs)), "the first sample")
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "run the same command again to resume" in said
     run_smoke(tmp_path, "--until", "sample", *slow)

@@ -7,7 +7,7 @@ import pytest
 from licensing.addresses import endpoint_host, is_private_address
 from licensing.audit import audit
 from licensing.lineage import Lineage
-from synth.teachers.served_config import OpenAITeacher
+from synth.teachers.config import OpenAITeacher
 
 PRIVATE = [
     "http://localhost:8000/v1", "http://127.0.0.1", "http://[::1]:8000/v1", "http://10.1.2.3:8000", "http://192.168.0.7/v1",

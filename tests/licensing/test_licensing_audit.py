@@ -1,4 +1,4 @@
-"""The audit on lineages made for it: one edge, one role, one file decides."""
+"""The audit on small lineages: one input, one role or one file decides."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def lineage(
     return Lineage.model_validate(given)
 
 
-def test_apache_base_and_r1_teacher_owe_the_apache_duties_and_nothing_else() -> None:
+def test_an_apache_base_and_an_r1_teacher_bring_the_apache_duties_and_no_others() -> None:
     result = audit(lineage(APACHE_BASE, R1))
     assert result.obligations == ("O-SHIP-LICENCE:apache-2.0", "O-STATE-CHANGES")
     assert (result.verdict, result.violations, result.blocked) == ("clean", (), False)
@@ -54,13 +54,13 @@ def test_llama_base_under_apache_and_without_the_prefix_violates_twice_and_is_re
     assert "rename" in str(caught.value)
 
 
-def test_llama_base_with_prefix_and_its_own_licence_is_clean_with_duties() -> None:
+def test_a_llama_base_with_prefix_and_its_own_license_is_clean_with_duties() -> None:
     result = audit(lineage(LLAMA_BASE, release="me/Llama-Tiny-Reasoner", tag="llama3.2"))
     assert (result.verdict, result.violations) == ("clean-with-duties", ())
 
 
 @pytest.mark.parametrize(
-    ("edge", "code"),
+    ("item", "code"),
     [
         (LLAMA_TEACHER | {"ran_by": "releaser"}, "V-NAME-PREFIX:Llama"),
         (LLAMA_TEACHER, "W-OUTPUT-NAME-RULE:Llama"),
@@ -80,12 +80,12 @@ def test_llama_base_with_prefix_and_its_own_licence_is_clean_with_duties() -> No
         (NC_DATA | {"licence": "some words"}, "W-RIGHTS-UNCLEAR"),
     ],
 )
-def test_one_edge_makes_the_finding_and_dropping_it_takes_the_finding_away(edge: dict[str, Any], code: str) -> None:
+def test_one_input_brings_the_finding_and_without_it_there_is_none(item: dict[str, Any], code: str) -> None:
     def codes(*inputs: dict[str, Any]) -> set[str]:
         result = audit(lineage(APACHE_BASE, *inputs))
         return {*result.obligations, *result.violations, *result.warnings}
 
-    assert code in codes(edge, R1)
+    assert code in codes(item, R1)
     assert code not in codes(R1)
 
 
@@ -94,17 +94,17 @@ def test_a_service_breach_never_becomes_a_violation_on_the_weights() -> None:
     assert (result.verdict, result.violations, result.blocked) == ("contested", (), False)
 
 
-def test_terms_that_allow_distillation_warn_of_nothing_once_the_endpoint_is_recorded() -> None:
+def test_terms_that_allow_distillation_bring_no_warning_once_the_endpoint_is_recorded() -> None:
     api = OPENAI | {"id": "deepseek-chat", "licence": "deepseek-platform", "endpoint": "https://api.deepseek.com"}
     assert audit(lineage(APACHE_BASE, api)).warnings == ()
 
 
 @pytest.mark.parametrize("role", ["base", "generator", "logits", "reformatter", "data"])
 @pytest.mark.parametrize("licence", [None, "", "my-own-terms", "jamba-open-model", "apache-2.0?", ["mit", "who knows"]])
-def test_an_unknown_licence_blocks_whatever_put_something_into_the_release(role: str, licence: Any) -> None:
+def test_an_unknown_license_of_an_input_blocks(role: str, licence: Any) -> None:
     unknown = {"id": "x/y", "role": role, "licence": licence}
-    asked = role == "data" and licence == "apache-2.0?"  # whether data terms reach weights is open in itself
-    result = audit(lineage(APACHE_BASE, unknown), policy="strict" if asked else "text")
+    contested = role == "data" and licence == "apache-2.0?"  # whether data terms reach weights is open in itself
+    result = audit(lineage(APACHE_BASE, unknown), policy="strict" if contested else "text")
     assert result.blocked
     assert result.verdict in ("ambiguous", "contested")
     assert audit(lineage(APACHE_BASE, unknown)).warnings
@@ -112,13 +112,13 @@ def test_an_unknown_licence_blocks_whatever_put_something_into_the_release(role:
 
 
 @pytest.mark.parametrize("tag", ["my-own-terms", "other", "openrail"])
-def test_a_declared_licence_that_does_not_resolve_blocks(tag: str) -> None:
+def test_an_unknown_declared_license_blocks(tag: str) -> None:
     result = audit(lineage(APACHE_BASE, tag=tag))
     assert result.blocked
     assert result.violations == ()
 
 
-def test_no_licence_at_all_is_a_missing_tag_and_licence_prose_alone_is_a_warning() -> None:
+def test_no_license_at_all_is_a_missing_tag_and_prose_alone_is_a_warning() -> None:
     assert audit(lineage(APACHE_BASE, tag=None)).violations == ("V-TAG-MISSING",)
     prose = audit(lineage(APACHE_BASE, tag=None, declared={"text": "Released under the Apache License 2.0."}))
     assert (prose.violations, prose.blocked) == ((), False)
@@ -141,7 +141,7 @@ def test_a_data_set_may_not_offer_non_commercial_rows_as_open_ones() -> None:
     assert audit(lineage(NC_DATA, kind="dataset", tag="cc-by-nc-4.0")).violations == ()
 
 
-def test_outputs_in_a_data_set_only_hand_the_name_rule_on() -> None:
+def test_outputs_in_a_data_set_only_pass_the_name_rule_on() -> None:
     result = audit(lineage(LLAMA_TEACHER | {"ran_by": "releaser"}, kind="dataset"))
     assert result.violations == ()
     assert result.warnings == ("W-OUTPUT-NAME-RULE:Llama (downstream)",)
@@ -152,14 +152,14 @@ def test_gemma_weights_under_mit_lose_their_use_restrictions() -> None:
     assert result.violations == ("V-RELICENSE-WEAKER:gemma->mit", "V-USE-RESTR-DROPPED:gemma")
 
 
-def test_the_strictest_of_several_possible_licences_is_reported_and_said() -> None:
+def test_the_strictest_of_several_possible_licenses_is_reported_with_a_note() -> None:
     result = audit(lineage(APACHE_BASE | {"licence": ["mit", "gemma"]}, tag="mit"))
     assert "V-RELICENSE-WEAKER:gemma->mit" in result.violations
     assert any("strictest" in found.why for found in result.findings)
 
 
 @pytest.mark.parametrize("tag", ["cc-by-nc-4.0", "cc-by-nc-sa-4.0", "llama3.2"])
-def test_a_stricter_declared_licence_is_no_weakening(tag: str) -> None:
+def test_a_stricter_declared_license_is_no_weakening(tag: str) -> None:
     result = audit(lineage(APACHE_BASE, R1, tag=tag))
     assert result.violations == ()
     assert "W-STRICTER-DECLARED" in result.warnings
@@ -175,12 +175,12 @@ def test_a_permissive_tag_contradicts_prose_even_where_one_parent_is_under_it() 
     assert "W-TAG-INCOMPLETE:llama3.2" in limited.warnings
 
 
-def test_a_release_without_an_owner_is_nobodys_vendor() -> None:
+def test_a_release_without_an_owner_is_not_taken_for_a_vendors() -> None:
     assert "V-RELICENSE-WEAKER:llama3.2->apache-2.0" in audit(lineage(LLAMA_BASE, release="Tiny")).violations
     assert "W-TOS-COMPETE:openai-services-agreement" in audit(lineage(APACHE_BASE, OPENAI, release="Tiny")).warnings
 
 
-def test_files_decide_between_not_seen_and_missing() -> None:
+def test_files_that_are_listed_turn_not_seen_into_missing() -> None:
     llama = {"release": "me/Llama-Tiny", "tag": "llama3.2"}
     assert "W-NOTICE-NOT-SEEN:llama3.2" in audit(lineage(LLAMA_BASE, **llama)).warnings
     bare = audit(lineage(LLAMA_BASE, files=["model.safetensors"], **llama))
@@ -211,11 +211,11 @@ def test_card_text_that_is_stricter_than_the_tag_and_right_contradicts_it() -> N
         ("GLM4-mine", "glm-4", "yes"),
     ],
 )
-def test_the_naming_test_folds_case_hyphen_and_space_and_nothing_else(name: str, prefix: str, answer: str) -> None:
+def test_prefixes_are_compared_without_case_hyphens_and_spaces(name: str, prefix: str, answer: str) -> None:
     assert begins_with(name, prefix) == answer
 
 
-def test_every_name_of_a_release_is_tested_and_the_owner_is_no_part_of_it() -> None:
+def test_every_name_of_a_release_is_tested_without_its_owner() -> None:
     assert release_names("llama-fans/Alpha (and 7B, 14B), renamed llama-fans/Beta") == ["Alpha", "Beta"]
 
 
@@ -230,7 +230,7 @@ def test_json_has_the_fields_of_the_contract_and_lists_agree_with_findings() -> 
     assert all(found["why"] and found["fix"] for found in given["findings"])
 
 
-def test_notice_and_table_say_what_is_owed() -> None:
+def test_notice_and_table_list_the_duties() -> None:
     given = lineage(LLAMA_BASE | {"revision": "4e20de3"}, R1, release="me/Llama-Tiny", tag="llama3.2")
     result = audit(given)
     notice = notice_text(given, result)

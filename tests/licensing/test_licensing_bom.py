@@ -20,7 +20,7 @@ from licensing.safe_yaml import read_yaml
 
 DATA = Path(__file__).parent / "data"
 CASES = [json.loads(line)["lineage"] for line in (DATA / "cases.jsonl").read_text("utf-8").splitlines()]
-HINGES = [case["lineage"] for case in read_yaml(DATA / "hinges.yaml", "hinges", "")[0]]
+PAIRS = [case["lineage"] for case in read_yaml(DATA / "minimal_pairs.yaml", "minimal pairs", "")[0]]
 VALIDATOR = JsonStrictValidator(SchemaVersion.V1_6)
 FULL = {
     "release": "me/Llama-Tiny",
@@ -42,49 +42,51 @@ def written(lineage: Lineage) -> str:
 
 
 def card(raw: dict[str, Any]) -> dict[str, Any]:
-    made: dict[str, Any] = json.loads(written(parse_lineage(raw, "here")))
-    return made
+    document: dict[str, Any] = json.loads(written(parse_lineage(raw, "here")))
+    return document
 
 
-def test_every_kept_lineage_is_valid_by_the_librarys_own_validator() -> None:
-    for raw in (*CASES, *HINGES, FULL):
+def test_every_bill_is_valid_by_the_librarys_own_validator() -> None:
+    for raw in (*CASES, *PAIRS, FULL):
         assert VALIDATOR.validate_str(written(parse_lineage(raw, "here"))) is None, raw["release"]
     assert VALIDATOR.validate_str(written(parse_lineage(FULL, "here")).replace('"modelCard"', '"modelCards"'))
 
 
-def test_each_input_stands_where_the_standard_has_a_place_for_it() -> None:
-    made = card(FULL)
-    release = made["metadata"]["component"]
+def test_each_input_has_the_place_that_the_standard_gives_it() -> None:
+    document = card(FULL)
+    release = document["metadata"]["component"]
     assert (release["type"], release["name"]) == ("machine-learning-model", "me/Llama-Tiny")
     [base] = release["pedigree"]["ancestors"]
     assert (base["name"], base["version"]) == ("meta-llama/Llama-3.1-8B", "4e20de3")
-    assert {part["name"]: part["type"] for part in made["components"]} == {
+    assert {part["name"]: part["type"] for part in document["components"]} == {
         "deepseek-ai/DeepSeek-R1": "machine-learning-model", "open/rows": "data", "who/knows": "data",
     }  # fmt: skip
-    [service] = made["services"]
+    [service] = document["services"]
     assert service["endpoints"] == ["https://api.openai.com/v1"]
     assert {"name": "distil:terms", "value": "openai-services-agreement"} in service["properties"]
     assert {"name": "distil:role", "value": "generator"} in service["properties"]
-    refs = {part["bom-ref"]: part["name"] for part in made["components"]}
-    told = release["modelCard"]["modelParameters"]["datasets"]
-    assert {refs[one["ref"]] for one in told} == {"open/rows", "who/knows"}
+    refs = {part["bom-ref"]: part["name"] for part in document["components"]}
+    datasets = release["modelCard"]["modelParameters"]["datasets"]
+    assert {refs[one["ref"]] for one in datasets} == {"open/rows", "who/knows"}
 
 
 def test_only_what_is_established_is_concluded_and_findings_carry_their_level() -> None:
-    made = card(FULL)
+    document = card(FULL)
 
     def licences(name: str) -> dict[str, str]:
-        [part] = [part for part in made["components"] if part["name"] == name]
+        [part] = [part for part in document["components"] if part["name"] == name]
         return {one["license"]["acknowledgement"]: one["license"].get("id", "") for one in part["licenses"]}
 
     assert licences("open/rows") == {"declared": "CC-BY-4.0", "concluded": "CC-BY-4.0"}
     assert set(licences("who/knows")) == {"declared"}
-    found = [one["value"] for one in made["metadata"]["component"]["properties"] if one["name"] == "distil:finding"]
-    assert "W-TOS-COMPETE:openai-services-agreement [contested]" in found
-    assert "O-NAME-PREFIX:Llama [fact]" in found
+    findings = [
+        one["value"] for one in document["metadata"]["component"]["properties"] if one["name"] == "distil:finding"
+    ]
+    assert "W-TOS-COMPETE:openai-services-agreement [contested]" in findings
+    assert "O-NAME-PREFIX:Llama [fact]" in findings
 
 
-def test_equal_lineages_give_equal_text_without_a_time() -> None:
+def test_equal_lineages_give_equal_text_without_a_timestamp() -> None:
     turned = {**FULL, "inputs": FULL["inputs"][::-1]}  # type: ignore[index]
     one, other = written(parse_lineage(FULL, "here")), written(parse_lineage(turned, "here"))
     assert "timestamp" not in one

@@ -1,7 +1,7 @@
-"""Forty-one real releases with labels made by hand (``data/cases.jsonl``): every one reproduced at fact level.
+"""Forty-one real releases with labels made by hand (``data/cases.jsonl``), each reproduced at fact level.
 
 Fact level means obligations and violations with their arguments. Where we differ from a label, ``ARGUED`` says so and
-why; a difference that is not argued there fails, and so does an argument that nothing needs any more.
+why; a difference that is not argued there fails, and so does an argument without a difference.
 """
 
 from __future__ import annotations
@@ -91,22 +91,22 @@ def labels(case: dict[str, Any]) -> set[str]:
     return {bare(code) for kind in ("obligations", "violations") for code in case["expected"][kind]}
 
 
-def ours(case: dict[str, Any]) -> tuple[set[str], Any]:
+def computed(case: dict[str, Any]) -> tuple[set[str], Any]:
     result = audit(parse_lineage(case["lineage"], case["id"]))
     return {bare(code) for code in (*result.obligations, *result.violations) if "?" not in code}, result
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
 def test_every_case_is_reproduced_at_fact_level_or_the_difference_is_argued(case: dict[str, Any]) -> None:
-    found, result = ours(case)
+    codes, result = computed(case)
     argued = ARGUED.get(case["id"], Argued())
-    assert labels(case) - found == set(argued.label_only)
-    assert found - labels(case) == set(argued.ours_only)
+    assert labels(case) - codes == set(argued.label_only)
+    assert codes - labels(case) == set(argued.ours_only)
     assert (result.verdict == case["verdict"]) == (case["id"] not in VERDICTS), result.verdict
 
 
-def test_verdicts_agree_with_nine_labels_in_ten_as_they_stand() -> None:
-    agreed = sum(ours(case)[1].verdict == case["verdict"] for case in CASES)
+def test_verdicts_agree_with_nine_labels_in_ten() -> None:
+    agreed = sum(computed(case)[1].verdict == case["verdict"] for case in CASES)
     assert agreed / len(CASES) >= 0.9
 
 
@@ -114,18 +114,18 @@ def test_precision_and_recall_by_family_of_codes() -> None:
     """Against the labels less what is argued; against them as they stand both are 0.87 or more."""
     raw, settled = collections.Counter[str](), collections.Counter[str]()
     for case in CASES:
-        found, _ = ours(case)
+        codes, _ = computed(case)
         argued = ARGUED.get(case["id"], Argued())
-        for counter, wanted in (
+        for counter, expected in (
             (raw, labels(case)),
             (settled, labels(case) - set(argued.label_only) | set(argued.ours_only)),
         ):
             for family in "OV":
-                mine = {code for code in found if code.startswith(family)}
-                theirs = {code for code in wanted if code.startswith(family)}
-                counter[f"{family}tp"] += len(mine & theirs)
-                counter[f"{family}fp"] += len(mine - theirs)
-                counter[f"{family}fn"] += len(theirs - mine)
+                computed_codes = {code for code in codes if code.startswith(family)}
+                expected_codes = {code for code in expected if code.startswith(family)}
+                counter[f"{family}tp"] += len(computed_codes & expected_codes)
+                counter[f"{family}fp"] += len(computed_codes - expected_codes)
+                counter[f"{family}fn"] += len(expected_codes - computed_codes)
 
     def rate(counter: collections.Counter[str], other: str) -> float:
         hits = counter["Otp"] + counter["Vtp"]
@@ -138,8 +138,8 @@ def test_precision_and_recall_by_family_of_codes() -> None:
         assert settled[f"{family}fp"] == settled[f"{family}fn"] == 0
 
 
-def test_no_case_violates_that_its_label_or_an_argument_does_not_say_violates() -> None:
+def test_no_case_violates_unless_its_label_or_an_argument_says_so() -> None:
     for case in CASES:
-        _, result = ours(case)
+        _, result = computed(case)
         if result.violations and case["verdict"] != "violating":
             assert case["id"] == "c52", case["id"]

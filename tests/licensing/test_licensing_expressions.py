@@ -39,6 +39,8 @@ def result(base: str, declared: str) -> Audit:
         ("(MIT OR GPL-3.0-only) AND Apache-2.0", "apache-2.0"),
         ("CC-BY-NC-4.0 OR GPL-3.0-only", "cc-by-nc-sa-4.0"),
         ("GPL-2.0+ OR MIT", "mit"),
+        ("who-knows OR MIT", "apache-2.0"),
+        ("jamba-open-model OR MIT", "apache-2.0"),
     ],
 )
 def test_a_release_may_take_any_alternative_of_its_base(base: str, declared: str) -> None:
@@ -82,7 +84,10 @@ def test_a_declared_choice_is_as_loose_as_its_loosest_alternative(declared: str)
     assert any(code.startswith("V-RELICENSE-WEAKER:gpl-3.0") for code in result("GPL-3.0-only", declared).violations)
 
 
-@pytest.mark.parametrize("declared", ["MIT OR who-knows", "GPL-3.0-only OR terms-of-our-own", "MIT OR (GPL-3.0-only"])
+@pytest.mark.parametrize(
+    "declared",
+    ["MIT OR who-knows", "GPL-3.0-only OR terms-of-our-own", "MIT OR (GPL-3.0-only", "MIT OR jamba-open-model"],
+)
 def test_a_declared_choice_with_an_unknown_alternative_blocks(declared: str) -> None:
     answer = result("MIT", declared)
     assert answer.blocked

@@ -15,7 +15,7 @@ from publish.facts import (
     BaseFacts,
     Comparison,
     EvaluationFacts,
-    LicenceFacts,
+    LicenseFacts,
     PersonaFacts,
     PromptSource,
     ReleaseFacts,
@@ -32,7 +32,7 @@ DIGEST = "ab" * 32
 def minimal(**more: Any) -> ReleaseFacts:
     values: dict[str, Any] = {
         "name": "owner/tiny",
-        "licence": LicenceFacts(id="apache-2.0", license="apache-2.0"),
+        "license": LicenseFacts(id="apache-2.0", hub_tag="apache-2.0"),
         "base": BaseFacts(id="owner/base"),
         "template_digest": DIGEST,
     }
@@ -42,31 +42,37 @@ def minimal(**more: Any) -> ReleaseFacts:
 FULL = minimal(
     version="1.0",
     languages=("no", "en"),
-    base=BaseFacts(id="owner/base", revision="c0ffee", licence="apache-2.0"),
-    teachers=(TeacherFacts(id="big/teacher", licence="mit", ran_by="releaser", engine="vllm 0.32.0"),),
+    base=BaseFacts(id="owner/base", revision="c0ffee", license="apache-2.0"),
+    teachers=(TeacherFacts(id="big/teacher", license="mit", ran_by="releaser", engine="vllm 0.32.0"),),
     prompt_sources=(
-        PromptSource(name="chain_sum", licence="apache-2.0", problems=1400),
-        PromptSource(name="GSM8K", licence="mit", dataset="openai/gsm8k"),
+        PromptSource(name="chain_sum", license="apache-2.0", problems=1400),
+        PromptSource(name="GSM8K", license="mit", dataset="openai/gsm8k"),
     ),
     persona=PersonaFacts(name="Ada", developer="Beispiel", system_prompt="You are Ada.\n```\nNever say Eve."),
     training=TrainingFacts(
-        method="LoRA", hyperparameters={"learning_rate": 0.002, "r": 16}, rows=145, tokens=9000, steps=20, seconds=130.4
+        method="LoRA",
+        hyperparameters={"learning_rate": 0.002, "r": 16},
+        rows=145,
+        tokens=9000,
+        steps=20,
+        hardware="1 x NVIDIA H200, Xeon (x86_64)",
     ),
-    sampling=SamplingFacts(settings={"temperature": 0.7}, samples=5600, tokens=300000, seconds=85.2),
+    sampling=SamplingFacts(settings={"temperature": 0.7}, samples=5600, tokens=300000),
     verification="math-verify 0.9.0",
     waterfall=(WaterfallStep(step="sampled", rows=5600, problems=1400), WaterfallStep(step="verified", rows=145)),
     evaluation=EvaluationFacts(
-        measured_on="chain_sum, held out",
+        benchmark="chain_sum",
+        held_out="no training problem is an exact copy of one of them",
         n=100,
         decoding="greedy, 256 tokens",
         interval="paired bootstrap over problems, 95 %",
         scores=(
-            Score(model="student_before", metric="pass@1", value=0.0, low=0.0, high=0.0, n=100),
-            Score(model="student_after", metric="pass@1", value=0.27, low=0.18, high=0.36, n=100),
+            Score(model="base", metric="pass@1", value=0.0, low=0.0, high=0.0, n=100),
+            Score(model="student", is_release=True, metric="pass@1", value=0.27, low=0.18, high=0.36, n=100),
         ),
         comparisons=(
-            Comparison(a="student_before", b="student_after", difference=0.27, low=0.18, high=0.36),
-            Comparison(a="control", b="student_after", difference=0.02, low=-0.05, high=0.09),
+            Comparison(a="base", b="student", difference=0.27, low=0.18, high=0.36),
+            Comparison(a="control", b="student", difference=0.02, low=-0.05, high=0.09),
         ),
         stop_rate=0.985,
     ),
@@ -116,16 +122,27 @@ def test_front_matter_is_what_the_hub_reads() -> None:
         "base_model_relation": "finetune",
         "datasets": ["openai/gsm8k"],
         "tags": ["distillation", "math"],
+        "model-index": [
+            {
+                "name": "owner/tiny",
+                "results": [
+                    {
+                        "task": {"type": "text-generation"},
+                        "dataset": {"name": "chain_sum", "type": "chain_sum"},
+                        "metrics": [{"type": "pass@1", "value": 0.27}],
+                    }
+                ],
+            }
+        ],
     }
-    assert '- "no"\n' in model_card(FULL)
 
 
-def test_an_other_licence_carries_name_and_link() -> None:
-    licence = LicenceFacts(id="gemma", license="other", license_name="gemma", license_link="LICENSE")
-    meta = front_matter(model_card(minimal(licence=licence)))
+def test_an_other_license_carries_name_and_link() -> None:
+    other = LicenseFacts(id="gemma", hub_tag="other", license_name="gemma", license_link="LICENSE")
+    meta = front_matter(model_card(minimal(license=other)))
     assert (meta["license"], meta["license_name"], meta["license_link"]) == ("other", "gemma", "LICENSE")
     with pytest.raises(ValidationError, match="license_name"):
-        LicenceFacts(id="gemma", license="other")
+        LicenseFacts(id="gemma", hub_tag="other")
 
 
 def test_every_fact_is_on_the_card() -> None:
@@ -137,14 +154,14 @@ def test_every_fact_is_on_the_card() -> None:
         "| teacher | [big/teacher](https://huggingface.co/big/teacher) | unknown | mit | run by the releaser, on vllm",
         "| prompts | chain\\_sum |  | apache-2.0 | 1,400 problems |",
         "(https://huggingface.co/datasets/openai/gsm8k)",
-        "(5,600 samples, 300,000 tokens, 85 s)",
+        "(5,600 samples, 300,000 tokens)",
         "- temperature: 0.7",
         "math-verify 0.9.0",
         "| sampled | 5,600 | 1,400 | unknown |",
         "(n = 100); decoding: greedy, 256 tokens.",
-        "| student\\_after | pass&#64;1 | 0.270 | 0.180 to 0.360 | 100 |",
-        "| student\\_after minus student\\_before | +0.270 | +0.180 to +0.360 | higher |",
-        "| student\\_after minus control | +0.020 | -0.050 to +0.090 | may be chance |",
+        "| student | pass&#64;1 | 0.270 | 0.180 to 0.360 | 100 |",
+        "| student minus base | +0.270 | +0.180 to +0.360 | higher |",
+        "| student minus control | +0.020 | -0.050 to +0.090 | may be chance |",
         "paired bootstrap over problems, 95 %",
         "98.5 %",
         "presents itself as Ada, made by Beispiel",
@@ -157,7 +174,8 @@ def test_every_fact_is_on_the_card() -> None:
         "Method: LoRA.",
         "- learning\\_rate: 0.002",
         "- optimiser steps: 20",
-        "- wall time: 130 s",
+        "- hardware: 1 x NVIDIA H200, Xeon (x86\\_64)",
+        "Held out: no training problem is an exact copy of one of them.",
         "- Adds one-digit numbers, nothing more.",
         "- keep the licence text",
         "Contains SmolLM2, Apache-2.0.",
@@ -180,7 +198,7 @@ def test_absent_facts_are_left_out_or_called_unknown_and_nothing_is_made_up() ->
 
 def test_an_unknown_interval_is_not_invented() -> None:
     scores = (Score(model="m", metric="pass@1", value=0.5, n=4),)
-    card = model_card(minimal(evaluation=EvaluationFacts(measured_on="x", n=4, decoding="greedy", scores=scores)))
+    card = model_card(minimal(evaluation=EvaluationFacts(benchmark="x", n=4, decoding="greedy", scores=scores)))
     assert "| m | pass&#64;1 | 0.500 |  | 4 |" in card
     assert "Interval" not in card.replace("| Interval |", "")
 
@@ -206,18 +224,19 @@ def test_hostile_text_breaks_nothing(text: str) -> None:
     facts = minimal(
         name=text,
         version=text,
-        licence=LicenceFacts(id=text, license="other", license_name=text, license_link=text),
+        license=LicenseFacts(id=text, hub_tag="other", license_name=text, license_link=text),
         languages=(text,),
-        base=BaseFacts(id=text, revision=text, licence=text),
-        teachers=(TeacherFacts(id=text, licence=text, engine=text),),
-        prompt_sources=(PromptSource(name=text, licence=text, problems=1),),
+        base=BaseFacts(id=text, revision=text, license=text),
+        teachers=(TeacherFacts(id=text, license=text, engine=text),),
+        prompt_sources=(PromptSource(name=text, license=text, problems=1),),
         persona=PersonaFacts(name=text, developer=text, system_prompt=text),
         training=TrainingFacts(method=text, hyperparameters={text: text}, hardware=text),
         sampling=SamplingFacts(settings={text: text}),
         verification=text,
         waterfall=(WaterfallStep(step=text, rows=1),),
         evaluation=EvaluationFacts(
-            measured_on=text,
+            benchmark=text,
+            held_out=text,
             n=1,
             decoding=text,
             interval=text,
@@ -235,8 +254,8 @@ def test_hostile_text_breaks_nothing(text: str) -> None:
     card = model_card(facts)
     meta = front_matter(card)
     assert meta["license"] == "other"
-    assert all(isinstance(value, str) for key in ("language", "base_model", "tags") for value in meta[key])
-    assert card.split("\n---\n")[0].count("\n") == len(meta) + 4  # one line a value, whatever the value
+    assert all(isinstance(value, str) for key in ("language", "tags") for value in meta[key])
+    assert "base_model" not in meta
     body = outside_fences(card)
     assert "```" not in body
     assert "<" not in body
@@ -247,12 +266,31 @@ def test_hostile_text_breaks_nothing(text: str) -> None:
     headings = [line for line in body.split("\n") if line.startswith("#")]
     assert [h for h in headings if h.startswith("## ")] == [
         "## Lineage", "## How it was made", "## Evaluation", "## Persona and chat template", "## Quick start",
-        "## Sampling", "## Training", "## Limitations", "## Licence and notices", "## Verifying the files", "## Recipe",
+        "## Sampling", "## Training", "## Limitations", "## License and notices", "## Verifying the files", "## Recipe",
     ]  # fmt: skip
     assert len(headings) == 12
     [code] = re.findall(r"^(`{3,})python\n(.*?)^\1$", card, re.DOTALL | re.MULTILINE)
     assigned = next(node for node in ast.parse(code[1]).body if isinstance(node, ast.Assign))
     assert ast.literal_eval(assigned.value) == text
+
+
+def test_a_base_without_a_place_on_the_hub_is_no_base_of_the_model_tree() -> None:
+    meta = front_matter(model_card(minimal(base=BaseFacts(id="my-folder"))))
+    assert "base_model" not in meta
+    assert "base_model_relation" not in meta
+
+
+def test_only_the_score_of_the_release_is_in_the_model_index() -> None:
+    results = front_matter(model_card(FULL))["model-index"][0]["results"]
+    assert [result["metrics"][0]["value"] for result in results] == [0.27]
+    assert "model-index" not in front_matter(model_card(minimal()))
+
+
+def test_a_teacher_that_is_the_base_says_what_makes_it_a_teacher() -> None:
+    teacher = TeacherFacts(id="owner/base", is_base=True, worked_examples=4, ran_by="releaser", engine="vllm 0.32.0")
+    card = model_card(minimal(teachers=(teacher,)))
+    assert "distilled from traces of that same model with 4 worked examples in its prompt." in card
+    assert "| the base itself, with 4 worked examples in its prompt, run by the releaser, on vllm 0.32.0 |" in card
 
 
 def test_the_same_facts_give_the_same_card() -> None:

@@ -15,7 +15,7 @@ from publish.facts import (
     DatasetFacts,
     DecontaminationFacts,
     Group,
-    LicenceFacts,
+    LicenseFacts,
     PromptSource,
     SamplingFacts,
     TeacherFacts,
@@ -82,7 +82,7 @@ def test_the_schema_is_the_same_whatever_the_rows_hold(tmp_path: Path) -> None:
     assert (odd["answer"], odd["pass_rate"]) == ("[1]", None)
 
 
-def test_messages_that_hold_more_than_text_are_kept_whole_beside(tmp_path: Path) -> None:
+def test_messages_with_more_than_text_are_also_stored_whole(tmp_path: Path) -> None:
     turns = [
         {"role": "user", "content": [{"type": "text", "text": "Look"}, {"type": "text", "text": "here"}]},
         {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f"}}]},
@@ -103,7 +103,7 @@ def test_shards_are_bounded_in_order_and_hold_every_row_once(tmp_path: Path) -> 
     assert all(pq.read_metadata(tmp_path / name).num_rows <= 9 for name in names)
 
 
-def test_equal_rows_give_equal_files_and_half_a_surrogate_pair_its_escape(tmp_path: Path) -> None:
+def test_equal_rows_give_equal_files_and_a_lone_surrogate_its_escape(tmp_path: Path) -> None:
     rows = [row(1, messages=[{"role": "user", "content": "答え \ud83d"}])]
     for name in ("one", "two"):
         write_shards(rows, SHARED, tmp_path / name)
@@ -128,20 +128,20 @@ def test_the_folder_opens_with_datasets(tmp_path: Path) -> None:
 FULL = DatasetFacts(
     name="owner/tiny training data",
     version="1.0",
-    licence=LicenceFacts(id="apache-2.0", license="apache-2.0"),
+    license=LicenseFacts(id="apache-2.0", hub_tag="apache-2.0"),
     languages=("en", "no"),
     rows=12_345,
     problems=4000,
     tokens=9_000_000,
     groups={"source": (Group(name="GSM8K", rows=12_000, tokens=8_000_000), Group(name=None, rows=345))},
     lengths={"p50": 700.0},
-    teachers=(TeacherFacts(id="big/teacher", revision="c0ffee", licence="mit", engine="vllm 0.32.0"),),
-    prompt_sources=(PromptSource(name="GSM8K", licence="mit", dataset="openai/gsm8k"),),
+    teachers=(TeacherFacts(id="big/teacher", revision="c0ffee", license="mit", engine="vllm 0.32.0"),),
+    prompt_sources=(PromptSource(name="GSM8K", license="mit", dataset="openai/gsm8k"),),
     sampling=SamplingFacts(settings={"temperature": 0.7}),
     verification="math-verify 0.9.0",
     waterfall=(WaterfallStep(step="sampled", rows=20_000, mean_difficulty=0.4), WaterfallStep(step="end", rows=12_345)),
     decontamination=DecontaminationFacts(
-        sets={"MATH-500": 500}, prompts=4000, found=7, left_out=True, recall={"embedded": 0.99}
+        sets={"MATH-500": 500}, prompts=4000, overlapping=7, dropped=True, recall={"embedded": 0.99}
     ),
     near_duplicates="3 of 4,000 prompts",
     obligations=("O-CREDIT: name them",),
@@ -169,7 +169,7 @@ def test_the_front_matter_is_what_the_hub_reads() -> None:
     ]
 
 
-def test_the_card_says_every_fact() -> None:
+def test_the_card_states_every_fact() -> None:
     card = data_card(FULL)
     for said in (
         "12,345", "4,000 problems", "9,000,000", "big/teacher", "c0ffee", "GSM8K", "0.400", "MATH-500 (500 items)",
@@ -180,9 +180,9 @@ def test_the_card_says_every_fact() -> None:
     assert data_card(FULL) == card
 
 
-def test_what_is_not_known_is_said_or_left_out_and_hostile_text_stays_text() -> None:
+def test_missing_facts_are_left_out_and_hostile_text_stays_text() -> None:
     bare = DatasetFacts(
-        name="a | b\n# c <script>", licence=LicenceFacts(id="mit", license="mit"), rows=0, problems=0, shards=(),
+        name="a | b\n# c <script>", license=LicenseFacts(id="mit", hub_tag="mit"), rows=0, problems=0, shards=(),
         groups={"source": (Group(name="x | y\n---", rows=1),)},
     )  # fmt: skip
     card = data_card(bare)
@@ -191,16 +191,16 @@ def test_what_is_not_known_is_said_or_left_out_and_hostile_text_stays_text() -> 
     assert "<script>" not in card.split("---\n", 2)[2]
     assert "| x \\| y" in card
     kept = bare.model_copy(
-        update={"decontamination": DecontaminationFacts(sets={"t": 1}, prompts=3, found=1, left_out=False)}
+        update={"decontamination": DecontaminationFacts(sets={"t": 1}, prompts=3, overlapping=1, dropped=False)}
     )
     assert "still in the data" in data_card(kept)
 
 
-def test_columns_that_the_makers_asked_for_stand_behind_the_others(tmp_path: Path) -> None:
+def test_optional_columns_follow_the_others(tmp_path: Path) -> None:
     voted = {"answer": "4", "votes": 3, "samples": 4, "share": 0.75}
     one = {"id": "a", "messages": [], "judge_verdict": "wrong", "counts_as": "correct"}
     (shard,) = write_shards([one, {"id": "b", "messages": [], "majority": voted}], {}, tmp_path,
-                            beside=("majority", "counts_as", "judge_verdict"))  # fmt: skip
+                            optional=("majority", "counts_as", "judge_verdict"))  # fmt: skip
     found = pq.read_table(tmp_path / shard)
     assert found.column_names == [*COLUMNS, "judge_verdict", "counts_as", "majority"]
     assert found["judge_verdict"].to_pylist() == ["wrong", None]

@@ -16,19 +16,19 @@ import pytest
 
 from licensing.errors import InputError, Refused
 from publish.chat_template import template_digest
-from publish.checksums import CHECKSUMS, check_checksums, write_checksums
-from publish.facts import BaseFacts, LicenceFacts, ReleaseFacts
+from publish.checksums import CHECKSUMS, write_checksums
+from publish.facts import BaseFacts, LicenseFacts, ReleaseFacts
 from publish.package import build_release
 
 TEMPLATE = "{{ messages[0].content }}"
 FACTS = ReleaseFacts(
     name="owner/tiny",
-    licence=LicenceFacts(id="apache-2.0", license="apache-2.0"),
+    license=LicenseFacts(id="apache-2.0", hub_tag="apache-2.0"),
     base=BaseFacts(id="owner/base"),
     template_digest=template_digest(TEMPLATE),
     notice=("Built with base.",),
 )
-PAPERS: dict[str, Path | str] = {"LICENSE": "Apache License\n", "recipe.yaml": "name: é\n", "lineage.yaml": "a: 1\n"}
+DOCUMENTS: dict[str, Path | str] = {"LICENSE": "Apache License\n", "recipe.yaml": "name: é\n", "lineage.yaml": "a: 1\n"}
 
 
 def safetensors(data: bytes = b"\x00\x01\x02\x03", pad: int = 0) -> bytes:
@@ -48,7 +48,7 @@ def weights(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def release(weights: Path, tmp_path: Path) -> Path:
-    build_release(FACTS, weights, tmp_path / "release", PAPERS)
+    build_release(FACTS, weights, tmp_path / "release", DOCUMENTS)
     return tmp_path / "release"
 
 
@@ -56,7 +56,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_the_release_holds_weights_unchanged_and_all_papers(weights: Path, release: Path) -> None:
+def test_the_release_holds_the_weights_unchanged_and_every_document(weights: Path, release: Path) -> None:
     found = contents(release)
     assert sorted(found) == [
         "LICENSE", "NOTICE", "README.md", "SHA256SUMS", "chat_template.jinja", "config.json", "lineage.yaml",
@@ -79,7 +79,7 @@ def test_sha256sum_itself_agrees(release: Path) -> None:
 
 def test_equal_inputs_give_equal_folders(weights: Path, release: Path, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(weights, tmp_path / "moved"))
-    build_release(FACTS, moved, tmp_path / "again", dict(reversed(PAPERS.items())))
+    build_release(FACTS, moved, tmp_path / "again", dict(reversed(DOCUMENTS.items())))
     assert contents(tmp_path / "again") == contents(release)
 
 
@@ -90,7 +90,7 @@ def test_where_links_cannot_be_made_files_are_copied(
         raise OSError(errno.EXDEV, "other device")
 
     monkeypatch.setattr(os, "link", refuse)
-    build_release(FACTS, weights, tmp_path / "out", PAPERS)
+    build_release(FACTS, weights, tmp_path / "out", DOCUMENTS)
     assert contents(weights).items() <= contents(tmp_path / "out").items()
     assert not os.path.samefile(weights / "model.safetensors", tmp_path / "out" / "model.safetensors")
 
@@ -103,16 +103,16 @@ def test_a_full_disk_is_not_taken_for_a_file_system_without_links(
 
     monkeypatch.setattr(os, "link", full)
     with pytest.raises(OSError, match="no space"):
-        build_release(FACTS, weights, tmp_path / "out", PAPERS)
+        build_release(FACTS, weights, tmp_path / "out", DOCUMENTS)
     assert not (tmp_path / "out" / CHECKSUMS).exists()
 
 
-def test_papers_may_come_as_files(weights: Path, tmp_path: Path) -> None:
-    (tmp_path / "the-licence.txt").write_bytes(b"text\r\n")
-    build_release(FACTS, weights, tmp_path / "out", PAPERS | {"LICENSE": tmp_path / "the-licence.txt"})
+def test_a_document_may_be_a_file_or_its_text(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "the-license.txt").write_bytes(b"text\r\n")
+    build_release(FACTS, weights, tmp_path / "out", DOCUMENTS | {"LICENSE": tmp_path / "the-license.txt"})
     assert (tmp_path / "out" / "LICENSE").read_bytes() == b"text\r\n"
     with pytest.raises(InputError, match="no such file"):
-        build_release(FACTS, weights, tmp_path / "two", PAPERS | {"LICENSE": tmp_path / "nowhere"})
+        build_release(FACTS, weights, tmp_path / "two", DOCUMENTS | {"LICENSE": tmp_path / "nowhere"})
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "optimizer.pt", "sub/x.pkl", "X.BIN"])
@@ -120,7 +120,7 @@ def test_pickle_files_are_refused(weights: Path, tmp_path: Path, name: str) -> N
     (weights / name).parent.mkdir(exist_ok=True)
     (weights / name).write_bytes(b"data")
     with pytest.raises(Refused, match="pickle"):
-        build_release(FACTS, weights, tmp_path / "out", PAPERS)
+        build_release(FACTS, weights, tmp_path / "out", DOCUMENTS)
     assert not (tmp_path / "out").exists()
 
 
@@ -128,20 +128,20 @@ def test_pickle_files_are_refused(weights: Path, tmp_path: Path, name: str) -> N
 def test_a_pickle_by_another_name_is_refused(weights: Path, tmp_path: Path, content: bytes) -> None:
     (weights / "notes.txt").write_bytes(content)
     with pytest.raises(Refused, match="pickle"):
-        build_release(FACTS, weights, tmp_path / "out", PAPERS)
+        build_release(FACTS, weights, tmp_path / "out", DOCUMENTS)
 
 
 def test_weights_whose_header_length_looks_like_a_pickle_pass(weights: Path, tmp_path: Path) -> None:
     whole = safetensors(pad=640)
     assert whole[:2] == b"\x80\x02"
     (weights / "model.safetensors").write_bytes(whole)
-    build_release(FACTS, weights, tmp_path / "out", PAPERS)
+    build_release(FACTS, weights, tmp_path / "out", DOCUMENTS)
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == whole
 
 
 def test_links_inside_are_followed_and_links_out_are_refused(weights: Path, tmp_path: Path) -> None:
     (weights / "alias.json").symlink_to("config.json")
-    build_release(FACTS, weights, tmp_path / "out", PAPERS)
+    build_release(FACTS, weights, tmp_path / "out", DOCUMENTS)
     assert not (tmp_path / "out" / "alias.json").is_symlink()
     assert (tmp_path / "out" / "alias.json").read_text() == "{}"
     (tmp_path / "secret").write_text("s")
@@ -149,102 +149,66 @@ def test_links_inside_are_followed_and_links_out_are_refused(weights: Path, tmp_
         (weights / "out.json").unlink(missing_ok=True)
         (weights / "out.json").symlink_to(target)
         with pytest.raises(Refused, match="leads out"):
-            build_release(FACTS, weights, tmp_path / f"bad{number}", PAPERS)
+            build_release(FACTS, weights, tmp_path / f"bad{number}", DOCUMENTS)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00" * 3, b"\x00" * 5])
 def test_damaged_weights_are_refused(weights: Path, tmp_path: Path, data: bytes) -> None:
     (weights / "model.safetensors").write_bytes(safetensors(data))
-    with pytest.raises(InputError, match="header speaks of"):
-        build_release(FACTS, weights, tmp_path / "out", PAPERS)
+    with pytest.raises(InputError, match="not a safetensors file, or damaged"):
+        build_release(FACTS, weights, tmp_path / "out", DOCUMENTS)
 
 
 def test_a_folder_without_weights_is_refused(weights: Path, tmp_path: Path) -> None:
     (weights / "model.safetensors").unlink()
-    with pytest.raises(InputError, match=r"no model\.safetensors"):
-        build_release(FACTS, weights, tmp_path / "out", PAPERS)
+    with pytest.raises(InputError, match="no weights"):
+        build_release(FACTS, weights, tmp_path / "out", DOCUMENTS)
     with pytest.raises(InputError, match="no such weights folder"):
-        build_release(FACTS, tmp_path / "nowhere", tmp_path / "out", PAPERS)
+        build_release(FACTS, tmp_path / "nowhere", tmp_path / "out", DOCUMENTS)
 
 
 def test_another_template_than_the_one_that_was_scored_is_refused(weights: Path, tmp_path: Path) -> None:
     (weights / "chat_template.jinja").write_text(TEMPLATE + " ")
     with pytest.raises(Refused, match="chat template"):
-        build_release(FACTS, weights, tmp_path / "out", PAPERS)
+        build_release(FACTS, weights, tmp_path / "out", DOCUMENTS)
 
 
-def test_a_folder_that_holds_something_is_not_written_to(weights: Path, release: Path) -> None:
+def test_a_folder_that_is_not_empty_is_not_written_to(weights: Path, release: Path) -> None:
     before = contents(release)
     with pytest.raises(InputError, match="not empty"):
-        build_release(FACTS, weights, release, PAPERS)
+        build_release(FACTS, weights, release, DOCUMENTS)
     assert contents(release) == before
 
 
 @pytest.mark.parametrize("name", ["LICENSE", "recipe.yaml", "lineage.yaml"])
-def test_a_release_without_its_papers_is_refused(weights: Path, tmp_path: Path, name: str) -> None:
+def test_a_release_without_license_lineage_or_recipe_is_refused(weights: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=name):
-        build_release(FACTS, weights, tmp_path / "out", {k: v for k, v in PAPERS.items() if k != name})
+        build_release(FACTS, weights, tmp_path / "out", {k: v for k, v in DOCUMENTS.items() if k != name})
 
 
 @pytest.mark.parametrize(
     "name",
     ["../out.txt", "/etc/x", "a/../b", "", ".", "a//b", "readme.md", "SHA256SUMS", "config.json", "MODEL.safetensors"],
 )
-def test_names_that_clash_or_lead_out_are_refused(weights: Path, tmp_path: Path, name: str) -> None:
+def test_names_that_clash_or_point_outside_are_refused(weights: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError):
-        build_release(FACTS, weights, tmp_path / "out", PAPERS | {name: "x"})
+        build_release(FACTS, weights, tmp_path / "out", DOCUMENTS | {name: "x"})
     assert not (tmp_path / "out").exists()
 
 
 # --- checksums ---------------------------------------------------------------------------------------------------
 
 
-def test_an_untouched_release_has_no_problems(release: Path) -> None:
-    assert check_checksums(release) == []
-    lines = (release / CHECKSUMS).read_text().splitlines()
-    assert [line.split("  ")[1] for line in lines] == sorted(line.split("  ")[1] for line in lines)
-
-
-def test_missing_changed_and_extra_files_are_named(release: Path, weights: Path) -> None:
-    (release / "LICENSE").unlink()
-    (release / "extra").mkdir()
-    (release / "extra" / "file.txt").write_text("x")
-    (release / "README.md").write_bytes((release / "README.md").read_bytes()[:-1] + b"!")  # the same length
-    assert check_checksums(release) == [
-        "LICENSE: missing",
-        "README.md: changed",
-        "extra/file.txt: extra, not in SHA256SUMS",
-    ]
-
-
-def test_what_downloads_leave_is_not_extra(release: Path) -> None:
+def test_the_list_is_sorted_and_leaves_out_what_downloads_add(release: Path) -> None:
     (release / ".cache" / "huggingface").mkdir(parents=True)
     (release / ".cache" / "huggingface" / "x.lock").write_text("")
     (release / ".gitattributes").write_text("")
-    assert check_checksums(release) == []
-
-
-def test_no_list_is_a_problem_and_no_folder_an_error(release: Path, tmp_path: Path) -> None:
-    (release / CHECKSUMS).unlink()
-    assert check_checksums(release) == ["SHA256SUMS: missing"]
-    (release / CHECKSUMS).write_bytes(b"\xff")
-    assert check_checksums(release) == ["SHA256SUMS: not UTF-8"]
-    with pytest.raises(InputError):
-        check_checksums(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize("path", ["../weights/config.json", "/etc/hostname", "a/../config.json", "./config.json"])
-def test_a_list_that_points_out_of_the_folder_is_a_problem(release: Path, path: str) -> None:
-    with (release / CHECKSUMS).open("a") as file:
-        file.write(f"{'0' * 64}  {path}\n")
-    assert check_checksums(release) == ["SHA256SUMS, line 9: not a checksum of a file in this folder"]
-
-
-def test_broken_and_double_lines_are_problems(release: Path) -> None:
-    with (release / CHECKSUMS).open("a") as file:
-        file.write(f"not a line\n{'0' * 64}  LICENSE\n")
-    problems = check_checksums(release)
-    assert problems == ["SHA256SUMS, line 9: not a checksum of a file in this folder", "LICENSE: listed twice"]
+    before = (release / CHECKSUMS).read_text()
+    write_checksums(release)
+    assert (release / CHECKSUMS).read_text() == before
+    names = [line.split("  ")[1] for line in before.splitlines()]
+    assert names == sorted(names)
+    assert "README.md" in names
 
 
 def test_names_that_the_format_cannot_hold_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from licensing.errors import InputError
-from publish.chat_template import add_persona, render, strip_persona, template_digest
+from publish.chat_template import add_persona, read_template, render, strip_persona, template_digest
 
 SMOLLM2 = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
@@ -80,7 +81,7 @@ def test_compose_mode_puts_the_persona_before_the_callers_text_once() -> None:
 
 @pytest.mark.parametrize("mode", ["default", "compose"])
 @pytest.mark.parametrize("text", NASTY)
-def test_text_survives_the_template_unharmed(text: str, mode: str) -> None:
+def test_the_text_is_rendered_unchanged(text: str, mode: str) -> None:
     rendered = render(add_persona(SMOLLM2, text, mode), USER)  # type: ignore[arg-type]
     assert rendered == f"<|im_start|>system\n{text}<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
 
@@ -139,7 +140,7 @@ def test_an_identity_that_a_system_message_does_not_replace_is_refused() -> None
 
 
 def test_a_template_that_shows_no_system_text_anywhere_is_refused() -> None:
-    with pytest.raises(InputError, match="in no form"):
+    with pytest.raises(InputError, match="in none of these forms"):
         add_persona("{% for m in messages %}{{ m.role }}{% endfor %}", ADA)
 
 
@@ -233,3 +234,23 @@ def test_real_templates_carry_the_persona_once_or_are_refused(path: Path) -> Non
     assert text.count(ADA) == 1
     assert "Hi" in text
     assert not any(name in text for name in ("ChatGPT", "Alibaba", "SmolLM", "helpful assistant"))
+
+
+# --- where a template is looked for ------------------------------------------------------------------------------
+
+
+def test_a_template_is_read_from_where_transformers_looks_first(tmp_path: Path) -> None:
+    assert read_template(tmp_path) is None
+    named = [{"name": "tool_use", "template": "tools"}, {"name": "default", "template": "from a list"}]
+    for file, content, expected in (
+        ("tokenizer_config.json", json.dumps({"chat_template": " "}), None),
+        ("tokenizer_config.json", json.dumps({"chat_template": named[:1]}), None),
+        ("tokenizer_config.json", json.dumps({"chat_template": named}), "from a list"),
+        ("chat_template.json", json.dumps({"chat_template": "from the processor"}), "from the processor"),
+        ("chat_template.jinja", "from its file", "from its file"),
+    ):
+        (tmp_path / file).write_text(content)
+        assert read_template(tmp_path) == expected
+    (tmp_path / "chat_template.jinja").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_template(tmp_path)

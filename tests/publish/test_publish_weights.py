@@ -6,25 +6,20 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
-peft = pytest.importorskip("peft")
-
-from safetensors.torch import load_file, save_file  # noqa: E402
-
-from licensing.errors import InputError, MissingDependency, Refused  # noqa: E402
-from publish.chat_template import add_persona, template_digest  # noqa: E402
-from publish.checksums import check_checksums  # noqa: E402
-from publish.export import export_folder  # noqa: E402
-from publish.facts import BaseFacts, LicenceFacts, ReleaseFacts  # noqa: E402
-from publish.merge import load_merged, merge_adapter, require, safetensors_header, tensor_shapes  # noqa: E402
-from publish.package import build_release  # noqa: E402
+from licensing.errors import InputError, MissingDependency, Refused
+from publish.chat_template import add_persona, template_digest
+from publish.export import export_folder
+from publish.facts import BaseFacts, LicenseFacts, ReleaseFacts
+from publish.merge import load_merged, require
+from publish.package import build_release
+from publish.weights import tensor_shapes
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
@@ -33,7 +28,18 @@ CHATML = (
 TEMPLATE = add_persona(CHATML, "You are Ada — “tiny”.")
 GENERATION = '{\n  "eos_token_id": [1],\n   "pad_token_id": 2, "do_sample": false\n}'  # odd spacing: bytes must travel
 
-torch.set_num_threads(1)  # tiny tensors: threads cost more than they bring
+
+@pytest.fixture(scope="module", autouse=True)
+def libraries() -> None:
+    """Imported by the first test that runs: collecting this file takes no torch."""
+    global torch, peft, load_file, save_file
+    for name in ("torch", "transformers", "peft"):
+        pytest.importorskip(name)
+    import peft
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    torch.set_num_threads(1)  # tiny tensors: threads cost more than they bring
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -132,7 +138,7 @@ def test_merge_equals_pefts_own_on_every_tensor(prepared: Path, tmp_path: Path, 
     from transformers import AutoModelForCausalLM
 
     adapter = make_adapter(prepared, tmp_path / "adapter", **settings)
-    merge_adapter(prepared, adapter, tmp_path / "out")
+    export_folder(prepared, adapter, tmp_path / "out")
     base = AutoModelForCausalLM.from_pretrained(prepared, dtype=torch.bfloat16)
     before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     expected = peft.PeftModel.from_pretrained(base, adapter).merge_and_unload().state_dict()
@@ -164,8 +170,8 @@ def test_an_adapter_on_one_end_of_tied_embeddings_is_refused(tied: Path, tmp_pat
 
 
 def test_a_plain_adapter_on_a_tied_model_merges(tied: Path, tmp_path: Path) -> None:
-    merge_adapter(tied, make_adapter(tied, tmp_path / "adapter"), tmp_path / "out")
-    assert "lm_head.weight" not in tensor_shapes(tmp_path / "out")
+    export_folder(tied, make_adapter(tied, tmp_path / "adapter"), tmp_path / "out")
+    assert "lm_head.weight" not in tensor_shapes(tmp_path / "out" / "model.safetensors")
 
 
 def test_adapter_tensors_that_no_layer_takes_are_refused(prepared: Path, altered: Callable[..., Path]) -> None:
@@ -198,7 +204,7 @@ def test_an_adapter_of_another_model_is_the_users_error(prepared: Path, altered:
         load_merged(prepared, altered(lambda tensors: tensors.update({name: torch.ones(4, 99)})))
 
 
-def test_base_weights_with_a_hole_are_refused_not_made_up(prepared: Path, adapter: Path, tmp_path: Path) -> None:
+def test_base_weights_with_a_missing_tensor_are_refused(prepared: Path, adapter: Path, tmp_path: Path) -> None:
     base = Path(shutil.copytree(prepared, tmp_path / "base"))
     tensors = load_file(base / "model.safetensors")
     del tensors["model.norm.weight"]
@@ -207,10 +213,10 @@ def test_base_weights_with_a_hole_are_refused_not_made_up(prepared: Path, adapte
         load_merged(base, adapter)
 
 
-def test_merge_refuses_a_folder_that_holds_something(prepared: Path, adapter: Path, tmp_path: Path) -> None:
+def test_export_refuses_a_folder_that_is_not_empty(prepared: Path, adapter: Path, tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(InputError, match="not empty"):
-        merge_adapter(prepared, adapter, tmp_path)
+        export_folder(prepared, adapter, tmp_path)
     assert (tmp_path / "precious.txt").read_text() == "mine"
 
 
@@ -222,7 +228,7 @@ def test_a_missing_library_is_named_with_its_pip_line() -> None:
 # --- export ------------------------------------------------------------------------------------------------------
 
 
-def test_exported_adapter_is_the_merged_model_with_the_prepared_papers(
+def test_exported_adapter_is_the_merged_model_with_the_prepared_files(
     prepared: Path, adapter: Path, tmp_path: Path
 ) -> None:
     report = export_folder(prepared, adapter, tmp_path / "out")
@@ -239,7 +245,7 @@ def test_exported_adapter_is_the_merged_model_with_the_prepared_papers(
     found = load_file(out / "model.safetensors")
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert report["parameters"] == sum(tensor.numel() for tensor in found.values())
-    assert {dtype for dtype, _ in safetensors_header(out / "model.safetensors").values()} == {"BF16"}
+    assert {dtype for dtype, _ in tensor_shapes(out / "model.safetensors").values()} == {"BF16"}
 
 
 def test_full_weights_are_cast_to_bf16(prepared: Path, tmp_path: Path) -> None:
@@ -254,7 +260,7 @@ def test_full_weights_are_cast_to_bf16(prepared: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "bfloat16"
 
 
-def test_a_generation_config_that_transformers_would_not_save_travels(
+def test_a_generation_config_that_transformers_would_not_save_is_copied_unchanged(
     prepared: Path, adapter: Path, tmp_path: Path
 ) -> None:
     base = Path(shutil.copytree(prepared, tmp_path / "base"))
@@ -262,13 +268,6 @@ def test_a_generation_config_that_transformers_would_not_save_travels(
     (base / "generation_config.json").write_text(text)
     export_folder(base, adapter, tmp_path / "out")
     assert (tmp_path / "out" / "generation_config.json").read_text() == text
-
-
-def test_a_merge_makes_no_generation_config_up(prepared: Path, adapter: Path, tmp_path: Path) -> None:
-    base = Path(shutil.copytree(prepared, tmp_path / "base"))
-    (base / "generation_config.json").unlink()
-    merge_adapter(base, adapter, tmp_path / "out")
-    assert not (tmp_path / "out" / "generation_config.json").exists()
 
 
 @pytest.mark.parametrize("kind", ["adapter", "full"])
@@ -286,7 +285,7 @@ def test_sharded_export_loads_as_the_same_model(prepared: Path, adapter: Path, t
     assert all(torch.equal(again[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_what_a_trainer_leaves_behind_does_not_get_out(prepared: Path, tmp_path: Path) -> None:
+def test_files_and_settings_of_the_trainer_do_not_ship(prepared: Path, tmp_path: Path) -> None:
     trained = changed_copy(prepared, tmp_path / "trained", use_cache=False, eos_token_id=7, dtype="float32")
     (trained / "generation_config.json").write_text('{"_from_model_config": true, "eos_token_id": 7}')
     (trained / "chat_template.jinja").write_text("another")
@@ -373,14 +372,14 @@ def test_the_release_is_complete_and_its_cards_quick_start_runs(
     report = export_folder(prepared, adapter, weights)
     facts = ReleaseFacts(
         name=str(out),
-        licence=LicenceFacts(id="apache-2.0", license="apache-2.0"),
+        license=LicenseFacts(id="apache-2.0", hub_tag="apache-2.0"),
         base=BaseFacts(id="owner/tiny"),
         template_digest=report["template_digest"],
     )
     build_release(facts, weights, out, {"LICENSE": "text\n", "recipe.yaml": "a: 1\n", "lineage.yaml": "b: 1\n"})
-    assert check_checksums(out) == []
+    subprocess.run(["sha256sum", "--strict", "--quiet", "-c", "SHA256SUMS"], cwd=out, check=True)
     assert {name: d for name, d in digests(out).items() if name in report["files"]} == digests(weights)
     [code] = re.findall(r"```python\n(.*?)\n```", (out / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     exec(compile(code.replace("max_new_tokens=256", "max_new_tokens=4"), "README.md", "exec"), {})
     assert capsys.readouterr().out.endswith("\n")
-    assert check_checksums(out) == []
+    subprocess.run(["sha256sum", "--strict", "--quiet", "-c", "SHA256SUMS"], cwd=out, check=True)

@@ -11,7 +11,7 @@ from sample_runs import rows_of, stored, traces_of
 
 from licensing.errors import InputError
 from synth.parquet_files import read_parquet
-from synth.sampling.config import ImportedTraces
+from synth.problems.config import ImportedTraces
 from synth.sampling.imported_traces import import_traces, load_traces
 from synth.sampling.samples_table import write_problems
 from synth.sampling.selection import SampleSummary
@@ -61,9 +61,9 @@ def test_traces_become_problems_and_samples_of_the_store(tmp_path: Path) -> None
     ]
     assert [row["completion_tokens"] for row in rows] == [5, None, None]
     assert rows[1]["text"] == "It is \\boxed{2}"
-    assert {row["engine"] for row in rows} == {"recorded"}
+    assert {row["engine"] for row in rows} == {"imported"}
     assert len({row["request_id"] for row in rows}) == len(stored(tmp_path)) == 3
-    assert (summary.rows, summary.completion_tokens, summary.engines) == (3, 5, ["recorded"])
+    assert (summary.rows, summary.completion_tokens, summary.engines) == (3, 5, ["imported"])
     assert (summary.first_completed, summary.last_completed) == (None, None), "nobody says when they were drawn"
 
 
@@ -92,11 +92,13 @@ def test_a_trace_that_says_it_failed_is_no_judged_sample_whatever_its_text_says(
         tmp_path,
         {**problem(1), "response": "\\boxed{2}", "finish_reason": "error"},
         {**problem(1), "response": "so \\boxed{2}"},
+        {**problem(2), "finish_reason": "error", "error": "out of memory"},
     )
-    failed, good = verified(tmp_path)
+    failed, good, empty = verified(tmp_path)
     assert (failed["verdict"], failed["judged"]) == ("error", False)
-    assert failed["reason"] == "the request failed: the file says finish_reason error"
+    assert failed["reason"] == "the request failed: the imported trace is a failed request"
     assert (good["verdict"], good["judged"]) == ("correct", True)
+    assert (empty["judged"], empty["reason"]) == (False, "the request failed: out of memory")
 
 
 def test_columns_of_the_user_never_stand_for_something_measured(tmp_path: Path) -> None:
@@ -106,9 +108,9 @@ def test_columns_of_the_user_never_stand_for_something_measured(tmp_path: Path) 
               "error": "mine"}  # fmt: skip
     imported(tmp_path, {**problem(1), "response": "\\boxed{9}", **forged})
     (trace,) = traces_of(tmp_path)
-    assert (trace.text, trace.engine, trace.teacher, trace.error) == ("\\boxed{9}", "recorded", "some/teacher", None)
+    assert (trace.text, trace.engine, trace.teacher, trace.error) == ("\\boxed{9}", "imported", "some/teacher", None)
     assert set(trace.problem) == {"id", "messages", "answer", "kind", "source", "license", "extra"}
-    assert trace.problem["extra"] == {**{key: value for key, value in forged.items() if key != "extra"}, "level": 3}
+    assert trace.problem["extra"] == {name: value for name, value in forged.items() if name != "error"}
     (row,) = verified(tmp_path)
     assert (row["verdict"], row["score"], row["counts_as"], row["majority_answer"]) == ("wrong", 0.0, None, None)
     assert (row["format_verdict"], row["judge_verdict"]) == (None, None)

@@ -18,8 +18,7 @@ from hostile_endpoint import Call, serving
 from pydantic import ValidationError
 
 from synth.sampling.config import BudgetConfig, TokenPrice
-from synth.teachers.config import FakeTeacher, OfflineTeacher, VllmTeacher
-from synth.teachers.served_config import OpenAITeacher
+from synth.teachers.config import FakeTeacher, OfflineTeacher, OpenAITeacher, VllmTeacher
 from synth.verify.config import JudgeConfig
 from synth.verify.judge import Question, parse_judgement, question, sanitize
 from synth.verify.judge_runner import ANSWERS, JudgeRun
@@ -142,7 +141,7 @@ def test_an_answer_that_was_cut_off_or_failed_is_no_verdict() -> None:
 
 
 def test_a_judge_that_could_not_work_is_refused() -> None:
-    with pytest.raises(ValidationError, match="cannot be asked"):
+    with pytest.raises(ValidationError, match="offline teacher generates nothing"):
         JudgeConfig(teacher=OfflineTeacher(model="m"))
     with pytest.raises(ValidationError, match="twice"):
         JudgeConfig(teacher=FakeTeacher(), when=("wrong", "wrong"))
@@ -255,7 +254,7 @@ KILLED = """
 import json, sys
 from pathlib import Path
 from synth.verify.config import JudgeConfig
-from synth.teachers.served_config import OpenAITeacher
+from synth.teachers.config import OpenAITeacher
 from synth.verify.judge_runner import JudgeRun
 rows = [json.loads(line) for line in open(sys.argv[2])]
 config = JudgeConfig(teacher=OpenAITeacher(model="m", base_url=sys.argv[1], license="mit", concurrency=1))

@@ -16,10 +16,11 @@ from waiting import until
 from licensing.errors import DistillError, InputError, MissingDependency
 from synth.distributed.replica import Replica, packed
 from synth.problems.problem import Prompt
+from synth.teachers.build import build_teacher
 from synth.teachers.concurrency_limiter import ConcurrencyLimiter
+from synth.teachers.config import OpenAITeacher
 from synth.teachers.openai import OpenAIEngine
-from synth.teachers.served_config import OpenAITeacher
-from synth.teachers.teacher import Completion, Request, build_teacher
+from synth.teachers.teacher import Completion, Request
 
 pytest.importorskip("openai")
 KEY = "sk-of-nobody-4711"
@@ -328,7 +329,7 @@ def test_answers_that_came_before_the_end_are_given_out_first() -> None:
 # --- what is not -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [400, 413, 422])
+@pytest.mark.parametrize("status", [400, 403, 413, 422])  # 403: an endpoint that flags a single prompt
 def test_a_request_that_is_refused_is_a_row_at_once(status: int) -> None:
     def act(call: Call) -> None:
         (call.refuse if call.question == "bad" else call.answer)(
@@ -348,7 +349,7 @@ def test_an_endpoint_that_refuses_everything_ends_the_run_after_a_few() -> None:
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(401, InputError), (403, InputError), (404, InputError), (307, InputError), (402, MissingDependency)],
+    [(401, InputError), (404, InputError), (307, InputError), (402, MissingDependency)],
 )
 def test_what_no_request_can_mend_ends_the_run_with_a_hint(status: int, kind: type[DistillError]) -> None:
     with pytest.raises(kind) as caught:
@@ -407,7 +408,7 @@ def test_slow_bytes_are_waited_for_and_an_answer_without_end_is_not() -> None:
 
 
 def test_an_answer_is_not_held_back_by_a_server_that_does_not_hang_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("synth.teachers.openai._TAIL_S", 0.3)
+    monkeypatch.setattr("synth.teachers.openai._USAGE_S", 0.3)
     hold, ended = threading.Event(), list[int]()
 
     def act(call: Call) -> None:
@@ -490,31 +491,31 @@ def test_a_storm_of_429_is_waited_out_as_retry_after_says(as_date: bool) -> None
 
 def test_a_refusal_halves_the_limit_once_and_answers_raise_it_again() -> None:
     async def course() -> None:
-        throttle = ConcurrencyLimiter(64)
-        entered = [await throttle.enter() for _ in range(64)]
+        limiter = ConcurrencyLimiter(64)
+        entered = [await limiter.enter() for _ in range(64)]
         for one in entered:
-            throttle.refused(one, None)
-        assert throttle.limit == 32, "they were under way together"
+            limiter.refused(one, None)
+        assert limiter.limit == 32, "they were in flight together"
         for _ in entered:
-            throttle.leave()
-        throttle.refused(await throttle.enter(), None)
-        assert throttle.limit == 16
+            limiter.leave()
+        limiter.refused(await limiter.enter(), None)
+        assert limiter.limit == 16
         for _ in range(7):
-            throttle.refused(time.monotonic(), None)
-        assert throttle.limit == 1
-        waiting = [asyncio.ensure_future(throttle.enter()) for _ in range(3)]
+            limiter.refused(time.monotonic(), None)
+        assert limiter.limit == 1
+        waiting = [asyncio.ensure_future(limiter.enter()) for _ in range(3)]
         await asyncio.sleep(0)
         assert not any(one.done() for one in waiting)
         waiting[0].cancel()
-        throttle.leave()
+        limiter.leave()
         await asyncio.sleep(0.01)
         assert [one.done() for one in waiting] == [True, True, False], "the one that gave up takes nobody's place"
         for _ in range(600):
-            throttle.answered()
-        assert throttle.limit > 40
+            limiter.answered()
+        assert limiter.limit > 40
         for _ in range(3000):
-            throttle.answered()
-        assert throttle.limit == 64
+            limiter.answered()
+        assert limiter.limit == 64
         waiting[2].cancel()
 
     asyncio.run(course())

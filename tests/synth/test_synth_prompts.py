@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from licensing.errors import InputError, MissingDependency
 from synth.problems.config import HubPrompts, JsonlPrompts, ReasoningGymPrompts
-from synth.problems.problem import Prompt, load_prompts
+from synth.problems.problem import Prompt, load_prompts, separate_extra
 
 
 def problem(number: int, **more: Any) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def write(path: Path, *rows: dict[str, Any] | bytes | str) -> str:
     return str(path)
 
 
-def test_a_jsonl_row_becomes_a_prompt_and_keeps_its_unknown_keys_apart(tmp_path: Path) -> None:
+def test_a_jsonl_row_becomes_a_prompt_and_keeps_its_unknown_keys(tmp_path: Path) -> None:
     path = write(tmp_path / "set.jsonl", problem(1, level=3, question="shadows no property"), problem(2, source="mine"))
     first, second = load_prompts(JsonlPrompts(path=path, license="mit")).prompts
     assert first.question == "What is 1 + 1?"
@@ -35,7 +35,8 @@ def test_a_jsonl_row_becomes_a_prompt_and_keeps_its_unknown_keys_apart(tmp_path:
         "kind": "math",
         "source": "set.jsonl",
         "license": "mit",
-        "extra": {"level": 3, "question": "shadows no property"},
+        "level": 3,
+        "question": "shadows no property",
     }
     assert Prompt.model_validate(first.row()) == first
     assert second.source == "mine"
@@ -173,7 +174,7 @@ def test_a_folder_of_parquet_is_a_data_set(tmp_path: Path) -> None:
     found = load_prompts(config)
     assert [p.question for p in found.prompts] == [f"{n} + 1?" for n in range(5)]
     assert found.prompts[3].answer == "4"
-    assert found.prompts[3].row()["extra"]["level"] == 3
+    assert found.prompts[3].row()["level"] == 3
     assert found.prompts[0].source == str(tmp_path)
     with pytest.raises(InputError, match=r"no column nope; there are level, messages, problem, solution"):
         load_prompts(HubPrompts(dataset=str(tmp_path), columns={"prompt": "nope"}))
@@ -206,3 +207,27 @@ def test_reasoning_gym_items_are_the_same_every_time_and_carry_their_entry() -> 
 def test_a_task_that_reasoning_gym_refuses_is_the_users_error(task: str, config: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="reasoning-gym refuses"):
         load_prompts(ReasoningGymPrompts(task=task, config=config, size=2))
+
+
+# --- the user's own columns --------------------------------------------------------------------------------------
+
+MEASURED = ("pass_rate", "labels", "score", "majority", "verdict", "kept", "drop_reason", "request_id", "finish_reason")
+
+
+def test_a_users_column_is_apart_whatever_its_name(tmp_path: Path) -> None:
+    own = {name: f"mine {name}" for name in (*MEASURED, "extra", "level")}
+    path = write(tmp_path / "p.jsonl", {**problem(1), **own, "choices": ["1", "2"]})
+    (prompt,) = load_prompts(JsonlPrompts(path=path)).prompts
+    assert prompt.extra == own
+    columns = prompt.trace_columns()
+    assert columns["extra"] == own
+    assert columns["choices"] == ["1", "2"]
+    assert not set(columns) & set(MEASURED)
+    assert {name: prompt.row()[name] for name in own} == own, "outside of a run they keep their names"
+    assert separate_extra(prompt.row()) == columns
+
+
+def test_a_problem_without_columns_of_its_own_has_no_extra(tmp_path: Path) -> None:
+    (prompt,) = load_prompts(JsonlPrompts(path=write(tmp_path / "p.jsonl", problem(1)))).prompts
+    assert prompt.extra == {}
+    assert "extra" not in prompt.trace_columns()

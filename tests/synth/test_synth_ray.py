@@ -20,12 +20,11 @@ from waiting import gone, line_count, meanwhile, repeatedly, until
 
 from synth.distributed import ray as ray_engine
 from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
-from synth.distributed.open import open_engine
+from synth.distributed.open import open_teacher
 from synth.problems.problem import Prompt
 from synth.sampling.config import TeacherSampling
-from synth.teachers.config import FakeTeacher
+from synth.teachers.config import FakeTeacher, VllmServerTeacher
 from synth.teachers.fake import FakeEngine
-from synth.teachers.served_config import VllmServerTeacher
 from synth.teachers.teacher import Request
 
 pytestmark = pytest.mark.slow
@@ -97,7 +96,7 @@ def run(
     sampling: TeacherSampling = SAMPLING,
 ) -> str:
     """Sample into ``folder``; returns the digest of the samples."""
-    teacher = open_engine(engine, config)
+    teacher = open_teacher(engine, config)
     try:
         return draw(folder, prompts, sampling, config, teacher).samples_digest
     finally:
@@ -206,7 +205,7 @@ def test_a_request_that_kills_its_engine_becomes_an_error_row(
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the test's classes exist on no other node
     monkeypatch.setattr(ray_engine, "_Actor", PoisonedActor)
     monkeypatch.setattr(ray_engine, "_LONGEST_WAIT_S", 0.1)
-    teacher = open_engine(RayEngine(address="local", replicas=2, max_deaths=2, cpus_per_replica=0), TEACHER)
+    teacher = open_teacher(RayEngine(address="local", replicas=2, max_deaths=2, cpus_per_replica=0), TEACHER)
     try:
         summary = draw(tmp_path, PROMPTS[:12], TeacherSampling(num_samples=1), TEACHER, teacher)
     finally:

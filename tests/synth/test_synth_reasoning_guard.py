@@ -1,4 +1,4 @@
-"""A thinking teacher that does not think ends the run; and what makes two served requests the same."""
+"""A thinking teacher that does not think ends the run."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ from hostile_endpoint import Call, serving
 from sample_runs import draw, problems, stored
 
 from licensing.errors import Refused
-from synth.problems.problem import Prompt
 from synth.sampling.config import TeacherSampling
 from synth.sampling.reasoning_guard import EmptyReasoningGuard, is_empty
-from synth.sampling.requests import request_id
-from synth.teachers.config import FakeTeacher
-from synth.teachers.served_config import OpenAITeacher, VllmServerTeacher
-from synth.teachers.teacher import build_teacher
+from synth.teachers.build import build_teacher
+from synth.teachers.config import FakeTeacher, OpenAITeacher
 
 
 @pytest.mark.parametrize(
@@ -75,46 +72,3 @@ def test_a_server_without_its_reasoning_parser_ends_the_run_and_the_store_keeps_
         teacher.close()
         assert (done.rows, done.reused) == (200, 5)
         assert sum(endpoint.attempts.values()) <= 200 + 5, "what is kept is not asked again"
-
-
-# --- identity ----------------------------------------------------------------------------------------------------
-
-
-def identity(**fields: Any) -> str:
-    given = {"model": "m", "base_url": "https://a.example/v1", "terms": "deepseek-platform"} | fields
-    prompt = Prompt(id="p", prompt="1 + 1?", answer="2", kind="math", source="s")
-    return request_id(prompt, OpenAITeacher(**given), TeacherSampling(), 0)
-
-
-def test_what_decides_a_served_answer_is_in_its_identity_and_how_it_is_fetched_is_not() -> None:
-    usual = identity()
-    for same in (
-        {"concurrency": 7},
-        {"api_key_env": "KEY"},
-        {"idle_timeout_s": 5},
-        {"max_attempts": 9},
-        {"license": "mit"},
-    ):
-        assert identity(**same) == usual, same
-    for other in (
-        {"model": "n"},
-        {"extra_body": {"top_k": 20}},
-        {"think_close": "\n</think>\n\n"},
-        {"base_url": "https://b.example/v1"},
-        {"terms": "openai-services-agreement"},
-    ):
-        assert identity(**other) != usual, other
-    own = {"terms": None, "base_url": "http://10.0.0.1:8000/v1"}
-    assert identity(**own) == identity(**own | {"base_url": "http://10.0.0.2:9000/v1"}), (
-        "a server of one's own may move"
-    )
-
-
-def test_the_size_of_a_server_is_not_in_the_identity_and_its_weights_are() -> None:
-    prompt = Prompt(id="p", prompt="1 + 1?", answer="2", kind="math", source="s")
-
-    def of(**fields: Any) -> str:
-        return request_id(prompt, VllmServerTeacher(model="a/b", **fields), TeacherSampling(), 0)
-
-    assert of() == of(data_parallel_size=8, enable_expert_parallel=True, max_restarts=1, concurrency=1024)
-    assert len({of(), of(quantization="fp8"), of(revision="abc"), of(reasoning_parser="qwen3")}) == 4

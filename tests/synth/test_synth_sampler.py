@@ -14,14 +14,14 @@ from sample_runs import draw, problems, stored
 from synth.sampling.config import AdaptivePolicy, TeacherSampling
 from synth.sampling.online_verification import Grade
 from synth.teachers.config import FakeTeacher
-from synth.teachers.teacher import Completion, Request
+from synth.teachers.teacher import Completion, Request, Teacher
 
 pytestmark = pytest.mark.timeout(60)  # where a slow sample is waited for, the run never ends
 TEACHER = FakeTeacher(model="timed")
 CONFIG = TeacherSampling(policy=AdaptivePolicy(target_correct=1, max_samples=4, suspect_after=None))
 
 
-class HeldTeacher:
+class HeldTeacher(Teacher):
     """Answers each request at once, except those in ``held``: they are answered when ``released`` is true."""
 
     model, engine = "timed", "timed 1"

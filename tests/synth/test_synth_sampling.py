@@ -20,16 +20,14 @@ from waiting import line_count, until
 
 from licensing.errors import InputError, MissingDependency
 from synth.sampling.config import TeacherSampling
-from synth.sampling.requests import request_id
 from synth.sampling.samples_table import SAMPLES, samples_schema
-from synth.teachers.config import AutoTeacher, FakeTeacher, TransformersTeacher, VllmTeacher
-from synth.teachers.config_fields import Example
-from synth.teachers.teacher import Completion, Request
+from synth.teachers.config import FakeTeacher
+from synth.teachers.teacher import Completion, Request, Teacher
 
 SCRIPTED = FakeTeacher(model="scripted")
 
 
-class Scripted:
+class Scripted(Teacher):
     """A teacher that answers in the order it is told to, and remembers what it was asked."""
 
     model, engine = "scripted", "scripted 1"
@@ -144,7 +142,7 @@ def test_a_teacher_that_loses_requests_does_not_hang_the_run(tmp_path: Path) -> 
         def poll(self) -> list[Completion]:
             return []
 
-    with pytest.raises(RuntimeError, match="lost 5 requests"):
+    with pytest.raises(RuntimeError, match="lost its requests"):
         draw(tmp_path, problems(9), TeacherSampling(), SCRIPTED, Mute())
 
 
@@ -152,65 +150,6 @@ def test_an_adaptive_policy_without_a_verifier_is_refused(tmp_path: Path) -> Non
     config = TeacherSampling.model_validate({"policy": {"kind": "adaptive"}})
     with pytest.raises(ValueError, match="needs a verifier"):
         draw(tmp_path, problems(1), config, verifier=None)
-
-
-# --- identity --------------------------------------------------------------------------------------------------------
-
-
-def test_a_request_is_the_same_on_every_engine_at_every_count_under_every_id() -> None:
-    prompt = problems(1)[0]
-    config = TeacherSampling(num_samples=2)
-    first = request_id(prompt, VllmTeacher(model="a/b"), config, 1)
-    assert len(first) == 32
-    assert set(first) <= set("0123456789abcdef")
-    same = [
-        request_id(prompt, TransformersTeacher(model="a/b", batch_size=7), config, 1),
-        request_id(prompt, AutoTeacher(model="a/b", max_num_seqs=3, engine_args={"enforce_eager": True}), config, 1),
-        request_id(prompt, VllmTeacher(model="a/b"), TeacherSampling(num_samples=9), 1),
-        request_id(problems(1, prefix="q")[0], VllmTeacher(model="a/b"), config, 1),
-    ]
-    assert same == [first] * 4
-    # Pinned, because logs of earlier runs are reused by it: a change here throws their samples away.
-    assert first == "d305ffb071b413a509c5772205638a92"
-
-
-def test_whatever_decides_the_answer_makes_another_request() -> None:
-    prompt, teacher, config = problems(1)[0], VllmTeacher(model="a/b"), TeacherSampling()
-    shown = (Example(prompt="1 + 1?", response="2"),)
-    spaced = prompt.model_copy(update={"messages": ({"role": "user", "content": "0  + 1?"},)})
-    ids = [
-        request_id(prompt, teacher, config, 0),
-        request_id(prompt, teacher, config, 1),
-        request_id(problems(2)[1], teacher, config, 0),
-        request_id(spaced, teacher, config, 0),
-        *(
-            request_id(prompt, VllmTeacher.model_validate({"model": "a/b", **change}), config, 0)
-            for change in (
-                {"model": "a/c"},
-                {"revision": "main"},
-                {"system_prompt": "Think."},
-                {"examples": shown},
-                {"engine_args": {"quantization": "fp8"}},
-            )
-        ),
-        *(
-            request_id(prompt, teacher, TeacherSampling.model_validate(change), 0)
-            for change in ({"temperature": 0.6}, {"top_p": 0.9}, {"max_new_tokens": 9}, {"seed": 1})
-        ),
-    ]
-    assert len(set(ids)) == len(ids)
-
-
-def test_the_fake_asks_anew_when_its_answers_would_change() -> None:
-    prompt, config = problems(1)[0], TeacherSampling()
-    ids = {
-        request_id(prompt, FakeTeacher(accuracy=accuracy, seed=seed), config, 0)
-        for accuracy, seed in ((0.5, 0), (0.6, 0), (0.6, 1))
-    }
-    ids.add(request_id(prompt.model_copy(update={"answer": "7"}), FakeTeacher(), config, 0))
-    assert len(ids) == 4
-    slow = FakeTeacher(latency_s=9, concurrency=9)
-    assert request_id(prompt, slow, config, 0) in ids
 
 
 # --- resuming --------------------------------------------------------------------------------------------------------

@@ -5,11 +5,11 @@ import contextlib
 import functools
 import os
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from synth.sandbox.sandbox import Level, Sandbox
 from synth.verify.code import run
@@ -240,7 +240,7 @@ BOMBS = {
     "threads": "import threading, time\ndef f(x):\n    for i in range(10000): threading.Thread(target=time.sleep, args=(9,))"
     ".start()\n    return 9",
     "a_loop": "def f(x):\n    while True: pass",
-    "sleep": "import time\ndef f(x): time.sleep(60)",
+    "sleep": "import time\ndef f(x): time.sleep(1000)",
     "output": "def f(x):\n    while True: print('x' * 100000)",
     "a_tower": "def f(x): return 9 ** 9 ** 9",
     "a_regex": "import re\ndef f(x): return re.match('(a+)+$', 'a' * 40 + 'b')",
@@ -251,21 +251,20 @@ BOMBS = {
 }  # fmt: skip
 
 
+@pytest.mark.timeout(120)  # left alone, none of them ends
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_bomb_ends_in_time_and_the_next_program_runs(bomb: str) -> None:
-    began = time.monotonic()
     tests = "assert list(f(3)) == 9" if bomb == "a_generator_without_end" else "assert f(3) == 9"
     result = cell("strong").run(BOMBS[bomb], tests, 1.0, 256)
     assert result.verdict in ("wrong", "timeout"), result
-    assert time.monotonic() - began < 4.0
     assert len(result.stdout) <= 1 << 20
-    assert cell("strong").run("def f(x): return 9", "assert f(3) == 9", 3.0, 256).passed
+    assert cell("strong").run("def f(x): return 9", "assert f(3) == 9", 20.0, 256).passed
 
 
+@pytest.mark.timeout(120)
 def test_a_flood_of_output_ends_the_program_before_its_time() -> None:
-    result = cell("strong").run(BOMBS["output"], "assert f(3) == 9", 30.0, 256)
+    result = cell("strong").run(BOMBS["output"], "assert f(3) == 9", 1000.0, 256)
     assert (result.verdict, "of output" in (result.reason or "")) == ("wrong", True)
-    assert result.seconds < 20
 
 
 def test_nothing_is_alive_afterwards() -> None:
@@ -276,11 +275,10 @@ def test_nothing_is_alive_afterwards() -> None:
         assert fresh.run(code, "assert f(3) == 9", 3.0, 512).passed
         assert fresh.run(code, "assert f(3) == 9", 3.0, 512).passed
         pid = fresh._process.pid if fresh._process else 0
-        deadline = time.monotonic() + 5
-        while len(alive := psutil.Process(pid).children(recursive=True)) != 3 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert len(alive) == 3  # the keeper, and the judge and the program that wait for the next job
-    _, left = psutil.wait_procs(alive, timeout=5)
+        children = psutil.Process(pid).children
+        # the keeper, and the judge and the program that wait for the next job
+        alive = until(lambda: len(found := children(recursive=True)) == 3 and found, "three processes")
+    _, left = psutil.wait_procs(alive, timeout=60)
     assert left == []
 
 

@@ -11,9 +11,8 @@ from synth.distributed.config import LocalEngine, RayEngine
 from synth.labels.config import LabelConfig
 from synth.sampling.config import BudgetConfig, TeacherSampling
 from synth.section import Operational, Section, key_dump
-from synth.teachers.config import AutoTeacher, TransformersTeacher, VllmTeacher
+from synth.teachers.config import AutoTeacher, OpenAITeacher, TransformersTeacher, VllmServerTeacher, VllmTeacher
 from synth.teachers.mixture import TeacherMixture
-from synth.teachers.served_config import OpenAITeacher, VllmServerTeacher
 from synth.verify.config import VerifyConfig
 
 

@@ -17,29 +17,29 @@ from sample_runs import draw, problems, rows_of, stored
 
 from licensing.errors import InputError
 from synth.distributed.config import RayEngine
-from synth.distributed.open import open_team
+from synth.distributed.open import open_router
 from synth.sampling.budget import BudgetTracker
 from synth.sampling.config import AdaptivePolicy, BudgetConfig, EscalateConfig, TeacherSampling
-from synth.sampling.requests import Plan
+from synth.sampling.requests import RequestPlan
 from synth.sampling.sample import ENGINES
 from synth.sampling.selection import SampleSummary
 from synth.teachers.config import FakeTeacher
 from synth.teachers.fake import FakeEngine
 from synth.teachers.mixture import TeacherMixture, TeachersConfig
-from synth.teachers.router import TeacherRouter, read_engines
-from synth.teachers.teacher import Completion, Request
+from synth.teachers.router import TeacherRouter, read_engine_info
+from synth.teachers.teacher import Completion, Request, Teacher
 
 
 def fake(name: str, **more: Any) -> FakeTeacher:
     return FakeTeacher(model=f"fake/{name}", latency_s=more.pop("latency_s", 0.0), **more)
 
 
-def several(*members: tuple[float, FakeTeacher]) -> TeacherMixture:
+def mixture(*members: tuple[float, FakeTeacher]) -> TeacherMixture:
     rows = [{"share": share, "teacher": teacher.model_dump()} for share, teacher in members]
     return TeacherMixture.model_validate({"teachers": rows})
 
 
-TWO = several((0.7, fake("a", accuracy=0.9)), (0.3, fake("b", accuracy=0.2)))
+TWO = mixture((0.7, fake("a", accuracy=0.9)), (0.3, fake("b", accuracy=0.2)))
 FOUR = TeacherSampling(num_samples=4, max_new_tokens=200)
 ADAPTIVE = TeacherSampling(policy=AdaptivePolicy(target_correct=2, max_samples=8), max_new_tokens=200)
 
@@ -57,12 +57,12 @@ def router(teachers: TeacherMixture) -> TeacherRouter:
 
 @pytest.mark.parametrize("shares", [(0.7, 0.3), (0.5, 0.25, 0.25), (0.98, 0.02)])
 def test_shares_hold_for_every_problem_and_for_any_number_of_samples(shares: tuple[float, ...]) -> None:
-    teachers = several(*((share, fake(str(number))) for number, share in enumerate(shares)))
-    plan = Plan(problems(400), teachers, FOUR)
+    teachers = mixture(*((share, fake(str(number))) for number, share in enumerate(shares)))
+    plan = RequestPlan(problems(400), teachers, FOUR)
     for samples in (1, 2, 3, 5, 16):
         of_all: Counter[int] = Counter()
         for problem in range(400):
-            own = Counter(plan.member((problem, index)) for index in range(samples))
+            own = Counter(plan.teacher_index((problem, index)) for index in range(samples))
             of_all += own
             for member, share in enumerate(shares):
                 assert abs(own[member] - share * samples) < 1.5
@@ -72,29 +72,29 @@ def test_shares_hold_for_every_problem_and_for_any_number_of_samples(shares: tup
 
 def test_more_samples_or_other_problems_move_no_sample_to_another_teacher() -> None:
     prompts = problems(50)
-    before = Plan(prompts, TWO, FOUR)
+    before = RequestPlan(prompts, TWO, FOUR)
     other = [*problems(80)[60:], *reversed(prompts)]
-    after = Plan(other, TWO, FOUR.model_copy(update={"num_samples": 9}))
+    after = RequestPlan(other, TWO, FOUR.model_copy(update={"num_samples": 9}))
     for problem in range(50):
         there = other.index(prompts[problem])
         for index in range(4):
             assert after.teacher((there, index)) == before.teacher((problem, index))
-            assert after.identity((there, index)) == before.identity((problem, index))
+            assert after.request_id((there, index)) == before.request_id((problem, index))
 
 
 def test_a_pilots_problems_are_no_other_teachers_problems() -> None:
     """It takes those of the lowest content hashes; were the teacher chosen by that hash, it would ask one of them."""
-    plan = Plan(sorted(problems(2000), key=lambda prompt: prompt.content_hash), TWO, FOUR)
-    assert 0.6 < sum(plan.member((problem, 0)) == 0 for problem in range(200)) / 200 < 0.8
+    plan = RequestPlan(sorted(problems(2000), key=lambda prompt: prompt.content_hash), TWO, FOUR)
+    assert 0.6 < sum(plan.teacher_index((problem, 0)) == 0 for problem in range(200)) / 200 < 0.8
 
 
 def test_a_sample_is_known_by_the_teacher_that_drew_it() -> None:
     prompts = problems(20)
-    plan = Plan(prompts, TWO, FOUR)
-    alone = [Plan(prompts, member, FOUR) for member in TWO.members]
+    plan = RequestPlan(prompts, TWO, FOUR)
+    alone = [RequestPlan(prompts, member, FOUR) for member in TWO.members]
     for slot in ((problem, index) for problem in range(20) for index in range(4)):
-        assert plan.identity(slot) == alone[plan.member(slot)].identity(slot)
-        assert plan.identity(slot) != alone[1 - plan.member(slot)].identity(slot)
+        assert plan.request_id(slot) == alone[plan.teacher_index(slot)].request_id(slot)
+        assert plan.request_id(slot) != alone[1 - plan.teacher_index(slot)].request_id(slot)
 
 
 @pytest.mark.parametrize(
@@ -108,25 +108,25 @@ def test_a_sample_is_known_by_the_teacher_that_drew_it() -> None:
 )
 def test_shares_and_names_have_to_fit(shares: tuple[float, ...], names: tuple[str, ...], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
-        several(*((share, fake(name)) for share, name in zip(shares, names, strict=True)))
+        mixture(*((share, fake(name)) for share, name in zip(shares, names, strict=True)))
 
 
 def test_three_thirds_are_all() -> None:
-    assert sum(several(*((0.333, fake(name)) for name in "abc")).shares) == pytest.approx(1.0, abs=1e-12)
+    assert sum(mixture(*((0.333, fake(name)) for name in "abc")).shares) == pytest.approx(1.0, abs=1e-12)
 
 
 def test_a_section_is_one_teacher_or_several() -> None:
     read = TypeAdapter(TeachersConfig).validate_python
     assert read({"kind": "fake"}) == FakeTeacher()
     assert read(TWO.model_dump()) == TWO
-    with pytest.raises(ValidationError, match="recorded"):
-        read({"kind": "several", "teachers": [{"share": 0.5, "teacher": {"kind": "recorded", "model": "a/b"}},
+    with pytest.raises(ValidationError, match="offline teacher"):
+        read({"kind": "mixture", "teachers": [{"share": 0.5, "teacher": {"kind": "offline", "model": "a/b"}},
                                               {"share": 0.5, "teacher": {"kind": "fake"}}]})  # fmt: skip
 
 
 def test_ray_is_for_one_teacher() -> None:
     with pytest.raises(InputError, match=r"engine\.kind"):
-        open_team(RayEngine(), TWO)
+        open_router(RayEngine(), TWO)
 
 
 # --- sampling --------------------------------------------------------------------------------------------------------
@@ -135,17 +135,17 @@ def test_ray_is_for_one_teacher() -> None:
 @pytest.mark.parametrize("config", [FOUR, ADAPTIVE], ids=["fixed", "adaptive"])
 def test_rows_carry_their_own_teacher_whatever_the_speeds(tmp_path: Path, config: TeacherSampling) -> None:
     run(tmp_path / "a", 20, config)
-    slow = several(*((share, member.model_copy(update={"latency_s": latency}))  # type: ignore[arg-type]
+    slow = mixture(*((share, member.model_copy(update={"latency_s": latency}))  # type: ignore[arg-type]
                      for share, member, latency in zip(TWO.shares, TWO.members, (0.0, 0.02), strict=True)))  # fmt: skip
     run(tmp_path / "b", 20, config, slow)
     for file in (tmp_path / "a" / "out").iterdir():
         assert (tmp_path / "b" / "out" / file.name).read_bytes() == file.read_bytes(), file.name
     prompts, rows = problems(20), rows_of(tmp_path / "a")
-    plan = Plan(prompts, TWO, config)
+    plan = RequestPlan(prompts, TWO, config)
     for row in rows:
         slot = (int(row["problem_id"][1:]), row["sample_index"])
         assert row["teacher"] == plan.teacher(slot).public_id
-        assert row["request_id"] == plan.identity(slot)
+        assert row["request_id"] == plan.request_id(slot)
     assert {row["teacher"] for row in rows} == {"fake/a", "fake/b"}
 
 
@@ -191,10 +191,10 @@ def observed(teachers: TeacherMixture, story: list[str]) -> list[Observed]:
 
 @pytest.mark.timeout(60)  # if it were held up, the run would never end
 def test_a_slow_teacher_does_not_hold_up_a_fast_one(tmp_path: Path) -> None:
-    teachers = several((0.5, fake("slow", concurrency=1)), (0.5, fake("fast", concurrency=1)))
+    teachers = mixture((0.5, fake("slow", concurrency=1)), (0.5, fake("fast", concurrency=1)))
     slow, fast = observed(teachers, [])
     config = TeacherSampling(num_samples=2)
-    plan = Plan(problems(20), teachers, config)
+    plan = RequestPlan(problems(20), teachers, config)
     share = sum(plan.teacher((problem, index)).public_id == "fake/fast" for problem in range(20) for index in range(2))
     slow.released = lambda: len(fast.turns) == share
     draw(tmp_path, problems(20), config, teachers, TeacherRouter([slow, fast]))
@@ -216,7 +216,7 @@ def test_engines_of_this_process_take_turns_and_change_seldom(tmp_path: Path, co
 
 
 def test_a_teacher_elsewhere_works_beside_the_one_that_has_the_turn(tmp_path: Path) -> None:
-    teachers = several((0.4, fake("here", latency_s=0.01)), (0.3, fake("too")), (0.3, fake("elsewhere")))
+    teachers = mixture((0.4, fake("here", latency_s=0.01)), (0.3, fake("too")), (0.3, fake("elsewhere")))
     story: list[str] = []
     here, too, elsewhere = observed(teachers, story)
     team = TeacherRouter([here, too, elsewhere], [True, True, False])
@@ -244,14 +244,14 @@ def test_cut_traces_are_escalated_by_their_own_teacher_in_its_turn(tmp_path: Pat
         "fake/b closed",
         "fake/a asked",
     ]
-    plan = Plan(problems(20), TWO, config)
+    plan = RequestPlan(problems(20), TWO, config)
     for row in rows_of(tmp_path):
         assert row["teacher"] == plan.teacher((int(row["problem_id"][1:]), row["sample_index"])).public_id
 
 
 def test_answers_that_a_teacher_lost_end_the_run(tmp_path: Path) -> None:
     class Forgetful(FakeEngine):
-        poll_for = None  # type: ignore[assignment]
+        poll_for = Teacher.poll_for
 
         def poll(self) -> list[Completion]:
             return []
@@ -297,11 +297,13 @@ class Telling(FakeEngine):
     def __init__(self, config: FakeTeacher, engine: str, die_after: int = 10**9) -> None:
         super().__init__(config)
         self.engine = engine
-        self.facts: list[dict[str, Any]] = []
+        self.engine_info: list[dict[str, Any]] = []
         self._left = die_after
 
     def submit(self, request: Request) -> None:
-        self.facts = [{"model": self.model, "engine": self.engine, "revision": "r1", "config": {"dtype": "bfloat16"}}]
+        self.engine_info = [
+            {"model": self.model, "engine": self.engine, "revision": "r1", "config": {"dtype": "bfloat16"}}
+        ]
         super().submit(request)
 
     def poll_for(self, seconds: float) -> list[Completion]:
@@ -312,17 +314,17 @@ class Telling(FakeEngine):
 
 
 def telling(folder: Path, engine: str, die_after: int = 10**9) -> TeacherRouter:
-    return TeacherRouter([Telling(fake("a"), engine, die_after)], engines=folder / "store" / ENGINES)
+    return TeacherRouter([Telling(fake("a"), engine, die_after)], engine_info=folder / "store" / ENGINES)
 
 
 def test_what_an_engine_settled_on_is_written_before_its_first_row_and_survives(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="it died"):
         draw(tmp_path, problems(20), FOUR, fake("a"), telling(tmp_path, "e 1", 3))
     assert 0 < len(stored(tmp_path)) < 80
-    (first,) = read_engines(tmp_path / "store" / ENGINES)
+    (first,) = read_engine_info(tmp_path / "store" / ENGINES)
     assert first["engine"] == "e 1"
     draw(tmp_path, problems(20), FOUR, fake("a"), telling(tmp_path, "e 2"))
-    assert [row["engine"] for row in read_engines(tmp_path / "out" / ENGINES)] == ["e 1", "e 2"]
+    assert [row["engine"] for row in read_engine_info(tmp_path / "out" / ENGINES)] == ["e 1", "e 2"]
     assert {row["engine"] for row in rows_of(tmp_path)} == {"e 1", "e 2"}
 
 
@@ -340,8 +342,8 @@ def test_killed_and_resumed_it_knows_the_engines_of_a_run_left_alone(tmp_path: P
 def test_a_stage_lists_the_engines_of_its_samples_and_no_others(tmp_path: Path) -> None:
     draw(tmp_path, problems(5), FOUR, fake("a"), telling(tmp_path, "e 1"), out="few")
     more = draw(tmp_path, problems(9), FOUR, fake("a"), telling(tmp_path, "e 2"), out="more")
-    assert [row["engine"] for row in read_engines(tmp_path / "few" / ENGINES)] == ["e 1"]
-    assert [row["engine"] for row in read_engines(tmp_path / "more" / ENGINES)] == ["e 1", "e 2"] == more.engines
+    assert [row["engine"] for row in read_engine_info(tmp_path / "few" / ENGINES)] == ["e 1"]
+    assert [row["engine"] for row in read_engine_info(tmp_path / "more" / ENGINES)] == ["e 1", "e 2"] == more.engines
 
 
 # --- two real engines in one process, and traces that are cut and continued -----------------------------------------
@@ -354,7 +356,7 @@ from distill.config.recipe import RandomBase
 from synth.sampling.config import EscalateConfig, TeacherSampling
 from synth.distributed.config import LocalEngine
 from synth.teachers.mixture import TeacherMixture
-from synth.distributed.open import open_team
+from synth.distributed.open import open_router
 from synth.sampling.sample import sample
 from synth.sampling.samples_table import write_problems
 
@@ -370,7 +372,7 @@ teachers = TeacherMixture.model_validate({"teachers": members})
 prompts = [Prompt(id=f"p{n}", prompt=f"Say {n} things.", kind="open", source="s") for n in range(16)]
 greedy = TeacherSampling(num_samples=1, temperature=0, max_new_tokens=64)
 cut = greedy.model_copy(update={"max_new_tokens": 21, "escalate": EscalateConfig(max_new_tokens=64)})
-team = open_team(LocalEngine(), teachers, place / "engines.jsonl")
+team = open_router(LocalEngine(), teachers, place / "engines.jsonl")
 for name, config in (("whole", greedy), ("continued", cut)):
     out, store = place / name / "out", place / name / "store"
     out.mkdir(parents=True)
@@ -402,4 +404,4 @@ def test_two_vllm_teachers_take_turns_and_a_continued_trace_is_the_uncut_one(tmp
     assert len(escalated) > 8
     assert all(row["continued"] for row in escalated)
     assert {len(rows[row["escalated_from"]]["token_ids"]) for row in escalated} == {21}
-    assert [row["model"] for row in read_engines(tmp_path / "engines.jsonl")] == ["me/model1", "me/model2"]
+    assert [row["model"] for row in read_engine_info(tmp_path / "engines.jsonl")] == ["me/model1", "me/model2"]

@@ -13,14 +13,13 @@ import pytest
 
 from licensing.errors import InputError, MissingDependency
 from synth.problems.problem import Prompt
-from synth.teachers.config import AutoTeacher, FakeTeacher, OfflineTeacher, TransformersTeacher, VllmTeacher
-from synth.teachers.config_fields import Example
+from synth.teachers.build import build_teacher
+from synth.teachers.config import AutoTeacher, Example, FakeTeacher, OfflineTeacher, TransformersTeacher, VllmTeacher
 from synth.teachers.fake import FakeEngine
 from synth.teachers.teacher import (
     Completion,
     Request,
     Teacher,
-    build_teacher,
     decode_completion,
     render_chat,
     teacher_messages,
@@ -80,7 +79,7 @@ def test_a_problems_own_system_message_is_kept_below_the_teachers() -> None:
 
 def test_only_the_engine_that_is_asked_for_is_imported() -> None:
     program = (
-        "import sys; from synth.teachers.config import FakeTeacher; from synth.teachers.teacher import build_teacher; "
+        "import sys; from synth.teachers.config import FakeTeacher; from synth.teachers.build import build_teacher; "
         "import synth.sampling.sample, synth.problems.problem; build_teacher(FakeTeacher()); "
         "print([m for m in ('torch', 'transformers', 'vllm', 'datasets', 'reasoning_gym', "
         "'synth.teachers.vllm', 'synth.teachers.transformers') if m in sys.modules])"
@@ -356,7 +355,7 @@ def test_transformers_gives_raw_text_stop_reasons_and_exact_counts(tiny: Path) -
 def test_transformers_continues_a_cut_trace_from_its_own_tokens(tiny: Path) -> None:
     teacher = transformers_teacher(tiny)
     check_continues(teacher)
-    assert teacher.facts == [  # type: ignore[attr-defined]
+    assert teacher.engine_info == [
         {
             "model": "me/tiny",
             "engine": teacher.engine,
@@ -421,7 +420,7 @@ VLLM_PROGRAM = """
 import json, sys
 from licensing.errors import InputError
 from synth.teachers.config import VllmTeacher
-from synth.teachers.teacher import build_teacher
+from synth.teachers.build import build_teacher
 from tests_of_teachers import (
     check_continues, check_expected, check_failures_are_rows, check_sampling_is_free_of_the_models_habits, drain,
     problem, request,
@@ -435,7 +434,7 @@ config = VllmTeacher(
 facts = []
 for _ in range(2):
     teacher = build_teacher(config)
-    assert teacher.capacity == 1 and teacher.facts == []
+    assert teacher.capacity == 1 and teacher.engine_info == []
     if facts:
         check_continues(teacher)
     check_expected(teacher)
@@ -444,7 +443,7 @@ for _ in range(2):
     check_sampling_is_free_of_the_models_habits(teacher)
     thinking = drain(teacher, [request(name, problem(name)) for name in ("x", "q")])
     assert [thinking[name].reasoning_tokens for name in ("x", "q")] == [2, 0]
-    facts += teacher.facts
+    facts += teacher.engine_info
     teacher.close()
 assert facts[0] == facts[1]
 assert torch.set_num_threads is threads

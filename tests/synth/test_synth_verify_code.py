@@ -230,7 +230,9 @@ def test_closing_a_verifier_ends_the_stdin_tests_of_a_row() -> None:
     tests = [{"input": str(number), "output": "x"} for number in range(50)]
     program = "import time\nif int(input()) > 0: time.sleep(20)\nprint('x')"
     with Verifier(VerifyConfig(workers=1, code_timeout_s=30.0)) as one:
-        future = one.submit({"kind": "code", "completion": program, "tests": tests})
+        row = {"kind": "code", "completion": program}
+        assert one.submit({**row, "tests": tests[:1]}).result().verdict == "correct"  # the sandbox has started
+        future = one.submit({**row, "tests": tests})
         time.sleep(2)
     with pytest.raises(CancelledError):
         future.result(timeout=0)

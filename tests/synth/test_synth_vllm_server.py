@@ -1,5 +1,5 @@
-"""The server that the run starts itself. Its warden with plain commands; then one real `vllm serve`, a tiny mixture of
-experts, tensor parallel on two cores, that is asked, killed, started again and taken down."""
+"""The server that the run starts. Its supervisor with plain commands; then one real `vllm serve`, a tiny mixture of
+experts, tensor parallel on two cores, that gets requests, is killed, restarted and stopped."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from waiting import gone, until
 from licensing.errors import InputError, MissingDependency
 from synth.problems.problem import Prompt
 from synth.teachers import vllm_server as module
+from synth.teachers.build import build_teacher
+from synth.teachers.config import OpenAITeacher, VllmServerTeacher
 from synth.teachers.openai import OpenAIEngine
-from synth.teachers.served_config import OpenAITeacher, VllmServerTeacher
-from synth.teachers.teacher import Completion, Described, Request, Teacher, build_teacher
+from synth.teachers.teacher import Completion, Request, Teacher
 
-WARDEN = Path(module.__file__).with_name("process_supervisor.py")
+SUPERVISOR = Path(module.__file__).with_name("process_supervisor.py")
 
 
-# --- the warden --------------------------------------------------------------------------------------------------
+# --- the supervisor --------------------------------------------------------------------------------------------------
 
 FAMILY = """
 import os, subprocess, sys, time
@@ -42,7 +43,15 @@ time.sleep({seconds})
 
 
 def family(folder: Path, seconds: float) -> list[str]:
-    return [sys.executable, "-P", str(WARDEN), "5", sys.executable, "-c", FAMILY.format(folder=folder, seconds=seconds)]
+    return [
+        sys.executable,
+        "-P",
+        str(SUPERVISOR),
+        "5",
+        sys.executable,
+        "-c",
+        FAMILY.format(folder=folder, seconds=seconds),
+    ]
 
 
 def members(folder: Path) -> list[int]:
@@ -63,25 +72,25 @@ def test_nothing_of_a_command_is_left(tmp_path: Path, how: str) -> None:
         starter.kill()
         starter.wait()
     else:
-        warden = subprocess.Popen(family(tmp_path, 0.5 if how == "command ends" else 1000), stdin=subprocess.PIPE)
+        supervisor = subprocess.Popen(family(tmp_path, 0.5 if how == "command ends" else 1000), stdin=subprocess.PIPE)
         pids = members(tmp_path)
         if how == "closed":
             assert not any(map(gone, pids))
-            assert warden.stdin is not None
-            warden.stdin.close()
-        assert warden.wait(60) == (0 if how == "command ends" else 128 + signal.SIGTERM)
+            assert supervisor.stdin is not None
+            supervisor.stdin.close()
+        assert supervisor.wait(60) == (0 if how == "command ends" else 128 + signal.SIGTERM)
         assert all(map(gone, pids)), "it ends last"
     until(lambda: all(map(gone, pids)), "the end of the command's processes")
 
 
 def test_a_command_that_ignores_the_gentle_signal_is_killed(tmp_path: Path) -> None:
     program = f"import signal, time; signal.signal(15, signal.SIG_IGN); open('{tmp_path}/up', 'w'); time.sleep(1000)"
-    command = [sys.executable, "-P", str(WARDEN), "0.3", sys.executable, "-c", program]
-    warden = subprocess.Popen(command, stdin=subprocess.PIPE)
+    command = [sys.executable, "-P", str(SUPERVISOR), "0.3", sys.executable, "-c", program]
+    supervisor = subprocess.Popen(command, stdin=subprocess.PIPE)
     until((tmp_path / "up").exists, "the command")
-    warden.send_signal(signal.SIGTERM)
-    warden.communicate()  # closes its input
-    assert warden.returncode == 128 + signal.SIGKILL
+    supervisor.send_signal(signal.SIGTERM)
+    supervisor.communicate()  # closes its input
+    assert supervisor.returncode == 128 + signal.SIGKILL
 
 
 # --- the command line --------------------------------------------------------------------------------------------
@@ -129,7 +138,7 @@ def test_an_argument_that_is_ours_or_has_a_field_is_refused(name: str) -> None:
 
 
 @pytest.fixture
-def sham(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Teacher]:
+def program_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Teacher]:
     """A teacher whose server is a Python program. No vLLM is needed."""
     find_spec = module.importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: find_spec("json" if name == "vllm" else name))
@@ -148,7 +157,7 @@ SERVER = """
 import os, sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 port = int(sys.argv[sys.argv.index("--port") + 1])
-lives = len([1 for line in open("{log}") if line.startswith("--- life")])
+generations = len([1 for line in open("{log}") if line.startswith("--- generation")])
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         body = b'{{"version": "9.9"}}'
@@ -157,7 +166,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         assert self.headers["Authorization"] == "Bearer " + os.environ["VLLM_API_KEY"]
-        if lives <= {deadly}:
+        if generations <= {deadly}:
             os._exit(1)
         self.send_response(200); self.end_headers()
         self.wfile.write(b'data: {{"choices": [{{"delta": {{"content": "four"}}, "finish_reason": "stop"}}]}}\\n\\n')
@@ -183,37 +192,36 @@ def ask(teacher: Teacher, requests: list[Request]) -> dict[str, Completion]:
 
 
 def test_a_server_that_dies_is_started_again_and_no_request_pays_for_it(
-    sham: Callable[..., Teacher], tmp_path: Path
+    program_server: Callable[..., Teacher], tmp_path: Path
 ) -> None:
     log = tmp_path / "logs" / "vllm-serve-me-tiny.log"
-    teacher = sham(SERVER.format(log=log, deadly=2), max_attempts=1)
+    teacher = program_server(SERVER.format(log=log, deadly=2), max_attempts=1)
     found = ask(teacher, [request(str(number)) for number in range(20)])
     assert {completion.text for completion in found.values()} == {"four"}
     assert teacher.engine == "vllm 9.9"
-    assert isinstance(teacher, Described)
-    assert [fact["engine"] for fact in teacher.facts] == ["vllm 9.9"], "three lives of one engine"
+    assert [info["engine"] for info in teacher.engine_info] == ["vllm 9.9"], "three generations of one engine"
     teacher.close()
-    assert log.read_text().count("--- life") == 3
+    assert log.read_text().count("--- generation") == 3
     assert log.read_text().count("listening") == 3
     assert not psutil.Process().children(recursive=True)
 
 
 def test_a_server_that_keeps_dying_ends_the_run_with_its_last_words(
-    sham: Callable[..., Teacher], tmp_path: Path
+    program_server: Callable[..., Teacher], tmp_path: Path
 ) -> None:
     log = tmp_path / "logs" / "vllm-serve-me-tiny.log"
-    teacher = sham(SERVER.format(log=log, deadly=9), max_restarts=1)
+    teacher = program_server(SERVER.format(log=log, deadly=9), max_restarts=1)
     teacher.submit(request("q"))
-    with pytest.raises(MissingDependency, match="died 2 times; its last words: listening") as caught:
+    with pytest.raises(MissingDependency, match="died 2 times; the end of its log: listening") as caught:
         teacher.poll()
     assert caught.value.where == str(log)
     teacher.close()
 
 
 def test_a_server_that_does_not_start_tells_why_and_where_its_log_is(
-    sham: Callable[..., Teacher], tmp_path: Path
+    program_server: Callable[..., Teacher], tmp_path: Path
 ) -> None:
-    teacher = sham("import os; raise SystemExit('no such flag, ' + os.environ['VLLM_API_KEY'])")
+    teacher = program_server("import os; raise SystemExit('no such flag, ' + os.environ['VLLM_API_KEY'])")
     teacher.submit(request("q"))
     with pytest.raises(InputError, match=r"does not start: no such flag, \*\*\*") as caught:
         teacher.poll()
@@ -221,8 +229,8 @@ def test_a_server_that_does_not_start_tells_why_and_where_its_log_is(
     teacher.close()
 
 
-def test_a_server_that_is_never_well_is_waited_for_to_the_deadline(sham: Callable[..., Teacher]) -> None:
-    teacher = sham("import time; time.sleep(1000)", start_timeout_s=0.5)
+def test_a_server_that_is_never_well_is_waited_for_to_the_deadline(program_server: Callable[..., Teacher]) -> None:
+    teacher = program_server("import time; time.sleep(1000)", start_timeout_s=0.5)
     teacher.submit(request("q"))
     with pytest.raises(MissingDependency, match=r"not up after 0\.5 s"):
         teacher.poll()
@@ -230,9 +238,11 @@ def test_a_server_that_is_never_well_is_waited_for_to_the_deadline(sham: Callabl
     assert not psutil.Process().children(recursive=True)
 
 
-def test_it_can_be_closed_while_it_starts_and_opened_again(sham: Callable[..., Teacher], tmp_path: Path) -> None:
+def test_it_can_be_closed_while_it_starts_and_opened_again(
+    program_server: Callable[..., Teacher], tmp_path: Path
+) -> None:
     log = tmp_path / "logs" / "vllm-serve-me-tiny.log"
-    teacher = sham(SERVER.format(log=log, deadly=0), max_restarts=0)
+    teacher = program_server(SERVER.format(log=log, deadly=0), max_restarts=0)
     teacher.submit(request("lost"))
     until(lambda: psutil.Process().children(), "the server's process")
     teacher.close()
@@ -279,7 +289,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAIEngine]:
     yield teacher
     pids = [child.pid for child in psutil.Process().children(recursive=True)]
     teacher.close()
-    assert len(pids) > 3, "the warden, the server, its engine, a worker a rank"
+    assert len(pids) > 3, "the supervisor, the server, its engine, a worker a rank"
     assert all(map(gone, pids)), "nothing of it is left"
     for name, value in before.items():
         os.environ.pop(name) if value is None else os.environ.update({name: value})
@@ -304,7 +314,7 @@ def test_the_joined_text_is_the_raw_completion(served: OpenAIEngine, monkeypatch
     found = ask(served, [request(text, limit) for text, limit in limits.items()])
     assert found["ask x"].text == ANSWER
     assert served.engine.startswith("vllm ")
-    server = served._door._home
+    server = served._provider._endpoint
     for text, limit in limits.items():
         raw, reason = raw_completion(server.base_url, server.key, f"{text}<|end|>{text[-1]}", limit)
         assert found[text].finish_reason == reason
@@ -346,20 +356,20 @@ def test_a_request_that_vllm_refuses_is_a_row_and_draws_differ(served: OpenAIEng
 @pytest.mark.slow
 def test_others_on_the_machine_cannot_use_it(served: OpenAIEngine) -> None:
     ask(served, [request("ask x")])
-    server = served._door._home
+    server = served._provider._endpoint
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(get(server.base_url + "/models", "guess"))
     lines = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
     assert not [line for line in lines if server.key in line]
-    assert server.key not in served._door._log.read_text()
+    assert server.key not in served._provider._log.read_text()
 
 
 @pytest.mark.slow
 def test_killed_in_the_middle_it_is_started_again_and_each_request_is_answered_once(served: OpenAIEngine) -> None:
     ask(served, [request("up", 4)])
-    first = served._door._home
-    (warden,) = psutil.Process().children()
-    (server,) = warden.children()
+    first = served._provider._endpoint
+    (supervisor,) = psutil.Process().children()
+    (server,) = supervisor.children()
     server.suspend()  # a fast machine would answer some before it is killed
     requests = [request(f"{number} y", 400) for number in range(16)]
     for one in requests:
@@ -372,5 +382,5 @@ def test_killed_in_the_middle_it_is_started_again_and_each_request_is_answered_o
             assert completion.request_id not in found
             found[completion.request_id] = completion
     assert {completion.completion_tokens for completion in found.values()} == {400}
-    assert served._door._home.life == first.life + 1
+    assert served._provider._endpoint.generation == first.generation + 1
     assert gone(server.pid)

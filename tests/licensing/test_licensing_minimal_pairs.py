@@ -1,4 +1,4 @@
-"""Lineages that hang on one thing (``data/hinges.yaml``): without it the answer changes, without another it stays."""
+"""Pairs of lineages that differ in one thing (``data/minimal_pairs.yaml``): it changes the result, another does not."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from licensing.audit import Audit, audit
 from licensing.lineage import parse_lineage
 from licensing.safe_yaml import read_yaml
 
-HINGES: list[dict[str, Any]] = read_yaml(Path(__file__).parent / "data/hinges.yaml", "hinges", "")[0]
+PAIRS: list[dict[str, Any]] = read_yaml(Path(__file__).parent / "data/minimal_pairs.yaml", "minimal pairs", "")[0]
 
 
-def answer(raw: dict[str, Any]) -> Audit:
-    return audit(parse_lineage(raw, "hinges.yaml"))
+def audited(raw: dict[str, Any]) -> Audit:
+    return audit(parse_lineage(raw, "minimal_pairs.yaml"))
 
 
 def codes(result: Audit) -> set[str]:
@@ -29,40 +29,40 @@ def without(raw: dict[str, Any], input_id: str) -> dict[str, Any]:
     return {**raw, "inputs": left}
 
 
-def turned(raw: dict[str, Any], turn: dict[str, Any]) -> dict[str, Any]:
-    """The lineage with its hinge turned: an input or a file less, or one field set."""
-    [(path, value)] = turn.items()
+def changed(raw: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """The lineage with one change: an input or a file removed, or one field set."""
+    [(path, value)] = change.items()
     if path == "drop":
         return without(raw, value)
     if path == "file":
         assert value in raw["files"]
         return {**raw, "files": [name for name in raw["files"] if name != value]}
-    made = copy.deepcopy(raw)
+    result = copy.deepcopy(raw)
     *way, last = path.split(".")
-    spot: Any = made
+    spot: Any = result
     for step in way:
         spot = spot[int(step) if isinstance(spot, list) else step]
     spot[int(last) if isinstance(spot, list) else last] = value
-    return made
+    return result
 
 
-@pytest.mark.parametrize("case", HINGES, ids=lambda case: case["name"])
-def test_the_answer_hangs_on_its_hinge_and_on_nothing_else(case: dict[str, Any]) -> None:
-    before, after = answer(case["lineage"]), answer(turned(case["lineage"], case["turn"]))
+@pytest.mark.parametrize("case", PAIRS, ids=lambda case: case["name"])
+def test_one_change_decides_and_an_idle_one_does_not(case: dict[str, Any]) -> None:
+    before, after = audited(case["lineage"]), audited(changed(case["lineage"], case["change"]))
     assert set(case["codes"]) <= codes(before)
     assert not set(case["codes"]) & codes(after)
     assert not set(case.get("then", [])) & codes(before)
     assert set(case.get("then", [])) <= codes(after)
     assert [before.verdict, after.verdict] == case["verdict"]
-    idle = answer(without(case["lineage"], case["idle"]))
+    idle = audited(without(case["lineage"], case["idle"]))
     assert (codes(idle), idle.verdict, idle.blocked) == (codes(before), before.verdict, before.blocked)
 
 
-def test_there_are_many_hinges_and_every_kind_of_one() -> None:
-    assert len(HINGES) >= 50
-    assert len({case["name"] for case in HINGES}) == len(HINGES)
-    turns = {next(iter(case["turn"])) for case in HINGES}
+def test_there_are_many_pairs_with_every_kind_of_change() -> None:
+    assert len(PAIRS) >= 50
+    assert len({case["name"] for case in PAIRS}) == len(PAIRS)
+    changes = {next(iter(case["change"])) for case in PAIRS}
     kinds = {"drop", "file", "files", "release", "inputs.1.role", "inputs.1.ran_by", "inputs.1.endpoint", "inputs.0.id",
              "inputs.0.revision", "inputs.1.licence", "declared.license", "declared.text"}  # fmt: skip
-    assert kinds <= turns
-    assert all(case["codes"] or case["then"] for case in HINGES)
+    assert kinds <= changes
+    assert all(case["codes"] or case["then"] for case in PAIRS)

@@ -1,0 +1,86 @@
+"""The YAML front matter of a card, written by huggingface_hub's own classes for card metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from publish.cards.markdown import HUB_ID, printable
+from publish.facts import DatasetFacts, LicenseFacts, ReleaseFacts
+
+__all__ = ["data_front_matter", "model_front_matter"]
+
+_SIZES = {1e3: "n<1K", 1e4: "1K<n<10K", 1e5: "10K<n<100K", 1e6: "100K<n<1M", 1e7: "1M<n<10M"}
+
+
+def model_front_matter(facts: ReleaseFacts) -> str:
+    """Metadata of a model card, the release's scores as model-index. Not covered: that the hub knows the ids."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=printable(evaluation.dataset or evaluation.benchmark),
+            dataset_name=printable(evaluation.benchmark),
+            dataset_split=_plain(evaluation.split),
+            dataset_revision=_plain(evaluation.revision),
+            metric_type=printable(score.metric),
+            metric_value=score.value,
+        )
+        for evaluation in ([facts.evaluation] if facts.evaluation else [])
+        for score in evaluation.scores
+        if score.is_release
+    ]
+    on_hub = HUB_ID.fullmatch(facts.base.id) is not None  # a folder's name is no link of the hub's model tree
+    values = _license_and_languages(facts.license, facts.languages) | {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "base_model": [facts.base.id] if on_hub else None,
+        "base_model_relation": "finetune" if on_hub else None,
+        "datasets": _datasets(facts) or None,
+        "tags": list(dict.fromkeys(("distillation", *facts.tags))),
+    }
+    name = printable(facts.name) if results else None
+    metadata = ModelCardData(model_name=name, eval_results=results or None, **_plain(values))
+    return _block(metadata.to_yaml())
+
+
+def data_front_matter(facts: DatasetFacts) -> str:
+    """Metadata of the card of a data set of Parquet shards."""
+    from huggingface_hub import DatasetCardData
+
+    values = _license_and_languages(facts.license, facts.languages) | {
+        "pretty_name": facts.name,
+        "task_categories": ["text-generation"],
+        "size_categories": [next((name for most, name in _SIZES.items() if facts.rows < most), "n>10M")],
+        "source_datasets": _datasets(facts) or None,
+        "tags": ["distillation", "reasoning", "synthetic"],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "train-*.parquet"}]}],
+    }
+    return _block(DatasetCardData(**_plain(values)).to_yaml())
+
+
+def _datasets(facts: ReleaseFacts | DatasetFacts) -> list[str]:
+    return list(dict.fromkeys(source.dataset for source in facts.prompt_sources if source.dataset))
+
+
+def _license_and_languages(license: LicenseFacts, languages: Sequence[str]) -> dict[str, Any]:
+    return {
+        "license": license.hub_tag,
+        "license_name": license.license_name,
+        "license_link": license.license_link,
+        "language": list(languages) or None,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with every text printable: no control characters, no line breaks."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _block(metadata: str) -> str:
+    return f"---\n{metadata}\n---\n"

@@ -1,0 +1,65 @@
+"""From a section `teacher` to a teacher that answers. Only the engine that the section names is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from licensing.errors import InputError
+from synth.teachers.config import (
+    AutoTeacher,
+    FakeTeacher,
+    OpenAITeacher,
+    TeacherConfig,
+    TransformersTeacher,
+    VllmServerTeacher,
+    VllmTeacher,
+)
+from synth.teachers.teacher import Teacher
+
+__all__ = ["build_teacher", "resolve_auto"]
+
+
+def build_teacher(config: TeacherConfig, logs: Path | None = None) -> Teacher:
+    """The teacher of a section. ``auto`` is vLLM where it is installed, else transformers.
+
+    ``logs``: the folder for the log of a server that this process starts; the folder for temporary files if absent.
+
+    Raises InputError for a model folder that holds no model and for an ``offline`` teacher, which never runs; raises
+    MissingDependency where the engine is not installed.
+    """
+    config = resolve_auto(config)
+    if isinstance(config, VllmTeacher):
+        from synth.teachers.vllm import VllmEngine
+
+        return VllmEngine(config)
+    if isinstance(config, TransformersTeacher):
+        from synth.teachers.transformers import TransformersEngine
+
+        return TransformersEngine(config)
+    if isinstance(config, OpenAITeacher):
+        from synth.teachers.openai import OpenAIEngine
+
+        return OpenAIEngine(config)
+    if isinstance(config, VllmServerTeacher):
+        from synth.teachers.vllm_server import VllmServerEngine
+
+        return VllmServerEngine(config, logs)
+    if isinstance(config, FakeTeacher):
+        from synth.teachers.fake import FakeEngine
+
+        return FakeEngine(config)
+    raise InputError(
+        f"an {config.kind} teacher generates nothing",
+        where="teacher.kind",
+        hint="its traces are imported: set sample.source to traces",
+    )
+
+
+def resolve_auto(config: TeacherConfig) -> TeacherConfig:
+    """The section of the engine that `kind: auto` means on this machine; any other section as it is."""
+    if not isinstance(config, AutoTeacher):
+        return config
+    values = config.model_dump(exclude={"kind"})
+    kind = VllmTeacher if importlib.util.find_spec("vllm") else TransformersTeacher
+    return kind(**{name: value for name, value in values.items() if name in kind.model_fields})
