@@ -48,13 +48,14 @@ def label_shards(
     }
     if not shards:
         return
+    label = partial(_label, json.dumps(setup), out)
     with WorkerPool(min(config.workers, len(shards)), config.memory_mb, where="label.memory_mb") as pool:
-        for answer in as_completed([pool.run(partial(_label, shard, json.dumps(setup), out)) for shard in shards]):
+        for answer in as_completed([pool.run(partial(label, shard)) for shard in shards]):
             answer.result()
             done()
 
 
-def _label(shard: Shard, setup: str, out: Path, slot: Slot) -> None:
+def _label(setup: str, out: Path, shard: Shard, slot: Slot) -> None:
     progress = out / f".row-{shard.number:05}"
     unlabelled: dict[str, str] = {}  # number of a row -> why it has no labels
     while True:

@@ -2,9 +2,10 @@
 
     python tests/bench/curate_scale.py --json [--sizes 10000 100000 1000000] [--only scale minhash decontaminate plants]
 
-scale           synthetic traces of 200 tokens, four a problem, one in ten close to another: labels (all of them, with
-                the items of a made-up test set), the selection, and both arms' training rows. For each size rows/s,
-                seconds of both, and peak memory of the process and of its largest worker, in MiB.
+scale           synthetic traces of 200 tokens, four a problem, one in ten close to another: verdicts (plain numbers),
+                labels (all of them, with the items of a made-up test set), the selection, and both arms' training rows.
+                For each size rows/s of labels and selection, seconds of each, and peak memory of the process and of
+                its largest worker, in MiB.
                 ``growth_exponent`` is the slope of log(seconds) over log(rows); ``memory_growth`` the peak at the
                 largest size over that at the smallest.
 minhash         signatures of 128 permutations and clusters at 0.8, beside datasketch's MinHash and MinHashLSH on the
@@ -122,10 +123,14 @@ def one_size(count: int, folder: Path) -> dict[str, Any]:
     from synth.curate.training_rows import training_rows
     from synth.labels.config import LabelConfig
     from synth.labels.label import label
+    from synth.verify.config import VerifyConfig
+    from synth.verify.verify_traces import verify_traces
 
     tables = write_tables(folder / "sample", traces(count))
-    began = time.monotonic()
+    started = time.monotonic()
     with tables.open() as trace_set:
+        verify_traces(trace_set, VerifyConfig(), folder / "verify", tables.store, folder / "verify-scratch")
+        began = time.monotonic()
         label(trace_set, tables.verdicts, LabelConfig(), folder / "labels", folder / "scratch", items=items())
         labelled = time.monotonic()
         config = CurateConfig(max_traces_per_problem=2, control_arm=True)
@@ -140,6 +145,7 @@ def one_size(count: int, folder: Path) -> dict[str, Any]:
     return {
         "rows": count,
         "rows_per_second": round(count / (chosen - began), 1),
+        "verify_seconds": round(began - started, 2),
         "label_seconds": round(labelled - began, 2),
         "choice_seconds": round(chosen - labelled, 2),
         "peak_mib": round(peak, 1),

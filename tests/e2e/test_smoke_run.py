@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from run_tables import training_rows_of
 from smoke import COMMAND, ROOT, STAGES, distill, manifests, run_smoke, the_run
 from waiting import line_count, until
 
@@ -164,8 +165,7 @@ def test_the_training_data_ship_with_the_weights_and_every_row_says_where_it_is_
 
     release = Path(json.loads(distill("show", alone, "--json").stdout)["release"])
     data = datasets.load_dataset(str(release / "data"), split="train", cache_dir=str(tmp_path))
-    (train,) = the_run(alone).glob("stages/curate/*/train.jsonl")
-    trained = [json.loads(line) for line in train.read_text().splitlines()]
+    trained = training_rows_of(the_run(alone))
     assert [row["id"] for row in data] == [row["id"] for row in trained]
     assert [row["messages"] for row in data] == [row["messages"] for row in trained]
     first = data[0]

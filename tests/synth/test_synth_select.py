@@ -343,7 +343,7 @@ def test_a_mean_difficulty_is_told_from_four_judged_samples_a_problem(
     ("fields", "said"),
     [
         ({"select": "longest"}, "max_traces_per_problem"),
-        ({"filters": {"min_tokens": 9, "max_tokens": 3}}, "nothing could be left"),
+        ({"filters": {"min_tokens": 9, "max_tokens": 3}}, "nothing could remain"),
         ({"quota": {"source": {"a": 0.5}}}, "sum up to 1"),
         ({"ablation": "licenses"}, "filters.licenses"),
         ({"ablation": "tokens"}, "filters.min_tokens"),

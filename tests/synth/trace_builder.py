@@ -4,10 +4,11 @@ benchmarks."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,9 +19,10 @@ from synth.curate.control import ControlReport
 from synth.curate.curate import curate
 from synth.curate.select import Step
 from synth.curate.training_rows import training_rows
-from synth.decontaminate import Item
+from synth.decontaminate import Finder, Item
 from synth.labels.config import LabelConfig
 from synth.labels.label import label
+from synth.labels.shards import Shard, label_shard
 from synth.parquet_files import write_parquet
 from synth.sampling.samples_table import problem_stops_schema
 from synth.sampling.store import SAMPLE_LOG
@@ -65,8 +67,8 @@ def trace(problem: str, index: int, verdict: str | None = "correct", **changes: 
 
 @dataclass(frozen=True)
 class Tables:
-    """What the sample and verify stages leave: problems.jsonl and samples.parquet in ``folder``, the texts in
-    ``store``, and verdicts.parquet."""
+    """What the sample and verify stages leave: problems.jsonl and samples.parquet in ``folder``, the texts in the
+    folder ``store``, and verdicts.parquet."""
 
     folder: Path
     store: Path
@@ -164,16 +166,31 @@ def curated(
     items: Sequence[Item] = (),
     problem_stops: Path | None = None,
 ) -> Result:
-    """Label the rows and curate them into ``out``."""
+    """Label the rows and curate them into ``out``. Labels in this process: a worker would take a second to start."""
     tables = rows if isinstance(rows, Tables) else write_tables(out.with_name(f"{out.name}.tables"), rows)
     folder = out.with_name(f"{out.name}.labels")
-    with tables.open() as traces:
+    with tables.open() as traces, patch("synth.labels.label.label_shards", _in_this_process):
         label(
             traces, tables.verdicts, labels, folder, out.with_name(f"{out.name}.scratch"),
             problem_stops=problem_stops, items=items,
         )  # fmt: skip
         curation = curate(traces, tables.verdicts, folder, config, out)
     return Result(tables, folder, out, curation.waterfall, curation.control)
+
+
+def _in_this_process(
+    traces: TraceSet,
+    shards: Sequence[Shard],
+    config: LabelConfig,
+    items: Sequence[Item],
+    out: Path,
+    done: Callable[[], None],
+) -> None:
+    """``synth.labels.workers.label_shards`` without processes."""
+    finder = Finder(items) if items else None
+    for shard in shards:
+        label_shard(traces, shard, config, finder, out, progress=out / ".row", unlabelled={})
+        done()
 
 
 def write_problem_stops(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
