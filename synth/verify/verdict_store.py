@@ -4,7 +4,7 @@
 
 A verdict belongs to a sample and a ``basis``: a digest of everything but the text that decides it. So what was
 verified while sampling, or before a kill, is not verified again, and a changed gold answer or rule is.
-``synth.sampling.append_log`` says how a line is committed. Held in memory is an index, about 30 bytes a verdict.
+``synth.sampling.append_log`` says how a line is committed. Held in memory is an index, 30 to 55 bytes a verdict.
 """
 
 from __future__ import annotations
