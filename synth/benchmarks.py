@@ -1,4 +1,4 @@
-"""Test sets as items to look for: jsonl files, or data sets that `datasets` opens. Answers are not needed."""
+"""Test sets as items for decontamination: jsonl files, or data sets that `datasets` opens. Answers are not needed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from synth.decontaminate import Item
 from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts, PromptsConfig
 from synth.problems.loaders import RawRow, hub_rows, jsonl_rows
-from synth.problems.problem import load_prompts, text_of
+from synth.problems.problem import conversation_text, load_prompts
 
 __all__ = ["TEXT_KEYS", "file_items", "items_of", "prompt_items"]
 
 TEXT_KEYS = ("prompt", "question", "problem", "messages", "conversations", "instruction", "input", "text", "content")
-"""Where a test row's text is looked for: the first of these that holds any."""
+"""Columns with the text of a test row: the first of these that has any."""
 
 
 def items_of(config: DecontaminateConfig, held_out: PromptsConfig | None = None) -> list[Item]:
@@ -25,8 +25,8 @@ def items_of(config: DecontaminateConfig, held_out: PromptsConfig | None = None)
     Raises InputError where a set does not open or a row of it has no text.
     """
     items: list[Item] = []
-    for named in config.against:
-        items += _hub_items(named) if isinstance(named, HubPrompts) else _named_items(named)
+    for source in config.against:
+        items += _hub_items(source) if isinstance(source, HubPrompts) else _file_or_hub_items(source)
     if held_out is not None:
         items += prompt_items(held_out)
     return items
@@ -42,7 +42,7 @@ def file_items(path: Path) -> list[Item]:
     return list(_items(path.name, jsonl_rows(str(path), "--against")))
 
 
-def _named_items(name: str) -> list[Item]:
+def _file_or_hub_items(name: str) -> list[Item]:
     if Path(name).is_file():
         return list(_items(Path(name).name, jsonl_rows(name, "label.decontaminate.against")))
     if name.endswith((".jsonl", ".json")):
@@ -59,13 +59,14 @@ def _items(name: str, rows: Iterable[RawRow]) -> Iterator[Item]:
     for raw in rows:
         text = _text(raw.row) if raw.row is not None else ""
         if not text.strip():
-            why = raw.reason or f"the row has no text under any of {', '.join(TEXT_KEYS)}"
-            raise InputError(why, where=raw.where, hint="a test set that is half read lets the other half through")
+            reason = raw.reason or f"the row has no text under any of {', '.join(TEXT_KEYS)}"
+            hint = "every row of a test set has to be read: problems like the rest would stay in the training data"
+            raise InputError(reason, where=raw.where, hint=hint)
         count += 1
         assert raw.row is not None
         yield Item(name, str(raw.row.get("id") or raw.row.get("task_id") or raw.where), text)
     if not count:
-        raise InputError("there is no row in it", where=name)
+        raise InputError("the test set has no rows", where=name)
 
 
 def _text(row: Mapping[str, Any]) -> str:
@@ -75,8 +76,8 @@ def _text(row: Mapping[str, Any]) -> str:
             return value
         if isinstance(value, list):
             turns = [turn for turn in value if isinstance(turn, Mapping)]
-            asked = [turn for turn in turns if (turn.get("role") or turn.get("from")) in ("user", "human")]
-            text = "\n".join(text_of(turn.get("content") or turn.get("value")) for turn in asked)
+            users = [turn for turn in turns if (turn.get("role") or turn.get("from")) in ("user", "human")]
+            text = conversation_text({"content": turn.get("content") or turn.get("value")} for turn in users)
             if text.strip():
                 return text
     return ""

@@ -1,10 +1,10 @@
-"""Is a text one of the test items, or does it hold one? Word n-grams, with their digits and without.
+"""Finds test items in texts: word n-grams, with their digits and without.
 
-Texts are folded (NFKC, case, punctuation, number spelling) into tokens, and a test item is known by its *telling*
-4-grams: those that at most `COMMON` of the items hold, where items that differ in numbers only count as one. What is
-frequent in a test set ("how many apples does", the frame around every question) tells nothing, and the last item of a
-template is not found in every other text made from it. The overlap is the share of an item's telling n-grams that a
-stretch of the text holds: containment in the item, so that a long text around it hides nothing.
+Texts are folded (NFKC, case, punctuation, number spelling) into tokens. A test item is identified by its *telling*
+4-grams: those that at most `COMMON` of the items have, where items that differ in numbers only count as one. N-grams
+that are frequent in a test set ("how many apples does", the frame around every question) do not count, so that an item
+made from a template does not match every other text made from it. The overlap is the share of an item's telling n-grams
+in a stretch of the text: containment in the item, so that a long text around it hides nothing.
 
     exact         the item's tokens stand in the text, one after another
     n-gram        at least `SHARE` of its telling n-grams do; or some do, and a stretch of the text not much longer than
@@ -24,6 +24,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+from synth.hashing import ngram_hash
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,7 +74,7 @@ def tokens(text: str) -> list[str]:
 
 
 def _blind(words: Sequence[str]) -> list[str]:
-    """Every number one token; a number of several words ("twenty five") is one as well."""
+    """Replace every number by one token; a number of several words ("twenty five") becomes one as well."""
     out: list[str] = []
     in_words = False
     for word in words:
@@ -87,7 +89,7 @@ def _blind(words: Sequence[str]) -> list[str]:
 
 
 def _holds(words: Sequence[str], item: Sequence[str]) -> bool:
-    """The item's tokens stand in the text, one after another."""
+    """Whether the item's tokens occur in the text, one after another."""
     return f" {' '.join(item)} " in f" {' '.join(words)} "
 
 
@@ -102,7 +104,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Match:
-    """The item that a text overlaps with most, and how."""
+    """The item that a text overlaps with most, the kind of match, and the overlap in [0, 1]."""
 
     item: Item
     how: How
@@ -115,7 +117,7 @@ class Match:
 class Finder:
     """Finds test items in texts. Memory: about 1 kB an item of 50 words.
 
-    ``untold``: how many items the digit-blind search cannot tell from others.
+    ``indistinct``: how many items the digit-blind search cannot tell from others.
     """
 
     def __init__(self, items: Iterable[Item]) -> None:
@@ -134,12 +136,12 @@ class Finder:
                 self._vocabulary.setdefault(word, len(self._vocabulary) + 1)
         self._plain = _Index(self, self._words, of_form, enough=1, words_only=False)
         self._numberless = _Index(self, self._blind, of_form, enough=ENOUGH, words_only=True)
-        self._wholes = self._to_be_found_whole()
-        untold = sum(1 for count in self._numberless.told if not count)
-        self.untold = untold - sum(len(places) for places in self._wholes.values())
+        self._wholes = self._without_telling_ngrams()
+        indistinct = sum(1 for count in self._numberless.telling if not count)
+        self.indistinct = indistinct - sum(len(places) for places in self._wholes.values())
 
     def find(self, text: str) -> tuple[Match | None, float]:
-        """(the match, the largest overlap seen): no match where that is too little; 0.0 where nothing is shared."""
+        """(match, largest overlap): None where the overlap is too small for a match; 0.0 where nothing is shared."""
         words = tokens(text)
         if not words or not self.items:
             return None, 0.0
@@ -160,11 +162,11 @@ class Finder:
         return None, max(seen, seen_blind)
 
     def _framed(self, place: int) -> bool:
-        """Numbers in a frame that other items share: nothing but the very same item is a copy of it."""
+        """Whether an item is numbers in a frame that other items share: then only the same item is a copy of it."""
         return self._plain.wordy[place] < ENOUGH and self._plain.shared[place] >= ENOUGH
 
     def _whole(self, blind: list[str]) -> int | None:
-        """An item without telling n-grams of its own that stands in the text as a whole, but for its numbers."""
+        """The item without telling n-grams that occurs in the text as a whole, apart from its numbers."""
         if not self._wholes:
             return None
         for at in range(len(blind) - N + 1):
@@ -173,23 +175,23 @@ class Finder:
                     return place
         return None
 
-    def _to_be_found_whole(self) -> dict[tuple[str, ...], list[int]]:
+    def _without_telling_ngrams(self) -> dict[tuple[str, ...], list[int]]:
         """First n-gram -> items of enough words whose wording, numbers and operators apart, is not a frame for many."""
         wording = [tuple(word for word in words if word[0].isalpha()) for words in self._blind]
         shared = Counter(wording)
-        found: dict[tuple[str, ...], list[int]] = {}
+        items: dict[tuple[str, ...], list[int]] = {}
         for place, words in enumerate(self._blind):
-            told = self._numberless.told[place] > 0
-            if not told and len(wording[place]) >= WHOLE_WORDS and shared[wording[place]] <= COMMON:
-                found.setdefault(tuple(words[:N]), []).append(place)
-        return found
+            is_telling = self._numberless.telling[place] > 0
+            if not is_telling and len(wording[place]) >= WHOLE_WORDS and shared[wording[place]] <= COMMON:
+                items.setdefault(tuple(words[:N]), []).append(place)
+        return items
 
     def ids(self, words: Sequence[str]) -> Ids:
-        """0 for words that no item holds."""
+        """Word ids; 0 for words that no item has."""
         import numpy as np
 
-        known = self._vocabulary.get
-        return np.fromiter((known(word, 0) for word in words), dtype=np.uint64, count=len(words))
+        vocabulary = self._vocabulary
+        return np.fromiter((vocabulary.get(word, 0) for word in words), dtype=np.uint64, count=len(words))
 
 
 class _Index:
@@ -204,21 +206,21 @@ class _Index:
         self._texts = texts
         self._words_only = words_only
         grams = [np.unique(self._keys(words, wordy=words_only)[1]) for words in texts]
-        held = Counter(
+        holders = Counter(
             key for _, key in {(f, k) for f, keys in zip(of_form, grams, strict=True) for k in keys.tolist()}
         )
         keys: list[int] = []
         places: list[int] = []
-        self.told: list[int] = []
+        self.telling: list[int] = []
         self.wordy: list[int] = []
-        """Telling n-grams with two words or more, by item; and n-grams that other items hold too:"""
+        """Telling n-grams of each item; those of them with two words or more; n-grams that other items have too:"""
         self.shared: list[int] = []
         self._alignable: list[bool] = []
         for place, own in enumerate(grams):
-            telling = [key for key in own.tolist() if held[key] <= COMMON]
+            telling = [key for key in own.tolist() if holders[key] <= COMMON]
             if len(telling) < enough:
                 telling = []
-            self.told.append(len(telling))
+            self.telling.append(len(telling))
             self.wordy.append(len(set(self._keys(texts[place], wordy=True)[1].tolist()).intersection(telling)))
             self.shared.append(len(own) - len(telling))
             # What is mostly a frame around a few numbers aligns with everything in the same frame.
@@ -233,14 +235,14 @@ class _Index:
         """The item with the largest overlap, None where that is too little for a match, and the overlap."""
         hits = self._hits(words)
         best, most, seen = None, 0.0, 0.0
-        for place, found in sorted(hits.items()):
-            told, count = self.told[place], _densest(found, SPREAD * len(self._texts[place]))
-            overlap = count / told
+        for place, positions in sorted(hits.items()):
+            telling, count = self.telling[place], _densest(positions, SPREAD * len(self._texts[place]))
+            overlap = count / telling
             seen = max(seen, overlap)
             # A few n-grams are too few for a share of them to mean anything.
-            enough = count >= max(share * told, min(told, ENOUGH))
+            enough = count >= max(share * telling, min(telling, ENOUGH))
             if self._alignable[place] and count >= 2 and overlap >= HINT:
-                stretch = self._aligned(words, place, found)
+                stretch = self._aligned(words, place, positions)
                 if stretch >= aligned:
                     enough, overlap = True, max(overlap, stretch)
             if enough and overlap > most:
@@ -262,14 +264,14 @@ class _Index:
                 hits.setdefault(place, {})[int(positions[at])] = int(keys[at])
         return hits
 
-    def _aligned(self, words: Sequence[str], place: int, found: Mapping[int, int]) -> float:
-        """The largest share of the item's tokens that a stretch of the text around a hit holds in their order."""
+    def _aligned(self, words: Sequence[str], place: int, positions: Mapping[int, int]) -> float:
+        """The largest share of the item's tokens that a stretch of the text around a hit has in their order."""
         from rapidfuzz.distance import LCSseq
 
         item = self._texts[place]
         length = int(STRETCH * len(item))
         best, tried = 0.0, -length
-        for at in sorted(found)[:MOST_HITS]:
+        for at in sorted(positions)[:MOST_HITS]:
             for start in (max(0, at - length + N), max(0, at - length // 2), at):
                 if start >= tried + length // 4:
                     best = max(best, LCSseq.similarity(words[start : start + length], item) / len(item))
@@ -277,40 +279,35 @@ class _Index:
         return best
 
     def _keys(self, words: Sequence[str], *, wordy: bool) -> tuple[NDArray[np.int64], Ids]:
-        """Where the n-grams of known words begin, and one number for each. Two n-grams in one number are one chance in
-        2**64 a pair."""
+        """Positions and hashes (``synth.hashing``) of the n-grams whose words all occur in an item; with ``wordy``, of
+        those with two words or more."""
         import numpy as np
 
         ids = self._finder.ids(words)
         if len(ids) < N:
             return np.zeros(0, dtype=np.int64), ids[:0]
         span = len(ids) - N + 1
-        key = np.zeros(span, dtype=np.uint64)
-        counts = np.ones(span, dtype=bool)
-        for at in range(N):
-            part = ids[at : at + span]
-            counts &= part > 0
-            key = (key ^ part) * np.uint64(0x9E3779B97F4A7C15)  # wraps around: a multiplicative hash (Knuth)
-            key ^= key >> np.uint64(29)
+        key = ngram_hash(ids, N)
+        counts = np.all([ids[at : at + span] > 0 for at in range(N)], axis=0)
         if wordy:
             alpha = np.fromiter((word[0].isalpha() for word in words), dtype=np.int64, count=len(words))
             counts &= sum(alpha[at : at + span] for at in range(N)) >= 2
         return np.flatnonzero(counts), key[counts]
 
 
-def _densest(found: Mapping[int, int], width: int) -> int:
+def _densest(positions: Mapping[int, int], width: int) -> int:
     """The most different n-grams within ``width`` tokens, of position -> n-gram."""
-    places = sorted(found)
-    held: Counter[int] = Counter()
+    places = sorted(positions)
+    inside: Counter[int] = Counter()
     most = first = 0
     for place in places:
-        held[found[place]] += 1
+        inside[positions[place]] += 1
         while places[first] <= place - width:
-            held[found[places[first]]] -= 1
-            if not held[found[places[first]]]:
-                del held[found[places[first]]]
+            inside[positions[places[first]]] -= 1
+            if not inside[positions[places[first]]]:
+                del inside[positions[places[first]]]
             first += 1
-        most = max(most, len(held))
+        most = max(most, len(inside))
     return most
 
 

@@ -1,13 +1,13 @@
-"""How well decontamination works here: known positives, planted in the run's own data, and who is found.
+"""Recall of decontamination in a run: test items are planted in its own prompts, and the finder has to find them.
 
     verbatim        the item as it is
     surface edits   lower case, other punctuation and white space, a word in twelve changed
     embedded        in the middle of one of the run's own prompts
     other digits    every number another one with as many digits
 
-Plants are drawn by a fixed seed. The false-positive rate is measured the other way round, on test items: each is
-looked for among the *others* only, where nothing of it should be found. Items that are versions of each other are found
-all the same, so it is an upper bound; so is the share of the run's own prompts that is flagged, some of it being real.
+A fixed seed draws the plants. The false-positive rate is measured on test items: half of them are searched for among
+the other half, where none occurs. Items that are versions of each other match all the same, so it is an upper bound; so
+is the share of the run's own prompts that is flagged, because some of those matches are real.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PlantReport(TypedDict):
 
 
 def plant(text: str, kind: str, hosts: Sequence[str], rng: random.Random) -> str:
-    """One known positive. "other digits" changes nothing in a text without digits: it is then a verbatim one."""
+    """One known positive. "other digits" leaves a text without digits as it is: a verbatim plant."""
     if kind == "surface edits":
         words = re.sub(r"[,;:!?\"'\u201c\u201d\u2018\u2019()]", " ", text.lower()).split()
         return "  ".join(rng.choice(_FILLER) if word.isalpha() and rng.random() < 1 / 12 else word for word in words)
@@ -44,23 +44,23 @@ def plant(text: str, kind: str, hosts: Sequence[str], rng: random.Random) -> str
         cut = len(host) // 2
         return f"{' '.join(host[:cut])}\n{text}\n{' '.join(host[cut:])}"
     if kind == "other digits":
-        return re.sub(r"\d+", lambda found: _other(found[0], rng), text)
+        return re.sub(r"\d+", lambda number: _other(number[0], rng), text)
     return text
 
 
 def plant_report(finder: Finder, hosts: Sequence[str]) -> PlantReport:
-    """Plant at most ``MOST`` items of each kind among ``hosts`` (prompts of the run) and count who is found."""
+    """Plant at most ``MOST`` items of each kind in ``hosts`` (prompts of the run) and count those that are found."""
     rng = random.Random(0)
     items = finder.items if len(finder.items) <= MOST else rng.sample(finder.items, MOST)
     recall: dict[str, float | None] = {}
     for kind in KINDS:
-        found = sum(finder.find(plant(item.text, kind, hosts, rng))[0] is not None for item in items)
-        recall[kind] = round(found / len(items), 4) if items else None
+        matches = sum(finder.find(plant(item.text, kind, hosts, rng))[0] is not None for item in items)
+        recall[kind] = round(matches / len(items), 4) if items else None
     return PlantReport(plants=len(items), recall=recall, false_positive_rate=_false_positives(finder, rng))
 
 
 def _false_positives(finder: Finder, rng: random.Random) -> float | None:
-    """Half of the items (drawn) are looked for among the other half."""
+    """The share of one half of the items (drawn) that matches an item of the other half."""
     items = list(finder.items)
     rng.shuffle(items)
     half = len(items) // 2

@@ -1,9 +1,9 @@
 """Near duplicates by MinHash and bands (LSH; Broder 1997, Leskovec, Rajaraman and Ullman, chapter 3).
 
 A text is its set of 5-word shingles, case and punctuation folded. rensa computes the signatures, in Rust; its own
-index would hold all of them in memory, so the bands are sorted here, one at a time: 24 bytes a text, signatures stay on
-the disk. A text is compared with the first of each of its buckets by estimated Jaccard, and what is near enough is one
-cluster, transitively.
+index would hold all of them in memory, so this module sorts the bands, one at a time: 24 bytes a text, signatures stay
+on the disk. A text is compared with the first text of each of its buckets by estimated Jaccard similarity; pairs above
+the threshold are one cluster, transitively.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from licensing.errors import MissingDependency
+from synth.hashing import combined_hash
 from synth.labels.config import NearDuplicatesConfig
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
 
 
 def signature(text: str, num_perm: int) -> bytes:
-    """``num_perm`` little-endian uint32. Raises MissingDependency where rensa is not installed."""
+    """The MinHash of a text: ``num_perm`` little-endian uint32. Raises MissingDependency without rensa."""
     try:
         import rensa
     except ModuleNotFoundError as error:
@@ -41,9 +42,9 @@ def signature(text: str, num_perm: int) -> bytes:
         raise MissingDependency("rensa is not installed", where="label.near_duplicates", hint=hint) from error
     words = _WORD.findall(text.casefold())
     shingles = [" ".join(words[at : at + SHINGLE]) for at in range(max(1, len(words) - SHINGLE + 1))]
-    found = rensa.RMinHash(num_perm=num_perm, seed=_SEED)
-    found.update(shingles)
-    return struct.pack(f"<{num_perm}I", *found.digest())
+    minhash = rensa.RMinHash(num_perm=num_perm, seed=_SEED)
+    minhash.update(shingles)
+    return struct.pack(f"<{num_perm}I", *minhash.digest())
 
 
 def bands_for(config: NearDuplicatesConfig) -> tuple[int, int]:
@@ -90,7 +91,7 @@ class Clusters:
 
 
 def find_clusters(signatures: Iterable[bytes], config: NearDuplicatesConfig, scratch: Path) -> Clusters:
-    """Clusters among texts, which are known by the places of their signatures. Files go to ``scratch``."""
+    """Clusters among texts, by the places of their signatures. Temporary files go to ``scratch``."""
     scratch.mkdir(parents=True, exist_ok=True)
     bands, rows = bands_for(config)
     whole = scratch / "signatures"
@@ -122,23 +123,20 @@ def _write(signatures: Iterable[bytes], whole: Path, parts: list[Path], num_perm
             table = np.frombuffer(joined, dtype="<u4").reshape(-1, num_perm).astype(np.uint64)
             count += len(table)
             for band, file in enumerate(outs):
-                key = np.zeros(len(table), dtype=np.uint64)
-                for at in range(band * rows, (band + 1) * rows):
-                    key = (key ^ table[:, at]) * np.uint64(0x9E3779B97F4A7C15)
-                    key ^= key >> np.uint64(29)
-                file.write(key.tobytes())
+                columns = (table[:, at] for at in range(band * rows, (band + 1) * rows))
+                file.write(combined_hash(columns, len(table)).tobytes())
     return count
 
 
 def _chunks(items: Iterable[bytes]) -> Iterator[list[bytes]]:
-    held: list[bytes] = []
+    chunk: list[bytes] = []
     for item in items:
-        held.append(item)
-        if len(held) == CHUNK:
-            yield held
-            held = []
-    if held:
-        yield held
+        chunk.append(item)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def _pairs(part: Path) -> Iterator[tuple[int, int]]:

@@ -4,45 +4,27 @@ The text of a trace is stored once, in the run's sample store (``synth.sampling.
 of it stands in tables keyed by ``request_id``; ``SAMPLES`` is the first of them and lists what one sampling stage
 selected from the store, in the order of problems and sample indices.
 
-    problems.jsonl      one problem a row: id, messages, answer, kind, source, license, and `extra`: the user's columns
+    problems.jsonl      one problem a row: id, messages, answer, kind, source, license, what a kind needs (tests,
+                        entry_point, choices, task, entry), and `extra`: the user's columns
     samples.parquet     ``SAMPLES``: no text
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from licensing.files import read_rows
-from synth.reasoning import Reasoning, split_reasoning
+from synth.reasoning import THINK_CLOSE, THINK_OPEN, Reasoning, split_reasoning
+from synth.sampling.samples_table import PROBLEMS, SAMPLES, samples_schema
 from synth.sampling.store import SampleStore
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 __all__ = ["PROBLEMS", "SAMPLES", "Trace", "TraceSet", "samples_schema"]
 
-PROBLEMS = "problems.jsonl"
-SAMPLES = "samples.parquet"
 _BATCH = 2_000  # rows of a table in memory at a time
-
-
-def samples_schema() -> pa.Schema:
-    """Columns of ``samples.parquet``. Token counts are null where the engine gave none; `error` is null unless
-    `finish_reason` is "error"; `think_open` and `think_close` are the tags of the row's teacher."""
-    import pyarrow as pa
-
-    return pa.schema(
-        [
-            ("request_id", pa.string()), ("problem_id", pa.string()), ("sample_index", pa.int64()),
-            ("teacher", pa.string()), ("engine", pa.string()), ("finish_reason", pa.string()), ("error", pa.string()),
-            ("prompt_tokens", pa.int64()), ("completion_tokens", pa.int64()), ("reasoning_tokens", pa.int64()),
-            ("think_open", pa.string()), ("think_close", pa.string()), ("escalated", pa.bool_()),
-        ]
-    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,46 +51,104 @@ class Trace:
         problem_id: str = self.problem["id"]
         return problem_id
 
+    @property
+    def canonical_text(self) -> str:
+        """The text as a student of ``<think>`` learns it: the raw text where it has no think block, or opens one
+        with these tags itself; otherwise thinking and answer around these tags."""
+        own_tags = (self.think_open.strip(), self.think_close.strip()) == (THINK_OPEN, THINK_CLOSE)
+        if self.reasoning.thinking is None or (own_tags and THINK_OPEN in self.text):
+            return self.text
+        close = "" if self.reasoning.state == "unclosed" else THINK_CLOSE
+        return f"{THINK_OPEN}{self.reasoning.thinking}{close}{self.reasoning.answer}"
+
+
+class ProblemFile(Mapping[str, dict[str, Any]]):
+    """The rows of problems.jsonl by id, read from the disk when they are asked for: the index has some 100 bytes a
+    problem, and the last row read stays in memory, because the samples of a problem stand together."""
+
+    def __init__(self, path: Path) -> None:
+        self._offsets: dict[str, int] = {}
+        self._last: tuple[str, dict[str, Any]] | None = None
+        self._file = path.open("rb")
+        at = 0
+        for line in self._file:
+            self._offsets[json.loads(line)["id"]] = at
+            at += len(line)
+
+    def __getitem__(self, problem_id: str) -> dict[str, Any]:
+        if self._last is None or self._last[0] != problem_id:
+            self._file.seek(self._offsets[problem_id])
+            self._last = problem_id, json.loads(self._file.readline())
+        return self._last[1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._offsets)
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def close(self) -> None:
+        self._file.close()
+
 
 class TraceSet:
     """The traces that one sampling stage selected, in order. A context manager; holds an index and no text.
 
     Args:
         folder: Folder with problems.jsonl and samples.parquet.
-        store: The run's sample store, which holds the texts.
+        store: Folder of the run's sample store, which holds the texts.
     """
 
     def __init__(self, folder: Path, store: Path) -> None:
         self.folder = folder
-        self._store = SampleStore(store, read_only=True)
-        self.problems: dict[str, dict[str, Any]] = {row["id"]: row for row in read_rows(folder / PROBLEMS)}
+        self.store = store
+        self._samples = SampleStore(store, read_only=True)
+        self.problems = ProblemFile(folder / PROBLEMS)
 
     def __enter__(self) -> TraceSet:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._store.__exit__(kind, error, at)
+        self.problems.close()
+        self._samples.close()
+
+    def __len__(self) -> int:
+        import pyarrow.parquet as pq
+
+        return int(pq.read_metadata(self.folder / SAMPLES).num_rows)
 
     def __iter__(self) -> Iterator[Trace]:
         """Every trace, in the order of problems and sample indices."""
+        yield from self.slice(0, len(self))
+
+    def slice(self, start: int, stop: int) -> Iterator[Trace]:
+        """The traces of rows ``start`` to ``stop - 1`` of samples.parquet."""
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(self.folder / SAMPLES) as table:
-            for batch in table.iter_batches(batch_size=_BATCH):
-                for row in batch.to_pylist():
-                    yield self.trace(row)
+            group_start = 0
+            for group in range(table.num_row_groups):
+                at, group_start = group_start, group_start + table.metadata.row_group(group).num_rows
+                if group_start <= start or at >= stop:
+                    continue
+                for batch in table.iter_batches(batch_size=_BATCH, row_groups=[group]):
+                    first, last = max(start - at, 0), min(stop - at, len(batch))
+                    if first < last:
+                        for row in batch.slice(first, last - first).to_pylist():
+                            yield self.trace(row)
+                    at += len(batch)
 
     def text(self, request_id: str) -> str:
         """The raw text of a sample. Raises KeyError where the store does not hold it."""
-        row_id = self._store.find(request_id)
-        if row_id is None:
-            raise KeyError(request_id)
-        text: str = self._store.row(row_id)["text"]
+        text: str = self._row(request_id)["text"]
         return text
 
     def trace(self, row: Mapping[str, Any]) -> Trace:
         """The trace of a row of samples.parquet."""
-        text = self.text(row["request_id"])
+        stored = self._row(row["request_id"])
+        # A request that failed when this table was written may have been answered since, for another recipe.
+        failed = row["finish_reason"] == "error" and stored["finish_reason"] != "error"
+        text = "" if failed else stored["text"]
         return Trace(
             request_id=row["request_id"],
             problem=self.problems[row["problem_id"]],
@@ -124,3 +164,9 @@ class TraceSet:
             think_open=row["think_open"],
             think_close=row["think_close"],
         )
+
+    def _row(self, request_id: str) -> dict[str, Any]:
+        row_id = self._samples.find(request_id)
+        if row_id is None:
+            raise KeyError(request_id)
+        return self._samples.row(row_id)

@@ -21,14 +21,14 @@ from distill.models.prepare import inspect_base
 from distill.release.endpoints import check_terms
 from distill.release.lineage import planned_lineage
 from distill.release.training_data import check_data
-from distill.stages.verdicts import of_judge
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
 from publish.chat_template import add_persona, read_template
 from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts
-from synth.problems.problem import PromptSet, TraceSet
+from synth.problems.problem import PromptSet
 from synth.sampling.config import TeacherSampling
+from synth.sampling.imported_traces import ImportedTraceSet
 from synth.teachers.config import (
     AutoTeacher,
     FakeTeacher,
@@ -156,8 +156,10 @@ def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
 
 def _judge(recipe: Recipe) -> Iterator[Finding]:
     """The judge's model as a teacher's is checked; its fields are those of `verify.judge.teacher`."""
+    from synth.verify.verify_traces import judge_errors
+
     assert recipe.verify.judge is not None
-    with of_judge():
+    with judge_errors():
         for found in _teacher(recipe.verify.judge.teacher):
             inside = found.where is not None and found.where.startswith("teacher")
             yield replace(found, subject="judge", where=f"verify.judge.{found.where}" if inside else found.where)
@@ -193,7 +195,8 @@ def _licences(recipe: Recipe) -> Iterator[Finding]:
 
 def _problems(recipe: Recipe) -> Iterator[Finding]:
     from synth.benchmarks import items_of
-    from synth.problems.problem import load_prompts, load_traces
+    from synth.problems.problem import load_prompts
+    from synth.sampling.imported_traces import load_traces
     from synth.verify.config import VerifyConfig
     from synth.verify.verifier import check_golds
 
@@ -206,10 +209,10 @@ def _problems(recipe: Recipe) -> Iterator[Finding]:
     answerless = recipe.verify.majority is not None
     if isinstance(recipe.sample, TeacherSampling):
         assert recipe.prompts is not None, "the recipe's schema asks for prompts"
-        found: PromptSet | TraceSet = load_prompts(recipe.prompts, answerless=answerless)
+        found: PromptSet | ImportedTraceSet = load_prompts(recipe.prompts, answerless=answerless)
         forecast, rows = bounds(recipe.sample, len(found.prompts)), len(found.prompts) * recipe.sample.most_samples
     else:
-        found = load_traces(recipe.sample, recipe.teachers[0].public_id, answerless=answerless)
+        found = load_traces(recipe.sample, recipe.teachers[0], answerless=answerless)
         forecast, rows = f"{len(found.samples):,} traces brought along", len(found.samples)
     if recipe.verify.judge is not None:
         yield Finding("ok", "judge", judge_bounds(recipe.verify.judge, rows))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from distill.runs.keys import pinned_teacher
 from licensing.errors import InputError
 from synth.sampling.budget import Spend, price
 from synth.sampling.config import AdaptivePolicy, BudgetConfig, TeacherSampling
+from synth.sampling.store import SampleStore
 from synth.verify.config import JudgeConfig
 
 __all__ = ["Forecast", "bounds", "judge_bounds", "run_pilot"]
@@ -95,8 +98,11 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
     Raises InputError for a recipe that samples nothing, and whatever the teacher raises.
     """
     from synth.distributed.open import open_router
+    from synth.parquet_files import read_parquet
     from synth.problems.problem import load_prompts
-    from synth.sampling.sample import PROBLEMS, sample
+    from synth.sampling.sample import sample
+    from synth.sampling.samples_table import PROBLEM_STOPS
+    from synth.verify.trace_verifier import TraceVerifier
 
     sampling = recipe.sample
     if not isinstance(sampling, TeacherSampling) or recipe.prompts is None:
@@ -113,7 +119,7 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
     config = sampling.model_copy(update={"budget": None})
     budget = sampling.budget or BudgetConfig()
     teacher = pinned_teacher(recipe)
-    asked = open_router(recipe.engine, teacher)
+    router = open_router(recipe.engine, teacher)
     first: list[float] = []
     started = time.monotonic()
 
@@ -121,18 +127,17 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
         if not first:
             first.extend((time.monotonic(), generated))
 
-    with tempfile.TemporaryDirectory(prefix="distill-pilot-") as folder:
-        log = Path(folder) / "samples.jsonl"
-        try:
-            found = sample(
-                chosen, asked, teacher, config, log, verify=recipe.verify.rules(layout=True), progress=progress
-            )
-        finally:
-            asked.close()
+    with tempfile.TemporaryDirectory(prefix="distill-pilot-") as folder, contextlib.closing(router):
+        out, store = Path(folder) / "sample", Path(folder) / "store"
+        with contextlib.ExitStack() as stack:
+            verifier = None
+            if config.policy.kind == "adaptive":
+                verifier = stack.enter_context(TraceVerifier(recipe.verify.rules(layout=True), store))
+            summary = sample(chosen, router, teacher, config, out, store, verifier=verifier, progress=progress)
         ended = time.monotonic()
-        per_problem, cost = _spent(log, budget)
-        labels = log.with_name(PROBLEMS)
-        solved = _solved(labels) if labels.is_file() else None
+        per_problem, cost = _spent(out, store, budget)
+        stops = list(read_parquet(out / PROBLEM_STOPS)) if verifier is not None else []
+        solved = sum(row["n_correct"] > 0 for row in stops) / len(stops) if stops else None
     spent = cost.tokens
     seconds = ended - started
     if first and spent > first[1]:  # without the start of the engine
@@ -145,7 +150,7 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
     return Forecast(
         problems=len(whole),
         piloted=len(chosen),
-        samples=found.rows * scale,
+        samples=summary.rows * scale,
         tokens=spent * scale,
         tokens_low=max(0.0, spent * scale - margin),
         tokens_high=spent * scale + margin,
@@ -156,28 +161,31 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
     )
 
 
-def _spent(log: Path, budget: BudgetConfig) -> tuple[dict[str, int], Spend]:
+def _spent(out: Path, store: Path, budget: BudgetConfig) -> tuple[dict[str, int], Spend]:
     """Generated tokens by problem, and what was spent in all, cut traces that were escalated included."""
-    from licensing.files import read_rows
-    from synth.sampling.sample import ESCALATED
+    from synth.parquet_files import read_parquet
+    from synth.sampling.samples_table import SAMPLES
 
     generated: dict[str, int] = {}
     spend = Spend()
-    paid = set()  # cut traces whose tokens are in another row: the same one in the log, or one that continues it
-    aside = log.with_name(ESCALATED)
-    for path in (log, aside):
-        for row in read_rows(path) if path.is_file() else ():
-            if path == aside and row["request_id"] in paid:
-                continue
+    with SampleStore(store, read_only=True) as samples:
+
+        def add(row: Mapping[str, Any], problem_id: str, teacher: str) -> None:
             tokens = row["completion_tokens"] or 0
-            generated[row["prompt_id"]] = generated.get(row["prompt_id"], 0) + tokens
-            spend.add(budget, tokens, row["prompt_tokens"] or 0, teacher=row["model"])
-            paid |= {row["request_id"], row["escalated_from"] if row.get("continued") else row["request_id"]}
+            generated[problem_id] = generated.get(problem_id, 0) + tokens
+            spend.add(budget, tokens, row["prompt_tokens"] or 0, teacher=teacher)
+
+        for row in read_parquet(out / SAMPLES):
+            add(row, row["problem_id"], row["teacher"])
+            if row["escalated"]:
+                escalated = samples.row(_row_id(samples, row["request_id"]))
+                if not escalated["continued"]:  # otherwise the tokens of the cut trace are in the longer one
+                    cut = samples.row(_row_id(samples, escalated["escalated_from"]))
+                    add(cut, row["problem_id"], row["teacher"])
     return generated, spend
 
 
-def _solved(labels: Path) -> float:
-    from licensing.files import read_rows
-
-    rows = list(read_rows(labels))
-    return sum(1 for row in rows if row["correct"]) / len(rows)
+def _row_id(samples: SampleStore, request_id: str) -> int:
+    row_id = samples.find(request_id)
+    assert row_id is not None, "a sample just drawn is in the store"
+    return row_id

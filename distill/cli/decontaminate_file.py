@@ -80,7 +80,7 @@ def decontaminate_file(
         "share": round(how.total() / count, 6) if count else 0.0,
         "how": dict(sorted(how.items())),
         "items": len(finder.items),
-        "items_not_told_without_their_digits": finder.untold,
+        "items_not_told_without_their_digits": finder.indistinct,
         **plant_report(finder, hosts),
         "out": str(out.resolve()),
     }

@@ -17,6 +17,7 @@ from licensing.errors import InputError
 from licensing.files import read_rows
 from licensing.lineage import Declared, Input, Lineage, load_lineage
 from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts, ReasoningGymPrompts
+from synth.sampling.samples_table import PROBLEMS
 
 __all__ = [
     "Sources",
@@ -38,12 +39,13 @@ def planned_lineage(recipe: Recipe) -> Lineage:
 
 
 def _planned_sources(recipe: Recipe) -> Sources:
-    from synth.problems.problem import load_prompts, load_traces
+    from synth.problems.problem import load_prompts
+    from synth.sampling.imported_traces import load_traces
 
     answerless = recipe.verify.majority is not None
     match recipe.sample, recipe.prompts:
         case ImportedTraces() as imported, _:
-            traces = load_traces(imported, recipe.teachers[0].public_id, answerless=answerless)
+            traces = load_traces(imported, recipe.teachers[0], answerless=answerless)
             return count_sources(prompt.row() for prompt in traces.prompts)
         case _, ReasoningGymPrompts() as prompts:
             return {(f"reasoning-gym:{prompts.task}", prompts.license): prompts.size}
@@ -115,7 +117,7 @@ def run_lineage(run: Path) -> tuple[Lineage, Recipe]:
     if "prepare" in stages and "sample" in stages:
         samples, prepared = stages["sample"], read_artefact(stages["prepare"].path, PrepareFacts)
         assert prepared is not None, "a current artefact is there"
-        sources = count_sources(read_rows(samples.path / "prompts.jsonl"))
+        sources = count_sources(read_rows(samples.path / PROBLEMS))
         return lineage_of(recipe, sources, base_revision(prepared), sampled=request_dates(samples)), recipe
     return planned_lineage(recipe), recipe
 

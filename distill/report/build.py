@@ -13,15 +13,20 @@ import errno
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from distill.report.page import markdown, write_page
 from distill.report.summary import sections
+from distill.report.trace_rows import TraceTables, trace_rows
 from distill.report.traces import MOST_TRACES, Counted, pack_traces
+from distill.runs.artefact import Artefact
 from distill.runs.store import current_artefacts
 from licensing.errors import InputError, MissingDependency
 from licensing.files import write_text
+from synth.verify.verify_traces import VERDICTS
 
 __all__ = ["MOST_TRACES", "Report", "build_report"]
 
@@ -39,12 +44,11 @@ class Report:
 def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) -> Report:
     """Write ``report.html`` and ``report.md`` into ``out``, by default the run's own ``report/``.
 
-    Traces are those of curate, with their labels and fate; before curate has run, those of verify. At most ``most``
-    are in the page, which says how many are not.
+    Traces come with their labels and drop reasons where label and curate are finished, and once verify is. At most
+    ``most`` are in the page, which says how many are not.
 
-    Raises InputError where nothing is finished yet, a file is damaged or ``out`` cannot be written;
-    MissingDependency where
-    the disk is full.
+    Raises InputError where nothing is finished yet, a file is damaged or ``out`` cannot be written; MissingDependency
+    where the disk is full.
     """
     artefacts = current_artefacts(run)
     if not artefacts:
@@ -60,11 +64,8 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
         with tempfile.TemporaryFile("w+", encoding="ascii", dir=out) as chunks:
             counted: Counted | None = None
             index = ""
-            for stage in ("curate", "verify"):
-                file = artefacts[stage].path / "traces.jsonl" if stage in artefacts else None
-                if file is not None and file.is_file():
-                    counted, index = pack_traces(file, chunks, most)
-                    break
+            if (tables := _tables(run, artefacts)) is not None:
+                counted, index = pack_traces(trace_rows(tables), chunks, most)
             told = sections(recipe, artefacts, counted)
             title = f"{recipe['name']} ({run.resolve().name})"
             description = recipe.get("description") or ""
@@ -91,3 +92,12 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
         raise
     total, shown = (counted.total, counted.shown) if counted else (0, 0)
     return Report(page.resolve(), (out / "report.md").resolve(), total, shown)
+
+
+def _tables(run: Path, artefacts: Mapping[str, Artefact[Any]]) -> TraceTables | None:
+    """The tables of the finished stages; None before verify is finished."""
+    if "sample" not in artefacts or "verify" not in artefacts:
+        return None
+    labels, selection = (artefacts[stage].path if stage in artefacts else None for stage in ("label", "curate"))
+    verdicts = artefacts["verify"].path / VERDICTS
+    return TraceTables(artefacts["sample"].path, run / "store", verdicts, labels, selection if labels else None)

@@ -92,11 +92,11 @@ def markdown(title: str, description: str, sections: Sequence[Section]) -> str:
 
 
 def _notice(counted: Counted) -> str:
-    if not counted.left_out:
+    if not counted.not_shown:
         return f"All {counted.total:,} traces of {counted.problems:,} problems are in this page."
     return (
         f"{counted.shown:,} of {counted.total:,} traces are in this page, those of {counted.shown_problems:,} problems "
-        f"out of {counted.problems:,}, drawn by a hash of the problem's id. {counted.left_out:,} traces are not here: "
+        f"out of {counted.problems:,}, drawn by a hash of the problem's id. {counted.not_shown:,} traces are not here: "
         "neither filters nor search find them. The summary above counts all. "
         f"`distill report RUN --traces N` sets the number; a page holds {MOST_BYTES >> 20} MB of text at most."
     )

@@ -1,11 +1,11 @@
 """The traces of a report: packed into chunks that a browser unpacks on demand, and an index small enough for filters.
 
-One pass over ``traces.jsonl``, two where some traces have to be left out. Memory: some dozen bytes a trace and the
-distinct values of what is indexed; texts go through a chunk at a time. A chunk is gzip in base64, so that nothing in it
-can end the script element that holds it.
+One pass over the rows measures them, and one packs them. Memory: some dozen bytes a trace and the distinct values of
+what is indexed; texts go through a chunk at a time. A chunk is gzip in base64, so that nothing in it can end the script
+element that holds it.
 
-What is left out: problems are drawn by a hash of their id, so that all samples of a problem come along and a part looks
-like the whole; the last problem drawn may lose samples. Counts and histograms are always of all traces.
+Where not all traces fit, problems are drawn by a hash of their id, so that all samples of a problem come along and a
+part looks like the whole; the last problem drawn may lose samples. Counts and histograms are always of all traces.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ import collections
 import gzip
 import hashlib
 import json
+import math
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any
-
-from licensing.errors import InputError
 
 __all__ = ["MOST_TRACES", "Counted", "pack_traces"]
 
@@ -47,7 +45,7 @@ class Counted:
     without_length: int = 0
 
     @property
-    def left_out(self) -> int:
+    def not_shown(self) -> int:
         return self.total - self.shown
 
 
@@ -68,18 +66,20 @@ class _Names:
         return {"names": list(self.numbers), "codes": self.codes.tolist()}
 
 
-def pack_traces(file: Path, out: IO[str], most: int = MOST_TRACES) -> tuple[Counted, str]:
+Rows = Callable[[], Iterator[Mapping[str, Any]]]
+"""Begins the rows anew each time that it is called."""
+
+
+def pack_traces(trace_rows: Rows, out: IO[str], most: int = MOST_TRACES) -> tuple[Counted, str]:
     """Write the chunks, one a line, to ``out``; return the counts and the packed index.
 
-    The index, JSON in gzip in base64: ``chunks`` (rows of each), ``verdict`` ``source`` ``left_out`` ``problem``
+    The index, JSON in gzip in base64: ``chunks`` (rows of each), ``verdict`` ``source`` ``drop_reason`` ``problem``
     (``names`` and a code a row), ``sample`` and ``tokens`` (numbers; -1 unknown), ``rates`` (correct and judged samples
     of each problem, by its code), ``tags`` (``names`` of labels, ``rows``: the codes of each row).
-
-    Raises InputError, naming the line, where the file is not jsonl of objects.
     """
-    drawn = _draw(file, most)
+    drawn = _draw(trace_rows, most)
     counted = Counted()
-    columns = {name: _Names() for name in ("verdict", "source", "left_out", "problem")}
+    columns = {name: _Names() for name in ("verdict", "source", "drop_reason", "problem")}
     rates: dict[str, list[int]] = {}
     sample, tokens, tags, tag_rows = array("i"), array("i"), _Names(), []
     chunk: list[bytes] = []
@@ -94,7 +94,7 @@ def pack_traces(file: Path, out: IO[str], most: int = MOST_TRACES) -> tuple[Coun
             chunk.clear()
             held = 0
 
-    for line, row in _rows(file):
+    for line, row in _lines(trace_rows):
         problem = _text(row.get("prompt_id", row.get("id")))
         rate = rates.setdefault(problem, [0, 0])
         if row.get("verdict") is not None:
@@ -110,7 +110,7 @@ def pack_traces(file: Path, out: IO[str], most: int = MOST_TRACES) -> tuple[Coun
         columns["verdict"].add(_text(row.get("verdict") or "none"))
         columns["source"].add(_text(row.get("source") or "unknown"))
         columns["problem"].add(problem)
-        columns["left_out"].add(_fate(row))
+        columns["drop_reason"].add(_fate(row))
         sample.append(_number(row.get("sample_index")))
         tokens.append(_number(row.get("completion_tokens")))
         found = _tags(row.get("labels"), tags)
@@ -130,41 +130,36 @@ def pack_traces(file: Path, out: IO[str], most: int = MOST_TRACES) -> tuple[Coun
     return counted, _pack(json.dumps(index, separators=(",", ":")).encode())
 
 
-def _rows(file: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Each line as it will be read by the browser, and its object. NaN and infinity, which are no JSON, become null."""
-    strange = False
-
-    def constant(_: str) -> None:
-        nonlocal strange
-        strange = True
-
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            strange = False
-            try:
-                row = json.loads(line, parse_constant=constant)
-            except (UnicodeDecodeError, json.JSONDecodeError) as error:
-                raise InputError(
-                    f"no JSON: {error}", where=f"{file}:{number}", hint="remove the stage's folder and run it again"
-                ) from None
-            if not isinstance(row, dict):
-                raise InputError("no JSON object", where=f"{file}:{number}", hint="run the stage again")
-            yield (json.dumps(row).encode() if strange else line.rstrip(b"\r\n")), row
+def _lines(trace_rows: Rows) -> Iterator[tuple[bytes, Mapping[str, Any]]]:
+    """Each row as the line that the browser reads, and as it is. NaN and infinity, which JSON has not, become null."""
+    for row in trace_rows():
+        try:
+            line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+        except ValueError:
+            line = json.dumps(_finite(row), ensure_ascii=False)
+        try:
+            yield line.encode(), row
+        except UnicodeEncodeError:  # half a surrogate pair: written as its escape
+            yield json.dumps(json.loads(line)).encode(), row
 
 
-def _draw(file: Path, most: int) -> set[str] | None:
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _draw(trace_rows: Rows, most: int) -> set[str] | None:
     """The problems whose traces are shown; None where all are."""
     sizes: dict[str, list[int]] = {}
-    rows = 0
-    if file.stat().st_size <= MOST_BYTES:
-        with file.open("rb") as lines:
-            rows = sum(1 for _ in lines)
-        if rows <= most:
-            return None
-    for line, row in _rows(file):
+    for line, row in _lines(trace_rows):
         size = sizes.setdefault(_text(row.get("prompt_id", row.get("id"))), [0, 0])
         size[0] += 1
         size[1] += len(line)
+    if sum(size[0] for size in sizes.values()) <= most and sum(size[1] for size in sizes.values()) <= MOST_BYTES:
+        return None
     drawn: set[str] = set()
     used = [0, 0]
     for problem in sorted(sizes, key=lambda name: hashlib.sha256(name.encode("utf-8", "replace")).digest()):
@@ -188,20 +183,18 @@ def _count(counted: Counted, row: Mapping[str, Any]) -> None:
 
 
 def _fate(row: Mapping[str, Any]) -> str:
-    """ "kept", the step that left the trace out, or "not chosen yet"."""
+    """ "kept", the step that dropped the trace, or "not selected yet"."""
     if row.get("kept"):
         return "kept"
-    if row.get("left_out"):
-        return "left out at " + _text(row["left_out"]).partition(":")[0]
-    return "left out" if "kept" in row else "not chosen yet"
+    if row.get("drop_reason"):
+        return "dropped at " + _text(row["drop_reason"]).partition(":")[0]
+    return "dropped" if "kept" in row else "not selected yet"
 
 
 def _tags(labels: Any, tags: _Names) -> list[int]:
     """What of a trace's labels can be filtered: what is true, and short texts. Numbers are shown with the trace."""
-    if isinstance(labels, list):  # of sampling, before curation
-        names = [_text(name) for name in labels]
-    elif isinstance(labels, dict):
-        names = []
+    names: list[str] = []
+    if isinstance(labels, dict):
         for name, label in labels.items():
             value = label.get("value") if isinstance(label, dict) else label
             if value is True:
@@ -213,8 +206,6 @@ def _tags(labels: Any, tags: _Names) -> list[int]:
                 names += [f"{_text(name)} of {part}: {item}" for part, item in parts]
             elif isinstance(value, list):
                 names += [f"{_text(name)}: {item}" for item in value if isinstance(item, str) and len(item) <= 60]
-    else:
-        return []
     return [tags.number(name) for name in names if name in tags.numbers or len(tags.numbers) < _MOST_TAGS]
 
 

@@ -86,14 +86,13 @@ class SandboxFacts(Facts):
 
 
 class VerifyFacts(Facts):
-    """``verified`` verdicts were computed by this stage, ``reused`` ones while sampling or before. `format`,
-    `majority`, `judge`, `disagreements` and `sandbox` are there where the recipe asks for them or programs ran."""
+    """`format`, `majority`, `judge`, `disagreements` and `sandbox` are there where the recipe asks for them or programs
+    ran. How many verdicts were computed and how many reused depends on where a run was killed, so it is no fact; the
+    lines of the run's store/verdicts.jsonl say it."""
 
     rows_in: int
     rows_out: int
     verdicts: dict[str, int]
-    verified: int | None = None
-    reused: int | None = None
     tokens: int | None = None
     sandbox: SandboxFacts | None = None
     format: dict[str, int] | None = None

@@ -11,6 +11,7 @@ from distill.runs.artefact import Artefact
 from distill.runs.facts import AuditFacts, ExportFacts, PrepareFacts, SampleFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
 from licensing.files import read_rows
+from synth.sampling.samples_table import PROBLEMS
 
 __all__ = ["Audit"]
 
@@ -32,5 +33,5 @@ class Audit(Stage[AuditFacts]):
     judged: Artefact[VerifyFacts] | None
 
     def run(self, ctx: StageContext) -> AuditFacts:
-        sources = count_sources(read_rows(self.samples.path / "prompts.jsonl"))
+        sources = count_sources(read_rows(self.samples.path / PROBLEMS))
         return write_audit(ctx.out, self.recipe, self.prepared, self.samples, self.weights, self.judged, sources)

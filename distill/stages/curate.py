@@ -5,26 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distill.runs.artefact import Artefact
-from distill.runs.facts import CurateFacts, LabelFacts, VerifyFacts
+from distill.runs.facts import CurateFacts, LabelFacts, SampleFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
 from licensing.errors import Refused
 from synth.curate.config import CurateConfig
+from synth.verify.verify_traces import VERDICTS
 
 __all__ = ["Curate"]
 
 
 @dataclass(frozen=True)
 class Curate(Stage[CurateFacts]):
-    """The selection, read off the labels: traces, train, control (jsonl), waterfall.json, statistics.json."""
+    """The selection: selection.parquet, arms.parquet, waterfall.json, statistics.json. Training rows are a query over
+    the tables (``synth.curate.training_rows``)."""
 
     curate: CurateConfig
+    samples: Artefact[SampleFacts]
     verdicts: Artefact[VerifyFacts]
     labels: Artefact[LabelFacts]
 
     def run(self, ctx: StageContext) -> CurateFacts:
         from synth.curate.curate import curate
+        from synth.trace import TraceSet
 
-        waterfall = curate(self.verdicts.path / "traces.jsonl", self.labels.path, self.curate, ctx.out)
+        with TraceSet(self.samples.path, ctx.store) as traces:
+            curation = curate(traces, self.verdicts.path / VERDICTS, self.labels.path, self.curate, ctx.out)
+        waterfall, control = curation.waterfall, curation.control
         if not waterfall[-1]["rows"]:
             verdicts = ", ".join(f"{count} {verdict}" for verdict, count in self.verdicts.facts.verdicts.items())
             raise Refused(
@@ -38,4 +44,5 @@ class Curate(Stage[CurateFacts]):
             rows_out=waterfall[-1]["rows"],
             tokens=waterfall[-1]["tokens"],
             waterfall=tuple(dict(step) for step in waterfall),
+            control_rows=control["rows"] if control else None,
         )

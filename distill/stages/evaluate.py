@@ -8,8 +8,17 @@ from typing import Any
 from distill.config.recipe import EvaluateConfig
 from distill.models.folder import MODEL, check_same_template
 from distill.runs.artefact import Artefact
-from distill.runs.facts import CurateFacts, EvaluateFacts, ExportFacts, PrepareFacts
+from distill.runs.facts import (
+    CurateFacts,
+    EvaluateFacts,
+    ExportFacts,
+    LabelFacts,
+    PrepareFacts,
+    SampleFacts,
+    VerifyFacts,
+)
 from distill.runs.stage import Stage, StageContext
+from distill.runs.tables import open_training_rows
 from licensing.files import read_rows, write_json, write_rows
 from synth.teachers.config import TeacherConfig
 from synth.teachers.mixture import TeachersConfig
@@ -33,6 +42,9 @@ class Evaluate(Stage[EvaluateFacts]):
     prepared: Artefact[PrepareFacts]
     weights: Artefact[ExportFacts]
     control: Artefact[ExportFacts] | None
+    samples: Artefact[SampleFacts]
+    verdicts: Artefact[VerifyFacts]
+    labels: Artefact[LabelFacts]
     data: Artefact[CurateFacts]
 
     @property
@@ -47,30 +59,30 @@ class Evaluate(Stage[EvaluateFacts]):
 
         config = self.evaluate
         problems = load_prompts(config.prompts).prompts
-        check_disjoint(read_rows(self.data.path / "train.jsonl"), problems)
-        if self.control is not None:
-            check_disjoint(read_rows(self.data.path / "control.jsonl"), problems)
+        for arm in ("train", "control") if self.control is not None else ("train",):
+            with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data, arm) as rows:
+                check_disjoint(rows, problems)
         models: dict[str, TeacherConfig] = {"student_before": folder_teacher(self.prepared.path / MODEL, config)}
         models["student_after"] = folder_teacher(self.weights.path / MODEL, config)
         models |= scored_teachers(config, self.teacher)
         if self.control is not None:
             models["student_control"] = folder_teacher(self.control.path / MODEL, config)
-        rows: dict[str, list[dict[str, Any]]] = {}
+        answers: dict[str, list[dict[str, Any]]] = {}
         ctx.scratch.mkdir(parents=True, exist_ok=True)
         for name, model in models.items():
             saved = ctx.scratch / f"{name.replace('/', '--')}.jsonl"
             if not saved.exists():
                 write_rows(saved, run_model(name, model, problems, config, self.verify, ctx.progress))
-            rows[name] = list(read_rows(saved))
-        report = summarise(rows, config)
-        write_rows(ctx.out / "items.jsonl", (row for model_rows in rows.values() for row in model_rows))
+            answers[name] = list(read_rows(saved))
+        report = summarise(answers, config)
+        write_rows(ctx.out / "items.jsonl", (row for model_rows in answers.values() for row in model_rows))
         write_json(ctx.out / "scores.json", report.model_dump(mode="json"))
         digest = template_digest((self.weights.path / MODEL / "chat_template.jinja").read_text(encoding="utf-8"))
         check_same_template(self.prepared.facts.template_digest, digest, "evaluate")
         return EvaluateFacts(
             rows_in=len(problems),
-            rows_out=sum(len(model_rows) for model_rows in rows.values()),
-            tokens=sum(row["completion_tokens"] or 0 for model_rows in rows.values() for row in model_rows),
+            rows_out=sum(len(model_rows) for model_rows in answers.values()),
+            tokens=sum(row["completion_tokens"] or 0 for model_rows in answers.values() for row in model_rows),
             template_digest=digest,
             scores=report.scores,
             comparisons=report.comparisons,

@@ -12,6 +12,7 @@ from distill.runs.facts import (
     CurateFacts,
     EvaluateFacts,
     ExportFacts,
+    LabelFacts,
     PackageFacts,
     PrepareFacts,
     SampleFacts,
@@ -19,8 +20,10 @@ from distill.runs.facts import (
     VerifyFacts,
 )
 from distill.runs.stage import Stage, StageContext
+from distill.runs.tables import open_training_rows
 from licensing.errors import Refused
 from licensing.files import read_rows
+from synth.sampling.samples_table import PROBLEMS
 from synth.teachers.mixture import TeachersConfig
 
 __all__ = ["Package"]
@@ -39,6 +42,7 @@ class Package(Stage[PackageFacts]):
     prepared: Artefact[PrepareFacts]
     samples: Artefact[SampleFacts]
     verdicts: Artefact[VerifyFacts]
+    labels: Artefact[LabelFacts]
     data: Artefact[CurateFacts]
     trained: Artefact[TrainFacts]
     weights: Artefact[ExportFacts]
@@ -67,7 +71,7 @@ class Package(Stage[PackageFacts]):
             weights=self.weights,
             scores=self.scores,
             audit=self.audit,
-            sources=count_sources(read_rows(self.samples.path / "prompts.jsonl")),
+            sources=count_sources(read_rows(self.samples.path / PROBLEMS)),
         )
-        rows = read_rows(self.data.path / "train.jsonl")
-        return write_package(ctx.out, ctx.scratch, self.recipe, self.teacher, stages, rows)
+        with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data) as rows:
+            return write_package(ctx.out, ctx.scratch, self.recipe, self.teacher, stages, rows)

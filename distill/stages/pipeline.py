@@ -95,14 +95,15 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     )
     verdicts = run.stage(Verify(verify, samples))
     test_sets = [held_out_content, *test_sets_fingerprint(recipe.label.decontaminate)]
-    labels = run.stage(Label(recipe.label, recipe.evaluate.prompts, test_sets, verdicts))
-    data = run.stage(Curate(recipe.curate, verdicts, labels))
+    labels = run.stage(Label(recipe.label, recipe.evaluate.prompts, test_sets, samples, verdicts))
+    data = run.stage(Curate(recipe.curate, samples, verdicts, labels))
 
-    trained = run.stage(Train(student, "student", prepared, data))
+    trained = run.stage(Train(student, "student", prepared, samples, verdicts, labels, data))
     weights = run.stage(Export("student", prepared, trained))
     control: Artefact[ExportFacts] | None = None
     if recipe.curate.control_arm:  # the same steps on as many unverified traces: what did verifying buy?
-        control = run.stage(Export("control", prepared, run.stage(Train(student, "control", prepared, data))))
+        trained_control = run.stage(Train(student, "control", prepared, samples, verdicts, labels, data))
+        control = run.stage(Export("control", prepared, trained_control))
     scores = run.stage(
         Evaluate(
             evaluate=recipe.evaluate,
@@ -112,6 +113,9 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             prepared=prepared,
             weights=weights,
             control=control,
+            samples=samples,
+            verdicts=verdicts,
+            labels=labels,
             data=data,
         )
     )
@@ -136,6 +140,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             prepared=prepared,
             samples=samples,
             verdicts=verdicts,
+            labels=labels,
             data=data,
             trained=trained,
             weights=weights,

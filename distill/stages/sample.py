@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import collections
-import dataclasses
-import os
+import contextlib
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from distill.runs.artefact import Artefact  # noqa: F401 - stages are decoded by their type hints
-from distill.runs.facts import SampleFacts
+from distill.runs.facts import SampleFacts, TeacherShare
 from distill.runs.stage import Stage, StageContext
 from licensing.errors import InputError
-from licensing.files import read_rows, write_rows
+from licensing.files import write_rows
 from synth.distributed.config import EngineConfig, RayEngine
 from synth.problems.config import ImportedTraces, PromptsConfig
-from synth.problems.problem import Prompt, TraceSet
+from synth.problems.problem import Prompt
 from synth.sampling.config import SampleConfig, TeacherSampling
+from synth.sampling.selection import SampleSummary, TeacherSummary
+from synth.sampling.store import SAMPLE_LOG
 from synth.teachers.config import FakeTeacher, OfflineTeacher, OpenAITeacher
 from synth.teachers.mixture import TeachersConfig, members_of
 from synth.verify.config import VerifyConfig
@@ -28,12 +26,15 @@ __all__ = ["Sample"]
 
 @dataclass(frozen=True)
 class Sample(Stage[SampleFacts]):
-    """Problems, less the held-out ones, and samples: prompts, bad_rows, samples, and engines (what each engine that
-    answered settled on), all jsonl.
+    """Problems, less the held-out ones, and which samples of the run's store are theirs.
 
-    ``contents``: digests or revisions of what the problems are read from. ``verify`` is for an adaptive policy, which
-    looks at verdicts and also writes problems.jsonl. ``allow_missing_gold``: a majority vote gives the answers.
+    Writes problems.jsonl, bad_rows.jsonl, samples.parquet and engines.jsonl (what each engine that answered settled
+    on); with an adaptive policy, problem_stops.parquet. ``contents``: digests or revisions of what the problems are
+    read from. ``verify`` is for an adaptive policy, which goes by verdicts. ``allow_missing_gold``: a majority vote
+    gives the answers.
     """
+
+    appends = (SAMPLE_LOG,)
 
     prompts: PromptsConfig | None
     held_out: PromptsConfig
@@ -52,25 +53,30 @@ class Sample(Stage[SampleFacts]):
         )
 
     def run(self, ctx: StageContext) -> SampleFacts:
-        from synth.problems.problem import load_prompts, load_traces
+        from synth.problems.problem import load_prompts
+        from synth.sampling.imported_traces import import_traces, load_traces
+        from synth.sampling.samples_table import write_problems
         from synth.verify.verifier import check_golds
 
-        source = self.sample if isinstance(self.sample, ImportedTraces) else self.prompts
-        assert source is not None, "the recipe's schema asks for prompts or traces"
-        problems = (
-            load_traces(source, members_of(self.teacher)[0].public_id, answerless=self.allow_missing_gold)
-            if isinstance(source, ImportedTraces)
-            else load_prompts(source, answerless=self.allow_missing_gold)
-        )
+        traces = None
+        if isinstance(self.sample, ImportedTraces):
+            on_bad_row = self.sample.on_bad_row
+            traces = load_traces(self.sample, members_of(self.teacher)[0], answerless=self.allow_missing_gold)
+            prompts, bad_rows, duplicates = traces.prompts, traces.bad, traces.duplicates
+        else:
+            assert self.prompts is not None, "the recipe's schema asks for prompts or traces"
+            on_bad_row = self.prompts.on_bad_row
+            problems = load_prompts(self.prompts, answerless=self.allow_missing_gold)
+            prompts, bad_rows, duplicates = problems.prompts, problems.bad, problems.duplicates
         held_out = {prompt.content_hash for prompt in load_prompts(self.held_out).prompts}
-        chosen = [prompt for prompt in problems.prompts if prompt.content_hash not in held_out]
-        bad = [{"where": row.where, "reason": row.reason} for row in problems.bad]
+        chosen = [prompt for prompt in prompts if prompt.content_hash not in held_out]
+        bad = [{"where": row.where, "reason": row.reason} for row in bad_rows]
         if not chosen:
             raise InputError("every problem is also a held-out one", where="prompts", hint="set other evaluate.prompts")
 
         golds = [prompt for prompt in chosen if not (self.allow_missing_gold and prompt.is_answerless)]
         wrong_golds = dict(check_golds(golds, VerifyConfig()))
-        if wrong_golds and source.on_bad_row == "stop":
+        if wrong_golds and on_bad_row == "stop":
             first, reason = next(iter(wrong_golds.items()))
             raise InputError(
                 f"the gold answer of problem {first} does not verify: {reason} ({len(wrong_golds)} such problems)",
@@ -84,98 +90,66 @@ class Sample(Stage[SampleFacts]):
         if not chosen:
             raise InputError("no problem is left", where="prompts", hint="see the reasons with on_bad_row: stop")
 
-        write_rows(ctx.out / "prompts.jsonl", (prompt.row() for prompt in chosen))
+        write_problems(ctx.out, chosen)
         write_rows(ctx.out / "bad_rows.jsonl", bad)
-        log = ctx.store / f"samples-{self.key}" / "samples.jsonl"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        facts: dict[str, Any] = {
-            "problems": len(chosen),
-            "duplicate_problems": problems.duplicates,
-            "held_out_problems": len(problems.prompts) - len(chosen) - len(wrong_golds),
-            "bad_rows": len(bad),
-        }
-        if isinstance(problems, TraceSet):
-            wanted = {prompt.id for prompt in chosen}
-            write_rows(log, (row for row in problems.samples if row["prompt_id"] in wanted))
+        if traces is not None:
+            summary = import_traces(traces, (prompt.id for prompt in chosen), ctx.out, ctx.store)
         else:
-            facts |= self._ask(ctx, chosen, log)
-        for path in log.parent.iterdir():
-            if not path.name.startswith("."):
-                os.link(path, ctx.out / path.name)
-        return SampleFacts(**facts, **self._counts(log), rows_in=len(chosen))
+            summary = self._sample(ctx, chosen)
+        ctx.requests.first, ctx.requests.last = summary.first_completed, summary.last_completed
+        return SampleFacts(
+            rows_in=len(chosen),
+            rows_out=summary.rows,
+            tokens=summary.completion_tokens,
+            prompt_tokens=summary.prompt_tokens,
+            problems=len(chosen),
+            duplicate_problems=duplicates,
+            held_out_problems=len(prompts) - len(chosen) - len(wrong_golds),
+            bad_rows=len(bad),
+            finish_reasons=summary.finish_reasons,
+            engines=tuple(summary.engines),
+            samples_digest=summary.samples_digest,
+            teachers=self._shares(summary),
+            stopped_by_budget=summary.stopped,
+            problems_stopped=summary.problems_stopped,
+            escalated=summary.escalated if getattr(self.sample, "escalate", None) else None,
+        )
 
-    def _ask(self, ctx: StageContext, prompts: list[Prompt], log: Path) -> dict[str, Any]:
-        """Take over what earlier keys of this stage already hold, and ask the teacher for the rest."""
+    def _sample(self, ctx: StageContext, prompts: list[Prompt]) -> SampleSummary:
+        """Draw what the policy asks for and the run's store does not hold yet."""
         from synth.distributed.open import open_router
         from synth.sampling.budget import BudgetTracker
-        from synth.sampling.requests import RequestPlan
-        from synth.sampling.sample import ENGINES, ESCALATED, harvest, sample
-        from synth.teachers.router import add_engine_info
+        from synth.sampling.sample import ENGINES, sample
+        from synth.verify.trace_verifier import TraceVerifier
 
         sampling = self.sample
-        assert isinstance(sampling, TeacherSampling), "traces brought along come as a TraceSet"
-        # Cut traces first: they have their token ids there, from which a longer limit goes on.
-        earlier = [p for name in (ESCALATED, "samples.jsonl") for p in sorted(ctx.store.glob(f"samples-*/{name}"))]
-        others = [path for path in earlier if path.parent != log.parent]
-        if others:
-            add_engine_info(log.with_name(ENGINES), sorted(ctx.store.glob(f"samples-*/{ENGINES}")))
-            harvest(log, others, RequestPlan(prompts, self.teacher, sampling).request_ids())
-        own = sampling.escalate.tokens if sampling.escalate else None
-        meter = BudgetTracker(sampling.budget, escalation_tokens=own, clock=ctx.scratch / "clock.json")
+        assert isinstance(sampling, TeacherSampling), "imported traces are not sampled"
+        escalation_tokens = sampling.escalate.tokens if sampling.escalate else None
+        budget = BudgetTracker(sampling.budget, escalation_tokens=escalation_tokens, clock=ctx.scratch / "clock.json")
         started = time.monotonic()
 
         def progress(done: int, total: int, generated: int) -> None:
             speed = f"{generated / max(time.monotonic() - started, 1e-3):,.0f} tokens/s"
-            ctx.progress(done, total, ", ".join(filter(None, (speed, meter.note()))))
+            ctx.progress(done, total, ", ".join(filter(None, (speed, budget.note()))))
 
-        team = open_router(self.engine, self.teacher, log.with_name(ENGINES), ctx.logs)
-        try:
-            summary = sample(
-                prompts, team, self.teacher, sampling, log, verify=self.verify, meter=meter, progress=progress
-            )
-        finally:
-            team.close()
-        facts: dict[str, Any] = {"stopped_by_budget": summary.stopped} if summary.stopped else {}
-        if summary.problems_stopped is not None:
-            facts["problems_stopped"] = summary.problems_stopped
-        return facts | ({"escalated": summary.escalated} if sampling.escalate else {})
+        with contextlib.ExitStack() as stack:
+            verifier = None
+            if self.verify is not None:
+                verifier = stack.enter_context(TraceVerifier(self.verify, ctx.store))
+            router = open_router(self.engine, self.teacher, ctx.store / ENGINES, ctx.logs)
+            stack.enter_context(contextlib.closing(router))
+            return sample(
+                prompts, router, self.teacher, sampling, ctx.out, ctx.store,
+                verifier=verifier, budget=budget, progress=progress, key=self.key,
+            )  # fmt: skip
 
-    def _counts(self, log: Path) -> dict[str, Any]:
-        reasons = collections.Counter[str]()
-        engines: set[str] = set()
-        shares = {teacher.public_id: _Share() for teacher in members_of(self.teacher)}
-        tokens = prompt_tokens = 0
-        for row in read_rows(log):
-            engines.add(row["engine"])
-            if len(shares) > 1:
-                shares[row["model"]].add(row)
-            reasons[row["finish_reason"]] += 1
-            tokens += row["completion_tokens"] or 0
-            prompt_tokens += row["prompt_tokens"] or 0
-        facts: dict[str, Any] = {}
-        if len(shares) > 1:
-            facts["teachers"] = {name: share.facts() for name, share in shares.items()}
-        return facts | {
-            "rows_out": reasons.total(),
-            "tokens": tokens,
-            "prompt_tokens": prompt_tokens,
-            "finish_reasons": dict(sorted(reasons.items())),
-            "engines": sorted(engines),
-        }
-
-
-@dataclass
-class _Share:
-    """What one entry of a teacher mixture answered."""
-
-    rows: int = 0
-    tokens: int = 0
-    engines: set[str] = dataclasses.field(default_factory=set)
-
-    def add(self, row: dict[str, Any]) -> None:
-        self.rows += 1
-        self.tokens += row["completion_tokens"] or 0
-        self.engines.add(row["engine"])
-
-    def facts(self) -> dict[str, Any]:
-        return {"rows_out": self.rows, "tokens": self.tokens, "engines": sorted(self.engines)}
+    def _shares(self, summary: SampleSummary) -> dict[str, TeacherShare] | None:
+        teachers = members_of(self.teacher)
+        if len(teachers) == 1:
+            return None
+        shares: dict[str, TeacherShare] = {}
+        for teacher in teachers:
+            drawn = summary.teachers.get(teacher.public_id, TeacherSummary())
+            engines = tuple(sorted(drawn.engines))
+            shares[teacher.public_id] = TeacherShare(rows_out=drawn.rows, tokens=drawn.tokens, engines=engines)
+        return shares

@@ -8,8 +8,9 @@ from typing import Literal
 from distill.config.recipe import StudentConfig
 from distill.models.folder import MODEL
 from distill.runs.artefact import Artefact
-from distill.runs.facts import CurateFacts, PrepareFacts, TrainFacts
+from distill.runs.facts import CurateFacts, LabelFacts, PrepareFacts, SampleFacts, TrainFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
+from distill.runs.tables import open_training_rows
 
 __all__ = ["Arm", "Train"]
 
@@ -24,6 +25,9 @@ class Train(Stage[TrainFacts]):
     student: StudentConfig
     arm: Arm
     prepared: Artefact[PrepareFacts]
+    samples: Artefact[SampleFacts]
+    verdicts: Artefact[VerifyFacts]
+    labels: Artefact[LabelFacts]
     data: Artefact[CurateFacts]
 
     @property
@@ -37,6 +41,9 @@ class Train(Stage[TrainFacts]):
     def run(self, ctx: StageContext) -> TrainFacts:
         from distill.train.sft import train_sft
 
-        rows = self.data.path / ("train.jsonl" if self.arm == "student" else "control.jsonl")
-        result = train_sft(self.student, self.prepared.path / MODEL, rows, ctx.out / MODEL, ctx.scratch, ctx.progress)
+        arm = "train" if self.arm == "student" else "control"
+        with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data, arm) as rows:
+            result = train_sft(
+                self.student, self.prepared.path / MODEL, rows, ctx.out / MODEL, ctx.scratch, ctx.progress
+            )
         return TrainFacts(**result.facts(), template_digest=self.prepared.facts.template_digest)

@@ -1,65 +1,49 @@
-"""Stage verify: one verdict for every sample."""
+"""Stage verify: one row of verdicts for every sample."""
 
 from __future__ import annotations
 
-import collections
-import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from distill.runs.artefact import Artefact
-from distill.runs.facts import SampleFacts, VerifyFacts
+from distill.runs.facts import SampleFacts, SandboxFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
-from licensing.files import read_rows, write_rows
 from synth.verify.config import VerifyConfig
 
-__all__ = ["Verify", "trace_rows"]
+__all__ = ["Verify"]
 
 
 @dataclass(frozen=True)
 class Verify(Stage[VerifyFacts]):
-    """One verdict for every sample, beside its problem: traces.jsonl. ``distill/stages/verdicts.py`` says what else."""
+    """verdicts.parquet, and beside it what ``synth.verify.verify_traces`` lists. Verdicts that the run's store holds
+    are not computed again."""
 
     verify: VerifyConfig
     samples: Artefact[SampleFacts]
 
     def run(self, ctx: StageContext) -> VerifyFacts:
-        from distill.stages.verdicts import verified
-        from synth.sampling.sample import PROBLEMS
-        from synth.verify.majority import named, votes
+        from synth.trace import TraceSet
+        from synth.verify.verify_traces import verify_traces
 
-        folder = self.samples.path
-        problems = {row["id"]: row for row in read_rows(folder / "prompts.jsonl")}
-        if (folder / PROBLEMS).is_file():
-            for row in read_rows(folder / PROBLEMS):
-                if not votes(problems[row["prompt_id"]]):  # while it was sampled there was nothing to be right by
-                    problems[row["prompt_id"]] |= {"labels": row["labels"], "pass_rate": row["pass_rate"]}
         total = self.samples.facts.rows_out
-        verdicts = collections.Counter[str]()
-        programs = 0
-        extra: dict[str, Any] = {}
-        rows = functools.partial(trace_rows, problems, folder / "samples.jsonl")
 
-        def counted() -> Iterator[dict[str, Any]]:
-            nonlocal programs
-            for done, row in enumerate(verified(ctx, self.verify, rows, extra), 1):
-                row.pop("seconds", None)
-                verdicts[named(row) if row["verdict"] else "none"] += 1
-                programs += row.get("kind") == "code"
-                ctx.progress(done, total, f"{verdicts['correct']} correct")
-                yield row
+        def progress(done: int, note: str) -> None:
+            ctx.progress(done, total, note)
 
-        write_rows(ctx.out / "traces.jsonl", counted())
-        if programs:
-            extra["sandbox"] = {"level": self.verify.sandbox, "programs": programs}
-        return VerifyFacts(rows_in=total, rows_out=verdicts.total(), verdicts=dict(sorted(verdicts.items())), **extra)
-
-
-def trace_rows(problems: dict[str, dict[str, Any]], samples: Path) -> Iterator[dict[str, Any]]:
-    """Every sample joined to its problem, in the log's order."""
-    for row in read_rows(samples):
-        trace = {**problems[row["prompt_id"]], **row}
-        trace["response"] = trace.pop("text")
-        yield trace
+        with TraceSet(self.samples.path, ctx.store) as traces:
+            summary = verify_traces(
+                traces, self.verify, ctx.out, ctx.store, ctx.scratch, logs=ctx.logs, progress=progress, key=self.key
+            )
+        ctx.progress(summary.rows, total, f"{summary.verified:,} verified, {summary.reused:,} verified before")
+        ctx.requests.first, ctx.requests.last = summary.judge_first, summary.judge_last
+        programs = SandboxFacts(level=self.verify.sandbox, programs=summary.programs) if summary.programs else None
+        return VerifyFacts(
+            rows_in=total,
+            rows_out=summary.rows,
+            verdicts=summary.verdicts,
+            tokens=summary.judge["tokens"] if summary.judge is not None else None,
+            sandbox=programs,
+            format=summary.format,
+            majority=summary.majority,
+            judge=summary.judge,
+            disagreements=summary.disagreements,
+        )

@@ -1,4 +1,4 @@
-"""What every algorithm of this room shares: rows, their order, checkpoints, the proof that a turn's end is trained."""
+"""What every training algorithm shares: rows, their order, checkpoints, the check that the end of turn is trained."""
 
 from __future__ import annotations
 
@@ -66,40 +66,42 @@ class TrainResult:
         }
 
 
-def load_rows(path: Path, tokenizer: Any, max_length: int) -> tuple[list[Rendered], tuple[LeftOut, ...]]:
-    """Render every row of a jsonl file; what cannot be trained on is left out with a reason, never cut.
+def load_rows(
+    rows: Iterable[Mapping[str, Any]], tokenizer: Any, max_length: int
+) -> tuple[list[Rendered], tuple[LeftOut, ...]]:
+    """Render training rows (id and messages); what cannot be trained on is left out with a reason, never cut.
 
-    Raises InputError where the file is broken, the template is at fault, or no row remains.
+    Raises InputError where a row lacks its id or messages, the template is at fault, or no row remains.
     """
     control = control_tokens(tokenizer)
-    kept: list[Rendered] = []
+    rendered_rows: list[Rendered] = []
     left_out: list[LeftOut] = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-                name, messages = str(row["id"]), row["messages"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise InputError("not a training row: id and messages are needed", where=f"{path}:{number}") from error
-            try:
-                rendered = render_row(tokenizer, messages, control)
-            except RowRefused as refused:
-                left_out.append(LeftOut(name, str(refused)))
-                continue
-            if len(rendered.input_ids) > max_length:
-                left_out.append(LeftOut(name, f"longer than max_length {max_length}"))
-            else:
-                kept.append(rendered)
-    if not kept:
+    for number, row in enumerate(rows, 1):
+        try:
+            name, messages = str(row["id"]), row["messages"]
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                "not a training row: id and messages are needed", where=f"training row {number}"
+            ) from error
+        try:
+            rendered = render_row(tokenizer, messages, control)
+        except RowRefused as refused:
+            left_out.append(LeftOut(name, str(refused)))
+            continue
+        if len(rendered.input_ids) > max_length:
+            left_out.append(LeftOut(name, f"longer than max_length {max_length}"))
+        else:
+            rendered_rows.append(rendered)
+    if not rendered_rows:
         reasons = Counter(row.reason for row in left_out).most_common(1)
         if not reasons:
-            raise InputError("there is no row in it", where=str(path), hint="curate kept nothing: see its waterfall")
+            raise InputError("there is no training row", where="train", hint="curate kept nothing: see its waterfall")
         raise InputError(
             f"no row can be trained on; {len(left_out)} were left out, most because: {reasons[0][0]}",
-            where=str(path),
-            hint="look at the rows, or raise student.max_length",
+            where="train",
+            hint="look at the rows with `distill report RUN`, or raise student.max_length",
         )
-    return kept, tuple(left_out)
+    return rendered_rows, tuple(left_out)
 
 
 def training_order(lengths: Sequence[int], epochs: float, batch_size: int, seed: int) -> list[int]:

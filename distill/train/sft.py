@@ -13,12 +13,13 @@ vanishes in a bfloat16 weight.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import inspect
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from distill.train.data import (
     training_order,
 )
 from licensing.errors import InputError, MissingDependency, Refused
+from licensing.files import json_line
 
 __all__ = ["train_sft", "training_dtype"]
 
@@ -64,7 +66,12 @@ def training_dtype(wanted: str) -> str:
 
 
 def train_sft(
-    student: StudentConfig, start: Path, rows: Path, out: Path, checkpoints: Path, progress: Reporter
+    student: StudentConfig,
+    start: Path,
+    rows: Iterable[Mapping[str, Any]],
+    out: Path,
+    checkpoints: Path,
+    progress: Reporter,
 ) -> TrainResult:
     """See ``distill.train.train``."""
     try:
@@ -79,7 +86,14 @@ def train_sft(
         ) from error
 
     tokenizer = AutoTokenizer.from_pretrained(start, trust_remote_code=student.trust_remote_code)
-    rendered, left_out = load_rows(rows, tokenizer, student.max_length)
+    rows_digest = hashlib.sha256()
+
+    def hashed() -> Iterator[Mapping[str, Any]]:
+        for row in rows:
+            rows_digest.update(json_line(row))
+            yield row
+
+    rendered, left_out = load_rows(hashed(), tokenizer, student.max_length)
     stop_ids = _stop_ids(start)
     if tokenizer.pad_token_id is None:
         raise InputError("the tokenizer has no pad token", where=str(start), hint="run the prepare stage again")
@@ -88,7 +102,7 @@ def train_sft(
     )
     fingerprint = fingerprint_of(
         key_digest(student),
-        rows.read_bytes(),
+        rows_digest.digest(),
         *((start / name).read_bytes() for name in ("config.json", "chat_template.jinja", "generation_config.json")),
     )
     checkpoints.mkdir(parents=True, exist_ok=True)

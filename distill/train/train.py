@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from distill.config.recipe import StudentConfig
 from distill.runs.stage import Reporter
@@ -15,9 +17,14 @@ __all__ = ["LeftOut", "TrainResult", "train"]
 
 
 def train(
-    student: StudentConfig, start: Path, rows: Path, out: Path, checkpoints: Path, progress: Reporter
+    student: StudentConfig,
+    start: Path,
+    rows: Iterable[Mapping[str, Any]],
+    out: Path,
+    checkpoints: Path,
+    progress: Reporter,
 ) -> TrainResult:
-    """Train the student of folder ``start`` (as ``prepare`` writes it) on ``rows`` (jsonl with id and messages).
+    """Train the student of folder ``start`` (as ``prepare`` writes it) on ``rows`` (with id and messages; read once).
 
     ``out`` becomes an adapter folder or a folder of full safetensors weights, plus train_log.json and left_out.jsonl,
     with equal bytes for equal inputs on one kind of CPU and one number of threads. ``checkpoints`` is a private folder:

@@ -1,9 +1,9 @@
 """The ablation: two data sets that differ in one filter, of equal size and matched difficulty.
 
 A filter makes a data set smaller and, mostly, easier (a correct trace is likelier on an easy problem), so that two runs
-with and without it differ in more than the filter. Here both choices are made whole, and then thinned to the same
+with and without it differ in more than the filter. Here both selections are made whole and then thinned to the same
 number of rows in every stratum of difficulty: the pass rate of the problem in steps of 0.05, problems without one being
-a stratum of their own. Within a stratum rows are drawn by one hash for both, so that the two share all that they can.
+a stratum of their own. Within a stratum both arms draw rows by the same hash, so that they share as many as possible.
 Mean difficulties then differ by less than the width of a stratum.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from synth.curate.config import CurateConfig
-from synth.curate.select import choose, draw
+from synth.curate.select import draw, mean_difficulty, select
 
 if TYPE_CHECKING:
     import duckdb
@@ -24,27 +24,29 @@ STEP = 0.05
 
 
 def ablate(db: duckdb.DuckDBPyConnection, config: CurateConfig) -> dict[str, Any]:
-    """Make the tables `arm_with` and `arm_without` (column "offset") and return what the report says of them.
+    """Make the tables `arm_with` and `arm_without` (column trace_row) and return what ablation.json says of them.
 
-    `t` is left as the last choice made it: choose again.
+    ``t`` is left with the drop reasons of the last selection: select again.
     """
     name = config.ablation
     assert name is not None
     for arm in ARMS:
-        choose(db, config.with_filter(name, arm == "with"))
-        kept = f"SELECT *, coalesce(round(rate / {STEP})::INTEGER, -1) AS stratum FROM t WHERE left_out IS NULL"
+        select(db, config.with_filter(name, arm == "with"))
+        stratified = (
+            f"SELECT *, coalesce(round(rate / {STEP})::INTEGER, -1) AS stratum FROM t WHERE drop_reason IS NULL"
+        )
         order = draw(f"{config.seed}/ablation")
         rank = f"row_number() OVER (PARTITION BY stratum ORDER BY {order}) AS rank"
-        db.sql(f'CREATE OR REPLACE TABLE chosen_{arm} AS SELECT "offset", stratum, {rank} FROM ({kept})')
+        db.sql(f"CREATE OR REPLACE TABLE selected_{arm} AS SELECT trace_row, stratum, {rank} FROM ({stratified})")
     db.sql(
         "CREATE OR REPLACE TABLE strata AS SELECT stratum, least(a.n, b.n) AS n FROM "
-        "(SELECT stratum, count(*) AS n FROM chosen_with GROUP BY stratum) AS a "
-        "JOIN (SELECT stratum, count(*) AS n FROM chosen_without GROUP BY stratum) AS b USING (stratum)"
+        "(SELECT stratum, count(*) AS n FROM selected_with GROUP BY stratum) AS a "
+        "JOIN (SELECT stratum, count(*) AS n FROM selected_without GROUP BY stratum) AS b USING (stratum)"
     )
     for arm in ARMS:
-        matched = f'SELECT "offset", stratum FROM chosen_{arm} JOIN strata USING (stratum) WHERE rank <= n'
+        matched = f"SELECT trace_row, stratum FROM selected_{arm} JOIN strata USING (stratum) WHERE rank <= n"
         db.sql(f"CREATE OR REPLACE TABLE arm_{arm} AS {matched}")
-    shared = db.sql('SELECT count(*) FROM arm_with JOIN arm_without USING ("offset")').fetchall()[0][0]
+    shared = db.sql("SELECT count(*) FROM arm_with JOIN arm_without USING (trace_row)").fetchall()[0][0]
     rows = db.sql("SELECT count(*) FROM arm_with").fetchall()[0][0]
     strata = db.sql("SELECT stratum, n FROM strata ORDER BY stratum").fetchall()
     return {
@@ -58,13 +60,12 @@ def ablate(db: duckdb.DuckDBPyConnection, config: CurateConfig) -> dict[str, Any
 
 
 def _arm(db: duckdb.DuckDBPyConnection, arm: str) -> dict[str, Any]:
-    before = db.sql(f"SELECT count(*) FROM chosen_{arm}").fetchall()[0][0]
-    problems, tokens, rate = db.sql(
-        f'SELECT count(DISTINCT prompt_id), sum(tokens), avg(rate) FROM t JOIN arm_{arm} USING ("offset")'
-    ).fetchall()[0]
+    before = db.sql(f"SELECT count(*) FROM selected_{arm}").fetchall()[0][0]
+    source = f"t JOIN arm_{arm} USING (trace_row)"
+    problems, tokens = db.sql(f"SELECT count(DISTINCT problem_id), sum(tokens) FROM {source}").fetchall()[0]
     return {
         "rows_before_matching": before,
         "problems": problems,
         "tokens": None if tokens is None else int(tokens),
-        "mean_difficulty": None if rate is None else round(1 - rate, 6),
+        "mean_difficulty": mean_difficulty(db, source),
     }

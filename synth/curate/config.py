@@ -1,4 +1,4 @@
-"""`curate`: which traces are trained on. Everything here is read off labels, so changing it takes seconds."""
+"""The recipe's `curate` section: which traces are trained on. It reads tables only, so changing it takes seconds."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ FilterName = Literal[
 
 
 class FilterConfig(Section):
-    """What is left out, in this order. A filter that is named after a label leaves out the traces that carry it."""
+    """Which traces are dropped, in this order. A filter with the name of a label drops the traces that have it."""
 
-    finished: bool = Field(True, description="Leave out what did not end by itself: cut off, or failed.")
-    correct: bool = Field(True, description="Leave out what is not verified as correct; kind open passes.")
-    truncated: bool = Field(False, description="Leave out what was cut off at the limit (part of `finished`).")
-    think: bool = Field(False, description="Leave out think blocks that are missing, unclosed, doubled or empty.")
-    answer_mismatch: bool = Field(False, description="Leave out answers that differ from that of the think block.")
+    finished: bool = Field(True, description="Drop traces that were cut off or failed.")
+    correct: bool = Field(True, description="Drop traces that are not verified as correct; kind open passes.")
+    truncated: bool = Field(False, description="Drop traces cut off at the token limit (part of `finished`).")
+    think: bool = Field(False, description="Drop think blocks that are missing, unclosed, doubled or empty.")
+    answer_mismatch: bool = Field(False, description="Drop answers that differ from that of the think block.")
     language_mixing: bool = False
     languages: tuple[str, ...] | None = Field(None, min_length=1, description="Keep these (of answer, else think).")
     repetition: bool = False
@@ -33,29 +33,29 @@ class FilterConfig(Section):
     secrets: bool = False
     personal_data: bool = False
     broken_code: bool = False
-    format: bool = Field(False, description="Leave out what is not laid out as verify.format asks.")
-    voted_gold: bool = Field(False, description="Leave out traces whose gold answer is a vote of verify.majority.")
-    licenses: tuple[str, ...] | None = Field(None, min_length=1, description="Keep prompts under these licences.")
-    min_tokens: int | None = Field(None, ge=1)
-    max_tokens: int | None = Field(None, ge=1)
-    contaminated: bool = Field(True, description="Leave out problems that overlap with a test set.")
+    format: bool = Field(False, description="Drop traces that fail the format check of verify.format.")
+    voted_gold: bool = Field(False, description="Drop traces whose gold answer was elected by verify.majority.")
+    licenses: tuple[str, ...] | None = Field(None, min_length=1, description="Keep prompts under these licenses.")
+    min_tokens: int | None = Field(None, ge=1, description="Of a trace; one without a token count is dropped.")
+    max_tokens: int | None = Field(None, ge=1, description="Likewise.")
+    contaminated: bool = Field(True, description="Drop problems that overlap with a test set.")
     min_pass_rate: float | None = Field(None, ge=0, le=1, description="Of the problem; kind open passes.")
     max_pass_rate: float | None = Field(None, ge=0, le=1)
-    unique: bool = Field(True, description="One of the traces of a problem whose text is the same.")
-    near_duplicate_prompts: bool = Field(False, description="One problem of each cluster of near duplicates.")
-    near_duplicate_traces: bool = Field(False, description="One trace of each cluster of near duplicates.")
+    unique: bool = Field(True, description="Keep one of the traces of a problem with the same text.")
+    near_duplicate_prompts: bool = Field(False, description="Keep one problem of each cluster of near duplicates.")
+    near_duplicate_traces: bool = Field(False, description="Keep one trace of each cluster of near duplicates.")
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> FilterConfig:
         for name in ("tokens", "pass_rate"):
             low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
             if low is not None and high is not None and low > high:
-                raise ValueError(f"min_{name} {low} is more than max_{name} {high}: nothing could be left")
+                raise ValueError(f"min_{name} {low} is more than max_{name} {high}: nothing could remain")
         return self
 
 
 class QuotaConfig(Section):
-    """The composition of the data set, in shares of its rows. A group that is not named gets none.
+    """The composition of the data set, in shares of its rows. A group without a share gets no rows.
 
     The data set is as large as the scarcest group allows. With both, a source's share is split by difficulty.
     """
@@ -87,18 +87,20 @@ class CurateConfig(Section):
     max_traces: int | None = Field(None, ge=1, description="At most this many training traces in all.")
     max_total_tokens: int | None = Field(None, ge=1, description="At most this many tokens of traces in all.")
     order: Literal["problem", "difficulty"] = Field(
-        "problem", description="difficulty: problems solved most come first."
+        "problem", description="difficulty: problems with the highest pass rate come first."
     )
-    control_arm: bool = Field(False, description="Also draw as many unverified traces, to train a control student on.")
+    control_arm: bool = Field(
+        False, description="Also draw as many unverified traces of like lengths, to train a control student."
+    )
     ablation: FilterName | None = Field(
-        None, description="Also write two data sets that differ in this filter, equal in size and difficulty."
+        None, description="Also select two data sets that differ in this filter, equal in size and difficulty."
     )
     seed: int = 0
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> CurateConfig:
         if self.select != "random" and self.max_traces_per_problem is None:
-            raise ValueError(f"select: {self.select} chooses among a problem's traces: set max_traces_per_problem")
+            raise ValueError(f"select: {self.select} selects among a problem's traces: set max_traces_per_problem")
         if self.ablation in ("languages", "licenses") and getattr(self.filters, self.ablation) is None:
             raise ValueError(f"ablation: {self.ablation} needs filters.{self.ablation} to say what is kept")
         for name in ("tokens", "pass_rate"):
@@ -108,7 +110,7 @@ class CurateConfig(Section):
         return self
 
     def with_filter(self, name: str, on: bool) -> CurateConfig:
-        """The same choice with one filter on or off. Bounds and lists keep what they say, or are taken away."""
+        """The same section with one filter on or off. Bounds and lists keep their values, or become null."""
         fields = [f"min_{name}", f"max_{name}"] if name in ("tokens", "pass_rate") else [name]
         if on and (len(fields) == 2 or name in ("languages", "licenses")):
             return self

@@ -1,190 +1,128 @@
-"""Which traces the student is trained on, read off labels. Every trace stays in the file, with why it was left out.
+"""Select the traces that the student is trained on. Every trace keeps a row, with the reason why it was dropped.
 
-The steps, in order (names as in `waterfall.json`, and as the prefix of a trace's `left_out`):
+The steps, in order (names as in `waterfall.json`, and as the prefix of a trace's `drop_reason`):
 
     sampled        every trace
+    answered       requests that failed, and empty answers of kind `open`, are never trained on
     (filters)      one step for each filter that is on, by its name: see `curate.filters`
     per_problem    at most `max_traces_per_problem`, by `select`
     open_share     no more than this share of kind `open`
     quota          the composition that `quota` asks for
     total          at most `max_traces` and `max_total_tokens`, drawn at random
 
-Memory does not grow with the traces: the choice is SQL in DuckDB (`synth.duckdb_helpers`), whose tables spill to the
-disk, and
-texts are copied line by line.
+Memory does not grow with the traces: the selection is SQL in DuckDB (`synth.duckdb_helpers`), whose tables spill to the
+disk. No text is read.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-from licensing.errors import InputError
+from licensing.files import write_json
 from synth.curate.ablate import ARMS, ablate
 from synth.curate.config import CurateConfig
-from synth.curate.select import ORDER, Step, choose, draw, open_table
+from synth.curate.control import ControlReport, draw_control
+from synth.curate.select import Step, select
 from synth.curate.statistics import statistics
+from synth.curate.tables import ORDER, open_table
 from synth.duckdb_helpers import database, stream
+from synth.parquet_files import write_parquet
+from synth.trace import TraceSet
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
-__all__ = ["Step", "curate"]
+__all__ = ["ARMS_TABLE", "SELECTION", "Curation", "curate"]
 
-BATCH = 5_000
-BESIDE = ("format_verdict", "judge_verdict", "counts_as", "majority")
-"""Keys of a trace that stand beside its verdict, where the recipe asked for them; a training row has them too."""
-_COPIED = ("near_duplicates.json", "decontamination.json")
-_KEYS = (b'"labels"', b'"kept"', b'"left_out"')
+SELECTION = "selection.parquet"
+ARMS_TABLE = "arms.parquet"
+_REPORTS = ("near_duplicates.json", "decontamination.json")
 
 
-def curate(traces: Path, labelled: Path, config: CurateConfig, out: Path) -> list[Step]:
-    """Choose among the traces that `synth.labels.label` labelled into ``labelled``; return the waterfall. Written to
-    ``out``:
+@dataclass(frozen=True)
+class Curation:
+    """What was selected. ``control`` is None without a control arm."""
 
-    traces.jsonl      every trace in the order it came, with `labels` (name -> value and reason), `kept`, and `left_out`
-                      ("step: detail", or null)
-    train.jsonl       the kept ones as messages, ordered by problem and sample, or by difficulty
-    waterfall.json    the steps
-    statistics.json   what the training rows are made of
-    control.jsonl     with `control_arm`: as many traces as train.jsonl, drawn from all that a model wrote (so not from
-                      failed requests), finished or not, right or wrong, at most `max_traces_per_problem` a problem;
-                      contaminated ones are left out of it where the filter is on, so there are always enough
-    ablation_with.jsonl, ablation_without.jsonl, ablation.json    with `ablation`
-    near_duplicates.json, decontamination.json                    as the labels' folder has them
+    waterfall: list[Step]
+    control: ControlReport | None
 
-    Equal traces and seed give equal training rows, byte for byte, in whatever order the traces come. When nothing is
-    kept the files are empty and the caller decides. Raises InputError where the choice needs what no trace has.
+
+def curate(traces: TraceSet, verdicts: Path, labels: Path, config: CurateConfig, out: Path) -> Curation:
+    """Select among the traces that ``synth.labels.label`` labelled into the folder ``labels``. Written to ``out``:
+
+    selection.parquet    a row a trace, in their order: request_id, kept, drop_reason ("step: detail", or null), and
+                         position, its place among the training rows (from 0; null where it was dropped)
+    arms.parquet         with `control_arm` or `ablation`: arm (control, with, without), request_id, position
+    waterfall.json       the steps
+    statistics.json      what the training rows are made of, and how the control arm compares
+    ablation.json        with `ablation`
+    near_duplicates.json, decontamination.json    copies of those of the labels
+
+    ``synth.curate.training_rows`` reads the training rows from these tables. Equal traces and seed give equal rows in
+    whatever order the traces come. When nothing is kept the tables are empty and the caller decides. Raises InputError
+    where the selection needs what no trace has.
     """
     out.mkdir(parents=True, exist_ok=True)
-    if traces.resolve() == (out / "traces.jsonl").resolve():
-        raise InputError("the traces would be written over while they are read", where=str(traces))
-    with database(out / ".choice") as db, traces.open("rb") as file:
-        open_table(db, labelled)
+    control: ControlReport | None = None
+    arms: list[str] = []
+    with database(out / ".work") as db:
+        open_table(db, traces, verdicts, labels)
         if config.ablation is not None:
-            _write_json(out / "ablation.json", ablate(db, config))
-            for arm in ARMS:
-                rows = _training_rows(db, file, f'"offset" IN (SELECT "offset" FROM arm_{arm})', ORDER)
-                _write(out / f"ablation_{arm}.jsonl", rows)
-        steps = choose(db, config)
-        _write_lines(out / "traces.jsonl", _labelled(db, file, labelled))
-        order = f"rate DESC NULLS LAST, {ORDER}" if config.order == "difficulty" else ORDER
-        _write(out / "train.jsonl", _training_rows(db, file, "left_out IS NULL", order))
-        _write_json(out / "statistics.json", statistics(db))
+            write_json(out / "ablation.json", ablate(db, config))
+            arms += ARMS
+        waterfall = select(db, config)
+        counts = statistics(db)
         if config.control_arm:
-            _draw_control(db, steps[-1]["rows"], config)
-            rows = _training_rows(db, file, '"offset" IN (SELECT "offset" FROM control)', ORDER)
-            _write(out / "control.jsonl", rows)
-    shutil.rmtree(out / ".choice", ignore_errors=True)
-    _write_json(out / "waterfall.json", steps)
-    for name in _COPIED:
-        if (labelled / name).exists():
-            shutil.copyfile(labelled / name, out / name)
-    return steps
+            control = draw_control(db, config)
+            counts["control"] = control
+            arms.append("control")
+        order = f"rate DESC NULLS LAST, {ORDER}" if config.order == "difficulty" else ORDER
+        _write(out / SELECTION, _selection_schema(), db, _selection_query(order))
+        if arms:
+            _write(out / ARMS_TABLE, _arms_schema(), db, " UNION ALL ".join(map(_arm_query, arms)))
+    shutil.rmtree(out / ".work", ignore_errors=True)
+    write_json(out / "statistics.json", counts)
+    write_json(out / "waterfall.json", waterfall)
+    for name in _REPORTS:
+        if (labels / name).exists():
+            shutil.copyfile(labels / name, out / name)
+    return Curation(waterfall, control)
 
 
-def _draw_control(db: duckdb.DuckDBPyConnection, wanted: int, config: CurateConfig) -> None:
-    """The training traces themselves are among those that it is drawn from, so there are always enough."""
-    clean = "AND contaminated IS NULL" if config.filters.contaminated else ""
-    pool = f"SELECT * FROM t WHERE finish_reason <> 'error' {clean}"
-    if config.max_traces_per_problem is not None:
-        by_chance = draw(f"{config.seed}/control_per_problem")
-        limit = config.max_traces_per_problem
-        pool += f" QUALIFY row_number() OVER (PARTITION BY prompt_id ORDER BY {by_chance}) <= {limit}"
-    order = draw(f"{config.seed}/control")
-    db.sql(f'CREATE TABLE control AS SELECT "offset" FROM ({pool}) ORDER BY {order} LIMIT {wanted}')
-    assert db.sql("SELECT count(*) FROM control").fetchall()[0][0] == wanted
-
-
-# --- writing -----------------------------------------------------------------------------------------------------
-
-
-def _labelled(db: duckdb.DuckDBPyConnection, file: BinaryIO, labelled: Path) -> Iterator[bytes]:
-    """Every line of the traces with its labels and the choice; the text is copied, not parsed, where it can be."""
-    import pyarrow.parquet as pq
-
-    found = db.sql(
-        "SELECT left_out, correct, judged, rate, low, high, near_prompt, prompt_copies, near_trace, copies FROM t "
-        'ORDER BY "offset"'
+def _selection_query(order: str) -> str:
+    position = f"row_number() OVER (PARTITION BY drop_reason IS NULL ORDER BY {order}) - 1"
+    return (
+        "SELECT request_id, drop_reason IS NULL AS kept, drop_reason, "
+        f"CASE WHEN drop_reason IS NULL THEN {position} END AS position FROM t ORDER BY trace_row"
     )
-    decided = stream(found)
-    for part in sorted(labelled.glob("traces-*.parquet")):
-        with pq.ParquetFile(part) as parquet:
-            for batch in parquet.iter_batches(batch_size=BATCH, columns=["offset", "length", "labels"]):
-                columns = [batch.column(name).to_pylist() for name in ("offset", "length", "labels")]
-                for offset, length, labels in zip(*columns, strict=True):
-                    file.seek(offset)
-                    left_out, *shared = next(decided)
-                    found_out = f"{labels[:-1]}, {_of_problem(*shared)[1:]}"
-                    yield _line_with(file.read(length), found_out, left_out)
 
 
-def _of_problem(
-    correct: int | None, judged: int | None, rate: float | None, low: float | None, high: float | None,
-    near_prompt: str | None, prompt_copies: int | None, near_trace: str | None, copies: int | None,
-) -> str:  # fmt: skip
-    """The labels that come from all traces together, as JSON."""
-    why = None
-    if judged:
-        why = f"{correct} of {judged} samples are correct; 95 % interval {low:.3f} to {high:.3f}"
-    labels = {"pass_rate": {"value": None if rate is None else round(rate, 6), "reason": why, "low": low, "high": high}}
-    for name, first, size in (("prompt", near_prompt, prompt_copies), ("trace", near_trace, copies)):
-        reason = None if first is None else f"one of {size} that are like {first}"
-        labels[f"near_duplicate_{name}"] = {"value": first is not None, "reason": reason}
-    return json.dumps(labels)
+def _arm_query(arm: str) -> str:
+    position = f"row_number() OVER (ORDER BY {ORDER}) - 1 AS position"
+    return f"(SELECT '{arm}' AS arm, request_id, {position} FROM t JOIN arm_{arm} USING (trace_row) ORDER BY position)"
 
 
-def _line_with(line: bytes, labels: str, left_out: str | None) -> bytes:
-    line = line.strip()
-    if any(key in line for key in _KEYS):  # a row that was labelled before, or whose text speaks of it
-        row = json.loads(line)
-        row |= {"labels": json.loads(labels), "kept": left_out is None, "left_out": left_out}
-        return _line(row)
-    choice = f'{json.dumps(left_out is None)}, "left_out": {json.dumps(left_out, ensure_ascii=False)}'
-    return line[:-1] + f', "labels": {labels}, "kept": {choice}}}\n'.encode()
+def _selection_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    texts = (pa.field("request_id", pa.string()), pa.field("kept", pa.bool_()), pa.field("drop_reason", pa.string()))
+    return pa.schema([*texts, pa.field("position", pa.int64())])
 
 
-def _training_rows(db: duckdb.DuckDBPyConnection, file: BinaryIO, where: str, order: str) -> Iterator[dict[str, Any]]:
-    chosen = db.sql(f'SELECT "offset", length, rate, language FROM t WHERE {where} ORDER BY {order}')
-    for offset, length, rate, language in stream(chosen):
-        file.seek(offset)
-        row = json.loads(file.read(length))
-        messages = [*_prompt_messages(row), {"role": "assistant", "content": row["response"]}]
-        rest = {key: row.get(key) for key in ("answer", "kind", "source", "license", "model", "verdict")}
-        lineage = {key: row.get(key) for key in ("engine", "sample_index", "prompt_tokens", "completion_tokens")}
-        known = {"pass_rate": None if rate is None else round(rate, 6), "language": language}
-        known |= {key: row[key] for key in BESIDE if key in row}
-        yield {"id": row["request_id"], "prompt_id": row["prompt_id"], "messages": messages, **rest, **lineage, **known}
+def _arms_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema([("arm", pa.string()), ("request_id", pa.string()), ("position", pa.int64())])
 
 
-def _prompt_messages(row: Mapping[str, Any]) -> list[Any]:
-    messages = row.get("messages")
-    if isinstance(messages, list) and messages:
-        return messages
-    return [{"role": "user", "content": row["prompt"]}]
+def _write(path: Path, schema: pa.Schema, db: duckdb.DuckDBPyConnection, query: str) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        for row in stream(db.sql(query)):
+            yield dict(zip(schema.names, row, strict=True))
 
-
-def _line(row: Mapping[str, Any]) -> bytes:
-    try:
-        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
-    except UnicodeEncodeError:  # half a surrogate pair, which a model can produce: UTF-8 has no place for it
-        return json.dumps(row).encode() + b"\n"
-
-
-def _write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    _write_lines(path, map(_line, rows))
-
-
-def _write_lines(path: Path, lines: Iterable[bytes]) -> None:
-    with path.open("wb") as file:
-        file.writelines(lines)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace")
+    write_parquet(path, schema, rows())

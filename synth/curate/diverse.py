@@ -13,55 +13,52 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["farthest", "leave_alike"]
-
-BATCH = 2_000
+__all__ = ["farthest", "most_alike"]
 
 
-def leave_alike(db: duckdb.DuckDBPyConnection, limit: int, order: str, labelled: bool) -> str:
-    """A query of the traces to leave out, so that ``limit`` of each problem stay; raises InputError where ``labelled``
-    says that there are no signatures. Problems with ``limit`` traces or fewer are not looked at.
+def most_alike(db: duckdb.DuckDBPyConnection, limit: int, order: str) -> str:
+    """A query of the traces to drop, so that ``limit`` of each problem stay. Problems with ``limit`` traces or fewer
+    are not looked at. Raises InputError where a trace to compare has no signature.
 
-    Memory: the signatures of one problem, and the places of the traces left out.
+    Memory: the signatures of one problem, and the row numbers of the traces to drop.
     """
-    if not labelled:
-        raise InputError(
-            "select: diverse compares signatures, and there are none", where="curate.select",
-            hint="set label.near_duplicates, or choose another way to select",
-        )  # fmt: skip
     import numpy as np
     import pyarrow as pa
 
     db.sql(
-        f'CREATE OR REPLACE TABLE contested AS SELECT "offset", prompt_id, row_number() OVER (PARTITION BY prompt_id '
-        f"ORDER BY {order}) AS rank FROM t WHERE left_out IS NULL "
-        f"QUALIFY count(*) OVER (PARTITION BY prompt_id) > {limit}"
+        "CREATE OR REPLACE TABLE contested AS SELECT trace_row, request_id, problem_id, "
+        f"row_number() OVER (PARTITION BY problem_id ORDER BY {order}) AS rank FROM t WHERE drop_reason IS NULL "
+        f"QUALIFY count(*) OVER (PARTITION BY problem_id) > {limit}"
     )
     ordered = db.sql(
-        'SELECT contested.prompt_id, contested."offset", traces.signature FROM contested JOIN traces USING ("offset") '
-        "ORDER BY contested.prompt_id, rank"
+        "SELECT contested.problem_id, contested.trace_row, labels.signature FROM contested "
+        "JOIN labels USING (request_id) ORDER BY contested.problem_id, rank"
     )
-    out: list[int] = []
+    alike: list[int] = []
     for _, group in groupby(stream(ordered), key=lambda row: row[0]):
         rows = list(group)
-        table = np.stack([np.frombuffer(row[2], dtype="<u4") for row in rows])
-        kept = set(farthest(table, limit))
-        out += [row[1] for place, row in enumerate(rows) if place not in kept]
-    db.register("alike_now", pa.table({"offset": pa.array(out, pa.int64())}))
-    db.sql("CREATE OR REPLACE TABLE alike AS SELECT * FROM alike_now")
-    db.unregister("alike_now")
-    return 'SELECT "offset" FROM alike'
+        if any(row[2] is None for row in rows):
+            raise InputError(
+                "select: diverse compares signatures, and there are none", where="curate.select",
+                hint="set label.near_duplicates, or select otherwise",
+            )  # fmt: skip
+        diverse = set(farthest(np.stack([np.frombuffer(row[2], dtype="<u4") for row in rows]), limit))
+        alike += [row[1] for place, row in enumerate(rows) if place not in diverse]
+    db.register("alike_rows", pa.table({"trace_row": pa.array(alike, pa.int64())}))
+    db.sql("CREATE OR REPLACE TABLE alike AS SELECT * FROM alike_rows")
+    db.unregister("alike_rows")
+    return "SELECT trace_row FROM alike"
 
 
 def farthest(signatures: NDArray[np.uint32], limit: int) -> list[int]:
-    """Places of ``limit`` signatures: the first, then always the one whose nearest among the chosen is farthest."""
+    """Places of ``limit`` signatures: the first, then always the one whose nearest among the selected is farthest."""
     import numpy as np
 
-    chosen = [0]
+    selected = [0]
     nearest = (signatures == signatures[0]).mean(axis=1)
-    while len(chosen) < limit:
-        nearest[chosen] = np.inf
+    while len(selected) < limit:
+        nearest[selected] = np.inf
         following = int(nearest.argmin())
-        chosen.append(following)
+        selected.append(following)
         nearest = np.maximum(nearest, (signatures == signatures[following]).mean(axis=1))
-    return chosen
+    return selected

@@ -1,34 +1,40 @@
-"""The choice, as SQL over the table of labels: each step leaves rows out and says why, none is deleted.
+"""Filters and selection as SQL over the table ``t``: each step drops rows and says why; no row is deleted.
 
-The table `t` has a row a trace; `left_out` is null while a trace is in. A draw is the order of a hash of the seed and
-the request id, so it does not depend on the order of the input.
+`drop_reason` is null while a trace is in. A random draw is the order of a hash of the seed and the request id, so it
+does not depend on the order of the input.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from licensing.errors import InputError
 from synth.curate.config import CurateConfig
-from synth.curate.diverse import leave_alike
-from synth.labels.trace import FLAGS
+from synth.curate.diverse import most_alike
+from synth.curate.tables import FLAGS, ORDER
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["BANDS", "ORDER", "Step", "choose", "draw", "open_table"]
+__all__ = ["ANSWERED", "BANDS", "Step", "draw", "mean_difficulty", "select"]
 
-ORDER = 'prompt_id, sample_index, request_id, digest, "offset"'
 BANDS = {"easy": "rate > 0.7", "medium": "rate BETWEEN 0.3 AND 0.7", "hard": "rate < 0.3"}
+
+ANSWERED = "finish_reason <> 'error' AND NOT (kind = 'open' AND answer_characters = 0)"
+"""What can be trained on at all: no failed request, and no empty answer where no verdict would tell."""
+
+JUDGED_SAMPLES = 4
+"""Judged samples a problem, on average, from which a mean difficulty is told: with one sample a problem, the correct
+traces have a pass rate of 1 whatever the problems."""
 
 
 class Step(TypedDict):
     """One step of the waterfall: what is left after it.
 
-    ``tokens`` is None where a left trace has no token count. ``mean_difficulty``: 1 - pass rate of its problem, the
-    mean over traces left whose problem has one; None where none has.
+    ``tokens`` is None where a remaining trace has no token count. ``mean_difficulty``: 1 - pass rate of its problem,
+    the mean over the remaining traces whose problem has one; None where none has, and where the problems of the run
+    have fewer than ``JUDGED_SAMPLES`` judged samples on average.
     """
 
     step: str
@@ -38,94 +44,46 @@ class Step(TypedDict):
     mean_difficulty: float | None
 
 
-def open_table(db: duckdb.DuckDBPyConnection, labelled: Path) -> None:
-    """Make `t` from the folder that `synth.labels.label` wrote."""
-    traces = sorted(str(path) for path in labelled.glob("traces-*.parquet"))
-    if not traces:
-        db.sql(_EMPTY)
-        return
-    db.read_parquet(traces).create_view("traces")
-    db.read_parquet(str(labelled / "rates.parquet")).create_view("rates")
-    near = ""
-    texts, counts = ("near_prompt", "near_trace"), ("prompt_copies", "copies")
-    columns = ", ".join([f"NULL::VARCHAR AS {name}" for name in texts] + [f"NULL::BIGINT AS {name}" for name in counts])
-    if (labelled / "near-traces.parquet").exists():
-        db.read_parquet(str(labelled / "near-prompts.parquet")).create_view("near_prompts")
-        db.read_parquet(str(labelled / "near-traces.parquet")).create_view("near_traces")
-        columns = (
-            "near_prompts.cluster AS near_prompt, near_traces.cluster AS near_trace, "
-            "near_prompts.size AS prompt_copies, near_traces.size AS copies"
-        )
-        near = (
-            "LEFT JOIN near_prompts ON near_prompts.key = traces.prompt_id "
-            'LEFT JOIN near_traces ON near_traces.key = traces."offset"'
-        )
-    wanted = (
-        '"offset"', "length", "request_id", "prompt_id", "sample_index", "digest", "tokens", "characters",
-        "finish_reason", "verdict", "kind", "source", "model", "license", "judge", "language", *FLAGS, "contaminated",
-    )  # fmt: skip
-    # Labels of an earlier version lack the newer flags: nothing was found out then.
-    there = {
-        name for (name,) in db.sql("SELECT column_name FROM duckdb_columns() WHERE table_name = 'traces'").fetchall()
-    }
-    known = {name.strip('"') for name in wanted} & there
-    listed = ", ".join(f"traces.{name}" if name.strip('"') in known else f"NULL::VARCHAR AS {name}" for name in wanted)
-    db.sql(
-        f"CREATE TABLE t AS SELECT {listed}, {columns}, correct, judged, rate, low, high, NULL::VARCHAR AS left_out "
-        f"FROM traces LEFT JOIN rates USING (prompt_id) {near}"
-    )
+def select(db: duckdb.DuckDBPyConnection, config: CurateConfig) -> list[Step]:
+    """Set `drop_reason` in ``t`` as the recipe says, and return the waterfall.
 
-
-_EMPTY = (
-    'CREATE TABLE t ("offset" BIGINT, length BIGINT, request_id VARCHAR, prompt_id VARCHAR, sample_index BIGINT, '
-    "digest BLOB, tokens BIGINT, characters BIGINT, finish_reason VARCHAR, verdict VARCHAR, kind VARCHAR, "
-    "source VARCHAR, model VARCHAR, license VARCHAR, judge DOUBLE, language VARCHAR, "
-    + ", ".join(f"{name} VARCHAR" for name in (*FLAGS, "contaminated"))
-    + ", near_prompt VARCHAR, near_trace VARCHAR, prompt_copies BIGINT, copies BIGINT, correct BIGINT, judged BIGINT, "
-    "rate DOUBLE, low DOUBLE, high DOUBLE, left_out VARCHAR)"
-)
-
-
-def choose(db: duckdb.DuckDBPyConnection, config: CurateConfig) -> list[Step]:
-    """Set `left_out` in `t` as the recipe says, and return the waterfall.
-
-    Raises InputError where the choice needs a label that no trace has, or a quota cannot be met.
+    Raises InputError where the selection needs a label that no trace has, or a quota cannot be met.
     """
-    db.sql("UPDATE t SET left_out = NULL")
+    db.sql("UPDATE t SET drop_reason = NULL")
     steps = [_step(db, "sampled")]
 
-    def done(name: str) -> None:
+    def count(name: str) -> None:
         steps.append(_step(db, name))
 
     for name, condition, detail in _filters(config):
-        _leave(db, name, f'SELECT "offset", {detail} AS why FROM t WHERE left_out IS NULL AND ({condition})')
-        done(name)
+        _drop(db, name, f"SELECT trace_row, {detail} AS why FROM t WHERE drop_reason IS NULL AND ({condition})")
+        count(name)
     filters = config.filters
     if filters.unique:
-        _keep_first(db, "unique", "prompt_id, digest", "'same text as ' || first", ORDER)
-        done("unique")
+        _keep_first(db, "unique", "problem_id, digest", "'same text as ' || first", ORDER)
+        count("unique")
     if filters.near_duplicate_prompts:
         _one_prompt_a_cluster(db)
-        done("near_duplicate_prompts")
+        count("near_duplicate_prompts")
     if filters.near_duplicate_traces:
         _keep_first(db, "near_duplicate_traces", "near_trace", "'like ' || first", ORDER)
-        done("near_duplicate_traces")
+        count("near_duplicate_traces")
     if config.max_traces_per_problem is not None:
         _per_problem(db, config, config.max_traces_per_problem)
-    done("per_problem")
+    count("per_problem")
     if config.open_share is not None:
         _open_share(db, config.open_share, config.seed)
-        done("open_share")
+        count("open_share")
     if config.quota is not None:
         _quota(db, config)
-        done("quota")
+        count("quota")
     # Another salt than above: the lowest hashes of long problems were just kept, and would win here again.
     salt = f"{config.seed}/total"
     if config.max_traces is not None:
         _keep_ranked(db, "total", draw(salt), config.max_traces, f"more than {config.max_traces} in all")
     if config.max_total_tokens is not None:
         _within_tokens(db, config.max_total_tokens, salt)
-    done("total")
+    count("total")
     return steps
 
 
@@ -135,8 +93,10 @@ def draw(salt: str) -> str:
 
 
 def _filters(config: CurateConfig) -> Iterator[tuple[str, str, str]]:
-    """(name, which traces are left out, in what words) of the filters that are on and look at one trace alone."""
+    """(name, condition to drop a trace, reason) of the filters that are on and look at one trace alone."""
     on = config.filters
+    failed = "finish_reason = 'error'"
+    yield "answered", f"NOT ({ANSWERED})", f"CASE WHEN {failed} THEN 'the request failed' ELSE 'empty answer' END"
     if on.finished:
         yield "finished", "finish_reason <> 'stop'", "finish_reason"
     if on.correct:
@@ -151,7 +111,7 @@ def _filters(config: CurateConfig) -> Iterator[tuple[str, str, str]]:
         listed = f"license IS NULL OR license NOT IN ({_list(on.licenses)})"
         yield "licenses", listed, "coalesce(license, 'no licence')"
     if bounds := _bounds("tokens", on.min_tokens, on.max_tokens):
-        yield "tokens", bounds, "tokens || ' tokens'"
+        yield "tokens", f"tokens IS NULL OR {bounds}", "coalesce(tokens || ' tokens', 'no token count')"
     if on.contaminated:
         yield "contaminated", "contaminated IS NOT NULL", "contaminated"
     if bounds := _bounds("rate", on.min_pass_rate, on.max_pass_rate):
@@ -164,22 +124,22 @@ def _bounds(column: str, low: float | None, high: float | None) -> str:
 
 
 def _keep_first(db: duckdb.DuckDBPyConnection, step: str, group: str, detail: str, order: str) -> None:
-    """Of each group the first trace; a null group is none."""
+    """Keep the first trace of each group; a trace without a group stays."""
     named = " AND ".join(f"{column.strip()} IS NOT NULL" for column in group.split(","))
     ranked = (
-        f'SELECT "offset", row_number() OVER w AS rank, first_value(request_id) OVER w AS first FROM t '
-        f"WHERE left_out IS NULL AND {named} WINDOW w AS (PARTITION BY {group} ORDER BY {order})"
+        f"SELECT trace_row, row_number() OVER w AS rank, first_value(request_id) OVER w AS first FROM t "
+        f"WHERE drop_reason IS NULL AND {named} WINDOW w AS (PARTITION BY {group} ORDER BY {order})"
     )
-    _leave(db, step, f'SELECT "offset", {detail} AS why FROM ({ranked}) WHERE rank > 1')
+    _drop(db, step, f"SELECT trace_row, {detail} AS why FROM ({ranked}) WHERE rank > 1")
 
 
 def _one_prompt_a_cluster(db: duckdb.DuckDBPyConnection) -> None:
-    left = "FROM t WHERE left_out IS NULL AND near_prompt IS NOT NULL"
-    first = f"SELECT near_prompt, min(prompt_id) AS first {left} GROUP BY near_prompt"
-    _leave(
+    remaining = "FROM t WHERE drop_reason IS NULL AND near_prompt IS NOT NULL"
+    first = f"SELECT near_prompt, min(problem_id) AS first {remaining} GROUP BY near_prompt"
+    _drop(
         db, "near_duplicate_prompts",
-        f"SELECT \"offset\", 'like ' || first AS why FROM t JOIN ({first}) USING (near_prompt) WHERE left_out IS NULL "
-        "AND prompt_id <> first",
+        f"SELECT trace_row, 'like ' || first AS why FROM t JOIN ({first}) USING (near_prompt) "
+        "WHERE drop_reason IS NULL AND problem_id <> first",
     )  # fmt: skip
 
 
@@ -192,18 +152,17 @@ def _keep_ranked(
     group: str | None = None,
     where: str = "true",
 ) -> None:
-    """The first ``limit`` traces, of each group or in all."""
+    """Keep the first ``limit`` traces, of each group or in all."""
     partition = f"PARTITION BY {group} " if group else ""
     rank = f"row_number() OVER ({partition}ORDER BY {order}) AS rank"
-    ranked = f'SELECT "offset", {rank} FROM t WHERE left_out IS NULL AND {where}'
-    _leave(db, step, f'SELECT "offset", {_quoted(why)} AS why FROM ({ranked}) WHERE rank > {limit}')
+    ranked = f"SELECT trace_row, {rank} FROM t WHERE drop_reason IS NULL AND {where}"
+    _drop(db, step, f"SELECT trace_row, {_quoted(why)} AS why FROM ({ranked}) WHERE rank > {limit}")
 
 
-def _leave(db: duckdb.DuckDBPyConnection, step: str, chosen: str) -> None:
-    """Leave out the traces of a query with columns "offset" and why."""
-    db.sql(
-        f'UPDATE t SET left_out = {_quoted(step + ": ")} || x.why FROM ({chosen}) AS x WHERE t."offset" = x."offset"'
-    )
+def _drop(db: duckdb.DuckDBPyConnection, step: str, query: str) -> None:
+    """Drop the traces of a query with columns trace_row and why."""
+    reason = f"{_quoted(step + ': ')} || x.why"
+    db.sql(f"UPDATE t SET drop_reason = {reason} FROM ({query}) AS x WHERE t.trace_row = x.trace_row")
 
 
 # --- traces of a problem -----------------------------------------------------------------------------------------
@@ -213,34 +172,34 @@ def _per_problem(db: duckdb.DuckDBPyConnection, config: CurateConfig, limit: int
     why = f"more than {limit} of this problem"
     by_chance = draw(f"{config.seed}/per_problem")
     if config.select == "judge":
-        judged, left = db.sql("SELECT count(judge), count(*) FROM t WHERE left_out IS NULL").fetchall()[0]
-        if left and not judged:
+        known, remaining = db.sql(
+            "SELECT count(coalesce(judge_verdict, judge_score::VARCHAR)), count(*) FROM t WHERE drop_reason IS NULL"
+        ).fetchall()[0]
+        if remaining and not known:
             raise InputError(
-                "no trace has a judge's score", where="curate.select",
-                hint="bring a number `judge_score` with every trace, or choose another way to select",
+                "no trace has a judge's verdict or score", where="curate.select",
+                hint="set verify.judge, bring a number `judge_score` with every row, or select otherwise",
             )  # fmt: skip
     if config.select == "diverse":
-        labelled = db.sql(
-            "SELECT count(*) FROM duckdb_columns() WHERE table_name = 'traces' AND column_name = 'signature'"
-        ).fetchall()[0][0]
-        alike = leave_alike(db, limit, by_chance, bool(labelled))
-        _leave(db, "per_problem", f'SELECT "offset", {_quoted(why)} AS why FROM ({alike})')
+        alike = most_alike(db, limit, by_chance)
+        _drop(db, "per_problem", f"SELECT trace_row, {_quoted(why)} AS why FROM ({alike})")
         return
+    by_judge = "CASE judge_verdict WHEN 'correct' THEN 0 WHEN 'wrong' THEN 2 ELSE 1 END, judge_score DESC NULLS LAST"
     orders = {
         "random": by_chance,
         "shortest_correct": f"coalesce(verdict = 'correct', false) DESC, tokens NULLS LAST, characters, {by_chance}",
         "longest": f"tokens DESC NULLS LAST, characters DESC, {by_chance}",
-        "judge": f"judge DESC NULLS LAST, {by_chance}",
+        "judge": f"{by_judge}, {by_chance}",
     }
-    _keep_ranked(db, "per_problem", orders[config.select], limit, why, group="prompt_id")
+    _keep_ranked(db, "per_problem", orders[config.select], limit, why, group="problem_id")
 
 
 # --- composition -------------------------------------------------------------------------------------------------
 
 
 def _open_share(db: duckdb.DuckDBPyConnection, share: float, seed: int) -> None:
-    others = db.sql("SELECT count(*) FROM t WHERE left_out IS NULL AND kind <> 'open'").fetchall()[0][0]
-    most = int(others * share / (1 - share) + 1e-9)
+    verified = db.sql("SELECT count(*) FROM t WHERE drop_reason IS NULL AND kind <> 'open'").fetchall()[0][0]
+    most = int(verified * share / (1 - share) + 1e-9)
     why = f"more than {share:.0%} of kind open"
     _keep_ranked(db, "open_share", draw(f"{seed}/open"), most, why, where="kind = 'open'")
 
@@ -259,22 +218,22 @@ def _quota(db: duckdb.DuckDBPyConnection, config: CurateConfig) -> None:
                     BANDS[band] if band is not None else "true",
                 ]
             )
-            there = db.sql(f"SELECT count(*) FROM t WHERE left_out IS NULL AND {where}").fetchall()[0][0]
+            available = db.sql(f"SELECT count(*) FROM t WHERE drop_reason IS NULL AND {where}").fetchall()[0][0]
             name = ", ".join(str(part) for part in (source, band) if part is not None)
-            groups.append((name, where, first * second, there))
-    total = min(int(there / share + 1e-9) for _, _, share, there in groups)
+            groups.append((name, where, first * second, available))
+    total = min(int(available / share + 1e-9) for _, _, share, available in groups)
     if config.max_traces is not None:
         total = min(total, config.max_traces)
     if not total:
-        empty = next(name for name, _, _, there in groups if not there)
+        empty = next(name for name, _, _, available in groups if not available)
         raise InputError(
             f"no trace is left for the share of {empty}", where="curate.quota", hint="take it out of the quota"
         )
     elsewhere = " OR ".join(f"({where})" for _, where, _, _ in groups)
-    _leave(
+    _drop(
         db,
         "quota",
-        f"SELECT \"offset\", 'in no group' AS why FROM t WHERE left_out IS NULL AND NOT coalesce({elsewhere}, false)",
+        f"SELECT trace_row, 'in no group' AS why FROM t WHERE drop_reason IS NULL AND NOT coalesce({elsewhere}, false)",
     )
     for (name, where, share, _), count in zip(
         groups, _apportioned([share for _, _, share, _ in groups], total), strict=True
@@ -293,30 +252,39 @@ def _apportioned(shares: Sequence[float], total: int) -> list[int]:
 
 
 def _within_tokens(db: duckdb.DuckDBPyConnection, most: int, salt: str) -> None:
-    unknown = db.sql("SELECT count(*) FROM t WHERE left_out IS NULL AND tokens IS NULL").fetchall()[0][0]
+    unknown = db.sql("SELECT count(*) FROM t WHERE drop_reason IS NULL AND tokens IS NULL").fetchall()[0][0]
     if unknown:
         raise InputError(
             f"{unknown} traces have no token count", where="curate.max_total_tokens",
             hint="bring `completion_tokens` with every trace, or bound the rows with max_traces",
         )  # fmt: skip
-    summed = f'SELECT "offset", sum(tokens) OVER (ORDER BY {draw(salt)}) AS spent FROM t WHERE left_out IS NULL'
-    _leave(
-        db, "total", f"SELECT \"offset\", 'more than {most} tokens in all' AS why FROM ({summed}) WHERE spent > {most}"
+    summed = f"SELECT trace_row, sum(tokens) OVER (ORDER BY {draw(salt)}) AS spent FROM t WHERE drop_reason IS NULL"
+    _drop(
+        db, "total", f"SELECT trace_row, 'more than {most} tokens in all' AS why FROM ({summed}) WHERE spent > {most}"
     )
 
 
 def _step(db: duckdb.DuckDBPyConnection, name: str) -> Step:
-    rows, problems, tokens, known, rate = db.sql(
-        "SELECT count(*), count(DISTINCT prompt_id), coalesce(sum(tokens), 0), count(tokens), avg(rate) FROM t "
-        "WHERE left_out IS NULL"
+    rows, problems, tokens, counts = db.sql(
+        "SELECT count(*), count(DISTINCT problem_id), coalesce(sum(tokens), 0), count(tokens) FROM t "
+        "WHERE drop_reason IS NULL"
     ).fetchall()[0]
     return Step(
         step=name,
         rows=rows,
         problems=problems,
-        tokens=int(tokens) if known == rows else None,
-        mean_difficulty=None if rate is None else round(1 - rate, 6),
+        tokens=int(tokens) if counts == rows else None,
+        mean_difficulty=mean_difficulty(db, "t WHERE drop_reason IS NULL"),
     )
+
+
+def mean_difficulty(db: duckdb.DuckDBPyConnection, source: str) -> float | None:
+    """1 - pass rate of the problem, the mean over the traces of ``source``: see ``Step``."""
+    rate, judged_samples = db.sql(
+        f"SELECT (SELECT avg(rate) FROM {source}), (SELECT avg(n) FROM (SELECT any_value(n_judged) AS n FROM t "
+        "WHERE n_judged > 0 GROUP BY problem_id))"
+    ).fetchall()[0]
+    return None if rate is None or judged_samples < JUDGED_SAMPLES else round(1 - rate, 6)
 
 
 def _quoted(text: str) -> str:

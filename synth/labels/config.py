@@ -1,4 +1,4 @@
-"""`label`: what is found out about every trace, before anything is chosen."""
+"""The recipe's `label` section: what is measured on every trace, before anything is selected."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class DecontaminateConfig(Section):
     against: tuple[str | HubPrompts, ...] = Field(
         (), description="jsonl files, hub ids (split test), or {kind: hub, ...} for another split or column names."
     )
-    responses: bool = Field(False, description="Look for test items in the traces' own text as well.")
+    responses: bool = Field(False, description="Also look for test items in the text of the traces.")
 
 
 class LabelConfig(Section):
-    """Each label has a switch here only where it costs time; whether it leaves anything out is said in `curate`."""
+    """What is measured on every trace. A label has a switch here only where it costs time; `curate` has the filters."""
 
     workers: int = Operational(2, ge=1, description="Worker processes.")
-    timeout_s: float = Field(30.0, gt=0, description="CPU seconds a trace; then it has no labels, with a reason.")
-    memory_mb: int = Field(8192, ge=512, description="Address space of one worker, in MiB.")
+    timeout_s: float = Field(30.0, gt=0, description="CPU seconds a trace; after that it has no labels but a reason.")
+    memory_mb: int = Field(8192, ge=512, description="Address space of one worker, in MiB; on Linux only.")
     languages: tuple[Language, ...] | None = Field(
         ("ar", "cs", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pl", "pt", "ru", "tr", "uk", "vi", "zh"),
         min_length=2,
-        description="ISO 639-1 codes told apart; null: no language labels. More of them take longer and err more.",
+        description="ISO 639-1 codes to tell apart; null: no language labels. More of them take longer and err more.",
     )
     secrets: bool = Field(True, description="Keys and tokens; personal data too.")
     near_duplicates: NearDuplicatesConfig | None = NearDuplicatesConfig()
@@ -49,5 +49,5 @@ class LabelConfig(Section):
     @model_validator(mode="after")
     def _each_language_once(self) -> LabelConfig:
         if self.languages is not None and len(set(self.languages)) != len(self.languages):
-            raise ValueError("languages names one twice")
+            raise ValueError("languages has a code twice")
         return self

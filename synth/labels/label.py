@@ -1,21 +1,18 @@
-"""Labels: what is known about every trace, before anything is chosen. Nothing is left out here.
+"""Label every trace and every problem, before anything is selected. Nothing is dropped here.
 
-    traces-*.parquet         a row a trace: its place in the file, its labels (JSON) and what a choice reads of them
-    prompts-*.parquet        a row a problem met in a part: language, overlap with test items
-    rates.parquet            a row a problem: pass rate and its interval
-    near-traces.parquet      clusters of near duplicates, a row a member; near-prompts.parquet likewise
+    labels-*.parquet         a row a trace: its labels and their reasons (``synth.labels.trace.label_schema``)
+    problem_stats.parquet    a row a problem: samples, judged and correct ones, pass rate and its interval
+    near_traces.parquet      clusters of near duplicates, a row a member; near_prompts.parquet likewise
     near_duplicates.json     threshold, counts, the largest clusters
-    decontamination.json     test sets, what was found, and recall on planted positives
+    decontamination.json     test sets, overlaps, and recall on planted positives
 
-Labelling runs in parallel processes, streams, and goes on after a crash with the parts that are there.
-`synth.curate.curate`
-reads the result and the traces.
+Worker processes label shards of samples.parquet; after a crash the finished shards are taken as they are.
+``synth.curate.curate`` reads the result beside the verdicts.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections import Counter
@@ -23,135 +20,178 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from licensing.files import write_json
 from synth.decontaminate import BLIND_SHARE, SHARE, Finder, Item, N
 from synth.decontamination_recall import plant_report
 from synth.dedup import SHINGLE, Clusters, bands_for, find_clusters
 from synth.duckdb_helpers import database, stream
 from synth.labels.config import LabelConfig
 from synth.labels.pass_rate import exact_interval
-from synth.labels.shards import part_name, ranges
-from synth.labels.workers import label_parts
+from synth.labels.shards import SHARD_ROWS, Shard, shards
+from synth.labels.workers import label_shards
+from synth.parquet_files import write_parquet
+from synth.problems.problem import canonical_json, conversation_text
+from synth.section import key_dump
+from synth.trace import PROBLEMS, SAMPLES, TraceSet
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
-__all__ = ["LabelSummary", "label"]
+__all__ = ["PROBLEM_STATS", "LabelSummary", "label", "problem_stats_schema"]
 
 LabelSummary = dict[str, Any]
 Progress = Callable[[int, int], None]
-SHOWN = 100  # contaminated prompts in the report
-LARGEST = 20  # clusters in the report, with so many members:
-MEMBERS = 5
-BATCH = 4_000
+PROBLEM_STATS = "problem_stats.parquet"
+_FLAGGED = 100  # contaminated prompts in the report
+_HOSTS = 200  # prompts of the run in which test items are planted
+_LARGEST = 20  # clusters in the report, with so many members:
+_MEMBERS = 5
+_BATCH = 4_000
+
+
+def problem_stats_schema() -> pa.Schema:
+    """Columns of ``problem_stats.parquet``, the only source of pass rates after sampling.
+
+    `n_judged` and `n_correct` count the samples with a verdict on the answer (``synth.verify.verdict.judged``).
+    `estimate` is the pass rate, in [0, 1]: the sampling policy's unbiased one where it stopped problems adaptively,
+    else n_correct / n_judged. `low` and `high` bound it with 95 % confidence. The three are null where nothing was
+    judged. `suspect_gold`: samples agree with each other and never with the gold.
+    """
+    import pyarrow as pa
+
+    counts = [(name, pa.int64()) for name in ("n_samples", "n_judged", "n_correct")]
+    rates = [(name, pa.float64()) for name in ("estimate", "low", "high")]
+    return pa.schema([("problem_id", pa.string()), *counts, *rates, ("suspect_gold", pa.bool_())])
 
 
 def label(
-    traces: Path,
+    traces: TraceSet,
+    verdicts: Path,
     config: LabelConfig,
     out: Path,
     scratch: Path,
     *,
+    problem_stops: Path | None = None,
     items: Sequence[Item] = (),
     progress: Progress | None = None,
+    shard_rows: int = SHARD_ROWS,
 ) -> LabelSummary:
-    """Label the traces of a jsonl file into the folder ``out``; returns counts.
+    """Label the traces into the folder ``out``; returns counts.
 
-    ``scratch`` keeps the parts that are done (of this file, by size and time, and these settings), so that a killed run
-    goes on. ``items``: test items to look for.
-    ``progress``: called with parts done and all parts. Raises InputError, naming the line, for a file that is no jsonl
-    of traces, MissingDependency where a library is not installed.
+    Args:
+        traces: What the sample stage selected.
+        verdicts: verdicts.parquet of the verify stage.
+        config: The recipe's `label` section.
+        out: Folder of the tables and reports.
+        scratch: Folder that keeps finished shards (of these traces and settings), so that a killed run goes on.
+        problem_stops: problem_stops.parquet of an adaptive sampling policy.
+        items: Test items to look for.
+        progress: Called with the finished and all shards.
+        shard_rows: Rows of a shard.
+
+    Raises InputError where the sample store lacks a text, MissingDependency where a library is not installed.
     """
     out.mkdir(parents=True, exist_ok=True)
-    scratch = scratch / _identity(traces, config, items)
+    scratch = scratch / _identity(traces, config, items, shard_rows)
     scratch.mkdir(parents=True, exist_ok=True)
-    for left in (*out.glob("traces-*.parquet"), *out.glob("prompts-*.parquet")):
-        left.unlink()
-    parts = [(number, start, end) for number, (start, end) in enumerate(ranges(traces))]
-    owed = [part for part in parts if not (scratch / part_name("traces", part[0])).exists()]
-    done = len(parts) - len(owed)
+    for earlier in out.glob("labels-*.parquet"):
+        earlier.unlink()
+    every = shards(len(traces), shard_rows)
+    missing = [shard for shard in every if not (scratch / shard.file_name("labels")).exists()]
+    done = len(every) - len(missing)
 
     def one_more() -> None:
         nonlocal done
         done += 1
         if progress:
-            progress(done, len(parts))
+            progress(done, len(every))
 
-    label_parts(traces, owed, config, items, scratch, one_more)
-    for number, _, _ in parts:
-        for kind in ("prompts", "traces"):
-            _place(scratch / part_name(kind, number), out / part_name(kind, number))
+    label_shards(traces, missing, config, items, scratch, one_more)
+    if not every:
+        return _nothing(out)
+    for shard in every:
+        _link(scratch / shard.file_name("labels"), out / shard.file_name("labels"))
     with database(scratch / "work") as db:
-        for kind in ("traces", "prompts"):
-            files = [str(out / part_name(kind, number)) for number, _, _ in parts]
-            if files:
-                db.read_parquet(files).create_view(kind)
-        if not parts:
-            return _nothing(out)
-        problems = _rates(db, out / "rates.parquet")
-        near = _near_duplicates(db, config, out, scratch / "work")
-        found = _decontamination(db, items, out)
-        rows = db.sql("SELECT count(*) FROM traces").fetchall()[0][0]
-    return {"rows": rows, "problems": problems, "near_duplicates": near, "contaminated": found}
+        problems = _problem_stats(db, verdicts, problem_stops, out / PROBLEM_STATS)
+        near = _near_duplicates(db, every, config, scratch, out)
+        contaminated = _decontamination(db, every, traces, items, scratch, out)
+    return {"rows": len(traces), "problems": problems, "near_duplicates": near, "contaminated": contaminated}
 
 
-def _place(source: Path, target: Path) -> None:
+def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
-    except OSError:  # no links between these two, or none at all
+    except OSError:  # another file system, or one without hard links
         shutil.copyfile(source, target)
 
 
-def _identity(traces: Path, config: LabelConfig, items: Sequence[Item]) -> str:
-    found = traces.stat()
-    known = [
-        found.st_size,
-        found.st_mtime_ns,
-        config.model_dump(mode="json"),
-        [list(vars(item).values()) for item in items],
-    ]
-    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
+def _identity(traces: TraceSet, config: LabelConfig, items: Sequence[Item], shard_rows: int) -> str:
+    """Digest of all that decides the shards. Texts are known by their request ids."""
+    digest = hashlib.sha256()
+    for name in (PROBLEMS, SAMPLES):
+        with (traces.folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    digest.update(
+        canonical_json([key_dump(config), shard_rows, [[one.set, one.id, one.text] for one in items]]).encode()
+    )
+    return digest.hexdigest()[:16]
 
 
 def _nothing(out: Path) -> LabelSummary:
     for name in ("near_duplicates.json", "decontamination.json"):
-        _write_json(out / name, {})
+        write_json(out / name, {})
     return {"rows": 0, "problems": 0, "near_duplicates": None, "contaminated": 0}
 
 
 # --- problems ----------------------------------------------------------------------------------------------------
 
 
-def _rates(db: duckdb.DuckDBPyConnection, out: Path) -> int:
-    """Traces that could not be judged (time-outs, errors, failed requests, kind open) do not count."""
-    import pyarrow as pa
-
-    counted = db.sql(
-        "SELECT prompt_id, count(*) FILTER (verdict = 'correct') AS correct, "
-        "count(*) FILTER (verdict IN ('correct', 'wrong', 'unparseable') AND finish_reason <> 'error') AS judged, "
-        "max(given_rate) AS given FROM traces GROUP BY prompt_id ORDER BY prompt_id"
+def _problem_stats(db: duckdb.DuckDBPyConnection, verdicts: Path, problem_stops: Path | None, out: Path) -> int:
+    db.read_parquet(str(verdicts)).create_view("verdicts")
+    # `judged` speaks of the rules' verdict; a judge may give one where they could not.
+    judged = "(judged OR (judge_verdict IS NOT NULL AND counts_as IN ('correct', 'wrong')))"
+    counts = (
+        f"SELECT problem_id, count(*) AS n_samples, count(*) FILTER ({judged}) AS n_judged, "
+        f"count(*) FILTER ({judged} AND coalesce(counts_as, verdict) = 'correct') AS n_correct "
+        "FROM verdicts GROUP BY problem_id"
     )
-    schema = pa.schema(
-        [("prompt_id", pa.string()), ("correct", pa.int64()), ("judged", pa.int64()),
-         *((name, pa.float64()) for name in ("rate", "low", "high"))]
-    )  # fmt: skip
+    if problem_stops is None:
+        query = f"SELECT *, NULL, NULL FROM ({counts}) ORDER BY problem_id"
+    else:
+        db.read_parquet(str(problem_stops)).create_view("stops")
+        # The policy's estimate belongs to its counts: with a majority's gold or a judge's word there are others.
+        query = (
+            "SELECT c.*, CASE WHEN stops.n_judged = c.n_judged AND stops.n_correct = c.n_correct THEN stops.estimate "
+            f"END, stops.suspect_gold FROM ({counts}) AS c LEFT JOIN stops USING (problem_id) ORDER BY problem_id"
+        )
 
     def rows() -> Iterator[dict[str, Any]]:
-        for prompt_id, correct, judged, given in stream(counted):
-            low, high = exact_interval(correct, judged) if judged else (None, None)
-            rate = given if given is not None else correct / judged if judged else None
-            yield {"prompt_id": prompt_id, "correct": correct, "judged": judged, "rate": rate, "low": low, "high": high}
+        for problem_id, n_samples, n_judged, n_correct, unbiased, suspect_gold in stream(db.sql(query)):
+            low, high = exact_interval(n_correct, n_judged) if n_judged else (None, None)
+            estimate = unbiased if unbiased is not None else n_correct / n_judged if n_judged else None
+            yield {
+                "problem_id": problem_id,
+                "n_samples": n_samples,
+                "n_judged": n_judged,
+                "n_correct": n_correct,
+                "estimate": estimate,
+                "low": low,
+                "high": high,
+                "suspect_gold": bool(suspect_gold),
+            }
 
-    return _write_parquet(out, schema, rows())
+    return write_parquet(out, problem_stats_schema(), rows())
 
 
 # --- near duplicates ---------------------------------------------------------------------------------------------
 
 
 def _near_duplicates(
-    db: duckdb.DuckDBPyConnection, config: LabelConfig, out: Path, scratch: Path
+    db: duckdb.DuckDBPyConnection, every: Sequence[Shard], config: LabelConfig, scratch: Path, out: Path
 ) -> dict[str, int] | None:
     if config.near_duplicates is None:
-        _write_json(out / "near_duplicates.json", {"threshold": None})
+        write_json(out / "near_duplicates.json", {"threshold": None})
         return None
     bands, rows = bands_for(config.near_duplicates)
     report: dict[str, Any] = {
@@ -160,60 +200,65 @@ def _near_duplicates(
         "bands": bands,
         "rows_of_a_band": rows,
     }
-    for kind, key, name in (("prompts", "prompt_id", "prompt_id"), ("traces", '"offset"', "request_id")):
-        # A problem whose traces fall into two parts stands in both, and is one item.
-        files = sorted(out.glob(f"{kind}-*.parquet"))
+    for kind, source, key in (("prompts", "problems", "problem_id"), ("traces", "labels", "request_id")):
+        files = [scratch / shard.file_name(source) for shard in every]
         db.read_parquet([str(path) for path in files], filename=True, file_row_number=True).create_view("signed")
-        place = "row_number() OVER (ORDER BY filename, file_row_number) - 1"
-        db.sql(f"CREATE TABLE named AS SELECT {place} AS place, {name} AS name, {key} AS key FROM signed")
-        clusters = find_clusters(_signatures(files), config.near_duplicates, scratch)
-        report[kind] = _write_clusters(db, clusters, kind, out)
+        # A problem whose traces fall into two shards has two places, and is one member of its cluster.
+        db.sql(
+            "CREATE TABLE named AS SELECT row_number() OVER (ORDER BY filename, file_row_number) - 1 AS place, "
+            f"{key} AS name FROM signed"
+        )
+        clusters = find_clusters(
+            _signatures(files, config.near_duplicates.num_perm), config.near_duplicates, scratch / "work"
+        )
+        report[kind] = _write_clusters(db, clusters, key, out / f"near_{kind}.parquet")
         db.sql("DROP VIEW signed")
         db.sql("DROP TABLE named")
-    _write_json(out / "near_duplicates.json", report)
+    write_json(out / "near_duplicates.json", report)
     return {kind: report[kind]["in_clusters"] for kind in ("prompts", "traces")}
 
 
-def _signatures(files: Iterable[Path]) -> Iterator[bytes]:
+def _signatures(files: Iterable[Path], num_perm: int) -> Iterator[bytes]:
+    """Signatures in order; a text without one, because its labels were stopped, gets one that no other has."""
     import pyarrow.parquet as pq
 
+    place = 0
     for path in files:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=BATCH, columns=["signature"]):
-                yield from batch.column(0).to_pylist()
+            for batch in file.iter_batches(batch_size=_BATCH, columns=["signature"]):
+                for signature in batch.column(0).to_pylist():
+                    yield signature or hashlib.shake_256(str(place).encode()).digest(4 * num_perm)
+                    place += 1
 
 
-def _write_clusters(db: duckdb.DuckDBPyConnection, clusters: Clusters, kind: str, folder: Path) -> dict[str, Any]:
+def _write_clusters(db: duckdb.DuckDBPyConnection, clusters: Clusters, key: str, out: Path) -> dict[str, Any]:
+    """``key``, cluster (the name of its first member) and size of every member, in the order of the traces."""
     import pyarrow as pa
 
-    out = folder / f"near-{kind}.parquet"
-    key = pa.string() if kind == "prompts" else pa.int64()
-
-    schema = pa.schema([("place", pa.int64()), ("root", pa.int64())])
+    places = pa.schema([("place", pa.int64()), ("root", pa.int64())])
     raw = out.with_name(f".{out.name}.raw")
-    _write_parquet(raw, schema, ({"place": place, "root": root} for place, root in clusters.members()))
+    write_parquet(raw, places, ({"place": place, "root": root} for place, root in clusters.members()))
     db.read_parquet(str(raw)).create_view("member", replace=True)
     joined = (
-        "SELECT DISTINCT named.key AS key, named.name AS name, first.name AS cluster FROM member "
-        "JOIN named USING (place) JOIN named AS first ON first.place = member.root"
+        "SELECT min(named.place) AS place, named.name AS name, first.name AS cluster FROM member "
+        "JOIN named USING (place) JOIN named AS first ON first.place = member.root GROUP BY named.name, first.name"
     )
     db.sql(
         f"CREATE TABLE near AS SELECT *, count(*) OVER (PARTITION BY cluster) AS size FROM ({joined}) QUALIFY size > 1"
     )
-    # By pyarrow, so that equal rows give equal bytes whatever the engine's threads do.
-    columns = pa.schema([("key", key), ("cluster", pa.string()), ("size", pa.int64())])
-    rows = stream(db.sql("SELECT key, cluster, size FROM near ORDER BY key"))
-    _write_parquet(out, columns, (dict(zip(columns.names, row, strict=True)) for row in rows))
+    columns = pa.schema([(key, pa.string()), ("cluster", pa.string()), ("size", pa.int64())])
+    rows = stream(db.sql("SELECT name, cluster, size FROM near ORDER BY place"))
+    write_parquet(out, columns, (dict(zip(columns.names, row, strict=True)) for row in rows))
     counts = db.sql("SELECT count(DISTINCT cluster), count(*) FROM near").fetchall()[0]
     largest = db.sql(
-        f"SELECT cluster, count(*) AS size, list(name ORDER BY key)[:{MEMBERS}] FROM near GROUP BY cluster "
-        f"ORDER BY size DESC, cluster LIMIT {LARGEST}"
+        f"SELECT cluster, count(*) AS size, list(name ORDER BY place)[:{_MEMBERS}] FROM near GROUP BY cluster "
+        f"ORDER BY size DESC, cluster LIMIT {_LARGEST}"
     ).fetchall()
     db.sql("DROP TABLE near")
     db.sql("DROP VIEW member")
     raw.unlink()
     return {
-        "items": db.sql("SELECT count(DISTINCT key) FROM named").fetchall()[0][0],
+        "items": db.sql("SELECT count(DISTINCT name) FROM named").fetchall()[0][0],
         "clusters": counts[0],
         "in_clusters": counts[1],
         "largest": [{"first": first, "size": size, "members": members} for first, size, members in largest],
@@ -223,23 +268,37 @@ def _write_clusters(db: duckdb.DuckDBPyConnection, clusters: Clusters, kind: str
 # --- decontamination ---------------------------------------------------------------------------------------------
 
 
-def _decontamination(db: duckdb.DuckDBPyConnection, items: Sequence[Item], out: Path) -> int:
+def _decontamination(
+    db: duckdb.DuckDBPyConnection,
+    every: Sequence[Shard],
+    traces: TraceSet,
+    items: Sequence[Item],
+    scratch: Path,
+    out: Path,
+) -> int:
     if not items:
-        _write_json(out / "decontamination.json", {"items": 0, "sets": {}})
+        write_json(out / "decontamination.json", {"items": 0, "sets": {}})
         return 0
+    db.read_parquet([str(scratch / shard.file_name("problems")) for shard in every]).create_view("shard_problems")
     db.sql(
-        'CREATE VIEW asked AS SELECT prompt_id, any_value("set") AS "set", any_value(item) AS item, '
-        "any_value(how) AS how, any_value(overlap) AS overlap, any_value(text) AS text FROM prompts GROUP BY prompt_id"
+        'CREATE VIEW problems AS SELECT problem_id, any_value("set") AS "set", any_value(item) AS item, '
+        "any_value(how) AS how, any_value(overlap) AS overlap FROM shard_problems GROUP BY problem_id"
     )
-    prompts, found = db.sql("SELECT count(*), count(how) FROM asked").fetchall()[0]
-    how = dict(db.sql("SELECT how, count(*) FROM asked WHERE how IS NOT NULL GROUP BY how ORDER BY how").fetchall())
+    prompts, contaminated = db.sql("SELECT count(*), count(how) FROM problems").fetchall()[0]
+    how = dict(db.sql("SELECT how, count(*) FROM problems WHERE how IS NOT NULL GROUP BY how ORDER BY how").fetchall())
     flagged = db.sql(
-        'SELECT prompt_id, "set", item, how, overlap, text[:300] FROM asked WHERE how IS NOT NULL '
-        f"ORDER BY overlap DESC, prompt_id LIMIT {SHOWN}"
+        'SELECT problem_id, "set", item, how, overlap FROM problems WHERE how IS NOT NULL '
+        f"ORDER BY overlap DESC, problem_id LIMIT {_FLAGGED}"
     ).fetchall()
-    hosts = db.sql("SELECT text FROM asked WHERE how IS NULL ORDER BY sha256(prompt_id) LIMIT 200").fetchall()
+    hosts = db.sql(
+        f"SELECT problem_id FROM problems WHERE how IS NULL ORDER BY sha256(problem_id) LIMIT {_HOSTS}"
+    ).fetchall()
     finder = Finder(items)
-    _write_json(
+
+    def text(problem_id: str) -> str:
+        return conversation_text(traces.problems[problem_id]["messages"])
+
+    write_json(
         out / "decontamination.json",
         {
             "items": len(items),
@@ -247,39 +306,19 @@ def _decontamination(db: duckdb.DuckDBPyConnection, items: Sequence[Item], out: 
             "ngram": N,
             "share": SHARE,
             "blind_share": BLIND_SHARE,
-            "items_not_told_without_their_digits": finder.untold,
+            "items_not_told_without_their_digits": finder.indistinct,
             "prompts": prompts,
-            "contaminated": found,
-            "share_of_prompts": round(found / prompts, 6),
+            "contaminated": contaminated,
+            "share_of_prompts": round(contaminated / prompts, 6),
             "by_how": how,
-            **plant_report(finder, [host[0] for host in hosts]),
+            **plant_report(finder, [text(host[0]) for host in hosts]),
             "found": [
-                dict(zip(("prompt_id", "set", "item", "how", "overlap", "text"), row, strict=True)) for row in flagged
+                {
+                    **dict(zip(("prompt_id", "set", "item", "how", "overlap"), row, strict=True)),
+                    "text": text(row[0])[:300],
+                }
+                for row in flagged
             ],
         },
     )
-    return int(found)
-
-
-# --- files -------------------------------------------------------------------------------------------------------
-
-
-def _write_parquet(path: Path, schema: Any, rows: Iterable[dict[str, Any]]) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    count = 0
-    held: list[dict[str, Any]] = []
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for row in rows:
-            held.append(row)
-            count += 1
-            if len(held) == BATCH:
-                writer.write_table(pa.Table.from_pylist(held, schema=schema))
-                held = []
-        writer.write_table(pa.Table.from_pylist(held, schema=schema))
-    return count
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace")
+    return int(contaminated)

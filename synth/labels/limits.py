@@ -57,13 +57,13 @@ def within(seconds: float, label: Callable[[], T]) -> tuple[T | None, str | None
         return None, "no labels: out of memory"
 
 
-def mark(descriptor: int, offset: int) -> None:
-    """Note the offset of the row that comes next."""
-    os.pwrite(descriptor, offset.to_bytes(8, "big"), 0)
+def mark(descriptor: int, row: int) -> None:
+    """Note the number of the row that comes next."""
+    os.pwrite(descriptor, row.to_bytes(8, "big"), 0)
 
 
 def marked(path: Path) -> int | None:
-    """The offset of the last row that a process began, or None."""
+    """The number of the last row that a process began, or None."""
     try:
         noted = path.read_bytes()
     except FileNotFoundError:

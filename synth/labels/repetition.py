@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+from synth.hashing import ngram_hash
+
 __all__ = ["repetition"]
 
 RUN = 20  # tokens
@@ -45,16 +47,12 @@ def _runs(text: str) -> str | None:
         return None
     ids: dict[str, int] = {}
     numbers = np.fromiter((ids.setdefault(w, len(ids) + 1) for w in words), dtype=np.uint64, count=len(words))
-    span = len(words) - RUN + 1
-    key = np.zeros(span, dtype=np.uint64)
-    for at in range(RUN):
-        key = (key ^ numbers[at : at + span]) * np.uint64(0x9E3779B97F4A7C15)
-        key ^= key >> np.uint64(29)
+    key = ngram_hash(numbers, RUN)
     _, first, inverse, counts = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
     if counts.max() < 2:
         return None
     again = np.zeros(len(words) + 1, dtype=np.int64)  # tokens in a run that stood there before, by differences
-    seen_before = np.arange(span) != first[inverse]
+    seen_before = np.arange(len(key)) != first[inverse]
     starts = np.flatnonzero(seen_before)
     np.add.at(again, starts, 1)
     np.add.at(again, np.minimum(starts + RUN, len(words)), -1)

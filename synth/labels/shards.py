@@ -1,248 +1,151 @@
-"""Labels of a file of traces, part by part: each part is so many bytes of the file, done by one process and written as
-two Parquet files, `traces-00000.parquet` (a row a trace) and `prompts-00000.parquet` (a row a problem met in the part).
+"""One shard of the labels: a range of rows of samples.parquet, labelled by one process into two Parquet files.
 
-A part that is written is not done again, so a killed run goes on. Memory: that of a few thousand rows, whatever the
-size of the file.
+``labels-00000.parquet`` has a row a trace (``synth.labels.trace.label_schema``); ``problems-00000.parquet`` a row a
+problem that the shard meets: language, overlap with test items, MinHash of the question. A finished shard is not done
+again, so a killed run goes on. Memory: some thousand rows, whatever the number of traces.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from licensing.errors import InputError
 from synth.decontaminate import Finder
-from synth.dedup import signature
 from synth.labels.config import LabelConfig
 from synth.labels.limits import mark, within
-from synth.labels.trace import FLAGS, Label, PromptLabels, label_prompt, label_trace, no_labels, prompt_text
+from synth.labels.trace import ProblemLabels, label_problem, label_schema, label_trace, no_labels, utf8
+from synth.trace import Trace, TraceSet
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["PART_BYTES", "label_part", "part_name", "ranges"]
+__all__ = ["SHARD_ROWS", "Shard", "label_shard", "shards"]
 
-PART_BYTES = 8 << 20
-ROWS = 2000  # of one row group, held in memory
-
-
-def ranges(path: Path) -> list[tuple[int, int]]:
-    """(start, end) of the parts of a file, in bytes, each ending with a whole line."""
-    size, found, start = path.stat().st_size, [], 0
-    with path.open("rb") as file:
-        while start < size:
-            file.seek(min(size, start + PART_BYTES))
-            file.readline()
-            found.append((start, file.tell()))
-            start = file.tell()
-    return found
+SHARD_ROWS = 6_000
+_BATCH = 2_000  # rows of one row group, held in memory
 
 
-def part_name(kind: str, number: int) -> str:
-    return f"{kind}-{number:05}.parquet"
+@dataclass(frozen=True)
+class Shard:
+    """Rows ``start`` to ``stop - 1`` of samples.parquet."""
+
+    number: int
+    start: int
+    stop: int
+
+    def file_name(self, kind: str) -> str:
+        """``kind``: "labels" or "problems"."""
+        return f"{kind}-{self.number:05}.parquet"
 
 
-def label_part(
-    source: Path, start: int, end: int, number: int, config: LabelConfig, finder: Finder | None, out: Path, *,
-    progress: Path, unlabelled: Mapping[int, str],
-) -> None:  # fmt: skip
-    """Label the traces in bytes ``start`` to ``end`` of ``source``. Raises InputError for a line that is no trace.
+def shards(rows: int, shard_rows: int = SHARD_ROWS) -> list[Shard]:
+    """The shards of a table of so many rows."""
+    return [
+        Shard(number, start, min(start + shard_rows, rows)) for number, start in enumerate(range(0, rows, shard_rows))
+    ]
 
-    A row in ``unlabelled`` (by its offset) gets no labels but a reason, as does one whose labels need more than
-    ``config.timeout_s`` or the memory of this process. ``progress`` keeps the offset of the row under way.
+
+def label_shard(
+    traces: TraceSet,
+    shard: Shard,
+    config: LabelConfig,
+    finder: Finder | None,
+    out: Path,
+    *,
+    progress: Path,
+    unlabelled: Mapping[int, str],
+) -> None:
+    """Label the traces of a shard into the folder ``out``.
+
+    A row in ``unlabelled`` (by its number) gets no labels but a reason, as does one whose labels need more than
+    ``config.timeout_s`` or the memory of this process. ``progress`` keeps the number of the row under way. Raises
+    InputError where the store does not hold the text of a trace.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    prompts: dict[str, tuple[PromptLabels, str | None]] = {}
-    # The traces' file comes last into its place: where it is, both are.
-    targets = {kind: out / part_name(kind, number) for kind in ("prompts", "traces")}
+    problems: dict[str, tuple[ProblemLabels, str | None]] = {}
+    # The labels are renamed last: where that file is, both are whole.
+    targets = {kind: out / shard.file_name(kind) for kind in ("problems", "labels")}
     temporary = {kind: path.with_name(f".{path.name}.tmp") for kind, path in targets.items()}
-    schemas = {"traces": _trace_schema(config), "prompts": _prompt_schema(config)}
+    schemas = {"labels": label_schema(), "problems": _problem_schema()}
     writers = {kind: pq.ParquetWriter(path, schemas[kind], compression="zstd") for kind, path in temporary.items()}
-    rows: dict[str, list[dict[str, Any]]] = {"traces": [], "prompts": []}
+    rows: dict[str, list[dict[str, Any]]] = {"labels": [], "problems": []}
 
     def flush(least: int) -> None:
-        for kind, held in rows.items():
-            if len(held) >= least:
-                writers[kind].write_table(pa.Table.from_pylist(held, schema=schemas[kind]))
-                held.clear()
+        for kind, batch in rows.items():
+            if len(batch) >= least:
+                writers[kind].write_table(pa.Table.from_pylist(batch, schema=schemas[kind]))
+                batch.clear()
 
     marks = os.open(progress, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        for offset, length, row in _traces(source, start, end):
-            mark(marks, offset)
-            if row["prompt_id"] not in prompts:
-                if len(prompts) >= ROWS:  # samples of one problem stand together: those behind are done
-                    prompts.clear()
-                prompts[row["prompt_id"]] = _prompt_labels(row, config, finder, unlabelled.get(offset))
-                rows["prompts"].append(_prompt_row(row, prompts[row["prompt_id"]][0], config))
-            prompt, why = prompts[row["prompt_id"]]
-            labels = _trace_labels(row, prompt, config, finder, unlabelled.get(offset, why))
-            rows["traces"].append(_trace_row(row, labels, offset, length, config))
-            flush(ROWS)
+        for number, trace in enumerate(traces.slice(shard.start, shard.stop), shard.start):
+            mark(marks, number)
+            if trace.problem_id not in problems:
+                if len(problems) >= _BATCH:  # samples of one problem stand together: the earlier ones are complete
+                    problems.clear()
+                problems[trace.problem_id] = _problem_labels(trace, config, finder, unlabelled.get(number))
+                rows["problems"].append(_problem_row(trace.problem_id, problems[trace.problem_id][0]))
+            problem, why = problems[trace.problem_id]
+            rows["labels"].append(_trace_labels(trace, problem, config, finder, unlabelled.get(number, why)))
+            flush(_BATCH)
         flush(1)
+    except KeyError as error:
+        raise InputError(
+            f"the sample store has no row {error}", where=str(traces.store), hint="remove the sample stage, run again"
+        ) from error
     finally:
         os.close(marks)
         for writer in writers.values():
             writer.close()
     for kind, path in temporary.items():
         with path.open("rb") as written:
-            os.fsync(written.fileno())  # a name must not come to be before what it names
+            os.fsync(written.fileno())  # the name must not become durable before what it names
         os.replace(path, targets[kind])
 
 
-def _prompt_labels(
-    row: Mapping[str, Any], config: LabelConfig, finder: Finder | None, why: str | None
-) -> tuple[PromptLabels, str | None]:
+def _problem_labels(
+    trace: Trace, config: LabelConfig, finder: Finder | None, why: str | None
+) -> tuple[ProblemLabels, str | None]:
     """The labels that the traces of a problem share, and why there are none: then its traces have none either."""
     if why is None:
-        prompt, why = within(config.timeout_s, lambda: label_prompt(row, config, finder))
-        if prompt is not None:
-            return prompt, None
-    return PromptLabels(prompt_text(row), None, None, None), why
+        labels, why = within(config.timeout_s, lambda: label_problem(trace.problem, config, finder))
+        if labels is not None:
+            return labels, None
+    return ProblemLabels(None, None, None, None), why
 
 
 def _trace_labels(
-    row: Mapping[str, Any], prompt: PromptLabels, config: LabelConfig, finder: Finder | None, why: str | None
-) -> dict[str, Label]:
-    if why is None:
-        labels, why = within(config.timeout_s, lambda: label_trace(row, prompt, config, finder))
-        if labels is not None:
-            return labels
-    return no_labels(row, config, finder, why)
-
-
-# --- rows --------------------------------------------------------------------------------------------------------
-
-
-def _traces(source: Path, start: int, end: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    with source.open("rb") as file:
-        file.seek(start)
-        offset = start
-        while offset < end:
-            line = file.readline()
-            if line.strip():
-                yield offset, len(line), _checked(line, source, offset)
-            offset += len(line)
-
-
-def _checked(line: bytes, source: Path, offset: int) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-        if not isinstance(row, dict):
-            raise ValueError("the line is no JSON object")
-        for key in ("request_id", "prompt_id", "response"):
-            if not isinstance(row.get(key), str):
-                raise ValueError(f"the trace has no {key}, or it is not text")
-        if not isinstance(row.get("sample_index") or 0, int):
-            raise ValueError("sample_index is not an integer")
-        messages = row.get("messages")
-        if not (isinstance(messages, list) and messages) and not isinstance(row.get("prompt"), str):
-            raise ValueError("the trace has neither messages nor a prompt")
-    except (ValueError, RecursionError) as err:
-        place = f"{source}:{_line_number(source, offset)}"
-        raise InputError(f"not a trace: {err}", where=place, hint="labels are for the rows that verify wrote") from err
-    return row
-
-
-def _line_number(source: Path, offset: int) -> int:
-    with source.open("rb") as file:
-        number = 1
-        while file.tell() < offset:
-            file.readline()
-            number += 1
-    return number
-
-
-def _trace_row(
-    row: Mapping[str, Any], labels: Mapping[str, Label], offset: int, length: int, config: LabelConfig
+    trace: Trace, problem: ProblemLabels, config: LabelConfig, finder: Finder | None, why: str | None
 ) -> dict[str, Any]:
-    folded = " ".join(unicodedata.normalize("NFC", row["response"]).split())
-    language = (labels["language"]["value"] if "language" in labels else None) or {}
-    found: dict[str, Any] = {
-        "offset": offset,
-        "length": length,
-        "request_id": _text(row["request_id"]),
-        "prompt_id": _text(row["prompt_id"]),
-        "sample_index": row.get("sample_index") or 0,
-        "digest": hashlib.sha256(folded.encode("utf-8", "surrogatepass")).digest(),
-        "tokens": _count(row.get("completion_tokens")),
-        "characters": len(row["response"]),
-        "finish_reason": _text(row.get("finish_reason") or "unknown"),
-        "verdict": _text(row.get("counts_as", row.get("verdict"))),
-        "kind": _text(row.get("kind") or ""),
-        "source": _text(row.get("source")),
-        "model": _text(row.get("model")),
-        "license": _text(row.get("license")),
-        "judge": _number(row.get("judge_score")),
-        "given_rate": _number(row.get("pass_rate")),
-        "language": language.get("answer") or language.get("think"),
-        "labels": json.dumps(labels),
-        **{name: _text(_applies(labels.get(name))) for name in (*FLAGS, "contaminated")},
+    if why is None:
+        row, why = within(config.timeout_s, lambda: label_trace(trace, problem, config, finder))
+        if row is not None:
+            return row
+    return no_labels(trace, config, finder, str(why))
+
+
+def _problem_row(problem_id: str, labels: ProblemLabels) -> dict[str, Any]:
+    match = labels.match
+    return {
+        "problem_id": problem_id,
+        "language": labels.language,
+        "set": utf8(match.item.set) if match else None,
+        "item": utf8(match.item.id) if match else None,
+        "how": match.how if match else None,
+        "overlap": labels.overlap,
+        "signature": labels.signature,
     }
-    if config.near_duplicates:
-        found["signature"] = signature(row["response"], config.near_duplicates.num_perm)
-    return found
 
 
-def _prompt_row(row: Mapping[str, Any], prompt: PromptLabels, config: LabelConfig) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "prompt_id": _text(row["prompt_id"]),
-        "language": prompt.language,
-        "set": _text(prompt.match.item.set) if prompt.match else None,
-        "item": _text(prompt.match.item.id) if prompt.match else None,
-        "how": prompt.match.how if prompt.match else None,
-        "overlap": prompt.overlap,
-        "text": _text(prompt.text),
-    }
-    if config.near_duplicates:
-        found["signature"] = signature(prompt.text, config.near_duplicates.num_perm)
-    return found
-
-
-def _applies(label: Label | None) -> str | None:
-    """The reason of a label that can leave a trace out; None where it does not apply. One that could not be computed in
-    time (value null, with a reason) applies: nobody looked."""
-    if label is None or label["value"] in (False, "ok"):
-        return None
-    return label["reason"] if label["value"] is None else label["reason"] or str(label["value"])
-
-
-def _text(value: Any) -> str | None:
-    """As UTF-8 can hold it: half a surrogate pair becomes its escape."""
-    return None if value is None else str(value).encode("utf-8", "backslashreplace").decode()
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _trace_schema(config: LabelConfig) -> pa.Schema:
+def _problem_schema() -> pa.Schema:
     import pyarrow as pa
 
-    fields = [
-        ("offset", pa.int64()), ("length", pa.int64()), ("request_id", pa.string()), ("prompt_id", pa.string()),
-        ("sample_index", pa.int64()), ("digest", pa.binary()), ("tokens", pa.int64()), ("characters", pa.int64()),
-        *((name, pa.string()) for name in ("finish_reason", "verdict", "kind", "source", "model", "license")),
-        ("judge", pa.float64()), ("given_rate", pa.float64()), ("language", pa.string()), ("labels", pa.string()),
-        *((name, pa.string()) for name in (*FLAGS, "contaminated")),
-    ]  # fmt: skip
-    return pa.schema(fields + ([("signature", pa.binary())] if config.near_duplicates else []))
-
-
-def _prompt_schema(config: LabelConfig) -> pa.Schema:
-    import pyarrow as pa
-
-    names = ("prompt_id", "language", "set", "item", "how")
-    fields = [*((name, pa.string()) for name in names), ("overlap", pa.float64()), ("text", pa.string())]
-    return pa.schema(fields + ([("signature", pa.binary())] if config.near_duplicates else []))
+    names = ("problem_id", "language", "set", "item", "how")
+    fields = [*((name, pa.string()) for name in names), ("overlap", pa.float64()), ("signature", pa.binary())]
+    return pa.schema(fields)

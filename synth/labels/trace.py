@@ -1,12 +1,15 @@
-"""All labels of one trace, and those of its prompt."""
+"""All labels of one trace, and what the traces of one problem share."""
 
 from __future__ import annotations
 
+import hashlib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from synth.decontaminate import Finder, Match
+from synth.dedup import signature
 from synth.labels.code_blocks import broken_code
 from synth.labels.config import LabelConfig
 from synth.labels.language import Spoken, languages, mixing
@@ -14,120 +17,130 @@ from synth.labels.pii import personal_data, secrets
 from synth.labels.reasoning_format import differs
 from synth.labels.refusals import identity_leak, refusal
 from synth.labels.repetition import repetition
-from synth.problems.problem import text_of
-from synth.reasoning import split_row
+from synth.problems.problem import conversation_text
+from synth.trace import Trace
 
-__all__ = ["FLAGS", "Label", "PromptLabels", "label_prompt", "label_trace", "no_labels", "prompt_text"]
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-FLAGS = (
-    "truncated", "think", "answer_mismatch", "language_mixing", "repetition", "refusal", "identity_leak",
-    "suspect_gold", "secrets", "personal_data", "broken_code", "format", "voted_gold",
+__all__ = ["LABELS", "ProblemLabels", "label_problem", "label_schema", "label_trace", "no_labels", "utf8"]
+
+LABELS = (
+    "truncated", "think", "answer_mismatch", "language_mixing", "repetition", "refusal", "identity_leak", "secrets",
+    "personal_data", "broken_code", "contaminated",
 )  # fmt: skip
-"""Labels of a trace that can leave it out: each has a reason exactly where it does."""
-
-
-class Label(TypedDict):
-    """What was found out, and why. ``value`` is None where it could not be found out, or nobody looked."""
-
-    value: Any
-    reason: str | None
+"""Labels with a value and a reason: columns ``<label>`` and ``<label>_reason``. Values are true, false, or null where
+the label does not apply, the recipe switched it off, or its limits stopped it (then there is a reason all the same);
+that of `think` is the state of the think block."""
 
 
 @dataclass(frozen=True)
-class PromptLabels:
-    """What the traces of one problem share."""
+class ProblemLabels:
+    """What the traces of one problem share. ``overlap`` is None where there are no test sets to compare with, and
+    ``signature`` (MinHash of the question) where near duplicates are switched off."""
 
-    text: str
     language: str | None
     match: Match | None
     overlap: float | None
-    """None where no test set was given."""
+    signature: bytes | None
 
 
-def prompt_text(row: Mapping[str, Any]) -> str:
-    """All that the student is asked: the text of every message, or the prompt."""
-    messages = row.get("messages")
-    if isinstance(messages, list):
-        return "\n".join(text_of(turn.get("content")) for turn in messages if isinstance(turn, Mapping))
-    return str(row.get("prompt") or "")
+def label_schema() -> pa.Schema:
+    """Columns of ``labels-*.parquet``, the same whatever the recipe switches off.
+
+    `language_*` are ISO 639-1 codes of the parts of a trace; `digest` is the sha256 of the text after NFC and
+    white-space folding; `characters` counts those of the text and `answer_characters` those of the answer without the
+    white space around it; `signature` is the MinHash of the text.
+    """
+    import pyarrow as pa
+
+    columns = [("request_id", pa.string()), ("problem_id", pa.string())]
+    for name in LABELS:
+        columns += [(name, pa.string() if name == "think" else pa.bool_()), (f"{name}_reason", pa.string())]
+    columns += [(f"language_{part}", pa.string()) for part in ("prompt", "think", "answer")]
+    columns += [("characters", pa.int64()), ("answer_characters", pa.int64())]
+    return pa.schema([*columns, ("digest", pa.binary()), ("signature", pa.binary())])
 
 
-def label_prompt(row: Mapping[str, Any], config: LabelConfig, finder: Finder | None) -> PromptLabels:
-    text = prompt_text(row)
-    spoken = languages(config.languages).spoken(text).main if config.languages else None
+def label_problem(problem: Mapping[str, Any], config: LabelConfig, finder: Finder | None) -> ProblemLabels:
+    """Language of the question and its overlap with test items."""
+    text = conversation_text(problem["messages"])
+    language = languages(config.languages).spoken(text).main if config.languages else None
     match, overlap = finder.find(text) if finder else (None, None)
-    return PromptLabels(text, spoken, match, overlap)
+    near = config.near_duplicates
+    return ProblemLabels(language, match, overlap, signature(text, near.num_perm) if near else None)
 
 
-def label_trace(
-    row: Mapping[str, Any], prompt: PromptLabels, config: LabelConfig, finder: Finder | None
-) -> dict[str, Label]:
-    """Every label that can be read off one trace; those of its problem as a whole come later, from all traces."""
-    response: str = row["response"]
-    reasoning = split_row(row)
-    answer = reasoning.answer
-    mismatch, how = differs(reasoning)
-    suspect = "suspect_gold" in labels if isinstance(labels := row.get("labels"), list) else False
-    broken, error = broken_code(answer)
-    loop = repetition(response)
-    found = _of_row(row) | {
-        "think": Label(value=reasoning.state, reason=reasoning.reason),
-        "answer_mismatch": Label(value=mismatch, reason=how),
-        **_language(prompt.language, reasoning.thinking or "", answer, config),
-        "repetition": _flag(loop),
-        "refusal": _flag(refusal(answer)),
-        "identity_leak": _flag(identity_leak(response)),
-        "suspect_gold": _flag("samples agree with each other and never with the gold" if suspect else None),
-        "broken_code": Label(value=broken, reason=error),
+def label_trace(trace: Trace, problem: ProblemLabels, config: LabelConfig, finder: Finder | None) -> dict[str, Any]:
+    """The row of ``label_schema``."""
+    reasoning, text = trace.reasoning, trace.text
+    row: dict[str, Any] = {
+        **_facts(trace),
+        **_label("think", reasoning.state, reasoning.reason),
+        **_label("answer_mismatch", *differs(reasoning)),
+        **_flag("repetition", repetition(text)),
+        **_flag("refusal", refusal(reasoning.answer)),
+        **_flag("identity_leak", identity_leak(text)),
+        **_label("broken_code", *broken_code(reasoning.answer)),
     }
+    if config.languages:
+        row |= _languages(problem.language, reasoning.thinking or "", reasoning.answer, config)
     if config.secrets:
-        found |= {"secrets": _flag(secrets(response)), "personal_data": _flag(personal_data(response))}
-    match = prompt.match
-    if match is None and finder is not None and config.decontaminate.responses:
-        match = finder.find(response)[0]
+        row |= _flag("secrets", secrets(text)) | _flag("personal_data", personal_data(text))
     if finder is not None:
-        found["contaminated"] = _flag(f"{match.how} match with {match.item.set} {match.item.id}" if match else None)
-    return found
+        match = problem.match
+        if match is None and config.decontaminate.responses:
+            match = finder.find(text)[0]
+        row |= _flag("contaminated", f"{match.how} match with {match.item.set} {match.item.id}" if match else None)
+    if config.near_duplicates:
+        row["signature"] = signature(text, config.near_duplicates.num_perm)
+    return {name: utf8(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
-def no_labels(row: Mapping[str, Any], config: LabelConfig, finder: Finder | None, why: str | None) -> dict[str, Label]:
-    """The labels of a trace whose labelling did not end: null, with the reason, where the row does not say them."""
-    names = ["think", "answer_mismatch", "repetition", "refusal", "identity_leak", "suspect_gold", "broken_code"]
-    names += ["language", "language_mixing"] if config.languages else []
-    names += ["secrets", "personal_data"] if config.secrets else []
-    names += ["contaminated"] if finder is not None else []
-    return _of_row(row) | {name: Label(value=None, reason=why) for name in names}
+def no_labels(trace: Trace, config: LabelConfig, finder: Finder | None, reason: str) -> dict[str, Any]:
+    """The row of a trace whose labels were stopped by their limits: null, with that reason."""
+    off = {"language_mixing"} if not config.languages else set()
+    off |= {"secrets", "personal_data"} if not config.secrets else set()
+    off |= {"contaminated"} if finder is None else set()
+    return {**{f"{name}_reason": reason for name in LABELS if name not in off}, **_facts(trace)}
 
 
-def _of_row(row: Mapping[str, Any]) -> dict[str, Label]:
-    """What the row says itself: the verdict, what stands beside it where the recipe asked for it, how it ended."""
-    cut = row.get("finish_reason") == "length"
-    found = {
-        "verdict": Label(value=row.get("verdict"), reason=row.get("reason")),
-        "tokens": Label(value=row.get("completion_tokens"), reason=None),
-        "truncated": Label(value=cut, reason="cut off at the limit of tokens" if cut else None),
-        "license": Label(value=row.get("license"), reason=None),
+def _facts(trace: Trace) -> dict[str, Any]:
+    """What needs no measurement that could take long."""
+    cut = trace.finish_reason == "length"
+    folded = " ".join(unicodedata.normalize("NFC", trace.text).split())
+    return {
+        "request_id": trace.request_id,
+        "problem_id": trace.problem_id,
+        **_label("truncated", cut, "cut off at the limit of tokens" if cut else None),
+        "characters": len(trace.text),
+        "answer_characters": len(trace.reasoning.answer.strip()),
+        "digest": hashlib.sha256(folded.encode("utf-8", "surrogatepass")).digest(),
     }
-    if "format_verdict" in row:
-        found["format"] = Label(value=row["format_verdict"], reason=row.get("format_reason"))
-    if "judge_verdict" in row:
-        found["judge"] = Label(value=row["judge_verdict"], reason=row.get("judge_reason"))
-        found["counts_as"] = Label(value=row.get("counts_as"), reason=None)
-    if isinstance(vote := row.get("majority"), Mapping):
-        told = f"{vote.get('votes')} of {vote.get('samples')} samples say so" if vote.get("answer") else None
-        found["voted_gold"] = _flag(told)
-    return found
 
 
-def _flag(reason: str | None) -> Label:
-    return Label(value=reason is not None, reason=reason)
+def utf8(text: str) -> str:
+    """A text as Parquet can hold it: half a surrogate pair becomes its escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _language(prompt: str | None, think: str, answer: str, config: LabelConfig) -> dict[str, Label]:
-    if not config.languages:
-        return {}
+def _label(name: str, value: Any, reason: str | None) -> dict[str, Any]:
+    return {name: value, f"{name}_reason": reason}
+
+
+def _flag(name: str, reason: str | None) -> dict[str, Any]:
+    return _label(name, reason is not None, reason)
+
+
+def _languages(prompt: str | None, thinking: str, answer: str, config: LabelConfig) -> dict[str, Any]:
     detector = languages(config.languages)
-    thought, said = (detector.spoken(part, prompt) if part.strip() else Spoken(None, {}) for part in (think, answer))
-    mixed = mixing(prompt, thought, said)
-    value = {"prompt": prompt, "think": thought.main, "answer": said.main}
-    return {"language": Label(value=value, reason=None), "language_mixing": _flag("; ".join(mixed) or None)}
+    in_thinking, in_answer = (
+        detector.spoken(part, prompt) if part.strip() else Spoken(None, {}) for part in (thinking, answer)
+    )
+    mixed = mixing(prompt, in_thinking, in_answer)
+    return {
+        "language_prompt": prompt,
+        "language_think": in_thinking.main,
+        "language_answer": in_answer.main,
+        **_flag("language_mixing", "; ".join(mixed) or None),
+    }

@@ -1,6 +1,6 @@
-"""Labels the parts of a file in worker processes with time and memory limits (`synth.worker_pool`).
+"""Labels shards in worker processes with time and memory limits (`synth.worker_pool`).
 
-A row whose labels end its process gets none: the part is done once more without it.
+A row whose labels end its process gets none: the shard is done once more without it.
 """
 
 from __future__ import annotations
@@ -15,50 +15,62 @@ from typing import Any
 from synth.decontaminate import Finder, Item
 from synth.labels.config import LabelConfig
 from synth.labels.limits import marked
-from synth.labels.shards import label_part
+from synth.labels.shards import Shard, label_shard
+from synth.trace import TraceSet
 from synth.worker_pool import Call, CallFailed, Slot, WorkerPool
 
-__all__ = ["label_parts", "prepare", "serve"]
+__all__ = ["label_shards", "prepare", "serve"]
 
-Part = tuple[int, int, int]  # number, start, end
-MOST_DEATHS = 100  # processes that die in a part, each at another row, before it is no longer the rows' fault
+MOST_DEATHS = 100  # processes that die in a shard, each at another row, before it is no longer the rows' fault
 
 
-def label_parts(
-    source: Path, parts: Sequence[Part], config: LabelConfig, items: Sequence[Item], out: Path, done: Callable[[], None]
+def label_shards(
+    traces: TraceSet,
+    shards: Sequence[Shard],
+    config: LabelConfig,
+    items: Sequence[Item],
+    out: Path,
+    done: Callable[[], None],
 ) -> None:
-    """Label every part into ``out``, calling ``done`` after each.
+    """Label every shard into ``out``, calling ``done`` after each.
 
     Raises the first InputError, MissingDependency or OSError that a worker meets; RuntimeError where a process dies
     outside of any row.
     """
+    if not shards:
+        return
     setup = {
-        "source": str(source.resolve()),
+        "folder": str(traces.folder.resolve()),
+        "store": str(traces.store.resolve()),
         "out": str(out.resolve()),
         "config": config.model_dump(mode="json"),
         "items": [[item.set, item.id, item.text] for item in items],
     }
-    if not parts:
+    if not shards:
         return
     label = partial(_label, json.dumps(setup), out)
-    with WorkerPool(min(config.workers, len(parts)), config.memory_mb, where="label.memory_mb") as pool:
-        for answer in as_completed([pool.run(partial(label, part)) for part in parts]):
+    with WorkerPool(min(config.workers, len(shards)), config.memory_mb, where="label.memory_mb") as pool:
+        for answer in as_completed([pool.run(partial(label, shard)) for shard in shards]):
             answer.result()
             done()
 
 
-def _label(setup: str, out: Path, part: Part, slot: Slot) -> None:
-    progress = out / f".row-{part[0]:05}"
-    unlabelled: dict[str, str] = {}  # offset of a row -> why it has no labels
+def _label(setup: str, out: Path, shard: Shard, slot: Slot) -> None:
+    progress = out / f".row-{shard.number:05}"
+    unlabelled: dict[str, str] = {}  # number of a row -> why it has no labels
     while True:
-        request = {"part": part, "progress": str(progress), "unlabelled": unlabelled}
+        request = {
+            "shard": [shard.number, shard.start, shard.stop],
+            "progress": str(progress),
+            "unlabelled": unlabelled,
+        }
         progress.unlink(missing_ok=True)
         try:
             slot.call(Call(f"{__name__}:serve", json.dumps(request), None, ((f"{__name__}:prepare", setup),)))
         except CallFailed as error:
             row = marked(progress)
             if row is None or str(row) in unlabelled or len(unlabelled) == MOST_DEATHS:
-                raise RuntimeError(f"labels for bytes {part[1]} to {part[2]} of the traces: {error}") from None
+                raise RuntimeError(f"labels for rows {shard.start} to {shard.stop} of the traces: {error}") from None
             unlabelled[str(row)] = f"no labels: {error}"
             continue
         progress.unlink(missing_ok=True)
@@ -71,17 +83,21 @@ _setup: dict[str, Any] = {}
 
 
 def prepare(setup: str) -> None:
-    """Read what all parts share; once in a process."""
+    """Open what all shards share; once in a process."""
     read = json.loads(setup)
     items = [Item(*item) for item in read["items"]]
-    _setup.update(read, config=LabelConfig.model_validate(read["config"]), finder=Finder(items) if items else None)
+    _setup.update(
+        traces=TraceSet(Path(read["folder"]), Path(read["store"])),
+        out=Path(read["out"]),
+        config=LabelConfig.model_validate(read["config"]),
+        finder=Finder(items) if items else None,
+    )
 
 
 def serve(request: dict[str, Any]) -> None:
-    """Label one part."""
-    number, start, end = request["part"]
-    label_part(
-        Path(_setup["source"]), start, end, number, _setup["config"], _setup["finder"], Path(_setup["out"]),
+    """Label one shard."""
+    label_shard(
+        _setup["traces"], Shard(*request["shard"]), _setup["config"], _setup["finder"], _setup["out"],
         progress=Path(request["progress"]),
-        unlabelled={int(offset): reason for offset, reason in request["unlabelled"].items()},
+        unlabelled={int(row): reason for row, reason in request["unlabelled"].items()},
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The problem schema; problems and imported traces from rows (``loaders.py`` reads the rows).
+"""The problem schema, and problems from rows (``loaders.py`` reads the rows).
 
 Every row becomes a ``Prompt``, a duplicate that is counted, or a ``BadRow`` with its place and a reason. No row
 vanishes.
@@ -19,15 +19,16 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 
 from licensing.errors import InputError
-from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts, PromptsConfig
+from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig
 from synth.problems.loaders import RAW_CHARACTERS, RawRow, hub_rows, jsonl_rows, reasoning_gym_rows
 from synth.section import OnBadRow, ProblemKind
 
-__all__ = ["BadRow", "Prompt", "PromptSet", "TraceSet", "canonical_json", "load_prompts", "load_traces", "text_of"]
+__all__ = [
+    "PROBLEM_COLUMNS", "BadRow", "Prompt", "PromptSet", "UniqueProblems", "canonical_json", "conversation_text",
+    "load_prompts", "problem_of_row", "raise_bad_row", "raise_empty", "raw_text", "separate_extra", "text_of",
+]  # fmt: skip
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
-_FINISH_REASONS = frozenset({"stop", "length", "error"})
-_TRACE_COLUMNS = ("response", "finish_reason", "error", "prompt_tokens", "completion_tokens", "model")
 
 PROBLEM_COLUMNS = (
     "id", "messages", "answer", "kind", "source", "license",
@@ -49,6 +50,11 @@ def text_of(content: Any) -> str:
     if isinstance(content, list):
         return "\n".join(part["text"] for part in content if isinstance(part, Mapping) and "text" in part)
     return ""
+
+
+def conversation_text(messages: Iterable[Any]) -> str:
+    """The text of every message of a problem: all that a student reads before it answers."""
+    return "\n".join(text_of(turn.get("content")) for turn in messages if isinstance(turn, Mapping))
 
 
 def _folded(value: Any) -> Any:
@@ -188,16 +194,6 @@ class PromptSet:
     duplicates: int
 
 
-@dataclass(frozen=True)
-class TraceSet:
-    """Imported traces. ``samples`` are sample rows in file order; ``duplicates`` counts repeated traces."""
-
-    prompts: tuple[Prompt, ...]
-    samples: tuple[dict[str, Any], ...]
-    bad: tuple[BadRow, ...]
-    duplicates: int
-
-
 # --- loading -----------------------------------------------------------------------------------------------------
 
 
@@ -217,93 +213,31 @@ def load_prompts(config: PromptsConfig, *, answerless: bool = False) -> PromptSe
     else:
         name, rows = config.task, reasoning_gym_rows(config)
         defaults = {}
-    unique = _UniqueProblems()
+    unique = UniqueProblems()
     bad: list[BadRow] = []
     duplicates = 0
     for raw in rows:
-        prompt = _prompt_of(raw, {**defaults, "license": config.license}, bad, answerless)
+        prompt = problem_of_row(raw, {**defaults, "license": config.license}, bad, answerless)
         if prompt is None:
             continue
         outcome = unique.add(prompt)
         if outcome == "copy":
             duplicates += 1
         elif outcome is not None:
-            bad.append(BadRow(raw.where, outcome, _raw_text(raw)))
+            bad.append(BadRow(raw.where, outcome, raw_text(raw)))
         if config.limit is not None and len(unique.prompts) >= config.limit:
             break
-    _stop_on(bad, config.on_bad_row, "prompts")
+    raise_bad_row(bad, config.on_bad_row, "prompts")
     if not unique.prompts:
-        _raise_empty(name, bad, "prompts")
+        raise_empty(name, bad, "prompts")
     return PromptSet(tuple(unique.prompts), tuple(bad), duplicates)
-
-
-def load_traces(config: ImportedTraces, model: str | None = None, *, answerless: bool = False) -> TraceSet:
-    """Read imported traces: problem rows with ``response``, or with messages that end with the assistant.
-
-    Thinking in a field of its own (``reasoning_content`` or ``reasoning``) of the final assistant message becomes a
-    think block. ``model`` is the public id of the teacher, for rows without ``model``. Token counts are null where the
-    row has none. A row with ``finish_reason: error`` is a failed request: it needs no response, and its sample row has
-    an ``error``, as one that a teacher failed on. Traces of one problem (by content) become its samples 0, 1, ...; a
-    trace that repeats another letter for letter is counted and left out. The user's own columns of a problem are those
-    of its first trace.
-
-    Everything is held in memory: about the size of the file. Raises InputError as ``load_prompts`` does.
-    """
-    unique = _UniqueProblems()
-    samples: list[dict[str, Any]] = []
-    bad: list[BadRow] = []
-    counts: dict[str, int] = {}
-    seen: set[str] = set()
-    duplicates = 0
-    for raw in jsonl_rows(config.path, "sample.path"):
-        try:
-            trace = _split_trace(raw.row, model) if raw.row is not None else {}
-        except ValueError as error:
-            bad.append(BadRow(raw.where, str(error), _raw_text(raw)))
-            continue
-        problem = RawRow(raw.where, trace.pop("problem", None), raw.reason, raw.raw)
-        defaults = {"source": Path(config.path).name, "license": config.license}
-        prompt = _prompt_of(problem, defaults, bad, answerless)
-        if prompt is None:
-            continue
-        outcome = unique.add(prompt)
-        if outcome is not None and outcome != "copy":
-            bad.append(BadRow(raw.where, outcome, _raw_text(raw)))
-            continue
-        content = prompt.content_hash
-        identity = canonical_json([content, trace["response"], trace["model"]])
-        request_id = hashlib.sha256(identity.encode()).hexdigest()[:32]
-        if request_id in seen:
-            duplicates += 1
-            continue
-        seen.add(request_id)
-        index = counts.get(content, 0)
-        counts[content] = index + 1
-        samples.append(
-            {
-                "request_id": request_id,
-                "prompt_id": unique.id_of(prompt),
-                "sample_index": index,
-                "text": trace["response"],
-                "finish_reason": trace["finish_reason"],
-                "error": trace["error"],
-                "prompt_tokens": trace["prompt_tokens"],
-                "completion_tokens": trace["completion_tokens"],
-                "model": trace["model"],
-                "engine": "imported",
-            }
-        )
-    _stop_on(bad, config.on_bad_row, "sample")
-    if not samples:
-        _raise_empty(config.path, bad, "sample")
-    return TraceSet(tuple(unique.prompts), tuple(samples), tuple(bad), duplicates)
 
 
 # --- from rows to problems ---------------------------------------------------------------------------------------
 
 
 @dataclass
-class _UniqueProblems:
+class UniqueProblems:
     """The problems so far, unique by content and by id."""
 
     prompts: list[Prompt] = field(default_factory=list)
@@ -323,10 +257,14 @@ class _UniqueProblems:
         return None
 
     def id_of(self, prompt: Prompt) -> str:
+        """The id under which a problem, or the first copy of it, was added."""
         return self._by_content[prompt.content_hash]
 
 
-def _prompt_of(raw: RawRow, defaults: Mapping[str, Any], bad: list[BadRow], answerless: bool = False) -> Prompt | None:
+def problem_of_row(
+    raw: RawRow, defaults: Mapping[str, Any], bad: list[BadRow], answerless: bool = False
+) -> Prompt | None:
+    """The problem of a row, or None with the reason appended to ``bad``."""
     if raw.row is None:
         bad.append(BadRow(raw.where, raw.reason, raw.raw))
         return None
@@ -339,10 +277,10 @@ def _prompt_of(raw: RawRow, defaults: Mapping[str, Any], bad: list[BadRow], answ
         # Values that cannot be written (a lone surrogate, bytes) are found here, before a teacher is used.
         canonical_json(prompt.row()).encode()
     except ValidationError as error:
-        bad.append(BadRow(raw.where, _why(error), _raw_text(raw)))
+        bad.append(BadRow(raw.where, _why(error), raw_text(raw)))
         return None
     except (ValueError, TypeError, RecursionError) as error:
-        bad.append(BadRow(raw.where, f"it cannot be written as JSON in UTF-8: {error}", _raw_text(raw)))
+        bad.append(BadRow(raw.where, f"it cannot be written as JSON in UTF-8: {error}", raw_text(raw)))
         return None
     return prompt
 
@@ -360,44 +298,6 @@ def _checked_messages(messages: Any) -> tuple[dict[str, Any], ...]:
     return tuple(dict(message) for message in messages)
 
 
-def _split_trace(row: Mapping[str, Any], model: str | None) -> dict[str, Any]:
-    problem = {key: value for key, value in row.items() if key not in _TRACE_COLUMNS}
-    response = row.get("response")
-    messages = problem.get("messages")
-    if response is None and isinstance(messages, list) and messages and isinstance(messages[-1], Mapping):
-        last = messages[-1]
-        if last.get("role") == "assistant":
-            problem["messages"] = messages[:-1]
-            response = text_of(last.get("content"))
-            thinking = last.get("reasoning_content") or last.get("reasoning")
-            if isinstance(thinking, str):
-                response = f"<think>\n{thinking.strip()}\n</think>\n\n{response}"
-    finish_reason = row.get("finish_reason") or "stop"
-    if finish_reason not in _FINISH_REASONS:
-        raise ValueError(f"finish_reason {finish_reason!r} is not stop, length or error")
-    error = None
-    if finish_reason == "error":
-        error = str(row.get("error") or "the imported trace is a failed request")
-        response = response if isinstance(response, str) else ""
-    elif not isinstance(response, str) or not response.strip():
-        raise ValueError("a trace needs a `response` with text, or messages that end with the assistant")
-    model = row.get("model") or model
-    if not isinstance(model, str):
-        raise ValueError("nobody says which model wrote this: give the row a `model`, or the recipe a teacher")
-    counts = {key: row.get(key) for key in ("prompt_tokens", "completion_tokens")}
-    for key, value in counts.items():
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-            raise ValueError(f"`{key}` is not a count: {value!r}")
-    return {
-        "problem": problem,
-        "response": response,
-        "model": model,
-        "finish_reason": finish_reason,
-        "error": error,
-        **counts,
-    }
-
-
 def _why(error: ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
@@ -405,11 +305,13 @@ def _why(error: ValidationError) -> str:
     return f"`{place}`: {message}" if place else message
 
 
-def _raw_text(raw: RawRow) -> str:
+def raw_text(raw: RawRow) -> str:
+    """The row as a ``BadRow`` quotes it."""
     return (raw.raw or repr(raw.row))[:RAW_CHARACTERS]
 
 
-def _stop_on(bad: list[BadRow], policy: OnBadRow, section: str) -> None:
+def raise_bad_row(bad: list[BadRow], policy: OnBadRow, section: str) -> None:
+    """Raise InputError for the first bad row where ``on_bad_row`` says stop."""
     if policy == "skip" or not bad:
         return
     more = f" ({len(bad) - 1} more bad rows after it)" if len(bad) > 1 else ""
@@ -420,6 +322,7 @@ def _stop_on(bad: list[BadRow], policy: OnBadRow, section: str) -> None:
     )
 
 
-def _raise_empty(name: str, bad: list[BadRow], section: str) -> NoReturn:
+def raise_empty(name: str, bad: list[BadRow], section: str) -> NoReturn:
+    """Raise InputError for a source without a usable row."""
     what = f"none of {len(bad)} rows is usable, the first because: {bad[0].reason}" if bad else "there is no row in it"
     raise InputError(what, where=bad[0].where if bad else name, hint=f"look at `{section}` in the recipe")

@@ -1,76 +1,97 @@
-"""Verdicts of the rules while samples are still being drawn: what an adaptive policy goes by."""
+"""Verification while samples are still being drawn: what an adaptive policy goes by."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
+from typing import Any, Protocol
 
 from synth.sampling.policy import Slot
 from synth.sampling.requests import RequestPlan
 from synth.sampling.store import SampleStore
-from synth.verify.config import FormatConfig
-from synth.verify.format_check import fault
-from synth.verify.verdict import Verdict
-from synth.verify.verifier import Verifier
 
-__all__ = ["OnlineVerifier"]
+__all__ = ["Grade", "GradedSample", "OnlineVerification", "SampleVerifier"]
 
-_VERDICTS_AT_ONCE = 64  # rows in the hands of the verifier; the others wait on the disk
+_IN_FLIGHT = 64  # rows in the hands of the verifier; the others wait on the disk
 
 
-class OnlineVerifier:
-    """Rows in, verdicts out, in whatever order they are found. Texts wait on the disk, not in memory.
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """What a verdict means for a policy.
 
-    ``layout``: a format that a sample has to have, too, before it counts as correct.
+    ``judged``: there is a verdict for or against (``synth.verify.verdict.judged``). ``correct``: it counts towards the
+    target. ``matches_gold``: the answer is the gold one, though the sample may not count (cut off, or in a bad format).
+    ``answer``: the answer of a wrong sample, where one could be read.
     """
 
-    def __init__(
-        self, verifier: Verifier, plan: RequestPlan, log: SampleStore, layout: FormatConfig | None = None
-    ) -> None:
-        self._verifier = verifier
-        self._layout = layout
-        self._plan = plan
-        self._log = log
-        self._later: deque[int] = deque()
-        self._under_way = 0
-        self._found: SimpleQueue[tuple[Slot, int, bool, Future[Verdict]]] = SimpleQueue()
+    judged: bool
+    correct: bool
+    matches_gold: bool
+    answer: str | None
+
+
+class SampleVerifier(Protocol):
+    """Grades samples in the background; ``synth.verify.trace_verifier.TraceVerifier`` is one."""
+
+    def grade(
+        self, problem: Mapping[str, Any], sample: Mapping[str, Any], think_open: str, think_close: str
+    ) -> Future[Grade]:
+        """The grade of a sample row of the store."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GradedSample:
+    """A sample, by its slot (problem, sample index), and its grade."""
+
+    slot: Slot
+    grade: Grade
+
+
+class OnlineVerification:
+    """Hands samples to a verifier and collects grades in whatever order they come. Texts wait on the disk."""
+
+    def __init__(self, verifier: SampleVerifier, plan: RequestPlan, store: SampleStore) -> None:
+        self._verifier, self._plan, self._store = verifier, plan, store
+        self._waiting: deque[int] = deque()
+        self._in_flight = 0
+        self._done: SimpleQueue[tuple[Slot, Future[Grade]]] = SimpleQueue()
 
     @property
     def busy(self) -> bool:
-        return bool(self._later or self._under_way)
+        """Whether a sample has no grade yet."""
+        return bool(self._waiting or self._in_flight)
 
-    def add(self, slot: Slot, place: int) -> None:
+    def add(self, slot: Slot, row_id: int) -> None:
+        """Verify a sample that is in the store."""
         number = slot[0] * self._plan.config.most_samples + slot[1]
-        self._later.append(number << 40 | place)  # one integer: there may be millions after a resume
-        self._pump()
+        self._waiting.append(number << 40 | row_id)  # one integer: there may be millions after a resume
+        self._submit()
 
-    def heard(self, *, block: bool) -> list[tuple[Slot, bool, str | None, bool]]:
-        """(slot, does it count as correct, its answer if wrong, is the answer right) of what was found since; raises
-        what verifying raised. ``block`` waits for one where any is under way. What counts has ended by itself, and has
-        the format that the recipe asks for."""
-        done: list[tuple[Slot, bool, str | None, bool]] = []
-        while self._under_way and (not self._found.empty() or (block and not done)):
-            slot, place, formed, future = self._found.get()
-            self._under_way -= 1
-            verdict = future.result()
-            # A row of kind `open` has nothing to verify: that it ended by itself is all that can be asked of it.
-            right = verdict.verdict in ("correct", None) and self._log.finish_reason(place) == "stop"
-            wrong = verdict.extracted if verdict.verdict == "wrong" else None
-            done.append((slot, right and formed, wrong, right))
-            self._pump()
-        return done
+    def graded(self, *, block: bool) -> list[GradedSample]:
+        """The samples graded since the last call. ``block`` waits for one where any is in flight. Raises what
+        verifying raised."""
+        samples: list[GradedSample] = []
+        while self._in_flight and (not self._done.empty() or (block and not samples)):
+            slot, future = self._done.get()
+            self._in_flight -= 1
+            samples.append(GradedSample(slot, future.result()))
+            self._submit()
+        return samples
 
-    def _pump(self) -> None:
-        while self._later and self._under_way < _VERDICTS_AT_ONCE:
-            number, place = divmod(self._later.popleft(), 1 << 40)
+    def _submit(self) -> None:
+        while self._waiting and self._in_flight < _IN_FLIGHT:
+            number, row_id = divmod(self._waiting.popleft(), 1 << 40)
             slot = divmod(number, self._plan.config.most_samples)
-            row = {**self._plan.prompts[slot[0]].row(), "response": self._log.row(place)["text"]}
-            self._under_way += 1
-            formed = self._layout is None or fault(row["response"], row["kind"], self._layout) is None
-            future = self._verifier.submit(row)
-            future.add_done_callback(partial(self._hand_in, slot, place, formed))
+            teacher = self._plan.teacher(slot)
+            problem = self._plan.prompts[slot[0]].trace_columns()
+            self._in_flight += 1
+            future = self._verifier.grade(problem, self._store.row(row_id), teacher.think_open, teacher.think_close)
+            future.add_done_callback(partial(self._collect, slot))
 
-    def _hand_in(self, slot: Slot, place: int, formed: bool, future: Future[Verdict]) -> None:
-        self._found.put((slot, place, formed, future))
+    def _collect(self, slot: Slot, future: Future[Grade]) -> None:
+        self._done.put((slot, future))

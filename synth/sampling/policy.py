@@ -14,28 +14,35 @@ import hashlib
 import heapq
 from array import array
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from synth.sampling.config import AdaptivePolicy
 
-__all__ = ["Adaptive", "Fixed", "Outcome", "Policy", "Stopped", "pass_rate_at_stop"]
+__all__ = ["UNJUDGED_LIMIT", "Adaptive", "Fixed", "Outcome", "Policy", "Slot", "Stopped", "pass_rate_at_stop"]
 
 Slot = tuple[int, int]
 """(problem, sample index), both from 0."""
-Stopped = Literal["target", "max_samples", "suspect_gold", "budget"]
+Stopped = Literal["target", "max_samples", "suspect_gold", "unjudged", "budget"]
 
 AGREEMENT = 0.75
 """Share of the answered samples that must give one answer before the gold of a problem without a correct sample is
 suspected. With a wrong gold a good teacher agrees with itself nearly always; wrong answers to a hard problem scatter.
 Our choice, as is ``suspect_after``; it has no source."""
 
+UNJUDGED_LIMIT = 4
+"""Samples of a problem after which it stops where none of them could be judged. Two may fail by chance (a busy machine,
+a lost connection); after four, more would most likely fail as well. Our choice; it has no source."""
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of sampling a problem. ``pass_rate`` is None where no sample has a verdict."""
+    """The result of sampling a problem: samples drawn, samples with a verdict for or against, correct ones.
+    ``pass_rate`` is None where no sample is judged."""
 
     samples: int
+    judged: int
     correct: int
     stopped: Stopped
     pass_rate: float | None
@@ -51,8 +58,15 @@ class Policy(Protocol):
         """A slot to draw, each once; None where no slot is free until a verdict comes (or ever)."""
         ...
 
-    def record(self, slot: Slot, correct: bool, answer: str | None, *, matches_gold: bool = False) -> None:
-        """The verdict of a slot. ``matches_gold``: its answer does, though the sample may not count as correct."""
+    def record(
+        self, slot: Slot, correct: bool, answer: str | None, *, matches_gold: bool = False, judged: bool = True
+    ) -> None:
+        """The verdict of a slot. ``matches_gold``: its answer does, though the sample may not count as correct.
+        ``judged``: False where there is no verdict for or against: a failed request, a verifier's error or time-out."""
+        ...
+
+    def uses_verdicts_of(self, problem: int) -> bool:
+        """Whether ``record`` must be called for the samples of a problem."""
         ...
 
     def skip(self, slot: Slot) -> None:
@@ -80,8 +94,13 @@ class Fixed:
         self._issued += 1
         return divmod(self._issued - 1, self.limit)
 
-    def record(self, slot: Slot, correct: bool, answer: str | None, *, matches_gold: bool = False) -> None:
+    def record(
+        self, slot: Slot, correct: bool, answer: str | None, *, matches_gold: bool = False, judged: bool = True
+    ) -> None:
         raise AssertionError("the fixed policy takes no verdicts")
+
+    def uses_verdicts_of(self, problem: int) -> bool:
+        return False
 
     def skip(self, slot: Slot) -> None:
         return None
@@ -90,19 +109,31 @@ class Fixed:
         return min(self.limit, max(0, self._issued - problem * self.limit))
 
 
-class Adaptive:
-    """Until ``target_correct`` samples are correct, ``max_samples`` are drawn, or the gold is suspect.
+_NONE, _WRONG, _CORRECT, _UNJUDGED = range(4)
 
-    **How many.** With *f* wrong verdicts, a problem may get up to ``target_correct + f`` samples. That is never one too
-    many: fewer could not contain ``target_correct`` correct ones. Verdicts may come in any order, so a straggler blocks
-    one sample and no more. Without suspicion a problem gets exactly the samples that drawing one after another would
-    take. ``first`` samples (default ``target_correct``) are drawn at once; more than ``target_correct`` may be too
-    many.
+
+class Adaptive:
+    """Until ``target_correct`` samples are correct, ``max_samples`` are drawn, the gold is suspect, or nothing can be
+    judged.
+
+    **How many.** With *f* verdicts that are not correct, a problem may get up to ``target_correct + f`` samples. That
+    is never one too many: fewer could not contain ``target_correct`` correct ones. Verdicts may come in any order, so a
+    straggler blocks one sample and no more. Without suspicion a problem gets exactly the samples that drawing one after
+    another would take. ``first`` samples (default ``target_correct``) are drawn at once; more than ``target_correct``
+    may be too many.
 
     **Suspicion.** While no sample of a problem matches its gold, the problem waits at ``suspect_after`` samples, at
     twice that, four times that and so on, until all verdicts up to there are in. At each of these points it stops as
     ``suspect_gold`` where one answer is that of ``suspect_after`` samples and of ``AGREEMENT`` of those with an answer.
     The check looks at a set of samples that is fixed beforehand, so it does not depend on timing.
+
+    **Samples that cannot be judged** (failed requests, verifier errors and time-outs) are neither correct nor wrong:
+    another sample is drawn in the place of each, up to ``max_samples``, and the pass rate leaves them out. While no
+    sample of a problem is judged, the problem waits at ``UNJUDGED_LIMIT`` samples (or ``first``, if that is more);
+    where none of those can be judged it stops as ``unjudged``. One judged sample lifts the limit. The samples that
+    count for this are fixed beforehand, too, so it does not depend on timing.
+
+    ``sampled_in_full``: problems that get ``max_samples`` samples whatever the verdicts; none is needed for them.
 
     **Order.** New problems first, in their order; then those with the fewest further samples by expectation,
     (missing) * (n + 2) / (correct + 1), the posterior mean under a uniform prior (Laplace).
@@ -112,7 +143,7 @@ class Adaptive:
 
     needs_verdicts = True
 
-    def __init__(self, problems: int, config: AdaptivePolicy) -> None:
+    def __init__(self, problems: int, config: AdaptivePolicy, sampled_in_full: Collection[int] = ()) -> None:
         self.limit = config.max_samples
         self._target = config.target_correct
         self._first = min(config.first or config.target_correct, config.max_samples)
@@ -120,7 +151,8 @@ class Adaptive:
         self._problems = problems
         self._issued = array("I", bytes(4 * problems))
         self._allowed = array("I", [self._first]) * problems
-        self._marks: dict[int, bytearray] = {}  # by index: 0 no verdict, 1 wrong, 2 correct
+        self._in_full = frozenset(sampled_in_full)
+        self._marks: dict[int, bytearray] = {}  # by index: _NONE, _WRONG, _CORRECT or _UNJUDGED
         self._answers: dict[int, dict[int, int]] = {}  # of problems without a correct sample
         self._gates: dict[int, int] = {}
         self._suspects: set[int] = set()
@@ -131,7 +163,7 @@ class Adaptive:
 
     def next(self) -> Slot | None:
         while self._fresh < self._problems:
-            if self._issued[self._fresh] < self._first:
+            if self._issued[self._fresh] < (self.limit if self._fresh in self._in_full else self._first):
                 return self._issue(self._fresh)
             self._fresh += 1
         while self._waiting:
@@ -141,27 +173,32 @@ class Adaptive:
             heapq.heappop(self._waiting)
         return None
 
-    def record(self, slot: Slot, correct: bool, answer: str | None, *, matches_gold: bool = False) -> None:
+    def record(
+        self, slot: Slot, correct: bool, answer: str | None, *, matches_gold: bool = False, judged: bool = True
+    ) -> None:
         problem, index = slot
         marks = self._marks.setdefault(problem, bytearray())
         if index >= len(marks):
             marks.extend(bytes(index + 1 - len(marks)))
         if marks[index]:
             return
-        marks[index] = 2 if correct else 1
+        marks[index] = _CORRECT if correct else _WRONG if judged else _UNJUDGED
         if matches_gold and not correct:
             self._confirmed.add(problem)
         if correct or matches_gold:
             self._answers.pop(problem, None)
-        elif 2 not in marks and problem not in self._confirmed and answer is not None and self._suspect_after:
+        elif _CORRECT not in marks and problem not in self._confirmed and answer is not None and self._suspect_after:
             digest = hashlib.blake2b(" ".join(answer.split()).encode("utf-8", "surrogatepass"), digest_size=8).digest()
             self._answers.setdefault(problem, {})[index] = int.from_bytes(digest, "little")
         allowed = self._bound(problem, marks)
         if allowed > self._allowed[problem]:
             self._allowed[problem] = allowed
-            good = marks.count(2)
+            good = marks.count(_CORRECT)
             expected = (self._target - good) * (len(marks) + 2) / (good + 1)
             heapq.heappush(self._waiting, (expected, problem))
+
+    def uses_verdicts_of(self, problem: int) -> bool:
+        return problem not in self._in_full
 
     def skip(self, slot: Slot) -> None:
         self._cut.add(slot[0])
@@ -172,7 +209,8 @@ class Adaptive:
     def outcome(self, problem: int) -> Outcome:
         """The current result of a problem; final once ``next`` returns None and every verdict is in."""
         marks = self._marks.get(problem, bytearray())
-        verdicts, good = len(marks) - marks.count(0), marks.count(2)
+        judged, good = marks.count(_WRONG) + marks.count(_CORRECT), marks.count(_CORRECT)
+        samples = self._issued[problem] if problem in self._in_full else judged + marks.count(_UNJUDGED)
         stopped: Stopped = "max_samples"
         if problem in self._cut:
             stopped = "budget"
@@ -180,27 +218,32 @@ class Adaptive:
             stopped = "suspect_gold"
         elif good >= self._target:
             stopped = "target"
-        if not verdicts:
-            return Outcome(0, 0, stopped, None)
+        elif problem not in self._in_full and not judged and samples < self.limit:
+            stopped = "unjudged"
+        if not judged:
+            return Outcome(samples, 0, 0, stopped, None)
         if stopped == "budget":
-            rate = good / verdicts
+            rate = good / judged
         else:
-            rate = pass_rate_at_stop(verdicts, good, target=self._target, first=self._first)
-        return Outcome(verdicts, good, stopped, rate)
+            rate = pass_rate_at_stop(judged, good, target=self._target, first=self._first)
+        return Outcome(samples, judged, good, stopped, rate)
 
     def _issue(self, problem: int) -> Slot:
         self._issued[problem] += 1
         return problem, self._issued[problem] - 1
 
     def _bound(self, problem: int, marks: bytearray) -> int:
-        wrong = marks.count(1)
-        if self._first < self._target and len(marks) - marks.count(0) < self._first:
+        verdicts = len(marks) - marks.count(_NONE)
+        if self._first < self._target and verdicts < self._first:
             return self._first
-        bound = min(max(self._first, self._target + wrong), self.limit)
-        if self._suspect_after is None or 2 in marks or problem in self._confirmed:
+        bound = min(max(self._first, self._target + verdicts - marks.count(_CORRECT)), self.limit)
+        if verdicts == marks.count(_UNJUDGED):
+            bound = min(bound, max(self._first, UNJUDGED_LIMIT))
+        if self._suspect_after is None or _CORRECT in marks or problem in self._confirmed:
             return bound
         gate = self._gates.get(problem) or max(self._first, self._suspect_after)
-        while gate <= bound and marks.count(1, 0, gate) == gate:  # all verdicts up to here are in, and none is correct
+        # All verdicts up to the gate are in, and none is correct.
+        while gate <= bound and len(marks) >= gate and _NONE not in marks[:gate]:
             if self._agree(problem, gate):
                 self._suspects.add(problem)
                 break

@@ -1,4 +1,5 @@
-"""Does a thinking teacher think? A wrong reasoning parser, or a wrong tag, loses the thinking of every trace.
+"""The empty-reasoning guard: stops a run whose thinking teacher does not think. A wrong reasoning parser, or a wrong
+tag, loses the thinking of every trace.
 
 **Rule.** The run ends when traces with empty thinking are more than 0.1 % of those drawn since it was started, and five
 at least. At a true share of 0.1 % the fifth comes within the first thousand traces in one run of 270 (Poisson); a
@@ -21,14 +22,14 @@ _SHARE, _LEAST = 0.001, 5
 
 
 class EmptyReasoningGuard:
-    """Looks at every row of one run; see ``look``."""
+    """Watches every row of one run; see ``look``."""
 
     def __init__(self, teacher: TeacherConfig) -> None:
         self._teacher = teacher
         self._seen = self._empty = 0
 
     def look(self, row: Mapping[str, Any]) -> None:
-        """A sample row that is in the log. Raises Refused where the rule says so; the log keeps what it has."""
+        """Count a row that is in the store. Raises Refused where the rule says so; the store keeps what it has."""
         teacher = self._teacher
         if not teacher.thinking or row["finish_reason"] == "error":
             return
@@ -51,12 +52,9 @@ class EmptyReasoningGuard:
 
 
 def is_empty(text: str, finish_reason: str, think_open: str, think_close: str) -> bool | None:
-    """Whether the thinking of a raw completion is empty; None where it was cut off too early to tell.
-
-    The opening tag may have been written by the chat template.
-    """
+    """Whether the thinking of a raw completion is empty; None where it was cut off too early to tell."""
     reasoning = split_reasoning(text, think_open, think_close)
-    if reasoning.thinking and reasoning.thinking.strip():
+    if (reasoning.thinking or "").strip():
         return False
-    is_cut_off = finish_reason == "length" and reasoning.state in ("missing", "unclosed")
-    return None if is_cut_off else True
+    undecided = reasoning.state in ("missing", "unclosed") and finish_reason == "length"
+    return None if undecided else True

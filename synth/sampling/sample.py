@@ -1,72 +1,40 @@
-"""Bring the commit log to what the policy asks for: every sample of every problem that is not in it yet.
+"""Draw every sample that the policy asks for and that the run's store does not hold yet.
 
-The log is the state (``synth/sampling/store.py`` says how a sample is committed), the policy says who is asked
-(``synth/sampling/policy.py``), the loop keeps the teacher full (``synth/sampling/sampler.py``), the meter stops it
-(``synth/sampling/budget.py``). **End**: when all is in, the log is rewritten in the order of problems and sample
-indices and
-renamed into place, so that runs with equal answers end in equal bytes. Killed at any moment and run again, with either
-policy, it ends with the samples of a run left alone, unless a budget stopped it: how far that reaches depends on time.
-
-Verdicts are not kept. A resumed adaptive run finds those of the rows in its log again, while the teacher goes on; a
-row at the very edge of ``verify.timeout_s`` may get another verdict then.
+The store is the state (``synth.sampling.store``), the policy decides how often a problem is asked
+(``synth.sampling.policy``), the sampler keeps the teachers at capacity (``synth.sampling.sampler``), the budget stops
+it (``synth.sampling.budget``). Killed at any moment and run again, with either policy, sampling ends with the rows and
+the digest of a run left alone, and draws no sample twice; unless a budget stopped it: how far that reaches depends on
+time. Another recipe in the same run draws only what is new; requests that failed under another ``key`` are sent again.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from synth.parquet_files import write_parquet
 from synth.problems.problem import Prompt
 from synth.sampling.budget import BudgetTracker
 from synth.sampling.config import AdaptivePolicy, TeacherSampling
-from synth.sampling.online_verification import OnlineVerifier
-from synth.sampling.policy import Adaptive, Fixed, Outcome
+from synth.sampling.online_verification import OnlineVerification, SampleVerifier
+from synth.sampling.policy import Adaptive, Fixed
 from synth.sampling.requests import RequestPlan
-from synth.sampling.sampler import TOKEN_IDS, Progress, Sampler, chosen
-from synth.sampling.store import SampleStore, replace_lines, row_line
+from synth.sampling.sampler import Progress, Sampler
+from synth.sampling.samples_table import PROBLEM_STOPS, problem_stops_schema
+from synth.sampling.selection import SampleSummary, Selection, write_samples
+from synth.sampling.store import SampleStore
 from synth.teachers.mixture import TeachersConfig
 from synth.teachers.router import TeacherRouter, read_engine_info, write_engine_info
 from synth.teachers.teacher import Teacher
-from synth.verify.config import VerifyConfig
-from synth.verify.verifier import Verifier
 
-__all__ = ["ENGINES", "ESCALATED", "PROBLEMS", "Progress", "SampleSummary", "harvest", "sample"]
-
-PROBLEMS = "problems.jsonl"
-"""Written beside the log by the adaptive policy: one row a problem, in order: {"prompt_id", "samples", "correct",
-"pass_rate", "stopped": "target" | "max_samples" | "suspect_gold" | "budget", "labels": ["suspect_gold"] or []}.
-``pass_rate`` is the unbiased estimate of ``synth.sampling.policy.pass_rate_at_stop``, not correct / samples."""
-
-ESCALATED = "escalated.jsonl"
-"""Beside the log, in a recipe that escalates: the traces that were cut off, token ids and all, whether an escalation
-stands for them now or its budget did not reach them. They were paid for; a changed recipe goes on from there."""
+__all__ = ["ENGINES", "sample"]
 
 ENGINES = "engines.jsonl"
-"""Beside the log: what each engine that answered settled on (``Teacher.engine_info``): name and
-version, the
-revision of its weights, its resolved configuration. Not there where no engine has anything to say."""
-
-
-@dataclass(frozen=True)
-class SampleSummary:
-    """What the log holds at the end. Token sums leave out rows without a count.
-
-    ``reused`` samples were there before; ``damaged`` lines could not be read and were asked for again. ``escalated``
-    rows stand for a trace that was cut off. ``stopped`` names the limit of the budget that ended it, or is None.
-    """
-
-    rows: int
-    prompt_tokens: int
-    completion_tokens: int
-    finish_reasons: dict[str, int]
-    reused: int
-    damaged: int
-    escalated: int = 0
-    stopped: str | None = None
-    problems_stopped: dict[str, int] | None = None
+"""What each engine that answered settled on (``Teacher.engine_info``): name and version, the revision of
+its weights, its resolved configuration. In the store, of every engine that ever ran for it; in the folder of a sample
+stage, of those whose samples it lists. Not there where no engine has anything to say."""
 
 
 def sample(
@@ -74,141 +42,93 @@ def sample(
     teacher: Teacher | TeacherRouter,
     teacher_config: TeachersConfig,
     config: TeacherSampling,
-    log: Path,
+    out: Path,
+    store: Path,
     *,
-    verify: VerifyConfig | None = None,
-    meter: BudgetTracker | None = None,
+    verifier: SampleVerifier | None = None,
+    budget: BudgetTracker | None = None,
     progress: Progress | None = None,
+    key: str = "",
 ) -> SampleSummary:
-    """Ask until the policy is content or the budget spent, and put the log in order. The caller closes the teacher.
+    """Sample until the policy is satisfied or the budget is spent; the caller closes the teacher.
 
-    A request that fails is a row with ``finish_reason`` "error" and its reason, and is not asked again here. Rows that
-    this run does not want are left out at the end. ``verify`` is for the adaptive policy. ``meter`` is for a caller
-    that wants to watch it; one that is given must have been made from the same config.
+    Texts go into the folder ``store``. Into the folder ``out`` go samples.parquet, engines.jsonl and, with an adaptive
+    policy, problem_stops.parquet (``synth.sampling.samples_table``).
+
+    Args:
+        verifier: For the adaptive policy, which cannot do without.
+        budget: For a caller that wants to watch it; has to be made from the same config.
+        key: Name of the stage's settings. A request that fails is a row with ``finish_reason`` "error" and its reason;
+            it is sent again under another key only.
 
     Held in memory, of the samples: about 45 bytes each, no text; of the problems: 40 bytes each beside their prompts.
 
     Raises InputError where two problems ask the same; MissingDependency where the disk is full or a verifier is not
     installed, with everything so far kept; what the engine raises goes through.
     """
-    whole = RequestPlan(prompts, teacher_config, config)
-    policy = Adaptive(len(prompts), config.policy) if isinstance(config.policy, AdaptivePolicy) else None
-    own = config.escalate.tokens if config.escalate is not None else None
-    team = teacher if isinstance(teacher, TeacherRouter) else TeacherRouter([teacher])
-    meter = meter or BudgetTracker(config.budget, escalation_tokens=own)
-    with contextlib.ExitStack() as stack:
-        rows = stack.enter_context(SampleStore(log))
-        _take_back(rows, log.with_name(ESCALATED))
-        grader = None
-        if policy is not None:
-            verify = verify or VerifyConfig()
-            grader = OnlineVerifier(stack.enter_context(Verifier(verify)), whole, rows, verify.format)
-        rounds = Sampler(whole, policy or Fixed(len(prompts), config.num_samples), team, rows, meter, grader, progress)
-        rounds.run()
-        given = policy.issued if policy is not None else lambda problem: config.num_samples
-        summary = _finish(whole, rows, [given(problem) for problem in range(len(prompts))], rounds)
-    if policy is None:
-        return summary
-    outcomes = [policy.outcome(problem) for problem in range(len(prompts))]
-    replace_lines(log.with_name(PROBLEMS), (row_line(_label(*pair)) for pair in zip(prompts, outcomes, strict=True)))
-    stopped = Counter(outcome.stopped for outcome in outcomes)
-    return SampleSummary(**{**vars(summary), "problems_stopped": dict(sorted(stopped.items()))})
+    plan = RequestPlan(prompts, teacher_config, config)
+    policy: Adaptive | Fixed
+    if isinstance(config.policy, AdaptivePolicy):
+        if verifier is None:
+            raise ValueError("the adaptive policy needs a verifier")
+        # Nothing but a vote over all its samples can say what is right of a problem without a gold answer.
+        policy = Adaptive(len(prompts), config.policy, [n for n, prompt in enumerate(prompts) if prompt.is_answerless])
+    else:
+        policy, verifier = Fixed(len(prompts), config.num_samples), None
+    escalation_tokens = config.escalate.tokens if config.escalate is not None else None
+    router = teacher if isinstance(teacher, TeacherRouter) else TeacherRouter([teacher])
+    budget = budget or BudgetTracker(config.budget, escalation_tokens=escalation_tokens)
+    out.mkdir(parents=True, exist_ok=True)
+    with SampleStore(store) as samples:
+        verification = OnlineVerification(verifier, plan, samples) if verifier else None
+        sampler = Sampler(plan, policy, router, samples, budget, verification, progress, key)
+        sampler.run()
+        summary = write_samples(out, _rows(plan, samples, policy, key))
+        summary.reused, summary.stopped, summary.damaged = sampler.reused, sampler.stopped, samples.damaged
+    engines = read_engine_info(store / ENGINES)
+    if engines:
+        pairs = {(name, engine) for name, drawn in summary.teachers.items() for engine in drawn.engines}
+        write_engine_info(out / ENGINES, [row for row in engines if (row["model"], row["engine"]) in pairs])
+    if isinstance(policy, Adaptive):
+        stops = [_stop(prompt, policy, problem) for problem, prompt in enumerate(prompts)]
+        write_parquet(out / PROBLEM_STOPS, problem_stops_schema(), stops)
+        summary.problems_stopped = dict(sorted(Counter(row["stopped"] for row in stops).items()))
+    return summary
 
 
-def _finish(whole: RequestPlan, rows: SampleStore, given: Sequence[int], rounds: Sampler) -> SampleSummary:
-    """Put the log in order; cut traces that were escalated go into a file of their own."""
-    reasons: Counter[str] = Counter()
-    engines: set[tuple[str, str]] = set()
-    tokens = prompt_tokens = escalated = 0
-
-    def ordered() -> Iterator[bytes]:
-        nonlocal tokens, prompt_tokens, escalated
-        for problem, prompt in enumerate(whole.prompts):
-            for index in range(given[problem]):
-                place = chosen(whole, rows, (problem, index))
-                if place is None:
-                    continue  # the budget did not reach it
-                row = rows.row(place)
-                row.pop(TOKEN_IDS, None)
-                # Ids and names may have changed since the row was written, without another question being asked.
-                row.update(prompt_id=prompt.id, model=whole.teacher((problem, index)).public_id)
-                engines.add((row["model"], row["engine"]))
-                reasons[row["finish_reason"]] += 1
-                tokens += rows.completion_tokens(place)
-                prompt_tokens += rows.prompt_tokens(place)
-                escalated += "escalated_from" in row
-                yield row_line(row)
-
-    def cut() -> Iterator[bytes]:
-        for problem, count in enumerate(given):
-            for index in range(count):
-                first = rows.find(whole.request_id((problem, index)))
-                if first is not None and rows.finish_reason(first) == "length":
-                    yield row_line(rows.row(first))
-
-    if whole.config.escalate is not None:
-        replace_lines(rows.path.with_name(ESCALATED), cut())
-    replace_lines(rows.path, ordered())
-    known = read_engine_info(rows.path.with_name(ENGINES))
-    if known:
-        write_engine_info(
-            rows.path.with_name(ENGINES), [row for row in known if (row["model"], row["engine"]) in engines]
-        )
-    return SampleSummary(
-        rows=reasons.total(),
-        prompt_tokens=prompt_tokens,
-        completion_tokens=tokens,
-        finish_reasons=dict(sorted(reasons.items())),
-        reused=rounds.reused,
-        damaged=rows.damaged,
-        escalated=escalated,
-        stopped=rounds.stopped,
-    )
+def _rows(plan: RequestPlan, samples: SampleStore, policy: Adaptive | Fixed, key: str) -> Iterator[dict[str, Any]]:
+    """The selected samples, in the order of problems and sample indices, with their texts."""
+    selection = Selection(plan, samples, key)
+    for problem, prompt in enumerate(plan.prompts):
+        for index in range(policy.issued(problem)):
+            slot = (problem, index)
+            row_id = selection.selected(slot)
+            if row_id is None:
+                continue  # the budget did not reach it
+            row, teacher = samples.row(row_id), plan.teacher(slot)
+            yield {
+                **row,
+                "problem_id": prompt.id,
+                "sample_index": index,
+                "teacher": teacher.public_id,
+                "reasoning_tokens": row.get("reasoning_tokens"),
+                "think_open": teacher.think_open,
+                "think_close": teacher.think_close,
+                "escalated": row["request_id"] != plan.request_id(slot),
+            }
 
 
-def _label(prompt: Prompt, outcome: Outcome) -> dict[str, object]:
-    labels = ["suspect_gold"] if outcome.stopped == "suspect_gold" else []
+def _stop(prompt: Prompt, policy: Adaptive, problem: int) -> dict[str, Any]:
+    """A row of problem_stops.parquet."""
+    outcome = policy.outcome(problem)
+    verifiable = prompt.kind != "open"  # of kind open, sampling looks at no more than whether a sample is finished
+    estimate = outcome.pass_rate if verifiable else None
     return {
-        "prompt_id": prompt.id,
-        "samples": outcome.samples,
-        "correct": outcome.correct,
-        "pass_rate": None if outcome.pass_rate is None else round(outcome.pass_rate, 6),
+        "problem_id": prompt.id,
+        "n_samples": outcome.samples,
+        "n_judged": outcome.judged if verifiable else 0,
+        "n_correct": outcome.correct if verifiable else 0,
+        "estimate": None if estimate is None else round(estimate, 6),
         "stopped": outcome.stopped,
-        "labels": labels,
+        "suspect_gold": outcome.stopped == "suspect_gold",
     }
-
-
-def _take_back(rows: SampleStore, cut: Path) -> None:
-    """Rows that the end of an earlier try had put aside, so that a kill right there loses none."""
-    if cut.is_file():
-        with SampleStore(cut, read_only=True) as aside:
-            for place in range(len(aside)):
-                row = aside.row(place)
-                if row["request_id"] not in rows:
-                    rows.append(row)
-
-
-def harvest(log: Path, other_logs: Iterable[Path], wanted: Iterable[str]) -> int:
-    """Copy rows whose id is ``wanted`` from other logs into ``log``; returns how many were new to it.
-
-    This is how a run with a changed ``num_samples``, policy or budget asks only for what is new. Rows that failed are
-    not taken: what made them fail may be the very thing that was changed. Reads each other log once for its index.
-    """
-    copied = 0
-    with contextlib.ExitStack() as stack:
-        rows = stack.enter_context(SampleStore(log))
-        others = [
-            stack.enter_context(SampleStore(other, read_only=True))
-            for other in other_logs
-            if other.is_file() and not other.samefile(log)
-        ]
-        for identity in wanted if others else ():
-            if identity in rows:
-                continue
-            for other in others:
-                place = other.find(identity)
-                if place is not None and other.finish_reason(place) != "error":
-                    rows.append(other.row(place))
-                    copied += 1
-                    break
-    return copied

@@ -1,15 +1,16 @@
-"""The loop that keeps a teacher fed. There are no rounds in it, and so no barrier: whatever may be asked is asked as
-soon as there is room, answers are committed as they come, and verdicts are found meanwhile by other processes.
+"""The loop that keeps every teacher at capacity; no batch barrier.
 
-The teacher never waits for a verdict: it goes on with other problems. Only where nothing may be asked until a verdict
-comes does the loop wait, for an answer or a verdict, whichever is first.
+Each request is sent as soon as its teacher has a free place, samples are committed as they come, and other processes
+verify them meanwhile. A teacher never waits for a verdict: it goes on with other problems. Only where every further
+request depends on a verdict does the loop wait, for an answer or a verdict, whichever is first.
 
-Of several teachers none waits for another: a slot whose teacher is full, or whose turn has not come, is set aside
-(about 40 bytes each) and the next one is looked at.
+No teacher waits for another: a sample whose teacher is full, or whose turn has not come, is set aside (about 40 bytes
+each) and the next one is looked at.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,40 +18,28 @@ from typing import Any, TypedDict
 
 from synth.problems.problem import text_of
 from synth.sampling.budget import BudgetTracker
-from synth.sampling.online_verification import OnlineVerifier
+from synth.sampling.online_verification import OnlineVerification
 from synth.sampling.policy import Policy, Slot
 from synth.sampling.reasoning_guard import EmptyReasoningGuard
 from synth.sampling.requests import RequestPlan
+from synth.sampling.selection import Selection
 from synth.sampling.store import SampleStore
 from synth.teachers.router import TeacherRouter
 from synth.teachers.teacher import Completion, Request
 
-__all__ = ["TOKEN_IDS", "Progress", "Sampler", "chosen"]
+__all__ = ["Progress", "Sampler"]
 
 Progress = Callable[[int, int, int], None]
-"""Called with samples in the log, samples allowed so far, and completion tokens generated in this call."""
+"""Called with samples done, samples allowed so far, and completion tokens generated in this call."""
 
-TOKEN_IDS = "token_ids"
-"""Key of a row that was cut off, in a recipe that escalates: its tokens, which the continuation begins with. The
-ordered log holds none."""
-
-_GLANCE_S = 0.02  # how long the teacher is polled while a verdict may come first
-_LOOK_S = 1.0  # how long it is polled otherwise: the clock is looked at in between
-
-
-def chosen(plan: RequestPlan, log: SampleStore, slot: Slot) -> int | None:
-    """The place of the row that stands for a slot: its escalation, where there is one that did not fail."""
-    place = log.find(plan.request_id(slot))
-    if plan.config.escalate is not None and (place is None or log.finish_reason(place) == "length"):
-        escalated = log.find(plan.escalated_request_id(slot))
-        if escalated is not None and log.finish_reason(escalated) != "error":
-            return escalated
-    return place
+_TOKEN_IDS = "token_ids"  # of a row that was cut off, in a recipe that escalates: the continuation begins with them
+_SHORT_POLL_S = 0.02  # while a verdict may come first
+_POLL_S = 1.0  # otherwise: the clock is read in between
 
 
 @dataclass(frozen=True)
-class _Wish:
-    """A request that is to be asked, and what is reserved for it. ``cut``: the place of the trace it escalates."""
+class _Sending:
+    """A request, and what is reserved for it. ``cut``: the row of the trace that it escalates."""
 
     slot: Slot
     request: Request
@@ -60,278 +49,292 @@ class _Wish:
 
 
 class _Account(TypedDict):
-    """Which of the meter's accounts a request is on."""
+    """The account of the budget that a request is on."""
 
     escalated: bool
     teacher: str
 
 
 class Sampler:
-    """One run of ``sample()``; see ``run``."""
+    """One run of ``sample()``; see ``run``.
+
+    ``key``: rows of failed requests carry it. ``verification``: None where the policy needs no verdicts.
+    """
 
     def __init__(
         self,
         plan: RequestPlan,
         policy: Policy,
-        team: TeacherRouter,
-        log: SampleStore,
-        meter: BudgetTracker,
-        grader: OnlineVerifier | None,
+        router: TeacherRouter,
+        store: SampleStore,
+        budget: BudgetTracker,
+        verification: OnlineVerification | None,
         progress: Progress | None,
+        key: str = "",
     ) -> None:
-        self._plan, self._policy, self._team, self._log = plan, policy, team, log
-        self._meter, self._grader, self._progress = meter, grader, progress
-        self._thinking = [EmptyReasoningGuard(teacher) for teacher in plan.teachers]
-        self._in_flight: dict[str, _Wish] = {}
-        # By teacher: slots to be asked, and traces that wait for their escalation.
+        self._plan, self._policy, self._router, self._store = plan, policy, router, store
+        self._budget, self._verification, self._progress, self._key = budget, verification, progress, key
+        self._selection = Selection(plan, store, key)
+        self._guards = [EmptyReasoningGuard(teacher) for teacher in plan.teachers]
+        self._in_flight: dict[str, _Sending] = {}
+        # By teacher: samples that wait for a free place, and cut-off traces that wait for their escalation.
         self._waiting: list[deque[Slot]] = [deque() for _ in plan.teachers]
         self._cut: list[deque[tuple[Slot, int]]] = [deque() for _ in plan.teachers]
-        self._given = self._done = 0
+        self._allowed = self._done = 0
         self._out_of_time = False
         self.reused = 0
         self.stopped: str | None = None
 
     def run(self) -> None:
-        """Ask, commit and judge until the policy is content or the budget is spent; then ``stopped`` names the limit.
+        """Request, commit and grade until the policy is satisfied or the budget is spent; then ``stopped`` names the
+        limit.
 
-        Raises what the teacher or the verifier raises, and Refused where a thinking teacher does not think, with
-        everything so far in the log.
+        Raises what a teacher or the verifier raises, and Refused where a thinking teacher does not think, with
+        everything so far in the store.
         """
         while True:
-            self._hear(block=False)
-            self._watch_the_clock()
+            self._record_grades(block=False)
+            self._check_time()
             self._feed()
             if self._change_turns():
                 continue
             if self._in_flight:
                 for completion in self._poll():
                     self._commit(completion)
-                self._tell()
-            elif self._grader is not None and self._grader.busy:
-                self._hear(block=True)
+                self._report()
+            elif self._verifying:
+                self._record_grades(block=True)
             elif any(self._waiting) or any(self._cut):
-                raise RuntimeError(f"{self._team.engine} takes no request, though none is in flight")
+                raise RuntimeError(f"{self._router.engine} takes no request, though none is in flight")
             else:
                 break
-        self._meter.save()
+        self._budget.save()
 
-    # --- asking ---
+    @property
+    def _verifying(self) -> bool:
+        return self._verification is not None and self._verification.busy
+
+    # --- requests ---
 
     def _feed(self) -> None:
         while True:
             for member, cut in enumerate(self._cut):
-                while cut and (self._out_of_time or self._team.free_slots(member) > 0):
+                while cut and (self._out_of_time or self._router.free_slots(member) > 0):
                     if not self._escalate(*cut[0]):
                         break
                     cut.popleft()
-            slot = self._following()
+            slot = self._next_slot()
             if slot is None:
                 if any(self._may_escalate(member) for member in range(len(self._cut))):
-                    continue  # reading the log found more of them
+                    continue  # reading the store found more of them
                 return
             if self.stopped is not None:
                 self._policy.skip(slot)
                 continue
             request = self._plan.request(slot)
-            if not self._ask(_Wish(slot, request, _guess(request))):
+            if not self._send(_Sending(slot, request, _estimated_prompt_tokens(request))):
                 self._waiting[self._plan.teacher_index(slot)].appendleft(slot)
                 if self._in_flight:
                     return  # what is in flight gives back what it does not use
-                self.stopped = self._meter.refusing_limit()
+                self.stopped = self._budget.refusing_limit()
 
-    def _following(self) -> Slot | None:
-        """The next slot that is not in the log and whose teacher has room; once nothing more is asked, any slot.
+    def _next_slot(self) -> Slot | None:
+        """The next sample that is not in the store and whose teacher has a free place; once sampling has stopped, any
+        sample that is not in the store.
 
-        Those that are in the log get their turn on the way.
+        Samples that are in the store are settled on the way.
         """
         for member, slots in enumerate(self._waiting):
-            if slots and self._may_ask(member):
+            if slots and self._may_send(member):
                 return slots.popleft()
-        while not any(self._waiting) or any(self._may_ask(member) for member in range(len(self._waiting))):
+        while not any(self._waiting) or any(self._may_send(member) for member in range(len(self._waiting))):
             slot = self._policy.next()
             if slot is None:
                 return None
-            self._given += 1
-            place = chosen(self._plan, self._log, slot)
-            if place is not None:
+            self._allowed += 1
+            row_id = self._selection.selected(slot)
+            if row_id is not None:
                 self.reused += 1
-                self._count(slot, place)
-                self._settle(slot, place)
+                self._count(slot, row_id)
+                self._settle(slot, row_id)
                 continue
             member = self._plan.teacher_index(slot)
-            if self._may_ask(member):
+            if self._may_send(member):
                 return slot
             self._waiting[member].append(slot)
         return None
 
-    def _may_ask(self, member: int) -> bool:
-        return self.stopped is not None or self._team.free_slots(member) > 0
+    def _may_send(self, member: int) -> bool:
+        return self.stopped is not None or self._router.free_slots(member) > 0
 
     def _may_escalate(self, member: int) -> bool:
-        room = self._out_of_time or self._team.free_slots(member) > 0
-        return bool(self._cut[member]) and room and not self._escalating()
+        free = self._out_of_time or self._router.free_slots(member) > 0
+        return bool(self._cut[member]) and free and not self._escalating()
 
     def _change_turns(self) -> bool:
         """Let the next teacher that needs this process's accelerator have it, once the one that has it is done.
 
         One that verdicts may yet give more to do keeps its turn: starting an engine takes longer than waiting for them.
         """
-        mine = self._team.active
-        if mine is None or self._waiting[mine] or self._cut[mine] or (self._grader is not None and self._grader.busy):
+        active = self._router.active
+        if active is None or self._waiting[active] or self._cut[active] or self._verifying:
             return False
-        if any(self._plan.teacher_index(wish.slot) == mine for wish in self._in_flight.values()):
+        if any(self._plan.teacher_index(sending.slot) == active for sending in self._in_flight.values()):
             return False
         members = (member for member in range(len(self._waiting)) if self._waiting[member] or self._cut[member])
-        return any(self._team.activate(member) for member in members)
+        return any(self._router.activate(member) for member in members)
 
-    def _ask(self, wish: _Wish) -> bool:
-        member = self._plan.teacher_index(wish.slot)
-        if not self._meter.reserve(wish.request.max_new_tokens, wish.prompt_tokens, **self._account(wish)):
+    def _send(self, sending: _Sending) -> bool:
+        member = self._plan.teacher_index(sending.slot)
+        request = sending.request
+        if not self._budget.reserve(request.max_new_tokens, sending.prompt_tokens, **self._account(sending)):
             return False
-        self._in_flight[wish.request.request_id] = wish
-        self._team.submit(member, wish.request)
+        self._in_flight[request.request_id] = sending
+        self._router.submit(member, request)
         return True
 
-    def _account(self, wish: _Wish) -> _Account:
-        return {"escalated": wish.cut is not None, "teacher": self._plan.teacher(wish.slot).public_id}
+    def _account(self, sending: _Sending) -> _Account:
+        return {"escalated": sending.cut is not None, "teacher": self._plan.teacher(sending.slot).public_id}
 
-    def _escalate(self, slot: Slot, place: int) -> bool:
-        """Ask for the rest of a trace that was cut off, or settle for it as it is; False: later."""
-        row = self._log.row(place)
-        ids = row.get(TOKEN_IDS) or ()
-        teacher = self._team.teachers[self._plan.teacher_index(slot)]
+    def _escalate(self, slot: Slot, row_id: int) -> bool:
+        """Request the rest of a trace that was cut off, or accept it as it is; False: later."""
+        row = self._store.row(row_id)
+        ids = row.get(_TOKEN_IDS) or ()
+        teacher = self._router.teachers[self._plan.teacher_index(slot)]
         continued = bool(teacher.can_continue and row["text"] and row["completion_tokens"])
         continued = continued and bool(ids or not teacher.continues_token_ids)
         if continued:
             request = self._plan.escalation(slot, row["text"], row["completion_tokens"], ids)
         else:
             request = self._plan.escalation(slot)
-        wish = _Wish(slot, request, row["prompt_tokens"] or _guess(request), place, continued)
+        prompt_tokens = row["prompt_tokens"] or _estimated_prompt_tokens(request)
         if not self._out_of_time:
-            if request.request_id not in self._log and self._ask(wish):
+            in_store = self._selection.find(request.request_id) is not None
+            if not in_store and self._send(_Sending(slot, request, prompt_tokens, row_id, continued)):
                 return True
             if self._escalating():
                 return False  # what they do not use may be enough
-        self._accept(slot, place)
+        self._accept(slot, row_id)
         return True
 
     def _escalating(self) -> bool:
-        return any(wish.cut is not None for wish in self._in_flight.values())
+        return any(sending.cut is not None for sending in self._in_flight.values())
 
-    # --- hearing ---
+    # --- answers ---
 
     def _poll(self) -> list[Completion]:
-        busy = self._grader is not None and self._grader.busy
-        starving = busy and any(self._team.free_slots(member) > 0 for member in range(len(self._waiting)))
-        return self._team.poll_for(_GLANCE_S if starving else _LOOK_S)
+        free = any(self._router.free_slots(member) > 0 for member in range(len(self._waiting)))
+        return self._router.poll_for(_SHORT_POLL_S if self._verifying and free else _POLL_S)
 
     def _commit(self, completion: Completion) -> None:
-        wish = self._in_flight.pop(completion.request_id, None)
-        if wish is None:
+        sending = self._in_flight.pop(completion.request_id, None)
+        if sending is None:
             return  # delivered twice, by a replica that was thought dead: the first one counts
-        self._meter.release(wish.request.max_new_tokens, wish.prompt_tokens, **self._account(wish))
-        self._team.record_engine_info()  # before its first row: a kill leaves no row of an unknown engine
-        row = self._row(wish, completion)
-        place = self._log.append(row)
-        self._thinking[self._plan.teacher_index(wish.slot)].look(row)
-        self._meter.generated += completion.completion_tokens or 0
+        self._budget.release(sending.request.max_new_tokens, sending.prompt_tokens, **self._account(sending))
+        self._router.record_engine_info()  # before its first row: a kill leaves no row of an unknown engine
+        row = self._row(sending, completion)
+        row_id = self._store.append(row)
+        self._guards[self._plan.teacher_index(sending.slot)].look(row)
+        self._budget.generated += completion.completion_tokens or 0
         spent = completion.completion_tokens
         if spent is None:
-            spent = self._generated(place, row)
-            if row.get("continued") and wish.cut is not None:
-                spent = max(0, spent - self._generated(wish.cut))
-        self._meter.count(spent, completion.prompt_tokens or 0, **self._account(wish))
-        if wish.cut is not None:
-            self._accept(wish.slot, wish.cut if completion.finish_reason == "error" else place)
+            spent = self._generated(row_id, row)
+            if row.get("continued") and sending.cut is not None:
+                spent = max(0, spent - self._generated(sending.cut))
+        self._budget.count(spent, completion.prompt_tokens or 0, **self._account(sending))
+        if sending.cut is not None:
+            self._accept(sending.slot, sending.cut if completion.finish_reason == "error" else row_id)
         else:
-            self._settle(wish.slot, place)
+            self._settle(sending.slot, row_id)
 
-    def _row(self, wish: _Wish, completion: Completion) -> dict[str, Any]:
-        """A sample row. Nothing in it changes from run to run: no time, no host."""
-        first = self._log.row(wish.cut) if wish.cut is not None else None
-        row: dict[str, Any] = {
-            "request_id": wish.request.request_id,
-            "prompt_id": wish.request.prompt.id,
-            "sample_index": wish.slot[1],
-        }
+    def _row(self, sending: _Sending, completion: Completion) -> dict[str, Any]:
+        """A row of the store. Only `completed_at` changes from run to run."""
+        first = self._store.row(sending.cut) if sending.cut is not None else None
+        row: dict[str, Any] = {"request_id": sending.request.request_id}
         if first is None and completion.token_ids and self._plan.config.escalate is not None:
-            row[TOKEN_IDS] = list(completion.token_ids)  # its escalation begins there
+            row[_TOKEN_IDS] = list(completion.token_ids)  # its escalation begins there
         row |= {
             "text": completion.text,
             "finish_reason": completion.finish_reason,
             "error": completion.error,
             "prompt_tokens": completion.prompt_tokens,
             "completion_tokens": completion.completion_tokens,
-            "model": self._plan.teacher(wish.slot).public_id,
-            "engine": self._team.teachers[self._plan.teacher_index(wish.slot)].engine,
+            "engine": self._router.teachers[self._plan.teacher_index(sending.slot)].engine,
+            "completed_at": int(time.time()),
         }
         if completion.reasoning_tokens is not None:
             row["reasoning_tokens"] = completion.reasoning_tokens
+        if completion.finish_reason == "error":
+            row["key"] = self._key
         if first is not None:
-            if wish.continued and completion.finish_reason != "error":
+            if sending.continued and completion.finish_reason != "error":
                 row["prompt_tokens"] = first["prompt_tokens"]
                 more = completion.completion_tokens
                 row["completion_tokens"] = None if more is None else first["completion_tokens"] + more
-            row |= {"escalated_from": first["request_id"], "continued": wish.continued}
+            row |= {"escalated_from": first["request_id"], "continued": sending.continued}
         return row
 
-    def _settle(self, slot: Slot, place: int) -> None:
-        """A row of a slot is in: escalate it where it was cut off for the first time."""
-        if self._plan.config.escalate is not None and self._log.finish_reason(place) == "length":
-            first = self._log.find(self._plan.request_id(slot))
-            if first == place and self._plan.escalated_request_id(slot) not in self._log:
-                self._cut[self._plan.teacher_index(slot)].append((slot, place))
+    def _settle(self, slot: Slot, row_id: int) -> None:
+        """A sample is in the store: escalate it where it was cut off for the first time."""
+        if self._plan.config.escalate is not None and self._store.finish_reason(row_id) == "length":
+            escalated = self._selection.find(self._plan.escalated_request_id(slot))
+            if row_id == self._selection.first(slot) and escalated is None:
+                self._cut[self._plan.teacher_index(slot)].append((slot, row_id))
                 return
-        self._accept(slot, place)
+        self._accept(slot, row_id)
 
-    def _accept(self, slot: Slot, place: int) -> None:
+    def _accept(self, slot: Slot, row_id: int) -> None:
         self._done += 1
-        if self._grader is not None:
-            self._grader.add(slot, place)
+        if self._verification is not None and self._policy.uses_verdicts_of(slot[0]):
+            self._verification.add(slot, row_id)
 
-    def _count(self, slot: Slot, place: int) -> None:
+    def _count(self, slot: Slot, row_id: int) -> None:
         """Add what a row of an earlier run has cost; an escalation, with the trace that it began from."""
-        log, first = self._log, self._log.find(self._plan.request_id(slot))
+        store, first = self._store, self._selection.first(slot)
         name = self._plan.teacher(slot).public_id
         if first is not None:
-            self._meter.count(self._generated(first), log.prompt_tokens(first), teacher=name)
-        if place != first:
-            before = self._generated(first) if first is not None and log.row(place).get("continued") else 0
-            more = max(0, self._generated(place) - before)
-            self._meter.count(more, log.prompt_tokens(place), escalated=True, teacher=name)
+            self._budget.count(self._generated(first), store.prompt_tokens(first), teacher=name)
+        if row_id != first:
+            before = self._generated(first) if first is not None and store.row(row_id).get("continued") else 0
+            more = max(0, self._generated(row_id) - before)
+            self._budget.count(more, store.prompt_tokens(row_id), escalated=True, teacher=name)
 
-    def _generated(self, place: int, row: Mapping[str, Any] | None = None) -> int:
+    def _generated(self, row_id: int, row: Mapping[str, Any] | None = None) -> int:
         """Tokens of a row's trace. Where the engine did not count them, the most that its text can be: one a byte."""
-        if self._log.counted(place):
-            return self._log.completion_tokens(place)
-        row = row or self._log.row(place)
+        if self._store.counted(row_id):
+            return self._store.completion_tokens(row_id)
+        row = row or self._store.row(row_id)
         config = self._plan.config
         limit = config.escalate.max_new_tokens if config.escalate and "escalated_from" in row else config.max_new_tokens
         return min(limit, len(row["text"].encode("utf-8", "surrogatepass")))
 
-    def _hear(self, *, block: bool) -> None:
-        if self._grader is not None:
-            for slot, correct, answer, right in self._grader.heard(block=block):
-                self._policy.record(slot, correct, answer, matches_gold=right)
-
-    def _watch_the_clock(self) -> None:
-        if self._out_of_time or (why := self._meter.out_of_time()) is None:
+    def _record_grades(self, *, block: bool) -> None:
+        if self._verification is None:
             return
-        self.stopped, self._out_of_time = why, True
-        given_up = list(self._in_flight.values())
+        for sample in self._verification.graded(block=block):
+            grade = sample.grade
+            self._policy.record(
+                sample.slot, grade.correct, grade.answer, matches_gold=grade.matches_gold, judged=grade.judged
+            )
+
+    def _check_time(self) -> None:
+        if self._out_of_time or (limit := self._budget.out_of_time()) is None:
+            return
+        self.stopped, self._out_of_time = limit, True
+        abandoned = list(self._in_flight.values())
         self._in_flight.clear()
-        for wish in given_up:
-            if wish.cut is not None:
-                self._accept(wish.slot, wish.cut)
+        for sending in abandoned:
+            if sending.cut is not None:
+                self._accept(sending.slot, sending.cut)
             else:
-                self._policy.skip(wish.slot)
+                self._policy.skip(sending.slot)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         if self._progress is not None:
-            total = self._given if self._policy.needs_verdicts else len(self._plan.prompts) * self._policy.limit
-            self._progress(self._done, total, self._meter.generated)
+            total = self._allowed if self._policy.needs_verdicts else len(self._plan.prompts) * self._policy.limit
+            self._progress(self._done, total, self._budget.generated)
 
 
-def _guess(request: Request) -> int:
-    """Prompt tokens of a chat, before anybody counted: a token for three characters, and some for the template."""
+def _estimated_prompt_tokens(request: Request) -> int:
+    """Prompt tokens of a chat before an engine counts them: one for three characters, and some for the template."""
     return sum(len(text_of(message.get("content"))) // 3 + 8 for message in request.messages) + len(request.prefix) // 3

@@ -18,7 +18,7 @@ from typing import Any
 from licensing.files import disk_errors, json_line, read_rows, write_lines
 from synth.teachers.teacher import Completion, Request, Teacher
 
-__all__ = ["TeacherRouter", "add_engine_info", "read_engine_info", "write_engine_info"]
+__all__ = ["TeacherRouter", "read_engine_info", "write_engine_info"]
 
 _GLANCE_S = 0.001
 _SLICE_S = 0.02  # how long one of several teachers is polled before the others are looked at
@@ -106,15 +106,8 @@ def read_engine_info(path: Path | None) -> list[dict[str, Any]]:
     return list(read_rows(path)) if path is not None and path.is_file() else []
 
 
-def add_engine_info(path: Path, others: Sequence[Path]) -> None:
-    """Add the rows of other files of engines, whose samples may be reused. Sampling removes rows without a sample."""
-    info = read_engine_info(path)
-    new = [row for other in others if other != path for row in read_engine_info(other) if row not in info]
-    if new:
-        write_engine_info(path, info + new)
-
-
 def write_engine_info(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write the file whole, each row once, in an order that does not depend on which engine ran first."""
     with disk_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_lines(path, sorted({json_line(row) for row in rows}))

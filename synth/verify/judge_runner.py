@@ -1,8 +1,9 @@
-"""Runs a judge model over rows that the rules have verified: each different question once, every judgement committed.
+"""Ask a judge model about rows that the rules have verified: each different question once, every answer committed.
 
-The questions are problems of kind `open` and the judge is a teacher, so `synth.sampling.sample` asks them: judgements
-are appended to a log as they come, a run that was killed asks only what is not in the log, a budget stops it between
-two requests, and every kind of teacher will do.
+The questions are problems of kind `open` and the judge is a teacher, so asking is `synth.sampling.sample`'s: answers
+are appended to a store the moment they come, a run that was killed asks for what is not in it, a budget stops it
+between two requests, and all kinds of teacher will do. The store is one for the run, so another way to count, or
+another `when`, asks only about what is new.
 
 Memory: some 500 bytes a different question; texts wait on the disk.
 """
@@ -13,70 +14,78 @@ import json
 import os
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
 
+from licensing.files import disk_errors, write_rows
 from synth.distributed.config import LocalEngine
 from synth.distributed.open import open_router
+from synth.parquet_files import read_parquet
 from synth.problems.problem import Prompt
 from synth.sampling.budget import BudgetTracker
 from synth.sampling.config import TeacherSampling
 from synth.sampling.requests import RequestPlan
-from synth.sampling.sample import ENGINES, SampleSummary, harvest, sample
+from synth.sampling.sample import ENGINES, sample
 from synth.sampling.sampler import Progress
+from synth.sampling.samples_table import SAMPLES
+from synth.sampling.selection import Selection
 from synth.sampling.store import SampleStore
-from synth.teachers.router import add_engine_info
+from synth.teachers.router import read_engine_info, write_engine_info
 from synth.verify.config import JudgeConfig
 from synth.verify.judge import Question, parse_judgement, question
 from synth.verify.verdict import shortened
 
-__all__ = ["ANSWERS", "Judging"]
+__all__ = ["ANSWERS", "JUDGE", "JudgeRun"]
+
+JUDGE = "judge"
+"""Folder of the verify stage, of its scratch folder and of the run's store that holds what the judge said."""
 
 ANSWERS = "judgements.jsonl"
-"""The judge's answers, as sample rows in the order of the questions: raw text, tokens, model, engine."""
+"""The judge's answers, in the order of the questions: raw text, tokens, model, engine."""
 
 
-class Judging:
-    """Judges rows in two passes: ``note`` every row, ``ask`` the judge, ``fields`` for every row. A context manager.
+class JudgeRun:
+    """One pass over verified rows (``note``), the asking (``ask``), and a second pass (``fields``). A context manager.
 
-    ``folder`` keeps the judgements (``judgements.jsonl``) and the settings of the judge's engine (``engines.jsonl``)
-    over a crash; the questions are written anew.
+    Args:
+        folder: Scratch folder for the questions, which are written anew each time, and the list of their answers.
+        store: Folder of the judge's own sample store, which keeps every answer.
     """
 
-    def __init__(self, config: JudgeConfig, folder: Path) -> None:
+    def __init__(self, config: JudgeConfig, folder: Path, store: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.config = config
-        self.log = folder / ANSWERS
         self.rows: dict[str, Counter[str]] = {}
-        """Verdict of the rules -> counts of the judge's verdicts: correct, wrong, none."""
+        """What the judge said of rows with each verdict of the rules: correct, wrong, none."""
         self.counted: Counter[str] = Counter()
+        self.first: int | None = None
+        """Epoch seconds of the first answer, and of the last one."""
+        self.last: int | None = None
+        self._folder, self._store = folder, store
         self._questions = _Questions(folder / ".questions.jsonl")
         self._answers: SampleStore | None = None
+        self._selection: Selection | None = None
         self._plan: RequestPlan | None = None
 
-    def __enter__(self) -> Judging:
+    def __enter__(self) -> JudgeRun:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._questions.close()
         if self._answers is not None:
-            self._answers.__exit__(kind, error, at)
+            self._answers.close()
 
     def note(self, row: Mapping[str, Any]) -> None:
-        """Add the question about a verified row, where the recipe has its verdict judged."""
+        """A verified row: what it asks is asked, where the recipe wants a judge for its verdict."""
         if row["verdict"] in self.config.when and isinstance(asked := question(row), Question):
             self._questions.add(asked, "yes" if row["verdict"] == "correct" else "no")
 
-    def ask(
-        self, earlier: Sequence[Path] = (), logs: Path | None = None, progress: Progress | None = None
-    ) -> dict[str, Any]:
-        """Ask the questions that are neither in the log nor in one of the ``earlier`` logs; returns counts and tokens.
-
-        Raises what the teacher raises; the log keeps every judgement so far.
-        """
-        config, engines = self.config, self.log.with_name(ENGINES)
+    def ask(self, logs: Path | None = None, progress: Progress | None = None, key: str = "") -> dict[str, Any]:
+        """Ask what is not in the store; returns counts and tokens. Questions that failed under another ``key`` are
+        asked again. Raises what the teacher raises, with every answer so far kept."""
+        config = self.config
         sampling = TeacherSampling(
             num_samples=1,
             temperature=config.temperature,
@@ -85,20 +94,19 @@ class Judging:
             budget=config.budget,
         )
         self._questions.flush()
-        self._plan = RequestPlan(self._questions, config.teacher, sampling)
-        if earlier:
-            add_engine_info(engines, [path.with_name(ENGINES) for path in earlier])
-            harvest(self.log, earlier, self._plan.request_ids())
-        meter = BudgetTracker(config.budget, clock=self.log.with_name("clock.json"))
-        team = open_router(LocalEngine(), config.teacher, engines, logs)
+        budget = BudgetTracker(config.budget, clock=self._folder / "clock.json")
+        router = open_router(LocalEngine(), config.teacher, self._store / ENGINES, logs)
         try:
-            summary = sample(self._questions, team, config.teacher, sampling, self.log, meter=meter, progress=progress)
+            summary = sample(
+                self._questions, router, config.teacher, sampling, self._folder, self._store,
+                budget=budget, progress=progress, key=key,
+            )  # fmt: skip
         finally:
-            team.close()
-        self._answers = SampleStore(self.log, read_only=True)
-        return self._facts(summary)
-
-    def _facts(self, summary: SampleSummary) -> dict[str, Any]:
+            router.close()
+        self.first, self.last = summary.first_completed, summary.last_completed
+        self._plan = RequestPlan(self._questions, config.teacher, sampling)
+        self._answers = SampleStore(self._store, read_only=True)
+        self._selection = Selection(self._plan, self._answers, key)
         facts: dict[str, Any] = {
             "model": self.config.teacher.public_id,
             "questions": len(self._questions),
@@ -108,6 +116,34 @@ class Judging:
             "prompt_tokens": summary.prompt_tokens,
         }
         return facts | ({"stopped_by_budget": summary.stopped} if summary.stopped else {})
+
+    def write(self, out: Path) -> None:
+        """Write judgements.jsonl, and engines.jsonl where there is something to say, into the folder ``out``."""
+        answers = self._answers
+        assert answers is not None, "the judge was not asked yet"
+
+        def rows() -> Iterator[dict[str, Any]]:
+            for row in read_parquet(self._folder / SAMPLES):
+                row_id = answers.find(row["request_id"])
+                assert row_id is not None, "every row of samples.parquet is in the store"
+                yield {
+                    "request_id": row["request_id"],
+                    "prompt_id": row["problem_id"],
+                    "sample_index": row["sample_index"],
+                    "text": answers.row(row_id)["text"],
+                    "finish_reason": row["finish_reason"],
+                    "error": row["error"],
+                    "prompt_tokens": row["prompt_tokens"],
+                    "completion_tokens": row["completion_tokens"],
+                    "model": row["teacher"],
+                    "engine": row["engine"],
+                }
+
+        with disk_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+            write_rows(out / ANSWERS, rows())
+            if engines := read_engine_info(self._folder / ENGINES):
+                write_engine_info(out / ENGINES, engines)
 
     def fields(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """`judge_verdict` (correct, wrong, or null), `judge_reason` (why it is null), `judge_text` (raw, at most 10,000
@@ -144,9 +180,10 @@ class Judging:
 
     def _answer(self, asked: Question) -> dict[str, Any] | None:
         assert self._plan is not None, "the judge was not asked yet"
+        assert self._selection is not None
         assert self._answers is not None
-        row = self._answers.find(self._plan.request_id((self._questions.number(asked), 0)))
-        return None if row is None else self._answers.row(row)
+        row_id = self._selection.find(self._plan.request_id((self._questions.number(asked), 0)))
+        return None if row_id is None else self._answers.row(row_id)
 
 
 def _counts(counts: str, rules: str | None, judge: str | None) -> str | None:
@@ -158,7 +195,7 @@ def _counts(counts: str, rules: str | None, judge: str | None) -> str | None:
 
 
 class _Questions(Sequence[Prompt]):
-    """The different questions in the order of their first row, read from the disk one at a time."""
+    """The different questions, in the order in which they first came, read from the disk one at a time."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w+b")
@@ -166,7 +203,7 @@ class _Questions(Sequence[Prompt]):
         self._numbers: dict[bytes, int] = {}
 
     def add(self, asked: Question, expected: str) -> None:
-        """``expected`` is the answer by the rules, which the fake teacher copies; no other sees it."""
+        """``expected`` is what the rules would say; only the fake teacher sees it, who needs something to copy."""
         if asked.key in self._numbers:
             return
         self._numbers[asked.key] = len(self._numbers)

@@ -2,10 +2,12 @@
 
     python tests/bench/curate_scale.py --json [--sizes 10000 100000 1000000] [--only scale minhash decontaminate plants]
 
-scale           synthetic traces of 200 tokens, four a problem, one in ten close to another: labels (all of them, with
-                the items of a made-up test set) and the choice. For each size rows/s, seconds of both, and peak memory
-                of the process and of its largest worker, in MiB. ``growth_exponent`` is the slope of log(seconds) over
-                log(rows); ``memory_growth`` the peak at the largest size over that at the smallest.
+scale           synthetic traces of 200 tokens, four a problem, one in ten close to another: verdicts (plain numbers),
+                labels (all of them, with the items of a made-up test set), the selection, and both arms' training rows.
+                For each size rows/s of labels and selection, seconds of each, and peak memory of the process and of
+                its largest worker, in MiB.
+                ``growth_exponent`` is the slope of log(seconds) over log(rows); ``memory_growth`` the peak at the
+                largest size over that at the smallest.
 minhash         signatures of 128 permutations and clusters at 0.8, beside datasketch's MinHash and MinHashLSH on the
                 same shingles; ``ratio`` is our rows/s over theirs. Null without datasketch.
 decontaminate   our search beside the steps of datatrove's n-gram filter (its text folding, n-grams and hash, words
@@ -19,6 +21,7 @@ Each size runs in a process of its own, so that one does not inherit the other's
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import random
@@ -32,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "synth")]
 WORDS = 4000
 TOKENS = 200
 ITEMS = 1000
@@ -80,21 +83,23 @@ def traces(count: int) -> Iterator[dict[str, Any]]:
         last = thought
         question = random.Random(problem).choices(words, k=30)
         yield {
-            "id": f"p{problem}",
+            "problem_id": f"p{problem}",
             "messages": [{"role": "user", "content": f"{' '.join(question)} {problem}?"}],
             "answer": "5",
             "kind": "math",
             "source": f"source {problem % 3}",
             "license": "mit",
-            "prompt_id": f"p{problem}",
-            "request_id": f"{number:032x}",
+            "request_id": hashlib.blake2b(str(number).encode(), digest_size=16).hexdigest(),
             "sample_index": number % 4,
-            "response": f"<think>\n{thought}\n</think>\nThe answer is \\boxed{{{number % 7}}}.",
+            "text": f"<think>\n{thought}\n</think>\nThe answer is \\boxed{{{number % 7}}}.",
             "finish_reason": "stop" if number % 20 else "length",
             "prompt_tokens": 32,
             "completion_tokens": TOKENS,
-            "model": "teacher",
+            "teacher": "teacher",
             "engine": "made up",
+            "error": None,
+            "think_open": "<think>",
+            "think_close": "</think>",
             "verdict": "correct" if number % 3 else "wrong",
             "reason": None,
         }
@@ -111,25 +116,36 @@ def items() -> list[Any]:
 
 
 def one_size(count: int, folder: Path) -> dict[str, Any]:
+    from trace_builder import write_tables
+
     from synth.curate.config import CurateConfig
     from synth.curate.curate import curate
+    from synth.curate.training_rows import training_rows
     from synth.labels.config import LabelConfig
     from synth.labels.label import label
+    from synth.verify.config import VerifyConfig
+    from synth.verify.verify_traces import verify_traces
 
-    source = folder / "traces.jsonl"
-    with source.open("w") as file:
-        file.writelines(json.dumps(row) + "\n" for row in traces(count))
-    began = time.monotonic()
-    label(source, LabelConfig(), folder / "labels", folder / "scratch", items=items())
-    labelled = time.monotonic()
-    curate(source, folder / "labels", CurateConfig(max_traces_per_problem=2, control_arm=True), folder / "out")
-    chosen = time.monotonic()
+    tables = write_tables(folder / "sample", traces(count))
+    started = time.monotonic()
+    with tables.open() as trace_set:
+        verify_traces(trace_set, VerifyConfig(), folder / "verify", tables.store, folder / "verify-scratch")
+        began = time.monotonic()
+        label(trace_set, tables.verdicts, LabelConfig(), folder / "labels", folder / "scratch", items=items())
+        labelled = time.monotonic()
+        config = CurateConfig(max_traces_per_problem=2, control_arm=True)
+        curate(trace_set, tables.verdicts, folder / "labels", config, folder / "out")
+        for arm in ("train", "control"):
+            for _ in training_rows(trace_set, tables.verdicts, folder / "labels", folder / "out", arm):
+                pass
+        chosen = time.monotonic()
     peak, worker = (
         resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
     return {
         "rows": count,
         "rows_per_second": round(count / (chosen - began), 1),
+        "verify_seconds": round(began - started, 2),
         "label_seconds": round(labelled - began, 2),
         "choice_seconds": round(chosen - labelled, 2),
         "peak_mib": round(peak, 1),
@@ -164,7 +180,7 @@ def bench_minhash(count: int) -> dict[str, Any]:
     from synth.dedup import find_clusters, signature
     from synth.labels.config import NearDuplicatesConfig
 
-    texts = [row["response"] for row in traces(count)]
+    texts = [row["text"] for row in traces(count)]
     config = NearDuplicatesConfig()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -203,7 +219,7 @@ def bench_minhash(count: int) -> dict[str, Any]:
 def bench_decontaminate(count: int) -> dict[str, Any]:
     from synth.decontaminate import Finder
 
-    texts = [row["response"] for row in traces(count)]
+    texts = [row["text"] for row in traces(count)]
     finder = Finder(items())
     began = time.monotonic()
     flagged = sum(finder.find(text)[0] is not None for text in texts)

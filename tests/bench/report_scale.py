@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "distill")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "distill"), str(ROOT / "tests" / "synth")]
 
 NEEDLE = "the needle in the last trace"
 
@@ -42,7 +42,7 @@ def make_traces(run_folder: Path, traces: int, size: int) -> Path:
         text = " ".join(draw.choices(words, k=size // 6))[: max(size - bare, 10)]
         last = NEEDLE if number == traces - 1 else str(draw.randint(0, 999))
         response = f"<think>\n{text}\n</think>\n\n{last} \\boxed{{{number}}}"
-        rows.append(trace(number, response=response, completion_tokens=draw.randint(50, 900)))
+        rows.append(trace(number, text=response, completion_tokens=draw.randint(50, 900)))
     return make_run(run_folder, rows)
 
 
@@ -121,7 +121,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         run = make_traces(here / "whole", asked.traces, asked.bytes)
-        file = run / "stages" / "curate" / "k1" / "traces.jsonl"
+        file = run / "store" / "samples.jsonl"
         bare = bare_packing(file)
         said, seconds, memory = build(run, here / "out", asked.traces)
         small = make_traces(here / "tenth", max(asked.traces // 10, 1), asked.bytes)

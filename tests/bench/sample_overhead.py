@@ -94,13 +94,15 @@ def bench_ratio(requests: int, pairs: int) -> dict[str, Any]:
 
         engine = Spread(config)
         sampling = TeacherSampling(num_samples=1, temperature=1.0, max_new_tokens=LONGEST)
-        sample(prompts[:2], engine, config, sampling, Path(scratch) / "warm")  # starts the engine
+        warm = Path(scratch) / "warm"
+        sample(prompts[:2], engine, config, sampling, warm / "out", warm / "store")  # starts the engine
         chats = [[dict(message) for message in teacher_messages(config, prompt)] for prompt in prompts]
         params = [SamplingParams(temperature=1.0, max_tokens=limits[prompt.id]) for prompt in prompts]
 
         def ours(run: int) -> float:
             began = time.monotonic()
-            done = sample(prompts, engine, config, sampling, Path(scratch) / f"log{run}" / "samples.jsonl")
+            folder = Path(scratch) / f"run{run}"
+            done = sample(prompts, engine, config, sampling, folder / "out", folder / "store")
             return done.completion_tokens / (time.monotonic() - began)
 
         def bare(run: int) -> float:
@@ -161,7 +163,8 @@ def bench_openai(requests: int, pairs: int, latency_s: float, concurrency: int =
         teacher = build_teacher(config)
         with tempfile.TemporaryDirectory() as folder:
             began = time.monotonic()
-            done = sample(prompts, teacher, config, TeacherSampling(num_samples=1), Path(folder) / "samples.jsonl")
+            sampling, out, store = TeacherSampling(num_samples=1), Path(folder) / "out", Path(folder) / "store"
+            done = sample(prompts, teacher, config, sampling, out, store)
             seconds = time.monotonic() - began
         teacher.close()
         assert done.finish_reasons == {"stop": requests}
@@ -286,21 +289,39 @@ def _compare(problems: list[list[dict[str, Any]]], config: Any, shuffles: int) -
 
 
 def bench_log(samples: int) -> dict[str, Any]:
-    from synth.sampling.store import SampleStore
+    from synth.sampling.store import SAMPLE_LOG, SampleStore
+    from synth.verify.verdict import Verdict
+    from synth.verify.verdict_store import VerdictStore
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "samples.jsonl"
+        store = Path(folder)
         before = _resident()
-        with SampleStore(path) as log:
+        with SampleStore(store) as log:
             for number in range(samples):
                 log.append(_row(number))
             written = _resident()
-        size = path.stat().st_size
+        size = (store / SAMPLE_LOG).stat().st_size
         del log
         began, cpu = time.monotonic(), time.process_time()
-        with SampleStore(path) as log:
+        with SampleStore(store) as log:
             seconds, cpu = time.monotonic() - began, time.process_time() - cpu
             assert len(log) == samples
+            began_reading = time.monotonic()
+            for row_id in range(0, samples, 10):
+                log.row(row_id)
+            reading = time.monotonic() - began_reading
+        del log
+        verdict, basis = Verdict("correct", 1.0, "42"), "0" * 32
+        resting = _resident()
+        with VerdictStore(store) as verdicts:
+            for number in range(samples):
+                verdicts.add(_row(number)["request_id"], basis, verdict)
+            held = _resident() - resting
+        del verdicts
+        began_verdicts = time.monotonic()
+        with VerdictStore(store, read_only=True) as verdicts:
+            verdict_seconds = time.monotonic() - began_verdicts
+            assert len(verdicts) == samples
         return {
             "log_samples": samples,
             "log_bytes_per_line": round(size / samples),
@@ -308,14 +329,17 @@ def bench_log(samples: int) -> dict[str, Any]:
             "log_resident_bytes_per_sample": round((written - before) / samples, 1),
             "log_resume_s": round(seconds, 2),
             "log_resume_cpu_s": round(cpu, 2),  # what it takes where nobody else is at work
+            "log_rows_read_per_s": round(samples / 10 / reading),
+            "verdicts_resident_bytes_per_verdict": round(held / samples, 1),
+            "verdicts_resume_s": round(verdict_seconds, 2),
         }
 
 
 def _row(number: int) -> dict[str, Any]:
     return {
-        "request_id": hashlib.sha256(str(number).encode()).hexdigest()[:32], "prompt_id": f"p{number // 4}",
-        "sample_index": number % 4, "text": "x" * 790, "finish_reason": "stop", "error": None, "prompt_tokens": 100,
-        "completion_tokens": 200, "model": "some/teacher", "engine": "bench 1",
+        "request_id": hashlib.sha256(str(number).encode()).hexdigest()[:32], "text": "x" * 790,
+        "finish_reason": "stop", "error": None, "prompt_tokens": 100, "completion_tokens": 200, "engine": "bench 1",
+        "completed_at": 1_800_000_000,
     }  # fmt: skip
 
 

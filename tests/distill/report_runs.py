@@ -1,49 +1,78 @@
-"""A small run directory as the ledger leaves it, with rows of the test's own: for tests of the report."""
+"""A small finished run with rows of the test's own: for tests of the report."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import trace_builder
+
+from synth.curate.curate import SELECTION
+from synth.labels.label import PROBLEM_STATS, problem_stats_schema
+from synth.labels.trace import label_schema
+from synth.parquet_files import write_parquet
+
 
 def trace(number: int, **more: Any) -> dict[str, Any]:
-    """Four samples a problem; every other one is correct and kept."""
+    """Four samples a problem; every other one is correct and kept. A flat row as of ``trace_builder.trace``, with its
+    columns of labels-*.parquet as `labels`, its `drop_reason`, and whether it is `kept`."""
     good = number % 2 == 0
-    return {
-        "id": f"p{number // 4}",
-        "prompt_id": f"p{number // 4}",
-        "messages": [{"role": "user", "content": f"What is {number // 4} + 1?"}],
-        "answer": str(number // 4 + 1),
-        "kind": "math",
-        "source": "sums" if number % 8 < 4 else "products",
-        "license": "mit",
-        "sample_index": number % 4,
-        "response": f"<think>\nthinking {number}\n</think>\n\nIt is \\boxed{{{number}}}",
-        "finish_reason": "stop",
-        "prompt_tokens": 9,
-        "completion_tokens": 10 + number,
-        "model": "teacher",
-        "engine": "fake 1",
-        "verdict": "correct" if good else "wrong",
-        "score": float(good),
-        "extracted": str(number),
-        "reason": None if good else "another number",
-        "labels": {
-            "truncated": {"value": number % 8 == 1, "reason": "cut"},
-            "language": {"value": "en", "reason": None},
-        },
-        "kept": good,
-        "left_out": None if good else "correct: wrong",
-    } | more
+    row = trace_builder.trace(f"p{number // 4}", number % 4, "correct" if good else "wrong")
+    return (
+        row
+        | {
+            "request_id": f"r{number}",
+            "messages": [{"role": "user", "content": f"What is {number // 4} + 1?"}],
+            "answer": str(number // 4 + 1),
+            "source": "sums" if number % 8 < 4 else "products",
+            "text": f"<think>\nthinking {number}\n</think>\n\nIt is \\boxed{{{number}}}",
+            "prompt_tokens": 9,
+            "completion_tokens": 10 + number,
+            "extracted": str(number),
+            "reason": None if good else "another number",
+            "labels": {
+                "truncated": number % 8 == 1,
+                "truncated_reason": "cut" if number % 8 == 1 else None,
+                "language_prompt": "en",
+            },
+            "kept": good,
+            "drop_reason": None if good else "correct: wrong",
+        }
+        | more
+    )
 
 
-def make_run(folder: Path, rows: Sequence[dict[str, Any]], name: str = "tiny", **files: Any) -> Path:
-    """``files``: further JSON files of the curate stage, by stem."""
+def make_run(
+    folder: Path, rows: Sequence[Mapping[str, Any]], name: str = "tiny", until: str = "package", **files: Any
+) -> Path:
+    """``files``: further JSON files of the curate stage, by stem. ``until`` "verify": nothing after that stage."""
     run = folder / f"{name}-00000000"
-    curate = run / "stages" / "curate" / "k1"
+    stages = run / "stages"
+    tables = trace_builder.write_tables(
+        stages / "sample" / "k0", rows, store=run / "store", verdicts_folder=stages / "verify" / "k5"
+    )
+    (run / "recipe.json").write_text(json.dumps({"name": name, "description": "A run for tests.", "sample": {}}))
+    _commit(run, "sample", "k0", {"rows_in": len(rows), "rows_out": len(rows), "tokens": 100, "prompt_tokens": 10})
+    _commit(run, "verify", "k5", {"rows_in": len(rows), "rows_out": len(rows), "verdicts": {}})
+    if until == "verify":
+        return run
+    labels = stages / "label" / "k6"
+    labels.mkdir(parents=True)
+    write_parquet(
+        labels / "labels-00000.parquet", label_schema(),
+        ({"request_id": row["request_id"], "problem_id": row["problem_id"], **row["labels"]} for row in rows),
+    )  # fmt: skip
+    write_parquet(labels / PROBLEM_STATS, problem_stats_schema(), _problem_stats(rows))
+    _commit(run, "label", "k6", {"rows_in": len(rows), "rows_out": len(rows), "problems": 1, "contaminated": 0})
+    curate = stages / "curate" / "k1"
     curate.mkdir(parents=True)
-    with (curate / "traces.jsonl").open("w", encoding="utf-8", errors="backslashreplace") as out:
-        out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    texts = [("request_id", pa.string()), ("kept", pa.bool_()), ("drop_reason", pa.string())]
+    write_parquet(
+        curate / SELECTION, pa.schema([*texts, ("position", pa.int64())]),
+        ({name: row.get(name) for name in ("request_id", "kept", "drop_reason")} for row in rows),
+    )  # fmt: skip
+    assert tables.store == run / "store"
     for stem, value in files.items():
         (curate / f"{stem}.json").write_text(json.dumps(value))
     kept = sum(bool(row.get("kept")) for row in rows)
@@ -72,8 +101,22 @@ def make_run(folder: Path, rows: Sequence[dict[str, Any]], name: str = "tiny", *
     log.mkdir(parents=True)
     (log / "train_log.json").write_text(json.dumps({"log": [{"step": n, "loss": 2.0 / n} for n in range(1, 9)]}))
     _commit(run, "train", "k4", {"rows_in": kept, "rows_out": kept, "tokens": 300, "steps": 8, "method": "lora"})
-    (run / "recipe.json").write_text(json.dumps({"name": name, "description": "A run for tests.", "sample": {}}))
     return run
+
+
+def _problem_stats(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    stats: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        counts = stats.setdefault(
+            row["problem_id"], {"problem_id": row["problem_id"], "n_samples": 0, "n_judged": 0, "n_correct": 0}
+        )
+        counts["n_samples"] += 1
+        counts["n_judged"] += row["verdict"] is not None
+        counts["n_correct"] += row["verdict"] == "correct"
+    for counts in stats.values():
+        if counts["n_judged"]:
+            counts |= {"estimate": counts["n_correct"] / counts["n_judged"], "low": 0.0, "high": 1.0}
+    return list(stats.values())
 
 
 def _commit(run: Path, stage: str, key: str, facts: dict[str, Any]) -> None:

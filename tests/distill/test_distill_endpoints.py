@@ -155,7 +155,7 @@ def test_a_run_samples_from_an_endpoint_stops_where_it_has_to_and_leaves_no_key_
         done = run(endpoint, tmp_path)
         assert done.returncode == 0, done.stderr
         assert endpoint.authorization == {"Bearer sk-of-nobody-4711"}
-    (log,) = tmp_path.glob("smoke-*/stages/sample/*/samples.jsonl")
+    (log,) = tmp_path.glob("smoke-*/store/samples.jsonl")
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(rows) == 96
     assert sum(row["text"].startswith("<think>hm</think>") for row in rows) == 91

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -33,23 +34,39 @@ def packed(page: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return json.loads(unpack(index[1])), [json.loads(line) for chunk in chunks for line in unpack(chunk).split("\n")]
 
 
-def write(path: Path, *lines: str) -> Path:
-    path.write_text("".join(line + "\n" for line in lines))
-    return path
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """The row that the page has for a trace of ``report_runs``."""
+    labels = {"truncated": {"value": row["labels"]["truncated"], "reason": row["labels"]["truncated_reason"]}}
+    labels["language"] = {"value": {"prompt": "en", "think": None, "answer": None}, "reason": None}
+    labels["pass_rate"] = {
+        "value": 0.5, "reason": "2 of 4 samples are correct; 95 % interval 0.000 to 1.000", "low": 0.0, "high": 1.0,
+    }  # fmt: skip
+    labels |= {f"near_duplicate_{kind}": {"value": False, "reason": None} for kind in ("prompt", "trace")}
+    same = ("messages", "answer", "kind", "source", "license", "request_id", "sample_index", "finish_reason", "error",
+            "prompt_tokens", "completion_tokens", "engine", "verdict", "score", "extracted", "reason", "kept",
+            "drop_reason")  # fmt: skip
+    return {
+        **{name: row[name] for name in same},
+        "id": row["problem_id"],
+        "prompt_id": row["problem_id"],
+        "response": row["text"],
+        "model": row["teacher"],
+        "labels": labels,
+    }
 
 
 def test_the_page_holds_every_trace_whole_and_in_order_beside_an_index_that_agrees(tmp_path: Path) -> None:
     made = build_report(make_run(tmp_path, ROWS))
     index, rows = packed(made.html.read_text())
-    assert rows == ROWS
+    assert rows == [shown(row) for row in ROWS]
     assert (made.traces, made.shown) == (40, 40)
     names = index["problem"]["names"]
-    assert [names[code] for code in index["problem"]["codes"]] == [row["prompt_id"] for row in ROWS]
+    assert [names[code] for code in index["problem"]["codes"]] == [row["problem_id"] for row in ROWS]
     assert index["rates"] == [[2, 4]] * 10
     assert index["tokens"] == [row["completion_tokens"] for row in ROWS]
-    assert [index["tags"]["names"][tag] for tag in index["tags"]["rows"][1]] == ["truncated", "language: en"]
-    fates = [index["left_out"]["names"][code] for code in index["left_out"]["codes"]]
-    assert fates == ["kept", "left out at correct"] * 20
+    assert [index["tags"]["names"][tag] for tag in index["tags"]["rows"][1]] == ["truncated", "language of prompt: en"]
+    fates = [index["drop_reason"]["names"][code] for code in index["drop_reason"]["codes"]]
+    assert fates == ["kept", "dropped at correct"] * 20
 
 
 def test_the_summary_says_scores_waterfall_spend_lengths_and_licences_in_page_and_markdown(tmp_path: Path) -> None:
@@ -90,43 +107,55 @@ def test_text_beyond_what_a_tab_holds_is_left_out_too(tmp_path: Path, monkeypatc
     assert sum(len(json.dumps(row, ensure_ascii=False)) for row in rows) <= 6000
 
 
-def test_what_is_no_json_number_reaches_the_page_as_null(tmp_path: Path) -> None:
+def test_what_is_no_json_number_reaches_the_page_as_null() -> None:
     out = io.StringIO()
-    pack_traces(write(tmp_path / "t.jsonl", '{"id": "a", "score": NaN}', '{"id": "b", "response": "NaN"}'), out)
+    pack_traces(lambda: iter([{"id": "a", "deep": [{"score": math.nan}]}, {"id": "b", "response": "NaN"}]), out)
     assert [json.loads(line) for line in unpack(out.getvalue()).split("\n")] == [
-        {"id": "a", "score": None},
+        {"id": "a", "deep": [{"score": None}]},
         {"id": "b", "response": "NaN"},
     ]
 
 
-@pytest.mark.parametrize("line", ['{"id": ', "[1]", '{"id": "\\x"}'])
-def test_a_damaged_line_is_named_and_the_old_report_stays(tmp_path: Path, line: str) -> None:
+def test_a_damaged_table_and_a_missing_text_are_named_and_the_old_report_stays(tmp_path: Path) -> None:
     run = make_run(tmp_path, ROWS)
     before = build_report(run).html.read_bytes()
-    file = run / "stages" / "curate" / "k1" / "traces.jsonl"
-    file.write_text(file.read_text() + line + "\n")
-    with pytest.raises(InputError, match="JSON") as caught:
+    verdicts = run / "stages" / "verify" / "k5" / "verdicts.parquet"
+    content = verdicts.read_bytes()
+    verdicts.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="damaged") as caught:
         build_report(run)
-    assert str(caught.value.where).endswith("traces.jsonl:41")
+    assert str(verdicts.parent) in str(caught.value.where)
+    verdicts.write_bytes(content)
+    log = run / "store" / "samples.jsonl"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-1]))
+    with pytest.raises(InputError, match="r39"):
+        build_report(run)
     assert (run / "report" / "report.html").read_bytes() == before
     assert sorted(path.name for path in (run / "report").iterdir()) == ["report.html", "report.md"]
 
 
-def test_rows_without_labels_verdict_or_fate_make_a_report(tmp_path: Path) -> None:
-    bare = [{"id": "a", "messages": [], "response": "x"}, {"id": 7, "labels": ["suspect_gold"], "verdict": None}]
-    made = build_report(make_run(tmp_path, bare))
-    index, rows = packed(made.html.read_text())
-    assert rows == bare
-    assert index["left_out"]["names"] == ["not chosen yet"]
-    assert index["tags"] == {"names": ["suspect_gold"], "rows": [[], [0]]}
+def test_before_label_and_curate_the_report_has_traces_and_verdicts(tmp_path: Path) -> None:
+    rows = [trace(0, extra={"labels": ["mine"], "kept": True}), trace(4, verdict=None, kind="open")]
+    made = build_report(make_run(tmp_path, rows, until="verify"))
+    index, packed_rows = packed(made.html.read_text())
+    assert [row["verdict"] for row in packed_rows] == ["correct", None]
+    assert index["drop_reason"]["names"] == ["not selected yet"]
+    assert index["tags"] == {"names": [], "rows": [[], []]}  # a column of the user is no label
+    assert packed_rows[0]["extra"]["labels"] == ["mine"]
+
+
+def test_a_teachers_own_tags_are_shown_as_think_tags(tmp_path: Path) -> None:
+    rows = [trace(0, text="[THINK]hm[/THINK]5", think_open="[THINK]", think_close="[/THINK]")]
+    _, (row,) = packed(build_report(make_run(tmp_path, rows)).html.read_text())
+    assert row["response"] == "<think>hm</think>5"
 
 
 def test_labels_of_several_parts_make_filters_and_lists_of_one_length_one_table(tmp_path: Path) -> None:
-    labels = {"language": {"value": {"prompt": "en", "answer": None}, "reason": None}, "tokens": {"value": 3}}
     lengths = {"lengths": {"edges": [0, 64], "sampled": [96, 1]}, "rows": list(range(60))}
+    labels = {"language_prompt": "en", "language_answer": "de"}
     made = build_report(make_run(tmp_path, [trace(0, labels=labels)], statistics=lengths))
     index, _ = packed(made.html.read_text())
-    assert index["tags"]["names"] == ["language of prompt: en"]
+    assert index["tags"]["names"] == ["language of prompt: en", "language of answer: de"]
     text = made.markdown.read_text()
     assert "| edges | sampled |\n| ---: | ---: |\n| 0 | 96 |\n| 64 | 1 |" in text
     assert "10 more rows of rows are in the artefact" in text
@@ -134,7 +163,8 @@ def test_labels_of_several_parts_make_filters_and_lists_of_one_length_one_table(
 
 def test_hostile_names_stay_text_in_page_and_markdown(tmp_path: Path) -> None:
     evil = "</title><script>alert(1)</script><img src=x onerror=alert(1)>\u202e\ud800"
-    run = make_run(tmp_path, [trace(0, source=evil, prompt_id=evil, verdict=evil, response="</script><!--<script>")])
+    whole = evil.replace("\ud800", "")  # what a table can hold
+    run = make_run(tmp_path, [trace(0, source=evil, problem_id=whole, verdict=whole, text="</script><!--<script>")])
     recipe = {"name": evil, "description": f"{evil} [a](javascript:alert(1))", "sample": {}}
     (run / "recipe.json").write_text(json.dumps(recipe))
     made = build_report(run)

@@ -104,12 +104,12 @@ def dialog(browser: Any) -> str | None:
 
 def test_nothing_in_a_hostile_trace_runs(browser: Any, tiny: Path, tmp_path: Path) -> None:
     formulas = [f"\\[{tex}\\] and ${tex}$" for tex in FORMULAS]
-    fields = ("id", "prompt_id", "source", "license", "model", "engine", "answer", "extracted", "reason", "verdict")
+    fields = ("problem_id", "source", "license", "teacher", "engine", "answer", "extracted", "reason", "verdict")
     rows = []
     for at, evil in enumerate([*ATTACKS, *formulas]):
-        labels = {evil: {"value": evil, "reason": evil}}
-        more = {"left_out": f"{evil}: {evil}", "kept": False, "labels": labels, evil: evil}
-        more |= {"messages": [{"role": evil, "content": evil}], "response": f"<think>{evil}</think>{evil}"}
+        labels = {"repetition": True, "repetition_reason": evil, "language_answer": evil}
+        more = {"drop_reason": f"{evil}: {evil}", "kept": False, "labels": labels, "extra": {evil: evil}}
+        more |= {"messages": [{"role": evil, "content": evil}], "text": f"<think>{evil}</think>{evil}"}
         rows.append(trace(at, **dict.fromkeys(fields, evil), **more))
     run = make_run(tmp_path, rows, statistics={"all": [{evil: evil for evil in ATTACKS}]})
     (run / "recipe.json").write_text(json.dumps({"name": ATTACKS[1], "description": ATTACKS[3], "sample": {}}))
@@ -174,7 +174,7 @@ def test_filters_search_and_the_live_count(browser: Any, tiny: Path) -> None:
     open_page(browser, tiny, 40)
     for name, value, left in (
         ("verdict", "wrong", 20), ("source", "sums", 10), ("tag", "truncated", 5),
-        ("left_out", "left out at correct", 5), ("rate", "25 to 50 %", 5), ("rate", "never solved", 0),
+        ("drop_reason", "dropped at correct", 5), ("rate", "25 to 50 %", 5), ("rate", "never solved", 0),
     ):  # fmt: skip
         choose(browser, name, value)
         wait(lambda left=left: count(browser) == f"{left} of 40 traces")
@@ -185,7 +185,7 @@ def test_filters_search_and_the_live_count(browser: Any, tiny: Path) -> None:
     wait(lambda: count(browser) == "1 of 40 traces")
     wait(lambda: title(browser) == "p4, sample 1")
     said = browser.find_element("id", "trace-body").text
-    assert "Left out by the step “correct”: wrong." in said
+    assert "Dropped by the step “correct”: wrong." in said
     assert "another number" in said
     assert "cut" in said  # a label's reason
     fold = browser.find_element("css selector", "#trace-body details.think")
@@ -197,7 +197,7 @@ def test_filters_search_and_the_live_count(browser: Any, tiny: Path) -> None:
 
 def test_math_is_rendered_and_what_is_no_formula_stays_text(browser: Any, tmp_path: Path) -> None:
     said = r"So \(x^2\), it costs $5 or $6, \[\frac{1}{2}\] broken $\frac{1$ and \boxed{\frac{3}{4}}."
-    open_page(browser, build_report(make_run(tmp_path, [trace(0, response=said)])).html, 1)
+    open_page(browser, build_report(make_run(tmp_path, [trace(0, text=said)])).html, 1)
     box = browser.find_elements("css selector", "#trace-body .text")[-1]
     assert len(box.find_elements("css selector", ".math .katex-html")) == 3
     assert "it costs $5 or $6," in box.text
@@ -259,7 +259,7 @@ def test_the_tab_key_reaches_every_filter_in_order_and_focus_shows(browser: Any,
         assert browser.execute_script(style) in ("solid 3px", "auto 3px"), seen[-1]
         if seen[-1] == "clear":
             break
-    order = ["theme", "f-verdict", "f-left_out", "f-rate", "f-source", "f-tag", "f-text", "clear"]
+    order = ["theme", "f-verdict", "f-drop_reason", "f-rate", "f-source", "f-tag", "f-text", "clear"]
     assert [name for name in seen if name in order] == order
 
 

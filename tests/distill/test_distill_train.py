@@ -58,22 +58,23 @@ def student(method: str = "lora", **more: Any) -> StudentConfig:
     return StudentConfig.model_validate(values | more)
 
 
-def written(path: Path, answers: list[str]) -> Path:
-    rows = (
+Rows = list[dict[str, Any]]
+
+
+def training_rows(answers: list[str]) -> Rows:
+    return [
         {"id": f"r{n}", "messages": [{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": answer}]}
         for n, answer in enumerate(answers)
-    )
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    ]
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> Path:
-    return written(tmp_path / "train.jsonl", [f"<think>{n}</think>{'x' * (n % 7)}" for n in range(10)])
+def rows() -> Rows:
+    return training_rows([f"<think>{n}</think>{'x' * (n % 7)}" for n in range(10)])
 
 
-def run(config: StudentConfig, start: Path, rows: Path, place: Path) -> TrainResult:
-    return train(config, start, rows, place / "out", place / "checkpoints", lambda *_: None)
+def run(config: StudentConfig, start: Path, rows: Rows, place: Path) -> TrainResult:
+    return train(config, start, iter(rows), place / "out", place / "checkpoints", lambda *_: None)
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -100,11 +101,11 @@ def test_length_decides_the_order_inside_a_batch_and_never_the_batch() -> None:
         assert [lengths[row] for row in batch] == sorted((lengths[row] for row in batch), reverse=True)
 
 
-def test_a_row_that_cannot_be_trained_on_is_left_out_whole_with_its_reason(start: Path, tmp_path: Path) -> None:
+def test_a_row_that_cannot_be_trained_on_is_left_out_whole_with_its_reason(start: Path) -> None:
     from transformers import AutoTokenizer
 
-    path = written(tmp_path / "rows.jsonl", ["fine", "y" * 200, "early <|im_end|> late", ""])
-    kept, left_out = load_rows(path, AutoTokenizer.from_pretrained(start), 64)
+    rows = training_rows(["fine", "y" * 200, "early <|im_end|> late", ""])
+    kept, left_out = load_rows(rows, AutoTokenizer.from_pretrained(start), 64)
     assert len(kept) == 1
     assert [(row.id, row.reason) for row in left_out] == [
         ("r1", "longer than max_length 64"),
@@ -113,18 +114,17 @@ def test_a_row_that_cannot_be_trained_on_is_left_out_whole_with_its_reason(start
     ]
 
 
-def test_rows_of_which_none_remains_say_why(start: Path, tmp_path: Path) -> None:
+def test_rows_of_which_none_remains_say_why(start: Path) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(start)
     with pytest.raises(InputError, match="2 were left out, most because: longer than max_length 16"):
-        load_rows(written(tmp_path / "a.jsonl", ["z" * 90] * 2), tokenizer, 16)
-    with pytest.raises(InputError, match="no row"):
-        load_rows(written(tmp_path / "b.jsonl", []), tokenizer, 16)
-    (tmp_path / "c.jsonl").write_text('{"id": "a", "messages": []}\n{"id"\n')
+        load_rows(training_rows(["z" * 90] * 2), tokenizer, 16)
+    with pytest.raises(InputError, match="no training row"):
+        load_rows([], tokenizer, 16)
     with pytest.raises(InputError) as caught:
-        load_rows(tmp_path / "c.jsonl", tokenizer, 16)
-    assert caught.value.where == f"{tmp_path / 'c.jsonl'}:2"
+        load_rows([*training_rows(["fine"]), {"id": "no messages"}], tokenizer, 64)
+    assert caught.value.where == "training row 2"
 
 
 # --- the end of turn ---------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_an_end_of_turn_that_is_not_trained_refuses_and_names_the_cause(
     ],
 )
 def test_training_does_not_begin_where_the_end_of_turn_would_not_be_learnt(
-    start: Path, rows: Path, tmp_path: Path, file: str, change: Any, cause: str
+    start: Path, rows: Rows, tmp_path: Path, file: str, change: Any, cause: str
 ) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
@@ -181,7 +181,7 @@ def test_training_does_not_begin_where_the_end_of_turn_would_not_be_learnt(
 # --- training ----------------------------------------------------------------------------------------------------
 
 
-def test_lora_learns_and_leaves_an_adapter_that_travels(start: Path, rows: Path, tmp_path: Path) -> None:
+def test_lora_learns_and_leaves_an_adapter_that_travels(start: Path, rows: Rows, tmp_path: Path) -> None:
     config = student(num_train_epochs=8, name="owner/base")
     seen: list[tuple[int, int | None, str]] = []
     result = train(config, start, rows, tmp_path / "out", tmp_path / "ck", lambda *said: seen.append(said))  # type: ignore[arg-type]
@@ -204,7 +204,7 @@ def test_lora_learns_and_leaves_an_adapter_that_travels(start: Path, rows: Path,
 
 
 def test_full_training_changes_the_weights_and_keeps_their_dtype_and_configuration(
-    start: Path, rows: Path, tmp_path: Path
+    start: Path, rows: Rows, tmp_path: Path
 ) -> None:
     from safetensors.numpy import load_file
 
@@ -221,7 +221,7 @@ def test_full_training_changes_the_weights_and_keeps_their_dtype_and_configurati
 def test_the_head_run_on_labelled_positions_gives_the_loss_of_the_whole_head(
     start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longest: int
 ) -> None:
-    rows = written(tmp_path / "rows.jsonl", ["x" * (longest - n) for n in range(8)])
+    rows = training_rows(["x" * (longest - n) for n in range(8)])
     config = student("full", dtype="float32", num_train_epochs=1)
     ours = run(config, start, rows, tmp_path / "ours")
     monkeypatch.setattr("distill.train.sft._MAX_LOGITS", 0)  # TRL's own loss
@@ -231,7 +231,7 @@ def test_the_head_run_on_labelled_positions_gives_the_loss_of_the_whole_head(
         assert mine["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
 
 
-def test_the_loss_does_not_depend_on_how_a_batch_is_cut(start: Path, rows: Path, tmp_path: Path) -> None:
+def test_the_loss_does_not_depend_on_how_a_batch_is_cut(start: Path, rows: Rows, tmp_path: Path) -> None:
     config = student("full", dtype="float32")
     whole = run(config.model_copy(update={"micro_batch_size": 4}), start, rows, tmp_path / "whole")
     cut = run(config.model_copy(update={"micro_batch_size": 1}), start, rows, tmp_path / "cut")
@@ -240,7 +240,7 @@ def test_the_loss_does_not_depend_on_how_a_batch_is_cut(start: Path, rows: Path,
         assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
 
 
-def test_a_loss_that_explodes_is_refused_with_the_field_to_lower(start: Path, rows: Path, tmp_path: Path) -> None:
+def test_a_loss_that_explodes_is_refused_with_the_field_to_lower(start: Path, rows: Rows, tmp_path: Path) -> None:
     method = {"kind": "full", "learning_rate": 1e30}
     config = StudentConfig.model_validate(student("full", num_train_epochs=9).model_dump() | {"method": method})
     with pytest.raises(Refused, match="not finite") as caught:
@@ -266,7 +266,7 @@ def test_only_a_whole_checkpoint_of_the_same_training_is_resumed_from(tmp_path: 
 
 
 def test_a_torn_newest_checkpoint_and_other_rows_lead_to_the_bytes_of_an_undisturbed_run(
-    start: Path, rows: Path, tmp_path: Path
+    start: Path, rows: Rows, tmp_path: Path
 ) -> None:
     first = run(student(), start, rows, tmp_path / "a")
     undisturbed = contents(tmp_path / "a" / "out")
@@ -277,20 +277,20 @@ def test_a_torn_newest_checkpoint_and_other_rows_lead_to_the_bytes_of_an_undistu
     assert again.history == first.history
     assert contents(tmp_path / "a" / "out") == undisturbed
 
-    other = written(tmp_path / "other.jsonl", ["another"] * 10)
+    other = training_rows(["another"] * 10)
     assert run(student(), start, other, tmp_path / "a").resumed_from == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_training_killed_midway_ends_with_the_bytes_of_one_left_alone(
-    start: Path, rows: Path, tmp_path: Path, method: str
+    start: Path, rows: Rows, tmp_path: Path, method: str
 ) -> None:
     config = student(method, num_train_epochs=6)
     run(config, start, rows, tmp_path / "alone")
     code = textwrap.dedent(
         """
-        import sys, time
+        import json, sys, time
         from pathlib import Path
         from distill.config.recipe import StudentConfig
         from distill.train.train import train
@@ -299,12 +299,12 @@ def test_a_training_killed_midway_ends_with_the_bytes_of_one_left_alone(
             print(done, flush=True)
             if done >= 7:
                 time.sleep(1000)
-        train(StudentConfig.model_validate_json(config), Path(start), Path(rows), Path(place, "out"),
+        train(StudentConfig.model_validate_json(config), Path(start), json.loads(rows), Path(place, "out"),
               Path(place, "checkpoints"), stop_at_seven)
         """
     )
     place = tmp_path / "killed"
-    command = [sys.executable, "-c", code, config.model_dump_json(), str(start), str(rows), str(place)]
+    command = [sys.executable, "-c", code, config.model_dump_json(), str(start), json.dumps(rows), str(place)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -36,7 +36,8 @@ def test_a_run_on_ray_ends_with_the_samples_of_a_local_run_and_prints_only_its_r
     json.loads(on_ray.stdout)
     here = run(tmp_path / "local")
     assert here.returncode == 0, here.stderr
-    (ours,) = (tmp_path / "ray").glob("*/stages/sample/*/samples.jsonl")
-    (theirs,) = (tmp_path / "local").glob("*/stages/sample/*/samples.jsonl")
+    (ours,) = (tmp_path / "ray").glob("*/stages/sample/*/samples.parquet")
+    (theirs,) = (tmp_path / "local").glob("*/stages/sample/*/samples.parquet")
     assert ours.read_bytes() == theirs.read_bytes()
-    assert ours.read_bytes().count(b"\n") == 96
+    (store,) = (tmp_path / "ray").glob("*/store/samples.jsonl")
+    assert store.read_bytes().count(b"\n") == 96

@@ -10,8 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from run_tables import training_rows_of
 from smoke import COMMAND, ROOT, STAGES, distill, manifests, run_smoke, the_run
 from waiting import line_count, until
+
+from synth.trace import TraceSet
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -162,8 +165,7 @@ def test_the_training_data_ship_with_the_weights_and_every_row_says_where_it_is_
 
     release = Path(json.loads(distill("show", alone, "--json").stdout)["release"])
     data = datasets.load_dataset(str(release / "data"), split="train", cache_dir=str(tmp_path))
-    (train,) = the_run(alone).glob("stages/curate/*/train.jsonl")
-    trained = [json.loads(line) for line in train.read_text().splitlines()]
+    trained = training_rows_of(the_run(alone))
     assert [row["id"] for row in data] == [row["id"] for row in trained]
     assert [row["messages"] for row in data] == [row["messages"] for row in trained]
     first = data[0]
@@ -176,11 +178,11 @@ def test_the_training_data_ship_with_the_weights_and_every_row_says_where_it_is_
 
 
 def test_traces_brought_along_enter_at_verify_and_end_in_a_release(alone: Path, tmp_path: Path) -> None:
-    (traces,) = the_run(alone).glob("stages/verify/*/traces.jsonl")
+    (samples,) = the_run(alone).glob("stages/sample/*")
     brought = tmp_path / "traces.jsonl"
-    keep = ("id", "messages", "answer", "kind", "task", "entry", "source", "license", "response")
-    rows = [json.loads(line) for line in traces.read_text().splitlines()]
-    brought.write_text("".join(json.dumps({k: row[k] for k in keep if k in row}) + "\n" for row in rows))
+    with TraceSet(samples, the_run(alone) / "store") as traces:
+        rows = [{**trace.problem, "response": trace.text} for trace in traces]
+    brought.write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = (ROOT / "recipes" / "smoke.yaml").read_text()
     settings = [
         "prompts=",

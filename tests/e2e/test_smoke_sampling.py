@@ -1,6 +1,7 @@
 """The smoke recipe's sampling, killed at random times: it ends with the samples of a run left alone."""
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -45,15 +46,15 @@ def start(runs: Path, policy: str) -> subprocess.Popen[bytes]:
 
 def problems_file(runs: Path) -> tuple[int, int] | None:
     """Which file the problems are in: it is written anew whenever the stage has them and is about to ask."""
-    for path in runs.glob("smoke-*/staging/**/prompts.jsonl"):
+    for path in runs.glob("smoke-*/staging/sample-*/problems.jsonl"):
         with contextlib.suppress(FileNotFoundError):  # a folder of the killed run, which the next one clears
             return path.stat().st_ino, path.stat().st_mtime_ns
     return None
 
 
 def committed(runs: Path) -> bytes:
-    """The whole lines of the log."""
-    text = b"".join(path.read_bytes() for path in runs.glob("smoke-*/store/**/samples.jsonl"))
+    """The whole lines of the store."""
+    text = b"".join(path.read_bytes() for path in runs.glob("smoke-*/store/samples.jsonl"))
     return text[: text.rfind(b"\n") + 1]
 
 
@@ -81,4 +82,6 @@ def test_killed_at_random_times_sampling_ends_as_a_run_left_alone(tmp_path: Path
     expected = manifests(alone)["sample"]
     assert manifests(killed)["sample"] == expected
     names = {item["path"] for item in expected["files"]}
-    assert ("problems.jsonl" in names) == (policy == "adaptive")
+    assert ("problem_stops.parquet" in names) == (policy == "adaptive")
+    ids = [json.loads(line)["request_id"] for line in committed(killed).splitlines()]
+    assert len(set(ids)) == len(ids) == expected["facts"]["rows_out"], "no sample was bought twice"

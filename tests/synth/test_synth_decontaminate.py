@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 
 import pytest
-from test_synth_curate import curated_file, rows, trace
+from trace_builder import FAST, curated, trace
 
 from licensing.errors import InputError
 from synth.benchmarks import file_items, items_of
 from synth.curate.config import CurateConfig
 from synth.decontaminate import Finder, Item, texts_of, tokens
 from synth.decontamination_recall import KINDS, plant, plant_report
-from synth.labels.config import DecontaminateConfig, LabelConfig
-from synth.labels.label import label
+from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts, ReasoningGymPrompts
 
 SYLLABLES = ("ba", "ke", "lo", "mi", "nu", "pra", "sto", "tri", "ven", "zar", "dol", "fin")
@@ -120,7 +118,7 @@ def test_the_last_item_of_a_template_is_not_found_in_every_text_made_from_it() -
     finder = Finder([Item("evaluate", str(place), text) for place, text in enumerate(held_out)])
     assert sum(finder.find(text)[0] is not None for text in sums(300)) <= 3
     assert all(finder.find(text)[0] is not None for text in held_out)
-    assert finder.untold > 0  # and it says so
+    assert finder.indistinct > 0  # and it says so
 
 
 def test_short_items_match_only_a_text_that_holds_nothing_else() -> None:
@@ -184,53 +182,37 @@ def test_a_test_set_that_cannot_be_read_whole_is_refused(tmp_path: Path, content
         items_of(DecontaminateConfig(against=(str(tmp_path / "absent.jsonl"),)))
 
 
-def test_contaminated_problems_are_labelled_and_left_out_unless_the_recipe_keeps_them(tmp_path: Path) -> None:
-    source = tmp_path / "in.jsonl"
+def test_contaminated_problems_are_labelled_and_dropped_unless_the_recipe_keeps_them(tmp_path: Path) -> None:
     texts = {"clean": OWN[0], "taken": f"Solve this. {TESTS[3]}"}
-    given = [
+    rows = [
         trace(name, n, messages=[{"role": "user", "content": text}]) for name, text in texts.items() for n in range(2)
     ]
-    source.write_text("".join(json.dumps(row) + "\n" for row in given))
     items = [Item("exam", str(place), text) for place, text in enumerate(TESTS)]
-    labels = LabelConfig(languages=None, secrets=False, near_duplicates=None)
-    label(source, labels, tmp_path / "labels", tmp_path / "scratch", items=items)
-    from synth.curate.curate import curate
-
-    steps = curate(source, tmp_path / "labels", CurateConfig(control_arm=True), tmp_path / "out")
-    assert {row["prompt_id"] for row in rows(tmp_path / "out" / "train.jsonl")} == {"clean"}
-    assert {row["prompt_id"] for row in rows(tmp_path / "out" / "control.jsonl")} == {"clean"}
-    assert [step["rows"] for step in steps if step["step"] in ("correct", "contaminated")] == [4, 2]
-    last = rows(tmp_path / "out" / "traces.jsonl")[-1]
-    assert last["left_out"] == "contaminated: exact match with exam 3"
-    assert last["labels"]["contaminated"] == {"value": True, "reason": "exact match with exam 3"}
-    report = json.loads((tmp_path / "out" / "decontamination.json").read_text())
+    result = curated(rows, CurateConfig(control_arm=True), tmp_path / "out", items=items)
+    assert {row["prompt_id"] for row in result.rows()} == {"clean"}
+    assert {row["prompt_id"] for row in result.rows("control")} == {"clean"}
+    assert [step["rows"] for step in result.waterfall if step["step"] in ("correct", "contaminated")] == [4, 2]
+    assert result.drop_reasons()["taken-1"] == "contaminated: exact match with exam 3"
+    labels = result.labels()["taken-1"]
+    assert (labels["contaminated"], labels["contaminated_reason"]) == (True, "exact match with exam 3")
+    report = result.json("decontamination.json")
     assert (report["prompts"], report["contaminated"], report["by_how"]) == (2, 1, {"exact": 1})
-    assert report["found"][0]["item"] == "3"
+    assert (report["found"][0]["item"], report["found"][0]["text"]) == ("3", texts["taken"][:300])
     assert report["recall"]["embedded"] >= 0.98
     keeping = CurateConfig.model_validate({"filters": {"contaminated": False}})
-    curate(source, tmp_path / "labels", keeping, tmp_path / "kept")
-    assert len(rows(tmp_path / "kept" / "train.jsonl")) == 4
+    assert len(curated(rows, keeping, tmp_path / "kept", items=items).rows()) == 4
 
 
 def test_test_items_in_the_response_are_found_on_request(tmp_path: Path) -> None:
-    given = [trace("p", 0, response=f"<think>It is like this one: {TESTS[8]}</think>5")]
+    rows = [trace("p", 0, text=f"<think>It is like this one: {TESTS[8]}</think>5")]
     items = [Item("exam", str(place), text) for place, text in enumerate(TESTS)]
-    source = tmp_path / "in.jsonl"
-    source.write_text(json.dumps(given[0]) + "\n")
     for on in (False, True):
-        labels = LabelConfig(
-            languages=None, secrets=False, near_duplicates=None, decontaminate=DecontaminateConfig(responses=on)
-        )
-        label(source, labels, tmp_path / f"labels{on}", tmp_path / "scratch", items=items)
-        from synth.curate.curate import curate
-
-        curate(source, tmp_path / f"labels{on}", CurateConfig(), tmp_path / f"out{on}")
-        assert len(rows(tmp_path / f"out{on}" / "train.jsonl")) == (0 if on else 1)
+        labels = FAST.model_copy(update={"decontaminate": DecontaminateConfig(responses=on)})
+        result = curated(rows, CurateConfig(), tmp_path / f"out{on}", labels, items)
+        assert len(result.rows()) == (0 if on else 1)
 
 
 def test_without_test_sets_nothing_is_contaminated(tmp_path: Path) -> None:
-    source = tmp_path / "in.jsonl"
-    source.write_text(json.dumps(trace("p", 0)) + "\n")
-    curated_file(source, CurateConfig(), tmp_path / "out")
-    assert "contaminated" not in rows(tmp_path / "out" / "traces.jsonl")[0]["labels"]
-    assert json.loads((tmp_path / "out" / "decontamination.json").read_text()) == {"items": 0, "sets": {}}
+    result = curated([trace("p", 0)], CurateConfig(), tmp_path / "out")
+    assert result.labels()["p-0"]["contaminated"] is None
+    assert result.json("decontamination.json") == {"items": 0, "sets": {}}

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from test_synth_curate import trace
 
-from licensing.errors import InputError
-from synth.labels import shards as parts
 from synth.labels.code_blocks import broken_code
 from synth.labels.config import LabelConfig
-from synth.labels.label import label
 from synth.labels.language import Languages, Spoken, mixing
 from synth.labels.pass_rate import exact_interval
 from synth.labels.pii import personal_data, secrets
@@ -89,9 +83,8 @@ def test_thinking_and_answer_are_split_at_the_last_closing_tag() -> None:
     ],
 )
 def test_the_answer_thought_and_the_answer_given(thought: str, given: str, expected: bool) -> None:
-    found, why = differs(
-        split_reasoning(f"<think>so \\boxed{{1}}, no, \\boxed{{{thought}}}</think>It is \\boxed{{{given}}}.")
-    )
+    text = f"<think>so \\boxed{{1}}, no, \\boxed{{{thought}}}</think>It is \\boxed{{{given}}}."
+    found, why = differs(split_reasoning(text))
     assert found is expected
     assert (why is not None) is expected
 
@@ -327,100 +320,14 @@ def test_the_interval_holds_where_sampling_stopped_at_a_target() -> None:
         assert covered >= 0.95
 
 
-# --- the stage ---------------------------------------------------------------------------------------------------
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return path
-
-
-def test_several_processes_write_what_one_does_and_parts_that_are_there_are_not_done_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(parts, "PART_BYTES", 3000)
-    source = write(
-        tmp_path / "in.jsonl", [trace(f"p{n // 3}", n % 3, response=f"<think>{n}</think>é {n}") for n in range(40)]
-    )
-    config = LabelConfig(languages=None, secrets=False)
-    for name, workers in (("one", 1), ("two", 2)):
-        label(source, config.model_copy(update={"workers": workers}), tmp_path / name, tmp_path / f"{name}.scratch")
-    names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert sum(name.startswith("traces-") for name in names) > 3
-    for name in names:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
-
-    asked: list[tuple[int, int]] = []
-    (scratch,) = (path for path in (tmp_path / "one.scratch").iterdir())
-    (scratch / "traces-00002.parquet").unlink()
-    again = config.model_copy(update={"workers": 1})
-    label(source, again, tmp_path / "three", tmp_path / "one.scratch", progress=lambda *done: asked.append(done))
-    assert len(asked) == 1
-    for name in names:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "three" / name).read_bytes(), name
-
-
-def test_a_broken_line_is_named_from_whatever_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "PART_BYTES", 2000)
-    source = write(tmp_path / "in.jsonl", [trace(f"p{n}", 0) for n in range(20)])
-    lines = source.read_text().splitlines()
-    lines[13] = lines[13].replace('"response"', '"answered"')
-    source.write_text("\n".join(lines))
-    with pytest.raises(InputError, match="response") as raised:
-        label(source, LabelConfig(languages=None, secrets=False), tmp_path / "out", tmp_path / "scratch")
-    assert raised.value.where == f"{source}:14"
-
-
-def labels_of(folder: Path) -> list[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    rows = [row for path in sorted(folder.glob("traces-*.parquet")) for row in pq.read_table(path).to_pylist()]
-    return [row | {"labels": json.loads(row["labels"])} for row in rows]
-
-
-@pytest.mark.parametrize(
-    ("act", "why"),
-    [
-        ("while True: pass", "no labels within 0.5 s of CPU time"),
-        ("import re; re.fullmatch('(a|a)*b', 'a' * 60)", "no labels within 0.5 s of CPU time"),
-        (
-            "import hashlib; hashlib.pbkdf2_hmac('sha256', b'a', b'b', 10**9)",
-            "no labels: the process died: killed by SIGPROF",
-        ),
-        ("import os; os.abort()", "no labels: the process died: killed by SIGABRT"),
-        ("bytearray(1 << 40)", "no labels: out of memory"),
-    ],
-)
-def test_a_trace_whose_labels_do_not_end_gets_none_with_a_reason_and_the_others_get_theirs(
-    act: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A library that acts so on one text: the labels ask phonenumbers about what is written as a number.
-    (tmp_path / "phonenumbers.py").write_text(
-        "class NumberParseException(Exception): pass\n"
-        f"def parse(text, region):\n    if text.endswith('1234'):\n        {act}\n    return text\n"
-        "def is_valid_number(number): return True\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    rows = [trace(f"p{n}", 0, response=f"<think>hm</think>call 415-867-{1230 + n}") for n in range(8)]
-    config = LabelConfig(languages=None, near_duplicates=None, timeout_s=0.5, memory_mb=4096, workers=1)
-    label(write(tmp_path / "in.jsonl", rows), config, tmp_path / "out", tmp_path / "scratch")
-    found = labels_of(tmp_path / "out")
-    assert len(found) == 8
-    for number, row in enumerate(found):
-        if number == 4:
-            assert row["labels"]["personal_data"] == row["labels"]["refusal"] == {"value": None, "reason": why}
-            assert row["labels"]["verdict"]["value"] == rows[4]["verdict"]
-            assert row["secrets"] == why, "a filter on what nobody looked at leaves it out"
-        else:
-            assert row["labels"]["personal_data"] == {"value": True, "reason": "phone number (1)"}
-
-
 def test_the_labels_of_a_trace_load_no_model_that_is_switched_off() -> None:
     code = (
         "import sys; from synth.labels.trace import *; from synth.labels.config import LabelConfig\n"
-        "row = {'messages': [{'role': 'user', 'content': 'q'}], 'response': 'a'}\n"
+        "from synth.reasoning import split_reasoning; from synth.trace import Trace\n"
+        "problem = {'id': 'p', 'messages': [{'role': 'user', 'content': 'q'}]}\n"
+        "trace = Trace('r', problem, 0, 'a', split_reasoning('a'), 't', 'e', 'stop', None, 1, 1, '', '')\n"
         "config = LabelConfig(languages=None, secrets=False, near_duplicates=None)\n"
-        "label_trace(row, label_prompt(row, config, None), config, None)\n"
+        "label_trace(trace, label_problem(problem, config, None), config, None)\n"
         "print([m for m in ('lingua', 'phonenumbers', 'detect_secrets', 'rensa', 'duckdb') if m in sys.modules])"
     )
     done = subprocess.run(

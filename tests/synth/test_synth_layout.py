@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from sample_runs import draw, stops_of
 
 from synth.problems.problem import Prompt
 from synth.sampling.config import AdaptivePolicy, TeacherSampling
 from synth.sampling.policy import Adaptive
-from synth.sampling.sample import PROBLEMS, sample
 from synth.teachers.teacher import Completion, Request, Teacher
 from synth.verify.config import FormatConfig, VerifyConfig
 from synth.verify.format_check import fault
@@ -93,20 +92,19 @@ def sampled(tmp_path: Path, wanted: FormatConfig | None, *texts: str) -> dict[st
     problem = Prompt(id="p", messages=({"role": "user", "content": "2 + 2?"},), answer="4", kind="math", source="s")
     config = TeacherSampling(policy=AdaptivePolicy(target_correct=2, max_samples=8, suspect_after=2))
     verify = VerifyConfig(workers=1, format=wanted)
-    sample([problem], Says(*texts), FakeTeacher(), config, tmp_path / "samples.jsonl", verify=verify)
-    found: dict[str, Any] = json.loads((tmp_path / PROBLEMS).read_text())
-    return found
+    draw(tmp_path, [problem], config, FakeTeacher(), Says(*texts), verify=verify)
+    return stops_of(tmp_path)["p"]
 
 
 def test_adaptive_sampling_counts_what_is_right_and_in_the_format(tmp_path: Path) -> None:
     texts = ("\\boxed{4}", "<think>2 and 2</think>\\boxed{4}")
-    assert sampled(tmp_path / "asked", FormatConfig(think=True), *texts)["samples"] == 4
-    assert sampled(tmp_path / "not", None, *texts)["samples"] == 2
+    assert sampled(tmp_path / "asked", FormatConfig(think=True), *texts)["n_samples"] == 4
+    assert sampled(tmp_path / "not", None, *texts)["n_samples"] == 2
 
 
 def test_right_answers_in_a_bad_format_do_not_make_the_gold_suspect(tmp_path: Path) -> None:
     found = sampled(tmp_path, FormatConfig(think=True), "\\boxed{4}")
-    assert (found["stopped"], found["correct"], found["labels"]) == ("max_samples", 0, [])
+    assert (found["stopped"], found["n_correct"], found["suspect_gold"]) == ("max_samples", 0, False)
     found = sampled(tmp_path / "wrong", FormatConfig(think=True), "\\boxed{5}")
     assert found["stopped"] == "suspect_gold"
 

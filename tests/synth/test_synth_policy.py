@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synth.sampling.config import AdaptivePolicy
-from synth.sampling.policy import Adaptive, Fixed, pass_rate_at_stop
+from synth.sampling.policy import UNJUDGED_LIMIT, Adaptive, Fixed, pass_rate_at_stop
 
 
 def drive(policy: Adaptive, truth: list[list[bool]], answers: list[list[str]], seed: int) -> list[int]:
@@ -72,6 +72,54 @@ def test_suspicion_does_not_depend_on_timing_either(data: st.DataObject) -> None
         counts = drive(policy, truth, answers, seed)
         found.add((*counts, *(policy.outcome(problem).stopped for problem in range(len(truth)))))
     assert len(found) == 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_samples_that_cannot_be_judged_do_not_make_timing_matter(data: st.DataObject) -> None:
+    most, target = 12, data.draw(st.integers(1, 3))
+    first = data.draw(st.none() | st.integers(1, 6))
+    config = AdaptivePolicy(
+        target_correct=target, max_samples=most, first=first, suspect_after=data.draw(st.none() | st.integers(2, 5))
+    )
+    course = st.lists(st.sampled_from("cwuuu"), min_size=most, max_size=most)
+    courses = data.draw(st.lists(course, min_size=1, max_size=4))
+    outcomes = set()
+    for seed in range(4):
+        policy, rng = Adaptive(len(courses), config), random.Random(seed)
+        waiting: list[tuple[int, int]] = []
+        while True:
+            while (slot := policy.next()) is not None:
+                waiting.append(slot)
+                if rng.random() < 0.4:
+                    break
+            if not waiting:
+                break
+            problem, index = waiting.pop(rng.randrange(len(waiting)))
+            mark = courses[problem][index]
+            policy.record((problem, index), mark == "c", "7" if mark == "w" else None, judged=mark != "u")
+        found = [policy.outcome(problem) for problem in range(len(courses))]
+        for outcome, marks in zip(found, courses, strict=True):
+            drawn = marks[: outcome.samples]
+            assert outcome.judged == len(drawn) - drawn.count("u")
+            assert outcome.correct == drawn.count("c")
+            assert (outcome.pass_rate is None) == (outcome.judged == 0)
+            if outcome.stopped == "unjudged":
+                assert outcome.samples == max(UNJUDGED_LIMIT, first or target)
+                assert set(drawn) == {"u"}
+            if outcome.stopped == "max_samples":
+                assert outcome.samples == most
+        outcomes.add(tuple(found))
+    assert len(outcomes) == 1
+
+
+def test_one_judged_sample_among_the_first_lets_a_problem_go_on() -> None:
+    policy = Adaptive(2, AdaptivePolicy(target_correct=1, max_samples=9, suspect_after=None))
+    while (slot := policy.next()) is not None:
+        judged = slot == (1, 3)
+        policy.record(slot, False, None, judged=judged)
+    assert [policy.issued(problem) for problem in (0, 1)] == [UNJUDGED_LIMIT, 9]
+    assert [policy.outcome(problem).stopped for problem in (0, 1)] == ["unjudged", "max_samples"]
 
 
 def test_a_problem_whose_samples_agree_and_never_with_the_gold_is_given_up() -> None:

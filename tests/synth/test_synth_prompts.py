@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from licensing.errors import InputError, MissingDependency
-from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts, ReasoningGymPrompts
-from synth.problems.problem import Prompt, load_prompts, load_traces, separate_extra
+from synth.problems.config import HubPrompts, JsonlPrompts, ReasoningGymPrompts
+from synth.problems.problem import Prompt, load_prompts, separate_extra
 
 
 def problem(number: int, **more: Any) -> dict[str, Any]:
@@ -209,64 +209,6 @@ def test_a_task_that_reasoning_gym_refuses_is_the_users_error(task: str, config:
         load_prompts(ReasoningGymPrompts(task=task, config=config, size=2))
 
 
-# --- traces brought along ------------------------------------------------------------------------------------------
-
-
-def test_traces_become_prompts_and_sample_rows(tmp_path: Path) -> None:
-    chat = [{"role": "user", "content": "What is 1 + 1?"}, {"role": "assistant", "content": "It is \\boxed{2}"}]
-    path = write(
-        tmp_path / "traces.jsonl",
-        {**problem(1), "response": "\\boxed{2}", "model": "a/b", "completion_tokens": 5, "finish_reason": "length"},
-        {"id": "other-name", "messages": chat, "answer": "2", "kind": "math"},
-        {**problem(1), "response": "\\boxed{2}", "model": "a/b"},
-        {**problem(2), "response": "\\boxed{3}"},
-    )
-    found = load_traces(ImportedTraces(path=path), "some/teacher")
-    assert [p.id for p in found.prompts] == ["p1", "p2"]
-    assert found.duplicates == 1
-    shown = [(s["prompt_id"], s["sample_index"], s["model"], s["finish_reason"]) for s in found.samples]
-    assert shown == [
-        ("p1", 0, "a/b", "length"),
-        ("p1", 1, "some/teacher", "stop"),
-        ("p2", 0, "some/teacher", "stop"),
-    ]
-    assert found.samples[0]["completion_tokens"] == 5
-    assert found.samples[1]["completion_tokens"] is None
-    assert found.samples[1]["text"] == "It is \\boxed{2}"
-    assert "response" not in found.prompts[0].row()
-    assert len({s["request_id"] for s in found.samples}) == 3
-    assert all(len(s["request_id"]) == 32 for s in found.samples)
-
-
-def test_thinking_that_was_kept_apart_is_joined_to_the_response(tmp_path: Path) -> None:
-    final = {"role": "assistant", "content": "\\boxed{2}", "reasoning_content": "one and one\n"}
-    row = {"messages": [{"role": "user", "content": "1 + 1?"}, final], "answer": "2", "kind": "math", "model": "m"}
-    found = load_traces(ImportedTraces(path=write(tmp_path / "t.jsonl", row)))
-    assert found.samples[0]["text"] == "<think>\none and one\n</think>\n\n\\boxed{2}"
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"response": None}, "needs a `response`"),
-        ({"response": " "}, "needs a `response`"),
-        ({"model": None}, "which model"),
-        ({"finish_reason": "eos"}, "finish_reason 'eos'"),
-        ({"completion_tokens": "many"}, "not a count"),
-        ({"answer": None}, "needs an `answer`"),
-    ],
-)
-def test_a_bad_trace_is_named_by_line(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
-    good = {**problem(1), "response": "r", "model": "m"}
-    path = write(tmp_path / "t.jsonl", good, {**good, **change})
-    with pytest.raises(InputError) as caught:
-        load_traces(ImportedTraces(path=path))
-    assert reason in caught.value.what
-    assert caught.value.where == f"{path}:2"
-    assert "sample.on_bad_row=skip" in (caught.value.hint or "")
-    assert len(load_traces(ImportedTraces(path=path, on_bad_row="skip")).samples) == 1
-
-
 # --- the user's own columns --------------------------------------------------------------------------------------
 
 MEASURED = ("pass_rate", "labels", "score", "majority", "verdict", "kept", "drop_reason", "request_id", "finish_reason")
@@ -289,15 +231,3 @@ def test_a_problem_without_columns_of_its_own_has_no_extra(tmp_path: Path) -> No
     (prompt,) = load_prompts(JsonlPrompts(path=write(tmp_path / "p.jsonl", problem(1)))).prompts
     assert prompt.extra == {}
     assert "extra" not in prompt.trace_columns()
-
-
-def test_an_imported_failed_request_is_a_failed_request(tmp_path: Path) -> None:
-    failed = {**problem(1), "model": "m", "finish_reason": "error"}
-    rows = [{**failed, "response": "\\boxed{2}", "error": "out of memory"}, {**failed, "response": None}]
-    imported = load_traces(ImportedTraces(path=write(tmp_path / "t.jsonl", *rows)))
-    shown = [(sample["finish_reason"], sample["error"], sample["text"]) for sample in imported.samples]
-    assert shown == [
-        ("error", "out of memory", "\\boxed{2}"),
-        ("error", "the imported trace is a failed request", ""),
-    ]
-    assert imported.prompts[0].extra == {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from sample_runs import draw, log_of, rows_of, stored
 from tiny_moe import ANSWER, write_tiny_moe
 from waiting import gone, line_count, meanwhile, repeatedly, until
 
@@ -23,7 +23,6 @@ from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
 from synth.distributed.open import open_teacher
 from synth.problems.problem import Prompt
 from synth.sampling.config import TeacherSampling
-from synth.sampling.sample import sample
 from synth.teachers.config import FakeTeacher, VllmServerTeacher
 from synth.teachers.fake import FakeEngine
 from synth.teachers.teacher import Request
@@ -91,28 +90,27 @@ def suspended(processes: Sequence[psutil.Process]) -> Iterator[None]:
 
 def run(
     engine: EngineConfig,
-    log: Path,
+    folder: Path,
     config: FakeTeacher | VllmServerTeacher = TEACHER,
     prompts: Sequence[Prompt] = PROMPTS,
     sampling: TeacherSampling = SAMPLING,
-) -> None:
-    """Sample into ``log``."""
+) -> str:
+    """Sample into ``folder``; returns the digest of the samples."""
     teacher = open_teacher(engine, config)
     try:
-        sample(prompts, teacher, config, sampling, log)
+        return draw(folder, prompts, sampling, config, teacher).samples_digest
     finally:
         teacher.close()
 
 
-def local_run(log: Path) -> bytes:
-    """The log of the same recipe in this process. The fake's speed is in neither its requests nor its answers."""
-    run(LocalEngine(), log, TEACHER.model_copy(update={"latency_s": 0.0}))
-    return log.read_bytes()
+def local_run(folder: Path) -> str:
+    """The digest of the same recipe in this process. The fake's speed is in neither its requests nor its answers."""
+    return run(LocalEngine(), folder, TEACHER.model_copy(update={"latency_s": 0.0}))
 
 
 def test_a_node_killed_in_the_middle_loses_and_doubles_no_sample(cluster: Any, tmp_path: Path, capfd: Any) -> None:
     victim = cluster.worker_nodes.copy().pop()
-    log = tmp_path / "ray.jsonl"
+    log = log_of(tmp_path / "ray")
 
     def kill() -> None:
         """As a machine goes: its raylet and all that it runs, at once, while its replica answers."""
@@ -126,13 +124,14 @@ def test_a_node_killed_in_the_middle_loses_and_doubles_no_sample(cluster: Any, t
                 process.kill()
 
     with meanwhile(kill):
-        run(RayEngine(address=cluster.address, replicas=2), log)
-    assert log.read_bytes() == local_run(tmp_path / "local.jsonl")
+        digest = run(RayEngine(address=cluster.address, replicas=2), tmp_path / "ray")
+    assert digest == local_run(tmp_path / "local")
+    assert len(stored(tmp_path / "ray")) == 200
     assert "ray: lost a replica with" in capfd.readouterr().err
 
 
 def test_a_killed_replica_is_replaced(cluster: Any, tmp_path: Path, capfd: Any) -> None:
-    log = tmp_path / "ray.jsonl"
+    log = log_of(tmp_path / "ray")
 
     def replicas() -> list[psutil.Process]:
         return [process for node in cluster.list_all_nodes() for process in workers(node)]
@@ -150,9 +149,9 @@ def test_a_killed_replica_is_replaced(cluster: Any, tmp_path: Path, capfd: Any) 
                 )
 
     with meanwhile(kill):
-        run(RayEngine(address=cluster.address, replicas=2), log)
+        digest = run(RayEngine(address=cluster.address, replicas=2), tmp_path / "ray")
     until(lambda: not replicas(), "the end of all replicas")
-    assert log.read_bytes() == local_run(tmp_path / "local.jsonl")
+    assert digest == local_run(tmp_path / "local")
     assert "ray: lost a replica with" in capfd.readouterr().err
 
 
@@ -161,11 +160,13 @@ def test_sampling_begins_with_the_first_replica_and_others_join_with_their_node(
 ) -> None:
     from ray.cluster_utils import Cluster
 
-    log = tmp_path / "ray.jsonl"
+    log = log_of(tmp_path / "ray")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         engine = RayEngine(address=cluster.address, replicas=3)
-        sampling = threading.Thread(target=run, args=(engine, log))  # Ray manages its nodes from the main thread only
+        digests: list[str] = []
+        # Ray manages its nodes from the main thread only
+        sampling = threading.Thread(target=lambda: digests.append(run(engine, tmp_path / "ray")))
         sampling.start()
         until(lambda: line_count(log), "the first sample")
         alone = workers(cluster.head_node)
@@ -178,7 +179,7 @@ def test_sampling_begins_with_the_first_replica_and_others_join_with_their_node(
             ray.shutdown()
         cluster.shutdown()
     assert len(alone) == 1
-    assert log.read_bytes() == local_run(tmp_path / "local.jsonl")
+    assert digests == [local_run(tmp_path / "local")]
 
 
 class PoisonedEngine(FakeEngine):
@@ -206,14 +207,15 @@ def test_a_request_that_kills_its_engine_becomes_an_error_row(
     monkeypatch.setattr(ray_engine, "_LONGEST_WAIT_S", 0.1)
     teacher = open_teacher(RayEngine(address="local", replicas=2, max_deaths=2, cpus_per_replica=0), TEACHER)
     try:
-        summary = sample(PROMPTS[:12], teacher, TEACHER, TeacherSampling(num_samples=1), tmp_path / "log.jsonl")
+        summary = draw(tmp_path, PROMPTS[:12], TeacherSampling(num_samples=1), TEACHER, teacher)
     finally:
         teacher.close()
         ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     assert not ray.is_initialized()
     assert summary.finish_reasons == {"error": 1, "stop": 11}
-    lines = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if '"prompt_id": "7"' in line and "2 replicas died" in line]
+    (failed,) = (row for row in rows_of(tmp_path) if row["error"] is not None)
+    assert failed["problem_id"] == "7"
+    assert "2 replicas died" in failed["error"]
 
 
 @pytest.mark.timeout(400)
@@ -223,7 +225,7 @@ def test_a_replica_may_hold_a_server_and_leaves_nothing_of_it(
     for name in ("torch", "transformers", "vllm"):
         pytest.importorskip(name)
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-    moe, log = tmp_path / "moe", tmp_path / "log.jsonl"
+    moe = tmp_path / "moe"
     write_tiny_moe(moe)
     config = VllmServerTeacher(
         model=str(moe),
@@ -245,12 +247,11 @@ def test_a_replica_may_hold_a_server_and_leaves_nothing_of_it(
     with repeatedly(look):
         run(
             RayEngine(address="local", replicas=1),
-            log,
+            tmp_path,
             config,
             prompts,
             TeacherSampling(num_samples=1, temperature=0, max_new_tokens=32),
         )
-    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    assert [row["text"] for row in rows] == [ANSWER] * 6
+    assert [row["text"] for row in rows_of(tmp_path)] == [ANSWER] * 6
     assert served
     until(lambda: all(map(gone, served)), "the end of the servers")

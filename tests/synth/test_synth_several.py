@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import subprocess
 import sys
 import time
@@ -14,21 +13,21 @@ from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from sample_runs import draw, problems, rows_of, stored
 
 from licensing.errors import InputError
 from synth.distributed.config import RayEngine
 from synth.distributed.open import open_router
-from synth.problems.problem import Prompt
 from synth.sampling.budget import BudgetTracker
 from synth.sampling.config import AdaptivePolicy, BudgetConfig, EscalateConfig, TeacherSampling
 from synth.sampling.requests import RequestPlan
-from synth.sampling.sample import SampleSummary, sample
+from synth.sampling.sample import ENGINES
+from synth.sampling.selection import SampleSummary
 from synth.teachers.config import FakeTeacher
 from synth.teachers.fake import FakeEngine
 from synth.teachers.mixture import TeacherMixture, TeachersConfig
-from synth.teachers.router import TeacherRouter, add_engine_info, read_engine_info
+from synth.teachers.router import TeacherRouter, read_engine_info
 from synth.teachers.teacher import Completion, Request, Teacher
-from synth.verify.config import VerifyConfig
 
 
 def fake(name: str, **more: Any) -> FakeTeacher:
@@ -40,22 +39,17 @@ def mixture(*members: tuple[float, FakeTeacher]) -> TeacherMixture:
     return TeacherMixture.model_validate({"teachers": rows})
 
 
-def problems(count: int) -> list[Prompt]:
-    return [Prompt(id=f"p{n}", prompt=f"{n} + 1?", answer=str(n + 1), kind="math", source="s") for n in range(count)]
-
-
-def rows_of(log: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.read_bytes().splitlines()]
-
-
 TWO = mixture((0.7, fake("a", accuracy=0.9)), (0.3, fake("b", accuracy=0.2)))
 FOUR = TeacherSampling(num_samples=4, max_new_tokens=200)
 ADAPTIVE = TeacherSampling(policy=AdaptivePolicy(target_correct=2, max_samples=8), max_new_tokens=200)
 
 
-def run(log: Path, count: int, config: TeacherSampling, teachers: TeacherMixture = TWO) -> SampleSummary:
-    team = TeacherRouter([FakeEngine(member) for member in teachers.members if isinstance(member, FakeTeacher)])
-    return sample(problems(count), team, teachers, config, log, verify=VerifyConfig(workers=1))
+def run(folder: Path, count: int, config: TeacherSampling, teachers: TeacherMixture = TWO) -> SampleSummary:
+    return draw(folder, problems(count), config, teachers, router(teachers))
+
+
+def router(teachers: TeacherMixture) -> TeacherRouter:
+    return TeacherRouter([FakeEngine(member) for member in teachers.members if isinstance(member, FakeTeacher)])
 
 
 # --- shares ----------------------------------------------------------------------------------------------------------
@@ -140,25 +134,24 @@ def test_ray_is_for_one_teacher() -> None:
 
 @pytest.mark.parametrize("config", [FOUR, ADAPTIVE], ids=["fixed", "adaptive"])
 def test_rows_carry_their_own_teacher_whatever_the_speeds(tmp_path: Path, config: TeacherSampling) -> None:
-    run(tmp_path / "a" / "log", 20, config)
+    run(tmp_path / "a", 20, config)
     slow = mixture(*((share, member.model_copy(update={"latency_s": latency}))  # type: ignore[arg-type]
                      for share, member, latency in zip(TWO.shares, TWO.members, (0.0, 0.02), strict=True)))  # fmt: skip
-    run(tmp_path / "b" / "log", 20, config, slow)
-    for file in (tmp_path / "a").iterdir():
-        assert (tmp_path / "b" / file.name).read_bytes() == file.read_bytes(), file.name
-    prompts, rows = problems(20), rows_of(tmp_path / "a" / "log")
+    run(tmp_path / "b", 20, config, slow)
+    for file in (tmp_path / "a" / "out").iterdir():
+        assert (tmp_path / "b" / "out" / file.name).read_bytes() == file.read_bytes(), file.name
+    prompts, rows = problems(20), rows_of(tmp_path / "a")
     plan = RequestPlan(prompts, TWO, config)
     for row in rows:
-        slot = (int(row["prompt_id"][1:]), row["sample_index"])
-        assert row["model"] == plan.teacher(slot).public_id
+        slot = (int(row["problem_id"][1:]), row["sample_index"])
+        assert row["teacher"] == plan.teacher(slot).public_id
         assert row["request_id"] == plan.request_id(slot)
-    assert {row["model"] for row in rows} == {"fake/a", "fake/b"}
+    assert {row["teacher"] for row in rows} == {"fake/a", "fake/b"}
 
 
 def test_more_samples_ask_each_teacher_only_for_what_is_new(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    first = run(log, 20, FOUR)
-    more = run(log, 20, FOUR.model_copy(update={"num_samples": 7}))
+    first = run(tmp_path, 20, FOUR)
+    more = run(tmp_path, 20, FOUR.model_copy(update={"num_samples": 7}))
     assert (more.reused, more.rows) == (first.rows, 140)
 
 
@@ -204,7 +197,7 @@ def test_a_slow_teacher_does_not_hold_up_a_fast_one(tmp_path: Path) -> None:
     plan = RequestPlan(problems(20), teachers, config)
     share = sum(plan.teacher((problem, index)).public_id == "fake/fast" for problem in range(20) for index in range(2))
     slow.released = lambda: len(fast.turns) == share
-    sample(problems(20), TeacherRouter([slow, fast]), teachers, config, tmp_path / "log")
+    draw(tmp_path, problems(20), config, teachers, TeacherRouter([slow, fast]))
     assert len(slow.turns) + len(fast.turns) == 40
     assert share > 5
 
@@ -213,9 +206,8 @@ def test_a_slow_teacher_does_not_hold_up_a_fast_one(tmp_path: Path) -> None:
 def test_engines_of_this_process_take_turns_and_change_seldom(tmp_path: Path, config: TeacherSampling) -> None:
     story: list[str] = []
     team = TeacherRouter(observed(TWO, story), [True, True])
-    sample(problems(30), team, TWO, config, tmp_path / "turns" / "log", verify=VerifyConfig(workers=1))
-    run(tmp_path / "beside" / "log", 30, config)
-    assert (tmp_path / "turns" / "log").read_bytes() == (tmp_path / "beside" / "log").read_bytes()
+    turns_taken = draw(tmp_path / "turns", problems(30), config, TWO, team)
+    assert run(tmp_path / "beside", 30, config).samples_digest == turns_taken.samples_digest
     for before, after in itertools.pairwise(story):
         if before.endswith("asked") and after.endswith("asked"):
             raise AssertionError("two engines were open at once")
@@ -228,24 +220,23 @@ def test_a_teacher_elsewhere_works_beside_the_one_that_has_the_turn(tmp_path: Pa
     story: list[str] = []
     here, too, elsewhere = observed(teachers, story)
     team = TeacherRouter([here, too, elsewhere], [True, True, False])
-    summary = sample(problems(30), team, teachers, FOUR, tmp_path / "log")
+    summary = draw(tmp_path, problems(30), FOUR, teachers, team)
     assert summary.rows == 120
     assert story.count("fake/here closed") == 1
     assert elsewhere.turns[-1] < too.turns[0], "it was held up"
 
 
 def test_an_engine_that_resumed_rows_make_needless_is_never_started(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    run(log, 10, FOUR)
+    run(tmp_path, 10, FOUR)
     story: list[str] = []
-    sample(problems(10), TeacherRouter(observed(TWO, story), [True, True]), TWO, FOUR, log)
+    draw(tmp_path, problems(10), FOUR, TWO, TeacherRouter(observed(TWO, story), [True, True]))
     assert story == []
 
 
 def test_cut_traces_are_escalated_by_their_own_teacher_in_its_turn(tmp_path: Path) -> None:
     config = FOUR.model_copy(update={"max_new_tokens": 30, "escalate": EscalateConfig(max_new_tokens=400)})
     story: list[str] = []
-    summary = sample(problems(20), TeacherRouter(observed(TWO, story), [True, True]), TWO, config, tmp_path / "log")
+    summary = draw(tmp_path, problems(20), config, TWO, TeacherRouter(observed(TWO, story), [True, True]))
     assert summary.escalated > 5
     assert summary.finish_reasons == {"stop": 80}
     assert story == ["fake/a asked", "fake/a closed", "fake/b asked"] or story == [
@@ -254,8 +245,8 @@ def test_cut_traces_are_escalated_by_their_own_teacher_in_its_turn(tmp_path: Pat
         "fake/a asked",
     ]
     plan = RequestPlan(problems(20), TWO, config)
-    for row in rows_of(tmp_path / "log"):
-        assert row["model"] == plan.teacher((int(row["prompt_id"][1:]), row["sample_index"])).public_id
+    for row in rows_of(tmp_path):
+        assert row["teacher"] == plan.teacher((int(row["problem_id"][1:]), row["sample_index"])).public_id
 
 
 def test_answers_that_a_teacher_lost_end_the_run(tmp_path: Path) -> None:
@@ -267,7 +258,7 @@ def test_answers_that_a_teacher_lost_end_the_run(tmp_path: Path) -> None:
 
     team = TeacherRouter([FakeEngine(fake("a")), Forgetful(fake("b"))])
     with pytest.raises(RuntimeError, match="lost"):
-        sample(problems(10), team, TWO, FOUR, tmp_path / "log")
+        draw(tmp_path, problems(10), FOUR, TWO, team)
 
 
 # --- budget ----------------------------------------------------------------------------------------------------------
@@ -277,26 +268,23 @@ def test_each_teachers_tokens_have_their_price(tmp_path: Path) -> None:
     prices = {"fake/a": {"per_million_tokens": 10.0, "per_million_prompt_tokens": 1.0}}
     budget = BudgetConfig.model_validate({"prices": prices, "price_per_million_tokens": 2.0})
     config = FOUR.model_copy(update={"budget": budget})
-    log = tmp_path / "log"
-    for _ in range(2):  # the second one finds every row in the log
-        meter = BudgetTracker(budget)
-        team = TeacherRouter([FakeEngine(member) for member in TWO.members if isinstance(member, FakeTeacher)])
-        sample(problems(20), team, TWO, config, log, meter=meter)
+    for _ in range(2):  # the second one finds every row in the store
+        tracker = BudgetTracker(budget)
+        draw(tmp_path, problems(20), config, TWO, router(TWO), budget=tracker)
         cost = 0.0
-        for row in rows_of(log):
-            mine = row["model"] == "fake/a"
+        for row in rows_of(tmp_path):
+            mine = row["teacher"] == "fake/a"
             cost += row["completion_tokens"] * (10 if mine else 2) + row["prompt_tokens"] * (1 if mine else 0)
-        assert meter.spend.money == pytest.approx(cost / 1e6)
+        assert tracker.spend.money == pytest.approx(cost / 1e6)
 
 
 def test_money_stops_several_teachers_and_is_not_overspent(tmp_path: Path) -> None:
     prices = {"fake/a": {"per_million_tokens": 1000.0}, "fake/b": {"per_million_tokens": 10.0}}
     budget = BudgetConfig.model_validate({"prices": prices, "money": 1.0})
     config = TeacherSampling(num_samples=4, max_new_tokens=100, budget=budget)
-    log = tmp_path / "log"
-    assert run(log, 40, config).stopped == "money"
+    assert run(tmp_path, 40, config).stopped == "money"
     rates = {"fake/a": 1e-3, "fake/b": 1e-5}
-    spent = sum(row["completion_tokens"] * rates[row["model"]] for row in rows_of(log))
+    spent = sum(row["completion_tokens"] * rates[row["teacher"]] for row in rows_of(tmp_path))
     assert 0.8 < spent <= 1.0
 
 
@@ -325,42 +313,37 @@ class Telling(FakeEngine):
         return super().poll_for(seconds)
 
 
+def telling(folder: Path, engine: str, die_after: int = 10**9) -> TeacherRouter:
+    return TeacherRouter([Telling(fake("a"), engine, die_after)], engine_info=folder / "store" / ENGINES)
+
+
 def test_what_an_engine_settled_on_is_written_before_its_first_row_and_survives(tmp_path: Path) -> None:
-    log, engines = tmp_path / "log", tmp_path / "engines.jsonl"
-    one = fake("a")
     with pytest.raises(RuntimeError, match="it died"):
-        sample(problems(20), TeacherRouter([Telling(one, "e 1", 3)], engine_info=engines), one, FOUR, log)
-    assert 0 < len(rows_of(log)) < 80
-    (first,) = read_engine_info(engines)
+        draw(tmp_path, problems(20), FOUR, fake("a"), telling(tmp_path, "e 1", 3))
+    assert 0 < len(stored(tmp_path)) < 80
+    (first,) = read_engine_info(tmp_path / "store" / ENGINES)
     assert first["engine"] == "e 1"
-    sample(problems(20), TeacherRouter([Telling(one, "e 2")], engine_info=engines), one, FOUR, log)
-    assert [row["engine"] for row in read_engine_info(engines)] == ["e 1", "e 2"]
-    assert {row["engine"] for row in rows_of(log)} == {"e 1", "e 2"}
+    draw(tmp_path, problems(20), FOUR, fake("a"), telling(tmp_path, "e 2"))
+    assert [row["engine"] for row in read_engine_info(tmp_path / "out" / ENGINES)] == ["e 1", "e 2"]
+    assert {row["engine"] for row in rows_of(tmp_path)} == {"e 1", "e 2"}
 
 
 def test_killed_and_resumed_it_knows_the_engines_of_a_run_left_alone(tmp_path: Path) -> None:
-    one = fake("a")
     for name, deaths in (("alone", [10**9]), ("killed", [2, 2, 10**9])):
-        log, engines = tmp_path / name / "log", tmp_path / name / "engines.jsonl"
         for death in deaths:
             try:
-                sample(problems(20), TeacherRouter([Telling(one, "e 1", death)], engine_info=engines), one, FOUR, log)
+                draw(tmp_path / name, problems(20), FOUR, fake("a"), telling(tmp_path / name, "e 1", death))
             except RuntimeError:
                 assert death == 2
-    assert (tmp_path / "killed" / "engines.jsonl").read_bytes() == (tmp_path / "alone" / "engines.jsonl").read_bytes()
+    alone, killed = (tmp_path / name / "out" / ENGINES for name in ("alone", "killed"))
+    assert killed.read_bytes() == alone.read_bytes()
 
 
-def test_engines_of_rows_taken_over_are_kept_and_those_without_a_row_are_not(tmp_path: Path) -> None:
-    log, engines, one = tmp_path / "old" / "log", tmp_path / "old" / "engines.jsonl", fake("a")
-    sample(problems(5), TeacherRouter([Telling(one, "e 1")], engine_info=engines), one, FOUR, log)
-    new = tmp_path / "new"
-    new.mkdir()
-    stray = tmp_path / "stray.jsonl"
-    stray.write_text(json.dumps({"model": "fake/z", "engine": "e 9", "revision": None, "config": {}}) + "\n")
-    add_engine_info(new / "engines.jsonl", [engines, stray])
-    (new / "log").write_bytes(log.read_bytes())
-    sample(problems(9), TeacherRouter([Telling(one, "e 2")], engine_info=new / "engines.jsonl"), one, FOUR, new / "log")
-    assert [row["engine"] for row in read_engine_info(new / "engines.jsonl")] == ["e 1", "e 2"]
+def test_a_stage_lists_the_engines_of_its_samples_and_no_others(tmp_path: Path) -> None:
+    draw(tmp_path, problems(5), FOUR, fake("a"), telling(tmp_path, "e 1"), out="few")
+    more = draw(tmp_path, problems(9), FOUR, fake("a"), telling(tmp_path, "e 2"), out="more")
+    assert [row["engine"] for row in read_engine_info(tmp_path / "few" / ENGINES)] == ["e 1"]
+    assert [row["engine"] for row in read_engine_info(tmp_path / "more" / ENGINES)] == ["e 1", "e 2"] == more.engines
 
 
 # --- two real engines in one process, and traces that are cut and continued -----------------------------------------
@@ -374,8 +357,8 @@ from synth.sampling.config import EscalateConfig, TeacherSampling
 from synth.distributed.config import LocalEngine
 from synth.teachers.mixture import TeacherMixture
 from synth.distributed.open import open_router
-from synth.problems.problem import Prompt
 from synth.sampling.sample import sample
+from synth.sampling.samples_table import write_problems
 
 place = Path(sys.argv[1])
 members = []
@@ -391,7 +374,10 @@ greedy = TeacherSampling(num_samples=1, temperature=0, max_new_tokens=64)
 cut = greedy.model_copy(update={"max_new_tokens": 21, "escalate": EscalateConfig(max_new_tokens=64)})
 team = open_router(LocalEngine(), teachers, place / "engines.jsonl")
 for name, config in (("whole", greedy), ("continued", cut)):
-    sample(prompts, team, teachers, config, place / name / "samples.jsonl")
+    out, store = place / name / "out", place / name / "store"
+    out.mkdir(parents=True)
+    write_problems(out, prompts)
+    sample(prompts, team, teachers, config, out, store)
 team.close()
 """
 
@@ -408,14 +394,14 @@ def test_two_vllm_teachers_take_turns_and_a_continued_trace_is_the_uncut_one(tmp
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    whole, continued = (rows_of(tmp_path / name / "samples.jsonl") for name in ("whole", "continued"))
-    assert {row["model"] for row in whole} == {"me/model1", "me/model2"}
+    whole, continued = (rows_of(tmp_path / name) for name in ("whole", "continued"))
+    assert {row["teacher"] for row in whole} == {"me/model1", "me/model2"}
     for one, other in zip(whole, continued, strict=True):
-        for key in ("prompt_id", "model", "text", "finish_reason", "prompt_tokens", "completion_tokens"):
+        for key in ("problem_id", "teacher", "text", "finish_reason", "prompt_tokens", "completion_tokens"):
             assert other[key] == one[key]
-        assert "token_ids" not in other
-    escalated = [row for row in continued if row.get("continued")]
+    rows = {row["request_id"]: row for row in stored(tmp_path / "continued")}
+    escalated = [rows[row["request_id"]] for row in continued if row["escalated"]]
     assert len(escalated) > 8
-    aside = {row["request_id"]: row for row in rows_of(tmp_path / "continued" / "escalated.jsonl")}
-    assert {len(aside[row["escalated_from"]]["token_ids"]) for row in escalated} == {21}
+    assert all(row["continued"] for row in escalated)
+    assert {len(rows[row["escalated_from"]]["token_ids"]) for row in escalated} == {21}
     assert [row["model"] for row in read_engine_info(tmp_path / "engines.jsonl")] == ["me/model1", "me/model2"]

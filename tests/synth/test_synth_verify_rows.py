@@ -191,7 +191,9 @@ def test_the_tags_of_a_row_divide_thinking_from_answer_for_every_kind(row: dict[
 
 def test_the_tags_divide_thinking_from_answer_for_labels_majority_and_judge() -> None:
     from synth.labels.config import LabelConfig
-    from synth.labels.trace import label_prompt, label_trace
+    from synth.labels.trace import label_problem, label_trace
+    from synth.reasoning import split_reasoning
+    from synth.trace import Trace
     from synth.verify.config import MajorityConfig
     from synth.verify.judge import Question, question
     from synth.verify.majority import elect
@@ -199,8 +201,12 @@ def test_the_tags_divide_thinking_from_answer_for_labels_majority_and_judge() ->
     row = {"kind": "math", "prompt": "2 + 2?", "prompt_id": "p", "answer": "4", **TAGS}
     row["response"] = TRACE.removesuffix(".")
     config = LabelConfig(languages=None, secrets=False)
-    labels = label_trace(row, label_prompt(row, config, None), config, None)
-    assert labels["think"] == {"value": "ok", "reason": None}
+    problem = {"id": "p", "messages": [{"role": "user", "content": "2 + 2?"}]}
+    tags = (TAGS["think_open"], TAGS["think_close"])
+    reasoning = split_reasoning(row["response"], *tags)
+    trace = Trace("r", problem, 0, row["response"], reasoning, "t", "e", "stop", None, None, None, *tags)
+    labels = label_trace(trace, label_problem(problem, config, None), config, None)
+    assert (labels["think"], labels["think_reason"]) == ("ok", None)
     asked = question(row)
     assert isinstance(asked, Question)
     assert asked.shown == "4"

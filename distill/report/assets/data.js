@@ -91,7 +91,7 @@ class Traces {
 
 function searched(row) {
   const asked = (Array.isArray(row.messages) ? row.messages : []).map((message) => plain(message && message.content));
-  return [...asked, plain(row.prompt), plain(row.response), plain(row.answer), plain(row.left_out)].join("\n");
+  return [...asked, plain(row.prompt), plain(row.response), plain(row.answer), plain(row.drop_reason)].join("\n");
 }
 
 function plain(value) {

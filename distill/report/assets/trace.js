@@ -1,7 +1,7 @@
 // One trace, or the samples of one problem side by side, as nodes.
 
 const SHOWN = new Set(["id", "prompt_id", "messages", "prompt", "response", "answer", "verdict", "extracted", "score", "reason",
-  "finish_reason", "completion_tokens", "prompt_tokens", "model", "engine", "source", "license", "labels", "kept", "left_out",
+  "finish_reason", "completion_tokens", "prompt_tokens", "model", "engine", "source", "license", "labels", "kept", "drop_reason",
   "sample_index", "kind", "error"]);
 const MOST_SIDE_BY_SIDE = 16;
 
@@ -24,12 +24,12 @@ function titled(title, ...nodes) {
 
 function fateBox(row) {
   if (row.kept === true) return make("p", "Kept: the student is trained on it.", "fate kept");
-  if (row.left_out) {
-    const [step, ...why] = plain(row.left_out).split(":");
+  if (row.drop_reason) {
+    const [step, ...why] = plain(row.drop_reason).split(":");
     const detail = why.join(":").trim();
-    return make("p", `Left out by the step “${step}”${detail ? `: ${detail}` : ""}.`, "fate");
+    return make("p", `Dropped by the step “${step}”${detail ? `: ${detail}` : ""}.`, "fate");
   }
-  return make("p", "kept" in row ? "Left out." : "Not chosen yet: curation has not run.", "fate");
+  return make("p", "kept" in row ? "Dropped." : "Not selected yet: curation has not run.", "fate");
 }
 
 function responseNodes(row, math) {

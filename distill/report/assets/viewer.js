@@ -39,7 +39,7 @@ function rateOf(row) {
 
 function passing() {
   const index = traces.index;
-  const wanted = ["verdict", "left_out", "source"].filter((name) => byId(`f-${name}`).value !== "")
+  const wanted = ["verdict", "drop_reason", "source"].filter((name) => byId(`f-${name}`).value !== "")
     .map((name) => [index[name].codes, Number(byId(`f-${name}`).value)]);
   const band = byId("f-rate").value === "" ? null : RATES[Number(byId("f-rate").value)][1];
   const tag = byId("f-tag").value === "" ? null : Number(byId("f-tag").value);
@@ -92,7 +92,7 @@ function listRow(place) {
     first, make("td", index.verdict.names[index.verdict.codes[row]]),
     make("td", judged ? `${correct} of ${judged}` : "", "number"),
     make("td", index.tokens[row] < 0 ? "" : index.tokens[row].toLocaleString("en"), "number"),
-    make("td", index.left_out.names[index.left_out.codes[row]]),
+    make("td", index.drop_reason.names[index.drop_reason.codes[row]]),
   );
   return line;
 }
@@ -182,14 +182,14 @@ function onKey(event) {
 async function startViewer() {
   traces = new Traces(JSON.parse(await unpack(byId("index"))));
   const { index } = traces;
-  for (const name of ["verdict", "left_out", "source"]) fill(`f-${name}`, index[name].names, countCodes(index[name]));
+  for (const name of ["verdict", "drop_reason", "source"]) fill(`f-${name}`, index[name].names, countCodes(index[name]));
   fill("f-rate", RATES.map(([name]) => name));
   const counts = index.tags.names.map(() => 0);
   for (const tags of index.tags.rows) for (const tag of tags) counts[tag] += 1;
   fill("f-tag", index.tags.names, counts);
   byId("f-tag").disabled = !index.tags.names.length;
   byId("filters").addEventListener("submit", (event) => { event.preventDefault(); filter(); });
-  for (const name of ["verdict", "left_out", "rate", "source", "tag"]) byId(`f-${name}`).addEventListener("change", filter);
+  for (const name of ["verdict", "drop_reason", "rate", "source", "tag"]) byId(`f-${name}`).addEventListener("change", filter);
   byId("clear").addEventListener("click", () => { byId("filters").reset(); filter(); });
   byId("before").addEventListener("click", () => show(chosen - 1, false));
   byId("next").addEventListener("click", () => show(chosen + 1, false));

@@ -1,4 +1,4 @@
-"""A thinking teacher that does not think stops the run; and what makes two served requests the same."""
+"""A thinking teacher that does not think ends the run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 from hostile_endpoint import Call, serving
+from sample_runs import draw, problems, stored
 
 from licensing.errors import Refused
-from synth.problems.problem import Prompt
 from synth.sampling.config import TeacherSampling
 from synth.sampling.reasoning_guard import EmptyReasoningGuard, is_empty
-from synth.sampling.sample import sample
-from synth.sampling.store import SampleStore
 from synth.teachers.build import build_teacher
 from synth.teachers.config import FakeTeacher, OpenAITeacher
 
@@ -51,7 +49,6 @@ def test_a_few_of_many_are_let_through_and_more_are_not() -> None:
     watch.look(row("4", reasoning_tokens=12))  # the server says that it thought
     watch.look(row("", finish_reason="error"))
     watch.look(row("4"))
-    assert (watch._empty, watch._seen) == (5, 5002)
     with pytest.raises(Refused, match=r"6 of 5,003 traces") as caught:
         watch.look(row("4"))
     assert "reasoning_parser" in (caught.value.hint or "")
@@ -59,20 +56,19 @@ def test_a_few_of_many_are_let_through_and_more_are_not() -> None:
         EmptyReasoningGuard(FakeTeacher()).look(row("4"))  # a teacher that need not think
 
 
-def test_a_server_without_its_reasoning_parser_stops_the_run_and_the_log_keeps_what_it_gave(tmp_path: Path) -> None:
-    prompts = [Prompt(id=str(n), prompt=f"{n} + 1?", answer=str(n + 1), kind="math", source="s") for n in range(200)]
+def test_a_server_without_its_reasoning_parser_ends_the_run_and_the_store_keeps_what_it_gave(tmp_path: Path) -> None:
+    prompts, sampling = problems(200), TeacherSampling(num_samples=1)
     with serving(Call.answer) as endpoint:
         config = OpenAITeacher(model="m", base_url=endpoint.url, license="mit", thinking=True, concurrency=4)
         teacher = build_teacher(config)
         with pytest.raises(Refused, match=r"5 of 5 traces") as caught:
-            sample(prompts, teacher, config, TeacherSampling(num_samples=1), tmp_path / "samples.jsonl")
+            draw(tmp_path, prompts, sampling, config, teacher)
         teacher.close()
         assert caught.value.exit_code == 1
-        with SampleStore(tmp_path / "samples.jsonl", read_only=True) as log:
-            assert len(log) == 5
+        assert len(stored(tmp_path)) == 5
         endpoint.act = lambda call: call.answer(thinking="hm")
         teacher = build_teacher(config)
-        done = sample(prompts, teacher, config, TeacherSampling(num_samples=1), tmp_path / "samples.jsonl")
+        done = draw(tmp_path, prompts, sampling, config, teacher)
         teacher.close()
         assert (done.rows, done.reused) == (200, 5)
         assert sum(endpoint.attempts.values()) <= 200 + 5, "what is kept is not asked again"

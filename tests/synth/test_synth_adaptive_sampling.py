@@ -14,57 +14,50 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sample_runs import draw, log_of, problems, rows_of, stops_of, stored
 from waiting import line_count, until
 
 from synth.problems.problem import Prompt
 from synth.sampling.budget import BudgetTracker
 from synth.sampling.config import AdaptivePolicy, BudgetConfig, EscalateConfig, TeacherSampling
-from synth.sampling.requests import RequestPlan
-from synth.sampling.sample import SampleSummary, harvest, sample
+from synth.sampling.policy import UNJUDGED_LIMIT
+from synth.sampling.selection import SampleSummary
 from synth.teachers.config import FakeTeacher
 from synth.teachers.fake import FakeEngine
 from synth.teachers.teacher import Completion, Request
-from synth.verify.config import VerifyConfig
+from synth.verify.verdict_store import VerdictStore
 
 FAKE = FakeTeacher(latency_s=0.0, concurrency=4, accuracy=0.4, seed=3)
 ADAPTIVE = TeacherSampling(policy=AdaptivePolicy(target_correct=2, max_samples=8), max_new_tokens=200)
 
 
-def problems(count: int) -> list[Prompt]:
-    return [Prompt(id=f"p{n}", prompt=f"{n} + 1?", answer=str(n + 1), kind="math", source="s") for n in range(count)]
-
-
-def rows_of(log: Path, name: str | None = None) -> list[dict[str, Any]]:
-    path = log.with_name(name) if name else log
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
-
-
-def run(log: Path, count: int, config: TeacherSampling, teacher: FakeTeacher = FAKE) -> SampleSummary:
-    return sample(problems(count), FakeEngine(teacher), teacher, config, log, verify=VerifyConfig(workers=1))
+def run(folder: Path, count: int, config: TeacherSampling, teacher: FakeTeacher = FAKE, **more: Any) -> SampleSummary:
+    return draw(folder, problems(count), config, teacher, **more)
 
 
 def right(row: dict[str, Any]) -> bool:
-    number = int(row["prompt_id"][1:]) + 1
+    number = int(row["problem_id"][1:]) + 1
     return row["text"].endswith(f"\\boxed{{{number}}}") and row["finish_reason"] == "stop"
 
 
 def test_every_problem_gets_its_target_or_all_its_samples_and_not_one_too_many(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    summary = run(log, 30, ADAPTIVE)
+    summary = run(tmp_path, 30, ADAPTIVE)
     by_problem: dict[str, list[bool]] = {}
-    for row in rows_of(log):
-        by_problem.setdefault(row["prompt_id"], []).append(right(row))
-    labels = {row["prompt_id"]: row for row in rows_of(log, "problems.jsonl")}
-    assert len(by_problem) == len(labels) == 30
+    for row in rows_of(tmp_path):
+        by_problem.setdefault(row["problem_id"], []).append(right(row))
+    stops = stops_of(tmp_path)
+    assert len(by_problem) == len(stops) == 30
     for name, course in by_problem.items():
-        assert labels[name]["samples"] == len(course)
-        assert labels[name]["correct"] == sum(course)
-        if labels[name]["stopped"] == "target":
+        stop = stops[name]
+        assert (stop["n_samples"], stop["n_judged"], stop["n_correct"]) == (len(course), len(course), sum(course))
+        if stop["stopped"] == "target":
             assert sum(course) == 2
             assert course[-1]
+            assert stop["estimate"] == pytest.approx(1.0 if len(course) == 2 else 1 / (len(course) - 1), abs=1e-6)
         else:
-            assert labels[name]["stopped"] == "max_samples"
+            assert stop["stopped"] == "max_samples"
             assert len(course) == 8
+            assert stop["estimate"] == sum(course) / 8
     assert summary.rows < 30 * 8 / 1.3
     assert summary.problems_stopped is not None
     assert set(summary.problems_stopped) <= {"target", "max_samples"}
@@ -80,33 +73,75 @@ class WrongGold(FakeEngine):
         super().submit(request)
 
 
-def test_a_wrong_gold_is_labelled_and_costs_four_samples(tmp_path: Path) -> None:
+def test_a_wrong_gold_is_marked_and_costs_four_samples(tmp_path: Path) -> None:
     teacher = FakeTeacher(latency_s=0.0, accuracy=1.0)
-    log = tmp_path / "log"
-    sample(problems(3), WrongGold(teacher), teacher, ADAPTIVE, log, verify=VerifyConfig(workers=1))
-    labels = rows_of(log, "problems.jsonl")
-    assert labels[0]["labels"] == ["suspect_gold"]
-    assert labels[0]["samples"] == 4
-    assert [row["labels"] for row in labels[1:]] == [[], []]
-    assert [row["samples"] for row in labels[1:]] == [2, 2]
+    draw(tmp_path, problems(3), ADAPTIVE, teacher, WrongGold(teacher))
+    stops = list(stops_of(tmp_path).values())
+    assert [row["suspect_gold"] for row in stops] == [True, False, False]
+    assert [row["n_samples"] for row in stops] == [4, 2, 2]
 
 
-def test_a_straggler_and_slow_verdicts_leave_no_mark(tmp_path: Path) -> None:
-    run(tmp_path / "a", 12, ADAPTIVE)
+class Failing(FakeEngine):
+    """Fails every request of the first problem."""
+
+    def submit(self, request: Request) -> None:
+        super().submit(request)
+        if request.prompt.id == "p0":
+            flight = next(item for item in self._in_flight if item.request_id == request.request_id)
+            flight.completion = Completion(request.request_id, "", "error", None, None, "refused")
+
+
+def test_failed_requests_are_no_wrong_answers_and_a_problem_of_nothing_else_is_given_up(tmp_path: Path) -> None:
+    teacher = FakeTeacher(latency_s=0.0, accuracy=1.0)
+    config = TeacherSampling(policy=AdaptivePolicy(target_correct=2, max_samples=16), max_new_tokens=200)
+    summary = draw(tmp_path, problems(3), config, teacher, Failing(teacher))
+    stop = stops_of(tmp_path)["p0"]
+    assert (stop["n_samples"], stop["n_judged"], stop["n_correct"]) == (UNJUDGED_LIMIT, 0, 0)
+    assert (stop["estimate"], stop["stopped"]) == (None, "unjudged")
+    assert summary.problems_stopped == {"target": 2, "unjudged": 1}
+
+
+def test_programs_that_cannot_be_judged_do_not_buy_max_samples(tmp_path: Path) -> None:
+    code = Prompt.model_validate(
+        {"id": "c", "prompt": "Write f.", "kind": "code", "source": "s", "answer": None, "entry_point": "not a name",
+         "tests": "assert f(1) == 1"}
+    )  # fmt: skip
+    config = TeacherSampling(policy=AdaptivePolicy(target_correct=1, max_samples=16), max_new_tokens=200)
+    draw(tmp_path, [code, *problems(1)], config, FakeTeacher(latency_s=0, accuracy=1.0))
+    stop = stops_of(tmp_path)["c"]
+    assert (stop["n_samples"], stop["estimate"], stop["stopped"]) == (UNJUDGED_LIMIT, None, "unjudged")
+
+
+def test_problems_without_a_gold_answer_are_sampled_in_full_and_kind_open_until_it_is_finished(tmp_path: Path) -> None:
+    rows = [
+        {"id": "n", "prompt": "A half?", "answer": None, "kind": "math", "source": "s"},
+        {"id": "o", "prompt": "Hello!", "kind": "open", "source": "s"},
+    ]
+    prompts = [Prompt.model_validate(row, context={"answerless": True}) for row in rows]
+    draw(tmp_path, prompts, ADAPTIVE, FakeTeacher(latency_s=0))
+    stops = stops_of(tmp_path)
+    assert (stops["n"]["n_samples"], stops["n"]["stopped"]) == (8, "max_samples")
+    assert (stops["o"]["n_samples"], stops["o"]["stopped"]) == (2, "target")
+    assert {(row["n_judged"], row["estimate"]) for row in stops.values()} == {(0, None)}
+
+
+def test_slow_answers_and_verdicts_change_neither_rows_nor_stops(tmp_path: Path) -> None:
+    first = run(tmp_path / "a", 12, ADAPTIVE)
     slow = FAKE.model_copy(update={"latency_s": 0.02, "concurrency": 2})
-    run(tmp_path / "b", 12, ADAPTIVE, slow)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert run(tmp_path / "b", 12, ADAPTIVE, slow).samples_digest == first.samples_digest
+    for file in sorted((tmp_path / "a" / "out").iterdir()):
+        assert (tmp_path / "b" / "out" / file.name).read_bytes() == file.read_bytes(), file.name
 
 
-def test_a_higher_maximum_asks_only_for_what_is_new(tmp_path: Path) -> None:
-    old, new = tmp_path / "old" / "log", tmp_path / "new" / "log"
-    first = run(old, 20, ADAPTIVE)
+def test_a_higher_maximum_draws_and_verifies_only_what_is_new(tmp_path: Path) -> None:
+    first = run(tmp_path, 20, ADAPTIVE, out="first")
     more = ADAPTIVE.model_copy(update={"policy": AdaptivePolicy(target_correct=3, max_samples=12)})
-    assert harvest(new, [old], RequestPlan(problems(20), FAKE, more).request_ids()) == first.rows
-    second = run(new, 20, more)
+    second = run(tmp_path, 20, more, out="second")
     assert second.reused == first.rows
-    assert run(tmp_path / "alone" / "log", 20, more).rows == second.rows
-    assert new.read_bytes() == (tmp_path / "alone" / "log").read_bytes()
+    assert run(tmp_path / "alone", 20, more).samples_digest == second.samples_digest
+    assert len(stored(tmp_path)) == second.rows
+    with VerdictStore(tmp_path / "store", read_only=True) as verdicts:
+        assert len(verdicts) == second.rows
 
 
 # --- budget ----------------------------------------------------------------------------------------------------------
@@ -114,13 +149,13 @@ def test_a_higher_maximum_asks_only_for_what_is_new(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("config", [TeacherSampling(num_samples=6), ADAPTIVE], ids=["fixed", "adaptive"])
 def test_no_token_is_generated_over_budget_and_all_that_were_are_used(tmp_path: Path, config: TeacherSampling) -> None:
-    log, limit = tmp_path / "log", 1500
+    limit = 1500
     config = config.model_copy(update={"budget": BudgetConfig(tokens=limit), "max_new_tokens": 100})
-    summary = run(log, 40, config)
+    summary = run(tmp_path, 40, config)
     assert summary.stopped == "tokens"
-    spent = sum(row["completion_tokens"] for row in rows_of(log))
+    spent = sum(row["completion_tokens"] for row in rows_of(tmp_path))
     assert limit - 100 < spent <= limit
-    again = run(log, 40, config)
+    again = run(tmp_path, 40, config)
     assert (again.rows, again.reused, again.stopped) == (summary.rows, summary.rows, "tokens")
 
 
@@ -132,36 +167,35 @@ class Uncounted(FakeEngine):
 
 
 def test_tokens_that_nobody_counted_are_charged_by_the_bytes_of_their_text(tmp_path: Path) -> None:
-    log, limit = tmp_path / "log", 8000
+    limit = 8000
     config = TeacherSampling(num_samples=6, max_new_tokens=1000, budget=BudgetConfig(tokens=limit))
-    summary = sample(problems(40), Uncounted(FAKE), FAKE, config, log)
+    summary = draw(tmp_path, problems(40), config, FAKE, Uncounted(FAKE))
     assert summary.stopped == "tokens"
-    rows = rows_of(log)
+    rows = rows_of(tmp_path)
     assert limit - 1000 < sum(len(row["text"].encode()) for row in rows) <= limit
     assert summary.completion_tokens == 0, "what is reported is what the engine said"
-    again = sample(problems(40), Uncounted(FAKE), FAKE, config, log)
+    again = draw(tmp_path, problems(40), config, FAKE, Uncounted(FAKE))
     assert (again.rows, again.reused) == (len(rows), len(rows)), "nor does it begin anew with each run"
 
 
 def test_money_is_a_limit_and_a_larger_budget_goes_on_from_there(tmp_path: Path) -> None:
-    log = tmp_path / "log"
     budget = BudgetConfig(money=0.01, price_per_million_tokens=5.0, price_per_million_prompt_tokens=1.0)
     config = TeacherSampling(num_samples=4, max_new_tokens=100, budget=budget)
-    summary = run(log, 40, config)
+    summary = run(tmp_path, 40, config)
     assert summary.stopped == "money"
     assert 0.008 < summary.completion_tokens * 5e-6 + summary.prompt_tokens * 1e-6 <= 0.01
-    whole = run(log, 40, config.model_copy(update={"budget": None}))
+    whole = run(tmp_path, 40, config.model_copy(update={"budget": None}))
     assert (whole.rows, whole.reused, whole.stopped) == (160, summary.rows, None)
 
 
 def test_hours_count_over_resumed_runs_and_end_cleanly(tmp_path: Path) -> None:
-    log, clock = tmp_path / "log", tmp_path / "clock.json"
+    clock = tmp_path / "clock.json"
     config = TeacherSampling(num_samples=8, budget=BudgetConfig(hours=0.6 / 3600))
     teacher = FAKE.model_copy(update={"latency_s": 0.05})
     counts = []
     for _ in range(2):
-        meter = BudgetTracker(config.budget, clock=clock)
-        summary = sample(problems(40), FakeEngine(teacher), teacher, config, log, meter=meter)
+        budget = BudgetTracker(config.budget, clock=clock)
+        summary = draw(tmp_path, problems(40), config, teacher, budget=budget)
         assert summary.stopped == "hours"
         counts.append(summary.rows)
     assert 0 < counts[0] < 320
@@ -197,50 +231,59 @@ class Listening(FakeEngine):
 
 @pytest.mark.parametrize("continues", [True, False])
 def test_a_cut_trace_is_tried_once_more_with_a_larger_limit(tmp_path: Path, continues: bool) -> None:
-    log = tmp_path / "log"
     run(tmp_path / "plain", 10, CUT)
     before = {row["request_id"]: row for row in rows_of(tmp_path / "plain")}
     cut = [row for row in before.values() if row["finish_reason"] == "length"]
     assert cut
     teacher = Listening(FAKE, can_continue=continues)
-    summary = sample(problems(10), teacher, FAKE, LONGER, log)
+    summary = draw(tmp_path, problems(10), LONGER, FAKE, teacher)
     assert summary.escalated == len(cut)
     assert summary.finish_reasons == {"stop": 30}
     second = [request for request in teacher.asked if request.request_id not in before]
     assert len(second) == len(cut)
-    for row in rows_of(log):
-        if "escalated_from" not in row:
+    in_store = {row["request_id"]: row for row in stored(tmp_path)}
+    for row in rows_of(tmp_path):
+        if not row["escalated"]:
             assert row == before[row["request_id"]]
             continue
-        first = before[row["escalated_from"]]
-        assert row["continued"] is continues
+        first = before[in_store[row["request_id"]]["escalated_from"]]
+        assert in_store[row["request_id"]]["continued"] is continues
         if continues:
             assert row["text"].startswith(first["text"])
             assert row["completion_tokens"] > first["completion_tokens"]
     assert all(request.max_new_tokens == (370 if continues else 400) for request in second)
-    assert sorted(row["request_id"] for row in rows_of(log, "escalated.jsonl")) == sorted(r["request_id"] for r in cut)
+    assert {row["request_id"] for row in cut} <= set(in_store), "what was cut off was paid for, and is kept"
 
 
-def test_escalations_resume_and_are_not_asked_twice(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    sample(problems(10), FakeEngine(FAKE), FAKE, LONGER, log)
-    whole, aside = log.read_bytes(), log.with_name("escalated.jsonl").read_bytes()
+def test_escalations_resume_and_are_not_drawn_twice(tmp_path: Path) -> None:
+    first = run(tmp_path, 10, LONGER)
+    whole = log_of(tmp_path).read_bytes()
     again = Listening(FAKE, can_continue=True)
-    sample(problems(10), again, FAKE, LONGER, log)
+    assert draw(tmp_path, problems(10), LONGER, FAKE, again).samples_digest == first.samples_digest
     assert again.asked == []
-    assert (log.read_bytes(), log.with_name("escalated.jsonl").read_bytes()) == (whole, aside)
+    assert log_of(tmp_path).read_bytes() == whole
+
+
+def test_a_recipe_that_begins_to_escalate_goes_on_from_the_traces_that_were_cut_off(tmp_path: Path) -> None:
+    run(tmp_path, 10, CUT, out="cut")
+    cut = [row for row in rows_of(tmp_path, "cut") if row["finish_reason"] == "length"]
+    longer = Listening(FAKE, can_continue=True)
+    summary = draw(tmp_path, problems(10), LONGER, FAKE, longer, out="longer")
+    assert (len(longer.asked), summary.escalated) == (len(cut), len(cut))
+    assert all(request.prefix for request in longer.asked)
+    assert run(tmp_path / "alone", 10, LONGER).samples_digest == summary.samples_digest
+    assert {row["finish_reason"] for row in rows_of(tmp_path, "cut")} == {"length", "stop"}
 
 
 def test_escalations_have_a_budget_of_their_own(tmp_path: Path) -> None:
-    log = tmp_path / "log"
     tight = CUT.model_copy(update={"escalate": EscalateConfig(max_new_tokens=400, tokens=500)})
-    summary = sample(problems(10), FakeEngine(FAKE), FAKE, tight, log)
+    summary = run(tmp_path, 10, tight)
     assert summary.escalated > 0
     assert summary.finish_reasons["length"] > 0
-    first = {row["request_id"]: row for row in rows_of(log, "escalated.jsonl")}
+    rows = {row["request_id"]: row for row in stored(tmp_path)}
     spent = sum(
-        row["completion_tokens"] - first[row["escalated_from"]]["completion_tokens"]
-        for row in rows_of(log)
+        row["completion_tokens"] - rows[row["escalated_from"]]["completion_tokens"]
+        for row in rows.values()
         if "escalated_from" in row
     )
     assert 0 < spent <= 500
@@ -248,18 +291,17 @@ def test_escalations_have_a_budget_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_second_try_that_fails_leaves_the_cut_trace(tmp_path: Path) -> None:
-    class Failing(FakeEngine):
+    class FailingLater(FakeEngine):
         def submit(self, request: Request) -> None:
             super().submit(request)
             if request.max_new_tokens != CUT.max_new_tokens:
                 flight = next(item for item in self._in_flight if item.request_id == request.request_id)
                 flight.completion = Completion(request.request_id, "", "error", None, None, "it broke")
 
-    log = tmp_path / "log"
-    summary = sample(problems(10), Failing(FAKE), FAKE, LONGER, log)
+    summary = draw(tmp_path, problems(10), LONGER, FAKE, FailingLater(FAKE))
     run(tmp_path / "plain", 10, CUT)
     assert summary.escalated == 0
-    assert log.read_bytes() == (tmp_path / "plain").read_bytes()
+    assert rows_of(tmp_path) == rows_of(tmp_path / "plain")
 
 
 # --- killed ----------------------------------------------------------------------------------------------------------
@@ -272,6 +314,7 @@ from synth.teachers.fake import FakeEngine
 from synth.problems.config import JsonlPrompts
 from synth.sampling.config import TeacherSampling
 from synth.verify.config import VerifyConfig
+from synth.verify.trace_verifier import TraceVerifier
 from synth.problems.problem import load_prompts
 from synth.sampling.sample import sample
 
@@ -287,7 +330,9 @@ class Engine(FakeEngine):
 teacher = FakeTeacher(latency_s=0.02, concurrency=4, accuracy=0.4)
 config = TeacherSampling.model_validate_json(sys.argv[4])
 prompts = load_prompts(JsonlPrompts(path=sys.argv[1])).prompts
-sample(prompts, Engine(teacher), teacher, config, Path(sys.argv[2]), verify=VerifyConfig(workers=1))
+out, store = Path(sys.argv[2]) / "out", Path(sys.argv[2]) / "store"
+with TraceVerifier(VerifyConfig(workers=1), store) as verifier:
+    sample(prompts, Engine(teacher), teacher, config, out, store, verifier=verifier)
 """
 POLICIES = {
     "fixed": {"num_samples": 4, "max_new_tokens": 200},
@@ -298,12 +343,13 @@ POLICIES = {
         "escalate": {"max_new_tokens": 300},
     },
 }
+KILLS = {"fixed": 20, "adaptive": 10, "escalated": 10}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
-def test_killed_ten_times_at_random_it_ends_with_the_samples_of_a_run_left_alone(tmp_path: Path, policy: str) -> None:
-    source, log, alone = tmp_path / "problems.jsonl", tmp_path / "killed" / "log", tmp_path / "alone" / "log"
+def test_killed_forty_times_at_random_runs_end_with_the_samples_of_runs_left_alone(tmp_path: Path, policy: str) -> None:
+    source, killed, alone = tmp_path / "problems.jsonl", tmp_path / "killed", tmp_path / "alone"
     source.write_text("".join(json.dumps(prompt.row()) + "\n" for prompt in problems(40)))
 
     def start(where: Path, answers: int = 10_000) -> subprocess.Popen[bytes]:
@@ -312,10 +358,10 @@ def test_killed_ten_times_at_random_it_ends_with_the_samples_of_a_run_left_alone
 
     left_alone = start(alone)
     rng = random.Random(policy)
-    committed = b""
-    for _ in range(10):
-        more = rng.randint(1, 9)
-        process = start(log, more + 3)
+    log, committed = log_of(killed), b""
+    for _ in range(KILLS[policy]):
+        more = rng.randint(1, 5)
+        process = start(killed, more + 1)
         goal = committed.count(b"\n") + more
         until(lambda: line_count(log) >= goal, f"{goal} samples")  # noqa: B023
         time.sleep(rng.random() * 0.1)
@@ -324,9 +370,18 @@ def test_killed_ten_times_at_random_it_ends_with_the_samples_of_a_run_left_alone
         after = log.read_bytes()
         assert after.startswith(committed), "a committed sample was lost"
         committed = after[: after.rfind(b"\n") + 1]
-        identities = [json.loads(line)["request_id"] for line in committed.splitlines()]
-        assert len(identities) == len(set(identities)), "a sample was doubled"
-    assert start(log).wait(timeout=200) == 0
+        request_ids = [json.loads(line)["request_id"] for line in committed.splitlines()]
+        assert len(request_ids) == len(set(request_ids)), "a sample was drawn twice"
+    assert start(killed).wait(timeout=200) == 0
     assert left_alone.wait(timeout=200) == 0
-    for file in sorted(alone.parent.iterdir()):
-        assert (log.parent / file.name).read_bytes() == file.read_bytes(), file.name
+    assert log.read_bytes().startswith(committed)
+    assert len(stored(killed)) == len(stored(alone))
+    for file in sorted((alone / "out").iterdir()):
+        assert (killed / "out" / file.name).read_bytes() == file.read_bytes(), file.name
+    if policy != "fixed":  # a verdict that was found before a kill is not computed again
+        keys = [(row["request_id"], row["basis"]) for row in map(json.loads, verdict_lines(killed))]
+        assert len(keys) == len(set(keys)) == len(verdict_lines(alone))
+
+
+def verdict_lines(folder: Path) -> list[bytes]:
+    return (folder / "store" / "verdicts.jsonl").read_bytes().splitlines()

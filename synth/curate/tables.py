@@ -1,0 +1,137 @@
+"""The table ``t`` of curation: a row a trace, joined from samples, verdicts, labels and problem statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synth.labels.label import PROBLEM_STATS
+from synth.labels.trace import LABELS, utf8
+from synth.trace import SAMPLES, TraceSet
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+__all__ = ["FLAGS", "ORDER", "open_table", "view"]
+
+FLAGS = (*(name for name in LABELS if name != "contaminated"), "suspect_gold", "format", "voted_gold")
+"""Columns of `t` that can drop a trace: the reason where it has the flaw, else null. The recipe has a filter for each,
+by the same name."""
+
+ORDER = "problem_id, sample_index, request_id, digest, trace_row"
+"""The order of training rows. `trace_row` is the row in samples.parquet."""
+
+_BATCH = 2_000
+
+
+def view(db: duckdb.DuckDBPyConnection, name: str, source: Path | list[Path], **options: Any) -> None:
+    """Make a view of one Parquet file or several."""
+    files = [str(path) for path in source] if isinstance(source, list) else str(source)
+    db.read_parquet(files, **options).create_view(name, replace=True)
+
+
+def open_table(db: duckdb.DuckDBPyConnection, traces: TraceSet, verdicts: Path, labels: Path) -> None:
+    """Make ``t`` and the view ``labels``.
+
+    Args:
+        db: An empty database.
+        traces: What the sample stage selected.
+        verdicts: verdicts.parquet.
+        labels: The folder that ``synth.labels.label`` wrote.
+    """
+    import pyarrow as pa
+
+    if not len(traces):
+        db.sql(_EMPTY)
+        return
+    view(db, "samples", traces.folder / SAMPLES, file_row_number=True)
+    view(db, "verdicts", verdicts)
+    view(db, "labels", sorted(labels.glob("labels-*.parquet")))
+    view(db, "problem_stats", labels / PROBLEM_STATS)
+    near = ""
+    near_columns = ", ".join(f"NULL::VARCHAR AS near_{kind}" for kind in ("prompt", "trace"))
+    if (labels / "near_traces.parquet").exists():
+        view(db, "near_prompts", labels / "near_prompts.parquet")
+        view(db, "near_traces", labels / "near_traces.parquet")
+        near_columns = "near_prompts.cluster AS near_prompt, near_traces.cluster AS near_trace"
+        near = (
+            "LEFT JOIN near_prompts ON near_prompts.problem_id = s.problem_id "
+            "LEFT JOIN near_traces ON near_traces.request_id = s.request_id"
+        )
+    db.register("problem_rows", pa.RecordBatchReader.from_batches(_problem_schema(), _problem_batches(traces)))
+    db.sql("CREATE TABLE problems AS SELECT * FROM problem_rows")
+    db.unregister("problem_rows")
+    flags = ", ".join(_flag(name) for name in LABELS)
+    db.sql(
+        "CREATE TABLE t AS SELECT "
+        "s.file_row_number AS trace_row, s.request_id, s.problem_id, s.sample_index, l.digest, "
+        "s.completion_tokens AS tokens, l.characters, l.answer_characters, s.finish_reason, "
+        "coalesce(v.counts_as, v.verdict) AS verdict, s.teacher, p.kind, p.source, p.license, p.judge_score, "
+        "v.judge_verdict, coalesce(l.language_answer, l.language_think) AS language, "
+        f"{flags}, "
+        "CASE WHEN ps.suspect_gold THEN 'samples agree with each other and never with the gold' END AS suspect_gold, "
+        "CASE WHEN v.format_verdict = 'bad' THEN coalesce(v.format_reason, 'bad') END AS format, "
+        "CASE WHEN v.majority_answer IS NOT NULL THEN v.majority_votes || ' of ' || v.majority_samples || "
+        "' samples give this answer' END AS voted_gold, "
+        f"{near_columns}, ps.n_judged, ps.estimate AS rate, NULL::VARCHAR AS drop_reason "
+        "FROM samples AS s JOIN labels AS l ON l.request_id = s.request_id "
+        "JOIN verdicts AS v ON v.request_id = s.request_id JOIN problems AS p ON p.problem_id = s.problem_id "
+        f"LEFT JOIN problem_stats AS ps ON ps.problem_id = s.problem_id {near}"
+    )
+
+
+def _flag(name: str) -> str:
+    """A label that its limits stopped (null, with a reason) counts as a flaw: nobody looked."""
+    condition = "l.think <> 'ok'" if name == "think" else f"l.{name}"
+    reason = f"l.{name}_reason"
+    return f"CASE WHEN l.{name} IS NULL THEN {reason} WHEN {condition} THEN coalesce({reason}, '{name}') END AS {name}"
+
+
+def _problem_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    texts = [(name, pa.string()) for name in ("problem_id", "kind", "source", "license")]
+    return pa.schema([*texts, ("judge_score", pa.float64())])
+
+
+def _problem_batches(traces: TraceSet) -> Iterator[pa.RecordBatch]:
+    """What curation reads of the problems. ``judge_score`` is a column of the user's, for `select: judge`."""
+    import pyarrow as pa
+
+    rows: list[dict[str, Any]] = []
+    for problem_id in traces.problems:
+        problem = traces.problems[problem_id]
+        rows.append(
+            {
+                "problem_id": problem_id,
+                **{name: _text(problem.get(name)) for name in ("kind", "source", "license")},
+                "judge_score": _number((problem.get("extra") or {}).get("judge_score")),
+            }
+        )
+        if len(rows) == _BATCH:
+            yield pa.RecordBatch.from_pylist(rows, schema=_problem_schema())
+            rows = []
+    yield pa.RecordBatch.from_pylist(rows, schema=_problem_schema())
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else utf8(str(value))
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+_TYPES: Mapping[str, str] = {
+    **dict.fromkeys(("trace_row", "sample_index", "tokens", "characters", "answer_characters", "n_judged"), "BIGINT"),
+    **dict.fromkeys(("judge_score", "rate"), "DOUBLE"),
+    "digest": "BLOB",
+}
+_COLUMNS = (
+    "trace_row", "request_id", "problem_id", "sample_index", "digest", "tokens", "characters", "answer_characters",
+    "finish_reason", "verdict", "teacher", "kind", "source", "license", "judge_score", "judge_verdict", "language",
+    *LABELS, "suspect_gold", "format", "voted_gold", "near_prompt", "near_trace", "n_judged", "rate", "drop_reason",
+)  # fmt: skip
+_EMPTY = "CREATE TABLE t (" + ", ".join(f"{name} {_TYPES.get(name, 'VARCHAR')}" for name in _COLUMNS) + ")"

@@ -1,0 +1,120 @@
+"""Verdicts of the rules on samples: stored ones, or computed once and stored. The one way in, while sampling and
+afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from synth.sampling.online_verification import Grade
+from synth.verify.config import VerifyConfig
+from synth.verify.format_check import format_fields
+from synth.verify.verdict import Verdict, judged
+from synth.verify.verdict_store import VerdictStore, rules_digest, verdict_basis
+from synth.verify.verifier import Verifier
+
+__all__ = ["TraceVerifier", "verify_row"]
+
+
+def verify_row(problem: Mapping[str, Any], text: str, think_open: str, think_close: str) -> dict[str, Any]:
+    """The row that a verifier is given for a sample: the problem's row, `response`, and the teacher's tags."""
+    return {**problem, "response": text, "think_open": think_open, "think_close": think_close}
+
+
+class TraceVerifier:
+    """Finds or computes the verdict of each sample. A context manager: it runs worker processes.
+
+    ``reused`` counts verdicts that were in the store, ``verified`` those that were computed. A sample whose request
+    failed is not verified: its verdict is `error` with the reason of the request.
+    """
+
+    def __init__(self, config: VerifyConfig, store: Path) -> None:
+        self._config = config
+        self._store = VerdictStore(store)
+        self._verifier = Verifier(config)
+        self._rules = rules_digest(config)
+        self.reused = 0
+
+    def __enter__(self) -> TraceVerifier:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            self._verifier.__exit__(kind, error, at)
+        finally:
+            self._store.close()
+
+    @property
+    def verified(self) -> int:
+        """Verdicts computed so far."""
+        return self._store.computed
+
+    def submit(
+        self, problem: Mapping[str, Any], sample: Mapping[str, Any], think_open: str, think_close: str
+    ) -> Future[Verdict]:
+        """The verdict of a sample, which has `request_id`, `text`, `finish_reason` and `error`. Whatever verifying
+        raises comes out of the future."""
+        outcome: Future[Verdict] = Future()
+        if sample["finish_reason"] == "error":
+            outcome.set_result(Verdict("error", reason=f"the request failed: {sample['error']}"))
+            return outcome
+        if problem["kind"] == "open":
+            outcome.set_result(Verdict(None, score=None))
+            return outcome
+        request_id = sample["request_id"]
+        basis = verdict_basis(problem, self._rules, think_open, think_close)
+        stored = self._store.find(request_id, basis)
+        if stored is not None:
+            self.reused += 1
+            outcome.set_result(stored)
+            return outcome
+        row = verify_row(problem, sample["text"], think_open, think_close)
+        self._verifier.submit(row).add_done_callback(partial(self._add, request_id, basis, outcome))
+        return outcome
+
+    def grade(
+        self, problem: Mapping[str, Any], sample: Mapping[str, Any], think_open: str, think_close: str
+    ) -> Future[Grade]:
+        """What the verdict of a sample means for an adaptive policy: it counts as correct where the answer is right,
+        the sample is finished, and it has the format that the recipe asks for."""
+        grade: Future[Grade] = Future()
+        row = verify_row(problem, sample["text"], think_open, think_close)
+        wanted = self._config.format
+        formatted = wanted is None or format_fields(row, wanted)["format_verdict"] == "ok"
+
+        def convert(verdict_future: Future[Verdict]) -> None:
+            try:
+                grade.set_result(_grade(verdict_future.result(), sample["finish_reason"], formatted))
+            except BaseException as error:  # raised by whoever waits for the grade
+                grade.set_exception(error)
+
+        self.submit(problem, sample, think_open, think_close).add_done_callback(convert)
+        return grade
+
+    def _add(self, request_id: str, basis: str, outcome: Future[Verdict], computed: Future[Verdict]) -> None:
+        try:
+            verdict = computed.result()
+            self._store.add(request_id, basis, verdict)
+        except BaseException as error:  # raised by whoever waits for the verdict
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(verdict)
+
+
+def _grade(verdict: Verdict, finish_reason: str, formatted: bool) -> Grade:
+    if verdict.verdict is None:  # kind open: that it is finished is all that can be asked of it
+        finished = finish_reason == "stop"
+        return Grade(
+            judged=finish_reason != "error", correct=finished and formatted, matches_gold=finished, answer=None
+        )
+    matches_gold = verdict.verdict == "correct" and finish_reason == "stop"
+    return Grade(
+        judged=judged(verdict.verdict, finish_reason),
+        correct=matches_gold and formatted,
+        matches_gold=matches_gold,
+        answer=verdict.extracted if verdict.verdict == "wrong" else None,
+    )

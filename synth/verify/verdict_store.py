@@ -1,0 +1,124 @@
+"""The verdict store of a run: every verdict of the rules that was ever computed, appended the moment it is there.
+
+    <store>/verdicts.jsonl    {"request_id", "basis", "verdict", "score", "extracted", "reason"}
+
+A verdict belongs to a sample and a ``basis``: a digest of everything but the text that decides it. So what was
+verified while sampling, or before a kill, is not verified again, and a changed gold answer or rule is.
+``synth.sampling.append_log`` says how a line is committed. Held in memory is an index, about 30 bytes a verdict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from array import array
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from licensing.files import json_line
+from synth.problems.problem import canonical_json
+from synth.sampling.append_log import KEY_BYTES, AppendLog, KeyIndex
+from synth.section import key_dump
+from synth.verify.config import VerifyConfig
+from synth.verify.verdict import Verdict
+
+__all__ = ["VERDICT_LOG", "VerdictStore", "rules_digest", "verdict_basis"]
+
+VERDICT_LOG = "verdicts.jsonl"
+RULES_VERSION = 1
+"""Raise it when a verifier's code gives other verdicts: verdicts of the version before are then computed anew."""
+
+_PROBLEM_KEYS = ("kind", "answer", "tests", "entry_point", "code", "choices", "task", "entry")
+
+
+def rules_digest(config: VerifyConfig) -> str:
+    """A digest of the section `verify` without its operational fields, format, votes and judge."""
+    rules = {name: value for name, value in key_dump(config.rules()).items() if name != "format"}
+    return hashlib.sha256(canonical_json([RULES_VERSION, rules]).encode()).hexdigest()
+
+
+def verdict_basis(problem: Mapping[str, Any], rules: str, think_open: str, think_close: str) -> str:
+    """32 hex characters: a digest of the rules (``rules_digest``), of what the verifier reads of the problem, and of
+    the teacher's tags."""
+    read = {name: problem.get(name) for name in _PROBLEM_KEYS}
+    if problem.get("kind") == "code":  # the response may be the rest of a function that the prompt begins
+        read["messages"] = problem.get("messages")
+    basis = canonical_json([rules, read, think_open, think_close])
+    return hashlib.sha256(basis.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class VerdictStore:
+    """The verdicts below the folder ``store``. A context manager; threads may find and add at the same time.
+
+    ``computed`` counts the verdicts added since it was opened. Raises MissingDependency where the disk is full, with
+    every whole line kept.
+    """
+
+    def __init__(self, store: Path, *, read_only: bool = False) -> None:
+        self.computed = 0
+        self._lock = threading.Lock()
+        self._index = KeyIndex()
+        self._offsets = array("Q")
+        self._log = AppendLog(store / VERDICT_LOG, read_only=read_only)
+        for offset, line in self._log.scan():
+            if (key := _key_of_line(line)) is not None:
+                self._enter(key, offset)
+
+    def __enter__(self) -> VerdictStore:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """fsync and close; see ``AppendLog.close``."""
+        self._log.close()
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def find(self, request_id: str, basis: str) -> Verdict | None:
+        """The verdict of a sample, or None where it was never computed. Its ``seconds`` are not stored."""
+        with self._lock:
+            number = self._index.find(_key(request_id, basis))
+        if number is None:
+            return None
+        row = json.loads(self._log.line(self._offsets[number]))
+        return Verdict(row["verdict"], row["score"], row["extracted"], row["reason"])
+
+    def add(self, request_id: str, basis: str, verdict: Verdict) -> None:
+        """Commit a verdict."""
+        row = {
+            "request_id": request_id,
+            "basis": basis,
+            "verdict": verdict.verdict,
+            "score": verdict.score,
+            "extracted": verdict.extracted,
+            "reason": verdict.reason,
+        }
+        with self._lock:
+            self._enter(_key(request_id, basis), self._log.append(json_line(row)))
+            self.computed += 1
+
+    def _enter(self, key: bytes, offset: int) -> None:
+        if self._index.add(key) == len(self._offsets):
+            self._offsets.append(offset)
+
+
+def _key(request_id: str, basis: str) -> bytes:
+    name = f"{request_id}\0{basis}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(name, digest_size=KEY_BYTES).digest()
+
+
+def _key_of_line(line: bytes) -> bytes | None:
+    """The key of a line, or None for one that is torn or no verdict."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        row = json.loads(line)
+        return _key(row["request_id"], row["basis"]) if "verdict" in row else None
+    except (ValueError, KeyError, TypeError):
+        return None

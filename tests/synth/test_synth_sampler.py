@@ -1,0 +1,131 @@
+"""The sampler: no teacher waits for a verdict, and no problem waits for a slow sample of another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sample_runs import draw, problems, stored
+
+from synth.sampling.config import AdaptivePolicy, TeacherSampling
+from synth.sampling.online_verification import Grade
+from synth.teachers.config import FakeTeacher
+from synth.teachers.teacher import Completion, Request, Teacher
+
+pytestmark = pytest.mark.timeout(60)  # where a slow sample is waited for, the run never ends
+TEACHER = FakeTeacher(model="timed")
+CONFIG = TeacherSampling(policy=AdaptivePolicy(target_correct=1, max_samples=4, suspect_after=None))
+
+
+class HeldTeacher(Teacher):
+    """Answers each request at once, except those in ``held``: they are answered when ``released`` is true."""
+
+    model, engine = "timed", "timed 1"
+
+    def __init__(self, held: tuple[str, int] | None = None, room: int = 100) -> None:
+        self.asked: list[tuple[str, int]] = []
+        self.released: Callable[[], bool] = lambda: True
+        self._held, self._room = held, room
+        self._in_flight: dict[str, tuple[str, int]] = {}
+
+    @property
+    def capacity(self) -> int:
+        return self._room - len(self._in_flight)
+
+    def submit(self, request: Request) -> None:
+        slot = (request.prompt.id, request.sample_index)
+        self.asked.append(slot)
+        self._in_flight[request.request_id] = slot
+
+    def poll(self) -> list[Completion]:
+        done: list[Completion] = []
+        while self._in_flight and not done:
+            done = self.poll_for(0.01)
+        return done
+
+    def poll_for(self, seconds: float) -> list[Completion]:
+        if not self._in_flight:
+            return []
+
+        def ready() -> list[str]:
+            return [name for name, slot in self._in_flight.items() if slot != self._held or self.released()]
+
+        if not ready():  # a verdict may come meanwhile
+            time.sleep(min(seconds, 0.01))
+        done = ready()
+        for name in done:
+            del self._in_flight[name]
+        return [Completion(name, "text", "stop", 1, 1) for name in done]
+
+    def close(self) -> None:
+        self._in_flight.clear()
+
+
+class Grader:
+    """In the verifier's place: grades are given when the test says so."""
+
+    def __init__(self) -> None:
+        self.open: list[tuple[str, Future[Grade]]] = []
+        self.decide: Any = lambda problem, count: None  # -> a grade, or None for later
+        self.count: dict[str, int] = {}
+
+    def grade(self, problem: Mapping[str, Any], sample: Mapping[str, Any], *tags: str) -> Future[Grade]:
+        answer: Future[Grade] = Future()
+        name = problem["id"]
+        self.count[name] = self.count.get(name, 0) + 1
+        grade = self.decide(name, self.count[name])
+        if grade is None:
+            self.open.append((name, answer))
+        else:
+            answer.set_result(grade)
+        return answer
+
+
+RIGHT, WRONG = Grade(True, True, True, None), Grade(True, False, False, "2")
+
+
+def test_every_problem_is_asked_before_the_first_verdict_comes(tmp_path: Path) -> None:
+    grader, teacher = Grader(), HeldTeacher(room=2)
+
+    def late(name: str, count: int) -> Grade | None:
+        if len(teacher.asked) == 30:  # the last problem's sample is in: now the grades come
+            while grader.open:
+                grader.open.pop()[1].set_result(RIGHT)
+            return RIGHT
+        return None
+
+    grader.decide = late
+    assert draw(tmp_path, problems(30), CONFIG, TEACHER, teacher, verifier=grader).rows == 30
+
+
+def test_a_verdict_lets_a_problem_go_on_while_a_slow_sample_of_another_runs(tmp_path: Path) -> None:
+    grader, teacher = Grader(), HeldTeacher(held=("p0", 0))
+    grader.decide = lambda name, count: WRONG if name == "p1" and count < 3 else RIGHT
+    teacher.released = lambda: ("p1", 2) in teacher.asked
+    draw(tmp_path, problems(2), CONFIG, TEACHER, teacher, verifier=grader)
+    assert set(teacher.asked) == {("p0", 0), ("p1", 0), ("p1", 1), ("p1", 2)}
+
+
+def test_a_slow_sample_of_a_problem_does_not_hold_up_its_other_samples(tmp_path: Path) -> None:
+    grader, teacher = Grader(), HeldTeacher(held=("p0", 0))
+    grader.decide = lambda name, count: WRONG
+    teacher.released = lambda: ("p0", 5) in teacher.asked
+    config = TeacherSampling(policy=AdaptivePolicy(target_correct=2, max_samples=6, suspect_after=None))
+    draw(tmp_path, problems(1), config, TEACHER, teacher, verifier=grader)
+    assert len(teacher.asked) == 6
+
+
+def test_what_the_verifier_raises_ends_the_run_with_every_sample_kept(tmp_path: Path) -> None:
+    class Broken(Grader):
+        def grade(self, problem: Mapping[str, Any], sample: Mapping[str, Any], *tags: str) -> Future[Grade]:
+            answer: Future[Grade] = Future()
+            answer.set_exception(RuntimeError("no verifier"))
+            return answer
+
+    with pytest.raises(RuntimeError, match="no verifier"):
+        draw(tmp_path, problems(3), CONFIG, TEACHER, HeldTeacher(), verifier=Broken())
+    assert stored(tmp_path)
