@@ -35,6 +35,8 @@ class Evaluate(Stage[EvaluateFacts]):
     ``problems_content`` is the digest of the held-out problems.
     """
 
+    not_keyed = frozenset({"samples", "verdicts", "labels"})  # ``data`` names the training rows
+
     evaluate: EvaluateConfig
     verify: VerifyConfig
     teacher: TeachersConfig

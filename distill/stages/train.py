@@ -22,6 +22,9 @@ Arm = Literal["student", "control"]
 class Train(Stage[TrainFacts]):
     """The trained weights or adapter in ``model/``; resumes from its checkpoints in ``ctx.scratch``."""
 
+    # The selection names the rows, and a request id stands for its text: other verdicts or labels train nothing else.
+    not_keyed = frozenset({"samples", "verdicts", "labels"})
+
     student: StudentConfig
     arm: Arm
     prepared: Artefact[PrepareFacts]

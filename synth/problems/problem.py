@@ -25,7 +25,8 @@ from synth.section import OnBadRow, ProblemKind
 
 __all__ = [
     "PROBLEM_COLUMNS", "BadRow", "Prompt", "PromptSet", "UniqueProblems", "canonical_json", "conversation_text",
-    "load_prompts", "problem_of_row", "raise_bad_row", "raise_empty", "raw_text", "separate_extra", "text_of",
+    "load_prompts", "problem_of_row", "question_of", "raise_bad_row", "raise_empty", "raw_text", "separate_extra",
+    "text_of",
 ]  # fmt: skip
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
@@ -50,6 +51,14 @@ def text_of(content: Any) -> str:
     if isinstance(content, list):
         return "\n".join(part["text"] for part in content if isinstance(part, Mapping) and "text" in part)
     return ""
+
+
+def question_of(row: Mapping[str, Any]) -> str:
+    """The question of a problem row: the text of its last user message, else its `prompt`, else empty."""
+    messages = row.get("messages")
+    turns = [turn for turn in messages if isinstance(turn, Mapping)] if isinstance(messages, list | tuple) else []
+    users = [turn for turn in turns if turn.get("role") == "user"]
+    return text_of(users[-1].get("content")) if users else str(row.get("prompt") or "")
 
 
 def conversation_text(messages: Iterable[Any]) -> str:
@@ -141,7 +150,7 @@ class Prompt(BaseModel):
     @property
     def question(self) -> str:
         """The text of the last user message; empty where there is none."""
-        return next((text_of(m.get("content")) for m in reversed(self.messages) if m["role"] == "user"), "")
+        return question_of({"messages": self.messages})
 
     @property
     def extra(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from licensing.files import write_text
+from synth.problems.problem import question_of
 from synth.verify.judge import sanitize
 
 __all__ = ["SHEET", "DisagreementReport"]
@@ -47,7 +48,7 @@ class DisagreementReport:
             "prompt_id": row.get("prompt_id"),
             "sample_index": row.get("sample_index"),
             "kind": row.get("kind"),
-            "question": sanitize(_question(row), _SHOWN),
+            "question": sanitize(question_of(row), _SHOWN),
             **verdicts,
             "end_of_response": sanitize(str(row.get("response") or ""), 600, tail=True),
         }
@@ -83,12 +84,3 @@ class DisagreementReport:
 
 def _order(item: tuple[int, str, dict[str, Any]]) -> tuple[int, str]:
     return -item[0], item[1]
-
-
-def _question(row: Mapping[str, Any]) -> str:
-    from synth.problems.problem import text_of
-
-    messages = row.get("messages")
-    if isinstance(messages, list | tuple) and messages and isinstance(messages[-1], Mapping):
-        return text_of(messages[-1].get("content"))
-    return str(row.get("prompt") or "")

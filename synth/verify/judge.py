@@ -164,10 +164,6 @@ def _gold(row: Mapping[str, Any], options: Mapping[str, str]) -> str | None:
 
 def _problem(row: Mapping[str, Any], options: Mapping[str, str]) -> str:
     """The last question of the chat, and the options of a choice."""
-    from synth.problems.problem import text_of
+    from synth.problems.problem import question_of
 
-    messages = row.get("messages")
-    turns = [turn for turn in messages if isinstance(turn, Mapping)] if isinstance(messages, list | tuple) else []
-    users = [text_of(turn.get("content")) for turn in turns if turn.get("role") == "user"]
-    text = users[-1] if users else str(row.get("prompt") or "")
-    return "\n".join([text, *(f"{letter}. {option}" for letter, option in options.items())])
+    return "\n".join([question_of(row), *(f"{letter}. {option}" for letter, option in options.items())])

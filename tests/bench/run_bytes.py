@@ -13,7 +13,7 @@ written_ratio   bytes of trace text in every file that ever lay in the run direc
                 Parquet counts uncompressed. Not covered: a file that lives for less than 20 ms, text overwritten in
                 place, text in compressed files of other kinds.
 kept_ratio      the same of the files that lie in the run directory at the end.
-by_file         the ratio of each of those files, by stage and name.
+by_file         the ratio of each of those files, by stage (or top folder) and name.
 verifications_per_sample
                 rows with an answer of the endpoint that were given to ``verify_rows`` or ``Verifier.submit``, in any
                 process of the run, over the number of answers. Gold answers are not counted.
@@ -110,7 +110,8 @@ def every_file(root: Path, links: Path) -> Iterator[None]:
     links.mkdir()
 
     def look() -> None:
-        for path in root.rglob("*"):
+        # os.walk passes over a folder that has just gone, which rglob does not
+        for path in (Path(folder, name) for folder, _, names in os.walk(root) for name in names):
             with contextlib.suppress(FileNotFoundError):
                 if path.is_file() and not path.is_symlink() and (inode := path.stat().st_ino) not in links_made:
                     os.link(path, links / f"{inode}{path.suffix}")
@@ -189,7 +190,11 @@ def measure(problems: int, samples: int, policy: str, until: str, place: Path) -
         "text_bytes_kept": sum(kept.values()),
         "written_ratio": round(written / total, 3),
         "kept_ratio": round(sum(kept.values()) / total, 3),
-        "by_file": {f"{path.parts[1]}/{path.name}": round(size / total, 3) for path, size in kept.items() if size},
+        "by_file": {
+            f"{path.parts[path.parts[0] == 'stages']}/{path.name}": round(size / total, 3)
+            for path, size in kept.items()
+            if size
+        },
         "verifications_per_sample": round(count.read_bytes().count(b"\n") / answers, 3),
         "disk_bytes": (resource.getrusage(resource.RUSAGE_CHILDREN).ru_oublock - before) * 512,
         "seconds": round(time.monotonic() - began, 1),

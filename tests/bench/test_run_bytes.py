@@ -21,5 +21,5 @@ def test_the_last_line_is_one_object_that_counts_texts_and_verifications(policy:
     assert found["answers"] == 48 if policy == "fixed" else 36 <= found["answers"] <= 48
     assert found["text_bytes"] == 1000 * found["answers"]
     assert found["written_ratio"] >= found["kept_ratio"] >= 1, "the sample log alone holds every text"
-    assert found["by_file"]["sample/samples.jsonl"] == 1
+    assert found["by_file"]["store/samples.jsonl"] == 1
     assert found["verifications_per_sample"] >= 1, "every text was verified, or the counter counts nothing"

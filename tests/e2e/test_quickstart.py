@@ -15,7 +15,7 @@ STAGES = {"prepare", "sample", "verify", "label", "curate", "train", "export", "
           "evaluate", "audit", "package"}  # fmt: skip
 SMALLER = {"prompts.size": 120, "evaluate.prompts.size": 16, "student.num_train_epochs": 1, "evaluate.min_stop_rate": 0}
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     for name, value in SMALLER.items():
         command += ["--set", f"{name}={value}"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=850)
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=2700)
     assert done.returncode == 0, done.stderr[-4000:]
     (run,) = (place / "runs").glob("quickstart-*")
     return run, json.loads(done.stdout)
@@ -44,8 +44,7 @@ def manifests(run: Path) -> dict[str, Any]:
 def test_every_stage_is_done_and_the_samples_are_vllms(finished: tuple[Path, dict[str, Any]]) -> None:
     run, _ = finished
     assert set(manifests(run)) == STAGES
-    (log,) = run.glob("stages/sample/*/samples.jsonl")
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    rows = [json.loads(line) for line in (run / "store" / "samples.jsonl").read_text().splitlines()]
     assert len(rows) > 100
     assert all(row["engine"].startswith("vllm ") for row in rows)
     assert {row["finish_reason"] for row in rows} <= {"stop", "length"}
