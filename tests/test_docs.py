@@ -15,6 +15,13 @@ from typer.main import get_command
 
 from distill.cli.app import app
 from distill.config.recipe import Recipe
+from publish.training_data import COLUMNS, OPTIONAL_COLUMNS
+from synth.curate.config import FilterConfig
+from synth.labels.label import problem_stats_schema
+from synth.labels.trace import label_schema
+from synth.problems.problem import PROBLEM_COLUMNS
+from synth.sampling.samples_table import problem_stops_schema, samples_schema
+from synth.verify.verify_traces import verdicts_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -63,10 +70,13 @@ def command_lines(text: str) -> list[str]:
 
 
 def problem_of(line: str) -> str | None:
-    """What is wrong with a command line, or None. Synopses (RECIPE, [--json], A|B) are checked by their option names."""
+    """What is wrong with a command line, or None.
+
+    Of a synopsis (`[--json]`, `A|B`) only the names of command and options are checked; arguments may be missing.
+    """
     line = re.split(r"#| {2,}| \| ", line)[0]  # behind it a comment stands, or a pipe
     words = line.split()
-    names = get_command(app).commands  # type: ignore[attr-defined]
+    names = get_command(app).commands
     if len(words) < 2 or words[1].startswith("-"):
         return None if words[1:] in ([], ["--version"], ["--help"]) else f"no such option {words[1]}"
     command = names.get(words[1])
@@ -83,8 +93,8 @@ def problem_of(line: str) -> str | None:
         arguments = ["1" if word == "N" else word for word in shlex.split(line)[2:]]
         command.make_context("distill", arguments)
     except Exception as error:  # typer has no public class for all usage errors
-        message = getattr(error, "format_message", lambda: repr(error))()
-        return None if "Missing" in message else message
+        message = error.format_message() if hasattr(error, "format_message") else repr(error)
+        return None if message.startswith("Missing") else message
     return None
 
 
@@ -101,7 +111,7 @@ def test_a_wrong_command_line_is_noticed() -> None:
     assert problem_of("distill verify in.jsonl -o out.jsonl --workers 4") is None
 
 
-@pytest.mark.parametrize("command", sorted(get_command(app).commands))  # type: ignore[attr-defined]
+@pytest.mark.parametrize("command", sorted(get_command(app).commands))
 def test_the_readme_names_every_command(command: str) -> None:
     assert f"distill {command}" in (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -137,7 +147,10 @@ def models_at(dotted: str) -> list[type[BaseModel]]:
     models: list[type[BaseModel]] = [Recipe]
     for name in dotted.split("."):
         models = [
-            kind for model in models if name in model.model_fields for kind in _models(model.model_fields[name].annotation)
+            kind
+            for model in models
+            if name in model.model_fields
+            for kind in _models(model.model_fields[name].annotation)
         ]
     return models
 
@@ -161,6 +174,27 @@ def field_tables() -> dict[str, set[str]]:
 def test_the_tables_list_every_field_of_a_section_and_no_other(section: str) -> None:
     fields = {name for model in models_at(section) for name in model.model_fields}
     assert field_tables()[section] == fields - {"kind"}
+
+
+# --- tables of columns -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("sampling", samples_schema().names),
+        ("sampling", problem_stops_schema().names),
+        ("sampling", [*PROBLEM_COLUMNS]),
+        ("verification", verdicts_schema().names),
+        ("curation", [column for column in label_schema().names if not column.endswith("_reason")]),
+        ("curation", problem_stats_schema().names),
+        ("curation", [*FilterConfig.model_fields, "answered", "per_problem", "open_share", "quota", "total"]),
+        ("release", [*COLUMNS, *OPTIONAL_COLUMNS]),
+    ],
+)
+def test_the_pages_name_every_column(name: str, columns: list[str]) -> None:
+    text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    assert [column for column in columns if f"`{column}`" not in text] == []
 
 
 # --- links and paths -------------------------------------------------------------------------------------------------
@@ -198,4 +232,6 @@ def _resolves(dotted: str) -> bool:
         return True
     module, _, attribute = dotted.rpartition(".")
     file = ROOT / f"{module.replace('.', '/')}.py"
-    return file.is_file() and re.search(rf"^(def|class) {attribute}\b", file.read_text(encoding="utf-8"), re.M) is not None
+    return (
+        file.is_file() and re.search(rf"^(def|class) {attribute}\b", file.read_text(encoding="utf-8"), re.M) is not None
+    )
