@@ -1,1 +1,16 @@
-"""Prompts, teachers, sampling, verification, curation: everything between a problem and a trace worth training on."""
+"""Everything between a problem and a trace worth training on.
+
+To change X, edit Y:
+
+    reading problems                                   problems/
+    engines and endpoints                              teachers/
+    sampling, request ids, budgets, the sample store   sampling/
+    the same sampler on Ray                            distributed/
+    verdicts                                           verify/, sandbox/
+    labels, near duplicates, test-set overlap          labels/, dedup.py, decontaminate.py
+    selection and training rows                        curate/
+    the split of thinking and answer                   reasoning.py
+    traces as the stages read them                     trace.py
+    which fields of a recipe are operational           section.py
+    worker processes with limits                       worker_pool.py
+"""

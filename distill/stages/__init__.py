@@ -1,1 +1,8 @@
-"""The pipeline and one file for each stage."""
+"""The pipeline, and one file for each stage.
+
+To change X, edit Y:
+
+    the order of the stages and what each depends on   pipeline.py
+    one stage                                          the file of its name (train_control is train.py,
+                                                       export_control is export.py)
+"""
