@@ -111,13 +111,15 @@ class LabelFacts(Facts):
 
 class CurateFacts(Facts):
     """``waterfall``: one entry a step (``synth.curate.select.Step``). ``control_rows``: rows of the control arm, where
-    the recipe has one; it may have fewer rows than the training set."""
+    the recipe has one; it may have fewer rows than the training set. ``texts_digest``: of the texts of the
+    selected rows (``synth.curate.curate.Curation``)."""
 
     rows_in: int
     rows_out: int
     tokens: int | None = None
     waterfall: tuple[dict[str, Any], ...]
     control_rows: int | None = None
+    texts_digest: str | None = None
 
 
 class TrainFacts(Facts):

@@ -44,5 +44,6 @@ class Curate(Stage[CurateFacts]):
             rows_out=waterfall[-1]["rows"],
             tokens=waterfall[-1]["tokens"],
             waterfall=tuple(dict(step) for step in waterfall),
+            texts_digest=curation.texts_digest,
             control_rows=control["rows"] if control else None,
         )

@@ -22,7 +22,8 @@ Arm = Literal["student", "control"]
 class Train(Stage[TrainFacts]):
     """The trained weights or adapter in ``model/``; resumes from its checkpoints in ``ctx.scratch``."""
 
-    # The selection names the rows, and a request id stands for its text: other verdicts or labels train nothing else.
+    # The selection names the rows, and its facts have a digest of their texts: other verdicts or labels alone train
+    # nothing else.
     not_keyed = frozenset({"samples", "verdicts", "labels"})
 
     student: StudentConfig

@@ -16,6 +16,7 @@ disk. No text is read.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,10 +47,13 @@ _REPORTS = ("near_duplicates.json", "decontamination.json")
 
 @dataclass(frozen=True)
 class Curation:
-    """What was selected. ``control`` is None without a control arm."""
+    """What was selected. ``control`` is None without a control arm. ``texts_digest`` is sha256 over request id and text
+    (after NFC and white-space folding) of every row of every arm, in order: a request that was answered anew has the
+    same id and another text."""
 
     waterfall: list[Step]
     control: ControlReport | None
+    texts_digest: str
 
 
 def curate(traces: TraceSet, verdicts: Path, labels: Path, config: CurateConfig, out: Path) -> Curation:
@@ -85,13 +89,25 @@ def curate(traces: TraceSet, verdicts: Path, labels: Path, config: CurateConfig,
         _write(out / SELECTION, _selection_schema(), db, _selection_query(order))
         if arms:
             _write(out / ARMS_TABLE, _arms_schema(), db, " UNION ALL ".join(map(_arm_query, arms)))
+        texts_digest = _texts_digest(db, order, arms)
     shutil.rmtree(out / ".work", ignore_errors=True)
     write_json(out / "statistics.json", counts)
     write_json(out / "waterfall.json", waterfall)
     for name in _REPORTS:
         if (labels / name).exists():
             shutil.copyfile(labels / name, out / name)
-    return Curation(waterfall, control)
+    return Curation(waterfall, control, texts_digest)
+
+
+def _texts_digest(db: duckdb.DuckDBPyConnection, order: str, arms: list[str]) -> str:
+    total = hashlib.sha256()
+    sources = {"train": ("t WHERE drop_reason IS NULL", order)}
+    sources |= {arm: (f"t JOIN arm_{arm} USING (trace_row)", ORDER) for arm in arms}
+    for arm, (source, by) in sources.items():
+        total.update(f"{arm}\n".encode())
+        for request_id, digest in stream(db.sql(f"SELECT request_id, digest FROM {source} ORDER BY {by}")):
+            total.update(request_id.encode() + b"\0" + digest)
+    return total.hexdigest()
 
 
 def _selection_query(order: str) -> str:

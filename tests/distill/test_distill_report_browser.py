@@ -104,13 +104,15 @@ def dialog(browser: Any) -> str | None:
 
 def test_nothing_in_a_hostile_trace_runs(browser: Any, tiny: Path, tmp_path: Path) -> None:
     formulas = [f"\\[{tex}\\] and ${tex}$" for tex in FORMULAS]
-    fields = ("problem_id", "source", "license", "teacher", "engine", "answer", "extracted", "reason", "verdict")
+    columns = ("problem_id", "teacher", "engine", "extracted", "reason", "verdict")
     rows = []
     for at, evil in enumerate([*ATTACKS, *formulas]):
         labels = {"repetition": True, "repetition_reason": evil, "language_answer": evil}
         more = {"drop_reason": f"{evil}: {evil}", "kept": False, "labels": labels, "extra": {evil: evil}}
         more |= {"messages": [{"role": evil, "content": evil}], "text": f"<think>{evil}</think>{evil}"}
-        rows.append(trace(at, **dict.fromkeys(fields, evil), **more))
+        more |= {"source": evil, "license": evil, "answer": evil}
+        more |= dict.fromkeys(columns, evil.encode("utf-8", "backslashreplace").decode())  # tables hold UTF-8 alone
+        rows.append(trace(at, **more))
     run = make_run(tmp_path, rows, statistics={"all": [{evil: evil for evil in ATTACKS}]})
     (run / "recipe.json").write_text(json.dumps({"name": ATTACKS[1], "description": ATTACKS[3], "sample": {}}))
     made = build_report(run)

@@ -141,6 +141,14 @@ def test_equal_seeds_select_alike_in_any_order_and_other_seeds_select_otherwise(
     assert control != one[1]
 
 
+def test_the_digest_of_a_selection_is_of_its_texts_and_not_of_those_it_dropped(tmp_path: Path) -> None:
+    rows = [trace("p", 0), trace("p", 1, "wrong")]
+    digest = curated(rows, CurateConfig(), tmp_path / "one").texts_digest
+    assert curated([rows[0], {**rows[1], "text": "other"}], CurateConfig(), tmp_path / "two").texts_digest == digest
+    assert curated([{**rows[0], "text": "other"}, rows[1]], CurateConfig(), tmp_path / "three").texts_digest != digest
+    assert curated(rows, CurateConfig(control_arm=True), tmp_path / "four").texts_digest != digest
+
+
 def test_at_most_k_a_problem_and_every_trace_has_its_chance(tmp_path: Path) -> None:
     rows = [trace(f"p{p}", n) for p in range(40) for n in range(5)]
     ids = curated(rows, CurateConfig(max_traces_per_problem=2), tmp_path / "out").ids()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -126,7 +126,8 @@ class Result:
     labels_folder: Path
     out: Path
     waterfall: list[Step]
-    control: ControlReport | None = field(default=None)
+    control: ControlReport | None
+    texts_digest: str
 
     def rows(self, arm: str = "train") -> list[dict[str, Any]]:
         with self.tables.open() as traces:
@@ -175,7 +176,7 @@ def curated(
             problem_stops=problem_stops, items=items,
         )  # fmt: skip
         curation = curate(traces, tables.verdicts, folder, config, out)
-    return Result(tables, folder, out, curation.waterfall, curation.control)
+    return Result(tables, folder, out, curation.waterfall, curation.control, curation.texts_digest)
 
 
 def _in_this_process(
