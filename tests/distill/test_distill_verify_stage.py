@@ -163,7 +163,7 @@ def test_check_shows_what_the_judge_may_cost_and_where_its_recipe_is_wrong(tmp_p
 def test_the_card_names_the_judge_and_the_majority_vote() -> None:
     judge = JudgeConfig(teacher=FakeTeacher(name="a/judge"), counts="either")
     statistics = {"by_kind": [{"name": "math"}, {"name": "open"}]}
-    text = verification_text(VerifyConfig(judge=judge, majority=MajorityConfig()), statistics, {})
+    text = verification_text(VerifyConfig(judge=judge, majority=MajorityConfig()), statistics, None)
     assert text is not None
     assert "unparseable or wrong, the model a/judge judges too, and an answer counts as correct where either" in text
     assert "the answer of most of their samples" in text
