@@ -16,21 +16,30 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from licensing.errors import MissingDependency
 from synth.hashing import combined_hash
-from synth.labels.config import NearDuplicatesConfig
+from synth.section import Section
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Clusters", "bands_for", "find_clusters", "signature"]
+__all__ = ["Clusters", "NearDuplicatesConfig", "bands_for", "find_clusters", "signature"]
 
 SHINGLE = 5
 CATCH = 0.9  # of the pairs that are just at the threshold
 CHUNK = 4_000  # signatures in memory at a time
 _SEED = 1
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
+
+
+class NearDuplicatesConfig(Section):
+    """MinHash over words, in bands: pairs above `threshold` (Jaccard of 5-word shingles, estimated) are one cluster."""
+
+    threshold: float = Field(0.8, ge=0.5, lt=1)
+    num_perm: int = Field(128, ge=32, le=256, multiple_of=16)
 
 
 def signature(text: str, num_perm: int) -> bytes:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from synth.dedup import NearDuplicatesConfig
 from synth.problems.config import HubPrompts
 from synth.section import Operational, Section
 
@@ -13,13 +14,6 @@ Language = Literal[
     "ar", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hu", "id", "it", "ja", "ko", "nl",
     "no", "pl", "pt", "ro", "ru", "sv", "th", "tr", "uk", "ur", "vi", "zh",
 ]  # fmt: skip
-
-
-class NearDuplicatesConfig(Section):
-    """MinHash over words, in bands: pairs above `threshold` (Jaccard of 5-word shingles, estimated) are one cluster."""
-
-    threshold: float = Field(0.8, ge=0.5, lt=1)
-    num_perm: int = Field(128, ge=32, le=256, multiple_of=16)
 
 
 class DecontaminateConfig(Section):

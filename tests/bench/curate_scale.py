@@ -177,8 +177,7 @@ def bench_scale(sizes: list[int]) -> dict[str, Any]:
 
 
 def bench_minhash(count: int) -> dict[str, Any]:
-    from synth.dedup import find_clusters, signature
-    from synth.labels.config import NearDuplicatesConfig
+    from synth.dedup import NearDuplicatesConfig, find_clusters, signature
 
     texts = [row["text"] for row in traces(count)]
     config = NearDuplicatesConfig()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from synth.dedup import bands_for, find_clusters, signature
-from synth.labels.config import NearDuplicatesConfig
+from synth.dedup import NearDuplicatesConfig, bands_for, find_clusters, signature
 
 CONFIG = NearDuplicatesConfig(threshold=0.8)
 

@@ -13,7 +13,8 @@ from trace_builder import curated, stats_of, trace, write_problem_stops
 
 from licensing.errors import InputError
 from synth.curate.config import CurateConfig
-from synth.labels.config import LabelConfig, NearDuplicatesConfig
+from synth.dedup import NearDuplicatesConfig
+from synth.labels.config import LabelConfig
 
 
 def config(**fields: Any) -> CurateConfig:
