@@ -60,6 +60,8 @@ class Evaluate(Stage[EvaluateFacts]):
         from synth.problems.problem import load_prompts
 
         config = self.evaluate
+        digest = template_digest((self.weights.path / MODEL / "chat_template.jinja").read_text(encoding="utf-8"))
+        check_same_template(self.prepared.facts.template_digest, digest, "evaluate")
         problems = load_prompts(config.prompts).prompts
         for arm in ("train", "control") if self.control is not None else ("train",):
             with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data, arm) as rows:
@@ -79,8 +81,6 @@ class Evaluate(Stage[EvaluateFacts]):
         report = summarise(answers, config)
         write_rows(ctx.out / "items.jsonl", (row for model_rows in answers.values() for row in model_rows))
         write_json(ctx.out / "scores.json", report.model_dump(mode="json"))
-        digest = template_digest((self.weights.path / MODEL / "chat_template.jinja").read_text(encoding="utf-8"))
-        check_same_template(self.prepared.facts.template_digest, digest, "evaluate")
         return EvaluateFacts(
             rows_in=len(problems),
             rows_out=sum(len(model_rows) for model_rows in answers.values()),

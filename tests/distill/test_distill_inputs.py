@@ -88,4 +88,4 @@ def test_a_folder_of_several_runs_asks_which_one(tmp_path: Path) -> None:
     assert find_run(tmp_path / "a") == tmp_path / "a"
     with pytest.raises(InputError, match="more than one run") as caught:
         find_run(tmp_path)
-    assert caught.value.hint == "name one of them: a, b"
+    assert caught.value.hint == "give one of them: a, b"

@@ -121,7 +121,7 @@ def test_an_endpoint_is_dated_by_its_requests_and_not_by_the_last_try(
         (folder / "manifest.json").write_text(json.dumps(manifest))
         with (run / "ledger.jsonl").open("a") as ledger:
             ledger.write(json.dumps({"event": "done", "stage": name, "key": "k"}) + "\n")
-    (run / "stages" / "sample" / "k" / "prompts.jsonl").write_text('{"source": "sums", "license": "mit"}\n')
+    (run / "stages" / "sample" / "k" / "problems.jsonl").write_text('{"source": "sums", "license": "mit"}\n')
     (run / "recipe.json").write_text(recipe.model_dump_json())
     (teacher,) = [one for one in run_lineage(run)[0].inputs if one.role == "generator"]
     assert (teacher.date, teacher.endpoint) == (date, PRIVATE_ENDPOINT)
@@ -261,7 +261,7 @@ def test_each_teacher_of_a_mixture_is_on_the_card_with_its_engine_and_the_revisi
 ) -> None:
     strong, weak = ({"kind": "fake", "model": f"fake/{name}", "license": "mit"} for name in ("strong", "weak"))
     entries = [{"share": 0.75, "teacher": strong}, {"share": 0.25, "teacher": weak | {"ran_by": "third-party"}}]
-    recipe = private_recipe(tmp_path, f"teacher={json.dumps({'kind': 'several', 'teachers': entries})}")
+    recipe = private_recipe(tmp_path, f"teacher={json.dumps({'kind': 'mixture', 'teachers': entries})}")
     stages = finished_stages(tmp_path, recipe)
     (stages.samples.path / "engines.jsonl").write_text(
         '{"model": "fake/weak", "engine": "fake 1", "revision": "abc", "config": {}}\n'

@@ -30,6 +30,12 @@ from synth.teachers.teacher import Completion, Request, Teacher
 SUPERVISOR = Path(module.__file__).with_name("process_supervisor.py")
 
 
+def children(recursive: bool = True) -> list[psutil.Process]:
+    """Processes that this one has started, but for the one in which Python keeps track of shared memory."""
+    started = psutil.Process().children(recursive=recursive)
+    return [child for child in started if "multiprocessing.resource_tracker" not in " ".join(child.cmdline())]
+
+
 # --- the supervisor --------------------------------------------------------------------------------------------------
 
 FAMILY = """
@@ -203,7 +209,7 @@ def test_a_server_that_dies_is_started_again_and_no_request_pays_for_it(
     teacher.close()
     assert log.read_text().count("--- generation") == 3
     assert log.read_text().count("listening") == 3
-    assert not psutil.Process().children(recursive=True)
+    assert not children()
 
 
 def test_a_server_that_keeps_dying_ends_the_run_with_its_last_words(
@@ -235,7 +241,7 @@ def test_a_server_that_is_never_well_is_waited_for_to_the_deadline(program_serve
     with pytest.raises(MissingDependency, match=r"not up after 0\.5 s"):
         teacher.poll()
     teacher.close()
-    assert not psutil.Process().children(recursive=True)
+    assert not children()
 
 
 def test_it_can_be_closed_while_it_starts_and_opened_again(
@@ -244,13 +250,13 @@ def test_it_can_be_closed_while_it_starts_and_opened_again(
     log = tmp_path / "logs" / "vllm-serve-me-tiny.log"
     teacher = program_server(SERVER.format(log=log, deadly=0), max_restarts=0)
     teacher.submit(request("lost"))
-    until(lambda: psutil.Process().children(), "the server's process")
+    until(children, "the server's process")
     teacher.close()
-    assert not psutil.Process().children(recursive=True)
+    assert not children()
     for _ in range(2):  # a turn that is over is no death
         assert ask(teacher, [request("q")])["q"].text == "four"
         teacher.close()
-    assert not psutil.Process().children(recursive=True)
+    assert not children()
 
 
 def test_without_vllm_the_line_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +293,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAIEngine]:
     teacher = build_teacher(config, folder / "logs")
     assert isinstance(teacher, OpenAIEngine)
     yield teacher
-    pids = [child.pid for child in psutil.Process().children(recursive=True)]
+    pids = [child.pid for child in children()]
     teacher.close()
     assert len(pids) > 3, "the supervisor, the server, its engine, a worker a rank"
     assert all(map(gone, pids)), "nothing of it is left"
@@ -359,7 +365,7 @@ def test_others_on_the_machine_cannot_use_it(served: OpenAIEngine) -> None:
     server = served._provider._endpoint
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(get(server.base_url + "/models", "guess"))
-    lines = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    lines = [" ".join(child.cmdline()) for child in children()]
     assert not [line for line in lines if server.key in line]
     assert server.key not in served._provider._log.read_text()
 
@@ -368,7 +374,7 @@ def test_others_on_the_machine_cannot_use_it(served: OpenAIEngine) -> None:
 def test_killed_in_the_middle_it_is_started_again_and_each_request_is_answered_once(served: OpenAIEngine) -> None:
     ask(served, [request("up", 4)])
     first = served._provider._endpoint
-    (supervisor,) = psutil.Process().children()
+    (supervisor,) = children(recursive=False)
     (server,) = supervisor.children()
     server.suspend()  # a fast machine would answer some before it is killed
     requests = [request(f"{number} y", 400) for number in range(16)]
