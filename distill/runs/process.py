@@ -1,13 +1,19 @@
-"""Runs a stage in a process of its own, so that the memory of its accelerator is free when it ends.
+"""Runs stages in processes of their own, so that the memory of an accelerator is free when its stage ends.
 
-The driver sends the stage as one JSON line and reads JSON lines back: progress, then facts or an error. The pipe to the
-process stays open as its lifeline: where the driver dies, by `kill -9` too, the process ends with everything that it
-started. What it prints goes into the stage's log.
+One host process serves a run; it forks a process for each stage and holds nothing of it. The driver sends the host a
+stage as one JSON line; the stage's process answers with JSON lines: its pid, progress, then facts or an error. What it
+prints goes into the stage's log. Where the driver dies, by `kill -9` too, the stage's process ends with everything that
+it started, and the host after it.
+
+On a machine without GPUs the host imports what a stage names in ``preload`` before it forks, so that the second training
+does not import for ten seconds what the first one had. With GPUs it imports nothing, since a library that touches a GPU
+when it is imported could not be used after a fork.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -17,15 +23,17 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn
 
 import psutil
 
 from distill.runs.facts import Facts
+from distill.runs.provenance import device
 from distill.runs.stage import RequestTimes, Stage, StageContext, decode, encode
 from licensing.errors import DistillError, InputError, MissingDependency, Refused
 
-__all__ = ["StageCrashed", "run_in_process"]
+__all__ = ["StageCrashed", "StageHost"]
 
 _BOOT = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from distill.runs.process import main; main()"
 _ERRORS: dict[str, type[DistillError]] = {kind.__name__: kind for kind in (InputError, MissingDependency, Refused)}
@@ -36,49 +44,82 @@ class StageCrashed(RuntimeError):
     """A stage's process ended with a bug of ours; the text is its traceback."""
 
 
-def run_in_process(stage: Stage[Any], ctx: StageContext, log: Path, started: Callable[[int], None]) -> Facts:
-    """Run ``stage`` in a new process and return its facts; ``ctx.requests`` is filled in. ``started`` gets its pid.
+class StageHost:
+    """Starts the processes of a run's stages. A context manager; the host process starts with the first stage.
 
-    Raises what the stage raises (the errors of ``licensing.errors``, OSError), MissingDependency where the process was
-    killed, most likely for its memory, and StageCrashed for anything else.
+    ``log`` is for what the host itself prints.
     """
-    context = {name: str(getattr(ctx, name).resolve()) for name in ("out", "scratch", "logs", "store")}
-    message = json.dumps({"stage": encode(stage), "context": context}) + "\n"
-    path = json.dumps([entry or os.getcwd() for entry in sys.path])
-    with log.open("ab") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _BOOT, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
-            start_new_session=True,  # Ctrl-C reaches the driver, which passes it on once
-        )  # fmt: skip
-    started(process.pid)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    reply: dict[str, Any] = {}
-    try:
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(message.encode())
-            process.stdin.flush()
-        for line in process.stdout:
-            event = json.loads(line)
-            if "progress" in event:
-                ctx.progress(*event["progress"])
-            else:
-                reply = event
-        code = process.wait()
-    except BaseException:
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_INTERRUPT_S)
-        raise
-    finally:
-        _kill_group(process)
-    if "facts" in reply:
-        ctx.requests.first, ctx.requests.last = reply["requests"]
-        return stage.facts_type().model_validate(reply["facts"])
-    raise _error(stage, reply, code, log)
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._host: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> StageHost:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._host is not None:
+            _kill_group(self._host.pid)
+            self._host.wait()
+            for pipe in (self._host.stdin, self._host.stdout):
+                with contextlib.suppress(OSError):
+                    if pipe is not None:
+                        pipe.close()
+
+    def run(self, stage: Stage[Any], ctx: StageContext, log: Path, started: Callable[[int], None]) -> Facts:
+        """Run ``stage`` in a new process and return its facts; fills in ``ctx.requests``. ``started`` gets its pid.
+
+        Raises what the stage raises (the errors of ``licensing.errors``, OSError), MissingDependency where the process
+        was killed, most likely for its memory, and StageCrashed for anything else.
+        """
+        host = self._started()
+        assert host.stdin is not None
+        assert host.stdout is not None
+        context = {name: str(getattr(ctx, name).resolve()) for name in ("out", "scratch", "logs", "store")}
+        message: dict[str, Any] = {"stage": encode(stage), "context": context, "log": str(log.resolve())}
+        message["preload"] = [] if device()["gpus"] else list(stage.preload)
+        reply: dict[str, Any] = {}
+        pid = status = None
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                host.stdin.write(json.dumps(message).encode() + b"\n")
+                host.stdin.flush()
+            for line in host.stdout:
+                event = json.loads(line)
+                if "progress" in event:
+                    ctx.progress(*event["progress"])
+                elif "pid" in event:
+                    pid = event["pid"]
+                    started(pid)
+                elif "status" in event:
+                    status = event["status"]
+                    break
+                else:
+                    reply = event
+        except BaseException:
+            if pid is not None:
+                _interrupt(pid)
+            raise
+        finally:
+            if pid is not None:
+                _kill_group(pid)
+        if "facts" in reply:
+            ctx.requests.first, ctx.requests.last = reply["requests"]
+            return stage.facts_type().model_validate(reply["facts"])
+        raise _error(stage, reply, status, log)
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._host is None:
+            path = json.dumps([entry or os.getcwd() for entry in sys.path])
+            with self._log.open("ab") as stderr:
+                self._host = subprocess.Popen(
+                    [sys.executable, "-P", "-c", _BOOT, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                    stderr=stderr, start_new_session=True,  # Ctrl-C reaches the driver, which passes it on once
+                )  # fmt: skip
+        return self._host
 
 
-def _error(stage: Stage[Any], reply: dict[str, Any], code: int, log: Path) -> Exception:
+def _error(stage: Stage[Any], reply: dict[str, Any], status: int | None, log: Path) -> Exception:
     kind = reply.get("kind")
     if kind in _ERRORS:
         return _ERRORS[kind](reply["what"], where=reply["where"], hint=reply["hint"])
@@ -86,30 +127,55 @@ def _error(stage: Stage[Any], reply: dict[str, Any], code: int, log: Path) -> Ex
         return OSError(reply["errno"], reply["strerror"], reply["filename"])
     if kind == "crash":
         return StageCrashed(reply["traceback"])
+    code = -signal.SIGKILL if status is None else os.waitstatus_to_exitcode(status)
     how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     hint = f"was there enough memory? what it printed is in {log}; run again, and it goes on"
     return MissingDependency(f"the process of stage {stage.name} {how}", where=f"stage {stage.name}", hint=hint)
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Nothing that the process started in its session is left."""
+def _interrupt(pid: int) -> None:
+    """Pass an interrupt on, and give engines the time to shut down."""
+    with contextlib.suppress(psutil.Error, ProcessLookupError):
+        process = psutil.Process(pid)
+        os.kill(pid, signal.SIGINT)
+        with contextlib.suppress(psutil.TimeoutExpired):
+            process.wait(_INTERRUPT_S)
+
+
+def _kill_group(group: int) -> None:
+    """Nothing that was started in a process group is left."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        with contextlib.suppress(OSError):
-            if pipe is not None:
-                pipe.close()
+        os.killpg(group, signal.SIGKILL)
 
 
-# --- in the process ----------------------------------------------------------------------------------------------
+# --- in the host and in the stage's process ----------------------------------------------------------------------
 
 
 def main() -> NoReturn:
-    """Main function of a stage's process."""
+    """Main function of the host: a line in, a process out, until there is no more."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no answer
-    message = json.loads(sys.stdin.buffer.readline())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while line := sys.stdin.buffer.readline():
+        message = json.loads(line)
+        for name in message["preload"]:
+            with contextlib.suppress(ImportError):  # the stage itself says what is missing
+                importlib.import_module(name)
+        pid = os.fork()
+        if pid == 0:
+            _run_stage(message, answers)
+        _, status = os.waitpid(pid, 0)
+        print(json.dumps({"status": status}), file=answers, flush=True)
+    os._exit(0)
+
+
+def _run_stage(message: dict[str, Any], answers: Any) -> NoReturn:
+    os.setpgid(0, 0)  # what the stage starts and leaves is found by its group
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    log = os.open(message["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    print(json.dumps({"pid": os.getpid()}), file=answers, flush=True)
     threading.Thread(target=_watch_lifeline, daemon=True).start()
     reply = _reply(message, answers)
     print(json.dumps(reply), file=answers, flush=True)
@@ -147,7 +213,7 @@ def _reply(message: dict[str, Any], answers: Any) -> dict[str, Any]:
 
 
 def _watch_lifeline() -> None:
-    """End at once, with all descendants, when the driver is gone."""
+    """End at once, with all descendants, when the driver is gone. The host does not read while a stage is at work."""
     with contextlib.suppress(OSError):
         while os.read(0, 4096):
             continue

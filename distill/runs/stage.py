@@ -68,12 +68,13 @@ class Stage(Generic[F]):
     """Base of every stage; subclasses are frozen dataclasses with ``name`` and ``run``.
 
     ``version`` is part of the key: raise it when the meaning of the work changes. ``appends``: files of ``ctx.store``
-    whose present bytes the artefact refers to.
+    whose present bytes the artefact refers to. ``preload``: modules that are slow to import (``distill.runs.process``).
     """
 
     version: ClassVar[int] = 1
     not_keyed: ClassVar[frozenset[str]] = frozenset()
     appends: ClassVar[tuple[str, ...]] = ()
+    preload: ClassVar[tuple[str, ...]] = ()
 
     @property
     def name(self) -> str:

@@ -43,7 +43,7 @@ from distill.runs.artefact import (
     verify_artefact,
 )
 from distill.runs.facts import Facts
-from distill.runs.process import run_in_process
+from distill.runs.process import StageHost
 from distill.runs.provenance import code_revision, device, installed_versions
 from distill.runs.stage import Reporter, RequestTimes, Stage, StageContext
 from licensing.errors import InputError
@@ -83,9 +83,15 @@ class Run:
     """One run directory, held by one process at a time. Use ``Run.open`` as a context manager."""
 
     def __init__(
-        self, root: Path, watcher: Watcher | None = None, until: str | None = None, only: str | None = None
+        self,
+        root: Path,
+        host: StageHost,
+        watcher: Watcher | None = None,
+        until: str | None = None,
+        only: str | None = None,
     ) -> None:
         self.root = root
+        self._host = host
         self._watcher = watcher or _NoWatcher()
         self._until, self._only = until, only
 
@@ -112,9 +118,9 @@ class Run:
         with disk_errors(root, hint="choose another --runs folder"):
             (root / "logs").mkdir(parents=True, exist_ok=True)
             (root / "store").mkdir(exist_ok=True)
-        with _lock(root):
+        with _lock(root), StageHost(root / "logs" / "stages.log") as host:
             _end_orphans(root)
-            run = cls(root, watcher, until, only)
+            run = cls(root, host, watcher, until, only)
             with disk_errors(root):
                 shutil.rmtree(root / "staging", ignore_errors=True)
                 write_text(root / "recipe.json", recipe.model_dump_json(indent=2) + "\n")
@@ -162,7 +168,7 @@ class Run:
         )  # fmt: skip
         log = self.root / "logs" / f"{stage.name}.log"
         if stage.takes_accelerator:
-            facts = run_in_process(stage, ctx, log, lambda pid: self._record("process", stage=stage.name, pid=pid))
+            facts = self._host.run(stage, ctx, log, lambda pid: self._record("process", stage=stage.name, pid=pid))
         else:
             with stderr_into(log):
                 facts = stage.run(ctx)

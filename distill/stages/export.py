@@ -17,6 +17,8 @@ __all__ = ["Export"]
 class Export(Stage[ExportFacts]):
     """The trained weights merged into the base, bfloat16, with the prepared template and generation config."""
 
+    preload = ("torch", "transformers", "peft")
+
     arm: Arm
     prepared: Artefact[PrepareFacts]
     trained: Artefact[TrainFacts]

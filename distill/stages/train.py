@@ -25,6 +25,7 @@ class Train(Stage[TrainFacts]):
     # The selection names the rows, and its facts have a digest of their texts: other verdicts or labels alone train
     # nothing else.
     not_keyed = frozenset({"samples", "verdicts", "labels"})
+    preload = ("trl.trainer.sft_trainer", "peft", "datasets")
 
     student: StudentConfig
     arm: Arm
