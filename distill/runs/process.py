@@ -5,9 +5,9 @@ stage as one JSON line; the stage's process answers with JSON lines: its pid, pr
 prints goes into the stage's log. Where the driver dies, by `kill -9` too, the stage's process ends with everything that
 it started, and the host after it.
 
-On a machine without GPUs the host imports what a stage names in ``preload`` before it forks, so that the second training
-does not import for ten seconds what the first one had. With GPUs it imports nothing, since a library that touches a GPU
-when it is imported could not be used after a fork.
+On a machine without GPUs the host imports what a stage names in ``preload`` before it forks, so that the second
+training does not import for ten seconds what the first one had. With GPUs it imports nothing, since a library that
+touches a GPU when it is imported could not be used after a fork.
 """
 
 from __future__ import annotations

@@ -13,12 +13,16 @@ READERS = readers()
 
 @pytest.mark.parametrize("name", READERS)
 def test_no_repeated_token_takes_more_than_linear_time(name: str) -> None:
-    slow = []
-    for token in TOKENS:
-        for end in ("", "x"):
-            try:
-                with cpu_limit(LIMIT_S):
-                    READERS[name](token * (LENGTH // len(token)) + end)
-            except RowTimeout:
-                slow.append(token + end)
-    assert slow == []
+    texts = {token + end: token * (LENGTH // len(token)) + end for token in TOKENS for end in ("", "x")}
+    for _ in range(3):  # what takes too long each time is the pattern, and not a machine that was busy for a moment
+        texts = {token: text for token, text in texts.items() if not read_in_time(name, text)}
+    assert list(texts) == []
+
+
+def read_in_time(name: str, text: str) -> bool:
+    try:
+        with cpu_limit(LIMIT_S):
+            READERS[name](text)
+    except RowTimeout:
+        return False
+    return True
