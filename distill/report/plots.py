@@ -15,7 +15,7 @@ from distill.report.markdown import visible
 __all__ = ["histogram", "intervals", "line", "steps"]
 
 WIDTH = 640
-_LEFT, _RIGHT, _TOP, _ROW = 230, 70, 12, 34
+_LEFT, _RIGHT, _TOP, _ROW = 280, 70, 12, 34
 
 
 def intervals(rows: Sequence[tuple[str, float, float, float]], label: str, low: float = 0.0, high: float = 1.0) -> str:
@@ -126,5 +126,5 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(visible(text))}</text>'
 
 
-def _short(text: str, most: int = 34) -> str:
+def _short(text: str, most: int = 40) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"

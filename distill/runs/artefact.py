@@ -44,10 +44,6 @@ class Artefact(Generic[F]):
     manifest: dict[str, Any]
     facts: F
 
-    def untyped(self) -> Artefact[dict[str, Any]]:
-        """The same artefact with its facts as plain JSON."""
-        return Artefact(self.stage, self.key, self.path, self.digest, self.manifest, self.manifest["facts"])
-
 
 def read_artefact(folder: Path, facts: type[Facts]) -> Artefact[Any] | None:
     """The artefact in a stage folder; None where its manifest is not there, so the stage never finished.
