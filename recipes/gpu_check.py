@@ -129,35 +129,38 @@ def train(base: Any, rows: int, epochs: float) -> dict[str, Any]:
 
     from distill.config.recipe import StudentConfig
     from distill.models.prepare import prepare
-    from distill.train.train import train as train_student
+    from distill.train.sft import train_sft
     from synth.problems.config import ReasoningGymPrompts
     from synth.problems.problem import load_prompts
     from synth.sampling.config import TeacherSampling
     from synth.sampling.requests import first_requests
     from synth.teachers.config import FakeTeacher
     from synth.teachers.fake import FakeEngine
+    from synth.teachers.teacher import Completion
 
     config = FakeTeacher(accuracy=1.0, latency_s=0.0, concurrency=rows)
     prompts = load_prompts(ReasoningGymPrompts(task="chain_sum", size=rows, seed=2)).prompts
-    asked = {r.request_id: r for r in first_requests(prompts, config, TeacherSampling(num_samples=1))}
+    requests = {r.request_id: r for r in first_requests(prompts, config, TeacherSampling(num_samples=1))}
     teacher = FakeEngine(config)
     student = StudentConfig(base=base, license="apache-2.0", num_train_epochs=epochs, batch_size=16, micro_batch_size=8)
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as scratch:
-        place = Path(scratch)
-        with (place / "rows.jsonl").open("w", encoding="utf-8") as out:
-            for request in asked.values():
-                teacher.submit(request)
-            answers = []
-            while len(answers) < len(asked):
-                answers += teacher.poll()
-            for answer in answers:
-                turn = {"role": "assistant", "content": answer.text}
-                row = {"id": answer.request_id, "messages": [*asked[answer.request_id].messages, turn]}
-                out.write(json.dumps(row) + "\n")
-        prepare(student, None, place / "start")
+        folder = Path(scratch)
+        for request in requests.values():
+            teacher.submit(request)
+        answers: list[Completion] = []
+        while len(answers) < len(requests):
+            answers += teacher.poll()
+        training_rows = [
+            {
+                "id": answer.request_id,
+                "messages": [*requests[answer.request_id].messages, {"role": "assistant", "content": answer.text}],
+            }
+            for answer in answers
+        ]
+        prepare(student, None, folder / "start")
         began = time.monotonic()
-        result = train_student(
-            student, place / "start", place / "rows.jsonl", place / "out", place / "checkpoints", lambda *_: None
+        result = train_sft(
+            student, folder / "start", training_rows, folder / "out", folder / "checkpoints", lambda *_: None
         )
         seconds = time.monotonic() - began
     first, last = result.history[0]["loss"], result.history[-1]["loss"]

@@ -48,9 +48,8 @@ class Sample(Stage[SampleFacts]):
     @property
     def takes_accelerator(self) -> bool:
         elsewhere = (FakeTeacher, OpenAITeacher, OfflineTeacher)
-        return not isinstance(self.engine, RayEngine) and not all(
-            isinstance(teacher, elsewhere) for teacher in members_of(self.teacher)
-        )
+        on_ray = isinstance(self.engine, RayEngine)  # its client prints on stdout, which is the driver's for results
+        return on_ray or not all(isinstance(teacher, elsewhere) for teacher in members_of(self.teacher))
 
     def run(self, ctx: StageContext) -> SampleFacts:
         from synth.problems.problem import load_prompts

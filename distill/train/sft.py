@@ -73,7 +73,16 @@ def train_sft(
     checkpoints: Path,
     progress: Reporter,
 ) -> TrainResult:
-    """See ``distill.train.train``."""
+    """Train the student of folder ``start`` (as ``prepare`` writes it) on ``rows`` (with id and messages; read once).
+
+    ``out`` becomes an adapter folder or a folder of full safetensors weights, plus train_log.json and left_out.jsonl,
+    with equal bytes for equal inputs on one kind of CPU and one number of threads. ``checkpoints`` is a private folder:
+    a call after a crash continues from the newest whole one and ends with the bytes of a call left alone.
+
+    Raises Refused where the end-of-turn token would not be trained or the loss is not finite, InputError where no row
+    can be trained on or the template alters answers, MissingDependency without torch, trl or peft, memory or disk.
+    Not covered: packing, several processes, quantised bases.
+    """
     try:
         import datasets  # noqa: F401 - looked for here, so that a missing one is named before a model is loaded
         import peft  # noqa: F401

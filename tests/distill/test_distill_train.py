@@ -19,7 +19,7 @@ from distill.models.prepare import prepare
 from distill.models.random_model import CHATML
 from distill.models.tokens import Rendered
 from distill.train.data import TrainResult, check_end_of_turn, complete, load_rows, newest_complete, training_order
-from distill.train.train import train
+from distill.train.sft import train_sft as train
 from licensing.errors import InputError, Refused
 
 NAMES = {0: "<|endoftext|>", 1: "<|im_start|>", 2: "<|im_end|>"}
@@ -293,7 +293,7 @@ def test_a_training_killed_midway_ends_with_the_bytes_of_one_left_alone(
         import json, sys, time
         from pathlib import Path
         from distill.config.recipe import StudentConfig
-        from distill.train.train import train
+        from distill.train.sft import train_sft as train
         config, start, rows, place = sys.argv[1:]
         def stop_at_seven(done, total=None, note=""):
             print(done, flush=True)
