@@ -19,7 +19,7 @@ from distill.report.traces import EDGES, Counted
 from distill.report.verdicts import verdicts_section
 from distill.runs.artefact import Artefact
 from distill.runs.summary import stage_rows
-from licensing.errors import InputError
+from licensing.files import read_json
 
 __all__ = ["sections"]
 
@@ -253,13 +253,9 @@ def _recipe(recipe: Mapping[str, Any]) -> Section:
 def _read_json(path: Path) -> dict[str, Any] | None:
     """The object in a stage's file; None where there is no such file."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path, "remove the stage's folder and run again")
     except FileNotFoundError:
         return None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"damaged JSON: {error}", where=str(path), hint="remove the stage's folder and run again"
-        ) from None
     return value if isinstance(value, dict) else None
 
 

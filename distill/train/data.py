@@ -15,6 +15,7 @@ from typing import Any
 
 from distill.models.tokens import Rendered, RowRefused, control_tokens, render_row
 from licensing.errors import InputError, Refused
+from licensing.files import write_json
 
 __all__ = ["LeftOut", "TrainResult", "check_end_of_turn", "complete", "load_rows", "newest_complete", "training_order"]
 
@@ -169,12 +170,7 @@ def complete(checkpoint: Path, fingerprint: str) -> None:
         with file.open("rb") as content:
             os.fsync(content.fileno())
         sizes[file.name] = file.stat().st_size
-    temporary = checkpoint / f".{_MARK}.tmp"
-    with temporary.open("w", encoding="utf-8") as out:
-        json.dump({"fingerprint": fingerprint, "sizes": sizes}, out)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(temporary, checkpoint / _MARK)
+    write_json(checkpoint / _MARK, {"fingerprint": fingerprint, "sizes": sizes})
 
 
 def newest_complete(checkpoints: Path, fingerprint: str) -> Path | None:

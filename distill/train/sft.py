@@ -38,7 +38,7 @@ from distill.train.data import (
     training_order,
 )
 from licensing.errors import InputError, MissingDependency, Refused
-from licensing.files import json_line
+from licensing.files import json_line, write_json, write_rows
 
 __all__ = ["train_sft", "training_dtype"]
 
@@ -320,7 +320,7 @@ def _save_adapter(model: Any, student: StudentConfig, out: Path) -> None:
     for key in ("target_modules", "modules_to_save"):
         if isinstance(config.get(key), list):
             config[key] = sorted(config[key])  # PEFT keeps sets, whose order is another in every process
-    _write_json(file, dict(sorted(config.items())))
+    write_json(file, dict(sorted(config.items())))
 
 
 def _save_full(model: Any, start: Path, out: Path, torch: Any) -> None:
@@ -333,13 +333,8 @@ def _save_full(model: Any, start: Path, out: Path, torch: Any) -> None:
 
 
 def _write_log(result: TrainResult, left_out: tuple[LeftOut, ...], out: Path) -> None:
-    _write_json(out / "train_log.json", result.facts() | {"log": list(result.history)})
-    lines = (json.dumps({"id": row.id, "reason": row.reason}, ensure_ascii=False) + "\n" for row in left_out)
-    (out / "left_out.jsonl").write_text("".join(lines), encoding="utf-8")
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(out / "train_log.json", result.facts() | {"log": list(result.history)})
+    write_rows(out / "left_out.jsonl", ({"id": row.id, "reason": row.reason} for row in left_out))
 
 
 # --- surroundings ------------------------------------------------------------------------------------------------
