@@ -91,7 +91,7 @@ def summarise(rows_by_model: Mapping[str, Sequence[Mapping[str, Any]]], config: 
                 difference=_round((correct[b] - correct[a]).mean()),
                 low=_round(low),
                 high=_round(high),
-                p=float(f"{_mcnemar(gained, lost):.3g}"),  # six decimals would print a small one as 0
+                p=float(f"{_mcnemar(gained, lost):.6g}"),  # six decimals would print a small one as 0
             )
         )
     interval = f"paired percentile bootstrap over problems, 95 %, {config.bootstrap_samples} resamples"

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_the_last_line_is_one_object_and_the_recorded_comparison_holds() -> None:
     command = [sys.executable, "tests/bench/sample_overhead.py", "--json", "--only", "log", "adaptive", "openai"]
     done = subprocess.run(

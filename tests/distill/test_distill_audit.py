@@ -221,6 +221,7 @@ def test_a_data_set_on_disk_is_known_by_its_card(distill, tmp_path: Path) -> Non
     assert "V-DATA-RELICENSE:cc-by-nc-4.0->mit" in answer.json["violations"]
 
 
+@pytest.mark.slow
 def test_a_repository_of_a_hub_is_audited_by_its_id(distill, monkeypatch: pytest.MonkeyPatch) -> None:
     with loopback_hub() as hub:
         hub.add("acme/base", {"README.md": "---\nlicense: cc-by-nc-4.0\n---\n"})
@@ -270,6 +271,7 @@ def test_notice_replaces_nothing_and_writes_nothing_where_a_text_is_missing(dist
     assert (out / "NOTICE").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_recipe_that_allows_a_finding_goes_on_and_one_that_does_not_is_stopped(distill, tmp_path: Path) -> None:
     change = ["--set", "student.license=llama3.1", "--set", "release.license=apache-2.0"]
     change += ["--set", "student.base=meta-llama/Llama-3.1-8B", "--set", "release.data=false"]

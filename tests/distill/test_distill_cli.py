@@ -80,6 +80,7 @@ def test_the_version_is_that_of_the_package(distill) -> None:
     assert (answer.code, answer.out) == (0, f"distill {__version__}\n")
 
 
+@pytest.mark.slow
 def test_check_accepts_the_smoke_recipe_and_forecasts_its_tokens(distill, tmp_path: Path) -> None:
     answer = distill("check", SMOKE, "--runs", tmp_path, "--json")
     assert answer.code == 0
@@ -89,6 +90,7 @@ def test_check_accepts_the_smoke_recipe_and_forecasts_its_tokens(distill, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "code", "said", "hint"),
     [
@@ -127,6 +129,7 @@ def test_until_must_name_a_stage(distill, tmp_path: Path) -> None:
     assert "prepare" in answer.err
 
 
+@pytest.mark.slow
 def test_only_runs_one_stage_whose_inputs_are_finished(distill, tmp_path: Path) -> None:
     fast = ("run", SMOKE, "--runs", tmp_path, "--set", "teacher.latency_s=0", "--set", "prompts.size=4")
     answer = distill(*fast, "--only", "sample")
@@ -148,6 +151,7 @@ def test_a_broken_problem_line_stops_the_run_and_names_the_line(distill, tmp_pat
     assert not list((tmp_path / "runs").glob("*/stages/sample/*/manifest.json"))
 
 
+@pytest.mark.slow
 def test_broken_problem_lines_can_be_skipped_and_are_kept_with_their_reason(distill, tmp_path: Path) -> None:
     path = problems(tmp_path, problem(1), "{", b'{"id": "\xff"}', problem(4))
     more = with_problems(path, "prompts.on_bad_row=skip", "teacher.latency_s=0")
@@ -168,6 +172,7 @@ def test_an_empty_problem_file_is_a_users_error(distill, tmp_path: Path, content
     assert str(path) in answer.err
 
 
+@pytest.mark.slow
 def test_a_gold_answer_that_does_not_verify_stops_the_run_before_a_token_is_spent(distill, tmp_path: Path) -> None:
     path = problems(tmp_path, problem(1), problem(2, answer="\\frac{1}{"))
     answer = distill("run", SMOKE, "--runs", tmp_path / "runs", *with_problems(path))
@@ -176,6 +181,7 @@ def test_a_gold_answer_that_does_not_verify_stops_the_run_before_a_token_is_spen
     assert not list((tmp_path / "runs").glob("*/store/samples.jsonl"))
 
 
+@pytest.mark.slow
 def test_when_every_sample_is_wrong_the_run_stops_before_training_and_says_why(distill, tmp_path: Path) -> None:
     more = ("--set", "teacher.accuracy=0", "--set", "teacher.latency_s=0", "--set", "prompts.size=6")
     answer = distill("run", SMOKE, "--runs", tmp_path, *more)
@@ -191,6 +197,7 @@ def test_an_unknown_licence_blocks_before_anything_is_spent(distill, tmp_path: P
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_changed_num_samples_asks_only_for_what_is_new(distill, tmp_path: Path) -> None:
     fast = ("--runs", tmp_path, "--until", "sample", "--set", "teacher.latency_s=0", "--set", "prompts.size=5")
     assert distill("run", SMOKE, *fast).code == 0
@@ -497,6 +504,7 @@ def test_a_bug_of_ours_exits_with_70_its_traceback_and_the_request_to_report_it(
     assert done.returncode == json.loads(done.stdout)["error"]["exit_code"] == 70
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_left_causes_no_traceback() -> None:
     reader, writer = os.pipe()
     os.close(reader)

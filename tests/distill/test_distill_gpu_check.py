@@ -57,6 +57,7 @@ def test_every_engine_that_it_tries_is_one_a_recipe_can_name(gpu_check: ModuleTy
             TypeAdapter(TeacherConfig).validate_python(step.teacher)
 
 
+@pytest.mark.slow
 def test_a_step_that_fails_or_hangs_is_a_row_and_the_next_one_runs(gpu_check: ModuleType) -> None:
     programs = {
         "fails": "import sys; sys.exit(7)",
@@ -80,7 +81,8 @@ def test_a_throughput_counts_what_came_after_the_first_answer(gpu_check: ModuleT
     row = gpu_check.measure({"kind": "fake", "latency_s": 0.01, "concurrency": 4}, 40, 100)
     assert row["requests"] == 40
     assert row["engine"] == "fake 1"
-    assert 0 < row["tokens_per_s"] * row["seconds"] <= row["completion_tokens"]
+    seconds = row["seconds"] - 0.005  # as little as the rounded figure may stand for
+    assert 0 < row["tokens_per_s"] * seconds <= row["completion_tokens"]
 
 
 def test_a_step_of_its_own_process_reports_an_unknown_engine(gpu_check: ModuleType, capsys: Any) -> None:

@@ -45,6 +45,7 @@ def test_the_bounds_name_samples_tokens_and_every_limit() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [(), (ADAPTIVE,)], ids=["fixed", "adaptive"])
 def test_a_pilot_of_every_problem_forecasts_what_the_run_then_takes(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     found = recipe(*overrides)
@@ -56,6 +57,7 @@ def test_a_pilot_of_every_problem_forecasts_what_the_run_then_takes(tmp_path: Pa
     assert forecast.prompt_tokens == facts.prompt_tokens
 
 
+@pytest.mark.slow
 def test_a_pilot_of_some_problems_holds_the_truth_between_its_bounds_and_leaves_nothing(tmp_path: Path) -> None:
     findings = check_recipe(recipe(), tmp_path / "runs", pilot=8)
     assert [found.subject for found in findings][-1] == "pilot"

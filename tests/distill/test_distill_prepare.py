@@ -44,6 +44,7 @@ def contents(folder: Path) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
 
 
+@pytest.mark.slow
 def test_prepared_folder_generates_with_plain_transformers_under_the_persona(base: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -187,6 +188,7 @@ def test_a_base_that_is_neither_folder_nor_hub_id_is_refused(name: str) -> None:
         inspect_base(student(name))
 
 
+@pytest.mark.slow
 def test_a_hub_id_that_is_not_here_is_left_to_the_run_and_the_run_says_when_the_hub_is_out_of_reach(
     tmp_path: Path,
 ) -> None:

@@ -35,6 +35,7 @@ def sampled(found: Recipe, runs: Path) -> Artefact[SampleFacts]:
     return run(found, runs, until="sample")
 
 
+@pytest.mark.slow
 def test_each_teacher_gives_its_share_and_more_samples_take_over_what_is_there(tmp_path: Path) -> None:
     facts = sampled(recipe(), tmp_path).facts
     shares = facts.teachers or {}
@@ -73,6 +74,7 @@ def test_evaluation_scores_each_teacher_or_the_named_one(setting: str, scored: l
     assert list(scored_teachers(one.evaluate, one.teacher)) == ["teacher"]
 
 
+@pytest.mark.slow
 def test_check_looks_at_each_and_the_forecast_has_each_ones_price(tmp_path: Path) -> None:
     priced = recipe("sample={num_samples: 4, max_new_tokens: 64, budget: {prices: {fake/weak: "
                     "{per_million_tokens: 1000}}}}")  # fmt: skip

@@ -158,6 +158,7 @@ def test_an_end_of_turn_that_is_not_trained_refuses_and_names_the_cause(
         check_end_of_turn([row], [labels], stops, pad, NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "change", "cause"),
     [
@@ -181,6 +182,7 @@ def test_training_does_not_begin_where_the_end_of_turn_would_not_be_learnt(
 # --- training ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_lora_learns_and_leaves_an_adapter_that_travels(start: Path, rows: Rows, tmp_path: Path) -> None:
     config = student(num_train_epochs=8, name="owner/base")
     seen: list[tuple[int, int | None, str]] = []
@@ -265,6 +267,7 @@ def test_only_a_whole_checkpoint_of_the_same_training_is_resumed_from(tmp_path: 
     assert newest_complete(tmp_path, "another") is None
 
 
+@pytest.mark.slow
 def test_a_torn_newest_checkpoint_and_other_rows_lead_to_the_bytes_of_an_undisturbed_run(
     start: Path, rows: Rows, tmp_path: Path
 ) -> None:

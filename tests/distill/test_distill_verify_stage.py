@@ -71,6 +71,7 @@ def test_a_recipe_that_asks_for_no_more_has_no_more_facts_and_files(tmp_path: Pa
     assert set(VerifyConfig().model_dump()) == {"workers", "timeout_s", "memory_mb"}, "the stage's key is what it was"
 
 
+@pytest.mark.slow
 def test_a_changed_number_of_samples_verifies_only_what_is_new(tmp_path: Path) -> None:
     few, more = (load_recipe(SMOKE, ["teacher.latency_s=0", f"sample.num_samples={count}"]) for count in (2, 3))
     verified(few, tmp_path / "runs")
@@ -82,6 +83,7 @@ def test_a_changed_number_of_samples_verifies_only_what_is_new(tmp_path: Path) -
     assert line_count(samples) == 72
 
 
+@pytest.mark.slow
 def test_a_killed_and_an_undisturbed_run_have_equal_samples_and_verdicts(tmp_path: Path) -> None:
     recipe = load_recipe(SMOKE, ["teacher.latency_s=0"])
     for name in ("alone", "resumed"):
@@ -148,6 +150,7 @@ def test_the_judge_is_in_the_lineage_with_its_role(tmp_path: Path) -> None:
     assert not [one for one in planned_lineage(load_recipe(SMOKE)).inputs if one.role == "judge"]
 
 
+@pytest.mark.slow
 def test_check_shows_what_the_judge_may_cost_and_where_its_recipe_is_wrong(tmp_path: Path) -> None:
     budget = {"tokens": 5000, "price_per_million_tokens": 2.0}
     judge = {"teacher": {"kind": "fake"}, "max_new_tokens": 100, "budget": budget}
@@ -173,6 +176,7 @@ def test_the_card_names_the_judge_and_the_majority_vote() -> None:
 # --- a run -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_format_votes_and_judge_stand_beside_the_verdicts_of_a_run(tmp_path: Path) -> None:
     rows = [
         {"prompt": f"{n} + 1?", "kind": "math", "license": "mit", "model": "t",

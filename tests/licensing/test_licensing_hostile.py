@@ -166,6 +166,7 @@ def test_prose_of_a_card_may_hold_anything_and_is_quoted_clean() -> None:
     assert "\x1b" not in audit_table(result)
 
 
+@pytest.mark.slow
 def test_prose_at_its_largest_is_read() -> None:
     teachers = [
         {"id": f"t/{n}", "role": "generator", "licence": "openai-services-agreement", "ran_by": "releaser"}

@@ -125,6 +125,7 @@ def test_the_same_text_under_another_problem_is_no_duplicate(tmp_path: Path) -> 
     assert result.waterfall[-1]["rows"] == 2
 
 
+@pytest.mark.slow
 def test_equal_seeds_select_alike_in_any_order_and_other_seeds_select_otherwise(tmp_path: Path) -> None:
     rows = [trace(f"p{p}", n, "correct" if n % 2 else "wrong") for p in range(20) for n in range(10)]
     shuffled = random.Random(1).sample(rows, len(rows))

@@ -182,6 +182,7 @@ def test_a_test_set_that_cannot_be_read_whole_is_refused(tmp_path: Path, content
         items_of(DecontaminateConfig(against=(str(tmp_path / "absent.jsonl"),)))
 
 
+@pytest.mark.slow
 def test_contaminated_problems_are_labelled_and_dropped_unless_the_recipe_keeps_them(tmp_path: Path) -> None:
     texts = {"clean": OWN[0], "taken": f"Solve this. {TESTS[3]}"}
     rows = [
@@ -203,6 +204,7 @@ def test_contaminated_problems_are_labelled_and_dropped_unless_the_recipe_keeps_
     assert len(curated(rows, keeping, tmp_path / "kept", items=items).rows()) == 4
 
 
+@pytest.mark.slow
 def test_test_items_in_the_response_are_found_on_request(tmp_path: Path) -> None:
     rows = [trace("p", 0, text=f"<think>It is like this one: {TESTS[8]}</think>5")]
     items = [Item("exam", str(place), text) for place, text in enumerate(TESTS)]

@@ -11,6 +11,7 @@ LENGTH, LIMIT_S = 12_000, 0.3  # of CPU time: a linear pattern takes millisecond
 READERS = readers()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_no_repeated_token_takes_more_than_linear_time(name: str) -> None:
     texts = {token + end: token * (LENGTH // len(token)) + end for token in TOKENS for end in ("", "x")}

@@ -13,6 +13,7 @@ from synth.labels.label import label
 from synth.sampling.store import SAMPLE_LOG
 
 
+@pytest.mark.slow
 def test_several_processes_write_what_one_does_and_finished_shards_are_not_done_again(tmp_path: Path) -> None:
     rows = [trace(f"p{n // 3}", n % 3, text=f"<think>{n}</think>é {n}") for n in range(40)]
     tables = write_tables(tmp_path / "tables", rows)
@@ -42,6 +43,7 @@ def test_several_processes_write_what_one_does_and_finished_shards_are_not_done_
         assert content == (tmp_path / "two" / name).read_bytes() == (tmp_path / "three" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_missing_text_is_named_from_whatever_process(tmp_path: Path) -> None:
     tables = write_tables(tmp_path / "tables", [trace(f"p{n}", 0) for n in range(20)])
     log = tables.store / SAMPLE_LOG

@@ -36,6 +36,7 @@ def test_equal_answers_in_several_writings_are_one_class() -> None:
     assert found.row() == {"answer": "\\frac{1}{2}", "votes": 4, "samples": 6, "share": 0.666667}
 
 
+@pytest.mark.slow
 def test_whatever_the_order_of_the_samples_the_same_is_elected() -> None:
     answers = box("1/2", "0.5", "3", "3", "\\frac12", "9")
     found = {vote(*order, min_share=0.3) for order in itertools.islice(itertools.permutations(answers), 0, 720, 250)}
@@ -77,6 +78,7 @@ def test_choices_vote_by_letter_and_other_kinds_do_not_vote() -> None:
     assert elect([{"prompt_id": "p", "kind": "open", "response": "Hi."}], config()) == {}
 
 
+@pytest.mark.slow
 def test_rows_of_a_problem_need_not_stand_together_and_hostile_ones_end() -> None:
     rng = random.Random(1)
     rows: list[dict[str, Any]] = [

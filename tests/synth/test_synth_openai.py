@@ -465,6 +465,7 @@ def test_the_endpoint_is_kept_full_and_no_fuller() -> None:
     assert endpoint.most == 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_date", [False, True])
 def test_a_storm_of_429_is_waited_out_as_retry_after_says(as_date: bool) -> None:
     """Nobody asks again before the time that the refusals name, and every request is answered."""
@@ -521,6 +522,7 @@ def test_a_refusal_halves_the_limit_once_and_answers_raise_it_again() -> None:
     asyncio.run(course())
 
 
+@pytest.mark.slow
 def test_requests_over_what_the_endpoint_bears_are_put_off_and_not_lost() -> None:
     """It serves four at once and refuses the others, without a Retry-After."""
     lock, busy, refused = threading.Lock(), [0], [0]

@@ -68,6 +68,7 @@ TEXTS = st.text(max_size=60) | st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(TEXTS, TEXTS | st.none(), st.sampled_from(["stop", "length", "error"]), st.none() | st.integers(0, 9), TEXTS)
 def test_the_index_of_a_reopened_store_says_what_the_rows_say(

@@ -292,6 +292,7 @@ print(json.dumps([summary.rows, summary.reused, summary.samples_digest]))
 """
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_a_run_ends_with_the_samples_of_one_left_alone(tmp_path: Path) -> None:
     source, killed, alone = tmp_path / "problems.jsonl", tmp_path / "killed", tmp_path / "alone"
     source.write_text("".join(json.dumps(prompt.row()) + "\n" for prompt in problems(25)))

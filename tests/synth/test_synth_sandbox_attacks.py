@@ -267,6 +267,7 @@ def test_a_flood_of_output_ends_the_program_before_its_time() -> None:
     assert (result.verdict, "of output" in (result.reason or "")) == ("wrong", True)
 
 
+@pytest.mark.slow
 def test_nothing_is_alive_afterwards() -> None:
     import psutil
 

@@ -249,6 +249,7 @@ def test_the_order_by_difficulty_begins_with_what_is_solved_most(tmp_path: Path)
     assert [name[0] for name in result.ids()] == ["b", "c", "a"]
 
 
+@pytest.mark.slow
 def test_every_selection_is_the_same_in_whatever_order_the_traces_come(tmp_path: Path) -> None:
     rows = [row for p in range(12) for row in solved(f"p{p}", p % 10 + 1, source=f"s{p % 2}", completion_tokens=p + 1)]
     every = config(

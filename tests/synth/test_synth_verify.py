@@ -223,6 +223,7 @@ def test_scorers_that_evaluate_still_take_plain_mathematics() -> None:
 # --- rows --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_row_comes_out_once_in_order_with_its_keys_whatever_it_is() -> None:
     rows: list[Any] = [
         {"id": "a", "kind": "math", "answer": "5", "response": "\\boxed{5}", "extra": {"kept": [1]}},
@@ -254,6 +255,7 @@ def test_every_row_comes_out_once_in_order_with_its_keys_whatever_it_is() -> Non
     assert "no verifier for kind 'prose'" in out[3]["reason"]
 
 
+@pytest.mark.slow
 def test_check_golds_names_the_problems_that_could_never_be_right() -> None:
     def prompt(name: str, **row: Any) -> Prompt:
         return Prompt.model_validate({"id": name, "prompt": f"q {name}", "source": "test", "license": "mit", **row})

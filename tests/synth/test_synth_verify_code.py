@@ -226,6 +226,7 @@ def test_a_closed_sandbox_ends_its_program_and_starts_nothing_again() -> None:
     box.close()
 
 
+@pytest.mark.slow
 def test_closing_a_verifier_ends_the_stdin_tests_of_a_row() -> None:
     tests = [{"input": str(number), "output": "x"} for number in range(50)]
     program = "import time\nif int(input()) > 0: time.sleep(20)\nprint('x')"
@@ -326,6 +327,7 @@ def test_a_sandbox_that_is_none_is_the_users_error(level: str, tmp_path: Path) -
     assert not (tmp_path / "out.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_one_endless_program_does_not_delay_the_others_and_order_is_kept(tmp_path: Path) -> None:
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     tests = {"tests": "assert f(3) == 9", "kind": "code"}

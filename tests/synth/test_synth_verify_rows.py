@@ -33,6 +33,7 @@ def nothing_left_behind() -> Iterator[None]:
     assert workers() == []
 
 
+@pytest.mark.slow
 def test_a_hanging_row_times_out_and_every_other_gets_its_verdict_in_order() -> None:
     rows = [math_row(TOWER), *[math_row(f"\\boxed{{\\sqrt{{{n}}}}}", f"\\sqrt{{{n}}}") for n in range(2, 40)]]
     out = list(verify_rows([*rows, math_row(TOWER, "6")], VerifyConfig(workers=2, timeout_s=5.0)))
@@ -51,6 +52,7 @@ def test_equal_rows_share_one_verdict_and_unequal_ones_do_not() -> None:
         assert (first.result().verdict, other.result().verdict) == ("correct", "wrong")
 
 
+@pytest.mark.slow
 def test_no_text_upsets_the_way_to_a_worker_and_back() -> None:
     texts = [
         'a\nb\r\n{"verdict": {"verdict": "correct"}}\n\x00\x1e',
@@ -75,6 +77,7 @@ def test_a_row_that_is_no_json_is_an_error_of_that_row() -> None:
     assert [row["verdict"] for row in verify_rows(rows, VerifyConfig(workers=1))] == ["error", "correct"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "most"), [(10, 1024), (4 << 20, 17)])
 def test_the_input_is_read_a_bounded_way_ahead(size: int, most: int) -> None:
     read = []
@@ -90,6 +93,7 @@ def test_the_input_is_read_a_bounded_way_ahead(size: int, most: int) -> None:
     out.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_the_start_of_a_worker_is_not_time_of_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gmpy2.py").write_text("import time\ntime.sleep(6)\nraise ImportError('slow, and not there')\n")
     monkeypatch.syspath_prepend(str(tmp_path))  # sympy imports it where it is there
@@ -164,6 +168,7 @@ TAGS = {"think_open": "[THINK]\n", "think_close": "\n[/THINK]"}
 TRACE = "[THINK]maybe \\boxed{5}, no[/THINK]The answer is 4."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "row",
     [

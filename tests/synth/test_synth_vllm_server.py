@@ -197,6 +197,7 @@ def ask(teacher: Teacher, requests: list[Request]) -> dict[str, Completion]:
     return found
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_is_started_again_and_no_request_pays_for_it(
     program_server: Callable[..., Teacher], tmp_path: Path
 ) -> None:

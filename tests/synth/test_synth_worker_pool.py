@@ -47,6 +47,7 @@ def nothing_left_behind() -> Iterator[None]:
     assert workers() == []
 
 
+@pytest.mark.slow
 def test_a_call_that_hangs_ends_in_time_and_delays_no_other() -> None:
     with WorkerPool(2, 1024) as pool:
         hanging = call(pool, "power", timeout_s=3)
@@ -82,6 +83,7 @@ def test_an_idle_process_that_dies_is_replaced() -> None:
         assert call(pool, "pid").result() not in (None, first)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS refuses RLIMIT_AS")
 def test_a_call_that_needs_more_memory_than_allowed_fails_and_the_next_does_not() -> None:
     with WorkerPool(1, 192) as pool:
@@ -114,6 +116,7 @@ def test_what_a_function_raises_comes_out_as_it_is() -> None:
             call(pool, "fail", "no").result()
 
 
+@pytest.mark.slow
 def test_preparing_does_not_count_as_time_of_the_call_and_happens_once() -> None:
     prepare = (("worker_functions:prepare", 1.5),)
     with WorkerPool(1, 1024) as pool:
