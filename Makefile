@@ -44,7 +44,7 @@ test: setup setup-vllm models
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null \
 		|| echo "the report's browser tests are skipped: apt-get install chromium chromium-driver" >&2
 	$(BIN)/pytest -n 2 -m 'not slow'
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n 2 -m slow
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,7 +1,8 @@
 """In CI a skipped test is a failed one: a missing part must not pass for a kept promise.
 
-Under xdist the tests of a file share a worker and its fixtures, and the files in which torch trains or generates share
-one worker: importing torch, transformers and peft takes as long as testing with them.
+Under xdist the tests of a file share a worker and its fixtures, and so do the files of a group: those in which torch
+trains or generates, since importing torch, transformers and peft takes as long as testing with them; those that start
+vLLM or Ray, which share the machine's memory and ports; and those of the smoke run, which share a finished one.
 """
 
 import os
@@ -18,8 +19,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-TORCH = {"test_distill_prepare.py", "test_distill_render.py", "test_distill_train.py", "test_publish_weights.py",
-         "test_synth_teachers.py"}  # fmt: skip
+GROUPS = {
+    "torch": (
+        "test_distill_prepare.py", "test_distill_render.py", "test_distill_train.py", "test_publish_weights.py",
+    ),
+    "engines": (
+        "test_quickstart.py", "test_smoke_ray.py", "test_synth_ray.py", "test_synth_several.py",
+        "test_synth_teachers.py", "test_synth_vllm_server.py",
+    ),
+    "smoke": ("test_smoke_reruns.py", "test_smoke_run.py"),
+}  # fmt: skip
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -29,7 +38,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "torch" if Path(file).name in TORCH else file
+            return next((group for group, files in GROUPS.items() if Path(file).name in files), file)
 
     return ByFile(config, log)
 

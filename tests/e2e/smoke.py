@@ -36,11 +36,12 @@ def the_run(runs: Path) -> Path:
 
 
 def manifests(runs: Path) -> dict[str, Any]:
-    """Every manifest of a run, less what may differ between equal runs: when, how long, and bytes of shared files."""
+    """Every manifest of a run, less what may differ between equal runs: when, how long, by which commit of ours, and the
+    bytes of shared files."""
     found = {}
     for path in sorted(the_run(runs).glob("stages/*/*/manifest.json")):
         manifest = json.loads(path.read_text())
-        for volatile in ("seconds", "started_at", "requests", "appended"):
+        for volatile in ("seconds", "started_at", "requests", "appended", "code"):
             manifest.pop(volatile)
         found[manifest["stage"]] = manifest
     return found
