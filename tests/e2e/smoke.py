@@ -36,7 +36,7 @@ def the_run(runs: Path) -> Path:
 
 
 def manifests(runs: Path) -> dict[str, Any]:
-    """Every manifest of a run, less what may differ between equal runs: when, how long, by which commit of ours, and the
+    """Every manifest of a run, less what may differ between equal runs: when, how long, which commit of ours, and the
     bytes of shared files."""
     found = {}
     for path in sorted(the_run(runs).glob("stages/*/*/manifest.json")):
