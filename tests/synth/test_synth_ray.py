@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
@@ -37,6 +37,24 @@ TEACHER = FakeTeacher(latency_s=0.08, concurrency=2, seed=3)
 SAMPLING = TeacherSampling(num_samples=5)
 
 
+def new_cluster() -> Any:
+    """A cluster whose head has one core."""
+    from ray.cluster_utils import Cluster
+
+    return Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+
+
+def started(start: Callable[[], Any], tries: int = 4) -> Any:
+    """What ``start`` returns. Ray gives a node 30 seconds to come up, which a busy machine does not always have."""
+    for left in reversed(range(tries)):
+        try:
+            return start()
+        except Exception as error:
+            if not left or "timed out during startup" not in str(error):
+                raise
+    return None
+
+
 @pytest.fixture
 def ray(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     pytest.importorskip("ray", reason="pip install ray")
@@ -49,11 +67,9 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.fixture
 def cluster(ray: ModuleType) -> Iterator[Any]:
     """Two nodes of one core each: two raylets, one of them the head's."""
-    from ray.cluster_utils import Cluster
-
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    made = started(new_cluster)
     try:
-        made.add_node(num_cpus=1)
+        started(lambda: made.add_node(num_cpus=1))
         yield made
     finally:
         if ray.is_initialized():
@@ -158,10 +174,8 @@ def test_a_killed_replica_is_replaced(cluster: Any, tmp_path: Path, capfd: Any) 
 def test_sampling_begins_with_the_first_replica_and_others_join_with_their_node(
     ray: ModuleType, tmp_path: Path
 ) -> None:
-    from ray.cluster_utils import Cluster
-
     log = log_of(tmp_path / "ray")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster = started(new_cluster)
     try:
         engine = RayEngine(address=cluster.address, replicas=3)
         digests: list[str] = []
@@ -171,7 +185,7 @@ def test_sampling_begins_with_the_first_replica_and_others_join_with_their_node(
         until(lambda: line_count(log), "the first sample")
         alone = workers(cluster.head_node)
         with suspended(alone):
-            late = cluster.add_node(num_cpus=2)
+            late = started(lambda: cluster.add_node(num_cpus=2))
             until(lambda: len(workers(late)) == 2, "two replicas on the new node")
         sampling.join()
     finally:

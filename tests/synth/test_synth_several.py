@@ -353,6 +353,7 @@ import sys
 from pathlib import Path
 from distill.models.random_model import write_random_base
 from distill.config.recipe import RandomBase
+from synth.problems.problem import Prompt
 from synth.sampling.config import EscalateConfig, TeacherSampling
 from synth.distributed.config import LocalEngine
 from synth.teachers.mixture import TeacherMixture

@@ -33,7 +33,8 @@ SUPERVISOR = Path(module.__file__).with_name("process_supervisor.py")
 def children(recursive: bool = True) -> list[psutil.Process]:
     """Processes that this one has started, but for the one in which Python keeps track of shared memory."""
     started = psutil.Process().children(recursive=recursive)
-    return [child for child in started if "multiprocessing.resource_tracker" not in " ".join(child.cmdline())]
+    running = [child for child in started if not gone(child.pid)]
+    return [child for child in running if "multiprocessing.resource_tracker" not in " ".join(child.cmdline())]
 
 
 # --- the supervisor --------------------------------------------------------------------------------------------------
