@@ -44,7 +44,8 @@ test: setup setup-vllm models
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null \
 		|| echo "the report's browser tests are skipped: apt-get install chromium chromium-driver" >&2
 	$(BIN)/pytest -n 2 -m 'not slow'
-	$(BIN)/pytest -n 2 -m slow
+	$(BIN)/pytest -n 2 -m 'slow and not alone'
+	$(BIN)/pytest -m alone
 
 lint: setup
 	$(BIN)/ruff check .

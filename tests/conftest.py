@@ -2,7 +2,7 @@
 
 Under xdist the tests of a file share a worker and its fixtures, and so do the files of a group: those in which torch
 trains or generates, since importing torch, transformers and peft takes as long as testing with them; those that start
-vLLM, and those that start Ray, which share the machine's memory and ports; those of the smoke run, which share one.
+vLLM, which share the machine's memory; those of the smoke run, which share a finished one.
 """
 
 import os
@@ -24,7 +24,6 @@ GROUPS = {
         "test_distill_prepare.py", "test_distill_render.py", "test_distill_train.py", "test_publish_weights.py",
     ),
     "vllm": ("test_quickstart.py", "test_synth_several.py", "test_synth_teachers.py", "test_synth_vllm_server.py"),
-    "ray": ("test_smoke_ray.py", "test_synth_ray.py"),
     "smoke": ("test_smoke_reruns.py", "test_smoke_run.py"),
 }  # fmt: skip
 
