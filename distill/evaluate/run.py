@@ -41,18 +41,18 @@ def check_disjoint(train_rows: Iterable[Mapping[str, Any]], prompts: Iterable[Pr
     Not covered: near duplicates, and the same question under another system prompt.
     """
     held_out = {prompt.content_hash: prompt.id for prompt in prompts}
-    found: dict[str, str] = {}
+    trained_on: dict[str, str] = {}
     for row in train_rows:
-        asked = list(row["messages"])
-        while asked and asked[-1]["role"] == "assistant":
-            asked.pop()
-        trained = Prompt(id=str(row["id"]), messages=tuple(asked), kind="open", source="training rows")
+        question = list(row["messages"])
+        while question and question[-1]["role"] == "assistant":
+            question.pop()
+        trained = Prompt(id=str(row["id"]), messages=tuple(question), kind="open", source="training rows")
         if trained.content_hash in held_out:
-            found.setdefault(held_out[trained.content_hash], str(row["id"]))
-    if found:
-        first, row_id = next(iter(found.items()))
+            trained_on.setdefault(held_out[trained.content_hash], str(row["id"]))
+    if trained_on:
+        first, row_id = next(iter(trained_on.items()))
         raise Refused(
-            f"{len(found)} held-out problems are in the training set: {first} is training row {row_id}, for one",
+            f"{len(trained_on)} held-out problems are in the training set: {first} is training row {row_id}, for one",
             where="evaluate.prompts",
             hint="set other held-out problems, or take these out of the prompts",
         )
@@ -112,12 +112,13 @@ def run_model(
     if all(answer.finish_reason == "error" for answer in ordered):
         why = f"{name} answered nothing: {ordered[0].error}"
         raise Refused(why, where="evaluate", hint="look at evaluate.engine_args")
-    asked = [
-        {**prompt.row(), "response": answer.text}
+    tags = {"think_open": teacher_config.think_open, "think_close": teacher_config.think_close}
+    answered = [
+        {**prompt.row(), "response": answer.text, **tags}
         for prompt, answer in zip(prompts, ordered, strict=True)
         if answer.finish_reason != "error"
     ]
-    verdicts = verify_rows(asked, verify)
+    verdicts = verify_rows(answered, verify)
     rows = []
     for prompt, answer in zip(prompts, ordered, strict=True):
         if answer.finish_reason == "error":

@@ -113,9 +113,9 @@ def _scale(low: float, high: float, left: float = _LEFT, right: float = WIDTH - 
 
 
 def _svg(height: int, label: str, parts: Sequence[str]) -> str:
-    said = escape(visible(label))
+    text = escape(visible(label))
     size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
-    return f'<svg class="plot" role="img" aria-label="{said}" {size}>{"".join(parts)}</svg>'
+    return f'<svg class="plot" role="img" aria-label="{text}" {size}>{"".join(parts)}</svg>'
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:

@@ -84,6 +84,27 @@ def test_the_teacher_is_asked_with_its_own_system_prompt_and_examples(monkeypatc
     assert asked[-1] == "closed"
 
 
+def test_an_answer_is_split_by_the_tags_of_the_model_that_gave_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Thinker(Teacher):
+        model, engine, capacity = "thinker", "thinker 1", 1
+
+        def submit(self, request: Any) -> None:
+            self.request = request
+
+        def poll(self) -> list[Any]:
+            text = "[THINK]maybe \\boxed{5}, no[/THINK]The answer is 4."
+            return [Completion(self.request.request_id, text, "stop", 5, 9)]
+
+        def close(self) -> None:
+            self.request = None
+
+    monkeypatch.setattr("distill.evaluate.run.build_teacher", lambda _: Thinker())
+    for tags, verdict in (({"think_open": "[THINK]", "think_close": "[/THINK]"}, "correct"), ({}, "wrong")):
+        teacher = FakeTeacher.model_validate(tags)
+        (row,) = run_model("teacher", teacher, [problem(3)], config(), VERIFY, lambda *_: None)
+        assert row["verdict"] == verdict, "the box of a thought is the answer only where nothing marks a thought"
+
+
 def test_scores_hold_the_share_that_stopped_by_itself_and_the_interval_holds_the_score() -> None:
     rows = answered("student_before", ["correct"] * 30 + ["wrong"] * 70)
     for row in rows[:10]:
