@@ -74,6 +74,8 @@ class Answer:
     boxed: bool = False
     reason: str | None = None
     how: How = "text"
+    others: tuple[str, ...] = ()
+    """What else may be meant: a response in several boxes, all of them together."""
 
 
 def final_answer(response: str | Reasoning) -> Answer:
