@@ -48,6 +48,7 @@ _ORDERED = ("(", "[")
 _NOT_COMMUTATIVE = frozenset("ABCDMNPQXYZ")  # single letters that usually name matrices or points
 _MIRRORED = {"\\supset": "\\subset", "\\supseteq": "\\subseteq", ">": "<", "\\ge": "\\le", "\\gg": "\\ll"}
 _SYMMETRIC = ("=", "\\perp", "\\parallel", "\\sim", "\\cong", "\\approx", "\\equiv", "\\iff", "\\ne")
+_TEMPERATURES = ("[celsius]^1", "[fahrenheit]^1")
 _DOTS = Symbol("\\ldots")
 
 
@@ -143,7 +144,7 @@ def _stated(relation: Relation) -> list[Value]:
         sides.reverse()  # 5 = x
     values = sides[1:] if _is_name(sides[0]) else sides
     constant = [side for side in values if _is_constant(side)]
-    if not _is_name(sides[0]) and len(constant) < len(values) - 1:
+    if not _is_name(sides[0]) and len(constant) < len(values):
         return []
     rounded = "\\approx" in relation.marks or (isinstance(values[-1], Number) and values[-1].decimal)
     if not rounded and any(not _agree(one, values[-1]) for one in constant if _is_constant(values[-1])):
@@ -206,7 +207,8 @@ def _same_name(one: Value, two: Value) -> bool:
         text = side.name.removeprefix("apply ") if isinstance(side, Operation) and "apply" in side.name else str(side)
         names.append(text.strip())
     function = {"y", "f"} == set(names)
-    return function or names[0] == names[1] or names[0].partition("_")[0] == names[1].partition("_")[0] != names[1]
+    bases = [name.partition("_")[0] for name in names]
+    return function or names[0] == names[1] or (bases[0] == bases[1] and bases[0] in names)  # x_1 and x
 
 
 def _congruences(g: Relation, a: Relation) -> bool:
@@ -534,9 +536,11 @@ def _piecewise(g: Value, a: Value) -> bool:
 def _quantities(g: Value, a: Value) -> bool:
     match g, a:
         case Quantity(), Quantity():
-            if g.unit.dimension == a.unit.dimension:
+            dimensions = {g.unit.dimension, a.unit.dimension}
+            if len(dimensions) == 1:
                 return _expressions(_scaled(g), _scaled(a)) if g.unit.factor != a.unit.factor else same(g.value, a.value)
-            return "" in (g.unit.dimension, a.unit.dimension) and PERCENT not in (g.unit, a.unit) and same(g.value, a.value)
+            neutral = "" in dimensions or dimensions <= {DEGREE.dimension, *_TEMPERATURES} and DEGREE.dimension in dimensions
+            return neutral and PERCENT not in (g.unit, a.unit) and same(g.value, a.value)
         case (Quantity() as quantity, other) | (other, Quantity() as quantity):
             if quantity.unit == PERCENT:
                 return _percent(quantity, other)

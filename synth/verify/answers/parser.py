@@ -207,7 +207,7 @@ class Parser:
             if mark == "\\neg":
                 mark = "\\ne"
             marks.append(mark)
-            sides.append(self._set())
+            sides.append(_as_interval(self._set()) if mark in ("\\in", "\\notin") else self._set())
         modulus = self._modulus()
         if modulus is not None:
             if not marks:
@@ -345,7 +345,7 @@ class Parser:
                 pieces.append("°" if text == "\\circ" else f"^{text}")
                 last = token
                 continue
-            if token.kind in ("word", "name") or (token.kind == "letter" and token.text not in ("x", "y", "z", "e", "i")):
+            if token.kind == "word" or token.text in ("min", "sec", "deg") or (token.kind == "letter" and token.text not in ("x", "y", "z", "e", "i")):
                 glue = "" if last.text in ("\\mu", "k") and not token.spaced else " "
                 pieces.append(glue + token.text)
             elif token.text in _UNIT_SIGNS:
@@ -456,13 +456,15 @@ class Parser:
         if token.kind == "command":
             return token.text not in _NO_FACTOR and token.text not in RELATIONS and token.text not in _SET_MARKS
         if token.text == "|":
-            return not self._bars and not self._builders and self._closing_bar()
+            return not self._bars and not self._builders and self._is_ahead("|")
         if token.text == "(" and (self._word(1) in ("mod", "modulo") or self._next(1).kind == "word"):
             return False
-        return token.text in ("(", "[", "{")
+        if token.text == "[":
+            return self._is_ahead("]")
+        return token.text in ("(", "{")
 
-    def _closing_bar(self) -> bool:
-        return any(token.text == "|" for token in self._tokens[self._at + 1 :])
+    def _is_ahead(self, text: str) -> bool:
+        return any(token.text == text for token in self._tokens[self._at + 1 :])
 
     def _power(self) -> Value:
         value = self._atom()
@@ -629,6 +631,13 @@ class Parser:
     def _letter(self) -> Value:
         name = self._next().text
         self._at += 1
+        if name == "C" and self._next().text == "_":
+            start = self._at
+            self._at += 1
+            under = self._script()
+            if self._take("^"):
+                return Operation("binom", (under, self._script()))
+            self._at = start
         if name == "C" and self._next().text == "(" and (pair := self._arguments()) is not None and len(pair) == 2:
             return Operation("binom", pair)
         symbol = self._decorated(name)
@@ -687,6 +696,8 @@ class Parser:
         name = self._next().text
         name = _SYNONYMS.get(name, name)
         self._at += 1
+        if name == "sqrt":
+            return self._sqrt()
         base: Value | None = None
         power: Value | None = None
         for _ in range(2):
@@ -738,10 +749,8 @@ class Parser:
         self._at += 1
         closing = {"(": (")", "]"), "[": ("]", ")", "["), "{": ("}",), "\\{": ("\\}",), "\\langle": ("\\rangle",),
                    "\\lfloor": ("\\rfloor",), "\\lceil": ("\\rceil",)}[opening]  # fmt: skip
-        if self._take(*closing):
-            if opening in ("{", "\\{"):
-                return Items("{", ())
-            raise Unreadable("empty brackets")
+        if self._next().text in ("}", "\\}") and self._take(*closing):
+            return self._nchoosek() if self._next().text in ("_", "^") and self._take("_", "^") else Items("{", ())
         self._builders += opening in ("{", "\\{") and self._is_builder()
         builder = self._builders
         bars, self._bars = self._bars, 0
@@ -1078,8 +1087,6 @@ def _times(one: Value, two: Value) -> Operation:
 
 
 def _function_of(name: str, base: Value | None, arguments: tuple[Value, ...]) -> Value:
-    if name == "sqrt":
-        return Operation("root", (Number(Fraction(2)), *arguments))
     if name == "cbrt":
         return Operation("root", (Number(Fraction(3)), *arguments))
     if name == "lg":

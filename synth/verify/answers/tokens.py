@@ -116,13 +116,15 @@ _WRAPPED = re.compile(
     re.DOTALL,
 )
 _SMALL_WORDS = frozenset(
-    "a an the is are be of to or and in at if by no on as it its not for all any mod per yes so we with when where than "
-    "odd even least most more less from but only each both none over one two six ten red blue cup day am pm sq cu kg mg "
-    "km cm mm dm nm ml mL kW kJ Hz kHz MHz GHz ft lb lbs oz mph kph kmh hr hrs min mins sec secs yd yds USD EUR GBP Rs".split()
+    "the is are be of to or and in at if by no on as it its not for all any mod per yes so we with when where than odd "
+    "even least most more less from but only each both none over one two six ten red blue cup day am pm sq USD EUR GBP "
+    "Rs".split()
 )
-_UNITS_NEXT_TO_DIGITS = frozenset(
-    "km cm mm dm kg mg ml mL kJ kW Hz kHz MHz ft lb lbs oz mph hr hrs min mins sec yd".split()
+_UNITS = frozenset(
+    "cm mm dm km kg mg ml mL kJ kW Hz kHz MHz GHz ft lb lbs oz mph kph hr hrs min mins sec secs yd yds nm ms pm cu MJ eV "
+    "Pa kPa kN mol rad deg".split()
 )
+_UNITS_NEXT_TO_DIGITS = _UNITS - {"nm", "ms", "pm", "cu", "rad"}  # products of two variables, without a space
 _INNER_FUNCTIONS = re.compile(r"arcsin|arccos|arctan|sin|cos|tan|log|exp|sqrt|ln|pi")
 
 
@@ -285,9 +287,11 @@ def _letters(run: str, tokens: list[Token], spaced: bool, upright: bool) -> None
 
 
 def _is_word(run: str, tokens: list[Token], spaced: bool) -> bool:
-    if run in _UNITS_NEXT_TO_DIGITS and tokens and (tokens[-1].kind == "number" or tokens[-1].text in ("}", ")", "/")):
-        return True
-    if run.lower() in _SMALL_WORDS and (len(run) > 1 and (spaced or not tokens or tokens[-1].kind != "number")):
+    before = tokens[-1] if tokens else None
+    if before is not None and (before.kind in ("number", "word") or before.text in ("}", ")", "/")):
+        if run in (_UNITS if spaced or before.kind == "word" else _UNITS_NEXT_TO_DIGITS):
+            return True
+    if run.lower() in _SMALL_WORDS and (spaced or before is None or before.kind != "number"):
         return not (run.isupper() and len(run) == 2)
     if len(run) < 3:
         return False
