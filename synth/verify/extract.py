@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from synth.reasoning import Reasoning, split_reasoning
@@ -42,7 +42,7 @@ _CUE = re.compile(
     r"risposta|Antwort|Ergebnis)\b\**"
     r"(?P<between>[^\n.:=$\\]{0,60}?)(?:\b(?:is|are|equals|be|est|es|ist|lautet)\b\**:?|\s[éè]\s|:\**|=|→|[-\u2013\u2014](?=\s))|"
     r"\bans\.|(?:最终)?(?:答案|结果)\**(?:应该|应)?(?:是|为|:|\uff1a|等于)\**[:\uff1a]?|答え\**(?:は|[:\uff1a])\**|"
-    r"\bответ\**\s*[:\u2014-]\**)",
+    r"\bответ\**\s*[:\u2014-]\**|(?:^|\n)[#> ]{0,6}\**(?:the\s)?(?:final\s|correct\s)?(?:answer|result)\**:?\**\s*\n)",
     re.IGNORECASE,
 )
 _DENIED = re.compile(
@@ -97,6 +97,8 @@ class Answer:
     how: How = "text"
     others: tuple[str, ...] = ()
     """What else may be meant: a response in several boxes, all of them together."""
+    around: str | None = None
+    """All the text after the think block, of a response whose answer stands in a box."""
 
 
 def final_answer(response: str | Reasoning) -> Answer:
@@ -117,7 +119,8 @@ def final_answer(response: str | Reasoning) -> Answer:
         if not inside:
             return Answer(None, reason="the last <answer> is empty")
         return _box(inside) or Answer(inside, boxed=True, how="box")
-    return _box(tail) or Answer(tail.strip())
+    box = _box(tail)
+    return Answer(tail.strip()) if box is None else replace(box, around=tail.strip()) if box.text else box
 
 
 def _box(tail: str) -> Answer | None:
@@ -175,7 +178,7 @@ def committed_answer(response: str | Reasoning) -> Answer:
     """`final_answer`; where it is all the text, the answer that the text commits itself to, by the list above."""
     answer = final_answer(response)
     if answer.text is None or answer.boxed:
-        return answer
+        return replace(answer, around=None)
     text = answer.text
     last = None
     for last in _HASH.finditer(text):  # noqa: B007 - the last one
