@@ -41,7 +41,7 @@ _CUE = re.compile(
     r"(?:\b(?:final\s+(?:answer|result)|answer|solution|result|r[ée]ponse(?:\s+finale)?|(?:respuesta|resposta)(?:\s+final)?|"
     r"risposta|Antwort|Ergebnis)\b\**"
     r"(?P<between>[^\n.:=$\\]{0,60}?)(?:\b(?:is|are|equals|be|est|es|ist|lautet)\b\**:?|\s[éè]\s|:\**|=|→|[-\u2013\u2014](?=\s))|"
-    r"\bans\.|(?:最终)?(?:答案|结果)\**(?:应该|应)?(?:是|为|:|\uff1a|等于)\**[:\uff1a]?|答え\**(?:は|[:\uff1a])\**|"
+    r"\bans[.:]|(?:最终)?(?:答案|结果)\**(?:应该|应)?(?:是|为|:|\uff1a|等于)\**[:\uff1a]?|答え\**(?:は|[:\uff1a])\**|"
     r"\bответ\**\s*[:\u2014-]\**|(?:^|\n)[#> ]{0,6}\**(?:the\s)?(?:final\s|correct\s)?(?:answer|result)\**:?\**\s*\n)",
     re.IGNORECASE,
 )
@@ -84,6 +84,7 @@ _COPULA = re.compile(
     r"\b(?:is|are|was|equals|gives|get|have|has|total|est|sont|es|son|hay|il y a|ist|sind|tiene)\b|[:=\uff1a]|是|为|有|等于", re.IGNORECASE
 )
 _YES_NO = re.compile(r"(?:(?:so|therefore|thus|hence),?\s+)?(yes|no|true|false)\s*[,.!;:]", re.IGNORECASE)
+_TRUTH = re.compile(r"\b(?:is|are)\s+(true|false)[.!]?$", re.IGNORECASE)
 _PROSE = re.compile(r"(?<![A-Za-z])[A-Za-z]{2,}\s+[A-Za-z]{2,}\s+[A-Za-z]{2,}")
 
 
@@ -192,9 +193,9 @@ def committed_answer(response: str | Reasoning) -> Answer:
     if sentence is not None:
         return Answer(sentence, how="sentence")
     line = text.strip()
-    verdict = _YES_NO.match(line)
-    others = (verdict[1],) if verdict else ()
-    if len(line) <= 200 and "\n" not in line and not _PROSE.search(_without_commands(line)) and not is_denied:
+    truth = _YES_NO.match(line) or _TRUTH.search(line)
+    others = (truth[1],) if truth else ()
+    if len(line) <= 200 and "\n" not in line and not is_denied and not _is_prose(line):
         segments = list(_SEGMENT.finditer(line))
         return Answer(_inside(segments[-1]) if segments else _tidy(line), how="whole", others=others)
     bold = None
@@ -260,6 +261,8 @@ def _segments(clause: str) -> str | None:
     first = _SEGMENT.search(clause)
     if first is None:
         return None
+    if named := re.compile(r"\s*(?:is|are|equals)\s+").match(clause, first.end()):  # the largest $n$ is $34$
+        return _segments(clause[named.end() :])
     before = clause[: first.start()]
     after = clause[first.end() : first.end() + 60]
     if "\n" in before.strip() or _END.search(before) or len(before) > 60 or re.search(r"\d", before):
@@ -280,8 +283,13 @@ def _inside(match: re.Match[str]) -> str:
     return next(group for group in match.groups() if group is not None).strip()
 
 
+def _is_prose(line: str) -> bool:
+    words = re.findall(r"[^\W\d_]+", _without_commands(line))
+    return len(words) > 3 or any(ord(char) > 0x2E7F for char in "".join(words))
+
+
 def _tidy(text: str) -> str:
-    text = text.strip().strip("*").strip()
+    text = _BOLD.sub(_emphasized, text).strip().strip("*").strip()
     whole = _SEGMENT.fullmatch(text.rstrip("."))
     text = _inside(whole) if whole else text
     ticked = _TICKED.fullmatch(text)

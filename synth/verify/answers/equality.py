@@ -178,7 +178,7 @@ def _is_name(value: Value) -> bool:
         case Operation(name=name, args=args):
             named = name.startswith(("apply ", "\\lim", "\\angle", "\\triangle", "#", "max", "min", "sup", "inf", "det"))
             named = named or name in ("dim", "deg", "rank", "tr", "ker", "arg", "\\measuredangle", "gcd", "lcm", "Re", "Im")
-            return (named or name[0] == "\\") and bool(symbols(value) or name[0] == "#")
+            return (named or name[0] == "\\") and bool(symbols(value) or name.startswith(("#", "apply ")))
         case Items(bracket="(" | "[" | "", parts=parts):
             return all(isinstance(part, Symbol) for part in parts)
     return False
@@ -334,6 +334,8 @@ def _spread(value: Value) -> Value:
             spread = _spread(part)
             parts += spread.parts if isinstance(spread, Items) and spread.bracket == "" else [spread]
         return Items(value.bracket, _progression(tuple(parts)))
+    if isinstance(value, Relation) and value.marks == ("\\in",) and isinstance(value.sides[1], Items):
+        return _spread(value.sides[1])
     if isinstance(value, Relation) and value.marks == ("=",):
         right = _spread(value.sides[1])
         if isinstance(right, Items) and right.bracket == "" and not isinstance(value.sides[0], Items):
@@ -380,6 +382,8 @@ def _progression(parts: tuple[Value, ...]) -> tuple[Value, ...]:
 def _lists(g: Value, a: Value) -> bool:
     for one, two in ((g, a), (a, g)):
         if isinstance(one, Items) and not isinstance(two, Items):
+            if one.bracket == "(" and isinstance(two, Operation) and Symbol("j") in _factors(two):
+                return same_expression(_on_axes(one.parts), two)
             if one.bracket in ("{", "") and len(one.parts) == 1:
                 return same(one.parts[0], two)
             if one.bracket == "" and len(one.parts) > 1 and not isinstance(two, Items):
@@ -408,6 +412,16 @@ def _lists(g: Value, a: Value) -> bool:
     if _DOTS in one or any(isinstance(part, Labelled) for part in (*one, *two)):
         return _in_order(one, two)
     return _matched(one, two, same)
+
+
+def _factors(value: Value) -> set[Value]:
+    return {value}.union(*map(_factors, value.args)) if isinstance(value, Operation) else {value}
+
+
+def _on_axes(parts: Sequence[Value]) -> Operation:
+    """``(2, 3)`` as ``2i + 3j``."""
+    axes = [Symbol(name) for name in "ijk"]
+    return Operation("+", tuple(Operation("*", pair) for pair in zip(parts, axes, strict=False)))
 
 
 def _all_equal(parts: Sequence[Value]) -> bool:

@@ -60,6 +60,9 @@ _ANGLES = frozenset(_INVERSES)
 _LONE_UNITS = frozenset("m g s L N J W V K A M C F T".split())
 
 
+_TRANSPOSED = ("\\top", "\\intercal")
+
+
 class Malformed(Unreadable):
     """A command without its argument: no text of any kind."""
 
@@ -80,6 +83,11 @@ class Parser:
         value = self._listed(top=True)
         if self._next().kind == "word" and self._next().text.lower() in _QUALIFIERS:
             value = self._qualified(value)
+        if self._next().text == "(" and self._is_remark():
+            self._at += 1
+            condition = self._listed()
+            self._expect(")")
+            value = Qualified(value, (condition,))
         while self._next().text in (".", ",", ";", "!", "\\"):
             self._at += 1
         if self._at < len(self._tokens):
@@ -209,6 +217,9 @@ class Parser:
             marks.append(mark)
             sides.append(_as_interval(self._set()) if mark in ("\\in", "\\notin") else self._set())
         modulus = self._modulus()
+        match sides[-1]:
+            case Operation(name="mod", args=(residue, modulus)) if marks == ["\\equiv"]:
+                sides[-1] = residue
         if modulus is not None:
             if not marks:
                 marks, sides = ["\\equiv"], [Symbol("?"), *sides]
@@ -384,6 +395,8 @@ class Parser:
                 break
             else:
                 sign = "+"
+            if self._next().text in ("+", "-") and sign != "+":
+                raise Unreadable("two signs side by side")
             term = self._product()
             if sign in ("\\pm", "\\mp"):
                 term = Operation("pm" if sign == "\\pm" else "mp", (term,))
@@ -457,11 +470,16 @@ class Parser:
             return token.text not in _NO_FACTOR and token.text not in RELATIONS and token.text not in _SET_MARKS
         if token.text == "|":
             return not self._bars and not self._builders and self._is_ahead("|")
-        if token.text == "(" and (self._word(1) in ("mod", "modulo") or self._next(1).kind == "word"):
+        if token.text == "(" and (self._word(1) in ("mod", "modulo") or self._next(1).kind == "word" or self._is_remark()):
             return False
         if token.text == "[":
             return self._is_ahead("]")
         return token.text in ("(", "{")
+
+    def _is_remark(self) -> bool:
+        """Whether the brackets that open here hold a condition, as in ``2k (k \\in \\mathbb{Z})``, that ends the answer."""
+        inside = [token.text for token in self._tokens[self._at + 1 :]]
+        return inside[-1:] == [")"] and ")" not in inside[:-1] and bool(set(inside) & set(INEQUALITIES))
 
     def _is_ahead(self, text: str) -> bool:
         return any(token.text == text for token in self._tokens[self._at + 1 :])
@@ -494,12 +512,13 @@ class Parser:
 
     def _raise(self, base: Value) -> Value:
         token, after = self._next(), self._next(1)
-        if token.text in ("T", "\\top", "\\intercal") and isinstance(base, Matrix):
+        if token.text in ("T", "\\top", "\\intercal") and isinstance(base, Matrix | Items):
             self._at += 1
-            return Matrix(tuple(zip(*base.rows, strict=True)))
+            rows = base.rows if isinstance(base, Matrix) else (base.parts,)
+            return Matrix(tuple(zip(*rows, strict=True)))
         if token.text in ("*", "'", "\\dagger", "\\top", "\\intercal") or (token.text == "T" and _is_capital(base)):
             self._at += 1
-            return Symbol(f"{base}^{{{token.text}}}")
+            return Symbol(f"{base}^{{{'T' if token.text in _TRANSPOSED else token.text}}}")
         if token.text == "{" and (after.text in ("*", "T", "\\top", "\\prime") or self._next(2).text in ("+", "-")):
             if after.text in ("*", "\\top") or (after.text == "T" and self._next(2).text == "}" and _is_capital(base)):
                 return Symbol(f"{base}^{{{self._raw()}}}")

@@ -98,7 +98,7 @@ _DROPPED = frozenset(
 )
 _TEXT_STYLES = frozenset(
     "text textbf textit textrm textsf texttt textnormal textup textsc mbox hbox emph operatorname mathrm mathop "
-    "underline textcolor ce".split()
+    "underline ce".split()
 )
 _MATH_STYLES = frozenset(
     "mathbf mathit mathsf mathtt mathnormal boldsymbol bm mathcal mathscr mathfrak ensuremath boxed fbox".split()
@@ -212,6 +212,8 @@ def _command(text: str, at: int, found: str, tokens: list[Token], spaced: bool, 
     if name in _DROPPED:
         dot = re.compile(r"\s*\.").match(text, at) if name in ("left", "right") else None
         return dot.end() if dot else at
+    if name in ("color", "textcolor", "phantom", "hphantom", "label", "tag") and (group := _group(text, at)) is not None:
+        return group[1]
     if name in _TEXT_STYLES or name in _MATH_STYLES or name == "mathbb":
         group = _group(text, at)
         if group is None:

@@ -136,13 +136,12 @@ _SPELLINGS = {
 _NO_LABEL = frozenset(
     "times thirds halves quarters fourths fifths sixths sevenths eighths ninths tenths hundredths thousandths twelfths "
     "hundreds thousands millions billions trillions dozens dozen pairs pair scores twice plus minus less more fewer least "
-    "most than over under below above not no or and if when at up between choose mod is was as this factorials squares "
-    "cubes powers roots times' else otherwise unless except cases ones tens bases logs digits infinity solutions".split()
+    "most than over under below above not no or and if when at up between choose mod is was as this factorials powers "
+    "else otherwise unless except cases ones tens bases logs infinity".split()
 )
 _IRREGULAR = {"people": "person", "men": "man", "women": "woman", "children": "child", "mice": "mouse", "geese": "goose",
-              "sheep": "sheep", "fish": "fish", "dice": "die", "person": "person", "vertices": "vertex", "oxen": "ox",
-              "integers": "integer", "solutions": "solution", "digits": "digit", "squares": "square"}  # fmt: skip
-_PART = re.compile(r"(?P<word>[A-Za-zµΩÅ°\u4e00-\u9fff]+)|(?P<mark>[*/^()-])|(?P<digits>-?\d+)|\s+|\.")
+              "sheep": "sheep", "fish": "fish", "dice": "die", "person": "person", "vertices": "vertex", "oxen": "ox"}  # fmt: skip
+_PART = re.compile(r"(?P<word>[A-Za-zµΩÅ°\u4e00-\u9fff]+)|(?P<digits>(?<=\^)-\d+|\d+)|(?P<mark>[*/^()-])|\s+|\.")
 
 
 @lru_cache(maxsize=1)
@@ -187,7 +186,7 @@ def _formula(words: str) -> str | None:
             if low in ("square", "sq", "cubic", "cu"):
                 after = "**2" if low[0] == "s" else "**3"
                 continue
-            if low in ("squared", "cubed", "per", "a", "an") or (low in ("square", "cube") and out):
+            if word in ("squared", "cubed", "per", "a", "an") or (low in ("square", "cube") and out):
                 out.append({"s": "**2", "c": "**3"}.get(low[0], "/") if low != "per" else "/")
                 continue
             if out and out[-1][-1].isalnum() and not power:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
+from synth.verify.answers.regions import REALS
 from synth.verify.answers.tokens import Token
 from synth.verify.answers.values import Based, Boolean, Clock, Date, Items, Text, Value
 
@@ -38,6 +39,7 @@ _BASED = re.compile(
     r"(?:_\s*\{?\s*(?:base\s*)?(?P<a>\d{1,2}|[a-z]+)\s*\}?|\(?\s*(?:in\s+)?base[\s-]*(?P<b>\d{1,2}|[a-z]+)\s*\)?)"
 )
 _NOTHING = re.compile(r"(?:there (?:is|are) )?no (?:real |integer |such |positive )*(?:solutions?|roots?)(?: exists?)?|empty set")
+_EVERYTHING = re.compile(r"(?:all |any |every |the )?(?:set of )?(?:all )?real numbers?|all reals")
 _STYLES = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mbox|math(?:rm|bf|it|sf|tt)|operatorname)\s*\{([^{}]*)\}")
 
 
@@ -51,6 +53,8 @@ def special(text: str) -> Value | None:
         return None
     if plain in _YES:
         return Boolean(_YES[plain])
+    if _EVERYTHING.fullmatch(plain):
+        return REALS
     if _NOTHING.fullmatch(plain):
         return Items("{", ())
     return _clock(text) or _date(text) or _based(text)
@@ -89,7 +93,8 @@ def _based(text: str) -> Based | None:
     if not 2 <= size <= 36 or any(int(digit, 36) >= size for digit in digits if digit not in "-."):
         return None
     sign = "-" if digits.startswith("-") else ""
-    return Based(sign + (digits.lstrip("-").lstrip("0") or "0"), size)
+    digits = digits.lstrip("-").lstrip("0")
+    return Based(sign + (f"0{digits}" if digits[:1] in ("", ".") else digits), size)
 
 
 def join_number_words(tokens: Sequence[Token]) -> list[Token]:
@@ -113,6 +118,8 @@ def _number(tokens: Sequence[Token], at: int) -> tuple[Fraction | None, int]:
     total = group = Fraction(0)
     start = at
     is_words = False
+    if tokens[at].text == "a" and _word(tokens, at + 1) in _SCALES:
+        at += 1
     if tokens[at].kind == "number" and at + 1 < len(tokens) and tokens[at].text.replace(".", "").isdigit():
         if _word(tokens, at + 1) not in {**_SCALES, **_PARTS}:
             return None, at
@@ -132,7 +139,7 @@ def _number(tokens: Sequence[Token], at: int) -> tuple[Fraction | None, int]:
             if is_words and group % 100 and not (group % 10 == 0 and value < 10):
                 break
             group += value
-        elif word in _SCALES and (at > start or word != "dozen"):
+        elif word in _SCALES and at > start:
             if word == "hundred":
                 group = (group or 1) * 100
             else:
@@ -172,6 +179,8 @@ def prose(tokens: Sequence[Token]) -> Text | None:
         joined = token.kind == "letter"
     while len(words) > 1 and words[0].lower() in ("the", "a", "an"):
         words.pop(0)
+    if words == ["dne"]:
+        words = ["does", "not", "exist"]
     if words and len(words[0]) == 1 == len(words):
         return Text(words[0])
     return Text(" ".join(words)) if words else None
