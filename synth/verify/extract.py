@@ -135,6 +135,7 @@ def _box(tail: str) -> Answer | None:
     if not boxes or _BOX.search(tail, boxes[-1][1]):
         return Answer(None, reason="the last \\boxed{ is not closed")
     inside = [tail[start:end].strip() for start, end in boxes]
+    inside = [(last_boxed(text) or text).strip() if _BOX.match(text) else text for text in inside]
     if not inside[-1]:
         return Answer(None, boxed=True, reason="the last \\boxed{} is empty")
     first = len(boxes) - 1

@@ -89,7 +89,7 @@ def judge(gold: Any, answer: Answer) -> Verdict:
             return _verdict(True, answer.text)
         if answer.how == "text":
             return Verdict("unparseable", extracted=extracted, reason="no answer that stands out")
-        if answer.how == "sentence" and answers.is_prose(answer.text) and not answers.is_prose(text):
+        if answer.how not in ("box", "hash") and answers.is_prose(answer.text) and not answers.is_prose(text):
             return Verdict("unparseable", extracted=extracted, reason="words where mathematics was asked for")
         return _verdict(False, answer.text)
     except answers.Unreadable as err:

@@ -18,6 +18,7 @@ from synth.verify.answers.values import Unreadable
 __all__ = ["CONSTANTS", "FUNCTIONS", "RELATIONS", "Token", "is_balanced", "spelling", "tokenize"]
 
 MAX_TOKENS = 3000
+MAX_DELIMITERS = 20  # dollars around formulas in an answer
 MAX_DIGITS = 4000  # of one number; Python's own limit is 4,300
 
 Kind = Literal["number", "letter", "word", "name", "command", "mark"]
@@ -149,7 +150,7 @@ def spelling(text: str) -> str:
         text = next(group for group in match.groups() if group is not None).strip()
     text = re.sub(r"(?<=\d)\s*(?:\{,\}|,\\!)\s*(?=\d{3}(?!\d))", "{,}", text)
     signs = re.findall(r"(?<!\\)\$(.?)", text)
-    if signs and not all(after.isdigit() or after == "-" for after in signs) and len(signs) % 2 == 0:
+    if 0 < len(signs) <= MAX_DELIMITERS and not all(after.isdigit() or after == "-" for after in signs) and len(signs) % 2 == 0:
         text = re.sub(r"(?<!\\)\$", " ", text)  # delimiters of several formulas, and not dollars
     return text
 
