@@ -102,7 +102,7 @@ def _labelled(g: Value, a: Value) -> bool:
     labels = [value.label if isinstance(value, Labelled) else None for value in (g, a)]
     inner = [value.value if isinstance(value, Labelled) else value for value in (g, a)]
     for label, other in ((labels[0], a), (labels[1], g)):
-        if label is not None and isinstance(other, Symbol | Text) and str(other).strip("\\text{}") == label:
+        if label is not None and len(label) == 1 and isinstance(other, Symbol | Text) and str(other).strip("\\text{}") == label:
             return True  # an option by its letter, beside the letter and its text
     return same(inner[0], inner[1])
 
@@ -131,7 +131,7 @@ def _relations(g: Value, a: Value) -> bool:
     assert isinstance(relation, Relation)
     if relation.modulus is not None:
         residue = relation.sides[-1]
-        return len(relation.sides) == 2 and relation.sides[0] == Symbol("?") and same(residue, other)
+        return relation is g and len(relation.sides) == 2 and relation.sides[0] == Symbol("?") and same(residue, other)
     if not set(relation.marks) <= {"=", "\\approx"} or isinstance(other, Cases) and len(relation.sides) > 2:
         return False
     return any(same(value, other) if relation is g else same(other, value) for value in _stated(relation))
@@ -301,6 +301,8 @@ def _regions(g: Value, a: Value) -> bool:
         return (
             isinstance(g, Operation | Symbol) and isinstance(a, Operation | Symbol) and same_expression(g, a)
         )  # A \cup B of sets without a value
+    if any(isinstance(value, Relation) and not symbols(value) for value in (g, a)):
+        return isinstance(g, Relation) and isinstance(a, Relation) and _chains(g, a)  # f(1) < f(2)
     if isinstance(g, Relation) and isinstance(a, Relation) and "" in (variable(g), variable(a)):
         if len(g.sides) == 2 == len(a.sides) and g.marks[0] not in ("\\in", "\\notin"):
             return _proportional(g, a, signed=g.marks[0] != "\\ne")
@@ -387,7 +389,7 @@ def _lists(g: Value, a: Value) -> bool:
             if one.bracket in ("{", "") and len(one.parts) == 1:
                 return same(one.parts[0], two)
             if one.bracket == "" and len(one.parts) > 1 and not isinstance(two, Items):
-                if all(isinstance(part, Number | Operation) for part in one.parts) and _all_equal(one.parts):
+                if len(set(one.parts)) > 1 and all(map(_is_plain, one.parts)) and _all_equal(one.parts):
                     return same(one.parts[0], two)  # 1/2 or 0.5
                 return _letters(one, two)
             return False

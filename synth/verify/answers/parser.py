@@ -13,6 +13,7 @@ from synth.verify.answers.regions import INEQUALITIES, REALS, is_region
 from synth.verify.answers.tokens import RELATIONS, Token
 from synth.verify.answers.units import CURRENCIES, unit
 from synth.verify.answers.values import (
+    Based,
     Cases,
     Expression,
     Interval,
@@ -545,7 +546,7 @@ class Parser:
             raise Unreadable("it is nested deeper than any answer")
         try:
             if token.kind == "number":
-                return self._number()
+                return self._based() if self._next(1).text == "_" else self._number()
             if token.kind == "letter":
                 return self._letter()
             if token.kind == "name":
@@ -567,6 +568,14 @@ class Parser:
         finally:
             self._depth -= 1
         raise Unreadable(f"nothing can be made of {token.text!r}")
+
+    def _based(self) -> Based:
+        digits = self._next().text
+        self._at += 2
+        base = self._raw()
+        if not digits.isdigit() or not base.isdigit() or len(base) > 2 or any(int(digit) >= int(base) for digit in digits):
+            raise Unreadable("no number in another base")
+        return Based(digits.lstrip("0") or "0", int(base))
 
     def _number(self) -> Number:
         token = self._next()
@@ -1097,6 +1106,8 @@ def _negated(value: Value, is_negative: bool) -> Value:
         return value
     if isinstance(value, Number):
         return Number(-value.value, value.decimal)
+    if isinstance(value, Based):
+        return Based(f"-{value.digits}", value.base)
     return Operation("neg", (value,))
 
 

@@ -89,6 +89,8 @@ def _related(one: Value, mark: str, two: Value, env: Env) -> bool:
     if mark in ("\\in", "\\notin"):
         inside = holds(two, env, evaluate(one, env))
         return inside == (mark == "\\in")
+    if not isinstance(one, Number | Symbol | Operation) or not isinstance(two, Number | Symbol | Operation):
+        raise NotARegion
     order = _order(evaluate(one, env), evaluate(two, env))
     match mark:
         case "<":

@@ -148,6 +148,8 @@ def spelling(text: str) -> str:
                 continue
             break
         text = next(group for group in match.groups() if group is not None).strip()
+    if text.endswith("\\") and not text.endswith("\\\\"):
+        text = text[:-1].rstrip()  # what is left of a spacing command
     text = re.sub(r"(?<=\d)\s*(?:\{,\}|,\\!)\s*(?=\d{3}(?!\d))", "{,}", text)
     signs = re.findall(r"(?<!\\)\$(.?)", text)
     if 0 < len(signs) <= MAX_DELIMITERS and not all(after.isdigit() or after == "-" for after in signs) and len(signs) % 2 == 0:

@@ -168,7 +168,8 @@ def prose(tokens: Sequence[Token]) -> Text | None:
     words: list[str] = []
     joined = False
     for token in tokens:
-        if token.kind == "mark" and token.text in ",.;:!?'\"(){}-/$":
+        between_words = token.text in "-/'" and words and token is not tokens[-1]
+        if token.kind == "mark" and (token.text in ",.;:!?\"(){}$" or between_words):
             joined = False
             continue
         letter = token.kind == "letter" and joined and not token.spaced
