@@ -83,16 +83,12 @@ def _same(g: Value, a: Value) -> bool:
         case (Number() | Symbol() | Operation(), Number() | Symbol() | Operation()):
             return _expressions(g, a)
         case Text(), Text():
-            return _plain(g.words) == _plain(a.words)
+            return g.words == a.words
         case (Text(words=letter), Symbol(name=other)) | (Symbol(name=other), Text(words=letter)):
             return letter == other
         case Date(), Date():
             return (g.month, g.day) == (a.month, a.day) and (g.year == a.year or None in (g.year, a.year))
     return False  # Based, Boolean, Clock, Permutation: equal only to an equal value
-
-
-def _plain(words: str) -> str:
-    return " ".join(words.replace("-", " ").replace("/", " ").split())
 
 
 # --- labels and conditions ---------------------------------------------------------------------------------------

@@ -361,7 +361,7 @@ class Parser:
                 glue = "" if last.text in ("\\mu", "k") and not token.spaced else " "
                 pieces.append(glue + token.text)
             elif token.text in _UNIT_SIGNS:
-                glue = "" if last.kind == "word" and len(last.text) == 1 else " "
+                glue = "" if last.kind in ("word", "letter") and len(last.text) == 1 and not token.spaced else " "
                 pieces.append(glue + _UNIT_SIGNS[token.text])
             elif token.text == ".":
                 if at + 1 < len(self._tokens) and self._tokens[at + 1].kind == "number":
