@@ -28,18 +28,19 @@ _STYLE = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt)?|math(?:rm|bf|it|sf|bb)|mbox|boldsymbol|bm|underline|operatorname)\s*\{([^{}]*)\}"
 )
 _MARKS = re.compile(
-    r"[*_`$\"\u201c\u201d]|\\[()\[\]]|\\(?:left|right|displaystyle|quad)(?![A-Za-z])|\\[,;:! ]|(?<!\\)[{}]|^[#>\s]+|<[^<>]{1,20}>"
+    r"[*_`$\"\u201c\u201d]|\\[()\[\]]|\\(?:left|right|displaystyle|quad|rm|bf|it|sf|large|Large)(?![A-Za-z])|\\[,;:! ]|\\?[{}]|"
+    r"^[#>\s]+|<[^<>]{1,20}>|'(?=\(?[A-Za-z]\)?')|(?<='[A-Za-z])'|(?<=[A-Za-z]\))'"
 )
 _LETTER = r"(?:[(\[\uff08\u3010]\s*[A-Za-z0-9]\s*[)\]\uff09\u3011]|(?<![A-Za-z0-9_])[A-Z0-9](?![A-Za-z0-9_'\u2019]|\s*[=^+*/]))"
 _JOINT = r"\s*(?:,|;|&|/|、|和|\band\b)\s*(?:and\b|&)?\s*"
 _OPTION = r"(?:(?:the\s+)?(?:option|choice|answer|letter|statement|选项|la|die|the)s?\b:?\s*)?"
-_GROUP = rf"(?P<group>{_LETTER}(?:{_JOINT}(?!I\s+[a-z]){_OPTION}{_LETTER}){{0,8}}|(?<![A-Za-z0-9_])[A-J]{{2,6}}(?![A-Za-z0-9_']))"
+_GROUP = rf"[\[']?\s?(?P<group>{_LETTER}(?:{_JOINT}(?!I\s+[a-z]){_OPTION}{_LETTER}){{0,8}}|(?<![A-Za-z0-9_])[A-J]{{2,6}}(?![A-Za-z0-9_']))"
 _CUE = re.compile(
     r"(?:(?:\b(?:(?:final|correct|best|right|my)\s+)?(?:answers?|choice|options?|r[ée]ponse|respuesta|resposta|risposta|"
     r"Antwort|L[öo]sung)\b(?P<between>[^.\n:]{0,40}?)(?:\b(?:is|are|would be|must be|should be|est|es|ist|lautet)\b|[èé](?=\s)|"
-    r"[:=\uff1a\u2192\u2013\u2014]|->|-(?=\s)|\n)|\bans\b\.?:?|(?:正确)?答案(?:应该|应)?(?:是|为|选)?\s*[:\uff1a]?|"
-    r"选(?:择|项)?|答えは|ответ\s*[:\u2014-]|\bI(?:'d|\u2019d| would| will|'ll)?\s+(?:choose|pick|select|go with|conclude|vote for|"
-    r"opt for)\b:?|\b(?:choose|select)\b|\b(?:hence|thus|therefore|so),?(?=\s+\(?[A-Z]\)?\s*(?:[.!]|$)))\s*"
+    r"=>|[:=\uff1a\u2192\u2013\u2014]|->|-(?=\s)|\n)|\bans\b\.?:?|(?:正确)?(?:答案|选项)(?:应该|应)?(?:是|为|选)?\s*[:\uff1a]?|"
+    r"选(?:择|项)?\s*[:\uff1a]?|(?:答え|正解)は|정답[은:]?|ответ\s*[:\u2014-]|\bI(?:'d|\u2019d| would| will|'ll)?\s+(?:choose|pick|select|go with|conclude|vote for|"
+    r"opt for)\b:?|\b(?:choose|select)\b|\b(?:hence|thus|therefore|so|it is|it's|it\u2019s),?(?=\s+\(?[A-Z]\)?\s*(?:[.!]|$)))\s*"
     rf"{_OPTION}{_OPTION}{_GROUP})",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -55,6 +56,7 @@ _HEDGE = re.compile(
 )
 _UNDECIDED = re.compile(rf"{_HEDGE.pattern}|\b(?:either|both|could be|might be|all of)\b", re.IGNORECASE)
 _OF_AN_ARTICLE = re.compile(r"\s+(?!because|since|as\b|and\b|but|which|for\b|with\b|is\b|due)[a-z]")
+_ENDS = re.compile(r"\s*[.,;!]?\s*$", re.MULTILINE)
 _LONGEST = 20_000
 
 
@@ -238,9 +240,9 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
     lead = re.fullmatch(rf"(?:the\s+)?{_OPTION}(?P<letter>{_LETTER})\s*(?P<rest>.*)", last.rstrip("."), re.IGNORECASE)
     if lead is not None and not _UNDECIDED.search(last):
         raw, rest = lead["letter"], lead["rest"]
-        alone = not raw[-1].isalnum() or not rest or rest[0] in ".:)"
+        alone = not raw[-1].isalnum() or not rest or rest[0] in ".:),"
         if raw.upper() == raw and alone and (letters := _letters(raw, options)) is not None:
-            if not re.match(rf"{_JOINT}{_LETTER}", rest):
+            if not re.match(rf"{_JOINT}(?!I\s+[a-z]){_LETTER}", rest):
                 return letters[0]
     if (letters := _letters(text.strip("(). \n"), options, whole=True)) is not None and "\n" not in text:
         return ", ".join(letters)
@@ -271,7 +273,7 @@ def _commitment(text: str, options: dict[str, str] | None) -> str | None:
     for pattern in (_CUE, _BACKWARD):
         for match in pattern.finditer(text):
             group = match["group"]
-            if group[0].islower() or not (group[0].isupper() or group[0].isdigit() or group[0] in "([\uff08\u3010"):
+            if group[0].islower() and (len(group) > 1 or not _ENDS.match(text, match.end())):
                 continue
             start = match.start()
             before = re.split(r"[.;\n]\s", text[max(0, start - 200) : start])[-1]
@@ -279,7 +281,7 @@ def _commitment(text: str, options: dict[str, str] | None) -> str | None:
                 continue
             if group == "A" and pattern is _CUE and _OF_AN_ARTICLE.match(text, match.end()):
                 continue
-            letters = _letters(group, options)
+            letters = _letters(group, options, whole=group.islower())
             if letters is not None and (last is None or match.end() > last[0]):
                 last = (match.end(), letters, start)
     if last is None:
