@@ -38,7 +38,7 @@ _TAG = re.compile(r"<answer>([^<]*(?:<(?!/?answer>)[^<]*)*)</answer>", re.IGNORE
 _SENTENCES = 20  # about an answer that are looked at, from the last one
 _SHORT = 400  # characters of a line in which a sentence's answer is looked for
 _CUE = re.compile(
-    r"(?:\b(?:final\s+(?:answer|result)|answer|solution|result|r[ée]ponse(?:\s+finale)?|(?:respuesta|resposta)(?:\s+final)?|"
+    r"(?:\b(?:final\s+(?:answer|result)|answer|solution|result|r[ée]ponse(?:\s+finale)?|r[ée]sultat|resultado|soluci[óo]n|(?:respuesta|resposta)(?:\s+final)?|"
     r"risposta|Antwort|Ergebnis)\b\**"
     r"(?P<between>[^\n.:=$\\]{0,60}?)(?:\b(?:is|are|equals|be|est|es|ist|lautet)\b\**:?|\s[éè]\s|:\**|=|→|[-\u2013\u2014](?=\s))|"
     r"\bans[.:]|(?:最终)?(?:答案|结果)\**(?:应该|应)?(?:是|为|:|\uff1a|等于)\**[:\uff1a]?|答え\**(?:は|[:\uff1a])\**|"
@@ -46,8 +46,9 @@ _CUE = re.compile(
     re.IGNORECASE,
 )
 _DENIED = re.compile(
-    r"\b(?:not|cannot|never|neither|nor|no longer)\b|n['\u2019]t\b|\bne\b.{0,30}\bpas\b|不是|不可能", re.IGNORECASE
+    r"\b(?:not|cannot|never|neither|nor|no|might|could|may)\b|n['\u2019]t\b|\bne\b.{0,30}\bpas\b|不是|不可能", re.IGNORECASE
 )
+_NO = re.compile(r"no\s*(?:[.,;!]|$|\n)", re.IGNORECASE)
 _SUPPOSED = re.compile(
     r"\b(?:if|suppose|assume|assuming|unless|whether|perhaps|maybe|might|could|would|either|si|wenn)\b|如果|假设|\?\s*$",
     re.IGNORECASE,
@@ -84,6 +85,7 @@ _COPULA = re.compile(
     r"\b(?:is|are|was|equals|gives|get|have|has|total|est|sont|es|son|hay|il y a|ist|sind|tiene)\b|[:=\uff1a]|是|为|有|等于", re.IGNORECASE
 )
 _YES_NO = re.compile(r"(?:(?:so|therefore|thus|hence),?\s+)?(yes|no|true|false)\s*[,.!;:]", re.IGNORECASE)
+_IS = re.compile(r"\b(?:is|are|was)\s+([^.!?,;]{1,60})[.!]?\s*$")
 _TRUTH = re.compile(r"\b(?:is|are)\s+(true|false)[.!]?$", re.IGNORECASE)
 _PROSE = re.compile(r"(?<![A-Za-z])[A-Za-z]{2,}\s+[A-Za-z]{2,}\s+[A-Za-z]{2,}")
 
@@ -198,7 +200,10 @@ def committed_answer(response: str | Reasoning) -> Answer:
     others = (truth[1],) if truth else ()
     if len(line) <= 200 and "\n" not in line and not is_denied and not _is_prose(line):
         segments = list(_SEGMENT.finditer(line))
-        return Answer(_inside(segments[-1]) if segments else _tidy(line), how="whole", others=others)
+        stated = () if segments else (_stated(line),)
+        return Answer(
+            _inside(segments[-1]) if segments else _tidy(line), how="whole", others=(*others, *filter(None, stated))
+        )
     bold = None
     for bold in _BOLD.finditer(text.rstrip().rpartition("\n")[2][-2000:]):  # noqa: B007 - the last one
         pass
@@ -217,7 +222,7 @@ def _sentence(text: str) -> tuple[str | None, bool]:
     for cue in list(_CUE.finditer(text))[: -_SENTENCES - 1 : -1]:
         clause = text[cue.end() : cue.end() + 4 * _SHORT].lstrip(" \t\r\n*:>#")
         before = _last_clause(text[max(0, cue.start() - _SHORT) : cue.start()])
-        if _DENIED.search(cue["between"] or "") or _DENIED.match(clause) or _SUPPOSED.search(before):
+        if _DENIED.search(cue["between"] or "") or (_DENIED.match(clause) and not _NO.match(clause)) or _SUPPOSED.search(before):
             is_denied = True
             continue
         clause = _LEAD.sub("", _BOLD.sub(_emphasized, clause), count=1)
@@ -247,6 +252,8 @@ def _stated(text: str) -> str | None:
         if segments := list(_SEGMENT.finditer(sentence)):
             return _inside(segments[-1])
         numbers = list(_NUMBER.finditer(sentence))
+        if not numbers and (words := _IS.search(sentence)):
+            return words[1]
         if not numbers:
             continue
         copulas = list(_COPULA.finditer(sentence, 0, numbers[-1].start()))

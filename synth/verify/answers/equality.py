@@ -171,6 +171,8 @@ def _is_name(value: Value) -> bool:
             return letters and (value.name == "+" or all(str(arg)[:1].isupper() for arg in args))
         case Operation(name="abs" | "norm", args=(inner,)):
             return _is_name(inner)
+        case Operation(name="/", args=(over, under)):  # dy/dx
+            return all(str(side).lstrip("(").startswith(("d ", "d_", "\\partial")) for side in (over, under))
         case Operation(name=name, args=args):
             named = name.startswith(("apply ", "\\lim", "\\angle", "\\triangle", "#", "max", "min", "sup", "inf", "det"))
             named = named or name in ("dim", "deg", "rank", "tr", "ker", "arg", "\\measuredangle", "gcd", "lcm", "Re", "Im")

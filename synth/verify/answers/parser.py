@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from synth.verify.answers.regions import INEQUALITIES, REALS, is_region
 from synth.verify.answers.tokens import RELATIONS, Token
-from synth.verify.answers.units import CURRENCIES, unit
+from synth.verify.answers.units import CURRENCIES, listed_label, unit
 from synth.verify.answers.values import (
     Based,
     Cases,
@@ -79,11 +79,14 @@ class Parser:
         self._builders = 0
         self._angles = 0
         self._vectors: set[Value] = set()
+        self._is_list = any(token.text == "," or token.text.lower() == "and" for token in tokens)
 
     def whole(self) -> Value:
         value = self._listed(top=True)
         if self._next().kind == "word" and self._next().text.lower() in _QUALIFIERS:
             value = self._qualified(value)
+        if self._next().text == "(" and self._is_repeated():
+            self._at += 3
         if self._next().text == "(" and self._is_remark():
             self._at += 1
             condition = self._listed()
@@ -360,6 +363,8 @@ class Parser:
             if token.kind == "word" or token.text in ("min", "sec", "deg") or (token.kind == "letter" and token.text not in ("x", "y", "z", "e", "i")):
                 glue = "" if last.text in ("\\mu", "k") and not token.spaced else " "
                 pieces.append(glue + token.text)
+            elif "\u4e00" <= token.text[:1] <= "\u9fff":
+                pieces.append(token.text)
             elif token.text in _UNIT_SIGNS:
                 glue = "" if last.kind in ("word", "letter") and len(last.text) == 1 and not token.spaced else " "
                 pieces.append(glue + _UNIT_SIGNS[token.text])
@@ -378,7 +383,7 @@ class Parser:
         if not text or text[0] in "*/":
             return None, None
         text = {"° C": "degC", "° F": "degF", "°C": "degC", "°F": "degF"}.get(text, text)
-        found = unit(text)
+        found = unit(text) or (listed_label(text) if self._is_list else None)
         behind = self._tokens[at] if at < len(self._tokens) else _END
         if found is None or not (behind.kind == "number" or self._is_stop(at - self._at)):
             return None, None
@@ -471,7 +476,7 @@ class Parser:
             return token.text not in _NO_FACTOR and token.text not in RELATIONS and token.text not in _SET_MARKS
         if token.text == "|":
             return not self._bars and not self._builders and self._is_ahead("|")
-        if token.text == "(" and (self._word(1) in ("mod", "modulo") or self._next(1).kind == "word" or self._is_remark()):
+        if token.text == "(" and (self._next(1).kind == "word" or self._is_remark() or self._is_repeated()):
             return False
         if token.text == "[":
             return self._is_ahead("]")
@@ -481,6 +486,11 @@ class Parser:
         """Whether the brackets that open here hold a condition, as in ``2k (k \\in \\mathbb{Z})``, that ends the answer."""
         inside = [token.text for token in self._tokens[self._at + 1 :]]
         return inside[-1:] == [")"] and ")" not in inside[:-1] and bool(set(inside) & set(INEQUALITIES))
+
+    def _is_repeated(self) -> bool:
+        """Whether the brackets that open here repeat the number before them in words: ``12 (twelve)``."""
+        number = self._next(1)
+        return number.kind == "number" and number.upright and number.text == self._next(-1).text and self._next(2).text == ")"
 
     def _is_ahead(self, text: str) -> bool:
         return any(token.text == text for token in self._tokens[self._at + 1 :])
@@ -504,6 +514,9 @@ class Parser:
             elif token.text == "!" and not token.spaced:
                 self._at += 1
                 value = Operation("!!" if self._take("!") else "!", (value,))
+            elif token.text == "_" and isinstance(value, Number) and value.value.denominator == 1:
+                self._at += 1
+                value = _in_base(str(value.value), self._raw())
             elif token.text in ("'", "_") and not isinstance(value, Number):
                 self._at += 1
                 key = "'" if token.text == "'" else f"_{{{self._raw()}}}"
@@ -572,10 +585,7 @@ class Parser:
     def _based(self) -> Based:
         digits = self._next().text
         self._at += 2
-        base = self._raw()
-        if not digits.isdigit() or not base.isdigit() or len(base) > 2 or any(int(digit) >= int(base) for digit in digits):
-            raise Unreadable("no number in another base")
-        return Based(digits.lstrip("0") or "0", int(base))
+        return _in_base(digits, self._raw())
 
     def _number(self) -> Number:
         token = self._next()
@@ -853,7 +863,7 @@ class Parser:
             return self._decorated(f"{name}{{{self._raw()}}}")
         if name == "\\vec":
             inside = self._atom()
-            value: Value = self._decorated(str(inside)) if isinstance(inside, Symbol) else inside
+            value: Value = self._decorated(inside.name) if isinstance(inside, Symbol) else inside
             self._vectors.add(value)
             return value
         if name in _PREFIXES:
@@ -1101,6 +1111,12 @@ def _raised(tokens: Sequence[Token], at: int) -> tuple[str, int] | None:
     return sign + text, end
 
 
+def _in_base(digits: str, base: str) -> Based:
+    if not digits.isdigit() or not base.isdigit() or len(base) > 2 or any(int(digit) >= int(base) for digit in digits):
+        raise Unreadable("no number in another base")
+    return Based(digits.lstrip("0") or "0", int(base))
+
+
 def _negated(value: Value, is_negative: bool) -> Value:
     if not is_negative:
         return value
@@ -1196,6 +1212,9 @@ def _permutation(cycles: list[tuple[int, ...]]) -> Permutation:
 
 def _joined(parts: list[Value], joints: set[str]) -> Value:
     """Several items: inequalities are joined, conditions on parameters belong to the first, the rest is a list."""
+    match parts[-1]:
+        case Relation(marks=("\\equiv",), modulus=modulus) if modulus is not None:  # x \equiv 1, 2 \pmod 3
+            parts = [_with_modulus(part, modulus) for part in parts]
     regions = [is_region(part) and not isinstance(part, Interval) and part != REALS for part in parts]
     if all(regions):
         return Logic("or" if "or" in joints else "and", tuple(parts))
@@ -1206,6 +1225,15 @@ def _joined(parts: list[Value], joints: set[str]) -> Value:
     if joints == {"and"} and len(parts) == 2 and (mixed := _mixed(parts[0], parts[1])) is not None:
         return mixed
     return Items("", tuple(parts))
+
+
+def _with_modulus(part: Value, modulus: Expression) -> Value:
+    match part:
+        case Relation(sides=(_, residue), modulus=None) | Relation(sides=(_, residue)):
+            return Relation((Symbol("?"), residue), ("\\equiv",), modulus)
+        case Number() | Symbol() | Operation():
+            return Relation((Symbol("?"), part), ("\\equiv",), modulus)
+    return part
 
 
 def _is_condition(value: Value) -> bool:

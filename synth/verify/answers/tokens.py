@@ -141,6 +141,9 @@ def spelling(text: str) -> str:
     text = text.strip()
     for _ in range(6):
         bare = re.sub(r"(?<![.\\])[.,;]$|\\$", "", text).strip()
+        if len(text) > 2 and text[0] in "\"'" and text[0] == text[-1] and text[0] not in text[1:-1]:
+            text = text[1:-1].strip()
+            continue
         match = _WRAPPED.fullmatch(text) or _WRAPPED.fullmatch(bare)
         if match is None:
             if len(text) > 1 and text[0] == "~" == text[-1]:
@@ -232,6 +235,8 @@ def _command(text: str, at: int, found: str, tokens: list[Token], spaced: bool, 
         if script or name in ("boxed", "fbox", "ensuremath"):
             tokens.append(Token("mark", "{", spaced))
         before = len(tokens)
+        if name in ("mathbf", "boldsymbol", "bm") and re.fullmatch(r"\s*(?:[A-Za-z]|\\[a-z]+)\s*", inside):
+            tokens.append(Token("command", "\\vec", spaced))
         single = name == "mathrm" and inside.strip() in ("e", "i", "d")
         _scan(inside, tokens, upright=(upright or name in _TEXT_STYLES) and not single)
         if spaced and len(tokens) > before:

@@ -13,7 +13,7 @@ from typing import Any
 
 from synth.verify.answers.values import Unit
 
-__all__ = ["CURRENCIES", "DEGREE", "PERCENT", "unit"]
+__all__ = ["CURRENCIES", "DEGREE", "PERCENT", "listed_label", "unit"]
 
 PERCENT = Unit("percent", words="percent")
 DEGREE = Unit("angle", words="degrees")
@@ -222,7 +222,15 @@ def _physical(formula: str, words: str) -> Unit | None:
     return None
 
 
+def listed_label(words: str) -> Unit | None:
+    """What is counted in a list of counts, where it is no plural: ``3 red, 2 blue``."""
+    word = words.lower()
+    return Unit(word, words=word, is_label=True) if re.fullmatch(r"[a-z]{3,20}", word) and word not in _NO_LABEL else None
+
+
 def _label(words: str) -> Unit | None:
+    if re.fullmatch(r"[\u4e00-\u9fff]{1,3}", words) and not set(words) & set("万亿千百十"):
+        return Unit("", words=words, is_label=True)  # a Chinese measure word
     parts = re.split(r"[\s-]+", words)
     if not 1 <= len(parts) <= 3 or not all(re.fullmatch(r"[a-z']{3,20}|of", part) for part in parts):
         return None
