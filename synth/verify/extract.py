@@ -246,11 +246,12 @@ def _last_clause(text: str) -> str:
 
 def _stated(text: str) -> str | None:
     """The formula or number that the last sentence with one states."""
-    for sentence in reversed(re.split(r"(?<=[.!?])\s+(?=[^\d\s])|。|\n", text[-_SHORT:].strip())[-3:]):
+    for sentence in reversed(re.split(r"[.!?]\)?\s+(?=[^\d\s])|。|\n", text[-_SHORT:].strip())[-3:]):
         if _DENIED.search(sentence) or _SUPPOSED.search(sentence):
             return None
-        if segments := list(_SEGMENT.finditer(sentence)):
-            return _inside(segments[-1])
+        if segments := [_inside(match) for match in _SEGMENT.finditer(sentence)]:
+            value = next((one for one in reversed(segments) if len(one) > 1 or one.isdigit()), segments[-1])
+            return value.rpartition("=")[2].strip() if value.count("=") > 1 else value  # the end of a computation
         numbers = list(_NUMBER.finditer(sentence))
         if not numbers and (words := _IS.search(sentence)):
             return words[1]

@@ -443,7 +443,7 @@ class Parser:
     def _beside(self, value: Value) -> Value:
         """``value`` times what stands beside it; a whole number and a fraction are a mixed number."""
         before, token = self._next(-1), self._next()
-        if token.kind == "number":
+        if token.kind == "number" and before.text not in (")", "}", "]"):
             slash = self._next(1).text == "/" and self._next(2).kind == "number"
             if not (before.kind == "number" and isinstance(value, Number) and slash):
                 raise Unreadable("two numbers side by side")
