@@ -49,6 +49,7 @@ _NOT_COMMUTATIVE = frozenset("ABCDMNPQXYZ")  # single letters that usually name 
 _MIRRORED = {"\\supset": "\\subset", "\\supseteq": "\\subseteq", ">": "<", "\\ge": "\\le", "\\gg": "\\ll"}
 _SYMMETRIC = ("=", "\\perp", "\\parallel", "\\sim", "\\cong", "\\approx", "\\equiv", "\\iff", "\\ne")
 _TEMPERATURES = ("[celsius]^1", "[fahrenheit]^1")
+_UNNAMED = Symbol("?")
 _DOTS = Symbol("\\ldots")
 
 
@@ -127,7 +128,7 @@ def _relations(g: Value, a: Value) -> bool:
     assert isinstance(relation, Relation)
     if relation.modulus is not None:
         residue = relation.sides[-1]
-        return relation is g and len(relation.sides) == 2 and relation.sides[0] == Symbol("?") and same(residue, other)
+        return relation is g and len(relation.sides) == 2 and relation.sides[0] == _UNNAMED and same(residue, other)
     if not set(relation.marks) <= {"=", "\\approx"} or isinstance(other, Cases) and len(relation.sides) > 2:
         return False
     return any(same(value, other) if relation is g else same(other, value) for value in _stated(relation))
@@ -212,7 +213,7 @@ def _same_name(one: Value, two: Value) -> bool:
 def _congruences(g: Relation, a: Relation) -> bool:
     if g.modulus is None or a.modulus is None or not same(g.modulus, a.modulus):
         return False
-    if len(g.sides) != 2 or len(a.sides) != 2 or not {Symbol("?")} & {g.sides[0], a.sides[0]} and g.sides[0] != a.sides[0]:
+    if len(g.sides) != 2 or len(a.sides) != 2 or not {_UNNAMED} & {g.sides[0], a.sides[0]} and g.sides[0] != a.sides[0]:
         return False
     match g.sides[1], a.sides[1], g.modulus:
         case Number(value=one), Number(value=two), Number(value=modulus) if modulus:
@@ -334,7 +335,7 @@ def _spread(value: Value) -> Value:
             spread = _spread(part)
             parts += spread.parts if isinstance(spread, Items) and spread.bracket == "" else [spread]
         return Items(value.bracket, _progression(tuple(parts)))
-    if isinstance(value, Relation) and value.marks == ("\\in",) and isinstance(value.sides[1], Items):
+    if isinstance(value, Relation) and value.marks == ("\\in",) and isinstance(value.sides[1], Items) and value.sides[0] != _UNNAMED:
         return _spread(value.sides[1])
     if isinstance(value, Relation) and value.marks == ("=",):
         right = _spread(value.sides[1])

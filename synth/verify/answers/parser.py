@@ -411,7 +411,7 @@ class Parser:
                 break
             if self._next().text == "+" and self._next(1) is _END:
                 raise Unreadable("a sum without its last term")
-        return terms[0] if len(terms) == 1 else Operation("+", tuple(terms))
+        return terms[0] if len(terms) == 1 else Operation("+", tuple(map(_operand, terms)))
 
     def _product(self) -> Value:
         value = self._power()
@@ -427,7 +427,7 @@ class Parser:
                     value = _times(value, factor)
             elif token.text == "/" or (self._word() == "over" and self._next(1).kind == "number"):
                 self._at += 1
-                value = Operation("/", (value, self._denominator()))
+                value = Operation("/", (_operand(value), _operand(self._denominator())))
             elif token.text == "\\bmod" or (token.text == "\\mod" and self._depth > 1):
                 self._at += 1
                 value = Operation("mod", (value, self._power()))
@@ -541,12 +541,10 @@ class Parser:
         sign = self._take("-")
         if not sign:
             self._take("+")
-        exponent = _negated(self._atom(), sign)
-        if isinstance(exponent, Items):
-            raise Unreadable("a list as an exponent")
+        exponent = _operand(_negated(self._atom(), sign))
         if base == Symbol("e"):
             return Operation("exp", (exponent,))
-        return Operation("^", (base, exponent))
+        return Operation("^", (_operand(base), exponent))
 
     # --- atoms ---------------------------------------------------------------------------------------------------
 
@@ -1124,12 +1122,19 @@ def _negated(value: Value, is_negative: bool) -> Value:
         return Number(-value.value, value.decimal)
     if isinstance(value, Based):
         return Based(f"-{value.digits}", value.base)
-    return Operation("neg", (value,))
+    return Operation("neg", (_operand(value),))
 
 
 def _times(one: Value, two: Value) -> Operation:
-    factors = one.args if isinstance(one, Operation) and one.name == "*" else (one,)
-    return Operation("*", (*factors, two))
+    factors = one.args if isinstance(one, Operation) and one.name == "*" else (_operand(one),)
+    return Operation("*", (*factors, _operand(two)))
+
+
+def _operand(value: Value) -> Value:
+    """The value, where an operation may take it: an expression, a vector, a matrix or a set."""
+    if isinstance(value, Number | Symbol | Operation | Matrix | Interval) or (isinstance(value, Items) and value.bracket):
+        return value
+    raise Unreadable("an operation on what is no expression")
 
 
 def _function_of(name: str, base: Value | None, arguments: tuple[Value, ...]) -> Value:

@@ -93,6 +93,17 @@ class Operation:
                 return f"\\log_{{{args[0]}}}({args[1]})"
             case "degrees":
                 return f"({args[0]})^\\circ "
+            case "\\times":
+                return f"\\vec{{{args[0]}}} \\times \\vec{{{args[1]}}}"
+            case "sum" | "prod":
+                return f"(\\{self.name}_{{{args[0]} = {args[1]}}}^{{{args[2]}}} {args[3]})"
+            case "\\int" | "\\sum" | "\\prod":
+                bounds = "".join(f"{mark}{{{bound}}}" for mark, bound in zip("_^", args[:2], strict=True) if bound != "?")
+                return f"({self.name}{bounds} {args[2]})"
+            case "\\builder":
+                return f"\\{{{args[0]} \\mid {args[1]}\\}}"
+        if self.name.startswith("\\lim"):
+            return f"(\\lim_{{{self.name[5:]}}} {args[0]})"
         if self.name.startswith("apply "):
             return f"{self.name[6:]}({', '.join(args)})"
         if self.name.startswith("\\") and len(args) == 2:
@@ -274,7 +285,7 @@ class Labelled:
     value: Value
 
     def __str__(self) -> str:
-        return f"\\text{{{self.label}: }}{self.value}"
+        return f"({self.label}) {self.value}" if len(self.label) == 1 else f"\\text{{{self.label}: }}{self.value}"
 
 
 @dataclass(frozen=True, slots=True)

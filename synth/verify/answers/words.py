@@ -160,7 +160,9 @@ def _word(tokens: Sequence[Token], at: int) -> str:
 
 
 def prose(tokens: Sequence[Token]) -> Text | None:
-    """Words without articles and punctuation; None where there is no word of two letters."""
+    """Words without articles and punctuation; None where there is no word of two letters, or mathematics beside it."""
+    if any(token.kind == "command" or token.text in "+=<>*^_|&" for token in tokens):
+        return None
     if not any(token.kind == "word" and len(token.text) > 1 for token in tokens) and not all(
         token.kind in ("word", "mark") for token in tokens
     ):
