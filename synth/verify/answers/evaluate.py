@@ -140,7 +140,7 @@ def _checked(value: Any) -> Any:
 
 
 def _operation(name: str, args: tuple[Value, ...], env: Env) -> Any:
-    _spend(1)
+    _spend(40)  # about what an operation costs beside its digits
     if name in ("sum", "prod"):
         return _series(name, args, env)
     if name == "cases":
@@ -329,7 +329,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "binom": lambda mp, over, under: mp.binomial(over, under) if abs(over) + abs(under) < 1e5 else _too_large(),
     "floor": lambda mp, value: mp.floor(value),
     "ceil": lambda mp, value: mp.ceil(value),
-    "mod": lambda mp, one, two: one % two,
+    "mod": lambda mp, one, two: one % two if abs(mp.mag(one)) < 1000 else _too_large(),
     "min": _mp_min,
     "max": _mp_max,
     "sgn": lambda mp, value: mp.sign(value),

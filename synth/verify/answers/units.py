@@ -15,6 +15,7 @@ from synth.verify.answers.values import Unit
 
 __all__ = ["CURRENCIES", "DEGREE", "PERCENT", "listed_label", "unit"]
 
+MAX_LENGTH = 60
 PERCENT = Unit("percent", words="percent")
 DEGREE = Unit("angle", words="degrees")
 CURRENCIES = {"$": "dollar", "\\euro": "euro", "\\pound": "sterling", "\\yen": "yen", "\\rupee": "rupee",
@@ -157,7 +158,9 @@ def _registry() -> Any:
 @lru_cache(maxsize=1024)
 def unit(text: str) -> Unit | None:
     """The unit or label that a text is, whole; None where it is none. ``km/h``, ``square inches``, ``kg m^2``, ``people``."""
-    words = " ".join(text.replace("\\cdot", "*").replace("\\times", "*").split())
+    if len(text) > MAX_LENGTH:
+        return None
+    words = " ".join(text.split())
     plain = words.lower().strip(" .()")
     if plain in ("%", "percent", "percentage", "pct", "per cent"):
         return PERCENT
