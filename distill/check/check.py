@@ -193,9 +193,14 @@ def _problems(recipe: Recipe) -> Iterator[Finding]:
         voting = len(found.prompts) - len(checked)
         yield Finding("note", "problems", f"{voting:,} problems have no answer: their samples elect one")
     wrong = check_golds(checked[:GOLDS_CHECKED], VerifyConfig(workers=1))
+    source = recipe.prompts if isinstance(recipe.sample, TeacherSampling) else recipe.sample
     for name, reason in wrong[:5]:
         what = f"the gold answer of {name} does not verify: {reason}"
-        yield Finding("error", "problems", what, "prompts", "mend the answer", exit_code=InputError.exit_code)
+        if source is not None and source.on_bad_row == "skip":
+            yield Finding("note", "problems", f"{what}; the problem is skipped", "prompts")
+        else:
+            hint = "mend the answer, or set on_bad_row to skip"
+            yield Finding("error", "problems", what, "prompts", hint, exit_code=InputError.exit_code)
     if found.bad:
         yield Finding("note", "problems", f"{len(found.bad)} bad rows are skipped", found.bad[0].where)
     golds = min(GOLDS_CHECKED, len(checked)) - len(wrong)

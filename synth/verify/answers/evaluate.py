@@ -23,13 +23,13 @@ from typing import Any
 
 from synth.verify.answers.values import Expression, Interval, Items, Number, Operation, Relation, Symbol, Value
 
-__all__ = ["Env", "TooLarge", "Undefined", "evaluate", "near", "points", "same_expression", "same_number", "symbols"]
+__all__ = ["Env", "TooLarge", "Undefined", "evaluate", "near", "points", "same_expression", "same_number", "start_work", "symbols"]
 
 Env = dict[str, Fraction]
 
 MAX_BITS = 1 << 19  # of an exact number
 MAX_LOG2 = 1 << 62  # of the size of an approximate one
-MAX_WORK = 4_000_000  # bits of exact results and digits of approximate ones, summed over a comparison
+MAX_WORK = 2_500_000  # bits of exact results and digits of approximate ones, summed over a comparison
 MAX_TERMS = 2000  # of a finite sum
 MAX_NODES = 800
 DIGITS = 40
@@ -46,6 +46,11 @@ class Undefined(Exception):
 
 class _Work:
     left = MAX_WORK
+
+
+def start_work() -> None:
+    """Begin a comparison: all of its work has one bound."""
+    _Work.left = MAX_WORK
 
 
 def _spend(amount: int) -> None:
@@ -425,7 +430,6 @@ def same_expression(gold: Expression, answer: Expression) -> bool:
     nodes = [*_walk(gold), *_walk(answer)]
     if len(nodes) > MAX_NODES:
         raise TooLarge
-    _Work.left = MAX_WORK
     names = symbols(gold) | symbols(answer)
     if symbols(gold) != symbols(answer) and not any(isinstance(node, Operation) for node in nodes):
         return False

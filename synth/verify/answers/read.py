@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from synth.verify.answers.equality import same
-from synth.verify.answers.evaluate import TooLarge, same_number
+from synth.verify.answers.evaluate import TooLarge, same_number, start_work
 from synth.verify.answers.parser import Malformed, Parser
 from synth.verify.answers.tokens import Token, spelling, tokenize
 from synth.verify.answers.values import Number, Opaque, Text, Unreadable, Value
@@ -119,6 +119,7 @@ def equal(gold: str, answer: str) -> bool:
     """
     if letters(gold) == letters(answer):
         return True
+    start_work()
     try:
         return same(read(gold), read(answer))
     except (TooLarge, RecursionError):
