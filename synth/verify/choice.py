@@ -124,8 +124,7 @@ def lettered(choices: Any) -> dict[str, str] | None:
 def _gold(gold: Any, options: dict[str, str] | None) -> str:
     """The letter, the letters joined by ", ", or (without options) the text of the gold answer."""
     if isinstance(gold, list) and gold:
-        letters = [_gold(one, options) for one in gold]
-        return ", ".join(sorted(set(letters)))
+        return ", ".join(sorted({_gold(one, options) for one in gold}))
     if isinstance(gold, bool) or gold is None or not isinstance(gold, str | int):
         raise ValueError("no gold answer" if gold is None else f"the gold answer is of type {type(gold).__name__}")
     if isinstance(gold, int):
@@ -140,8 +139,8 @@ def _gold(gold: Any, options: dict[str, str] | None) -> str:
     if (letters := _letters(bare, options, whole=True)) is not None:
         return ", ".join(letters)
     lead = re.match(rf"(?:the\s+)?{_OPTION}(?P<letter>{_LETTER})\s*[.:)\-]?\s*\S", bare, re.IGNORECASE)
-    if lead is not None and (letters := _letters(lead["letter"], options, whole=True)) is not None and options is not None:
-        return letters[0]
+    if lead is not None and options is not None and (named := _letters(lead["letter"], options, whole=True)):
+        return named[0]
     if bare.isdigit() and len(bare) < 3 and options is not None:
         return _indexed(int(bare), options)
     if options is None:

@@ -31,7 +31,9 @@ How = Literal["box", "hash", "sentence", "whole", "emphasis", "stated", "text"]
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _BARE_BOX = re.compile(r"\\boxed\s+([^\s{}$\\]{1,40})|\\boxed(\d)")
 _MOST_BOXES = 8
-_BETWEEN_BOXES = re.compile(r"(?:[,;、$]|\s|\\quad|\\text\{[^{}]*\}|\band\b|\bor\b){0,40}\\(?:boxed|fbox)\s*\{", re.IGNORECASE)
+_BETWEEN_BOXES = re.compile(
+    r"(?:[,;、$]|\s|\\quad|\\text\{[^{}]*\}|\band\b|\bor\b){0,40}\\(?:boxed|fbox)\s*\{", re.IGNORECASE
+)
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _TAG = re.compile(r"<answer>([^<]*(?:<(?!/?answer>)[^<]*)*)</answer>", re.IGNORECASE)
 
@@ -46,7 +48,8 @@ _CUE = re.compile(
     re.IGNORECASE,
 )
 _DENIED = re.compile(
-    r"\b(?:not|cannot|never|neither|nor|no|might|could|may)\b|n['\u2019]t\b|\bne\b.{0,30}\bpas\b|不是|不可能", re.IGNORECASE
+    r"\b(?:not|cannot|never|neither|nor|no|might|could|may)\b|n['\u2019]t\b|\bne\b.{0,30}\bpas\b|不是|不可能",
+    re.IGNORECASE,
 )
 _NO = re.compile(r"no\s*(?:[.,;!]|$|\n)", re.IGNORECASE)
 _SUPPOSED = re.compile(
@@ -82,7 +85,8 @@ _NUMBER = re.compile(
     r"(?P<money>\\?[$€£¥]\s?)?[-\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s?/\s?\d+)?(?P<unit>\s?%|\s?(?:[a-zA-Z]{2,12}\b))?"
 )
 _COPULA = re.compile(
-    r"\b(?:is|are|was|equals|gives|get|have|has|total|est|sont|es|son|hay|il y a|ist|sind|tiene)\b|[:=\uff1a]|是|为|有|等于", re.IGNORECASE
+    r"\b(?:is|are|was|equals|gives|get|have|has|total|est|sont|es|son|hay|il y a|ist|sind|tiene)\b|[:=\uff1a]|是|为|有|等于",
+    re.IGNORECASE,
 )
 _YES_NO = re.compile(r"(?:(?:so|therefore|thus|hence),?\s+)?(yes|no|true|false)\s*[,.!;:]", re.IGNORECASE)
 _IS = re.compile(r"\b(?:is|are|was)\s+([^.!?,;]{1,60})[.!]?\s*$")
@@ -200,10 +204,10 @@ def committed_answer(response: str | Reasoning) -> Answer:
     others = (truth[1],) if truth else ()
     if len(line) <= 200 and "\n" not in line and not is_denied and not _is_prose(line):
         segments = list(_SEGMENT.finditer(line))
-        stated = () if segments else (_stated(line),)
-        return Answer(
-            _inside(segments[-1]) if segments else _tidy(line), how="whole", others=(*others, *filter(None, stated))
-        )
+        if segments:
+            return Answer(_inside(segments[-1]), how="whole", others=others)
+        stated = _stated(line)
+        return Answer(_tidy(line), how="whole", others=others if stated is None else (*others, stated))
     bold = None
     for bold in _BOLD.finditer(text.rstrip().rpartition("\n")[2][-2000:]):  # noqa: B007 - the last one
         pass
@@ -222,7 +226,11 @@ def _sentence(text: str) -> tuple[str | None, bool]:
     for cue in list(_CUE.finditer(text))[: -_SENTENCES - 1 : -1]:
         clause = text[cue.end() : cue.end() + 4 * _SHORT].lstrip(" \t\r\n*:>#")
         before = _last_clause(text[max(0, cue.start() - _SHORT) : cue.start()])
-        if _DENIED.search(cue["between"] or "") or (_DENIED.match(clause) and not _NO.match(clause)) or _SUPPOSED.search(before):
+        if (
+            _DENIED.search(cue["between"] or "")
+            or (_DENIED.match(clause) and not _NO.match(clause))
+            or _SUPPOSED.search(before)
+        ):
             is_denied = True
             continue
         clause = _LEAD.sub("", _BOLD.sub(_emphasized, clause), count=1)

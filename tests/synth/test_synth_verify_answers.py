@@ -121,7 +121,9 @@ def test_plain_numbers_are_equal_where_their_values_are(one: Fraction, two: Frac
     def written(value: Fraction) -> str:
         sign, over, under = "-" if value < 0 else "", abs(value.numerator), value.denominator
         forms = [f"{sign}\\frac{{{over}}}{{{under}}}", f"{sign}{over}/{under}"]
-        return data.draw(st.sampled_from([*forms, str(value.numerator), f"{value.numerator:,}"] if under == 1 else forms))
+        return data.draw(
+            st.sampled_from([*forms, str(value.numerator), f"{value.numerator:,}"] if under == 1 else forms)
+        )
 
     assert plainly_equal(written(one), written(two)) == (one == two) == equal(written(one), written(two))
     assert plainly_equal(written(one), written(one)) is True
@@ -141,7 +143,21 @@ def test_numbers_that_are_beyond_floats_are_told_apart(base: int, exponent: int)
 
 _PIECES = st.sampled_from(
     [
-        *("\\boxed{", "\\boxed", "{", "}", "\\{", "\\", "5", "x", "<think>", "</think>", "<answer>", "</answer>", "####"),
+        *(
+            "\\boxed{",
+            "\\boxed",
+            "{",
+            "}",
+            "\\{",
+            "\\",
+            "5",
+            "x",
+            "<think>",
+            "</think>",
+            "<answer>",
+            "</answer>",
+            "####",
+        ),
         *("\n", " ", "$", "$$", "\\(", "\\)", "\\[", "\\]", "The answer is ", "**", "`", "答案是", "\\frac{1}{2}"),
         *("\ud800", "\0", "not ", ". ", "=", ", ", "and "),
     ]

@@ -68,7 +68,13 @@ def test_an_option_is_named_by_an_equal_value(response: str) -> None:
 
 @pytest.mark.parametrize("gold", ["A, C", "AC", "A and C", ["A", "C"], "(A), (C)"])
 def test_several_right_options_have_to_be_named_together(gold: Any) -> None:
-    for response in ("\\boxed{AC}", "\\boxed{C, A}", "Answer: A and C", "A and C are correct.", '{"answer": ["A", "C"]}'):
+    for response in (
+        "\\boxed{AC}",
+        "\\boxed{C, A}",
+        "Answer: A and C",
+        "A and C are correct.",
+        '{"answer": ["A", "C"]}',
+    ):
         assert right(gold, response, OPTIONS), response
     for response in ("\\boxed{A}", "Answer: C", "\\boxed{A, B, C}", "Answer: A or C", "ABCD"):
         assert not right(gold, response, OPTIONS), response

@@ -17,7 +17,6 @@ from synth.verify.verdict import judged
 from synth.verify.verifier import Verifier, verify_rows
 
 
-
 def hanging(number: int = 0) -> dict[str, Any]:
     """A row on which a scorer computes for ever: 9 ** 9 ** 9 ** 9, evaluated."""
     entry = {"question": "(x)(x)", "answer": "x**2", "metadata": {"result": "x**2", "variables": ["x"]}}
@@ -41,7 +40,11 @@ def nothing_left_behind() -> Iterator[None]:
 
 @pytest.mark.slow
 def test_a_hanging_row_times_out_and_every_other_gets_its_verdict_in_order() -> None:
-    rows = [hanging(), *[math_row(f"\\boxed{{2\\sqrt{{{n}}}}}", f"\\sqrt{{{4 * n}}}") for n in range(2, 40)], hanging(1)]
+    rows = [
+        hanging(),
+        *[math_row(f"\\boxed{{2\\sqrt{{{n}}}}}", f"\\sqrt{{{4 * n}}}") for n in range(2, 40)],
+        hanging(1),
+    ]
     out = list(verify_rows(rows, VerifyConfig(workers=2, timeout_s=5.0)))
     assert [row["verdict"] for row in out] == ["timeout", *["correct"] * 38, "timeout"]
     assert [row["response"] for row in out] == [row["response"] for row in rows]

@@ -17,8 +17,6 @@ from synth.verify.answers.evaluate import TooLarge, Undefined, evaluate, near, p
 from synth.verify.answers.regions import INEQUALITIES, is_region, same_region, variable
 from synth.verify.answers.units import DEGREE, PERCENT
 from synth.verify.answers.values import (
-    Based,
-    Boolean,
     Cases,
     Clock,
     Date,
@@ -29,7 +27,6 @@ from synth.verify.answers.values import (
     Matrix,
     Number,
     Operation,
-    Permutation,
     Qualified,
     Quantity,
     Ratio,
@@ -99,7 +96,12 @@ def _labelled(g: Value, a: Value) -> bool:
     labels = [value.label if isinstance(value, Labelled) else None for value in (g, a)]
     inner = [value.value if isinstance(value, Labelled) else value for value in (g, a)]
     for label, other in ((labels[0], a), (labels[1], g)):
-        if label is not None and len(label) == 1 and isinstance(other, Symbol | Text) and str(other).strip("\\text{}") == label:
+        if (
+            label is not None
+            and len(label) == 1
+            and isinstance(other, Symbol | Text)
+            and str(other).strip("\\text{}") == label
+        ):
             return True  # an option by its letter, beside the letter and its text
     return same(inner[0], inner[1])
 
@@ -129,7 +131,7 @@ def _relations(g: Value, a: Value) -> bool:
     if relation.modulus is not None:
         residue = relation.sides[-1]
         return relation is g and len(relation.sides) == 2 and relation.sides[0] == _UNNAMED and same(residue, other)
-    if not set(relation.marks) <= {"=", "\\approx"} or isinstance(other, Cases) and len(relation.sides) > 2:
+    if not set(relation.marks) <= {"=", "\\approx"} or (isinstance(other, Cases) and len(relation.sides) > 2):
         return False
     return any(same(value, other) if relation is g else same(other, value) for value in _stated(relation))
 
@@ -175,8 +177,22 @@ def _is_name(value: Value) -> bool:
         case Operation(name="/", args=(over, under)):  # dy/dx
             return all(str(side).lstrip("(").startswith(("d ", "d_", "\\partial")) for side in (over, under))
         case Operation(name=name, args=args):
-            named = name.startswith(("apply ", "\\lim", "\\angle", "\\triangle", "#", "max", "min", "sup", "inf", "det"))
-            named = named or name in ("dim", "deg", "rank", "tr", "ker", "arg", "\\measuredangle", "gcd", "lcm", "Re", "Im")
+            named = name.startswith(
+                ("apply ", "\\lim", "\\angle", "\\triangle", "#", "max", "min", "sup", "inf", "det")
+            )
+            named = named or name in (
+                "dim",
+                "deg",
+                "rank",
+                "tr",
+                "ker",
+                "arg",
+                "\\measuredangle",
+                "gcd",
+                "lcm",
+                "Re",
+                "Im",
+            )
             return (named or name[0] == "\\") and bool(symbols(value) or name.startswith(("#", "apply ")))
         case Items(bracket="(" | "[" | "", parts=parts):
             return all(isinstance(part, Symbol) for part in parts)
@@ -213,7 +229,11 @@ def _same_name(one: Value, two: Value) -> bool:
 def _congruences(g: Relation, a: Relation) -> bool:
     if g.modulus is None or a.modulus is None or not same(g.modulus, a.modulus):
         return False
-    if len(g.sides) != 2 or len(a.sides) != 2 or not {_UNNAMED} & {g.sides[0], a.sides[0]} and g.sides[0] != a.sides[0]:
+    if (
+        len(g.sides) != 2
+        or len(a.sides) != 2
+        or (not {_UNNAMED} & {g.sides[0], a.sides[0]} and g.sides[0] != a.sides[0])
+    ):
         return False
     match g.sides[1], a.sides[1], g.modulus:
         case Number(value=one), Number(value=two), Number(value=modulus) if modulus:
@@ -264,7 +284,9 @@ def _proportional(g: Relation, a: Relation, *, signed: bool) -> bool:
                 if bool(over) != bool(under):
                     return False
                 continue
-            factors.append(over / under if isinstance(over, Fraction) == isinstance(under, Fraction) else _float_ratio(over, under))
+            factors.append(
+                over / under if isinstance(over, Fraction) == isinstance(under, Fraction) else _float_ratio(over, under)
+            )
         except (Undefined, ZeroDivisionError):
             continue
     if len(factors) < 3 or (signed and any(isinstance(factor, complex) or not factor > 0 for factor in factors)):
@@ -285,7 +307,7 @@ def _inexact(value: Any) -> Any:
 
 
 def _is_plain(value: Value) -> bool:
-    return isinstance(value, Number | Symbol | Operation)
+    return isinstance(value, Expression)
 
 
 # --- sets, lists, matrices ---------------------------------------------------------------------------------------
@@ -315,7 +337,7 @@ def _regions(g: Value, a: Value) -> bool:
 def _as_region(items: Items) -> Value:
     if items.bracket in _ORDERED and len(items.parts) == 2:
         is_open = items.bracket == "("
-        return Interval(items.parts[0], items.parts[1], is_open, is_open)  # type: ignore[arg-type]
+        return Interval(items.parts[0], items.parts[1], is_open, is_open)
     return items
 
 
@@ -335,13 +357,18 @@ def _spread(value: Value) -> Value:
             spread = _spread(part)
             parts += spread.parts if isinstance(spread, Items) and spread.bracket == "" else [spread]
         return Items(value.bracket, _progression(tuple(parts)))
-    if isinstance(value, Relation) and value.marks == ("\\in",) and isinstance(value.sides[1], Items) and value.sides[0] != _UNNAMED:
+    if (
+        isinstance(value, Relation)
+        and value.marks == ("\\in",)
+        and isinstance(value.sides[1], Items)
+        and value.sides[0] != _UNNAMED
+    ):
         return _spread(value.sides[1])
     if isinstance(value, Relation) and value.marks == ("=",):
         right = _spread(value.sides[1])
         if isinstance(right, Items) and right.bracket == "" and not isinstance(value.sides[0], Items):
             return Items("", tuple(Relation((value.sides[0], part), ("=",)) for part in right.parts))
-    if isinstance(value, Number | Symbol | Operation) and _has_sign_pair(value):
+    if isinstance(value, Expression) and _has_sign_pair(value):
         return Items("", (_signed(value, 1), _signed(value, -1)))
     if isinstance(value, Quantity) and _has_sign_pair(value.value):
         return Items("", tuple(replace(value, value=_signed(value.value, sign)) for sign in (1, -1)))
@@ -349,7 +376,9 @@ def _spread(value: Value) -> Value:
 
 
 def _has_sign_pair(value: Value) -> bool:
-    return isinstance(value, Operation) and (value.name in ("pm", "mp") or any(_has_sign_pair(arg) for arg in value.args))
+    return isinstance(value, Operation) and (
+        value.name in ("pm", "mp") or any(_has_sign_pair(arg) for arg in value.args)
+    )
 
 
 def _signed(value: Value, sign: int) -> Any:
@@ -381,18 +410,25 @@ def _progression(parts: tuple[Value, ...]) -> tuple[Value, ...]:
 
 
 def _lists(g: Value, a: Value) -> bool:
-    for one, two in ((g, a), (a, g)):
-        if isinstance(one, Items) and not isinstance(two, Items):
-            if one.bracket == "(" and isinstance(two, Operation) and Symbol("j") in _factors(two):
-                return same_expression(_on_axes(one.parts), two)
-            if one.bracket in ("{", "") and len(one.parts) == 1:
-                return same(one.parts[0], two)
-            if one.bracket == "" and len(one.parts) > 1 and not isinstance(two, Items):
-                if len(set(one.parts)) > 1 and all(map(_is_plain, one.parts)) and _all_equal(one.parts):
-                    return same(one.parts[0], two)  # 1/2 or 0.5
-                return _letters(one, two)
-            return False
-    assert isinstance(g, Items) and isinstance(a, Items)
+    if isinstance(g, Items) and isinstance(a, Items):
+        return _two_lists(g, a)
+    items, other = (g, a) if isinstance(g, Items) else (a, g)
+    assert isinstance(items, Items)
+    if items.bracket == "(" and isinstance(other, Operation) and Symbol("j") in _factors(other):
+        return same_expression(_on_axes(items.parts), other)
+    if items.bracket in ("{", "") and len(items.parts) == 1:
+        return same(items.parts[0], other)
+    if (
+        items.bracket == ""
+        and len(set(items.parts)) > 1
+        and all(map(_is_plain, items.parts))
+        and _all_equal(items.parts)
+    ):
+        return same(items.parts[0], other)  # 1/2 or 0.5
+    return items.bracket == "" and _letters(items, other)
+
+
+def _two_lists(g: Items, a: Items) -> bool:
     if max(len(g.parts), len(a.parts)) > MAX_PARTS:
         raise TooLarge
     if g.bracket in _ORDERED and a.bracket in _ORDERED:
@@ -408,11 +444,10 @@ def _lists(g: Value, a: Value) -> bool:
     one, two = g.parts, a.parts
     if not all(isinstance(part, Relation) for part in (*one, *two)):
         one, two = _unnamed(one), _unnamed(two)
-    if any(isinstance(part, Labelled) for part in one) and any(isinstance(part, Labelled) for part in two):
-        return _matched(one, two, _same_with_label)
-    if _DOTS in one or any(isinstance(part, Labelled) for part in (*one, *two)):
+    has_labels = [any(isinstance(part, Labelled) for part in parts) for parts in (one, two)]
+    if (any(has_labels) and not all(has_labels)) or _DOTS in one:
         return _in_order(one, two)
-    return _matched(one, two, same)
+    return _matched(one, two, _same_with_label if all(has_labels) else same)
 
 
 def _factors(value: Value) -> set[Value]:
@@ -553,19 +588,23 @@ def _quantities(g: Value, a: Value) -> bool:
         case Quantity(), Quantity():
             dimensions = {g.unit.dimension, a.unit.dimension}
             if len(dimensions) == 1:
-                return _expressions(_scaled(g), _scaled(a)) if g.unit.factor != a.unit.factor else same(g.value, a.value)
-            neutral = "" in dimensions or dimensions <= {DEGREE.dimension, *_TEMPERATURES} and DEGREE.dimension in dimensions
+                return (
+                    _expressions(_scaled(g), _scaled(a)) if g.unit.factor != a.unit.factor else same(g.value, a.value)
+                )
+            neutral = "" in dimensions or (
+                dimensions <= {DEGREE.dimension, *_TEMPERATURES} and DEGREE.dimension in dimensions
+            )
             return neutral and PERCENT not in (g.unit, a.unit) and same(g.value, a.value)
         case (Quantity() as quantity, other) | (other, Quantity() as quantity):
             if quantity.unit == PERCENT:
                 return _percent(quantity, other)
-            if not isinstance(other, Number | Symbol | Operation):
+            if not isinstance(other, Expression):
                 return False
-            return same(g.value, a) if isinstance(g, Quantity) else same(g, a.value)  # type: ignore[union-attr]
+            return same(quantity.value, other) if quantity is g else same(other, quantity.value)
     return False
 
 
-def _scaled(quantity: Quantity) -> Expression:
+def _scaled(quantity: Quantity) -> Value:
     match quantity.value:
         case Number(value=value, decimal=decimal):
             return Number(value * quantity.unit.factor, decimal)
@@ -596,14 +635,14 @@ def _ratios(g: Value, a: Value) -> bool:
         ) and not any(part == Number(Fraction(0)) for part in (*g.parts, *a.parts))
     ratio, other = (g, a) if isinstance(g, Ratio) else (a, g)
     assert isinstance(ratio, Ratio)
-    if len(ratio.parts) != 2 or not isinstance(other, Number | Symbol | Operation):
+    if len(ratio.parts) != 2 or not isinstance(other, Expression):
         return False
     quotient = Operation("/", (_scalar(ratio.parts[0]), _scalar(ratio.parts[1])))
     return same_expression(quotient, other)
 
 
 def _scalar(value: Value) -> Any:
-    return value if isinstance(value, Number | Symbol | Operation) else Symbol(str(value))
+    return value if isinstance(value, Expression) else Symbol(str(value))
 
 
 def _clock_ratio(value: Value) -> Value:
@@ -613,9 +652,11 @@ def _clock_ratio(value: Value) -> Value:
     return value
 
 
-def _expressions(g: Expression, a: Expression) -> bool:
+def _expressions(g: Value, a: Value) -> bool:
     if isinstance(g, Operation) and isinstance(a, Operation) and g.name == a.name == "*":
-        letters = {str(factor)[:1] for factor in (*g.args, *a.args)} | {str(factor)[1:2] for factor in (*g.args, *a.args)}
+        letters = {str(factor)[:1] for factor in (*g.args, *a.args)} | {
+            str(factor)[1:2] for factor in (*g.args, *a.args)
+        }
         capitals = {letter for letter in letters if letter.isalpha()}
         if capitals and capitals <= _NOT_COMMUTATIVE and set(g.args) == set(a.args):
             return g.args == a.args

@@ -21,11 +21,27 @@ from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
-from synth.verify.answers.values import Expression, Interval, Items, Number, Operation, Relation, Symbol, Value
+from synth.verify.answers.values import (
+    Expression,
+    Interval,
+    Items,
+    Logic,
+    Number,
+    Operation,
+    Relation,
+    Symbol,
+    Value,
+    word_list,
+)
 
-__all__ = ["Env", "TooLarge", "Undefined", "evaluate", "near", "points", "same_expression", "same_number", "start_work", "symbols"]
+__all__ = [
+    "REALS", "Env", "NotARegion", "TooLarge", "Undefined", "evaluate", "holds", "near", "points",
+    "same_expression", "same_number", "start_work", "symbols",
+]  # fmt: skip
 
 Env = dict[str, Fraction]
+
+REALS = Symbol("\\mathbb{R}")
 
 MAX_BITS = 1 << 19  # of an exact number
 MAX_LOG2 = 1 << 62  # of the size of an approximate one
@@ -42,6 +58,10 @@ class TooLarge(Exception):
 
 class Undefined(Exception):
     """No value there: a division by zero, a logarithm of zero."""
+
+
+class NotARegion(Exception):
+    """The value is no set of reals."""
 
 
 class _Work:
@@ -192,7 +212,11 @@ def _divide(one: Fraction, two: Fraction) -> Fraction:
 
 def _power(base: Fraction, exponent: Fraction) -> Fraction | None:
     if exponent.denominator != 1:
-        if base >= 0 and exponent.denominator < 64 and (root := _root(Fraction(exponent.denominator), base)) is not None:
+        if (
+            base >= 0
+            and exponent.denominator < 64
+            and (root := _root(Fraction(exponent.denominator), base)) is not None
+        ):
             return _power(root, Fraction(exponent.numerator))
         return None
     if base == 0:
@@ -346,9 +370,9 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Im": lambda mp, value: mp.im(value),
     "arg": lambda mp, value: mp.arg(value),
     "erf": _bounded("erf", 1e4),
-    **{name: _bounded(name, 1e8) for name in "sin cos tan cot sec csc sinh cosh tanh coth".split()},
-    **{f"arc{name}": _bounded(f"a{name}", 1e30) for name in "sin cos tan cot sec csc".split()},
-    **{f"ar{name}": _bounded(f"a{name}", 1e30) for name in "sinh cosh tanh".split()},
+    **{name: _bounded(name, 1e8) for name in word_list("sin cos tan cot sec csc sinh cosh tanh coth")},
+    **{f"arc{name}": _bounded(f"a{name}", 1e30) for name in ["sin", "cos", "tan", "cot", "sec", "csc"]},
+    **{f"ar{name}": _bounded(f"a{name}", 1e30) for name in ["sinh", "cosh", "tanh"]},
 }
 _COMMUTATIVE = ("\\cup", "\\cap", "\\land", "\\lor", "\\oplus", "\\dot", "gcd", "lcm", "min", "max")
 
@@ -375,12 +399,75 @@ def _series(name: str, args: tuple[Value, ...], env: Env) -> Any:
 
 def _cases(args: tuple[Value, ...], env: Env) -> Any:
     """Values and conditions in turn; the first condition that holds gives the value."""
-    from synth.verify.answers.regions import holds
-
     for value, condition in zip(args[::2], args[1::2], strict=True):
         if holds(condition, env):
             return evaluate(value, env)
     raise Undefined
+
+
+# --- conditions ---------------------------------------------------------------------------------------------------
+
+
+def holds(value: Value, env: Env, at: Fraction | None = None) -> bool:
+    """Whether an inequality is true, or a set contains the point `at`. Raises NotARegion for what is
+    neither, and Undefined where it has no value there."""
+    match value:
+        case Interval(low=low, high=high, low_open=low_open, high_open=high_open):
+            below, above = _order(evaluate(low, env), at), _order(at, evaluate(high, env))
+            return (below < 0 or (below == 0 and not low_open)) and (above < 0 or (above == 0 and not high_open))
+        case Items(bracket="{", parts=parts):
+            return any(_order(evaluate(part, env), at) == 0 for part in parts)
+        case Items(parts=(low, high)):
+            return _order(evaluate(low, env), at) < 0 and _order(at, evaluate(high, env)) < 0
+        case Logic(word=word, parts=parts):
+            return (any if word == "or" else all)(holds(part, env, at) for part in parts)
+        case Operation(name="\\cup", args=args):
+            return any(holds(arg, env, at) for arg in args)
+        case Operation(name="\\cap", args=args):
+            return all(holds(arg, env, at) for arg in args)
+        case Operation(name="\\setminus", args=(one, two)):
+            return holds(one, env, at) and not holds(two, env, at)
+        case Relation(sides=sides, marks=marks):
+            return all(_related(one, mark, two, env) for one, mark, two in zip(sides, marks, sides[1:], strict=False))
+    if value == REALS:
+        return True
+    raise NotARegion
+
+
+def _related(one: Value, mark: str, two: Value, env: Env) -> bool:
+    if mark in ("\\in", "\\notin"):
+        inside = holds(two, env, evaluate(one, env))
+        return inside == (mark == "\\in")
+    if not isinstance(one, Expression) or not isinstance(two, Expression):
+        raise NotARegion
+    order = _order(evaluate(one, env), evaluate(two, env))
+    match mark:
+        case "<":
+            return order < 0
+        case ">":
+            return order > 0
+        case "\\le":
+            return order <= 0
+        case "\\ge":
+            return order >= 0
+        case "\\ne":
+            return order != 0
+        case "=":
+            return order == 0
+    raise NotARegion
+
+
+def _order(one: Any, two: Any) -> int:
+    """-1, 0 or 1; numbers that differ by rounding are equal. Raises Undefined for what is not real."""
+    if isinstance(one, Fraction) and isinstance(two, Fraction):
+        return (one > two) - (one < two)
+    mp = _mp()
+    one, two = _approximate(one), _approximate(two)
+    if isinstance(one, mp.mpc) or isinstance(two, mp.mpc):
+        raise Undefined
+    if not (mp.isinf(one) or mp.isinf(two)) and abs(one - two) <= max(abs(one), abs(two)) * 1e-15:
+        return 0
+    return int(one > two) - int(one < two)
 
 
 # --- equality ----------------------------------------------------------------------------------------------------
@@ -421,7 +508,7 @@ def _walk(node: Value) -> Iterator[Value]:
         yield from _walk(child)
 
 
-def same_expression(gold: Expression, answer: Expression) -> bool:
+def same_expression(gold: Value, answer: Value) -> bool:
     """Whether two expressions are equal wherever both are defined. Raises TooLarge."""
     if gold == answer:
         return True
@@ -486,9 +573,7 @@ def points(names: set[str], whole: set[str], *, negative: bool = False) -> Itera
         yield env
 
 
-def _same_at(
-    gold: Expression, answer: Expression, env: Env, decimal: bool, *, may_be_complex: bool, strict: bool
-) -> bool | None:
+def _same_at(gold: Value, answer: Value, env: Env, decimal: bool, *, may_be_complex: bool, strict: bool) -> bool | None:
     """Equal, different, or None where one is not defined."""
     apart: list[Any] = []
     digits = DIGITS

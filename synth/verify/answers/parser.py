@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from synth.verify.answers.regions import INEQUALITIES, REALS, is_region
+from synth.verify.answers.evaluate import REALS
+from synth.verify.answers.regions import INEQUALITIES, is_region
 from synth.verify.answers.tokens import RELATIONS, Token
 from synth.verify.answers.units import CURRENCIES, listed_label, unit
 from synth.verify.answers.values import (
     Based,
     Cases,
-    Expression,
     Interval,
     Items,
     Labelled,
@@ -32,6 +32,7 @@ from synth.verify.answers.values import (
     Unit,
     Unreadable,
     Value,
+    word_list,
 )
 
 __all__ = ["Malformed", "Parser"]
@@ -40,25 +41,30 @@ MAX_DEPTH = 60
 
 _END = Token("mark", "")
 _CLOSERS = (")", "]", "}", "\\}", "\\rangle", "\\rfloor", "\\rceil", "&", "\\", "\\end", "\\|", "")
-_ROUNDED = frozenset("about approximately approx roughly around nearly exactly just only simply".split())
+_ROUNDED = frozenset(word_list("about approximately approx roughly around nearly exactly just only simply"))
 _NEGATIVE = ("negative", "minus")
-_QUALIFIERS = frozenset("where for with since because as such provided given".split())
-_CHANGES = frozenset("if when otherwise else or but except unless not".split())
+_QUALIFIERS = frozenset(["where", "for", "with", "since", "because", "as", "such", "provided", "given"])
+_CHANGES = frozenset(["if", "when", "otherwise", "else", "or", "but", "except", "unless", "not"])
 _NOT_LABELS = frozenset(
-    "not no at least most more less than fewer greater up to or between cannot never either neither minus negative over "
-    "above below under around and plus times if unless isn't about approximately half except base".split()
+    word_list(
+        "not no at least most more less than fewer greater up to or between cannot never either neither minus "
+        "negative over above below under around and plus times if unless isn't about approximately half except "
+        "base"
+    )
 )
 _ACCENTS = ("\\hat", "\\bar", "\\tilde", "\\dot", "\\ddot", "\\widehat", "\\overline", "\\widetilde", "\\check",
             "\\overleftrightarrow", "\\overbrace", "\\breve")  # fmt: skip
 _PREFIXES = ("\\angle", "\\triangle", "\\nabla", "\\partial", "\\neg", "\\forall", "\\exists", "\\measuredangle", "#",
              "\\square", "\\square", "\\odot", "\\bigcup", "\\bigcap")  # fmt: skip
 _SET_MARKS = ("\\cup", "\\cap", "\\setminus", "\\land", "\\lor", "\\oplus", "\\otimes", "\\circ", "\\bullet")
-_APPLIED = frozenset("f g h F G H P E O J Y \\phi \\sigma \\delta \\Gamma \\zeta \\psi \\tau \\Phi \\Theta \\Psi \\chi".split())
+_APPLIED = frozenset(
+    word_list("f g h F G H P E O J Y \\phi \\sigma \\delta \\Gamma \\zeta \\psi \\tau \\Phi \\Theta \\Psi \\chi")
+)
 _SYNONYMS = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "sign": "sgn", "arcsinh": "arsinh"}
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc",
              "sinh": "arsinh", "cosh": "arcosh", "tanh": "artanh"}  # fmt: skip
 _ANGLES = frozenset(_INVERSES)
-_LONE_UNITS = frozenset("m g s L N J W V K A M C F T".split())
+_LONE_UNITS = frozenset(word_list("m g s L N J W V K A M C F T"))
 
 
 _TRANSPOSED = ("\\top", "\\intercal")
@@ -124,7 +130,12 @@ class Parser:
     def _is_stop(self, ahead: int = 0) -> bool:
         """Whether an item ends here."""
         token = self._next(ahead)
-        if token is _END or token.text in (",", ";", ".", ":", "!") or token.text in _CLOSERS or token.text in RELATIONS:
+        if (
+            token is _END
+            or token.text in (",", ";", ".", ":", "!")
+            or token.text in _CLOSERS
+            or token.text in RELATIONS
+        ):
             return True
         return self._word(ahead) in ("and", "or") or self._word(ahead) in _QUALIFIERS or token.text == "|"
 
@@ -176,7 +187,8 @@ class Parser:
         if len(one.text) == 1 and one.text in "ABCDEFGHIJ" and two.text in (":", ".") and self._next(2) is not _END:
             self._at += 2
             return one.text
-        end, words = 0, []
+        end = 0
+        words: list[str] = []
         while (word := self._word(end)) or (words and self._next(end).kind in ("letter", "name")):
             words.append(word or self._next(end).text)
             end += 1
@@ -242,7 +254,7 @@ class Parser:
             return "\\mid"
         return None
 
-    def _modulus(self) -> Expression | None:
+    def _modulus(self) -> Value | None:
         start = self._at
         opened = self._take("(")
         if self._word() in ("mod", "modulo") or self._next().text in ("\\pmod", "\\mod", "\\bmod"):
@@ -334,7 +346,11 @@ class Parser:
         if token.kind == "letter" and not token.upright:
             if not token.spaced or (self._is_stop(1) and token.text not in _LONE_UNITS):
                 return False
-            if not self._is_stop(1) and self._next(1).text not in ("/", "^", "\\cdot") and self._next(1).kind != "letter":
+            if (
+                not self._is_stop(1)
+                and self._next(1).text not in ("/", "^", "\\cdot")
+                and self._next(1).kind != "letter"
+            ):
                 return False
         elif token.kind not in ("word", "name", "letter") and token.text not in ("\\mu", "\\Omega", "\\angstrom", "%"):
             return False
@@ -360,7 +376,11 @@ class Parser:
                 pieces.append("°" if text == "\\circ" else f"^{text}")
                 last = token
                 continue
-            if token.kind == "word" or token.text in ("min", "sec", "deg") or (token.kind == "letter" and token.text not in ("x", "y", "z", "e", "i")):
+            if (
+                token.kind == "word"
+                or token.text in ("min", "sec", "deg")
+                or (token.kind == "letter" and token.text not in ("x", "y", "z", "e", "i"))
+            ):
                 glue = "" if last.text in ("\\mu", "k") and not token.spaced else " "
                 pieces.append(glue + token.text)
             elif "\u4e00" <= token.text[:1] <= "\u9fff":
@@ -490,7 +510,12 @@ class Parser:
     def _is_repeated(self) -> bool:
         """Whether the brackets that open here repeat the number before them in words: ``12 (twelve)``."""
         number = self._next(1)
-        return number.kind == "number" and number.upright and number.text == self._next(-1).text and self._next(2).text == ")"
+        return (
+            number.kind == "number"
+            and number.upright
+            and number.text == self._next(-1).text
+            and self._next(2).text == ")"
+        )
 
     def _is_ahead(self, text: str) -> bool:
         return any(token.text == text for token in self._tokens[self._at + 1 :])
@@ -632,7 +657,11 @@ class Parser:
     def _indian(self) -> bool:
         """Whether groups of two digits end in one of three: 12,34,567."""
         ahead = 1
-        while self._next(ahead).kind == "number" and len(self._next(ahead).text) == 2 and self._next(ahead + 1).text == ",":
+        while (
+            self._next(ahead).kind == "number"
+            and len(self._next(ahead).text) == 2
+            and self._next(ahead + 1).text == ","
+        ):
             ahead += 2
         return ahead > 1 and self._next(ahead).kind == "number" and len(self._next(ahead).text) == 3
 
@@ -662,7 +691,11 @@ class Parser:
         if not block.isdigit() or len(block) > 200:
             return None
         shift = 10 ** len(fixed)
-        return Fraction(whole or "0") + Fraction(int(fixed or 0), shift) + Fraction(int(block), (10 ** len(block) - 1) * shift)
+        return (
+            Fraction(whole or "0")
+            + Fraction(int(fixed or 0), shift)
+            + Fraction(int(block), (10 ** len(block) - 1) * shift)
+        )
 
     def _letter(self) -> Value:
         name = self._next().text
@@ -822,7 +855,11 @@ class Parser:
         start = self._at
         while self._next().text == "(":
             ahead = 1
-            while self._next(ahead).kind == "number" and self._next(ahead).text.isdigit() and len(self._next(ahead).text) < 4:
+            while (
+                self._next(ahead).kind == "number"
+                and self._next(ahead).text.isdigit()
+                and len(self._next(ahead).text) < 4
+            ):
                 ahead += 1
             if ahead < 2 or self._next(ahead).text != ")" or (ahead < 3 and not cycles):
                 break
@@ -875,10 +912,10 @@ class Parser:
         if self._is_application(name) and (arguments := self._arguments()) is not None:
             return Operation(f"apply {symbol.name}", arguments)
         if self._next().text == "{":
-            arguments = []
+            groups: list[Value] = []
             while self._next().text == "{":
-                arguments.append(self._atom())
-            return Operation(symbol.name, tuple(arguments))
+                groups.append(self._atom())
+            return Operation(symbol.name, tuple(groups))
         return symbol
 
     def _frac(self) -> Value:
@@ -1039,7 +1076,9 @@ class Parser:
             depth += {"{": 1, "}": -1}.get(token.text, 0)
             if not depth:
                 return "".join(texts)
-            texts.append(f"{token.text} " if token.kind in ("command", "name") and token.text[-1:].isalpha() else token.text)
+            texts.append(
+                f"{token.text} " if token.kind in ("command", "name") and token.text[-1:].isalpha() else token.text
+            )
 
 
 # --- what the parser puts together -------------------------------------------------------------------------------
@@ -1048,8 +1087,10 @@ class Parser:
 _BRACKETS = ("(", "[", "{", "\\{", "\\langle", "\\lfloor", "\\lceil")
 _FUNCTION_LIKE = ("\\lim", "\\sum", "\\int", "\\prod")
 _NO_FACTOR = frozenset(
-    ["\\}", "\\rangle", "\\rfloor", "\\rceil", "\\pm", "\\mp", "\\cdot", "\\times", "\\end", "\\", "\\pmod", "\\mod",
-     "\\bmod", "\\over", "\\choose", "&", "\\&", "\\|", "\\hline", "\\euro", "\\pound", "\\yen", "\\rupee", "\\cr"]
+    word_list(
+    "\\} \\rangle \\rfloor \\rceil \\pm \\mp \\cdot \\times \\end \\ \\pmod \\mod \\bmod \\over \\choose & \\& "
+    "\\| \\hline \\euro \\pound \\yen \\rupee \\cr"
+)
 )  # fmt: skip
 _UNIT_SIGNS = {"\\mu": "µ", "\\Omega": "Ω", "\\angstrom": "Å", "\\cdot": "*", "\\times": "*", "/": "/", "*": "*", "-": "-",
                "%": "%", "\\degree": "°"}  # fmt: skip
@@ -1070,7 +1111,9 @@ _COMMANDS: dict[str, Callable[[Parser], Value]] = {
 
 
 def _is_mark_of_list(token: Token) -> bool:
-    return (token.kind == "letter" and token.text in "abcdeABCDEi") or (token.kind == "number" and token.text in "123456789")
+    return (token.kind == "letter" and token.text in "abcdeABCDEi") or (
+        token.kind == "number" and token.text in "123456789"
+    )
 
 
 def _is_currency(word: str) -> bool:
@@ -1132,7 +1175,9 @@ def _times(one: Value, two: Value) -> Operation:
 
 def _operand(value: Value) -> Value:
     """The value, where an operation may take it: an expression, a vector, a matrix or a set."""
-    if isinstance(value, Number | Symbol | Operation | Matrix | Interval) or (isinstance(value, Items) and value.bracket):
+    if isinstance(value, Number | Symbol | Operation | Matrix | Interval) or (
+        isinstance(value, Items) and value.bracket
+    ):
         return value
     raise Unreadable("an operation on what is no expression")
 
@@ -1154,7 +1199,7 @@ def _interval(opening: str, closing: str, inside: Items) -> Interval:
     infinite = [str(part).strip("(+- )") == "\\infty" for part in (low, high)]
     if isinstance(high, Operation) and high.name == "pm":
         high = high.args[0]
-    return Interval(low, high, opening == "(" or infinite[0], closing == ")" or infinite[1])  # type: ignore[arg-type]
+    return Interval(low, high, opening == "(" or infinite[0], closing == ")" or infinite[1])
 
 
 def _as_interval(value: Value) -> Value:
@@ -1168,7 +1213,7 @@ def _bracketed(opening: str, closing: str, inside: Value) -> Value:
     if opening in ("\\lfloor", "\\lceil"):
         return Operation(opening.removeprefix("\\l"), (inside,))
     is_list = isinstance(inside, Items) and inside.bracket == ""
-    if opening == "(" and closing == "]" or opening == "[" and closing in (")", "["):
+    if (opening == "(" and closing == "]") or (opening == "[" and closing in (")", "[")):
         if not isinstance(inside, Items) or not is_list or len(inside.parts) != 2:
             raise Unreadable("an interval has two ends")
         return _interval(opening, ")" if closing in (")", "[") else "]", inside)
@@ -1204,14 +1249,14 @@ def _permutation(cycles: list[tuple[int, ...]]) -> Permutation:
         image[element] = at
     disjoint: list[tuple[int, ...]] = []
     left = set(elements)
-    for element in elements:
-        cycle: list[int] = []
-        while element in left:
-            left.discard(element)
-            cycle.append(element)
-            element = image[element]
-        if len(cycle) > 1:
-            disjoint.append(tuple(cycle))
+    for at in elements:
+        orbit: list[int] = []
+        while at in left:
+            left.discard(at)
+            orbit.append(at)
+            at = image[at]
+        if len(orbit) > 1:
+            disjoint.append(tuple(orbit))
     return Permutation(tuple(disjoint))
 
 
@@ -1232,7 +1277,7 @@ def _joined(parts: list[Value], joints: set[str]) -> Value:
     return Items("", tuple(parts))
 
 
-def _with_modulus(part: Value, modulus: Expression) -> Value:
+def _with_modulus(part: Value, modulus: Value) -> Value:
     match part:
         case Relation(sides=(_, residue), modulus=None) | Relation(sides=(_, residue)):
             return Relation((Symbol("?"), residue), ("\\equiv",), modulus)
@@ -1242,7 +1287,11 @@ def _with_modulus(part: Value, modulus: Expression) -> Value:
 
 
 def _is_condition(value: Value) -> bool:
-    return isinstance(value, Relation) and all(mark in INEQUALITIES for mark in value.marks) and value.sides[0] != Symbol("?")
+    return (
+        isinstance(value, Relation)
+        and all(mark in INEQUALITIES for mark in value.marks)
+        and value.sides[0] != Symbol("?")
+    )
 
 
 def _mixed(one: Value, two: Value) -> Number | None:

@@ -101,7 +101,13 @@ def letters(text: str) -> str:
     for at, token in enumerate(tokens):
         if token.text in ("{", "}") and _is_single(tokens, at):
             continue
-        if out and token.spaced and out[-1][-1:].isalnum() and token.kind in ("number", "word") and tokens[at - 1].kind == token.kind:
+        if (
+            out
+            and token.spaced
+            and out[-1][-1:].isalnum()
+            and token.kind in ("number", "word")
+            and tokens[at - 1].kind == token.kind
+        ):
             out.append(" ")
         out.append(token.text)
     return "".join(out)
@@ -109,7 +115,11 @@ def letters(text: str) -> str:
 
 def _is_single(tokens: tuple[Token, ...], at: int) -> bool:
     """Whether a brace stands around one token."""
-    return tokens[max(at - 2, 0)].text == "{" if tokens[at].text == "}" else at + 2 < len(tokens) and tokens[at + 2].text == "}"
+    return (
+        tokens[max(at - 2, 0)].text == "{"
+        if tokens[at].text == "}"
+        else at + 2 < len(tokens) and tokens[at + 2].text == "}"
+    )
 
 
 def equal(gold: str, answer: str) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from synth.verify.answers.values import Unreadable
+from synth.verify.answers.values import Unreadable, word_list
 
 __all__ = ["CONSTANTS", "FUNCTIONS", "RELATIONS", "Token", "is_balanced", "spelling", "tokenize"]
 
@@ -41,8 +41,10 @@ class Token:
 
 
 FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan arccot asin acos atan sinh cosh tanh coth log ln lg exp sqrt abs floor "
-    "ceil gcd lcm min max det dim ker deg arg Re Im tr rank sup inf sgn sign erf cbrt".split()
+    word_list(
+        "sin cos tan cot sec csc arcsin arccos arctan arccot asin acos atan sinh cosh tanh coth log ln lg exp sqrt "
+        "abs floor ceil gcd lcm min max det dim ker deg arg Re Im tr rank sup inf sgn sign erf cbrt"
+    )
 )
 CONSTANTS = {"pi": "\\pi", "Pi": "\\pi", "PI": "\\pi", "infinity": "\\infty", "Infinity": "\\infty", "oo": "\\infty",
              "theta": "\\theta", "alpha": "\\alpha", "beta": "\\beta", "gamma": "\\gamma", "lambda": "\\lambda",
@@ -68,8 +70,10 @@ _UNICODE = {
     "¥": "\\yen ", "₹": "\\rupee ", "“": "", "”": "",
 }  # fmt: skip
 _GREEK = dict(zip("αβγδεζηθικλνξρστυφχψωΓΔΘΛΞΠΣΦΨ",
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda nu xi rho sigma tau upsilon varphi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi".split(), strict=True))  # fmt: skip
+    word_list(
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda nu xi rho sigma tau upsilon varphi chi "
+    "psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi"
+), strict=True))  # fmt: skip
 _UNICODE |= {letter: f"\\{name} " for letter, name in _GREEK.items()}
 _UNICODE |= {
     char: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", char).split("\u2044"))
@@ -93,16 +97,20 @@ _SYNONYMS = {
 }  # fmt: skip
 _MARKS = {"<", ">", "[", "]", "|", "*", ":", "/", "'", "%", "i"}
 _DROPPED = frozenset(
-    "left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle scriptstyle "
-    "limits nolimits hfill strut mathstrut rm bf it sf tt cal Large large LARGE huge Huge small normalsize quad qquad "
-    "thinspace enspace medspace thickspace nonumber centering".split()
+    word_list(
+        "left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle "
+        "scriptstyle limits nolimits hfill strut mathstrut rm bf it sf tt cal Large large LARGE huge Huge small "
+        "normalsize quad qquad thinspace enspace medspace thickspace nonumber centering"
+    )
 )
 _TEXT_STYLES = frozenset(
-    "text textbf textit textrm textsf texttt textnormal textup textsc mbox hbox emph operatorname mathrm mathop "
-    "underline ce".split()
+    word_list(
+        "text textbf textit textrm textsf texttt textnormal textup textsc mbox hbox emph operatorname mathrm "
+        "mathop underline ce"
+    )
 )
 _MATH_STYLES = frozenset(
-    "mathbf mathit mathsf mathtt mathnormal boldsymbol bm mathcal mathscr mathfrak ensuremath boxed fbox".split()
+    word_list("mathbf mathit mathsf mathtt mathnormal boldsymbol bm mathcal mathscr mathfrak ensuremath boxed fbox")
 )
 _TOKEN = re.compile(
     r"(?P<space>(?:\s|~|\\[,;:!> ]|\\hspace\*?\{[^{}]*\})+)"
@@ -117,13 +125,17 @@ _WRAPPED = re.compile(
     re.DOTALL,
 )
 _SMALL_WORDS = frozenset(
-    "the is are be of to or and in at if by no on as it its not for all any mod per yes so we with when where than odd "
-    "even least most more less from but only each both none over one two six ten red blue cup day am pm sq USD EUR GBP "
-    "Rs".split()
+    word_list(
+        "the is are be of to or and in at if by no on as it its not for all any mod per yes so we with when where "
+        "than odd even least most more less from but only each both none over one two six ten red blue cup day am "
+        "pm sq USD EUR GBP Rs"
+    )
 )
 _UNITS = frozenset(
-    "cm mm dm km kg mg ml mL kJ kW Hz kHz MHz GHz ft lb lbs oz mph kph hr hrs min mins sec secs yd yds nm ms pm cu MJ eV "
-    "Pa kPa kN mol rad deg".split()
+    word_list(
+        "cm mm dm km kg mg ml mL kJ kW Hz kHz MHz GHz ft lb lbs oz mph kph hr hrs min mins sec secs yd yds nm ms "
+        "pm cu MJ eV Pa kPa kN mol rad deg"
+    )
 )
 _UNITS_NEXT_TO_DIGITS = _UNITS - {"nm", "ms", "pm", "cu", "rad"}  # products of two variables, without a space
 _INNER_FUNCTIONS = re.compile(r"arcsin|arccos|arctan|sin|cos|tan|log|exp|sqrt|ln|pi")
@@ -155,7 +167,11 @@ def spelling(text: str) -> str:
         text = text[:-1].rstrip()  # what is left of a spacing command
     text = re.sub(r"(?<=\d)\s*(?:\{,\}|,\\!)\s*(?=\d{3}(?!\d))", "{,}", text)
     signs = re.findall(r"(?<!\\)\$(.?)", text)
-    if 0 < len(signs) <= MAX_DELIMITERS and not all(after.isdigit() or after == "-" for after in signs) and len(signs) % 2 == 0:
+    if (
+        0 < len(signs) <= MAX_DELIMITERS
+        and not all(after.isdigit() or after == "-" for after in signs)
+        and len(signs) % 2 == 0
+    ):
         text = re.sub(r"(?<!\\)\$", " ", text)  # delimiters of several formulas, and not dollars
     return text
 
@@ -218,7 +234,10 @@ def _command(text: str, at: int, found: str, tokens: list[Token], spaced: bool, 
     if name in _DROPPED:
         dot = re.compile(r"\s*\.").match(text, at) if name in ("left", "right") else None
         return dot.end() if dot else at
-    if name in ("color", "textcolor", "phantom", "hphantom", "label", "tag") and (group := _group(text, at)) is not None:
+    if (
+        name in ("color", "textcolor", "phantom", "hphantom", "label", "tag")
+        and (group := _group(text, at)) is not None
+    ):
         return group[1]
     if name in _TEXT_STYLES or name in _MATH_STYLES or name == "mathbb":
         group = _group(text, at)

@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from synth.verify.answers.values import Unit
+from synth.verify.answers.values import Unit, word_list
 
 __all__ = ["CURRENCIES", "DEGREE", "PERCENT", "listed_label", "unit"]
 
@@ -135,10 +135,12 @@ _SPELLINGS = {
 }  # fmt: skip
 # Plurals, and words before them, that change the value of the number beside them.
 _NO_LABEL = frozenset(
-    "times thirds halves quarters fourths fifths sixths sevenths eighths ninths tenths hundredths thousandths twelfths "
-    "hundreds thousands millions billions trillions dozens dozen pairs pair scores twice plus minus less more fewer least "
-    "most than over under below above not no or and if when at up between choose mod is was as this factorials powers "
-    "else otherwise unless except cases ones tens bases logs infinity".split()
+    word_list(
+        "times thirds halves quarters fourths fifths sixths sevenths eighths ninths tenths hundredths thousandths "
+        "twelfths hundreds thousands millions billions trillions dozens dozen pairs pair scores twice plus minus "
+        "less more fewer least most than over under below above not no or and if when at up between choose mod is "
+        "was as this factorials powers else otherwise unless except cases ones tens bases logs infinity"
+    )
 )
 _IRREGULAR = {"people": "person", "men": "man", "women": "woman", "children": "child", "mice": "mouse", "geese": "goose",
               "sheep": "sheep", "fish": "fish", "dice": "die", "person": "person", "vertices": "vertex", "oxen": "ox"}  # fmt: skip
@@ -228,7 +230,9 @@ def _physical(formula: str, words: str) -> Unit | None:
 def listed_label(words: str) -> Unit | None:
     """What is counted in a list of counts, where it is no plural: ``3 red, 2 blue``."""
     word = words.lower()
-    return Unit(word, words=word, is_label=True) if re.fullmatch(r"[a-z]{3,20}", word) and word not in _NO_LABEL else None
+    return (
+        Unit(word, words=word, is_label=True) if re.fullmatch(r"[a-z]{3,20}", word) and word not in _NO_LABEL else None
+    )
 
 
 def _label(words: str) -> Unit | None:

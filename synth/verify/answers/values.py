@@ -12,8 +12,13 @@ from typing import Literal
 __all__ = [
     "Based", "Boolean", "Cases", "Clock", "Date", "Expression", "Interval", "Items", "Labelled", "Logic", "Matrix",
     "Number", "Opaque", "Operation", "Permutation", "Qualified", "Quantity", "Ratio", "Relation", "Symbol", "Text",
-    "Unit", "Unreadable", "Value",
+    "Unit", "Unreadable", "Value", "word_list",
 ]  # fmt: skip
+
+
+def word_list(text: str) -> list[str]:
+    """The words of a table."""
+    return text.split()
 
 
 class Unreadable(Exception):
@@ -98,7 +103,9 @@ class Operation:
             case "sum" | "prod":
                 return f"(\\{self.name}_{{{args[0]} = {args[1]}}}^{{{args[2]}}} {args[3]})"
             case "\\int" | "\\sum" | "\\prod":
-                bounds = "".join(f"{mark}{{{bound}}}" for mark, bound in zip("_^", args[:2], strict=True) if bound != "?")
+                bounds = "".join(
+                    f"{mark}{{{bound}}}" for mark, bound in zip("_^", args[:2], strict=True) if bound != "?"
+                )
                 return f"({self.name}{bounds} {args[2]})"
             case "\\builder":
                 return f"\\{{{args[0]} \\mid {args[1]}\\}}"
@@ -132,7 +139,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    value: Expression
+    value: Value
     unit: Unit
 
     def __str__(self) -> str:
@@ -169,7 +176,20 @@ class Date:
     year: int | None
 
     def __str__(self) -> str:
-        month = "January February March April May June July August September October November December".split()
+        month = [
+            "January",
+            "February",
+            "March",
+            "April",
+            "May",
+            "June",
+            "July",
+            "August",
+            "September",
+            "October",
+            "November",
+            "December",
+        ]
         return f"{month[self.month - 1]} {self.day}" + (f", {self.year}" if self.year is not None else "")
 
 
@@ -195,8 +215,8 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    low: Expression
-    high: Expression
+    low: Value
+    high: Value
     low_open: bool
     high_open: bool
 
@@ -211,7 +231,7 @@ class Relation:
 
     sides: tuple[Value, ...]
     marks: tuple[str, ...]
-    modulus: Expression | None = None
+    modulus: Value | None = None
 
     def __str__(self) -> str:
         chain = "".join(f"{side} {mark} " for side, mark in zip(self.sides, (*self.marks, ""), strict=True)).strip()

@@ -6,23 +6,27 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from synth.verify.answers.regions import REALS
+from synth.verify.answers.evaluate import REALS
 from synth.verify.answers.tokens import Token
-from synth.verify.answers.values import Based, Boolean, Clock, Date, Items, Text, Value
+from synth.verify.answers.values import Based, Boolean, Clock, Date, Items, Text, Value, word_list
 
 __all__ = ["join_number_words", "prose", "special"]
 
 _ONES = dict(zip(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen".split(), range(20), strict=True))  # fmt: skip
-_TENS = dict(zip("twenty thirty forty fifty sixty seventy eighty ninety".split(), range(20, 100, 10), strict=True))
+    word_list(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen"
+), range(20), strict=True))  # fmt: skip
+_TENS = dict(
+    zip(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], range(20, 100, 10), strict=True)
+)
 _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12,
            "lakh": 10**5, "crore": 10**7}  # fmt: skip
 _PARTS = {"half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4, "fourths": 4,
           "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6, "seventh": 7, "sevenths": 7, "eighth": 8, "eighths": 8,
           "ninth": 9, "ninths": 9, "tenth": 10, "tenths": 10, "hundredth": 100, "hundredths": 100}  # fmt: skip
 _YES = {"yes": True, "true": True, "no": False, "false": False}
-_MONTHS = dict(zip("jan feb mar apr may jun jul aug sep oct nov dec".split(), range(1, 13), strict=True))
+_MONTHS = dict(zip(word_list("jan feb mar apr may jun jul aug sep oct nov dec"), range(1, 13), strict=True))
 _MONTH = r"(?P<month>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|" \
          r"oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"  # fmt: skip
 _DAY = r"(?P<day>[0-3]?\d)(?:st|nd|rd|th)?"
@@ -38,7 +42,9 @@ _BASED = re.compile(
     r"(?P<digits>-?[0-9A-Z]*\d[0-9A-Z]*(?:\.[0-9A-Z]+)?)\s*"
     r"(?:_\s*\{?\s*(?:base\s*)?(?P<a>\d{1,2}|[a-z]+)\s*\}?|\(?\s*(?:in\s+)?base[\s-]*(?P<b>\d{1,2}|[a-z]+)\s*\)?)"
 )
-_NOTHING = re.compile(r"(?:there (?:is|are) )?no (?:real |integer |such |positive )*(?:solutions?|roots?)(?: exists?)?|empty set")
+_NOTHING = re.compile(
+    r"(?:there (?:is|are) )?no (?:real |integer |such |positive )*(?:solutions?|roots?)(?: exists?)?|empty set"
+)
 _EVERYTHING = re.compile(r"(?:all |any |every |the )?(?:set of )?(?:all )?real numbers?|all reals")
 _STYLES = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mbox|math(?:rm|bf|it|sf|tt)|operatorname)\s*\{([^{}]*)\}")
 
@@ -135,13 +141,13 @@ def _number(tokens: Sequence[Token], at: int) -> tuple[Fraction | None, int]:
             at += 1
             continue
         if word in _ONES or word in _TENS:
-            value = _ONES.get(word, _TENS.get(word, 0))
-            if is_words and group % 100 and not (group % 10 == 0 and value < 10):
+            small = _ONES.get(word, _TENS.get(word, 0))
+            if is_words and group % 100 and not (group % 10 == 0 and small < 10):
                 break
-            group += value
+            group += small
         elif word in _SCALES and at > start:
             if word == "hundred":
-                group = (group or 1) * 100
+                group = (group or Fraction(1)) * 100
             else:
                 total, group = total + (group or 1) * _SCALES[word], Fraction(0)
         elif word in _PARTS and (at > start or word == "half"):
@@ -171,7 +177,7 @@ def prose(tokens: Sequence[Token]) -> Text | None:
     joined = False
     for token in tokens:
         between_words = token.text in "-/'" and words and token is not tokens[-1]
-        if token.kind == "mark" and (token.text in ",.;:!?\"(){}$" or between_words):
+        if token.kind == "mark" and (token.text in ',.;:!?"(){}$' or between_words):
             joined = False
             continue
         letter = token.kind == "letter" and joined and not token.spaced
