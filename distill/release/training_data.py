@@ -17,6 +17,7 @@ from distill.release.facts import ReleaseStages
 from distill.release.public import Redaction
 from distill.runs.artefact import Artefact
 from distill.runs.facts import CurateFacts
+from distill.runs.provenance import PROJECT
 from licensing.audit import Audit, audit, notice_text
 from licensing.errors import Refused
 from licensing.files import read_json, write_text
@@ -74,9 +75,9 @@ def write_data(
     result = check_data(recipe, lineage)
     notice = notice_text(_data_lineage(recipe, lineage), result)
     sampling = json.dumps(facts.sampling.settings if facts.sampling else {}, sort_keys=True)
-    libraries = stages.verdicts.manifest["versions"]
-    verifiers = [name for name in ("math-verify", "reasoning_gym") if name in libraries]
-    verifier = ", ".join(f"{name.replace('_', '-')} {libraries[name]}" for name in verifiers)
+    verifiers = {PROJECT: stages.verdicts.manifest["code"]["version"], **stages.verdicts.manifest["versions"]}
+    named = [name for name in (PROJECT, "reasoning_gym") if verifiers.get(name)]
+    verifier = ", ".join(f"{name.replace('_', '-')} {verifiers[name]}" for name in named)
     shared = {
         teacher.id: {"teacher_revision": teacher.revision, "sampling": sampling, "verifier": verifier or None}
         for teacher in facts.teachers

@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from synth.reasoning import Reasoning
-from synth.verify import answers
+from synth.verify.answers.read import equal
+from synth.verify.answers.values import Unreadable
 from synth.verify.extract import final_answer
 from synth.verify.verdict import Verdict, shortened
 
@@ -28,21 +29,34 @@ _STYLE = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt)?|math(?:rm|bf|it|sf|bb)|mbox|boldsymbol|bm|underline|operatorname)\s*\{([^{}]*)\}"
 )
 _MARKS = re.compile(
-    r"[*_`$\"\u201c\u201d]|\\[()\[\]]|\\(?:left|right|displaystyle|quad|rm|bf|it|sf|large|Large)(?![A-Za-z])|\\[,;:! ]|\\?[{}]|"
-    r"^[#>\s]+|<[^<>]{1,20}>|'(?=\(?[A-Za-z]\)?')|(?<='[A-Za-z])'|(?<=[A-Za-z]\))'"
+    r"[*_`$\"\u201c\u201d]|\\[()\[\]]|\\(?:left|right|displaystyle|quad|rm|bf|it|sf|[lL]arge)(?![A-Za-z])|\\[,;:! ]|"
+    r"\\?[{}]|^[#>\s]+|<[^<>]{1,20}>|'(?=\(?[A-Za-z]\)?')|(?<='[A-Za-z])'|(?<=[A-Za-z]\))'"
 )
-_LETTER = r"(?:[(\[\uff08\u3010]\s*[A-Za-z0-9]\s*[)\]\uff09\u3011]|(?<![A-Za-z0-9_])[A-Z0-9](?![A-Za-z0-9_'\u2019]|\s*[=^+*/]))"
+_LETTER = (
+    r"(?:[(\[\uff08\u3010]\s*[A-Za-z0-9]\s*[)\]\uff09\u3011]|"
+    r"(?<![A-Za-z0-9_])[A-Z0-9](?![A-Za-z0-9_'\u2019]|\s*[=^+*/]))"
+)
 _JOINT = r"\s*(?:,|;|&|/|、|和|\band\b)\s*(?:and\b|&)?\s*"
 _OPTION = r"(?:(?:the\s+)?(?:option|choice|answer|letter|statement|选项|la|die|the)s?\b:?\s*)?"
-_GROUP = rf"[\[']?\s?(?P<group>{_LETTER}(?:{_JOINT}(?!I\s+[a-z]){_OPTION}{_LETTER}){{0,8}}|(?<![A-Za-z0-9_])[A-J]{{2,6}}(?![A-Za-z0-9_']))"
+_GROUP = (
+    rf"[\[']?\s?(?P<group>{_LETTER}(?:{_JOINT}(?!I\s+[a-z]){_OPTION}{_LETTER}){{0,8}}|"
+    r"(?<![A-Za-z0-9_])[A-J]{2,6}(?![A-Za-z0-9_']))"
+)
+_ANSWER_IS = (
+    r"\b(?:(?:final|correct|best|right|my)\s+)?(?:answers?|choice|options?|r[ée]ponse|respuesta|"
+    r"resposta|risposta|Antwort|L[öo]sung)\b(?P<between>[^.\n:]{0,40}?)(?:\b(?:is|are|would be|must be|should be|est|"
+    r"es|ist|lautet)\b|[èé](?=\s)|=>|[:=\uff1a\u2192\u2013\u2014]|->|-(?=\s)|\n)|\bans\b\.?:?"
+)
+_ANSWER_IS_ELSEWHERE = (
+    r"(?:正确)?(?:答案|选项)(?:应该|应)?(?:是|为|选)?\s*[:\uff1a]?|"
+    r"选(?:择|项)?\s*[:\uff1a]?|(?:答え|正解)は|정답[은:]?|ответ\s*[:\u2014-]"
+)
+_CHOOSING = (
+    r"\bI(?:'d|\u2019d| would| will|'ll)?\s+(?:choose|pick|select|go with|conclude|vote for|opt for)\b:?|"
+    r"\b(?:choose|select)\b|\b(?:hence|thus|therefore|so|it is|it's|it\u2019s),?(?=\s+\(?[A-Z]\)?\s*(?:[.!]|$))"
+)
 _CUE = re.compile(
-    r"(?:(?:\b(?:(?:final|correct|best|right|my)\s+)?(?:answers?|choice|options?|r[ée]ponse|respuesta|resposta|risposta|"
-    r"Antwort|L[öo]sung)\b(?P<between>[^.\n:]{0,40}?)(?:\b(?:is|are|would be|must be|should be|est|es|ist|lautet)\b|[èé](?=\s)|"
-    r"=>|[:=\uff1a\u2192\u2013\u2014]|->|-(?=\s)|\n)|\bans\b\.?:?|(?:正确)?(?:答案|选项)(?:应该|应)?(?:是|为|选)?\s*[:\uff1a]?|"
-    r"选(?:择|项)?\s*[:\uff1a]?|(?:答え|正解)は|정답[은:]?|ответ\s*[:\u2014-]|\bI(?:'d|\u2019d| would| will|'ll)?\s+(?:choose|pick|select|go with|conclude|vote for|"
-    r"opt for)\b:?|\b(?:choose|select)\b|\b(?:hence|thus|therefore|so|it is|it's|it\u2019s),?(?=\s+\(?[A-Z]\)?\s*(?:[.!]|$)))\s*"
-    rf"{_OPTION}{_OPTION}{_GROUP})",
-    re.IGNORECASE | re.MULTILINE,
+    rf"(?:{_ANSWER_IS}|{_ANSWER_IS_ELSEWHERE}|{_CHOOSING})\s*{_OPTION}{_OPTION}{_GROUP}", re.IGNORECASE | re.MULTILINE
 )
 _BACKWARD = re.compile(
     rf"{_OPTION}{_GROUP}\s+(?:is|are)\s+(?:the\s+|both\s+)?(?:correct|right|best|true)\b(?!\s*\?)", re.IGNORECASE
@@ -51,7 +65,7 @@ _NAMED = re.compile(rf"\b(?:option|choice)\s+{_GROUP}", re.IGNORECASE)
 _DENIED = re.compile(r"\b(?:not|cannot|never|neither|if|whether|unless)\b|n['\u2019]t\b", re.IGNORECASE)
 _HEDGE = re.compile(
     r"^\s*(?:,\s*)?(?:/|\bor\b|或)\s*(?:(?:maybe|perhaps|possibly|option|choice|even|else)\s+)*[(\[]?[A-Z]\b|"
-    r"\b(?:not sure|unsure|cannot (?:decide|determine|tell)|can't (?:decide|determine|tell))\b|\bor (?:maybe|perhaps|possibly)\b",
+    r"\b(?:not sure|unsure|(?:cannot|can't) (?:decide|determine|tell))\b|\bor (?:maybe|perhaps|possibly)\b",
     re.IGNORECASE,
 )
 _UNDECIDED = re.compile(rf"{_HEDGE.pattern}|\b(?:either|both|could be|might be|all of)\b", re.IGNORECASE)
@@ -224,9 +238,9 @@ def _by_value(text: str, options: dict[str, str]) -> str | None:
     same = []
     for letter, option in options.items():
         try:
-            if len(option) < 200 and answers.equal(option, text):
+            if len(option) < 200 and equal(option, text):
                 same.append(letter)
-        except answers.Unreadable:
+        except Unreadable:
             continue
     return same[0] if len(same) == 1 else None
 
@@ -240,9 +254,9 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
     if lead is not None and not _UNDECIDED.search(last):
         raw, rest = lead["letter"], lead["rest"]
         alone = not raw[-1].isalnum() or not rest or rest[0] in ".:),"
-        if raw.upper() == raw and alone and (letters := _letters(raw, options)) is not None:
-            if not re.match(rf"{_JOINT}(?!I\s+[a-z]){_LETTER}", rest):
-                return letters[0]
+        another = re.match(rf"{_JOINT}(?!I\s+[a-z]){_LETTER}", rest)
+        if raw.upper() == raw and alone and not another and (letters := _letters(raw, options)) is not None:
+            return letters[0]
     if (letters := _letters(text.strip("(). \n"), options, whole=True)) is not None and "\n" not in text:
         return ", ".join(letters)
     if _UNDECIDED.search(last):

@@ -85,7 +85,8 @@ _NUMBER = re.compile(
     r"(?P<money>\\?[$€£¥]\s?)?[-\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s?/\s?\d+)?(?P<unit>\s?%|\s?(?:[a-zA-Z]{2,12}\b))?"
 )
 _COPULA = re.compile(
-    r"\b(?:is|are|was|equals|gives|get|have|has|total|est|sont|es|son|hay|il y a|ist|sind|tiene)\b|[:=\uff1a]|是|为|有|等于",
+    r"\b(?:is|are|was|equals|gives|get|have|has|total|est|sont|es|son|hay|il y a|ist|sind|tiene)\b|"
+    r"[:=\uff1a]|是|为|有|等于",
     re.IGNORECASE,
 )
 _YES_NO = re.compile(r"(?:(?:so|therefore|thus|hence),?\s+)?(yes|no|true|false)\s*[,.!;:]", re.IGNORECASE)

@@ -13,7 +13,8 @@ from dataclasses import asdict
 from typing import Any
 
 from synth.reasoning import Reasoning, split_row
-from synth.verify import answers
+from synth.verify.answers.read import equal, is_plain_number, is_prose, plainly_equal, read
+from synth.verify.answers.values import Unreadable
 from synth.verify.extract import Answer, committed_answer, final_answer, gold_text, last_boxed
 from synth.verify.verdict import Verdict, VerdictName, shortened
 
@@ -35,8 +36,8 @@ __all__ = [
 
 def prepare(_: str | None = None) -> None:
     """Import what a comparison needs: once in a process, and no time of a row."""
-    answers.equal("\\frac{1}{\\sqrt{2}}", "\\frac{\\sqrt{2}}{2}")
-    answers.equal("100\\text{ cm}", "1\\text{ m}")
+    equal("\\frac{1}{\\sqrt{2}}", "\\frac{\\sqrt{2}}{2}")
+    equal("100\\text{ cm}", "1\\text{ m}")
 
 
 def serve(job: dict[str, Any]) -> dict[str, Any]:
@@ -57,8 +58,8 @@ def quick(gold: Any, response: str | Reasoning) -> tuple[Answer, Verdict | None]
     answer = committed_answer(response)
     if answer.text is None:
         # A gold that cannot be read is an error, whatever the response; the slow path finds out.
-        return answer, Verdict("unparseable", reason=answer.reason) if answers.is_plain_number(text) else None
-    if answer.how != "text" and (decided := answers.plainly_equal(text, answer.text)) is not None:
+        return answer, Verdict("unparseable", reason=answer.reason) if is_plain_number(text) else None
+    if answer.how != "text" and (decided := plainly_equal(text, answer.text)) is not None:
         return answer, _verdict(decided, answer.text)
     return answer, None
 
@@ -76,23 +77,23 @@ def judge(gold: Any, answer: Answer) -> Verdict:
     """The verdict on an answer that `quick` has extracted and not decided."""
     try:
         text = gold_text(gold)
-        answers.read(text)
+        read(text)
     except ValueError as err:
         return Verdict("error", reason=str(err))
-    except answers.Unreadable as err:
+    except Unreadable as err:
         return Verdict("error", reason=f"the gold answer cannot be read: {err}")
     if answer.text is None:
         return Verdict("unparseable", reason=answer.reason)
     extracted = shortened(answer.text)
     try:
-        if answers.equal(text, answer.text) or any(answers.equal(text, other) for other in answer.others):
+        if equal(text, answer.text) or any(equal(text, other) for other in answer.others):
             return _verdict(True, answer.text)
         if answer.how == "text":
             return Verdict("unparseable", extracted=extracted, reason="no answer that stands out")
-        if answer.how not in ("box", "hash") and answers.is_prose(answer.text) and not answers.is_prose(text):
+        if answer.how not in ("box", "hash") and is_prose(answer.text) and not is_prose(text):
             return Verdict("unparseable", extracted=extracted, reason="words where mathematics was asked for")
         return _verdict(False, answer.text)
-    except answers.Unreadable as err:
+    except Unreadable as err:
         return Verdict("unparseable", extracted=extracted, reason=f"the answer cannot be read: {err}")
 
 
@@ -100,8 +101,8 @@ def check_gold(gold: Any) -> Verdict:
     """`correct` where the gold answer can be read."""
     try:
         text = gold_text(gold)
-        answers.read(text)
-    except (ValueError, answers.Unreadable) as err:
+        read(text)
+    except (ValueError, Unreadable) as err:
         return Verdict("error", reason=str(err))
     return Verdict("correct", 1.0, shortened(text))
 

@@ -1,4 +1,4 @@
-"""Properties of the answer types: what is read prints back, other types are never equal, nothing appended stays right."""
+"""Properties of the answer types: what is read prints back, other types are never equal, what is appended counts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from verdict_pairs import all_pairs
 
-from synth.verify.answers import Unreadable, equal, plainly_equal, read
 from synth.verify.answers.evaluate import TooLarge
+from synth.verify.answers.read import equal, plainly_equal, read
+from synth.verify.answers.values import Unreadable
 from synth.verify.extract import committed_answer, final_answer, last_boxed
 from synth.verify.math import quick
 
@@ -92,10 +93,15 @@ def test_a_gold_equals_no_value_of_another_type(gold: str) -> None:
     assert [name for name, text in TYPES.items() if name != gold and equal(TYPES[gold], text)] == []
 
 
-_BEHIND = ("x", "+", "-", "^3", "_1", " > 0", ", 77", "'", "i", "+1", "\\cdot 3", "\\%", " \\text{ if } x = 1", "\\pmod 7",
-           " \\text{ times}", " \\text{ million}", " \\text{ or more}", " \\text{ hectares}", "\\ne 1", " \\cup \\{77\\}")  # fmt: skip
-_BEFORE = ("> ", "<", "\\ge ", "\\neq ", "-", "\\pm ", "\\text{not }", "\\text{at most }", "2", "1 + ", "\\frac{1}{3}", "3^",
-           "\\lnot ", "\\sqrt ", "x", "\\in ", "y >")  # fmt: skip
+_BEHIND = (
+    "x", "+", "-", "^3", "_1", " > 0", ", 77", "'", "i", "+1", "\\cdot 3", "\\%", "\\pmod 7", "\\ne 1",
+    " \\text{ if } x = 1", " \\text{ times}", " \\text{ million}", " \\text{ or more}",
+    " \\text{ hectares}", " \\cup \\{77\\}",
+)  # fmt: skip
+_BEFORE = (
+    "> ", "<", "\\ge ", "\\neq ", "-", "\\pm ", "\\text{not }", "\\text{at most }", "2", "1 + ", "\\frac{1}{3}",
+    "3^", "\\lnot ", "\\sqrt ", "x", "\\in ", "y >",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["number", "expression", "quantity", "tuple", "set", "interval", "matrix", "option"])

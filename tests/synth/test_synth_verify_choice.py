@@ -1,4 +1,4 @@
-"""The option that a response commits itself to, in every form that we know of, and responses that name none or another."""
+"""The option that a response commits itself to, in every form, and responses that name none or another."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from synth.verify import choice
 OPTIONS = ["a lever", "a pulley", "a wedge", "a screw"]
 
 NAMES_C = r"""
-C|(C)|[C]|C.|C)|**C**|*C*|`C`|$C$|\(C\)|\boxed{C}|\boxed{(C)}|\boxed{C.}|\boxed{\text{C}}|\boxed{\textbf{(C)}}|\boxed{\mathbf{C}}
-\boxed{\rm C}|\boxed{\text{Option C}}|\boxed{\text{Answer: C}}|\boxed{c}|\boxed{\text{C) a wedge}}|\fbox{C}|<answer>C</answer>
-<answer>C. a wedge</answer>|<answer>\boxed{C}</answer>|Answer: C|**Answer:** C|**Answer: (C)**|The final answer is: C|The answer is (C).
-The answer is option C.|The correct answer is: C) a wedge|The right answer is C.|Thus the correct answer is option (C).|Hence (C).
-Therefore C.|Option (C) is the correct answer.|C is correct.|The answer must be C.|I choose C.|I'd pick C.|I would go with C.
-My choice: C|ANS: C|Ans. C|Answer → C|Answer => C|Answer – C|Answer = C|答案：C|答案是C。|正确选项是C。|故选C。|故选：C
-La respuesta correcta es C.|La bonne réponse est C.|Die Antwort ist C.|A resposta é C.|La risposta è C.|Ответ: C|答えはC。|정답: C
-{"answer": "C"}|{'answer': 'C'}|{"choice": "(C)"}|The answer is C because it splits wood.|Answer: C, since both sides slope.
-Answer: C (a wedge)|The answer is "C".|At first A seems right, but the answer is C.|The answer is C, not D.|Answer: C. A and B are wrong.
-\boxed{E=mc^2} so the correct option is C|<think>The answer is A.</think>The answer is C.|It's C.|The answer is C, I believe.
+C|(C)|[C]|C.|C)|**C**|*C*|`C`|$C$|\(C\)|\boxed{C}|\boxed{(C)}|\boxed{C.}|\boxed{\text{C}}|\boxed{\textbf{(C)}}
+\boxed{\mathbf{C}}|\boxed{\rm C}|\boxed{\text{Option C}}|\boxed{\text{Answer: C}}|\boxed{c}
+\boxed{\text{C) a wedge}}|\fbox{C}|<answer>C</answer>|<answer>C. a wedge</answer>|<answer>\boxed{C}</answer>
+Answer: C|**Answer:** C|**Answer: (C)**|The final answer is: C|The answer is (C).|The answer is option C.
+The correct answer is: C) a wedge|The right answer is C.|Thus the correct answer is option (C).|Hence (C).
+Therefore C.|Option (C) is the correct answer.|C is correct.|The answer must be C.|I choose C.|I'd pick C.
+I would go with C.|My choice: C|ANS: C|Ans. C|Answer → C|Answer => C|Answer – C|Answer = C|答案：C|答案是C。
+正确选项是C。|故选C。|故选：C|La respuesta correcta es C.|La bonne réponse est C.|Die Antwort ist C.|A resposta é C.
+La risposta è C.|Ответ: C|答えはC。|정답: C|{"answer": "C"}|{'answer': 'C'}|{"choice": "(C)"}
+The answer is C because it splits wood.|Answer: C, since both sides slope.|Answer: C (a wedge)
+The answer is "C".|At first A seems right, but the answer is C.|The answer is C, not D.
+Answer: C. A and B are wrong.|\boxed{E=mc^2} so the correct option is C
+<think>The answer is A.</think>The answer is C.|It's C.|The answer is C, I believe.
 Answer: C. It might be tempting to pick A.|I conclude: C
 """
 NAMES_ANOTHER_OR_NONE = r"""
-A|\boxed{B}|The answer is A.|The answer is not C.|C is wrong.|C is incorrect.|The answer cannot be C.|Option C is not correct.|Neither C nor D.
-C or D|The answer is C or D.|\boxed{C \text{ or } D}|\boxed{C, D}|\boxed{CD}|Maybe C, maybe D.|I don't know.|Is it C?|\boxed{}
-If the answer were C, it would slope.|The answer is C. Wait, no, the answer is D.|All of the above.|Both C and D.|Everything except C.
-A, B, C, D|The answer is D, not C.|C would be wrong; the answer is B.|It could be C.|The options are A, B, C and D.|<think>C</think>
-I am torn between C and D.|I think it is C, or maybe D.
+A|\boxed{B}|The answer is A.|The answer is not C.|C is wrong.|C is incorrect.|The answer cannot be C.
+Option C is not correct.|Neither C nor D.|C or D|The answer is C or D.|\boxed{C \text{ or } D}|\boxed{C, D}
+\boxed{CD}|Maybe C, maybe D.|I don't know.|Is it C?|\boxed{}|If the answer were C, it would slope.
+The answer is C. Wait, no, the answer is D.|All of the above.|Both C and D.|Everything except C.|A, B, C, D
+The answer is D, not C.|C would be wrong; the answer is B.|It could be C.|The options are A, B, C and D.
+<think>C</think>|I am torn between C and D.|I think it is C, or maybe D.
 """
 BY_TEXT = r"a wedge|\boxed{\text{a wedge}}|The answer is a wedge.|It is a wedge.|A wedge.|{'answer': 'a wedge'}"
 NOT_BY_TEXT = r"a screw|It is not a wedge.|a wedge or a screw|\boxed{a lever}"

@@ -8,6 +8,7 @@ values to six decimals and four significant digits; conditions on parameters on 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -100,7 +101,7 @@ def _labelled(g: Value, a: Value) -> bool:
             label is not None
             and len(label) == 1
             and isinstance(other, Symbol | Text)
-            and str(other).strip("\\text{}") == label
+            and (other.words if isinstance(other, Text) else other.name) == label
         ):
             return True  # an option by its letter, beside the letter and its text
     return same(inner[0], inner[1])
@@ -342,7 +343,7 @@ def _as_region(items: Items) -> Value:
 
 
 def _spread(value: Value) -> Value:
-    r"""Each ``a \pm b`` as the two values that it stands for; ``n = 2, 3`` as two equations; dots as what they leave out."""
+    r"""Each ``a \pm b`` as the two values that it stands for; ``n = 2, 3`` as two equations; dots written out."""
     if isinstance(value, Items):
         parts: list[Value] = []
         name: Value | None = None
@@ -400,7 +401,7 @@ def _progression(parts: tuple[Value, ...]) -> tuple[Value, ...]:
     if len(terms) != at or at < 2 or len(last) > 1:
         return parts
     step = terms[1] - terms[0]
-    if not step or any(two - one != step for one, two in zip(terms, terms[1:], strict=False)):
+    if not step or any(two - one != step for one, two in itertools.pairwise(terms)):
         return parts
     if last and isinstance(last[0], Number):
         count = (last[0].value - terms[0]) / step

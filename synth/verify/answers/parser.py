@@ -85,7 +85,7 @@ class Parser:
         self._builders = 0
         self._angles = 0
         self._vectors: set[Value] = set()
-        self._is_list = any(token.text == "," or token.text.lower() == "and" for token in tokens)
+        self._is_list = any(token.text in (",", ";") or token.text.lower() == "and" for token in tokens)
 
     def whole(self) -> Value:
         value = self._listed(top=True)
@@ -177,10 +177,10 @@ class Parser:
     def _label(self) -> str | None:
         """``(a)``, ``1)``, ``Alice:``, ``The area is``: the words before a value, where they do not change it."""
         one, two, three = self._next(), self._next(1), self._next(2)
-        if one.text == "(" and three.text == ")" and _is_mark_of_list(two) and not self._is_stop(3):
-            if self._next(3).kind in ("number", "word", "command") and self._next(3).text not in _SET_MARKS:
-                self._at += 3
-                return two.text
+        is_mark = one.text == "(" and three.text == ")" and _is_mark_of_list(two) and not self._is_stop(3)
+        if is_mark and self._next(3).kind in ("number", "word", "command") and self._next(3).text not in _SET_MARKS:
+            self._at += 3
+            return two.text
         if self._depth == 1 and two.text == ")" and _is_mark_of_list(one) and self._next(2) is not _END:
             self._at += 2
             return one.text
@@ -198,10 +198,10 @@ class Parser:
         if mark in (":", "=") or words[-1] in ("is", "are", "equals", "be", "of"):
             self._at += end + (mark in (":", "="))
             return " ".join(word for word in words if word not in ("the", "is", "are", "equals", "be", "of"))
-        if self._next(end).kind == "number" and all(self._word(k) for k in range(end)) and not _is_currency(words[-1]):
-            if self._depth == 1 and any(token.text in (",", ";") or token.text == "and" for token in self._tokens):
-                self._at += end
-                return " ".join(words)
+        is_name = self._next(end).kind == "number" and all(self._word(k) for k in range(end))
+        if is_name and words[-1] not in CURRENCIES and self._depth == 1 and self._is_list:
+            self._at += end
+            return " ".join(words)
         return None
 
     def _qualified(self, value: Value) -> Value:
@@ -298,7 +298,7 @@ class Parser:
             return Quantity(_negated(value, sign or bool(negative)), money)
         self._at = start
         value = _negated(self._sum(), bool(negative))
-        found, end = self._unit()
+        _found, end = self._unit()
         if end is None:
             if (money := self._currency_behind()) is not None:
                 return Quantity(value, money)
@@ -503,7 +503,7 @@ class Parser:
         return token.text in ("(", "{")
 
     def _is_remark(self) -> bool:
-        """Whether the brackets that open here hold a condition, as in ``2k (k \\in \\mathbb{Z})``, that ends the answer."""
+        """Whether the brackets that open here hold a condition that ends the answer: ``2k (k \\in \\mathbb{Z})``."""
         inside = [token.text for token in self._tokens[self._at + 1 :]]
         return inside[-1:] == [")"] and ")" not in inside[:-1] and bool(set(inside) & set(INEQUALITIES))
 
@@ -772,10 +772,7 @@ class Parser:
         for _ in range(2):
             if self._next().text == "_" and base is None:
                 self._at += 1
-                if name in ("log", "\\log"):
-                    base = self._atom()
-                else:
-                    base = Symbol(self._raw())
+                base = self._atom() if name in ("log", "\\log") else Symbol(self._raw())
             elif self._next().text == "^" and power is None:
                 self._at += 1
                 sign = self._take("-")
@@ -1092,8 +1089,10 @@ _NO_FACTOR = frozenset(
     "\\| \\hline \\euro \\pound \\yen \\rupee \\cr"
 )
 )  # fmt: skip
-_UNIT_SIGNS = {"\\mu": "µ", "\\Omega": "Ω", "\\angstrom": "Å", "\\cdot": "*", "\\times": "*", "/": "/", "*": "*", "-": "-",
-               "%": "%", "\\degree": "°"}  # fmt: skip
+_UNIT_SIGNS = {
+    "\\mu": "µ", "\\Omega": "Ω", "\\angstrom": "Å", "\\cdot": "*", "\\times": "*", "/": "/", "*": "*", "-": "-",
+    "%": "%", "\\degree": "°",
+}  # fmt: skip
 _COMMANDS: dict[str, Callable[[Parser], Value]] = {
     "\\frac": Parser._frac,
     "\\sqrt": Parser._sqrt,
@@ -1114,10 +1113,6 @@ def _is_mark_of_list(token: Token) -> bool:
     return (token.kind == "letter" and token.text in "abcdeABCDEi") or (
         token.kind == "number" and token.text in "123456789"
     )
-
-
-def _is_currency(word: str) -> bool:
-    return word in CURRENCIES
 
 
 def _is_capital(value: Value) -> bool:

@@ -77,7 +77,7 @@ def _plain_number(text: str) -> Number | None:
 
 
 def plainly_equal(gold: str, answer: str) -> bool | None:
-    """Equality where that needs no mathematics: plain numbers, the same letters. None elsewhere. Linear in the texts."""
+    """Equality where that needs no mathematics (plain numbers, the same letters), else None. Linear in the texts."""
     one, two = _plain_number(gold), _plain_number(answer)
     if one is not None and two is not None:
         return same_number(one, two)

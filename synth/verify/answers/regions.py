@@ -1,11 +1,12 @@
 r"""Sets of real numbers: intervals, inequalities in one variable, their unions and intersections, finite sets.
 
 Two of them are equal where each point belongs to both or to neither. That is tried at all the bounds that either of
-them names, between them, beyond them, and, for inequalities that are not solved (``|k| \ge 2``, ``x^2 < 9``), on a grid.
+them names, between them, beyond them, and, for unsolved inequalities (``|k| \ge 2``, ``x^2 < 9``), on a grid.
 """
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from typing import Any
 
@@ -85,7 +86,7 @@ def _parts(value: Value) -> list[Value]:
 def _same_set(gold: Value, answer: Value, names: list[str | None], env: Env) -> bool:
     bounds = {_rational(bound) for value in (gold, answer) for bound in _bounds(value, env)} - {None}
     numbers = sorted(bound for bound in bounds if bound is not None)
-    between = [(one + two) / 2 for one, two in zip(numbers, numbers[1:], strict=False)]
+    between = [(one + two) / 2 for one, two in itertools.pairwise(numbers)]
     # A bound is compared with itself as rounded to a fraction, which is equal to it within rounding.
     for at in [*numbers, *between, *_GRID, *([numbers[0] - 1, numbers[-1] + 1] if numbers else [])]:
         inside = []

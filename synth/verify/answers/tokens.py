@@ -54,19 +54,20 @@ RELATIONS = {"=", "<", ">", "\\le", "\\ge", "\\ne", "\\equiv", "\\approx", "\\in
              "\\implies", "\\iff", "\\propto", "\\gg", "\\ll"}  # fmt: skip
 
 _UNICODE = {
-    "π": "\\pi ", "∞": "\\infty ", "×": "\\times ", "⋅": "\\cdot ", "·": "\\cdot ", "∙": "\\cdot ", "•": "\\cdot ",
-    "÷": "/", "±": "\\pm ", "∓": "\\mp ", "≤": "\\le ", "≥": "\\ge ", "⩽": "\\le ", "⩾": "\\ge ", "≠": "\\ne ",
-    "≈": "\\approx ", "≃": "\\approx ", "≡": "\\equiv ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "∉": "\\notin ",
-    "∅": "\\emptyset ", "⊂": "\\subset ", "⊆": "\\subseteq ", "∧": "\\land ", "∨": "\\lor ", "¬": "\\neg ",
-    "→": "\\to ", "⇒": "\\implies ", "↦": "\\mapsto ", "⇔": "\\iff ", "⊥": "\\perp ", "∥": "\\parallel ",
-    "∣": "\\mid ", "∼": "\\sim ", "∠": "\\angle ", "△": "\\triangle ", "∑": "\\sum ", "∏": "\\prod ", "∫": "\\int ",
-    "∂": "\\partial ", "∇": "\\nabla ", "∖": "\\setminus ", "√": "\\sqrt ", "∛": "\\sqrt[3] ", "°": "^\\circ ",
-    "º": "^\\circ ", "˚": "^\\circ ", "℃": "^\\circ C", "℉": "^\\circ F", "−": "-", "–": "-", "—": "-", "‐": "-",
-    "‑": "-", "﹣": "-", "∶": ":", "′": "'", "’": "'", "″": "''", "…": "\\ldots ", "⋯": "\\ldots ", "，": ",", "、": ",",
-    "。": ".", "；": ";", "：": ":", "（": "(", "）": ")", "∕": "/", "⁄": "/", "⟨": "\\langle ", "⟩": "\\rangle ",
-    "ℝ": "\\mathbb{R}", "ℤ": "\\mathbb{Z}", "ℚ": "\\mathbb{Q}", "ℕ": "\\mathbb{N}", "ℂ": "\\mathbb{C}", "⌊": "\\lfloor ",
+    "π": "\\pi ", "∞": "\\infty ", "×": "\\times ", "⋅": "\\cdot ", "·": "\\cdot ", "∙": "\\cdot ",
+    "•": "\\cdot ", "÷": "/", "±": "\\pm ", "∓": "\\mp ", "≤": "\\le ", "≥": "\\ge ", "⩽": "\\le ",
+    "⩾": "\\ge ", "≠": "\\ne ", "≈": "\\approx ", "≃": "\\approx ", "≡": "\\equiv ", "∪": "\\cup ",
+    "∩": "\\cap ", "∈": "\\in ", "∉": "\\notin ", "∅": "\\emptyset ", "⊂": "\\subset ", "⊆": "\\subseteq ",
+    "∧": "\\land ", "∨": "\\lor ", "¬": "\\neg ", "→": "\\to ", "⇒": "\\implies ", "↦": "\\mapsto ",
+    "⇔": "\\iff ", "⊥": "\\perp ", "∥": "\\parallel ", "∣": "\\mid ", "∼": "\\sim ", "∠": "\\angle ",
+    "△": "\\triangle ", "∑": "\\sum ", "∏": "\\prod ", "∫": "\\int ", "∂": "\\partial ", "∇": "\\nabla ",
+    "∖": "\\setminus ", "√": "\\sqrt ", "∛": "\\sqrt[3] ", "°": "^\\circ ", "º": "^\\circ ", "˚": "^\\circ ",
+    "℃": "^\\circ C", "℉": "^\\circ F", "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "∶": ":",
+    "′": "'", "’": "'", "″": "''", "…": "\\ldots ", "⋯": "\\ldots ", "，": ",", "、": ",", "。": ".", "；": ";",
+    "：": ":", "（": "(", "）": ")", "∕": "/", "⁄": "/", "⟨": "\\langle ", "⟩": "\\rangle ", "ℝ": "\\mathbb{R}",
+    "ℤ": "\\mathbb{Z}", "ℚ": "\\mathbb{Q}", "ℕ": "\\mathbb{N}", "ℂ": "\\mathbb{C}", "⌊": "\\lfloor ",
     "⌋": "\\rfloor ", "⌈": "\\lceil ", "⌉": "\\rceil ", "≪": "\\ll ", "≫": "\\gg ", "∝": "\\propto ", "∗": "*",
-    "µ": "\\mu ", "μ": "\\mu ", "Ω": "\\Omega ", "Ω": "\\Omega ", "Å": "\\angstrom ", "€": "\\euro ", "£": "\\pound ",
+    "µ": "\\mu ", "μ": "\\mu ", "Ω": "\\Omega ", "Å": "\\angstrom ", "€": "\\euro ", "£": "\\pound ",
     "¥": "\\yen ", "₹": "\\rupee ", "“": "", "”": "",
 }  # fmt: skip
 _GREEK = dict(zip("αβγδεζηθικλνξρστυφχψωΓΔΘΛΞΠΣΦΨ",
@@ -317,9 +318,9 @@ def _letters(run: str, tokens: list[Token], spaced: bool, upright: bool) -> None
 
 def _is_word(run: str, tokens: list[Token], spaced: bool) -> bool:
     before = tokens[-1] if tokens else None
-    if before is not None and (before.kind in ("number", "word") or before.text in ("}", ")", "/")):
-        if run in (_UNITS if spaced or before.kind == "word" else _UNITS_NEXT_TO_DIGITS):
-            return True
+    follows_number = before is not None and (before.kind in ("number", "word") or before.text in ("}", ")", "/"))
+    if follows_number and run in (_UNITS if spaced or tokens[-1].kind == "word" else _UNITS_NEXT_TO_DIGITS):
+        return True
     if run.lower() in _SMALL_WORDS and (spaced or before is None or before.kind != "number"):
         return not (run.isupper() and len(run) == 2)
     if len(run) < 3:

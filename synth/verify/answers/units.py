@@ -125,13 +125,14 @@ _DEFINITIONS = """
     franc = [franc]
 """
 _SPELLINGS = {
-    "°": "degree", "deg": "degree", "degs": "degree", "pct": "percent", "percentage": "percent", "gms": "g", "kgs": "kg",
-    "kms": "km", "mins": "min", "secs": "sec", "hrs": "hr", "yrs": "yr", "mls": "ml", "lbs": "lb", "inches": "inch",
-    "kilo": "kilogram", "kilos": "kilogram", "usd": "dollar", "eur": "euro", "gbp": "sterling", "rs": "rupee",
-    "inr": "rupee", "cny": "yuan", "centuries": "century", "kwh": "kW*h", "kWh": "kW*h", "henries": "henry",
-    "米": "m", "厘米": "cm", "毫米": "mm", "千米": "km", "公里": "km", "元": "yuan", "美元": "dollar", "小时": "hour",
-    "分钟": "minute", "秒": "second", "天": "day", "度": "degree", "千克": "kg", "公斤": "kg", "克": "g", "升": "liter",
-    "平方米": "m**2", "平方厘米": "cm**2", "立方米": "m**3", "立方厘米": "cm**3", "年": "year", "月": "month", "周": "week",
+    "°": "degree", "deg": "degree", "degs": "degree", "pct": "percent", "percentage": "percent", "gms": "g",
+    "kgs": "kg", "kms": "km", "mins": "min", "secs": "sec", "hrs": "hr", "yrs": "yr", "mls": "ml", "lbs": "lb",
+    "inches": "inch", "kilo": "kilogram", "kilos": "kilogram", "usd": "dollar", "eur": "euro",
+    "gbp": "sterling", "rs": "rupee", "inr": "rupee", "cny": "yuan", "centuries": "century", "kwh": "kW*h",
+    "kWh": "kW*h", "henries": "henry", "米": "m", "厘米": "cm", "毫米": "mm", "千米": "km", "公里": "km", "元": "yuan",
+    "美元": "dollar", "小时": "hour", "分钟": "minute", "秒": "second", "天": "day", "度": "degree", "千克": "kg",
+    "公斤": "kg", "克": "g", "升": "liter", "平方米": "m**2", "平方厘米": "cm**2",
+    "立方米": "m**3", "立方厘米": "cm**3", "年": "year", "月": "month", "周": "week",
 }  # fmt: skip
 # Plurals, and words before them, that change the value of the number beside them.
 _NO_LABEL = frozenset(
@@ -142,8 +143,10 @@ _NO_LABEL = frozenset(
         "was as this factorials powers else otherwise unless except cases ones tens bases logs infinity"
     )
 )
-_IRREGULAR = {"people": "person", "men": "man", "women": "woman", "children": "child", "mice": "mouse", "geese": "goose",
-              "sheep": "sheep", "fish": "fish", "dice": "die", "person": "person", "vertices": "vertex", "oxen": "ox"}  # fmt: skip
+_IRREGULAR = {
+    "people": "person", "men": "man", "women": "woman", "children": "child", "mice": "mouse", "geese": "goose",
+    "sheep": "sheep", "fish": "fish", "dice": "die", "person": "person", "vertices": "vertex", "oxen": "ox",
+}  # fmt: skip
 _PART = re.compile(r"(?P<word>[A-Za-zµΩÅ°\u4e00-\u9fff]+)|(?P<digits>(?<=\^)-\d+|\d+)|(?P<mark>[*/^()-])|\s+|\.")
 
 
@@ -159,7 +162,7 @@ def _registry() -> Any:
 
 @lru_cache(maxsize=1024)
 def unit(text: str) -> Unit | None:
-    """The unit or label that a text is, whole; None where it is none. ``km/h``, ``square inches``, ``kg m^2``, ``people``."""
+    """The unit or label that a text is, whole; None where it is none: ``km/h``, ``square inches``, ``people``."""
     if len(text) > MAX_LENGTH:
         return None
     words = " ".join(text.split())

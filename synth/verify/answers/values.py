@@ -61,8 +61,8 @@ class Symbol:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    r"""`name`: ``+ * / ^ neg pm root abs ! ...``, a function (``sin``), ``apply f`` for a function that only the problem
-    knows, or a LaTeX command without a meaning here (``\cup``), which is compared by its arguments."""
+    r"""`name`: ``+ * / ^ neg pm root abs ! ...``, a function (``sin``), ``apply f`` for a function of the problem, or
+    a LaTeX command without a meaning here (``\cup``), which is compared by its arguments."""
 
     name: str
     args: tuple[Value, ...]
@@ -203,7 +203,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    r"""Several values. `bracket`: ``(`` and ``[`` (ordered), ``{`` (a set) or "" for a bare list, which has no order."""
+    r"""Several values. `bracket`: ``(`` and ``[`` (ordered), ``{`` (a set) or "" for a bare list, without an order."""
 
     bracket: str
     parts: tuple[Value, ...]

@@ -104,7 +104,7 @@ def _based(text: str) -> Based | None:
 
 
 def join_number_words(tokens: Sequence[Token]) -> list[Token]:
-    """The tokens with numbers in words as number tokens: ``five``, ``twenty-one``, ``7 million``, ``three quarters``."""
+    """The tokens with numbers in words as number tokens: ``five``, ``twenty-one``, ``7 million``."""
     out: list[Token] = []
     at = 0
     while at < len(tokens):
