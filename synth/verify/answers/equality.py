@@ -14,7 +14,16 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from synth.verify.answers.evaluate import TooLarge, Undefined, evaluate, near, points, same_expression, symbols
+from synth.verify.answers.evaluate import (
+    TooLarge,
+    Undefined,
+    evaluate,
+    has_value,
+    near,
+    points,
+    same_expression,
+    symbols,
+)
 from synth.verify.answers.regions import INEQUALITIES, is_region, same_region, variable
 from synth.verify.answers.units import DEGREE, PERCENT
 from synth.verify.answers.values import (
@@ -134,7 +143,20 @@ def _relations(g: Value, a: Value) -> bool:
         return relation is g and len(relation.sides) == 2 and relation.sides[0] == _UNNAMED and same(residue, other)
     if not set(relation.marks) <= {"=", "\\approx"} or (isinstance(other, Cases) and len(relation.sides) > 2):
         return False
+    if relation is g and _relates_variables(relation.sides[0]):
+        return False  # x + y = 5 may be a line, whose answer is no number
     return any(same(value, other) if relation is g else same(other, value) for value in _stated(relation))
+
+
+def _relates_variables(side: Value) -> bool:
+    match side:
+        case Operation(name="+" | "neg"):
+            return True
+        case Operation(name="/", args=(Operation(name="*", args=(Symbol(name="d"), *_)), _)):
+            return False  # dy/dx
+        case Operation(name="*" | "/", args=args):
+            return any(isinstance(arg, Symbol) and not arg.name[0].isupper() for arg in args)
+    return False
 
 
 def _stated(relation: Relation) -> list[Value]:
@@ -170,31 +192,16 @@ def _is_name(value: Value) -> bool:
             return value not in (Symbol("\\pi"), Symbol("e"), Symbol("i"), Symbol("\\infty"))
         case Number():
             return False
-        case Operation(name="+" | "*", args=args):
-            letters = all(isinstance(arg, Symbol) and symbols(arg) for arg in args) and len(set(args)) == len(args)
-            return letters and (value.name == "+" or all(str(arg)[:1].isupper() for arg in args))
+        case Operation(name="+" | "*" | "neg", args=args):  # m + n, AB, a - b; but not 2x
+            return all(map(_is_name, args)) and len(set(args)) == len(args)
         case Operation(name="abs" | "norm", args=(inner,)):
             return _is_name(inner)
-        case Operation(name="/", args=(over, under)):  # dy/dx
-            return all(str(side).lstrip("(").startswith(("d ", "d_", "\\partial")) for side in (over, under))
-        case Operation(name=name, args=args):
-            named = name.startswith(
-                ("apply ", "\\lim", "\\angle", "\\triangle", "#", "max", "min", "sup", "inf", "det")
-            )
-            named = named or name in (
-                "dim",
-                "deg",
-                "rank",
-                "tr",
-                "ker",
-                "arg",
-                "\\measuredangle",
-                "gcd",
-                "lcm",
-                "Re",
-                "Im",
-            )
-            return (named or name[0] == "\\") and bool(symbols(value) or name.startswith(("#", "apply ")))
+        case Operation(name="/", args=(over, under)):  # dy/dx, a/b
+            return _is_name(over) and _is_name(under)
+        case Operation(name="max" | "min" | "gcd" | "lcm" | "det" | "Re" | "Im" | "arg" | "sum" | "prod"):
+            return bool(symbols(value))
+        case Operation(name=name):
+            return not has_value(name) and name not in ("cases", "pm", "mp", "degrees")
         case Items(bracket="(" | "[" | "", parts=parts):
             return all(isinstance(part, Symbol) for part in parts)
     return False

@@ -35,7 +35,7 @@ from synth.verify.answers.values import (
 )
 
 __all__ = [
-    "REALS", "Env", "NotARegion", "TooLarge", "Undefined", "evaluate", "holds", "near", "points",
+    "REALS", "Env", "NotARegion", "TooLarge", "Undefined", "evaluate", "has_value", "holds", "near", "points",
     "same_expression", "same_number", "start_work", "symbols",
 ]  # fmt: skip
 
@@ -375,6 +375,11 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{f"ar{name}": _bounded(f"a{name}", 1e30) for name in ["sinh", "cosh", "tanh"]},
 }
 _COMMUTATIVE = ("\\cup", "\\cap", "\\land", "\\lor", "\\oplus", "\\dot", "gcd", "lcm", "min", "max")
+
+
+def has_value(name: str) -> bool:
+    """Whether an operation has a value here, and is no digest."""
+    return name in _FUNCTIONS or name in _RATIONAL
 
 
 def _too_large() -> Any:

@@ -587,6 +587,8 @@ class Parser:
                 return self._letter()
             if token.kind == "name":
                 return self._function()
+            if token.kind == "word" and self._next(1).text == "(" and not self._next(1).spaced:
+                return self._function()
             if token.text in _BRACKETS:
                 return self._bracket()
             if token.kind == "command":
@@ -745,7 +747,7 @@ class Parser:
             if depth == 0:
                 names = all(self._next(k).kind in ("letter", "mark") for k in range(1, ahead))
                 return comma or (names and self._next(ahead + 1).text == "=" and ahead == 2)
-            comma = comma or (depth == 1 and (text == "," or text in RELATIONS))
+            comma = comma or (depth == 1 and (text in (",", *_SET_MARKS) or text in RELATIONS))
             ahead += 1
         return False
 
@@ -879,7 +881,7 @@ class Parser:
     def _absolute(self, bar: str, name: str) -> Value:
         self._expect(bar)
         self._bars += 1
-        inside = self._sum()
+        inside = self._set()
         self._expect(bar)
         self._bars -= 1
         return Operation("det" if isinstance(inside, Matrix) else name, (inside,))
@@ -891,6 +893,8 @@ class Parser:
         self._at += 1
         if (read := _COMMANDS.get(name)) is not None:
             return read(self)
+        if name == "\\hat" and self._next(1).text in ("i", "j", "k") and self._next(2).text == "}":
+            return Symbol(self._raw())  # unit vectors
         if name in _ACCENTS:
             return self._decorated(f"{name}{{{self._raw()}}}")
         if name == "\\vec":

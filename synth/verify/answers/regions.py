@@ -57,6 +57,10 @@ def variable(value: Value) -> str | None:
 def same_region(gold: Value, answer: Value) -> bool:
     """Whether two sets of reals are equal. Raises TooLarge."""
     names = [variable(value) for value in (gold, answer)]
+    for place, other in ((0, 1), (1, 0)):
+        own = _symbols((gold, answer)[place]) - _symbols((gold, answer)[other])
+        if names[place] == "" and names[other] is None and len(own) == 1:
+            names[place] = own.pop()  # x > a beside (a, \infty)
     if "" in names:
         return False  # several variables
     if None not in names and "?" not in names and names[0] != names[1]:

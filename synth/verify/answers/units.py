@@ -89,6 +89,7 @@ _DEFINITIONS = """
     electron_volt = 1.602176634e-19 * joule = eV = electronvolt
     watt = joule / second = W
     horsepower = [horsepower] = hp
+    Nm = newton * meter
     pascal = newton / meter ** 2 = Pa
     bar = 1e5 * pascal
     atmosphere = 101325 * pascal = atm
