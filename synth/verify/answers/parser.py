@@ -220,7 +220,7 @@ class Parser:
     def _relation(self) -> Value:
         marks: list[str] = []
         sides: list[Value] = []
-        if self._mark_ahead() is None:
+        if self._mark_ahead() is None or self._next().text == "|":
             sides.append(self._set())
         else:
             sides.append(Symbol("?"))

@@ -98,6 +98,8 @@ class Operation:
                 return f"\\log_{{{args[0]}}}({args[1]})"
             case "degrees":
                 return f"({args[0]})^\\circ "
+            case "mod":
+                return f"({args[0]} \\bmod {args[1]})"
             case "\\times":
                 return f"\\vec{{{args[0]}}} \\times \\vec{{{args[1]}}}"
             case "sum" | "prod":
