@@ -234,8 +234,8 @@ class Parser:
             sides.append(_as_interval(self._set()) if mark in ("\\in", "\\notin") else self._set())
         modulus = self._modulus()
         match sides[-1]:
-            case Operation(name="mod", args=(residue, modulus)) if marks == ["\\equiv"]:
-                sides[-1] = residue
+            case Operation(name="mod", args=(residue, base)) if marks == ["\\equiv"]:
+                sides[-1], modulus = residue, base
         if modulus is not None:
             if not marks:
                 marks, sides = ["\\equiv"], [Symbol("?"), *sides]
