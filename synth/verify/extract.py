@@ -142,7 +142,7 @@ def _box(tail: str) -> Answer | None:
     if not boxes or _BOX.search(tail, boxes[-1][1]):
         return Answer(None, reason="the last \\boxed{ is not closed")
     inside = [tail[start:end].strip() for start, end in boxes]
-    inside = [(last_boxed(text) or text).strip() if _BOX.match(text) else text for text in inside]
+    inside = [_inner(text) for text in inside]
     if not inside[-1]:
         return Answer(None, boxed=True, reason="the last \\boxed{} is empty")
     first = len(boxes) - 1
@@ -155,6 +155,13 @@ def _box(tail: str) -> Answer | None:
     if first < len(boxes) - 1:
         return Answer(", ".join(dict.fromkeys(inside[first:])), boxed=True, how="box", others=others)
     return Answer(inside[-1], boxed=True, how="box", others=others)
+
+
+def _inner(text: str) -> str:
+    """What a box that holds nothing but a box holds."""
+    match = _BOX.match(text)
+    end = _closing(text, match.end()) if match else None
+    return text[match.end() : end].strip() if match and end == len(text) - 1 else text
 
 
 def _boxes(text: str) -> list[tuple[int, int]]:

@@ -95,6 +95,8 @@ def judge(gold: Any, answer: Answer) -> Verdict:
         return _verdict(False, answer.text)
     except Unreadable as err:
         return Verdict("unparseable", extracted=extracted, reason=f"the answer cannot be read: {err}")
+    except (ArithmeticError, TypeError, ValueError) as err:  # whatever mpmath or pint raises: could not tell
+        return Verdict("error", extracted=extracted, reason=f"could not compare: {type(err).__name__}")
 
 
 def check_gold(gold: Any) -> Verdict:

@@ -15,8 +15,10 @@ from fractions import Fraction
 from typing import Any
 
 from synth.verify.answers.evaluate import (
+    NotARegion,
     TooLarge,
     Undefined,
+    approximate,
     evaluate,
     has_value,
     near,
@@ -288,30 +290,15 @@ def _proportional(g: Relation, a: Relation, *, signed: bool) -> bool:
     for env in points(names, set(), negative=True):
         try:
             over, under = evaluate(one, env), evaluate(two, env)
-            if not over or not under:
-                if bool(over) != bool(under):
-                    return False
-                continue
-            factors.append(
-                over / under if isinstance(over, Fraction) == isinstance(under, Fraction) else _float_ratio(over, under)
-            )
-        except (Undefined, ZeroDivisionError):
+        except Undefined:
             continue
-    if len(factors) < 3 or (signed and any(isinstance(factor, complex) or not factor > 0 for factor in factors)):
+        if bool(over) != bool(under):
+            return False
+        if under:
+            factors.append(approximate(over) / approximate(under))
+    if len(factors) < 3 or (signed and any(factor.imag or factor.real <= 0 for factor in factors)):
         return False
     return all(abs(factor - factors[0]) <= abs(factors[0]) * 1e-12 for factor in factors)
-
-
-def _float_ratio(over: Any, under: Any) -> Any:
-    import mpmath
-
-    return mpmath.mpmathify(_inexact(over)) / mpmath.mpmathify(_inexact(under))
-
-
-def _inexact(value: Any) -> Any:
-    import mpmath
-
-    return mpmath.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
 
 
 def _is_plain(value: Value) -> bool:
@@ -585,7 +572,10 @@ def _piecewise(g: Value, a: Value) -> bool:
         if not _is_plain(value):
             return False
         sides.append(value)
-    return same_expression(sides[0], sides[1])
+    try:
+        return same_expression(sides[0], sides[1])
+    except NotARegion:
+        return False
 
 
 # --- quantities, ratios, expressions -----------------------------------------------------------------------------

@@ -35,8 +35,8 @@ from synth.verify.answers.values import (
 )
 
 __all__ = [
-    "REALS", "Env", "NotARegion", "TooLarge", "Undefined", "evaluate", "has_value", "holds", "near", "points",
-    "same_expression", "same_number", "start_work", "symbols",
+    "REALS", "Env", "NotARegion", "TooLarge", "Undefined", "approximate", "evaluate", "has_value", "holds", "near",
+    "points", "same_expression", "same_number", "start_work", "symbols",
 ]  # fmt: skip
 
 Env = dict[str, Fraction]
@@ -45,7 +45,7 @@ REALS = Symbol("\\mathbb{R}")
 
 MAX_BITS = 1 << 19  # of an exact number
 MAX_LOG2 = 1 << 62  # of the size of an approximate one
-MAX_WORK = 2_500_000  # bits of exact results and digits of approximate ones, summed over a comparison
+MAX_WORK = 1_000_000  # bits of exact results and digits of approximate ones, summed over a comparison
 MAX_TERMS = 2000  # of a finite sum
 MAX_NODES = 800
 DIGITS = 40
@@ -141,13 +141,13 @@ def _digest(name: str, values: list[Any]) -> Fraction:
 def _rounded(value: Any) -> str:
     mp = _mp()
     with _digits(30):
-        number = mp.mpmathify(_approximate(value))
+        number = mp.mpmathify(approximate(value))
         parts = [number.real, number.imag] if isinstance(number, mp.mpc) else [number, mp.mpf(0)]
         size = max(abs(part) for part in parts)
         return " ".join("0" if abs(part) <= size * mp.mpf("1e-15") else mp.nstr(part, 12) for part in parts)
 
 
-def _approximate(value: Any) -> Any:
+def approximate(value: Any) -> Any:
     mp = _mp()
     return mp.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
 
@@ -183,7 +183,7 @@ def _apply(name: str, values: list[Any]) -> Any:
         return _digest(name, sorted(values, key=_rounded) if name in _COMMUTATIVE else values)
     mp = _mp()
     try:
-        return _checked(mp.mpmathify(function(mp, *map(_approximate, values))))
+        return _checked(mp.mpmathify(function(mp, *map(approximate, values))))
     except (ZeroDivisionError, ValueError, TypeError):
         raise Undefined from None
     except OverflowError:
@@ -296,7 +296,7 @@ _RATIONAL: dict[str, Callable[..., Fraction | None]] = {
     "+": _add, "*": _multiply, "/": _divide, "neg": lambda x: -x, "^": _power, "root": _root, "abs": abs,
     "!": _factorial, "!!": _double_factorial, "binom": _binomial, "floor": lambda x: Fraction(math.floor(x)),
     "ceil": lambda x: Fraction(math.ceil(x)), "mod": _modulo, "gcd": _whole(math.gcd), "lcm": _whole(math.lcm),
-    "min": min, "max": max, "sgn": lambda x: Fraction((x > 0) - (x < 0)),
+    "min": lambda *values: min(values), "max": lambda *values: max(values), "sgn": lambda x: Fraction((x > 0) - (x < 0)),
 }  # fmt: skip
 
 
@@ -467,7 +467,7 @@ def _order(one: Any, two: Any) -> int:
     if isinstance(one, Fraction) and isinstance(two, Fraction):
         return (one > two) - (one < two)
     mp = _mp()
-    one, two = _approximate(one), _approximate(two)
+    one, two = approximate(one), approximate(two)
     if isinstance(one, mp.mpc) or isinstance(two, mp.mpc):
         raise Undefined
     if not (mp.isinf(one) or mp.isinf(two)) and abs(one - two) <= max(abs(one), abs(two)) * 1e-15:
@@ -595,7 +595,7 @@ def _same_at(gold: Value, answer: Value, env: Env, decimal: bool, *, may_be_comp
                 return None if env or (one is None and two is None and gold == answer) else False
             if isinstance(one, Fraction) and isinstance(two, Fraction):
                 return one == two or (decimal and near(one, two))
-            one, two = mp.mpmathify(_approximate(one)), mp.mpmathify(_approximate(two))
+            one, two = mp.mpmathify(approximate(one)), mp.mpmathify(approximate(two))
             if mp.isinf(one) or mp.isinf(two):
                 return bool(one == two)
             size = max(abs(one), abs(two))

@@ -148,15 +148,11 @@ class Parser:
             raise Unreadable("it is nested deeper than any answer")
         parts, joints = [self._item()], set()
         while True:
-            start, joint = self._at, ""
-            while self._take(",", ";") or self._word() in ("and", "or"):
-                if self._word(-1) in ("and", "or"):
-                    pass
-                elif self._word() in ("and", "or"):
-                    joint = self._word()
-                    self._at += 1
-                    continue
-                joint = joint or ","
+            start = self._at
+            joint = "," if self._take(",", ";") else ""
+            if self._word() in ("and", "or"):
+                joint = self._word()
+                self._at += 1
             if not joint:
                 break
             if self._next() is _END or self._word() in _QUALIFIERS or self._next().text in _CLOSERS:
@@ -405,7 +401,12 @@ class Parser:
         text = {"° C": "degC", "° F": "degF", "°C": "degC", "°F": "degF"}.get(text, text)
         found = unit(text) or (listed_label(text) if self._is_list else None)
         behind = self._tokens[at] if at < len(self._tokens) else _END
-        if found is None or not (behind.kind == "number" or self._is_stop(at - self._at)):
+        apart = self._next().spaced or self._next().upright or opened
+        if (
+            found is None
+            or (found.is_label and found.dimension and not apart)
+            or not (behind.kind == "number" or self._is_stop(at - self._at))
+        ):
             return None, None
         return None, (found, at)
 
