@@ -78,26 +78,26 @@ def verify(gold: Any, response: str | Reasoning, choices: Any = None) -> Verdict
     """Does the response commit itself to the gold option? A gold that names no option is `error`."""
     try:
         options = lettered(choices)
-        wanted = _gold(gold, options)
+        right = _gold(gold, options)
     except ValueError as err:
         return Verdict("error", reason=str(err))
     answer = final_answer(response)
     if answer.text is None:
         return Verdict("unparseable", reason=answer.reason)
-    said = _boxed(answer.text, options) if answer.boxed else None
-    if said is None:
-        said = _prose(answer.around or answer.text, options)
-    if said is None and options is None and answer.boxed and len(wanted) > 1:
-        said = _plain(answer.text)
-    if said is None or (", " in said and ", " not in wanted and options is not None):
+    answered = _boxed(answer.text, options) if answer.boxed else None
+    if answered is None:
+        answered = _prose(answer.around or answer.text, options)
+    if answered is None and options is None and answer.boxed and len(right) > 1:
+        answered = _plain(answer.text)
+    if answered is None or (", " in answered and ", " not in right and options is not None):
         return Verdict(
             "unparseable",
             extracted=shortened(answer.text) if answer.boxed else None,
             reason="it names no single option",
         )
-    if said == wanted:
-        return Verdict("correct", 1.0, shortened(said))
-    return Verdict("wrong", extracted=shortened(said), reason="another option than the gold one")
+    if answered == right:
+        return Verdict("correct", 1.0, shortened(answered))
+    return Verdict("wrong", extracted=shortened(answered), reason="another option than the gold one")
 
 
 def check_gold(gold: Any, choices: Any = None) -> Verdict:
@@ -178,8 +178,8 @@ def _letters(group: str, options: dict[str, str] | None, *, whole: bool = False)
     """
     if whole and re.fullmatch(rf"(?:the\s+)?{_OPTION}{_GROUP}", group, re.IGNORECASE) is None:
         return None
-    found = re.findall(r"[(\[\uff08\u3010]\s*([A-Za-z0-9])\s*[)\]\uff09\u3011]|\b([A-Z0-9])\b", group)
-    letters = [(one or two).upper() for one, two in found]
+    pairs = re.findall(r"[(\[\uff08\u3010]\s*([A-Za-z0-9])\s*[)\]\uff09\u3011]|\b([A-Z0-9])\b", group)
+    letters = [(one or two).upper() for one, two in pairs]
     if not letters and (run := re.search(r"(?<![A-Za-z])[A-J]{2,6}(?![A-Za-z])", group)):
         letters = list(run[0]) if list(run[0]) == sorted(set(run[0])) else []
     if not letters and whole and re.fullmatch(r"[a-z]", group):
@@ -247,8 +247,8 @@ def _by_value(text: str, options: dict[str, str]) -> str | None:
 
 def _prose(text: str, options: dict[str, str] | None) -> str | None:
     text = "\n".join(_bare(line) for line in text[-_LONGEST:].splitlines()).strip()
-    if (said := _commitment(text, options)) is not None:
-        return said or None
+    if (committed := _commitment(text, options)) is not None:
+        return committed or None
     last = text.rpartition("\n")[2].strip()
     lead = re.fullmatch(rf"(?:the\s+)?{_OPTION}(?P<letter>{_LETTER})\s*(?P<rest>.*)", last.rstrip("."), re.IGNORECASE)
     if lead is not None and not _UNDECIDED.search(last):

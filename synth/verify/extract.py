@@ -166,7 +166,7 @@ def _inner(text: str) -> str:
 
 def _boxes(text: str) -> list[tuple[int, int]]:
     """(start, end) of what the outermost closed boxes hold, the last ones of a text with many."""
-    found: list[tuple[int, int]] = []
+    boxes: list[tuple[int, int]] = []
     at = 0
     opened = [match.end() for match in _BOX.finditer(text)][-4 * _MOST_BOXES :]
     for start in opened:
@@ -175,9 +175,9 @@ def _boxes(text: str) -> list[tuple[int, int]]:
         end = _closing(text, start)
         if end is None:
             continue
-        found.append((start, end))
+        boxes.append((start, end))
         at = end
-    return found
+    return boxes
 
 
 def _closing(text: str, start: int) -> int | None:

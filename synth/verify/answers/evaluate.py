@@ -296,7 +296,8 @@ _RATIONAL: dict[str, Callable[..., Fraction | None]] = {
     "+": _add, "*": _multiply, "/": _divide, "neg": lambda x: -x, "^": _power, "root": _root, "abs": abs,
     "!": _factorial, "!!": _double_factorial, "binom": _binomial, "floor": lambda x: Fraction(math.floor(x)),
     "ceil": lambda x: Fraction(math.ceil(x)), "mod": _modulo, "gcd": _whole(math.gcd), "lcm": _whole(math.lcm),
-    "min": lambda *values: min(values), "max": lambda *values: max(values), "sgn": lambda x: Fraction((x > 0) - (x < 0)),
+    "min": lambda *values: min(values), "max": lambda *values: max(values),
+    "sgn": lambda x: Fraction((x > 0) - (x < 0)),
 }  # fmt: skip
 
 

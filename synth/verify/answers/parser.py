@@ -278,30 +278,24 @@ class Parser:
     # --- quantities ----------------------------------------------------------------------------------------------
 
     def _quantity(self) -> Value:
-        negative = 0
-        if self._word() in _NEGATIVE:
-            self._at += 1
-            negative = 1
+        negative = self._word() in _NEGATIVE
+        self._at += negative
         start = self._at
         sign = self._take("-")
         if (money := self._currency()) is not None:
-            value = self._sum()
-            self._unit_ahead()
-            _, end = self._unit()
-            behind = self._currency_behind()
-            if behind is None and end is not None and end[0].dimension == money.dimension:
-                self._at = end[1]
-            return Quantity(_negated(value, sign or bool(negative)), money)
+            value = _negated(self._sum(), sign or negative)
+            behind = self._unit()  # $5 dollars
+            if self._currency_behind() is None and behind is not None and behind[0].dimension == money.dimension:
+                self._at = behind[1]
+            return Quantity(value, money)
         self._at = start
-        value = _negated(self._sum(), bool(negative))
-        _found, end = self._unit()
-        if end is None:
-            if (money := self._currency_behind()) is not None:
-                return Quantity(value, money)
-            return value
-        self._at = end[1]
-        total: Value = Quantity(value, end[0])
-        while isinstance(total, Quantity) and (more := self._smaller(total)) is not None:
+        value = _negated(self._sum(), negative)
+        if (behind := self._unit()) is None:
+            money = self._currency_behind()
+            return value if money is None else Quantity(value, money)
+        self._at = behind[1]
+        total = Quantity(value, behind[0])
+        while (more := self._smaller(total)) is not None:
             total = more
         return total
 
@@ -312,11 +306,11 @@ class Parser:
             self._at += 1
         if self._next().kind == "number":
             value = Number(self._number().value)
-            _, end = self._unit()
-            if end is not None and end[0].dimension == total.unit.dimension and not end[0].is_label:
-                ratio = end[0].factor / total.unit.factor
+            smaller = self._unit()
+            if smaller is not None and smaller[0].dimension == total.unit.dimension and not smaller[0].is_label:
+                ratio = smaller[0].factor / total.unit.factor
                 if ratio < 1:
-                    self._at = end[1]
+                    self._at = smaller[1]
                     return Quantity(Operation("+", (total.value, Operation("*", (Number(ratio), value)))), total.unit)
         self._at = start
         return None
@@ -350,9 +344,9 @@ class Parser:
                 return False
         elif token.kind not in ("word", "name", "letter") and token.text not in ("\\mu", "\\Omega", "\\angstrom", "%"):
             return False
-        return self._unit()[1] is not None
+        return self._unit() is not None
 
-    def _unit(self) -> tuple[None, tuple[Unit, int] | None]:
+    def _unit(self) -> tuple[Unit, int] | None:
         """The unit at this position and the position behind it, where everything up to there is one."""
         pieces: list[str] = []
         at = self._at
@@ -367,7 +361,7 @@ class Parser:
             if token.text == "^":
                 raised = _raised(self._tokens, at + 1)
                 if raised is None:
-                    return None, None
+                    return None
                 text, at = raised
                 pieces.append("°" if text == "\\circ" else f"^{text}")
                 last = token
@@ -386,29 +380,29 @@ class Parser:
                 pieces.append(glue + _UNIT_SIGNS[token.text])
             elif token.text == ".":
                 if at + 1 < len(self._tokens) and self._tokens[at + 1].kind == "number":
-                    return None, None
+                    return None
             else:
                 break
             last = token
             at += 1
         if opened:
             if at >= len(self._tokens) or self._tokens[at].text != ")":
-                return None, None
+                return None
             at += 1
         text = "".join(pieces).strip()
         if not text or text[0] in "*/":
-            return None, None
+            return None
         text = {"° C": "degC", "° F": "degF", "°C": "degC", "°F": "degF"}.get(text, text)
-        found = unit(text) or (listed_label(text) if self._is_list else None)
+        named = unit(text) or (listed_label(text) if self._is_list else None)
         behind = self._tokens[at] if at < len(self._tokens) else _END
         apart = self._next().spaced or self._next().upright or opened
         if (
-            found is None
-            or (found.is_label and found.dimension and not apart)
+            named is None
+            or (named.is_label and named.dimension and not apart)
             or not (behind.kind == "number" or self._is_stop(at - self._at))
         ):
-            return None, None
-        return None, (found, at)
+            return None
+        return named, at
 
     # --- expressions ---------------------------------------------------------------------------------------------
 
@@ -834,8 +828,7 @@ class Parser:
             name = "/" if self._next(-1).text == "\\over" else "binom"
             inside = Operation(name, (inside, self._listed()))
         self._bars = bars
-        found = self._expect(*closing)
-        return _bracketed(opening, found, inside)
+        return _bracketed(opening, self._expect(*closing), inside)
 
     def _is_builder(self) -> bool:
         """Whether ``|`` or ``:`` stands between these braces, for "such that"."""

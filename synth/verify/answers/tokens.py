@@ -205,33 +205,33 @@ def _scan(text: str, tokens: list[Token], *, upright: bool) -> None:
         match = _TOKEN.match(text, at)
         assert match is not None, "the pattern matches any character"
         at = match.end()
-        kind, found = match.lastgroup, match[0]
+        kind, sign = match.lastgroup, match[0]
         if kind == "space":
             spaced = True
             continue
         if kind == "number":
-            if len(found) > MAX_DIGITS:
+            if len(sign) > MAX_DIGITS:
                 raise Unreadable("a number has more digits than any answer")
-            tokens.append(Token("number", found, spaced, upright))
+            tokens.append(Token("number", sign, spaced, upright))
         elif kind == "letters":
-            _letters(found, tokens, spaced, upright)
+            _letters(sign, tokens, spaced, upright)
         elif kind == "command":
-            at = _command(text, at, found, tokens, spaced, upright)
-            if len(tokens) and found[1:] in _DROPPED:
+            at = _command(text, at, sign, tokens, spaced, upright)
+            if len(tokens) and sign[1:] in _DROPPED:
                 continue  # the space before it still counts
-        elif found.startswith("..."):
+        elif sign.startswith("..."):
             tokens.append(Token("command", "\\ldots", spaced, upright))
         else:
-            found = _PAIRED.get(found, found)
-            tokens.append(Token("command" if found[0] == "\\" else "mark", found, spaced, upright))
+            sign = _PAIRED.get(sign, sign)
+            tokens.append(Token("command" if sign[0] == "\\" else "mark", sign, spaced, upright))
         spaced = False
         if len(tokens) > MAX_TOKENS:
             return
 
 
-def _command(text: str, at: int, found: str, tokens: list[Token], spaced: bool, upright: bool) -> int:
+def _command(text: str, at: int, sign: str, tokens: list[Token], spaced: bool, upright: bool) -> int:
     """Append what a command stands for; the position behind it."""
-    name = found[1:].rstrip("*")
+    name = sign[1:].rstrip("*")
     if name in _DROPPED:
         dot = re.compile(r"\s*\.").match(text, at) if name in ("left", "right") else None
         return dot.end() if dot else at
