@@ -8,6 +8,7 @@ reviewed. Only safetensors are read: a pickle runs code when it is opened.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,6 @@ def check_adapter(base: Path, adapter: Path) -> dict[str, Any]:
     return config
 
 
-def lora_settings(config: dict[str, Any]) -> dict[str, Any]:
+def lora_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a checked adapter that ``peft.LoraConfig`` needs for a merge."""
     return {name: config[name] for name in _LORA_SETTINGS if config.get(name) is not None}

@@ -1,14 +1,14 @@
 """Merge a LoRA adapter into its base, one tensor at a time: equal to PEFT's ``merge_and_unload()`` bit for bit.
 
-What each tensor is made of: ``publish.merge_plan``. A tensor that the adapter does not change is copied byte for byte.
+What will be written is planned and checked before the first byte. A tensor that the adapter does not change is copied;
+for the rest see ``publish.adapted_layers`` and, where a base stores a parameter in pieces, ``publish.base_model``.
 
-Memory: one adapted parameter about five times (itself, the product of the two factors in fp32, and that product
-scaled); nothing for the tensors that are copied.
+Memory: one adapted parameter and the product of its two factors in fp32; nothing for the tensors that are copied.
 
-Refused: what ``publish.adapter`` lists; adapter tensors that no layer takes, layers that no tensor fills, wrong shapes,
-LoRA on tied embeddings, layers of a kind that is not tested against PEFT, and anything not finite.
+Refused: what ``publish.adapter`` and ``publish.adapted_layers`` list, bases that do not fill their model, and anything
+that is not finite.
 
-Not covered: models that AutoModelForCausalLM does not build, and per-expert adapters of transformers 4.
+Not covered: models that AutoModelForCausalLM does not build, and adapters of transformers 4 for single experts.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ import importlib
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from licensing.errors import InputError, MissingDependency
 from licensing.files import sync_folder
+from publish.adapted_layers import AdaptedLayers
 from publish.adapter import ADAPTER_WEIGHTS, check_adapter
-from publish.merge_plan import Job, cast_spec, check_finite, copy_job, plan_merge
-from publish.shards import ShardWriter, TensorFiles
+from publish.base_model import BaseModel, TensorGroup, unproven
+from publish.shards import DTYPES, ShardWriter, TensorFiles, TensorSpec, cast_spec, check_finite
 from publish.weights import (
     COMPANIONS,
     copy_companions,
@@ -38,6 +39,9 @@ from publish.weights import (
     within,
     write_object,
 )
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["SHARD_BYTES", "MergeFacts", "Progress", "cast_weights", "merge_folder", "merge_weights", "require", "untie"]
 
@@ -85,8 +89,13 @@ def merge_folder(
     ``out`` (absent, or an empty folder) appears in one rename when it is complete; until then the files lie in a folder
     ``.NAME.….partial`` beside it. For the rest see ``merge_weights``.
     """
-    if out.exists() or out.is_symlink():
+    out = out.resolve()
+    if out.exists():
         empty_folder(out)
+    for folder in (base, adapter):
+        if not folder.is_dir():
+            hint = "give a folder; a model of the hub comes with: hf download OWNER/NAME --local-dir FOLDER"
+            raise InputError("there is no such folder", where=str(folder), hint=hint)
     check_adapter(base, adapter)
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
@@ -126,10 +135,12 @@ def merge_weights(
         warnings.simplefilter("ignore")  # PEFT and transformers warn of what is checked here
         files = TensorFiles(stack, weight_files(base))
         updates = TensorFiles(stack, [adapter / ADAPTER_WEIGHTS])
-        plan = plan_merge(base, adapter, config, files, updates, dtype)
-        names, total = _write(out, plan.jobs, shard_bytes, progress)
-    tensors = sum(len(job.outputs) for job in plan.jobs)
-    return MergeFacts(files=names, tensors=tensors, merged=len(plan.merged), bytes=total, untied=plan.untied)
+        model = BaseModel(base, files.specs, dtype)
+        layers = AdaptedLayers(model, config, updates, adapter)
+        jobs = _plan(model, layers, files)
+        names, total = _write(out, jobs, shard_bytes, progress)
+    tensors = sum(len(job.outputs) for job in jobs)
+    return MergeFacts(files=names, tensors=tensors, merged=len(layers.merges), bytes=total, untied=layers.untied)
 
 
 def cast_weights(
@@ -139,7 +150,7 @@ def cast_weights(
     require("torch", "safetensors")
     with contextlib.ExitStack() as stack:
         files = TensorFiles(stack, weight_files(weights))
-        jobs = [copy_job(files, cast_spec(spec, dtype)) for spec in files.specs.values()]
+        jobs = [_copy(files, cast_spec(spec, dtype)) for spec in files.specs.values()]
         _write(out, jobs, shard_bytes, progress)
 
 
@@ -158,9 +169,72 @@ def _write_config(base: Path, out: Path, dtype: str | None, untied: bool) -> Non
     config = read_object(source)
     config = untie(config) if untied else config
     write_object(out / "config.json", with_dtype(config, dtype) if dtype else config)
+    from transformers import AutoConfig
+
+    if untied and AutoConfig.from_pretrained(out, local_files_only=True).get_text_config().tie_word_embeddings:
+        raise unproven("the configuration does not untie head and embeddings", source)
 
 
-def _write(out: Path, jobs: Sequence[Job], shard_bytes: int, progress: Progress | None) -> tuple[list[str], int]:
+@dataclass(frozen=True)
+class _Job:
+    """Tensors to write, and the function that returns them by name. They are made together, and freed together."""
+
+    outputs: list[TensorSpec]
+    compute: Callable[[], Mapping[str, torch.Tensor]]
+
+
+def _plan(model: BaseModel, layers: AdaptedLayers, files: TensorFiles) -> list[_Job]:
+    """A job for each group of tensors, and one for a head that no longer is tied."""
+    owners: dict[str, TensorGroup] = {}
+    jobs = []
+    for group in model.groups:
+        adapted = layers.merges.keys() & set(group.targets)
+        if not adapted:
+            jobs += [_copy(files, spec) for spec in group.sources]
+            continue
+        if repeated := adapted & owners.keys():
+            raise unproven(f"two tensors of the base fill {min(repeated)}", model.folder)
+        if any(spec.dtype not in DTYPES.values() for spec in group.sources):
+            raise unproven(f"{group.targets[0]} is stored as {group.sources[0].dtype}", model.folder)
+        model.check_reversible(group)
+        owners.update(dict.fromkeys(adapted, group))
+        jobs.append(_merge(model, group, files, layers))
+    tied = {*model.tied, *model.tied.values()}
+    if absent := layers.merges.keys() - owners.keys() - tied:
+        raise InputError(f"the base holds no tensor for {min(absent)}", where=str(model.folder))
+    return [*jobs, *_untied_head(model, layers, files)] if layers.untied else jobs
+
+
+def _copy(files: TensorFiles, spec: TensorSpec) -> _Job:
+    return _Job([spec], lambda: {spec.name: files.read(spec)})
+
+
+def _merge(model: BaseModel, group: TensorGroup, files: TensorFiles, layers: AdaptedLayers) -> _Job:
+    def compute() -> Mapping[str, torch.Tensor]:
+        # In memory of its own: a page of a mapped file that is written to stays in memory until the file is closed.
+        parameters = model.to_parameters(group, (files.read(spec, copy=True) for spec in group.sources))
+        for name in layers.merges.keys() & parameters.keys():
+            parameters[name] = layers.merges[name](parameters[name])
+        return model.to_tensors(group, parameters)
+
+    return _Job(group.sources, compute)
+
+
+def _untied_head(model: BaseModel, layers: AdaptedLayers, files: TensorFiles) -> list[_Job]:
+    """The head as a tensor of its own, where the base has only the embedding."""
+    stored = {name: group for group in model.groups for name in group.targets}
+    [(head, embedding), *others] = model.tied.items()
+    if head in stored and embedding in stored:
+        return []
+    source = stored[embedding].sources[0] if embedding in stored else None
+    if others or source is None or source.name != embedding:
+        raise unproven(f"under which names the base would store {head} and {embedding} is not known", model.folder)
+    spec = TensorSpec(head, source.dtype, source.shape)
+    merge = layers.merges.get(head, lambda weight: weight)
+    return [_Job([spec], lambda: {head: merge(files.read(source))})]
+
+
+def _write(out: Path, jobs: Sequence[_Job], shard_bytes: int, progress: Progress | None) -> tuple[list[str], int]:
     """Do the jobs; returns the files and the bytes of all tensors."""
     import torch
 

@@ -18,12 +18,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from licensing.errors import InputError
 from publish.weights import INDEX, WEIGHTS, write_object
 
-__all__ = ["ShardWriter", "TensorFiles", "TensorSpec", "size_in_bytes"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "DTYPES", "ShardWriter", "TensorFiles", "TensorSpec", "cast_spec", "check_finite", "meta_tensor", "size_in_bytes",
+]  # fmt: skip
 
 _DTYPES = {
     "BOOL": (1, "bool"), "U8": (1, "uint8"), "I8": (1, "int8"),
@@ -33,6 +38,8 @@ _DTYPES = {
     "F64": (8, "float64"), "I64": (8, "int64"), "U64": (8, "uint64"),
 }  # fmt: skip
 """The format's word for a type -> bytes of an element, torch's name."""
+DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+"""The types that models are trained and released in: torch's name -> the format's word."""
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -60,6 +67,31 @@ class TensorSpec:
     @property
     def nbytes(self) -> int:
         return math.prod(self.shape) * self.element_bytes
+
+
+def cast_spec(spec: TensorSpec, dtype: str | None) -> TensorSpec:
+    """``spec`` with the type ``dtype`` (a key of ``DTYPES``), where its type is a floating one."""
+    if dtype is None or spec.dtype not in ("F64", *DTYPES.values()):
+        return spec
+    return TensorSpec(spec.name, DTYPES[dtype], spec.shape)
+
+
+def meta_tensor(spec: TensorSpec) -> torch.Tensor:
+    """A tensor without memory."""
+    import torch
+
+    return torch.empty(spec.shape, dtype=getattr(torch, spec.torch_name), device="meta")
+
+
+def check_finite(what: str, tensor: torch.Tensor) -> None:
+    """Raise InputError where a tensor of a floating type holds an infinity or no number."""
+    import torch
+
+    if tensor.is_floating_point() and tensor.element_size() > 1 and tensor.numel():
+        low, high = torch.aminmax(tensor)  # each is no number where the tensor holds one
+        if not (low.isfinite() and high.isfinite()):
+            hint = "the training diverged: lower the learning rate"
+            raise InputError(f"{what} holds values that are not finite", hint=hint)
 
 
 def size_in_bytes(text: str) -> int:
@@ -94,8 +126,15 @@ class TensorFiles:
             except (SafetensorError, OSError) as error:
                 raise InputError(f"not a safetensors file, or damaged: {error}", where=str(file)) from error
 
-    def __getitem__(self, name: str) -> Any:
-        return self._files[name].get_tensor(name)
+    def __getitem__(self, name: str) -> torch.Tensor:
+        tensor: torch.Tensor = self._files[name].get_tensor(name)
+        return tensor
+
+    def read(self, spec: TensorSpec, *, copy: bool = False) -> torch.Tensor:
+        """The tensor of that name as the type of ``spec``; with ``copy`` in memory of its own, to be written to."""
+        import torch
+
+        return self[spec.name].to(getattr(torch, spec.torch_name), copy=copy)
 
 
 class ShardWriter:
@@ -161,7 +200,7 @@ class ShardWriter:
         try:
             if error is None:
                 if self._places:
-                    raise ValueError(f"{len(self._places)} tensors were not written, such as {next(iter(self._places))}")
+                    raise ValueError(f"{len(self._places)} tensors not written, such as {next(iter(self._places))}")
                 for descriptor in self._descriptors:
                     os.fsync(descriptor)
         finally:

@@ -1,4 +1,6 @@
-"""Progress of a run on stderr: one bar a stage on a terminal, plain lines elsewhere, with rate and time left.
+"""Progress on stderr: a bar for each stage of a run, or for bytes, on a terminal; plain lines elsewhere.
+
+Both with rate and time left.
 
 Writes to a copy of the descriptor, since the run sends what engines and libraries print meanwhile to its logs.
 """
@@ -12,8 +14,10 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
@@ -22,6 +26,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.text import Text
 
@@ -135,6 +140,52 @@ class PlainProgress:
                 left = datetime.timedelta(seconds=round((total - done) * seconds / units))
                 parts.append(f"{left} left")
         self._progress.say(f"{self._stage}: {', '.join(parts + ([note] if note else []))}")
+
+
+class ByteProgress:
+    """Shows the bytes of one piece of work. A context manager; called with the bytes done and the bytes in all."""
+
+    def __init__(self, label: str, console: Console | None = None) -> None:
+        self._label = label
+        self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self._started = self._last_line = time.monotonic()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=30),
+                DownloadColumn(),
+                TransferSpeedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._task = self._bar.add_task(label, total=None)
+
+    def __enter__(self) -> ByteProgress:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total)
+            return
+        now = time.monotonic()
+        if now - self._last_line < PLAIN_EVERY_S or not done:
+            return
+        self._last_line = now
+        rate = done / (now - self._started)
+        left = datetime.timedelta(seconds=round((total - done) / rate))
+        line = f"{self._label}: {decimal(done)} of {decimal(total)}, {decimal(int(rate))}/s, {left} left"
+        self._console.print(line, markup=False)
 
 
 def _rate(per_second: float) -> str:
