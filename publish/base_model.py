@@ -49,14 +49,21 @@ class TensorGroup:
 class BaseModel:
     """The base's model without weights, as AutoModelForCausalLM builds it.
 
-    ``tied``: tied parameter -> the one that it is tied to. ``groups``: in the order of the disk; each parameter is
-    filled, with its shape. Raises InputError where the base does not fill its model.
+    ``tied``: tied parameter -> the one that it is tied to. ``shared``: all parameters that are one with another, these
+    among them. ``groups``: in the order of the disk; each parameter is filled, with its shape. Raises InputError where
+    the base does not fill its model.
     """
 
     def __init__(self, folder: Path, specs: Mapping[str, TensorSpec], dtype: str | None) -> None:
         self.folder = folder
         self.model = _empty_model(folder)
         self.tied: dict[str, str] = dict(self.model.all_tied_weights_keys)
+        self.shared = {*self.tied, *self.tied.values()}
+        names: dict[int, str] = {}
+        for name, parameter in self.model.named_parameters(remove_duplicate=False):
+            first = names.setdefault(id(parameter), name)
+            if first != name:
+                self.shared |= {first, name}
         self._state: dict[str, torch.Tensor] = self.model.state_dict()
         self.groups = self._group(specs, dtype)
         filled = {name for group in self.groups for name in self._fill(group)}
