@@ -82,6 +82,12 @@ def read_base(folder: Path) -> BaseFolder:
             where=where,
             hint="take a base whose architecture is part of transformers",
         )
+    if config.get("quantization_config"):
+        raise InputError(
+            "this model is quantised (quantization_config in config.json): what is trained on it cannot be merged",
+            where=where,
+            hint="take its full weights",
+        )
     tokenizer_config = read_object(folder / "tokenizer_config.json", optional=True)
     template = read_template(folder)
     if template is None:
