@@ -70,8 +70,7 @@ class AdaptedLayers:
         ends = {*base.tied, *base.tied.values()}
         if added := ends & self._lora_names:
             raise InputError(
-                f"the base ties its embeddings and the adapter changes one end ({min(added)}): merging would change "
-                "both",
+                f"the base ties {min(added)} to another parameter: merging would change both",
                 where=str(self._adapter),
                 hint="leave embed_tokens and lm_head out of target_modules, or train them with modules_to_save",
             )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from licensing.errors import InputError
-from publish.shards import TensorSpec, cast_spec, meta_tensor
+from publish.shards import DTYPES, TensorSpec, cast_spec, meta_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,8 @@ class BaseModel:
 
     def __init__(self, folder: Path, specs: Mapping[str, TensorSpec], dtype: str | None) -> None:
         self.folder = folder
-        self.model = _empty_model(folder)
+        self.model, self._declared = _empty_model(folder)
+        self._dtype = dtype
         self.tied: dict[str, str] = dict(self.model.all_tied_weights_keys)
         self.shared = {*self.tied, *self.tied.values()}
         names: dict[int, str] = {}
@@ -102,6 +103,18 @@ class BaseModel:
             return {group.sources[0].name: parameters[group.targets[0]]}
         reverted: dict[str, torch.Tensor] = revert_weight_conversion(self.model, parameters)
         return reverted
+
+    def check_types(self, group: TensorGroup) -> None:
+        """Raise InputError for types that are not merged, and where it is open in which one the adapter was trained."""
+        for spec in group.sources:
+            if spec.dtype not in DTYPES.values():
+                raise unproven(f"{spec.name} is stored as {spec.dtype}", self.folder)
+            if self._dtype is None and self._declared is not None and spec.torch_name != self._declared:
+                raise InputError(
+                    f"{spec.name} is stored as {spec.torch_name}, and config.json says {self._declared}",
+                    where=str(self.folder),
+                    hint=f"give the type that the adapter was trained with: --dtype {self._declared}, most likely",
+                )
 
     def check_reversible(self, group: TensorGroup) -> None:
         """Raise InputError unless names, types and shapes come back as they are; tried on tensors without memory."""
@@ -171,16 +184,18 @@ class BaseModel:
         return group.targets
 
 
-def _empty_model(folder: Path) -> Any:
-    """The model on the meta device. Its own type decides nothing here."""
+def _empty_model(folder: Path) -> tuple[Any, str | None]:
+    """The model on the meta device, and the type that its configuration names. The model's own type decides nothing."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        declared = config.get_text_config().dtype
         with torch.device("meta"):
             # An attention that config.json names may be a kernel, which the hub would be asked for.
-            return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="eager")
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="eager")
+        return model, str(declared).removeprefix("torch.") if declared else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
         raise InputError(
             f"transformers does not build the base's model: {str(error)[:500]}",

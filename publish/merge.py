@@ -28,7 +28,7 @@ from licensing.files import sync_folder
 from publish.adapted_layers import AdaptedLayers
 from publish.adapter import ADAPTER_WEIGHTS, check_adapter
 from publish.base_model import BaseModel, TensorGroup, unproven
-from publish.shards import DTYPES, ShardWriter, TensorFiles, TensorSpec, cast_spec, check_finite
+from publish.shards import ShardWriter, TensorFiles, TensorSpec, cast_spec, check_finite
 from publish.weights import (
     COMPANIONS,
     copy_companions,
@@ -96,7 +96,6 @@ def merge_folder(
         if not folder.is_dir():
             hint = "give a folder; a model of the hub comes with: hf download OWNER/NAME --local-dir FOLDER"
             raise InputError("there is no such folder", where=str(folder), hint=hint)
-    check_adapter(base, adapter)
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
     try:
@@ -126,8 +125,9 @@ def merge_weights(
     """Write the merged weights to the folder ``out``: safetensors and their index, nothing else.
 
     ``dtype`` (``bfloat16``, ``float16``, ``float32``): the base is cast to it before the merge, except for what
-    transformers keeps in fp32; without it each tensor keeps its type. Raises InputError for what the module docstring
-    refuses, MissingDependency for a library that is missing or a disk without enough space.
+    transformers keeps in fp32; without it each tensor keeps its type, which must be the configuration's. Raises
+    InputError for what the module docstring refuses, MissingDependency for a library that is missing or a disk without
+    enough space.
     """
     config = check_adapter(base, adapter)
     require("torch", "transformers", "peft", "safetensors")
@@ -194,8 +194,7 @@ def _plan(model: BaseModel, layers: AdaptedLayers, files: TensorFiles) -> list[_
             continue
         if repeated := adapted & owners.keys():
             raise unproven(f"two tensors of the base fill {min(repeated)}", model.folder)
-        if any(spec.dtype not in DTYPES.values() for spec in group.sources):
-            raise unproven(f"{group.targets[0]} is stored as {group.sources[0].dtype}", model.folder)
+        model.check_types(group)
         model.check_reversible(group)
         owners.update(dict.fromkeys(adapted, group))
         jobs.append(_merge(model, group, files, layers))
@@ -213,6 +212,11 @@ def _merge(model: BaseModel, group: TensorGroup, files: TensorFiles, layers: Ada
     def compute() -> Mapping[str, torch.Tensor]:
         # In memory of its own: a page of a mapped file that is written to stays in memory until the file is closed.
         parameters = model.to_parameters(group, (files.read(spec, copy=True) for spec in group.sources))
+        if group.converter is not None:
+            reverted = model.to_tensors(group, dict(parameters))
+            if not all(reverted[spec.name].equal(files.read(spec)) for spec in group.sources):
+                raise unproven(f"the conversion of {group.targets[0]} is not reversible", model.folder)
+            del reverted
         for name in layers.merges.keys() & parameters.keys():
             parameters[name] = layers.merges[name](parameters[name])
         return model.to_tensors(group, parameters)
