@@ -2,7 +2,7 @@
 
 PEFT decides which layer a tensor of the adapter belongs to, the layer's scale and, for all but linear layers, the
 arithmetic: a layer without weights is filled with its tensors, merged, and emptied again. Linear layers, which are
-nearly all, are merged here by PEFT's formula, in pieces that fit the processor's cache.
+nearly all, are merged here by PEFT's formula, in pieces that fit a processor's cache.
 
 Arithmetic of linear layers (``peft.tuners.lora.layer.Linear.merge`` with ``safe_merge=False``): ``W += (B @ A) * s``
 with ``B @ A`` and the sum in fp32, rounded once to the type of ``W``; ``s`` is ``alpha / r``, or ``alpha / sqrt(r)``
@@ -12,7 +12,10 @@ with rslora. ``safe_merge=True`` would round the product first and so give other
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +32,9 @@ __all__ = ["AdaptedLayers"]
 _WRONG_BASE = "merge into the very base that it was trained on"
 _NAME = "default"
 """PEFT's name of an adapter that has none."""
-_PIECE = 2**18
-"""Elements that are scaled and added at a time."""
+_PIECE = 2**15
+"""Elements that are scaled and added at a time. Torch starts no threads for so few (its grain size), which would wait
+for each other after every piece."""
 
 Merge = Callable[["torch.Tensor"], "torch.Tensor"]
 
@@ -140,6 +144,9 @@ class AdaptedLayers:
         return lambda weight: self._read(key).to(weight.dtype)
 
     def _linear(self, layer: Any) -> Merge:
+        import torch
+
+        threads = torch.get_num_threads()
         key_a, key_b = (self._place(part[_NAME].weight) for part in (layer.lora_A, layer.lora_B))
         copy = self._copies.get(id(layer.get_base_layer().weight))
         scaling, transposed = layer.scaling[_NAME], layer.fan_in_fan_out
@@ -149,9 +156,11 @@ class AdaptedLayers:
             product = self._read(key_b).float() @ self._read(key_a).float()
             if transposed:
                 product = product.T
-            rows = max(1, _PIECE // weight.shape[1])
-            for part, update in zip(weight.split(rows), product.split(rows), strict=True):
-                part += update.mul_(scaling)
+            if product.shape != weight.shape:
+                raise ValueError(f"{key_b} makes {tuple(product.shape)}, not {tuple(weight.shape)}")
+            rows = math.ceil(len(weight) / threads)
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(_add_scaled, weight.split(rows), product.split(rows), itertools.repeat(scaling)))
             return weight
 
         return merge
@@ -197,6 +206,13 @@ class AdaptedLayers:
                 where=str(self._adapter),
                 hint="merge into the base with the changed embeddings",
             )
+
+
+def _add_scaled(weight: torch.Tensor, product: torch.Tensor, scaling: float) -> None:
+    """``weight += product * scaling``; overwrites ``product``."""
+    rows = max(1, _PIECE // weight.shape[1])
+    for part, update in zip(weight.split(rows), product.split(rows), strict=True):
+        part += update.mul_(scaling)
 
 
 def _wrap(model: Any, config: Mapping[str, Any], adapter: Path) -> Any:
