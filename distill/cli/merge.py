@@ -61,7 +61,7 @@ def merge(
     if as_json:
         print_json({"out": str(out), **asdict(facts)})
         return
-    print(f"{out}: {facts.tensors:,} tensors in {len(facts.files)} files, {decimal(facts.bytes)}; "
-          f"the adapter changed {facts.merged:,} parameters")  # fmt: skip
+    size = f"{facts.tensors:,} tensors in {len(facts.files)} files, {decimal(facts.bytes)}"
+    print(f"{out}: {size}; the adapter changed {facts.merged:,} parameters")
     if facts.untied:
         print("The adapter replaces one end of tied embeddings: config.json now has tie_word_embeddings: false.")

@@ -148,7 +148,8 @@ class ByteProgress:
     def __init__(self, label: str, console: Console | None = None) -> None:
         self._label = label
         self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
-        self._started = self._last_line = time.monotonic()
+        self._first: tuple[float, int] | None = None
+        self._last_line = time.monotonic()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         if self._console.is_terminal:
@@ -179,10 +180,12 @@ class ByteProgress:
             self._bar.update(self._task, completed=done, total=total)
             return
         now = time.monotonic()
-        if now - self._last_line < PLAIN_EVERY_S or not done:
+        self._first = self._first or (now, done)
+        seconds, units = now - self._first[0], done - self._first[1]
+        if now - self._last_line < PLAIN_EVERY_S or seconds <= 0 or units <= 0:
             return
         self._last_line = now
-        rate = done / (now - self._started)
+        rate = units / seconds
         left = datetime.timedelta(seconds=round((total - done) / rate))
         line = f"{self._label}: {decimal(done)} of {decimal(total)}, {decimal(int(rate))}/s, {left} left"
         self._console.print(line, markup=False)

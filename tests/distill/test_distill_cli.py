@@ -18,7 +18,7 @@ from report_runs import make_run, trace
 from rich.console import Console
 
 from distill import __version__
-from distill.cli.progress import StageProgress
+from distill.cli.progress import ByteProgress, StageProgress
 from synth.verify.config import VerifyConfig
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -550,6 +550,21 @@ def test_progress_without_a_terminal_tells_rate_and_time_left(monkeypatch: pytes
         "sample: 10 of 2,000, 4 cut",  # it counts anew
         "sample: 20 of 2,000, 1.0/s, 0:33:00 left, 4 cut",
     ]
+
+
+def test_progress_of_bytes_tells_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("distill.cli.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    shown = io.StringIO()
+    with ByteProgress("merge", Console(file=shown, width=200)) as progress:
+        for done, second in ((10**8, 120), (5 * 10**8, 124), (11 * 10**8, 130), (12 * 10**8, 131)):
+            now[0] = second
+            progress(done, 2 * 10**9)
+    assert shown.getvalue().splitlines() == ["merge: 500.0 MB of 2.0 GB, 100.0 MB/s, 0:00:15 left"]
+    shown = io.StringIO()
+    with ByteProgress("merge", Console(file=shown, width=200, force_terminal=True)) as progress:
+        progress(10**9, 2 * 10**9)
+    assert re.search(r"merge .*1\.0/2\.0 GB .*left", re.sub(r"\x1b\[[\d;?]*\w", "", shown.getvalue()))
 
 
 def test_progress_on_a_terminal_is_a_bar_with_rate_and_time_left() -> None:
