@@ -60,7 +60,7 @@ class AdaptedLayers:
         wrapped = _wrap(base.model, config, adapter)
         self._keys, self._copies = _adapter_keys(wrapped, updates.specs, adapter)
         self._collect(wrapped.base_model.model)
-        unplaced = set(self._keys.values()) - self._used_keys
+        unplaced = {*self._keys.values(), *self._copies.values()} - self._used_keys
         if unplaced:
             raise unproven(f"the adapter holds {min(unplaced)}, which no merge takes", adapter)
         self.untied = self._unties(base)
@@ -148,7 +148,7 @@ class AdaptedLayers:
 
         threads = torch.get_num_threads()
         key_a, key_b = (self._place(part[_NAME].weight) for part in (layer.lora_A, layer.lora_B))
-        copy = self._copies.get(id(layer.get_base_layer().weight))
+        copy = self._copy_of(layer.get_base_layer().weight)
         scaling, transposed = layer.scaling[_NAME], layer.fan_in_fan_out
 
         def merge(weight: torch.Tensor) -> torch.Tensor:
@@ -175,7 +175,7 @@ class AdaptedLayers:
             if parameter is not None  # the bias of a linear layer without one
         ]
         module = layer.get_base_layer()
-        copy = self._copies.get(id(module._parameters[name]))
+        copy = self._copy_of(module._parameters[name])
 
         def merge(weight: torch.Tensor) -> torch.Tensor:
             self._check_copy(copy, weight)
@@ -192,6 +192,13 @@ class AdaptedLayers:
         """The adapter's tensor for an empty parameter of PEFT's."""
         key = self._keys[id(parameter)]
         self._used_keys.add(key)
+        return key
+
+    def _copy_of(self, parameter: Any) -> str | None:
+        """The adapter's copy of a parameter of the base, if it has one."""
+        key = self._copies.get(id(parameter))
+        if key is not None:
+            self._used_keys.add(key)
         return key
 
     def _read(self, key: str) -> torch.Tensor:

@@ -373,6 +373,10 @@ def layer(number: int, part: str) -> str:
     ("change", "said"),
     [
         (lambda t: t.update({layer(9, "A"): torch.ones(4, 16)}), r"1 adapter tensors without a layer .*layers\.9"),
+        (
+            lambda t: t.update({"base_model.model.model.embed_tokens.weight": torch.ones(48, 16)}),
+            "which no merge takes",
+        ),
         (lambda t: t.pop(layer(0, "B")), r"1 layers without a tensor .*lora_B"),
         (lambda t: t.update({layer(0, "A"): torch.ones(4, 99)}), r"of shape \(4, 16\)"),
         (lambda t: t.update({layer(0, "A"): torch.ones(3, 16)}), r"of shape \(4, 16\)"),
@@ -381,7 +385,7 @@ def layer(number: int, part: str) -> str:
         (lambda t: t[layer(1, "B")].fill_(math.inf), r"adapter's .*layers\.1.* not finite"),
         (lambda t: [tensor.fill_(3e38) for tensor in t.values()], r"^model\.layers.*not finite"),
     ],
-    ids=["no-layer", "half", "another-width", "another-rank", "integers", "nan", "infinity", "overflow"],
+    ids=["no-layer", "embeddings", "half", "another-width", "another-rank", "integers", "nan", "infinity", "overflow"],
 )
 def test_an_adapter_with_a_fault_is_refused(
     base: Path, adapter: Path, tmp_path: Path, altered: Any, change: Callable[[dict[str, Any]], object], said: str
