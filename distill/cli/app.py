@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from distill import __version__
-from distill.cli import audit, output, report, rows, run
+from distill.cli import audit, output, push, report, rows, run
 
 app = typer.Typer(
     name="distill",
@@ -28,6 +28,7 @@ for command in (
     report.report,
     rows.verify,
     rows.decontaminate,
+    push.push,
     audit.audit,
     audit.licences,
     run.recipes,
