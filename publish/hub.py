@@ -1,8 +1,8 @@
 """The hub, as a push uses it: what a repository holds, and every act that changes one.
 
 The only module that writes through huggingface_hub. What its client does not retry is retried here; an error of the
-hub, of the network or of the disk becomes one of ours, which says what to do. No token is held, logged or printed: the
-client finds it (``HF_TOKEN``, `hf auth login`, Trusted Publishers), and messages that repeat it are redacted.
+hub, of the network or of the disk becomes one of ours, which says what to do. The
+client finds the token (``HF_TOKEN``, `hf auth login`, Trusted Publishers); it is known here only to redact messages.
 """
 
 from __future__ import annotations
@@ -117,6 +117,7 @@ class Hub:
         from huggingface_hub import HfApi, constants, get_token, set_client_factory
         from huggingface_hub.utils import disable_progress_bars
         from huggingface_hub.utils._http import default_client_factory
+        from huggingface_hub.utils._runtime import is_xet_available
 
         def client() -> Any:
             made = default_client_factory()
@@ -128,9 +129,13 @@ class Hub:
         self.endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
         self._api = HfApi(endpoint=self.endpoint, library_name="distill-release")
         self._timeout_s, self._attempts, self._wait_s = timeout_s, attempts, wait_s
+        self._xet = is_xet_available()
+        self.parallel_downloads = 1 if self._xet else 4
+        """Xet fetches the chunks of one file in parallel by itself."""
         self._of_ci_job = bool(os.environ.get("HF_OIDC_RESOURCE"))
+        self._secrets = [os.environ.get("HF_OIDC_ID_TOKEN")]
         with self._errors(None):
-            self._secret = get_token()
+            self._secrets.append(get_token())
         redact = _Redaction(self._redacted)
         for handler in logging.getLogger("huggingface_hub").handlers:
             handler.addFilter(redact)
@@ -193,6 +198,22 @@ class Hub:
             if hasattr(one, "blob_id")  # not a folder
         }
 
+    def card_errors(self, repo: Repo, card: str) -> list[str]:
+        """What the hub finds wrong with the metadata of a README.md; it takes no commit with such a card."""
+        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+        def validate() -> list[str]:
+            response = get_session().post(
+                f"{self.endpoint}/api/validate-yaml",
+                json={"content": card, "repoType": repo.type},
+                headers=build_hf_headers(),
+            )
+            if response.status_code != 400:
+                hf_raise_for_status(response)
+            return [one["message"] for one in response.json().get("errors", ())]
+
+        return self._act(repo, validate)
+
     def download(self, repo: Repo, name: str, commit: str, folder: Path, received: Callable[[int], None]) -> Path:
         """Fetch one file below ``folder``, whatever any cache holds; ``received`` takes each block's bytes."""
         from huggingface_hub import hf_hub_download
@@ -236,11 +257,10 @@ class Hub:
         what is sent again after a cut is not counted twice.
         """
         from huggingface_hub import CommitOperationDelete
-        from huggingface_hub.utils._runtime import is_xet_available
 
         counted = _Sent(sent)
         additions = [_addition(name, file, counted) for name, file in files.items()]
-        for batch in _batches(additions) if is_xet_available() else [additions]:
+        for batch in _batches(additions) if self._xet else [additions]:
             with self._errors(repo):
                 self._api.preupload_lfs_files(repo.id, batch, repo_type=repo.type, revision=revision, free_memory=False)
             for one in batch:
@@ -372,7 +392,7 @@ class Hub:
         except DistillError:
             raise
         except Exception as error:
-            ours = self._translated(error, self.url(repo) if repo else getattr(self, "endpoint", None), disk)
+            ours = self._translated(error, self.url(repo) if repo else self.endpoint, disk)
             if ours is None:
                 raise
             raise ours from error
@@ -408,8 +428,6 @@ class Hub:
                 return MissingDependency(f"the upload failed: {text}", where=where, hint=hint)
             if text.startswith("Consistency check failed"):
                 return Refused(f"the hub sends another size than it states: {text}", where=where, hint=RESUME)
-            if isinstance(one, ValueError) and text.startswith("Invalid metadata in README.md"):
-                return InputError(" ".join(text.split()), where=where, hint="the hub does not take this card")
         return None
 
     def _of_status(self, status: int, error: Exception, where: str | None) -> DistillError:
@@ -435,8 +453,8 @@ class Hub:
 
     def _redacted(self, text: str) -> str:
         """``text`` without the token, and without the signatures in addresses."""
-        secret = getattr(self, "_secret", None)
-        text = text.replace(secret, "<token>") if secret else text
+        for secret in filter(None, self._secrets):
+            text = text.replace(secret, "<token>")
         return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]+", r"\1?<query>", text)
 
 

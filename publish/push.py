@@ -49,7 +49,6 @@ COMMIT_BYTES = 100 * 2**20
 REGULAR_BYTES = 10 * 2**20
 """A hub takes no larger file but as LFS."""
 
-_DOWNLOADS = 4
 _UNLISTED = (CHECKSUMS, SIGNATURE, SIGNED_PROVENANCE)
 _HUBS_OWN = ".gitattributes"
 
@@ -181,7 +180,13 @@ def _check_audit(folder: Path) -> None:
         ) from None
     except ValueError as error:
         raise InputError("not an audit of `distill run`", where=str(path)) from error
-    audit.raise_if_blocked()
+    violations = [  # `blocks` is not in the file: warnings that block stopped the run before it was packaged
+        one
+        for one in audit.findings
+        if one.code.startswith("V-") and not any(waiver.covers(one) for waiver in audit.allowed)
+    ]
+    if violations:
+        raise Refused(f"{violations[0].code}: {violations[0].why}", where=str(path), hint=violations[0].fix)
 
 
 def _check_named(folder: Path, repo: Repo) -> None:
@@ -240,6 +245,13 @@ def _check_rights(targets: Sequence[Target], hub: Hub) -> None:
 
 
 def _plan_repo(target: Target, hub: Hub, settings: Settings) -> RepoPlan:
+    errors = hub.card_errors(target.repo, _card(target.folder))
+    if errors:
+        raise InputError(
+            f"the hub does not take the card: {'; '.join(errors)}",
+            where=str(target.folder / "README.md"),
+            hint="the metadata at its top comes from the recipe: change it there, and run it again",
+        )
     files, remote = _files(target.folder), hub.remote(target.repo)
     if remote is None:
         changes = tuple(Change(name, "new", file.size) for name, file in files.items())
@@ -444,7 +456,7 @@ def _verify(staged: _Staged, hub: Hub, progress: Progress) -> None:
             return _sha256(fetched) == plan.files[name].sha256
 
     present = [name for name in plan.files if name in there]
-    threads = ThreadPoolExecutor(_DOWNLOADS)
+    threads = ThreadPoolExecutor(hub.parallel_downloads)
     try:
         intact = threads.map(is_intact, present)
         faults += [f"{name}: changed" for name, good in zip(present, intact, strict=True) if not good]

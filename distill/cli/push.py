@@ -115,7 +115,11 @@ def _release_folder(source: Path) -> Path:
         return source
     from distill.runs.summary import find_run, summary
 
-    run = find_run(source)
+    try:
+        run = find_run(source)
+    except InputError as error:
+        what = f"neither a release folder with a SHA256SUMS nor a run: {error.what}"
+        raise InputError(what, where=str(source), hint=error.hint) from None
     release = summary(run)["release"]
     if release is None:
         raise InputError("the run has no release yet", where=str(run), hint="run its recipe to the end: distill run")

@@ -16,16 +16,20 @@ from loopback_hub import Hub
 
 from licensing.audit import Audit
 from publish.checksums import write_checksums
+from publish.hub import Hub as Client
+from publish.hub import Repo
+from publish.push import Outcome, Settings, Target, make_plan, push
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "hf_SecretTokenOfTheTests0123456789"
-MODEL, DATA = "acme/tiny", "acme/tiny-traces"
+MODEL = "acme/tiny"
 
 
 def write_release(
-    folder: Path, version: str = "0.1.0", model: str = MODEL, data: str = DATA, seed: int = 0, size: int = 200_000
+    folder: Path, version: str = "0.1.0", model: str = MODEL, data: str | None = None, seed: int = 0, size: int = 200_000
 ) -> Path:
     """A complete release folder with its data set in data/, as `package` leaves them."""
+    data = data or f"{model}-traces"
     (folder / "data").mkdir(parents=True, exist_ok=True)
     source = random.Random(seed)
     card = f"---\nlicense: apache-2.0\ndatasets:\n- {data}\n---\n\n# {model}\n\nVersion {version}.\n"
@@ -51,6 +55,12 @@ def write_release(
 def audit_json(release: str, **values: Any) -> str:
     lists: dict[str, Any] = {"obligations": (), "violations": (), "warnings": (), "findings": ()}
     return Audit(release=release, **({"verdict": "clean"} | lists | values)).to_json()
+
+
+def push_model(client: Client, folder: Path, name: str, **settings: Any) -> list[Outcome]:
+    """The model alone, in this process; the version is v0.1.0 unless ``tag`` says otherwise."""
+    plan = make_plan([Target(folder, Repo(name, "model"))], client, Settings(**({"tag": "v0.1.0"} | settings)))
+    return push(plan, client)
 
 
 @dataclass

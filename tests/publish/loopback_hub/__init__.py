@@ -14,6 +14,6 @@ form is an error, and is recorded. Repositories stay on disk, so that it can be 
 Not covered: spaces, large uploads by several machines, git's own protocol, rate limits that are not asked for.
 """
 
-from loopback_hub.server import Fault, Hub, Request
+from loopback_hub.server import Account, Fault, Hub, Request
 
-__all__ = ["Fault", "Hub", "Request"]
+__all__ = ["Account", "Fault", "Hub", "Request"]

@@ -104,6 +104,7 @@ class Fault:
     lose_reply: bool = False  # the request is carried out, and the connection cut
     cut_after: int | None = None  # bytes of the body, received or sent, before the connection is cut
     sleep: float = 0.0
+    then: Callable[[], object] | None = None  # is called once the request is carried out
     seen: int = 0
 
 
@@ -181,6 +182,9 @@ class Hub:
     def slow(self, route: str, seconds: float, **values: Any) -> None:
         self._faults.append(Fault(route, sleep=seconds, **values))
 
+    def after(self, route: str, then: Callable[[], object], **values: Any) -> None:
+        self._faults.append(Fault(route, then=then, **values))
+
     def heal(self) -> None:
         self._faults.clear()
 
@@ -227,6 +231,10 @@ class Hub:
             _flip(self.content(repository, entry))
 
     # --- contents ---------------------------------------------------------------------------------------------------
+
+    def writes(self, since: int = 0) -> list[str]:
+        """The routes of the requests that change something, from the ``since``-th request on."""
+        return [one.route for one in self.requests[since:] if one.writes]
 
     @property
     def xet_store(self) -> Path:
@@ -341,6 +349,8 @@ class _Handler(BaseHTTPRequestHandler):
                 raise HubError(fault.status, (fault.message or f"fault {fault.status}") + echoed)
             values = {key: unquote(value) for key, value in match.groupdict().items() if value is not None}
             reply = self.answer(values)
+            if fault and fault.then:
+                fault.then()
         except HubError as error:
             headers = {"X-Error-Message": error.message}
             headers |= {"X-Error-Code": error.code} if error.code else {}
