@@ -215,7 +215,7 @@ class Hub:
         return self._act(repo, validate)
 
     def download(self, repo: Repo, name: str, commit: str, folder: Path, received: Callable[[int], None]) -> Path:
-        """Fetch one file below ``folder``, whatever any cache holds; ``received`` takes each block's bytes."""
+        """Fetch one file below ``folder``, which is empty; no cache is used. ``received`` takes each block's bytes."""
         from huggingface_hub import hf_hub_download
 
         def fetch() -> str:
@@ -228,7 +228,6 @@ class Hub:
                     endpoint=self.endpoint,
                     local_dir=folder,
                     cache_dir=folder / ".cache",
-                    force_download=True,
                     tqdm_class=_counter(received),
                 )
             )

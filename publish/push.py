@@ -518,7 +518,7 @@ class _Bytes:
 
     def add(self, number: int) -> None:
         with self._lock:
-            self._done += number
+            self._done = min(self._done + number, self._total)  # a download that begins anew counts again
             self._progress(self._step, self._done, self._total)
 
 

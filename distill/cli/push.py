@@ -11,7 +11,7 @@ import typer
 
 from distill.cli.options import Json
 from distill.cli.output import print_json
-from licensing.errors import InputError
+from licensing.errors import InputError, Refused
 
 if TYPE_CHECKING:
     from publish.hub import Hub
@@ -167,7 +167,9 @@ def _version(folder: Path) -> str:
 def _confirm() -> None:
     if not sys.stdin.isatty():
         raise InputError("nobody is there to confirm the plan", where="--yes", hint="give --yes, or --dry-run first")
-    typer.confirm("Push?", abort=True, err=True)
+    print("Push? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Refused("not confirmed: nothing was pushed")
 
 
 def _print_done(plan: Plan, hub: Hub, as_json: bool) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from loopback_hub import Account, Hub
-from publish.hub import Hub as Client
 from push_releases import TOKEN, Pusher
+
+from publish.hub import Hub as Client
 
 
 @pytest.fixture(scope="module")

@@ -26,23 +26,23 @@ MODEL = "acme/tiny"
 
 
 def write_release(
-    folder: Path, version: str = "0.1.0", model: str = MODEL, data: str | None = None, seed: int = 0, size: int = 200_000
+    folder: Path, version: str = "0.1.0", model: str = MODEL, data: str | None = None, seed: int = 0
 ) -> Path:
-    """A complete release folder with its data set in data/, as `package` leaves them."""
+    """A complete release folder with its data set in data/, as `package` leaves them: 250 kB in two large files."""
     data = data or f"{model}-traces"
     (folder / "data").mkdir(parents=True, exist_ok=True)
     source = random.Random(seed)
     card = f"---\nlicense: apache-2.0\ndatasets:\n- {data}\n---\n\n# {model}\n\nVersion {version}.\n"
     files: dict[str, bytes] = {
         "README.md": card.encode(),
-        "model.safetensors": source.randbytes(size),
+        "model.safetensors": source.randbytes(200_000),
         "config.json": json.dumps({"seed": seed}).encode(),
         "LICENSE": b"Apache License\n",
         "empty.txt": b"",
         "recipe.yaml": f"name: tiny\nrelease:\n  name: {model}\n  version: {version}\n".encode(),
         "audit.json": audit_json(model).encode(),
         "data/README.md": f"---\nlicense: apache-2.0\n---\n\nTraces of {model}.\n".encode(),
-        "data/train-00000.parquet": source.randbytes(size // 4),
+        "data/train-00000.parquet": source.randbytes(50_000),
         "data/audit.json": audit_json(data).encode(),
     }
     for name, content in files.items():

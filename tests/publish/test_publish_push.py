@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from loopback_hub import Account, Hub
+from push_releases import ROOT, TOKEN, Pusher, audit_json, push_model, write_release
 
 from licensing.errors import Refused
 from licensing.rules.context import Finding
-from loopback_hub import Account, Hub
 from publish import push as publishing
 from publish.checksums import CHECKSUMS, write_checksums
 from publish.hub import Hub as Client
 from publish.hub import Repo
 from publish.push import Settings, Target, make_plan
-from push_releases import TOKEN, Pusher, audit_json, push_model, write_release
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -58,7 +62,7 @@ def test_public_is_the_last_thing_that_happens(hub: Hub, push: Pusher, name: str
     assert done.code == 0, done.err
     routes = [one.route for one in hub.requests[since:]]
     assert routes[-2:] == ["settings", "settings"]
-    assert [one.path.split("/")[2] for one in hub.requests[-2:]] == ["datasets", "models"]  # the model links to the data
+    assert [one.path.split("/")[2] for one in hub.requests[-2:]] == ["datasets", "models"]  # the model's card links
     assert not hub.repository("models", name).state["private"]
     assert "public, verified by a download" in done.out
 
@@ -119,6 +123,34 @@ def test_without_a_terminal_the_plan_needs_a_yes(hub: Hub, push: Pusher, name: s
     assert "--yes" in done.err
     assert "+ model.safetensors" in done.err  # the plan, on the way to the question
     assert hub.writes(since) == []
+
+
+def test_on_a_terminal_the_plan_is_confirmed(hub: Hub, push: Pusher, name: str, tmp_path: Path) -> None:
+    folder = write_release(tmp_path / "release", model=name)
+    for answer, code, exists in ((b"n\n", 1, False), (b"y\n", 0, True)):
+        leader, follower = pty.openpty()
+        os.write(leader, answer)
+        command = [sys.executable, "-m", "distill.cli", "push", str(folder), "--to", name, "--only", "model"]
+        done = subprocess.run(
+            command, env=push.environ(), cwd=ROOT, stdin=follower, capture_output=True, text=True, timeout=60
+        )
+        os.close(leader)
+        os.close(follower)
+        assert done.returncode == code, done.stderr
+        assert "Push? [y/N]" in done.stderr
+        assert hub.exists("models", name) is exists
+
+
+def test_a_run_is_pushed_by_its_release_folder(hub: Hub, push: Pusher, name: str, tmp_path: Path) -> None:
+    stage = tmp_path / "runs" / "tiny-0" / "stages" / "package" / "k"
+    write_release(stage / "Tiny", model=name)
+    manifest = {"stage": "package", "key": "k", "digest": "d", "seconds": 1.0, "facts": {"folder": "Tiny"}}
+    (stage / "manifest.json").write_text(json.dumps(manifest))
+    events = [{"event": "run"}, {"event": "done", "stage": "package", "key": "k"}]
+    (tmp_path / "runs" / "tiny-0" / "ledger.jsonl").write_text("".join(json.dumps(one) + "\n" for one in events))
+    done = push(tmp_path / "runs", "--dry-run", to=name)
+    assert done.code == 0, done.err
+    assert "+ model.safetensors" in done.out
 
 
 def test_one_of_the_two_repositories_alone(hub: Hub, push: Pusher, name: str, tmp_path: Path) -> None:
@@ -206,9 +238,7 @@ def test_cards_that_link_elsewhere_are_refused(
     assert hub.requests[since:] == []
 
 
-def test_a_public_repository_takes_a_push_only_with_public(
-    hub: Hub, client: Client, name: str, tmp_path: Path
-) -> None:
+def test_a_public_repository_takes_a_push_only_with_public(hub: Hub, client: Client, name: str, tmp_path: Path) -> None:
     push_model(client, write_release(tmp_path / "first", model=name), name, public=True)
     since = len(hub.requests)
     with pytest.raises(Refused, match="seen by everyone") as refusal:
@@ -223,7 +253,7 @@ def test_what_others_changed_on_the_hub_is_not_overwritten_unasked(
     push_model(client, write_release(tmp_path / "first", model=name), name)
     hub.edit("models", name, {"README.md": b"edited on the hub", "guide.md": b"by someone"})
     second, since = write_release(tmp_path / "second", model=name, seed=1), len(hub.requests)
-    with pytest.raises(Refused, match=r"not by a push: README.md, guide.md$"):  # config.json changes too, by a push
+    with pytest.raises(Refused, match=r"not by a push: README.md, guide.md\n"):  # config.json changes too, by a push
         push_model(client, second, name, tag="v0.2.0")
     assert hub.writes(since) == []
     push_model(client, second, name, tag="v0.2.0", overwrite=True)
@@ -235,7 +265,7 @@ def test_a_repository_that_no_push_made_is_not_overwritten_unasked(
 ) -> None:
     hub.create("models", name, private=True, author="acme")
     hub.edit("models", name, {"README.md": b"made on the hub's page"})
-    with pytest.raises(Refused, match=r"README.md$"):
+    with pytest.raises(Refused, match=r"not by a push: README.md\n"):
         push_model(client, write_release(tmp_path / "release", model=name), name)
 
 
@@ -313,9 +343,7 @@ def test_a_ci_job_pushes_as_a_trusted_publisher_without_a_token(
         assert "jwt-of-the-job" not in other.err + done.err
 
 
-def test_a_token_that_may_only_read_is_refused_before_anything_is_sent(
-    hub: Hub, push: Pusher, tmp_path: Path
-) -> None:
+def test_a_token_that_may_only_read_is_refused_before_anything_is_sent(hub: Hub, push: Pusher, tmp_path: Path) -> None:
     hub.accounts["hf_reader"] = Account("acme", role="read")
     folder, since = write_release(tmp_path / "release"), len(hub.requests)
     push.token = "hf_reader"
