@@ -238,10 +238,14 @@ def test_every_status_says_what_to_do(
 
 
 def test_a_hub_that_is_silent_or_not_there(hub: Hub, client: Client, name: str) -> None:
+    impatient = Client(hub.endpoint, timeout_s=0.2, attempts=1)
     hub.slow("whoami", 5)
     with pytest.raises(MissingDependency, match=r"did not answer within 0\.2 s") as silent:
-        Client(hub.endpoint, timeout_s=0.2, attempts=1).identity()
+        impatient.identity()
     assert "--timeout" in str(silent.value.hint)
+    hub.slow("info", 5)  # here the client asks for a request without a limit
+    with pytest.raises(MissingDependency, match=r"did not answer within 0\.2 s"):
+        impatient.remote(Repo(name, "model"))
     with pytest.raises(MissingDependency, match="connection failed"):
         Client("http://127.0.0.1:9", attempts=2, wait_s=0).remote(Repo(name, "model"))
 
