@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -271,12 +270,10 @@ class Hub:
         operations = [*(CommitOperationDelete(name, is_folder=False) for name in deleted), *additions]
 
         def commit() -> str:
-            with warnings.catch_warnings():  # a model's repository may hold Parquet: what the evaluation recorded
-                warnings.filterwarnings("ignore", "It seems that you are about to commit a data file")
-                info = self._api.create_commit(
-                    repo.id, operations, commit_message=message, repo_type=repo.type, revision=revision,
-                    parent_commit=parent,
-                )  # fmt: skip
+            info = self._api.create_commit(
+                repo.id, operations, commit_message=message, repo_type=repo.type, revision=revision,
+                parent_commit=parent,
+            )  # fmt: skip
             return str(info.oid)
 
         def find_commit() -> str | None:

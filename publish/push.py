@@ -145,17 +145,26 @@ def check_folders(targets: Sequence[Target], progress: Progress = lambda *_: Non
 
 
 def check_links(model: Target, data: Target | None) -> None:
-    """Raises InputError where the cards do not name the repositories that they go to."""
+    """Raises InputError where the cards do not name the repositories that they go to, or where the model's names a data
+    set whose folder is not there. ``data`` None: the model is pushed alone."""
     _check_named(model.folder, model.repo)
-    if data is not None:
-        _check_named(data.folder, model.repo)
-        card = read_card(_card(model.folder), str(model.folder / "README.md"))
-        if data.repo.id not in card.datasets:
+    if data is None:
+        return
+    datasets = read_card(_card(model.folder), str(model.folder / "README.md")).datasets
+    if not data.folder.is_dir():
+        if data.repo.id in datasets:
+            hint = "put it beside the model's folder, or push the model alone: --only model"
             raise InputError(
-                f"the model card does not list the data set {data.repo.id} under `datasets:`",
-                where=str(model.folder / "README.md"),
-                hint=f"it lists {', '.join(card.datasets) or 'none'}: give that one after --data-to",
+                f"the folder of the data set {data.repo.id} is not there", where=str(data.folder), hint=hint
             )
+        return
+    _check_named(data.folder, model.repo)
+    if data.repo.id not in datasets:
+        raise InputError(
+            f"the model card does not list the data set {data.repo.id} under `datasets:`",
+            where=str(model.folder / "README.md"),
+            hint=f"it lists {', '.join(datasets) or 'none'}: give that one after --data-to",
+        )
 
 
 def _check_complete(folder: Path, progress: Progress) -> None:

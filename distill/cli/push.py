@@ -78,8 +78,13 @@ def push(
 
     folder = _release_folder(source)
     model, data = _targets(folder, to, data_to)
-    targets = _selected(model, data, only)
-    publishing.check_links(model, data)
+    publishing.check_links(model, None if only is Only.model else data)
+    targets = [] if only is Only.data else [model]
+    if only is not Only.model:
+        if data.folder.is_dir():
+            targets.append(data)
+        elif data_to is not None or only is Only.data:
+            raise InputError("the release has no data set", where=str(data.folder), hint="release.data: true makes one")
     settings = publishing.Settings(
         tag=_tag(folder) if tag is None else tag,
         public=public,
@@ -129,31 +134,18 @@ def _release_folder(source: Path) -> Path:
     return Path(release)
 
 
-def _targets(folder: Path, to: str, data_to: str | None) -> tuple[Target, Target | None]:
-    """The model and the data set of a release, each with its repository."""
+def _targets(folder: Path, to: str, data_to: str | None) -> tuple[Target, Target]:
+    """The model, and the data set in the folder beside it, which may not be there; each with its repository."""
     from licensing.card import is_hub_id
     from publish.hub import Repo
     from publish.push import Target
 
-    for option, name in (("--to", to), ("--data-to", data_to or f"{to}-traces")):
+    data_to = data_to or f"{to}-traces"
+    for option, name in (("--to", to), ("--data-to", data_to)):
         if not is_hub_id(name) or "/" not in name:
             raise InputError(f"{name} is not the id of a repository", where=option, hint="give NS/NAME")
-    model, data = Target(folder, Repo(to, "model")), folder / "data"
-    if data.is_dir():
-        return model, Target(data, Repo(data_to or f"{to}-traces", "dataset"))
-    if data_to is not None:
-        raise InputError(_NO_DATA, where=str(folder), hint=_MAKE_DATA)
-    return model, None
-
-
-def _selected(model: Target, data: Target | None, only: Only | None) -> list[Target]:
-    if only is Only.data and data is None:
-        raise InputError(_NO_DATA, where=str(model.folder), hint=_MAKE_DATA)
-    both = [one for one in (model, data) if one is not None]
-    return both if only is None else [one for one in both if (one is model) == (only is Only.model)]
-
-
-_NO_DATA, _MAKE_DATA = "the release has no data set", "release.data: true makes one"
+    data = folder.absolute().parent / data_to.rpartition("/")[2]
+    return Target(folder, Repo(to, "model")), Target(data, Repo(data_to, "dataset"))
 
 
 def _tag(folder: Path) -> str:

@@ -273,6 +273,7 @@ def test_a_full_disk_names_the_folder_and_the_way_on(hub: Hub, push: Pusher, nam
     assert "refs/tags/v0.1.0" not in hub.repository("models", name).state["refs"]
 
 
+@pytest.mark.slow
 def test_the_token_is_in_nothing_that_is_printed_or_left_behind(
     hub: Hub, push: Pusher, name: str, tmp_path: Path
 ) -> None:
