@@ -153,9 +153,10 @@ def check_links(model: Target, data: Target | None) -> None:
     datasets = read_card(_card(model.folder), str(model.folder / "README.md")).datasets
     if not data.folder.is_dir():
         if data.repo.id in datasets:
-            hint = "put it beside the model's folder, or push the model alone: --only model"
             raise InputError(
-                f"the folder of the data set {data.repo.id} is not there", where=str(data.folder), hint=hint
+                f"the folder of the data set {data.repo.id} is not there",
+                where=str(data.folder),
+                hint="put it beside the model's folder, or push the model alone: --only model",
             )
         return
     _check_named(data.folder, model.repo)
