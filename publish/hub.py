@@ -427,10 +427,10 @@ class Hub:
                 hint = f"free space there, or set TMPDIR to a larger disk; then {RESUME}"
                 return MissingDependency("no space left on the disk", where=str(disk or where), hint=hint)
             if isinstance(one, ConnectionError) and (status := re.search(r"HTTP status \w+ error \((\d{3})", text)):
-                return self._of_status(int(status[1]), one, where)  # of the Xet library, which has no other types
-            if isinstance(one, ConnectionError):
-                hint = f"{RESUME}; HF_HUB_DISABLE_XET=1 sends by plain LFS"
-                return MissingDependency(f"the upload failed: {text}", where=where, hint=hint)
+                return self._of_status(int(status[1]), one, where)
+            if isinstance(one, ConnectionError) or (self._xet and type(one) is RuntimeError):
+                hint = f"{RESUME}; HF_HUB_DISABLE_XET=1 sends by plain LFS"  # the Xet library has no types of its own
+                return MissingDependency(f"the transfer failed: {text}", where=where, hint=hint)
             if text.startswith("Consistency check failed"):
                 return Refused(f"the hub sends another size than it states: {text}", where=where, hint=RESUME)
         return None

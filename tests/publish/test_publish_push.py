@@ -46,6 +46,8 @@ def test_a_release_and_its_data_arrive_private_tagged_and_in_one_commit_each(
     folder = write_release(tmp_path / "release", model=name, seed=int(xet))
     done = push(folder, "--yes", to=name)
     assert done.code == 0, done.err
+    assert f"upload {name}: 251." in done.err
+    assert f"verify {name}: 251." in done.err
     for kind, repo, source in (("models", name, folder), ("datasets", f"{name}-traces", data_of(folder))):
         assert served(hub, kind, repo) == contents(source)
         assert titles(hub, kind, repo) == ["Release v0.1.0", "initial commit"]

@@ -166,6 +166,25 @@ def test_a_flipped_byte_in_a_xet_store_is_named(hub: Hub, push: Pusher, name: st
     assert hub.repository("models", name).state["private"]
 
 
+def test_a_xet_store_that_lost_content_is_an_error_with_a_way_on(
+    hub: Hub, push: Pusher, name: str, tmp_path: Path
+) -> None:
+    push.xet = True
+    folder = write_release(tmp_path / "release", model=name, seed=78)
+
+    def lose() -> None:
+        for file in hub.xet_store.glob("xet/xorbs/xorbs/default.*"):
+            file.unlink()
+
+    hub.after("commit", lose)
+    done = push(folder, "--yes", "--only", "model", to=name)
+    assert done.code == 3, done.err
+    assert "the transfer failed" in done.err
+    assert "HF_HUB_DISABLE_XET=1" in done.err
+    assert "Traceback" not in done.err
+    assert list(hub.repository("models", name).state["refs"]) == ["refs/heads/main"]
+
+
 def test_a_file_that_the_hub_lost_or_added_is_named(hub: Hub, client: Client, name: str, tmp_path: Path) -> None:
     def tamper() -> None:
         repository = hub.repository("models", name)
