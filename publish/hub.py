@@ -1,8 +1,8 @@
 """The hub, as a push uses it: what a repository holds, and every act that changes one.
 
 The only module that writes through huggingface_hub. What its client does not retry is retried here; an error of the
-hub, of the network or of the disk becomes one of ours, which says what to do. The
-client finds the token (``HF_TOKEN``, `hf auth login`, Trusted Publishers); it is known here only to redact messages.
+hub, of the network or of the disk becomes one of ours, which says what to do. The client finds the token (``HF_TOKEN``,
+`hf auth login`, Trusted Publishers); this module reads it only to redact messages.
 """
 
 from __future__ import annotations
