@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -46,22 +47,25 @@ def merge(
 
     OUT appears when it is complete: weights, and the base's configuration, tokenizer, template and license files.
     """
-    from rich.filesize import decimal
-
-    from distill.cli.progress import ByteProgress
+    from distill.cli.progress import TransferProgress, size_text
     from licensing.files import disk_errors
     from publish.merge import merge_folder
     from publish.shards import size_in_bytes
 
     shard_bytes = size_in_bytes(shard_size)
-    with disk_errors(out.absolute().parent), ByteProgress("merge") as progress:
+    with disk_errors(out.absolute().parent), TransferProgress() as progress:
         facts = merge_folder(
-            base, adapter, out, dtype=dtype.value if dtype else None, shard_bytes=shard_bytes, progress=progress
+            base,
+            adapter,
+            out,
+            dtype=dtype.value if dtype else None,
+            shard_bytes=shard_bytes,
+            progress=partial(progress, "merge"),
         )
     if as_json:
         print_json({"out": str(out), **asdict(facts)})
         return
-    size = f"{facts.tensors:,} tensors in {len(facts.files)} files, {decimal(facts.bytes)}"
+    size = f"{facts.tensors:,} tensors in {len(facts.files)} files, {size_text(facts.bytes)}"
     print(f"{out}: {size}; the adapter changed {facts.merged:,} parameters")
     if facts.untied:
         print("The adapter replaces one end of tied embeddings: config.json now has tie_word_embeddings: false.")

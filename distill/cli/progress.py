@@ -1,6 +1,4 @@
-"""Progress on stderr: a bar for each stage of a run, or for bytes, on a terminal; plain lines elsewhere.
-
-Both with rate and time left.
+"""Progress on stderr: one bar a stage, or a transfer, on a terminal, plain lines elsewhere, with rate and time left.
 
 Writes to a copy of the descriptor, since the run sends what engines and libraries print meanwhile to its logs.
 """
@@ -14,7 +12,6 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -142,16 +139,20 @@ class PlainProgress:
         self._progress.say(f"{self._stage}: {', '.join(parts + ([note] if note else []))}")
 
 
-class ByteProgress:
-    """Shows the bytes of one piece of work. A context manager; called with the bytes done and the bytes in all."""
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.1f}/s" if per_second >= 1 else f"{per_second * 60:,.1f}/min"
 
-    def __init__(self, label: str, console: Console | None = None) -> None:
-        self._label = label
+
+class TransferProgress:
+    """Shows bytes done, their rate and the time left, step by step: called with the step, its bytes and its total.
+
+    A context manager, so that a terminal is left clean.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
-        self._first: tuple[float, int] | None = None
-        self._last_line = time.monotonic()
+        self._step, self._began, self._last_line = "", 0.0, 0.0
         self._bar: Progress | None = None
-        self._task: TaskID | None = None
         if self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
@@ -162,9 +163,8 @@ class ByteProgress:
                 TimeRemainingColumn(),
                 console=self._console,
             )
-            self._task = self._bar.add_task(label, total=None)
 
-    def __enter__(self) -> ByteProgress:
+    def __enter__(self) -> TransferProgress:
         if self._bar:
             self._bar.start()
         return self
@@ -175,21 +175,29 @@ class ByteProgress:
         if self._bar:
             self._bar.stop()
 
-    def __call__(self, done: int, total: int) -> None:
-        if self._bar and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total)
+    def __call__(self, step: str, done: int, total: int) -> None:
+        begins, self._step = step != self._step, step
+        if self._bar:
+            if begins:
+                self._bar.add_task(step, total=total)
+            self._bar.update(self._bar.task_ids[-1], completed=done)
             return
         now = time.monotonic()
-        self._first = self._first or (now, done)
-        seconds, units = now - self._first[0], done - self._first[1]
-        if now - self._last_line < PLAIN_EVERY_S or seconds <= 0 or units <= 0:
-            return
-        self._last_line = now
-        rate = units / seconds
-        left = datetime.timedelta(seconds=round((total - done) / rate))
-        line = f"{self._label}: {decimal(done)} of {decimal(total)}, {decimal(int(rate))}/s, {left} left"
-        self._console.print(line, markup=False)
+        if begins:
+            self._began = self._last_line = now
+            self._console.print(f"{step}: {size_text(total)}", markup=False)
+        elif now - self._last_line >= PLAIN_EVERY_S and done:
+            self._last_line = now
+            rate = done / (now - self._began)
+            left = datetime.timedelta(seconds=round((total - done) / rate))
+            line = f"{step}: {size_text(done)} of {size_text(total)}, {size_text(rate)}/s, {left} left"
+            self._console.print(line, markup=False)
 
 
-def _rate(per_second: float) -> str:
-    return f"{per_second:,.1f}/s" if per_second >= 1 else f"{per_second * 60:,.1f}/min"
+def size_text(size: float) -> str:
+    """Bytes in units of 1000, as hubs show them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -18,7 +18,7 @@ from report_runs import make_run, trace
 from rich.console import Console
 
 from distill import __version__
-from distill.cli.progress import ByteProgress, StageProgress
+from distill.cli.progress import StageProgress, TransferProgress
 from synth.verify.config import VerifyConfig
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -552,19 +552,24 @@ def test_progress_without_a_terminal_tells_rate_and_time_left(monkeypatch: pytes
     ]
 
 
-def test_progress_of_bytes_tells_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_of_a_transfer_tells_bytes_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("distill.cli.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
     shown = io.StringIO()
-    with ByteProgress("merge", Console(file=shown, width=200)) as progress:
-        for done, second in ((10**8, 120), (5 * 10**8, 124), (11 * 10**8, 130), (12 * 10**8, 131)):
+    with TransferProgress(Console(file=shown, width=200)) as progress:
+        for step, done, second in (("upload", 1, 100), ("upload", 5_000_000, 105), ("upload", 30_000_000, 115),
+                                   ("verify", 1, 116)):  # fmt: skip
             now[0] = second
-            progress(done, 2 * 10**9)
-    assert shown.getvalue().splitlines() == ["merge: 500.0 MB of 2.0 GB, 100.0 MB/s, 0:00:15 left"]
+            progress(step, done, 120_000_000)
+    assert shown.getvalue().splitlines() == [
+        "upload: 120.0 MB",
+        "upload: 30.0 MB of 120.0 MB, 2.0 MB/s, 0:00:45 left",
+        "verify: 120.0 MB",
+    ]
     shown = io.StringIO()
-    with ByteProgress("merge", Console(file=shown, width=200, force_terminal=True)) as progress:
-        progress(10**9, 2 * 10**9)
-    assert re.search(r"merge .*1\.0/2\.0 GB .*left", re.sub(r"\x1b\[[\d;?]*\w", "", shown.getvalue()))
+    with TransferProgress(Console(file=shown, width=200, force_terminal=True)) as progress:
+        progress("upload", 30_000_000, 120_000_000)
+    assert "30.0/120.0 MB" in re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown.getvalue())
 
 
 def test_progress_on_a_terminal_is_a_bar_with_rate_and_time_left() -> None:
