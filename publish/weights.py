@@ -70,7 +70,7 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / "adapter_config.json").is_file():
-        hint = "merge it into its base first: PEFT's merge_and_unload, then save_pretrained"
+        hint = "merge it into its base first: distill merge BASE ADAPTER OUT"
         raise InputError("this is an adapter, not a model", where=where, hint=hint)
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles:
