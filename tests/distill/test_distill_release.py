@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from release_run import ENDPOINT, SMOKE, finished_stages, package, private_recipe, with_manifest
+from release_run import ENDPOINT, SMOKE, data_of, finished_stages, package, private_recipe, with_manifest
 
 from distill.config.loader import load_recipe
 from distill.config.recipe import RandomBase
@@ -140,7 +140,7 @@ def test_no_file_of_a_release_names_a_path_or_an_address_of_the_machine_that_mad
     judge = json.dumps({"teacher": {"kind": "openai", "model": "j", "base_url": ENDPOINT, "license": "mit"}})
     recipe = private_recipe(tmp_path, f"release.limitations=['{note}']", f"verify.judge={judge}")
     release = package(tmp_path, recipe, finished_stages(tmp_path, recipe))
-    for path in sorted(path for path in release.rglob("*") if path.is_file()):
+    for path in sorted(path for path in release.parent.rglob("*") if path.is_file()):
         content = path.read_bytes()
         for private in (str(tmp_path), str(home), "10.11.12.13", str(Path.cwd())):
             assert private.encode() not in content, (path, private)
@@ -164,7 +164,7 @@ def test_a_teacher_in_a_folder_keeps_its_public_name_in_every_file(tmp_path: Pat
     facts = facts_of(recipe, stages)
     assert [one.id for one in facts.teachers] == [facts.base.id] == ["my-base"]
     release = package(tmp_path, recipe, stages, model=str(base))
-    (shard,) = (release / "data").glob("*.parquet")
+    (shard,) = data_of(release).glob("*.parquet")
     rows = pq.read_table(shard).to_pylist()
     assert {(row["teacher"], row["teacher_revision"]) for row in rows} == {("my-base", facts.base.revision)}
     assert {row["verifier"] for row in rows} == {"math-verify 0.9.0"}
@@ -216,7 +216,7 @@ def test_languages_are_those_that_were_measured_unless_the_recipe_names_some(tmp
     recipe = private_recipe(tmp_path)
     release = package(tmp_path, recipe, finished_stages(tmp_path, recipe, languages=measured))
     assert front_matter(release / "README.md")["language"] == ["en", "de"]
-    assert front_matter(release / "data" / "README.md")["language"] == ["en", "de"]
+    assert front_matter(data_of(release) / "README.md")["language"] == ["en", "de"]
     named = private_recipe(tmp_path, "release.languages=[pt-BR]")
     assert facts_of(named, finished_stages(tmp_path, named, languages=measured)).languages == ("pt-BR",)
     unmeasured = finished_stages(tmp_path, recipe, languages=((None, 4),))
@@ -236,7 +236,7 @@ def test_a_data_set_of_the_hub_is_tagged_and_linked(tmp_path: Path) -> None:
         "name": "HuggingFaceH4/MATH-500", "type": "HuggingFaceH4/MATH-500", "split": "test",
     }  # fmt: skip
     assert meta["model-index"][0]["results"][0]["metrics"] == [{"type": "pass@1", "value": 0.5}]
-    assert front_matter(release / "data" / "README.md")["source_datasets"] == ["openai/gsm8k"]
+    assert front_matter(data_of(release) / "README.md")["source_datasets"] == ["openai/gsm8k"]
     card = (release / "README.md").read_text()
     assert "(https://huggingface.co/datasets/openai/gsm8k)" in card
     assert "(https://huggingface.co/datasets/HuggingFaceH4/MATH-500)" in card
