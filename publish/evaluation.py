@@ -35,7 +35,8 @@ class EvaluatedItem(Facts):
     """One held-out problem, the answer of the release, and its verdict.
 
     ``problem`` is the whole row, as the verifiers read it. ``verdict`` is None for a problem that has none (kind
-    ``open``). ``others``: the verdicts on the other models' answers, by their names on the card.
+    ``open``). Token counts: both, or neither. ``others``: the verdicts on the other models' answers, by their names on
+    the card.
     """
 
     problem: dict[str, Any]
@@ -61,7 +62,7 @@ def evaluation_files(facts: ReleaseFacts, items: Sequence[EvaluatedItem] = ()) -
         is_release = score.about.role == "release"
         samples = "".join(_sample(record, item) for item in items) if is_release else ""
         digest = hashlib.sha256(json.dumps([record, samples], sort_keys=True).encode()).digest()
-        name = f"{_place(evaluation, score)}/{uuid.UUID(bytes=digest[:16], version=4)}"
+        name = f"{_place(evaluation, record)}/{uuid.UUID(bytes=digest[:16], version=4)}"
         if samples:
             record["detailed_evaluation_results"] = {
                 "format": "jsonl",
@@ -97,9 +98,10 @@ def read_items(folder: Path) -> list[EvaluatedItem]:
 # --- records -----------------------------------------------------------------------------------------------------
 
 
-def _place(evaluation: EvaluationFacts, score: Score) -> str:
-    developer, _, model = score.about.id.rpartition("/")
-    return "/".join(["data", *map(_component, (evaluation.benchmark, developer or "local", model))])
+def _place(evaluation: EvaluationFacts, record: Mapping[str, Any]) -> str:
+    model = record["model_info"]
+    name = model["id"].rpartition("/")[2]
+    return "/".join(["data", *map(_component, (evaluation.benchmark, model["developer"], name))])
 
 
 def _component(text: str) -> str:
@@ -116,6 +118,7 @@ def _record(facts: ReleaseFacts, evaluation: EvaluationFacts, score: Score) -> d
     model: dict[str, Any] = {
         "name": score.model,
         "id": about.id,
+        "developer": about.id.rpartition("/")[0] or "local",
         "additional_details": {
             "deployment_type": "externally_managed" if about.served else "self_deployed",
             "model_availability": "open_weights" if about.role != "teacher" else "unknown",

@@ -31,9 +31,7 @@ _PICKLE_MAGIC = (*(bytes((0x80, protocol)) for protocol in (2, 3, 4, 5)), b"PK\x
 _MAGIC = {".parquet": b"PAR1", ".png": b"\x89PNG"}
 _VOCABULARY = frozenset(("added_tokens.json", "merges.txt", "tokenizer.json", "vocab.json", "vocab.txt"))
 
-_ROOTS = (
-    "data|etc|export|gpfs|home|lustre|media|mnt|nfs|opt|private|root|scratch|srv|tmp|Users|usr|var|Volumes|work"
-)
+_ROOTS = "data|etc|export|gpfs|home|lustre|media|mnt|nfs|opt|private|root|scratch|srv|tmp|Users|usr|var|Volumes|work"
 _PATH = re.compile(rf"(?<![\w./:~-])(?:/(?:{_ROOTS})/[\w.-]+|~/[\w.-]+|[A-Za-z]:\\+(?:Users|home)\\+[\w.-]+)[\w./\\-]*")
 _IP = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)(?::\d+)?")
 _URL_HOST = re.compile(r"\b[a-z][a-z0-9+.-]*://(?:[^\s/@]*@)?(\[[0-9a-fA-F:]+\]|[\w.-]+)")

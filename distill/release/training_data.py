@@ -56,7 +56,8 @@ def _data_lineage(recipe: Recipe, lineage: Lineage) -> Lineage:
     name = release.license_name if release.data_license is None else None
     declared = Declared(license=release.data_license or release.license, license_name=name)
     inputs = tuple(one for one in lineage.inputs if one.role != "base")
-    return lineage.model_copy(update={"kind": "dataset", "declared": declared, "inputs": inputs, "files": None})
+    changes = {"release": release.data_set, "kind": "dataset", "declared": declared, "inputs": inputs, "files": None}
+    return lineage.model_copy(update=changes)
 
 
 def write_data_set(
@@ -100,7 +101,7 @@ def write_data_set(
     if text is not None:
         documents["LICENSE"] = text
     files = (*shards, *documents, "README.md")
-    lineage = lineage.model_copy(update={"release": recipe.release.data_set, "files": tuple(sorted(files))})
+    lineage = lineage.model_copy(update={"files": tuple(sorted(files))})
     documents["lineage.yaml"] = as_yaml(lineage.model_dump(mode="json", exclude_none=True))
     build_data_release(card.DatasetFacts.model_validate(data), scratch, out, documents, allow=recipe.release.scan_allow)
 

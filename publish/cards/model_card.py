@@ -52,6 +52,7 @@ def model_card(facts: ReleaseFacts) -> str:
         worse=_worse(evaluation) if evaluation else None,
         has_intervals=evaluation is not None and any(row.low is not None for row in _rows(evaluation)),
         training_settings=_training_settings(training) if training else None,
+        flops=_scientific(training.flops) if training and training.flops else None,
         eu_duty=_eu_duty(training) if training else None,
         duties=duty_lines(facts.duties),
         notice="\n".join(facts.notice),
@@ -103,15 +104,15 @@ def _rows(evaluation: EvaluationFacts) -> list[Any]:
 
 
 def _scores(evaluation: EvaluationFacts) -> Markdown:
-    header = ("Model", "Metric", "Score", "Interval", "Problems", "Ended by itself", "Mean tokens", "Engine")
+    header = ("Model", "Engine", "Metric", "Score", "Interval", "Problems", "Stop rate", "Mean tokens")
     rows = [
         (
-            score.model, score.metric, decimal(score.value), interval(score.low, score.high), f"{score.n:,}",
-            _percent(score.about.stop_rate), _count(score.about.mean_tokens), score.about.engine,
+            score.model, score.about.engine, score.metric, decimal(score.value), interval(score.low, score.high),
+            f"{score.n:,}", _percent(score.about.stop_rate), _count(score.about.mean_tokens),
         )
         for score in evaluation.scores
     ]  # fmt: skip
-    return table(header, rows)
+    return table(header, rows, right=5)
 
 
 def _percent(share: float | None) -> str | None:
@@ -177,20 +178,27 @@ def _eu_duty(training: TrainingFacts) -> Markdown | None:
         return None
     line = (training.base_flops or _GPAI_FLOPS) / 3
     third = (
-        f"a third of the base's training compute ({line:.1e})"
+        f"a third of the base's training compute, {_scientific(line)}"
         if training.base_flops
-        else f"{line:.1e}, a third of {_GPAI_FLOPS:.0e}, since the base's training compute is not known"
+        else f"{_scientific(line)}, which stands for a third of the base's training compute where that is not known"
     )
-    where = "European Commission, guidelines C(2025) 7719 final, points 60 and 61"
     if training.flops <= line:
-        duty = "it makes nobody the provider of a general-purpose AI model"
+        duty = (
+            f"not above {third}: whoever made this training did not become the provider of a general-purpose AI model"
+        )
     else:
         duty = (
-            "whoever trained it is the provider of a general-purpose AI model as far as the modification goes, and "
-            "owes a copyright policy and a public summary of the training content (AI Act, Article 53(1)(c) and (d))"
+            f"above {third}: whoever made this training is the provider of a general-purpose AI model, as far as the "
+            "modification goes, and must publish a copyright policy and a summary of the training content (AI Act, "
+            "Article 53(1)(c) and (d))"
         )
-    side = "not above" if training.flops <= line else "above"
-    return Markdown(f"Under the AI Act of the European Union this is {side} the line of {third}: {duty} ({where}).")
+    where = "European Commission, guidelines C(2025) 7719 final, points 60 and 61"
+    return Markdown(f"In the European Union: the training compute is {duty} ({where}).")
+
+
+def _scientific(value: float) -> str:
+    digits, _, exponent = f"{value:.1e}".partition("e")
+    return f"{digits}e{int(exponent)}"
 
 
 # --- code --------------------------------------------------------------------------------------------------------
