@@ -8,6 +8,7 @@ answers may be about them.
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ MOST_BYTES = 50_000_000_000
 """Of one file: the limit of the hub (https://huggingface.co/docs/hub/storage-limits)."""
 
 _TEXT = frozenset((".bib", ".jinja", ".json", ".jsonl", ".md", ".txt", ".yaml", ".yml", ""))
-_BINARY = frozenset((".model", ".parquet", ".png", ".safetensors"))
+_BINARY = frozenset((".model", ".parquet", ".png", ".safetensors", ".sig"))
 _BARE_NAMES = re.compile(r"(LICEN[CS]E|NOTICE|COPYING|AUTHORS|USE_POLICY|SHA256SUMS)[\w.-]*|\.gitattributes")
 _PICKLES = frozenset((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"))
 # First bytes of a pickle (protocol 2 to 5) and of torch's zip of pickles, for those that go by another name.
@@ -38,6 +39,9 @@ _URL_HOST = re.compile(r"\b[a-z][a-z0-9+.-]*://(?:[^\s/@]*@)?(\[[0-9a-fA-F:]+\]|
 _NAME = re.compile(
     r"(?<![\w.@-])[a-z0-9][\w-]*(?:\.[\w-]+)*\.(?:internal|intranet|corp|lan|local|localdomain)(?![\w-]|\.\w)"
 )
+
+
+_MARKDOWN_ESCAPE = re.compile(r"\\([`*_{}\[\]#|~!$])")
 
 
 @dataclass(frozen=True)
@@ -99,9 +103,10 @@ def file_fault(path: Path, name: str | None = None) -> str | None:
 
 
 def _text_leaks(path: Path, name: str) -> Iterator[Leak]:
-    model_text = path.suffix == ".jsonl"
+    model_text, markdown = path.suffix == ".jsonl", path.suffix == ".md"
     with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, 1):
+        for number, written in enumerate(lines, 1):
+            line = html.unescape(_MARKDOWN_ESCAPE.sub(r"\1", written)) if markdown else written
             if kinds := secrets(line):
                 yield Leak(name, number, f"a secret: {kinds}")
             if model_text:
@@ -118,7 +123,7 @@ def _paths(line: str) -> Iterator[str]:
         yield at[0]
     for match in _PATH.finditer(line):
         if not match[0].startswith(home):
-            yield match[0]
+            yield match[0].rstrip(".")
 
 
 def _addresses(line: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from publish import scan as scan_module
+from publish.cards.markdown import md
 from publish.scan import scan
 
 TOKEN = "hf_" + "abcdefghij" * 3 + "abcd"
@@ -57,6 +58,14 @@ def test_a_private_text_is_named_with_file_and_line(tmp_path: Path, name: str, l
 )
 def test_what_is_public_passes(tmp_path: Path, line: str) -> None:
     assert found(tmp_path, "README.md", line) == []
+
+
+def test_a_card_that_escapes_a_text_does_not_hide_it(tmp_path: Path) -> None:
+    text = "At http://gpu_4.local/v1, in /home/ann/my_run."
+    assert found(tmp_path, "README.md", md(text)) == [
+        "README.md:1: a path of a machine: /home/ann/my_run",
+        "README.md:1: an address of a private network: gpu_4.local",
+    ]
 
 
 def test_the_home_folder_of_this_machine_is_named_wherever_it_is(
