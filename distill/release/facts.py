@@ -335,6 +335,7 @@ def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
         dataset=_hub_dataset(prompts),
         split=prompts.split if isinstance(prompts, HubPrompts) else None,
         revision=prompts.revision if isinstance(prompts, HubPrompts) else None,
+        task=recipe.release.benchmark_task,
         license=prompts.license,
         held_out=_held_out(recipe, stages.data),
         n=facts.scores[0].n,

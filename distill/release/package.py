@@ -19,6 +19,7 @@ from distill.release.training_data import write_data_set
 from distill.runs.facts import PackageFacts
 from licensing.files import read_json
 from licensing.lineage import load_lineage
+from publish.cards.front_matter import hub_eval_results
 from publish.evaluation import evaluation_files
 from publish.package import build_release
 from synth.teachers.mixture import TeachersConfig
@@ -46,6 +47,7 @@ def write_package(
     documents["recipe.yaml"] = as_yaml(redaction.value(recipe.model_dump(mode="json", exclude_none=True)))
     documents["evaluation.json"] = _json(redaction.value(_evaluation(recipe, stages)))
     documents |= evaluation_files(facts, evaluation_items(recipe, stages.scores) if release.evaluation_items else ())
+    documents |= hub_eval_results(facts)
     if release.eu_summary:
         documents["eu_summary.md"] = eu_summary(facts, load_lineage(audit / "lineage.yaml"))
     weights = stages.weights.path / MODEL

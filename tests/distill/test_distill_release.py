@@ -371,6 +371,20 @@ def test_held_out_problems_that_may_not_be_passed_on_stop_the_run_before_it_star
     assert "release.evaluation_items: false" in str(raised.value.hint)
 
 
+def test_the_score_on_a_benchmark_of_the_hub_is_in_its_own_file_and_no_other_is(tmp_path: Path) -> None:
+    held_out = {"kind": "hub", "dataset": "openai/gsm8k", "split": "test", "revision": "abc", "license": "mit"}
+    settings = (f"evaluate.prompts={json.dumps(held_out)}", "release.benchmark_task=gsm8k")
+    recipe = private_recipe(tmp_path, *settings)
+    release = package(tmp_path, recipe, finished_stages(tmp_path, recipe))
+    [entry] = yaml.safe_load((release / ".eval_results" / "openai--gsm8k.yaml").read_text())
+    assert entry["dataset"] == {"id": "openai/gsm8k", "task_id": "gsm8k", "revision": "abc"}
+    assert (entry["value"], entry["notes"]) == (0.5, "pass@1, greedy, at most 64 new tokens")
+    with pytest.raises(InputError, match="without a limit"):
+        private_recipe(tmp_path, *settings, "evaluate.prompts.limit=10")
+    other = private_recipe(tmp_path, settings[0])
+    assert not (package(tmp_path, other, finished_stages(tmp_path, other), "other") / ".eval_results").exists()
+
+
 def test_the_releasers_own_sections_are_on_every_card_that_is_built(tmp_path: Path) -> None:
     sections = tmp_path / "sections.md"
     sections.write_text("## Who we are\n\nAcme, *of course*.\n")
