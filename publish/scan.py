@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from licensing.addresses import is_private_address
+from licensing.errors import Refused
 from licensing.secrets import secrets
 from publish.weights import tensor_shapes
 
-__all__ = ["Leak", "file_fault", "scan"]
+__all__ = ["Leak", "file_fault", "refuse_leaks", "scan", "scan_text"]
 
 MOST_BYTES = 50_000_000_000
 """Of one file: the limit of the hub (https://huggingface.co/docs/hub/storage-limits)."""
 
+_SHOWN = 10  # findings in one message
 _TEXT = frozenset((".bib", ".jinja", ".json", ".jsonl", ".md", ".txt", ".yaml", ".yml", ""))
 _BINARY = frozenset((".model", ".parquet", ".png", ".safetensors", ".sig"))
 _BARE_NAMES = re.compile(r"(LICEN[CS]E|NOTICE|COPYING|AUTHORS|USE_POLICY|SHA256SUMS)[\w.-]*|\.gitattributes")
@@ -73,8 +75,25 @@ def scan(folder: Path, allow: Container[str] = ()) -> list[Leak]:
             if fault is not None:
                 leaks.append(Leak(name, 0, fault))
             elif path.suffix in _TEXT and path.name not in _VOCABULARY:
-                leaks += _text_leaks(path, name)
-    return [leak for leak in leaks if not leak.text or leak.text not in allow]
+                with path.open(encoding="utf-8", errors="replace") as lines:
+                    leaks += scan_text(name, lines, allow)
+    return leaks
+
+
+def scan_text(name: str, lines: Iterable[str], allow: Container[str] = ()) -> list[Leak]:
+    """As ``scan``, of the lines of one text file that a release would hold as ``name``."""
+    return [leak for leak in _text_leaks(name, lines) if not leak.text or leak.text not in allow]
+
+
+def refuse_leaks(leaks: Sequence[Leak], where: str) -> None:
+    """Raise Refused that names the first findings, if there are any."""
+    if leaks:
+        more = f"; {len(leaks) - _SHOWN} more" if len(leaks) > _SHOWN else ""
+        raise Refused(
+            f"this must not be published: {'; '.join(map(str, leaks[:_SHOWN]))}{more}",
+            where=where,
+            hint="take it out of the recipe or the base's folder; what may ship goes into release.scan_allow",
+        )
 
 
 def file_fault(path: Path, name: str | None = None) -> str | None:
@@ -102,19 +121,17 @@ def file_fault(path: Path, name: str | None = None) -> str | None:
     return None
 
 
-def _text_leaks(path: Path, name: str) -> Iterator[Leak]:
-    model_text, markdown = path.suffix == ".jsonl", path.suffix == ".md"
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, written in enumerate(lines, 1):
-            line = html.unescape(_MARKDOWN_ESCAPE.sub(r"\1", written)) if markdown else written
-            if kinds := secrets(line):
-                yield Leak(name, number, f"a secret: {kinds}")
-            if model_text:
-                continue
-            for text in _paths(line):
-                yield Leak(name, number, "a path of a machine:", text)
-            for text in _addresses(line):
-                yield Leak(name, number, "an address of a private network:", text)
+def _text_leaks(name: str, lines: Iterable[str]) -> Iterator[Leak]:
+    for number, written in enumerate(lines, 1):
+        line = html.unescape(_MARKDOWN_ESCAPE.sub(r"\1", written)) if name.endswith(".md") else written
+        if kinds := secrets(line):
+            yield Leak(name, number, f"a secret: {kinds}")
+        if name.endswith(".jsonl"):
+            continue
+        for text in _paths(line):
+            yield Leak(name, number, "a path of a machine:", text)
+        for text in _addresses(line):
+            yield Leak(name, number, "an address of a private network:", text)
 
 
 def _paths(line: str) -> Iterator[str]:

@@ -22,9 +22,16 @@ from licensing.lineage import load_lineage
 from publish.cards.front_matter import hub_eval_results
 from publish.evaluation import evaluation_files
 from publish.package import build_release
+from publish.scan import refuse_leaks, scan_text
 from synth.teachers.mixture import TeachersConfig
 
-__all__ = ["write_package"]
+__all__ = ["check_recipe_text", "write_package"]
+
+
+def check_recipe_text(recipe: Recipe) -> None:
+    """Raise Refused where recipe.yaml, as it ships, holds what the scan of the release refuses, such as a path in a
+    system prompt: before the run has cost anything."""
+    refuse_leaks(scan_text("recipe.yaml", _recipe_text(recipe).splitlines(), recipe.release.scan_allow), "release")
 
 
 def write_package(
@@ -44,7 +51,7 @@ def write_package(
     documents: dict[str, Path | str | bytes] = {
         name: audit / name for name in (entry["path"] for entry in stages.audit.manifest["files"])
     }
-    documents["recipe.yaml"] = as_yaml(redaction.value(recipe.model_dump(mode="json", exclude_none=True)))
+    documents["recipe.yaml"] = _recipe_text(recipe)
     documents["evaluation.json"] = _json(redaction.value(_evaluation(recipe, stages)))
     documents |= evaluation_files(facts, evaluation_items(recipe, stages.scores) if release.evaluation_items else ())
     documents |= hub_eval_results(facts)
@@ -59,6 +66,10 @@ def write_package(
     if data_folder is not None:
         write_data_set(out / data_folder, scratch / "data", recipe, facts, stages, training_rows)
     return PackageFacts(folder=folder, data_folder=data_folder, template_digest=facts.template_digest)
+
+
+def _recipe_text(recipe: Recipe) -> str:
+    return as_yaml(Redaction(recipe).value(recipe.model_dump(mode="json", exclude_none=True)))
 
 
 def _folder(name: str) -> str:

@@ -29,6 +29,7 @@ from distill.runs.artefact import Artefact
 from distill.runs.facts import PrepareFacts, SandboxFacts
 from distill.runs.keys import base_content, fingerprint, pinned_teacher
 from distill.runs.provenance import code_revision, device, installed_versions
+from distill.stages.pipeline import run
 from licensing.errors import InputError, Refused
 from licensing.lineage import load_lineage
 from publish.evaluation import read_items
@@ -191,6 +192,17 @@ def test_what_the_model_sees_ships_as_it_was(tmp_path: Path) -> None:
     assert Redaction(recipe).text("/no_think, and/or 1/2 of https://a.example/b") == (
         "/no_think, and/or 1/2 of https://a.example/b"
     )
+
+
+def test_a_path_in_what_the_model_sees_stops_the_run_before_it_starts_unless_it_is_allowed(tmp_path: Path) -> None:
+    persona = json.dumps({"name": "A", "system_prompt": "Keep your notes in /home/ann/notes."})
+    recipe = private_recipe(tmp_path, f"persona={persona}")
+    with pytest.raises(Refused, match=r"recipe.yaml:\d+: a path of a machine: /home/ann/notes"):
+        run(recipe, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+    allowed = private_recipe(tmp_path, f"persona={persona}", "release.scan_allow=[/home/ann/notes]")
+    release = package(tmp_path, allowed, finished_stages(tmp_path, allowed))
+    assert "/home/ann/notes" in (release / "README.md").read_text()
 
 
 def test_a_public_service_keeps_its_address_and_a_server_of_ones_own_does_not(tmp_path: Path) -> None:
