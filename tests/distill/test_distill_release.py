@@ -195,7 +195,7 @@ def test_what_the_model_sees_ships_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_path_in_what_the_model_sees_stops_the_run_before_it_starts_unless_it_is_allowed(tmp_path: Path) -> None:
-    persona = json.dumps({"name": "A", "system_prompt": "Keep your notes in /home/ann/notes."})
+    persona = json.dumps({"name": "A", "developer": "B", "system_prompt": "Keep your notes in /home/ann/notes."})
     recipe = private_recipe(tmp_path, f"persona={persona}")
     with pytest.raises(Refused, match=r"recipe.yaml:\d+: a path of a machine: /home/ann/notes"):
         run(recipe, tmp_path / "runs")
