@@ -16,7 +16,9 @@ from pathlib import Path
 
 from licensing.addresses import is_private_address
 from licensing.errors import Refused
+from licensing.license_files import is_license_file, is_notice_file, is_policy_file
 from licensing.secrets import secrets
+from publish.checksums import CHECKSUMS
 from publish.weights import tensor_shapes
 
 __all__ = ["Leak", "file_fault", "refuse_leaks", "scan", "scan_text"]
@@ -27,7 +29,6 @@ MOST_BYTES = 50_000_000_000
 _SHOWN = 10  # findings in one message
 _TEXT = frozenset((".bib", ".jinja", ".json", ".jsonl", ".md", ".txt", ".yaml", ".yml", ""))
 _BINARY = frozenset((".model", ".parquet", ".png", ".safetensors", ".sig"))
-_BARE_NAMES = re.compile(r"(LICEN[CS]E|NOTICE|COPYING|AUTHORS|USE_POLICY|SHA256SUMS)[\w.-]*|\.gitattributes")
 _PICKLES = frozenset((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"))
 # First bytes of a pickle (protocol 2 to 5) and of torch's zip of pickles, for those that go by another name.
 _PICKLE_MAGIC = (*(bytes((0x80, protocol)) for protocol in (2, 3, 4, 5)), b"PK\x03\x04")
@@ -36,32 +37,34 @@ _VOCABULARY = frozenset(("added_tokens.json", "merges.txt", "tokenizer.json", "v
 
 _ROOTS = "data|etc|export|gpfs|home|lustre|media|mnt|nfs|opt|private|root|scratch|srv|tmp|Users|usr|var|Volumes|work"
 _PATH = re.compile(rf"(?<![\w./:~-])(?:/(?:{_ROOTS})/[\w.-]+|~/[\w.-]+|[A-Za-z]:\\+(?:Users|home)\\+[\w.-]+)[\w./\\-]*")
-_IP = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)(?::\d+)?")
+_IP = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)")
 _URL_HOST = re.compile(r"\b[a-z][a-z0-9+.-]*://(?:[^\s/@]*@)?(\[[0-9a-fA-F:]+\]|[\w.-]+)")
 _NAME = re.compile(
     r"(?<![\w.@-])[a-z0-9][\w-]*(?:\.[\w-]+)*\.(?:internal|intranet|corp|lan|local|localdomain)(?![\w-]|\.\w)"
 )
-
-
 _MARKDOWN_ESCAPE = re.compile(r"\\([`*_{}\[\]#|~!$])")
 
 
 @dataclass(frozen=True)
 class Leak:
-    """A finding: ``line`` counts from 1, 0 is the file itself. ``text`` is what was matched; empty for secrets."""
+    """A finding: ``line`` counts from 1, 0 is the file itself. ``text`` is what was matched; empty for a secret."""
 
     path: str
     line: int
     what: str
     text: str = ""
 
+    @property
+    def place(self) -> str:
+        """``path:line``, or the path of a file as a whole."""
+        return f"{self.path}:{self.line}" if self.line else self.path
+
     def __str__(self) -> str:
-        place = f"{self.path}:{self.line}" if self.line else self.path
-        return f"{place}: {self.what}{f' {self.text}' if self.text else ''}"
+        return f"{self.place}: {self.what}{f' {self.text}' if self.text else ''}"
 
 
 def scan(folder: Path, allow: Container[str] = ()) -> list[Leak]:
-    """Every finding in a folder, in order of path and line. ``allow``: matched texts that may ship.
+    """Every finding in a folder, in order of path and line. ``allow``: matched texts, or places, that may ship.
 
     Raises MissingDependency without detect-secrets.
     """
@@ -82,7 +85,7 @@ def scan(folder: Path, allow: Container[str] = ()) -> list[Leak]:
 
 def scan_text(name: str, lines: Iterable[str], allow: Container[str] = ()) -> list[Leak]:
     """As ``scan``, of the lines of one text file that a release would hold as ``name``."""
-    return [leak for leak in _text_leaks(name, lines) if not leak.text or leak.text not in allow]
+    return [leak for leak in _text_leaks(name, lines) if leak.text not in allow and leak.place not in allow]
 
 
 def refuse_leaks(leaks: Sequence[Leak], where: str) -> None:
@@ -109,7 +112,7 @@ def file_fault(path: Path, name: str | None = None) -> str | None:
         tensor_shapes(path)  # checked by its header: one of 640 bytes begins like a pickle
     elif kind in _PICKLES or start.startswith(_PICKLE_MAGIC):
         return "a pickle or a file of a kind that may hold one: it can run code where it is opened"
-    if kind not in _TEXT | _BINARY or (kind == "" and not _BARE_NAMES.fullmatch(name)):
+    if kind not in _TEXT | _BINARY or (kind == "" and not _is_document(name)):
         return "no kind of file that a release holds"
     if not start.startswith(_MAGIC.get(kind, b"")):
         return f"not what {kind} says"
@@ -119,6 +122,12 @@ def file_fault(path: Path, name: str | None = None) -> str | None:
     if stat.st_size > MOST_BYTES:
         return f"larger than {MOST_BYTES // 10**9} GB, the hub's limit of one file"
     return None
+
+
+def _is_document(name: str) -> bool:
+    """Whether a name without suffix is that of a text which releases hold."""
+    named = is_license_file(name) or is_notice_file(name) or is_policy_file(name)
+    return named or name in (CHECKSUMS, ".gitattributes")
 
 
 def _text_leaks(name: str, lines: Iterable[str]) -> Iterator[Leak]:

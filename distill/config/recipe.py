@@ -174,7 +174,7 @@ class ReleaseConfig(Section):
         None, gt=0, description="Training compute of the base in FLOPs, where its makers state it."
     )
     scan_allow: tuple[str, ...] = Field(
-        (), description="Paths and addresses that the scan of the release lets pass, as its message shows them."
+        (), description="Findings of the scan that may ship: path, address or FILE:LINE, as its message shows them."
     )
     eu_summary: bool = Field(
         False, description="Write eu_summary.md, a draft of the public summary of training content (AI Act, 53(1)(d))."

@@ -10,28 +10,35 @@ from typing import Any
 from distill.config.recipe import Recipe
 from distill.models.folder import MODEL
 from distill.release.audit import as_yaml
-from distill.release.eu_summary import eu_summary
 from distill.release.evaluation_items import evaluation_items
-from distill.release.facts import ReleaseStages, release_facts
+from distill.release.facts import ReleaseStages, card_sections, release_facts
 from distill.release.openness import openness_files
 from distill.release.public import Redaction
 from distill.release.training_data import write_data_set
 from distill.runs.facts import PackageFacts
 from licensing.files import read_json
 from licensing.lineage import load_lineage
+from publish.cards.eu_summary import eu_summary
 from publish.cards.front_matter import hub_eval_results
 from publish.evaluation import evaluation_files
 from publish.package import build_release
 from publish.scan import refuse_leaks, scan_text
 from synth.teachers.mixture import TeachersConfig
 
-__all__ = ["check_recipe_text", "write_package"]
+__all__ = ["check_release_texts", "write_package"]
 
 
-def check_recipe_text(recipe: Recipe) -> None:
-    """Raise Refused where recipe.yaml, as it ships, holds what the scan of the release refuses, such as a path in a
-    system prompt: before the run has cost anything."""
-    refuse_leaks(scan_text("recipe.yaml", _recipe_text(recipe).splitlines(), recipe.release.scan_allow), "release")
+def check_release_texts(recipe: Recipe) -> None:
+    """Scan recipe.yaml, as it ships, and the card's own sections before the run has cost anything.
+
+    Raises Refused for what the scan of the release would refuse, such as a path in a system prompt; InputError where
+    the sections cannot be read.
+    """
+    texts = {"recipe.yaml": _recipe_text(recipe), "README.md": card_sections(recipe) or ""}
+    allow = recipe.release.scan_allow
+    refuse_leaks(
+        [leak for name, text in texts.items() for leak in scan_text(name, text.splitlines(), allow)], "release"
+    )
 
 
 def write_package(

@@ -406,7 +406,8 @@ def test_the_releasers_own_sections_are_on_every_card_that_is_built(tmp_path: Pa
         card = (package(tmp_path, recipe, stages, name) / "README.md").read_text()
         assert "## Who we are\n\nAcme, *of course*.\n\n## License" in card
     with pytest.raises(InputError, match="card_sections"):
-        facts_of(private_recipe(tmp_path, "release.card_sections=nowhere.md"), stages)
+        run(private_recipe(tmp_path, "release.card_sections=nowhere.md"), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_use_policy_of_the_base_travels_with_it(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def found(folder: Path, name: str, content: str | bytes) -> list[str]:
         ("see ~/notes.txt", "a path of a machine: ~/notes.txt"),
         (r"at C:\Users\ann\model", r"a path of a machine: C:\Users\ann\model"),
         ("served at http://10.1.2.3:8000/v1", "an address of a private network: 10.1.2.3"),
+        ("at 10.1.2.3:8000,", "an address of a private network: 10.1.2.3"),
         ("host 192.168.0.7 said", "an address of a private network: 192.168.0.7"),
         ("http://node17:8000/v1", "an address of a private network: node17"),
         ("http://user@localhost/x", "an address of a private network: localhost"),
@@ -121,3 +122,7 @@ def test_a_text_that_the_releaser_allows_passes_and_no_other(tmp_path: Path) -> 
     (tmp_path / "README.md").write_text("cd /opt/tools/bin\ncd /opt/secret\n")
     leaks = [str(leak) for leak in scan(tmp_path, allow=("/opt/tools/bin",))]
     assert leaks == ["README.md:2: a path of a machine: /opt/secret"]
+    (tmp_path / "x_samples.jsonl").write_text(f"{TOKEN}\n{TOKEN}\n")
+    (tmp_path / "run.sh").write_text("")
+    leaks = [leak.place for leak in scan(tmp_path, allow=("README.md:1", "README.md:2", "x_samples.jsonl:1", "run.sh"))]
+    assert leaks == ["run.sh", "x_samples.jsonl:2"]
