@@ -2,7 +2,7 @@
 
     model*.safetensors     bf16: the adapter merged, or the full weights cast
     config.json            the prepared model's, dtype bfloat16
-    generation_config.json the prepared one, byte for byte
+    generation_config.json the prepared stop and pad tokens; sampling values as the caller names them
     chat_template.jinja    the prepared one, byte for byte, and nowhere else
     tokenizer files        the prepared ones
 
@@ -14,6 +14,7 @@ same files.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,15 @@ def export_folder(
     out: Path,
     *,
     shard_bytes: int = SHARD_BYTES,
+    sampling: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write the exported model to ``out`` (absent or empty) and return its facts.
 
     ``prepared``: the base with final template, stop tokens and generation config. ``trained``: an adapter folder
     (``adapter_config.json``) for ``prepared``, or full weights (safetensors) with its names and shapes. Either is
-    written one tensor at a time.
+    written one tensor at a time. ``sampling``: replaces the sampling values of the base in generation_config.json, so
+    that engines which read it generate as evaluated.
 
     Returns ``{"method": "merged"|"cast", "dtype", "template_digest", "parameters": int, "bytes", "files"}``.
     Raises InputError where a folder lacks a part, the two do not belong together, the merge is unsafe or weights are
@@ -75,6 +78,10 @@ def export_folder(
     write_object(out / "config.json", config)
     copy_companions(prepared, out, (name for name in COMPANIONS if name != "tokenizer_config.json"))
     write_object(out / "tokenizer_config.json", tokenizer)
+    if sampling is not None:
+        generation = read_object(prepared / "generation_config.json")
+        tokens = {key: value for key, value in generation.items() if key.endswith("_token_id")}
+        write_object(out / "generation_config.json", {**tokens, **sampling})
     _check_reload(out, template, untied)
     shapes = tensor_shapes(*weight_files(out))
     files = sorted(file.name for file in out.iterdir())
