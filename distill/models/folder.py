@@ -118,8 +118,7 @@ def read_base(folder: Path) -> BaseFolder:
         )
     if towers := sorted(key for key in config if key in ("vision_config", "audio_config")):
         raise InputError(
-            f"this is a multimodal model ({towers[0]} in config.json): training opens its text model alone, and the "
-            "release would lack the other weights",
+            f"this is a multimodal model ({towers[0]} in config.json), and only text models are trained",
             where=where,
             hint="take a text-only model of the family",
         )
