@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from licensing.errors import InputError
 from licensing.files import read_json, write_text
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "COMPANIONS",
@@ -18,6 +21,7 @@ __all__ = [
     "copy_companions",
     "empty_folder",
     "read_object",
+    "tensor_rows",
     "tensor_shapes",
     "weight_files",
     "with_dtype",
@@ -100,6 +104,32 @@ def tensor_shapes(*files: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         except (SafetensorError, OSError) as error:
             raise InputError(f"not a safetensors file, or damaged: {error}", where=str(file)) from error
     return tensors
+
+
+def tensor_rows(file: Path, name: str, rows: Sequence[int]) -> np.ndarray:
+    """Rows of a matrix in a safetensors file, as float32 of shape (rows, columns), and nothing else of it.
+
+    The library's numpy reader has no bfloat16. Raises InputError for another type than BF16, F16, F32.
+    """
+    import numpy as np
+
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        entry = json.loads(opened.read(length))[name]
+        types = {"BF16": np.dtype("<u2"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
+        if entry["dtype"] not in types:
+            raise InputError(
+                f"{name} is of type {entry['dtype']}", where=str(file), hint="take BF16, F16 or F32 weights"
+            )
+        kind, columns = types[entry["dtype"]], entry["shape"][1]
+        raw = []
+        for row in rows:
+            opened.seek(8 + length + entry["data_offsets"][0] + row * columns * kind.itemsize)
+            raw.append(np.frombuffer(opened.read(columns * kind.itemsize), kind))
+    values = np.stack(raw)
+    if entry["dtype"] == "BF16":  # the upper half of a float32
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    return values.astype(np.float32)
 
 
 def within(folder: Path, file: Path) -> None:
