@@ -4,6 +4,7 @@
     README.md                      the card, from the facts
     data/                          the training data, if any: links or copies as well
     LICENSE recipe.yaml lineage.yaml   from the caller; NOTICE from the caller, else from the facts
+    provenance.json                the SLSA statement over all of these files
     SHA256SUMS                     written last: a folder with it is complete
 
 Holds no time, no path, no order of a directory listing: equal inputs give equal folders.
@@ -16,12 +17,14 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from licensing.errors import InputError, Refused
 from publish.cards.model_card import model_card
 from publish.chat_template import template_digest
-from publish.checksums import CHECKSUMS, write_checksums
+from publish.checksums import CHECKSUMS, Progress, file_digests, write_checksums
 from publish.facts import ReleaseFacts
+from publish.provenance import write_provenance
 from publish.weights import empty_folder, tensor_shapes, weight_files
 
 __all__ = ["REQUIRED", "build_release"]
@@ -39,13 +42,21 @@ _NO_LINK = frozenset((errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errn
 
 
 def build_release(
-    facts: ReleaseFacts, weights: Path, out: Path, extra_files: Mapping[str, Path | str], data: Path | None = None
+    facts: ReleaseFacts,
+    weights: Path,
+    out: Path,
+    extra_files: Mapping[str, Path | str],
+    data: Path | None = None,
+    *,
+    provenance: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Build the release folder ``out`` (absent or empty) from an exported ``weights`` folder.
 
     ``extra_files``: name in the release -> a Path to copy, or the text itself. LICENSE, recipe.yaml and lineage.yaml
     must be among them, README.md and SHA256SUMS must not: they are written here. ``data``: the folder of the data
-    set, whose files go below data/.
+    set, whose files go below data/. ``provenance``: the predicate of its SLSA statement. ``progress`` takes the bytes
+    that are hashed, and those of all files.
 
     Raises InputError for missing or clashing names, an ``out`` that is not empty, weights that are no model; Refused
     for pickles, for links that lead out of the weights folder, and where the template in the folder is not that of
@@ -65,7 +76,8 @@ def build_release(
         target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
-    write_checksums(out)
+    digests = file_digests(out, progress)
+    write_checksums(out, digests if provenance is None else write_provenance(out, digests, provenance))
 
 
 def _weight_folder(weights: Path) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from distill import __version__
-from distill.cli import audit, output, report, rows, run
+from distill.cli import audit, confirm, output, report, rows, run
 
 app = typer.Typer(
     name="distill",
@@ -30,6 +30,8 @@ for command in (
     rows.decontaminate,
     audit.audit,
     audit.licences,
+    confirm.sign,
+    confirm.confirm,
     run.recipes,
 ):
     app.command()(command)

@@ -197,5 +197,8 @@ class AuditFacts(Facts):
 
 
 class PackageFacts(Facts):
+    """``loads``: what came of the load check, a line an engine."""
+
     folder: str
     template_digest: str
+    loads: tuple[str, ...] = ()

@@ -1,0 +1,127 @@
+"""What a release was made from, for its SLSA provenance: every digest is one that a stage's manifest recorded.
+
+Where a run knows no digest (a teacher behind an endpoint), the entry says so. Nothing is read from the process that
+packages, and no time is stated, so that equal runs give equal provenance.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from distill.config.recipe import Recipe
+from distill.models.folder import MODEL, public_name
+from distill.release.facts import ReleaseStages, teacher_facts, versions_by_stage
+from distill.release.lineage import base_revision
+from distill.release.public import Redaction, public_endpoint
+from distill.runs.artefact import Artefact
+from distill.runs.provenance import PROJECT
+from synth.sampling.samples_table import PROBLEMS
+from synth.teachers.config import OpenAITeacher
+from synth.teachers.mixture import TeachersConfig, members_of
+
+__all__ = ["BUILD_TYPE", "slsa_predicate"]
+
+BUILD_TYPE = f"urn:{PROJECT}:run:v1"
+"""A run of a recipe; docs/confirm.md says what the parameters mean."""
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_NO_DIGEST = "unknown to the run"
+
+
+def slsa_predicate(
+    recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages, recipe_sha256: str
+) -> dict[str, Any]:
+    """The predicate https://slsa.dev/provenance/v1 of a release. ``teacher``: the pinned section; ``recipe_sha256``:
+    digest of the recipe.yaml that ships."""
+    artefacts = {
+        artefact.stage: artefact
+        for artefact in (
+            stages.prepared, stages.samples, stages.verdicts, stages.data, stages.trained, stages.weights,
+            stages.scores, stages.audit,
+        )
+    }  # fmt: skip
+    predicate = {
+        "buildDefinition": {
+            "buildType": BUILD_TYPE,
+            "externalParameters": {"recipe": {"name": "recipe.yaml", "digest": {"sha256": recipe_sha256}}},
+            "internalParameters": {
+                "stages": {stage: {"key": one.key, "digest": one.digest} for stage, one in artefacts.items()},
+                "versions": versions_by_stage(stages),
+                "devices": {stage: artefacts[stage].manifest["device"] for stage in ("sample", "train", "evaluate")},
+            },
+            "resolvedDependencies": [
+                *_base(recipe, stages),
+                *_teachers(recipe, teacher, stages),
+                *_problems(stages),
+                *_code(artefacts),
+            ],
+        },
+        "runDetails": {
+            "builder": {
+                "id": f"urn:{PROJECT}",
+                "version": {PROJECT: stages.weights.manifest["code"]["version"]},
+            }
+        },
+    }
+    value: dict[str, Any] = Redaction(recipe).value(predicate)
+    return value
+
+
+def _base(recipe: Recipe, stages: ReleaseStages) -> Iterator[dict[str, Any]]:
+    """The base by its revision, and each of its weight files by its sha256."""
+    name, revision = public_name(recipe.student), base_revision(stages.prepared)
+    yield _dependency(name, "base", {"gitCommit": revision}, revision=revision, license=recipe.student.license)
+    for file in stages.prepared.manifest["files"]:
+        path = file["path"].removeprefix(f"{MODEL}/")
+        if path.endswith(".safetensors"):
+            yield _dependency(f"{name}/{path}", "base", {"sha256": file["sha256"]})
+
+
+def _teachers(recipe: Recipe, section: TeachersConfig, stages: ReleaseStages) -> Iterator[dict[str, Any]]:
+    judge = (recipe.verify.judge.teacher,) if recipe.verify.judge is not None else ()
+    facts = {one.id: one for one in teacher_facts(recipe, section, stages.samples)}
+    for teacher in (*members_of(section), *judge):
+        known = facts.get(teacher.public_id)
+        revision = known.revision if known else teacher.revision
+        yield _dependency(
+            teacher.public_id,
+            "judge" if teacher in judge else "teacher",
+            {"gitCommit": revision},
+            revision=revision,
+            license=teacher.license,
+            ran_by=teacher.ran_by,
+            engine=known.engine if known else None,
+            endpoint=public_endpoint(teacher) if isinstance(teacher, OpenAITeacher) else None,
+        )
+
+
+def _problems(stages: ReleaseStages) -> Iterator[dict[str, Any]]:
+    """The problems as they were sampled, and the held-out ones, by the files of the run that hold them."""
+    sources = ", ".join(f"{name} ({text or 'license unknown'})" for name, text in sorted(stages.sources, key=str))
+    for stage, name in ((stages.samples, "problems"), (stages.scores, "held-out problems")):
+        digest = next((file["sha256"] for file in stage.manifest["files"] if file["path"] == PROBLEMS), None)
+        if digest is not None:
+            yield _dependency(name, "data", {"sha256": digest}, sources=sources if stage is stages.samples else None)
+
+
+def _code(artefacts: dict[str, Artefact[Any]]) -> Iterator[dict[str, Any]]:
+    """Each revision of this project's code that a stage ran with."""
+    stages_by_code: dict[tuple[Any, ...], list[str]] = {}
+    for stage, artefact in artefacts.items():
+        code = artefact.manifest["code"]
+        stages_by_code.setdefault((code["version"], code["revision"], code["dirty"]), []).append(stage)
+    for (version, revision, dirty), stages in stages_by_code.items():
+        yield _dependency(PROJECT, "code", {"gitCommit": revision}, version=version, dirty=dirty, stages=stages)
+
+
+def _dependency(name: str, role: str, digest: dict[str, str | None], **annotations: Any) -> dict[str, Any]:
+    """A resource descriptor of in-toto. A digest that is none (not known, or not a commit) is called unknown."""
+    digests = {
+        kind: value for kind, value in digest.items() if value and (kind != "gitCommit" or _COMMIT.fullmatch(value))
+    }
+    notes = {"role": role} | {key: value for key, value in annotations.items() if value is not None}
+    if not digests:
+        return {"name": name, "annotations": notes | {"digest": _NO_DIGEST}}
+    return {"name": name, "digest": digests, "annotations": notes}

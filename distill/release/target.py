@@ -1,0 +1,51 @@
+"""What a command on releases is given: a run, a release folder, or a repository of a hub."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from distill.models.folder import download_release
+from distill.runs.summary import find_run, summary
+from licensing.card import is_hub_id
+from licensing.errors import InputError
+from publish.checksums import CHECKSUMS
+
+__all__ = ["release_folder", "release_or_download"]
+
+
+def release_folder(path: Path) -> Path:
+    """The release folder that ``path`` names: itself, or that of a run. Raises InputError where there is none."""
+    if (path / CHECKSUMS).is_file():
+        return path
+    if not path.is_dir():
+        raise InputError("there is no such folder", where=str(path), hint="give a run, or the release folder in it")
+    if not (path / "ledger.jsonl").is_file() and not any(path.glob("*/ledger.jsonl")):
+        hint = "give a run, or a release folder: `distill run` prints its path"
+        raise InputError(f"neither a run nor a release folder: there is no {CHECKSUMS}", where=str(path), hint=hint)
+    release = summary(find_run(path))["release"]
+    if release is None:
+        raise InputError("the run has no release yet", where=str(path), hint="run it to its end: distill run RECIPE")
+    return Path(release)
+
+
+@contextlib.contextmanager
+def release_or_download(target: str, revision: str | None, into: Path | None) -> Iterator[Path]:
+    """The folder of a run or release on the disk, else a fresh download of NS/NAME (a data set: datasets/NS/NAME).
+
+    ``into``: an absent or empty folder for the download; a temporary one if absent, which is removed afterwards.
+    """
+    bare = target.removeprefix("datasets/")
+    if Path(target).exists() or not is_hub_id(bare) or "/" not in bare:
+        if revision is not None:
+            raise InputError("a folder has no revisions", where="--revision", hint="leave it out, or give NS/NAME")
+        yield release_folder(Path(target))
+        return
+    if into is not None and into.exists() and (not into.is_dir() or any(into.iterdir())):
+        raise InputError("the folder is not empty", where=str(into), hint="name one that does not exist yet")
+    with tempfile.TemporaryDirectory(prefix="distill-confirm-") as temporary:
+        out = into if into is not None else Path(temporary) / "release"
+        download_release(bare, "model" if bare == target else "dataset", revision, out, Path(temporary) / "cache")
+        yield out
