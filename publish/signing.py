@@ -86,8 +86,9 @@ def sign_folder(
         elif signer.certificate is None:
             config.use_elliptic_key_signer(private_key=signer.key)
         else:
+            chain = signer.chain or (signer.certificate,)  # the library does not take an empty one
             config.use_certificate_signer(
-                private_key=signer.key, signing_certificate=signer.certificate, certificate_chain=signer.chain
+                private_key=signer.key, signing_certificate=signer.certificate, certificate_chain=chain
             )
         private_key = None if signer.key is None else _private_key(signer.key)
     except (ValueError, TypeError, OSError) as error:  # TypeError: the key is encrypted
@@ -109,7 +110,7 @@ def sign_folder(
 def require_signing() -> None:
     """Raise MissingDependency without the extra ``sign``."""
     try:
-        import model_signing
+        import model_signing  # noqa: F401
         import securesystemslib.signer  # noqa: F401
     except ModuleNotFoundError as error:
         hint = "pip install 'distill-release[sign]'"

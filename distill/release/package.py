@@ -32,7 +32,7 @@ def write_package(
     teacher: TeachersConfig,
     stages: ReleaseStages,
     training_rows: Iterable[Mapping[str, Any]],
-    progress: Progress,
+    progress: Progress | None = None,
 ) -> PackageFacts:
     """Write the release folder below ``out``.
 

@@ -27,7 +27,7 @@ BUILD_TYPE = f"urn:{PROJECT}:run:v1"
 """A run of a recipe; docs/confirm.md says what the parameters mean."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_NO_DIGEST = "unknown to the run"
+_NO_DIGEST = "unknown"
 
 
 def slsa_predicate(
@@ -70,9 +70,10 @@ def slsa_predicate(
 
 
 def _base(recipe: Recipe, stages: ReleaseStages) -> Iterator[dict[str, Any]]:
-    """The base by its revision, and each of its weight files by its sha256."""
+    """The base by its revision and the digest over its files, and each of its weight files by its sha256."""
     name, revision = public_name(recipe.student), base_revision(stages.prepared)
-    yield _dependency(name, "base", {"gitCommit": revision}, revision=revision, license=recipe.student.license)
+    digest = {"gitCommit": revision, "filesSha256": stages.prepared.facts.base.files_digest}
+    yield _dependency(name, "base", digest, revision=revision, license=recipe.student.license)
     for file in stages.prepared.manifest["files"]:
         path = file["path"].removeprefix(f"{MODEL}/")
         if path.endswith(".safetensors"):
@@ -117,7 +118,7 @@ def _code(artefacts: dict[str, Artefact[Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _dependency(name: str, role: str, digest: dict[str, str | None], **annotations: Any) -> dict[str, Any]:
-    """A resource descriptor of in-toto. A digest that is none (not known, or not a commit) is called unknown."""
+    """A resource descriptor of in-toto. One without a digest (a revision that is no commit is none) says so."""
     digests = {
         kind: value for kind, value in digest.items() if value and (kind != "gitCommit" or _COMMIT.fullmatch(value))
     }
