@@ -7,13 +7,13 @@ packages, and no time is stated, so that equal runs give equal provenance.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from distill.config.recipe import Recipe
 from distill.models.folder import MODEL, public_name
-from distill.release.facts import ReleaseStages, teacher_facts, versions_by_stage
-from distill.release.lineage import base_revision
+from distill.release.facts import ReleaseStages, teacher_facts
+from distill.release.lineage import Sources, base_revision
 from distill.release.public import Redaction, public_endpoint
 from distill.runs.artefact import Artefact
 from distill.runs.provenance import PROJECT
@@ -31,37 +31,36 @@ _NO_DIGEST = "unknown"
 
 
 def slsa_predicate(
-    recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages, recipe_sha256: str
+    recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages, recipe_sha256: str, *, of_data: bool = False
 ) -> dict[str, Any]:
-    """The predicate https://slsa.dev/provenance/v1 of a release. ``teacher``: the pinned section; ``recipe_sha256``:
-    digest of the recipe.yaml that ships."""
-    artefacts = {
-        artefact.stage: artefact
-        for artefact in (
-            stages.prepared, stages.samples, stages.verdicts, stages.data, stages.trained, stages.weights,
-            stages.scores, stages.audit,
-        )
-    }  # fmt: skip
+    """The predicate https://slsa.dev/provenance/v1 of a release, or of its data set (without base and training).
+
+    ``teacher``: the pinned section; ``recipe_sha256``: digest of the recipe.yaml that ships.
+    """
+    made = [stages.samples, stages.verdicts, stages.data]
+    if not of_data:
+        made = [stages.prepared, *made, stages.trained, stages.weights, stages.scores]
+    artefacts: dict[str, Artefact[Any]] = {one.stage: one for one in (*made, stages.audit)}
     predicate = {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
             "externalParameters": {"recipe": {"name": "recipe.yaml", "digest": {"sha256": recipe_sha256}}},
             "internalParameters": {
                 "stages": {stage: {"key": one.key, "digest": one.digest} for stage, one in artefacts.items()},
-                "versions": versions_by_stage(stages),
-                "devices": {stage: artefacts[stage].manifest["device"] for stage in ("sample", "train", "evaluate")},
+                "versions": {stage: one.manifest["versions"] for stage, one in artefacts.items()},
+                "devices": {stage: one.manifest["device"] for stage, one in artefacts.items()},
             },
             "resolvedDependencies": [
-                *_base(recipe, stages),
+                *([] if of_data else _base(recipe, stages)),
                 *_teachers(recipe, teacher, stages),
-                *_problems(stages),
+                *_problems(artefacts, stages.sources),
                 *_code(artefacts),
             ],
         },
         "runDetails": {
             "builder": {
                 "id": f"urn:{PROJECT}",
-                "version": {PROJECT: stages.weights.manifest["code"]["version"]},
+                "version": {PROJECT: stages.audit.manifest["code"]["version"]},
             }
         },
     }
@@ -98,16 +97,17 @@ def _teachers(recipe: Recipe, section: TeachersConfig, stages: ReleaseStages) ->
         )
 
 
-def _problems(stages: ReleaseStages) -> Iterator[dict[str, Any]]:
+def _problems(artefacts: Mapping[str, Artefact[Any]], sources: Sources) -> Iterator[dict[str, Any]]:
     """The problems as they were sampled, and the held-out ones, by the files of the run that hold them."""
-    sources = ", ".join(f"{name} ({text or 'license unknown'})" for name, text in sorted(stages.sources, key=str))
-    for stage, name in ((stages.samples, "problems"), (stages.scores, "held-out problems")):
-        digest = next((file["sha256"] for file in stage.manifest["files"] if file["path"] == PROBLEMS), None)
-        if digest is not None:
-            yield _dependency(name, "data", {"sha256": digest}, sources=sources if stage is stages.samples else None)
+    origin = ", ".join(f"{name} ({text or 'license unknown'})" for name, text in sorted(sources, key=str))
+    for stage, name, notes in (("sample", "problems", {"sources": origin}), ("evaluate", "held-out problems", {})):
+        files = artefacts[stage].manifest["files"] if stage in artefacts else []
+        for file in files:
+            if file["path"] == PROBLEMS:
+                yield _dependency(name, "data", {"sha256": file["sha256"]}, **notes)
 
 
-def _code(artefacts: dict[str, Artefact[Any]]) -> Iterator[dict[str, Any]]:
+def _code(artefacts: Mapping[str, Artefact[Any]]) -> Iterator[dict[str, Any]]:
     """Each revision of this project's code that a stage ran with."""
     stages_by_code: dict[tuple[Any, ...], list[str]] = {}
     for stage, artefact in artefacts.items():

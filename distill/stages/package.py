@@ -31,13 +31,15 @@ __all__ = ["Package"]
 
 @dataclass(frozen=True)
 class Package(Stage[PackageFacts]):
-    """The exported weights unchanged, card, licenses, recipe, lineage, training data, checksums.
+    """Two folders: the model with card, licenses, recipe, lineage and evaluation; the data set that it was trained on.
 
-    Raises Refused where the student's stop rate is below ``min_stop_rate``, or the folder does not load by itself: with
-    transformers, and with vLLM where the recipe's ``evaluate.engine`` is vllm.
+    Raises Refused where the student's stop rate is below ``min_stop_rate``, where a folder holds what must not leave this
+    machine, or where the model's does not load by itself: with transformers, and with vLLM where ``evaluate.engine`` is
+    vllm. ``card_sections_content`` is the digest of the user's sections of the card.
     """
 
     recipe: Recipe
+    card_sections_content: str | None
     min_stop_rate: float
     teacher: TeachersConfig
     prepared: Artefact[PrepareFacts]
@@ -80,8 +82,8 @@ class Package(Stage[PackageFacts]):
             facts = write_package(
                 ctx.out, ctx.scratch, self.recipe, self.teacher, stages, rows, in_megabytes(ctx.progress)
             )
-        engines: tuple[EngineName, ...] = (
-            ("transformers", "vllm") if self.recipe.evaluate.engine == "vllm" else ("transformers",)
-        )
+        engines: list[EngineName] = ["transformers"]
+        if self.recipe.evaluate.engine == "vllm":
+            engines.append("vllm")
         loads = [check_load(ctx.out / facts.folder, engine, ctx.progress).text() for engine in engines]
         return facts.model_copy(update={"loads": tuple(loads)})
