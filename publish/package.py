@@ -60,8 +60,8 @@ def build_release(
     """Build the folder ``out`` (absent or empty) of a model from its exported ``weights`` folder.
 
     ``documents``: ``REQUIRED`` must be among them, README.md and SHA256SUMS must not: they are written here. ``allow``:
-    texts that the scan lets pass. ``provenance``: the predicate of its SLSA statement. ``progress`` takes the bytes that
-    are hashed, and those of all files.
+    texts that the scan lets pass. ``provenance``: the predicate of its SLSA statement. ``progress`` takes the bytes
+    that are hashed, and those of all files.
 
     Raises InputError for missing or clashing names, an ``out`` that is not empty, weights that are no model; Refused
     for pickles and links that lead out of the weights folder, for two chat templates, where the template is not that of

@@ -42,12 +42,12 @@ def sign(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Sign a release folder: model.sig, provenance.dsse.json.
+    """Sign a release folder, or both of a run: model.sig, provenance.dsse.json.
 
     Every file has to be as SHA256SUMS lists it. Sign last: a file that changes afterwards breaks the signature.
     """
     from distill.cli.progress import StageProgress
-    from distill.release.target import release_folder
+    from distill.release.target import release_folders
     from distill.runs.stage import in_megabytes
     from publish.signing import Signer, sign_folder
 
@@ -55,15 +55,16 @@ def sign(
         raise InputError("give either --key or --sigstore", where="--key", hint="a key: see `distill sign --help`")
     if (key is None and (certificate or chain)) or (chain and not certificate):
         raise InputError("--certificate needs --key, --chain needs --certificate", where="--certificate")
-    folder = release_folder(target)
+    signer, files = Signer(key, certificate, tuple(chain or ())), []
     with StageProgress() as progress:
-        report = in_megabytes(progress.stage_begins("sign"))
-        files = sign_folder(folder, Signer(key, certificate, tuple(chain or ())), tuple(edited or ()), report)
+        for folder in release_folders(target):
+            report = in_megabytes(progress.stage_begins(f"sign {folder.name}"))
+            files += [folder / name for name in sign_folder(folder, signer, tuple(edited or ()), report)]
     if as_json:
-        print_json({"folder": str(folder.resolve()), "files": files})
+        print_json({"files": [str(file.resolve()) for file in files]})
         return
-    for name in files:
-        print(folder / name)
+    for file in files:
+        print(file)
 
 
 def confirm(

@@ -117,7 +117,7 @@ def _code(artefacts: Mapping[str, Artefact[Any]]) -> Iterator[dict[str, Any]]:
         yield _dependency(PROJECT, "code", {"gitCommit": revision}, version=version, dirty=dirty, stages=stages)
 
 
-def _dependency(name: str, role: str, digest: dict[str, str | None], **annotations: Any) -> dict[str, Any]:
+def _dependency(name: str, role: str, digest: Mapping[str, str | None], **annotations: Any) -> dict[str, Any]:
     """A resource descriptor of in-toto. One without a digest (a revision that is no commit is none) says so."""
     digests = {
         kind: value for kind, value in digest.items() if value and (kind != "gitCommit" or _COMMIT.fullmatch(value))

@@ -13,27 +13,31 @@ from licensing.card import is_hub_id
 from licensing.errors import InputError
 from publish.checksums import CHECKSUMS
 
-__all__ = ["release_folder", "release_or_download"]
+__all__ = ["release_folders", "release_or_download"]
 
 
-def release_folder(path: Path) -> Path:
-    """The release folder that ``path`` names: itself, or that of a run. Raises InputError where there is none."""
+def release_folders(path: Path) -> list[Path]:
+    """The release folder that ``path`` is, or those of a run: the model's, then its data set's, if there is one.
+
+    Raises InputError where there is none.
+    """
     if (path / CHECKSUMS).is_file():
-        return path
+        return [path]
     if not path.is_dir():
         raise InputError("there is no such folder", where=str(path), hint="give a run, or the release folder in it")
     if not (path / "ledger.jsonl").is_file() and not any(path.glob("*/ledger.jsonl")):
         hint = "give a run, or a release folder: `distill run` prints its path"
         raise InputError(f"neither a run nor a release folder: there is no {CHECKSUMS}", where=str(path), hint=hint)
-    release = summary(find_run(path))["release"]
-    if release is None:
+    result = summary(find_run(path))
+    folders = [Path(folder) for folder in (result["release"], result["data_release"]) if folder is not None]
+    if not folders:
         raise InputError("the run has no release yet", where=str(path), hint="run it to its end: distill run RECIPE")
-    return Path(release)
+    return folders
 
 
 @contextlib.contextmanager
 def release_or_download(target: str, revision: str | None, into: Path | None) -> Iterator[Path]:
-    """The folder of a run or release on the disk, else a fresh download of NS/NAME (a data set: datasets/NS/NAME).
+    """The release folder, or that of a run's model, on the disk, else a fresh download of NS/NAME (a data set: datasets/NS/NAME).
 
     ``into``: an absent or empty folder for the download; a temporary one if absent, which is removed afterwards.
     """
@@ -41,7 +45,7 @@ def release_or_download(target: str, revision: str | None, into: Path | None) ->
     if Path(target).exists() or not is_hub_id(bare) or "/" not in bare:
         if revision is not None:
             raise InputError("a folder has no revisions", where="--revision", hint="leave it out, or give NS/NAME")
-        yield release_folder(Path(target))
+        yield release_folders(Path(target))[0]
         return
     if into is not None and into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise InputError("the folder is not empty", where=str(into), hint="name one that does not exist yet")

@@ -33,9 +33,9 @@ __all__ = ["Package"]
 class Package(Stage[PackageFacts]):
     """Two folders: the model with card, licenses, recipe, lineage and evaluation; the data set that it was trained on.
 
-    Raises Refused where the student's stop rate is below ``min_stop_rate``, where a folder holds what must not leave this
-    machine, or where the model's does not load by itself: with transformers, and with vLLM where ``evaluate.engine`` is
-    vllm. ``card_sections_content`` is the digest of the user's sections of the card.
+    Raises Refused where the student's stop rate is below ``min_stop_rate``, where a folder holds what must not leave
+    this machine, or where the model's does not load by itself: with transformers, and with vLLM where
+    ``evaluate.engine`` is vllm. ``card_sections_content`` is the digest of the user's sections of the card.
     """
 
     recipe: Recipe
