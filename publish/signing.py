@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from publish.checksums import (
 )
 from publish.provenance import PROVENANCE, read_predicate, write_provenance
 
-__all__ = ["Signer", "Trust", "is_signed", "require_signing", "sign_folder", "signed_digests", "verify_folder"]
+__all__ = ["Signer", "Trust", "check_trust", "is_signed", "sign_folder", "signed_digests", "verify_folder"]
 
 _PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _IGNORED = (SIGNATURE, ".cache")
@@ -63,8 +64,8 @@ class Trust:
 
     def text(self) -> str:
         if self.public_key is not None:
-            return f"the key of {self.public_key.name}"
-        return self.identity or f"a certificate below {', '.join(path.name for path in self.chain)}"
+            return f"the key in {self.public_key}"
+        return self.identity or f"a certificate below {', '.join(map(str, self.chain))}"
 
 
 def sign_folder(
@@ -76,13 +77,14 @@ def sign_folder(
     SHA256SUMS and provenance.json first. Raises Refused where any other file is not as SHA256SUMS lists it, InputError
     for a key that cannot be used, MissingDependency without the extra ``sign``.
     """
-    require_signing()
+    _require_signing()
     from model_signing import hashing, signing
 
     config = signing.Config()
     try:
         if signer.key is None:
-            config.use_sigstore_signer(use_ambient_credentials=True)
+            with _sigstore_errors():
+                config.use_sigstore_signer(use_ambient_credentials=True)
         elif signer.certificate is None:
             config.use_elliptic_key_signer(private_key=signer.key)
         else:
@@ -103,11 +105,12 @@ def sign_folder(
     else:
         (folder / SIGNED_PROVENANCE).unlink(missing_ok=True)  # of an earlier key
     config.set_hashing_config(hashing.Config().set_ignored_paths(paths=_IGNORED))
-    config.sign(folder, folder / SIGNATURE)
+    with _sigstore_errors() if signer.key is None else contextlib.nullcontext():
+        config.sign(folder, folder / SIGNATURE)
     return [name for name in (SIGNATURE, SIGNED_PROVENANCE) if (folder / name).is_file()]
 
 
-def require_signing() -> None:
+def _require_signing() -> None:
     """Raise MissingDependency without the extra ``sign``."""
     try:
         import model_signing  # noqa: F401
@@ -122,28 +125,24 @@ def is_signed(folder: Path) -> bool:
     return (folder / SIGNATURE).is_file()
 
 
+def check_trust(trust: Trust) -> None:
+    """Raise InputError for a key or certificate that cannot be read, MissingDependency without the extra ``sign``."""
+    _require_signing()
+    if trust:
+        _verifier(trust)
+
+
 def verify_folder(folder: Path, trust: Trust) -> None:
     """Verify both signatures, and the digest of every file. Raises Refused naming what does not match.
 
-    Raises InputError for a key that cannot be read, MissingDependency without the extra ``sign``.
+    Also raises as ``check_trust``.
     """
-    require_signing()
-    from model_signing import hashing, verifying
+    _require_signing()
+    from model_signing import hashing
 
-    config = verifying.Config()
     files = hashing.Config().set_ignored_paths(paths=_IGNORED)
     files.set_allow_symlinks(all(is_blob_link(path, folder) for path in folder.rglob("*") if path.is_symlink()))
-    config.set_hashing_config(files)
-    try:
-        if trust.public_key is not None:
-            config.use_elliptic_key_verifier(public_key=trust.public_key)
-        elif trust.chain:
-            config.use_certificate_verifier(certificate_chain=trust.chain)
-        else:
-            config.use_sigstore_verifier(identity=trust.identity, oidc_issuer=trust.issuer)
-    except (ValueError, OSError) as error:
-        where = ", ".join(map(str, filter(None, (trust.public_key, *trust.chain, trust.identity))))
-        raise InputError(f"the key or certificate cannot be used: {error}", where=where) from error
+    config = _verifier(trust).set_hashing_config(files)
     try:
         config.verify(folder, folder / SIGNATURE)
     except Exception as error:  # the file is foreign, and the library lets the errors of its parsers pass
@@ -151,6 +150,21 @@ def verify_folder(folder: Path, trust: Trust) -> None:
         raise Refused(f"{SIGNATURE} is not a signature of these files by this signer: {what}") from error
     if trust.identity is None and (folder / SIGNED_PROVENANCE).is_file():
         _verify_envelope(folder, trust)
+
+
+def _verifier(trust: Trust) -> Any:
+    from model_signing import verifying
+
+    config = verifying.Config()
+    try:
+        if trust.public_key is not None:
+            return config.use_elliptic_key_verifier(public_key=trust.public_key)
+        if trust.chain:
+            return config.use_certificate_verifier(certificate_chain=trust.chain)
+        with _sigstore_errors():
+            return config.use_sigstore_verifier(identity=trust.identity, oidc_issuer=trust.issuer)
+    except (ValueError, OSError) as error:
+        raise InputError(f"the key or certificate cannot be used: {error}", where=trust.text()) from error
 
 
 def signed_digests(folder: Path) -> dict[str, str]:
@@ -161,6 +175,18 @@ def signed_digests(folder: Path) -> dict[str, str]:
         return {item["name"]: item["digest"] for item in statement["predicate"]["resources"]}
     except (ValueError, KeyError, TypeError, binascii.Error, RecursionError) as error:
         raise Refused(f"{SIGNATURE} is not a signature of a model: {type(error).__name__}") from error
+
+
+@contextlib.contextmanager
+def _sigstore_errors() -> Iterator[None]:
+    """Sigstore's servers may be out of reach, or not accept who signs."""
+    from sigstore.errors import Error
+
+    try:
+        yield
+    except (Error, OSError) as error:
+        hint = "it needs the network; a key needs none: --key FILE, --public-key FILE"
+        raise MissingDependency(f"Sigstore cannot be used: {error}", hint=hint) from error
 
 
 def _accept_edits(folder: Path, edited: tuple[str, ...], progress: Progress | None) -> None:

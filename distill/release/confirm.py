@@ -37,7 +37,7 @@ from licensing.safe_yaml import read_yaml
 from publish.chat_template import TEMPLATE_FILE, render
 from publish.checksums import CHECKSUMS, compare, read_checksums
 from publish.provenance import PROVENANCE, read_predicate, statement_faults
-from publish.signing import Trust, is_signed, require_signing, signed_digests, verify_folder
+from publish.signing import Trust, check_trust, is_signed, signed_digests, verify_folder
 from publish.weights import read_object
 
 __all__ = ["Check", "Outcome", "confirm_folder"]
@@ -72,11 +72,11 @@ def confirm_folder(
     """Run every check on a release folder, and yield each as it is done.
 
     ``begin``: takes the name of a check, returns its progress. ``evaluate``: items to score again. ``engine``: the only
-    engine to load with. Raises InputError where the folder has no SHA256SUMS, MissingDependency where what the
+    engine to load with. Raises InputError where the folder has no SHA256SUMS or a key cannot be read, MissingDependency where what the
     arguments ask for is not installed.
     """
     if trust or require_signature:
-        require_signing()
+        check_trust(trust)
     if engine is not None:
         require_engine(engine)
     digests = read_checksums(folder)
@@ -91,11 +91,13 @@ def confirm_folder(
         for name in ("signature", "provenance", "licenses", "card", "template", *later):
             yield Check(name, "not checked", "nothing is read through symbolic links")
         return
-    yield _attempt("signature", lambda: _signature(folder, digests, trust, require_signature))
+    required = require_signature or bool(trust)  # a signature that was taken away must not pass either
+    yield _attempt("signature", lambda: _signature(folder, digests, trust, required))
     yield _attempt("provenance", lambda: _provenance(folder, digests))
     yield _attempt("licenses", lambda: _licenses(folder))
     yield _attempt("card", lambda: _card(folder))
-    if not (folder / "config.json").is_file():  # the data set of a release
+    if not (folder / "config.json").is_file():
+        yield Check("load", "not checked", "there is no config.json: a data set, or weights of another format")
         return
     yield _attempt("template", lambda: _template(folder))
     if not whole:
@@ -142,11 +144,13 @@ def _provenance(folder: Path, digests: dict[str, str]) -> Check:
     if faults:
         return Check("provenance", "failed", f"{PROVENANCE} is not a statement on this folder", tuple(faults))
     dependencies = read_predicate(folder)["buildDefinition"]["resolvedDependencies"]
-    return Check("provenance", "ok", f"its subjects are these files; {len(dependencies)} dependencies")
+    return Check("provenance", "ok", f"a statement on these files, with {len(dependencies)} dependencies")
 
 
 def _licenses(folder: Path) -> Check:
     """The audit of the lineage gives what audit.json says, and the license files that must ship are in the folder."""
+    if not (folder / "lineage.yaml").is_file() and not (folder / "config.json").is_file():
+        return Check("licenses", "not checked", "there is no lineage.yaml: the model that it was made of has one")
     lineage, recorded = load_lineage(folder / "lineage.yaml"), read_object(folder / "audit.json")
     try:
         allow = [Allowance.model_validate(one) for one in recorded["allowed"]]
@@ -177,20 +181,22 @@ def _card(folder: Path) -> Check:
     metadata, _ = split_card(_text(folder / "README.md") or "", "README.md")
     if not metadata:
         raise Refused("README.md has no metadata")
-    card, lineage = read_metadata(metadata), load_lineage(folder / "lineage.yaml")
-    faults = []
-    declared = lineage.declared.license_name or lineage.declared.license
-    if not _same_license(card.tag, declared) and not _same_license(card.license, lineage.declared.license):
-        faults.append(f"license: {card.tag}, lineage.yaml says {declared}")
-    bases = {one.id for one in lineage.inputs if one.role == "base"}
-    faults += [f"base_model: {name}, lineage.yaml does not name it" for name in card.base_models if name not in bases]
+    card, faults = read_metadata(metadata), []
+    if (folder / "lineage.yaml").is_file():
+        lineage = load_lineage(folder / "lineage.yaml")
+        declared = lineage.declared.license_name or lineage.declared.license
+        if not _same_license(card.tag, declared) and not _same_license(card.license, lineage.declared.license):
+            faults.append(f"license: {card.tag}, lineage.yaml says {declared}")
+        bases = {one.id for one in lineage.inputs if one.role == "base"}
+        others = [name for name in card.base_models if name not in bases]
+        faults += [f"base_model: {name}, lineage.yaml does not name it" for name in others]
     score = recorded_score(folder)
     if score is not None and score.value not in _metric_values(metadata):
         faults.append(f"model-index: no metric of {score.value}, which evaluation.json says")
     if faults:
         return Check("card", "failed", "README.md says otherwise", tuple(faults))
-    said = "license, base and score" if score is not None else "license"
-    return Check("card", "ok", f"{said} are those of lineage.yaml and evaluation.json")
+    said = "license and base" if score is None else "license, base and score"
+    return Check("card", "ok", f"{said} as in the records beside it")
 
 
 def _same_license(one: str | None, other: str | None) -> bool:

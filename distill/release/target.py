@@ -37,7 +37,7 @@ def release_folders(path: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def release_or_download(target: str, revision: str | None, into: Path | None) -> Iterator[Path]:
-    """The release folder, or that of a run's model, on the disk, else a fresh download of NS/NAME (a data set: datasets/NS/NAME).
+    """The release folder, or that of a run's model, or a fresh download of NS/NAME (a data set: datasets/NS/NAME).
 
     ``into``: an absent or empty folder for the download; a temporary one if absent, which is removed afterwards.
     """

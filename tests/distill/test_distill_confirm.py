@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from release_run import finished_stages, package, private_recipe
+from release_run import data_of, finished_stages, package, private_recipe
 
 from distill.release.confirm import Check, confirm_folder
+from distill.runs.stage import Reporter
 from licensing.errors import InputError
 from publish.checksums import file_digests, write_checksums
 from publish.provenance import PROVENANCE, read_predicate, write_provenance
@@ -45,17 +46,18 @@ def keys(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "key.pem", tmp_path / "key.pub"
 
 
+def quiet(name: str) -> Reporter:
+    return lambda done, total=None, note="": None
+
+
 def checks(folder: Path, **options: Any) -> dict[str, Check]:
-    """The checks by name, without those that load weights: they are not begun where nobody asks for them."""
-    every = confirm_folder(folder, lambda name: lambda done, total=None, note="": None, **options)
-    light = itertools.takewhile(lambda check: check.name != "template", every)
-    found = {check.name: check for check in light}
-    return found
+    """The checks by name, without those that load weights: a check begins when somebody asks for it."""
+    light = itertools.takewhile(lambda check: check.name != "template", confirm_folder(folder, quiet, **options))
+    return {check.name: check for check in light}
 
 
 def template_of(folder: Path) -> Check:
-    every = confirm_folder(folder, lambda name: lambda done, total=None, note="": None)
-    return next(check for check in every if check.name == "template")
+    return next(check for check in confirm_folder(folder, quiet) if check.name == "template")
 
 
 def outcomes(found: dict[str, Check]) -> dict[str, str]:
@@ -111,8 +113,12 @@ def test_a_signature_is_checked_with_its_key_and_said_to_be_unchecked_without(
     assert checks(release, require_signature=True)["signature"].outcome == "failed"
 
 
-def test_an_unsigned_release_fails_where_a_signature_is_required(release: Path) -> None:
-    assert checks(release, require_signature=True)["signature"].outcome == "failed"
+def test_an_unsigned_release_fails_where_a_signature_is_required_or_a_signer_named(
+    release: Path, keys: tuple[Path, Path]
+) -> None:
+    for options in ({"require_signature": True}, {"trust": Trust(keys[1])}):
+        signature = checks(release, **options)["signature"]
+        assert (signature.outcome, signature.detail) == ("failed", "the folder is not signed")
 
 
 def test_a_card_that_was_edited_after_signing_fails(release: Path, keys: tuple[Path, Path]) -> None:
@@ -162,6 +168,17 @@ def test_a_provenance_of_another_release_fails(release: Path) -> None:
     provenance = checks(release)["provenance"]
     assert provenance.outcome == "failed"
     assert provenance.faults == ("LICENSE: not among its subjects",)
+
+
+def test_the_data_set_is_a_release_of_its_own(made: Path) -> None:
+    data = data_of(made)
+    found = checks(data)
+    assert outcomes(found) == {
+        "files": "ok", "signature": "not checked", "provenance": "ok", "licenses": "ok", "card": "ok",
+        "load": "not checked",
+    }  # fmt: skip
+    roles = {one["annotations"]["role"] for one in read_predicate(data)["buildDefinition"]["resolvedDependencies"]}
+    assert "base" not in roles
 
 
 def test_a_release_without_a_provenance_says_so(release: Path) -> None:
@@ -250,3 +267,80 @@ def test_a_template_that_does_not_parse_fails(release: Path) -> None:
     (release / "chat_template.jinja").write_text("{% for %}")
     seal(release)
     assert template_of(release).outcome == "failed"
+
+
+# --- the commands, on a data set, which has no weights to load --------------------------------------------------------
+
+
+@pytest.fixture
+def data(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(data_of(made), tmp_path / data_of(made).name))
+
+
+def test_the_command_prints_a_line_a_check_and_exits_with_0_or_1(data: Path, distill: Callable[..., Any]) -> None:
+    answer = distill("confirm", data)
+    assert answer.code == 0
+    assert answer.out.splitlines()[-1] == "confirmed"
+    assert [line.split()[0] for line in answer.out.splitlines()[:-1]] == [
+        "files", "signature", "provenance", "licenses", "card", "load",
+    ]  # fmt: skip
+    (data / "NOTICE").unlink()
+    answer = distill("confirm", data)
+    assert answer.code == 1
+    assert "NOTICE: missing" in answer.out
+    assert "not confirmed: files" in answer.err
+
+
+def test_json_holds_every_check(data: Path, distill: Callable[..., Any]) -> None:
+    (data / "more.txt").touch()
+    answer = distill("confirm", data, "--json")
+    assert answer.code == 1
+    assert answer.json["confirmed"] is False
+    files = next(check for check in answer.json["checks"] if check["name"] == "files")
+    assert (files["outcome"], files["faults"]) == ("failed", ["more.txt: not listed"])
+
+
+def test_names_of_files_reach_the_terminal_without_control_characters(data: Path, distill: Callable[..., Any]) -> None:
+    (data / "a\x1b[31mb").touch()
+    answer = distill("confirm", data)
+    assert "a?[31mb: not listed" in answer.out
+    assert "\x1b" not in answer.out
+
+
+def test_sign_and_confirm(data: Path, keys: tuple[Path, Path], tmp_path: Path, distill: Callable[..., Any]) -> None:
+    signed = distill("sign", data, "--key", keys[0], "--json")
+    assert signed.code == 0
+    assert signed.json == {"files": [str(data / name) for name in ("model.sig", "provenance.dsse.json")]}
+    assert distill("confirm", data, "--public-key", keys[1], "--require-signature").code == 0
+    assert distill("confirm", data).code == 0
+    assert distill("confirm", data, "--require-signature").code == 1
+    (data / "README.md").write_text((data / "README.md").read_text() + "\nThanks.\n")
+    assert distill("confirm", data, "--public-key", keys[1]).code == 1
+    assert distill("sign", data, "--key", keys[0]).code == 1
+    assert distill("sign", data, "--key", keys[0], "--edited", "README.md").code == 0
+    assert distill("confirm", data, "--public-key", keys[1]).code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sign", "DATA"),
+        ("sign", "DATA", "--key", "k.pem", "--sigstore"),
+        ("sign", "DATA", "--key", "k.pem", "--chain", "c.pem"),
+        ("sign", "DATA", "--key", "no-such-key.pem"),
+        ("sign", "EMPTY", "--key", "k.pem"),
+        ("confirm", "EMPTY"),
+        ("confirm", "no-such-folder"),
+        ("confirm", "DATA", "--revision", "main"),
+        ("confirm", "DATA", "--identity", "a@b.c"),
+        ("confirm", "DATA", "--public-key", "no-such-key.pub"),
+    ],
+)
+def test_wrong_arguments_exit_with_2_and_a_place(
+    data: Path, tmp_path: Path, distill: Callable[..., Any], arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {"DATA": data, "EMPTY": tmp_path / "empty"}
+    answer = distill(*(places.get(word, word) for word in arguments), "--json")
+    assert answer.code == 2
+    assert answer.json["error"]["where"]
