@@ -72,8 +72,8 @@ def confirm_folder(
     """Run every check on a release folder, and yield each as it is done.
 
     ``begin``: takes the name of a check, returns its progress. ``evaluate``: items to score again. ``engine``: the only
-    engine to load with. Raises InputError where the folder has no SHA256SUMS or a key cannot be read, MissingDependency where what the
-    arguments ask for is not installed.
+    engine to load with. Raises InputError where the folder has no SHA256SUMS or a key cannot be read,
+    MissingDependency where what the arguments ask for is not installed.
     """
     if trust or require_signature:
         check_trust(trust)
