@@ -27,7 +27,7 @@ from publish.chat_template import template_digest
 from publish.checksums import CHECKSUMS, Progress, file_digests, write_checksums
 from publish.facts import DatasetFacts, ReleaseFacts
 from publish.provenance import write_provenance
-from publish.scan import file_fault, scan
+from publish.scan import file_fault, refuse_leaks, scan
 from publish.weights import empty_folder, read_object, weight_files
 
 __all__ = ["DATA_DOCUMENTS", "REQUIRED", "build_data_release", "build_release"]
@@ -37,8 +37,6 @@ REQUIRED = ("LICENSE", "lineage.yaml", "recipe.yaml")
 
 DATA_DOCUMENTS = ("lineage.yaml",)
 """Names that the documents of a data set must hold; a LICENSE as well, where we have its text."""
-
-_SHOWN = 10  # findings of the scan in one message
 
 # Errors of a hard link for which the file is copied: other device, links unsupported, too many, not allowed.
 _NO_LINK = frozenset((errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS))
@@ -111,13 +109,7 @@ def _build(
         target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
-    if leaks := scan(out, allow):
-        more = f"; {len(leaks) - _SHOWN} more" if len(leaks) > _SHOWN else ""
-        raise Refused(
-            f"this must not be published: {'; '.join(map(str, leaks[:_SHOWN]))}{more}",
-            where=str(out),
-            hint="take it out of the recipe or the base's folder; what may ship goes into release.scan_allow",
-        )
+    refuse_leaks(scan(out, allow), str(out))
     digests = file_digests(out, progress)
     write_checksums(out, digests if provenance is None else write_provenance(out, digests, provenance))
 

@@ -19,7 +19,7 @@ from synth.curate.config import CurateConfig
 from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
 from synth.labels.config import LabelConfig
 from synth.persona.config import PersonaConfig
-from synth.problems.config import ImportedTraces, PromptsConfig
+from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig
 from synth.sampling.config import SampleConfig, TeacherSampling
 from synth.section import Operational, Section, key_dump
 from synth.teachers.config import AutoTeacher, OfflineTeacher, TeacherConfig, VllmTeacher
@@ -160,6 +160,9 @@ class ReleaseConfig(Section):
     evaluation_items: bool = Field(
         True, description="Ship the held-out problems with the release's answers, so that others can score them again."
     )
+    benchmark_task: str | None = Field(
+        None, description="Task id of the held-out set, where the hub lists it as a benchmark: writes .eval_results/."
+    )
     version: str = "0.1.0"
     description: str | None = Field(None, description="First paragraph of the card.")
     languages: tuple[Annotated[str, AfterValidator(check_language)], ...] | None = Field(
@@ -171,7 +174,7 @@ class ReleaseConfig(Section):
         None, gt=0, description="Training compute of the base in FLOPs, where its makers state it."
     )
     scan_allow: tuple[str, ...] = Field(
-        (), description="Paths and addresses that the scan of the release lets pass, as its message shows them."
+        (), description="Findings of the scan that may ship: path, address or FILE:LINE, as its message shows them."
     )
     eu_summary: bool = Field(
         False, description="Write eu_summary.md, a draft of the public summary of training content (AI Act, 53(1)(d))."
@@ -227,6 +230,13 @@ class Recipe(Section):
         for teacher in self.teachers:
             if isinstance(teacher, AutoTeacher | VllmTeacher) and "seed" in teacher.engine_args:
                 raise ValueError("teacher.engine_args.seed: set sample.seed instead")
+        return self
+
+    @model_validator(mode="after")
+    def _benchmark_is_whole_and_on_the_hub(self) -> Recipe:
+        held_out = self.evaluate.prompts
+        if self.release.benchmark_task and not (isinstance(held_out, HubPrompts) and held_out.limit is None):
+            raise ValueError("release.benchmark_task needs evaluate.prompts.kind: hub, without a limit")
         return self
 
     @model_validator(mode="after")

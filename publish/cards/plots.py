@@ -22,8 +22,8 @@ def has_score_plot(evaluation: EvaluationFacts | None) -> bool:
 
 
 def has_length_plot(facts: DatasetFacts) -> bool:
-    """Lengths were counted."""
-    return sum(facts.length_counts) > 0
+    """Lengths were counted, and fall into more than one bin."""
+    return sum(map(bool, facts.length_counts)) > 1
 
 
 def score_plot(evaluation: EvaluationFacts) -> bytes:
