@@ -23,12 +23,12 @@ from licensing.errors import InputError, Refused
 from publish.cards.data_card import data_card
 from publish.cards.model_card import model_card
 from publish.cards.plots import has_length_plot, has_score_plot, length_plot, score_plot
-from publish.chat_template import template_digest
+from publish.chat_template import other_templates, template_digest
 from publish.checksums import CHECKSUMS, Progress, file_digests, write_checksums
 from publish.facts import DatasetFacts, ReleaseFacts
 from publish.provenance import write_provenance
 from publish.scan import file_fault, refuse_leaks, scan
-from publish.weights import empty_folder, read_object, weight_files
+from publish.weights import empty_folder, weight_files
 
 __all__ = ["DATA_DOCUMENTS", "REQUIRED", "build_data_release", "build_release"]
 
@@ -146,10 +146,7 @@ def _check_template(facts: ReleaseFacts, weights: Path) -> None:
             where=str(path),
             hint="evaluate the folder that is packaged",
         )
-    tokenizer = read_object(weights / "tokenizer_config.json", optional=True)
-    second = [name for name in ("chat_template.json", "additional_chat_templates") if (weights / name).exists()]
-    second += ["tokenizer_config.json"] if tokenizer.get("chat_template") else []
-    if second:
+    if second := other_templates(weights):
         raise Refused(
             f"a second chat template in {second[0]}: engines differ in which one they read",
             where=str(weights),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -123,7 +124,7 @@ def confirm(
     trust = Trust(public_key, tuple(certificate_chain or ()), identity, identity_provider)
     if sum(map(bool, (trust.public_key, trust.chain, trust.identity))) > 1:
         raise InputError("give one of --public-key, --certificate-chain, --identity", where="--public-key")
-    with StageProgress() as progress, release_or_download(target, revision, download) as folder:
+    with StageProgress() as progress, release_or_download(target, revision, download) as (folder, commit):
         checks = list(
             confirm_folder(
                 folder,
@@ -136,11 +137,16 @@ def confirm(
         )
     failed = [check.name for check in checks if check.outcome == "failed"]
     if as_json:
-        print_json({"target": target, "confirmed": not failed, "checks": [check.as_dict() for check in checks]})
+        print_json(
+            {"target": target, "commit": commit, "confirmed": not failed, "checks": [asdict(check) for check in checks]}
+        )
     else:
         _print(checks)
-        last = f"not confirmed: {', '.join(failed)} failed" if failed else "confirmed"
-        print(last, file=sys.stderr if failed else sys.stdout)
+        name = f"{target} at {commit}" if commit else str(folder)
+        if failed:
+            print(f"not confirmed: {name}: {', '.join(failed)} failed", file=sys.stderr)
+        else:
+            print(f"confirmed: {name}")
     if failed:
         raise typer.Exit(Refused.exit_code)
 

@@ -171,15 +171,18 @@ def download(hub_id: str, revision: str | None) -> Path:
     raise AssertionError("snapshot_download returns or raises")
 
 
-def download_release(hub_id: str, kind: str, revision: str | None, out: Path, cache: Path) -> None:
+def download_release(hub_id: str, kind: str, revision: str | None, out: Path, cache: Path) -> str:
     """Fetch every file of a repository (``kind``: model or dataset) into ``out``, nothing from an earlier cache.
 
-    Raises as ``download`` does.
+    Returns the commit. Raises as ``download`` does.
     """
     with _hub_errors(hub_id, revision, "NS/NAME"):
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import HfApi, snapshot_download
 
-        snapshot_download(hub_id, repo_type=kind, revision=revision, local_dir=out, cache_dir=cache)
+        commit = str(HfApi().repo_info(hub_id, repo_type=kind, revision=revision).sha)
+        snapshot_download(hub_id, repo_type=kind, revision=commit, local_dir=out, cache_dir=cache)
+        return commit
+    raise AssertionError("snapshot_download returns or raises")
 
 
 def ask_hub(hub_id: str, revision: str | None, where: str) -> None:

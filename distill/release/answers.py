@@ -29,14 +29,15 @@ from synth.verify.config import VerifyConfig
 
 __all__ = [
     "EngineName", "ReleaseAnswers", "answer_problems", "engine_of", "recorded_limits", "recorded_score",
-    "recorded_settings",
-    "require_engine",
+    "recorded_settings", "require_engine",
 ]  # fmt: skip
 
 EngineName = Literal["transformers", "vllm"]
 
 EVALUATION = "evaluation.json"
 _MOST_S = 60.0
+"""Longest time limit of a verification that is taken from a folder."""
+
 _SAMPLING = ("temperature", "top_p", "max_new_tokens", "seed", "batch_size")
 
 
@@ -62,6 +63,10 @@ class ReleaseAnswers(Stage[Answers]):
     problems: list[dict[str, Any]]
     evaluate: EvaluateConfig
     verify: VerifyConfig
+
+    @property
+    def name(self) -> str:
+        return "answers"
 
     def run(self, ctx: StageContext) -> Answers:
         # before a library reads them: no download, no code and no token from the user's cache

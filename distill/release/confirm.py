@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill.models.folder import read_base
-from distill.release.answers import EngineName, recorded_score, require_engine
+from distill.release.answers import EngineName, recorded_score
 from distill.release.load_check import check_load
 from distill.release.rescore import rescore
 from distill.runs.stage import Reporter, in_megabytes
@@ -34,8 +34,8 @@ from licensing.provenance import resolve_lineage
 from licensing.registry import resolve
 from licensing.repository import ChainedSource, read_folder
 from licensing.safe_yaml import read_yaml
-from publish.chat_template import TEMPLATE_FILE, render
-from publish.checksums import CHECKSUMS, compare, read_checksums
+from publish.chat_template import TEMPLATE_FILE, other_templates, render
+from publish.checksums import CHECKSUMS, SIGNED_PROVENANCE, compare, read_checksums
 from publish.provenance import PROVENANCE, read_predicate, statement_faults
 from publish.signing import Trust, check_trust, is_signed, signed_digests, verify_folder
 from publish.weights import read_object
@@ -56,15 +56,12 @@ class Check:
     faults: tuple[str, ...] = ()
     values: dict[str, Any] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def confirm_folder(
     folder: Path,
     begin: Begin,
     *,
-    trust: Trust = Trust(),  # noqa: B008 - frozen
+    trust: Trust | None = None,
     require_signature: bool = False,
     evaluate: int = 0,
     engine: EngineName | None = None,
@@ -75,10 +72,9 @@ def confirm_folder(
     engine to load with. Raises InputError where the folder has no SHA256SUMS or a key cannot be read,
     MissingDependency where what the arguments ask for is not installed.
     """
+    trust = trust or Trust()
     if trust or require_signature:
         check_trust(trust)
-    if engine is not None:
-        require_engine(engine)
     digests = read_checksums(folder)
     differences = compare(folder, in_megabytes(begin("files")))
     faults, whole = tuple(differences.lines()), not differences
@@ -105,16 +101,19 @@ def confirm_folder(
             yield Check(name, "not checked", "the files are not those of the release")
         return
     for one in [engine] if engine else _engines(folder):
-        yield _attempt(f"load {one}", partial(_load, folder, one, begin))
+        yield _attempt(f"load {one}", partial(_load, folder, one, begin), optional=engine is None)
     if evaluate:
-        yield _attempt("evaluation", lambda: _evaluation(folder, evaluate, engine, begin("evaluation")))
+        rescored = partial(_evaluation, folder, evaluate, engine, begin("evaluation"))
+        yield _attempt("evaluation", rescored, optional=False)
 
 
-def _attempt(name: str, check: Callable[[], Check]) -> Check:
-    """A check that raises has failed; one that needs what is not installed was not made."""
+def _attempt(name: str, check: Callable[[], Check], *, optional: bool = True) -> Check:
+    """A check that raises has failed; an ``optional`` one that needs what is not installed was not made."""
     try:
         return check()
     except MissingDependency as error:
+        if not optional:
+            raise
         return Check(name, "not checked", error.what + (f": {error.hint}" if error.hint else ""))
     except DistillError as error:
         return Check(name, "failed", error.what)
@@ -128,6 +127,8 @@ def _signature(folder: Path, digests: dict[str, str], trust: Trust, required: bo
         return Check(name, "failed" if required else "not checked", "the folder is not signed")
     signed = signed_digests(folder)
     faults = [f"{file}: not signed with these bytes" for file in sorted(digests) if signed.get(file) != digests[file]]
+    gone = signed.keys() - digests.keys() - {CHECKSUMS, SIGNED_PROVENANCE}
+    faults += [f"{file}: signed, and not here" for file in sorted(gone)]
     if faults:
         return Check(name, "failed", f"{len(faults)} files are not those that were signed", tuple(faults))
     if not trust:
@@ -210,11 +211,10 @@ def _metric_values(metadata: dict[str, Any]) -> list[Any]:
 
 
 def _template(folder: Path) -> Check:
-    others = [name for name in ("chat_template.json", "chat_templates") if (folder / name).exists()]
-    others += ["tokenizer_config.json"] if read_object(folder / "tokenizer_config.json").get("chat_template") else []
-    if not (folder / TEMPLATE_FILE).is_file() or others:
-        places = ", ".join([*([TEMPLATE_FILE] if (folder / TEMPLATE_FILE).is_file() else []), *others]) or "nowhere"
-        raise Refused(f"a release has one chat template, in {TEMPLATE_FILE}; this one has: {places}")
+    if not (folder / TEMPLATE_FILE).is_file():
+        raise Refused(f"there is no {TEMPLATE_FILE}")
+    if others := other_templates(folder):
+        raise Refused(f"a second chat template in {', '.join(others)}: engines differ in which one they read")
     base = read_base(folder)  # renders a question and an answer
     recipe, _ = read_yaml(folder / "recipe.yaml", "a recipe", "package again")
     persona = recipe.get("persona") if isinstance(recipe, dict) else None

@@ -36,20 +36,20 @@ def release_folders(path: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def release_or_download(target: str, revision: str | None, into: Path | None) -> Iterator[Path]:
+def release_or_download(target: str, revision: str | None, into: Path | None) -> Iterator[tuple[Path, str | None]]:
     """The release folder, or that of a run's model, or a fresh download of NS/NAME (a data set: datasets/NS/NAME).
 
-    ``into``: an absent or empty folder for the download; a temporary one if absent, which is removed afterwards.
+    Yields the folder, and the commit of a download. ``into``: an absent or empty folder for the download; a temporary one if absent, which is removed afterwards.
     """
     bare = target.removeprefix("datasets/")
     if Path(target).exists() or not is_hub_id(bare) or "/" not in bare:
         if revision is not None:
             raise InputError("a folder has no revisions", where="--revision", hint="leave it out, or give NS/NAME")
-        yield release_folders(Path(target))[0]
+        yield release_folders(Path(target))[0], None
         return
     if into is not None and into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise InputError("the folder is not empty", where=str(into), hint="name one that does not exist yet")
     with tempfile.TemporaryDirectory(prefix="distill-confirm-") as temporary:
         out = into if into is not None else Path(temporary) / "release"
-        download_release(bare, "model" if bare == target else "dataset", revision, out, Path(temporary) / "cache")
-        yield out
+        kind = "model" if bare == target else "dataset"
+        yield out, download_release(bare, kind, revision, out, Path(temporary) / "cache")
