@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -204,8 +205,6 @@ def _accept_edits(folder: Path, edited: tuple[str, ...], progress: Progress | No
             hint="package again; for a card that you edited: --edited README.md",
         )
     if differences.changed:
-        import hashlib
-
         new = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in differences.changed}
         digests = read_checksums(folder) | new
         if PROVENANCE in digests:

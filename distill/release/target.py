@@ -39,7 +39,8 @@ def release_folders(path: Path) -> list[Path]:
 def release_or_download(target: str, revision: str | None, into: Path | None) -> Iterator[tuple[Path, str | None]]:
     """The release folder, or that of a run's model, or a fresh download of NS/NAME (a data set: datasets/NS/NAME).
 
-    Yields the folder, and the commit of a download. ``into``: an absent or empty folder for the download; a temporary one if absent, which is removed afterwards.
+    Yields the folder, and the commit of a download. ``into``: an absent or empty folder for the download; a temporary
+    one if absent, which is removed afterwards.
     """
     bare = target.removeprefix("datasets/")
     if Path(target).exists() or not is_hub_id(bare) or "/" not in bare:
