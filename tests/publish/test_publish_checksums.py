@@ -72,6 +72,9 @@ def test_a_snapshot_of_the_hubs_cache_may_link_to_its_blobs_and_nowhere_else(fol
     shutil.move(snapshot / "a", blobs / "feed")
     (snapshot / "a").symlink_to("../../blobs/feed")
     assert not compare(snapshot)
+    assert compare(Path(shutil.copytree(snapshot, snapshot.parents[1] / "mine" / "0123", symlinks=True))).links == (
+        "a",
+    )
     (snapshot / "a").unlink()
     (snapshot / "a").symlink_to(folder / "a")
     assert compare(snapshot).links == ("a",)
