@@ -37,13 +37,19 @@ def release(made: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> tuple[Path, Path]:
+    return write_keys(tmp_path, "key")
+
+
+def write_keys(folder: Path, name: str) -> tuple[Path, Path]:
+    """Files of a private key and of its public key."""
     key = ec.generate_private_key(ec.SECP256R1())
     pem = serialization.Encoding.PEM
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
-    for name, data in (("key.pem", private), ("key.pub", public)):
-        (tmp_path / name).write_bytes(data)
-    return tmp_path / "key.pem", tmp_path / "key.pub"
+    paths = folder / f"{name}.pem", folder / f"{name}.pub"
+    for path, data in zip(paths, (private, public), strict=True):
+        path.write_bytes(data)
+    return paths
 
 
 def quiet(name: str) -> Reporter:
@@ -103,10 +109,11 @@ def test_nothing_is_read_through_a_symbolic_link(release: Path, tmp_path: Path) 
 
 
 def test_a_signature_is_checked_with_its_key_and_said_to_be_unchecked_without(
-    release: Path, keys: tuple[Path, Path]
+    release: Path, keys: tuple[Path, Path], tmp_path: Path
 ) -> None:
     sign_folder(release, Signer(keys[0]))
     assert checks(release, trust=Trust(keys[1]))["signature"].outcome == "ok"
+    assert checks(release, trust=Trust(write_keys(tmp_path, "other")[1]))["signature"].outcome == "failed"
     without = checks(release)["signature"]
     assert without.outcome == "not checked"
     assert "by whom is not known" in without.detail
