@@ -36,7 +36,7 @@ REQUIRED = ("LICENSE", "lineage.yaml", "recipe.yaml")
 """Names that the documents of a model must hold."""
 
 DATA_DOCUMENTS = ("lineage.yaml",)
-"""Names that the documents of a data set must hold; a LICENSE as well, where we have its text."""
+"""Names that the documents of a data set must hold; a LICENSE as well, where its license has a text."""
 
 # Errors of a hard link for which the file is copied: other device, links unsupported, too many, not allowed.
 _NO_LINK = frozenset((errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS))

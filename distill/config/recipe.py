@@ -167,7 +167,7 @@ class ReleaseConfig(Section):
     copyright: str | None = Field(None, description="Copyright line of a licence that has one, such as MIT.")
     license_file: str | None = Field(None, description="Text of the licence, where it is none that we keep.")
     data: bool = Field(True, description="Release the training data as a data set beside the model.")
-    data_name: str | None = Field(None, description="Name of the data set; NAME-traces, under the model's owner.")
+    data_name: str | None = Field(None, description="Name of the data set; NAME-traces if absent.")
     data_license: str | None = Field(None, description="Licence of the data; that of the release if absent.")
     allow: tuple[Allowance, ...] = Field(
         (),
@@ -198,8 +198,12 @@ class ReleaseConfig(Section):
 
     @property
     def data_set(self) -> str | None:
-        """Name of the data set, with the owner of the model; None where none is released."""
-        return self.data_name or f"{self.name}-traces" if self.data else None
+        """Name of the data set, under the model's owner if it names none; None where no data set is released."""
+        if not self.data:
+            return None
+        owner, slash, name = self.name.rpartition("/")
+        data_name = self.data_name or f"{name}-traces"
+        return data_name if "/" in data_name else f"{owner}{slash}{data_name}"
 
     @model_validator(mode="after")
     def _hub_names(self) -> ReleaseConfig:

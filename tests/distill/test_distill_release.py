@@ -323,6 +323,7 @@ def test_model_and_data_set_are_whole_folders_whose_cards_name_each_other(tmp_pa
     assert not any(release.rglob("*.parquet"))
     assert front_matter(release / "README.md")["datasets"] == ["acme/Ada-traces"]
     assert "[acme/Ada](https://huggingface.co/acme/Ada)" in (data / "README.md").read_text()
+    assert "MIT License" in (data / "LICENSES" / "LICENSE-mit.txt").read_text(), "the prompts are under another license"
     lineage = load_lineage(data / "lineage.yaml")
     assert (lineage.release, lineage.kind) == ("acme/Ada-traces", "dataset")
     assert "base" not in {one.role for one in lineage.inputs}
@@ -335,9 +336,10 @@ def test_a_release_without_data_has_one_folder_and_promises_no_data(tmp_path: Pa
     release = package(tmp_path, recipe, finished_stages(tmp_path, recipe))
     assert [folder.name for folder in release.parent.iterdir()] == ["Ada"]
     assert "Ada-traces" not in (release / "README.md").read_text()
-    named = private_recipe(tmp_path, "release.data_name=acme/Sums", "release.name=acme/Ada")
+    named = private_recipe(tmp_path, "release.data_name=Sums", "release.name=acme/Ada")
     both = package(tmp_path, named, finished_stages(tmp_path, named), "named")
     assert sorted(folder.name for folder in both.parent.iterdir()) == ["Ada", "Sums"]
+    assert front_matter(both / "README.md")["datasets"] == ["acme/Sums"]
     with pytest.raises(InputError, match="data_name must differ"):
         private_recipe(tmp_path, "release.data_name=other/ada", "release.name=acme/Ada")
 

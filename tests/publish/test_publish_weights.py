@@ -366,8 +366,11 @@ def test_generation_happens_as_evaluated_with_the_stop_tokens_of_the_prepared_mo
     prepared: Path, adapter: Path, tmp_path: Path
 ) -> None:
     before = json.loads((prepared / "generation_config.json").read_text())
+    base = Path(shutil.copytree(prepared, tmp_path / "base"))
+    own_values = {"do_sample": True, "min_p": 0.1, "repetition_penalty": 1.2}
+    (base / "generation_config.json").write_text(json.dumps(before | own_values))
     sampling = {"do_sample": True, "temperature": 0.6, "top_p": 0.95, "top_k": 0}
-    export_folder(prepared, adapter, tmp_path / "out", sampling=sampling)
+    export_folder(base, adapter, tmp_path / "out", sampling=sampling)
     after = json.loads((tmp_path / "out" / "generation_config.json").read_text())
     tokens = {name: value for name, value in before.items() if name.endswith("_token_id")}
     assert after == tokens | sampling
