@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from licensing.files import DISK_FULL
 __all__ = ["Hub", "Identity", "LocalFile", "Remote", "RemoteFile", "Repo", "same_content"]
 
 T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 RepoType = Literal["model", "dataset"]
 Gate = Literal["auto", "manual"]
 
@@ -119,12 +119,17 @@ class Hub:
         from huggingface_hub.utils._http import default_client_factory
         from huggingface_hub.utils._runtime import is_xet_available
 
-        def client() -> Any:
-            made = default_client_factory()
-            made.timeout = timeout_s  # the client's own default is to wait for ever
-            return made
+        def set_timeout(request: Any) -> None:
+            """huggingface_hub waits for ever by default, and asks for it in some of its calls."""
+            timeouts = request.extensions["timeout"]
+            request.extensions["timeout"] = {kind: seconds or timeout_s for kind, seconds in timeouts.items()}
 
-        set_client_factory(client)
+        def make_client() -> Any:
+            client = default_client_factory()
+            client.event_hooks["request"].append(set_timeout)
+            return client
+
+        set_client_factory(make_client)
         disable_progress_bars()
         self.endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
         self._api = HfApi(endpoint=self.endpoint, library_name="distill-release")
@@ -160,7 +165,7 @@ class Hub:
 
         def read() -> Any:
             try:
-                return self._api.repo_info(repo.id, repo_type=repo.type, timeout=self._timeout_s)
+                return self._api.repo_info(repo.id, repo_type=repo.type)
             except GatedRepoError:
                 raise
             except RepositoryNotFoundError:
@@ -180,10 +185,7 @@ class Hub:
 
     def head(self, repo: Repo, revision: str = "main") -> str:
         """The commit of a branch or of a pull request's ref."""
-        info = self._act(
-            repo,
-            lambda: self._api.repo_info(repo.id, repo_type=repo.type, revision=revision, timeout=self._timeout_s),
-        )
+        info = self._act(repo, lambda: self._api.repo_info(repo.id, repo_type=repo.type, revision=revision))
         return str(info.sha)
 
     def files(self, repo: Repo, revision: str) -> dict[str, RemoteFile]:
@@ -214,8 +216,8 @@ class Hub:
 
         return self._act(repo, validate)
 
-    def download(self, repo: Repo, name: str, commit: str, folder: Path, received: Callable[[int], None]) -> Path:
-        """Fetch one file below ``folder``, which is empty; no cache is used. ``received`` takes each block's bytes."""
+    def download(self, repo: Repo, name: str, commit: str, folder: Path, on_bytes: Callable[[int], None]) -> Path:
+        """Fetch one file below ``folder``, which is empty; no cache is used. ``on_bytes`` takes each block's size."""
         from huggingface_hub import hf_hub_download
 
         def fetch() -> str:
@@ -228,7 +230,7 @@ class Hub:
                     endpoint=self.endpoint,
                     local_dir=folder,
                     cache_dir=folder / ".cache",
-                    tqdm_class=_counter(received),
+                    tqdm_class=_byte_counter(on_bytes),
                 )
             )
 
@@ -248,50 +250,49 @@ class Hub:
         files: Mapping[str, LocalFile],
         deleted: Sequence[str],
         message: str,
-        sent: Callable[[int], None],
+        on_bytes: Callable[[int], None],
     ) -> str:
         """One commit on a branch or pull request whose head is ``parent``; returns its id.
 
-        Raises Refused where the head is another by now. Contents that the hub has are not sent. ``sent`` takes bytes;
-        what is sent again after a cut is not counted twice.
+        Raises Refused where the head is another by now. Contents that the hub has are not sent. ``on_bytes`` takes
+        sizes; what is sent again after a cut is not counted twice.
         """
         from huggingface_hub import CommitOperationDelete
 
-        counted = _Sent(sent)
-        additions = [_addition(name, file, counted) for name, file in files.items()]
+        counter = _UploadCounter(on_bytes)
+        additions = [_addition(name, file, counter) for name, file in files.items()]
         for batch in _batches(additions) if self._xet else [additions]:
             with self._errors(repo):
                 self._api.preupload_lfs_files(repo.id, batch, repo_type=repo.type, revision=revision, free_memory=False)
             for one in batch:
-                counted.at(one.path_in_repo, one.upload_info.size)
+                counter.at(one.path_in_repo, one.upload_info.size)
 
         operations = [*(CommitOperationDelete(name, is_folder=False) for name in deleted), *additions]
 
         def commit() -> str:
-            with warnings.catch_warnings():  # a model's repository may hold Parquet: what the evaluation recorded
-                warnings.filterwarnings("ignore", "It seems that you are about to commit a data file")
-                info = self._api.create_commit(
-                    repo.id, operations, commit_message=message, repo_type=repo.type, revision=revision,
-                    parent_commit=parent,
-                )  # fmt: skip
+            info = self._api.create_commit(
+                repo.id, operations, commit_message=message, repo_type=repo.type, revision=revision,
+                parent_commit=parent,
+            )  # fmt: skip
             return str(info.oid)
 
-        def committed() -> str | None:
+        def find_commit() -> str | None:
             head = self.head(repo, revision)
             if head == parent:
                 return None
-            there = self.files(repo, head)
-            arrived = all(name in there and same_content(file, there[name]) for name, file in files.items())
-            return head if arrived and there.keys().isdisjoint(deleted) else None
+            remote = self.files(repo, head)
+            complete = all(name in remote and same_content(file, remote[name]) for name, file in files.items())
+            return head if complete and remote.keys().isdisjoint(deleted) else None
 
-        return self._act(repo, commit, committed)
+        return self._act(repo, commit, find_commit)
 
     def find_pull_request(self, repo: Repo, title: str) -> int | None:
-        """The number of the open pull request of this title."""
+        """The number of the open pull request of this title; the first one, since anyone may repeat a title."""
 
         def find() -> int | None:
             ones = self._api.get_repo_discussions(repo.id, repo_type=repo.type, discussion_type="pull_request")
-            return next((one.num for one in ones if one.title == title and one.status in ("draft", "open")), None)
+            numbers = [one.num for one in ones if one.title == title and one.status in ("draft", "open")]
+            return min(numbers, default=None)
 
         return self._act(repo, find)
 
@@ -299,8 +300,8 @@ class Hub:
         """A draft against main; returns its number. Its commits go to the revision ``refs/pr/NUMBER``."""
 
         def create() -> int:
-            made = self._api.create_pull_request(repo.id, title, description=description, repo_type=repo.type)
-            return int(made.num)
+            discussion = self._api.create_pull_request(repo.id, title, description=description, repo_type=repo.type)
+            return int(discussion.num)
 
         return self._act(repo, create, lambda: self.find_pull_request(repo, title))
 
@@ -339,13 +340,13 @@ class Hub:
 
     def collect(self, title: str, namespace: str, repos: Sequence[Repo], private: bool) -> str:
         """Put repositories into the namespace's collection of this title, a new one if need be; returns its slug."""
-        made = self._act(
+        collection = self._act(
             None,
             lambda: self._api.create_collection(title, namespace=namespace, private=private, exists_ok=True),
         )
         for repo in repos:
-            self._add_to_collection(made.slug, repo)
-        return str(made.slug)
+            self._add_to_collection(collection.slug, repo)
+        return str(collection.slug)
 
     def _add_to_collection(self, slug: str, repo: Repo) -> None:
         self._act(repo, lambda: self._api.add_collection_item(slug, repo.id, repo.type, exists_ok=True))
@@ -356,16 +357,16 @@ class Hub:
         self,
         repo: Repo | None,
         act: Callable[[], T],
-        done: Callable[[], T | None] = lambda: None,
+        find_result: Callable[[], T | None] = lambda: None,
         disk: Path | None = None,
     ) -> T:
         """Carry out one act, again where the fault may pass.
 
-        The reply of an act that was carried out can be lost, so ``done`` looks for its result before it is repeated.
+        The reply of an act that was carried out can be lost, so ``find_result`` looks for it before a repetition.
         """
 
         def attempt() -> T:
-            if retrying.statistics["attempt_number"] > 1 and (result := done()) is not None:
+            if retrying.statistics["attempt_number"] > 1 and (result := find_result()) is not None:
                 return result
             return act()
 
@@ -373,15 +374,20 @@ class Hub:
             retry=retry_if_exception(_may_pass),
             stop=stop_after_attempt(self._attempts),
             wait=self._wait,
+            before_sleep=self._log_retry,
             reraise=True,
         )
         with self._errors(repo, disk):
             return retrying(attempt)
 
+    def _log_retry(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        _LOG.warning("%s\nTrying again in %.0f s.", self._redacted(str(error)), state.upcoming_sleep)
+
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        named = _named_wait(error)
-        return float(named) if named is not None else min(30.0, self._wait_s * 2.0 ** (state.attempt_number - 1))
+        seconds = _server_wait(error)
+        return float(seconds) if seconds is not None else min(30.0, self._wait_s * 2.0 ** (state.attempt_number - 1))
 
     @contextlib.contextmanager
     def _errors(self, repo: Repo | None, disk: Path | None = None) -> Iterator[None]:
@@ -421,10 +427,10 @@ class Hub:
                 hint = f"free space there, or set TMPDIR to a larger disk; then {RESUME}"
                 return MissingDependency("no space left on the disk", where=str(disk or where), hint=hint)
             if isinstance(one, ConnectionError) and (status := re.search(r"HTTP status \w+ error \((\d{3})", text)):
-                return self._of_status(int(status[1]), one, where)  # of the Xet library, which has no other types
-            if isinstance(one, ConnectionError):
-                hint = f"{RESUME}; HF_HUB_DISABLE_XET=1 sends by plain LFS"
-                return MissingDependency(f"the upload failed: {text}", where=where, hint=hint)
+                return self._of_status(int(status[1]), one, where)
+            if isinstance(one, ConnectionError) or (self._xet and type(one) is RuntimeError):
+                hint = f"{RESUME}; HF_HUB_DISABLE_XET=1 sends by plain LFS"  # the Xet library has no types of its own
+                return MissingDependency(f"the transfer failed: {text}", where=where, hint=hint)
             if text.startswith("Consistency check failed"):
                 return Refused(f"the hub sends another size than it states: {text}", where=where, hint=RESUME)
         return None
@@ -432,23 +438,23 @@ class Hub:
     def _of_status(self, status: int, error: Exception, where: str | None) -> DistillError:
         from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-        detail = self._redacted(getattr(error, "server_message", None) or "")
-        said = f": {' '.join(detail.split())}" if detail else ""
+        message = self._redacted(getattr(error, "server_message", None) or "")
+        detail = f": {' '.join(message.split())}" if message else ""
         if isinstance(error, RepositoryNotFoundError) and not isinstance(error, GatedRepoError):
             hint = "check the name; a private repository also looks so to a token without access"
-            return InputError(f"there is no such repository ({status}){said}", where=where, hint=hint)
+            return InputError(f"there is no such repository ({status}){detail}", where=where, hint=hint)
         if status in _TRANSIENT:
             what = "the hub takes no more requests for now" if status == 429 else "the hub is failing"
-            seconds = _named_wait(error)
+            seconds = _server_wait(error)
             wait = f"wait {seconds} s, then " if seconds else ""
-            return MissingDependency(f"{what} ({status}){said}", where=where, hint=f"{wait}{RESUME}")
+            return MissingDependency(f"{what} ({status}){detail}", where=where, hint=f"{wait}{RESUME}")
         if status in (401, 404):
             what, hint = "the hub does not know this", "check the names after --to and --data-to, and the hub's address"
             if status == 401:
                 what, hint = "the hub does not accept the token", _OF_CI_JOB if self._of_ci_job else _LOG_IN
-            return InputError(f"{what} ({status}){said}", where=where, hint=hint)
+            return InputError(f"{what} ({status}){detail}", where=where, hint=hint)
         what, hint = _REFUSALS.get(status, ("the hub refuses", "see what it says, or ask its operators"))
-        return Refused(f"{what} ({status}){said}", where=where, hint=hint)
+        return Refused(f"{what} ({status}){detail}", where=where, hint=hint)
 
     def _redacted(self, text: str) -> str:
         """``text`` without the token, and without the signatures in addresses."""
@@ -501,12 +507,12 @@ def _may_pass(error: BaseException) -> bool:
     from huggingface_hub.utils import httpx
 
     if isinstance(error, HfHubHTTPError):
-        waits = _named_wait(error)
+        waits = _server_wait(error)
         return error.response.status_code in _TRANSIENT and (waits is None or waits <= _MOST_WAIT_S)
     return isinstance(error, httpx.TransportError | json.JSONDecodeError)
 
 
-def _named_wait(error: BaseException | None) -> int | None:
+def _server_wait(error: BaseException | None) -> int | None:
     """Seconds that the server asks to wait, by Retry-After or by the reset of its rate limit."""
     from huggingface_hub.utils import parse_ratelimit_headers
 
@@ -521,18 +527,18 @@ def _named_wait(error: BaseException | None) -> int | None:
 # --- counting bytes -------------------------------------------------------------------------------------------------
 
 
-class _Sent:
+class _UploadCounter:
     """How far each file was read; a retry begins a file anew and is not counted twice."""
 
-    def __init__(self, sent: Callable[[int], None]) -> None:
-        self._sent = sent
+    def __init__(self, on_bytes: Callable[[int], None]) -> None:
+        self._on_bytes = on_bytes
         self._positions: dict[str, int] = {}
 
     def at(self, name: str, position: int) -> None:
         step = position - self._positions.get(name, 0)
         if step > 0:
             self._positions[name] = position
-            self._sent(step)
+            self._on_bytes(step)
 
 
 class _CountedFile(io.FileIO):
@@ -546,7 +552,7 @@ class _CountedFile(io.FileIO):
         return block or b""
 
 
-def _addition(name: str, file: LocalFile, sent: _Sent) -> Any:
+def _addition(name: str, file: LocalFile, counter: _UploadCounter) -> Any:
     """The client's operation for one file, with its sha256, which it need not compute again."""
     from huggingface_hub import CommitOperationAdd
 
@@ -554,7 +560,7 @@ def _addition(name: str, file: LocalFile, sent: _Sent) -> Any:
         @contextlib.contextmanager
         def as_file(self, with_tqdm: bool = False) -> Iterator[Any]:
             if with_tqdm:  # the client would show a bar: it sends a large file
-                with _CountedFile(str(file.path), lambda position: sent.at(name, position)) as opened:
+                with _CountedFile(str(file.path), lambda position: counter.at(name, position)) as opened:
                     yield opened
             else:
                 with file.path.open("rb") as opened:
@@ -576,13 +582,13 @@ def _batches(additions: Sequence[Any]) -> Iterator[list[Any]]:
         yield batch
 
 
-def _counter(received: Callable[[int], None]) -> type:
+def _byte_counter(on_bytes: Callable[[int], None]) -> type:
     """A class that the client takes for a progress bar."""
     from huggingface_hub.utils import silent_tqdm
 
     class Counter(silent_tqdm):
         def update(self, n: float | None = 1) -> None:
-            received(int(n or 0))
+            on_bytes(int(n or 0))
 
         def update_transfer(self, n: float | None = 1) -> None:
             """Bytes of the network; ``update`` counts those of the file."""

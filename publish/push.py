@@ -90,7 +90,7 @@ class RepoPlan:
     files: Mapping[str, LocalFile]
     remote: Remote | None
     changes: tuple[Change, ...]
-    tagged: bool
+    is_tagged: bool
 
     @property
     def repo(self) -> Repo:
@@ -119,7 +119,7 @@ class Plan:
     def done(self) -> bool:
         """The hub holds all of it, verified."""
         return self.settings.collection is None and all(
-            one.tagged and not one.changes and not _settings_left(one.remote, self.settings) for one in self.repos
+            one.is_tagged and not one.changes and not _settings_left(one.remote, self.settings) for one in self.repos
         )
 
 
@@ -145,17 +145,27 @@ def check_folders(targets: Sequence[Target], progress: Progress = lambda *_: Non
 
 
 def check_links(model: Target, data: Target | None) -> None:
-    """Raises InputError where the cards do not name the repositories that they go to."""
+    """Raises InputError where the cards do not name the repositories that they go to, or where the model's names a data
+    set whose folder is not there. ``data`` None: the model is pushed alone."""
     _check_named(model.folder, model.repo)
-    if data is not None:
-        _check_named(data.folder, model.repo)
-        card = read_card(_card(model.folder), str(model.folder / "README.md"))
-        if data.repo.id not in card.datasets:
+    if data is None:
+        return
+    datasets = read_card(_card(model.folder), str(model.folder / "README.md")).datasets
+    if not data.folder.is_dir():
+        if data.repo.id in datasets:
             raise InputError(
-                f"the model card does not list the data set {data.repo.id} under `datasets:`",
-                where=str(model.folder / "README.md"),
-                hint=f"it lists {', '.join(card.datasets) or 'none'}: give that one after --data-to",
+                f"the folder of the data set {data.repo.id} is not there",
+                where=str(data.folder),
+                hint="put it beside the model's folder, or push the model alone: --only model",
             )
+        return
+    _check_named(data.folder, model.repo)
+    if data.repo.id not in datasets:
+        raise InputError(
+            f"the model card does not list the data set {data.repo.id} under `datasets:`",
+            where=str(model.folder / "README.md"),
+            hint=f"it lists {', '.join(datasets) or 'none'}: give that one after --data-to",
+        )
 
 
 def _check_complete(folder: Path, progress: Progress) -> None:
@@ -253,45 +263,43 @@ def _plan_repo(target: Target, hub: Hub, settings: Settings) -> RepoPlan:
             hint="the metadata at its top comes from the recipe: change it there, and run it again",
         )
     files, remote = _files(target.folder), hub.remote(target.repo)
-    if remote is None:
-        changes = tuple(Change(name, "new", file.size) for name, file in files.items())
-        return RepoPlan(target, files, None, changes, tagged=False)
-    where = hub.url(target.repo)
-    changes = _changes(files, remote.files)
-    tagged = settings.tag in remote.tags
-    if tagged and changes and not _changes(files, hub.files(target.repo, settings.tag)):
+    changes = _changes(files, remote.files if remote else {})
+    if remote is not None and changes:
+        _check_version(target.repo, files, remote, changes, hub, settings.tag)
+        if not remote.private and not settings.public:
+            raise Refused(
+                "the repository is public: a push to it is seen by everyone",
+                where=hub.url(target.repo),
+                hint="say --public, or push to another name",
+            )
+        if not settings.overwrite:
+            _check_foreign_changes(target.repo, remote, changes, hub)
+    return RepoPlan(target, files, remote, changes, is_tagged=remote is not None and settings.tag in remote.tags)
+
+
+def _check_version(
+    repo: Repo, files: Mapping[str, LocalFile], remote: Remote, changes: Sequence[Change], hub: Hub, tag: str
+) -> None:
+    where = hub.url(repo)
+    if tag in remote.tags and not _changes(files, hub.files(repo, tag)):
         raise Refused(
-            f"main is newer than this folder, which is {settings.tag} as it was published",
+            f"main is newer than this folder, which is {tag} as it was published",
             where=where,
             hint="nothing is left to do for this version; push the newer release's folder to change main",
         )
-    if tagged and changes:
+    if tag in remote.tags:
         raise Refused(
-            f"{settings.tag} is published with other files: {_listed([one.name for one in changes])}",
+            f"{tag} is published with other files: {_first([one.name for one in changes])}",
             where=where,
             hint="raise release.version and run the recipe again; a published version does not change",
         )
-    later = [tag for tag in remote.tags if _is_later(tag, settings.tag)]
-    if later and changes:
+    later = [other for other in remote.tags if _is_later(other, tag)]
+    if later:
         raise Refused(
-            f"main holds a later release than {settings.tag}: {_listed(later)}",
+            f"main holds a later release than {tag}: {_first(later)}",
             where=where,
             hint="raise release.version above it, and run the recipe again",
         )
-    if changes and not remote.private and not settings.public:
-        raise Refused(
-            "the repository is public: a push to it is seen by everyone",
-            where=where,
-            hint="say --public, or push to another name",
-        )
-    foreign = [] if settings.overwrite else _foreign(target.repo, remote, changes, hub)
-    if foreign:
-        raise Refused(
-            f"these files were changed on the hub, and not by a push: {_listed(foreign)}",
-            where=where,
-            hint="take the changes over into the release, or give --overwrite to replace them",
-        )
-    return RepoPlan(target, files, remote, changes, tagged)
 
 
 def _changes(files: Mapping[str, LocalFile], remote: Mapping[str, RemoteFile]) -> tuple[Change, ...]:
@@ -305,25 +313,30 @@ def _changes(files: Mapping[str, LocalFile], remote: Mapping[str, RemoteFile]) -
     return tuple(sorted(changes, key=lambda one: (one.name in _UNLISTED, one.name)))
 
 
-def _foreign(repo: Repo, remote: Remote, changes: Sequence[Change], hub: Hub) -> list[str]:
-    """Files that would be lost and that the repository's own SHA256SUMS does not list as they are."""
-    lost = [one.name for one in changes if one.kind != "new" and one.name not in _UNLISTED]
-    if not lost:
-        return []
+def _check_foreign_changes(repo: Repo, remote: Remote, changes: Sequence[Change], hub: Hub) -> None:
+    """Raises Refused for files that the push would replace or delete, and that are not as the repository's own
+    SHA256SUMS lists them: somebody changed them after the last push."""
+    names = [one.name for one in changes if one.kind != "new" and one.name not in _UNLISTED]
+    if not names:
+        return
     with tempfile.TemporaryDirectory(prefix="distill-push-") as temporary:
         folder = Path(temporary)
 
-        def fetch(name: str) -> Path:
+        def download(name: str) -> Path:
             return hub.download(repo, name, remote.head, folder, lambda _: None)
 
-        if CHECKSUMS not in remote.files:
-            return lost
-        listed = read_checksums(fetch(CHECKSUMS).parent)
-        return [
+        sums = read_checksums(download(CHECKSUMS).parent) if CHECKSUMS in remote.files else {}
+        foreign = [
             name
-            for name in lost
-            if name not in listed or listed[name] != (remote.files[name].sha256 or _sha256(fetch(name)))
+            for name in names
+            if name not in sums or sums[name] != (remote.files[name].sha256 or _sha256(download(name)))
         ]
+    if foreign:
+        raise Refused(
+            f"these files were changed on the hub, and not by a push: {_first(foreign)}",
+            where=hub.url(repo),
+            hint="take the changes over into the release, or give --overwrite to replace them",
+        )
 
 
 def _is_later(tag: str, than: str) -> bool:
@@ -357,8 +370,8 @@ def _parts(changes: Sequence[Change]) -> list[list[Change]]:
 
 
 @dataclass(frozen=True)
-class _Staged:
-    """Where a repository's files are before main has them: ``commit``, on main or in a pull request."""
+class _Upload:
+    """Where a repository's files are before they are released: ``commit``, on main or in a pull request."""
 
     plan: RepoPlan
     commit: str
@@ -366,23 +379,23 @@ class _Staged:
 
     @property
     def needs_verification(self) -> bool:
-        return bool(self.plan.changes) or not self.plan.tagged
+        return bool(self.plan.changes) or not self.plan.is_tagged
 
 
 def push(plan: Plan, hub: Hub, progress: Progress = lambda *_: None) -> list[Outcome]:
     """Carry the plan out. Raises Refused where a download differs (nothing is merged or tagged then), where main has
     moved; and what ``Hub`` raises. Data sets come before models, which link to them."""
     settings = plan.settings
-    staged = [
-        _stage(one, hub, settings.tag, progress)
+    uploads = [
+        _upload(one, hub, settings.tag, progress)
         for one in sorted(plan.repos, key=lambda one: one.repo.type)  # "dataset" < "model"
     ]
-    for one in staged:
+    for one in uploads:
         if one.needs_verification:
             _verify(one, hub, progress)
-    commits = [_land(one, hub, settings.tag) if one.needs_verification else one.commit for one in staged]
+    commits = [_merge_and_tag(one, hub, settings.tag) if one.needs_verification else one.commit for one in uploads]
     outcomes = []
-    for one, commit in zip(staged, commits, strict=True):
+    for one, commit in zip(uploads, commits, strict=True):
         private = _publish(one.plan.repo, one.plan.remote, hub, settings)
         outcomes.append(Outcome(one.plan.repo, commit, one.pull_request, private))
     if settings.collection is not None:
@@ -392,7 +405,7 @@ def push(plan: Plan, hub: Hub, progress: Progress = lambda *_: None) -> list[Out
     return outcomes
 
 
-def _stage(plan: RepoPlan, hub: Hub, tag: str, progress: Progress) -> _Staged:
+def _upload(plan: RepoPlan, hub: Hub, tag: str, progress: Progress) -> _Upload:
     """Upload what is missing: to main of a private repository without a release, else to a pull request."""
     repo, remote = plan.repo, plan.remote
     if remote is None:
@@ -400,11 +413,11 @@ def _stage(plan: RepoPlan, hub: Hub, tag: str, progress: Progress) -> _Staged:
         remote = hub.remote(repo)
         if remote is None or not remote.private or remote.files.keys() - {_HUBS_OWN}:
             raise Refused("somebody else has made it meanwhile", where=hub.url(repo), hint="run the same command again")
-        return _Staged(plan, _upload(plan, hub, "main", remote.head, remote.files, tag, progress))
+        return _Upload(plan, _commit(plan, hub, "main", remote.head, remote.files, tag, progress))
     if not plan.changes:
-        return _Staged(plan, remote.head)
+        return _Upload(plan, remote.head)
     if not plan.by_pull_request:
-        return _Staged(plan, _upload(plan, hub, "main", remote.head, remote.files, tag, progress))
+        return _Upload(plan, _commit(plan, hub, "main", remote.head, remote.files, tag, progress))
     # The title names what is sent and onto what, so that a push that was interrupted finds its own pull request.
     title = f"Release {tag} ({plan.files[CHECKSUMS].sha256[:12]} onto {remote.head[:12]})"
     number = hub.find_pull_request(repo, title)
@@ -412,21 +425,21 @@ def _stage(plan: RepoPlan, hub: Hub, tag: str, progress: Progress) -> _Staged:
         number = hub.open_pull_request(repo, title, "A release. It is verified by a download before it is merged.")
     revision = f"refs/pr/{number}"
     head = hub.head(repo, revision)
-    return _Staged(plan, _upload(plan, hub, revision, head, hub.files(repo, head), tag, progress), number)
+    return _Upload(plan, _commit(plan, hub, revision, head, hub.files(repo, head), tag, progress), number)
 
 
-def _upload(
+def _commit(
     plan: RepoPlan,
     hub: Hub,
     revision: str,
     head: str,
-    there: Mapping[str, RemoteFile],
+    remote: Mapping[str, RemoteFile],
     tag: str,
     progress: Progress,
 ) -> str:
-    """The commit on ``revision`` that holds all files; ``head`` and ``there``: its commit and files until now."""
-    parts = _parts(_changes(plan.files, there))
-    counted = _Bytes(f"upload {plan.repo.id}", sum(one.size for part in parts for one in part), progress)
+    """The commit on ``revision`` that holds all files; ``head`` and ``remote``: its commit and files until now."""
+    parts = _parts(_changes(plan.files, remote))
+    counter = _ByteCounter(f"upload {plan.repo.id}", sum(one.size for part in parts for one in part), progress)
     for number, part in enumerate(parts, 1):
         suffix = f" (part {number} of {len(parts)})" if len(parts) > 1 else ""
         head = hub.upload(
@@ -436,65 +449,63 @@ def _upload(
             {one.name: plan.files[one.name] for one in part if one.kind != "deleted"},
             [one.name for one in part if one.kind == "deleted"],
             f"Release {tag}{suffix}",
-            counted.add,
+            counter.add,
         )
     return head
 
 
-def _verify(staged: _Staged, hub: Hub, progress: Progress) -> None:
+def _verify(upload: _Upload, hub: Hub, progress: Progress) -> None:
     """Download every file of the commit into an empty folder, and compare its sha256. A file is removed once it is
     hashed: the disk holds a few at a time."""
-    plan, repo = staged.plan, staged.plan.repo
-    there = hub.files(repo, staged.commit)
-    faults = [f"{name}: missing" for name in plan.files if name not in there]
-    faults += [f"{name}: not sent by this push" for name in there if name not in plan.files and name != _HUBS_OWN]
-    counted = _Bytes(f"verify {repo.id}", sum(file.size for file in plan.files.values()), progress)
+    plan, repo = upload.plan, upload.plan.repo
+    remote = hub.files(repo, upload.commit)
+    faults = [f"{name}: missing" for name in plan.files if name not in remote]
+    faults += [f"{name}: not sent by this push" for name in remote if name not in plan.files and name != _HUBS_OWN]
+    counter = _ByteCounter(f"verify {repo.id}", sum(file.size for file in plan.files.values()), progress)
 
     def is_intact(name: str) -> bool:
         with tempfile.TemporaryDirectory(prefix="distill-push-") as temporary:
-            fetched = hub.download(repo, name, staged.commit, Path(temporary), counted.add)
-            return _sha256(fetched) == plan.files[name].sha256
+            path = hub.download(repo, name, upload.commit, Path(temporary), counter.add)
+            return _sha256(path) == plan.files[name].sha256
 
-    present = [name for name in plan.files if name in there]
+    names = [name for name in plan.files if name in remote]
     threads = ThreadPoolExecutor(hub.parallel_downloads)
     try:
-        intact = threads.map(is_intact, present)
-        faults += [f"{name}: changed" for name, good in zip(present, intact, strict=True) if not good]
+        intact = threads.map(is_intact, names)
+        faults += [f"{name}: changed" for name, good in zip(names, intact, strict=True) if not good]
     finally:
         threads.shutdown(wait=False, cancel_futures=True)  # after an error no further download begins
     if faults:
-        address = hub.url(repo) + (f"/discussions/{staged.pull_request}" if staged.pull_request else "")
+        address = hub.url(repo) + (f"/discussions/{upload.pull_request}" if upload.pull_request else "")
         raise Refused(
-            f"the hub does not serve what was sent: {_listed(faults)}",
+            f"the hub does not serve what was sent: {_first(faults)}",
             where=address,
             hint="nothing was merged, tagged or made public. Run the same command again; if it fails in the same way, "
             "the hub's copy is damaged: report it, or push to another name",
         )
 
 
-def _land(staged: _Staged, hub: Hub, tag: str) -> str:
-    """Merge, and tag; returns the commit of main."""
-    plan, repo, commit = staged.plan, staged.plan.repo, staged.commit
-    if staged.pull_request is not None:
-        if plan.remote is None or hub.head(repo) != plan.remote.head:
-            raise _moved(staged, hub)
-        hub.merge(repo, staged.pull_request)
-        commit = hub.head(repo)
-        if _changes(plan.files, hub.files(repo, commit)):  # someone was faster by a moment
-            raise _moved(staged, hub)
-    elif hub.head(repo) != commit:
-        raise _moved(staged, hub)
+def _merge_and_tag(upload: _Upload, hub: Hub, tag: str) -> str:
+    """Returns the commit of main. Raises Refused where main, or the pull request, is not what it was."""
+    plan, repo, commit = upload.plan, upload.plan.repo, upload.commit
+    if upload.pull_request is None:
+        is_current = hub.head(repo) == commit
+    else:
+        is_current = plan.remote is not None and hub.head(repo) == plan.remote.head
+        is_current = is_current and hub.head(repo, f"refs/pr/{upload.pull_request}") == commit
+        if is_current:
+            hub.merge(repo, upload.pull_request)
+            commit = hub.head(repo)
+            is_current = not _changes(plan.files, hub.files(repo, commit))  # somebody may be faster by a moment
+    if not is_current:
+        raise Refused(
+            "main has moved during the push (412): nothing was tagged or made public",
+            where=hub.url(repo),
+            hint="look at the new commits, take them over into the release if they should stay, and run the same "
+            "command again" + (f"; close pull request {upload.pull_request}" if upload.pull_request else ""),
+        )
     hub.tag(repo, tag, commit)
     return commit
-
-
-def _moved(staged: _Staged, hub: Hub) -> Refused:
-    return Refused(
-        "main has moved during the push (412): nothing was tagged or made public",
-        where=hub.url(staged.plan.repo),
-        hint="look at the new commits, take them over into the release if they should stay, and run the same command "
-        "again" + (f"; close pull request {staged.pull_request}" if staged.pull_request else ""),
-    )
 
 
 def _publish(repo: Repo, remote: Remote | None, hub: Hub, settings: Settings) -> bool:
@@ -508,7 +519,7 @@ def _publish(repo: Repo, remote: Remote | None, hub: Hub, settings: Settings) ->
     return private
 
 
-class _Bytes:
+class _ByteCounter:
     """Bytes of one step, counted by several threads."""
 
     def __init__(self, step: str, total: int, progress: Progress) -> None:
@@ -527,5 +538,5 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _listed(names: Sequence[str]) -> str:
+def _first(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

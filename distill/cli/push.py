@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,10 +78,15 @@ def push(
 
     folder = _release_folder(source)
     model, data = _targets(folder, to, data_to)
-    targets = _selected(model, data, only)
-    publishing.check_links(model, data)
+    publishing.check_links(model, None if only is Only.model else data)
+    targets = [] if only is Only.data else [model]
+    if only is not Only.model:
+        if data.folder.is_dir():
+            targets.append(data)
+        elif data_to is not None or only is Only.data:
+            raise InputError("the release has no data set", where=str(data.folder), hint="release.data: true makes one")
     settings = publishing.Settings(
-        tag=tag or f"v{_version(folder)}",
+        tag=_tag(folder) if tag is None else tag,
         public=public,
         overwrite=overwrite,
         gate=gated.value if gated else None,
@@ -93,8 +99,11 @@ def push(
     if plan.done:
         _print_done(plan, hub, as_json)
         return
+    if dry_run and as_json:
+        print_json(_plan_json(plan, hub) | {"dry_run": True})
+        return
     if dry_run:
-        print_json(_plan_json(plan, hub) | {"dry_run": True}) if as_json else print(_plan_text(plan, hub))
+        print(_plan_text(plan, hub))
         return
     print(_plan_text(plan, hub), file=sys.stderr)
     if not yes:
@@ -102,8 +111,7 @@ def push(
     with TransferProgress() as progress:
         outcomes = publishing.push(plan, hub, progress)
     if as_json:
-        pushed = {one.repo: one for one in outcomes}
-        print_json(_plan_json(plan, hub, pushed) | {"dry_run": False})
+        print_json(_plan_json(plan, hub, outcomes) | {"dry_run": False})
         return
     for one in outcomes:
         state = "private" if one.private else "public"
@@ -126,40 +134,27 @@ def _release_folder(source: Path) -> Path:
     return Path(release)
 
 
-def _targets(folder: Path, to: str, data_to: str | None) -> tuple[Target, Target | None]:
-    """The model and the data set of a release, each with its repository."""
+def _targets(folder: Path, to: str, data_to: str | None) -> tuple[Target, Target]:
+    """The model, and the data set in the folder beside it, which may not be there; each with its repository."""
     from licensing.card import is_hub_id
     from publish.hub import Repo
     from publish.push import Target
 
-    for option, name in (("--to", to), ("--data-to", data_to or f"{to}-traces")):
+    data_to = data_to or f"{to}-traces"
+    for option, name in (("--to", to), ("--data-to", data_to)):
         if not is_hub_id(name) or "/" not in name:
             raise InputError(f"{name} is not the id of a repository", where=option, hint="give NS/NAME")
-    model, data = Target(folder, Repo(to, "model")), folder / "data"
-    if data.is_dir():
-        return model, Target(data, Repo(data_to or f"{to}-traces", "dataset"))
-    if data_to is not None:
-        raise InputError(_NO_DATA, where=str(folder), hint=_MAKE_DATA)
-    return model, None
+    data = folder.absolute().parent / data_to.rpartition("/")[2]
+    return Target(folder, Repo(to, "model")), Target(data, Repo(data_to, "dataset"))
 
 
-def _selected(model: Target, data: Target | None, only: Only | None) -> list[Target]:
-    if only is Only.data and data is None:
-        raise InputError(_NO_DATA, where=str(model.folder), hint=_MAKE_DATA)
-    both = [one for one in (model, data) if one is not None]
-    return both if only is None else [one for one in both if (one is model) == (only is Only.model)]
-
-
-_NO_DATA, _MAKE_DATA = "the release has no data set", "release.data: true makes one"
-
-
-def _version(folder: Path) -> str:
+def _tag(folder: Path) -> str:
     from licensing.safe_yaml import parse_yaml
 
     path = folder / "recipe.yaml"
     try:
         recipe, _ = parse_yaml(path.read_text(encoding="utf-8"), str(path), "give --tag")
-        return str(recipe["release"]["version"])
+        return f"v{recipe['release']['version']}"
     except (FileNotFoundError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise InputError("the recipe states no release.version", where=str(path), hint="give --tag") from error
 
@@ -180,10 +175,10 @@ def _print_done(plan: Plan, hub: Hub, as_json: bool) -> None:
         print(f"{hub.url(one.repo)}  {plan.settings.tag}: nothing to do, the hub holds this release")
 
 
-def _plan_json(plan: Plan, hub: Hub, pushed: dict[Any, Outcome] | None = None) -> dict[str, Any]:
+def _plan_json(plan: Plan, hub: Hub, outcomes: Sequence[Outcome] = ()) -> dict[str, Any]:
     rows = []
     for one in plan.repos:
-        outcome = (pushed or {}).get(one.repo)
+        outcome = next((other for other in outcomes if other.repo == one.repo), None)
         remote = one.remote
         head = remote.head if remote else None
         rows.append({
@@ -194,9 +189,9 @@ def _plan_json(plan: Plan, hub: Hub, pushed: dict[Any, Outcome] | None = None) -
             "changes": [{"path": change.name, "kind": change.kind, "size": change.size} for change in one.changes],
             "commit": outcome.commit if outcome else head, "pull_request": outcome.pull_request if outcome else None,
             "private": outcome.private if outcome else remote is None or remote.private,
-            "verified": outcome is not None or one.tagged,
+            "verified": outcome is not None or one.is_tagged,
         })  # fmt: skip
-    return {"repositories": rows, "public": plan.settings.public, "done": plan.done or pushed is not None}
+    return {"repositories": rows, "public": plan.settings.public, "done": plan.done or bool(outcomes)}
 
 
 def _plan_text(plan: Plan, hub: Hub) -> str:
@@ -216,7 +211,7 @@ def _repo_text(one: RepoPlan, hub: Hub, plan: Plan) -> str:
     unchanged = len(one.files) - sum(change.kind != "deleted" for change in one.changes)
     head = f"{hub.url(one.repo)} ({one.repo.type}, {state}), tag {plan.settings.tag}"
     if not one.changes:
-        return f"{head}: all {unchanged} files are there" + ("" if one.tagged else "; verified and tagged now")
+        return f"{head}: all {unchanged} files are there" + ("" if one.is_tagged else "; verified and tagged now")
     marks = {"new": "+", "changed": "~", "deleted": "-"}
     lines = [
         f"  {marks[change.kind]} {change.name}" + (f"  {size_text(change.size)}" if change.kind != "deleted" else "")

@@ -26,30 +26,44 @@ MODEL = "acme/tiny"
 
 
 def write_release(
-    folder: Path, version: str = "0.1.0", model: str = MODEL, data: str | None = None, seed: int = 0
+    parent: Path, version: str = "0.1.0", model: str = MODEL, data: str | None = None, seed: int = 0
 ) -> Path:
-    """A complete release folder with its data set in data/, as `package` leaves them: 250 kB in two large files."""
-    data = data or f"{model}-traces"
-    (folder / "data").mkdir(parents=True, exist_ok=True)
-    source = random.Random(seed)
+    """A complete release folder, and beside it that of its data set, as `package` leaves them below ``parent``.
+
+    The model has two large files, of 200 and 50 kB.
+    """
+    data, source = data or f"{model}-traces", random.Random(seed)
+    folder, data_folder = (parent / name.split("/")[1] for name in (model, data))
     card = f"---\nlicense: apache-2.0\ndatasets:\n- {data}\n---\n\n# {model}\n\nVersion {version}.\n"
-    files: dict[str, bytes] = {
+    write_folder(folder, {
         "README.md": card.encode(),
         "model.safetensors": source.randbytes(200_000),
+        "mtp.safetensors": source.randbytes(50_000),
         "config.json": json.dumps({"seed": seed}).encode(),
         "LICENSE": b"Apache License\n",
         "empty.txt": b"",
+        "evaluation/data/items.jsonl": b"{}\n",
         "recipe.yaml": f"name: tiny\nrelease:\n  name: {model}\n  version: {version}\n".encode(),
         "audit.json": audit_json(model).encode(),
-        "data/README.md": f"---\nlicense: apache-2.0\n---\n\nTraces of {model}.\n".encode(),
-        "data/train-00000.parquet": source.randbytes(50_000),
-        "data/audit.json": audit_json(data).encode(),
-    }
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    write_checksums(folder / "data")
-    write_checksums(folder)
+    })  # fmt: skip
+    write_folder(data_folder, {
+        "README.md": f"---\nlicense: apache-2.0\n---\n\nTraces, on which {model} was trained.\n".encode(),
+        "train-00000.parquet": source.randbytes(50_000),
+        "audit.json": audit_json(data).encode(),
+    })  # fmt: skip
     return folder
+
+
+def data_of(folder: Path) -> Path:
+    """The data set's folder beside a model's."""
+    return folder.with_name(f"{folder.name}-traces")
+
+
+def write_folder(folder: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    write_checksums(folder)
 
 
 def audit_json(release: str, **values: Any) -> str:

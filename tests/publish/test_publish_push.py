@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from loopback_hub import Account, Hub
-from push_releases import ROOT, TOKEN, Pusher, audit_json, push_model, write_release
+from push_releases import ROOT, TOKEN, Pusher, audit_json, data_of, push_model, write_release
 
 from licensing.errors import Refused
 from licensing.rules.context import Finding
@@ -45,7 +46,9 @@ def test_a_release_and_its_data_arrive_private_tagged_and_in_one_commit_each(
     folder = write_release(tmp_path / "release", model=name, seed=int(xet))
     done = push(folder, "--yes", to=name)
     assert done.code == 0, done.err
-    for kind, repo, source in (("models", name, folder), ("datasets", f"{name}-traces", folder / "data")):
+    assert f"upload {name}: 251." in done.err
+    assert f"verify {name}: 251." in done.err
+    for kind, repo, source in (("models", name, folder), ("datasets", f"{name}-traces", data_of(folder))):
         assert served(hub, kind, repo) == contents(source)
         assert titles(hub, kind, repo) == ["Release v0.1.0", "initial commit"]
         repository = hub.repository(kind, repo)
@@ -143,8 +146,8 @@ def test_on_a_terminal_the_plan_is_confirmed(hub: Hub, push: Pusher, name: str, 
 
 def test_a_run_is_pushed_by_its_release_folder(hub: Hub, push: Pusher, name: str, tmp_path: Path) -> None:
     stage = tmp_path / "runs" / "tiny-0" / "stages" / "package" / "k"
-    write_release(stage / "Tiny", model=name)
-    manifest = {"stage": "package", "key": "k", "digest": "d", "seconds": 1.0, "facts": {"folder": "Tiny"}}
+    folder = write_release(stage, model=name)
+    manifest = {"stage": "package", "key": "k", "digest": "d", "seconds": 1.0, "facts": {"folder": folder.name}}
     (stage / "manifest.json").write_text(json.dumps(manifest))
     events = [{"event": "run"}, {"event": "done", "stage": "package", "key": "k"}]
     (tmp_path / "runs" / "tiny-0" / "ledger.jsonl").write_text("".join(json.dumps(one) + "\n" for one in events))
@@ -159,6 +162,11 @@ def test_one_of_the_two_repositories_alone(hub: Hub, push: Pusher, name: str, tm
     assert done.code == 0, done.err
     assert hub.exists("datasets", "lab/other")
     assert not hub.exists("models", name)
+    shutil.rmtree(folder.with_name("other"))
+    without = push(folder, "--dry-run", "--data-to", "lab/other", to=name)
+    assert without.code == 2
+    assert "the folder of the data set lab/other is not there" in without.err
+    assert push(folder, "--dry-run", "--data-to", "lab/other", "--only", "model", to=name).code == 0
 
 
 def test_the_gate_and_the_collection_are_set(hub: Hub, push: Pusher, name: str, tmp_path: Path) -> None:
@@ -202,7 +210,7 @@ def blocked(folder: Path) -> None:
         (lambda folder: (folder / "notes.txt").write_text("x"), 1, "notes.txt: not listed"),
         (lambda folder: (folder / "LICENSE").unlink(), 1, "LICENSE: missing"),
         (listed_link, 1, "config.json: a symbolic link"),
-        (lambda folder: (folder / "data" / CHECKSUMS).unlink(), 1, "data/SHA256SUMS: missing"),
+        (lambda folder: (data_of(folder) / CHECKSUMS).unlink(), 2, "there is no SHA256SUMS"),
         (blocked, 1, "V-NAME-PREFIX:Llama"),
     ],
     ids=["no-sums", "a-flipped-byte", "an-extra-file", "a-missing-file", "a-link", "no-data-sums", "a-blocked-audit"],
@@ -224,7 +232,7 @@ def test_a_folder_that_may_not_leave_is_named_before_any_request(
     ("options", "to", "words"),
     [
         ([], "acme/other", "does not name acme/other"),
-        (["--data-to", "acme/elsewhere"], "acme/tiny", "give that one after --data-to"),
+        (["--data-to", "lab/tiny-traces"], "acme/tiny", "give that one after --data-to"),
         ([], "tiny", "not the id of a repository"),
     ],
 )
@@ -292,7 +300,7 @@ def test_a_published_version_does_not_change_and_an_earlier_one_does_not_return(
 def test_a_large_release_is_split_into_commits_that_name_their_parent(
     hub: Hub, client: Client, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing, "COMMIT_FILES", 5)
+    monkeypatch.setattr(publishing, "COMMIT_FILES", 4)
     folder = write_release(tmp_path / "release", model=name)
     plan = make_plan([Target(folder, Repo(name, "model"))], client, Settings(tag="v1"))
     assert plan.repos[0].commits == 3

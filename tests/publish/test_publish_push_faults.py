@@ -166,6 +166,25 @@ def test_a_flipped_byte_in_a_xet_store_is_named(hub: Hub, push: Pusher, name: st
     assert hub.repository("models", name).state["private"]
 
 
+def test_a_xet_store_that_lost_content_is_an_error_with_a_way_on(
+    hub: Hub, push: Pusher, name: str, tmp_path: Path
+) -> None:
+    push.xet = True
+    folder = write_release(tmp_path / "release", model=name, seed=78)
+
+    def lose() -> None:
+        for file in hub.xet_store.glob("xet/xorbs/xorbs/default.*"):
+            file.unlink()
+
+    hub.after("commit", lose)
+    done = push(folder, "--yes", "--only", "model", to=name)
+    assert done.code == 3, done.err
+    assert "the transfer failed" in done.err
+    assert "HF_HUB_DISABLE_XET=1" in done.err
+    assert "Traceback" not in done.err
+    assert list(hub.repository("models", name).state["refs"]) == ["refs/heads/main"]
+
+
 def test_a_file_that_the_hub_lost_or_added_is_named(hub: Hub, client: Client, name: str, tmp_path: Path) -> None:
     def tamper() -> None:
         repository = hub.repository("models", name)
@@ -238,10 +257,14 @@ def test_every_status_says_what_to_do(
 
 
 def test_a_hub_that_is_silent_or_not_there(hub: Hub, client: Client, name: str) -> None:
+    impatient = Client(hub.endpoint, timeout_s=0.2, attempts=1)
     hub.slow("whoami", 5)
     with pytest.raises(MissingDependency, match=r"did not answer within 0\.2 s") as silent:
-        Client(hub.endpoint, timeout_s=0.2, attempts=1).identity()
+        impatient.identity()
     assert "--timeout" in str(silent.value.hint)
+    hub.slow("info", 5)  # here the client asks for a request without a limit
+    with pytest.raises(MissingDependency, match=r"did not answer within 0\.2 s"):
+        impatient.remote(Repo(name, "model"))
     with pytest.raises(MissingDependency, match="connection failed"):
         Client("http://127.0.0.1:9", attempts=2, wait_s=0).remote(Repo(name, "model"))
 
@@ -269,6 +292,7 @@ def test_a_full_disk_names_the_folder_and_the_way_on(hub: Hub, push: Pusher, nam
     assert "refs/tags/v0.1.0" not in hub.repository("models", name).state["refs"]
 
 
+@pytest.mark.slow
 def test_the_token_is_in_nothing_that_is_printed_or_left_behind(
     hub: Hub, push: Pusher, name: str, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import hashlib
+import io
 import json
 import re
 import secrets
@@ -392,18 +393,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        if isinstance(content, Path):
-            with content.open("rb") as file:
-                file.seek(first)
-                content = file.read(last - first + 1)
-        else:
-            content = content[first : last + 1]
-        cut = self.active_fault.cut_after if self.active_fault else None
-        if cut is not None and self.command == "GET":
-            self.wfile.write(content[:cut])
+        cut = self.active_fault.cut_after if self.active_fault and self.command == "GET" else None
+        left = last - first + 1 if cut is None else cut
+        with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as file:
+            file.seek(first)
+            while left > 0 and (block := file.read(min(left, 1 << 20))):
+                self.wfile.write(block)
+                left -= len(block)
+        if cut is not None:
             self.wfile.flush()
             raise _Cut
-        self.wfile.write(content)
 
 
 class _StorageHandler(_Handler):
