@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.config.recipe import EvaluateConfig
 from distill.models.folder import BaseFolder, read_base
 from distill.release.answers import EngineName, answer_problems, recorded_settings, require_engine
 from distill.runs.stage import Reporter
@@ -23,6 +24,9 @@ __all__ = ["Loaded", "check_load"]
 _ANSWERS = 4
 _LIMIT = 32
 """New tokens of an answer for which no length is recorded."""
+
+_POSITIONS = 4096
+"""Length of a sequence for which vLLM reserves memory, unless the recorded prompts are longer."""
 
 _QUESTION = {"id": "load-check", "prompt": "What is 2 + 3?", "kind": "open", "source": "load check"}
 
@@ -58,6 +62,9 @@ def check_load(folder: Path, engine: EngineName, report: Reporter) -> Loaded:
     )[:_ANSWERS]
     limit = 2 * max((item.completion_tokens or 0 for item in ended), default=_LIMIT // 2)
     settings = recorded_settings(folder, engine, max_new_tokens=limit)
+    if engine == "vllm":
+        longest = max((item.prompt_tokens or 0 for item in ended), default=0) + limit
+        settings = _within_memory(settings, base, longest)
     problems = [_unverified(item) for item in ended] or [_QUESTION]
     rows = answer_problems(folder, problems, settings, VerifyConfig(), report)
     stopped = sum(row["finish_reason"] == "stop" for row in rows)
@@ -68,6 +75,18 @@ def check_load(folder: Path, engine: EngineName, report: Reporter) -> Loaded:
             where=str(folder),
         )
     return Loaded(rows[0]["engine"], len(rows), stopped, base.turn_end, limit)
+
+
+def _within_memory(settings: EvaluateConfig, base: BaseFolder, tokens: int) -> EvaluateConfig:
+    """vLLM reserves a cache for the longest sequence that the model takes, which a small machine may not hold."""
+    positions = base.config.get("max_position_embeddings")
+    if not isinstance(positions, int):
+        return settings
+    length = min(positions, max(_POSITIONS, 2 * tokens), settings.engine_args.get("max_model_len", positions))
+    small: EvaluateConfig = settings.model_copy(
+        update={"engine_args": settings.engine_args | {"max_model_len": length}}
+    )
+    return small
 
 
 def _check_stop_ids(base: BaseFolder) -> None:

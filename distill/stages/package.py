@@ -38,6 +38,8 @@ class Package(Stage[PackageFacts]):
     ``evaluate.engine`` is vllm. ``card_sections_content`` is the digest of the user's sections of the card.
     """
 
+    version = 2
+
     recipe: Recipe
     card_sections_content: str | None
     min_stop_rate: float
