@@ -1,8 +1,8 @@
 """The hub, as a push uses it: what a repository holds, and every act that changes one.
 
 The only module that writes through huggingface_hub. What its client does not retry is retried here; an error of the
-hub, of the network or of the disk becomes one of ours, which says what to do. The
-client finds the token (``HF_TOKEN``, `hf auth login`, Trusted Publishers); it is known here only to redact messages.
+hub, of the network or of the disk becomes one of ours, which says what to do. The client finds the token (``HF_TOKEN``,
+`hf auth login`, Trusted Publishers); this module reads it only to redact messages.
 """
 
 from __future__ import annotations
@@ -135,8 +135,7 @@ class Hub:
         self._api = HfApi(endpoint=self.endpoint, library_name="distill-release")
         self._timeout_s, self._attempts, self._wait_s = timeout_s, attempts, wait_s
         self._xet = is_xet_available()
-        self.parallel_downloads = 1 if self._xet else 4
-        """Xet fetches the chunks of one file in parallel by itself."""
+        self.parallel_downloads = 1 if self._xet else 4  # Xet fetches the chunks of one file in parallel by itself
         self._of_ci_job = bool(os.environ.get("HF_OIDC_RESOURCE"))
         self._secrets = [os.environ.get("HF_OIDC_ID_TOKEN")]
         with self._errors(None):

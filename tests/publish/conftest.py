@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from loopback_hub import Account, Hub
-from push_releases import TOKEN, Pusher
+from push_releases import MODEL, TOKEN, Done, Push, Pusher
 
+from distill.cli.app import run_command
 from publish.hub import Hub as Client
 
 
@@ -27,8 +28,20 @@ def hub(module_hub: Hub) -> Iterator[Hub]:
 
 
 @pytest.fixture
-def push(hub: Hub, tmp_path: Path) -> Pusher:
-    """By plain LFS; a test of Xet sets ``push.xet``."""
+def push(client: Client, capsys: pytest.CaptureFixture[str]) -> Push:
+    """`distill push FOLDER OPTIONS --to TO` in this process; no terminal, so --yes has to be among the options."""
+
+    def call(folder: Path, *options: str, to: str = MODEL) -> Done:
+        capsys.readouterr()
+        code = run_command(["push", str(folder), "--to", to, "--endpoint", client.endpoint, *options])
+        return Done(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def push_process(hub: Hub, tmp_path: Path) -> Pusher:
+    """The same in a process of its own, by plain LFS; a test of Xet sets ``push_process.xet``."""
     return Pusher(hub, tmp_path / "home")
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from loopback_hub import Hub
 
@@ -86,6 +86,12 @@ class Done:
     @property
     def json(self) -> Any:
         return json.loads(self.out)
+
+
+class Push(Protocol):
+    """Runs `distill push`: see the fixture of this name."""
+
+    def __call__(self, folder: Path, *options: str, to: str = MODEL) -> Done: ...
 
 
 @dataclass

@@ -119,11 +119,13 @@ def test_an_interrupted_push_finds_its_own_pull_request(hub: Hub, client: Client
     assert len(hub.repository("models", name).state["discussions"]) == 1
 
 
-def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(hub: Hub, push: Pusher, name: str, tmp_path: Path) -> None:
+def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(
+    hub: Hub, push_process: Pusher, name: str, tmp_path: Path
+) -> None:
     folder, before, since = write_release(tmp_path / "release", model=name), hub.received, len(hub.requests)
     hub.slow("commit", 60)  # the large files are there by then
     command = [sys.executable, "-m", "distill.cli", "push", str(folder), "--to", name, "--yes", "--only", "model"]
-    process = subprocess.Popen(command, env=push.environ(), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env=push_process.environ(), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     until(lambda: "commit" in [one.route for one in hub.requests[since:]], "a commit")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
@@ -131,7 +133,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(hub: Hub, push: Pushe
     assert "run the same command again" in err
     assert "Traceback" not in err
     hub.heal()
-    push_again = push(folder, "--yes", "--only", "model", to=name)
+    push_again = push_process(folder, "--yes", "--only", "model", to=name)
     assert push_again.code == 0, push_again.err
     assert hub.received - before == 250_000
 
@@ -155,11 +157,11 @@ def test_a_flipped_byte_at_the_hub_is_named_before_main_gets_it(
     assert hub.repository("models", name).state["private"]
 
 
-def test_a_flipped_byte_in_a_xet_store_is_named(hub: Hub, push: Pusher, name: str, tmp_path: Path) -> None:
-    push.xet = True
+def test_a_flipped_byte_in_a_xet_store_is_named(hub: Hub, push_process: Pusher, name: str, tmp_path: Path) -> None:
+    push_process.xet = True
     folder = write_release(tmp_path / "release", model=name, seed=77)
     hub.after("commit", lambda: hub.flip("models", name, "model.safetensors"))
-    done = push(folder, "--yes", "--public", "--only", "model", to=name)
+    done = push_process(folder, "--yes", "--public", "--only", "model", to=name)
     assert done.code == 1, done.err
     assert "model.safetensors: changed" in done.err
     assert list(hub.repository("models", name).state["refs"]) == ["refs/heads/main"]
@@ -167,9 +169,9 @@ def test_a_flipped_byte_in_a_xet_store_is_named(hub: Hub, push: Pusher, name: st
 
 
 def test_a_xet_store_that_lost_content_is_an_error_with_a_way_on(
-    hub: Hub, push: Pusher, name: str, tmp_path: Path
+    hub: Hub, push_process: Pusher, name: str, tmp_path: Path
 ) -> None:
-    push.xet = True
+    push_process.xet = True
     folder = write_release(tmp_path / "release", model=name, seed=78)
 
     def lose() -> None:
@@ -177,7 +179,7 @@ def test_a_xet_store_that_lost_content_is_an_error_with_a_way_on(
             file.unlink()
 
     hub.after("commit", lose)
-    done = push(folder, "--yes", "--only", "model", to=name)
+    done = push_process(folder, "--yes", "--only", "model", to=name)
     assert done.code == 3, done.err
     assert "the transfer failed" in done.err
     assert "HF_HUB_DISABLE_XET=1" in done.err
@@ -279,11 +281,11 @@ def test_a_card_that_the_hub_does_not_take(hub: Hub, client: Client, name: str, 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of a process")
-def test_a_full_disk_names_the_folder_and_the_way_on(hub: Hub, push: Pusher, name: str, tmp_path: Path) -> None:
+def test_a_full_disk_names_the_folder_and_the_way_on(hub: Hub, push_process: Pusher, name: str, tmp_path: Path) -> None:
     folder = write_release(tmp_path / "release", model=name)
     command = [sys.executable, "-m", "distill.cli", "push", str(folder), "--to", name, "--yes", "--only", "model"]
     done = subprocess.run(
-        command, env=push.environ(), cwd=ROOT, capture_output=True, text=True, timeout=60,
+        command, env=push_process.environ(), cwd=ROOT, capture_output=True, text=True, timeout=60,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
     )  # fmt: skip
     assert done.returncode == 3, done.stderr
@@ -294,7 +296,7 @@ def test_a_full_disk_names_the_folder_and_the_way_on(hub: Hub, push: Pusher, nam
 
 @pytest.mark.slow
 def test_the_token_is_in_nothing_that_is_printed_or_left_behind(
-    hub: Hub, push: Pusher, name: str, tmp_path: Path
+    hub: Hub, push_process: Pusher, name: str, tmp_path: Path
 ) -> None:
     folder = write_release(tmp_path / "release", model=name)
     (tmp_path / "tmp").mkdir()
@@ -303,13 +305,13 @@ def test_the_token_is_in_nothing_that_is_printed_or_left_behind(
     for route in ("commit", "info", "xet-write-token"):
         hub.heal()
         hub.fail(route, 403, echo=True)  # a hub whose errors repeat the header
-        push.xet = route == "xet-write-token"
-        done = push(folder, "--yes", "--json", to=name, **debug)
+        push_process.xet = route == "xet-write-token"
+        done = push_process(folder, "--yes", "--json", to=name, **debug)
         assert done.code == 1, done.err
         outputs.append(done)
     hub.heal()
-    push.xet = False
-    outputs += [push(folder, "--yes", "--json", to=name, **debug)]
+    push_process.xet = False
+    outputs += [push_process(folder, "--yes", "--json", to=name, **debug)]
     assert outputs[-1].code == 0, outputs[-1].err
     assert "curl" in outputs[-1].err  # the client's debug log
     written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]

@@ -9,7 +9,7 @@ import signal
 import threading
 from pathlib import Path
 
-from loopback_hub.server import Account, Hub
+from loopback_hub import Account, Hub
 
 
 def main() -> None:
