@@ -127,8 +127,8 @@ def _signature(folder: Path, digests: dict[str, str], trust: Trust, required: bo
         return Check(name, "failed" if required else "not checked", "the folder is not signed")
     signed = signed_digests(folder)
     faults = [f"{file}: not signed with these bytes" for file in sorted(digests) if signed.get(file) != digests[file]]
-    gone = signed.keys() - digests.keys() - {CHECKSUMS, SIGNED_PROVENANCE}
-    faults += [f"{file}: signed, and not here" for file in sorted(gone)]
+    absent = signed.keys() - digests.keys() - {CHECKSUMS, SIGNED_PROVENANCE}
+    faults += [f"{file}: signed, and not here" for file in sorted(absent)]
     if faults:
         return Check(name, "failed", f"{len(faults)} files are not those that were signed", tuple(faults))
     if not trust:
@@ -164,10 +164,10 @@ def _licenses(folder: Path) -> Check:
     faults = [f"{code}: only in audit.json" for code in sorted(_codes(before) - _codes(again))]
     faults += [f"{code}: not in audit.json" for code in sorted(_codes(again) - _codes(before))]
     resolved = resolve_lineage(read_folder(folder, lineage.release, lineage.kind), ChainedSource([]))
-    shipped = audit(
+    folder_audit = audit(
         resolved.lineage, before.policy, license_files=resolved.license_files, upstream_notices=notices, allow=allow
     )
-    faults += [f"{f.code}: {f.why}" for f in shipped.blocking if f.code.startswith("V-")]
+    faults += [f"{f.code}: {f.why}" for f in folder_audit.blocking if f.code.startswith("V-")]
     if faults:
         return Check("licenses", "failed", "the audit does not give what audit.json says", tuple(faults))
     return Check("licenses", "ok", f"{again.verdict}, {len(again.obligations)} obligations, as audit.json says")

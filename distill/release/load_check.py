@@ -56,19 +56,19 @@ def check_load(folder: Path, engine: EngineName, report: Reporter) -> Loaded:
     require_engine(engine)
     base = read_base(folder)
     _check_stop_ids(base)
-    ended = sorted(
+    shortest = sorted(
         (item for item in read_items(folder) if item.finish_reason == "stop" and item.completion_tokens),
         key=lambda item: item.completion_tokens or 0,
     )[:_ANSWERS]
-    limit = 2 * max((item.completion_tokens or 0 for item in ended), default=_LIMIT // 2)
+    limit = 2 * max((item.completion_tokens or 0 for item in shortest), default=_LIMIT // 2)
     settings = recorded_settings(folder, engine, max_new_tokens=limit)
     if engine == "vllm":
-        longest = max((item.prompt_tokens or 0 for item in ended), default=0) + limit
+        longest = max((item.prompt_tokens or 0 for item in shortest), default=0) + limit
         settings = _within_memory(settings, base, longest)
-    problems = [_unverified(item) for item in ended] or [_QUESTION]
+    problems = [_unverified(item) for item in shortest] or [_QUESTION]
     rows = answer_problems(folder, problems, settings, VerifyConfig(), report)
     stopped = sum(row["finish_reason"] == "stop" for row in rows)
-    if ended and not stopped:
+    if shortest and not stopped:
         raise Refused(
             f"{rows[0]['engine']}: none of {len(rows)} answers ends on a stop token within {limit} tokens; all of them "
             "were recorded as ending sooner",

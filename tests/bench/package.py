@@ -45,9 +45,9 @@ def rates(megabytes: float, **works: Callable[[], Any]) -> dict[str, float]:
     for _ in range(TRIES):
         for name, work in works.items():
             best[name] = min(best[name], seconds(work))
-    found = {f"{name}_mb_s": round(megabytes / time, 1) for name, time in best.items()}
+    figures = {f"{name}_mb_s": round(megabytes / time, 1) for name, time in best.items()}
     first, *others = best
-    return found | {f"{first}_ratio": round(best[other] / best[first], 3) for other in others}
+    return figures | {f"{first}_ratio": round(best[other] / best[first], 3) for other in others}
 
 
 def run(*command: str | Path) -> None:
