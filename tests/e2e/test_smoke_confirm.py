@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from loopback_hub import Account, Hub
-from smoke import COMMAND, ROOT, copy_of, run_smoke
+from smoke import COMMAND, ROOT, copy_of, manifests, run_smoke
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -111,7 +111,6 @@ def test_what_the_hub_does_not_have_is_wrong_input(
     assert TOKEN not in done.stdout + done.stderr
 
 
-def test_the_stage_recorded_that_the_folder_loads(pushed: Path) -> None:
-    (manifest,) = pushed.glob("stages/package/*/manifest.json")
-    (line,) = json.loads(manifest.read_bytes())["facts"]["loads"]
+def test_the_stage_recorded_that_the_folder_loads(alone: Path) -> None:
+    (line,) = manifests(alone)["package"]["facts"]["loads"]
     assert line.startswith("transformers ")
