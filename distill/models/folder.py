@@ -28,6 +28,7 @@ __all__ = [
     "cached",
     "check_same_template",
     "download",
+    "download_release",
     "local_folder",
     "public_name",
     "read_base",
@@ -208,6 +209,20 @@ def download(hub_id: str, revision: str | None) -> Path:
 
         patterns = ["*.safetensors", INDEX, "*.json", "*.jinja", "*.txt", "*.model"]  # no code, no pickles
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
+    raise AssertionError("snapshot_download returns or raises")
+
+
+def download_release(hub_id: str, kind: str, revision: str | None, out: Path, cache: Path) -> str:
+    """Fetch every file of a repository (``kind``: model or dataset) into ``out``, nothing from an earlier cache.
+
+    Returns the commit. Raises as ``download`` does.
+    """
+    with _hub_errors(hub_id, revision, "NS/NAME"):
+        from huggingface_hub import HfApi, snapshot_download
+
+        commit = str(HfApi().repo_info(hub_id, repo_type=kind, revision=revision).sha)
+        snapshot_download(hub_id, repo_type=kind, revision=commit, local_dir=out, cache_dir=cache)
+        return commit
     raise AssertionError("snapshot_download returns or raises")
 
 
