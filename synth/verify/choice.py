@@ -84,20 +84,20 @@ def verify(gold: Any, response: str | Reasoning, choices: Any = None) -> Verdict
     answer = final_answer(response)
     if answer.text is None:
         return Verdict("unparseable", reason=answer.reason)
-    answered = _boxed(answer.text, options) if answer.boxed else None
-    if answered is None:
-        answered = _prose(answer.around or answer.text, options)
-    if answered is None and options is None and answer.boxed and len(right) > 1:
-        answered = _plain(answer.text)
-    if answered is None or (", " in answered and ", " not in right and options is not None):
+    option = _boxed(answer.text, options) if answer.boxed else None
+    if option is None:
+        option = _prose(answer.around or answer.text, options)
+    if option is None and options is None and answer.boxed and len(right) > 1:
+        option = _plain(answer.text)
+    if option is None or (", " in option and ", " not in right and options is not None):
         return Verdict(
             "unparseable",
             extracted=shortened(answer.text) if answer.boxed else None,
             reason="it names no single option",
         )
-    if answered == right:
-        return Verdict("correct", 1.0, shortened(answered))
-    return Verdict("wrong", extracted=shortened(answered), reason="another option than the gold one")
+    if option == right:
+        return Verdict("correct", 1.0, shortened(option))
+    return Verdict("wrong", extracted=shortened(option), reason="another option than the gold one")
 
 
 def check_gold(gold: Any, choices: Any = None) -> Verdict:
