@@ -87,6 +87,7 @@ def plainly_equal(gold: str, answer: str) -> bool | None:
         return None
 
 
+@lru_cache(maxsize=512)
 def letters(text: str) -> str:
     """The text as its letters and signs, without styles and spaces: two answers with the same letters are equal.
 
