@@ -125,17 +125,17 @@ _WRAPPED = re.compile(
     r"\\\[(?P<d>(?:[^\\]|\\(?![\[\]]))*)\\\]|\*\*(?P<e>[^*]+)\*\*|`+(?P<f>[^`]+)`+",
     re.DOTALL,
 )
+# Without words of two letters that are products as well: by, at, am.
 _SMALL_WORDS = frozenset(
     word_list(
-        "the is are be of to or and in at if by no on as it its not for all any mod per yes so we with when where "
-        "than odd even least most more less from but only each both none over one two six ten red blue cup day am "
-        "pm sq USD EUR GBP Rs"
+        "the is are of to or and in if no its not for all any mod per yes with when where than odd even least most "
+        "more less from but only each both none over one two six ten red blue cup day USD EUR GBP Rs"
     )
 )
 _UNITS = frozenset(
     word_list(
         "cm mm dm km kg mg ml mL kJ kW Hz kHz MHz GHz ft lb lbs oz mph kph hr hrs min mins sec secs yd yds nm ms "
-        "pm cu MJ eV Pa kPa kN mol rad deg"
+        "pm cu sq MJ eV Pa kPa kN mol rad deg"
     )
 )
 _UNITS_NEXT_TO_DIGITS = _UNITS - {"nm", "ms", "pm", "cu", "rad"}  # products of two variables, without a space
