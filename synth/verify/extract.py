@@ -40,7 +40,7 @@ _TAG = re.compile(r"<answer>([^<]*(?:<(?!/?answer>)[^<]*)*)</answer>", re.IGNORE
 _SENTENCES = 20  # about an answer that are looked at, from the last one
 _SHORT = 400  # characters of a line in which a sentence's answer is looked for
 _CUE = re.compile(
-    r"(?:\b(?:final\s+(?:answer|result)|answer|solution|result|r[ée]ponse(?:\s+finale)?|r[ée]sultat|resultado|soluci[óo]n|(?:respuesta|resposta)(?:\s+final)?|"
+    r"(?:\b(?:final\s+(?:answers?|results?)|answers?|solutions?|results?|r[ée]ponse(?:\s+finale)?|r[ée]sultat|resultado|soluci[óo]n|(?:respuesta|resposta)(?:\s+final)?|"
     r"risposta|Antwort|Ergebnis)\b\**"
     r"(?P<between>[^\n.:=$\\]{0,60}?)(?:\b(?:is|are|equals|be|est|es|ist|lautet)\b\**:?|\s[éè]\s|:\**|=|→|[-\u2013\u2014](?=\s))|"
     r"\bans[.:]|(?:最终)?(?:答案|结果)\**(?:应该|应)?(?:是|为|:|\uff1a|等于)\**[:\uff1a]?|答え\**(?:は|[:\uff1a])\**|"
