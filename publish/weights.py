@@ -116,12 +116,12 @@ def tensor_rows(file: Path, name: str, rows: Sequence[int]) -> np.ndarray:
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         entry = json.loads(opened.read(length))[name]
-        types = {"BF16": np.dtype("<u2"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
-        if entry["dtype"] not in types:
-            raise InputError(
-                f"{name} is of type {entry['dtype']}", where=str(file), hint="take BF16, F16 or F32 weights"
-            )
-        kind, columns = types[entry["dtype"]], entry["shape"][1]
+        kinds = {"BF16": "<u2", "F16": "<f2", "F32": "<f4"}
+        if entry["dtype"] not in kinds:
+            hint = "take BF16, F16 or F32 weights"
+            raise InputError(f"{name} is of type {entry['dtype']}", where=str(file), hint=hint)
+        kind: np.dtype[Any] = np.dtype(kinds[entry["dtype"]])
+        columns = entry["shape"][1]
         raw = []
         for row in rows:
             opened.seek(8 + length + entry["data_offsets"][0] + row * columns * kind.itemsize)

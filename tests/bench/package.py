@@ -55,9 +55,8 @@ def run(*command: str | Path) -> None:
 
 
 def measure(megabytes: int, shard_megabytes: int, place: Path) -> dict[str, Any]:
-    from publish.shards import ShardWriter, TensorSpec
-
     from publish.checksums import file_digests, write_checksums
+    from publish.shards import ShardWriter, TensorSpec
     from publish.signing import Signer, sign_folder
 
     data = memoryview(os.urandom(TENSOR))
