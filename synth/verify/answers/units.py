@@ -138,6 +138,8 @@ _SPELLINGS = {
 # Plurals, and words before them, that change the value of the number beside them.
 _NO_LABEL = frozenset(
     word_list(
+        "hundred thousand million billion trillion lakh crore half third quarter fourth fifth sixth seventh eighth "
+        "ninth tenth hundredth squared cubed percent infinite negative positive approximately "
         "times thirds halves quarters fourths fifths sixths sevenths eighths ninths tenths hundredths thousandths "
         "twelfths hundreds thousands millions billions trillions dozens dozen pairs pair scores twice plus minus "
         "less more fewer least most than over under below above not no or and if when at up between choose mod is "
