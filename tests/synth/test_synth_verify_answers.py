@@ -12,10 +12,10 @@ from verdict_pairs import all_pairs
 from synth.verify.answers.evaluate import TooLarge
 from synth.verify.answers.read import equal, plainly_equal, read
 from synth.verify.answers.values import Unreadable
-from synth.verify.extract import committed_answer, final_answer, last_boxed
+from synth.verify.extract import committed_answer, final_answer, gold_text, last_boxed
 from synth.verify.math import quick
 
-GOLDS = sorted({gold for _, gold, _, _ in all_pairs()})
+GOLDS = sorted({gold_text(gold) for _, gold, _, _ in all_pairs()})
 
 # One answer of each type; no two of them are equal.
 TYPES = {
