@@ -179,9 +179,7 @@ def _run_in_process(fd: int, job: dict[str, Any]) -> NoReturn:
 def _import_for(trees: list[ast.Module]) -> list[tuple[types.ModuleType, dict[str, Any]]]:
     """Import what the tests import; every module there is, with its functions."""
     nodes = [node for tree in trees for node in ast.walk(tree)]
-    names = {one.name for node in nodes if isinstance(node, ast.Import) for one in node.names}
-    names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
-    for name in sorted(names - {test_cases.MODULE}):
+    for name in sorted(test_cases.imported_modules(nodes) - {test_cases.MODULE}):
         try:
             importlib.import_module(name)
         except ImportError as err:

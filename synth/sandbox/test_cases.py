@@ -16,8 +16,9 @@ import types
 import unittest
 from typing import Any
 
-__all__ = ["MODULE", "Failed", "Untestable", "failure_text", "function_under_test", "names_of_program", "parse", "run"]
+__all__ = ["MODULE", "Failed", "Untestable", "failure_text", "function_under_test", "imported_modules", "names_of_program", "parse", "run"]
 
+_OF_THE_PROCESS = ("asyncio", "contextlib", "io", "unittest.mock")  # tests use them to change what the program meets
 MODULE = "solution"  # the name by which tests may import the program
 
 
@@ -54,10 +55,9 @@ def function_under_test(trees: list[ast.Module], setup: str, entry_point: str | 
     from the program that is no class: of two functions, nobody knows which one is tested and which one decides.
     """
     nodes = _nodes(trees)
-    imports = {one.name.partition(".")[0] for node in nodes if isinstance(node, ast.Import) for one in node.names}
-    imports |= {str(node.module).partition(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
-    if foreign := sorted(imports - sys.stdlib_module_names | imports & {"asyncio"}):
-        return None, f"they import {foreign[0]}"
+    for name in sorted(imported_modules(nodes)):
+        if name.partition(".")[0] not in sys.stdlib_module_names or name in _OF_THE_PROCESS:
+            return None, f"they import {name}"
     names = sorted(names_of_program(nodes, setup, entry_point))
     decides = [node.test.func.id for node in nodes if isinstance(node, ast.Assert) and isinstance(node.test, ast.Call)
                and isinstance(node.test.func, ast.Name) and any(not _is_literal(arg) for arg in node.test.args)]  # fmt: skip
@@ -71,6 +71,11 @@ def function_under_test(trees: list[ast.Module], setup: str, entry_point: str | 
         if isinstance(used, ast.Call) and getattr(used.func, "id", "") == name:
             return None, f"they use what {name} returns as an object"
     return name, ""
+
+
+def imported_modules(nodes: list[ast.AST]) -> set[str]:
+    names = {one.name for node in nodes if isinstance(node, ast.Import) for one in node.names}
+    return names | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
 
 
 def _is_literal(node: ast.AST) -> bool:
