@@ -55,7 +55,10 @@ def main(arguments: list[str]) -> NoReturn:
     while True:
         runner = os.fork()
         if runner == 0:
-            _test_runner(listener, filters)
+            try:
+                _test_runner(listener, filters)
+            finally:
+                os._exit(1)  # no reply: an outage
         pid, status = 0, 0
         while pid != runner:
             pid, status = os.wait()
@@ -125,6 +128,7 @@ class _Run:
         self.size = 0
         self.began = time.monotonic()
         self.deadline = self.began + job.timeout_s
+        self.foreign: str | None = None  # says that the program returned what is no plain data
         self.fault: BaseException | None = None  # what ended the talk with the program, also where a test caught it
 
     def result(self) -> Result:
@@ -152,13 +156,13 @@ class _Run:
             result = {"apart": self._apart, "in_process": self._in_process}.get(self.job.mode, self._exit_code)()
         except Late:
             return late
-        except (test_cases.Untestable, NotPlain) as err:
+        except test_cases.Untestable as err:
             return {"verdict": "error", "reason": str(err)}
         except MemoryError:
             result = {"verdict": "wrong", "reason": "out of memory"}
         except Broken as err:
             result = {"verdict": "wrong", "reason": self._gone(str(err))}
-        except Exception as err:  # what loading the program raises
+        except (Exception, SystemExit) as err:  # what loading the program raises
             result = {"verdict": "wrong", "reason": test_cases.failure_text(err)}
         signal.setitimer(signal.ITIMER_REAL, 0)
         return late if result["verdict"] != "correct" and time.monotonic() > self.deadline else result
@@ -198,6 +202,8 @@ class _Run:
             return {"verdict": "error", "needs_in_process": True, "reason": str(self.fault)}
         if self.fault is not None:
             raise self.fault
+        if self.foreign is not None and any((one or "").startswith("TypeError") for one in failures):
+            raise test_cases.Untestable(self.foreign)
         return _verdict(failures)
 
     def _answer(self, *message: Any) -> tuple[Any, Any]:
@@ -205,14 +211,15 @@ class _Run:
         try:
             what, *rest = self._ask(message)
             if what == "not plain":
-                raise NotPlain(f"the program returned {rest[0]}, which cannot be compared apart from it")
+                self.foreign = f"the program returned {str(rest[0])[:200]}, which the tests use apart from it"
+                return _Foreign(), None
             if what == "returned":
                 return decode(rest[0]), decode(rest[1])
             kind, args, text = getattr(builtins, str(rest[0]), None), decode(rest[1]), str(rest[2])[:500]
         except (ValueError, TypeError, IndexError):
             self.fault = Broken("no answer")
             raise self.fault from None
-        except (Broken, Late, NotPlain) as err:
+        except (Broken, Late) as err:
             self.fault = err
             raise
         if isinstance(kind, type) and issubclass(kind, Exception | SystemExit):
@@ -283,13 +290,26 @@ class _Function:
             self._run.fault = _HandsOver(f"these tests cannot run apart from the program: they hand over {err}")
             raise self._run.fault from None
         value, afterwards = self._run._answer("call", self.__name__, *sent)
-        for mine, theirs in zip(args, afterwards, strict=True):
+        for mine, theirs in zip(args, afterwards or [], strict=afterwards is not None):
             if isinstance(mine, list | bytearray) and type(mine) is type(theirs):
                 mine[:] = theirs
             elif isinstance(mine, dict | set) and type(mine) is type(theirs):
                 mine.clear()
                 mine.update(theirs)
         return value
+
+
+class _Foreign:
+    """An object of the program, which stays there: no plain value is equal to it, and it can do nothing."""
+
+    def __eq__(self, _: object) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        raise TypeError
+
+    __hash__ = None  # type: ignore[assignment]
+    __format__ = __str__  # type: ignore[assignment]
 
 
 def _verdict(failures: list[str | None]) -> dict[str, Any]:

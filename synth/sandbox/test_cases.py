@@ -18,6 +18,7 @@ from typing import Any
 
 __all__ = ["MODULE", "Failed", "Untestable", "failure_text", "function_under_test", "imported_modules", "names_of_program", "parse", "run"]
 
+_OFTEN_FORGOTTEN = {"math", "sys", "re", "itertools", "collections", "string", "random", "functools", "operator"}
 _OF_THE_PROCESS = ("asyncio", "contextlib", "io", "unittest.mock")  # tests use them to change what the program meets
 MODULE = "solution"  # the name by which tests may import the program
 
@@ -31,7 +32,9 @@ class Failed(Exception):
 
 
 def parse(tests: list[str]) -> list[ast.Module]:
-    """Raises Untestable where these are no tests. An import of the program's names is taken out: they are there."""
+    """Raises Untestable where these are no tests. An import of the program's names is taken out: they are there; one of
+    the standard library's modules that tests name and the program imports for them is put in.
+    """
     try:
         trees = [ast.parse(source, "<tests>") for source in tests]
     except (SyntaxError, ValueError, RecursionError, MemoryError) as err:
@@ -39,8 +42,10 @@ def parse(tests: list[str]) -> list[ast.Module]:
     if not any(isinstance(one, ast.Assert | ast.Call | ast.Raise | ast.FunctionDef) for one in _nodes(trees)):
         raise Untestable("the tests cannot be run: they test nothing")
     for tree in trees:
+        named = {getattr(one.value, "id", "") for one in ast.walk(tree) if isinstance(one, ast.Attribute)}
         tree.body = [one for one in tree.body if not (isinstance(one, ast.ImportFrom) and one.module == MODULE
                      and all(alias.asname is None and alias.name != "*" for alias in one.names))]  # fmt: skip
+        tree.body[:0] = ast.parse("\n".join(f"import {name}" for name in sorted(named & _OFTEN_FORGOTTEN))).body
     return trees
 
 
@@ -61,16 +66,24 @@ def function_under_test(trees: list[ast.Module], setup: str, entry_point: str | 
     names = sorted(names_of_program(nodes, setup, entry_point))
     decides = [node.test.func.id for node in nodes if isinstance(node, ast.Assert) and isinstance(node.test, ast.Call)
                and isinstance(node.test.func, ast.Name) and any(not _is_literal(arg) for arg in node.test.args)]  # fmt: skip
-    if len(names) > 1 and set(decides) & set(names):
+    if sum(not name[:1].isupper() for name in names) > 1 and set(decides) & set(names):
         raise Untestable(f"the tests take {decides[0]}, which decides, from the program")
     name = entry_point if not names else names[0]
-    if len(names) > 1 or name is None or (name[:1].isupper() and "." not in name):
+    if len(names) > 1 or name is None or _is_class(name, nodes):
         return None, f"they take {' and '.join(names) or 'nothing'} from the program"
     for node in nodes:
         used = node.func if isinstance(node, ast.Call) else node.value if isinstance(node, ast.Attribute) else None
         if isinstance(used, ast.Call) and getattr(used.func, "id", "") == name:
             return None, f"they use what {name} returns as an object"
     return name, ""
+
+
+def _is_class(name: str, nodes: list[ast.AST]) -> bool:
+    """Whether the tests use a name as that of a class: a capital letter, and not all calls compared with literals."""
+    sides = [[node.left, *node.comparators] for node in nodes if isinstance(node, ast.Compare)]
+    compared = {id(one) for both in sides if sum(map(_is_literal, both)) == len(both) - 1 for one in both}
+    calls = [node for node in nodes if isinstance(node, ast.Call) and getattr(node.func, "id", "") == name]
+    return name[:1].isupper() and any(id(call) not in compared for call in calls)
 
 
 def imported_modules(nodes: list[ast.AST]) -> set[str]:
