@@ -34,12 +34,16 @@ class Runtime(Protocol):
 
 
 class Connection:
-    """A socket to a runner, which takes one job at a time, and the process that has to end with it."""
+    """A socket to a runner, which takes one job at a time, and the process that has to end with it.
+
+    Without a process the runner is elsewhere, and takes one job on a connection.
+    """
 
     def __init__(
         self, channel: socket.socket, process: subprocess.Popen[bytes] | None = None, stop: Callable[[], None] = lambda: None
     ) -> None:
         self.channel = channel
+        self.is_single = process is None
         self._process = process
         self._stop = stop
 

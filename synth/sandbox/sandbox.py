@@ -90,6 +90,8 @@ class Sandbox:
         if not isinstance(reply, dict) or reply.get("id") != number:
             self._drop()  # whatever it says next would be taken for the reply to the next job
             raise SandboxDown("the sandbox replied to another job")
+        if connection.is_single:
+            self._drop()
         return Result(**reply["result"])
 
     def _connected(self) -> Connection:
