@@ -6,7 +6,8 @@
 
 No process here can be traced or read by another (PR_SET_DUMPABLE). Program and test runner have a seccomp filter, and the
 program has no descriptor but its own. Where this is not process 1 (runtime `none`), only the program itself is killed.
-Standard library only. Jobs come on stdin, which is a socket, or with ``--listen PORT`` one on each connection.
+Standard library only. Jobs come on stdin and replies go to stdout, or with
+``--listen PORT`` there is one on each connection.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, NoReturn
@@ -57,8 +59,9 @@ def main(arguments: list[str]) -> NoReturn:
         if runner == 0:
             try:
                 _test_runner(listener, filters)
-            finally:
-                os._exit(1)  # no reply: an outage
+            except BaseException:
+                traceback.print_exc()
+            os._exit(1)  # no reply: an outage
         pid, status = 0, 0
         while pid != runner:
             pid, status = os.wait()
@@ -94,11 +97,11 @@ def _test_runner(listener: socket.socket | None, filters: Filters) -> NoReturn:
         candidate.serve(channel, filters)
     for fd in (theirs.detach(), out[1], err[1]):
         os.close(fd)
-    caller = 0 if listener is None else listener.accept()[0].detach()
+    jobs, replies = (0, 1) if listener is None else 2 * (listener.accept()[0].detach(),)
     try:
-        message = receive(caller)
+        message = receive(jobs)
     except Broken:
-        os._exit(1)  # the caller is gone
+        os._exit(1 if listener is None else 0)  # the caller is gone
     job = Job(**message["job"])
     os.pwrite(stdin, job.stdin.encode("utf-8", "surrogatepass"), 0)
     os.close(stdin)
@@ -108,7 +111,7 @@ def _test_runner(listener: socket.socket | None, filters: Filters) -> NoReturn:
     if filters:
         filters[_NOTHING]()
     result = _Run(job, ours.fileno(), program, out[0], err[0]).result()
-    send(caller, {"id": message["id"], "result": asdict(result)})
+    send(replies, {"id": message["id"], "result": asdict(result)})
     if sys.platform != "linux":  # there the program dies with this process
         os.kill(program, signal.SIGKILL)
     os._exit(0)
