@@ -267,7 +267,9 @@ def verification_text(config: VerifyConfig, statistics: Mapping[str, Any], sandb
         place = places.get(sandbox.runtime, f"in containers ({sandbox.runtime})")
         parts.append(f"programs run against their tests {place}")
         if sandbox.in_process:
-            parts.append(f"the tests of {sandbox.in_process:,} programs ran in one process with the program, which can fake a pass")
+            parts.append(
+                f"the tests of {sandbox.in_process:,} of them ran in the program's own process, where it can fake a pass"
+            )
     if config.judge is not None:
         effect = {
             "rules": "whose verdict decides nothing",

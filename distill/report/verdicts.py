@@ -33,8 +33,8 @@ def verdicts_section(recipe: Mapping[str, Any], verify: Artefact | None) -> Sect
         sandbox = facts["sandbox"]
         place = _RUNTIMES.get(sandbox["runtime"], f"in containers ({sandbox['runtime']})")
         blocks.append(
-            f"{sandbox['programs']:,} programs were run {place}; the tests of {sandbox['in_process']:,} of them ran in one "
-            "process with the program (isolation: in_process), the others apart from it."
+            f"{sandbox['programs']:,} programs were run {place}; the tests of {sandbox['in_process']:,} of them ran in "
+            "one process with the program (isolation: in_process), the others apart from it."
         )
     if "majority" in facts:
         elected, problems = facts["majority"]["elected"], facts["majority"]["problems"]

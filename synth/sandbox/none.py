@@ -28,7 +28,7 @@ class Unisolated:
 
     def connect(self) -> Connection:
         folder = tempfile.mkdtemp(prefix="distill-program-")
-        paths = [str(CODE.parents[1]), *([] if self._packages is None else [str(self._packages)])]
+        paths = [str(CODE.parents[2]), *([] if self._packages is None else [str(self._packages)])]
         environment = ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)}
         command = [sys.executable, "-S", *RUNNER, "--no-filter"]
         return start_runner(command, environment, folder, stop=lambda: shutil.rmtree(folder, ignore_errors=True))

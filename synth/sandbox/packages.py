@@ -34,8 +34,8 @@ def install(packages: Sequence[str]) -> Path:
                 raise InputError(
                     f"pip cannot install {' '.join(packages)}: {lines[-1] if lines else 'it says nothing'}",
                     where="verify.code.packages",
-                    hint="name versions that have wheels for this Python, and see that the package index can be reached",
+                    hint="name versions with wheels for this Python, and see that the package index can be reached",
                 )
-            with contextlib.suppress(FileExistsError, OSError):  # another process was faster
+            with contextlib.suppress(OSError):  # another process was faster
                 os.rename(f"{staging}/packages", folder)
     return folder

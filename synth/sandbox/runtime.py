@@ -13,11 +13,14 @@ from typing import Protocol
 
 __all__ = ["CODE", "ENVIRONMENT", "INSIDE", "RUNNER", "Connection", "Runtime", "start_runner"]
 
-CODE = Path(__file__).resolve().parent
-INSIDE = "/distill"  # where a runner has this folder, as synth/sandbox
+CODE = Path(__file__).resolve().parent / "runner"
+INSIDE = "/distill"  # where a runner has its code, as synth/sandbox/runner
 RUNNER = ("-s", "-P", "-m", "synth.sandbox.runner")
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1",
                "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": INSIDE}  # fmt: skip
+
+Stop = Callable[[], None]
+"""Called where a runner was killed."""
 
 
 class Runtime(Protocol):
@@ -40,7 +43,7 @@ class Connection:
     """
 
     def __init__(
-        self, channel: socket.socket, process: subprocess.Popen[bytes] | None = None, stop: Callable[[], None] = lambda: None
+        self, channel: socket.socket, process: subprocess.Popen[bytes] | None = None, stop: Stop = lambda: None
     ) -> None:
         self.channel = channel
         self.is_single = process is None
@@ -71,14 +74,14 @@ class Connection:
 
 
 def start_runner(
-    command: Sequence[str], environment: Mapping[str, str] | None = None, folder: str = "/", stop: Callable[[], None] = lambda: None
+    command: Sequence[str], environment: Mapping[str, str] | None = None, folder: str = "/", stop: Stop = lambda: None
 ) -> Connection:
-    """Start a command whose stdin and stdout are the channel. It inherits no other descriptor, however many are open."""
+    """Start a command with the channel as stdin and stdout. It inherits no other descriptor, however many are open."""
     ours, theirs = socket.socketpair()
     with theirs:
         try:
             process = subprocess.Popen(
-                command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, cwd=folder, env=environment,
+                command, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.PIPE, cwd=folder, env=environment,
                 start_new_session=True,
             )  # fmt: skip
         except OSError:

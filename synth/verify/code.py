@@ -1,7 +1,7 @@
 """Verdicts for rows of kind `code`: a program passes its tests or not. ``run`` does it for one program.
 
-A program never runs in this process but in `synth.sandbox`. Which part of a row is the program: `program`; what tests may
-look like: `code_tests`.
+A program never runs in this process but in `synth.sandbox`. Which part of a row is the program: `program`; what tests
+may look like: `code_tests`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from synth.sandbox import test_cases
-from synth.sandbox.job import MAX_OUTPUT, Job, Result
+from synth.sandbox.runner import test_cases
+from synth.sandbox.runner.job import MAX_OUTPUT, Job, Result
 from synth.sandbox.sandbox import Sandbox, SandboxDown, choose, runtime
 from synth.verify.code_tests import CALLS_SETUP, CallTests, SourceTests, StdinTests, read_tests, same_output
 from synth.verify.program import MAX_CODE, defined_names, extract, join, prompt_setup
@@ -48,9 +48,9 @@ def run(
 ) -> Result:  # fmt: skip
     """Run ``tests`` after ``code``, as if in its namespace.
 
-    timeout_s: wall seconds for both together; mem_mb: address space of the program, MiB. `Result.isolation` says whether
-    the tests ran apart from the program or in one process with it. An outage of the sandbox is verdict `error`. Raises
-    MissingDependency where the machine has no such sandbox.
+    timeout_s: wall seconds for both together; mem_mb: address space of the program, MiB. `Result.isolation` says
+    whether the tests ran apart from the program or in one process with it. An outage of the sandbox is verdict `error`.
+    Raises MissingDependency where the machine has no such sandbox.
     """
     job = Job("apart", timeout_s, mem_mb, code=code, tests=[tests], entry_point=_last_function(code))
     with open_sandbox(sandbox) as box:
@@ -109,7 +109,8 @@ def request(row: Mapping[str, Any], *, gold: bool) -> dict[str, Any] | Verdict:
     if program.language != "python":
         return Verdict("error", reason=f"programs in {program.language} can have stdin tests alone")
     if isinstance(tests, SourceTests):
-        return job | {"tests": tests.sources, "entry_point": entry or _last_function(program.code), "setup": prompt_setup(row)}
+        entry = entry or _last_function(program.code)
+        return job | {"tests": tests.sources, "entry_point": entry, "setup": prompt_setup(row)}
     method = f"Solution().{tests.function}"
     target = method if method in defined_names(program.code) else tests.function
     return job | {"tests": tests.sources(), "entry_point": target, "setup": CALLS_SETUP}
@@ -136,21 +137,18 @@ def serve(sandbox: Sandbox, job: Mapping[str, Any], config: CodeConfig) -> Verdi
     times that; the first test that runs out of time ends.
     """
     extracted = shortened(job["code"])
-    limits = {"timeout_s": config.timeout_s, "memory_mb": config.memory_mb, "processes": config.processes}
+    program = Job("script", config.timeout_s, config.memory_mb, code=job["code"], processes=config.processes)
     if "tests" in job:
-        result = _run_tests(
-            sandbox, Job("apart", **limits, code=job["code"], tests=job["tests"], entry_point=job["entry_point"],
-                         setup=job["setup"]), config.isolation,
-        )  # fmt: skip
+        tests = {name: job[name] for name in ("tests", "entry_point", "setup")}
+        result = _run_tests(sandbox, replace(program, mode="apart", **tests), config.isolation)
         passed = sum(one is None for one in result.failures) / len(job["tests"])
         score = 1.0 if result.passed else passed if result.verdict == "wrong" else 0.0
         return Verdict(result.verdict, score, extracted, result.reason, result.seconds, result.isolation)
-    program = Job("script", **limits, code=job["code"])
     if job["language"] != "python":
         built = _compile(sandbox, job["language"], job["code"])
         if built.file is None:
             return Verdict(built.verdict, 0.0, extracted, built.reason, built.seconds)
-        program = Job("execute", **limits, argv=["./program"], files={"program": built.file})
+        program = replace(program, mode="execute", code="", argv=["./program"], files={"program": built.file})
     return _stdin_tests(sandbox, program, job, extracted)
 
 

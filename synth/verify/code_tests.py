@@ -1,15 +1,16 @@
 """The tests of a row of kind `code`, in the shapes of the public data sets, and when an output is right.
 
-    Python source                                           asserts, check(candidate), unittest, functions named test_...
-    a list of such sources                                  MBPP: each is one test
-    [{"input", "output"}], {"inputs", "outputs"}            stdin and expected stdout (APPS, TACO, Codeforces)
-    the same with "fn_name", or "testtype": "functional",   calls of a function or of a method of class Solution: one JSON
-        or "type": "function_call"                          value a line (LiveCodeBench), or values (TACO, SYNTHETIC-1)
-    any of the last two as JSON text, or below "test_cases"
+Python source                                           asserts, check(candidate), unittest, functions named test_...
+a list of such sources                                  MBPP: each is one test
+[{"input", "output"}], {"inputs", "outputs"}            stdin and expected stdout (APPS, TACO, Codeforces)
+the same with "fn_name", or "testtype": "functional",   calls of a function or of a method of class Solution: one JSON
+    or "type": "function_call"                          value a line (LiveCodeBench), or values (TACO, SYNTHETIC-1)
+any of the last two as JSON text, or below "test_cases"
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping
@@ -68,10 +69,8 @@ Tests = SourceTests | StdinTests | CallTests
 def read_tests(tests: Any, entry_point: str | None) -> Tests:
     """Raises ValueError where these are no tests."""
     if isinstance(tests, str) and tests.lstrip()[:1] in ("{", "["):
-        try:
+        with contextlib.suppress(ValueError):  # Python source that begins with a list
             tests = json.loads(tests)
-        except ValueError:
-            pass  # Python source that begins with a list
     if isinstance(tests, str) and tests.strip():
         return SourceTests([tests])
     name = None
@@ -90,7 +89,7 @@ def read_tests(tests: Any, entry_point: str | None) -> Tests:
     if not all(isinstance(one, Mapping) for one in tests):
         raise ValueError("tests: a list of asserts or of {input, output} is needed")
     name = name or tests[0].get("fn_name")
-    if name or "functional" in (tests[0].get("testtype"), tests[0].get("type")) or tests[0].get("type") == "function_call":
+    if name or {"functional", "function_call"} & {tests[0].get("testtype"), tests[0].get("type")}:
         name = name or entry_point
         if not (isinstance(name, str) and name.isidentifier()):
             raise ValueError("tests that call a function need fn_name or entry_point")
@@ -138,7 +137,8 @@ def _lines(text: str) -> list[str]:
 
 
 def _same_words(ours: list[str], theirs: list[str]) -> bool:
-    return len(ours) == len(theirs) and all(one == two or _close(one, two) for one, two in zip(ours, theirs, strict=True))
+    pairs = zip(ours, theirs, strict=False)
+    return len(ours) == len(theirs) and all(one == two or _close(one, two) for one, two in pairs)
 
 
 def _close(word: str, expected: str) -> bool:

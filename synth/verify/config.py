@@ -98,7 +98,7 @@ class CodeConfig(Section):
     )
     isolation: Literal["apart", "any"] = Field(
         "any",
-        description="apart: tests that cannot run apart from the program are errors; any: they run in one process with it.",
+        description="apart: tests that cannot run apart from the program are errors; any: they run in its process.",
     )
     timeout_s: float = Field(
         5.0, gt=0, description="Wall seconds of a program with its tests, or of a stdin test (20 x for all)."
@@ -114,7 +114,6 @@ class CodeConfig(Section):
         if self.packages and self.sandbox not in ("auto", "bubblewrap", "none"):
             raise ValueError(f"packages: {self.sandbox} brings its own: leave packages out, and install them there")
         return self
-
 
 
 class VerifyConfig(Section):

@@ -50,10 +50,10 @@ def extract(row: Mapping[str, Any], names: Collection[str] = ()) -> Program:
     if compiled and language == "python" and not any(fence.language.startswith("py") for fence in fences):
         language = COMPILED[compiled[-1].language]
     if language != "python":
-        blocks = [fence.code for fence in fences if COMPILED.get(fence.language, language) == language]
-        return Program(blocks[-1], language=language) if blocks else Program(None, "no code found")
-    blocks = [_block(answer, fence) for fence in fences if _PYTHON.fullmatch(fence.language)]
-    blocks = [code for code, fence_closed in blocks if fence_closed or is_python(code)]
+        sources = [fence.code for fence in fences if COMPILED.get(fence.language, language) == language]
+        return Program(sources[-1], language=language) if sources else Program(None, "no code found")
+    read = [_block(answer, fence) for fence in fences if _PYTHON.fullmatch(fence.language)]
+    blocks = [code for code, is_closed in read if is_closed or is_python(code)]
     if not blocks:
         if fences and not fences[-1].is_closed:
             return Program(None, "the code fence is not closed, and what it holds is not whole")
@@ -82,7 +82,8 @@ def _block(text: str, fence: Fence) -> tuple[str, bool]:
 
 
 def _defines(name: str) -> re.Pattern[str]:
-    return re.compile(rf"^[ \t]*(?:(?:async[ \t]+)?(?:def|class)[ \t]+{re.escape(name)}\b|{re.escape(name)}[ \t]*=)", re.M)
+    name = re.escape(name)
+    return re.compile(rf"^[ \t]*(?:(?:async[ \t]+)?(?:def|class)[ \t]+{name}\b|{name}[ \t]*=)", re.MULTILINE)
 
 
 def defined_names(code: str) -> list[str]:
@@ -135,4 +136,5 @@ def prompt_setup(row: Mapping[str, Any]) -> str:
     if not isinstance(entry, str) or body is None or entry not in (getattr(node, "name", "") for node in body):
         return ""
     kinds = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef | ast.Assign
-    return "\n".join(ast.unparse(node) for node in body if isinstance(node, kinds) and getattr(node, "name", "") != entry)
+    helpers = [node for node in body if isinstance(node, kinds) and getattr(node, "name", "") != entry]
+    return "\n".join(map(ast.unparse, helpers))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from waiting import until
 
-from synth.sandbox.job import Job, Result
+from synth.sandbox.runner.job import Job, Result
 from synth.sandbox.sandbox import Sandbox
 from synth.verify.code import open_sandbox, run
 
@@ -86,7 +86,9 @@ def _nothing_is_left() -> Iterator[None]:
 
 
 def attempt(code: str, tests: str, timeout_s: float = 3.0, memory_mb: int = 512, **job: Any) -> Result:
-    return box().run(Job(**({"mode": "apart"} | job), code=code, tests=[tests], timeout_s=timeout_s, memory_mb=memory_mb))
+    return box().run(
+        Job(**({"mode": "apart"} | job), code=code, tests=[tests], timeout_s=timeout_s, memory_mb=memory_mb)
+    )
 
 
 SQUARE = "def f(x): return x * x"

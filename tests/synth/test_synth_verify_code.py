@@ -21,7 +21,7 @@ from waiting import until
 
 from licensing.errors import InputError, MissingDependency
 from synth.sandbox import sandbox
-from synth.sandbox.job import Job, Result
+from synth.sandbox.runner.job import Job, Result
 from synth.verify.code import open_sandbox, run, serve
 from synth.verify.code_tests import same_output
 from synth.verify.config import CodeConfig, VerifyConfig
@@ -130,7 +130,9 @@ def test_an_honest_program_passes_and_the_row_says_how_it_was_tested(what: str) 
 
 def test_with_isolation_apart_tests_that_need_one_process_are_errors() -> None:
     code, tests = PROGRAMS["operators of a class"]
-    rows = [{"kind": "code", "completion": one, "tests": two} for one, two in ((code, tests), (SQUARE, "assert f(3) == 9"))]
+    rows = [
+        {"kind": "code", "completion": one, "tests": two} for one, two in ((code, tests), (SQUARE, "assert f(3) == 9"))
+    ]
     config = VerifyConfig(workers=1, code=CodeConfig(isolation="apart"))
     error, correct = verify_rows(rows, config)
     assert (error["verdict"], error["score"]) == ("error", 0.0)
@@ -157,7 +159,12 @@ def test_with_isolation_apart_tests_that_need_one_process_are_errors() -> None:
         ({"response": "```python\nA = (1"}, None),
         ({"response": "```python\nprint(f())```"}, "print(f())"),
         ({"response": "1. So:\n   ```python\n   def f():\n       return 1\n   ```"}, "def f():\n    return 1\n"),
-        ({"response": "```python\nprint(int(input()))\n```\n```python\nprint(solve(2))\n```\n```\n5\n```\n```bash\npython a.py\n```"}, "print(int(input()))\n"),
+        (
+            {
+                "response": "```python\nprint(int(input()))\n```\n```python\nprint(solve(2))\n```\n```\n5\n```\n```bash\npython a.py\n```"
+            },
+            "print(int(input()))\n",
+        ),
         ({"response": "```python\ndef g(): pass\n```\nIt prints\n```\n5\n```"}, "def g(): pass\n"),
         ({"response": "Here it is: ```python\nA = 1\n```\nDone."}, "A = 1\n"),
         ({"response": "````python\nA = 1\n```\n````"}, "A = 1\n```\n"),
@@ -363,7 +370,9 @@ def test_an_engine_that_is_not_there_is_told_and_not_taken_for_a_verdict(
     assert "docker run --rm absent python3" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("level", ["strong", "docker:", "docker", "docker:--privileged", "podman: x", "http://here", ""])
+@pytest.mark.parametrize(
+    "level", ["strong", "docker:", "docker", "docker:--privileged", "podman: x", "http://here", ""]
+)
 def test_a_sandbox_that_is_none_is_the_users_error(level: str, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text("{}\n")
     command = [sys.executable, "-m", "distill.cli", "verify", "in.jsonl", "-o", "out.jsonl", "--sandbox", level]
@@ -489,7 +498,7 @@ def test_a_program_in_cpp_is_compiled_and_run() -> None:
     assert verdict(completion=code.replace("a + b", "a - b"), language="cpp", tests=tests).verdict == "wrong"
     broken = verdict(completion="int main( {", language="cpp", tests=tests)
     assert (broken.verdict, "does not compile" in str(broken.reason)) == ("wrong", True)
-    shell = '#include <unistd.h>\nint main() { return fork() == -1 ? 0 : 1; }'
+    shell = "#include <unistd.h>\nint main() { return fork() == -1 ? 0 : 1; }"
     assert verdict(completion=shell, language="cpp", tests=[{"input": "", "output": ""}]).verdict == "correct"
 
 
@@ -499,7 +508,10 @@ def test_packages_of_the_recipe_can_be_imported_and_no_others(tmp_path: Path, mo
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("triple.py", "class Three:\n    def __eq__(self, other): return other == 3\n")
         archive.writestr("triple-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: triple\nVersion: 1.0\n")
-        archive.writestr("triple-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            "triple-1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
         archive.writestr("triple-1.0.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
@@ -515,7 +527,7 @@ def test_packages_of_the_recipe_can_be_imported_and_no_others(tmp_path: Path, mo
 
 
 def test_helpers_of_the_prompt_are_those_of_the_prompt_and_not_the_programs() -> None:
-    prompt = "import math\n\ndef poly(xs, x):\n    return sum(c * x ** i for i, c in enumerate(xs))\n\ndef root(xs):\n    \"\"\"A root.\"\"\"\n"
+    prompt = 'import math\n\ndef poly(xs, x):\n    return sum(c * x ** i for i, c in enumerate(xs))\n\ndef root(xs):\n    """A root."""\n'
     tests = "def check(candidate):\n    assert math.fabs(poly([-2, 1], candidate([-2, 1]))) < 1e-4\ncheck(root)"
     row = {"prompt": prompt, "entry_point": "root", "tests": tests}
     right = verdict(**row, completion="    return -xs[0] / xs[1]\n")
@@ -524,7 +536,14 @@ def test_helpers_of_the_prompt_are_those_of_the_prompt_and_not_the_programs() ->
 
 
 def test_extraction_is_linear_in_the_text() -> None:
-    for text in ("```python\n" * 8000, "def " * 50_000, "`" * 200_000, "```\n" * 40_000, "(" * 200_000, "input(" * 40_000):
+    for text in (
+        "```python\n" * 8000,
+        "def " * 50_000,
+        "`" * 200_000,
+        "```\n" * 40_000,
+        "(" * 200_000,
+        "input(" * 40_000,
+    ):
         began = time.monotonic()
         extract({"response": text, "entry_point": "f"}, {"f"})
         assert time.monotonic() - began < 5.0  # seconds; quadratic regexes took 35

@@ -1,13 +1,8 @@
-"""What runs inside a sandbox: takes jobs, one at a time, and answers each under its own id.
+"""Judges one job: has the tests run, and says what came of them. Standard library only.
 
-    main            process 1: starts a test runner, waits for its end, kills whatever else is alive, empties the folder
-      _test_runner  reads the job, runs the tests, answers
-        candidate   the program: forked before the job is read, so the tests were never in its memory
-
-No process here can be traced or read by another (PR_SET_DUMPABLE). Program and test runner have a seccomp filter, and the
-program has no descriptor but its own. Where this is not process 1 (runtime `none`), only the program itself is killed.
-Standard library only. Jobs come on stdin and replies go to stdout, or with
-``--listen PORT`` there is one on each connection.
+Apart from the program, the tests run in this process, which the program can neither see nor signal. They have a proxy of
+its function: arguments and answers travel as plain data, and comparisons are made here. An object of the program stays
+there; here it is equal to nothing, and nothing can be done with it.
 """
 
 from __future__ import annotations
@@ -15,114 +10,29 @@ from __future__ import annotations
 import base64
 import builtins
 import contextlib
-import ctypes
 import os
-import resource
 import secrets
 import select
-import shutil
 import signal
-import socket
 import sys
 import time
-import traceback
-from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any, NoReturn
 
-from synth.sandbox import candidate, seccomp, test_cases
-from synth.sandbox.job import Job, Result
-from synth.sandbox.plain_data import Broken, Late, NotPlain, decode, encode, receive, send
+from synth.sandbox.runner import seccomp, test_cases
+from synth.sandbox.runner.job import Job, Result
+from synth.sandbox.runner.plain_data import Broken, Late, NotPlain, decode, encode, receive, send
 
-__all__ = ["main"]
+__all__ = ["TestRun"]
 
 FLOOD = 64 << 20  # bytes of output past which a program is stopped
-MAX_FILES = 512
-STDIN = ".stdin"  # /dev/stdin is a link to it where there is no /proc
-Filters = dict[frozenset[str], Callable[[], None]]  # calls that are allowed -> installs the filter
-_NOTHING: frozenset[str] = frozenset()
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
-
-
-def main(arguments: list[str]) -> NoReturn:
-    """Run jobs until the caller is gone."""
-    listener = socket.create_server(("", int(arguments[1]))) if arguments[:1] == ["--listen"] else None
-    filters: Filters = {}
-    if "--no-filter" not in arguments:
-        filters = {allowed: seccomp.make_filter(allowed) for allowed in (_NOTHING, seccomp.EXECUTE, seccomp.PROCESSES)}
-    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_FILES, MAX_FILES))
-    _prctl(_PR_SET_DUMPABLE, 0)
-    folder = os.getcwd()
-    sys.path.remove(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))  # nothing of ours to a program
-    while True:
-        runner = os.fork()
-        if runner == 0:
-            try:
-                _test_runner(listener, filters)
-            except BaseException:
-                traceback.print_exc()
-            os._exit(1)  # no reply: an outage
-        pid, status = 0, 0
-        while pid != runner:
-            pid, status = os.wait()
-        if os.getpid() == 1:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(-1, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                os.wait()
-        for entry in os.scandir(folder):
-            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir(follow_symlinks=False) else os.unlink(entry)
-        if status or os.listdir(folder):
-            os._exit(1)  # a fresh sandbox is the only clean one
-
-
-def _prctl(option: int, value: int) -> None:
-    if sys.platform == "linux" and ctypes.CDLL(None).prctl(option, value, 0, 0, 0):
-        raise OSError(f"prctl {option}")
-
-
-def _test_runner(listener: socket.socket | None, filters: Filters) -> NoReturn:
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    ours, theirs = socket.socketpair()
-    out, err = os.pipe(), os.pipe()
-    stdin = os.open(STDIN, os.O_RDWR | os.O_CREAT, 0o600)
-    program = os.fork()
-    if program == 0:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        for fd, target in ((stdin, 0), (out[1], 1), (err[1], 2)):
-            os.dup2(fd, target)
-        channel = os.dup2(theirs.fileno(), 3, inheritable=False)
-        os.closerange(4, MAX_FILES)
-        candidate.serve(channel, filters)
-    for fd in (theirs.detach(), out[1], err[1]):
-        os.close(fd)
-    jobs, replies = (0, 1) if listener is None else 2 * (listener.accept()[0].detach(),)
-    try:
-        message = receive(jobs)
-    except Broken:
-        os._exit(1 if listener is None else 0)  # the caller is gone
-    job = Job(**message["job"])
-    os.pwrite(stdin, job.stdin.encode("utf-8", "surrogatepass"), 0)
-    os.close(stdin)
-    if job.mode in ("apart", "in_process"):
-        os.unlink(STDIN)
-    candidate.limit(job.memory_mb + 256, int(2 * job.timeout_s) + 10)
-    if filters:
-        filters[_NOTHING]()
-    result = _Run(job, ours.fileno(), program, out[0], err[0]).result()
-    send(replies, {"id": message["id"], "result": asdict(result)})
-    if sys.platform != "linux":  # there the program dies with this process
-        os.kill(program, signal.SIGKILL)
-    os._exit(0)
 
 
 class _ProgramError(Exception):
     """The program raised something that is no ordinary exception."""
 
 
-class _Run:
-    """One job, in the test runner."""
+class TestRun:
+    """One job, of the program in the process ``program``. ``channel``, ``stdout``, ``stderr``: descriptors to it."""
 
     def __init__(self, job: Job, channel: int, program: int, stdout: int, stderr: int) -> None:
         self.job, self.channel, self.program = job, channel, program
@@ -173,9 +83,10 @@ class _Run:
     def _begin(self) -> None:
         """Start the program. Where its limits cannot be set, the whole sandbox ends: an outage and no verdict."""
         job = self.job
-        allowed = seccomp.PROCESSES if job.processes else seccomp.EXECUTE if job.mode == "execute" else _NOTHING
+        allowed = seccomp.PROCESSES if job.processes else seccomp.EXECUTE if job.mode == "execute" else seccomp.NOTHING
         first = {"mode": job.mode, "memory_mb": job.memory_mb, "cpu_s": int(job.timeout_s) + 2, "files": job.files,
-                 "argv": job.argv, "allowed": sorted(allowed), "code": job.code if job.mode == "script" else ""}  # fmt: skip
+                 "argv": job.argv, "allowed": sorted(allowed),
+                 "code": job.code if job.mode == "script" else ""}  # fmt: skip
         try:
             if self._ask(first) != "ready":
                 raise Broken("it is not ready")
@@ -264,7 +175,7 @@ class _Run:
 
     def _ask(self, message: Any) -> Any:
         send(self.channel, message)
-        return receive(self.channel, self.deadline, (self.pipes, self._read))
+        return receive(self.channel, self.deadline, self.pipes, self._read)
 
     def _read(self, pipe: int) -> None:
         chunk = os.read(pipe, 1 << 16)
@@ -283,7 +194,7 @@ class _HandsOver(BaseException):
 class _Function:
     """The function under test, for the tests: arguments and answers travel as plain data, and nothing else does."""
 
-    def __init__(self, run: _Run, name: str) -> None:
+    def __init__(self, run: TestRun, name: str) -> None:
         self._run, self.__name__ = run, name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -332,7 +243,3 @@ def _end(code: int) -> str:
         return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"killed by signal {-code}"
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

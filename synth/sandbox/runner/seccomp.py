@@ -1,8 +1,7 @@
 """The seccomp filters of programs: no new processes, sockets, signals to others, or calls of administration.
 
 Made by libseccomp, which knows the numbers of every architecture and refuses calls of another one. What is refused gets
-EPERM (clone3 ENOSYS, so that the C library falls back on clone, whose flags a filter can read). Standard library only: it
-runs inside the sandbox.
+EPERM (clone3 ENOSYS, so that the C library falls back on clone, whose flags a filter can read). Standard library only.
 """
 
 from __future__ import annotations
@@ -11,10 +10,14 @@ import ctypes
 import errno
 from collections.abc import Callable
 
-__all__ = ["EXECUTE", "PROCESSES", "make_filter"]
+__all__ = ["EXECUTE", "NOTHING", "PROCESSES", "Filters", "make_filters"]
 
+Filters = dict[frozenset[str], Callable[[], None]]
+"""Calls that are allowed beside threads -> installs the filter for this process, its threads and children, for good."""
+
+NOTHING: frozenset[str] = frozenset()
 EXECUTE = frozenset(("execve",))
-PROCESSES = EXECUTE | set("fork vfork execveat kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo".split())
+PROCESSES = EXECUTE | {"fork", "vfork", "execveat", "kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"}
 _ALWAYS = """
     socket connect accept accept4 bind listen pidfd_send_signal pidfd_open pidfd_getfd ptrace process_vm_readv
     process_vm_writev process_madvise process_mrelease kcmp mount umount2 pivot_root chroot unshare setns open_tree
@@ -26,7 +29,8 @@ _ALWAYS = """
 """
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _EQUAL, _MASKED_EQUAL = 4, 7
-_CLONE_THREAD, _CLONE_NEW = 0x10000, (0x80, 0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)
+_CLONE_THREAD = 0x10000
+_CLONE_NEW = (0x80, 0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)  # namespaces
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 
 
@@ -34,12 +38,12 @@ class _Compare(ctypes.Structure):
     _fields_ = (("arg", ctypes.c_uint), ("op", ctypes.c_int), ("a", ctypes.c_uint64), ("b", ctypes.c_uint64))
 
 
-def make_filter(allowed: frozenset[str]) -> Callable[[], None]:
-    """A function that installs the filter for the calling process, its threads and children, for good.
+def make_filters() -> Filters:
+    """The filter for each set of allowed calls. Raises OSError where libseccomp or the kernel's part is missing."""
+    return {allowed: _make_filter(allowed) for allowed in (NOTHING, EXECUTE, PROCESSES)}
 
-    ``allowed``: calls that it leaves alone (``EXECUTE``, ``PROCESSES``). Raises OSError where libseccomp or the kernel's
-    part is missing.
-    """
+
+def _make_filter(allowed: frozenset[str]) -> Callable[[], None]:
     try:
         lib = ctypes.CDLL("libseccomp.so.2")
     except OSError:
@@ -50,8 +54,8 @@ def make_filter(allowed: frozenset[str]) -> Callable[[], None]:
     def refuse(name: str, error: int = errno.EPERM, argument: _Compare | None = None) -> None:
         number = lib.seccomp_syscall_resolve_name(name.encode())
         if number >= 0:  # else this architecture has no such call
-            compare = [] if argument is None else [ctypes.byref(argument)]
-            code = lib.seccomp_rule_add_array(context, _ERRNO | error, number, len(compare), *(compare or [None]))
+            compare = None if argument is None else ctypes.byref(argument)
+            code = lib.seccomp_rule_add_array(context, _ERRNO | error, number, int(argument is not None), compare)
             if code:
                 raise OSError(-code, f"seccomp: {name}")
 

@@ -16,7 +16,10 @@ import types
 import unittest
 from typing import Any
 
-__all__ = ["MODULE", "Failed", "Untestable", "failure_text", "function_under_test", "imported_modules", "names_of_program", "parse", "run"]
+__all__ = [
+    "MODULE", "Failed", "Untestable", "failure_text", "function_under_test", "imported_modules", "names_of_program",
+    "parse", "run",
+]  # fmt: skip
 
 _OFTEN_FORGOTTEN = {"math", "sys", "re", "itertools", "collections", "string", "random", "functools", "operator"}
 _OF_THE_PROCESS = ("asyncio", "contextlib", "io", "unittest.mock")  # tests use them to change what the program meets
@@ -60,14 +63,14 @@ def function_under_test(trees: list[ast.Module], setup: str, entry_point: str | 
     from the program that is no class: of two functions, nobody knows which one is tested and which one decides.
     """
     nodes = _nodes(trees)
-    for name in sorted(imported_modules(nodes)):
-        if name.partition(".")[0] not in sys.stdlib_module_names or name in _OF_THE_PROCESS:
-            return None, f"they import {name}"
+    for module in sorted(imported_modules(nodes)):
+        if module.partition(".")[0] not in sys.stdlib_module_names or module in _OF_THE_PROCESS:
+            return None, f"they import {module}"
     names = sorted(names_of_program(nodes, setup, entry_point))
-    decides = [node.test.func.id for node in nodes if isinstance(node, ast.Assert) and isinstance(node.test, ast.Call)
-               and isinstance(node.test.func, ast.Name) and any(not _is_literal(arg) for arg in node.test.args)]  # fmt: skip
-    if sum(not name[:1].isupper() for name in names) > 1 and set(decides) & set(names):
-        raise Untestable(f"the tests take {decides[0]}, which decides, from the program")
+    truths = [node.test for node in nodes if isinstance(node, ast.Assert) and isinstance(node.test, ast.Call)]
+    decides = {getattr(one.func, "id", "") for one in truths if not all(map(_is_literal, one.args))} & set(names)
+    if sum(not one[:1].isupper() for one in names) > 1 and decides:
+        raise Untestable(f"the tests take {min(decides)}, which decides, from the program")
     name = entry_point if not names else names[0]
     if len(names) > 1 or name is None or _is_class(name, nodes):
         return None, f"they take {' and '.join(names) or 'nothing'} from the program"
@@ -97,7 +100,8 @@ def _is_literal(node: ast.AST) -> bool:
 
 def names_of_program(nodes: list[ast.AST], setup: str, entry_point: str | None) -> set[str]:
     """The names that the tests take from the program."""
-    bound, loaded = set(dir(builtins)) | {"__name__", "__file__"}, set()
+    bound: set[str] = set(dir(builtins)) | {"__name__", "__file__"}
+    loaded: set[str] = set()
     for node in [*nodes, *ast.walk(ast.parse(setup))]:
         if isinstance(node, ast.Name):
             (loaded if isinstance(node.ctx, ast.Load) else bound).add(node.id)

@@ -1,7 +1,7 @@
 """JSON lines between processes, and plain Python data in them.
 
-Standard library only: it runs inside the sandbox. The receiver builds new objects of built-in types, so no ``__eq__`` of
-a program takes part in a comparison. null, true and text stand for themselves, all else is a list that begins with a tag.
+The receiver builds new objects of built-in types, so no ``__eq__`` of a program takes part in a comparison. null, true and
+text stand for themselves, all else is a list that begins with a tag. Standard library only.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import json
 import os
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 __all__ = ["Broken", "Late", "NotPlain", "decode", "encode", "receive", "send"]
 
 MAX_LINE = 64 << 20  # bytes
 MAX_ITEMS = 100_000  # of an iterator
-_SEQUENCES: dict[str, type[Any]] = {
-    "list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "deque": collections.deque, "bytearray": bytearray,
-    "iterator": iter, "bytes": bytes,
+_SEQUENCES: dict[str, Any] = {
+    "list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "deque": collections.deque, "bytes": bytes,
+    "bytearray": bytearray, "iterator": iter,
 }  # fmt: skip
 _VALUES = {
     one.__name__: one for one in (
@@ -57,19 +57,21 @@ def send(fd: int, message: Any) -> None:
         raise Broken(str(err)) from None
 
 
-def receive(fd: int, deadline: float | None = None, watch: tuple[list[int], Callable[[int], None]] = ([], id)) -> Any:
-    """The next JSON line. Raises Broken, and Late at the deadline.
-
-    ``watch``: other descriptors, and what is called with one that has something to read.
+def receive(
+    fd: int, deadline: float | None = None, others: Sequence[int] = (), read: Callable[[int], None] | None = None
+) -> Any:
+    """The next JSON line. Raises Broken, and Late at the deadline. ``read`` is called with one of the ``others`` that has
+    something to read.
     """
     line = bytearray()
     while not line.endswith(b"\n"):
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        ready = select.select([fd, *watch[0]], [], [], left)[0]
+        ready = select.select([fd, *others], [], [], left)[0]
         if not ready:
             raise Late
         for one in set(ready) - {fd}:
-            watch[1](one)
+            assert read is not None
+            read(one)
         if fd in ready:
             try:
                 chunk = os.read(fd, 1 << 20)
@@ -107,7 +109,7 @@ def encode(value: Any) -> Any:
     for name, view in _VIEWS.items():
         if kind is view:
             return ["view", name, [encode(item) for item in value]]
-    if tuple in kind.__bases__ and isinstance(getattr(kind, "_fields", None), tuple) and kind.__eq__ is tuple.__eq__:
+    if tuple in kind.__bases__ and isinstance(getattr(kind, "_fields", None), tuple) and kind.__eq__ == tuple.__eq__:
         return ["namedtuple", kind.__name__, list(kind._fields), [encode(item) for item in value]]
     if isinstance(value, Iterator) and kind.__module__ in ("builtins", "itertools"):
         items = list(itertools.islice(value, MAX_ITEMS + 1))
@@ -142,8 +144,8 @@ def _decode(data: Any) -> Any:
     if tag in _VALUES:
         return _VALUES[tag](*items)
     if tag == "view":
-        pairs = items if rest[0] == "items" else enumerate(items) if rest[0] == "values" else dict.fromkeys(items)
-        return {"keys": dict.keys, "values": dict.values, "items": dict.items}[rest[0]](dict(pairs))
+        made: dict[Any, Any] = dict.fromkeys(items) if rest[0] == "keys" else dict(enumerate(items))
+        return dict(items).items() if rest[0] == "items" else made.keys() if rest[0] == "keys" else made.values()
     if tag == "namedtuple":
         return collections.namedtuple(rest[0], rest[1], rename=True)(*items)
     return _SEQUENCES[tag](items)

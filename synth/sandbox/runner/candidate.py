@@ -1,9 +1,9 @@
 """The process of a program: limits itself, loads the program, and does what the test runner asks.
 
-Standard library only: it runs inside the sandbox. Once the program runs, nothing that this process says is trusted. Apart
-from its tests, a program can forge the value that its function returns, and no more. In one process with them, the
-modules of the tests are imported before it, its changes to their functions are taken back, the verdict carries a nonce,
-and an early end is no pass; a program that searches the frames of its caller, or patches while a test runs, gets through.
+Once the program runs, nothing that this process says is trusted. Apart from its tests, a program can forge the value that
+its function returns, and no more. In one process with them, the modules of the tests are imported before it, its changes
+to their functions are taken back, the verdict carries a nonce, and an early end is no pass; a program that searches the
+frames of its caller, or patches while a test runs, gets through. Standard library only.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import resource
 import sys
 import traceback
 import types
-from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from synth.sandbox import test_cases
-from synth.sandbox.plain_data import NotPlain, decode, encode, receive, send
+from synth.sandbox.runner import test_cases
+from synth.sandbox.runner.plain_data import NotPlain, decode, encode, receive, send
+from synth.sandbox.runner.seccomp import Filters
 
 __all__ = ["limit", "serve"]
 
@@ -31,11 +31,8 @@ FILE_BYTES = 64 << 20
 STACK_BYTES = 64 << 20
 
 
-def serve(fd: int, filters: Mapping[frozenset[str], Callable[[], None]]) -> NoReturn:
-    """Serve the test runner, whose first message says what to do and within which limits.
-
-    ``filters``: for each set of allowed calls what installs its filter; empty where nothing is filtered.
-    """
+def serve(fd: int, filters: Filters) -> NoReturn:
+    """Serve the test runner, whose first message says what to do and within which limits. Without filters none is set."""
     first = receive(fd)
     limit(first["memory_mb"], first["cpu_s"])
     os.environ.clear()
@@ -167,7 +164,7 @@ def _run_in_process(fd: int, job: dict[str, Any]) -> NoReturn:
         else:
             exec(job["setup"], names)
             failures = test_cases.run(trees, names, job["entry_point"])
-        answer = {"failures": failures}
+        answer: dict[str, Any] = {"failures": failures}
     except test_cases.Untestable as err:
         answer = {"untestable": str(err)}
     except BaseException as err:
