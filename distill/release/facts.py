@@ -268,7 +268,7 @@ def verification_text(config: VerifyConfig, statistics: Mapping[str, Any], sandb
         parts.append(f"programs run against their tests {place}")
         if sandbox.in_process:
             parts.append(
-                f"the tests of {sandbox.in_process:,} of them ran in the program's own process, where it can fake a pass"
+                f"the tests of {sandbox.in_process:,} of them ran in the program's process, where it can fake a pass"
             )
     if config.judge is not None:
         effect = {

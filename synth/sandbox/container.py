@@ -28,8 +28,9 @@ class Container:
         name = f"distill-sandbox-{secrets.token_hex(8)}"
         command = [
             self._engine, "run", "--rm", "--interactive", f"--name={name}", "--network=none", "--ipc=none",
-            "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--user=65534:65534", "--pids-limit=128",
-            "--workdir=/tmp", "--tmpfs=/tmp:rw,exec,nosuid,nodev,size=64m,mode=1777", "--entrypoint=python3",
+            "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--user=65534:65534",
+            "--pids-limit=128", "--workdir=/tmp", "--tmpfs=/tmp:rw,exec,nosuid,nodev,size=64m,mode=1777",
+            "--entrypoint=python3",
             f"--volume={CODE}:{INSIDE}/synth/sandbox/runner:ro", *(f"--env={k}={v}" for k, v in ENVIRONMENT.items()),
         ]  # fmt: skip
         if self._engine == "podman":

@@ -81,8 +81,8 @@ def start_runner(
     with theirs:
         try:
             process = subprocess.Popen(
-                command, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.PIPE, cwd=folder, env=environment,
-                start_new_session=True,
+                command, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.PIPE, cwd=folder,
+                env=environment, start_new_session=True,
             )  # fmt: skip
         except OSError:
             ours.close()

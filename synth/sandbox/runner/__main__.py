@@ -4,9 +4,10 @@
       _serve_job    reads the job, runs the tests (`test_runner`), answers
         candidate   the program: forked before the job is read, so the tests were never in its memory
 
-No process here can be traced or read by another (PR_SET_DUMPABLE). Program and test runner have a seccomp filter, and the
-program has no descriptor but its own. Where this is not process 1 (runtime `none`), the program alone is killed. Jobs come
-on stdin and replies go to stdout, or with ``--listen PORT`` there is one on each connection. Standard library only.
+No process here can be traced or read by another (PR_SET_DUMPABLE). Program and test runner have a seccomp filter, and
+the program has no descriptor but its own. Where this is not process 1 (runtime `none`), the program alone is killed.
+Jobs come on stdin and replies go to stdout, or with ``--listen PORT`` there is one on each connection. Standard library
+only.
 """
 
 from __future__ import annotations

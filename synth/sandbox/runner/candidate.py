@@ -1,9 +1,9 @@
 """The process of a program: limits itself, loads the program, and does what the test runner asks.
 
-Once the program runs, nothing that this process says is trusted. Apart from its tests, a program can forge the value that
-its function returns, and no more. In one process with them, the modules of the tests are imported before it, its changes
-to their functions are taken back, the verdict carries a nonce, and an early end is no pass; a program that searches the
-frames of its caller, or patches while a test runs, gets through. Standard library only.
+Once the program runs, nothing that this process says is trusted. Apart from its tests, a program can forge the value
+that its function returns, and no more. In one process with them, the modules of the tests are imported before it, its
+changes to their functions are taken back, the verdict carries a nonce, and an early end is no pass; a program that
+searches the frames of its caller, or patches while a test runs, gets through. Standard library only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STACK_BYTES = 64 << 20
 
 
 def serve(fd: int, filters: Filters) -> NoReturn:
-    """Serve the test runner, whose first message says what to do and within which limits. Without filters none is set."""
+    """Serve the test runner, whose first message says what to do and within which limits. No filters: none is set."""
     first = receive(fd)
     limit(first["memory_mb"], first["cpu_s"])
     os.environ.clear()

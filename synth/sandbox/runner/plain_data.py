@@ -1,7 +1,7 @@
 """JSON lines between processes, and plain Python data in them.
 
-The receiver builds new objects of built-in types, so no ``__eq__`` of a program takes part in a comparison. null, true and
-text stand for themselves, all else is a list that begins with a tag. Standard library only.
+The receiver builds new objects of built-in types, so no ``__eq__`` of a program takes part in a comparison. null, true
+and text stand for themselves, all else is a list that begins with a tag. Standard library only.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ _VALUES = {
         datetime.timezone,
     )
 }  # fmt: skip
+_BASES: dict[Any, Callable[[Any], Any]] = {  # of a subclass only that travels which is its base's
+    int: int.__int__, float: float.__float__, str: str.__str__, dict: lambda value: dict(dict.items(value)),
+    **{base: lambda value, base=base: base(base.__iter__(value)) for base in (list, tuple, set, frozenset)},
+}  # fmt: skip
 _VIEWS = {"keys": type({}.keys()), "values": type({}.values()), "items": type({}.items())}
 
 
@@ -60,8 +64,9 @@ def send(fd: int, message: Any) -> None:
 def receive(
     fd: int, deadline: float | None = None, others: Sequence[int] = (), read: Callable[[int], None] | None = None
 ) -> Any:
-    """The next JSON line. Raises Broken, and Late at the deadline. ``read`` is called with one of the ``others`` that has
-    something to read.
+    """The next JSON line. Raises Broken, and Late at the deadline.
+
+    ``read`` is called with each of the ``others`` that has something to read.
     """
     line = bytearray()
     while not line.endswith(b"\n"):
@@ -87,10 +92,7 @@ def receive(
 
 
 def encode(value: Any) -> Any:
-    """JSON for plain data: subclasses are none, but for those of dict in the standard library and named tuples.
-
-    Raises NotPlain, and RecursionError for what is nested deeper than the interpreter goes.
-    """
+    """JSON for plain data. Raises NotPlain, and RecursionError for what is nested too deeply."""
     kind: type[Any] = type(value)
     if value is None or kind in (bool, str):
         return value
@@ -109,7 +111,7 @@ def encode(value: Any) -> Any:
     for name, view in _VIEWS.items():
         if kind is view:
             return ["view", name, [encode(item) for item in value]]
-    if tuple in kind.__bases__ and isinstance(getattr(kind, "_fields", None), tuple) and kind.__eq__ == tuple.__eq__:
+    if kind.__bases__ == (tuple,) and hasattr(kind, "_fields"):
         return ["namedtuple", kind.__name__, list(kind._fields), [encode(item) for item in value]]
     if isinstance(value, Iterator) and kind.__module__ in ("builtins", "itertools"):
         items = list(itertools.islice(value, MAX_ITEMS + 1))
@@ -117,6 +119,9 @@ def encode(value: Any) -> Any:
             return ["iterator", [encode(item) for item in items]]
     if kind.__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         return encode(value.item())
+    for base, plain in _BASES.items():
+        if isinstance(value, base):
+            return encode(plain(value))
     raise NotPlain(f"an object of type {kind.__name__}")
 
 

@@ -1,8 +1,8 @@
 """Judges one job: has the tests run, and says what came of them. Standard library only.
 
-Apart from the program, the tests run in this process, which the program can neither see nor signal. They have a proxy of
-its function: arguments and answers travel as plain data, and comparisons are made here. An object of the program stays
-there; here it is equal to nothing, and nothing can be done with it.
+Apart from the program, the tests run in this process, which the program can neither see nor signal. They have a proxy
+of its function: arguments and answers travel as plain data, and comparisons are made here. An object of the program
+stays there; here it is equal to nothing, and nothing can be done with it.
 """
 
 from __future__ import annotations
