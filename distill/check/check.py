@@ -9,21 +9,21 @@ import difflib
 import importlib.util
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
+from distill.check.finding import Finding
 from distill.check.pilot import bounds, judge_bounds, run_pilot
+from distill.check.student import check_student
 from distill.config.recipe import Recipe
 from distill.models.folder import ask_hub, base_path, cached
-from distill.models.prepare import inspect_base
 from distill.release.endpoints import check_terms
 from distill.release.lineage import planned_lineage
 from distill.release.training_data import check_data
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
-from publish.chat_template import add_persona, read_template
+from publish.chat_template import read_template
 from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts
 from synth.problems.problem import PromptSet
@@ -45,23 +45,6 @@ TRAINING_BYTES = {"lora": 1.5, "full": 6.0}
 """Disk for checkpoints and the exported model, in copies of the base's weights: full tuning keeps two Adam moments
 and weights in each of two checkpoints."""
 
-Level = Literal["ok", "note", "error"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report. ``exit_code`` is 0 unless ``level`` is "error"."""
-
-    level: Level
-    subject: str
-    what: str
-    where: str | None = None
-    hint: str | None = None
-    exit_code: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[Finding]:
     """All findings of a recipe that is to run below ``runs``. Not covered: that weights load.
@@ -71,7 +54,7 @@ def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[F
     several = len(recipe.teachers) > 1
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "parts": lambda: _parts(recipe),
-        "student": lambda: _student(recipe),
+        "student": lambda: check_student(recipe),
         **{f"teacher {one.public_id}" if several else "teacher": partial(_teacher, one) for one in recipe.teachers},
         **({"judge": lambda: _judge(recipe)} if recipe.verify.judge else {}),
         "licences": lambda: _licences(recipe),
@@ -99,6 +82,8 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
     engines = [type(teacher) for teacher in (*recipe.teachers, *([judge.teacher] if judge else []))]
     if VllmTeacher in engines or VllmServerTeacher in engines or recipe.evaluate.engine == "vllm":
         wanted["vllm"] = "make setup-vllm, or on a GPU: pip install vllm"
+    if recipe.student.optimizer.endswith("8bit"):
+        wanted["bitsandbytes"] = "pip install bitsandbytes"
     if any(issubclass(engine, ServedTeacher) for engine in engines):
         wanted["openai"] = "pip install openai"
     missing = [name for name in wanted if importlib.util.find_spec(name) is None]
@@ -108,19 +93,6 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
         )
     if not missing:
         yield Finding("ok", "parts", f"{', '.join(wanted)} are installed")
-
-
-def _student(recipe: Recipe) -> Iterator[Finding]:
-    student = recipe.student
-    base = inspect_base(student)
-    if base is None:
-        if isinstance(student.base, str):
-            ask_hub(student.base, student.revision, "student.base")
-        yield Finding("note", "student", f"{student.public_id} is made or fetched by the run")
-        return
-    if recipe.persona:
-        add_persona(base.template, recipe.persona.system_prompt, recipe.persona.mode)
-    yield Finding("ok", "student", f"weights and template are there; turns end with {base.turn_end}", str(base.folder))
 
 
 def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:

@@ -25,7 +25,7 @@ from typing import Any
 
 from distill.config.recipe import LoraMethod, StudentConfig, key_digest
 from distill.models.folder import public_name
-from distill.models.tokens import Rendered
+from distill.models.tokens import Rendered, Tokens
 from distill.runs.stage import Reporter
 from distill.train.data import (
     LeftOut,
@@ -44,6 +44,7 @@ __all__ = ["train_sft", "training_dtype"]
 
 _LOGGED = ("step", "loss", "learning_rate", "grad_norm")
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+_OPTIMIZERS = {"adamw_8bit": "adamw_bnb_8bit", "paged_adamw_8bit": "paged_adamw_8bit", "adafactor": "adafactor"}
 _CHECKED_BATCHES = 8
 # CPU only. Below: rows so short that attention written out beats PyTorch's fused one, forward and backward.
 _EAGER_ATTENTION_UP_TO = 256
@@ -80,7 +81,7 @@ def train_sft(
     a call after a crash continues from the newest whole one and ends with the bytes of a call left alone.
 
     Raises Refused where the end-of-turn token would not be trained or the loss is not finite, InputError where no row
-    can be trained on or the template alters answers, MissingDependency without torch, trl or peft, memory or disk.
+    can be trained on, MissingDependency without torch, trl or peft, memory or disk.
     Not covered: packing, several processes, quantised bases.
     """
     try:
@@ -102,10 +103,11 @@ def train_sft(
             rows_digest.update(json_line(row))
             yield row
 
-    rendered, left_out = load_rows(hashed(), tokenizer, student.max_length)
-    stop_ids = _stop_ids(start)
     if tokenizer.pad_token_id is None:
         raise InputError("the tokenizer has no pad token", where=str(start), hint="run the prepare stage again")
+    stop_ids = _stop_ids(start)
+    names = {number: token.content for number, token in tokenizer.added_tokens_decoder.items()}
+    rendered, left_out = load_rows(hashed(), Tokens.of_tokenizer(tokenizer, names[stop_ids[0]]), student.max_length)
     order = training_order(
         [len(row.input_ids) for row in rendered], student.num_train_epochs, student.batch_size, student.seed
     )
@@ -121,7 +123,6 @@ def train_sft(
     with _quiet(), _all_cores(), _user_errors(student, checkpoints):
         trainer = _trainer(student, start, tokenizer, rendered, order, dtype, checkpoints, fingerprint, progress)
         ordered = [rendered[row] for row in order[: _CHECKED_BATCHES * student.micro_batch_size]]
-        names = {number: token.content for number, token in tokenizer.added_tokens_decoder.items()}
         check_end_of_turn(
             ordered, _collated(trainer, ordered, student.micro_batch_size), stop_ids, tokenizer.pad_token_id, names
         )
@@ -181,7 +182,10 @@ def _trainer(
         num_train_epochs=1,  # `order` holds all epochs
         train_sampling_strategy="sequential",
         learning_rate=student.method.learning_rate,
-        lr_scheduler_type=_SCHEDULES[student.lr_scheduler],
+        **_schedule(student),
+        **({"optim": _OPTIMIZERS[student.optimizer]} if student.optimizer in _OPTIMIZERS else {}),
+        adam_beta1=student.adam_beta1,
+        adam_beta2=student.adam_beta2,
         warmup_steps=int(student.warmup_ratio * steps),  # rounded down: the first warm-up step has rate 0
         weight_decay=student.weight_decay,
         max_grad_norm=student.max_grad_norm,
@@ -255,13 +259,23 @@ def _trainer(
             r=lora.r,
             lora_alpha=lora.alpha,
             lora_dropout=lora.dropout,
+            use_rslora=lora.rslora,
             target_modules=lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules),
+            target_parameters=list(lora.target_parameters) or None,
+            modules_to_save=list(lora.modules_to_save) or None,
             bias="none",
             task_type="CAUSAL_LM",
         ),
     )
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to results
     return trainer
+
+
+def _schedule(student: StudentConfig) -> dict[str, Any]:
+    if student.min_lr_ratio:
+        kwargs = {"min_lr_rate": student.min_lr_ratio}
+        return {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": kwargs}
+    return {"lr_scheduler_type": _SCHEDULES[student.lr_scheduler]}
 
 
 def _cpu_loss(model: Any, inputs: Any) -> Any | None:
