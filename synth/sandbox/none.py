@@ -18,7 +18,7 @@ __all__ = ["Unisolated"]
 
 
 class Unisolated:
-    """``packages``: a folder with packages that programs may import."""
+    """``packages``: a folder with packages that programs may import, and no others."""
 
     isolates = False
     hint = "it needs Linux or macOS"

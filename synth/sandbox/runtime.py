@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ __all__ = ["CODE", "ENVIRONMENT", "INSIDE", "RUNNER", "Connection", "Runtime", "
 
 CODE = Path(__file__).resolve().parent / "runner"
 INSIDE = "/distill"  # where a runner has its code, as synth/sandbox/runner
+SEND_TIMEOUT_S = 60
 RUNNER = ("-s", "-P", "-m", "synth.sandbox.runner")
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1",
                "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": INSIDE}  # fmt: skip
@@ -45,7 +47,9 @@ class Connection:
     def __init__(
         self, channel: socket.socket, process: subprocess.Popen[bytes] | None = None, stop: Stop = lambda: None
     ) -> None:
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT_S, 0))
         self.channel = channel
+        self.is_used = False
         self.is_single = process is None
         self._process = process
         self._stop = stop

@@ -29,7 +29,7 @@ __all__ = ["AUTO", "RUNTIME", "Sandbox", "SandboxDown", "choose", "probe", "runt
 RUNTIME = r"auto|bubblewrap|none|(docker|podman):[^\s:-]\S*|tcp://[^\s/:]+:\d+"
 AUTO = ("bubblewrap", "podman:distill-runner", "docker:distill-runner")
 START_TIMEOUT_S = 60.0
-GRACE_S = 5.0  # past a program's time, until tests that cannot be interrupted are killed with their runner
+GRACE_S = 10.0  # past a program's time, until tests that cannot be interrupted are killed with their runner
 _CANARY = """
 def f(path, port):
     import os, socket
@@ -75,10 +75,11 @@ class Sandbox:
 
     def _ask(self, job: Job) -> Result:
         connection = self._connected()
-        number = token_hex(8)
+        number, channel = token_hex(8), connection.channel.fileno()
+        grace_s = GRACE_S if connection.is_used else START_TIMEOUT_S
         try:
-            send(connection.channel.fileno(), {"id": number, "job": asdict(job)})
-            reply = receive(connection.channel.fileno(), time.monotonic() + START_TIMEOUT_S + job.timeout_s + GRACE_S)
+            send(channel, {"id": number, "job": asdict(job)})
+            reply = receive(channel, time.monotonic() + job.timeout_s + grace_s)
         except Late:
             self._drop()
             return Result("timeout", f"not done within {job.timeout_s:g} s", seconds=job.timeout_s)
@@ -87,6 +88,7 @@ class Sandbox:
         if not isinstance(reply, dict) or reply.get("id") != number:
             self._drop()  # whatever it says next would be taken for the reply to the next job
             raise SandboxDown("the sandbox replied to another job")
+        connection.is_used = True
         if connection.is_single:
             self._drop()
         return Result(**reply["result"])

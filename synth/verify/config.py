@@ -105,7 +105,9 @@ class CodeConfig(Section):
     )
     memory_mb: int = Field(512, ge=64, description="Address space of a program, in MiB.")
     packages: tuple[Package, ...] = Field(
-        (), description="Packages that programs and tests may import, name==version; in an image: those of the image."
+        (),
+        description="Packages that programs and tests may import, name==version; an image brings its own. None "
+        "named: this environment's numpy.",
     )
     processes: bool = Field(False, description="Programs may start processes.")
 

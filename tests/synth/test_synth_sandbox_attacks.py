@@ -107,9 +107,10 @@ def test_no_pass_is_forged_where_the_caller_has_many_open_files(framing: str) ->
         f"line = json.dumps(reply).encode() + b'\\n'\nbody = {FRAMINGS[framing]}\nfor fd in range(2048):\n"
         "    try: os.write(fd, body * 3)\n    except OSError: pass\ndef f(x): return 1"
     )
-    with contextlib.ExitStack() as files, open_sandbox() as fresh:
+    with contextlib.ExitStack() as files:
         for _ in range(400):
             files.enter_context(open(os.devnull))
+        fresh = files.enter_context(open_sandbox())
         for code, verdict in ((forge, "wrong"), (SQUARE, "correct"), (forge, "wrong"), (SQUARE + " + 1", "wrong")):
             result = fresh.run(Job("apart", 3.0, 512, code=code, tests=["assert f(3) == 9\nassert f(4) == 16"]))
             assert result.verdict == verdict, result
@@ -266,11 +267,16 @@ BOMBS = {
 }  # fmt: skip
 
 
+SLOW = [
+    pytest.param(bomb, marks=pytest.mark.slow) for bomb in BOMBS if bomb not in ("memory", "disk", "threads", "a_loop")
+]
+
+
 @pytest.mark.timeout(120)  # left alone, none of them ends
-@pytest.mark.parametrize("bomb", BOMBS)
+@pytest.mark.parametrize("bomb", ["memory", "disk", "threads", "a_loop", *SLOW])
 def test_a_bomb_ends_in_time_and_the_next_program_runs(bomb: str) -> None:
     tests = "assert list(f(3)) == 9" if bomb == "a_generator_without_end" else "assert f(3) == 9"
-    result = attempt(BOMBS[bomb], tests, 1.0, 256)
+    result = attempt(BOMBS[bomb], tests, 0.5, 256)
     assert result.verdict in ("wrong", "timeout", "error"), result
     assert len(result.stdout) <= 1 << 20
     assert attempt("def f(x): return 9", "assert f(3) == 9", 20.0, 256).passed

@@ -11,12 +11,13 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import Answer
 from waiting import until
 
 from licensing.errors import InputError, MissingDependency
@@ -371,15 +372,12 @@ def test_an_engine_that_is_not_there_is_told_and_not_taken_for_a_verdict(
     assert "docker run --rm absent python3" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize(
-    "level", ["strong", "docker:", "docker", "docker:--privileged", "podman: x", "http://here", ""]
-)
-def test_a_sandbox_that_is_none_is_the_users_error(level: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["strong", "docker:", "docker", "docker:--privileged", "podman: x", "http://here", ""])
+def test_a_sandbox_that_is_none_is_the_users_error(name: str, distill: Callable[..., Answer], tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text("{}\n")
-    command = [sys.executable, "-m", "distill.cli", "verify", "in.jsonl", "-o", "out.jsonl", "--sandbox", level]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 2
-    assert "--sandbox: no such sandbox" in done.stderr
+    answer = distill("verify", str(tmp_path / "in.jsonl"), "-o", str(tmp_path / "out.jsonl"), "--sandbox", name)
+    assert answer.code == 2
+    assert "--sandbox: no such sandbox" in answer.err
     assert not (tmp_path / "out.jsonl").exists()
 
 
@@ -525,6 +523,18 @@ def test_packages_of_the_recipe_can_be_imported_and_no_others(tmp_path: Path, mo
     assert (right["verdict"], right["isolation"]) == ("correct", "in_process")
     with pytest.raises(InputError, match="absent==1"):
         list(verify_rows([row], VerifyConfig(workers=1, code=CodeConfig(packages=("absent==1",)))))
+
+
+def test_tests_in_the_shape_of_humaneval_plus_are_run_with_numpy() -> None:
+    tests = (
+        "import numpy as np\ndef assertion(out, exp, atol):\n    if out != exp:\n"
+        "        np.testing.assert_allclose(out, exp, rtol=1e-07, atol=atol)\n"
+        "def check(candidate):\n    inputs = [[[1.0, 2.0], 0.5], [[1.0, 2.8], 0.3]]\n    results = [1.5, 1.3000000001]\n"
+        "    for inp, exp in zip(inputs, results):\n        assertion(candidate(*inp), exp, 1e-6)"
+    )
+    right = verdict(completion="def f(xs, y): return xs[0] + y", tests=tests, entry_point="f")
+    assert (right.verdict, right.isolation) == ("correct", "in_process"), right
+    assert verdict(completion="def f(xs, y): return xs[1] + y", tests=tests, entry_point="f").verdict == "wrong"
 
 
 def test_helpers_of_the_prompt_are_those_of_the_prompt_and_not_the_programs() -> None:

@@ -34,7 +34,8 @@ _VALUES = {
 }  # fmt: skip
 _BASES: dict[Any, Callable[[Any], Any]] = {  # of a subclass only that travels which is its base's
     int: int.__int__, float: float.__float__, str: str.__str__, dict: lambda value: dict(dict.items(value)),
-    **{base: lambda value, base=base: base(base.__iter__(value)) for base in (list, tuple, set, frozenset)},
+    list: lambda value: list(list.__iter__(value)), tuple: lambda value: tuple(tuple.__iter__(value)),
+    set: lambda value: set(set.__iter__(value)), frozenset: lambda value: frozenset(frozenset.__iter__(value)),
 }  # fmt: skip
 _VIEWS = {"keys": type({}.keys()), "values": type({}.values()), "items": type({}.items())}
 
