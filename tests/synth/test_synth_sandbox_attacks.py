@@ -143,6 +143,13 @@ CLOSE = {
     "a_global_that_is_mock_any": (
         "import sys, unittest.mock\nserver = sys.modules['synth.sandbox.candidate_runner'].Server\n"
         "server._name = lambda self, name: ['import', 'unittest.mock', 'ANY', 1]", "assert LIMIT == 9"),
+    "an_endless_iterator_in": ("class E:\n    def __iter__(s):\n        n = 0\n        while True:\n            yield n\n"
+                               "            n += 1\ndef f(x): return E()", "assert 5 in f(2)"),
+    "an_endless_iterator_all": ("import itertools\ndef f(x): return itertools.count()",
+                                "assert all(n in f(2) for n in (4, 9))"),
+    "a_helper_that_the_tests_take": ("def isclose(*_): return True\ndef f(x): return 7", "assert isclose(f(2), 1.5)"),
+    "two_objects_of_its_own": ("class E:\n    def __eq__(s, o): return True\ndef f(x): return E()", "assert f(2) == f(3)"),
+    "the_text_of_an_answer": ("class E:\n    def __str__(s): return '4'\ndef f(x): return E()", "assert str(f(2)) == '4'"),
     "a_shadowed_abs": ("def abs(x): return 0\ndef f(x): return 7", "assert abs(f(2) - 1.5) < 1e-6"),
     "a_shadowed_all": ("def all(x): return True\ndef f(x): return 7", "assert all(f(i) == i for i in range(3))"),
     "a_shadowed_len": ("class E:\n    def __eq__(s, o): return True\ndef len(x): return E()\ndef f(x): return []",
