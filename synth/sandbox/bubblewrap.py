@@ -41,8 +41,9 @@ class Bubblewrap:
         return start_runner(self._command(), ENVIRONMENT | inside)
 
     def _command(self) -> list[str]:
-        binds = [(str(Path(sys.executable).resolve()), "/python/bin/python"), (f"{sys.base_prefix}/lib", "/python/lib"),
+        binds = [(str(Path(sys.executable).resolve()), "/python/bin/python"),
                  (str(CODE), f"{INSIDE}/synth/sandbox/runner"), *self._packages]  # fmt: skip
+        binds += [(f"{sys.base_prefix}/{name}", f"/python/{name}") for name in {"lib", sys.platlibdir}]
         command = [
             _bwrap(os.environ.get("PATH", os.defpath)), "--unshare-all", "--die-with-parent", "--new-session",
             "--as-pid-1", "--cap-drop", "ALL", "--uid", "65534", "--gid", "65534", "--hostname", "sandbox",

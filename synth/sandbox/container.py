@@ -26,9 +26,10 @@ class Container:
 
     def connect(self) -> Connection:
         name = f"distill-sandbox-{secrets.token_hex(8)}"
+        user = 10_000 + secrets.randbelow(50_000)  # the kernel counts the processes of a user over all containers
         command = [
             self._engine, "run", "--rm", "--interactive", f"--name={name}", "--network=none", "--ipc=none",
-            "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--user=65534:65534",
+            "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", f"--user={user}:{user}",
             "--pids-limit=128", "--workdir=/tmp", "--tmpfs=/tmp:rw,exec,nosuid,nodev,size=64m,mode=1777",
             "--entrypoint=python3",
             f"--volume={CODE}:{INSIDE}/synth/sandbox/runner:ro", *(f"--env={k}={v}" for k, v in ENVIRONMENT.items()),

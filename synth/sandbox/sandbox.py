@@ -1,7 +1,7 @@
 """The sandbox from the outside: sends programs to a runner, and replaces a runner that died.
 
 ``choose`` gives the runtime of a recipe: the one that it names, or with `auto` the first of bubblewrap, podman and
-docker (with the image distill-runner) in which a canary, a program that tries to get out, runs and is held.
+docker (with the image localhost/distill-runner) in which a canary, a program that tries to get out, runs and is held.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from synth.sandbox.runtime import Connection, Runtime
 __all__ = ["AUTO", "RUNTIME", "Sandbox", "SandboxDown", "choose", "probe", "runtime"]
 
 RUNTIME = r"auto|bubblewrap|none|(docker|podman):[^\s:-]\S*|tcp://[^\s/:]+:\d+"
-AUTO = ("bubblewrap", "podman:distill-runner", "docker:distill-runner")
+AUTO = ("bubblewrap", "podman:localhost/distill-runner", "docker:localhost/distill-runner")
 START_TIMEOUT_S = 60.0
 GRACE_S = 10.0  # past a program's time, until tests that cannot be interrupted are killed with their runner
 _CANARY = """

@@ -37,7 +37,7 @@ def extract(row: Mapping[str, Any], names: Collection[str] = ()) -> Program:
     closed counts where it is Python. A response without a block counts as a whole where it is Python. A function's body
     alone is put behind the prompt that begins the function.
     """
-    language = COMPILED.get(str(row.get("language", "")).lower(), "python")
+    language = COMPILED.get(str(row.get("code_language", "")).lower(), "python")
     completion, response = row.get("completion"), row.get("response")
     if isinstance(completion, str) and response is None:
         return Program(join(row, completion), language=language)

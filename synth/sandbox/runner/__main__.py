@@ -96,7 +96,7 @@ def _serve_job(listener: socket.socket | None, filters: seccomp.Filters) -> NoRe
     os.close(stdin)
     if job.mode in ("apart", "in_process"):
         os.unlink(STDIN)
-    candidate.limit(job.memory_mb + 256, int(2 * job.timeout_s) + 10)
+    candidate.limit(job.memory_mb + 256, int(2 * job.timeout_s) + 10, candidate.THREADS if filters else None)
     if filters:
         filters[seccomp.NOTHING]()
     result = TestRun(job, ours.fileno(), program, out[0], err[0]).result()

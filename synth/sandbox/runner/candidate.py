@@ -34,7 +34,7 @@ STACK_BYTES = 64 << 20
 def serve(fd: int, filters: Filters) -> NoReturn:
     """Serve the test runner, whose first message says what to do and within which limits. No filters: none is set."""
     first = receive(fd)
-    limit(first["memory_mb"], first["cpu_s"])
+    limit(first["memory_mb"], first["cpu_s"], THREADS if filters else None)
     os.environ.clear()
     os.environ.update(PATH="/usr/bin:/bin", LANG="C.UTF-8", HOME=os.getcwd(), TMPDIR=os.getcwd())
     for name, text in first["files"].items():
@@ -64,12 +64,16 @@ def serve(fd: int, filters: Filters) -> NoReturn:
         send(fd, answer)
 
 
-def limit(memory_mb: int, cpu_s: int) -> None:
-    """Set limits that cannot be raised again. Raises OSError, except where the system has no such limit (macOS)."""
+def limit(memory_mb: int, cpu_s: int, threads: int | None) -> None:
+    """Set limits that cannot be raised again. Raises OSError, except where the system has no such limit (macOS).
+
+    ``threads``: None without isolation, where all processes of the user would count.
+    """
+    if threads is not None:
+        resource.setrlimit(resource.RLIMIT_NPROC, (threads, threads))
     for kind, value in (
         (resource.RLIMIT_AS, memory_mb << 20), (resource.RLIMIT_CPU, cpu_s), (resource.RLIMIT_FSIZE, FILE_BYTES),
-        (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, THREADS), (resource.RLIMIT_NOFILE, 64),
-        (resource.RLIMIT_STACK, STACK_BYTES),
+        (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 64), (resource.RLIMIT_STACK, STACK_BYTES),
     ):  # fmt: skip
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
