@@ -169,6 +169,27 @@ def test_no_operator_of_an_answer_decides(attack: str) -> None:
     assert attempt(code, tests, 3.0, 512, entry_point="f").verdict in ("wrong", "error")
 
 
+IN_PROCESS = {
+    "exits": "import os\nos._exit(0)\nclass V: pass",
+    "exits_in_a_test": "import os\nclass V:\n    def __init__(s, x): os._exit(0)",
+    "prints_a_verdict": "print('{\"failures\": [null]}')\nclass V:\n    def __init__(s, x): s.x = 0",
+    "answers_in_place_of_the_tests": "import os\nos.write(3, b'{\"failures\": [null], \"nonce\": \"0\"}\\n')\nclass V: pass",
+    "patches_a_module_of_the_tests": "import math\nmath.isclose = lambda *a: True\nclass V:\n    def __init__(s, x): s.x = 0",
+    "patches_a_builtin": "import builtins\nbuiltins.abs = lambda x: 0\nclass V:\n    def __init__(s, x): s.x = 0",
+    "shadows_a_builtin": "def abs(x): return 0\nclass V:\n    def __init__(s, x): s.x = 0",
+    "raises_system_exit": "class V:\n    def __init__(s, x): raise SystemExit(0)",
+    "replaces_itself": "import sys\nsys.modules['solution'] = None\nclass V: pass",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", IN_PROCESS)
+def test_in_one_process_with_the_tests_an_end_a_print_or_a_patch_is_no_pass(attack: str) -> None:
+    tests = "import math\nv = V(3)\nassert math.isclose(v.x, 9)\nassert abs(v.x - 9) < 1e-6"
+    right = attempt("class V:\n    def __init__(s, x): s.x = x * x", tests, mode="in_process")
+    assert (right.verdict, right.isolation) == ("correct", "in_process")
+    assert attempt(IN_PROCESS[attack], tests, mode="in_process").verdict == "wrong"
+
+
 def test_unittest_cannot_be_talked_into_a_pass() -> None:
     tests = (
         "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(f(3), 9)\n"
