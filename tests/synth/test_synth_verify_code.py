@@ -354,6 +354,15 @@ def test_without_a_sandbox_nothing_runs_unless_the_recipe_says_none(monkeypatch:
     sandbox.probe.cache_clear()
 
 
+def test_the_bwrap_of_the_package_is_taken_where_the_distribution_has_none_or_an_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bwrap").write_text("#!/bin/sh\necho bubblewrap 0.6.1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert sandbox.probe.__wrapped__("bubblewrap") is None
+
+
 def test_a_sandbox_that_does_not_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = Path(__file__).resolve().parents[2]
     script = f"cd {tmp_path}; PYTHONPATH={root} exec {sys.executable} -s -P -m synth.sandbox.runner --no-filter"
@@ -454,6 +463,20 @@ def test_stdin_is_read_and_the_program_ends_as_programs_do(read: str, tests: Any
     for end in ("quit()", "exit()", "import sys; sys.exit()"):
         assert verdict(completion=code + end, tests=tests).verdict == "correct"
     assert verdict(completion=code + "exit(1)", tests=tests).verdict == "wrong"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import threading, time\ndef main():\n    time.sleep(0.05)\n    print(5)\nthreading.Thread(target=main).start()",
+        "import atexit\natexit.register(print, 5)",
+        "import io, sys\nout = io.TextIOWrapper(open(1, 'wb', closefd=False))\nout.write('5')",
+        "import sys\nsys.setrecursionlimit(10**6)\ndef d(n): return 0 if n == 0 else 1 + d(n - 1)\nprint(d(100_000) - 99_995)",
+    ],
+)
+def test_a_program_ends_as_a_file_that_python_runs_does(code: str) -> None:
+    result = verdict(completion=code, tests=[{"input": "", "output": "5"}])
+    assert result.verdict == "correct", result
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> NoReturn:
         if job == 0:
             try:
                 _serve_job(listener, filters)
-            except BaseException:
+            except Exception:
                 traceback.print_exc()
             os._exit(1)  # no reply: an outage
         pid, status = 0, 0

@@ -69,12 +69,13 @@ def limit(memory_mb: int, cpu_s: int, threads: int | None) -> None:
 
     ``threads``: None without isolation, where all processes of the user would count.
     """
-    if threads is not None:
-        resource.setrlimit(resource.RLIMIT_NPROC, (threads, threads))
-    for kind, value in (
+    limits = [
         (resource.RLIMIT_AS, memory_mb << 20), (resource.RLIMIT_CPU, cpu_s), (resource.RLIMIT_FSIZE, FILE_BYTES),
         (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 64), (resource.RLIMIT_STACK, STACK_BYTES),
-    ):  # fmt: skip
+    ]  # fmt: skip
+    if threads is not None:
+        limits.append((resource.RLIMIT_NPROC, threads))
+    for kind, value in limits:
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         with contextlib.nullcontext() if sys.platform == "linux" else contextlib.suppress(ValueError):
@@ -96,20 +97,15 @@ def _load(module: types.ModuleType, code: str) -> None:
 
 
 def _script(code: str, argv: list[str]) -> NoReturn:
-    """Run the code as Python runs a file; the interpreter ends as it does then."""
+    """Run the code as Python runs a file. The interpreter ends as it does then: after its threads, with atexit."""
     module = _module("__main__", code)
     sys.argv = [str(module.__file__), *argv]
-    status = 0
     try:
         _load(module, code)
-    except SystemExit as err:
-        status = err.code if isinstance(err.code, int) else 0 if err.code is None else 1
-    except BaseException:
+    except Exception:
         traceback.print_exc()
-        status = 1
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        sys.stdout.flush()
-    os._exit(status & 255)
+        sys.exit(1)
+    sys.exit(0)
 
 
 def _answer(program: types.ModuleType, message: Any) -> list[Any]:
