@@ -14,6 +14,11 @@ from distill.cli.output import json_by_default, print_json
 from licensing.errors import InputError
 
 
+class ProgramIsolation(StrEnum):
+    apart = "apart"
+    any = "any"
+
+
 class ResponseFormat(StrEnum):
     think = "think"
     boxed = "boxed"
@@ -35,10 +40,16 @@ def verify(
     sandbox: Annotated[
         str,
         typer.Option(
-            metavar="LEVEL",
+            metavar="RUNTIME",
             help="Where programs run: bubblewrap, docker:IMAGE, podman:IMAGE, tcp://HOST:PORT, or none (no isolation).",
         ),
     ] = "auto",
+    isolation: Annotated[
+        ProgramIsolation,
+        typer.Option(
+            metavar="apart|any", help="Tests that need the program's own process: errors (apart), or run there (any)."
+        ),
+    ] = ProgramIsolation.any,
     require_format: Annotated[
         list[ResponseFormat] | None,
         typer.Option(
@@ -78,7 +89,7 @@ def verify(
     config = VerifyConfig(
         workers=workers,
         **({"timeout_s": timeout} if timeout else {}),
-        code=CodeConfig(sandbox=sandbox, **({"timeout_s": timeout} if timeout else {})),
+        code=CodeConfig(sandbox=sandbox, isolation=isolation.value, **({"timeout_s": timeout} if timeout else {})),
         format=FormatConfig(think="think" in formats, boxed="boxed" in formats) if formats else None,
         majority=MajorityConfig(min_votes=majority) if majority else None,
     )

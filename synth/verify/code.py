@@ -70,7 +70,7 @@ def _run_tests(sandbox: Sandbox, job: Job, isolation: str) -> Result:
         return result
     if isolation == "any":
         return _run(sandbox, replace(job, mode="in_process"))
-    return replace(result, reason=f"{result.reason} (verify.code.isolation: any would run them in one process)")
+    return replace(result, reason=f"{result.reason}; verify.code.isolation: any runs them there")
 
 
 def _last_function(code: str) -> str | None:

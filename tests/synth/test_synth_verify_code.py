@@ -493,6 +493,19 @@ def test_outputs_are_compared_by_words_and_expected_fractions_with_a_tolerance(
     assert same_output(printed, expected) is right
 
 
+def test_programs_start_processes_where_the_recipe_allows_it_and_none_is_left() -> None:
+    code = (
+        "import os, subprocess, sys\nleft = [one for one in range(2, 9) if one not in (os.getpid(), os.getppid())]\n"
+        "for one in left:\n    try: os.kill(one, 0)\n    except ProcessLookupError: pass\n    else: sys.exit('alive')\n"
+        "subprocess.Popen(['/usr/bin/sleep', '100'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
+        "print(subprocess.run(['/usr/bin/echo', '5'], capture_output=True, text=True, check=True).stdout)"
+    )
+    row = {"kind": "code", "completion": code, "tests": [{"input": "", "output": "5"}] * 2}
+    for processes, expected in ((True, "correct"), (False, "wrong")):
+        [done] = verify_rows([row], VerifyConfig(workers=1, code=CodeConfig(processes=processes)))
+        assert done["verdict"] == expected, done
+
+
 def test_a_checker_accepts_several_outputs() -> None:
     checker = (
         "import sys\nasked, expected, given = (open(one).read().split() for one in sys.argv[1:])\n"
