@@ -7,6 +7,7 @@ docker (with the image localhost/distill-runner) in which a canary, a program th
 from __future__ import annotations
 
 import functools
+import re
 import socket
 import tempfile
 import threading
@@ -15,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from secrets import token_hex
 
-from licensing.errors import MissingDependency
+from licensing.errors import InputError, MissingDependency
 from synth.sandbox.bubblewrap import Bubblewrap
 from synth.sandbox.container import Container
 from synth.sandbox.none import Unisolated
@@ -125,7 +126,13 @@ class Sandbox:
 
 
 def runtime(name: str, packages: Path | None = None) -> Runtime:
-    """The runtime of that name (``RUNTIME``, but not auto)."""
+    """The runtime of that name (``RUNTIME``, but not auto). Raises InputError."""
+    if name == "auto" or not re.fullmatch(RUNTIME, name):
+        raise InputError(
+            f"no such sandbox: {name}",
+            where="verify.code.sandbox",
+            hint="bubblewrap, docker:IMAGE, podman:IMAGE, tcp://HOST:PORT, or none",
+        )
     if name == "bubblewrap":
         return Bubblewrap(packages)
     if name == "none":
@@ -151,7 +158,7 @@ def probe(name: str) -> str | None:
 
 
 def choose(name: str) -> str:
-    """The runtime that works here: ``name``, or the first of ``AUTO``. Raises MissingDependency."""
+    """The runtime that works here: ``name``, or the first of ``AUTO``. Raises MissingDependency, or InputError."""
     names = AUTO if name == "auto" else (name,)
     for one in names:
         if probe(one) is None:

@@ -66,6 +66,8 @@ def test_run_says_what_passed_and_what_was_printed() -> None:
         "if __name__ == '__main__':\n    unittest.main()",
         "import unittest\nclass T(unittest.TestCase):\n    def test_it(self):\n        self.assertEqual(f(3), 9)",
         "def test_it():\n    assert f(3) == 9",
+        "from solution import f\n\ndef test_it():\n    assert f(3) == 9",
+        "from solution import *\nassert f(3) == 9",
         "if __name__ == '__main__':\n    assert f(3) == 9",
     ],
 )
@@ -224,6 +226,11 @@ def test_an_outage_of_the_sandbox_is_an_error(monkeypatch: pytest.MonkeyPatch) -
 
 def square(tests: str = "assert f(3) == 9", **job: Any) -> Job:
     return Job(**({"mode": "apart", "timeout_s": 3.0, "memory_mb": 512, "code": SQUARE} | job), tests=[tests])
+
+
+def test_run_refuses_a_sandbox_that_is_none() -> None:
+    with pytest.raises(InputError, match="no such sandbox: strong"):
+        run(SQUARE, "assert f(3) == 9", sandbox="strong")
 
 
 def test_check_without_a_function_to_check_is_an_error() -> None:

@@ -46,10 +46,13 @@ def parse(tests: list[str]) -> list[ast.Module]:
         raise Untestable("the tests cannot be run: they test nothing")
     for tree in trees:
         named = {getattr(one.value, "id", "") for one in ast.walk(tree) if isinstance(one, ast.Attribute)}
-        tree.body = [one for one in tree.body if not (isinstance(one, ast.ImportFrom) and one.module == MODULE
-                     and all(alias.asname is None and alias.name != "*" for alias in one.names))]  # fmt: skip
+        tree.body = [one for one in tree.body if not _imports_program(one)]
         tree.body[:0] = ast.parse("\n".join(f"import {name}" for name in sorted(named & _OFTEN_FORGOTTEN))).body
     return trees
+
+
+def _imports_program(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == MODULE and all(one.asname is None for one in node.names)
 
 
 def _nodes(trees: list[ast.Module]) -> list[ast.AST]:
