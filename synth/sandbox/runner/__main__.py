@@ -41,6 +41,8 @@ def main(arguments: list[str]) -> NoReturn:
     filters = {} if "--no-filter" in arguments else seccomp.make_filters()
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_FILES, MAX_FILES))
     _prctl(_PR_SET_DUMPABLE, 0)
+    if os.getpid() != 1:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     folder = os.getcwd()
     sys.path.remove(str(Path(__file__).parents[3]))  # nothing of ours to a program
     while True:
