@@ -14,11 +14,14 @@ from licensing.files import read_json, write_text
 __all__ = [
     "COMPANIONS",
     "INDEX",
+    "WEIGHTS",
     "copy_companions",
     "empty_folder",
     "read_object",
     "tensor_shapes",
     "weight_files",
+    "with_dtype",
+    "within",
     "without_local_paths",
     "write_object",
 ]
@@ -67,7 +70,7 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / "adapter_config.json").is_file():
-        hint = "merge it into its base first: PEFT's merge_and_unload, then save_pretrained"
+        hint = "merge it into its base first: distill merge BASE ADAPTER OUT"
         raise InputError("this is an adapter, not a model", where=where, hint=hint)
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles:
@@ -99,10 +102,24 @@ def tensor_shapes(*files: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     return tensors
 
 
+def within(folder: Path, file: Path) -> None:
+    """Raise InputError where ``file`` is a link that leads out of ``folder``.
+
+    A snapshot of the hub's cache may link into its own repository, whose blobs lie beside the snapshots.
+    """
+    real = folder.resolve()
+    roots = [real]
+    if real.parent.name == "snapshots" and real.parents[1].name.startswith("models--"):
+        roots.append(real.parents[1] / "blobs")
+    if file.is_symlink() and not any(file.resolve().is_relative_to(root) for root in roots):
+        raise InputError("a link leads out of the folder", where=str(file), hint="replace it with a copy of the file")
+
+
 def copy_companions(source: Path, out: Path, names: Iterable[str] = COMPANIONS) -> None:
-    """Copy tokenizer, template and generation config byte for byte."""
+    """Copy tokenizer, template and generation config byte for byte. Raises InputError for a link out of ``source``."""
     for name in names:
         if (source / name).is_file():
+            within(source, source / name)
             shutil.copyfile(source / name, out / name)
 
 
@@ -135,3 +152,11 @@ def without_local_paths(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration without the keys in which transformers notes from where and how a folder was loaded."""
     volatile = {"_name_or_path", "_model_name_or_path", "name_or_path", "is_local", "local_files_only", "_commit_hash"}
     return {key: value for key, value in config.items() if key not in volatile}
+
+
+def with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """A model's configuration with every dtype set to ``dtype``, under the current name of the key."""
+    changed = {key: with_dtype(value, dtype) if isinstance(value, dict) else value for key, value in config.items()}
+    if changed.pop("torch_dtype", None) is not None or "dtype" in changed or "model_type" in changed:
+        changed["dtype"] = dtype
+    return changed

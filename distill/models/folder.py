@@ -110,10 +110,15 @@ def read_base(folder: Path) -> BaseFolder:
             where=where,
             hint="take a base whose architecture is part of transformers",
         )
+    if config.get("quantization_config"):
+        raise InputError(
+            "this model is quantised (quantization_config in config.json): what is trained on it cannot be merged",
+            where=where,
+            hint="take its full weights",
+        )
     if towers := sorted(key for key in config if key in ("vision_config", "audio_config")):
         raise InputError(
-            f"this is a multimodal model ({towers[0]} in config.json): training opens its text model alone, and the "
-            "release would lack the other weights",
+            f"this is a multimodal model ({towers[0]} in config.json), and only text models are trained",
             where=where,
             hint="take a text-only model of the family",
         )
