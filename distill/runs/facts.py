@@ -81,8 +81,12 @@ class SampleFacts(Facts):
 
 
 class SandboxFacts(Facts):
-    level: str
+    """Where programs ran. `in_process`: those whose tests ran in one process with them."""
+
+    runtime: str
     programs: int
+    in_process: int
+    packages: tuple[str, ...] = ()
 
 
 class VerifyFacts(Facts):

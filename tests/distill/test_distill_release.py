@@ -220,9 +220,16 @@ def test_a_sandbox_is_named_only_where_programs_ran(tmp_path: Path) -> None:
     recipe = private_recipe(tmp_path)
     text = facts_of(recipe, finished_stages(tmp_path / "a", recipe)).verification
     assert text == "math-verify compares mathematical answers"
-    sandbox = SandboxFacts(level="strong", programs=3)
+    sandbox = SandboxFacts(runtime="bubblewrap", programs=3, in_process=0)
     stages = finished_stages(tmp_path / "b", recipe, kinds=("code",), sandbox=sandbox)
-    assert facts_of(recipe, stages).verification == "programs run against their tests in a sandbox"
+    assert facts_of(recipe, stages).verification == "programs run against their tests in a sandbox (bubblewrap)"
+    weaker = SandboxFacts(runtime="none", programs=3, in_process=2)
+    stages = finished_stages(tmp_path / "d", recipe, kinds=("code",), sandbox=weaker)
+    text = str(facts_of(recipe, stages).verification)
+    assert (
+        "programs run against their tests without a sandbox; the tests of 2 of them ran in the program's process"
+        in text
+    )
     assert facts_of(recipe, finished_stages(tmp_path / "c", recipe, kinds=("open",))).verification is None
 
 
