@@ -19,6 +19,7 @@ from distill.config.recipe import Recipe
 from distill.models.folder import ask_hub, base_path, cached
 from distill.models.prepare import inspect_base
 from distill.release.endpoints import check_terms
+from distill.release.evaluation_items import check_evaluation_items
 from distill.release.lineage import planned_lineage
 from distill.release.training_data import check_data
 from licensing.audit import audit
@@ -188,6 +189,8 @@ def _licences(recipe: Recipe) -> Iterator[Finding]:
         yield Finding("note", "licences", f"{one.code} is allowed: {one.because}", "release.allow")
     if not result.blocked and recipe.release.data:
         check_data(recipe, planned_lineage(recipe))
+    if not result.blocked and recipe.release.evaluation_items:
+        check_evaluation_items(recipe)
     if not result.blocked:
         duties = f"; duties: {', '.join(result.obligations)}" if result.obligations else ""
         yield Finding("ok", "licences", f"{recipe.release.license} is allowed ({result.verdict}{duties})")

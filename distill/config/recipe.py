@@ -11,9 +11,10 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from licensing.audit import Allowance
+from publish.facts import check_language
 from synth.curate.config import CurateConfig
 from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
 from synth.labels.config import LabelConfig
@@ -135,6 +136,12 @@ class EvaluateConfig(Section):
     bootstrap_samples: int = Field(2000, ge=100)
     seed: int = 0
 
+    def generation_config(self) -> dict[str, Any]:
+        """The sampling values of transformers' generation_config.json under which models generate as evaluated."""
+        if self.temperature == 0:
+            return {"do_sample": False}
+        return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+
 
 class ReleaseConfig(Section):
     name: str = Field(description="Name of the release, with or without an owner: NS/NAME or NAME.")
@@ -143,23 +150,47 @@ class ReleaseConfig(Section):
     license_link: str | None = None
     copyright: str | None = Field(None, description="Copyright line of a licence that has one, such as MIT.")
     license_file: str | None = Field(None, description="Text of the licence, where it is none that we keep.")
-    data: bool = Field(True, description="Ship the training data with the weights, as Parquet in data/.")
+    data: bool = Field(True, description="Release the training data as a data set beside the model.")
+    data_name: str | None = Field(None, description="Name of the data set; NAME-traces, under the model's owner.")
     data_license: str | None = Field(None, description="Licence of the data; that of the release if absent.")
     allow: tuple[Allowance, ...] = Field(
         (),
         description="Findings of the audit that you answer for: {code, because}; recorded in audit.json and the card.",
     )
+    evaluation_items: bool = Field(
+        True, description="Ship the held-out problems with the release's answers, so that others can score them again."
+    )
     version: str = "0.1.0"
-    description: str | None = None
-    languages: tuple[Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")], ...] | None = Field(
+    description: str | None = Field(None, description="First paragraph of the card.")
+    languages: tuple[Annotated[str, AfterValidator(check_language)], ...] | None = Field(
         None, description="ISO 639 codes or BCP 47 tags for the cards; those measured in the training rows if absent."
     )
     limitations: tuple[str, ...] = ()
+    card_sections: str | None = Field(None, description="A Markdown file whose sections follow the card's limitations.")
+    base_training_flops: float | None = Field(
+        None, gt=0, description="Training compute of the base in FLOPs, where its makers state it."
+    )
+    scan_allow: tuple[str, ...] = Field(
+        (), description="Paths and addresses that the scan of the release lets pass, as its message shows them."
+    )
+    eu_summary: bool = Field(
+        False, description="Write eu_summary.md, a draft of the public summary of training content (AI Act, 53(1)(d))."
+    )
+
+    @property
+    def data_set(self) -> str | None:
+        """Name of the data set, with the owner of the model; None where none is released."""
+        return self.data_name or f"{self.name}-traces" if self.data else None
 
     @model_validator(mode="after")
-    def _hub_name(self) -> ReleaseConfig:
-        if not re.fullmatch(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]{0,95}", self.name) or ".." in self.name:
-            raise ValueError(f"name {self.name!r} is not a hub name: letters, digits, '-', '_', '.', at most one '/'")
+    def _hub_names(self) -> ReleaseConfig:
+        for field, name in (("name", self.name), ("data_name", self.data_set)):
+            if name is None:
+                continue
+            if not re.fullmatch(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]{0,95}", name) or ".." in name:
+                raise ValueError(f"{field} {name!r} is not a hub name: 96 letters, digits, '-', '_', '.', one '/'")
+        if self.data_set and self.data_set.rpartition("/")[2].casefold() == self.name.rpartition("/")[2].casefold():
+            raise ValueError("data_name must differ from name: both are folders of one release")
         if self.license == "other" and not self.license_name:
             raise ValueError("license: other needs release.license_name")
         return self

@@ -16,7 +16,7 @@ from distill.runs.store import current_artefacts
 from licensing.errors import InputError
 from licensing.files import read_rows
 from licensing.lineage import Declared, Input, Lineage, load_lineage
-from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts, ReasoningGymPrompts
+from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
 from synth.sampling.samples_table import PROBLEMS
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "count_sources",
     "lineage_of",
     "planned_lineage",
+    "planned_sources",
     "request_dates",
     "run_lineage",
 ]
@@ -39,23 +40,30 @@ def planned_lineage(recipe: Recipe) -> Lineage:
 
 
 def _planned_sources(recipe: Recipe) -> Sources:
-    from synth.problems.problem import load_prompts
-    from synth.sampling.imported_traces import load_traces
-
     answerless = recipe.verify.majority is not None
-    match recipe.sample, recipe.prompts:
-        case ImportedTraces() as imported, _:
-            traces = load_traces(imported, recipe.teachers[0], answerless=answerless)
-            return count_sources(prompt.row() for prompt in traces.prompts)
-        case _, ReasoningGymPrompts() as prompts:
+    if isinstance(recipe.sample, ImportedTraces):
+        from synth.sampling.imported_traces import load_traces
+
+        traces = load_traces(recipe.sample, recipe.teachers[0], answerless=answerless)
+        return count_sources(prompt.row() for prompt in traces.prompts)
+    assert recipe.prompts is not None, "the recipe's schema asks for prompts or traces"
+    return planned_sources(recipe.prompts, answerless=answerless)
+
+
+def planned_sources(prompts: PromptsConfig, *, answerless: bool = False) -> Sources:
+    """The sources that a section of prompts names; its rows are read where it declares no license."""
+    from synth.problems.problem import load_prompts
+
+    match prompts:
+        case ReasoningGymPrompts():
             return {(f"reasoning-gym:{prompts.task}", prompts.license): prompts.size}
-        case _, (JsonlPrompts() | HubPrompts()) as prompts if prompts.license is None:
+        case JsonlPrompts() | HubPrompts() if prompts.license is None:
             return count_sources(prompt.row() for prompt in load_prompts(prompts, answerless=answerless).prompts)
-        case _, JsonlPrompts() as prompts:
+        case JsonlPrompts():
             return {(prompts.source or Path(prompts.path).name, prompts.license): 0}
-        case _, HubPrompts() as prompts:
+        case HubPrompts():
             return {(prompts.dataset, prompts.license): 0}
-    raise AssertionError("the recipe's schema asks for prompts or traces")
+    raise AssertionError("one of three kinds")
 
 
 def count_sources(rows: Iterable[Mapping[str, Any]]) -> Sources:

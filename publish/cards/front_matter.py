@@ -29,7 +29,7 @@ def model_front_matter(facts: ReleaseFacts) -> str:
         )
         for evaluation in ([facts.evaluation] if facts.evaluation else [])
         for score in evaluation.scores
-        if score.is_release
+        if score.about.role == "release"
     ]
     on_hub = HUB_ID.fullmatch(facts.base.id) is not None  # a folder's name is no link of the hub's model tree
     values = _license_and_languages(facts.license, facts.languages) | {
@@ -37,7 +37,7 @@ def model_front_matter(facts: ReleaseFacts) -> str:
         "pipeline_tag": "text-generation",
         "base_model": [facts.base.id] if on_hub else None,
         "base_model_relation": "finetune" if on_hub else None,
-        "datasets": _datasets(facts) or None,
+        "datasets": _datasets(facts.data_name, facts) or None,
         "tags": list(dict.fromkeys(("distillation", *facts.tags))),
     }
     name = printable(facts.name) if results else None
@@ -53,15 +53,17 @@ def data_front_matter(facts: DatasetFacts) -> str:
         "pretty_name": facts.name,
         "task_categories": ["text-generation"],
         "size_categories": [next((name for most, name in _SIZES.items() if facts.rows < most), "n>10M")],
-        "source_datasets": _datasets(facts) or None,
+        "source_datasets": _datasets(None, facts) or None,
         "tags": ["distillation", "reasoning", "synthetic"],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "train-*.parquet"}]}],
     }
     return _block(DatasetCardData(**_plain(values)).to_yaml())
 
 
-def _datasets(facts: ReleaseFacts | DatasetFacts) -> list[str]:
-    return list(dict.fromkeys(source.dataset for source in facts.prompt_sources if source.dataset))
+def _datasets(own: str | None, facts: ReleaseFacts | DatasetFacts) -> list[str]:
+    """Ids on the hub: the release's own data set, where its name has an owner, and the sources of the prompts."""
+    names = [own] if own and HUB_ID.fullmatch(own) else []
+    return list(dict.fromkeys((*names, *(source.dataset for source in facts.prompt_sources if source.dataset))))
 
 
 def _license_and_languages(license: LicenseFacts, languages: Sequence[str]) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def test_the_training_data_ship_with_the_weights_and_every_row_says_where_it_is_
     import datasets
 
     release = Path(json.loads(distill("show", alone, "--json").stdout)["release"])
-    data = datasets.load_dataset(str(release / "data"), split="train", cache_dir=str(tmp_path))
+    data = datasets.load_dataset(str(data), split="train", cache_dir=str(tmp_path))
     trained = training_rows_of(the_run(alone))
     assert [row["id"] for row in data] == [row["id"] for row in trained]
     assert [row["messages"] for row in data] == [row["messages"] for row in trained]
@@ -173,7 +173,7 @@ def test_the_training_data_ship_with_the_weights_and_every_row_says_where_it_is_
     assert json.loads(first["sampling"])["temperature"] == 0.7
     assert "reasoning-gym" in first["verifier"]
     assert first["prompt_id"] == trained[0]["prompt_id"]
-    card = (release / "data" / "README.md").read_text()
+    card = (data / "README.md").read_text()
     assert f"{len(trained)} reasoning traces" in card
 
 
