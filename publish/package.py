@@ -6,6 +6,8 @@
     LICENSE, recipe.yaml, lineage.yaml: from the caller    lineage.yaml, what else the caller has
     SHA256SUMS: written last, a folder with it is complete
 
+A release in another format is a third kind of folder: its files, a card, LICENSE, Modelfile, what else the caller has.
+
 Holds no time, no path, no order of a directory listing: equal inputs give equal folders.
 """
 
@@ -19,21 +21,27 @@ from pathlib import Path, PurePosixPath
 
 from licensing.errors import InputError, Refused
 from publish.cards.data_card import data_card
+from publish.cards.format_card import format_card
 from publish.cards.model_card import model_card
 from publish.cards.plots import has_length_plot, has_score_plot, length_plot, score_plot
 from publish.chat_template import template_digest
 from publish.checksums import CHECKSUMS, write_checksums
-from publish.facts import DatasetFacts, ReleaseFacts
+from publish.facts import DatasetFacts, FormatFacts, ReleaseFacts
 from publish.scan import file_fault, scan
 from publish.weights import empty_folder, read_object, weight_files
 
-__all__ = ["DATA_DOCUMENTS", "REQUIRED", "build_data_release", "build_release"]
+__all__ = [
+    "DATA_DOCUMENTS", "FORMAT_DOCUMENTS", "REQUIRED", "build_data_release", "build_format_release", "build_release",
+]  # fmt: skip
 
 REQUIRED = ("LICENSE", "lineage.yaml", "recipe.yaml")
 """Names that the documents of a model must hold."""
 
 DATA_DOCUMENTS = ("lineage.yaml",)
 """Names that the documents of a data set must hold; a LICENSE as well, where we have its text."""
+
+FORMAT_DOCUMENTS = ("LICENSE", "Modelfile")
+"""Names that the documents of a release in another format must hold."""
 
 _SHOWN = 10  # findings of the scan in one message
 
@@ -83,6 +91,14 @@ def build_data_release(
     if has_length_plot(facts):
         own["plots/lengths.png"] = length_plot(facts)
     _build(out, _plain_files(shards), own, documents, DATA_DOCUMENTS, allow)
+
+
+def build_format_release(
+    facts: FormatFacts, files: Path, out: Path, documents: Documents, *, allow: Container[str] = ()
+) -> None:
+    """Build the folder ``out`` (absent or empty) of a release in another format, from a folder that holds its
+    ``files``. Raises as ``build_release``."""
+    _build(out, _plain_files(files), {"README.md": format_card(facts)}, documents, FORMAT_DOCUMENTS, allow)
 
 
 def _build(

@@ -23,12 +23,12 @@ MOST_BYTES = 50_000_000_000
 """Of one file: the limit of the hub (https://huggingface.co/docs/hub/storage-limits)."""
 
 _TEXT = frozenset((".bib", ".jinja", ".json", ".jsonl", ".md", ".txt", ".yaml", ".yml", ""))
-_BINARY = frozenset((".model", ".parquet", ".png", ".safetensors"))
-_BARE_NAMES = re.compile(r"(LICEN[CS]E|NOTICE|COPYING|AUTHORS|USE_POLICY|SHA256SUMS)[\w.-]*|\.gitattributes")
+_BINARY = frozenset((".gguf", ".model", ".parquet", ".png", ".safetensors"))
+_BARE_NAMES = re.compile(r"(LICEN[CS]E|NOTICE|COPYING|AUTHORS|USE_POLICY|SHA256SUMS)[\w.-]*|Modelfile|\.gitattributes")
 _PICKLES = frozenset((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"))
 # First bytes of a pickle (protocol 2 to 5) and of torch's zip of pickles, for those that go by another name.
 _PICKLE_MAGIC = (*(bytes((0x80, protocol)) for protocol in (2, 3, 4, 5)), b"PK\x03\x04")
-_MAGIC = {".parquet": b"PAR1", ".png": b"\x89PNG"}
+_MAGIC = {".gguf": b"GGUF", ".parquet": b"PAR1", ".png": b"\x89PNG"}
 _VOCABULARY = frozenset(("added_tokens.json", "merges.txt", "tokenizer.json", "vocab.json", "vocab.txt"))
 
 _ROOTS = "data|etc|export|gpfs|home|lustre|media|mnt|nfs|opt|private|root|scratch|srv|tmp|Users|usr|var|Volumes|work"

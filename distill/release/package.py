@@ -17,7 +17,7 @@ from distill.release.openness import openness_files
 from distill.release.public import Redaction
 from distill.release.training_data import write_data_set
 from distill.runs.facts import PackageFacts
-from licensing.files import read_json
+from licensing.files import read_json, write_json
 from licensing.lineage import load_lineage
 from publish.evaluation import evaluation_files
 from publish.package import build_release
@@ -34,7 +34,7 @@ def write_package(
     stages: ReleaseStages,
     training_rows: Iterable[Mapping[str, Any]],
 ) -> PackageFacts:
-    """Write the release folders below ``out``.
+    """Write the release folders below ``out``, and facts.json, the ``ReleaseFacts``, beside them.
 
     ``teacher``: the pinned section. ``training_rows``: the rows that the student was trained on, read once.
     """
@@ -53,6 +53,7 @@ def write_package(
     facts, openness = openness_files(recipe, facts, audit / "lineage.yaml", [*files, *documents, "README.md"])
     folder = _folder(release.name)
     build_release(facts, weights, out / folder, documents | openness, allow=release.scan_allow)
+    write_json(out / "facts.json", facts.model_dump(mode="json"))
     data_folder = _folder(release.data_set) if release.data_set else None
     if data_folder is not None:
         write_data_set(out / data_folder, scratch / "data", recipe, facts, stages, training_rows)

@@ -37,6 +37,8 @@ class Package(Stage[PackageFacts]):
     leave this machine. ``card_sections_content`` is the digest of the user's sections of the card.
     """
 
+    version = 2
+
     recipe: Recipe
     card_sections_content: str | None
     min_stop_rate: float

@@ -1,0 +1,70 @@
+"""What the card and the folder of a release in GGUF hold, from the release and the scores of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill.evaluate.statistics import STUDENT, EvalReport
+from publish import facts as card
+from publish.formats.gguf import GgufType, converter_version, is_converted
+
+__all__ = ["gguf_facts", "gguf_name", "license_documents"]
+
+_LICENSE_FILES = ("LICENSE*", "LICENSES/*", "NOTICE", "USE_POLICY*")
+
+
+def gguf_name(release: str, kind: GgufType) -> str:
+    """File name of a type of weights: ``release`` is the name of the release's folder."""
+    return f"{release}-{kind.upper()}.gguf"
+
+
+def license_documents(release: Path) -> dict[str, Path | str | bytes]:
+    """License, notices and use policies of a release folder, by their names in it."""
+    paths = sorted(path for pattern in _LICENSE_FILES for path in release.glob(pattern) if path.is_file())
+    return {path.relative_to(release).as_posix(): path for path in paths}
+
+
+def gguf_facts(
+    release: card.ReleaseFacts, files: Path, types: Sequence[GgufType], report: EvalReport
+) -> card.FormatFacts:
+    """What the card states. ``files``: the folder of the GGUF files; ``report``: the release and each file, by name."""
+    folder = release.name.rpartition("/")[2]
+    return card.FormatFacts(
+        name=f"{release.name}-GGUF",
+        release=release,
+        files=tuple(
+            card.QuantizedFile(
+                file=gguf_name(folder, kind),
+                type=kind.upper(),
+                bytes=(files / gguf_name(folder, kind)).stat().st_size,
+                by_quantize_tool=not is_converted(kind),
+            )
+            for kind in types
+        ),
+        converter=converter_version(),
+        evaluation=_evaluation(release, report),
+    )
+
+
+def _evaluation(release: card.ReleaseFacts, report: EvalReport) -> card.EvaluationFacts:
+    """The evaluation of the release, with the scores of the release and its files in place of all others."""
+    assert release.evaluation is not None, "a run evaluates before it packages"
+    names = {score.model: release.name if score.model == STUDENT else score.model for score in report.scores}
+    scores = tuple(
+        card.Score(
+            model=names[score.model],
+            about=card.ScoredModel(
+                role="release" if score.model == STUDENT else "quantized",
+                id=names[score.model],
+                **score.model_dump(include={"engine", "stop_rate", "truncated", "mean_tokens"}),
+            ),
+            **score.model_dump(include={"metric", "value", "low", "high", "n"}),
+        )
+        for score in report.scores
+    )
+    comparisons = tuple(  # of a file with the release, which `summarise` gives the other way round
+        card.Comparison(a=names[pair.b], b=names[pair.a], difference=-pair.difference, low=-pair.high, high=-pair.low)
+        for pair in report.comparisons
+    )
+    return release.evaluation.model_copy(update={"scores": scores, "comparisons": comparisons, "items": False})
