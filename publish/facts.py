@@ -329,7 +329,6 @@ class QuantizedFile(Facts):
     file: str
     type: str = Field(description="Type of the weights, as the format calls it, such as Q8_0.")
     bytes: int = Field(ge=0)
-    by_quantize_tool: bool = Field(False, description="llama-quantize wrote it, from the converter's BF16 file.")
 
 
 class FormatFacts(Facts):

@@ -252,5 +252,5 @@ def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:
 
 
 def _formats(recipe: Recipe) -> Iterator[Finding]:
-    check_gguf_tools(recipe.release.gguf_types)
+    check_gguf_tools()
     yield Finding("ok", "formats", f"{', '.join(recipe.release.formats)} can be written and run")

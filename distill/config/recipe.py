@@ -144,7 +144,7 @@ class EvaluateConfig(Section):
         return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
 
 
-Format = Literal["gguf-bf16", "gguf-f16", "gguf-q8_0", "gguf-q6_k", "gguf-q5_k_m", "gguf-q4_k_m"]
+Format = Literal["gguf-bf16", "gguf-f16", "gguf-q8_0"]
 
 
 class ReleaseConfig(Section):

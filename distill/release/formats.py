@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distill.evaluate.statistics import STUDENT, EvalReport
 from publish import facts as card
-from publish.formats.gguf import GgufType, converter_version, is_converted
+from publish.formats.gguf import GgufType, converter_version
 
 __all__ = ["gguf_facts", "gguf_name", "license_documents"]
 
@@ -38,7 +38,6 @@ def gguf_facts(
                 file=gguf_name(folder, kind),
                 type=kind.upper(),
                 bytes=(files / gguf_name(folder, kind)).stat().st_size,
-                by_quantize_tool=not is_converted(kind),
             )
             for kind in types
         ),

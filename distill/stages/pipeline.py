@@ -68,7 +68,7 @@ def run(
     if recipe.release.data:
         check_data(recipe, planned)
     if recipe.release.formats:
-        check_gguf_tools(recipe.release.gguf_types)
+        check_gguf_tools()
     if recipe.release.evaluation_items:
         check_evaluation_items(recipe)
     with Run.open(runs, recipe, watcher=watcher, until=until, only=only) as stages:

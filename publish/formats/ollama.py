@@ -37,5 +37,5 @@ def _quoted(text: str) -> str:
 
 
 def _can_be_quoted(text: str) -> bool:
-    """Whether a quoted text ends where it should: Ollama's parser knows no escape for three quotation marks."""
-    return re.search(r'"""(?=\s)', text) is None
+    """Whether a quoted text ends where it should: for Ollama's parser it ends with three marks at the end of a line."""
+    return re.search(r'"""\s*[\r\n]', text) is None
