@@ -208,6 +208,7 @@ class EvaluationFacts(Facts):
     dataset: str | None = Field(None, pattern=r"^([\w.-]+/)?[\w.-]+$")
     split: str | None = None
     revision: str | None = None
+    task: str | None = Field(None, description="Task id of `dataset`, where the hub lists it as a benchmark.")
     license: str | None = Field(None, description="Of the problems.")
     held_out: str | None = Field(None, description="What keeps the problems out of the training set, in one sentence.")
     n: int = Field(ge=1)

@@ -27,7 +27,7 @@ from publish.cards.plots import has_length_plot, has_score_plot, length_plot, sc
 from publish.chat_template import template_digest
 from publish.checksums import CHECKSUMS, write_checksums
 from publish.facts import DatasetFacts, FormatFacts, ReleaseFacts
-from publish.scan import file_fault, scan
+from publish.scan import file_fault, refuse_leaks, scan
 from publish.weights import empty_folder, read_object, weight_files
 
 __all__ = [
@@ -42,8 +42,6 @@ DATA_DOCUMENTS = ("lineage.yaml",)
 
 FORMAT_DOCUMENTS = ("LICENSE", "Modelfile")
 """Names that the documents of a release in another format must hold."""
-
-_SHOWN = 10  # findings of the scan in one message
 
 # Errors of a hard link for which the file is copied: other device, links unsupported, too many, not allowed.
 _NO_LINK = frozenset((errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS))
@@ -115,13 +113,7 @@ def _build(
         target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
-    if leaks := scan(out, allow):
-        more = f"; {len(leaks) - _SHOWN} more" if len(leaks) > _SHOWN else ""
-        raise Refused(
-            f"this must not be published: {'; '.join(map(str, leaks[:_SHOWN]))}{more}",
-            where=str(out),
-            hint="take it out of the recipe or the base's folder; what may ship goes into release.scan_allow",
-        )
+    refuse_leaks(scan(out, allow), str(out))
     write_checksums(out)
 
 

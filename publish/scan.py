@@ -8,23 +8,27 @@ answers may be about them.
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from licensing.addresses import is_private_address
+from licensing.errors import Refused
+from licensing.license_files import is_license_file, is_notice_file, is_policy_file
 from licensing.secrets import secrets
+from publish.checksums import CHECKSUMS
 from publish.weights import tensor_shapes
 
-__all__ = ["Leak", "file_fault", "scan"]
+__all__ = ["Leak", "file_fault", "refuse_leaks", "scan", "scan_text"]
 
 MOST_BYTES = 50_000_000_000
 """Of one file: the limit of the hub (https://huggingface.co/docs/hub/storage-limits)."""
 
+_SHOWN = 10  # findings in one message
 _TEXT = frozenset((".bib", ".jinja", ".json", ".jsonl", ".md", ".txt", ".yaml", ".yml", ""))
-_BINARY = frozenset((".gguf", ".model", ".parquet", ".png", ".safetensors"))
-_BARE_NAMES = re.compile(r"(LICEN[CS]E|NOTICE|COPYING|AUTHORS|USE_POLICY|SHA256SUMS)[\w.-]*|Modelfile|\.gitattributes")
+_BINARY = frozenset((".gguf", ".model", ".parquet", ".png", ".safetensors", ".sig"))
 _PICKLES = frozenset((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"))
 # First bytes of a pickle (protocol 2 to 5) and of torch's zip of pickles, for those that go by another name.
 _PICKLE_MAGIC = (*(bytes((0x80, protocol)) for protocol in (2, 3, 4, 5)), b"PK\x03\x04")
@@ -33,29 +37,34 @@ _VOCABULARY = frozenset(("added_tokens.json", "merges.txt", "tokenizer.json", "v
 
 _ROOTS = "data|etc|export|gpfs|home|lustre|media|mnt|nfs|opt|private|root|scratch|srv|tmp|Users|usr|var|Volumes|work"
 _PATH = re.compile(rf"(?<![\w./:~-])(?:/(?:{_ROOTS})/[\w.-]+|~/[\w.-]+|[A-Za-z]:\\+(?:Users|home)\\+[\w.-]+)[\w./\\-]*")
-_IP = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)(?::\d+)?")
+_IP = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)")
 _URL_HOST = re.compile(r"\b[a-z][a-z0-9+.-]*://(?:[^\s/@]*@)?(\[[0-9a-fA-F:]+\]|[\w.-]+)")
 _NAME = re.compile(
     r"(?<![\w.@-])[a-z0-9][\w-]*(?:\.[\w-]+)*\.(?:internal|intranet|corp|lan|local|localdomain)(?![\w-]|\.\w)"
 )
+_MARKDOWN_ESCAPE = re.compile(r"\\([`*_{}\[\]#|~!$])")
 
 
 @dataclass(frozen=True)
 class Leak:
-    """A finding: ``line`` counts from 1, 0 is the file itself. ``text`` is what was matched; empty for secrets."""
+    """A finding: ``line`` counts from 1, 0 is the file itself. ``text`` is what was matched; empty for a secret."""
 
     path: str
     line: int
     what: str
     text: str = ""
 
+    @property
+    def place(self) -> str:
+        """``path:line``, or the path of a file as a whole."""
+        return f"{self.path}:{self.line}" if self.line else self.path
+
     def __str__(self) -> str:
-        place = f"{self.path}:{self.line}" if self.line else self.path
-        return f"{place}: {self.what}{f' {self.text}' if self.text else ''}"
+        return f"{self.place}: {self.what}{f' {self.text}' if self.text else ''}"
 
 
 def scan(folder: Path, allow: Container[str] = ()) -> list[Leak]:
-    """Every finding in a folder, in order of path and line. ``allow``: matched texts that may ship.
+    """Every finding in a folder, in order of path and line. ``allow``: matched texts, or places, that may ship.
 
     Raises MissingDependency without detect-secrets.
     """
@@ -69,8 +78,25 @@ def scan(folder: Path, allow: Container[str] = ()) -> list[Leak]:
             if fault is not None:
                 leaks.append(Leak(name, 0, fault))
             elif path.suffix in _TEXT and path.name not in _VOCABULARY:
-                leaks += _text_leaks(path, name)
-    return [leak for leak in leaks if not leak.text or leak.text not in allow]
+                with path.open(encoding="utf-8", errors="replace") as lines:
+                    leaks += scan_text(name, lines, allow)
+    return leaks
+
+
+def scan_text(name: str, lines: Iterable[str], allow: Container[str] = ()) -> list[Leak]:
+    """As ``scan``, of the lines of one text file that a release would hold as ``name``."""
+    return [leak for leak in _text_leaks(name, lines) if leak.text not in allow and leak.place not in allow]
+
+
+def refuse_leaks(leaks: Sequence[Leak], where: str) -> None:
+    """Raise Refused that names the first findings, if there are any."""
+    if leaks:
+        more = f"; {len(leaks) - _SHOWN} more" if len(leaks) > _SHOWN else ""
+        raise Refused(
+            f"this must not be published: {'; '.join(map(str, leaks[:_SHOWN]))}{more}",
+            where=where,
+            hint="take it out of the recipe or the base's folder; what may ship goes into release.scan_allow",
+        )
 
 
 def file_fault(path: Path, name: str | None = None) -> str | None:
@@ -86,7 +112,7 @@ def file_fault(path: Path, name: str | None = None) -> str | None:
         tensor_shapes(path)  # checked by its header: one of 640 bytes begins like a pickle
     elif kind in _PICKLES or start.startswith(_PICKLE_MAGIC):
         return "a pickle or a file of a kind that may hold one: it can run code where it is opened"
-    if kind not in _TEXT | _BINARY or (kind == "" and not _BARE_NAMES.fullmatch(name)):
+    if kind not in _TEXT | _BINARY or (kind == "" and not _is_document(name)):
         return "no kind of file that a release holds"
     if not start.startswith(_MAGIC.get(kind, b"")):
         return f"not what {kind} says"
@@ -98,18 +124,23 @@ def file_fault(path: Path, name: str | None = None) -> str | None:
     return None
 
 
-def _text_leaks(path: Path, name: str) -> Iterator[Leak]:
-    model_text = path.suffix == ".jsonl"
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, 1):
-            if kinds := secrets(line):
-                yield Leak(name, number, f"a secret: {kinds}")
-            if model_text:
-                continue
-            for text in _paths(line):
-                yield Leak(name, number, "a path of a machine:", text)
-            for text in _addresses(line):
-                yield Leak(name, number, "an address of a private network:", text)
+def _is_document(name: str) -> bool:
+    """Whether a name without suffix is that of a text which releases hold."""
+    named = is_license_file(name) or is_notice_file(name) or is_policy_file(name)
+    return named or name in (CHECKSUMS, "Modelfile", ".gitattributes")
+
+
+def _text_leaks(name: str, lines: Iterable[str]) -> Iterator[Leak]:
+    for number, written in enumerate(lines, 1):
+        line = html.unescape(_MARKDOWN_ESCAPE.sub(r"\1", written)) if name.endswith(".md") else written
+        if kinds := secrets(line):
+            yield Leak(name, number, f"a secret: {kinds}")
+        if name.endswith(".jsonl"):
+            continue
+        for text in _paths(line):
+            yield Leak(name, number, "a path of a machine:", text)
+        for text in _addresses(line):
+            yield Leak(name, number, "an address of a private network:", text)
 
 
 def _paths(line: str) -> Iterator[str]:
@@ -118,7 +149,7 @@ def _paths(line: str) -> Iterator[str]:
         yield at[0]
     for match in _PATH.finditer(line):
         if not match[0].startswith(home):
-            yield match[0]
+            yield match[0].rstrip(".")
 
 
 def _addresses(line: str) -> Iterator[str]:

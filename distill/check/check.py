@@ -9,22 +9,23 @@ import difflib
 import importlib.util
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
+from distill.check.finding import Finding
 from distill.check.pilot import bounds, judge_bounds, run_pilot
+from distill.check.student import check_student
 from distill.config.recipe import Recipe
 from distill.models.folder import ask_hub, base_path, cached
-from distill.models.prepare import inspect_base
 from distill.release.endpoints import check_terms
 from distill.release.evaluation_items import check_evaluation_items
 from distill.release.lineage import planned_lineage
+from distill.release.package import check_release_texts
 from distill.release.training_data import check_data
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
-from publish.chat_template import add_persona, read_template
+from publish.chat_template import read_template
 from publish.formats.gguf import check_gguf_tools
 from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts
@@ -47,23 +48,6 @@ TRAINING_BYTES = {"lora": 1.5, "full": 6.0}
 """Disk for checkpoints and the exported model, in copies of the base's weights: full tuning keeps two Adam moments
 and weights in each of two checkpoints."""
 
-Level = Literal["ok", "note", "error"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report. ``exit_code`` is 0 unless ``level`` is "error"."""
-
-    level: Level
-    subject: str
-    what: str
-    where: str | None = None
-    hint: str | None = None
-    exit_code: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[Finding]:
     """All findings of a recipe that is to run below ``runs``. Not covered: that weights load.
@@ -73,7 +57,7 @@ def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[F
     several = len(recipe.teachers) > 1
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "parts": lambda: _parts(recipe),
-        "student": lambda: _student(recipe),
+        "student": lambda: check_student(recipe),
         **{f"teacher {one.public_id}" if several else "teacher": partial(_teacher, one) for one in recipe.teachers},
         **({"judge": lambda: _judge(recipe)} if recipe.verify.judge else {}),
         "licences": lambda: _licences(recipe),
@@ -111,19 +95,6 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
         )
     if not missing:
         yield Finding("ok", "parts", f"{', '.join(wanted)} are installed")
-
-
-def _student(recipe: Recipe) -> Iterator[Finding]:
-    student = recipe.student
-    base = inspect_base(student)
-    if base is None:
-        if isinstance(student.base, str):
-            ask_hub(student.base, student.revision, "student.base")
-        yield Finding("note", "student", f"{student.public_id} is made or fetched by the run")
-        return
-    if recipe.persona:
-        add_persona(base.template, recipe.persona.system_prompt, recipe.persona.mode)
-    yield Finding("ok", "student", f"weights and template are there; turns end with {base.turn_end}", str(base.folder))
 
 
 def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
@@ -189,6 +160,7 @@ def _licences(recipe: Recipe) -> Iterator[Finding]:
         yield Finding("error", "licences", why, found.input or result.release, found.fix, exit_code=1)
     for one in result.allowed:
         yield Finding("note", "licences", f"{one.code} is allowed: {one.because}", "release.allow")
+    check_release_texts(recipe)
     if not result.blocked and recipe.release.data:
         check_data(recipe, planned_lineage(recipe))
     if not result.blocked and recipe.release.evaluation_items:

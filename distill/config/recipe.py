@@ -20,7 +20,7 @@ from synth.curate.config import CurateConfig
 from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
 from synth.labels.config import LabelConfig
 from synth.persona.config import PersonaConfig
-from synth.problems.config import ImportedTraces, PromptsConfig
+from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig
 from synth.sampling.config import SampleConfig, TeacherSampling
 from synth.section import Operational, Section, key_dump
 from synth.teachers.config import AutoTeacher, OfflineTeacher, TeacherConfig, VllmTeacher
@@ -155,7 +155,7 @@ class ReleaseConfig(Section):
     copyright: str | None = Field(None, description="Copyright line of a licence that has one, such as MIT.")
     license_file: str | None = Field(None, description="Text of the licence, where it is none that we keep.")
     data: bool = Field(True, description="Release the training data as a data set beside the model.")
-    data_name: str | None = Field(None, description="Name of the data set; NAME-traces, under the model's owner.")
+    data_name: str | None = Field(None, description="Name of the data set; NAME-traces if absent.")
     data_license: str | None = Field(None, description="Licence of the data; that of the release if absent.")
     allow: tuple[Allowance, ...] = Field(
         (),
@@ -163,6 +163,9 @@ class ReleaseConfig(Section):
     )
     evaluation_items: bool = Field(
         True, description="Ship the held-out problems with the release's answers, so that others can score them again."
+    )
+    benchmark_task: str | None = Field(
+        None, description="Task id of the held-out set, where the hub lists it as a benchmark: writes .eval_results/."
     )
     version: str = "0.1.0"
     description: str | None = Field(None, description="First paragraph of the card.")
@@ -175,7 +178,7 @@ class ReleaseConfig(Section):
         None, gt=0, description="Training compute of the base in FLOPs, where its makers state it."
     )
     scan_allow: tuple[str, ...] = Field(
-        (), description="Paths and addresses that the scan of the release lets pass, as its message shows them."
+        (), description="Findings of the scan that may ship: path, address or FILE:LINE, as its message shows them."
     )
     formats: tuple[Format, ...] = Operational(
         (), description="The model in other formats too, each in a repository of its own, scored like the release."
@@ -191,8 +194,12 @@ class ReleaseConfig(Section):
 
     @property
     def data_set(self) -> str | None:
-        """Name of the data set, with the owner of the model; None where none is released."""
-        return self.data_name or f"{self.name}-traces" if self.data else None
+        """Name of the data set, under the model's owner if it names none; None where no data set is released."""
+        if not self.data:
+            return None
+        owner, slash, name = self.name.rpartition("/")
+        data_name = self.data_name or f"{name}-traces"
+        return data_name if "/" in data_name else f"{owner}{slash}{data_name}"
 
     @model_validator(mode="after")
     def _hub_names(self) -> ReleaseConfig:
@@ -239,6 +246,13 @@ class Recipe(Section):
         for teacher in self.teachers:
             if isinstance(teacher, AutoTeacher | VllmTeacher) and "seed" in teacher.engine_args:
                 raise ValueError("teacher.engine_args.seed: set sample.seed instead")
+        return self
+
+    @model_validator(mode="after")
+    def _benchmark_is_whole_and_on_the_hub(self) -> Recipe:
+        held_out = self.evaluate.prompts
+        if self.release.benchmark_task and not (isinstance(held_out, HubPrompts) and held_out.limit is None):
+            raise ValueError("release.benchmark_task needs evaluate.prompts.kind: hub, without a limit")
         return self
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import EvaluateConfig
+from distill.models.folder import read_base
 from distill.runs.stage import Reporter
 from licensing.errors import InputError, Refused
 from synth.problems.problem import Prompt, canonical_json
@@ -59,8 +60,9 @@ def check_disjoint(train_rows: Iterable[Mapping[str, Any]], prompts: Iterable[Pr
 
 
 def folder_teacher(folder: Path, config: EvaluateConfig) -> TeacherConfig:
-    """A model folder as something that can be asked, with the engine that the recipe's evaluate section names."""
-    values: dict[str, Any] = {"model": str(folder)}
+    """A model folder as a teacher, with the engine of the evaluate section and the tags of its own template."""
+    think_open, think_close = read_base(folder).turn.tags
+    values: dict[str, Any] = {"model": str(folder), "think_open": think_open, "think_close": think_close}
     if config.engine == "vllm":
         return VllmTeacher.model_validate(values | {"engine_args": config.engine_args})
     if config.engine == "transformers":

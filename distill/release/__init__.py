@@ -7,5 +7,5 @@ To change:
 - what is redacted in files that ship: public.py
 - the files of the release folder: package.py; the released training data and their audit: training_data.py
 - whether the held-out problems ship, and their rows: evaluation_items.py
-- openness.json, the bill of materials: openness.py; the draft for the AI Act: eu_summary.py
+- openness.json, the bill of materials: openness.py
 """

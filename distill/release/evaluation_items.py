@@ -5,7 +5,7 @@ from __future__ import annotations
 from distill.config.recipe import Recipe
 from distill.evaluate.statistics import STUDENT
 from distill.release.facts import model_name
-from distill.release.lineage import planned_sources
+from distill.release.lineage import sources_of_prompts
 from distill.release.public import Redaction
 from distill.runs.artefact import Artefact
 from distill.runs.facts import EvaluateFacts
@@ -24,7 +24,7 @@ _HINT = "set evaluate.prompts.license where it is missing, or release.evaluation
 def check_evaluation_items(recipe: Recipe) -> Audit:
     """Audit the held-out problems as a data set under the license of the release. Raises Refused where they may not
     be passed on under it."""
-    sources = planned_sources(recipe.evaluate.prompts)
+    sources = sources_of_prompts(recipe.evaluate.prompts)
     inputs = tuple(Input(id=name, role="data", licence=license) for name, license in sorted(sources, key=str))
     declared = Declared(license=recipe.release.license, license_name=recipe.release.license_name)
     lineage = Lineage(release=recipe.release.name, kind="dataset", declared=declared, inputs=inputs)

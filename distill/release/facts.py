@@ -45,6 +45,7 @@ from synth.verify.config import VerifyConfig
 
 __all__ = [
     "ReleaseStages",
+    "card_sections",
     "duties",
     "model_name",
     "release_facts",
@@ -119,7 +120,7 @@ def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages
         limitations=release.limitations,
         tags=("distillation", "reasoning"),
         data_name=release.data_set,
-        sections=_sections(release.card_sections),
+        sections=card_sections(recipe),
     )
     return card.ReleaseFacts.model_validate(Redaction(recipe).value(facts.model_dump()))
 
@@ -236,11 +237,14 @@ def duties(findings: Iterable[Mapping[str, Any]]) -> tuple[card.Duty, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _sections(path: str | None) -> str | None:
+def card_sections(recipe: Recipe) -> str | None:
+    """The releaser's own sections of the card, without local paths and private addresses. Raises InputError where the
+    file cannot be read."""
+    path = recipe.release.card_sections
     if path is None:
         return None
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
+        return Redaction(recipe).text(Path(path).expanduser().read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"cannot be read: {error}", where=f"release.card_sections: {path}", hint="give a UTF-8 text file"
@@ -335,6 +339,7 @@ def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
         dataset=_hub_dataset(prompts),
         split=prompts.split if isinstance(prompts, HubPrompts) else None,
         revision=prompts.revision if isinstance(prompts, HubPrompts) else None,
+        task=recipe.release.benchmark_task,
         license=prompts.license,
         held_out=_held_out(recipe, stages.data),
         n=facts.scores[0].n,

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.evaluate.statistics import STUDENT, EvalReport
+from licensing.license_files import is_license_file, is_notice_file, is_policy_file
 from publish import facts as card
 from publish.formats.gguf import GgufType, converter_version
 
 __all__ = ["gguf_facts", "gguf_name", "license_documents"]
 
-_LICENSE_FILES = ("LICENSE*", "LICENSES/*", "NOTICE", "USE_POLICY*")
+_LEGAL = (is_license_file, is_notice_file, is_policy_file)
 
 
 def gguf_name(release: str, kind: GgufType) -> str:
@@ -21,8 +22,8 @@ def gguf_name(release: str, kind: GgufType) -> str:
 
 def license_documents(release: Path) -> dict[str, Path | str | bytes]:
     """License, notices and use policies of a release folder, by their names in it."""
-    paths = sorted(path for pattern in _LICENSE_FILES for path in release.glob(pattern) if path.is_file())
-    return {path.relative_to(release).as_posix(): path for path in paths}
+    names = {path.relative_to(release).as_posix(): path for path in sorted(release.rglob("*")) if path.is_file()}
+    return {name: path for name, path in names.items() if any(test(name) for test in _LEGAL)}
 
 
 def gguf_facts(

@@ -25,9 +25,9 @@ __all__ = [
     "count_sources",
     "lineage_of",
     "planned_lineage",
-    "planned_sources",
     "request_dates",
     "run_lineage",
+    "sources_of_prompts",
 ]
 
 Sources = Mapping[tuple[str, str | None], int]
@@ -47,10 +47,10 @@ def _planned_sources(recipe: Recipe) -> Sources:
         traces = load_traces(recipe.sample, recipe.teachers[0], answerless=answerless)
         return count_sources(prompt.row() for prompt in traces.prompts)
     assert recipe.prompts is not None, "the recipe's schema asks for prompts or traces"
-    return planned_sources(recipe.prompts, answerless=answerless)
+    return sources_of_prompts(recipe.prompts, answerless=answerless)
 
 
-def planned_sources(prompts: PromptsConfig, *, answerless: bool = False) -> Sources:
+def sources_of_prompts(prompts: PromptsConfig, *, answerless: bool = False) -> Sources:
     """The sources that a section of prompts names; its rows are read where it declares no license."""
     from synth.problems.problem import load_prompts
 

@@ -10,20 +10,35 @@ from typing import Any
 from distill.config.recipe import Recipe
 from distill.models.folder import MODEL
 from distill.release.audit import as_yaml
-from distill.release.eu_summary import eu_summary
 from distill.release.evaluation_items import evaluation_items
-from distill.release.facts import ReleaseStages, release_facts
+from distill.release.facts import ReleaseStages, card_sections, release_facts
 from distill.release.openness import openness_files
 from distill.release.public import Redaction
 from distill.release.training_data import write_data_set
 from distill.runs.facts import PackageFacts
 from licensing.files import read_json, write_json
 from licensing.lineage import load_lineage
+from publish.cards.eu_summary import eu_summary
+from publish.cards.front_matter import hub_eval_results
 from publish.evaluation import evaluation_files
 from publish.package import build_release
+from publish.scan import refuse_leaks, scan_text
 from synth.teachers.mixture import TeachersConfig
 
-__all__ = ["write_package"]
+__all__ = ["check_release_texts", "write_package"]
+
+
+def check_release_texts(recipe: Recipe) -> None:
+    """Scan recipe.yaml, as it ships, and the card's own sections before the run has cost anything.
+
+    Raises Refused for what the scan of the release would refuse, such as a path in a system prompt; InputError where
+    the sections cannot be read.
+    """
+    texts = {"recipe.yaml": _recipe_text(recipe), "README.md": card_sections(recipe) or ""}
+    allow = recipe.release.scan_allow
+    refuse_leaks(
+        [leak for name, text in texts.items() for leak in scan_text(name, text.splitlines(), allow)], "release"
+    )
 
 
 def write_package(
@@ -43,9 +58,10 @@ def write_package(
     documents: dict[str, Path | str | bytes] = {
         name: audit / name for name in (entry["path"] for entry in stages.audit.manifest["files"])
     }
-    documents["recipe.yaml"] = as_yaml(redaction.value(recipe.model_dump(mode="json", exclude_none=True)))
+    documents["recipe.yaml"] = _recipe_text(recipe)
     documents["evaluation.json"] = _json(redaction.value(_evaluation(recipe, stages)))
     documents |= evaluation_files(facts, evaluation_items(recipe, stages.scores) if release.evaluation_items else ())
+    documents |= hub_eval_results(facts)
     if release.eu_summary:
         documents["eu_summary.md"] = eu_summary(facts, load_lineage(audit / "lineage.yaml"))
     weights = stages.weights.path / MODEL
@@ -58,6 +74,10 @@ def write_package(
     if data_folder is not None:
         write_data_set(out / data_folder, scratch / "data", recipe, facts, stages, training_rows)
     return PackageFacts(folder=folder, data_folder=data_folder, template_digest=facts.template_digest)
+
+
+def _recipe_text(recipe: Recipe) -> str:
+    return as_yaml(Redaction(recipe).value(recipe.model_dump(mode="json", exclude_none=True)))
 
 
 def _folder(name: str) -> str:

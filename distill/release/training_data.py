@@ -34,6 +34,7 @@ __all__ = ["check_data", "data_facts", "optional_columns", "write_data_set"]
 _PUBLIC = ("model", "engine", "source")
 """Keys of a training row that may name a folder or an address of this machine."""
 
+_HELD_OUT = "the held-out problems of the evaluation"
 _GROUPS = ("source", "teacher", "difficulty", "language", "kind", "license")
 
 
@@ -137,7 +138,7 @@ def data_facts(
         verification=facts.verification,
         waterfall=facts.waterfall,
         decontamination=card.DecontaminationFacts(
-            sets=overlap["sets"],
+            sets={_HELD_OUT if name == "evaluate" else name: items for name, items in overlap["sets"].items()},
             prompts=overlap["prompts"],
             overlapping=overlap["contaminated"],
             dropped=recipe.curate.filters.contaminated,

@@ -12,6 +12,7 @@ from typing import Any
 from distill.config.recipe import Recipe
 from distill.release.evaluation_items import check_evaluation_items
 from distill.release.lineage import planned_lineage
+from distill.release.package import check_release_texts
 from distill.release.training_data import check_data
 from distill.runs.artefact import Artefact
 from distill.runs.facts import ExportFacts, PackageFacts
@@ -65,6 +66,7 @@ def run(
     """
     planned = planned_lineage(recipe)
     audit(planned, allow=recipe.release.allow).raise_if_blocked()  # before any GPU is spent
+    check_release_texts(recipe)
     if recipe.release.data:
         check_data(recipe, planned)
     if recipe.release.formats:

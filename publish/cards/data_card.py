@@ -18,10 +18,9 @@ def data_card(facts: DatasetFacts) -> str:
     optional = {name: meaning for name, meaning in OPTIONAL_COLUMNS.items() if name in facts.optional_columns}
     overlap = facts.decontamination
     place = facts.name if HUB_ID.fullmatch(facts.name) else "path/to/this/folder"
-    return render_card(
+    text = render_card(
         "data_card.md.jinja",
         facts,
-        data_front_matter(facts),
         kind="data set",
         teachers=[link(teacher.id) for teacher in facts.teachers] or ["an unknown model"],
         code=f'from datasets import load_dataset\n\ndata = load_dataset("{place}", split="train")\ndata[0]["messages"]',
@@ -50,6 +49,7 @@ def data_card(facts: DatasetFacts) -> str:
         duties=duty_lines(facts.duties),
         notice="\n".join(facts.notice),
     )
+    return f"{data_front_matter(facts)}\n{text}"
 
 
 def _lineage(facts: DatasetFacts) -> Markdown:

@@ -16,10 +16,9 @@ def format_card(facts: FormatFacts) -> str:
     """Markdown with YAML front matter, as the hub reads it; ends with one line break."""
     first = shlex.quote(facts.files[0].file)
     name = shlex.quote(facts.name.rpartition("/")[2].casefold())
-    return render_card(
+    text = render_card(
         "format_card.md.jinja",
         facts.release,
-        format_front_matter(facts),
         kind="model",
         duties=duty_lines(facts.release.duties),
         repository=facts.name,
@@ -33,6 +32,7 @@ def format_card(facts: FormatFacts) -> str:
         ollama_code=f"ollama create {name} -f Modelfile\nollama run {name}",
         verify_code="sha256sum -c SHA256SUMS",
     )
+    return f"{format_front_matter(facts)}\n{text}"
 
 
 def _size(size: int) -> Markdown:

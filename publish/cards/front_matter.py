@@ -1,4 +1,4 @@
-"""The YAML front matter of a card, written by huggingface_hub's own classes for card metadata."""
+"""YAML that the hub reads, written by huggingface_hub's own classes: front matter of cards, results of benchmarks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from publish.cards.markdown import HUB_ID, printable
 from publish.facts import DatasetFacts, FormatFacts, LicenseFacts, ReleaseFacts
 
-__all__ = ["data_front_matter", "format_front_matter", "model_front_matter"]
+__all__ = ["data_front_matter", "format_front_matter", "hub_eval_results", "model_front_matter"]
 
 _SIZES = {1e3: "n<1K", 1e4: "1K<n<10K", 1e5: "10K<n<100K", 1e6: "100K<n<1M", 1e7: "1M<n<10M"}
 
@@ -59,6 +59,26 @@ def format_front_matter(facts: FormatFacts) -> str:
         "tags": list(dict.fromkeys(("gguf", *release.tags))),
     }
     return _block(ModelCardData(**_plain(values)).to_yaml())
+
+
+def hub_eval_results(facts: ReleaseFacts) -> dict[str, str]:
+    """`.eval_results/` with the release's score, for a data set that the hub lists as a benchmark; else empty."""
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+    from huggingface_hub.utils import yaml_dump
+
+    evaluation = facts.evaluation
+    score = evaluation.release if evaluation else None
+    if evaluation is None or score is None or evaluation.task is None or evaluation.dataset is None:
+        return {}
+    entry = EvalResultEntry(
+        dataset_id=evaluation.dataset,
+        task_id=evaluation.task,
+        value=score.value,
+        dataset_revision=evaluation.revision,
+        notes=printable(f"{score.metric}, {evaluation.decoding}"),
+    )
+    name = evaluation.dataset.replace("/", "--")
+    return {f".eval_results/{name}.yaml": yaml_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)}
 
 
 def data_front_matter(facts: DatasetFacts) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 from publish.facts import Duty, WaterfallStep
 
 __all__ = [
-    "HUB_ID", "Markdown", "decimal", "duty_lines", "interval", "link", "listed", "md", "printable",
-           "render_card", "table", "waterfall",
+    "HUB_ID", "Markdown", "bullets", "decimal", "duty_lines", "fence", "interval", "link", "listed", "md", "printable",
+    "render_card", "settings", "table", "thousands", "waterfall",
 ]  # fmt: skip
 
 _TEMPLATES = Path(__file__).parent
@@ -28,8 +28,8 @@ class Markdown(str):
     __slots__ = ()
 
 
-def render_card(template: str, facts: Any, front_matter: str, **more: Any) -> str:
-    """The card of ``facts`` by a template of this folder, below its front matter; ends with one line break.
+def render_card(template: str, facts: Any, **more: Any) -> str:
+    """The text of ``facts`` by a template of this folder; ends with one line break.
 
     Every value that the template writes is escaped (``md``) unless it is ``Markdown``; None is the word "unknown".
     """
@@ -43,17 +43,11 @@ def render_card(template: str, facts: Any, front_matter: str, **more: Any) -> st
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "thousands": thousands,
-        "settings": settings,
-        "listed": listed,
-        "fence": fence,
-        "bullets": bullets,
-    }
+    environment.filters |= {function.__name__: function for function in (bullets, fence, listed, settings, thousands)}
     environment.globals |= {"link": link}
     text = environment.get_template(template).render(facts=facts, **more)
     text = _BLANK_LINES.sub(lambda match: match[0] if match[1] else "\n\n", text)
-    return front_matter + "\n" + text.strip() + "\n"
+    return text.strip() + "\n"
 
 
 def md(value: object) -> str:
@@ -104,11 +98,12 @@ def _cell(cell: object) -> str:
 
 
 def settings(values: Mapping[str, Any]) -> Markdown:
-    """One line a setting."""
+    """A list of ``name: value``, each escaped; sections and lists as JSON."""
     return Markdown("\n".join(f"- {md(name)}: {md(_value(value))}" for name, value in values.items()))
 
 
 def bullets(items: Iterable[object]) -> Markdown:
+    """A list, each item escaped."""
     return Markdown("\n".join(f"- {_cell(item)}" for item in items))
 
 
@@ -119,7 +114,7 @@ def _value(value: Any) -> str:
 
 
 def listed(items: Iterable[str]) -> Markdown:
-    """ "a, b and c", each escaped."""
+    """``a, b and c``, each escaped."""
     parts = [_cell(item) for item in items]
     return Markdown(" and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:]))))
 

@@ -38,10 +38,9 @@ _GPAI_FLOPS = 1e23
 def model_card(facts: ReleaseFacts) -> str:
     """Markdown with YAML front matter, as the hub reads it; ends with one line break."""
     evaluation, training = facts.evaluation, facts.training
-    return render_card(
+    text = render_card(
         "model_card.md.jinja",
         facts,
-        model_front_matter(facts),
         kind="model",
         teachers=[_teacher(teacher) for teacher in facts.teachers],
         lineage=_lineage(facts),
@@ -50,7 +49,7 @@ def model_card(facts: ReleaseFacts) -> str:
         scores=score_table(evaluation) if evaluation else None,
         differences=difference_table(evaluation) if evaluation else None,
         worse=_worse(evaluation) if evaluation else None,
-        has_intervals=evaluation is not None and any(row.low is not None for row in _rows(evaluation)),
+        has_intervals=_has_intervals(evaluation) if evaluation else None,
         training_settings=_training_settings(training) if training else None,
         flops=_scientific(training.flops) if training and training.flops else None,
         eu_duty=_eu_duty(training) if training else None,
@@ -62,6 +61,7 @@ def model_card(facts: ReleaseFacts) -> str:
         verify_code=f"sha256sum -c SHA256SUMS\ndistill confirm {_shell_name(facts)}",
         citation=_citation(facts),
     )
+    return f"{model_front_matter(facts)}\n{text}"
 
 
 # --- who made it -------------------------------------------------------------------------------------------------
@@ -99,8 +99,8 @@ def _lineage(facts: ReleaseFacts) -> Markdown:
 # --- evaluation --------------------------------------------------------------------------------------------------
 
 
-def _rows(evaluation: EvaluationFacts) -> list[Any]:
-    return [*evaluation.scores, *evaluation.comparisons]
+def _has_intervals(evaluation: EvaluationFacts) -> bool:
+    return any(row.low is not None for rows in (evaluation.scores, evaluation.comparisons) for row in rows)
 
 
 def score_table(evaluation: EvaluationFacts) -> Markdown:
@@ -183,12 +183,10 @@ def _eu_duty(training: TrainingFacts) -> Markdown | None:
         else f"{_scientific(line)}, which stands for a third of the base's training compute where that is not known"
     )
     if training.flops <= line:
-        duty = (
-            f"not above {third}: whoever made this training did not become the provider of a general-purpose AI model"
-        )
+        duty = f"not above {third}: whoever trained it did not become the provider of a general-purpose AI model"
     else:
         duty = (
-            f"above {third}: whoever made this training is the provider of a general-purpose AI model, as far as the "
+            f"above {third}: whoever trained it is the provider of a general-purpose AI model, as far as the "
             "modification goes, and must publish a copyright policy and a summary of the training content (AI Act, "
             "Article 53(1)(c) and (d))"
         )
@@ -212,7 +210,9 @@ name = {json.dumps(facts.name)}  # or the path of this folder
 tokenizer = AutoTokenizer.from_pretrained(name)
 model = AutoModelForCausalLM.from_pretrained(name, dtype="bfloat16")
 messages = [{{"role": "user", "content": "What is 2 + 3?"}}]
-inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+inputs = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+)
 output = model.generate(**inputs, max_new_tokens={limit})
 print(tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))"""
 
@@ -225,10 +225,9 @@ def _new_tokens(facts: ReleaseFacts) -> int:
 
 def _vllm_code(facts: ReleaseFacts) -> str:
     """vLLM applies generation_config.json, but does not read its ``do_sample: false``."""
-    greedy = (
-        " --override-generation-config '{\"temperature\": 0}'" if facts.generation.get("do_sample") is False else ""
-    )
-    return f"vllm serve {_shell_name(facts)}{greedy}"
+    greedy = facts.generation.get("do_sample") is False
+    option = " --override-generation-config '{\"temperature\": 0}'" if greedy else ""
+    return f"vllm serve {_shell_name(facts)}{option}"
 
 
 def _shell_name(facts: ReleaseFacts) -> str:

@@ -22,8 +22,8 @@ def has_score_plot(evaluation: EvaluationFacts | None) -> bool:
 
 
 def has_length_plot(facts: DatasetFacts) -> bool:
-    """Lengths were counted."""
-    return sum(facts.length_counts) > 0
+    """Lengths were counted, and fall into more than one bin."""
+    return sum(map(bool, facts.length_counts)) > 1
 
 
 def score_plot(evaluation: EvaluationFacts) -> bytes:
@@ -34,16 +34,18 @@ def score_plot(evaluation: EvaluationFacts) -> bytes:
         for at, score in enumerate(scores):
             color = _RELEASE if score.about.role == "release" else _QUIET
             if score.low is not None and score.high is not None:
-                axes.plot((score.low, score.high), (at, at), color=color, linewidth=3, solid_capstyle="round")
-            axes.plot(score.value, at, "o", color=color, markersize=8)
-            axes.annotate(f"{score.value:.3f}", (score.value, at), (0, 8), textcoords="offset points", ha="center")
+                axes.plot(
+                    (score.low, score.high), (at, at), color=color, linewidth=3, clip_on=False, solid_capstyle="butt"
+                )
+            axes.plot(score.value, at, "o", color=color, markersize=8, clip_on=False)
+            axes.text(1.03, at, f"{score.value:.3f}", va="center")
         axes.set_yticks(range(len(scores)), [_plain(score.model) for score in scores])
         axes.set_ylim(-0.6, len(scores) - 0.4)
-        axes.set_xlim(0, 1.02)
+        axes.set_xlim(0, 1)
         axes.set_xlabel(_plain(f"{scores[0].metric} on {evaluation.benchmark}, n = {evaluation.n:,}"))
         axes.grid(axis="x")
 
-    return _png(draw, height=0.9 + 0.55 * len(evaluation.scores))
+    return _png(draw, height=0.9 + 0.42 * len(evaluation.scores))
 
 
 def length_plot(facts: DatasetFacts) -> bytes:
@@ -61,6 +63,7 @@ def length_plot(facts: DatasetFacts) -> bytes:
         axes.set_xticks(range(last - first), labels[first:last], rotation=30, ha="right")
         axes.set_xlabel("tokens of the trace")
         axes.set_ylabel("rows")
+        axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.grid(axis="y")
 
     return _png(draw, height=3.2)

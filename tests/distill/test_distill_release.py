@@ -29,6 +29,7 @@ from distill.runs.artefact import Artefact
 from distill.runs.facts import PrepareFacts, SandboxFacts
 from distill.runs.keys import base_content, fingerprint, pinned_teacher
 from distill.runs.provenance import code_revision, device, installed_versions
+from distill.stages.pipeline import run
 from licensing.errors import InputError, Refused
 from licensing.lineage import load_lineage
 from publish.evaluation import read_items
@@ -193,6 +194,17 @@ def test_what_the_model_sees_ships_as_it_was(tmp_path: Path) -> None:
     )
 
 
+def test_a_path_in_what_the_model_sees_stops_the_run_before_it_starts_unless_it_is_allowed(tmp_path: Path) -> None:
+    persona = json.dumps({"name": "A", "developer": "B", "system_prompt": "Keep your notes in /home/ann/notes."})
+    recipe = private_recipe(tmp_path, f"persona={persona}")
+    with pytest.raises(Refused, match=r"recipe.yaml:\d+: a path of a machine: /home/ann/notes"):
+        run(recipe, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+    allowed = private_recipe(tmp_path, f"persona={persona}", "release.scan_allow=[/home/ann/notes]")
+    release = package(tmp_path, allowed, finished_stages(tmp_path, allowed))
+    assert "/home/ann/notes" in (release / "README.md").read_text()
+
+
 def test_a_public_service_keeps_its_address_and_a_server_of_ones_own_does_not(tmp_path: Path) -> None:
     teacher = {"kind": "openai", "model": "m", "base_url": "https://api.deepseek.com/v1", "license": "mit"}
     own = teacher | {"terms": "self-hosted", "base_url": "https://vllm.acme.example/v1"}
@@ -323,9 +335,10 @@ def test_a_release_without_data_has_one_folder_and_promises_no_data(tmp_path: Pa
     release = package(tmp_path, recipe, finished_stages(tmp_path, recipe))
     assert [folder.name for folder in release.parent.iterdir()] == ["Ada"]
     assert "Ada-traces" not in (release / "README.md").read_text()
-    named = private_recipe(tmp_path, "release.data_name=acme/Sums", "release.name=acme/Ada")
+    named = private_recipe(tmp_path, "release.data_name=Sums", "release.name=acme/Ada")
     both = package(tmp_path, named, finished_stages(tmp_path, named), "named")
     assert sorted(folder.name for folder in both.parent.iterdir()) == ["Ada", "Sums"]
+    assert front_matter(both / "README.md")["datasets"] == ["acme/Sums"]
     with pytest.raises(InputError, match="data_name must differ"):
         private_recipe(tmp_path, "release.data_name=other/ada", "release.name=acme/Ada")
 
@@ -371,6 +384,20 @@ def test_held_out_problems_that_may_not_be_passed_on_stop_the_run_before_it_star
     assert "release.evaluation_items: false" in str(raised.value.hint)
 
 
+def test_the_score_on_a_benchmark_of_the_hub_is_in_its_own_file_and_no_other_is(tmp_path: Path) -> None:
+    held_out = {"kind": "hub", "dataset": "openai/gsm8k", "split": "test", "revision": "abc", "license": "mit"}
+    settings = (f"evaluate.prompts={json.dumps(held_out)}", "release.benchmark_task=gsm8k")
+    recipe = private_recipe(tmp_path, *settings)
+    release = package(tmp_path, recipe, finished_stages(tmp_path, recipe))
+    [entry] = yaml.safe_load((release / ".eval_results" / "openai--gsm8k.yaml").read_text())
+    assert entry["dataset"] == {"id": "openai/gsm8k", "task_id": "gsm8k", "revision": "abc"}
+    assert (entry["value"], entry["notes"]) == (0.5, "pass@1, greedy, at most 64 new tokens")
+    with pytest.raises(InputError, match="without a limit"):
+        private_recipe(tmp_path, *settings, "evaluate.prompts.limit=10")
+    other = private_recipe(tmp_path, settings[0])
+    assert not (package(tmp_path, other, finished_stages(tmp_path, other), "other") / ".eval_results").exists()
+
+
 def test_the_releasers_own_sections_are_on_every_card_that_is_built(tmp_path: Path) -> None:
     sections = tmp_path / "sections.md"
     sections.write_text("## Who we are\n\nAcme, *of course*.\n")
@@ -380,7 +407,8 @@ def test_the_releasers_own_sections_are_on_every_card_that_is_built(tmp_path: Pa
         card = (package(tmp_path, recipe, stages, name) / "README.md").read_text()
         assert "## Who we are\n\nAcme, *of course*.\n\n## License" in card
     with pytest.raises(InputError, match="card_sections"):
-        facts_of(private_recipe(tmp_path, "release.card_sections=nowhere.md"), stages)
+        run(private_recipe(tmp_path, "release.card_sections=nowhere.md"), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_use_policy_of_the_base_travels_with_it(tmp_path: Path) -> None:

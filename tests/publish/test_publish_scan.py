@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from publish import scan as scan_module
+from publish.cards.markdown import md
 from publish.scan import scan
 
 TOKEN = "hf_" + "abcdefghij" * 3 + "abcd"
@@ -29,6 +30,7 @@ def found(folder: Path, name: str, content: str | bytes) -> list[str]:
         ("see ~/notes.txt", "a path of a machine: ~/notes.txt"),
         (r"at C:\Users\ann\model", r"a path of a machine: C:\Users\ann\model"),
         ("served at http://10.1.2.3:8000/v1", "an address of a private network: 10.1.2.3"),
+        ("at 10.1.2.3:8000,", "an address of a private network: 10.1.2.3"),
         ("host 192.168.0.7 said", "an address of a private network: 192.168.0.7"),
         ("http://node17:8000/v1", "an address of a private network: node17"),
         ("http://user@localhost/x", "an address of a private network: localhost"),
@@ -57,6 +59,14 @@ def test_a_private_text_is_named_with_file_and_line(tmp_path: Path, name: str, l
 )
 def test_what_is_public_passes(tmp_path: Path, line: str) -> None:
     assert found(tmp_path, "README.md", line) == []
+
+
+def test_a_card_that_escapes_a_text_does_not_hide_it(tmp_path: Path) -> None:
+    text = "At http://gpu_4.local/v1, in /home/ann/my_run."
+    assert found(tmp_path, "README.md", md(text)) == [
+        "README.md:1: a path of a machine: /home/ann/my_run",
+        "README.md:1: an address of a private network: gpu_4.local",
+    ]
 
 
 def test_the_home_folder_of_this_machine_is_named_wherever_it_is(
@@ -112,3 +122,7 @@ def test_a_text_that_the_releaser_allows_passes_and_no_other(tmp_path: Path) -> 
     (tmp_path / "README.md").write_text("cd /opt/tools/bin\ncd /opt/secret\n")
     leaks = [str(leak) for leak in scan(tmp_path, allow=("/opt/tools/bin",))]
     assert leaks == ["README.md:2: a path of a machine: /opt/secret"]
+    (tmp_path / "x_samples.jsonl").write_text(f"{TOKEN}\n{TOKEN}\n")
+    (tmp_path / "run.sh").write_text("")
+    leaks = [leak.place for leak in scan(tmp_path, allow=("README.md:1", "README.md:2", "x_samples.jsonl:1", "run.sh"))]
+    assert leaks == ["run.sh", "x_samples.jsonl:2"]
