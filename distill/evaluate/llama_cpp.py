@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from licensing.errors import MissingDependency, Refused
-from synth.teachers.config import OpenAITeacher
+from synth.teachers.config import OpenAITeacher, TeacherConfig, TeacherFields
 
 __all__ = ["llama_cpp_engine", "served_gguf"]
 
@@ -22,11 +22,12 @@ def llama_cpp_engine() -> str:
 
 
 @contextlib.contextmanager
-def served_gguf(file: Path, context: int) -> Iterator[OpenAITeacher]:
+def served_gguf(file: Path, like: TeacherConfig, context: int) -> Iterator[OpenAITeacher]:
     """Serve ``file`` on a free port of this machine until the block is left; gives the endpoint.
 
-    ``context``: tokens of prompt and answer together. Answers come raw, thinking included; samplers of llama.cpp that
-    other engines do not have are off. Raises Refused where llama.cpp cannot load the file.
+    ``like``: the same model on another engine, whose prompt and tags it shares. ``context``: tokens of prompt and answer
+    together. Answers come raw, thinking included; samplers of llama.cpp that other engines do not have are off. Raises
+    Refused where llama.cpp cannot load the file.
     """
     try:
         import xllamacpp
@@ -44,6 +45,7 @@ def served_gguf(file: Path, context: int) -> Iterator[OpenAITeacher]:
         raise Refused(f"llama.cpp cannot load the file: {error}", where=str(file)) from error
     try:
         yield OpenAITeacher(
+            **like.model_dump(include=set(TeacherFields.model_fields) - {"model"}),
             model=file.name,
             base_url=f"{server.listening_address}/v1",
             concurrency=_SLOTS,

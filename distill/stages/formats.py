@@ -46,7 +46,7 @@ class Formats(Stage[FormatsFacts]):
 
     def run(self, ctx: StageContext) -> FormatsFacts:
         from distill.evaluate.llama_cpp import llama_cpp_engine, served_gguf
-        from distill.evaluate.run import run_model
+        from distill.evaluate.run import folder_teacher, run_model
         from distill.evaluate.statistics import STUDENT, summarise
         from distill.release.formats import gguf_facts, gguf_name, license_documents
         from publish.facts import ReleaseFacts
@@ -69,7 +69,7 @@ class Formats(Stage[FormatsFacts]):
                 write_gguf(release, facts, kind, files / name, ctx.scratch / "work")
             saved = ctx.scratch / f"{kind}.jsonl"
             if not saved.exists():
-                with served_gguf(files / name, context) as endpoint:
+                with served_gguf(files / name, folder_teacher(release, self.evaluate), context) as endpoint:
                     rows = run_model(name, endpoint, problems, self.evaluate, self.verify, ctx.progress)
                 write_rows(saved, ({**row, "engine": llama_cpp_engine()} for row in rows))
             answers[name] = list(read_rows(saved))

@@ -24,11 +24,12 @@ from licensing.files import read_json, read_rows, write_rows
 from publish.chat_template import render
 from publish.facts import ReleaseFacts
 from publish.formats.gguf import write_gguf
-from synth.teachers.config import OpenAITeacher
+from synth.teachers.config import OpenAITeacher, TransformersTeacher
 
 pytestmark = pytest.mark.slow
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "SmolLM2-135M-Instruct"
+LIKE = TransformersTeacher(model=str(MODEL))
 QUESTION = [{"role": "user", "content": "What is 2 + 3?"}]
 
 
@@ -76,7 +77,7 @@ def formats(stage: Formats, tmp_path_factory: pytest.TempPathFactory) -> tuple[F
 
 @pytest.fixture(scope="module")
 def served(formats: tuple[FormatsFacts, Path]) -> Iterator[OpenAITeacher]:
-    with served_gguf(formats[1] / "Ada-135M-Q8_0.gguf", 256) as endpoint:
+    with served_gguf(formats[1] / "Ada-135M-Q8_0.gguf", LIKE, 256) as endpoint:
         yield endpoint
 
 
@@ -151,5 +152,5 @@ def test_a_tokenizer_that_llama_cpp_does_not_know_is_named(stage: Formats, tmp_p
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(b"GGUF" + bytes(100))
-    with pytest.raises(Refused, match="cannot load the file"), served_gguf(tmp_path / "a.gguf", 256):
+    with pytest.raises(Refused, match="cannot load the file"), served_gguf(tmp_path / "a.gguf", LIKE, 256):
         pass
