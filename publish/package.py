@@ -40,7 +40,7 @@ REQUIRED = ("LICENSE", "lineage.yaml", "recipe.yaml")
 DATA_DOCUMENTS = ("lineage.yaml",)
 """Names that the documents of a data set must hold; a LICENSE as well, where we have its text."""
 
-FORMAT_DOCUMENTS = ("LICENSE", "Modelfile")
+FORMAT_DOCUMENTS = ("LICENSE", "Modelfile", "audit.json", "recipe.yaml")
 """Names that the documents of a release in another format must hold."""
 
 # Errors of a hard link for which the file is copied: other device, links unsupported, too many, not allowed.

@@ -25,9 +25,10 @@ def llama_cpp_engine() -> str:
 def served_gguf(file: Path, like: TeacherConfig, context: int) -> Iterator[OpenAITeacher]:
     """Serve ``file`` on a free port of this machine until the block is left; gives the endpoint.
 
-    ``like``: the same model on another engine, whose prompt and tags it shares. ``context``: tokens of prompt and answer
-    together. Answers come raw, thinking included; samplers of llama.cpp that other engines do not have are off. Raises
-    Refused where llama.cpp cannot load the file.
+    ``like``: the same model on another engine, whose prompt and tags it shares. ``context``: tokens of prompt and
+    answer together. Answers come raw, thinking included; samplers of llama.cpp that other engines do not have are off.
+
+    Raises Refused where llama.cpp cannot load the file.
     """
     try:
         import xllamacpp

@@ -10,8 +10,9 @@ from licensing.license_files import is_license_file, is_notice_file, is_policy_f
 from publish import facts as card
 from publish.formats.gguf import GgufType, converter_version
 
-__all__ = ["gguf_facts", "gguf_name", "license_documents"]
+__all__ = ["gguf_facts", "gguf_name", "shared_documents"]
 
+_SHARED = ("audit.json", "recipe.yaml")
 _LEGAL = (is_license_file, is_notice_file, is_policy_file)
 
 
@@ -20,10 +21,11 @@ def gguf_name(release: str, kind: GgufType) -> str:
     return f"{release}-{kind.upper()}.gguf"
 
 
-def license_documents(release: Path) -> dict[str, Path | str | bytes]:
-    """License, notices and use policies of a release folder, by their names in it."""
+def shared_documents(release: Path) -> dict[str, Path | str | bytes]:
+    """What a release in another format has in common with the release, by name: recipe, audit of the licenses, license
+    texts, notices, use policies."""
     names = {path.relative_to(release).as_posix(): path for path in sorted(release.rglob("*")) if path.is_file()}
-    return {name: path for name, path in names.items() if any(test(name) for test in _LEGAL)}
+    return {name: path for name, path in names.items() if name in _SHARED or any(test(name) for test in _LEGAL)}
 
 
 def gguf_facts(

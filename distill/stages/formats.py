@@ -48,7 +48,7 @@ class Formats(Stage[FormatsFacts]):
         from distill.evaluate.llama_cpp import llama_cpp_engine, served_gguf
         from distill.evaluate.run import folder_teacher, run_model
         from distill.evaluate.statistics import STUDENT, summarise
-        from distill.release.formats import gguf_facts, gguf_name, license_documents
+        from distill.release.formats import gguf_facts, gguf_name, shared_documents
         from publish.facts import ReleaseFacts
         from publish.formats.gguf import write_gguf
         from publish.formats.ollama import modelfile
@@ -77,7 +77,7 @@ class Formats(Stage[FormatsFacts]):
         self._check_stop_rates(report)
 
         card = gguf_facts(facts, files, self.types, report)
-        documents = license_documents(release)
+        documents = shared_documents(release)
         documents["Modelfile"] = modelfile(card.files[0].file, facts, self.prepared.facts.stop_tokens, context)
         folder = f"{release.name}-GGUF"
         build_format_release(card, files, ctx.out / folder, documents, allow=self.scan_allow)

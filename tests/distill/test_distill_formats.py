@@ -92,7 +92,7 @@ def test_the_folder_is_a_repository_of_its_own(formats: tuple[FormatsFacts, Path
     _, folder = formats
     assert folder.name == "Ada-135M-GGUF"
     assert {path.name for path in folder.iterdir()} == {
-        "Ada-135M-Q8_0.gguf", "LICENSE", "Modelfile", "NOTICE", "README.md", "SHA256SUMS",
+        "Ada-135M-Q8_0.gguf", "LICENSE", "Modelfile", "NOTICE", "README.md", "SHA256SUMS", "audit.json", "recipe.yaml",
     }  # fmt: skip
     subprocess.run(["sha256sum", "--strict", "--quiet", "-c", "SHA256SUMS"], cwd=folder, check=True)
     assert (folder / "Modelfile").read_text().startswith("FROM ./Ada-135M-Q8_0.gguf\n")

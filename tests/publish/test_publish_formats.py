@@ -33,6 +33,7 @@ from publish.formats.ollama import modelfile
 from publish.package import build_format_release
 from publish.scan import scan
 
+DOCUMENTS = {"LICENSE": "Apache", "Modelfile": "FROM ./Ada-8B-Q8_0.gguf\n", "audit.json": "{}", "recipe.yaml": ""}
 TEMPLATE = "{{ messages[0].content }}"
 
 
@@ -114,9 +115,8 @@ def test_the_folder_is_complete_and_passes_the_scan(tmp_path: Path) -> None:
     files.mkdir()
     (files / "Ada-8B-Q8_0.gguf").write_bytes(b"GGUF" + bytes(64))
     out = tmp_path / "out"
-    build_format_release(format_facts(), files, out, {"LICENSE": "Apache", "Modelfile": "FROM ./Ada-8B-Q8_0.gguf\n"})
-    names = sorted(path.name for path in out.iterdir())
-    assert names == ["Ada-8B-Q8_0.gguf", "LICENSE", "Modelfile", "README.md", "SHA256SUMS"]
+    build_format_release(format_facts(), files, out, DOCUMENTS)
+    assert {path.name for path in out.iterdir()} == {"Ada-8B-Q8_0.gguf", "README.md", "SHA256SUMS", *DOCUMENTS}
     assert scan(out) == []
 
 
@@ -124,7 +124,7 @@ def test_a_file_that_only_calls_itself_gguf_does_not_ship(tmp_path: Path) -> Non
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "Ada-8B-Q8_0.gguf").write_bytes(b"#!/bin/sh")
     with pytest.raises(Refused, match=r"not what \.gguf says"):
-        build_format_release(format_facts(), tmp_path / "files", tmp_path / "out", {"LICENSE": "", "Modelfile": ""})
+        build_format_release(format_facts(), tmp_path / "files", tmp_path / "out", DOCUMENTS)
 
 
 # --- Modelfile -------------------------------------------------------------------------------------------------------
