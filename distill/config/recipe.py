@@ -205,8 +205,8 @@ class ReleaseConfig(Section):
 
     @property
     def gguf_types(self) -> tuple[GgufType, ...]:
-        """The types of weights among ``formats``."""
-        return tuple(cast("GgufType", name.removeprefix("gguf-")) for name in self.formats)
+        """The types of weights among ``formats``, each once."""
+        return tuple(cast("GgufType", name.removeprefix("gguf-")) for name in dict.fromkeys(self.formats))
 
     @property
     def data_set(self) -> str | None:

@@ -4,7 +4,7 @@ The converter is the script convert_hf_to_gguf.py, from the tree that the packag
 as a program of its own, offline, without the secrets of the environment.
 
 Not covered: types that only llama.cpp's program llama-quantize writes (Q4_K_M and its like), importance matrices,
-multimodal projectors.
+multimodal projectors, files in parts (the hub takes 50 GB in one).
 """
 
 from __future__ import annotations
