@@ -56,6 +56,7 @@ def write_gguf(release: Path, facts: ReleaseFacts, kind: GgufType, out: Path, sc
     of its own, which the converter would run.
     """
     check_gguf_tools()
+    release, scratch = release.absolute(), scratch.absolute()  # the converter works in a folder of its own
     for name in ("config.json", "tokenizer_config.json"):
         if "auto_map" in read_object(release / name, optional=True):
             raise Refused("the model has code of its own, which the converter would run", where=str(release / name))
