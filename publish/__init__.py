@@ -8,4 +8,6 @@ To change:
 - the columns and shards of the released data: training_data.py
 - records of the evaluation: evaluation.py
 - the files of the release folders: package.py; what may not be in them: scan.py; SHA256SUMS: checksums.py
+- GGUF files and the Modelfile for Ollama: formats/
+- the steps of a push, what it refuses: push.py; requests to the hub, retries, errors: hub.py
 """
