@@ -38,7 +38,7 @@ REQUIRED = ("LICENSE", "lineage.yaml", "recipe.yaml")
 """Names that the documents of a model must hold."""
 
 DATA_DOCUMENTS = ("lineage.yaml",)
-"""Names that the documents of a data set must hold; a LICENSE as well, where we have its text."""
+"""Names that the documents of a data set must hold; a LICENSE as well, where its license has a text."""
 
 FORMAT_DOCUMENTS = ("LICENSE", "Modelfile", "audit.json", "recipe.yaml")
 """Names that the documents of a release in another format must hold."""

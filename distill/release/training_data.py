@@ -18,10 +18,10 @@ from distill.release.facts import ReleaseStages, duties
 from distill.release.public import Redaction
 from distill.runs.artefact import Artefact
 from distill.runs.facts import CurateFacts
-from licensing.audit import Audit, audit, notice_text
+from licensing.audit import Audit, audit
 from licensing.errors import Refused
 from licensing.files import read_json
-from licensing.license_texts import license_text
+from licensing.license_texts import release_license_files
 from licensing.lineage import Declared, Lineage, load_lineage
 from licensing.registry import resolve
 from publish import facts as card
@@ -39,10 +39,15 @@ _GROUPS = ("source", "teacher", "difficulty", "language", "kind", "license")
 
 
 def check_data(recipe: Recipe, lineage: Lineage) -> Audit:
-    """Audit the data set behind a model's lineage. Raises Refused where its license is not allowed."""
-    result = audit(_data_lineage(recipe, lineage), allow=recipe.release.allow)
+    """Audit the data set behind a model's lineage.
+
+    Raises Refused where its license is not allowed, or a license text that has to ship is missing.
+    """
+    data_lineage = _data_lineage(recipe, lineage)
+    result = audit(data_lineage, allow=recipe.release.allow)
     try:
         result.raise_if_blocked()
+        _license_files(recipe, data_lineage, result, "the text that stage audit finds")
     except Refused as refused:
         raise Refused(
             f"the training data cannot be released with the model: {refused.what}",
@@ -61,6 +66,12 @@ def _data_lineage(recipe: Recipe, lineage: Lineage) -> Lineage:
     return lineage.model_copy(update=changes)
 
 
+def _license_files(recipe: Recipe, lineage: Lineage, result: Audit, license: str) -> dict[str, str]:
+    """NOTICE, LICENSE, and LICENSES/. ``license``: the text of the model's license, which the data may share."""
+    entry = resolve(recipe.release.license)
+    return release_license_files(lineage, result, {entry.id: license} if entry else None)
+
+
 def write_data_set(
     out: Path,
     scratch: Path,
@@ -69,7 +80,7 @@ def write_data_set(
     stages: ReleaseStages,
     rows: Iterable[Mapping[str, Any]],
 ) -> None:
-    """Write the release folder of the data set: shards, card, lineage, audit, NOTICE, LICENSE where its text is here.
+    """Write the release folder of the data set: shards, card, lineage, audit, NOTICE, and license texts.
 
     ``rows``: the training rows, as ``publish.training_data.write_shards`` reads them. Raises Refused where the licenses
     of prompts or teachers do not allow it.
@@ -77,7 +88,6 @@ def write_data_set(
     shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed here
     model_lineage = load_lineage(stages.audit.path / "lineage.yaml")
     lineage, result = _data_lineage(recipe, model_lineage), check_data(recipe, model_lineage)
-    notice = notice_text(lineage, result)
     sampling = json.dumps(facts.sampling.settings if facts.sampling else {}, sort_keys=True)
     libraries = stages.verdicts.manifest["versions"]
     verifiers = [name for name in ("math-verify", "reasoning_gym") if name in libraries]
@@ -89,18 +99,12 @@ def write_data_set(
     redaction = Redaction(recipe)
     public_rows = (row | {key: redaction.value(row[key]) for key in _PUBLIC if key in row} for row in map(dict, rows))
     shards = write_shards(public_rows, shared, scratch, optional=optional_columns(recipe.verify))
+    license = (stages.audit.path / "LICENSE").read_text(encoding="utf-8")
+    documents = {"LICENSE": license} if recipe.release.data_license in (None, recipe.release.license) else {}
+    documents |= _license_files(recipe, lineage, result, license)
+    notice = documents["NOTICE"]
     data = redaction.value(data_facts(recipe, facts, stages.data, result, notice, shards).model_dump())
-    documents: dict[str, Path | str | bytes] = {
-        "NOTICE": notice,
-        "audit.json": result.to_json() + "\n",
-    }
-    text = (
-        (stages.audit.path / "LICENSE").read_text(encoding="utf-8")
-        if recipe.release.data_license in (None, recipe.release.license)
-        else license_text(str(recipe.release.data_license))
-    )
-    if text is not None:
-        documents["LICENSE"] = text
+    documents["audit.json"] = result.to_json() + "\n"
     files = (*shards, *documents, "README.md")
     lineage = lineage.model_copy(update={"files": tuple(sorted(files))})
     documents["lineage.yaml"] = as_yaml(lineage.model_dump(mode="json", exclude_none=True))

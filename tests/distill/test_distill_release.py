@@ -323,6 +323,7 @@ def test_model_and_data_set_are_whole_folders_whose_cards_name_each_other(tmp_pa
     assert not any(release.rglob("*.parquet"))
     assert front_matter(release / "README.md")["datasets"] == ["acme/Ada-traces"]
     assert "[acme/Ada](https://huggingface.co/acme/Ada)" in (data / "README.md").read_text()
+    assert "MIT License" in (data / "LICENSES" / "LICENSE-mit.txt").read_text(), "the prompts are under another license"
     lineage = load_lineage(data / "lineage.yaml")
     assert (lineage.release, lineage.kind) == ("acme/Ada-traces", "dataset")
     assert "base" not in {one.role for one in lineage.inputs}

@@ -204,11 +204,11 @@ def test_traces_brought_along_enter_at_verify_and_end_in_a_release(alone: Path, 
 
 
 def test_the_card_shows_settings_as_a_recipe_writes_them(alone: Path) -> None:
-    (card,) = the_run(alone).glob("stages/package/*/*/README.md")
-    text = card.read_text()
+    release = Path(json.loads(distill("show", alone, "--json").stdout)["release"])
+    text = (release / "README.md").read_text()
     assert "- policy: fixed\n" in text
     assert "None" not in text
-    assert "{" not in text.split("## How it was made")[1].split("## Evaluation")[0]
+    assert "{" not in text.split("## How it was made")[1].split("## Limitations")[0]
 
 
 def test_an_interrupt_leaves_a_run_that_resumes_with_exit_code_130(tmp_path: Path) -> None:
