@@ -69,7 +69,7 @@ def run(
     check_release_texts(recipe)
     if recipe.release.data:
         check_data(recipe, planned)
-    if recipe.release.formats:
+    if recipe.release.formats and (only or until or "formats") == "formats":
         check_gguf_tools()
     if recipe.release.evaluation_items:
         check_evaluation_items(recipe)
