@@ -65,8 +65,10 @@ def _evaluation(release: card.ReleaseFacts, report: EvalReport) -> card.Evaluati
         )
         for score in report.scores
     )
-    comparisons = tuple(  # of a file with the release, which `summarise` gives the other way round
-        card.Comparison(a=names[pair.b], b=names[pair.a], difference=-pair.difference, low=-pair.high, high=-pair.low)
+    comparisons = tuple(  # of a file with the release, which `summarise` gives the other way round; 0 - 0.0 is no -0.0
+        card.Comparison(
+            a=names[pair.b], b=names[pair.a], difference=0 - pair.difference, low=0 - pair.high, high=0 - pair.low
+        )
         for pair in report.comparisons
     )
     return release.evaluation.model_copy(update={"scores": scores, "comparisons": comparisons, "items": False})
