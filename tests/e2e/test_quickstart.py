@@ -100,3 +100,18 @@ def test_the_gguf_file_has_a_folder_and_a_score_of_its_own(finished: tuple[Path,
     facts = manifests(run)["formats"]["facts"]
     assert [score["model"] for score in facts["scores"]] == ["student_after", "Sprig-135M-Q8_0.gguf"]
     assert len({score["n"] for score in facts["scores"]}) == 1, "on the same problems"
+
+
+def test_the_release_is_confirmed_with_both_engines_and_its_score_comes_out_again(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "distill.cli", "confirm", finished[1]["release"], "--eval", "16", "--json"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert {name for name, check in checks.items() if check["outcome"] == "ok"} == set(checks) - {"signature"}
+    assert {"load transformers", "load vllm"} <= set(checks)
+    evaluation = checks["evaluation"]["values"]
+    assert evaluation["engine"] == evaluation["recorded_engine"]
+    assert evaluation["same_verdicts"] == evaluation["card_n"], "greedy, one engine, one machine"
