@@ -341,11 +341,11 @@ def test_model_and_data_set_are_whole_folders_whose_cards_name_each_other(tmp_pa
 def test_a_release_without_data_has_one_folder_and_promises_no_data(tmp_path: Path) -> None:
     recipe = private_recipe(tmp_path, "release.data=false", "release.name=acme/Ada")
     release = package(tmp_path, recipe, finished_stages(tmp_path, recipe))
-    assert [folder.name for folder in release.parent.iterdir()] == ["Ada"]
+    assert [path.name for path in release.parent.iterdir() if path.is_dir()] == ["Ada"]
     assert "Ada-traces" not in (release / "README.md").read_text()
     named = private_recipe(tmp_path, "release.data_name=Sums", "release.name=acme/Ada")
     both = package(tmp_path, named, finished_stages(tmp_path, named), "named")
-    assert sorted(folder.name for folder in both.parent.iterdir()) == ["Ada", "Sums"]
+    assert sorted(path.name for path in both.parent.iterdir() if path.is_dir()) == ["Ada", "Sums"]
     assert front_matter(both / "README.md")["datasets"] == ["acme/Sums"]
     with pytest.raises(InputError, match="data_name must differ"):
         private_recipe(tmp_path, "release.data_name=other/ada", "release.name=acme/Ada")
