@@ -456,6 +456,7 @@ def test_audit_takes_json_as_the_other_commands_do(distill, tmp_path: Path) -> N
     assert "contradict" in distill("audit", lineage, "--json", "--format", "markdown").err
 
 
+@pytest.mark.slow
 def test_on_a_terminal_verify_prints_a_table_and_with_json_the_same_numbers(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text(LINES)
 

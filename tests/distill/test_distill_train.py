@@ -148,6 +148,7 @@ def test_rows_of_which_none_remains_say_why(start: Path) -> None:
 # --- the optimiser -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_learning_rate_ends_at_the_share_of_its_peak_that_the_recipe_names(start, rows, tmp_path: Path) -> None:
     config = student(min_lr_ratio=0.1, warmup_ratio=0.0, num_train_epochs=4, adam_beta2=0.95, optimizer="adafactor")
     result = run(config, start, rows, tmp_path)
@@ -160,6 +161,7 @@ def test_a_final_rate_without_a_cosine_is_refused() -> None:
         student(min_lr_ratio=0.1, lr_scheduler="linear")
 
 
+@pytest.mark.slow
 def test_an_adapter_is_scaled_and_saved_as_the_recipe_says(start, rows, tmp_path: Path) -> None:
     method = {
         "kind": "lora",
@@ -252,6 +254,7 @@ def test_lora_learns_and_leaves_an_adapter_that_travels(start: Path, rows: Rows,
     assert result.facts()["trained_tokens"] == result.trained_tokens < result.tokens
 
 
+@pytest.mark.slow
 def test_full_training_changes_the_weights_and_keeps_their_dtype_and_configuration(
     start: Path, rows: Rows, tmp_path: Path
 ) -> None:
@@ -266,6 +269,7 @@ def test_full_training_changes_the_weights_and_keeps_their_dtype_and_configurati
         assert (tmp_path / "out" / name).read_bytes() == (start / name).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("longest", [20, 300])
 def test_the_head_run_on_labelled_positions_gives_the_loss_of_the_whole_head(
     start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longest: int
@@ -280,6 +284,7 @@ def test_the_head_run_on_labelled_positions_gives_the_loss_of_the_whole_head(
         assert mine["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_loss_does_not_depend_on_how_a_batch_is_cut(start: Path, rows: Rows, tmp_path: Path) -> None:
     config = student("full", dtype="float32")
     whole = run(config.model_copy(update={"micro_batch_size": 4}), start, rows, tmp_path / "whole")
@@ -289,6 +294,7 @@ def test_the_loss_does_not_depend_on_how_a_batch_is_cut(start: Path, rows: Rows,
         assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_loss_that_explodes_is_refused_with_the_field_to_lower(start: Path, rows: Rows, tmp_path: Path) -> None:
     method = {"kind": "full", "learning_rate": 1e30}
     config = StudentConfig.model_validate(student("full", num_train_epochs=9).model_dump() | {"method": method})

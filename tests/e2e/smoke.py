@@ -47,9 +47,14 @@ def manifests(runs: Path) -> dict[str, Any]:
     return found
 
 
+def ledger(runs: Path) -> list[dict[str, Any]]:
+    """All events of the ledger."""
+    return [json.loads(line) for line in (the_run(runs) / "ledger.jsonl").read_text().splitlines()]
+
+
 def events(runs: Path) -> list[dict[str, Any]]:
     """The ledger's events since the newest run began."""
-    lines = [json.loads(line) for line in (the_run(runs) / "ledger.jsonl").read_text().splitlines()]
+    lines = ledger(runs)
     newest = max(number for number, event in enumerate(lines) if event["event"] == "run")
     return lines[newest:]
 

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from smoke import COMMAND, ROOT, STAGES, copy_of, distill, events, executed, manifests, run_smoke, the_run
+from smoke import COMMAND, ROOT, STAGES, copy_of, distill, events, executed, ledger, manifests, run_smoke, the_run
 from waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -137,8 +137,8 @@ def test_a_file_of_a_finished_stage_that_was_edited_is_refused_and_show_verify_f
 
 
 def test_stages_that_take_an_accelerator_run_in_processes_of_their_own_which_are_gone_afterwards(alone: Path) -> None:
-    processes = {event["stage"]: event["pid"] for event in events(alone) if event["event"] == "process"}
-    driver = next(event["pid"] for event in events(alone) if event["event"] == "run")
+    processes = {event["stage"]: event["pid"] for event in ledger(alone) if event["event"] == "process"}
+    driver = next(event["pid"] for event in ledger(alone) if event["event"] == "run")
     assert set(processes) == {"train", "export", "train_control", "export_control", "evaluate"}
     assert len({driver, *processes.values()}) == 6
     assert not any(Path(f"/proc/{pid}").exists() for pid in processes.values())

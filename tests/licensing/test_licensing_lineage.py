@@ -99,6 +99,7 @@ def test_bombs_depth_size_and_foreign_bytes_are_refused(tmp_path: Path) -> None:
         load_lineage(tmp_path / "nowhere.yaml")
 
 
+@pytest.mark.slow
 def test_ten_thousand_inputs_are_audited(tmp_path: Path) -> None:
     names = ["apache-2.0", "llama3.1", "cc-by-nc-4.0", "nobody knows", "openai-services-agreement"]
     roles = ["base", "generator", "data", "judge", "logits"]

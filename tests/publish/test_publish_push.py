@@ -129,6 +129,7 @@ def test_without_a_terminal_the_plan_needs_a_yes(hub: Hub, push: Push, name: str
     assert hub.writes(since) == []
 
 
+@pytest.mark.slow
 def test_on_a_terminal_the_plan_is_confirmed(hub: Hub, push_process: Pusher, name: str, tmp_path: Path) -> None:
     folder = write_release(tmp_path / "release", model=name)
     for answer, code, exists in ((b"n\n", 1, False), (b"y\n", 0, True)):
@@ -318,6 +319,7 @@ def test_a_large_release_is_split_into_commits_that_name_their_parent(
 # --- who pushes -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_token_may_be_in_the_clients_own_file(hub: Hub, push_process: Pusher, name: str, tmp_path: Path) -> None:
     folder = write_release(tmp_path / "release", model=name)
     push_process.token = None

@@ -72,6 +72,7 @@ def test_a_lost_reply_does_not_open_a_second_pull_request(
     assert commits(hub, name) == 3
 
 
+@pytest.mark.slow
 def test_a_download_that_is_cut_is_taken_up_again(hub: Hub, client: Client, name: str, tmp_path: Path) -> None:
     hub.fail("resolve", 503)
     hub.cut("storage-get", after=1000)
@@ -119,6 +120,7 @@ def test_an_interrupted_push_finds_its_own_pull_request(hub: Hub, client: Client
     assert len(hub.repository("models", name).state["discussions"]) == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(
     hub: Hub, push_process: Pusher, name: str, tmp_path: Path
 ) -> None:
@@ -157,6 +159,7 @@ def test_a_flipped_byte_at_the_hub_is_named_before_main_gets_it(
     assert hub.repository("models", name).state["private"]
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_in_a_xet_store_is_named(hub: Hub, push_process: Pusher, name: str, tmp_path: Path) -> None:
     push_process.xet = True
     folder = write_release(tmp_path / "release", model=name, seed=77)
@@ -168,6 +171,7 @@ def test_a_flipped_byte_in_a_xet_store_is_named(hub: Hub, push_process: Pusher, 
     assert hub.repository("models", name).state["private"]
 
 
+@pytest.mark.slow
 def test_a_xet_store_that_lost_content_is_an_error_with_a_way_on(
     hub: Hub, push_process: Pusher, name: str, tmp_path: Path
 ) -> None:
@@ -280,6 +284,7 @@ def test_a_card_that_the_hub_does_not_take(hub: Hub, client: Client, name: str, 
     assert hub.writes(since) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of a process")
 def test_a_full_disk_names_the_folder_and_the_way_on(hub: Hub, push_process: Pusher, name: str, tmp_path: Path) -> None:
     folder = write_release(tmp_path / "release", model=name)

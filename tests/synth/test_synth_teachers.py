@@ -88,6 +88,7 @@ def test_only_the_engine_that_is_asked_for_is_imported() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_auto_takes_vllm_where_it_is_installed(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from importlib.util import find_spec
 
@@ -344,6 +345,7 @@ def transformers_teacher(tiny: Path, **more: Any) -> Teacher:
     return build_teacher(TransformersTeacher(model=str(tiny), name="me/tiny", batch_size=4, **more))
 
 
+@pytest.mark.slow
 def test_transformers_gives_raw_text_stop_reasons_and_exact_counts(tiny: Path) -> None:
     teacher = transformers_teacher(tiny)
     assert teacher.model == "me/tiny"
@@ -352,6 +354,7 @@ def test_transformers_gives_raw_text_stop_reasons_and_exact_counts(tiny: Path) -
     teacher.close()
 
 
+@pytest.mark.slow
 def test_transformers_continues_a_cut_trace_from_its_own_tokens(tiny: Path) -> None:
     teacher = transformers_teacher(tiny)
     check_continues(teacher)
@@ -366,6 +369,7 @@ def test_transformers_continues_a_cut_trace_from_its_own_tokens(tiny: Path) -> N
     teacher.close()
 
 
+@pytest.mark.slow
 def test_transformers_draws_from_the_whole_distribution_and_again_the_same(tiny: Path) -> None:
     def drawn() -> dict[str, Completion]:
         return drain(transformers_teacher(tiny), [request(f"r{n}", problem("r"), temperature=1.0) for n in range(8)])
@@ -374,6 +378,7 @@ def test_transformers_draws_from_the_whole_distribution_and_again_the_same(tiny:
     assert drawn() == drawn()
 
 
+@pytest.mark.slow
 def test_a_batch_never_mixes_settings(tiny: Path) -> None:
     limits = {"y": 3, "yy": 9, "yyy": 3, "yyyy": 9}
     requests = [request(text, problem(text), max_new_tokens=limit) for text, limit in limits.items()]
@@ -381,12 +386,14 @@ def test_a_batch_never_mixes_settings(tiny: Path) -> None:
     assert {text: c.completion_tokens for text, c in found.items()} == limits
 
 
+@pytest.mark.slow
 def test_an_answer_ends_where_the_models_positions_end(tiny: Path) -> None:
     text = "y" * 200
     found = drain(transformers_teacher(tiny), [request("a", problem(text), max_new_tokens=500)])["a"]
     assert (found.finish_reason, found.completion_tokens) == ("length", 256 - 203)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", ["weights", "template"])
 def test_a_model_that_cannot_be_used_is_the_users_error(tiny: Path, tmp_path: Path, broken: str) -> None:
     for file in tiny.iterdir():
