@@ -19,14 +19,15 @@ from distill.config.recipe import Recipe
 from distill.models.folder import ask_hub, base_path, cached
 from distill.models.prepare import inspect_base
 from distill.release.endpoints import check_terms
-from distill.release.lineage import planned_lineage
+from distill.release.lineage import declared_licenses, is_on_hub, planned_lineage
 from distill.release.training_data import check_data
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
 from publish.chat_template import add_persona, read_template
 from synth.labels.config import DecontaminateConfig
-from synth.problems.config import HubPrompts
-from synth.problems.problem import PromptSet
+from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts
+from synth.problems.preset import find_preset
+from synth.problems.problem import PromptSet, reason_counts
 from synth.sampling.config import TeacherSampling
 from synth.sampling.imported_traces import ImportedTraceSet
 from synth.teachers.config import (
@@ -180,14 +181,19 @@ def _endpoint(teacher: OpenAITeacher) -> Iterator[Finding]:
 
 
 def _licences(recipe: Recipe) -> Iterator[Finding]:
-    result = audit(planned_lineage(recipe), allow=recipe.release.allow)
+    planned = planned_lineage(recipe, fetch=False)
+    result = audit(planned, allow=recipe.release.allow)
     for found in result.blocking:
         why = f"{found.code}: {found.why}"
         yield Finding("error", "licences", why, found.input or result.release, found.fix, exit_code=1)
     for one in result.allowed:
         yield Finding("note", "licences", f"{one.code} is allowed: {one.because}", "release.allow")
     if not result.blocked and recipe.release.data:
-        check_data(recipe, planned_lineage(recipe))
+        check_data(recipe, planned)
+    rows = recipe.sample if isinstance(recipe.sample, ImportedTraces) else recipe.prompts
+    if isinstance(rows, HubPrompts | ImportedTraces) and is_on_hub(rows) and declared_licenses(rows) is None:
+        what = f"only the rows of {rows.dataset} tell their licenses: the run reads and audits them"
+        yield Finding("note", "licences", what, hint="or declare one with `license`")
     if not result.blocked:
         duties = f"; duties: {', '.join(result.obligations)}" if result.obligations else ""
         yield Finding("ok", "licences", f"{recipe.release.license} is allowed ({result.verdict}{duties})")
@@ -203,8 +209,11 @@ def _problems(recipe: Recipe) -> Iterator[Finding]:
     if files := tuple(one for one in recipe.label.decontaminate.against if isinstance(one, str) and Path(one).suffix):
         items = items_of(DecontaminateConfig(against=files))  # hub ids are fetched by the run
         yield Finding("ok", "problems", f"{len(items):,} test items are kept out of the training data")
-    if isinstance(recipe.prompts, HubPrompts) and not Path(recipe.prompts.dataset).exists():
-        yield Finding("note", "problems", f"{recipe.prompts.dataset} is fetched by the run")
+    rows_of = recipe.sample if isinstance(recipe.sample, ImportedTraces) else recipe.prompts
+    if isinstance(rows_of, JsonlPrompts | HubPrompts | ImportedTraces) and rows_of.preset is not None:
+        yield from _preset(rows_of.preset, rows_of.license)
+    if isinstance(rows_of, HubPrompts | ImportedTraces) and is_on_hub(rows_of):
+        yield Finding("note", "problems", f"the run fetches {_fetched(rows_of)}; its rows are not checked here")
         return
     answerless = recipe.verify.majority is not None
     if isinstance(recipe.sample, TeacherSampling):
@@ -220,14 +229,44 @@ def _problems(recipe: Recipe) -> Iterator[Finding]:
     if len(checked) < len(found.prompts):
         voting = len(found.prompts) - len(checked)
         yield Finding("note", "problems", f"{voting:,} problems have no answer: their samples elect one")
+    yield from _left_out(found)
     wrong = check_golds(checked[:GOLDS_CHECKED], VerifyConfig(workers=1))
     for name, reason in wrong[:5]:
         what = f"the gold answer of {name} does not verify: {reason}"
         yield Finding("error", "problems", what, "prompts", "mend the answer", exit_code=InputError.exit_code)
-    if found.bad:
-        yield Finding("note", "problems", f"{len(found.bad)} bad rows are skipped", found.bad[0].where)
     golds = min(GOLDS_CHECKED, len(checked)) - len(wrong)
     yield Finding("ok", "problems", f"{len(found.prompts):,} problems ({golds} gold answers verified); {forecast}")
+
+
+def _preset(name: str, license: str | None) -> Iterator[Finding]:
+    """What a preset says of its data set."""
+    preset = find_preset(name)
+    kinds = ", ".join(preset.kinds)
+    yield Finding("ok", "problems", f"preset {name}: {preset.rows}; kind {kinds}; {preset.graded}", preset.address)
+    if license is None and "license" not in preset.columns:
+        yield Finding("note", "problems", f"no license is stated: {preset.license_source}", preset.address)
+    for row in preset.left_out:
+        yield Finding("note", "problems", f"left out: {row}", preset.address)
+    for fault in preset.faults:
+        yield Finding("note", "problems", f"known fault: {fault.what}", fault.reference)
+
+
+def _fetched(source: HubPrompts | ImportedTraces) -> str:
+    """What a run fetches of a data set."""
+    part = f"files {', '.join(source.files)}" if source.files else f"split {source.split}"
+    subset = f"configuration {source.subset}, " if source.subset else ""
+    revision = f"revision {source.revision}" if source.revision else "the latest revision: pin `revision` for a release"
+    return f"{source.dataset} ({subset}{part}, {revision})"
+
+
+def _left_out(found: PromptSet | ImportedTraceSet) -> Iterator[Finding]:
+    """Rows that are no problems, counted by reason."""
+    if found.bad:
+        counts = "; ".join(f"{count:,}: {reason}" for reason, count in [*reason_counts(found.bad).items()][:5])
+        yield Finding("note", "problems", f"{len(found.bad):,} bad rows are skipped ({counts})", found.bad[0].where)
+    if found.left_out:
+        counts = ", ".join(f"{path} ({count:,})" for path, count in found.left_out.items())
+        yield Finding("note", "problems", f"{sum(found.left_out.values()):,} rows do not meet a condition: {counts}")
 
 
 def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:

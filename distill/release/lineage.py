@@ -17,12 +17,15 @@ from licensing.errors import InputError
 from licensing.files import read_rows
 from licensing.lineage import Declared, Input, Lineage, load_lineage
 from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts, ReasoningGymPrompts
+from synth.problems.mapping import Column, Constant
 from synth.sampling.samples_table import PROBLEMS
 
 __all__ = [
     "Sources",
     "base_revision",
     "count_sources",
+    "declared_licenses",
+    "is_on_hub",
     "lineage_of",
     "planned_lineage",
     "request_dates",
@@ -33,29 +36,55 @@ Sources = Mapping[tuple[str, str | None], int]
 """(source, license) -> number of its problems."""
 
 
-def planned_lineage(recipe: Recipe) -> Lineage:
-    """The lineage that a recipe plans. Rows are read where the recipe's prompts declare no license."""
-    return lineage_of(recipe, _planned_sources(recipe), recipe.student.revision)
+def planned_lineage(recipe: Recipe, *, fetch: bool = True) -> Lineage:
+    """The lineage that a recipe plans. Rows are read where neither the recipe nor its preset declares a license.
+
+    ``fetch``: also rows of the hub; without, data sets of the hub whose licenses only their rows tell are left out.
+    """
+    return lineage_of(recipe, _planned_sources(recipe, fetch), recipe.student.revision)
 
 
-def _planned_sources(recipe: Recipe) -> Sources:
+def _planned_sources(recipe: Recipe, fetch: bool) -> Sources:
     from synth.problems.problem import load_prompts
     from synth.sampling.imported_traces import load_traces
 
     answerless = recipe.verify.majority is not None
-    match recipe.sample, recipe.prompts:
-        case ImportedTraces() as imported, _:
-            traces = load_traces(imported, recipe.teachers[0], answerless=answerless)
-            return count_sources(prompt.row() for prompt in traces.prompts)
-        case _, ReasoningGymPrompts() as prompts:
+    match recipe.sample if isinstance(recipe.sample, ImportedTraces) else recipe.prompts:
+        case ReasoningGymPrompts() as prompts:
             return {(f"reasoning-gym:{prompts.task}", prompts.license): prompts.size}
-        case _, (JsonlPrompts() | HubPrompts()) as prompts if prompts.license is None:
-            return count_sources(prompt.row() for prompt in load_prompts(prompts, answerless=answerless).prompts)
-        case _, JsonlPrompts() as prompts:
+        case JsonlPrompts() as prompts if prompts.license is not None:
             return {(prompts.source or Path(prompts.path).name, prompts.license): 0}
-        case _, HubPrompts() as prompts:
-            return {(prompts.dataset, prompts.license): 0}
+        case HubPrompts() | ImportedTraces() as hub if (declared := declared_licenses(hub)) is not None:
+            return {(hub.source if isinstance(hub, HubPrompts) and hub.source else hub.dataset, one): 0 for one in declared}
+        case HubPrompts() | ImportedTraces() as hub if not fetch and is_on_hub(hub):
+            return {}
+        case ImportedTraces() as imported:
+            traces = load_traces(imported, recipe.teachers[0], answerless=answerless)
+            traces.check_models(recipe.teachers[0].public_id)
+            return count_sources(prompt.row() for prompt in traces.prompts)
+        case JsonlPrompts() | HubPrompts() as prompts:
+            return count_sources(prompt.row() for prompt in load_prompts(prompts, answerless=answerless).prompts)
     raise AssertionError("the recipe's schema asks for prompts or traces")
+
+
+def is_on_hub(config: HubPrompts | ImportedTraces) -> bool:
+    """Whether the run fetches the rows: they are in no local file or folder."""
+    return bool(config.dataset) and not Path(config.dataset).exists()
+
+
+def declared_licenses(config: HubPrompts | ImportedTraces) -> list[str | None] | None:
+    """The licenses that the recipe or its preset declares for rows of the hub; [None]: the preset knows that nobody
+    states one. None where only the rows tell."""
+    if not is_on_hub(config):
+        return None
+    match config.columns.get("license"):
+        case Constant(value=str(value)):
+            return [value]
+        case Column(values=dict(values)):
+            return sorted({str(one) for one in values.values()})
+        case None if config.license is not None or config.preset is not None:
+            return [config.license]
+    return None
 
 
 def count_sources(rows: Iterable[Mapping[str, Any]]) -> Sources:

@@ -76,7 +76,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     held_out_content = prompts_fingerprint(recipe.evaluate.prompts)
     contents = [prompts_fingerprint(recipe.prompts), held_out_content]
     if isinstance(sampling, ImportedTraces):
-        contents.append(fingerprint(Path(sampling.path)))
+        contents.append(fingerprint(Path(sampling.path or sampling.dataset)) or sampling.revision)
     # Only adaptive sampling looks at verdicts, and only then do the verifier's settings make other samples.
     adaptive = isinstance(sampling, TeacherSampling) and sampling.policy.kind == "adaptive"
 

@@ -60,7 +60,6 @@ def test_skipped_rows_keep_their_place_reason_and_text(tmp_path: Path) -> None:
     reasons = [bad.reason for bad in found.bad]
     for reason, part in zip(reasons, ["not JSON", "not UTF-8 at byte 12", "object", "NaN", "kind"], strict=True):
         assert part in reason
-    assert found.bad[1].raw == '{"prompt": "\\xff"}'
 
 
 @pytest.mark.parametrize(
