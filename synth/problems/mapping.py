@@ -284,7 +284,7 @@ def _filled(template: str, row: Mapping[str, Any], choices: Any) -> str | None:
         if match[1] == "choices" and choices is not None:
             return _lettered(choices)
         value = _at(row, match[1])
-        return "" if value is None else str(value)
+        return "\n".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
 
     return _PLACEHOLDER.sub(fill, template).strip() or None
 

@@ -68,7 +68,8 @@ def presets() -> dict[str, Preset]:
     entries: dict[str, Any] = {}
     for file in sorted(_FOLDER.glob("*.yaml")):
         entries |= YAML(typ="safe", pure=True).load(file)
-    return {name: Preset.model_validate({"name": name, **entries[name]}) for name in sorted(entries)}
+    names = sorted(name for name in entries if not name.startswith("."))  # with a dot: shared values
+    return {name: Preset.model_validate({"name": name, **entries[name]}) for name in names}
 
 
 def find_preset(name: str) -> Preset:

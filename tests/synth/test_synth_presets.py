@@ -1,0 +1,115 @@
+"""Presets: a row in each public set's schema becomes a problem, and a right response to it is correct, a wrong one not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from preset_rows import CASES, Case
+
+from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts
+from synth.problems.preset import presets
+from synth.problems.problem import PromptSet, load_prompts
+from synth.sampling.imported_traces import load_traces
+from synth.teachers.config import OfflineTeacher
+from synth.verify.config import VerifyConfig
+from synth.verify.verifier import check_golds, verify_rows
+
+by_preset = pytest.mark.parametrize("name", sorted(CASES))
+
+
+def written(folder: Path, rows: list[dict[str, Any]]) -> str:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def read(name: str, folder: Path) -> PromptSet:
+    return load_prompts(JsonlPrompts(preset=name, path=written(folder, CASES[name].rows), license="mit"))
+
+
+def test_every_preset_has_a_case() -> None:
+    assert set(CASES) == set(presets())
+
+
+@by_preset
+def test_rows_in_the_sets_schema_become_problems(name: str, tmp_path: Path) -> None:
+    case, preset = CASES[name], presets()[name]
+    found = read(name, tmp_path)
+    assert (len(found.prompts), found.left_out, found.bad) == (case.taken, case.left_out, ())
+    assert {prompt.kind for prompt in found.prompts} <= set(preset.kinds)
+    assert {prompt.source for prompt in found.prompts} == {preset.dataset}
+    assert "secret" not in json.dumps([prompt.row() for prompt in found.prompts])
+
+
+@pytest.mark.slow
+def test_every_gold_answer_verifies(tmp_path: Path) -> None:
+    prompts = [prompt for name in sorted(CASES) for prompt in read(name, tmp_path).prompts]
+    assert check_golds(prompts, VerifyConfig(workers=2)) == []
+
+
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, Any]]:
+    """Every case's responses, verified in one pass."""
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for name, case in CASES.items():
+            prompt = read(name, tmp_path_factory.mktemp("rows")).prompts[0]
+            for which, response in (("right", case.right), ("wrong", case.wrong)):
+                yield {**prompt.row(), "response": response or "Hello.", "case": (name, which)}
+
+    return {row["case"]: row for row in verify_rows(rows(), VerifyConfig(workers=2))}
+
+
+@pytest.mark.slow
+@by_preset
+def test_a_right_response_is_correct_and_a_wrong_one_is_not(
+    name: str, verdicts: dict[tuple[str, str], dict[str, Any]]
+) -> None:
+    right, wrong = verdicts[name, "right"], verdicts[name, "wrong"]
+    if "not graded" in presets()[name].graded:
+        assert (right["verdict"], wrong["verdict"]) == (None, None)
+    else:
+        assert (right["verdict"], wrong["verdict"]) == ("correct", "wrong"), (right["reason"], wrong["reason"])
+
+
+@pytest.mark.parametrize("name", sorted(name for name, case in CASES.items() if case.texts is not None))
+def test_traces_in_the_sets_form_come_in_with_thinking_and_answer_apart(name: str, tmp_path: Path) -> None:
+    case: Case = CASES[name]
+    config = ImportedTraces(preset=name, path=written(tmp_path, case.rows), license="mit")
+    traces = load_traces(config, OfflineTeacher(model="some/model", license="mit"))
+    assert [sample["text"] for sample in traces.samples] == case.texts
+    assert traces.left_out == case.trace_left_out
+    named = presets()[name].teacher or "DeepSeek-R1"
+    assert {sample["teacher"] for sample in traces.samples} == {named}
+
+
+def test_a_set_of_traces_has_rows_for_it() -> None:
+    assert {name for name, case in CASES.items() if case.texts is not None} == {
+        name for name, preset in presets().items() if preset.traces
+    }
+
+
+def test_what_a_set_says_of_a_trace_is_kept_beside_our_verdict(tmp_path: Path) -> None:
+    path = written(tmp_path, CASES["openr1-math-220k"].rows)
+    traces = load_traces(ImportedTraces(preset="openr1-math-220k", path=path), OfflineTeacher(model="m", license="mit"))
+    assert traces.samples[0]["claims"] == {"complete": True, "correct_math_verify": True, "correct_llama": None}
+
+
+def test_a_local_folder_in_parquet_is_read_by_the_same_preset(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = CASES["deepmath-103k"].rows
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train-00000-of-00001.parquet")
+    (prompt,) = load_prompts(HubPrompts(preset="deepmath-103k", dataset=str(tmp_path))).prompts
+    assert (prompt.question, prompt.answer, prompt.source) == ("What is 2 + 3?", "5", "zwhe99/DeepMath-103K")
+    assert prompt.extra == {"difficulty": 4.5, "topic": "Mathematics -> Algebra"}, "traces are not even read"
+
+
+@by_preset
+def test_a_preset_says_where_each_statement_was_read(name: str) -> None:
+    preset = presets()[name]
+    for source in (*preset.schema_source, *(fault.reference for fault in preset.faults), preset.license_source):
+        assert "https://" in source or (preset.license is None and "state" in source), source
