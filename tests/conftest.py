@@ -7,11 +7,14 @@ vLLM, which share the machine's memory; those of the smoke run, which share a fi
 
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import Answer
+
+from distill.cli.app import run_command
 
 # A shell starts background jobs with SIGINT ignored, and their children inherit that: tests that interrupt one would
 # wait for ever.
@@ -49,3 +52,14 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr}"
     return report
+
+
+@pytest.fixture
+def distill(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """The command ``distill`` in this process: ``distill("check", path)``."""
+
+    def call(*arguments: object) -> Answer:
+        code = run_command([str(argument) for argument in arguments])
+        return Answer(code, *capsys.readouterr())
+
+    return call

@@ -6,6 +6,7 @@ Commands import what they need when they run, so that ``distill --help`` loads n
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -50,17 +51,21 @@ def options(
     """Options of ``distill`` itself."""
 
 
-def main() -> None:
-    """Entry point. Exit codes and the form of errors: ``distill/cli/output.py``."""
-    arguments = sys.argv[1:]
+def run_command(arguments: Sequence[str]) -> int:
+    """The exit code of a command line. Exit codes and the form of errors: ``distill/cli/output.py``."""
     as_json = output.json_wanted(arguments)
     try:
-        code = app(args=arguments or ["--help"], prog_name="distill", standalone_mode=False)
+        code = app(args=list(arguments) or ["--help"], prog_name="distill", standalone_mode=False)
         if code == output.INTERRUPTED:  # typer catches the interrupt and returns this
             output.print_error(KeyboardInterrupt(), as_json)
     except Exception as error:
         code = output.print_error(error, as_json)
-    output.finish(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """Entry point of the program: it ends this process."""
+    output.finish(run_command(sys.argv[1:]))
 
 
 if __name__ == "__main__":

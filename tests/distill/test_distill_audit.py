@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from license_hub import loopback_hub
 from sample_texts import APACHE, MIT, model_license
 
-from distill.cli.app import main
 from distill.config.loader import load_recipe
 from distill.release.lineage import planned_lineage
 from licensing.audit import Allowance, audit
@@ -28,28 +26,9 @@ LLAMA = {
 }  # fmt: skip
 
 
-class Answer:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def distill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+@pytest.fixture(autouse=True)
+def no_hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no-cache"))
-
-    def call(*args: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["distill", *map(str, args)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capsys.readouterr()
-        code = left.value.code
-        return Answer(code if isinstance(code, int) else 0, out, err)
-
-    return call
 
 
 def write(folder: Path, lineage: dict[str, Any], **changes: Any) -> Path:

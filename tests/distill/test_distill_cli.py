@@ -18,30 +18,11 @@ from report_runs import make_run, trace
 from rich.console import Console
 
 from distill import __version__
-from distill.cli.app import main
 from distill.cli.progress import StageProgress
 from synth.verify.config import VerifyConfig
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SMOKE = ROOT / "recipes" / "smoke.yaml"
-
-
-class Answer:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-@pytest.fixture
-def distill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    def call(*args: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["distill", *map(str, args)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capsys.readouterr()
-        code = left.value.code
-        return Answer(code if isinstance(code, int) else 0, out, err)
-
-    return call
 
 
 def problems(folder: Path, *lines: str | bytes) -> Path:

@@ -7,14 +7,12 @@ import io
 import json
 import math
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from report_runs import make_run, trace
 
-from distill.cli.app import main
 from distill.report.build import build_report
 from distill.report.markdown import visible
 from distill.report.traces import pack_traces
@@ -210,29 +208,20 @@ def test_assets_are_packaged_small_and_readable() -> None:
     assert "MIT" in (folder / "katex" / "LICENSE").read_text()
 
 
-def test_the_command_prints_both_paths_and_refuses_what_is_no_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def distill(*args: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["distill", *map(str, args)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        return int(left.value.code or 0), *capsys.readouterr()
-
+def test_the_command_prints_both_paths_and_refuses_what_is_no_run(tmp_path: Path, distill) -> None:
     run = make_run(tmp_path, ROWS)
-    code, out, err = distill("report", run, "--out", tmp_path / "there", "--traces", 8)
-    assert code == 0
-    assert out.split() == [str(tmp_path / "there" / name) for name in ("report.html", "report.md")]
-    assert "8 of 40 traces" in err
-    code, out, _ = distill("report", tmp_path, "--json")
-    found = json.loads(out)
-    assert (code, found["traces"], found["shown"]) == (0, 40, 40)
-    assert Path(found["html"]) == run / "report" / "report.html"
+    answer = distill("report", run, "--out", tmp_path / "there", "--traces", 8)
+    assert answer.code == 0
+    assert answer.out.split() == [str(tmp_path / "there" / name) for name in ("report.html", "report.md")]
+    assert "8 of 40 traces" in answer.err
+    answer = distill("report", tmp_path, "--json")
+    assert (answer.code, answer.json["traces"], answer.json["shown"]) == (0, 40, 40)
+    assert Path(answer.json["html"]) == run / "report" / "report.html"
     (tmp_path / "empty").mkdir()
-    code, _, err = distill("report", tmp_path / "empty")
-    assert code == 2
-    assert "hint:" in err
+    answer = distill("report", tmp_path / "empty")
+    assert answer.code == 2
+    assert "hint:" in answer.err
     (tmp_path / "file").write_text("")
-    code, _, err = distill("report", run, "--out", tmp_path / "file")
-    assert code == 2
-    assert "--out" in err
+    answer = distill("report", run, "--out", tmp_path / "file")
+    assert answer.code == 2
+    assert "--out" in answer.err

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from distill.cli.app import main
 from licensing.audit import audit, notice_text
 from licensing.errors import InputError
 from licensing.lineage import MAX_PROSE, load_lineage, parse_lineage
@@ -177,17 +175,12 @@ def test_prose_at_its_largest_is_read() -> None:
         audit(parse_lineage(GOOD | {"declared": {"license": "mit", "text": prose}, "inputs": [BASE, *teachers]}, "x"))
 
 
-def test_the_command_answers_with_place_and_code_two_and_no_traceback(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_answers_with_place_and_code_two_and_no_traceback(tmp_path: Path, distill) -> None:
     path = tmp_path / "lineage.yaml"
     path.write_text('release: "\\e[2J"\nkind: model\n', encoding="utf-8")
-    monkeypatch.setattr(sys, "argv", ["distill", "audit", str(path)])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    out, err = capsys.readouterr()
-    assert (caught.value.code, out) == (2, "")
-    assert f"{path}:1" in err
-    assert "hint:" in err
-    assert "Traceback" not in err
-    assert "\x1b" not in err
+    answer = distill("audit", path)
+    assert (answer.code, answer.out) == (2, "")
+    assert f"{path}:1" in answer.err
+    assert "hint:" in answer.err
+    assert "Traceback" not in answer.err
+    assert "\x1b" not in answer.err
