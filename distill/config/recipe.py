@@ -19,6 +19,7 @@ from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
 from synth.labels.config import LabelConfig
 from synth.persona.config import PersonaConfig
 from synth.problems.config import ImportedTraces, PromptsConfig
+from synth.problems.prompt_template import PromptTemplate
 from synth.sampling.config import SampleConfig, TeacherSampling
 from synth.section import Operational, Section, key_dump
 from synth.teachers.config import AutoTeacher, OfflineTeacher, TeacherConfig, VllmTeacher
@@ -66,6 +67,10 @@ class StudentConfig(Section):
     revision: str | None = None
     license: str | None = Field(None, description="Licence of the base's weights.")
     method: Method = LoraMethod()
+    prompt_template: PromptTemplate | None = Field(
+        None,
+        description="Text around the question, by kind, in training and evaluation; the teacher has its own.",
+    )
     dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 where the device has it.")
     max_length: int = Field(4096, ge=16, description="Tokens; a longer row is left out with a reason, never cut.")
     num_train_epochs: float = Field(3, gt=0)

@@ -20,6 +20,7 @@ from distill.config.recipe import EvaluateConfig
 from distill.runs.stage import Reporter
 from licensing.errors import InputError, Refused
 from synth.problems.problem import Prompt, canonical_json
+from synth.problems.prompt_template import PromptTemplate
 from synth.teachers.build import build_teacher
 from synth.teachers.config import AutoTeacher, TeacherConfig, TransformersTeacher, VllmTeacher
 from synth.teachers.mixture import TeachersConfig, members_of
@@ -58,9 +59,11 @@ def check_disjoint(train_rows: Iterable[Mapping[str, Any]], prompts: Iterable[Pr
         )
 
 
-def folder_teacher(folder: Path, config: EvaluateConfig) -> TeacherConfig:
-    """A model folder as something that can be asked, with the engine that the recipe's evaluate section names."""
-    values: dict[str, Any] = {"model": str(folder)}
+def folder_teacher(folder: Path, config: EvaluateConfig, template: PromptTemplate | None = None) -> TeacherConfig:
+    """A model folder as something that can be asked, with the engine that the recipe's evaluate section names.
+
+    ``template``: the student's text around a question."""
+    values: dict[str, Any] = {"model": str(folder), "prompt_template": template}
     if config.engine == "vllm":
         return VllmTeacher.model_validate(values | {"engine_args": config.engine_args})
     if config.engine == "transformers":

@@ -55,7 +55,9 @@ def _planned_sources(recipe: Recipe, fetch: bool) -> Sources:
         case JsonlPrompts() as prompts if prompts.license is not None:
             return {(prompts.source or Path(prompts.path).name, prompts.license): 0}
         case HubPrompts() | ImportedTraces() as hub if (declared := declared_licenses(hub)) is not None:
-            return {(hub.source if isinstance(hub, HubPrompts) and hub.source else hub.dataset, one): 0 for one in declared}
+            return {
+                (hub.source if isinstance(hub, HubPrompts) and hub.source else hub.dataset, one): 0 for one in declared
+            }
         case HubPrompts() | ImportedTraces() as hub if not fetch and is_on_hub(hub):
             return {}
         case ImportedTraces() as imported:
@@ -81,7 +83,7 @@ def declared_licenses(config: HubPrompts | ImportedTraces) -> list[str | None] |
         case Constant(value=str(value)):
             return [value]
         case Column(values=dict(values)):
-            return sorted({str(one) for one in values.values()})
+            return [*sorted({str(one) for one in values.values()})]
         case None if config.license is not None or config.preset is not None:
             return [config.license]
     return None

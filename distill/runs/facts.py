@@ -61,7 +61,7 @@ class TeacherShare(Facts):
 class SampleFacts(Facts):
     """``samples_digest``: sha256 over the selected samples in the order of problems and sample indices, text included.
     ``problems_stopped``: problems by the reason for which an adaptive policy stopped; ``stopped_by_budget`` names the
-    limit that ended sampling early. ``left_out``: rows of the source by the recipe's condition that they do not meet."""
+    limit that ended sampling early. ``left_out``: rows of the source by the condition that they do not meet."""
 
     rows_in: int
     rows_out: int

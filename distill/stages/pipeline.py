@@ -107,6 +107,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     scores = run.stage(
         Evaluate(
             evaluate=recipe.evaluate,
+            prompt_template=student.prompt_template,
             verify=verify.rules(),
             teacher=teacher,
             problems_content=held_out_content,

@@ -35,6 +35,7 @@ from synth.section import Section
 
 __all__ = ["Condition", "RowMapping", "Value", "named_columns", "value_of"]
 
+
 def _regex(pattern: str) -> str:
     _compiled(pattern)
     return pattern
@@ -224,7 +225,9 @@ def _lettered(choices: Any) -> str:
 
 def _column(spec: Column, row: Mapping[str, Any]) -> Any:
     paths = (spec.path,) if isinstance(spec.path, str) else spec.path
-    path, value = next(((path, one) for path in paths if (one := _at(row, path)) not in (None, "", [])), (paths[0], None))
+    path, value = next(
+        ((path, one) for path in paths if (one := _at(row, path)) not in (None, "", [])), (paths[0], None)
+    )
     if value is None:
         return None
     if spec.parse is not None:
@@ -235,7 +238,7 @@ def _column(spec: Column, row: Mapping[str, Any]) -> Any:
             raise ValueError(f"`{path}` does not match {spec.pattern}")
         value = match[1]
     for pattern, text in spec.replace.items():
-        value = _compiled(pattern).sub(lambda _, text=text: text, _text(value, path))
+        value = _compiled(pattern).sub(text.replace("\\", r"\\"), _text(value, path))
     if spec.values is not None:
         if str(value) not in spec.values:
             raise ValueError(f"`{path}` is {str(value)[:60]!r}, which the recipe does not translate")

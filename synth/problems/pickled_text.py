@@ -23,13 +23,12 @@ def pickled_text(packed: str) -> str:
     unpacker = zlib.decompressobj()
     try:
         pickled = unpacker.decompress(base64.b64decode(packed, validate=True), LARGEST)
-        if unpacker.unconsumed_tail:
-            raise ValueError(f"the packed text is larger than {LARGEST:,} bytes")
+        if not unpacker.eof:
+            raise ValueError(f"the packed text is cut off, or larger than {LARGEST:,} bytes")
         instructions = [(opcode.name, value) for opcode, value, _ in pickletools.genops(pickled)]
     except (binascii.Error, zlib.error) as error:
         raise ValueError(f"no base64 of zlib: {error}") from None
     texts = [value for name, value in instructions if name in _STRINGS]
     if len(texts) != 1 or any(name not in _ALLOWED | _STRINGS for name, _ in instructions):
         raise ValueError("a pickle of something other than one string: it is not read, since that could run code")
-    text: str = texts[0]
-    return text
+    return str(texts[0])

@@ -59,6 +59,16 @@ class Preset(RowMapping):
         """Its page."""
         return f"https://huggingface.co/datasets/{self.dataset}"
 
+    @property
+    def license_text(self) -> str:
+        """Its license; "unclear" where nobody states any, or rows differ."""
+        return self.license or "unclear"
+
+    def summary(self) -> dict[str, Any]:
+        """What the preset says, without how rows are mapped."""
+        how = {*RowMapping.model_fields, "traces", "trace_where", "row_kind"}
+        return {**self.model_dump(mode="json", exclude=how), "holds_traces": bool(self.traces)}
+
 
 @cache
 def presets() -> dict[str, Preset]:
@@ -89,14 +99,18 @@ def with_preset(section: type[Section], data: Any) -> Any:
     if not isinstance(data, Mapping) or not isinstance(data.get("preset"), str):
         return data
     preset = find_preset(data["preset"])
-    known = {name: value for name, value in preset.model_dump(exclude_unset=True).items() if name in section.model_fields}
+    known = {
+        name: value for name, value in preset.model_dump(exclude_unset=True).items() if name in section.model_fields
+    }
     if "source" in section.model_fields and section.model_fields["source"].default is None:
         known["source"] = preset.dataset
     if "traces" in section.model_fields and not preset.traces:
         raise ValueError(f"preset {preset.name} holds no traces")
     if "traces" not in section.model_fields and not preset.kinds:
         raise ValueError(f"preset {preset.name} holds traces only: use it with sample.source: traces")
-    merged = {name: {**known.get(name, {}), **data[name]} for name in ("columns", "where", "trace_where") if data.get(name)}
+    merged = {
+        name: {**known.get(name, {}), **data[name]} for name in ("columns", "where", "trace_where") if data.get(name)
+    }
     if data.get("path"):
         known = {name: value for name, value in known.items() if name not in ("dataset", "subset", "split", "files")}
     return {**known, **data, **merged}

@@ -146,7 +146,9 @@ def import_traces(traces: ImportedTraceSet, problem_ids: Iterable[str], out: Pat
                 yield {**trace, "think_open": traces.think_open, "think_close": traces.think_close, "escalated": False}
 
         summary = write_samples(out, rows())
-    claims = [{"request_id": one["request_id"], "claims": canonical_json(one["claims"])} for one in chosen if one["claims"]]
+    claims = [
+        {"request_id": one["request_id"], "claims": canonical_json(one["claims"])} for one in chosen if one["claims"]
+    ]
     if claims:
         write_parquet(out / SOURCE_CLAIMS, source_claims_schema(), claims)
     return summary
@@ -200,9 +202,7 @@ def _aligned(entry: Mapping[str, Value], row: Mapping[str, Any]) -> list[dict[st
     for key, value in lists.items():
         if len(value) != len(responses):
             raise ValueError(f"{len(responses)} responses, and {len(value)} values of `{key}`")
-    return [
-        values | {key: value[index] for key, value in lists.items()} for index in range(len(responses))
-    ]
+    return [values | {key: value[index] for key, value in lists.items()} for index in range(len(responses))]
 
 
 def _split_message(response: Any) -> tuple[Any, str | None]:

@@ -1,14 +1,19 @@
 """Rows of our own in the schema of each preset's data set, with a right and a wrong response.
 
-``rows``: as the set has them. ``right``, ``wrong``: responses to the first row that the preset takes; None where nothing
-is graded. ``taken``: how many rows become problems, ``left_out``: by condition. ``texts``: the traces of a set of traces.
+``rows``: as the set has them. ``right``, ``wrong``: responses to the first row that the preset takes; None where
+nothing is graded. ``taken``: how many rows become problems; ``left_out``: the others by condition. ``texts``: the traces
+of a set of traces.
 """
+
+# ruff: noqa: E501 - rows of data sets
 
 from __future__ import annotations
 
 import base64
 import json
 import zlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 ADD = "def add(a, b):\n    return a + b\n"
@@ -25,9 +30,9 @@ class Case(NamedTuple):
     right: str | None = None
     wrong: str | None = None
     taken: int = 1
-    left_out: dict[str, int] = {}
+    left_out: Mapping[str, int] = MappingProxyType({})
     texts: list[str] | None = None
-    trace_left_out: dict[str, int] = {}
+    trace_left_out: Mapping[str, int] = MappingProxyType({})
 
 
 def boxed(*rows: dict[str, Any], right: str = "5", **more: Any) -> Case:
@@ -43,7 +48,10 @@ def pickled(value: str) -> str:
 STDIN = json.dumps({"inputs": ["1 2\n", "4 5\n"], "outputs": ["3\n", "9\n"]})
 TEXT_TESTS = {"right": code(SUM), "wrong": code("print(1)\n")}
 CHAT = [{"role": "user", "content": "Say hello."}, {"role": "assistant", "content": "<think>\nhi\n</think>\n\nHello."}]
-SHARE = [{"from": "user", "value": "What is 2 + 3?"}, {"from": "assistant", "value": "<think>\nadd\n</think>\n\nIt is 5."}]
+SHARE = [
+    {"from": "user", "value": "What is 2 + 3?"},
+    {"from": "assistant", "value": "<think>\nadd\n</think>\n\nIt is 5."},
+]
 VERL = {"ability": "math", "extra_info": {"index": 0}}
 
 CASES: dict[str, Case] = {

@@ -1,4 +1,4 @@
-"""Presets: a row in each public set's schema becomes a problem, and a right response to it is correct, a wrong one not."""
+"""Presets: rows in each public set's schema become problems; a right response is correct, a wrong one is not."""
 
 from __future__ import annotations
 
@@ -64,7 +64,6 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
     return {row["case"]: row for row in verify_rows(rows(), VerifyConfig(workers=2))}
 
 
-@pytest.mark.slow
 @by_preset
 def test_a_right_response_is_correct_and_a_wrong_one_is_not(
     name: str, verdicts: dict[tuple[str, str], dict[str, Any]]

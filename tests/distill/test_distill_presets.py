@@ -1,0 +1,102 @@
+"""Presets at the command line: `distill recipes --presets`, and what `distill check` says of each without a network."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from distill.check.check import Finding, check_recipe
+from distill.cli.app import app
+from distill.config.recipe import Recipe
+from distill.release.lineage import planned_lineage
+from synth.problems.preset import presets
+
+SMOKE: dict[str, Any] = YAML(typ="safe", pure=True).load(Path(__file__).parents[2] / "recipes" / "smoke.yaml")
+
+
+def recipe(name: str, **prompts: Any) -> Recipe:
+    return Recipe.model_validate({**SMOKE, "prompts": {"kind": "hub", "preset": name, **prompts}})
+
+
+def of_traces(name: str, **sample: Any) -> Recipe:
+    teacher = {"kind": "offline", "model": "some/model", "license": "mit"}
+    evaluate = {**SMOKE["evaluate"], "teacher": False}
+    sections = {key: value for key, value in SMOKE.items() if key not in ("prompts", "sample")}
+    sample = {"source": "traces", "preset": name, **sample}
+    return Recipe.model_validate({**sections, "teacher": teacher, "evaluate": evaluate, "sample": sample})
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No data set can be opened."""
+    monkeypatch.setitem(sys.modules, "datasets", None)
+
+
+def problems(found: list[Finding]) -> str:
+    return "\n".join(f"{one.level} {one.where}: {one.what}" for one in found if one.subject == "problems")
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("name", sorted(presets()))
+def test_check_says_what_a_preset_is_and_what_the_run_fetches(name: str, tmp_path: Path) -> None:
+    preset = presets()[name]
+    text = problems(check_recipe(recipe(name, license="mit"), tmp_path))
+    assert "error" not in text
+    assert f"the run fetches {preset.dataset} (" in text
+    assert preset.rows in text
+    for fault in preset.faults:
+        assert f"{fault.reference}: known fault: {fault.what}" in text
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("name", sorted(name for name, preset in presets().items() if preset.traces))
+def test_check_of_traces_fetches_nothing_either(name: str, tmp_path: Path) -> None:
+    found = check_recipe(of_traces(name, license="mit"), tmp_path)
+    assert f"the run fetches {presets()[name].dataset} (" in problems(found)
+    assert [one.what for one in found if one.level == "error" and one.subject != "parts"] == []
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_set_whose_license_nobody_states_stops_a_recipe_that_declares_none(tmp_path: Path) -> None:
+    found = check_recipe(recipe("skywork-or1-math"), tmp_path)
+    errors = [one for one in found if one.subject == "licences" and one.level == "error"]
+    assert [one.where for one in errors] == ["Skywork/Skywork-OR1-RL-Data"]
+    assert "no license is stated" in problems(found)
+    fixed = check_recipe(recipe("skywork-or1-math", license="mit"), tmp_path)
+    assert not [one for one in fixed if one.subject == "licences" and one.level == "error"]
+
+
+def test_the_lineage_names_the_data_set_and_nothing_that_it_does_not_tell() -> None:
+    inputs = {one.id: one for one in planned_lineage(of_traces("s1k-1.1")).inputs}
+    assert inputs["simplescaling/s1K-1.1"].licence == "mit"
+    assert inputs["some/model"].revision is None
+
+
+def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="the nearest is openr1-math-220k"):
+        recipe("openr1-math")
+
+
+def test_fields_of_the_recipe_go_before_those_of_the_preset() -> None:
+    prompts = recipe("numinamath-1.5", where={"problem_type": "Algebra", "synthetic": False}, split="test").prompts
+    assert prompts is not None
+    dump = prompts.model_dump(mode="json")
+    assert (dump["split"], dump["license"]) == ("test", "apache-2.0")
+    assert set(dump["where"]) == {"question_type", "problem_is_valid", "solution_is_valid", "answer", "problem_type",
+                                  "synthetic"}  # fmt: skip
+    assert type(prompts).model_validate(dump) == prompts, "a run's recipe is read as it was written"
+
+
+def test_the_list_of_presets_is_text_or_json() -> None:
+    text = CliRunner().invoke(app, ["recipes", "--presets"])
+    assert [line.partition("\t")[0] for line in text.stdout.splitlines()] == list(presets())
+    entries = json.loads(CliRunner().invoke(app, ["recipes", "--presets", "--json"]).stdout)
+    assert {entry["name"]: entry["license"] for entry in entries} == {
+        name: preset.license for name, preset in presets().items()
+    }
