@@ -98,6 +98,7 @@ def test_what_a_set_says_of_a_trace_is_kept_beside_our_verdict(tmp_path: Path) -
     assert traces.samples[0]["claims"] == {"complete": True, "correct_math_verify": True, "correct_llama": None}
 
 
+@pytest.mark.slow
 def test_a_local_folder_in_parquet_is_read_by_the_same_preset(tmp_path: Path) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     rows = CASES["deepmath-103k"].rows
