@@ -8,7 +8,8 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import shutil
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,11 +26,12 @@ from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
 from publish.chat_template import add_persona, read_template
 from synth.labels.config import DecontaminateConfig
-from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts
+from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig, ReasoningGymPrompts
 from synth.problems.preset import find_preset
-from synth.problems.problem import PromptSet, reason_counts
+from synth.problems.problem import Prompt, PromptSet, reason_counts
 from synth.sampling.config import TeacherSampling
 from synth.sampling.imported_traces import ImportedTraceSet
+from synth.section import OnBadRow
 from synth.teachers.config import (
     AutoTeacher,
     FakeTeacher,
@@ -77,6 +79,7 @@ def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[F
         **({"judge": lambda: _judge(recipe)} if recipe.verify.judge else {}),
         "licences": lambda: _licences(recipe),
         "problems": lambda: _problems(recipe),
+        "held-out problems": lambda: _held_out(recipe),
         "disk": lambda: _disk(recipe, runs),
     }
     findings: list[Finding] = []
@@ -203,26 +206,23 @@ def _problems(recipe: Recipe) -> Iterator[Finding]:
     from synth.benchmarks import items_of
     from synth.problems.problem import load_prompts
     from synth.sampling.imported_traces import load_traces
-    from synth.verify.config import VerifyConfig
-    from synth.verify.verifier import check_golds
 
     if files := tuple(one for one in recipe.label.decontaminate.against if isinstance(one, str) and Path(one).suffix):
         items = items_of(DecontaminateConfig(against=files))  # hub ids are fetched by the run
         yield Finding("ok", "problems", f"{len(items):,} test items are kept out of the training data")
-    rows_of = recipe.sample if isinstance(recipe.sample, ImportedTraces) else recipe.prompts
-    if isinstance(rows_of, JsonlPrompts | HubPrompts | ImportedTraces) and rows_of.preset is not None:
-        yield from _preset(rows_of.preset, rows_of.license)
-    if isinstance(rows_of, HubPrompts | ImportedTraces) and is_on_hub(rows_of):
-        yield Finding("note", "problems", f"the run fetches {_fetched(rows_of)}; its rows are not checked here")
+    source = recipe.sample if isinstance(recipe.sample, ImportedTraces) else recipe.prompts
+    assert source is not None, "the recipe's schema asks for prompts or traces"
+    yield from _source(source, "problems")
+    if isinstance(source, HubPrompts | ImportedTraces) and is_on_hub(source):
         return
     answerless = recipe.verify.majority is not None
-    if isinstance(recipe.sample, TeacherSampling):
-        assert recipe.prompts is not None, "the recipe's schema asks for prompts"
-        found: PromptSet | ImportedTraceSet = load_prompts(recipe.prompts, answerless=answerless)
-        forecast, rows = bounds(recipe.sample, len(found.prompts)), len(found.prompts) * recipe.sample.most_samples
-    else:
-        found = load_traces(recipe.sample, recipe.teachers[0], answerless=answerless)
+    if isinstance(source, ImportedTraces):
+        found: PromptSet | ImportedTraceSet = load_traces(source, recipe.teachers[0], answerless=answerless)
         forecast, rows = f"{len(found.samples):,} traces brought along", len(found.samples)
+    else:
+        assert isinstance(recipe.sample, TeacherSampling)
+        found = load_prompts(source, answerless=answerless)
+        forecast, rows = bounds(recipe.sample, len(found.prompts)), len(found.prompts) * recipe.sample.most_samples
     if recipe.verify.judge is not None:
         yield Finding("ok", "judge", judge_bounds(recipe.verify.judge, rows))
     checked = [prompt for prompt in found.prompts if not prompt.is_answerless]
@@ -230,25 +230,53 @@ def _problems(recipe: Recipe) -> Iterator[Finding]:
         voting = len(found.prompts) - len(checked)
         yield Finding("note", "problems", f"{voting:,} problems have no answer: their samples elect one")
     yield from _left_out(found)
-    wrong = check_golds(checked[:GOLDS_CHECKED], VerifyConfig(workers=1))
-    for name, reason in wrong[:5]:
+    golds = yield from _golds(checked, source.on_bad_row)
+    yield Finding("ok", "problems", f"{len(found.prompts):,} problems ({golds}); {forecast}")
+
+
+def _held_out(recipe: Recipe) -> Iterator[Finding]:
+    from synth.problems.problem import load_prompts
+
+    source = recipe.evaluate.prompts
+    yield from _source(source, "held-out problems")
+    if not (isinstance(source, HubPrompts) and is_on_hub(source)):
+        yield Finding("ok", "held-out problems", f"{len(load_prompts(source).prompts):,} problems")
+
+
+def _golds(prompts: Sequence[Prompt], on_bad_row: OnBadRow) -> Generator[Finding, None, str]:
+    """Gold answers that do not verify, among problems at equal distances; returns the counts by kind."""
+    from synth.verify.config import VerifyConfig
+    from synth.verify.verifier import check_golds
+
+    sample = prompts[:: max(1, len(prompts) // GOLDS_CHECKED)][:GOLDS_CHECKED]
+    wrong = dict(check_golds(sample, VerifyConfig(workers=1)))
+    for name, reason in [*wrong.items()][:5]:
         what = f"the gold answer of {name} does not verify: {reason}"
-        yield Finding("error", "problems", what, "prompts", "mend the answer", exit_code=InputError.exit_code)
-    golds = min(GOLDS_CHECKED, len(checked)) - len(wrong)
-    yield Finding("ok", "problems", f"{len(found.prompts):,} problems ({golds} gold answers verified); {forecast}")
+        if on_bad_row == "skip":
+            yield Finding("note", "problems", f"{what}; the run leaves such problems out")
+        else:
+            hint = "mend the answer, or set on_bad_row: skip"
+            yield Finding("error", "problems", what, "prompts", hint, exit_code=InputError.exit_code)
+    counts = Counter(prompt.kind for prompt in sample if prompt.answer is not None)
+    good = Counter(prompt.kind for prompt in sample if prompt.answer is not None and prompt.id not in wrong)
+    text = ", ".join(f"{good[kind]} of {count} {kind}" for kind, count in sorted(counts.items()))
+    return f"gold answers verified: {text or 'there are none'}"
 
 
-def _preset(name: str, license: str | None) -> Iterator[Finding]:
-    """What a preset says of its data set."""
-    preset = find_preset(name)
-    kinds = ", ".join(preset.kinds)
-    yield Finding("ok", "problems", f"preset {name}: {preset.rows}; kind {kinds}; {preset.graded}", preset.address)
-    if license is None and "license" not in preset.columns:
-        yield Finding("note", "problems", f"no license is stated: {preset.license_source}", preset.address)
-    for row in preset.left_out:
-        yield Finding("note", "problems", f"left out: {row}", preset.address)
-    for fault in preset.faults:
-        yield Finding("note", "problems", f"known fault: {fault.what}", fault.reference)
+def _source(source: PromptsConfig | ImportedTraces, subject: str) -> Iterator[Finding]:
+    """What is known of the problems before they are read, and what the run fetches."""
+    if not isinstance(source, ReasoningGymPrompts) and source.preset is not None:
+        preset = find_preset(source.preset)
+        what = f"preset {preset.name}: {preset.rows}; kind {', '.join(preset.kinds)}; {preset.graded}"
+        yield Finding("ok", subject, what, preset.address)
+        if source.license is None and "license" not in preset.columns:
+            yield Finding("note", subject, f"the license is unclear: {preset.license_source}", preset.address)
+        for row in preset.left_out:
+            yield Finding("note", subject, f"left out: {row}", preset.address)
+        for fault in preset.faults:
+            yield Finding("note", subject, f"known fault: {fault.what}", fault.reference)
+    if isinstance(source, HubPrompts | ImportedTraces) and is_on_hub(source):
+        yield Finding("note", subject, f"the run fetches {_fetched(source)}; its rows are not checked here")
 
 
 def _fetched(source: HubPrompts | ImportedTraces) -> str:

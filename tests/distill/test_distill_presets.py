@@ -67,9 +67,34 @@ def test_a_set_whose_license_nobody_states_stops_a_recipe_that_declares_none(tmp
     found = check_recipe(recipe("skywork-or1-math"), tmp_path)
     errors = [one for one in found if one.subject == "licences" and one.level == "error"]
     assert [one.where for one in errors] == ["Skywork/Skywork-OR1-RL-Data"]
-    assert "no license is stated" in problems(found)
+    assert "the license is unclear" in problems(found)
     fixed = check_recipe(recipe("skywork-or1-math", license="mit"), tmp_path)
     assert not [one for one in fixed if one.subject == "licences" and one.level == "error"]
+
+
+@pytest.mark.usefixtures("offline")
+def test_held_out_problems_by_a_preset_are_described_too(tmp_path: Path) -> None:
+    evaluate = {**SMOKE["evaluate"], "prompts": {"kind": "hub", "preset": "math-500"}}
+    found = check_recipe(Recipe.model_validate({**SMOKE, "evaluate": evaluate}), tmp_path)
+    text = [one.what for one in found if one.subject == "held-out problems"]
+    assert any("preset math-500: 500" in what for what in text)
+    assert any("the run fetches HuggingFaceH4/MATH-500 (split test" in what for what in text)
+
+
+def test_check_counts_bad_rows_golds_and_conditions_of_a_local_copy(tmp_path: Path) -> None:
+    rows = [
+        {"problem": f"{n} + 1?", "answer": answer, "question_type": kind, "problem_is_valid": "Yes",
+         "solution_is_valid": "Yes", "problem_type": "Algebra", "source": "x", "synthetic": False}
+        for n, (answer, kind) in enumerate([("1", "math-word-problem"), ("2", "math-word-problem"), ("B", "MCQ"),
+                                            ("D", "MCQ"), ("5", "proof"), (["6"], "math-word-problem")])
+    ]  # fmt: skip
+    path = tmp_path / "numina.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prompts = {"kind": "jsonl", "preset": "numinamath-1.5", "path": str(path), "on_bad_row": "skip"}
+    text = problems(check_recipe(Recipe.model_validate({**SMOKE, "prompts": prompts}), tmp_path))
+    assert "1 rows do not meet a condition: question_type (1)" in text
+    assert "5 problems (gold answers verified: 2 of 2 choice, 2 of 3 math)" in text
+    assert text.count("the run leaves such problems out") == 1
 
 
 def test_the_lineage_names_the_data_set_and_nothing_that_it_does_not_tell() -> None:
