@@ -217,8 +217,9 @@ def _problems(recipe: Recipe) -> Iterator[Finding]:
         return
     answerless = recipe.verify.majority is not None
     if isinstance(source, ImportedTraces):
-        found: PromptSet | ImportedTraceSet = load_traces(source, recipe.teachers[0], answerless=answerless)
-        forecast, rows = f"{len(found.samples):,} traces brought along", len(found.samples)
+        traces = load_traces(source, recipe.teachers[0], answerless=answerless)
+        found: PromptSet | ImportedTraceSet = traces
+        forecast, rows = f"{len(traces.samples):,} imported traces", len(traces.samples)
     else:
         assert isinstance(recipe.sample, TeacherSampling)
         found = load_prompts(source, answerless=answerless)
