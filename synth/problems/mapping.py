@@ -28,7 +28,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from synth.problems.pickled_text import pickled_text
 from synth.section import Section
@@ -84,14 +84,30 @@ class Constant(Section):
     value: Any
 
 
+def _form(value: Any) -> str:
+    """Which form of a value it is, so that an error is about that form alone."""
+    if isinstance(value, Section):
+        return type(value).__name__
+    keys = value if isinstance(value, Mapping) else ()
+    forms = {"template": "Template", "value": "Constant", "all": "Joined"}
+    return "str" if isinstance(value, str) else next((forms[key] for key in forms if key in keys), "Column")
+
+
+_Path = Annotated[str, Tag("str")]
+_Column = Annotated[Column, Tag("Column")]
+_Template = Annotated[Template, Tag("Template")]
+_Constant = Annotated[Constant, Tag("Constant")]
+
+
 class Joined(Section):
     """Values as one list: lists are joined; a mapping of lists of one length counts as a list of rows."""
 
-    all: tuple[str | Column | Template | Constant, ...]
+    all: tuple[Annotated[_Path | _Column | _Template | _Constant, Discriminator(_form)], ...]
     shuffle: int | None = Field(None, description="Seed of an order that depends on the values alone.")
 
 
-Value = str | Column | Template | Constant | Joined
+_Joined = Annotated[Joined, Tag("Joined")]
+Value = Annotated[_Path | _Column | _Template | _Constant | _Joined, Discriminator(_form)]
 
 
 class Condition(Section):

@@ -15,6 +15,7 @@ from distill.check.check import Finding, check_recipe
 from distill.cli.app import app
 from distill.config.recipe import Recipe
 from distill.release.lineage import planned_lineage
+from licensing.errors import InputError
 from synth.problems.preset import presets
 
 SMOKE: dict[str, Any] = YAML(typ="safe", pure=True).load(Path(__file__).parents[2] / "recipes" / "smoke.yaml")
@@ -125,3 +126,14 @@ def test_the_list_of_presets_is_text_or_json() -> None:
     assert {entry["name"]: entry["license"] for entry in entries} == {
         name: preset.license for name, preset in presets().items()
     }
+
+
+def test_a_wrong_key_in_a_mapping_is_answered_with_the_right_one(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    prompts = {"kind": "hub", "dataset": "a/b", "columns": {"answer": {"path": "x", "patern": "(a)"}}}
+    with path.open("w") as file:
+        YAML(typ="safe", pure=True).dump({**SMOKE, "prompts": prompts}, file)
+    answer = CliRunner().invoke(app, ["check", str(path)])
+    assert isinstance(answer.exception, InputError)
+    assert answer.exception.what == "unknown key 'patern'"
+    assert answer.exception.hint == "did you mean 'pattern'?"
