@@ -1,7 +1,11 @@
-"""What `distill check` looks at before anything is spent.
+"""What `distill check` and `distill preview` look at before anything is spent.
 
 To change X, edit Y:
 
-    models, packages, template, golds, licenses, disk  check.py
+    packages, teachers, licenses, disk                 check.py
+    problems, gold answers, what the run fetches       problems.py
+    the student's template, tokens, lengths, modules   student.py
+    `distill preview`                                  preview.py
+    one line of the report                             finding.py
     bounds and the forecast of a pilot                 pilot.py
 """

@@ -8,30 +8,24 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import shutil
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
-from distill.check.pilot import bounds, judge_bounds, run_pilot
+from distill.check.finding import Finding
+from distill.check.pilot import run_pilot
+from distill.check.problems import check_held_out, check_problems
+from distill.check.student import check_student
 from distill.config.recipe import Recipe
 from distill.models.folder import ask_hub, base_path, cached
-from distill.models.prepare import inspect_base
 from distill.release.endpoints import check_terms
 from distill.release.lineage import declared_licenses, is_on_hub, planned_lineage
 from distill.release.training_data import check_data
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
-from publish.chat_template import add_persona, read_template
-from synth.labels.config import DecontaminateConfig
-from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig, ReasoningGymPrompts
-from synth.problems.preset import find_preset
-from synth.problems.problem import Prompt, PromptSet, reason_counts
-from synth.sampling.config import TeacherSampling
-from synth.sampling.imported_traces import ImportedTraceSet
-from synth.section import OnBadRow
+from publish.chat_template import read_template
+from synth.problems.config import HubPrompts, ImportedTraces
 from synth.teachers.config import (
     AutoTeacher,
     FakeTeacher,
@@ -43,27 +37,9 @@ from synth.teachers.config import (
     VllmTeacher,
 )
 
-GOLDS_CHECKED = 64
 TRAINING_BYTES = {"lora": 1.5, "full": 6.0}
 """Disk for checkpoints and the exported model, in copies of the base's weights: full tuning keeps two Adam moments
 and weights in each of two checkpoints."""
-
-Level = Literal["ok", "note", "error"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report. ``exit_code`` is 0 unless ``level`` is "error"."""
-
-    level: Level
-    subject: str
-    what: str
-    where: str | None = None
-    hint: str | None = None
-    exit_code: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[Finding]:
@@ -74,12 +50,12 @@ def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[F
     several = len(recipe.teachers) > 1
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "parts": lambda: _parts(recipe),
-        "student": lambda: _student(recipe),
+        "student": lambda: check_student(recipe),
         **{f"teacher {one.public_id}" if several else "teacher": partial(_teacher, one) for one in recipe.teachers},
         **({"judge": lambda: _judge(recipe)} if recipe.verify.judge else {}),
         "licences": lambda: _licences(recipe),
-        "problems": lambda: _problems(recipe),
-        "held-out problems": lambda: _held_out(recipe),
+        "problems": lambda: check_problems(recipe),
+        "held-out problems": lambda: check_held_out(recipe),
         "disk": lambda: _disk(recipe, runs),
     }
     findings: list[Finding] = []
@@ -112,19 +88,6 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
         )
     if not missing:
         yield Finding("ok", "parts", f"{', '.join(wanted)} are installed")
-
-
-def _student(recipe: Recipe) -> Iterator[Finding]:
-    student = recipe.student
-    base = inspect_base(student)
-    if base is None:
-        if isinstance(student.base, str):
-            ask_hub(student.base, student.revision, "student.base")
-        yield Finding("note", "student", f"{student.public_id} is made or fetched by the run")
-        return
-    if recipe.persona:
-        add_persona(base.template, recipe.persona.system_prompt, recipe.persona.mode)
-    yield Finding("ok", "student", f"weights and template are there; turns end with {base.turn_end}", str(base.folder))
 
 
 def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
@@ -200,102 +163,6 @@ def _licences(recipe: Recipe) -> Iterator[Finding]:
     if not result.blocked:
         duties = f"; duties: {', '.join(result.obligations)}" if result.obligations else ""
         yield Finding("ok", "licences", f"{recipe.release.license} is allowed ({result.verdict}{duties})")
-
-
-def _problems(recipe: Recipe) -> Iterator[Finding]:
-    from synth.benchmarks import items_of
-    from synth.problems.problem import load_prompts
-    from synth.sampling.imported_traces import load_traces
-
-    if files := tuple(one for one in recipe.label.decontaminate.against if isinstance(one, str) and Path(one).suffix):
-        items = items_of(DecontaminateConfig(against=files))  # hub ids are fetched by the run
-        yield Finding("ok", "problems", f"{len(items):,} test items are kept out of the training data")
-    source = recipe.sample if isinstance(recipe.sample, ImportedTraces) else recipe.prompts
-    assert source is not None, "the recipe's schema asks for prompts or traces"
-    yield from _source(source, "problems")
-    if isinstance(source, HubPrompts | ImportedTraces) and is_on_hub(source):
-        return
-    answerless = recipe.verify.majority is not None
-    if isinstance(source, ImportedTraces):
-        traces = load_traces(source, recipe.teachers[0], answerless=answerless)
-        found: PromptSet | ImportedTraceSet = traces
-        forecast, rows = f"{len(traces.samples):,} imported traces", len(traces.samples)
-    else:
-        assert isinstance(recipe.sample, TeacherSampling)
-        found = load_prompts(source, answerless=answerless)
-        forecast, rows = bounds(recipe.sample, len(found.prompts)), len(found.prompts) * recipe.sample.most_samples
-    if recipe.verify.judge is not None:
-        yield Finding("ok", "judge", judge_bounds(recipe.verify.judge, rows))
-    checked = [prompt for prompt in found.prompts if not prompt.is_answerless]
-    if len(checked) < len(found.prompts):
-        voting = len(found.prompts) - len(checked)
-        yield Finding("note", "problems", f"{voting:,} problems have no answer: their samples elect one")
-    yield from _left_out(found)
-    golds = yield from _golds(checked, source.on_bad_row)
-    yield Finding("ok", "problems", f"{len(found.prompts):,} problems ({golds}); {forecast}")
-
-
-def _held_out(recipe: Recipe) -> Iterator[Finding]:
-    from synth.problems.problem import load_prompts
-
-    source = recipe.evaluate.prompts
-    yield from _source(source, "held-out problems")
-    if not (isinstance(source, HubPrompts) and is_on_hub(source)):
-        yield Finding("ok", "held-out problems", f"{len(load_prompts(source).prompts):,} problems")
-
-
-def _golds(prompts: Sequence[Prompt], on_bad_row: OnBadRow) -> Generator[Finding, None, str]:
-    """Gold answers that do not verify, among problems at equal distances; returns the counts by kind."""
-    from synth.verify.config import VerifyConfig
-    from synth.verify.verifier import check_golds
-
-    sample = prompts[:: max(1, len(prompts) // GOLDS_CHECKED)][:GOLDS_CHECKED]
-    wrong = dict(check_golds(sample, VerifyConfig(workers=1)))
-    for name, reason in [*wrong.items()][:5]:
-        what = f"the gold answer of {name} does not verify: {reason}"
-        if on_bad_row == "skip":
-            yield Finding("note", "problems", f"{what}; the run leaves such problems out")
-        else:
-            hint = "mend the answer, or set on_bad_row: skip"
-            yield Finding("error", "problems", what, "prompts", hint, exit_code=InputError.exit_code)
-    counts = Counter(prompt.kind for prompt in sample if prompt.answer is not None)
-    good = Counter(prompt.kind for prompt in sample if prompt.answer is not None and prompt.id not in wrong)
-    text = ", ".join(f"{good[kind]} of {count} {kind}" for kind, count in sorted(counts.items()))
-    return f"gold answers verified: {text or 'there are none'}"
-
-
-def _source(source: PromptsConfig | ImportedTraces, subject: str) -> Iterator[Finding]:
-    """What is known of the problems before they are read, and what the run fetches."""
-    if not isinstance(source, ReasoningGymPrompts) and source.preset is not None:
-        preset = find_preset(source.preset)
-        what = f"preset {preset.name}: {preset.rows}; kind {', '.join(preset.kinds)}; {preset.graded}"
-        yield Finding("ok", subject, what, preset.address)
-        if source.license is None and "license" not in preset.columns:
-            yield Finding("note", subject, f"the license is unclear: {preset.license_source}", preset.address)
-        for row in preset.left_out:
-            yield Finding("note", subject, f"left out: {row}", preset.address)
-        for fault in preset.faults:
-            yield Finding("note", subject, f"known fault: {fault.what}", fault.reference)
-    if isinstance(source, HubPrompts | ImportedTraces) and is_on_hub(source):
-        yield Finding("note", subject, f"the run fetches {_fetched(source)}; its rows are not checked here")
-
-
-def _fetched(source: HubPrompts | ImportedTraces) -> str:
-    """What a run fetches of a data set."""
-    part = f"files {', '.join(source.files)}" if source.files else f"split {source.split}"
-    subset = f"configuration {source.subset}, " if source.subset else ""
-    revision = f"revision {source.revision}" if source.revision else "the latest revision: pin `revision` for a release"
-    return f"{source.dataset} ({subset}{part}, {revision})"
-
-
-def _left_out(found: PromptSet | ImportedTraceSet) -> Iterator[Finding]:
-    """Rows that are no problems, counted by reason."""
-    if found.bad:
-        counts = "; ".join(f"{count:,}: {reason}" for reason, count in [*reason_counts(found.bad).items()][:5])
-        yield Finding("note", "problems", f"{len(found.bad):,} bad rows are skipped ({counts})", found.bad[0].where)
-    if found.left_out:
-        counts = ", ".join(f"{path} ({count:,})" for path, count in found.left_out.items())
-        yield Finding("note", "problems", f"{sum(found.left_out.values()):,} rows do not meet a condition: {counts}")
 
 
 def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from distill import __version__
-from distill.cli import audit, output, report, rows, run
+from distill.cli import audit, output, preview, report, rows, run
 
 app = typer.Typer(
     name="distill",
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 for command in (
     run.check,
+    preview.preview,
     run.run,
     report.show,
     report.report,

@@ -14,7 +14,7 @@ from distill.cli.output import print_json, print_run
 from licensing.errors import InputError
 
 if TYPE_CHECKING:
-    from distill.check.check import Finding
+    from distill.check.finding import Finding
 
 
 def check(

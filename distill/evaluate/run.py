@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import EvaluateConfig
+from distill.models.folder import read_base
 from distill.runs.stage import Reporter
 from licensing.errors import InputError, Refused
 from synth.problems.problem import Prompt, canonical_json
@@ -60,10 +61,12 @@ def check_disjoint(train_rows: Iterable[Mapping[str, Any]], prompts: Iterable[Pr
 
 
 def folder_teacher(folder: Path, config: EvaluateConfig, template: PromptTemplate | None = None) -> TeacherConfig:
-    """A model folder as something that can be asked, with the engine that the recipe's evaluate section names.
+    """A model folder as a teacher, with the engine of the evaluate section and the tags of its own template.
 
     ``template``: the student's text around a question."""
-    values: dict[str, Any] = {"model": str(folder), "prompt_template": template}
+    think_open, think_close = read_base(folder).turn.tags
+    values: dict[str, Any] = {"model": str(folder), "think_open": think_open, "think_close": think_close}
+    values["prompt_template"] = template
     if config.engine == "vllm":
         return VllmTeacher.model_validate(values | {"engine_args": config.engine_args})
     if config.engine == "transformers":

@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import RandomBase, StudentConfig
+from distill.models.turn_format import TurnFormat, end_of_turn, turn_format
 from licensing.errors import InputError, MissingDependency, Refused
 from publish.chat_template import TEMPLATE_FILE, read_template, render
 from publish.weights import INDEX, read_object, weight_files
@@ -35,7 +37,6 @@ MODEL = "model"
 """The folder inside the artefacts of prepare, train and export that holds a model or an adapter."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]{0,95}")
-_ANSWER = "zq7answerqz"
 _HUB_PATIENCE_S = 3.0
 
 
@@ -43,9 +44,7 @@ _HUB_PATIENCE_S = 3.0
 class BaseFolder:
     """The configuration files of a base.
 
-    ``special``: text -> id of the special tokens. ``turn_end``: the special token that the template writes after an
-    assistant's text. ``stop_ids``: the id of ``turn_end``, then every end-of-sequence id of the base. ``weights``: file
-    names, the index of shards among them.
+    ``special``: text -> id of the special tokens. ``weights``: file names, the index of shards among them.
     """
 
     folder: Path
@@ -54,9 +53,23 @@ class BaseFolder:
     generation: dict[str, Any]
     template: str
     special: dict[str, int]
-    turn_end: str
-    stop_ids: tuple[int, ...]
     weights: tuple[str, ...]
+
+    @cached_property
+    def turn_end(self) -> str:
+        """The special token that ends an assistant's turn of the template."""
+        declared = self._declared_stop_ids()
+        return end_of_turn(self.render, self.special, [text for text, n in self.special.items() if n in declared])
+
+    @cached_property
+    def turn(self) -> TurnFormat:
+        """How the template writes an assistant's turn."""
+        return turn_format(self.render, self.turn_end)
+
+    @cached_property
+    def stop_ids(self) -> tuple[int, ...]:
+        """The id of ``turn_end``, then every end-of-sequence id of the base."""
+        return tuple(dict.fromkeys([self.special[self.turn_end], *self._declared_stop_ids()]))
 
     def special_token(self, name: str) -> str | None:
         """The text of ``bos_token``, ``eos_token``, ``pad_token`` or ``unk_token``."""
@@ -70,6 +83,21 @@ class BaseFolder:
         names = ("bos_token", "eos_token", "pad_token", "unk_token")
         return {name: token for name in names if (token := self.special_token(name)) is not None}
 
+    def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool) -> str:
+        """The text of a conversation in the base's template."""
+        values = self.template_values()
+        return render(
+            self.template, [dict(one) for one in messages], add_generation_prompt=add_generation_prompt, **values
+        )
+
+    def _declared_stop_ids(self) -> list[int]:
+        """The ids at which the base's own files stop generation."""
+        eos = self.special_token("eos_token")
+        declared = [self.special.get(eos) if eos else None]
+        for value in (self.generation.get("eos_token_id"), self.config.get("eos_token_id")):
+            declared += value if isinstance(value, list) else [value]
+        return list(dict.fromkeys(number for number in declared if isinstance(number, int)))
+
 
 def read_base(folder: Path) -> BaseFolder:
     """Read and check the folder of a model. Raises InputError naming what is missing, and what to do about it."""
@@ -81,6 +109,13 @@ def read_base(folder: Path) -> BaseFolder:
             "this model needs its own Python code (auto_map in config.json), which is never run",
             where=where,
             hint="take a base whose architecture is part of transformers",
+        )
+    if towers := sorted(key for key in config if key in ("vision_config", "audio_config")):
+        raise InputError(
+            f"this is a multimodal model ({towers[0]} in config.json): training opens its text model alone, and the "
+            "release would lack the other weights",
+            where=where,
+            hint="take a text-only model of the family",
         )
     tokenizer_config = read_object(folder / "tokenizer_config.json", optional=True)
     template = read_template(folder)
@@ -97,12 +132,13 @@ def read_base(folder: Path) -> BaseFolder:
         generation=read_object(folder / "generation_config.json", optional=True),
         template=template,
         special=_special_tokens(folder),
-        turn_end="",
-        stop_ids=(),
         weights=(INDEX, *shards) if (folder / INDEX).is_file() else shards,
     )
-    turn_end = _turn_end(base)
-    return replace(base, turn_end=turn_end, stop_ids=_stop_ids(base, turn_end))
+    try:
+        _ = base.turn, base.stop_ids
+    except InputError as error:
+        raise InputError(error.what, where=error.where or where, hint=error.hint) from error
+    return base
 
 
 def public_name(student: StudentConfig) -> str:
@@ -225,37 +261,3 @@ def _special_tokens(folder: Path) -> dict[str, int]:
         )
     added = read_object(file).get("added_tokens") or []
     return {str(token["content"]): int(token["id"]) for token in added if token.get("special")}
-
-
-def _turn_end(base: BaseFolder) -> str:
-    """The special token that the template writes after the assistant's text, or InputError."""
-    turns = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": _ANSWER}]
-    try:
-        rendered = render(base.template, turns, **base.template_values())
-    except InputError:
-        raise
-    except Exception as error:  # a template is foreign code and may raise anything
-        raise InputError(
-            f"the chat template cannot render a question and an answer: {type(error).__name__}: {error}",
-            where=str(base.folder),
-            hint="take an instruction-tuned base, or another template",
-        ) from error
-    after = rendered.partition(_ANSWER)[2].lstrip()
-    candidates = [token for token in base.special if after.startswith(token)]
-    if not candidates:
-        raise InputError(
-            "the chat template writes no end-of-turn token after the assistant's text: a student could not learn to "
-            f"stop (it writes {after[:40]!r})",
-            where=str(base.folder),
-            hint="take a template that closes the assistant's turn with a special token",
-        )
-    return max(candidates, key=len)
-
-
-def _stop_ids(base: BaseFolder, turn_end: str) -> tuple[int, ...]:
-    ids = [base.special[turn_end]]
-    eos = base.special_token("eos_token")
-    declared = [base.special.get(eos) if eos else None]
-    for value in (base.generation.get("eos_token_id"), base.config.get("eos_token_id")):
-        declared += value if isinstance(value, list) else [value]
-    return tuple(dict.fromkeys(ids + [number for number in declared if isinstance(number, int)]))

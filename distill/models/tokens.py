@@ -1,8 +1,9 @@
 """Messages -> token ids and loss mask: the one place that decides what the student is trained on.
 
-The student is trained on exactly what it will generate: the tokens from the generation prompt up to and including the
-end-of-turn token, and nothing else. A template that rewrites the answer (drops its ``<think>`` block, writes an empty
-one) or a trace that would break out of its turn is refused with a reason; nothing is repaired or cut silently.
+The student is trained on exactly what it will generate: the tokens behind the generation prompt up to and including the
+end-of-turn token, and nothing else. The prompt is what the template renders for an engine. Thinking and answer follow
+as the template writes them (``turn_format``), with the texts of the trace word for word but for white space around
+them; a trace that would break out of its turn or of its think block is left out with a reason, never repaired or cut.
 
 Not covered: loss on more than the last assistant turn. A template that prints the date gives other ids on another day.
 """
@@ -10,30 +11,35 @@ Not covered: loss on more than the last assistant turn. A template that prints t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from licensing.errors import InputError
+from distill.models.folder import BaseFolder
+from distill.models.turn_format import Render, TurnFormat, turn_format
 from synth.problems.problem import text_of
+from synth.reasoning import split_reasoning
 
-__all__ = ["Rendered", "RowRefused", "control_tokens", "render_row"]
+__all__ = ["Rendered", "RowRefused", "Tokens", "control_tokens"]
 
-_WHERE = "chat template"
 # Some vocabularies have the tags of reasoning and tool use as special tokens: those are part of the answer.
 _PART_OF_ANSWER = re.compile(r"think|thought|reason|answer|solution|tool", re.IGNORECASE)
 
 
 class RowRefused(ValueError):
-    """A row that must not be trained on; the message is the reason. The template itself is sound."""
+    """A row that must not be trained on; the message is the reason. ``by_template``: other text would not mend it."""
+
+    def __init__(self, reason: str, *, by_template: bool = False) -> None:
+        super().__init__(reason)
+        self.by_template = by_template
 
 
 @dataclass(frozen=True)
 class Rendered:
     """One training row.
 
-    ``input_ids`` and ``loss_mask`` have the same length: 0 on the prompt, 1 on the completion with its end-of-turn
-    token, 0 on what the template writes behind that. ``prompt_length`` tokens come before the completion.
+    ``input_ids`` and ``loss_mask`` have the same length. The mask is 0 on the prompt, the first ``prompt_length``
+    tokens, and 1 on the completion, which ends with the end-of-turn token.
     """
 
     input_ids: list[int]
@@ -61,85 +67,102 @@ def control_tokens(tokenizer: Any) -> dict[str, int]:
     }
 
 
-def render_row(
-    tokenizer: Any, messages: Sequence[Mapping[str, Any]], control: Mapping[str, int] | None = None
-) -> Rendered:
-    """Render a conversation that ends with the assistant's answer; only that answer is trained.
+class Tokens:
+    """A student's token contract: its tokenizer and the turn format of its chat template.
 
-    ``tokenizer`` is a fast tokenizer of transformers with a chat template; ``control`` is the result of
-    ``control_tokens``, for callers that render many rows.
+    Args:
+        render: Renders a conversation with the final template.
+        encode: Text -> ids, special tokens in the text read as such and none added.
+        control: Text -> id of the control tokens.
+        end: The end-of-turn token.
 
-    Raises InputError where the template is at fault: the rendering of prompt and answer does not begin with that of the
-    prompt, or does not hold the answer word for word (white space at its ends excepted: templates trim).
-    Raises RowRefused where the row is: no answer, a control token spelt out in its text, or an answer whose first
-    characters merge with the generation prompt into one token, which the model cannot generate.
+    Raises:
+        InputError: The template cannot render a question and an answer.
     """
-    if not messages or messages[-1].get("role") != "assistant":
-        raise RowRefused("the row does not end with an assistant message")
-    answer = messages[-1].get("content")
-    if not isinstance(answer, str) or not answer.strip():
-        raise RowRefused("the assistant's answer is empty")
-    control = control_tokens(tokenizer) if control is None else control
-    for message in messages:
-        spelt = next((token for token in control if token in text_of(message.get("content"))), None)
-        if spelt is not None:
-            raise RowRefused(f"the {message['role']} message spells out the control token {spelt}")
 
-    prompt = _text(tokenizer, messages[:-1], add_generation_prompt=True)
-    whole = _text(tokenizer, messages, add_generation_prompt=False)
-    if answer.strip() not in whole:
-        raise _template_at_fault(f"it does not write the answer word for word: {_lost(answer, whole)}")
-    if not whole.startswith(prompt):
-        end = prompt[-60:]
-        raise _template_at_fault(
-            f"the generation prompt (it ends with {end!r}) is not how it writes an assistant's turn of the past: "
-            + ("it opens or fills a <think> block of its own" if "think" in end else "the two differ")
-        )
-    if not whole[len(prompt) :].lstrip().startswith(answer.strip()):
-        between = whole[len(prompt) :][:40]
-        raise _template_at_fault(f"it writes {between!r} between the generation prompt and the answer")
+    def __init__(
+        self, render: Render, encode: Callable[[str], list[int]], control: Mapping[str, int], end: str
+    ) -> None:
+        self._render, self._encode, self._control = render, encode, control
+        self.turn: TurnFormat = turn_format(render, end)
 
-    prompt_ids, ids = _encode(tokenizer, prompt), _encode(tokenizer, whole)
-    if ids[: len(prompt_ids)] != prompt_ids:
-        raise RowRefused("the answer's first characters merge with the generation prompt into one token")
-    ends = set(control.values())
-    # No control token is spelt out in the answer, so the first one behind the prompt is what the template wrote.
-    turn_end = next((at for at in range(len(prompt_ids), len(ids)) if ids[at] in ends), None)
-    if turn_end is not None:
-        trained = turn_end + 1
-    else:
-        text_end = whole.rindex(answer.strip()) + len(answer.strip())
-        trained = min(len(_encode(tokenizer, whole[:text_end])), len(ids))
-    mask = [0] * len(prompt_ids) + [1] * (trained - len(prompt_ids)) + [0] * (len(ids) - trained)
-    return Rendered(ids, mask, len(prompt_ids))
+    @classmethod
+    def of_tokenizer(cls, tokenizer: Any, end: str) -> Tokens:
+        """Of a fast tokenizer of transformers with a chat template."""
 
-
-def _text(tokenizer: Any, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool) -> str:
-    try:
-        return str(
-            tokenizer.apply_chat_template(
-                [dict(message) for message in messages], add_generation_prompt=add_generation_prompt, tokenize=False
+        def render(messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool) -> str:
+            turns = [dict(message) for message in messages]
+            return str(
+                tokenizer.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, tokenize=False)
             )
-        )
-    except Exception as error:  # a template is foreign code and may raise anything
-        raise RowRefused(f"the chat template refuses the conversation: {type(error).__name__}: {error}") from error
 
+        def encode(text: str) -> list[int]:
+            # The template writes the beginning-of-sequence token where there is one; no second one may be added.
+            return [int(token) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
 
-def _encode(tokenizer: Any, text: str) -> list[int]:
-    # The template writes the beginning-of-sequence token where there is one; the tokenizer must not add a second.
-    return [int(token) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
+        return cls(render, encode, control_tokens(tokenizer), end)
 
+    @classmethod
+    def of_folder(cls, base: BaseFolder) -> Tokens:
+        """Of a model folder, without torch and transformers."""
+        from tokenizers import Tokenizer
 
-def _lost(answer: str, whole: str) -> str:
-    for tag in ("<think>", "</think>"):
-        if tag in answer and tag not in whole:
-            return f"it drops {tag} and with it the reasoning"
-    return "it changes the text"
+        tokenizer = Tokenizer.from_file(str(base.folder / "tokenizer.json"))
+        tokenizer.no_truncation()
+        control = {text: number for text, number in base.special.items() if not _PART_OF_ANSWER.search(text)}
 
+        def encode(text: str) -> list[int]:
+            return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
-def _template_at_fault(what: str) -> InputError:
-    return InputError(
-        f"the chat template cannot be trained on: {what}",
-        where=_WHERE,
-        hint="give the base a training template: one that writes assistant turns as they are, reasoning included",
-    )
+        return cls(base.render, encode, control, base.turn_end)
+
+    def texts(self, messages: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+        """Prompt and completion of a conversation that ends with the assistant's answer.
+
+        Raises:
+            RowRefused: No answer; a think block that is open, doubled, or cannot follow the generation prompt; a
+                control token spelt out in a message; a conversation that the template refuses.
+        """
+        if not messages or messages[-1].get("role") != "assistant":
+            raise RowRefused("the row does not end with an assistant message")
+        content = messages[-1].get("content")
+        if not isinstance(content, str) or not content.strip():
+            raise RowRefused("the assistant's answer is empty")
+        for message in messages:
+            spelt = next((token for token in self._control if token in text_of(message.get("content"))), None)
+            if spelt is not None:
+                raise RowRefused(f"the {message['role']} message spells out the control token {spelt}")
+        reasoning = split_reasoning(content)
+        if reasoning.state in ("unclosed", "doubled"):
+            raise RowRefused(f"the think block is broken: {reasoning.reason}")
+        if not reasoning.answer.strip():
+            raise RowRefused("nothing follows the think block")
+        if reasoning.thinking is not None and self.turn.opening is None:
+            raise RowRefused(
+                "the generation prompt closes the think block, and the trace has thinking", by_template=True
+            )
+        try:
+            prompt = self._render(messages[:-1], True)
+        except Exception as error:  # a template is foreign code and may raise anything
+            reason = f"the chat template refuses the conversation: {type(error).__name__}: {error}"
+            raise RowRefused(reason, by_template=True) from error
+        if not prompt.endswith(self.turn.generation_prompt):
+            raise RowRefused(
+                "the chat template writes another generation prompt for this conversation", by_template=True
+            )
+        return prompt, self.turn.completion(reasoning.thinking, reasoning.answer)
+
+    def render(self, messages: Sequence[Mapping[str, Any]]) -> Rendered:
+        """The training row of a conversation; only its last message is trained.
+
+        Raises:
+            RowRefused: As ``texts``; or the answer's first characters merge with the generation prompt into one token,
+                which the model cannot generate.
+        """
+        prompt, completion = self.texts(messages)
+        prompt_ids, ids = self._encode(prompt), self._encode(prompt + completion)
+        if ids[: len(prompt_ids)] != prompt_ids:
+            reason = "the answer's first characters merge with the generation prompt into one token"
+            raise RowRefused(reason, by_template=True)
+        trained = len(ids) - len(prompt_ids)
+        return Rendered(ids, [0] * len(prompt_ids) + [1] * trained, len(prompt_ids))

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.models.tokens import Rendered, RowRefused, control_tokens, render_row
+from distill.models.tokens import Rendered, RowRefused, Tokens
 from licensing.errors import InputError, Refused
 from licensing.files import write_json
 
 __all__ = ["LeftOut", "TrainResult", "check_end_of_turn", "complete", "load_rows", "newest_complete", "training_order"]
 
 _MARK = "complete.json"
+_TEMPLATE_SHARE = 0.01
+"""A larger share of rows that the template cannot write is the template's fault: the training does not begin."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,16 @@ class TrainResult:
 
 
 def load_rows(
-    rows: Iterable[Mapping[str, Any]], tokenizer: Any, max_length: int
+    rows: Iterable[Mapping[str, Any]], tokens: Tokens, max_length: int
 ) -> tuple[list[Rendered], tuple[LeftOut, ...]]:
     """Render training rows (id and messages); what cannot be trained on is left out with a reason, never cut.
 
-    Raises InputError where a row lacks its id or messages, the template is at fault, or no row remains.
+    Raises InputError where a row lacks its id or messages, the template cannot write more than 1 % of the rows, or no
+    row remains.
     """
-    control = control_tokens(tokenizer)
     rendered_rows: list[Rendered] = []
     left_out: list[LeftOut] = []
+    by_template: list[LeftOut] = []
     for number, row in enumerate(rows, 1):
         try:
             name, messages = str(row["id"]), row["messages"]
@@ -85,14 +88,23 @@ def load_rows(
                 "not a training row: id and messages are needed", where=f"training row {number}"
             ) from error
         try:
-            rendered = render_row(tokenizer, messages, control)
+            rendered = tokens.render(messages)
         except RowRefused as refused:
             left_out.append(LeftOut(name, str(refused)))
+            by_template += [left_out[-1]] if refused.by_template else []
             continue
         if len(rendered.input_ids) > max_length:
             left_out.append(LeftOut(name, f"longer than max_length {max_length}"))
         else:
             rendered_rows.append(rendered)
+    if len(by_template) > _TEMPLATE_SHARE * (len(rendered_rows) + len(left_out)):
+        first = by_template[0]
+        raise InputError(
+            f"the chat template cannot write {len(by_template)} of {len(rendered_rows) + len(left_out)} rows; row "
+            f"{first.id}: {first.reason}",
+            where="chat template",
+            hint="see the rows as they would be trained with `distill preview RECIPE`, or take another template",
+        )
     if not rendered_rows:
         reasons = Counter(row.reason for row in left_out).most_common(1)
         if not reasons:

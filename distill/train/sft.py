@@ -25,7 +25,7 @@ from typing import Any
 
 from distill.config.recipe import LoraMethod, StudentConfig, key_digest
 from distill.models.folder import public_name
-from distill.models.tokens import Rendered
+from distill.models.tokens import Rendered, Tokens
 from distill.runs.stage import Reporter
 from distill.train.data import (
     LeftOut,
@@ -80,7 +80,7 @@ def train_sft(
     a call after a crash continues from the newest whole one and ends with the bytes of a call left alone.
 
     Raises Refused where the end-of-turn token would not be trained or the loss is not finite, InputError where no row
-    can be trained on or the template alters answers, MissingDependency without torch, trl or peft, memory or disk.
+    can be trained on, MissingDependency without torch, trl or peft, memory or disk.
     Not covered: packing, several processes, quantised bases.
     """
     try:
@@ -102,10 +102,11 @@ def train_sft(
             rows_digest.update(json_line(row))
             yield row
 
-    rendered, left_out = load_rows(hashed(), tokenizer, student.max_length)
-    stop_ids = _stop_ids(start)
     if tokenizer.pad_token_id is None:
         raise InputError("the tokenizer has no pad token", where=str(start), hint="run the prepare stage again")
+    stop_ids = _stop_ids(start)
+    names = {number: token.content for number, token in tokenizer.added_tokens_decoder.items()}
+    rendered, left_out = load_rows(hashed(), Tokens.of_tokenizer(tokenizer, names[stop_ids[0]]), student.max_length)
     order = training_order(
         [len(row.input_ids) for row in rendered], student.num_train_epochs, student.batch_size, student.seed
     )
@@ -121,7 +122,6 @@ def train_sft(
     with _quiet(), _all_cores(), _user_errors(student, checkpoints):
         trainer = _trainer(student, start, tokenizer, rendered, order, dtype, checkpoints, fingerprint, progress)
         ordered = [rendered[row] for row in order[: _CHECKED_BATCHES * student.micro_batch_size]]
-        names = {number: token.content for number, token in tokenizer.added_tokens_decoder.items()}
         check_end_of_turn(
             ordered, _collated(trainer, ordered, student.micro_batch_size), stop_ids, tokenizer.pad_token_id, names
         )

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from distill.config.recipe import EvaluateConfig
+from distill.config.recipe import EvaluateConfig, RandomBase
 from distill.evaluate.run import check_disjoint, folder_teacher, run_model
 from distill.evaluate.statistics import summarise
+from distill.models.random_model import CHATML, write_random_base
 from licensing.errors import InputError, Refused
 from synth.problems.problem import Prompt
 from synth.teachers.config import Example, FakeTeacher
@@ -168,7 +169,10 @@ def test_a_held_out_problem_that_was_trained_on_is_found_under_other_white_space
 
 @pytest.mark.parametrize("engine", ["auto", "vllm", "transformers"])
 def test_a_folder_is_asked_through_the_engine_that_the_recipe_names(engine: str, tmp_path: Any) -> None:
+    write_random_base(RandomBase(hidden_size=16, num_layers=1), tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(CHATML.replace("assistant\n'", "assistant\n<think>\n'"))
     teacher = folder_teacher(tmp_path, config(engine=engine, batch_size=3, engine_args={"enforce_eager": True}))
+    assert (teacher.think_open, teacher.think_close) == ("", "</think>"), "the tags of its own template"
     assert (teacher.kind, teacher.model, teacher.examples) == (engine, str(tmp_path), ())
     if engine != "transformers":
         assert teacher.engine_args == {"enforce_eager": True}  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""render: what is trained is what will be generated, token for token; whatever would break that is refused by name."""
+"""Tokens: what is trained is what will be generated, token for token; a row that would break that is refused."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from distill.config.recipe import RandomBase, StudentConfig
 from distill.models.prepare import prepare
 from distill.models.random_model import CHATML
-from distill.models.tokens import RowRefused, control_tokens, render_row
-from licensing.errors import InputError
+from distill.models.tokens import Rendered, RowRefused, Tokens, control_tokens
 
 QUESTION = {"role": "user", "content": "1 + 1?"}
 ANSWER = "<think>\none and one\n</think>\n\n\\boxed{2}"
 TURN_END = 2
+
+
+def render_row(tokenizer: Any, messages: list[dict[str, str]]) -> Rendered:
+    return Tokens.of_tokenizer(tokenizer, "<|im_end|>").render(messages)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,7 @@ def test_the_answer_and_its_end_of_turn_are_trained_and_nothing_else(tokenizer: 
     rendered = render_row(tokenizer, row(ANSWER))
     assert trained_text(tokenizer, rendered) == ANSWER + "<|im_end|>"
     assert rendered.last_trained == TURN_END
-    assert rendered.loss_mask[-1] == 0  # the line break that the template writes behind the turn
+    assert rendered.input_ids[-1] == TURN_END
     assert [label for label in rendered.labels if label != -100][-1] == TURN_END
     assert len(rendered.labels) == len(rendered.input_ids) == len(rendered.loss_mask)
 
@@ -69,13 +72,13 @@ def test_the_prompt_tokens_are_those_that_an_engine_gets(tokenizer: Any) -> None
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(min_size=1).filter(lambda text: text.strip() and "<|" not in text))
-def test_any_text_is_trained_word_for_word_or_refused(tokenizer: Any, text: str) -> None:
+def test_any_text_is_trained_word_for_word(tokenizer: Any, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
         return
     rendered = render_row(tokenizer, row(text))
-    assert trained_text(tokenizer, rendered) == text + "<|im_end|>"
+    assert trained_text(tokenizer, rendered) == text.strip() + "<|im_end|>"
 
 
 def test_only_the_last_assistant_turn_is_trained(tokenizer: Any) -> None:
@@ -103,30 +106,59 @@ def test_reasoning_tags_are_part_of_the_answer_even_as_special_tokens(tokenizer:
     assert trained_text(thinking, rendered) == ANSWER + "<|im_end|>"
 
 
-def test_a_template_that_drops_the_reasoning_is_named(with_template: Any) -> None:
-    strips = CHATML.replace("message['content']", "message['content'].split('</think>')[-1]")
-    with pytest.raises(InputError, match="drops <think>"):
-        render_row(with_template(strips), row(ANSWER))
+@pytest.mark.parametrize(
+    "content",
+    [
+        ANSWER,
+        "<think>one and one</think>\\boxed{2}",
+        "one and one\n</think>\n\n\n\\boxed{2}\n",
+        "<think> one and one\n</think> \\boxed{2}",
+    ],
+)
+def test_one_format_is_trained_however_the_trace_spaces_its_tags(tokenizer: Any, content: str) -> None:
+    assert trained_text(tokenizer, render_row(tokenizer, row(content))) == ANSWER + "<|im_end|>"
 
 
-def test_a_template_that_opens_a_think_block_in_the_generation_prompt_is_named(with_template: Any) -> None:
-    opens = CHATML.replace("assistant\n", "assistant\n<think>\n\n</think>\n\n")
-    with pytest.raises(InputError, match="<think> block of its own"):
-        render_row(with_template(opens), row(ANSWER))
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("<think>\none and one", "not closed"),
+        ("<think>a</think> b <think>c</think> d", "2 opening and 2 closing"),
+        ("a </think> b </think> c", "2 closing"),
+        ("<think>\none and one\n</think>\n\n", "nothing follows the think block"),
+    ],
+)
+def test_a_broken_think_block_is_the_rows_fault_and_says_why(tokenizer: Any, content: str, reason: str) -> None:
+    with pytest.raises(RowRefused, match=reason):
+        render_row(tokenizer, row(content))
 
 
-def test_a_template_that_writes_before_the_answer_is_named(with_template: Any) -> None:
+def test_a_template_that_drops_the_reasoning_of_the_past_is_trained_with_it(with_template: Any) -> None:
+    strips = CHATML.replace("message['content']", "message['content'].split('</think>')[-1].strip()")
+    tokenizer = with_template(strips)
+    assert trained_text(tokenizer, render_row(tokenizer, row(ANSWER))) == ANSWER + "<|im_end|>"
+    past = row("last", QUESTION, {"role": "assistant", "content": ANSWER}, QUESTION)
+    assert "one and one" not in tokenizer.decode(render_row(tokenizer, past).input_ids), "as inference shows the past"
+
+
+def test_a_generation_prompt_that_opens_the_block_gets_no_second_tag(with_template: Any) -> None:
+    tokenizer = with_template(CHATML.replace("assistant\n'", "assistant\n<think>\n'"))
+    rendered = render_row(tokenizer, row(ANSWER))
+    assert trained_text(tokenizer, rendered) == ANSWER.removeprefix("<think>\n") + "<|im_end|>"
+    assert tokenizer.decode(rendered.input_ids).count("<think>") == 1
+
+
+def test_thinking_behind_a_generation_prompt_that_closes_the_block_is_refused(with_template: Any) -> None:
+    tokenizer = with_template(CHATML.replace("assistant\n'", "assistant\n<think>\n\n</think>\n\n'"))
+    assert trained_text(tokenizer, render_row(tokenizer, row("yes"))) == "yes<|im_end|>"
+    with pytest.raises(RowRefused, match="closes the think block"):
+        render_row(tokenizer, row(ANSWER))
+
+
+def test_what_the_template_writes_before_an_answer_is_trained_with_it(with_template: Any) -> None:
     sure = "('Sure: ' if message.role == 'assistant' else '') + message['content']"
-    writes = CHATML.replace("message['content']", sure)
-    with pytest.raises(InputError, match="between the generation prompt and the answer"):
-        render_row(with_template(writes), row(ANSWER))
-
-
-def test_a_template_without_end_of_turn_trains_the_answer_alone_so_that_training_can_refuse(with_template: Any) -> None:
-    endless = CHATML.replace("<|im_end|>", "")
-    rendered = render_row(with_template(endless), row("yes"))
-    assert trained_text(with_template(endless), rendered) == "yes"
-    assert rendered.last_trained != TURN_END
+    tokenizer = with_template(CHATML.replace("message['content']", sure))
+    assert trained_text(tokenizer, render_row(tokenizer, row("yes"))) == "Sure: yes<|im_end|>"
 
 
 def test_a_conversation_that_the_template_refuses_refuses_the_row(with_template: Any) -> None:
@@ -149,10 +181,10 @@ def test_an_answer_that_merges_with_the_generation_prompt_is_refused(tokenizer: 
 
     tokenizer.save_pretrained(tmp_path)
     state = json.loads((tmp_path / "tokenizer.json").read_text())
-    state["model"]["vocab"]["ĊĊ"] = len(state["model"]["vocab"])
-    state["model"]["merges"] = [["Ċ", "Ċ"]]
+    state["model"]["vocab"]["Ċy"] = len(state["model"]["vocab"])
+    state["model"]["merges"] = [["Ċ", "y"]]
     merging = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(state)), eos_token="<|im_end|>")
     merging.chat_template = CHATML
-    assert render_row(merging, row("yes")).last_trained == TURN_END
+    assert render_row(merging, row("no")).last_trained == TURN_END
     with pytest.raises(RowRefused, match="merge"):
-        render_row(merging, row("\nyes"))
+        render_row(merging, row("yes"))

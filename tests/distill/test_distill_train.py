@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from distill.config.recipe import RandomBase, StudentConfig
+from distill.models.folder import read_base
 from distill.models.prepare import prepare
-from distill.models.random_model import CHATML
-from distill.models.tokens import Rendered
+from distill.models.random_model import CHATML, write_random_base
+from distill.models.tokens import Rendered, Tokens
 from distill.train.data import TrainResult, check_end_of_turn, complete, load_rows, newest_complete, training_order
 from distill.train.sft import train_sft as train
 from licensing.errors import InputError, Refused
@@ -102,28 +103,43 @@ def test_length_decides_the_order_inside_a_batch_and_never_the_batch() -> None:
 
 
 def test_a_row_that_cannot_be_trained_on_is_left_out_whole_with_its_reason(start: Path) -> None:
-    from transformers import AutoTokenizer
-
-    rows = training_rows(["fine", "y" * 200, "early <|im_end|> late", ""])
-    kept, left_out = load_rows(rows, AutoTokenizer.from_pretrained(start), 64)
+    rows = training_rows(["fine", "y" * 200, "early <|im_end|> late", "", "<think>a</think>b</think>c"])
+    kept, left_out = load_rows(rows, Tokens.of_folder(read_base(start)), 64)
     assert len(kept) == 1
     assert [(row.id, row.reason) for row in left_out] == [
         ("r1", "longer than max_length 64"),
         ("r2", "the assistant message spells out the control token <|im_end|>"),
         ("r3", "the assistant's answer is empty"),
+        ("r4", "the think block is broken: 1 opening and 2 closing tags"),
     ]
 
 
-def test_rows_of_which_none_remains_say_why(start: Path) -> None:
-    from transformers import AutoTokenizer
+def test_a_template_that_cannot_write_more_than_one_row_in_a_hundred_ends_the_training_before_it_begins(
+    tmp_path: Path,
+) -> None:
+    write_random_base(RandomBase(hidden_size=16, num_layers=1), tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(
+        CHATML + "{% if messages[0].content == 'odd' %}{{ raise_exception('odd') }}{% endif %}"
+    )
+    tokens = Tokens.of_folder(read_base(tmp_path))
+    rows = [{"id": f"r{n}", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+            for n in range(200)]  # fmt: skip
+    for row in rows[:2]:
+        row["messages"][0] = {"role": "user", "content": "odd"}  # type: ignore[index]
+    assert len(load_rows(rows, tokens, 64)[1]) == 2
+    rows[2]["messages"][0] = {"role": "user", "content": "odd"}  # type: ignore[index]
+    with pytest.raises(InputError, match="cannot write 3 of 200 rows; row r0: the chat template refuses"):
+        load_rows(rows, tokens, 64)
 
-    tokenizer = AutoTokenizer.from_pretrained(start)
+
+def test_rows_of_which_none_remains_say_why(start: Path) -> None:
+    tokens = Tokens.of_folder(read_base(start))
     with pytest.raises(InputError, match="2 were left out, most because: longer than max_length 16"):
-        load_rows(training_rows(["z" * 90] * 2), tokenizer, 16)
+        load_rows(training_rows(["z" * 90] * 2), tokens, 16)
     with pytest.raises(InputError, match="no training row"):
-        load_rows([], tokenizer, 16)
+        load_rows([], tokens, 16)
     with pytest.raises(InputError) as caught:
-        load_rows([*training_rows(["fine"]), {"id": "no messages"}], tokenizer, 64)
+        load_rows([*training_rows(["fine"]), {"id": "no messages"}], tokens, 64)
     assert caught.value.where == "training row 2"
 
 

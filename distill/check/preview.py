@@ -1,0 +1,121 @@
+"""``distill preview``: training rows as the student will see them, made up or from a run's selection."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from distill.config.recipe import RandomBase, Recipe
+from distill.models.folder import BaseFolder, read_base
+from distill.models.prepare import inspect_base
+from distill.models.random_model import write_random_base
+from distill.models.tokens import RowRefused, Tokens
+from distill.runs.store import current_artefacts
+from distill.runs.tables import open_training_rows
+from licensing.errors import InputError
+from publish.chat_template import add_persona
+from synth.reasoning import THINK_CLOSE, THINK_OPEN
+
+__all__ = ["PreviewRow", "final_base", "made_up_trace", "preview"]
+
+_SELECTION = ("sample", "verify", "label", "curate")
+
+
+@dataclass(frozen=True)
+class PreviewRow:
+    """One row. ``prompt`` carries no loss, ``completion`` all of it. ``reason`` says why the row is left out of
+    training; the texts are None where the template cannot write them."""
+
+    id: str
+    prompt: str | None = None
+    completion: str | None = None
+    prompt_tokens: int = 0
+    trained_tokens: int = 0
+    reason: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def preview(recipe: Recipe, run: Path, count: int) -> tuple[str, list[PreviewRow]]:
+    """The first ``count`` training rows of a recipe, and where they are from.
+
+    From the selection of ``run`` where its curate stage has finished; else the recipe's first problems, each with a
+    made-up trace: thinking, and the problem's own answer.
+
+    Raises:
+        InputError: The student's base is not on this machine, the template is at fault, a problem file is.
+    """
+    with final_base(recipe) as base:
+        if base is None:
+            raise InputError(
+                f"{recipe.student.public_id} is not on this machine: there is no template to show",
+                where="student.base",
+                hint="`distill run RECIPE --until prepare` fetches it",
+            )
+        tokens = Tokens.of_folder(base)
+        artefacts = current_artefacts(run) if run.is_dir() else {}
+        if all(stage in artefacts for stage in _SELECTION):
+            samples, verdicts, labels, data = (artefacts[stage] for stage in _SELECTION)
+            with open_training_rows(run / "store", samples, verdicts, labels, data) as selected:
+                rows = [_row(tokens, row, recipe) for row in itertools.islice(selected, count)]
+            return f"the selection of {run}", rows
+        made_up = itertools.islice(_made_up(recipe), count)
+        return "made-up traces on the recipe's problems", [_row(tokens, row, recipe) for row in made_up]
+
+
+@contextlib.contextmanager
+def final_base(recipe: Recipe) -> Iterator[BaseFolder | None]:
+    """The student's base under the template that it is trained and shipped with; None where the run fetches it."""
+    with contextlib.ExitStack() as stack:
+        if isinstance(recipe.student.base, RandomBase):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            write_random_base(recipe.student.base, folder)
+            base: BaseFolder | None = read_base(folder)
+        else:
+            base = inspect_base(recipe.student)
+        persona = recipe.persona
+        if base is not None and persona is not None:
+            base = replace(base, template=add_persona(base.template, persona.system_prompt, persona.mode))
+        yield base
+
+
+def made_up_trace(messages: Sequence[Mapping[str, Any]], answer: str | None) -> list[dict[str, Any]]:
+    """A conversation as training rows have it: the problem's messages, then thinking and an answer."""
+    text = f"{THINK_OPEN}\n(thinking)\n{THINK_CLOSE}\n\n{answer or '(answer)'}"
+    return [*(dict(message) for message in messages), {"role": "assistant", "content": text}]
+
+
+def _made_up(recipe: Recipe) -> Iterator[dict[str, Any]]:
+    from synth.problems.problem import load_prompts
+
+    if recipe.prompts is None:
+        raise InputError(
+            "traces brought along are shown when they are selected",
+            where="sample",
+            hint="`distill run RECIPE --until curate` takes no GPU",
+        )
+    for problem in load_prompts(recipe.prompts, answerless=True).prompts:
+        yield {"id": problem.id, "messages": made_up_trace(problem.messages, problem.answer)}
+
+
+def _row(tokens: Tokens, row: Mapping[str, Any], recipe: Recipe) -> PreviewRow:
+    try:
+        prompt, completion = tokens.texts(row["messages"])
+        rendered = tokens.render(row["messages"])
+    except RowRefused as refused:
+        return PreviewRow(row["id"], reason=str(refused))
+    length, longest = len(rendered.input_ids), recipe.student.max_length
+    return PreviewRow(
+        row["id"],
+        prompt,
+        completion,
+        rendered.prompt_length,
+        length - rendered.prompt_length,
+        f"longer than max_length {longest}" if length > longest else None,
+    )

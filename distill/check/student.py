@@ -1,0 +1,147 @@
+"""The student's base and settings: what would fail in prepare, train, export or evaluate, seen in its files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from distill.check.finding import Finding
+from distill.check.preview import final_base, made_up_trace
+from distill.config.recipe import LoraMethod, RandomBase, Recipe
+from distill.models.folder import BaseFolder, ask_hub
+from distill.models.tokens import RowRefused, Tokens
+from licensing.errors import InputError
+from publish.weights import tensor_shapes, weight_files
+from synth.sampling.config import TeacherSampling
+
+__all__ = ["check_student", "position_limit"]
+
+_QUESTION = {"role": "user", "content": "What is 1 + 1?"}
+_EMBEDDINGS = ("embed_tokens", "wte", "lm_head")
+
+
+def check_student(recipe: Recipe) -> Iterator[Finding]:
+    """Findings on the base's template and tokens, on lengths, and on the modules that LoRA is to adapt.
+
+    Not covered: whether the weights load; a base that the run fetches.
+    """
+    student = recipe.student
+    with final_base(recipe) as base:
+        if base is None:
+            if isinstance(student.base, str):
+                ask_hub(student.base, student.revision, "student.base")
+            yield Finding("note", "student", f"{student.public_id} is fetched by the run: its template is checked then")
+            return
+        where = student.public_id if isinstance(student.base, RandomBase) else str(base.folder)
+        yield from _tokens(recipe, base, where)
+        yield from _lengths(recipe, base.config)
+        if isinstance(student.method, LoraMethod):
+            yield from _target_modules(student.method, base)
+
+
+def position_limit(config: Mapping[str, Any]) -> int | None:
+    """The tokens that a model has positions for: ``max_position_embeddings``, times the factor of a RoPE scaling that
+    names its original length. None where the config tells none."""
+    inner = config.get("text_config", config)
+    limit = inner.get("max_position_embeddings") or inner.get("n_positions")
+    if not isinstance(limit, int):
+        return None
+    scaling = inner.get("rope_scaling") or inner.get("rope_parameters") or {}
+    original, factor = scaling.get("original_max_position_embeddings"), scaling.get("factor")
+    return max(limit, int(original * factor)) if original and factor else limit
+
+
+def _error(what: str, where: str, hint: str) -> Finding:
+    return Finding("error", "student", what, where, hint, InputError.exit_code)
+
+
+def _tokens(recipe: Recipe, base: BaseFolder, where: str) -> Iterator[Finding]:
+    """The token contract on a made-up trace; what its thinking looks like."""
+    tokens = Tokens.of_folder(base)
+    vocabulary = base.config.get("vocab_size") or base.config.get("text_config", {}).get("vocab_size")
+    outside = {text: n for text, n in base.special.items() if isinstance(vocabulary, int) and n >= vocabulary}
+    if outside:
+        text, number = next(iter(outside.items()))
+        yield _error(
+            f"the tokenizer's {text} has id {number}, and the model has embeddings for {vocabulary} tokens",
+            where,
+            "take a tokenizer that fits the weights, or resize the embeddings and save the model",
+        )
+    try:
+        rendered = tokens.render(made_up_trace([_QUESTION], None))
+    except RowRefused as refused:
+        # A teacher that does not think gives rows that this template can write.
+        thinking = any(getattr(teacher, "thinking", False) for teacher in recipe.teachers)
+        yield Finding(
+            "error" if thinking else "note",
+            "student",
+            f"traces with thinking cannot be trained: {refused}",
+            where,
+            "take a template whose generation prompt leaves the think block open",
+            InputError.exit_code if thinking else 0,
+        )
+        return
+    if rendered.last_trained not in base.stop_ids:
+        yield _error(
+            "the last trained token is no stop token", where, "add it to generation_config.json's eos_token_id"
+        )
+    opening, closing = tokens.turn.tags
+    opened = f"{opening!r} opens" if opening else "the generation prompt opens"
+    yield Finding(
+        "ok",
+        "student",
+        f"weights and template are there; {opened} the thinking, {closing!r} closes it, {base.turn_end} ends a turn",
+        where,
+    )
+
+
+def _lengths(recipe: Recipe, config: Mapping[str, Any]) -> Iterator[Finding]:
+    limit = position_limit(config)
+    lengths = {
+        "student.max_length": recipe.student.max_length,
+        "evaluate.max_new_tokens": recipe.evaluate.max_new_tokens,
+        "evaluate.engine_args.max_model_len": recipe.evaluate.engine_args.get("max_model_len"),
+    }
+    for field, length in lengths.items():
+        if limit is not None and isinstance(length, int) and length > limit:
+            hint = "lower it, or write a RoPE scaling that was trained for this length to the base's config.json"
+            yield _error(f"{length:,} tokens, and the base has {limit:,} positions", field, hint)
+    sampling = recipe.sample
+    if isinstance(sampling, TeacherSampling) and sampling.max_new_tokens > recipe.student.max_length:
+        yield Finding(
+            "note", "student",
+            f"traces of up to {sampling.max_new_tokens:,} tokens are sampled, and rows of over "
+            f"{recipe.student.max_length:,} are left out of training", "student.max_length",
+        )  # fmt: skip
+
+
+def _target_modules(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:
+    """PEFT's rules: a list names ends of module names, a string is a regular expression for all of one."""
+    where = "student.method.target_modules"
+    if method.target_modules == "all-linear":
+        return
+    names = [
+        name.removesuffix(".weight") for name in tensor_shapes(*weight_files(base.folder)) if name.endswith(".weight")
+    ]
+    if isinstance(method.target_modules, str):
+        try:
+            targets = [name for name in names if re.fullmatch(method.target_modules, name)]
+        except re.error as error:
+            yield _error(f"not a regular expression: {error}", where, "give a list of module names, or all-linear")
+            return
+        missing = [] if targets else [method.target_modules]
+    else:
+        ends = {
+            one: [name for name in names if name == one or name.endswith(f".{one}")] for one in method.target_modules
+        }
+        missing = [end for end, matches in ends.items() if not matches]
+        targets = [name for matches in ends.values() for name in matches]
+    if missing:
+        last = sorted({name.rpartition(".")[2] for name in names})
+        yield _error(f"no module of the base is called {', '.join(missing)}", where, f"it has {', '.join(last[:20])}")
+    tied = base.config.get("tie_word_embeddings", base.config.get("text_config", {}).get("tie_word_embeddings", False))
+    embeddings = [name for name in targets if name.rpartition(".")[2] in _EMBEDDINGS]
+    if tied and embeddings:
+        hint = "leave it out: a merged adapter on one of two tied matrices changes both"
+        yield _error(f"{embeddings[0]} shares its weights (tie_word_embeddings)", where, hint)

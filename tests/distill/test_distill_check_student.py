@@ -1,0 +1,155 @@
+"""check and preview: what would end or spoil a training is seen in the student's files before a token is bought."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill.check.finding import Finding
+from distill.check.student import check_student, position_limit
+from distill.config.loader import load_recipe
+from distill.config.recipe import RandomBase
+from distill.models.random_model import CHATML, write_random_base
+from licensing.errors import InputError
+
+SMOKE = Path(__file__).resolve().parent.parent.parent / "recipes" / "smoke.yaml"
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    folder = tmp_path / "base"
+    folder.mkdir()
+    write_random_base(RandomBase(hidden_size=16, num_layers=1, max_position_embeddings=1024), folder)
+    return folder
+
+
+@pytest.fixture
+def check(base: Path) -> Callable[..., list[Finding]]:
+    """The findings on the student of the smoke recipe with ``base``."""
+
+    def call(*fields: str) -> list[Finding]:
+        return list(check_student(load_recipe(SMOKE, [f"student.base={base}", "student.license=apache-2.0", *fields])))
+
+    return call
+
+
+def template(base: Path, text: str) -> None:
+    (base / "chat_template.jinja").write_text(text)
+
+
+def config(base: Path, **changes: Any) -> None:
+    file = base / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_a_sound_student_is_told_how_its_thinking_is_written(check) -> None:
+    [finding] = check()
+    assert finding.level == "ok"
+    assert "'<think>' opens the thinking, '</think>' closes it, <|im_end|> ends a turn" in finding.what
+
+
+@pytest.mark.parametrize(
+    "field", ["student.max_length", "evaluate.max_new_tokens", "evaluate.engine_args.max_model_len"]
+)
+def test_lengths_beyond_the_bases_positions_are_refused_by_field(check, field: str) -> None:
+    finding = check(f"{field}=1025")[-1]
+    assert (finding.level, finding.where) == ("error", field)
+    assert "1,025 tokens, and the base has 1,024 positions" in finding.what
+
+
+def test_positions_count_a_rope_scaling_that_names_its_original_length() -> None:
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+    assert position_limit({"max_position_embeddings": 32768}) == 32768
+    assert position_limit({"max_position_embeddings": 32768, "rope_scaling": yarn}) == 131072
+    assert position_limit({"text_config": {"max_position_embeddings": 8192}}) == 8192
+    assert position_limit({}) is None
+
+
+def test_traces_longer_than_a_row_may_be_are_noted(check) -> None:
+    assert any("are left out of training" in one.what for one in check("student.max_length=32"))
+
+
+@pytest.mark.parametrize(
+    ("modules", "what"),
+    [
+        ("[q_prj]", "no module of the base is called q_prj"),
+        ('"model.*q_prj"', "no module of the base is called"),
+        ('"("', "not a regular expression"),
+        ("[q_proj, embed_tokens]", "shares its weights"),
+    ],
+)
+def test_target_modules_that_training_or_export_would_refuse_are_refused(check, modules: str, what: str) -> None:
+    finding = check(f"student.method={{kind: lora, target_modules: {modules}}}")[-1]
+    assert (finding.level, finding.where) == ("error", "student.method.target_modules")
+    assert what in finding.what
+
+
+def test_target_modules_that_are_there_pass(check) -> None:
+    for modules in ("[q_proj, v_proj]", "[self_attn.q_proj]", '".*[qv]_proj"'):
+        assert [one.level for one in check(f"student.method={{kind: lora, target_modules: {modules}}}")] == ["ok"]
+
+
+def test_a_generation_prompt_that_closes_the_block_is_noted_and_refused_for_a_thinking_teacher(check, base) -> None:
+    template(base, CHATML.replace("assistant\n'", "assistant\n<think>\n\n</think>\n\n'"))
+    assert [one.level for one in check()] == ["note"]
+    served = "teacher={kind: vllm, model: a/b, license: mit, thinking: true}"
+    assert [one.level for one in check(served)] == ["error"]
+
+
+def test_a_token_without_an_embedding_is_refused(check, base) -> None:
+    config(base, vocab_size=2)
+    finding = check()[0]
+    assert finding.level == "error"
+    assert "<|im_end|> has id 2, and the model has embeddings for 2 tokens" in finding.what
+
+
+def test_a_multimodal_base_is_refused(check, base) -> None:
+    config(base, vision_config={})
+    with pytest.raises(InputError, match="multimodal"):
+        check()
+
+
+def test_preview_shows_prompt_and_trained_text_with_their_tokens(distill, base, tmp_path: Path) -> None:
+    template(base, CHATML.replace("assistant\n'", "assistant\n<think>\n'"))
+    answer = distill(
+        "preview", SMOKE, "-n", 2, "--runs", tmp_path, "--set", f"student.base={base}",
+        "--set", "student.license=apache-2.0", "--json",
+    )  # fmt: skip
+    assert answer.code == 0
+    assert answer.json["source"] == "made-up traces on the recipe's problems"
+    rows = answer.json["rows"]
+    assert len(rows) == 2
+    for row in rows:
+        assert row["prompt"].endswith("<|im_start|>assistant\n<think>\n")
+        assert row["completion"].startswith("(thinking)\n</think>\n\n")
+        assert row["completion"].endswith("<|im_end|>")
+        assert row["prompt_tokens"] > 0 < row["trained_tokens"]
+        assert row["reason"] is None
+
+
+def test_preview_marks_what_is_trained_and_no_control_character_reaches_the_terminal(distill, base, tmp_path) -> None:
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text(json.dumps({"prompt": "1 + 1? \x1b[2J", "answer": "2", "kind": "math"}) + "\n")
+    answer = distill(
+        "preview", SMOKE, "--runs", tmp_path, "--set", f"student.base={base}", "--set", "student.license=apache-2.0",
+        "--set", f"prompts={{kind: jsonl, path: {problems}}}",
+    )  # fmt: skip
+    assert "\x1b" not in answer.out
+    assert "\\u001b[2J" in answer.out
+    assert "⟦<think>\n(thinking)\n</think>\n\n2<|im_end|>⟧" in answer.out
+
+
+def test_preview_says_why_a_row_is_left_out(distill, tmp_path: Path) -> None:
+    answer = distill("preview", SMOKE, "-n", 1, "--runs", tmp_path, "--set", "student.max_length=16")
+    assert "left out: longer than max_length 16" in answer.out
+
+
+def test_the_command_ends_with_the_code_of_its_findings(distill, base: Path) -> None:
+    fields = (f"student.base={base}", "student.license=apache-2.0", "student.max_length=1025")
+    answer = distill("check", SMOKE, *(option for field in fields for option in ("--set", field)))
+    assert answer.code == 2
+    assert "student.max_length: 1,025 tokens, and the base has 1,024 positions" in answer.err
