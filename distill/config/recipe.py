@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
@@ -111,6 +112,12 @@ class StudentConfig(Section):
             license=self.license,
             trust_remote_code=self.trust_remote_code,
         )
+
+    def training_row(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A training row with the student's text around its question."""
+        if self.prompt_template is None:
+            return dict(row)
+        return {**row, "messages": self.prompt_template.wrapped(row["messages"], row.get("kind"))}
 
     @property
     def public_id(self) -> str:

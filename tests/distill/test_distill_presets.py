@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from distill.check.check import Finding, check_recipe
+from distill.check.preview import preview
 from distill.cli.app import app
 from distill.config.recipe import Recipe
 from distill.release.lineage import planned_lineage
@@ -117,6 +118,17 @@ def test_fields_of_the_recipe_go_before_those_of_the_preset() -> None:
     assert set(dump["where"]) == {"question_type", "problem_is_valid", "solution_is_valid", "answer", "problem_type",
                                   "synthetic"}  # fmt: skip
     assert type(prompts).model_validate(dump) == prompts, "a run's recipe is read as it was written"
+
+
+def test_the_student_sees_the_bare_question_unless_it_has_a_template_of_its_own(tmp_path: Path) -> None:
+    template = {"reasoning_gym": "{question} Put it in a box."}
+    student, teacher = ({**SMOKE[name], "prompt_template": template} for name in ("student", "teacher"))
+    (_, bare), (_, wrapped) = (
+        preview(Recipe.model_validate({**SMOKE, **sections}), tmp_path / "run", 1)
+        for sections in ({"teacher": teacher}, {"student": student})
+    )
+    assert "Put it in a box." not in str(bare[0].prompt)
+    assert "Put it in a box." in str(wrapped[0].prompt)
 
 
 def test_the_list_of_presets_is_text_or_json() -> None:
