@@ -52,12 +52,12 @@ def _planned_sources(recipe: Recipe, fetch: bool) -> Sources:
     match recipe.sample if isinstance(recipe.sample, ImportedTraces) else recipe.prompts:
         case ReasoningGymPrompts() as prompts:
             return {(f"reasoning-gym:{prompts.task}", prompts.license): prompts.size}
-        case JsonlPrompts() as prompts if prompts.license is not None:
-            return {(prompts.source or Path(prompts.path).name, prompts.license): 0}
+        case JsonlPrompts() | HubPrompts() as prompts if (
+            prompts.license is not None and "license" not in prompts.columns
+        ):
+            return {(prompts.data_source, prompts.license): 0}
         case HubPrompts() | ImportedTraces() as hub if (declared := declared_licenses(hub)) is not None:
-            return {
-                (hub.source if isinstance(hub, HubPrompts) and hub.source else hub.dataset, one): 0 for one in declared
-            }
+            return {(hub.data_source, one): 0 for one in declared}
         case HubPrompts() | ImportedTraces() as hub if not fetch and is_on_hub(hub):
             return {}
         case ImportedTraces() as imported:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from synth.problems.mapping import Condition, RowMapping, Value, named_columns
-from synth.problems.preset import with_preset
+from synth.problems.preset import find_preset, with_preset
 from synth.section import OnBadRow, Operational, ProblemKind, Section
 
 
@@ -65,11 +66,21 @@ class JsonlPrompts(_PromptRows):
     kind: Literal["jsonl"] = "jsonl"
     path: str = Field(description="The file; relative paths are relative to the working folder.")
 
+    @property
+    def data_source(self) -> str:
+        """The source of rows that carry none."""
+        return self.source or Path(self.path).name
+
 
 class HubPrompts(_PromptRows, _HubSource):
     """Problems from a data set that `datasets` opens: a hub id, or a local folder."""
 
     kind: Literal["hub"] = "hub"
+
+    @property
+    def data_source(self) -> str:
+        """The source of rows that carry none."""
+        return self.source or self.dataset
 
     @model_validator(mode="after")
     def _has_a_dataset(self) -> Self:
@@ -105,6 +116,13 @@ class ImportedTraces(_HubSource):
         default_factory=dict, description="Key of `traces` -> condition as in `where`; the other traces are counted."
     )
     on_bad_row: OnBadRow = "stop"
+
+    @property
+    def data_source(self) -> str:
+        """The source of rows that carry none: the preset's data set, also of a copy in a file."""
+        if self.preset is not None:
+            return find_preset(self.preset).dataset
+        return Path(self.path).name if self.path else self.dataset
 
     def required_columns(self) -> tuple[str, ...] | None:
         """Those of the problem, and those of the traces."""

@@ -16,7 +16,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
@@ -247,11 +246,11 @@ def _defaults(config: PromptsConfig) -> tuple[str, dict[str, Any]]:
     """The source's name, and the values of rows that do not carry their own."""
     match config:
         case JsonlPrompts():
-            source, kind = config.source or Path(config.path).name, config.row_kind
-            return config.path, {"source": source, "kind": kind, "license": config.license}
+            defaults = {"source": config.data_source, "kind": config.row_kind, "license": config.license}
+            return config.path, defaults
         case HubPrompts():
-            source, kind = config.source or config.dataset, config.row_kind or "math"
-            return config.dataset, {"source": source, "kind": kind, "license": config.license}
+            defaults = {"source": config.data_source, "kind": config.row_kind or "math", "license": config.license}
+            return config.dataset, defaults
         case ReasoningGymPrompts():
             return config.task, {"license": config.license}
 

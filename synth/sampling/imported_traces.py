@@ -87,7 +87,7 @@ def load_traces(
     tags = (teacher.think_open, teacher.think_close) if teacher else (THINK_OPEN, THINK_CLOSE)
     public_id = teacher.public_id if teacher else None
     name = config.path or config.dataset
-    defaults = {"source": Path(name).name if config.path else name, "license": config.license, "kind": config.row_kind}
+    defaults = {"source": config.data_source, "license": config.license, "kind": config.row_kind}
     problems = UniqueProblems()
     samples: list[dict[str, Any]] = []
     bad: list[BadRow] = []

@@ -81,6 +81,7 @@ def test_traces_in_the_sets_form_come_in_with_thinking_and_answer_apart(name: st
     config = ImportedTraces(preset=name, path=written(tmp_path, case.rows), license="mit")
     traces = load_traces(config, OfflineTeacher(model="some/model", license="mit"))
     assert [sample["text"] for sample in traces.samples] == case.texts
+    assert {prompt.source for prompt in traces.prompts} == {presets()[name].dataset}, "whatever the copy is called"
     assert traces.left_out == case.trace_left_out
     named = presets()[name].teacher or "DeepSeek-R1"
     assert {sample["teacher"] for sample in traces.samples} == {named}
