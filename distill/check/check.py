@@ -79,6 +79,8 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
     engines = [type(teacher) for teacher in (*recipe.teachers, *([judge.teacher] if judge else []))]
     if VllmTeacher in engines or VllmServerTeacher in engines or recipe.evaluate.engine == "vllm":
         wanted["vllm"] = "make setup-vllm, or on a GPU: pip install vllm"
+    if recipe.student.optimizer.endswith("8bit"):
+        wanted["bitsandbytes"] = "pip install bitsandbytes"
     if any(issubclass(engine, ServedTeacher) for engine in engines):
         wanted["openai"] = "pip install openai"
     missing = [name for name in wanted if importlib.util.find_spec(name) is None]

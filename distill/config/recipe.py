@@ -48,7 +48,10 @@ class LoraMethod(Section):
     r: int = Field(16, ge=1)
     alpha: int = Field(32, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)
+    rslora: bool = Field(False, description="Scale by alpha / sqrt(r) instead of alpha / r.")
     target_modules: str | tuple[str, ...] = "all-linear"
+    target_parameters: tuple[str, ...] = Field((), description="Parameters that are no module's, as fused experts are.")
+    modules_to_save: tuple[str, ...] = Field((), description="Modules that are trained whole, for example `lm_head`.")
     learning_rate: float = Field(1e-3, gt=0)
 
 
@@ -78,7 +81,14 @@ class StudentConfig(Section):
     batch_size: int = Field(16, ge=1, description="Rows in one optimiser step.")
     micro_batch_size: int = Operational(4, ge=1, description="Rows in one forward pass.")
     lr_scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    min_lr_ratio: float = Field(0.0, ge=0, lt=1, description="Final learning rate, as a share of the peak.")
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor"] = Field(
+        "adamw",
+        description="The 8-bit ones need bitsandbytes; paged: moments move to the host's memory under pressure.",
+    )
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    adam_beta2: float = Field(0.999, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     save_steps: int = Operational(50, ge=1, description="Optimiser steps between checkpoints.")
@@ -101,6 +111,12 @@ class StudentConfig(Section):
                 f"batch_size {self.batch_size} is no multiple of micro_batch_size {self.micro_batch_size}: "
                 f"set student.micro_batch_size to a divisor"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_final_rate_needs_a_cosine(self) -> StudentConfig:
+        if self.min_lr_ratio and self.lr_scheduler != "cosine":
+            raise ValueError("min_lr_ratio needs lr_scheduler: cosine; leave it out, or change the scheduler")
         return self
 
     def base_only(self) -> StudentConfig:

@@ -44,6 +44,7 @@ __all__ = ["train_sft", "training_dtype"]
 
 _LOGGED = ("step", "loss", "learning_rate", "grad_norm")
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+_OPTIMIZERS = {"adamw_8bit": "adamw_bnb_8bit", "paged_adamw_8bit": "paged_adamw_8bit", "adafactor": "adafactor"}
 _CHECKED_BATCHES = 8
 # CPU only. Below: rows so short that attention written out beats PyTorch's fused one, forward and backward.
 _EAGER_ATTENTION_UP_TO = 256
@@ -181,7 +182,10 @@ def _trainer(
         num_train_epochs=1,  # `order` holds all epochs
         train_sampling_strategy="sequential",
         learning_rate=student.method.learning_rate,
-        lr_scheduler_type=_SCHEDULES[student.lr_scheduler],
+        **_schedule(student),
+        **({"optim": _OPTIMIZERS[student.optimizer]} if student.optimizer in _OPTIMIZERS else {}),
+        adam_beta1=student.adam_beta1,
+        adam_beta2=student.adam_beta2,
         warmup_steps=int(student.warmup_ratio * steps),  # rounded down: the first warm-up step has rate 0
         weight_decay=student.weight_decay,
         max_grad_norm=student.max_grad_norm,
@@ -255,13 +259,23 @@ def _trainer(
             r=lora.r,
             lora_alpha=lora.alpha,
             lora_dropout=lora.dropout,
+            use_rslora=lora.rslora,
             target_modules=lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules),
+            target_parameters=list(lora.target_parameters) or None,
+            modules_to_save=list(lora.modules_to_save) or None,
             bias="none",
             task_type="CAUSAL_LM",
         ),
     )
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to results
     return trainer
+
+
+def _schedule(student: StudentConfig) -> dict[str, Any]:
+    if student.min_lr_ratio:
+        kwargs = {"min_lr_rate": student.min_lr_ratio}
+        return {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": kwargs}
+    return {"lr_scheduler_type": _SCHEDULES[student.lr_scheduler]}
 
 
 def _cpu_loss(model: Any, inputs: Any) -> Any | None:

@@ -47,7 +47,9 @@ def one_thread() -> Any:
         os.environ["OMP_NUM_THREADS"] = before
 
 
-def student(method: str = "lora", **more: Any) -> StudentConfig:
+def student(method: str | dict[str, Any] = "lora", **more: Any) -> StudentConfig:
+    if isinstance(method, dict):
+        more, method = more | {"method": method}, "lora"
     values = {
         "base": {"kind": "random", "hidden_size": 16, "num_layers": 1, "num_heads": 2},
         "method": {"kind": method, "learning_rate": 5e-3} | ({"dropout": 0.1} if method == "lora" else {}),
@@ -141,6 +143,35 @@ def test_rows_of_which_none_remains_say_why(start: Path) -> None:
     with pytest.raises(InputError) as caught:
         load_rows([*training_rows(["fine"]), {"id": "no messages"}], tokens, 64)
     assert caught.value.where == "training row 2"
+
+
+# --- the optimiser -------------------------------------------------------------------------------------------------
+
+
+def test_the_learning_rate_ends_at_the_share_of_its_peak_that_the_recipe_names(start, rows, tmp_path: Path) -> None:
+    config = student(min_lr_ratio=0.1, warmup_ratio=0.0, num_train_epochs=4, adam_beta2=0.95, optimizer="adafactor")
+    result = run(config, start, rows, tmp_path)
+    assert result.history[0]["learning_rate"] == pytest.approx(5e-3)
+    assert 0.1 * 5e-3 <= result.history[-1]["learning_rate"] < 0.3 * 5e-3
+
+
+def test_a_final_rate_without_a_cosine_is_refused() -> None:
+    with pytest.raises(ValueError, match="min_lr_ratio needs lr_scheduler: cosine"):
+        student(min_lr_ratio=0.1, lr_scheduler="linear")
+
+
+def test_an_adapter_is_scaled_and_saved_as_the_recipe_says(start, rows, tmp_path: Path) -> None:
+    method = {
+        "kind": "lora",
+        "r": 4,
+        "alpha": 8,
+        "rslora": True,
+        "target_modules": ["q_proj"],
+        "modules_to_save": ["norm"],
+    }
+    run(student(method=method), start, rows, tmp_path)
+    saved = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert (saved["use_rslora"], saved["modules_to_save"], saved["target_modules"]) == (True, ["norm"], ["q_proj"])
 
 
 # --- the end of turn ---------------------------------------------------------------------------------------------
