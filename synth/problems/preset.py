@@ -99,18 +99,17 @@ def with_preset(section: type[Section], data: Any) -> Any:
     if not isinstance(data, Mapping) or not isinstance(data.get("preset"), str):
         return data
     preset = find_preset(data["preset"])
-    known = {
-        name: value for name, value in preset.model_dump(exclude_unset=True).items() if name in section.model_fields
-    }
-    if "source" in section.model_fields and section.model_fields["source"].default is None:
-        known["source"] = preset.dataset
     if "traces" in section.model_fields and not preset.traces:
         raise ValueError(f"preset {preset.name} holds no traces")
-    if "traces" not in section.model_fields and not preset.kinds:
-        raise ValueError(f"preset {preset.name} holds traces only: use it with sample.source: traces")
-    merged = {
-        name: {**known.get(name, {}), **data[name]} for name in ("columns", "where", "trace_where") if data.get(name)
+    in_a_file = ("dataset", "subset", "split", "files") if data.get("path") else ()
+    filled = {
+        name: value
+        for name, value in preset.model_dump(exclude_unset=True).items()
+        if name in section.model_fields and name not in in_a_file
     }
-    if data.get("path"):
-        known = {name: value for name, value in known.items() if name not in ("dataset", "subset", "split", "files")}
-    return {**known, **data, **merged}
+    if section.model_fields["source"].default is None:  # of imported traces it is the word "traces"
+        filled["source"] = preset.dataset
+    for name, value in data.items():
+        merges = name in ("columns", "where", "trace_where") and isinstance(value, Mapping)
+        filled[name] = {**filled.get(name, {}), **value} if merges else value
+    return filled

@@ -118,6 +118,10 @@ def test_fields_of_the_recipe_go_before_those_of_the_preset() -> None:
     assert set(dump["where"]) == {"question_type", "problem_is_valid", "solution_is_valid", "answer", "problem_type",
                                   "synthetic"}  # fmt: skip
     assert type(prompts).model_validate(dump) == prompts, "a run's recipe is read as it was written"
+    assert recipe("numinamath-1.5", where={}).prompts == recipe("numinamath-1.5").prompts
+    lifted = recipe("numinamath-1.5", where={"question_type": None}).prompts
+    assert lifted is not None
+    assert lifted.model_dump()["where"]["question_type"] is None, "null removes a condition"
 
 
 def test_the_student_sees_the_bare_question_unless_it_has_a_template_of_its_own(tmp_path: Path) -> None:
