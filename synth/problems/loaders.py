@@ -164,11 +164,11 @@ def hub_rows(config: HubPrompts | ImportedTraces, section: str = "prompts") -> I
         rows = iter(data)
         first = next(rows, None)
     except Exception as error:  # the library raises a dozen unrelated types for a name, split or file that is wrong
-        raise InputError(
-            f"the data set did not open: {type(error).__name__}: {error}",
-            where=config.dataset,
-            hint=f"check {section}.dataset, subset, split and revision; a local folder needs .parquet or .jsonl files",
-        ) from error
+        hint = f"check {section}.dataset, subset, split and revision; a local folder needs .parquet or .jsonl files"
+        if "gated" in str(error):
+            hint = "accept its terms on its page, and log in: `hf auth login`, or HF_TOKEN"
+        what = f"the data set did not open: {type(error).__name__}: {error}"
+        raise InputError(what, where=config.dataset, hint=hint) from error
     if first is None:
         return
     _check_columns(config, first)

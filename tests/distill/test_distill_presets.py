@@ -17,6 +17,7 @@ from distill.cli.app import app
 from distill.config.recipe import Recipe
 from distill.release.lineage import planned_lineage
 from licensing.errors import InputError
+from licensing.registry import resolve
 from synth.problems.preset import presets
 
 SMOKE: dict[str, Any] = YAML(typ="safe", pure=True).load(Path(__file__).parents[2] / "recipes" / "smoke.yaml")
@@ -103,6 +104,11 @@ def test_the_lineage_names_the_data_set_and_nothing_that_it_does_not_tell() -> N
     inputs = {one.id: one for one in planned_lineage(of_traces("s1k-1.1")).inputs}
     assert inputs["simplescaling/s1K-1.1"].licence == "mit"
     assert inputs["some/model"].revision is None
+
+
+@pytest.mark.parametrize("name", sorted(name for name, preset in presets().items() if preset.license))
+def test_the_audit_knows_the_license_of_every_preset(name: str) -> None:
+    assert resolve(presets()[name].license) is not None
 
 
 def test_an_unknown_preset_is_answered_with_the_nearest() -> None:

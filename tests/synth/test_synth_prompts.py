@@ -181,6 +181,18 @@ def test_a_folder_of_parquet_is_a_data_set(tmp_path: Path) -> None:
         load_prompts(HubPrompts(dataset=str(tmp_path), split="validation"))
 
 
+def test_a_gated_data_set_is_answered_with_how_to_get_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise datasets.exceptions.DatasetNotFoundError("Dataset 'a/b' is a gated dataset on the Hub.")
+
+    monkeypatch.setattr(datasets, "load_dataset", refused)
+    with pytest.raises(InputError, match="gated dataset") as caught:
+        load_prompts(HubPrompts(dataset="a/b"))
+    assert "accept its terms" in (caught.value.hint or "")
+
+
 def test_a_missing_library_is_answered_with_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingDependency, match="pip install"):
