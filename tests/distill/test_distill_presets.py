@@ -101,7 +101,7 @@ def test_check_counts_bad_rows_golds_and_conditions_of_a_local_copy(tmp_path: Pa
 
 
 def test_the_lineage_names_the_data_set_and_nothing_that_it_does_not_tell() -> None:
-    inputs = {one.id: one for one in planned_lineage(of_traces("s1k-1.1")).inputs}
+    inputs = {one.id: one for one in planned_lineage(of_traces("s1k-1.1", license="mit")).inputs}
     assert inputs["simplescaling/s1K-1.1"].licence == "mit"
     assert inputs["some/model"].revision is None
 
