@@ -42,7 +42,7 @@ def check_problems(recipe: Recipe) -> Iterator[Finding]:
     if isinstance(source, ImportedTraces):
         traces = load_traces(source, recipe.teachers[0], answerless=answerless)
         found: PromptSet | ImportedTraceSet = traces
-        forecast, rows = f"{len(traces.samples):,} imported traces", len(traces.samples)
+        forecast, rows = f"{len(traces.index):,} imported traces", len(traces.index)
     else:
         assert isinstance(recipe.sample, TeacherSampling)
         found = load_prompts(source, answerless=answerless)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from licensing.errors import InputError
 from synth.parquet_files import write_parquet
@@ -41,24 +41,51 @@ _THINKING_PARTS = ("thinking", "reasoning")
 SOURCE_CLAIMS = "source_claims.parquet"
 
 
+class TraceKey(NamedTuple):
+    """What is kept of a trace while its text stays in the file. ``teacher``: the model that wrote it."""
+
+    request_id: str
+    problem_id: str
+    sample_index: int
+    teacher: str
+
+
 @dataclass(frozen=True)
 class ImportedTraceSet:
-    """What a file of traces holds. ``samples`` are sample rows with `problem_id`, `sample_index`, `teacher` and
-    `claims`, in file order; ``duplicates`` counts repeated traces, ``left_out`` rows and traces by the condition that
-    they do not meet."""
+    """What a file or data set of traces holds, without the texts: ``samples`` reads them again.
+
+    ``index`` is in file order; ``duplicates`` counts repeated traces, ``left_out`` rows and traces by the condition
+    that they do not meet.
+    """
 
     prompts: tuple[Prompt, ...]
-    samples: tuple[dict[str, Any], ...]
+    index: tuple[TraceKey, ...]
     bad: tuple[BadRow, ...]
     duplicates: int
-    think_open: str
-    think_close: str
-    left_out: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int]
+    reader: _Reader
+
+    def samples(self) -> Iterator[dict[str, Any]]:
+        """The sample rows of the index, with `text` and `claims` (what the data set says of the trace).
+
+        Raises InputError where the source has changed since the index was made.
+        """
+        keys = iter(self.index)
+        key = next(keys, None)
+        for _, prompt, traces in self.reader.rows([], Counter()):
+            for trace in traces:
+                if key is not None and key.request_id == _request_id(prompt, trace):
+                    yield {**trace, **key._asdict()}
+                    key = next(keys, None)
+        if key is not None:
+            raise InputError(
+                "the traces changed while they were read", where=self.reader.name, hint="run the same command again"
+            )
 
     def check_models(self, teacher: str) -> None:
         """Raise InputError where traces name another model than the recipe's teacher: it would be missing from the
         lineage."""
-        models = Counter(sample["teacher"] for sample in self.samples if sample["teacher"] != teacher)
+        models = Counter(key.teacher for key in self.index if key.teacher != teacher)
         if models:
             named = ", ".join(f"{model} ({count:,})" for model, count in models.most_common(5))
             raise InputError(
@@ -81,74 +108,55 @@ def load_traces(
     samples 0, 1, ... of it; a trace that repeats another letter for letter is counted and left out. The user's own
     columns of a problem are those of its first trace.
 
-    Everything is held in memory: about the size of the columns that are read. Raises InputError as ``load_prompts``
-    does.
+    Holds the problems in memory, and some 300 bytes a trace. Raises InputError as ``load_prompts`` does.
     """
-    tags = (teacher.think_open, teacher.think_close) if teacher else (THINK_OPEN, THINK_CLOSE)
-    public_id = teacher.public_id if teacher else None
-    name = config.path or config.dataset
-    defaults = {"source": config.data_source, "license": config.license, "kind": config.row_kind}
+    reader = _Reader(config, teacher, answerless)
     problems = UniqueProblems()
-    samples: list[dict[str, Any]] = []
+    index: dict[str, TraceKey] = {}
     bad: list[BadRow] = []
     left_out: Counter[str] = Counter()
-    counts: dict[str, int] = {}  # samples by content
-    request_ids: set[str] = set()
+    counts: Counter[str] = Counter()  # samples by problem
     duplicates = 0
-    for raw in source_rows(config, "sample"):
-        try:
-            if raw.row is not None and (condition := config.failed_condition(raw.row)) is not None:
-                left_out[condition] += 1
-                continue
-            problem, traces = _traces(raw.row, config, left_out) if raw.row is not None else (None, [])
-            stored = [_stored(trace, public_id, *tags) for trace in traces]
-        except ValueError as error:
-            bad.append(BadRow(raw.where, str(error)))
-            continue
-        if problem is not None and not stored:
-            continue
-        prompt = problem_of_row(RawRow(raw.where, problem, raw.reason, raw.raw), defaults, bad, answerless)
-        if prompt is None:
-            continue
+    for where, prompt, traces in reader.rows(bad, left_out):
         outcome = problems.add(prompt)
         if outcome is not None and outcome != "copy":
-            bad.append(BadRow(raw.where, outcome))
+            bad.append(BadRow(where, outcome))
             continue
-        content = prompt.content_hash
-        for trace in stored:
-            identity = canonical_json([content, trace["text"], trace["teacher"]])
-            request_id = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-            if request_id in request_ids:
+        problem_id = problems.id_of(prompt)
+        for trace in traces:
+            request_id = _request_id(prompt, trace)
+            if request_id in index:
                 duplicates += 1
                 continue
-            request_ids.add(request_id)
-            index = counts.get(content, 0)
-            counts[content] = index + 1
-            row = {"request_id": request_id, "problem_id": problems.id_of(prompt), "sample_index": index}
-            samples.append(row | trace)
+            index[request_id] = TraceKey(request_id, problem_id, counts[problem_id], trace["teacher"])
+            counts[problem_id] += 1
     raise_bad_row(bad, config.on_bad_row, "sample")
-    if not samples:
-        raise_empty(name, bad, "sample", left_out)
-    return ImportedTraceSet(tuple(problems.prompts), tuple(samples), tuple(bad), duplicates, *tags, dict(left_out))
+    if not index:
+        raise_empty(reader.name, bad, "sample", left_out)
+    return ImportedTraceSet(
+        tuple(problems.prompts), tuple(index.values()), tuple(bad), duplicates, dict(left_out), reader
+    )
 
 
 def import_traces(traces: ImportedTraceSet, problem_ids: Iterable[str], out: Path, store: Path) -> SampleSummary:
     """Commit the traces of some problems to the store, each once, and write samples.parquet into the folder ``out``,
     in the order of the file; also ``SOURCE_CLAIMS``, what the data set says of each trace, where it says anything."""
     selected = set(problem_ids)
-    chosen = [trace for trace in traces.samples if trace["problem_id"] in selected]
+    think_open, think_close = traces.reader.tags
+    claims: list[dict[str, str]] = []
     with SampleStore(store) as samples:
 
         def rows() -> Iterator[dict[str, Any]]:
-            for trace in chosen:
+            for trace in traces.samples():
+                if trace["problem_id"] not in selected:
+                    continue
                 if trace["request_id"] not in samples:
                     samples.append({key: trace[key] for key in _STORED_KEYS})
-                yield {**trace, "think_open": traces.think_open, "think_close": traces.think_close, "escalated": False}
+                if trace["claims"]:
+                    claims.append({"request_id": trace["request_id"], "claims": canonical_json(trace["claims"])})
+                yield {**trace, "think_open": think_open, "think_close": think_close, "escalated": False}
 
         summary = write_samples(out, rows())
-    claims = [
-        {"request_id": one["request_id"], "claims": canonical_json(one["claims"])} for one in chosen if one["claims"]
-    ]
     if claims:
         write_parquet(out / SOURCE_CLAIMS, source_claims_schema(), claims)
     return summary
@@ -160,6 +168,44 @@ def source_claims_schema() -> pa.Schema:
     import pyarrow as pa
 
     return pa.schema([("request_id", pa.string()), ("claims", pa.string())])
+
+
+class _Reader:
+    """Reads the traces of a section, with the same result every time."""
+
+    def __init__(self, config: ImportedTraces, teacher: TeacherConfig | None, answerless: bool) -> None:
+        self.name = config.path or config.dataset
+        self.tags = (teacher.think_open, teacher.think_close) if teacher else (THINK_OPEN, THINK_CLOSE)
+        self._config = config
+        self._model = teacher.public_id if teacher else None
+        self._answerless = answerless
+
+    def rows(self, bad: list[BadRow], left_out: Counter[str]) -> Iterator[tuple[str, Prompt, list[dict[str, Any]]]]:
+        """(place, problem, sample fields of its traces) of the good rows; the others go into ``bad`` and
+        ``left_out``."""
+        config = self._config
+        defaults = {"source": config.data_source, "license": config.license, "kind": config.row_kind}
+        for raw in source_rows(config, "sample"):
+            try:
+                if raw.row is None:
+                    raise ValueError(raw.reason)
+                if (condition := config.failed_condition(raw.row)) is not None:
+                    left_out[condition] += 1
+                    continue
+                problem, traces = _traces(raw.row, config, left_out)
+                stored = [_stored(trace, self._model, *self.tags) for trace in traces]
+            except ValueError as error:
+                bad.append(BadRow(raw.where, str(error)))
+                continue
+            if stored:
+                prompt = problem_of_row(RawRow(raw.where, problem), defaults, bad, self._answerless)
+                if prompt is not None:
+                    yield raw.where, prompt, stored
+
+
+def _request_id(prompt: Prompt, trace: Mapping[str, Any]) -> str:
+    identity = canonical_json([prompt.content_hash, trace["text"], trace["teacher"]])
+    return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _traces(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -120,19 +121,19 @@ def test_traces_stand_in_lists_and_columns_and_keep_what_the_set_says_of_each(tm
     )  # fmt: skip
     entries = ({"response": "many", "right": "right"}, {"response": "other", "model": "by", "thinking": {"value": "t"}})
     traces = load(path, columns=COLUMNS, traces=entries)
-    assert [(one["text"], one["teacher"], one["claims"]) for one in traces.samples] == [
+    assert [(one["text"], one["teacher"], one["claims"]) for one in traces.samples()] == [
         ("a \\boxed{2}", "a/b", {"right": True}),
         ("b \\boxed{3}", "a/b", {"right": False}),
         ("<think>\nt\n</think>\n\nc", "x/y", {}),
     ]
-    assert [one["sample_index"] for one in traces.samples] == [0, 1, 2]
+    assert [one["sample_index"] for one in traces.samples()] == [0, 1, 2]
     right = load(path, columns=COLUMNS, traces=entries, trace_where={"right": True})
-    assert ([one["text"] for one in right.samples], right.left_out) == (["a \\boxed{2}"], {"trace right": 2})
+    assert ([one["text"] for one in right.samples()], right.left_out) == (["a \\boxed{2}"], {"trace right": 2})
     out = tmp_path / "out"
     out.mkdir()
     import_traces(traces, [prompt.id for prompt in traces.prompts], out, tmp_path / "store")
     claims = {row["request_id"]: json.loads(row["claims"]) for row in read_parquet(out / SOURCE_CLAIMS)}
-    assert claims == {one["request_id"]: one["claims"] for one in traces.samples[:2]}
+    assert claims == {one["request_id"]: one["claims"] for one in itertools.islice(traces.samples(), 2)}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ def test_a_row_whose_traces_do_not_fit_together_is_bad(tmp_path: Path, row: dict
     with pytest.raises(InputError, match=reason) as caught:
         load(path, columns=COLUMNS, traces=entries)
     assert caught.value.where == f"{path}:2"
-    assert len(load(path, columns=COLUMNS, traces=entries, on_bad_row="skip").samples) == 1
+    assert len(load(path, columns=COLUMNS, traces=entries, on_bad_row="skip").index) == 1
 
 
 def test_traces_of_another_model_than_the_recipes_teacher_are_refused(tmp_path: Path) -> None:
@@ -161,11 +162,19 @@ def test_traces_of_another_model_than_the_recipes_teacher_are_refused(tmp_path: 
     assert "trace_where.model" in (caught.value.hint or "")
 
 
+def test_a_file_that_changes_between_two_readings_is_noticed(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", {**problem(1), "response": "a"}, {**problem(2), "response": "b"})
+    traces = load(path)
+    write(tmp_path / "t.jsonl", {**problem(1), "response": "a"}, {**problem(2), "response": "c"})
+    with pytest.raises(InputError, match="changed while they were read"):
+        [*traces.samples()]
+
+
 def test_parquet_holds_traces_too(tmp_path: Path) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     pq.write_table(pa.Table.from_pylist([{"q": "1 + 1?", "gold": "2", "r": "\\boxed{2}"}]), tmp_path / "t.parquet")
     traces = load(str(tmp_path / "t.parquet"), columns=COLUMNS, traces=({"response": "r"},), keep=())
-    assert [one["text"] for one in traces.samples] == ["\\boxed{2}"]
+    assert [one["text"] for one in traces.samples()] == ["\\boxed{2}"]
 
 
 def test_a_trace_that_says_it_failed_is_no_judged_sample_whatever_its_text_says(tmp_path: Path) -> None:
@@ -216,4 +225,4 @@ def test_a_bad_trace_is_named_by_line(tmp_path: Path, change: dict[str, Any], re
     assert reason in caught.value.what
     assert caught.value.where == f"{path}:2"
     assert "sample.on_bad_row=skip" in (caught.value.hint or "")
-    assert len(load_traces(ImportedTraces(path=path, on_bad_row="skip")).samples) == 1
+    assert len(load_traces(ImportedTraces(path=path, on_bad_row="skip")).index) == 1

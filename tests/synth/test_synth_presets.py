@@ -80,11 +80,12 @@ def test_traces_in_the_sets_form_come_in_with_thinking_and_answer_apart(name: st
     case: Case = CASES[name]
     config = ImportedTraces(preset=name, path=written(tmp_path, case.rows), license="mit")
     traces = load_traces(config, OfflineTeacher(model="some/model", license="mit"))
-    assert [sample["text"] for sample in traces.samples] == case.texts
+    samples = [*traces.samples()]
+    assert [sample["text"] for sample in samples] == case.texts
     assert {prompt.source for prompt in traces.prompts} == {presets()[name].dataset}, "whatever the copy is called"
     assert traces.left_out == case.trace_left_out
     named = presets()[name].teacher or "DeepSeek-R1"
-    assert {sample["teacher"] for sample in traces.samples} == {named}
+    assert {sample["teacher"] for sample in samples} == {named}
 
 
 def test_a_set_of_traces_has_rows_for_it() -> None:
@@ -96,7 +97,7 @@ def test_a_set_of_traces_has_rows_for_it() -> None:
 def test_what_a_set_says_of_a_trace_is_kept_beside_our_verdict(tmp_path: Path) -> None:
     path = written(tmp_path, CASES["openr1-math-220k"].rows)
     traces = load_traces(ImportedTraces(preset="openr1-math-220k", path=path), OfflineTeacher(model="m", license="mit"))
-    assert traces.samples[0]["claims"] == {"complete": True, "correct_math_verify": True, "correct_llama": None}
+    assert next(traces.samples())["claims"] == {"complete": True, "correct_math_verify": True, "correct_llama": None}
 
 
 @pytest.mark.slow
