@@ -84,7 +84,7 @@ def mapped_rows(rows: Iterator[RawRow], config: RowMapping) -> Iterator[RawRow]:
             else:
                 yield replace(raw, row=config.mapped(raw.row))
         except ValueError as error:
-            yield RawRow(raw.where, None, str(error), raw.raw or repr(raw.row)[:RAW_CHARACTERS])
+            yield RawRow(raw.where, None, str(error))
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
