@@ -40,8 +40,8 @@ _BUILDERS = {".jsonl": "json", ".json": "json", ".gz": "json", ".parquet": "parq
 
 @dataclass(frozen=True)
 class RawRow:
-    """A row of a source. ``where`` is "file:line" or "data set[index]". Without a ``row`` there is a ``reason``, or
-    ``condition``: the path of the recipe's condition that the row does not meet."""
+    """A row of a source. ``where`` is "file:line" or "data set[index]". Without a ``row`` there is a ``reason``, and
+    ``raw``, its text, cut at 2,000 characters; or ``condition``: the path of the condition that it does not meet."""
 
     where: str
     row: dict[str, Any] | None
@@ -99,30 +99,30 @@ def file_rows(path: str, key: str, columns: Sequence[str] | None = None) -> Iter
         with open(path, "rb") as file:
             if file.read(len(_PARQUET)) == _PARQUET:
                 return _parquet_rows(path, columns)
-    return jsonl_rows(path, key)
+    return jsonl_rows(path, key, arrays=True)
 
 
-def jsonl_rows(path: str, key: str) -> Iterator[RawRow]:
+def jsonl_rows(path: str, key: str, *, arrays: bool = False) -> Iterator[RawRow]:
     """Rows of a file of JSON lines or of one JSON array; ``key`` is the recipe's name for ``path``.
 
-    A row that is an array counts as an object with the keys "0", "1", ... See ``synth/problems/row_files.py`` for the
-    encodings. Raises InputError where the file cannot be read.
+    ``arrays``: a row that is an array of objects counts as an object with the keys "0", "1", ... See
+    ``synth/problems/row_files.py`` for the encodings. Raises InputError where the file cannot be read.
     """
     try:
         file = RowFile(path)
     except InputError as error:
         hint = f"`{key}` is relative to the working folder, now {os.getcwd()}"
         raise InputError(error.what, where=error.where, hint=hint) from error.__cause__
-    return _parsed(file)
+    return _parsed(file, arrays)
 
 
-def _parsed(file: RowFile) -> Iterator[RawRow]:
+def _parsed(file: RowFile, arrays: bool) -> Iterator[RawRow]:
     with file:
         for row in file.rows():
-            excerpt = row.text[:RAW_CHARACTERS].decode("utf-8", "backslashreplace").rstrip("\r\n")
             try:
-                yield RawRow(row.where, row.parse(arrays=True), raw=excerpt)
+                yield RawRow(row.where, row.parse(arrays=arrays))
             except ValueError as error:
+                excerpt = row.text[:RAW_CHARACTERS].decode("utf-8", "backslashreplace").rstrip("\r\n")
                 yield RawRow(row.where, None, str(error), excerpt)
 
 
