@@ -16,6 +16,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
@@ -144,7 +145,7 @@ class Prompt(BaseModel):
         """Whether it lacks a gold answer, so that only a vote of its samples can give one."""
         return self.kind in ("math", "choice") and (self.answer is None or self.answer == "")
 
-    @property
+    @cached_property
     def content_hash(self) -> str:
         """sha256 (64 hex) of the messages after NFC and white-space folding: equal for copies of one problem."""
         return _content_hash(self.messages)
