@@ -199,6 +199,38 @@ CASES: dict[str, Case] = {
          for source in ("taco", "numina_olympiads")],
         **TEXT_TESTS, left_out={"data_source": 1},
     ),
+    "synthetic-1-code": Case(
+        [
+            {
+                "response_id": f"r{number}",
+                "problem_id": f"p{number}",
+                "source": "apps",
+                "in_source_id": "1",
+                "hf_dataset_name": "PrimeIntellect/verifiable-coding-problems",
+                "task_type": "verifiable_code",
+                "prompt": "Add two numbers.",
+                "gold_standard_solution": SUM,
+                "llm_response": f"<think>\nadd\n</think>\n{code(SUM)}",
+                "verification_info": json.dumps(
+                    {
+                        "language": language,
+                        "test_cases": [
+                            {"type": "stdin_stdout", "input": "1 2\n", "output": "3\n"},
+                            {"type": "stdin_stdout", "input": "4 5\n", "output": "9\n"},
+                        ],
+                    }
+                ),
+                "score": 1.0,
+                "verification_result_info": "{}",
+                "metadata": "{}",
+            }
+            for number, language in enumerate(["python", "cpp"])
+        ],
+        **TEXT_TESTS,
+        left_out={"verification_info.language": 1},
+        trace_left_out={"verification_info.language": 1},
+        texts=[f"<think>\nadd\n</think>\n{code(SUM)}"],
+    ),
     "livecodebench": Case(
         [{"question_title": "Sum", "question_content": "Add two numbers.", "platform": "atcoder", "question_id": "abc1_a",
           "contest_id": "abc1", "contest_date": "2025-01-04T00:00:00", "starter_code": "", "difficulty": "easy",
