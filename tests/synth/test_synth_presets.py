@@ -108,6 +108,8 @@ def test_a_local_folder_in_parquet_is_read_by_the_same_preset(tmp_path: Path) ->
     (prompt,) = load_prompts(HubPrompts(preset="deepmath-103k", dataset=str(tmp_path))).prompts
     assert (prompt.question, prompt.answer, prompt.source) == ("What is 2 + 3?", "5", "zwhe99/DeepMath-103K")
     assert prompt.extra == {"difficulty": 4.5, "topic": "Mathematics -> Algebra"}, "traces are not even read"
+    traces = load_traces(ImportedTraces(preset="deepmath-103k", dataset=str(tmp_path)))
+    assert [sample["text"] for sample in traces.samples()] == CASES["deepmath-103k"].texts
 
 
 @by_preset
