@@ -1,9 +1,9 @@
 """Presets: public data sets as data, one entry in ``presets/*.yaml`` each.
 
 A preset fills fields of `prompts`, `evaluate.prompts` or `sample` that the recipe leaves out: where the set is, which
-rows are taken, and where each value stands. The recipe then holds all of them, so that a later version's preset
-changes no run. To add a set, add an entry; a test with rows in the set's own schema is in
-``tests/synth/test_synth_presets.py``.
+rows are taken, and where each value stands. The run then records all of them, so that a preset of a later
+version that differs makes another recipe. To add a set, add an entry; its rows for the tests stand in
+``tests/synth/preset_rows.py``.
 """
 
 from __future__ import annotations
