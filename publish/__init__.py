@@ -7,4 +7,5 @@ To change:
 - what the cards can state: facts.py; how they look: cards/
 - the columns and shards of the released data: training_data.py
 - the files of the release folder: package.py; SHA256SUMS: checksums.py
+- the steps of a push, what it refuses: push.py; requests to the hub, retries, errors: hub.py
 """

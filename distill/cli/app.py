@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from distill import __version__
-from distill.cli import audit, output, preview, report, rows, run
+from distill.cli import audit, output, preview, push, report, rows, run
 
 app = typer.Typer(
     name="distill",
@@ -30,6 +30,7 @@ for command in (
     report.report,
     rows.verify,
     rows.decontaminate,
+    push.push,
     audit.audit,
     audit.licences,
     run.recipes,

@@ -1,4 +1,4 @@
-"""Progress of a run on stderr: one bar a stage on a terminal, plain lines elsewhere, with rate and time left.
+"""Progress on stderr: one bar a stage, or a transfer, on a terminal, plain lines elsewhere, with rate and time left.
 
 Writes to a copy of the descriptor, since the run sends what engines and libraries print meanwhile to its logs.
 """
@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
@@ -22,6 +23,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.text import Text
 
@@ -139,3 +141,63 @@ class PlainProgress:
 
 def _rate(per_second: float) -> str:
     return f"{per_second:,.1f}/s" if per_second >= 1 else f"{per_second * 60:,.1f}/min"
+
+
+class TransferProgress:
+    """Shows bytes done, their rate and the time left, step by step: called with the step, its bytes and its total.
+
+    A context manager, so that a terminal is left clean.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self._step, self._began, self._last_line = "", 0.0, 0.0
+        self._bar: Progress | None = None
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=30),
+                DownloadColumn(),
+                TransferSpeedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+
+    def __enter__(self) -> TransferProgress:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        begins, self._step = step != self._step, step
+        if self._bar:
+            if begins:
+                self._bar.add_task(step, total=total)
+            self._bar.update(self._bar.task_ids[-1], completed=done)
+            return
+        now = time.monotonic()
+        if begins:
+            self._began = self._last_line = now
+            self._console.print(f"{step}: {size_text(total)}", markup=False)
+        elif now - self._last_line >= PLAIN_EVERY_S and done:
+            self._last_line = now
+            rate = done / (now - self._began)
+            left = datetime.timedelta(seconds=round((total - done) / rate))
+            line = f"{step}: {size_text(done)} of {size_text(total)}, {size_text(rate)}/s, {left} left"
+            self._console.print(line, markup=False)
+
+
+def size_text(size: float) -> str:
+    """Bytes in units of 1000, as hubs show them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

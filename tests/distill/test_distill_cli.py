@@ -18,7 +18,7 @@ from report_runs import make_run, trace
 from rich.console import Console
 
 from distill import __version__
-from distill.cli.progress import StageProgress
+from distill.cli.progress import StageProgress, TransferProgress
 from synth.verify.config import VerifyConfig
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -550,6 +550,26 @@ def test_progress_without_a_terminal_tells_rate_and_time_left(monkeypatch: pytes
         "sample: 10 of 2,000, 4 cut",  # it counts anew
         "sample: 20 of 2,000, 1.0/s, 0:33:00 left, 4 cut",
     ]
+
+
+def test_progress_of_a_transfer_tells_bytes_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("distill.cli.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    shown = io.StringIO()
+    with TransferProgress(Console(file=shown, width=200)) as progress:
+        for step, done, second in (("upload", 1, 100), ("upload", 5_000_000, 105), ("upload", 30_000_000, 115),
+                                   ("verify", 1, 116)):  # fmt: skip
+            now[0] = second
+            progress(step, done, 120_000_000)
+    assert shown.getvalue().splitlines() == [
+        "upload: 120.0 MB",
+        "upload: 30.0 MB of 120.0 MB, 2.0 MB/s, 0:00:45 left",
+        "verify: 120.0 MB",
+    ]
+    shown = io.StringIO()
+    with TransferProgress(Console(file=shown, width=200, force_terminal=True)) as progress:
+        progress("upload", 30_000_000, 120_000_000)
+    assert "30.0/120.0 MB" in re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown.getvalue())
 
 
 def test_progress_on_a_terminal_is_a_bar_with_rate_and_time_left() -> None:

@@ -1,0 +1,221 @@
+"""``distill push``: a release to a hub."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distill.cli.options import Json
+from distill.cli.output import print_json
+from licensing.errors import InputError, Refused
+
+if TYPE_CHECKING:
+    from publish.hub import Hub
+    from publish.push import Outcome, Plan, RepoPlan, Target
+
+
+class Gated(StrEnum):
+    auto = "auto"
+    manual = "manual"
+
+
+class Only(StrEnum):
+    model = "model"
+    data = "data"
+
+
+def push(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN|DIR", show_default=False, help="Run directory, or release folder: one with a SHA256SUMS."
+        ),
+    ],
+    to: Annotated[str, typer.Option("--to", metavar="NS/NAME", show_default=False, help="Repository of the model.")],
+    data_to: Annotated[
+        str | None,
+        typer.Option("--data-to", metavar="NS/NAME", help="Repository of the data set.", show_default="NS/NAME-traces"),
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Public at the end; else it stays private.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and change nothing.")] = False,
+    tag: Annotated[
+        str | None, typer.Option(metavar="TAG", help="Tag of the release.", show_default="v and release.version")
+    ] = None,
+    gated: Annotated[
+        Gated | None,
+        typer.Option(help="Whoever downloads has to ask; granted at once (auto), or by you (manual)."),
+    ] = None,
+    collection: Annotated[
+        str | None, typer.Option(metavar="TITLE", help="Put the repositories into this collection of NS.")
+    ] = None,
+    only: Annotated[
+        Only | None, typer.Option(help="Push one of the two; a Trusted Publisher's token is for one repository.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that were changed on the hub since the last push.")
+    ] = False,
+    endpoint: Annotated[
+        str | None, typer.Option(metavar="URL", help="Address of the hub.", show_default="HF_ENDPOINT")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="Longest silence of the hub on a connection.")
+    ] = 120.0,
+    as_json: Json = False,
+) -> None:
+    """Push a release and its data set to a hub: private, verified by a download, tagged; public only with --public.
+
+    The same push again sends nothing; after an interruption it sends what is missing.
+    """
+    from distill.cli.progress import TransferProgress
+    from publish import push as publishing
+    from publish.hub import Hub
+
+    folder = _release_folder(source)
+    model, data = _targets(folder, to, data_to)
+    publishing.check_links(model, None if only is Only.model else data)
+    targets = [] if only is Only.data else [model]
+    if only is not Only.model:
+        if data.folder.is_dir():
+            targets.append(data)
+        elif data_to is not None or only is Only.data:
+            raise InputError("the release has no data set", where=str(data.folder), hint="release.data: true makes one")
+    settings = publishing.Settings(
+        tag=_tag(folder) if tag is None else tag,
+        public=public,
+        overwrite=overwrite,
+        gate=gated.value if gated else None,
+        collection=collection,
+    )
+    with TransferProgress() as progress:
+        publishing.check_folders(targets, progress)
+    hub = Hub(endpoint, timeout_s=timeout)
+    plan = publishing.make_plan(targets, hub, settings)
+    if plan.done:
+        _print_done(plan, hub, as_json)
+        return
+    if dry_run and as_json:
+        print_json(_plan_json(plan, hub) | {"dry_run": True})
+        return
+    if dry_run:
+        print(_plan_text(plan, hub))
+        return
+    print(_plan_text(plan, hub), file=sys.stderr)
+    if not yes:
+        _confirm()
+    with TransferProgress() as progress:
+        outcomes = publishing.push(plan, hub, progress)
+    if as_json:
+        print_json(_plan_json(plan, hub, outcomes) | {"dry_run": False})
+        return
+    for one in outcomes:
+        state = "private" if one.private else "public"
+        print(f"{hub.url(one.repo)}  {settings.tag}  {one.commit}  {state}, verified by a download")
+
+
+def _release_folder(source: Path) -> Path:
+    if (source / "SHA256SUMS").is_file():
+        return source
+    from distill.runs.summary import find_run, summary
+
+    try:
+        run = find_run(source)
+    except InputError as error:
+        what = f"neither a release folder with a SHA256SUMS nor a run: {error.what}"
+        raise InputError(what, where=str(source), hint=error.hint) from None
+    release = summary(run)["release"]
+    if release is None:
+        raise InputError("the run has no release yet", where=str(run), hint="run its recipe to the end: distill run")
+    return Path(release)
+
+
+def _targets(folder: Path, to: str, data_to: str | None) -> tuple[Target, Target]:
+    """The model, and the data set in the folder beside it, which may not be there; each with its repository."""
+    from licensing.card import is_hub_id
+    from publish.hub import Repo
+    from publish.push import Target
+
+    data_to = data_to or f"{to}-traces"
+    for option, name in (("--to", to), ("--data-to", data_to)):
+        if not is_hub_id(name) or "/" not in name:
+            raise InputError(f"{name} is not the id of a repository", where=option, hint="give NS/NAME")
+    data = folder.absolute().parent / data_to.rpartition("/")[2]
+    return Target(folder, Repo(to, "model")), Target(data, Repo(data_to, "dataset"))
+
+
+def _tag(folder: Path) -> str:
+    from licensing.safe_yaml import parse_yaml
+
+    path = folder / "recipe.yaml"
+    try:
+        recipe, _ = parse_yaml(path.read_text(encoding="utf-8"), str(path), "give --tag")
+        return f"v{recipe['release']['version']}"
+    except (FileNotFoundError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise InputError("the recipe states no release.version", where=str(path), hint="give --tag") from error
+
+
+def _confirm() -> None:
+    if not sys.stdin.isatty():
+        raise InputError("nobody is there to confirm the plan", where="--yes", hint="give --yes, or --dry-run first")
+    print("Push? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Refused("not confirmed: nothing was pushed")
+
+
+def _print_done(plan: Plan, hub: Hub, as_json: bool) -> None:
+    if as_json:
+        print_json(_plan_json(plan, hub) | {"dry_run": False})
+        return
+    for one in plan.repos:
+        print(f"{hub.url(one.repo)}  {plan.settings.tag}: nothing to do, the hub holds this release")
+
+
+def _plan_json(plan: Plan, hub: Hub, outcomes: Sequence[Outcome] = ()) -> dict[str, Any]:
+    rows = []
+    for one in plan.repos:
+        outcome = next((other for other in outcomes if other.repo == one.repo), None)
+        remote = one.remote
+        head = remote.head if remote else None
+        rows.append({
+            "repo_id": one.repo.id, "repo_type": one.repo.type, "url": hub.url(one.repo), "tag": plan.settings.tag,
+            "exists": remote is not None, "by_pull_request": bool(one.changes) and one.by_pull_request,
+            "commits": one.commits, "bytes": one.bytes_to_send,
+            "unchanged": len(one.files) - sum(change.kind != "deleted" for change in one.changes),
+            "changes": [{"path": change.name, "kind": change.kind, "size": change.size} for change in one.changes],
+            "commit": outcome.commit if outcome else head, "pull_request": outcome.pull_request if outcome else None,
+            "private": outcome.private if outcome else remote is None or remote.private,
+            "verified": outcome is not None or one.is_tagged,
+        })  # fmt: skip
+    return {"repositories": rows, "public": plan.settings.public, "done": plan.done or bool(outcomes)}
+
+
+def _plan_text(plan: Plan, hub: Hub) -> str:
+    blocks = [_repo_text(one, hub, plan) for one in plan.repos]
+    end = "then public, as the last step" if plan.settings.public else "nothing is made public"
+    extra = [f"gated: {plan.settings.gate}"] if plan.settings.gate else []
+    extra += [f"collection: {plan.settings.collection}"] if plan.settings.collection else []
+    return "\n".join([*blocks, *extra, end])
+
+
+def _repo_text(one: RepoPlan, hub: Hub, plan: Plan) -> str:
+    from distill.cli.progress import size_text
+
+    state = "new" if one.remote is None else "private" if one.remote.private else "public"
+    way = "by a pull request" if one.by_pull_request else "into main of the private repository"
+    commits = f"{one.commits} commit{'s' if one.commits > 1 else ''}"
+    unchanged = len(one.files) - sum(change.kind != "deleted" for change in one.changes)
+    head = f"{hub.url(one.repo)} ({one.repo.type}, {state}), tag {plan.settings.tag}"
+    if not one.changes:
+        return f"{head}: all {unchanged} files are there" + ("" if one.is_tagged else "; verified and tagged now")
+    marks = {"new": "+", "changed": "~", "deleted": "-"}
+    lines = [
+        f"  {marks[change.kind]} {change.name}" + (f"  {size_text(change.size)}" if change.kind != "deleted" else "")
+        for change in one.changes
+    ]
+    sent = size_text(one.bytes_to_send)
+    return "\n".join([f"{head}: {sent} in {commits} {way}; {unchanged} files unchanged", *lines])
