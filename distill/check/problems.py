@@ -78,9 +78,9 @@ def _golds(prompts: Sequence[Prompt], on_bad_row: OnBadRow) -> Generator[Finding
     for name, reason in [*wrong.items()][:5]:
         what = f"the gold answer of {name} does not verify: {reason}"
         if on_bad_row == "skip":
-            yield Finding("note", "problems", f"{what}; the run leaves such problems out")
+            yield Finding("note", "problems", f"{what}; the problem is skipped", "prompts")
         else:
-            hint = "mend the answer, or set on_bad_row: skip"
+            hint = "mend the answer, or set on_bad_row to skip"
             yield Finding("error", "problems", what, "prompts", hint, exit_code=InputError.exit_code)
     counts = Counter(prompt.kind for prompt in sample if prompt.answer is not None)
     good = Counter(prompt.kind for prompt in sample if prompt.answer is not None and prompt.id not in wrong)

@@ -16,7 +16,7 @@ from distill.runs.store import current_artefacts
 from licensing.errors import InputError
 from licensing.files import read_rows
 from licensing.lineage import Declared, Input, Lineage, load_lineage
-from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts, ReasoningGymPrompts
+from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig, ReasoningGymPrompts
 from synth.problems.mapping import Column, Constant
 from synth.sampling.samples_table import PROBLEMS
 
@@ -30,6 +30,7 @@ __all__ = [
     "planned_lineage",
     "request_dates",
     "run_lineage",
+    "sources_of_prompts",
 ]
 
 Sources = Mapping[tuple[str, str | None], int]
@@ -45,28 +46,39 @@ def planned_lineage(recipe: Recipe, *, fetch: bool = True) -> Lineage:
 
 
 def _planned_sources(recipe: Recipe, fetch: bool) -> Sources:
-    from synth.problems.problem import load_prompts
+    answerless = recipe.verify.majority is not None
+    if not isinstance(recipe.sample, ImportedTraces):
+        assert recipe.prompts is not None, "the recipe's schema asks for prompts or traces"
+        return sources_of_prompts(recipe.prompts, answerless=answerless, fetch=fetch)
     from synth.sampling.imported_traces import load_traces
 
-    answerless = recipe.verify.majority is not None
-    match recipe.sample if isinstance(recipe.sample, ImportedTraces) else recipe.prompts:
-        case ReasoningGymPrompts() as prompts:
-            return {(f"reasoning-gym:{prompts.task}", prompts.license): prompts.size}
-        case JsonlPrompts() | HubPrompts() as prompts if (
-            prompts.license is not None and "license" not in prompts.columns
-        ):
-            return {(prompts.data_source, prompts.license): 0}
-        case HubPrompts() | ImportedTraces() as hub if (declared := declared_licenses(hub)) is not None:
-            return {(hub.data_source, one): 0 for one in declared}
-        case HubPrompts() | ImportedTraces() as hub if not fetch and is_on_hub(hub):
-            return {}
-        case ImportedTraces() as imported:
-            traces = load_traces(imported, recipe.teachers[0], answerless=answerless)
-            traces.check_models(recipe.teachers[0].public_id)
-            return count_sources(prompt.row() for prompt in traces.prompts)
-        case JsonlPrompts() | HubPrompts() as prompts:
-            return count_sources(prompt.row() for prompt in load_prompts(prompts, answerless=answerless).prompts)
-    raise AssertionError("the recipe's schema asks for prompts or traces")
+    if (declared := _declared_sources(recipe.sample, fetch)) is not None:
+        return declared
+    traces = load_traces(recipe.sample, recipe.teachers[0], answerless=answerless)
+    traces.check_models(recipe.teachers[0].public_id)
+    return count_sources(prompt.row() for prompt in traces.prompts)
+
+
+def sources_of_prompts(prompts: PromptsConfig, *, answerless: bool = False, fetch: bool = True) -> Sources:
+    """The sources that a section of prompts names; its rows are read where neither it nor its preset declares a
+    license, those of the hub only with ``fetch``."""
+    from synth.problems.problem import load_prompts
+
+    if isinstance(prompts, ReasoningGymPrompts):
+        return {(f"reasoning-gym:{prompts.task}", prompts.license): prompts.size}
+    if prompts.license is not None and "license" not in prompts.columns:
+        return {(prompts.data_source, prompts.license): 0}
+    if isinstance(prompts, HubPrompts) and (declared := _declared_sources(prompts, fetch)) is not None:
+        return declared
+    return count_sources(prompt.row() for prompt in load_prompts(prompts, answerless=answerless).prompts)
+
+
+def _declared_sources(config: HubPrompts | ImportedTraces, fetch: bool) -> Sources | None:
+    """The sources of rows of the hub that need no reading; None where the rows have to be read."""
+    declared = declared_licenses(config)
+    if declared is not None:
+        return {(config.data_source, one): 0 for one in declared}
+    return None if fetch or not is_on_hub(config) else {}
 
 
 def is_on_hub(config: HubPrompts | ImportedTraces) -> bool:

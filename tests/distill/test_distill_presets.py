@@ -97,7 +97,7 @@ def test_check_counts_bad_rows_golds_and_conditions_of_a_local_copy(tmp_path: Pa
     text = problems(check_recipe(Recipe.model_validate({**SMOKE, "prompts": prompts}), tmp_path))
     assert "1 rows do not meet a condition: question_type (1)" in text
     assert "5 problems (gold answers verified: 2 of 2 choice, 2 of 3 math)" in text
-    assert text.count("the run leaves such problems out") == 1
+    assert text.count("the problem is skipped") == 1
 
 
 def test_the_lineage_names_the_data_set_and_nothing_that_it_does_not_tell() -> None:
