@@ -140,7 +140,7 @@ class Condition(Section):
             return True
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return False
         return (self.min is None or number >= self.min) and (self.max is None or number <= self.max)
 
@@ -260,8 +260,8 @@ def _column(spec: Column, row: Mapping[str, Any]) -> Any:
             raise ValueError(f"`{path}` is {str(value)[:60]!r}, which the recipe does not translate")
         value = spec.values[str(value)]
     if spec.question_only and isinstance(value, list | tuple):
-        value = _turns(value)
-        while value and value[-1].get("role") == "assistant":
+        value = [*_turns(value)]
+        while value and isinstance(value[-1], Mapping) and value[-1].get("role") == "assistant":
             value.pop()
     return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import json
 import random
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from preset_rows import pickled
 
 from licensing.errors import InputError
@@ -295,6 +298,12 @@ def test_one_pickled_string_is_read() -> None:
 def test_anything_else_in_a_pickle_is_refused(pickle: bytes) -> None:
     with pytest.raises(ValueError, match=r"one string|pickle|expected"):
         pickled_text(packed(pickle))
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_crash_the_reader_of_pickles(pickle: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        assert isinstance(pickled_text(packed(pickle)), str)
 
 
 def test_a_packed_text_that_is_cut_off_is_refused() -> None:

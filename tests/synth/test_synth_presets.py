@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from preset_rows import CASES, Case
 
+from licensing.errors import InputError
 from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts
+from synth.problems.loaders import RawRow, mapped_rows
 from synth.problems.preset import presets
-from synth.problems.problem import PromptSet, load_prompts
+from synth.problems.problem import BadRow, PromptSet, load_prompts, problem_of_row
 from synth.sampling.imported_traces import load_traces
 from synth.teachers.config import OfflineTeacher
 from synth.verify.config import VerifyConfig
@@ -86,6 +91,48 @@ def test_traces_in_the_sets_form_come_in_with_thinking_and_answer_apart(name: st
     assert traces.left_out == case.trace_left_out
     named = presets()[name].teacher or "DeepSeek-R1"
     assert {sample["teacher"] for sample in samples} == {named}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8) | st.just("{'a': 1}"),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["0", "role", "content", "from", "value", "type", "thinking"]), inner)
+    ),
+    max_leaves=6,
+)
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_damaged_row_of_any_set_is_a_row_with_a_reason(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(CASES)))
+    row = dict(data.draw(st.sampled_from(CASES[name].rows)))
+    for column in data.draw(st.lists(st.sampled_from(sorted(row)), max_size=3)):
+        row[column] = data.draw(JSON)
+    kind = ImportedTraces if presets()[name].traces else JsonlPrompts
+    config = kind(preset=name, path="unread.jsonl", license="mit", on_bad_row="skip")
+    (raw,) = mapped_rows(iter([RawRow("here", row)]), config)
+    assert raw.condition or raw.reason or raw.row
+    bad: list[BadRow] = []
+    if raw.row is not None and problem_of_row(raw, {"kind": "open", "source": "s"}, bad, True) is None:
+        assert bad[0].reason
+
+
+@given(data=st.data())
+@settings(max_examples=200, deadline=None)
+def test_damaged_traces_of_any_set_are_rows_with_a_reason(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    name = data.draw(st.sampled_from(sorted(name for name in CASES if presets()[name].traces)))
+    row = dict(data.draw(st.sampled_from(CASES[name].rows)))
+    for column in data.draw(st.lists(st.sampled_from(sorted(row)), max_size=3)):
+        row[column] = data.draw(JSON)
+    path = written(tmp_path_factory.mktemp("rows"), [row])
+    config = ImportedTraces(preset=name, path=path, license="mit", on_bad_row="skip")
+    with contextlib.suppress(InputError):
+        traces = load_traces(config, OfflineTeacher(model="some/model"))
+        assert len([*traces.samples()]) == len(traces.index)
 
 
 def test_a_set_of_traces_has_rows_for_it() -> None:
