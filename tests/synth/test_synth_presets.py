@@ -113,7 +113,7 @@ def test_a_damaged_row_of_any_set_is_a_row_with_a_reason(data: st.DataObject) ->
     kind = ImportedTraces if presets()[name].traces else JsonlPrompts
     config = kind(preset=name, path="unread.jsonl", license="mit", on_bad_row="skip")
     (raw,) = mapped_rows(iter([RawRow("here", row)]), config)
-    assert raw.condition or raw.reason or raw.row
+    assert raw.condition or raw.reason or raw.row is not None
     bad: list[BadRow] = []
     if raw.row is not None and problem_of_row(raw, {"kind": "open", "source": "s"}, bad, True) is None:
         assert bad[0].reason
