@@ -15,4 +15,5 @@ openness classes; bill of materials                          openness.py; bom.py
 the printed table and Markdown                               render.py
 whether an endpoint is one's own                             addresses.py
 errors, JSON and atomic writes, untrusted YAML               errors.py, files.py, safe_yaml.py
+formats of keys and tokens                                   secrets.py
 """

@@ -6,6 +6,7 @@ To change:
 - how the persona enters the chat template, where a template is looked for: chat_template.py
 - what the cards can state: facts.py; how they look: cards/
 - the columns and shards of the released data: training_data.py
-- the files of the release folder: package.py; SHA256SUMS: checksums.py
+- the files of the release folders: package.py; what may not be in them: scan.py; SHA256SUMS: checksums.py
+- records of the evaluation: evaluation.py
 - the steps of a push, what it refuses: push.py; requests to the hub, retries, errors: hub.py
 """

@@ -2,7 +2,7 @@
 
     model*.safetensors     bf16: the adapter merged, or the full weights cast
     config.json            the prepared model's, dtype bfloat16
-    generation_config.json the prepared one, byte for byte
+    generation_config.json the prepared stop and pad tokens; sampling values as the caller names them
     chat_template.jinja    the prepared one, byte for byte, and nowhere else
     tokenizer files        the prepared ones
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,20 @@ from publish.weights import (
 __all__ = ["export_folder"]
 
 
-def export_folder(prepared: Path, trained: Path, out: Path, *, max_shard_size: str = "5GB") -> dict[str, Any]:
+def export_folder(
+    prepared: Path,
+    trained: Path,
+    out: Path,
+    *,
+    max_shard_size: str = "5GB",
+    sampling: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Write the exported model to ``out`` (absent or empty) and return its facts.
 
     ``prepared``: the base with final template, stop tokens and generation config. ``trained``: an adapter folder
     (``adapter_config.json``) for ``prepared``, or full weights (safetensors) with its names and shapes; full weights
-    keep their own shards and are cast one shard at a time, so memory holds one shard.
+    keep their own shards and are cast one shard at a time, so memory holds one shard. ``sampling``: replaces the
+    sampling values of the base in generation_config.json, so that engines which read it generate as evaluated.
 
     Returns ``{"method": "merged"|"cast", "dtype", "template_digest", "parameters": int, "bytes", "files"}``.
     Raises InputError where a folder lacks a part or the two do not belong together, Refused for an unsafe merge or
@@ -62,6 +71,10 @@ def export_folder(prepared: Path, trained: Path, out: Path, *, max_shard_size: s
     write_object(out / "config.json", config)
     copy_companions(prepared, out, (name for name in COMPANIONS if name != "tokenizer_config.json"))
     write_object(out / "tokenizer_config.json", tokenizer)
+    if sampling is not None:
+        generation = read_object(prepared / "generation_config.json")
+        tokens = {key: value for key, value in generation.items() if key.endswith("_token_id")}
+        write_object(out / "generation_config.json", {**tokens, **sampling})
     _check_reload(out, template)
     shapes = tensor_shapes(*weight_files(out))
     files = sorted(file.name for file in out.iterdir())

@@ -6,29 +6,39 @@ untrusted: the cards escape them.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
-    "BaseFacts",
-    "Comparison",
-    "DatasetFacts",
-    "DecontaminationFacts",
-    "EvaluationFacts",
-    "Group",
-    "LicenseFacts",
-    "PersonaFacts",
-    "PromptSource",
-    "ReleaseFacts",
-    "SamplingFacts",
-    "Score",
-    "TeacherFacts",
-    "TrainingFacts",
-    "WaterfallStep",
-]
+    "BaseFacts", "Comparison", "DatasetFacts", "DecontaminationFacts", "Duty",
+    "EvaluationFacts", "Group", "LicenseFacts",
+    "PersonaFacts", "PromptSource", "ReleaseFacts", "SamplingFacts", "Score", "ScoredModel", "TeacherFacts",
+    "TrainingFacts", "WaterfallStep", "check_language",
+]  # fmt: skip
 
 Value = str | int | float | bool | None
+
+
+def check_language(tag: str) -> str:
+    """An ISO 639 code, alone or as the first part of a BCP 47 tag. Raises ValueError for anything else."""
+    import pycountry
+
+    code = tag.partition("-")[0]
+    known = re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", tag) and (
+        pycountry.languages.get(**{"alpha_2" if len(code) == 2 else "alpha_3": code})
+    )
+    if not known:
+        raise ValueError(
+            f"{tag!r} is no ISO 639 code, such as en or yue, nor a tag that begins with one, such as pt-BR"
+        )
+    return tag
+
+
+Languages = Annotated[
+    tuple[Annotated[str, AfterValidator(check_language)], ...], Field(description="ISO 639 or BCP 47")
+]
 
 
 class Facts(BaseModel):
@@ -92,14 +102,35 @@ class PersonaFacts(Facts):
 
 
 class TrainingFacts(Facts):
-    """How the weights were trained. ``tokens`` and ``rows`` count one pass over the data."""
+    """How the weights were trained. ``tokens`` and ``rows`` count one pass over the data.
+
+    ``parameters`` counts the whole model, ``trained_parameters`` those that got gradients. ``base_flops``: the training
+    compute of the base, where its makers state it.
+    """
 
     method: str
     hyperparameters: dict[str, Value] = Field(default_factory=dict)
     rows: int | None = Field(None, ge=0)
     tokens: int | None = Field(None, ge=0)
+    epochs: float | None = Field(None, gt=0)
     steps: int | None = Field(None, ge=0)
     hardware: str | None = None
+    parameters: int | None = Field(None, ge=1)
+    trained_parameters: int | None = Field(None, ge=1)
+    base_flops: float | None = Field(None, gt=0)
+
+    @property
+    def flops(self) -> float | None:
+        """Estimated training compute: 6 x parameters x tokens over all epochs.
+
+        Source: Kaplan et al., Scaling Laws for Neural Language Models, arXiv 2001.08361, section 2.1; the European
+        Commission's guidelines C(2025) 7719 final take the same formula (Annex A.2.2). An upper bound where adapters
+        are trained: the gradients of frozen weights, a third of it, are not computed. Not counted: the teacher's
+        sampling, evaluation, recomputed activations, attention's part that grows with the context.
+        """
+        if self.parameters is None or self.tokens is None or self.epochs is None:
+            return None
+        return 6.0 * self.parameters * self.tokens * self.epochs
 
 
 class SamplingFacts(Facts):
@@ -122,11 +153,23 @@ class WaterfallStep(Facts):
     )
 
 
+class ScoredModel(Facts):
+    """A model that was evaluated, and how it answered: ``engine`` is name and version, the shares are in 0..1."""
+
+    role: Literal["release", "base", "teacher", "control"]
+    id: str = Field(min_length=1, description="The hub's id, or a name where it has none.")
+    engine: str | None = None
+    served: bool = Field(False, description="A service of others answered.")
+    stop_rate: float | None = Field(None, ge=0, le=1, description="Answers that end on a stop token.")
+    truncated: float | None = Field(None, ge=0, le=1, description="Answers that were cut at the limit.")
+    mean_tokens: float | None = Field(None, ge=0)
+
+
 class Score(Facts):
     """One model, one metric; ``low`` and ``high`` bound its interval, ``n`` counts problems."""
 
     model: str = Field(description="The name for people.")
-    is_release: bool = Field(False, description="The weights that ship; its value goes into the card's model-index.")
+    about: ScoredModel
     metric: str
     value: float
     low: float | None = None
@@ -155,20 +198,39 @@ class Comparison(Facts):
 
 
 class EvaluationFacts(Facts):
-    """What was measured. ``stop_rate`` is the share of this release's generations that end on a stop token, in 0..1.
-    ``dataset``, ``split`` and ``revision`` name a data set of the hub."""
+    """What was measured. ``dataset``, ``split`` and ``revision`` name a data set of the hub.
+
+    ``sampling``: temperature, top_p, max_new_tokens, seed. ``items``: the problems, the release's answers and the
+    verdicts are files of the release.
+    """
 
     benchmark: str = Field(min_length=1)
     dataset: str | None = Field(None, pattern=r"^([\w.-]+/)?[\w.-]+$")
     split: str | None = None
     revision: str | None = None
+    task: str | None = Field(None, description="Task id of `dataset`, where the hub lists it as a benchmark.")
+    license: str | None = Field(None, description="Of the problems.")
     held_out: str | None = Field(None, description="What keeps the problems out of the training set, in one sentence.")
     n: int = Field(ge=1)
     decoding: str
+    sampling: dict[str, Value] = Field(default_factory=dict)
     scores: tuple[Score, ...]
     comparisons: tuple[Comparison, ...] = ()
     interval: str | None = Field(None, description="Method and level, such as 'paired bootstrap over problems, 95 %'.")
-    stop_rate: float | None = Field(None, ge=0, le=1)
+    items: bool = False
+
+    @property
+    def release(self) -> Score | None:
+        """The score of the weights that ship."""
+        return next((score for score in self.scores if score.about.role == "release"), None)
+
+
+class Duty(Facts):
+    """What a license asks of everyone who redistributes: ``what`` completes "you must"."""
+
+    what: str
+    code: str = Field(description="The audit's code.")
+    source: str | None = Field(None, description="The input whose license asks for it.")
 
 
 class ReleaseFacts(Facts):
@@ -176,8 +238,9 @@ class ReleaseFacts(Facts):
 
     name: str = Field(min_length=1, description="owner/name, or a bare name before it has an owner.")
     version: str | None = None
+    description: str | None = Field(None, description="First paragraph of the card.")
     license: LicenseFacts
-    languages: tuple[str, ...] = Field((), description="ISO 639 codes or BCP 47 tags.")
+    languages: Languages = ()
     base: BaseFacts
     teachers: tuple[TeacherFacts, ...] = ()
     prompt_sources: tuple[PromptSource, ...] = ()
@@ -188,7 +251,7 @@ class ReleaseFacts(Facts):
     waterfall: tuple[WaterfallStep, ...] = ()
     evaluation: EvaluationFacts | None = None
     generation: dict[str, Any] = Field(default_factory=dict, description="Sampling values of generation_config.json.")
-    obligations: tuple[str, ...] = Field((), description="Duties of everyone who redistributes it.")
+    duties: tuple[Duty, ...] = ()
     allowed: tuple[str, ...] = Field((), description="Findings of the audit that the releaser waives, and why.")
     notice: tuple[str, ...] = Field((), description="Lines of attribution, as NOTICE holds them.")
     openness: tuple[str, ...] = Field(
@@ -200,6 +263,8 @@ class ReleaseFacts(Facts):
     template_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     limitations: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    data_name: str | None = Field(None, description="The data set of its training rows, owner/name or a bare name.")
+    sections: str | None = Field(None, description="The releaser's own Markdown for the card; not escaped.")
 
 
 def _check_interval(low: float | None, high: float | None) -> None:
@@ -233,13 +298,16 @@ class DatasetFacts(Facts):
 
     name: str = Field(min_length=1)
     version: str | None = None
+    model: str | None = Field(None, description="The model that was trained on it, owner/name or a bare name.")
     license: LicenseFacts
-    languages: tuple[str, ...] = ()
+    languages: Languages = ()
     rows: int = Field(ge=0)
     problems: int = Field(ge=0)
     tokens: int | None = Field(None, ge=0)
     groups: dict[str, tuple[Group, ...]] = Field(default_factory=dict, description="By source, teacher, difficulty ...")
     lengths: dict[str, float] = Field(default_factory=dict, description="Quantiles of tokens a trace.")
+    length_edges: tuple[int, ...] = Field((), description="Lower edges of the bins of `length_counts`, in tokens.")
+    length_counts: tuple[int, ...] = Field((), description="Rows by tokens; the last bin is open.")
     teachers: tuple[TeacherFacts, ...] = ()
     prompt_sources: tuple[PromptSource, ...] = ()
     sampling: SamplingFacts | None = None
@@ -247,7 +315,7 @@ class DatasetFacts(Facts):
     waterfall: tuple[WaterfallStep, ...] = ()
     decontamination: DecontaminationFacts | None = None
     near_duplicates: str | None = Field(None, description="Clusters, in one line.")
-    obligations: tuple[str, ...] = ()
+    duties: tuple[Duty, ...] = ()
     allowed: tuple[str, ...] = ()
     notice: tuple[str, ...] = ()
     limitations: tuple[str, ...] = ()

@@ -1,10 +1,10 @@
-"""The release folder: the exported model unchanged, with its card, license, recipe, lineage and data.
+"""A release: the model's folder and the data set's, each complete before anything leaves this machine.
 
-    weights folder, every file     hard links where the file system allows, copies elsewhere
-    README.md                      the card, from the facts
-    data/                          the training data, if any: links or copies as well
-    LICENSE recipe.yaml lineage.yaml   from the caller; NOTICE from the caller, else from the facts
-    SHA256SUMS                     written last: a folder with it is complete
+    the model                                              the data set
+    weights folder, every file (links, else copies)        train-*.parquet (links, else copies)
+    README.md, plots/, NOTICE: from the facts              README.md, plots/: from the facts
+    LICENSE, recipe.yaml, lineage.yaml: from the caller    lineage.yaml, what else the caller has
+    SHA256SUMS: written last, a folder with it is complete
 
 Holds no time, no path, no order of a directory listing: equal inputs give equal folders.
 """
@@ -14,69 +14,95 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from licensing.errors import InputError, Refused
+from publish.cards.data_card import data_card
 from publish.cards.model_card import model_card
+from publish.cards.plots import has_length_plot, has_score_plot, length_plot, score_plot
 from publish.chat_template import template_digest
 from publish.checksums import CHECKSUMS, write_checksums
-from publish.facts import ReleaseFacts
-from publish.weights import empty_folder, tensor_shapes, weight_files
+from publish.facts import DatasetFacts, ReleaseFacts
+from publish.scan import file_fault, refuse_leaks, scan
+from publish.weights import empty_folder, read_object, weight_files
 
-__all__ = ["REQUIRED", "build_release"]
+__all__ = ["DATA_DOCUMENTS", "REQUIRED", "build_data_release", "build_release"]
 
-# Names that extra_files must hold.
 REQUIRED = ("LICENSE", "lineage.yaml", "recipe.yaml")
+"""Names that the documents of a model must hold."""
 
-_PICKLES = frozenset((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"))
-
-# First bytes of a pickle (protocol 2 to 5) and of torch's zip of pickles, for those that go by another name.
-_PICKLE_MAGIC = (*(bytes((0x80, protocol)) for protocol in (2, 3, 4, 5)), b"PK\x03\x04")
+DATA_DOCUMENTS = ("lineage.yaml",)
+"""Names that the documents of a data set must hold; a LICENSE as well, where its license has a text."""
 
 # Errors of a hard link for which the file is copied: other device, links unsupported, too many, not allowed.
 _NO_LINK = frozenset((errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS))
 
+Documents = Mapping[str, Path | str | bytes]
+"""Name in the release -> a Path to copy, or the content itself."""
+
 
 def build_release(
-    facts: ReleaseFacts, weights: Path, out: Path, extra_files: Mapping[str, Path | str], data: Path | None = None
+    facts: ReleaseFacts,
+    weights: Path,
+    out: Path,
+    documents: Documents,
+    *,
+    allow: Container[str] = (),
 ) -> None:
-    """Build the release folder ``out`` (absent or empty) from an exported ``weights`` folder.
+    """Build the folder ``out`` (absent or empty) of a model from its exported ``weights`` folder.
 
-    ``extra_files``: name in the release -> a Path to copy, or the text itself. LICENSE, recipe.yaml and lineage.yaml
-    must be among them, README.md and SHA256SUMS must not: they are written here. ``data``: the folder of the data
-    set, whose files go below data/.
+    ``documents``: ``REQUIRED`` must be among them, README.md and SHA256SUMS must not: they are written here. ``allow``:
+    texts that the scan lets pass.
 
     Raises InputError for missing or clashing names, an ``out`` that is not empty, weights that are no model; Refused
-    for pickles, for links that lead out of the weights folder, and where the template in the folder is not that of
-    the facts. Everything is checked before anything is written.
+    for pickles and links that lead out of the weights folder, for two chat templates, where the template is not that of
+    the facts, and for anything that ``publish.scan`` finds. All but the last is checked before anything is written.
     """
-    weights, out = Path(weights), Path(out)
-    files = _weight_folder(weights)
-    files |= {f"data/{name}": path for name, path in _plain_files(data).items()} if data is not None else {}
+    if not weights.is_dir():
+        raise InputError("there is no such weights folder", where=str(weights))
+    weight_files(weights)  # raises where they are not all there
+    files = _plain_files(weights)
     _check_template(facts, weights)
-    documents = _documents(facts, files, extra_files)
+    own: dict[str, Path | str | bytes] = {"README.md": model_card(facts)}
+    if facts.notice:
+        own["NOTICE"] = "\n".join(facts.notice) + "\n"
+    if facts.evaluation is not None and has_score_plot(facts.evaluation):
+        own["plots/scores.png"] = score_plot(facts.evaluation)
+    _build(out, files, own, documents, REQUIRED, allow)
+
+
+def build_data_release(
+    facts: DatasetFacts, shards: Path, out: Path, documents: Documents, *, allow: Container[str] = ()
+) -> None:
+    """Build the folder ``out`` (absent or empty) of a data set from a folder of Parquet ``shards``. Raises as
+    ``build_release``."""
+    own: dict[str, Path | str | bytes] = {"README.md": data_card(facts)}
+    if has_length_plot(facts):
+        own["plots/lengths.png"] = length_plot(facts)
+    _build(out, _plain_files(shards), own, documents, DATA_DOCUMENTS, allow)
+
+
+def _build(
+    out: Path, files: Mapping[str, Path], own: Documents, documents: Documents, required: Sequence[str],
+    allow: Container[str],
+) -> None:  # fmt: skip
+    contents = _contents(files, own, documents, required)
     empty_folder(out)
     for name, source in files.items():
         target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)
         _link(source, target)
-    for name, content in documents.items():
+    for name, content in contents.items():
         target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
+    refuse_leaks(scan(out, allow), str(out))
     write_checksums(out)
 
 
-def _weight_folder(weights: Path) -> dict[str, Path]:
-    """Relative name -> the real file, sorted by name, of a model folder whose every file may ship."""
-    if not weights.is_dir():
-        raise InputError("there is no such weights folder", where=str(weights))
-    weight_files(weights)  # raises where they are not all there
-    return _plain_files(weights)
-
-
 def _plain_files(folder: Path) -> dict[str, Path]:
+    """Relative name -> the real file, sorted by name, of a folder whose every file may ship."""
     root = folder.resolve()
     files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
@@ -87,17 +113,9 @@ def _plain_files(folder: Path) -> dict[str, Path]:
             continue
         if not real.is_file():
             raise Refused("neither a file nor a folder", where=str(path))
-        if path.suffix == ".safetensors":
-            tensor_shapes(real)  # checked by its header: one of 640 bytes begins like a pickle
-            pickled = False
-        else:
-            with real.open("rb") as file:
-                pickled = file.read(4).startswith(_PICKLE_MAGIC) or path.suffix.lower() in _PICKLES
-        if pickled:
+        if fault := file_fault(real, path.name):
             raise Refused(
-                "a pickle or a file of a kind that may hold one: it can run code where it is opened",
-                where=str(path),
-                hint="release safetensors only; keep training state out of the folder",
+                fault, where=str(path), hint="release safetensors only; keep training state out of the folder"
             )
         files[path.relative_to(folder).as_posix()] = real
     return files
@@ -115,30 +133,41 @@ def _check_template(facts: ReleaseFacts, weights: Path) -> None:
             where=str(path),
             hint="evaluate the folder that is packaged",
         )
+    tokenizer = read_object(weights / "tokenizer_config.json", optional=True)
+    second = [name for name in ("chat_template.json", "additional_chat_templates") if (weights / name).exists()]
+    second += ["tokenizer_config.json"] if tokenizer.get("chat_template") else []
+    if second:
+        raise Refused(
+            f"a second chat template in {second[0]}: engines differ in which one they read",
+            where=str(weights),
+            hint="keep chat_template.jinja alone",
+        )
 
 
-def _documents(facts: ReleaseFacts, files: Mapping[str, Path], extra: Mapping[str, Path | str]) -> dict[str, bytes]:
-    missing = [name for name in REQUIRED if name not in extra]
+def _contents(
+    files: Mapping[str, Path], own: Documents, documents: Documents, required: Sequence[str]
+) -> dict[str, bytes]:
+    """Name -> content of every document, sorted; a NOTICE of the caller replaces that of the facts."""
+    missing = [name for name in required if name not in documents]
     if missing:
-        raise InputError(f"a release needs {', '.join(missing)}", where="extra_files")
-    contents: dict[str, Path | str] = {"README.md": model_card(facts)}
-    if facts.notice:
-        contents["NOTICE"] = "\n".join(facts.notice) + "\n"
-    taken = {name.casefold() for name in (*files, "README.md", CHECKSUMS)}
-    for name, content in extra.items():
+        raise InputError(f"a release needs {', '.join(missing)}", where="documents")
+    own = {name: content for name, content in own.items() if name != "NOTICE" or name not in documents}
+    taken = {name.casefold() for name in (*files, *own, CHECKSUMS)}
+    for name in documents:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or str(path) != name or name == "." or "\\" in name:
-            raise InputError(f"not a name inside a release: {name!r}", where="extra_files")
+            raise InputError(f"not a name inside a release: {name!r}", where="documents")
         if name.casefold() in taken:  # some file systems do not tell readme.md from README.md
-            raise InputError(f"the release would hold {name} twice", where="extra_files", hint="use another name")
+            raise InputError(f"the release would hold {name} twice", where="documents", hint="use another name")
         taken.add(name.casefold())
-        contents[name] = content
-    return {name: _bytes(content) for name, content in sorted(contents.items())}
+    return {name: _bytes(content) for name, content in sorted({**own, **documents}.items())}
 
 
-def _bytes(content: Path | str) -> bytes:
+def _bytes(content: Path | str | bytes) -> bytes:
     if isinstance(content, str):
         return content.encode("utf-8")
+    if isinstance(content, bytes):
+        return content
     try:
         return content.read_bytes()
     except FileNotFoundError as error:

@@ -20,7 +20,9 @@ from distill.check.student import check_student
 from distill.config.recipe import Recipe
 from distill.models.folder import ask_hub, base_path, cached
 from distill.release.endpoints import check_terms
+from distill.release.evaluation_items import check_evaluation_items
 from distill.release.lineage import declared_licenses, is_on_hub, planned_lineage
+from distill.release.package import check_release_texts
 from distill.release.training_data import check_data
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
@@ -156,8 +158,11 @@ def _licences(recipe: Recipe) -> Iterator[Finding]:
         yield Finding("error", "licences", why, found.input or result.release, found.fix, exit_code=1)
     for one in result.allowed:
         yield Finding("note", "licences", f"{one.code} is allowed: {one.because}", "release.allow")
+    check_release_texts(recipe)
     if not result.blocked and recipe.release.data:
         check_data(recipe, planned)
+    if not result.blocked and recipe.release.evaluation_items:
+        check_evaluation_items(recipe, fetch=False)
     rows = recipe.sample if isinstance(recipe.sample, ImportedTraces) else recipe.prompts
     if isinstance(rows, HubPrompts | ImportedTraces) and is_on_hub(rows) and declared_licenses(rows) is None:
         what = f"only the rows of {rows.dataset} tell their licenses: the run reads and audits them"

@@ -113,5 +113,7 @@ def print_run(summary: Mapping[str, Any]) -> None:
         for row in block.rows:
             drawn.add_row(*row)
         console.print(drawn, markup=False)
+    if summary["data_release"]:
+        console.print(f"data set: {summary['data_release']}", markup=False, soft_wrap=True)
     if summary["release"]:
         console.print(f"release: {summary['release']}", markup=False, soft_wrap=True)

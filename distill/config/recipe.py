@@ -12,14 +12,15 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from licensing.audit import Allowance
+from publish.facts import check_language
 from synth.curate.config import CurateConfig
 from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
 from synth.labels.config import LabelConfig
 from synth.persona.config import PersonaConfig
-from synth.problems.config import ImportedTraces, PromptsConfig
+from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig
 from synth.problems.prompt_template import PromptTemplate
 from synth.sampling.config import SampleConfig, TeacherSampling
 from synth.section import Operational, Section, key_dump
@@ -163,6 +164,12 @@ class EvaluateConfig(Section):
     bootstrap_samples: int = Field(2000, ge=100)
     seed: int = 0
 
+    def generation_config(self) -> dict[str, Any]:
+        """The sampling values of transformers' generation_config.json under which models generate as evaluated."""
+        if self.temperature == 0:
+            return {"do_sample": False}
+        return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+
 
 class ReleaseConfig(Section):
     name: str = Field(description="Name of the release, with or without an owner: NS/NAME or NAME.")
@@ -171,23 +178,54 @@ class ReleaseConfig(Section):
     license_link: str | None = None
     copyright: str | None = Field(None, description="Copyright line of a licence that has one, such as MIT.")
     license_file: str | None = Field(None, description="Text of the licence, where it is none that we keep.")
-    data: bool = Field(True, description="Ship the training data with the weights, as Parquet in data/.")
+    data: bool = Field(True, description="Release the training data as a data set beside the model.")
+    data_name: str | None = Field(None, description="Name of the data set; NAME-traces if absent.")
     data_license: str | None = Field(None, description="Licence of the data; that of the release if absent.")
     allow: tuple[Allowance, ...] = Field(
         (),
         description="Findings of the audit that you answer for: {code, because}; recorded in audit.json and the card.",
     )
+    evaluation_items: bool = Field(
+        True, description="Ship the held-out problems with the release's answers, so that others can score them again."
+    )
+    benchmark_task: str | None = Field(
+        None, description="Task id of the held-out set, where the hub lists it as a benchmark: writes .eval_results/."
+    )
     version: str = "0.1.0"
-    description: str | None = None
-    languages: tuple[Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")], ...] | None = Field(
+    description: str | None = Field(None, description="First paragraph of the card.")
+    languages: tuple[Annotated[str, AfterValidator(check_language)], ...] | None = Field(
         None, description="ISO 639 codes or BCP 47 tags for the cards; those measured in the training rows if absent."
     )
     limitations: tuple[str, ...] = ()
+    card_sections: str | None = Field(None, description="A Markdown file whose sections follow the card's limitations.")
+    base_training_flops: float | None = Field(
+        None, gt=0, description="Training compute of the base in FLOPs, where its makers state it."
+    )
+    scan_allow: tuple[str, ...] = Field(
+        (), description="Findings of the scan that may ship: path, address or FILE:LINE, as its message shows them."
+    )
+    eu_summary: bool = Field(
+        False, description="Write eu_summary.md, a draft of the public summary of training content (AI Act, 53(1)(d))."
+    )
+
+    @property
+    def data_set(self) -> str | None:
+        """Name of the data set, under the model's owner if it names none; None where no data set is released."""
+        if not self.data:
+            return None
+        owner, slash, name = self.name.rpartition("/")
+        data_name = self.data_name or f"{name}-traces"
+        return data_name if "/" in data_name else f"{owner}{slash}{data_name}"
 
     @model_validator(mode="after")
-    def _hub_name(self) -> ReleaseConfig:
-        if not re.fullmatch(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]{0,95}", self.name) or ".." in self.name:
-            raise ValueError(f"name {self.name!r} is not a hub name: letters, digits, '-', '_', '.', at most one '/'")
+    def _hub_names(self) -> ReleaseConfig:
+        for field, name in (("name", self.name), ("data_name", self.data_set)):
+            if name is None:
+                continue
+            if not re.fullmatch(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]{0,95}", name) or ".." in name:
+                raise ValueError(f"{field} {name!r} is not a hub name: 96 letters, digits, '-', '_', '.', one '/'")
+        if self.data_set and self.data_set.rpartition("/")[2].casefold() == self.name.rpartition("/")[2].casefold():
+            raise ValueError("data_name must differ from name: both are folders of one release")
         if self.license == "other" and not self.license_name:
             raise ValueError("license: other needs release.license_name")
         return self
@@ -224,6 +262,13 @@ class Recipe(Section):
         for teacher in self.teachers:
             if isinstance(teacher, AutoTeacher | VllmTeacher) and "seed" in teacher.engine_args:
                 raise ValueError("teacher.engine_args.seed: set sample.seed instead")
+        return self
+
+    @model_validator(mode="after")
+    def _benchmark_is_whole_and_on_the_hub(self) -> Recipe:
+        held_out = self.evaluate.prompts
+        if self.release.benchmark_task and not (isinstance(held_out, HubPrompts) and held_out.limit is None):
+            raise ValueError("release.benchmark_task needs evaluate.prompts.kind: hub, without a limit")
         return self
 
     @model_validator(mode="after")

@@ -6,5 +6,6 @@ To change:
 - what the cards state, from which manifest: facts.py
 - what is redacted in files that ship: public.py
 - the files of the release folder: package.py; the released training data and their audit: training_data.py
+- whether the held-out problems ship, and their rows: evaluation_items.py
 - openness.json, the bill of materials: openness.py
 """

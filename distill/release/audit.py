@@ -14,10 +14,11 @@ from distill.runs.facts import AuditFacts, ExportFacts, PrepareFacts, SampleFact
 from licensing.audit import Audit, audit, notice_text
 from licensing.errors import InputError, Refused
 from licensing.files import write_text
-from licensing.license_files import is_notice_file
+from licensing.license_files import is_notice_file, is_policy_file
 from licensing.license_texts import license_text_with_copyright
 from licensing.registry import resolve
 from licensing.suggest import TEXTS
+from publish.cards.markdown import HUB_ID
 
 __all__ = ["as_yaml", "write_audit"]
 
@@ -31,7 +32,8 @@ def write_audit(
     judged: Artefact[VerifyFacts] | None,
     sources: Sources,
 ) -> AuditFacts:
-    """Audit the lineage of a run; write lineage.yaml, audit.json, NOTICE, LICENSE and LICENSES/ to ``out``.
+    """Audit the lineage of a run; write lineage.yaml, audit.json, NOTICE, LICENSE, LICENSES/ and USE_POLICY.md to
+    ``out``.
 
     ``recipe``: with teachers and judge pinned. ``judged``: the verdicts, where the recipe has a judge. ``sources``:
     those of the problems that were sampled. Raises Refused where the licenses forbid the release.
@@ -99,7 +101,25 @@ def _license_texts(recipe: Recipe, result: Audit) -> dict[str, str]:
                 hint="put the upstream's LICENSE file into the base's folder",
             )
         texts[f"{TEXTS}/LICENSE-{license_id}.txt"] = text
+    if any(f.bare == "O-PASS-AUP" for f in result.findings):
+        texts |= _use_policies(recipe)
     return texts
+
+
+def _use_policies(recipe: Recipe) -> dict[str, str]:
+    """The use policy that travels with the base: its files, else a link to the repository that holds them."""
+    folder, base = base_path(recipe.student.base), public_name(recipe.student)
+    paths = sorted(path for path in folder.iterdir() if is_policy_file(path.name)) if folder is not None else []
+    if paths:
+        return {path.name: _read_text(path, "student.base") for path in paths}
+    if not HUB_ID.fullmatch(base):
+        raise Refused(
+            f"the use policy of {base} must ship, and there is neither a file of it nor a place on the hub",
+            where="stage audit",
+            hint="put the upstream's USE_POLICY file into the base's folder, or set student.name to its id on the hub",
+        )
+    text = f"{base} comes with a use policy, which is part of its license and binds the users of this model as well:"
+    return {"USE_POLICY.md": f"{text}\n\nhttps://huggingface.co/{base}\n"}
 
 
 def _same_license(one: str | None, other: str | None) -> bool:

@@ -7,11 +7,13 @@ No times are stated, so that equal runs give equal cards.
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from distill.config.recipe import LoraMethod, Recipe
+from distill.evaluate.statistics import STUDENT
 from distill.models.folder import MODEL, base_path, public_name
 from distill.release.endpoints import governing
 from distill.release.lineage import Sources, base_revision
@@ -29,18 +31,28 @@ from distill.runs.facts import (
     VerifyFacts,
 )
 from distill.runs.provenance import PROJECT
+from licensing.errors import InputError
 from licensing.files import read_json
 from licensing.registry import resolve
 from publish import facts as card
 from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
 from synth.sampling.config import TeacherSampling
 from synth.sampling.sample import ENGINES
-from synth.teachers.config import TeacherConfig
+from synth.teachers.config import OpenAITeacher, TeacherConfig
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
 from synth.teachers.router import read_engine_info
 from synth.verify.config import VerifyConfig
 
-__all__ = ["ReleaseStages", "release_facts", "teacher_facts", "verification_text", "versions_by_stage"]
+__all__ = [
+    "ReleaseStages",
+    "card_sections",
+    "duties",
+    "model_name",
+    "release_facts",
+    "teacher_facts",
+    "verification_text",
+    "versions_by_stage",
+]
 
 MIN_LANGUAGE_SHARE = 0.05
 """A language with a smaller share of the training rows is not a language of the model."""
@@ -71,6 +83,7 @@ def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages
     facts = card.ReleaseFacts(
         name=release.name,
         version=release.version,
+        description=release.description,
         license=card.LicenseFacts(
             id=entry.id if entry else release.license,
             hub_tag=tag,
@@ -85,7 +98,7 @@ def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages
             for (name, text), count in sorted(stages.sources.items(), key=str)
         ),
         persona=card.PersonaFacts(**recipe.persona.model_dump()) if recipe.persona else None,
-        training=_training(recipe, stages.trained),
+        training=_training(recipe, stages.trained, stages.weights),
         sampling=card.SamplingFacts(
             settings=_settings(sampling.model_dump(exclude={"source", "budget"}) | _shares(teacher))
             if isinstance(sampling, TeacherSampling)
@@ -96,8 +109,8 @@ def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages
         verification=verification_text(recipe.verify, statistics, stages.verdicts.facts.sandbox),
         waterfall=tuple(card.WaterfallStep(**step) for step in stages.data.facts.waterfall),
         evaluation=_evaluation(recipe, stages),
-        generation=read_json(stages.prepared.path / MODEL / "generation_config.json"),
-        obligations=_obligations(stages.audit),
+        generation=read_json(stages.weights.path / MODEL / "generation_config.json"),
+        duties=duties(read_json(stages.audit.path / "audit.json")["findings"]),
         allowed=tuple(f"{one['code']}: {one['because']}" for one in stages.audit.facts.allowed),
         notice=tuple((stages.audit.path / "NOTICE").read_text(encoding="utf-8").splitlines()),
         versions=versions_by_stage(stages),
@@ -106,6 +119,8 @@ def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages
         template_digest=stages.prepared.facts.template_digest,
         limitations=release.limitations,
         tags=("distillation", "reasoning"),
+        data_name=release.data_set,
+        sections=card_sections(recipe),
     )
     return card.ReleaseFacts.model_validate(Redaction(recipe).value(facts.model_dump()))
 
@@ -212,14 +227,31 @@ def teacher_facts(
     return tuple(facts)
 
 
-def _obligations(audit: Artefact[AuditFacts]) -> tuple[str, ...]:
-    """The obligations in words, each with its code, and what meets it."""
-    findings = read_json(audit.path / "audit.json")["findings"]
-    lines = (f"{f['code']} ({f['input']}): {f['fix'] or f['why']}" for f in findings if f["code"].startswith("O-"))
-    return tuple(dict.fromkeys(lines))
+def duties(findings: Iterable[Mapping[str, Any]]) -> tuple[card.Duty, ...]:
+    """The duties among the findings of an audit (as JSON), each once, in words."""
+    found = [
+        card.Duty(what=f["fix"] or f["why"], code=f["code"], source=f["input"])
+        for f in findings
+        if f["code"].startswith("O-")
+    ]
+    return tuple(dict.fromkeys(found))
 
 
-def _training(recipe: Recipe, trained: Artefact[TrainFacts]) -> card.TrainingFacts:
+def card_sections(recipe: Recipe) -> str | None:
+    """The releaser's own sections of the card, without local paths and private addresses. Raises InputError where the
+    file cannot be read."""
+    path = recipe.release.card_sections
+    if path is None:
+        return None
+    try:
+        return Redaction(recipe).text(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"cannot be read: {error}", where=f"release.card_sections: {path}", hint="give a UTF-8 text file"
+        ) from None
+
+
+def _training(recipe: Recipe, trained: Artefact[TrainFacts], weights: Artefact[ExportFacts]) -> card.TrainingFacts:
     student = recipe.student
     fields = ("num_train_epochs", "batch_size", "max_length", "lr_scheduler", "warmup_ratio", "weight_decay", "seed")
     settings = {**student.method.model_dump(), **student.model_dump(include=set(fields))}
@@ -229,8 +261,12 @@ def _training(recipe: Recipe, trained: Artefact[TrainFacts]) -> card.TrainingFac
         hyperparameters=_settings({key: value for key, value in settings.items() if key != "kind"}),
         rows=trained.facts.rows_out,
         tokens=trained.facts.tokens,
+        epochs=student.num_train_epochs,
         steps=trained.facts.steps,
         hardware=_hardware(trained),
+        parameters=weights.facts.parameters,
+        trained_parameters=trained.facts.trained_parameters,
+        base_flops=recipe.release.base_training_flops,
     )
 
 
@@ -285,24 +321,36 @@ def verification_text(config: VerifyConfig, statistics: Mapping[str, Any], sandb
 
 
 _SCORE = {"metric", "value", "low", "high", "n"}
+_ABOUT = {"engine", "stop_rate", "truncated", "mean_tokens"}
+_ROLES: dict[str, Literal["release", "base", "control"]] = {
+    STUDENT: "release",
+    "student_before": "base",
+    "student_control": "control",
+}
 
 
 def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
     config, facts = recipe.evaluate, stages.scores.facts
     decoding = "greedy" if config.temperature == 0 else f"temperature {config.temperature}, top_p {config.top_p}"
-    student = next(score for score in facts.scores if score.model == "student_after")
-    names = {score.model: _model_name(score.model, recipe) for score in facts.scores}
+    names = {score.model: model_name(score.model, recipe) for score in facts.scores}
     prompts = config.prompts
     return card.EvaluationFacts(
         benchmark=_benchmark(prompts),
         dataset=_hub_dataset(prompts),
         split=prompts.split if isinstance(prompts, HubPrompts) else None,
         revision=prompts.revision if isinstance(prompts, HubPrompts) else None,
+        task=recipe.release.benchmark_task,
+        license=prompts.license,
         held_out=_held_out(recipe, stages.data),
         n=facts.scores[0].n,
         decoding=f"{decoding}, at most {config.max_new_tokens} new tokens",
+        sampling=config.model_dump(include={"temperature", "top_p", "max_new_tokens", "seed"}),
         scores=tuple(
-            card.Score(model=names[score.model], is_release=score is student, **score.model_dump(include=_SCORE))
+            card.Score(
+                model=names[score.model],
+                about=card.ScoredModel(**_scored_model(score.model, recipe), **score.model_dump(include=_ABOUT)),
+                **score.model_dump(include=_SCORE),
+            )
             for score in facts.scores
         ),
         comparisons=tuple(
@@ -310,8 +358,24 @@ def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
             for pair in facts.comparisons
         ),
         interval=facts.interval,
-        stop_rate=student.stop_rate,
+        items=recipe.release.evaluation_items,
     )
+
+
+def _scored_model(model: str, recipe: Recipe) -> dict[str, Any]:
+    """Role and id of an evaluated model; of a teacher whether a service answered."""
+    role = _ROLES.get(model)
+    if role is None:
+        (teacher,) = _teachers_called(model, recipe)
+        served = isinstance(teacher, OpenAITeacher) and teacher.is_public
+        return {"role": "teacher", "id": teacher.public_id, "served": served}
+    name = recipe.release.name
+    ids = {"release": name, "base": recipe.student.public_id, "control": f"{name}-control"}
+    return {"role": role, "id": ids[role]}
+
+
+def _teachers_called(model: str, recipe: Recipe) -> list[TeacherConfig]:
+    return [one for one in recipe.teachers if model in ("teacher", f"teacher {one.public_id}")]
 
 
 def _benchmark(prompts: PromptsConfig) -> str:
@@ -325,7 +389,7 @@ def _benchmark(prompts: PromptsConfig) -> str:
     raise AssertionError("one of three kinds")
 
 
-def _model_name(model: str, recipe: Recipe) -> str:
+def model_name(model: str, recipe: Recipe) -> str:
     """The name of an evaluated model for people."""
     names = {
         "student_before": "base",
@@ -334,7 +398,7 @@ def _model_name(model: str, recipe: Recipe) -> str:
     }
     if model in names:
         return names[model]
-    teachers = [one for one in recipe.teachers if model in ("teacher", f"teacher {one.public_id}")]
+    teachers = _teachers_called(model, recipe)
     if len(teachers) == 1 and _is_base(teachers[0], recipe):
         how = " with worked examples" if teachers[0].examples else ""
         return f"{model} (the base{how})"

@@ -39,6 +39,10 @@ def parts_elsewhere(recipe: Recipe, facts: ReleaseFacts) -> tuple[Part, ...]:
         case HubPrompts() as prompts:
             where = Redaction(recipe).text(prompts.dataset)
             parts.append(Part(name="evaluation data", where=where, licence=prompts.license))
+    if facts.data_name is not None:
+        terms = [recipe.release.data_license or recipe.release.license, *(one.license for one in facts.prompt_sources)]
+        license = " AND ".join(dict.fromkeys(filter(None, terms))) if all(terms) else None
+        parts += [Part(name=name, where=facts.data_name, licence=license) for name in ("datasets", "data card")]
     return tuple(parts)
 
 

@@ -1,4 +1,4 @@
-"""The release folder of a run: exported weights, cards, licenses, recipe, lineage, training data, checksums."""
+"""The release of a run: the folder of the model, and beside it that of the data set that it was trained on."""
 
 from __future__ import annotations
 
@@ -10,16 +10,35 @@ from typing import Any
 from distill.config.recipe import Recipe
 from distill.models.folder import MODEL
 from distill.release.audit import as_yaml
-from distill.release.facts import ReleaseStages, release_facts
+from distill.release.evaluation_items import evaluation_items
+from distill.release.facts import ReleaseStages, card_sections, release_facts
 from distill.release.openness import openness_files
 from distill.release.public import Redaction
-from distill.release.training_data import DATA, write_data
+from distill.release.training_data import write_data_set
 from distill.runs.facts import PackageFacts
 from licensing.files import read_json
+from licensing.lineage import load_lineage
+from publish.cards.eu_summary import eu_summary
+from publish.cards.front_matter import hub_eval_results
+from publish.evaluation import evaluation_files
 from publish.package import build_release
+from publish.scan import refuse_leaks, scan_text
 from synth.teachers.mixture import TeachersConfig
 
-__all__ = ["write_package"]
+__all__ = ["check_release_texts", "write_package"]
+
+
+def check_release_texts(recipe: Recipe) -> None:
+    """Scan recipe.yaml, as it ships, and the card's own sections before the run has cost anything.
+
+    Raises Refused for what the scan of the release would refuse, such as a path in a system prompt; InputError where
+    the sections cannot be read.
+    """
+    texts = {"recipe.yaml": _recipe_text(recipe), "README.md": card_sections(recipe) or ""}
+    allow = recipe.release.scan_allow
+    refuse_leaks(
+        [leak for name, text in texts.items() for leak in scan_text(name, text.splitlines(), allow)], "release"
+    )
 
 
 def write_package(
@@ -30,25 +49,47 @@ def write_package(
     stages: ReleaseStages,
     training_rows: Iterable[Mapping[str, Any]],
 ) -> PackageFacts:
-    """Write the release folder below ``out``.
+    """Write the release folders below ``out``.
 
     ``teacher``: the pinned section. ``training_rows``: the rows that the student was trained on, read once.
     """
-    facts, redaction = release_facts(recipe, teacher, stages), Redaction(recipe)
+    facts, redaction, release = release_facts(recipe, teacher, stages), Redaction(recipe), recipe.release
     audit = stages.audit.path
-    documents: dict[str, Path | str] = {
+    documents: dict[str, Path | str | bytes] = {
         name: audit / name for name in (entry["path"] for entry in stages.audit.manifest["files"])
     }
-    documents["recipe.yaml"] = as_yaml(redaction.value(recipe.model_dump(mode="json", exclude_none=True)))
-    scores = redaction.value(read_json(stages.scores.path / "scores.json"))
-    documents["evaluation.json"] = json.dumps(scores, indent=1, ensure_ascii=False) + "\n"
-    data = scratch / DATA if recipe.release.data else None
-    if data is not None:
-        write_data(recipe, facts, stages, training_rows, data)
+    documents["recipe.yaml"] = _recipe_text(recipe)
+    documents["evaluation.json"] = _json(redaction.value(_evaluation(recipe, stages)))
+    documents |= evaluation_files(facts, evaluation_items(recipe, stages.scores) if release.evaluation_items else ())
+    documents |= hub_eval_results(facts)
+    if release.eu_summary:
+        documents["eu_summary.md"] = eu_summary(facts, load_lineage(audit / "lineage.yaml"))
     weights = stages.weights.path / MODEL
-    folders = [(weights, ""), *([(data, f"{DATA}/")] if data else [])]
-    files = [f"{at}{path.relative_to(root)}" for root, at in folders for path in root.rglob("*") if path.is_file()]
+    files = [path.relative_to(weights).as_posix() for path in weights.rglob("*") if path.is_file()]
     facts, openness = openness_files(recipe, facts, audit / "lineage.yaml", [*files, *documents, "README.md"])
-    folder = recipe.release.name.rsplit("/", 1)[-1]
-    build_release(facts, weights, out / folder, documents | openness, data=data)
-    return PackageFacts(folder=folder, template_digest=facts.template_digest)
+    folder = _folder(release.name)
+    build_release(facts, weights, out / folder, documents | openness, allow=release.scan_allow)
+    data_folder = _folder(release.data_set) if release.data_set else None
+    if data_folder is not None:
+        write_data_set(out / data_folder, scratch / "data", recipe, facts, stages, training_rows)
+    return PackageFacts(folder=folder, data_folder=data_folder, template_digest=facts.template_digest)
+
+
+def _recipe_text(recipe: Recipe) -> str:
+    return as_yaml(Redaction(recipe).value(recipe.model_dump(mode="json", exclude_none=True)))
+
+
+def _folder(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _evaluation(recipe: Recipe, stages: ReleaseStages) -> dict[str, Any]:
+    """The scores, and the settings under which anyone can score again."""
+    scores: dict[str, Any] = read_json(stages.scores.path / "scores.json")
+    settings = recipe.evaluate.model_dump(mode="json", exclude={"prompts", "teacher", "min_stop_rate"})
+    settings |= recipe.student.model_dump(mode="json", include={"prompt_template"})
+    return {**scores, "settings": settings, "verify": recipe.verify.rules().model_dump(mode="json")}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

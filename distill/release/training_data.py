@@ -1,7 +1,7 @@
-"""The training data as part of the release: Parquet, a card, notices, under a license that is audited separately.
+"""The training data as a release of its own beside the model: Parquet, a card, notices, a license.
 
 An open release ships its data with the weights. Licenses ask more of redistribution than of training, so the data set
-has a lineage and an audit of its own: those of the release, without the base model.
+has a lineage and an audit of its own: those of the model, without the base.
 """
 
 from __future__ import annotations
@@ -13,37 +13,41 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import Recipe
-from distill.release.facts import ReleaseStages
+from distill.release.audit import as_yaml
+from distill.release.facts import ReleaseStages, duties
 from distill.release.public import Redaction
 from distill.runs.artefact import Artefact
 from distill.runs.facts import CurateFacts
-from licensing.audit import Audit, audit, notice_text
+from licensing.audit import Audit, audit
 from licensing.errors import Refused
-from licensing.files import read_json, write_text
-from licensing.license_texts import license_text
+from licensing.files import read_json
+from licensing.license_texts import release_license_files
 from licensing.lineage import Declared, Lineage, load_lineage
 from licensing.registry import resolve
 from publish import facts as card
-from publish.cards.data_card import data_card
+from publish.package import build_data_release
 from publish.training_data import write_shards
 from synth.verify.config import VerifyConfig
 
-__all__ = ["DATA", "check_data", "data_facts", "optional_columns", "write_data"]
-
-DATA = "data"
-"""Folder of the release that holds the data set."""
+__all__ = ["check_data", "data_facts", "optional_columns", "write_data_set"]
 
 _PUBLIC = ("model", "engine", "source")
 """Keys of a training row that may name a folder or an address of this machine."""
 
+_HELD_OUT = "the held-out problems of the evaluation"
 _GROUPS = ("source", "teacher", "difficulty", "language", "kind", "license")
 
 
 def check_data(recipe: Recipe, lineage: Lineage) -> Audit:
-    """Audit the data set behind a model's lineage. Raises Refused where its license is not allowed."""
-    result = audit(_data_lineage(recipe, lineage), allow=recipe.release.allow)
+    """Audit the data set behind a model's lineage.
+
+    Raises Refused where its license is not allowed, or a license text that has to ship is missing.
+    """
+    data_lineage = _data_lineage(recipe, lineage)
+    result = audit(data_lineage, allow=recipe.release.allow)
     try:
         result.raise_if_blocked()
+        _license_files(recipe, data_lineage, result, "the text that stage audit finds")
     except Refused as refused:
         raise Refused(
             f"the training data cannot be released with the model: {refused.what}",
@@ -58,21 +62,32 @@ def _data_lineage(recipe: Recipe, lineage: Lineage) -> Lineage:
     name = release.license_name if release.data_license is None else None
     declared = Declared(license=release.data_license or release.license, license_name=name)
     inputs = tuple(one for one in lineage.inputs if one.role != "base")
-    return lineage.model_copy(update={"kind": "dataset", "declared": declared, "inputs": inputs, "files": None})
+    changes = {"release": release.data_set, "kind": "dataset", "declared": declared, "inputs": inputs, "files": None}
+    return lineage.model_copy(update=changes)
 
 
-def write_data(
-    recipe: Recipe, facts: card.ReleaseFacts, stages: ReleaseStages, rows: Iterable[Mapping[str, Any]], out: Path
+def _license_files(recipe: Recipe, lineage: Lineage, result: Audit, license: str) -> dict[str, str]:
+    """NOTICE, LICENSE, and LICENSES/. ``license``: the text of the model's license, which the data may share."""
+    entry = resolve(recipe.release.license)
+    return release_license_files(lineage, result, {entry.id: license} if entry else None)
+
+
+def write_data_set(
+    out: Path,
+    scratch: Path,
+    recipe: Recipe,
+    facts: card.ReleaseFacts,
+    stages: ReleaseStages,
+    rows: Iterable[Mapping[str, Any]],
 ) -> None:
-    """Write the data set to ``out``, which is made anew: shards, README.md, NOTICE, and LICENSE where we have its text.
+    """Write the release folder of the data set: shards, card, lineage, audit, NOTICE, and license texts.
 
     ``rows``: the training rows, as ``publish.training_data.write_shards`` reads them. Raises Refused where the licenses
     of prompts or teachers do not allow it.
     """
-    shutil.rmtree(out, ignore_errors=True)  # of a run that was killed here
-    lineage = load_lineage(stages.audit.path / "lineage.yaml")
-    result = check_data(recipe, lineage)
-    notice = notice_text(_data_lineage(recipe, lineage), result)
+    shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed here
+    model_lineage = load_lineage(stages.audit.path / "lineage.yaml")
+    lineage, result = _data_lineage(recipe, model_lineage), check_data(recipe, model_lineage)
     sampling = json.dumps(facts.sampling.settings if facts.sampling else {}, sort_keys=True)
     libraries = stages.verdicts.manifest["versions"]
     verifiers = [name for name in ("math-verify", "reasoning_gym") if name in libraries]
@@ -83,17 +98,17 @@ def write_data(
     }
     redaction = Redaction(recipe)
     public_rows = (row | {key: redaction.value(row[key]) for key in _PUBLIC if key in row} for row in map(dict, rows))
-    shards = write_shards(public_rows, shared, out, optional=optional_columns(recipe.verify))
+    shards = write_shards(public_rows, shared, scratch, optional=optional_columns(recipe.verify))
+    license = (stages.audit.path / "LICENSE").read_text(encoding="utf-8")
+    documents = {"LICENSE": license} if recipe.release.data_license in (None, recipe.release.license) else {}
+    documents |= _license_files(recipe, lineage, result, license)
+    notice = documents["NOTICE"]
     data = redaction.value(data_facts(recipe, facts, stages.data, result, notice, shards).model_dump())
-    write_text(out / "README.md", data_card(card.DatasetFacts.model_validate(data)))
-    write_text(out / "NOTICE", notice)
-    text = (
-        (stages.audit.path / "LICENSE").read_text(encoding="utf-8")
-        if recipe.release.data_license in (None, recipe.release.license)
-        else license_text(str(recipe.release.data_license))
-    )
-    if text is not None:
-        write_text(out / "LICENSE", text)
+    documents["audit.json"] = result.to_json() + "\n"
+    files = (*shards, *documents, "README.md")
+    lineage = lineage.model_copy(update={"files": tuple(sorted(files))})
+    documents["lineage.yaml"] = as_yaml(lineage.model_dump(mode="json", exclude_none=True))
+    build_data_release(card.DatasetFacts.model_validate(data), scratch, out, documents, allow=recipe.release.scan_allow)
 
 
 def data_facts(
@@ -107,9 +122,10 @@ def data_facts(
     """The facts on the card of the data set: those of the release, and what curation counted."""
     statistics = read_json(curated.path / "statistics.json")
     overlap = read_json(curated.path / "decontamination.json")
-    obligations = (f"{f.code} ({f.input}): {f.fix or f.why}" for f in result.findings if f.code.startswith("O-"))
+    lengths = statistics.get("lengths", {})
     return card.DatasetFacts(
-        name=f"{facts.name} training data",
+        name=str(facts.data_name),
+        model=facts.name,
         version=facts.version,
         license=_license(recipe, facts),
         languages=facts.languages,
@@ -118,13 +134,15 @@ def data_facts(
         tokens=statistics["tokens"],
         groups={name: tuple(card.Group(**group) for group in statistics[f"by_{name}"]) for name in _GROUPS},
         lengths=statistics["token_quantiles"] or {},
+        length_edges=tuple(lengths.get("edges", ())),
+        length_counts=tuple(lengths.get("kept", ())),
         teachers=facts.teachers,
         prompt_sources=facts.prompt_sources,
         sampling=facts.sampling,
         verification=facts.verification,
         waterfall=facts.waterfall,
         decontamination=card.DecontaminationFacts(
-            sets=overlap["sets"],
+            sets={_HELD_OUT if name == "evaluate" else name: items for name, items in overlap["sets"].items()},
             prompts=overlap["prompts"],
             overlapping=overlap["contaminated"],
             dropped=recipe.curate.filters.contaminated,
@@ -134,7 +152,7 @@ def data_facts(
         if overlap.get("items")
         else None,
         near_duplicates=_near(read_json(curated.path / "near_duplicates.json")),
-        obligations=tuple(dict.fromkeys(obligations)),
+        duties=duties(result.to_dict()["findings"]),
         allowed=tuple(f"{one.code}: {one.because}" for one in result.allowed),
         notice=tuple(notice.splitlines()),
         limitations=facts.limitations,

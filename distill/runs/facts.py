@@ -198,5 +198,8 @@ class AuditFacts(Facts):
 
 
 class PackageFacts(Facts):
+    """``folder``: the model's release folder; ``data_folder``: that of its data set, if there is one."""
+
     folder: str
+    data_folder: str | None = None
     template_digest: str

@@ -36,9 +36,10 @@ def find_run(path: Path) -> Path:
 
 
 def summary(run: Path) -> dict[str, Any]:
-    """``{"run", "stages", "waterfall", "scores", "comparisons", "release"}`` of a run's newest recipe.
+    """``{"run", "stages", "waterfall", "scores", "comparisons", "release", "data_release"}`` of a run's newest recipe.
 
-    ``release`` is an absolute path; None before the stage package has finished.
+    ``release`` and ``data_release`` are the absolute paths of the model's folder and the data set's; None before the
+    stage package has finished, and where no data set is released.
     """
     artefacts = current_artefacts(run)
     evaluate, curate, package = artefacts.get("evaluate"), artefacts.get("curate"), artefacts.get("package")
@@ -48,8 +49,14 @@ def summary(run: Path) -> dict[str, Any]:
         "waterfall": curate.facts["waterfall"] if curate else [],
         "scores": evaluate.facts["scores"] if evaluate else [],
         "comparisons": evaluate.facts["comparisons"] if evaluate else [],
-        "release": str((package.path / package.facts["folder"]).resolve()) if package else None,
+        "release": _folder(package, "folder"),
+        "data_release": _folder(package, "data_folder"),
     }
+
+
+def _folder(package: Artefact | None, fact: str) -> str | None:
+    name = package.facts.get(fact) if package else None
+    return str((package.path / name).resolve()) if package and name else None
 
 
 def stage_rows(artefacts: Mapping[str, Artefact]) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from distill.runs.stage import Stage, StageContext
 from distill.runs.tables import open_training_rows
 from licensing.files import read_rows, write_json, write_rows
 from synth.problems.prompt_template import PromptTemplate
+from synth.sampling.samples_table import PROBLEMS
 from synth.teachers.config import TeacherConfig
 from synth.teachers.mixture import TeachersConfig
 from synth.verify.config import VerifyConfig
@@ -30,12 +31,14 @@ __all__ = ["Evaluate"]
 
 @dataclass(frozen=True)
 class Evaluate(Stage[EvaluateFacts]):
-    """scores.json and items.jsonl: every model on the same problems, scored by the verifiers of the training data.
+    """problems.jsonl, items.jsonl and scores.json: every model on the same problems, scored by the verifiers of the
+    training data.
 
     The rows of each model are kept in ``ctx.scratch`` once complete, so that a crash repeats one model at most.
     ``problems_content`` is the digest of the held-out problems; ``prompt_template`` the student's.
     """
 
+    version = 2
     not_keyed = frozenset({"samples", "verdicts", "labels"})  # ``data`` names the training rows
 
     evaluate: EvaluateConfig
@@ -83,6 +86,7 @@ class Evaluate(Stage[EvaluateFacts]):
                 write_rows(saved, run_model(name, model, problems, config, self.verify, ctx.progress))
             answers[name] = list(read_rows(saved))
         report = summarise(answers, config)
+        write_rows(ctx.out / PROBLEMS, (problem.row() for problem in problems))
         write_rows(ctx.out / "items.jsonl", (row for model_rows in answers.values() for row in model_rows))
         write_json(ctx.out / "scores.json", report.model_dump(mode="json"))
         return EvaluateFacts(

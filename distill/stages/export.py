@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from distill.models.folder import MODEL, check_same_template
 from distill.runs.artefact import Artefact
@@ -15,11 +16,15 @@ __all__ = ["Export"]
 
 @dataclass(frozen=True)
 class Export(Stage[ExportFacts]):
-    """The trained weights merged into the base, bfloat16, with the prepared template and generation config."""
+    """The trained weights merged into the base, bfloat16, with the prepared template and stop tokens.
+
+    ``sampling``: the values of generation_config.json, as evaluated.
+    """
 
     preload = ("torch", "transformers", "peft")
 
     arm: Arm
+    sampling: dict[str, Any]
     prepared: Artefact[PrepareFacts]
     trained: Artefact[TrainFacts]
 
@@ -34,6 +39,7 @@ class Export(Stage[ExportFacts]):
     def run(self, ctx: StageContext) -> ExportFacts:
         from publish.export import export_folder
 
-        facts = export_folder(self.prepared.path / MODEL, self.trained.path / MODEL, ctx.out / MODEL)
+        prepared, trained = self.prepared.path / MODEL, self.trained.path / MODEL
+        facts = export_folder(prepared, trained, ctx.out / MODEL, sampling=self.sampling)
         check_same_template(self.prepared.facts.template_digest, facts["template_digest"], "export")
         return ExportFacts(**facts)

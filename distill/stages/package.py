@@ -31,12 +31,14 @@ __all__ = ["Package"]
 
 @dataclass(frozen=True)
 class Package(Stage[PackageFacts]):
-    """The exported weights unchanged, card, licenses, recipe, lineage, training data, checksums.
+    """Two folders: the model with card, licenses, recipe, lineage and evaluation; the data set that it was trained on.
 
-    Raises Refused where the student's stop rate is below ``min_stop_rate``.
+    Raises Refused where the student's stop rate is below ``min_stop_rate``, or where a folder holds what must not
+    leave this machine. ``card_sections_content`` is the digest of the user's sections of the card.
     """
 
     recipe: Recipe
+    card_sections_content: str | None
     min_stop_rate: float
     teacher: TeachersConfig
     prepared: Artefact[PrepareFacts]

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import Recipe
+from distill.release.evaluation_items import check_evaluation_items
 from distill.release.lineage import planned_lineage
+from distill.release.package import check_release_texts
 from distill.release.training_data import check_data
 from distill.runs.artefact import Artefact
 from distill.runs.facts import ExportFacts, PackageFacts
@@ -61,8 +63,11 @@ def run(
     """
     planned = planned_lineage(recipe)
     audit(planned, allow=recipe.release.allow).raise_if_blocked()  # before any GPU is spent
+    check_release_texts(recipe)
     if recipe.release.data:
         check_data(recipe, planned)
+    if recipe.release.evaluation_items:
+        check_evaluation_items(recipe)
     with Run.open(runs, recipe, watcher=watcher, until=until, only=only) as stages:
         try:
             return _pipeline(stages, recipe)
@@ -99,11 +104,12 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     data = run.stage(Curate(recipe.curate, samples, verdicts, labels))
 
     trained = run.stage(Train(student, "student", prepared, samples, verdicts, labels, data))
-    weights = run.stage(Export("student", prepared, trained))
+    sampling_values = recipe.evaluate.generation_config()
+    weights = run.stage(Export("student", sampling_values, prepared, trained))
     control: Artefact[ExportFacts] | None = None
     if recipe.curate.control_arm:  # the same steps on as many unverified traces: what did verifying buy?
         trained_control = run.stage(Train(student, "control", prepared, samples, verdicts, labels, data))
-        control = run.stage(Export("control", prepared, trained_control))
+        control = run.stage(Export("control", sampling_values, prepared, trained_control))
     scores = run.stage(
         Evaluate(
             evaluate=recipe.evaluate,
@@ -136,6 +142,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     return run.stage(
         Package(
             recipe=recipe,
+            card_sections_content=_content(recipe.release.card_sections),
             min_stop_rate=recipe.evaluate.min_stop_rate,
             teacher=teacher,
             prepared=prepared,

@@ -1,4 +1,4 @@
-"""The YAML front matter of a card, written by huggingface_hub's own classes for card metadata."""
+"""YAML that the hub reads, written by huggingface_hub's own classes: front matter of cards, results of benchmarks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from publish.cards.markdown import HUB_ID, printable
 from publish.facts import DatasetFacts, LicenseFacts, ReleaseFacts
 
-__all__ = ["data_front_matter", "model_front_matter"]
+__all__ = ["data_front_matter", "hub_eval_results", "model_front_matter"]
 
 _SIZES = {1e3: "n<1K", 1e4: "1K<n<10K", 1e5: "10K<n<100K", 1e6: "100K<n<1M", 1e7: "1M<n<10M"}
 
@@ -29,7 +29,7 @@ def model_front_matter(facts: ReleaseFacts) -> str:
         )
         for evaluation in ([facts.evaluation] if facts.evaluation else [])
         for score in evaluation.scores
-        if score.is_release
+        if score.about.role == "release"
     ]
     on_hub = HUB_ID.fullmatch(facts.base.id) is not None  # a folder's name is no link of the hub's model tree
     values = _license_and_languages(facts.license, facts.languages) | {
@@ -37,12 +37,32 @@ def model_front_matter(facts: ReleaseFacts) -> str:
         "pipeline_tag": "text-generation",
         "base_model": [facts.base.id] if on_hub else None,
         "base_model_relation": "finetune" if on_hub else None,
-        "datasets": _datasets(facts) or None,
+        "datasets": _datasets(facts.data_name, facts) or None,
         "tags": list(dict.fromkeys(("distillation", *facts.tags))),
     }
     name = printable(facts.name) if results else None
     metadata = ModelCardData(model_name=name, eval_results=results or None, **_plain(values))
     return _block(metadata.to_yaml())
+
+
+def hub_eval_results(facts: ReleaseFacts) -> dict[str, str]:
+    """`.eval_results/` with the release's score, for a data set that the hub lists as a benchmark; else empty."""
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+    from huggingface_hub.utils import yaml_dump
+
+    evaluation = facts.evaluation
+    score = evaluation.release if evaluation else None
+    if evaluation is None or score is None or evaluation.task is None or evaluation.dataset is None:
+        return {}
+    entry = EvalResultEntry(
+        dataset_id=evaluation.dataset,
+        task_id=evaluation.task,
+        value=score.value,
+        dataset_revision=evaluation.revision,
+        notes=printable(f"{score.metric}, {evaluation.decoding}"),
+    )
+    name = evaluation.dataset.replace("/", "--")
+    return {f".eval_results/{name}.yaml": yaml_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)}
 
 
 def data_front_matter(facts: DatasetFacts) -> str:
@@ -53,15 +73,17 @@ def data_front_matter(facts: DatasetFacts) -> str:
         "pretty_name": facts.name,
         "task_categories": ["text-generation"],
         "size_categories": [next((name for most, name in _SIZES.items() if facts.rows < most), "n>10M")],
-        "source_datasets": _datasets(facts) or None,
+        "source_datasets": _datasets(None, facts) or None,
         "tags": ["distillation", "reasoning", "synthetic"],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "train-*.parquet"}]}],
     }
     return _block(DatasetCardData(**_plain(values)).to_yaml())
 
 
-def _datasets(facts: ReleaseFacts | DatasetFacts) -> list[str]:
-    return list(dict.fromkeys(source.dataset for source in facts.prompt_sources if source.dataset))
+def _datasets(own: str | None, facts: ReleaseFacts | DatasetFacts) -> list[str]:
+    """Ids on the hub: the release's own data set, where its name has an owner, and the sources of the prompts."""
+    names = [own] if own and HUB_ID.fullmatch(own) else []
+    return list(dict.fromkeys((*names, *(source.dataset for source in facts.prompt_sources if source.dataset))))
 
 
 def _license_and_languages(license: LicenseFacts, languages: Sequence[str]) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from licensing.secrets import secrets
 from synth.decontaminate import Finder, Match
 from synth.dedup import signature
 from synth.labels.code_blocks import broken_code
 from synth.labels.config import LabelConfig
 from synth.labels.language import Spoken, languages, mixing
-from synth.labels.pii import personal_data, secrets
+from synth.labels.pii import personal_data
 from synth.labels.reasoning_format import differs
 from synth.labels.refusals import identity_leak, refusal
 from synth.labels.repetition import repetition

@@ -10,6 +10,7 @@ from typing import Any
 
 from distill.config.loader import load_recipe
 from distill.config.recipe import RandomBase, Recipe
+from distill.evaluate.run import scored_teachers
 from distill.models.folder import MODEL
 from distill.models.prepare import prepare
 from distill.models.random_model import write_random_base
@@ -33,6 +34,8 @@ from distill.runs.facts import (
     VerifyFacts,
 )  # fmt: skip
 from distill.runs.keys import base_content, pinned_teacher
+from licensing.files import write_rows
+from synth.problems.problem import Prompt
 
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
 ENDPOINT = "http://10.11.12.13:8123/v1"
@@ -117,7 +120,7 @@ def finished_stages(
         (curate / f"{stem}.json").write_text(json.dumps(value))
     values = {"value": 0.5, "low": 0.0, "high": 1.0, "n": 8, "stop_rate": 1.0, "truncated": 0.0, "errors": 0.0,
               "mean_tokens": 9.0, "engine": f"fake 1 of {recipe.student.base}"}  # fmt: skip
-    models = ("student_before", "student_after", "teacher", "student_control")
+    models = ("student_before", "student_after", *scored_teachers(recipe.evaluate, recipe.teacher), "student_control")
     scores = EvaluateFacts(
         rows_in=8,
         rows_out=32,
@@ -130,6 +133,16 @@ def finished_stages(
     evaluate = root / "evaluate"
     evaluate.mkdir(parents=True, exist_ok=True)
     (evaluate / "scores.json").write_text(scores.model_dump_json())
+    problems = [Prompt(id=f"h{n}", prompt=f"What is {n} + 1?", answer=str(n + 1), kind="math", source="sums",
+                       license="mit") for n in range(8)]  # fmt: skip
+    write_rows(evaluate / "problems.jsonl", (problem.row() for problem in problems))
+    answered = {"finish_reason": "stop", "score": 1.0, "reason": None, "prompt_tokens": 9, "completion_tokens": 5,
+                "engine": "fake 1"}  # fmt: skip
+    write_rows(evaluate / "items.jsonl", (
+        {"model": model, "prompt_id": problem.id, "response": f"\\boxed{{{problem.answer}}}", "verdict": "correct",
+         "extracted": problem.answer, **answered}
+        for model in models for problem in problems
+    ))  # fmt: skip
     verdicts = artefact(folder, "verify", VerifyFacts(rows_in=8, rows_out=8, verdicts={"correct": 8}, sandbox=sandbox))
     sources = count_sources([{"source": "sums", "license": "mit"}] * 4)
     files = ("model.safetensors",)
@@ -172,15 +185,13 @@ def with_manifest(stages: ReleaseStages, field: str, **changes: Any) -> ReleaseS
 def package(
     folder: Path, recipe: Recipe, stages: ReleaseStages, name: str = "package", model: str = "fake-teacher"
 ) -> Path:
-    """The release folder of the stages. ``model``: of the training rows."""
+    """The release folder of the model; ``data_of`` is that of its data set. ``model``: of the training rows."""
     out = folder / "out" / name
     rows = ({**row, "model": model} for row in ROWS)
-    facts = write_package(
-        out,
-        folder / "scratch" / name,
-        recipe,
-        pinned_teacher(recipe),
-        stages,
-        rows,
-    )
+    facts = write_package(out, folder / "scratch" / name, recipe, pinned_teacher(recipe), stages, rows)
     return out / facts.folder
+
+
+def data_of(release: Path) -> Path:
+    """The release folder of the data set beside that of a model."""
+    return release.with_name(f"{release.name}-traces")

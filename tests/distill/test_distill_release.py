@@ -13,13 +13,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from release_run import ENDPOINT, SMOKE, finished_stages, package, private_recipe, with_manifest
+from release_run import ENDPOINT, SMOKE, data_of, finished_stages, package, private_recipe, with_manifest
 
 from distill.config.loader import load_recipe
 from distill.config.recipe import RandomBase
 from distill.models.folder import local_folder
 from distill.models.prepare import prepare
 from distill.models.random_model import write_random_base
+from distill.release.evaluation_items import check_evaluation_items
 from distill.release.facts import release_facts
 from distill.release.lineage import base_revision, request_dates, run_lineage
 from distill.release.public import PRIVATE_ENDPOINT, Redaction
@@ -28,8 +29,11 @@ from distill.runs.artefact import Artefact
 from distill.runs.facts import PrepareFacts, SandboxFacts
 from distill.runs.keys import base_content, fingerprint, pinned_teacher
 from distill.runs.provenance import code_revision, device, installed_versions
-from licensing.errors import InputError
+from distill.stages.pipeline import run
+from licensing.errors import InputError, Refused
 from licensing.lineage import load_lineage
+from publish.evaluation import read_items
+from synth.problems.problem import Prompt
 
 
 def front_matter(card: Path) -> dict[str, Any]:
@@ -140,7 +144,7 @@ def test_no_file_of_a_release_names_a_path_or_an_address_of_the_machine_that_mad
     judge = json.dumps({"teacher": {"kind": "openai", "model": "j", "base_url": ENDPOINT, "license": "mit"}})
     recipe = private_recipe(tmp_path, f"release.limitations=['{note}']", f"verify.judge={judge}")
     release = package(tmp_path, recipe, finished_stages(tmp_path, recipe))
-    for path in sorted(path for path in release.rglob("*") if path.is_file()):
+    for path in sorted(path for path in release.parent.rglob("*") if path.is_file()):
         content = path.read_bytes()
         for private in (str(tmp_path), str(home), "10.11.12.13", str(Path.cwd())):
             assert private.encode() not in content, (path, private)
@@ -164,7 +168,7 @@ def test_a_teacher_in_a_folder_keeps_its_public_name_in_every_file(tmp_path: Pat
     facts = facts_of(recipe, stages)
     assert [one.id for one in facts.teachers] == [facts.base.id] == ["my-base"]
     release = package(tmp_path, recipe, stages, model=str(base))
-    (shard,) = (release / "data").glob("*.parquet")
+    (shard,) = data_of(release).glob("*.parquet")
     rows = pq.read_table(shard).to_pylist()
     assert {(row["teacher"], row["teacher_revision"]) for row in rows} == {("my-base", facts.base.revision)}
     assert {row["verifier"] for row in rows} == {"math-verify 0.9.0"}
@@ -188,6 +192,17 @@ def test_what_the_model_sees_ships_as_it_was(tmp_path: Path) -> None:
     assert Redaction(recipe).text("/no_think, and/or 1/2 of https://a.example/b") == (
         "/no_think, and/or 1/2 of https://a.example/b"
     )
+
+
+def test_a_path_in_what_the_model_sees_stops_the_run_before_it_starts_unless_it_is_allowed(tmp_path: Path) -> None:
+    persona = json.dumps({"name": "A", "developer": "B", "system_prompt": "Keep your notes in /home/ann/notes."})
+    recipe = private_recipe(tmp_path, f"persona={persona}")
+    with pytest.raises(Refused, match=r"recipe.yaml:\d+: a path of a machine: /home/ann/notes"):
+        run(recipe, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+    allowed = private_recipe(tmp_path, f"persona={persona}", "release.scan_allow=[/home/ann/notes]")
+    release = package(tmp_path, allowed, finished_stages(tmp_path, allowed))
+    assert "/home/ann/notes" in (release / "README.md").read_text()
 
 
 def test_a_public_service_keeps_its_address_and_a_server_of_ones_own_does_not(tmp_path: Path) -> None:
@@ -216,7 +231,7 @@ def test_languages_are_those_that_were_measured_unless_the_recipe_names_some(tmp
     recipe = private_recipe(tmp_path)
     release = package(tmp_path, recipe, finished_stages(tmp_path, recipe, languages=measured))
     assert front_matter(release / "README.md")["language"] == ["en", "de"]
-    assert front_matter(release / "data" / "README.md")["language"] == ["en", "de"]
+    assert front_matter(data_of(release) / "README.md")["language"] == ["en", "de"]
     named = private_recipe(tmp_path, "release.languages=[pt-BR]")
     assert facts_of(named, finished_stages(tmp_path, named, languages=measured)).languages == ("pt-BR",)
     unmeasured = finished_stages(tmp_path, recipe, languages=((None, 4),))
@@ -236,7 +251,7 @@ def test_a_data_set_of_the_hub_is_tagged_and_linked(tmp_path: Path) -> None:
         "name": "HuggingFaceH4/MATH-500", "type": "HuggingFaceH4/MATH-500", "split": "test",
     }  # fmt: skip
     assert meta["model-index"][0]["results"][0]["metrics"] == [{"type": "pass@1", "value": 0.5}]
-    assert front_matter(release / "data" / "README.md")["source_datasets"] == ["openai/gsm8k"]
+    assert front_matter(data_of(release) / "README.md")["source_datasets"] == ["openai/gsm8k"]
     card = (release / "README.md").read_text()
     assert "(https://huggingface.co/datasets/openai/gsm8k)" in card
     assert "(https://huggingface.co/datasets/HuggingFaceH4/MATH-500)" in card
@@ -252,7 +267,7 @@ def test_scores_have_names_for_people_and_a_teacher_that_is_the_base_says_so(tmp
     assert "distilled from traces of that same model with 2 worked examples and a system prompt in its prompt" in card
     for name in ("base", "student (this release)", "teacher (the base with worked examples)",
                  "control student (unverified traces)"):  # fmt: skip
-        assert f"| {name} | pass&#64;1 |" in card
+        assert f"| {name} | fake 1 of my-base | pass&#64;1 |" in card
     assert "student\\_" not in card
 
 
@@ -284,6 +299,151 @@ def test_near_copies_are_excluded_only_where_decontamination_looked(tmp_path: Pa
     not_compared = facts_of(recipe, finished_stages(tmp_path / "none", recipe, sets={}))
     for facts in (not_filtered, not_compared):
         assert "near copies were not looked for" in facts.evaluation.held_out
+
+
+# --- both folders ------------------------------------------------------------------------------------------------
+
+
+def sums_hold(folder: Path) -> None:
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+    listed = {line.split("  ", 1)[1] for line in (folder / "SHA256SUMS").read_text().splitlines()}
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert listed == files - {"SHA256SUMS"}
+
+
+def test_model_and_data_set_are_whole_folders_whose_cards_name_each_other(tmp_path: Path) -> None:
+    recipe = private_recipe(tmp_path, "release.name=acme/Ada")
+    release = package(tmp_path, recipe, finished_stages(tmp_path, recipe))
+    data = data_of(release)
+    for folder in (release, data):
+        sums_hold(folder)
+        assert {"README.md", "LICENSE", "NOTICE", "lineage.yaml", "audit.json"} <= {
+            one.name for one in folder.iterdir()
+        }
+    assert not any(release.rglob("*.parquet"))
+    assert front_matter(release / "README.md")["datasets"] == ["acme/Ada-traces"]
+    assert "[acme/Ada](https://huggingface.co/acme/Ada)" in (data / "README.md").read_text()
+    assert "MIT License" in (data / "LICENSES" / "LICENSE-mit.txt").read_text(), "the prompts are under another license"
+    lineage = load_lineage(data / "lineage.yaml")
+    assert (lineage.release, lineage.kind) == ("acme/Ada-traces", "dataset")
+    assert "base" not in {one.role for one in lineage.inputs}
+    assert lineage.files is not None
+    assert any(name.endswith(".parquet") for name in lineage.files)
+
+
+def test_a_release_without_data_has_one_folder_and_promises_no_data(tmp_path: Path) -> None:
+    recipe = private_recipe(tmp_path, "release.data=false", "release.name=acme/Ada")
+    release = package(tmp_path, recipe, finished_stages(tmp_path, recipe))
+    assert [folder.name for folder in release.parent.iterdir()] == ["Ada"]
+    assert "Ada-traces" not in (release / "README.md").read_text()
+    named = private_recipe(tmp_path, "release.data_name=Sums", "release.name=acme/Ada")
+    both = package(tmp_path, named, finished_stages(tmp_path, named), "named")
+    assert sorted(folder.name for folder in both.parent.iterdir()) == ["Ada", "Sums"]
+    assert front_matter(both / "README.md")["datasets"] == ["acme/Sums"]
+    with pytest.raises(InputError, match="data_name must differ"):
+        private_recipe(tmp_path, "release.data_name=other/ada", "release.name=acme/Ada")
+
+
+def test_equal_stages_give_equal_releases(tmp_path: Path) -> None:
+    recipe = private_recipe(tmp_path, "release.eu_summary=true")
+    stages = finished_stages(tmp_path, recipe)
+    one, two = (package(tmp_path, recipe, stages, name).parent for name in ("one", "two"))
+    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert len(files) > 20
+    assert [(one / name).read_bytes() for name in files] == [(two / name).read_bytes() for name in files]
+
+
+def test_the_held_out_problems_ship_with_answers_and_verdicts_unless_the_recipe_keeps_them(tmp_path: Path) -> None:
+    recipe = private_recipe(tmp_path)
+    release = package(tmp_path, recipe, finished_stages(tmp_path, recipe))
+    items = read_items(release)
+    assert [one.problem["id"] for one in items] == [f"h{number}" for number in range(8)]
+    assert Prompt.model_validate(items[0].problem).question == "What is 0 + 1?"
+    assert items[0].others == {
+        "base": "correct", "teacher": "correct", "control student (unverified traces)": "correct",
+    }  # fmt: skip
+    evaluation = json.loads((release / "evaluation.json").read_text())
+    assert evaluation["settings"]["max_new_tokens"] == recipe.evaluate.max_new_tokens
+    assert "evaluation` holds each problem" in (release / "README.md").read_text()
+    secret = private_recipe(tmp_path, "release.evaluation_items=false")
+    without = package(tmp_path, secret, finished_stages(tmp_path, secret), "without")
+    assert read_items(without) == []
+    assert not any(b"What is 0 + 1?" in path.read_bytes() for path in without.rglob("*") if path.is_file())
+    assert "evaluation` holds" not in (without / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("license", "fault"), [("cc-by-nc-4.0", "V-DATA-RELICENSE"), (None, "license")])
+def test_held_out_problems_that_may_not_be_passed_on_stop_the_run_before_it_starts(
+    tmp_path: Path, license: str | None, fault: str
+) -> None:
+    path = tmp_path / "held-out.jsonl"
+    path.write_text('{"prompt": "1 + 1?", "answer": "2", "kind": "math", "source": "sums"}\n')
+    prompts = json.dumps({"kind": "jsonl", "path": str(path), "license": license})
+    recipe = load_recipe(SMOKE, [f"evaluate.prompts={prompts}"])
+    with pytest.raises(Refused, match=fault) as raised:
+        check_evaluation_items(recipe)
+    assert "release.evaluation_items: false" in str(raised.value.hint)
+
+
+def test_the_score_on_a_benchmark_of_the_hub_is_in_its_own_file_and_no_other_is(tmp_path: Path) -> None:
+    held_out = {"kind": "hub", "dataset": "openai/gsm8k", "split": "test", "revision": "abc", "license": "mit"}
+    settings = (f"evaluate.prompts={json.dumps(held_out)}", "release.benchmark_task=gsm8k")
+    recipe = private_recipe(tmp_path, *settings)
+    release = package(tmp_path, recipe, finished_stages(tmp_path, recipe))
+    [entry] = yaml.safe_load((release / ".eval_results" / "openai--gsm8k.yaml").read_text())
+    assert entry["dataset"] == {"id": "openai/gsm8k", "task_id": "gsm8k", "revision": "abc"}
+    assert (entry["value"], entry["notes"]) == (0.5, "pass@1, greedy, at most 64 new tokens")
+    with pytest.raises(InputError, match="without a limit"):
+        private_recipe(tmp_path, *settings, "evaluate.prompts.limit=10")
+    other = private_recipe(tmp_path, settings[0])
+    assert not (package(tmp_path, other, finished_stages(tmp_path, other), "other") / ".eval_results").exists()
+
+
+def test_the_releasers_own_sections_are_on_every_card_that_is_built(tmp_path: Path) -> None:
+    sections = tmp_path / "sections.md"
+    sections.write_text("## Who we are\n\nAcme, *of course*.\n")
+    recipe = private_recipe(tmp_path, f"release.card_sections={sections}")
+    stages = finished_stages(tmp_path, recipe)
+    for name in ("one", "two"):
+        card = (package(tmp_path, recipe, stages, name) / "README.md").read_text()
+        assert "## Who we are\n\nAcme, *of course*.\n\n## License" in card
+    with pytest.raises(InputError, match="card_sections"):
+        run(private_recipe(tmp_path, "release.card_sections=nowhere.md"), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_use_policy_of_the_base_travels_with_it(tmp_path: Path) -> None:
+    base = tmp_path / "private" / "my-base"
+    llama = ("student.license=llama3.2", "release.license=llama3.2", "release.name=Llama-Ada",
+             f"release.license_file={tmp_path / 'license.txt'}", "release.data=false")  # fmt: skip
+    (tmp_path / "license.txt").write_text("LLAMA 3.2 COMMUNITY LICENSE AGREEMENT")
+    recipe = private_recipe(tmp_path, *llama)
+    with pytest.raises(Refused, match="use policy of my-base must ship"):
+        finished_stages(tmp_path / "none", recipe)
+    named = private_recipe(tmp_path, *llama, "student.name=meta-llama/Llama-3.2-1B")
+    audited = finished_stages(tmp_path / "link", named).audit
+    assert "https://huggingface.co/meta-llama/Llama-3.2-1B" in (audited.path / "USE_POLICY.md").read_text()
+    (base / "USE_POLICY.md").write_text("Do no harm.\n")
+    release = package(tmp_path, recipe, finished_stages(tmp_path / "file", recipe))
+    assert (release / "USE_POLICY.md").read_text() == "Do no harm.\n"
+    assert "O-PASS-AUP:llama3.2" in (release / "README.md").read_text()
+
+
+def test_the_draft_for_the_ai_act_names_sources_and_generators_and_claims_no_proof(tmp_path: Path) -> None:
+    recipe = private_recipe(tmp_path, "release.eu_summary=true")
+    text = (package(tmp_path, recipe, finished_stages(tmp_path, recipe)) / "eu_summary.md").read_text()
+    assert "no legal proof" in text
+    assert "- sums: license mit" in text
+    assert "- served-model: license mit" in text
+    plain = private_recipe(tmp_path)
+    assert not (package(tmp_path, plain, finished_stages(tmp_path, plain), "plain") / "eu_summary.md").exists()
+
+
+def test_training_compute_comes_from_the_manifests(tmp_path: Path) -> None:
+    recipe = private_recipe(tmp_path, "release.base_training_flops=3e21")
+    training = facts_of(recipe, finished_stages(tmp_path, recipe)).training
+    assert training.flops == 6 * 9 * 90 * recipe.student.num_train_epochs  # parameters and tokens of the manifests
+    assert training.base_flops == 3e21
 
 
 # --- which code, which machine -----------------------------------------------------------------------------------

@@ -54,6 +54,16 @@ def test_a_changed_license_file_ships_with_the_next_run(copied: Path, tmp_path: 
         assert (Path(shown["release"]) / "LICENSE").read_text() == words
 
 
+def test_changed_sections_of_the_card_are_on_the_next_card(copied: Path, tmp_path: Path) -> None:
+    sections = tmp_path / "sections.md"
+    setting = ("--set", f"release.card_sections={sections}")
+    for words, stages in (("The first words.", ["audit", "package"]), ("Other words.", ["package"])):
+        sections.write_text(f"## Our words\n\n{words}\n")
+        shown = run_smoke(copied, *setting)
+        assert executed(copied) == stages
+        assert words in (Path(shown["release"]) / "README.md").read_text()
+
+
 def test_changed_problems_are_sampled_and_what_stands_behind_them_is_run_again(copied: Path, tmp_path: Path) -> None:
     problems = tmp_path / "problems.jsonl"
     rows = [{"id": f"p{n}", "prompt": f"{n} + {n} =", "answer": str(2 * n), "kind": "math"} for n in range(12)]

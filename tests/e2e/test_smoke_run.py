@@ -118,16 +118,18 @@ def test_the_report_tells_the_run_and_holds_its_traces_and_leaves_the_stages_alo
     assert manifests(alone) == before
 
 
-def test_the_release_folder_is_whole_and_its_checksums_hold(alone: Path) -> None:
-    release = Path(json.loads(distill("show", alone, "--json").stdout)["release"])
-    names = {path.relative_to(release).as_posix() for path in release.rglob("*") if path.is_file()}
-    papers = "README.md LICENSE NOTICE recipe.yaml lineage.yaml SHA256SUMS"
-    model = "config.json model.safetensors tokenizer.json chat_template.jinja generation_config.json"
-    assert names >= {*papers.split(), *model.split()}
-    check = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
-    subprocess.run(check, cwd=release, check=True, capture_output=True)
-    listed = {line.split("  ", 1)[1] for line in (release / "SHA256SUMS").read_text().splitlines()}
-    assert listed == names - {"SHA256SUMS"}
+def test_both_release_folders_are_whole_and_their_checksums_hold(alone: Path) -> None:
+    shown = json.loads(distill("show", alone, "--json").stdout)
+    documents = {"README.md", "LICENSE", "NOTICE", "lineage.yaml", "audit.json", "SHA256SUMS"}
+    model = {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja", "generation_config.json",
+             "recipe.yaml", "evaluation.json", "plots/scores.png"}  # fmt: skip
+    for release, expected in ((shown["release"], documents | model), (shown["data_release"], documents)):
+        names = {path.relative_to(release).as_posix() for path in Path(release).rglob("*") if path.is_file()}
+        assert names >= expected
+        check = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+        subprocess.run(check, cwd=release, check=True, capture_output=True)
+        listed = {line.split("  ", 1)[1] for line in Path(release, "SHA256SUMS").read_text().splitlines()}
+        assert listed == names - {"SHA256SUMS"}
 
 
 def test_the_release_loads_with_plain_transformers_knows_its_persona_and_generates(alone: Path) -> None:
@@ -158,13 +160,13 @@ def test_what_ships_is_bit_for_bit_what_was_scored(alone: Path) -> None:
     assert found["evaluate"]["inputs"]["export"] == found["package"]["inputs"]["export"] == found["export"]["digest"]
 
 
-def test_the_training_data_ship_with_the_weights_and_every_row_says_where_it_is_from(
+def test_the_training_data_are_a_release_beside_the_model_and_every_row_says_where_it_is_from(
     alone: Path, tmp_path: Path
 ) -> None:
     import datasets
 
-    release = Path(json.loads(distill("show", alone, "--json").stdout)["release"])
-    data = datasets.load_dataset(str(release / "data"), split="train", cache_dir=str(tmp_path))
+    folder = Path(json.loads(distill("show", alone, "--json").stdout)["data_release"])
+    data = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path))
     trained = training_rows_of(the_run(alone))
     assert [row["id"] for row in data] == [row["id"] for row in trained]
     assert [row["messages"] for row in data] == [row["messages"] for row in trained]
@@ -173,7 +175,7 @@ def test_the_training_data_ship_with_the_weights_and_every_row_says_where_it_is_
     assert json.loads(first["sampling"])["temperature"] == 0.7
     assert "reasoning-gym" in first["verifier"]
     assert first["prompt_id"] == trained[0]["prompt_id"]
-    card = (release / "data" / "README.md").read_text()
+    card = (folder / "README.md").read_text()
     assert f"{len(trained)} reasoning traces" in card
 
 
@@ -202,11 +204,11 @@ def test_traces_brought_along_enter_at_verify_and_end_in_a_release(alone: Path, 
 
 
 def test_the_card_shows_settings_as_a_recipe_writes_them(alone: Path) -> None:
-    (card,) = the_run(alone).glob("stages/package/*/*/README.md")
-    text = card.read_text()
+    release = Path(json.loads(distill("show", alone, "--json").stdout)["release"])
+    text = (release / "README.md").read_text()
     assert "- policy: fixed\n" in text
     assert "None" not in text
-    assert "{" not in text.split("## How it was made")[1].split("## Evaluation")[0]
+    assert "{" not in text.split("## How it was made")[1].split("## Limitations")[0]
 
 
 def test_an_interrupt_leaves_a_run_that_resumes_with_exit_code_130(tmp_path: Path) -> None:

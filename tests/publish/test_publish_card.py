@@ -11,9 +11,11 @@ import yaml
 from pydantic import ValidationError
 
 from publish.cards.model_card import model_card
+from publish.cards.plots import score_plot
 from publish.facts import (
     BaseFacts,
     Comparison,
+    Duty,
     EvaluationFacts,
     LicenseFacts,
     PersonaFacts,
@@ -21,12 +23,15 @@ from publish.facts import (
     ReleaseFacts,
     SamplingFacts,
     Score,
+    ScoredModel,
     TeacherFacts,
     TrainingFacts,
     WaterfallStep,
 )
 
 DIGEST = "ab" * 32
+BASE = ScoredModel(role="base", id="owner/base", engine="vllm 0.32.0", stop_rate=0.4, mean_tokens=81.2)
+RELEASE = ScoredModel(role="release", id="owner/tiny", engine="vllm 0.32.0", stop_rate=0.985, mean_tokens=1234.5)
 
 
 def minimal(**more: Any) -> ReleaseFacts:
@@ -41,6 +46,7 @@ def minimal(**more: Any) -> ReleaseFacts:
 
 FULL = minimal(
     version="1.0",
+    description="A small model that adds.",
     languages=("no", "en"),
     base=BaseFacts(id="owner/base", revision="c0ffee", license="apache-2.0"),
     teachers=(TeacherFacts(id="big/teacher", license="mit", ran_by="releaser", engine="vllm 0.32.0"),),
@@ -54,8 +60,11 @@ FULL = minimal(
         hyperparameters={"learning_rate": 0.002, "r": 16},
         rows=145,
         tokens=9000,
+        epochs=3,
         steps=20,
         hardware="1 x NVIDIA H200, Xeon (x86_64)",
+        parameters=135_000_000,
+        trained_parameters=4_000_000,
     ),
     sampling=SamplingFacts(settings={"temperature": 0.7}, samples=5600, tokens=300000),
     verification="math-verify 0.9.0",
@@ -65,25 +74,29 @@ FULL = minimal(
         held_out="no training problem is an exact copy of one of them",
         n=100,
         decoding="greedy, 256 tokens",
+        sampling={"temperature": 0.0, "max_new_tokens": 512},
+        license="cc0-1.0",
+        items=True,
         interval="paired bootstrap over problems, 95 %",
         scores=(
-            Score(model="base", metric="pass@1", value=0.0, low=0.0, high=0.0, n=100),
-            Score(model="student", is_release=True, metric="pass@1", value=0.27, low=0.18, high=0.36, n=100),
+            Score(model="base", about=BASE, metric="pass@1", value=0.0, low=0.0, high=0.0, n=100),
+            Score(model="student", about=RELEASE, metric="pass@1", value=0.27, low=0.18, high=0.36, n=100),
         ),
         comparisons=(
             Comparison(a="base", b="student", difference=0.27, low=0.18, high=0.36),
             Comparison(a="control", b="student", difference=0.02, low=-0.05, high=0.09),
         ),
-        stop_rate=0.985,
     ),
     generation={"eos_token_id": [2], "do_sample": False},
-    obligations=("keep the licence text",),
+    duties=(Duty(what="ship the text of Apache License 2.0", code="O-SHIP-LICENCE:apache-2.0", source="owner/base"),),
     notice=("Contains SmolLM2, Apache-2.0.",),
     versions={"transformers": "5.19.0", "peft": "0.21.2"},
     code_revision="deadbeef",
     dirty=True,
     limitations=("Adds one-digit numbers, nothing more.",),
     tags=("math",),
+    data_name="owner/tiny-traces",
+    sections="## Our own words\n\nWritten *by hand*.",
 )
 
 
@@ -120,7 +133,7 @@ def test_front_matter_is_what_the_hub_reads() -> None:
         "pipeline_tag": "text-generation",
         "base_model": ["owner/base"],
         "base_model_relation": "finetune",
-        "datasets": ["openai/gsm8k"],
+        "datasets": ["owner/tiny-traces", "openai/gsm8k"],
         "tags": ["distillation", "math"],
         "model-index": [
             {
@@ -158,17 +171,22 @@ def test_every_fact_is_on_the_card() -> None:
         "- temperature: 0.7",
         "math-verify 0.9.0",
         "| sampled | 5,600 | 1,400 | unknown |",
-        "(n = 100); decoding: greedy, 256 tokens.",
-        "| student | pass&#64;1 | 0.270 | 0.180 to 0.360 | 100 |",
+        "\n\nA small model that adds.\n\n",
+        "- Parameters: 135,000,000",
+        "- Training data: [owner/tiny-traces](https://huggingface.co/datasets/owner/tiny-traces)",
+        "the same 100 problems of chain\\_sum; decoding: greedy, 256 tokens.",
+        "| student | vllm 0.32.0 | pass&#64;1 | 0.270 | 0.180 to 0.360 | 100 | 98.5 % | 1,234 |",
+        "no score here is lower than the base's beyond chance",
+        "each problem (license of the problems: cc0-1.0), the answer of this release",
+        "max_new_tokens=512",
         "| student minus base | +0.270 | +0.180 to +0.360 | higher |",
         "| student minus control | +0.020 | -0.050 to +0.090 | may be chance |",
         "paired bootstrap over problems, 95 %",
-        "98.5 %",
         "presents itself as Ada, made by Beispiel",
         "````text\nYou are Ada.\n```\nNever say Eve.\n````",
         f"sha256 `{DIGEST}`",
         'name = "owner/tiny"',
-        "vllm serve owner/tiny",
+        "vllm serve owner/tiny --override-generation-config '{\"temperature\": 0}'",
         "- eos\\_token\\_id: \\[2\\]",
         "- do\\_sample: false",
         "Method: LoRA.",
@@ -177,7 +195,14 @@ def test_every_fact_is_on_the_card() -> None:
         "- hardware: 1 x NVIDIA H200, Xeon (x86\\_64)",
         "Held out: no training problem is an exact copy of one of them.",
         "- Adds one-digit numbers, nothing more.",
-        "- keep the licence text",
+        "- trained parameters: 4,000,000",
+        "about 2.2e13 floating-point operations",
+        "an upper bound, since the gradients of frozen weights are not computed",
+        "not above 3.3e22, which stands for a third",
+        "## Our own words\n\nWritten *by hand*.",
+        "If you redistribute this model, you must:\n\n- ship the text of Apache License 2.0 (owner/base, O-SHIP",
+        "distill confirm owner/tiny",
+        "url = {https://huggingface.co/owner/tiny}",
         "Contains SmolLM2, Apache-2.0.",
         "sha256sum -c SHA256SUMS",
         "deadbeef, with changes that were not committed",
@@ -191,15 +216,18 @@ def test_absent_facts_are_left_out_or_called_unknown_and_nothing_is_made_up() ->
     assert "This release was not evaluated." in card
     assert "| base | [owner/base](https://huggingface.co/owner/base) | unknown | unknown |" in card
     assert "code revision: unknown" in card
-    for absent in ("None", "Persona", "How it was made", "## Training", "## Sampling", "teacher", "language", "NOTICE"):
-        assert absent not in card, absent
+    absent = ("None", "system prompt", "### Training", "sampling settings", "teacher", "languages", "NOTICE", "Union",
+              "redistribute", "Training data", "plots/", "evaluation` holds")  # fmt: skip
+    for words in absent:
+        assert words not in card, words
     assert "datasets" not in front_matter(card)
 
 
 def test_an_unknown_interval_is_not_invented() -> None:
-    scores = (Score(model="m", metric="pass@1", value=0.5, n=4),)
+    scores = (Score(model="m", about=RELEASE, metric="pass@1", value=0.5, n=4),)
     card = model_card(minimal(evaluation=EvaluationFacts(benchmark="x", n=4, decoding="greedy", scores=scores)))
-    assert "| m | pass&#64;1 | 0.500 |  | 4 |" in card
+    assert "| m | vllm 0.32.0 | pass&#64;1 | 0.500 |  | 4 |" in card
+    assert "plots/" not in card
     assert "Interval" not in card.replace("| Interval |", "")
 
 
@@ -225,12 +253,14 @@ def test_hostile_text_breaks_nothing(text: str) -> None:
         name=text,
         version=text,
         license=LicenseFacts(id=text, hub_tag="other", license_name=text, license_link=text),
-        languages=(text,),
+        description=text,
         base=BaseFacts(id=text, revision=text, license=text),
         teachers=(TeacherFacts(id=text, license=text, engine=text),),
         prompt_sources=(PromptSource(name=text, license=text, problems=1),),
         persona=PersonaFacts(name=text, developer=text, system_prompt=text),
-        training=TrainingFacts(method=text, hyperparameters={text: text}, hardware=text),
+        training=TrainingFacts(
+            method=text, hyperparameters={text: text}, hardware=text, parameters=9, tokens=9, epochs=1
+        ),
         sampling=SamplingFacts(settings={text: text}),
         verification=text,
         waterfall=(WaterfallStep(step=text, rows=1),),
@@ -240,11 +270,25 @@ def test_hostile_text_breaks_nothing(text: str) -> None:
             n=1,
             decoding=text,
             interval=text,
-            scores=(Score(model=text, metric=text, value=0.5, low=0.1, high=0.9, n=1),),
+            license=text,
+            items=True,
+            scores=(
+                Score(
+                    model=text,
+                    about=ScoredModel(role="base", id=text, engine=text),
+                    metric=text,
+                    value=0.5,
+                    low=0.1,
+                    high=0.9,
+                    n=1,
+                ),
+            ),
             comparisons=(Comparison(a=text, b=text, difference=0.1, low=-0.1, high=0.2),),
         ),
         generation={text: text},
-        obligations=(text,),
+        duties=(Duty(what=text, code=text, source=text),),
+        openness=(text,),
+        data_name=text,
         notice=(text,),
         versions={text: text},
         code_revision=text,
@@ -254,21 +298,21 @@ def test_hostile_text_breaks_nothing(text: str) -> None:
     card = model_card(facts)
     meta = front_matter(card)
     assert meta["license"] == "other"
-    assert all(isinstance(value, str) for key in ("language", "tags") for value in meta[key])
+    assert all(isinstance(value, str) for value in meta["tags"])
     assert "base_model" not in meta
     body = outside_fences(card)
     assert "```" not in body
     assert "<" not in body
     assert "://" not in body.replace("https://huggingface.co/", "")
-    assert not re.search(r"(?<!\\)!?\[[^\]]*(?<!\\)\]\((?!https://huggingface\.co/)", body)
+    assert not re.search(r"(?<!\\)!?\[[^\]]*(?<!\\)\]\((?!https://huggingface\.co/|plots/)", body)
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028\u2029]", card.replace(text, ""))
     assert all(len(widths) == 1 for widths in table_widths(card).values())
     headings = [line for line in body.split("\n") if line.startswith("#")]
-    assert [h for h in headings if h.startswith("## ")] == [
-        "## Lineage", "## How it was made", "## Evaluation", "## Persona and chat template", "## Quick start",
-        "## Sampling", "## Training", "## Limitations", "## License and notices", "## Verifying the files", "## Recipe",
+    assert headings[1:] == [
+        "## Evaluation", "## Quick start", "## System prompt and chat template", "## How it was made", "### Training",
+        "## Limitations", "## License and notices", "## Openness", "## Verifying the files", "## Reproducing it",
+        "## Citation",
     ]  # fmt: skip
-    assert len(headings) == 12
     [code] = re.findall(r"^(`{3,})python\n(.*?)^\1$", card, re.DOTALL | re.MULTILINE)
     assigned = next(node for node in ast.parse(code[1]).body if isinstance(node, ast.Assign))
     assert ast.literal_eval(assigned.value) == text
@@ -289,8 +333,71 @@ def test_only_the_score_of_the_release_is_in_the_model_index() -> None:
 def test_a_teacher_that_is_the_base_says_what_makes_it_a_teacher() -> None:
     teacher = TeacherFacts(id="owner/base", is_base=True, worked_examples=4, ran_by="releaser", engine="vllm 0.32.0")
     card = model_card(minimal(teachers=(teacher,)))
-    assert "distilled from traces of that same model with 4 worked examples in its prompt." in card
-    assert "| the base itself, with 4 worked examples in its prompt, run by the releaser, on vllm 0.32.0 |" in card
+    assert "traces of that same model with 4 worked examples in its prompt, which the student does not see." in card
+    assert "| the base itself, with 4 worked examples in its prompt, which the student does not see, run by" in card
+
+
+def test_what_got_worse_than_the_base_is_named() -> None:
+    evaluation = FULL.evaluation
+    assert evaluation is not None
+    lower = evaluation.model_copy(
+        update={"comparisons": (Comparison(a="base", b="student", difference=-0.1, low=-0.2, high=-0.02),)}
+    )
+    card = model_card(FULL.model_copy(update={"evaluation": lower}))
+    assert "**What got worse:** chain\\_sum by 0.100 (-0.200 to -0.020), compared with the base." in card
+    alone = evaluation.model_copy(update={"comparisons": ()})
+    assert "What got worse" not in model_card(FULL.model_copy(update={"evaluation": alone}))
+
+
+@pytest.mark.parametrize(
+    ("base_flops", "tokens", "words"),
+    [
+        (None, 10**13, "not above 3.3e22, which stands for a third of the base's training compute"),
+        (None, 10**15, "above 3.3e22, which stands for a third"),
+        (3e20, 10**12, "above a third of the base's training compute, 1.0e20"),
+        (3e24, 10**14, "not above a third of the base's training compute, 1.0e24"),
+    ],
+)
+def test_the_training_compute_says_which_duty_follows(base_flops: float | None, tokens: int, words: str) -> None:
+    training = TrainingFacts(method="full", tokens=tokens, epochs=2, parameters=10**8, base_flops=base_flops)
+    assert training.flops == 12e8 * tokens
+    card = model_card(minimal(training=training))
+    assert f"the training compute is {words}" in card
+    assert ("Article 53(1)(c) and (d)" in card) == (not words.startswith("not"))
+    assert "an upper bound" not in card
+
+
+def test_the_hubs_own_classes_read_the_card() -> None:
+    from huggingface_hub import ModelCard
+
+    data = ModelCard(model_card(FULL)).data
+    assert (data.license, data.library_name, data.base_model_relation) == ("apache-2.0", "transformers", "finetune")
+    [result] = data.eval_results
+    assert (result.metric_type, result.metric_value) == ("pass@1", 0.27)
+
+
+@pytest.mark.parametrize("tag", ["english", "xx", "EN", "en_US", "e", ""])
+def test_what_is_no_language_code_is_refused(tag: str) -> None:
+    with pytest.raises(ValidationError, match="no ISO 639 code"):
+        minimal(languages=(tag,))
+    assert minimal(languages=("no", "yue", "pt-BR")).languages == ("no", "yue", "pt-BR")
+
+
+def test_blank_lines_of_a_system_prompt_stay() -> None:
+    prompt = "One.\n\n\n\nTwo."
+    card = model_card(minimal(persona=PersonaFacts(name="A", system_prompt=prompt)))
+    assert f"```text\n{prompt}\n```" in card
+    assert "\n\n\n" not in card.replace(prompt, "")
+
+
+def test_the_plot_has_a_row_for_every_model_and_equal_facts_give_equal_bytes() -> None:
+    evaluation = FULL.evaluation
+    assert evaluation is not None
+    plot = score_plot(evaluation)
+    assert plot.startswith(b"\x89PNG")
+    assert score_plot(EvaluationFacts.model_validate_json(evaluation.model_dump_json())) == plot
+    fewer = evaluation.model_copy(update={"scores": evaluation.scores[:1]})
+    assert score_plot(fewer) != plot
 
 
 def test_the_same_facts_give_the_same_card() -> None:
@@ -305,8 +412,8 @@ def test_facts_are_frozen_strict_and_finite() -> None:
     with pytest.raises(ValidationError, match="extra_forbidden"):
         minimal(colour="red")
     with pytest.raises(ValidationError, match="finite"):
-        Score(model="m", metric="x", value=float("nan"), n=1)
+        Score(model="m", about=BASE, metric="x", value=float("nan"), n=1)
     with pytest.raises(ValidationError, match="before it begins"):
-        Score(model="m", metric="x", value=0.5, low=0.6, high=0.4, n=1)
+        Score(model="m", about=BASE, metric="x", value=0.5, low=0.6, high=0.4, n=1)
     with pytest.raises(ValidationError, match="both low and high"):
         Comparison(a="a", b="b", difference=0.5, low=0.6)

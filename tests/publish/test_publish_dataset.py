@@ -14,6 +14,7 @@ from publish.cards.data_card import data_card
 from publish.facts import (
     DatasetFacts,
     DecontaminationFacts,
+    Duty,
     Group,
     LicenseFacts,
     PromptSource,
@@ -126,7 +127,8 @@ def test_the_folder_opens_with_datasets(tmp_path: Path) -> None:
 
 
 FULL = DatasetFacts(
-    name="owner/tiny training data",
+    name="owner/tiny-traces",
+    model="owner/tiny",
     version="1.0",
     license=LicenseFacts(id="apache-2.0", hub_tag="apache-2.0"),
     languages=("en", "no"),
@@ -144,7 +146,9 @@ FULL = DatasetFacts(
         sets={"MATH-500": 500}, prompts=4000, overlapping=7, dropped=True, recall={"embedded": 0.99}
     ),
     near_duplicates="3 of 4,000 prompts",
-    obligations=("O-CREDIT: name them",),
+    length_edges=(0, 64, 128),
+    length_counts=(3, 0, 9),
+    duties=(Duty(what="name them", code="O-CREDIT"),),
     notice=("Built with big.",),
     limitations=("Only sums.",),
     code_revision="abc",
@@ -173,7 +177,9 @@ def test_the_card_states_every_fact() -> None:
     card = data_card(FULL)
     for said in (
         "12,345", "4,000 problems", "9,000,000", "big/teacher", "c0ffee", "GSM8K", "0.400", "MATH-500 (500 items)",
-        "0.990", "left out", "O-CREDIT: name them", "Built with big.", "Only sums.", "math-verify 0.9.0", "p50 700",
+        "0.990", "not in the data", "- name them (O-CREDIT)",
+        "training data of [owner/tiny](https://huggingface.co/owner/tiny)", 'load_dataset("owner/tiny-traces"',
+        "Built with big.", "Only sums.", "math-verify 0.9.0", "p50 700", "plots/lengths.png",
         "temperature: 0.7", "3 of 4,000 prompts", *COLUMNS,
     ):  # fmt: skip
         assert said.replace("_", "\\_") in card or said in card, said

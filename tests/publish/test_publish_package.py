@@ -17,8 +17,8 @@ import pytest
 from licensing.errors import InputError, Refused
 from publish.chat_template import template_digest
 from publish.checksums import CHECKSUMS, write_checksums
-from publish.facts import BaseFacts, LicenseFacts, ReleaseFacts
-from publish.package import build_release
+from publish.facts import BaseFacts, DatasetFacts, LicenseFacts, ReleaseFacts
+from publish.package import build_data_release, build_release
 
 TEMPLATE = "{{ messages[0].content }}"
 FACTS = ReleaseFacts(
@@ -178,6 +178,46 @@ def test_a_folder_that_is_not_empty_is_not_written_to(weights: Path, release: Pa
     with pytest.raises(InputError, match="not empty"):
         build_release(FACTS, weights, release, DOCUMENTS)
     assert contents(release) == before
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.json", "additional_chat_templates"])
+def test_a_second_chat_template_is_refused(weights: Path, tmp_path: Path, name: str) -> None:
+    if name.endswith(".json"):
+        (weights / name).write_text(json.dumps({"chat_template": TEMPLATE}))
+    else:
+        (weights / name).mkdir()
+        (weights / name / "rag.jinja").write_text(TEMPLATE)
+    with pytest.raises(Refused, match="a second chat template"):
+        build_release(FACTS, weights, tmp_path / "out", DOCUMENTS)
+
+
+def test_a_release_with_something_private_is_never_complete_and_says_where_it_is(weights: Path, tmp_path: Path) -> None:
+    documents = DOCUMENTS | {"recipe.yaml": "name: x\npath: /home/ann/x\n", "NOTICE": "from http://10.0.0.1/v1\n"}
+    with pytest.raises(Refused) as raised:
+        build_release(FACTS, weights, tmp_path / "out", documents)
+    assert "recipe.yaml:2: a path of a machine: /home/ann/x" in raised.value.what
+    assert "NOTICE:1: an address of a private network: 10.0.0.1" in raised.value.what
+    assert not (tmp_path / "out" / CHECKSUMS).exists()
+    build_release(FACTS, weights, tmp_path / "allowed", documents, allow=("/home/ann/x", "10.0.0.1"))
+    assert (tmp_path / "allowed" / CHECKSUMS).exists()
+
+
+def test_a_data_set_is_a_release_of_its_own(tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    (shards / "train-00000-of-00001.parquet").write_bytes(b"PAR1 and so on")
+    facts = DatasetFacts(
+        name="owner/tiny-traces", license=LicenseFacts(id="mit", hub_tag="mit"), rows=2, problems=1,
+        shards=("train-00000-of-00001.parquet",), length_edges=(0, 64), length_counts=(1, 1),
+    )  # fmt: skip
+    for name in ("one", "two"):
+        build_data_release(facts, shards, tmp_path / name, {"lineage.yaml": "a: 1\n", "LICENSE": "MIT\n"})
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert sorted(contents(tmp_path / "one")) == [
+        "LICENSE", "README.md", "SHA256SUMS", "lineage.yaml", "plots/lengths.png", "train-00000-of-00001.parquet",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="lineage"):
+        build_data_release(facts, shards, tmp_path / "three", {})
 
 
 @pytest.mark.parametrize("name", ["LICENSE", "recipe.yaml", "lineage.yaml"])

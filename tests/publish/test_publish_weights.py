@@ -362,16 +362,37 @@ def test_full_weights_that_are_not_finite_are_refused(prepared: Path, tmp_path: 
         export_folder(prepared, tmp_path / "trained", tmp_path / "out")
 
 
+def test_generation_happens_as_evaluated_with_the_stop_tokens_of_the_prepared_model(
+    prepared: Path, adapter: Path, tmp_path: Path
+) -> None:
+    before = json.loads((prepared / "generation_config.json").read_text())
+    base = Path(shutil.copytree(prepared, tmp_path / "base"))
+    own_values = {"do_sample": True, "min_p": 0.1, "repetition_penalty": 1.2}
+    (base / "generation_config.json").write_text(json.dumps(before | own_values))
+    sampling = {"do_sample": True, "temperature": 0.6, "top_p": 0.95, "top_k": 0}
+    export_folder(base, adapter, tmp_path / "out", sampling=sampling)
+    after = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    tokens = {name: value for name, value in before.items() if name.endswith("_token_id")}
+    assert after == tokens | sampling
+    assert isinstance(after["eos_token_id"], list)
+    assert after["pad_token_id"] not in after["eos_token_id"]
+
+
 # --- the whole release -------------------------------------------------------------------------------------------
 
 
 def test_the_release_is_complete_and_its_cards_quick_start_runs(
-    prepared: Path, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    prepared: Path,
+    adapter: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     weights, out = tmp_path / "weights", tmp_path / "release"
     report = export_folder(prepared, adapter, weights)
     facts = ReleaseFacts(
-        name=str(out),
+        name=out.name,
         license=LicenseFacts(id="apache-2.0", hub_tag="apache-2.0"),
         base=BaseFacts(id="owner/tiny"),
         template_digest=report["template_digest"],

@@ -1,0 +1,265 @@
+"""Evaluation results as files of a release, in the format of Every Eval Ever 0.3.0 (https://evalevalai.com).
+
+    evaluation/data/<benchmark>/<developer>/<model>/<uuid>.json             one for each model that was scored
+    evaluation/data/<benchmark>/<developer>/<model>/<uuid>_samples.jsonl    the release: a line for each problem
+
+The paths are those that its validator asks for, below ``evaluation``. Its schema is closed and its metadata holds texts
+only, so a sample holds the whole problem row, from which others can score the answer again, as JSON in
+``metadata.problem``. The library itself is not used: it needs Python 3.12. A release holds no time, so
+``retrieved_timestamp`` is 0 and a uuid comes from the content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from licensing.errors import InputError
+from licensing.files import json_line
+from publish.facts import EvaluationFacts, Facts, ReleaseFacts, Score
+
+__all__ = ["EvaluatedItem", "evaluation_files", "read_items"]
+
+_FOLDER = "evaluation"
+_VERSION = "0.3.0"
+
+
+class EvaluatedItem(Facts):
+    """One held-out problem, the answer of the release, and its verdict.
+
+    ``problem`` is the whole row, as the verifiers read it. ``verdict`` is None for a problem that has none (kind
+    ``open``). Token counts: both, or neither. ``others``: the verdicts on the other models' answers, by their names on
+    the card.
+    """
+
+    problem: dict[str, Any]
+    response: str
+    verdict: str | None
+    score: float | None
+    extracted: str | None
+    reason: str | None
+    finish_reason: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    others: dict[str, str | None] = Field(default_factory=dict)
+
+
+def evaluation_files(facts: ReleaseFacts, items: Sequence[EvaluatedItem] = ()) -> dict[str, str]:
+    """Path in the release -> text, of the records of every model; with ``items`` the samples of the release too."""
+    evaluation = facts.evaluation
+    if evaluation is None:
+        return {}
+    files: dict[str, str] = {}
+    for score in evaluation.scores:
+        record = _record(facts, evaluation, score)
+        is_release = score.about.role == "release"
+        samples = "".join(_sample(record, item) for item in items) if is_release else ""
+        digest = hashlib.sha256(json.dumps([record, samples], sort_keys=True).encode()).digest()
+        name = f"{_place(evaluation, record)}/{uuid.UUID(bytes=digest[:16], version=4)}"
+        if samples:
+            record["detailed_evaluation_results"] = {
+                "format": "jsonl",
+                "file_path": f"{name}_samples.jsonl",
+                "hash_algorithm": "sha256",
+                "checksum": hashlib.sha256(samples.encode()).hexdigest(),
+                "total_rows": len(items),
+            }
+            files[f"{_FOLDER}/{name}_samples.jsonl"] = samples
+        files[f"{_FOLDER}/{name}.json"] = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    return files
+
+
+def read_items(folder: Path) -> list[EvaluatedItem]:
+    """The items of a release, in the order in which they were evaluated; empty where it ships none.
+
+    Raises InputError with file and line for a record that is damaged, or for more than one file of samples.
+    """
+    paths = sorted((folder / _FOLDER / "data").glob("*/*/*/*_samples.jsonl"))
+    if len(paths) > 1:
+        raise InputError("more than one file of samples", where=str(folder / _FOLDER), hint="keep that of the release")
+    items = []
+    for path in paths:
+        for number, line in enumerate(path.read_bytes().splitlines(), 1):
+            try:
+                items.append(_item(json.loads(line)))
+            except (ValueError, KeyError, TypeError, IndexError, ValidationError) as error:
+                first = str(error).splitlines()[0]
+                raise InputError(f"damaged sample: {first}", where=f"{path}:{number}", hint="fetch it again") from None
+    return items
+
+
+# --- records -----------------------------------------------------------------------------------------------------
+
+
+def _place(evaluation: EvaluationFacts, record: Mapping[str, Any]) -> str:
+    model = record["model_info"]
+    name = model["id"].rpartition("/")[2]
+    return "/".join(["data", *map(_component, (evaluation.benchmark, model["developer"], name))])
+
+
+def _component(text: str) -> str:
+    """``text`` as one part of a path on any file system; "data" is reserved by the format."""
+    plain = re.sub(r"[^\w.-]+", "_", text, flags=re.ASCII).strip("._") or "unnamed"
+    return f"{plain}_" if plain == "data" else plain
+
+
+def _record(facts: ReleaseFacts, evaluation: EvaluationFacts, score: Score) -> dict[str, Any]:
+    about, benchmark = score.about, evaluation.benchmark
+    engine, _, version = (about.engine or "").partition(" ")
+    own = about.role in ("release", "control")
+    details = {name: str(value) for name, value in (("revision", facts.version),) if value and about.role == "release"}
+    model: dict[str, Any] = {
+        "name": score.model,
+        "id": about.id,
+        "developer": about.id.rpartition("/")[0] or "local",
+        "additional_details": {
+            "deployment_type": "externally_managed" if about.served else "self_deployed",
+            "model_availability": "open_weights" if about.role != "teacher" else "unknown",
+            "role": about.role,
+            **details,
+        },
+    }
+    if engine:
+        model["inference_engine"] = {"name": engine, **({"version": version} if version else {})}
+    return {
+        "schema_version": _VERSION,
+        "evaluation_id": f"{benchmark}/{about.id}/0",
+        "retrieved_timestamp": "0",
+        "source_metadata": {
+            "source_type": "evaluation_run",
+            "source_organization_name": facts.name.rpartition("/")[0] or facts.name,
+            "evaluator_relationship": "first_party" if own else "third_party",
+        },
+        "eval_library": {
+            "name": "distill-release",
+            "version": facts.versions.get("distill-release", "unknown"),
+            "additional_details": {"revision": facts.code_revision or "unknown"},
+        },
+        "model_info": model,
+        "evaluation_results": [
+            {
+                "evaluation_result_id": f"{benchmark}/{score.metric}",
+                "evaluation_name": benchmark,
+                "source_data": _source(evaluation),
+                "metric_config": {
+                    "metric_id": score.metric,
+                    "metric_name": score.metric,
+                    "metric_unit": "proportion",
+                    "lower_is_better": False,
+                    "score_type": "continuous",
+                    "min_score": 0.0,
+                    "max_score": 1.0,
+                },
+                "score_details": {"score": score.value, **_uncertainty(evaluation, score)},
+                "generation_config": _generation(evaluation),
+            }
+        ],
+    }
+
+
+def _source(evaluation: EvaluationFacts) -> dict[str, Any]:
+    if evaluation.dataset is None:
+        return {"dataset_name": evaluation.benchmark, "source_type": "other"}
+    source = {"dataset_name": evaluation.benchmark, "source_type": "hf_dataset", "hf_repo": evaluation.dataset}
+    split = {"hf_split": evaluation.split} if evaluation.split else {}
+    revision = {"additional_details": {"revision": evaluation.revision}} if evaluation.revision else {}
+    return {**source, **split, "samples_number": evaluation.n, **revision}
+
+
+def _uncertainty(evaluation: EvaluationFacts, score: Score) -> dict[str, Any]:
+    if score.low is None or score.high is None:
+        return {}
+    method = {"method": evaluation.interval} if evaluation.interval else {}
+    interval = {"lower": score.low, "upper": score.high, **method}
+    return {"uncertainty": {"confidence_interval": interval, "num_samples": score.n}}
+
+
+def _generation(evaluation: EvaluationFacts) -> dict[str, Any]:
+    settings = dict(evaluation.sampling)
+    known = {"max_tokens": settings.pop("max_new_tokens", None)}
+    known |= {name: settings.pop(name, None) for name in ("temperature", "top_p", "top_k")}
+    arguments = {name: value for name, value in known.items() if value is not None}
+    return {
+        "generation_args": arguments,
+        "additional_details": {name: json.dumps(value) for name, value in settings.items() if value is not None},
+    }
+
+
+# --- samples -----------------------------------------------------------------------------------------------------
+
+
+def _sample(record: Mapping[str, Any], item: EvaluatedItem) -> str:
+    problem = item.problem
+    texts = [_text(turn.get("content")) for turn in problem.get("messages", ())]
+    raw, reference = "\n\n".join(texts), _texts(problem.get("answer"))
+    canonical = json.dumps({"raw": raw, "reference": reference}, sort_keys=True, separators=(",", ":"))
+    choices = {"choices": list(map(str, problem["choices"]))} if isinstance(problem.get("choices"), list) else {}
+    result = record["evaluation_results"][0]
+    extracted = {
+        "turn_idx": 0,
+        "source": "output.raw",
+        "extracted_value": item.extracted,
+        "extraction_method": "distill-release verifier",
+        "is_terminal": True,
+    }
+    row: dict[str, Any] = {
+        "schema_version": _VERSION,
+        "evaluation_id": record["evaluation_id"],
+        "model_id": record["model_info"]["id"],
+        "evaluation_name": result["evaluation_name"],
+        "evaluation_result_id": result["evaluation_result_id"],
+        "sample_id": str(problem.get("id")),
+        "sample_hash": hashlib.sha256(canonical.encode()).hexdigest(),
+        "interaction_type": "single_turn",
+        "input": {"raw": raw, "reference": reference, **choices},
+        "output": {"raw": [item.response]},
+        "answer_attribution": [extracted] if item.extracted is not None else [],
+        "evaluation": {"score": item.score or 0.0, "is_correct": item.verdict == "correct"},
+        "metadata": {
+            "problem": json.dumps(problem, ensure_ascii=False, sort_keys=True),
+            "finish_reason": item.finish_reason,
+            "verdicts": json.dumps({"release": item.verdict, **item.others}, ensure_ascii=False),
+            **({"reason": item.reason} if item.reason is not None else {}),
+        },
+    }
+    if item.prompt_tokens is not None and item.completion_tokens is not None:
+        total = item.prompt_tokens + item.completion_tokens
+        tokens = {"input_tokens": item.prompt_tokens, "output_tokens": item.completion_tokens, "total_tokens": total}
+        row["token_usage"] = tokens
+    if item.finish_reason == "error":
+        row["error"] = item.reason
+    return json_line(row).decode()
+
+
+def _item(row: Mapping[str, Any]) -> EvaluatedItem:
+    metadata, tokens, attribution = row["metadata"], row.get("token_usage") or {}, row["answer_attribution"]
+    others = json.loads(metadata["verdicts"])
+    verdict = others.pop("release")
+    return EvaluatedItem(
+        problem=json.loads(metadata["problem"]),
+        response=row["output"]["raw"][0],
+        verdict=verdict,
+        score=None if verdict is None else row["evaluation"]["score"],
+        extracted=attribution[0]["extracted_value"] if attribution else None,
+        reason=metadata.get("reason"),
+        finish_reason=metadata["finish_reason"],
+        prompt_tokens=tokens.get("input_tokens"),
+        completion_tokens=tokens.get("output_tokens"),
+        others=others,
+    )
+
+
+def _text(content: Any) -> str:
+    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+
+
+def _texts(answer: Any) -> list[str]:
+    answers: Iterable[Any] = answer if isinstance(answer, list) else [] if answer is None else [answer]
+    return [_text(one) for one in answers]

@@ -1,0 +1,113 @@
+"""The evaluation records of a release: valid in their format, and enough to score every answer again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft7Validator
+from test_publish_card import FULL
+
+from licensing.errors import InputError
+from publish.evaluation import EvaluatedItem, evaluation_files, read_items
+from publish.facts import ReleaseFacts
+
+SCHEMAS = Path(__file__).parent / "every_eval_ever"  # of every-eval-ever 0.3.0, MIT
+PROBLEM = {"id": "p1", "messages": [{"role": "user", "content": "1 + 1?"}], "answer": "2", "kind": "math",
+           "source": "sums", "license": "cc0-1.0"}  # fmt: skip
+CHOICE = PROBLEM | {"id": "p2", "kind": "choice", "choices": ["1", "2"], "answer": "B"}
+OPEN = {"id": "p3", "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello 🙂"}],
+        "answer": None, "kind": "open", "source": "chat", "license": None}  # fmt: skip
+
+
+def item(problem: dict[str, Any], **changes: Any) -> EvaluatedItem:
+    values: dict[str, Any] = {
+        "problem": problem, "response": "\\boxed{2}", "verdict": "correct", "score": 1.0, "extracted": "2",
+        "reason": None, "finish_reason": "stop", "prompt_tokens": 7, "completion_tokens": 5,
+        "others": {"base": "wrong", "teacher": None},
+    }  # fmt: skip
+    return EvaluatedItem(**values | changes)
+
+
+ITEMS = [
+    item(PROBLEM),
+    item(CHOICE, verdict="wrong", score=0.0, reason="another option", finish_reason="length", prompt_tokens=None,
+         completion_tokens=None),
+    item(OPEN, verdict=None, score=None, extracted=None, response="Half a pair: \ud83d"),
+    item(PROBLEM | {"id": "p4"}, verdict="error", score=0.0, extracted=None, response="", reason="refused",
+         finish_reason="error", prompt_tokens=None, completion_tokens=None),
+]  # fmt: skip
+
+
+def validator(name: str) -> Draft7Validator:
+    return Draft7Validator(json.loads((SCHEMAS / f"{name}.schema.json").read_text()))
+
+
+def written(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_every_scored_model_has_a_valid_record_and_the_release_its_samples() -> None:
+    files = evaluation_files(FULL, ITEMS)
+    records = {name: json.loads(text) for name, text in files.items() if name.endswith(".json")}
+    [samples] = [name for name in files if name.endswith("_samples.jsonl")]
+    assert {record["model_info"]["id"] for record in records.values()} == {"owner/base", "owner/tiny"}
+    for name, record in records.items():
+        validator("eval").validate(record)
+        assert name.startswith(f"evaluation/data/chain_sum/{record['model_info']['id']}/")
+        [result] = record["evaluation_results"]
+        assert result["generation_config"]["generation_args"] == {"temperature": 0.0, "max_tokens": 512}
+    release = records[samples.replace("_samples.jsonl", ".json")]
+    assert release["detailed_evaluation_results"]["total_rows"] == len(ITEMS)
+    assert f"evaluation/{release['detailed_evaluation_results']['file_path']}" == samples
+    details = release["evaluation_results"][0]["score_details"]
+    assert details["score"] == 0.27
+    assert details["uncertainty"]["confidence_interval"]["lower"] == 0.18
+    for line in files[samples].splitlines():
+        sample = json.loads(line)
+        validator("instance_level_eval").validate(sample)
+        assert sample["evaluation_id"] == release["evaluation_id"]
+
+
+def test_what_was_written_is_read_back_whole(tmp_path: Path) -> None:
+    assert read_items(written(tmp_path, evaluation_files(FULL, ITEMS))) == ITEMS
+
+
+def test_without_items_there_are_scores_and_no_samples(tmp_path: Path) -> None:
+    folder = written(tmp_path, evaluation_files(FULL))
+    assert len(list(folder.rglob("*.json"))) == 2
+    assert read_items(folder) == []
+    assert evaluation_files(FULL.model_copy(update={"evaluation": None})) == {}
+
+
+def test_equal_facts_give_equal_files() -> None:
+    again = ReleaseFacts.model_validate_json(FULL.model_dump_json())
+    assert evaluation_files(again, ITEMS) == evaluation_files(FULL, ITEMS)
+
+
+@pytest.mark.parametrize("damage", ["{", "{}", "[]", '{"metadata": {"verdicts": "{}"}}'])
+def test_a_damaged_sample_is_named_by_file_and_line(tmp_path: Path, damage: str) -> None:
+    folder = written(tmp_path, evaluation_files(FULL, ITEMS))
+    [samples] = folder.rglob("*_samples.jsonl")
+    lines = samples.read_text().splitlines()
+    samples.write_text("\n".join([lines[0], damage, *lines[2:]]))
+    with pytest.raises(InputError, match="damaged sample") as raised:
+        read_items(folder)
+    assert raised.value.where == f"{samples}:2"
+
+
+def test_hostile_names_stay_inside_the_folder() -> None:
+    evaluation = FULL.evaluation
+    assert evaluation is not None
+    for name in ("../../x", "data", "a b/c:d", "..", "é"):
+        facts = FULL.model_copy(update={"evaluation": evaluation.model_copy(update={"benchmark": name})})
+        for path in evaluation_files(facts, ITEMS):
+            parts = path.split("/")
+            assert len(parts) == 6
+            assert parts[:2] == ["evaluation", "data"]
+            assert not {"..", ".", "", "data"} & set(parts[2:])
