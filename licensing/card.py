@@ -13,7 +13,7 @@ from typing import Any
 
 from licensing.safe_yaml import parse_yaml, printable
 
-__all__ = ["Card", "is_hub_id", "read_card", "read_metadata"]
+__all__ = ["Card", "is_hub_id", "read_card", "read_metadata", "split_card"]
 
 MAX_TEXT = 1024 * 1024
 _MAX_METADATA = 256 * 1024
@@ -61,6 +61,12 @@ def is_hub_id(text: str) -> bool:
 
 def read_card(text: str, where: str) -> Card:
     """Read a README.md. Raises InputError, naming the line, where its metadata is not YAML."""
+    metadata, text = split_card(text, where)
+    return read_metadata(metadata, _prose(text))
+
+
+def split_card(text: str, where: str) -> tuple[dict[str, Any], str]:
+    """The metadata of a card as plain data, empty where there is none, and the text below. Raises as ``read_card``."""
     text = text[:MAX_TEXT].removeprefix("\ufeff").replace("\r\n", "\n")
     metadata: Any = {}
     if text.startswith("---\n"):
@@ -69,7 +75,7 @@ def read_card(text: str, where: str) -> Card:
             hint = "the metadata of a card is YAML between two lines ---"
             metadata, _ = parse_yaml(head[:_MAX_METADATA], where, hint)
         text = body if mark else text
-    return read_metadata(metadata if isinstance(metadata, dict) else {}, _prose(text))
+    return metadata if isinstance(metadata, dict) else {}, text
 
 
 def read_metadata(metadata: Mapping[str, Any], prose: str | None = None) -> Card:

@@ -1,12 +1,14 @@
 """From a trained student to a folder that can be released. Imports `licensing` only.
 
 To change:
-- which adapters may be merged, and how: merge.py; what the exported model holds: export.py
-- how model folders are read and written: weights.py
+- which adapters may be merged: adapter.py; how a layer is merged: adapted_layers.py; which tensors store a parameter:
+  base_model.py; the merge from plan to folder: merge.py; what the exported model holds: export.py
+- how model folders are read and written: weights.py; how weight files are, tensor by tensor: shards.py
 - how the persona enters the chat template, where a template is looked for: chat_template.py
 - what the cards can state: facts.py; how they look: cards/
 - the columns and shards of the released data: training_data.py
-- the files of the release folders: package.py; what may not be in them: scan.py; SHA256SUMS: checksums.py
 - records of the evaluation: evaluation.py
+- the files of the release folders: package.py; what may not be in them: scan.py
+- SHA256SUMS: checksums.py; the SLSA statement: provenance.py; signatures: signing.py
 - the steps of a push, what it refuses: push.py; requests to the hub, retries, errors: hub.py
 """

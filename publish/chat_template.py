@@ -34,7 +34,10 @@ from publish.weights import read_object
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["TEMPLATE_FILE", "Mode", "add_persona", "read_template", "render", "strip_persona", "template_digest"]
+__all__ = [
+    "TEMPLATE_FILE", "Mode", "add_persona", "other_templates", "read_template", "render", "strip_persona",
+    "template_digest",
+]  # fmt: skip
 
 TEMPLATE_FILE = "chat_template.jinja"
 
@@ -176,6 +179,13 @@ def read_template(folder: Path) -> str | None:
     if isinstance(value, list):
         value = next((item.get("template") for item in value if item.get("name") == "default"), None)
     return value if isinstance(value, str) and value.strip() else None
+
+
+def other_templates(folder: Path) -> list[str]:
+    """Places beside chat_template.jinja where a model folder holds a template; engines differ in which they read."""
+    places = [name for name in ("chat_template.json", "additional_chat_templates") if (folder / name).exists()]
+    config = read_object(folder / "tokenizer_config.json", optional=True)
+    return [*places, "tokenizer_config.json"] if config.get("chat_template") else places
 
 
 def template_digest(template: str) -> str:

@@ -14,27 +14,28 @@ same files.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from licensing.errors import InputError, Refused
 from publish.chat_template import template_digest
-from publish.merge import load_merged, require, write_model
+from publish.merge import SHARD_BYTES, Progress, cast_weights, merge_weights, require, untie
 from publish.weights import (
     COMPANIONS,
-    INDEX,
     copy_companions,
     empty_folder,
     read_object,
     tensor_shapes,
     weight_files,
+    with_dtype,
     without_local_paths,
     write_object,
 )
 
 __all__ = ["export_folder"]
+
+_DTYPE = "bfloat16"
 
 
 def export_folder(
@@ -42,32 +43,38 @@ def export_folder(
     trained: Path,
     out: Path,
     *,
-    max_shard_size: str = "5GB",
+    shard_bytes: int = SHARD_BYTES,
     sampling: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write the exported model to ``out`` (absent or empty) and return its facts.
 
     ``prepared``: the base with final template, stop tokens and generation config. ``trained``: an adapter folder
-    (``adapter_config.json``) for ``prepared``, or full weights (safetensors) with its names and shapes; full weights
-    keep their own shards and are cast one shard at a time, so memory holds one shard. ``sampling``: replaces the
-    sampling values of the base in generation_config.json, so that engines which read it generate as evaluated.
+    (``adapter_config.json``) for ``prepared``, or full weights (safetensors) with its names and shapes. Either is
+    written one tensor at a time. ``sampling``: replaces the sampling values of the base in generation_config.json, so
+    that engines which read it generate as evaluated.
 
     Returns ``{"method": "merged"|"cast", "dtype", "template_digest", "parameters": int, "bytes", "files"}``.
-    Raises InputError where a folder lacks a part or the two do not belong together, Refused for an unsafe merge or
-    weights that are not finite. Not covered: the model's quality; it is loaded as far as configuration and tokenizer.
+    Raises InputError where a folder lacks a part, the two do not belong together, the merge is unsafe or weights are
+    not finite; Refused where what was written does not load as it was prepared. Not covered: the model's quality; it is
+    loaded as far as configuration and tokenizer.
     """
     prepared, trained, out = Path(prepared), Path(trained), Path(out)
     template = _check_prepared(prepared)
-    config = without_local_paths(_plain_dtype(read_object(prepared / "config.json")))
+    config = without_local_paths(with_dtype(read_object(prepared / "config.json"), _DTYPE))
     tokenizer = without_local_paths(read_object(prepared / "tokenizer_config.json"))
     tokenizer.pop("chat_template", None)  # one copy only: GGUF conversion prefers this one, transformers the file
     empty_folder(out)
+    untied = False
     if (trained / "adapter_config.json").is_file():
         method = "merged"
-        write_model(load_merged(prepared, trained), out, max_shard_size)
+        merged = merge_weights(prepared, trained, out, dtype=_DTYPE, shard_bytes=shard_bytes, progress=progress)
+        config = untie(config) if merged.untied else config
+        untied = merged.untied
     else:
         method = "cast"
-        _cast(prepared, trained, out)
+        _check_same_tensors(prepared, trained)
+        cast_weights(trained, out, _DTYPE, shard_bytes=shard_bytes, progress=progress)
     write_object(out / "config.json", config)
     copy_companions(prepared, out, (name for name in COMPANIONS if name != "tokenizer_config.json"))
     write_object(out / "tokenizer_config.json", tokenizer)
@@ -75,12 +82,12 @@ def export_folder(
         generation = read_object(prepared / "generation_config.json")
         tokens = {key: value for key, value in generation.items() if key.endswith("_token_id")}
         write_object(out / "generation_config.json", {**tokens, **sampling})
-    _check_reload(out, template)
+    _check_reload(out, template, untied)
     shapes = tensor_shapes(*weight_files(out))
     files = sorted(file.name for file in out.iterdir())
     return {
         "method": method,
-        "dtype": "bfloat16",
+        "dtype": _DTYPE,
         "template_digest": template_digest(template),
         "parameters": sum(math.prod(shape) for _, shape in shapes.values()),
         "bytes": sum((out / name).stat().st_size for name in files),
@@ -105,16 +112,8 @@ def _check_prepared(prepared: Path) -> str:
     return (prepared / "chat_template.jinja").read_bytes().decode("utf-8")
 
 
-def _plain_dtype(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with every dtype set to bfloat16, under the current name of the key."""
-    changed = {key: _plain_dtype(value) if isinstance(value, dict) else value for key, value in config.items()}
-    if changed.pop("torch_dtype", None) is not None or "dtype" in changed or "model_type" in changed:
-        changed["dtype"] = "bfloat16"
-    return changed
-
-
-def _cast(prepared: Path, trained: Path, out: Path) -> None:
-    """Full weights to bf16, shard by shard, under the names that the trained folder gives its shards."""
+def _check_same_tensors(prepared: Path, trained: Path) -> None:
+    """Raise InputError where full weights have other names or shapes than the prepared model."""
     expected, actual = (
         {name: shape for name, (_, shape) in tensor_shapes(*weight_files(folder)).items()}
         for folder in (prepared, trained)
@@ -130,32 +129,9 @@ def _cast(prepared: Path, trained: Path, out: Path) -> None:
             where=str(trained),
             hint="export with the prepared folder that the training started from",
         )
-    require("torch", "safetensors")
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    total, weight_map = 0, {}
-    files = weight_files(trained)
-    for file in files:
-        tensors = load_file(file)
-        for name, tensor in tensors.items():
-            if tensor.is_floating_point():
-                tensors[name] = tensor.to(torch.bfloat16)
-                if not tensors[name].isfinite().all():  # after the cast, which can overflow
-                    raise Refused(
-                        f"the trained weights are not finite ({name})",
-                        where=str(file),
-                        hint="the training diverged: lower the learning rate",
-                    )
-            total += tensors[name].nbytes
-            weight_map[name] = file.name
-        save_file(tensors, out / file.name, metadata={"format": "pt"})
-        os.chmod(out / file.name, 0o644)  # safetensors writes 0600, and a release is for others to read
-    if len(files) > 1:
-        write_object(out / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
-def _check_reload(out: Path, template: str) -> None:
+def _check_reload(out: Path, template: str, untied: bool) -> None:
     """Load configuration and tokenizer with plain transformers and compare them with what was prepared."""
     require("torch", "transformers")
     import torch
@@ -176,6 +152,8 @@ def _check_reload(out: Path, template: str) -> None:
         raise Refused("the exported tokenizer loads another chat template than the prepared one", where=str(out))
     if config.get_text_config().dtype != torch.bfloat16:
         raise Refused(f"the exported configuration says {config.dtype}, not bfloat16", where=str(out))
+    if untied and config.get_text_config().tie_word_embeddings:
+        raise Refused("the exported configuration still ties head and embeddings", where=str(out))
     ends = generation.eos_token_id if isinstance(generation.eos_token_id, list) else [generation.eos_token_id]
     outside = [token for token in ends if not 0 <= token < config.get_text_config().vocab_size]
     if outside:

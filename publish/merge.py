@@ -1,64 +1,67 @@
-"""Merge a LoRA adapter into its base: PEFT's own merge, on the CPU, in bf16; unsafe cases are refused beforehand.
+"""Merge a LoRA adapter into its base, one tensor at a time: equal to PEFT's ``merge_and_unload()`` bit for bit.
 
-Arithmetic (PEFT's ``merge_and_unload``, ``safe_merge=False``): ``W(bf16) += (B.float() @ A.float()) * s``, in place
-with an fp32 delta; ``s`` is ``alpha / r``, or ``alpha / sqrt(r)`` with rslora, with rank and alpha patterns.
-``safe_merge`` would round the delta to bf16 first and so give other weights: it is not used, finiteness is checked
-here instead.
+What will be written is planned and checked before the first byte. A tensor that the adapter does not change is copied;
+for the rest see ``publish.adapted_layers`` and, where a base stores a parameter in pieces, ``publish.base_model``.
 
-Refused, because the merged model may differ from the trained one: DoRA and the other LoRA variants, bias, quantised
-bases, initialisations that changed the base (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA), adapter tensors that no layer takes
-or layers that no tensor fills, tied embeddings with an adapter on either end, anything not finite.
-Only safetensors are read: a pickle runs code when it is opened.
+Memory: one adapted parameter and the product of its two factors in fp32; nothing for the tensors that are copied.
 
-Not covered: models that AutoModelForCausalLM does not open, and models whose code lives in their own repository.
+Refused: what ``publish.adapter`` and ``publish.adapted_layers`` list, bases that do not fill their model, and anything
+that is not finite.
+
+Not covered: models that AutoModelForCausalLM does not build, and adapters of transformers 4 for single experts.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import os
-from collections.abc import Iterable
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from licensing.errors import InputError, MissingDependency, Refused
-from publish.weights import read_object, tensor_shapes, weight_files, without_local_paths, write_object
-
-__all__ = ["check_adapter", "load_merged", "require", "write_model"]
-
-# Adapter settings that PEFT merges as the module docstring says. Any other must be absent or off, so that a variant of
-# a later PEFT is refused until it is reviewed.
-_SAFE_SETTINGS = frozenset(
-    {
-        "alpha_pattern",
-        "auto_mapping",
-        "base_model_name_or_path",
-        "bias",
-        "ensure_weight_tying",
-        "eva_config",
-        "exclude_modules",
-        "fan_in_fan_out",
-        "inference_mode",
-        "init_lora_weights",
-        "layers_pattern",
-        "layers_to_transform",
-        "lora_alpha",
-        "lora_dropout",
-        "megatron_core",
-        "modules_to_save",
-        "peft_type",
-        "peft_version",
-        "qalora_group_size",
-        "r",
-        "rank_pattern",
-        "revision",
-        "runtime_config",
-        "target_modules",
-        "task_type",
-        "use_rslora",
-    }
+from licensing.errors import InputError, MissingDependency
+from licensing.files import sync_folder
+from publish.adapted_layers import AdaptedLayers
+from publish.adapter import ADAPTER_WEIGHTS, check_adapter
+from publish.base_model import BaseModel, TensorGroup, unproven
+from publish.shards import ShardWriter, TensorFiles, TensorSpec, cast_spec, check_finite
+from publish.weights import (
+    COMPANIONS,
+    copy_companions,
+    empty_folder,
+    read_object,
+    weight_files,
+    with_dtype,
+    within,
+    write_object,
 )
-_SAFE_INITS: tuple[Any, ...] = (None, True, False, "gaussian", "eva", "orthogonal")
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["SHARD_BYTES", "MergeFacts", "Progress", "cast_weights", "merge_folder", "merge_weights", "require", "untie"]
+
+SHARD_BYTES = 5 * 10**9
+
+Progress = Callable[[int, int], None]
+"""Takes the bytes written so far, and the bytes in all."""
+
+_OTHER_FILES = ("LICEN[CS]E*", "NOTICE*", "USE_POLICY*", "*processor_config.json")
+
+
+@dataclass(frozen=True)
+class MergeFacts:
+    """``merged``: parameters that the adapter changes. ``untied``: the head was written beside the embedding."""
+
+    files: list[str]
+    tensors: int
+    merged: int
+    bytes: int
+    untied: bool
 
 
 def require(*modules: str) -> None:
@@ -72,127 +75,189 @@ def require(*modules: str) -> None:
             raise MissingDependency(f"{module} is not installed", hint=f"pip install {' '.join(modules)}") from error
 
 
-def check_adapter(base: Path, adapter: Path) -> None:
-    """Refuse what cannot be merged safely, from the two configurations and the adapter's header: no torch, no weights.
+def merge_folder(
+    base: Path,
+    adapter: Path,
+    out: Path,
+    *,
+    dtype: str | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Progress | None = None,
+) -> MergeFacts:
+    """Write the merged model as a folder: weights, and the base's configuration, tokenizer, template and license files.
 
-    Raises Refused for the cases of the module docstring that can be seen so early, InputError for folders that are
-    not what they should be.
+    ``out`` (absent, or an empty folder) appears in one rename when it is complete; until then the files lie in a folder
+    ``.NAME.….partial`` beside it. For the rest see ``merge_weights``.
     """
-    config = read_object(adapter / "adapter_config.json")
-    where = str(adapter)
-    if not (adapter / "adapter_model.safetensors").is_file():
-        if (adapter / "adapter_model.bin").exists():
-            raise Refused(
-                "the adapter is a pickle (adapter_model.bin), which runs code when it is opened",
-                where=where,
-                hint="save it again with safe_serialization=True",
-            )
-        raise InputError("there is no adapter_model.safetensors", where=where)
-    if config.get("peft_type") != "LORA":
-        raise Refused(f"a {config.get('peft_type')} adapter cannot be merged here, only LoRA", where=where)
-    if config.get("bias", "none") != "none":
-        raise Refused(f"the adapter trained bias ({config['bias']!r})", where=where, hint="train with bias: none")
-    if config.get("init_lora_weights", True) not in _SAFE_INITS:
-        raise Refused(
-            f"the adapter was initialised with {config['init_lora_weights']!r}, which changed the base weights",
-            where=where,
-            hint="convert it with PEFT's path_initial_model_for_weight_conversion, then merge",
-        )
-    unsafe = sorted(key for key, value in config.items() if value and key not in _SAFE_SETTINGS)
-    if unsafe:
-        raise Refused(
-            f"the adapter uses {', '.join(unsafe)}, which a plain LoRA merge would get wrong or leave out",
-            where=where,
-            hint="train plain LoRA, or release the adapter unmerged",
-        )
-    if any("lora_magnitude_vector" in name for name in tensor_shapes(adapter / "adapter_model.safetensors")):
-        raise Refused("the adapter holds DoRA magnitude vectors", where=where, hint="train with use_dora: false")
-    if read_object(base / "config.json").get("quantization_config"):
-        raise Refused("the base is quantised: a merge would round twice", where=str(base), hint="take its full weights")
-    tensor_shapes(*weight_files(base))
+    out = out.resolve()
+    if out.exists():
+        empty_folder(out)
+    for folder in (base, adapter):
+        if not folder.is_dir():
+            hint = "give a folder; a model of the hub comes with: hf download OWNER/NAME --local-dir FOLDER"
+            raise InputError("there is no such folder", where=str(folder), hint=hint)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    try:
+        facts = merge_weights(base, adapter, staging, dtype=dtype, shard_bytes=shard_bytes, progress=progress)
+        copy_companions(base, staging, COMPANIONS)
+        copy_companions(base, staging, sorted({file.name for glob in _OTHER_FILES for file in base.glob(glob)}))
+        _write_config(base, staging, dtype, facts.untied)
+        staging.chmod(0o755)  # a temporary folder is for its owner alone
+        sync_folder(staging)
+        staging.rename(out)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    sync_folder(out.parent)
+    return facts
 
 
-def load_merged(base: Path, adapter: Path) -> Any:
-    """Return the merged model (transformers.PreTrainedModel, bf16, on the CPU); reads both folders, writes nothing.
+def merge_weights(
+    base: Path,
+    adapter: Path,
+    out: Path,
+    *,
+    dtype: str | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Progress | None = None,
+) -> MergeFacts:
+    """Write the merged weights to the folder ``out``: safetensors and their index, nothing else.
 
-    Needs memory for the model in bf16 and the adapter in fp32. Raises Refused or InputError, see the module docstring.
+    ``dtype`` (``bfloat16``, ``float16``, ``float32``): the base is cast to it before the merge, except for what
+    transformers keeps in fp32; without it each tensor keeps its type, which must be the configuration's. Raises
+    InputError for what the module docstring refuses, MissingDependency for a library that is missing or a disk without
+    enough space.
     """
-    check_adapter(base, adapter)
+    config = check_adapter(base, adapter)
     require("torch", "transformers", "peft", "safetensors")
-    import torch
-    from peft import PeftModel, get_peft_model_state_dict
-    from safetensors.torch import load_file
-    from transformers import AutoModelForCausalLM
-
-    adapter_tensors = load_file(adapter / "adapter_model.safetensors")
-    _all_finite(adapter_tensors.items(), "the adapter", str(adapter))
-    try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            base, dtype=torch.bfloat16, use_safetensors=True, local_files_only=True, output_loading_info=True
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"the base does not load: {str(error)[:500]}", where=str(base)) from error
-    # transformers initialises missing weights at random and only logs it.
-    faults = {kind: sorted(map(str, names)) for kind, names in info.items() if names and kind != "unexpected_keys"}
-    if faults:
-        raise InputError(f"the base's weights do not fill its model: {faults}", where=str(base))
-    _refuse_tied(model, adapter_tensors, adapter)
-    try:
-        wrapped = PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"the adapter does not fit the base: {str(error)[:500]}", where=str(adapter)) from error
-    taken = set(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
-    if taken != set(adapter_tensors):
-        unused, unfilled = sorted(set(adapter_tensors) - taken), sorted(taken - set(adapter_tensors))
-        raise Refused(
-            f"adapter and base do not match: {len(unused)} adapter tensors without a layer ({', '.join(unused[:3])}), "
-            f"{len(unfilled)} layers without a tensor ({', '.join(unfilled[:3])})",
-            where=str(adapter),
-            hint="merge into the very base it was trained on",
-        )
-    merged = wrapped.merge_and_unload(safe_merge=False)
-    _all_finite(merged.state_dict().items(), "the merged model", str(adapter))
-    return merged
+    with contextlib.ExitStack() as stack, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT and transformers warn of what is checked here
+        files = TensorFiles(stack, weight_files(base))
+        updates = TensorFiles(stack, [adapter / ADAPTER_WEIGHTS])
+        model = BaseModel(base, files.specs, dtype)
+        layers = AdaptedLayers(model, config, updates, adapter)
+        jobs = _plan(model, layers, files)
+        names, total = _write(out, jobs, shard_bytes, progress)
+    tensors = sum(len(job.outputs) for job in jobs)
+    return MergeFacts(files=names, tensors=tensors, merged=len(layers.merges), bytes=total, untied=layers.untied)
 
 
-def write_model(model: Any, out: Path, max_shard_size: str = "5GB") -> None:
-    """Write weights (sharded by transformers) and config.json, without local paths."""
-    from transformers import GenerationConfig
-
-    # transformers refuses to save some generation configs that it loads, and derives one where there is none: the
-    # file that ships is copied from its source instead.
-    model.generation_config = GenerationConfig()
-    model.save_pretrained(out, max_shard_size=max_shard_size)
-    (out / "generation_config.json").unlink(missing_ok=True)
-    config = without_local_paths(read_object(out / "config.json"))
-    write_object(out / "config.json", config)
-    for file in out.iterdir():
-        os.chmod(file, 0o644)  # safetensors writes 0600, and a release is for others to read
+def cast_weights(
+    weights: Path, out: Path, dtype: str, *, shard_bytes: int = SHARD_BYTES, progress: Progress | None = None
+) -> None:
+    """Write the weights of the folder ``weights`` to ``out``, floating types cast to ``dtype``."""
+    require("torch", "safetensors")
+    with contextlib.ExitStack() as stack:
+        files = TensorFiles(stack, weight_files(weights))
+        jobs = [_copy(files, cast_spec(spec, dtype)) for spec in files.specs.values()]
+        _write(out, jobs, shard_bytes, progress)
 
 
-def _refuse_tied(model: Any, tensor_names: Iterable[str], adapter: Path) -> None:
-    """An adapter on one end of tied embeddings merges into both, which is not what was trained.
+def untie(config: dict[str, Any]) -> dict[str, Any]:
+    """A model's configuration that no longer ties the head to the embedding."""
+    inner = {key: untie(value) for key, value in config.items() if isinstance(value, dict) and "model_type" in value}
+    return {**config, **inner, "tie_word_embeddings": False}
 
-    Measured on a tied model: largest difference of logits 2.6 with the adapter on embed_tokens, 3.6 on lm_head.
-    """
-    if not model.config.get_text_config().tie_word_embeddings:
+
+def _write_config(base: Path, out: Path, dtype: str | None, untied: bool) -> None:
+    source = base / "config.json"
+    within(base, source)
+    if not (untied or dtype):
+        shutil.copyfile(source, out / "config.json")
         return
-    ends = (model.get_input_embeddings(), model.get_output_embeddings())
-    names = [name for name, module in model.named_modules() if any(module is end for end in ends)]
-    hit = next((key for key in tensor_names for name in names if f".{name}." in key), None)
-    if hit:
-        raise Refused(
-            f"the base ties its embeddings and the adapter changes one end ({hit}): merging would change both",
-            where=str(adapter),
-            hint="leave embed_tokens and lm_head out of target_modules and modules_to_save",
+    config = read_object(source)
+    config = untie(config) if untied else config
+    write_object(out / "config.json", with_dtype(config, dtype) if dtype else config)
+    from transformers import AutoConfig
+
+    if untied and AutoConfig.from_pretrained(out, local_files_only=True).get_text_config().tie_word_embeddings:
+        raise unproven("the configuration does not untie head and embeddings", source)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Tensors to write, and the function that returns them by name. They are made together, and freed together."""
+
+    outputs: list[TensorSpec]
+    compute: Callable[[], Mapping[str, torch.Tensor]]
+
+
+def _plan(model: BaseModel, layers: AdaptedLayers, files: TensorFiles) -> list[_Job]:
+    """A job for each group of tensors, and one for a head that no longer is tied."""
+    owners: dict[str, TensorGroup] = {}
+    jobs = []
+    for group in model.groups:
+        adapted = layers.merges.keys() & set(group.targets)
+        if not adapted:
+            jobs += [_copy(files, spec) for spec in group.sources]
+            continue
+        if repeated := adapted & owners.keys():
+            raise unproven(f"two tensors of the base fill {min(repeated)}", model.folder)
+        model.check_types(group)
+        model.check_reversible(group)
+        owners.update(dict.fromkeys(adapted, group))
+        jobs.append(_merge(model, group, files, layers))
+    tied = {*model.tied, *model.tied.values()}
+    if absent := layers.merges.keys() - owners.keys() - tied:
+        raise InputError(f"the base holds no tensor for {min(absent)}", where=str(model.folder))
+    return [*jobs, *_untied_head(model, layers, files)] if layers.untied else jobs
+
+
+def _copy(files: TensorFiles, spec: TensorSpec) -> _Job:
+    return _Job([spec], lambda: {spec.name: files.read(spec)})
+
+
+def _merge(model: BaseModel, group: TensorGroup, files: TensorFiles, layers: AdaptedLayers) -> _Job:
+    def compute() -> Mapping[str, torch.Tensor]:
+        # In memory of its own: a page of a mapped file that is written to stays in memory until the file is closed.
+        parameters = model.to_parameters(group, (files.read(spec, copy=True) for spec in group.sources))
+        if group.converter is not None:
+            reverted = model.to_tensors(group, dict(parameters))
+            if not all(reverted[spec.name].equal(files.read(spec)) for spec in group.sources):
+                raise unproven(f"the conversion of {group.targets[0]} is not reversible", model.folder)
+            del reverted
+        for name in layers.merges.keys() & parameters.keys():
+            parameters[name] = layers.merges[name](parameters[name])
+        return model.to_tensors(group, parameters)
+
+    return _Job(group.sources, compute)
+
+
+def _untied_head(model: BaseModel, layers: AdaptedLayers, files: TensorFiles) -> list[_Job]:
+    """The head as a tensor of its own, where the base has only the embedding."""
+    stored = {name: group for group in model.groups for name in group.targets}
+    [(head, embedding), *others] = model.tied.items()
+    if head in stored and embedding in stored:
+        return []
+    source = stored[embedding].sources[0] if embedding in stored else None
+    if others or source is None or source.name != embedding:
+        raise unproven(f"under which names the base would store {head} and {embedding} is not known", model.folder)
+    spec = TensorSpec(head, source.dtype, source.shape)
+    merge = layers.merges.get(head, lambda weight: weight)
+    return [_Job([spec], lambda: {head: merge(files.read(source))})]
+
+
+def _write(out: Path, jobs: Sequence[_Job], shard_bytes: int, progress: Progress | None) -> tuple[list[str], int]:
+    """Do the jobs; returns the files and the bytes of all tensors."""
+    import torch
+
+    writer = ShardWriter(out, [spec for job in jobs for spec in job.outputs], shard_bytes)
+    free = shutil.disk_usage(out).free
+    if free < writer.total:
+        raise MissingDependency(
+            f"the merged weights take {writer.total / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free",
+            where=str(out.parent),
+            hint="free some space, or write to another disk",
         )
-
-
-def _all_finite(tensors: Iterable[tuple[str, Any]], what: str, where: str) -> None:
-    for name, tensor in tensors:
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise Refused(
-                f"{what} holds values that are not finite ({name})",
-                where=where,
-                hint="the training diverged: lower the learning rate",
-            )
+    done = 0
+    with writer, torch.no_grad():
+        for job in jobs:
+            for name, tensor in job.compute().items():
+                check_finite(name, tensor)
+                data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+                writer.write(name, memoryview(data))
+                done += data.nbytes
+                if progress:
+                    progress(done, writer.total)
+    return writer.files, writer.total

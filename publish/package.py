@@ -4,6 +4,7 @@
     weights folder, every file (links, else copies)        train-*.parquet (links, else copies)
     README.md, plots/, NOTICE: from the facts              README.md, plots/: from the facts
     LICENSE, recipe.yaml, lineage.yaml: from the caller    lineage.yaml, what else the caller has
+    provenance.json: the SLSA statement over all of these files, where the caller has a predicate
     SHA256SUMS: written last, a folder with it is complete
 
 Holds no time, no path, no order of a directory listing: equal inputs give equal folders.
@@ -16,16 +17,18 @@ import os
 import shutil
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from licensing.errors import InputError, Refused
 from publish.cards.data_card import data_card
 from publish.cards.model_card import model_card
 from publish.cards.plots import has_length_plot, has_score_plot, length_plot, score_plot
-from publish.chat_template import template_digest
-from publish.checksums import CHECKSUMS, write_checksums
+from publish.chat_template import other_templates, template_digest
+from publish.checksums import CHECKSUMS, Progress, file_digests, write_checksums
 from publish.facts import DatasetFacts, ReleaseFacts
+from publish.provenance import write_provenance
 from publish.scan import file_fault, refuse_leaks, scan
-from publish.weights import empty_folder, read_object, weight_files
+from publish.weights import empty_folder, weight_files
 
 __all__ = ["DATA_DOCUMENTS", "REQUIRED", "build_data_release", "build_release"]
 
@@ -49,11 +52,14 @@ def build_release(
     documents: Documents,
     *,
     allow: Container[str] = (),
+    provenance: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Build the folder ``out`` (absent or empty) of a model from its exported ``weights`` folder.
 
     ``documents``: ``REQUIRED`` must be among them, README.md and SHA256SUMS must not: they are written here. ``allow``:
-    texts that the scan lets pass.
+    texts that the scan lets pass. ``provenance``: the predicate of its SLSA statement. ``progress`` takes the bytes
+    that are hashed, and those of all files.
 
     Raises InputError for missing or clashing names, an ``out`` that is not empty, weights that are no model; Refused
     for pickles and links that lead out of the weights folder, for two chat templates, where the template is not that of
@@ -69,23 +75,29 @@ def build_release(
         own["NOTICE"] = "\n".join(facts.notice) + "\n"
     if facts.evaluation is not None and has_score_plot(facts.evaluation):
         own["plots/scores.png"] = score_plot(facts.evaluation)
-    _build(out, files, own, documents, REQUIRED, allow)
+    _build(out, files, own, documents, REQUIRED, allow, provenance, progress)
 
 
 def build_data_release(
-    facts: DatasetFacts, shards: Path, out: Path, documents: Documents, *, allow: Container[str] = ()
+    facts: DatasetFacts,
+    shards: Path,
+    out: Path,
+    documents: Documents,
+    *,
+    allow: Container[str] = (),
+    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Build the folder ``out`` (absent or empty) of a data set from a folder of Parquet ``shards``. Raises as
     ``build_release``."""
     own: dict[str, Path | str | bytes] = {"README.md": data_card(facts)}
     if has_length_plot(facts):
         own["plots/lengths.png"] = length_plot(facts)
-    _build(out, _plain_files(shards), own, documents, DATA_DOCUMENTS, allow)
+    _build(out, _plain_files(shards), own, documents, DATA_DOCUMENTS, allow, provenance)
 
 
 def _build(
     out: Path, files: Mapping[str, Path], own: Documents, documents: Documents, required: Sequence[str],
-    allow: Container[str],
+    allow: Container[str], provenance: Mapping[str, Any] | None, progress: Progress | None = None,
 ) -> None:  # fmt: skip
     contents = _contents(files, own, documents, required)
     empty_folder(out)
@@ -98,7 +110,8 @@ def _build(
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
     refuse_leaks(scan(out, allow), str(out))
-    write_checksums(out)
+    digests = file_digests(out, progress)
+    write_checksums(out, digests if provenance is None else write_provenance(out, digests, provenance))
 
 
 def _plain_files(folder: Path) -> dict[str, Path]:
@@ -133,10 +146,7 @@ def _check_template(facts: ReleaseFacts, weights: Path) -> None:
             where=str(path),
             hint="evaluate the folder that is packaged",
         )
-    tokenizer = read_object(weights / "tokenizer_config.json", optional=True)
-    second = [name for name in ("chat_template.json", "additional_chat_templates") if (weights / name).exists()]
-    second += ["tokenizer_config.json"] if tokenizer.get("chat_template") else []
-    if second:
+    if second := other_templates(weights):
         raise Refused(
             f"a second chat template in {second[0]}: engines differ in which one they read",
             where=str(weights),

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from licensing.errors import InputError
 from licensing.files import read_json, write_text
 
+if TYPE_CHECKING:
+    import numpy as np
+
 __all__ = [
     "COMPANIONS",
     "INDEX",
+    "WEIGHTS",
     "copy_companions",
     "empty_folder",
     "read_object",
+    "tensor_rows",
     "tensor_shapes",
     "weight_files",
+    "with_dtype",
+    "within",
     "without_local_paths",
     "write_object",
 ]
@@ -67,7 +74,7 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / "adapter_config.json").is_file():
-        hint = "merge it into its base first: PEFT's merge_and_unload, then save_pretrained"
+        hint = "merge it into its base first: distill merge BASE ADAPTER OUT"
         raise InputError("this is an adapter, not a model", where=where, hint=hint)
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles:
@@ -99,10 +106,50 @@ def tensor_shapes(*files: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     return tensors
 
 
+def tensor_rows(file: Path, name: str, rows: Sequence[int]) -> np.ndarray:
+    """Rows of a matrix in a safetensors file, as float32 of shape (rows, columns), and nothing else of it.
+
+    The library's numpy reader has no bfloat16. Raises InputError for another type than BF16, F16, F32.
+    """
+    import numpy as np
+
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        entry = json.loads(opened.read(length))[name]
+        kinds = {"BF16": "<u2", "F16": "<f2", "F32": "<f4"}
+        if entry["dtype"] not in kinds:
+            hint = "take BF16, F16 or F32 weights"
+            raise InputError(f"{name} is of type {entry['dtype']}", where=str(file), hint=hint)
+        kind: np.dtype[Any] = np.dtype(kinds[entry["dtype"]])
+        columns = entry["shape"][1]
+        raw = []
+        for row in rows:
+            opened.seek(8 + length + entry["data_offsets"][0] + row * columns * kind.itemsize)
+            raw.append(np.frombuffer(opened.read(columns * kind.itemsize), kind))
+    values = np.stack(raw)
+    if entry["dtype"] == "BF16":  # the upper half of a float32
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    return values.astype(np.float32)
+
+
+def within(folder: Path, file: Path) -> None:
+    """Raise InputError where ``file`` is a link that leads out of ``folder``.
+
+    A snapshot of the hub's cache may link into its own repository, whose blobs lie beside the snapshots.
+    """
+    real = folder.resolve()
+    roots = [real]
+    if real.parent.name == "snapshots" and real.parents[1].name.startswith("models--"):
+        roots.append(real.parents[1] / "blobs")
+    if file.is_symlink() and not any(file.resolve().is_relative_to(root) for root in roots):
+        raise InputError("a link leads out of the folder", where=str(file), hint="replace it with a copy of the file")
+
+
 def copy_companions(source: Path, out: Path, names: Iterable[str] = COMPANIONS) -> None:
-    """Copy tokenizer, template and generation config byte for byte."""
+    """Copy tokenizer, template and generation config byte for byte. Raises InputError for a link out of ``source``."""
     for name in names:
         if (source / name).is_file():
+            within(source, source / name)
             shutil.copyfile(source / name, out / name)
 
 
@@ -135,3 +182,11 @@ def without_local_paths(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration without the keys in which transformers notes from where and how a folder was loaded."""
     volatile = {"_name_or_path", "_model_name_or_path", "name_or_path", "is_local", "local_files_only", "_commit_hash"}
     return {key: value for key, value in config.items() if key not in volatile}
+
+
+def with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """A model's configuration with every dtype set to ``dtype``, under the current name of the key."""
+    changed = {key: with_dtype(value, dtype) if isinstance(value, dict) else value for key, value in config.items()}
+    if changed.pop("torch_dtype", None) is not None or "dtype" in changed or "model_type" in changed:
+        changed["dtype"] = dtype
+    return changed

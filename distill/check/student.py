@@ -12,12 +12,14 @@ from distill.config.recipe import LoraMethod, RandomBase, Recipe
 from distill.models.folder import BaseFolder, ask_hub
 from distill.models.tokens import RowRefused, Tokens
 from licensing.errors import InputError
-from publish.weights import tensor_shapes, weight_files
+from publish.weights import tensor_rows, tensor_shapes, weight_files
 from synth.sampling.config import TeacherSampling
 
 __all__ = ["check_student", "position_limit"]
 
 _QUESTION = {"role": "user", "content": "What is 1 + 1?"}
+_UNTRAINED = 0.05
+"""A smaller norm, as a share of the median row's, is that of a token that was never trained."""
 _EMBEDDINGS = ("embed_tokens", "wte", "lm_head")
 
 
@@ -38,6 +40,7 @@ def check_student(recipe: Recipe) -> Iterator[Finding]:
         yield from _lengths(recipe, base.config)
         if isinstance(student.method, LoraMethod):
             yield from _target_modules(student.method, base)
+            yield from _end_of_turn_embedding(student.method, base)
 
 
 def position_limit(config: Mapping[str, Any]) -> int | None:
@@ -145,3 +148,27 @@ def _target_modules(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:
     if tied and embeddings:
         hint = "leave it out: a merged adapter on one of two tied matrices changes both"
         yield _error(f"{embeddings[0]} shares its weights (tie_word_embeddings)", where, hint)
+
+
+def _end_of_turn_embedding(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:
+    """LoRA leaves embeddings as they are: a student cannot learn to write a token whose row was never trained.
+
+    Covers rows that are (nearly) zero. Not covered: rows that were drawn at random and never trained since.
+    """
+    import numpy as np
+
+    end = base.special[base.turn_end]
+    for file in weight_files(base.folder):
+        for name, (_, shape) in tensor_shapes(file).items():
+            module = name.removesuffix(".weight").rpartition(".")[2]
+            if module not in _EMBEDDINGS or module in method.modules_to_save or len(shape) != 2 or end >= shape[0]:
+                continue
+            sample = [end, *range(0, shape[0], max(1, shape[0] // 256))]
+            norms = np.linalg.norm(tensor_rows(file, name, sample), axis=1)
+            if norms[0] < _UNTRAINED * float(np.median(norms)):
+                yield _error(
+                    f"the row of {base.turn_end} in {name} was never trained (its norm is {norms[0]:.2g}, and "
+                    f"{np.median(norms):.2g} in the median): under LoRA the student could not learn to stop",
+                    "student.method",
+                    f"add {module} to student.method.modules_to_save, or set kind: full",
+                )

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from distill import __version__
-from distill.cli import audit, output, preview, push, report, rows, run
+from distill.cli import audit, confirm, merge, output, preview, push, report, rows, run
 
 app = typer.Typer(
     name="distill",
@@ -30,9 +30,12 @@ for command in (
     report.report,
     rows.verify,
     rows.decontaminate,
+    merge.merge,
     push.push,
     audit.audit,
     audit.licences,
+    confirm.sign,
+    confirm.confirm,
     run.recipes,
 ):
     app.command()(command)

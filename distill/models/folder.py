@@ -28,6 +28,7 @@ __all__ = [
     "cached",
     "check_same_template",
     "download",
+    "download_release",
     "local_folder",
     "public_name",
     "read_base",
@@ -110,10 +111,15 @@ def read_base(folder: Path) -> BaseFolder:
             where=where,
             hint="take a base whose architecture is part of transformers",
         )
+    if config.get("quantization_config"):
+        raise InputError(
+            "this model is quantised (quantization_config in config.json): what is trained on it cannot be merged",
+            where=where,
+            hint="take its full weights",
+        )
     if towers := sorted(key for key in config if key in ("vision_config", "audio_config")):
         raise InputError(
-            f"this is a multimodal model ({towers[0]} in config.json): training opens its text model alone, and the "
-            "release would lack the other weights",
+            f"this is a multimodal model ({towers[0]} in config.json), and only text models are trained",
             where=where,
             hint="take a text-only model of the family",
         )
@@ -203,6 +209,20 @@ def download(hub_id: str, revision: str | None) -> Path:
 
         patterns = ["*.safetensors", INDEX, "*.json", "*.jinja", "*.txt", "*.model"]  # no code, no pickles
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
+    raise AssertionError("snapshot_download returns or raises")
+
+
+def download_release(hub_id: str, kind: str, revision: str | None, out: Path, cache: Path) -> str:
+    """Fetch every file of a repository (``kind``: model or dataset) into ``out``, nothing from an earlier cache.
+
+    Returns the commit. Raises as ``download`` does.
+    """
+    with _hub_errors(hub_id, revision, "NS/NAME"):
+        from huggingface_hub import HfApi, snapshot_download
+
+        commit = str(HfApi().repo_info(hub_id, repo_type=kind, revision=revision).sha)
+        snapshot_download(hub_id, repo_type=kind, revision=commit, local_dir=out, cache_dir=cache)
+        return commit
     raise AssertionError("snapshot_download returns or raises")
 
 

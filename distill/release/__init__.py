@@ -8,4 +8,8 @@ To change:
 - the files of the release folder: package.py; the released training data and their audit: training_data.py
 - whether the held-out problems ship, and their rows: evaluation_items.py
 - openness.json, the bill of materials: openness.py
+- the SLSA provenance, from which manifest: provenance.py
+- what `distill confirm` checks: confirm.py; which folder it is given: target.py
+- whether a release loads and stops: load_check.py; scoring recorded items again: rescore.py; the clean process of both:
+  answers.py
 """

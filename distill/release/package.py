@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from distill.release.audit import as_yaml
 from distill.release.evaluation_items import evaluation_items
 from distill.release.facts import ReleaseStages, card_sections, release_facts
 from distill.release.openness import openness_files
+from distill.release.provenance import slsa_predicate
 from distill.release.public import Redaction
 from distill.release.training_data import write_data_set
 from distill.runs.facts import PackageFacts
@@ -20,6 +22,7 @@ from licensing.files import read_json
 from licensing.lineage import load_lineage
 from publish.cards.eu_summary import eu_summary
 from publish.cards.front_matter import hub_eval_results
+from publish.checksums import Progress
 from publish.evaluation import evaluation_files
 from publish.package import build_release
 from publish.scan import refuse_leaks, scan_text
@@ -48,17 +51,20 @@ def write_package(
     teacher: TeachersConfig,
     stages: ReleaseStages,
     training_rows: Iterable[Mapping[str, Any]],
+    progress: Progress | None = None,
 ) -> PackageFacts:
     """Write the release folders below ``out``.
 
     ``teacher``: the pinned section. ``training_rows``: the rows that the student was trained on, read once.
+    ``progress``: bytes hashed, of how many.
     """
     facts, redaction, release = release_facts(recipe, teacher, stages), Redaction(recipe), recipe.release
     audit = stages.audit.path
     documents: dict[str, Path | str | bytes] = {
         name: audit / name for name in (entry["path"] for entry in stages.audit.manifest["files"])
     }
-    documents["recipe.yaml"] = _recipe_text(recipe)
+    recipe_text = _recipe_text(recipe)
+    documents["recipe.yaml"] = recipe_text
     documents["evaluation.json"] = _json(redaction.value(_evaluation(recipe, stages)))
     documents |= evaluation_files(facts, evaluation_items(recipe, stages.scores) if release.evaluation_items else ())
     documents |= hub_eval_results(facts)
@@ -68,10 +74,20 @@ def write_package(
     files = [path.relative_to(weights).as_posix() for path in weights.rglob("*") if path.is_file()]
     facts, openness = openness_files(recipe, facts, audit / "lineage.yaml", [*files, *documents, "README.md"])
     folder = _folder(release.name)
-    build_release(facts, weights, out / folder, documents | openness, allow=release.scan_allow)
+    recipe_sha256 = hashlib.sha256(recipe_text.encode()).hexdigest()
+    build_release(
+        facts,
+        weights,
+        out / folder,
+        documents | openness,
+        allow=release.scan_allow,
+        provenance=slsa_predicate(recipe, teacher, stages, recipe_sha256),
+        progress=progress,
+    )
     data_folder = _folder(release.data_set) if release.data_set else None
     if data_folder is not None:
-        write_data_set(out / data_folder, scratch / "data", recipe, facts, stages, training_rows)
+        made_from = slsa_predicate(recipe, teacher, stages, recipe_sha256, of_data=True)
+        write_data_set(out / data_folder, scratch / "data", recipe, facts, stages, training_rows, made_from)
     return PackageFacts(folder=folder, data_folder=data_folder, template_digest=facts.template_digest)
 
 

@@ -79,10 +79,12 @@ def write_data_set(
     facts: card.ReleaseFacts,
     stages: ReleaseStages,
     rows: Iterable[Mapping[str, Any]],
+    provenance: Mapping[str, Any],
 ) -> None:
     """Write the release folder of the data set: shards, card, lineage, audit, NOTICE, and license texts.
 
-    ``rows``: the training rows, as ``publish.training_data.write_shards`` reads them. Raises Refused where the licenses
+    ``rows``: the training rows, as ``publish.training_data.write_shards`` reads them. ``provenance``: the predicate of
+    its SLSA statement. Raises Refused where the licenses
     of prompts or teachers do not allow it.
     """
     shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed here
@@ -108,7 +110,8 @@ def write_data_set(
     files = (*shards, *documents, "README.md")
     lineage = lineage.model_copy(update={"files": tuple(sorted(files))})
     documents["lineage.yaml"] = as_yaml(lineage.model_dump(mode="json", exclude_none=True))
-    build_data_release(card.DatasetFacts.model_validate(data), scratch, out, documents, allow=recipe.release.scan_allow)
+    card_facts = card.DatasetFacts.model_validate(data)
+    build_data_release(card_facts, scratch, out, documents, allow=recipe.release.scan_allow, provenance=provenance)
 
 
 def data_facts(

@@ -198,8 +198,10 @@ class AuditFacts(Facts):
 
 
 class PackageFacts(Facts):
-    """``folder``: the model's release folder; ``data_folder``: that of its data set, if there is one."""
+    """``folder``: the model's release folder; ``data_folder``: that of its data set, if there is one; ``loads``: what
+    came of the load check, a line an engine."""
 
     folder: str
     data_folder: str | None = None
     template_digest: str
+    loads: tuple[str, ...] = ()

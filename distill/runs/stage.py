@@ -19,6 +19,7 @@ import hashlib
 import importlib
 import json
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -29,7 +30,7 @@ from distill.runs.artefact import Artefact, read_artefact
 from distill.runs.facts import Facts
 from synth.section import key_dump
 
-__all__ = ["Reporter", "RequestTimes", "Stage", "StageContext", "decode", "encode"]
+__all__ = ["Reporter", "RequestTimes", "Stage", "StageContext", "decode", "encode", "in_megabytes"]
 
 F = TypeVar("F", bound=Facts, covariant=True)
 
@@ -38,6 +39,11 @@ class Reporter(Protocol):
     """Takes the progress of a stage: units done, units in all where known, and a note such as tokens a second."""
 
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None: ...
+
+
+def in_megabytes(report: Reporter) -> Callable[[int, int], None]:
+    """A callback for bytes (done, total) that reports whole megabytes of 10^6 bytes."""
+    return lambda done, total: report(done // 10**6, total // 10**6, "MB")
 
 
 @dataclass

@@ -39,7 +39,12 @@ class Export(Stage[ExportFacts]):
     def run(self, ctx: StageContext) -> ExportFacts:
         from publish.export import export_folder
 
-        prepared, trained = self.prepared.path / MODEL, self.trained.path / MODEL
-        facts = export_folder(prepared, trained, ctx.out / MODEL, sampling=self.sampling)
+        facts = export_folder(
+            self.prepared.path / MODEL,
+            self.trained.path / MODEL,
+            ctx.out / MODEL,
+            sampling=self.sampling,
+            progress=lambda done, total: ctx.progress(done // 10**6, total // 10**6, "MB"),
+        )
         check_same_template(self.prepared.facts.template_digest, facts["template_digest"], "export")
         return ExportFacts(**facts)

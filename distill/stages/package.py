@@ -19,7 +19,7 @@ from distill.runs.facts import (
     TrainFacts,
     VerifyFacts,
 )
-from distill.runs.stage import Stage, StageContext
+from distill.runs.stage import Stage, StageContext, in_megabytes
 from distill.runs.tables import open_training_rows
 from licensing.errors import Refused
 from licensing.files import read_rows
@@ -33,9 +33,12 @@ __all__ = ["Package"]
 class Package(Stage[PackageFacts]):
     """Two folders: the model with card, licenses, recipe, lineage and evaluation; the data set that it was trained on.
 
-    Raises Refused where the student's stop rate is below ``min_stop_rate``, or where a folder holds what must not
-    leave this machine. ``card_sections_content`` is the digest of the user's sections of the card.
+    Raises Refused where the student's stop rate is below ``min_stop_rate``, where a folder holds what must not leave
+    this machine, or where the model's does not load by itself: with transformers, and with vLLM where
+    ``evaluate.engine`` is vllm. ``card_sections_content`` is the digest of the user's sections of the card.
     """
+
+    version = 2
 
     recipe: Recipe
     card_sections_content: str | None
@@ -52,8 +55,10 @@ class Package(Stage[PackageFacts]):
     audit: Artefact[AuditFacts]
 
     def run(self, ctx: StageContext) -> PackageFacts:
+        from distill.release.answers import EngineName
         from distill.release.facts import ReleaseStages
         from distill.release.lineage import count_sources
+        from distill.release.load_check import check_load
         from distill.release.package import write_package
 
         student = next(row for row in self.scores.facts.scores if row.model == "student_after")
@@ -76,4 +81,11 @@ class Package(Stage[PackageFacts]):
             sources=count_sources(read_rows(self.samples.path / PROBLEMS)),
         )
         with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data) as rows:
-            return write_package(ctx.out, ctx.scratch, self.recipe, self.teacher, stages, rows)
+            facts = write_package(
+                ctx.out, ctx.scratch, self.recipe, self.teacher, stages, rows, in_megabytes(ctx.progress)
+            )
+        engines: list[EngineName] = ["transformers"]
+        if self.recipe.evaluate.engine == "vllm":
+            engines.append("vllm")
+        loads = [check_load(ctx.out / facts.folder, engine, ctx.progress).text() for engine in engines]
+        return facts.model_copy(update={"loads": tuple(loads)})

@@ -183,12 +183,20 @@ class TransformersEngine(Teacher):
         options: dict[str, Any] = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(config.model, **options)
-            network = AutoModelForCausalLM.from_pretrained(config.model, dtype=config.dtype, **options)
+            network, info = AutoModelForCausalLM.from_pretrained(
+                config.model, dtype=config.dtype, output_loading_info=True, **options
+            )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise InputError(
                 f"transformers does not load it: {reason}", where=where, hint="check teacher.model and revision"
             ) from error
+        if missing := sorted(info["missing_keys"]):  # transformers fills them at random, and only logs it
+            raise InputError(
+                f"the weights lack {len(missing)} tensors, the first {missing[0]}",
+                where=where,
+                hint="download the model again",
+            )
         check_chat_template(self._tokenizer, config.model)
         defaults = network.generation_config
         stops = defaults.eos_token_id if isinstance(defaults.eos_token_id, list) else [defaults.eos_token_id]

@@ -18,7 +18,7 @@ from distill.release.audit import write_audit
 from distill.release.facts import ReleaseStages
 from distill.release.lineage import count_sources
 from distill.release.package import write_package
-from distill.runs.artefact import Artefact
+from distill.runs.artefact import Artefact, file_entries
 from distill.runs.facts import (
     Comparison,
     CurateFacts,
@@ -67,10 +67,9 @@ def private_recipe(folder: Path, *overrides: str) -> Recipe:
 def artefact(folder: Path, stage: str, facts: Facts, **manifest: Any) -> Artefact[Any]:
     path = folder / "stages" / stage
     path.mkdir(parents=True, exist_ok=True)
-    files = [{"path": file.relative_to(path).as_posix()} for file in sorted(path.rglob("*")) if file.is_file()]
     recorded = {
         "facts": facts.as_json(),
-        "files": files,
+        "files": list(file_entries(path)),
         "started_at": "2026-01-20T00:00:00Z",
         "versions": VERSIONS,
         "code": {"version": "0.1.0", "revision": "abc123", "dirty": False},

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from distill.check.finding import Finding
 from distill.check.student import check_student, position_limit
@@ -111,6 +113,28 @@ def test_a_multimodal_base_is_refused(check, base) -> None:
     config(base, vision_config={})
     with pytest.raises(InputError, match="multimodal"):
         check()
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
+def test_lora_on_an_end_of_turn_that_was_never_trained_is_refused_unless_its_row_is_trained(
+    check, base: Path, dtype: str
+) -> None:
+    tensors = load_file(base / "model.safetensors")
+    embedding = tensors["model.embed_tokens.weight"]
+    embedding[2] = 0
+    if dtype == "BF16":  # the upper halves of float32
+        half = (embedding.view(np.uint32) >> 16).astype(np.uint16)
+        header = {"model.embed_tokens.weight": {"dtype": dtype, "shape": half.shape, "data_offsets": [0, half.nbytes]}}
+        text = json.dumps(header).encode()
+        (base / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + half.tobytes())
+    else:
+        kind = np.float16 if dtype == "F16" else np.float32
+        save_file({"model.embed_tokens.weight": embedding.astype(kind)}, base / "model.safetensors")
+    finding = check()[-1]
+    assert (finding.level, finding.where) == ("error", "student.method")
+    assert "the row of <|im_end|> in model.embed_tokens.weight was never trained" in finding.what
+    assert [one.level for one in check("student.method={kind: lora, modules_to_save: [embed_tokens]}")] == ["ok"]
+    assert [one.level for one in check("student.method={kind: full}")] == ["ok"]
 
 
 def test_preview_shows_prompt_and_trained_text_with_their_tokens(distill, base, tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ def test_a_changed_base_changes_its_digest(base: Path, tmp_path: Path) -> None:
         (lambda f: (f / "config.json").write_text("{"), "damaged JSON"),
         (lambda f: (f / "config.json").unlink(), "no config.json"),
         (lambda f: edit(f / "config.json", auto_map={"AutoModel": "x.Y"}), "needs its own Python code"),
+        (lambda f: edit(f / "config.json", quantization_config={"quant_method": "fp8"}), "quantised"),
     ],
 )
 def test_check_and_the_stage_name_the_same_fault_of_a_base(base: Path, tmp_path: Path, damage: Any, what: str) -> None:

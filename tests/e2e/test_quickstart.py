@@ -89,3 +89,18 @@ def test_the_release_loads_with_plain_transformers_and_generates(finished: tuple
     encoded = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
     answer = model.generate(**encoded, max_new_tokens=48, do_sample=False)
     assert len(tokenizer.decode(answer[0, encoded["input_ids"].shape[1] :], skip_special_tokens=True).strip()) > 0
+
+
+def test_the_release_is_confirmed_with_both_engines_and_its_score_comes_out_again(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "distill.cli", "confirm", finished[1]["release"], "--eval", "16", "--json"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert {name for name, check in checks.items() if check["outcome"] == "ok"} == set(checks) - {"signature"}
+    assert {"load transformers", "load vllm"} <= set(checks)
+    evaluation = checks["evaluation"]["values"]
+    assert evaluation["engine"] == evaluation["recorded_engine"]
+    assert evaluation["same_verdicts"] == evaluation["card_n"], "greedy, one engine, one machine"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from licensing.errors import InputError, Refused
-from publish.merge import check_adapter
+from licensing.errors import InputError
+from publish.adapter import check_adapter
 from publish.weights import tensor_shapes, weight_files
 
 LORA = "base_model.model.model.layers.0.mlp.up_proj.lora_A.weight"
@@ -58,6 +58,8 @@ def test_plain_lora_passes(base: Path, adapter: Path) -> None:
     check_adapter(base, adapter)
     settings(adapter, use_rslora=True, rank_pattern={"x": 2}, modules_to_save=["lm_head"], init_lora_weights="gaussian")
     check_adapter(base, adapter)
+    settings(adapter, target_parameters=["experts.down_proj"], trainable_token_indices=[1], task_type="CAUSAL_LM")
+    check_adapter(base, adapter)
 
 
 @pytest.mark.parametrize(
@@ -67,9 +69,11 @@ def test_plain_lora_passes(base: Path, adapter: Path) -> None:
         ({"bias": "all"}, "bias"),
         ({"bias": "lora_only"}, "bias"),
         ({"lora_bias": True}, "lora_bias"),
-        ({"trainable_token_indices": [1]}, "trainable_token_indices"),
         ({"layer_replication": [[0, 2]]}, "layer_replication"),
-        ({"target_parameters": ["experts"]}, "target_parameters"),
+        ({"kasa_config": {"beta": 1e-4}}, "kasa_config"),
+        ({"velora_config": {"scale": 1.0}}, "velora_config"),
+        ({"monteclora_config": {"num_samples": 8}}, "monteclora_config"),
+        ({"megatron_config": {"x": 1}}, "megatron_config"),
         ({"alora_invocation_tokens": [5]}, "alora_invocation_tokens"),
         ({"use_qalora": True}, "use_qalora"),
         ({"use_bdlora": {"nblocks": 2}}, "use_bdlora"),
@@ -77,6 +81,8 @@ def test_plain_lora_passes(base: Path, adapter: Path) -> None:
         ({"use_tomorrows_variant": True}, "use_tomorrows_variant"),
         ({"init_lora_weights": "pissa_niter_4"}, "pissa"),
         ({"init_lora_weights": "loftq"}, "loftq"),
+        ({"init_lora_weights": "mica"}, "mica"),
+        ({"task_type": "SEQ_CLS"}, "SEQ_CLS"),
         ({"peft_type": "IA3"}, "IA3"),
         ({"peft_type": None}, "None"),
     ],
@@ -85,26 +91,50 @@ def test_settings_that_a_merge_gets_wrong_are_refused(
     base: Path, adapter: Path, changed: dict[str, Any], said: str
 ) -> None:
     settings(adapter, **changed)
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(InputError, match=said):
         check_adapter(base, adapter)
 
 
 def test_dora_tensors_are_refused_whatever_the_settings_say(base: Path, adapter: Path) -> None:
     write_tensors(adapter / "adapter_model.safetensors", LORA, LORA.replace("lora_A", "lora_magnitude_vector"))
-    with pytest.raises(Refused, match="DoRA"):
+    with pytest.raises(InputError, match="DoRA"):
         check_adapter(base, adapter)
 
 
 def test_pickled_adapters_are_refused_unopened(base: Path, adapter: Path) -> None:
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
-    with pytest.raises(Refused, match="pickle"):
+    with pytest.raises(InputError, match="pickle"):
         check_adapter(base, adapter)
 
 
 def test_a_quantised_base_is_refused(base: Path, adapter: Path) -> None:
     (base / "config.json").write_text('{"quantization_config": {"quant_method": "fp8"}}')
-    with pytest.raises(Refused, match="quantised"):
+    with pytest.raises(InputError, match="quantised"):
         check_adapter(base, adapter)
+
+
+def test_a_base_with_code_of_its_own_is_refused(base: Path, adapter: Path) -> None:
+    (base / "config.json").write_text('{"auto_map": {"AutoModelForCausalLM": "modeling.Model"}}')
+    with pytest.raises(InputError, match="own Python code"):
+        check_adapter(base, adapter)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_a_link_out_of_the_adapters_folder_is_refused(base: Path, adapter: Path, tmp_path: Path, name: str) -> None:
+    (adapter / name).rename(tmp_path / name)
+    (adapter / name).symlink_to(tmp_path / name)
+    with pytest.raises(InputError, match="leads out of the folder"):
+        check_adapter(base, adapter)
+
+
+def test_the_links_of_the_hubs_cache_are_followed(base: Path, adapter: Path, tmp_path: Path) -> None:
+    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / "0f", tmp_path / "models--a--b" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for number, file in enumerate(adapter.iterdir()):
+        file.rename(blobs / str(number))
+        (snapshot / file.name).symlink_to(Path("../../blobs") / str(number))
+    check_adapter(base, snapshot)
 
 
 @pytest.mark.parametrize("cut", [0, 5, 30, -1])

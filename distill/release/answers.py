@@ -1,0 +1,159 @@
+"""What a release folder answers, in a clean process: nothing but the folder is there to load from.
+
+The hub is offline, its cache is an empty folder, and no code of a repository runs. The process and its memory are gone
+when the answers are there. Settings of a folder are foreign: numbers of the sampling are taken from them, engine
+arguments are not (some of vLLM's name code to import), and no sandbox weaker than the default.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from distill.config.recipe import EvaluateConfig
+from distill.evaluate.statistics import STUDENT
+from distill.runs.facts import Facts, Score
+from distill.runs.process import StageCrashed, StageHost
+from distill.runs.stage import Reporter, Stage, StageContext
+from licensing.errors import InputError, MissingDependency, Refused
+from licensing.files import read_json
+from synth.problems.config import JsonlPrompts
+from synth.verify.config import VerifyConfig
+
+__all__ = [
+    "EngineName", "ReleaseAnswers", "answer_problems", "engine_of", "recorded_limits", "recorded_score",
+    "recorded_settings", "require_engine",
+]  # fmt: skip
+
+EngineName = Literal["transformers", "vllm"]
+
+EVALUATION = "evaluation.json"
+_MOST_S = 60.0
+"""Longest time limit of a verification that is taken from a folder."""
+
+_SAMPLING = ("temperature", "top_p", "max_new_tokens", "seed", "batch_size")
+
+
+class _Evaluation(BaseModel):
+    """What is read of evaluation.json; other keys are left alone."""
+
+    scores: tuple[Score, ...] = ()
+    settings: dict[str, Any] = Field(default_factory=dict)
+    verify: dict[str, Any] = Field(default_factory=dict)
+
+
+class Answers(Facts):
+    """Rows of ``distill.evaluate.run.run_model``."""
+
+    rows: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class ReleaseAnswers(Stage[Answers]):
+    """Asks the model in ``folder`` every problem once and verifies the answers. Runs in a process of its own."""
+
+    folder: str
+    problems: list[dict[str, Any]]
+    evaluate: EvaluateConfig
+    verify: VerifyConfig
+
+    @property
+    def name(self) -> str:
+        return "answers"
+
+    def run(self, ctx: StageContext) -> Answers:
+        # before a library reads them: no download, no code and no token from the user's cache
+        os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HOME": str(ctx.scratch)}
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+        from distill.evaluate.run import folder_teacher, run_model
+        from synth.problems.problem import Prompt
+
+        prompts = [Prompt.model_validate(row, context={"answerless": True}) for row in self.problems]
+        model = folder_teacher(Path(self.folder), self.evaluate)
+        rows = run_model("release", model, prompts, self.evaluate, self.verify, ctx.progress)
+        return Answers(rows=tuple(rows))
+
+
+def answer_problems(
+    folder: Path,
+    problems: Sequence[Mapping[str, Any]],
+    evaluate: EvaluateConfig,
+    verify: VerifyConfig,
+    report: Reporter,
+) -> list[dict[str, Any]]:
+    """The rows of ``run_model`` for ``problems`` (problem rows), in their order.
+
+    Raises Refused where the folder does not load or answers nothing, MissingDependency without the engine.
+    """
+    with tempfile.TemporaryDirectory(prefix="distill-release-") as name:
+        work = Path(name)
+        ctx = StageContext(out=work, scratch=work, logs=work, store=work, progress=report)
+        stage = ReleaseAnswers(str(folder.resolve()), [dict(row) for row in problems], evaluate, verify)
+        with StageHost(work / "host.log") as host:
+            try:
+                facts = host.run(stage, ctx, work / "answers.log", lambda pid: None)
+            except InputError as error:  # what is wrong is the folder, which nobody here typed
+                raise Refused(error.what, where=str(folder), hint=error.hint) from error
+            except StageCrashed as error:
+                last = str(error).strip().splitlines()[-1]
+                raise Refused(f"the process that loads it failed: {last}", where=str(folder)) from error
+    assert isinstance(facts, Answers)
+    return list(facts.rows)
+
+
+def recorded_settings(folder: Path, engine: EngineName, **changed: Any) -> EvaluateConfig:
+    """The settings of the release's evaluation, for ``engine`` on this machine; ``changed`` replaces some."""
+    settings = _evaluation(folder).settings
+    values = {name: settings[name] for name in _SAMPLING if name in settings} | changed
+    arguments: dict[str, Any] = {"enforce_eager": True}
+    if isinstance(recorded := settings.get("engine_args"), dict) and isinstance(recorded.get("max_model_len"), int):
+        arguments["max_model_len"] = recorded["max_model_len"]
+    try:
+        return EvaluateConfig(
+            prompts=JsonlPrompts(path=EVALUATION),  # not read: the problems are those of the records
+            engine=engine,
+            engine_args=arguments if engine == "vllm" else {},
+            **values,
+        )
+    except ValueError as error:
+        raise InputError(f"settings that cannot be used: {error}", where=str(folder / EVALUATION)) from error
+
+
+def recorded_limits(folder: Path) -> VerifyConfig:
+    """Verification with the time limits of the release's own, up to a minute each."""
+    verify = _evaluation(folder).verify
+    limits = {name: min(verify[name], _MOST_S) for name in ("timeout_s", "code_timeout_s") if name in verify}
+    return VerifyConfig(**limits)
+
+
+def recorded_score(folder: Path) -> Score | None:
+    """The score of the release itself, as evaluation.json has it; None where there is none."""
+    return next((score for score in _evaluation(folder).scores if score.model == STUDENT), None)
+
+
+def engine_of(recorded: str) -> EngineName:
+    """The engine that answers here: the recorded one (such as "vllm 0.32.0") where it is installed."""
+    return "vllm" if recorded.startswith("vllm") and find_spec("vllm") is not None else "transformers"
+
+
+def require_engine(engine: EngineName) -> None:
+    """Raise MissingDependency where the engine is not installed."""
+    if find_spec(engine) is None:
+        extra = {"transformers": "train", "vllm": "vllm"}[engine]
+        raise MissingDependency(f"{engine} is not installed", hint=f"pip install 'distill-release[{extra}]'")
+
+
+def _evaluation(folder: Path) -> _Evaluation:
+    try:
+        return _Evaluation.model_validate(read_json(folder / EVALUATION))
+    except FileNotFoundError:
+        return _Evaluation()
+    except ValueError as error:
+        raise InputError(f"not scores of an evaluation: {error}", where=str(folder / EVALUATION)) from error

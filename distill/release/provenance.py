@@ -1,0 +1,128 @@
+"""What a release was made from, for its SLSA provenance: every digest is one that a stage's manifest recorded.
+
+Where a run knows no digest (a teacher behind an endpoint), the entry says so. Nothing is read from the process that
+packages, and no time is stated, so that equal runs give equal provenance.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from distill.config.recipe import Recipe
+from distill.models.folder import MODEL, public_name
+from distill.release.facts import ReleaseStages, teacher_facts
+from distill.release.lineage import Sources, base_revision
+from distill.release.public import Redaction, public_endpoint
+from distill.runs.artefact import Artefact
+from distill.runs.provenance import PROJECT
+from synth.sampling.samples_table import PROBLEMS
+from synth.teachers.config import OpenAITeacher
+from synth.teachers.mixture import TeachersConfig, members_of
+
+__all__ = ["BUILD_TYPE", "slsa_predicate"]
+
+BUILD_TYPE = f"urn:{PROJECT}:run:v1"
+"""A run of a recipe; docs/confirm.md says what the parameters mean."""
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_NO_DIGEST = "unknown"
+
+
+def slsa_predicate(
+    recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages, recipe_sha256: str, *, of_data: bool = False
+) -> dict[str, Any]:
+    """The predicate https://slsa.dev/provenance/v1 of a release, or of its data set (without base and training).
+
+    ``teacher``: the pinned section; ``recipe_sha256``: digest of the recipe.yaml that ships.
+    """
+    made = [stages.samples, stages.verdicts, stages.data]
+    if not of_data:
+        made = [stages.prepared, *made, stages.trained, stages.weights, stages.scores]
+    artefacts: dict[str, Artefact[Any]] = {one.stage: one for one in (*made, stages.audit)}
+    predicate = {
+        "buildDefinition": {
+            "buildType": BUILD_TYPE,
+            "externalParameters": {"recipe": {"name": "recipe.yaml", "digest": {"sha256": recipe_sha256}}},
+            "internalParameters": {
+                "stages": {stage: {"key": one.key, "digest": one.digest} for stage, one in artefacts.items()},
+                "versions": {stage: one.manifest["versions"] for stage, one in artefacts.items()},
+                "devices": {stage: one.manifest["device"] for stage, one in artefacts.items()},
+            },
+            "resolvedDependencies": [
+                *([] if of_data else _base(recipe, stages)),
+                *_teachers(recipe, teacher, stages),
+                *_problems(artefacts, stages.sources),
+                *_code(artefacts),
+            ],
+        },
+        "runDetails": {
+            "builder": {
+                "id": f"urn:{PROJECT}",
+                "version": {PROJECT: stages.audit.manifest["code"]["version"]},
+            }
+        },
+    }
+    value: dict[str, Any] = Redaction(recipe).value(predicate)
+    return value
+
+
+def _base(recipe: Recipe, stages: ReleaseStages) -> Iterator[dict[str, Any]]:
+    """The base by its revision and the digest over its files, and each of its weight files by its sha256."""
+    name, revision = public_name(recipe.student), base_revision(stages.prepared)
+    digest = {"gitCommit": revision, "filesSha256": stages.prepared.facts.base.files_digest}
+    yield _dependency(name, "base", digest, revision=revision, license=recipe.student.license)
+    for file in stages.prepared.manifest["files"]:
+        path = file["path"].removeprefix(f"{MODEL}/")
+        if path.endswith(".safetensors"):
+            yield _dependency(f"{name}/{path}", "base", {"sha256": file["sha256"]})
+
+
+def _teachers(recipe: Recipe, section: TeachersConfig, stages: ReleaseStages) -> Iterator[dict[str, Any]]:
+    judge = (recipe.verify.judge.teacher,) if recipe.verify.judge is not None else ()
+    facts = {one.id: one for one in teacher_facts(recipe, section, stages.samples)}
+    for teacher in (*members_of(section), *judge):
+        known = facts.get(teacher.public_id)
+        revision = known.revision if known else teacher.revision
+        yield _dependency(
+            teacher.public_id,
+            "judge" if teacher in judge else "teacher",
+            {"gitCommit": revision},
+            revision=revision,
+            license=teacher.license,
+            ran_by=teacher.ran_by,
+            engine=known.engine if known else None,
+            endpoint=public_endpoint(teacher) if isinstance(teacher, OpenAITeacher) else None,
+        )
+
+
+def _problems(artefacts: Mapping[str, Artefact[Any]], sources: Sources) -> Iterator[dict[str, Any]]:
+    """The problems as they were sampled, and the held-out ones, by the files of the run that hold them."""
+    origin = ", ".join(f"{name} ({text or 'license unknown'})" for name, text in sorted(sources, key=str))
+    for stage, name, notes in (("sample", "problems", {"sources": origin}), ("evaluate", "held-out problems", {})):
+        files = artefacts[stage].manifest["files"] if stage in artefacts else []
+        for file in files:
+            if file["path"] == PROBLEMS:
+                yield _dependency(name, "data", {"sha256": file["sha256"]}, **notes)
+
+
+def _code(artefacts: Mapping[str, Artefact[Any]]) -> Iterator[dict[str, Any]]:
+    """Each revision of this project's code that a stage ran with."""
+    stages_by_code: dict[tuple[Any, ...], list[str]] = {}
+    for stage, artefact in artefacts.items():
+        code = artefact.manifest["code"]
+        stages_by_code.setdefault((code["version"], code["revision"], code["dirty"]), []).append(stage)
+    for (version, revision, dirty), stages in stages_by_code.items():
+        yield _dependency(PROJECT, "code", {"gitCommit": revision}, version=version, dirty=dirty, stages=stages)
+
+
+def _dependency(name: str, role: str, digest: Mapping[str, str | None], **annotations: Any) -> dict[str, Any]:
+    """A resource descriptor of in-toto. One without a digest (a revision that is no commit is none) says so."""
+    digests = {
+        kind: value for kind, value in digest.items() if value and (kind != "gitCommit" or _COMMIT.fullmatch(value))
+    }
+    notes = {"role": role} | {key: value for key, value in annotations.items() if value is not None}
+    if not digests:
+        return {"name": name, "annotations": notes | {"digest": _NO_DIGEST}}
+    return {"name": name, "digest": digests, "annotations": notes}

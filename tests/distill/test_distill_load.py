@@ -1,0 +1,129 @@
+"""What a release answers in a clean process: it loads, it stops, its recorded items can be scored again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from release_run import finished_stages, package, private_recipe
+
+from distill.release.load_check import check_load
+from distill.release.rescore import rescore
+from licensing.errors import InputError, Refused
+from publish.evaluation import read_items
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model whose eight answers are recorded as correct and as ending by themselves, and a score of 0.5."""
+    folder = tmp_path_factory.mktemp("load")
+    recipe = private_recipe(folder)
+    return package(folder, recipe, finished_stages(folder, recipe))
+
+
+@pytest.fixture
+def release(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / made.name))
+
+
+def silent(done: int, total: int | None = None, note: str = "") -> None:
+    """No progress."""
+
+
+def edit(path: Path, change: Callable[[Any], Any]) -> None:
+    path.write_text(json.dumps(change(json.loads(path.read_bytes()))))
+
+
+def without_items(release: Path) -> None:
+    shutil.rmtree(release / "evaluation")
+
+
+# --- before anything is loaded ---------------------------------------------------------------------------------------
+
+
+def test_a_stop_token_that_is_not_the_templates_end_of_turn_is_refused(release: Path) -> None:
+    edit(release / "generation_config.json", lambda config: config | {"eos_token_id": [0]})
+    with pytest.raises(Refused, match=r"does not stop at <\|im_end\|>"):
+        check_load(release, "transformers", silent)
+
+
+def test_a_stop_id_outside_the_vocabulary_is_refused(release: Path) -> None:
+    edit(release / "generation_config.json", lambda config: config | {"eos_token_id": [*config["eos_token_id"], 10**6]})
+    with pytest.raises(Refused, match="outside the vocabulary"):
+        check_load(release, "transformers", silent)
+
+
+def test_a_folder_that_needs_code_of_its_own_is_refused_before_it_loads(release: Path) -> None:
+    edit(release / "config.json", lambda config: config | {"auto_map": {"AutoModelForCausalLM": "evil.Model"}})
+    with pytest.raises(InputError, match="needs its own Python code"):
+        check_load(release, "transformers", silent)
+
+
+def test_recorded_verdicts_that_do_not_give_the_score_are_refused(release: Path) -> None:
+    with pytest.raises(
+        Refused, match=r"the recorded verdicts give 1\.0+ on 8 items, evaluation\.json says 0\.50+ on 8"
+    ):
+        rescore(release, 4, None, silent)
+
+
+def test_a_release_without_items_has_nothing_to_score_again(release: Path) -> None:
+    without_items(release)
+    assert rescore(release, 4, None, silent) is None
+
+
+@pytest.mark.parametrize("settings", [{"max_new_tokens": -1}, {"temperature": "hot"}])
+def test_settings_that_make_no_sense_are_wrong_input(release: Path, settings: dict[str, Any]) -> None:
+    edit(release / "evaluation.json", lambda evaluation: evaluation | {"settings": settings})
+    for score in json.loads((release / "evaluation.json").read_bytes())["scores"]:
+        assert score["value"] == 0.5
+    edit(release / "evaluation.json", with_score(1.0))
+    with pytest.raises(InputError, match="settings that cannot be used"):
+        rescore(release, 4, "transformers", silent)
+
+
+def with_score(value: float) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda evaluation: (
+        evaluation | {"scores": [score | {"value": value, "low": 0.9, "high": 1.0} for score in evaluation["scores"]]}
+    )
+
+
+# --- with the weights ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_model_that_never_stops_although_its_answers_were_recorded_as_ending_is_refused(release: Path) -> None:
+    assert all(item.finish_reason == "stop" for item in read_items(release))
+    with pytest.raises(Refused, match="none of 4 answers ends on a stop token within 10 tokens"):
+        check_load(release, "transformers", silent)
+
+
+@pytest.mark.slow
+def test_a_model_without_recorded_answers_is_loaded_and_the_limit_reported(release: Path) -> None:
+    without_items(release)
+    loaded = check_load(release, "transformers", silent)
+    assert (loaded.answers, loaded.limit, loaded.stop_token) == (1, 32, "<|im_end|>")
+    assert loaded.engine.startswith("transformers ")
+
+
+@pytest.mark.slow
+def test_weights_that_lack_a_layer_are_refused_and_not_filled_at_random(release: Path) -> None:
+    edit(release / "config.json", lambda config: config | {"num_hidden_layers": 2})
+    with pytest.raises(Refused, match="the weights lack 9 tensors"):
+        check_load(release, "transformers", silent)
+
+
+@pytest.mark.slow
+def test_a_score_that_the_weights_do_not_give_does_not_agree(release: Path) -> None:
+    edit(release / "evaluation.json", with_score(1.0))
+    result = rescore(release, 8, None, silent)
+    assert result is not None
+    assert (result.recorded, result.again, result.n) == (1.0, 0.0, 8)
+    assert result.p < 0.01
+    assert not result.agrees
+    assert result.same_verdicts == 0
+    assert result.engine.startswith("transformers ")
+    assert result.recorded_engine.startswith("fake 1")
