@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 MODEL = models/SmolLM2-135M-Instruct
 
-.PHONY: setup setup-vllm models quickstart smoke gpu-check test lint clean
+.PHONY: setup setup-vllm models quickstart smoke release-demo gpu-check test lint clean
 
 setup: $(VENV)/.setup
 
@@ -35,6 +35,10 @@ quickstart: setup
 
 smoke: setup
 	$(BIN)/distill run recipes/smoke.yaml
+
+# Signed, pushed to a hub on this machine, and confirmed from there: the quickstart's run, or the smoke run.
+release-demo: setup
+	$(BIN)/python tests/publish/release_demo.py
 
 # For a node with GPUs and `pip install vllm`; half an hour, one JSON out. BIN= takes another environment's programs.
 gpu-check:

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
-__all__ = ["endpoint_host", "is_private_address"]
+__all__ = ["endpoint_host", "is_loopback", "is_private_address"]
 
 # Names that no public resolver answers: RFC 6761, RFC 6762, RFC 8375, Kubernetes, and usual names of office networks.
 _PRIVATE_NAME = re.compile(r"(^|\.)(localhost|local|internal|intranet|corp|lan|home|localdomain|home\.arpa|svc)\.?$")
@@ -24,6 +24,15 @@ def endpoint_host(endpoint: str) -> str:
         except ValueError:
             return ""
     return text.casefold()
+
+
+def is_loopback(endpoint: str) -> bool:
+    """True for an address of this machine that no other machine has."""
+    host = endpoint_host(endpoint)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def is_private_address(endpoint: str) -> bool:

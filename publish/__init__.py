@@ -10,5 +10,6 @@ To change:
 - records of the evaluation: evaluation.py
 - the files of the release folders: package.py; what may not be in them: scan.py
 - SHA256SUMS: checksums.py; the SLSA statement: provenance.py; signatures: signing.py
+- GGUF files and the Modelfile for Ollama: formats/
 - the steps of a push, what it refuses: push.py; requests to the hub, retries, errors: hub.py
 """

@@ -1,4 +1,4 @@
-"""``ReleaseFacts`` and ``DatasetFacts``: everything that the two cards state.
+"""``ReleaseFacts``, ``DatasetFacts`` and ``FormatFacts``: everything that the three cards state.
 
 A fact that was not measured or recorded is ``None`` or empty; the card leaves it out or calls it unknown. Texts are
 untrusted: the cards escape them.
@@ -13,9 +13,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 __all__ = [
     "BaseFacts", "Comparison", "DatasetFacts", "DecontaminationFacts", "Duty",
-    "EvaluationFacts", "Group", "LicenseFacts",
-    "PersonaFacts", "PromptSource", "ReleaseFacts", "SamplingFacts", "Score", "ScoredModel", "TeacherFacts",
-    "TrainingFacts", "WaterfallStep", "check_language",
+    "EvaluationFacts", "FormatFacts", "Group", "LicenseFacts",
+    "PersonaFacts", "PromptSource", "QuantizedFile", "ReleaseFacts", "SamplingFacts", "Score", "ScoredModel",
+    "TeacherFacts", "TrainingFacts", "WaterfallStep", "check_language",
 ]  # fmt: skip
 
 Value = str | int | float | bool | None
@@ -156,7 +156,7 @@ class WaterfallStep(Facts):
 class ScoredModel(Facts):
     """A model that was evaluated, and how it answered: ``engine`` is name and version, the shares are in 0..1."""
 
-    role: Literal["release", "base", "teacher", "control"]
+    role: Literal["release", "base", "teacher", "control", "quantized"]
     id: str = Field(min_length=1, description="The hub's id, or a name where it has none.")
     engine: str | None = None
     served: bool = Field(False, description="A service of others answered.")
@@ -322,3 +322,24 @@ class DatasetFacts(Facts):
     code_revision: str | None = None
     optional_columns: tuple[str, ...] = Field((), description="Names out of `OPTIONAL_COLUMNS`.")
     shards: tuple[str, ...] = Field(description="File names of the Parquet shards, in order.")
+
+
+class QuantizedFile(Facts):
+    """One file of a release in another format."""
+
+    file: str
+    type: str = Field(description="Type of the weights, as the format calls it, such as Q8_0.")
+    bytes: int = Field(ge=0)
+
+
+class FormatFacts(Facts):
+    """Everything that the card of a release in another format needs.
+
+    ``evaluation``: the release and each of the files on the same problems.
+    """
+
+    name: str = Field(min_length=1, description="Of this repository: owner/name, or a bare name.")
+    release: ReleaseFacts
+    files: tuple[QuantizedFile, ...]
+    converter: str = Field(description="Name and version of the program that wrote the files.")
+    evaluation: EvaluationFacts

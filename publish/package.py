@@ -7,6 +7,8 @@
     provenance.json: the SLSA statement over all of these files, where the caller has a predicate
     SHA256SUMS: written last, a folder with it is complete
 
+A release in another format is a third kind of folder: its files, a card, LICENSE, Modelfile, what else the caller has.
+
 Holds no time, no path, no order of a directory listing: equal inputs give equal folders.
 """
 
@@ -21,22 +23,28 @@ from typing import Any
 
 from licensing.errors import InputError, Refused
 from publish.cards.data_card import data_card
+from publish.cards.format_card import format_card
 from publish.cards.model_card import model_card
 from publish.cards.plots import has_length_plot, has_score_plot, length_plot, score_plot
 from publish.chat_template import other_templates, template_digest
 from publish.checksums import CHECKSUMS, Progress, file_digests, write_checksums
-from publish.facts import DatasetFacts, ReleaseFacts
+from publish.facts import DatasetFacts, FormatFacts, ReleaseFacts
 from publish.provenance import write_provenance
 from publish.scan import file_fault, refuse_leaks, scan
 from publish.weights import empty_folder, weight_files
 
-__all__ = ["DATA_DOCUMENTS", "REQUIRED", "build_data_release", "build_release"]
+__all__ = [
+    "DATA_DOCUMENTS", "FORMAT_DOCUMENTS", "REQUIRED", "build_data_release", "build_format_release", "build_release",
+]  # fmt: skip
 
 REQUIRED = ("LICENSE", "lineage.yaml", "recipe.yaml")
 """Names that the documents of a model must hold."""
 
 DATA_DOCUMENTS = ("lineage.yaml",)
 """Names that the documents of a data set must hold; a LICENSE as well, where its license has a text."""
+
+FORMAT_DOCUMENTS = ("LICENSE", "Modelfile", "audit.json", "recipe.yaml")
+"""Names that the documents of a release in another format must hold."""
 
 # Errors of a hard link for which the file is copied: other device, links unsupported, too many, not allowed.
 _NO_LINK = frozenset((errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS))
@@ -93,6 +101,14 @@ def build_data_release(
     if has_length_plot(facts):
         own["plots/lengths.png"] = length_plot(facts)
     _build(out, _plain_files(shards), own, documents, DATA_DOCUMENTS, allow, provenance)
+
+
+def build_format_release(
+    facts: FormatFacts, files: Path, out: Path, documents: Documents, *, allow: Container[str] = ()
+) -> None:
+    """Build the folder ``out`` (absent or empty) of a release in another format, from a folder that holds its
+    ``files``. Raises as ``build_release``."""
+    _build(out, _plain_files(files), {"README.md": format_card(facts)}, documents, FORMAT_DOCUMENTS, allow, None)
 
 
 def _build(

@@ -28,11 +28,11 @@ MOST_BYTES = 50_000_000_000
 
 _SHOWN = 10  # findings in one message
 _TEXT = frozenset((".bib", ".jinja", ".json", ".jsonl", ".md", ".txt", ".yaml", ".yml", ""))
-_BINARY = frozenset((".model", ".parquet", ".png", ".safetensors", ".sig"))
+_BINARY = frozenset((".gguf", ".model", ".parquet", ".png", ".safetensors", ".sig"))
 _PICKLES = frozenset((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"))
 # First bytes of a pickle (protocol 2 to 5) and of torch's zip of pickles, for those that go by another name.
 _PICKLE_MAGIC = (*(bytes((0x80, protocol)) for protocol in (2, 3, 4, 5)), b"PK\x03\x04")
-_MAGIC = {".parquet": b"PAR1", ".png": b"\x89PNG"}
+_MAGIC = {".gguf": b"GGUF", ".parquet": b"PAR1", ".png": b"\x89PNG"}
 _VOCABULARY = frozenset(("added_tokens.json", "merges.txt", "tokenizer.json", "vocab.json", "vocab.txt"))
 
 _ROOTS = "data|etc|export|gpfs|home|lustre|media|mnt|nfs|opt|private|root|scratch|srv|tmp|Users|usr|var|Volumes|work"
@@ -127,7 +127,7 @@ def file_fault(path: Path, name: str | None = None) -> str | None:
 def _is_document(name: str) -> bool:
     """Whether a name without suffix is that of a text which releases hold."""
     named = is_license_file(name) or is_notice_file(name) or is_policy_file(name)
-    return named or name in (CHECKSUMS, ".gitattributes")
+    return named or name in (CHECKSUMS, "Modelfile", ".gitattributes")
 
 
 def _text_leaks(name: str, lines: Iterable[str]) -> Iterator[Leak]:

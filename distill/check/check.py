@@ -27,6 +27,7 @@ from distill.release.training_data import check_data
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
 from publish.chat_template import read_template
+from publish.formats.gguf import check_gguf_tools
 from synth.problems.config import HubPrompts, ImportedTraces
 from synth.teachers.config import (
     AutoTeacher,
@@ -59,6 +60,7 @@ def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[F
         "problems": lambda: check_problems(recipe),
         "held-out problems": lambda: check_held_out(recipe),
         "disk": lambda: _disk(recipe, runs),
+        **({"formats": lambda: _formats(recipe)} if recipe.release.formats else {}),
     }
     findings: list[Finding] = []
     for subject, check in checks.items():
@@ -186,3 +188,8 @@ def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:
         yield Finding("error", "disk", what, str(runs), "free some, or set --runs", MissingDependency.exit_code)
     else:
         yield Finding("ok", "disk", f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed")
+
+
+def _formats(recipe: Recipe) -> Iterator[Finding]:
+    check_gguf_tools()
+    yield Finding("ok", "formats", f"{', '.join(recipe.release.formats)} can be written and run")

@@ -115,5 +115,7 @@ def print_run(summary: Mapping[str, Any]) -> None:
         console.print(drawn, markup=False)
     if summary["data_release"]:
         console.print(f"data set: {summary['data_release']}", markup=False, soft_wrap=True)
+    for folder in summary["formats"]:
+        console.print(f"format: {folder}", markup=False, soft_wrap=True)
     if summary["release"]:
         console.print(f"release: {summary['release']}", markup=False, soft_wrap=True)

@@ -14,6 +14,11 @@ from distill.cli.output import json_by_default, print_json
 from licensing.errors import InputError
 
 
+class ProgramIsolation(StrEnum):
+    apart = "apart"
+    any = "any"
+
+
 class ResponseFormat(StrEnum):
     think = "think"
     boxed = "boxed"
@@ -35,10 +40,16 @@ def verify(
     sandbox: Annotated[
         str,
         typer.Option(
-            metavar="LEVEL",
-            help="Where programs run: strong (Linux namespaces), docker:IMAGE, podman:IMAGE, or weak (no namespaces).",
+            metavar="RUNTIME",
+            help="Where programs run: bubblewrap, docker:IMAGE, podman:IMAGE, tcp://HOST:PORT, or none (no isolation).",
         ),
-    ] = "strong",
+    ] = "auto",
+    isolation: Annotated[
+        ProgramIsolation,
+        typer.Option(
+            metavar="apart|any", help="Tests that need the program's own process: errors (apart), or run there (any)."
+        ),
+    ] = ProgramIsolation.any,
     require_format: Annotated[
         list[ResponseFormat] | None,
         typer.Option(
@@ -65,19 +76,20 @@ def verify(
     """
     from distill.cli.progress import StageProgress
     from distill.cli.verify_file import verify_file
-    from synth.verify.config import SANDBOX, FormatConfig, MajorityConfig, VerifyConfig
+    from synth.sandbox.sandbox import RUNTIME
+    from synth.verify.config import CodeConfig, FormatConfig, MajorityConfig, VerifyConfig
 
     if former_format:
         hint = f"write --require-format {former_format[0]}" if former_format[0] in set(ResponseFormat) else "use --json"
         raise InputError("--format is now --require-format", where="--format", hint=hint)
-    if not re.fullmatch(SANDBOX, sandbox):
-        hint = "strong, docker:IMAGE, podman:IMAGE, or weak"
+    if not re.fullmatch(RUNTIME, sandbox):
+        hint = "auto, bubblewrap, docker:IMAGE, podman:IMAGE, tcp://HOST:PORT, or none"
         raise InputError(f"no such sandbox: {sandbox}", where="--sandbox", hint=hint)
     formats = set(require_format or ())
     config = VerifyConfig(
         workers=workers,
-        **({"timeout_s": timeout, "code_timeout_s": timeout} if timeout else {}),
-        sandbox=sandbox,
+        **({"timeout_s": timeout} if timeout else {}),
+        code=CodeConfig(sandbox=sandbox, isolation=isolation.value, **({"timeout_s": timeout} if timeout else {})),
         format=FormatConfig(think="think" in formats, boxed="boxed" in formats) if formats else None,
         majority=MajorityConfig(min_votes=majority) if majority else None,
     )

@@ -19,7 +19,11 @@ from licensing.errors import InputError
 
 MAX_RECIPE_BYTES = 1 << 20
 
-RENAMED_KEYS: dict[str, str] = {}
+RENAMED_KEYS: dict[str, str] = {
+    "verify.sandbox": "verify.code.sandbox",
+    "verify.code_timeout_s": "verify.code.timeout_s",
+    "verify.code_memory_mb": "verify.code.memory_mb",
+}
 """Keys of earlier versions: old dotted path -> new dotted path; ``*`` stands for the index in a list.
 
 A renamed section needs one line. A recipe that holds an old key is refused with the new name.

@@ -10,12 +10,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from licensing.audit import Allowance
 from publish.facts import check_language
+from publish.formats.gguf import GgufType
 from synth.curate.config import CurateConfig
 from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
 from synth.labels.config import LabelConfig
@@ -171,6 +172,9 @@ class EvaluateConfig(Section):
         return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
 
 
+Format = Literal["gguf-bf16", "gguf-f16", "gguf-q8_0"]
+
+
 class ReleaseConfig(Section):
     name: str = Field(description="Name of the release, with or without an owner: NS/NAME or NAME.")
     license: str = Field(description="Licence declared for the release.")
@@ -204,9 +208,17 @@ class ReleaseConfig(Section):
     scan_allow: tuple[str, ...] = Field(
         (), description="Findings of the scan that may ship: path, address or FILE:LINE, as its message shows them."
     )
+    formats: tuple[Format, ...] = Operational(
+        (), description="The model in other formats too, each in a repository of its own, scored like the release."
+    )
     eu_summary: bool = Field(
         False, description="Write eu_summary.md, a draft of the public summary of training content (AI Act, 53(1)(d))."
     )
+
+    @property
+    def gguf_types(self) -> tuple[GgufType, ...]:
+        """The types of weights among ``formats``, each once."""
+        return tuple(cast("GgufType", name.removeprefix("gguf-")) for name in dict.fromkeys(self.formats))
 
     @property
     def data_set(self) -> str | None:

@@ -299,9 +299,13 @@ def verification_text(config: VerifyConfig, statistics: Mapping[str, Any], sandb
     kinds = {group["name"] for group in statistics["by_kind"]}
     parts = [text for kind, text in _VERIFIERS.items() if kind in kinds]
     if sandbox is not None:
-        level = {"strong": "a sandbox", "weak": "a sandbox without namespaces"}
-        place = level.get(sandbox.level, f"a container ({sandbox.level})")
-        parts.append(f"programs run against their tests in {place}")
+        places = {"bubblewrap": "in a sandbox (bubblewrap)", "none": "without a sandbox"}
+        place = places.get(sandbox.runtime, f"in containers ({sandbox.runtime})")
+        parts.append(f"programs run against their tests {place}")
+        if sandbox.in_process:
+            parts.append(
+                f"the tests of {sandbox.in_process:,} of them ran in the program's process, where it can fake a pass"
+            )
     if config.judge is not None:
         effect = {
             "rules": "whose verdict decides nothing",

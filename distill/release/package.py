@@ -18,7 +18,7 @@ from distill.release.provenance import slsa_predicate
 from distill.release.public import Redaction
 from distill.release.training_data import write_data_set
 from distill.runs.facts import PackageFacts
-from licensing.files import read_json
+from licensing.files import read_json, write_json
 from licensing.lineage import load_lineage
 from publish.cards.eu_summary import eu_summary
 from publish.cards.front_matter import hub_eval_results
@@ -53,7 +53,7 @@ def write_package(
     training_rows: Iterable[Mapping[str, Any]],
     progress: Progress | None = None,
 ) -> PackageFacts:
-    """Write the release folders below ``out``.
+    """Write the release folders below ``out``, and facts.json, the ``ReleaseFacts``, beside them.
 
     ``teacher``: the pinned section. ``training_rows``: the rows that the student was trained on, read once.
     ``progress``: bytes hashed, of how many.
@@ -84,6 +84,7 @@ def write_package(
         provenance=slsa_predicate(recipe, teacher, stages, recipe_sha256),
         progress=progress,
     )
+    write_json(out / "facts.json", facts.model_dump(mode="json"))
     data_folder = _folder(release.data_set) if release.data_set else None
     if data_folder is not None:
         made_from = slsa_predicate(recipe, teacher, stages, recipe_sha256, of_data=True)

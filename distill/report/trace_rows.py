@@ -21,8 +21,8 @@ from synth.trace import SAMPLES, Trace, TraceSet, samples_schema
 __all__ = ["TraceTables", "trace_rows"]
 
 _VERDICT = (
-    "verdict", "score", "extracted", "reason", "format_verdict", "format_reason", "judge_verdict", "judge_reason",
-    "judge_text", "judge_model", "counts_as", "majority_answer", "majority_votes", "majority_samples",
+    "verdict", "score", "extracted", "reason", "isolation", "format_verdict", "format_reason", "judge_verdict",
+    "judge_reason", "judge_text", "judge_model", "counts_as", "majority_answer", "majority_votes", "majority_samples",
 )  # fmt: skip
 _LABEL = (
     *(column for name in LABELS for column in (name, f"{name}_reason")),

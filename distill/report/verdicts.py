@@ -15,10 +15,9 @@ __all__ = ["verdicts_section"]
 _SHOWN = 20  # rows of the disagreement report
 _COLUMNS = ("disagreement", "prompt_id", "gold", "rules_extracted", "judge_extracted", "judge_text", "majority")
 _CELL = 200  # characters
-_SANDBOX = {
-    "strong": "each in its own Linux namespaces, without network, home folder or other processes.",
-    "weak": "with sandbox: weak: without namespaces, under resource limits, seccomp and (where the kernel has it) "
-    "Landlock only.",
+_RUNTIMES = {
+    "bubblewrap": "in Linux namespaces made by bubblewrap, without network, home folder or other processes",
+    "none": "with sandbox: none: as processes of the user's own, without any isolation",
 }
 
 
@@ -31,9 +30,12 @@ def verdicts_section(recipe: Mapping[str, Any], verify: Artefact | None) -> Sect
     if "format" in facts:
         blocks.append(_counts("Format check", facts["format"]))
     if "sandbox" in facts:
-        level = facts["sandbox"]["level"]
-        isolation = _SANDBOX.get(level, f"each in its own container ({level}), without network.")
-        blocks.append(f"{facts['sandbox']['programs']:,} programs were run, {isolation}")
+        sandbox = facts["sandbox"]
+        place = _RUNTIMES.get(sandbox["runtime"], f"in containers ({sandbox['runtime']})")
+        blocks.append(
+            f"{sandbox['programs']:,} programs were run {place}; the tests of {sandbox['in_process']:,} of them ran in "
+            "one process with the program (isolation: in_process), the others apart from it."
+        )
     if "majority" in facts:
         elected, problems = facts["majority"]["elected"], facts["majority"]["problems"]
         blocks.append(f"{problems:,} problems had no gold answer; {elected:,} of them got one by majority vote.")

@@ -12,8 +12,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 __all__ = [
-    "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "EvaluateFacts", "ExportFacts", "Facts", "LabelFacts",
-    "PackageFacts", "PrepareFacts", "SampleFacts", "SandboxFacts", "Score", "TeacherShare", "TrainFacts", "VerifyFacts",
+    "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "EvaluateFacts", "ExportFacts", "Facts", "FormatsFacts",
+    "LabelFacts", "PackageFacts", "PrepareFacts", "SampleFacts", "SandboxFacts", "Score", "TeacherShare", "TrainFacts",
+    "VerifyFacts",
 ]  # fmt: skip
 
 
@@ -82,8 +83,12 @@ class SampleFacts(Facts):
 
 
 class SandboxFacts(Facts):
-    level: str
+    """Where programs ran. `in_process`: those whose tests ran in one process with them."""
+
+    runtime: str
     programs: int
+    in_process: int
+    packages: tuple[str, ...] = ()
 
 
 class VerifyFacts(Facts):
@@ -205,3 +210,14 @@ class PackageFacts(Facts):
     data_folder: str | None = None
     template_digest: str
     loads: tuple[str, ...] = ()
+
+
+class FormatsFacts(Facts):
+    """``folders``: one for each format. ``scores``: the release as it was evaluated, then each file."""
+
+    rows_in: int
+    rows_out: int
+    tokens: int
+    folders: tuple[str, ...]
+    scores: tuple[Score, ...]
+    comparisons: tuple[Comparison, ...]

@@ -36,13 +36,15 @@ def find_run(path: Path) -> Path:
 
 
 def summary(run: Path) -> dict[str, Any]:
-    """``{"run", "stages", "waterfall", "scores", "comparisons", "release", "data_release"}`` of a run's newest recipe.
+    """``{"run", "stages", "waterfall", "scores", "comparisons", "release", "data_release", "formats"}`` of
+    a run's newest recipe.
 
     ``release`` and ``data_release`` are the absolute paths of the model's folder and the data set's; None before the
-    stage package has finished, and where no data set is released.
+    stage package has finished, and where no data set is released. ``formats``: those of the release in other formats.
     """
     artefacts = current_artefacts(run)
     evaluate, curate, package = artefacts.get("evaluate"), artefacts.get("curate"), artefacts.get("package")
+    formats = artefacts.get("formats")
     return {
         "run": str(run.resolve()),
         "stages": stage_rows(artefacts),
@@ -51,6 +53,7 @@ def summary(run: Path) -> dict[str, Any]:
         "comparisons": evaluate.facts["comparisons"] if evaluate else [],
         "release": _folder(package, "folder"),
         "data_release": _folder(package, "data_folder"),
+        "formats": [str((formats.path / name).resolve()) for name in formats.facts["folders"]] if formats else [],
     }
 
 

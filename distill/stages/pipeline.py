@@ -30,6 +30,7 @@ from distill.stages.audit import Audit
 from distill.stages.curate import Curate
 from distill.stages.evaluate import Evaluate
 from distill.stages.export import Export
+from distill.stages.formats import Formats
 from distill.stages.label import Label
 from distill.stages.package import Package
 from distill.stages.prepare import Prepare
@@ -37,6 +38,7 @@ from distill.stages.sample import Sample
 from distill.stages.train import Train
 from distill.stages.verify import Verify
 from licensing.audit import audit
+from publish.formats.gguf import check_gguf_tools
 from synth.problems.config import ImportedTraces
 from synth.sampling.config import TeacherSampling
 
@@ -44,9 +46,10 @@ __all__ = ["STAGES", "run"]
 
 STAGES = (
     "prepare", "sample", "verify", "label", "curate", "train", "export", "train_control", "export_control", "evaluate",
-    "audit", "package",
+    "audit", "package", "formats",
 )  # fmt: skip
-"""In the order in which they run; `train_control` and `export_control` only with `curate.control_arm`."""
+"""In the order in which they run; `train_control` and `export_control` only with `curate.control_arm`, `formats` only
+with `release.formats`."""
 
 
 def run(
@@ -66,6 +69,8 @@ def run(
     check_release_texts(recipe)
     if recipe.release.data:
         check_data(recipe, planned)
+    if recipe.release.formats and (only or until or "formats") == "formats":
+        check_gguf_tools()
     if recipe.release.evaluation_items:
         check_evaluation_items(recipe)
     with Run.open(runs, recipe, watcher=watcher, until=until, only=only) as stages:
@@ -139,7 +144,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             judged=verdicts if verify.judge is not None else None,
         )
     )
-    return run.stage(
+    packaged = run.stage(
         Package(
             recipe=recipe,
             card_sections_content=_content(recipe.release.card_sections),
@@ -156,6 +161,21 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             audit=audited,
         )
     )
+    if recipe.release.formats:
+        run.stage(
+            Formats(
+                types=recipe.release.gguf_types,
+                evaluate=recipe.evaluate,
+                prompt_template=student.prompt_template,
+                min_stop_rate=recipe.evaluate.min_stop_rate,
+                verify=verify.rules(),
+                scan_allow=recipe.release.scan_allow,
+                prepared=prepared,
+                scores=scores,
+                package=packaged,
+            )
+        )
+    return packaged
 
 
 def _content(path: str | None) -> str | None:

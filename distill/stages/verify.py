@@ -21,6 +21,7 @@ class Verify(Stage[VerifyFacts]):
     samples: Artefact[SampleFacts]
 
     def run(self, ctx: StageContext) -> VerifyFacts:
+        from synth.sandbox.sandbox import choose
         from synth.trace import TraceSet
         from synth.verify.verify_traces import verify_traces
 
@@ -35,7 +36,15 @@ class Verify(Stage[VerifyFacts]):
             )
         ctx.progress(summary.rows, total, f"{summary.verified:,} verified, {summary.reused:,} verified before")
         ctx.requests.first, ctx.requests.last = summary.judge_first, summary.judge_last
-        programs = SandboxFacts(level=self.verify.sandbox, programs=summary.programs) if summary.programs else None
+        programs = None
+        if summary.programs:
+            code = self.verify.code
+            programs = SandboxFacts(
+                runtime=choose(code.sandbox),
+                programs=summary.programs,
+                in_process=summary.in_process,
+                packages=code.packages,
+            )
         return VerifyFacts(
             rows_in=total,
             rows_out=summary.rows,

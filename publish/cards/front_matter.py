@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from publish.cards.markdown import HUB_ID, printable
-from publish.facts import DatasetFacts, LicenseFacts, ReleaseFacts
+from publish.facts import DatasetFacts, FormatFacts, LicenseFacts, ReleaseFacts
 
-__all__ = ["data_front_matter", "hub_eval_results", "model_front_matter"]
+__all__ = ["data_front_matter", "format_front_matter", "hub_eval_results", "model_front_matter"]
 
 _SIZES = {1e3: "n<1K", 1e4: "1K<n<10K", 1e5: "10K<n<100K", 1e6: "100K<n<1M", 1e7: "1M<n<10M"}
 
@@ -43,6 +43,22 @@ def model_front_matter(facts: ReleaseFacts) -> str:
     name = printable(facts.name) if results else None
     metadata = ModelCardData(model_name=name, eval_results=results or None, **_plain(values))
     return _block(metadata.to_yaml())
+
+
+def format_front_matter(facts: FormatFacts) -> str:
+    """Metadata of the card of GGUF files; the hub lists them as quantizations of the release."""
+    from huggingface_hub import ModelCardData
+
+    release = facts.release
+    on_hub = HUB_ID.fullmatch(release.name) is not None
+    values = _license_and_languages(release.license, release.languages) | {
+        "library_name": "gguf",
+        "pipeline_tag": "text-generation",
+        "base_model": [release.name] if on_hub else None,
+        "base_model_relation": "quantized" if on_hub else None,
+        "tags": list(dict.fromkeys(("gguf", *release.tags))),
+    }
+    return _block(ModelCardData(**_plain(values)).to_yaml())
 
 
 def hub_eval_results(facts: ReleaseFacts) -> dict[str, str]:

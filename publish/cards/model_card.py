@@ -29,7 +29,7 @@ from publish.cards.markdown import (
 from publish.cards.plots import has_score_plot
 from publish.facts import EvaluationFacts, ReleaseFacts, TeacherFacts, TrainingFacts
 
-__all__ = ["model_card"]
+__all__ = ["difference_table", "model_card", "score_table"]
 
 _GPAI_FLOPS = 1e23
 """Indicative criterion for a general-purpose model: C(2025) 7719 final, point 17."""
@@ -46,8 +46,8 @@ def model_card(facts: ReleaseFacts) -> str:
         lineage=_lineage(facts),
         waterfall=waterfall(facts.waterfall),
         plot=has_score_plot(evaluation),
-        scores=_scores(evaluation) if evaluation else None,
-        differences=_differences(evaluation) if evaluation else None,
+        scores=score_table(evaluation) if evaluation else None,
+        differences=difference_table(evaluation) if evaluation else None,
         worse=_worse(evaluation) if evaluation else None,
         has_intervals=_has_intervals(evaluation) if evaluation else None,
         training_settings=_training_settings(training) if training else None,
@@ -103,7 +103,7 @@ def _has_intervals(evaluation: EvaluationFacts) -> bool:
     return any(row.low is not None for rows in (evaluation.scores, evaluation.comparisons) for row in rows)
 
 
-def _scores(evaluation: EvaluationFacts) -> Markdown:
+def score_table(evaluation: EvaluationFacts) -> Markdown:
     header = ("Model", "Engine", "Metric", "Score", "Interval", "Problems", "Stop rate", "Mean tokens")
     rows = [
         (
@@ -123,7 +123,7 @@ def _count(value: float | None) -> str | None:
     return None if value is None else f"{value:,.0f}"
 
 
-def _differences(evaluation: EvaluationFacts) -> Markdown:
+def difference_table(evaluation: EvaluationFacts) -> Markdown:
     rows = [
         (
             f"{pair.b} minus {pair.a}",

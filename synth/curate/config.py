@@ -11,7 +11,7 @@ from synth.section import Section
 FilterName = Literal[
     "finished", "correct", "truncated", "think", "answer_mismatch", "language_mixing", "languages", "repetition",
     "refusal", "identity_leak", "suspect_gold", "secrets", "personal_data", "broken_code", "format", "voted_gold",
-    "licenses", "tokens",
+    "in_process", "licenses", "tokens",
     "contaminated", "pass_rate", "unique", "near_duplicate_prompts", "near_duplicate_traces",
 ]  # fmt: skip
 
@@ -35,6 +35,7 @@ class FilterConfig(Section):
     broken_code: bool = False
     format: bool = Field(False, description="Drop traces that fail the format check of verify.format.")
     voted_gold: bool = Field(False, description="Drop traces whose gold answer was elected by verify.majority.")
+    in_process: bool = Field(False, description="Drop programs whose tests ran in one process with them.")
     licenses: tuple[str, ...] | None = Field(None, min_length=1, description="Keep prompts under these licenses.")
     min_tokens: int | None = Field(None, ge=1, description="Of a trace; one without a token count is dropped.")
     max_tokens: int | None = Field(None, ge=1, description="Likewise.")

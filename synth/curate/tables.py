@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FLAGS", "ORDER", "open_table", "view"]
 
-FLAGS = (*(name for name in LABELS if name != "contaminated"), "suspect_gold", "format", "voted_gold")
+FLAGS = (*(name for name in LABELS if name != "contaminated"), "suspect_gold", "format", "voted_gold", "in_process")
 """Columns of `t` that can drop a trace: the reason where it has the flaw, else null. The recipe has a filter for each,
 by the same name."""
 
@@ -75,6 +75,7 @@ def open_table(db: duckdb.DuckDBPyConnection, traces: TraceSet, verdicts: Path, 
         "CASE WHEN v.format_verdict = 'bad' THEN coalesce(v.format_reason, 'bad') END AS format, "
         "CASE WHEN v.majority_answer IS NOT NULL THEN v.majority_votes || ' of ' || v.majority_samples || "
         "' samples give this answer' END AS voted_gold, "
+        "CASE WHEN v.isolation = 'in_process' THEN 'the program could reach its tests' END AS in_process, "
         f"{near_columns}, ps.n_judged, ps.estimate AS rate, NULL::VARCHAR AS drop_reason "
         "FROM samples AS s JOIN labels AS l ON l.request_id = s.request_id "
         "JOIN verdicts AS v ON v.request_id = s.request_id JOIN problems AS p ON p.problem_id = s.problem_id "
@@ -132,6 +133,7 @@ _TYPES: Mapping[str, str] = {
 _COLUMNS = (
     "trace_row", "request_id", "problem_id", "sample_index", "digest", "tokens", "characters", "answer_characters",
     "finish_reason", "verdict", "teacher", "kind", "source", "license", "judge_score", "judge_verdict", "language",
-    *LABELS, "suspect_gold", "format", "voted_gold", "near_prompt", "near_trace", "n_judged", "rate", "drop_reason",
+    *LABELS, "suspect_gold", "format", "voted_gold", "in_process", "near_prompt", "near_trace", "n_judged", "rate",
+    "drop_reason",
 )  # fmt: skip
 _EMPTY = "CREATE TABLE t (" + ", ".join(f"{name} {_TYPES.get(name, 'VARCHAR')}" for name in _COLUMNS) + ")"

@@ -16,7 +16,8 @@ from synth.trace import SAMPLES, TraceSet, samples_schema
 __all__ = ["majority_field", "training_rows"]
 
 _VERDICT = (
-    "verdict", "format_verdict", "judge_verdict", "counts_as", "majority_answer", "majority_votes", "majority_samples",
+    "verdict", "isolation", "format_verdict", "judge_verdict", "counts_as", "majority_answer", "majority_votes",
+    "majority_samples",
 )  # fmt: skip
 
 
@@ -35,8 +36,9 @@ def training_rows(
     Yields:
         id (of the request), prompt_id, messages (the problem's, then the assistant's ``Trace.canonical_text``), answer,
         kind, source, license, model (the teacher), verdict, engine, sample_index, prompt_tokens, completion_tokens,
-        pass_rate (of the problem), language (of the answer, else of the thinking); format_verdict, judge_verdict and
-        counts_as where the verify stage gave any; majority where the problem's gold was elected or searched.
+        pass_rate (of the problem), language (of the answer, else of the thinking); isolation, format_verdict,
+        judge_verdict and counts_as where the verify stage gave any; majority where the problem's gold was elected or
+        searched.
     """
     if not len(traces):
         return
@@ -51,7 +53,7 @@ def training_rows(
         else:
             view(db, "chosen", selection / ARMS_TABLE)
             condition = f"arm = '{arm}'"
-        optional = ("format_verdict", "judge_verdict", "counts_as")
+        optional = ("isolation", "format_verdict", "judge_verdict", "counts_as")
         counts = db.sql(f"SELECT {', '.join(f'count({name})' for name in optional)} FROM verdicts").fetchall()[0]
         present = [name for name, count in zip(optional, counts, strict=True) if count]
         columns = samples_schema().names

@@ -1,82 +1,60 @@
-"""The sandbox from the outside: starts it, sends it programs, replaces it when it dies.
+"""The sandbox from the outside: sends programs to a runner, and replaces a runner that died.
 
-``probe`` tests which level this machine supports by running a program that tries to get out: ``strong`` needs
-unprivileged namespaces (containers and some distributions forbid them); ``weak`` (limits, seccomp, and Landlock where
-the kernel has it) is used only where a recipe names it. Needs Linux on x86_64 or aarch64. The walls are built in
-`init`.
-
-With `docker:IMAGE` or `podman:IMAGE` the walls are those of a container without network, capabilities or a writable
-file system, with those of `weak` inside it; one container runs many programs, one after the other.
+``choose`` gives the runtime of a recipe: the one that it names, or with `auto` the first of bubblewrap, podman and
+docker (with the image localhost/distill-runner) in which a canary, a program that tries to get out, runs and is held.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-import secrets
-import select
-import shutil
+import re
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from secrets import token_hex
 
-from licensing.errors import MissingDependency
-from synth.sandbox.ipc import Broken, Channel, Late
+from licensing.errors import InputError, MissingDependency
+from synth.sandbox.bubblewrap import Bubblewrap
+from synth.sandbox.container import Container
+from synth.sandbox.none import Unisolated
+from synth.sandbox.remote import Remote
+from synth.sandbox.runner.job import Job, Result
+from synth.sandbox.runner.plain_data import Broken, Late, receive, send
+from synth.sandbox.runtime import Connection, Runtime
 
-__all__ = ["Level", "Result", "Sandbox", "SandboxDown", "probe", "require"]
+__all__ = ["AUTO", "RUNTIME", "Sandbox", "SandboxDown", "choose", "probe", "runtime"]
 
-Outcome = Literal["correct", "wrong", "timeout", "error"]
-Level = str  # "strong", "weak", "docker:IMAGE" or "podman:IMAGE"; the image has Python 3.11 or newer
+RUNTIME = r"auto|bubblewrap|none|(docker|podman):[^\s:-]\S*|tcp://[^\s/:]+:\d+"
+AUTO = ("bubblewrap", "podman:localhost/distill-runner", "docker:localhost/distill-runner")
 START_TIMEOUT_S = 60.0
-GRACE_S = 5.0  # past a program's time, until tests that cannot be interrupted are killed with their cell
-_BOOT = (
-    "import sys; sys.path[:0] = [{root!r}]; from synth.sandbox.init import main; main({fd}, {parent}, {weak}, {out})"
-)
-_CANARY = "def f(a):\n    import os\n    try: return os.listdir(a)\n    except OSError: return 'held'"
-_PYTHON = ["python3", "-S", "-s", "-P", "-c"]
-_ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8"}
-_INSIDE = "/distill"  # where a container finds this code
+GRACE_S = 10.0  # past a program's time, until tests that cannot be interrupted are killed with their runner
+_CANARY = """
+def f(path, port):
+    import os, socket
+    def opened(action, *args):
+        try: action(*args)
+        except OSError: return False
+        return True
+    return [opened(open, path), opened(socket.create_connection, ("127.0.0.1", port), 1),
+            opened(lambda: os.fork() or os._exit(0)), opened(os.kill, os.getppid(), 0)]
+"""
 
 
 class SandboxDown(Exception):
     """The sandbox itself failed: nothing is known of the program."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a program did. `stdout` and `stderr`: at most a MiB each. `seconds`: its own wall time."""
-
-    verdict: Outcome
-    reason: str | None
-    stdout: str
-    stderr: str
-    seconds: float
-
-    @property
-    def passed(self) -> bool:
-        return self.verdict == "correct"
-
-
 class Sandbox:
-    """A process that runs one program at a time. A context manager. Starts with the first program, within the thread
+    """A runner that runs one program at a time. A context manager. Starts with the first program, within the thread
     that gives it; one that dies is replaced; once closed it starts nothing again.
     """
 
-    def __init__(self, level: Level = "strong") -> None:
-        self.level = level
-        self._process: subprocess.Popen[bytes] | None = None
-        self._sock: socket.socket | None = None
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the sandbox)
-        self._name: str | None = None
-        self._folder: str | None = None
-        self._jobs = 0
+    def __init__(self, where: Runtime) -> None:
+        self._runtime = where
+        self._connection: Connection | None = None
         self._closed = False
         self._lock = threading.Lock()
 
@@ -86,193 +64,106 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(
-        self, code: str, tests: str | None, timeout_s: float, memory_mb: int, *, entry_point: str | None = None,
-        stdin: str = "",
-    ) -> Result:  # fmt: skip
-        """Run ``code`` and then ``tests`` against it; without tests as a script, whose end decides.
-
-        ``timeout_s`` is wall time from the moment at which a process for it is ready. Raises SandboxDown.
-        """
-        job = {
-            "code": code, "tests": tests, "timeout_s": timeout_s, "memory_mb": memory_mb,
-            "entry_point": entry_point, "stdin": stdin,
-        }  # fmt: skip
-        is_fresh = self._process is None
+    def run(self, job: Job) -> Result:
+        """Raises SandboxDown."""
+        is_fresh = self._connection is None
         try:
-            return self._ask(job, timeout_s)
+            return self._ask(job)
         except SandboxDown:
             if is_fresh or self._closed:
                 raise
-        return self._ask(job, timeout_s)  # an earlier program may have broken the process
+        return self._ask(job)  # the runner that ran an earlier program may have ended
 
-    def _ask(self, job: dict[str, Any], timeout_s: float) -> Result:
-        if self._process is None:
-            self._start()
-        assert self._sock is not None
-        self._jobs += 1
-        channel = Channel(self._sock.fileno(), self._wait)
+    def _ask(self, job: Job) -> Result:
+        connection = self._connected()
+        number, channel = token_hex(8), connection.channel.fileno()
+        grace_s = GRACE_S if connection.is_used else START_TIMEOUT_S
         try:
-            channel.send(job | {"id": self._jobs}, time.monotonic() + START_TIMEOUT_S)
-            reply = channel.receive(time.monotonic() + timeout_s + GRACE_S)
+            send(channel, {"id": number, "job": asdict(job)})
+            reply = receive(channel, time.monotonic() + job.timeout_s + grace_s)
         except Late:
-            self._stop()
-            return Result("timeout", f"not done within {timeout_s:g} s", "", "", timeout_s)
+            self._drop()
+            return Result("timeout", f"not done within {job.timeout_s:g} s", seconds=job.timeout_s)
         except Broken:
-            raise self._down() from None
-        if not isinstance(reply, dict) or reply.pop("id", None) != self._jobs:
-            self._stop()  # whatever it says next would be taken for the reply to the next job
+            raise SandboxDown(f"the sandbox died: {self._drop()}") from None
+        if not isinstance(reply, dict) or reply.get("id") != number:
+            self._drop()  # whatever it says next would be taken for the reply to the next job
             raise SandboxDown("the sandbox replied to another job")
-        return Result(**reply)
+        connection.is_used = True
+        if connection.is_single:
+            self._drop()
+        return Result(**reply["result"])
 
-    def _wait(self, deadline: float | None) -> None:
-        """Wait until there is something to read. Raises Late."""
-        assert self._sock is not None
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if not select.select([self._sock], [], [], left)[0]:
-            raise Late
-
-    def _start(self) -> None:
-        """Start the process and wait until it says that its walls stand. Raises SandboxDown."""
-        ours, theirs = socket.socketpair()
+    def _connected(self) -> Connection:
         with self._lock:
             if self._closed:
-                ours.close()
-                theirs.close()
                 raise SandboxDown("the sandbox was closed")
-            self._sock = ours
-            try:
-                self._process = self._started(theirs)
-            except OSError as err:
-                self._clear()
-                raise SandboxDown(f"the sandbox cannot be started: {err}") from err
-        try:
-            Channel(ours.fileno(), self._wait).receive(time.monotonic() + START_TIMEOUT_S)
-        except Late:
-            self._stop()
-            raise SandboxDown(f"the sandbox was not ready within {START_TIMEOUT_S:.0f} s") from None
-        except Broken:
-            raise self._down() from None
+            if self._connection is None:
+                try:
+                    self._connection = self._runtime.connect()
+                except OSError as err:
+                    raise SandboxDown(f"the sandbox cannot be started: {err}") from None
+            return self._connection
 
-    def _started(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
-        root = str(Path(__file__).resolve().parents[2])
-        engine, _, image = self.level.partition(":")
-        with theirs:
-            if image:
-                self._name = f"distill-sandbox-{secrets.token_hex(8)}"
-                # The socket is the container's stdin and stdout both.
-                return subprocess.Popen(
-                    [engine, *_container(self._name, root), image, *_PYTHON,
-                     _BOOT.format(root=_INSIDE, fd=0, parent=0, weak=True, out=1)],
-                    stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=self._stderr, cwd="/",
-                )  # fmt: skip
-            weak = self.level == "weak"
-            if weak:
-                self._folder = tempfile.mkdtemp(prefix="distill-sandbox-")
-            boot = _BOOT.format(root=root, fd=theirs.fileno(), parent=os.getpid(), weak=weak, out=None)
-            return subprocess.Popen(
-                [sys.executable, *_PYTHON[1:], boot],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._stderr, cwd="/",
-                pass_fds=[theirs.fileno()], env={**_ENVIRONMENT, "TMPDIR": self._folder or "/tmp"},
-            )  # fmt: skip
-
-    def _down(self) -> SandboxDown:
-        """Clear what has died away, and say of what."""
-        cause = "it was closed" if self._closed else self._cause()
-        self._stop()
-        return SandboxDown(f"the sandbox died: {cause}")
-
-    def _cause(self) -> str:
-        assert self._process is not None
-        try:
-            code = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            code = None
-        self._stderr.seek(0)
-        lines = self._stderr.read()[-2000:].decode("utf-8", "replace").strip().splitlines()
-        # An engine says first what is wrong and then where its help is; Python says it last.
-        return lines[0 if self._name else -1][:300] if lines else f"exit code {code}"
-
-    def kill(self) -> None:
-        """Kill the process; the program that it runs raises SandboxDown in the thread that waits for it."""
-        if (process := self._process) is not None:
-            process.kill()
-        if self._name is not None:
-            engine = self.level.partition(":")[0]
-            # A container whose end of the socket is closed ends by itself; this makes it sooner.
-            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                subprocess.run([engine, "rm", "-f", self._name], capture_output=True, timeout=60, check=False)
+    def _drop(self) -> str:
+        """End the runner, and say of what it died."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+        cause = "" if connection is None else connection.close()
+        return "it was closed" if self._closed else cause
 
     def interrupt(self) -> None:
         """Close from another thread than the one that runs programs, which has to call ``close`` then."""
         with self._lock:
             self._closed = True
-            self.kill()
+            if self._connection is not None:
+                self._connection.kill()
 
     def close(self) -> None:
-        """Kill the process and everything in it, for good."""
-        with self._lock:
-            self._closed = True
-        self._stop()
-        self._stderr.close()
-
-    def _stop(self) -> None:
-        if self._process is not None:
-            self.kill()
-            self._process.wait()
-        self._clear()
-
-    def _clear(self) -> None:
-        if self._sock is not None:
-            self._sock.close()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        self._name = self._folder = None
-        self._process = self._sock = None
+        """End the runner and everything in it, for good."""
+        self._closed = True
+        self._drop()
 
 
-def _container(name: str, root: str) -> list[str]:
-    """What is said to docker or podman. Memory, processes and time are limited inside, for each program."""
-    code = [f"--volume={root}/{room}:{_INSIDE}/{room}:ro" for room in ("synth", "licensing")]
-    return [
-        "run", "--rm", "--interactive", f"--name={name}", "--network=none", "--read-only", "--cap-drop=ALL",
-        "--security-opt=no-new-privileges", "--user=65534:65534", "--workdir=/",
-        "--tmpfs=/tmp:rw,noexec,nosuid,nodev,size=64m,mode=1777", *code,
-        *(f"--env={key}={value}" for key, value in _ENVIRONMENT.items()),
-    ]  # fmt: skip
+def runtime(name: str, packages: Path | None = None) -> Runtime:
+    """The runtime of that name (``RUNTIME``, but not auto). Raises InputError."""
+    if name == "auto" or not re.fullmatch(RUNTIME, name):
+        raise InputError(
+            f"no such sandbox: {name}",
+            where="verify.code.sandbox",
+            hint="bubblewrap, docker:IMAGE, podman:IMAGE, tcp://HOST:PORT, or none",
+        )
+    if name == "bubblewrap":
+        return Bubblewrap(packages)
+    if name == "none":
+        return Unisolated(packages)
+    if name.startswith("tcp://"):
+        return Remote(name)
+    engine, _, image = name.partition(":")
+    return Container(engine, image)
 
 
 @functools.cache
-def probe(level: Level = "strong") -> str | None:
-    """None where a canary ran and was held; else why not."""
-    if not sys.platform.startswith("linux"):
-        return f"there is none for {sys.platform}: it needs Linux"
-    from synth.sandbox import seccomp
-
-    if not seccomp.supported():
-        return "there is none for this processor: it needs x86_64 or aarch64"
-    try:
-        with Sandbox(level) as sandbox:
-            wanted = "== 'held'" if level == "strong" else "is not None"  # a container shows its own processes
-            result = sandbox.run(_CANARY, f"assert f('/proc/1') {wanted}", 10.0, 512)
-    except SandboxDown as err:
-        return str(err)
+def probe(name: str) -> str | None:
+    """None where the canary ran and was held there; else why not."""
+    where = runtime(name)
+    server = socket.create_server(("127.0.0.1", 0))
+    with server, tempfile.NamedTemporaryFile() as secret, Sandbox(where) as box:
+        test = f"assert f({secret.name!r}, {server.getsockname()[1]}) == {[not where.isolates] * 4}"
+        try:
+            result = box.run(Job("apart", 10.0, 512, code=_CANARY, tests=[test]))
+        except SandboxDown as err:
+            return str(err)
     return None if result.passed else f"it does not hold: {result.reason}"
 
 
-def require(level: Level) -> None:
-    """Raises MissingDependency where this machine has no sandbox of that level."""
-    why = probe(level)
-    if why is None:
-        return
-    engine, _, image = level.partition(":")
-    hint = f"start {engine}, and see that `{engine} run --rm {image} python3 --version` gives 3.11 or newer"
-    if not image:
-        hint = "run it on a Linux machine or in a container that allows user namespaces"
-    if level == "strong" and probe("weak") is None:
-        hint += (
-            " (docker run --security-opt seccomp=unconfined), name a container, verify.sandbox: docker:IMAGE or "
-            "podman:IMAGE, or accept limits, seccomp and Landlock without namespaces: verify.sandbox: weak "
-            "(--sandbox weak)"
-        )
-    raise MissingDependency(f"no sandbox for programs: {why}", where="verify.sandbox", hint=hint)
+def choose(name: str) -> str:
+    """The runtime that works here: ``name``, or the first of ``AUTO``. Raises MissingDependency, or InputError."""
+    names = AUTO if name == "auto" else (name,)
+    for one in names:
+        if probe(one) is None:
+            return one
+    hint = runtime(names[0]).hint
+    if name == "auto":
+        hint += "; or name another sandbox: docker:IMAGE, podman:IMAGE, tcp://HOST:PORT, or none, which is no isolation"
+    raise MissingDependency(f"no sandbox for programs: {probe(names[0])}", where="verify.code.sandbox", hint=hint)

@@ -32,6 +32,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
+from licensing.addresses import is_loopback
 from licensing.errors import InputError, MissingDependency
 from synth.teachers.chat_stream import ChatStream, MalformedResponse, RequestRejected, SSEDecoder
 from synth.teachers.concurrency_limiter import ConcurrencyLimiter, allow_sockets, retry_after
@@ -339,7 +340,8 @@ class OpenAIEngine(Teacher):
                 limits = httpx2.Limits(
                     max_connections=most, max_keepalive_connections=most, keepalive_expiry=4.0
                 )  # uvicorn closes idle connections after 5 s, and a request sent right then is lost
-                remote = isinstance(config, OpenAITeacher)
+                # A proxy of the environment cannot reach this machine's own servers.
+                remote = isinstance(config, OpenAITeacher) and not is_loopback(config.base_url)
                 self._http = httpx2.AsyncClient(limits=limits, trust_env=remote, follow_redirects=False)
             timeout = httpx2.Timeout(config.idle_timeout_s, connect=config.connect_timeout_s, pool=None)
             client = openai.AsyncOpenAI(

@@ -1,128 +1,90 @@
 """Verdicts for rows of kind `code`: a program passes its tests or not. ``run`` does it for one program.
 
-A program never runs in this process but in `synth.sandbox`, and its tests run there in another process, which compares
-the values (`test_runner`). Tests of a row: Python source (asserts, ``check(candidate)``, unittest, functions named
-test_...), a list of such sources, or a list of ``{"input", "output"}``: text for stdin and the expected stdout, line by
-line, white space at the ends of lines aside.
-
-Not covered: packages beside the standard library, child processes, tests that derive from a program's class, checkers
-that accept several outputs, operators between an object of the program and a plain value (verdict `error`: what is
-expected would reach the program), context managers of the program that suppress errors.
+A program never runs in this process but in `synth.sandbox`. Which part of a row is the program: `program`; what tests
+may look like: `code_tests`.
 """
 
 from __future__ import annotations
 
 import ast
-import re
+import base64
+import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from synth.code_fences import find_fences
-from synth.reasoning import split_row
-from synth.sandbox.sandbox import Level, Result, Sandbox, SandboxDown, require
+from synth.sandbox.runner import test_cases
+from synth.sandbox.runner.job import MAX_OUTPUT, Job, Result
+from synth.sandbox.sandbox import Sandbox, SandboxDown, choose, runtime
+from synth.verify.code_tests import CALLS_SETUP, CallTests, SourceTests, StdinTests, read_tests, same_output
+from synth.verify.program import MAX_CODE, defined_names, extract, join, prompt_setup
 from synth.verify.verdict import Verdict, shortened
 
-__all__ = ["extract", "request", "run", "serve"]
+if TYPE_CHECKING:  # a worker imports this package, and does without pydantic
+    from synth.verify.config import CodeConfig
 
-_PYTHON = ("python", "py", "python3")
-MAX_CODE = 1 << 20  # characters
+__all__ = ["open_sandbox", "request", "run", "serve"]
+
 ROW_TIMEOUTS = 20  # a row with many stdin tests has at most so many times the time of one
+COMPILE_TIMEOUT_S = 60.0
+COMPILE_MEMORY_MB = 2048
+_COMPILERS = {
+    "cpp": ["g++", "-O2", "-std=c++17", "-o", "program", "program.cpp"],
+    "c": ["gcc", "-O2", "-o", "program", "program.c", "-lm"],
+    "rust": ["rustc", "-O", "-o", "program", "program.rust"],
+}
 
 
-def run(code: str, tests: str, timeout_s: float = 5.0, mem_mb: int = 512, *, sandbox: Level = "strong") -> Result:
+def open_sandbox(name: str = "auto", packages: Path | None = None) -> Sandbox:
+    """Raises MissingDependency where that sandbox does not work here."""
+    return Sandbox(runtime(choose(name), packages))
+
+
+def run(
+    code: str, tests: str, timeout_s: float = 5.0, mem_mb: int = 512, *, sandbox: str = "auto",
+    isolation: Literal["apart", "any"] = "any",
+) -> Result:  # fmt: skip
     """Run ``tests`` after ``code``, as if in its namespace.
 
-    timeout_s: wall seconds for both together; mem_mb: address space of the program, MiB. An outage of the sandbox is
-    verdict `error`. Raises MissingDependency where the machine has no sandbox of that level.
+    timeout_s: wall seconds for both together; mem_mb: address space of the program, MiB. `Result.isolation` says
+    whether the tests ran apart from the program or in one process with it. An outage of the sandbox is verdict `error`.
+    Raises MissingDependency where the machine has no such sandbox.
     """
-    require(sandbox)
-    with Sandbox(sandbox) as box:
-        return _run(box, code, tests, timeout_s, mem_mb, _last_function(code))
+    job = Job("apart", timeout_s, mem_mb, code=code, tests=[tests], entry_point=_last_function(code))
+    with open_sandbox(sandbox) as box:
+        return _run_tests(box, job, isolation)
 
 
-def _run(sandbox: Sandbox, code: str, tests: str | None, timeout_s: float, memory_mb: int, entry: str | None,
-         stdin: str = "") -> Result:  # fmt: skip
+def _run(sandbox: Sandbox, job: Job) -> Result:
     try:
-        return sandbox.run(code, tests, timeout_s, memory_mb, entry_point=entry, stdin=stdin)
+        return sandbox.run(job)
     except SandboxDown as err:
-        return Result("error", str(err), "", "", 0.0)
+        return Result("error", str(err))
 
 
-@dataclass(frozen=True)
-class Program:
-    """`code` is None where a response has no program, and `reason` then says why."""
-
-    code: str | None
-    reason: str | None = None
-
-
-def extract(row: Mapping[str, Any]) -> Program:
-    """The program of a row: its `completion`, or a fenced block of the `response` after the thinking.
-
-    Of several blocks the last that defines the entry point counts, else the last one. A response without a block
-    counts as a whole where it is Python. A function's body alone is put behind the prompt that begins the function.
-    """
-    completion, response, entry = row.get("completion"), row.get("response"), row.get("entry_point")
-    if isinstance(completion, str) and response is None:
-        return Program(_joined(row, completion, entry))
-    reasoning = split_row(row)
-    if reasoning.state == "unclosed":
-        return Program(None, reasoning.reason)
-    fences = list(find_fences(reasoning.answer))
-    blocks = [fence.code for fence in fences if fence.is_closed and fence.language in (*_PYTHON, "")]
-    if not blocks:
-        if fences and not fences[-1].is_closed and fences[-1].language in _PYTHON:
-            return Program(None, "the code fence is not closed")
-        code = _joined(row, reasoning.answer, entry)
-        return Program(code) if _is_python(code) else Program(None, "no code found")
-    defining = [block for block in blocks if entry and re.search(rf"\b(?:def|class)\s+{re.escape(entry)}\b", block)]
-    return Program(_joined(row, (defining or blocks)[-1], entry))
-
-
-def _joined(row: Mapping[str, Any], code: str, entry: Any) -> str:
-    """The code, behind the prompt where it is only the rest of the function that the prompt begins."""
-    prompt = row.get("prompt")
-    if not isinstance(prompt, str):
-        messages = row.get("messages")
-        last = messages[-1] if isinstance(messages, list) and messages else None
-        prompt = last.get("content") if isinstance(last, Mapping) else None
-    if not isinstance(entry, str) or not isinstance(prompt, str):
-        return code
-    begun = rf"^(?:async\s+)?(?:def|class)\s+{re.escape(entry)}\b"
-    if re.search(begun, code, re.MULTILINE) or not re.search(begun, prompt, re.MULTILINE):
-        return code
-    whole = prompt.rstrip("\n") + "\n" + code
-    return whole if _is_python(whole) and code[:1] in (" ", "\t", "\n") else code
-
-
-def _is_python(code: str) -> bool:
-    if len(code) > MAX_CODE:
-        return False
-    try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return any(not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call) for node in tree.body)
+def _run_tests(sandbox: Sandbox, job: Job, isolation: str) -> Result:
+    result = _run(sandbox, job)
+    if not result.needs_in_process:
+        return result
+    if isolation == "any":
+        return _run(sandbox, replace(job, mode="in_process"))
+    return replace(result, reason=f"{result.reason}; verify.code.isolation: any runs them there")
 
 
 def _last_function(code: str) -> str | None:
-    if not _is_python(code):
-        return None
-    names = [node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    return names[-1] if names else None
+    return next((name for name in reversed(defined_names(code)) if name[:1].islower() or name[:1] == "_"), None)
 
 
 def request(row: Mapping[str, Any], *, gold: bool) -> dict[str, Any] | Verdict:
     """The job of a row, or the verdict where nothing has to run. ``gold``: run its `answer`, not its response."""
-    tests = row.get("tests")
     entry = row.get("entry_point")
     if entry is not None and not (isinstance(entry, str) and entry.isidentifier()):
         return Verdict("error", reason="entry_point is no name")
     try:
-        checked_tests = _tests(tests)
-    except ValueError as err:
+        tests = read_tests(row.get("tests"), entry)
+    except (ValueError, RecursionError) as err:
         return Verdict("error", reason=str(err))
     if gold:
         answer = row.get("answer") if row.get("answer") is not None else row.get("gold")
@@ -130,62 +92,119 @@ def request(row: Mapping[str, Any], *, gold: bool) -> dict[str, Any] | Verdict:
             return Verdict(None, score=None)
         if not isinstance(answer, str):
             return Verdict("error", reason="the answer is no program")
-        code: str | None = _joined(row, answer, entry)
-        own = row.get("code")
-        if isinstance(own, str) and entry and not re.search(rf"\b(?:def|class)\s+{re.escape(entry)}\b", answer):
-            code = own  # the answer is a value, and the program stands beside it
-        why = None
-    else:
-        program = extract(row)
-        code, why = program.code, program.reason
-    if code is None:
-        return Verdict("unparseable", reason=why)
-    if len(code) > MAX_CODE:
+        # Where the answer is a value, the program stands beside it.
+        own = row.get("code") if entry and entry not in defined_names(join(row, answer)) else None
+        row = {**row, "completion": own if isinstance(own, str) else answer, "response": None}
+    program = extract(row, _names(tests, entry))
+    if program.code is None:
+        return Verdict("unparseable", reason=program.reason)
+    if len(program.code) > MAX_CODE:
         return Verdict("unparseable", reason=f"more than {MAX_CODE:,} characters of code")
-    return {"op": "verify", "kind": "code", "code": code, "tests": checked_tests, "entry_point": entry}
+    job: dict[str, Any] = {"op": "verify", "kind": "code", "code": program.code, "language": program.language}
+    if isinstance(tests, StdinTests):
+        checker = row.get("checker")
+        if checker is not None and not isinstance(checker, str):
+            return Verdict("error", reason="the checker is no Python source")
+        return job | {"stdin": tests.pairs, "checker": checker}
+    if program.language != "python":
+        return Verdict("error", reason=f"programs in {program.language} can have stdin tests alone")
+    if isinstance(tests, SourceTests):
+        entry = entry or _last_function(program.code)
+        return job | {"tests": tests.sources, "entry_point": entry, "setup": prompt_setup(row)}
+    method = f"Solution().{tests.function}"
+    target = method if method in defined_names(program.code) else tests.function
+    return job | {"tests": tests.sources(), "entry_point": target, "setup": CALLS_SETUP}
 
 
-def _tests(tests: Any) -> str | list[dict[str, str]]:
-    if isinstance(tests, str) and tests.strip():
-        return tests
-    if isinstance(tests, Mapping) and isinstance(tests.get("inputs"), list) and isinstance(tests.get("outputs"), list):
-        if len(tests["inputs"]) != len(tests["outputs"]):
-            raise ValueError("tests: as many inputs as outputs are needed")
-        tests = [{"input": one, "output": two} for one, two in zip(tests["inputs"], tests["outputs"], strict=True)]
-    if isinstance(tests, list) and tests and all(isinstance(one, str) for one in tests):
-        return "\n".join(tests)
-    if isinstance(tests, list) and tests and all(isinstance(one, Mapping) for one in tests):
-        pairs = [{"input": one.get("input", one.get("stdin", "")), "output": one.get("output", one.get("stdout"))}
-                 for one in tests]  # fmt: skip
-        if all(isinstance(text, str) for pair in pairs for text in pair.values()):
-            return pairs
-    raise ValueError("kind code needs tests: Python source, a list of asserts, or a list of {input, output}, both text")
+def _names(tests: SourceTests | StdinTests | CallTests, entry: str | None) -> set[str]:
+    """What the tests take from the program."""
+    names = {entry} if entry else set()
+    if isinstance(tests, CallTests):
+        names |= {tests.function}
+    if isinstance(tests, SourceTests) and not entry:
+        try:
+            nodes = [node for source in tests.sources for node in ast.walk(ast.parse(source))]
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return names  # the sandbox says so
+        names |= test_cases.names_of_program(nodes, "", None)
+    return names
 
 
-def serve(sandbox: Sandbox, job: Mapping[str, Any], timeout_s: float, memory_mb: int) -> Verdict:
+def serve(sandbox: Sandbox, job: Mapping[str, Any], config: CodeConfig) -> Verdict:
     """The verdict on a job of ``request``.
 
-    Each stdin test has ``timeout_s``, all of them together at most 20 times that; the first failure ends.
+    `score` is the share of the tests that passed. Each stdin test has ``timeout_s``, all of them together at most 20
+    times that; the first test that runs out of time ends.
     """
-    code, tests = job["code"], job["tests"]
-    extracted = shortened(code)
-    if isinstance(tests, str):
-        result = _run(sandbox, code, tests, timeout_s, memory_mb, job["entry_point"] or _last_function(code))
-        return Verdict(result.verdict, float(result.passed), extracted, result.reason, result.seconds)
-    began, seconds = time.monotonic(), 0.0
-    for number, test in enumerate(tests, 1):
-        left = ROW_TIMEOUTS * timeout_s - (time.monotonic() - began)
-        if left <= 0:
-            reason = f"test {number}: {ROW_TIMEOUTS} x {timeout_s:g} s for all {len(tests)} tests are over"
-            return Verdict("timeout", 0.0, extracted, reason, seconds)
-        result = _run(sandbox, code, None, min(timeout_s, left), memory_mb, None, test["input"])
-        seconds += result.seconds
+    extracted = shortened(job["code"])
+    program = Job("script", config.timeout_s, config.memory_mb, code=job["code"], processes=config.processes)
+    if "tests" in job:
+        tests = {name: job[name] for name in ("tests", "entry_point", "setup")}
+        result = _run_tests(sandbox, replace(program, mode="apart", **tests), config.isolation)
+        passed = sum(one is None for one in result.failures) / len(job["tests"])
+        score = 1.0 if result.passed else passed if result.verdict == "wrong" else 0.0
+        return Verdict(result.verdict, score, extracted, result.reason, result.seconds, result.isolation)
+    if job["language"] != "python":
+        built = _compile(sandbox, job["language"], job["code"])
+        if built.file is None:
+            return Verdict(built.verdict, 0.0, extracted, built.reason, built.seconds)
+        program = replace(program, mode="execute", code="", argv=["./program"], files={"program": built.file})
+    return _stdin_tests(sandbox, program, job, extracted)
+
+
+def _stdin_tests(sandbox: Sandbox, program: Job, job: Mapping[str, Any], extracted: str) -> Verdict:
+    tests, limit_s = job["stdin"], ROW_TIMEOUTS * program.timeout_s
+    began, seconds, passed = time.monotonic(), 0.0, 0
+    failure: Result | None = None
+    for number, (stdin, expected) in enumerate(tests, 1):
+        left = limit_s - (time.monotonic() - began)
+        if left > 0:
+            size = max(MAX_OUTPUT, 2 * len(expected.encode("utf-8", "surrogatepass")))
+            one = replace(program, stdin=stdin, timeout_s=min(program.timeout_s, left), max_output=size)
+            result = _run(sandbox, one)
+            seconds += result.seconds
+            if result.passed:
+                result = _check_output(sandbox, job["checker"], one, result.stdout, expected)
+        else:
+            result = Result("timeout", f"{ROW_TIMEOUTS} x {program.timeout_s:g} s for all {len(tests)} tests are over")
+        passed += result.passed
         if not result.passed:
-            return Verdict(result.verdict, 0.0, extracted, f"test {number}: {result.reason}", seconds)
-        if _lines(result.stdout) != _lines(test["output"]):
-            return Verdict("wrong", 0.0, extracted, f"test {number}: the output differs", seconds)
-    return Verdict("correct", 1.0, extracted, None, seconds)
+            failure = failure or replace(result, reason=f"test {number}: {result.reason}")
+            if result.verdict != "wrong":
+                break
+    verdict, reason = ("correct", None) if failure is None else (failure.verdict, failure.reason)
+    return Verdict(verdict, 0.0 if verdict == "error" else passed / len(tests), extracted, reason, seconds, "apart")
 
 
-def _lines(text: str) -> list[str]:
-    return [line.rstrip() for line in text.rstrip().splitlines()]
+def _check_output(sandbox: Sandbox, checker: str | None, program: Job, output: str, expected: str) -> Result:
+    """Whether an output is right: the expected one, or what the row's checker accepts.
+
+    A checker is a Python program that gets the names of three files, input, expected output and output, as those of
+    open-r1/codeforces do, and prints a score: above 0 is right.
+    """
+    if checker is None:
+        return Result("correct") if same_output(output, expected) else Result("wrong", "the output differs")
+    texts = {"input": program.stdin, "expected": expected, "output": output}
+    files = {name: base64.b64encode(text.encode("utf-8", "surrogatepass")).decode() for name, text in texts.items()}
+    job = Job("script", program.timeout_s, program.memory_mb, code=checker, argv=list(files), files=files)
+    result = _run(sandbox, job)
+    try:
+        score = float(result.stdout.split()[0]) if result.passed else None
+    except (ValueError, IndexError):
+        score = None
+    if score is None:
+        return Result("error", f"the checker failed: {result.reason or json.dumps(result.stdout[:100])}")
+    return Result("correct") if score > 0 else Result("wrong", "the checker does not accept the output")
+
+
+def _compile(sandbox: Sandbox, language: str, code: str) -> Result:
+    source = base64.b64encode(code.encode("utf-8", "surrogatepass")).decode()
+    compiler = _COMPILERS[language]
+    job = Job("execute", COMPILE_TIMEOUT_S, COMPILE_MEMORY_MB, argv=compiler, files={f"program.{language}": source},
+              collect="program", processes=True)  # fmt: skip
+    result = _run(sandbox, job)
+    if result.reason == "exit code 127":
+        return Result("error", f"the sandbox has no {compiler[0]}")
+    if result.verdict == "wrong":
+        return replace(result, reason=f"it does not compile: {result.stderr.strip()[:300]}")
+    return result

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from synth.sampling.config import BudgetConfig
+from synth.sandbox.sandbox import RUNTIME
 from synth.section import Operational, Section
 from synth.teachers.config import OfflineTeacher, TeacherConfig
 
@@ -39,6 +40,7 @@ class MajorityConfig(Section):
     )
 
 
+Package = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.\[\],-]*==[\w.+!-]+$")]
 Asked = Literal["unparseable", "wrong", "timeout", "correct"]
 Counts = Literal["rules", "judge", "either"]
 
@@ -85,8 +87,35 @@ class JudgeConfig(Section):
         return self
 
 
-SANDBOX = r"^(strong|weak|(docker|podman):[^\s:-]\S*)$"
-_OF_CODE = ("sandbox", "code_timeout_s", "code_memory_mb")  # left out of a stage's key where they have their defaults
+class CodeConfig(Section):
+    """How programs (kind code) are run and tested."""
+
+    sandbox: str = Field(
+        "auto",
+        pattern=f"^({RUNTIME})$",
+        description="Where programs run: bubblewrap, docker:IMAGE, podman:IMAGE, tcp://HOST:PORT; auto: the first that "
+        "works here; none: no isolation.",
+    )
+    isolation: Literal["apart", "any"] = Field(
+        "any",
+        description="apart: tests that cannot run apart from the program are errors; any: they run in its process.",
+    )
+    timeout_s: float = Field(
+        5.0, gt=0, description="Wall seconds of a program with its tests, or of a stdin test (20 x for all)."
+    )
+    memory_mb: int = Field(512, ge=64, description="Address space of a program, in MiB.")
+    packages: tuple[Package, ...] = Field(
+        (),
+        description="Packages that programs and tests may import, name==version; an image brings its own. None "
+        "named: this environment's numpy.",
+    )
+    processes: bool = Field(False, description="Programs may start processes.")
+
+    @model_validator(mode="after")
+    def _packages_can_be_there(self) -> CodeConfig:
+        if self.packages and self.sandbox not in ("auto", "bubblewrap", "none"):
+            raise ValueError(f"packages: {self.sandbox} brings its own: leave packages out, and install them there")
+        return self
 
 
 class VerifyConfig(Section):
@@ -95,15 +124,7 @@ class VerifyConfig(Section):
     workers: int = Operational(2, ge=1, description="Worker processes.")
     timeout_s: float = Field(2.0, gt=0, description="Wall seconds a row; after that its verdict is `timeout`.")
     memory_mb: int = Field(2048, ge=256, description="Address space of one worker, in MiB; on Linux only.")
-    sandbox: str = Field(
-        "strong",
-        pattern=SANDBOX,
-        description="Where programs (kind code) run: strong, docker:IMAGE, podman:IMAGE; weak: without namespaces.",
-    )
-    code_timeout_s: float = Field(
-        5.0, gt=0, description="Wall seconds of a program with its tests, or of a stdin test (20 x for all)."
-    )
-    code_memory_mb: int = Field(512, ge=64, description="Address space of a program, in MiB.")
+    code: CodeConfig = Field(CodeConfig(), description="Programs and their tests.")
     format: FormatConfig | None = Field(None, description="The format that a response has to have.")
     majority: MajorityConfig | None = Field(None, description="Majority gold where a problem has no answer.")
     judge: JudgeConfig | None = Field(None, description="A model that compares answers beside the rules.")
@@ -116,7 +137,7 @@ class VerifyConfig(Section):
             name: value
             for name, value in values.items()
             if (value is not None or name not in ("format", "majority", "judge"))
-            and (name not in _OF_CODE or value != type(self).model_fields[name].default)
+            and (name != "code" or self.code != CodeConfig())
         }
 
     def rules(self, *, layout: bool = False) -> VerifyConfig:

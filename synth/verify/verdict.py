@@ -21,7 +21,8 @@ class Verdict:
     that can be read. `timeout` and `error`: there is no judgement, and `reason` says why. `score` is in [0, 1] and None
     only where `verdict` is. `extracted` is the answer's text, at most 10,000 characters. `seconds` is wall time of the
     row alone: neither the start of a worker nor waiting for one counts. Rows with the same question and the same
-    answer may share one verdict, and with it the seconds that it cost.
+    answer may share one verdict, and with it the seconds that it cost. `isolation`, of programs alone: whether the
+    tests ran `apart` from the program or `in_process` with it.
     """
 
     verdict: VerdictName | None
@@ -29,6 +30,7 @@ class Verdict:
     extracted: str | None = None
     reason: str | None = None
     seconds: float = 0.0
+    isolation: str | None = None
 
 
 def judged(verdict: Any, finish_reason: Any) -> bool:

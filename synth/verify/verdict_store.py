@@ -1,6 +1,6 @@
 """The verdict store of a run: every verdict of the rules that was ever computed, appended the moment it is there.
 
-    <store>/verdicts.jsonl    {"request_id", "basis", "verdict", "score", "extracted", "reason"}
+    <store>/verdicts.jsonl    {"request_id", "basis", "verdict", "score", "extracted", "reason", "isolation"}
 
 A verdict belongs to a sample and a ``basis``: a digest of everything but the text that decides it. So what was
 verified while sampling, or before a kill, is not verified again, and a changed gold answer or rule is.
@@ -28,10 +28,12 @@ from synth.verify.verdict import Verdict
 __all__ = ["VERDICT_LOG", "VerdictStore", "rules_digest", "verdict_basis"]
 
 VERDICT_LOG = "verdicts.jsonl"
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Raise it when a verifier's code gives other verdicts: verdicts of the version before are then computed anew."""
 
-_PROBLEM_KEYS = ("kind", "answer", "tests", "entry_point", "code", "choices", "task", "entry")
+_PROBLEM_KEYS = (
+    "kind", "answer", "tests", "entry_point", "code", "checker", "code_language", "choices", "task", "entry",
+)  # fmt: skip
 
 
 def rules_digest(config: VerifyConfig) -> str:
@@ -87,7 +89,7 @@ class VerdictStore:
         if number is None:
             return None
         row = json.loads(self._log.line(self._offsets[number]))
-        return Verdict(row["verdict"], row["score"], row["extracted"], row["reason"])
+        return Verdict(row["verdict"], row["score"], row["extracted"], row["reason"], isolation=row.get("isolation"))
 
     def add(self, request_id: str, basis: str, verdict: Verdict) -> None:
         """Commit a verdict."""
@@ -98,6 +100,7 @@ class VerdictStore:
             "score": verdict.score,
             "extracted": verdict.extracted,
             "reason": verdict.reason,
+            "isolation": verdict.isolation,
         }
         with self._lock:
             self._enter(_key(request_id, basis), self._log.append(json_line(row)))

@@ -18,7 +18,8 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from synth.reasoning import split_row, tags_of
-from synth.sandbox.sandbox import Sandbox, require
+from synth.sandbox import packages
+from synth.sandbox.sandbox import Sandbox, choose
 from synth.verify import choice, code, format_check, math
 from synth.verify.verdict import Verdict, VerdictName
 from synth.worker_pool import Call, CallFailed, CallTimeout, Slot, WorkerPool
@@ -43,11 +44,11 @@ def verify_rows(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> Iter
     """Every row with `verdict`, `score`, `extracted`, `reason` and `seconds` added: one out for one in, in order.
 
     A row has `kind` and `response`; math also `answer` (or `gold`), reasoning_gym also `task` and `entry`, code also
-    `tests` (and `completion` in place of `response`). `think_open` and `think_close` are the tags around the thinking,
-    where they are not ``<think>`` and ``</think>``. Other keys pass through. A row that is malformed, or of a kind
-    without a verifier, gets `error` with a reason; a row that is no object comes out as `{"raw": row, ...}`. Kind
-    `open` has nothing to verify: verdict and score are null. With `config.format` a row also gets `format_verdict` and
-    `format_reason`.
+    `tests` (and `completion` in place of `response`); rows of code get `isolation`. `think_open` and `think_close` are
+    the tags around the thinking, where they are not ``<think>`` and ``</think>``. Other keys pass through. A row that
+    is malformed, or of a kind without a verifier, gets `error` with a reason; a row that is no object comes out as
+    `{"raw": row, ...}`. Kind `open` has nothing to verify: verdict and score are null. With `config.format` a row also
+    gets `format_verdict` and `format_reason`.
 
     Streams, with a bounded look-ahead. Raises MissingDependency where math-verify, reasoning-gym or a sandbox is
     needed and not there, InputError where a worker cannot start within its memory limit. Close the iterator to stop
@@ -63,6 +64,7 @@ def verify_rows(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> Iter
                 "extracted": verdict.extracted,
                 "reason": verdict.reason,
                 "seconds": round(verdict.seconds, 4),
+                **({"isolation": verdict.isolation} if out.get("kind") == "code" else {}),
                 **(format_check.format_fields(out, config.format) if config.format else {}),
             }
 
@@ -78,7 +80,7 @@ def check_golds(prompts: Iterable[Prompt], config: VerifyConfig) -> list[tuple[s
     def jobs() -> Iterator[tuple[str, Job | Verdict]]:
         for prompt in prompts:
             if prompt.kind == "code":
-                require(config.sandbox)  # also where a problem has no answer to run
+                choose(config.code.sandbox)  # also where a problem has no answer to run
             yield prompt.id, _gold_job(prompt.row())
 
     with Verifier(config) as verifier:
@@ -159,11 +161,11 @@ class Verifier:
 
     def _run_code(self, slot: Slot, job: Job, _: str) -> Verdict:
         sandbox = slot.keep("sandbox", self._sandbox)
-        return code.serve(sandbox, job, self._config.code_timeout_s, self._config.code_memory_mb)
+        return code.serve(sandbox, job, self._config.code)
 
     def _sandbox(self) -> Sandbox:
-        require(self._config.sandbox)
-        return Sandbox(self._config.sandbox)
+        names = self._config.code.packages
+        return code.open_sandbox(self._config.code.sandbox, packages.install(names) if names else None)
 
     def _run_call(self, slot: Slot, job: Job, request: str) -> Verdict:
         module, timeout_s = _MODULES[job["kind"]], self._config.timeout_s

@@ -58,6 +58,7 @@ def verdicts_schema() -> pa.Schema:
         [
             ("request_id", pa.string()), ("problem_id", pa.string()), ("verdict", pa.string()),
             ("judged", pa.bool_()), ("score", pa.float64()), ("extracted", pa.string()), ("reason", pa.string()),
+            ("isolation", pa.string()),
             ("format_verdict", pa.string()), ("format_reason", pa.string()), ("judge_verdict", pa.string()),
             ("judge_reason", pa.string()), ("judge_text", pa.string()), ("judge_model", pa.string()),
             ("counts_as", pa.string()), ("majority_answer", pa.string()), ("majority_votes", pa.int64()),
@@ -71,7 +72,8 @@ class VerifySummary:
     """Counts of one verification.
 
     ``verdicts``: rows by verdict, those by a vote named apart ("correct (voted)"), "none" for kind open. ``verified``:
-    verdicts computed by this call; ``reused``: those that were in the store. ``programs``: rows of kind code.
+    verdicts computed by this call; ``reused``: those that were in the store. ``programs``: rows of kind code;
+    ``in_process``: those whose tests ran in one process with the program.
     ``judge``: counts, tokens and what the judge said of rows with each verdict; ``judge_first``, ``judge_last``: epoch
     seconds of its first and last answer.
     """
@@ -81,6 +83,7 @@ class VerifySummary:
     verified: int = 0
     reused: int = 0
     programs: int = 0
+    in_process: int = 0
     format: dict[str, int] | None = None
     majority: dict[str, int] | None = None
     judge: dict[str, Any] | None = None
@@ -172,6 +175,7 @@ def _rules(
     reported: set[str] = set()  # problems whose gold answer disagrees with their votes
     for trace, verdict in _in_order(_submitted(traces, verifier, ballots)):
         summary.programs += trace.problem["kind"] == "code"
+        summary.in_process += verdict.isolation == "in_process"
         vote = ballots.get(trace.problem_id)
         row = _row(trace, verdict, config)
         if vote is not None and votes(trace.problem):
@@ -237,6 +241,7 @@ def _row(trace: Trace, verdict: Verdict, config: VerifyConfig) -> dict[str, Any]
         "score": verdict.score,
         "extracted": verdict.extracted,
         "reason": verdict.reason,
+        "isolation": verdict.isolation,
     }
     if config.format is not None:
         read = verify_row(trace.problem, trace.text, trace.think_open, trace.think_close)

@@ -220,9 +220,16 @@ def test_a_sandbox_is_named_only_where_programs_ran(tmp_path: Path) -> None:
     recipe = private_recipe(tmp_path)
     text = facts_of(recipe, finished_stages(tmp_path / "a", recipe)).verification
     assert text == "math-verify compares mathematical answers"
-    sandbox = SandboxFacts(level="strong", programs=3)
+    sandbox = SandboxFacts(runtime="bubblewrap", programs=3, in_process=0)
     stages = finished_stages(tmp_path / "b", recipe, kinds=("code",), sandbox=sandbox)
-    assert facts_of(recipe, stages).verification == "programs run against their tests in a sandbox"
+    assert facts_of(recipe, stages).verification == "programs run against their tests in a sandbox (bubblewrap)"
+    weaker = SandboxFacts(runtime="none", programs=3, in_process=2)
+    stages = finished_stages(tmp_path / "d", recipe, kinds=("code",), sandbox=weaker)
+    text = str(facts_of(recipe, stages).verification)
+    assert (
+        "programs run against their tests without a sandbox; the tests of 2 of them ran in the program's process"
+        in text
+    )
     assert facts_of(recipe, finished_stages(tmp_path / "c", recipe, kinds=("open",))).verification is None
 
 
@@ -334,11 +341,11 @@ def test_model_and_data_set_are_whole_folders_whose_cards_name_each_other(tmp_pa
 def test_a_release_without_data_has_one_folder_and_promises_no_data(tmp_path: Path) -> None:
     recipe = private_recipe(tmp_path, "release.data=false", "release.name=acme/Ada")
     release = package(tmp_path, recipe, finished_stages(tmp_path, recipe))
-    assert [folder.name for folder in release.parent.iterdir()] == ["Ada"]
+    assert [path.name for path in release.parent.iterdir() if path.is_dir()] == ["Ada"]
     assert "Ada-traces" not in (release / "README.md").read_text()
     named = private_recipe(tmp_path, "release.data_name=Sums", "release.name=acme/Ada")
     both = package(tmp_path, named, finished_stages(tmp_path, named), "named")
-    assert sorted(folder.name for folder in both.parent.iterdir()) == ["Ada", "Sums"]
+    assert sorted(path.name for path in both.parent.iterdir() if path.is_dir()) == ["Ada", "Sums"]
     assert front_matter(both / "README.md")["datasets"] == ["acme/Sums"]
     with pytest.raises(InputError, match="data_name must differ"):
         private_recipe(tmp_path, "release.data_name=other/ada", "release.name=acme/Ada")

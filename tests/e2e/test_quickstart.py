@@ -12,8 +12,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "SmolLM2-135M-Instruct"
 STAGES = {"prepare", "sample", "verify", "label", "curate", "train", "export", "train_control", "export_control",
-          "evaluate", "audit", "package"}  # fmt: skip
-SMALLER = {"prompts.size": 120, "evaluate.prompts.size": 16, "student.num_train_epochs": 1, "evaluate.min_stop_rate": 0}
+          "evaluate", "audit", "package", "formats"}  # fmt: skip
+SMALLER = {"prompts.size": 120, "evaluate.prompts.size": 16, "student.num_train_epochs": 1, "evaluate.min_stop_rate": 0,
+           "release.formats": "[gguf-q8_0]"}  # fmt: skip
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
@@ -89,6 +90,16 @@ def test_the_release_loads_with_plain_transformers_and_generates(finished: tuple
     encoded = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
     answer = model.generate(**encoded, max_new_tokens=48, do_sample=False)
     assert len(tokenizer.decode(answer[0, encoded["input_ids"].shape[1] :], skip_special_tokens=True).strip()) > 0
+
+
+def test_the_gguf_file_has_a_folder_and_a_score_of_its_own(finished: tuple[Path, dict[str, Any]]) -> None:
+    run, printed = finished
+    (folder,) = map(Path, printed["formats"])
+    assert folder.name == "Sprig-135M-GGUF"
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, check=True, capture_output=True)
+    facts = manifests(run)["formats"]["facts"]
+    assert [score["model"] for score in facts["scores"]] == ["student_after", "Sprig-135M-Q8_0.gguf"]
+    assert len({score["n"] for score in facts["scores"]}) == 1, "on the same problems"
 
 
 def test_the_release_is_confirmed_with_both_engines_and_its_score_comes_out_again(

@@ -34,6 +34,15 @@ def test_a_field_that_changes_only_speed_re_runs_no_stage_that_costs(copied: Pat
     assert set(executed(copied)) <= {"audit", "package"}, "these two ship the recipe"
 
 
+def test_a_format_that_is_added_repeats_nothing_and_what_llama_cpp_does_not_know_is_named(copied: Path) -> None:
+    """The smoke student has a tokenizer of its own, which llama.cpp's converter cannot know."""
+    done = distill("run", "recipes/smoke.yaml", "--runs", copied, "--set", "release.formats=[gguf-q8_0]")
+    assert done.returncode == 2
+    assert "pre-tokenizer was not recognized" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert executed(copied) == []
+
+
 def test_another_bound_on_the_stop_rate_re_runs_the_package_alone(copied: Path) -> None:
     run_smoke(copied, "--set", "evaluate.min_stop_rate=0.0001", "--until", "audit")
     assert executed(copied) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from licensing.addresses import endpoint_host, is_private_address
+from licensing.addresses import endpoint_host, is_loopback, is_private_address
 from licensing.audit import audit
 from licensing.lineage import Lineage
 from synth.teachers.config import OpenAITeacher
@@ -42,3 +42,8 @@ def test_audit_and_teacher_agree_on_whose_address_it_is(endpoint: str) -> None:
 )  # fmt: skip
 def test_the_host_of_an_address_is_read_with_and_without_a_scheme(address: str, host: str) -> None:
     assert endpoint_host(address) == host
+
+
+def test_only_this_machine_is_loopback() -> None:
+    here = {"http://localhost:8000/v1", "http://127.0.0.1", "http://[::1]:8000/v1"}
+    assert {endpoint for endpoint in (*PRIVATE, *PUBLIC) if is_loopback(endpoint)} == here

@@ -96,6 +96,13 @@ def test_a_request_says_what_the_recipe_says_and_no_more(monkeypatch: pytest.Mon
     assert endpoint.authorization == {"Bearer none"}, "no key of another endpoint is given away"
 
 
+def test_a_proxy_of_the_environment_is_not_asked_for_a_server_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert ask_one(Call.answer, max_attempts=1).text == "four"
+
+
 def test_a_key_that_is_not_there_is_missing_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MY_KEY", raising=False)
     with serving(Call.answer) as endpoint, pytest.raises(MissingDependency, match="MY_KEY"):

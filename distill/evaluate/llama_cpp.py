@@ -1,0 +1,56 @@
+"""A GGUF file answers: llama.cpp's server, in this process, as an endpoint for ``distill.evaluate.run``."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+from collections.abc import Iterator
+from pathlib import Path
+
+from licensing.errors import MissingDependency, Refused
+from synth.teachers.config import OpenAITeacher, TeacherConfig, TeacherFields
+
+__all__ = ["llama_cpp_engine", "served_gguf"]
+
+_SLOTS = 4
+"""Requests that the server answers at once, each with a context of its own."""
+
+
+def llama_cpp_engine() -> str:
+    """Name and version of the engine, as rows of an evaluation state them."""
+    return f"llama.cpp (xllamacpp {importlib.metadata.version('xllamacpp')})"
+
+
+@contextlib.contextmanager
+def served_gguf(file: Path, like: TeacherConfig, context: int) -> Iterator[OpenAITeacher]:
+    """Serve ``file`` on a free port of this machine until the block is left; gives the endpoint.
+
+    ``like``: the same model on another engine, whose prompt and tags it shares. ``context``: tokens of prompt and
+    answer together. Answers come raw, thinking included; samplers of llama.cpp that other engines do not have are off.
+
+    Raises Refused where llama.cpp cannot load the file.
+    """
+    try:
+        import xllamacpp
+    except ModuleNotFoundError as error:
+        raise MissingDependency("GGUF files need xllamacpp", hint="pip install 'distill-release[gguf]'") from error
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(file)
+    params.n_parallel = _SLOTS
+    params.n_ctx = _SLOTS * context
+    params.reasoning_format = xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
+    try:
+        server = xllamacpp.Server(params)
+    except RuntimeError as error:
+        raise Refused(f"llama.cpp cannot load the file: {error}", where=str(file)) from error
+    try:
+        yield OpenAITeacher(
+            **like.model_dump(include=set(TeacherFields.model_fields) - {"model"}),
+            model=file.name,
+            base_url=f"{server.listening_address}/v1",
+            concurrency=_SLOTS,
+            extra_body={"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0},
+        )
+    finally:
+        del server  # stops it

@@ -1,0 +1,107 @@
+"""Stage formats: the release in other formats, each scored on the release's held-out problems."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from distill.config.recipe import EvaluateConfig
+from distill.runs.artefact import Artefact
+from distill.runs.facts import EvaluateFacts, FormatsFacts, PackageFacts, PrepareFacts
+from distill.runs.stage import Stage, StageContext
+from licensing.errors import Refused
+from licensing.files import read_json, read_rows, write_json, write_rows
+from publish.formats.gguf import GgufType
+from synth.problems.prompt_template import PromptTemplate
+from synth.sampling.samples_table import PROBLEMS
+from synth.verify.config import VerifyConfig
+
+if TYPE_CHECKING:
+    from distill.evaluate.statistics import EvalReport
+
+__all__ = ["Formats"]
+
+
+@dataclass(frozen=True)
+class Formats(Stage[FormatsFacts]):
+    """The folder ``<release>-GGUF``, complete as a repository of its own.
+
+    The files and the answers of each are kept in ``ctx.scratch`` once complete, so that a crash repeats one at most.
+    Raises Refused where the stop rate of a file is below ``min_stop_rate``.
+    """
+
+    not_keyed = frozenset({"scan_allow"})
+
+    types: tuple[GgufType, ...]
+    evaluate: EvaluateConfig
+    prompt_template: PromptTemplate | None
+    min_stop_rate: float
+    verify: VerifyConfig
+    scan_allow: tuple[str, ...]
+    prepared: Artefact[PrepareFacts]
+    scores: Artefact[EvaluateFacts]
+    package: Artefact[PackageFacts]
+
+    @property
+    def takes_accelerator(self) -> bool:
+        return True
+
+    def run(self, ctx: StageContext) -> FormatsFacts:
+        from distill.evaluate.llama_cpp import llama_cpp_engine, served_gguf
+        from distill.evaluate.run import folder_teacher, run_model
+        from distill.evaluate.statistics import STUDENT, summarise
+        from distill.release.formats import gguf_facts, gguf_name, shared_documents
+        from publish.facts import ReleaseFacts
+        from publish.formats.gguf import write_gguf
+        from publish.formats.ollama import modelfile
+        from publish.package import build_format_release
+        from synth.problems.problem import Prompt
+
+        release = self.package.path / self.package.facts.folder
+        facts = ReleaseFacts.model_validate(read_json(self.package.path / "facts.json"))
+        problems = [Prompt.model_validate(row) for row in read_rows(self.scores.path / PROBLEMS)]
+        answers = {STUDENT: [row for row in read_rows(self.scores.path / "items.jsonl") if row["model"] == STUDENT]}
+        context = max(row["prompt_tokens"] or 0 for row in answers[STUDENT]) + self.evaluate.max_new_tokens
+        files = ctx.scratch / "files"
+        files.mkdir(parents=True, exist_ok=True)
+        for kind in self.types:
+            name = gguf_name(release.name, kind)
+            if not (files / name).exists():
+                ctx.progress(0, None, f"writing {name}")
+                write_gguf(release, facts, kind, files / name, ctx.scratch / "work")
+            saved = ctx.scratch / f"{kind}.jsonl"
+            if not saved.exists():
+                asked = folder_teacher(release, self.evaluate, self.prompt_template)
+                with served_gguf(files / name, asked, context) as endpoint:
+                    rows = run_model(name, endpoint, problems, self.evaluate, self.verify, ctx.progress)
+                write_rows(saved, ({**row, "engine": llama_cpp_engine()} for row in rows))
+            answers[name] = list(read_rows(saved))
+        report = summarise(answers, self.evaluate)
+        self._check_stop_rates(report)
+
+        card = gguf_facts(facts, files, self.types, report)
+        documents = shared_documents(release)
+        documents["Modelfile"] = modelfile(card.files[0].file, facts, self.prepared.facts.stop_tokens, context)
+        folder = f"{release.name}-GGUF"
+        build_format_release(card, files, ctx.out / folder, documents, allow=self.scan_allow)
+        quantized: list[dict[str, Any]] = [row for rows in list(answers.values())[1:] for row in rows]
+        write_rows(ctx.out / "items.jsonl", quantized)
+        write_json(ctx.out / "scores.json", report.model_dump(mode="json"))
+        return FormatsFacts(
+            rows_in=len(problems),
+            rows_out=len(quantized),
+            tokens=sum(row["completion_tokens"] or 0 for row in quantized),
+            folders=(folder,),
+            scores=report.scores,
+            comparisons=report.comparisons,
+        )
+
+    def _check_stop_rates(self, report: EvalReport) -> None:
+        for score in report.scores[1:]:
+            if score.stop_rate < self.min_stop_rate:
+                raise Refused(
+                    f"stop rate {score.stop_rate:.3f} of {score.model} is below evaluate.min_stop_rate "
+                    f"{self.min_stop_rate}",
+                    where="stage formats",
+                    hint="take the format out of release.formats, or lower evaluate.min_stop_rate knowingly",
+                )

@@ -1,0 +1,39 @@
+"""The card of a release in GGUF: README.md from ``FormatFacts`` alone, by format_card.md.jinja."""
+
+from __future__ import annotations
+
+import shlex
+
+from publish.cards.front_matter import format_front_matter
+from publish.cards.markdown import Markdown, duty_lines, render_card, table
+from publish.cards.model_card import difference_table, score_table
+from publish.facts import FormatFacts
+
+__all__ = ["format_card"]
+
+
+def format_card(facts: FormatFacts) -> str:
+    """Markdown with YAML front matter, as the hub reads it; ends with one line break."""
+    first = shlex.quote(facts.files[0].file)
+    name = shlex.quote(facts.name.rpartition("/")[2].casefold())
+    text = render_card(
+        "format_card.md.jinja",
+        facts.release,
+        kind="model",
+        duties=duty_lines(facts.release.duties),
+        repository=facts.name,
+        evaluation=facts.evaluation,
+        converter=facts.converter,
+        files=table(("File", "Type", "Size"), [(one.file, one.type, _size(one.bytes)) for one in facts.files], right=1),
+        lossless=any(one.type == "BF16" for one in facts.files),
+        scores=score_table(facts.evaluation),
+        differences=difference_table(facts.evaluation),
+        llama_cpp_code=f"llama-cli -m {first}\nllama-server -m {first}",
+        ollama_code=f"ollama create {name} -f Modelfile\nollama run {name}",
+        verify_code="sha256sum -c SHA256SUMS",
+    )
+    return f"{format_front_matter(facts)}\n{text}"
+
+
+def _size(size: int) -> Markdown:
+    return Markdown(f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB")

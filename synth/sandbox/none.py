@@ -1,0 +1,34 @@
+"""Runtime `none`: no isolation. A program is a process of the user's own, with limits on time and memory alone.
+
+It can read and write the user's files, use the network and leave processes behind. For programs that are trusted, and
+for machines that are thrown away.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from synth.sandbox.runtime import CODE, ENVIRONMENT, RUNNER, Connection, start_runner
+
+__all__ = ["Unisolated"]
+
+
+class Unisolated:
+    """``packages``: a folder with packages that programs may import, and no others."""
+
+    isolates = False
+    hint = "it needs Linux or macOS"
+
+    def __init__(self, packages: Path | None = None) -> None:
+        self._packages = packages
+
+    def connect(self) -> Connection:
+        folder = tempfile.mkdtemp(prefix="distill-program-")
+        paths = [str(CODE.parents[2]), *([] if self._packages is None else [str(self._packages)])]
+        environment = ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)}
+        command = [sys.executable, "-S", *RUNNER, "--no-filter"]
+        return start_runner(command, environment, folder, stop=lambda: shutil.rmtree(folder, ignore_errors=True))

@@ -1,0 +1,193 @@
+"""The process of a program: limits itself, loads the program, and does what the test runner asks.
+
+Once the program runs, nothing that this process says is trusted. Apart from its tests, a program can forge the value
+that its function returns, and no more. In one process with them, the modules of the tests are imported before it, its
+changes to their functions are taken back, the verdict carries a nonce, and an early end is no pass; a program that
+searches the frames of its caller, or patches while a test runs, gets through. Standard library only.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import builtins
+import contextlib
+import importlib
+import os
+import resource
+import sys
+import traceback
+import types
+from typing import Any, NoReturn
+
+from synth.sandbox.runner import test_cases
+from synth.sandbox.runner.plain_data import NotPlain, decode, encode, receive, send
+from synth.sandbox.runner.seccomp import Filters
+
+__all__ = ["limit", "serve"]
+
+THREADS = 64
+FILE_BYTES = 64 << 20
+STACK_BYTES = 64 << 20
+
+
+def serve(fd: int, filters: Filters) -> NoReturn:
+    """Serve the test runner, whose first message says what to do and within which limits. No filters: none is set."""
+    first = receive(fd)
+    limit(first["memory_mb"], first["cpu_s"], THREADS if filters else None)
+    os.environ.clear()
+    os.environ.update(PATH="/usr/bin:/bin", LANG="C.UTF-8", HOME=os.getcwd(), TMPDIR=os.getcwd())
+    for name, text in first["files"].items():
+        with open(name, "wb") as file:
+            file.write(base64.b64decode(text))
+        os.chmod(name, 0o700)
+    if filters:
+        filters[frozenset(first["allowed"])]()
+    builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]
+    send(fd, "ready")
+    if first["mode"] == "execute":
+        try:
+            os.execvp(first["argv"][0], first["argv"])
+        except FileNotFoundError:
+            os._exit(127)  # as of a shell
+    if first["mode"] == "script":
+        _script(first["code"], first["argv"])
+    if first["mode"] == "in_process":
+        _run_in_process(fd, receive(fd))
+    program = _module(test_cases.MODULE, "")
+    while True:
+        message = receive(fd)
+        answer = _answer(program, message)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # the program closed or replaced it
+                stream.flush()
+        send(fd, answer)
+
+
+def limit(memory_mb: int, cpu_s: int, threads: int | None) -> None:
+    """Set limits that cannot be raised again. Raises OSError, except where the system has no such limit (macOS).
+
+    ``threads``: None without isolation, where all processes of the user would count.
+    """
+    limits = [
+        (resource.RLIMIT_AS, memory_mb << 20), (resource.RLIMIT_CPU, cpu_s), (resource.RLIMIT_FSIZE, FILE_BYTES),
+        (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 64), (resource.RLIMIT_STACK, STACK_BYTES),
+    ]  # fmt: skip
+    if threads is not None:
+        limits.append((resource.RLIMIT_NPROC, threads))
+    for kind, value in limits:
+        hard = resource.getrlimit(kind)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        with contextlib.nullcontext() if sys.platform == "linux" else contextlib.suppress(ValueError):
+            resource.setrlimit(kind, (value, value))
+
+
+def _module(name: str, code: str) -> types.ModuleType:
+    """An empty module for the code, which is in its file."""
+    module = types.ModuleType(name)
+    module.__file__ = os.path.join(os.getcwd(), f"{test_cases.MODULE}.py")
+    with open(module.__file__, "w", encoding="utf-8", errors="surrogatepass") as file:
+        file.write(code)
+    sys.modules[name] = module
+    return module
+
+
+def _load(module: types.ModuleType, code: str) -> None:
+    exec(compile(code, module.__file__ or "", "exec", dont_inherit=True), module.__dict__)
+
+
+def _script(code: str, argv: list[str]) -> NoReturn:
+    """Run the code as Python runs a file. The interpreter ends as it does then: after its threads, with atexit."""
+    module = _module("__main__", code)
+    sys.argv = [str(module.__file__), *argv]
+    try:
+        _load(module, code)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _answer(program: types.ModuleType, message: Any) -> list[Any]:
+    """``["returned", value, arguments afterwards]``, ``["raised", class, args, text]`` or ``["not plain", what]``."""
+    try:
+        if message[0] == "load":
+            _load(program, message[1])
+            return ["returned", None, None]
+        function, args, kwargs = eval(message[1], program.__dict__), *map(decode, message[2:])
+        value = function(*args, **kwargs)
+        return ["returned", encode(value), encode(args)]
+    except NotPlain as err:
+        return ["not plain", str(err)]
+    except BaseException as err:
+        if not isinstance(err, SystemExit):
+            sys.stderr.write("".join(traceback.format_exception(type(err), err, err.__traceback__))[-4000:])
+        names = [one.__name__ for one in type(err).__mro__]
+        base = next((name for name in names if isinstance(getattr(builtins, name, None), type)), "Exception")
+        try:
+            args = encode(list(err.args))
+        except BaseException:
+            args = ["list", []]
+        return ["raised", base, args, test_cases.failure_text(err)]
+
+
+class _Names(dict[str, Any]):
+    """The tests' globals: their own names first, then Python's, then the program's: no `abs` of a program decides.
+
+    The function under test alone may have a name of Python's.
+    """
+
+    program: types.ModuleType
+    entry_point: str | None
+
+    def __missing__(self, name: str) -> Any:
+        if name in self["__builtins__"] and name != self.entry_point:
+            return self["__builtins__"][name]
+        if name not in self.program.__dict__:
+            raise NameError(f"name {name!r} is not defined")
+        return self.program.__dict__[name]
+
+
+def _run_in_process(fd: int, job: dict[str, Any]) -> NoReturn:
+    failures: list[str | None] = []
+    try:
+        trees = test_cases.parse(job["tests"])
+        names = _Names(__name__="__main__", __builtins__=dict(vars(builtins)))
+        functions = _import_for(trees)
+        names.program, names.entry_point = _module(test_cases.MODULE, job["code"]), job["entry_point"]
+        _load(names.program, job["setup"])
+        _load(names.program, job["code"])
+        for module, originals in functions:
+            vars(module).update(originals)
+        if "pytest" in sys.modules:
+            failures = [_run_pytest(job["tests"])]
+        else:
+            exec(job["setup"], names)
+            failures = test_cases.run(trees, names, job["entry_point"])
+        answer: dict[str, Any] = {"failures": failures}
+    except test_cases.Untestable as err:
+        answer = {"untestable": str(err)}
+    except BaseException as err:
+        answer = {"failures": [test_cases.failure_text(err)]}
+    send(fd, answer | {"nonce": job["nonce"]})
+    os._exit(0)
+
+
+def _import_for(trees: list[ast.Module]) -> list[tuple[types.ModuleType, dict[str, Any]]]:
+    """Import what the tests import; every module there is, with its functions."""
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    for name in sorted(test_cases.imported_modules(nodes) - {test_cases.MODULE}):
+        try:
+            importlib.import_module(name)
+        except ImportError as err:
+            raise test_cases.Untestable(f"the tests import {name}: {err}; see verify.code.packages") from None
+    modules = [one for one in sys.modules.values() if type(one) is types.ModuleType and one.__name__ != "sys"]
+    return [(module, {key: one for key, one in vars(module).items() if callable(one)}) for module in modules]
+
+
+def _run_pytest(tests: list[str]) -> str | None:
+    pytest: Any = sys.modules["pytest"]
+    with open("test_solution.py", "w", encoding="utf-8") as file:
+        file.write("\n".join(tests))
+    status = int(pytest.main(["-q", "-p", "no:cacheprovider", "test_solution.py"]))
+    return f"pytest ended with {status}" if status else None

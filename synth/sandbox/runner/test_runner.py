@@ -1,0 +1,245 @@
+"""Judges one job: has the tests run, and says what came of them. Standard library only.
+
+Apart from the program, the tests run in this process, which the program can neither see nor signal. They have a proxy
+of its function: arguments and answers travel as plain data, and comparisons are made here. An object of the program
+stays there; here it is equal to nothing, and nothing can be done with it.
+"""
+
+from __future__ import annotations
+
+import base64
+import builtins
+import contextlib
+import os
+import secrets
+import select
+import signal
+import sys
+import time
+from typing import Any, NoReturn
+
+from synth.sandbox.runner import seccomp, test_cases
+from synth.sandbox.runner.job import Job, Result
+from synth.sandbox.runner.plain_data import Broken, Late, NotPlain, decode, encode, receive, send
+
+__all__ = ["TestRun"]
+
+FLOOD = 64 << 20  # bytes of output past which a program is stopped
+
+
+class _ProgramError(Exception):
+    """The program raised something that is no ordinary exception."""
+
+
+class TestRun:
+    """One job, of the program in the process ``program``. ``channel``, ``stdout``, ``stderr``: descriptors to it."""
+
+    def __init__(self, job: Job, channel: int, program: int, stdout: int, stderr: int) -> None:
+        self.job, self.channel, self.program = job, channel, program
+        self.pipes = [stdout, stderr]
+        self.output = {stdout: bytearray(), stderr: bytearray()}
+        self.size = 0
+        self.began = time.monotonic()
+        self.deadline = self.began + job.timeout_s
+        self.foreign: str | None = None  # says that the program returned what is no plain data
+        self.fault: BaseException | None = None  # what ended the talk with the program, also where a test caught it
+
+    def result(self) -> Result:
+        result = self._judged()
+        with contextlib.suppress(Broken):  # what is in the pipes already
+            while self.pipes and (ready := select.select(self.pipes, [], [], 0)[0]):
+                for pipe in ready:
+                    self._read(pipe)
+        out, err = self.output.values()
+        if result["verdict"] == "correct" and self.job.mode in ("script", "execute") and len(out) > self.job.max_output:
+            result = {"verdict": "error", "reason": f"more than {self.job.max_output:,} bytes of output"}
+        if result["verdict"] == "correct" and self.job.collect is not None:
+            with open(self.job.collect, "rb") as file:
+                result["file"] = base64.b64encode(file.read()).decode()
+        texts = [one[: self.job.max_output].decode("utf-8", "replace") for one in (out, err)]
+        return Result(stdout=texts[0], stderr=texts[1], seconds=time.monotonic() - self.began,
+                      isolation="in_process" if self.job.mode == "in_process" else "apart", **result)  # fmt: skip
+
+    def _judged(self) -> dict[str, Any]:
+        signal.signal(signal.SIGALRM, _raise_late)  # tests that loop by themselves
+        signal.setitimer(signal.ITIMER_REAL, max(0.001, self.deadline - time.monotonic()) + 0.2, 1.0)
+        late = {"verdict": "timeout", "reason": f"not done within {self.job.timeout_s:g} s"}
+        try:
+            self._begin()
+            result = {"apart": self._apart, "in_process": self._in_process}.get(self.job.mode, self._exit_code)()
+        except Late:
+            return late
+        except test_cases.Untestable as err:
+            return {"verdict": "error", "reason": str(err)}
+        except MemoryError:
+            result = {"verdict": "wrong", "reason": "out of memory"}
+        except Broken as err:
+            result = {"verdict": "wrong", "reason": self._gone(str(err))}
+        except (Exception, SystemExit) as err:  # what loading the program raises
+            result = {"verdict": "wrong", "reason": test_cases.failure_text(err)}
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        return late if result["verdict"] != "correct" and time.monotonic() > self.deadline else result
+
+    def _begin(self) -> None:
+        """Start the program. Where its limits cannot be set, the whole sandbox ends: an outage and no verdict."""
+        job = self.job
+        allowed = seccomp.PROCESSES if job.processes else seccomp.EXECUTE if job.mode == "execute" else seccomp.NOTHING
+        first = {"mode": job.mode, "memory_mb": job.memory_mb, "cpu_s": int(job.timeout_s) + 2, "files": job.files,
+                 "argv": job.argv, "allowed": sorted(allowed),
+                 "code": job.code if job.mode == "script" else ""}  # fmt: skip
+        try:
+            if self._ask(first) != "ready":
+                raise Broken("it is not ready")
+        except Broken:
+            with contextlib.suppress(Broken):
+                self._read(self.pipes[-1])
+            os.write(2, b"".join(self.output.values()) + b"\nthe limits of a program cannot be set\n")
+            os._exit(1)
+
+    def _apart(self) -> dict[str, Any]:
+        job = self.job
+        trees = test_cases.parse(job.tests)
+        name, why = test_cases.function_under_test(trees, job.setup, job.entry_point)
+        if name is None:
+            return {"verdict": "error", "needs_in_process": True,
+                    "reason": f"these tests cannot run apart from the program: {why}"}  # fmt: skip
+        for source in (job.setup, job.code):
+            self._answer("load", source)
+        names: dict[str, Any] = {"__name__": "__main__"}
+        exec(job.setup, names)
+        names[name] = _Function(self, name)
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (what tests print is nobody's)
+        failures: list[str | None] = []
+        with contextlib.suppress(_HandsOver):
+            failures = test_cases.run(trees, names, name)
+        if isinstance(self.fault, _HandsOver):
+            return {"verdict": "error", "needs_in_process": True, "reason": str(self.fault)}
+        if self.fault is not None:
+            raise self.fault
+        if self.foreign is not None and any((one or "").startswith("TypeError") for one in failures):
+            raise test_cases.Untestable(self.foreign)
+        return _verdict(failures)
+
+    def _answer(self, *message: Any) -> tuple[Any, Any]:
+        """(what the function returned, its arguments as it left them); raises what the program raised."""
+        try:
+            what, *rest = self._ask(message)
+            if what == "not plain":
+                self.foreign = f"the program returned {str(rest[0])[:200]}, which the tests use apart from it"
+                return _Foreign(), None
+            if what == "returned":
+                return decode(rest[0]), decode(rest[1])
+            kind, args, text = getattr(builtins, str(rest[0]), None), decode(rest[1]), str(rest[2])[:500]
+        except (ValueError, TypeError, IndexError):
+            self.fault = Broken("no answer")
+            raise self.fault from None
+        except (Broken, Late) as err:
+            self.fault = err
+            raise
+        if isinstance(kind, type) and issubclass(kind, Exception | SystemExit):
+            with contextlib.suppress(TypeError):
+                raise kind(*args)
+        raise _ProgramError(text)
+
+    def _in_process(self) -> dict[str, Any]:
+        job, nonce = self.job, secrets.token_hex(16)
+        answer = self._ask({"nonce": nonce, "code": job.code, "setup": job.setup, "tests": job.tests,
+                            "entry_point": job.entry_point})  # fmt: skip
+        if not isinstance(answer, dict) or answer.get("nonce") != nonce:
+            raise Broken("its answer is not that of the tests")
+        if "untestable" in answer:
+            raise test_cases.Untestable(str(answer["untestable"])[:500])
+        return _verdict([None if one is None else str(one)[:500] for one in answer["failures"]])
+
+    def _exit_code(self) -> dict[str, Any]:
+        while self.pipes:
+            ready = select.select(self.pipes, [], [], max(0.0, self.deadline - time.monotonic()))[0]
+            if not ready:
+                raise Late
+            for pipe in ready:
+                self._read(pipe)
+        while (end := os.waitpid(self.program, os.WNOHANG))[0] == 0:
+            if time.monotonic() > self.deadline:
+                raise Late
+            time.sleep(0.001)
+        code = os.waitstatus_to_exitcode(end[1])
+        return {"verdict": "correct"} if code == 0 else {"verdict": "wrong", "reason": _end(code)}
+
+    def _gone(self, why: str) -> str:
+        for _ in range(200 if self.size <= FLOOD else 0):
+            pid, status = os.waitpid(self.program, os.WNOHANG)
+            if pid:
+                return f"the program ended early: {_end(os.waitstatus_to_exitcode(status))}"
+            time.sleep(0.001)
+        return f"the program does not answer any more: {why}"[:500]
+
+    def _ask(self, message: Any) -> Any:
+        send(self.channel, message)
+        return receive(self.channel, self.deadline, self.pipes, self._read)
+
+    def _read(self, pipe: int) -> None:
+        chunk = os.read(pipe, 1 << 16)
+        if not chunk:
+            self.pipes.remove(pipe)
+        self.size += len(chunk)
+        self.output[pipe] += chunk[: self.job.max_output + 1 - len(self.output[pipe])]
+        if self.size > FLOOD:
+            raise Broken(f"more than {FLOOD >> 20} MiB of output")
+
+
+class _HandsOver(BaseException):
+    """The tests do with the program what takes them into its process. No Exception, so that they do not catch it."""
+
+
+class _Function:
+    """The function under test, for the tests: arguments and answers travel as plain data, and nothing else does."""
+
+    def __init__(self, run: TestRun, name: str) -> None:
+        self._run, self.__name__ = run, name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            sent = [encode(list(args)), ["dict", False, [[key, encode(one)] for key, one in kwargs.items()]]]
+        except NotPlain as err:
+            self._run.fault = _HandsOver(f"these tests cannot run apart from the program: they hand over {err}")
+            raise self._run.fault from None
+        value, afterwards = self._run._answer("call", self.__name__, *sent)
+        for mine, theirs in zip(args, afterwards or [], strict=afterwards is not None):
+            if isinstance(mine, list | bytearray) and type(mine) is type(theirs):
+                mine[:] = theirs
+            elif isinstance(mine, dict | set) and type(mine) is type(theirs):
+                mine.clear()
+                mine.update(theirs)
+        return value
+
+
+class _Foreign:
+    """An object of the program, which stays there: no plain value is equal to it, and it can do nothing."""
+
+    def __eq__(self, _: object) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        raise TypeError
+
+    __hash__ = None  # type: ignore[assignment]
+    __format__ = __str__  # type: ignore[assignment]
+
+
+def _verdict(failures: list[str | None]) -> dict[str, Any]:
+    first = next((number for number, one in enumerate(failures) if one is not None), None)
+    if first is None:
+        return {"verdict": "correct", "failures": failures}
+    reason = f"test {first + 1}: {failures[first]}" if len(failures) > 1 else failures[first]
+    return {"verdict": "wrong", "reason": reason, "failures": failures}
+
+
+def _raise_late(*_: Any) -> NoReturn:
+    raise Late
+
+
+def _end(code: int) -> str:
+    try:
+        return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

