@@ -189,9 +189,9 @@ CASES: dict[str, Case] = {
           "output_format": "Their sum.", "interaction_format": None, "note": None,
           "examples": [{"input": "1 2", "output": "3"}], "editorial": None, "rating": 800, "tags": ["math"],
           "testset_size": 2, "official_tests": [{"input": "1 2\n", "output": "3\n"}, {"input": "4 5\n", "output": "9\n"}],
-          "official_tests_complete": True, "input_mode": "stdio", "generated_checker": checker, "executable": True,
-          "generated_tests": 0} for index, checker in (("A", None), ("B", "print(1)"))],
-        **TEXT_TESTS, left_out={"generated_checker": 1},
+          "official_tests_complete": True, "input_mode": mode, "generated_checker": None, "executable": True,
+          "generated_tests": 0} for index, mode in (("A", "stdio"), ("B", "file"))],
+        **TEXT_TESTS, left_out={"input_mode": 1},
     ),
     "eurus-2-rl-code": Case(
         [{**VERL, "ability": "code", "data_source": source, "reward_model": {"ground_truth": STDIN, "style": "rule"},
@@ -328,3 +328,38 @@ CASES: dict[str, Case] = {
         left_out={"reasoning": 1}, trace_left_out={"reasoning": 1}, texts=["<think>\nadd\n</think>\n\nIt is 5."],
     ),
 }  # fmt: skip
+
+
+def other(name: str, right: str, wrong: str, **changes: Any) -> tuple[str, Case]:
+    """A row of a set in its other form, with a right and a wrong response."""
+    return name, Case([CASES[name].rows[0] | changes], code(right), code(wrong))
+
+
+CALLS = json.dumps({"fn_name": "add", "inputs": [[1, 2], [4, 5]], "outputs": [[3], [9]]})
+NO_ADD = "def add(a, b):\n    return a\n"
+METHOD = "class Solution:\n    def add(self, a, b):\n        return a + sum(b)\n"
+NO_METHOD = "class Solution:\n    def add(self, a, b):\n        return a\n"
+CHECKER = (
+    "import sys\none, two = (sorted(open(name).read().split()) for name in sys.argv[2:4])\nprint(int(one == two))\n"
+)
+
+OTHER_FORMS: dict[str, tuple[str, Case]] = {
+    "taco calls": other("taco", ADD, NO_ADD, input_output=CALLS),
+    "apps calls": other("apps", ADD, NO_ADD, input_output=CALLS),
+    "eurus calls": other("eurus-2-rl-code", ADD, NO_ADD, reward_model={"ground_truth": CALLS, "style": "rule"}),
+    "synthetic-1 calls": other(
+        "synthetic-1-code", ADD, NO_ADD,
+        verification_info=json.dumps({"language": "python", "test_cases": [
+            {"type": "function_call", "fn_name": "add", "input": [1, 2], "output": [3]}]}),
+    ),
+    "livecodebench calls": other(
+        "livecodebench", METHOD, NO_METHOD, metadata=json.dumps({"func_name": "add"}),
+        public_test_cases=json.dumps([{"input": "1\n[2, 3]", "output": "6", "testtype": "functional"}]),
+        private_test_cases=pickled(json.dumps([{"input": "0\n[]", "output": "0", "testtype": "functional"}])),
+    ),
+    "codeforces checker": other(
+        "codeforces", "print('2 1')\n", "print('3 1')\n", generated_checker=CHECKER,
+        official_tests=[{"input": "1 2\n", "output": "1 2\n"}],
+    ),
+}  # fmt: skip
+"""Function calls, and outputs that a checker compares."""

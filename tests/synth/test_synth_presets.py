@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from preset_rows import CASES, Case
+from preset_rows import CASES, OTHER_FORMS, Case
 
 from licensing.errors import InputError
 from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts
@@ -32,8 +32,9 @@ def written(folder: Path, rows: list[dict[str, Any]]) -> str:
     return str(path)
 
 
-def read(name: str, folder: Path) -> PromptSet:
-    return load_prompts(JsonlPrompts(preset=name, path=written(folder, CASES[name].rows), license="mit"))
+def read(name: str, folder: Path, case: Case | None = None) -> PromptSet:
+    rows = (case or CASES[name]).rows
+    return load_prompts(JsonlPrompts(preset=name, path=written(folder, rows), license="mit"))
 
 
 def test_every_preset_has_a_case() -> None:
@@ -60,13 +61,21 @@ def test_every_gold_answer_verifies(tmp_path: Path) -> None:
 def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, Any]]:
     """Every case's responses, verified in one pass."""
 
+    cases = {name: (name, case) for name, case in CASES.items()} | OTHER_FORMS
+
     def rows() -> Iterator[dict[str, Any]]:
-        for name, case in CASES.items():
-            prompt = read(name, tmp_path_factory.mktemp("rows")).prompts[0]
+        for key, (name, case) in cases.items():
+            prompt = read(name, tmp_path_factory.mktemp("rows"), case).prompts[0]
             for which, response in (("right", case.right), ("wrong", case.wrong)):
-                yield {**prompt.row(), "response": response or "Hello.", "case": (name, which)}
+                yield {**prompt.row(), "response": response or "Hello.", "case": (key, which)}
 
     return {row["case"]: row for row in verify_rows(rows(), VerifyConfig(workers=2))}
+
+
+@pytest.mark.parametrize("key", OTHER_FORMS)
+def test_function_calls_and_checkers_are_graded_too(key: str, verdicts: dict[tuple[str, str], dict[str, Any]]) -> None:
+    right, wrong = verdicts[key, "right"], verdicts[key, "wrong"]
+    assert (right["verdict"], wrong["verdict"]) == ("correct", "wrong"), (right["reason"], wrong["reason"])
 
 
 @by_preset
