@@ -285,7 +285,7 @@ def _settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 _VERIFIERS = {
-    "math": "math-verify compares mathematical answers",
+    "math": "mathematical answers are read as typed values and compared by value",
     "choice": "choices are compared by their letters",
     "reasoning_gym": "reasoning-gym's own scorers judge its tasks",
 }

@@ -18,6 +18,7 @@ from distill.release.facts import ReleaseStages, duties
 from distill.release.public import Redaction
 from distill.runs.artefact import Artefact
 from distill.runs.facts import CurateFacts
+from distill.runs.provenance import PROJECT
 from licensing.audit import Audit, audit
 from licensing.errors import Refused
 from licensing.files import read_json
@@ -91,9 +92,9 @@ def write_data_set(
     model_lineage = load_lineage(stages.audit.path / "lineage.yaml")
     lineage, result = _data_lineage(recipe, model_lineage), check_data(recipe, model_lineage)
     sampling = json.dumps(facts.sampling.settings if facts.sampling else {}, sort_keys=True)
-    libraries = stages.verdicts.manifest["versions"]
-    verifiers = [name for name in ("math-verify", "reasoning_gym") if name in libraries]
-    verifier = ", ".join(f"{name.replace('_', '-')} {libraries[name]}" for name in verifiers)
+    verifiers = {PROJECT: stages.verdicts.manifest["code"]["version"], **stages.verdicts.manifest["versions"]}
+    named = [name for name in (PROJECT, "reasoning_gym") if verifiers.get(name)]
+    verifier = ", ".join(f"{name.replace('_', '-')} {verifiers[name]}" for name in named)
     shared = {
         teacher.id: {"teacher_revision": teacher.revision, "sampling": sampling, "verifier": verifier or None}
         for teacher in facts.teachers

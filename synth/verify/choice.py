@@ -1,12 +1,13 @@
 r"""Verdicts for rows of kind `choice`: the option that a response commits itself to is the gold one or not.
 
-Gold: a letter, the text of an option, or an index into `choices` (a number, from 0). `choices`: a list (lettered A, B,
-C, ... in its order, so shuffled options are those of the row) or a mapping of letters to texts; without them a gold is
-a letter. Pure text.
+Gold: a letter, several (``A, C``, ``AC``, a list), the text of an option, or an index into `choices` (a number, from
+0). `choices`: a list (lettered A, B, C, ... in its order, so shuffled options are those of the row) or a mapping of
+letters to texts; without them a gold is a letter or a text.
 
-A response commits itself by a box, an `<answer>`, "the answer is (C)", a letter that stands alone on the last line, or
-the text of exactly one option. The last such commitment counts. One that names several letters ("A or C", "both A and
-B") or hedges is `unparseable`, never half right.
+A response commits itself by a box, an `<answer>`, "the answer is (C)", "B is correct", a letter that stands alone on
+the last line, or the text of exactly one option. The last such commitment counts, and a box before any other; a box
+that names no option (a formula) does not count. Options joined by "or" and hedged ones are no commitment. Linear in
+the length of the response.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from synth.reasoning import Reasoning
+from synth.verify.answers.read import equal
+from synth.verify.answers.values import Unreadable
 from synth.verify.extract import final_answer
-from synth.verify.normalise import clean
 from synth.verify.verdict import Verdict, shortened
 
 __all__ = ["check_gold", "lettered", "verify"]
@@ -26,64 +28,80 @@ __all__ = ["check_gold", "lettered", "verify"]
 _STYLE = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt)?|math(?:rm|bf|it|sf|bb)|mbox|boldsymbol|bm|underline|operatorname)\s*\{([^{}]*)\}"
 )
-_MARKS = re.compile(r"[*_`$]|\\[()\[\]]|\\(?:left|right|displaystyle)(?![A-Za-z])|\\[,;:! ]|\{|\}")
-_LETTER = r"(?:[\(\[\uff08]\s*(?P<{0}a>[A-Z])\s*[\)\]\uff09]|(?P<{0}b>[A-Z])(?=[\s.,:;)\uff09\u3001\u3002!?]|$))"
-_WORD = r"(?:(?:option|choice|answer|letter|statement|选项)\s*)?"
-_WHOLE = re.compile(rf"(?:the\s+)?{_WORD}{_LETTER.format('w')}\s*(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+_MARKS = re.compile(
+    r"[*_`$\"\u201c\u201d]|\\[()\[\]]|\\(?:left|right|displaystyle|quad|rm|bf|it|sf|[lL]arge)(?![A-Za-z])|\\[,;:! ]|"
+    r"\\?[{}]|^[#>\s]+|<[^<>]{1,20}>|'(?=\(?[A-Za-z]\)?')|(?<='[A-Za-z])'|(?<=[A-Za-z]\))'"
+)
+_LETTER = (
+    r"(?:[(\[\uff08\u3010]\s*[A-Za-z0-9]\s*[)\]\uff09\u3011]|"
+    r"(?<![A-Za-z0-9_])[A-Z0-9](?![A-Za-z0-9_'\u2019]|\s*[=^+*/]))"
+)
+_JOINT = r"\s*(?:,|;|&|/|、|和|\band\b)\s*(?:and\b|&)?\s*"
+_OPTION = r"(?:(?:the\s+)?(?:option|choice|answer|letter|statement|选项|la|die|the)s?\b:?\s*)?"
+_GROUP = (
+    rf"[\[']?\s?(?P<group>{_LETTER}(?:{_JOINT}(?!I\s+[a-z]){_OPTION}{_LETTER}){{0,8}}|"
+    r"(?<![A-Za-z0-9_])[A-J]{2,6}(?![A-Za-z0-9_']))"
+)
+_ANSWER_IS = (
+    r"\b(?:(?:final|correct|best|right|my)\s+)?(?:answers?|choice|options?|r[ée]ponse|respuesta|"
+    r"resposta|risposta|Antwort|L[öo]sung)\b(?P<between>[^.\n:]{0,40}?)(?:\b(?:is|are|would be|must be|should be|est|"
+    r"es|ist|lautet)\b|[èé](?=\s)|=>|[:=\uff1a\u2192\u2013\u2014]|->|-(?=\s)|\n)|\bans\b\.?:?"
+)
+_ANSWER_IS_ELSEWHERE = (
+    r"(?:正确)?(?:答案|选项)(?:应该|应)?(?:是|为|选)?\s*[:\uff1a]?|"
+    r"选(?:择|项)?\s*[:\uff1a]?|(?:答え|正解)は|정답[은:]?|ответ\s*[:\u2014-]"
+)
+_CHOOSING = (
+    r"\bI(?:'d|\u2019d| would| will|'ll)?\s+(?:choose|pick|select|go with|conclude|vote for|opt for)\b:?|"
+    r"\b(?:choose|select)\b|\b(?:hence|thus|therefore|so|it is|it's|it\u2019s),?(?=\s+\(?[A-Z]\)?\s*(?:[.!]|$))"
+)
 _CUE = re.compile(
-    r"(?:\b(?:final|correct|best|right|my)?\s*(?:answer|choice|"
-    r"option)\b(?:\s+(?:choice|option|letter))?[^.\n:]{0,40}?(?:\bis\b|"
-    r"\bwould be\b|\bmust be\b|:|=)|"
-    r"答案(?:应该|应)?(?:是|为|选)?\s*[:\uff1a]?|选(?:择|项)?|\b(?:I\s+(?:choose|"
-    r"pick|select|go with)|choose|select)\b)\s*(?:the\s+)?"
-    rf"{_WORD}:?\s*{_LETTER.format('c')}",
-    re.IGNORECASE,
+    rf"(?:{_ANSWER_IS}|{_ANSWER_IS_ELSEWHERE}|{_CHOOSING})\s*{_OPTION}{_OPTION}{_GROUP}", re.IGNORECASE | re.MULTILINE
 )
 _BACKWARD = re.compile(
-    rf"(?:\b(?:option|choice)\s+)?{_LETTER.format('k')}\s+is\s+(?:the\s+)?(?:correct|right|best|true)\b(?!\s*\?)",
-    re.IGNORECASE,
+    rf"{_OPTION}{_GROUP}\s+(?:is|are)\s+(?:the\s+|both\s+)?(?:correct|right|best|true)\b(?!\s*\?)", re.IGNORECASE
 )
-_NAMED = re.compile(rf"\b(?:option|choice)\s+{_LETTER.format('n')}", re.IGNORECASE)
-_ANOTHER = re.compile(
-    r"^\s*(?:,|/|&|\bor\b|\band\b|或|和)\s*(?:(?:also|maybe|perhaps|"
-    r"possibly|option|choice)\s+)*[\(\[]?[A-Z](?:[\)\]]|(?=[\s.,;:!?]|"
-    r"$))(?!\s*[a-z]{2})"
-)
+_NAMED = re.compile(rf"\b(?:option|choice)\s+{_GROUP}", re.IGNORECASE)
+_DENIED = re.compile(r"\b(?:not|cannot|never|neither|if|whether|unless)\b|n['\u2019]t\b", re.IGNORECASE)
 _HEDGE = re.compile(
-    r"\b(?:not sure|unsure|cannot (?:decide|determine|tell)|can't (?:decide|"
-    r"determine|tell)|either|both|could be|might be|none of the (?:above )?options (?:is|"
-    r"are))\b|"
-    r"\bor (?:maybe|perhaps|possibly)\b",
+    r"^\s*(?:,\s*)?(?:/|\bor\b|或)\s*(?:(?:maybe|perhaps|possibly|option|choice|even|else)\s+)*[(\[]?[A-Z]\b|"
+    r"\b(?:not sure|unsure|(?:cannot|can't) (?:decide|determine|tell))\b|\bor (?:maybe|perhaps|possibly)\b",
     re.IGNORECASE,
 )
+_UNDECIDED = re.compile(rf"{_HEDGE.pattern}|\b(?:either|both|could be|might be|all of)\b", re.IGNORECASE)
+_OF_AN_ARTICLE = re.compile(r"\s+(?!because|since|as\b|and\b|but|which|for\b|with\b|is\b|due)[a-z]")
+_ENDS = re.compile(r"\s*[.,;!]?\s*$", re.MULTILINE)
+_LONGEST = 20_000
 
 
 def verify(gold: Any, response: str | Reasoning, choices: Any = None) -> Verdict:
     """Does the response commit itself to the gold option? A gold that names no option is `error`."""
     try:
         options = lettered(choices)
-        wanted = _gold(gold, options)
+        right = _gold(gold, options)
     except ValueError as err:
         return Verdict("error", reason=str(err))
     answer = final_answer(response)
     if answer.text is None:
         return Verdict("unparseable", reason=answer.reason)
-    said = _boxed(answer.text, options) if answer.boxed else _prose(answer.text, options)
-    if said is None and options is None and answer.boxed and len(wanted) > 1:
-        said = _plain(answer.text)
-    if said is None:
+    option = _boxed(answer.text, options) if answer.boxed else None
+    if option is None:
+        option = _prose(answer.around or answer.text, options)
+    if option is None and options is None and answer.boxed and len(right) > 1:
+        option = _plain(answer.text)
+    if option is None or (", " in option and ", " not in right and options is not None):
         return Verdict(
             "unparseable",
             extracted=shortened(answer.text) if answer.boxed else None,
             reason="it names no single option",
         )
-    if said == wanted:
-        return Verdict("correct", 1.0, shortened(said))
-    return Verdict("wrong", extracted=shortened(said), reason="another option than the gold one")
+    if option == right:
+        return Verdict("correct", 1.0, shortened(option))
+    return Verdict("wrong", extracted=shortened(option), reason="another option than the gold one")
 
 
 def check_gold(gold: Any, choices: Any = None) -> Verdict:
-    """`correct` where the gold names one option."""
+    """`correct` where the gold names an option, or several."""
     try:
         return Verdict("correct", 1.0, shortened(_gold(gold, lettered(choices))))
     except ValueError as err:
@@ -104,7 +122,7 @@ def lettered(choices: Any) -> dict[str, str] | None:
         named = {str(letter).strip().strip("().").upper(): str(text) for letter, text in choices.items()}
     elif isinstance(choices, list) and len(choices) <= len(string.ascii_uppercase):
         named = {
-            letter: _unlettered(str(text), letter)
+            letter: re.sub(rf"^\s*(?:\(\s*{letter}\s*\)|{letter}\s*[.):])\s+", "", str(text))
             for letter, text in zip(string.ascii_uppercase, choices, strict=False)
         }
     else:
@@ -114,40 +132,64 @@ def lettered(choices: Any) -> dict[str, str] | None:
     return named
 
 
-def _unlettered(text: str, letter: str) -> str:
-    return re.sub(rf"^\s*(?:\(\s*{letter}\s*\)|{letter}\s*[.):])\s+", "", text)
+# --- the gold ----------------------------------------------------------------------------------------------------
 
 
 def _gold(gold: Any, options: dict[str, str] | None) -> str:
+    """The letter, the letters joined by ", ", or (without options) the text of the gold answer."""
+    if isinstance(gold, list) and gold:
+        return ", ".join(sorted({_gold(one, options) for one in gold}))
     if isinstance(gold, bool) or gold is None or not isinstance(gold, str | int):
         raise ValueError("no gold answer" if gold is None else f"the gold answer is of type {type(gold).__name__}")
     if isinstance(gold, int):
-        letter = string.ascii_uppercase[gold] if 0 <= gold < 26 else ""
-        if options is not None and str(gold) in options:
-            return str(gold)
-        if options is None or letter not in options:
-            raise ValueError(f"the gold answer {gold} is an index, and there is no such option")
-        return letter
+        return _indexed(gold, options)
     if not gold.strip():
         raise ValueError("the gold answer is empty")
     if options is not None:
         same = [letter for letter, text in options.items() if _plain(text) == _plain(gold)]
         if len(same) == 1:
             return same[0]
-    found = re.fullmatch(r"[\(\[]?\s*([A-Za-z])\s*[\)\].:]?", _bare(gold))
-    if found and (options is None or found[1].upper() in options):
-        return found[1].upper()
-    if (
-        found is None
-        and (lettered := _WHOLE.fullmatch(_bare(gold)))
-        and lettered["wa" if lettered["wa"] else "wb"].isupper()
-    ):
-        letter = (lettered["wa"] or lettered["wb"]).upper()
-        if options is None or letter in options:
-            return letter
-    if options is None and found is None:
+    bare = _bare(gold).strip(" .:")
+    if (letters := _letters(bare, options, whole=True)) is not None:
+        return ", ".join(letters)
+    lead = re.match(rf"(?:the\s+)?{_OPTION}(?P<letter>{_LETTER})\s*[.:)\-]?\s*\S", bare, re.IGNORECASE)
+    if lead is not None and options is not None and (named := _letters(lead["letter"], options, whole=True)):
+        return named[0]
+    if bare.isdigit() and len(bare) < 3 and options is not None:
+        return _indexed(int(bare), options)
+    if options is None:
         return _plain(gold)
     raise ValueError("the gold answer is none of the choices")
+
+
+def _indexed(index: int, options: dict[str, str] | None) -> str:
+    if options is not None and str(index) in options:
+        return str(index)
+    letter = string.ascii_uppercase[index] if 0 <= index < 26 else ""
+    if options is None or letter not in options:
+        raise ValueError(f"the gold answer {index} is an index, and there is no such option")
+    return letter
+
+
+def _letters(group: str, options: dict[str, str] | None, *, whole: bool = False) -> list[str] | None:
+    """The letters of a group such as ``A``, ``(a)``, ``A, C`` or ``AC``, sorted; None where one is no option.
+
+    Small letters count in brackets, and where the group is the `whole` of a text.
+    """
+    if whole and re.fullmatch(rf"(?:the\s+)?{_OPTION}{_GROUP}", group, re.IGNORECASE) is None:
+        return None
+    pairs = re.findall(r"[(\[\uff08\u3010]\s*([A-Za-z0-9])\s*[)\]\uff09\u3011]|\b([A-Z0-9])\b", group)
+    letters = [(one or two).upper() for one, two in pairs]
+    if not letters and (run := re.search(r"(?<![A-Za-z])[A-J]{2,6}(?![A-Za-z])", group)):
+        letters = list(run[0]) if list(run[0]) == sorted(set(run[0])) else []
+    if not letters and whole and re.fullmatch(r"[a-z]", group):
+        letters = [group.upper()]
+    if not letters or (options is not None and not set(letters) <= set(options)):
+        return None
+    return sorted(set(letters)) if options is not None or all(letter.isalpha() for letter in letters) else None
+
+
+# --- the response ------------------------------------------------------------------------------------------------
 
 
 def _bare(text: str) -> str:
@@ -158,28 +200,32 @@ def _bare(text: str) -> str:
 
 def _plain(text: str) -> str:
     """A text in a form in which equal options are equal."""
-    return " ".join(re.sub(r"[^\w\s.+\-/%^=<>]", " ", _bare(clean(text[:2000]))).lower().rstrip(". ").split())
+    text = text[:2000].replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\u2212", "-")
+    return " ".join(re.sub(r"[^\w\s.+\-/%^=<>\\]", " ", _bare(text)).lower().rstrip(". ").split())
 
 
 def _boxed(text: str, options: dict[str, str] | None) -> str | None:
-    """The letter in a box: alone, or before the option's text; or the option's text."""
+    """The options that a box names: by their letters, by a letter before the option's text, or by the text."""
     bare = _bare(text).strip(" .")
     if options is not None and (same := _by_text(bare, options)):
         return same
-    found = _WHOLE.fullmatch(bare) or _WHOLE.fullmatch(f"{bare} ")
-    if found is None:
-        return _prose(text, options)
-    raw = found["wa"] or found["wb"]
-    rest = found["rest"].strip()
-    if (
-        _ANOTHER.match(" " + rest)
-        or (raw.islower() and rest)
-        or (re.fullmatch(r"[Aa]", raw) and not found["wa"] and re.match(r"[a-z]", rest))
-    ):
-        return None
-    if rest and found["wa"] is None and not re.match(r"[.:)\-,]", rest) and re.match(r"[A-Z]\b", rest):
-        return None
-    return _known(raw, options)
+    if (letters := _letters(bare, options, whole=True)) is not None:
+        return ", ".join(letters)
+    lead = re.match(rf"(?:the\s+)?{_OPTION}(?P<letter>{_LETTER})\s*(?P<rest>.*)", bare, re.IGNORECASE | re.DOTALL)
+    if lead is not None and not _UNDECIDED.search(lead["rest"]):
+        raw, rest = lead["letter"], lead["rest"]
+        separated = not raw[-1].isalnum() or re.match(r"[.:)\-\u2013\u2014,]", rest) or options is None
+        matches_option = options is not None and _plain(rest) == _plain(options.get(raw.upper(), ""))
+        another = re.match(rf"{_JOINT}{_LETTER}|[A-Z]\b|[=<>+*/^]", rest)
+        if (raw.isupper() or not raw.isalpha()) and (separated or matches_option) and not another:
+            letters = _letters(raw, options)
+            if letters is not None and (options is not None or re.match(r"[.:)]|\(", rest) or not raw.isalnum()):
+                return letters[0]
+    if options is not None:
+        if len(bare) < 200 and (same := _by_value(text, options)):
+            return same
+        return _commitment(bare, options)
+    return _commitment(bare, options)
 
 
 def _by_text(text: str, options: dict[str, str]) -> str | None:
@@ -187,47 +233,75 @@ def _by_text(text: str, options: dict[str, str]) -> str | None:
     return same[0] if len(same) == 1 else None
 
 
-def _known(letter: str, options: dict[str, str] | None) -> str | None:
-    letter = letter.upper()
-    return letter if options is None or letter in options else None
+def _by_value(text: str, options: dict[str, str]) -> str | None:
+    """The one option whose text is an equal answer."""
+    same = []
+    for letter, option in options.items():
+        try:
+            if len(option) < 200 and equal(option, text):
+                same.append(letter)
+        except Unreadable:
+            continue
+    return same[0] if len(same) == 1 else None
 
 
 def _prose(text: str, options: dict[str, str] | None) -> str | None:
-    text = "\n".join(_bare(line) for line in text[-20_000:].splitlines())
-    last = text.strip().rpartition("\n")[2].strip()
-    commitments: list[tuple[int, str, int]] = []
-    for pattern, names in ((_CUE, "c"), (_BACKWARD, "k")):
-        for found in pattern.finditer(text):
-            letter = found[f"{names}a"] or found[f"{names}b"]
-            if letter.isupper() or found[f"{names}a"]:
-                article = letter == "A" and found[f"{names}b"] and re.match(r"\s+[a-z]", text[found.end() :])
-                if not article:
-                    commitments.append((found.end(), letter, found.start()))
-    if commitments:
-        end, letter, start = max(commitments)
-        sentence = re.split(r"[.\n]\s", text[start : end + 200])[0]
-        if _ANOTHER.match(text[end:]) or _HEDGE.search(sentence) or _HEDGE.search(text[end : end + 200]):
-            return None
-        return _known(letter, options)
-    found_whole = _WHOLE.fullmatch(last.rstrip("."))
-    if found_whole is not None:
-        raw, rest = found_whole["wa"] or found_whole["wb"], found_whole["rest"].strip()
-        lettered = found_whole["wa"] or not rest or rest[0] in ".:)"
-        if raw.isupper() and lettered and not _ANOTHER.match(" " + rest) and not _HEDGE.search(last):
-            return _known(raw, options)
-    if re.fullmatch(r"\(?[a-z]\)?\.?", text.strip()):
-        return _known(text.strip("(). \n"), options)
-    if _HEDGE.search(last):
+    text = "\n".join(_bare(line) for line in text[-_LONGEST:].splitlines()).strip()
+    if (committed := _commitment(text, options)) is not None:
+        return committed or None
+    last = text.rpartition("\n")[2].strip()
+    lead = re.fullmatch(rf"(?:the\s+)?{_OPTION}(?P<letter>{_LETTER})\s*(?P<rest>.*)", last.rstrip("."), re.IGNORECASE)
+    if lead is not None and not _UNDECIDED.search(last):
+        raw, rest = lead["letter"], lead["rest"]
+        alone = not raw[-1].isalnum() or not rest or rest[0] in ".:),"
+        another = re.match(rf"{_JOINT}(?!I\s+[a-z]){_LETTER}", rest)
+        if raw.upper() == raw and alone and not another and (letters := _letters(raw, options)) is not None:
+            return letters[0]
+    if (letters := _letters(text.strip("(). \n"), options, whole=True)) is not None and "\n" not in text:
+        return ", ".join(letters)
+    if _UNDECIDED.search(last):
         return None
     if options is not None:
-        said = re.sub(r"^.*\b(?:answer|choice|option)\b[^:\n]{0,30}?(?:\bis\b|:)\s*", "", last, flags=re.IGNORECASE)
-        if same := (_by_text(said, options) or _by_text(text, options)):
+        said_text = re.sub(
+            r"^.*\b(?:answer|choice|option)\b[^:\n]{0,30}?(?:\bis\b|:)\s*", "", last[-2000:], flags=re.IGNORECASE
+        )
+        if same := (_by_text(said_text, options) or _by_text(text, options)):
             return same
         words = f" {_plain(last)} "
         named = [
             letter for letter, option in options.items() if len(_plain(option)) > 2 and f" {_plain(option)} " in words
         ]
-        if len(named) == 1:
+        if len(named) == 1 and not _DENIED.search(last):
             return named[0]
-    letters = {found["na"] or found["nb"] for found in _NAMED.finditer(last)}
-    return _known(letters.pop(), options) if len(letters) == 1 else None
+        if len(said_text) < 100 and not named and (same := _by_value(said_text.strip(" ."), options)):
+            return same
+    groups = [_letters(match["group"], options) for match in _NAMED.finditer(last)]
+    letters_named = {letter for group in groups if group for letter in group}
+    return letters_named.pop() if len(letters_named) == 1 and not _DENIED.search(last) else None
+
+
+def _commitment(text: str, options: dict[str, str] | None) -> str | None:
+    """The options of the last "the answer is C" or "C is correct"; "" where it hedges, None where there is none."""
+    last: tuple[int, list[str], int] | None = None
+    for pattern in (_CUE, _BACKWARD):
+        for match in pattern.finditer(text):
+            group = match["group"]
+            if group[0].islower() and (len(group) > 1 or not _ENDS.match(text, match.end())):
+                continue
+            start = match.start()
+            before = re.split(r"[.;\n]\s", text[max(0, start - 200) : start])[-1]
+            if _DENIED.search(match.groupdict().get("between") or "") or re.search(r"\bif\b", before, re.IGNORECASE):
+                continue
+            if group == "A" and pattern is _CUE and _OF_AN_ARTICLE.match(text, match.end()):
+                continue
+            letters = _letters(group, options, whole=group.islower())
+            if letters is not None and (last is None or match.end() > last[0]):
+                last = (match.end(), letters, start)
+    if last is None:
+        return None
+    end, letters, start = last
+    sentence = re.split(r"[.\n]\s", text[end : end + 200])[0]
+    opening = re.split(r"[.,;\n]\s", text[max(0, start - 60) : start])[-1]
+    if _HEDGE.search(sentence) or _HEDGE.search(opening):
+        return ""
+    return ", ".join(letters)

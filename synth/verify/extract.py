@@ -4,38 +4,56 @@ Pure text, linear in its length, safe in any process. The forms from strongest t
 
     box        the last ``\boxed{...}`` (or the last ``<answer>...</answer>``, whichever comes later)
     hash       what follows the last ``####`` of its line, GSM8K's form
-    sentence   the last "the answer is ...", "Final answer: ...", "答案是..."
+    sentence   the last "the answer is ...", "Final answer: ...", "答案是...", "la respuesta es ..."
     whole      a response that is one short formula or word and nothing else
     emphasis   the last ``**bold**`` or `` `code` `` of the last line
-    text       none of these: all the text; math-verify looks for an answer in it
+    stated     the last formula or number of the last sentence that has one, where it neither denies nor supposes it
+    text       none of these: all the text
 
-A box inside a think block is never the answer. A last box that does not close was
-cut off; an earlier box is not taken in its place. Several boxes: the last, never a set of them.
+A box inside a think block is never the answer. A last box that does not close was cut off; an earlier box is not taken
+in its place. Boxes that only commas and "and" stand between are one answer; of other boxes the last is, and all of them
+together are a second reading (`Answer.others`).
 """
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from synth.reasoning import Reasoning, split_reasoning
 
 __all__ = ["Answer", "How", "committed_answer", "final_answer", "gold_text", "is_balanced", "last_boxed"]
 
-How = Literal["box", "hash", "sentence", "whole", "emphasis", "text"]
+How = Literal["box", "hash", "sentence", "whole", "emphasis", "stated", "text"]
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _BARE_BOX = re.compile(r"\\boxed\s+([^\s{}$\\]{1,40})|\\boxed(\d)")
+_MOST_BOXES = 8
+_BETWEEN_BOXES = re.compile(
+    r"(?:[,;、$]|\s|\\quad|\\text\{[^{}]*\}|\band\b|\bor\b){0,40}\\(?:boxed|fbox)\s*\{", re.IGNORECASE
+)
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _TAG = re.compile(r"<answer>([^<]*(?:<(?!/?answer>)[^<]*)*)</answer>", re.IGNORECASE)
 
+_SENTENCES = 20  # about an answer that are looked at, from the last one
 _SHORT = 400  # characters of a line in which a sentence's answer is looked for
 _CUE = re.compile(
-    r"(?:\bfinal\s+(?:answer|result)|\banswer|\bsolution|\bresult)\b\**"
-    r"(?P<between>[^\n.:=$\\]{0,60}?)(?:\b(?:is|are|equals|be)\b\**:?|:\**|=)|"
-    r"(?:最终)?(?:答案|结果)\**(?:应该|应)?(?:是|为|:|\uff1a|等于)\**[:\uff1a]?",
+    r"(?:\b(?:final\s+(?:answers?|results?)|answers?|solutions?|results?|r[ée]ponse(?:\s+finale)?|r[ée]sultat|resultado|soluci[óo]n|(?:respuesta|resposta)(?:\s+final)?|"
+    r"risposta|Antwort|Ergebnis)\b\**"
+    r"(?P<between>[^\n.:=$\\]{0,60}?)(?:\b(?:is|are|equals|be|est|es|ist|lautet)\b\**:?|\s[éè]\s|:\**|=|→|[-\u2013\u2014](?=\s))|"
+    r"\bans[.:]|(?:最终)?(?:答案|结果)\**(?:应该|应)?(?:是|为|:|\uff1a|等于)\**[:\uff1a]?|答え\**(?:は|[:\uff1a])\**|"
+    r"\bответ\**\s*[:\u2014-]\**|(?:^|\n)[#> ]{0,6}\**(?:the\s)?(?:final\s|correct\s)?(?:answer|result)\**:?\**\s*\n)",
+    re.IGNORECASE,
+)
+_DENIED = re.compile(
+    r"\b(?:not|cannot|never|neither|nor|no|might|could|may)\b|n['\u2019]t\b|\bne\b.{0,30}\bpas\b|不是|不可能",
+    re.IGNORECASE,
+)
+_NO = re.compile(r"no\s*(?:[.,;!]|$|\n)", re.IGNORECASE)
+_SUPPOSED = re.compile(
+    r"\b(?:if|suppose|assume|assuming|unless|whether|perhaps|maybe|might|could|would|either|si|wenn)\b|如果|假设|\?\s*$",
     re.IGNORECASE,
 )
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
@@ -63,6 +81,17 @@ _HEDGE = re.compile(
     r"\b(?:or (?:maybe|perhaps|possibly)|not sure|i (?:do not|don't|cannot|can't) (?:know|tell|determine|decide))\b",
     re.IGNORECASE,
 )
+_NUMBER = re.compile(
+    r"(?P<money>\\?[$€£¥]\s?)?[-\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s?/\s?\d+)?(?P<unit>\s?%|\s?(?:[a-zA-Z]{2,12}\b))?"
+)
+_COPULA = re.compile(
+    r"\b(?:is|are|was|equals|gives|get|have|has|total|est|sont|es|son|hay|il y a|ist|sind|tiene)\b|"
+    r"[:=\uff1a]|是|为|有|等于",
+    re.IGNORECASE,
+)
+_YES_NO = re.compile(r"(?:(?:so|therefore|thus|hence),?\s+)?(yes|no|true|false)\s*[,.!;:]", re.IGNORECASE)
+_IS = re.compile(r"\b(?:is|are|was)\s+([^.!?,;]{1,60})[.!]?\s*$")
+_TRUTH = re.compile(r"\b(?:is|are)\s+(true|false)[.!]?$", re.IGNORECASE)
 _PROSE = re.compile(r"(?<![A-Za-z])[A-Za-z]{2,}\s+[A-Za-z]{2,}\s+[A-Za-z]{2,}")
 
 
@@ -74,6 +103,10 @@ class Answer:
     boxed: bool = False
     reason: str | None = None
     how: How = "text"
+    others: tuple[str, ...] = ()
+    """What else may be meant: a response in several boxes, all of them together."""
+    around: str | None = None
+    """All the text after the think block, of a response whose answer stands in a box."""
 
 
 def final_answer(response: str | Reasoning) -> Answer:
@@ -94,7 +127,8 @@ def final_answer(response: str | Reasoning) -> Answer:
         if not inside:
             return Answer(None, reason="the last <answer> is empty")
         return _box(inside) or Answer(inside, boxed=True, how="box")
-    return _box(tail) or Answer(tail.strip())
+    box = _box(tail)
+    return Answer(tail.strip()) if box is None else replace(box, around=tail.strip()) if box.text else box
 
 
 def _box(tail: str) -> Answer | None:
@@ -104,19 +138,63 @@ def _box(tail: str) -> Answer | None:
         for bare in _BARE_BOX.finditer(tail):  # noqa: B007 - the last one
             pass
         return Answer((bare[1] or bare[2]).rstrip(".,;"), boxed=True, how="box") if bare else None
-    inside = last_boxed(tail)
-    if inside is None:
+    boxes = _boxes(tail)
+    if not boxes or _BOX.search(tail, boxes[-1][1]):
         return Answer(None, reason="the last \\boxed{ is not closed")
-    if not inside.strip():
+    inside = [tail[start:end].strip() for start, end in boxes]
+    inside = [_inner(text) for text in inside]
+    if not inside[-1]:
         return Answer(None, boxed=True, reason="the last \\boxed{} is empty")
-    return Answer(inside.strip(), boxed=True, how="box")
+    first = len(boxes) - 1
+    while first and len(boxes) - first < _MOST_BOXES and inside[first - 1]:
+        if not _BETWEEN_BOXES.fullmatch(tail[boxes[first - 1][1] + 1 : boxes[first][0]]):
+            break
+        first -= 1
+    together = tuple(dict.fromkeys(inside))
+    others = (", ".join(together),) if 1 < len(together) <= _MOST_BOXES and all(together) else ()
+    if first < len(boxes) - 1:
+        return Answer(", ".join(dict.fromkeys(inside[first:])), boxed=True, how="box", others=others)
+    return Answer(inside[-1], boxed=True, how="box", others=others)
+
+
+def _inner(text: str) -> str:
+    """What a box that holds nothing but a box holds."""
+    match = _BOX.match(text)
+    end = _closing(text, match.end()) if match else None
+    return text[match.end() : end].strip() if match and end == len(text) - 1 else text
+
+
+def _boxes(text: str) -> list[tuple[int, int]]:
+    """(start, end) of what the outermost closed boxes hold, the last ones of a text with many."""
+    boxes: list[tuple[int, int]] = []
+    at = 0
+    opened = [match.end() for match in _BOX.finditer(text)][-4 * _MOST_BOXES :]
+    for start in opened:
+        if start < at:
+            continue  # inside of another box
+        end = _closing(text, start)
+        if end is None:
+            continue
+        boxes.append((start, end))
+        at = end
+    return boxes
+
+
+def _closing(text: str, start: int) -> int | None:
+    """Where the brace that opened before `start` closes; escaped braces do not nest."""
+    depth = 1
+    for match in _BRACES.finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
+        if depth == 0:
+            return match.start()
+    return None
 
 
 def committed_answer(response: str | Reasoning) -> Answer:
     """`final_answer`; where it is all the text, the answer that the text commits itself to, by the list above."""
     answer = final_answer(response)
     if answer.text is None or answer.boxed:
-        return answer
+        return replace(answer, around=None)
     text = answer.text
     last = None
     for last in _HASH.finditer(text):  # noqa: B007 - the last one
@@ -126,36 +204,81 @@ def committed_answer(response: str | Reasoning) -> Answer:
         return Answer(_tidy(last[1]), how="hash")
     if _HEDGE.search(text[-_SHORT:]):
         return Answer(None, reason="it does not commit itself to an answer")
-    if (sentence := _sentence(text)) is not None:
+    sentence, is_denied = _sentence(text)
+    if sentence is not None:
         return Answer(sentence, how="sentence")
     line = text.strip()
-    if len(line) <= 200 and "\n" not in line and not _PROSE.search(_without_commands(line)):
+    truth = _YES_NO.match(line) or _TRUTH.search(line)
+    others = (truth[1],) if truth else ()
+    if len(line) <= 200 and "\n" not in line and not is_denied and not _is_prose(line):
         segments = list(_SEGMENT.finditer(line))
-        return Answer(_inside(segments[-1]) if segments else _tidy(line), how="whole")
+        if segments:
+            return Answer(_inside(segments[-1]), how="whole", others=others)
+        stated = _stated(line)
+        return Answer(_tidy(line), how="whole", others=others if stated is None else (*others, stated))
     bold = None
     for bold in _BOLD.finditer(text.rstrip().rpartition("\n")[2][-2000:]):  # noqa: B007 - the last one
         pass
     if bold is not None:
-        return Answer(_tidy(bold[1] or bold[2] or bold[3]), how="emphasis")
-    return answer
+        return Answer(_tidy(bold[1] or bold[2] or bold[3]), how="emphasis", others=others)
+    if (stated := _stated(text)) is not None:
+        return Answer(stated, how="stated", others=others)
+    if is_denied:
+        return Answer(None, reason="it does not commit itself to an answer")
+    return Answer(answer.text, how="text", others=others)
 
 
-def _sentence(text: str) -> str | None:
-    last = None
-    for last in _CUE.finditer(text):  # noqa: B007 - the last one
-        pass
-    if last is None:
-        return None
-    clause = text[last.end() : last.end() + 4 * _SHORT]
-    clause = clause.lstrip(" \t\r\n*:>")
-    clause = _LEAD.sub("", clause, count=1)
-    if (joined := _segments(clause)) is not None:
-        return joined
-    line = clause[:_SHORT].partition("\n")[0]
-    if (end := _END.search(line)) is not None:
-        line = line[: end.start()]
-    line = _tidy(line)
-    return line or None
+def _sentence(text: str) -> tuple[str | None, bool]:
+    """(the answer that the last sentence about an answer gives, whether one denies or supposes its answer)."""
+    is_denied = False
+    for cue in list(_CUE.finditer(text))[: -_SENTENCES - 1 : -1]:
+        clause = text[cue.end() : cue.end() + 4 * _SHORT].lstrip(" \t\r\n*:>#")
+        before = _last_clause(text[max(0, cue.start() - _SHORT) : cue.start()])
+        if (
+            _DENIED.search(cue["between"] or "")
+            or (_DENIED.match(clause) and not _NO.match(clause))
+            or _SUPPOSED.search(before)
+        ):
+            is_denied = True
+            continue
+        clause = _LEAD.sub("", _BOLD.sub(_emphasized, clause), count=1)
+        if (joined := _segments(clause)) is not None:
+            return joined, False
+        line = clause[:_SHORT].partition("\n")[0]
+        if (end := _END.search(line)) is not None:
+            line = line[: end.start()]
+        if line := _tidy(re.sub(r"(?<=\S)です$", "", line.rstrip("。.！! "))):
+            return line, False
+    return None, is_denied
+
+
+def _emphasized(match: re.Match[str]) -> str:
+    return match[1] or match[2] or match[3]
+
+
+def _last_clause(text: str) -> str:
+    return re.split(r"[.!?。\n]\s*", text)[-1]
+
+
+def _stated(text: str) -> str | None:
+    """The formula or number that the last sentence with one states."""
+    for sentence in reversed(re.split(r"[.!?]\)?\s+(?=[^\d\s])|。|\n", text[-_SHORT:].strip())[-3:]):
+        if _DENIED.search(sentence) or _SUPPOSED.search(sentence):
+            return None
+        if segments := [_inside(match) for match in _SEGMENT.finditer(sentence)]:
+            value = next((one for one in reversed(segments) if len(one) > 1 or one.isdigit()), segments[-1])
+            return value.rpartition("=")[2].strip() if value.count("=") > 1 else value  # the end of a computation
+        numbers = list(_NUMBER.finditer(sentence))
+        if not numbers and (words := _IS.search(sentence)):
+            return words[1]
+        if not numbers:
+            continue
+        copulas = list(_COPULA.finditer(sentence, 0, numbers[-1].start()))
+        if len(numbers) > 1 and not (copulas and copulas[-1].end() > numbers[-2].end()):
+            return None
+        unit = numbers[-1]["unit"] or ""
+        return numbers[-1][0] if unit.strip() in ("%", "") else numbers[-1][0].removesuffix(unit)
+    return None
 
 
 def _segments(clause: str) -> str | None:
@@ -163,6 +286,8 @@ def _segments(clause: str) -> str | None:
     first = _SEGMENT.search(clause)
     if first is None:
         return None
+    if named := re.compile(r"\s*(?:is|are|equals)\s+").match(clause, first.end()):  # the largest $n$ is $34$
+        return _segments(clause[named.end() :])
     before = clause[: first.start()]
     after = clause[first.end() : first.end() + 60]
     if "\n" in before.strip() or _END.search(before) or len(before) > 60 or re.search(r"\d", before):
@@ -183,8 +308,13 @@ def _inside(match: re.Match[str]) -> str:
     return next(group for group in match.groups() if group is not None).strip()
 
 
+def _is_prose(line: str) -> bool:
+    words = re.findall(r"[^\W\d_]+", _without_commands(line))
+    return len(words) > 3 or any(ord(char) > 0x2E7F for char in "".join(words))
+
+
 def _tidy(text: str) -> str:
-    text = text.strip().strip("*").strip()
+    text = _BOLD.sub(_emphasized, text).strip().strip("*").strip()
     whole = _SEGMENT.fullmatch(text.rstrip("."))
     text = _inside(whole) if whole else text
     ticked = _TICKED.fullmatch(text)
@@ -203,17 +333,8 @@ def last_boxed(text: str) -> str | None:
     start = None
     for match in _BOX.finditer(text):
         start = match.end()
-    if start is None:
-        return None
-    depth = 1
-    for match in _BRACES.finditer(text, start):
-        if match[0] == "{":
-            depth += 1
-        elif match[0] == "}":
-            depth -= 1
-            if depth == 0:
-                return text[start : match.start()]
-    return None
+    end = None if start is None else _closing(text, start)
+    return None if end is None else text[start:end]
 
 
 def is_balanced(text: str) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 
 from licensing.errors import MissingDependency
 from synth.reasoning import Reasoning, split_row
-from synth.verify.extract import final_answer
+from synth.verify.extract import committed_answer, final_answer
 from synth.verify.verdict import MAX_EXTRACTED, Verdict
 
 __all__ = ["check_entry", "prepare", "serve", "verify"]
@@ -34,6 +34,11 @@ _PLAIN = re.compile(
     r"Rational|Integer|Float|factorial|binomial|floor|ceiling|erf|Integral|Derivative|"
 )
 _CALL = re.compile(r"(\w*)\s*\(")
+_WRAPPED = re.compile(
+    r"\$\$?(?P<a>[^$]*)\$\$?|\\\((?P<b>.*)\\\)|\\(?:text|textbf|texttt|mathrm|mathbf|mbox)\s*\{(?P<c>[^{}]*)\}|\*\*(?P<d>[^*]*)\*\*|"
+    r"`(?P<e>[^`]*)`",
+    re.DOTALL,
+)
 _NOT_PLAIN = re.compile(r"\.\s*[^\W\d]|[\])'\"]\s*\(|__|[#\\`@{}]|\b(?:lambda|import)\b")
 
 
@@ -60,9 +65,9 @@ def serve(job: dict[str, Any]) -> dict[str, Any]:
 def verify(task: Any, entry: Any, response: str | Reasoning) -> Verdict:
     r"""`correct` where the task's scorer gives 1.0 or more; `score` keeps what it gave, so partial credit is `wrong`.
 
-    The answer is the last ``\boxed{...}`` after the think block, else all the text after it. An entry whose own answer
-    does not score 1.0 is `error`. Tasks without a single solution carry no own answer (null): there the scorer
-    alone decides.
+    The answer is the last ``\boxed{...}`` after the think block, without ``$`` and ``\text`` around all of it, else all
+    the text after it, or what the text says that the answer is. An entry whose own answer does not score 1.0 is
+    `error`. Tasks without a single solution carry no own answer (null): there the scorer alone decides.
     """
     sound = _sound_entry(task, entry)
     if isinstance(sound, str):
@@ -70,16 +75,34 @@ def verify(task: Any, entry: Any, response: str | Reasoning) -> Verdict:
     answer = final_answer(response)
     if answer.text is None:
         return Verdict("unparseable", reason=answer.reason)
-    extracted = answer.text[:MAX_EXTRACTED]
-    if _evaluates(task) and not _is_plain(answer.text):
+    readings = [_unwrapped(answer.text)]
+    if not answer.boxed and (stated := committed_answer(response)).how in ("hash", "sentence") and stated.text:
+        readings.append(stated.text)
+    verdicts = [_verdict(task, text, sound) for text in readings]
+    return next((verdict for verdict in verdicts if verdict.verdict == "correct"), verdicts[0])
+
+
+def _verdict(task: str, answer: str, entry: dict[str, Any]) -> Verdict:
+    extracted = answer[:MAX_EXTRACTED]
+    if _evaluates(task) and not _is_plain(answer):
         return Verdict("wrong", extracted=extracted, reason="not plain mathematics: it is not given to an evaluator")
     try:
-        score = _score(task, answer.text, sound)
+        score = _score(task, answer, entry)
     except ValueError as err:
         return Verdict("error", extracted=extracted, reason=str(err))
     if score >= 1.0:
         return Verdict("correct", 1.0, extracted)
     return Verdict("wrong", score, extracted, f"the scorer gave {score:.3g} of 1")
+
+
+def _unwrapped(text: str) -> str:
+    """The text without the delimiters and styles around all of it."""
+    for _ in range(4):
+        match = _WRAPPED.fullmatch(text.strip())
+        if match is None:
+            break
+        text = next(group for group in match.groups() if group is not None)
+    return text.strip()
 
 
 def check_entry(task: Any, entry: Any) -> Verdict:

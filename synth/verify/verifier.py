@@ -50,7 +50,7 @@ def verify_rows(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> Iter
     `{"raw": row, ...}`. Kind `open` has nothing to verify: verdict and score are null. With `config.format` a row also
     gets `format_verdict` and `format_reason`.
 
-    Streams, with a bounded look-ahead. Raises MissingDependency where math-verify, reasoning-gym or a sandbox is
+    Streams, with a bounded look-ahead. Raises MissingDependency where reasoning-gym or a sandbox is
     needed and not there, InputError where a worker cannot start within its memory limit. Close the iterator to stop
     early.
     """

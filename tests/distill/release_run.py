@@ -39,7 +39,7 @@ from synth.problems.problem import Prompt
 
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
 ENDPOINT = "http://10.11.12.13:8123/v1"
-VERSIONS = {"transformers": "5.0.1", "math-verify": "0.9.0"}
+VERSIONS = {"transformers": "5.0.1", "mpmath": "1.3.0"}
 ROWS = [
     {"id": f"r{number}", "prompt_id": f"p{number}", "kind": "math", "source": "sums", "license": "mit",
      "messages": [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "\\boxed{2}"}],

@@ -162,6 +162,16 @@ def test_a_gold_answer_that_does_not_verify_stops_the_run_before_a_token_is_spen
     assert not list((tmp_path / "runs").glob("*/store/samples.jsonl"))
 
 
+@pytest.mark.parametrize(("on_bad_row", "level"), [("stop", "error"), ("skip", "note")])
+def test_check_stops_at_an_unreadable_gold_unless_bad_rows_are_skipped(
+    distill, tmp_path: Path, on_bad_row: str, level: str
+) -> None:
+    path = problems(tmp_path, problem(1), problem(2, answer="\\frac{1}{"))
+    answer = distill("check", SMOKE, "--json", *with_problems(path, f"prompts.on_bad_row={on_bad_row}"))
+    findings = [one for one in json.loads(answer.out) if "gold answer of p2" in one["what"]]
+    assert [one["level"] for one in findings] == [level], answer.out
+
+
 @pytest.mark.slow
 def test_when_every_sample_is_wrong_the_run_stops_before_training_and_says_why(distill, tmp_path: Path) -> None:
     more = ("--set", "teacher.accuracy=0", "--set", "teacher.latency_s=0", "--set", "prompts.size=6")

@@ -171,7 +171,7 @@ def test_a_teacher_in_a_folder_keeps_its_public_name_in_every_file(tmp_path: Pat
     (shard,) = data_of(release).glob("*.parquet")
     rows = pq.read_table(shard).to_pylist()
     assert {(row["teacher"], row["teacher_revision"]) for row in rows} == {("my-base", facts.base.revision)}
-    assert {row["verifier"] for row in rows} == {"math-verify 0.9.0"}
+    assert {row["verifier"] for row in rows} == {"distill-release 0.1.0"}
     assert str(tmp_path).encode() not in shard.read_bytes()
 
 
@@ -219,7 +219,7 @@ def test_a_public_service_keeps_its_address_and_a_server_of_ones_own_does_not(tm
 def test_a_sandbox_is_named_only_where_programs_ran(tmp_path: Path) -> None:
     recipe = private_recipe(tmp_path)
     text = facts_of(recipe, finished_stages(tmp_path / "a", recipe)).verification
-    assert text == "math-verify compares mathematical answers"
+    assert text == "mathematical answers are read as typed values and compared by value"
     sandbox = SandboxFacts(runtime="bubblewrap", programs=3, in_process=0)
     stages = finished_stages(tmp_path / "b", recipe, kinds=("code",), sandbox=sandbox)
     assert facts_of(recipe, stages).verification == "programs run against their tests in a sandbox (bubblewrap)"

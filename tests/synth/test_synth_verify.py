@@ -118,29 +118,24 @@ def test_a_response_without_an_answer_is_unparseable_whatever_its_thoughts_hold(
     assert math_verifier.verify("5", response).verdict == "unparseable"
 
 
-@pytest.mark.parametrize("gold", ["", "(", "\\frac", "1}{2", "\\boxed{5", None, True, math.inf, ["5"], {"a": 1}])
-def test_an_unreadable_gold_is_an_error_even_when_the_response_repeats_it(gold: Any) -> None:
+@pytest.mark.parametrize("gold", ["", "1}{2", "\\boxed{5", None, True, math.inf, ["5"], {"a": 1}])
+def test_a_gold_that_is_no_text_is_an_error_even_when_the_response_repeats_it(gold: Any) -> None:
     verdict = math_verifier.verify(gold, f"\\boxed{{{gold}}}")
     assert verdict.verdict == "error"
     assert "gold" in str(verdict.reason)
+
+
+@pytest.mark.parametrize("gold", ["(", "\\frac", "\\sqrt"])
+def test_an_unreadable_gold_is_an_error_unless_the_response_repeats_it(gold: str) -> None:
+    assert math_verifier.verify(gold, "\\boxed{5}").verdict == "error"
+    assert math_verifier.check_gold(gold).verdict == "error"
+    assert math_verifier.verify(gold, f"\\boxed{{{gold}}}").verdict == "correct"
 
 
 def test_extracted_is_the_answer_and_never_megabytes() -> None:
     assert math_verifier.verify("5", "x \\boxed{ 5 } y").extracted == "5"
     assert math_verifier.verify("5", "The answer is 5, I think").extracted == "5"
     assert len(str(math_verifier.verify("5", "\\boxed{" + "\\frac " * 5_000 + "}").extracted)) == 10_000
-
-
-def test_a_comparison_that_raises_is_an_error_and_not_a_wrong_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    import math_verify
-
-    def fail(*_: object, **__: object) -> bool:
-        raise TypeError("undecidable")
-
-    monkeypatch.setattr(math_verify, "verify", fail)
-    verdict = math_verifier.verify("x > y", "\\boxed{2y < 2x}")
-    assert verdict.verdict == "error"
-    assert "TypeError" in str(verdict.reason)
 
 
 # --- reasoning-gym -----------------------------------------------------------------------------------------------
@@ -152,6 +147,9 @@ def test_the_tasks_own_scorer_decides_and_partial_credit_is_not_correct() -> Non
     assert (right.verdict, right.score, right.extracted) == ("correct", 1.0, "9.0")
     bare = reasoning_gym.verify(row["task"], row["entry"], "<think>4+5</think>\n9\n")
     assert bare.verdict == "correct"
+    assert reasoning_gym.verify(row["task"], row["entry"], "The answer is **9**.").verdict == "correct"
+    for wrapped in ("$9$", "\\text{9}", "**9**", "\\(9\\)"):
+        assert reasoning_gym.verify(row["task"], row["entry"], f"\\boxed{{{wrapped}}}").verdict == "correct"
     partial = reasoning_gym.verify(row["task"], row["entry"], "it is 9")
     assert partial.verdict == "wrong"
     assert 0 < float(partial.score or 0) < 1

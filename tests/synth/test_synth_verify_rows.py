@@ -16,7 +16,12 @@ from synth.verify.config import VerifyConfig
 from synth.verify.verdict import judged
 from synth.verify.verifier import Verifier, verify_rows
 
-TOWER = "\\boxed{9^{9^{9^9}}}"
+
+def hanging(number: int = 0) -> dict[str, Any]:
+    """A row on which a scorer computes for ever: 9 ** 9 ** 9 ** 9, evaluated."""
+    entry = {"question": "(x)(x)", "answer": "x**2", "metadata": {"result": "x**2", "variables": ["x"]}}
+    response = f"<think></think>9**9**9**9 + {number}"
+    return {"kind": "reasoning_gym", "task": "polynomial_multiplication", "entry": entry, "response": response}
 
 
 def math_row(response: str, gold: str = "5") -> dict[str, Any]:
@@ -35,10 +40,14 @@ def nothing_left_behind() -> Iterator[None]:
 
 @pytest.mark.slow
 def test_a_hanging_row_times_out_and_every_other_gets_its_verdict_in_order() -> None:
-    rows = [math_row(TOWER), *[math_row(f"\\boxed{{\\sqrt{{{n}}}}}", f"\\sqrt{{{n}}}") for n in range(2, 40)]]
-    out = list(verify_rows([*rows, math_row(TOWER, "6")], VerifyConfig(workers=2, timeout_s=5.0)))
+    rows = [
+        hanging(),
+        *[math_row(f"\\boxed{{2\\sqrt{{{n}}}}}", f"\\sqrt{{{4 * n}}}") for n in range(2, 40)],
+        hanging(1),
+    ]
+    out = list(verify_rows(rows, VerifyConfig(workers=2, timeout_s=5.0)))
     assert [row["verdict"] for row in out] == ["timeout", *["correct"] * 38, "timeout"]
-    assert [row["response"] for row in out] == [row["response"] for row in [*rows, math_row(TOWER)]]
+    assert [row["response"] for row in out] == [row["response"] for row in rows]
     assert out[0]["reason"] == "no verdict within 5 s"
     assert not judged(out[0]["verdict"], "stop")
 
@@ -85,7 +94,7 @@ def test_the_input_is_read_a_bounded_way_ahead(size: int, most: int) -> None:
     def rows() -> Iterator[dict[str, Any]]:
         for number in range(3000):
             read.append(number)
-            yield {**math_row(TOWER), "note": "x" * size}
+            yield {**hanging(), "note": "x" * size}
 
     out = verify_rows(rows(), VerifyConfig(workers=1, timeout_s=1.0))
     next(out)
@@ -96,7 +105,7 @@ def test_the_input_is_read_a_bounded_way_ahead(size: int, most: int) -> None:
 @pytest.mark.slow
 def test_the_start_of_a_worker_is_not_time_of_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gmpy2.py").write_text("import time\ntime.sleep(6)\nraise ImportError('slow, and not there')\n")
-    monkeypatch.syspath_prepend(str(tmp_path))  # sympy imports it where it is there
+    monkeypatch.syspath_prepend(str(tmp_path))  # mpmath imports it where it is there
     (row,) = verify_rows([math_row("\\boxed{\\sqrt{8}}", "2\\sqrt{2}")], VerifyConfig(workers=1, timeout_s=5))
     assert row["verdict"] == "correct"
 
@@ -118,20 +127,20 @@ def test_what_the_input_raises_reaches_the_caller() -> None:
 
 
 def test_a_missing_library_is_told_to_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "math_verify.py").write_text("raise ModuleNotFoundError('no math-verify')\n")
+    (tmp_path / "reasoning_gym.py").write_text("raise ModuleNotFoundError('no reasoning-gym')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(MissingDependency, match="pip install math-verify"):
-        list(verify_rows([math_row("\\sqrt{4}")], VerifyConfig(workers=1)))
+    with pytest.raises(MissingDependency, match="pip install reasoning-gym"):
+        list(verify_rows([hanging()], VerifyConfig(workers=1)))
 
 
 def test_stopping_early_leaves_no_process_and_no_verdict_to_wait_for() -> None:
     with Verifier(VerifyConfig(workers=2, timeout_s=600)) as verifier:
         assert verifier.submit(math_row("\\boxed{2^3}", "8")).result().verdict == "correct"
-        towers = [verifier.submit(math_row(TOWER, str(gold))) for gold in range(4)]
+        futures = [verifier.submit(hanging(number)) for number in range(4)]
     assert workers() == []
-    for tower in towers:
+    for future in futures:
         with pytest.raises(CancelledError):
-            tower.result(timeout=1)
+            future.result(timeout=1)
 
 
 @pytest.mark.slow

@@ -1,0 +1,260 @@
+r"""Units, by pint: which words are a unit, what it measures and how large it is.
+
+The definitions are those that answers use. pint's own list also holds short ones (``a`` a year, ``rh`` a rontohour,
+``bag``) that are variables and words here. A plural that is no unit (``apples``, ``ways``) is a label: what is counted.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+from synth.verify.answers.values import Unit, word_list
+
+__all__ = ["CURRENCIES", "DEGREE", "PERCENT", "listed_label", "unit"]
+
+MAX_LENGTH = 60
+PERCENT = Unit("percent", words="percent")
+DEGREE = Unit("angle", words="degrees")
+CURRENCIES = {"$": "dollar", "\\euro": "euro", "\\pound": "sterling", "\\yen": "yen", "\\rupee": "rupee",
+              "usd": "dollar", "eur": "euro", "gbp": "sterling", "inr": "rupee", "rs": "rupee"}  # fmt: skip
+
+_DEFINITIONS = """
+    pico- = 1e-12 = p-
+    nano- = 1e-9 = n-
+    micro- = 1e-6 = µ- = u-
+    milli- = 1e-3 = m-
+    centi- = 1e-2 = c-
+    deci- = 1e-1 = d-
+    hecto- = 100
+    kilo- = 1000 = k-
+    mega- = 1e6 = M-
+    giga- = 1e9 = G-
+    tera- = 1e12 = T-
+    meter = [length] = m = metre
+    second = [time] = s = sec
+    gram = [mass] = g = gm = gramme
+    ampere = [current] = A = amp
+    kelvin = [temperature] = K
+    mole = [substance] = mol
+    candela = [luminosity] = cd
+    bit = [information]
+    byte = 8 * bit = B
+    celsius = [celsius] = degC
+    fahrenheit = [fahrenheit] = degF
+    radian = [radian] = rad
+    minute = 60 * second = min
+    hour = 3600 * second = h = hr
+    day = 24 * hour
+    week = 7 * day
+    month = [month]
+    year = 12 * month = yr
+    century = 100 * year
+    decade = 10 * year
+    inch = 0.0254 * meter = in
+    foot = 12 * inch = ft = feet
+    yard = 3 * foot = yd
+    mile = 5280 * foot = mi
+    angstrom = 1e-10 * meter = Å
+    light_year = 9460730472580800 * meter = ly
+    astronomical_unit = 149597870700 * meter = AU
+    acre = 4840 * yard ** 2
+    hectare = 10000 * meter ** 2 = ha
+    liter = 0.001 * meter ** 3 = L = l = litre
+    cc = 1e-6 * meter ** 3
+    gallon = 231 * inch ** 3 = gal
+    quart = 0.25 * gallon = qt
+    pint = 0.5 * quart = pt
+    cup = 0.5 * pint
+    fluid_ounce = 0.125 * cup = floz
+    tablespoon = 0.5 * fluid_ounce = tbsp
+    teaspoon = tablespoon / 3 = tsp
+    pound = 0.45359237 * kilogram = lb = lbs
+    ounce = pound / 16 = oz
+    ton = [ton]
+    tonne = 1000 * kilogram = t = metric_ton
+    atomic_mass_unit = [atomic_mass] = amu = u
+    mph = mile / hour
+    kph = kilometer / hour = kmh = kmph
+    knot = [knot]
+    hertz = 1 / second = Hz
+    newton = kilogram * meter / second ** 2 = N
+    dyne = 1e-5 * newton = dyn
+    joule = newton * meter = J
+    erg = 1e-7 * joule
+    calorie = 4.184 * joule = cal
+    Calorie = 4184 * joule = Cal
+    electron_volt = 1.602176634e-19 * joule = eV = electronvolt
+    watt = joule / second = W
+    horsepower = [horsepower] = hp
+    Nm = newton * meter
+    pascal = newton / meter ** 2 = Pa
+    bar = 1e5 * pascal
+    atmosphere = 101325 * pascal = atm
+    mmHg = 133.322387415 * pascal = torr = Torr
+    psi = 6894.757293168361 * pascal
+    coulomb = ampere * second = C
+    volt = joule / coulomb = V
+    ohm = volt / ampere = Ω
+    siemens = ampere / volt = S
+    farad = coulomb / volt = F
+    weber = volt * second = Wb
+    tesla = weber / meter ** 2 = T
+    henry = weber / ampere = H
+    molar = mole / liter = M
+    lumen = [lumen] = lm
+    lux = [lux] = lx
+    becquerel = [becquerel] = Bq
+    decibel = [decibel] = dB
+    revolution = [revolution] = rev
+    rpm = revolution / minute
+    dollar = [dollar] = buck
+    cent = 0.01 * dollar
+    dime = 0.1 * dollar
+    nickel = 0.05 * dollar
+    quarter_dollar = 0.25 * dollar
+    penny = 0.01 * dollar = pennies
+    euro = [euro]
+    sterling = [sterling] = quid
+    pence = 0.01 * sterling
+    rupee = [rupee]
+    yen = [yen]
+    yuan = [yuan] = rmb
+    peso = [peso]
+    franc = [franc]
+"""
+_SPELLINGS = {
+    "°": "degree", "deg": "degree", "degs": "degree", "pct": "percent", "percentage": "percent", "gms": "g",
+    "kgs": "kg", "kms": "km", "mins": "min", "secs": "sec", "hrs": "hr", "yrs": "yr", "mls": "ml", "lbs": "lb",
+    "inches": "inch", "kilo": "kilogram", "kilos": "kilogram", "usd": "dollar", "eur": "euro",
+    "gbp": "sterling", "rs": "rupee", "inr": "rupee", "cny": "yuan", "centuries": "century", "kwh": "kW*h",
+    "kWh": "kW*h", "henries": "henry", "米": "m", "厘米": "cm", "毫米": "mm", "千米": "km", "公里": "km", "元": "yuan",
+    "美元": "dollar", "小时": "hour", "分钟": "minute", "秒": "second", "天": "day", "度": "degree", "千克": "kg",
+    "公斤": "kg", "克": "g", "升": "liter", "平方米": "m**2", "平方厘米": "cm**2",
+    "立方米": "m**3", "立方厘米": "cm**3", "年": "year", "月": "month", "周": "week",
+}  # fmt: skip
+# Plurals, and words before them, that change the value of the number beside them.
+_NO_LABEL = frozenset(
+    word_list(
+        "hundred thousand million billion trillion lakh crore half third quarter fourth fifth sixth seventh eighth "
+        "ninth tenth hundredth squared cubed percent infinite negative positive approximately "
+        "times thirds halves quarters fourths fifths sixths sevenths eighths ninths tenths hundredths thousandths "
+        "twelfths hundreds thousands millions billions trillions dozens dozen pairs pair scores twice plus minus "
+        "less more fewer least most than over under below above not no or and if when at up between choose mod is "
+        "was as this factorials powers else otherwise unless except cases ones tens bases logs infinity"
+    )
+)
+_IRREGULAR = {
+    "people": "person", "men": "man", "women": "woman", "children": "child", "mice": "mouse", "geese": "goose",
+    "sheep": "sheep", "fish": "fish", "dice": "die", "person": "person", "vertices": "vertex", "oxen": "ox",
+}  # fmt: skip
+_PART = re.compile(r"(?P<word>[A-Za-zµΩÅ°\u4e00-\u9fff]+)|(?P<digits>(?<=\^)-\d+|\d+)|(?P<mark>[*/^()-])|\s+|\.")
+
+
+@lru_cache(maxsize=1)
+def _registry() -> Any:
+    import pint
+
+    registry: Any = pint.UnitRegistry(None, non_int_type=Fraction)
+    registry.load_definitions([line.strip() for line in _DEFINITIONS.strip().splitlines()])
+    registry._build_cache()
+    return registry
+
+
+@lru_cache(maxsize=1024)
+def unit(text: str) -> Unit | None:
+    """The unit or label that a text is, whole; None where it is none: ``km/h``, ``square inches``, ``people``."""
+    if len(text) > MAX_LENGTH:
+        return None
+    words = " ".join(text.split())
+    plain = words.lower().strip(" .()")
+    if plain in ("%", "percent", "percentage", "pct", "per cent"):
+        return PERCENT
+    if plain in ("degree", "degrees", "deg", "degs", "°", "度"):
+        return DEGREE
+    if plain in ("unit", "units", "square unit", "square units", "sq units", "cubic unit", "cubic units", "sq unit",
+                 "units^2", "units^3", "unit^2", "unit^3", "units squared", "units cubed", "unitless"):  # fmt: skip
+        return Unit("", words="units", is_label=True)
+    if (formula := _formula(words)) is not None and (physical := _physical(formula, words)) is not None:
+        return physical
+    return _label(plain)
+
+
+def _formula(words: str) -> str | None:
+    """The words as a formula of pint."""
+    out: list[str] = []
+    power = after = ""
+    at = 0
+    while at < len(words):
+        match = _PART.match(words, at)
+        if match is None:
+            return None
+        at = match.end()
+        if (word := match["word"]) is not None:
+            low = word.lower()
+            if low in ("square", "sq", "cubic", "cu"):
+                after = "**2" if low[0] == "s" else "**3"
+                continue
+            if word in ("squared", "cubed", "per", "a", "an") or (low in ("square", "cube") and out):
+                out.append({"s": "**2", "c": "**3"}.get(low[0], "/") if low != "per" else "/")
+                continue
+            if out and out[-1][-1].isalnum() and not power:
+                out.append("*")
+            out.append(_SPELLINGS.get(word) or _SPELLINGS.get(low) or word)
+            out.append(after) if after else None
+            after = power = ""
+        elif match["mark"] == "^":
+            power = "^"
+            out.append("**")
+        elif match["digits"]:
+            out.append(match["digits"] if power else f"**{match['digits']}")  # m2 is a square metre
+            power = ""
+        elif match["mark"] == "-":
+            out.append("*")
+        elif match["mark"]:
+            out.append(match["mark"])
+    formula = "".join(out)
+    return None if after or not formula or formula[0] in "*/" or formula[-1] in "*/" else formula
+
+
+def _physical(formula: str, words: str) -> Unit | None:
+    names = re.findall(r"[A-Za-zµΩÅ_]+", formula)
+    for cased in (formula, formula.lower()):
+        if cased != formula and any(len(name) < 4 for name in names):
+            return None  # the case of a short symbol has a meaning: mJ, MJ
+        try:
+            size = (1 * _registry().parse_units(cased)).to_base_units()
+        except Exception:  # pint raises many classes for what is no unit, and some are Python's own
+            continue
+        dimension = "*".join(f"{name}^{power}" for name, power in sorted(size.dimensionality.items()))
+        return Unit(dimension, Fraction(size.magnitude), words)
+    return None
+
+
+def listed_label(words: str) -> Unit | None:
+    """What is counted in a list of counts, where it is no plural: ``3 red, 2 blue``."""
+    word = words.lower()
+    return (
+        Unit(word, words=word, is_label=True) if re.fullmatch(r"[a-z]{3,20}", word) and word not in _NO_LABEL else None
+    )
+
+
+def _label(words: str) -> Unit | None:
+    if re.fullmatch(r"[\u4e00-\u9fff]{1,3}", words) and not set(words) & set("万亿千百十"):
+        return Unit("", words=words, is_label=True)  # a Chinese measure word
+    parts = re.split(r"[\s-]+", words)
+    if not 1 <= len(parts) <= 3 or not all(re.fullmatch(r"[a-z']{3,20}|of", part) for part in parts):
+        return None
+    last = parts[-1] if "of" not in parts[1:2] else parts[0]
+    if set(parts) & _NO_LABEL:
+        return None
+    if last in _IRREGULAR:
+        stem = _IRREGULAR[last]
+    elif last.endswith("s") and not last.endswith(("ss", "us", "is")):
+        stem = last.removesuffix("s")
+    else:
+        return None
+    return Unit(" ".join([*parts[:-1], stem]) if last is parts[-1] else f"{stem} {' '.join(parts[1:])}", words=words,
+                is_label=True)  # fmt: skip

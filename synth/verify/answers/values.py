@@ -1,0 +1,337 @@
+r"""The types of an answer. What is read prints back (``str``) to LaTeX that reads as an equal value.
+
+An expression is a tree of `Number`, `Symbol` and `Operation`; the other types hold values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+__all__ = [
+    "Based", "Boolean", "Cases", "Clock", "Date", "Expression", "Interval", "Items", "Labelled", "Logic", "Matrix",
+    "Number", "Opaque", "Operation", "Permutation", "Qualified", "Quantity", "Ratio", "Relation", "Symbol", "Text",
+    "Unit", "Unreadable", "Value", "word_list",
+]  # fmt: skip
+
+
+def word_list(text: str) -> list[str]:
+    """The words of a table."""
+    return text.split()
+
+
+class Unreadable(Exception):
+    """The text is no answer of any type."""
+
+
+# --- expressions -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """`decimal`: written with a decimal point, so the last digit may be a rounded one."""
+
+    value: Fraction
+    decimal: bool = False
+
+    def __str__(self) -> str:
+        over, under = self.value.numerator, self.value.denominator
+        rest, twos, fives = under, 0, 0
+        while self.decimal and rest % 2 == 0:
+            rest, twos = rest // 2, twos + 1
+        while self.decimal and rest % 5 == 0:
+            rest, fives = rest // 5, fives + 1
+        if self.decimal and rest == 1:
+            places = max(twos, fives, 1)
+            digits = f"{abs(over) * 10**places // under:0{places + 1}d}"
+            return f"{'-' if over < 0 else ''}{digits[:-places]}.{digits[-places:]}"
+        return str(over) if under == 1 else f"{'-' if over < 0 else ''}\\frac{{{abs(over)}}}{{{under}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    r"""A variable or a constant, subscripts, primes and accents included: ``x``, ``a_{n-1}``, ``\vec{v}``, ``\pi``."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.name} " if self.name.startswith("\\") and self.name[-1].isalpha() else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    r"""`name`: ``+ * / ^ neg pm root abs ! ...``, a function (``sin``), ``apply f`` for a function of the problem, or
+    a LaTeX command without a meaning here (``\cup``), which is compared by its arguments."""
+
+    name: str
+    args: tuple[Value, ...]
+
+    def __str__(self) -> str:
+        args = [str(arg) for arg in self.args]
+        match self.name:
+            case "+":
+                return f"({' + '.join(args)})"
+            case "*":
+                return "(" + " \\cdot ".join(args) + ")" if len(args) > 1 else args[0]
+            case "/":
+                return f"\\frac{{{args[0]}}}{{{args[1]}}}"
+            case "^":
+                return f"({args[0]})^{{{args[1]}}}"
+            case "neg":
+                return f"(-{args[0]})"
+            case "pm":
+                return f"(\\pm {args[0]})"
+            case "root":
+                return f"\\sqrt[{args[0]}]{{{args[1]}}}"
+            case "abs":
+                return f"|{args[0]}|"
+            case "norm":
+                return f"\\|{args[0]}\\|"
+            case "!" | "!!":
+                return f"({args[0]}){self.name}"
+            case "binom":
+                return f"\\binom{{{args[0]}}}{{{args[1]}}}"
+            case "floor" | "ceil":
+                return f"\\l{self.name} {args[0]}\\r{self.name} "
+            case "log":
+                return f"\\log_{{{args[0]}}}({args[1]})"
+            case "degrees":
+                return f"({args[0]})^\\circ "
+            case "mod":
+                return f"({args[0]} \\bmod {args[1]})"
+            case "\\times":
+                return f"\\vec{{{args[0]}}} \\times \\vec{{{args[1]}}}"
+            case "sum" | "prod":
+                return f"(\\{self.name}_{{{args[0]} = {args[1]}}}^{{{args[2]}}} {args[3]})"
+            case "\\int" | "\\sum" | "\\prod":
+                bounds = "".join(
+                    f"{mark}{{{bound}}}" for mark, bound in zip("_^", args[:2], strict=True) if bound != "?"
+                )
+                return f"({self.name}{bounds} {args[2]})"
+            case "\\builder":
+                return f"\\{{{args[0]} \\mid {args[1]}\\}}"
+        if self.name.startswith("\\lim"):
+            return f"(\\lim_{{{self.name[5:]}}} {args[0]})"
+        if self.name.startswith("apply "):
+            return f"{self.name[6:]}({', '.join(args)})"
+        if self.name.startswith("\\") and len(args) == 2:
+            return f"({args[0]} {self.name} {args[1]})"
+        return f"\\operatorname{{{self.name}}}({', '.join(args)})"
+
+
+Expression = Number | Symbol | Operation
+
+
+# --- other types -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """`dimension`: what units can be converted into each other share; `factor`: the size in the dimension's base unit.
+
+    ``label``: the dimension is a thing that is counted ("apple"), or "" for words that say nothing ("units").
+    """
+
+    dimension: str
+    factor: Fraction = Fraction(1)
+    words: str = ""
+    is_label: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    value: Value
+    unit: Unit
+
+    def __str__(self) -> str:
+        return f"{self.value}\\text{{ {self.unit.words}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Based:
+    """Digits with their base as a subscript."""
+
+    digits: str
+    base: int
+
+    def __str__(self) -> str:
+        return f"{self.digits}_{{{self.base}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A time of day in minutes after midnight; `half` is None where neither a.m. nor p.m. is said or implied."""
+
+    minutes: int
+    half: Literal["am", "pm"] | None
+
+    def __str__(self) -> str:
+        hours = self.minutes // 60 % 12 or 12 if self.half else self.minutes // 60
+        return f"{hours}:{self.minutes % 60:02d}" + (f" {self.half}" if self.half else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Date:
+    month: int
+    day: int
+    year: int | None
+
+    def __str__(self) -> str:
+        month = [
+            "January",
+            "February",
+            "March",
+            "April",
+            "May",
+            "June",
+            "July",
+            "August",
+            "September",
+            "October",
+            "November",
+            "December",
+        ]
+        return f"{month[self.month - 1]} {self.day}" + (f", {self.year}" if self.year is not None else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    parts: tuple[Value, ...]
+
+    def __str__(self) -> str:
+        return ":".join(str(part) for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    r"""Several values. `bracket`: ``(`` and ``[`` (ordered), ``{`` (a set) or "" for a bare list, without an order."""
+
+    bracket: str
+    parts: tuple[Value, ...]
+
+    def __str__(self) -> str:
+        inside = ", ".join(str(part) for part in self.parts)
+        return {"(": f"({inside})", "[": f"[{inside}]", "{": f"\\{{{inside}\\}}"}.get(self.bracket, inside)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    low: Value
+    high: Value
+    low_open: bool
+    high_open: bool
+
+    def __str__(self) -> str:
+        return f"{'(' if self.low_open else '['}{self.low}, {self.high}{')' if self.high_open else ']'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    r"""A chain such as ``0 < x \le 1`` or ``a = b``: one mark between each two sides. A side that is not written
+    (``\ge 7``) is the symbol ``?``. `modulus` of a congruence."""
+
+    sides: tuple[Value, ...]
+    marks: tuple[str, ...]
+    modulus: Value | None = None
+
+    def __str__(self) -> str:
+        chain = "".join(f"{side} {mark} " for side, mark in zip(self.sides, (*self.marks, ""), strict=True)).strip()
+        return chain.replace("? ", "") + (f" \\pmod{{{self.modulus}}}" if self.modulus is not None else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Logic:
+    """Inequalities joined by ``and`` or ``or``."""
+
+    word: Literal["and", "or"]
+    parts: tuple[Value, ...]
+
+    def __str__(self) -> str:
+        return f" \\text{{ {self.word} }} ".join(str(part) for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """A piecewise function: (value, condition) of each piece; None is "otherwise"."""
+
+    rows: tuple[tuple[Value, Value | None], ...]
+
+    def __str__(self) -> str:
+        rows = [f"{value} & {'otherwise' if when is None else when}" for value, when in self.rows]
+        return "\\begin{cases} " + " \\\\ ".join(rows) + " \\end{cases}"
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    rows: tuple[tuple[Value, ...], ...]
+
+    def __str__(self) -> str:
+        rows = " \\\\ ".join(" & ".join(str(cell) for cell in row) for row in self.rows)
+        return f"\\begin{{pmatrix}} {rows} \\end{{pmatrix}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Permutation:
+    """Its cycles, each from its least element, without those of one element; in order."""
+
+    cycles: tuple[tuple[int, ...], ...]
+
+    def __str__(self) -> str:
+        return "".join("(" + " ".join(map(str, cycle)) + ")" for cycle in self.cycles)
+
+
+@dataclass(frozen=True, slots=True)
+class Boolean:
+    value: bool
+
+    def __str__(self) -> str:
+        return "\\text{Yes}" if self.value else "\\text{No}"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Words, in lower case but for single letters, without articles at the front and punctuation."""
+
+    words: str
+
+    def __str__(self) -> str:
+        return f"\\text{{{self.words}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """``Alice: 5``, ``(a) 5``."""
+
+    label: str
+    value: Value
+
+    def __str__(self) -> str:
+        return f"({self.label}) {self.value}" if len(self.label) == 1 else f"\\text{{{self.label}: }}{self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Qualified:
+    r"""``n = 3k, k \in \mathbb{Z}``: a value and the conditions on its parameters."""
+
+    value: Value
+    conditions: tuple[Value, ...]
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, (self.value, *self.conditions)))
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A formula that is well formed and of none of the types: equal to what is letter for letter the same."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Value = (
+    Number | Symbol | Operation | Quantity | Based | Clock | Date | Ratio | Items | Interval | Relation | Logic | Cases
+    | Matrix | Permutation | Boolean | Text | Labelled | Qualified | Opaque
+)  # fmt: skip

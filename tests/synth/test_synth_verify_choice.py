@@ -1,0 +1,107 @@
+"""The option that a response commits itself to, in every form, and responses that name none or another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from synth.verify import choice
+
+OPTIONS = ["a lever", "a pulley", "a wedge", "a screw"]
+
+NAMES_C = r"""
+C|(C)|[C]|C.|C)|**C**|*C*|`C`|$C$|\(C\)|\boxed{C}|\boxed{(C)}|\boxed{C.}|\boxed{\text{C}}|\boxed{\textbf{(C)}}
+\boxed{\mathbf{C}}|\boxed{\rm C}|\boxed{\text{Option C}}|\boxed{\text{Answer: C}}|\boxed{c}
+\boxed{\text{C) a wedge}}|\fbox{C}|<answer>C</answer>|<answer>C. a wedge</answer>|<answer>\boxed{C}</answer>
+Answer: C|**Answer:** C|**Answer: (C)**|The final answer is: C|The answer is (C).|The answer is option C.
+The correct answer is: C) a wedge|The right answer is C.|Thus the correct answer is option (C).|Hence (C).
+Therefore C.|Option (C) is the correct answer.|C is correct.|The answer must be C.|I choose C.|I'd pick C.
+I would go with C.|My choice: C|ANS: C|Ans. C|Answer → C|Answer => C|Answer – C|Answer = C|答案：C|答案是C。
+正确选项是C。|故选C。|故选：C|La respuesta correcta es C.|La bonne réponse est C.|Die Antwort ist C.|A resposta é C.
+La risposta è C.|Ответ: C|答えはC。|정답: C|{"answer": "C"}|{'answer': 'C'}|{"choice": "(C)"}
+The answer is C because it splits wood.|Answer: C, since both sides slope.|Answer: C (a wedge)
+The answer is "C".|At first A seems right, but the answer is C.|The answer is C, not D.
+Answer: C. A and B are wrong.|\boxed{E=mc^2} so the correct option is C
+<think>The answer is A.</think>The answer is C.|It's C.|The answer is C, I believe.
+Answer: C. It might be tempting to pick A.|I conclude: C
+"""
+NAMES_ANOTHER_OR_NONE = r"""
+A|\boxed{B}|The answer is A.|The answer is not C.|C is wrong.|C is incorrect.|The answer cannot be C.
+Option C is not correct.|Neither C nor D.|C or D|The answer is C or D.|\boxed{C \text{ or } D}|\boxed{C, D}
+\boxed{CD}|Maybe C, maybe D.|I don't know.|Is it C?|\boxed{}|If the answer were C, it would slope.
+The answer is C. Wait, no, the answer is D.|All of the above.|Both C and D.|Everything except C.|A, B, C, D
+The answer is D, not C.|C would be wrong; the answer is B.|It could be C.|The options are A, B, C and D.
+<think>C</think>|I am torn between C and D.|I think it is C, or maybe D.
+"""
+BY_TEXT = r"a wedge|\boxed{\text{a wedge}}|The answer is a wedge.|It is a wedge.|A wedge.|{'answer': 'a wedge'}"
+NOT_BY_TEXT = r"a screw|It is not a wedge.|a wedge or a screw|\boxed{a lever}"
+
+
+def forms(text: str) -> list[str]:
+    return [form for line in text.strip().splitlines() for form in line.split("|")]
+
+
+def right(gold: Any, response: str, choices: Any) -> bool:
+    verdict = choice.verify(gold, response, choices).verdict
+    assert verdict != "error"
+    return verdict == "correct"
+
+
+@pytest.mark.parametrize("choices", [OPTIONS, None], ids=["options", "no options"])
+def test_every_way_to_name_an_option_names_it(choices: Any) -> None:
+    assert [form for form in forms(NAMES_C) if not right("C", form, choices)] == []
+
+
+@pytest.mark.parametrize("choices", [OPTIONS, None], ids=["options", "no options"])
+def test_another_option_a_denied_or_a_hedged_one_is_not_the_gold(choices: Any) -> None:
+    assert [form for form in forms(NAMES_ANOTHER_OR_NONE) if right("C", form, choices)] == []
+
+
+def test_an_option_is_named_by_its_text() -> None:
+    assert [form for form in forms(BY_TEXT) if not right("C", form, OPTIONS)] == []
+    assert [form for form in forms(NOT_BY_TEXT) if right("C", form, OPTIONS)] == []
+
+
+@pytest.mark.parametrize("response", ["1/2", "\\boxed{0.5}", "\\boxed{\\dfrac12}", "The answer is $\\frac{1}{2}$."])
+def test_an_option_is_named_by_an_equal_value(response: str) -> None:
+    options = ["$\\frac{1}{3}$", "$\\frac{1}{2}$", "$1$"]
+    assert right("B", response, options)
+    assert not right("A", response, options)
+
+
+@pytest.mark.parametrize("gold", ["A, C", "AC", "A and C", ["A", "C"], "(A), (C)"])
+def test_several_right_options_have_to_be_named_together(gold: Any) -> None:
+    for response in (
+        "\\boxed{AC}",
+        "\\boxed{C, A}",
+        "Answer: A and C",
+        "A and C are correct.",
+        '{"answer": ["A", "C"]}',
+    ):
+        assert right(gold, response, OPTIONS), response
+    for response in ("\\boxed{A}", "Answer: C", "\\boxed{A, B, C}", "Answer: A or C", "ABCD"):
+        assert not right(gold, response, OPTIONS), response
+
+
+@pytest.mark.parametrize(
+    ("gold", "choices", "response"),
+    [
+        (2, ["iron", "zinc", "lead"], "Answer: C"),
+        ("lead", ["iron", "zinc", "lead"], "\\boxed{C}"),
+        ("2", ["iron", "zinc", "lead"], "lead"),
+        ("b", {"a": "iron", "b": "zinc"}, "Answer: (b) zinc"),
+        ("b", {"a": "iron", "b": "zinc"}, "The answer is b."),
+        ("3", {"text": ["iron", "zinc", "lead"], "label": ["1", "2", "3"]}, "Answer: 3"),
+        ("C", ["A) iron", "B) zinc", "C) lead"], "lead"),
+        ("False", ["True", "False"], "The statement is false."),
+        ("D", ["1 N", "2 N", "3 N", "None of the above"], "The answer is none of the above."),
+    ],
+)
+def test_a_gold_is_a_letter_a_text_or_an_index(gold: Any, choices: Any, response: str) -> None:
+    assert right(gold, response, choices)
+
+
+@pytest.mark.parametrize(("gold", "choices"), [("E", ["x", "y"]), (5, ["x", "y"]), (None, ["x", "y"]), ("A", ["x"])])
+def test_a_gold_that_is_no_option_is_an_error(gold: Any, choices: Any) -> None:
+    assert choice.verify(gold, "A", choices).verdict == "error"
