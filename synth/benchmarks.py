@@ -10,7 +10,7 @@ from licensing.errors import InputError
 from synth.decontaminate import Item
 from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts, PromptsConfig
-from synth.problems.loaders import RawRow, hub_rows, jsonl_rows
+from synth.problems.loaders import RawRow, jsonl_rows, problem_rows
 from synth.problems.problem import conversation_text, load_prompts
 
 __all__ = ["TEXT_KEYS", "file_items", "items_of", "prompt_items"]
@@ -51,7 +51,7 @@ def _file_or_hub_items(name: str) -> list[Item]:
 
 
 def _hub_items(config: HubPrompts) -> list[Item]:
-    return list(_items(config.dataset, hub_rows(config)))
+    return list(_items(config.dataset, (raw for raw in problem_rows(config) if not raw.condition)))
 
 
 def _items(name: str, rows: Iterable[RawRow]) -> Iterator[Item]:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+import preset_table
 import pytest
 from pydantic import BaseModel, TypeAdapter
 from ruamel.yaml import YAML
@@ -184,7 +185,7 @@ def test_the_tables_list_every_field_of_a_section_and_no_other(section: str) -> 
     [
         ("sampling", samples_schema().names),
         ("sampling", problem_stops_schema().names),
-        ("sampling", [*PROBLEM_COLUMNS]),
+        ("data", [*PROBLEM_COLUMNS]),
         ("verification", verdicts_schema().names),
         ("curation", [column for column in label_schema().names if not column.endswith("_reason")]),
         ("curation", problem_stats_schema().names),
@@ -195,6 +196,11 @@ def test_the_tables_list_every_field_of_a_section_and_no_other(section: str) -> 
 def test_the_pages_name_every_column(name: str, columns: list[str]) -> None:
     text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
     assert [column for column in columns if f"`{column}`" not in text] == []
+
+
+def test_the_table_of_public_data_sets_is_that_of_the_presets() -> None:
+    page = preset_table.PAGE.read_text(encoding="utf-8")
+    assert page == preset_table.written(page), "run python tests/preset_table.py"
 
 
 # --- links and paths -------------------------------------------------------------------------------------------------

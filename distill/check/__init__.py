@@ -2,7 +2,8 @@
 
 To change X, edit Y:
 
-    packages, teachers, golds, licenses, disk          check.py
+    packages, teachers, licenses, disk                 check.py
+    problems, gold answers, what the run fetches       problems.py
     the student's template, tokens, lengths, modules   student.py
     `distill preview`                                  preview.py
     one line of the report                             finding.py

@@ -14,24 +14,21 @@ from functools import partial
 from pathlib import Path
 
 from distill.check.finding import Finding
-from distill.check.pilot import bounds, judge_bounds, run_pilot
+from distill.check.pilot import run_pilot
+from distill.check.problems import check_held_out, check_problems
 from distill.check.student import check_student
 from distill.config.recipe import Recipe
 from distill.models.folder import ask_hub, base_path, cached
 from distill.release.endpoints import check_terms
 from distill.release.evaluation_items import check_evaluation_items
-from distill.release.lineage import planned_lineage
+from distill.release.lineage import declared_licenses, is_on_hub, planned_lineage
 from distill.release.package import check_release_texts
 from distill.release.training_data import check_data
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
 from publish.chat_template import read_template
 from publish.formats.gguf import check_gguf_tools
-from synth.labels.config import DecontaminateConfig
-from synth.problems.config import HubPrompts
-from synth.problems.problem import PromptSet
-from synth.sampling.config import TeacherSampling
-from synth.sampling.imported_traces import ImportedTraceSet
+from synth.problems.config import HubPrompts, ImportedTraces
 from synth.teachers.config import (
     AutoTeacher,
     FakeTeacher,
@@ -43,7 +40,6 @@ from synth.teachers.config import (
     VllmTeacher,
 )
 
-GOLDS_CHECKED = 64
 TRAINING_BYTES = {"lora": 1.5, "full": 6.0}
 """Disk for checkpoints and the exported model, in copies of the base's weights: full tuning keeps two Adam moments
 and weights in each of two checkpoints."""
@@ -61,7 +57,8 @@ def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[F
         **{f"teacher {one.public_id}" if several else "teacher": partial(_teacher, one) for one in recipe.teachers},
         **({"judge": lambda: _judge(recipe)} if recipe.verify.judge else {}),
         "licences": lambda: _licences(recipe),
-        "problems": lambda: _problems(recipe),
+        "problems": lambda: check_problems(recipe),
+        "held-out problems": lambda: check_held_out(recipe),
         "disk": lambda: _disk(recipe, runs),
         **({"formats": lambda: _formats(recipe)} if recipe.release.formats else {}),
     }
@@ -156,7 +153,8 @@ def _endpoint(teacher: OpenAITeacher) -> Iterator[Finding]:
 
 
 def _licences(recipe: Recipe) -> Iterator[Finding]:
-    result = audit(planned_lineage(recipe), allow=recipe.release.allow)
+    planned = planned_lineage(recipe, fetch=False)
+    result = audit(planned, allow=recipe.release.allow)
     for found in result.blocking:
         why = f"{found.code}: {found.why}"
         yield Finding("error", "licences", why, found.input or result.release, found.fix, exit_code=1)
@@ -164,54 +162,16 @@ def _licences(recipe: Recipe) -> Iterator[Finding]:
         yield Finding("note", "licences", f"{one.code} is allowed: {one.because}", "release.allow")
     check_release_texts(recipe)
     if not result.blocked and recipe.release.data:
-        check_data(recipe, planned_lineage(recipe))
+        check_data(recipe, planned)
     if not result.blocked and recipe.release.evaluation_items:
-        check_evaluation_items(recipe)
+        check_evaluation_items(recipe, fetch=False)
+    rows = recipe.sample if isinstance(recipe.sample, ImportedTraces) else recipe.prompts
+    if isinstance(rows, HubPrompts | ImportedTraces) and is_on_hub(rows) and declared_licenses(rows) is None:
+        what = f"only the rows of {rows.dataset} tell their licenses: the run reads and audits them"
+        yield Finding("note", "licences", what, hint="or declare one with `license`")
     if not result.blocked:
         duties = f"; duties: {', '.join(result.obligations)}" if result.obligations else ""
         yield Finding("ok", "licences", f"{recipe.release.license} is allowed ({result.verdict}{duties})")
-
-
-def _problems(recipe: Recipe) -> Iterator[Finding]:
-    from synth.benchmarks import items_of
-    from synth.problems.problem import load_prompts
-    from synth.sampling.imported_traces import load_traces
-    from synth.verify.config import VerifyConfig
-    from synth.verify.verifier import check_golds
-
-    if files := tuple(one for one in recipe.label.decontaminate.against if isinstance(one, str) and Path(one).suffix):
-        items = items_of(DecontaminateConfig(against=files))  # hub ids are fetched by the run
-        yield Finding("ok", "problems", f"{len(items):,} test items are kept out of the training data")
-    if isinstance(recipe.prompts, HubPrompts) and not Path(recipe.prompts.dataset).exists():
-        yield Finding("note", "problems", f"{recipe.prompts.dataset} is fetched by the run")
-        return
-    answerless = recipe.verify.majority is not None
-    if isinstance(recipe.sample, TeacherSampling):
-        assert recipe.prompts is not None, "the recipe's schema asks for prompts"
-        found: PromptSet | ImportedTraceSet = load_prompts(recipe.prompts, answerless=answerless)
-        forecast, rows = bounds(recipe.sample, len(found.prompts)), len(found.prompts) * recipe.sample.most_samples
-    else:
-        found = load_traces(recipe.sample, recipe.teachers[0], answerless=answerless)
-        forecast, rows = f"{len(found.samples):,} traces brought along", len(found.samples)
-    if recipe.verify.judge is not None:
-        yield Finding("ok", "judge", judge_bounds(recipe.verify.judge, rows))
-    checked = [prompt for prompt in found.prompts if not prompt.is_answerless]
-    if len(checked) < len(found.prompts):
-        voting = len(found.prompts) - len(checked)
-        yield Finding("note", "problems", f"{voting:,} problems have no answer: their samples elect one")
-    wrong = check_golds(checked[:GOLDS_CHECKED], VerifyConfig(workers=1))
-    source = recipe.prompts if isinstance(recipe.sample, TeacherSampling) else recipe.sample
-    for name, reason in wrong[:5]:
-        what = f"the gold answer of {name} does not verify: {reason}"
-        if source is not None and source.on_bad_row == "skip":
-            yield Finding("note", "problems", f"{what}; the problem is skipped", "prompts")
-        else:
-            hint = "mend the answer, or set on_bad_row to skip"
-            yield Finding("error", "problems", what, "prompts", hint, exit_code=InputError.exit_code)
-    if found.bad:
-        yield Finding("note", "problems", f"{len(found.bad)} bad rows are skipped", found.bad[0].where)
-    golds = min(GOLDS_CHECKED, len(checked)) - len(wrong)
-    yield Finding("ok", "problems", f"{len(found.prompts):,} problems ({golds} gold answers verified); {forecast}")
 
 
 def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:

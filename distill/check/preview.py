@@ -101,10 +101,11 @@ def _made_up(recipe: Recipe) -> Iterator[dict[str, Any]]:
             hint="`distill run RECIPE --until curate` takes no GPU",
         )
     for problem in load_prompts(recipe.prompts, answerless=True).prompts:
-        yield {"id": problem.id, "messages": made_up_trace(problem.messages, problem.answer)}
+        yield {"id": problem.id, "kind": problem.kind, "messages": made_up_trace(problem.messages, problem.answer)}
 
 
 def _row(tokens: Tokens, row: Mapping[str, Any], recipe: Recipe) -> PreviewRow:
+    row = recipe.student.training_row(row)
     try:
         prompt, completion = tokens.texts(row["messages"])
         rendered = tokens.render(row["messages"])

@@ -94,6 +94,9 @@ def run(
 
 def recipes(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of recipes instead.")] = False,
+    presets: Annotated[
+        bool, typer.Option("--presets", help="List the public data sets that `preset` names in a recipe instead.")
+    ] = False,
     folder: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="List the recipes in DIR instead of those that ship with distill."),
@@ -109,6 +112,9 @@ def recipes(
     if schema:
         print_json(recipe_schema())
         return
+    if presets:
+        _print_presets(as_json)
+        return
     files = shipped_recipes() if folder is None else sorted(folder.glob("*.yaml"))
     if not files:
         raise InputError("there is no recipe here", where=str(folder), hint="give a folder of YAML files with --folder")
@@ -123,6 +129,17 @@ def recipes(
     for entry in entries:
         name = entry["name"] if folder is None else entry["file"]
         print(f"{name}\t{entry['description'].splitlines()[0]}")
+
+
+def _print_presets(as_json: bool) -> None:
+    """The presets, one a line: name, kinds, license, what the set is."""
+    from synth.problems.preset import presets
+
+    if as_json:
+        print_json([preset.summary() for preset in presets().values()])
+        return
+    for name, preset in presets().items():
+        print(f"{name}\t{', '.join(preset.kinds)}\t{preset.license_text}\t{preset.about}")
 
 
 def _print_findings(findings: list[Finding]) -> None:

@@ -288,6 +288,8 @@ def _known_fields(loc: Iterable[int | str]) -> set[str]:
                 step.append(node["properties"][part])
             elif isinstance(part, int) and "items" in node:
                 step.append(node["items"])
+            elif isinstance(node.get("additionalProperties"), dict):
+                step.append(node["additionalProperties"])
             elif any(p.get("const") == part for p in node.get("properties", {}).values()) or node.get("title") == part:
                 step.append(node)
         here = step

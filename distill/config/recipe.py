@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
@@ -21,6 +22,7 @@ from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
 from synth.labels.config import LabelConfig
 from synth.persona.config import PersonaConfig
 from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig
+from synth.problems.prompt_template import PromptTemplate
 from synth.sampling.config import SampleConfig, TeacherSampling
 from synth.section import Operational, Section, key_dump
 from synth.teachers.config import AutoTeacher, OfflineTeacher, TeacherConfig, VllmTeacher
@@ -71,6 +73,10 @@ class StudentConfig(Section):
     revision: str | None = None
     license: str | None = Field(None, description="Licence of the base's weights.")
     method: Method = LoraMethod()
+    prompt_template: PromptTemplate | None = Field(
+        None,
+        description="Text around the question, by kind, in training and evaluation; the teacher has its own.",
+    )
     dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="auto: bfloat16 where the device has it.")
     max_length: int = Field(4096, ge=16, description="Tokens; a longer row is left out with a reason, never cut.")
     num_train_epochs: float = Field(3, gt=0)
@@ -124,6 +130,12 @@ class StudentConfig(Section):
             license=self.license,
             trust_remote_code=self.trust_remote_code,
         )
+
+    def training_row(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A training row with the student's text around its question."""
+        if self.prompt_template is None:
+            return dict(row)
+        return {**row, "messages": self.prompt_template.wrapped(row["messages"], row.get("kind"))}
 
     @property
     def public_id(self) -> str:

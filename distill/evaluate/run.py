@@ -21,6 +21,7 @@ from distill.models.folder import read_base
 from distill.runs.stage import Reporter
 from licensing.errors import InputError, Refused
 from synth.problems.problem import Prompt, canonical_json
+from synth.problems.prompt_template import PromptTemplate
 from synth.teachers.build import build_teacher
 from synth.teachers.config import AutoTeacher, TeacherConfig, TransformersTeacher, VllmTeacher
 from synth.teachers.mixture import TeachersConfig, members_of
@@ -59,10 +60,13 @@ def check_disjoint(train_rows: Iterable[Mapping[str, Any]], prompts: Iterable[Pr
         )
 
 
-def folder_teacher(folder: Path, config: EvaluateConfig) -> TeacherConfig:
-    """A model folder as a teacher, with the engine of the evaluate section and the tags of its own template."""
+def folder_teacher(folder: Path, config: EvaluateConfig, template: PromptTemplate | None = None) -> TeacherConfig:
+    """A model folder as a teacher, with the engine of the evaluate section and the tags of its own template.
+
+    ``template``: the student's text around a question."""
     think_open, think_close = read_base(folder).turn.tags
     values: dict[str, Any] = {"model": str(folder), "think_open": think_open, "think_close": think_close}
+    values["prompt_template"] = template
     if config.engine == "vllm":
         return VllmTeacher.model_validate(values | {"engine_args": config.engine_args})
     if config.engine == "transformers":

@@ -25,6 +25,7 @@ from distill.runs.stage import Reporter, Stage, StageContext
 from licensing.errors import InputError, MissingDependency, Refused
 from licensing.files import read_json
 from synth.problems.config import JsonlPrompts
+from synth.problems.prompt_template import PromptTemplate
 from synth.verify.config import VerifyConfig
 
 __all__ = [
@@ -63,6 +64,7 @@ class ReleaseAnswers(Stage[Answers]):
     problems: list[dict[str, Any]]
     evaluate: EvaluateConfig
     verify: VerifyConfig
+    prompt_template: PromptTemplate | None
 
     @property
     def name(self) -> str:
@@ -76,7 +78,7 @@ class ReleaseAnswers(Stage[Answers]):
         from synth.problems.problem import Prompt
 
         prompts = [Prompt.model_validate(row, context={"answerless": True}) for row in self.problems]
-        model = folder_teacher(Path(self.folder), self.evaluate)
+        model = folder_teacher(Path(self.folder), self.evaluate, self.prompt_template)
         rows = run_model("release", model, prompts, self.evaluate, self.verify, ctx.progress)
         return Answers(rows=tuple(rows))
 
@@ -95,7 +97,8 @@ def answer_problems(
     with tempfile.TemporaryDirectory(prefix="distill-release-") as name:
         work = Path(name)
         ctx = StageContext(out=work, scratch=work, logs=work, store=work, progress=report)
-        stage = ReleaseAnswers(str(folder.resolve()), [dict(row) for row in problems], evaluate, verify)
+        rows = [dict(row) for row in problems]
+        stage = ReleaseAnswers(str(folder.resolve()), rows, evaluate, verify, _recorded_template(folder))
         with StageHost(work / "host.log") as host:
             try:
                 facts = host.run(stage, ctx, work / "answers.log", lambda pid: None)
@@ -124,6 +127,15 @@ def recorded_settings(folder: Path, engine: EngineName, **changed: Any) -> Evalu
         )
     except ValueError as error:
         raise InputError(f"settings that cannot be used: {error}", where=str(folder / EVALUATION)) from error
+
+
+def _recorded_template(folder: Path) -> PromptTemplate | None:
+    """The text around a question with which the release was evaluated."""
+    recorded = _evaluation(folder).settings.get("prompt_template")
+    try:
+        return None if recorded is None else PromptTemplate.model_validate(recorded)
+    except ValueError as error:
+        raise InputError(f"no prompt template: {error}", where=str(folder / EVALUATION)) from error
 
 
 def recorded_limits(folder: Path) -> VerifyConfig:

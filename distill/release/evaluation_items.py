@@ -21,10 +21,10 @@ __all__ = ["check_evaluation_items", "evaluation_items"]
 _HINT = "set evaluate.prompts.license where it is missing, or release.evaluation_items: false"
 
 
-def check_evaluation_items(recipe: Recipe) -> Audit:
+def check_evaluation_items(recipe: Recipe, *, fetch: bool = True) -> Audit:
     """Audit the held-out problems as a data set under the license of the release. Raises Refused where they may not
-    be passed on under it."""
-    sources = sources_of_prompts(recipe.evaluate.prompts)
+    be passed on under it. ``fetch``: as of ``planned_lineage``."""
+    sources = sources_of_prompts(recipe.evaluate.prompts, fetch=fetch)
     inputs = tuple(Input(id=name, role="data", licence=license) for name, license in sorted(sources, key=str))
     declared = Declared(license=recipe.release.license, license_name=recipe.release.license_name)
     lineage = Lineage(release=recipe.release.name, kind="dataset", declared=declared, inputs=inputs)

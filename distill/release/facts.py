@@ -389,7 +389,7 @@ def _benchmark(prompts: PromptsConfig) -> str:
         case JsonlPrompts():
             return prompts.source or prompts.path
         case HubPrompts():
-            return prompts.dataset
+            return prompts.data_source
     raise AssertionError("one of three kinds")
 
 

@@ -16,13 +16,16 @@ from distill.runs.store import current_artefacts
 from licensing.errors import InputError
 from licensing.files import read_rows
 from licensing.lineage import Declared, Input, Lineage, load_lineage
-from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
+from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig, ReasoningGymPrompts
+from synth.problems.mapping import Column, Constant
 from synth.sampling.samples_table import PROBLEMS
 
 __all__ = [
     "Sources",
     "base_revision",
     "count_sources",
+    "declared_licenses",
+    "is_on_hub",
     "lineage_of",
     "planned_lineage",
     "request_dates",
@@ -34,36 +37,68 @@ Sources = Mapping[tuple[str, str | None], int]
 """(source, license) -> number of its problems."""
 
 
-def planned_lineage(recipe: Recipe) -> Lineage:
-    """The lineage that a recipe plans. Rows are read where the recipe's prompts declare no license."""
-    return lineage_of(recipe, _planned_sources(recipe), recipe.student.revision)
+def planned_lineage(recipe: Recipe, *, fetch: bool = True) -> Lineage:
+    """The lineage that a recipe plans. Rows are read where neither the recipe nor its preset declares a license.
+
+    ``fetch``: also rows of the hub; without, data sets of the hub whose licenses only their rows tell are left out.
+    """
+    return lineage_of(recipe, _planned_sources(recipe, fetch), recipe.student.revision)
 
 
-def _planned_sources(recipe: Recipe) -> Sources:
+def _planned_sources(recipe: Recipe, fetch: bool) -> Sources:
     answerless = recipe.verify.majority is not None
-    if isinstance(recipe.sample, ImportedTraces):
-        from synth.sampling.imported_traces import load_traces
+    if not isinstance(recipe.sample, ImportedTraces):
+        assert recipe.prompts is not None, "the recipe's schema asks for prompts or traces"
+        return sources_of_prompts(recipe.prompts, answerless=answerless, fetch=fetch)
+    from synth.sampling.imported_traces import load_traces
 
-        traces = load_traces(recipe.sample, recipe.teachers[0], answerless=answerless)
-        return count_sources(prompt.row() for prompt in traces.prompts)
-    assert recipe.prompts is not None, "the recipe's schema asks for prompts or traces"
-    return sources_of_prompts(recipe.prompts, answerless=answerless)
+    if (declared := _declared_sources(recipe.sample, fetch)) is not None:
+        return declared
+    traces = load_traces(recipe.sample, recipe.teachers[0], answerless=answerless)
+    traces.check_models(recipe.teachers[0].public_id)
+    return count_sources(prompt.row() for prompt in traces.prompts)
 
 
-def sources_of_prompts(prompts: PromptsConfig, *, answerless: bool = False) -> Sources:
-    """The sources that a section of prompts names; its rows are read where it declares no license."""
+def sources_of_prompts(prompts: PromptsConfig, *, answerless: bool = False, fetch: bool = True) -> Sources:
+    """The sources that a section of prompts names; its rows are read where neither it nor its preset declares a
+    license, those of the hub only with ``fetch``."""
     from synth.problems.problem import load_prompts
 
-    match prompts:
-        case ReasoningGymPrompts():
-            return {(f"reasoning-gym:{prompts.task}", prompts.license): prompts.size}
-        case JsonlPrompts() | HubPrompts() if prompts.license is None:
-            return count_sources(prompt.row() for prompt in load_prompts(prompts, answerless=answerless).prompts)
-        case JsonlPrompts():
-            return {(prompts.source or Path(prompts.path).name, prompts.license): 0}
-        case HubPrompts():
-            return {(prompts.dataset, prompts.license): 0}
-    raise AssertionError("one of three kinds")
+    if isinstance(prompts, ReasoningGymPrompts):
+        return {(f"reasoning-gym:{prompts.task}", prompts.license): prompts.size}
+    if prompts.license is not None and "license" not in prompts.columns:
+        return {(prompts.data_source, prompts.license): 0}
+    if isinstance(prompts, HubPrompts) and (declared := _declared_sources(prompts, fetch)) is not None:
+        return declared
+    return count_sources(prompt.row() for prompt in load_prompts(prompts, answerless=answerless).prompts)
+
+
+def _declared_sources(config: HubPrompts | ImportedTraces, fetch: bool) -> Sources | None:
+    """The sources of rows of the hub that need no reading; None where the rows have to be read."""
+    declared = declared_licenses(config)
+    if declared is not None:
+        return {(config.data_source, one): 0 for one in declared}
+    return None if fetch or not is_on_hub(config) else {}
+
+
+def is_on_hub(config: HubPrompts | ImportedTraces) -> bool:
+    """Whether the run fetches the rows: they are in no local file or folder."""
+    return bool(config.dataset) and not Path(config.dataset).exists()
+
+
+def declared_licenses(config: HubPrompts | ImportedTraces) -> list[str | None] | None:
+    """The licenses that the recipe or its preset declares for rows of the hub; [None]: the preset knows that nobody
+    states one. None where only the rows tell."""
+    if not is_on_hub(config):
+        return None
+    match config.columns.get("license"):
+        case Constant(value=str(value)):
+            return [value]
+        case Column(values=dict(values)):
+            return [*sorted({str(one) for one in values.values()})]
+        case None if config.license is not None or config.preset is not None:
+            return [config.license]
+    return None
 
 
 def count_sources(rows: Iterable[Mapping[str, Any]]) -> Sources:

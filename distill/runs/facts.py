@@ -62,7 +62,7 @@ class TeacherShare(Facts):
 class SampleFacts(Facts):
     """``samples_digest``: sha256 over the selected samples in the order of problems and sample indices, text included.
     ``problems_stopped``: problems by the reason for which an adaptive policy stopped; ``stopped_by_budget`` names the
-    limit that ended sampling early."""
+    limit that ended sampling early. ``left_out``: rows of the source by the condition that they do not meet."""
 
     rows_in: int
     rows_out: int
@@ -72,6 +72,7 @@ class SampleFacts(Facts):
     duplicate_problems: int
     held_out_problems: int
     bad_rows: int
+    left_out: dict[str, int] = {}
     finish_reasons: dict[str, int]
     engines: tuple[str, ...]
     samples_digest: str | None = None

@@ -20,6 +20,7 @@ from distill.runs.facts import (
 from distill.runs.stage import Stage, StageContext
 from distill.runs.tables import open_training_rows
 from licensing.files import read_rows, write_json, write_rows
+from synth.problems.prompt_template import PromptTemplate
 from synth.sampling.samples_table import PROBLEMS
 from synth.teachers.config import TeacherConfig
 from synth.teachers.mixture import TeachersConfig
@@ -34,13 +35,14 @@ class Evaluate(Stage[EvaluateFacts]):
     training data.
 
     The rows of each model are kept in ``ctx.scratch`` once complete, so that a crash repeats one model at most.
-    ``problems_content`` is the digest of the held-out problems.
+    ``problems_content`` is the digest of the held-out problems; ``prompt_template`` the student's.
     """
 
     version = 2
     not_keyed = frozenset({"samples", "verdicts", "labels"})  # ``data`` names the training rows
 
     evaluate: EvaluateConfig
+    prompt_template: PromptTemplate | None
     verify: VerifyConfig
     teacher: TeachersConfig
     problems_content: str | None
@@ -62,18 +64,20 @@ class Evaluate(Stage[EvaluateFacts]):
         from publish.chat_template import template_digest
         from synth.problems.problem import load_prompts
 
-        config = self.evaluate
+        config, template = self.evaluate, self.prompt_template
         digest = template_digest((self.weights.path / MODEL / "chat_template.jinja").read_text(encoding="utf-8"))
         check_same_template(self.prepared.facts.template_digest, digest, "evaluate")
         problems = load_prompts(config.prompts).prompts
         for arm in ("train", "control") if self.control is not None else ("train",):
             with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data, arm) as rows:
                 check_disjoint(rows, problems)
-        models: dict[str, TeacherConfig] = {"student_before": folder_teacher(self.prepared.path / MODEL, config)}
-        models["student_after"] = folder_teacher(self.weights.path / MODEL, config)
+        models: dict[str, TeacherConfig] = {
+            "student_before": folder_teacher(self.prepared.path / MODEL, config, template)
+        }
+        models["student_after"] = folder_teacher(self.weights.path / MODEL, config, template)
         models |= scored_teachers(config, self.teacher)
         if self.control is not None:
-            models["student_control"] = folder_teacher(self.control.path / MODEL, config)
+            models["student_control"] = folder_teacher(self.control.path / MODEL, config, template)
         answers: dict[str, list[dict[str, Any]]] = {}
         ctx.scratch.mkdir(parents=True, exist_ok=True)
         for name, model in models.items():

@@ -12,6 +12,7 @@ from distill.runs.stage import Stage, StageContext
 from licensing.errors import Refused
 from licensing.files import read_json, read_rows, write_json, write_rows
 from publish.formats.gguf import GgufType
+from synth.problems.prompt_template import PromptTemplate
 from synth.sampling.samples_table import PROBLEMS
 from synth.verify.config import VerifyConfig
 
@@ -33,6 +34,7 @@ class Formats(Stage[FormatsFacts]):
 
     types: tuple[GgufType, ...]
     evaluate: EvaluateConfig
+    prompt_template: PromptTemplate | None
     min_stop_rate: float
     verify: VerifyConfig
     scan_allow: tuple[str, ...]
@@ -69,7 +71,8 @@ class Formats(Stage[FormatsFacts]):
                 write_gguf(release, facts, kind, files / name, ctx.scratch / "work")
             saved = ctx.scratch / f"{kind}.jsonl"
             if not saved.exists():
-                with served_gguf(files / name, folder_teacher(release, self.evaluate), context) as endpoint:
+                asked = folder_teacher(release, self.evaluate, self.prompt_template)
+                with served_gguf(files / name, asked, context) as endpoint:
                     rows = run_model(name, endpoint, problems, self.evaluate, self.verify, ctx.progress)
                 write_rows(saved, ({**row, "engine": llama_cpp_engine()} for row in rows))
             answers[name] = list(read_rows(saved))

@@ -86,7 +86,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     held_out_content = prompts_fingerprint(recipe.evaluate.prompts)
     contents = [prompts_fingerprint(recipe.prompts), held_out_content]
     if isinstance(sampling, ImportedTraces):
-        contents.append(fingerprint(Path(sampling.path)))
+        contents.append(fingerprint(Path(sampling.path or sampling.dataset)) or sampling.revision)
     # Only adaptive sampling looks at verdicts, and only then do the verifier's settings make other samples.
     adaptive = isinstance(sampling, TeacherSampling) and sampling.policy.kind == "adaptive"
 
@@ -118,6 +118,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     scores = run.stage(
         Evaluate(
             evaluate=recipe.evaluate,
+            prompt_template=student.prompt_template,
             verify=verify.rules(),
             teacher=teacher,
             problems_content=held_out_content,
@@ -165,6 +166,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             Formats(
                 types=recipe.release.gguf_types,
                 evaluate=recipe.evaluate,
+                prompt_template=student.prompt_template,
                 min_stop_rate=recipe.evaluate.min_stop_rate,
                 verify=verify.rules(),
                 scan_allow=recipe.release.scan_allow,

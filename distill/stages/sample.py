@@ -61,12 +61,14 @@ class Sample(Stage[SampleFacts]):
         if isinstance(self.sample, ImportedTraces):
             on_bad_row = self.sample.on_bad_row
             traces = load_traces(self.sample, members_of(self.teacher)[0], answerless=self.allow_missing_gold)
-            prompts, bad_rows, duplicates = traces.prompts, traces.bad, traces.duplicates
+            traces.check_models(members_of(self.teacher)[0].public_id)
+            prompts, bad_rows, duplicates, left_out = traces.prompts, traces.bad, traces.duplicates, traces.left_out
         else:
             assert self.prompts is not None, "the recipe's schema asks for prompts or traces"
             on_bad_row = self.prompts.on_bad_row
             problems = load_prompts(self.prompts, answerless=self.allow_missing_gold)
             prompts, bad_rows, duplicates = problems.prompts, problems.bad, problems.duplicates
+            left_out = problems.left_out
         held_out = {prompt.content_hash for prompt in load_prompts(self.held_out).prompts}
         chosen = [prompt for prompt in prompts if prompt.content_hash not in held_out]
         bad = [{"where": row.where, "reason": row.reason} for row in bad_rows]
@@ -105,6 +107,7 @@ class Sample(Stage[SampleFacts]):
             duplicate_problems=duplicates,
             held_out_problems=len(prompts) - len(chosen) - len(wrong_golds),
             bad_rows=len(bad),
+            left_out=left_out,
             finish_reasons=summary.finish_reasons,
             engines=tuple(summary.engines),
             samples_digest=summary.samples_digest,

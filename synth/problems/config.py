@@ -2,39 +2,91 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from synth.section import OnBadRow, ProblemKind, Section
+from synth.problems.mapping import Condition, RowMapping, Value, named_columns
+from synth.problems.preset import find_preset, with_preset
+from synth.section import OnBadRow, Operational, ProblemKind, Section
 
 
 class _PromptSource(Section):
     license: str | None = Field(None, description="License of rows that do not carry their own `license`.")
     on_bad_row: OnBadRow = Field("stop", description="A broken row stops the run, or is skipped into bad_rows.jsonl.")
-    limit: int | None = Field(None, ge=1, description="Take the first N good problems.")
+    limit: int | None = Field(None, ge=1, description="Take N good problems: the first, or any N with `seed`.")
 
 
-class JsonlPrompts(_PromptSource):
-    """Problems from a jsonl file in the problem-row contract."""
+class _PresetSource(RowMapping):
+    """Rows of a data set, by a preset or by fields of the recipe."""
 
-    kind: Literal["jsonl"] = "jsonl"
-    path: str = Field(description="File of one JSON object a line; relative paths are relative to the working folder.")
-    source: str | None = Field(None, description="Source of rows that carry none; the file's name if absent.")
+    preset: str | None = Field(
+        None, description="Name of a public data set; fills the fields that are left out. `distill recipes --presets`."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_by_preset(cls, data: Any) -> Any:
+        return with_preset(cls, data)
 
 
-class HubPrompts(_PromptSource):
-    """Problems from a data set that `datasets` opens: a hub id, or a local folder of Parquet files."""
+class _HubSource(_PresetSource):
+    """Where a data set of the hub is, or a local folder of Parquet or JSON files."""
 
-    kind: Literal["hub"] = "hub"
-    dataset: str = Field(description="Hub id (owner/name) or a local folder.")
+    dataset: str = Field("", description="Hub id (owner/name) or a local folder; a preset knows its own.")
     subset: str | None = Field(None, description="The data set's configuration name.")
     split: str = "train"
-    revision: str | None = Field(None, description="Commit of the data set; pin it for a release.")
-    columns: dict[str, str] = Field(
-        default_factory=dict, description="Problem-row key -> column of the data set, where the names differ."
+    files: tuple[str, ...] = Field(
+        (), description="Files of the data set to read, where `datasets` does not open it by subset and split."
     )
-    row_kind: ProblemKind = Field("math", description="`kind` of rows that carry none.")
+    revision: str | None = Field(None, description="Commit of the data set; pin it for a release.")
+    streaming: bool = Operational(
+        False, description="Read rows as they come, without a copy of the data set on this disk."
+    )
+
+
+class _PromptRows(_PromptSource, _PresetSource):
+    source: str | None = Field(
+        None, description="Source of rows that carry none; if absent the file's name, or the data set's."
+    )
+    row_kind: ProblemKind | None = Field(None, description="`kind` of rows that carry none; hub: math if absent.")
+    seed: int | None = Field(None, description="With `limit`: a random choice of problems; absent: the first ones.")
+
+    @model_validator(mode="after")
+    def _seed_needs_a_limit(self) -> Self:
+        if self.seed is not None and self.limit is None:
+            raise ValueError("seed chooses among the problems: set limit, or remove seed")
+        return self
+
+
+class JsonlPrompts(_PromptRows):
+    """Problems from a file of rows: JSON lines or a JSON array (gzip is fine), or Parquet."""
+
+    kind: Literal["jsonl"] = "jsonl"
+    path: str = Field(description="The file; relative paths are relative to the working folder.")
+
+    @property
+    def data_source(self) -> str:
+        """The source of rows that carry none."""
+        return self.source or Path(self.path).name
+
+
+class HubPrompts(_PromptRows, _HubSource):
+    """Problems from a data set that `datasets` opens: a hub id, or a local folder."""
+
+    kind: Literal["hub"] = "hub"
+
+    @property
+    def data_source(self) -> str:
+        """The source of rows that carry none."""
+        return self.source or self.dataset
+
+    @model_validator(mode="after")
+    def _has_a_dataset(self) -> Self:
+        if not self.dataset:
+            raise ValueError("dataset is missing: set dataset or preset")
+        return self
 
 
 class ReasoningGymPrompts(_PromptSource):
@@ -48,13 +100,43 @@ class ReasoningGymPrompts(_PromptSource):
     license: str | None = "apache-2.0"
 
 
-class ImportedTraces(Section):
+class ImportedTraces(_HubSource):
     """Imported traces: problem rows with `response` (or a final assistant message). They enter at verification."""
 
     source: Literal["traces"] = "traces"
-    path: str
+    path: str | None = Field(None, description="File of rows: JSON lines, a JSON array, or Parquet; gzip is fine.")
     license: str | None = Field(None, description="License of rows that do not carry their own `license`.")
+    row_kind: ProblemKind | None = Field(None, description="`kind` of rows that carry none.")
+    traces: tuple[dict[str, Value], ...] = Field(
+        (),
+        description="Where the traces of a row stand, one entry a trace: response, thinking, model, finish_reason, "
+        "prompt_tokens, completion_tokens, and any other key for what the set says of it. Lists give several traces.",
+    )
+    trace_where: dict[str, Condition | None] = Field(
+        default_factory=dict, description="Key of `traces` -> condition as in `where`; the other traces are counted."
+    )
     on_bad_row: OnBadRow = "stop"
+
+    @property
+    def data_source(self) -> str:
+        """The source of rows that carry none: the preset's data set, also of a copy in a file."""
+        if self.preset is not None:
+            return find_preset(self.preset).dataset
+        return Path(self.path).name if self.path else self.dataset
+
+    def required_columns(self) -> tuple[str, ...] | None:
+        """Those of the problem, and those of the traces."""
+        columns = super().required_columns()
+        if columns is None:
+            return None
+        traced = [name for entry in self.traces for spec in entry.values() for name in named_columns(spec)]
+        return tuple(dict.fromkeys([*columns, *traced]))
+
+    @model_validator(mode="after")
+    def _has_one_place(self) -> Self:
+        if bool(self.path) == bool(self.dataset):
+            raise ValueError("traces come from a file or from a data set: set path, or dataset or preset")
+        return self
 
 
 PromptsConfig = Annotated[JsonlPrompts | HubPrompts | ReasoningGymPrompts, Field(discriminator="kind")]

@@ -3,29 +3,32 @@
 Every row becomes a ``Prompt``, a duplicate that is counted, or a ``BadRow`` with its place and a reason. No row
 vanishes.
 
-Not covered: compressed jsonl, images and other bytes in a row (a ``BadRow`` says so), near duplicates.
+Not covered: images and other bytes in a row (a ``BadRow`` says so), near duplicates.
 """
 
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
+import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
 from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 
 from licensing.errors import InputError
-from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig
-from synth.problems.loaders import RAW_CHARACTERS, RawRow, hub_rows, jsonl_rows, reasoning_gym_rows
+from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
+from synth.problems.loaders import RawRow, problem_rows
 from synth.section import OnBadRow, ProblemKind
 
 __all__ = [
     "PROBLEM_COLUMNS", "BadRow", "Prompt", "PromptSet", "UniqueProblems", "canonical_json", "conversation_text",
-    "load_prompts", "problem_of_row", "question_of", "raise_bad_row", "raise_empty", "raw_text", "separate_extra",
+    "load_prompts", "problem_of_row", "question_of", "raise_bad_row", "raise_empty", "reason_counts", "separate_extra",
     "text_of",
 ]  # fmt: skip
 
@@ -142,7 +145,7 @@ class Prompt(BaseModel):
         """Whether it lacks a gold answer, so that only a vote of its samples can give one."""
         return self.kind in ("math", "choice") and (self.answer is None or self.answer == "")
 
-    @property
+    @cached_property
     def content_hash(self) -> str:
         """sha256 (64 hex) of the messages after NFC and white-space folding: equal for copies of one problem."""
         return _content_hash(self.messages)
@@ -187,20 +190,21 @@ def separate_extra(row: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that is no problem. ``where`` is "file:line" or "data set[index]"; ``raw`` is cut at 2,000 characters."""
+    """A row that is no problem. ``where`` is "file:line" or "data set[index]"."""
 
     where: str
     reason: str
-    raw: str
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The problems of a source. ``duplicates`` counts rows with the content of an earlier row."""
+    """The problems of a source. ``duplicates`` counts rows with the content of an earlier row; with a random choice
+    only problems that were chosen are compared. ``left_out`` counts rows by the condition that they do not meet."""
 
     prompts: tuple[Prompt, ...]
     bad: tuple[BadRow, ...]
     duplicates: int
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 # --- loading -----------------------------------------------------------------------------------------------------
@@ -209,37 +213,75 @@ class PromptSet:
 def load_prompts(config: PromptsConfig, *, answerless: bool = False) -> PromptSet:
     """Read the problems of one source, in its order, without the later copies of a problem.
 
-    ``answerless``: problems of kind math and choice may lack an answer, for ``verify.majority``. Raises InputError: the
-    source is missing, has no good row, or (``on_bad_row: stop``) has a bad row, named by file and line. Raises
-    MissingDependency where `datasets` or `reasoning-gym` is needed and not installed.
+    ``answerless``: problems of kind math and choice may lack an answer, for ``verify.majority``. With ``seed`` and
+    ``limit`` N problems chosen at random: those whose content has the smallest digests, so that the order of rows and
+    the number of copies do not matter. Raises InputError: the source is missing, has no good row, or (``on_bad_row:
+    stop``) has a bad row, named by file and line. Raises MissingDependency where `datasets` or `reasoning-gym` is
+    needed and not installed.
+
+    All problems are held in memory, of rows that are not chosen only the counts.
     """
-    if isinstance(config, JsonlPrompts):
-        name, rows = config.path, jsonl_rows(config.path, "prompts.path")
-        defaults: dict[str, Any] = {"source": config.source or Path(config.path).name}
-    elif isinstance(config, HubPrompts):
-        name, rows = config.dataset, hub_rows(config)
-        defaults = {"source": config.dataset, "kind": config.row_kind}
-    else:
-        name, rows = config.task, reasoning_gym_rows(config)
-        defaults = {}
-    unique = UniqueProblems()
+    name, defaults = _defaults(config)
     bad: list[BadRow] = []
+    left_out: Counter[str] = Counter()
+    unique = UniqueProblems()
     duplicates = 0
-    for raw in rows:
-        prompt = problem_of_row(raw, {**defaults, "license": config.license}, bad, answerless)
-        if prompt is None:
-            continue
+    good = _good_rows(problem_rows(config), defaults, bad, left_out, answerless)
+    if not isinstance(config, ReasoningGymPrompts) and config.seed is not None and config.limit is not None:
+        good = _random_choice(good, config.limit, config.seed)
+    for where, prompt in good:
         outcome = unique.add(prompt)
         if outcome == "copy":
             duplicates += 1
         elif outcome is not None:
-            bad.append(BadRow(raw.where, outcome, raw_text(raw)))
+            bad.append(BadRow(where, outcome))
         if config.limit is not None and len(unique.prompts) >= config.limit:
             break
     raise_bad_row(bad, config.on_bad_row, "prompts")
     if not unique.prompts:
-        raise_empty(name, bad, "prompts")
-    return PromptSet(tuple(unique.prompts), tuple(bad), duplicates)
+        raise_empty(name, bad, "prompts", left_out)
+    return PromptSet(tuple(unique.prompts), tuple(bad), duplicates, dict(left_out))
+
+
+def _defaults(config: PromptsConfig) -> tuple[str, dict[str, Any]]:
+    """The source's name, and the values of rows that do not carry their own."""
+    match config:
+        case JsonlPrompts():
+            defaults = {"source": config.data_source, "kind": config.row_kind, "license": config.license}
+            return config.path, defaults
+        case HubPrompts():
+            defaults = {"source": config.data_source, "kind": config.row_kind or "math", "license": config.license}
+            return config.dataset, defaults
+        case ReasoningGymPrompts():
+            return config.task, {"license": config.license}
+
+
+def _good_rows(
+    rows: Iterable[RawRow], defaults: Mapping[str, Any], bad: list[BadRow], left_out: Counter[str], answerless: bool
+) -> Iterator[tuple[str, Prompt]]:
+    """(place, problem) of the good rows; the others go into ``bad`` and ``left_out``."""
+    for raw in rows:
+        if raw.condition:
+            left_out[raw.condition] += 1
+        elif (prompt := problem_of_row(raw, defaults, bad, answerless)) is not None:
+            yield raw.where, prompt
+
+
+def _random_choice(good: Iterable[tuple[str, Prompt]], limit: int, seed: int) -> Iterator[tuple[str, Prompt]]:
+    """``limit`` of the problems, in their order: the least digests of seed and content."""
+    heap: list[tuple[int, int]] = []  # (digest, negative: the largest comes first; position)
+    chosen: dict[int, tuple[str, Prompt]] = {}
+    for position, (where, prompt) in enumerate(good):
+        digest = -int.from_bytes(hashlib.sha256(f"{seed}:{prompt.content_hash}".encode()).digest())
+        if digest in chosen or (len(heap) == limit and digest < heap[0][0]):
+            continue
+        chosen[digest] = (where, prompt)
+        if len(heap) < limit:
+            heapq.heappush(heap, (digest, position))
+        else:
+            del chosen[heapq.heappushpop(heap, (digest, position))[0]]
+    for digest, _ in sorted(heap, key=lambda entry: entry[1]):
+        yield chosen[digest]
 
 
 # --- from rows to problems ---------------------------------------------------------------------------------------
@@ -275,7 +317,7 @@ def problem_of_row(
 ) -> Prompt | None:
     """The problem of a row, or None with the reason appended to ``bad``."""
     if raw.row is None:
-        bad.append(BadRow(raw.where, raw.reason, raw.raw))
+        bad.append(BadRow(raw.where, raw.reason))
         return None
     row = dict(raw.row)
     for key, value in defaults.items():
@@ -286,10 +328,10 @@ def problem_of_row(
         # Values that cannot be written (a lone surrogate, bytes) are found here, before a teacher is used.
         canonical_json(prompt.row()).encode()
     except ValidationError as error:
-        bad.append(BadRow(raw.where, _why(error), raw_text(raw)))
+        bad.append(BadRow(raw.where, _why(error)))
         return None
     except (ValueError, TypeError, RecursionError) as error:
-        bad.append(BadRow(raw.where, f"it cannot be written as JSON in UTF-8: {error}", raw_text(raw)))
+        bad.append(BadRow(raw.where, f"it cannot be written as JSON in UTF-8: {error}"))
         return None
     return prompt
 
@@ -314,9 +356,9 @@ def _why(error: ValidationError) -> str:
     return f"`{place}`: {message}" if place else message
 
 
-def raw_text(raw: RawRow) -> str:
-    """The row as a ``BadRow`` quotes it."""
-    return (raw.raw or repr(raw.row))[:RAW_CHARACTERS]
+def reason_counts(bad: Iterable[BadRow]) -> dict[str, int]:
+    """How many rows are bad for the same reason, the most frequent first: values of single rows are left out."""
+    return dict(Counter(re.sub(r"'[^']*'|\d+", "…", row.reason) for row in bad).most_common())
 
 
 def raise_bad_row(bad: list[BadRow], policy: OnBadRow, section: str) -> None:
@@ -331,7 +373,10 @@ def raise_bad_row(bad: list[BadRow], policy: OnBadRow, section: str) -> None:
     )
 
 
-def raise_empty(name: str, bad: list[BadRow], section: str) -> NoReturn:
+def raise_empty(name: str, bad: list[BadRow], section: str, left_out: Mapping[str, int] | None = None) -> NoReturn:
     """Raise InputError for a source without a usable row."""
     what = f"none of {len(bad)} rows is usable, the first because: {bad[0].reason}" if bad else "there is no row in it"
+    if left_out and not bad:
+        counts = ", ".join(f"{path}: {count:,}" for path, count in left_out.items())
+        what = f"no row meets the conditions (rows left out by {counts})"
     raise InputError(what, where=bad[0].where if bad else name, hint=f"look at `{section}` in the recipe")

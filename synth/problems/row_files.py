@@ -54,14 +54,19 @@ class RowText(NamedTuple):
     where: str
     text: bytes
 
-    def parse(self) -> dict[str, Any]:
-        """The JSON object. Raises ValueError with the reason why the text is none."""
+    def parse(self, *, arrays: bool = False) -> dict[str, Any]:
+        """The JSON object; with ``arrays`` also an array, as an object with the keys "0", "1", ...
+
+        Raises ValueError with the reason why the text is none.
+        """
         try:
             row = json.loads(self.text.decode("utf-8"), parse_constant=_not_json, parse_float=_finite)
         except UnicodeDecodeError as error:
             raise ValueError(f"not UTF-8 at byte {error.start} of the line") from None
         except (ValueError, RecursionError) as error:
             raise ValueError(f"not JSON: {error or type(error).__name__}") from None
+        if arrays and isinstance(row, list) and row and all(isinstance(part, dict) for part in row):
+            return {str(index): part for index, part in enumerate(row)}
         if not isinstance(row, dict):
             raise ValueError(f"a row is an object, this is a {type(row).__name__}")
         return row

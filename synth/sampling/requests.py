@@ -39,6 +39,7 @@ _NOT_IN_THE_ID = {
     "terms": "a label of lineage: a corrected id must not buy every sample again",
     "system_prompt": "in the messages",
     "examples": "in the messages",
+    "prompt_template": "in the messages",
     "thinking": "stops a run whose traces lack thinking, and changes none of them",
     "total_timeout_s": "turns slow answers into error rows, which are never reused",
 }

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from licensing.addresses import is_private_address
+from synth.problems.prompt_template import PromptTemplate
 from synth.section import Operational, RanBy, Section, refuse_renamed
 
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
@@ -110,6 +111,9 @@ class TeacherFields(Section):
     ran_by: RanBy = Field("releaser", description="Who ran the teacher, and so accepted its terms.")
     system_prompt: str | None = Field(None, description="Shown to the teacher only.")
     examples: tuple[Example, ...] = Field((), description="Worked examples shown to the teacher only.")
+    prompt_template: PromptTemplate | None = Field(
+        None, description="Text around the question, by kind of problem; shown to the teacher only."
+    )
     thinking: bool = Field(
         False, description="It thinks before it answers: more than 0.1 % of traces with empty thinking end the run."
     )

@@ -124,12 +124,15 @@ class Teacher(ABC):
 
 
 def teacher_messages(config: TeacherConfig, prompt: Prompt) -> tuple[dict[str, Any], ...]:
-    """The teacher's chat: its system prompt, its worked examples as turns, then the problem's own messages.
+    """The teacher's chat: its system prompt, its worked examples as turns, then the problem's own messages with the
+    teacher's prompt template around the question.
 
     A problem's own system message is appended to the teacher's, in one system message: most templates render no more
     than one.
     """
     messages = [dict(message) for message in prompt.messages]
+    if config.prompt_template is not None:
+        messages = config.prompt_template.wrapped(messages, prompt.kind)
     system: list[dict[str, Any]] = []
     if messages[0]["role"] in ("system", "developer"):
         system = [messages.pop(0)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from sample_runs import rows_of, stored, traces_of
 from licensing.errors import InputError
 from synth.parquet_files import read_parquet
 from synth.problems.config import ImportedTraces
-from synth.sampling.imported_traces import import_traces, load_traces
+from synth.sampling.imported_traces import SOURCE_CLAIMS, ImportedTraceSet, import_traces, load_traces
 from synth.sampling.samples_table import write_problems
 from synth.sampling.selection import SampleSummary
-from synth.teachers.config import FakeTeacher
+from synth.teachers.config import FakeTeacher, OfflineTeacher
 from synth.trace import TraceSet
 from synth.verify.config import VerifyConfig
 from synth.verify.verify_traces import VERDICTS, verify_traces
@@ -87,6 +88,95 @@ def test_thinking_that_was_kept_apart_is_joined_in_the_tags_of_the_teacher(tmp_p
     assert (trace.reasoning.thinking, trace.reasoning.answer) == ("\nmaybe \\boxed{5}\n", "\n\n\\boxed{2}")
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"thinking": "maybe", "response": "\\boxed{2}"},
+        {"reasoning_content": "maybe", "response": "\\boxed{2}"},
+        {"response": [{"type": "thinking", "thinking": "maybe"}, {"type": "text", "text": "\\boxed{2}"}]},
+        {"response": [{"type": "thinking", "thinking": [{"type": "text", "text": "maybe"}]},
+                      {"type": "text", "text": "\\boxed{2}"}]},
+        {"response": {"role": "assistant", "content": "\\boxed{2}", "thinking": "maybe"}},
+    ],
+)  # fmt: skip
+def test_thinking_is_never_lost_whatever_part_holds_it(tmp_path: Path, row: dict[str, Any]) -> None:
+    imported(tmp_path, {**problem(1), **row})
+    (trace,) = traces_of(tmp_path)
+    assert trace.text == "<think>\nmaybe\n</think>\n\n\\boxed{2}"
+    assert "thinking" not in trace.problem.get("extra", {})
+
+
+def load(path: str, **fields: Any) -> ImportedTraceSet:
+    return load_traces(ImportedTraces(path=path, row_kind="math", **fields), OfflineTeacher(model="a/b"))
+
+
+COLUMNS: dict[str, Any] = {"prompt": "q", "answer": "gold"}
+
+
+def test_traces_stand_in_lists_and_columns_and_keep_what_the_set_says_of_each(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "t.jsonl",
+        {"q": "1 + 1?", "gold": "2", "many": ["a \\boxed{2}", None, "b \\boxed{3}"], "right": [True, None, False],
+         "other": "c", "by": "x/y"},
+    )  # fmt: skip
+    entries = ({"response": "many", "right": "right"}, {"response": "other", "model": "by", "thinking": {"value": "t"}})
+    traces = load(path, columns=COLUMNS, traces=entries)
+    assert [(one["text"], one["teacher"], one["claims"]) for one in traces.samples()] == [
+        ("a \\boxed{2}", "a/b", {"right": True}),
+        ("b \\boxed{3}", "a/b", {"right": False}),
+        ("<think>\nt\n</think>\n\nc", "x/y", {}),
+    ]
+    assert [one["sample_index"] for one in traces.samples()] == [0, 1, 2]
+    right = load(path, columns=COLUMNS, traces=entries, trace_where={"right": True})
+    assert ([one["text"] for one in right.samples()], right.left_out) == (["a \\boxed{2}"], {"trace right": 2})
+    out = tmp_path / "out"
+    out.mkdir()
+    import_traces(traces, [prompt.id for prompt in traces.prompts], out, tmp_path / "store")
+    claims = {row["request_id"]: json.loads(row["claims"]) for row in read_parquet(out / SOURCE_CLAIMS)}
+    assert claims == {one["request_id"]: one["claims"] for one in itertools.islice(traces.samples(), 2)}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"many": ["a", "b"], "right": [True]}, "2 responses, and 1 values of `right`"),
+        ({"many": None, "right": None}, "there is no trace in it"),
+        ({"many": [], "right": []}, "there is no trace in it"),
+    ],
+)
+def test_a_row_whose_traces_do_not_fit_together_is_bad(tmp_path: Path, row: dict[str, Any], reason: str) -> None:
+    good = {"q": "1 + 1?", "gold": "2", "many": ["a"], "right": [True]}
+    path = write(tmp_path / "t.jsonl", good, {"q": "2 + 2?", "gold": "4", **row})
+    entries = ({"response": "many", "right": "right"},)
+    with pytest.raises(InputError, match=reason) as caught:
+        load(path, columns=COLUMNS, traces=entries)
+    assert caught.value.where == f"{path}:2"
+    assert len(load(path, columns=COLUMNS, traces=entries, on_bad_row="skip").index) == 1
+
+
+def test_traces_of_another_model_than_the_recipes_teacher_are_refused(tmp_path: Path) -> None:
+    rows = [{**problem(n), "response": "x", "model": model} for n, model in enumerate(["a/b", "c/d", "c/d"])]
+    traces = load(write(tmp_path / "t.jsonl", *rows))
+    with pytest.raises(InputError, match=r"c/d \(2\)") as caught:
+        traces.check_models("a/b")
+    assert "trace_where.model" in (caught.value.hint or "")
+
+
+def test_a_file_that_changes_between_two_readings_is_noticed(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", {**problem(1), "response": "a"}, {**problem(2), "response": "b"})
+    traces = load(path)
+    write(tmp_path / "t.jsonl", {**problem(1), "response": "a"}, {**problem(2), "response": "c"})
+    with pytest.raises(InputError, match="changed while they were read"):
+        [*traces.samples()]
+
+
+def test_parquet_holds_traces_too(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.Table.from_pylist([{"q": "1 + 1?", "gold": "2", "r": "\\boxed{2}"}]), tmp_path / "t.parquet")
+    traces = load(str(tmp_path / "t.parquet"), columns=COLUMNS, traces=({"response": "r"},), keep=())
+    assert [one["text"] for one in traces.samples()] == ["\\boxed{2}"]
+
+
 def test_a_trace_that_says_it_failed_is_no_judged_sample_whatever_its_text_says(tmp_path: Path) -> None:
     imported(
         tmp_path,
@@ -135,4 +225,4 @@ def test_a_bad_trace_is_named_by_line(tmp_path: Path, change: dict[str, Any], re
     assert reason in caught.value.what
     assert caught.value.where == f"{path}:2"
     assert "sample.on_bad_row=skip" in (caught.value.hint or "")
-    assert len(load_traces(ImportedTraces(path=path, on_bad_row="skip")).samples) == 1
+    assert len(load_traces(ImportedTraces(path=path, on_bad_row="skip")).index) == 1

@@ -52,6 +52,7 @@ OTHER_VALUES: dict[str, Any] = {
     "ran_by": "someone",  # replaced below: it has two values
     "system_prompt": "Be brief.",
     "examples": [{"prompt": "2 + 2?", "response": "4"}],
+    "prompt_template": {"math": "{question} In a box.", "open": "{question} Briefly."},
     "thinking": True,
     "think_open": "[THINK]",
     "think_close": "[/THINK]",

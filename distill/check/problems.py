@@ -1,0 +1,122 @@
+"""Checks of the problems: what is read here, and what the run will fetch. Nothing is fetched."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+
+from distill.check.finding import Finding
+from distill.check.pilot import bounds, judge_bounds
+from distill.config.recipe import Recipe
+from distill.release.lineage import is_on_hub
+from licensing.errors import InputError
+from synth.labels.config import DecontaminateConfig
+from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig, ReasoningGymPrompts
+from synth.problems.preset import find_preset
+from synth.problems.problem import Prompt, PromptSet, reason_counts
+from synth.sampling.config import TeacherSampling
+from synth.sampling.imported_traces import ImportedTraceSet
+from synth.section import OnBadRow
+
+__all__ = ["check_held_out", "check_problems"]
+
+GOLDS_CHECKED = 64
+
+
+def check_problems(recipe: Recipe) -> Iterator[Finding]:
+    """The problems or imported traces: what is known of their data set, bad rows, gold answers, bounds of sampling."""
+    from synth.benchmarks import items_of
+    from synth.problems.problem import load_prompts
+    from synth.sampling.imported_traces import load_traces
+
+    if files := tuple(one for one in recipe.label.decontaminate.against if isinstance(one, str) and Path(one).suffix):
+        items = items_of(DecontaminateConfig(against=files))  # hub ids are fetched by the run
+        yield Finding("ok", "problems", f"{len(items):,} test items are kept out of the training data")
+    source = recipe.sample if isinstance(recipe.sample, ImportedTraces) else recipe.prompts
+    assert source is not None, "the recipe's schema asks for prompts or traces"
+    yield from _source(source, "problems")
+    if isinstance(source, HubPrompts | ImportedTraces) and is_on_hub(source):
+        return
+    answerless = recipe.verify.majority is not None
+    if isinstance(source, ImportedTraces):
+        traces = load_traces(source, recipe.teachers[0], answerless=answerless)
+        found: PromptSet | ImportedTraceSet = traces
+        forecast, rows = f"{len(traces.index):,} imported traces", len(traces.index)
+    else:
+        assert isinstance(recipe.sample, TeacherSampling)
+        found = load_prompts(source, answerless=answerless)
+        forecast, rows = bounds(recipe.sample, len(found.prompts)), len(found.prompts) * recipe.sample.most_samples
+    if recipe.verify.judge is not None:
+        yield Finding("ok", "judge", judge_bounds(recipe.verify.judge, rows))
+    checked = [prompt for prompt in found.prompts if not prompt.is_answerless]
+    if len(checked) < len(found.prompts):
+        voting = len(found.prompts) - len(checked)
+        yield Finding("note", "problems", f"{voting:,} problems have no answer: their samples elect one")
+    yield from _left_out(found)
+    golds = yield from _golds(checked, source.on_bad_row)
+    yield Finding("ok", "problems", f"{len(found.prompts):,} problems ({golds}); {forecast}")
+
+
+def check_held_out(recipe: Recipe) -> Iterator[Finding]:
+    """The problems of `evaluate`."""
+    from synth.problems.problem import load_prompts
+
+    source = recipe.evaluate.prompts
+    yield from _source(source, "held-out problems")
+    if not (isinstance(source, HubPrompts) and is_on_hub(source)):
+        yield Finding("ok", "held-out problems", f"{len(load_prompts(source).prompts):,} problems")
+
+
+def _golds(prompts: Sequence[Prompt], on_bad_row: OnBadRow) -> Generator[Finding, None, str]:
+    """Gold answers that do not verify, among problems at equal distances; returns the counts by kind."""
+    from synth.verify.config import VerifyConfig
+    from synth.verify.verifier import check_golds
+
+    sample = prompts[:: max(1, len(prompts) // GOLDS_CHECKED)][:GOLDS_CHECKED]
+    wrong = dict(check_golds(sample, VerifyConfig(workers=1)))
+    for name, reason in [*wrong.items()][:5]:
+        what = f"the gold answer of {name} does not verify: {reason}"
+        if on_bad_row == "skip":
+            yield Finding("note", "problems", f"{what}; the problem is skipped", "prompts")
+        else:
+            hint = "mend the answer, or set on_bad_row to skip"
+            yield Finding("error", "problems", what, "prompts", hint, exit_code=InputError.exit_code)
+    counts = Counter(prompt.kind for prompt in sample if prompt.answer is not None)
+    good = Counter(prompt.kind for prompt in sample if prompt.answer is not None and prompt.id not in wrong)
+    text = ", ".join(f"{good[kind]} of {count} {kind}" for kind, count in sorted(counts.items()))
+    return f"gold answers verified: {text or 'there are none'}"
+
+
+def _source(source: PromptsConfig | ImportedTraces, subject: str) -> Iterator[Finding]:
+    """What is known of the problems before they are read, and what the run fetches."""
+    if not isinstance(source, ReasoningGymPrompts) and source.preset is not None:
+        preset = find_preset(source.preset)
+        what = f"preset {preset.name}: {preset.rows}; kind {', '.join(preset.kinds)}; {preset.graded}"
+        yield Finding("ok", subject, what, preset.address)
+        if source.license is None and "license" not in preset.columns:
+            yield Finding("note", subject, f"the license is unclear: {preset.license_source}", preset.address)
+        for row in preset.left_out:
+            yield Finding("note", subject, f"left out: {row}", preset.address)
+        for fault in preset.faults:
+            yield Finding("note", subject, f"known fault: {fault.what}", fault.reference)
+    if isinstance(source, HubPrompts | ImportedTraces) and is_on_hub(source):
+        yield Finding("note", subject, f"the run fetches {_fetched(source)}; its rows are not checked here")
+
+
+def _fetched(source: HubPrompts | ImportedTraces) -> str:
+    """What a run fetches of a data set."""
+    part = f"files {', '.join(source.files)}" if source.files else f"split {source.split}"
+    subset = f"configuration {source.subset}, " if source.subset else ""
+    revision = f"revision {source.revision}" if source.revision else "the latest revision: pin `revision` for a release"
+    return f"{source.dataset} ({subset}{part}, {revision})"
+
+
+def _left_out(found: PromptSet | ImportedTraceSet) -> Iterator[Finding]:
+    """Rows that are no problems, counted by reason."""
+    if found.bad:
+        counts = "; ".join(f"{count:,}: {reason}" for reason, count in [*reason_counts(found.bad).items()][:5])
+        yield Finding("note", "problems", f"{len(found.bad):,} bad rows are skipped ({counts})", found.bad[0].where)
+    if found.left_out:
+        counts = ", ".join(f"{path} ({count:,})" for path, count in found.left_out.items())
+        yield Finding("note", "problems", f"{sum(found.left_out.values()):,} rows do not meet a condition: {counts}")
