@@ -36,7 +36,7 @@ _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 PROBLEM_COLUMNS = (
     "id", "messages", "answer", "kind", "source", "license",
-    "tests", "entry_point", "code", "checker", "code_language", "choices", "task", "entry",
+    "tests", "entry_point", "code", "preamble", "checker", "code_language", "choices", "task", "entry",
 )  # fmt: skip
 """The columns of a problem row that have a meaning here: for all kinds, then for single ones. All others are the user's
 own (``Prompt.extra``)."""

@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from synth.sandbox.runner import test_cases
 from synth.sandbox.runner.job import MAX_OUTPUT, Job, Result
 from synth.sandbox.sandbox import Sandbox, SandboxDown, choose, runtime
-from synth.verify.code_tests import CALLS_SETUP, CallTests, SourceTests, StdinTests, read_tests, same_output
+from synth.verify.code_tests import (
+    CALLS_PREAMBLE,
+    CALLS_SETUP,
+    CallTests,
+    SourceTests,
+    StdinTests,
+    read_tests,
+    same_output,
+)
 from synth.verify.program import MAX_CODE, defined_names, extract, join, prompt_setup
 from synth.verify.verdict import Verdict, shortened
 
@@ -100,7 +108,14 @@ def request(row: Mapping[str, Any], *, gold: bool) -> dict[str, Any] | Verdict:
         return Verdict("unparseable", reason=program.reason)
     if len(program.code) > MAX_CODE:
         return Verdict("unparseable", reason=f"more than {MAX_CODE:,} characters of code")
-    job: dict[str, Any] = {"op": "verify", "kind": "code", "code": program.code, "language": program.language}
+    preamble = row.get("preamble") or (CALLS_PREAMBLE if isinstance(tests, CallTests) else "")
+    if not isinstance(preamble, str):
+        return Verdict("error", reason="the preamble is no Python source")
+    if "from __future__" in program.code:  # has to come first
+        preamble = ""
+    job: dict[str, Any] = {
+        "op": "verify", "kind": "code", "code": program.code, "preamble": preamble, "language": program.language,
+    }  # fmt: skip
     if isinstance(tests, StdinTests):
         checker = row.get("checker")
         if checker is not None and not isinstance(checker, str):
@@ -137,7 +152,8 @@ def serve(sandbox: Sandbox, job: Mapping[str, Any], config: CodeConfig) -> Verdi
     times that; the first test that runs out of time ends.
     """
     extracted = shortened(job["code"])
-    program = Job("script", config.timeout_s, config.memory_mb, code=job["code"], processes=config.processes)
+    code = f"{job['preamble']}\n{job['code']}" if job["preamble"] else job["code"]
+    program = Job("script", config.timeout_s, config.memory_mb, code=code, processes=config.processes)
     if "tests" in job:
         tests = {name: job[name] for name in ("tests", "entry_point", "setup")}
         result = _run_tests(sandbox, replace(program, mode="apart", **tests), config.isolation)

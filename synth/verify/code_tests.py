@@ -17,9 +17,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CALLS_SETUP", "CallTests", "SourceTests", "StdinTests", "Tests", "read_tests", "same_output"]
+__all__ = [
+    "CALLS_PREAMBLE",
+    "CALLS_SETUP",
+    "CallTests",
+    "SourceTests",
+    "StdinTests",
+    "Tests",
+    "read_tests",
+    "same_output",
+]
 
 TOLERANCE = 1e-6  # relative to the larger of 1 and the expected number, as contests allow
+CALLS_PREAMBLE = (
+    "import bisect, collections, functools, heapq, itertools, math, operator, random, re, string, sys\n"
+    "from bisect import *; from collections import *; from functools import *; from heapq import *; "
+    "from itertools import *; from typing import *\n"
+)
+"""Before a program that is called: the harnesses of LiveCodeBench, APPS and LeetCode import these names, and answers
+do not import them."""
 CALLS_SETUP = f"""
 def _plain(value):
     if isinstance(value, (list, tuple)): return [_plain(one) for one in value]

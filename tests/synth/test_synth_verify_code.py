@@ -457,6 +457,22 @@ def test_tests_that_call_a_function_are_run_in_the_shapes_of_the_data_sets(code:
     assert "test 1: AssertionError: got 4" in str(wrong.reason)
 
 
+@pytest.mark.parametrize("first", ["", "from __future__ import annotations\n"])
+def test_a_program_that_is_called_may_use_the_names_that_the_official_harnesses_import(first: str) -> None:
+    typed = "class Solution:\n    def total(self, xs: List[int], k: Optional[int]) -> int:\n        return sum(xs) + k"
+    tests = [{"input": "[1, 2]\n4", "output": "7", "testtype": "functional"}]
+    assert verdict(completion=first + typed, tests=tests, entry_point="total").verdict == "correct"
+    heap = "def total(xs, k):\n    heapify(xs)\n    return sum(Counter(xs)) + math.floor(k)"
+    assert verdict(completion=heap, tests=tests, entry_point="total").verdict == "correct"
+
+
+def test_a_rows_preamble_stands_before_the_program() -> None:
+    row = {"completion": "def f(x: List[int]): return HELPER", "tests": "assert f(1) == 5", "entry_point": "f"}
+    assert verdict(**row).verdict == "wrong"
+    assert verdict(**row, preamble="from typing import *\nHELPER = 5").verdict == "correct"
+    assert verdict(**row, preamble=5).verdict == "error"
+
+
 @pytest.mark.parametrize(
     "tests",
     ['{"inputs": ["2 3\\n"], "outputs": ["5\\n"]}', {"inputs": ["2 3\n"], "outputs": [["5"]]},
