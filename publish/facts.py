@@ -303,6 +303,7 @@ class DatasetFacts(Facts):
     languages: Languages = ()
     rows: int = Field(ge=0)
     problems: int = Field(ge=0)
+    not_trained: dict[str, int] = Field(default_factory=dict, description="Rows that training left out, by reason.")
     tokens: int | None = Field(None, ge=0)
     groups: dict[str, tuple[Group, ...]] = Field(default_factory=dict, description="By source, teacher, difficulty ...")
     lengths: dict[str, float] = Field(default_factory=dict, description="Quantiles of tokens a trace.")

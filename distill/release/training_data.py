@@ -16,8 +16,6 @@ from distill.config.recipe import Recipe
 from distill.release.audit import as_yaml
 from distill.release.facts import ReleaseStages, duties
 from distill.release.public import Redaction
-from distill.runs.artefact import Artefact
-from distill.runs.facts import CurateFacts
 from distill.runs.provenance import PROJECT
 from licensing.audit import Audit, audit
 from licensing.errors import Refused
@@ -106,7 +104,7 @@ def write_data_set(
     documents = {"LICENSE": license} if recipe.release.data_license in (None, recipe.release.license) else {}
     documents |= _license_files(recipe, lineage, result, license)
     notice = documents["NOTICE"]
-    data = redaction.value(data_facts(recipe, facts, stages.data, result, notice, shards).model_dump())
+    data = redaction.value(data_facts(recipe, facts, stages, result, notice, shards).model_dump())
     documents["audit.json"] = result.to_json() + "\n"
     files = (*shards, *documents, "README.md")
     lineage = lineage.model_copy(update={"files": tuple(sorted(files))})
@@ -118,14 +116,15 @@ def write_data_set(
 def data_facts(
     recipe: Recipe,
     facts: card.ReleaseFacts,
-    curated: Artefact[CurateFacts],
+    stages: ReleaseStages,
     result: Audit,
     notice: str,
     shards: list[str],
 ) -> card.DatasetFacts:
-    """The facts on the card of the data set: those of the release, and what curation counted."""
-    statistics = read_json(curated.path / "statistics.json")
-    overlap = read_json(curated.path / "decontamination.json")
+    """The facts on the card of the data set: those of the release, and what curation and training counted."""
+    curated = stages.data.path
+    statistics = read_json(curated / "statistics.json")
+    overlap = read_json(curated / "decontamination.json")
     lengths = statistics.get("lengths", {})
     return card.DatasetFacts(
         name=str(facts.data_name),
@@ -135,6 +134,7 @@ def data_facts(
         languages=facts.languages,
         rows=statistics["rows"],
         problems=statistics["problems"],
+        not_trained=stages.trained.facts.left_out,
         tokens=statistics["tokens"],
         groups={name: tuple(card.Group(**group) for group in statistics[f"by_{name}"]) for name in _GROUPS},
         lengths=statistics["token_quantiles"] or {},
@@ -155,7 +155,7 @@ def data_facts(
         )
         if overlap.get("items")
         else None,
-        near_duplicates=_near(read_json(curated.path / "near_duplicates.json")),
+        near_duplicates=_near(read_json(curated / "near_duplicates.json")),
         duties=duties(result.to_dict()["findings"]),
         allowed=tuple(f"{one.code}: {one.because}" for one in result.allowed),
         notice=tuple(notice.splitlines()),

@@ -134,6 +134,7 @@ FULL = DatasetFacts(
     languages=("en", "no"),
     rows=12_345,
     problems=4000,
+    not_trained={"longer than max_length 512": 1_200, "the think block is broken": 3},
     tokens=9_000_000,
     groups={"source": (Group(name="GSM8K", rows=12_000, tokens=8_000_000), Group(name=None, rows=345))},
     lengths={"p50": 700.0},
@@ -184,6 +185,12 @@ def test_the_card_states_every_fact() -> None:
     ):  # fmt: skip
         assert said.replace("_", "\\_") in card or said in card, said
     assert data_card(FULL) == card
+
+
+def test_rows_that_training_left_out_are_not_said_to_be_trained_on() -> None:
+    expected = "Training left 1,203 of them out: longer than max_length 512 (1,200), the think block is broken (3)."
+    assert expected in data_card(FULL).replace("\\_", "_")
+    assert "left" not in data_card(FULL.model_copy(update={"not_trained": {}})).partition("## Composition")[0]
 
 
 def test_missing_facts_are_left_out_and_hostile_text_stays_text() -> None:
