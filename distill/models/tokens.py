@@ -78,6 +78,7 @@ class Tokens:
 
     Raises:
         InputError: The template cannot render a question and an answer.
+        Refused: It does not end a turn with ``end``.
     """
 
     def __init__(

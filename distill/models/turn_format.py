@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from licensing.errors import InputError
+from licensing.errors import InputError, Refused
 from synth.reasoning import THINK_CLOSE, THINK_OPEN
 
 __all__ = ["Render", "TurnFormat", "end_of_turn", "turn_format"]
@@ -97,6 +97,7 @@ def turn_format(render: Render, end: str) -> TurnFormat:
 
     Raises:
         InputError: The template cannot render a question and an answer.
+        Refused: It does not end a turn with ``end``.
     """
     prompt = _render(render, [_QUESTION], True)
     without = _render(render, [_QUESTION])
@@ -109,6 +110,13 @@ def turn_format(render: Render, end: str) -> TurnFormat:
     behind = _after(plain, _ANSWER)
     if end not in behind:
         behind = _after(_render(render, [*answered, _QUESTION]), _ANSWER)
+    if end not in behind:
+        raise Refused(
+            f"the student would not learn to stop: the template does not end an assistant's turn with {end}, at which "
+            "generation stops",
+            where="chat template",
+            hint="take a template that closes the assistant's turn with it, or name its own token in eos_token_id",
+        )
     ending = behind[: behind.index(end) + len(end)]
 
     opening: str | None = "" if prompt_opens else _OPENING

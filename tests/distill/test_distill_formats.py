@@ -56,6 +56,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Formats:
         min_stop_rate=0.5,
         verify=recipe.verify.rules(),
         scan_allow=(),
+        prompt_template=None,
         prepared=stages.prepared,
         scores=stages.scores,
         package=packaged,

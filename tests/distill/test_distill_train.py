@@ -73,7 +73,7 @@ def training_rows(answers: list[str]) -> Rows:
 
 @pytest.fixture
 def rows() -> Rows:
-    return training_rows([f"<think>{n}</think>{'x' * (n % 7)}" for n in range(10)])
+    return training_rows([f"<think>{n}</think>{'x' * (n % 7 + 1)}" for n in range(10)])
 
 
 def run(config: StudentConfig, start: Path, rows: Rows, place: Path) -> TrainResult:
@@ -211,8 +211,8 @@ def test_an_end_of_turn_that_is_not_trained_refuses_and_names_the_cause(
 @pytest.mark.parametrize(
     ("file", "change", "cause"),
     [
-        ("chat_template.jinja", lambda _: CHATML.replace("<|im_end|>", ""), "no end-of-turn token"),
-        ("generation_config.json", lambda text: text.replace("2", "0", 1), "generation stops at <|endoftext|>"),
+        ("chat_template.jinja", lambda _: CHATML.replace("<|im_end|>", ""), "does not end .* with <.im_end.>"),
+        ("generation_config.json", lambda text: text.replace("2", "0", 1), "does not end .* with <.endoftext.>"),
     ],
 )
 def test_training_does_not_begin_where_the_end_of_turn_would_not_be_learnt(
