@@ -282,7 +282,8 @@ def test_a_row_with_many_stdin_tests_has_a_bound_of_its_own() -> None:
             time.sleep(0.05)
             return Result("correct", stdout="x", seconds=0.05)
 
-    slow, job = Slow(), {"code": "print('x')", "language": "python", "checker": None, "stdin": [("", "x")] * 1000}
+    slow = Slow()
+    job = {"code": "print('x')", "preamble": "", "language": "python", "checker": None, "stdin": [("", "x")] * 1000}
     found = serve(slow, job, CodeConfig(timeout_s=0.02))  # type: ignore[arg-type]
     assert (found.verdict, slow.runs < 20) == ("timeout", True)
     assert "20 x 0.02 s for all 1000 tests" in str(found.reason)
