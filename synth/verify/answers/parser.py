@@ -49,18 +49,30 @@ _NOT_LABELS = frozenset(
     word_list(
         "not no at least most more less than fewer greater up to or between cannot never either neither minus "
         "negative over above below under around and plus times if unless isn't about approximately half except "
-        "base"
+        "base none nothing without wrong incorrect false invalid excluded excluding twice double triple square squared "
+        "cubed reciprocal opposite thrice third quarter"
     )
 )
-_ACCENTS = ("\\hat", "\\bar", "\\tilde", "\\dot", "\\ddot", "\\widehat", "\\overline", "\\widetilde", "\\check",
-            "\\overleftrightarrow", "\\overbrace", "\\breve")  # fmt: skip
+_TOTALS = frozenset(
+    word_list("total value sum area volume length number amount probability answer maximum minimum max min result cost")
+)
+_ACCENTS = ("\\hat", "\\bar", "\\tilde", "\\dot", "\\ddot", "\\check", "\\overleftrightarrow", "\\overbrace",
+            "\\breve")  # fmt: skip
 _PREFIXES = ("\\angle", "\\triangle", "\\nabla", "\\partial", "\\neg", "\\forall", "\\exists", "\\measuredangle", "#",
-             "\\square", "\\square", "\\odot", "\\bigcup", "\\bigcap")  # fmt: skip
+             "\\square", "\\odot")  # fmt: skip
 _SET_MARKS = ("\\cup", "\\cap", "\\setminus", "\\land", "\\lor", "\\oplus", "\\otimes", "\\circ", "\\bullet")
 _APPLIED = frozenset(
     word_list("f g h F G H P E O J Y \\phi \\sigma \\delta \\Gamma \\zeta \\psi \\tau \\Phi \\Theta \\Psi \\chi")
 )
-_SYNONYMS = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "sign": "sgn", "arcsinh": "arsinh"}
+_SYNONYMS = {
+    "asin": "arcsin",
+    "acos": "arccos",
+    "atan": "arctan",
+    "sign": "sgn",
+    "GCD": "gcd",
+    "LCM": "lcm",
+    "arcsinh": "arsinh",
+}
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc",
              "sinh": "arsinh", "cosh": "arcosh", "tanh": "artanh"}  # fmt: skip
 _ANGLES = frozenset(_INVERSES)
@@ -188,9 +200,16 @@ class Parser:
         while (word := self._word(end)) or (words and self._next(end).kind in ("letter", "name")):
             words.append(word or self._next(end).text)
             end += 1
-        if not words or set(words) & _NOT_LABELS or words[0] in _ROUNDED or words[0] in _QUALIFIERS:
+        if (
+            not words
+            or {word.lower() for word in words} & _NOT_LABELS
+            or words[0] in _ROUNDED
+            or words[0] in _QUALIFIERS
+        ):
             return None
         mark = self._next(end).text
+        if words[-1] == "of" and not set(words) & _TOTALS:
+            return None
         if mark in (":", "=") or words[-1] in ("is", "are", "equals", "be", "of"):
             self._at += end + (mark in (":", "="))
             return " ".join(word for word in words if word not in ("the", "is", "are", "equals", "be", "of"))
@@ -458,7 +477,7 @@ class Parser:
     def _beside(self, value: Value) -> Value:
         """``value`` times what stands beside it; a whole number and a fraction are a mixed number."""
         before, token = self._next(-1), self._next()
-        if token.kind == "number" and before.text not in (")", "}", "]"):
+        if token.kind == "number" and before.text not in (")", "}", "]", "!"):
             slash = self._next(1).text == "/" and self._next(2).kind == "number"
             if not (before.kind == "number" and isinstance(value, Number) and slash):
                 raise Unreadable("two numbers side by side")
@@ -470,7 +489,9 @@ class Parser:
         factor = self._power()
         if before.kind == "number" and isinstance(value, Number) and value.value.denominator == 1:
             match factor:
-                case Operation(name="/", args=(Number(value=over), Number(value=under))) if 0 < over < under:
+                case Operation(name="/", args=(Number(value=over), Number(value=under))) if over > 0 and under > 0:
+                    if over >= under:
+                        raise Unreadable("a mixed number with an improper fraction")
                     return Number(value.value + over / under)
         return _times(value, factor)
 
@@ -592,6 +613,9 @@ class Parser:
                 return self._absolute("|", "abs")
             if token.text == "]" and self._depth < 6:
                 return self._reversed()
+            if token.text in ("_", "^"):
+                self._at += 1
+                return self._nchoosek()
             if token.text == "#":
                 self._at += 1
                 return Operation("#", (self._power(),))
@@ -666,13 +690,13 @@ class Parser:
         r"""``0.1\overline{6}``, ``0.333...``, ``0.1 (3 repeating)``, ``0.(3)``."""
         whole, _, fixed = digits.partition(".")
         token = self._next()
-        if token.text == "." and self._next(1).text in ("\\overline", "\\bar", "\\dot", "("):  # 0.\overline{3}
+        if token.text == "." and self._next(1).text in ("\\bar", "\\dot", "("):  # 0.\overline{3}
             self._at += 1
             decimal, token = True, self._next()
         if not decimal or len(fixed) > 200:
             return None
         block = ""
-        if token.text in ("\\overline", "\\bar", "\\dot"):
+        if token.text in ("\\bar", "\\dot"):
             self._at += 1
             block = self._raw()
             if not block.isdigit():
@@ -687,6 +711,8 @@ class Parser:
             block = fixed[-1]
         if not block.isdigit() or len(block) > 200:
             return None
+        if self._next().kind == "number":
+            raise Unreadable("digits behind a block that repeats")
         shift = 10 ** len(fixed)
         return (
             Fraction(whole or "0")
@@ -704,8 +730,11 @@ class Parser:
             if self._take("^"):
                 return Operation("binom", (under, self._script()))
             self._at = start
-        if name == "C" and self._next().text == "(" and (pair := self._arguments()) is not None and len(pair) == 2:
-            return Operation("binom", pair)
+        if name == "C" and self._next().text == "(":
+            start = self._at
+            if (pair := self._arguments()) is not None and len(pair) == 2:
+                return Operation("binom", pair)
+            self._at = start
         symbol = self._decorated(name)
         if self._is_application(name):
             arguments = self._arguments()
@@ -764,6 +793,8 @@ class Parser:
         self._at += 1
         if name == "sqrt":
             return self._sqrt()
+        if self._next().text == "=":
+            return Symbol(f"\\{name}")  # min = 9
         base: Value | None = None
         power: Value | None = None
         for _ in range(2):
@@ -893,9 +924,9 @@ class Parser:
             return self._decorated(f"{name}{{{self._raw()}}}")
         if name == "\\vec":
             inside = self._atom()
-            value: Value = self._decorated(inside.name) if isinstance(inside, Symbol) else inside
-            self._vectors.add(value)
-            return value
+            vector = self._decorated(inside.name) if isinstance(inside, Symbol) else Operation("\\vec", (inside,))
+            self._vectors.add(vector)
+            return vector
         if name in _PREFIXES:
             value = self._power()
             while self._next().kind == "letter" and not self._next().spaced:
@@ -1257,7 +1288,10 @@ def _joined(parts: list[Value], joints: set[str]) -> Value:
     """Several items: inequalities are joined, conditions on parameters belong to the first, the rest is a list."""
     match parts[-1]:
         case Relation(marks=("\\equiv",), modulus=modulus) if modulus is not None:  # x \equiv 1, 2 \pmod 3
-            parts = [_with_modulus(part, modulus) for part in parts]
+            name = next((part.sides[0] for part in parts if isinstance(part, Relation)), Symbol("?"))
+            parts = [_with_modulus(part, name, modulus) for part in parts]
+    if "or" in joints and all(isinstance(part, Symbol) and part.name in "ABCDE" for part in parts):
+        raise Unreadable("it does not decide between options")
     regions = [is_region(part) and not isinstance(part, Interval) and part != REALS for part in parts]
     if all(regions):
         return Logic("or" if "or" in joints else "and", tuple(parts))
@@ -1270,12 +1304,12 @@ def _joined(parts: list[Value], joints: set[str]) -> Value:
     return Items("", tuple(parts))
 
 
-def _with_modulus(part: Value, modulus: Value) -> Value:
+def _with_modulus(part: Value, name: Value, modulus: Value) -> Value:
     match part:
-        case Relation(sides=(_, residue), modulus=None) | Relation(sides=(_, residue)):
-            return Relation((Symbol("?"), residue), ("\\equiv",), modulus)
+        case Relation(sides=(_, residue)):
+            return Relation((name, residue), ("\\equiv",), modulus)
         case Number() | Symbol() | Operation():
-            return Relation((Symbol("?"), part), ("\\equiv",), modulus)
+            return Relation((name, part), ("\\equiv",), modulus)
     return part
 
 
