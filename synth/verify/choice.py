@@ -66,7 +66,7 @@ _NAMED = re.compile(rf"\b(?:option|choice)\s+{_GROUP}", re.IGNORECASE)
 _DENIED = re.compile(r"\b(?:not|no|cannot|never|neither|if|whether|unless)\b|n['\u2019]t\b", re.IGNORECASE)
 _HEDGE = re.compile(
     r"^\s*(?:,\s*)?(?:/|\bor\b|或)\s*(?:(?:maybe|perhaps|possibly|option|choice|even|else)\s+)*[(\[]?[A-Z]\b|"
-    r"\b(?:but|and)\s+also\b|\b(?:not sure|unsure|(?:cannot|can't) (?:decide|determine|tell))\b|\bor (?:maybe|perhaps|possibly)\b",
+    r"\b(?:not sure|unsure|(?:cannot|can't) (?:decide|determine|tell)|(?:but|and) also|or (?:maybe|perhaps|possibly))\b",
     re.IGNORECASE,
 )
 _UNDECIDED = re.compile(rf"{_HEDGE.pattern}|\b(?:either|both|could be|might be|all of)\b", re.IGNORECASE)
@@ -267,7 +267,7 @@ def _by_value(text: str, options: dict[str, str]) -> str | None:
 
 
 def _prose(text: str, options: dict[str, str] | None) -> str | None:
-    if options is not None and (same := _by_text(text, options)):
+    if options is not None and (same := _by_text(text.strip("*` \n"), options)):
         return same
     text = "\n".join(_bare(line) for line in text[-_LONGEST:].splitlines()).strip()
     if (committed := _commitment(text, options)) is not None:
@@ -284,21 +284,22 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
             return letters[0]
     if (letters := _letters(text.strip("(). \n"), options, whole=True)) is not None and "\n" not in text:
         return ", ".join(letters)
+    if options is not None:
+        stated = re.sub(
+            r"^.*\b(?:answer|choice|option)\b[^:\n]{0,30}?(?:\bis\b|:)\s*", "", last[-2000:], flags=re.IGNORECASE
+        )
+        if same := (_by_text(stated, options) or _by_text(text, options)):
+            return same
     if _UNDECIDED.search(last):
         return None
     if options is not None:
-        said_text = re.sub(
-            r"^.*\b(?:answer|choice|option)\b[^:\n]{0,30}?(?:\bis\b|:)\s*", "", last[-2000:], flags=re.IGNORECASE
-        )
-        if same := (_by_text(said_text, options) or _by_text(text, options)):
-            return same
         words = f" {_plain(last)} "
         named = [
             letter for letter, option in options.items() if len(_plain(option)) > 2 and f" {_plain(option)} " in words
         ]
         if len(named) == 1 and not _DENIED.search(last) and not re.search(r"\bor\b", last):
             return named[0]
-        if len(said_text) < 100 and not named and (same := _by_value(said_text.strip(" ."), options)):
+        if len(stated) < 100 and not named and (same := _by_value(stated.strip(" ."), options)):
             return same
     groups = [_letters(match["group"], options) for match in _NAMED.finditer(last)]
     letters_named = {letter for group in groups if group for letter in group}
