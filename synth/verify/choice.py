@@ -66,7 +66,8 @@ _NAMED = re.compile(rf"\b(?:option|choice)\s+{_GROUP}", re.IGNORECASE)
 _DENIED = re.compile(r"\b(?:not|no|cannot|never|neither|if|whether|unless)\b|n['\u2019]t\b", re.IGNORECASE)
 _HEDGE = re.compile(
     r"^\s*(?:,\s*)?(?:/|\bor\b|或)\s*(?:(?:maybe|perhaps|possibly|option|choice|even|else)\s+)*[(\[]?[A-Z]\b|"
-    r"\b(?:not sure|unsure|(?:cannot|can't) (?:decide|determine|tell)|(?:but|and) also|or (?:maybe|perhaps|possibly))\b",
+    r"\b(?:not sure|unsure|(?:cannot|can't) (?:decide|determine|tell)|(?:but|and) also|or (?:maybe|perhaps|possibly))"
+    r"\b",
     re.IGNORECASE,
 )
 _UNDECIDED = re.compile(rf"{_HEDGE.pattern}|\b(?:either|both|could be|might be|all of)\b", re.IGNORECASE)
@@ -148,10 +149,8 @@ def _gold(gold: Any, options: dict[str, str] | None) -> str:
         return _indexed(gold, options)
     if not gold.strip():
         raise ValueError("the gold answer is empty")
-    if options is not None:
-        same = [letter for letter, text in options.items() if _plain(text) == _plain(gold)]
-        if len(same) == 1:
-            return same[0]
+    if options is not None and (same := _by_text(gold, options)):
+        return same
     bare = _bare(gold).strip(" .:")
     if _GOLD_LETTERS.fullmatch(gold) and (named := set(re.findall("[A-J]", gold))) <= set(options or named):
         return ", ".join(sorted(named))

@@ -4,7 +4,7 @@ Pure text, linear in its length, safe in any process. The forms from strongest t
 
     box        the last ``\boxed{...}`` (or the last ``<answer>...</answer>``, whichever comes later)
     hash       what follows the last ``####`` of its line, GSM8K's form
-    sentence   the last "the answer is ...", "Final answer: ...", "答案是...", "la respuesta es ..."
+    sentence   the field "answer" of a JSON object; the last "the answer is ...", "Final answer: ...", "答案是..."
     whole      a response that is one short formula or word and nothing else
     emphasis   the last ``**bold**`` or `` `code` `` of the last line
     stated     the last formula or number of the last sentence that has one, where it neither denies nor supposes it

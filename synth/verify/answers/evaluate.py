@@ -45,7 +45,7 @@ REALS = Symbol("\\mathbb{R}")
 
 MAX_BITS = 1 << 19  # of an exact number
 MAX_LOG2 = 1 << 62  # of the size of an approximate one
-MAX_WORK = 1_000_000  # bits of exact results and digits of approximate ones, summed over a comparison
+MAX_WORK = 500_000  # bits of exact results and digits of approximate ones, summed over a comparison
 MAX_TERMS = 2000  # of a finite sum
 MAX_NODES = 800
 DIGITS = 40
@@ -118,7 +118,7 @@ def _size(value: Fraction) -> Fraction:
     bits = value.numerator.bit_length() + value.denominator.bit_length()
     if bits > MAX_BITS:
         raise TooLarge
-    _spend(bits // 8 + 8)
+    _spend(bits // 8 + 40)
     return value
 
 
