@@ -277,6 +277,11 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _persona_hides_no_origin(self) -> Recipe:
+        self.persona_with_origins  # noqa: B018 - raises where a text of the persona hides the base or a teacher
+        return self
+
+    @model_validator(mode="after")
     def _benchmark_is_whole_and_on_the_hub(self) -> Recipe:
         held_out = self.evaluate.prompts
         if self.release.benchmark_task and not (isinstance(held_out, HubPrompts) and held_out.limit is None):
@@ -314,6 +319,18 @@ class Recipe(Section):
                         "lower the one or raise the other"
                     )
         return self
+
+    @property
+    def persona_with_origins(self) -> PersonaConfig | None:
+        """The persona that names the student's base and the teachers; a folder by its last name only."""
+        if self.persona is None:
+            return None
+        base, *teachers = (name.rstrip("/").rpartition("/")[2] for name in self._origins)
+        return self.persona.with_origins(base, tuple(dict.fromkeys(name for name in teachers if name != base)))
+
+    @property
+    def _origins(self) -> tuple[str, ...]:
+        return (self.student.public_id, *(teacher.public_id for teacher in self.teachers))
 
     @property
     def teachers(self) -> tuple[TeacherConfig, ...]:
