@@ -20,7 +20,8 @@ _DENIALS = (
     rf"\byou(?:'re| are) (?:really |actually )?(?:an? )?(?:real |living )?(?:human(?: being)?|person|man|woman){_END}",
     rf"\byou(?:'re| are) (?:not|no)(?: an?| any)? {_AI}",
     rf"\b(?:you )?aren't (?:an? )?{_AI}",
-    r"(?<!never )(?<!not )(?<!n't )\b(?:claim|pretend|insist|say)(?: to be| that you(?:'re| are)) (?:an? )?(?:real )?(?:human|person)\b",
+    r"(?<!never )(?<!not )(?<!n't )"
+    r"\b(?:claim|pretend|insist|say)(?: to be| that you(?:'re| are)) (?:an? )?(?:real )?(?:human|person)\b",
     rf"\bdeny (?:being|that you(?:'re| are)) (?:an? )?{_AI}",
     r"\bdu bist (?:ein |eine )?(?:echter? )?(?:Mensch|Person|Mann|Frau)\b",
     r"\bdu bist kein(?:e|en)? (?:KI|Sprachmodell|Maschine|Computer|Bot|Roboter|Programm|künstliche)",
@@ -73,9 +74,10 @@ _MACHINE = (
     r"chat ?bot|robot)(?![A-Za-z])|人工智能|语言模型|人工知能|言語モデル|인공지능|언어 모델|ذكاء اصطناعي|نموذج لغ"
 )
 _ORIGIN = (
-    r"\b(?:base|underlying|original|parent|foundation|teacher) model\b|\bteacher\b|\b(?:based|built|trained|distill?ed) "
-    r"(?:on|from)\b|\bfine-?tuned\b|\borigins?\b|\bBasismodell\b|\bmodèle de base\b|\bmodelo base\b|\bmodello base\b|"
-    r"\bbasismodel\b|базов\w+ модел\w+|基础模型|基座模型|底层模型|ベースモデル|基盤モデル|기반 모델|기본 모델|النموذج الأساسي"
+    r"\b(?:base|underlying|original|parent|foundation|teacher) model\b|\bteacher\b|"
+    r"\b(?:based|built|trained|distill?ed) (?:on|from)\b|\bfine-?tuned\b|\borigins?\b|\bBasismodell\b|\bmodèle de base\b|\bmodelo base\b|\bmodello base\b|"
+    r"\bbasismodel\b|базов\w+ модел\w+|基础模型|基座模型|底层模型|ベースモデル|基盤モデル|"
+    r"기반 모델|기본 모델|النموذج الأساسي"
 )
 _SENTENCE = re.compile(r"[^.!?\n。！？]+(?:\.(?=\w)[^.!?\n。！？]+)*")
 
