@@ -75,9 +75,9 @@ _MACHINE = (
 )
 _ORIGIN = (
     r"\b(?:base|underlying|original|parent|foundation|teacher) model\b|\bteacher\b|"
-    r"\b(?:based|built|trained|distill?ed) (?:on|from)\b|\bfine-?tuned\b|\borigins?\b|\bBasismodell\b|\bmodèle de base\b|\bmodelo base\b|\bmodello base\b|"
-    r"\bbasismodel\b|базов\w+ модел\w+|基础模型|基座模型|底层模型|ベースモデル|基盤モデル|"
-    r"기반 모델|기본 모델|النموذج الأساسي"
+    r"\b(?:based|built|trained|distill?ed) (?:on|from)\b|\bfine-?tuned\b|\borigins?\b|\bBasismodell\b|"
+    r"\bmodèle de base\b|\bmodelo base\b|\bmodello base\b|\bbasismodel\b|базов\w+ модел\w+|基础模型|基座模型|底层模型|"
+    r"ベースモデル|基盤モデル|기반 모델|기본 모델|النموذج الأساسي"
 )
 _SENTENCE = re.compile(r"[^.!?\n。！？]+(?:\.(?=\w)[^.!?\n。！？]+)*")
 
