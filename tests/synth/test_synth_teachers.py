@@ -333,8 +333,8 @@ def check_sampling_is_free_of_the_models_habits(teacher: Teacher) -> None:
 
 def check_sampling_options(teacher: Teacher) -> None:
     """Each has its effect, and none on another request. At temperature 100 all tokens are about as likely."""
-    options = {"k": (100, {"top_k": 1}), "p": (100, {"min_p": 1.0}), "none": (100, {})}
-    options |= {"penalty": (1, {"repetition_penalty": 100.0}), "neither": (1, {})}
+    options = {"k": (100.0, {"top_k": 1}), "p": (100.0, {"min_p": 1.0}), "none": (100.0, {})}
+    options |= {"penalty": (1.0, {"repetition_penalty": 100.0}), "neither": (1.0, {})}
     requests = [
         request(name, problem("y"), temperature=temperature, max_new_tokens=12, **more)
         for name, (temperature, more) in options.items()
