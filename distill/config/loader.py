@@ -217,10 +217,10 @@ def _explain(
         message = item["msg"].removeprefix("Value error, ")
         hint = "see `distill recipes --schema`"
         if item["type"] == "extra_forbidden":
-            known = sorted(_known_fields(item["loc"][:-1]))
-            near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
+            field_names = sorted(_known_fields(item["loc"][:-1]))
+            near = difflib.get_close_matches(keys[-1], field_names, n=1, cutoff=0.5)
             message = f"unknown key {keys[-1]!r}"
-            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(field_names)}"
         elif item["type"] in ("union_tag_invalid", "union_tag_not_found"):
             hint = f"set {dotted}.{item['ctx'].get('discriminator', 'kind').strip(chr(39))}"
         elif item["type"] == "missing":

@@ -196,8 +196,8 @@ def _card(folder: Path) -> Check:
         faults.append(f"model-index: no metric of {score.value}, which evaluation.json says")
     if faults:
         return Check("card", "failed", "README.md says otherwise", tuple(faults))
-    said = "license and base" if score is None else "license, base and score"
-    return Check("card", "ok", f"{said} as in the records beside it")
+    agreement = "license and base" if score is None else "license, base and score"
+    return Check("card", "ok", f"{agreement} as in the records beside it")
 
 
 def _same_license(one: str | None, other: str | None) -> bool:

@@ -229,12 +229,12 @@ def teacher_facts(
 
 def duties(findings: Iterable[Mapping[str, Any]]) -> tuple[card.Duty, ...]:
     """The duties among the findings of an audit (as JSON), each once, in words."""
-    found = [
+    duties = [
         card.Duty(what=f["fix"] or f["why"], code=f["code"], source=f["input"])
         for f in findings
         if f["code"].startswith("O-")
     ]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(duties))
 
 
 def card_sections(recipe: Recipe) -> str | None:
