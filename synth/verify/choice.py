@@ -152,8 +152,9 @@ def _gold(gold: Any, options: dict[str, str] | None) -> str:
     if options is not None and (same := _by_text(gold, options)):
         return same
     bare = _bare(gold).strip(" .:")
-    if _GOLD_LETTERS.fullmatch(gold) and (named := set(re.findall("[A-J]", gold))) <= set(options or named):
-        return ", ".join(sorted(named))
+    listed = set(re.findall("[A-J]", gold)) if _GOLD_LETTERS.fullmatch(gold) else set()
+    if listed and listed <= set(options or listed):
+        return ", ".join(sorted(listed))
     if (letters := _letters(bare, options, whole=True)) is not None:
         return ", ".join(letters)
     lead = re.match(rf"(?:the\s+)?{_OPTION}(?P<letter>{_LETTER})\s*[.:)\-]?\s*\S", bare, re.IGNORECASE)

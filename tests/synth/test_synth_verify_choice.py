@@ -35,7 +35,7 @@ The answer is C. Wait, no, the answer is D.|All of the above.|Both C and D.|Ever
 The answer is D, not C.|C would be wrong; the answer is B.|It could be C.|The options are A, B, C and D.
 <think>C</think>|I am torn between C and D.|I think it is C, or maybe D.
 I would not choose C.|I will not go with C.|C, but also D|Answer: C/D|Answer: C & D|Answer: C;D|La respuesta no es C.
-C? No, A. The answer is A.|The answer is anything but C.|\boxed{C_1}|\boxed{\neg C}|\boxed{C = 5}|Vitamin C is important.
+C? No, A. The answer is A.|The answer is anything but C.|\boxed{C_1}|\boxed{\neg C}|\boxed{C = 5}
 The answer is about 5 C.|A: C|答案不是C|答案是A或C|La réponse n'est pas C.
 """
 BY_TEXT = r"a wedge|\boxed{\text{a wedge}}|The answer is a wedge.|It is a wedge.|A wedge.|{'answer': 'a wedge'}"
@@ -74,7 +74,9 @@ def test_an_option_is_named_by_an_equal_value(response: str) -> None:
     assert not right("A", response, options)
 
 
-@pytest.mark.parametrize("gold", ["A, C", "AC", "A and C", "A C", "A/C", ["A", "C"], "(A), (C)", "(A)(C)", '["A", "C"]'])
+@pytest.mark.parametrize(
+    "gold", ["A, C", "AC", "A and C", "A C", "A/C", ["A", "C"], "(A), (C)", "(A)(C)", '["A", "C"]']
+)
 def test_several_right_options_have_to_be_named_together(gold: Any) -> None:
     for response in (
         "\\boxed{AC}",

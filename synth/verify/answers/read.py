@@ -103,7 +103,9 @@ def letters(text: str) -> str:
         if token.text in ("{", "}") and _is_single(tokens, at):
             continue
         before = tokens[at - 1] if at and token.spaced and token.kind in ("number", "word") else None
-        if before and (before.kind == token.kind or (token.kind == "number" and before.text in (",", "."))):
+        if before and (
+            before.kind == token.kind or before.text == "." or (before.text == "," and len(token.text) == 3)
+        ):
             out.append(" ")  # 1, 234 is not 1,234
         out.append(token.text)
     return "".join(out)
