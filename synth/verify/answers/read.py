@@ -8,7 +8,8 @@ from functools import lru_cache
 
 from synth.verify.answers.equality import same
 from synth.verify.answers.evaluate import TooLarge, same_number, start_work
-from synth.verify.answers.parser import Malformed, Parser
+from synth.verify.answers.parser.answer import Parser
+from synth.verify.answers.parser.cursor import Malformed
 from synth.verify.answers.tokens import Token, spelling, tokenize
 from synth.verify.answers.values import Number, Opaque, Text, Unreadable, Value
 from synth.verify.answers.words import join_number_words, prose, special
