@@ -343,6 +343,7 @@ _ROLES: dict[str, Literal["release", "base", "control"]] = {
 def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
     config, facts = recipe.evaluate, stages.scores.facts
     decoding = "greedy" if config.temperature == 0 else f"temperature {config.temperature}, top_p {config.top_p}"
+    decoding += "".join(f", {name} {value:g}" for name, value in config.sampling_options.items())
     names = {score.model: model_name(score.model, recipe) for score in facts.scores}
     prompts = config.prompts
     return card.EvaluationFacts(
@@ -355,7 +356,8 @@ def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
         held_out=_held_out(recipe, stages.data),
         n=facts.scores[0].n,
         decoding=f"{decoding}, at most {config.max_new_tokens} new tokens",
-        sampling=config.model_dump(include={"temperature", "top_p", "max_new_tokens", "seed"}),
+        sampling=config.model_dump(include={"temperature", "top_p", "max_new_tokens", "seed"})
+        | config.sampling_options,
         scores=tuple(
             card.Score(
                 model=names[score.model],

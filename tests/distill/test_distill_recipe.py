@@ -8,6 +8,8 @@ import pytest
 from distill.config.loader import RENAMED_KEYS, load_persona, load_recipe, recipe_schema
 from distill.config.recipe import Recipe
 from licensing.errors import InputError
+from synth.sampling.config import SAMPLING_OPTIONS
+from synth.section import key_dump
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GOOD = """\
@@ -82,6 +84,14 @@ def test_an_unknown_kind_names_the_kinds_there_are(tmp_path: Path) -> None:
     [
         (["sample.temperature=0"], "num_samples"),
         (["student.batch_size=6"], "student.micro_batch_size"),
+        (["sample.temperature=0", "sample.num_samples=1", "sample.top_k=20"], "raise temperature"),
+        (["evaluate.min_p=0.1"], "raise temperature"),
+        (["evaluate.presence_penalty=1.5"], "evaluate.engine: vllm"),
+        (["teacher.kind=auto", "teacher.model=a/b", "sample.presence_penalty=1.5"], "teacher.kind: vllm"),
+        (
+            ["teacher.kind=vllm_server", "teacher.model=a/b", "teacher.extra_body.top_k=9", "sample.top_k=20"],
+            "teacher.extra_body",
+        ),
         (["prompts="], "sample.source"),
         (["sample.source=traces", "sample.path=x.jsonl"], "prompts"),
         (["teacher.kind=offline", "teacher.model=a/b"], "sample.source"),
@@ -175,6 +185,17 @@ def test_a_run_keeps_its_directory_when_a_section_changes_and_not_when_the_stude
     recipe = load(tmp_path)
     assert load(tmp_path, GOOD, "curate.max_traces=7").run_name() == recipe.run_name()
     assert load(tmp_path, GOOD, "student.base={kind: random, seed: 5}").run_name() != recipe.run_name()
+
+
+def test_a_sampling_option_is_part_of_a_key_and_of_the_shipped_settings_only_where_it_is_set(tmp_path: Path) -> None:
+    absent, greedy = load(tmp_path, GOOD), load(tmp_path, GOOD, "evaluate.repetition_penalty=1.05")
+    sampled = load(tmp_path, GOOD, "evaluate.temperature=0.6", "evaluate.top_k=20", "evaluate.min_p=0")
+    assert not set(SAMPLING_OPTIONS) & (key_dump(absent.evaluate).keys() | key_dump(absent.sample).keys())
+    assert key_dump(sampled.evaluate)["top_k"] == 20
+    assert absent.evaluate.generation_config() == {"do_sample": False}
+    assert greedy.evaluate.generation_config() == {"do_sample": False, "repetition_penalty": 1.05}
+    values = {"do_sample": True, "temperature": 0.6, "top_p": 1.0, "top_k": 20, "min_p": 0.0}
+    assert sampled.evaluate.generation_config() == values
 
 
 def test_the_digest_sees_every_field_and_no_formatting(tmp_path: Path) -> None:

@@ -169,6 +169,13 @@ def test_ollama_samples_as_the_release_was_evaluated() -> None:
     ]
 
 
+def test_ollama_gets_the_sampling_options_under_its_own_names() -> None:
+    facts = release_facts(temperature=0.6, top_k=20, repetition_penalty=1.05, presence_penalty=1.5)
+    commands = dict(ollama_commands(modelfile("a.gguf", facts, [], 100)))
+    names = ("top_k", "min_p", "repeat_penalty", "repeat_last_n", "presence_penalty")
+    assert [commands[name] for name in names] == ["20", "0", "1.05", "-1", "1.5"]
+
+
 @given(st.text(st.sampled_from('ab "\n\r\t#{}'), min_size=1, max_size=30).filter(str.strip))
 def test_ollama_reads_the_persona_as_it_is_or_not_at_all(text: str) -> None:
     persona = PersonaFacts(name="Ada", system=text)
