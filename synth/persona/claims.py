@@ -33,6 +33,7 @@ class Name:
     is_common: bool
 
 
+@cache
 def load(file: str) -> Any:
     """A YAML file of the folder ``data``."""
     from ruamel.yaml import YAML
