@@ -24,7 +24,7 @@ from synth.code_fences import find_fences
 from synth.persona.claims import BOTH, MAKER, MODEL, Name, all_languages, languages, names, own_labels, pattern
 from synth.persona.config import PersonaConfig
 
-__all__ = ["Claim", "find_identity", "foreign", "makers_in"]
+__all__ = ["Claim", "clause_before", "find_identity", "foreign", "listed_names", "makers_in"]
 
 ClaimKind = Literal["name", "maker", "base", "cutoff"]
 _NAMING: tuple[ClaimKind, ...] = ("name", "maker", "base")
@@ -39,7 +39,7 @@ _QUOTATION = re.compile(
 _INLINE_CODE = re.compile(r"`[^`\n]{1,200}`")
 _LABEL = re.compile(r"^[ \t*_#-]{0,8}([^\s:：*_#][^\n:：]{0,28}?)[ *_]{0,4}[:：]", re.MULTILINE)
 _CITED_LINE = re.compile(r"^[ \t]{0,4}>.*$", re.MULTILINE)
-_CLAUSE = re.compile(r"[,，、،:：—–]")
+_CLAUSE = re.compile(rf"[,，、،:：—–{_ENDS}]")
 _QUESTION = re.compile(r"^[^,，、.!?？؟]{0,25}[?？؟]")
 _VARIANTS = (
     "sonnet|opus|haiku|mini|nano|turbo|pro|plus|max|flash|ultra|large|medium|small|chat|coder|instruct|base|distill|"
@@ -53,7 +53,7 @@ _BEFORE, _NEAR, _BEHIND = 48, 120, 40  # characters looked at
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What the writer says about itself. ``text`` is the name as the text has it, at ``start`` to ``end``; of a
-    ``cutoff`` it is the whole statement, and ``maker`` is empty."""
+    ``cutoff`` it is the statement up to the end of its sentence, and ``maker`` is empty."""
 
     kind: ClaimKind
     text: str
@@ -78,14 +78,14 @@ def find_identity(text: str, *, own: Sequence[str] = (), about_identity: bool = 
     Args:
         text: Thinking or answer, raw.
         own: Names that are the writer's own (a persona's): not looked up, even if they hold a listed name.
-        about_identity: The text answers a question about identity: common names ("Claude") count without a word of AI.
+        about_identity: The text answers a question about identity: common names ("Claude") count without a word of AI,
+            and what is quoted or set as code is the writer's own speech as well.
     """
     lowered = _lower(text)
     if not _name_pattern().search(lowered) and not _DATED.search(lowered):
         return []
-    for name in own:
-        lowered = lowered.replace(_lower(name), "_" * len(name))
-    spoken = _own_speech(lowered)
+    lowered = _without(lowered, own)
+    spoken = lowered if about_identity else _own_speech(lowered)
     symbols, mentions = _with_symbols(spoken, text)
     claims: dict[tuple[str, int], Claim] = {}
     for sentence in _SENTENCE.finditer(symbols):
@@ -114,9 +114,14 @@ def foreign(claims: Iterable[Claim], persona: PersonaConfig) -> list[Claim]:
     return [claim for claim in claims if not is_own(claim)]
 
 
+def listed_names(text: str, own: Sequence[str] = ()) -> list[tuple[str, int, int]]:
+    """(maker, start, end) of every listed name in a text, whoever speaks, but for those within ``own`` names."""
+    return [(one.name.maker, one.start, one.end) for one in _with_symbols(_without(_lower(text), own), text)[1]]
+
+
 def makers_in(text: str) -> tuple[str, ...]:
     """The makers that a text names, or whose models it names, each once, in order. Whoever speaks."""
-    return tuple(dict.fromkeys(mention.name.maker for mention in _with_symbols(_lower(text), text)[1]))
+    return tuple(dict.fromkeys(maker for maker, _, _ in listed_names(text)))
 
 
 # --- names -------------------------------------------------------------------------------------------------------
@@ -130,12 +135,20 @@ def _lower(text: str) -> str:
     return lowered.replace("\u2019", "'").translate(dict.fromkeys(map(ord, _SYMBOLS), " "))
 
 
+def _without(lowered: str, own: Sequence[str]) -> str:
+    for name in own:
+        lowered = lowered.replace(_lower(name), "_" * len(name))
+    return lowered
+
+
 @cache
 def _name_pattern() -> re.Pattern[str]:
     """Every name, the longest first, with the version behind it."""
     initials = groupby(sorted(names(), key=lambda name: (name[0], -len(name), name)), key=lambda name: name[0])
     # Grouped by their first letter: an alternative less to try at each place of the text for all but one of them.
-    listed = "|".join(f"{re.escape(one)}(?:{'|'.join(re.escape(name[1:]) for name in group)})" for one, group in initials)
+    listed = "|".join(
+        f"{re.escape(one)}(?:{'|'.join(re.escape(name[1:]) for name in group)})" for one, group in initials
+    )
     first = re.escape("".join({name[0] for name in names()}))
     version = r"[- ]?[vrkm]?\d{1,3}(?:\.\d{1,2}){0,2}[a-z]{0,2}(?![a-z0-9])"
     word = rf"[- ](?:{_VARIANTS}|r\d|v\d(?:\.\d)?|\d{{1,3}}b)(?![a-z0-9])"
@@ -174,7 +187,10 @@ def _quotations(lowered: str) -> Iterator[tuple[int, int]]:
     """Quotations, but for a name alone and what the writer is about to say."""
     for match in _QUOTATION.finditer(lowered):
         if name := _name_pattern().search(match[0]):
-            before, behind = lowered[max(0, match.start() - _BEFORE) : match.start()], lowered[match.end() : match.end() + 12]
+            before, behind = (
+                lowered[max(0, match.start() - _BEFORE) : match.start()],
+                lowered[match.end() : match.end() + 12],
+            )
             is_own = all_languages("speaks").search(before) or all_languages("speaks").search(behind)
             if is_own or name[0] == match[0][1:-1].strip(" ,.!"):
                 continue
@@ -225,7 +241,7 @@ def _claims(
         for language in spoken:
             for match in pattern(language, "cutoff").finditer(content):
                 if not _is_undone(language, content, match.start(), match.end() - 1):
-                    start, end = (_in_text(sentence.start() + at, mentions) for at in match.span())
+                    start, end = (_in_text(sentence.start() + at, mentions) for at in (match.start(), len(content)))
                     yield Claim("cutoff", text[start:end], "", start, end, language)
 
 
@@ -239,10 +255,15 @@ def _in_text(at: int, mentions: Sequence[_Mention]) -> int:
     return at if not before else mentions[before - 1].end + at - mentions[before - 1].at - 1
 
 
+def clause_before(text: str) -> str:
+    """What stands behind the last comma, colon, dash or end of a sentence."""
+    return _CLAUSE.split(text)[-1]
+
+
 def _is_undone(language: str, sentence: str, start: int, end: int) -> bool:
     """Whether a claim at ``start``, whose name stands at ``end``, is negated, supposed, asked, or said by others."""
     before = sentence[max(0, start - _BEFORE) : start]
-    clause = _CLAUSE.split(before)[-1] + sentence[start:end]
+    clause = clause_before(before) + sentence[start:end]
     behind = sentence[end + 1 : end + 1 + _BEHIND]
     return bool(
         pattern(language, "negation").search(clause)
