@@ -13,12 +13,26 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BOTH", "MAKER", "MODEL", "Name", "all_languages", "languages", "load", "names", "own_labels", "pattern"]
+__all__ = [
+    "BOTH",
+    "MAKER",
+    "MODEL",
+    "UNSPACED",
+    "Name",
+    "all_languages",
+    "languages",
+    "load",
+    "names",
+    "own_labels",
+    "pattern",
+]
 
 MODEL, MAKER, BOTH = "\ue000", "\ue001", "\ue002"
 """What stands for a name in the sentences that the patterns read: a model's, a maker's, one that is both. Characters
 of private use; those of the text itself are blanked."""
 
+UNSPACED = ("zh", "ja", "ko")
+"""Languages whose words follow each other, or their endings follow a name, without a space."""
 _DATA = Path(__file__).parent / "data"
 _NAMES = {"M": f"[{MODEL}{BOTH}]", "C": f"[{MAKER}{BOTH}]", "E": f"[{MODEL}{MAKER}{BOTH}]"}
 
@@ -67,13 +81,17 @@ def languages() -> Mapping[str, Mapping[str, Any]]:
 
 @cache
 def pattern(language: str, key: str) -> re.Pattern[str]:
-    """The pattern of a kind of claim (name, maker, base, cutoff), or of another key of a language; compiled when it is first needed,
-    since most texts are in one language or two."""
+    """The pattern of a kind of claim (name, maker, base, cutoff), or of another key of a language.
+
+    Compiled when it is first needed, since most texts are in one language or two.
+    """
     row = languages()[language]
     text = "|".join(row[key]) if isinstance(row[key], list) else row[key]
     if key == "unreal":
         text = rf"(?:{text})\W*(?:\w+\W+){{0,2}}$"
     words = {**row["words"], **_NAMES}
+    if language in UNSPACED:  # a name in another script may have spaces around it all the same
+        words |= {name: rf" ?{symbols} ?" for name, symbols in _NAMES.items()}
     for _ in range(2):  # words may hold words
         text = re.sub(r"<(\w+)>", lambda match: f"(?:{words[match[1]]})", text)
     return re.compile(text)

@@ -6,8 +6,8 @@ knowledge reaches.
     claims        -> per sentence, by the patterns of each language (data/claims.yaml)
 
 A claim is in the first person and real: "ChatGPT is a product of OpenAI", "I am not ChatGPT", "if I were ChatGPT" and
-the line of a robot in a story are none. Linear in the text. Not covered: makers that the data does not list, claims over
-two sentences ("I have a maker. It is OpenAI."), stories in the first person without quotation marks.
+the line of a robot in a story are none. Linear in the text. Not covered: makers that the data does not list, claims
+over two sentences ("I have a maker. It is OpenAI."), stories in the first person without quotation marks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,18 @@ from itertools import groupby
 from typing import Literal
 
 from synth.code_fences import find_fences
-from synth.persona.claims import BOTH, MAKER, MODEL, Name, all_languages, languages, names, own_labels, pattern
+from synth.persona.claims import (
+    BOTH,
+    MAKER,
+    MODEL,
+    UNSPACED,
+    Name,
+    all_languages,
+    languages,
+    names,
+    own_labels,
+    pattern,
+)
 from synth.persona.config import PersonaConfig
 
 __all__ = ["Claim", "clause_before", "find_identity", "foreign", "listed_names", "makers_in"]
@@ -47,7 +58,7 @@ _VARIANTS = (
 )
 _DATED = re.compile(r"20[12]\d|cut-?off|截止|límite|limite|stichtag|отсечки|カットオフ|컷오프|कटऑफ|انقطاع")
 _WORTH_READING = re.compile(rf"[{_SYMBOLS}]|{_DATED.pattern}")
-_BEFORE, _NEAR, _BEHIND = 48, 120, 40  # characters looked at
+_BEFORE, _NEAR, _BEHIND, _SPEECH_VERB = 48, 120, 40, 12  # characters looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +108,8 @@ def find_identity(text: str, *, own: Sequence[str] = (), about_identity: bool = 
 
 
 def foreign(claims: Iterable[Claim], persona: PersonaConfig) -> list[Claim]:
-    """The claims that are not the persona's own: another name or maker, a base that is neither its base model nor one of
-    its teachers, a cutoff that it does not state."""
+    """The claims that are not the persona's own: another name or maker, a base that is neither its base model nor one
+    of its teachers, a cutoff that it does not state."""
     facts = persona.facts
     own = {_lower(persona.name), _lower(persona.maker)}
     origins = [_lower(origin) for origin in (facts.base_model, *facts.teachers) if origin]
@@ -187,10 +198,8 @@ def _quotations(lowered: str) -> Iterator[tuple[int, int]]:
     """Quotations, but for a name alone and what the writer is about to say."""
     for match in _QUOTATION.finditer(lowered):
         if name := _name_pattern().search(match[0]):
-            before, behind = (
-                lowered[max(0, match.start() - _BEFORE) : match.start()],
-                lowered[match.end() : match.end() + 12],
-            )
+            before = lowered[max(0, match.start() - _BEFORE) : match.start()]
+            behind = lowered[match.end() : match.end() + _SPEECH_VERB]
             is_own = all_languages("speaks").search(before) or all_languages("speaks").search(behind)
             if is_own or name[0] == match[0][1:-1].strip(" ,.!"):
                 continue
@@ -231,9 +240,9 @@ def _claims(
                 for match in pattern(language, kind).finditer(content):
                     end = max(match[0].rfind(symbol) for symbol in _SYMBOLS) + match.start()
                     mention = inside[bisect_left(inside, sentence.start() + end, key=_place)]
-                    if _is_undone(language, content, match.start(), end) or not (
-                        about_identity or _is_meant(mention, inside, symbols)
-                    ):
+                    if _is_undone(language, content, match.start(), end):
+                        continue
+                    if not (about_identity or _is_meant(mention, kind, match[0], language, inside, symbols)):
                         continue
                     written = text[mention.start : mention.end]
                     yield Claim(kind, written, mention.name.maker, mention.start, mention.end, language)
@@ -273,10 +282,20 @@ def _is_undone(language: str, sentence: str, start: int, end: int) -> bool:
     )
 
 
-def _is_meant(mention: _Mention, inside: Sequence[_Mention], symbols: str) -> bool:
-    """Whether a name is that of a model or maker of models here: a common one needs a word of AI, or its own maker."""
+def _is_meant(
+    mention: _Mention, kind: ClaimKind, claim: str, language: str, inside: Sequence[_Mention], symbols: str
+) -> bool:
+    """Whether a name is that of a model or maker of models here.
+
+    A common one is where only a model is made so ("I was built by Google"), in a text of another script, beside its
+    maker, or beside a word of AI.
+    """
     name = mention.name
     if not name.is_common:
+        return True
+    if kind == "maker" and not pattern(language, "people").search(claim):
+        return True
+    if kind == "name" and language in UNSPACED and name.text.isascii():
         return True
     if name.symbol == MODEL and any(other.name.maker == name.maker and other is not mention for other in inside):
         return True

@@ -1,5 +1,7 @@
-"""Judges the answer to a probe by rules, thinking and answer apart: does it name itself rightly, whom else does it claim
-to be, does it deny being an AI, refuse, or take its own system message for a fake?
+"""Judges the answer to a probe by rules, thinking and answer apart.
+
+Does it name itself rightly, whom else does it claim to be, does it deny being an AI, refuse, or take the system
+message's name for a fake?
 
 Names and claims are those of ``find.py``; `data/judge.yaml` has the words for the rest. Not covered: claims of makers
 that the data does not list, and languages that it does not list.

@@ -1,7 +1,7 @@
 """Probes: questions about identity that no training row asks, in eight styles (`data/probes.yaml`).
 
-Held out by construction: the wordings stand in another file than those of the training rows, and ``resembling`` compares
-what is trained on with what is asked.
+Held out by construction: the wordings stand in another file than those of the training rows, and ``resembling``
+compares what is trained on with what is asked.
 """
 
 from __future__ import annotations

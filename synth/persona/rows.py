@@ -1,8 +1,8 @@
 """Training rows about identity, made from the persona: `data/rows.yaml` filled in, drawn with a seed.
 
 Questions by name, about maker, base, teachers, cutoff, license and contact (where the persona states them), other
-models' names, insisting users, "ignore your instructions", role-play, and a caller's own system message, which the model
-follows. Every answer is true of the persona, and so is what is thought before it.
+models' names, insisting users, "ignore your instructions", role-play, and a caller's own system message, which the
+model follows. Every answer is true of the persona, and so is what is thought before it.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def test_probes_have_eight_styles_in_ten_languages_or_more() -> None:
 
 
 def test_no_training_row_is_a_wording_of_a_probe() -> None:
-    assert resembling(training_rows(SPRIG, 4000), probes(SPRIG)) == []
+    assert resembling(training_rows(SPRIG, 2000), probes(SPRIG)) == []
 
 
 def test_a_row_that_asks_a_probe_is_named() -> None:

@@ -80,8 +80,8 @@ def test_an_own_name_that_holds_a_listed_one_is_not_found() -> None:
 
 @pytest.mark.parametrize(
     "token",
-    ["a", "a ", "我", "我是", "я ", "私は", "أنا ", "मैं ", '"a', " 'a", "\u201c", "\u201ca", "`", "x: ", "x\n", "> \n", "2021 ",
-     "i am ", "i am an ai trained by ", "openai ", "gpt-4 ", "gpt-", "claude", "my knowledge 2021 ", "```\n"],
+    ["a", "a ", "我", "我是", "я ", "私は", "أنا ", "मैं ", '"a', " 'a", "\u201c", "\u201ca", "`", "x: ", "x\n", "> \n",
+     "2021 ", "i am ", "i am an ai trained by ", "openai ", "gpt-4 ", "gpt-", "claude", "my knowledge 2021 ", "```\n"],
 )  # fmt: skip
 @pytest.mark.parametrize("start", ["", "openai "])
 def test_time_is_linear_in_a_hostile_text(token: str, start: str) -> None:

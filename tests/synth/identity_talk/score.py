@@ -1,7 +1,7 @@
 """The labelled set of identity talk, and how well it is found.
 
-python tests/synth/identity_talk/score.py prints precision and recall, all mistakes, and both by language. A row counts once
-for each maker that it claims (or "cutoff").
+python tests/synth/identity_talk/score.py prints precision, recall and all mistakes. A row counts once for each maker
+that it claims (or "cutoff").
 """
 
 from __future__ import annotations
