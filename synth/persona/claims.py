@@ -90,8 +90,8 @@ def pattern(language: str, key: str) -> re.Pattern[str]:
     if key == "unreal":
         text = rf"(?:{text})\W*(?:\w+\W+){{0,2}}$"
     words = {**row["words"], **_NAMES}
-    if language in UNSPACED:  # a name in another script may have spaces around it all the same
-        words |= {name: rf" ?{symbols} ?" for name, symbols in _NAMES.items()}
+    if language in UNSPACED:  # a name in another script may have spaces around it all the same, and brackets
+        words |= {name: rf" ?{symbols}[)）]?(?:[(（][^)）]{{0,16}}[)）])? ?" for name, symbols in _NAMES.items()}
     for _ in range(2):  # words may hold words
         text = re.sub(r"<(\w+)>", lambda match: f"(?:{words[match[1]]})", text)
     return re.compile(text)
