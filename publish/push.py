@@ -37,12 +37,15 @@ from publish.checksums import CHECKSUMS, SIGNATURE, SIGNED_PROVENANCE, compare, 
 from publish.hub import Gate, Hub, LocalFile, Remote, RemoteFile, Repo, same_content
 
 __all__ = [
-    "Change", "Outcome", "Plan", "Progress", "RepoPlan", "Settings", "Target", "check_folders", "check_links",
-    "make_plan", "push",
+    "DRY_RUN", "Change", "Outcome", "Plan", "Progress", "RepoPlan", "Settings", "Target", "check_folders",
+    "check_links", "make_plan", "push",
 ]  # fmt: skip
 
 Progress = Callable[[str, int, int], None]
 """Takes the step, its bytes done and its bytes in all."""
+
+DRY_RUN = "-dry-run"
+"""How the name of a release ends that is of a dry run; it is never pushed."""
 
 COMMIT_FILES = 256
 COMMIT_BYTES = 100 * 2**20
@@ -138,7 +141,7 @@ class Outcome:
 
 def check_folders(targets: Sequence[Target], progress: Progress = lambda *_: None) -> None:
     """Raises InputError or Refused for a folder that may not leave: incomplete, changed since it was packaged, with
-    symbolic links, or with a license audit that blocks it."""
+    symbolic links, of a dry run, or with a license audit that blocks it."""
     for target in targets:
         _check_complete(target.folder, progress)
         _check_audit(target.folder)
@@ -190,6 +193,10 @@ def _check_audit(folder: Path) -> None:
         ) from None
     except ValueError as error:
         raise InputError("not an audit of `distill run`", where=str(path)) from error
+    if audit.release.endswith(DRY_RUN):
+        raise Refused(
+            "this is of a dry run: random weights and made-up answers", where=str(folder), hint="distill run RECIPE"
+        )
     violations = [  # `blocks` is not in the file: warnings that block stopped the run before it was packaged
         one
         for one in audit.findings

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import RandomBase, Recipe
-from distill.models.folder import BaseFolder, read_base
+from distill.models.folder import BaseFolder, own_template, read_base
 from distill.models.prepare import inspect_base
 from distill.models.random_model import write_random_base
 from distill.models.tokens import RowRefused, Tokens
@@ -76,7 +76,7 @@ def final_base(recipe: Recipe) -> Iterator[BaseFolder | None]:
         if isinstance(recipe.student.base, RandomBase):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             write_random_base(recipe.student.base, folder)
-            base: BaseFolder | None = read_base(folder)
+            base: BaseFolder | None = read_base(folder, own_template(recipe.student))
         else:
             base = inspect_base(recipe.student)
         persona = recipe.persona

@@ -72,6 +72,9 @@ class StudentConfig(Section):
     name: str | None = Field(None, description="Public id (owner/name) for lineage where `base` is a folder.")
     revision: str | None = None
     license: str | None = Field(None, description="Licence of the base's weights.")
+    chat_template: str | None = Field(
+        None, description="In place of the base's own template: chatml, or a file that holds a Jinja template."
+    )
     method: Method = LoraMethod()
     prompt_template: PromptTemplate | None = Field(
         None,
@@ -128,6 +131,7 @@ class StudentConfig(Section):
             name=self.name,
             revision=self.revision,
             license=self.license,
+            chat_template=self.chat_template,
             trust_remote_code=self.trust_remote_code,
         )
 

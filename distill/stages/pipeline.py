@@ -90,7 +90,9 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     # Only adaptive sampling looks at verdicts, and only then do the verifier's settings make other samples.
     adaptive = isinstance(sampling, TeacherSampling) and sampling.policy.kind == "adaptive"
 
-    prepared = run.stage(Prepare(student.base_only(), recipe.persona, base_content(student)))
+    prepared = run.stage(
+        Prepare(student.base_only(), recipe.persona, base_content(student), _content(student.chat_template))
+    )
     samples = run.stage(
         Sample(
             prompts=recipe.prompts,
