@@ -282,6 +282,11 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _persona_hides_no_origin(self) -> Recipe:
+        self.persona_with_origins  # noqa: B018 - raises where a text of the persona hides the base or a teacher
+        return self
+
+    @model_validator(mode="after")
     def _sampling_options_reach_the_engines(self) -> Recipe:
         sampling = self.sample if isinstance(self.sample, TeacherSampling) else None
         options = sampling.sampling_options if sampling else {}
@@ -332,6 +337,18 @@ class Recipe(Section):
                         "lower the one or raise the other"
                     )
         return self
+
+    @property
+    def persona_with_origins(self) -> PersonaConfig | None:
+        """The persona that names the student's base and the teachers; a folder by its last name only."""
+        if self.persona is None:
+            return None
+        base, *teachers = (name.rstrip("/").rpartition("/")[2] for name in self._origins)
+        return self.persona.with_origins(base, tuple(dict.fromkeys(name for name in teachers if name != base)))
+
+    @property
+    def _origins(self) -> tuple[str, ...]:
+        return (self.student.public_id, *(teacher.public_id for teacher in self.teachers))
 
     @property
     def teachers(self) -> tuple[TeacherConfig, ...]:

@@ -90,9 +90,9 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     # Only adaptive sampling looks at verdicts, and only then do the verifier's settings make other samples.
     adaptive = isinstance(sampling, TeacherSampling) and sampling.policy.kind == "adaptive"
 
-    prepared = run.stage(
-        Prepare(student.base_only(), recipe.persona, base_content(student), _content(student.chat_template))
-    )
+    persona = recipe.persona.template_only() if recipe.persona else None
+    template = _content(student.chat_template)
+    prepared = run.stage(Prepare(student.base_only(), persona, base_content(student), template))
     samples = run.stage(
         Sample(
             prompts=recipe.prompts,

