@@ -24,17 +24,17 @@ _MOST = {"train": 10, "held_out": 4}
 def stand_in_prompts(config: PromptsConfig, part: Part, file: Path, unknown_license: str) -> PromptsConfig:
     """The first problems of a section on this machine; of a data set of the hub, problems of its kinds in ``file``.
 
-    The source and the licenses that the recipe or its preset declares are kept; where only the rows tell theirs,
-    the stand-ins have ``unknown_license``.
+    The licenses that the recipe or its preset declares are kept, and the source of training problems, which the audit
+    reads; where only the rows tell their license, the stand-ins have ``unknown_license``.
     """
     most = _MOST[part]
     if isinstance(config, ReasoningGymPrompts):
         return config.model_copy(update={"size": min(config.size, most)})
     if not (isinstance(config, HubPrompts) and is_on_hub(config)):
         return config.model_copy(update={"limit": min(config.limit or most, most), "seed": None})
-    rows = _rows(config, part, unknown_license)
-    write_rows(file, rows)
-    return JsonlPrompts(path=str(file), license=config.license, source=config.data_source, on_bad_row=config.on_bad_row)
+    source = config.data_source if part == "train" else "stand-ins"  # no score of these is one on the real set
+    write_rows(file, ({**row, "source": source} for row in _rows(config, part, unknown_license)))
+    return JsonlPrompts(path=str(file), license=config.license, source=source, on_bad_row=config.on_bad_row)
 
 
 def stand_in_traces(config: ImportedTraces, file: Path, unknown_license: str) -> ImportedTraces:
@@ -54,7 +54,7 @@ def _rows(config: HubPrompts | ImportedTraces, part: Part, unknown_license: str)
     kinds: Sequence[str] = find_preset(config.preset).kinds if config.preset else (config.row_kind or "math",)
     licenses = declared_licenses(config) or [unknown_license]
     chosen = [
-        {**problem, "kind": kind, "source": config.data_source}
+        {**problem, "kind": kind}
         for kind in kinds
         for problem in _problems().get(kind, _problems()["math"])[part][: _MOST[part]]
     ]
