@@ -37,7 +37,7 @@ class DryRun:
 
 
 def run_dry(recipe: Recipe, runs: Path, watcher: Watcher | None = None) -> DryRun:
-    """Every stage of ``recipe`` with stand-ins. The process must do nothing after it that needs a GPU or the network.
+    """Every stage of ``recipe`` with stand-ins. From here on the process has neither the hub nor a GPU.
 
     Raises what the stages of the real run would raise, and InputError as ``dry_recipe`` does.
     """
