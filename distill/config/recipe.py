@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from distill.config.forecast import ForecastConfig
 from licensing.audit import Allowance
 from publish.facts import check_language
 from publish.formats.gguf import GgufType
@@ -264,6 +265,7 @@ class Recipe(Section):
     persona: PersonaConfig | None = None
     evaluate: EvaluateConfig
     release: ReleaseConfig
+    forecast: ForecastConfig | None = Operational(None, description="Expected rates, for `distill check`.")
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Recipe:
