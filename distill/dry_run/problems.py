@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from synth.problems.config import HubPrompts, ImportedTraces, JsonlPrompts, Prom
 from synth.problems.loaders import source_rows
 from synth.problems.preset import find_preset
 
-__all__ = ["stand_in_prompts", "stand_in_traces"]
+__all__ = ["Part", "stand_in_prompts", "stand_in_traces"]
 
 Part = Literal["train", "held_out"]
 _FILE = Path(__file__).with_name("problems.yaml")
@@ -50,14 +50,11 @@ def stand_in_traces(config: ImportedTraces, file: Path, unknown_license: str) ->
 
 
 def _rows(config: HubPrompts | ImportedTraces, part: Part, unknown_license: str) -> list[dict[str, Any]]:
-    """Rows in the problem schema, of the kinds that the preset or the section names."""
-    kinds: Sequence[str] = find_preset(config.preset).kinds if config.preset else (config.row_kind or "math",)
+    """Rows in the problem schema, of the kinds that the preset or the section names; of math where we have none."""
+    named = find_preset(config.preset).kinds if config.preset else (config.row_kind or "math",)
+    kinds = [kind for kind in named if kind in _problems()] or ["math"]
     licenses = declared_licenses(config) or [unknown_license]
-    chosen = [
-        {**problem, "kind": kind}
-        for kind in kinds
-        for problem in _problems().get(kind, _problems()["math"])[part][: _MOST[part]]
-    ]
+    chosen = [{**problem, "kind": kind} for kind in kinds for problem in _problems()[kind][part][: _MOST[part]]]
     return [{**row, "license": licenses[at % len(licenses)]} for at, row in enumerate(chosen)]
 
 

@@ -15,23 +15,31 @@ from typing import Any
 
 from distill.config.recipe import EvaluateConfig, RandomBase, Recipe, ReleaseConfig, StudentConfig
 from distill.dry_run.models import Described, describe_student, describe_teacher, write_stand_in
-from distill.dry_run.problems import stand_in_prompts, stand_in_traces
+from distill.dry_run.problems import Part, stand_in_prompts, stand_in_traces
 from licensing.errors import InputError
 from publish.push import DRY_RUN
 from synth.curate.config import CurateConfig
 from synth.distributed.config import LocalEngine
 from synth.labels.config import LabelConfig
-from synth.problems.config import HubPrompts, ImportedTraces
+from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig
 from synth.sampling.config import SAMPLING_OPTIONS, SampleConfig, TeacherSampling
-from synth.teachers.config import FakeTeacher, OfflineTeacher, ServedTeacher, TeacherConfig, TeacherFields
+from synth.teachers.config import (
+    FakeTeacher,
+    OfflineTeacher,
+    OpenAITeacher,
+    TeacherConfig,
+    TeacherFields,
+    VllmServerTeacher,
+)
 from synth.teachers.mixture import TeacherMixture, TeachersConfig
 from synth.teachers.teacher import teacher_messages
 from synth.verify.config import VerifyConfig
 
-__all__ = ["DryRecipe", "dry_recipe"]
+__all__ = ["NOTICE", "DryRecipe", "dry_recipe"]
 
 NOTICE = "DRY RUN: random weights and made-up answers; nothing here is a result."
 
+_LONGEST_NAME = 96
 _FEW_SAMPLES = 2
 _NEW_TOKENS = 24
 _QUESTION = "What is the sum of one and one?"
@@ -57,18 +65,17 @@ def dry_recipe(recipe: Recipe, folder: Path) -> DryRecipe:
     if faults:
         what, where, hint = faults[0]
         raise InputError(what, where=where, hint=hint)
-    student = build.student(base)
     values: dict[str, Any] = {
         "name": f"dry-run-{recipe.name}"[:64],
         "description": f"{NOTICE} {recipe.description or ''}".strip(),
         "engine": LocalEngine(),
         "teacher": build.teacher,
         "sample": build.sample(),
-        "prompts": build.prompts("prompts", "train"),
+        "prompts": build.prompts(),
         "verify": build.verify(),
         "label": build.label(),
         "curate": build.curate(),
-        "student": student,
+        "student": build.student(base),
         "evaluate": build.evaluate(),
         "release": build.release(),
     }
@@ -107,13 +114,11 @@ def _teacher_faults(
     teacher: TeacherConfig, described: Described, sample: TeacherSampling, prompt: int
 ) -> Iterator[Fault]:
     own = getattr(teacher, "max_model_len", None)
-    if own is not None and described.positions is not None and own > described.positions:
-        yield (
-            f"{own:,}, and {teacher.public_id} has {described.positions:,} positions",
-            "teacher.max_model_len",
-            "lower it",
-        )
-    room = _least(own, described.positions)
+    positions = described.positions
+    if own is not None and positions is not None and own > positions:
+        what = f"{own:,}, and {teacher.public_id} has {positions:,} positions"
+        yield what, "teacher.max_model_len", "lower it"
+    room = _least(own, positions)
     limits = {"sample.max_new_tokens": sample.max_new_tokens}
     if sample.escalate is not None:
         limits["sample.escalate.max_new_tokens"] = sample.escalate.max_new_tokens
@@ -152,17 +157,15 @@ class _Builder:
 
     def _teacher(self, teacher: TeacherConfig) -> TeacherConfig:
         """The fake teacher in the place of one: its names, prompts and tags, in the form that its template gives."""
-        if isinstance(teacher, OfflineTeacher):
+        if isinstance(teacher, OfflineTeacher | FakeTeacher):
             return teacher
-        think_open = teacher.think_open
-        if not isinstance(teacher, FakeTeacher | ServedTeacher) or getattr(teacher, "reasoning_parser", ...) is None:
-            think_open = self._look_at(teacher)
-        fields = teacher.model_dump(include=set(TeacherFields.model_fields) - {"think_open"})
+        # Of an endpoint, only the recipe says what is there.
+        think_open = teacher.think_open if isinstance(teacher, OpenAITeacher) else self._look_at(teacher)
         self.replaced.append(f"teacher {teacher.public_id}: a fake one, right and wrong by turns")
-        return FakeTeacher(**fields, think_open=think_open, latency_s=0, concurrency=8)
+        return _fake(teacher, think_open)
 
     def _look_at(self, teacher: TeacherConfig) -> str:
-        """Compare lengths with the teacher's positions, and render its chat; returns its opening tag."""
+        """Compare lengths with the teacher's positions, and render its chat; returns what opens its thinking."""
         from synth.problems.problem import Prompt
 
         described = describe_teacher(teacher)
@@ -170,22 +173,23 @@ class _Builder:
         prompt = described.tokens(described.prompt([dict(turn) for turn in teacher_messages(teacher, problem)]))
         if isinstance(self._recipe.sample, TeacherSampling):
             self._faults += _teacher_faults(teacher, described, self._recipe.sample, prompt)
+        if isinstance(teacher, VllmServerTeacher) and teacher.reasoning_parser is not None:
+            return teacher.think_open  # its thinking comes apart, and is joined by the recipe's tags
         if not described.think_open and teacher.think_open.strip():
             tag = teacher.think_open.strip()
             self.notes.append(
-                f"teacher.think_open is {tag}, and the template of {teacher.public_id} has written it: set ''"
+                f"the template of {teacher.public_id} has already written {tag}: set teacher.think_open: ''"
             )
         return described.think_open
 
-    def prompts(self, name: str, part: Any) -> Any:
-        config = self._recipe.prompts if name == "prompts" else self._recipe.evaluate.prompts
-        if config is None:
-            return None
-        made = stand_in_prompts(config, part, self._folder / f"{name}.jsonl", self._recipe.release.license)
-        if made.kind != config.kind:
-            self.replaced.append(
-                f"{name}: problems of our own for {getattr(config, 'dataset', '')}; its columns are not read"
-            )
+    def prompts(self) -> PromptsConfig | None:
+        config = self._recipe.prompts
+        return config and self._stand_ins("prompts", config, "train")
+
+    def _stand_ins(self, section: str, config: PromptsConfig, part: Part) -> PromptsConfig:
+        made = stand_in_prompts(config, part, self._folder / f"{section}.jsonl", self._recipe.release.license)
+        if isinstance(config, HubPrompts) and not isinstance(made, HubPrompts):
+            self.replaced.append(f"{section}: problems of our own for {config.dataset}; its columns are not read")
         return made
 
     def sample(self) -> SampleConfig:
@@ -207,7 +211,7 @@ class _Builder:
 
     def _judge(self, teacher: TeacherConfig) -> FakeTeacher:
         self.replaced.append(f"judge {teacher.public_id}: a fake one")
-        return FakeTeacher(**teacher.model_dump(include=set(TeacherFields.model_fields)), latency_s=0, concurrency=8)
+        return _fake(teacher, teacher.think_open)
 
     def label(self) -> LabelConfig:
         label = self._recipe.label
@@ -223,9 +227,7 @@ class _Builder:
         off = [name for name in lengths if getattr(curate.filters, name) is not None]
         if off or curate.quota is not None:
             names = [*(f"filters.{name}" for name in off), *(["quota"] if curate.quota else [])]
-            self.replaced.append(
-                f"curate.{', curate.'.join(names)}: off, since a handful of made-up traces says nothing of it"
-            )
+            self.replaced.append(f"curate: without {', '.join(names)}, which a handful of made-up traces cannot meet")
         filters = curate.filters.model_copy(update=dict.fromkeys(lengths))
         return curate.model_copy(update={"filters": filters, "quota": None})
 
@@ -245,7 +247,7 @@ class _Builder:
         self.replaced.append(f"evaluate: transformers on the CPU, greedy, {_NEW_TOKENS} new tokens")
         return evaluate.model_copy(
             update={
-                "prompts": self.prompts("evaluate.prompts", "held_out"),
+                "prompts": self._stand_ins("evaluate.prompts", evaluate.prompts, "held_out"),
                 "engine": "transformers",
                 "engine_args": {},
                 "batch_size": 8,
@@ -264,14 +266,25 @@ class _Builder:
             self.replaced.append("release.formats: none; a tiny model has no GGUF worth the while")
         return release.model_copy(
             update={
-                "name": f"{release.name}{DRY_RUN}",
-                "data_name": f"{release.data_set}{DRY_RUN}" if release.data_set else None,
+                "name": _marked(release.name),
+                "data_name": _marked(release.data_set) if release.data_set else None,
                 "description": f"{NOTICE} {release.description or ''}".strip(),
                 "limitations": (NOTICE, *release.limitations),
                 "formats": (),
                 "benchmark_task": None,
             }
         )
+
+
+def _fake(teacher: TeacherConfig, think_open: str) -> FakeTeacher:
+    fields = teacher.model_dump(include=set(TeacherFields.model_fields) - {"think_open"})
+    return FakeTeacher(**fields, think_open=think_open, latency_s=0, concurrency=8)
+
+
+def _marked(name: str) -> str:
+    """A name of the hub that ends as those of dry runs do, no longer than one may be."""
+    owner, slash, own = name.rpartition("/")
+    return f"{owner}{slash}{own[: _LONGEST_NAME - len(DRY_RUN)]}{DRY_RUN}"
 
 
 def _is_here(test_set: str | HubPrompts) -> bool:
