@@ -11,7 +11,7 @@ from typing import Any
 
 from distill.report.markdown import Table
 from distill.runs.summary import MODEL_NAMES
-from publish.facts import MAY_BE_CHANCE, reading_of
+from publish.facts import MAY_BE_CHANCE, p_text, reading_of
 
 __all__ = ["comparison_table", "model_name", "number", "score_tables", "stage_table", "waterfall_table"]
 
@@ -118,11 +118,6 @@ def comparison_table(comparisons: Rows) -> Table:
         "Difference", "Value", "95 % interval", "p", "p, Holm", "Reading", "Detectable from", "Problems needed"
     )  # fmt: skip
     return Table(f"Paired comparisons{f' ({tests})' if tests else ''}", header, tuple(rows), right=7)
-
-
-def p_text(p: float | None) -> str:
-    """Three significant digits; a small one as a bound, and none as 0."""
-    return "" if p is None else "< 0.0001" if p < 0.0001 else f"{p:.3g}"
 
 
 def model_name(key: str) -> str:
