@@ -62,7 +62,8 @@ def forecast(recipe: Recipe) -> list[StageForecast]:
         stages.append(_stage("train", tokens * recipe.student.num_train_epochs * arms, expected.train))
     if expected.evaluate is not None:
         models = 2 + recipe.curate.control_arm + len(scored_teachers(recipe.evaluate, recipe.teacher))
-        answers = models * _count(recipe.evaluate.prompts, expected.held_out, "held_out")
+        problems = _count(recipe.evaluate.prompts, expected.held_out, "held_out")
+        answers = models * problems * recipe.evaluate.num_samples
         stages.append(_stage("evaluate", answers * expected.tokens_per_trace, expected.evaluate))
     return stages
 

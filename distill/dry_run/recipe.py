@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.config.recipe import EvaluateConfig, RandomBase, Recipe, ReleaseConfig, StudentConfig
+from distill.config.recipe import EvaluateConfig, RandomBase, Recipe, ReleaseConfig, RequireConfig, StudentConfig
 from distill.dry_run.models import Described, describe_student, describe_teacher, write_stand_in
 from distill.dry_run.problems import Part, stand_in_prompts, stand_in_traces
 from licensing.errors import InputError
@@ -40,6 +40,7 @@ __all__ = ["NOTICE", "DryRecipe", "dry_recipe"]
 NOTICE = "DRY RUN: random weights and made-up answers; nothing here is a result."
 
 _LONGEST_NAME = 96
+_ACCURACY = 0.75  # so that a handful of problems leaves some rows to train on
 _FEW_SAMPLES = 2
 _NEW_TOKENS = 24
 _QUESTION = "What is the sum of one and one?"
@@ -65,6 +66,7 @@ def dry_recipe(recipe: Recipe, folder: Path) -> DryRecipe:
     if faults:
         what, where, hint = faults[0]
         raise InputError(what, where=where, hint=hint)
+    folder.mkdir(parents=True, exist_ok=True)
     values: dict[str, Any] = {
         "name": f"dry-run-{recipe.name}"[:64],
         "description": f"{NOTICE} {recipe.description or ''}".strip(),
@@ -251,17 +253,18 @@ class _Builder:
                 "engine": "transformers",
                 "engine_args": {},
                 "batch_size": 8,
+                "num_samples": 1,
                 "max_new_tokens": min(evaluate.max_new_tokens, _NEW_TOKENS),
                 # The release is tried again, and a random model that is sampled stops now and not then.
+                "sampling": "recipe",
                 "temperature": 0.0,
                 **dict.fromkeys(SAMPLING_OPTIONS),
-                "min_stop_rate": 0.0,
-                "bootstrap_samples": 200,
             }
         )
 
     def release(self) -> ReleaseConfig:
         release = self._recipe.release
+        self.replaced.append("release.require: nothing, since a random model meets no gate")
         if release.formats:
             self.replaced.append("release.formats: none; a tiny model has no GGUF worth the while")
         return release.model_copy(
@@ -270,6 +273,7 @@ class _Builder:
                 "data_name": _marked(release.data_set) if release.data_set else None,
                 "description": f"{NOTICE} {release.description or ''}".strip(),
                 "limitations": (NOTICE, *release.limitations),
+                "require": RequireConfig(stop_rate=0.0),
                 "formats": (),
                 "benchmark_task": None,
             }
@@ -278,7 +282,7 @@ class _Builder:
 
 def _fake(teacher: TeacherConfig, think_open: str) -> FakeTeacher:
     fields = teacher.model_dump(include=set(TeacherFields.model_fields) - {"think_open"})
-    return FakeTeacher(**fields, think_open=think_open, latency_s=0, concurrency=8)
+    return FakeTeacher(**fields, think_open=think_open, accuracy=_ACCURACY, latency_s=0, concurrency=8)
 
 
 def _marked(name: str) -> str:

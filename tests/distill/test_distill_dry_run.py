@@ -44,7 +44,7 @@ def large(name: str, *overrides: str) -> Recipe:
 def light(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """``dry_recipe`` without the weights of its student."""
     monkeypatch.setattr("distill.dry_run.models._write_random_weights", lambda config, folder: None)
-    return dry_recipe
+    return lambda recipe, folder: dry_recipe(recipe, folder / "made" / "anew")
 
 
 # --- models ----------------------------------------------------------------------------------------------------------
@@ -214,4 +214,4 @@ def test_traces_of_the_hub_and_of_a_file_are_read_as_imported_traces(tmp_path: P
         {"path": str(tmp_path / "own.jsonl"), "columns": columns, "traces": [{"response": "response"}]}
     )
     few = load_traces(stand_in_traces(own, tmp_path / "b.jsonl", "mit"), teacher)
-    assert 0 < len(few.index) < 20
+    assert 0 < len(few.index) < 50

@@ -60,9 +60,10 @@ def test_training_takes_the_correct_samples_up_to_the_limit_of_curation_in_each_
     assert every == limit * 3 * arms
 
 
-def test_every_model_answers_every_held_out_problem() -> None:
+def test_every_model_answers_every_held_out_problem_as_often_as_it_is_sampled() -> None:
     assert tokens("evaluate", "curate.control_arm=true") == 8 * 4, "student before and after, control, teacher"
-    assert tokens("evaluate", "curate.control_arm=false", "evaluate.teacher=false") == 8 * 2
+    sampled = ("evaluate.num_samples=3", "evaluate.temperature=1")
+    assert tokens("evaluate", "curate.control_arm=false", "evaluate.teacher=false", *sampled) == 8 * 2 * 3
 
 
 def test_hours_and_money_follow_from_rate_gpus_and_prices() -> None:
