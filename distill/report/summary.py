@@ -18,7 +18,7 @@ from distill.report.tables import comparison_table, model_name, score_tables, st
 from distill.report.traces import EDGES, Counted
 from distill.report.verdicts import verdicts_section
 from distill.runs.artefact import Artefact
-from distill.runs.summary import stage_rows
+from distill.runs.summary import score_rows, stage_rows
 from licensing.files import read_json
 
 __all__ = ["sections"]
@@ -56,7 +56,7 @@ def _scores(evaluate: Artefact | None) -> Section | None:
     scores = [(model_name(row["model"]), row["value"], row["low"], row["high"]) for row in facts["scores"]]
     blocks: list[Block] = [
         Plot(plots.intervals(scores, "pass@1 of each model with its 95 % interval; the table below has the numbers")),
-        *score_tables(facts["scores"]),
+        *score_tables(score_rows(evaluate)),
     ]
     if facts["comparisons"]:
         pairs = [
