@@ -64,7 +64,9 @@ def _scores(evaluate: Artefact | None) -> Section | None:
             for row in facts["comparisons"]
         ]
         label = "Differences on the same problems with their 95 % intervals; the table below has the numbers"
-        blocks += [Plot(plots.intervals(pairs, label, -1.0, 1.0)), comparison_table(facts["comparisons"])]
+        reach = max(abs(bound) for _, _, *bounds in pairs for bound in bounds)
+        limit = next(limit for limit in (0.1, 0.2, 0.4, 1.0) if reach <= limit)
+        blocks += [Plot(plots.intervals(pairs, label, -limit, limit)), comparison_table(facts["comparisons"])]
     blocks.append(
         f"Intervals: {facts['interval']}. A difference may be chance where its interval contains 0 or its p, corrected "
         "by Holm for the number of comparisons, is 0.05 or more; beside it stand the smallest difference that this "
