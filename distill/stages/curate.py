@@ -23,8 +23,9 @@ class Curate(Stage[CurateFacts]):
 
     curate: CurateConfig
     persona: PersonaConfig | None
-    """What decides about identity talk; None where all of it is kept."""
+    """Whose policy for identity talk holds; None where all of it is kept."""
     verify: VerifyConfig | None
+    """How rewritten traces are verified."""
     samples: Artefact[SampleFacts]
     verdicts: Artefact[VerifyFacts]
     labels: Artefact[LabelFacts]

@@ -110,7 +110,14 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     own = recipe.persona_with_origins
     identity = own.identity_only() if own is not None and own.identity_talk != "keep" else None
     data = run.stage(
-        Curate(recipe.curate, identity, verify.rules() if identity is not None else None, samples, verdicts, labels)
+        Curate(
+            curate=recipe.curate,
+            persona=identity,
+            verify=verify.rules() if identity is not None and identity.identity_talk == "rewrite" else None,
+            samples=samples,
+            verdicts=verdicts,
+            labels=labels,
+        )
     )
 
     trained = run.stage(Train(student, "student", prepared, samples, verdicts, labels, data))

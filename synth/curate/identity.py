@@ -7,16 +7,15 @@ stands in rewrites.parquet, and training rows take it from there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth.duckdb_helpers import stream
 from synth.parquet_files import write_parquet
 from synth.persona.config import PersonaConfig
-from synth.persona.find import describe, find_identity, foreign
+from synth.persona.find import Claim, describe, find_identity, foreign
 from synth.persona.rewrite import rewrite
-from synth.reasoning import split_reasoning
 from synth.trace import Trace, TraceSet, samples_schema
 from synth.verify.config import VerifyConfig
 from synth.verify.trace_verifier import verify_row
@@ -40,17 +39,17 @@ def rewrites_schema() -> pa.Schema:
 
 
 def apply_identity_policy(
-    db: duckdb.DuckDBPyConnection, traces: TraceSet, persona: PersonaConfig, verify: VerifyConfig, out: Path
+    db: duckdb.DuckDBPyConnection, traces: TraceSet, persona: PersonaConfig, verify: VerifyConfig | None, out: Path
 ) -> None:
     """Set `identity_talk` in ``t`` where a trace is to be dropped, and write rewrites.parquet into ``out`` where the
     persona's policy is to rewrite.
 
     Claims that are the persona's own (its name, maker, base, teachers, cutoff) are none. ``verify``: the settings that
-    the verdicts were made with.
+    the verdicts were made with, for rewriting.
     """
     reasons: list[tuple[int, str]] = []
-    if persona.identity_talk == "drop":
-        reasons += [(trace_row, "; ".join(claims)) for trace_row, _, claims, _ in _talking(db, traces, persona)]
+    if verify is None or persona.identity_talk == "drop":
+        reasons += [(trace_row, _words(trace, claims)) for trace_row, trace, claims in _talking(db, traces, persona)]
     else:
         write_parquet(out / REWRITES, rewrites_schema(), _rewrites(db, traces, persona, verify, reasons))
     db.execute("CREATE OR REPLACE TABLE talking (trace_row BIGINT, why VARCHAR)")
@@ -61,8 +60,8 @@ def apply_identity_policy(
 
 def _talking(
     db: duckdb.DuckDBPyConnection, traces: TraceSet, persona: PersonaConfig
-) -> Iterator[tuple[int, Trace, list[str], str | None]]:
-    """(row, trace, foreign claims in words, the text rewritten or None) of the traces with foreign claims."""
+) -> Iterator[tuple[int, Trace, list[Claim]]]:
+    """(row, trace, claims) of the traces with foreign claims."""
     columns = samples_schema().names
     labelled = db.sql(
         f"SELECT t.trace_row, {', '.join(f's.{name}' for name in columns)} FROM t JOIN samples AS s "
@@ -72,9 +71,16 @@ def _talking(
         trace = traces.trace(dict(zip(columns, values, strict=True)))
         claims = foreign(find_identity(trace.text), persona)
         if claims:
-            answer_start = len(trace.text) - len(trace.reasoning.answer)
-            words = [describe(claim, answer_start) for claim in claims]
-            yield trace_row, trace, words, rewrite(trace.text, claims, persona)
+            yield trace_row, trace, claims
+
+
+def _words(trace: Trace, claims: Sequence[Claim]) -> str:
+    return "; ".join(_described(trace, claims))
+
+
+def _described(trace: Trace, claims: Sequence[Claim]) -> list[str]:
+    answer_start = len(trace.text) - len(trace.reasoning.answer)
+    return [describe(claim, answer_start) for claim in claims]
 
 
 def _rewrites(
@@ -96,15 +102,14 @@ def _rewrites(
     }
 
     def rows() -> Iterator[dict[str, Any]]:
-        for trace_row, trace, claims, text in _talking(db, traces, persona):
-            if text is None:
-                reasons.append((trace_row, f"cannot be rewritten: {'; '.join(claims)}"))
-                continue
-            if split_reasoning(text, trace.think_open, trace.think_close).state != trace.reasoning.state:
-                reasons.append((trace_row, f"rewriting changes the think block: {'; '.join(claims)}"))
+        for trace_row, trace, claims in _talking(db, traces, persona):
+            text = rewrite(trace.text, claims, persona)
+            if text is None or trace.with_text(text).reasoning.state != trace.reasoning.state:
+                reasons.append((trace_row, f"cannot be rewritten: {_words(trace, claims)}"))
                 continue
             row = verify_row(trace.problem, text, trace.think_open, trace.think_close)
-            yield {**row, "_trace_row": trace_row, "_request_id": trace.request_id, "_claims": claims}
+            named = {"_request_id": trace.request_id, "_claims": _described(trace, claims)}
+            yield {**row, "_trace_row": trace_row, **named}
 
     for row in verify_rows(rows(), verify):
         before, after = verdicts[row["_request_id"]], (row["verdict"], row["extracted"])
