@@ -56,13 +56,14 @@ _SENTINEL = "zq7personaqz"
 _NO_SYSTEM = "not (messages and (messages[0].role == 'system' or messages[0].role == 'developer'))"
 _NO_DEVELOPER = "not (messages and messages[0].role == 'system')"
 # A text part of the caller's takes the persona in front of its text, since some templates show the first part only.
+# `| list`: a sum of lists is no sequence for minijinja.
 _COMPOSED_PARTS = (
     "{%- elif messages[0].content and messages[0].content[0].type == 'text' %}",
-    "    {%- set messages = [{'role': messages[0].role, 'content': [{'type': 'text', 'text': default_system ~ "
-    "'\\n\\n' ~ messages[0].content[0].text}] + messages[0].content[1:]}] + messages[1:] %}",
+    "    {%- set messages = [{'role': messages[0].role, 'content': ([{'type': 'text', 'text': default_system ~ "
+    "'\\n\\n' ~ messages[0].content[0].text}] + messages[0].content[1:]) | list}] + messages[1:] %}",
     "{%- elif messages[0].content %}",
-    "    {%- set messages = [{'role': messages[0].role, 'content': [{'type': 'text', 'text': default_system ~ "
-    "'\\n\\n'}] + messages[0].content}] + messages[1:] %}",
+    "    {%- set messages = [{'role': messages[0].role, 'content': ([{'type': 'text', 'text': default_system ~ "
+    "'\\n\\n'}] + messages[0].content) | list}] + messages[1:] %}",
 )
 _PROLOGUES: dict[str, dict[str, tuple[str, ...]]] = {
     "slot": {
@@ -105,8 +106,8 @@ _PROLOGUES: dict[str, dict[str, tuple[str, ...]]] = {
             "    {%- set messages = [{'role': 'user', 'content': default_system ~ '\\n\\n' ~ messages[0].content}] + "
             "messages[1:] %}",
             "{%- elif messages and messages[0].role == 'user' and messages[0].content %}",
-            "    {%- set messages = [{'role': 'user', 'content': [{'type': 'text', 'text': default_system ~ '\\n\\n'}] "
-            "+ messages[0].content}] + messages[1:] %}",
+            "    {%- set messages = [{'role': 'user', 'content': ([{'type': 'text', 'text': default_system ~ "
+            "'\\n\\n'}] + messages[0].content) | list}] + messages[1:] %}",
         ),
     },
 }

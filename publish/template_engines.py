@@ -48,10 +48,12 @@ def render_minijinja(template: str, messages: Sequence[dict[str, Any]], **variab
     except ModuleNotFoundError as error:
         raise MissingDependency("the second template engine is missing", hint="pip install minijinja") from error
 
-    environment = minijinja.Environment(trim_blocks=True, lstrip_blocks=True)
-    environment.add_filter("tojson", _to_json)
-    environment.add_function("raise_exception", _raise_exception)
-    environment.add_function("strftime_now", _now)
+    environment = minijinja.Environment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        filters={"tojson": _to_json},
+        globals={"raise_exception": _raise_exception, "strftime_now": _now},
+    )
     return environment.render_str(portable(template), messages=list(messages), **(_DEFAULTS | variables))
 
 
