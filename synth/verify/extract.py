@@ -34,6 +34,7 @@ _MOST_BOXES = 8
 _BETWEEN_BOXES = re.compile(
     r"(?:[,;、$]|\s|\\[()\[\]]|\\quad|\\text\{[^{}]*\}|\band\b|\bor\b){0,40}\\(?:boxed|fbox)\s*\{", re.IGNORECASE
 )
+_MENTIONED = re.compile(r"\}\$?[ \t]+[a-z]")  # behind an empty box that a sentence speaks of
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _TAG = re.compile(r"<answer>([^<]*(?:<(?!/?answer>)[^<]*)*)</answer>", re.IGNORECASE)
 
@@ -104,6 +105,11 @@ _COPULA = re.compile(
 _YES_NO = re.compile(r"(?:(?:so|therefore|thus|hence),?\s+)?(yes|no|true|false)\s*[,.!;:]", re.IGNORECASE)
 _IS = re.compile(r"(?<!hope it )\b(?:is|are|was)\s+([^.!?,;]{1,60})[.!]?\s*$")
 _TRUTH = re.compile(r"\b(?:is|are)\s+(true|false)[.!]?$", re.IGNORECASE)
+_CLAIM = re.compile(
+    r"(?:the|this|it)\s+(?:\w+\s+)?(\w+s)[.!]?|"
+    r"(?:the|this)\s+\w+\s+(?:has|have)\s+(no (?:real |integer )?solutions?)[.!]?",
+    re.IGNORECASE,
+)
 _PROSE = re.compile(r"(?<![A-Za-z])[A-Za-z]{2,}\s+[A-Za-z]{2,}\s+[A-Za-z]{2,}")
 
 
@@ -153,6 +159,8 @@ def _box(tail: str) -> Answer | None:
     boxes = _boxes(tail)
     if not boxes or _BOX.search(tail, boxes[-1][1]):
         return Answer(None, reason="the last \\boxed{ is not closed")
+    while len(boxes) > 1 and not tail[boxes[-1][0] : boxes[-1][1]].strip() and _MENTIONED.match(tail, boxes[-1][1]):
+        boxes.pop()
     inside = [tail[start:end].strip() for start, end in boxes]
     inside = [_inner(text) for text in inside]
     if not inside[-1]:
@@ -223,8 +231,8 @@ def committed_answer(response: str | Reasoning) -> Answer:
         stated = _stated(sentence) if _is_prose(sentence) and _COPULA.search(sentence) else None
         return Answer(sentence, how="sentence", others=(stated,) if stated else ())
     line = text.strip()
-    truth = _YES_NO.match(_BOLD.sub(_emphasized, line)) or _TRUTH.search(line)
-    others = (truth[1],) if truth else ()
+    truth = _YES_NO.match(_BOLD.sub(_emphasized, line)) or _TRUTH.search(line) or _CLAIM.fullmatch(line)
+    others = (next(filter(None, truth.groups())),) if truth else ()
     if len(line) <= 200 and "\n" not in line and not is_denied and not _is_prose(line):
         segments = list(_SEGMENT.finditer(line))
         if segments:
@@ -297,6 +305,9 @@ def _stated(text: str) -> str | None:
         if not numbers:
             continue
         copulas = list(_COPULA.finditer(sentence, 0, numbers[-1].start()))
+        later = None if copulas else _COPULA.search(sentence, numbers[-1].end())
+        if later is not None and sentence[numbers[-1].end() : later.start()].strip(" *$"):
+            return None  # the 5 in the problem is large
         if len(numbers) > 1 and not (copulas and copulas[-1].end() > numbers[-2].end()):
             return None
         unit = numbers[-1]["unit"] or ""

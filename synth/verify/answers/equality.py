@@ -171,9 +171,20 @@ def _stated(relation: Relation) -> list[Value]:
     if not _is_name(sides[0]) and len(constant) < len(values):
         return []
     rounded = "\\approx" in relation.marks or (isinstance(values[-1], Number) and values[-1].decimal)
-    if not rounded and any(not _agree(one, values[-1]) for one in constant if _is_constant(values[-1])):
+    agree = _agree_roughly if rounded else _agree
+    if _is_constant(values[-1]) and any(not agree(one, values[-1]) for one in constant):
         return []  # 256 + 36 = 293
     return list(reversed(values)) if rounded else values[-1:]
+
+
+def _agree_roughly(one: Value, rounded: Value) -> bool:
+    """Whether a number may be another one rounded: to 2 %, or to a whole number."""
+    try:
+        exact, given = (approximate(evaluate(value, {})) for value in (one, rounded))
+    except (TooLarge, Undefined):
+        return False
+    is_whole = isinstance(rounded, Number) and rounded.value.denominator == 1
+    return bool(abs(exact - given) <= max(abs(given) / 50, 0.5 if is_whole else 0))
 
 
 def _agree(one: Value, two: Value) -> bool:
@@ -453,7 +464,7 @@ def _two_lists(g: Items, a: Items) -> bool:
     if g.bracket in _ORDERED and a.bracket in _ORDERED:
         return not (g.bracket != a.bracket and len(g.parts) == 2) and _in_order(g.parts, a.parts)
     if "{" in (g.bracket, a.bracket):
-        if g.bracket in _ORDERED or a.bracket in _ORDERED:
+        if g.bracket in _ORDERED or a.bracket in _ORDERED or any(len(_bases(x.parts)) > 1 for x in (g, a)):
             return False
         return _matched(_distinct(_unnamed(g.parts)), _distinct(_unnamed(a.parts)), _same_part)
     if "[" in (g.bracket, a.bracket) and len(g.parts) == 2:
@@ -466,6 +477,10 @@ def _two_lists(g: Items, a: Items) -> bool:
     if not all(isinstance(part, Relation) for part in (*one, *two)):
         one, two = _unnamed(one), _unnamed(two)
     has_names = [len(_names(parts)) == len(parts) for parts in (one, two)]
+    has_names = [
+        named or all(isinstance(part, Quantity) and part.unit.is_label for part in parts)
+        for named, parts in zip(has_names, (one, two), strict=True)
+    ]
     if any(has_names) and not all(has_names) and all(map(_is_plain, one if has_names[1] else two)):
         return _in_order(one, two)
     has_labels = [any(isinstance(part, Labelled) for part in parts) for parts in (one, two)]
@@ -516,6 +531,11 @@ def _names(parts: Sequence[Value]) -> list[Value]:
     return [equation.sides[0] for equation in equations if _is_name(equation.sides[0])]
 
 
+def _bases(parts: Sequence[Value]) -> set[str]:
+    """The names without their subscripts."""
+    return {str(name).partition("_")[0].strip() for name in _names(parts)}
+
+
 def _is_one_name(parts: Sequence[Value]) -> bool:
     names = _names(parts)
     return len(names) == len(parts) > 1 and len(set(names)) == 1
@@ -523,7 +543,7 @@ def _is_one_name(parts: Sequence[Value]) -> bool:
 
 def _unnamed(parts: Sequence[Value]) -> tuple[Value, ...]:
     """The values of ``x = 2`` and ``x = 3``, where all have one name (or names that differ by their subscripts)."""
-    if len({str(name).partition("_")[0].strip() for name in _names(parts)}) != 1:
+    if len(_bases(parts)) != 1:
         return tuple(parts)
     return tuple(part.sides[1] if isinstance(part, Relation) and part.marks == ("=",) else part for part in parts)
 

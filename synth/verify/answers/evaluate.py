@@ -561,6 +561,8 @@ def _whole_numbers(nodes: list[Value]) -> set[str]:
                 names |= symbols(exponent)
             case Operation(name="^", args=(Number(value=value), exponent)) if value < 0:
                 names |= symbols(exponent)
+            case Operation(name="^", args=(_, exponent)):
+                names |= symbols(exponent) & {"n", "k", "m"}
             case Operation(name="sin" | "cos" | "tan", args=(arg,)) if "\\pi" in str(arg):
                 names |= symbols(arg) & {"n", "k", "m"}
     return names

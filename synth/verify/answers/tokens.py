@@ -104,7 +104,7 @@ _DROPPED = frozenset(
     word_list(
         "left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle "
         "scriptstyle limits nolimits hfill strut mathstrut rm bf it sf tt cal Large large LARGE huge Huge small "
-        "normalsize therefore quad qquad thinspace enspace medspace thickspace nonumber centering"
+        "normalsize therefore checkmark blacksquare quad qquad thinspace enspace medspace thickspace nonumber centering"
     )
 )
 _TEXT_STYLES = frozenset(
@@ -174,6 +174,7 @@ def spelling(text: str) -> str:
     text = re.sub(
         r"\^\s*(?:\\prime|\{((?:\s*\\prime)+)\s*\})", lambda match: "'" * max((match[1] or "").count("p"), 1), text
     )
+    text = re.sub(r"\\not\s*=", r"\\ne ", re.sub(r"\\not\s*\\in(?![A-Za-z])", r"\\notin ", text))
     text = _UNIT_FRACTION.sub(r"\1/\2", text)
     text = re.sub(r"\bUS\s*(?=\\?\$)", "", text)
     text = re.sub(r"(?<=\d)\s*(?:\{,\}|,\\!)\s*(?=\d{3}(?!\d))", "{,}", text)

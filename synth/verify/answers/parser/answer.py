@@ -8,7 +8,7 @@ from synth.verify.answers.parser.cursor import CLOSERS, END, MAX_DEPTH, QUALIFIE
 from synth.verify.answers.parser.expressions import SET_MARKS, negated
 from synth.verify.answers.regions import INEQUALITIES, is_region
 from synth.verify.answers.tokens import RELATIONS, Token
-from synth.verify.answers.units import CURRENCIES
+from synth.verify.answers.units import CURRENCIES, NO_LABEL
 from synth.verify.answers.values import (
     Interval,
     Items,
@@ -53,6 +53,8 @@ class Parser(Brackets):
             value = self._qualified(value)
         if self._next().text == "(" and self._is_repeated():
             self._at += 3
+        if self._next().text == "(" and self._is_aside():
+            self._at = len(self._tokens)
         if self._next().text == "(" and self._is_remark():
             self._at += 1
             condition = self._listed()
@@ -63,6 +65,12 @@ class Parser(Brackets):
         if self._at < len(self._tokens):
             raise Unreadable(f"nothing can be made of {self._next().text!r}")
         return value
+
+    def _is_aside(self) -> bool:
+        """Whether only words that do not change the value stand between brackets here, to the end: ``(exactly)``."""
+        *inside, last = self._tokens[self._at + 1 :]
+        words = {token.text.lower() for token in inside}
+        return last.text == ")" and all(token.kind == "word" for token in inside) and not words & (_CHANGES | NO_LABEL)
 
     def _listed(self, *, top: bool = False) -> Value:
         """Items between commas, `and`, `or`; a single one as it is."""
@@ -88,7 +96,7 @@ class Parser(Brackets):
 
     def _item(self) -> Value:
         label = self._label()
-        while self._word() in _ROUNDED or (self._word() == "the" and label is None):
+        while self._word() in _ROUNDED or self._next().text == "\\implies" or (self._word() == "the" and label is None):
             self._at += 1
         value = self._relation()
         return value if label is None else Labelled(label, value)
@@ -108,7 +116,8 @@ class Parser(Brackets):
             return one.text
         end = 0
         words: list[str] = []
-        while (word := self._word(end)) or (words and self._next(end).kind in ("letter", "name")):
+        named = one.kind == "name" and one.upright and two.kind == "word"  # max value
+        while (word := self._word(end)) or ((words or named) and self._next(end).kind in ("letter", "name")):
             words.append(word or self._next(end).text)
             end += 1
         if (

@@ -52,7 +52,7 @@ _FUNCTION_LIKE = ("\\lim", "\\sum", "\\int", "\\prod")
 _NO_FACTOR = frozenset(
     word_list(
     "\\} \\rangle \\rfloor \\rceil \\pm \\mp \\cdot \\times \\end \\ \\pmod \\mod \\bmod \\over \\choose & \\& "
-    "\\| \\hline \\euro \\pound \\yen \\rupee \\cr"
+    "\\not \\| \\hline \\euro \\pound \\yen \\rupee \\cr"
 )
 )  # fmt: skip
 
@@ -110,6 +110,8 @@ class Expressions(Quantities):
     def _beside(self, value: Value) -> Value:
         """``value`` times what stands beside it; a whole number and a fraction are a mixed number."""
         before, token = self._next(-1), self._next()
+        if before.kind == "number" and token.text == "{" and self._next(1).kind == "number":
+            raise Unreadable("two numbers side by side")
         if token.kind == "number" and before.text not in (")", "}", "]", "!"):
             slash = self._next(1).text == "/" and self._next(2).kind == "number"
             if not (before.kind == "number" and isinstance(value, Number) and slash):
@@ -206,7 +208,8 @@ class Expressions(Quantities):
             return Symbol(f"{base}^{{{'T' if token.text in _TRANSPOSED else token.text}}}")
         if token.text == "{" and (after.text in ("*", "T", "\\top", "\\prime") or self._next(2).text in ("+", "-")):
             if after.text in ("*", "\\top") or (after.text == "T" and self._next(2).text == "}" and _is_capital(base)):
-                return Symbol(f"{base}^{{{self._raw()}}}")
+                raised = self._raw().strip()
+                return Symbol(f"{base}^{{{'T' if raised in _TRANSPOSED else raised}}}")
             if after.kind == "number" and self._next(3).text == "}":  # the charge of an ion
                 return Symbol(f"{base}^{{{self._raw()}}}")
         sign = self._take("-")
