@@ -152,12 +152,12 @@ def _relations(g: Value, a: Value) -> bool:
 
 def _relates_variables(side: Value) -> bool:
     match side:
-        case Operation(name="+" | "neg"):
+        case Operation(name="+" | "neg" | "\\cup" | "\\cap" | "\\setminus"):
             return True
         case Operation(name="/", args=(Operation(name="*", args=(Symbol(name="d"), *_)), _)):
             return False  # dy/dx
         case Operation(name="*" | "/", args=args):
-            return any(isinstance(arg, Symbol) and not arg.name[0].isupper() for arg in args)
+            return any(isinstance(arg, Symbol) and not arg.name.lstrip("\\")[0].isupper() for arg in args)
     return False
 
 

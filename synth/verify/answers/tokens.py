@@ -54,7 +54,7 @@ RELATIONS = {"=", "<", ">", "\\le", "\\ge", "\\ne", "\\equiv", "\\approx", "\\in
              "\\implies", "\\iff", "\\propto", "\\gg", "\\ll"}  # fmt: skip
 
 _UNICODE = {
-    "π": "\\pi ", "∞": "\\infty ", "×": "\\times ", "⋅": "\\cdot ", "·": "\\cdot ", "∙": "\\cdot ",
+    "π": "\\pi ", "∞": "\\infty ", "×": "\\times ", "⋅": "\\cdot ", "·": "\\cdot ", "∙": "\\cdot ", "∘": "\\circ ",
     "•": "\\cdot ", "÷": "/", "±": "\\pm ", "∓": "\\mp ", "≤": "\\le ", "≥": "\\ge ", "⩽": "\\le ",
     "⩾": "\\ge ", "≠": "\\ne ", "≈": "\\approx ", "≃": "\\approx ", "≡": "\\equiv ", "∪": "\\cup ",
     "∩": "\\cap ", "∈": "\\in ", "∉": "\\notin ", "∅": "\\emptyset ", "⊂": "\\subset ", "⊆": "\\subseteq ",
@@ -175,6 +175,7 @@ def spelling(text: str) -> str:
         r"\^\s*(?:\\prime|\{((?:\s*\\prime)+)\s*\})", lambda match: "'" * max((match[1] or "").count("p"), 1), text
     )
     text = re.sub(r"\\not\s*=", r"\\ne ", re.sub(r"\\not\s*\\in(?![A-Za-z])", r"\\notin ", text))
+    text = re.sub(r"(\\mathbb\{?R\}?)\s*-\s*(?=\\\{)", r"\1 \\setminus ", text)
     text = _UNIT_FRACTION.sub(r"\1/\2", text)
     text = re.sub(r"\bUS\s*(?=\\?\$)", "", text)
     text = re.sub(r"(?<=\d)\s*(?:\{,\}|,\\!)\s*(?=\d{3}(?!\d))", "{,}", text)

@@ -39,6 +39,7 @@ _NOT_LABELS = frozenset(
         "cubed reciprocal opposite thrice third quarter"
     )
 )
+_ELEMENTS = frozenset(word_list("all any every real number numbers integer integers positive natural values of"))
 _TOTALS = frozenset(
     word_list("total value sum area volume length number amount probability answer maximum minimum max min result cost")
 )
@@ -98,6 +99,9 @@ class Parser(Brackets):
         label = self._label()
         while self._word() in _ROUNDED or self._next().text == "\\implies" or (self._word() == "the" and label is None):
             self._at += 1
+        if self._word() in ("all", "any", "every") and any(token.text in INEQUALITIES for token in self._tokens):
+            while self._word() in _ELEMENTS:
+                self._at += 1
         value = self._relation()
         return value if label is None else Labelled(label, value)
 
@@ -265,6 +269,10 @@ def _joined(parts: list[Value], joints: set[str]) -> Value:
         case Relation(marks=("\\equiv",), modulus=modulus) if modulus is not None:  # x \equiv 1, 2 \pmod 3
             name = next((part.sides[0] for part in parts if isinstance(part, Relation)), Symbol("?"))
             parts = [_with_modulus(part, name, modulus) for part in parts]
+    members = [part for part in parts if _is_membership(part)]
+    if 0 < len(members) < len(parts):  # n \ge 3, n \in \mathbb{N}
+        rest = [part for part in parts if part not in members]
+        return Qualified(rest[0] if len(rest) == 1 else _joined(rest, joints), tuple(members))
     if "or" in joints and all(isinstance(part, Symbol) and part.name in "ABCDE" for part in parts):
         raise Unreadable("it does not decide between options")
     regions = [is_region(part) and not isinstance(part, Interval) and part != REALS for part in parts]
@@ -286,6 +294,13 @@ def _with_modulus(part: Value, name: Value, modulus: Value) -> Value:
         case Number() | Symbol() | Operation():
             return Relation((name, part), ("\\equiv",), modulus)
     return part
+
+
+def _is_membership(value: Value) -> bool:
+    match value:
+        case Relation(marks=("\\in",), sides=(Symbol(), Symbol(name=name))):
+            return name.startswith("\\mathbb")
+    return False
 
 
 def _is_condition(value: Value) -> bool:
