@@ -23,8 +23,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from synth.reasoning import Reasoning, split_reasoning
+from synth.verify.answers.tokens import is_balanced
 
-__all__ = ["Answer", "How", "committed_answer", "final_answer", "gold_text", "is_balanced", "last_boxed"]
+__all__ = ["Answer", "How", "committed_answer", "final_answer", "gold_text", "last_boxed"]
 
 How = Literal["box", "hash", "sentence", "whole", "emphasis", "stated", "text"]
 
@@ -382,16 +383,6 @@ def last_boxed(text: str) -> str | None:
         start = match.end()
     end = None if start is None else _closing(text, start)
     return None if end is None else text[start:end]
-
-
-def is_balanced(text: str) -> bool:
-    """Whether every brace has its partner; escaped ones do not count."""
-    depth = 0
-    for match in _BRACES.finditer(text):
-        depth += {"{": 1, "}": -1}.get(match[0], 0)
-        if depth < 0:
-            return False
-    return depth == 0
 
 
 def gold_text(gold: Any) -> str:

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 from synth.verify.answers.evaluate import (
     NotARegion,
@@ -49,6 +49,8 @@ from synth.verify.answers.values import (
 )
 
 __all__ = ["same"]
+
+T = TypeVar("T")
 
 MAX_PARTS = 200
 MAX_PROGRESSION = 1000
@@ -574,7 +576,7 @@ def _in_order(one: Sequence[Value], two: Sequence[Value]) -> bool:
     return len(one) == len(two) and all(same(x, y) for x, y in zip(one, two, strict=True))
 
 
-def _matched(one: Sequence[Value], two: Sequence[Value], equal: Callable[[Value, Value], bool]) -> bool:
+def _matched(one: Sequence[T], two: Sequence[T], equal: Callable[[T, T], bool]) -> bool:
     """Whether each of `one` has its own partner in `two`. Equality is transitive, so the first partner will do."""
     if len(one) != len(two):
         return False
@@ -613,44 +615,33 @@ def _rows(value: Value) -> list[Sequence[Value]] | None:
 
 
 def _cases(g: Value, a: Value) -> bool:
-    if isinstance(g, Cases) and isinstance(a, Cases):
-        one, two = ([(value, when) for value, when in cases.rows if when is not None] for cases in (g, a))
-        otherwise = [next((value for value, when in cases.rows if when is None), None) for cases in (g, a)]
-        pairs = list(one)
-        for value, when in two:
-            partner = next((row for row in pairs if _agree(row[1], when)), None)
-            if partner is None:
-                if otherwise[0] is None or not same(otherwise[0], value):
-                    return _piecewise(g, a)
-                otherwise[0] = None if len(g.rows) == len(a.rows) else otherwise[0]
-                continue
-            if not same(partner[0], value):
-                return False
-            pairs.remove(partner)
-        if not pairs:
-            return otherwise[0] is None or otherwise[1] is None or same(otherwise[0], otherwise[1])
-        return len(pairs) == 1 and otherwise[1] is not None and same(pairs[0][0], otherwise[1])
-    return _piecewise(g, a)
-
-
-def _piecewise(g: Value, a: Value) -> bool:
-    """Functions by their values, where all the conditions can be evaluated."""
-    sides: list[Expression] = []
-    conditions: list[Value] = []
-    for value in (g, a):
-        if isinstance(value, Cases):
-            rows = [(piece, when) for piece, when in value.rows if when is not None]
-            if len(rows) < len(value.rows) or not all(is_region(when) for _, when in rows):
-                return False
-            conditions += [when for _, when in rows]
-            value = Operation("cases", tuple(part for row in rows for part in row))
-        if not isinstance(value, Expression):
-            return False
-        sides.append(value)
+    """Functions by their values where all the conditions can be evaluated, else piece by piece."""
+    one, two = _function(g), _function(a)
+    if one is None or two is None:
+        return isinstance(g, Cases) and isinstance(a, Cases) and _matched(g.rows, a.rows, _same_piece)
+    rows = [row for value in (g, a) if isinstance(value, Cases) for row in value.rows]
     try:
-        return same_expression(sides[0], sides[1]) and _same_at_bounds(sides[0], sides[1], conditions)
+        return same_expression(one, two) and _same_at_bounds(one, two, [when for _, when in rows if when is not None])
     except NotARegion:
         return False
+
+
+def _function(value: Value) -> Expression | None:
+    """Pieces as one expression; None where a condition is words."""
+    if not isinstance(value, Cases):
+        return value if isinstance(value, Expression) else None
+    if not all(when is None or is_region(when) or _is_equation(when) for _, when in value.rows):
+        return None
+    rows = sorted(value.rows, key=lambda row: row[1] is None)
+    return Operation("cases", tuple(part for row in rows for part in row if part is not None))
+
+
+def _is_equation(value: Value) -> bool:
+    return isinstance(value, Relation) and set(value.marks) == {"="}
+
+
+def _same_piece(one: tuple[Value, Value | None], two: tuple[Value, Value | None]) -> bool:
+    return same(one[0], two[0]) and (one[1] is None or two[1] is None or _agree(one[1], two[1]))
 
 
 def _same_at_bounds(g: Value, a: Value, conditions: Sequence[Value]) -> bool:

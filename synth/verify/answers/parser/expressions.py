@@ -34,15 +34,8 @@ SET_MARKS = ("\\cup", "\\cap", "\\setminus", "\\land", "\\lor", "\\oplus", "\\ot
 _APPLIED = frozenset(
     word_list("f g h F G H P E O J Y \\phi \\sigma \\delta \\Gamma \\zeta \\psi \\tau \\Phi \\Theta \\Psi \\chi")
 )
-_SYNONYMS = {
-    "asin": "arcsin",
-    "acos": "arccos",
-    "atan": "arctan",
-    "sign": "sgn",
-    "GCD": "gcd",
-    "LCM": "lcm",
-    "arcsinh": "arsinh",
-}
+_SYNONYMS = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "sign": "sgn", "GCD": "gcd", "LCM": "lcm",
+             "arcsinh": "arsinh"}  # fmt: skip
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc",
              "sinh": "arsinh", "cosh": "arcosh", "tanh": "artanh"}  # fmt: skip
 _ANGLES = frozenset(_INVERSES)
