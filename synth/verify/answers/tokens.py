@@ -333,7 +333,7 @@ def _is_word(run: str, tokens: list[Token], spaced: bool) -> bool:
     follows_number = before is not None and (before.kind in ("number", "word") or before.text in ("}", ")", "/"))
     if follows_number and run in (_UNITS if spaced or tokens[-1].kind == "word" else _UNITS_NEXT_TO_DIGITS):
         return True
-    if run.lower() in _SMALL_WORDS and (spaced or before is None or before.kind != "number"):
+    if (run in _SMALL_WORDS or run.lower() in _SMALL_WORDS) and (spaced or before is None or before.kind != "number"):
         return not (run.isupper() and len(run) == 2)
     if len(run) < 3:
         return False

@@ -71,7 +71,11 @@ class Parser(Brackets):
         """Whether only words that do not change the value stand between brackets here, to the end: ``(exactly)``."""
         *inside, last = self._tokens[self._at + 1 :]
         words = {token.text.lower() for token in inside}
-        return last.text == ")" and all(token.kind == "word" for token in inside) and not words & (_CHANGES | NO_LABEL)
+        return (
+            last.text == ")"
+            and all(token.kind == "word" for token in inside)
+            and not (words - _ROUNDED) & (_CHANGES | NO_LABEL)
+        )
 
     def _listed(self, *, top: bool = False) -> Value:
         """Items between commas, `and`, `or`; a single one as it is."""
