@@ -63,7 +63,7 @@ _BACKWARD = re.compile(
     re.IGNORECASE,
 )
 _NAMED = re.compile(rf"\b(?:option|choice)\s+{_GROUP}", re.IGNORECASE)
-_DENIED = re.compile(r"\b(?:not|no|cannot|never|neither|if|whether|unless)\b|n['\u2019]t\b", re.IGNORECASE)
+_DENIED = re.compile(r"\b(?:not|cannot|never|neither|if|whether|unless)\b|n['\u2019]t\b|\bno\s*$", re.IGNORECASE)
 _HEDGE = re.compile(
     r"^\s*(?:,\s*)?(?:/|\bor\b|或)\s*(?:(?:maybe|perhaps|possibly|option|choice|even|else)\s+)*[(\[]?[A-Z]\b|"
     r"\b(?:not sure|unsure|(?:cannot|can't) (?:decide|determine|tell)|(?:but|and) also|or (?:maybe|perhaps|possibly))"

@@ -182,11 +182,11 @@ def _stated(relation: Relation) -> list[Value]:
 def _agree_roughly(one: Value, rounded: Value) -> bool:
     """Whether a number may be another one rounded: to 2 %, or to a whole number."""
     try:
-        exact, given = (approximate(evaluate(value, {})) for value in (one, rounded))
+        exact, shown = (approximate(evaluate(value, {})) for value in (one, rounded))
     except (TooLarge, Undefined):
         return False
     is_whole = isinstance(rounded, Number) and rounded.value.denominator == 1
-    return bool(abs(exact - given) <= max(abs(given) / 50, 0.5 if is_whole else 0))
+    return bool(abs(exact - shown) <= max(abs(shown) / 50, 0.5 if is_whole else 0))
 
 
 def _agree(one: Value, two: Value) -> bool:
@@ -478,10 +478,9 @@ def _two_lists(g: Items, a: Items) -> bool:
     one, two = g.parts, a.parts
     if not all(isinstance(part, Relation) for part in (*one, *two)):
         one, two = _unnamed(one), _unnamed(two)
-    has_names = [len(_names(parts)) == len(parts) for parts in (one, two)]
     has_names = [
-        named or all(isinstance(part, Quantity) and part.unit.is_label for part in parts)
-        for named, parts in zip(has_names, (one, two), strict=True)
+        len(_names(parts)) == len(parts) or all(isinstance(part, Quantity) and part.unit.is_label for part in parts)
+        for parts in (one, two)
     ]
     if any(has_names) and not all(has_names) and all(map(_is_plain, one if has_names[1] else two)):
         return _in_order(one, two)

@@ -60,8 +60,8 @@ def special(text: str) -> Value | None:
         return None
     if plain in _YES:
         return Boolean(_YES[plain])
-    if (said := _YES_NO.fullmatch(plain)) is not None:
-        return Boolean(_YES[said[1]])
+    if (sentence := _YES_NO.fullmatch(plain)) is not None:
+        return Boolean(_YES[sentence[1]])
     if _EVERYTHING.fullmatch(plain):
         return REALS
     if _NOTHING.fullmatch(plain):
