@@ -39,7 +39,7 @@ _LETTER = (
 _JOINT = r"\s*(?:,|;|&|/|\||、|和|\band\b)\s*(?:and\b|&)?\s*"
 _OPTION = r"(?:(?:the\s+)?(?:option|choice|answer|letter|statement|选项|la|die|the)s?\b:?\s*)?"
 _GROUP = (
-    rf"[\[']?\s?(?P<group>{_LETTER}(?:{_JOINT}(?!I\s+[a-z]){_OPTION}{_LETTER}){{0,8}}|"
+    rf"[\[']?\s?(?P<group>(?>{_LETTER}(?:{_JOINT}(?!I\s+[a-z]){_OPTION}{_LETTER}){{0,8}})|"
     r"(?<![A-Za-z0-9_])[A-J]{2,6}(?![A-Za-z0-9_']))"
 )
 _ANSWER_IS = (
