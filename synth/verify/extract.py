@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from synth.reasoning import Reasoning, split_reasoning
-from synth.verify.answers.tokens import is_balanced
+from synth.verify.answers.tokens import closing_brace, is_balanced
 
 __all__ = ["Answer", "How", "committed_answer", "final_answer", "gold_text", "last_boxed"]
 
@@ -36,7 +36,6 @@ _BETWEEN_BOXES = re.compile(
     r"(?:[,;、$]|\s|\\[()\[\]]|\\quad|\\text\{[^{}]*\}|\band\b|\bor\b){0,40}\\(?:boxed|fbox)\s*\{", re.IGNORECASE
 )
 _MENTIONED = re.compile(r"\}\$?[ \t]+[a-z]")  # behind an empty box that a sentence speaks of
-_BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _TAG = re.compile(r"<answer>([^<]*(?:<(?!/?answer>)[^<]*)*)</answer>", re.IGNORECASE)
 
 _SENTENCES = 20  # about an answer that are looked at, from the last one
@@ -181,7 +180,7 @@ def _box(tail: str) -> Answer | None:
 def _inner(text: str) -> str:
     """What a box that holds nothing but a box holds."""
     match = _BOX.match(text)
-    end = _closing(text, match.end()) if match else None
+    end = closing_brace(text, match.end()) if match else None
     return text[match.end() : end].strip() if match and end == len(text) - 1 else text
 
 
@@ -193,22 +192,12 @@ def _boxes(text: str) -> list[tuple[int, int]]:
     for start in opened:
         if start < at:
             continue  # inside of another box
-        end = _closing(text, start)
+        end = closing_brace(text, start)
         if end is None:
             continue
         boxes.append((start, end))
         at = end
     return boxes
-
-
-def _closing(text: str, start: int) -> int | None:
-    """Where the brace that opened before `start` closes; escaped braces do not nest."""
-    depth = 1
-    for match in _BRACES.finditer(text, start):
-        depth += {"{": 1, "}": -1}.get(match[0], 0)
-        if depth == 0:
-            return match.start()
-    return None
 
 
 def committed_answer(response: str | Reasoning) -> Answer:
@@ -381,7 +370,7 @@ def last_boxed(text: str) -> str | None:
     start = None
     for match in _BOX.finditer(text):
         start = match.end()
-    end = None if start is None else _closing(text, start)
+    end = None if start is None else closing_brace(text, start)
     return None if end is None else text[start:end]
 
 

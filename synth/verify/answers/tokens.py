@@ -15,7 +15,7 @@ from typing import Literal
 
 from synth.verify.answers.values import Unreadable, word_list
 
-__all__ = ["CONSTANTS", "FUNCTIONS", "RELATIONS", "Token", "is_balanced", "spelling", "tokenize"]
+__all__ = ["CONSTANTS", "FUNCTIONS", "RELATIONS", "Token", "closing_brace", "is_balanced", "spelling", "tokenize"]
 
 MAX_TOKENS = 3000
 MAX_DELIMITERS = 20  # dollars around formulas in an answer
@@ -122,6 +122,7 @@ _TOKEN = re.compile(
     r"|(?P<command>\\(?:[A-Za-z]+\*?|.))|(?P<letters>[A-Za-z]+)|(?P<mark><=|>=|!=|=<|->|=>|\*\*|\.\.\.+|.)",
     re.DOTALL,
 )
+_BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _PAIRED = {"<=": "\\le", "=<": "\\le", ">=": "\\ge", "!=": "\\ne", "->": "\\to", "=>": "\\implies", "**": "^"}
 _WRAPPED = re.compile(
     r"\$\$(?P<a>[^$]*)\$\$|\$(?P<b>(?:[^$\\]|\\.)*)\$|\\\((?P<c>(?:[^\\]|\\(?![()]))*)\\\)|"
@@ -189,10 +190,20 @@ def spelling(text: str) -> str:
     return text
 
 
+def closing_brace(text: str, start: int) -> int | None:
+    """Where the brace that opened before `start` closes; escaped braces do not nest."""
+    depth = 1
+    for match in _BRACES.finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
+        if depth == 0:
+            return match.start()
+    return None
+
+
 def is_balanced(text: str) -> bool:
     """Whether every brace has its partner; escaped ones do not count."""
     depth = 0
-    for match in re.finditer(r"\\.|[{}]", text, re.DOTALL):
+    for match in _BRACES.finditer(text):
         depth += {"{": 1, "}": -1}.get(match[0], 0)
         if depth < 0:
             return False
@@ -294,12 +305,8 @@ def _group(text: str, at: int) -> tuple[str, int] | None:
     """(what stands between the braces that open at a position, the position behind them)."""
     if (opening := re.compile(r"\s*\{").match(text, at)) is None:
         return None
-    depth = 1
-    for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, opening.end()):
-        depth += {"{": 1, "}": -1}.get(match[0], 0)
-        if depth == 0:
-            return text[opening.end() : match.start()], match.end()
-    return None
+    end = closing_brace(text, opening.end())
+    return None if end is None else (text[opening.end() : end], end + 1)
 
 
 def _letters(run: str, tokens: list[Token], spaced: bool, upright: bool) -> None:

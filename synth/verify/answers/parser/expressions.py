@@ -2,7 +2,6 @@ r"""Sums, products, powers, functions and commands: the expressions of an answer
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fractions import Fraction
 
 from synth.verify.answers.parser.cursor import END, MAX_DEPTH, Malformed
@@ -367,8 +366,22 @@ class Expressions(Quantities):
     def _command(self) -> Value:
         name = self._next().text
         self._at += 1
-        if (read := _COMMANDS.get(name)) is not None:
-            return read(self)
+        match name:
+            case "\\frac":
+                return self._frac()
+            case "\\sqrt":
+                return self._sqrt()
+            case "\\binom":
+                return Operation("binom", (self._argument(), self._argument()))
+            case "\\sum" | "\\prod" | "\\int" | "\\iint" | "\\oint":
+                return self._series(name[1:])
+            case "\\lim":
+                below = self._raw() if self._take("_") else ""
+                return Operation(f"\\lim {below}", (self._product(),))
+            case "\\begin":
+                return self._environment()
+            case "\\emptyset":
+                return Items("{", ())
         if name == "\\hat" and self._next(1).text in ("i", "j", "k") and self._next(2).text == "}":
             return Symbol(self._raw())  # unit vectors
         if name in _ACCENTS:
@@ -422,9 +435,6 @@ class Expressions(Quantities):
             raise Malformed("a root without its argument")
         return Operation("root", (index, self._atom()))
 
-    def _binom(self) -> Value:
-        return Operation("binom", (self._argument(), self._argument()))
-
     def _series(self, name: str) -> Value:
         low: Value = Symbol("?")
         high: Value = Symbol("?")
@@ -447,31 +457,12 @@ class Expressions(Quantities):
         sign = self._take("-")
         return negated(self._atom(), sign)
 
-    def _limit(self) -> Value:
-        below = self._raw() if self._take("_") else ""
-        return Operation(f"\\lim {below}", (self._product(),))
-
     def _nchoosek(self) -> Value:
         """``{}_{n}C_{k}``, behind its empty group."""
         over = self._script()
         self._expect("C")
         self._expect("_")
         return Operation("binom", (over, self._script()))
-
-
-_COMMANDS: dict[str, Callable[[Expressions], Value]] = {
-    "\\frac": Expressions._frac,
-    "\\sqrt": Expressions._sqrt,
-    "\\binom": Expressions._binom,
-    "\\sum": lambda parser: parser._series("sum"),
-    "\\prod": lambda parser: parser._series("prod"),
-    "\\int": lambda parser: parser._series("int"),
-    "\\iint": lambda parser: parser._series("iint"),
-    "\\oint": lambda parser: parser._series("oint"),
-    "\\lim": Expressions._limit,
-    "\\begin": lambda parser: parser._environment(),
-    "\\emptyset": lambda parser: Items("{", ()),
-}
 
 
 def _is_capital(value: Value) -> bool:
