@@ -19,7 +19,7 @@ from distill.report.tables import comparison_table, model_name, score_tables, st
 from distill.report.traces import EDGES, Counted
 from distill.report.verdicts import verdicts_section
 from distill.runs.artefact import Artefact
-from distill.runs.summary import stage_rows
+from distill.runs.summary import score_rows, stage_rows
 from licensing.files import read_json
 
 __all__ = ["sections"]
@@ -60,7 +60,7 @@ def _scores(evaluate: Artefact | None) -> Section | None:
     scores = [(model_name(row["model"]), row["value"], row["low"], row["high"]) for row in facts["scores"]]
     blocks: list[Block] = [
         Plot(plots.intervals(scores, "pass@1 of each model with its 95 % interval; the table below has the numbers")),
-        *score_tables(facts["scores"]),
+        *score_tables(score_rows(evaluate)),
     ]
     if facts["comparisons"]:
         pairs = [
@@ -68,7 +68,9 @@ def _scores(evaluate: Artefact | None) -> Section | None:
             for row in facts["comparisons"]
         ]
         label = "Differences on the same problems with their 95 % intervals; the table below has the numbers"
-        blocks += [Plot(plots.intervals(pairs, label, -1.0, 1.0)), comparison_table(facts["comparisons"])]
+        reach = max(abs(bound) for _, _, *bounds in pairs for bound in bounds)
+        limit = next(limit for limit in (0.1, 0.2, 0.4, 1.0) if reach <= limit)
+        blocks += [Plot(plots.intervals(pairs, label, -limit, limit)), comparison_table(facts["comparisons"])]
     blocks.append(
         f"Intervals: {facts['interval']}. A difference may be chance where its interval contains 0 or its p, corrected "
         "by Holm for the number of comparisons, is 0.05 or more; beside it stand the smallest difference that this "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +84,9 @@ class Evaluate(Stage[EvaluateFacts]):
         answers: dict[str, list[dict[str, Any]]] = {}
         with AnswerStore(ctx.store / "evaluation") as store:
             for name, model in models.items():
+                started = time.monotonic()
                 answers[name] = run_model(name, model, problems, config, self.verify, ctx.progress, answers=store)
+                ctx.requests.seconds[name] = time.monotonic() - started
         report = summarise(answers, problems)
         write_rows(ctx.out / PROBLEMS, (problem.row() for problem in problems))
         write_rows(ctx.out / "items.jsonl", (row for model_rows in answers.values() for row in model_rows))

@@ -109,7 +109,18 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     verdicts = run.stage(Verify(verify, samples))
     test_sets = [held_out_content, *test_sets_fingerprint(recipe.label.decontaminate)]
     labels = run.stage(Label(recipe.label, recipe.evaluate.prompts, test_sets, samples, verdicts))
-    data = run.stage(Curate(recipe.curate, samples, verdicts, labels))
+    own = recipe.persona_with_origins
+    identity = own.identity_only() if own is not None and own.identity_talk != "keep" else None
+    data = run.stage(
+        Curate(
+            curate=recipe.curate,
+            persona=identity,
+            verify=verify.rules() if identity is not None and identity.identity_talk == "rewrite" else None,
+            samples=samples,
+            verdicts=verdicts,
+            labels=labels,
+        )
+    )
 
     trained = run.stage(Train(student, "student", prepared, samples, verdicts, labels, data))
     sampling_values = recipe.evaluate.generation_config()
