@@ -112,8 +112,8 @@ def test_mcnemar_agrees_with_evalsig(n: int) -> None:
 
 
 def test_mcnemar_agrees_with_what_nemo_evaluator_printed_for_these_rows() -> None:
-    """mcnemar_test of nemo-evaluator 0.3.0, which needs Python 3.12, on ``rows(400)`` turned round: one-sided, for a loss;
-    its interval is the Wald interval of the loss."""
+    """mcnemar_test of nemo-evaluator 0.3.0, which needs Python 3.12, on ``rows(400)`` turned round: one-sided, for a
+    loss; its interval is the Wald interval of the loss."""
     a, b = rows(400)
     ours = paired_difference(b, a)
     assert ours.p == pytest.approx(2 * 0.001658, abs=2e-6)
