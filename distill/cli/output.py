@@ -104,9 +104,10 @@ def print_run(summary: Mapping[str, Any]) -> None:
     if summary["waterfall"]:
         blocks.append(tables.waterfall_table(summary["waterfall"]))
     if summary["scores"]:
-        blocks += tables.score_tables(summary["scores"])
+        blocks.append(tables.score_table(summary["scores"]))
     if summary["comparisons"]:
         blocks.append(tables.comparison_table(summary["comparisons"]))
+    blocks += tables.answer_tables(summary["scores"])
     for block in blocks:
         drawn = Table(title=block.caption, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for at, name in enumerate(block.header):

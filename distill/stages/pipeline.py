@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import Recipe
+from distill.evaluate.run import check_sampling
+from distill.models.folder import MODEL
 from distill.release.evaluation_items import check_evaluation_items
 from distill.release.gate import decide
 from distill.release.lineage import planned_lineage
@@ -94,6 +96,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     persona = recipe.persona.template_only() if recipe.persona else None
     template = _content(student.chat_template)
     prepared = run.stage(Prepare(student.base_only(), persona, base_content(student), template))
+    check_sampling(recipe.evaluate, prepared.path / MODEL)
     samples = run.stage(
         Sample(
             prompts=recipe.prompts,
