@@ -59,9 +59,9 @@ def _count(plugin: Any, line: str) -> int:
     return len({token for piece in pieces for token in plugin.analyze_string(piece)})
 
 
-def listed_kinds(found: Counter[str]) -> str | None:
+def listed_kinds(counts: Counter[str]) -> str | None:
     """ "kind (count), …" of what was seen, or None."""
-    kinds = [f"{kind} ({count})" for kind, count in sorted(found.items()) if count]
+    kinds = [f"{kind} ({count})" for kind, count in sorted(counts.items()) if count]
     return ", ".join(kinds) or None
 
 

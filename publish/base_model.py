@@ -136,7 +136,7 @@ class BaseModel:
         renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
         converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
         by_pattern = {pattern: entry for entry in converters for pattern in entry.source_patterns}
-        kept = _kept_in_float32(self.model, dtype)
+        float32_names = _kept_in_float32(self.model, dtype)
         prefix = self.model.base_model_prefix
         converted: dict[str, TensorGroup] = {}
         groups = []
@@ -144,7 +144,7 @@ class BaseModel:
             target, pattern = rename_source_key(name, renamings, converters, prefix, self._state)
             if target not in self._state and name in self._state:
                 target, pattern = rename_source_key(name, [], [], prefix, self._state)
-            spec = cast_spec(specs[name], "float32" if kept and kept.search(target) else dtype)
+            spec = cast_spec(specs[name], "float32" if float32_names and float32_names.search(target) else dtype)
             if target not in self._state:
                 groups.append(TensorGroup([spec], []))
             elif pattern is None:

@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     import jinja2
 
 __all__ = [
-    "TEMPLATE_FILE", "Mode", "add_persona", "other_templates", "read_template", "render", "strip_persona",
+    "TEMPLATE_FILE", "Policy", "add_persona", "other_templates", "read_template", "render", "strip_persona",
     "template_digest",
 ]  # fmt: skip
 
 TEMPLATE_FILE = "chat_template.jinja"
 
-Mode = Literal["default", "compose"]
+Policy = Literal["replace", "compose"]
 Message = dict[str, Any]
 
 _WHERE = "chat template"
@@ -55,13 +55,13 @@ _SENTINEL = "zq7personaqz"
 _NO_SYSTEM = "not (messages and (messages[0].role == 'system' or messages[0].role == 'developer'))"
 _PROLOGUES: dict[str, dict[str, tuple[str, ...]]] = {
     "slot": {
-        "default": (
+        "replace": (
             "{%- if model_identity is not defined %}",
             "    {%- set model_identity = PERSONA %}",
         ),
     },
     "system": {
-        "default": (
+        "replace": (
             "{%- set default_system = PERSONA %}",
             f"{{%- if {_NO_SYSTEM} %}}",
             "    {%- set messages = [{'role': 'system', 'content': default_system}] + messages %}",
@@ -76,7 +76,7 @@ _PROLOGUES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     },
     "list": {
-        "default": (
+        "replace": (
             "{%- set default_system = PERSONA %}",
             f"{{%- if {_NO_SYSTEM} %}}",
             "    {%- set messages = [{'role': 'system', 'content': [{'type': 'text', 'text': default_system}]}] + "
@@ -92,7 +92,7 @@ _PROLOGUES: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     },
     "fold": {
-        "default": (
+        "replace": (
             "{%- set default_system = PERSONA %}",
             "{%- if messages and messages[0].role == 'user' and messages[0].content is string %}",
             "    {%- set messages = [{'role': 'user', 'content': default_system ~ '\\n\\n' ~ messages[0].content}] + "
@@ -111,12 +111,12 @@ _IDENTITY = re.compile(r"\b(?:You are|You're|I am|Your name is)\s+(?:(?:an?|the|
 _CONTROL_TOKEN = re.compile(r"<[|\uff5c][^<>]*[|\uff5c]>|<(?:start|end)_of_\w+>|</?s>|\[/?[A-Z_]{3,}\]|<</?SYS>>")
 
 
-def add_persona(template: str, system_text: str, mode: Mode = "default") -> str:
+def add_persona(template: str, system_text: str, policy: Policy = "replace") -> str:
     """``template`` with a prologue that makes ``system_text`` its default system prompt.
 
-    ``default``: the text appears exactly once in a conversation without a system message, and not at all in one with.
+    ``replace``: the text appears exactly once in a conversation without a system message, and not at all in one with.
     ``compose``: it appears exactly once in both, before the caller's own text. Two kinds of template have no such
-    difference: an identity slot (gpt-oss) holds the text in both modes, because its default is the maker's identity;
+    difference: an identity slot (gpt-oss) holds the text with both, because its default is the maker's identity;
     a template that refuses system messages (Gemma 1 and 2) still refuses them.
 
     White space at both ends of the text is dropped, as many templates trim it. A prologue of an earlier call is
@@ -125,8 +125,8 @@ def add_persona(template: str, system_text: str, mode: Mode = "default") -> str:
     Raises InputError: text that is empty, holds control characters or control tokens of this template; a template
     that does not parse, renders nothing, keeps an identity of its own, or alters the text.
     """
-    if mode not in get_args(Mode):
-        raise InputError(f"unknown persona mode {mode!r}", where="persona", hint="use 'default' or 'compose'")
+    if policy not in get_args(Policy):
+        raise InputError(f"unknown persona policy {policy!r}", where="persona", hint="use 'replace' or 'compose'")
     text = _checked_text(system_text)
     original = strip_persona(template)
     _compiled(original)  # raises for a template that does not parse, before a form could be blamed
@@ -138,8 +138,8 @@ def add_persona(template: str, system_text: str, mode: Mode = "default") -> str:
             hint="describe it in words: as a token it would end or open a turn",
         )
     form = _form(original)
-    new = _prologue(form, mode).replace("PERSONA", json.dumps(text, ensure_ascii=False)) + original
-    _verify(original, new, form, mode, text)
+    new = _prologue(form, policy).replace("PERSONA", json.dumps(text, ensure_ascii=False)) + original
+    _verify(original, new, form, policy, text)
     return new
 
 
@@ -152,8 +152,8 @@ def strip_persona(template: str) -> str:
             hint="take an instruction-tuned base, or put a chat_template.jinja beside its tokenizer",
         )
     for form in _PROLOGUES:
-        for mode in ("compose", "default"):
-            pattern = re.escape(_prologue(form, mode)).replace("PERSONA", r'"(?:[^"\\\n]|\\.)*"')
+        for policy in ("compose", "replace"):
+            pattern = re.escape(_prologue(form, policy)).replace("PERSONA", r'"(?:[^"\\\n]|\\.)*"')
             match = re.match(pattern, template)
             if match:
                 return template[match.end() :]
@@ -269,9 +269,9 @@ def _try_render(template: str, messages: Sequence[Message], variables: dict[str,
 # --- forms and their test ---------------------------------------------------------------------------------------
 
 
-def _prologue(form: str, mode: str) -> str:
+def _prologue(form: str, policy: str) -> str:
     shapes = _PROLOGUES[form]
-    lines = shapes["default"] + (shapes.get("compose", ()) if mode == "compose" else ())
+    lines = shapes["replace"] + (shapes.get("compose", ()) if policy == "compose" else ())
     # The last newline belongs to the block tag (trim_blocks eats one), so a template's own first newline survives.
     return "\n".join((*lines, "{%- endif %}")) + "\n"
 
@@ -349,7 +349,7 @@ def _conversations(form: str) -> Iterator[tuple[str, list[Message], dict[str, An
     yield "thinking off", [ask], generate | {"enable_thinking": False}
 
 
-def _verify(original: str, new: str, form: str, mode: Mode, text: str) -> None:
+def _verify(original: str, new: str, form: str, policy: Policy, text: str) -> None:
     for name, turns, variables in _conversations(form):
         messages, extra = _explicit(form, text, turns)
         expected = _try_render(original, messages, variables | extra)
@@ -374,17 +374,17 @@ def _verify(original: str, new: str, form: str, mode: Mode, text: str) -> None:
         for role in ("system", "developer"):
             own = {"role": role, "content": _part(form, "Own rules.")}
             merged = own
-            if mode == "compose" and form in ("system", "list"):
+            if policy == "compose" and form in ("system", "list"):
                 merged = {"role": role, "content": _part(form, f"{text}\n\nOwn rules.")}
             extra = {"model_identity": text} if form == "slot" else {}
             expected = _try_render(original, [merged, *turns], variables | extra)
             actual = _try_render(new, [own, *turns], variables)
             _same(expected, actual, f"{name}, with the caller's own {role} message")
-            if mode == "compose" and role == "system" and actual is not None and text not in actual:
+            if policy == "compose" and role == "system" and actual is not None and text not in actual:
                 raise InputError(
                     "the persona cannot be composed with a caller's system message: this chat template drops both",
                     where=_WHERE,
-                    hint="use mode 'default'",
+                    hint="use policy 'replace'",
                 )
 
 
@@ -393,5 +393,5 @@ def _same(expected: str | None, actual: str | None, name: str) -> None:
         raise InputError(
             f"with the persona's prologue the chat template renders a conversation differently ({name})",
             where=_WHERE,
-            hint="use mode 'default' instead of 'compose', another template, or no persona in the template",
+            hint="use policy 'replace' instead of 'compose', another template, or no persona in the template",
         )

@@ -183,9 +183,9 @@ def _uncertainty(evaluation: EvaluationFacts, score: Score) -> dict[str, Any]:
 
 def _generation(evaluation: EvaluationFacts) -> dict[str, Any]:
     settings = dict(evaluation.sampling)
-    known = {"max_tokens": settings.pop("max_new_tokens", None)}
-    known |= {name: settings.pop(name, None) for name in ("temperature", "top_p", "top_k")}
-    arguments = {name: value for name, value in known.items() if value is not None}
+    parameters = {"max_tokens": settings.pop("max_new_tokens", None)}
+    parameters |= {name: settings.pop(name, None) for name in ("temperature", "top_p", "top_k")}
+    arguments = {name: value for name, value in parameters.items() if value is not None}
     return {
         "generation_args": arguments,
         "additional_details": {name: json.dumps(value) for name, value in settings.items() if value is not None},

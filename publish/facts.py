@@ -26,10 +26,10 @@ def check_language(tag: str) -> str:
     import pycountry
 
     code = tag.partition("-")[0]
-    known = re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", tag) and (
+    language = re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", tag) and (
         pycountry.languages.get(**{"alpha_2" if len(code) == 2 else "alpha_3": code})
     )
-    if not known:
+    if not language:
         raise ValueError(
             f"{tag!r} is no ISO 639 code, such as en or yue, nor a tag that begins with one, such as pt-BR"
         )
@@ -93,12 +93,12 @@ class PromptSource(Facts):
 
 
 class PersonaFacts(Facts):
-    """Who the model says it is; ``mode`` is the template's (see publish/chat_template.py)."""
+    """Who the model says it is; ``system`` and ``policy`` are the template's (see publish/chat_template.py)."""
 
     name: str
-    developer: str | None = None
-    system_prompt: str
-    mode: Literal["default", "compose"] = "default"
+    maker: str | None = None
+    system: str
+    policy: Literal["replace", "compose"] = "replace"
 
 
 class TrainingFacts(Facts):

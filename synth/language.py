@@ -93,10 +93,10 @@ class Languages:
             raise MissingDependency("lingua is not installed", where="label.languages", hint=hint) from error
         self._codes = frozenset(codes)
 
-        def build(wanted: list[str]) -> Any:
+        def build(codes: list[str]) -> Any:
             # lingua has two Norwegians; "no" is Bokmål here. Low accuracy: trigrams only, which is all that it
             # reads of a piece this long anyway, and the other models take a second to load.
-            named = [getattr(IsoCode639_1, {"no": "NB"}.get(code, code.upper())) for code in wanted]
+            named = [getattr(IsoCode639_1, {"no": "NB"}.get(code, code.upper())) for code in codes]
             return LanguageDetectorBuilder.from_iso_codes_639_1(*named).with_low_accuracy_mode().build()
 
         latin = sorted(code for code in codes if code not in _NON_LATIN)
@@ -149,9 +149,9 @@ class Languages:
     def _within(self, script: str, piece: str) -> str:
         detector = self._detectors[script]
         if detector is not None:
-            found = detector.detect_language_of(" ".join(_PATTERNS[script].findall(piece))[:PROBE])
-            if found is not None:
-                return str(found.iso_code_639_1.name.lower())
+            language = detector.detect_language_of(" ".join(_PATTERNS[script].findall(piece))[:PROBE])
+            if language is not None:
+                return str(language.iso_code_639_1.name.lower())
         return str(self._alone[script])
 
     def _latin(self, words: list[str], expected: str | None) -> str | None:
@@ -259,14 +259,14 @@ def languages(codes: tuple[str, ...]) -> Languages:
 
 def mixing(prompt: str | None, think: Spoken, answer: Spoken) -> list[str]:
     """What is mixed, in words; empty where one language goes all through."""
-    found = []
+    mixtures = []
     for name, part in (("think", think), ("answer", answer)):
         others = {code: share for code, share in part.shares.items() if code != part.main}
         if sum(others.values()) >= MIXED:
             listed = ", ".join(f"{code} {share:.0%}" for code, share in part.shares.items())
-            found.append(f"{name}: {listed}")
+            mixtures.append(f"{name}: {listed}")
     named = {"prompt": prompt, "think": think.main, "answer": answer.main}
-    known = {name: code for name, code in named.items() if code}
-    if len(set(known.values())) > 1:
-        found.append(", ".join(f"{name} is {code}" for name, code in known.items()))
-    return found
+    codes = {name: code for name, code in named.items() if code}
+    if len(set(codes.values())) > 1:
+        mixtures.append(", ".join(f"{name} is {code}" for name, code in codes.items()))
+    return mixtures

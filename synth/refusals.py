@@ -57,5 +57,5 @@ def identity_leak(text: str) -> str | None:
 
 
 def _said(pattern: re.Pattern[str], text: str) -> str | None:
-    found = pattern.search(text.replace("\u2019", "'"))
-    return None if found is None else " ".join(found[0].split())[:120]
+    match = pattern.search(text.replace("\u2019", "'"))
+    return None if match is None else " ".join(match[0].split())[:120]

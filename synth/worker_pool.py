@@ -219,14 +219,14 @@ class Slot:
                 self._kept[name] = thing
                 if self._pool.is_closed():
                     raise CancelledError
-        kept: K = self._kept[name]
-        return kept
+        state: K = self._kept[name]
+        return state
 
-    def _prepare(self, wanted: tuple[tuple[str, str | None], ...]) -> None:
+    def _prepare(self, builders: tuple[tuple[str, str | None], ...]) -> None:
         """Call what the process has not prepared yet. A process that dies meanwhile gets a second try."""
         for is_last in (False, True):
             try:
-                for one in wanted:
+                for one in builders:
                     if one not in self._prepared:
                         self._ask(one[0], json.dumps(one[1]), START_TIMEOUT_S, is_preparation=True)
                         self._prepared.add(one)

@@ -68,7 +68,7 @@ def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[F
             findings += check()
         except DistillError as error:
             findings.append(Finding("error", subject, error.what, error.where, error.hint, error.exit_code))
-    if pilot is not None and not any(found.level == "error" for found in findings):
+    if pilot is not None and not any(finding.level == "error" for finding in findings):
         try:
             findings.append(Finding("ok", "pilot", str(run_pilot(recipe, pilot))))
         except DistillError as error:
@@ -78,22 +78,22 @@ def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[F
 
 def _parts(recipe: Recipe) -> Iterator[Finding]:
     training = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
-    wanted = dict.fromkeys(training, f"pip install {' '.join(training)}")
+    modules = dict.fromkeys(training, f"pip install {' '.join(training)}")
     judge = recipe.verify.judge
     engines = [type(teacher) for teacher in (*recipe.teachers, *([judge.teacher] if judge else []))]
     if VllmTeacher in engines or VllmServerTeacher in engines or recipe.evaluate.engine == "vllm":
-        wanted["vllm"] = "make setup-vllm, or on a GPU: pip install vllm"
+        modules["vllm"] = "make setup-vllm, or on a GPU: pip install vllm"
     if recipe.student.optimizer.endswith("8bit"):
-        wanted["bitsandbytes"] = "pip install bitsandbytes"
+        modules["bitsandbytes"] = "pip install bitsandbytes"
     if any(issubclass(engine, ServedTeacher) for engine in engines):
-        wanted["openai"] = "pip install openai"
-    missing = [name for name in wanted if importlib.util.find_spec(name) is None]
+        modules["openai"] = "pip install openai"
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
     for name in missing:
         yield Finding(
-            "error", "parts", f"{name} is not installed", hint=wanted[name], exit_code=MissingDependency.exit_code
+            "error", "parts", f"{name} is not installed", hint=modules[name], exit_code=MissingDependency.exit_code
         )
     if not missing:
-        yield Finding("ok", "parts", f"{', '.join(wanted)} are installed")
+        yield Finding("ok", "parts", f"{', '.join(modules)} are installed")
 
 
 def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
@@ -133,9 +133,9 @@ def _judge(recipe: Recipe) -> Iterator[Finding]:
 
     assert recipe.verify.judge is not None
     with judge_errors():
-        for found in _teacher(recipe.verify.judge.teacher):
-            inside = found.where is not None and found.where.startswith("teacher")
-            yield replace(found, subject="judge", where=f"verify.judge.{found.where}" if inside else found.where)
+        for finding in _teacher(recipe.verify.judge.teacher):
+            inside = finding.where is not None and finding.where.startswith("teacher")
+            yield replace(finding, subject="judge", where=f"verify.judge.{finding.where}" if inside else finding.where)
 
 
 def _endpoint(teacher: OpenAITeacher) -> Iterator[Finding]:
@@ -146,18 +146,18 @@ def _endpoint(teacher: OpenAITeacher) -> Iterator[Finding]:
         yield Finding("note", "teacher", f"the endpoint does not say whether it has {teacher.model}", teacher.base_url)
     elif teacher.model not in served:
         near = difflib.get_close_matches(teacher.model, served, 1)
-        shown = near[0] if near else ", ".join(sorted(served)[:5])
+        alternatives = near[0] if near else ", ".join(sorted(served)[:5])
         what = f"the endpoint does not list {teacher.model}"
-        yield Finding("note", "teacher", what, "teacher.model", f"it has {shown}" if shown else None)
+        yield Finding("note", "teacher", what, "teacher.model", f"it has {alternatives}" if alternatives else None)
     yield Finding("ok", "teacher", f"{teacher.public_id} at {teacher.base_url}")
 
 
 def _licences(recipe: Recipe) -> Iterator[Finding]:
     planned = planned_lineage(recipe, fetch=False)
     result = audit(planned, allow=recipe.release.allow)
-    for found in result.blocking:
-        why = f"{found.code}: {found.why}"
-        yield Finding("error", "licences", why, found.input or result.release, found.fix, exit_code=1)
+    for audit_finding in result.blocking:
+        why = f"{audit_finding.code}: {audit_finding.why}"
+        yield Finding("error", "licences", why, audit_finding.input or result.release, audit_finding.fix, exit_code=1)
     for one in result.allowed:
         yield Finding("note", "licences", f"{one.code} is allowed: {one.because}", "release.allow")
     check_release_texts(recipe)

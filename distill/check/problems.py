@@ -41,21 +41,24 @@ def check_problems(recipe: Recipe) -> Iterator[Finding]:
     answerless = recipe.verify.majority is not None
     if isinstance(source, ImportedTraces):
         traces = load_traces(source, recipe.teachers[0], answerless=answerless)
-        found: PromptSet | ImportedTraceSet = traces
+        problem_set: PromptSet | ImportedTraceSet = traces
         forecast, rows = f"{len(traces.index):,} imported traces", len(traces.index)
     else:
         assert isinstance(recipe.sample, TeacherSampling)
-        found = load_prompts(source, answerless=answerless)
-        forecast, rows = bounds(recipe.sample, len(found.prompts)), len(found.prompts) * recipe.sample.most_samples
+        problem_set = load_prompts(source, answerless=answerless)
+        forecast, rows = (
+            bounds(recipe.sample, len(problem_set.prompts)),
+            len(problem_set.prompts) * recipe.sample.most_samples,
+        )
     if recipe.verify.judge is not None:
         yield Finding("ok", "judge", judge_bounds(recipe.verify.judge, rows))
-    checked = [prompt for prompt in found.prompts if not prompt.is_answerless]
-    if len(checked) < len(found.prompts):
-        voting = len(found.prompts) - len(checked)
+    checked = [prompt for prompt in problem_set.prompts if not prompt.is_answerless]
+    if len(checked) < len(problem_set.prompts):
+        voting = len(problem_set.prompts) - len(checked)
         yield Finding("note", "problems", f"{voting:,} problems have no answer: their samples elect one")
-    yield from _left_out(found)
+    yield from _left_out(problem_set)
     golds = yield from _golds(checked, source.on_bad_row)
-    yield Finding("ok", "problems", f"{len(found.prompts):,} problems ({golds}); {forecast}")
+    yield Finding("ok", "problems", f"{len(problem_set.prompts):,} problems ({golds}); {forecast}")
 
 
 def check_held_out(recipe: Recipe) -> Iterator[Finding]:
@@ -112,11 +115,15 @@ def _fetched(source: HubPrompts | ImportedTraces) -> str:
     return f"{source.dataset} ({subset}{part}, {revision})"
 
 
-def _left_out(found: PromptSet | ImportedTraceSet) -> Iterator[Finding]:
+def _left_out(problem_set: PromptSet | ImportedTraceSet) -> Iterator[Finding]:
     """Rows that are no problems, counted by reason."""
-    if found.bad:
-        counts = "; ".join(f"{count:,}: {reason}" for reason, count in [*reason_counts(found.bad).items()][:5])
-        yield Finding("note", "problems", f"{len(found.bad):,} bad rows are skipped ({counts})", found.bad[0].where)
-    if found.left_out:
-        counts = ", ".join(f"{path} ({count:,})" for path, count in found.left_out.items())
-        yield Finding("note", "problems", f"{sum(found.left_out.values()):,} rows do not meet a condition: {counts}")
+    if problem_set.bad:
+        counts = "; ".join(f"{count:,}: {reason}" for reason, count in [*reason_counts(problem_set.bad).items()][:5])
+        yield Finding(
+            "note", "problems", f"{len(problem_set.bad):,} bad rows are skipped ({counts})", problem_set.bad[0].where
+        )
+    if problem_set.left_out:
+        counts = ", ".join(f"{path} ({count:,})" for path, count in problem_set.left_out.items())
+        yield Finding(
+            "note", "problems", f"{sum(problem_set.left_out.values()):,} rows do not meet a condition: {counts}"
+        )

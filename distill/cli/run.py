@@ -118,10 +118,10 @@ def recipes(
     files = shipped_recipes() if folder is None else sorted(folder.glob("*.yaml"))
     if not files:
         raise InputError("there is no recipe here", where=str(folder), hint="give a folder of YAML files with --folder")
-    found = [(file, load_recipe(file)) for file in files]
+    recipes = [(file, load_recipe(file)) for file in files]
     entries = [
         {"name": file.stem, "file": str(file), "description": (recipe.description or recipe.name).strip()}
-        for file, recipe in found
+        for file, recipe in recipes
     ]
     if as_json:
         print_json(entries)

@@ -196,8 +196,8 @@ def _card(folder: Path) -> Check:
         faults.append(f"model-index: no metric of {score.value}, which evaluation.json says")
     if faults:
         return Check("card", "failed", "README.md says otherwise", tuple(faults))
-    said = "license and base" if score is None else "license, base and score"
-    return Check("card", "ok", f"{said} as in the records beside it")
+    agreement = "license and base" if score is None else "license, base and score"
+    return Check("card", "ok", f"{agreement} as in the records beside it")
 
 
 def _same_license(one: str | None, other: str | None) -> bool:
@@ -220,7 +220,8 @@ def _template(folder: Path) -> Check:
     persona = recipe.get("persona") if isinstance(recipe, dict) else None
     if not persona:
         return Check("template", "ok", f"renders, ends a turn with {base.turn_end}")
-    prompt = str(persona["system_prompt"]).strip()
+    system = persona["system"]  # one text, or one by language: the template holds the first
+    prompt = str(next(iter(system.values())) if isinstance(system, dict) else system).strip()
     question = [{"role": "user", "content": "Hello."}]
     count = render(base.template, question, add_generation_prompt=True, **base.template_values()).count(prompt)
     if count != 1:

@@ -83,8 +83,8 @@ def _teachers(recipe: Recipe, section: TeachersConfig, stages: ReleaseStages) ->
     judge = (recipe.verify.judge.teacher,) if recipe.verify.judge is not None else ()
     facts = {one.id: one for one in teacher_facts(recipe, section, stages.samples)}
     for teacher in (*members_of(section), *judge):
-        known = facts.get(teacher.public_id)
-        revision = known.revision if known else teacher.revision
+        sample_facts = facts.get(teacher.public_id)
+        revision = sample_facts.revision if sample_facts else teacher.revision
         yield _dependency(
             teacher.public_id,
             "judge" if teacher in judge else "teacher",
@@ -92,7 +92,7 @@ def _teachers(recipe: Recipe, section: TeachersConfig, stages: ReleaseStages) ->
             revision=revision,
             license=teacher.license,
             ran_by=teacher.ran_by,
-            engine=known.engine if known else None,
+            engine=sample_facts.engine if sample_facts else None,
             endpoint=public_endpoint(teacher) if isinstance(teacher, OpenAITeacher) else None,
         )
 

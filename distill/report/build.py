@@ -66,7 +66,7 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
             index = ""
             if (tables := _tables(run, artefacts)) is not None:
                 counted, index = pack_traces(trace_rows(tables), chunks, most)
-            told = sections(recipe, artefacts, counted)
+            content = sections(recipe, artefacts, counted)
             title = f"{recipe['name']} ({run.resolve().name})"
             description = recipe.get("description") or ""
             chunks.seek(0)
@@ -74,13 +74,13 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
             temporary = page.with_name(f".{page.name}.{os.getpid()}.tmp")
             try:
                 with temporary.open("w", encoding="utf-8") as stream:
-                    write_page(stream, title, description, told, counted, index, chunks)
+                    write_page(stream, title, description, content, counted, index, chunks)
                     stream.flush()
                     os.fsync(stream.fileno())
                 os.replace(temporary, page)
             finally:
                 temporary.unlink(missing_ok=True)
-        write_text(out / "report.md", markdown(title, description, told))
+        write_text(out / "report.md", markdown(title, description, content))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise MissingDependency(

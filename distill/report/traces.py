@@ -113,9 +113,9 @@ def pack_traces(trace_rows: Rows, out: IO[str], most: int = MOST_TRACES) -> tupl
         columns["drop_reason"].add(_fate(row))
         sample.append(_number(row.get("sample_index")))
         tokens.append(_number(row.get("completion_tokens")))
-        found = _tags(row.get("labels"), tags)
-        counted.labelled |= bool(found)
-        tag_rows.append(found)
+        row_tags = _tags(row.get("labels"), tags)
+        counted.labelled |= bool(row_tags)
+        tag_rows.append(row_tags)
         if held >= CHUNK_BYTES:
             flush()
     flush()

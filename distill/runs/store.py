@@ -186,17 +186,17 @@ class Run:
 
     def _commit(self, stage: Stage[F], ctx: StageContext, facts: Facts, started: float) -> None:
         files = list(file_entries(ctx.out))
-        told = facts.as_json()
+        facts_json = facts.as_json()
         manifest = {
             "stage": stage.name,
             "key": stage.key,
             "version": stage.version,
             "fields": stage.keyed_fields(),
             "inputs": stage.inputs(),
-            "facts": told,
+            "facts": facts_json,
             "files": files,
             "appended": [self._appended(name) for name in stage.appends if (self.root / "store" / name).is_file()],
-            "digest": digest_of(files, told),
+            "digest": digest_of(files, facts_json),
             "code": code_revision(),
             "versions": installed_versions(),
             "device": device(),

@@ -48,8 +48,8 @@ class Train(Stage[TrainFacts]):
 
         arm = "train" if self.arm == "student" else "control"
         with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data, arm) as rows:
-            shown = map(self.student.training_row, rows)
+            training_rows = map(self.student.training_row, rows)
             result = train_sft(
-                self.student, self.prepared.path / MODEL, shown, ctx.out / MODEL, ctx.scratch, ctx.progress
+                self.student, self.prepared.path / MODEL, training_rows, ctx.out / MODEL, ctx.scratch, ctx.progress
             )
         return TrainFacts(**result.facts(), template_digest=self.prepared.facts.template_digest)

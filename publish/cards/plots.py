@@ -89,5 +89,5 @@ def _png(draw: Callable[[Axes], None], height: float) -> bytes:
 
 def _plain(text: str) -> str:
     """``text`` without what matplotlib's fonts cannot draw, at most 60 characters."""
-    shown = "".join(c if c.isprintable() else " " for c in text)
-    return shown if len(shown) <= 60 else f"{shown[:59]}…"
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return printable if len(printable) <= 60 else f"{printable[:59]}…"

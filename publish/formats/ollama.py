@@ -23,12 +23,16 @@ def modelfile(file: str, facts: ReleaseFacts, stop_tokens: Iterable[str], contex
     sampling = facts.evaluation.sampling if facts.evaluation else {}
     values: list[tuple[str, object]] = [("num_ctx", max(context, _CONTEXT))]
     values += [(name, sampling[name]) for name in ("temperature", "top_p") if sampling.get(name) is not None]
-    values += [("top_k", 0), ("min_p", 0), ("repeat_penalty", 1)]  # Ollama's defaults are others
+    values += [("top_k", sampling.get("top_k", 0)), ("min_p", sampling.get("min_p", 0))]  # Ollama's defaults are others
+    values += [("repeat_penalty", sampling.get("repetition_penalty", 1))]
+    penalties = {"repetition_penalty", "presence_penalty"} & sampling.keys()
+    values += [("repeat_last_n", -1)] if penalties else []  # of the whole context; Ollama's default is 64 tokens
+    values += [("presence_penalty", sampling["presence_penalty"])] if "presence_penalty" in penalties else []
     lines = [f"FROM ./{file}", *(f"PARAMETER {name} {value}" for name, value in values)]
     lines += [f"PARAMETER stop {_quoted(token)}" for token in stop_tokens if _can_be_quoted(token)]
     persona = facts.persona
-    if persona is not None and persona.mode == "default" and _can_be_quoted(persona.system_prompt):
-        lines.append(f"SYSTEM {_quoted(persona.system_prompt)}")
+    if persona is not None and persona.policy == "replace" and _can_be_quoted(persona.system):
+        lines.append(f"SYSTEM {_quoted(persona.system)}")
     return "\n".join(lines) + "\n"
 
 

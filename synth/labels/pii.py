@@ -35,13 +35,13 @@ _NEAR = 60  # characters
 
 def personal_data(text: str) -> str | None:
     """Which kinds of personal data stand in a text, or None. Raises MissingDependency without phonenumbers."""
-    found = Counter[str]()
+    counts = Counter[str]()
     if "@" in text:
-        found["e-mail address"] = sum(1 for match in _EMAIL.finditer(text) if not _MADE_UP.search(match[0].lower()))
+        counts["e-mail address"] = sum(1 for match in _EMAIL.finditer(text) if not _MADE_UP.search(match[0].lower()))
     if _LONG_NUMBER.search(text):
-        found["phone number"] = sum(_is_phone(match[0]) for match in _PHONE.finditer(text))
-        found["card number"] = sum(_is_card(match, text) for match in _CARD.finditer(text))
-    return listed_kinds(found)
+        counts["phone number"] = sum(_is_phone(match[0]) for match in _PHONE.finditer(text))
+        counts["card number"] = sum(_is_card(match, text) for match in _CARD.finditer(text))
+    return listed_kinds(counts)
 
 
 def _is_phone(text: str) -> bool:

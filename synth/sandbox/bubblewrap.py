@@ -77,8 +77,8 @@ def _bwrap(path: str) -> str:
     Raises FileNotFoundError.
     """
     if installed := shutil.which("bwrap", path=path):
-        said = subprocess.run([installed, "--version"], capture_output=True, text=True, check=False).stdout
-        version = re.search(r"(\d+)\.(\d+)", said)
+        version_line = subprocess.run([installed, "--version"], capture_output=True, text=True, check=False).stdout
+        version = re.search(r"(\d+)\.(\d+)", version_line)
         if version is not None and (int(version[1]), int(version[2])) >= (0, 8):
             return installed
     try:

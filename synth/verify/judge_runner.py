@@ -153,10 +153,10 @@ class JudgeRun:
         reason: str | None = None
         text: str | None = None
         if rules in self.config.when:
-            asked = question(row)
-            answer = self._answer(asked) if isinstance(asked, Question) else None
-            if isinstance(asked, str):
-                reason = asked
+            judge_question = question(row)
+            answer = self._answer(judge_question) if isinstance(judge_question, Question) else None
+            if isinstance(judge_question, str):
+                reason = judge_question
             elif answer is None:
                 reason = "the judge's budget did not reach it"
             else:
@@ -178,11 +178,11 @@ class JudgeRun:
             "counts_as": counts,
         }
 
-    def _answer(self, asked: Question) -> dict[str, Any] | None:
+    def _answer(self, judge_question: Question) -> dict[str, Any] | None:
         assert self._plan is not None, "the judge was not asked yet"
         assert self._selection is not None
         assert self._answers is not None
-        row_id = self._selection.find(self._plan.request_id((self._questions.number(asked), 0)))
+        row_id = self._selection.find(self._plan.request_id((self._questions.number(judge_question), 0)))
         return None if row_id is None else self._answers.row(row_id)
 
 
@@ -202,17 +202,17 @@ class _Questions(Sequence[Prompt]):
         self._offsets = array("Q", [0])
         self._numbers: dict[bytes, int] = {}
 
-    def add(self, asked: Question, expected: str) -> None:
+    def add(self, judge_question: Question, expected: str) -> None:
         """``expected`` is what the rules would say; only the fake teacher sees it, who needs something to copy."""
-        if asked.key in self._numbers:
+        if judge_question.key in self._numbers:
             return
-        self._numbers[asked.key] = len(self._numbers)
-        line = json.dumps([asked.key.hex(), asked.text, expected]).encode() + b"\n"
+        self._numbers[judge_question.key] = len(self._numbers)
+        line = json.dumps([judge_question.key.hex(), judge_question.text, expected]).encode() + b"\n"
         self._file.write(line)
         self._offsets.append(self._offsets[-1] + len(line))
 
-    def number(self, asked: Question) -> int:
-        return self._numbers[asked.key]
+    def number(self, judge_question: Question) -> int:
+        return self._numbers[judge_question.key]
 
     def flush(self) -> None:
         self._file.flush()

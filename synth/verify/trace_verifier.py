@@ -83,8 +83,8 @@ class TraceVerifier:
         the sample is finished, and it has the format that the recipe asks for."""
         grade: Future[Grade] = Future()
         row = verify_row(problem, sample["text"], think_open, think_close)
-        wanted = self._config.format
-        formatted = wanted is None or format_fields(row, wanted)["format_verdict"] == "ok"
+        format_config = self._config.format
+        formatted = format_config is None or format_fields(row, format_config)["format_verdict"] == "ok"
 
         def convert(verdict_future: Future[Verdict]) -> None:
             try:

@@ -305,14 +305,14 @@ def _judged(
 
 def _both(read: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     """Both verdicts and both extracts of a row, for the report."""
-    asked = question(read)
+    judge_question = question(read)
     return {
         "gold": read.get("answer"),
         "rules_verdict": row["verdict"],
         "rules_extracted": row["extracted"],
         "rules_reason": row["reason"],
         "judge_verdict": row["judge_verdict"],
-        "judge_extracted": asked.shown if isinstance(asked, Question) else None,
+        "judge_extracted": judge_question.shown if isinstance(judge_question, Question) else None,
         "judge_text": row["judge_text"],
         "judge_model": row["judge_model"],
         "counts_as": row["counts_as"],

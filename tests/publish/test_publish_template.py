@@ -66,23 +66,23 @@ def test_persona_appears_once_and_the_built_in_one_is_gone(turns: list[dict[str,
     assert text.endswith("<|im_start|>assistant\n")
 
 
-def test_default_mode_leaves_a_callers_system_message_alone() -> None:
+def test_policy_replace_leaves_a_callers_system_message_alone() -> None:
     text = render(add_persona(SMOLLM2, ADA), OWN)
     assert text == render(SMOLLM2, OWN)
     assert ADA not in text
 
 
-def test_compose_mode_puts_the_persona_before_the_callers_text_once() -> None:
+def test_policy_compose_puts_the_persona_before_the_callers_text_once() -> None:
     text = render(add_persona(SMOLLM2, ADA, "compose"), OWN)
     assert text.startswith(f"<|im_start|>system\n{ADA}\n\nSpeak French.<|im_end|>\n")
     assert text.count(ADA) == 1
     assert render(add_persona(SMOLLM2, ADA, "compose"), USER) == render(add_persona(SMOLLM2, ADA), USER)
 
 
-@pytest.mark.parametrize("mode", ["default", "compose"])
+@pytest.mark.parametrize("policy", ["replace", "compose"])
 @pytest.mark.parametrize("text", NASTY)
-def test_the_text_is_rendered_unchanged(text: str, mode: str) -> None:
-    rendered = render(add_persona(SMOLLM2, text, mode), USER)  # type: ignore[arg-type]
+def test_the_text_is_rendered_unchanged(text: str, policy: str) -> None:
+    rendered = render(add_persona(SMOLLM2, text, policy), USER)  # type: ignore[arg-type]
     assert rendered == f"<|im_start|>system\n{text}<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
 
 
@@ -118,13 +118,13 @@ def test_a_template_that_refuses_system_messages_gets_the_text_in_the_first_user
         render(new, OWN, bos_token="<bos>")
 
 
-@pytest.mark.parametrize("mode", ["default", "compose"])
-def test_a_template_that_drops_string_content_gets_a_list(mode: str) -> None:
-    new = add_persona(LIST_ONLY, ADA, mode)  # type: ignore[arg-type]
+@pytest.mark.parametrize("policy", ["replace", "compose"])
+def test_a_template_that_drops_string_content_gets_a_list(policy: str) -> None:
+    new = add_persona(LIST_ONLY, ADA, policy)  # type: ignore[arg-type]
     user = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
     own = [{"role": "system", "content": [{"type": "text", "text": "Speak French."}]}, *user]
     assert render(new, user) == f"system: {ADA}<end>\nuser: Hi<end>\n"
-    before = f"{ADA}\n\n" if mode == "compose" else ""
+    before = f"{ADA}\n\n" if policy == "compose" else ""
     assert render(new, own) == f"system: {before}Speak French.<end>\nuser: Hi<end>\n"
 
 
