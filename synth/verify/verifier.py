@@ -48,9 +48,9 @@ def verify_rows(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> Iter
     `tests` (and `completion` in place of `response`); rows of code get `isolation`. `think_open` and `think_close` are
     the tags around the thinking, where they are not ``<think>`` and ``</think>``. Rows of constraints have
     `constraints`, or `instruction_id_list` and `kwargs`, and may have `finish_reason` and `template_thinks`. Other keys
-    pass through. A row that is malformed, or of a kind without a verifier, gets `error` with a reason; a row that is no object comes out as
-    `{"raw": row, ...}`. Kind `open` has nothing to verify: verdict and score are null. With `config.format` a row also
-    gets `format_verdict` and `format_reason`.
+    pass through. A row that is malformed, or of a kind without a verifier, gets `error` with a reason; a row that is no
+    object comes out as `{"raw": row, ...}`. Kind `open` has nothing to verify: verdict and score are null. With
+    `config.format` a row also gets `format_verdict` and `format_reason`.
 
     Streams, with a bounded look-ahead. Raises MissingDependency where reasoning-gym or a sandbox is
     needed and not there, InputError where a worker cannot start within its memory limit. Close the iterator to stop

@@ -13,6 +13,7 @@ from synth.problems.problem import Prompt
 from synth.verify.config import VerifyConfig
 from synth.verify.constraints.segments import sentences, words
 from synth.verify.constraints.verdict import instruction_names
+from synth.verify.verdict_store import verdict_basis
 from synth.verify.verifier import check_golds, verify_rows
 
 VERIFY = VerifyConfig(workers=1)
@@ -71,7 +72,7 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("sentences:max_words", {"max_words": 4}, "It is cold. We go home.", "It is cold and we all go home."),
     ("lines:first_letters", {"letters": "cat"}, POEM, POEM.replace("And", "But")),
     ("lines:end_with", {"ending": ";"}, "one;\ntwo;", "one;\ntwo."),
-    ("lines:sorted", {"num_lines": 3}, "- ant\n- bee\n- cow", "- bee\n- ant\n- cow"),
+    ("lines:sorted", {"num_lines": 3}, "- ant\n- éclair\n- fig", "- bee\n- ant\n- cow"),
     ("startend:start_checker", {"start_phrase": "Dear team"}, "Dear team, welcome.", "Hello, dear team."),
     ("punctuation:forbidden_marks", {"marks": ";:"}, "One. Two.", "One; two."),
     ("copy:verbatim", {"copied": "The  gate is shut."}, '"The gate is shut."', "The gate is shut. Copied."),
@@ -164,6 +165,13 @@ def test_malformed_constraints_are_an_error_of_the_row(constraints: Any, says: s
     assert says in got["reason"]
     problem = {"id": "p", "kind": "constraints", "prompt": "?", "source": "t", "constraints": constraints or [{}]}
     assert [name for name, _ in check_golds([Prompt.model_validate(problem)], VERIFY)] == ["p"]
+
+
+def test_a_stored_verdict_does_not_outlive_its_constraints() -> None:
+    row = {"kind": "constraints", "constraints": [{"id": "punctuation:no_comma"}], "finish_reason": "stop"}
+    others = [row | {"constraints": [{"id": "format:no_markdown"}]}, row | {"finish_reason": "length"},
+              row | {"template_thinks": True}]  # fmt: skip
+    assert len({verdict_basis(one, "rules", "<think>", "</think>") for one in [row, *others]}) == 4
 
 
 def test_a_problem_without_constraints_is_none() -> None:

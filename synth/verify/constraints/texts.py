@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Annotated
 
 from pydantic import Field
@@ -190,10 +191,15 @@ def _lines_end_with(text: str, ending: str) -> str | None:
 @instruction("lines:sorted")
 def _sorted_lines(text: str, num_lines: Count) -> str | None:
     """A list of so many entries or lines, in alphabetical order, none twice."""
-    entries = [entry.casefold() for entry in (list_entries(text) or lines(text))]
+    entries = [_without_accents(entry) for entry in (list_entries(text) or lines(text))]
     if len(entries) != num_lines:
         return count_fault("entries", len(entries), "exactly", num_lines)
     return None if entries == sorted(set(entries)) else "the entries are not in alphabetical order"
+
+
+def _without_accents(text: str) -> str:
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
 @instruction("startend:start_checker")
