@@ -156,7 +156,7 @@ class WaterfallStep(Facts):
 class ScoredModel(Facts):
     """A model that was evaluated, and how it answered: ``engine`` is name and version, the shares are in 0..1."""
 
-    role: Literal["release", "base", "teacher", "control", "quantized"]
+    role: Literal["release", "base", "teacher", "control", "quantized", "model"]
     id: str = Field(min_length=1, description="The hub's id, or a name where it has none.")
     engine: str | None = None
     served: bool = Field(False, description="A service of others answered.")

@@ -38,7 +38,7 @@ def check(
 
     loaded = load_recipe(recipe, overrides or [])
     if pilot is not None:
-        _quiet_libraries()
+        quiet_libraries()
     findings = check_recipe(loaded, runs, pilot)
     if as_json:
         print_json([finding.as_dict() for finding in findings])
@@ -69,7 +69,7 @@ def run(
     from distill.config.loader import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
-    _quiet_libraries()
+    quiet_libraries()
     from distill.cli.progress import StageProgress
     from distill.runs.summary import summary
     from distill.stages.pipeline import STAGES
@@ -152,7 +152,7 @@ def _print_findings(findings: list[Finding]) -> None:
             print(f"      hint: {finding.hint}", file=stream)
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Switch off the progress bars and banners of libraries. Has to come before they are imported."""
     for name, value in (
         ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),

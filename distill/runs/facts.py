@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 __all__ = [
     "STUDENT", "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "Estimate", "EvaluateFacts", "ExportFacts",
     "Facts", "FormatsFacts", "LabelFacts", "PackageFacts", "PrepareFacts", "SampleFacts", "SandboxFacts", "Score",
-    "TeacherShare", "TrainFacts", "VerifyFacts",
+    "SideEffect", "TeacherShare", "TrainFacts", "VerifyFacts",
 ]  # fmt: skip
 
 
@@ -215,6 +215,25 @@ class Comparison(Facts):
     test: str = "McNemar, exact"
     n: int | None = None
     clusters: int | None = None
+    minimum_detectable_effect: float | None = None
+    items_to_detect: int | None = None
+
+
+class SideEffect(Facts):
+    """One suite before and after training: the paired ``difference`` (after minus before) with its 95 % interval, and
+    what the suite could have shown, as in ``Comparison``. ``p_adjusted``: over all suites (Holm)."""
+
+    suite: str
+    about: str
+    n: int
+    before: Score
+    after: Score
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_adjusted: float | None = None
+    test: str = ""
     minimum_detectable_effect: float | None = None
     items_to_detect: int | None = None
 

@@ -1,0 +1,124 @@
+"""Suites by name: which problems, and what they measure.
+
+side-effects               the six suites that ship with distill, which need no network
+instruction-following ...  one of them
+aime-2024 ...              a public test set (a preset of ``synth/problems/presets``), from the hub
+reasoning-gym:TASK         problems that reasoning-gym makes, 100 or as many as in reasoning-gym:TASK:SIZE
+FILE.jsonl, FILE.parquet   problem rows of your own
+RECIPE.yaml                the held-out problems of a recipe
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill.config.loader import load_recipe
+from distill.evaluate.suites.long_context import long_context_problems
+from licensing.errors import InputError
+from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
+from synth.problems.preset import presets
+from synth.problems.problem import Prompt, load_prompts
+
+__all__ = ["SIDE_EFFECTS", "Suite", "find_suites", "subset", "suite_names"]
+
+_DATA = Path(__file__).parent / "data"
+_GYM = "reasoning-gym:"
+_GYM_SIZE = 100
+
+SIDE_EFFECTS = {
+    "instruction-following": "instructions that a program checks, in five languages",
+    "refusal-harmful": "requests that a careful assistant refuses; correct: it refuses, by the form of the answer",
+    "refusal-harmless": "harmless requests in similar words; correct: it does not refuse",
+    "knowledge": "short general questions with four options",
+    "chat-format": "plain conversation; correct: the answer ends by itself, without think tags, markers and loops",
+    "long-context": "one of four codes in a text of 250 to 4,000 words",
+}
+"""The suites of the package: what training on reasoning is known to cost elsewhere. Name -> what it measures."""
+
+_FILES = {
+    "instruction-following": "instructions.jsonl",
+    "refusal-harmful": "harmful.jsonl",
+    "refusal-harmless": "harmless.jsonl",
+    "knowledge": "knowledge.jsonl",
+    "chat-format": "chat.jsonl",
+}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named set of problems. ``load`` reads them; ``fetches`` is the data set of the hub that it fetches, if any."""
+
+    name: str
+    about: str
+    load: Callable[[], Sequence[Prompt]]
+    fetches: str | None = None
+
+    def problems(self, limit: int | None = None, seed: int = 0) -> list[Prompt]:
+        """The problems, or a choice of them (``subset``). Ids are prefixed with the suite's name.
+
+        Raises InputError where there are none or they cannot be read; without a network, for a set of the hub too.
+        """
+        problems = self.load()
+        chosen = problems if limit is None else subset(problems, limit, seed)
+        return [problem.model_copy(update={"id": f"{self.name}/{problem.id}"}) for problem in chosen]
+
+
+def suite_names() -> list[str]:
+    """The names of suites that are neither a file nor a task of reasoning-gym."""
+    return ["side-effects", *SIDE_EFFECTS, *(name for name, preset in presets().items() if preset.is_test_set)]
+
+
+def find_suites(names: Iterable[str]) -> list[Suite]:
+    """The suites of these names, each once, in order. Raises InputError for a name that is none, with the nearest."""
+    found: dict[str, Suite] = {}
+    for name in names:
+        for one in SIDE_EFFECTS if name == "side-effects" else (name,):
+            found.setdefault(one, _suite(one))
+    return [*found.values()]
+
+
+def subset(problems: Sequence[Prompt], limit: int, seed: int) -> list[Prompt]:
+    """At most ``limit`` problems, in their order: families take turns, each gives those with the least digests of seed
+    and content. So two models get the same ones, and neither order nor copies matter."""
+    families: dict[str, list[tuple[bytes, int]]] = {}
+    for at, problem in enumerate(problems):
+        digest = hashlib.sha256(f"{seed}:{problem.content_hash}".encode()).digest()
+        families.setdefault(str(problem.row().get("family")), []).append((digest, at))
+    rounds = itertools.zip_longest(*(sorted(family) for family in families.values()))
+    turns = [entry[1] for entries in rounds for entry in entries if entry is not None]
+    return [problems[at] for at in sorted(turns[:limit])]
+
+
+def _suite(name: str) -> Suite:
+    if name in _FILES:
+        path = str(_DATA / _FILES[name])
+        own = JsonlPrompts(path=path, source="distill-release", license="apache-2.0")
+        return Suite(name, SIDE_EFFECTS[name], _loader(own))
+    if name == "long-context":
+        return Suite(name, SIDE_EFFECTS[name], long_context_problems)
+    if (preset := presets().get(name)) is not None and preset.is_test_set:
+        return Suite(name, preset.about, _loader(HubPrompts(preset=name)), preset.dataset)
+    if name.startswith(_GYM):
+        task, _, size = name.removeprefix(_GYM).partition(":")
+        if not task or (size and not size.isdigit()):
+            hint = "write reasoning-gym:TASK or reasoning-gym:TASK:SIZE"
+            raise InputError(f"no suite {name!r}", where="suite", hint=hint)
+        gym = ReasoningGymPrompts(task=task, size=int(size or _GYM_SIZE))
+        return Suite(name.replace(":", "-"), f"reasoning-gym's task {task}", _loader(gym))
+    if Path(name).suffix in (".yaml", ".yml"):
+        recipe = load_recipe(Path(name))
+        return Suite(f"held-out-{recipe.name}", f"the held-out problems of {name}", _loader(recipe.evaluate.prompts))
+    if Path(name).suffix in (".jsonl", ".json", ".gz", ".parquet"):
+        return Suite(Path(name).name.partition(".")[0], f"the problems of {name}", _loader(JsonlPrompts(path=name)))
+    near = difflib.get_close_matches(name, suite_names(), 1)
+    hint = f"the nearest is {near[0]}" if near else f"one of {', '.join(suite_names())}, a file, or reasoning-gym:TASK"
+    raise InputError(f"there is no suite {name!r}", where="suite", hint=hint)
+
+
+def _loader(config: PromptsConfig) -> Callable[[], Sequence[Prompt]]:
+    return lambda: load_prompts(config).prompts
