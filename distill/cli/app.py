@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from distill import __version__
-from distill.cli import audit, confirm, evaluate, merge, output, preview, push, report, rows, run
+from distill.cli import audit, confirm, evaluate, merge, output, persona, preview, push, report, rows, run
 
 app = typer.Typer(
     name="distill",
@@ -28,7 +28,6 @@ for command in (
     run.run,
     report.show,
     report.report,
-    evaluate.evaluate,
     rows.verify,
     rows.decontaminate,
     merge.merge,
@@ -39,7 +38,9 @@ for command in (
     confirm.confirm,
     run.recipes,
 ):
-    app.command("eval" if command is evaluate.evaluate else None)(command)
+    app.command()(command)
+app.command("eval")(evaluate.evaluate)
+app.add_typer(persona.app, name="persona")
 
 
 def _print_version(wanted: bool) -> None:

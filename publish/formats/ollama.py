@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from publish.facts import ReleaseFacts
 
-__all__ = ["modelfile"]
+__all__ = ["modelfile", "system_lines"]
 
 _CONTEXT = 4096
 """Tokens that Ollama takes by itself on a machine without much memory."""
@@ -30,10 +30,14 @@ def modelfile(file: str, facts: ReleaseFacts, stop_tokens: Iterable[str], contex
     values += [("presence_penalty", sampling["presence_penalty"])] if "presence_penalty" in penalties else []
     lines = [f"FROM ./{file}", *(f"PARAMETER {name} {value}" for name, value in values)]
     lines += [f"PARAMETER stop {_quoted(token)}" for token in stop_tokens if _can_be_quoted(token)]
-    persona = facts.persona
-    if persona is not None and persona.policy == "replace" and _can_be_quoted(persona.system):
-        lines.append(f"SYSTEM {_quoted(persona.system)}")
+    if facts.persona is not None:
+        lines += system_lines(facts.persona.system, facts.persona.policy)
     return "\n".join(lines) + "\n"
+
+
+def system_lines(system: str, policy: str) -> list[str]:
+    """The SYSTEM command of a persona; none where its template composes, or where Ollama's quotes cannot hold it."""
+    return [f"SYSTEM {_quoted(system)}"] if policy == "replace" and _can_be_quoted(system) else []
 
 
 def _quoted(text: str) -> str:
