@@ -15,7 +15,7 @@ __all__ = [
     "BaseFacts", "Comparison", "DatasetFacts", "DecontaminationFacts", "Duty",
     "EvaluationFacts", "FormatFacts", "Group", "LicenseFacts",
     "PersonaFacts", "PromptSource", "QuantizedFile", "ReleaseFacts", "SamplingFacts", "Score", "ScoredModel",
-    "TeacherFacts", "TrainingFacts", "WaterfallStep", "check_language",
+    "SuiteChange", "TeacherFacts", "TrainingFacts", "WaterfallStep", "check_language",
 ]  # fmt: skip
 
 Value = str | int | float | bool | None
@@ -197,6 +197,24 @@ class Comparison(Facts):
         return self
 
 
+class SuiteChange(Facts):
+    """A suite before and after training, on the same ``n`` problems: two scores and their paired ``difference``."""
+
+    suite: str
+    about: str
+    n: int = Field(ge=1)
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _interval_in_order(self) -> SuiteChange:
+        _check_interval(self.low, self.high)
+        return self
+
+
 class EvaluationFacts(Facts):
     """What was measured. ``dataset``, ``split`` and ``revision`` name a data set of the hub.
 
@@ -216,6 +234,7 @@ class EvaluationFacts(Facts):
     sampling: dict[str, Value] = Field(default_factory=dict)
     scores: tuple[Score, ...]
     comparisons: tuple[Comparison, ...] = ()
+    suites: tuple[SuiteChange, ...] = ()
     interval: str | None = Field(None, description="Method and level, such as 'paired bootstrap over problems, 95 %'.")
     items: bool = False
 

@@ -108,13 +108,13 @@ def evaluate(
     from distill.cli.progress import StageProgress
     from distill.evaluate.answers import AnswerStore
     from distill.evaluate.suites.evaluate import evaluate_suites
-    from distill.evaluate.suites.models import eval_config, eval_model
+    from distill.evaluate.suites.models import eval_model, eval_settings
     from distill.evaluate.suites.records import write_results
     from distill.evaluate.suites.suite import find_suites
     from licensing.files import disk_errors
     from synth.verify.config import VerifyConfig
 
-    config = eval_config(settings)
+    config = eval_settings(settings)
     suites = find_suites(suite)
     models = dict(eval_model(name, config) for name in ([against, model] if against else [model]))
     if against and len(models) < 2:
@@ -158,14 +158,14 @@ def _lm_eval(
     as_json: bool,
 ) -> None:
     from distill.evaluate.lm_eval import run_tasks
-    from distill.evaluate.suites.models import eval_config, eval_model
+    from distill.evaluate.suites.models import eval_model, eval_settings
     from distill.report.suites import task_table
 
     if suite or against:
         raise InputError("lm-eval runs its own tasks, with one model", where="--harness", hint="use --tasks alone")
     if not tasks:
         raise InputError("no task", where="--tasks", hint="name a task of lm-eval, or a task file")
-    config = eval_config(settings)
+    config = eval_settings(settings)
     name, teacher = eval_model(model, config)
     scores = run_tasks(teacher, tasks, config, folder, limit=limit)
     if as_json:

@@ -123,6 +123,7 @@ def _console() -> Console:
 def print_run(summary: Mapping[str, Any]) -> None:
     """The tables that ``distill run`` ends with and ``distill show`` prints; see ``distill/runs/summary.py``."""
     from distill.report import tables
+    from distill.report.suites import side_effect_table
 
     blocks = [tables.stage_table(summary["stages"])]
     if summary["waterfall"]:
@@ -131,6 +132,8 @@ def print_run(summary: Mapping[str, Any]) -> None:
         blocks.append(tables.score_table(summary["scores"]))
     if summary["comparisons"]:
         blocks.append(tables.comparison_table(summary["comparisons"]))
+    if summary["side_effects"]:
+        blocks.append(side_effect_table(summary["side_effects"]))
     print_tables(blocks)
     console = _console()
     if summary.get("gate"):

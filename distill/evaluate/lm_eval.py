@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from distill.config.recipe import EvaluateConfig
+from distill.config.recipe import EvaluationSettings
 from distill.models.folder import read_base
 from licensing.errors import InputError, MissingDependency
 from licensing.files import write_json
@@ -42,7 +42,7 @@ class TaskScore:
 
 
 def run_tasks(
-    teacher: TeacherConfig, tasks: Sequence[str], config: EvaluateConfig, out: Path, *, limit: int | None = None
+    teacher: TeacherConfig, tasks: Sequence[str], config: EvaluationSettings, out: Path, *, limit: int | None = None
 ) -> list[TaskScore]:
     """Run lm-eval's ``tasks`` on a model folder and write lm-eval.json (its results and samples) into ``out``.
 
@@ -80,14 +80,14 @@ def run_tasks(
     return [*_scores(results)]
 
 
-def _engine(config: EvaluateConfig) -> tuple[str, dict[str, Any]]:
+def _engine(config: EvaluationSettings) -> tuple[str, dict[str, Any]]:
     """lm-eval's name of the engine, and its arguments."""
     if config.engine == "vllm" or (config.engine == "auto" and find_spec("vllm") is not None):
         return "vllm", {"seed": config.seed, **config.engine_args}
     return "hf", {"batch_size": config.batch_size}
 
 
-def _sampling(config: EvaluateConfig) -> dict[str, Any]:
+def _sampling(config: EvaluationSettings) -> dict[str, Any]:
     values: dict[str, Any] = {"max_gen_toks": config.max_new_tokens, "do_sample": config.temperature > 0}
     if config.temperature > 0:
         values |= {"temperature": config.temperature, "top_p": config.top_p}

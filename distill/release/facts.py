@@ -370,6 +370,14 @@ def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
             card.Comparison(a=names[pair.a], b=names[pair.b], difference=pair.difference, low=pair.low, high=pair.high)
             for pair in facts.comparisons
         ),
+        suites=tuple(
+            card.SuiteChange(
+                before=effect.before.value,
+                after=effect.after.value,
+                **effect.model_dump(include={"suite", "about", "n", "difference", "low", "high"}),
+            )
+            for effect in facts.side_effects
+        ),
         interval=facts.interval,
         items=recipe.release.evaluation_items,
     )

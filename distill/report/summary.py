@@ -14,6 +14,7 @@ from typing import Any
 
 from distill.report import plots
 from distill.report.markdown import Block, Listing, Plot, Section, Table
+from distill.report.suites import side_effect_table
 from distill.report.tables import comparison_table, model_name, score_table, stage_table, waterfall_table
 from distill.report.traces import EDGES, Counted
 from distill.report.verdicts import verdicts_section
@@ -65,6 +66,8 @@ def _scores(evaluate: Artefact | None) -> Section | None:
         ]
         label = "Differences on the same problems with their 95 % intervals; the table below has the numbers"
         blocks += [Plot(plots.intervals(pairs, label, -1.0, 1.0)), comparison_table(facts["comparisons"])]
+    if facts.get("side_effects"):
+        blocks.append(side_effect_table(facts["side_effects"]))
     blocks.append(f"Intervals: {facts['interval']}. A difference whose interval contains 0 may be chance.")
     return Section("scores", "Scores", tuple(blocks))
 

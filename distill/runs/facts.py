@@ -246,6 +246,7 @@ class EvaluateFacts(Facts):
     scores: tuple[Score, ...]
     comparisons: tuple[Comparison, ...]
     interval: str
+    side_effects: tuple[SideEffect, ...] = ()
 
 
 class AuditFacts(Facts):

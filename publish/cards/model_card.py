@@ -27,7 +27,7 @@ from publish.cards.markdown import (
     waterfall,
 )
 from publish.cards.plots import has_score_plot
-from publish.facts import EvaluationFacts, ReleaseFacts, TeacherFacts, TrainingFacts
+from publish.facts import Comparison, EvaluationFacts, ReleaseFacts, SuiteChange, TeacherFacts, TrainingFacts
 
 __all__ = ["difference_table", "model_card", "score_table"]
 
@@ -48,6 +48,7 @@ def model_card(facts: ReleaseFacts) -> str:
         plot=has_score_plot(evaluation),
         scores=score_table(evaluation) if evaluation else None,
         differences=difference_table(evaluation) if evaluation else None,
+        suites=suite_table(evaluation) if evaluation and evaluation.suites else None,
         worse=_worse(evaluation) if evaluation else None,
         has_intervals=_has_intervals(evaluation) if evaluation else None,
         training_settings=_training_settings(training) if training else None,
@@ -136,6 +137,22 @@ def difference_table(evaluation: EvaluationFacts) -> Markdown:
     return table(("Difference", "Value", "Interval", "Reading"), rows)
 
 
+def suite_table(evaluation: EvaluationFacts) -> Markdown:
+    rows = [
+        (
+            md(change.suite),
+            f"{change.n:,}",
+            decimal(change.before),
+            decimal(change.after),
+            decimal(change.difference, "+"),
+            interval(change.low, change.high, "+"),
+            _reading(change.low, change.high),
+        )
+        for change in evaluation.suites
+    ]
+    return table(("Suite", "Problems", "Base", "This model", "Difference", "Interval", "Reading"), rows)
+
+
 def _reading(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return "no interval"
@@ -145,12 +162,15 @@ def _reading(low: float | None, high: float | None) -> str:
 def _worse(evaluation: EvaluationFacts) -> Markdown:
     """What is lower than the base's, beyond chance, of all that was measured."""
     base = {score.model for score in evaluation.scores if score.about.role == "base"}
-    pairs = [pair for pair in evaluation.comparisons if pair.a in base]
+    pairs: list[tuple[str, Comparison | SuiteChange]] = [
+        (evaluation.benchmark, pair) for pair in evaluation.comparisons if pair.a in base
+    ]
+    pairs += [(change.suite, change) for change in evaluation.suites]
     if not pairs:
         return Markdown("the base was not evaluated, so this is not known.")
     lower = [
-        f"{md(evaluation.benchmark)} by {-pair.difference:.3f} ({interval(pair.low, pair.high, '+')})"
-        for pair in pairs
+        f"{md(name)} by {-pair.difference:.3f} ({interval(pair.low, pair.high, '+')})"
+        for name, pair in pairs
         if _reading(pair.low, pair.high) == "lower"
     ]
     if lower:

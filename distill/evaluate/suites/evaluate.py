@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from distill.config.recipe import EvaluateConfig
+from distill.config.recipe import EvaluationSettings
 from distill.evaluate.answers import AnswerStore
 from distill.evaluate.metrics import EvalReport, summarise
 from distill.evaluate.run import run_model
@@ -45,7 +45,7 @@ class SuiteResult:
 def evaluate_suites(
     suites: Sequence[Suite],
     models: Mapping[str, TeacherConfig],
-    config: EvaluateConfig,
+    config: EvaluationSettings,
     verify: VerifyConfig,
     progress: Reporter,
     *,
@@ -54,9 +54,11 @@ def evaluate_suites(
 ) -> list[SuiteResult]:
     """Score ``models`` on ``suites``, in this order.
 
-    ``config``: engine and sampling; its ``prompts`` are not read. ``limit``: at most so many problems of a suite, the
+    ``limit``: at most so many problems of a suite, the
     same ones for all models (``subset`` with ``config.seed``). Raises what ``Suite.problems`` and ``run_model`` raise.
     """
+    if not suites:
+        return []
     problems = {suite.name: suite.problems(limit, config.seed) for suite in suites}
     everything = [problem for one in problems.values() for problem in one]
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in problems}

@@ -8,21 +8,20 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from distill.config.recipe import EvaluateConfig
+from distill.config.recipe import EvaluationSettings
 from distill.evaluate.run import folder_teacher
 from distill.models.folder import download, local_folder
 from licensing.errors import InputError
 from licensing.safe_yaml import parse_yaml
-from synth.problems.config import JsonlPrompts
 from synth.teachers.config import OfflineTeacher, TeacherConfig
 
-__all__ = ["engine_argument", "eval_config", "eval_model"]
+__all__ = ["engine_argument", "eval_model", "eval_settings"]
 
 
-def eval_config(settings: Mapping[str, Any]) -> EvaluateConfig:
-    """The settings of the command as a section of a recipe. Raises InputError where they contradict each other."""
+def eval_settings(settings: Mapping[str, Any]) -> EvaluationSettings:
+    """The options of the command, validated. Raises InputError where they contradict each other."""
     try:
-        return EvaluateConfig(prompts=JsonlPrompts(path=""), **settings)  # not read: suites bring their problems
+        return EvaluationSettings(**settings)
     except ValidationError as error:
         raise InputError(_first(error), where="options", hint="see `distill eval --help`") from None
 
@@ -35,7 +34,7 @@ def engine_argument(text: str) -> tuple[str, Any]:
     return name, parse_yaml(value, "--engine-arg", "as in max_model_len=8192")[0]
 
 
-def eval_model(name: str, config: EvaluateConfig) -> tuple[str, TeacherConfig]:
+def eval_model(name: str, config: EvaluationSettings) -> tuple[str, TeacherConfig]:
     """(the name of its rows, the model) of what the command line calls ``name``.
 
     Raises InputError where it is none, MissingDependency where the hub does not answer.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from distill.config.recipe import EvaluateConfig
+from distill.config.recipe import EvaluationSettings
 from distill.evaluate.suites.evaluate import SuiteResult
 from distill.runs.facts import Score
 from distill.runs.provenance import code_revision, device, installed_versions
@@ -27,7 +27,7 @@ _SCORE = {"model", "metric", "value", "low", "high", "n"}
 
 
 def write_results(
-    folder: Path, results: Sequence[SuiteResult], config: EvaluateConfig, models: Mapping[str, TeacherConfig]
+    folder: Path, results: Sequence[SuiteResult], config: EvaluationSettings, models: Mapping[str, TeacherConfig]
 ) -> list[Path]:
     """Write all files below ``folder``; returns the records. Files of suites that are not among ``results`` stay."""
     records = []
@@ -48,7 +48,7 @@ def write_results(
         folder / "scores.json",
         {
             "suites": {result.suite.name: result.report.model_dump(mode="json") for result in results},
-            "settings": {name: value for name, value in key_dump(config).items() if name != "prompts"},
+            "settings": key_dump(config),
             "models": {name: _model_id(teacher) for name, teacher in models.items()},
             "versions": installed_versions(),
             "code": code_revision(),
@@ -58,7 +58,7 @@ def write_results(
     return records
 
 
-def _facts(result: SuiteResult, score: Score, config: EvaluateConfig, model: TeacherConfig) -> card.EvaluationFacts:
+def _facts(result: SuiteResult, score: Score, config: EvaluationSettings, model: TeacherConfig) -> card.EvaluationFacts:
     served = isinstance(model, OpenAITeacher) and model.is_public
     about = card.ScoredModel(role="model", id=_model_id(model), served=served, **score.model_dump(include=_ABOUT))
     return card.EvaluationFacts(

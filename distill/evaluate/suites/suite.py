@@ -13,13 +13,13 @@ from __future__ import annotations
 import difflib
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from distill.config.loader import load_recipe
 from distill.evaluate.suites.long_context import long_context_problems
-from licensing.errors import InputError
+from licensing.errors import InputError, MissingDependency
 from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
 from synth.problems.preset import presets
 from synth.problems.problem import Prompt, load_prompts
@@ -51,19 +51,31 @@ _FILES = {
 
 @dataclass(frozen=True)
 class Suite:
-    """A named set of problems. ``load`` reads them; ``fetches`` is the data set of the hub that it fetches, if any."""
+    """A named set of problems; ``source`` is None for ``long-context``, which is made here."""
 
     name: str
     about: str
-    load: Callable[[], Sequence[Prompt]]
-    fetches: str | None = None
+    source: PromptsConfig | None
+
+    @property
+    def fetches(self) -> str | None:
+        """The data set of the hub that it fetches."""
+        if isinstance(self.source, HubPrompts) and not Path(self.source.dataset).exists():
+            return self.source.dataset
+        return None
 
     def problems(self, limit: int | None = None, seed: int = 0) -> list[Prompt]:
         """The problems, or a choice of them (``subset``). Ids are prefixed with the suite's name.
 
-        Raises InputError where there are none or they cannot be read; without a network, for a set of the hub too.
+        Raises InputError where there are none or they cannot be read, MissingDependency where the hub does not answer.
         """
-        problems = self.load()
+        try:
+            problems = load_prompts(self.source).prompts if self.source else long_context_problems()
+        except InputError as error:
+            if self.fetches is None:
+                raise
+            hint = "it is fetched from the hub: check the network; side-effects needs none"
+            raise MissingDependency(f"suite {self.name}: {error.what}", where=self.fetches, hint=hint) from error
         chosen = problems if limit is None else subset(problems, limit, seed)
         return [problem.model_copy(update={"id": f"{self.name}/{problem.id}"}) for problem in chosen]
 
@@ -98,27 +110,23 @@ def _suite(name: str) -> Suite:
     if name in _FILES:
         path = str(_DATA / _FILES[name])
         own = JsonlPrompts(path=path, source="distill-release", license="apache-2.0")
-        return Suite(name, SIDE_EFFECTS[name], _loader(own))
+        return Suite(name, SIDE_EFFECTS[name], own)
     if name == "long-context":
-        return Suite(name, SIDE_EFFECTS[name], long_context_problems)
+        return Suite(name, SIDE_EFFECTS[name], None)
     if (preset := presets().get(name)) is not None and preset.is_test_set:
-        return Suite(name, preset.about, _loader(HubPrompts(preset=name)), preset.dataset)
+        return Suite(name, preset.about, HubPrompts(preset=name))
     if name.startswith(_GYM):
         task, _, size = name.removeprefix(_GYM).partition(":")
         if not task or (size and not size.isdigit()):
             hint = "write reasoning-gym:TASK or reasoning-gym:TASK:SIZE"
             raise InputError(f"no suite {name!r}", where="suite", hint=hint)
         gym = ReasoningGymPrompts(task=task, size=int(size or _GYM_SIZE))
-        return Suite(name.replace(":", "-"), f"reasoning-gym's task {task}", _loader(gym))
+        return Suite(name.replace(":", "-"), f"reasoning-gym's task {task}", gym)
     if Path(name).suffix in (".yaml", ".yml"):
         recipe = load_recipe(Path(name))
-        return Suite(f"held-out-{recipe.name}", f"the held-out problems of {name}", _loader(recipe.evaluate.prompts))
+        return Suite(f"held-out-{recipe.name}", f"the held-out problems of {name}", recipe.evaluate.prompts)
     if Path(name).suffix in (".jsonl", ".json", ".gz", ".parquet"):
-        return Suite(Path(name).name.partition(".")[0], f"the problems of {name}", _loader(JsonlPrompts(path=name)))
+        return Suite(Path(name).name.partition(".")[0], f"the problems of {name}", JsonlPrompts(path=name))
     near = difflib.get_close_matches(name, suite_names(), 1)
     hint = f"the nearest is {near[0]}" if near else f"one of {', '.join(suite_names())}, a file, or reasoning-gym:TASK"
     raise InputError(f"there is no suite {name!r}", where="suite", hint=hint)
-
-
-def _loader(config: PromptsConfig) -> Callable[[], Sequence[Prompt]]:
-    return lambda: load_prompts(config).prompts
