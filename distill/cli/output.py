@@ -121,22 +121,25 @@ def _console() -> Console:
 
 
 def print_run(summary: Mapping[str, Any]) -> None:
-    """The tables that ``distill run`` ends with and ``distill show`` prints; see ``distill/runs/summary.py``."""
+    """The tables that ``distill run`` ends with and ``distill show`` prints; see ``distill/report/overview.py``."""
     from distill.report import tables
+    from distill.report.overview import contamination_text
     from distill.report.suites import side_effect_table
 
     blocks = [tables.stage_table(summary["stages"])]
     if summary["waterfall"]:
         blocks.append(tables.waterfall_table(summary["waterfall"]))
     if summary["scores"]:
-        blocks.append(tables.score_table(summary["scores"]))
+        blocks += tables.score_tables(summary["scores"])
     if summary["comparisons"]:
         blocks.append(tables.comparison_table(summary["comparisons"]))
     if summary["side_effects"]:
         blocks.append(side_effect_table(summary["side_effects"]))
     print_tables(blocks)
     console = _console()
-    if summary.get("gate"):
+    if summary["scores"]:
+        console.print(contamination_text(summary["contamination"]), markup=False)
+    if summary["gate"]:
         verdict = "go" if summary["gate"]["go"] else "no-go"
         for check in summary["gate"]["checks"]:
             console.print(f"{'go' if check['go'] else 'no-go'}: {check['reason']}", markup=False, soft_wrap=True)

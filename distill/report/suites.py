@@ -7,6 +7,7 @@ from typing import Any
 
 from distill.report.markdown import Table
 from distill.report.tables import model_name, number
+from publish.facts import MAY_BE_CHANCE, p_text, reading_of
 
 __all__ = ["side_effect_table", "suite_table", "task_table"]
 
@@ -33,23 +34,26 @@ def suite_table(scores: Iterable[tuple[str, Mapping[str, Any]]]) -> Table:
 
 
 def side_effect_table(effects: Rows) -> Table:
-    """Before and after on each suite, the paired difference, and the least difference that would have been seen."""
-    rows = tuple(
-        (
-            row["suite"],
-            f"{row['n']:,}",
-            f"{row['before']['value']:.3f}",
-            f"{row['after']['value']:.3f}",
-            f"{row['difference']:+.3f}",
-            f"{row['low']:+.3f} to {row['high']:+.3f}",
-            f"{row['p_adjusted']:.3g}",
-            f"{row['minimum_detectable_effect']:.3f}",
-            _reading(row),
+    """Before and after on each suite, the paired difference, and what would have been noticed."""
+    rows = []
+    for row in effects:
+        reading = reading_of(row["low"], row["high"], row["p_adjusted"])
+        chance = reading == MAY_BE_CHANCE
+        rows.append(
+            (
+                row["suite"],
+                f"{row['n']:,}",
+                f"{row['before']['value']:.3f}",
+                f"{row['after']['value']:.3f}",
+                f"{row['difference']:+.3f}",
+                f"{row['low']:+.3f} to {row['high']:+.3f}",
+                p_text(row["p_adjusted"]),
+                {"lower": "worse", "higher": "better"}.get(reading, reading),
+                number(row["minimum_detectable_effect"] if chance else None, 3),
+            )
         )
-        for row in effects
-    )
-    numbers = ("Problems", "Before", "After", "Difference", "95 % interval", "p (Holm)", "Detectable")
-    return Table("What got better or worse", ("Suite", *numbers, "Reading"), rows, right=8)
+    numbers = ("Problems", "Before", "After", "Difference", "95 % interval", "p, Holm", "Reading", "Detectable from")
+    return Table("What got better or worse", ("Suite", *numbers), tuple(rows), right=8)
 
 
 def task_table(tasks: Rows) -> Table:
@@ -58,9 +62,3 @@ def task_table(tasks: Rows) -> Table:
         (row["task"], row["metric"], f"{row['value']:.4f}", number(row["stderr"], 4), number(row["n"])) for row in tasks
     )
     return Table("lm-eval", ("Task", "Metric", "Value", "Standard error", "Problems"), rows, right=3)
-
-
-def _reading(row: Mapping[str, Any]) -> str:
-    if row["low"] <= 0 <= row["high"]:
-        return "may be chance"
-    return "better" if row["low"] > 0 else "worse"

@@ -219,23 +219,13 @@ class Comparison(Facts):
     items_to_detect: int | None = None
 
 
-class SideEffect(Facts):
-    """One suite before and after training: the paired ``difference`` (after minus before) with its 95 % interval, and
-    what the suite could have shown, as in ``Comparison``. ``p_adjusted``: over all suites (Holm)."""
+class SideEffect(Comparison):
+    """One suite before (``a``) and after training (``b``); ``p_adjusted`` is Holm's over all suites."""
 
     suite: str
     about: str
-    n: int
     before: Score
     after: Score
-    difference: float
-    low: float
-    high: float
-    p: float
-    p_adjusted: float | None = None
-    test: str = ""
-    minimum_detectable_effect: float | None = None
-    items_to_detect: int | None = None
 
 
 class EvaluateFacts(Facts):

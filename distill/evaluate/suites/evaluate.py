@@ -78,21 +78,12 @@ def evaluate_suites(
 def side_effects(results: Sequence[SuiteResult]) -> tuple[SideEffect, ...]:
     """Before and after, for the table of what got worse: of results with two models."""
     effects = []
-    shared = set(Comparison.model_fields) & set(SideEffect.model_fields) - {"n"}
     for result in results:
         before, after = result.report.scores[-2:]
         pair = result.comparison
         assert pair is not None, "two models are compared"
-        effects.append(
-            SideEffect(
-                suite=result.suite.name,
-                about=result.suite.about,
-                n=after.n,
-                before=before,
-                after=after,
-                **pair.model_dump(include=shared),
-            )
-        )
+        named = {"suite": result.suite.name, "about": result.suite.about, "before": before, "after": after}
+        effects.append(SideEffect(**named, **pair.model_dump()))
     return tuple(effects)
 
 
