@@ -46,7 +46,7 @@ def test_the_shipped_suites_have_the_size_and_breadth_that_the_documents_state(
 ) -> None:
     assert {name: len(problems) for name, problems in shipped.items()} == {
         "instruction-following": 216, "refusal-harmful": 40, "refusal-harmless": 40, "knowledge": 120,
-        "chat-format": 40, "long-context": 40,
+        "chat-format": 40, "long-context": 48,
     }  # fmt: skip
     assert list(shipped) == list(SIDE_EFFECTS)
     rows = [problem.row() for problem in shipped["instruction-following"]]
@@ -58,7 +58,7 @@ def test_the_shipped_suites_have_the_size_and_breadth_that_the_documents_state(
 def test_every_shipped_problem_can_be_judged_and_none_stands_there_twice(shipped: dict[str, list[Prompt]]) -> None:
     problems = [problem for one in shipped.values() for problem in one]
     assert check_golds(problems, VerifyConfig(workers=1)) == []
-    assert len({problem.content_hash for problem in problems}) == len({problem.id for problem in problems}) == 496
+    assert len({problem.content_hash for problem in problems}) == len({problem.id for problem in problems}) == 504
 
 
 def test_the_letters_of_knowledge_are_balanced_and_its_options_differ(shipped: dict[str, list[Prompt]]) -> None:
@@ -81,7 +81,7 @@ def test_a_long_text_holds_the_code_that_is_asked_for_once_among_three_others() 
         assert length <= len(question.split()) <= length + 80
         places[[code for _, code in codes].index(str(problem.answer))] += 1
     assert places == dict.fromkeys(range(4), len(problems) // 4)
-    assert len(problems) == 8 * len(LENGTHS)
+    assert len(problems) == 12 * len(LENGTHS)
 
 
 def test_a_subset_takes_every_family_and_depends_on_neither_order_nor_copies(shipped: dict[str, list[Prompt]]) -> None:
@@ -100,18 +100,24 @@ def test_a_subset_takes_every_family_and_depends_on_neither_order_nor_copies(shi
 def test_a_suite_is_found_by_each_kind_of_name(tmp_path: Path) -> None:
     rows = tmp_path / "sums.jsonl"
     rows.write_text(json.dumps({"id": "a", "prompt": "1 + 1 =", "answer": "2", "kind": "math"}) + "\n")
-    names = ["knowledge", "reasoning-gym:chain_sum:3", str(rows), "smoke.yaml", "math-500", "knowledge"]
+    names = ["knowledge", "reasoning-gym:chain_sum:3", str(rows), "smoke.yaml", "math-500", "long-context:300",
+             "knowledge"]  # fmt: skip
     suites = find_suites(names)
     assert [suite.name for suite in suites] == ["knowledge", "reasoning-gym-chain_sum-3", "sums", "held-out-smoke",
-                                                "math-500"]  # fmt: skip
-    assert [suite.fetches for suite in suites] == [None, None, None, None, "HuggingFaceH4/MATH-500"]
+                                                "math-500", "long-context-300"]  # fmt: skip
+    assert [suite.fetches for suite in suites] == [None, None, None, None, "HuggingFaceH4/MATH-500", None]
     assert len(suites[1].problems()) == 3
     assert suites[2].problems()[0].id == "sums/a"
 
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("mmlupro", "the nearest is mmlu-pro"), ("reasoning-gym:", "reasoning-gym:TASK"), ("openr1-math-220k", "suite")],
+    [
+        ("mmlupro", "the nearest is mmlu-pro"),
+        ("reasoning-gym:", "reasoning-gym:TASK"),
+        ("long-context:9", "from 100"),
+        ("openr1-math-220k", "suite"),
+    ],
 )
 def test_a_name_that_is_no_suite_is_an_error_with_a_hint(name: str, says: str) -> None:
     with pytest.raises(InputError) as refused:

@@ -9,14 +9,15 @@ sizes are our own.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from synth.problems.problem import Prompt
 
 __all__ = ["LENGTHS", "long_context_problems"]
 
-LENGTHS = (250, 500, 1000, 2000, 4000)
+LENGTHS = (250, 500, 1000, 2000)
 """Words; a tokenizer of English needs about 1.4 tokens a word here."""
-PER_LENGTH = 8
+PER_LENGTH = 12
 
 _PEOPLE = ("Amara", "Bruno", "Celia", "Dario", "Edith", "Farid", "Greta", "Hugo", "Ines", "Jonas", "Keiko", "Lars")
 _GOODS = (
@@ -35,9 +36,9 @@ _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 _DEPTHS = (0.10, 0.35, 0.60, 0.85)
 
 
-def long_context_problems() -> list[Prompt]:
-    """``PER_LENGTH`` problems of each length, kind `math`: the answer is a number of four digits."""
-    return [_problem(words, number) for words in LENGTHS for number in range(PER_LENGTH)]
+def long_context_problems(lengths: Sequence[int] = LENGTHS) -> list[Prompt]:
+    """``PER_LENGTH`` problems of each length, in words; kind `math`: the answer is a number of four digits."""
+    return [_problem(words, number) for words in lengths for number in range(PER_LENGTH)]
 
 
 def _problem(words: int, number: int) -> Prompt:

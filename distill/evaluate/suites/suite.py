@@ -1,8 +1,9 @@
-"""Suites by name: which problems, and what they measure.
+"""Suites by name: which problems, and what they measure. The names:
 
 side-effects               the six suites that ship with distill, which need no network
 instruction-following ...  one of them
 aime-2024 ...              a public test set (a preset of ``synth/problems/presets``), from the hub
+long-context:WORDS         as long-context, with texts of another length
 reasoning-gym:TASK         problems that reasoning-gym makes, 100 or as many as in reasoning-gym:TASK:SIZE
 FILE.jsonl, FILE.parquet   problem rows of your own
 RECIPE.yaml                the held-out problems of a recipe
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.config.loader import load_recipe
-from distill.evaluate.suites.long_context import long_context_problems
+from distill.evaluate.suites.long_context import LENGTHS, long_context_problems
 from licensing.errors import InputError, MissingDependency
 from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
 from synth.problems.preset import presets
@@ -27,7 +28,7 @@ from synth.problems.problem import Prompt, load_prompts
 __all__ = ["SIDE_EFFECTS", "Suite", "find_suites", "subset", "suite_names"]
 
 _DATA = Path(__file__).parent / "data"
-_GYM = "reasoning-gym:"
+_GYM, _LONG = "reasoning-gym:", "long-context:"
 _GYM_SIZE = 100
 
 SIDE_EFFECTS = {
@@ -36,7 +37,7 @@ SIDE_EFFECTS = {
     "refusal-harmless": "harmless requests in similar words; correct: it does not refuse",
     "knowledge": "short general questions with four options",
     "chat-format": "plain conversation; correct: the answer ends by itself, without think tags, markers and loops",
-    "long-context": "one of four codes in a text of 250 to 4,000 words",
+    "long-context": "one of four codes in a text of 250 to 2,000 words",
 }
 """The suites of the package: what training on reasoning is known to cost elsewhere. Name -> what it measures."""
 
@@ -51,11 +52,12 @@ _FILES = {
 
 @dataclass(frozen=True)
 class Suite:
-    """A named set of problems; ``source`` is None for ``long-context``, which is made here."""
+    """A named set of problems; ``source`` is None for long texts of ``words`` each, which are made here."""
 
     name: str
     about: str
     source: PromptsConfig | None
+    words: tuple[int, ...] = ()
 
     @property
     def fetches(self) -> str | None:
@@ -70,7 +72,7 @@ class Suite:
         Raises InputError where there are none or they cannot be read, MissingDependency where the hub does not answer.
         """
         try:
-            problems = load_prompts(self.source).prompts if self.source else long_context_problems()
+            problems = load_prompts(self.source).prompts if self.source else long_context_problems(self.words)
         except InputError as error:
             if self.fetches is None:
                 raise
@@ -112,7 +114,15 @@ def _suite(name: str) -> Suite:
         own = JsonlPrompts(path=path, source="distill-release", license="apache-2.0")
         return Suite(name, SIDE_EFFECTS[name], own)
     if name == "long-context":
-        return Suite(name, SIDE_EFFECTS[name], None)
+        return Suite(name, SIDE_EFFECTS[name], None, LENGTHS)
+    if name.startswith(_LONG):
+        words = name.removeprefix(_LONG)
+        if not words.isdigit() or not 100 <= int(words) <= 1_000_000:
+            hint = "write long-context:WORDS, from 100 to 1,000,000 words"
+            raise InputError(f"no suite {name!r}", where="suite", hint=hint)
+        return Suite(
+            name.replace(":", "-"), f"one of four codes in a text of {int(words):,} words", None, (int(words),)
+        )
     if (preset := presets().get(name)) is not None and preset.is_test_set:
         return Suite(name, preset.about, HubPrompts(preset=name))
     if name.startswith(_GYM):
