@@ -98,7 +98,9 @@ class Evaluate(Stage[EvaluateFacts]):
         for result in results:
             rows_of_both = (row for model_rows in result.rows.values() for row in model_rows)
             write_rows(ctx.out / f"{result.suite.name}.items.jsonl", rows_of_both)
-        write_json(ctx.out / "scores.json", report.model_dump(mode="json"))
+        effects = side_effects(results)
+        scores = {**report.model_dump(mode="json"), "side_effects": [effect.as_json() for effect in effects]}
+        write_json(ctx.out / "scores.json", scores)
         return EvaluateFacts(
             rows_in=len(problems),
             rows_out=sum(len(model_rows) for model_rows in answers.values()),
@@ -107,5 +109,5 @@ class Evaluate(Stage[EvaluateFacts]):
             scores=report.scores,
             comparisons=report.comparisons,
             interval=report.interval,
-            side_effects=side_effects(results),
+            side_effects=effects,
         )

@@ -169,7 +169,7 @@ def difference_table(evaluation: EvaluationFacts) -> Markdown:
 def suite_table(evaluation: EvaluationFacts) -> Markdown:
     rows = [
         (
-            md(change.suite),
+            change.suite,
             f"{change.n:,}",
             decimal(change.before),
             decimal(change.after),
