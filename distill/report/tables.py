@@ -57,7 +57,7 @@ def score_tables(scores: Rows) -> list[Table]:
 
 
 def _answer_table(scores: Rows) -> Table:
-    """Engine, type of the weights, sampling values and mean characters inside and after the think block."""
+    """Engine, type of the weights, sampling values and mean characters inside and after the think block, seconds."""
     rows = tuple(
         (
             model_name(row["model"]),
@@ -66,11 +66,12 @@ def _answer_table(scores: Rows) -> Table:
             ", ".join(f"{name} {value:g}" for name, value in (row.get("sampling") or {}).items()),
             number(row.get("mean_thinking_chars"), 0),
             number(row.get("mean_answer_chars"), 0),
+            number(row.get("seconds"), 1),
         )
         for row in scores
     )
-    header = ("Model", "Engine", "Weights", "Sampling", "Thinking, characters", "Answer, characters")
-    return Table("How the models answered", header, rows, right=2)
+    header = ("Model", "Engine", "Weights", "Sampling", "Thinking, characters", "Answer, characters", "Seconds")
+    return Table("How the models answered", header, rows, right=3)
 
 
 def _score_table(scores: Rows) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +88,9 @@ class Evaluate(Stage[EvaluateFacts]):
         answers: dict[str, list[dict[str, Any]]] = {}
         with AnswerStore(ctx.store / "evaluation") as store:
             for name, model in models.items():
+                started = time.monotonic()
                 answers[name] = run_model(name, model, problems, config, self.verify, ctx.progress, answers=store)
+                ctx.requests.seconds[name] = time.monotonic() - started
             pair = {name: models[name] for name in ("student_before", "student_after")}
             results = evaluate_suites(
                 suites, pair, config, self.verify, ctx.progress, answers=store, limit=config.suite_limit
