@@ -233,6 +233,17 @@ def test_a_public_set_without_a_network_is_a_missing_part(
     assert "Traceback" not in answer.err
 
 
+def test_check_says_what_a_suite_fetches_and_refuses_an_unknown_one(distill: Distill, tmp_path: Path) -> None:
+    names = "evaluate.suites=[knowledge, math-500]"
+    answer = distill("check", "smoke", "--runs", tmp_path, "--set", names, "--json")
+    found = {(one["subject"], one["level"]): one["what"] for one in answer.json}
+    assert found["suite knowledge", "ok"].startswith("120 problems")
+    assert "the run fetches HuggingFaceH4/MATH-500" in found["suite math-500", "note"]
+    answer = distill("check", "smoke", "--runs", tmp_path, "--set", "evaluate.suites=[knowlege]", "--json")
+    assert answer.code == 2
+    assert "knowledge" in next(one["hint"] for one in answer.json if one["level"] == "error")
+
+
 # --- lm-eval -----------------------------------------------------------------------------------------------------
 
 
