@@ -113,6 +113,11 @@ def print_run(summary: Mapping[str, Any]) -> None:
         for row in block.rows:
             drawn.add_row(*row)
         console.print(drawn, markup=False)
+    if summary.get("gate"):
+        verdict = "go" if summary["gate"]["go"] else "no-go"
+        for check in summary["gate"]["checks"]:
+            console.print(f"{'go' if check['go'] else 'no-go'}: {check['reason']}", markup=False, soft_wrap=True)
+        console.print(f"release gate: {verdict}", markup=False, soft_wrap=True)
     if summary["data_release"]:
         console.print(f"data set: {summary['data_release']}", markup=False, soft_wrap=True)
     for folder in summary["formats"]:

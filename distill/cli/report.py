@@ -20,11 +20,13 @@ def show(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a run: stages, rows remaining, scores, release folder."""
+    """Show a run: stages, rows remaining, scores, go or no-go, release folder."""
+    from distill.release.gate import gate_of_run
     from distill.runs.summary import find_run, summary
 
     run = find_run(folder)
-    result = summary(run)
+    gate = gate_of_run(run)
+    result = summary(run) | {"gate": gate.as_json() if gate else None}
     problems: list[str] = []
     if verify:
         from distill.runs.store import verify_run

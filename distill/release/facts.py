@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill.config.recipe import LoraMethod, Recipe
-from distill.evaluate.statistics import STUDENT
 from distill.models.folder import MODEL, base_path, public_name
 from distill.release.endpoints import governing
 from distill.release.lineage import Sources, base_revision
 from distill.release.public import Redaction, is_local_path
 from distill.runs.artefact import Artefact
 from distill.runs.facts import (
+    STUDENT,
     AuditFacts,
     CurateFacts,
     EvaluateFacts,

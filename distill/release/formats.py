@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.evaluate.statistics import STUDENT, EvalReport
+from distill.evaluate.metrics import EvalReport
+from distill.runs.facts import STUDENT
 from licensing.license_files import is_license_file, is_notice_file, is_policy_file
 from publish import facts as card
 from publish.formats.gguf import GgufType, converter_version

@@ -36,7 +36,7 @@ def find_run(path: Path) -> Path:
 
 
 def summary(run: Path) -> dict[str, Any]:
-    """``{"run", "stages", "waterfall", "scores", "comparisons", "release", "data_release", "formats"}`` of
+    """``{"run", "stages", "waterfall", "scores", "comparisons", "interval", "release", "data_release", "formats"}`` of
     a run's newest recipe.
 
     ``release`` and ``data_release`` are the absolute paths of the model's folder and the data set's; None before the
@@ -51,6 +51,7 @@ def summary(run: Path) -> dict[str, Any]:
         "waterfall": curate.facts["waterfall"] if curate else [],
         "scores": evaluate.facts["scores"] if evaluate else [],
         "comparisons": evaluate.facts["comparisons"] if evaluate else [],
+        "interval": evaluate.facts["interval"] if evaluate else None,
         "release": _folder(package, "folder"),
         "data_release": _folder(package, "data_folder"),
         "formats": [str((formats.path / name).resolve()) for name in formats.facts["folders"]] if formats else [],

@@ -11,6 +11,7 @@ from typing import Any
 
 from distill.config.recipe import Recipe
 from distill.release.evaluation_items import check_evaluation_items
+from distill.release.gate import decide
 from distill.release.lineage import planned_lineage
 from distill.release.package import check_release_texts
 from distill.release.training_data import check_data
@@ -145,11 +146,11 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             judged=verdicts if verify.judge is not None else None,
         )
     )
+    decide(recipe.release.require, scores.facts.as_json()).raise_if_no_go("no release is built")
     packaged = run.stage(
         Package(
             recipe=recipe,
             card_sections_content=_content(recipe.release.card_sections),
-            min_stop_rate=recipe.evaluate.min_stop_rate,
             teacher=teacher,
             prepared=prepared,
             samples=samples,
@@ -168,7 +169,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
                 types=recipe.release.gguf_types,
                 evaluate=recipe.evaluate,
                 prompt_template=student.prompt_template,
-                min_stop_rate=recipe.evaluate.min_stop_rate,
+                stop_rate=recipe.release.require.stop_rate,
                 verify=verify.rules(),
                 scan_allow=recipe.release.scan_allow,
                 prepared=prepared,

@@ -44,9 +44,9 @@ def test_a_format_that_is_added_repeats_nothing_and_what_llama_cpp_does_not_know
 
 
 def test_another_bound_on_the_stop_rate_re_runs_the_package_alone(copied: Path) -> None:
-    run_smoke(copied, "--set", "evaluate.min_stop_rate=0.0001", "--until", "audit")
+    run_smoke(copied, "--set", "release.require.stop_rate=0.0001", "--until", "audit")
     assert executed(copied) == []
-    done = distill("run", "recipes/smoke.yaml", "--runs", copied, "--set", "evaluate.min_stop_rate=0.95")
+    done = distill("run", "recipes/smoke.yaml", "--runs", copied, "--set", "release.require.stop_rate=0.95")
     assert done.returncode == 1
     assert "stop rate" in done.stderr
     assert "Traceback" not in done.stderr
