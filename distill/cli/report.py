@@ -21,12 +21,11 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a run: stages, rows remaining, scores, go or no-go, release folder."""
-    from distill.release.gate import gate_of_run
-    from distill.runs.summary import find_run, summary
+    from distill.report.overview import overview
+    from distill.runs.summary import find_run
 
     run = find_run(folder)
-    gate = gate_of_run(run)
-    result = summary(run) | {"gate": gate.as_json() if gate else None}
+    result = overview(run)
     problems: list[str] = []
     if verify:
         from distill.runs.store import verify_run

@@ -71,7 +71,7 @@ def run(
     loaded = load_recipe(recipe, overrides or [])
     _quiet_libraries()
     from distill.cli.progress import StageProgress
-    from distill.runs.summary import summary
+    from distill.report.overview import overview
     from distill.stages.pipeline import STAGES
     from distill.stages.pipeline import run as run_pipeline
 
@@ -84,7 +84,7 @@ def run(
         run_pipeline(loaded, runs, watcher=progress, until=until, only=only)
         if progress.nothing_to_do:
             progress.say("nothing to do: every stage was done before")
-    result = summary(runs / loaded.run_name())
+    result = overview(runs / loaded.run_name())
     if as_json:
         print_json(result)
     else:

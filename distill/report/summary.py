@@ -14,7 +14,7 @@ from typing import Any
 
 from distill.report import plots
 from distill.report.markdown import Block, Listing, Plot, Section, Table
-from distill.report.tables import comparison_table, model_name, score_table, stage_table, waterfall_table
+from distill.report.tables import comparison_table, model_name, score_tables, stage_table, waterfall_table
 from distill.report.traces import EDGES, Counted
 from distill.report.verdicts import verdicts_section
 from distill.runs.artefact import Artefact
@@ -56,7 +56,7 @@ def _scores(evaluate: Artefact | None) -> Section | None:
     scores = [(model_name(row["model"]), row["value"], row["low"], row["high"]) for row in facts["scores"]]
     blocks: list[Block] = [
         Plot(plots.intervals(scores, "pass@1 of each model with its 95 % interval; the table below has the numbers")),
-        score_table(facts["scores"]),
+        *score_tables(facts["scores"]),
     ]
     if facts["comparisons"]:
         pairs = [
@@ -65,7 +65,11 @@ def _scores(evaluate: Artefact | None) -> Section | None:
         ]
         label = "Differences on the same problems with their 95 % intervals; the table below has the numbers"
         blocks += [Plot(plots.intervals(pairs, label, -1.0, 1.0)), comparison_table(facts["comparisons"])]
-    blocks.append(f"Intervals: {facts['interval']}. A difference whose interval contains 0 may be chance.")
+    blocks.append(
+        f"Intervals: {facts['interval']}. A difference may be chance where its interval contains 0 or its p, corrected "
+        "by Holm for the number of comparisons, is 0.05 or more; beside it stand the smallest difference that this "
+        "evaluation finds in 80 % of cases, and how many problems would find one as large as the one measured."
+    )
     return Section("scores", "Scores", tuple(blocks))
 
 
