@@ -21,6 +21,7 @@ from synth.curate.config import CurateConfig
 from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
 from synth.labels.config import LabelConfig
 from synth.persona.config import PersonaConfig
+from synth.persona.replay import ReplayConfig
 from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig
 from synth.problems.prompt_template import PromptTemplate
 from synth.sampling.config import SampleConfig, SamplingOptions, TeacherSampling
@@ -185,6 +186,9 @@ class EvaluationSettings(SamplingOptions):
 
 
 class EvaluateConfig(EvaluationSettings):
+    persona_probes: int = Field(
+        48, ge=0, description="Held-out questions about the student's identity, where the recipe has a persona."
+    )
     prompts: PromptsConfig = Field(
         description="Held-out problems; those of them among the training prompts are not sampled."
     )
@@ -304,6 +308,9 @@ class Recipe(Section):
     curate: CurateConfig = CurateConfig()
     student: StudentConfig
     persona: PersonaConfig | None = None
+    replay: ReplayConfig | None = Field(
+        None, description="The base's own answers to general prompts, as training rows."
+    )
     evaluate: EvaluateConfig
     release: ReleaseConfig
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from distill.config.recipe import Recipe
+from distill.config.recipe import EvaluationSettings, Recipe
 from distill.release.evaluation_items import check_evaluation_items
 from distill.release.gate import decide
 from distill.release.lineage import planned_lineage
@@ -35,6 +35,7 @@ from distill.stages.formats import Formats
 from distill.stages.label import Label
 from distill.stages.package import Package
 from distill.stages.prepare import Prepare
+from distill.stages.replay import Replay
 from distill.stages.sample import Sample
 from distill.stages.train import Train
 from distill.stages.verify import Verify
@@ -46,11 +47,11 @@ from synth.sampling.config import TeacherSampling
 __all__ = ["STAGES", "run"]
 
 STAGES = (
-    "prepare", "sample", "verify", "label", "curate", "train", "export", "train_control", "export_control", "evaluate",
-    "audit", "package", "formats",
+    "prepare", "sample", "verify", "label", "replay", "curate", "train", "export", "train_control", "export_control",
+    "evaluate", "audit", "package", "formats",
 )  # fmt: skip
-"""In the order in which they run; `train_control` and `export_control` only with `curate.control_arm`, `formats` only
-with `release.formats`."""
+"""In the order in which they run; `replay` only with a section `replay`, `train_control` and `export_control` only with
+`curate.control_arm`, `formats` only with `release.formats`."""
 
 
 def run(
@@ -108,7 +109,19 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     verdicts = run.stage(Verify(verify, samples))
     test_sets = [held_out_content, *test_sets_fingerprint(recipe.label.decontaminate)]
     labels = run.stage(Label(recipe.label, recipe.evaluate.prompts, test_sets, samples, verdicts))
-    data = run.stage(Curate(recipe.curate, samples, verdicts, labels))
+    replay = None
+    if recipe.replay is not None:
+        engine = recipe.evaluate.model_dump(include={"engine", "engine_args", "batch_size"})
+        replay = run.stage(
+            Replay(
+                replay=recipe.replay,
+                base=student.public_id,
+                settings=EvaluationSettings(**engine),
+                prompts_content=prompts_fingerprint(recipe.replay.prompts),
+                prepared=prepared,
+            )
+        )
+    data = run.stage(Curate(recipe.curate, samples, verdicts, labels, recipe.persona_with_origins, replay))
 
     trained = run.stage(Train(student, "student", prepared, samples, verdicts, labels, data))
     sampling_values = recipe.evaluate.generation_config()
@@ -131,6 +144,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             verdicts=verdicts,
             labels=labels,
             data=data,
+            persona=recipe.persona_with_origins if recipe.evaluate.persona_probes else None,
         )
     )
 

@@ -51,6 +51,7 @@ class PersonaConfig(Section):
         "drop", description="Traces in which a teacher says who it is: left out, rewritten to the persona, or kept."
     )
     rows: int = Field(200, ge=0, description="Training rows about its identity; 0: the template alone carries it.")
+    thinking: bool = Field(True, description="Whether these rows think before they answer.")
     max_share: float = Field(0.25, gt=0, lt=1, description="Most identity rows, as a share of all training rows.")
 
     @model_validator(mode="after")
