@@ -171,11 +171,17 @@ def probe(
     chosen = probes(config, languages) if count is None else select_probes(config, count, languages=languages)
     if len({one.family for one in chosen}) < 2:
         raise InputError("fewer than two families of probes", where="--language", hint="leave the option out")
+    if against is not None and against.resolve() == model.resolve():
+        raise InputError("a model compared with itself", where="--against", hint="give another model")
+    folders = {
+        str(folder) if against and against.name == model.name else folder.name: folder
+        for folder in (model, against)
+        if folder
+    }
     modes: list[System] = [mode.value for mode in systems]
     rows: dict[str, list[dict[str, Any]]] = {}
     with StageProgress() as progress:
-        for folder, decoding in itertools.product((model, *([against] if against else [])), decodings):
-            name = str(folder)
+        for (name, folder), decoding in itertools.product(folders.items(), decodings):
             settings = probe_settings(
                 EvaluationSettings(engine=engine.value), _TEMPERATURE if decoding is Decoding.sampled else 0.0
             )
@@ -184,7 +190,7 @@ def probe(
             rows.setdefault(name, []).extend(row | {"decoding": decoding.value} for row in replies)
     if out is not None:
         write_rows(out, (row for model_rows in rows.values() for row in model_rows))
-    facts = probe_facts(rows, str(model)).as_json()
+    facts = probe_facts(rows, next(iter(rows))).as_json()
     facts["by_mode"] = [
         rates_of(mode_rows, f"{name}: {system}, {decoding.value}").as_json()
         for name, model_rows in rows.items()
