@@ -198,6 +198,11 @@ def reading_of(low: float | None, high: float | None, p: float | None = None) ->
     return "higher" if low > 0 else "lower"
 
 
+def p_text(p: float | None) -> str:
+    """Three significant digits, a small p as a bound, and none as 0; empty where it is not known."""
+    return "" if p is None else "below 0.0001" if p < 0.0001 else f"{p:.3g}"
+
+
 class Comparison(Facts):
     """``difference`` is ``b`` minus ``a`` on the same problems.
 

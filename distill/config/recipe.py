@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from distill.config.forecast import ForecastConfig
 from licensing.audit import Allowance
 from publish.facts import check_language
 from publish.formats.gguf import GgufType
@@ -73,6 +74,9 @@ class StudentConfig(Section):
     name: str | None = Field(None, description="Public id (owner/name) for lineage where `base` is a folder.")
     revision: str | None = None
     license: str | None = Field(None, description="Licence of the base's weights.")
+    chat_template: str | None = Field(
+        None, description="In place of the base's own template: chatml, or a file that holds a Jinja template."
+    )
     method: Method = LoraMethod()
     prompt_template: PromptTemplate | None = Field(
         None,
@@ -129,6 +133,7 @@ class StudentConfig(Section):
             name=self.name,
             revision=self.revision,
             license=self.license,
+            chat_template=self.chat_template,
             trust_remote_code=self.trust_remote_code,
         )
 
@@ -313,6 +318,7 @@ class Recipe(Section):
     )
     evaluate: EvaluateConfig
     release: ReleaseConfig
+    forecast: ForecastConfig | None = Operational(None, description="Expected rates, for `distill check`.")
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Recipe:

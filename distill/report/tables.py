@@ -11,7 +11,7 @@ from typing import Any
 
 from distill.report.markdown import Table
 from distill.runs.summary import MODEL_NAMES
-from publish.facts import MAY_BE_CHANCE, reading_of
+from publish.facts import MAY_BE_CHANCE, p_text, reading_of
 
 __all__ = ["comparison_table", "model_name", "number", "probe_tables", "score_tables", "stage_table", "waterfall_table"]
 
@@ -57,7 +57,7 @@ def score_tables(scores: Rows) -> list[Table]:
 
 
 def _answer_table(scores: Rows) -> Table:
-    """Engine, type of the weights, sampling values and mean characters inside and after the think block."""
+    """Engine, type of the weights, sampling values and mean characters inside and after the think block, seconds."""
     rows = tuple(
         (
             model_name(row["model"]),
@@ -66,11 +66,12 @@ def _answer_table(scores: Rows) -> Table:
             ", ".join(f"{name} {value:g}" for name, value in (row.get("sampling") or {}).items()),
             number(row.get("mean_thinking_chars"), 0),
             number(row.get("mean_answer_chars"), 0),
+            number(row.get("seconds"), 1),
         )
         for row in scores
     )
-    header = ("Model", "Engine", "Weights", "Sampling", "Thinking, characters", "Answer, characters")
-    return Table("How the models answered", header, rows, right=2)
+    header = ("Model", "Engine", "Weights", "Sampling", "Thinking, characters", "Answer, characters", "Seconds")
+    return Table("How the models answered", header, rows, right=3)
 
 
 def _score_table(scores: Rows) -> Table:
@@ -118,11 +119,6 @@ def comparison_table(comparisons: Rows) -> Table:
         "Difference", "Value", "95 % interval", "p", "p, Holm", "Reading", "Detectable from", "Problems needed"
     )  # fmt: skip
     return Table(f"Paired comparisons{f' ({tests})' if tests else ''}", header, tuple(rows), right=7)
-
-
-def p_text(p: float | None) -> str:
-    """Three significant digits; a small one as a bound, and none as 0."""
-    return "" if p is None else "< 0.0001" if p < 0.0001 else f"{p:.3g}"
 
 
 def model_name(key: str) -> str:

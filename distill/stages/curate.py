@@ -16,6 +16,7 @@ from licensing.errors import Refused
 from licensing.files import json_line, read_rows, write_rows
 from synth.curate.config import CurateConfig
 from synth.persona.config import PersonaConfig
+from synth.verify.config import VerifyConfig
 from synth.verify.verify_traces import VERDICTS
 
 __all__ = ["Curate"]
@@ -24,14 +25,19 @@ __all__ = ["Curate"]
 @dataclass(frozen=True)
 class Curate(Stage[CurateFacts]):
     """The selection: selection.parquet, arms.parquet, waterfall.json, statistics.json. Training rows are a query over
-    the tables (``synth.curate.training_rows``), and added.jsonl: rows about the ``persona``'s identity and replayed
-    answers of the base."""
+    the tables (``synth.curate.training_rows``), and added.jsonl: rows about the identity of ``rows_persona``, and
+    replayed answers of the base."""
 
     curate: CurateConfig
+    persona: PersonaConfig | None
+    """Whose policy for identity talk holds; None where all of it is kept."""
+    verify: VerifyConfig | None
+    """How rewritten traces are verified."""
     samples: Artefact[SampleFacts]
     verdicts: Artefact[VerifyFacts]
     labels: Artefact[LabelFacts]
-    persona: PersonaConfig | None = None
+    rows_persona: PersonaConfig | None = None
+    """About whose identity rows are added."""
     replay: Artefact[ReplayFacts] | None = None
 
     def run(self, ctx: StageContext) -> CurateFacts:
@@ -39,7 +45,15 @@ class Curate(Stage[CurateFacts]):
         from synth.trace import TraceSet
 
         with TraceSet(self.samples.path, ctx.store) as traces:
-            curation = curate(traces, self.verdicts.path / VERDICTS, self.labels.path, self.curate, ctx.out)
+            curation = curate(
+                traces,
+                self.verdicts.path / VERDICTS,
+                self.labels.path,
+                self.curate,
+                ctx.out,
+                persona=self.persona,
+                verify=self.verify,
+            )
         waterfall, control = curation.waterfall, curation.control
         if not waterfall[-1]["rows"]:
             verdicts = ", ".join(f"{count} {verdict}" for verdict, count in self.verdicts.facts.verdicts.items())
@@ -71,11 +85,11 @@ class Curate(Stage[CurateFacts]):
         added: dict[str, list[dict[str, Any]]] = {}
         if self.replay is not None:
             added["replay"] = list(read_rows(self.replay.path / REPLAY))
-        if self.persona is not None:
+        if self.rows_persona is not None:
             others = selected + len(added.get("replay", ()))
-            share = self.persona.max_share
-            count = min(self.persona.rows, int(others * share / (1 - share)))
-            thinking = self.persona.thinking
-            rows = training_rows(self.persona, count, seed=self.curate.seed, thinking=thinking)
+            share = self.rows_persona.max_share
+            count = min(self.rows_persona.rows, int(others * share / (1 - share)))
+            thinking = self.rows_persona.thinking
+            rows = training_rows(self.rows_persona, count, seed=self.curate.seed, thinking=thinking)
             added["persona"] = [{**row, "prompt_id": row["id"]} for row in rows]
         return {name: rows for name, rows in added.items() if rows}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,9 @@ class Evaluate(Stage[EvaluateFacts]):
         answers: dict[str, list[dict[str, Any]]] = {}
         with AnswerStore(ctx.store / "evaluation") as store:
             for name, model in models.items():
+                started = time.monotonic()
                 answers[name] = run_model(name, model, problems, config, self.verify, ctx.progress, answers=store)
+                ctx.requests.seconds[name] = time.monotonic() - started
             probes = self._probes(ctx, store, models) if self.persona else None
         report = summarise(answers, problems)
         write_rows(ctx.out / PROBLEMS, (problem.row() for problem in problems))

@@ -93,7 +93,8 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     adaptive = isinstance(sampling, TeacherSampling) and sampling.policy.kind == "adaptive"
 
     persona = recipe.persona.template_only() if recipe.persona else None
-    prepared = run.stage(Prepare(student.base_only(), persona, base_content(student)))
+    template = _content(student.chat_template)
+    prepared = run.stage(Prepare(student.base_only(), persona, base_content(student), template))
     samples = run.stage(
         Sample(
             prompts=recipe.prompts,
@@ -121,7 +122,20 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
                 prepared=prepared,
             )
         )
-    data = run.stage(Curate(recipe.curate, samples, verdicts, labels, recipe.persona_with_origins, replay))
+    own = recipe.persona_with_origins
+    identity = own.identity_only() if own is not None and own.identity_talk != "keep" else None
+    data = run.stage(
+        Curate(
+            curate=recipe.curate,
+            persona=identity,
+            verify=verify.rules() if identity is not None and identity.identity_talk == "rewrite" else None,
+            samples=samples,
+            verdicts=verdicts,
+            labels=labels,
+            rows_persona=own,
+            replay=replay,
+        )
+    )
 
     trained = run.stage(Train(student, "student", prepared, samples, verdicts, labels, data))
     sampling_values = recipe.evaluate.generation_config()

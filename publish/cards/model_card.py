@@ -35,6 +35,7 @@ from publish.facts import (
     Score,
     TeacherFacts,
     TrainingFacts,
+    p_text,
 )
 
 __all__ = ["difference_table", "model_card", "score_table"]
@@ -156,16 +157,12 @@ def difference_table(evaluation: EvaluationFacts) -> Markdown:
             f"{pair.b} minus {pair.a}",
             decimal(pair.difference, "+"),
             interval(pair.low, pair.high, "+"),
-            _p(pair.p_adjusted),
+            p_text(pair.p_adjusted),
             _reading(pair),
         )
         for pair in evaluation.comparisons
     ]
     return table(("Difference", "Value", "Interval", "p", "Reading"), rows)
-
-
-def _p(p: float | None) -> str:
-    return "" if p is None else "< 0.0001" if p < 0.0001 else f"{p:.3g}"
 
 
 def _reading(pair: Comparison) -> str:

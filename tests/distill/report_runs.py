@@ -8,6 +8,8 @@ from typing import Any
 import pyarrow as pa
 import trace_builder
 
+from distill.config.recipe import RandomBase
+from distill.models.random_model import write_random_base
 from synth.curate.curate import SELECTION
 from synth.labels.label import PROBLEM_STATS, problem_stats_schema
 from synth.labels.trace import label_schema
@@ -104,6 +106,16 @@ def make_run(
     (log / "train_log.json").write_text(json.dumps({"log": [{"step": n, "loss": 2.0 / n} for n in range(1, 9)]}))
     _commit(run, "train", "k4", {"rows_in": kept, "rows_out": kept, "tokens": 300, "steps": 8, "method": "lora"})
     return run
+
+
+def prepare(run: Path) -> None:
+    """A prepared model: the random one, whose template is ChatML. The recipe names it."""
+    model = run / "stages" / "prepare" / "k7" / "model"
+    model.mkdir(parents=True)
+    write_random_base(RandomBase(), model)
+    _commit(run, "prepare", "k7", {})
+    recipe = json.loads((run / "recipe.json").read_text()) | {"student": {"base": {"kind": "random"}}}
+    (run / "recipe.json").write_text(json.dumps(recipe))
 
 
 def _problem_stats(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

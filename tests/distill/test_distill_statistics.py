@@ -72,6 +72,13 @@ def test_independent_problems_would_cover_far_less_where_families_are_alike() ->
     assert mean_coverage(alike, 300, seed=1, ignore_families=True) < 0.65
 
 
+def test_without_any_success_a_family_counts_as_one_problem() -> None:
+    family = [at // 10 for at in range(100)]
+    assert mean_interval([0.0] * 100, family) == pytest.approx(proportion_interval(0, 10))
+    alone, together = paired_difference([0] * 100, [0] * 100), paired_difference([0] * 100, [0] * 100, family)
+    assert together.high > 3 * alone.high
+
+
 @pytest.mark.parametrize(
     "pairs",
     [Pairs(n=150, gained=0.1, lost=0.05), Pairs(n=500, gained=0.2, lost=0.1, size=10, icc=0.5)],

@@ -201,7 +201,7 @@ def test_every_fact_is_on_the_card() -> None:
         "no score here is lower than the base's beyond chance",
         "each problem (license of the problems: cc0-1.0), the answer of this release",
         "max_new_tokens=512",
-        "| student minus base | +0.270 | +0.180 to +0.360 | < 0.0001 | higher |",
+        "| student minus base | +0.270 | +0.180 to +0.360 | below 0.0001 | higher |",
         "| student minus control | +0.020 | -0.050 to +0.090 | 0.58 | may be chance: differences from 0.100 are "
         "noticed here; about 2,500 problems would tell |",
         "paired bootstrap over problems, 95 %",
