@@ -15,7 +15,7 @@ from typing import Any
 from distill.check.preview import PreviewRow
 from distill.report import plots
 from distill.report.markdown import Block, Listing, Plot, Section, Table, TrainedText
-from distill.report.tables import comparison_table, model_name, score_tables, stage_table, waterfall_table
+from distill.report.tables import comparison_table, model_name, probe_tables, score_tables, stage_table, waterfall_table
 from distill.report.traces import EDGES, Counted
 from distill.report.verdicts import verdicts_section
 from distill.runs.artefact import Artefact
@@ -71,6 +71,8 @@ def _scores(evaluate: Artefact | None) -> Section | None:
         reach = max(abs(bound) for _, _, *bounds in pairs for bound in bounds)
         limit = next(limit for limit in (0.1, 0.2, 0.4, 1.0) if reach <= limit)
         blocks += [Plot(plots.intervals(pairs, label, -limit, limit)), comparison_table(facts["comparisons"])]
+    if facts.get("persona_probes"):
+        blocks += probe_tables(facts["persona_probes"])
     blocks.append(
         f"Intervals: {facts['interval']}. A difference may be chance where its interval contains 0 or its p, corrected "
         "by Holm for the number of comparisons, is 0.05 or more; beside it stand the smallest difference that this "
