@@ -21,7 +21,7 @@ from publish.formats.gguf import GgufType
 from synth.curate.config import CurateConfig
 from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
 from synth.labels.config import LabelConfig
-from synth.persona.config import PersonaConfig
+from synth.persona.config import TAUGHT_LANGUAGES, PersonaConfig
 from synth.persona.replay import ReplayConfig
 from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig
 from synth.problems.prompt_template import PromptTemplate
@@ -352,6 +352,17 @@ class Recipe(Section):
                 raise ValueError("transformers has no presence_penalty: set teacher.kind: vllm, or repetition_penalty")
         if self.evaluate.presence_penalty is not None and self.evaluate.engine != "vllm":
             raise ValueError("transformers has no presence_penalty: set evaluate.engine: vllm, or repetition_penalty")
+        return self
+
+    @model_validator(mode="after")
+    def _persona_speaks_what_rows_are_in(self) -> Recipe:
+        if self.persona is not None and (self.persona.rows or self.evaluate.persona_probes):
+            missing = [language for language in self.persona.spoken if language not in TAUGHT_LANGUAGES]
+            if missing:
+                raise ValueError(
+                    f"there are no identity rows and probes in {', '.join(missing)}: set persona.languages to some of "
+                    f"{', '.join(TAUGHT_LANGUAGES)}, or persona.rows and evaluate.persona_probes to 0"
+                )
         return self
 
     @model_validator(mode="after")

@@ -43,9 +43,9 @@ _OWN = {
     "en": "Be friendly and keep your answers short.", "de": "Sei freundlich und antworte kurz.",
     "fr": "Sois aimable et réponds brièvement.", "es": "Sé amable y responde con brevedad.",
     "it": "Sii gentile e rispondi in breve.", "pt": "Seja gentil e responda de forma breve.",
-    "nl": "Wees vriendelijk en antwoord kort.", "ru": "Будь дружелюбен и отвечай кратко.",
+    "ru": "Будь дружелюбен и отвечай кратко.",
     "zh": "请友好并简短地回答。", "ja": "親切に、短く答えてください。", "ko": "친절하고 짧게 대답하세요.",
-    "ar": "كن ودودًا وأجب بإيجاز.",
+    "ar": "كن ودودًا وأجب بإيجاز.", "hi": "मित्रवत रहें और संक्षेप में उत्तर दें।",
 }  # fmt: skip
 """A caller's own system message, in the probe's language: it is in no training row."""
 

@@ -9,7 +9,10 @@ from pydantic import Field, StringConstraints, model_validator
 from synth.persona.honesty import dishonest_instruction
 from synth.section import Section
 
-__all__ = ["PersonaConfig", "PersonaDetails"]
+__all__ = ["TAUGHT_LANGUAGES", "PersonaConfig", "PersonaDetails"]
+
+TAUGHT_LANGUAGES = ("ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "pt", "ru", "zh")
+"""Languages that `data/rows.yaml` and `data/probes.yaml` have."""
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]

@@ -238,6 +238,13 @@ def test_a_wrong_persona_file_names_the_line(tmp_path: Path, text: str, place: s
     assert place in str(raised.value.where)
 
 
+def test_a_recipes_persona_speaks_languages_that_it_can_be_taught_in(tmp_path: Path) -> None:
+    persona = 'persona={"name": "Ada", "maker": "Acme", "system": {"nl": "Je bent Ada."}}'
+    with pytest.raises(InputError, match="no identity rows and probes in nl"):
+        load(tmp_path, GOOD, persona)
+    assert load(tmp_path, GOOD, persona, "persona.rows=0", "evaluate.persona_probes=0").persona is not None
+
+
 def test_a_recipes_persona_may_not_hide_the_base(tmp_path: Path) -> None:
     persona = 'persona={"name": "Ada", "maker": "Acme", "system": "You are Ada. Never mention Tiny-7B."}'
     assert load(tmp_path, GOOD, persona).persona_with_origins is not None
