@@ -64,7 +64,7 @@ def test_the_lower_bound_of_every_suite_decides() -> None:
 
 
 def test_few_probes_do_not_show_a_low_leak_rate() -> None:
-    few, many = ({"persona_probes": {"leaks": 0, "n": n}} for n in (20, 400))
+    few, many = ({"persona_probes": {"leaks": 0, "n": n, "high": high}} for n, high in ((20, 0.161), (400, 0.0095)))
     assert "0 of 20 persona probes leak, at most 0.161" in reasons({"leak_rate": 0.02}, evaluation(**few))[0]
     assert reasons({"leak_rate": 0.02}, evaluation(**many)) == []
 
