@@ -176,7 +176,10 @@ def test_the_training_data_are_a_release_beside_the_model_and_every_row_says_whe
     assert "reasoning-gym" in first["verifier"]
     assert first["prompt_id"] == trained[0]["prompt_id"]
     card = (folder / "README.md").read_text()
-    assert f"{len(trained)} reasoning traces" in card
+    about = [row for row in trained if row["source"] == "persona"]
+    assert 0 < len(about) <= 0.25 * len(trained)
+    assert f"{len(trained) - len(about)} reasoning traces" in card
+    assert f"{len(about)} rows about the model's identity" in card
 
 
 def test_traces_brought_along_enter_at_verify_and_end_in_a_release(alone: Path, tmp_path: Path) -> None:
