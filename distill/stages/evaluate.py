@@ -117,19 +117,23 @@ class Evaluate(Stage[EvaluateFacts]):
         )
 
     def _probes(self, ctx: StageContext, store: AnswerStore, models: Mapping[str, TeacherConfig]) -> PersonaProbes:
-        """probes.jsonl: the base under its own template, the student before and after training, each once, greedy."""
+        """probes.jsonl: the base under its own template, the student before and after training, greedily. A probe that a
+        training row resembles is not asked."""
         from distill.evaluate.persona_probes import ask_probes, own_template, probe_facts, probe_settings
         from distill.evaluate.run import folder_teacher
-        from synth.persona.probes import select_probes
+        from synth.persona.probes import resembling, select_probes
 
         assert self.persona is not None
         probes = select_probes(self.persona, self.evaluate.persona_probes, languages=self.persona.spoken)
+        with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data) as rows:
+            trained_on = {probe for _, probe, _ in resembling(rows, probes)}
+        probes = [probe for probe in probes if probe.id not in trained_on]
         settings = probe_settings(self.evaluate)
         asked = {BASE: folder_teacher(own_template(self.prepared.path / MODEL, ctx.scratch / BASE), settings)}
         asked |= {name: folder_teacher(Path(models[name].model), settings) for name in ("student_before", STUDENT)}
-        rows = {
+        answers = {
             name: ask_probes(name, model, self.persona, probes, settings, ctx.progress, answers=store)
             for name, model in asked.items()
         }
-        write_rows(ctx.out / PROBES, (row for model_rows in rows.values() for row in model_rows))
-        return probe_facts(rows, STUDENT)
+        write_rows(ctx.out / PROBES, (row for model_rows in answers.values() for row in model_rows))
+        return probe_facts(answers, STUDENT)
