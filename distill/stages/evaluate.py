@@ -117,8 +117,8 @@ class Evaluate(Stage[EvaluateFacts]):
         )
 
     def _probes(self, ctx: StageContext, store: AnswerStore, models: Mapping[str, TeacherConfig]) -> PersonaProbes:
-        """probes.jsonl: the base under its own template, the student before and after training, greedily. A probe that a
-        training row resembles is not asked."""
+        """probes.jsonl: the base under its own template, the student before and after training, greedily. A probe that
+        a training row resembles is not asked."""
         from distill.evaluate.persona_probes import ask_probes, own_template, probe_facts, probe_settings
         from distill.evaluate.run import folder_teacher
         from synth.persona.probes import resembling, select_probes
