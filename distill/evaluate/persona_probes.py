@@ -30,12 +30,11 @@ from synth.teachers.config import TeacherConfig
 from synth.verify.config import VerifyConfig
 
 __all__ = [
-    "MAX_NEW_TOKENS", "SYSTEMS", "System", "ask_probes", "change_of", "own_template", "probe_facts", "probe_settings",
+    "MAX_NEW_TOKENS", "System", "ask_probes", "change_of", "own_template", "probe_facts", "probe_settings",
     "rates_of",
 ]  # fmt: skip
 
 System = Literal["default", "own", "none"]
-SYSTEMS: tuple[System, ...] = ("default", "own", "none")
 MAX_NEW_TOKENS = 256
 """Tokens of an answer to a probe: who a model is takes a sentence or two."""
 

@@ -218,6 +218,9 @@ def test_a_persona_file_is_the_recipes_section_and_a_recipe_gives_its_own(tmp_pa
     persona = load_persona(write(tmp_path, text))
     assert persona.facts.cutoff == "June 2025"
     recipe = GOOD + "persona:\n" + "".join(f"  {line}\n" for line in text.splitlines())
+    assert load_persona(write(tmp_path, recipe.replace("base: {kind: random}", "base: acme/Tiny-7B"))).facts == (
+        persona.facts.model_copy(update={"base_model": "Tiny-7B"})
+    )
     assert load_persona(write(tmp_path, recipe)) == persona == load(tmp_path, recipe).persona
 
 
