@@ -27,16 +27,9 @@ if TYPE_CHECKING:
     from distill.report.markdown import Table as ReportTable
 
 __all__ = [
-    "BUG",
-    "INTERRUPTED",
-    "finish",
-    "json_by_default",
-    "json_wanted",
-    "print_error",
-    "print_json",
-    "print_run",
+    "BUG", "INTERRUPTED", "finish", "json_by_default", "json_wanted", "print_error", "print_json", "print_run",
     "print_tables",
-]
+]  # fmt: skip
 
 BUG = 70
 INTERRUPTED = 130
@@ -128,17 +121,21 @@ def _console() -> Console:
 
 
 def print_run(summary: Mapping[str, Any]) -> None:
-    """The tables that ``distill run`` ends with and ``distill show`` prints; see ``distill/runs/summary.py``."""
+    """The tables that ``distill run`` ends with and ``distill show`` prints; see ``distill/report/overview.py``."""
     from distill.report import tables
     from distill.report.overview import contamination_text
+    from distill.report.suites import side_effect_table
 
     blocks = [tables.stage_table(summary["stages"])]
     if summary["waterfall"]:
         blocks.append(tables.waterfall_table(summary["waterfall"]))
     if summary["scores"]:
-        blocks += tables.score_tables(summary["scores"])
+        blocks.append(tables.score_table(summary["scores"]))
     if summary["comparisons"]:
         blocks.append(tables.comparison_table(summary["comparisons"]))
+    blocks += tables.answer_tables(summary["scores"])
+    if summary["side_effects"]:
+        blocks.append(side_effect_table(summary["side_effects"]))
     if summary["persona_probes"]:
         blocks += tables.probe_tables(summary["persona_probes"])
     print_tables(blocks)

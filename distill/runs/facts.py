@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 __all__ = [
     "STUDENT", "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "Estimate", "EvaluateFacts", "ExportFacts",
     "Facts", "FormatsFacts", "LabelFacts", "PackageFacts", "PersonaProbes", "PrepareFacts", "ProbeChange", "ProbeRates",
-    "Rate", "ReplayFacts", "SampleFacts", "SandboxFacts", "Score", "TeacherShare", "TrainFacts", "VerifyFacts",
+    "Rate", "ReplayFacts", "SampleFacts", "SandboxFacts", "Score", "SideEffect", "TeacherShare", "TrainFacts",
+    "VerifyFacts",
 ]  # fmt: skip
 
 
@@ -232,6 +233,15 @@ class Comparison(Facts):
     items_to_detect: int | None = None
 
 
+class SideEffect(Comparison):
+    """One suite before (``a``) and after training (``b``); ``p_adjusted`` is Holm's over all suites."""
+
+    suite: str
+    about: str
+    before: Score
+    after: Score
+
+
 class Rate(Facts):
     """A share with its 95 % interval."""
 
@@ -290,6 +300,7 @@ class EvaluateFacts(Facts):
     comparisons: tuple[Comparison, ...]
     interval: str
     persona_probes: PersonaProbes | None = None
+    side_effects: tuple[SideEffect, ...] = ()
 
 
 class AuditFacts(Facts):

@@ -37,7 +37,7 @@ def find_run(path: Path) -> Path:
 
 
 def summary(run: Path) -> dict[str, Any]:
-    """``{"run", "stages", "waterfall", "scores", "comparisons", "interval", "persona_probes",
+    """``{"run", "stages", "waterfall", "scores", "comparisons", "side_effects", "interval", "persona_probes",
     "release", "data_release", "formats"}`` of a run's newest recipe.
 
     ``release`` and ``data_release`` are the absolute paths of the model's folder and the data set's; None before the
@@ -52,6 +52,7 @@ def summary(run: Path) -> dict[str, Any]:
         "waterfall": curate.facts["waterfall"] if curate else [],
         "scores": score_rows(evaluate) if evaluate else [],
         "comparisons": evaluate.facts["comparisons"] if evaluate else [],
+        "side_effects": evaluate.facts.get("side_effects", []) if evaluate else [],
         "interval": evaluate.facts["interval"] if evaluate else None,
         "persona_probes": evaluate.facts.get("persona_probes") if evaluate else None,
         "release": _folder(package, "folder"),
