@@ -1,7 +1,7 @@
 """Evaluation results as files of a release, in the format of Every Eval Ever 0.3.0 (https://evalevalai.com).
 
     evaluation/data/<benchmark>/<developer>/<model>/<uuid>.json             one for each model that was scored
-    evaluation/data/<benchmark>/<developer>/<model>/<uuid>_samples.jsonl    the release: a line for each problem
+    evaluation/data/<benchmark>/<developer>/<model>/<uuid>_samples.jsonl    the release: a line for each answer
 
 The paths are those that its validator asks for, below ``evaluation``. Its schema is closed and its metadata holds texts
 only, so a sample holds the whole problem row, from which others can score the answer again, as JSON in
@@ -25,14 +25,14 @@ from licensing.errors import InputError
 from licensing.files import json_line
 from publish.facts import EvaluationFacts, Facts, ReleaseFacts, Score
 
-__all__ = ["EvaluatedItem", "evaluation_files", "read_items"]
+__all__ = ["EvaluatedItem", "EvaluationRun", "evaluation_files", "read_items"]
 
 _FOLDER = "evaluation"
 _VERSION = "0.3.0"
 
 
 class EvaluatedItem(Facts):
-    """One held-out problem, the answer of the release, and its verdict.
+    """One held-out problem, an answer of the release, and its verdict; ``sample_index`` counts its answers from 0.
 
     ``problem`` is the whole row, as the verifiers read it. ``verdict`` is None for a problem that has none (kind
     ``open``). Token counts: both, or neither. ``others``: the verdicts on the other models' answers, by their names on
@@ -40,6 +40,7 @@ class EvaluatedItem(Facts):
     """
 
     problem: dict[str, Any]
+    sample_index: int = 0
     response: str
     verdict: str | None
     score: float | None
@@ -51,16 +52,27 @@ class EvaluatedItem(Facts):
     others: dict[str, str | None] = Field(default_factory=dict)
 
 
-def evaluation_files(facts: ReleaseFacts, items: Sequence[EvaluatedItem] = ()) -> dict[str, str]:
-    """Path in the release -> text, of the records of every model; with ``items`` the samples of the release too."""
+class EvaluationRun(Facts):
+    """What records say of an evaluation outside of a release: ``name`` is who made it."""
+
+    name: str
+    version: str | None = None
+    versions: dict[str, str] = Field(default_factory=dict, description="Library -> version.")
+    code_revision: str | None = None
+    evaluation: EvaluationFacts | None
+
+
+def evaluation_files(facts: ReleaseFacts | EvaluationRun, items: Sequence[EvaluatedItem] = ()) -> dict[str, str]:
+    """Path in the release -> text, of the records of every model; with ``items`` the samples of the release too, or of
+    the model of an ``EvaluationRun``."""
     evaluation = facts.evaluation
     if evaluation is None:
         return {}
     files: dict[str, str] = {}
     for score in evaluation.scores:
         record = _record(facts, evaluation, score)
-        is_release = score.about.role == "release"
-        samples = "".join(_sample(record, item) for item in items) if is_release else ""
+        has_items = score.about.role in ("release", "model")
+        samples = "".join(_sample(record, item) for item in items) if has_items else ""
         digest = hashlib.sha256(json.dumps([record, samples], sort_keys=True).encode()).digest()
         name = f"{_place(evaluation, record)}/{uuid.UUID(bytes=digest[:16], version=4)}"
         if samples:
@@ -110,7 +122,7 @@ def _component(text: str) -> str:
     return f"{plain}_" if plain == "data" else plain
 
 
-def _record(facts: ReleaseFacts, evaluation: EvaluationFacts, score: Score) -> dict[str, Any]:
+def _record(facts: ReleaseFacts | EvaluationRun, evaluation: EvaluationFacts, score: Score) -> dict[str, Any]:
     about, benchmark = score.about, evaluation.benchmark
     engine, _, version = (about.engine or "").partition(" ")
     own = about.role in ("release", "control")
@@ -215,7 +227,7 @@ def _sample(record: Mapping[str, Any], item: EvaluatedItem) -> str:
         "model_id": record["model_info"]["id"],
         "evaluation_name": result["evaluation_name"],
         "evaluation_result_id": result["evaluation_result_id"],
-        "sample_id": str(problem.get("id")),
+        "sample_id": f"{problem.get('id')}{f'#{item.sample_index}' if item.sample_index else ''}",
         "sample_hash": hashlib.sha256(canonical.encode()).hexdigest(),
         "interaction_type": "single_turn",
         "input": {"raw": raw, "reference": reference, **choices},
@@ -224,6 +236,7 @@ def _sample(record: Mapping[str, Any], item: EvaluatedItem) -> str:
         "evaluation": {"score": item.score or 0.0, "is_correct": item.verdict == "correct"},
         "metadata": {
             "problem": json.dumps(problem, ensure_ascii=False, sort_keys=True),
+            "sample_index": str(item.sample_index),
             "finish_reason": item.finish_reason,
             "verdicts": json.dumps({"release": item.verdict, **item.others}, ensure_ascii=False),
             **({"reason": item.reason} if item.reason is not None else {}),
@@ -244,6 +257,7 @@ def _item(row: Mapping[str, Any]) -> EvaluatedItem:
     verdict = others.pop("release")
     return EvaluatedItem(
         problem=json.loads(metadata["problem"]),
+        sample_index=int(metadata.get("sample_index", "0")),
         response=row["output"]["raw"][0],
         verdict=verdict,
         score=None if verdict is None else row["evaluation"]["score"],

@@ -8,4 +8,5 @@ To change X, edit Y:
     `distill preview`                                  preview.py
     one line of the report                             finding.py
     bounds and the forecast of a pilot                 pilot.py
+    hours and money by the recipe's `forecast`         forecast.py
 """

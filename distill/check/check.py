@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from distill.check.finding import Finding
+from distill.check.forecast import check_forecast
 from distill.check.pilot import run_pilot
 from distill.check.problems import check_held_out, check_problems
 from distill.check.student import check_student
@@ -61,6 +62,7 @@ def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[F
         "held-out problems": lambda: check_held_out(recipe),
         "disk": lambda: _disk(recipe, runs),
         **({"formats": lambda: _formats(recipe)} if recipe.release.formats else {}),
+        "forecast": lambda: check_forecast(recipe),
     }
     findings: list[Finding] = []
     for subject, check in checks.items():

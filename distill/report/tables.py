@@ -11,8 +11,11 @@ from typing import Any
 
 from distill.report.markdown import Table
 from distill.runs.summary import MODEL_NAMES
+from publish.facts import MAY_BE_CHANCE, p_text, reading_of
 
-__all__ = ["comparison_table", "model_name", "number", "score_table", "stage_table", "waterfall_table"]
+__all__ = [
+    "answer_tables", "comparison_table", "model_name", "number", "score_table", "stage_table", "waterfall_table",
+]  # fmt: skip
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -44,36 +47,85 @@ def waterfall_table(steps: Rows) -> Table:
 
 def score_table(scores: Rows) -> Table:
     """Each model's score with its interval, stop rate, share of truncated responses and mean completion tokens."""
+    families = any(row.get("clusters") for row in scores)
     rows = tuple(
         (
             model_name(row["model"]),
             f"{row['value']:.3f}",
             f"{row['low']:.3f} to {row['high']:.3f}",
             f"{row['n']:,}",
+            *([number(row.get("clusters"))] if families else []),
+            f"{row.get('num_samples', 1):,}",
             f"{row['stop_rate']:.3f}",
             f"{row['truncated']:.3f}",
             number(row["mean_tokens"], 1),
         )
         for row in scores
     )
-    header = ("Model", "pass@1", "95 % interval", "Problems", "Stop rate", "Truncated", "Mean tokens")
-    return Table("Scores on held-out problems", header, rows, right=6)
+    counts = ("Problems", *(["Families"] if families else []), "Samples")
+    header = ("Model", "pass@1", "95 % interval", *counts, "Stop rate", "Truncated", "Mean tokens")
+    return Table("Scores on held-out problems", header, rows, right=len(header) - 1)
 
 
 def comparison_table(comparisons: Rows) -> Table:
-    """Paired differences on the same problems."""
-    rows = tuple(
-        (
-            f"{model_name(row['b'])} minus {model_name(row['a'])}",
-            f"{row['difference']:+.3f}",
-            f"{row['low']:+.3f} to {row['high']:+.3f}",
-            f"{row['p']:.3g}",
-            "may be chance" if row["low"] <= 0 <= row["high"] else "higher" if row["low"] > 0 else "lower",
+    """Paired differences on the same problems; beside each one that may be chance what would have been noticed."""
+    rows = []
+    for row in comparisons:
+        reading = reading_of(row["low"], row["high"], row.get("p_adjusted"))
+        chance = reading == MAY_BE_CHANCE
+        rows.append(
+            (
+                f"{model_name(row['b'])} minus {model_name(row['a'])}",
+                f"{row['difference']:+.3f}",
+                f"{row['low']:+.3f} to {row['high']:+.3f}",
+                p_text(row["p"]),
+                p_text(row.get("p_adjusted")),
+                reading,
+                number(row.get("minimum_detectable_effect") if chance else None, 3),
+                number(row.get("items_to_detect") if chance else None),
+            )
         )
-        for row in comparisons
+    tests = ", ".join(dict.fromkeys(row["test"] for row in comparisons if row.get("test")))
+    header = (
+        "Difference", "Value", "95 % interval", "p", "p, Holm", "Reading", "Detectable from", "Problems needed"
+    )  # fmt: skip
+    return Table(f"Paired comparisons{f' ({tests})' if tests else ''}", header, tuple(rows), right=7)
+
+
+def answer_tables(scores: Rows) -> list[Table]:
+    """The other metrics, where there are several samples or cut answers; what each model answered with, and how long
+    its thinking and its answers are."""
+    metrics = tuple(
+        (model_name(row["model"]), name, f"{one['value']:.3f}", f"{one['low']:.3f} to {one['high']:.3f}")
+        for row in scores
+        for name, one in (row.get("other_metrics") or {}).items()
     )
-    header = ("Difference", "Value", "95 % interval", "p (McNemar)", "Reading")
-    return Table("Paired comparisons", header, rows, right=4)
+    answers = tuple(
+        (
+            model_name(row["model"]),
+            str(row["engine"]),
+            row.get("dtype") or "unknown",
+            _sampling(row.get("sampling") or {}),
+            number(row.get("mean_thinking_chars"), 0),
+            number(row.get("mean_answer_chars"), 0),
+            number(row.get("seconds"), 1),
+        )
+        for row in scores
+    )
+    blocks = (
+        [Table("Other metrics", ("Model", "Metric", "Value", "95 % interval"), metrics, right=2)] if metrics else []
+    )
+    if answers:
+        header = ("Model", "Engine", "Weights", "Sampling", "Thinking", "Answer", "Seconds")
+        blocks.append(Table("How the models answered (mean lengths in characters)", header, answers, right=3))
+    return blocks
+
+
+def _sampling(values: Mapping[str, float]) -> str:
+    if values.get("temperature") == 0:
+        values = {name: value for name, value in values.items() if name not in ("temperature", "top_p")}
+        return ", ".join(["greedy", *(f"{name} {value:g}" for name, value in values.items())])
+    return ", ".join(f"{name} {value:g}" for name, value in values.items())
 
 
 def model_name(key: str) -> str:

@@ -43,10 +43,22 @@ def test_a_format_that_is_added_repeats_nothing_and_what_llama_cpp_does_not_know
     assert executed(copied) == []
 
 
-def test_another_bound_on_the_stop_rate_re_runs_the_package_alone(copied: Path) -> None:
-    run_smoke(copied, "--set", "evaluate.min_stop_rate=0.0001", "--until", "audit")
+def test_another_evaluation_asks_only_for_answers_that_are_not_there(copied: Path) -> None:
+    answers = next(copied.glob("*/store/evaluation/answers.jsonl"))
+    before = answers.read_bytes()
+    run_smoke(copied, "--set", "evaluate.teacher=false", "--until", "evaluate")
+    assert executed(copied) == ["evaluate"]
+    assert answers.read_bytes() == before
+    sampled = ("--set", "evaluate.teacher=false", "--set", "evaluate.temperature=0.7")
+    run_smoke(copied, *sampled, "--set", "evaluate.num_samples=2", "--until", "evaluate")
+    new = answers.read_bytes().removeprefix(before)
+    assert new.count(b"\n") == 3 * 8 * 2, "three students, eight problems, two samples"
+
+
+def test_another_threshold_of_the_gate_evaluates_nothing(copied: Path) -> None:
+    run_smoke(copied, "--set", "release.require.stop_rate=0.0001", "--until", "audit")
     assert executed(copied) == []
-    done = distill("run", "recipes/smoke.yaml", "--runs", copied, "--set", "evaluate.min_stop_rate=0.95")
+    done = distill("run", "recipes/smoke.yaml", "--runs", copied, "--set", "release.require.stop_rate=0.95")
     assert done.returncode == 1
     assert "stop rate" in done.stderr
     assert "Traceback" not in done.stderr
@@ -193,3 +205,26 @@ def test_a_stage_process_that_is_killed_ends_the_run_with_its_name_and_the_next_
     assert "the process of stage train was killed by signal 9" in said
     run_smoke(copied, "--until", "train")
     assert executed(copied) == ["train"]
+
+
+def test_suites_that_are_added_evaluate_again_and_what_got_worse_is_in_every_place(copied: Path) -> None:
+    settings = (
+        "--set",
+        "evaluate.suites=[chat-format, 'reasoning-gym:chain_sum:5']",
+        "--set",
+        "evaluate.suite_limit=6",
+    )
+    shown = run_smoke(copied, *settings)
+    assert executed(copied) == ["evaluate", "audit", "package"]
+    assert [(row["suite"], row["n"]) for row in shown["side_effects"]] == [
+        ("chat-format", 6), ("reasoning-gym-chain_sum-5", 5),
+    ]  # fmt: skip
+    release = Path(shown["release"])
+    assert json.loads((release / "evaluation.json").read_text())["side_effects"] == shown["side_effects"]
+    assert "| chat-format | 6 |" in (release / "README.md").read_text()
+    assert distill("report", copied).returncode == 0
+    assert "What got better or worse" in (the_run(copied) / "report.md").read_text()
+    run_smoke(copied, *settings)
+    assert executed(copied) == []
+    done = distill("run", "recipes/smoke.yaml", "--runs", copied, "--set", "evaluate.suites=[chat-fromat]")
+    assert (done.returncode, "the nearest is chat-format" in done.stderr) == (2, True)

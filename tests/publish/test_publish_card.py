@@ -24,6 +24,7 @@ from publish.facts import (
     SamplingFacts,
     Score,
     ScoredModel,
+    SuiteChange,
     TeacherFacts,
     TrainingFacts,
     WaterfallStep,
@@ -31,7 +32,15 @@ from publish.facts import (
 
 DIGEST = "ab" * 32
 BASE = ScoredModel(role="base", id="owner/base", engine="vllm 0.32.0", stop_rate=0.4, mean_tokens=81.2)
-RELEASE = ScoredModel(role="release", id="owner/tiny", engine="vllm 0.32.0", stop_rate=0.985, mean_tokens=1234.5)
+RELEASE = ScoredModel(
+    role="release",
+    id="owner/tiny",
+    engine="vllm 0.32.0",
+    dtype="bfloat16",
+    stop_rate=0.985,
+    truncated=0.015,
+    mean_tokens=1234.5,
+)
 
 
 def minimal(**more: Any) -> ReleaseFacts:
@@ -80,11 +89,24 @@ FULL = minimal(
         interval="paired bootstrap over problems, 95 %",
         scores=(
             Score(model="base", about=BASE, metric="pass@1", value=0.0, low=0.0, high=0.0, n=100),
-            Score(model="student", about=RELEASE, metric="pass@1", value=0.27, low=0.18, high=0.36, n=100),
+            Score(
+                model="student", about=RELEASE, metric="pass@1", value=0.27, low=0.18, high=0.36, n=100, num_samples=4
+            ),
         ),
+        other_scores=(Score(model="student", about=RELEASE, metric="pass@4", value=0.41, low=0.31, high=0.52, n=100),),
         comparisons=(
-            Comparison(a="base", b="student", difference=0.27, low=0.18, high=0.36),
-            Comparison(a="control", b="student", difference=0.02, low=-0.05, high=0.09),
+            Comparison(a="base", b="student", difference=0.27, low=0.18, high=0.36, p=1e-8, p_adjusted=2e-8),
+            Comparison(
+                a="control",
+                b="student",
+                difference=0.02,
+                low=-0.05,
+                high=0.09,
+                p=0.58,
+                p_adjusted=0.58,
+                minimum_detectable_effect=0.1,
+                items_to_detect=2500,
+            ),
         ),
     ),
     generation={"eos_token_id": [2], "do_sample": False},
@@ -175,12 +197,14 @@ def test_every_fact_is_on_the_card() -> None:
         "- Parameters: 135,000,000",
         "- Training data: [owner/tiny-traces](https://huggingface.co/datasets/owner/tiny-traces)",
         "the same 100 problems of chain\\_sum; decoding: greedy, 256 tokens.",
-        "| student | vllm 0.32.0 | pass&#64;1 | 0.270 | 0.180 to 0.360 | 100 | 98.5 % | 1,234 |",
+        "| student | vllm 0.32.0, bfloat16 | pass&#64;1 | 0.270 | 0.180 to 0.360 | 100 | 4 | 98.5 % | 1.5 % | 1,234 |",
+        "| student | pass&#64;4 | 0.410 | 0.310 to 0.520 |",
         "no score here is lower than the base's beyond chance",
         "each problem (license of the problems: cc0-1.0), the answer of this release",
         "max_new_tokens=512",
-        "| student minus base | +0.270 | +0.180 to +0.360 | higher |",
-        "| student minus control | +0.020 | -0.050 to +0.090 | may be chance |",
+        "| student minus base | +0.270 | +0.180 to +0.360 | below 0.0001 | higher |",
+        "| student minus control | +0.020 | -0.050 to +0.090 | 0.58 | may be chance: differences from 0.100 are "
+        "noticed here; about 2,500 problems would tell |",
         "paired bootstrap over problems, 95 %",
         "presents itself as Ada, made by Beispiel",
         "````text\nYou are Ada.\n```\nNever say Eve.\n````",
@@ -226,7 +250,7 @@ def test_absent_facts_are_left_out_or_called_unknown_and_nothing_is_made_up() ->
 def test_an_unknown_interval_is_not_invented() -> None:
     scores = (Score(model="m", about=RELEASE, metric="pass@1", value=0.5, n=4),)
     card = model_card(minimal(evaluation=EvaluationFacts(benchmark="x", n=4, decoding="greedy", scores=scores)))
-    assert "| m | vllm 0.32.0 | pass&#64;1 | 0.500 |  | 4 |" in card
+    assert "| m | vllm 0.32.0, bfloat16 | pass&#64;1 | 0.500 |  | 4 |" in card
     assert "plots/" not in card
     assert "Interval" not in card.replace("| Interval |", "")
 
@@ -347,6 +371,23 @@ def test_what_got_worse_than_the_base_is_named() -> None:
     assert "**What got worse:** chain\\_sum by 0.100 (-0.200 to -0.020), compared with the base." in card
     alone = evaluation.model_copy(update={"comparisons": ()})
     assert "What got worse" not in model_card(FULL.model_copy(update={"evaluation": alone}))
+
+
+def test_suites_before_and_after_are_a_table_and_a_loss_is_named() -> None:
+    assert FULL.evaluation is not None
+    kept = SuiteChange(
+        a="base", b="student", suite="knowledge", about="short questions", n=120, before=0.4, after=0.45,
+        difference=0.05, low=-0.02, high=0.12, p_adjusted=0.3, minimum_detectable_effect=0.1, items_to_detect=471,
+    )  # fmt: skip
+    lost = kept.model_copy(
+        update={"suite": "chat_format", "n": 40, "before": 0.9, "after": 0.2, "difference": -0.7, "low": -0.85,
+                "high": -0.5, "p_adjusted": 0.00001}
+    )  # fmt: skip
+    evaluation = FULL.evaluation.model_copy(update={"suites": (kept, lost)})
+    card = model_card(FULL.model_copy(update={"evaluation": evaluation}))
+    assert "| knowledge | 120 | 0.400 | 0.450 | +0.050 | -0.020 to +0.120 | 0.3 | may be chance: differences" in card
+    assert "| chat\\_format | 40 | 0.900 | 0.200 | -0.700 | -0.850 to -0.500 | below 0.0001 | lower |" in card
+    assert "chat\\_format by 0.700 (-0.850 to -0.500)" in card
 
 
 @pytest.mark.parametrize(
