@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from distill.config.parallel import ParallelConfig
 from licensing.audit import Allowance
 from publish.facts import check_language
 from publish.formats.gguf import GgufType
@@ -93,6 +94,7 @@ class StudentConfig(Section):
     adam_beta2: float = Field(0.999, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
+    parallel: ParallelConfig = Operational(ParallelConfig(), description="Processes that train together (below).")
     save_steps: int = Operational(50, ge=1, description="Optimiser steps between checkpoints.")
     seed: int = 0
     trust_remote_code: bool = False

@@ -178,20 +178,20 @@ def check_end_of_turn(
 def complete(checkpoint: Path, fingerprint: str) -> None:
     """Mark a checkpoint as whole: its files are on disk first, then the mark appears at once."""
     sizes = {}
-    for file in sorted(path for path in checkpoint.iterdir() if path.is_file() and path.name != _MARK):
+    for file in sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != _MARK):
         with file.open("rb") as content:
             os.fsync(content.fileno())
-        sizes[file.name] = file.stat().st_size
+        sizes[file.relative_to(checkpoint).as_posix()] = file.stat().st_size
     write_json(checkpoint / _MARK, {"fingerprint": fingerprint, "sizes": sizes})
 
 
-def newest_complete(checkpoints: Path, fingerprint: str) -> Path | None:
-    """The newest whole checkpoint of the same training; what is torn, or of another training, is removed."""
+def newest_complete(checkpoints: Path, fingerprint: str, remove: bool = True) -> Path | None:
+    """The newest whole checkpoint of the same training; ``remove`` what is torn, or of another training."""
     found: list[tuple[int, Path]] = []
     for folder in checkpoints.glob("checkpoint-*"):
         if _is_whole(folder, fingerprint):
             found.append((int(folder.name.rpartition("-")[2]), folder))
-        else:
+        elif remove:
             shutil.rmtree(folder)
     return max(found)[1] if found else None
 

@@ -27,6 +27,7 @@ from distill.config.recipe import LoraMethod, StudentConfig, key_digest
 from distill.models.folder import public_name
 from distill.models.tokens import Rendered, Tokens
 from distill.runs.stage import Reporter
+from distill.train import parallel
 from distill.train.data import (
     LeftOut,
     TrainResult,
@@ -113,12 +114,13 @@ def train_sft(
     )
     fingerprint = fingerprint_of(
         key_digest(student),
+        parallel.checkpoint_layout(student.parallel),
         rows_digest.digest(),
         *((start / name).read_bytes() for name in ("config.json", "chat_template.jinja", "generation_config.json")),
     )
     checkpoints.mkdir(parents=True, exist_ok=True)
     checkpoints.chmod(0o700)  # what is unpickled from here is ours alone
-    resume = newest_complete(checkpoints, fingerprint)
+    resume = newest_complete(checkpoints, fingerprint, remove=parallel.rank() == 0)
     dtype = training_dtype(student.dtype)
     with _quiet(), _all_cores(), _user_errors(student, checkpoints):
         trainer = _trainer(student, start, tokenizer, rendered, order, dtype, checkpoints, fingerprint, progress)
@@ -130,12 +132,16 @@ def train_sft(
         trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
         logged = [entry for entry in trainer.state.log_history if "loss" in entry]
         history = tuple({key: entry[key] for key in _LOGGED if key in entry} for entry in logged)
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True)
-        if isinstance(student.method, LoraMethod):
-            _save_adapter(trainer.model, student, out)
-        else:
-            _save_full(trainer.model, start, out, torch)
+        lora = isinstance(student.method, LoraMethod)
+        state = parallel.full_state_dict(trainer, trainable_only=lora)
+        first = trainer.is_world_process_zero()
+        if first:
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir(parents=True)
+            if lora:
+                _save_adapter(trainer.model, state, student, out)
+            else:
+                _save_full(trainer.model, state, start, out, torch)
     result = TrainResult(
         rows=len(rendered),
         steps=trainer.state.global_step,
@@ -148,7 +154,8 @@ def train_sft(
         history=history,
         resumed_from=int(resume.name.rpartition("-")[2]) if resume else 0,
     )
-    _write_log(result, left_out, out)
+    if first:
+        _write_log(result, left_out, out)
     return result
 
 
@@ -173,12 +180,12 @@ def _trainer(
     lora = student.method if isinstance(student.method, LoraMethod) else None
     longest = max(len(row.input_ids) for row in rendered)
     steps = math.ceil(len(order) / student.batch_size)
+    parallel.start_processes(student.parallel, on_gpu)
     arguments = SFTConfig(
         output_dir=str(checkpoints),
-        use_cpu=not on_gpu,
         bf16=dtype == "bfloat16",
         per_device_train_batch_size=student.micro_batch_size,
-        gradient_accumulation_steps=student.batch_size // student.micro_batch_size,
+        gradient_accumulation_steps=student.batch_size // (student.micro_batch_size * parallel.world_size()),
         num_train_epochs=1,  # `order` holds all epochs
         train_sampling_strategy="sequential",
         learning_rate=student.method.learning_rate,
@@ -189,8 +196,6 @@ def _trainer(
         warmup_steps=int(student.warmup_ratio * steps),  # rounded down: the first warm-up step has rate 0
         weight_decay=student.weight_decay,
         max_grad_norm=student.max_grad_norm,
-        # Traces are long and GPU memory is short; on a CPU it is the other way round.
-        gradient_checkpointing=on_gpu,
         max_length=None,
         packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -203,6 +208,7 @@ def _trainer(
         dataloader_pin_memory=on_gpu,
         seed=student.seed,
         trust_remote_code=student.trust_remote_code,
+        **parallel.training_arguments(student.parallel, on_gpu),
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one device: TRL refuses nn.DataParallel
     model = AutoModelForCausalLM.from_pretrained(
@@ -217,7 +223,8 @@ def _trainer(
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if "loss" not in logs:
                 return
-            progress(state.global_step, state.max_steps, f"loss {logs['loss']:.3f}")
+            if state.is_world_process_zero:
+                progress(state.global_step, state.max_steps, f"loss {logs['loss']:.3f}")
             if not all(math.isfinite(logs[key]) for key in ("loss", "grad_norm") if key in logs):
                 raise Refused(
                     f"the loss is not finite at step {state.global_step}",
@@ -226,7 +233,9 @@ def _trainer(
                 )
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            complete(checkpoints / f"checkpoint-{state.global_step}", fingerprint)
+            trainer.accelerator.wait_for_everyone()
+            if state.is_world_process_zero:
+                complete(checkpoints / f"checkpoint-{state.global_step}", fingerprint)
 
     class Trainer(SFTTrainer):
         def compute_loss(
@@ -236,7 +245,11 @@ def _trainer(
             if loss is None:
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
             count = (inputs["labels"][:, 1:] != -100).sum() if num_items_in_batch is None else num_items_in_batch
-            return loss / count
+            return loss / count * parallel.world_size()
+
+        def create_accelerator_and_postprocess(self) -> None:
+            super().create_accelerator_and_postprocess()
+            parallel.use_fsdp(self)
 
         def create_model_card(self, *args: Any, **kwargs: Any) -> None:
             """Checkpoints are private: they need no card."""
@@ -324,9 +337,9 @@ def _stop_ids(start: Path) -> list[int]:
 # --- saving ------------------------------------------------------------------------------------------------------
 
 
-def _save_adapter(model: Any, student: StudentConfig, out: Path) -> None:
+def _save_adapter(model: Any, state: dict[str, Any], student: StudentConfig, out: Path) -> None:
     # "auto" would ask the hub whether the vocabulary was resized; it was not, and embeddings are not trained.
-    model.save_pretrained(out, safe_serialization=True, save_embedding_layers=False)
+    model.save_pretrained(out, state_dict=state, safe_serialization=True, save_embedding_layers=False)
     (out / "README.md").unlink(missing_ok=True)
     file = out / "adapter_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
@@ -337,11 +350,12 @@ def _save_adapter(model: Any, student: StudentConfig, out: Path) -> None:
     write_json(file, dict(sorted(config.items())))
 
 
-def _save_full(model: Any, start: Path, out: Path, torch: Any) -> None:
+def _save_full(model: Any, state: dict[str, Any], start: Path, out: Path, torch: Any) -> None:
     """Full weights in the base's own dtype, beside the configuration that they started with."""
     config = json.loads((start / "config.json").read_bytes())
-    model.to(getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")))
-    model.save_pretrained(out, max_shard_size="5GB")
+    dtype = getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch."))
+    state = {name: value.to(dtype) for name, value in state.items()}
+    model.save_pretrained(out, state_dict=state, max_shard_size="5GB")
     for name in ("config.json", "generation_config.json"):
         shutil.copyfile(start / name, out / name)
 
