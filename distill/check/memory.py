@@ -21,15 +21,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.check.finding import Finding
+from distill.check.preview import final_base
 from distill.config.parallel import ParallelConfig
-from distill.config.recipe import LoraMethod, StudentConfig
+from distill.config.recipe import LoraMethod, Recipe, StudentConfig
 from distill.train.loss import MOST_LOGITS
-from licensing.errors import InputError
+from licensing.errors import InputError, MissingDependency
 
-__all__ = ["MemoryForecast", "forecast"]
+__all__ = ["CHECKPOINTS", "MemoryForecast", "check_memory", "forecast"]
 
 _OPTIMIZER_BYTES = {"adamw": 8.0, "adamw_8bit": 2.0, "paged_adamw_8bit": 2.0, "adafactor": 0.01}
 """Bytes of optimizer state a trained parameter; Adafactor's are a row and a column of each matrix."""
+_FULL = 0.9
+"""Above this share of a GPU's memory, what the forecast does not cover may not fit."""
 _LOGIT_BYTES = 12
 """A logit and its gradient in the compute type, the float32 copy and its gradient."""
 CHECKPOINTS = 2
@@ -75,20 +79,54 @@ class MemoryForecast:
         )
 
 
+def check_memory(recipe: Recipe, gpu_memory: float) -> Iterator[Finding]:
+    """Whether training fits GPUs of so many GiB each. Not covered: a base that the run fetches."""
+    student, parallel = recipe.student, recipe.student.parallel
+    world = (parallel.processes or 1) * parallel.nodes
+    again = parallel.activation_checkpointing is not False
+    with final_base(recipe) as base:
+        if base is None:
+            yield Finding("note", "memory", f"{student.public_id} is fetched by the run: no forecast before that")
+            return
+        dtype = "bfloat16" if student.dtype == "auto" else student.dtype
+        needed = forecast(student, base.folder, dtype, world, again)
+    shown = f"{needed}; {world} {'processes' if world > 1 else 'process'}, {gpu_memory:g} GiB each"
+    if needed.total <= _FULL * gpu_memory * 2**30:
+        yield Finding("ok", "memory", shown)
+        return
+    fits = needed.total <= gpu_memory * 2**30
+    hints = ["lower student.micro_batch_size or max_length"] if needed.activations + needed.head > needed.weights else []
+    if not sharded(parallel, world):
+        hints.append("train in more processes with student.parallel.strategy: fsdp2")
+    elif not parallel.offload:
+        hints.append("train in more processes, or set student.parallel.offload")
+    if not again:
+        hints.append("set student.parallel.activation_checkpointing")
+    yield Finding(
+        "note" if fits else "error", "memory", f"{shown}: {'little room is left' if fits else 'it does not fit'}",
+        "student.parallel", "; ".join(hints), 0 if fits else MissingDependency.exit_code,
+    )  # fmt: skip
+
+
+def sharded(parallel: ParallelConfig, world: int) -> bool:
+    """Whether weights, gradients and optimizer are divided among the processes."""
+    return world > 1 and parallel.strategy != "ddp"
+
+
 def forecast(student: StudentConfig, config: Path, dtype: str, world: int, checkpointing: bool) -> MemoryForecast:
     """What a training of the base with ``config`` (its config.json) takes in each of ``world`` processes.
 
     ``dtype`` is that of the computation: "bfloat16" or "float32". Takes about a second a billion parameters.
-    Raises InputError where transformers cannot build the model.
+    Raises InputError where transformers cannot build the model, MissingDependency without torch, transformers or peft.
     """
     tokens = student.micro_batch_size * student.max_length
     kept = _run_forward(student, config, dtype, tokens)
     parallel = student.parallel
-    sharded = world > 1 and parallel.strategy != "ddp"
-    share = world if sharded else 1
+    divided = sharded(parallel, world)
+    share = world if divided else 1
     weights, gradients, optimizer = kept.weights / share, 4 * kept.trained / share, kept.optimizer / share
     host = 0.0
-    if sharded and parallel.offload:
+    if divided and parallel.offload:
         host, weights, gradients, optimizer = weights + gradients + optimizer, 0, 0, 0
     layers = kept.layers
     if checkpointing:
@@ -97,7 +135,7 @@ def forecast(student: StudentConfig, config: Path, dtype: str, world: int, check
         activations = sum(layer.saved for layer in layers)
     activations += kept.elsewhere
     width = 2 if dtype == "bfloat16" else 4
-    gathered = width * (2 * max((layer.parameters for layer in layers), default=0) + kept.outside) if sharded else 0
+    gathered = width * (2 * max((layer.parameters for layer in layers), default=0) + kept.outside) if divided else 0
     return MemoryForecast(
         parameters=kept.parameters,
         trained=kept.trained,
@@ -107,7 +145,7 @@ def forecast(student: StudentConfig, config: Path, dtype: str, world: int, check
         optimizer=int(optimizer),
         gathered=int(gathered),
         activations=int(activations),
-        backward=int(max(kept.largest_gradient if not sharded else 0, 2 * kept.largest_saved)),
+        backward=int(max(kept.largest_gradient if not divided else 0, 2 * kept.largest_saved)),
         head=min(tokens * kept.vocabulary, MOST_LOGITS) * _LOGIT_BYTES,
         host=int(host * world / max(1, parallel.nodes)),
         disk=int(CHECKPOINTS * (4 * kept.trained + kept.optimizer)),
@@ -138,8 +176,15 @@ class _Kept:
 
 
 def _run_forward(student: StudentConfig, config: Path, dtype: str, tokens: int) -> _Kept:
-    import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
+    try:
+        import peft  # noqa: F401
+        import torch
+        import transformers  # noqa: F401
+        from torch._subclasses.fake_tensor import FakeTensorMode
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"the memory forecast needs {error.name}", where="memory", hint=f"pip install {error.name}"
+        ) from error
 
     with torch.device("meta"):
         model = _model(student, config, dtype)
