@@ -4,7 +4,7 @@ The base's configuration is built without weights (``FakeTensorMode``: shapes an
 says, and run forward once over a micro batch, while every tensor that autograd keeps for the backward pass is counted.
 The rest is arithmetic:
 
-- weights, gradients and optimizer: bytes of each parameter, divided among the GPUs by fsdp2 and zero3;
+- weights, gradients and optimizer: bytes of each parameter, divided among the GPUs by fsdp2;
 - activations: what autograd keeps; with checkpointing the inputs of all layers and what the largest layer keeps;
 - backward: the gradient of the largest tensor that the backward pass holds beside its input;
 - head: logits of one chunk, their float32 copy and its gradient (``distill.train.loss``).
@@ -42,10 +42,10 @@ CHECKPOINTS = 2
 
 @dataclass(frozen=True)
 class MemoryForecast:
-    """Bytes on each GPU, by purpose; ``host`` in the memory of its node, ``disk`` for checkpoints.
+    """Bytes on each GPU, by purpose; ``disk`` for checkpoints.
 
-    ``parameters`` and ``trained`` are counts, ``tokens`` those of a micro batch. ``gathered``: weights that fsdp2 and
-    zero3 put together for the layers at work.
+    ``parameters`` and ``trained`` are counts, ``tokens`` those of a micro batch. ``gathered``: weights that fsdp2 puts
+    together for the layers at work.
     """
 
     parameters: int
@@ -58,7 +58,6 @@ class MemoryForecast:
     activations: int
     backward: int
     head: int
-    host: int
     disk: int
 
     @property
@@ -95,11 +94,13 @@ def check_memory(recipe: Recipe, gpu_memory: float) -> Iterator[Finding]:
         yield Finding("ok", "memory", shown)
         return
     fits = needed.total <= gpu_memory * 2**30
-    hints = ["lower student.micro_batch_size or max_length"] if needed.activations + needed.head > needed.weights else []
+    hints = (
+        ["lower student.micro_batch_size or max_length"] if needed.activations + needed.head > needed.weights else []
+    )
     if not sharded(parallel, world):
         hints.append("train in more processes with student.parallel.strategy: fsdp2")
-    elif not parallel.offload:
-        hints.append("train in more processes, or set student.parallel.offload")
+    else:
+        hints.append("train in more processes")
     if not again:
         hints.append("set student.parallel.activation_checkpointing")
     yield Finding(
@@ -125,9 +126,6 @@ def forecast(student: StudentConfig, config: Path, dtype: str, world: int, check
     divided = sharded(parallel, world)
     share = world if divided else 1
     weights, gradients, optimizer = kept.weights / share, 4 * kept.trained / share, kept.optimizer / share
-    host = 0.0
-    if divided and parallel.offload:
-        host, weights, gradients, optimizer = weights + gradients + optimizer, 0, 0, 0
     layers = kept.layers
     if checkpointing:
         activations = sum(layer.input for layer in layers) + max((layer.saved for layer in layers), default=0)
@@ -147,7 +145,6 @@ def forecast(student: StudentConfig, config: Path, dtype: str, world: int, check
         activations=int(activations),
         backward=int(max(kept.largest_gradient if not divided else 0, 2 * kept.largest_saved)),
         head=min(tokens * kept.vocabulary, MOST_LOGITS) * _LOGIT_BYTES,
-        host=int(host * world / max(1, parallel.nodes)),
         disk=int(CHECKPOINTS * (4 * kept.trained + kept.optimizer)),
     )
 

@@ -1,7 +1,7 @@
 """Starts a training that takes several processes, with torch's elastic agent; where one of them dies, all end.
 
 The stage's process is the agent of its node; each rank is an interpreter that runs the same stage
-(``distill.train.rank``). On every other node `torchrun` is the agent, on the command line that ``launch_lines`` gives.
+(``distill.train.rank``). On every other node `torchrun` is the agent, with the command line of ``node_command``.
 Ranks find the stage in a file of the run's scratch folder, which all nodes see, and answer with files beside it.
 """
 
@@ -26,7 +26,7 @@ from distill.runs.stage import Reporter, Stage, StageContext, encode
 from licensing.errors import DistillError, MissingDependency
 from licensing.files import write_json
 
-__all__ = ["JOB", "PROGRESS", "in_rank", "launch_lines", "local_processes", "rank_log", "run_in_processes"]
+__all__ = ["JOB", "PROGRESS", "in_rank", "local_processes", "node_command", "rank_log", "run_in_processes"]
 
 F = TypeVar("F", bound=Facts)
 
@@ -62,6 +62,8 @@ def run_in_processes(stage: Stage[F], ctx: StageContext, parallel: ParallelConfi
     paths = {name: str(getattr(ctx, name)) for name in ("out", "scratch", "logs", "store")}
     write_json(folder / JOB, {"stage": encode(stage), "context": paths})
     one_node = parallel.nodes == 1
+    for node in range(1, parallel.nodes):
+        ctx.progress(0, None, f"waits for node {node}: {node_command(ctx.store.parent, parallel, node)}")
     config = LaunchConfig(
         min_nodes=parallel.nodes,
         max_nodes=parallel.nodes,
@@ -92,16 +94,13 @@ def rank_log(logs: Path, stage: str, rank: int) -> Path:
     return logs / f"{stage}-rank{rank}.log"
 
 
-def launch_lines(recipe: str, run: Path, stage: str, parallel: ParallelConfig) -> list[str]:
-    """The command of each node, the first one's first, that train together as ``parallel`` says."""
-    lines = [f"distill run {recipe} --runs {run.parent} --only {stage}"]
+def node_command(run: Path, parallel: ParallelConfig, node: int) -> str:
+    """The command that joins ``node`` (1 for the second) to the training that waits for it in ``run``."""
     host, _, port = (parallel.rendezvous or ":").partition(":")
-    for node in range(1, parallel.nodes):
-        lines.append(
-            f"torchrun --nnodes {parallel.nodes} --node-rank {node} --nproc-per-node {parallel.processes} "
-            f"--master-addr {host} --master-port {port} -m distill.train.rank {run}"
-        )
-    return lines
+    return (
+        f"torchrun --nnodes {parallel.nodes} --node-rank {node} --nproc-per-node {parallel.processes} "
+        f"--master-addr {host} --master-port {port} -m distill.train.rank {run}"
+    )
 
 
 @contextlib.contextmanager

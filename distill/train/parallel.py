@@ -1,18 +1,32 @@
-"""How the processes of a training divide its weights, gradients and optimiser: DDP, FSDP2 or DeepSpeed's ZeRO-3.
+"""How the processes of a training share its work, weights, gradients and optimiser: DDP or FSDP2.
 
-The settings of transformers' ``TrainingArguments`` for ``student.parallel``, and what else the libraries need of us: on
-CPU processes accelerate knows DDP alone, though its code for the other two runs there.
+The settings of transformers' ``TrainingArguments`` for ``student.parallel``, and what the libraries leave to us: on CPU
+processes accelerate knows DDP alone, though its code for FSDP2 runs there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from distill.config.parallel import ParallelConfig
-from licensing.errors import MissingDependency
 
-__all__ = ["checkpoint_layout", "deepspeed_config", "full_state_dict", "start_processes", "training_arguments", "use_fsdp"]
+__all__ = [
+    "checkpoint_layout",
+    "divided",
+    "first_rank_first",
+    "full_state_dict",
+    "rank",
+    "reduced_once",
+    "start_processes",
+    "sum_of_ranks",
+    "training_arguments",
+    "use_fsdp",
+    "wait_for_all",
+    "world_size",
+]
 
 
 def world_size() -> int:
@@ -31,103 +45,103 @@ def checkpoint_layout(parallel: ParallelConfig) -> str:
     return "whole" if world == 1 else f"{parallel.strategy}-{world}"
 
 
-def start_processes(parallel: ParallelConfig, on_gpu: bool) -> None:
-    """Join the process group where ``TrainingArguments``, made next, would not. Does nothing in a single process."""
-    if world_size() == 1 or on_gpu or parallel.strategy != "zero3":
+def divided(parallel: ParallelConfig) -> bool:
+    """Whether weights, gradients and optimizer are divided among the processes."""
+    return world_size() > 1 and parallel.strategy != "ddp"
+
+
+def start_processes(on_gpu: bool) -> None:
+    """Join the process group, before transformers' ``TrainingArguments`` would. Does nothing in a single process."""
+    if world_size() == 1:
         return
     from accelerate import PartialState
 
-    os.environ["DS_ACCELERATOR"] = "cpu"
-    os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"  # as TrainingArguments does, without naming gloo
-    PartialState(backend="gloo")
-    del os.environ["ACCELERATE_USE_DEEPSPEED"]
+    PartialState(cpu=not on_gpu)
+
+
+@contextlib.contextmanager
+def first_rank_first() -> Iterator[None]:
+    """Let rank 0 leave the block before the others enter it."""
+    if rank() > 0:
+        wait_for_all()
+    yield
+    if rank() == 0:
+        wait_for_all()
+
+
+def wait_for_all() -> None:
+    """Until every rank is here."""
+    if world_size() > 1:
+        import torch
+
+        torch.distributed.barrier()
+
+
+def sum_of_ranks(value: Any) -> Any:
+    """The sum of a tensor over all ranks."""
+    if world_size() > 1:
+        import torch
+
+        torch.distributed.all_reduce(value)
+    return value
+
+
+@contextlib.contextmanager
+def reduced_once(trainer: Any, model: Any, last: bool) -> Iterator[None]:
+    """Forward and backward pass of one micro batch of a step: gradients go from rank to rank behind the last one.
+
+    FSDP2 reduces them behind each, since it would have to keep whole ones until then.
+    """
+    accelerator = trainer.accelerator
+    accelerator.gradient_state._set_sync_gradients(last)
+    with contextlib.nullcontext() if last or accelerator.is_fsdp2 else accelerator.no_sync(model):
+        yield
 
 
 def training_arguments(parallel: ParallelConfig, on_gpu: bool) -> dict[str, Any]:
-    """Arguments for transformers' ``TrainingArguments``. Raises MissingDependency without deepspeed for zero3."""
+    """Arguments for transformers' ``TrainingArguments``."""
     again = on_gpu if parallel.activation_checkpointing is None else parallel.activation_checkpointing
     alone = {"use_cpu": not on_gpu, "gradient_checkpointing": again}
     if world_size() == 1:
         return alone
     if parallel.strategy == "ddp":
         return alone | {"ddp_find_unused_parameters": False}
-    if parallel.strategy == "fsdp2":
-        settings = {
-            "version": 2,
-            "reshard_after_forward": True,
-            "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
-            "state_dict_type": "SHARDED_STATE_DICT",
-            "activation_checkpointing": again,
-            "cpu_offload": parallel.offload,
-        }
-        return {"use_cpu": not on_gpu, "fsdp": True, "fsdp_config": settings}
-    try:
-        import deepspeed  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MissingDependency(
-            f"strategy zero3 needs {error.name}", where="student.parallel.strategy", hint="pip install deepspeed"
-        ) from error
-    settings = {"deepspeed": deepspeed_config(parallel), "gradient_checkpointing": again}
-    return settings if on_gpu else settings | {"accelerator_config": {"use_configured_state": True}}
-
-
-def deepspeed_config(parallel: ParallelConfig) -> dict[str, Any]:
-    """DeepSpeed's configuration for ZeRO-3; transformers fills in what is "auto".
-
-    torch's AdamW is the optimiser, as with every other strategy, on the host too where states are offloaded: DeepSpeed's
-    own would be compiled on first use.
-    """
-    zero: dict[str, Any] = {
-        "stage": 3,
-        "contiguous_gradients": True,
-        "overlap_comm": True,
-        "reduce_bucket_size": "auto",
-        "stage3_prefetch_bucket_size": "auto",
-        "stage3_param_persistence_threshold": "auto",
-        "stage3_gather_16bit_weights_on_model_save": True,
+    settings = {
+        "version": 2,
+        "reshard_after_forward": True,
+        "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "state_dict_type": "SHARDED_STATE_DICT",
+        "activation_checkpointing": again,
     }
-    if parallel.offload:
-        zero |= {name: {"device": "cpu", "pin_memory": True} for name in ("offload_optimizer", "offload_param")}
-    sizes = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
-    return {
-        **dict.fromkeys(sizes, "auto"),
-        "bf16": {"enabled": "auto"},
-        "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
-    }
+    return {"use_cpu": not on_gpu, "fsdp": True, "fsdp_config": settings}
 
 
 def use_fsdp(trainer: Any) -> None:
-    """After transformers' Trainer has made its accelerator: FSDP2 on CPU processes too, where it was asked for."""
-    state = trainer.accelerator.state
-    if trainer.args.fsdp_plugin_args is None or trainer.is_fsdp_enabled:
+    """After transformers' Trainer has made its accelerator: FSDP2 on CPU processes too, gradients summed in float32."""
+    if trainer.args.fsdp_plugin_args is None:
         return
+    import torch
     from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+    from torch.distributed.fsdp import MixedPrecisionPolicy
 
-    state.distributed_type = DistributedType.FSDP
-    state.fsdp_plugin = FullyShardedDataParallelPlugin(**trainer.args.fsdp_plugin_args)
-    if state._mixed_precision != "no":
-        state.fsdp_plugin.set_mixed_precision(state._mixed_precision)
-    trainer.is_fsdp_enabled = True
+    state = trainer.accelerator.state
+    if not trainer.is_fsdp_enabled:
+        state.distributed_type = DistributedType.FSDP
+        state.fsdp_plugin = FullyShardedDataParallelPlugin(**trainer.args.fsdp_plugin_args)
+        trainer.is_fsdp_enabled = True
+    if trainer.args.bf16:  # accelerate would cast the losses, and sum gradients of ranks in bfloat16
+        state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32)
 
 
 def full_state_dict(trainer: Any, trainable_only: bool) -> dict[str, Any]:
-    """The trained weights, whole and in the host's memory, on rank 0; empty on the others. Every rank has to call it."""
-    accelerator = trainer.accelerator
-    if trainer.is_deepspeed_enabled:
-        state = trainer.model_wrapped._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=trainable_only)
-        return state or {}
+    """The trained weights, whole, on rank 0; an empty dictionary on the others. Every rank has to call it."""
     if trainer.is_fsdp_enabled:
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
         options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=trainable_only)
         return dict(get_model_state_dict(trainer.model, options=options))
-    if not accelerator.is_main_process:
+    if rank() > 0:
         return {}
-    model = accelerator.unwrap_model(trainer.model)
-    return {
-        name: value
-        for name, value in model.state_dict().items()
-        if not trainable_only or model.get_parameter(name).requires_grad
-    }
+    if trainable_only:
+        return {name: weight for name, weight in trainer.model.named_parameters() if weight.requires_grad}
+    return dict(trainer.model.state_dict())

@@ -24,7 +24,10 @@ _LOOK_S = 0.5
 
 def main() -> NoReturn:
     """The argument is a job's file, or the run directory whose newest job it is."""
-    job = _job(Path(sys.argv[-1]))
+    try:
+        job = _job(Path(sys.argv[-1]))
+    except InputError as error:
+        sys.exit(f"error: {error.where}: {error.what}\nhint: {error.hint}")
     message = json.loads(job.read_bytes())
     rank = int(os.environ["RANK"])
     stage = job.parent.parent.name.rpartition("-")[0]

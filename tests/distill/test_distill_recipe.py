@@ -81,7 +81,6 @@ def test_an_unknown_kind_names_the_kinds_there_are(tmp_path: Path) -> None:
     ("overrides", "named"),
     [
         (["sample.temperature=0"], "num_samples"),
-        (["student.batch_size=6"], "student.micro_batch_size"),
         (["prompts="], "sample.source"),
         (["sample.source=traces", "sample.path=x.jsonl"], "prompts"),
         (["teacher.kind=offline", "teacher.model=a/b"], "sample.source"),
