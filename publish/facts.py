@@ -93,12 +93,12 @@ class PromptSource(Facts):
 
 
 class PersonaFacts(Facts):
-    """Who the model says it is; ``mode`` is the template's (see publish/chat_template.py)."""
+    """Who the model says it is; ``system`` and ``policy`` are the template's (see publish/chat_template.py)."""
 
     name: str
-    developer: str | None = None
-    system_prompt: str
-    mode: Literal["default", "compose"] = "default"
+    maker: str | None = None
+    system: str
+    policy: Literal["replace", "compose"] = "replace"
 
 
 class TrainingFacts(Facts):

@@ -12,6 +12,7 @@ import preset_table
 import pytest
 from pydantic import BaseModel, TypeAdapter
 from ruamel.yaml import YAML
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from distill.cli.app import app
@@ -80,10 +81,12 @@ def problem_of(line: str) -> str | None:
     names = get_command(app).commands
     if len(words) < 2 or words[1].startswith("-"):
         return None if words[1:] in ([], ["--version"], ["--help"]) else f"no such option {words[1]}"
-    command = names.get(words[1])
+    command, depth = names.get(words[1]), 2
+    if isinstance(command, TyperGroup) and len(words) > 2:
+        command, depth = command.commands.get(words[2]), 3
     if command is None:
-        return f"no command {words[1]}"
-    rest = " ".join(words[2:])
+        return f"no command {' '.join(words[1:depth])}"
+    rest = " ".join(words[depth:])
     known = {name for option in command.params for name in option.opts} | {"--help"}
     unknown = set(_OPTION.findall(rest)) - known
     if unknown:
@@ -91,7 +94,7 @@ def problem_of(line: str) -> str | None:
     if "[" in rest or "|" in rest or "..." in rest or not rest:
         return None
     try:
-        arguments = ["1" if word == "N" else word for word in shlex.split(line)[2:]]
+        arguments = ["1" if word == "N" else word for word in shlex.split(line)[depth:]]
         command.make_context("distill", arguments)
     except Exception as error:  # typer has no public class for all usage errors
         message = error.format_message() if hasattr(error, "format_message") else repr(error)
@@ -108,6 +111,8 @@ def test_every_command_line_is_accepted_by_the_parser(path: Path) -> None:
 def test_a_wrong_command_line_is_noticed() -> None:
     assert problem_of("distill run RECIPE --untill sample") is not None
     assert problem_of("distill distil RECIPE") is not None
+    assert problem_of("distill persona appply MODEL_DIR") is not None
+    assert problem_of("distill persona apply MODEL_DIR --perzona FILE") is not None
     assert problem_of("distill verify in.jsonl -o out.jsonl --workers many") is not None
     assert problem_of("distill verify in.jsonl -o out.jsonl --workers 4") is None
 

@@ -81,7 +81,7 @@ def final_base(recipe: Recipe) -> Iterator[BaseFolder | None]:
             base = inspect_base(recipe.student)
         persona = recipe.persona
         if base is not None and persona is not None:
-            base = replace(base, template=add_persona(base.template, persona.system_prompt, persona.mode))
+            base = replace(base, template=add_persona(base.template, persona.default_system, persona.policy))
         yield base
 
 

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from distill.config.recipe import Recipe
 from licensing.errors import InputError
+from synth.persona.config import PersonaConfig
 
 MAX_RECIPE_BYTES = 1 << 20
 
@@ -23,6 +24,9 @@ RENAMED_KEYS: dict[str, str] = {
     "verify.sandbox": "verify.code.sandbox",
     "verify.code_timeout_s": "verify.code.timeout_s",
     "verify.code_memory_mb": "verify.code.memory_mb",
+    "persona.developer": "persona.maker",
+    "persona.system_prompt": "persona.system",
+    "persona.mode": "persona.policy",
 }
 """Keys of earlier versions: old dotted path -> new dotted path; ``*`` stands for the index in a list.
 
@@ -50,6 +54,21 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         return Recipe.model_validate(data)
     except ValidationError as error:
         raise _explain(error, path, data, lines, set_paths) from None
+
+
+def load_persona(path: Path) -> PersonaConfig:
+    """Read a persona file: the fields of a recipe's section ``persona`` in YAML. Of a recipe, its section is read.
+
+    Raises InputError as ``load_recipe`` does.
+    """
+    data, lines = _read_yaml(path)
+    if not isinstance(data.get("persona"), dict):
+        data, lines = {"persona": data}, {("persona", *keys): line for keys, line in lines.items()}
+    _refuse_renamed(data, path, lines, {})
+    try:
+        return PersonaConfig.model_validate(data["persona"])
+    except ValidationError as error:
+        raise _explain(error, path, data, lines, {}, section=("persona",)) from None
 
 
 def shipped_recipes() -> list[Path]:
@@ -209,15 +228,18 @@ def _explain(
     data: dict[str, Any],
     lines: Mapping[tuple[str, ...], int],
     overrides: Mapping[tuple[str, ...], str],
+    section: tuple[str, ...] = (),
 ) -> InputError:
+    """``section``: where in the recipe the model stands that raised the error."""
     problems: list[tuple[str, str, str]] = []
     for item in error.errors(include_url=False):
-        keys = _data_path(item["loc"], data)
+        loc = (*section, *item["loc"])
+        keys = _data_path(loc, data)
         dotted = ".".join(keys) or "recipe"
         message = item["msg"].removeprefix("Value error, ")
         hint = "see `distill recipes --schema`"
         if item["type"] == "extra_forbidden":
-            field_names = sorted(_known_fields(item["loc"][:-1]))
+            field_names = sorted(_known_fields(loc[:-1]))
             near = difflib.get_close_matches(keys[-1], field_names, n=1, cutoff=0.5)
             message = f"unknown key {keys[-1]!r}"
             hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(field_names)}"

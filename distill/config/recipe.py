@@ -24,9 +24,9 @@ from synth.labels.config import LabelConfig
 from synth.persona.config import PersonaConfig
 from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig
 from synth.problems.prompt_template import PromptTemplate
-from synth.sampling.config import SampleConfig, TeacherSampling
+from synth.sampling.config import SampleConfig, SamplingOptions, TeacherSampling
 from synth.section import Operational, Section, key_dump
-from synth.teachers.config import AutoTeacher, OfflineTeacher, TeacherConfig, VllmTeacher
+from synth.teachers.config import AutoTeacher, OfflineTeacher, TeacherConfig, TransformersTeacher, VllmTeacher
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
 from synth.verify.config import VerifyConfig
 
@@ -148,7 +148,7 @@ class StudentConfig(Section):
         return self.name or (self.base if isinstance(self.base, str) else "random-llama")
 
 
-class EvaluateConfig(Section):
+class EvaluateConfig(SamplingOptions):
     prompts: PromptsConfig = Field(
         description="Held-out problems; those of them among the training prompts are not sampled."
     )
@@ -172,9 +172,10 @@ class EvaluateConfig(Section):
 
     def generation_config(self) -> dict[str, Any]:
         """The sampling values of transformers' generation_config.json under which models generate as evaluated."""
-        if self.temperature == 0:
-            return {"do_sample": False}
-        return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+        values: dict[str, Any] = {"do_sample": False}
+        if self.temperature:
+            values = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+        return values | self.sampling_options
 
 
 Format = Literal["gguf-bf16", "gguf-f16", "gguf-q8_0"]
@@ -282,6 +283,24 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _persona_hides_no_origin(self) -> Recipe:
+        self.persona_with_origins  # noqa: B018 - raises where a text of the persona hides the base or a teacher
+        return self
+
+    @model_validator(mode="after")
+    def _sampling_options_reach_the_engines(self) -> Recipe:
+        sampling = self.sample if isinstance(self.sample, TeacherSampling) else None
+        options = sampling.sampling_options if sampling else {}
+        for teacher in self.teachers:
+            if twice := sorted(options.keys() & getattr(teacher, "extra_body", {}).keys()):
+                raise ValueError(f"{twice[0]} is set twice: take it out of teacher.extra_body, or out of sample")
+            if "presence_penalty" in options and isinstance(teacher, TransformersTeacher | AutoTeacher):
+                raise ValueError("transformers has no presence_penalty: set teacher.kind: vllm, or repetition_penalty")
+        if self.evaluate.presence_penalty is not None and self.evaluate.engine != "vllm":
+            raise ValueError("transformers has no presence_penalty: set evaluate.engine: vllm, or repetition_penalty")
+        return self
+
+    @model_validator(mode="after")
     def _benchmark_is_whole_and_on_the_hub(self) -> Recipe:
         held_out = self.evaluate.prompts
         if self.release.benchmark_task and not (isinstance(held_out, HubPrompts) and held_out.limit is None):
@@ -319,6 +338,18 @@ class Recipe(Section):
                         "lower the one or raise the other"
                     )
         return self
+
+    @property
+    def persona_with_origins(self) -> PersonaConfig | None:
+        """The persona that names the student's base and the teachers; a folder by its last name only."""
+        if self.persona is None:
+            return None
+        base, *teachers = (name.rstrip("/").rpartition("/")[2] for name in self._origins)
+        return self.persona.with_origins(base, tuple(dict.fromkeys(name for name in teachers if name != base)))
+
+    @property
+    def _origins(self) -> tuple[str, ...]:
+        return (self.student.public_id, *(teacher.public_id for teacher in self.teachers))
 
     @property
     def teachers(self) -> tuple[TeacherConfig, ...]:

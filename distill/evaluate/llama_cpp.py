@@ -22,11 +22,14 @@ def llama_cpp_engine() -> str:
 
 
 @contextlib.contextmanager
-def served_gguf(file: Path, like: TeacherConfig, context: int) -> Iterator[OpenAITeacher]:
+def served_gguf(
+    file: Path, like: TeacherConfig, context: int, repetition_penalty: float | None = None
+) -> Iterator[OpenAITeacher]:
     """Serve ``file`` on a free port of this machine until the block is left; gives the endpoint.
 
     ``like``: the same model on another engine, whose prompt and tags it shares. ``context``: tokens of prompt and
-    answer together. Answers come raw, thinking included; samplers of llama.cpp that other engines do not have are off.
+    answer together. Answers come raw, thinking included; samplers of llama.cpp are off unless a request sets them.
+    ``repetition_penalty`` is not among what a request can set: llama.cpp has a name of its own for it.
 
     Raises Refused where llama.cpp cannot load the file.
     """
@@ -50,7 +53,7 @@ def served_gguf(file: Path, like: TeacherConfig, context: int) -> Iterator[OpenA
             model=file.name,
             base_url=f"{server.listening_address}/v1",
             concurrency=_SLOTS,
-            extra_body={"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0},
+            extra_body={"top_k": 0, "min_p": 0.0, "repeat_penalty": repetition_penalty or 1.0, "repeat_last_n": -1},
         )
     finally:
         del server  # stops it

@@ -150,6 +150,7 @@ def run_model(
 
 def _request(prompt: Prompt, teacher: TeacherConfig, config: EvaluateConfig) -> Request:
     sampling = {"temperature": config.temperature, "top_p": config.top_p, "max_new_tokens": config.max_new_tokens}
+    sampling |= config.sampling_options
     identity = canonical_json([prompt.id, prompt.content_hash, sampling, config.seed]).encode()
     name = hashlib.sha256(identity).hexdigest()
     return Request(
@@ -161,4 +162,5 @@ def _request(prompt: Prompt, teacher: TeacherConfig, config: EvaluateConfig) -> 
         temperature=config.temperature,
         top_p=config.top_p,
         max_new_tokens=config.max_new_tokens,
+        sampling_options=config.sampling_options,
     )

@@ -39,7 +39,7 @@ def prepare(student: StudentConfig, persona: PersonaConfig | None, out: Path) ->
     """Write the prepared model to ``out`` (made anew) and return its facts, which hold no path and no date.
 
     Facts: template_digest, stop_tokens and stop_token_ids (the end of turn first), pad_token, pad_token_id,
-    pad_is_stop (no other token is free), persona_renders_once (null without a persona), persona_mode,
+    pad_is_stop (no other token is free), persona_renders_once (null without a persona), persona_policy,
     base {id, revision, files_digest (sha256 over name and sha256 of the files used), parameters_bytes}.
 
     Raises InputError: no such folder or hub id, no weights, pickled weights only, no chat template, a template without
@@ -55,7 +55,7 @@ def prepare(student: StudentConfig, persona: PersonaConfig | None, out: Path) ->
         source = local_folder(student.base) or download(student.base, student.revision)
     base = read_base(source)
 
-    template = base.template if persona is None else add_persona(base.template, persona.system_prompt, persona.mode)
+    template = base.template if persona is None else add_persona(base.template, persona.default_system, persona.policy)
     pad, pad_id = _pad_token(base)
     files_digest, size = _files_digest(base)
     if source != out:
@@ -76,7 +76,7 @@ def prepare(student: StudentConfig, persona: PersonaConfig | None, out: Path) ->
         "pad_token": pad,
         "pad_token_id": pad_id,
         "pad_is_stop": pad_id in base.stop_ids,
-        "persona_mode": persona.mode if persona else None,
+        "persona_policy": persona.policy if persona else None,
         "persona_renders_once": _renders_once(base, template, persona) if persona else None,
         "base": {
             "id": public_name(student),
@@ -154,7 +154,7 @@ def _generation_config(base: BaseFolder, pad_id: int) -> dict[str, Any]:
 def _renders_once(base: BaseFolder, template: str, persona: PersonaConfig) -> bool:
     turns = [{"role": "user", "content": "Hello."}]
     rendered = render(template, turns, add_generation_prompt=True, **base.template_values())
-    return rendered.count(persona.system_prompt.strip()) == 1
+    return rendered.count(persona.default_system) == 1
 
 
 def _files_digest(base: BaseFolder) -> tuple[str, int]:

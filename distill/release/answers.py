@@ -26,6 +26,7 @@ from licensing.errors import InputError, MissingDependency, Refused
 from licensing.files import read_json
 from synth.problems.config import JsonlPrompts
 from synth.problems.prompt_template import PromptTemplate
+from synth.sampling.config import SAMPLING_OPTIONS
 from synth.verify.config import VerifyConfig
 
 __all__ = [
@@ -39,7 +40,7 @@ EVALUATION = "evaluation.json"
 _MOST_S = 60.0
 """Longest time limit of a verification that is taken from a folder."""
 
-_SAMPLING = ("temperature", "top_p", "max_new_tokens", "seed", "batch_size")
+_SAMPLING = ("temperature", "top_p", "max_new_tokens", "seed", "batch_size", *SAMPLING_OPTIONS)
 
 
 class _Evaluation(BaseModel):

@@ -220,7 +220,8 @@ def _template(folder: Path) -> Check:
     persona = recipe.get("persona") if isinstance(recipe, dict) else None
     if not persona:
         return Check("template", "ok", f"renders, ends a turn with {base.turn_end}")
-    prompt = str(persona["system_prompt"]).strip()
+    system = persona["system"]  # one text, or one by language: the template holds the first
+    prompt = str(next(iter(system.values())) if isinstance(system, dict) else system).strip()
     question = [{"role": "user", "content": "Hello."}]
     count = render(base.template, question, add_generation_prompt=True, **base.template_values()).count(prompt)
     if count != 1:

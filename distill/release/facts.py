@@ -35,6 +35,7 @@ from licensing.errors import InputError
 from licensing.files import read_json
 from licensing.registry import resolve
 from publish import facts as card
+from synth.persona.config import PersonaConfig
 from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
 from synth.sampling.config import TeacherSampling
 from synth.sampling.sample import ENGINES
@@ -97,7 +98,7 @@ def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages
             card.PromptSource(name=name, license=text, problems=count, dataset=_hub_dataset(recipe.prompts))
             for (name, text), count in sorted(stages.sources.items(), key=str)
         ),
-        persona=card.PersonaFacts(**recipe.persona.model_dump()) if recipe.persona else None,
+        persona=_persona(recipe.persona) if recipe.persona else None,
         training=_training(recipe, stages.trained, stages.weights),
         sampling=card.SamplingFacts(
             settings=_settings(sampling.model_dump(exclude={"source", "budget"}) | _shares(teacher))
@@ -200,6 +201,12 @@ def _shares(section: TeachersConfig) -> dict[str, Any]:
 def _is_base(teacher: TeacherConfig, recipe: Recipe) -> bool:
     base = recipe.student.base
     return isinstance(base, str) and (teacher.model == base or teacher.public_id == recipe.student.public_id)
+
+
+def _persona(persona: PersonaConfig) -> card.PersonaFacts:
+    return card.PersonaFacts(
+        name=persona.name, maker=persona.maker, system=persona.default_system, policy=persona.policy
+    )
 
 
 def teacher_facts(
@@ -336,6 +343,7 @@ _ROLES: dict[str, Literal["release", "base", "control"]] = {
 def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
     config, facts = recipe.evaluate, stages.scores.facts
     decoding = "greedy" if config.temperature == 0 else f"temperature {config.temperature}, top_p {config.top_p}"
+    decoding += "".join(f", {name} {value:g}" for name, value in config.sampling_options.items())
     names = {score.model: model_name(score.model, recipe) for score in facts.scores}
     prompts = config.prompts
     return card.EvaluationFacts(
@@ -348,7 +356,8 @@ def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
         held_out=_held_out(recipe, stages.data),
         n=facts.scores[0].n,
         decoding=f"{decoding}, at most {config.max_new_tokens} new tokens",
-        sampling=config.model_dump(include={"temperature", "top_p", "max_new_tokens", "seed"}),
+        sampling=config.model_dump(include={"temperature", "top_p", "max_new_tokens", "seed"})
+        | config.sampling_options,
         scores=tuple(
             card.Score(
                 model=names[score.model],

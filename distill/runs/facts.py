@@ -46,7 +46,7 @@ class PrepareFacts(Facts):
     pad_token: str
     pad_token_id: int
     pad_is_stop: bool
-    persona_mode: str | None = None
+    persona_policy: str | None = None
     persona_renders_once: bool | None = None
     base: BaseFacts
 

@@ -71,8 +71,9 @@ class Formats(Stage[FormatsFacts]):
                 write_gguf(release, facts, kind, files / name, ctx.scratch / "work")
             saved = ctx.scratch / f"{kind}.jsonl"
             if not saved.exists():
+                penalty = self.evaluate.repetition_penalty
                 folder_model = folder_teacher(release, self.evaluate, self.prompt_template)
-                with served_gguf(files / name, folder_model, context) as endpoint:
+                with served_gguf(files / name, folder_model, context, penalty) as endpoint:
                     rows = run_model(name, endpoint, problems, self.evaluate, self.verify, ctx.progress)
                 write_rows(saved, ({**row, "engine": llama_cpp_engine()} for row in rows))
             answers[name] = list(read_rows(saved))

@@ -90,7 +90,8 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     # Only adaptive sampling looks at verdicts, and only then do the verifier's settings make other samples.
     adaptive = isinstance(sampling, TeacherSampling) and sampling.policy.kind == "adaptive"
 
-    prepared = run.stage(Prepare(student.base_only(), recipe.persona, base_content(student)))
+    persona = recipe.persona.template_only() if recipe.persona else None
+    prepared = run.stage(Prepare(student.base_only(), persona, base_content(student)))
     samples = run.stage(
         Sample(
             prompts=recipe.prompts,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from publish.facts import ReleaseFacts
 
-__all__ = ["modelfile"]
+__all__ = ["modelfile", "system_lines"]
 
 _CONTEXT = 4096
 """Tokens that Ollama takes by itself on a machine without much memory."""
@@ -23,13 +23,21 @@ def modelfile(file: str, facts: ReleaseFacts, stop_tokens: Iterable[str], contex
     sampling = facts.evaluation.sampling if facts.evaluation else {}
     values: list[tuple[str, object]] = [("num_ctx", max(context, _CONTEXT))]
     values += [(name, sampling[name]) for name in ("temperature", "top_p") if sampling.get(name) is not None]
-    values += [("top_k", 0), ("min_p", 0), ("repeat_penalty", 1)]  # Ollama's defaults are others
+    values += [("top_k", sampling.get("top_k", 0)), ("min_p", sampling.get("min_p", 0))]  # Ollama's defaults are others
+    values += [("repeat_penalty", sampling.get("repetition_penalty", 1))]
+    penalties = {"repetition_penalty", "presence_penalty"} & sampling.keys()
+    values += [("repeat_last_n", -1)] if penalties else []  # of the whole context; Ollama's default is 64 tokens
+    values += [("presence_penalty", sampling["presence_penalty"])] if "presence_penalty" in penalties else []
     lines = [f"FROM ./{file}", *(f"PARAMETER {name} {value}" for name, value in values)]
     lines += [f"PARAMETER stop {_quoted(token)}" for token in stop_tokens if _can_be_quoted(token)]
-    persona = facts.persona
-    if persona is not None and persona.mode == "default" and _can_be_quoted(persona.system_prompt):
-        lines.append(f"SYSTEM {_quoted(persona.system_prompt)}")
+    if facts.persona is not None:
+        lines += system_lines(facts.persona.system, facts.persona.policy)
     return "\n".join(lines) + "\n"
+
+
+def system_lines(system: str, policy: str) -> list[str]:
+    """The SYSTEM command of a persona; none where its template composes, or where Ollama's quotes cannot hold it."""
+    return [f"SYSTEM {_quoted(system)}"] if policy == "replace" and _can_be_quoted(system) else []
 
 
 def _quoted(text: str) -> str:

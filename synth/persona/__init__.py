@@ -2,6 +2,7 @@
 
 To change X, edit Y:
 
-    the recipe's section                               config.py
+    the recipe's section, the schema of a persona file   config.py
+    instructions that no persona may hold              honesty.py
     the prologue in the chat template                  publish/chat_template.py
 """

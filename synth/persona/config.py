@@ -1,20 +1,110 @@
-"""`persona`: who the student says it is."""
+"""`persona`: who the student says it is. The same schema is that of a persona file."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints, model_validator
 
+from synth.persona.honesty import dishonest_instruction
 from synth.section import Section
+
+__all__ = ["PersonaConfig", "PersonaDetails"]
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
+
+
+class PersonaDetails(Section):
+    """What the persona may say about itself. Training rows state only what is set here."""
+
+    cutoff: Text | None = Field(None, description="Knowledge cutoff, as the model should say it: June 2025.")
+    license: Text | None = Field(None, description="License of the weights.")
+    contact: Text | None = Field(None, description="Where people reach the maker: an address of a page or a mailbox.")
+    base_model: Text | None = Field(None, description="Named when asked what it is built on; a run knows its base.")
+    teachers: tuple[Text, ...] = Field((), description="Named when asked who taught it; a run knows its teachers.")
 
 
 class PersonaConfig(Section):
-    """Who the student is. `system_prompt` becomes the default of its chat template."""
+    """Who the student is: `system` becomes the default of its chat template, and `rows` teach it the rest.
 
-    name: str = Field(min_length=1)
-    developer: str = Field(min_length=1)
-    system_prompt: str = Field(min_length=1)
-    mode: Literal["default", "compose"] = Field(
-        "default", description="default: a caller's system message replaces the persona; compose: it follows it."
+    Honest by construction: no text may tell the model to deny that it is an AI, or to hide what it was made from.
+    """
+
+    name: Text = Field(description="Name of the student.")
+    maker: Text = Field(description="Who made it.")
+    system: Text | dict[Language, Text] = Field(
+        description="Default system prompt: one text, or one by language, of which the first goes into the template.",
     )
+    policy: Literal["replace", "compose"] = Field(
+        "replace", description="replace: a caller's system message stands alone; compose: it follows the persona's."
+    )
+    languages: tuple[Language, ...] = Field(
+        (), description="Languages of training rows and probes; those of `system` if absent, else English."
+    )
+    tone: Text | None = Field(None, description="How it speaks of itself: one adjective or two, for the card.")
+    forbidden_claims: tuple[Text, ...] = Field(
+        (), description="Phrases that no answer may hold; a probe counts each as a leak."
+    )
+    facts: PersonaDetails = PersonaDetails()
+    identity_talk: Literal["drop", "rewrite", "keep"] = Field(
+        "drop", description="Traces in which a teacher says who it is: left out, rewritten to the persona, or kept."
+    )
+    rows: int = Field(200, ge=0, description="Training rows about its identity; 0: the template alone carries it.")
+    max_share: float = Field(0.25, gt=0, lt=1, description="Most identity rows, as a share of all training rows.")
+
+    @model_validator(mode="after")
+    def _has_a_text(self) -> PersonaConfig:
+        if not self.system:
+            raise ValueError("system is empty: give one text, or a map from language to text")
+        return self
+
+    @model_validator(mode="after")
+    def _is_honest(self) -> PersonaConfig:
+        self._check_honest()
+        return self
+
+    def _check_honest(self) -> None:
+        origins = [name for name in (self.facts.base_model, *self.facts.teachers) if name]
+        texts = [*self.systems.values(), *([self.tone] if self.tone else [])]
+        for text in texts:
+            if (instruction := dishonest_instruction(text, origins)) is not None:
+                raise ValueError(
+                    f"a persona may not tell the model to deny that it is an AI or to hide what it was made from: "
+                    f"{instruction!r}"
+                )
+
+    @property
+    def systems(self) -> dict[str, str]:
+        """The system prompts by language, the template's first; a single text stands under the first language."""
+        if isinstance(self.system, dict):
+            return self.system
+        return {self.languages[0] if self.languages else "en": self.system}
+
+    @property
+    def default_system(self) -> str:
+        """The system prompt that the chat template holds."""
+        return next(iter(self.systems.values()))
+
+    @property
+    def spoken(self) -> tuple[str, ...]:
+        """The languages of training rows and probes."""
+        return self.languages or tuple(self.systems)
+
+    def template_only(self) -> PersonaConfig:
+        """The same persona with every field at its default that the chat template does not hold."""
+        return PersonaConfig(name=self.name, maker=self.maker, system=self.default_system, policy=self.policy)
+
+    def with_origins(self, base_model: str, teachers: tuple[str, ...]) -> PersonaConfig:
+        """The persona that names its base model and teachers, where the file does not name them itself.
+
+        Raises ValueError where a text tells the model to hide one of them.
+        """
+        update = {"base_model": self.facts.base_model or base_model, "teachers": self.facts.teachers or teachers}
+        persona = self.model_copy(update={"facts": self.facts.model_copy(update=update)})
+        persona._check_honest()
+        return persona
+
+    def system_for(self, language: str) -> str:
+        """The system prompt in a language; the template's where there is none."""
+        return self.systems.get(language, self.default_system)

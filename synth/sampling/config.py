@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -90,7 +90,46 @@ class EscalateConfig(Section):
     tokens: int | None = Field(None, ge=1, description="A separate budget: tokens generated for escalations.")
 
 
-class TeacherSampling(Section):
+SAMPLING_OPTIONS = ("top_k", "min_p", "repetition_penalty", "presence_penalty")
+
+
+class SamplingOptions(Section):
+    """Sampling parameters of the sections `sample` and `evaluate` that are off where they are absent.
+
+    Names and meaning are vLLM's. Those that are absent are in no key and no request.
+    """
+
+    temperature: float = Field(ge=0)
+    top_k: int | None = Field(None, ge=1, description="Draw from the most probable tokens only.")
+    min_p: float | None = Field(
+        None, ge=0, le=1, description="Least probability of a token, as a share of the most probable one's."
+    )
+    repetition_penalty: float | None = Field(
+        None, gt=0, description="Over 1: tokens of prompt and answer become less probable."
+    )
+    presence_penalty: float | None = Field(
+        None, ge=-2, le=2, description="Over 0: tokens of the answer become less probable. Not in transformers."
+    )
+
+    @property
+    def sampling_options(self) -> dict[str, float]:
+        """Those that are set."""
+        return {name: value for name in SAMPLING_OPTIONS if (value := getattr(self, name)) is not None}
+
+    def key_fields(self) -> dict[str, Any]:
+        """Absent ones are left out, so that the keys of recipes without them are those of older releases."""
+        fields, absent = super().key_fields(), set(SAMPLING_OPTIONS) - self.sampling_options.keys()
+        return {name: value for name, value in fields.items() if name not in absent}
+
+    @model_validator(mode="after")
+    def check_options_have_an_effect(self) -> Self:
+        for name in ("top_k", "min_p"):
+            if self.temperature == 0 and getattr(self, name) is not None:
+                raise ValueError(f"{name} has no effect at temperature 0: remove it, or raise temperature")
+        return self
+
+
+class TeacherSampling(SamplingOptions):
     """Samples of the teacher: `num_samples` of every problem, or as many as an adaptive `policy` decides."""
 
     source: Literal["teacher"] = "teacher"

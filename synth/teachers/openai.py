@@ -317,6 +317,7 @@ class OpenAIEngine(Teacher):
         else:
             send_seed = isinstance(config, VllmServerTeacher) and bool(config.send_seed)
             extra = {"skip_special_tokens": False} | extra
+        extra |= request.sampling_options  # parameters of vLLM's and SGLang's servers, most not of OpenAI's own
         return {
             "model": config.model,
             "messages": list(request.messages),

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,6 +45,8 @@ _DECODE_CONTEXT = 8  # prompt tokens decoded along with the completion; enough t
 class Request:
     """One sample to draw. ``messages`` is the whole chat that the teacher sees; ``seed`` is the sample's own.
 
+    ``sampling_options``: those of ``synth.sampling.config.SamplingOptions`` that are set, by name.
+
     ``prefix``, for teachers with ``can_continue``: raw text of the answer so far. The completion's text is then the
     whole answer, ``prefix`` included; its ``completion_tokens`` are the new ones, at most ``max_new_tokens``.
     ``prefix_ids`` are the token ids of ``prefix``; a teacher with ``continues_token_ids`` gets no prefix without them,
@@ -61,6 +63,7 @@ class Request:
     max_new_tokens: int
     prefix: str = ""
     prefix_ids: tuple[int, ...] = ()
+    sampling_options: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

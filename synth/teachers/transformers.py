@@ -45,9 +45,10 @@ class _Queued(NamedTuple):
     prompt_tokens: int
 
     @property
-    def settings(self) -> tuple[float, float, int]:
+    def settings(self) -> tuple[Any, ...]:
         """Sampling settings, which a batch shares."""
-        return (self.request.temperature, self.request.top_p, self.request.max_new_tokens)
+        options = tuple(sorted(self.request.sampling_options.items()))
+        return (self.request.temperature, self.request.top_p, self.request.max_new_tokens, options)
 
 
 class TransformersEngine(Teacher):
@@ -132,7 +133,7 @@ class TransformersEngine(Teacher):
         import torch
         from transformers import GenerationConfig
 
-        temperature, top_p, max_new_tokens = batch[0].settings
+        temperature, top_p, max_new_tokens, options = batch[0].settings
         width = max(len(queued.ids) for queued in batch)
         limit = self._limit()
         new_tokens = max_new_tokens if limit is None else min(max_new_tokens, limit - width)
@@ -144,7 +145,7 @@ class TransformersEngine(Teacher):
             max_new_tokens=new_tokens,
             eos_token_id=sorted(self._stop_ids) or None,
             pad_token_id=pad_id,
-            **({"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}),
+            **_sampling(temperature, top_p, dict(options)),
         )
         torch.manual_seed(_batch_seed(batch))
         try:
@@ -217,6 +218,12 @@ class TransformersEngine(Teacher):
     def _limit(self) -> int | None:
         limit = getattr(self._network.config.get_text_config(), "max_position_embeddings", None)
         return int(limit) if limit else None
+
+
+def _sampling(temperature: float, top_p: float, options: dict[str, float]) -> dict[str, Any]:
+    """Sampling values of a ``GenerationConfig``, whose own default of top_k is 50."""
+    sampled = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}
+    return sampled | options
 
 
 def _batch_seed(batch: list[_Queued]) -> int:

@@ -91,6 +91,7 @@ class VllmEngine(Teacher):
         params = SamplingParams(
             temperature=request.temperature,
             top_p=request.top_p,
+            **request.sampling_options,
             max_tokens=request.max_new_tokens,
             seed=None if self._on_cpu else request.seed,
             detokenize=False,  # once, at the end, by decode_completion

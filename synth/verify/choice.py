@@ -36,14 +36,14 @@ _LETTER = (
     r"(?:[(\[\uff08\u3010]\s*[A-Za-z0-9]\s*[)\]\uff09\u3011]|"
     r"(?<![A-Za-z0-9_])[A-Z0-9](?![A-Za-z0-9_'\u2019]|\s*[=^+*/]))"
 )
-_JOINT = r"\s*(?:,|;|&|/|、|和|\band\b)\s*(?:and\b|&)?\s*"
+_JOINT = r"\s*(?:,|;|&|/|\||、|和|\band\b)\s*(?:and\b|&)?\s*"
 _OPTION = r"(?:(?:the\s+)?(?:option|choice|answer|letter|statement|选项|la|die|the)s?\b:?\s*)?"
 _GROUP = (
     rf"[\[']?\s?(?P<group>{_LETTER}(?:{_JOINT}(?!I\s+[a-z]){_OPTION}{_LETTER}){{0,8}}|"
     r"(?<![A-Za-z0-9_])[A-J]{2,6}(?![A-Za-z0-9_']))"
 )
 _ANSWER_IS = (
-    r"\b(?:(?:final|correct|best|right|my)\s+)?(?:answers?|choice|options?|r[ée]ponse|respuesta|"
+    r"\b(?:(?:final|correct|best|right|my)\s+)?(?:answers?|choice|options?|statement|r[ée]ponse|respuesta|"
     r"resposta|risposta|Antwort|L[öo]sung)\b(?P<between>[^.\n:]{0,40}?)(?:\b(?:is|are|would be|must be|should be|est|"
     r"es|ist|lautet)\b|[èé](?=\s)|=>|[:=\uff1a\u2192\u2013\u2014]|->|-(?=\s)|\n)|\bans\b\.?:?"
 )
@@ -59,17 +59,21 @@ _CUE = re.compile(
     rf"(?:{_ANSWER_IS}|{_ANSWER_IS_ELSEWHERE}|{_CHOOSING})\s*{_OPTION}{_OPTION}{_GROUP}", re.IGNORECASE | re.MULTILINE
 )
 _BACKWARD = re.compile(
-    rf"{_OPTION}{_GROUP}\s+(?:is|are)\s+(?:the\s+|both\s+)?(?:correct|right|best|true)\b(?!\s*\?)", re.IGNORECASE
+    rf"{_OPTION}{_GROUP}\s+(?:is|are)\s+(?:the\s+|both\s+)?(?:correct|right|best|true|(?:final\s+)?answer)\b(?!\s*\?)",
+    re.IGNORECASE,
 )
 _NAMED = re.compile(rf"\b(?:option|choice)\s+{_GROUP}", re.IGNORECASE)
-_DENIED = re.compile(r"\b(?:not|cannot|never|neither|if|whether|unless)\b|n['\u2019]t\b", re.IGNORECASE)
+_DENIED = re.compile(r"\b(?:not|no|cannot|never|neither|if|whether|unless)\b|n['\u2019]t\b", re.IGNORECASE)
 _HEDGE = re.compile(
     r"^\s*(?:,\s*)?(?:/|\bor\b|或)\s*(?:(?:maybe|perhaps|possibly|option|choice|even|else)\s+)*[(\[]?[A-Z]\b|"
-    r"\b(?:not sure|unsure|(?:cannot|can't) (?:decide|determine|tell))\b|\bor (?:maybe|perhaps|possibly)\b",
+    r"\b(?:not sure|unsure|(?:cannot|can't) (?:decide|determine|tell)|(?:but|and) also|or (?:maybe|perhaps|possibly))"
+    r"\b",
     re.IGNORECASE,
 )
 _UNDECIDED = re.compile(rf"{_HEDGE.pattern}|\b(?:either|both|could be|might be|all of)\b", re.IGNORECASE)
 _OF_AN_ARTICLE = re.compile(r"\s+(?!because|since|as\b|and\b|but|which|for\b|with\b|is\b|due)[a-z]")
+_REFUSED = re.compile(r"(?:\b(?:not|never)|n['\u2019]t)\s*$", re.IGNORECASE)
+_GOLD_LETTERS = re.compile(r"""[\s\[("',;/&]*[A-J](?:[\s\[\]()"',;/&]+[A-J])+[\s\])"']*""")
 _ENDS = re.compile(r"\s*[.,;!]?\s*$", re.MULTILINE)
 _LONGEST = 20_000
 
@@ -89,7 +93,7 @@ def verify(gold: Any, response: str | Reasoning, choices: Any = None) -> Verdict
         option = _prose(answer.around or answer.text, options)
     if option is None and options is None and answer.boxed and len(right) > 1:
         option = _plain(answer.text)
-    if option is None or (", " in option and ", " not in right and options is not None):
+    if not option or (", " in option and ", " not in right and options is not None):
         return Verdict(
             "unparseable",
             extracted=shortened(answer.text) if answer.boxed else None,
@@ -145,11 +149,12 @@ def _gold(gold: Any, options: dict[str, str] | None) -> str:
         return _indexed(gold, options)
     if not gold.strip():
         raise ValueError("the gold answer is empty")
-    if options is not None:
-        same = [letter for letter, text in options.items() if _plain(text) == _plain(gold)]
-        if len(same) == 1:
-            return same[0]
+    if options is not None and (same := _by_text(gold, options)):
+        return same
     bare = _bare(gold).strip(" .:")
+    listed = set(re.findall("[A-J]", gold)) if _GOLD_LETTERS.fullmatch(gold) else set()
+    if listed and listed <= set(options or listed):
+        return ", ".join(sorted(listed))
     if (letters := _letters(bare, options, whole=True)) is not None:
         return ", ".join(letters)
     lead = re.match(rf"(?:the\s+)?{_OPTION}(?P<letter>{_LETTER})\s*[.:)\-]?\s*\S", bare, re.IGNORECASE)
@@ -205,7 +210,10 @@ def _plain(text: str) -> str:
 
 
 def _boxed(text: str, options: dict[str, str] | None) -> str | None:
-    """The options that a box names: by their letters, by a letter before the option's text, or by the text."""
+    """The options that a box names: by their letters, by a letter before the option's text, or by the text.
+
+    "" where the letter and the text are those of two options.
+    """
     bare = _bare(text).strip(" .")
     if options is not None and (same := _by_text(bare, options)):
         return same
@@ -216,6 +224,8 @@ def _boxed(text: str, options: dict[str, str] | None) -> str | None:
         raw, rest = lead["letter"], lead["rest"]
         separated = not raw[-1].isalnum() or re.match(r"[.:)\-\u2013\u2014,]", rest) or options is None
         matches_option = options is not None and _plain(rest) == _plain(options.get(raw.upper(), ""))
+        if _is_another(raw, rest, options):
+            return ""
         another = re.match(rf"{_JOINT}{_LETTER}|[A-Z]\b|[=<>+*/^]", rest)
         if (raw.isupper() or not raw.isalpha()) and (separated or matches_option) and not another:
             letters = _letters(raw, options)
@@ -229,8 +239,19 @@ def _boxed(text: str, options: dict[str, str] | None) -> str | None:
 
 
 def _by_text(text: str, options: dict[str, str]) -> str | None:
+    """The one option with a text; a capital letter is a letter, where an option's text is that letter, too."""
+    if text in options and text.isupper():
+        return text
     same = [letter for letter, option in options.items() if _plain(option) == _plain(text)]
+    if len(same) > 1:
+        same = [letter for letter in same if options[letter].strip() == text.strip()]
     return same[0] if len(same) == 1 else None
+
+
+def _is_another(letter: str, rest: str, options: dict[str, str] | None) -> bool:
+    """Whether the text behind a letter is that of another option."""
+    named = _by_text(rest.strip(".:)- "), options) if options and rest else None
+    return named is not None and named != letter.strip("([]) ").upper()
 
 
 def _by_value(text: str, options: dict[str, str]) -> str | None:
@@ -246,6 +267,8 @@ def _by_value(text: str, options: dict[str, str]) -> str | None:
 
 
 def _prose(text: str, options: dict[str, str] | None) -> str | None:
+    if options is not None and (same := _by_text(text.strip("*` \n"), options)):
+        return same
     text = "\n".join(_bare(line) for line in text[-_LONGEST:].splitlines()).strip()
     if (committed := _commitment(text, options)) is not None:
         return committed or None
@@ -254,26 +277,29 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
     if lead is not None and not _UNDECIDED.search(last):
         raw, rest = lead["letter"], lead["rest"]
         alone = not raw[-1].isalnum() or not rest or rest[0] in ".:),"
+        if _is_another(raw, rest, options):
+            return None
         another = re.match(rf"{_JOINT}(?!I\s+[a-z]){_LETTER}", rest)
         if raw.upper() == raw and alone and not another and (letters := _letters(raw, options)) is not None:
             return letters[0]
     if (letters := _letters(text.strip("(). \n"), options, whole=True)) is not None and "\n" not in text:
         return ", ".join(letters)
+    if options is not None:
+        stated = re.sub(
+            r"^.*\b(?:answer|choice|option)\b[^:\n]{0,30}?(?:\bis\b|:)\s*", "", last[-2000:], flags=re.IGNORECASE
+        )
+        if same := (_by_text(stated, options) or _by_text(text, options)):
+            return same
     if _UNDECIDED.search(last):
         return None
     if options is not None:
-        said_text = re.sub(
-            r"^.*\b(?:answer|choice|option)\b[^:\n]{0,30}?(?:\bis\b|:)\s*", "", last[-2000:], flags=re.IGNORECASE
-        )
-        if same := (_by_text(said_text, options) or _by_text(text, options)):
-            return same
         words = f" {_plain(last)} "
         named = [
             letter for letter, option in options.items() if len(_plain(option)) > 2 and f" {_plain(option)} " in words
         ]
-        if len(named) == 1 and not _DENIED.search(last):
+        if len(named) == 1 and not _DENIED.search(last) and not re.search(r"\bor\b", last):
             return named[0]
-        if len(said_text) < 100 and not named and (same := _by_value(said_text.strip(" ."), options)):
+        if len(stated) < 100 and not named and (same := _by_value(stated.strip(" ."), options)):
             return same
     groups = [_letters(match["group"], options) for match in _NAMED.finditer(last)]
     letters_named = {letter for group in groups if group for letter in group}
@@ -290,7 +316,11 @@ def _commitment(text: str, options: dict[str, str] | None) -> str | None:
                 continue
             start = match.start()
             before = re.split(r"[.;\n]\s", text[max(0, start - 200) : start])[-1]
-            if _DENIED.search(match.groupdict().get("between") or "") or re.search(r"\bif\b", before, re.IGNORECASE):
+            if (
+                _DENIED.search(match.groupdict().get("between") or "")
+                or re.search(r"\bif\b", before, re.IGNORECASE)
+                or _REFUSED.search(before)
+            ):
                 continue
             if group == "A" and pattern is _CUE and _OF_AN_ARTICLE.match(text, match.end()):
                 continue

@@ -4,7 +4,7 @@ Pure text, linear in its length, safe in any process. The forms from strongest t
 
     box        the last ``\boxed{...}`` (or the last ``<answer>...</answer>``, whichever comes later)
     hash       what follows the last ``####`` of its line, GSM8K's form
-    sentence   the last "the answer is ...", "Final answer: ...", "答案是...", "la respuesta es ..."
+    sentence   the field "answer" of a JSON object; the last "the answer is ...", "Final answer: ...", "答案是..."
     whole      a response that is one short formula or word and nothing else
     emphasis   the last ``**bold**`` or `` `code` `` of the last line
     stated     the last formula or number of the last sentence that has one, where it neither denies nor supposes it
@@ -32,7 +32,7 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _BARE_BOX = re.compile(r"\\boxed\s+([^\s{}$\\]{1,40})|\\boxed(\d)")
 _MOST_BOXES = 8
 _BETWEEN_BOXES = re.compile(
-    r"(?:[,;、$]|\s|\\quad|\\text\{[^{}]*\}|\band\b|\bor\b){0,40}\\(?:boxed|fbox)\s*\{", re.IGNORECASE
+    r"(?:[,;、$]|\s|\\[()\[\]]|\\quad|\\text\{[^{}]*\}|\band\b|\bor\b){0,40}\\(?:boxed|fbox)\s*\{", re.IGNORECASE
 )
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _TAG = re.compile(r"<answer>([^<]*(?:<(?!/?answer>)[^<]*)*)</answer>", re.IGNORECASE)
@@ -48,7 +48,8 @@ _CUE = re.compile(
     re.IGNORECASE,
 )
 _DENIED = re.compile(
-    r"\b(?:not|cannot|never|neither|nor|no|might|could|may)\b|n['\u2019]t\b|\bne\b.{0,30}\bpas\b|不是|不可能",
+    r"\b(?:not|cannot|never|neither|nor|no|might|could|may|nicht|kein\w*|не)\b|n['\u2019]t\b|\bne\b.{0,30}\bpas\b|"
+    r"不是|不可能|不等于|并非",
     re.IGNORECASE,
 )
 _NO = re.compile(r"no\s*(?:[.,;!]|$|\n)", re.IGNORECASE)
@@ -82,15 +83,26 @@ _HEDGE = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(
-    r"(?P<money>\\?[$€£¥]\s?)?[-\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s?/\s?\d+)?(?P<unit>\s?%|\s?(?:[a-zA-Z]{2,12}\b))?"
+    r"(?<![A-Za-z0-9_.^\\])(?P<money>\\?[$€£¥]\s?)?[-\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s?/\s?\d+)?"
+    r"(?P<unit>\s?%|\s?(?:[a-zA-Z]{2,12}\b|[mgsLJNWVK](?![A-Za-z0-9_^])))?(?![A-Za-z0-9_^])"
 )
+# Words that make a number in a sentence something else than what the sentence states.
+_COMPARED = re.compile(
+    r"\b(?:than|at (?:least|most)|between|exceeds?|rule[sd]? out|without|except|exclud\w+|reject\w*|wrong|incorrect|"
+    r"mayor|menor|m[áa]s|menos|moins|gr[öo](?:ß|ss)er|kleiner|больше|меньше)\b|"
+    r"\b(?:(?<!total )(?<!value )(?<!sum )(?<!number )of|by|from|times|plus|minus|over|under|above|below|half|twice)"
+    r"\s+\$?[-\d]|小于|大于|超过|不到|至少|至多|最多|以上|以下|より|倍|\d\s*[万亿]",
+    re.IGNORECASE,
+)
+_JSON = re.compile(r'"(?:final[_ ]?)?answer"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|([^"\s,{}\[\]]+))\s*[,}]', re.IGNORECASE)
+_END_OF_TURN = re.compile(r"<\|(?:im_(?:end|start)|eot_id|end_?of_?text|end)\|>|</s>")
 _COPULA = re.compile(
     r"\b(?:is|are|was|equals|gives|get|have|has|total|est|sont|es|son|hay|il y a|ist|sind|tiene)\b|"
     r"[:=\uff1a]|是|为|有|等于",
     re.IGNORECASE,
 )
 _YES_NO = re.compile(r"(?:(?:so|therefore|thus|hence),?\s+)?(yes|no|true|false)\s*[,.!;:]", re.IGNORECASE)
-_IS = re.compile(r"\b(?:is|are|was)\s+([^.!?,;]{1,60})[.!]?\s*$")
+_IS = re.compile(r"(?<!hope it )\b(?:is|are|was)\s+([^.!?,;]{1,60})[.!]?\s*$")
 _TRUTH = re.compile(r"\b(?:is|are)\s+(true|false)[.!]?$", re.IGNORECASE)
 _PROSE = re.compile(r"(?<![A-Za-z])[A-Za-z]{2,}\s+[A-Za-z]{2,}\s+[A-Za-z]{2,}")
 
@@ -116,7 +128,7 @@ def final_answer(response: str | Reasoning) -> Answer:
     (`synth.reasoning`).
     """
     reasoning = split_reasoning(response) if isinstance(response, str) else response
-    tail = reasoning.answer
+    tail = _END_OF_TURN.split(reasoning.answer, maxsplit=1)[0]
     if reasoning.state == "unclosed":
         return Answer(None, reason=reasoning.reason)
     if not tail.strip():
@@ -204,11 +216,14 @@ def committed_answer(response: str | Reasoning) -> Answer:
         return Answer(_tidy(last[1]), how="hash")
     if _HEDGE.search(text[-_SHORT:]):
         return Answer(None, reason="it does not commit itself to an answer")
+    if fields := _JSON.findall(text):
+        return Answer((fields[-1][0] or fields[-1][1]).replace("\\\\", "\\"), how="sentence")
     sentence, is_denied = _sentence(text)
     if sentence is not None:
-        return Answer(sentence, how="sentence")
+        stated = _stated(sentence) if _is_prose(sentence) and _COPULA.search(sentence) else None
+        return Answer(sentence, how="sentence", others=(stated,) if stated else ())
     line = text.strip()
-    truth = _YES_NO.match(line) or _TRUTH.search(line)
+    truth = _YES_NO.match(_BOLD.sub(_emphasized, line)) or _TRUTH.search(line)
     others = (truth[1],) if truth else ()
     if len(line) <= 200 and "\n" not in line and not is_denied and not _is_prose(line):
         segments = list(_SEGMENT.finditer(line))
@@ -247,7 +262,7 @@ def _sentence(text: str) -> tuple[str | None, bool]:
         line = clause[:_SHORT].partition("\n")[0]
         if (end := _END.search(line)) is not None:
             line = line[: end.start()]
-        if line := _tidy(re.sub(r"(?<=\S)です$", "", line.rstrip("。.！! "))):
+        if line := _tidy(re.sub(r"(?<=\S)\s*です$", "", line.rstrip("。.！! "))):
             return line, False
     return None, is_denied
 
@@ -262,13 +277,21 @@ def _last_clause(text: str) -> str:
 
 def _stated(text: str) -> str | None:
     """The formula or number that the last sentence with one states."""
-    for sentence in reversed(re.split(r"[.!?]\)?\s+(?=[^\d\s])|。|\n", text[-_SHORT:].strip())[-3:]):
-        if _DENIED.search(sentence) or _SUPPOSED.search(sentence):
+    text = text[-2 * _SHORT :].strip()
+    if len(re.findall(r"(?<!\\)\$", text)) % 2:
+        text = text.partition("$")[2]  # of a formula that was cut
+    text = _SEGMENT.sub(lambda match: match[0].replace("\n", " "), text)
+    for sentence in reversed(re.split(r"[.!?]\)?\s+(?=[^\d\s])|。|\n", text)[-3:]):
+        if _DENIED.search(sentence) or _SUPPOSED.search(sentence) or _COMPARED.search(sentence):
             return None
-        if segments := [_inside(match) for match in _SEGMENT.finditer(sentence)]:
-            value = next((one for one in reversed(segments) if len(one) > 1 or one.isdigit()), segments[-1])
-            return value.rpartition("=")[2].strip() if value.count("=") > 1 else value  # the end of a computation
-        numbers = list(_NUMBER.finditer(sentence))
+        segments = list(_SEGMENT.finditer(sentence))
+        behind = segments[-1].end() if segments else 0
+        numbers = list(_NUMBER.finditer(sentence, behind))
+        if segments and not (numbers and _COPULA.search(sentence, behind, numbers[0].start())):
+            formulas = [_inside(match) for match in segments]
+            value = next((one for one in reversed(formulas) if len(one) > 1 or one.isdigit()), formulas[-1])
+            sides = _sides(value)
+            return sides[-1].strip() if len(sides) > 2 else value  # the end of a computation
         if not numbers and (words := _IS.search(sentence)):
             return words[1]
         if not numbers:
@@ -279,6 +302,18 @@ def _stated(text: str) -> str | None:
         unit = numbers[-1]["unit"] or ""
         return numbers[-1][0] if unit.strip() in ("%", "") else numbers[-1][0].removesuffix(unit)
     return None
+
+
+def _sides(formula: str) -> list[str]:
+    """A formula between its signs of equality, without those in braces."""
+    sides, depth = [""], 0
+    for char in formula:
+        depth += {"{": 1, "}": -1}.get(char, 0)
+        if char == "=" and depth == 0:
+            sides.append("")
+        else:
+            sides[-1] += char
+    return sides
 
 
 def _segments(clause: str) -> str | None:
@@ -310,6 +345,7 @@ def _inside(match: re.Match[str]) -> str:
 
 def _is_prose(line: str) -> bool:
     words = re.findall(r"[^\W\d_]+", _without_commands(line))
+    words = [word for word in words if len(word) > 1 or not word.isascii()]
     return len(words) > 3 or any(ord(char) > 0x2E7F for char in "".join(words))
 
 
@@ -350,7 +386,8 @@ def is_balanced(text: str) -> bool:
 def gold_text(gold: Any) -> str:
     r"""The bare gold answer. Raises ValueError where there is none.
 
-    A number is written out. Of a worked solution the last ``\boxed{...}`` counts, or what follows GSM8K's ``####``.
+    A number is written out. Of a worked solution the last ``\boxed{...}`` counts, what follows GSM8K's ``####``, or
+    what its last sentence about an answer states.
     """
     if isinstance(gold, bool) or not isinstance(gold, str | int | float):
         raise ValueError(f"the gold answer is of type {type(gold).__name__}, not text or a number")
@@ -359,8 +396,10 @@ def gold_text(gold: Any) -> str:
             raise ValueError(f"the gold answer is {gold}")
         gold = f"{gold:.0f}" if gold.is_integer() and abs(gold) < 1e15 else repr(gold)
     text = str(gold)
-    if _BOX.search(text):
-        text = last_boxed(text) or ""
+    if (box := _box(text)) is not None:
+        text = box.text or ""
+    elif len(text) > _SHORT:
+        text = _sentence(text)[0] or text
     text = text.rpartition("####")[2].strip()
     if not text:
         raise ValueError("the gold answer is empty")

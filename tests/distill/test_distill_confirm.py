@@ -25,7 +25,7 @@ from publish.signing import Signer, Trust, sign_folder
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("confirm")
-    persona = 'persona={"name": "Ada", "developer": "Acme", "system_prompt": "You are Ada."}'
+    persona = 'persona={"name": "Ada", "maker": "Acme", "system": "You are Ada."}'
     recipe = private_recipe(folder, persona)
     return package(folder, recipe, finished_stages(folder, recipe))
 

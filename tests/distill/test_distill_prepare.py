@@ -19,7 +19,7 @@ from licensing.errors import InputError, MissingDependency
 from publish.chat_template import template_digest
 from synth.persona.config import PersonaConfig
 
-PERSONA = PersonaConfig(name="Quill", developer="Ink Lab", system_prompt="You are Quill, made by Ink Lab.")
+PERSONA = PersonaConfig(name="Quill", maker="Ink Lab", system="You are Quill, made by Ink Lab.")
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_prepared_folder_generates_with_plain_transformers_under_the_persona(bas
     asked = tokenizer.apply_chat_template(
         [{"role": "user", "content": "Hé?"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
-    assert tokenizer.decode(asked["input_ids"][0]).count(PERSONA.system_prompt) == 1
+    assert tokenizer.decode(asked["input_ids"][0]).count(PERSONA.default_system) == 1
     assert model.generate(**asked, max_new_tokens=2).shape[1] > asked["input_ids"].shape[1]
     assert model.generation_config.eos_token_id == facts["stop_token_ids"] == [2]
     assert model.generation_config.do_sample is False

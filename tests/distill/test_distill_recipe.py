@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from distill.config.loader import RENAMED_KEYS, load_recipe, recipe_schema
+from distill.config.loader import RENAMED_KEYS, load_persona, load_recipe, recipe_schema
 from distill.config.recipe import Recipe
 from licensing.errors import InputError
+from synth.sampling.config import SAMPLING_OPTIONS
+from synth.section import key_dump
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GOOD = """\
@@ -81,6 +83,14 @@ def test_an_unknown_kind_names_the_kinds_there_are(tmp_path: Path) -> None:
     ("overrides", "named"),
     [
         (["sample.temperature=0"], "num_samples"),
+        (["sample.temperature=0", "sample.num_samples=1", "sample.top_k=20"], "raise temperature"),
+        (["evaluate.min_p=0.1"], "raise temperature"),
+        (["evaluate.presence_penalty=1.5"], "evaluate.engine: vllm"),
+        (["teacher.kind=auto", "teacher.model=a/b", "sample.presence_penalty=1.5"], "teacher.kind: vllm"),
+        (
+            ["teacher.kind=vllm_server", "teacher.model=a/b", "teacher.extra_body.top_k=9", "sample.top_k=20"],
+            "teacher.extra_body",
+        ),
         (["prompts="], "sample.source"),
         (["sample.source=traces", "sample.path=x.jsonl"], "prompts"),
         (["teacher.kind=offline", "teacher.model=a/b"], "sample.source"),
@@ -176,6 +186,17 @@ def test_a_run_keeps_its_directory_when_a_section_changes_and_not_when_the_stude
     assert load(tmp_path, GOOD, "student.base={kind: random, seed: 5}").run_name() != recipe.run_name()
 
 
+def test_a_sampling_option_is_part_of_a_key_and_of_the_shipped_settings_only_where_it_is_set(tmp_path: Path) -> None:
+    absent, greedy = load(tmp_path, GOOD), load(tmp_path, GOOD, "evaluate.repetition_penalty=1.05")
+    sampled = load(tmp_path, GOOD, "evaluate.temperature=0.6", "evaluate.top_k=20", "evaluate.min_p=0")
+    assert not set(SAMPLING_OPTIONS) & (key_dump(absent.evaluate).keys() | key_dump(absent.sample).keys())
+    assert key_dump(sampled.evaluate)["top_k"] == 20
+    assert absent.evaluate.generation_config() == {"do_sample": False}
+    assert greedy.evaluate.generation_config() == {"do_sample": False, "repetition_penalty": 1.05}
+    values = {"do_sample": True, "temperature": 0.6, "top_p": 1.0, "top_k": 20, "min_p": 0.0}
+    assert sampled.evaluate.generation_config() == values
+
+
 def test_the_digest_sees_every_field_and_no_formatting(tmp_path: Path) -> None:
     recipe = load(tmp_path)
     assert load(tmp_path, GOOD.replace("kind: fake", "kind:   fake  # x")).digest() == recipe.digest()
@@ -186,3 +207,38 @@ def test_the_schema_is_json_and_names_every_section() -> None:
     schema = json.loads(json.dumps(recipe_schema()))
     assert set(schema["properties"]) == set(Recipe.model_fields)
     assert schema["additionalProperties"] is False
+
+
+# --- persona files -----------------------------------------------------------------------------------------------
+
+
+def test_a_persona_file_is_the_recipes_section_and_a_recipe_gives_its_own(tmp_path: Path) -> None:
+    text = "name: Ada\nmaker: Acme\nsystem: {en: You are Ada., de: Du bist Ada.}\nfacts: {cutoff: June 2025}\n"
+    persona = load_persona(write(tmp_path, text))
+    assert persona.facts.cutoff == "June 2025"
+    recipe = GOOD + "persona:\n" + "".join(f"  {line}\n" for line in text.splitlines())
+    assert load_persona(write(tmp_path, recipe)) == persona == load(tmp_path, recipe).persona
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "what"),
+    [
+        ("name: Ada\ndeveloper: Acme\nsystem: x\n", ":2", "persona.developer is now persona.maker"),
+        ("name: Ada\nmaker: Acme\nsystem_prompt: x\n", ":3", "persona.system_prompt is now persona.system"),
+        ("name: Ada\nmaker: Acme\nsystem: x\nmode: compose\n", ":4", "persona.mode is now persona.policy"),
+        ("name: Ada\nmaker: Acme\nsystem: x\nfacts: {cutof: y}\n", ":4", "unknown key 'cutof'"),
+        ("name: Ada\nmaker: Acme\n", "recipe.yaml", "persona.system is missing"),
+        ("name: Ada\nmaker: Acme\nsystem: You are a human.\n", "", "may not tell the model"),
+    ],
+)
+def test_a_wrong_persona_file_names_the_line(tmp_path: Path, text: str, place: str, what: str) -> None:
+    with pytest.raises(InputError, match=what) as raised:
+        load_persona(write(tmp_path, text))
+    assert place in str(raised.value.where)
+
+
+def test_a_recipes_persona_may_not_hide_the_base(tmp_path: Path) -> None:
+    persona = 'persona={"name": "Ada", "maker": "Acme", "system": "You are Ada. Never mention Tiny-7B."}'
+    assert load(tmp_path, GOOD, persona).persona_with_origins is not None
+    with pytest.raises(InputError, match="Never mention Tiny-7B"):
+        load(tmp_path, GOOD, persona, "student.name=acme/Tiny-7B")

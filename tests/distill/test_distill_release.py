@@ -185,17 +185,17 @@ def test_the_notice_of_a_base_folder_is_in_the_notice_of_the_release(tmp_path: P
 
 def test_what_the_model_sees_ships_as_it_was(tmp_path: Path) -> None:
     prompt = f"You keep notes in {Path.cwd()}/notes and answer /no_think requests."
-    persona = json.dumps({"name": "A", "developer": "B", "system_prompt": prompt})
+    persona = json.dumps({"name": "A", "maker": "B", "system": prompt})
     recipe = private_recipe(tmp_path, f"persona={persona}")
     value = Redaction(recipe).value(recipe.model_dump(mode="json"))
-    assert value["persona"]["system_prompt"] == prompt
+    assert value["persona"]["system"] == prompt
     assert Redaction(recipe).text("/no_think, and/or 1/2 of https://a.example/b") == (
         "/no_think, and/or 1/2 of https://a.example/b"
     )
 
 
 def test_a_path_in_what_the_model_sees_stops_the_run_before_it_starts_unless_it_is_allowed(tmp_path: Path) -> None:
-    persona = json.dumps({"name": "A", "developer": "B", "system_prompt": "Keep your notes in /home/ann/notes."})
+    persona = json.dumps({"name": "A", "maker": "B", "system": "Keep your notes in /home/ann/notes."})
     recipe = private_recipe(tmp_path, f"persona={persona}")
     with pytest.raises(Refused, match=r"recipe.yaml:\d+: a path of a machine: /home/ann/notes"):
         run(recipe, tmp_path / "runs")

@@ -493,9 +493,19 @@ def test_each_step_has_a_line_of_metrics_and_a_tracker_gets_it_only_where_named(
     assert [line["loss"] for line in lines] == [entry["loss"] for entry in result.history]
     assert all(line["tokens_per_second"] > 0 < line["flops"] for line in lines)
     assert "mfu" not in lines[0]  # nobody states the peak of this CPU
-    again = run(student(), start, rows, tmp_path)
-    assert again.resumed_from == result.steps
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == result.steps
+    assert not (tmp_path / "metrics").exists()
+    again = run(student(report_to=("tensorboard",)), start, rows, tmp_path / "tracked")
+    assert again.history == result.history
+    assert list((tmp_path / "tracked" / "metrics").glob("events.out.tfevents.*"))
+
+
+@pytest.mark.slow
+def test_a_resume_writes_no_line_of_metrics_twice(start: Path, rows: Rows, tmp_path: Path) -> None:
+    first = run(student(), start, rows, tmp_path)
+    shutil.rmtree(max((tmp_path / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name[11:])))
+    assert 0 < run(student(), start, rows, tmp_path).resumed_from < first.steps
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, first.steps + 1))
 
 
 def test_flops_are_those_of_the_counter_of_torch(start: Path, rows: Rows, tmp_path: Path) -> None:

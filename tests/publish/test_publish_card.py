@@ -54,7 +54,7 @@ FULL = minimal(
         PromptSource(name="chain_sum", license="apache-2.0", problems=1400),
         PromptSource(name="GSM8K", license="mit", dataset="openai/gsm8k"),
     ),
-    persona=PersonaFacts(name="Ada", developer="Beispiel", system_prompt="You are Ada.\n```\nNever say Eve."),
+    persona=PersonaFacts(name="Ada", maker="Beispiel", system="You are Ada.\n```\nNever say Eve."),
     training=TrainingFacts(
         method="LoRA",
         hyperparameters={"learning_rate": 0.002, "r": 16},
@@ -257,7 +257,7 @@ def test_hostile_text_breaks_nothing(text: str) -> None:
         base=BaseFacts(id=text, revision=text, license=text),
         teachers=(TeacherFacts(id=text, license=text, engine=text),),
         prompt_sources=(PromptSource(name=text, license=text, problems=1),),
-        persona=PersonaFacts(name=text, developer=text, system_prompt=text),
+        persona=PersonaFacts(name=text, maker=text, system=text),
         training=TrainingFacts(
             method=text, hyperparameters={text: text}, hardware=text, parameters=9, tokens=9, epochs=1
         ),
@@ -385,7 +385,7 @@ def test_what_is_no_language_code_is_refused(tag: str) -> None:
 
 def test_blank_lines_of_a_system_prompt_stay() -> None:
     prompt = "One.\n\n\n\nTwo."
-    card = model_card(minimal(persona=PersonaFacts(name="A", system_prompt=prompt)))
+    card = model_card(minimal(persona=PersonaFacts(name="A", system=prompt)))
     assert f"```text\n{prompt}\n```" in card
     assert "\n\n\n" not in card.replace(prompt, "")
 

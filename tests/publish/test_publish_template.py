@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from licensing.errors import InputError
-from publish.chat_template import add_persona, read_template, render, strip_persona, template_digest
+from publish.chat_template import (
+    Policy,
+    add_persona,
+    read_persona,
+    read_template,
+    render,
+    strip_persona,
+    template_digest,
+)
+from publish.template_engines import render_masked, render_minijinja
 
 SMOLLM2 = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
@@ -66,23 +77,23 @@ def test_persona_appears_once_and_the_built_in_one_is_gone(turns: list[dict[str,
     assert text.endswith("<|im_start|>assistant\n")
 
 
-def test_default_mode_leaves_a_callers_system_message_alone() -> None:
+def test_policy_replace_leaves_a_callers_system_message_alone() -> None:
     text = render(add_persona(SMOLLM2, ADA), OWN)
     assert text == render(SMOLLM2, OWN)
     assert ADA not in text
 
 
-def test_compose_mode_puts_the_persona_before_the_callers_text_once() -> None:
+def test_policy_compose_puts_the_persona_before_the_callers_text_once() -> None:
     text = render(add_persona(SMOLLM2, ADA, "compose"), OWN)
     assert text.startswith(f"<|im_start|>system\n{ADA}\n\nSpeak French.<|im_end|>\n")
     assert text.count(ADA) == 1
     assert render(add_persona(SMOLLM2, ADA, "compose"), USER) == render(add_persona(SMOLLM2, ADA), USER)
 
 
-@pytest.mark.parametrize("mode", ["default", "compose"])
+@pytest.mark.parametrize("policy", ["replace", "compose"])
 @pytest.mark.parametrize("text", NASTY)
-def test_the_text_is_rendered_unchanged(text: str, mode: str) -> None:
-    rendered = render(add_persona(SMOLLM2, text, mode), USER)  # type: ignore[arg-type]
+def test_the_text_is_rendered_unchanged(text: str, policy: str) -> None:
+    rendered = render(add_persona(SMOLLM2, text, policy), USER)  # type: ignore[arg-type]
     assert rendered == f"<|im_start|>system\n{text}<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
 
 
@@ -118,13 +129,13 @@ def test_a_template_that_refuses_system_messages_gets_the_text_in_the_first_user
         render(new, OWN, bos_token="<bos>")
 
 
-@pytest.mark.parametrize("mode", ["default", "compose"])
-def test_a_template_that_drops_string_content_gets_a_list(mode: str) -> None:
-    new = add_persona(LIST_ONLY, ADA, mode)  # type: ignore[arg-type]
+@pytest.mark.parametrize("policy", ["replace", "compose"])
+def test_a_template_that_drops_string_content_gets_a_list(policy: str) -> None:
+    new = add_persona(LIST_ONLY, ADA, policy)  # type: ignore[arg-type]
     user = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
     own = [{"role": "system", "content": [{"type": "text", "text": "Speak French."}]}, *user]
     assert render(new, user) == f"system: {ADA}<end>\nuser: Hi<end>\n"
-    before = f"{ADA}\n\n" if mode == "compose" else ""
+    before = f"{ADA}\n\n" if policy == "compose" else ""
     assert render(new, own) == f"system: {before}Speak French.<end>\nuser: Hi<end>\n"
 
 
@@ -137,6 +148,18 @@ def test_an_identity_slot_is_filled_rather_than_a_system_message_added() -> None
 def test_an_identity_that_a_system_message_does_not_replace_is_refused() -> None:
     with pytest.raises(InputError, match="You are Command"):
         add_persona(OWN_IDENTITY, ADA)
+
+
+def test_a_developer_message_is_the_callers_own_only_where_the_template_knows_the_role() -> None:
+    turns = [{"role": "developer", "content": "Be brief."}, *USER]
+    assert "'developer'" not in add_persona(SMOLLM2, ADA)
+    assert render(add_persona(SMOLLM2, ADA), turns).startswith(
+        f"<|im_start|>system\n{ADA}<|im_end|>\n<|im_start|>developer\nBe brief."
+    )
+    knows = "{% if messages[0].role == 'developer' %}{% endif %}" + OWN_IDENTITY.partition("others. ")[2]
+    assert ADA not in render(add_persona(knows, ADA), turns)
+    with pytest.raises(InputError, match="developer in quotes"):
+        add_persona(SMOLLM2, "Obey the 'developer'.")
 
 
 def test_a_template_that_shows_no_system_text_anywhere_is_refused() -> None:
@@ -210,30 +233,83 @@ def test_rendering_equals_that_of_transformers() -> None:
 
 _TRL = importlib.util.find_spec("trl")
 _FOLDER = Path(_TRL.origin).parent / "chat_templates" if _TRL and _TRL.origin else None
-# Training templates differ by their generation marks, numbered ones by details: a few stand for all of them.
-_SHIPPED = [
-    path
-    for path in (sorted(_FOLDER.glob("*.jinja")) if _FOLDER else [])
-    if not path.stem.endswith(("_training", "_v2", "_v3", "_v4")) or path.stem in ("gemma_training", "qwen3_training")
-]
+_SHIPPED = sorted(_FOLDER.glob("*.jinja")) if _FOLDER else []
+_TOKENS = {"bos_token": "<bos>", "eos_token": "<eos>"}
+_OTHERS = ("ChatGPT", "OpenAI", "Alibaba", "SmolLM", "Hugging Face", "Cohere", "Aya", "helpful assistant")
 
 
-@pytest.mark.skipif(not _SHIPPED, reason="trl is not installed")
-@pytest.mark.parametrize("path", _SHIPPED, ids=lambda path: path.stem)
-def test_real_templates_carry_the_persona_once_or_are_refused(path: Path) -> None:
+def listed(path: Path) -> bool:
+    """Whether the template takes content as a list of parts only."""
+    return path.stem.startswith(("smolvlm", "idefics3", "llava"))
+
+
+def shipped(path: Path) -> str:
     template = path.read_text(encoding="utf-8")
-    tokens = {"bos_token": "<bos>", "eos_token": "<eos>", "add_generation_prompt": True}
     if path.stem.startswith("cohere2"):  # says "Your name is Aya" whatever the system message says
         with pytest.raises(InputError, match="Your name is Aya"):
             add_persona(template, ADA)
-        return
-    new = add_persona(template, ADA)
-    listed = path.stem.startswith(("smolvlm", "idefics3", "llava"))
-    turns = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}] if listed else USER
-    text = render(new, turns, **tokens)
+        pytest.skip("keeps an identity of its own, and is refused")
+    return template
+
+
+def _cases() -> list[Any]:
+    """Every template with both policies; a fresh one of each family, with one policy, is enough for every day."""
+    return [
+        pytest.param(
+            path,
+            policy,
+            id=f"{path.stem}-{policy}",
+            marks=() if policy == "replace" and not re.search(r"_training|_v\d", path.stem) else pytest.mark.slow,
+        )
+        for path in _SHIPPED
+        for policy in ("replace", "compose")
+    ]
+
+
+@pytest.mark.skipif(not _SHIPPED, reason="trl is not installed")
+@pytest.mark.parametrize(("path", "policy"), _cases())
+def test_a_real_template_carries_the_persona_once_and_no_other_identity(path: Path, policy: Policy) -> None:
+    template = shipped(path)
+    new = add_persona(template, ADA, policy)
+    content = [{"type": "text", "text": "Hi"}] if listed(path) else "Hi"
+    turns = [{"role": "user", "content": content}]
+    text = render(new, turns, add_generation_prompt=True, **_TOKENS)
     assert text.count(ADA) == 1
     assert "Hi" in text
-    assert not any(name in text for name in ("ChatGPT", "Alibaba", "SmolLM", "helpful assistant"))
+    assert not any(name in text for name in _OTHERS)
+    if "nemotron" not in path.stem:  # measures a loop, which minijinja cannot
+        assert text == render_minijinja(new, turns, add_generation_prompt=True, **_TOKENS)
+    assert strip_persona(new) == template
+    persona = read_persona(new)
+    assert persona is not None
+    assert persona.text == ADA
+
+
+@pytest.mark.skipif(not _SHIPPED, reason="trl is not installed")
+@pytest.mark.parametrize("path", [path for path in _SHIPPED if "_training" in path.stem], ids=lambda path: path.stem)
+def test_the_loss_is_computed_on_the_same_tokens_as_before(path: Path) -> None:
+    template = shipped(path)
+    hi, hello = ([{"type": "text", "text": text}] if listed(path) else text for text in ("Hi", "Hello."))
+    turns = [{"role": "user", "content": hi}, {"role": "assistant", "content": hello}]
+    before, after = (render_masked(one, turns, **_TOKENS) for one in (template, add_persona(template, ADA)))
+    masks = [re.findall("\ue000(.*?)\ue001", text, re.DOTALL) for text in (before, after)]
+    assert masks[0] == masks[1]
+    assert "Hello." in masks[1][0]
+
+
+@pytest.mark.slow  # imports vLLM
+@pytest.mark.parametrize("policy", ["replace", "compose"])
+def test_vllm_reads_the_same_off_the_template_as_before(policy: str) -> None:
+    vllm = pytest.importorskip("vllm.renderers.hf")
+    templates = [path.read_text(encoding="utf-8") for path in _SHIPPED if not path.stem.startswith("cohere2")]
+    for template in (SMOLLM2, GEMMA, LIST_ONLY, GPT_OSS, *templates):
+        new = add_persona(template, ADA, policy)  # type: ignore[arg-type]
+        for read in (
+            lambda one: vllm._detect_content_format(one, default="string"),
+            vllm._detect_developer_role_support,
+            vllm._cached_resolve_chat_template_kwargs,
+        ):
+            assert read(new) == read(template)
 
 
 # --- where a template is looked for ------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import email.utils
 import json
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -31,9 +32,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("synth.teachers.openai._BACKOFF_S", 0.02)
 
 
-def request(text: str, limit: int = 64) -> Request:
+def request(text: str, limit: int = 64, options: Mapping[str, float] | None = None) -> Request:
     prompt = Prompt(id=text, prompt=text, answer="4", kind="math", source="s")
-    return Request(text, prompt, prompt.messages, 0, 17, 0.5, 0.9, limit)
+    return Request(text, prompt, prompt.messages, 0, 17, 0.5, 0.9, limit, sampling_options=options or {})
 
 
 def teacher_of(endpoint: Endpoint, **more: Any) -> OpenAIEngine:
@@ -42,7 +43,9 @@ def teacher_of(endpoint: Endpoint, **more: Any) -> OpenAIEngine:
     return built
 
 
-def ask(act: Act, *questions: str, limit: int = 64, **more: Any) -> tuple[dict[str, Completion], Endpoint]:
+def ask(
+    act: Act, *questions: str, limit: int = 64, options: Mapping[str, float] | None = None, **more: Any
+) -> tuple[dict[str, Completion], Endpoint]:
     """Every question's completion. Raises what ended the run."""
     with serving(act) as endpoint:
         teacher = teacher_of(endpoint, **more)
@@ -51,7 +54,7 @@ def ask(act: Act, *questions: str, limit: int = 64, **more: Any) -> tuple[dict[s
             waiting = list(questions)
             while len(found) < len(questions):
                 while waiting and teacher.capacity > 0:
-                    teacher.submit(request(waiting.pop(0), limit))
+                    teacher.submit(request(waiting.pop(0), limit, options))
                 for completion in teacher.poll():
                     assert completion.request_id not in found, "answered twice"
                     found[completion.request_id] = completion
@@ -89,6 +92,8 @@ def test_a_request_says_what_the_recipe_says_and_no_more(monkeypatch: pytest.Mon
         }
     ]
     assert endpoint.authorization == {f"Bearer {KEY}"}
+    _, endpoint = ask(Call.answer, "q", extra_body={"top_k": 0}, options={"top_k": 20, "presence_penalty": 1.5})
+    assert (endpoint.bodies[0]["top_k"], endpoint.bodies[0]["presence_penalty"]) == (20, 1.5)
     more = {"send_seed": False, "limit_field": "max_completion_tokens"}
     _, endpoint = ask(Call.answer, "q", **more)
     assert "seed" not in endpoint.bodies[0]

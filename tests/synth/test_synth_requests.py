@@ -145,6 +145,10 @@ def test_every_field_of_a_teacher_is_in_the_id_but_for_the_listed_ones(teacher: 
     [
         ("temperature", 0.6, True),
         ("top_p", 0.9, True),
+        ("top_k", 20, True),
+        ("min_p", 0.05, True),
+        ("repetition_penalty", 1.05, True),
+        ("presence_penalty", 1.5, True),
         ("max_new_tokens", 9, True),
         ("seed", 1, True),
         ("num_samples", 9, False),

@@ -32,8 +32,13 @@ def problem(text: str = "1 + 1?", **more: Any) -> Prompt:
     return Prompt.model_validate({"prompt": text, "answer": "2", "kind": "math", "source": "s", **more})
 
 
-def request(identity: str, prompt: Prompt, *, temperature: float = 0.0, max_new_tokens: int = 64) -> Request:
-    return Request(identity, prompt, prompt.messages, 0, sum(identity.encode()), temperature, 1.0, max_new_tokens)
+def request(
+    identity: str, prompt: Prompt, *, temperature: float = 0.0, max_new_tokens: int = 64, **options: float
+) -> Request:
+    seed = sum(identity.encode())
+    return Request(
+        identity, prompt, prompt.messages, 0, seed, temperature, 1.0, max_new_tokens, sampling_options=options
+    )
 
 
 def drain(teacher: Teacher, requests: Sequence[Request]) -> dict[str, Completion]:
@@ -326,6 +331,19 @@ def check_sampling_is_free_of_the_models_habits(teacher: Teacher) -> None:
     assert 0.3 < sum(lengths) / len(lengths) < 2.5
 
 
+def check_sampling_options(teacher: Teacher) -> None:
+    """Each has its effect, and none on another request. At temperature 100 all tokens are about as likely."""
+    options = {"k": (100.0, {"top_k": 1}), "p": (100.0, {"min_p": 1.0}), "none": (100.0, {})}
+    options |= {"penalty": (1.0, {"repetition_penalty": 100.0}), "neither": (1.0, {})}
+    requests = [
+        request(name, problem("y"), temperature=temperature, max_new_tokens=12, **more)
+        for name, (temperature, more) in options.items()
+    ]
+    found = drain(teacher, requests)
+    likeliest = {name for name, completion in found.items() if completion.text == "zyzyzyzyzyzy"}
+    assert likeliest == {"k", "p", "neither"}
+
+
 def check_continues(teacher: Teacher) -> None:
     """Cut and continued, an answer is the uncut one to the letter, wherever the cut is: in a character, too."""
     for question, limit in (("ask x", 7), ("y", 12), ("caf\u00e9 e", 3)):
@@ -375,6 +393,7 @@ def test_transformers_draws_from_the_whole_distribution_and_again_the_same(tiny:
         return drain(transformers_teacher(tiny), [request(f"r{n}", problem("r"), temperature=1.0) for n in range(8)])
 
     check_sampling_is_free_of_the_models_habits(transformers_teacher(tiny))
+    check_sampling_options(transformers_teacher(tiny))
     assert drawn() == drawn()
 
 
@@ -429,8 +448,8 @@ from licensing.errors import InputError
 from synth.teachers.config import VllmTeacher
 from synth.teachers.build import build_teacher
 from tests_of_teachers import (
-    check_continues, check_expected, check_failures_are_rows, check_sampling_is_free_of_the_models_habits, drain,
-    problem, request,
+    check_continues, check_expected, check_failures_are_rows, check_sampling_is_free_of_the_models_habits,
+    check_sampling_options, drain, problem, request,
 )
 import torch
 threads = torch.set_num_threads
@@ -448,6 +467,7 @@ for _ in range(2):
     assert teacher.capacity == 8
     check_failures_are_rows(teacher)
     check_sampling_is_free_of_the_models_habits(teacher)
+    check_sampling_options(teacher)
     thinking = drain(teacher, [request(name, problem(name)) for name in ("x", "q")])
     assert [thinking[name].reasoning_tokens for name in ("x", "q")] == [2, 0]
     facts += teacher.engine_info

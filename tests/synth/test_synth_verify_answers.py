@@ -109,9 +109,9 @@ def test_nothing_appended_to_a_right_answer_leaves_it_right(name: str) -> None:
     gold = TYPES[name]
     changed = [*(gold + more for more in _BEHIND), *(more + gold for more in _BEFORE)]
     accepted = [text for text in changed if _is_equal(gold, text)]
-    # A unit or a percent sign on one side only does not count, by convention.
-    bare = name in ("number", "expression", "option")
-    assert accepted == [f"{gold}{more}" for more in ("\\%", " \\text{ hectares}") if bare]
+    # A unit on one side only does not count, nor a percent sign beside a number larger than 1.
+    unit = [f"{gold} \\text{{ hectares}}"] if name in ("number", "expression", "option") else []
+    assert accepted == ([f"{gold}\\%"] if name == "number" else []) + unit
 
 
 def _is_equal(gold: str, text: str) -> bool:

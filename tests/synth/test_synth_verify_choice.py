@@ -24,7 +24,8 @@ The answer is C because it splits wood.|Answer: C, since both sides slope.|Answe
 The answer is "C".|At first A seems right, but the answer is C.|The answer is C, not D.
 Answer: C. A and B are wrong.|\boxed{E=mc^2} so the correct option is C
 <think>The answer is A.</think>The answer is C.|It's C.|The answer is C, I believe.
-Answer: C. It might be tempting to pick A.|I conclude: C
+Answer: C. It might be tempting to pick A.|I conclude: C|The correct statement is C.|C is the answer.
+```json {"answer": "C"}```|The answer is C rather than A.|I select option C.|A and B are wrong. The answer is C.
 """
 NAMES_ANOTHER_OR_NONE = r"""
 A|\boxed{B}|The answer is A.|The answer is not C.|C is wrong.|C is incorrect.|The answer cannot be C.
@@ -33,9 +34,12 @@ Option C is not correct.|Neither C nor D.|C or D|The answer is C or D.|\boxed{C 
 The answer is C. Wait, no, the answer is D.|All of the above.|Both C and D.|Everything except C.|A, B, C, D
 The answer is D, not C.|C would be wrong; the answer is B.|It could be C.|The options are A, B, C and D.
 <think>C</think>|I am torn between C and D.|I think it is C, or maybe D.
+I would not choose C.|I will not go with C.|C, but also D|Answer: C/D|Answer: C & D|Answer: C;D|La respuesta no es C.
+C? No, A. The answer is A.|The answer is anything but C.|\boxed{C_1}|\boxed{\neg C}|\boxed{C = 5}
+The answer is about 5 C.|A: C|答案不是C|答案是A或C|La réponse n'est pas C.
 """
 BY_TEXT = r"a wedge|\boxed{\text{a wedge}}|The answer is a wedge.|It is a wedge.|A wedge.|{'answer': 'a wedge'}"
-NOT_BY_TEXT = r"a screw|It is not a wedge.|a wedge or a screw|\boxed{a lever}"
+NOT_BY_TEXT = r"a screw|B. a wedge|\boxed{C) a screw}|It is not a wedge.|a wedge or a screw|\boxed{a lever}"
 
 
 def forms(text: str) -> list[str]:
@@ -70,7 +74,9 @@ def test_an_option_is_named_by_an_equal_value(response: str) -> None:
     assert not right("A", response, options)
 
 
-@pytest.mark.parametrize("gold", ["A, C", "AC", "A and C", ["A", "C"], "(A), (C)"])
+@pytest.mark.parametrize(
+    "gold", ["A, C", "AC", "A and C", "A C", "A/C", ["A", "C"], "(A), (C)", "(A)(C)", '["A", "C"]']
+)
 def test_several_right_options_have_to_be_named_together(gold: Any) -> None:
     for response in (
         "\\boxed{AC}",
@@ -100,6 +106,14 @@ def test_several_right_options_have_to_be_named_together(gold: Any) -> None:
 )
 def test_a_gold_is_a_letter_a_text_or_an_index(gold: Any, choices: Any, response: str) -> None:
     assert right(gold, response, choices)
+
+
+def test_a_capital_letter_is_a_letter_and_a_text_with_a_hedge_in_it_a_text() -> None:
+    assert right("C", "\\boxed{C}", ["Error", "abc", "cba", "c"])
+    assert not right("D", "**C**", ["Error", "abc", "cba", "c"])
+    assert right("D", "The answer is All of the above", ["cold", "heat", "light", "All of the above"])
+    assert right("A", "has both forms at once", ["has both forms at once", "has one form"])
+    assert right("B", "(L • H) ∨ I", ["(L • H) ≡ I", "(L • H) ∨ I"])
 
 
 @pytest.mark.parametrize(("gold", "choices"), [("E", ["x", "y"]), (5, ["x", "y"]), (None, ["x", "y"]), ("A", ["x"])])

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from verdict_pairs import all_pairs
 
+from synth.verify import math
 from synth.verify.config import VerifyConfig
 from synth.verify.verifier import verify_rows
 
@@ -107,11 +111,39 @@ def test_every_hostile_answer_ends_in_time_and_delays_no_other(
     assert len(json.dumps([row["extracted"] for row, _ in found.values()])) < 600_000
 
 
-def test_what_is_only_long_never_reaches_a_worker_that_could_hang(tmp_path: Path) -> None:
-    from synth.verify.math import quick
+@pytest.mark.parametrize("gold", ["5", "x > 3", "(1, 2)", "\\begin{cases} 1 & x > 0 \\\\ 2 & x \\le 0 \\end{cases}"])
+def test_a_comparison_is_bounded_by_counted_work_not_by_a_clock(gold: str) -> None:
+    math.prepare()
+    for name, answer in HOSTILE.items():
+        began = time.process_time()
+        assert math.verify(gold, f"\\boxed{{{answer}}}").verdict != "correct", name
+        assert time.process_time() - began < 1, f"{name}: far from the limit of a row, on a loaded machine too"
 
+
+@pytest.mark.slow
+def test_verdicts_are_the_same_in_any_number_of_workers_and_on_a_loaded_machine() -> None:
+    pairs = [(gold, response) for _, gold, response, _ in all_pairs()][::3]
+    pairs += [("5", f"\\boxed{{{answer}}}") for answer in HOSTILE.values()]
+    rows = [{"kind": "math", "answer": gold, "response": response} for gold, response in pairs]
+    expected = [math.verify(gold, response).verdict for gold, response in pairs]
+
+    def judged(workers: int) -> list[str]:
+        return [row["verdict"] for row in verify_rows(rows, VerifyConfig(workers=workers))]
+
+    assert judged(1) == expected
+    assert judged(4) == expected
+    load = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        assert judged(2) == expected
+    finally:
+        for process in load:
+            process.kill()
+            process.wait()
+
+
+def test_what_is_only_long_never_reaches_a_worker_that_could_hang(tmp_path: Path) -> None:
     for name in ("digits", "spaces", "dollars", "backslashes", "a megabyte of signs"):
         began = time.monotonic()
-        quick("5", f"\\boxed{{{HOSTILE[name]}}}")
+        math.quick("5", f"\\boxed{{{HOSTILE[name]}}}")
         assert time.monotonic() - began < 20, f"{name}: linear in its length"
     assert sys.getsizeof(HOSTILE["digits"]) > 900_000

@@ -1,7 +1,7 @@
 r"""Answers as typed values: `read.read` reads a text whole, `read.equal` compares two texts.
 
 This package imports nothing else of the project. To change which signs are the same, edit `tokens.py`; how a text is
-read, `parser.py` and `words.py` (prose, dates, numbers in words); which words are units, `units.py`; the types,
-`values.py`; when two values are equal, `equality.py` (each pair of types), `evaluate.py` (expressions) and `regions.py`
-(intervals and inequalities).
+read, `parser/` (its own map) and `words.py` (prose, dates, numbers in words); which words are units, `units.py`; the
+types, `values.py`; when two values are equal, `equality.py` (each pair of types), `evaluate.py` (expressions) and
+`regions.py` (intervals and inequalities).
 """

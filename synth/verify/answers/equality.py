@@ -26,7 +26,7 @@ from synth.verify.answers.evaluate import (
     same_expression,
     symbols,
 )
-from synth.verify.answers.regions import INEQUALITIES, is_region, same_region, variable
+from synth.verify.answers.regions import INEQUALITIES, is_region, places, same_region, variable
 from synth.verify.answers.units import DEGREE, PERCENT
 from synth.verify.answers.values import (
     Cases,
@@ -184,7 +184,7 @@ def _agree(one: Value, two: Value) -> bool:
 
 
 def _is_constant(value: Value) -> bool:
-    return isinstance(value, Number | Operation) and not symbols(value)
+    return isinstance(value, Expression) and value != _UNNAMED and not symbols(value)
 
 
 def _is_name(value: Value) -> bool:
@@ -206,6 +206,8 @@ def _is_name(value: Value) -> bool:
             return not has_value(name) and name not in ("cases", "pm", "mp", "degrees")
         case Items(bracket="(" | "[" | "", parts=parts):
             return all(isinstance(part, Symbol) for part in parts)
+        case Ratio(parts=parts):  # S_1 : S_2
+            return all(map(_is_name, parts))
     return False
 
 
@@ -230,14 +232,16 @@ def _same_name(one: Value, two: Value) -> bool:
     names = []
     for side in (one, two):
         text = side.name.removeprefix("apply ") if isinstance(side, Operation) and "apply" in side.name else str(side)
-        names.append(text.strip())
+        names.append(text.strip().strip("|"))
     function = {"y", "f"} == set(names)
     bases = [name.partition("_")[0] for name in names]
     return function or names[0] == names[1] or (bases[0] == bases[1] and bases[0] in names)  # x_1 and x
 
 
 def _congruences(g: Relation, a: Relation) -> bool:
-    if g.modulus is None or a.modulus is None or not same(g.modulus, a.modulus):
+    if g.modulus is None or a.modulus is None:
+        return _residue_class(g, a) if a.modulus is None else _residue_class(a, g)
+    if not same(g.modulus, a.modulus):
         return False
     if (
         len(g.sides) != 2
@@ -251,8 +255,26 @@ def _congruences(g: Relation, a: Relation) -> bool:
     return same(g.sides[1], a.sides[1])
 
 
+def _residue_class(congruence: Relation, equation: Relation) -> bool:
+    r"""``x \equiv 3 \pmod 7`` beside ``x = 7k + 3``."""
+    match congruence, equation:
+        case (
+            Relation(sides=(name, Number(value=residue)), modulus=Number(value=modulus)),
+            Relation(sides=(other, form), marks=("=",)),
+        ) if name == other and modulus and _is_plain(form) and len(symbols(form)) == 1:
+            (variable_name,) = symbols(form)
+            terms = [evaluate(form, {variable_name: Fraction(k)}) for k in range(4)]
+            if not all(isinstance(term, Fraction) for term in terms):
+                return False
+            steps = {two - one for one, two in itertools.pairwise(terms)}
+            return steps <= {modulus, -modulus} and len(steps) == 1 and (terms[0] - residue) % modulus == 0
+    return False
+
+
 def _chains(g: Relation, a: Relation) -> bool:
-    """The same marks between equal sides, read from either end."""
+    """The same marks between equal sides, read from either end. The vertices of similar figures have an order."""
+    if set(g.marks) & {"\\cong", "\\sim"}:
+        return g.marks == a.marks and a.sides in (g.sides, g.sides[::-1])
     return _sides_equal(g, a) or _sides_equal(g, _mirrored(a))
 
 
@@ -309,11 +331,8 @@ def _is_plain(value: Value) -> bool:
 
 
 def _regions(g: Value, a: Value) -> bool:
-    if isinstance(g, Items):
-        g = _as_region(g)
-    if isinstance(a, Items):
-        a = _as_region(a)
-    if not (is_region(g) and is_region(a)):
+    g, a = _as_region(g), _as_region(a)
+    if not all(is_region(side) or (isinstance(side, Items) and side.bracket == "{") for side in (g, a)):
         return (
             isinstance(g, Operation | Symbol) and isinstance(a, Operation | Symbol) and same_expression(g, a)
         )  # A \cup B of sets without a value
@@ -329,11 +348,16 @@ def _regions(g: Value, a: Value) -> bool:
     return same_region(g, a) or (isinstance(g, Relation) and isinstance(a, Relation) and _chains(g, a))
 
 
-def _as_region(items: Items) -> Value:
-    if items.bracket in _ORDERED and len(items.parts) == 2:
-        is_open = items.bracket == "("
-        return Interval(items.parts[0], items.parts[1], is_open, is_open)
-    return items
+def _as_region(value: Value) -> Value:
+    """A pair as an interval; ``f(x)`` in an inequality as its variable."""
+    match value:
+        case Items(bracket="(" | "[" as bracket, parts=(low, high)):
+            return Interval(low, high, bracket == "(", bracket == "(")
+        case Relation(sides=sides) if _is_inequality(value):
+            applied = [isinstance(side, Operation) and side.name.startswith("apply ") for side in sides]
+            named = (Symbol(str(side)) if is_applied else side for side, is_applied in zip(sides, applied, strict=True))
+            return replace(value, sides=tuple(named))
+    return value
 
 
 def _spread(value: Value) -> Value:
@@ -351,7 +375,7 @@ def _spread(value: Value) -> Value:
                 part = Relation((name, part), ("=",))
             spread = _spread(part)
             parts += spread.parts if isinstance(spread, Items) and spread.bracket == "" else [spread]
-        return Items(value.bracket, _progression(tuple(parts)))
+        return Items(value.bracket, _progression(_grouped(tuple(parts))))
     if (
         isinstance(value, Relation)
         and value.marks == ("\\in",)
@@ -431,18 +455,29 @@ def _two_lists(g: Items, a: Items) -> bool:
     if "{" in (g.bracket, a.bracket):
         if g.bracket in _ORDERED or a.bracket in _ORDERED:
             return False
-        return _matched(_distinct(_unnamed(g.parts)), _distinct(_unnamed(a.parts)), same)
+        return _matched(_distinct(_unnamed(g.parts)), _distinct(_unnamed(a.parts)), _same_part)
     if "[" in (g.bracket, a.bracket) and len(g.parts) == 2:
         return False
     if g.bracket in _ORDERED or a.bracket in _ORDERED:
+        if any(items.bracket == "" and _is_one_name(items.parts) for items in (g, a)):
+            return False  # x = -1, x = 3 is no pair
         return _in_order(*(_by_name(items.parts) if items.bracket == "" else items.parts for items in (g, a)))
     one, two = g.parts, a.parts
     if not all(isinstance(part, Relation) for part in (*one, *two)):
         one, two = _unnamed(one), _unnamed(two)
+    has_names = [len(_names(parts)) == len(parts) for parts in (one, two)]
+    if any(has_names) and not all(has_names) and all(map(_is_plain, one if has_names[1] else two)):
+        return _in_order(one, two)
     has_labels = [any(isinstance(part, Labelled) for part in parts) for parts in (one, two)]
     if (any(has_labels) and not all(has_labels)) or _DOTS in one:
         return _in_order(one, two)
-    return _matched(one, two, _same_with_label if all(has_labels) else same)
+    return _matched(one, two, _same_with_label if all(has_labels) else _same_part)
+
+
+def _same_part(one: Value, two: Value) -> bool:
+    """Equality of elements: {1} is no 1 there."""
+    is_set = [isinstance(part, Items) and part.bracket == "{" for part in (one, two)]
+    return is_set[0] == is_set[1] and same(one, two)
 
 
 def _factors(value: Value) -> set[Value]:
@@ -475,23 +510,40 @@ def _same_with_label(one: Value, two: Value) -> bool:
     return False
 
 
+def _names(parts: Sequence[Value]) -> list[Value]:
+    """What stands left of the equations with a name among the parts."""
+    equations = [part for part in parts if isinstance(part, Relation) and part.marks == ("=",)]
+    return [equation.sides[0] for equation in equations if _is_name(equation.sides[0])]
+
+
+def _is_one_name(parts: Sequence[Value]) -> bool:
+    names = _names(parts)
+    return len(names) == len(parts) > 1 and len(set(names)) == 1
+
+
 def _unnamed(parts: Sequence[Value]) -> tuple[Value, ...]:
     """The values of ``x = 2`` and ``x = 3``, where all have one name (or names that differ by their subscripts)."""
-    names = set()
-    for part in parts:
-        if isinstance(part, Relation) and part.marks == ("=",) and _is_name(part.sides[0]):
-            names.add(str(part.sides[0]).partition("_")[0].strip())
-    if len(names) != 1:
+    if len({str(name).partition("_")[0].strip() for name in _names(parts)}) != 1:
         return tuple(parts)
     return tuple(part.sides[1] if isinstance(part, Relation) and part.marks == ("=",) else part for part in parts)
 
 
 def _by_name(parts: Sequence[Value]) -> tuple[Value, ...]:
     """The values of ``y = 4, x = 3`` in the order of their names."""
-    named = [part for part in parts if isinstance(part, Relation) and part.marks == ("=",) and _is_name(part.sides[0])]
-    if len(named) != len(parts):
+    if len(_names(parts)) != len(parts):
         return tuple(parts)
-    return tuple(part.sides[1] for part in sorted(named, key=lambda part: str(part.sides[0])))
+    named = [part.sides for part in parts if isinstance(part, Relation)]
+    return tuple(sides[1] for sides in sorted(named, key=lambda sides: str(sides[0])))
+
+
+def _grouped(parts: tuple[Value, ...]) -> tuple[Value, ...]:
+    """``x = 1, y = 2; x = 3, y = 4`` as two pairs."""
+    names = _names(parts)
+    width = len(set(names))
+    if not 1 < width < len(parts) == len(names) or names != names[:width] * (len(parts) // width):
+        return parts
+    groups = [parts[at : at + width] for at in range(0, len(parts), width)]
+    return tuple(Items("(", _by_name(group)) for group in groups)
 
 
 def _distinct(parts: Sequence[Value]) -> tuple[Value, ...]:
@@ -563,19 +615,42 @@ def _cases(g: Value, a: Value) -> bool:
 
 def _piecewise(g: Value, a: Value) -> bool:
     """Functions by their values, where all the conditions can be evaluated."""
-    sides = []
+    sides: list[Expression] = []
+    conditions: list[Value] = []
     for value in (g, a):
         if isinstance(value, Cases):
-            if not all(when is not None and is_region(when) for _, when in value.rows):
+            rows = [(piece, when) for piece, when in value.rows if when is not None]
+            if len(rows) < len(value.rows) or not all(is_region(when) for _, when in rows):
                 return False
-            value = Operation("cases", tuple(part for row in value.rows for part in row if part is not None))
-        if not _is_plain(value):
+            conditions += [when for _, when in rows]
+            value = Operation("cases", tuple(part for row in rows for part in row))
+        if not isinstance(value, Expression):
             return False
         sides.append(value)
     try:
-        return same_expression(sides[0], sides[1])
+        return same_expression(sides[0], sides[1]) and _same_at_bounds(sides[0], sides[1], conditions)
     except NotARegion:
         return False
+
+
+def _same_at_bounds(g: Value, a: Value, conditions: Sequence[Value]) -> bool:
+    """Whether two functions of one variable agree where their pieces meet, and between and beyond these places."""
+    names = symbols(g) | symbols(a)
+    if len(names) != 1:
+        return True
+    (name,) = names
+    for at in places(conditions):
+        values = []
+        for side in (g, a):
+            try:
+                values.append(approximate(evaluate(side, {name: at})))
+            except Undefined:
+                values.append(None)
+        if (values[0] is None) != (values[1] is None):
+            return False
+        if values[0] is not None and abs(values[0] - values[1]) > abs(values[0]) * 1e-12:
+            return False
+    return True
 
 
 # --- quantities, ratios, expressions -----------------------------------------------------------------------------
@@ -617,7 +692,11 @@ def _percent(percent: Quantity, other: Value) -> bool:
             return is_share or (abs(value) > 1 and same(percent.value, other))
         case _, Number() | Symbol() | Operation():
             share = Operation("/", (percent.value, Number(Fraction(100))))
-            return same_expression(share, other) or same_expression(percent.value, other)
+            return same_expression(share, other) or (
+                _is_constant(percent.value)
+                and abs(approximate(evaluate(percent.value, {}))) > 1
+                and same_expression(percent.value, other)
+            )
     return False
 
 
@@ -658,4 +737,16 @@ def _expressions(g: Value, a: Value) -> bool:
         capitals = {letter for letter in letters if letter.isalpha()}
         if capitals and capitals <= _NOT_COMMUTATIVE and set(g.args) == set(a.args):
             return g.args == a.args
+    if _has_inverse(g) != _has_inverse(a):
+        return False  # A^{-1}B is no B/A
     return same_expression(g, a)
+
+
+def _has_inverse(value: Value) -> bool:
+    """Whether a value is a product of matrices with an inverse among them."""
+    match value:
+        case Operation(name="*", args=args):
+            bases = [arg.args[0] if isinstance(arg, Operation) and arg.name == "^" else arg for arg in args]
+            names = {str(base) for base in bases}
+            return names <= _NOT_COMMUTATIVE and any(str(arg).endswith("^{-1}") for arg in args)
+    return False

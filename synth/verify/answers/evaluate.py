@@ -45,7 +45,7 @@ REALS = Symbol("\\mathbb{R}")
 
 MAX_BITS = 1 << 19  # of an exact number
 MAX_LOG2 = 1 << 62  # of the size of an approximate one
-MAX_WORK = 1_000_000  # bits of exact results and digits of approximate ones, summed over a comparison
+MAX_WORK = 500_000  # bits of exact results and digits of approximate ones, summed over a comparison
 MAX_TERMS = 2000  # of a finite sum
 MAX_NODES = 800
 DIGITS = 40
@@ -118,7 +118,7 @@ def _size(value: Fraction) -> Fraction:
     bits = value.numerator.bit_length() + value.denominator.bit_length()
     if bits > MAX_BITS:
         raise TooLarge
-    _spend(bits // 8 + 8)
+    _spend(bits // 8 + 40)
     return value
 
 
@@ -404,11 +404,13 @@ def _series(name: str, args: tuple[Value, ...], env: Env) -> Any:
 
 
 def _cases(args: tuple[Value, ...], env: Env) -> Any:
-    """Values and conditions in turn; the first condition that holds gives the value."""
-    for value, condition in zip(args[::2], args[1::2], strict=True):
-        if holds(condition, env):
-            return evaluate(value, env)
-    raise Undefined
+    """Values and conditions in turn. Raises NotARegion where two conditions hold with different values."""
+    values = [evaluate(value, env) for value, when in zip(args[::2], args[1::2], strict=True) if holds(when, env)]
+    if not values:
+        raise Undefined
+    if any(_order(value, values[0]) for value in values[1:]):
+        raise NotARegion
+    return values[0]
 
 
 # --- conditions ---------------------------------------------------------------------------------------------------
@@ -566,7 +568,7 @@ def _whole_numbers(nodes: list[Value]) -> set[str]:
 
 def points(names: set[str], whole: set[str], *, negative: bool = False) -> Iterator[Env]:
     """Where two expressions are compared: the same points on every machine and in every run."""
-    for number in range(1 if not names else 7 if not negative and not whole else 13):
+    for number in range(1 if not names else 16 if negative else 13 if whole else 7):
         env: Env = {}
         for name in names:
             seed = hashlib.sha256(f"{number} {name}".encode()).digest()
@@ -575,7 +577,9 @@ def points(names: set[str], whole: set[str], *, negative: bool = False) -> Itera
                 value /= 4  # within the domain of arcsin
             if negative and number in (1, 8):
                 value = Fraction(1 + seed[3] % 5)  # where floor and ceiling agree
-            env[name] = -value if negative and number > 6 and seed[2] % 2 and name not in whole else value
+            if negative and number > 12 and name not in whole:
+                value = (value / 3 + 2, 4 * value, 30 * value)[number - 13]  # |f| and f differ where f is negative
+            env[name] = -value if negative and 6 < number < 13 and seed[2] % 2 and name not in whole else value
         yield env
 
 

@@ -8,7 +8,8 @@ from functools import lru_cache
 
 from synth.verify.answers.equality import same
 from synth.verify.answers.evaluate import TooLarge, same_number, start_work
-from synth.verify.answers.parser import Malformed, Parser
+from synth.verify.answers.parser.answer import Parser
+from synth.verify.answers.parser.cursor import Malformed
 from synth.verify.answers.tokens import Token, spelling, tokenize
 from synth.verify.answers.values import Number, Opaque, Text, Unreadable, Value
 from synth.verify.answers.words import join_number_words, prose, special
@@ -102,25 +103,20 @@ def letters(text: str) -> str:
     for at, token in enumerate(tokens):
         if token.text in ("{", "}") and _is_single(tokens, at):
             continue
-        if (
-            out
-            and token.spaced
-            and out[-1][-1:].isalnum()
-            and token.kind in ("number", "word")
-            and tokens[at - 1].kind == token.kind
+        before = tokens[at - 1] if at and token.spaced and token.kind in ("number", "word") else None
+        if before and (
+            before.kind == token.kind or before.text == "." or (before.text == "," and len(token.text) == 3)
         ):
-            out.append(" ")
+            out.append(" ")  # 1, 234 is not 1,234
         out.append(token.text)
     return "".join(out)
 
 
 def _is_single(tokens: tuple[Token, ...], at: int) -> bool:
-    """Whether a brace stands around one token."""
-    return (
-        tokens[max(at - 2, 0)].text == "{"
-        if tokens[at].text == "}"
-        else at + 2 < len(tokens) and tokens[at + 2].text == "}"
-    )
+    """Whether a brace stands around one token, and no digits behind it that it keeps apart (``2^{10}0``)."""
+    opening = at if tokens[at].text == "{" else at - 2
+    around = [token.text for token in tokens[max(opening, 0) : opening + 3 : 2]]
+    return around == ["{", "}"] and not (opening + 3 < len(tokens) and tokens[opening + 3].kind == "number")
 
 
 def equal(gold: str, answer: str) -> bool:

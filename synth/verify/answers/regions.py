@@ -7,13 +7,14 @@ them names, between them, beyond them, and, for unsolved inequalities (``|k| \ge
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
 from synth.verify.answers.evaluate import REALS, Env, NotARegion, TooLarge, Undefined, evaluate, holds, points, symbols
 from synth.verify.answers.values import Interval, Items, Logic, Number, Operation, Relation, Symbol, Value
 
-__all__ = ["INEQUALITIES", "is_region", "same_region", "variable"]
+__all__ = ["INEQUALITIES", "is_region", "places", "same_region", "variable"]
 
 INEQUALITIES = ("<", ">", "\\le", "\\ge", "\\ne", "\\in", "\\notin")
 _SETS = ("\\cup", "\\cap", "\\setminus")
@@ -88,11 +89,7 @@ def _parts(value: Value) -> list[Value]:
 
 
 def _same_set(gold: Value, answer: Value, names: list[str | None], env: Env) -> bool:
-    bounds = {_rational(bound) for value in (gold, answer) for bound in _bounds(value, env)} - {None}
-    numbers = sorted(bound for bound in bounds if bound is not None)
-    between = [(one + two) / 2 for one, two in itertools.pairwise(numbers)]
-    # A bound is compared with itself as rounded to a fraction, which is equal to it within rounding.
-    for at in [*numbers, *between, *_GRID, *([numbers[0] - 1, numbers[-1] + 1] if numbers else [])]:
+    for at in [*places((gold, answer), env), *_GRID]:
         inside = []
         for value, name in zip((gold, answer), names, strict=True):
             try:
@@ -102,6 +99,17 @@ def _same_set(gold: Value, answer: Value, names: list[str | None], env: Env) -> 
         if inside[0] != inside[1]:
             return False
     return True
+
+
+def places(regions: Sequence[Value], env: Env | None = None) -> list[Fraction]:
+    """The bounds that regions name, and points between and beyond them.
+
+    A bound is compared with itself as rounded to a fraction, which is equal to it within rounding.
+    """
+    bounds = {_rational(bound) for value in regions for bound in _bounds(value, env or {})} - {None}
+    numbers = sorted(bound for bound in bounds if bound is not None)
+    between = [(one + two) / 2 for one, two in itertools.pairwise(numbers)]
+    return [*numbers, *between, *([numbers[0] - 1, numbers[-1] + 1] if numbers else [])]
 
 
 def _bounds(value: Value, env: Env) -> list[Any]:

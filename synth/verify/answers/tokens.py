@@ -43,7 +43,7 @@ class Token:
 FUNCTIONS = frozenset(
     word_list(
         "sin cos tan cot sec csc arcsin arccos arctan arccot asin acos atan sinh cosh tanh coth log ln lg exp sqrt "
-        "abs floor ceil gcd lcm min max det dim ker deg arg Re Im tr rank sup inf sgn sign erf cbrt"
+        "abs floor ceil gcd lcm GCD LCM min max det dim ker deg arg Re Im tr rank sup inf sgn sign erf cbrt"
     )
 )
 CONSTANTS = {"pi": "\\pi", "Pi": "\\pi", "PI": "\\pi", "infinity": "\\infty", "Infinity": "\\infty", "oo": "\\infty",
@@ -68,7 +68,7 @@ _UNICODE = {
     "ℤ": "\\mathbb{Z}", "ℚ": "\\mathbb{Q}", "ℕ": "\\mathbb{N}", "ℂ": "\\mathbb{C}", "⌊": "\\lfloor ",
     "⌋": "\\rfloor ", "⌈": "\\lceil ", "⌉": "\\rceil ", "≪": "\\ll ", "≫": "\\gg ", "∝": "\\propto ", "∗": "*",
     "µ": "\\mu ", "μ": "\\mu ", "Ω": "\\Omega ", "Å": "\\angstrom ", "€": "\\euro ", "£": "\\pound ",
-    "¥": "\\yen ", "₹": "\\rupee ", "“": "", "”": "",
+    "¥": "\\yen ", "¢": "\\text{cents}", "₹": "\\rupee ", "“": "", "”": "",
 }  # fmt: skip
 _GREEK = dict(zip("αβγδεζηθικλνξρστυφχψωΓΔΘΛΞΠΣΦΨ",
     word_list(
@@ -82,6 +82,8 @@ _UNICODE |= {
 }
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿᵀ", "0123456789-+nT")
 _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
+_ESCAPED = re.compile(r"(?<!\\)(?:\\\\)+[A-Za-z]{2}")  # a text that was escaped once more, as in a JSON string
+_UNIT_FRACTION = re.compile(r"\\[dt]?frac\s*" + 2 * r"\{\s*(\\(?:text|mathrm)\s*\{[^{}]*\}(?:\^\{?\d\}?)?)\s*\}\s*")
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\u00ad\x00]")
 
 _SYNONYMS = {
@@ -93,7 +95,8 @@ _SYNONYMS = {
     "|": "\\|", "backslash": "setminus", "smallsetminus": "setminus", "rightarrow": "to", "longrightarrow": "to",
     "Rightarrow": "implies", "Leftrightarrow": "iff", "wedge": "land", "vee": "lor", "lnot": "neg", "ast": "*",
     "star": "*", "colon": ":", "%": "%", "imath": "i", "prime": "'", "varphi": "phi", "varepsilon": "epsilon",
-    "vartheta": "theta", "simeq": "approx", "thickapprox": "approx", "div": "/", "slash": "/", "overrightarrow": "vec",
+    "vartheta": "theta", "widehat": "hat", "widetilde": "tilde", "overline": "bar", "bigcup": "cup", "bigcap": "cap",
+    "simeq": "approx", "thickapprox": "approx", "div": "/", "slash": "/", "overrightarrow": "vec",
     "textdollar": "$", "arcsec": "arcsec", "lbracket": "[", "rbracket": "]", "Re": "Re", "ohm": "Omega", "micro": "mu",
 }  # fmt: skip
 _MARKS = {"<", ">", "[", "]", "|", "*", ":", "/", "'", "%", "i"}
@@ -101,7 +104,7 @@ _DROPPED = frozenset(
     word_list(
         "left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle "
         "scriptstyle limits nolimits hfill strut mathstrut rm bf it sf tt cal Large large LARGE huge Huge small "
-        "normalsize quad qquad thinspace enspace medspace thickspace nonumber centering"
+        "normalsize therefore quad qquad thinspace enspace medspace thickspace nonumber centering"
     )
 )
 _TEXT_STYLES = frozenset(
@@ -135,7 +138,7 @@ _SMALL_WORDS = frozenset(
 _UNITS = frozenset(
     word_list(
         "cm mm dm km kg mg ml mL kJ kW Hz kHz MHz GHz ft lb lbs oz mph kph hr hrs min mins sec secs yd yds nm ms "
-        "pm cu sq MJ eV Pa kPa kN mol rad deg"
+        "pm cu sq MJ eV Pa kPa kN mol rad deg pct"
     )
 )
 _UNITS_NEXT_TO_DIGITS = _UNITS - {"nm", "ms", "pm", "cu", "rad"}  # products of two variables, without a space
@@ -145,6 +148,8 @@ _INNER_FUNCTIONS = re.compile(r"arcsin|arccos|arctan|sin|cos|tan|log|exp|sqrt|ln
 def spelling(text: str) -> str:
     """The text without wrappers and invisible signs, Unicode signs as LaTeX. Never raises."""
     text = _INVISIBLE.sub("", text)
+    if _ESCAPED.search(text) and all(len(run) % 2 == 0 for run in re.findall(r"\\+", text)):
+        text = text.replace("\\\\", "\\")
     if not text.isascii():
         text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿᵀ]+", lambda match: "^{" + match[0].translate(_RAISED) + "}", text)
         text = re.sub("[₀₁₂₃₄₅₆₇₈₉ₙ]+", lambda match: "_{" + match[0].translate(_LOWERED) + "}", text)
@@ -166,6 +171,11 @@ def spelling(text: str) -> str:
         text = next(group for group in match.groups() if group is not None).strip()
     if text.endswith("\\") and not text.endswith("\\\\"):
         text = text[:-1].rstrip()  # what is left of a spacing command
+    text = re.sub(
+        r"\^\s*(?:\\prime|\{((?:\s*\\prime)+)\s*\})", lambda match: "'" * max((match[1] or "").count("p"), 1), text
+    )
+    text = _UNIT_FRACTION.sub(r"\1/\2", text)
+    text = re.sub(r"\bUS\s*(?=\\?\$)", "", text)
     text = re.sub(r"(?<=\d)\s*(?:\{,\}|,\\!)\s*(?=\d{3}(?!\d))", "{,}", text)
     signs = re.findall(r"(?<!\\)\$(.?)", text)
     if (

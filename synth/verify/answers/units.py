@@ -168,7 +168,7 @@ def unit(text: str) -> Unit | None:
     """The unit or label that a text is, whole; None where it is none: ``km/h``, ``square inches``, ``people``."""
     if len(text) > MAX_LENGTH:
         return None
-    words = " ".join(text.split())
+    words = re.sub(r"(?:^| )(?:old|in total|total|altogether|remaining)$", "", " ".join(text.split())) or "units"
     plain = words.lower().strip(" .()")
     if plain in ("%", "percent", "percentage", "pct", "per cent"):
         return PERCENT
@@ -229,7 +229,7 @@ def _physical(formula: str, words: str) -> Unit | None:
         except Exception:  # pint raises many classes for what is no unit, and some are Python's own
             continue
         dimension = "*".join(f"{name}^{power}" for name, power in sorted(size.dimensionality.items()))
-        return Unit(dimension, Fraction(size.magnitude), words)
+        return Unit(dimension or "share", Fraction(size.magnitude), words)  # hours per day
     return None
 
 
@@ -242,7 +242,7 @@ def listed_label(words: str) -> Unit | None:
 
 
 def _label(words: str) -> Unit | None:
-    if re.fullmatch(r"[\u4e00-\u9fff]{1,3}", words) and not set(words) & set("万亿千百十"):
+    if re.fullmatch(r"[\u4e00-\u9fff]{1,3}", words) and not set(words) & set("万亿千百十的倍不或半多分"):
         return Unit("", words=words, is_label=True)  # a Chinese measure word
     parts = re.split(r"[\s-]+", words)
     if not 1 <= len(parts) <= 3 or not all(re.fullmatch(r"[a-z']{3,20}|of", part) for part in parts):

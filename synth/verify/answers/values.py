@@ -104,7 +104,9 @@ class Operation:
                 return f"\\vec{{{args[0]}}} \\times \\vec{{{args[1]}}}"
             case "sum" | "prod":
                 return f"(\\{self.name}_{{{args[0]} = {args[1]}}}^{{{args[2]}}} {args[3]})"
-            case "\\int" | "\\sum" | "\\prod":
+            case "\\vec":
+                return f"\\vec{{{args[0]}}}"
+            case "\\int" | "\\iint" | "\\oint" | "\\sum" | "\\prod":
                 bounds = "".join(
                     f"{mark}{{{bound}}}" for mark, bound in zip("_^", args[:2], strict=True) if bound != "?"
                 )

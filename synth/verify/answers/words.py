@@ -32,15 +32,15 @@ _MONTH = r"(?P<month>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|
 _DAY = r"(?P<day>[0-3]?\d)(?:st|nd|rd|th)?"
 _DATES = (
     re.compile(rf"{_MONTH}\s*{_DAY}(?:\s*,?\s*(?P<year>\d{{4}}))?", re.IGNORECASE),
-    re.compile(rf"{_DAY}\s*(?:of\s+)?{_MONTH}(?:\s*,?\s*(?P<year>\d{{4}}))?", re.IGNORECASE),
+    re.compile(rf"(?:the\s+)?{_DAY}\s*(?:of\s+)?{_MONTH}(?:\s*,?\s*(?P<year>\d{{4}}))?", re.IGNORECASE),
     re.compile(r"(?P<year>\d{4})-(?P<month>\d{2})-(?P<day>\d{2})"),
 )
 _CLOCK = re.compile(
     r"(?P<h>\d{1,2})\s*(?::\s*(?P<m>[0-5]\d))?\s*(?:(?P<half>[ap])\.?\s*m\b\.?|(?P<oclock>o'clock))?", re.IGNORECASE
 )
 _BASED = re.compile(
-    r"(?P<digits>-?[0-9A-Z]*\d[0-9A-Z]*(?:\.[0-9A-Z]+)?)\s*"
-    r"(?:_\s*\{?\s*(?:base\s*)?(?P<a>\d{1,2}|[a-z]+)\s*\}?|\(?\s*(?:in\s+)?base[\s-]*(?P<b>\d{1,2}|[a-z]+)\s*\)?)"
+    r"\(?(?P<digits>-?[0-9A-Fa-f]*\d[0-9A-Z]*(?:\.[0-9A-Z]+)?|-?\d+[a-f]+)\)?\s*"
+    r"(?:_\s*\{?\s*(?:base\s*|\()?(?P<a>\d{1,2}|[a-z]+)\s*\)?\}?|\(?\s*(?:in\s+)?base[\s-]*(?P<b>\d{1,2}|[a-z]+)\s*\)?)"
 )
 _NOTHING = re.compile(
     r"(?:there (?:is|are) )?no (?:real |integer |such |positive )*(?:solutions?|roots?)(?: exists?)?|empty set"
@@ -95,7 +95,7 @@ def _based(text: str) -> Based | None:
         return None
     base = match["a"] or match["b"]
     size = int(base) if base.isdigit() else _ONES.get(base, 0)
-    digits = match["digits"]
+    digits = match["digits"].upper()
     if not 2 <= size <= 36 or any(int(digit, 36) >= size for digit in digits if digit not in "-."):
         return None
     sign = "-" if digits.startswith("-") else ""
