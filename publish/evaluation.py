@@ -1,7 +1,7 @@
 """Evaluation results as files of a release, in the format of Every Eval Ever 0.3.0 (https://evalevalai.com).
 
     evaluation/data/<benchmark>/<developer>/<model>/<uuid>.json             one for each model that was scored
-    evaluation/data/<benchmark>/<developer>/<model>/<uuid>_samples.jsonl    the release: a line for each problem
+    evaluation/data/<benchmark>/<developer>/<model>/<uuid>_samples.jsonl    the release: a line for each answer
 
 The paths are those that its validator asks for, below ``evaluation``. Its schema is closed and its metadata holds texts
 only, so a sample holds the whole problem row, from which others can score the answer again, as JSON in
@@ -32,7 +32,7 @@ _VERSION = "0.3.0"
 
 
 class EvaluatedItem(Facts):
-    """One held-out problem, the answer of the release, and its verdict.
+    """One held-out problem, an answer of the release, and its verdict; ``sample_index`` counts its answers from 0.
 
     ``problem`` is the whole row, as the verifiers read it. ``verdict`` is None for a problem that has none (kind
     ``open``). Token counts: both, or neither. ``others``: the verdicts on the other models' answers, by their names on
@@ -40,6 +40,7 @@ class EvaluatedItem(Facts):
     """
 
     problem: dict[str, Any]
+    sample_index: int = 0
     response: str
     verdict: str | None
     score: float | None
@@ -215,7 +216,7 @@ def _sample(record: Mapping[str, Any], item: EvaluatedItem) -> str:
         "model_id": record["model_info"]["id"],
         "evaluation_name": result["evaluation_name"],
         "evaluation_result_id": result["evaluation_result_id"],
-        "sample_id": str(problem.get("id")),
+        "sample_id": f"{problem.get('id')}{f'#{item.sample_index}' if item.sample_index else ''}",
         "sample_hash": hashlib.sha256(canonical.encode()).hexdigest(),
         "interaction_type": "single_turn",
         "input": {"raw": raw, "reference": reference, **choices},
@@ -224,6 +225,7 @@ def _sample(record: Mapping[str, Any], item: EvaluatedItem) -> str:
         "evaluation": {"score": item.score or 0.0, "is_correct": item.verdict == "correct"},
         "metadata": {
             "problem": json.dumps(problem, ensure_ascii=False, sort_keys=True),
+            "sample_index": str(item.sample_index),
             "finish_reason": item.finish_reason,
             "verdicts": json.dumps({"release": item.verdict, **item.others}, ensure_ascii=False),
             **({"reason": item.reason} if item.reason is not None else {}),
@@ -244,6 +246,7 @@ def _item(row: Mapping[str, Any]) -> EvaluatedItem:
     verdict = others.pop("release")
     return EvaluatedItem(
         problem=json.loads(metadata["problem"]),
+        sample_index=int(metadata.get("sample_index", "0")),
         response=row["output"]["raw"][0],
         verdict=verdict,
         score=None if verdict is None else row["evaluation"]["score"],

@@ -163,10 +163,12 @@ class ScoredModel(Facts):
     stop_rate: float | None = Field(None, ge=0, le=1, description="Answers that end on a stop token.")
     truncated: float | None = Field(None, ge=0, le=1, description="Answers that were cut at the limit.")
     mean_tokens: float | None = Field(None, ge=0)
+    dtype: str | None = Field(None, description="Type of the weights that answered.")
 
 
 class Score(Facts):
-    """One model, one metric; ``low`` and ``high`` bound its interval, ``n`` counts problems."""
+    """One model, one metric; ``low`` and ``high`` bound its interval, ``n`` counts problems, ``num_samples`` the
+    samples of each."""
 
     model: str = Field(description="The name for people.")
     about: ScoredModel
@@ -175,6 +177,7 @@ class Score(Facts):
     low: float | None = None
     high: float | None = None
     n: int = Field(ge=1)
+    num_samples: int = Field(1, ge=1)
 
     @model_validator(mode="after")
     def _interval_in_order(self) -> Score:
@@ -182,14 +185,44 @@ class Score(Facts):
         return self
 
 
+MAY_BE_CHANCE = "may be chance"
+
+
+def reading_of(low: float | None, high: float | None, p: float | None = None) -> str:
+    """What a difference with this interval says; ``p``: of its test, corrected for all comparisons where there are
+    several. Both have to exclude chance."""
+    if low is None or high is None:
+        return "no interval"
+    if low <= 0 <= high or (p is not None and p >= 0.05):
+        return MAY_BE_CHANCE
+    return "higher" if low > 0 else "lower"
+
+
+def p_text(p: float | None) -> str:
+    """Three significant digits, a small p as a bound, and none as 0; empty where it is not known."""
+    return "" if p is None else "below 0.0001" if p < 0.0001 else f"{p:.3g}"
+
+
 class Comparison(Facts):
-    """``difference`` is ``b`` minus ``a`` on the same problems."""
+    """``difference`` is ``b`` minus ``a`` on the same problems.
+
+    ``p_adjusted`` is Holm's over all comparisons; ``minimum_detectable_effect`` the smallest true difference that the
+    evaluation finds in 80 % of cases, ``items_to_detect`` how many problems find one as large as ``difference``.
+    """
 
     a: str
     b: str
     difference: float
     low: float | None = None
     high: float | None = None
+    p: float | None = None
+    p_adjusted: float | None = None
+    minimum_detectable_effect: float | None = None
+    items_to_detect: int | None = None
+
+    @property
+    def reading(self) -> str:
+        return reading_of(self.low, self.high, self.p_adjusted)
 
     @model_validator(mode="after")
     def _interval_in_order(self) -> Comparison:
@@ -215,8 +248,9 @@ class EvaluationFacts(Facts):
     decoding: str
     sampling: dict[str, Value] = Field(default_factory=dict)
     scores: tuple[Score, ...]
+    other_scores: tuple[Score, ...] = Field((), description="The same models on other metrics, such as pass@8.")
     comparisons: tuple[Comparison, ...] = ()
-    interval: str | None = Field(None, description="Method and level, such as 'paired bootstrap over problems, 95 %'.")
+    interval: str | None = Field(None, description="Method and level, such as 'Wilson, 95 %'.")
     items: bool = False
 
     @property

@@ -37,12 +37,15 @@ from publish.checksums import CHECKSUMS, SIGNATURE, SIGNED_PROVENANCE, compare, 
 from publish.hub import Gate, Hub, LocalFile, Remote, RemoteFile, Repo, same_content
 
 __all__ = [
-    "Change", "Outcome", "Plan", "Progress", "RepoPlan", "Settings", "Target", "check_folders", "check_links",
-    "make_plan", "push",
+    "DRY_RUN", "Change", "Outcome", "Plan", "Progress", "RepoPlan", "Settings", "Target", "check_folders",
+    "check_links", "make_plan", "push",
 ]  # fmt: skip
 
 Progress = Callable[[str, int, int], None]
 """Takes the step, its bytes done and its bytes in all."""
+
+DRY_RUN = "-dry-run"
+"""How the name of a release ends that is of a dry run; it is never pushed."""
 
 COMMIT_FILES = 256
 COMMIT_BYTES = 100 * 2**20
@@ -138,7 +141,7 @@ class Outcome:
 
 def check_folders(targets: Sequence[Target], progress: Progress = lambda *_: None) -> None:
     """Raises InputError or Refused for a folder that may not leave: incomplete, changed since it was packaged, with
-    symbolic links, or with a license audit that blocks it."""
+    symbolic links, of a dry run, or with a license audit that blocks it."""
     for target in targets:
         _check_complete(target.folder, progress)
         _check_audit(target.folder)
@@ -146,7 +149,8 @@ def check_folders(targets: Sequence[Target], progress: Progress = lambda *_: Non
 
 def check_links(model: Target, data: Target | None) -> None:
     """Raises InputError where the cards do not name the repositories that they go to, or where the model's names a data
-    set whose folder is not there. ``data`` None: the model is pushed alone."""
+    set whose folder is not there. ``data`` None: the model is pushed alone. Raises Refused for folders of a dry run."""
+    _audit(model.folder)
     _check_named(model.folder, model.repo)
     if data is None:
         return
@@ -180,7 +184,8 @@ def _check_complete(folder: Path, progress: Progress) -> None:
         )
 
 
-def _check_audit(folder: Path) -> None:
+def _audit(folder: Path) -> Audit:
+    """The folder's audit.json. Raises Refused where there is none, and for a folder of a dry run."""
     path = folder / "audit.json"
     try:
         audit = Audit.model_validate_json(path.read_bytes())
@@ -190,13 +195,22 @@ def _check_audit(folder: Path) -> None:
         ) from None
     except ValueError as error:
         raise InputError("not an audit of `distill run`", where=str(path)) from error
+    if audit.release.endswith(DRY_RUN):
+        what = "this is of a dry run: random weights and made-up answers"
+        raise Refused(what, where=str(folder), hint="`distill run RECIPE` without --dry-run makes a release")
+    return audit
+
+
+def _check_audit(folder: Path) -> None:
+    audit = _audit(folder)
     violations = [  # `blocks` is not in the file: warnings that block stopped the run before it was packaged
         one
         for one in audit.findings
         if one.code.startswith("V-") and not any(waiver.covers(one) for waiver in audit.allowed)
     ]
     if violations:
-        raise Refused(f"{violations[0].code}: {violations[0].why}", where=str(path), hint=violations[0].fix)
+        where = str(folder / "audit.json")
+        raise Refused(f"{violations[0].code}: {violations[0].why}", where=where, hint=violations[0].fix)
 
 
 def _check_named(folder: Path, repo: Repo) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -50,6 +50,10 @@ class Trace:
     def problem_id(self) -> str:
         problem_id: str = self.problem["id"]
         return problem_id
+
+    def with_text(self, text: str) -> Trace:
+        """The same sample with another text."""
+        return replace(self, text=text, reasoning=split_reasoning(text, self.think_open, self.think_close))
 
     @property
     def canonical_text(self) -> str:

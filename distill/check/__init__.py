@@ -9,4 +9,5 @@ To change X, edit Y:
     memory of training, on GPUs and in checkpoints     memory.py
     one line of the report                             finding.py
     bounds and the forecast of a pilot                 pilot.py
+    hours and money by the recipe's `forecast`         forecast.py
 """

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from distill.check.finding import Finding
+from distill.check.forecast import check_forecast
 from distill.check.memory import CHECKPOINTS, check_memory
 from distill.check.pilot import run_pilot
 from distill.check.problems import check_held_out, check_problems
@@ -69,6 +70,7 @@ def check_recipe(
         "disk": lambda: _disk(recipe, runs),
         **({} if gpu_memory is None else {"memory": lambda: check_memory(recipe, gpu_memory)}),
         **({"formats": lambda: _formats(recipe)} if recipe.release.formats else {}),
+        "forecast": lambda: check_forecast(recipe),
     }
     findings: list[Finding] = []
     for subject, check in checks.items():

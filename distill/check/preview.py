@@ -1,4 +1,4 @@
-"""``distill preview``: training rows as the student will see them, made up or from a run's selection."""
+"""Training rows as the student will see them, made up or from a run's selection: ``distill preview``, the report."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from distill.config.recipe import RandomBase, Recipe
-from distill.models.folder import BaseFolder, read_base
+from distill.config.recipe import RandomBase, Recipe, StudentConfig
+from distill.models.folder import MODEL, BaseFolder, own_template, read_base
 from distill.models.prepare import inspect_base
 from distill.models.random_model import write_random_base
 from distill.models.tokens import RowRefused, Tokens
+from distill.runs.artefact import Artefact
 from distill.runs.store import current_artefacts
 from distill.runs.tables import open_training_rows
 from licensing.errors import InputError
 from publish.chat_template import add_persona
 from synth.reasoning import THINK_CLOSE, THINK_OPEN
 
-__all__ = ["PreviewRow", "final_base", "made_up_trace", "preview"]
+__all__ = ["PreviewRow", "final_base", "made_up_trace", "preview", "trained_rows"]
 
 _SELECTION = ("sample", "verify", "label", "curate")
 
@@ -61,12 +62,30 @@ def preview(recipe: Recipe, run: Path, count: int) -> tuple[str, list[PreviewRow
         tokens = Tokens.of_folder(base)
         artefacts = current_artefacts(run) if run.is_dir() else {}
         if all(stage in artefacts for stage in _SELECTION):
-            samples, verdicts, labels, data = (artefacts[stage] for stage in _SELECTION)
-            with open_training_rows(run / "store", samples, verdicts, labels, data) as selected:
-                rows = [_row(tokens, row, recipe) for row in itertools.islice(selected, count)]
-            return f"the selection of {run}", rows
+            return f"the selection of {run}", _selected(tokens, run, artefacts, recipe.student, count)
         made_up = itertools.islice(_made_up(recipe), count)
-        return "made-up traces on the recipe's problems", [_row(tokens, row, recipe) for row in made_up]
+        return "made-up traces on the recipe's problems", [_row(tokens, row, recipe.student) for row in made_up]
+
+
+def trained_rows(
+    run: Path, artefacts: Mapping[str, Artefact[Any]], student: StudentConfig, count: int
+) -> list[PreviewRow]:
+    """The first ``count`` training rows of a run, as its prepared model writes them; none before it has selected some.
+
+    Raises InputError where the prepared model is damaged.
+    """
+    if not all(stage in artefacts for stage in ("prepare", *_SELECTION)):
+        return []
+    tokens = Tokens.of_folder(read_base(artefacts["prepare"].path / MODEL))
+    return _selected(tokens, run, artefacts, student, count)
+
+
+def _selected(
+    tokens: Tokens, run: Path, artefacts: Mapping[str, Artefact[Any]], student: StudentConfig, count: int
+) -> list[PreviewRow]:
+    samples, verdicts, labels, data = (artefacts[stage] for stage in _SELECTION)
+    with open_training_rows(run / "store", samples, verdicts, labels, data) as selected:
+        return [_row(tokens, row, student) for row in itertools.islice(selected, count)]
 
 
 @contextlib.contextmanager
@@ -76,7 +95,7 @@ def final_base(recipe: Recipe) -> Iterator[BaseFolder | None]:
         if isinstance(recipe.student.base, RandomBase):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             write_random_base(recipe.student.base, folder)
-            base: BaseFolder | None = read_base(folder)
+            base: BaseFolder | None = read_base(folder, own_template(recipe.student))
         else:
             base = inspect_base(recipe.student)
         persona = recipe.persona
@@ -104,14 +123,14 @@ def _made_up(recipe: Recipe) -> Iterator[dict[str, Any]]:
         yield {"id": problem.id, "kind": problem.kind, "messages": made_up_trace(problem.messages, problem.answer)}
 
 
-def _row(tokens: Tokens, row: Mapping[str, Any], recipe: Recipe) -> PreviewRow:
-    row = recipe.student.training_row(row)
+def _row(tokens: Tokens, row: Mapping[str, Any], student: StudentConfig) -> PreviewRow:
+    row = student.training_row(row)
     try:
         prompt, completion = tokens.texts(row["messages"])
         rendered = tokens.render(row["messages"])
     except RowRefused as refused:
         return PreviewRow(row["id"], reason=str(refused))
-    length, longest = len(rendered.input_ids), recipe.student.max_length
+    length, longest = len(rendered.input_ids), student.max_length
     return PreviewRow(
         row["id"],
         prompt,

@@ -95,6 +95,7 @@ def print_run(summary: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     from distill.report import tables
+    from distill.report.overview import contamination_text
 
     console = Console()
     if not console.is_terminal:
@@ -103,7 +104,7 @@ def print_run(summary: Mapping[str, Any]) -> None:
     if summary["waterfall"]:
         blocks.append(tables.waterfall_table(summary["waterfall"]))
     if summary["scores"]:
-        blocks.append(tables.score_table(summary["scores"]))
+        blocks += tables.score_tables(summary["scores"])
     if summary["comparisons"]:
         blocks.append(tables.comparison_table(summary["comparisons"]))
     for block in blocks:
@@ -113,6 +114,13 @@ def print_run(summary: Mapping[str, Any]) -> None:
         for row in block.rows:
             drawn.add_row(*row)
         console.print(drawn, markup=False)
+    if summary["scores"]:
+        console.print(contamination_text(summary["contamination"]), markup=False)
+    if summary["gate"]:
+        verdict = "go" if summary["gate"]["go"] else "no-go"
+        for check in summary["gate"]["checks"]:
+            console.print(f"{'go' if check['go'] else 'no-go'}: {check['reason']}", markup=False, soft_wrap=True)
+        console.print(f"release gate: {verdict}", markup=False, soft_wrap=True)
     if summary["data_release"]:
         console.print(f"data set: {summary['data_release']}", markup=False, soft_wrap=True)
     for folder in summary["formats"]:

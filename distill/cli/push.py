@@ -77,6 +77,8 @@ def push(
     from publish.hub import Hub
 
     folder = _release_folder(source)
+    if public:
+        _require_go(source, folder)
     model, data = _targets(folder, to, data_to)
     publishing.check_links(model, None if only is Only.model else data)
     targets = [] if only is Only.data else [model]
@@ -132,6 +134,17 @@ def _release_folder(source: Path) -> Path:
     if release is None:
         raise InputError("the run has no release yet", where=str(run), hint="run its recipe to the end: distill run")
     return Path(release)
+
+
+def _require_go(source: Path, folder: Path) -> None:
+    """Raise Refused where the measurements do not show what `release.require` asks for: of a run by its newest recipe,
+    of a folder by the recipe in it."""
+    from distill.release.gate import gate_of_release, gate_of_run
+    from distill.runs.summary import find_run
+
+    gate = gate_of_release(folder) if folder == source else gate_of_run(find_run(source))
+    if gate is not None:
+        gate.raise_if_no_go("nothing is made public")
 
 
 def _targets(folder: Path, to: str, data_to: str | None) -> tuple[Target, Target]:

@@ -20,11 +20,12 @@ def show(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a run: stages, rows remaining, scores, release folder."""
-    from distill.runs.summary import find_run, summary
+    """Show a run: stages, rows remaining, scores, go or no-go, release folder."""
+    from distill.report.overview import overview
+    from distill.runs.summary import find_run
 
     run = find_run(folder)
-    result = summary(run)
+    result = overview(run)
     problems: list[str] = []
     if verify:
         from distill.runs.store import verify_run

@@ -15,6 +15,7 @@ from licensing.errors import InputError
 
 if TYPE_CHECKING:
     from distill.check.finding import Finding
+    from distill.config.recipe import Recipe
 
 
 def check(
@@ -63,6 +64,9 @@ def run(
     only: Annotated[
         str | None, typer.Option(metavar="STAGE", help="Run this stage alone; the stages before it must be finished.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Try every stage with stand-ins: a minute, no GPU, no network.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a recipe, from problems to release folder.
@@ -74,8 +78,13 @@ def run(
 
     loaded = load_recipe(recipe, overrides or [])
     _quiet_libraries()
+    if dry_run:
+        if until is not None or only is not None:
+            raise InputError("a dry run is of all stages", where="--dry-run", hint="leave out --until and --only")
+        _dry_run(loaded, runs, as_json)
+        return
     from distill.cli.progress import StageProgress
-    from distill.runs.summary import summary
+    from distill.report.overview import overview
     from distill.stages.pipeline import STAGES
     from distill.stages.pipeline import run as run_pipeline
 
@@ -88,12 +97,31 @@ def run(
         run_pipeline(loaded, runs, watcher=progress, until=until, only=only)
         if progress.nothing_to_do:
             progress.say("nothing to do: every stage was done before")
-    result = summary(runs / loaded.run_name())
+    result = overview(runs / loaded.run_name())
     if as_json:
         print_json(result)
     else:
         print_run(result)
         print(f"next: distill report {result['run']}", file=sys.stderr)
+
+
+def _dry_run(recipe: Recipe, runs: Path, as_json: bool) -> None:
+    """Progress on stderr; on stdout what was replaced, and that no stage failed."""
+    from distill.cli.progress import StageProgress
+    from distill.dry_run.run import run_dry
+
+    with StageProgress() as progress:
+        progress.say(f"dry run of {recipe.name}: with stand-ins; nothing that it writes is a result")
+        result = run_dry(recipe, runs, progress)
+    if as_json:
+        print_json(result.as_dict())
+        return
+    print(f"dry run of {recipe.name}: {len(result.stages)} stages passed in {result.seconds:.0f} s")
+    for line in result.replaced:
+        print(f"  stand-in  {line}")
+    for line in result.notes:
+        print(f"  note      {line}")
+    print(f"nothing in {result.run} is a result; it cannot be pushed")
 
 
 def recipes(

@@ -24,6 +24,7 @@ RENAMED_KEYS: dict[str, str] = {
     "verify.sandbox": "verify.code.sandbox",
     "verify.code_timeout_s": "verify.code.timeout_s",
     "verify.code_memory_mb": "verify.code.memory_mb",
+    "evaluate.min_stop_rate": "release.require.stop_rate",
     "persona.developer": "persona.maker",
     "persona.system_prompt": "persona.system",
     "persona.mode": "persona.policy",

@@ -10,10 +10,11 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from distill.config.forecast import ForecastConfig
 from distill.config.parallel import ParallelConfig
 from licensing.audit import Allowance
 from publish.facts import check_language
@@ -73,6 +74,9 @@ class StudentConfig(Section):
     name: str | None = Field(None, description="Public id (owner/name) for lineage where `base` is a folder.")
     revision: str | None = None
     license: str | None = Field(None, description="Licence of the base's weights.")
+    chat_template: str | None = Field(
+        None, description="In place of the base's own template: chatml, or a file that holds a Jinja template."
+    )
     method: Method = LoraMethod()
     prompt_template: PromptTemplate | None = Field(
         None,
@@ -133,6 +137,7 @@ class StudentConfig(Section):
             name=self.name,
             revision=self.revision,
             license=self.license,
+            chat_template=self.chat_template,
             trust_remote_code=self.trust_remote_code,
         )
 
@@ -148,37 +153,80 @@ class StudentConfig(Section):
         return self.name or (self.base if isinstance(self.base, str) else "random-llama")
 
 
-class EvaluateConfig(SamplingOptions):
-    prompts: PromptsConfig = Field(
-        description="Held-out problems; those of them among the training prompts are not sampled."
-    )
+class EvaluationSettings(SamplingOptions):
+    """How a model is asked: engine and sampling."""
+
     engine: Literal["auto", "vllm", "transformers"] = Field("auto", description="auto: vLLM where it is installed.")
     engine_args: dict[str, Any] = Field(default_factory=dict, description="vLLM engine arguments, where it is taken.")
     batch_size: int = Field(32, ge=1, description="Batch size where transformers is taken.")
+    num_samples: int = Field(1, ge=1, description="Of each problem; several need a temperature above 0.")
     max_new_tokens: int = Field(1024, ge=1)
+    sampling: Literal["recipe", "model"] = Field(
+        "recipe",
+        description="model: temperature, top_p and the like as each model's own generation_config.json has them.",
+    )
     temperature: float = Field(0.0, ge=0)
     top_p: float = Field(1.0, gt=0, le=1)
-    teacher: bool | str = Field(
-        True, description="Score the teacher on the same problems; of a mixture, each one, or the one of this name."
-    )
-    min_stop_rate: float = Operational(
-        0.95,
-        ge=0,
-        le=1,
-        description="Share of the student's generations that must end on a stop token; below: no release.",
-    )
-    bootstrap_samples: int = Field(2000, ge=100)
     seed: int = 0
 
-    def generation_config(self) -> dict[str, Any]:
-        """The sampling values of transformers' generation_config.json under which models generate as evaluated."""
+    @model_validator(mode="after")
+    def _sampling_has_one_source(self) -> Self:
+        if self.sampling == "model":
+            own = {"temperature": self.temperature != 0, "top_p": self.top_p != 1, **self.sampling_options}
+            if names := ", ".join(name for name, is_set in own.items() if is_set):
+                raise ValueError(
+                    f"sampling: model takes {names} from the model: remove it here, or set sampling: recipe"
+                )
+        elif self.num_samples > 1 and self.temperature == 0:
+            raise ValueError(
+                f"{self.num_samples} samples at temperature 0 are equal: raise temperature, or set num_samples: 1"
+            )
+        return self
+
+    def generation_config(self) -> dict[str, Any] | None:
+        """The sampling values of transformers' generation_config.json under which models generate as evaluated; None
+        for the base's own."""
+        if self.sampling == "model":
+            return None
         values: dict[str, Any] = {"do_sample": False}
         if self.temperature:
             values = {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
         return values | self.sampling_options
 
 
+class EvaluateConfig(EvaluationSettings):
+    prompts: PromptsConfig = Field(
+        description="Held-out problems; those of them among the training prompts are not sampled."
+    )
+    teacher: bool | str = Field(
+        True, description="Score the teacher on the same problems; of a mixture, each one, or the one of this name."
+    )
+
+
 Format = Literal["gguf-bf16", "gguf-f16", "gguf-q8_0"]
+
+
+class RequireConfig(Section):
+    """What the measurements must show before a release: decides, and is part of no stage's key."""
+
+    stop_rate: float = Operational(
+        0.95, ge=0, le=1, description="Least share of the student's samples that end on a stop token."
+    )
+    gain_over_base: float | None = Operational(
+        None,
+        ge=-1,
+        le=1,
+        description="Least gain over the student before training: lower bound of the interval of the difference.",
+    )
+    side_effects: float | None = Operational(
+        None,
+        ge=0,
+        le=1,
+        description="Most that a suite may lose against the student before training, by the lower bound.",
+    )
+    leak_rate: float | None = Operational(
+        None, ge=0, le=1, description="Most persona probes that name another model: upper bound of the interval."
+    )
 
 
 class ReleaseConfig(Section):
@@ -213,6 +261,9 @@ class ReleaseConfig(Section):
     )
     scan_allow: tuple[str, ...] = Field(
         (), description="Findings of the scan that may ship: path, address or FILE:LINE, as its message shows them."
+    )
+    require: RequireConfig = Operational(
+        RequireConfig(), description="The gate: what must be measured before `package` builds the release."
     )
     formats: tuple[Format, ...] = Operational(
         (), description="The model in other formats too, each in a repository of its own, scored like the release."
@@ -265,6 +316,7 @@ class Recipe(Section):
     persona: PersonaConfig | None = None
     evaluate: EvaluateConfig
     release: ReleaseConfig
+    forecast: ForecastConfig | None = Operational(None, description="Expected rates, for `distill check`.")
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Recipe:

@@ -3,5 +3,8 @@
 To change X, edit Y:
 
     what a model is asked, and how it is verified      run.py
-    scores, intervals, paired comparisons              statistics.py
+    answers and verdicts that are kept                 answers.py
+    scores, comparisons, families of problems          metrics.py
+    intervals, tests, minimum detectable effects       statistics.py
+    a GGUF file as an endpoint                         llama_cpp.py
 """

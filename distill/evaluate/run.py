@@ -1,37 +1,42 @@
-"""Base, student, teacher and control on the same held-out problems, with paired intervals.
+"""What a model is asked, and how its answers are verified: one row a sample.
 
-Every model answers through the engine that would serve it (``synth.teachers.teacher``) and is scored by the
-verifiers that
-chose the training data (``synth.verify.verifier``). The student is asked the bare problem, under its own template's
-system
-prompt; the teacher keeps its system prompt and worked examples.
-
-One sample a problem. Scores and intervals are in ``distill.evaluate.statistics``.
+Every model answers through the engine that would serve it (``synth.teachers.teacher``) and is scored by the verifiers
+that chose the training data (``synth.verify.verifier``). The student is asked the bare problem, under its own
+template's system prompt; the teacher keeps its system prompt and worked examples.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.config.recipe import EvaluateConfig
-from distill.models.folder import read_base
+from pydantic import ValidationError
+
+from distill.config.recipe import EvaluateConfig, EvaluationSettings
+from distill.evaluate.answers import AnswerStore, StoredAnswer, answer_key, model_identity
+from distill.models.folder import base_path, cached, read_base
 from distill.runs.stage import Reporter
 from licensing.errors import InputError, Refused
+from licensing.files import read_json
 from synth.problems.problem import Prompt, canonical_json
 from synth.problems.prompt_template import PromptTemplate
+from synth.reasoning import split_reasoning
+from synth.sampling.config import SAMPLING_OPTIONS
 from synth.teachers.build import build_teacher
 from synth.teachers.config import AutoTeacher, TeacherConfig, TransformersTeacher, VllmTeacher
 from synth.teachers.mixture import TeachersConfig, members_of
-from synth.teachers.teacher import Completion, Request, teacher_messages
+from synth.teachers.teacher import Request, Teacher, teacher_messages
 from synth.verify.config import VerifyConfig
+from synth.verify.verdict import Verdict
+from synth.verify.verdict_store import VerdictStore, rules_digest, verdict_basis
 from synth.verify.verifier import verify_rows
 
 __all__ = [
     "check_disjoint",
     "folder_teacher",
+    "model_sampling",
     "run_model",
     "scored_teachers",
 ]
@@ -60,7 +65,7 @@ def check_disjoint(train_rows: Iterable[Mapping[str, Any]], prompts: Iterable[Pr
         )
 
 
-def folder_teacher(folder: Path, config: EvaluateConfig, template: PromptTemplate | None = None) -> TeacherConfig:
+def folder_teacher(folder: Path, config: EvaluationSettings, template: PromptTemplate | None = None) -> TeacherConfig:
     """A model folder as a teacher, with the engine of the evaluate section and the tags of its own template.
 
     ``template``: the student's text around a question."""
@@ -81,83 +86,176 @@ def scored_teachers(config: EvaluateConfig, teacher: TeachersConfig) -> dict[str
     return {"teacher" if len(members) == 1 else f"teacher {one.public_id}": one for one in chosen}
 
 
+def model_sampling(config: EvaluationSettings, teacher: TeacherConfig) -> EvaluationSettings:
+    """``config`` with the sampling values under which one model is asked: its own unless ``sampling`` is "model".
+
+    They are then those of the model's generation_config.json, where a value that the file does not name is off:
+    without ``do_sample`` it is greedy, as in transformers. Raises InputError where the model is no folder or snapshot
+    of this machine, has no such file, or one whose values cannot be used.
+    """
+    if config.sampling == "recipe":
+        return config
+    where = "evaluate.sampling"
+    folder = base_path(teacher.model) or cached(teacher.model, teacher.revision)
+    hint = "set evaluate.sampling: recipe with temperature and top_p"
+    if folder is None:
+        raise InputError(
+            f"{teacher.model} is no folder of a model with a generation_config.json", where=where, hint=hint
+        )
+    try:
+        stated = read_json(folder / "generation_config.json")
+    except FileNotFoundError:
+        raise InputError("the model has no generation_config.json", where=str(folder), hint=hint) from None
+    values: dict[str, Any] = {"temperature": 0.0, "top_p": 1.0, **dict.fromkeys(SAMPLING_OPTIONS)}
+    if stated.get("do_sample"):
+        values["temperature"] = 1.0
+        values |= {name: stated[name] for name in values if stated.get(name) is not None}
+        values["top_k"] = values["top_k"] or None  # 0 is off in transformers
+    try:
+        return type(config).model_validate(config.model_dump() | values | {"sampling": "recipe"})
+    except ValidationError as error:
+        what = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise InputError(what, where=str(folder / "generation_config.json"), hint=hint) from None
+
+
 def run_model(
     name: str,
     teacher_config: TeacherConfig,
     prompts: Sequence[Prompt],
-    config: EvaluateConfig,
+    config: EvaluationSettings,
     verify: VerifyConfig,
     progress: Reporter,
+    *,
+    answers: AnswerStore | None = None,
 ) -> list[dict[str, Any]]:
-    """Ask one model every problem once and verify the answers; rows in the order of ``prompts``, without times.
+    """Ask one model every problem ``config.num_samples`` times and verify the answers. Rows in the order of
+    ``prompts``, the samples of a problem one after another, without times.
 
-    A row: model, prompt_id, response, finish_reason, verdict, score, extracted, reason, prompt_tokens,
-    completion_tokens, engine. A request that the engine refuses is a row with verdict "error", which counts as wrong.
-    Raises what the engine raises at its start; Refused where it answered nothing at all.
+    A row: model, prompt_id, sample_index, response, finish_reason, verdict, score, extracted, reason, prompt_tokens,
+    completion_tokens, thinking_chars, answer_chars, engine, dtype, sampling. A request that the engine refuses is a row
+    with verdict "error", which counts as wrong. ``answers``: what is there is neither generated nor verified again, and
+    what is new is added. Raises what the engine raises at its start; Refused where it answered nothing at all.
     """
     if not prompts:
         raise InputError("there is no held-out problem", where="evaluate.prompts", hint="set evaluate.prompts")
-    requests = [_request(prompt, teacher_config, config) for prompt in prompts]
+    config = model_sampling(config, teacher_config)
+    requests = [_request(prompt, teacher_config, config, at) for prompt in prompts for at in range(config.num_samples)]
     teacher = build_teacher(teacher_config)
-    answers: dict[str, Completion] = {}
-    waiting = iter(requests)
-    owed = len(requests)
     try:
-        while len(answers) < owed:
-            while teacher.capacity > 0 and (request := next(waiting, None)) is not None:
-                teacher.submit(request)
-            finished = teacher.poll()
-            if not finished:
-                raise RuntimeError(f"{teacher.engine} went idle with {owed - len(answers)} answers owed")
-            answers.update((completion.request_id, completion) for completion in finished)
-            progress(len(answers), owed, name)
-        engine = teacher.engine
+        replies = _replies(name, teacher, teacher_config, requests, progress, answers)
     finally:
         teacher.close()
-    ordered = [answers[request.request_id] for request in requests]
-    if all(answer.finish_reason == "error" for answer in ordered):
-        why = f"{name} answered nothing: {ordered[0].error}"
+    if all(reply.completion.finish_reason == "error" for reply in replies):
+        why = f"{name} answered nothing: {replies[0].completion.error}"
         raise Refused(why, where="evaluate", hint="look at evaluate.engine_args")
     tags = {"think_open": teacher_config.think_open, "think_close": teacher_config.think_close}
-    answered = [
-        {**prompt.row(), "response": answer.text, **tags}
-        for prompt, answer in zip(prompts, ordered, strict=True)
-        if answer.finish_reason != "error"
-    ]
-    verdicts = verify_rows(answered, verify)
+    verdicts = _verdicts(requests, replies, tags, verify, answers.verdicts if answers else None)
     rows = []
-    for prompt, answer in zip(prompts, ordered, strict=True):
-        if answer.finish_reason == "error":
-            verdict: Mapping[str, Any] = {"verdict": "error", "score": 0.0, "extracted": None, "reason": answer.error}
-        else:
-            verdict = next(verdicts)
+    for request, reply, verdict in zip(requests, replies, verdicts, strict=True):
+        answer = reply.completion
+        parts = split_reasoning(answer.text, **tags)
         rows.append(
             {
                 "model": name,
-                "prompt_id": prompt.id,
+                "prompt_id": request.prompt.id,
+                "sample_index": request.sample_index,
                 "response": answer.text,
                 "finish_reason": answer.finish_reason,
-                **{key: verdict[key] for key in ("verdict", "score", "extracted", "reason")},
+                "verdict": verdict.verdict,
+                "score": verdict.score,
+                "extracted": verdict.extracted,
+                "reason": verdict.reason,
                 "prompt_tokens": answer.prompt_tokens,
                 "completion_tokens": answer.completion_tokens,
-                "engine": engine,
+                "thinking_chars": len(parts.thinking or ""),
+                "answer_chars": len(parts.answer),
+                "engine": reply.engine,
+                "dtype": reply.dtype,
+                "sampling": {"temperature": config.temperature, "top_p": config.top_p, **config.sampling_options},
             }
         )
-    for _ in verdicts:  # lets the verifier's workers go
-        raise RuntimeError("the verifier returned more rows than it was given")
     return rows
 
 
-def _request(prompt: Prompt, teacher: TeacherConfig, config: EvaluateConfig) -> Request:
+def _replies(
+    name: str,
+    teacher: Teacher,
+    teacher_config: TeacherConfig,
+    requests: Sequence[Request],
+    progress: Reporter,
+    answers: AnswerStore | None,
+) -> list[StoredAnswer]:
+    """The answer to each request: those that are stored, then those of the engine, which starts only for these."""
+    identity = model_identity(teacher_config, teacher.engine) if answers is not None else ""
+    keys = {request.request_id: answer_key(identity, request) for request in requests}
+    replies: dict[str, StoredAnswer] = {}
+    if answers is not None:
+        for request in requests:
+            if (stored := answers.find(keys[request.request_id], request.request_id)) is not None:
+                replies[request.request_id] = stored
+    waiting = [request for request in reversed(requests) if request.request_id not in replies]
+    while len(replies) < len(requests):
+        while waiting and teacher.capacity > 0:
+            teacher.submit(waiting.pop())
+        finished = teacher.poll()
+        if not finished:
+            raise RuntimeError(f"{teacher.engine} went idle with {len(requests) - len(replies)} requests in flight")
+        for completion in finished:
+            reply = StoredAnswer(completion, teacher.engine, _dtype(teacher))
+            replies[completion.request_id] = reply
+            if answers is not None and completion.finish_reason != "error":
+                answers.add(keys[completion.request_id], reply)
+        progress(len(replies), len(requests), name)
+    return [replies[request.request_id] for request in requests]
+
+
+def _dtype(teacher: Teacher) -> str | None:
+    types = {info["config"]["dtype"] for info in teacher.engine_info if info.get("config", {}).get("dtype")}
+    return ", ".join(sorted(map(str, types))) or None
+
+
+def _verdicts(
+    requests: Sequence[Request],
+    replies: Sequence[StoredAnswer],
+    tags: Mapping[str, str],
+    verify: VerifyConfig,
+    store: VerdictStore | None,
+) -> Iterator[Verdict]:
+    """A verdict for each reply, in order; of a failed request "error". ``store``: as ``answers`` of ``run_model``."""
+    rules = rules_digest(verify)
+    rows, known = [], {}
+    for at, (request, reply) in enumerate(zip(requests, replies, strict=True)):
+        if reply.completion.finish_reason == "error":
+            known[at] = Verdict("error", 0.0, None, reply.completion.error)
+            continue
+        text, reason = reply.completion.text, reply.completion.finish_reason
+        row = {**request.prompt.row(), "response": text, "finish_reason": reason, **tags}
+        key = hashlib.sha256(f"{reason}\0{text}".encode("utf-8", "surrogatepass")).hexdigest()
+        basis = verdict_basis(row, rules, **tags)
+        if store is not None and (stored := store.find(key, basis)) is not None:
+            known[at] = stored
+        else:
+            rows.append((at, key, basis, row))
+    verified = verify_rows((row for *_, row in rows), verify)
+    for (at, key, basis, _), row in zip(rows, verified, strict=True):
+        known[at] = Verdict(
+            row["verdict"], row["score"], row["extracted"], row["reason"], isolation=row.get("isolation")
+        )
+        if store is not None:
+            store.add(key, basis, known[at])
+    return (known[at] for at in range(len(replies)))
+
+
+def _request(prompt: Prompt, teacher: TeacherConfig, config: EvaluationSettings, sample_index: int) -> Request:
     sampling = {"temperature": config.temperature, "top_p": config.top_p, "max_new_tokens": config.max_new_tokens}
     sampling |= config.sampling_options
-    identity = canonical_json([prompt.id, prompt.content_hash, sampling, config.seed]).encode()
-    name = hashlib.sha256(identity).hexdigest()
+    parts = [prompt.id, prompt.content_hash, sampling, config.seed, *([sample_index] if sample_index else [])]
+    name = hashlib.sha256(canonical_json(parts).encode()).hexdigest()
     return Request(
         request_id=name[:32],
         prompt=prompt,
         messages=teacher_messages(teacher, prompt),
-        sample_index=0,
+        sample_index=sample_index,
         seed=(config.seed + int(name[32:40], 16)) % 2**31,
         temperature=config.temperature,
         top_p=config.top_p,

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import RandomBase, StudentConfig
+from distill.models.random_model import CHATML
 from distill.models.turn_format import TurnFormat, end_of_turn, turn_format
 from licensing.errors import InputError, MissingDependency, Refused
-from publish.chat_template import TEMPLATE_FILE, read_template, render
+from publish.chat_template import read_template, render
 from publish.weights import INDEX, read_object, weight_files
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "download",
     "download_release",
     "local_folder",
+    "own_template",
     "public_name",
     "read_base",
 ]
@@ -100,8 +102,10 @@ class BaseFolder:
         return list(dict.fromkeys(number for number in declared if isinstance(number, int)))
 
 
-def read_base(folder: Path) -> BaseFolder:
-    """Read and check the folder of a model. Raises InputError naming what is missing, and what to do about it."""
+def read_base(folder: Path, template: str | None = None) -> BaseFolder:
+    """Read and check the folder of a model. Raises InputError naming what is missing, and what to do about it.
+
+    ``template``: in place of the folder's own."""
     where = str(folder)
     shards = tuple(file.name for file in weight_files(folder))
     config = read_object(folder / "config.json")
@@ -124,12 +128,12 @@ def read_base(folder: Path) -> BaseFolder:
             hint="take a text-only model of the family",
         )
     tokenizer_config = read_object(folder / "tokenizer_config.json", optional=True)
-    template = read_template(folder)
+    template = template or read_template(folder)
     if template is None:
         raise InputError(
             "the tokenizer has no chat template",
             where=where,
-            hint=f"take an instruction-tuned base, or put a {TEMPLATE_FILE} into the folder",
+            hint="take an instruction-tuned base, or set student.chat_template: chatml",
         )
     base = BaseFolder(
         folder=folder,
@@ -145,6 +149,20 @@ def read_base(folder: Path) -> BaseFolder:
     except InputError as error:
         raise InputError(error.what, where=error.where or where, hint=error.hint) from error
     return base
+
+
+def own_template(student: StudentConfig) -> str | None:
+    """The text of `student.chat_template`; None where the base's own template is taken."""
+    if student.chat_template is None or student.chat_template == "chatml":
+        return CHATML if student.chat_template else None
+    try:
+        return Path(student.chat_template).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{student.chat_template} cannot be read: {error}",
+            where="student.chat_template",
+            hint="write chatml, or the path of a file that holds a Jinja template",
+        ) from error
 
 
 def public_name(student: StudentConfig) -> str:

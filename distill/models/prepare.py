@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import RandomBase, StudentConfig
-from distill.models.folder import BaseFolder, cached, download, local_folder, public_name, read_base
+from distill.models.folder import BaseFolder, cached, download, local_folder, own_template, public_name, read_base
 from distill.models.random_model import write_random_base
 from publish.chat_template import TEMPLATE_FILE, add_persona, render, template_digest
 from publish.weights import without_local_paths, write_object
@@ -53,7 +53,7 @@ def prepare(student: StudentConfig, persona: PersonaConfig | None, out: Path) ->
         source = out
     else:
         source = local_folder(student.base) or download(student.base, student.revision)
-    base = read_base(source)
+    base = read_base(source, own_template(student))
 
     template = base.template if persona is None else add_persona(base.template, persona.default_system, persona.policy)
     pad, pad_id = _pad_token(base)
@@ -96,7 +96,7 @@ def inspect_base(student: StudentConfig) -> BaseFolder | None:
     if isinstance(student.base, RandomBase):
         return None
     folder = local_folder(student.base) or cached(student.base, student.revision)
-    return None if folder is None else read_base(folder)
+    return None if folder is None else read_base(folder, own_template(student))
 
 
 # --- writing the parts -------------------------------------------------------------------------------------------

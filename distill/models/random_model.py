@@ -6,14 +6,19 @@ Equal configurations give equal bytes: weights come from numpy's PCG64 by seed, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distill.config.recipe import RandomBase
 from licensing.errors import InputError, MissingDependency
 from publish.chat_template import TEMPLATE_FILE
 from publish.weights import write_object
 
-__all__ = ["CHATML", "write_random_base"]
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["CHATML", "byte_level_tokenizer", "write_random_base"]
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 
@@ -21,6 +26,21 @@ CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+
+
+def byte_level_tokenizer(special: Sequence[str], text: Sequence[str] = ()) -> Tokenizer:
+    """A tokenizer whose vocabulary is these added tokens, ``special`` ones first, and the 256 bytes."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    vocabulary = {token: number for number, token in enumerate((*special, *text))}
+    for letter in sorted(pre_tokenizers.ByteLevel.alphabet()):
+        vocabulary[letter] = len(vocabulary)
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
+    tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in text])
+    return tokenizer
 
 
 def write_random_base(base: RandomBase, folder: Path) -> None:
@@ -37,19 +57,13 @@ def write_random_base(base: RandomBase, folder: Path) -> None:
     try:
         import numpy as np
         from safetensors.numpy import save
-        from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+        tokenizer = byte_level_tokenizer((END_OF_TEXT, TURN_START, TURN_END))
     except ModuleNotFoundError as error:
         raise MissingDependency(f"a random base needs {error.name}", hint=f"pip install {error.name}") from error
 
-    special = [END_OF_TEXT, TURN_START, TURN_END]
-    vocabulary = {token: number for number, token in enumerate(special)}
-    for letter in sorted(pre_tokenizers.ByteLevel.alphabet()):
-        vocabulary[letter] = len(vocabulary)
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
     tokenizer.save(str(folder / "tokenizer.json"))
+    vocabulary = tokenizer.get_vocab()
 
     hidden, inner = base.hidden_size, 2 * base.hidden_size
     config = {

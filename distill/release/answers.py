@@ -18,8 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from distill.config.recipe import EvaluateConfig
-from distill.evaluate.statistics import STUDENT
-from distill.runs.facts import Facts, Score
+from distill.runs.facts import STUDENT, Facts, Score
 from distill.runs.process import StageCrashed, StageHost
 from distill.runs.stage import Reporter, Stage, StageContext
 from licensing.errors import InputError, MissingDependency, Refused
@@ -40,7 +39,16 @@ EVALUATION = "evaluation.json"
 _MOST_S = 60.0
 """Longest time limit of a verification that is taken from a folder."""
 
-_SAMPLING = ("temperature", "top_p", "max_new_tokens", "seed", "batch_size", *SAMPLING_OPTIONS)
+_SAMPLING = (
+    "num_samples",
+    "sampling",
+    "temperature",
+    "top_p",
+    "max_new_tokens",
+    "seed",
+    "batch_size",
+    *SAMPLING_OPTIONS,
+)
 
 
 class _Evaluation(BaseModel):

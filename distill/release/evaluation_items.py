@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from distill.config.recipe import Recipe
-from distill.evaluate.statistics import STUDENT
 from distill.release.facts import model_name
 from distill.release.lineage import sources_of_prompts
 from distill.release.public import Redaction
 from distill.runs.artefact import Artefact
-from distill.runs.facts import EvaluateFacts
+from distill.runs.facts import STUDENT, EvaluateFacts
 from licensing.audit import Audit, audit
 from licensing.errors import Refused
 from licensing.files import read_rows
@@ -38,19 +40,23 @@ def check_evaluation_items(recipe: Recipe, *, fetch: bool = True) -> Audit:
 
 
 def evaluation_items(recipe: Recipe, scores: Artefact[EvaluateFacts]) -> list[EvaluatedItem]:
-    """The problems in the order in which they were evaluated, with the answers of the release and all verdicts."""
+    """The problems in the order in which they were evaluated, with every answer of the release and all verdicts."""
     redaction = Redaction(recipe)
     problems = {row["id"]: row for row in read_rows(scores.path / PROBLEMS)}
-    verdicts: dict[str, dict[str, str | None]] = {}
+    verdicts: dict[tuple[str, int], dict[str, str | None]] = {}
     for row in read_rows(scores.path / "items.jsonl"):
         if row["model"] != STUDENT:
-            verdicts.setdefault(row["prompt_id"], {})[model_name(row["model"], recipe)] = row["verdict"]
+            verdicts.setdefault(_sample(row), {})[model_name(row["model"], recipe)] = row["verdict"]
     return [
         EvaluatedItem(
             problem=redaction.value(problems[row["prompt_id"]]),
-            others=verdicts.get(row["prompt_id"], {}),
+            others=verdicts.get(_sample(row), {}),
             **{name: row[name] for name in EvaluatedItem.model_fields if name in row},
         )
         for row in read_rows(scores.path / "items.jsonl")
         if row["model"] == STUDENT
     ]
+
+
+def _sample(row: Mapping[str, Any]) -> tuple[str, int]:
+    return row["prompt_id"], row["sample_index"]

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from distill.config.recipe import LoraMethod, Recipe
-from distill.evaluate.statistics import STUDENT
+from distill.config.recipe import EvaluateConfig, LoraMethod, Recipe
 from distill.models.folder import MODEL, base_path, public_name
 from distill.release.endpoints import governing
 from distill.release.lineage import Sources, base_revision
 from distill.release.public import Redaction, is_local_path
 from distill.runs.artefact import Artefact
 from distill.runs.facts import (
+    STUDENT,
     AuditFacts,
     CurateFacts,
     EvaluateFacts,
@@ -27,6 +27,7 @@ from distill.runs.facts import (
     PrepareFacts,
     SampleFacts,
     SandboxFacts,
+    Score,
     TrainFacts,
     VerifyFacts,
 )
@@ -331,8 +332,9 @@ def verification_text(config: VerifyConfig, statistics: Mapping[str, Any], sandb
 # --- evaluation --------------------------------------------------------------------------------------------------
 
 
-_SCORE = {"metric", "value", "low", "high", "n"}
-_ABOUT = {"engine", "stop_rate", "truncated", "mean_tokens"}
+_SCORE = {"metric", "value", "low", "high", "n", "num_samples"}
+_ABOUT = {"engine", "stop_rate", "truncated", "mean_tokens", "dtype"}
+_COMPARISON = {"difference", "low", "high", "p", "p_adjusted", "minimum_detectable_effect", "items_to_detect"}
 _ROLES: dict[str, Literal["release", "base", "control"]] = {
     STUDENT: "release",
     "student_before": "base",
@@ -342,9 +344,11 @@ _ROLES: dict[str, Literal["release", "base", "control"]] = {
 
 def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
     config, facts = recipe.evaluate, stages.scores.facts
-    decoding = "greedy" if config.temperature == 0 else f"temperature {config.temperature}, top_p {config.top_p}"
-    decoding += "".join(f", {name} {value:g}" for name, value in config.sampling_options.items())
     names = {score.model: model_name(score.model, recipe) for score in facts.scores}
+    about = {
+        score.model: card.ScoredModel(**_scored_model(score.model, recipe), **score.model_dump(include=_ABOUT))
+        for score in facts.scores
+    }
     prompts = config.prompts
     return card.EvaluationFacts(
         benchmark=_benchmark(prompts),
@@ -355,24 +359,50 @@ def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
         license=prompts.license,
         held_out=_held_out(recipe, stages.data),
         n=facts.scores[0].n,
-        decoding=f"{decoding}, at most {config.max_new_tokens} new tokens",
-        sampling=config.model_dump(include={"temperature", "top_p", "max_new_tokens", "seed"})
-        | config.sampling_options,
+        decoding=_decoding(config),
+        sampling=config.model_dump(include={"num_samples", "max_new_tokens", "seed"}) | _sampling(facts.scores, config),
         scores=tuple(
-            card.Score(
-                model=names[score.model],
-                about=card.ScoredModel(**_scored_model(score.model, recipe), **score.model_dump(include=_ABOUT)),
-                **score.model_dump(include=_SCORE),
-            )
+            card.Score(model=names[score.model], about=about[score.model], **score.model_dump(include=_SCORE))
             for score in facts.scores
         ),
+        other_scores=tuple(
+            card.Score(
+                model=names[score.model],
+                about=about[score.model],
+                metric=metric,
+                n=score.n,
+                num_samples=score.num_samples,
+                **one.model_dump(),
+            )
+            for score in facts.scores
+            for metric, one in score.other_metrics.items()
+        ),
         comparisons=tuple(
-            card.Comparison(a=names[pair.a], b=names[pair.b], difference=pair.difference, low=pair.low, high=pair.high)
+            card.Comparison(a=names[pair.a], b=names[pair.b], **pair.model_dump(include=_COMPARISON))
             for pair in facts.comparisons
         ),
         interval=facts.interval,
         items=recipe.release.evaluation_items,
     )
+
+
+def _decoding(config: EvaluateConfig) -> str:
+    if config.sampling == "model":
+        how = "sampled as each model's own generation_config.json says"
+    elif config.temperature == 0:
+        how = "greedy"
+    else:
+        how = f"temperature {config.temperature}, top_p {config.top_p}"
+    how += "".join(f", {name} {value:g}" for name, value in config.sampling_options.items())
+    samples = f", {config.num_samples} samples a problem" if config.num_samples > 1 else ""
+    return f"{how}, at most {config.max_new_tokens} new tokens{samples}"
+
+
+def _sampling(scores: Iterable[Score], config: EvaluateConfig) -> dict[str, float]:
+    """The sampling values of the release: those of the recipe, or of its generation_config.json."""
+    if config.sampling == "model":
+        return next(score.sampling for score in scores if score.model == STUDENT)
+    return {"temperature": config.temperature, "top_p": config.top_p, **config.sampling_options}
 
 
 def _scored_model(model: str, recipe: Recipe) -> dict[str, Any]:
@@ -420,7 +450,14 @@ def model_name(model: str, recipe: Recipe) -> str:
 
 def _held_out(recipe: Recipe, data: Artefact[CurateFacts]) -> str:
     """How the held-out problems are kept out of the training set; near copies count only where decontamination ran."""
-    decontamination = read_json(data.path / "decontamination.json")
-    if recipe.curate.filters.contaminated and "evaluate" in decontamination.get("sets", {}):
-        return "no training problem is an exact copy of one of them, and problems that overlap with one were left out"
-    return "no training problem is an exact copy of one of them; near copies were not looked for"
+    overlap = read_json(data.path / "decontamination.json")
+    if "evaluate" not in overlap.get("sets", {}):
+        return "no training problem is an exact copy of one of them; near copies were not looked for"
+    count, recall = f"{overlap['contaminated']:,} of {overlap['prompts']:,}", overlap.get("recall", {})
+    shares = ", ".join(f"{100 * share:.0f} % of {kind}" for kind, share in recall.items() if share is not None)
+    searched = f" (the search finds, of planted copies, {shares})" if shares else ""
+    if recipe.curate.filters.contaminated:
+        fate = f"problems that overlap with a test item, {count}, were left out{searched}"
+    else:
+        fate = f"problems that overlap with a test item, {count}, were trained on{searched}"
+    return f"no training problem is an exact copy of one of them, and {fate}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.evaluate.statistics import STUDENT, EvalReport
+from distill.evaluate.metrics import EvalReport
+from distill.runs.facts import STUDENT
 from licensing.license_files import is_license_file, is_notice_file, is_policy_file
 from publish import facts as card
 from publish.formats.gguf import GgufType, converter_version
@@ -59,16 +60,23 @@ def _evaluation(release: card.ReleaseFacts, report: EvalReport) -> card.Evaluati
             about=card.ScoredModel(
                 role="release" if score.model == STUDENT else "quantized",
                 id=names[score.model],
-                **score.model_dump(include={"engine", "stop_rate", "truncated", "mean_tokens"}),
+                **score.model_dump(include={"engine", "dtype", "stop_rate", "truncated", "mean_tokens"}),
             ),
-            **score.model_dump(include={"metric", "value", "low", "high", "n"}),
+            **score.model_dump(include={"metric", "value", "low", "high", "n", "num_samples"}),
         )
         for score in report.scores
     )
     comparisons = tuple(  # of a file with the release, which `summarise` gives the other way round; 0 - 0.0 is no -0.0
         card.Comparison(
-            a=names[pair.b], b=names[pair.a], difference=0 - pair.difference, low=0 - pair.high, high=0 - pair.low
+            a=names[pair.b],
+            b=names[pair.a],
+            difference=0 - pair.difference,
+            low=0 - pair.high,
+            high=0 - pair.low,
+            **pair.model_dump(include={"p", "p_adjusted", "minimum_detectable_effect", "items_to_detect"}),
         )
         for pair in report.comparisons
     )
-    return release.evaluation.model_copy(update={"scores": scores, "comparisons": comparisons, "items": False})
+    return release.evaluation.model_copy(
+        update={"scores": scores, "other_scores": (), "comparisons": comparisons, "items": False}
+    )

@@ -61,11 +61,12 @@ def check_load(folder: Path, engine: EngineName, report: Reporter) -> Loaded:
         key=lambda item: item.completion_tokens or 0,
     )[:_ANSWERS]
     limit = 2 * max((item.completion_tokens or 0 for item in shortest), default=_LIMIT // 2)
-    settings = recorded_settings(folder, engine, max_new_tokens=limit)
+    settings = recorded_settings(folder, engine, max_new_tokens=limit, num_samples=1)
     if engine == "vllm":
         longest = max((item.prompt_tokens or 0 for item in shortest), default=0) + limit
         settings = _within_memory(settings, base, longest)
-    problems = [_unverified(item) for item in shortest] or [_QUESTION]
+    questions = {item.problem["id"]: _unverified(item) for item in shortest}  # of several answers, one is asked for
+    problems = list(questions.values()) or [_QUESTION]
     rows = answer_problems(folder, problems, settings, VerifyConfig(), report)
     stopped = sum(row["finish_reason"] == "stop" for row in rows)
     if shortest and not stopped:

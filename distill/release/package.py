@@ -103,7 +103,7 @@ def _folder(name: str) -> str:
 def _evaluation(recipe: Recipe, stages: ReleaseStages) -> dict[str, Any]:
     """The scores, and the settings under which anyone can score again."""
     scores: dict[str, Any] = read_json(stages.scores.path / "scores.json")
-    settings = recipe.evaluate.model_dump(mode="json", exclude={"prompts", "teacher", "min_stop_rate"})
+    settings = recipe.evaluate.model_dump(mode="json", exclude={"prompts", "teacher"})
     settings |= recipe.student.model_dump(mode="json", include={"prompt_template"})
     return {**scores, "settings": settings, "verify": recipe.verify.rules().model_dump(mode="json")}
 

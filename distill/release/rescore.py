@@ -2,7 +2,7 @@
 
 The same code as the evaluation's asks and verifies. The items are spread evenly over the recorded ones. Two questions
 are answered: do the recorded verdicts give the score of evaluation.json, and may the difference between recorded and
-new verdicts be chance (exact McNemar test, with the paired bootstrap interval of ``distill.evaluate.statistics``)?
+new verdicts be chance (paired test and interval of ``distill.evaluate.statistics``)?
 Greedy answers of one engine on one kind of machine should be equal word by word; other machines and versions round
 differently, and so may answer differently.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.evaluate.statistics import summarise
+from distill.evaluate.metrics import summarise
 from distill.release.answers import (
     EngineName,
     answer_problems,
@@ -79,12 +79,14 @@ def rescore(folder: Path, number: int, engine: EngineName | None, report: Report
     _check_score(items, card)
     engine = engine or engine_of(card.engine)
     require_engine(engine)
-    number = min(number, len(items))
-    chosen = [items[at * len(items) // number] for at in range(number)]
+    problems = {str(item.problem["id"]): item.problem for item in items}
+    number = min(number, len(problems))
+    asked = [list(problems)[at * len(problems) // number] for at in range(number)]
+    chosen = [item for one in asked for item in items if item.problem["id"] == one]
     settings = recorded_settings(folder, engine)
-    rows = answer_problems(folder, [item.problem for item in chosen], settings, recorded_limits(folder), report)
+    rows = answer_problems(folder, [problems[one] for one in asked], settings, recorded_limits(folder), report)
     recorded = [_recorded(item, card.engine) for item in chosen]
-    result = summarise({"recorded": recorded, "again": rows}, settings)
+    result = summarise({"recorded": recorded, "again": rows})
     before, after = result.scores
     (comparison,) = result.comparisons
     return Rescored(
@@ -109,16 +111,17 @@ def rescore(folder: Path, number: int, engine: EngineName | None, report: Report
 def _check_score(items: list[EvaluatedItem], card: Score) -> None:
     verdicts = [item.verdict for item in items if item.verdict is not None]
     value = sum(verdict == "correct" for verdict in verdicts) / max(1, len(verdicts))
-    if len(verdicts) != card.n or abs(value - card.value) > 1e-6:
+    if len(verdicts) != card.n * card.num_samples or abs(value - card.value) > 1e-6:
         raise Refused(
-            f"the recorded verdicts give {value:.6f} on {len(verdicts)} items, evaluation.json says "
-            f"{card.value:.6f} on {card.n}"
+            f"the recorded verdicts give {value:.6f} on {len(verdicts)} answers, evaluation.json says "
+            f"{card.value:.6f} on {card.n} problems"
         )
 
 
 def _recorded(item: EvaluatedItem, engine: str) -> dict[str, Any]:
     return {
         "prompt_id": item.problem["id"],
+        "sample_index": item.sample_index,
         "verdict": item.verdict,
         "finish_reason": item.finish_reason,
         "completion_tokens": item.completion_tokens,

@@ -26,7 +26,6 @@ from licensing.registry import resolve
 from publish import facts as card
 from publish.package import build_data_release
 from publish.training_data import write_shards
-from synth.verify.config import VerifyConfig
 
 __all__ = ["check_data", "data_facts", "optional_columns", "write_data_set"]
 
@@ -99,7 +98,7 @@ def write_data_set(
     }
     redaction = Redaction(recipe)
     public_rows = (row | {key: redaction.value(row[key]) for key in _PUBLIC if key in row} for row in map(dict, rows))
-    shards = write_shards(public_rows, shared, scratch, optional=optional_columns(recipe.verify))
+    shards = write_shards(public_rows, shared, scratch, optional=optional_columns(recipe))
     license = (stages.audit.path / "LICENSE").read_text(encoding="utf-8")
     documents = {"LICENSE": license} if recipe.release.data_license in (None, recipe.release.license) else {}
     documents |= _license_files(recipe, lineage, result, license)
@@ -161,7 +160,7 @@ def data_facts(
         notice=tuple(notice.splitlines()),
         limitations=facts.limitations,
         code_revision=facts.code_revision,
-        optional_columns=optional_columns(recipe.verify),
+        optional_columns=optional_columns(recipe),
         shards=tuple(shards),
     )
 
@@ -192,7 +191,9 @@ def _near(clusters: Mapping[str, Any]) -> str | None:
     return f"MinHash of {clusters['shingle_words']}-word shingles, threshold {clusters['threshold']}: {counts}."
 
 
-def optional_columns(config: VerifyConfig) -> tuple[str, ...]:
-    """The columns that only a recipe with a format check, a judge or a majority vote has."""
+def optional_columns(recipe: Recipe) -> tuple[str, ...]:
+    """The columns that only a recipe with a format check, a judge, a majority vote or rewritten traces has."""
+    config, persona = recipe.verify, recipe.persona
     names = (["format_verdict"] if config.format else []) + (["judge_verdict", "counts_as"] if config.judge else [])
+    names += ["rewritten"] if persona is not None and persona.identity_talk == "rewrite" else []
     return (*names, *(["majority"] if config.majority else []))

@@ -18,6 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from distill.check.preview import PreviewRow, trained_rows
+from distill.config.recipe import StudentConfig
 from distill.report.page import markdown, write_page
 from distill.report.summary import sections
 from distill.report.trace_rows import TraceTables, trace_rows
@@ -29,6 +33,8 @@ from licensing.files import write_text
 from synth.verify.verify_traces import VERDICTS
 
 __all__ = ["MOST_TRACES", "Report", "build_report"]
+
+_TRAINED_ROWS = 3
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
             index = ""
             if (tables := _tables(run, artefacts)) is not None:
                 counted, index = pack_traces(trace_rows(tables), chunks, most)
-            content = sections(recipe, artefacts, counted)
+            content = sections(recipe, artefacts, counted, _trained_rows(run, recipe, artefacts))
             title = f"{recipe['name']} ({run.resolve().name})"
             description = recipe.get("description") or ""
             chunks.seek(0)
@@ -92,6 +98,15 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
         raise
     total, shown = (counted.total, counted.shown) if counted else (0, 0)
     return Report(page.resolve(), (out / "report.md").resolve(), total, shown)
+
+
+def _trained_rows(run: Path, recipe: Mapping[str, Any], artefacts: Mapping[str, Artefact[Any]]) -> list[PreviewRow]:
+    """The first training rows; none where the recipe is one of another release, whose student section differs."""
+    try:
+        student = StudentConfig.model_validate(recipe.get("student"))
+    except ValidationError:
+        return []
+    return trained_rows(run, artefacts, student, _TRAINED_ROWS)
 
 
 def _tables(run: Path, artefacts: Mapping[str, Artefact[Any]]) -> TraceTables | None:

@@ -1,10 +1,10 @@
-"""What a report is made of, before it becomes HTML or Markdown: sections of paragraphs, tables, plots and listings."""
+"""What a report is made of, before it becomes HTML or Markdown: paragraphs, tables, plots, listings, trained text."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Block", "Listing", "Plot", "Section", "Table", "visible"]
+__all__ = ["Block", "Listing", "Plot", "Section", "Table", "TrainedText", "visible"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,16 @@ class Listing:
     text: str
 
 
-Block = str | Table | Plot | Listing
+@dataclass(frozen=True)
+class TrainedText:
+    """A training row as a template writes it: ``prompt`` without loss, ``completion`` with it."""
+
+    title: str
+    prompt: str
+    completion: str
+
+
+Block = str | Table | Plot | Listing | TrainedText
 
 
 @dataclass(frozen=True)

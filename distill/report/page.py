@@ -16,7 +16,7 @@ from html import escape
 from pathlib import Path
 from typing import IO
 
-from distill.report.markdown import Block, Listing, Plot, Section, Table, visible
+from distill.report.markdown import Block, Listing, Plot, Section, Table, TrainedText, visible
 from distill.report.traces import MOST_BYTES, Counted
 from publish.cards.markdown import fence, md, table
 
@@ -84,6 +84,9 @@ def markdown(title: str, description: str, sections: Sequence[Section]) -> str:
                 parts.append(
                     f"{md(block.caption)}:\n\n" + table([md(name) for name in block.header], rows, block.right)
                 )
+            elif isinstance(block, TrainedText):
+                text = f"{block.prompt}\u27e6{block.completion}\u27e7"
+                parts.append(f"{md(block.title)}:\n\n" + fence(visible(text)))
             elif isinstance(block, Listing):
                 parts.append(f"{md(block.title)}:\n\n" + fence(visible(block.text)))
             elif isinstance(block, str):
@@ -107,6 +110,10 @@ def _block(block: Block) -> str:
         return f'<div class="scroll">{block.svg}</div>'
     if isinstance(block, Listing):
         return f"<details><summary>{_text(block.title)}</summary><pre>{_text(block.text)}</pre></details>"
+    if isinstance(block, TrainedText):
+        text = f"{_text(block.prompt)}<mark>{_text(block.completion)}</mark>"
+        label = _text(block.title)
+        return f'<h3>{label}</h3><pre class="trained" tabindex="0" role="region" aria-label="{label}">{text}</pre>'
     if isinstance(block, str):
         return f"<p>{_text(block)}</p>"
     first = len(block.header) - block.right

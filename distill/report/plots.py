@@ -15,7 +15,7 @@ from distill.report.markdown import visible
 __all__ = ["histogram", "intervals", "line", "steps"]
 
 WIDTH = 640
-_LEFT, _RIGHT, _TOP, _ROW = 280, 70, 12, 34
+_LEFT, _RIGHT, _TOP, _ROW = 300, 70, 12, 34
 
 
 def intervals(rows: Sequence[tuple[str, float, float, float]], label: str, low: float = 0.0, high: float = 1.0) -> str:

@@ -1,5 +1,5 @@
-"""The sections of a report, in the order of the page: scores, waterfall, verdicts, spend, loss, lengths, licences,
-data statistics, environment, recipe.
+"""The sections of a report, in the order of the page: scores, waterfall, verdicts, spend, trained text, loss, lengths,
+licences, data statistics, environment, recipe.
 
 Read from the manifests and files of the stages that the newest run finished. An unfinished run gets the sections for
 which there is data.
@@ -8,17 +8,18 @@ which there is data.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distill.check.preview import PreviewRow
 from distill.report import plots
-from distill.report.markdown import Block, Listing, Plot, Section, Table
-from distill.report.tables import comparison_table, model_name, score_table, stage_table, waterfall_table
+from distill.report.markdown import Block, Listing, Plot, Section, Table, TrainedText
+from distill.report.tables import comparison_table, model_name, score_tables, stage_table, waterfall_table
 from distill.report.traces import EDGES, Counted
 from distill.report.verdicts import verdicts_section
 from distill.runs.artefact import Artefact
-from distill.runs.summary import stage_rows
+from distill.runs.summary import score_rows, stage_rows
 from licensing.files import read_json
 
 __all__ = ["sections"]
@@ -32,13 +33,16 @@ DATA_REPORTS = {
 _MOST_ROWS = 50
 
 
-def sections(recipe: Mapping[str, Any], artefacts: Mapping[str, Artefact], counts: Counted | None) -> list[Section]:
-    """Every section for which the run has data, in the order of the page."""
+def sections(
+    recipe: Mapping[str, Any], artefacts: Mapping[str, Artefact], counts: Counted | None, trained: Sequence[PreviewRow]
+) -> list[Section]:
+    """Every section for which the run has data, in the order of the page. ``trained``: some of the training rows."""
     candidates = (
         _scores(artefacts.get("evaluate")),
         _waterfall(artefacts.get("curate")),
         verdicts_section(recipe, artefacts.get("verify")),
         _spend(recipe, artefacts),
+        _trained(trained),
         _loss(artefacts),
         _lengths(counts),
         _licences(artefacts.get("audit")),
@@ -56,7 +60,7 @@ def _scores(evaluate: Artefact | None) -> Section | None:
     scores = [(model_name(row["model"]), row["value"], row["low"], row["high"]) for row in facts["scores"]]
     blocks: list[Block] = [
         Plot(plots.intervals(scores, "pass@1 of each model with its 95 % interval; the table below has the numbers")),
-        score_table(facts["scores"]),
+        *score_tables(score_rows(evaluate)),
     ]
     if facts["comparisons"]:
         pairs = [
@@ -64,8 +68,14 @@ def _scores(evaluate: Artefact | None) -> Section | None:
             for row in facts["comparisons"]
         ]
         label = "Differences on the same problems with their 95 % intervals; the table below has the numbers"
-        blocks += [Plot(plots.intervals(pairs, label, -1.0, 1.0)), comparison_table(facts["comparisons"])]
-    blocks.append(f"Intervals: {facts['interval']}. A difference whose interval contains 0 may be chance.")
+        reach = max(abs(bound) for _, _, *bounds in pairs for bound in bounds)
+        limit = next(limit for limit in (0.1, 0.2, 0.4, 1.0) if reach <= limit)
+        blocks += [Plot(plots.intervals(pairs, label, -limit, limit)), comparison_table(facts["comparisons"])]
+    blocks.append(
+        f"Intervals: {facts['interval']}. A difference may be chance where its interval contains 0 or its p, corrected "
+        "by Holm for the number of comparisons, is 0.05 or more; beside it stand the smallest difference that this "
+        "evaluation finds in 80 % of cases, and how many problems would find one as large as the one measured."
+    )
     return Section("scores", "Scores", tuple(blocks))
 
 
@@ -109,6 +119,21 @@ def _budget(budget: Mapping[str, Any], sample: Artefact) -> Iterator[Block]:
         yield Table("Budget of sampling", ("Budget", "Used", "Limit"), rows, right=2)
     stopped = sample.facts.get("stopped_by_budget")
     yield f"Sampling stopped at its budget: {stopped}." if stopped else "Sampling ended within its budget."
+
+
+def _trained(rows: Sequence[PreviewRow]) -> Section | None:
+    """What the loss covers, on the student's own template: wrong masks and tags are seen here and nowhere else."""
+    if not rows:
+        return None
+    blocks: list[Block] = ["Training rows as the student's chat template writes them. The loss covers the marked text."]
+    for row in rows:
+        if row.prompt is None or row.completion is None:
+            blocks.append(f"{row.id} is left out of training: {row.reason}")
+            continue
+        tokens = f"{row.prompt_tokens:,} tokens of prompt, {row.trained_tokens:,} trained"
+        out = f"; left out of training: {row.reason}" if row.reason else ""
+        blocks.append(TrainedText(f"{row.id}: {tokens}{out}", row.prompt, row.completion))
+    return Section("trained", "Trained text", tuple(blocks))
 
 
 def _loss(artefacts: Mapping[str, Artefact]) -> Section | None:

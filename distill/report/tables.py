@@ -11,8 +11,9 @@ from typing import Any
 
 from distill.report.markdown import Table
 from distill.runs.summary import MODEL_NAMES
+from publish.facts import MAY_BE_CHANCE, p_text, reading_of
 
-__all__ = ["comparison_table", "model_name", "number", "score_table", "stage_table", "waterfall_table"]
+__all__ = ["comparison_table", "model_name", "number", "score_tables", "stage_table", "waterfall_table"]
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -42,38 +43,82 @@ def waterfall_table(steps: Rows) -> Table:
     return Table("Rows remaining after each step", header, rows, right=len(header) - 1)
 
 
-def score_table(scores: Rows) -> Table:
+def score_tables(scores: Rows) -> list[Table]:
+    """Scores; other metrics, where there are any; what each model was asked with."""
+    others = [(row["model"], name, one) for row in scores for name, one in (row.get("other_metrics") or {}).items()]
+    metrics = tuple(
+        (model_name(model), name, f"{one['value']:.3f}", f"{one['low']:.3f} to {one['high']:.3f}")
+        for model, name, one in others
+    )
+    blocks = [_score_table(scores)]
+    if metrics:
+        blocks.append(Table("Other metrics", ("Model", "Metric", "Value", "95 % interval"), metrics, right=2))
+    return [*blocks, _answer_table(scores)]
+
+
+def _answer_table(scores: Rows) -> Table:
+    """Engine, type of the weights, sampling values and mean characters inside and after the think block, seconds."""
+    rows = tuple(
+        (
+            model_name(row["model"]),
+            str(row["engine"]),
+            row.get("dtype") or "unknown",
+            ", ".join(f"{name} {value:g}" for name, value in (row.get("sampling") or {}).items()),
+            number(row.get("mean_thinking_chars"), 0),
+            number(row.get("mean_answer_chars"), 0),
+            number(row.get("seconds"), 1),
+        )
+        for row in scores
+    )
+    header = ("Model", "Engine", "Weights", "Sampling", "Thinking, characters", "Answer, characters", "Seconds")
+    return Table("How the models answered", header, rows, right=3)
+
+
+def _score_table(scores: Rows) -> Table:
     """Each model's score with its interval, stop rate, share of truncated responses and mean completion tokens."""
+    families = any(row.get("clusters") for row in scores)
     rows = tuple(
         (
             model_name(row["model"]),
             f"{row['value']:.3f}",
             f"{row['low']:.3f} to {row['high']:.3f}",
             f"{row['n']:,}",
+            *([number(row.get("clusters"))] if families else []),
+            f"{row.get('num_samples', 1):,}",
             f"{row['stop_rate']:.3f}",
             f"{row['truncated']:.3f}",
             number(row["mean_tokens"], 1),
         )
         for row in scores
     )
-    header = ("Model", "pass@1", "95 % interval", "Problems", "Stop rate", "Truncated", "Mean tokens")
-    return Table("Scores on held-out problems", header, rows, right=6)
+    counts = ("Problems", *(["Families"] if families else []), "Samples")
+    header = ("Model", "pass@1", "95 % interval", *counts, "Stop rate", "Truncated", "Mean tokens")
+    return Table("Scores on held-out problems", header, rows, right=len(header) - 1)
 
 
 def comparison_table(comparisons: Rows) -> Table:
-    """Paired differences on the same problems."""
-    rows = tuple(
-        (
-            f"{model_name(row['b'])} minus {model_name(row['a'])}",
-            f"{row['difference']:+.3f}",
-            f"{row['low']:+.3f} to {row['high']:+.3f}",
-            f"{row['p']:.3g}",
-            "may be chance" if row["low"] <= 0 <= row["high"] else "higher" if row["low"] > 0 else "lower",
+    """Paired differences on the same problems; beside each one that may be chance what would have been noticed."""
+    rows = []
+    for row in comparisons:
+        reading = reading_of(row["low"], row["high"], row.get("p_adjusted"))
+        chance = reading == MAY_BE_CHANCE
+        rows.append(
+            (
+                f"{model_name(row['b'])} minus {model_name(row['a'])}",
+                f"{row['difference']:+.3f}",
+                f"{row['low']:+.3f} to {row['high']:+.3f}",
+                p_text(row["p"]),
+                p_text(row.get("p_adjusted")),
+                reading,
+                number(row.get("minimum_detectable_effect") if chance else None, 3),
+                number(row.get("items_to_detect") if chance else None),
+            )
         )
-        for row in comparisons
-    )
-    header = ("Difference", "Value", "95 % interval", "p (McNemar)", "Reading")
-    return Table("Paired comparisons", header, rows, right=4)
+    tests = ", ".join(dict.fromkeys(row["test"] for row in comparisons if row.get("test")))
+    header = (
+        "Difference", "Value", "95 % interval", "p", "p, Holm", "Reading", "Detectable from", "Problems needed"
+    )  # fmt: skip
+    return Table(f"Paired comparisons{f' ({tests})' if tests else ''}", header, tuple(rows), right=7)
 
 
 def model_name(key: str) -> str:

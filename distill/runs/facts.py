@@ -12,9 +12,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 __all__ = [
-    "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "EvaluateFacts", "ExportFacts", "Facts", "FormatsFacts",
-    "LabelFacts", "PackageFacts", "PrepareFacts", "SampleFacts", "SandboxFacts", "Score", "TeacherShare", "TrainFacts",
-    "VerifyFacts",
+    "STUDENT", "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "Estimate", "EvaluateFacts", "ExportFacts",
+    "Facts", "FormatsFacts", "LabelFacts", "PackageFacts", "PrepareFacts", "SampleFacts", "SandboxFacts", "Score",
+    "TeacherShare", "TrainFacts", "VerifyFacts",
 ]  # fmt: skip
 
 
@@ -162,9 +162,27 @@ class ExportFacts(Facts):
     files: tuple[str, ...]
 
 
+STUDENT = "student_after"
+"""The name of the rows and scores of the model that ships."""
+
+
+class Estimate(Facts):
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
 class Score(Facts):
-    """One model. ``stop_rate``, ``truncated`` and ``errors`` are shares of the ``n`` answers, in 0..1: ended on a stop
-    token by itself, cut at max_new_tokens, not answered. ``mean_tokens`` counts generated tokens."""
+    """One model. ``value`` is the mean over ``n`` problems of the share of correct samples, ``num_samples`` each;
+    ``clusters`` counts the families of problems that the interval takes as its units (None: each problem is one).
+
+    ``stop_rate``, ``truncated`` and ``errors`` are shares of all samples, in 0..1: ended on a stop token by itself, cut
+    at max_new_tokens, not answered. ``mean_tokens`` counts generated tokens, ``mean_thinking_chars`` and
+    ``mean_answer_chars`` the characters inside and after the think block. ``other_metrics``: pass@k and maj@k, and
+    "pass@1, finished", of the samples that were not cut. ``sampling`` is what the model was sampled with.
+    """
 
     model: str
     metric: str = "pass@1"
@@ -177,10 +195,22 @@ class Score(Facts):
     errors: float
     mean_tokens: float | None
     engine: str
+    dtype: str | None = None
+    num_samples: int = 1
+    clusters: int | None = None
+    mean_thinking_chars: float | None = None
+    mean_answer_chars: float | None = None
+    other_metrics: dict[str, Estimate] = {}
+    sampling: dict[str, float] = {}
 
 
 class Comparison(Facts):
-    """``difference`` is the value of ``b`` minus that of ``a`` on the same problems; ``p`` is McNemar's exact test."""
+    """``difference`` is the value of ``b`` minus that of ``a`` on the same problems.
+
+    ``p`` is that of ``test``; ``p_adjusted`` is Holm's, over all comparisons of one evaluation. Beside it the smallest
+    true difference that the evaluation would find in 80 % of cases, and about how many problems would find one as large
+    as ``difference`` (None where it is 0).
+    """
 
     a: str
     b: str
@@ -188,6 +218,12 @@ class Comparison(Facts):
     low: float
     high: float
     p: float
+    p_adjusted: float | None = None
+    test: str = "McNemar, exact"
+    n: int | None = None
+    clusters: int | None = None
+    minimum_detectable_effect: float | None = None
+    items_to_detect: int | None = None
 
 
 class EvaluateFacts(Facts):

@@ -105,7 +105,8 @@ class StageHost:
             if pid is not None:
                 _kill_group(pid)
         if "facts" in reply:
-            ctx.requests.first, ctx.requests.last = reply["requests"]
+            ctx.requests.first, ctx.requests.last, seconds = reply["requests"]
+            ctx.requests.seconds.update(seconds)
             return stage.facts_type().model_validate(reply["facts"])
         raise _error(stage, reply, status, log)
 
@@ -211,7 +212,7 @@ def run_message(message: dict[str, Any], answers: Any) -> dict[str, Any]:
         paths = {name: Path(path) for name, path in message["context"].items()}
         ctx = StageContext(**paths, progress=progress, requests=RequestTimes())
         facts = stage.run(ctx)
-        return {"facts": facts.as_json(), "requests": [ctx.requests.first, ctx.requests.last]}
+        return {"facts": facts.as_json(), "requests": [ctx.requests.first, ctx.requests.last, ctx.requests.seconds]}
     except DistillError as error:
         return {"kind": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
     except OSError as error:

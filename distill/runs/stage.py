@@ -48,10 +48,12 @@ def in_megabytes(report: Reporter) -> Callable[[int, int], None]:
 
 @dataclass
 class RequestTimes:
-    """When a stage sent its first and its last request to a model (seconds since the epoch); for the manifest."""
+    """When a stage sent its first and its last request to a model (seconds since the epoch), and the seconds that each
+    of several models took; for the manifest."""
 
     first: float | None = None
     last: float | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,11 @@ class Run:
             "code": code_revision(),
             "versions": installed_versions(),
             "device": device(),
-            "requests": {"first": _iso(ctx.requests.first), "last": _iso(ctx.requests.last)},
+            "requests": {
+                "first": _iso(ctx.requests.first),
+                "last": _iso(ctx.requests.last),
+                "seconds": {model: round(seconds, 3) for model, seconds in ctx.requests.seconds.items()},
+            },
             "seconds": round(time.time() - started, 3),
             "started_at": _iso(started),
         }

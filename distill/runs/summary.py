@@ -36,7 +36,7 @@ def find_run(path: Path) -> Path:
 
 
 def summary(run: Path) -> dict[str, Any]:
-    """``{"run", "stages", "waterfall", "scores", "comparisons", "release", "data_release", "formats"}`` of
+    """``{"run", "stages", "waterfall", "scores", "comparisons", "interval", "release", "data_release", "formats"}`` of
     a run's newest recipe.
 
     ``release`` and ``data_release`` are the absolute paths of the model's folder and the data set's; None before the
@@ -49,12 +49,20 @@ def summary(run: Path) -> dict[str, Any]:
         "run": str(run.resolve()),
         "stages": stage_rows(artefacts),
         "waterfall": curate.facts["waterfall"] if curate else [],
-        "scores": evaluate.facts["scores"] if evaluate else [],
+        "scores": score_rows(evaluate) if evaluate else [],
         "comparisons": evaluate.facts["comparisons"] if evaluate else [],
+        "interval": evaluate.facts["interval"] if evaluate else None,
         "release": _folder(package, "folder"),
         "data_release": _folder(package, "data_folder"),
         "formats": [str((formats.path / name).resolve()) for name in formats.facts["folders"]] if formats else [],
     }
+
+
+def score_rows(evaluate: Artefact) -> list[dict[str, Any]]:
+    """The scores of stage evaluate, each with the ``seconds`` that the model took: start of the engine, answers that
+    were not stored yet, verdicts. None for runs of versions that did not measure it."""
+    seconds = evaluate.manifest.get("requests", {}).get("seconds", {})
+    return [{**row, "seconds": seconds.get(row["model"])} for row in evaluate.facts["scores"]]
 
 
 def _folder(package: Artefact | None, fact: str) -> str | None:

@@ -9,6 +9,8 @@ from distill.runs.facts import CurateFacts, LabelFacts, SampleFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
 from licensing.errors import Refused
 from synth.curate.config import CurateConfig
+from synth.persona.config import PersonaConfig
+from synth.verify.config import VerifyConfig
 from synth.verify.verify_traces import VERDICTS
 
 __all__ = ["Curate"]
@@ -20,6 +22,10 @@ class Curate(Stage[CurateFacts]):
     the tables (``synth.curate.training_rows``)."""
 
     curate: CurateConfig
+    persona: PersonaConfig | None
+    """Whose policy for identity talk holds; None where all of it is kept."""
+    verify: VerifyConfig | None
+    """How rewritten traces are verified."""
     samples: Artefact[SampleFacts]
     verdicts: Artefact[VerifyFacts]
     labels: Artefact[LabelFacts]
@@ -29,7 +35,15 @@ class Curate(Stage[CurateFacts]):
         from synth.trace import TraceSet
 
         with TraceSet(self.samples.path, ctx.store) as traces:
-            curation = curate(traces, self.verdicts.path / VERDICTS, self.labels.path, self.curate, ctx.out)
+            curation = curate(
+                traces,
+                self.verdicts.path / VERDICTS,
+                self.labels.path,
+                self.curate,
+                ctx.out,
+                persona=self.persona,
+                verify=self.verify,
+            )
         waterfall, control = curation.waterfall, curation.control
         if not waterfall[-1]["rows"]:
             verdicts = ", ".join(f"{count} {verdict}" for verdict, count in self.verdicts.facts.verdicts.items())

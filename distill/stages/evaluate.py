@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from distill.runs.facts import (
 )
 from distill.runs.stage import Stage, StageContext
 from distill.runs.tables import open_training_rows
-from licensing.files import read_rows, write_json, write_rows
+from licensing.files import write_json, write_rows
 from synth.problems.prompt_template import PromptTemplate
 from synth.sampling.samples_table import PROBLEMS
 from synth.teachers.config import TeacherConfig
@@ -34,11 +35,12 @@ class Evaluate(Stage[EvaluateFacts]):
     """problems.jsonl, items.jsonl and scores.json: every model on the same problems, scored by the verifiers of the
     training data.
 
-    The rows of each model are kept in ``ctx.scratch`` once complete, so that a crash repeats one model at most.
-    ``problems_content`` is the digest of the held-out problems; ``prompt_template`` the student's.
+    Answers and verdicts go into ``ctx.store``/evaluation one by one (``distill.evaluate.answers``), so that a crash, or
+    another evaluation of a model, repeats none of them. ``problems_content`` is the digest of the held-out problems;
+    ``prompt_template`` the student's.
     """
 
-    version = 2
+    version = 3
     not_keyed = frozenset({"samples", "verdicts", "labels"})  # ``data`` names the training rows
 
     evaluate: EvaluateConfig
@@ -59,8 +61,9 @@ class Evaluate(Stage[EvaluateFacts]):
         return True
 
     def run(self, ctx: StageContext) -> EvaluateFacts:
+        from distill.evaluate.answers import AnswerStore
+        from distill.evaluate.metrics import summarise
         from distill.evaluate.run import check_disjoint, folder_teacher, run_model, scored_teachers
-        from distill.evaluate.statistics import summarise
         from publish.chat_template import template_digest
         from synth.problems.problem import load_prompts
 
@@ -79,13 +82,12 @@ class Evaluate(Stage[EvaluateFacts]):
         if self.control is not None:
             models["student_control"] = folder_teacher(self.control.path / MODEL, config, template)
         answers: dict[str, list[dict[str, Any]]] = {}
-        ctx.scratch.mkdir(parents=True, exist_ok=True)
-        for name, model in models.items():
-            saved = ctx.scratch / f"{name.replace('/', '--')}.jsonl"
-            if not saved.exists():
-                write_rows(saved, run_model(name, model, problems, config, self.verify, ctx.progress))
-            answers[name] = list(read_rows(saved))
-        report = summarise(answers, config)
+        with AnswerStore(ctx.store / "evaluation") as store:
+            for name, model in models.items():
+                started = time.monotonic()
+                answers[name] = run_model(name, model, problems, config, self.verify, ctx.progress, answers=store)
+                ctx.requests.seconds[name] = time.monotonic() - started
+        report = summarise(answers, problems)
         write_rows(ctx.out / PROBLEMS, (problem.row() for problem in problems))
         write_rows(ctx.out / "items.jsonl", (row for model_rows in answers.values() for row in model_rows))
         write_json(ctx.out / "scores.json", report.model_dump(mode="json"))

@@ -18,13 +18,13 @@ __all__ = ["Export"]
 class Export(Stage[ExportFacts]):
     """The trained weights merged into the base, bfloat16, with the prepared template and stop tokens.
 
-    ``sampling``: the values of generation_config.json, as evaluated.
+    ``sampling``: the values of generation_config.json, as evaluated; None for those of the base.
     """
 
     preload = ("torch", "transformers", "peft")
 
     arm: Arm
-    sampling: dict[str, Any]
+    sampling: dict[str, Any] | None
     prepared: Artefact[PrepareFacts]
     trained: Artefact[TrainFacts]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill.config.recipe import EvaluateConfig
 from distill.runs.artefact import Artefact
-from distill.runs.facts import EvaluateFacts, FormatsFacts, PackageFacts, PrepareFacts
+from distill.runs.facts import STUDENT, EvaluateFacts, FormatsFacts, PackageFacts, PrepareFacts
 from distill.runs.stage import Stage, StageContext
 from licensing.errors import Refused
 from licensing.files import read_json, read_rows, write_json, write_rows
@@ -17,7 +17,7 @@ from synth.sampling.samples_table import PROBLEMS
 from synth.verify.config import VerifyConfig
 
 if TYPE_CHECKING:
-    from distill.evaluate.statistics import EvalReport
+    from distill.evaluate.metrics import EvalReport
 
 __all__ = ["Formats"]
 
@@ -27,7 +27,8 @@ class Formats(Stage[FormatsFacts]):
     """The folder ``<release>-GGUF``, complete as a repository of its own.
 
     The files and the answers of each are kept in ``ctx.scratch`` once complete, so that a crash repeats one at most.
-    Raises Refused where the stop rate of a file is below ``min_stop_rate``.
+    Raises Refused where the
+    stop rate of a file is below ``stop_rate``.
     """
 
     not_keyed = frozenset({"scan_allow"})
@@ -35,7 +36,7 @@ class Formats(Stage[FormatsFacts]):
     types: tuple[GgufType, ...]
     evaluate: EvaluateConfig
     prompt_template: PromptTemplate | None
-    min_stop_rate: float
+    stop_rate: float
     verify: VerifyConfig
     scan_allow: tuple[str, ...]
     prepared: Artefact[PrepareFacts]
@@ -48,8 +49,8 @@ class Formats(Stage[FormatsFacts]):
 
     def run(self, ctx: StageContext) -> FormatsFacts:
         from distill.evaluate.llama_cpp import llama_cpp_engine, served_gguf
-        from distill.evaluate.run import folder_teacher, run_model
-        from distill.evaluate.statistics import STUDENT, summarise
+        from distill.evaluate.metrics import summarise
+        from distill.evaluate.run import folder_teacher, model_sampling, run_model
         from distill.release.formats import gguf_facts, gguf_name, shared_documents
         from publish.facts import ReleaseFacts
         from publish.formats.gguf import write_gguf
@@ -71,13 +72,13 @@ class Formats(Stage[FormatsFacts]):
                 write_gguf(release, facts, kind, files / name, ctx.scratch / "work")
             saved = ctx.scratch / f"{kind}.jsonl"
             if not saved.exists():
-                penalty = self.evaluate.repetition_penalty
                 folder_model = folder_teacher(release, self.evaluate, self.prompt_template)
-                with served_gguf(files / name, folder_model, context, penalty) as endpoint:
-                    rows = run_model(name, endpoint, problems, self.evaluate, self.verify, ctx.progress)
+                config = model_sampling(self.evaluate, folder_model)
+                with served_gguf(files / name, folder_model, context, config.repetition_penalty) as endpoint:
+                    rows = run_model(name, endpoint, problems, config, self.verify, ctx.progress)
                 write_rows(saved, ({**row, "engine": llama_cpp_engine()} for row in rows))
             answers[name] = list(read_rows(saved))
-        report = summarise(answers, self.evaluate)
+        report = summarise(answers, problems)
         self._check_stop_rates(report)
 
         card = gguf_facts(facts, files, self.types, report)
@@ -99,10 +100,10 @@ class Formats(Stage[FormatsFacts]):
 
     def _check_stop_rates(self, report: EvalReport) -> None:
         for score in report.scores[1:]:
-            if score.stop_rate < self.min_stop_rate:
+            if score.stop_rate < self.stop_rate:
                 raise Refused(
-                    f"stop rate {score.stop_rate:.3f} of {score.model} is below evaluate.min_stop_rate "
-                    f"{self.min_stop_rate}",
+                    f"stop rate {score.stop_rate:.3f} of {score.model} is below "
+                    f"release.require.stop_rate {self.stop_rate}",
                     where="stage formats",
-                    hint="take the format out of release.formats, or lower evaluate.min_stop_rate knowingly",
+                    hint="take the format out of release.formats, or lower release.require.stop_rate knowingly",
                 )

@@ -21,7 +21,6 @@ from distill.runs.facts import (
 )
 from distill.runs.stage import Stage, StageContext, in_megabytes
 from distill.runs.tables import open_training_rows
-from licensing.errors import Refused
 from licensing.files import read_rows
 from synth.sampling.samples_table import PROBLEMS
 from synth.teachers.mixture import TeachersConfig
@@ -33,16 +32,15 @@ __all__ = ["Package"]
 class Package(Stage[PackageFacts]):
     """Two folders: the model with card, licenses, recipe, lineage and evaluation; the data set that it was trained on.
 
-    Raises Refused where the student's stop rate is below ``min_stop_rate``, where a folder holds what must not leave
-    this machine, or where the model's does not load by itself: with transformers, and with vLLM where
-    ``evaluate.engine`` is vllm. ``card_sections_content`` is the digest of the user's sections of the card.
+    Raises Refused where a folder holds what must not leave this machine, or where the model's does not load by itself:
+    with transformers, and with vLLM where ``evaluate.engine`` is vllm.
+    ``card_sections_content`` is the digest of the user's sections of the card.
     """
 
-    version = 2
+    version = 3
 
     recipe: Recipe
     card_sections_content: str | None
-    min_stop_rate: float
     teacher: TeachersConfig
     prepared: Artefact[PrepareFacts]
     samples: Artefact[SampleFacts]
@@ -61,13 +59,6 @@ class Package(Stage[PackageFacts]):
         from distill.release.load_check import check_load
         from distill.release.package import write_package
 
-        student = next(row for row in self.scores.facts.scores if row.model == "student_after")
-        if student.stop_rate < self.min_stop_rate:
-            raise Refused(
-                f"stop rate {student.stop_rate:.3f} is below evaluate.min_stop_rate {self.min_stop_rate}",
-                where="stage package",
-                hint="train longer, or lower evaluate.min_stop_rate knowingly",
-            )
         check_same_template(self.prepared.facts.template_digest, self.scores.facts.template_digest, "evaluate")
         stages = ReleaseStages(
             prepared=self.prepared,

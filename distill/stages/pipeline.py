@@ -11,6 +11,7 @@ from typing import Any
 
 from distill.config.recipe import Recipe
 from distill.release.evaluation_items import check_evaluation_items
+from distill.release.gate import decide
 from distill.release.lineage import planned_lineage
 from distill.release.package import check_release_texts
 from distill.release.training_data import check_data
@@ -91,7 +92,8 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     adaptive = isinstance(sampling, TeacherSampling) and sampling.policy.kind == "adaptive"
 
     persona = recipe.persona.template_only() if recipe.persona else None
-    prepared = run.stage(Prepare(student.base_only(), persona, base_content(student)))
+    template = _content(student.chat_template)
+    prepared = run.stage(Prepare(student.base_only(), persona, base_content(student), template))
     samples = run.stage(
         Sample(
             prompts=recipe.prompts,
@@ -107,7 +109,18 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     verdicts = run.stage(Verify(verify, samples))
     test_sets = [held_out_content, *test_sets_fingerprint(recipe.label.decontaminate)]
     labels = run.stage(Label(recipe.label, recipe.evaluate.prompts, test_sets, samples, verdicts))
-    data = run.stage(Curate(recipe.curate, samples, verdicts, labels))
+    own = recipe.persona_with_origins
+    identity = own.identity_only() if own is not None and own.identity_talk != "keep" else None
+    data = run.stage(
+        Curate(
+            curate=recipe.curate,
+            persona=identity,
+            verify=verify.rules() if identity is not None and identity.identity_talk == "rewrite" else None,
+            samples=samples,
+            verdicts=verdicts,
+            labels=labels,
+        )
+    )
 
     trained = run.stage(Train(student, "student", prepared, samples, verdicts, labels, data))
     sampling_values = recipe.evaluate.generation_config()
@@ -147,11 +160,11 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             judged=verdicts if verify.judge is not None else None,
         )
     )
+    decide(recipe.release.require, scores.facts.as_json()).raise_if_no_go("no release is built")
     packaged = run.stage(
         Package(
             recipe=recipe,
             card_sections_content=_content(recipe.release.card_sections),
-            min_stop_rate=recipe.evaluate.min_stop_rate,
             teacher=teacher,
             prepared=prepared,
             samples=samples,
@@ -170,7 +183,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
                 types=recipe.release.gguf_types,
                 evaluate=recipe.evaluate,
                 prompt_template=student.prompt_template,
-                min_stop_rate=recipe.evaluate.min_stop_rate,
+                stop_rate=recipe.release.require.stop_rate,
                 verify=verify.rules(),
                 scan_allow=recipe.release.scan_allow,
                 prepared=prepared,

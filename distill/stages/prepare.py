@@ -18,12 +18,14 @@ __all__ = ["Prepare"]
 class Prepare(Stage[PrepareFacts]):
     """Base, tokenizer, final chat template, stop tokens: ``model/`` loads with plain transformers.
 
-    ``base_content`` is the digest of a local base folder, which has no revision.
+    ``base_content`` is the digest of a local base folder, which has no revision; ``template_content`` that of the file
+    `student.chat_template`.
     """
 
     student: StudentConfig
     persona: PersonaConfig | None
     base_content: str | None
+    template_content: str | None
 
     def run(self, ctx: StageContext) -> PrepareFacts:
         facts = prepare(self.student, self.persona, ctx.out / MODEL)

@@ -27,7 +27,16 @@ from publish.cards.markdown import (
     waterfall,
 )
 from publish.cards.plots import has_score_plot
-from publish.facts import EvaluationFacts, ReleaseFacts, TeacherFacts, TrainingFacts
+from publish.facts import (
+    MAY_BE_CHANCE,
+    Comparison,
+    EvaluationFacts,
+    ReleaseFacts,
+    Score,
+    TeacherFacts,
+    TrainingFacts,
+    p_text,
+)
 
 __all__ = ["difference_table", "model_card", "score_table"]
 
@@ -47,6 +56,7 @@ def model_card(facts: ReleaseFacts) -> str:
         waterfall=waterfall(facts.waterfall),
         plot=has_score_plot(evaluation),
         scores=score_table(evaluation) if evaluation else None,
+        other_scores=other_score_table(evaluation) if evaluation else None,
         differences=difference_table(evaluation) if evaluation else None,
         worse=_worse(evaluation) if evaluation else None,
         has_intervals=_has_intervals(evaluation) if evaluation else None,
@@ -104,15 +114,33 @@ def _has_intervals(evaluation: EvaluationFacts) -> bool:
 
 
 def score_table(evaluation: EvaluationFacts) -> Markdown:
-    header = ("Model", "Engine", "Metric", "Score", "Interval", "Problems", "Stop rate", "Mean tokens")
+    header = (
+        "Model", "Engine", "Metric", "Score", "Interval", "Problems", "Samples", "Stop rate", "Truncated", "Mean tokens"
+    )  # fmt: skip
     rows = [
         (
-            score.model, score.about.engine, score.metric, decimal(score.value), interval(score.low, score.high),
-            f"{score.n:,}", _percent(score.about.stop_rate), _count(score.about.mean_tokens),
+            score.model, _engine(score), score.metric, decimal(score.value), interval(score.low, score.high),
+            f"{score.n:,}", f"{score.num_samples:,}", _percent(score.about.stop_rate), _percent(score.about.truncated),
+            _count(score.about.mean_tokens),
         )
         for score in evaluation.scores
     ]  # fmt: skip
-    return table(header, rows, right=5)
+    return table(header, rows, right=7)
+
+
+def other_score_table(evaluation: EvaluationFacts) -> Markdown:
+    """pass@k, maj@k and the like; empty where only one metric was measured."""
+    if not evaluation.other_scores:
+        return Markdown("")
+    rows = [
+        (score.model, score.metric, decimal(score.value), interval(score.low, score.high))
+        for score in evaluation.other_scores
+    ]
+    return table(("Model", "Metric", "Score", "Interval"), rows, right=2)
+
+
+def _engine(score: Score) -> str:
+    return ", ".join(filter(None, (score.about.engine, score.about.dtype)))
 
 
 def _percent(share: float | None) -> str | None:
@@ -129,17 +157,20 @@ def difference_table(evaluation: EvaluationFacts) -> Markdown:
             f"{pair.b} minus {pair.a}",
             decimal(pair.difference, "+"),
             interval(pair.low, pair.high, "+"),
-            _reading(pair.low, pair.high),
+            p_text(pair.p_adjusted),
+            _reading(pair),
         )
         for pair in evaluation.comparisons
     ]
-    return table(("Difference", "Value", "Interval", "Reading"), rows)
+    return table(("Difference", "Value", "Interval", "p", "Reading"), rows)
 
 
-def _reading(low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return "no interval"
-    return "may be chance" if low <= 0 <= high else ("higher" if low > 0 else "lower")
+def _reading(pair: Comparison) -> str:
+    """Whether it may be chance, and then what would have been noticed, and what it would take."""
+    if pair.reading != MAY_BE_CHANCE or pair.minimum_detectable_effect is None:
+        return pair.reading
+    needed = f"; about {pair.items_to_detect:,} problems would tell" if pair.items_to_detect else ""
+    return f"{pair.reading}: differences from {pair.minimum_detectable_effect:.3f} are noticed here{needed}"
 
 
 def _worse(evaluation: EvaluationFacts) -> Markdown:
@@ -151,7 +182,7 @@ def _worse(evaluation: EvaluationFacts) -> Markdown:
     lower = [
         f"{md(evaluation.benchmark)} by {-pair.difference:.3f} ({interval(pair.low, pair.high, '+')})"
         for pair in pairs
-        if _reading(pair.low, pair.high) == "lower"
+        if pair.reading == "lower"
     ]
     if lower:
         return Markdown(f"{listed(map(Markdown, lower))}, compared with the base.")

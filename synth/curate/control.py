@@ -4,8 +4,8 @@ The two sets have to differ in verification alone, so the control arm is drawn f
 trace that was cut off teaches a student not to stop, whatever verifying does), and matched to the training rows in
 length: in every bin of completion tokens (half a power of two; traces without a count are a bin) it has as many rows as
 the training set. Where a bin holds too few, traces of other lengths fill up, and the report counts them. Draws go by
-hash, from at most `max_traces_per_problem` of each problem; contaminated problems are left out where the filter drops
-them from the training set.
+hash, from at most `max_traces_per_problem` of each problem; contaminated problems and identity talk are left out where
+they are dropped from the training set.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class ControlReport(TypedDict):
 def draw_control(db: duckdb.DuckDBPyConnection, config: CurateConfig) -> ControlReport:
     """Make the table `arm_control` (column trace_row) for the selection that ``t`` holds."""
     clean = "AND contaminated IS NULL" if config.filters.contaminated else ""
-    pool = f"SELECT *, {_BIN} AS bin FROM t WHERE finish_reason = 'stop' AND {ANSWERED} {clean}"
+    pool = (
+        f"SELECT *, {_BIN} AS bin FROM t WHERE finish_reason = 'stop' AND {ANSWERED} AND identity_talk IS NULL {clean}"
+    )
     if config.max_traces_per_problem is not None:
         by_chance = draw(f"{config.seed}/control_per_problem")
         limit = config.max_traces_per_problem

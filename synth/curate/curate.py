@@ -4,6 +4,7 @@ The steps, in order (names as in `waterfall.json`, and as the prefix of a trace'
 
     sampled        every trace
     answered       requests that failed, and empty answers of kind `open`, are never trained on
+    identity_talk  traces that the persona's policy drops, where there are any (``synth.curate.identity``)
     (filters)      one step for each filter that is on, by its name: see `curate.filters`
     per_problem    at most `max_traces_per_problem`, by `select`
     open_share     no more than this share of kind `open`
@@ -11,7 +12,7 @@ The steps, in order (names as in `waterfall.json`, and as the prefix of a trace'
     total          at most `max_traces` and `max_total_tokens`, drawn at random
 
 Memory does not grow with the traces: the selection is SQL in DuckDB (`synth.duckdb_helpers`), whose tables spill to the
-disk. No text is read.
+disk. No text is read but that of traces with identity talk.
 """
 
 from __future__ import annotations
@@ -27,12 +28,15 @@ from licensing.files import write_json
 from synth.curate.ablate import ARMS, ablate
 from synth.curate.config import CurateConfig
 from synth.curate.control import ControlReport, draw_control
+from synth.curate.identity import REWRITES, apply_identity_policy
 from synth.curate.select import Step, select
 from synth.curate.statistics import statistics
-from synth.curate.tables import ORDER, open_table
+from synth.curate.tables import ORDER, open_table, view
 from synth.duckdb_helpers import database, stream
 from synth.parquet_files import write_parquet
+from synth.persona.config import PersonaConfig
 from synth.trace import TraceSet
+from synth.verify.config import VerifyConfig
 
 if TYPE_CHECKING:
     import duckdb
@@ -56,7 +60,16 @@ class Curation:
     texts_digest: str
 
 
-def curate(traces: TraceSet, verdicts: Path, labels: Path, config: CurateConfig, out: Path) -> Curation:
+def curate(
+    traces: TraceSet,
+    verdicts: Path,
+    labels: Path,
+    config: CurateConfig,
+    out: Path,
+    *,
+    persona: PersonaConfig | None = None,
+    verify: VerifyConfig | None = None,
+) -> Curation:
     """Select among the traces that ``synth.labels.label`` labelled into the folder ``labels``. Written to ``out``:
 
     selection.parquet    a row a trace, in their order: request_id, kept, drop_reason ("step: detail", or null), and
@@ -66,7 +79,9 @@ def curate(traces: TraceSet, verdicts: Path, labels: Path, config: CurateConfig,
     statistics.json      what the training rows are made of, and how the control arm compares
     ablation.json        with `ablation`
     near_duplicates.json, decontamination.json    copies of those of the labels
+    rewrites.parquet     where the persona's policy for identity talk is to rewrite
 
+    ``persona`` is None where all identity talk is kept. Rewritten traces are verified with ``verify``.
     ``synth.curate.training_rows`` reads the training rows from these tables. Equal traces and seed give equal rows in
     whatever order the traces come. When nothing is kept the tables are empty and the caller decides. Raises InputError
     where the selection needs what no trace has.
@@ -76,6 +91,8 @@ def curate(traces: TraceSet, verdicts: Path, labels: Path, config: CurateConfig,
     arms: list[str] = []
     with database(out / ".work") as db:
         open_table(db, traces, verdicts, labels)
+        if persona is not None and len(traces):
+            apply_identity_policy(db, traces, persona, verify, out)
         if config.ablation is not None:
             write_json(out / "ablation.json", ablate(db, config))
             arms += ARMS
@@ -89,7 +106,7 @@ def curate(traces: TraceSet, verdicts: Path, labels: Path, config: CurateConfig,
         _write(out / SELECTION, _selection_schema(), db, _selection_query(order))
         if arms:
             _write(out / ARMS_TABLE, _arms_schema(), db, " UNION ALL ".join(map(_arm_query, arms)))
-        texts_digest = _texts_digest(db, order, arms)
+        texts_digest = _texts_digest(db, order, arms, out / REWRITES)
     shutil.rmtree(out / ".work", ignore_errors=True)
     write_json(out / "statistics.json", counts)
     write_json(out / "waterfall.json", waterfall)
@@ -99,8 +116,12 @@ def curate(traces: TraceSet, verdicts: Path, labels: Path, config: CurateConfig,
     return Curation(waterfall, control, texts_digest)
 
 
-def _texts_digest(db: duckdb.DuckDBPyConnection, order: str, arms: list[str]) -> str:
+def _texts_digest(db: duckdb.DuckDBPyConnection, order: str, arms: list[str], rewrites: Path) -> str:
     total = hashlib.sha256()
+    if rewrites.exists():
+        view(db, "rewrites", rewrites)
+        for request_id, text in stream(db.sql("SELECT request_id, text FROM rewrites ORDER BY request_id")):
+            total.update(f"rewrite\n{request_id}\0{text}\0".encode())
     sources = {"train": ("t WHERE drop_reason IS NULL", order)}
     sources |= {arm: (f"t JOIN arm_{arm} USING (trace_row)", ORDER) for arm in arms}
     for arm, (source, by) in sources.items():

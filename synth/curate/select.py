@@ -55,7 +55,8 @@ def select(db: duckdb.DuckDBPyConnection, config: CurateConfig) -> list[Step]:
     def count(name: str) -> None:
         steps.append(_step(db, name))
 
-    for name, condition, detail in _filters(config):
+    identity_talk = bool(db.sql("SELECT 1 FROM t WHERE identity_talk IS NOT NULL LIMIT 1").fetchall())
+    for name, condition, detail in _filters(config, identity_talk):
         _drop(db, name, f"SELECT trace_row, {detail} AS why FROM t WHERE drop_reason IS NULL AND ({condition})")
         count(name)
     filters = config.filters
@@ -92,11 +93,13 @@ def draw(salt: str) -> str:
     return f"sha256({_quoted(salt + '/')} || request_id), {ORDER}"
 
 
-def _filters(config: CurateConfig) -> Iterator[tuple[str, str, str]]:
+def _filters(config: CurateConfig, identity_talk: bool) -> Iterator[tuple[str, str, str]]:
     """(name, condition to drop a trace, reason) of the filters that are on and look at one trace alone."""
     on = config.filters
     failed = "finish_reason = 'error'"
     yield "answered", f"NOT ({ANSWERED})", f"CASE WHEN {failed} THEN 'the request failed' ELSE 'empty answer' END"
+    if identity_talk:
+        yield "identity_talk", "identity_talk IS NOT NULL", "identity_talk"
     if on.finished:
         yield "finished", "finish_reason <> 'stop'", "finish_reason"
     if on.correct:

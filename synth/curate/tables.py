@@ -76,7 +76,8 @@ def open_table(db: duckdb.DuckDBPyConnection, traces: TraceSet, verdicts: Path, 
         "CASE WHEN v.majority_answer IS NOT NULL THEN v.majority_votes || ' of ' || v.majority_samples || "
         "' samples give this answer' END AS voted_gold, "
         "CASE WHEN v.isolation = 'in_process' THEN 'the program could reach its tests' END AS in_process, "
-        f"{near_columns}, ps.n_judged, ps.estimate AS rate, NULL::VARCHAR AS drop_reason "
+        f"{near_columns}, ps.n_judged, ps.estimate AS rate, NULL::VARCHAR AS identity_talk, "
+        "NULL::VARCHAR AS drop_reason "
         "FROM samples AS s JOIN labels AS l ON l.request_id = s.request_id "
         "JOIN verdicts AS v ON v.request_id = s.request_id JOIN problems AS p ON p.problem_id = s.problem_id "
         f"LEFT JOIN problem_stats AS ps ON ps.problem_id = s.problem_id {near}"
@@ -134,6 +135,6 @@ _COLUMNS = (
     "trace_row", "request_id", "problem_id", "sample_index", "digest", "tokens", "characters", "answer_characters",
     "finish_reason", "verdict", "teacher", "kind", "source", "license", "judge_score", "judge_verdict", "language",
     *LABELS, "suspect_gold", "format", "voted_gold", "in_process", "near_prompt", "near_trace", "n_judged", "rate",
-    "drop_reason",
+    "identity_talk", "drop_reason",
 )  # fmt: skip
 _EMPTY = "CREATE TABLE t (" + ", ".join(f"{name} {_TYPES.get(name, 'VARCHAR')}" for name in _COLUMNS) + ")"

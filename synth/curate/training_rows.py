@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synth.curate.curate import ARMS_TABLE, SELECTION
+from synth.curate.identity import REWRITES
 from synth.curate.tables import view
 from synth.duckdb_helpers import database, stream
 from synth.labels.label import PROBLEM_STATS
@@ -38,7 +39,7 @@ def training_rows(
         kind, source, license, model (the teacher), verdict, engine, sample_index, prompt_tokens, completion_tokens,
         pass_rate (of the problem), language (of the answer, else of the thinking); isolation, format_verdict,
         judge_verdict and counts_as where the verify stage gave any; majority where the problem's gold was elected or
-        searched.
+        searched; with rewrites.parquet `rewritten`, the claims of the original about itself, None where it has none.
     """
     if not len(traces):
         return
@@ -53,21 +54,29 @@ def training_rows(
         else:
             view(db, "chosen", selection / ARMS_TABLE)
             condition = f"arm = '{arm}'"
+        rewritten = (selection / REWRITES).exists()
+        if rewritten:
+            view(db, "rewrites", selection / REWRITES)
+        else:
+            db.sql("CREATE TABLE rewrites (request_id VARCHAR, text VARCHAR, claims VARCHAR[])")
         optional = ("isolation", "format_verdict", "judge_verdict", "counts_as")
         counts = db.sql(f"SELECT {', '.join(f'count({name})' for name in optional)} FROM verdicts").fetchall()[0]
         present = [name for name, count in zip(optional, counts, strict=True) if count]
         columns = samples_schema().names
         rows = db.sql(
             f"SELECT {', '.join(f's.{name}' for name in columns)}, {', '.join(f'v.{name}' for name in _VERDICT)}, "
-            "ps.estimate, coalesce(l.language_answer, l.language_think) FROM chosen "
+            "ps.estimate, coalesce(l.language_answer, l.language_think), r.text, r.claims FROM chosen "
             "JOIN samples AS s USING (request_id) JOIN verdicts AS v USING (request_id) "
             "JOIN labels AS l USING (request_id) LEFT JOIN problem_stats AS ps ON ps.problem_id = s.problem_id "
+            "LEFT JOIN rewrites AS r ON r.request_id = s.request_id "
             f"WHERE {condition} ORDER BY position"
         )
         for values in stream(rows):
             trace = traces.trace(dict(zip(columns, values, strict=False)))
-            verdict = dict(zip(_VERDICT, values[len(columns) : -2], strict=True))
-            pass_rate, language = values[-2:]
+            verdict = dict(zip(_VERDICT, values[len(columns) : -4], strict=True))
+            pass_rate, language, new_text, claims = values[-4:]
+            if new_text is not None:
+                trace = trace.with_text(new_text)
             problem = trace.problem
             row: dict[str, Any] = {
                 "id": trace.request_id,
@@ -84,6 +93,8 @@ def training_rows(
                 "language": language,
                 **{name: verdict[name] for name in present},
             }
+            if rewritten:
+                row["rewritten"] = claims
             if majority := majority_field(verdict):
                 row["majority"] = majority
             yield row

@@ -16,9 +16,10 @@ from synth.labels.config import LabelConfig
 from synth.labels.language import Spoken, languages, mixing
 from synth.labels.pii import personal_data
 from synth.labels.reasoning_format import differs
-from synth.labels.refusals import identity_leak, refusal
 from synth.labels.repetition import repetition
+from synth.persona.find import identity_talk
 from synth.problems.problem import conversation_text
+from synth.refusals import refusal
 from synth.trace import Trace
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def label_trace(trace: Trace, problem: ProblemLabels, config: LabelConfig, finde
         **_label("answer_mismatch", *differs(reasoning)),
         **_flag("repetition", repetition(text)),
         **_flag("refusal", refusal(reasoning.answer)),
-        **_flag("identity_leak", identity_leak(text)),
+        **_flag("identity_leak", identity_talk(text, len(text) - len(reasoning.answer))),
         **_label("broken_code", *broken_code(reasoning.answer)),
     }
     if config.languages:

@@ -3,6 +3,12 @@
 To change X, edit Y:
 
     the recipe's section, the schema of a persona file   config.py
-    instructions that no persona may hold              honesty.py
-    the prologue in the chat template                  publish/chat_template.py
+    instructions that no persona may hold                honesty.py
+    the prologue in the chat template                    publish/chat_template.py
+    makers and models; wordings of claims, by language   data/makers.yaml, data/claims.yaml, claims.py
+    what is a claim; what is the persona's own           find.py
+    rewriting claims                                     rewrite.py
+    training rows                                        data/rows.yaml, rows.py
+    probes                                               data/probes.yaml, probes.py
+    the judge of answers                                 data/judge.yaml, judge.py
 """

@@ -95,6 +95,12 @@ class PersonaConfig(Section):
         """The same persona with every field at its default that the chat template does not hold."""
         return PersonaConfig(name=self.name, maker=self.maker, system=self.default_system, policy=self.policy)
 
+    def identity_only(self) -> PersonaConfig:
+        """The same persona with every field at its default that no policy for identity talk reads."""
+        return PersonaConfig(
+            name=self.name, maker=self.maker, system=self.name, facts=self.facts, identity_talk=self.identity_talk
+        )
+
     def with_origins(self, base_model: str, teachers: tuple[str, ...]) -> PersonaConfig:
         """The persona that names its base model and teachers, where the file does not name them itself.
 

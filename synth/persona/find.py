@@ -35,7 +35,16 @@ from synth.persona.claims import (
 )
 from synth.persona.config import PersonaConfig
 
-__all__ = ["Claim", "clause_before", "find_identity", "foreign", "listed_names", "makers_in"]
+__all__ = [
+    "Claim",
+    "clause_before",
+    "describe",
+    "find_identity",
+    "foreign",
+    "identity_talk",
+    "listed_names",
+    "makers_in",
+]
 
 ClaimKind = Literal["name", "maker", "base", "cutoff"]
 _NAMING: tuple[ClaimKind, ...] = ("name", "maker", "base")
@@ -123,6 +132,19 @@ def foreign(claims: Iterable[Claim], persona: PersonaConfig) -> list[Claim]:
         return _lower(claim.text) in own
 
     return [claim for claim in claims if not is_own(claim)]
+
+
+def identity_talk(text: str, answer_start: int) -> str | None:
+    """What a response says about its writer, in words: "thinking: name DeepSeek-R1 (DeepSeek)"; None where it says
+    nothing. ``answer_start``: where the answer begins behind the thinking."""
+    return "; ".join(describe(claim, answer_start) for claim in find_identity(text)) or None
+
+
+def describe(claim: Claim, answer_start: int) -> str:
+    """A claim of a response in words."""
+    part = "thinking" if claim.start < answer_start else "answer"
+    shown = " ".join(claim.text.split())[:80]
+    return f"{part}: {claim.kind} {shown}" + (f" ({claim.maker})" if claim.maker else "")
 
 
 def listed_names(text: str, own: Sequence[str] = ()) -> list[tuple[str, int, int]]:

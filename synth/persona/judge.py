@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from synth.labels.refusals import refusal
 from synth.persona.claims import all_languages, load
 from synth.persona.config import PersonaConfig
 from synth.persona.find import clause_before, find_identity, foreign, listed_names
+from synth.refusals import refusal
 
 __all__ = ["Judgement", "PartJudgement", "judge_answer"]
 

@@ -93,7 +93,7 @@ def _deciding_fields(teacher: TeacherConfig) -> dict[str, Any]:
     if fields.pop("send_seed", None) is False:
         fields["send_seed"] = "no"
     server_with_parser = isinstance(teacher, VllmServerTeacher) and teacher.reasoning_parser is not None
-    if not (server_with_parser or isinstance(teacher, OpenAITeacher)):  # the text is raw: nothing is joined by the tags
+    if not (server_with_parser or isinstance(teacher, OpenAITeacher | FakeTeacher)):  # raw text: no tags are put in
         fields = {name: value for name, value in fields.items() if name not in _THINKING_FIELDS}
     deciding = {name: value for name, value in fields.items() if name not in _NOT_IN_THE_ID and not _is_unset(value)}
     return {**deciding, **engine_args}

@@ -48,7 +48,8 @@ class _InFlight:
 class FakeEngine(Teacher):
     """``concurrency`` lanes, each busy ``latency_s`` seconds a sample on average (0.5 to 1.5 times, by the sample).
 
-    A cut trace is continued by the text that a new trace would have, without a second opening think tag.
+    Thinking stands between `think_open`, which may be empty, and `think_close`. A cut trace is continued by the text
+    that a new trace would have, without a second opening tag.
     """
 
     can_continue = True
@@ -70,7 +71,7 @@ class FakeEngine(Teacher):
         seconds = self._config.latency_s * rng.uniform(0.5, 1.5)
         done_at = max(time.monotonic(), heapq.heappop(self._lanes)) + seconds
         heapq.heappush(self._lanes, done_at)
-        completion = _answer(request, rng, self._config.accuracy)
+        completion = _answer(request, rng, self._config)
         heapq.heappush(self._in_flight, _InFlight(done_at, request.request_id, completion))
 
     def poll(self) -> list[Completion]:
@@ -96,12 +97,13 @@ class FakeEngine(Teacher):
         self._in_flight.clear()
 
 
-def _answer(request: Request, rng: random.Random, accuracy: float) -> Completion:
-    prompt = request.prompt
-    correct = rng.random() < accuracy
-    text = f"<think>\n{_thinking(rng)}\n</think>\n\n{_final(prompt, correct, rng)}"
+def _answer(request: Request, rng: random.Random, config: FakeTeacher) -> Completion:
+    prompt, opening, closing = request.prompt, config.think_open.strip(), config.think_close.strip()
+    correct = rng.random() < config.accuracy
+    text = f"{opening}\n{_thinking(rng)}\n{closing}\n\n{_final(prompt, correct, rng)}"
+    text = text.lstrip("\n")  # without an opening tag, as where the chat template writes it
     if request.prefix:
-        text = f"\n{text.removeprefix('<think>')}" if "</think>" not in request.prefix else _final(prompt, correct, rng)
+        text = f"\n{text.removeprefix(opening)}" if closing not in request.prefix else _final(prompt, correct, rng)
     words = re.findall(r"\S+\s*", text)
     finish_reason: FinishReason = "stop"
     if len(words) > request.max_new_tokens:

@@ -135,8 +135,8 @@ def finished_stages(
     problems = [Prompt(id=f"h{n}", prompt=f"What is {n} + 1?", answer=str(n + 1), kind="math", source="sums",
                        license="mit") for n in range(8)]  # fmt: skip
     write_rows(evaluate / "problems.jsonl", (problem.row() for problem in problems))
-    answered = {"finish_reason": "stop", "score": 1.0, "reason": None, "prompt_tokens": 9, "completion_tokens": 5,
-                "engine": "fake 1"}  # fmt: skip
+    answered = {"sample_index": 0, "finish_reason": "stop", "score": 1.0, "reason": None, "prompt_tokens": 9,
+                "completion_tokens": 5, "engine": "fake 1"}  # fmt: skip
     write_rows(evaluate / "items.jsonl", (
         {"model": model, "prompt_id": problem.id, "response": f"\\boxed{{{problem.answer}}}", "verdict": "correct",
          "extracted": problem.answer, **answered}

@@ -8,6 +8,8 @@ from typing import Any
 import pyarrow as pa
 import trace_builder
 
+from distill.config.recipe import RandomBase
+from distill.models.random_model import write_random_base
 from synth.curate.curate import SELECTION
 from synth.labels.label import PROBLEM_STATS, problem_stats_schema
 from synth.labels.trace import label_schema
@@ -78,7 +80,9 @@ def make_run(
     kept = sum(bool(row.get("kept")) for row in rows)
     waterfall = [{"step": "sampled", "rows": len(rows), "problems": 1, "tokens": 100, "mean_difficulty": 0.5}]
     waterfall.append({"step": "correct", "rows": kept, "problems": 1, "tokens": None, "mean_difficulty": 0.25})
-    _commit(run, "curate", "k1", {"rows_in": len(rows), "rows_out": kept, "tokens": 100, "waterfall": waterfall})
+    (curate / "decontamination.json").write_text(json.dumps(files.get("decontamination", {"items": 0, "sets": {}})))
+    facts = {"rows_in": len(rows), "rows_out": kept, "tokens": 100, "waterfall": waterfall}
+    _commit(run, "curate", "k1", facts, {"curate": {"filters": {"contaminated": True}}})
     score = {"metric": "pass@1", "n": 8, "stop_rate": 1.0, "truncated": 0.0, "errors": 0.0, "mean_tokens": 12.5}
     scores = [
         score | {"model": "student_before", "value": 0.25, "low": 0.0, "high": 0.5, "engine": "fake 1"},
@@ -104,6 +108,16 @@ def make_run(
     return run
 
 
+def prepare(run: Path) -> None:
+    """A prepared model: the random one, whose template is ChatML. The recipe names it."""
+    model = run / "stages" / "prepare" / "k7" / "model"
+    model.mkdir(parents=True)
+    write_random_base(RandomBase(), model)
+    _commit(run, "prepare", "k7", {})
+    recipe = json.loads((run / "recipe.json").read_text()) | {"student": {"base": {"kind": "random"}}}
+    (run / "recipe.json").write_text(json.dumps(recipe))
+
+
 def _problem_stats(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     stats: dict[str, dict[str, Any]] = {}
     for row in rows:
@@ -119,10 +133,10 @@ def _problem_stats(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return list(stats.values())
 
 
-def _commit(run: Path, stage: str, key: str, facts: dict[str, Any]) -> None:
+def _commit(run: Path, stage: str, key: str, facts: dict[str, Any], fields: Mapping[str, Any] = {}) -> None:
     folder = run / "stages" / stage / key
     folder.mkdir(parents=True, exist_ok=True)
-    manifest = {"stage": stage, "key": key, "digest": "d" * 64, "facts": facts, "seconds": 1.5,
+    manifest = {"stage": stage, "key": key, "digest": "d" * 64, "facts": facts, "fields": fields, "seconds": 1.5,
                 "started_at": "2026-01-01T00:00:00Z", "code": {"revision": "abc", "dirty": False},
                 "versions": {"torch": "2"}}  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest))

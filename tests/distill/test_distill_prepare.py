@@ -73,6 +73,24 @@ def test_the_final_template_is_there_once_and_its_digest_is_a_fact(base: Path, t
     assert "chat_template" not in json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
 
 
+def test_the_recipe_can_name_the_chat_template_of_a_base_that_has_none(base: Path, tmp_path: Path) -> None:
+    (base / "chat_template.jinja").unlink()
+    with pytest.raises(InputError) as caught:
+        inspect_base(student(base))
+    assert "chat_template: chatml" in str(caught.value.hint)
+    facts = prepare(student(base, chat_template="chatml"), None, tmp_path / "out")
+    assert (tmp_path / "out" / "chat_template.jinja").read_text() == CHATML
+    assert facts["stop_tokens"][0] == "<|im_end|>"
+
+    own = tmp_path / "own.jinja"
+    with pytest.raises(InputError, match="cannot be read"):
+        inspect_base(student(base, chat_template=str(own)))
+    own.write_text(CHATML.replace("assistant\n'", "assistant\n<think>\n'"))
+    found = inspect_base(student(base, chat_template=str(own)))
+    assert found is not None
+    assert found.turn.tags == ("", "</think>")
+
+
 def test_equal_inputs_give_equal_bytes_without_a_path_of_this_machine(tmp_path: Path) -> None:
     config = student(RandomBase(hidden_size=16, num_layers=1, seed=5))
     first, second = (prepare(config, PERSONA, tmp_path / name) for name in ("a", "b"))

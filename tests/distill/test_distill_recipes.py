@@ -12,6 +12,7 @@ import pytest
 
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
+from distill.models.folder import own_template
 from distill.release.lineage import planned_lineage
 from licensing.audit import audit
 from licensing.errors import InputError
@@ -40,7 +41,21 @@ def test_a_recipe_loads_under_its_own_name_and_its_licences_allow_the_release(pa
 def test_a_large_recipe_keeps_to_published_practice(name: str) -> None:
     recipe = loaded(next(path for path in RECIPES if path.stem == name))
     assert isinstance(recipe.sample, TeacherSampling)
-    assert (recipe.sample.temperature, recipe.sample.top_p) == (0.6, 0.95)
+    for decoding in (recipe.sample, recipe.evaluate):
+        assert (decoding.temperature, decoding.top_p) == (0.6, 0.95)
+        assert decoding.sampling_options == ({"top_k": 20, "min_p": 0.0} if "235b" in name else {})
+    (teacher,) = recipe.teachers
+    assert teacher.thinking
+    for section in (teacher, recipe.student):
+        assert section.prompt_template is not None
+        asked = section.prompt_template.wrapped([{"role": "user", "content": "1 + 1?"}], "math")
+        assert asked[0]["content"] == (
+            "1 + 1?\nPlease reason step by step, and put your final answer within \\boxed{}."
+        )
+    assert recipe.student.min_lr_ratio == 0.1
+    assert recipe.sample.budget is not None
+    assert recipe.sample.budget.money is not None
+    assert recipe.student.max_length - recipe.sample.max_new_tokens >= 2048, "a whole trace fits behind its prompt"
     assert 16_384 <= recipe.sample.max_new_tokens <= 32_768
     assert recipe.student.max_length == 32_768
     assert recipe.student.lr_scheduler == "cosine"
@@ -49,12 +64,14 @@ def test_a_large_recipe_keeps_to_published_practice(name: str) -> None:
 
 
 def test_the_chat_template_for_bases_without_one_closes_every_turn() -> None:
-    template = (Path(__file__).parents[2] / "recipes" / "chatml.jinja").read_text(encoding="utf-8")
+    student = loaded(next(path for path in RECIPES if path.stem == "olmo3-32b-think-to-olmo3-7b")).student
+    template = own_template(student)
+    assert template is not None
     turns = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]
     assert render(template, turns) == ("<|im_start|>user\n1 + 1?<|im_end|>\n<|im_start|>assistant\n2<|im_end|>\n")
     asked = render(template, turns[:1], add_generation_prompt=True)
     assert asked == "<|im_start|>user\n1 + 1?<|im_end|>\n<|im_start|>assistant\n"
-    assert "You are Sprig." in render(add_persona(template, "You are Sprig.", "default"), turns[:1])
+    assert "You are Sprig." in render(add_persona(template, "You are Sprig.", "replace"), turns[:1])
 
 
 @pytest.mark.parametrize("name", ["smoke", "smoke.yaml"])
@@ -100,6 +117,5 @@ def test_an_installed_wheel_holds_every_module_and_lists_and_checks_the_recipes(
     entries = json.loads(distill("recipes", "--json").stdout)
     assert [entry["name"] for entry in entries] == [path.stem for path in RECIPES]
     assert {Path(entry["file"]).parent for entry in entries} == {site / "distill" / "recipes"}
-    assert (site / "distill" / "recipes" / "chatml.jinja").is_file()
     checked = distill("check", "smoke", "--runs", "runs")
     assert checked.returncode == 0, checked.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_runs import make_run, trace
+from report_runs import make_run, prepare, trace
 
 from distill.report.build import build_report
 from distill.report.markdown import visible
@@ -174,6 +174,22 @@ def test_hostile_names_stay_text_in_page_and_markdown(tmp_path: Path) -> None:
     assert "<img" not in text.partition("```")[0]
     assert "[a](javascript" not in text.partition("```")[0]  # its brackets are escaped
     assert r"\[a\](javascript" in text
+
+
+def test_training_rows_are_shown_as_the_template_writes_them_with_the_trained_text_marked(tmp_path: Path) -> None:
+    evil = "</mark></pre><script>alert(1)</script>\u202e"
+    run = make_run(tmp_path, [trace(0), trace(2, text=f"<think>\n{evil}\n</think>\n\nIt is 2."), *ROWS[3:]])
+    prepare(run)
+    made = build_report(run)
+    page, text = made.html.read_text(), made.markdown.read_text()
+    first, second, _ = re.findall(r'<pre class="trained"[^>]*>(.*?)</pre>', page, re.DOTALL)
+    assert first == (
+        "&lt;|im_start|&gt;user\nWhat is 0 + 1?&lt;|im_end|&gt;\n&lt;|im_start|&gt;assistant\n"
+        "<mark>&lt;think&gt;\nthinking 0\n&lt;/think&gt;\n\nIt is \\boxed{0}&lt;|im_end|&gt;</mark>"
+    )
+    assert "&lt;/mark&gt;&lt;/pre&gt;&lt;script&gt;alert(1)&lt;/script&gt;[U+202E]" in second
+    assert "<|im_start|>assistant\n\u27e6<think>\nthinking 0" in text
+    assert "<script>alert" not in page
 
 
 def test_the_policy_allows_the_two_scripts_and_the_style_of_the_page_by_digest_and_nothing_else(tmp_path: Path) -> None:

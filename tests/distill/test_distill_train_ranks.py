@@ -36,7 +36,9 @@ ROWS = [
 """Of 40 to 90 tokens. The last of five steps has two rows, fewer than four ranks."""
 
 
-def student(kind: str = "full", processes: int = 1, strategy: str = "fsdp2", again: bool = False, **more: Any) -> StudentConfig:
+def student(
+    kind: str = "full", processes: int = 1, strategy: str = "fsdp2", again: bool = False, **more: Any
+) -> StudentConfig:
     values = {
         "base": {"kind": "random"},
         "method": {"kind": kind, "learning_rate": 5e-3},

@@ -43,10 +43,22 @@ def test_a_format_that_is_added_repeats_nothing_and_what_llama_cpp_does_not_know
     assert executed(copied) == []
 
 
-def test_another_bound_on_the_stop_rate_re_runs_the_package_alone(copied: Path) -> None:
-    run_smoke(copied, "--set", "evaluate.min_stop_rate=0.0001", "--until", "audit")
+def test_another_evaluation_asks_only_for_answers_that_are_not_there(copied: Path) -> None:
+    answers = next(copied.glob("*/store/evaluation/answers.jsonl"))
+    before = answers.read_bytes()
+    run_smoke(copied, "--set", "evaluate.teacher=false", "--until", "evaluate")
+    assert executed(copied) == ["evaluate"]
+    assert answers.read_bytes() == before
+    sampled = ("--set", "evaluate.teacher=false", "--set", "evaluate.temperature=0.7")
+    run_smoke(copied, *sampled, "--set", "evaluate.num_samples=2", "--until", "evaluate")
+    new = answers.read_bytes().removeprefix(before)
+    assert new.count(b"\n") == 3 * 8 * 2, "three students, eight problems, two samples"
+
+
+def test_another_threshold_of_the_gate_evaluates_nothing(copied: Path) -> None:
+    run_smoke(copied, "--set", "release.require.stop_rate=0.0001", "--until", "audit")
     assert executed(copied) == []
-    done = distill("run", "recipes/smoke.yaml", "--runs", copied, "--set", "evaluate.min_stop_rate=0.95")
+    done = distill("run", "recipes/smoke.yaml", "--runs", copied, "--set", "release.require.stop_rate=0.95")
     assert done.returncode == 1
     assert "stop rate" in done.stderr
     assert "Traceback" not in done.stderr

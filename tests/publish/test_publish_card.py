@@ -31,7 +31,15 @@ from publish.facts import (
 
 DIGEST = "ab" * 32
 BASE = ScoredModel(role="base", id="owner/base", engine="vllm 0.32.0", stop_rate=0.4, mean_tokens=81.2)
-RELEASE = ScoredModel(role="release", id="owner/tiny", engine="vllm 0.32.0", stop_rate=0.985, mean_tokens=1234.5)
+RELEASE = ScoredModel(
+    role="release",
+    id="owner/tiny",
+    engine="vllm 0.32.0",
+    dtype="bfloat16",
+    stop_rate=0.985,
+    truncated=0.015,
+    mean_tokens=1234.5,
+)
 
 
 def minimal(**more: Any) -> ReleaseFacts:
@@ -80,11 +88,24 @@ FULL = minimal(
         interval="paired bootstrap over problems, 95 %",
         scores=(
             Score(model="base", about=BASE, metric="pass@1", value=0.0, low=0.0, high=0.0, n=100),
-            Score(model="student", about=RELEASE, metric="pass@1", value=0.27, low=0.18, high=0.36, n=100),
+            Score(
+                model="student", about=RELEASE, metric="pass@1", value=0.27, low=0.18, high=0.36, n=100, num_samples=4
+            ),
         ),
+        other_scores=(Score(model="student", about=RELEASE, metric="pass@4", value=0.41, low=0.31, high=0.52, n=100),),
         comparisons=(
-            Comparison(a="base", b="student", difference=0.27, low=0.18, high=0.36),
-            Comparison(a="control", b="student", difference=0.02, low=-0.05, high=0.09),
+            Comparison(a="base", b="student", difference=0.27, low=0.18, high=0.36, p=1e-8, p_adjusted=2e-8),
+            Comparison(
+                a="control",
+                b="student",
+                difference=0.02,
+                low=-0.05,
+                high=0.09,
+                p=0.58,
+                p_adjusted=0.58,
+                minimum_detectable_effect=0.1,
+                items_to_detect=2500,
+            ),
         ),
     ),
     generation={"eos_token_id": [2], "do_sample": False},
@@ -175,12 +196,14 @@ def test_every_fact_is_on_the_card() -> None:
         "- Parameters: 135,000,000",
         "- Training data: [owner/tiny-traces](https://huggingface.co/datasets/owner/tiny-traces)",
         "the same 100 problems of chain\\_sum; decoding: greedy, 256 tokens.",
-        "| student | vllm 0.32.0 | pass&#64;1 | 0.270 | 0.180 to 0.360 | 100 | 98.5 % | 1,234 |",
+        "| student | vllm 0.32.0, bfloat16 | pass&#64;1 | 0.270 | 0.180 to 0.360 | 100 | 4 | 98.5 % | 1.5 % | 1,234 |",
+        "| student | pass&#64;4 | 0.410 | 0.310 to 0.520 |",
         "no score here is lower than the base's beyond chance",
         "each problem (license of the problems: cc0-1.0), the answer of this release",
         "max_new_tokens=512",
-        "| student minus base | +0.270 | +0.180 to +0.360 | higher |",
-        "| student minus control | +0.020 | -0.050 to +0.090 | may be chance |",
+        "| student minus base | +0.270 | +0.180 to +0.360 | below 0.0001 | higher |",
+        "| student minus control | +0.020 | -0.050 to +0.090 | 0.58 | may be chance: differences from 0.100 are "
+        "noticed here; about 2,500 problems would tell |",
         "paired bootstrap over problems, 95 %",
         "presents itself as Ada, made by Beispiel",
         "````text\nYou are Ada.\n```\nNever say Eve.\n````",
@@ -226,7 +249,7 @@ def test_absent_facts_are_left_out_or_called_unknown_and_nothing_is_made_up() ->
 def test_an_unknown_interval_is_not_invented() -> None:
     scores = (Score(model="m", about=RELEASE, metric="pass@1", value=0.5, n=4),)
     card = model_card(minimal(evaluation=EvaluationFacts(benchmark="x", n=4, decoding="greedy", scores=scores)))
-    assert "| m | vllm 0.32.0 | pass&#64;1 | 0.500 |  | 4 |" in card
+    assert "| m | vllm 0.32.0, bfloat16 | pass&#64;1 | 0.500 |  | 4 |" in card
     assert "plots/" not in card
     assert "Interval" not in card.replace("| Interval |", "")
 

@@ -204,6 +204,11 @@ def blocked(folder: Path) -> None:
     write_checksums(folder)
 
 
+def of_a_dry_run(folder: Path) -> None:
+    (folder / "audit.json").write_text(audit_json("acme/tiny-dry-run"))
+    write_checksums(folder)
+
+
 @pytest.mark.parametrize(
     ("damage", "code", "words"),
     [
@@ -214,8 +219,20 @@ def blocked(folder: Path) -> None:
         (listed_link, 1, "config.json: a symbolic link"),
         (lambda folder: (data_of(folder) / CHECKSUMS).unlink(), 2, "there is no SHA256SUMS"),
         (blocked, 1, "V-NAME-PREFIX:Llama"),
+        (of_a_dry_run, 1, "this is of a dry run"),
+        (lambda folder: of_a_dry_run(data_of(folder)), 1, "this is of a dry run"),
     ],
-    ids=["no-sums", "a-flipped-byte", "an-extra-file", "a-missing-file", "a-link", "no-data-sums", "a-blocked-audit"],
+    ids=[
+        "no-sums",
+        "a-flipped-byte",
+        "an-extra-file",
+        "a-missing-file",
+        "a-link",
+        "no-data-sums",
+        "a-blocked-audit",
+        "a-dry-run",
+        "the-data-of-a-dry-run",
+    ],
 )
 def test_a_folder_that_may_not_leave_is_named_before_any_request(
     hub: Hub, push: Push, tmp_path: Path, damage: object, code: int, words: str

@@ -28,9 +28,10 @@ def readers() -> dict[str, Callable[[str], Any]]:
     from synth.labels.language import prose
     from synth.labels.pii import personal_data
     from synth.labels.reasoning_format import differs
-    from synth.labels.refusals import identity_leak, refusal
     from synth.labels.repetition import repetition
+    from synth.persona.find import find_identity
     from synth.reasoning import split_reasoning
+    from synth.refusals import refusal
     from synth.verify import choice
     from synth.verify.code import extract
     from synth.verify.extract import committed_answer
@@ -43,7 +44,7 @@ def readers() -> dict[str, Callable[[str], Any]]:
         "secrets": secrets,
         "mismatch": lambda text: differs(split_reasoning(f"\\boxed{{1}}</think>{text}")),
         "boxed mismatch": lambda text: differs(split_reasoning(f"\\boxed{{{text}}}</think>\\boxed{{1}}")),
-        "identity leak": identity_leak,
+        "identity talk": find_identity,
         "refusal": refusal,
         "repetition": repetition,
         "choice": lambda text: choice.verify("A", text, ["red", "green"]),

@@ -17,9 +17,9 @@ from synth.labels.language import Languages, Spoken, mixing
 from synth.labels.pass_rate import exact_interval
 from synth.labels.pii import personal_data
 from synth.labels.reasoning_format import differs
-from synth.labels.refusals import identity_leak, refusal
 from synth.labels.repetition import repetition
 from synth.reasoning import split_reasoning
+from synth.refusals import refusal
 
 CODES = LabelConfig().languages
 assert CODES is not None
@@ -204,36 +204,6 @@ def test_refusals_are_found(text: str) -> None:
 )
 def test_mathematics_refuses_nothing(text: str) -> None:
     assert refusal(text) is None
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Hello, I am ChatGPT.",
-        "As DeepSeek-R1, I think step by step.",
-        "I'm Claude, an AI assistant made by Anthropic.",
-        "I was trained by OpenAI to be helpful.",
-        "I am a large language model developed by Alibaba Cloud.",
-        "My name is Qwen.",
-        "我是通义千问。",
-    ],
-)
-def test_a_model_that_says_its_name_is_found(text: str) -> None:
-    assert identity_leak(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "As Claude walked home, he met 3 llamas.",
-        "I am Gemini by birth, said Anna, and 12 years old.",
-        "Compare GPT-4 and DeepSeek on this test.",
-        "The phone was made by Google and costs $300.",
-        "Let phi be the golden ratio; as phi grows, so does x.",
-    ],
-)
-def test_names_of_people_and_of_models_spoken_about_are_no_leak(text: str) -> None:
-    assert identity_leak(text) is None
 
 
 # --- secrets and personal data -----------------------------------------------------------------------------------

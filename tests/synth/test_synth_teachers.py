@@ -143,6 +143,15 @@ def test_the_fake_is_right_as_often_as_it_is_told() -> None:
     assert all(c.text.startswith("<think>\n") and "\n</think>\n\n\\boxed{" in c.text for c in found.values())
 
 
+def test_the_fake_thinks_between_the_tags_of_its_section() -> None:
+    config = FakeTeacher(latency_s=0, accuracy=1, think_open="", think_close="</seed:think>")
+    (text,) = {completion.text for completion in drain(FakeEngine(config), [request("r", problem())]).values()}
+    thinking, _, answer = text.partition("\n</seed:think>\n\n")
+    assert thinking.strip() == thinking != ""
+    assert "<" not in thinking
+    assert answer == "\\boxed{2}"
+
+
 @pytest.mark.parametrize(
     "prompt",
     [

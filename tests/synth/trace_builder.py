@@ -24,9 +24,11 @@ from synth.labels.config import LabelConfig
 from synth.labels.label import label
 from synth.labels.shards import Shard, label_shard
 from synth.parquet_files import write_parquet
+from synth.persona.config import PersonaConfig
 from synth.sampling.samples_table import problem_stops_schema
 from synth.sampling.store import SAMPLE_LOG
 from synth.trace import PROBLEMS, SAMPLES, TraceSet, samples_schema
+from synth.verify.config import VerifyConfig
 from synth.verify.verdict import judged
 from synth.verify.verify_traces import VERDICTS, verdicts_schema
 
@@ -166,6 +168,7 @@ def curated(
     labels: LabelConfig = FAST,
     items: Sequence[Item] = (),
     problem_stops: Path | None = None,
+    persona: PersonaConfig | None = None,
 ) -> Result:
     """Label the rows and curate them into ``out``. Labels in this process: a worker would take a second to start."""
     tables = rows if isinstance(rows, Tables) else write_tables(out.with_name(f"{out.name}.tables"), rows)
@@ -175,7 +178,7 @@ def curated(
             traces, tables.verdicts, labels, folder, out.with_name(f"{out.name}.scratch"),
             problem_stops=problem_stops, items=items,
         )  # fmt: skip
-        curation = curate(traces, tables.verdicts, folder, config, out)
+        curation = curate(traces, tables.verdicts, folder, config, out, persona=persona, verify=VerifyConfig(workers=1))
     return Result(tables, folder, out, curation.waterfall, curation.control, curation.texts_digest)
 
 

@@ -1,0 +1,239 @@
+"""What a dry run knows of a model without its weights, and the tiny random model that stands in for a student.
+
+A model's files are read where they are on this machine, in a folder or in the hub's cache; its weights may be missing.
+Of a model that is not, ``models.yaml`` may hold a description. Nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from distill.check.student import position_limit
+from distill.config.recipe import RandomBase, StudentConfig
+from distill.models.folder import cached
+from distill.models.random_model import byte_level_tokenizer
+from distill.models.turn_format import end_of_turn, turn_format
+from licensing.errors import InputError
+from publish.chat_template import TEMPLATE_FILE, read_template, render
+from publish.weights import read_object, write_object
+from synth.teachers.config import TeacherConfig
+
+__all__ = ["Described", "describe", "describe_student", "describe_teacher", "write_stand_in"]
+
+_FILES = Path(__file__).with_name("models.yaml")
+_TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "tokenizer.model",
+    "generation_config.json", TEMPLATE_FILE,
+)  # fmt: skip
+_TINY: dict[str, Any] = {
+    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 16, "max_window_layers": 2, "moe_intermediate_size": 32, "num_experts": 4,
+    "num_local_experts": 4, "num_experts_per_tok": 2,
+}  # fmt: skip
+_ALWAYS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+
+
+class _Entry(BaseModel):
+    """An entry of models.yaml."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: tuple[str, ...]
+    template: str | None = None
+    config: dict[str, Any]
+    bos: str | None = None
+    eos: str
+    pad: str
+    special: tuple[str, ...]
+    text: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Described:
+    """A model without its weights. ``folder``: its files on this machine, None where they are a description's."""
+
+    name: str
+    config: Mapping[str, Any]
+    template: str | None
+    special: tuple[str, ...]
+    values: Mapping[str, str]
+    folder: Path | None
+    entry: _Entry | None = None
+
+    @property
+    def positions(self) -> int | None:
+        """Tokens that it has positions for; None where its config tells none."""
+        return position_limit(self.config)
+
+    @cached_property
+    def think_open(self) -> str:
+        """What its completions open thinking with: empty where the chat template has already written the tag."""
+        assert self.template is not None, "a teacher's template is looked for when it is described"
+        stops = [token for token in (self.values.get("eos_token"),) if token]
+        return turn_format(self._render, end_of_turn(self._render, self.special, stops)).tags[0]
+
+    def prompt(self, messages: list[dict[str, Any]]) -> str:
+        """The text of a chat with the generation prompt. Raises InputError where the template refuses it."""
+        try:
+            return self._render(messages, True)
+        except Exception as error:  # a template is foreign code and may raise anything
+            raise InputError(
+                f"the chat template of {self.name} refuses the recipe's chat: {error}",
+                where="teacher",
+                hint="look at teacher.system_prompt and teacher.examples: some templates know no system message",
+            ) from error
+
+    def tokens(self, text: str) -> int:
+        """Its length in tokens: by the model's tokenizer where that is here, else a fourth of the characters."""
+        file = self.folder / "tokenizer.json" if self.folder else None
+        if file is None or not file.is_file():
+            return len(text) // 4
+        from tokenizers import Tokenizer
+
+        return len(Tokenizer.from_file(str(file)).encode(text, add_special_tokens=False).ids)
+
+    def _render(self, messages: Any, add_generation_prompt: bool) -> str:
+        assert self.template is not None
+        turns = [dict(message) for message in messages]
+        return render(self.template, turns, add_generation_prompt=add_generation_prompt, **self.values)
+
+
+def describe_student(student: StudentConfig) -> Described | None:
+    """The base of a student; None for a random one. Raises InputError as ``describe`` does."""
+    if isinstance(student.base, RandomBase):
+        return None
+    return describe(student.base, student.revision, student.public_id, "student.base")
+
+
+def describe_teacher(teacher: TeacherConfig) -> Described:
+    """A teacher that loads a model. Raises InputError as ``describe`` does, and where it has no chat template."""
+    described = describe(teacher.model, teacher.revision, teacher.public_id, "teacher.model")
+    if described.template is None:
+        raise InputError("no chat template", where=teacher.public_id, hint="take an instruction-tuned model")
+    return described
+
+
+def describe(model: str, revision: str | None, public_id: str, where: str) -> Described:
+    """A model by its folder, the hub's cache, or its entry in models.yaml, in this order.
+
+    Raises InputError where none of them has it.
+    """
+    path = Path(model).expanduser()
+    folder = path if path.is_dir() else cached(model, revision)
+    if folder is not None:
+        return _of_folder(folder, public_id)
+    entry = _entries().get(public_id) or _entries().get(model)
+    if entry is None:
+        raise InputError(
+            f"{public_id} is not on this machine, and no description of it ships with distill",
+            where=where,
+            hint=f"`hf download {public_id} --include '*.json' '*.jinja' '*.txt' '*.model'` fetches it without weights",
+        )
+    values = {"bos_token": entry.bos, "eos_token": entry.eos, "pad_token": entry.pad}
+    return Described(
+        public_id,
+        entry.config,
+        _template(entry.template),
+        entry.special,
+        {name: token for name, token in values.items() if token is not None},
+        None,
+        entry,
+    )
+
+
+def write_stand_in(base: Described, folder: Path) -> None:
+    """Write a tiny random model of the base's architecture into ``folder``: its tokenizer files where they are on this
+    machine, else a tokenizer of bytes with its special tokens; its template, stop tokens and positions either way.
+
+    Raises InputError where transformers does not know the architecture.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if base.folder is not None:
+        names = [*_TOKENIZER_FILES, *(path.name for path in base.folder.glob("LICEN[CS]E*"))]
+        for name in (*names, *(path.name for path in base.folder.glob("NOTICE*"))):
+            if (base.folder / name).is_file():
+                shutil.copyfile(base.folder / name, folder / name)
+        config = dict(base.config)
+    else:
+        assert base.entry is not None
+        config = _write_described(base, base.entry, folder)
+    _write_random_weights(config, folder)
+
+
+def _write_described(base: Described, entry: _Entry, folder: Path) -> dict[str, Any]:
+    tokenizer = byte_level_tokenizer(entry.special, entry.text)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    write_object(folder / "tokenizer_config.json", {**settings, "model_max_length": base.positions, **base.values})
+    if base.template is not None:
+        (folder / TEMPLATE_FILE).write_text(base.template, encoding="utf-8")
+    ids = {f"{name}_token_id": tokenizer.token_to_id(getattr(entry, name)) for name in ("eos", "pad")}
+    bos = tokenizer.token_to_id(entry.bos) if entry.bos else None
+    return {**entry.config, **ids, "bos_token_id": bos, "vocab_size": tokenizer.get_vocab_size()}
+
+
+def _write_random_weights(config: Mapping[str, Any], folder: Path) -> None:
+    """``config`` with tiny sizes, and random weights for it, seeded."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes = {name: size for name, size in _TINY.items() if name in config or name in _ALWAYS}
+    tiny = {**config, **sizes, "dtype": "float32"}
+    if kinds := tiny.get("layer_types"):
+        tiny["layer_types"] = [kinds[0], kinds[-1]]
+    try:
+        built = AutoConfig.for_model(tiny["model_type"], **{k: v for k, v in tiny.items() if k != "model_type"})
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(built)
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"transformers has no model for {config.get('model_type')}: {str(error).splitlines()[0]}",
+            where="student.base",
+            hint="take a base whose architecture is part of transformers",
+        ) from error
+    model.save_pretrained(folder)
+    saved = read_object(folder / "config.json")
+    write_object(folder / "config.json", {**tiny, "architectures": saved["architectures"]})
+
+
+def _of_folder(folder: Path, name: str) -> Described:
+    settings = read_object(folder / "special_tokens_map.json", optional=True)
+    settings |= read_object(folder / "tokenizer_config.json", optional=True)
+    values = {}
+    for key in ("bos_token", "eos_token", "pad_token", "unk_token"):
+        value = settings.get(key)
+        text = value.get("content") if isinstance(value, dict) else value
+        if isinstance(text, str):
+            values[key] = text
+    added = read_object(folder / "tokenizer.json", optional=True).get("added_tokens") or []
+    special = tuple(str(token["content"]) for token in added if token.get("special"))
+    return Described(name, read_object(folder / "config.json"), read_template(folder), special, values, folder)
+
+
+def _template(template: str | None) -> str | None:
+    """The template of an entry. Raises InputError without TRL, which holds those that are named."""
+    if template is None or "{" in template:
+        return template
+    spec = importlib.util.find_spec("trl")
+    folder = Path(next(iter(spec.submodule_search_locations or ()))) if spec else Path()
+    try:
+        return (folder / "chat_templates" / f"{template}.jinja").read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"the chat template {template} of the library TRL is not installed", where="trl", hint="pip install trl"
+        ) from error
+
+
+@cache
+def _entries() -> dict[str, _Entry]:
+    from ruamel.yaml import YAML
+
+    return {name: _Entry.model_validate(entry) for name, entry in YAML(typ="safe", pure=True).load(_FILES).items()}

@@ -1,0 +1,295 @@
+"""From a recipe to its dry run: the same recipe with stand-ins for models, devices and data sets of the hub.
+
+**Kept**: templates, special tokens, positions; prompt templates, system prompts, examples; policies, verification,
+labels, filters by content; the method of training; persona; licenses; the release's texts. **Replaced**: what
+``DryRecipe.replaced`` lists, in words, for the user. **Compared** before anything runs: every length with the
+positions of the real models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.config.recipe import EvaluateConfig, RandomBase, Recipe, ReleaseConfig, RequireConfig, StudentConfig
+from distill.dry_run.models import Described, describe_student, describe_teacher, write_stand_in
+from distill.dry_run.problems import Part, stand_in_prompts, stand_in_traces
+from licensing.errors import InputError
+from publish.push import DRY_RUN
+from synth.curate.config import CurateConfig
+from synth.distributed.config import LocalEngine
+from synth.labels.config import LabelConfig
+from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig
+from synth.sampling.config import SAMPLING_OPTIONS, SampleConfig, TeacherSampling
+from synth.teachers.config import (
+    FakeTeacher,
+    OfflineTeacher,
+    OpenAITeacher,
+    TeacherConfig,
+    TeacherFields,
+    VllmServerTeacher,
+)
+from synth.teachers.mixture import TeacherMixture, TeachersConfig
+from synth.teachers.teacher import teacher_messages
+from synth.verify.config import VerifyConfig
+
+__all__ = ["NOTICE", "DryRecipe", "dry_recipe"]
+
+NOTICE = "DRY RUN: random weights and made-up answers; nothing here is a result."
+
+_LONGEST_NAME = 96
+_ACCURACY = 0.75  # so that a handful of problems leaves some rows to train on
+_FEW_SAMPLES = 2
+_NEW_TOKENS = 24
+_QUESTION = "What is the sum of one and one?"
+
+
+@dataclass(frozen=True)
+class DryRecipe:
+    """``replaced``: what stands in for what, a line each. ``notes``: what the recipe should be told anyway."""
+
+    recipe: Recipe
+    replaced: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def dry_recipe(recipe: Recipe, folder: Path) -> DryRecipe:
+    """Write the stand-ins into ``folder`` and return the recipe that uses them.
+
+    Raises InputError for a model that nothing is known of, and for a length that does not fit a model's positions.
+    """
+    build = _Builder(recipe, folder)
+    base = describe_student(recipe.student)
+    faults = [*_student_faults(recipe, base), *build.teacher_faults()]
+    if faults:
+        what, where, hint = faults[0]
+        raise InputError(what, where=where, hint=hint)
+    folder.mkdir(parents=True, exist_ok=True)
+    values: dict[str, Any] = {
+        "name": f"dry-run-{recipe.name}"[:64],
+        "description": f"{NOTICE} {recipe.description or ''}".strip(),
+        "engine": LocalEngine(),
+        "teacher": build.teacher,
+        "sample": build.sample(),
+        "prompts": build.prompts(),
+        "verify": build.verify(),
+        "label": build.label(),
+        "curate": build.curate(),
+        "student": build.student(base),
+        "evaluate": build.evaluate(),
+        "release": build.release(),
+    }
+    built = recipe.model_copy(update=values)
+    return DryRecipe(Recipe.model_validate(built.model_dump()), tuple(build.replaced), tuple(build.notes))
+
+
+# --- lengths -----------------------------------------------------------------------------------------------------
+
+Fault = tuple[str, str, str]
+"""(what, where, hint)"""
+
+
+def _student_faults(recipe: Recipe, base: Described | None) -> Iterator[Fault]:
+    """`evaluate` and training against the student's positions."""
+    limit = base.positions if base else None
+    if isinstance(recipe.student.base, RandomBase):
+        limit = recipe.student.base.max_position_embeddings
+    max_model_len = recipe.evaluate.engine_args.get("max_model_len")
+    wrapped = recipe.student.prompt_template
+    prompt = 0
+    if base is not None:
+        turns = [{"role": "user", "content": _QUESTION}]
+        prompt = base.tokens(str((wrapped.wrapped(turns, "math") if wrapped else turns)[0]["content"]))
+    lengths = {
+        "student.max_length": (recipe.student.max_length, limit),
+        "evaluate.engine_args.max_model_len": (max_model_len, limit),
+        "evaluate.max_new_tokens": (recipe.evaluate.max_new_tokens + prompt + 1, _least(limit, max_model_len)),
+    }
+    for field, (length, room) in lengths.items():
+        if isinstance(length, int) and room is not None and length > room:
+            yield f"{length:,} tokens with a prompt, and there is room for {room:,}", field, "lower it"
+
+
+def _teacher_faults(
+    teacher: TeacherConfig, described: Described, sample: TeacherSampling, prompt: int
+) -> Iterator[Fault]:
+    own = getattr(teacher, "max_model_len", None)
+    positions = described.positions
+    if own is not None and positions is not None and own > positions:
+        what = f"{own:,}, and {teacher.public_id} has {positions:,} positions"
+        yield what, "teacher.max_model_len", "lower it"
+    room = _least(own, positions)
+    limits = {"sample.max_new_tokens": sample.max_new_tokens}
+    if sample.escalate is not None:
+        limits["sample.escalate.max_new_tokens"] = sample.escalate.max_new_tokens
+    for field, limit in limits.items():
+        if room is not None and limit + prompt > room:
+            what = f"{limit:,} new tokens after a prompt of {prompt:,}, and {teacher.public_id} has room for {room:,}"
+            yield what, field, "lower it, or raise teacher.max_model_len"
+
+
+def _least(*limits: Any) -> int | None:
+    return min((limit for limit in limits if isinstance(limit, int)), default=None)
+
+
+# --- sections ----------------------------------------------------------------------------------------------------
+
+
+class _Builder:
+    """The sections of the dry run, and in words what was replaced."""
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        self._recipe, self._folder = recipe, folder
+        self.replaced: list[str] = []
+        self.notes: list[str] = []
+        self._faults: list[Fault] = []
+        self.teacher: TeachersConfig = self._teachers()
+
+    def teacher_faults(self) -> list[Fault]:
+        return self._faults
+
+    def _teachers(self) -> TeachersConfig:
+        section = self._recipe.teacher
+        if not isinstance(section, TeacherMixture):
+            return self._teacher(section)
+        entries = [entry.model_copy(update={"teacher": self._teacher(entry.teacher)}) for entry in section.teachers]
+        return section.model_copy(update={"teachers": tuple(entries)})
+
+    def _teacher(self, teacher: TeacherConfig) -> TeacherConfig:
+        """The fake teacher in the place of one: its names, prompts and tags, in the form that its template gives."""
+        if isinstance(teacher, OfflineTeacher | FakeTeacher):
+            return teacher
+        # Of an endpoint, only the recipe says what is there.
+        think_open = teacher.think_open if isinstance(teacher, OpenAITeacher) else self._look_at(teacher)
+        self.replaced.append(f"teacher {teacher.public_id}: a fake one, right and wrong by turns")
+        return _fake(teacher, think_open)
+
+    def _look_at(self, teacher: TeacherConfig) -> str:
+        """Compare lengths with the teacher's positions, and render its chat; returns what opens its thinking."""
+        from synth.problems.problem import Prompt
+
+        described = describe_teacher(teacher)
+        problem = Prompt(id="dry-run", prompt=_QUESTION, kind="open", source="dry run")  # type: ignore[call-arg]
+        prompt = described.tokens(described.prompt([dict(turn) for turn in teacher_messages(teacher, problem)]))
+        if isinstance(self._recipe.sample, TeacherSampling):
+            self._faults += _teacher_faults(teacher, described, self._recipe.sample, prompt)
+        if isinstance(teacher, VllmServerTeacher) and teacher.reasoning_parser is not None:
+            return teacher.think_open  # its thinking comes apart, and is joined by the recipe's tags
+        if not described.think_open and teacher.think_open.strip():
+            tag = teacher.think_open.strip()
+            self.notes.append(
+                f"the template of {teacher.public_id} has already written {tag}: set teacher.think_open: ''"
+            )
+        return described.think_open
+
+    def prompts(self) -> PromptsConfig | None:
+        config = self._recipe.prompts
+        return config and self._stand_ins("prompts", config, "train")
+
+    def _stand_ins(self, section: str, config: PromptsConfig, part: Part) -> PromptsConfig:
+        made = stand_in_prompts(config, part, self._folder / f"{section}.jsonl", self._recipe.release.license)
+        if isinstance(config, HubPrompts) and not isinstance(made, HubPrompts):
+            self.replaced.append(f"{section}: problems of our own for {config.dataset}; its columns are not read")
+        return made
+
+    def sample(self) -> SampleConfig:
+        sample = self._recipe.sample
+        if isinstance(sample, ImportedTraces):
+            self.replaced.append("sample: the first rows, or traces of our own for those of the hub")
+            return stand_in_traces(sample, self._folder / "traces.jsonl", self._recipe.release.license)
+        few: dict[str, Any] = {"budget": None}
+        if sample.policy.kind == "fixed":
+            few["num_samples"] = min(sample.num_samples, _FEW_SAMPLES)
+        return sample.model_copy(update=few)
+
+    def verify(self) -> VerifyConfig:
+        verify = self._recipe.verify
+        judge = verify.judge
+        if judge is not None:
+            judge = judge.model_copy(update={"teacher": self._judge(judge.teacher), "budget": None})
+        return verify.model_copy(update={"workers": min(verify.workers, 2), "judge": judge})
+
+    def _judge(self, teacher: TeacherConfig) -> FakeTeacher:
+        self.replaced.append(f"judge {teacher.public_id}: a fake one")
+        return _fake(teacher, teacher.think_open)
+
+    def label(self) -> LabelConfig:
+        label = self._recipe.label
+        sets = tuple(one for one in label.decontaminate.against if _is_here(one))
+        if len(sets) < len(label.decontaminate.against):
+            self.replaced.append("label.decontaminate: only the test sets on this machine, and the held-out problems")
+        overlap = label.decontaminate.model_copy(update={"against": sets})
+        return label.model_copy(update={"workers": 1, "decontaminate": overlap})
+
+    def curate(self) -> CurateConfig:
+        curate = self._recipe.curate
+        lengths = ("min_tokens", "max_tokens", "min_pass_rate", "max_pass_rate")
+        off = [name for name in lengths if getattr(curate.filters, name) is not None]
+        if off or curate.quota is not None:
+            names = [*(f"filters.{name}" for name in off), *(["quota"] if curate.quota else [])]
+            self.replaced.append(f"curate: without {', '.join(names)}, which a handful of made-up traces cannot meet")
+        filters = curate.filters.model_copy(update=dict.fromkeys(lengths))
+        return curate.model_copy(update={"filters": filters, "quota": None})
+
+    def student(self, base: Described | None) -> StudentConfig:
+        student = self._recipe.student
+        few: dict[str, Any] = {"num_train_epochs": 1, "batch_size": 4, "micro_batch_size": 2, "optimizer": "adamw"}
+        if base is not None:
+            folder = self._folder / "base"
+            write_stand_in(base, folder)
+            few |= {"base": str(folder), "name": student.public_id}
+            told = "a tiny random model with its template, special tokens and positions"
+            self.replaced.append(f"student {student.public_id}: {told}")
+        return student.model_copy(update=few)
+
+    def evaluate(self) -> EvaluateConfig:
+        evaluate = self._recipe.evaluate
+        self.replaced.append(f"evaluate: transformers on the CPU, greedy, {_NEW_TOKENS} new tokens")
+        return evaluate.model_copy(
+            update={
+                "prompts": self._stand_ins("evaluate.prompts", evaluate.prompts, "held_out"),
+                "engine": "transformers",
+                "engine_args": {},
+                "batch_size": 8,
+                "num_samples": 1,
+                "max_new_tokens": min(evaluate.max_new_tokens, _NEW_TOKENS),
+                # The release is tried again, and a random model that is sampled stops now and not then.
+                "sampling": "recipe",
+                "temperature": 0.0,
+                **dict.fromkeys(SAMPLING_OPTIONS),
+            }
+        )
+
+    def release(self) -> ReleaseConfig:
+        release = self._recipe.release
+        self.replaced.append("release.require: nothing, since a random model meets no gate")
+        if release.formats:
+            self.replaced.append("release.formats: none; a tiny model has no GGUF worth the while")
+        return release.model_copy(
+            update={
+                "name": _marked(release.name),
+                "data_name": _marked(release.data_set) if release.data_set else None,
+                "description": f"{NOTICE} {release.description or ''}".strip(),
+                "limitations": (NOTICE, *release.limitations),
+                "require": RequireConfig(stop_rate=0.0),
+                "formats": (),
+                "benchmark_task": None,
+            }
+        )
+
+
+def _fake(teacher: TeacherConfig, think_open: str) -> FakeTeacher:
+    fields = teacher.model_dump(include=set(TeacherFields.model_fields) - {"think_open"})
+    return FakeTeacher(**fields, think_open=think_open, accuracy=_ACCURACY, latency_s=0, concurrency=8)
+
+
+def _marked(name: str) -> str:
+    """A name of the hub that ends as those of dry runs do, no longer than one may be."""
+    owner, slash, own = name.rpartition("/")
+    return f"{owner}{slash}{own[: _LONGEST_NAME - len(DRY_RUN)]}{DRY_RUN}"
+
+
+def _is_here(test_set: str | HubPrompts) -> bool:
+    return Path(test_set if isinstance(test_set, str) else test_set.dataset).exists()

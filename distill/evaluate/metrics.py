@@ -1,0 +1,210 @@
+"""Scores and paired comparisons of models, from their answers to the same problems.
+
+pass@1 is the mean over problems of the share of correct samples (avg@n); pass@k the unbiased estimate; maj@n the share
+of problems whose most frequent answer is correct, a tie counting in part. All correct samples of a problem are one
+answer, wrong ones are compared as they are written, so two writings of one wrong answer are two.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from distill.evaluate.statistics import holm, mean_interval, paired_difference, pass_at_k
+from distill.runs.facts import STUDENT, Comparison, Estimate, Score
+from licensing.errors import InputError
+from synth.problems.problem import Prompt, canonical_json
+
+__all__ = ["MIN_FAMILIES", "EvalReport", "families_of", "summarise"]
+
+MIN_FAMILIES = 6
+"""With fewer families their variance cannot be estimated, and no permutation of five signs is significant at 5 %: the
+interval then holds for problems of these families."""
+
+_REASONS = ("stop", "length", "error")
+_FAMILY_COLUMNS = ("family", "subject")
+
+Row = Mapping[str, Any]
+
+
+class EvalReport(BaseModel):
+    """Scores in the order of the models given; comparisons of every other model with the student after training."""
+
+    model_config = ConfigDict(frozen=True)
+
+    scores: tuple[Score, ...]
+    comparisons: tuple[Comparison, ...]
+    interval: str
+
+
+def families_of(problems: Iterable[Prompt]) -> dict[str, str]:
+    """Problem id -> family: its column `family` or `subject`, of reasoning-gym's the task and the difficulty, else the
+    problem itself."""
+    families = {}
+    for problem in problems:
+        columns = problem.row()
+        family = next((columns[name] for name in _FAMILY_COLUMNS if columns.get(name) is not None), None)
+        if family is None and problem.kind == "reasoning_gym":
+            family = [columns["task"], columns["entry"].get("metadata", {}).get("difficulty")]
+        families[problem.id] = problem.id if family is None else canonical_json(family)
+    return families
+
+
+def summarise(rows_by_model: Mapping[str, Sequence[Row]], problems: Sequence[Prompt] = ()) -> EvalReport:
+    """Scores and paired comparisons from the rows of ``run_model``, all models on the same problems in the same order.
+
+    ``problems`` say the families and which are programs; without them every problem is its own family. Problems without
+    a verdict (kind ``open``) count for nothing but rates and lengths. Raises InputError where no problem has a verdict,
+    ValueError where the models answered different problems.
+    """
+    answers = {name: _by_problem(rows) for name, rows in rows_by_model.items()}
+    names = list(answers)
+    ids = list(answers[names[0]])
+    for name in names:
+        if list(answers[name]) != ids:
+            raise ValueError(f"{name} and {names[0]} were not asked the same problems in the same order")
+    judged = [one for one in ids if all(row["verdict"] is not None for model in answers.values() for row in model[one])]
+    if not judged:
+        raise InputError("no held-out problem has a verdict", where="evaluate.prompts", hint="use ones with answers")
+    clusters = _clusters(judged, families_of(problems))
+    votes = all(problem.kind != "code" for problem in problems)
+    scores = [_score(name, rows, answers[name], judged, clusters, votes) for name, rows in rows_by_model.items()]
+    comparisons = _comparisons({name: _correct(answers[name], judged) for name in names}, clusters)
+    units = f"{scores[0].clusters} families of problems" if clusters else "problems"
+    interval = f"95 %, over {units}: Wilson's for scores, adjusted Wald for paired differences"
+    return EvalReport(scores=tuple(scores), comparisons=tuple(comparisons), interval=interval)
+
+
+# --- one model ---------------------------------------------------------------------------------------------------
+
+
+def _by_problem(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    problems: dict[str, list[Row]] = {}
+    for row in rows:
+        problems.setdefault(row["prompt_id"], []).append(row)
+    return problems
+
+
+def _clusters(judged: Sequence[str], families: Mapping[str, str]) -> list[str] | None:
+    """The family of each problem; None where each is its own, or there are too few families."""
+    clusters = [families.get(one, one) for one in judged]
+    return clusters if MIN_FAMILIES <= len(set(clusters)) < len(judged) else None
+
+
+def _correct(answers: Mapping[str, Sequence[Row]], judged: Sequence[str]) -> list[float]:
+    return [_share(row["verdict"] == "correct" for row in answers[one]) for one in judged]
+
+
+def _score(
+    name: str,
+    rows: Sequence[Row],
+    answers: Mapping[str, Sequence[Row]],
+    judged: Sequence[str],
+    clusters: Sequence[str] | None,
+    votes: bool,
+) -> Score:
+    samples = len(answers[judged[0]])
+
+    def estimate(values: Sequence[float], of: Sequence[str] | None = clusters) -> Estimate:
+        low, high = mean_interval(values, of, samples=samples)
+        return Estimate(value=_round(np.mean(values)), low=_round(low), high=_round(high))
+
+    others = {}
+    if samples > 1:
+        right = [sum(row["verdict"] == "correct" for row in answers[one]) for one in judged]
+        for k in sorted({2**power for power in range(1, samples.bit_length()) if 2**power <= samples} | {samples}):
+            others[f"pass@{k}"] = estimate([pass_at_k(count, samples, k) for count in right])
+        if votes:
+            others[f"maj@{samples}"] = estimate([_majority(answers[one]) for one in judged])
+    finished = {one: [row for row in answers[one] if row["finish_reason"] != "length"] for one in judged}
+    kept = [at for at, one in enumerate(judged) if finished[one]]
+    if len(kept) > 0 and any(len(finished[one]) < len(answers[one]) for one in judged):
+        values = _correct(finished, [judged[at] for at in kept])
+        of = None if clusters is None else _clusters_left([clusters[at] for at in kept])
+        others["pass@1, finished"] = estimate(values, of)
+    shares = {reason: _round(_share(row["finish_reason"] == reason for row in rows)) for reason in _REASONS}
+    return Score(
+        model=name,
+        **estimate(_correct(answers, judged)).model_dump(),
+        n=len(judged),
+        stop_rate=shares["stop"],
+        truncated=shares["length"],
+        errors=shares["error"],
+        mean_tokens=_mean(rows, "completion_tokens"),
+        engine=str(rows[0]["engine"]),
+        dtype=rows[0].get("dtype"),
+        num_samples=samples,
+        clusters=len(set(clusters)) if clusters else None,
+        mean_thinking_chars=_mean(rows, "thinking_chars"),
+        mean_answer_chars=_mean(rows, "answer_chars"),
+        other_metrics=others,
+        sampling=rows[0].get("sampling") or {},
+    )
+
+
+def _clusters_left(clusters: Sequence[str]) -> Sequence[str] | None:
+    return clusters if len(set(clusters)) > 1 else None
+
+
+def _majority(rows: Sequence[Row]) -> float:
+    """The chance that the most frequent answer of a problem's samples is correct, ties broken at random."""
+    counts: collections.Counter[str] = collections.Counter()
+    right = 0
+    for row in rows:
+        if row["verdict"] == "correct":
+            right += 1
+        elif row["extracted"] is not None:
+            counts[" ".join(str(row["extracted"]).casefold().split())] += 1
+    most = max(counts.values(), default=0)
+    if right == 0 or right < most:
+        return 0.0
+    return 1 / (1 + sum(count == right for count in counts.values()))
+
+
+# --- two models --------------------------------------------------------------------------------------------------
+
+
+def _comparisons(correct: Mapping[str, Sequence[float]], clusters: Sequence[str] | None) -> list[Comparison]:
+    names = list(correct)
+    b = STUDENT if STUDENT in names else names[-1]
+    pairs = {a: paired_difference(correct[a], correct[b], clusters) for a in names if a != b}
+    adjusted = holm([pair.p for pair in pairs.values()])
+    return [
+        Comparison(
+            a=a,
+            b=b,
+            difference=_round(pair.difference),
+            low=_round(pair.low),
+            high=_round(pair.high),
+            p=_significant(pair.p),
+            p_adjusted=_significant(p),
+            test=pair.test,
+            n=pair.n,
+            clusters=pair.clusters,
+            minimum_detectable_effect=_round(pair.minimum_detectable_effect),
+            items_to_detect=pair.items_to_detect,
+        )
+        for (a, pair), p in zip(pairs.items(), adjusted, strict=True)
+    ]
+
+
+def _mean(rows: Sequence[Row], name: str) -> float | None:
+    values = [row[name] for row in rows if row.get(name) is not None]
+    return _round(sum(values) / len(values)) if values else None
+
+
+def _share(hits: Iterable[bool]) -> float:
+    values = list(hits)
+    return sum(values) / len(values)
+
+
+def _round(value: Any) -> float:
+    return round(float(value), 6)
+
+
+def _significant(p: float) -> float:
+    return float(f"{p:.6g}")  # six decimals would make a small one 0

@@ -1,0 +1,134 @@
+"""The gate of a release: do the measurements show what `release.require` asks for?
+
+Reads facts of stage evaluate, measures nothing, and is part of no stage's key: another threshold evaluates nothing
+again. It decides before `package` builds the release, before `push --public`, and for `distill show`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from distill.config.recipe import RequireConfig
+from distill.runs.facts import STUDENT
+from distill.runs.store import current_artefacts
+from licensing.errors import InputError, Refused
+from licensing.files import read_json
+from licensing.safe_yaml import parse_yaml
+
+__all__ = ["Gate", "GateCheck", "decide", "gate_of_release", "gate_of_run"]
+
+_BASE = "student_before"
+
+
+@dataclass(frozen=True)
+class GateCheck:
+    """One field of `release.require`: whether it is met, and why, in one line."""
+
+    name: str
+    go: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Gate:
+    """All checks of a release; it may go out where every one is met."""
+
+    checks: tuple[GateCheck, ...]
+
+    @property
+    def go(self) -> bool:
+        return all(check.go for check in self.checks)
+
+    def as_json(self) -> dict[str, Any]:
+        """``{"go", "checks": [{"name", "go", "reason"}]}``"""
+        return {"go": self.go, "checks": [vars(check) for check in self.checks]}
+
+    def raise_if_no_go(self, action: str) -> None:
+        """Raise Refused with every check that is not met. ``action``: what then does not happen."""
+        failed = [check for check in self.checks if not check.go]
+        if failed:
+            reasons = "; ".join(check.reason for check in failed)
+            fields = ", ".join(f"release.require.{check.name}" for check in failed)
+            raise Refused(
+                f"no-go, {action}: {reasons}",
+                where="release.require",
+                hint=f"train or measure more, or lower {fields} knowingly: nothing is evaluated again",
+            )
+
+
+def decide(require: RequireConfig, evaluation: Mapping[str, Any]) -> Gate:
+    """``evaluation``: the facts of stage evaluate as JSON, or a release's evaluation.json.
+
+    A requirement for which nothing was measured is not met.
+    """
+    return Gate(tuple(_checks(require, evaluation)))
+
+
+def _require(recipe: Any, where: str) -> RequireConfig:
+    """`release.require` of a recipe as plain data, whose other sections another version may have written."""
+    try:
+        return RequireConfig.model_validate((recipe.get("release") or {}).get("require") or {})
+    except (ValidationError, AttributeError) as error:
+        raise InputError(f"release.require cannot be read: {error}", where=where, hint="run the recipe again") from None
+
+
+def gate_of_release(folder: Path) -> Gate | None:
+    """The gate of a release folder, by its own recipe.yaml and evaluation.json; None where it has no evaluation."""
+    try:
+        evaluation = read_json(folder / "evaluation.json")
+        recipe, _ = parse_yaml((folder / "recipe.yaml").read_text(encoding="utf-8"), "recipe.yaml", "build it again")
+    except FileNotFoundError:
+        return None
+    return decide(_require(recipe, str(folder / "recipe.yaml")), evaluation)
+
+
+def gate_of_run(run: Path) -> Gate | None:
+    """The gate of a run by its newest recipe; None before the stage evaluate has finished."""
+    evaluate = current_artefacts(run).get("evaluate")
+    if evaluate is None:
+        return None
+    return decide(_require(read_json(run / "recipe.json"), str(run / "recipe.json")), evaluate.facts)
+
+
+def _checks(require: RequireConfig, evaluation: Mapping[str, Any]) -> Iterator[GateCheck]:
+    student = next((row for row in evaluation["scores"] if row["model"] == STUDENT), None)
+    rate = student["stop_rate"] if student else 0.0
+    yield _check("stop_rate", rate >= require.stop_rate, f"stop rate {rate:.3f}", require.stop_rate, "at least")
+    if (gain := require.gain_over_base) is not None:
+        pair = next((row for row in evaluation["comparisons"] if (row["a"], row["b"]) == (_BASE, STUDENT)), None)
+        if pair is None:
+            yield GateCheck("gain_over_base", False, "gain over the base: not measured")
+        else:
+            text = f"gain over the base {pair['difference']:+.3f}, at least {pair['low']:+.3f} with 95 % confidence"
+            yield _check("gain_over_base", pair["low"] >= gain, text, gain, "at least")
+    if require.side_effects is not None:
+        yield from _side_effects(require.side_effects, evaluation.get("side_effects") or ())
+    if require.leak_rate is not None:
+        yield _leak_rate(require.leak_rate, evaluation.get("persona_probes"))
+
+
+def _side_effects(limit: float, rows: Any) -> Iterator[GateCheck]:
+    if not rows:
+        yield GateCheck("side_effects", False, "side effects: no suite was run")
+    for row in rows:
+        text = f"{row['suite']} {row['difference']:+.3f}, at least {row['low']:+.3f} with 95 % confidence"
+        yield _check("side_effects", row["low"] >= -limit, text, -limit, "at least")
+
+
+def _leak_rate(limit: float, probes: Mapping[str, Any] | None) -> GateCheck:
+    if not probes:
+        return GateCheck("leak_rate", False, "leak rate: no persona probe was asked")
+    from distill.evaluate.statistics import proportion_interval
+
+    _, high = proportion_interval(probes["leaks"], probes["n"])
+    text = f"{probes['leaks']} of {probes['n']} persona probes leak, at most {high:.3f} with 95 % confidence"
+    return _check("leak_rate", high <= limit, text, limit, "at most")
+
+
+def _check(name: str, go: bool, measured: str, limit: float, direction: str) -> GateCheck:
+    return GateCheck(name, go, f"{measured} (required: {direction} {limit:g})")

@@ -1,0 +1,217 @@
+"""The dry run before it runs: descriptions, stand-ins, lengths, what is kept of a recipe. The runs: tests/e2e."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill.config.loader import load_recipe
+from distill.config.recipe import Recipe
+from distill.dry_run.models import describe, describe_student, describe_teacher, write_stand_in
+from distill.dry_run.problems import _problems, stand_in_prompts, stand_in_traces
+from distill.dry_run.recipe import NOTICE, dry_recipe
+from distill.models.folder import read_base
+from licensing.errors import InputError
+from synth.problems.config import HubPrompts, ImportedTraces
+from synth.problems.problem import load_prompts
+from synth.sampling.imported_traces import load_traces
+from synth.teachers.config import FakeTeacher, OfflineTeacher
+from synth.verify.config import VerifyConfig
+from synth.verify.verifier import check_golds
+
+ROOT = Path(__file__).resolve().parents[2]
+LARGE = ("deepseek-r1-to-qwen3-8b", "qwen3-235b-a22b-to-qwen3-8b", "olmo3-32b-think-to-olmo3-7b")
+
+pytestmark = pytest.mark.usefixtures("_empty_cache")
+
+
+@pytest.fixture
+def _empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No model in the hub's cache, and nobody who answers."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+
+
+def large(name: str, *overrides: str) -> Recipe:
+    return load_recipe(ROOT / "recipes" / f"{name}.yaml", overrides)
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """``dry_recipe`` without the weights of its student."""
+    monkeypatch.setattr("distill.dry_run.models._write_random_weights", lambda config, folder: None)
+    return lambda recipe, folder: dry_recipe(recipe, folder / "made" / "anew")
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "opening"),
+    [
+        ("deepseek-r1-to-qwen3-8b", ""),
+        ("qwen3-235b-a22b-to-qwen3-8b", "<think>"),
+        ("olmo3-32b-think-to-olmo3-7b", ""),
+    ],
+)
+def test_the_form_of_a_teachers_thinking_is_read_off_its_own_template(name: str, opening: str) -> None:
+    (teacher,) = large(name).teachers
+    described = describe_teacher(teacher)
+    assert described.think_open == opening
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1 + 1?"}]
+    assert described.prompt(chat).rstrip().endswith("<think>") is (opening == "")
+    assert described.positions is not None
+    assert described.positions > 32_768
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "architecture", "tags", "end", "positions"),
+    [
+        ("qwen3-235b-a22b-to-qwen3-8b", "Qwen3ForCausalLM", ("<think>", "</think>"), "<|im_end|>", 32_768),
+        ("olmo3-32b-think-to-olmo3-7b", "Olmo3ForCausalLM", ("<think>", "</think>"), "<|im_end|>", 65_536),
+    ],
+)
+def test_a_stand_in_has_the_architecture_template_tokens_and_positions_of_the_base(
+    tmp_path: Path, name: str, architecture: str, tags: tuple[str, str], end: str, positions: int
+) -> None:
+    described = describe_student(large(name).student)
+    assert described is not None
+    write_stand_in(described, tmp_path)
+    template = None if described.template else "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
+    base = read_base(tmp_path, template)
+    assert base.config["architectures"] == [architecture]
+    assert base.config["max_position_embeddings"] == positions
+    assert base.turn_end == end
+    assert base.turn.tags == tags
+    assert {"<|im_start|>", "<|im_end|>", "<|endoftext|>"} <= set(base.special)
+    assert "<think>" not in base.special, "a tag of reasoning is part of the text"
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 2 << 20
+
+
+def test_a_model_on_this_machine_is_read_there_and_needs_no_weights(tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "max_position_embeddings": 512}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": {"content": "</s>"}}))
+    added = [{"id": 0, "content": "</s>", "special": True}, {"id": 1, "content": "<x>", "special": False}]
+    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}{{ eos_token }}")
+    described = describe(str(folder), None, "me/base", "student.base")
+    assert (described.positions, described.special, described.folder) == (512, ("</s>",), folder)
+    assert described.prompt([{"role": "user", "content": "Hello."}]) == "Hello.</s>"
+
+
+def test_a_model_that_nothing_is_known_of_says_how_to_fetch_its_small_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        dry_recipe(large(LARGE[0], "student.base=acme/Nobody-7B"), tmp_path)
+    assert "acme/Nobody-7B" in caught.value.what
+    assert caught.value.where == "student.base"
+    assert "hf download acme/Nobody-7B --include" in str(caught.value.hint)
+
+
+# --- lengths ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "field"),
+    [
+        (["teacher.max_model_len=", "sample.max_new_tokens=40955"], "sample.max_new_tokens"),
+        (["teacher.max_model_len=65536"], "teacher.max_model_len"),
+        (["sample.escalate.max_new_tokens=32767"], "sample.escalate.max_new_tokens"),
+        (["student.max_length=36864"], "student.max_length"),
+        (["evaluate.engine_args.max_model_len=36864"], "evaluate.engine_args.max_model_len"),
+        (["evaluate.max_new_tokens=32766"], "evaluate.max_new_tokens"),
+    ],
+)
+def test_a_length_that_does_not_fit_the_real_models_positions_fails(
+    tmp_path: Path, light: Callable[..., Any], overrides: list[str], field: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        light(large("qwen3-235b-a22b-to-qwen3-8b", *overrides), tmp_path)
+    assert caught.value.where == field
+
+
+# --- what the recipe becomes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_names_licenses_prompts_and_rules_are_kept_and_nothing_needs_a_gpu_or_the_hub(
+    tmp_path: Path, light: Callable[..., Any], name: str
+) -> None:
+    real = large(name)
+    dry = light(real, tmp_path).recipe
+    (teacher,), (real_teacher,) = dry.teachers, real.teachers
+    assert isinstance(teacher, FakeTeacher)
+    assert (teacher.public_id, teacher.license) == (real_teacher.public_id, real_teacher.license)
+    assert teacher.prompt_template == real_teacher.prompt_template
+    assert (dry.student.public_id, dry.student.license) == (real.student.public_id, real.student.license)
+    assert dry.student.method == real.student.method
+    assert dry.student.max_length == real.student.max_length
+    assert dry.sample.max_new_tokens == real.sample.max_new_tokens
+    assert dry.curate == real.curate
+    assert dry.engine.kind == "local"
+    assert dry.evaluate.engine == "transformers"
+    for section in (dry.prompts, dry.evaluate.prompts):
+        assert section.kind == "jsonl"
+        assert Path(section.path).is_file()
+    assert {problem.source for problem in load_prompts(dry.prompts).prompts} == {real.prompts.dataset}
+    assert dry.prompts.license == real.prompts.license
+
+
+def test_whatever_it_writes_says_that_it_is_a_dry_run(tmp_path: Path, light: Callable[..., Any]) -> None:
+    dry = light(large(LARGE[0]), tmp_path).recipe
+    assert dry.name.startswith("dry-run-")
+    assert dry.release.name == "Qwen3-8B-Base-R1-Math-dry-run"
+    assert dry.release.data_set == "Qwen3-8B-Base-R1-Math-traces-dry-run"
+    assert str(dry.release.description).startswith("DRY RUN")
+    assert dry.release.limitations[0] == NOTICE
+
+
+def test_a_template_that_writes_the_tag_which_the_recipe_expects_is_noted(
+    tmp_path: Path, light: Callable[..., Any]
+) -> None:
+    assert light(large(LARGE[0]), tmp_path).notes == ()
+    (note,) = light(large(LARGE[0], "teacher.think_open=<think>"), tmp_path).notes
+    assert "deepseek-ai/DeepSeek-R1" in note
+    assert "teacher.think_open" in note
+
+
+# --- problems and traces ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_every_gold_answer_of_the_stand_ins_verifies(tmp_path: Path) -> None:
+    file = tmp_path / "all.jsonl"
+    for kind in _problems():
+        for part in ("train", "held_out"):
+            config = stand_in_prompts(HubPrompts(dataset="a/b", row_kind=kind), part, file, "mit")  # type: ignore[arg-type]
+            problems = load_prompts(config).prompts
+            assert len(problems) >= 2
+            assert dict(check_golds(problems, VerifyConfig())) == {}
+
+
+def test_a_preset_gives_the_kinds_and_its_licenses(tmp_path: Path) -> None:
+    config = HubPrompts.model_validate({"preset": "openr1-math-220k"})
+    made = stand_in_prompts(config, "train", tmp_path / "rows.jsonl", "mit")
+    problems = load_prompts(made).prompts
+    assert {problem.kind for problem in problems} == {"math", "choice"}
+    assert {problem.license for problem in problems} == {"apache-2.0"}
+
+
+def test_traces_of_the_hub_and_of_a_file_are_read_as_imported_traces(tmp_path: Path) -> None:
+    teacher = OfflineTeacher(model="deepseek-ai/DeepSeek-R1")
+    hub = stand_in_traces(ImportedTraces.model_validate({"preset": "openr1-math-220k"}), tmp_path / "a.jsonl", "mit")
+    assert len(load_traces(hub, teacher).index) > 10
+    rows = [{"question": f"{n} + 1?", "answer": f"{n + 1}", "kind": "math", "response": f"{n + 1}"} for n in range(99)]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = {"prompt": "question", "answer": "answer", "kind": "kind"}
+    own = ImportedTraces.model_validate(
+        {"path": str(tmp_path / "own.jsonl"), "columns": columns, "traces": [{"response": "response"}]}
+    )
+    few = load_traces(stand_in_traces(own, tmp_path / "b.jsonl", "mit"), teacher)
+    assert 0 < len(few.index) < 50

@@ -1,0 +1,112 @@
+"""Hours and money by multiplication: expectations against every outcome counted out, and what check prints."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill.check.forecast import forecast
+from distill.config.loader import load_recipe
+from licensing.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+ONE = ("forecast.tokens_per_trace=1", "forecast.problems=1", "forecast.solved=0.8", "forecast.correct=0.7")
+RATE = "{tokens_per_second: 1, gpus: 4, price_per_gpu_hour: 2}"
+
+
+def tokens(stage: str, *overrides: str) -> float:
+    """Of a stage of the smoke recipe, for one problem whose traces have one token."""
+    recipe = load_recipe(ROOT / "recipes" / "smoke.yaml", [*ONE, f"forecast.{stage}={RATE}", *overrides])
+    (found,) = forecast(recipe)
+    assert found.stage == stage
+    return found.tokens
+
+
+def expected(draws: int, of_outcome: Callable[[tuple[bool, ...]], float]) -> float:
+    """The mean of ``of_outcome`` over all outcomes of so many samples of a problem that the teacher solves."""
+    return sum(
+        of_outcome(outcome) * 0.7 ** sum(outcome) * 0.3 ** (draws - sum(outcome))
+        for outcome in itertools.product((False, True), repeat=draws)
+    )
+
+
+@pytest.mark.parametrize(("target", "most", "first"), [(1, 4, None), (2, 4, None), (2, 5, 3), (3, 3, None)])
+def test_an_adaptive_policy_draws_until_its_target_or_its_limit(target: int, most: int, first: int | None) -> None:
+    def drawn(outcome: tuple[bool, ...]) -> int:
+        least = first or target
+        return next((n for n in range(least, most) if sum(outcome[:n]) >= target), most)
+
+    policy = (
+        f"sample.policy={{kind: adaptive, target_correct: {target}, max_samples: {most}, first: {first or 'null'}}}"
+    )
+    found = tokens("sample", "sample={max_new_tokens: 64}", policy)
+    assert found == pytest.approx(0.8 * expected(most, drawn) + 0.2 * most)
+
+
+def test_a_fixed_policy_draws_as_many_as_it_says() -> None:
+    assert tokens("sample", "sample.num_samples=3") == 3
+
+
+@pytest.mark.parametrize(("limit", "arms"), [(1, 1), (2, 2)])
+def test_training_takes_the_correct_samples_up_to_the_limit_of_curation_in_each_arm(limit: int, arms: int) -> None:
+    epochs, control = "student.num_train_epochs=3", f"curate.control_arm={str(arms == 2).lower()}"
+    found = tokens("train", f"curate.max_traces_per_problem={limit}", epochs, control, "sample.num_samples=4")
+    assert found == pytest.approx(0.8 * expected(4, lambda outcome: min(sum(outcome), limit)) * 3 * arms)
+    every = tokens("train", f"curate.max_traces_per_problem={limit}", epochs, control, "curate.filters.correct=false")
+    assert every == limit * 3 * arms
+
+
+def test_every_model_answers_every_held_out_problem_as_often_as_it_is_sampled() -> None:
+    assert tokens("evaluate", "curate.control_arm=true") == 8 * 4, "student before and after, control, teacher"
+    sampled = ("evaluate.num_samples=3", "evaluate.temperature=1")
+    assert tokens("evaluate", "curate.control_arm=false", "evaluate.teacher=false", *sampled) == 8 * 2 * 3
+
+
+def test_hours_and_money_follow_from_rate_gpus_and_prices() -> None:
+    overrides = [*ONE, "forecast.tokens_per_trace=1e6", "sample.num_samples=2", f"forecast.sample={RATE}"]
+    recipe = load_recipe(ROOT / "recipes" / "smoke.yaml", [*overrides, "forecast.sample.price_per_million_tokens=5"])
+    (stage,) = forecast(recipe)
+    assert stage.hours == pytest.approx(2e6 / 3600)
+    assert stage.money == pytest.approx(2e6 / 3600 * 4 * 2 + 2 * 5)
+
+
+def test_problems_are_counted_where_they_are_and_asked_for_where_they_are_not() -> None:
+    recipe = load_recipe(
+        ROOT / "recipes" / "smoke.yaml",
+        ["forecast.tokens_per_trace=1", f"forecast.sample={RATE}", "sample.num_samples=1"],
+    )
+    (stage,) = forecast(recipe)
+    assert 0 < stage.tokens <= 24
+    large = load_recipe(ROOT / "recipes" / "deepseek-r1-to-qwen3-8b.yaml", ["forecast.problems="])
+    with pytest.raises(InputError) as caught:
+        forecast(large)
+    assert caught.value.where == "forecast.problems"
+
+
+@pytest.mark.parametrize(
+    ("name", "sampling", "training"),
+    [
+        ("deepseek-r1-to-qwen3-8b", "30 hours, 720 USD", "20 hours, 490 USD"),
+        ("qwen3-235b-a22b-to-qwen3-8b", "40 hours, 3,800 USD", "20 hours, 490 USD"),
+        ("olmo3-32b-think-to-olmo3-7b", "93 hours, 2,200 USD", "13 hours, 320 USD"),
+    ],
+)
+def test_the_comments_of_the_large_recipes_are_what_check_computes(name: str, sampling: str, training: str) -> None:
+    path = ROOT / "recipes" / f"{name}.yaml"
+    comment = " ".join(line.removeprefix("#").strip() for line in path.read_text().splitlines() if line.startswith("#"))
+    for stage, told in zip(forecast(load_recipe(path)), (sampling, training), strict=False):
+        assert told in " ".join(comment.split())
+        hours, money = told.replace(",", "").removesuffix(" USD").split(" hours ")
+        assert float(hours) == pytest.approx(stage.hours, rel=0.05)
+        assert float(money) == pytest.approx(stage.money, rel=0.05)
+
+
+def test_check_prints_a_line_a_stage_and_the_sum(distill: Any, tmp_path: Path) -> None:
+    overrides = ["forecast.tokens_per_trace=100", f"forecast.sample={RATE}", f"forecast.train={RATE}"]
+    sets = [word for override in overrides for word in ("--set", override)]
+    lines = distill("check", "smoke", "--runs", tmp_path, *sets).out.splitlines()
+    assert [line.split()[2] for line in lines if line.startswith("ok    forecast")] == ["sample:", "train:", "all:"]

@@ -1,0 +1,80 @@
+"""The recipes for clusters run dry on this machine: all their stages, from sample to package, with stand-ins."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from smoke import COMMAND, ROOT
+
+from synth.trace import TraceSet
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+OFFLINE = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9"}
+STAGES = ["prepare", "sample", "verify", "label", "curate", "train", "export", "evaluate", "audit", "package"]
+
+
+def distill(*args: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, args)], cwd=ROOT, env=OFFLINE, capture_output=True, text=True, timeout=800
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.mark.parametrize(
+    ("name", "opening"),
+    [
+        ("deepseek-r1-to-qwen3-8b", ""),
+        ("qwen3-235b-a22b-to-qwen3-8b", "<think>\n"),
+        ("olmo3-32b-think-to-olmo3-7b", ""),
+    ],
+)
+def test_a_large_recipe_passes_all_its_stages_with_traces_in_its_teachers_form(
+    runs: Path, name: str, opening: str
+) -> None:
+    done = distill("run", name, "--dry-run", "--runs", runs, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["dry_run"] is True
+    assert list(result["stages"]) == STAGES
+    run = ROOT / result["run"]
+    (samples,) = run.glob("stages/sample/*")
+    with TraceSet(samples, run / "store") as traces:
+        texts = [trace.text for trace in traces]
+    assert texts
+    for text in texts:
+        thinking, closing, answer = text.partition("\n</think>\n\n")
+        assert closing
+        assert answer.startswith("\\boxed{")
+        assert thinking.startswith(opening or ("Let", "First", "I start", "What", "There"))
+    facts = {
+        path.parents[1].name: json.loads(path.read_text())["facts"] for path in run.glob("stages/*/*/manifest.json")
+    }
+    assert facts["train"]["rows_out"] >= 4
+    assert facts["train"]["left_out"] == {}, "every trace is written as the student's template has it"
+
+    (card,) = run.glob("stages/package/*/*-dry-run/README.md")
+    assert "DRY RUN: random weights and made-up answers" in card.read_text()
+    assert "MATH-500" not in card.read_text(), "no score on stand-ins passes for one on the real problems"
+
+
+def test_what_a_dry_run_leaves_is_no_run_and_cannot_be_pushed(runs: Path) -> None:
+    folder = runs / "dry-run" / "smoke"
+    done = distill("run", "smoke", "--dry-run", "--runs", runs)
+    assert done.returncode == 0, done.stderr
+    assert "12 stages passed" in done.stdout
+    assert "cannot be pushed" in done.stdout
+    assert distill("show", runs).returncode == 2, "there is no run in the folder of runs"
+    (run,) = folder.glob("dry-run-*")
+    for release in (run, *run.glob("stages/package/*/*-dry-run")):
+        pushed = distill("push", release, "--to", "acme/Smoke-Tiny-dry-run", "--yes")
+        assert pushed.returncode == 1
+        assert "dry run" in pushed.stderr
+    again = distill("run", "smoke", "--dry-run", "--runs", runs, "--until", "train")
+    assert (again.returncode, "--dry-run" in again.stderr) == (2, True)
