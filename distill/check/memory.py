@@ -94,13 +94,9 @@ def check_memory(recipe: Recipe, gpu_memory: float) -> Iterator[Finding]:
         yield Finding("ok", "memory", shown)
         return
     fits = needed.total <= gpu_memory * 2**30
-    hints = (
-        ["lower student.micro_batch_size or max_length"] if needed.activations + needed.head > needed.weights else []
-    )
-    if not sharded(parallel, world):
-        hints.append("train in more processes with student.parallel.strategy: fsdp2")
-    else:
-        hints.append("train in more processes")
+    hints = ["train in more processes with student.parallel.strategy: fsdp2"]
+    if needed.activations + needed.backward + needed.head > needed.weights:
+        hints.insert(0, "lower student.micro_batch_size or max_length")
     if not again:
         hints.append("set student.parallel.activation_checkpointing")
     yield Finding(
@@ -174,7 +170,7 @@ class _Kept:
 
 def _run_forward(student: StudentConfig, config: Path, dtype: str, tokens: int) -> _Kept:
     try:
-        import peft  # noqa: F401
+        import peft  # noqa: F401 - looked for here, so that a missing one is named
         import torch
         import transformers  # noqa: F401
         from torch._subclasses.fake_tensor import FakeTensorMode
@@ -214,6 +210,7 @@ def _model(student: StudentConfig, config: Path, dtype: str) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from distill.train.attention import register_packed_attention
     from distill.train.sft import adapted
 
     lora = isinstance(student.method, LoraMethod)
@@ -226,6 +223,8 @@ def _model(student: StudentConfig, config: Path, dtype: str) -> Any:
         raise InputError(
             f"transformers cannot build the base: {str(error).splitlines()[0]}", where=str(config)
         ) from error
+    if model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation(register_packed_attention())  # without a mask, as packed rows are trained
     model.train()
     return adapted(model, student.method) if isinstance(student.method, LoraMethod) else model
 

@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from distill.config.parallel import ParallelConfig
 from distill.runs.facts import Facts
@@ -86,7 +86,7 @@ def run_in_processes(stage: Stage[F], ctx: StageContext, parallel: ParallelConfi
         raise _error(stage, folder, ctx.logs, failures, first, local * parallel.nodes) from error
     except SignalException as error:
         raise KeyboardInterrupt from error
-    return stage.facts_type().model_validate(_reply(folder, 0)["facts"])
+    return cast("F", stage.facts_type().model_validate(_reply(folder, 0)["facts"]))
 
 
 def rank_log(logs: Path, stage: str, rank: int) -> Path:
@@ -144,7 +144,7 @@ def _error(
         ours = [error for error in errors.values() if isinstance(error, DistillError)]
         if ours or errors[first] is not None:
             return ours[0] if ours else errors[first]  # type: ignore[return-value]
-    rank = killed[0] if killed else first
+    rank = killed[0] if killed and first not in killed else first
     code = failures[rank]
     how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     return MissingDependency(

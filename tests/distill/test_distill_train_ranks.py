@@ -42,7 +42,7 @@ def student(
     values = {
         "base": {"kind": "random"},
         "method": {"kind": kind, "learning_rate": 5e-3},
-        "dtype": "float32",
+        "dtype": dtype,
         "num_train_epochs": 2,
         "batch_size": 6,
         "micro_batch_size": 2,
