@@ -37,7 +37,7 @@ ROWS = [
 
 
 def student(
-    kind: str = "full", processes: int = 1, strategy: str = "fsdp2", again: bool = False, **more: Any
+    kind: str, processes: int = 1, strategy: str = "fsdp2", again: bool = False, dtype: str = "float32"
 ) -> StudentConfig:
     values = {
         "base": {"kind": "random"},
