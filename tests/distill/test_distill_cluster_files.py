@@ -135,7 +135,7 @@ def test_a_training_job_runs_the_stage_on_its_first_node_and_joins_the_others(jo
     for name, body in {
         "srun": nodes,
         "distill": 'echo "distill $*" >>"$CALLS"',
-        "torchrun": 'echo "$*" >>"$CALLS"',
+        "torchrun": 'echo "torchrun $*" >>"$CALLS"',
     }.items():
         (place / name).write_text(f"#!/bin/bash\n{body}\n", encoding="utf-8")
         (place / name).chmod(0o755)

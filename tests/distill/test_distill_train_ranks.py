@@ -49,7 +49,7 @@ def student(
         "save_steps": 2,
         "parallel": {"processes": processes, "strategy": strategy, "activation_checkpointing": again},
     }
-    return StudentConfig.model_validate(values | more)
+    return StudentConfig.model_validate(values)
 
 
 @pytest.fixture(scope="module")
