@@ -5,7 +5,6 @@ Started by ``distill.train.launch``, and on further nodes by `torchrun ... -m di
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
@@ -38,9 +37,7 @@ def main() -> NoReturn:
     if hasattr(os, "sched_getaffinity"):  # the ranks of a node share its cores
         share = len(os.sched_getaffinity(0)) // int(os.environ["LOCAL_WORLD_SIZE"])
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
-    with contextlib.ExitStack() as stack:
-        file = job.parent / PROGRESS if rank == 0 else Path(os.devnull)
-        answers = stack.enter_context(file.open("a", encoding="utf-8"))
+    with (job.parent / PROGRESS if rank == 0 else Path(os.devnull)).open("a", encoding="utf-8") as answers:
         reply = run_message(message, answers)
     write_json(job.parent / f"{rank}.json", reply)
     sys.stdout.flush()

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from distill.config.recipe import RandomBase, StudentConfig
 from distill.models.prepare import prepare
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

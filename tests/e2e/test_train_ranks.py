@@ -16,7 +16,7 @@ import pytest
 from smoke import COMMAND, ROOT, events, run_smoke, the_run
 from waiting import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SMALLER = ("--set", "teacher.latency_s=0", "--set", "student.micro_batch_size=2", "--set", "student.dtype=float32")
 
