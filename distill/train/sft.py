@@ -286,7 +286,15 @@ def _trainer(
     router_loss = getattr(config, "router_aux_loss_coef", None) if hasattr(config, "output_router_logits") else None
     more = {"output_router_logits": True} if router_loss else {}
 
+    guard = LossGuard()
+
     class Watch(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            for entry in state.log_history:  # of the steps before a resume
+                guard.look(entry)
+            if first:
+                log.start(state.global_step)
+
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if "loss" in logs and first:
                 progress(state.global_step, state.max_steps, f"loss {logs['loss']:.3f}")
@@ -297,11 +305,9 @@ def _trainer(
                 complete(checkpoints / f"checkpoint-{state.global_step}", fingerprint)
 
     class StepTrainer(Trainer):
-        """One item is one step: a list of micro batches. ``_guard`` is made once the log of a resume is loaded."""
+        """One item is one step: a list of micro batches."""
 
-        _guard: LossGuard | None = None
         _problem: str | None = None
-        _skipped = 0
         _loss = float("nan")
 
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
@@ -332,17 +338,8 @@ def _trainer(
 
         def _clip_grad_norm(self, model: Any) -> Any:
             norm = super()._clip_grad_norm(model)
-            if self._guard is None:
-                self._guard = LossGuard()
-                for entry in self.state.log_history:
-                    if "grad_norm" in entry:
-                        self._guard.look(entry)
-                        self._skipped += entry.get("problem") == NOT_FINITE
-                if first:
-                    log.start(self.state.global_step)
-            self._problem = self._guard.look({"loss": self._loss, "grad_norm": float(norm)})
+            self._problem = guard.look({"loss": self._loss, "grad_norm": float(norm)})
             if self._problem == NOT_FINITE:
-                self._skipped += 1
                 model.zero_grad()  # the optimizer leaves weights without a gradient as they are
             return norm
 
@@ -356,8 +353,10 @@ def _trainer(
             super().log(logs, start_time)
             if first:
                 log.write({"step": self.state.global_step} | logs)
-            if self._problem and (student.on_bad_step == "stop" or self._skipped > most_skipped):
-                raise _bad_step(self.state.global_step, self._problem, logs["rows"], self._skipped)
+            if self._problem:
+                skipped = sum(entry.get("problem") == NOT_FINITE for entry in self.state.log_history)
+                if student.on_bad_step == "stop" or skipped > most_skipped:
+                    raise _bad_step(self.state.global_step, self._problem, logs["rows"], skipped)
 
     trainer = StepTrainer(
         model=model, args=arguments, train_dataset=steps, data_collator=lambda items: items[0], callbacks=[Watch()]
