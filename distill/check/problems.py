@@ -9,6 +9,7 @@ from pathlib import Path
 from distill.check.finding import Finding
 from distill.check.pilot import bounds, judge_bounds
 from distill.config.recipe import Recipe
+from distill.evaluate.suites.suite import find_suites
 from distill.release.lineage import is_on_hub
 from licensing.errors import InputError
 from synth.labels.config import DecontaminateConfig
@@ -62,13 +63,20 @@ def check_problems(recipe: Recipe) -> Iterator[Finding]:
 
 
 def check_held_out(recipe: Recipe) -> Iterator[Finding]:
-    """The problems of `evaluate`."""
+    """The problems of `evaluate`: held out, and of the suites."""
     from synth.problems.problem import load_prompts
 
     source = recipe.evaluate.prompts
     yield from _source(source, "held-out problems")
     if not (isinstance(source, HubPrompts) and is_on_hub(source)):
         yield Finding("ok", "held-out problems", f"{len(load_prompts(source).prompts):,} problems")
+    for suite in find_suites(recipe.evaluate.suites):
+        subject = f"suite {suite.name}"
+        if suite.source is not None:
+            yield from _source(suite.source, subject)
+        if suite.fetches is None:
+            count = len(suite.problems(recipe.evaluate.suite_limit, recipe.evaluate.seed))
+            yield Finding("ok", subject, f"{count:,} problems: {suite.about}")
 
 
 def _golds(prompts: Sequence[Prompt], on_bad_row: OnBadRow) -> Generator[Finding, None, str]:

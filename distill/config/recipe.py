@@ -27,7 +27,15 @@ from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig
 from synth.problems.prompt_template import PromptTemplate
 from synth.sampling.config import SampleConfig, SamplingOptions, TeacherSampling
 from synth.section import Operational, Section, key_dump
-from synth.teachers.config import AutoTeacher, OfflineTeacher, TeacherConfig, TransformersTeacher, VllmTeacher
+from synth.teachers.config import (
+    AutoTeacher,
+    FakeTeacher,
+    OfflineTeacher,
+    OpenAITeacher,
+    TeacherConfig,
+    TransformersTeacher,
+    VllmTeacher,
+)
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
 from synth.verify.config import VerifyConfig
 
@@ -198,6 +206,10 @@ class EvaluateConfig(EvaluationSettings):
     prompts: PromptsConfig = Field(
         description="Held-out problems; those of them among the training prompts are not sampled."
     )
+    suites: tuple[str, ...] = Field(
+        (), description="Suites for the student before and after training, as in `distill eval`: what got worse?"
+    )
+    suite_limit: int | None = Field(None, ge=1, description="At most so many problems of each suite, chosen by `seed`.")
     teacher: bool | str = Field(
         True, description="Score the teacher on the same problems; of a mixture, each one, or the one of this name."
     )
@@ -350,6 +362,18 @@ class Recipe(Section):
                 raise ValueError("transformers has no presence_penalty: set teacher.kind: vllm, or repetition_penalty")
         if self.evaluate.presence_penalty is not None and self.evaluate.engine != "vllm":
             raise ValueError("transformers has no presence_penalty: set evaluate.engine: vllm, or repetition_penalty")
+        return self
+
+    @model_validator(mode="after")
+    def _scored_teachers_have_files(self) -> Recipe:
+        if self.evaluate.sampling == "model":
+            for teacher in self.teachers:
+                scored = self.evaluate.teacher in (True, teacher.public_id)
+                if scored and isinstance(teacher, OpenAITeacher | FakeTeacher):
+                    raise ValueError(
+                        f"evaluate.sampling: model needs the generation_config.json of {teacher.public_id}, which kind "
+                        f"{teacher.kind} has not: set evaluate.teacher: false, or evaluate.sampling: recipe"
+                    )
         return self
 
     @model_validator(mode="after")

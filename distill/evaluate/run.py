@@ -35,6 +35,7 @@ from synth.verify.verifier import verify_rows
 
 __all__ = [
     "check_disjoint",
+    "check_sampling",
     "folder_teacher",
     "model_sampling",
     "run_model",
@@ -116,6 +117,13 @@ def model_sampling(config: EvaluationSettings, teacher: TeacherConfig) -> Evalua
     except ValidationError as error:
         what = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
         raise InputError(what, where=str(folder / "generation_config.json"), hint=hint) from None
+
+
+def check_sampling(config: EvaluationSettings, base: Path) -> None:
+    """Raise InputError where the student cannot be sampled as its base's generation_config.json says, before it is
+    trained; see ``model_sampling``."""
+    if config.sampling == "model":
+        model_sampling(config, folder_teacher(base, config))
 
 
 def run_model(

@@ -123,11 +123,8 @@ def _side_effects(limit: float, rows: Any) -> Iterator[GateCheck]:
 def _leak_rate(limit: float, probes: Mapping[str, Any] | None) -> GateCheck:
     if not probes:
         return GateCheck("leak_rate", False, "leak rate: no persona probe was asked")
-    from distill.evaluate.statistics import proportion_interval
-
-    _, high = proportion_interval(probes["leaks"], probes["n"])
-    text = f"{probes['leaks']} of {probes['n']} persona probes leak, at most {high:.3f} with 95 % confidence"
-    return _check("leak_rate", high <= limit, text, limit, "at most")
+    text = f"{probes['leaks']} of {probes['n']} persona probes leak, at most {probes['high']:.3f} with 95 % confidence"
+    return _check("leak_rate", probes["high"] <= limit, text, limit, "at most")
 
 
 def _check(name: str, go: bool, measured: str, limit: float, direction: str) -> GateCheck:

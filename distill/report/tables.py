@@ -13,7 +13,9 @@ from distill.report.markdown import Table
 from distill.runs.summary import MODEL_NAMES
 from publish.facts import MAY_BE_CHANCE, p_text, reading_of
 
-__all__ = ["comparison_table", "model_name", "number", "score_tables", "stage_table", "waterfall_table"]
+__all__ = [
+    "answer_tables", "comparison_table", "model_name", "number", "score_table", "stage_table", "waterfall_table",
+]  # fmt: skip
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -43,38 +45,7 @@ def waterfall_table(steps: Rows) -> Table:
     return Table("Rows remaining after each step", header, rows, right=len(header) - 1)
 
 
-def score_tables(scores: Rows) -> list[Table]:
-    """Scores; other metrics, where there are any; what each model was asked with."""
-    others = [(row["model"], name, one) for row in scores for name, one in (row.get("other_metrics") or {}).items()]
-    metrics = tuple(
-        (model_name(model), name, f"{one['value']:.3f}", f"{one['low']:.3f} to {one['high']:.3f}")
-        for model, name, one in others
-    )
-    blocks = [_score_table(scores)]
-    if metrics:
-        blocks.append(Table("Other metrics", ("Model", "Metric", "Value", "95 % interval"), metrics, right=2))
-    return [*blocks, _answer_table(scores)]
-
-
-def _answer_table(scores: Rows) -> Table:
-    """Engine, type of the weights, sampling values and mean characters inside and after the think block, seconds."""
-    rows = tuple(
-        (
-            model_name(row["model"]),
-            str(row["engine"]),
-            row.get("dtype") or "unknown",
-            ", ".join(f"{name} {value:g}" for name, value in (row.get("sampling") or {}).items()),
-            number(row.get("mean_thinking_chars"), 0),
-            number(row.get("mean_answer_chars"), 0),
-            number(row.get("seconds"), 1),
-        )
-        for row in scores
-    )
-    header = ("Model", "Engine", "Weights", "Sampling", "Thinking, characters", "Answer, characters", "Seconds")
-    return Table("How the models answered", header, rows, right=3)
-
-
-def _score_table(scores: Rows) -> Table:
+def score_table(scores: Rows) -> Table:
     """Each model's score with its interval, stop rate, share of truncated responses and mean completion tokens."""
     families = any(row.get("clusters") for row in scores)
     rows = tuple(
@@ -119,6 +90,42 @@ def comparison_table(comparisons: Rows) -> Table:
         "Difference", "Value", "95 % interval", "p", "p, Holm", "Reading", "Detectable from", "Problems needed"
     )  # fmt: skip
     return Table(f"Paired comparisons{f' ({tests})' if tests else ''}", header, tuple(rows), right=7)
+
+
+def answer_tables(scores: Rows) -> list[Table]:
+    """The other metrics, where there are several samples or cut answers; what each model answered with, and how long
+    its thinking and its answers are."""
+    metrics = tuple(
+        (model_name(row["model"]), name, f"{one['value']:.3f}", f"{one['low']:.3f} to {one['high']:.3f}")
+        for row in scores
+        for name, one in (row.get("other_metrics") or {}).items()
+    )
+    answers = tuple(
+        (
+            model_name(row["model"]),
+            str(row["engine"]),
+            row.get("dtype") or "unknown",
+            _sampling(row.get("sampling") or {}),
+            number(row.get("mean_thinking_chars"), 0),
+            number(row.get("mean_answer_chars"), 0),
+            number(row.get("seconds"), 1),
+        )
+        for row in scores
+    )
+    blocks = (
+        [Table("Other metrics", ("Model", "Metric", "Value", "95 % interval"), metrics, right=2)] if metrics else []
+    )
+    if answers:
+        header = ("Model", "Engine", "Weights", "Sampling", "Thinking", "Answer", "Seconds")
+        blocks.append(Table("How the models answered (mean lengths in characters)", header, answers, right=3))
+    return blocks
+
+
+def _sampling(values: Mapping[str, float]) -> str:
+    if values.get("temperature") == 0:
+        values = {name: value for name, value in values.items() if name not in ("temperature", "top_p")}
+        return ", ".join(["greedy", *(f"{name} {value:g}" for name, value in values.items())])
+    return ", ".join(f"{name} {value:g}" for name, value in values.items())
 
 
 def model_name(key: str) -> str:

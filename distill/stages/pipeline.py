@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import Recipe
+from distill.evaluate.run import check_sampling
+from distill.evaluate.suites.suite import find_suites
+from distill.models.folder import MODEL
 from distill.release.evaluation_items import check_evaluation_items
 from distill.release.gate import decide
 from distill.release.lineage import planned_lineage
@@ -85,6 +88,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     student, sampling = recipe.student, recipe.sample
     teacher, verify = pinned_teacher(recipe), pinned_verify(recipe)
     held_out_content = prompts_fingerprint(recipe.evaluate.prompts)
+    suites_content = [prompts_fingerprint(suite.source) for suite in find_suites(recipe.evaluate.suites)]
     contents = [prompts_fingerprint(recipe.prompts), held_out_content]
     if isinstance(sampling, ImportedTraces):
         contents.append(fingerprint(Path(sampling.path or sampling.dataset)) or sampling.revision)
@@ -94,6 +98,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     persona = recipe.persona.template_only() if recipe.persona else None
     template = _content(student.chat_template)
     prepared = run.stage(Prepare(student.base_only(), persona, base_content(student), template))
+    check_sampling(recipe.evaluate, prepared.path / MODEL)
     samples = run.stage(
         Sample(
             prompts=recipe.prompts,
@@ -138,6 +143,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             verify=verify.rules(),
             teacher=teacher,
             problems_content=held_out_content,
+            suites_content=suites_content,
             prepared=prepared,
             weights=weights,
             control=control,

@@ -175,8 +175,10 @@ def main() -> None:
     if options.json:
         print(json.dumps({"repeats": options.repeats, "rows": rows}))
         return
+    columns = list(rows[-1])
+    print("| " + " | ".join(columns) + " |", "|---" * len(columns) + "|", sep="\n")
     for row in rows:
-        print("| " + " | ".join(str(value) for value in row.values()) + " |")
+        print("| " + " | ".join(str(row.get(column, "")) for column in columns) + " |")
 
 
 if __name__ == "__main__":

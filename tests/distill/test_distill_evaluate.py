@@ -11,7 +11,7 @@ import pytest
 from distill.config.recipe import EvaluateConfig, RandomBase
 from distill.evaluate.answers import AnswerStore
 from distill.evaluate.metrics import families_of, summarise
-from distill.evaluate.run import check_disjoint, folder_teacher, model_sampling, run_model
+from distill.evaluate.run import check_disjoint, check_sampling, folder_teacher, model_sampling, run_model
 from distill.models.random_model import CHATML, write_random_base
 from licensing.errors import InputError, Refused
 from synth.problems.problem import Prompt
@@ -404,3 +404,19 @@ def test_sampling_of_the_model_and_of_the_recipe_do_not_mix() -> None:
         config(sampling="model", temperature=0.6)
     settings = config(sampling="model", num_samples=4)
     assert type(settings).model_validate(settings.model_dump(mode="json")) == settings, "as a stage's process gets it"
+
+
+def test_a_student_that_cannot_be_sampled_is_noticed_before_it_is_trained(tmp_path: Path) -> None:
+    write_random_base(RandomBase(hidden_size=16, num_layers=1), tmp_path)
+    check_sampling(config(num_samples=4, temperature=0.5), tmp_path)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"do_sample": False}))
+    with pytest.raises(InputError, match="4 samples at temperature 0 are equal"):
+        check_sampling(config(num_samples=4, sampling="model"), tmp_path)
+
+
+def test_a_teacher_without_a_generation_config_cannot_be_sampled_as_it_says(distill: Any) -> None:
+    settings = ("--set", "evaluate.sampling=model")
+    answer = distill("check", "smoke", *settings)
+    assert answer.code == 2
+    assert "set evaluate.teacher: false" in answer.err
+    assert distill("check", "smoke", *settings, "--set", "evaluate.teacher=false").code == 0
