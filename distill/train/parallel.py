@@ -136,8 +136,13 @@ def use_fsdp(trainer: Any) -> None:
 def full_state_dict(trainer: Any, trainable_only: bool) -> dict[str, Any]:
     """The trained weights, whole, on rank 0; an empty dictionary on the others. Every rank has to call it."""
     if trainer.is_fsdp_enabled:
+        from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointWrapper
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
+        # PEFT looks weights up by the names of modules, of which torch gives none to the wrappers of checkpointing.
+        for name, module in list(trainer.model.named_modules()):
+            if isinstance(module, CheckpointWrapper):
+                trainer.model.set_submodule(name, module._checkpoint_wrapped_module)
         options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=trainable_only)
         return dict(get_model_state_dict(trainer.model, options=options))
     if rank() > 0:

@@ -29,7 +29,7 @@ def test_a_killed_rank_ends_the_stage_by_name_and_two_nodes_go_on_at_its_checkpo
     stage = subprocess.Popen(
         [*command, "--set", "student.parallel.processes=2"], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
-    until(lambda: list(run.glob("scratch/train-*/checkpoint-2/complete.json")), "the first checkpoint")
+    until(lambda: list(run.glob("scratch/train-*/checkpoint-2/complete.json")), "the first checkpoint", 600)
     ranks = psutil.Process(events(tmp_path)[-1]["pid"]).children(recursive=True)
     (second,) = [rank for rank in ranks if rank.environ().get("RANK") == "1"]
     second.send_signal(signal.SIGKILL)
