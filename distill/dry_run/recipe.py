@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.config.parallel import ParallelConfig
 from distill.config.recipe import EvaluateConfig, RandomBase, Recipe, ReleaseConfig, RequireConfig, StudentConfig
 from distill.dry_run.models import Described, describe_student, describe_teacher, write_stand_in
 from distill.dry_run.problems import Part, stand_in_prompts, stand_in_traces
@@ -240,6 +241,7 @@ class _Builder:
     def student(self, base: Described | None) -> StudentConfig:
         student = self._recipe.student
         few: dict[str, Any] = {"num_train_epochs": 1, "batch_size": 4, "micro_batch_size": 2, "optimizer": "adamw"}
+        few["parallel"] = ParallelConfig(processes=1)
         if base is not None:
             folder = self._folder / "base"
             write_stand_in(base, folder)
