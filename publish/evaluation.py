@@ -25,7 +25,7 @@ from licensing.errors import InputError
 from licensing.files import json_line
 from publish.facts import EvaluationFacts, Facts, ReleaseFacts, Score
 
-__all__ = ["EvaluatedItem", "evaluation_files", "read_items"]
+__all__ = ["EvaluatedItem", "EvaluationRun", "evaluation_files", "read_items"]
 
 _FOLDER = "evaluation"
 _VERSION = "0.3.0"
@@ -52,16 +52,27 @@ class EvaluatedItem(Facts):
     others: dict[str, str | None] = Field(default_factory=dict)
 
 
-def evaluation_files(facts: ReleaseFacts, items: Sequence[EvaluatedItem] = ()) -> dict[str, str]:
-    """Path in the release -> text, of the records of every model; with ``items`` the samples of the release too."""
+class EvaluationRun(Facts):
+    """What records say of an evaluation outside of a release: ``name`` is who made it."""
+
+    name: str
+    version: str | None = None
+    versions: dict[str, str] = Field(default_factory=dict, description="Library -> version.")
+    code_revision: str | None = None
+    evaluation: EvaluationFacts | None
+
+
+def evaluation_files(facts: ReleaseFacts | EvaluationRun, items: Sequence[EvaluatedItem] = ()) -> dict[str, str]:
+    """Path in the release -> text, of the records of every model; with ``items`` the samples of the release too, or of
+    the model of an ``EvaluationRun``."""
     evaluation = facts.evaluation
     if evaluation is None:
         return {}
     files: dict[str, str] = {}
     for score in evaluation.scores:
         record = _record(facts, evaluation, score)
-        is_release = score.about.role == "release"
-        samples = "".join(_sample(record, item) for item in items) if is_release else ""
+        has_items = score.about.role in ("release", "model")
+        samples = "".join(_sample(record, item) for item in items) if has_items else ""
         digest = hashlib.sha256(json.dumps([record, samples], sort_keys=True).encode()).digest()
         name = f"{_place(evaluation, record)}/{uuid.UUID(bytes=digest[:16], version=4)}"
         if samples:
@@ -111,7 +122,7 @@ def _component(text: str) -> str:
     return f"{plain}_" if plain == "data" else plain
 
 
-def _record(facts: ReleaseFacts, evaluation: EvaluationFacts, score: Score) -> dict[str, Any]:
+def _record(facts: ReleaseFacts | EvaluationRun, evaluation: EvaluationFacts, score: Score) -> dict[str, Any]:
     about, benchmark = score.about, evaluation.benchmark
     engine, _, version = (about.engine or "").partition(" ")
     own = about.role in ("release", "control")

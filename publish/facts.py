@@ -15,7 +15,7 @@ __all__ = [
     "BaseFacts", "Comparison", "DatasetFacts", "DecontaminationFacts", "Duty",
     "EvaluationFacts", "FormatFacts", "Group", "LicenseFacts",
     "PersonaFacts", "PromptSource", "QuantizedFile", "ReleaseFacts", "SamplingFacts", "Score", "ScoredModel",
-    "TeacherFacts", "TrainingFacts", "WaterfallStep", "check_language",
+    "SuiteChange", "TeacherFacts", "TrainingFacts", "WaterfallStep", "check_language",
 ]  # fmt: skip
 
 Value = str | int | float | bool | None
@@ -156,7 +156,7 @@ class WaterfallStep(Facts):
 class ScoredModel(Facts):
     """A model that was evaluated, and how it answered: ``engine`` is name and version, the shares are in 0..1."""
 
-    role: Literal["release", "base", "teacher", "control", "quantized"]
+    role: Literal["release", "base", "teacher", "control", "quantized", "model"]
     id: str = Field(min_length=1, description="The hub's id, or a name where it has none.")
     engine: str | None = None
     served: bool = Field(False, description="A service of others answered.")
@@ -230,6 +230,16 @@ class Comparison(Facts):
         return self
 
 
+class SuiteChange(Comparison):
+    """A suite before (``a``) and after training (``b``), on the same ``n`` problems."""
+
+    suite: str
+    about: str
+    n: int = Field(ge=1)
+    before: float
+    after: float
+
+
 class EvaluationFacts(Facts):
     """What was measured. ``dataset``, ``split`` and ``revision`` name a data set of the hub.
 
@@ -250,6 +260,7 @@ class EvaluationFacts(Facts):
     scores: tuple[Score, ...]
     other_scores: tuple[Score, ...] = Field((), description="The same models on other metrics, such as pass@8.")
     comparisons: tuple[Comparison, ...] = ()
+    suites: tuple[SuiteChange, ...] = ()
     interval: str | None = Field(None, description="Method and level, such as 'Wilson, 95 %'.")
     items: bool = False
 

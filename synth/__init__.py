@@ -10,6 +10,7 @@ To change X, edit Y:
     labels, near duplicates, test-set overlap          labels/, dedup.py, decontaminate.py
     selection and training rows                        curate/
     the split of thinking and answer                   reasoning.py
+    languages, loops and refusals of a text            language.py, repetition.py, refusals.py
     traces as the stages read them                     trace.py
     which fields of a recipe are operational           section.py
     worker processes with limits                       worker_pool.py

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
 OnBadRow = Literal["stop", "skip"]
-ProblemKind = Literal["math", "code", "choice", "reasoning_gym", "open"]
+ProblemKind = Literal["math", "code", "choice", "reasoning_gym", "constraints", "open"]
 RanBy = Literal["releaser", "third-party"]
 
 

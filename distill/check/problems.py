@@ -10,6 +10,7 @@ from pathlib import Path
 from distill.check.finding import Finding
 from distill.check.pilot import bounds, judge_bounds
 from distill.config.recipe import Recipe
+from distill.evaluate.suites.suite import find_suites
 from distill.release.lineage import is_on_hub
 from licensing.errors import InputError
 from synth.labels.config import DecontaminateConfig
@@ -65,7 +66,8 @@ def check_problems(recipe: Recipe) -> Iterator[Finding]:
 
 
 def check_held_out(recipe: Recipe) -> Iterator[Finding]:
-    """The problems of `evaluate`, and the difference of two models that so many tell from chance."""
+    """The problems of `evaluate`, held out and of the suites, and the difference of two models that so many held-out
+    ones tell from chance."""
     from distill.evaluate.statistics import minimum_detectable_effect
     from synth.problems.problem import load_prompts
 
@@ -80,6 +82,13 @@ def check_held_out(recipe: Recipe) -> Iterator[Finding]:
             f"{count:,} problems: of two models that disagree on {DISAGREEMENT:.0%} of them, differences from "
             f"{effect:.3f} are found in 80 % of evaluations",
         )
+    for suite in find_suites(recipe.evaluate.suites):
+        subject = f"suite {suite.name}"
+        if suite.source is not None:
+            yield from _source(suite.source, subject)
+        if suite.fetches is None:
+            count = len(suite.problems(recipe.evaluate.suite_limit, recipe.evaluate.seed))
+            yield Finding("ok", subject, f"{count:,} problems: {suite.about}")
 
 
 def _golds(prompts: Sequence[Prompt], on_bad_row: OnBadRow) -> Generator[Finding, None, str]:

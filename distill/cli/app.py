@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from distill import __version__
-from distill.cli import audit, confirm, merge, output, persona, preview, push, report, rows, run
+from distill.cli import audit, confirm, evaluate, merge, output, persona, preview, push, report, rows, run
 
 app = typer.Typer(
     name="distill",
@@ -39,6 +39,7 @@ for command in (
     run.recipes,
 ):
     app.command()(command)
+app.command("eval")(evaluate.evaluate)
 app.add_typer(persona.app, name="persona")
 
 

@@ -17,11 +17,19 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from licensing.errors import DistillError, InputError
 
-__all__ = ["BUG", "INTERRUPTED", "finish", "json_by_default", "json_wanted", "print_error", "print_json", "print_run"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from distill.report.markdown import Table as ReportTable
+
+__all__ = [
+    "BUG", "INTERRUPTED", "finish", "json_by_default", "json_wanted", "print_error", "print_json", "print_run",
+    "print_tables",
+]  # fmt: skip
 
 BUG = 70
 INTERRUPTED = 130
@@ -88,18 +96,36 @@ def finish(code: int) -> None:
     os._exit(code) if code == INTERRUPTED or "vllm" in sys.modules else sys.exit(code)
 
 
-def print_run(summary: Mapping[str, Any]) -> None:
-    """The tables that ``distill run`` ends with and ``distill show`` prints; see ``distill/runs/summary.py``."""
+def print_tables(blocks: Sequence[ReportTable]) -> None:
+    """Tables of the report on stdout."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    from distill.report import tables
-    from distill.report.overview import contamination_text
+    console = _console()
+    for block in blocks:
+        drawn = Table(title=block.caption, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for at, name in enumerate(block.header):
+            drawn.add_column(name, justify="right" if at >= len(block.header) - block.right else "left")
+        for row in block.rows:
+            drawn.add_row(*row)
+        console.print(drawn, markup=False)
+
+
+def _console() -> Console:
+    from rich.console import Console
 
     console = Console()
     if not console.is_terminal:
-        console.width = 120  # a file or pipe has no edge to wrap at
+        console.width = 140  # a file or pipe has no edge to wrap at
+    return console
+
+
+def print_run(summary: Mapping[str, Any]) -> None:
+    """The tables that ``distill run`` ends with and ``distill show`` prints; see ``distill/report/overview.py``."""
+    from distill.report import tables
+    from distill.report.overview import contamination_text
+    from distill.report.suites import side_effect_table
+
     blocks = [tables.stage_table(summary["stages"])]
     if summary["waterfall"]:
         blocks.append(tables.waterfall_table(summary["waterfall"]))
@@ -108,13 +134,10 @@ def print_run(summary: Mapping[str, Any]) -> None:
     if summary["comparisons"]:
         blocks.append(tables.comparison_table(summary["comparisons"]))
     blocks += tables.answer_tables(summary["scores"])
-    for block in blocks:
-        drawn = Table(title=block.caption, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for at, name in enumerate(block.header):
-            drawn.add_column(name, justify="right" if at >= len(block.header) - block.right else "left")
-        for row in block.rows:
-            drawn.add_row(*row)
-        console.print(drawn, markup=False)
+    if summary["side_effects"]:
+        blocks.append(side_effect_table(summary["side_effects"]))
+    print_tables(blocks)
+    console = _console()
     if summary["scores"]:
         console.print(contamination_text(summary["contamination"]), markup=False)
     if summary["gate"]:

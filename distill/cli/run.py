@@ -39,7 +39,7 @@ def check(
 
     loaded = load_recipe(recipe, overrides or [])
     if pilot is not None:
-        _quiet_libraries()
+        quiet_libraries()
     findings = check_recipe(loaded, runs, pilot)
     if as_json:
         print_json([finding.as_dict() for finding in findings])
@@ -73,7 +73,7 @@ def run(
     from distill.config.loader import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
-    _quiet_libraries()
+    quiet_libraries()
     if dry_run:
         if until is not None or only is not None:
             raise InputError("a dry run is of all stages", where="--dry-run", hint="leave out --until and --only")
@@ -180,7 +180,7 @@ def _print_findings(findings: list[Finding]) -> None:
             print(f"      hint: {finding.hint}", file=stream)
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Switch off the progress bars and banners of libraries. Has to come before they are imported."""
     for name, value in (
         ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),

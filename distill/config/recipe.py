@@ -201,6 +201,10 @@ class EvaluateConfig(EvaluationSettings):
     prompts: PromptsConfig = Field(
         description="Held-out problems; those of them among the training prompts are not sampled."
     )
+    suites: tuple[str, ...] = Field(
+        (), description="Suites for the student before and after training, as in `distill eval`: what got worse?"
+    )
+    suite_limit: int | None = Field(None, ge=1, description="At most so many problems of each suite, chosen by `seed`.")
     teacher: bool | str = Field(
         True, description="Score the teacher on the same problems; of a mixture, each one, or the one of this name."
     )

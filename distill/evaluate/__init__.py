@@ -6,5 +6,7 @@ To change X, edit Y:
     answers and verdicts that are kept                 answers.py
     scores, comparisons, families of problems          metrics.py
     intervals, tests, minimum detectable effects       statistics.py
+    suites, the side-effect suite                      suites/ (its own map)
+    lm-eval as a second harness                        lm_eval.py
     a GGUF file as an endpoint                         llama_cpp.py
 """

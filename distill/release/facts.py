@@ -381,6 +381,14 @@ def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
             card.Comparison(a=names[pair.a], b=names[pair.b], **pair.model_dump(include=_COMPARISON))
             for pair in facts.comparisons
         ),
+        suites=tuple(
+            card.SuiteChange(
+                before=effect.before.value,
+                after=effect.after.value,
+                **effect.model_dump(include=_COMPARISON | {"a", "b", "suite", "about", "n"}),
+            )
+            for effect in facts.side_effects
+        ),
         interval=facts.interval,
         items=recipe.release.evaluation_items,
     )

@@ -15,6 +15,7 @@ from typing import Any
 from distill.check.preview import PreviewRow
 from distill.report import plots
 from distill.report.markdown import Block, Listing, Plot, Section, Table, TrainedText
+from distill.report.suites import side_effect_table
 from distill.report.tables import answer_tables, comparison_table, model_name, score_table, stage_table, waterfall_table
 from distill.report.traces import EDGES, Counted
 from distill.report.verdicts import verdicts_section
@@ -71,6 +72,8 @@ def _scores(evaluate: Artefact | None) -> Section | None:
         reach = max(abs(bound) for _, _, *bounds in pairs for bound in bounds)
         limit = next(limit for limit in (0.1, 0.2, 0.4, 1.0) if reach <= limit)
         blocks += [Plot(plots.intervals(pairs, label, -limit, limit)), comparison_table(facts["comparisons"])]
+    if facts.get("side_effects"):
+        blocks.append(side_effect_table(facts["side_effects"]))
     blocks += answer_tables(score_rows(evaluate))
     blocks.append(
         f"Intervals: {facts['interval']}. A difference may be chance where its interval contains 0 or its p, corrected "

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 __all__ = [
     "STUDENT", "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "Estimate", "EvaluateFacts", "ExportFacts",
     "Facts", "FormatsFacts", "LabelFacts", "PackageFacts", "PrepareFacts", "SampleFacts", "SandboxFacts", "Score",
-    "TeacherShare", "TrainFacts", "VerifyFacts",
+    "SideEffect", "TeacherShare", "TrainFacts", "VerifyFacts",
 ]  # fmt: skip
 
 
@@ -219,6 +219,15 @@ class Comparison(Facts):
     items_to_detect: int | None = None
 
 
+class SideEffect(Comparison):
+    """One suite before (``a``) and after training (``b``); ``p_adjusted`` is Holm's over all suites."""
+
+    suite: str
+    about: str
+    before: Score
+    after: Score
+
+
 class EvaluateFacts(Facts):
     rows_in: int
     rows_out: int
@@ -227,6 +236,7 @@ class EvaluateFacts(Facts):
     scores: tuple[Score, ...]
     comparisons: tuple[Comparison, ...]
     interval: str
+    side_effects: tuple[SideEffect, ...] = ()
 
 
 class AuditFacts(Facts):

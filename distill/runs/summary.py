@@ -36,8 +36,8 @@ def find_run(path: Path) -> Path:
 
 
 def summary(run: Path) -> dict[str, Any]:
-    """``{"run", "stages", "waterfall", "scores", "comparisons", "interval", "release", "data_release", "formats"}`` of
-    a run's newest recipe.
+    """``{"run", "stages", "waterfall", "scores", "comparisons", "side_effects", "interval", "release", "data_release",
+    "formats"}`` of a run's newest recipe.
 
     ``release`` and ``data_release`` are the absolute paths of the model's folder and the data set's; None before the
     stage package has finished, and where no data set is released. ``formats``: those of the release in other formats.
@@ -51,6 +51,7 @@ def summary(run: Path) -> dict[str, Any]:
         "waterfall": curate.facts["waterfall"] if curate else [],
         "scores": score_rows(evaluate) if evaluate else [],
         "comparisons": evaluate.facts["comparisons"] if evaluate else [],
+        "side_effects": evaluate.facts.get("side_effects", []) if evaluate else [],
         "interval": evaluate.facts["interval"] if evaluate else None,
         "release": _folder(package, "folder"),
         "data_release": _folder(package, "data_folder"),

@@ -36,8 +36,8 @@ class Evaluate(Stage[EvaluateFacts]):
     training data.
 
     Answers and verdicts go into ``ctx.store``/evaluation one by one (``distill.evaluate.answers``), so that a crash, or
-    another evaluation of a model, repeats none of them. ``problems_content`` is the digest of the held-out problems;
-    ``prompt_template`` the student's.
+    another evaluation of a model, repeats none of them. ``problems_content`` is the digest of the held-out problems,
+    ``suites_content`` those of the suites; ``prompt_template`` the student's.
     """
 
     version = 3
@@ -48,6 +48,7 @@ class Evaluate(Stage[EvaluateFacts]):
     verify: VerifyConfig
     teacher: TeachersConfig
     problems_content: str | None
+    suites_content: list[str | None]
     prepared: Artefact[PrepareFacts]
     weights: Artefact[ExportFacts]
     control: Artefact[ExportFacts] | None
@@ -64,6 +65,8 @@ class Evaluate(Stage[EvaluateFacts]):
         from distill.evaluate.answers import AnswerStore
         from distill.evaluate.metrics import summarise
         from distill.evaluate.run import check_disjoint, folder_teacher, run_model, scored_teachers
+        from distill.evaluate.suites.evaluate import evaluate_suites, side_effects
+        from distill.evaluate.suites.suite import find_suites
         from publish.chat_template import template_digest
         from synth.problems.problem import load_prompts
 
@@ -71,6 +74,7 @@ class Evaluate(Stage[EvaluateFacts]):
         digest = template_digest((self.weights.path / MODEL / "chat_template.jinja").read_text(encoding="utf-8"))
         check_same_template(self.prepared.facts.template_digest, digest, "evaluate")
         problems = load_prompts(config.prompts).prompts
+        suites = find_suites(config.suites)
         for arm in ("train", "control") if self.control is not None else ("train",):
             with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data, arm) as rows:
                 check_disjoint(rows, problems)
@@ -87,10 +91,19 @@ class Evaluate(Stage[EvaluateFacts]):
                 started = time.monotonic()
                 answers[name] = run_model(name, model, problems, config, self.verify, ctx.progress, answers=store)
                 ctx.requests.seconds[name] = time.monotonic() - started
+            pair = {name: models[name] for name in ("student_before", "student_after")}
+            results = evaluate_suites(
+                suites, pair, config, self.verify, ctx.progress, answers=store, limit=config.suite_limit
+            )
         report = summarise(answers, problems)
         write_rows(ctx.out / PROBLEMS, (problem.row() for problem in problems))
         write_rows(ctx.out / "items.jsonl", (row for model_rows in answers.values() for row in model_rows))
-        write_json(ctx.out / "scores.json", report.model_dump(mode="json"))
+        for result in results:
+            rows_of_both = (row for model_rows in result.rows.values() for row in model_rows)
+            write_rows(ctx.out / f"{result.suite.name}.items.jsonl", rows_of_both)
+        effects = side_effects(results)
+        scores = {**report.model_dump(mode="json"), "side_effects": [effect.as_json() for effect in effects]}
+        write_json(ctx.out / "scores.json", scores)
         return EvaluateFacts(
             rows_in=len(problems),
             rows_out=sum(len(model_rows) for model_rows in answers.values()),
@@ -99,4 +112,5 @@ class Evaluate(Stage[EvaluateFacts]):
             scores=report.scores,
             comparisons=report.comparisons,
             interval=report.interval,
+            side_effects=effects,
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 from distill.config.recipe import Recipe
 from distill.evaluate.run import check_sampling
+from distill.evaluate.suites.suite import find_suites
 from distill.models.folder import MODEL
 from distill.release.evaluation_items import check_evaluation_items
 from distill.release.gate import decide
@@ -87,6 +88,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     student, sampling = recipe.student, recipe.sample
     teacher, verify = pinned_teacher(recipe), pinned_verify(recipe)
     held_out_content = prompts_fingerprint(recipe.evaluate.prompts)
+    suites_content = [prompts_fingerprint(suite.source) for suite in find_suites(recipe.evaluate.suites)]
     contents = [prompts_fingerprint(recipe.prompts), held_out_content]
     if isinstance(sampling, ImportedTraces):
         contents.append(fingerprint(Path(sampling.path or sampling.dataset)) or sampling.revision)
@@ -139,6 +141,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             verify=verify.rules(),
             teacher=teacher,
             problems_content=held_out_content,
+            suites_content=suites_content,
             prepared=prepared,
             weights=weights,
             control=control,

@@ -58,6 +58,7 @@ def model_card(facts: ReleaseFacts) -> str:
         scores=score_table(evaluation) if evaluation else None,
         other_scores=other_score_table(evaluation) if evaluation else None,
         differences=difference_table(evaluation) if evaluation else None,
+        suites=suite_table(evaluation) if evaluation and evaluation.suites else None,
         worse=_worse(evaluation) if evaluation else None,
         has_intervals=_has_intervals(evaluation) if evaluation else None,
         training_settings=_training_settings(training) if training else None,
@@ -165,6 +166,23 @@ def difference_table(evaluation: EvaluationFacts) -> Markdown:
     return table(("Difference", "Value", "Interval", "p", "Reading"), rows)
 
 
+def suite_table(evaluation: EvaluationFacts) -> Markdown:
+    rows = [
+        (
+            change.suite,
+            f"{change.n:,}",
+            decimal(change.before),
+            decimal(change.after),
+            decimal(change.difference, "+"),
+            interval(change.low, change.high, "+"),
+            p_text(change.p_adjusted),
+            _reading(change),
+        )
+        for change in evaluation.suites
+    ]
+    return table(("Suite", "Problems", "Before", "After", "Difference", "Interval", "p", "Reading"), rows)
+
+
 def _reading(pair: Comparison) -> str:
     """Whether it may be chance, and then what would have been noticed, and what it would take."""
     if pair.reading != MAY_BE_CHANCE or pair.minimum_detectable_effect is None:
@@ -176,12 +194,13 @@ def _reading(pair: Comparison) -> str:
 def _worse(evaluation: EvaluationFacts) -> Markdown:
     """What is lower than the base's, beyond chance, of all that was measured."""
     base = {score.model for score in evaluation.scores if score.about.role == "base"}
-    pairs = [pair for pair in evaluation.comparisons if pair.a in base]
+    pairs = [(evaluation.benchmark, pair) for pair in evaluation.comparisons if pair.a in base]
+    pairs += [(change.suite, change) for change in evaluation.suites]
     if not pairs:
         return Markdown("the base was not evaluated, so this is not known.")
     lower = [
-        f"{md(evaluation.benchmark)} by {-pair.difference:.3f} ({interval(pair.low, pair.high, '+')})"
-        for pair in pairs
+        f"{md(name)} by {-pair.difference:.3f} ({interval(pair.low, pair.high, '+')})"
+        for name, pair in pairs
         if pair.reading == "lower"
     ]
     if lower:

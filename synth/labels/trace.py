@@ -13,13 +13,13 @@ from synth.decontaminate import Finder, Match
 from synth.dedup import signature
 from synth.labels.code_blocks import broken_code
 from synth.labels.config import LabelConfig
-from synth.labels.language import Spoken, languages, mixing
 from synth.labels.pii import personal_data
 from synth.labels.reasoning_format import differs
-from synth.labels.repetition import repetition
+from synth.language import Spoken, languages, mixing
 from synth.persona.find import identity_talk
 from synth.problems.problem import conversation_text
 from synth.refusals import refusal
+from synth.repetition import repetition
 from synth.trace import Trace
 
 if TYPE_CHECKING:

@@ -36,7 +36,8 @@ _ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 PROBLEM_COLUMNS = (
     "id", "messages", "answer", "kind", "source", "license",
-    "tests", "entry_point", "code", "preamble", "checker", "code_language", "choices", "task", "entry",
+    "tests", "entry_point", "code", "preamble", "checker", "code_language", "choices", "task", "entry", "constraints",
+    "instruction_id_list", "kwargs",
 )  # fmt: skip
 """The columns of a problem row that have a meaning here: for all kinds, then for single ones. All others are the user's
 own (``Prompt.extra``)."""
@@ -88,8 +89,9 @@ class Prompt(BaseModel):
     """One problem. Unknown columns of its row are preserved: see ``extra``.
 
     A row has either ``prompt`` (a string: one user turn; or a list of messages) or ``messages``, never both. ``id`` is
-    a digest of the content where a row has none. An answer may be missing for ``open``, ``code`` with ``tests`` and
-    ``reasoning_gym`` (whose scorer reads ``entry``); for math and choice only with `answerless` in the context.
+    a digest of the content where a row has none. An answer may be missing for ``open``, ``constraints``, ``code`` with
+    ``tests`` and ``reasoning_gym`` (whose scorer reads ``entry``); for math and choice only with `answerless` in the
+    context.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -133,6 +135,8 @@ class Prompt(BaseModel):
             raise ValueError("the messages end with the assistant: a problem ends with a question")
         if self.kind == "reasoning_gym" and not (columns.get("task") and columns.get("entry")):
             raise ValueError("kind reasoning_gym needs `task` and `entry`")
+        if self.kind == "constraints" and not (columns.get("constraints") or columns.get("instruction_id_list")):
+            raise ValueError("kind constraints needs `constraints`, or `instruction_id_list` and `kwargs`")
         missing = self.answer is None or self.answer == ""
         if missing and self.is_answerless and not (info.context or {}).get("answerless"):
             raise ValueError(f"kind {self.kind} needs an `answer`")

@@ -39,7 +39,7 @@ _LETTER = (
 _JOINT = r"\s*(?:,|;|&|/|\||、|和|\band\b)\s*(?:and\b|&)?\s*"
 _OPTION = r"(?:(?:the\s+)?(?:option|choice|answer|letter|statement|选项|la|die|the)s?\b:?\s*)?"
 _GROUP = (
-    rf"[\[']?\s?(?P<group>{_LETTER}(?:{_JOINT}(?!I\s+[a-z]){_OPTION}{_LETTER}){{0,8}}|"
+    rf"[\[']?\s?(?P<group>(?>{_LETTER}(?:{_JOINT}(?!I\s+[a-z]){_OPTION}{_LETTER}){{0,8}})|"
     r"(?<![A-Za-z0-9_])[A-J]{2,6}(?![A-Za-z0-9_']))"
 )
 _ANSWER_IS = (
@@ -63,7 +63,7 @@ _BACKWARD = re.compile(
     re.IGNORECASE,
 )
 _NAMED = re.compile(rf"\b(?:option|choice)\s+{_GROUP}", re.IGNORECASE)
-_DENIED = re.compile(r"\b(?:not|no|cannot|never|neither|if|whether|unless)\b|n['\u2019]t\b", re.IGNORECASE)
+_DENIED = re.compile(r"\b(?:not|cannot|never|neither|if|whether|unless)\b|n['\u2019]t\b|\bno\s*$", re.IGNORECASE)
 _HEDGE = re.compile(
     r"^\s*(?:,\s*)?(?:/|\bor\b|或)\s*(?:(?:maybe|perhaps|possibly|option|choice|even|else)\s+)*[(\[]?[A-Z]\b|"
     r"\b(?:not sure|unsure|(?:cannot|can't) (?:decide|determine|tell)|(?:but|and) also|or (?:maybe|perhaps|possibly))"

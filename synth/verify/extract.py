@@ -23,8 +23,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from synth.reasoning import Reasoning, split_reasoning
+from synth.verify.answers.tokens import closing_brace, is_balanced
 
-__all__ = ["Answer", "How", "committed_answer", "final_answer", "gold_text", "is_balanced", "last_boxed"]
+__all__ = ["Answer", "How", "committed_answer", "final_answer", "gold_text", "last_boxed"]
 
 How = Literal["box", "hash", "sentence", "whole", "emphasis", "stated", "text"]
 
@@ -34,7 +35,7 @@ _MOST_BOXES = 8
 _BETWEEN_BOXES = re.compile(
     r"(?:[,;、$]|\s|\\[()\[\]]|\\quad|\\text\{[^{}]*\}|\band\b|\bor\b){0,40}\\(?:boxed|fbox)\s*\{", re.IGNORECASE
 )
-_BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
+_MENTIONED = re.compile(r"\}\$?[ \t]+[a-z]")  # behind an empty box that a sentence speaks of
 _TAG = re.compile(r"<answer>([^<]*(?:<(?!/?answer>)[^<]*)*)</answer>", re.IGNORECASE)
 
 _SENTENCES = 20  # about an answer that are looked at, from the last one
@@ -43,7 +44,7 @@ _CUE = re.compile(
     r"(?:\b(?:final\s+(?:answers?|results?)|answers?|solutions?|results?|r[ée]ponse(?:\s+finale)?|r[ée]sultat|resultado|soluci[óo]n|(?:respuesta|resposta)(?:\s+final)?|"
     r"risposta|Antwort|Ergebnis)\b\**"
     r"(?P<between>[^\n.:=$\\]{0,60}?)(?:\b(?:is|are|equals|be|est|es|ist|lautet)\b\**:?|\s[éè]\s|:\**|=|→|[-\u2013\u2014](?=\s))|"
-    r"\bans[.:]|(?:最终)?(?:答案|结果)\**(?:应该|应)?(?:是|为|:|\uff1a|等于)\**[:\uff1a]?|答え\**(?:は|[:\uff1a])\**|"
+    r"\bans[.:]|【(?:answer|答案)】|(?:最终)?(?:答案|结果)\**(?:应该|应)?(?:是|为|:|\uff1a|等于)\**[:\uff1a]?|答え\**(?:は|[:\uff1a])\**|"
     r"\bответ\**\s*[:\u2014-]\**|(?:^|\n)[#> ]{0,6}\**(?:the\s)?(?:final\s|correct\s)?(?:answer|result)\**:?\**\s*\n)",
     re.IGNORECASE,
 )
@@ -104,6 +105,11 @@ _COPULA = re.compile(
 _YES_NO = re.compile(r"(?:(?:so|therefore|thus|hence),?\s+)?(yes|no|true|false)\s*[,.!;:]", re.IGNORECASE)
 _IS = re.compile(r"(?<!hope it )\b(?:is|are|was)\s+([^.!?,;]{1,60})[.!]?\s*$")
 _TRUTH = re.compile(r"\b(?:is|are)\s+(true|false)[.!]?$", re.IGNORECASE)
+_CLAIM = re.compile(
+    r"(?:the|this|it)\s+(?:\w+\s+)?(\w+s)[.!]?|"
+    r"(?:the|this)\s+\w+\s+(?:has|have)\s+(no (?:real |integer )?solutions?)[.!]?",
+    re.IGNORECASE,
+)
 _PROSE = re.compile(r"(?<![A-Za-z])[A-Za-z]{2,}\s+[A-Za-z]{2,}\s+[A-Za-z]{2,}")
 
 
@@ -153,6 +159,8 @@ def _box(tail: str) -> Answer | None:
     boxes = _boxes(tail)
     if not boxes or _BOX.search(tail, boxes[-1][1]):
         return Answer(None, reason="the last \\boxed{ is not closed")
+    while len(boxes) > 1 and not tail[boxes[-1][0] : boxes[-1][1]].strip() and _MENTIONED.match(tail, boxes[-1][1]):
+        boxes.pop()
     inside = [tail[start:end].strip() for start, end in boxes]
     inside = [_inner(text) for text in inside]
     if not inside[-1]:
@@ -172,7 +180,7 @@ def _box(tail: str) -> Answer | None:
 def _inner(text: str) -> str:
     """What a box that holds nothing but a box holds."""
     match = _BOX.match(text)
-    end = _closing(text, match.end()) if match else None
+    end = closing_brace(text, match.end()) if match else None
     return text[match.end() : end].strip() if match and end == len(text) - 1 else text
 
 
@@ -184,22 +192,12 @@ def _boxes(text: str) -> list[tuple[int, int]]:
     for start in opened:
         if start < at:
             continue  # inside of another box
-        end = _closing(text, start)
+        end = closing_brace(text, start)
         if end is None:
             continue
         boxes.append((start, end))
         at = end
     return boxes
-
-
-def _closing(text: str, start: int) -> int | None:
-    """Where the brace that opened before `start` closes; escaped braces do not nest."""
-    depth = 1
-    for match in _BRACES.finditer(text, start):
-        depth += {"{": 1, "}": -1}.get(match[0], 0)
-        if depth == 0:
-            return match.start()
-    return None
 
 
 def committed_answer(response: str | Reasoning) -> Answer:
@@ -223,8 +221,8 @@ def committed_answer(response: str | Reasoning) -> Answer:
         stated = _stated(sentence) if _is_prose(sentence) and _COPULA.search(sentence) else None
         return Answer(sentence, how="sentence", others=(stated,) if stated else ())
     line = text.strip()
-    truth = _YES_NO.match(_BOLD.sub(_emphasized, line)) or _TRUTH.search(line)
-    others = (truth[1],) if truth else ()
+    truth = _YES_NO.match(_BOLD.sub(_emphasized, line)) or _TRUTH.search(line) or _CLAIM.fullmatch(line)
+    others = (next(filter(None, truth.groups())),) if truth else ()
     if len(line) <= 200 and "\n" not in line and not is_denied and not _is_prose(line):
         segments = list(_SEGMENT.finditer(line))
         if segments:
@@ -297,6 +295,9 @@ def _stated(text: str) -> str | None:
         if not numbers:
             continue
         copulas = list(_COPULA.finditer(sentence, 0, numbers[-1].start()))
+        later = None if copulas else _COPULA.search(sentence, numbers[-1].end())
+        if later is not None and sentence[numbers[-1].end() : later.start()].strip(" *$"):
+            return None  # the 5 in the problem is large
         if len(numbers) > 1 and not (copulas and copulas[-1].end() > numbers[-2].end()):
             return None
         unit = numbers[-1]["unit"] or ""
@@ -369,18 +370,8 @@ def last_boxed(text: str) -> str | None:
     start = None
     for match in _BOX.finditer(text):
         start = match.end()
-    end = None if start is None else _closing(text, start)
+    end = None if start is None else closing_brace(text, start)
     return None if end is None else text[start:end]
-
-
-def is_balanced(text: str) -> bool:
-    """Whether every brace has its partner; escaped ones do not count."""
-    depth = 0
-    for match in _BRACES.finditer(text):
-        depth += {"{": 1, "}": -1}.get(match[0], 0)
-        if depth < 0:
-            return False
-    return depth == 0
 
 
 def gold_text(gold: Any) -> str:
@@ -398,7 +389,9 @@ def gold_text(gold: Any) -> str:
     text = str(gold)
     if (box := _box(text)) is not None:
         text = box.text or ""
-    elif len(text) > _SHORT:
+    elif tag := _TAG.search(text):
+        text = tag[1]
+    elif len(text) > _SHORT or _CUE.match(text):
         text = _sentence(text)[0] or text
     text = text.rpartition("####")[2].strip()
     if not text:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # a worker imports this package, and does without pydantic
 
 __all__ = ["fault", "format_fields"]
 
-_UNBOXED = ("code", "open")  # kinds whose answer is no value
+_UNBOXED = ("code", "constraints", "open")  # kinds whose answer is no value
 
 
 def fault(response: str | Reasoning, kind: Any, config: FormatConfig) -> str | None:

@@ -86,7 +86,7 @@ def judge(gold: Any, answer: Answer) -> Verdict:
         return Verdict("unparseable", reason=answer.reason)
     extracted = shortened(answer.text)
     try:
-        if equal(text, answer.text) or any(equal(text, other) for other in answer.others):
+        if any(_is_equal(text, other) for other in answer.others) or equal(text, answer.text):
             return _verdict(True, answer.text)
         if answer.how == "text":
             return Verdict("unparseable", extracted=extracted, reason="no answer that stands out")
@@ -97,6 +97,14 @@ def judge(gold: Any, answer: Answer) -> Verdict:
         return Verdict("unparseable", extracted=extracted, reason=f"the answer cannot be read: {err}")
     except (ArithmeticError, TypeError, ValueError) as err:  # whatever mpmath or pint raises: could not tell
         return Verdict("error", extracted=extracted, reason=f"could not compare: {type(err).__name__}")
+
+
+def _is_equal(gold: str, reading: str) -> bool:
+    """Whether a second reading of a response is the gold answer; one that cannot be read is none."""
+    try:
+        return equal(gold, reading)
+    except Unreadable:
+        return False
 
 
 def check_gold(gold: Any) -> Verdict:

@@ -73,6 +73,7 @@ class TraceVerifier:
             outcome.set_result(stored)
             return outcome
         row = verify_row(problem, sample["text"], think_open, think_close)
+        row["finish_reason"] = sample["finish_reason"]  # for the instruction that asks for it
         self._verifier.submit(row).add_done_callback(partial(self._add, request_id, basis, outcome))
         return outcome
 

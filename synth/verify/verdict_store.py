@@ -34,6 +34,7 @@ RULES_VERSION = 2
 _PROBLEM_KEYS = (
     "kind", "answer", "tests", "entry_point", "code", "checker", "code_language", "choices", "task", "entry",
 )  # fmt: skip
+_OF_CONSTRAINTS = ("constraints", "instruction_id_list", "kwargs", "finish_reason", "template_thinks")
 
 
 def rules_digest(config: VerifyConfig) -> str:
@@ -48,6 +49,8 @@ def verdict_basis(problem: Mapping[str, Any], rules: str, think_open: str, think
     read = {name: problem.get(name) for name in _PROBLEM_KEYS}
     if problem.get("kind") == "code":  # the response may be the rest of a function that the prompt begins
         read["messages"] = problem.get("messages")
+    if problem.get("kind") == "constraints":
+        read |= {name: problem.get(name) for name in _OF_CONSTRAINTS}
     basis = canonical_json([rules, read, think_open, think_close])
     return hashlib.sha256(basis.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 

@@ -2,7 +2,8 @@
 
 `verify_rows` is the stage and the command, `Verifier` the same for rows that come one at a time, `check_golds` checks
 the gold answers before anything is spent. Kinds with a verifier: `math` and `reasoning_gym` (the task's own scorer) in
-worker processes with limits; `choice`, which is text alone; `code`, whose programs run in a sandbox. What needs no
+worker processes with limits; `choice` and `constraints`, which are text alone; `code`, whose programs run in a
+sandbox. What needs no
 mathematics (the final answer of a response, equality of plain numbers) is done in the caller's process, in time linear
 in the text.
 """
@@ -45,10 +46,11 @@ def verify_rows(rows: Iterable[Mapping[str, Any]], config: VerifyConfig) -> Iter
 
     A row has `kind` and `response`; math also `answer` (or `gold`), reasoning_gym also `task` and `entry`, code also
     `tests` (and `completion` in place of `response`); rows of code get `isolation`. `think_open` and `think_close` are
-    the tags around the thinking, where they are not ``<think>`` and ``</think>``. Other keys pass through. A row that
-    is malformed, or of a kind without a verifier, gets `error` with a reason; a row that is no object comes out as
-    `{"raw": row, ...}`. Kind `open` has nothing to verify: verdict and score are null. With `config.format` a row also
-    gets `format_verdict` and `format_reason`.
+    the tags around the thinking, where they are not ``<think>`` and ``</think>``. Rows of constraints have
+    `constraints`, or `instruction_id_list` and `kwargs`, and may have `finish_reason` and `template_thinks`. Other keys
+    pass through. A row that is malformed, or of a kind without a verifier, gets `error` with a reason; a row that is no
+    object comes out as `{"raw": row, ...}`. Kind `open` has nothing to verify: verdict and score are null. With
+    `config.format` a row also gets `format_verdict` and `format_reason`.
 
     Streams, with a bounded look-ahead. Raises MissingDependency where reasoning-gym or a sandbox is
     needed and not there, InputError where a worker cannot start within its memory limit. Close the iterator to stop
@@ -256,6 +258,12 @@ def _reasoning_gym(row: Mapping[str, Any], response: str | None) -> Job | Verdic
     return {**job, "op": "check"} if response is None else {**job, "op": "verify", "response": response, **tags_of(row)}
 
 
+def _constraints(row: Mapping[str, Any], response: str | None) -> Job | Verdict:
+    from synth.verify.constraints import verdict as constraints  # pydantic, without which a worker does
+
+    return constraints.check_constraints(row) if response is None else constraints.verify(row)
+
+
 def _code(row: Mapping[str, Any], response: str | None) -> Job | Verdict:
     return code.request(row, gold=response is None)
 
@@ -266,4 +274,5 @@ _KINDS: dict[str, Callable[[Mapping[str, Any], str | None], Job | Verdict]] = {
     "choice": _choice,
     "code": _code,
     "reasoning_gym": _reasoning_gym,
+    "constraints": _constraints,
 }

@@ -205,3 +205,26 @@ def test_a_stage_process_that_is_killed_ends_the_run_with_its_name_and_the_next_
     assert "the process of stage train was killed by signal 9" in said
     run_smoke(copied, "--until", "train")
     assert executed(copied) == ["train"]
+
+
+def test_suites_that_are_added_evaluate_again_and_what_got_worse_is_in_every_place(copied: Path) -> None:
+    settings = (
+        "--set",
+        "evaluate.suites=[chat-format, 'reasoning-gym:chain_sum:5']",
+        "--set",
+        "evaluate.suite_limit=6",
+    )
+    shown = run_smoke(copied, *settings)
+    assert executed(copied) == ["evaluate", "audit", "package"]
+    assert [(row["suite"], row["n"]) for row in shown["side_effects"]] == [
+        ("chat-format", 6), ("reasoning-gym-chain_sum-5", 5),
+    ]  # fmt: skip
+    release = Path(shown["release"])
+    assert json.loads((release / "evaluation.json").read_text())["side_effects"] == shown["side_effects"]
+    assert "| chat-format | 6 |" in (release / "README.md").read_text()
+    assert distill("report", copied).returncode == 0
+    assert "What got better or worse" in (the_run(copied) / "report.md").read_text()
+    run_smoke(copied, *settings)
+    assert executed(copied) == []
+    done = distill("run", "recipes/smoke.yaml", "--runs", copied, "--set", "evaluate.suites=[chat-fromat]")
+    assert (done.returncode, "the nearest is chat-format" in done.stderr) == (2, True)

@@ -24,6 +24,7 @@ from publish.facts import (
     SamplingFacts,
     Score,
     ScoredModel,
+    SuiteChange,
     TeacherFacts,
     TrainingFacts,
     WaterfallStep,
@@ -370,6 +371,23 @@ def test_what_got_worse_than_the_base_is_named() -> None:
     assert "**What got worse:** chain\\_sum by 0.100 (-0.200 to -0.020), compared with the base." in card
     alone = evaluation.model_copy(update={"comparisons": ()})
     assert "What got worse" not in model_card(FULL.model_copy(update={"evaluation": alone}))
+
+
+def test_suites_before_and_after_are_a_table_and_a_loss_is_named() -> None:
+    assert FULL.evaluation is not None
+    kept = SuiteChange(
+        a="base", b="student", suite="knowledge", about="short questions", n=120, before=0.4, after=0.45,
+        difference=0.05, low=-0.02, high=0.12, p_adjusted=0.3, minimum_detectable_effect=0.1, items_to_detect=471,
+    )  # fmt: skip
+    lost = kept.model_copy(
+        update={"suite": "chat_format", "n": 40, "before": 0.9, "after": 0.2, "difference": -0.7, "low": -0.85,
+                "high": -0.5, "p_adjusted": 0.00001}
+    )  # fmt: skip
+    evaluation = FULL.evaluation.model_copy(update={"suites": (kept, lost)})
+    card = model_card(FULL.model_copy(update={"evaluation": evaluation}))
+    assert "| knowledge | 120 | 0.400 | 0.450 | +0.050 | -0.020 to +0.120 | 0.3 | may be chance: differences" in card
+    assert "| chat\\_format | 40 | 0.900 | 0.200 | -0.700 | -0.850 to -0.500 | below 0.0001 | lower |" in card
+    assert "chat\\_format by 0.700 (-0.850 to -0.500)" in card
 
 
 @pytest.mark.parametrize(

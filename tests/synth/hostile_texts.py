@@ -25,13 +25,13 @@ def readers() -> dict[str, Callable[[str], Any]]:
     """Every function that reads text of a model outside of the mathematics, by name."""
     from licensing.secrets import secrets
     from synth.labels.code_blocks import broken_code
-    from synth.labels.language import prose
     from synth.labels.pii import personal_data
     from synth.labels.reasoning_format import differs
-    from synth.labels.repetition import repetition
+    from synth.language import prose
     from synth.persona.find import find_identity
     from synth.reasoning import split_reasoning
     from synth.refusals import refusal
+    from synth.repetition import repetition
     from synth.verify import choice
     from synth.verify.code import extract
     from synth.verify.extract import committed_answer

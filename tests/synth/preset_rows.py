@@ -283,7 +283,7 @@ CASES: dict[str, Case] = {
         code(ADD), code("def add(a, b):\n    return a\n"),
     ),
     "ifeval": Case([{"key": 1000, "prompt": "Write without commas.", "instruction_id_list": ["punctuation:no_comma"],
-                     "kwargs": [{"num_words": None}]}]),
+                     "kwargs": [{"num_words": None}]}], "Tea and bread.", "Tea, bread."),
     "tulu-3-sft-mixture": Case([{"id": "x1", "messages": CHAT, "source": "ai2-adapt-dev/oasst1_converted"}]),
     "smoltalk": Case([{"messages": CHAT, "source": "smol-magpie-ultra"}]),
     "wildchat": Case(

@@ -13,13 +13,13 @@ import pytest
 from licensing.secrets import secrets
 from synth.labels.code_blocks import broken_code
 from synth.labels.config import LabelConfig
-from synth.labels.language import Languages, Spoken, mixing
 from synth.labels.pass_rate import exact_interval
 from synth.labels.pii import personal_data
 from synth.labels.reasoning_format import differs
-from synth.labels.repetition import repetition
+from synth.language import Languages, Spoken, mixing
 from synth.reasoning import split_reasoning
 from synth.refusals import refusal
+from synth.repetition import repetition
 
 CODES = LabelConfig().languages
 assert CODES is not None

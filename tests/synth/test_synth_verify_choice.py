@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -119,3 +120,10 @@ def test_a_capital_letter_is_a_letter_and_a_text_with_a_hedge_in_it_a_text() -> 
 @pytest.mark.parametrize(("gold", "choices"), [("E", ["x", "y"]), (5, ["x", "y"]), (None, ["x", "y"]), ("A", ["x"])])
 def test_a_gold_that_is_no_option_is_an_error(gold: Any, choices: Any) -> None:
     assert choice.verify(gold, "A", choices).verdict == "error"
+
+
+@pytest.mark.parametrize("piece", ["A, ", "A and ", "(A) ", "the answer is ", "option A is ", "A or B "])
+def test_a_long_response_costs_time_in_proportion_to_its_length(piece: str) -> None:
+    began = time.process_time()
+    choice.verify("C", piece * (200_000 // len(piece)), OPTIONS)
+    assert time.process_time() - began < 2

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 from synth.verify.answers.evaluate import (
     NotARegion,
@@ -49,6 +49,8 @@ from synth.verify.answers.values import (
 )
 
 __all__ = ["same"]
+
+T = TypeVar("T")
 
 MAX_PARTS = 200
 MAX_PROGRESSION = 1000
@@ -152,12 +154,12 @@ def _relations(g: Value, a: Value) -> bool:
 
 def _relates_variables(side: Value) -> bool:
     match side:
-        case Operation(name="+" | "neg"):
+        case Operation(name="+" | "neg" | "\\cup" | "\\cap" | "\\setminus"):
             return True
         case Operation(name="/", args=(Operation(name="*", args=(Symbol(name="d"), *_)), _)):
             return False  # dy/dx
         case Operation(name="*" | "/", args=args):
-            return any(isinstance(arg, Symbol) and not arg.name[0].isupper() for arg in args)
+            return any(isinstance(arg, Symbol) and not arg.name.lstrip("\\")[0].isupper() for arg in args)
     return False
 
 
@@ -171,9 +173,20 @@ def _stated(relation: Relation) -> list[Value]:
     if not _is_name(sides[0]) and len(constant) < len(values):
         return []
     rounded = "\\approx" in relation.marks or (isinstance(values[-1], Number) and values[-1].decimal)
-    if not rounded and any(not _agree(one, values[-1]) for one in constant if _is_constant(values[-1])):
+    agree = _agree_roughly if rounded else _agree
+    if _is_constant(values[-1]) and any(not agree(one, values[-1]) for one in constant):
         return []  # 256 + 36 = 293
     return list(reversed(values)) if rounded else values[-1:]
+
+
+def _agree_roughly(one: Value, rounded: Value) -> bool:
+    """Whether a number may be another one rounded: to 2 %, or to a whole number."""
+    try:
+        exact, shown = (approximate(evaluate(value, {})) for value in (one, rounded))
+    except (TooLarge, Undefined):
+        return False
+    is_whole = isinstance(rounded, Number) and rounded.value.denominator == 1
+    return bool(abs(exact - shown) <= max(abs(shown) / 50, 0.5 if is_whole else 0))
 
 
 def _agree(one: Value, two: Value) -> bool:
@@ -453,7 +466,7 @@ def _two_lists(g: Items, a: Items) -> bool:
     if g.bracket in _ORDERED and a.bracket in _ORDERED:
         return not (g.bracket != a.bracket and len(g.parts) == 2) and _in_order(g.parts, a.parts)
     if "{" in (g.bracket, a.bracket):
-        if g.bracket in _ORDERED or a.bracket in _ORDERED:
+        if g.bracket in _ORDERED or a.bracket in _ORDERED or any(len(_bases(x.parts)) > 1 for x in (g, a)):
             return False
         return _matched(_distinct(_unnamed(g.parts)), _distinct(_unnamed(a.parts)), _same_part)
     if "[" in (g.bracket, a.bracket) and len(g.parts) == 2:
@@ -465,7 +478,10 @@ def _two_lists(g: Items, a: Items) -> bool:
     one, two = g.parts, a.parts
     if not all(isinstance(part, Relation) for part in (*one, *two)):
         one, two = _unnamed(one), _unnamed(two)
-    has_names = [len(_names(parts)) == len(parts) for parts in (one, two)]
+    has_names = [
+        len(_names(parts)) == len(parts) or all(isinstance(part, Quantity) and part.unit.is_label for part in parts)
+        for parts in (one, two)
+    ]
     if any(has_names) and not all(has_names) and all(map(_is_plain, one if has_names[1] else two)):
         return _in_order(one, two)
     has_labels = [any(isinstance(part, Labelled) for part in parts) for parts in (one, two)]
@@ -516,6 +532,11 @@ def _names(parts: Sequence[Value]) -> list[Value]:
     return [equation.sides[0] for equation in equations if _is_name(equation.sides[0])]
 
 
+def _bases(parts: Sequence[Value]) -> set[str]:
+    """The names without their subscripts."""
+    return {str(name).partition("_")[0].strip() for name in _names(parts)}
+
+
 def _is_one_name(parts: Sequence[Value]) -> bool:
     names = _names(parts)
     return len(names) == len(parts) > 1 and len(set(names)) == 1
@@ -523,7 +544,7 @@ def _is_one_name(parts: Sequence[Value]) -> bool:
 
 def _unnamed(parts: Sequence[Value]) -> tuple[Value, ...]:
     """The values of ``x = 2`` and ``x = 3``, where all have one name (or names that differ by their subscripts)."""
-    if len({str(name).partition("_")[0].strip() for name in _names(parts)}) != 1:
+    if len(_bases(parts)) != 1:
         return tuple(parts)
     return tuple(part.sides[1] if isinstance(part, Relation) and part.marks == ("=",) else part for part in parts)
 
@@ -554,7 +575,7 @@ def _in_order(one: Sequence[Value], two: Sequence[Value]) -> bool:
     return len(one) == len(two) and all(same(x, y) for x, y in zip(one, two, strict=True))
 
 
-def _matched(one: Sequence[Value], two: Sequence[Value], equal: Callable[[Value, Value], bool]) -> bool:
+def _matched(one: Sequence[T], two: Sequence[T], equal: Callable[[T, T], bool]) -> bool:
     """Whether each of `one` has its own partner in `two`. Equality is transitive, so the first partner will do."""
     if len(one) != len(two):
         return False
@@ -593,44 +614,33 @@ def _rows(value: Value) -> list[Sequence[Value]] | None:
 
 
 def _cases(g: Value, a: Value) -> bool:
-    if isinstance(g, Cases) and isinstance(a, Cases):
-        one, two = ([(value, when) for value, when in cases.rows if when is not None] for cases in (g, a))
-        otherwise = [next((value for value, when in cases.rows if when is None), None) for cases in (g, a)]
-        pairs = list(one)
-        for value, when in two:
-            partner = next((row for row in pairs if _agree(row[1], when)), None)
-            if partner is None:
-                if otherwise[0] is None or not same(otherwise[0], value):
-                    return _piecewise(g, a)
-                otherwise[0] = None if len(g.rows) == len(a.rows) else otherwise[0]
-                continue
-            if not same(partner[0], value):
-                return False
-            pairs.remove(partner)
-        if not pairs:
-            return otherwise[0] is None or otherwise[1] is None or same(otherwise[0], otherwise[1])
-        return len(pairs) == 1 and otherwise[1] is not None and same(pairs[0][0], otherwise[1])
-    return _piecewise(g, a)
-
-
-def _piecewise(g: Value, a: Value) -> bool:
-    """Functions by their values, where all the conditions can be evaluated."""
-    sides: list[Expression] = []
-    conditions: list[Value] = []
-    for value in (g, a):
-        if isinstance(value, Cases):
-            rows = [(piece, when) for piece, when in value.rows if when is not None]
-            if len(rows) < len(value.rows) or not all(is_region(when) for _, when in rows):
-                return False
-            conditions += [when for _, when in rows]
-            value = Operation("cases", tuple(part for row in rows for part in row))
-        if not isinstance(value, Expression):
-            return False
-        sides.append(value)
+    """Functions by their values where all the conditions can be evaluated, else piece by piece."""
+    one, two = _function(g), _function(a)
+    if one is None or two is None:
+        return isinstance(g, Cases) and isinstance(a, Cases) and _matched(g.rows, a.rows, _same_piece)
+    rows = [row for value in (g, a) if isinstance(value, Cases) for row in value.rows]
     try:
-        return same_expression(sides[0], sides[1]) and _same_at_bounds(sides[0], sides[1], conditions)
+        return same_expression(one, two) and _same_at_bounds(one, two, [when for _, when in rows if when is not None])
     except NotARegion:
         return False
+
+
+def _function(value: Value) -> Expression | None:
+    """Pieces as one expression; None where a condition is words."""
+    if not isinstance(value, Cases):
+        return value if isinstance(value, Expression) else None
+    if not all(when is None or is_region(when) or _is_equation(when) for _, when in value.rows):
+        return None
+    rows = sorted(value.rows, key=lambda row: row[1] is None)
+    return Operation("cases", tuple(part for row in rows for part in row if part is not None))
+
+
+def _is_equation(value: Value) -> bool:
+    return isinstance(value, Relation) and set(value.marks) == {"="}
+
+
+def _same_piece(one: tuple[Value, Value | None], two: tuple[Value, Value | None]) -> bool:
+    return same(one[0], two[0]) and (one[1] is None or two[1] is None or _agree(one[1], two[1]))
 
 
 def _same_at_bounds(g: Value, a: Value, conditions: Sequence[Value]) -> bool:

@@ -337,14 +337,6 @@ def _bounded(function: str, most: float) -> Callable[..., Any]:
     return of
 
 
-def _mp_min(mp: Any, *values: Any) -> Any:
-    return min(values)
-
-
-def _mp_max(mp: Any, *values: Any) -> Any:
-    return max(values)
-
-
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "+": _sum,
     "*": lambda mp, *values: mp.fprod(values),
@@ -360,8 +352,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "floor": lambda mp, value: mp.floor(value),
     "ceil": lambda mp, value: mp.ceil(value),
     "mod": lambda mp, one, two: one % two if abs(mp.mag(one)) < 1000 else _too_large(),
-    "min": _mp_min,
-    "max": _mp_max,
+    "min": lambda mp, *values: min(values),
+    "max": lambda mp, *values: max(values),
     "sgn": lambda mp, value: mp.sign(value),
     "degrees": lambda mp, value: value * mp.pi / 180,
     "ln": lambda mp, value: mp.log(value),
@@ -404,9 +396,12 @@ def _series(name: str, args: tuple[Value, ...], env: Env) -> Any:
 
 
 def _cases(args: tuple[Value, ...], env: Env) -> Any:
-    """Values and conditions in turn. Raises NotARegion where two conditions hold with different values."""
-    values = [evaluate(value, env) for value, when in zip(args[::2], args[1::2], strict=True) if holds(when, env)]
+    """Values and conditions in turn, at the end perhaps a value for all other cases. Raises NotARegion where two
+    conditions hold with different values."""
+    values = [evaluate(value, env) for value, when in zip(args[::2], args[1::2], strict=False) if holds(when, env)]
     if not values:
+        if len(args) % 2:
+            return evaluate(args[-1], env)
         raise Undefined
     if any(_order(value, values[0]) for value in values[1:]):
         raise NotARegion
@@ -561,6 +556,8 @@ def _whole_numbers(nodes: list[Value]) -> set[str]:
                 names |= symbols(exponent)
             case Operation(name="^", args=(Number(value=value), exponent)) if value < 0:
                 names |= symbols(exponent)
+            case Operation(name="^", args=(_, exponent)):
+                names |= symbols(exponent) & {"n", "k", "m"}
             case Operation(name="sin" | "cos" | "tan", args=(arg,)) if "\\pi" in str(arg):
                 names |= symbols(arg) & {"n", "k", "m"}
     return names

@@ -103,7 +103,9 @@ def letters(text: str) -> str:
     for at, token in enumerate(tokens):
         if token.text in ("{", "}") and _is_single(tokens, at):
             continue
-        before = tokens[at - 1] if at and token.spaced and token.kind in ("number", "word") else None
+        before = tokens[at - 1] if at and token.kind in ("number", "word") else None
+        if before and not token.spaced and (before.kind != "number" or token.kind != "number"):
+            before = None
         if before and (
             before.kind == token.kind or before.text == "." or (before.text == "," and len(token.text) == 3)
         ):

@@ -15,7 +15,7 @@ from typing import Literal
 
 from synth.verify.answers.values import Unreadable, word_list
 
-__all__ = ["CONSTANTS", "FUNCTIONS", "RELATIONS", "Token", "is_balanced", "spelling", "tokenize"]
+__all__ = ["CONSTANTS", "FUNCTIONS", "RELATIONS", "Token", "closing_brace", "is_balanced", "spelling", "tokenize"]
 
 MAX_TOKENS = 3000
 MAX_DELIMITERS = 20  # dollars around formulas in an answer
@@ -54,7 +54,7 @@ RELATIONS = {"=", "<", ">", "\\le", "\\ge", "\\ne", "\\equiv", "\\approx", "\\in
              "\\implies", "\\iff", "\\propto", "\\gg", "\\ll"}  # fmt: skip
 
 _UNICODE = {
-    "π": "\\pi ", "∞": "\\infty ", "×": "\\times ", "⋅": "\\cdot ", "·": "\\cdot ", "∙": "\\cdot ",
+    "π": "\\pi ", "∞": "\\infty ", "×": "\\times ", "⋅": "\\cdot ", "·": "\\cdot ", "∙": "\\cdot ", "∘": "\\circ ",
     "•": "\\cdot ", "÷": "/", "±": "\\pm ", "∓": "\\mp ", "≤": "\\le ", "≥": "\\ge ", "⩽": "\\le ",
     "⩾": "\\ge ", "≠": "\\ne ", "≈": "\\approx ", "≃": "\\approx ", "≡": "\\equiv ", "∪": "\\cup ",
     "∩": "\\cap ", "∈": "\\in ", "∉": "\\notin ", "∅": "\\emptyset ", "⊂": "\\subset ", "⊆": "\\subseteq ",
@@ -104,7 +104,7 @@ _DROPPED = frozenset(
     word_list(
         "left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle "
         "scriptstyle limits nolimits hfill strut mathstrut rm bf it sf tt cal Large large LARGE huge Huge small "
-        "normalsize therefore quad qquad thinspace enspace medspace thickspace nonumber centering"
+        "normalsize therefore checkmark blacksquare quad qquad thinspace enspace medspace thickspace nonumber centering"
     )
 )
 _TEXT_STYLES = frozenset(
@@ -122,6 +122,7 @@ _TOKEN = re.compile(
     r"|(?P<command>\\(?:[A-Za-z]+\*?|.))|(?P<letters>[A-Za-z]+)|(?P<mark><=|>=|!=|=<|->|=>|\*\*|\.\.\.+|.)",
     re.DOTALL,
 )
+_BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _PAIRED = {"<=": "\\le", "=<": "\\le", ">=": "\\ge", "!=": "\\ne", "->": "\\to", "=>": "\\implies", "**": "^"}
 _WRAPPED = re.compile(
     r"\$\$(?P<a>[^$]*)\$\$|\$(?P<b>(?:[^$\\]|\\.)*)\$|\\\((?P<c>(?:[^\\]|\\(?![()]))*)\\\)|"
@@ -174,6 +175,8 @@ def spelling(text: str) -> str:
     text = re.sub(
         r"\^\s*(?:\\prime|\{((?:\s*\\prime)+)\s*\})", lambda match: "'" * max((match[1] or "").count("p"), 1), text
     )
+    text = re.sub(r"\\not\s*=", r"\\ne ", re.sub(r"\\not\s*\\in(?![A-Za-z])", r"\\notin ", text))
+    text = re.sub(r"(\\mathbb\{?R\}?)\s*-\s*(?=\\\{)", r"\1 \\setminus ", text)
     text = _UNIT_FRACTION.sub(r"\1/\2", text)
     text = re.sub(r"\bUS\s*(?=\\?\$)", "", text)
     text = re.sub(r"(?<=\d)\s*(?:\{,\}|,\\!)\s*(?=\d{3}(?!\d))", "{,}", text)
@@ -187,10 +190,20 @@ def spelling(text: str) -> str:
     return text
 
 
+def closing_brace(text: str, start: int) -> int | None:
+    """Where the brace that opened before `start` closes; escaped braces do not nest."""
+    depth = 1
+    for match in _BRACES.finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
+        if depth == 0:
+            return match.start()
+    return None
+
+
 def is_balanced(text: str) -> bool:
     """Whether every brace has its partner; escaped ones do not count."""
     depth = 0
-    for match in re.finditer(r"\\.|[{}]", text, re.DOTALL):
+    for match in _BRACES.finditer(text):
         depth += {"{": 1, "}": -1}.get(match[0], 0)
         if depth < 0:
             return False
@@ -292,12 +305,8 @@ def _group(text: str, at: int) -> tuple[str, int] | None:
     """(what stands between the braces that open at a position, the position behind them)."""
     if (opening := re.compile(r"\s*\{").match(text, at)) is None:
         return None
-    depth = 1
-    for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, opening.end()):
-        depth += {"{": 1, "}": -1}.get(match[0], 0)
-        if depth == 0:
-            return text[opening.end() : match.start()], match.end()
-    return None
+    end = closing_brace(text, opening.end())
+    return None if end is None else (text[opening.end() : end], end + 1)
 
 
 def _letters(run: str, tokens: list[Token], spaced: bool, upright: bool) -> None:
@@ -331,7 +340,7 @@ def _is_word(run: str, tokens: list[Token], spaced: bool) -> bool:
     follows_number = before is not None and (before.kind in ("number", "word") or before.text in ("}", ")", "/"))
     if follows_number and run in (_UNITS if spaced or tokens[-1].kind == "word" else _UNITS_NEXT_TO_DIGITS):
         return True
-    if run.lower() in _SMALL_WORDS and (spaced or before is None or before.kind != "number"):
+    if (run in _SMALL_WORDS or run.lower() in _SMALL_WORDS) and (spaced or before is None or before.kind != "number"):
         return not (run.isupper() and len(run) == 2)
     if len(run) < 3:
         return False

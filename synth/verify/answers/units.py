@@ -13,7 +13,7 @@ from typing import Any
 
 from synth.verify.answers.values import Unit, word_list
 
-__all__ = ["CURRENCIES", "DEGREE", "PERCENT", "listed_label", "unit"]
+__all__ = ["CURRENCIES", "DEGREE", "NO_LABEL", "PERCENT", "listed_label", "unit"]
 
 MAX_LENGTH = 60
 PERCENT = Unit("percent", words="percent")
@@ -130,13 +130,14 @@ _SPELLINGS = {
     "kgs": "kg", "kms": "km", "mins": "min", "secs": "sec", "hrs": "hr", "yrs": "yr", "mls": "ml", "lbs": "lb",
     "inches": "inch", "kilo": "kilogram", "kilos": "kilogram", "usd": "dollar", "eur": "euro",
     "gbp": "sterling", "rs": "rupee", "inr": "rupee", "cny": "yuan", "centuries": "century", "kwh": "kW*h",
-    "kWh": "kW*h", "henries": "henry", "米": "m", "厘米": "cm", "毫米": "mm", "千米": "km", "公里": "km", "元": "yuan",
+    "kWh": "kW*h", "henries": "henry", "kilohm": "kiloohm", "kilohms": "kiloohm",
+    "米": "m", "厘米": "cm", "毫米": "mm", "千米": "km", "公里": "km", "元": "yuan",
     "美元": "dollar", "小时": "hour", "分钟": "minute", "秒": "second", "天": "day", "度": "degree", "千克": "kg",
     "公斤": "kg", "克": "g", "升": "liter", "平方米": "m**2", "平方厘米": "cm**2",
     "立方米": "m**3", "立方厘米": "cm**3", "年": "year", "月": "month", "周": "week",
 }  # fmt: skip
 # Plurals, and words before them, that change the value of the number beside them.
-_NO_LABEL = frozenset(
+NO_LABEL = frozenset(
     word_list(
         "hundred thousand million billion trillion lakh crore half third quarter fourth fifth sixth seventh eighth "
         "ninth tenth hundredth squared cubed percent infinite negative positive approximately "
@@ -146,6 +147,10 @@ _NO_LABEL = frozenset(
         "was as this factorials powers else otherwise unless except cases ones tens bases logs infinity"
     )
 )
+_NAMES = {
+    "degrees celsiu": "degC", "degree celsiu": "degC", "celsiu": "degC", "degrees fahrenheit": "degF",
+    "degree fahrenheit": "degF", "electron volt": "eV", "metric ton": "tonne",
+}  # fmt: skip
 _IRREGULAR = {
     "people": "person", "men": "man", "women": "woman", "children": "child", "mice": "mouse", "geese": "goose",
     "sheep": "sheep", "fish": "fish", "dice": "die", "person": "person", "vertices": "vertex", "oxen": "ox",
@@ -169,6 +174,7 @@ def unit(text: str) -> Unit | None:
     if len(text) > MAX_LENGTH:
         return None
     words = re.sub(r"(?:^| )(?:old|in total|total|altogether|remaining)$", "", " ".join(text.split())) or "units"
+    words = _NAMES.get(words.lower().rstrip("s"), words)
     plain = words.lower().strip(" .()")
     if plain in ("%", "percent", "percentage", "pct", "per cent"):
         return PERCENT
@@ -237,7 +243,7 @@ def listed_label(words: str) -> Unit | None:
     """What is counted in a list of counts, where it is no plural: ``3 red, 2 blue``."""
     word = words.lower()
     return (
-        Unit(word, words=word, is_label=True) if re.fullmatch(r"[a-z]{3,20}", word) and word not in _NO_LABEL else None
+        Unit(word, words=word, is_label=True) if re.fullmatch(r"[a-z]{3,20}", word) and word not in NO_LABEL else None
     )
 
 
@@ -248,7 +254,7 @@ def _label(words: str) -> Unit | None:
     if not 1 <= len(parts) <= 3 or not all(re.fullmatch(r"[a-z']{3,20}|of", part) for part in parts):
         return None
     last = parts[-1] if "of" not in parts[1:2] else parts[0]
-    if set(parts) & _NO_LABEL:
+    if set(parts) & NO_LABEL:
         return None
     if last in _IRREGULAR:
         stem = _IRREGULAR[last]

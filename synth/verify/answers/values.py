@@ -69,50 +69,15 @@ class Operation:
 
     def __str__(self) -> str:
         args = [str(arg) for arg in self.args]
-        match self.name:
-            case "+":
-                return f"({' + '.join(args)})"
-            case "*":
-                return "(" + " \\cdot ".join(args) + ")" if len(args) > 1 else args[0]
-            case "/":
-                return f"\\frac{{{args[0]}}}{{{args[1]}}}"
-            case "^":
-                return f"({args[0]})^{{{args[1]}}}"
-            case "neg":
-                return f"(-{args[0]})"
-            case "pm":
-                return f"(\\pm {args[0]})"
-            case "root":
-                return f"\\sqrt[{args[0]}]{{{args[1]}}}"
-            case "abs":
-                return f"|{args[0]}|"
-            case "norm":
-                return f"\\|{args[0]}\\|"
-            case "!" | "!!":
-                return f"({args[0]}){self.name}"
-            case "binom":
-                return f"\\binom{{{args[0]}}}{{{args[1]}}}"
-            case "floor" | "ceil":
-                return f"\\l{self.name} {args[0]}\\r{self.name} "
-            case "log":
-                return f"\\log_{{{args[0]}}}({args[1]})"
-            case "degrees":
-                return f"({args[0]})^\\circ "
-            case "mod":
-                return f"({args[0]} \\bmod {args[1]})"
-            case "\\times":
-                return f"\\vec{{{args[0]}}} \\times \\vec{{{args[1]}}}"
-            case "sum" | "prod":
-                return f"(\\{self.name}_{{{args[0]} = {args[1]}}}^{{{args[2]}}} {args[3]})"
-            case "\\vec":
-                return f"\\vec{{{args[0]}}}"
-            case "\\int" | "\\iint" | "\\oint" | "\\sum" | "\\prod":
-                bounds = "".join(
-                    f"{mark}{{{bound}}}" for mark, bound in zip("_^", args[:2], strict=True) if bound != "?"
-                )
-                return f"({self.name}{bounds} {args[2]})"
-            case "\\builder":
-                return f"\\{{{args[0]} \\mid {args[1]}\\}}"
+        if self.name == "+":
+            return f"({' + '.join(args)})"
+        if self.name == "*":
+            return "(" + " \\cdot ".join(args) + ")" if len(args) > 1 else args[0]
+        if (form := _FORMS.get(self.name)) is not None:
+            return form.format(*args)
+        if self.name in ("\\int", "\\iint", "\\oint", "\\sum", "\\prod"):
+            bounds = zip("_^", args[:2], strict=True)
+            return f"({self.name}{''.join(f'{mark}{{{bound}}}' for mark, bound in bounds if bound != '?')} {args[2]})"
         if self.name.startswith("\\lim"):
             return f"(\\lim_{{{self.name[5:]}}} {args[0]})"
         if self.name.startswith("apply "):
@@ -121,6 +86,15 @@ class Operation:
             return f"({args[0]} {self.name} {args[1]})"
         return f"\\operatorname{{{self.name}}}({', '.join(args)})"
 
+
+_FORMS = {
+    "/": r"\frac{{{0}}}{{{1}}}", "^": "({0})^{{{1}}}", "neg": "(-{0})", "pm": r"(\pm {0})", "abs": "|{0}|",
+    "root": r"\sqrt[{0}]{{{1}}}", "norm": r"\|{0}\|", "!": "({0})!", "!!": "({0})!!", "degrees": r"({0})^\circ ",
+    "binom": r"\binom{{{0}}}{{{1}}}", "floor": r"\lfloor {0}\rfloor ", "ceil": r"\lceil {0}\rceil ",
+    "log": r"\log_{{{0}}}({1})", "mod": r"({0} \bmod {1})", "sum": r"(\sum_{{{0} = {1}}}^{{{2}}} {3})",
+    "prod": r"(\prod_{{{0} = {1}}}^{{{2}}} {3})", "\\times": r"\vec{{{0}}} \times \vec{{{1}}}",
+    "\\vec": r"\vec{{{0}}}", "\\builder": r"\{{{0} \mid {1}\}}",
+}  # fmt: skip
 
 Expression = Number | Symbol | Operation
 
@@ -173,6 +147,9 @@ class Clock:
         return f"{hours}:{self.minutes % 60:02d}" + (f" {self.half}" if self.half else "")
 
 
+_MONTHS = word_list("January February March April May June July August September October November December")
+
+
 @dataclass(frozen=True, slots=True)
 class Date:
     month: int
@@ -180,21 +157,8 @@ class Date:
     year: int | None
 
     def __str__(self) -> str:
-        month = [
-            "January",
-            "February",
-            "March",
-            "April",
-            "May",
-            "June",
-            "July",
-            "August",
-            "September",
-            "October",
-            "November",
-            "December",
-        ]
-        return f"{month[self.month - 1]} {self.day}" + (f", {self.year}" if self.year is not None else "")
+        month = _MONTHS[self.month - 1]
+        return f"{month} {self.day}" + (f", {self.year}" if self.year is not None else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ _PARTS = {"half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarte
           "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6, "seventh": 7, "sevenths": 7, "eighth": 8, "eighths": 8,
           "ninth": 9, "ninths": 9, "tenth": 10, "tenths": 10, "hundredth": 100, "hundredths": 100}  # fmt: skip
 _YES = {"yes": True, "true": True, "no": False, "false": False}
+_YES_NO = re.compile(r"(yes|no)[,.;]? (?:it|that|this|there|such|the|they|we) (?:(?!\bif\b|\bunless\b|\bor\b).)*")
 _MONTHS = dict(zip(word_list("jan feb mar apr may jun jul aug sep oct nov dec"), range(1, 13), strict=True))
 _MONTH = r"(?P<month>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|" \
          r"oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"  # fmt: skip
@@ -59,6 +60,8 @@ def special(text: str) -> Value | None:
         return None
     if plain in _YES:
         return Boolean(_YES[plain])
+    if (sentence := _YES_NO.fullmatch(plain)) is not None:
+        return Boolean(_YES[sentence[1]])
     if _EVERYTHING.fullmatch(plain):
         return REALS
     if _NOTHING.fullmatch(plain):
@@ -135,6 +138,8 @@ def _number(tokens: Sequence[Token], at: int) -> tuple[Fraction | None, int]:
         if word == "-" and at > start and _word(tokens, at + 1) in {**_ONES, **_PARTS}:
             at += 1
             continue
+        if word == "and" and at > start and _word(tokens, at + 1) in ("a", "one") and _word(tokens, at + 2) == "half":
+            return total + group + Fraction(1, 2), at + 3  # two and a half
         if word == "and" and is_words and _word(tokens, at + 1) in {**_ONES, **_TENS}:
             if not group or group % 100:
                 break
@@ -160,7 +165,7 @@ def _number(tokens: Sequence[Token], at: int) -> tuple[Fraction | None, int]:
 
 
 def _word(tokens: Sequence[Token], at: int) -> str:
-    if at >= len(tokens) or tokens[at].kind not in ("word", "mark"):
+    if at >= len(tokens) or (tokens[at].kind not in ("word", "mark") and tokens[at].text != "a"):
         return ""
     return tokens[at].text.lower()
 

@@ -8,7 +8,7 @@ from synth.verify.answers.parser.cursor import CLOSERS, END, MAX_DEPTH, QUALIFIE
 from synth.verify.answers.parser.expressions import SET_MARKS, negated
 from synth.verify.answers.regions import INEQUALITIES, is_region
 from synth.verify.answers.tokens import RELATIONS, Token
-from synth.verify.answers.units import CURRENCIES
+from synth.verify.answers.units import CURRENCIES, NO_LABEL
 from synth.verify.answers.values import (
     Interval,
     Items,
@@ -39,6 +39,7 @@ _NOT_LABELS = frozenset(
         "cubed reciprocal opposite thrice third quarter"
     )
 )
+_ELEMENTS = frozenset(word_list("all any every real number numbers integer integers positive natural values of"))
 _TOTALS = frozenset(
     word_list("total value sum area volume length number amount probability answer maximum minimum max min result cost")
 )
@@ -53,6 +54,8 @@ class Parser(Brackets):
             value = self._qualified(value)
         if self._next().text == "(" and self._is_repeated():
             self._at += 3
+        if self._next().text == "(" and self._is_aside():
+            self._at = len(self._tokens)
         if self._next().text == "(" and self._is_remark():
             self._at += 1
             condition = self._listed()
@@ -63,6 +66,16 @@ class Parser(Brackets):
         if self._at < len(self._tokens):
             raise Unreadable(f"nothing can be made of {self._next().text!r}")
         return value
+
+    def _is_aside(self) -> bool:
+        """Whether only words that do not change the value stand between brackets here, to the end: ``(exactly)``."""
+        *inside, last = self._tokens[self._at + 1 :]
+        words = {token.text.lower() for token in inside}
+        return (
+            last.text == ")"
+            and all(token.kind == "word" for token in inside)
+            and not (words - _ROUNDED) & (_CHANGES | NO_LABEL)
+        )
 
     def _listed(self, *, top: bool = False) -> Value:
         """Items between commas, `and`, `or`; a single one as it is."""
@@ -88,8 +101,11 @@ class Parser(Brackets):
 
     def _item(self) -> Value:
         label = self._label()
-        while self._word() in _ROUNDED or (self._word() == "the" and label is None):
+        while self._word() in _ROUNDED or self._next().text == "\\implies" or (self._word() == "the" and label is None):
             self._at += 1
+        if self._word() in ("all", "any", "every") and any(token.text in INEQUALITIES for token in self._tokens):
+            while self._word() in _ELEMENTS:
+                self._at += 1
         value = self._relation()
         return value if label is None else Labelled(label, value)
 
@@ -108,7 +124,8 @@ class Parser(Brackets):
             return one.text
         end = 0
         words: list[str] = []
-        while (word := self._word(end)) or (words and self._next(end).kind in ("letter", "name")):
+        named = one.kind == "name" and one.upright and two.kind == "word"  # max value
+        while (word := self._word(end)) or ((words or named) and self._next(end).kind in ("letter", "name")):
             words.append(word or self._next(end).text)
             end += 1
         if (
@@ -256,6 +273,10 @@ def _joined(parts: list[Value], joints: set[str]) -> Value:
         case Relation(marks=("\\equiv",), modulus=modulus) if modulus is not None:  # x \equiv 1, 2 \pmod 3
             name = next((part.sides[0] for part in parts if isinstance(part, Relation)), Symbol("?"))
             parts = [_with_modulus(part, name, modulus) for part in parts]
+    members = [part for part in parts if _is_membership(part)]
+    if 0 < len(members) < len(parts):  # n \ge 3, n \in \mathbb{N}
+        rest = [part for part in parts if part not in members]
+        return Qualified(rest[0] if len(rest) == 1 else _joined(rest, joints), tuple(members))
     if "or" in joints and all(isinstance(part, Symbol) and part.name in "ABCDE" for part in parts):
         raise Unreadable("it does not decide between options")
     regions = [is_region(part) and not isinstance(part, Interval) and part != REALS for part in parts]
@@ -277,6 +298,13 @@ def _with_modulus(part: Value, name: Value, modulus: Value) -> Value:
         case Number() | Symbol() | Operation():
             return Relation((name, part), ("\\equiv",), modulus)
     return part
+
+
+def _is_membership(value: Value) -> bool:
+    match value:
+        case Relation(marks=("\\in",), sides=(Symbol(), Symbol(name=name))):
+            return name.startswith("\\mathbb")
+    return False
 
 
 def _is_condition(value: Value) -> bool:

@@ -2,7 +2,6 @@ r"""Sums, products, powers, functions and commands: the expressions of an answer
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fractions import Fraction
 
 from synth.verify.answers.parser.cursor import END, MAX_DEPTH, Malformed
@@ -34,15 +33,8 @@ SET_MARKS = ("\\cup", "\\cap", "\\setminus", "\\land", "\\lor", "\\oplus", "\\ot
 _APPLIED = frozenset(
     word_list("f g h F G H P E O J Y \\phi \\sigma \\delta \\Gamma \\zeta \\psi \\tau \\Phi \\Theta \\Psi \\chi")
 )
-_SYNONYMS = {
-    "asin": "arcsin",
-    "acos": "arccos",
-    "atan": "arctan",
-    "sign": "sgn",
-    "GCD": "gcd",
-    "LCM": "lcm",
-    "arcsinh": "arsinh",
-}
+_SYNONYMS = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "sign": "sgn", "GCD": "gcd", "LCM": "lcm",
+             "arcsinh": "arsinh"}  # fmt: skip
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc",
              "sinh": "arsinh", "cosh": "arcosh", "tanh": "artanh"}  # fmt: skip
 _ANGLES = frozenset(_INVERSES)
@@ -52,7 +44,7 @@ _FUNCTION_LIKE = ("\\lim", "\\sum", "\\int", "\\prod")
 _NO_FACTOR = frozenset(
     word_list(
     "\\} \\rangle \\rfloor \\rceil \\pm \\mp \\cdot \\times \\end \\ \\pmod \\mod \\bmod \\over \\choose & \\& "
-    "\\| \\hline \\euro \\pound \\yen \\rupee \\cr"
+    "\\not \\| \\hline \\euro \\pound \\yen \\rupee \\cr"
 )
 )  # fmt: skip
 
@@ -110,6 +102,8 @@ class Expressions(Quantities):
     def _beside(self, value: Value) -> Value:
         """``value`` times what stands beside it; a whole number and a fraction are a mixed number."""
         before, token = self._next(-1), self._next()
+        if before.kind == "number" and token.text == "{" and self._next(1).kind == "number":
+            raise Unreadable("two numbers side by side")
         if token.kind == "number" and before.text not in (")", "}", "]", "!"):
             slash = self._next(1).text == "/" and self._next(2).kind == "number"
             if not (before.kind == "number" and isinstance(value, Number) and slash):
@@ -206,7 +200,8 @@ class Expressions(Quantities):
             return Symbol(f"{base}^{{{'T' if token.text in _TRANSPOSED else token.text}}}")
         if token.text == "{" and (after.text in ("*", "T", "\\top", "\\prime") or self._next(2).text in ("+", "-")):
             if after.text in ("*", "\\top") or (after.text == "T" and self._next(2).text == "}" and _is_capital(base)):
-                return Symbol(f"{base}^{{{self._raw()}}}")
+                raised = self._raw().strip()
+                return Symbol(f"{base}^{{{'T' if raised in _TRANSPOSED else raised}}}")
             if after.kind == "number" and self._next(3).text == "}":  # the charge of an ion
                 return Symbol(f"{base}^{{{self._raw()}}}")
         sign = self._take("-")
@@ -371,8 +366,22 @@ class Expressions(Quantities):
     def _command(self) -> Value:
         name = self._next().text
         self._at += 1
-        if (read := _COMMANDS.get(name)) is not None:
-            return read(self)
+        match name:
+            case "\\frac":
+                return self._frac()
+            case "\\sqrt":
+                return self._sqrt()
+            case "\\binom":
+                return Operation("binom", (self._argument(), self._argument()))
+            case "\\sum" | "\\prod" | "\\int" | "\\iint" | "\\oint":
+                return self._series(name[1:])
+            case "\\lim":
+                below = self._raw() if self._take("_") else ""
+                return Operation(f"\\lim {below}", (self._product(),))
+            case "\\begin":
+                return self._environment()
+            case "\\emptyset":
+                return Items("{", ())
         if name == "\\hat" and self._next(1).text in ("i", "j", "k") and self._next(2).text == "}":
             return Symbol(self._raw())  # unit vectors
         if name in _ACCENTS:
@@ -426,9 +435,6 @@ class Expressions(Quantities):
             raise Malformed("a root without its argument")
         return Operation("root", (index, self._atom()))
 
-    def _binom(self) -> Value:
-        return Operation("binom", (self._argument(), self._argument()))
-
     def _series(self, name: str) -> Value:
         low: Value = Symbol("?")
         high: Value = Symbol("?")
@@ -451,31 +457,12 @@ class Expressions(Quantities):
         sign = self._take("-")
         return negated(self._atom(), sign)
 
-    def _limit(self) -> Value:
-        below = self._raw() if self._take("_") else ""
-        return Operation(f"\\lim {below}", (self._product(),))
-
     def _nchoosek(self) -> Value:
         """``{}_{n}C_{k}``, behind its empty group."""
         over = self._script()
         self._expect("C")
         self._expect("_")
         return Operation("binom", (over, self._script()))
-
-
-_COMMANDS: dict[str, Callable[[Expressions], Value]] = {
-    "\\frac": Expressions._frac,
-    "\\sqrt": Expressions._sqrt,
-    "\\binom": Expressions._binom,
-    "\\sum": lambda parser: parser._series("sum"),
-    "\\prod": lambda parser: parser._series("prod"),
-    "\\int": lambda parser: parser._series("int"),
-    "\\iint": lambda parser: parser._series("iint"),
-    "\\oint": lambda parser: parser._series("oint"),
-    "\\lim": Expressions._limit,
-    "\\begin": lambda parser: parser._environment(),
-    "\\emptyset": lambda parser: Items("{", ()),
-}
 
 
 def _is_capital(value: Value) -> bool:

@@ -83,6 +83,8 @@ class Quantities(Numbers):
             elif token.text in _UNIT_SIGNS:
                 glue = "" if last.kind in ("word", "letter") and len(last.text) == 1 and not token.spaced else " "
                 pieces.append(glue + _UNIT_SIGNS[token.text])
+            elif pieces and token.text in ("2", "3") and not token.spaced and last.kind == "word":
+                pieces.append(f"^{token.text}")  # cm2
             elif token.text == ".":
                 if at + 1 < len(self._tokens) and self._tokens[at + 1].kind == "number":
                     return None

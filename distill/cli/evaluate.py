@@ -1,0 +1,174 @@
+"""``distill eval``: a model on suites, alone or against another one."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distill.cli.options import Json
+from distill.cli.output import print_json, print_tables
+from licensing.errors import InputError
+
+if TYPE_CHECKING:
+    from distill.evaluate.suites.evaluate import SuiteResult
+
+
+class EvalEngine(StrEnum):
+    auto = "auto"
+    vllm = "vllm"
+    transformers = "transformers"
+
+
+class Harness(StrEnum):
+    distill = "distill"
+    lm_eval = "lm-eval"
+
+
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            show_default=False,
+            help="Folder of a model, hub id, or a YAML file with the fields of a recipe's teacher (an endpoint).",
+        ),
+    ],
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--suite",
+            metavar="NAME",
+            help="side-effects or one of its parts, a public test set such as math-500, reasoning-gym:TASK, a file of "
+            "problem rows, or a recipe (its held-out problems). Repeatable.",
+        ),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="MODEL2", help="Another model on the same problems, as MODEL.")
+    ] = None,
+    num_samples: Annotated[
+        int, typer.Option("--num-samples", "-n", min=1, metavar="N", help="Samples of each problem.")
+    ] = 1,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="At most N problems of each suite: the same for both models, by --seed."),
+    ] = None,
+    temperature: Annotated[float, typer.Option(min=0, help="Of every model.")] = 0.0,
+    top_p: Annotated[float, typer.Option("--top-p", min=0, max=1, help="Nucleus sampling.")] = 1.0,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", min=1, metavar="N", help="Of one answer, thinking included.")
+    ] = 1024,
+    engine_arg: Annotated[
+        list[str] | None,
+        typer.Option("--engine-arg", metavar="a=b", help="vLLM engine argument, as in max_model_len=8192. Repeatable."),
+    ] = None,
+    engine: Annotated[EvalEngine, typer.Option(help="auto: vLLM where it is installed.")] = EvalEngine.auto,
+    seed: Annotated[int, typer.Option(help="Of sampling and of the choice of problems.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Folder of the results.", show_default="evaluations/ and MODEL's name"
+        ),
+    ] = None,
+    harness: Annotated[Harness, typer.Option(help="lm-eval: run --tasks with it.")] = Harness.distill,
+    tasks: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Task of lm-eval, or a task file (YAML). Repeatable.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a model on suites, with intervals; with --against, both models on the same problems, paired.
+
+    Answers are kept in DIR one by one: run the same command again to resume, or with other suites to add to it.
+    """
+    from distill.cli.run import quiet_libraries
+
+    quiet_libraries()
+    from distill.evaluate.suites.models import engine_argument
+
+    folder = out or Path("evaluations") / (Path(model).resolve().name or model)
+    settings: dict[str, Any] = {
+        "engine": engine.value,
+        "engine_args": dict(map(engine_argument, engine_arg or ())),
+        "num_samples": num_samples,
+        "temperature": temperature,
+        "top_p": top_p,
+        "max_new_tokens": max_new_tokens,
+        "seed": seed,
+    }
+    if harness is Harness.lm_eval:
+        _lm_eval(model, against, suite, tasks, settings, limit, folder, as_json)
+        return
+    if tasks:
+        raise InputError("--tasks are those of lm-eval", where="--tasks", hint="add --harness lm-eval, or use --suite")
+    if not suite:
+        raise InputError("no suite", where="--suite", hint="start with --suite side-effects")
+    from distill.cli.progress import StageProgress
+    from distill.evaluate.answers import AnswerStore
+    from distill.evaluate.suites.evaluate import evaluate_suites
+    from distill.evaluate.suites.models import eval_model, eval_settings
+    from distill.evaluate.suites.records import write_results
+    from distill.evaluate.suites.suite import find_suites
+    from licensing.files import disk_errors
+    from synth.verify.config import VerifyConfig
+
+    config = eval_settings(settings)
+    suites = find_suites(suite)
+    models = dict(eval_model(name, config) for name in ([against, model] if against else [model]))
+    if against and len(models) < 2:
+        raise InputError("both models are the same", where="--against", hint="give another one")
+    with disk_errors(folder), StageProgress() as progress:
+        folder.mkdir(parents=True, exist_ok=True)
+        report = progress.stage_begins("eval")
+        with AnswerStore(folder) as answers:
+            results = evaluate_suites(suites, models, config, VerifyConfig(), report, answers=answers, limit=limit)
+        files = write_results(folder, results, config, models)
+    if as_json:
+        print_json({"out": str(folder), "suites": [_as_json(result) for result in results]})
+        return
+    print_tables(_tables(results))
+    print(f"answers, scores and records: {folder} ({len(files)} records)", file=sys.stderr)
+
+
+def _as_json(result: SuiteResult) -> dict[str, Any]:
+    return {"suite": result.suite.name, "about": result.suite.about, **result.report.model_dump(mode="json")}
+
+
+def _tables(results: list[SuiteResult]) -> list[Any]:
+    from distill.evaluate.suites.evaluate import side_effects
+    from distill.report.suites import side_effect_table, suite_table
+
+    scores = [(result.suite.name, score.model_dump()) for result in results for score in result.report.scores]
+    tables = [suite_table(scores)]
+    if results and results[0].comparison is not None:
+        tables.append(side_effect_table([effect.model_dump() for effect in side_effects(results)]))
+    return tables
+
+
+def _lm_eval(
+    model: str,
+    against: str | None,
+    suite: list[str] | None,
+    tasks: list[str] | None,
+    settings: dict[str, Any],
+    limit: int | None,
+    folder: Path,
+    as_json: bool,
+) -> None:
+    from distill.evaluate.lm_eval import run_tasks
+    from distill.evaluate.suites.models import eval_model, eval_settings
+    from distill.report.suites import task_table
+
+    if suite or against:
+        raise InputError("lm-eval runs its own tasks, with one model", where="--harness", hint="use --tasks alone")
+    if not tasks:
+        raise InputError("no task", where="--tasks", hint="name a task of lm-eval, or a task file")
+    config = eval_settings(settings)
+    name, teacher = eval_model(model, config)
+    scores = run_tasks(teacher, tasks, config, folder, limit=limit)
+    if as_json:
+        print_json({"out": str(folder), "model": name, "tasks": [score.as_json() for score in scores]})
+        return
+    print_tables([task_table([score.as_json() for score in scores])])

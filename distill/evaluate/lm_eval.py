@@ -1,0 +1,128 @@
+"""lm-eval as a second harness: its tasks, prompts and metrics, with the engine settings of ours.
+
+lm-eval (https://github.com/EleutherAI/lm-evaluation-harness) loads the model itself: with vLLM where that is the
+engine, else with transformers. Tasks get the model's chat template, and of a model whose template writes think blocks
+the closing tag as ``think_end_token``, so that metrics see the answer alone; without it lm-eval scores the thinking.
+A task that names its own sampling values keeps them; others get those of the settings.
+
+Its tasks fetch their data sets from the hub. A task file (YAML) may name local files; where it names functions
+(``!function``), lm-eval runs that code. Not covered: models behind an endpoint, paired comparisons (lm-eval keeps
+standard errors only).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from distill.config.recipe import EvaluationSettings
+from distill.models.folder import read_base
+from licensing.errors import InputError, MissingDependency
+from licensing.files import write_json
+from synth.teachers.config import TeacherConfig
+
+__all__ = ["TaskScore", "run_tasks"]
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """One metric of one task, as lm-eval gives it; ``stderr`` is None where it has none."""
+
+    task: str
+    metric: str
+    value: float
+    stderr: float | None
+    n: int | None
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run_tasks(
+    teacher: TeacherConfig, tasks: Sequence[str], config: EvaluationSettings, out: Path, *, limit: int | None = None
+) -> list[TaskScore]:
+    """Run lm-eval's ``tasks`` on a model folder and write lm-eval.json (its results and samples) into ``out``.
+
+    A task is a name of lm-eval or a task file. ``limit``: the first so many problems of each task. Raises
+    MissingDependency without lm-eval, InputError for a task that it does not know and for a model that is no folder.
+    """
+    try:
+        from lm_eval import simple_evaluate
+        from lm_eval.tasks import TaskManager
+    except ModuleNotFoundError as error:
+        hint = "pip install 'distill-release[lm-eval]'"
+        raise MissingDependency("lm-eval is not installed", where="--harness", hint=hint) from error
+
+    if not Path(teacher.model).is_dir():
+        raise InputError("lm-eval loads a model folder", where=teacher.model, hint="give a folder, not an endpoint")
+    base = read_base(Path(teacher.model))
+    thinks = base.turn.tags[1] in base.template
+    engine, arguments = _engine(config)
+    arguments |= {"pretrained": teacher.model, **({"think_end_token": base.turn.tags[1]} if thinks else {})}
+    manager = TaskManager()
+    results = simple_evaluate(
+        model=engine,
+        model_args=arguments,
+        tasks=[_task(name, manager.all_tasks) for name in tasks],
+        task_manager=manager,
+        limit=limit,
+        apply_chat_template=True,
+        gen_kwargs=_sampling(config),
+        random_seed=config.seed,
+        log_samples=True,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    kept = ("results", "configs", "versions", "n-shot", "n-samples", "samples")
+    write_json(out / "lm-eval.json", {name: _plain(results[name]) for name in kept if name in results})
+    return [*_scores(results)]
+
+
+def _engine(config: EvaluationSettings) -> tuple[str, dict[str, Any]]:
+    """lm-eval's name of the engine, and its arguments."""
+    if config.engine == "vllm" or (config.engine == "auto" and find_spec("vllm") is not None):
+        return "vllm", {"seed": config.seed, **config.engine_args}
+    return "hf", {"batch_size": config.batch_size}
+
+
+def _sampling(config: EvaluationSettings) -> dict[str, Any]:
+    values: dict[str, Any] = {"max_gen_toks": config.max_new_tokens, "do_sample": config.temperature > 0}
+    if config.temperature > 0:
+        values |= {"temperature": config.temperature, "top_p": config.top_p}
+    return values
+
+
+def _task(name: str, known: Sequence[str]) -> str:
+    """A task as lm-eval takes it: a name, or the path of a task file."""
+    if Path(name).suffix in (".yaml", ".yml"):
+        if not Path(name).is_file():
+            raise InputError("there is no such task file", where=name, hint="give a YAML file, or a name of lm-eval")
+        return str(Path(name).absolute())
+    if name not in known:
+        raise InputError(f"lm-eval has no task {name!r}", where="--tasks", hint="`lm-eval ls tasks` lists them")
+    return name
+
+
+def _scores(results: Mapping[str, Any]) -> Iterator[TaskScore]:
+    for task, metrics in sorted(results["results"].items()):
+        n = (results.get("n-samples") or {}).get(task, {}).get("effective")
+        for name, value in metrics.items():
+            metric, _, filtered = name.partition(",")
+            if metric.endswith("_stderr") or not isinstance(value, int | float) or not filtered:
+                continue
+            stderr = metrics.get(f"{metric}_stderr,{filtered}")
+            shown = metric if filtered == "none" else f"{metric} ({filtered})"
+            yield TaskScore(task, shown, float(value), stderr if isinstance(stderr, float) else None, n)
+
+
+def _plain(value: Any) -> Any:
+    """JSON values: what lm-eval keeps of functions becomes their text."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, str | int | float | bool) or value is None:
+        return value
+    return str(value)

@@ -1,0 +1,112 @@
+"""Several suites with one or several models: each engine starts once, and every model gets the same problems.
+
+The answers go through ``distill.evaluate.run``, so what is stored is not generated again, and the scores are those of
+``distill.evaluate.metrics``. Differences are between the last model and the one before it; their p-values are adjusted
+over the suites (Holm, Scandinavian Journal of Statistics 6, 1979).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from distill.config.recipe import EvaluationSettings
+from distill.evaluate.answers import AnswerStore
+from distill.evaluate.metrics import EvalReport, summarise
+from distill.evaluate.run import run_model
+from distill.evaluate.statistics import holm
+from distill.evaluate.suites.suite import Suite
+from distill.models.folder import base_path, read_base
+from distill.runs.facts import Comparison, SideEffect
+from distill.runs.stage import Reporter
+from synth.problems.problem import Prompt
+from synth.teachers.config import TeacherConfig
+from synth.verify.config import VerifyConfig
+
+__all__ = ["SuiteResult", "evaluate_suites", "side_effects"]
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """One suite: its problems, the rows of ``run_model`` by model, scores and comparisons."""
+
+    suite: Suite
+    problems: Sequence[Prompt]
+    rows: Mapping[str, Sequence[Mapping[str, Any]]]
+    report: EvalReport
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """The last model minus the one before it; None where there is one model."""
+        return self.report.comparisons[-1] if self.report.comparisons else None
+
+
+def evaluate_suites(
+    suites: Sequence[Suite],
+    models: Mapping[str, TeacherConfig],
+    config: EvaluationSettings,
+    verify: VerifyConfig,
+    progress: Reporter,
+    *,
+    answers: AnswerStore | None = None,
+    limit: int | None = None,
+) -> list[SuiteResult]:
+    """Score ``models`` on ``suites``, in this order.
+
+    ``limit``: at most so many problems of a suite, the
+    same ones for all models (``subset`` with ``config.seed``). Raises what ``Suite.problems`` and ``run_model`` raise.
+    """
+    if not suites:
+        return []
+    problems = {suite.name: suite.problems(limit, config.seed) for suite in suites}
+    everything = [problem for one in problems.values() for problem in one]
+    rows: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in problems}
+    for model, teacher in models.items():
+        columns = {"template_thinks": True} if _thinks(teacher) else {}
+        asked = [problem.model_copy(update=columns) for problem in everything]
+        answered = run_model(model, teacher, asked, config, verify, progress, answers=answers)
+        for name in problems:
+            rows[name][model] = [row for row in answered if row["prompt_id"].startswith(f"{name}/")]
+    results = [
+        SuiteResult(suite, problems[suite.name], rows[suite.name], summarise(rows[suite.name], problems[suite.name]))
+        for suite in suites
+    ]
+    return _adjusted(results)
+
+
+def side_effects(results: Sequence[SuiteResult]) -> tuple[SideEffect, ...]:
+    """Before and after, for the table of what got worse: of results with two models."""
+    effects = []
+    for result in results:
+        before, after = result.report.scores[-2:]
+        pair = result.comparison
+        assert pair is not None, "two models are compared"
+        named = {"suite": result.suite.name, "about": result.suite.about, "before": before, "after": after}
+        effects.append(SideEffect(**named, **pair.model_dump()))
+    return tuple(effects)
+
+
+def _thinks(teacher: TeacherConfig) -> bool:
+    """Whether the model's template writes think blocks, which then are no fault of an answer. An endpoint's template is
+    not known: engines that serve such models take the block out."""
+    folder = base_path(teacher.model)
+    if folder is None:
+        return True
+    base = read_base(folder)
+    return base.turn.tags[1] in base.template
+
+
+def _adjusted(results: Sequence[SuiteResult]) -> list[SuiteResult]:
+    """With the p-values adjusted over the suites."""
+    pairs = [result.comparison for result in results]
+    adjusted = iter(holm([pair.p for pair in pairs if pair is not None]))
+    done = []
+    for result, pair in zip(results, pairs, strict=True):
+        if pair is None:
+            done.append(result)
+            continue
+        comparison = pair.model_copy(update={"p_adjusted": float(f"{next(adjusted):.6g}")})
+        report = result.report.model_copy(update={"comparisons": (*result.report.comparisons[:-1], comparison)})
+        done.append(replace(result, report=report))
+    return done

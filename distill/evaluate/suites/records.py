@@ -1,0 +1,96 @@
+"""Results of ``distill eval`` as files: scores, every answer, and records of Every Eval Ever with their samples.
+
+DIR/scores.json                      scores and comparisons of each suite, settings, versions
+DIR/SUITE.items.jsonl                the rows of ``run_model``, all models
+DIR/evaluation/data/SUITE/.../*.json  one record a model and suite, and its samples
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from distill.config.recipe import EvaluationSettings
+from distill.evaluate.suites.evaluate import SuiteResult
+from distill.runs.facts import Score
+from distill.runs.provenance import code_revision, device, installed_versions
+from licensing.files import write_json, write_rows, write_text
+from publish import facts as card
+from publish.evaluation import EvaluatedItem, EvaluationRun, evaluation_files
+from synth.section import key_dump
+from synth.teachers.config import OpenAITeacher, TeacherConfig
+
+__all__ = ["write_results"]
+
+_ABOUT = {"engine", "stop_rate", "truncated", "mean_tokens"}
+_SCORE = {"model", "metric", "value", "low", "high", "n"}
+
+
+def write_results(
+    folder: Path, results: Sequence[SuiteResult], config: EvaluationSettings, models: Mapping[str, TeacherConfig]
+) -> list[Path]:
+    """Write all files below ``folder``; returns the records. Files of suites that are not among ``results`` stay."""
+    records = []
+    for result in results:
+        write_rows(folder / f"{result.suite.name}.items.jsonl", (row for rows in result.rows.values() for row in rows))
+        for score in result.report.scores:
+            run = EvaluationRun(
+                name="distill eval",
+                versions={"distill-release": code_revision()["version"], **installed_versions()},
+                code_revision=code_revision()["revision"],
+                evaluation=_facts(result, score, config, models[score.model]),
+            )
+            for path, text in evaluation_files(run, _items(result, score.model)).items():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                write_text(folder / path, text)
+                records += [folder / path] if path.endswith(".json") else []
+    write_json(
+        folder / "scores.json",
+        {
+            "suites": {result.suite.name: result.report.model_dump(mode="json") for result in results},
+            "settings": key_dump(config),
+            "models": {name: _model_id(teacher) for name, teacher in models.items()},
+            "versions": installed_versions(),
+            "code": code_revision(),
+            "device": device(),
+        },
+    )
+    return records
+
+
+def _facts(result: SuiteResult, score: Score, config: EvaluationSettings, model: TeacherConfig) -> card.EvaluationFacts:
+    served = isinstance(model, OpenAITeacher) and model.is_public
+    about = card.ScoredModel(role="model", id=_model_id(model), served=served, **score.model_dump(include=_ABOUT))
+    return card.EvaluationFacts(
+        benchmark=result.suite.name,
+        dataset=result.suite.fetches,
+        n=score.n,
+        decoding="greedy" if config.temperature == 0 else f"temperature {config.temperature:g}",
+        sampling={
+            "temperature": config.temperature,
+            "top_p": config.top_p,
+            "max_new_tokens": config.max_new_tokens,
+            "num_samples": config.num_samples,
+            "seed": config.seed,
+        },
+        scores=(card.Score(about=about, **score.model_dump(include=_SCORE)),),
+        interval=result.report.interval,
+    )
+
+
+def _items(result: SuiteResult, model: str) -> list[EvaluatedItem]:
+    """Every answer of a model."""
+    problems = {problem.id: problem.row() for problem in result.problems}
+    return [
+        EvaluatedItem(
+            problem=problems[row["prompt_id"]],
+            **{name: row[name] for name in EvaluatedItem.model_fields if name in row},
+        )
+        for row in result.rows[model]
+    ]
+
+
+def _model_id(model: TeacherConfig) -> str:
+    """What records call a model: its public id, and of a folder of this machine its name, never its path."""
+    public: str = model.public_id
+    return Path(public).resolve().name if Path(public).is_dir() else public

@@ -1,0 +1,64 @@
+"""Tables of suites: scores, what got worse, results of another harness. The terminal and the report draw them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from distill.report.markdown import Table
+from distill.report.tables import model_name, number
+from publish.facts import MAY_BE_CHANCE, p_text, reading_of
+
+__all__ = ["side_effect_table", "suite_table", "task_table"]
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def suite_table(scores: Iterable[tuple[str, Mapping[str, Any]]]) -> Table:
+    """(suite, score) -> one line each."""
+    rows = tuple(
+        (
+            suite,
+            model_name(row["model"]),
+            f"{row['value']:.3f}",
+            f"{row['low']:.3f} to {row['high']:.3f}",
+            f"{row['n']:,}",
+            f"{row['stop_rate']:.3f}",
+            f"{row['truncated']:.3f}",
+            number(row["mean_tokens"], 1),
+        )
+        for suite, row in scores
+    )
+    header = ("Suite", "Model", "Score", "95 % interval", "Problems", "Stop rate", "Truncated", "Mean tokens")
+    return Table("Suites", header, rows, right=6)
+
+
+def side_effect_table(effects: Rows) -> Table:
+    """Before and after on each suite, the paired difference, and what would have been noticed."""
+    rows = []
+    for row in effects:
+        reading = reading_of(row["low"], row["high"], row["p_adjusted"])
+        chance = reading == MAY_BE_CHANCE
+        rows.append(
+            (
+                row["suite"],
+                f"{row['n']:,}",
+                f"{row['before']['value']:.3f}",
+                f"{row['after']['value']:.3f}",
+                f"{row['difference']:+.3f}",
+                f"{row['low']:+.3f} to {row['high']:+.3f}",
+                p_text(row["p_adjusted"]),
+                {"lower": "worse", "higher": "better"}.get(reading, reading),
+                number(row["minimum_detectable_effect"] if chance else None, 3),
+            )
+        )
+    numbers = ("Problems", "Before", "After", "Difference", "95 % interval", "p, Holm", "Reading", "Detectable from")
+    return Table("What got better or worse", ("Suite", *numbers), tuple(rows), right=8)
+
+
+def task_table(tasks: Rows) -> Table:
+    """Metrics of lm-eval as it gives them, with its standard error."""
+    rows = tuple(
+        (row["task"], row["metric"], f"{row['value']:.4f}", number(row["stderr"], 4), number(row["n"])) for row in tasks
+    )
+    return Table("lm-eval", ("Task", "Metric", "Value", "Standard error", "Problems"), rows, right=3)

@@ -1,0 +1,291 @@
+"""distill eval: the suites hold what they say, every model gets the same problems, and nothing is asked twice."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import Answer
+from jsonschema import Draft7Validator
+
+from distill.config.recipe import RandomBase
+from distill.evaluate.suites.long_context import LENGTHS, long_context_problems
+from distill.evaluate.suites.suite import SIDE_EFFECTS, find_suites, subset
+from distill.models.random_model import CHATML, write_random_base
+from licensing.errors import InputError
+from synth.problems.problem import Prompt
+from synth.verify.config import VerifyConfig
+from synth.verify.verifier import check_golds
+
+Distill = Callable[..., Answer]
+SCHEMAS = Path(__file__).parent.parent / "publish" / "every_eval_ever"
+
+
+@pytest.fixture(scope="module")
+def shipped() -> dict[str, list[Prompt]]:
+    return {suite.name: suite.problems() for suite in find_suites(["side-effects"])}
+
+
+def fake(folder: Path, name: str, **fields: Any) -> Path:
+    file = folder / f"{name}.yaml"
+    values = {"kind": "fake", "model": name, "latency_s": 0, **fields}
+    file.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in values.items()))
+    return file
+
+
+# --- what the suites hold ----------------------------------------------------------------------------------------
+
+
+def test_the_shipped_suites_have_the_size_and_breadth_that_the_documents_state(
+    shipped: dict[str, list[Prompt]],
+) -> None:
+    assert {name: len(problems) for name, problems in shipped.items()} == {
+        "instruction-following": 216, "refusal-harmful": 40, "refusal-harmless": 40, "knowledge": 120,
+        "chat-format": 40, "long-context": 48,
+    }  # fmt: skip
+    assert list(shipped) == list(SIDE_EFFECTS)
+    rows = [problem.row() for problem in shipped["instruction-following"]]
+    kinds = Counter(constraint["id"] for row in rows for constraint in row["constraints"])
+    assert len(kinds) == 51
+    assert Counter(row["language"] for row in rows) == {"en": 120, "de": 24, "fr": 24, "es": 24, "zh": 24}
+
+
+def test_every_shipped_problem_can_be_judged_and_none_stands_there_twice(shipped: dict[str, list[Prompt]]) -> None:
+    problems = [problem for one in shipped.values() for problem in one]
+    assert check_golds(problems, VerifyConfig(workers=1)) == []
+    assert len({problem.content_hash for problem in problems}) == len({problem.id for problem in problems}) == 504
+
+
+def test_the_letters_of_knowledge_are_balanced_and_its_options_differ(shipped: dict[str, list[Prompt]]) -> None:
+    rows = [problem.row() for problem in shipped["knowledge"]]
+    assert Counter(row["answer"] for row in rows) == dict.fromkeys("ABCD", 30)
+    assert all(len({choice.casefold() for choice in row["choices"]}) == 4 for row in rows)
+
+
+def test_a_long_text_holds_the_code_that_is_asked_for_once_among_three_others() -> None:
+    problems, places = long_context_problems(), Counter[int]()
+    assert problems == long_context_problems()
+    for problem in problems:
+        question = problem.question
+        codes = re.findall(r"The code of the ([a-z ]+) is (\d{4})\.", question)
+        asked = re.search(r"What is the code of the ([a-z ]+)\?", question)
+        assert asked is not None
+        assert len(dict(codes)) == len({code for _, code in codes}) == 4
+        assert dict(codes)[asked[1]] == problem.answer
+        length = int(str(problem.row()["family"]).split()[0])
+        assert length <= len(question.split()) <= length + 80
+        places[[code for _, code in codes].index(str(problem.answer))] += 1
+    assert places == dict.fromkeys(range(4), len(problems) // 4)
+    assert len(problems) == 12 * len(LENGTHS)
+
+
+def test_a_subset_takes_every_family_and_depends_on_neither_order_nor_copies(shipped: dict[str, list[Prompt]]) -> None:
+    problems = shipped["knowledge"]
+    some = subset(problems, 16, seed=0)
+    assert Counter(problem.row()["family"] for problem in some) == dict.fromkeys(
+        {problem.row()["family"] for problem in problems}, 2
+    )
+    assert {problem.id for problem in subset(problems[::-1], 16, seed=0)} == {problem.id for problem in some}
+    assert {problem.id for problem in subset(problems, 16, seed=1)} != {problem.id for problem in some}
+
+
+# --- names -------------------------------------------------------------------------------------------------------
+
+
+def test_a_suite_is_found_by_each_kind_of_name(tmp_path: Path) -> None:
+    rows = tmp_path / "sums.jsonl"
+    rows.write_text(json.dumps({"id": "a", "prompt": "1 + 1 =", "answer": "2", "kind": "math"}) + "\n")
+    names = ["knowledge", "reasoning-gym:chain_sum:3", str(rows), "smoke.yaml", "math-500", "long-context:300",
+             "knowledge"]  # fmt: skip
+    suites = find_suites(names)
+    assert [suite.name for suite in suites] == ["knowledge", "reasoning-gym-chain_sum-3", "sums", "held-out-smoke",
+                                                "math-500", "long-context-300"]  # fmt: skip
+    assert [suite.fetches for suite in suites] == [None, None, None, None, "HuggingFaceH4/MATH-500", None]
+    assert len(suites[1].problems()) == 3
+    assert suites[2].problems()[0].id == "sums/a"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("mmlupro", "the nearest is mmlu-pro"),
+        ("reasoning-gym:", "reasoning-gym:TASK"),
+        ("long-context:9", "from 100"),
+        ("openr1-math-220k", "suite"),
+    ],
+)
+def test_a_name_that_is_no_suite_is_an_error_with_a_hint(name: str, says: str) -> None:
+    with pytest.raises(InputError) as refused:
+        find_suites([name])
+    assert says in f"{refused.value.what} {refused.value.hint}"
+
+
+# --- the command -------------------------------------------------------------------------------------------------
+
+
+def test_two_models_get_the_same_problems_and_a_paired_difference(distill: Distill, tmp_path: Path) -> None:
+    good, bad = fake(tmp_path, "good", accuracy=1.0), fake(tmp_path, "bad", accuracy=0.0)
+    out = tmp_path / "out"
+    options = ("--suite", "knowledge", "--suite", "reasoning-gym:chain_sum:20", "--limit", 12, "-o", out, "--json")
+    answer = distill("eval", bad, "--against", good, *options)
+    assert answer.code == 0, answer.err
+    knowledge, sums = answer.json["suites"]
+    assert (knowledge["suite"], sums["suite"]) == ("knowledge", "reasoning-gym-chain_sum-20")
+    for one in (knowledge, sums):
+        assert [(score["model"], score["value"], score["n"]) for score in one["scores"]] == [
+            (str(good), 1.0, 12), (str(bad), 0.0, 12),
+        ]  # fmt: skip
+        [pair] = one["comparisons"]
+        assert (pair["a"], pair["b"], pair["difference"]) == (str(good), str(bad), -1.0)
+        assert pair["high"] < 0
+        assert pair["p"] <= pair["p_adjusted"] <= 2 * pair["p"] * 1.001
+    assert [one["comparisons"][0]["p_adjusted"] for one in (knowledge, sums)] != [
+        one["comparisons"][0]["p"] for one in (knowledge, sums)
+    ]
+    shown = distill("eval", bad, "--against", good, *options[:-1])
+    assert re.search(r"knowledge +12 +1\.000 +0\.000 +-1\.000 .* worse", shown.out)
+
+
+def test_nothing_is_generated_twice_and_a_torn_answer_is_generated_again(distill: Distill, tmp_path: Path) -> None:
+    model, out = fake(tmp_path, "model", accuracy=0.5), tmp_path / "out"
+    options = ("--suite", "knowledge", "-o", out, "--json")
+    first = distill("eval", model, *options)
+    answers = out / "answers.jsonl"
+    whole = answers.read_bytes()
+    assert distill("eval", model, *options).json == first.json
+    assert answers.read_bytes() == whole
+    assert distill("eval", model, *options, "--limit", 16).json["suites"][0]["scores"][0]["n"] == 16
+    assert answers.read_bytes() == whole
+    answers.write_bytes(whole[: len(whole) // 2])
+    assert distill("eval", model, *options).json == first.json
+    assert sorted(answers.read_bytes().splitlines()) == sorted(whole.splitlines())
+
+
+def test_records_are_valid_and_hold_every_answer(distill: Distill, tmp_path: Path) -> None:
+    model, out = fake(tmp_path, "model", accuracy=0.5), tmp_path / "out"
+    options = ("--suite", "knowledge", "--suite", "chat-format", "--limit", 8, "-n", 2, "--temperature", 0.7)
+    assert distill("eval", model, *options, "-o", out).code == 0
+    schema = {
+        name: Draft7Validator(json.loads((SCHEMAS / f"{name}.schema.json").read_text()))
+        for name in ("eval", "instance_level_eval")
+    }
+
+    def faults(line: str) -> list[Any]:
+        return [*schema["instance_level_eval"].iter_errors(json.loads(line))]
+
+    records = sorted((out / "evaluation").rglob("*.json"))
+    assert len(records) == 2
+    for file in records:
+        record = json.loads(file.read_text())
+        assert [*schema["eval"].iter_errors(record)] == []
+        samples = (out / "evaluation" / record["detailed_evaluation_results"]["file_path"]).read_text().splitlines()
+        assert len(samples) == 16
+        assert [*filter(None, map(faults, samples))] == []
+    scores = json.loads((out / "scores.json").read_text())
+    assert (scores["settings"]["temperature"], scores["settings"]["num_samples"]) == (0.7, 2)
+    assert len((out / "knowledge.items.jsonl").read_text().splitlines()) == 16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "no suite"),
+        (("--suite", "knowlege"), "the nearest is knowledge"),
+        (("--suite", "knowledge", "--against", "MODEL"), "both models are the same"),
+        (("--suite", "knowledge", "-n", "4"), "temperature"),
+        (("--suite", "knowledge", "--engine-arg", "eager"), "max_model_len=8192"),
+        (("--suite", "knowledge", "--tasks", "gsm8k"), "--harness lm-eval"),
+        (("--harness", "lm-eval"), "no task"),
+        (("--harness", "lm-eval", "--suite", "knowledge"), "--tasks alone"),
+    ],
+)
+def test_options_that_do_not_go_together_are_wrong_input(
+    distill: Distill, tmp_path: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    model = str(fake(tmp_path, "model"))
+    words = [model if word == "MODEL" else word for word in arguments]
+    answer = distill("eval", model, *words, "-o", tmp_path / "out")
+    assert answer.code == 2
+    assert says in answer.err
+
+
+def test_a_model_that_is_not_there_and_a_broken_teacher_file_are_wrong_input(distill: Distill, tmp_path: Path) -> None:
+    answer = distill("eval", tmp_path / "nothing", "--suite", "knowledge", "-o", tmp_path / "out")
+    assert (answer.code, "there is no folder" in answer.err) == (2, True)
+    answer = distill("eval", fake(tmp_path, "odd", kind="odd"), "--suite", "knowledge", "-o", tmp_path / "out")
+    assert (answer.code, "odd" in answer.err) == (2, True)
+
+
+def test_a_public_set_without_a_network_is_a_missing_part(
+    distill: Distill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    answer = distill("eval", fake(tmp_path, "model"), "--suite", "math-500", "-o", tmp_path / "out")
+    assert answer.code in (2, 3)
+    assert "HuggingFaceH4/MATH-500" in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_check_says_what_a_suite_fetches_and_refuses_an_unknown_one(distill: Distill, tmp_path: Path) -> None:
+    names = "evaluate.suites=[knowledge, math-500]"
+    answer = distill("check", "smoke", "--runs", tmp_path, "--set", names, "--json")
+    found = {(one["subject"], one["level"]): one["what"] for one in answer.json}
+    assert found["suite knowledge", "ok"].startswith("120 problems")
+    assert "the run fetches HuggingFaceH4/MATH-500" in found["suite math-500", "note"]
+    answer = distill("check", "smoke", "--runs", tmp_path, "--set", "evaluate.suites=[knowlege]", "--json")
+    assert answer.code == 2
+    assert "knowledge" in next(one["hint"] for one in answer.json if one["level"] == "error")
+
+
+# --- lm-eval -----------------------------------------------------------------------------------------------------
+
+
+def test_without_lm_eval_the_pip_line_is_said(
+    distill: Distill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "lm_eval", None)
+    answer = distill("eval", fake(tmp_path, "m"), "--harness", "lm-eval", "--tasks", "gsm8k", "-o", tmp_path / "out")
+    assert (answer.code, "distill-release[lm-eval]" in answer.err) == (3, True)
+
+
+@pytest.mark.slow
+def test_lm_eval_runs_a_task_of_a_file_and_scores_the_answer_behind_the_thinking(
+    distill: Distill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lm_eval.models.huggingface as backend
+
+    base = tmp_path / "base"
+    write_random_base(RandomBase(), base)
+    template = base / "chat_template.jinja"
+    thinking = (
+        "{% if message.reasoning_content %}{{ '<think>\n' + message.reasoning_content + '\n</think>\n\n' }}{% endif %}"
+    )
+    template.write_text(CHATML.replace("+ message['content']", f"}}}}{thinking}{{{{ message['content']"))
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"q": f"Say {n}.", "a": str(n)}) + "\n" for n in range(4)))
+    task = tmp_path / "task.yaml"
+    task.write_text(
+        f"task: say_it\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {rows}}}}}\ntest_split: test\n"
+        "output_type: generate_until\ndoc_to_text: '{{q}}'\ndoc_to_target: '{{a}}'\n"
+        "generation_kwargs: {until: []}\nmetric_list: [{metric: exact_match}]\n"
+    )
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        backend.HFLM, "tok_decode", lambda self, tokens, **_: "<think>\nI say 3? I say 1.\n</think>\n\n2"
+    )
+    answer = distill("eval", base, "--harness", "lm-eval", "--tasks", task, "--engine", "transformers",
+                     "--max-new-tokens", 4, "-o", tmp_path / "out", "--json")  # fmt: skip
+    assert answer.code == 0, answer.err
+    [score] = answer.json["tasks"]
+    assert (score["task"], score["metric"], score["value"], score["n"]) == ("say_it", "exact_match", 0.25, 4)
+    kept = json.loads((tmp_path / "out" / "lm-eval.json").read_text())
+    assert len(kept["samples"]["say_it"]) == 4
+    wrong = distill("eval", base, "--harness", "lm-eval", "--tasks", "no_such_task", "-o", tmp_path / "out")
+    assert (wrong.code, "no task 'no_such_task'" in wrong.err) == (2, True)
