@@ -79,7 +79,7 @@ def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[F
 
 
 def _parts(recipe: Recipe) -> Iterator[Finding]:
-    training = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
+    training = ("torch", "transformers", "peft", "accelerate")
     modules = dict.fromkeys(training, f"pip install {' '.join(training)}")
     judge = recipe.verify.judge
     engines = [type(teacher) for teacher in (*recipe.teachers, *([judge.teacher] if judge else []))]
@@ -87,6 +87,7 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
         modules["vllm"] = "make setup-vllm, or on a GPU: pip install vllm"
     if recipe.student.optimizer.endswith("8bit"):
         modules["bitsandbytes"] = "pip install bitsandbytes"
+    modules |= {tracker: f"pip install {tracker}" for tracker in recipe.student.report_to}
     if any(issubclass(engine, ServedTeacher) for engine in engines):
         modules["openai"] = "pip install openai"
     missing = [name for name in modules if importlib.util.find_spec(name) is None]

@@ -83,7 +83,6 @@ def test_an_unknown_kind_names_the_kinds_there_are(tmp_path: Path) -> None:
     ("overrides", "named"),
     [
         (["sample.temperature=0"], "num_samples"),
-        (["student.batch_size=6"], "student.micro_batch_size"),
         (["sample.temperature=0", "sample.num_samples=1", "sample.top_k=20"], "raise temperature"),
         (["evaluate.min_p=0.1"], "raise temperature"),
         (["evaluate.presence_penalty=1.5"], "evaluate.engine: vllm"),
