@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 __all__ = [
     "BaseFacts", "Comparison", "DatasetFacts", "DecontaminationFacts", "Duty",
     "EvaluationFacts", "FormatFacts", "Group", "LicenseFacts",
-    "PersonaFacts", "PromptSource", "QuantizedFile", "ReleaseFacts", "SamplingFacts", "Score", "ScoredModel",
-    "SuiteChange", "TeacherFacts", "TrainingFacts", "WaterfallStep", "check_language",
+    "PersonaFacts", "ProbeScore", "PromptSource", "QuantizedFile", "ReleaseFacts", "SamplingFacts", "Score",
+    "ScoredModel", "SuiteChange", "TeacherFacts", "TrainingFacts", "WaterfallStep", "check_language",
 ]  # fmt: skip
 
 Value = str | int | float | bool | None
@@ -92,13 +92,31 @@ class PromptSource(Facts):
     dataset: str | None = Field(None, pattern=r"^([\w.-]+/)?[\w.-]+$")
 
 
+class ProbeScore(Facts):
+    """What a model answers when it is asked who it is: shares of ``n`` answers, the first with its 95 % interval.
+
+    ``right``: names itself and claims nothing wrong; ``leaks``: claims to be another maker's, in thinking or answer.
+    """
+
+    model: str
+    n: int = Field(ge=1)
+    right: float
+    low: float
+    high: float
+    leaks: float
+    refuses: float
+
+
 class PersonaFacts(Facts):
-    """Who the model says it is; ``system`` and ``policy`` are the template's (see publish/chat_template.py)."""
+    """Who the model says it is; ``system`` and ``policy`` are the template's (see publish/chat_template.py). ``rows``:
+    training rows about its identity."""
 
     name: str
     maker: str | None = None
     system: str
     policy: Literal["replace", "compose"] = "replace"
+    rows: int = Field(0, ge=0)
+    probes: tuple[ProbeScore, ...] = ()
 
 
 class TrainingFacts(Facts):
@@ -366,6 +384,8 @@ class DatasetFacts(Facts):
     notice: tuple[str, ...] = ()
     limitations: tuple[str, ...] = ()
     code_revision: str | None = None
+    persona_rows: int = Field(0, ge=0, description="Rows about the model's identity, beside the traces.")
+    replayed_rows: int = Field(0, ge=0, description="The base's own answers to general prompts, beside the traces.")
     optional_columns: tuple[str, ...] = Field((), description="Names out of `OPTIONAL_COLUMNS`.")
     shards: tuple[str, ...] = Field(description="File names of the Parquet shards, in order.")
 

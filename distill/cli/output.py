@@ -136,6 +136,8 @@ def print_run(summary: Mapping[str, Any]) -> None:
     blocks += tables.answer_tables(summary["scores"])
     if summary["side_effects"]:
         blocks.append(side_effect_table(summary["side_effects"]))
+    if summary["persona_probes"]:
+        blocks += tables.probe_tables(summary["persona_probes"])
     print_tables(blocks)
     console = _console()
     if summary["scores"]:

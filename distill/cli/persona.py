@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+import itertools
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from distill.cli.options import Json
-from distill.cli.output import print_json
+from distill.cli.output import print_json, print_tables
+
+if TYPE_CHECKING:
+    from distill.evaluate.persona_probes import System
+
+_TEMPERATURE = 0.8
 
 app = typer.Typer(help="Who a model says it is: put a persona into its chat template, take it out, probe it.")
+
+
+class SystemMessage(StrEnum):
+    default = "default"
+    own = "own"
+    none = "none"
+
+
+class Decoding(StrEnum):
+    greedy = "greedy"
+    sampled = "sampled"
+
+
+class Engine(StrEnum):
+    auto = "auto"
+    vllm = "vllm"
+    transformers = "transformers"
+
 
 ModelFolder = Annotated[
     Path,
@@ -89,3 +114,96 @@ def remove(folder: ModelFolder, as_json: Json = False) -> None:
         print(f"{folder} holds no persona")
     else:
         print(f"{', '.join(changed)} in {folder} as before the persona: {persona.text}")
+
+
+@app.command()
+def probe(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", show_default=False, help="Model folder, or a release folder.")
+    ],
+    persona: Annotated[
+        Path | None,
+        typer.Option("--persona", metavar="FILE", help="Who it should be; the recipe.yaml of a release if absent."),
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="MODEL2", help="Ask this model too, and compare MODEL with it.")
+    ] = None,
+    languages: Annotated[
+        list[str] | None,
+        typer.Option("--language", metavar="CODE", help="Only probes of this language; repeatable. All if absent."),
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", "-n", min=2, metavar="N", help="So many probes, spread over families.")
+    ] = None,
+    systems: Annotated[
+        list[SystemMessage],
+        typer.Option("--system", help="System messages: the template's default, a caller's own, none; repeatable."),
+    ] = [*SystemMessage],  # noqa: B006 - typer copies it
+    decodings: Annotated[
+        list[Decoding], typer.Option("--decoding", help="Greedy, or sampled at temperature 0.8; repeatable.")
+    ] = [*Decoding],  # noqa: B006
+    engine: Annotated[Engine, typer.Option("--engine", help="auto: vLLM where it is installed.")] = Engine.auto,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Also write every answer and how it was judged.")
+    ] = None,
+    max_leak_rate: Annotated[
+        float | None,
+        typer.Option("--max-leak-rate", min=0, max=1, help="Exit with 1 where the upper end of the leaks is above it."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a model who it is, in held-out questions, and judge what it answers and thinks.
+
+    Every probe is asked under each system message and decoding. Intervals take the wordings and languages of an idea
+    as one cluster.
+    """
+    from distill.cli.progress import StageProgress
+    from distill.config.loader import load_persona
+    from distill.config.recipe import EvaluationSettings
+    from distill.evaluate.persona_probes import ask_probes, probe_facts, probe_settings, rates_of
+    from distill.evaluate.run import folder_teacher
+    from distill.report import tables
+    from licensing.errors import InputError
+    from licensing.files import write_rows
+    from synth.persona.probes import probes, select_probes
+
+    config = load_persona(persona or model / "recipe.yaml")
+    chosen = probes(config, languages) if count is None else select_probes(config, count, languages=languages)
+    if len({one.family for one in chosen}) < 2:
+        raise InputError("fewer than two families of probes", where="--language", hint="leave the option out")
+    if against is not None and against.resolve() == model.resolve():
+        raise InputError("a model compared with itself", where="--against", hint="give another model")
+    folders = {
+        str(folder) if against and against.name == model.name else folder.name: folder
+        for folder in (model, against)
+        if folder
+    }
+    modes: list[System] = [mode.value for mode in systems]
+    rows: dict[str, list[dict[str, Any]]] = {}
+    with StageProgress() as progress:
+        for (name, folder), decoding in itertools.product(folders.items(), decodings):
+            settings = probe_settings(
+                EvaluationSettings(engine=engine.value), _TEMPERATURE if decoding is Decoding.sampled else 0.0
+            )
+            teacher, report = folder_teacher(folder, settings), progress.stage_begins(f"probe {name}, {decoding.value}")
+            replies = ask_probes(name, teacher, config, chosen, settings, report, systems=modes)
+            rows.setdefault(name, []).extend(row | {"decoding": decoding.value} for row in replies)
+    if out is not None:
+        write_rows(out, (row for model_rows in rows.values() for row in model_rows))
+    facts = probe_facts(rows, next(iter(rows))).as_json()
+    facts["by_mode"] = [
+        rates_of(mode_rows, f"{name}: {system}, {decoding.value}").as_json()
+        for name, model_rows in rows.items()
+        for system, decoding in itertools.product(modes, decodings)
+        if (mode_rows := [row for row in model_rows if (row["system"], row["decoding"]) == (system, decoding.value)])
+    ]
+    if as_json:
+        print_json(facts)
+    else:
+        print_tables([*tables.probe_tables(facts), *tables.probe_tables(facts | {"rates": facts["by_mode"]})])
+        for change in facts["changes"]:
+            interval = f"{change['low']:+.3f} to {change['high']:+.3f}"
+            print(f"right, {change['b']} minus {change['a']}: {change['difference']:+.3f} ({interval})")
+        print(f"{facts['leaks']} of {facts['n']} answers leak, at most {facts['high']:.3f} with 95 % confidence")
+    if max_leak_rate is not None and facts["high"] > max_leak_rate:
+        raise typer.Exit(1)

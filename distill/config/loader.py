@@ -58,7 +58,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def load_persona(path: Path) -> PersonaConfig:
-    """Read a persona file: the fields of a recipe's section ``persona`` in YAML. Of a recipe, its section is read.
+    """Read a persona file: the fields of a recipe's section ``persona`` in YAML.
+
+    Of a recipe its section is read, with the names of its base and teachers.
 
     Raises InputError as ``load_recipe`` does.
     """
@@ -67,9 +69,27 @@ def load_persona(path: Path) -> PersonaConfig:
         data, lines = {"persona": data}, {("persona", *keys): line for keys, line in lines.items()}
     _refuse_renamed(data, path, lines, {})
     try:
-        return PersonaConfig.model_validate(data["persona"])
+        persona = PersonaConfig.model_validate(data["persona"])
     except ValidationError as error:
         raise _explain(error, path, data, lines, {}, section=("persona",)) from None
+    base, teachers = _origins(data)
+    try:
+        return persona.with_origins(base, teachers) if base else persona
+    except ValueError as error:
+        raise InputError(str(error), where=str(path), hint="change that sentence") from None
+
+
+def _origins(recipe: Mapping[str, Any]) -> tuple[str | None, tuple[str, ...]]:
+    """The names of a recipe's base and teachers, as far as it states them; the recipe may be of another version."""
+
+    def name(section: Any) -> str | None:
+        stated = [section.get(key) for key in ("name", "model", "base")] if isinstance(section, dict) else []
+        return next((value.rstrip("/").rpartition("/")[2] for value in stated if isinstance(value, str)), None)
+
+    teacher = recipe.get("teacher")
+    members = teacher.get("teachers", [teacher]) if isinstance(teacher, dict) else []
+    base = name(recipe.get("student"))
+    return base, tuple(dict.fromkeys(one for one in map(name, members) if one is not None and one != base))
 
 
 def shipped_recipes() -> list[Path]:

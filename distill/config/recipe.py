@@ -22,7 +22,8 @@ from publish.formats.gguf import GgufType
 from synth.curate.config import CurateConfig
 from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
 from synth.labels.config import LabelConfig
-from synth.persona.config import PersonaConfig
+from synth.persona.config import TAUGHT_LANGUAGES, PersonaConfig
+from synth.persona.replay import ReplayConfig
 from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig
 from synth.problems.prompt_template import PromptTemplate
 from synth.sampling.config import SampleConfig, SamplingOptions, TeacherSampling
@@ -203,6 +204,9 @@ class EvaluationSettings(SamplingOptions):
 
 
 class EvaluateConfig(EvaluationSettings):
+    persona_probes: int = Field(
+        48, ge=0, description="Held-out questions about the student's identity, where the recipe has a persona."
+    )
     prompts: PromptsConfig = Field(
         description="Held-out problems; those of them among the training prompts are not sampled."
     )
@@ -326,6 +330,9 @@ class Recipe(Section):
     curate: CurateConfig = CurateConfig()
     student: StudentConfig
     persona: PersonaConfig | None = None
+    replay: ReplayConfig | None = Field(
+        None, description="The base's own answers to general prompts, as training rows."
+    )
     evaluate: EvaluateConfig
     release: ReleaseConfig
     forecast: ForecastConfig | None = Operational(None, description="Expected rates, for `distill check`.")
@@ -362,6 +369,17 @@ class Recipe(Section):
                 raise ValueError("transformers has no presence_penalty: set teacher.kind: vllm, or repetition_penalty")
         if self.evaluate.presence_penalty is not None and self.evaluate.engine != "vllm":
             raise ValueError("transformers has no presence_penalty: set evaluate.engine: vllm, or repetition_penalty")
+        return self
+
+    @model_validator(mode="after")
+    def _persona_speaks_what_rows_are_in(self) -> Recipe:
+        if self.persona is not None and (self.persona.rows or self.evaluate.persona_probes):
+            missing = [language for language in self.persona.spoken if language not in TAUGHT_LANGUAGES]
+            if missing:
+                raise ValueError(
+                    f"there are no identity rows and probes in {', '.join(missing)}: set persona.languages to some of "
+                    f"{', '.join(TAUGHT_LANGUAGES)}, or persona.rows and evaluate.persona_probes to 0"
+                )
         return self
 
     @model_validator(mode="after")

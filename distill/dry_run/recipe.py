@@ -43,6 +43,7 @@ NOTICE = "DRY RUN: random weights and made-up answers; nothing here is a result.
 _LONGEST_NAME = 96
 _ACCURACY = 0.75  # so that a handful of problems leaves some rows to train on
 _FEW_SAMPLES = 2
+_FEW_PROBES = 4
 _NEW_TOKENS = 24
 _QUESTION = "What is the sum of one and one?"
 
@@ -82,6 +83,9 @@ def dry_recipe(recipe: Recipe, folder: Path) -> DryRecipe:
         "evaluate": build.evaluate(),
         "release": build.release(),
     }
+    if recipe.replay is not None:  # rows of answers that end by themselves, as those of random weights do not
+        values["replay"] = None
+        build.replaced.append("replay: none; random weights end no answer by themselves")
     built = recipe.model_copy(update=values)
     return DryRecipe(Recipe.model_validate(built.model_dump()), tuple(build.replaced), tuple(build.notes))
 
@@ -257,6 +261,7 @@ class _Builder:
                 "batch_size": 8,
                 "num_samples": 1,
                 "max_new_tokens": min(evaluate.max_new_tokens, _NEW_TOKENS),
+                "persona_probes": min(evaluate.persona_probes, _FEW_PROBES),
                 # The release is tried again, and a random model that is sampled stops now and not then.
                 "sampling": "recipe",
                 "temperature": 0.0,

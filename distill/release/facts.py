@@ -99,7 +99,7 @@ def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages
             card.PromptSource(name=name, license=text, problems=count, dataset=_hub_dataset(recipe.prompts))
             for (name, text), count in sorted(stages.sources.items(), key=str)
         ),
-        persona=_persona(recipe.persona) if recipe.persona else None,
+        persona=_persona(recipe.persona, stages) if recipe.persona else None,
         training=_training(recipe, stages.trained, stages.weights),
         sampling=card.SamplingFacts(
             settings=_settings(sampling.model_dump(exclude={"source", "budget"}) | _shares(teacher))
@@ -204,9 +204,31 @@ def _is_base(teacher: TeacherConfig, recipe: Recipe) -> bool:
     return isinstance(base, str) and (teacher.model == base or teacher.public_id == recipe.student.public_id)
 
 
-def _persona(persona: PersonaConfig) -> card.PersonaFacts:
+def _persona(persona: PersonaConfig, stages: ReleaseStages) -> card.PersonaFacts:
+    probes = stages.scores.facts.persona_probes
+    names = {
+        "base": "base under its own template",
+        "student_before": "base under this template",
+        STUDENT: "student (this release)",
+    }
     return card.PersonaFacts(
-        name=persona.name, maker=persona.maker, system=persona.default_system, policy=persona.policy
+        name=persona.name,
+        maker=persona.maker,
+        system=persona.default_system,
+        policy=persona.policy,
+        rows=(stages.data.facts.added or {}).get("persona", 0),
+        probes=tuple(
+            card.ProbeScore(
+                model=names[row.model],
+                n=row.n,
+                right=row.answer["right"].value,
+                low=row.answer["right"].low,
+                high=row.answer["right"].high,
+                leaks=row.leak_rate.value,
+                refuses=row.answer["refuses"].value,
+            )
+            for row in (probes.rates if probes else ())
+        ),
     )
 
 

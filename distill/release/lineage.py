@@ -125,6 +125,8 @@ def lineage_of(
     if not isinstance(student.base, RandomBase):
         inputs.append(Input(id=student.public_id, role="base", licence=student.license, revision=base_revision))
     inputs += [one for teacher in recipe.teachers for one in generators(teacher, sampled)]
+    if recipe.replay is not None and student.public_id not in {teacher.public_id for teacher in recipe.teachers}:
+        inputs.append(Input(id=student.public_id, role="generator", licence=student.license, revision=base_revision))
     if recipe.verify.judge is not None:
         inputs += generators(recipe.verify.judge.teacher, judged, "judge")
     inputs += [Input(id=name, role="data", licence=text) for name, text in sorted(sources, key=str)]

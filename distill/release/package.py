@@ -105,6 +105,8 @@ def _evaluation(recipe: Recipe, stages: ReleaseStages) -> dict[str, Any]:
     scores: dict[str, Any] = read_json(stages.scores.path / "scores.json")
     settings = recipe.evaluate.model_dump(mode="json", exclude={"prompts", "teacher"})
     settings |= recipe.student.model_dump(mode="json", include={"prompt_template"})
+    if (probes := stages.scores.facts.persona_probes) is not None:
+        scores["persona_probes"] = probes.model_dump(mode="json")
     return {**scores, "settings": settings, "verify": recipe.verify.rules().model_dump(mode="json")}
 
 

@@ -22,7 +22,7 @@ __all__ = ["PRIVATE_ENDPOINT", "Redaction", "is_local_path", "public_endpoint"]
 
 PRIVATE_ENDPOINT = "<private endpoint>"
 
-_AS_WRITTEN = frozenset({"system_prompt", "examples", "messages", "response", "think_open", "think_close"})
+_AS_WRITTEN = frozenset({"system_prompt", "system", "examples", "messages", "response", "think_open", "think_close"})
 """Keys whose texts the model sees: they must ship exactly as they were used."""
 
 _REST_OF_PATH = r"(?:/[^\s'\"`,;:()\[\]{}<>|]*)?(?![\w.-])"

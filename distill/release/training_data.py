@@ -133,6 +133,8 @@ def data_facts(
         languages=facts.languages,
         rows=statistics["rows"],
         problems=statistics["problems"],
+        persona_rows=(stages.data.facts.added or {}).get("persona", 0),
+        replayed_rows=(stages.data.facts.added or {}).get("replay", 0),
         not_trained=stages.trained.facts.left_out,
         tokens=statistics["tokens"],
         groups={name: tuple(card.Group(**group) for group in statistics[f"by_{name}"]) for name in _GROUPS},

@@ -16,7 +16,15 @@ from distill.check.preview import PreviewRow
 from distill.report import plots
 from distill.report.markdown import Block, Listing, Plot, Section, Table, TrainedText
 from distill.report.suites import side_effect_table
-from distill.report.tables import answer_tables, comparison_table, model_name, score_table, stage_table, waterfall_table
+from distill.report.tables import (
+    answer_tables,
+    comparison_table,
+    model_name,
+    probe_tables,
+    score_table,
+    stage_table,
+    waterfall_table,
+)
 from distill.report.traces import EDGES, Counted
 from distill.report.verdicts import verdicts_section
 from distill.runs.artefact import Artefact
@@ -75,6 +83,8 @@ def _scores(evaluate: Artefact | None) -> Section | None:
     if facts.get("side_effects"):
         blocks.append(side_effect_table(facts["side_effects"]))
     blocks += answer_tables(score_rows(evaluate))
+    if facts.get("persona_probes"):
+        blocks += probe_tables(facts["persona_probes"])
     blocks.append(
         f"Intervals: {facts['interval']}. A difference may be chance where its interval contains 0 or its p, corrected "
         "by Holm for the number of comparisons, is 0.05 or more; beside it stand the smallest difference that this "

@@ -14,7 +14,8 @@ from distill.runs.summary import MODEL_NAMES
 from publish.facts import MAY_BE_CHANCE, p_text, reading_of
 
 __all__ = [
-    "answer_tables", "comparison_table", "model_name", "number", "score_table", "stage_table", "waterfall_table",
+    "answer_tables", "comparison_table", "model_name", "number", "probe_tables", "score_table", "stage_table",
+    "waterfall_table",
 ]  # fmt: skip
 
 Rows = Sequence[Mapping[str, Any]]
@@ -136,3 +137,28 @@ def model_name(key: str) -> str:
 def number(value: float | None, digits: int = 0) -> str:
     """A count or mean with thousands separators; empty where it is unknown."""
     return "" if value is None else f"{value:,.{digits}f}"
+
+
+def probe_tables(probes: Mapping[str, Any]) -> list[Table]:
+    """What each model says of its identity (facts ``PersonaProbes``): answers, and think blocks where there are any."""
+    tables = [_probe_table(probes["rates"], "answer", "Who it says it is, in its answers")]
+    if any(row["thinking"] for row in probes["rates"]):
+        tables.append(_probe_table(probes["rates"], "thinking", "Who it says it is, in what it thinks"))
+    return tables
+
+
+def _probe_table(rates: Rows, part: str, caption: str) -> Table:
+    rows = tuple(
+        (
+            model_name(row["model"]),
+            f"{row['n']:,}",
+            f"{row[part]['right']['value']:.3f}",
+            f"{row[part]['right']['low']:.3f} to {row[part]['right']['high']:.3f}",
+            *(f"{row[part][name]['value']:.3f}" for name in ("named", "leaks", "denies_ai", "refuses")),
+            ", ".join(f"{maker} {count}" for maker, count in list(row["leaks_by_maker"].items())[:3]),
+        )
+        for row in rates
+        if row[part]
+    )
+    header = ("Model", "Probes", "Right", "95 % interval", "Names itself", "Leaks", "Denies AI", "Refuses", "Makers")
+    return Table(caption, header, rows, right=8)

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict
 
 __all__ = [
     "STUDENT", "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "Estimate", "EvaluateFacts", "ExportFacts",
-    "Facts", "FormatsFacts", "LabelFacts", "PackageFacts", "PrepareFacts", "SampleFacts", "SandboxFacts", "Score",
-    "SideEffect", "TeacherShare", "TrainFacts", "VerifyFacts",
+    "Facts", "FormatsFacts", "LabelFacts", "PackageFacts", "PersonaProbes", "PrepareFacts", "ProbeChange", "ProbeRates",
+    "Rate", "ReplayFacts", "SampleFacts", "SandboxFacts", "Score", "SideEffect", "TeacherShare", "TrainFacts",
+    "VerifyFacts",
 ]  # fmt: skip
 
 
@@ -118,7 +119,8 @@ class LabelFacts(Facts):
 class CurateFacts(Facts):
     """``waterfall``: one entry a step (``synth.curate.select.Step``). ``control_rows``: rows of the control arm, where
     the recipe has one; it may have fewer rows than the training set. ``texts_digest``: of the texts of the
-    selected rows (``synth.curate.curate.Curation``)."""
+    selected rows (``synth.curate.curate.Curation``). ``added``: rows beside the selected ones, "persona" and "replay";
+    ``added_digest``: sha256 over them."""
 
     rows_in: int
     rows_out: int
@@ -126,6 +128,18 @@ class CurateFacts(Facts):
     waterfall: tuple[dict[str, Any], ...]
     control_rows: int | None = None
     texts_digest: str | None = None
+    added: dict[str, int] | None = None
+    added_digest: str | None = None
+
+
+class ReplayFacts(Facts):
+    """``left_out``: answers by the reason for which they are no row; ``rows_digest``: sha256 over the rows."""
+
+    rows_in: int
+    rows_out: int
+    tokens: int
+    left_out: dict[str, int]
+    rows_digest: str
 
 
 class TrainFacts(Facts):
@@ -235,6 +249,55 @@ class SideEffect(Comparison):
     after: Score
 
 
+class Rate(Facts):
+    """A share with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class ProbeRates(Facts):
+    """What one model says when it is asked who it is (``distill.evaluate.persona_probes``).
+
+    ``n`` answers to probes of so many ``families``, by which the intervals are clustered. ``answer`` and ``thinking``:
+    the share that is right (names itself and nothing is wrong), names itself, leaks another maker, denies being an AI,
+    refuses, or takes the persona for a fake; ``thinking`` is empty where no answer has any. ``leaks``: answers that
+    claim another maker in thinking or answer.
+    """
+
+    model: str
+    n: int
+    families: int
+    answer: dict[str, Rate]
+    thinking: dict[str, Rate]
+    leaks: int
+    leak_rate: Rate
+    leaks_by_maker: dict[str, int]
+    stop_rate: float
+
+
+class ProbeChange(Facts):
+    """The share of right answers of ``b`` minus that of ``a`` on the same probes, by families."""
+
+    a: str
+    b: str
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+class PersonaProbes(Facts):
+    """``leaks`` of ``n`` answers of the student, and the upper end of its interval: what a release is gated by."""
+
+    leaks: int
+    n: int
+    high: float
+    rates: tuple[ProbeRates, ...]
+    changes: tuple[ProbeChange, ...]
+
+
 class EvaluateFacts(Facts):
     rows_in: int
     rows_out: int
@@ -243,6 +306,7 @@ class EvaluateFacts(Facts):
     scores: tuple[Score, ...]
     comparisons: tuple[Comparison, ...]
     interval: str
+    persona_probes: PersonaProbes | None = None
     side_effects: tuple[SideEffect, ...] = ()
 
 

@@ -11,6 +11,7 @@ from distill.runs.store import current_artefacts
 from licensing.errors import InputError
 
 MODEL_NAMES = {
+    "base": "base, its own template",
     "student_before": "student before",
     "student_after": "student after",
     "teacher": "teacher",
@@ -36,8 +37,8 @@ def find_run(path: Path) -> Path:
 
 
 def summary(run: Path) -> dict[str, Any]:
-    """``{"run", "stages", "waterfall", "scores", "comparisons", "side_effects", "interval", "release", "data_release",
-    "formats"}`` of a run's newest recipe.
+    """``{"run", "stages", "waterfall", "scores", "comparisons", "side_effects", "interval", "persona_probes",
+    "release", "data_release", "formats"}`` of a run's newest recipe.
 
     ``release`` and ``data_release`` are the absolute paths of the model's folder and the data set's; None before the
     stage package has finished, and where no data set is released. ``formats``: those of the release in other formats.
@@ -53,6 +54,7 @@ def summary(run: Path) -> dict[str, Any]:
         "comparisons": evaluate.facts["comparisons"] if evaluate else [],
         "side_effects": evaluate.facts.get("side_effects", []) if evaluate else [],
         "interval": evaluate.facts["interval"] if evaluate else None,
+        "persona_probes": evaluate.facts.get("persona_probes") if evaluate else None,
         "release": _folder(package, "folder"),
         "data_release": _folder(package, "data_folder"),
         "formats": [str((formats.path / name).resolve()) for name in formats.facts["folders"]] if formats else [],

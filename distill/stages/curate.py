@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from distill.runs.artefact import Artefact
-from distill.runs.facts import CurateFacts, LabelFacts, SampleFacts, VerifyFacts
+from distill.runs.facts import CurateFacts, LabelFacts, ReplayFacts, SampleFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
+from distill.runs.tables import ADDED_ROWS
+from distill.stages.replay import REPLAY
 from licensing.errors import Refused
+from licensing.files import json_line, read_rows, write_rows
 from synth.curate.config import CurateConfig
 from synth.persona.config import PersonaConfig
 from synth.verify.config import VerifyConfig
@@ -19,7 +25,8 @@ __all__ = ["Curate"]
 @dataclass(frozen=True)
 class Curate(Stage[CurateFacts]):
     """The selection: selection.parquet, arms.parquet, waterfall.json, statistics.json. Training rows are a query over
-    the tables (``synth.curate.training_rows``)."""
+    the tables (``synth.curate.training_rows``), and added.jsonl: rows about the identity of ``rows_persona``, and
+    replayed answers of the base."""
 
     curate: CurateConfig
     persona: PersonaConfig | None
@@ -29,6 +36,9 @@ class Curate(Stage[CurateFacts]):
     samples: Artefact[SampleFacts]
     verdicts: Artefact[VerifyFacts]
     labels: Artefact[LabelFacts]
+    rows_persona: PersonaConfig | None = None
+    """About whose identity rows are added."""
+    replay: Artefact[ReplayFacts] | None = None
 
     def run(self, ctx: StageContext) -> CurateFacts:
         from synth.curate.curate import curate
@@ -53,6 +63,10 @@ class Curate(Stage[CurateFacts]):
                 hint="look at the traces with `distill report RUN`, then raise sample.num_samples, change the teacher, "
                 "or the filters",
             )
+        added = self._added_rows(waterfall[-1]["rows"])
+        lines = [json_line(row) for rows in added.values() for row in rows]
+        if lines:
+            write_rows(ctx.out / ADDED_ROWS, (row for rows in added.values() for row in rows))
         return CurateFacts(
             rows_in=waterfall[0]["rows"],
             rows_out=waterfall[-1]["rows"],
@@ -60,4 +74,22 @@ class Curate(Stage[CurateFacts]):
             waterfall=tuple(dict(step) for step in waterfall),
             texts_digest=curation.texts_digest,
             control_rows=control["rows"] if control else None,
+            added={name: len(rows) for name, rows in added.items()} if lines else None,
+            added_digest=hashlib.sha256(b"".join(lines)).hexdigest() if lines else None,
         )
+
+    def _added_rows(self, selected: int) -> Mapping[str, list[dict[str, Any]]]:
+        """Rows beside the selected ones, the same for every arm."""
+        from synth.persona.rows import training_rows
+
+        added: dict[str, list[dict[str, Any]]] = {}
+        if self.replay is not None:
+            added["replay"] = list(read_rows(self.replay.path / REPLAY))
+        if self.rows_persona is not None:
+            others = selected + len(added.get("replay", ()))
+            share = self.rows_persona.max_share
+            count = min(self.rows_persona.rows, int(others * share / (1 - share)))
+            thinking = self.rows_persona.thinking
+            rows = training_rows(self.rows_persona, count, seed=self.curate.seed, thinking=thinking)
+            added["persona"] = [{**row, "prompt_id": row["id"]} for row in rows]
+        return {name: rows for name, rows in added.items() if rows}

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from distill.config.recipe import EvaluateConfig
 from distill.models.folder import MODEL, check_same_template
 from distill.runs.artefact import Artefact
 from distill.runs.facts import (
+    STUDENT,
     CurateFacts,
     EvaluateFacts,
     ExportFacts,
     LabelFacts,
+    PersonaProbes,
     PrepareFacts,
     SampleFacts,
     VerifyFacts,
@@ -21,19 +25,27 @@ from distill.runs.facts import (
 from distill.runs.stage import Stage, StageContext
 from distill.runs.tables import open_training_rows
 from licensing.files import write_json, write_rows
+from synth.persona.config import PersonaConfig
 from synth.problems.prompt_template import PromptTemplate
 from synth.sampling.samples_table import PROBLEMS
 from synth.teachers.config import TeacherConfig
 from synth.teachers.mixture import TeachersConfig
 from synth.verify.config import VerifyConfig
 
+if TYPE_CHECKING:
+    from distill.evaluate.answers import AnswerStore
+
 __all__ = ["Evaluate"]
+
+PROBES = "probes.jsonl"
+BASE = "base"
+"""The student before training under its base's own template, where the persona is not even in the system prompt."""
 
 
 @dataclass(frozen=True)
 class Evaluate(Stage[EvaluateFacts]):
     """problems.jsonl, items.jsonl and scores.json: every model on the same problems, scored by the verifiers of the
-    training data.
+    training data; probes.jsonl where there is a ``persona`` to ask about.
 
     Answers and verdicts go into ``ctx.store``/evaluation one by one (``distill.evaluate.answers``), so that a crash, or
     another evaluation of a model, repeats none of them. ``problems_content`` is the digest of the held-out problems,
@@ -56,6 +68,7 @@ class Evaluate(Stage[EvaluateFacts]):
     verdicts: Artefact[VerifyFacts]
     labels: Artefact[LabelFacts]
     data: Artefact[CurateFacts]
+    persona: PersonaConfig | None = None
 
     @property
     def takes_accelerator(self) -> bool:
@@ -95,6 +108,7 @@ class Evaluate(Stage[EvaluateFacts]):
             results = evaluate_suites(
                 suites, pair, config, self.verify, ctx.progress, answers=store, limit=config.suite_limit
             )
+            probes = self._probes(ctx, store, models) if self.persona else None
         report = summarise(answers, problems)
         write_rows(ctx.out / PROBLEMS, (problem.row() for problem in problems))
         write_rows(ctx.out / "items.jsonl", (row for model_rows in answers.values() for row in model_rows))
@@ -112,5 +126,28 @@ class Evaluate(Stage[EvaluateFacts]):
             scores=report.scores,
             comparisons=report.comparisons,
             interval=report.interval,
+            persona_probes=probes,
             side_effects=effects,
         )
+
+    def _probes(self, ctx: StageContext, store: AnswerStore, models: Mapping[str, TeacherConfig]) -> PersonaProbes:
+        """probes.jsonl: the base under its own template, the student before and after training, greedily. A probe that
+        a training row resembles is not asked."""
+        from distill.evaluate.persona_probes import ask_probes, own_template, probe_facts, probe_settings
+        from distill.evaluate.run import folder_teacher
+        from synth.persona.probes import resembling, select_probes
+
+        assert self.persona is not None
+        probes = select_probes(self.persona, self.evaluate.persona_probes, languages=self.persona.spoken)
+        with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data) as rows:
+            trained_on = {probe for _, probe, _ in resembling(rows, probes)}
+        probes = [probe for probe in probes if probe.id not in trained_on]
+        settings = probe_settings(self.evaluate)
+        asked = {BASE: folder_teacher(own_template(self.prepared.path / MODEL, ctx.scratch / BASE), settings)}
+        asked |= {name: folder_teacher(Path(models[name].model), settings) for name in ("student_before", STUDENT)}
+        answers = {
+            name: ask_probes(name, model, self.persona, probes, settings, ctx.progress, answers=store)
+            for name, model in asked.items()
+        }
+        write_rows(ctx.out / PROBES, (row for model_rows in answers.values() for row in model_rows))
+        return probe_facts(answers, STUDENT)

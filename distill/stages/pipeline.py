@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from distill.config.recipe import Recipe
+from distill.config.recipe import EvaluationSettings, Recipe
 from distill.evaluate.run import check_sampling
 from distill.evaluate.suites.suite import find_suites
 from distill.models.folder import MODEL
@@ -38,6 +38,7 @@ from distill.stages.formats import Formats
 from distill.stages.label import Label
 from distill.stages.package import Package
 from distill.stages.prepare import Prepare
+from distill.stages.replay import Replay
 from distill.stages.sample import Sample
 from distill.stages.train import Train
 from distill.stages.verify import Verify
@@ -49,11 +50,11 @@ from synth.sampling.config import TeacherSampling
 __all__ = ["STAGES", "run"]
 
 STAGES = (
-    "prepare", "sample", "verify", "label", "curate", "train", "export", "train_control", "export_control", "evaluate",
-    "audit", "package", "formats",
+    "prepare", "sample", "verify", "label", "replay", "curate", "train", "export", "train_control", "export_control",
+    "evaluate", "audit", "package", "formats",
 )  # fmt: skip
-"""In the order in which they run; `train_control` and `export_control` only with `curate.control_arm`, `formats` only
-with `release.formats`."""
+"""In the order in which they run; `replay` only with a section `replay`, `train_control` and `export_control` only with
+`curate.control_arm`, `formats` only with `release.formats`."""
 
 
 def run(
@@ -114,6 +115,18 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     verdicts = run.stage(Verify(verify, samples))
     test_sets = [held_out_content, *test_sets_fingerprint(recipe.label.decontaminate)]
     labels = run.stage(Label(recipe.label, recipe.evaluate.prompts, test_sets, samples, verdicts))
+    replay = None
+    if recipe.replay is not None:
+        engine = recipe.evaluate.model_dump(include={"engine", "engine_args", "batch_size"})
+        replay = run.stage(
+            Replay(
+                replay=recipe.replay,
+                base=student.public_id,
+                settings=EvaluationSettings(**engine),
+                prompts_content=prompts_fingerprint(recipe.replay.prompts),
+                prepared=prepared,
+            )
+        )
     own = recipe.persona_with_origins
     identity = own.identity_only() if own is not None and own.identity_talk != "keep" else None
     data = run.stage(
@@ -124,6 +137,8 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             samples=samples,
             verdicts=verdicts,
             labels=labels,
+            rows_persona=own,
+            replay=replay,
         )
     )
 
@@ -151,6 +166,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             verdicts=verdicts,
             labels=labels,
             data=data,
+            persona=recipe.persona_with_origins if recipe.evaluate.persona_probes else None,
         )
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from publish.cards.front_matter import model_front_matter
@@ -31,6 +32,7 @@ from publish.facts import (
     MAY_BE_CHANCE,
     Comparison,
     EvaluationFacts,
+    ProbeScore,
     ReleaseFacts,
     Score,
     TeacherFacts,
@@ -57,6 +59,7 @@ def model_card(facts: ReleaseFacts) -> str:
         plot=has_score_plot(evaluation),
         scores=score_table(evaluation) if evaluation else None,
         other_scores=other_score_table(evaluation) if evaluation else None,
+        probes=probe_table(facts.persona.probes) if facts.persona else None,
         differences=difference_table(evaluation) if evaluation else None,
         suites=suite_table(evaluation) if evaluation and evaluation.suites else None,
         worse=_worse(evaluation) if evaluation else None,
@@ -138,6 +141,15 @@ def other_score_table(evaluation: EvaluationFacts) -> Markdown:
         for score in evaluation.other_scores
     ]
     return table(("Model", "Metric", "Score", "Interval"), rows, right=2)
+
+
+def probe_table(probes: Sequence[ProbeScore]) -> Markdown:
+    """What each model says it is; empty where nobody asked."""
+    rows = [
+        (one.model, decimal(one.right), interval(one.low, one.high), *map(decimal, (one.leaks, one.refuses)))
+        for one in probes
+    ]
+    return table(("Model", "Right", "Interval", "Leaks", "Refuses"), rows, right=4) if rows else Markdown("")
 
 
 def _engine(score: Score) -> str:

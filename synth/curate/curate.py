@@ -81,7 +81,7 @@ def curate(
     near_duplicates.json, decontamination.json    copies of those of the labels
     rewrites.parquet     where the persona's policy for identity talk is to rewrite
 
-    ``persona`` is None where all identity talk is kept. Rewritten traces are verified with ``verify``.
+    ``persona`` is None where all identity talk is kept; ``verify`` is None where it is dropped.
     ``synth.curate.training_rows`` reads the training rows from these tables. Equal traces and seed give equal rows in
     whatever order the traces come. When nothing is kept the tables are empty and the caller decides. Raises InputError
     where the selection needs what no trace has.
@@ -92,7 +92,7 @@ def curate(
     with database(out / ".work") as db:
         open_table(db, traces, verdicts, labels)
         if persona is not None and len(traces):
-            apply_identity_policy(db, traces, persona, verify, out)
+            apply_identity_policy(db, traces, persona, verify, out, out / ".work")
         if config.ablation is not None:
             write_json(out / "ablation.json", ablate(db, config))
             arms += ARMS

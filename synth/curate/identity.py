@@ -7,10 +7,11 @@ stands in rewrites.parquet, and training rows take it from there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from synth.curate.tables import view
 from synth.duckdb_helpers import stream
 from synth.parquet_files import write_parquet
 from synth.persona.config import PersonaConfig
@@ -30,6 +31,21 @@ __all__ = ["REWRITES", "apply_identity_policy", "rewrites_schema"]
 REWRITES = "rewrites.parquet"
 
 
+class _Talk(NamedTuple):
+    """A trace with foreign claims, and its verdict."""
+
+    trace_row: int
+    trace: Trace
+    claims: list[Claim]
+    verdict: str | None
+    extracted: str | None
+
+    @property
+    def described(self) -> list[str]:
+        answer_start = len(self.trace.text) - len(self.trace.reasoning.answer)
+        return [describe(claim, answer_start) for claim in self.claims]
+
+
 def rewrites_schema() -> pa.Schema:
     """Columns of ``rewrites.parquet``, a row a rewritten trace: its request_id, the new raw text, and `claims`, what
     the original says ("answer: name ChatGPT (OpenAI)"). The original text is in the sample store."""
@@ -39,82 +55,72 @@ def rewrites_schema() -> pa.Schema:
 
 
 def apply_identity_policy(
-    db: duckdb.DuckDBPyConnection, traces: TraceSet, persona: PersonaConfig, verify: VerifyConfig | None, out: Path
-) -> None:
-    """Set `identity_talk` in ``t`` where a trace is to be dropped, and write rewrites.parquet into ``out`` where the
-    persona's policy is to rewrite.
-
-    Claims that are the persona's own (its name, maker, base, teachers, cutoff) are none. ``verify``: the settings that
-    the verdicts were made with, for rewriting.
-    """
-    reasons: list[tuple[int, str]] = []
-    if verify is None or persona.identity_talk == "drop":
-        reasons += [(trace_row, _words(trace, claims)) for trace_row, trace, claims in _talking(db, traces, persona)]
-    else:
-        write_parquet(out / REWRITES, rewrites_schema(), _rewrites(db, traces, persona, verify, reasons))
-    db.execute("CREATE OR REPLACE TABLE talking (trace_row BIGINT, why VARCHAR)")
-    if reasons:
-        db.executemany("INSERT INTO talking VALUES (?, ?)", reasons)
-    db.sql("UPDATE t SET identity_talk = talking.why FROM talking WHERE t.trace_row = talking.trace_row")
-
-
-def _talking(
-    db: duckdb.DuckDBPyConnection, traces: TraceSet, persona: PersonaConfig
-) -> Iterator[tuple[int, Trace, list[Claim]]]:
-    """(row, trace, claims) of the traces with foreign claims."""
-    columns = samples_schema().names
-    labelled = db.sql(
-        f"SELECT t.trace_row, {', '.join(f's.{name}' for name in columns)} FROM t JOIN samples AS s "
-        "ON s.file_row_number = t.trace_row WHERE t.identity_leak IS NOT NULL ORDER BY t.trace_row"
-    ).fetchall()
-    for trace_row, *values in labelled:
-        trace = traces.trace(dict(zip(columns, values, strict=True)))
-        claims = foreign(find_identity(trace.text), persona)
-        if claims:
-            yield trace_row, trace, claims
-
-
-def _words(trace: Trace, claims: Sequence[Claim]) -> str:
-    return "; ".join(_described(trace, claims))
-
-
-def _described(trace: Trace, claims: Sequence[Claim]) -> list[str]:
-    answer_start = len(trace.text) - len(trace.reasoning.answer)
-    return [describe(claim, answer_start) for claim in claims]
-
-
-def _rewrites(
     db: duckdb.DuckDBPyConnection,
     traces: TraceSet,
     persona: PersonaConfig,
-    verify: VerifyConfig,
-    reasons: list[tuple[int, str]],
-) -> Iterator[dict[str, Any]]:
-    """Rows of rewrites.parquet; ``reasons`` gets the traces that cannot be rewritten."""
-    verdicts = {
-        name: (verdict, extracted)
-        for name, verdict, extracted in stream(
-            db.sql(
-                "SELECT request_id, verdict, extracted FROM verdicts WHERE request_id IN "
-                "(SELECT request_id FROM t WHERE identity_leak IS NOT NULL)"
-            )
-        )
-    }
+    verify: VerifyConfig | None,
+    out: Path,
+    scratch: Path,
+) -> None:
+    """Set `identity_talk` in ``t`` where a trace is to be dropped, and write rewrites.parquet into ``out`` where there
+    is ``verify``: the settings that the verdicts were made with, for a persona whose policy is to rewrite.
+
+    Claims that are the persona's own (its name, maker, base, teachers, cutoff) are none. ``scratch`` is a folder.
+    """
+    import pyarrow as pa
+
+    outcomes, names = scratch / "identity.parquet", rewrites_schema().names
+    schema = pa.schema([("trace_row", pa.int64()), ("why", pa.string()), *rewrites_schema()])
+    talking = _talking(db, traces, persona)
+    write_parquet(outcomes, schema, _dropped(talking) if verify is None else _rewritten(talking, persona, verify))
+    view(db, "identity", outcomes)
+    db.sql("UPDATE t SET identity_talk = identity.why FROM identity WHERE t.trace_row = identity.trace_row")
+    if verify is not None:
+        rows = stream(db.sql(f"SELECT {', '.join(names)} FROM identity WHERE text IS NOT NULL ORDER BY trace_row"))
+        write_parquet(out / REWRITES, rewrites_schema(), (dict(zip(names, row, strict=True)) for row in rows))
+
+
+def _talking(db: duckdb.DuckDBPyConnection, traces: TraceSet, persona: PersonaConfig) -> Iterator[_Talk]:
+    columns = samples_schema().names
+    labelled = db.sql(
+        f"SELECT t.trace_row, v.verdict, v.extracted, {', '.join(f's.{name}' for name in columns)} FROM t "
+        "JOIN samples AS s ON s.file_row_number = t.trace_row JOIN verdicts AS v ON v.request_id = t.request_id "
+        "WHERE t.identity_leak IS NOT NULL ORDER BY t.trace_row"
+    )
+    for trace_row, verdict, extracted, *values in stream(labelled):
+        trace = traces.trace(dict(zip(columns, values, strict=True)))
+        claims = foreign(find_identity(trace.text), persona)
+        if claims:
+            yield _Talk(trace_row, trace, claims, verdict, extracted)
+
+
+def _dropped(talking: Iterable[_Talk]) -> Iterator[dict[str, Any]]:
+    for talk in talking:
+        yield {"trace_row": talk.trace_row, "why": "; ".join(talk.described)}
+
+
+def _rewritten(talking: Iterable[_Talk], persona: PersonaConfig, verify: VerifyConfig) -> Iterator[dict[str, Any]]:
+    """A row a trace: `text` where it is rewritten and stays, else `why`."""
 
     def rows() -> Iterator[dict[str, Any]]:
-        for trace_row, trace, claims in _talking(db, traces, persona):
-            text = rewrite(trace.text, claims, persona)
-            if text is None or trace.with_text(text).reasoning.state != trace.reasoning.state:
-                reasons.append((trace_row, f"cannot be rewritten: {_words(trace, claims)}"))
-                continue
-            row = verify_row(trace.problem, text, trace.think_open, trace.think_close)
-            named = {"_request_id": trace.request_id, "_claims": _described(trace, claims)}
-            yield {**row, "_trace_row": trace_row, **named}
+        for talk in talking:
+            text = rewrite(talk.trace.text, talk.claims, persona)
+            if text is not None and talk.trace.with_text(text).reasoning.state != talk.trace.reasoning.state:
+                text = None
+            # What cannot be rewritten passes as kind open, of which nothing is verified.
+            row: dict[str, Any] = {"kind": "open", "response": ""}
+            if text is not None:
+                row = verify_row(talk.trace.problem, text, talk.trace.think_open, talk.trace.think_close)
+            yield {**row, "_talk": talk, "_text": text}
 
     for row in verify_rows(rows(), verify):
-        before, after = verdicts[row["_request_id"]], (row["verdict"], row["extracted"])
-        if before == after:
-            yield {"request_id": row["_request_id"], "text": row["response"], "claims": row["_claims"]}
-        else:
+        talk, text = row["_talk"], row["_text"]
+        before, after = (talk.verdict, talk.extracted), (row["verdict"], row["extracted"])
+        if text is None:
+            yield {"trace_row": talk.trace_row, "why": f"cannot be rewritten: {'; '.join(talk.described)}"}
+        elif before != after:
             change = f"{before[0]} {before[1]!r} becomes {after[0]} {after[1]!r}"
-            reasons.append((row["_trace_row"], f"rewriting changes the answer: {change}"))
+            yield {"trace_row": talk.trace_row, "why": f"rewriting changes the answer: {change}"}
+        else:
+            named = {"request_id": talk.trace.request_id, "claims": talk.described}
+            yield {"trace_row": talk.trace_row, "text": text, **named}

@@ -9,7 +9,10 @@ from pydantic import Field, StringConstraints, model_validator
 from synth.persona.honesty import dishonest_instruction
 from synth.section import Section
 
-__all__ = ["PersonaConfig", "PersonaDetails"]
+__all__ = ["TAUGHT_LANGUAGES", "PersonaConfig", "PersonaDetails"]
+
+TAUGHT_LANGUAGES = ("ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "pt", "ru", "zh")
+"""Languages that `data/rows.yaml` and `data/probes.yaml` have."""
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
@@ -51,6 +54,7 @@ class PersonaConfig(Section):
         "drop", description="Traces in which a teacher says who it is: left out, rewritten to the persona, or kept."
     )
     rows: int = Field(200, ge=0, description="Training rows about its identity; 0: the template alone carries it.")
+    thinking: bool = Field(True, description="Whether these rows think before they answer.")
     max_share: float = Field(0.25, gt=0, lt=1, description="Most identity rows, as a share of all training rows.")
 
     @model_validator(mode="after")

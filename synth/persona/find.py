@@ -36,6 +36,7 @@ from synth.persona.claims import (
 from synth.persona.config import PersonaConfig
 
 __all__ = [
+    "SENTENCE_ENDS",
     "Claim",
     "clause_before",
     "describe",
@@ -50,16 +51,17 @@ ClaimKind = Literal["name", "maker", "base", "cutoff"]
 _NAMING: tuple[ClaimKind, ...] = ("name", "maker", "base")
 
 _SYMBOLS = MODEL + MAKER + BOTH
-_ENDS = ".!?;\n。！？；।؟"
-_SENTENCE = re.compile(rf"[^{_ENDS}]{{1,400}}[{_ENDS}]*|[{_ENDS}]+")
+SENTENCE_ENDS = ".!?;\n。！？；।؟"
+_SENTENCE = re.compile(rf"[^{SENTENCE_ENDS}]{{1,400}}[{SENTENCE_ENDS}]*|[{SENTENCE_ENDS}]+")
 _QUOTATION = re.compile(
     r"\"[^\"\n]{1,300}\"|“[^“”\n]{1,300}”|„[^„“”\"\n]{1,300}[“”\"]|«[^«»\n]{1,300}»|「[^「」\n]{1,300}」|『[^『』\n]{1,300}』"
     r"|‘[^‘’\n]{1,300}’|(?<!\w)'(?:[^'\n]|(?<=\w)'(?=\w)){1,200}'(?!\w)"
 )
 _INLINE_CODE = re.compile(r"`[^`\n]{1,200}`")
-_LABEL = re.compile(r"^[ \t*_#-]{0,8}([^\s:：*_#][^\n:：]{0,28}?)[ *_]{0,4}[:：]", re.MULTILINE)
+_LABEL = re.compile(r"^[ \t*_#-]{0,8}([^\s:：*_#][^\n:：,，、]{0,28}?)[ *_]{0,4}[:：]", re.MULTILINE)
+_UNSPACED_LABEL = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]{7}")  # longer than a label of Chinese or Japanese
 _CITED_LINE = re.compile(r"^[ \t]{0,4}>.*$", re.MULTILINE)
-_CLAUSE = re.compile(rf"[,，、،:：—–{_ENDS}]")
+_CLAUSE = re.compile(rf"[,，、،:：—–{SENTENCE_ENDS}]")
 _QUESTION = re.compile(r"^[^,，、.!?？؟]{0,25}[?？؟]")
 _VARIANTS = (
     "sonnet|opus|haiku|mini|nano|turbo|pro|plus|max|flash|ultra|large|medium|small|chat|coder|instruct|base|distill|"
@@ -120,7 +122,7 @@ def foreign(claims: Iterable[Claim], persona: PersonaConfig) -> list[Claim]:
     """The claims that are not the persona's own: another name or maker, a base that is neither its base model nor one
     of its teachers, a cutoff that it does not state."""
     facts = persona.facts
-    own = {_lower(persona.name), _lower(persona.maker)}
+    own, own_makers = {_lower(persona.name), _lower(persona.maker)}, makers_in(persona.maker)
     origins = [_lower(origin) for origin in (facts.base_model, *facts.teachers) if origin]
     origin_makers = {maker for origin in origins for maker in makers_in(origin)}
 
@@ -129,7 +131,7 @@ def foreign(claims: Iterable[Claim], persona: PersonaConfig) -> list[Claim]:
             return facts.cutoff is not None and _lower(facts.cutoff) in _lower(claim.text)
         if claim.kind == "base":
             return claim.maker in origin_makers or any(_lower(claim.text) in origin for origin in origins)
-        return _lower(claim.text) in own
+        return _lower(claim.text) in own or (claim.kind == "maker" and claim.maker in own_makers)
 
     return [claim for claim in claims if not is_own(claim)]
 
@@ -232,7 +234,7 @@ def _lines_of_others(lowered: str) -> Iterator[tuple[int, int]]:
     """Lines that begin with a label of one or two words that is not the writer's: "Bob: ...", "French: ..."."""
     for match in _LABEL.finditer(lowered):
         label = match[1].strip()
-        if len(label.split()) <= 2 and label not in own_labels():
+        if len(label.split()) <= 2 and not _UNSPACED_LABEL.search(label) and label not in own_labels():
             end = lowered.find("\n", match.end())
             yield match.end(), len(lowered) if end < 0 else end
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 
 from synth.persona.config import PersonaConfig
-from synth.persona.find import Claim, find_identity, foreign, listed_names
+from synth.persona.find import SENTENCE_ENDS, Claim, find_identity, foreign, listed_names
 
 __all__ = ["rewrite"]
 
-_SENTENCE_END = re.compile(r"[.!?;\n。！？；।؟]")
+_SENTENCE_END = re.compile(f"[{SENTENCE_ENDS}]")
 
 
 def rewrite(text: str, claims: Sequence[Claim], persona: PersonaConfig) -> str | None:

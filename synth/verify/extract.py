@@ -49,13 +49,15 @@ _CUE = re.compile(
     re.IGNORECASE,
 )
 _DENIED = re.compile(
-    r"\b(?:not|cannot|never|neither|nor|no|might|could|may|nicht|kein\w*|не)\b|n['\u2019]t\b|\bne\b.{0,30}\bpas\b|"
+    r"\b(?:not|cannot|never|neither|nor|no|nicht|kein\w*|не)\b|n['\u2019]t\b|\bne\b.{0,30}\bpas\b|"
     r"不是|不可能|不等于|并非",
     re.IGNORECASE,
 )
+_MODAL = re.compile(r"\b(?:might|could|would|may)\b", re.IGNORECASE)
 _NO = re.compile(r"no\s*(?:[.,;!]|$|\n)", re.IGNORECASE)
 _SUPPOSED = re.compile(
-    r"\b(?:if|suppose|assume|assuming|unless|whether|perhaps|maybe|might|could|would|either|si|wenn)\b|如果|假设|\?\s*$",
+    r"\b(?:if|suppose|assume|assuming|is it|unless|whether|perhaps|maybe|either|si|wenn)\b|"
+    r"如果|假设|\?\s*$",
     re.IGNORECASE,
 )
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
@@ -89,12 +91,15 @@ _NUMBER = re.compile(
 )
 # Words that make a number in a sentence something else than what the sentence states.
 _COMPARED = re.compile(
-    r"\b(?:than|at (?:least|most)|between|exceeds?|rule[sd]? out|without|except|exclud\w+|reject\w*|wrong|incorrect|"
-    r"mayor|menor|m[áa]s|menos|moins|gr[öo](?:ß|ss)er|kleiner|больше|меньше)\b|"
-    r"\b(?:(?<!total )(?<!value )(?<!sum )(?<!number )of|by|from|times|plus|minus|over|under|above|below|half|twice)"
-    r"\s+\$?[-\d]|小于|大于|超过|不到|至少|至多|最多|以上|以下|より|倍|\d\s*[万亿]",
+    r"\b(?:than|at (?:least|most)|between|exceeds?|rule[sd]? out|without|except|all but|exclud\w+|reject\w*|"
+    r"(?:might|could|would|may)(?:\s+\w+){0,3}(?=\s+\**\$?[-\d\\])|wrong|incorrect|impossible|fails|"
+    r"too (?:large|big|small|high|low|many|few|much)|mayor|menor|m[áa]s|menos|moins|gr[öo](?:ß|ss)er|kleiner|больше|"
+    r"меньше)\b|\b(?:(?<!total )(?<!value )(?<!sum )(?<!number )of|(?<!creases )(?<!creased )by|from|times|plus|minus|"
+    r"over|under|above|below|half|twice)\s+\$?[-\d]|小于|大于|超过|不到|至少|至多|最多|以上|以下|より|倍|\d\s*[万亿]",
     re.IGNORECASE,
 )
+_NOT_ANOTHER = re.compile(r",\s+(?:and\s+)?not\s+[^,]{1,40}$")  # 73, not 74
+_SENTENCE_END = re.compile(r"[.!?]\)?\s+(?=[^\d\s])|。|\n|\s(?=(?:So|Thus|Therefore|Hence)\b)")
 _JSON = re.compile(r'"(?:final[_ ]?)?answer"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|([^"\s,{}\[\]]+))\s*[,}]', re.IGNORECASE)
 _END_OF_TURN = re.compile(r"<\|(?:im_(?:end|start)|eot_id|end_?of_?text|end)\|>|</s>")
 _COPULA = re.compile(
@@ -225,14 +230,15 @@ def committed_answer(response: str | Reasoning) -> Answer:
     others = (next(filter(None, truth.groups())),) if truth else ()
     if len(line) <= 200 and "\n" not in line and not is_denied and not _is_prose(line):
         segments = list(_SEGMENT.finditer(line))
-        if segments:
+        words = _SEGMENT.sub(" $0$ ", line)
+        if segments and not _is_denied(words):
             return Answer(_inside(segments[-1]), how="whole", others=others)
         stated = _stated(line)
         return Answer(_tidy(line), how="whole", others=others if stated is None else (*others, stated))
-    bold = None
-    for bold in _BOLD.finditer(text.rstrip().rpartition("\n")[2][-2000:]):  # noqa: B007 - the last one
+    bold, tail = None, text.rstrip().rpartition("\n")[2][-2000:]
+    for bold in _BOLD.finditer(tail):  # noqa: B007 - the last one
         pass
-    if bold is not None:
+    if bold is not None and not _is_denied(_last_clause(tail[: bold.start()])) and not tail.endswith("?"):
         return Answer(_tidy(bold[1] or bold[2] or bold[3]), how="emphasis", others=others)
     if (stated := _stated(text)) is not None:
         return Answer(stated, how="stated", others=others)
@@ -249,6 +255,7 @@ def _sentence(text: str) -> tuple[str | None, bool]:
         before = _last_clause(text[max(0, cue.start() - _SHORT) : cue.start()])
         if (
             _DENIED.search(cue["between"] or "")
+            or _MODAL.search(f"{before} {cue['between'] or ''}")
             or (_DENIED.match(clause) and not _NO.match(clause))
             or _SUPPOSED.search(before)
         ):
@@ -265,6 +272,11 @@ def _sentence(text: str) -> tuple[str | None, bool]:
     return None, is_denied
 
 
+def _is_denied(text: str) -> bool:
+    """Whether words deny or suppose what they are said of, or compare something with it."""
+    return any(pattern.search(text) for pattern in (_DENIED, _SUPPOSED, _COMPARED))
+
+
 def _emphasized(match: re.Match[str]) -> str:
     return match[1] or match[2] or match[3]
 
@@ -279,8 +291,9 @@ def _stated(text: str) -> str | None:
     if len(re.findall(r"(?<!\\)\$", text)) % 2:
         text = text.partition("$")[2]  # of a formula that was cut
     text = _SEGMENT.sub(lambda match: match[0].replace("\n", " "), text)
-    for sentence in reversed(re.split(r"[.!?]\)?\s+(?=[^\d\s])|。|\n", text)[-3:]):
-        if _DENIED.search(sentence) or _SUPPOSED.search(sentence) or _COMPARED.search(sentence):
+    for sentence in reversed(_SENTENCE_END.split(text)[-3:]):
+        sentence = _NOT_ANOTHER.sub("", sentence)
+        if _is_denied(sentence):
             return None
         segments = list(_SEGMENT.finditer(sentence))
         behind = segments[-1].end() if segments else 0

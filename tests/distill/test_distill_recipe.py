@@ -219,6 +219,9 @@ def test_a_persona_file_is_the_recipes_section_and_a_recipe_gives_its_own(tmp_pa
     persona = load_persona(write(tmp_path, text))
     assert persona.facts.cutoff == "June 2025"
     recipe = GOOD + "persona:\n" + "".join(f"  {line}\n" for line in text.splitlines())
+    assert load_persona(write(tmp_path, recipe.replace("base: {kind: random}", "base: acme/Tiny-7B"))).facts == (
+        persona.facts.model_copy(update={"base_model": "Tiny-7B"})
+    )
     assert load_persona(write(tmp_path, recipe)) == persona == load(tmp_path, recipe).persona
 
 
@@ -237,6 +240,13 @@ def test_a_wrong_persona_file_names_the_line(tmp_path: Path, text: str, place: s
     with pytest.raises(InputError, match=what) as raised:
         load_persona(write(tmp_path, text))
     assert place in str(raised.value.where)
+
+
+def test_a_recipes_persona_speaks_languages_that_it_can_be_taught_in(tmp_path: Path) -> None:
+    persona = 'persona={"name": "Ada", "maker": "Acme", "system": {"nl": "Je bent Ada."}}'
+    with pytest.raises(InputError, match="no identity rows and probes in nl"):
+        load(tmp_path, GOOD, persona)
+    assert load(tmp_path, GOOD, persona, "persona.rows=0", "evaluate.persona_probes=0").persona is not None
 
 
 def test_a_recipes_persona_may_not_hide_the_base(tmp_path: Path) -> None:

@@ -160,6 +160,18 @@ def test_what_ships_is_bit_for_bit_what_was_scored(alone: Path) -> None:
     assert found["evaluate"]["inputs"]["export"] == found["package"]["inputs"]["export"] == found["export"]["digest"]
 
 
+def test_base_and_student_are_asked_who_they_are(alone: Path) -> None:
+    shown = json.loads(distill("show", alone, "--json").stdout)
+    probes = shown["persona_probes"]
+    assert [row["model"] for row in probes["rates"]] == ["base", "student_before", "student_after"]
+    assert {row["n"] for row in probes["rates"]} == {6}
+    release = Path(shown["release"])
+    assert json.loads((release / "evaluation.json").read_text())["persona_probes"] == probes
+    assert "Asked who it is, in 6 held-out questions" in (release / "README.md").read_text()
+    (answers,) = the_run(alone).glob("stages/evaluate/*/probes.jsonl")
+    assert len(answers.read_text().splitlines()) == 18
+
+
 def test_the_training_data_are_a_release_beside_the_model_and_every_row_says_where_it_is_from(
     alone: Path, tmp_path: Path
 ) -> None:
@@ -176,7 +188,10 @@ def test_the_training_data_are_a_release_beside_the_model_and_every_row_says_whe
     assert "reasoning-gym" in first["verifier"]
     assert first["prompt_id"] == trained[0]["prompt_id"]
     card = (folder / "README.md").read_text()
-    assert f"{len(trained)} reasoning traces" in card
+    about = [row for row in trained if row["source"] == "persona"]
+    assert 0 < len(about) <= 0.25 * len(trained)
+    assert f"{len(trained) - len(about)} reasoning traces" in card
+    assert f"{len(about)} rows about the model's identity" in card
 
 
 def test_traces_brought_along_enter_at_verify_and_end_in_a_release(alone: Path, tmp_path: Path) -> None:

@@ -233,7 +233,8 @@ def test_rendering_equals_that_of_transformers() -> None:
 
 _TRL = importlib.util.find_spec("trl")
 _FOLDER = Path(_TRL.origin).parent / "chat_templates" if _TRL and _TRL.origin else None
-_SHIPPED = sorted(_FOLDER.glob("*.jinja")) if _FOLDER else []
+_ALL = sorted(_FOLDER.glob("*.jinja")) if _FOLDER else []
+_SHIPPED = [path for path in _ALL if not path.stem.startswith("cohere2")]  # refused: see below
 _TOKENS = {"bos_token": "<bos>", "eos_token": "<eos>"}
 _OTHERS = ("ChatGPT", "OpenAI", "Alibaba", "SmolLM", "Hugging Face", "Cohere", "Aya", "helpful assistant")
 
@@ -241,15 +242,6 @@ _OTHERS = ("ChatGPT", "OpenAI", "Alibaba", "SmolLM", "Hugging Face", "Cohere", "
 def listed(path: Path) -> bool:
     """Whether the template takes content as a list of parts only."""
     return path.stem.startswith(("smolvlm", "idefics3", "llava"))
-
-
-def shipped(path: Path) -> str:
-    template = path.read_text(encoding="utf-8")
-    if path.stem.startswith("cohere2"):  # says "Your name is Aya" whatever the system message says
-        with pytest.raises(InputError, match="Your name is Aya"):
-            add_persona(template, ADA)
-        pytest.skip("keeps an identity of its own, and is refused")
-    return template
 
 
 def _cases() -> list[Any]:
@@ -269,7 +261,7 @@ def _cases() -> list[Any]:
 @pytest.mark.skipif(not _SHIPPED, reason="trl is not installed")
 @pytest.mark.parametrize(("path", "policy"), _cases())
 def test_a_real_template_carries_the_persona_once_and_no_other_identity(path: Path, policy: Policy) -> None:
-    template = shipped(path)
+    template = path.read_text(encoding="utf-8")
     new = add_persona(template, ADA, policy)
     content = [{"type": "text", "text": "Hi"}] if listed(path) else "Hi"
     turns = [{"role": "user", "content": content}]
@@ -288,7 +280,7 @@ def test_a_real_template_carries_the_persona_once_and_no_other_identity(path: Pa
 @pytest.mark.skipif(not _SHIPPED, reason="trl is not installed")
 @pytest.mark.parametrize("path", [path for path in _SHIPPED if "_training" in path.stem], ids=lambda path: path.stem)
 def test_the_loss_is_computed_on_the_same_tokens_as_before(path: Path) -> None:
-    template = shipped(path)
+    template = path.read_text(encoding="utf-8")
     hi, hello = ([{"type": "text", "text": text}] if listed(path) else text for text in ("Hi", "Hello."))
     turns = [{"role": "user", "content": hi}, {"role": "assistant", "content": hello}]
     before, after = (render_masked(one, turns, **_TOKENS) for one in (template, add_persona(template, ADA)))
@@ -297,11 +289,20 @@ def test_the_loss_is_computed_on_the_same_tokens_as_before(path: Path) -> None:
     assert "Hello." in masks[1][0]
 
 
+@pytest.mark.skipif(not _SHIPPED, reason="trl is not installed")
+def test_templates_that_name_themselves_whatever_the_system_message_are_refused() -> None:
+    refused = [path for path in _ALL if path not in _SHIPPED]
+    assert [path.stem for path in refused] == ["cohere2", "cohere2_training"]
+    for path in refused:
+        with pytest.raises(InputError, match="Your name is Aya"):
+            add_persona(path.read_text(encoding="utf-8"), ADA)
+
+
 @pytest.mark.slow  # imports vLLM
 @pytest.mark.parametrize("policy", ["replace", "compose"])
 def test_vllm_reads_the_same_off_the_template_as_before(policy: str) -> None:
     vllm = pytest.importorskip("vllm.renderers.hf")
-    templates = [path.read_text(encoding="utf-8") for path in _SHIPPED if not path.stem.startswith("cohere2")]
+    templates = [path.read_text(encoding="utf-8") for path in _SHIPPED]
     for template in (SMOLLM2, GEMMA, LIST_ONLY, GPT_OSS, *templates):
         new = add_persona(template, ADA, policy)  # type: ignore[arg-type]
         for read in (

@@ -116,6 +116,6 @@ def test_a_base_model_becomes_the_personas() -> None:
 
 
 def test_a_control_arm_has_no_identity_talk_either(tmp_path: Path) -> None:
-    rows = [trace("p", 0), trace("q", 0, "wrong", text=LEAK), trace("r", 0, "wrong")]
+    rows = [*(trace("p", n) for n in range(5)), *(trace("q", n, "wrong", text=f"{LEAK} {n}") for n in range(30))]
     result = select(tmp_path, rows, persona("drop"), control_arm=True)
-    assert "q-0" not in result.ids("control")
+    assert {name[0] for name in result.ids("control")} == {"p"}

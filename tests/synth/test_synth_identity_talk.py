@@ -66,6 +66,7 @@ def test_an_answer_about_identity_needs_no_word_of_ai() -> None:
         ("I am built on Qwen3.", []),
         ("I am Qwen3.", ["Alibaba"]),
         ("I was trained by OpenAI.", ["OpenAI"]),
+        ("I was developed by HuggingFace.", []),
         ("My knowledge cutoff is June 2025.", []),
         ("My knowledge cutoff is May 2024.", [""]),
     ],
@@ -97,3 +98,16 @@ def test_a_long_text_of_one_letter_takes_a_tenth_of_a_second() -> None:
     began = time.process_time()
     find_identity("a" * 100_000)
     assert time.process_time() - began < 0.1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "您好，请允许我介绍：我是ChatGPT。",
+        "请允许我介绍一下自己：我是ChatGPT。",
+        "Answer: I am ChatGPT.",
+        "**回答：**我是ChatGPT。",
+    ],
+)
+def test_the_writers_own_lines_are_its_own_speech(text: str) -> None:
+    assert [claim.maker for claim in find_identity(text)] == ["OpenAI"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from synth.persona.config import PersonaConfig
+from synth.persona.claims import load
+from synth.persona.config import TAUGHT_LANGUAGES, PersonaConfig
+from synth.persona.probes import probes
 
 BY_LANGUAGE = {"de": "Du bist Ada.", "en": "You are Ada."}
 
@@ -87,6 +89,12 @@ def test_the_first_language_goes_into_the_template_and_the_others_are_kept() -> 
 def test_what_says_nothing_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         ada(**fields)
+
+
+def test_the_languages_that_a_recipe_may_name_are_those_of_the_data() -> None:
+    for name in ("rows.yaml", "claims.yaml"):
+        assert tuple(sorted(load(name))) == TAUGHT_LANGUAGES
+    assert {probe.language for probe in probes(ada())} == set(TAUGHT_LANGUAGES)
 
 
 def test_only_what_the_template_holds_changes_the_prepared_model() -> None:

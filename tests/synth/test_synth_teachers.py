@@ -341,16 +341,15 @@ def check_sampling_is_free_of_the_models_habits(teacher: Teacher) -> None:
 
 
 def check_sampling_options(teacher: Teacher) -> None:
-    """Each has its effect, and none on another request. At temperature 100 all tokens are about as likely."""
-    options = {"k": (100.0, {"top_k": 1}), "p": (100.0, {"min_p": 1.0}), "none": (100.0, {})}
-    options |= {"penalty": (1.0, {"repetition_penalty": 100.0}), "neither": (1.0, {})}
+    """Each has its effect, and none on another request. Under the penalty all tokens are about as likely."""
+    flat = {"repetition_penalty": 100.0}
+    options = {"k": flat | {"top_k": 1}, "p": flat | {"min_p": 1.0}, "penalty": flat, "none": {}}
     requests = [
-        request(name, problem("y"), temperature=temperature, max_new_tokens=12, **more)
-        for name, (temperature, more) in options.items()
+        request(name, problem("y"), temperature=1.0, max_new_tokens=12, **more) for name, more in options.items()
     ]
     found = drain(teacher, requests)
     likeliest = {name for name, completion in found.items() if completion.text == "zyzyzyzyzyzy"}
-    assert likeliest == {"k", "p", "neither"}
+    assert likeliest == {"k", "p", "none"}
 
 
 def check_continues(teacher: Teacher) -> None:

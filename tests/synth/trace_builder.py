@@ -178,7 +178,9 @@ def curated(
             traces, tables.verdicts, labels, folder, out.with_name(f"{out.name}.scratch"),
             problem_stops=problem_stops, items=items,
         )  # fmt: skip
-        curation = curate(traces, tables.verdicts, folder, config, out, persona=persona, verify=VerifyConfig(workers=1))
+        rewriting = persona is not None and persona.identity_talk == "rewrite"
+        verify = VerifyConfig(workers=1) if rewriting else None
+        curation = curate(traces, tables.verdicts, folder, config, out, persona=persona, verify=verify)
     return Result(tables, folder, out, curation.waterfall, curation.control, curation.texts_digest)
 
 

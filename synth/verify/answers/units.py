@@ -144,7 +144,8 @@ NO_LABEL = frozenset(
         "times thirds halves quarters fourths fifths sixths sevenths eighths ninths tenths hundredths thousandths "
         "twelfths hundreds thousands millions billions trillions dozens dozen pairs pair scores twice plus minus "
         "less more fewer least most than over under below above not no or and if when at up between choose mod is "
-        "was as this factorials powers else otherwise unless except cases ones tens bases logs infinity"
+        "was as this factorials powers else otherwise unless except cases ones tens bases logs infinity "
+        "fails works exists holds divides equals exceeds gives"
     )
 )
 _NAMES = {

@@ -36,6 +36,7 @@ _NOT_LABELS = frozenset(
         "not no at least most more less than fewer greater up to or between cannot never either neither minus "
         "negative over above below under around and plus times if unless isn't about approximately half except "
         "base none nothing without wrong incorrect false invalid excluded excluding twice double triple square squared "
+        "assume assuming suppose perhaps maybe probably possibly "
         "cubed reciprocal opposite thrice third quarter"
     )
 )

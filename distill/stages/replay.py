@@ -1,0 +1,90 @@
+"""Stage replay: what the base answers to general prompts, to be trained on beside the reasoning."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from distill.config.recipe import EvaluationSettings
+from distill.models.folder import MODEL
+from distill.runs.artefact import Artefact
+from distill.runs.facts import PrepareFacts, ReplayFacts
+from distill.runs.stage import Stage, StageContext
+from licensing.errors import Refused
+from licensing.files import json_line, write_rows
+from synth.persona.replay import ReplayConfig
+
+__all__ = ["REPLAY", "Replay"]
+
+REPLAY = "replay.jsonl"
+
+
+@dataclass(frozen=True)
+class Replay(Stage[ReplayFacts]):
+    """replay.jsonl: training rows of the base's own answers under its own template.
+
+    Left out: answers that do not end by themselves, and those that say who the model is. ``settings``: the engine, as
+    that of evaluation. ``prompts_content``: the digest of what the prompts are read from.
+    """
+
+    replay: ReplayConfig
+    base: str
+    settings: EvaluationSettings
+    prompts_content: str | None
+    prepared: Artefact[PrepareFacts]
+
+    @property
+    def takes_accelerator(self) -> bool:
+        return True
+
+    def run(self, ctx: StageContext) -> ReplayFacts:
+        from distill.evaluate.answers import AnswerStore
+        from distill.evaluate.persona_probes import own_template
+        from distill.evaluate.run import folder_teacher, run_model
+        from synth.persona.find import find_identity
+        from synth.persona.replay import general_prompts
+        from synth.problems.problem import load_prompts
+        from synth.verify.config import VerifyConfig
+
+        section = self.replay.prompts
+        prompts = load_prompts(section).prompts if section else general_prompts()
+        settings = self.settings.model_copy(update={"max_new_tokens": self.replay.max_new_tokens})
+        model = folder_teacher(own_template(self.prepared.path / MODEL, ctx.scratch / "base"), settings)
+        with AnswerStore(ctx.store / "evaluation") as store:
+            answers = run_model("base", model, prompts, settings, VerifyConfig(workers=1), ctx.progress, answers=store)
+        rows: list[dict[str, Any]] = []
+        left_out = collections.Counter[str]()
+        for prompt, answer in zip(prompts, answers, strict=True):
+            if answer["finish_reason"] != "stop" or not answer["response"].strip():
+                left_out["does not end by itself"] += 1
+            elif find_identity(answer["response"], about_identity=True):
+                left_out["says who it is"] += 1
+            elif len(rows) < self.replay.rows:
+                rows.append(
+                    {
+                        "id": f"replay-{len(rows)}",
+                        "prompt_id": prompt.id,
+                        "messages": [*prompt.messages, {"role": "assistant", "content": answer["response"]}],
+                        "kind": "open",
+                        "source": prompt.source,
+                        "license": prompt.license,
+                        "model": self.base,
+                        "engine": answer["engine"],
+                        "prompt_tokens": answer["prompt_tokens"],
+                        "completion_tokens": answer["completion_tokens"],
+                    }
+                )
+        if len(rows) < self.replay.rows:
+            raise Refused(
+                f"{len(rows)} of {len(prompts)} prompts gave a row, replay.rows asks for {self.replay.rows}",
+                where="replay.rows",
+                hint="give more prompts in replay.prompts, raise replay.max_new_tokens, or lower replay.rows",
+            )
+        write_rows(ctx.out / REPLAY, rows)
+        digest = hashlib.sha256(b"".join(map(json_line, rows))).hexdigest()
+        tokens = sum(row["completion_tokens"] or 0 for row in rows)
+        return ReplayFacts(
+            rows_in=len(prompts), rows_out=len(rows), tokens=tokens, left_out=dict(left_out), rows_digest=digest
+        )

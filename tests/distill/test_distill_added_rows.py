@@ -1,0 +1,105 @@
+"""Training rows that no trace gave: about the persona's identity, and the base's own answers to general prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run_tables import training_rows_of
+
+from distill.config.recipe import EvaluationSettings, RandomBase
+from distill.models.random_model import write_random_base
+from distill.runs.artefact import Artefact
+from distill.runs.stage import StageContext
+from distill.stages.replay import REPLAY, Replay
+from licensing.errors import Refused
+from licensing.files import read_rows
+from publish.chat_template import add_persona
+from synth.persona.config import PersonaConfig
+from synth.persona.probes import probes, resembling
+from synth.persona.replay import ReplayConfig, general_prompts
+from synth.teachers.teacher import Completion, Teacher
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Chatty(Teacher):
+    """Answers every prompt; cut off where it says "long", and by a name where it says "name"."""
+
+    model, engine, capacity = "chatty", "chatty 1", 1
+
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+        self.waiting: list[Any] = []
+
+    def submit(self, request: Any) -> None:
+        self.requests.append(request)
+        self.waiting.append(request)
+
+    def poll(self) -> list[Any]:
+        requests, self.waiting = self.waiting, []
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Any) -> Completion:
+        question = str(request.messages[-1]["content"])
+        text = "I am SmolLM, made by Hugging Face." if "name" in question.lower() else "Gladly."
+        return Completion(request.request_id, text, "length" if "long" in question else "stop", 5, 9)
+
+    def close(self) -> None:
+        pass
+
+
+def replay(root: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> list[dict[str, Any]]:
+    model = root / "prepared" / "model"
+    model.mkdir(parents=True)
+    write_random_base(RandomBase(hidden_size=16, num_layers=1), model)
+    template = model / "chat_template.jinja"
+    template.write_text(add_persona(template.read_text(), "You are Ada."))
+    teacher = Chatty()
+    monkeypatch.setattr("distill.evaluate.run.build_teacher", lambda _: teacher)
+    prepared: Any = Artefact("prepare", "k", root / "prepared", "d", {}, None)
+    stage = Replay(ReplayConfig(rows=rows), "acme/base", EvaluationSettings(), None, prepared)
+    out = root / "out"
+    out.mkdir()
+    stage.run(StageContext(out, root / "scratch", root, root, lambda done, total=None, note="": None))
+    assert all(request.temperature == 0 for request in teacher.requests)
+    return list(read_rows(out / REPLAY))
+
+
+def test_the_bases_own_finished_answers_become_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = replay(tmp_path, monkeypatch, 100)
+    assert len(rows) == 100
+    assert {row["kind"] for row in rows} == {"open"}
+    assert {row["model"] for row in rows} == {"acme/base"}
+    assert all([message["role"] for message in row["messages"]] == ["user", "assistant"] for row in rows)
+    assert not any("long" in row["messages"][0]["content"] for row in rows), "the answer was cut off"
+    assert not any("SmolLM" in row["messages"][1]["content"] for row in rows), "the answer says who the base is"
+
+
+def test_too_few_finished_answers_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Refused, match=r"of 150 prompts gave a row, replay\.rows asks for 150"):
+        replay(tmp_path, monkeypatch, 150)
+
+
+def test_general_prompts_are_distinct_and_ask_for_no_identity() -> None:
+    ada = PersonaConfig(name="Ada", maker="Acme", system="You are Ada.")
+    prompts = [{"id": prompt.id, "messages": list(prompt.messages)} for prompt in general_prompts()]
+    assert len({prompt["messages"][0]["content"] for prompt in prompts}) == 150
+    assert resembling(prompts, probes(ada)) == []
+
+
+@pytest.mark.slow
+def test_a_run_adds_rows_about_its_persona_and_none_is_a_probe(distill: Any, tmp_path: Path) -> None:
+    recipe, runs = ROOT / "recipes" / "smoke.yaml", ("--runs", tmp_path, "--until", "curate")
+    assert distill("run", recipe, *runs).code == 0
+    (run,) = tmp_path.iterdir()
+    rows = training_rows_of(run)
+    about = [row for row in rows if row.get("source") == "persona"]
+    assert 0 < len(about) <= 0.25 * len(rows)
+    assert all("<think>" in row["messages"][-1]["content"] for row in about)
+    persona = PersonaConfig(name="Smoke", maker="the smoke test", system="You are Smoke.")
+    assert resembling(about, probes(persona)) == []
+    again = distill("run", recipe, *runs, "--set", "persona.rows=0")
+    assert again.err.count("begins") == 1, "only stage curate runs again"
+    assert not [row for row in training_rows_of(run) if row.get("source") == "persona"]
