@@ -253,6 +253,8 @@ class _Builder:
     def evaluate(self) -> EvaluateConfig:
         evaluate = self._recipe.evaluate
         self.replaced.append(f"evaluate: transformers on the CPU, greedy, {_NEW_TOKENS} new tokens")
+        if evaluate.suites:
+            self.replaced.append(f"evaluate.suites: none of {', '.join(evaluate.suites)}")
         return evaluate.model_copy(
             update={
                 "prompts": self._stand_ins("evaluate.prompts", evaluate.prompts, "held_out"),
@@ -260,6 +262,7 @@ class _Builder:
                 "engine_args": {},
                 "batch_size": 8,
                 "num_samples": 1,
+                "suites": (),
                 "max_new_tokens": min(evaluate.max_new_tokens, _NEW_TOKENS),
                 "persona_probes": min(evaluate.persona_probes, _FEW_PROBES),
                 # The release is tried again, and a random model that is sampled stops now and not then.
