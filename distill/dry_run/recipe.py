@@ -182,12 +182,13 @@ class _Builder:
             self._faults += _teacher_faults(teacher, described, self._recipe.sample, prompt)
         if isinstance(teacher, VllmServerTeacher) and teacher.reasoning_parser is not None:
             return teacher.think_open  # its thinking comes apart, and is joined by the recipe's tags
-        if not described.think_open and teacher.think_open.strip():
+        opening = described.think_open(teacher.think_open)
+        if not opening and teacher.think_open.strip():
             tag = teacher.think_open.strip()
             self.notes.append(
                 f"the template of {teacher.public_id} has already written {tag}: set teacher.think_open: ''"
             )
-        return described.think_open
+        return opening
 
     def prompts(self) -> PromptsConfig | None:
         config = self._recipe.prompts
