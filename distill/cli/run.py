@@ -87,6 +87,7 @@ def run(
     from distill.report.overview import overview
     from distill.stages.pipeline import STAGES
     from distill.stages.pipeline import run as run_pipeline
+    from distill.train.launch import node_command
 
     for option, stage in (("--until", until), ("--only", only)):
         if stage is not None and stage not in STAGES:
@@ -94,6 +95,9 @@ def run(
     if until is not None and only is not None:
         raise InputError("--until and --only contradict each other", where="--only", hint="give one of them")
     with StageProgress() as progress:
+        for node in range(1, loaded.student.parallel.nodes):
+            command = node_command(runs / loaded.run_name(), loaded.student.parallel, node)
+            progress.say(f"train: takes node {node} along with `{command}`")
         run_pipeline(loaded, runs, watcher=progress, until=until, only=only)
         if progress.nothing_to_do:
             progress.say("nothing to do: every stage was done before")

@@ -62,8 +62,6 @@ def run_in_processes(stage: Stage[F], ctx: StageContext, parallel: ParallelConfi
     paths = {name: str(getattr(ctx, name)) for name in ("out", "scratch", "logs", "store")}
     write_json(folder / JOB, {"stage": encode(stage), "context": paths})
     one_node = parallel.nodes == 1
-    for node in range(1, parallel.nodes):
-        ctx.progress(0, None, f"waits for node {node}: {node_command(ctx.store.parent, parallel, node)}")
     config = LaunchConfig(
         min_nodes=parallel.nodes,
         max_nodes=parallel.nodes,

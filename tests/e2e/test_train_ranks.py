@@ -40,13 +40,13 @@ def test_a_killed_rank_ends_the_stage_by_name_and_two_nodes_go_on_at_its_checkpo
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    nodes = {"nodes": 2, "processes": 1, "rendezvous": f"'{address}'"}
+        port = free.getsockname()[1]
+    nodes = {"nodes": 2, "processes": 1, "rendezvous": f"localhost:{port}"}
     settings = [word for name, value in nodes.items() for word in ("--set", f"student.parallel.{name}={value}")]
     first = subprocess.Popen([*command, *settings], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     assert first.stderr is not None
-    line = next(line for line in first.stderr if "waits for node 1" in line)
-    arguments = shlex.split(line.partition("torchrun")[2])
+    line = next(line for line in first.stderr if "takes node 1 along" in line)
+    arguments = shlex.split(line.split("`")[1])[1:]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     other = subprocess.run([sys.executable, "-m", "torch.distributed.run", *arguments], env=environment, timeout=300)
     assert (first.wait(300), other.returncode) == (0, 0), first.stderr.read()
