@@ -66,7 +66,7 @@ def run_in_processes(stage: Stage[F], ctx: StageContext, parallel: ParallelConfi
         min_nodes=parallel.nodes,
         max_nodes=parallel.nodes,
         nproc_per_node=local,
-        run_id=stage.key,
+        run_id=stage.key if one_node else "none",  # as torchrun calls it: agents of one id find each other
         rdzv_backend="c10d" if one_node else "static",
         rdzv_endpoint="127.0.0.1:0" if one_node else parallel.rendezvous or "",
         rdzv_configs={} if one_node else {"rank": 0, "timeout": _RENDEZVOUS_S},
