@@ -136,7 +136,7 @@ def train_sft(
         model = _model(student, start, dtype)
         proof = prove(model, data, order[: student.batch_size], pad_id)
         for refusal in proof.refused if first else ():
-            progress(0, None, f"falls back to {proof.layout} rows; {refusal}")
+            progress(0, None, f"training in {proof.layout} rows; refused: {refusal}")
         most_tokens = student.micro_batch_size * int(data.lengths.max())
         steps = Steps(data, order, student.batch_size, most_tokens, pad_id, proof.layout, ranks)
         trainer = _trainer(student, model, steps, data, proof, dtype, checkpoints, fingerprint, metrics, progress)

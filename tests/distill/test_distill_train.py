@@ -360,7 +360,7 @@ def test_packed_rows_are_proven_and_train_as_rows_one_at_a_time(
 ) -> None:
     config = student({"kind": method}, dtype=dtype, num_train_epochs=1, max_length=1024)  # no dropout
     packed = run(config, start, long_rows, tmp_path / "packed")
-    monkeypatch.setattr("distill.train.proof.LAYOUTS", ())
+    monkeypatch.setattr("distill.train.proof._CANDIDATES", [])
     single = run(config, start, long_rows, tmp_path / "single")
     assert (packed.layout, packed.layouts_refused, single.layout) == ("packed", (), "single")
     for one, other in zip(packed.history, single.history, strict=True):
@@ -378,8 +378,8 @@ def test_packing_that_lets_rows_see_each_other_is_refused_and_said(
     result = run(student(), start, long_rows, tmp_path, lambda done, total=None, note="": notes.append(note))
     assert result.layout == "padded"
     assert result.facts()["layouts_refused"] == list(result.layouts_refused)
-    assert "packed: a token's loss differs by" in result.layouts_refused[0]
-    assert "falls back to padded rows; packed: a token's loss differs" in notes[0]
+    assert "packed, labelled positions: a token's loss differs by" in result.layouts_refused[0]
+    assert "training in padded rows; refused: packed, labelled positions: a token's loss differs" in notes[0]
 
 
 @pytest.mark.slow
@@ -394,10 +394,10 @@ def test_a_model_that_changes_its_logits_behind_the_head_is_trained_with_its_own
     kept = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
     model = CohereForCausalLM(CohereConfig(**{name: config[name] for name in kept}, logit_scale=0.25))
     model.save_pretrained(scaled)
-    for name in ("generation_config.json",):
-        shutil.copy(start / name, scaled / name)
+    shutil.copy(start / "generation_config.json", scaled)
     result = run(student(), scaled, rows, tmp_path / "run")
-    assert result.layout == "single"
+    assert result.layout == "packed"
+    assert [refusal.partition(":")[0] for refusal in result.layouts_refused] == ["packed, labelled positions"]
     assert result.history[-1]["loss"] < result.history[0]["loss"]
 
 
