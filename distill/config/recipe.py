@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from distill.config.forecast import ForecastConfig
+from distill.config.parallel import ParallelConfig
 from licensing.audit import Allowance
 from publish.facts import check_language
 from publish.formats.gguf import GgufType
@@ -110,6 +111,7 @@ class StudentConfig(Section):
     adam_beta2: float = Field(0.999, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
+    parallel: ParallelConfig = Operational(ParallelConfig(), description="Processes that train together (below).")
     on_bad_step: Literal["skip", "stop"] = Field(
         "skip",
         description="skip: a step whose loss or gradient norm is not finite changes no weight, a spike is logged. "

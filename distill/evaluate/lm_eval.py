@@ -59,9 +59,11 @@ def run_tasks(
     if not Path(teacher.model).is_dir():
         raise InputError("lm-eval loads a model folder", where=teacher.model, hint="give a folder, not an endpoint")
     base = read_base(Path(teacher.model))
-    thinks = base.turn.tags[1] in base.template
     engine, arguments = _engine(config)
-    arguments |= {"pretrained": teacher.model, **({"think_end_token": base.turn.tags[1]} if thinks else {})}
+    arguments |= {
+        "pretrained": teacher.model,
+        **({"think_end_token": base.turn.tags[1]} if base.template_thinks else {}),
+    }
     manager = TaskManager()
     results = simple_evaluate(
         model=engine,

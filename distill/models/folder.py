@@ -69,6 +69,11 @@ class BaseFolder:
         """How the template writes an assistant's turn."""
         return turn_format(self.render, self.turn_end)
 
+    @property
+    def template_thinks(self) -> bool:
+        """Whether the template itself writes think blocks; ``turn`` has tags also where it does not."""
+        return self.turn.tags[1] in self.template
+
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
         """The id of ``turn_end``, then every end-of-sequence id of the base."""

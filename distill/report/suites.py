@@ -34,7 +34,7 @@ def suite_table(scores: Iterable[tuple[str, Mapping[str, Any]]]) -> Table:
 
 
 def side_effect_table(effects: Rows) -> Table:
-    """Before and after on each suite, the paired difference, and what would have been noticed."""
+    """Before and after on each suite (one at least), the paired difference, and what would have been noticed."""
     rows = []
     for row in effects:
         reading = reading_of(row["low"], row["high"], row["p_adjusted"])
@@ -53,7 +53,8 @@ def side_effect_table(effects: Rows) -> Table:
             )
         )
     numbers = ("Problems", "Before", "After", "Difference", "95 % interval", "p, Holm", "Reading", "Detectable from")
-    return Table("What got better or worse", ("Suite", *numbers), tuple(rows), right=8)
+    names = f"{model_name(effects[0]['b'])} (after) against {model_name(effects[0]['a'])} (before)"
+    return Table(f"What got better or worse: {names}", ("Suite", *numbers), tuple(rows), right=8)
 
 
 def task_table(tasks: Rows) -> Table:

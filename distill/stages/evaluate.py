@@ -116,7 +116,10 @@ class Evaluate(Stage[EvaluateFacts]):
             rows_of_both = (row for model_rows in result.rows.values() for row in model_rows)
             write_rows(ctx.out / f"{result.suite.name}.items.jsonl", rows_of_both)
         effects = side_effects(results)
-        scores = {**report.model_dump(mode="json"), "side_effects": [effect.as_json() for effect in effects]}
+        scores = {
+            **report.model_dump(mode="json"),
+            "side_effects": [effect.model_dump(mode="json") for effect in effects],
+        }
         write_json(ctx.out / "scores.json", scores)
         return EvaluateFacts(
             rows_in=len(problems),

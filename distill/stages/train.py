@@ -51,8 +51,12 @@ class Train(Stage[TrainFacts]):
         return True
 
     def run(self, ctx: StageContext) -> TrainFacts:
+        from distill.train.launch import in_rank, local_processes, run_in_processes
         from distill.train.sft import train_sft
 
+        parallel = self.student.parallel
+        if local_processes(parallel) * parallel.nodes > 1 and not in_rank():
+            return run_in_processes(self, ctx, parallel)
         arm = "train" if self.arm == "student" else "control"
         with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data, arm) as rows:
             training_rows = map(self.student.training_row, rows)

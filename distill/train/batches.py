@@ -46,20 +46,19 @@ def micro_batches(
 ) -> list[list[int]]:
     """The rows of one step as micro batches of at most ``most_tokens`` tokens, padding included; a longer row is alone.
 
-    Packed, the number of micro batches is a multiple of ``ranks`` and as small as it can be, and their tokens differ
-    little (longest processing time first). Rows that are fewer than ``ranks`` leave empty lists.
+    Their number is a multiple of ``ranks``, where rows do not suffice by empty lists. Packed, it is as small as it can
+    be, and their tokens differ little (longest processing time first).
     """
     by_length = sorted(rows, key=lambda row: (-lengths[row], row))
-    if layout == "single":
-        return [[row] for row in by_length]
-    if layout == "padded":
+    if layout != "packed":
         batches: list[list[int]] = []
         for row in by_length:
-            if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= most_tokens:
+            fits = batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= most_tokens
+            if layout == "padded" and fits:
                 batches[-1].append(row)
             else:
                 batches.append([row])
-        return batches
+        return batches + [[] for _ in range(-len(batches) % ranks)]
     total = sum(int(lengths[row]) for row in rows)
     count = max(1, -(-total // (most_tokens * ranks))) * ranks
     while True:
@@ -145,7 +144,14 @@ class Steps:
 
     def __getitem__(self, item: int) -> list[dict[str, Any]]:
         batches = self.micro_batches(item // self._ranks)[item % self._ranks :: self._ranks]
-        return [collate(self._rows, batch, self._layout, self._pad_id) for batch in batches]
+        return [self._collate(batch) for batch in batches]
+
+    def _collate(self, batch: Sequence[int]) -> dict[str, Any]:
+        """The tensors of a micro batch. An empty one is a row without loss: ranks go forward and backward together."""
+        if batch:
+            return collate(self._rows, batch, self._layout, self._pad_id)
+        tensors = collate(self._rows, [int(self._rows.lengths.argmin())], self._layout, self._pad_id)
+        return tensors | {"labels": tensors["labels"].fill_(-100)}
 
     def rows(self, step: int) -> list[int]:
         """The rows of a step, 0 for the first."""

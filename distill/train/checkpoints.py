@@ -25,13 +25,13 @@ def complete(checkpoint: Path, fingerprint: str) -> None:
     write_json(checkpoint / _MARK, {"fingerprint": fingerprint, "sizes": sizes})
 
 
-def newest_complete(checkpoints: Path, fingerprint: str) -> Path | None:
-    """The newest whole checkpoint of the same training; what is torn, or of another training, is removed."""
+def newest_complete(checkpoints: Path, fingerprint: str, remove: bool = True) -> Path | None:
+    """The newest whole checkpoint of the same training; ``remove`` what is torn, or of another training."""
     whole: list[tuple[int, Path]] = []
     for folder in checkpoints.glob("checkpoint-*"):
         if _is_whole(folder, fingerprint):
             whole.append((int(folder.name.rpartition("-")[2]), folder))
-        else:
+        elif remove:
             shutil.rmtree(folder)
     return max(whole)[1] if whole else None
 

@@ -28,6 +28,7 @@ from distill.config.recipe import LoraMethod, StudentConfig, key_digest
 from distill.models.folder import public_name, read_base
 from distill.runs.provenance import code_revision, installed_versions
 from distill.runs.stage import Reporter
+from distill.train import parallel
 from distill.train.batches import Steps, training_order
 from distill.train.checkpoints import complete, fingerprint_of, newest_complete
 from distill.train.guard import NOT_FINITE, LossGuard
@@ -91,7 +92,10 @@ def train_sft(
         InputError: No row can be trained on.
         MissingDependency: torch, transformers, peft or accelerate, a tracker, memory or disk.
 
-    Not covered: several processes, quantised bases.
+    Each of several processes calls it (``distill.train.launch``) and gets the same result; the first one reads ``rows``
+    and writes the files.
+
+    Not covered: quantised bases.
     """
     try:
         import accelerate  # noqa: F401 - looked for here, so that a missing one is named before a model is loaded
@@ -115,29 +119,37 @@ def train_sft(
     checkpoints.mkdir(parents=True, exist_ok=True)
     checkpoints.chmod(0o700)  # what is unpickled from here is ours alone
     rows_key = fingerprint_of(rows_digest, str(student.max_length), versions, *template)
-    data = token_rows(start, end, rows, student.max_length, checkpoints, rows_key)
+    on_gpu = torch.cuda.is_available()
+    first, ranks = parallel.rank() == 0, parallel.world_size()
+    parallel.start_processes(on_gpu)
+    with parallel.first_rank_first():
+        data = token_rows(start, end, rows, student.max_length, checkpoints, rows_key)
     if samples is None:
         samples = max(1, round(student.num_train_epochs * len(data)))
     order = training_order(len(data), samples, student.seed)
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    fingerprint = fingerprint_of(rows_key, key_digest(student), str(samples), dtype, device)
-    resume = newest_complete(checkpoints, fingerprint)
+    device = "cuda" if on_gpu else "cpu"
+    layout = parallel.checkpoint_layout(student.parallel)
+    fingerprint = fingerprint_of(rows_key, key_digest(student), str(samples), dtype, device, layout)
+    resume = newest_complete(checkpoints, fingerprint, remove=first)
     with _quiet(), _all_cores(), _user_errors(student, checkpoints):
         model = _model(student, start, dtype)
         proof = prove(model, data, order[: student.batch_size], pad_id)
-        for refusal in proof.refused:
+        for refusal in proof.refused if first else ():
             progress(0, None, f"falls back to {proof.layout} rows; {refusal}")
         most_tokens = student.micro_batch_size * int(data.lengths.max())
-        steps = Steps(data, order, student.batch_size, most_tokens, pad_id, proof.layout)
+        steps = Steps(data, order, student.batch_size, most_tokens, pad_id, proof.layout, ranks)
         trainer = _trainer(student, model, steps, data, proof, dtype, checkpoints, fingerprint, metrics, progress)
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True)
-        if isinstance(student.method, LoraMethod):
-            _save_adapter(trainer.model, student, out)
-        else:
-            _save_full(trainer.model, start, out, torch)
+        lora = isinstance(student.method, LoraMethod)
+        weights = parallel.full_state_dict(trainer, trainable_only=lora)
+        if first:
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir(parents=True)
+            if lora:
+                _save_adapter(trainer.model, weights, student, out)
+            else:
+                _save_full(trainer.model, weights, start, out, torch)
     logged = [entry for entry in trainer.state.log_history if "learning_rate" in entry]
     result = TrainResult(
         rows=len(data),
@@ -154,8 +166,9 @@ def train_sft(
         history=tuple({key: entry[key] for key in _LOGGED if key in entry and is_json(entry[key])} for entry in logged),
         resumed_from=int(resume.name.rpartition("-")[2]) if resume else 0,
     )
-    write_json(out / "train_log.json", result.facts() | {"log": list(result.history)})
-    write_rows(out / "left_out.jsonl", ({"id": row.id, "reason": row.reason} for row in data.left_out))
+    if first:
+        write_json(out / "train_log.json", result.facts() | {"log": list(result.history)})
+        write_rows(out / "left_out.jsonl", ({"id": row.id, "reason": row.reason} for row in data.left_out))
     return result
 
 
@@ -186,8 +199,8 @@ def _model(student: StudentConfig, start: Path, dtype: str) -> Any:
         dtype=torch.bfloat16 if lora and dtype == "bfloat16" else torch.float32,
         trust_remote_code=student.trust_remote_code,
     )
-    if torch.cuda.is_available():
-        model.to("cuda")
+    if torch.cuda.is_available() and not parallel.divided(student.parallel):
+        model.to("cuda")  # else each GPU gets its part later
     return adapted(model, lora) if lora else model
 
 
@@ -232,9 +245,9 @@ def _trainer(
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
     on_gpu = torch.cuda.is_available()
+    first, ranks = parallel.rank() == 0, parallel.world_size()
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
-        use_cpu=not on_gpu,
         bf16=dtype == "bfloat16",
         per_device_train_batch_size=1,  # one item is one optimiser step
         gradient_accumulation_steps=1,
@@ -249,8 +262,6 @@ def _trainer(
         warmup_steps=int(student.warmup_ratio * len(steps)),  # rounded down: the first warm-up step has rate 0
         weight_decay=student.weight_decay,
         max_grad_norm=student.max_grad_norm,
-        # Traces are long and GPU memory is short; on a CPU it is the other way round.
-        gradient_checkpointing=on_gpu,
         gradient_checkpointing_kwargs={"use_reentrant": False},
         save_steps=student.save_steps,
         save_total_limit=2,  # the older one is whole while the newer one is written
@@ -262,10 +273,12 @@ def _trainer(
         disable_tqdm=True,
         dataloader_pin_memory=on_gpu,
         seed=student.seed,
+        **parallel.training_arguments(student.parallel, on_gpu),
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one device: nn.DataParallel would split a step that is one item
     peak = peak_flops(torch.cuda.get_device_name()) if on_gpu and dtype == "bfloat16" else None
-    log = MetricsLog(metrics, data, ModelFlops(model, full=student.method.kind == "full"), peak)
+    flops = ModelFlops(model, full=student.method.kind == "full")
+    log = MetricsLog(metrics, data, flops, peak * ranks if peak else None)
     most_skipped = max(_SKIPPED_AT_MOST, len(steps) // 100)
     head = LabelledHead(model) if proof.labelled_head else None
     config = model.config.get_text_config()
@@ -279,14 +292,17 @@ def _trainer(
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             for entry in state.log_history:  # of the steps before a resume
                 guard.look(entry)
-            log.start(state.global_step)
+            if first:
+                log.start(state.global_step)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if "loss" in logs:
+            if "loss" in logs and first:
                 progress(state.global_step, state.max_steps, f"loss {logs['loss']:.3f}")
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            complete(checkpoints / f"checkpoint-{state.global_step}", fingerprint)
+            parallel.wait_for_all()
+            if first:
+                complete(checkpoints / f"checkpoint-{state.global_step}", fingerprint)
 
     class StepTrainer(Trainer):
         """One item is one step: a list of micro batches."""
@@ -297,18 +313,25 @@ def _trainer(
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
             model.train()
             batches = [self._prepare_inputs(batch) for batch in inputs]
-            count = sum((batch["labels"][:, 1:] != -100).sum() for batch in batches)
+            count = parallel.sum_of_ranks(sum((batch["labels"][:, 1:] != -100).sum() for batch in batches))
             total = torch.zeros((), device=self.args.device)
             for batch in batches:
-                with self.compute_loss_context_manager():
-                    losses, output = head.losses(model, batch, **more) if head else own_losses(model, batch, **more)
-                    loss = losses.sum() / count
-                    if more:
-                        loss = loss + router_loss * output.aux_loss / len(batches)
-                self.accelerator.backward(loss)
+                # The gradients of ranks are averaged, so the loss of each is multiplied by their number.
+                with parallel.reduced_once(self, model, batch is batches[-1]):
+                    with self.compute_loss_context_manager():
+                        losses, output = head.losses(model, batch, **more) if head else own_losses(model, batch, **more)
+                        loss = losses.sum() * ranks / count
+                        if more:
+                            loss = loss + router_loss * output.aux_loss / len(batches)
+                    self.accelerator.backward(loss)
                 total += loss.detach()
+            total = parallel.sum_of_ranks(total) / ranks
             self._loss = total.item()
             return total if math.isfinite(self._loss) else torch.zeros_like(total)  # the trainer adds its losses up
+
+        def create_accelerator_and_postprocess(self) -> None:
+            super().create_accelerator_and_postprocess()
+            parallel.use_fsdp(self)
 
         def floating_point_ops(self, inputs: Any) -> int:
             return 0  # counted in metrics.py
@@ -328,7 +351,8 @@ def _trainer(
             if self._problem:
                 logs |= {"problem": self._problem, "rows": [data.id(row) for row in rows]}
             super().log(logs, start_time)
-            log.write({"step": self.state.global_step} | logs)
+            if first:
+                log.write({"step": self.state.global_step} | logs)
             if self._problem:
                 skipped = sum(entry.get("problem") == NOT_FINITE for entry in self.state.log_history)
                 if student.on_bad_step == "stop" or skipped > most_skipped:
@@ -368,9 +392,9 @@ def _schedule(student: StudentConfig) -> dict[str, Any]:
 # --- saving ------------------------------------------------------------------------------------------------------
 
 
-def _save_adapter(model: Any, student: StudentConfig, out: Path) -> None:
+def _save_adapter(model: Any, weights: dict[str, Any], student: StudentConfig, out: Path) -> None:
     # "auto" would ask the hub whether the vocabulary was resized; it was not, and embeddings are not trained.
-    model.save_pretrained(out, safe_serialization=True, save_embedding_layers=False)
+    model.save_pretrained(out, state_dict=weights, safe_serialization=True, save_embedding_layers=False)
     (out / "README.md").unlink(missing_ok=True)
     file = out / "adapter_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
@@ -381,11 +405,13 @@ def _save_adapter(model: Any, student: StudentConfig, out: Path) -> None:
     write_json(file, dict(sorted(config.items())))
 
 
-def _save_full(model: Any, start: Path, out: Path, torch: Any) -> None:
+def _save_full(model: Any, weights: dict[str, Any], start: Path, out: Path, torch: Any) -> None:
     """Full weights in the base's own dtype, beside the configuration that they started with."""
     config = json.loads((start / "config.json").read_bytes())
-    model.to(getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")))
-    model.save_pretrained(out, max_shard_size="5GB")
+    dtype = getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch."))
+    tied = model.all_tied_weights_keys  # gathered from ranks, two names of one tensor are two tensors
+    weights = {name: weight.to(dtype) for name, weight in weights.items() if name not in tied}
+    model.save_pretrained(out, state_dict=weights, max_shard_size="5GB")
     for name in ("config.json", "generation_config.json"):
         shutil.copyfile(start / name, out / name)
 

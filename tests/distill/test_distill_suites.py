@@ -92,6 +92,18 @@ def test_a_subset_takes_every_family_and_depends_on_neither_order_nor_copies(shi
     )
     assert {problem.id for problem in subset(problems[::-1], 16, seed=0)} == {problem.id for problem in some}
     assert {problem.id for problem in subset(problems, 16, seed=1)} != {problem.id for problem in some}
+    few = subset(problems, 5, seed=0)  # fewer than families: which of them does not depend on the order either
+    assert {problem.id for problem in subset(problems[::-1], 5, seed=0)} == {problem.id for problem in few}
+
+
+def test_two_files_of_one_name_are_an_error_and_one_file_twice_is_one_suite(tmp_path: Path) -> None:
+    files = [tmp_path / folder / "sums.jsonl" for folder in "ab"]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(json.dumps({"id": "a", "prompt": "1 + 1 =", "answer": "2", "kind": "math"}) + "\n")
+    assert len(find_suites([str(files[0])] * 2)) == 1
+    with pytest.raises(InputError, match="two suites are called sums"):
+        find_suites(map(str, files))
 
 
 # --- names -------------------------------------------------------------------------------------------------------

@@ -54,8 +54,8 @@ def evaluate_suites(
 ) -> list[SuiteResult]:
     """Score ``models`` on ``suites``, in this order.
 
-    ``limit``: at most so many problems of a suite, the
-    same ones for all models (``subset`` with ``config.seed``). Raises what ``Suite.problems`` and ``run_model`` raise.
+    ``limit``: at most so many problems of a suite, the same ones for all models (``subset`` with ``config.seed``).
+    Raises what ``Suite.problems`` and ``run_model`` raise.
     """
     if not suites:
         return []
@@ -91,10 +91,7 @@ def _thinks(teacher: TeacherConfig) -> bool:
     """Whether the model's template writes think blocks, which then are no fault of an answer. An endpoint's template is
     not known: engines that serve such models take the block out."""
     folder = base_path(teacher.model)
-    if folder is None:
-        return True
-    base = read_base(folder)
-    return base.turn.tags[1] in base.template
+    return folder is None or read_base(folder).template_thinks
 
 
 def _adjusted(results: Sequence[SuiteResult]) -> list[SuiteResult]:

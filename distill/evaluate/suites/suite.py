@@ -88,22 +88,31 @@ def suite_names() -> list[str]:
 
 
 def find_suites(names: Iterable[str]) -> list[Suite]:
-    """The suites of these names, each once, in order. Raises InputError for a name that is none, with the nearest."""
-    found: dict[str, Suite] = {}
+    """The suites of these names, each once, in order.
+
+    Raises InputError for a name that is none, with the nearest, and for two files that would have one name.
+    """
+    suites: dict[str, Suite] = {}
     for name in names:
         for one in SIDE_EFFECTS if name == "side-effects" else (name,):
-            found.setdefault(one, _suite(one))
-    return [*found.values()]
+            suite = _suite(one)
+            if suites.setdefault(suite.name, suite) != suite:
+                raise InputError(f"two suites are called {suite.name}", where=one, hint="rename one of the files")
+    return [*suites.values()]
 
 
 def subset(problems: Sequence[Prompt], limit: int, seed: int) -> list[Prompt]:
     """At most ``limit`` problems, in their order: families take turns, each gives those with the least digests of seed
     and content. So two models get the same ones, and neither order nor copies matter."""
-    families: dict[str, list[tuple[bytes, int]]] = {}
+
+    def digest(text: str) -> bytes:
+        return hashlib.sha256(f"{seed}:{text}".encode()).digest()
+
+    families: dict[bytes, list[tuple[bytes, int]]] = {}
     for at, problem in enumerate(problems):
-        digest = hashlib.sha256(f"{seed}:{problem.content_hash}".encode()).digest()
-        families.setdefault(str(problem.row().get("family")), []).append((digest, at))
-    rounds = itertools.zip_longest(*(sorted(family) for family in families.values()))
+        family = digest(str(problem.row().get("family")))
+        families.setdefault(family, []).append((digest(problem.content_hash), at))
+    rounds = itertools.zip_longest(*(sorted(families[family]) for family in sorted(families)))
     turns = [entry[1] for entries in rounds for entry in entries if entry is not None]
     return [problems[at] for at in sorted(turns[:limit])]
 
