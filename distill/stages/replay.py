@@ -76,11 +76,11 @@ class Replay(Stage[ReplayFacts]):
                         "completion_tokens": answer["completion_tokens"],
                     }
                 )
-        if len(rows) < self.replay.rows:
+        if not rows:
             raise Refused(
-                f"{len(rows)} of {len(prompts)} prompts gave a row, replay.rows asks for {self.replay.rows}",
-                where="replay.rows",
-                hint="give more prompts in replay.prompts, raise replay.max_new_tokens, or lower replay.rows",
+                f"the base ended none of {len(prompts)} answers by itself",
+                where="replay",
+                hint="raise replay.max_new_tokens, give other replay.prompts, or take an instruction-tuned base",
             )
         write_rows(ctx.out / REPLAY, rows)
         digest = hashlib.sha256(b"".join(map(json_line, rows))).hexdigest()

@@ -21,7 +21,7 @@ __all__ = ["ReplayConfig", "general_prompts"]
 class ReplayConfig(Section):
     """The base answers greedily, under its own template; answers that end by themselves become rows of kind `open`."""
 
-    rows: int = Field(100, ge=1, description="Training rows, in the order of the prompts.")
+    rows: int = Field(100, ge=1, description="Most training rows, in the order of the prompts.")
     prompts: PromptsConfig | None = Field(
         None, description="General prompts, such as a preset of kind open; 150 short ones that ship if absent."
     )
