@@ -160,7 +160,14 @@ def train(base: Any, rows: int, epochs: float) -> dict[str, Any]:
         prepare(student, None, folder / "start")
         began = time.monotonic()
         result = train_sft(
-            student, folder / "start", training_rows, folder / "out", folder / "checkpoints", lambda *_: None
+            student,
+            folder / "start",
+            training_rows,
+            folder / "out",
+            folder / "checkpoints",
+            lambda *_: None,
+            rows_digest="",  # the folder is new: there are no checkpoints of other rows
+            metrics=folder / "metrics.jsonl",
         )
         seconds = time.monotonic() - began
     first, last = result.history[0]["loss"], result.history[-1]["loss"]
@@ -168,7 +175,7 @@ def train(base: Any, rows: int, epochs: float) -> dict[str, Any]:
         raise RuntimeError(f"the loss did not fall: {first} to {last}")
     on_gpu = torch.cuda.is_available()
     return {
-        **{key: result.facts()[key] for key in ("rows_out", "steps", "dtype", "first_loss", "last_loss")},
+        **{key: result.facts()[key] for key in ("rows_out", "steps", "dtype", "layout", "first_loss", "last_loss")},
         "seconds": round(seconds, 2),
         "tokens_per_s": round(result.tokens * epochs / seconds, 1),
         "peak_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2) if on_gpu else None,

@@ -1,4 +1,4 @@
-"""``distill check``: in seconds, and without torch, what would otherwise fail after an hour.
+"""``distill check``: in seconds, and without torch but for the memory forecast, what would fail after an hour.
 
 Every check gives findings and none stops another: a person mends everything in one go.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from distill.check.finding import Finding
 from distill.check.forecast import check_forecast
+from distill.check.memory import CHECKPOINTS, check_memory
 from distill.check.pilot import run_pilot
 from distill.check.problems import check_held_out, check_problems
 from distill.check.student import check_student
@@ -29,6 +31,7 @@ from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
 from publish.chat_template import read_template
 from publish.formats.gguf import check_gguf_tools
+from publish.weights import tensor_shapes
 from synth.problems.config import HubPrompts, ImportedTraces
 from synth.teachers.config import (
     AutoTeacher,
@@ -41,15 +44,19 @@ from synth.teachers.config import (
     VllmTeacher,
 )
 
-TRAINING_BYTES = {"lora": 1.5, "full": 6.0}
-"""Disk for checkpoints and the exported model, in copies of the base's weights: full tuning keeps two Adam moments
-and weights in each of two checkpoints."""
+_COPIES = {"lora": 1.5, "full": 2.0}
+"""Disk for what train and export leave, in copies of the base's weights."""
+_CHECKPOINT_BYTES = 12
+"""A parameter of full tuning in a checkpoint: the weight and two moments of Adam, in float32."""
 
 
-def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[Finding]:
+def check_recipe(
+    recipe: Recipe, runs: Path, pilot: int | None = None, gpu_memory: float | None = None
+) -> list[Finding]:
     """All findings of a recipe that is to run below ``runs``. Not covered: that weights load.
 
     ``pilot``: sample so many problems for real, where nothing else is wrong, and forecast the run from that.
+    ``gpu_memory``: forecast whether training fits GPUs of so many GiB each; needs torch.
     """
     several = len(recipe.teachers) > 1
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
@@ -61,6 +68,7 @@ def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[F
         "problems": lambda: check_problems(recipe),
         "held-out problems": lambda: check_held_out(recipe),
         "disk": lambda: _disk(recipe, runs),
+        **({} if gpu_memory is None else {"memory": lambda: check_memory(recipe, gpu_memory)}),
         **({"formats": lambda: _formats(recipe)} if recipe.release.formats else {}),
         "forecast": lambda: check_forecast(recipe),
     }
@@ -79,7 +87,7 @@ def check_recipe(recipe: Recipe, runs: Path, pilot: int | None = None) -> list[F
 
 
 def _parts(recipe: Recipe) -> Iterator[Finding]:
-    training = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
+    training = ("torch", "transformers", "peft", "accelerate")
     modules = dict.fromkeys(training, f"pip install {' '.join(training)}")
     judge = recipe.verify.judge
     engines = [type(teacher) for teacher in (*recipe.teachers, *([judge.teacher] if judge else []))]
@@ -87,6 +95,7 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
         modules["vllm"] = "make setup-vllm, or on a GPU: pip install vllm"
     if recipe.student.optimizer.endswith("8bit"):
         modules["bitsandbytes"] = "pip install bitsandbytes"
+    modules |= {tracker: f"pip install {tracker}" for tracker in recipe.student.report_to}
     if any(issubclass(engine, ServedTeacher) for engine in engines):
         modules["openai"] = "pip install openai"
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
@@ -177,10 +186,12 @@ def _licences(recipe: Recipe) -> Iterator[Finding]:
 
 
 def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:
-    folder = base_path(recipe.student.base)
-    size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder else 0
+    folder, method = base_path(recipe.student.base), recipe.student.method.kind
+    files = sorted(folder.glob("*.safetensors")) if folder else []
+    kept = _COPIES[method] * sum(file.stat().st_size for file in files)
+    parameters = sum(math.prod(shape) for _, shape in tensor_shapes(*files).values()) if method == "full" else 0
     arms = 2 if recipe.curate.control_arm else 1
-    needed = int(size * TRAINING_BYTES[recipe.student.method.kind] * arms) + (64 << 20)
+    needed = int(kept * arms + CHECKPOINTS * _CHECKPOINT_BYTES * parameters) + (64 << 20)
     place = runs.absolute()
     while not place.exists():
         place = place.parent

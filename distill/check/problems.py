@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from synth.section import OnBadRow
 __all__ = ["check_held_out", "check_problems"]
 
 GOLDS_CHECKED = 64
+DISAGREEMENT = 0.25
+"""Share of the problems that one of two models solves and the other does not, for the forecast of an evaluation."""
 
 
 def check_problems(recipe: Recipe) -> Iterator[Finding]:
@@ -63,13 +66,22 @@ def check_problems(recipe: Recipe) -> Iterator[Finding]:
 
 
 def check_held_out(recipe: Recipe) -> Iterator[Finding]:
-    """The problems of `evaluate`: held out, and of the suites."""
+    """The problems of `evaluate`, held out and of the suites, and the difference of two models that so many held-out
+    ones tell from chance."""
+    from distill.evaluate.statistics import minimum_detectable_effect
     from synth.problems.problem import load_prompts
 
     source = recipe.evaluate.prompts
     yield from _source(source, "held-out problems")
     if not (isinstance(source, HubPrompts) and is_on_hub(source)):
-        yield Finding("ok", "held-out problems", f"{len(load_prompts(source).prompts):,} problems")
+        count = len(load_prompts(source).prompts)
+        effect = minimum_detectable_effect(math.sqrt(DISAGREEMENT), count)
+        yield Finding(
+            "ok",
+            "held-out problems",
+            f"{count:,} problems: of two models that disagree on {DISAGREEMENT:.0%} of them, differences from "
+            f"{effect:.3f} are found in 80 % of evaluations",
+        )
     for suite in find_suites(recipe.evaluate.suites):
         subject = f"suite {suite.name}"
         if suite.source is not None:

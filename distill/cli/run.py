@@ -28,6 +28,10 @@ def check(
             min=1, metavar="N", help="Also sample N problems with the real teacher and forecast tokens, hours and cost."
         ),
     ] = None,
+    gpu_memory: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="GIB", help="Also forecast whether training fits GPUs of so many GiB each."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check a recipe before it runs.
@@ -38,9 +42,9 @@ def check(
     from distill.config.loader import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
-    if pilot is not None:
+    if pilot is not None or gpu_memory is not None:
         quiet_libraries()
-    findings = check_recipe(loaded, runs, pilot)
+    findings = check_recipe(loaded, runs, pilot, gpu_memory)
     if as_json:
         print_json([finding.as_dict() for finding in findings])
     else:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self, cast
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from distill.config.forecast import ForecastConfig
+from distill.config.parallel import ParallelConfig
 from licensing.audit import Allowance
 from publish.facts import check_language
 from publish.formats.gguf import GgufType
@@ -94,7 +95,11 @@ class StudentConfig(Section):
     max_length: int = Field(4096, ge=16, description="Tokens; a longer row is left out with a reason, never cut.")
     num_train_epochs: float = Field(3, gt=0)
     batch_size: int = Field(16, ge=1, description="Rows in one optimiser step.")
-    micro_batch_size: int = Operational(4, ge=1, description="Rows in one forward pass.")
+    micro_batch_size: int = Operational(
+        4,
+        ge=1,
+        description="Rows of the longest length in one forward pass; shorter rows fill up to as many tokens.",
+    )
     lr_scheduler: Literal["cosine", "linear", "constant"] = "cosine"
     min_lr_ratio: float = Field(0.0, ge=0, lt=1, description="Final learning rate, as a share of the peak.")
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
@@ -106,7 +111,16 @@ class StudentConfig(Section):
     adam_beta2: float = Field(0.999, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
+    parallel: ParallelConfig = Operational(ParallelConfig(), description="Processes that train together (below).")
+    on_bad_step: Literal["skip", "stop"] = Field(
+        "skip",
+        description="skip: a step whose loss or gradient norm is not finite changes no weight, a spike is logged. "
+        "stop: either ends the training.",
+    )
     save_steps: int = Operational(50, ge=1, description="Optimiser steps between checkpoints.")
+    report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = Operational(
+        (), description="Trackers that get the metrics of each step, beside the run's own file."
+    )
     seed: int = 0
     trust_remote_code: bool = False
 
@@ -116,15 +130,6 @@ class StudentConfig(Section):
             raise ValueError(
                 "trust_remote_code: a student with code of its own would train but cannot be merged, "
                 "exported and scored yet: take a base whose architecture is part of transformers"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _whole_micro_batches(self) -> StudentConfig:
-        if self.batch_size % self.micro_batch_size:
-            raise ValueError(
-                f"batch_size {self.batch_size} is no multiple of micro_batch_size {self.micro_batch_size}: "
-                f"set student.micro_batch_size to a divisor"
             )
         return self
 

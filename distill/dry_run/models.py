@@ -10,7 +10,7 @@ import importlib.util
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ from distill.check.student import position_limit
 from distill.config.recipe import RandomBase, StudentConfig
 from distill.models.folder import cached
 from distill.models.random_model import byte_level_tokenizer
-from distill.models.turn_format import end_of_turn, turn_format
 from licensing.errors import InputError
 from publish.chat_template import TEMPLATE_FILE, read_template, render
 from publish.weights import read_object, write_object
+from synth.reasoning import THINK_OPEN
 from synth.teachers.config import TeacherConfig
 
 __all__ = ["Described", "describe", "describe_student", "describe_teacher", "write_stand_in"]
@@ -63,7 +63,6 @@ class Described:
     name: str
     config: Mapping[str, Any]
     template: str | None
-    special: tuple[str, ...]
     values: Mapping[str, str]
     folder: Path | None
     entry: _Entry | None = None
@@ -73,12 +72,13 @@ class Described:
         """Tokens that it has positions for; None where its config tells none."""
         return position_limit(self.config)
 
-    @cached_property
-    def think_open(self) -> str:
-        """What its completions open thinking with: empty where the chat template has already written the tag."""
-        assert self.template is not None, "a teacher's template is looked for when it is described"
-        stops = [token for token in (self.values.get("eos_token"),) if token]
-        return turn_format(self._render, end_of_turn(self._render, self.special, stops)).tags[0]
+    def think_open(self, tag: str) -> str:
+        """What its completions open thinking with: ``tag``, or nothing where the generation prompt ends with it.
+
+        ``tag``: as the recipe has it; ``<think>`` where it is empty.
+        """
+        tag = tag.strip() or THINK_OPEN
+        return "" if self.prompt([{"role": "user", "content": "Hello."}]).rstrip().endswith(tag) else tag
 
     def prompt(self, messages: list[dict[str, Any]]) -> str:
         """The text of a chat with the generation prompt. Raises InputError where the template refuses it."""
@@ -142,7 +142,6 @@ def describe(model: str, revision: str | None, public_id: str, where: str) -> De
         public_id,
         entry.config,
         _template(entry.template),
-        entry.special,
         {name: token for name, token in values.items() if token is not None},
         None,
         entry,
@@ -213,9 +212,7 @@ def _of_folder(folder: Path, name: str) -> Described:
         text = value.get("content") if isinstance(value, dict) else value
         if isinstance(text, str):
             values[key] = text
-    added = read_object(folder / "tokenizer.json", optional=True).get("added_tokens") or []
-    special = tuple(str(token["content"]) for token in added if token.get("special"))
-    return Described(name, read_object(folder / "config.json"), read_template(folder), special, values, folder)
+    return Described(name, read_object(folder / "config.json"), read_template(folder), values, folder)
 
 
 def _template(template: str | None) -> str | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.config.parallel import ParallelConfig
 from distill.config.recipe import EvaluateConfig, RandomBase, Recipe, ReleaseConfig, RequireConfig, StudentConfig
 from distill.dry_run.models import Described, describe_student, describe_teacher, write_stand_in
 from distill.dry_run.problems import Part, stand_in_prompts, stand_in_traces
@@ -181,12 +182,13 @@ class _Builder:
             self._faults += _teacher_faults(teacher, described, self._recipe.sample, prompt)
         if isinstance(teacher, VllmServerTeacher) and teacher.reasoning_parser is not None:
             return teacher.think_open  # its thinking comes apart, and is joined by the recipe's tags
-        if not described.think_open and teacher.think_open.strip():
+        opening = described.think_open(teacher.think_open)
+        if not opening and teacher.think_open.strip():
             tag = teacher.think_open.strip()
             self.notes.append(
                 f"the template of {teacher.public_id} has already written {tag}: set teacher.think_open: ''"
             )
-        return described.think_open
+        return opening
 
     def prompts(self) -> PromptsConfig | None:
         config = self._recipe.prompts
@@ -240,6 +242,7 @@ class _Builder:
     def student(self, base: Described | None) -> StudentConfig:
         student = self._recipe.student
         few: dict[str, Any] = {"num_train_epochs": 1, "batch_size": 4, "micro_batch_size": 2, "optimizer": "adamw"}
+        few["parallel"] = ParallelConfig(processes=1)
         if base is not None:
             folder = self._folder / "base"
             write_stand_in(base, folder)

@@ -49,9 +49,14 @@ def families_of(problems: Iterable[Prompt]) -> dict[str, str]:
         columns = problem.row()
         family = next((columns[name] for name in _FAMILY_COLUMNS if columns.get(name) is not None), None)
         if family is None and problem.kind == "reasoning_gym":
-            family = [columns["task"], columns["entry"].get("metadata", {}).get("difficulty")]
+            family = [columns["task"], _difficulty(columns["entry"])]
         families[problem.id] = problem.id if family is None else canonical_json(family)
     return families
+
+
+def _difficulty(entry: Any) -> Any:
+    metadata = entry.get("metadata") if isinstance(entry, Mapping) else None
+    return metadata.get("difficulty") if isinstance(metadata, Mapping) else None
 
 
 def summarise(rows_by_model: Mapping[str, Sequence[Row]], problems: Sequence[Prompt] = ()) -> EvalReport:
@@ -70,11 +75,19 @@ def summarise(rows_by_model: Mapping[str, Sequence[Row]], problems: Sequence[Pro
     judged = [one for one in ids if all(row["verdict"] is not None for model in answers.values() for row in model[one])]
     if not judged:
         raise InputError("no held-out problem has a verdict", where="evaluate.prompts", hint="use ones with answers")
-    clusters = _clusters(judged, families_of(problems))
+    families = families_of(problems)
+    clusters = [families.get(one, one) for one in judged]
+    number = len(set(clusters))
+    if number == len(judged) or number == 1:
+        units = "problems"
+    elif number < MIN_FAMILIES:
+        units = f"problems of these {number} families, which are too few to stand for others"
+    else:
+        units = f"{number} families of problems"
+    of = clusters if MIN_FAMILIES <= number < len(judged) else None
     votes = all(problem.kind != "code" for problem in problems)
-    scores = [_score(name, rows, answers[name], judged, clusters, votes) for name, rows in rows_by_model.items()]
-    comparisons = _comparisons({name: _correct(answers[name], judged) for name in names}, clusters)
-    units = f"{scores[0].clusters} families of problems" if clusters else "problems"
+    scores = [_score(name, rows, answers[name], judged, of, votes) for name, rows in rows_by_model.items()]
+    comparisons = _comparisons({name: _correct(answers[name], judged) for name in names}, of)
     interval = f"95 %, over {units}: Wilson's for scores, adjusted Wald for paired differences"
     return EvalReport(scores=tuple(scores), comparisons=tuple(comparisons), interval=interval)
 
@@ -87,12 +100,6 @@ def _by_problem(rows: Iterable[Row]) -> dict[str, list[Row]]:
     for row in rows:
         problems.setdefault(row["prompt_id"], []).append(row)
     return problems
-
-
-def _clusters(judged: Sequence[str], families: Mapping[str, str]) -> list[str] | None:
-    """The family of each problem; None where each is its own, or there are too few families."""
-    clusters = [families.get(one, one) for one in judged]
-    return clusters if MIN_FAMILIES <= len(set(clusters)) < len(judged) else None
 
 
 def _correct(answers: Mapping[str, Sequence[Row]], judged: Sequence[str]) -> list[float]:
@@ -122,7 +129,7 @@ def _score(
             others[f"maj@{samples}"] = estimate([_majority(answers[one]) for one in judged])
     finished = {one: [row for row in answers[one] if row["finish_reason"] != "length"] for one in judged}
     kept = [at for at, one in enumerate(judged) if finished[one]]
-    if len(kept) > 0 and any(len(finished[one]) < len(answers[one]) for one in judged):
+    if kept and any(len(finished[one]) < len(answers[one]) for one in judged):
         values = _correct(finished, [judged[at] for at in kept])
         of = None if clusters is None else _clusters_left([clusters[at] for at in kept])
         others["pass@1, finished"] = estimate(values, of)

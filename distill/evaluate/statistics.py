@@ -22,6 +22,7 @@ and families of which a few hold most problems.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -224,7 +225,8 @@ def _mcnemar(gained: int, lost: int) -> tuple[float, Test]:
     """McNemar's exact test (Psychometrika 12, 1947): the discordant problems against a fair coin."""
     from scipy.stats import binomtest
 
-    return (float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0), "McNemar, exact"
+    p = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return max(p, sys.float_info.min), "McNemar, exact"  # beyond 1,000 problems 2^-n is no float
 
 
 def _sign_permutation(units: Values) -> tuple[float, Test]:

@@ -104,8 +104,9 @@ class Tokens:
         return cls(render, encode, control_tokens(tokenizer), end)
 
     @classmethod
-    def of_folder(cls, base: BaseFolder) -> Tokens:
-        """Of a model folder, without torch and transformers."""
+    def of_folder(cls, base: BaseFolder, end: str | None = None) -> Tokens:
+        """Of a model folder, without torch and transformers. ``end``: the end-of-turn token, where it is not the
+        base's own."""
         from tokenizers import Tokenizer
 
         tokenizer = Tokenizer.from_file(str(base.folder / "tokenizer.json"))
@@ -115,7 +116,7 @@ class Tokens:
         def encode(text: str) -> list[int]:
             return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
-        return cls(base.render, encode, control, base.turn_end)
+        return cls(base.render, encode, control, end or base.turn_end)
 
     def texts(self, messages: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
         """Prompt and completion of a conversation that ends with the assistant's answer.

@@ -53,7 +53,7 @@ class Gate:
         failed = [check for check in self.checks if not check.go]
         if failed:
             reasons = "; ".join(check.reason for check in failed)
-            fields = ", ".join(f"release.require.{check.name}" for check in failed)
+            fields = ", ".join(dict.fromkeys(f"release.require.{check.name}" for check in failed))
             raise Refused(
                 f"no-go, {action}: {reasons}",
                 where="release.require",
@@ -84,7 +84,12 @@ def gate_of_release(folder: Path) -> Gate | None:
         recipe, _ = parse_yaml((folder / "recipe.yaml").read_text(encoding="utf-8"), "recipe.yaml", "build it again")
     except FileNotFoundError:
         return None
-    return decide(_require(recipe, str(folder / "recipe.yaml")), evaluation)
+    require = _require(recipe, str(folder / "recipe.yaml"))
+    try:
+        return decide(require, evaluation)
+    except (KeyError, TypeError) as error:
+        where = str(folder / "evaluation.json")
+        raise InputError(f"not scores of an evaluation: {error!r}", where=where, hint="fetch it again") from None
 
 
 def gate_of_run(run: Path) -> Gate | None:
@@ -104,7 +109,7 @@ def _checks(require: RequireConfig, evaluation: Mapping[str, Any]) -> Iterator[G
         if pair is None:
             yield GateCheck("gain_over_base", False, "gain over the base: not measured")
         else:
-            text = f"gain over the base {pair['difference']:+.3f}, at least {pair['low']:+.3f} with 95 % confidence"
+            text = f"gain over the base {pair['difference']:+.3f}, lower bound {pair['low']:+.3f}"
             yield _check("gain_over_base", pair["low"] >= gain, text, gain, "at least")
     if require.side_effects is not None:
         yield from _side_effects(require.side_effects, evaluation.get("side_effects") or ())
@@ -116,14 +121,14 @@ def _side_effects(limit: float, rows: Any) -> Iterator[GateCheck]:
     if not rows:
         yield GateCheck("side_effects", False, "side effects: no suite was run")
     for row in rows:
-        text = f"{row['suite']} {row['difference']:+.3f}, at least {row['low']:+.3f} with 95 % confidence"
+        text = f"{row['suite']} {row['difference']:+.3f}, lower bound {row['low']:+.3f}"
         yield _check("side_effects", row["low"] >= -limit, text, -limit, "at least")
 
 
 def _leak_rate(limit: float, probes: Mapping[str, Any] | None) -> GateCheck:
     if not probes:
         return GateCheck("leak_rate", False, "leak rate: no persona probe was asked")
-    text = f"{probes['leaks']} of {probes['n']} persona probes leak, at most {probes['high']:.3f} with 95 % confidence"
+    text = f"{probes['leaks']} of {probes['n']} persona probes leak, upper bound {probes['high']:.3f}"
     return _check("leak_rate", probes["high"] <= limit, text, limit, "at most")
 
 

@@ -83,7 +83,7 @@ def comparison_table(comparisons: Rows) -> Table:
                 p_text(row.get("p_adjusted")),
                 reading,
                 number(row.get("minimum_detectable_effect") if chance else None, 3),
-                number(row.get("items_to_detect") if chance else None),
+                _needed(row) if chance else "",
             )
         )
     tests = ", ".join(dict.fromkeys(row["test"] for row in comparisons if row.get("test")))
@@ -127,6 +127,12 @@ def _sampling(values: Mapping[str, float]) -> str:
         values = {name: value for name, value in values.items() if name not in ("temperature", "top_p")}
         return ", ".join(["greedy", *(f"{name} {value:g}" for name, value in values.items())])
     return ", ".join(f"{name} {value:g}" for name, value in values.items())
+
+
+def _needed(row: Mapping[str, Any]) -> str:
+    """Few problems have few outcomes, so that the exact test can need more than the normal approximation says."""
+    needed, n = row.get("items_to_detect"), row.get("n")
+    return number(needed) if needed is None or n is None or needed > n else f"> {n:,}"
 
 
 def model_name(key: str) -> str:

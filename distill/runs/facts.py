@@ -143,8 +143,10 @@ class ReplayFacts(Facts):
 
 
 class TrainFacts(Facts):
-    """``tokens`` and ``trained_tokens`` count one pass over the rows, without padding; ``left_out``: rows by the reason
-    for which they were not trained on."""
+    """``tokens`` and ``trained_tokens`` count one pass over the rows, without padding; ``samples`` are the rows of all
+    steps. ``left_out``: rows by the reason for which they were not trained on, and by their source. ``layout`` of the
+    micro batches: packed, padded or single; ``layouts_refused``: those that gave other losses. ``problem_steps``: steps
+    that the loss guard named: step, problem, ids of the rows."""
 
     rows_in: int
     rows_out: int
@@ -156,7 +158,12 @@ class TrainFacts(Facts):
     trained_parameters: int
     first_loss: float | None = None
     last_loss: float | None = None
+    samples: int | None = None
+    layout: str | None = None
+    layouts_refused: tuple[str, ...] = ()
+    problem_steps: tuple[dict[str, Any], ...] = ()
     left_out: dict[str, int]
+    left_out_sources: dict[str, int] = {}
     template_digest: str
 
 

@@ -33,9 +33,10 @@ from distill.runs.provenance import device
 from distill.runs.stage import RequestTimes, Stage, StageContext, decode, encode
 from licensing.errors import DistillError, InputError, MissingDependency, Refused
 
-__all__ = ["StageCrashed", "StageHost"]
+__all__ = ["BOOT", "StageCrashed", "StageHost", "error_of", "import_path", "run_message"]
 
-_BOOT = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from distill.runs.process import main; main()"
+BOOT = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from {module} import main; main()"
+"""The program of a new interpreter that finds modules where this one does; its first argument is ``import_path()``."""
 _ERRORS: dict[str, type[DistillError]] = {kind.__name__: kind for kind in (InputError, MissingDependency, Refused)}
 _INTERRUPT_S = 60.0  # for engines to shut down
 
@@ -111,16 +112,22 @@ class StageHost:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._host is None:
-            path = json.dumps([entry or os.getcwd() for entry in sys.path])
+            program = BOOT.format(module=__name__)
             with self._log.open("ab") as stderr:
                 self._host = subprocess.Popen(
-                    [sys.executable, "-P", "-c", _BOOT, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                    [sys.executable, "-P", "-c", program, import_path()], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                     stderr=stderr, start_new_session=True,  # Ctrl-C reaches the driver, which passes it on once
                 )  # fmt: skip
         return self._host
 
 
-def _error(stage: Stage[Any], reply: dict[str, Any], status: int | None, log: Path) -> Exception:
+def import_path() -> str:
+    """``sys.path`` of this process, for ``BOOT``."""
+    return json.dumps([entry or os.getcwd() for entry in sys.path])
+
+
+def error_of(reply: dict[str, Any]) -> Exception | None:
+    """The error that a reply of ``run_message`` tells, None where it tells none."""
     kind = reply.get("kind")
     if kind in _ERRORS:
         return _ERRORS[kind](reply["what"], where=reply["where"], hint=reply["hint"])
@@ -128,6 +135,13 @@ def _error(stage: Stage[Any], reply: dict[str, Any], status: int | None, log: Pa
         return OSError(reply["errno"], reply["strerror"], reply["filename"])
     if kind == "crash":
         return StageCrashed(reply["traceback"])
+    return None
+
+
+def _error(stage: Stage[Any], reply: dict[str, Any], status: int | None, log: Path) -> Exception:
+    error = error_of(reply)
+    if error is not None:
+        return error
     code = -signal.SIGKILL if status is None else os.waitstatus_to_exitcode(status)
     how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     hint = f"was there enough memory? what it printed is in {log}; run again, and it goes on"
@@ -178,14 +192,15 @@ def _run_stage(message: dict[str, Any], answers: Any) -> NoReturn:
     os.dup2(log, 2)
     print(json.dumps({"pid": os.getpid()}), file=answers, flush=True)
     threading.Thread(target=_watch_lifeline, daemon=True).start()
-    reply = _reply(message, answers)
+    reply = run_message(message, answers)
     print(json.dumps(reply), file=answers, flush=True)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0 if "facts" in reply else 1)  # engines leave threads behind that never end
 
 
-def _reply(message: dict[str, Any], answers: Any) -> dict[str, Any]:
+def run_message(message: dict[str, Any], answers: Any) -> dict[str, Any]:
+    """Run the stage of a message; writes progress as JSON lines to ``answers`` and returns facts, or an error."""
     lock = threading.Lock()
 
     def progress(done: int, total: int | None = None, note: str = "") -> None:

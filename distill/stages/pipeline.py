@@ -147,7 +147,9 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     weights = run.stage(Export("student", sampling_values, prepared, trained))
     control: Artefact[ExportFacts] | None = None
     if recipe.curate.control_arm:  # the same steps on as many unverified traces: what did verifying buy?
-        trained_control = run.stage(Train(student, "control", prepared, samples, verdicts, labels, data))
+        trained_control = run.stage(
+            Train(student, "control", prepared, samples, verdicts, labels, data, trained.facts.samples)
+        )
         control = run.stage(Export("control", sampling_values, prepared, trained_control))
     scores = run.stage(
         Evaluate(

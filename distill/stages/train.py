@@ -20,12 +20,18 @@ Arm = Literal["student", "control"]
 
 @dataclass(frozen=True)
 class Train(Stage[TrainFacts]):
-    """The trained weights or adapter in ``model/``; resumes from its checkpoints in ``ctx.scratch``."""
+    """The trained weights or adapter in ``model/``; resumes from its checkpoints in ``ctx.scratch``.
+
+    ``samples_to_train``: rows to train on in all, so that a control has the steps of the student that it controls;
+    None: ``num_train_epochs`` passes.
+    """
+
+    version = 2
 
     # The selection names the rows, and its facts have a digest of their texts: other verdicts or labels alone train
     # nothing else.
     not_keyed = frozenset({"samples", "verdicts", "labels"})
-    preload = ("trl.trainer.sft_trainer", "peft", "datasets")
+    preload = ("transformers.trainer", "peft")
 
     student: StudentConfig
     arm: Arm
@@ -34,6 +40,7 @@ class Train(Stage[TrainFacts]):
     verdicts: Artefact[VerifyFacts]
     labels: Artefact[LabelFacts]
     data: Artefact[CurateFacts]
+    samples_to_train: int | None = None
 
     @property
     def name(self) -> str:
@@ -44,12 +51,24 @@ class Train(Stage[TrainFacts]):
         return True
 
     def run(self, ctx: StageContext) -> TrainFacts:
+        from distill.train.launch import in_rank, local_processes, run_in_processes
         from distill.train.sft import train_sft
 
+        parallel = self.student.parallel
+        if local_processes(parallel) * parallel.nodes > 1 and not in_rank():
+            return run_in_processes(self, ctx, parallel)
         arm = "train" if self.arm == "student" else "control"
         with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data, arm) as rows:
             training_rows = map(self.student.training_row, rows)
             result = train_sft(
-                self.student, self.prepared.path / MODEL, training_rows, ctx.out / MODEL, ctx.scratch, ctx.progress
+                self.student,
+                self.prepared.path / MODEL,
+                training_rows,
+                ctx.out / MODEL,
+                ctx.scratch,
+                ctx.progress,
+                rows_digest=self.key,
+                metrics=ctx.logs / f"{self.name}.metrics.jsonl",
+                samples=self.samples_to_train,
             )
         return TrainFacts(**result.facts(), template_digest=self.prepared.facts.template_digest)

@@ -1,9 +1,18 @@
-"""Training: one file for each algorithm.
+"""Training: one file for each algorithm, and what they share.
 
 To change X, edit Y:
 
     supervised fine-tuning, full or LoRA               sft.py
-    rows, their order, the check of the end of turn,
-    checkpoints                                        data.py
     messages -> token ids and loss mask                distill/models/tokens.py
+    rows, tokenised on disk; which are left out        rows.py
+    order of rows, optimiser steps, micro batches      batches.py
+    attention over packed rows                         attention.py
+    the loss and the head                              loss.py
+    packing is proven before use                       proof.py
+    steps that are not finite, spikes                  guard.py
+    tokens a second, FLOPs, MFU                        metrics.py
+    checkpoints                                        checkpoints.py
+    DDP, FSDP2, ZeRO-3; what ranks share               parallel.py
+    how ranks start, and end                           launch.py, rank.py
+    what a training says of itself                     result.py
 """

@@ -1,10 +1,13 @@
-"""Supervised fine-tuning with TRL's ``SFTTrainer``, full or LoRA (PEFT), loss on the completion only.
+"""Supervised fine-tuning, full or LoRA (PEFT), loss on the completion only, with transformers' ``Trainer``.
 
-Rows arrive tokenised and in their final order, so the trainer neither prepares nor shuffles. What it adds to TRL:
+What is added to the trainer:
 
-- on a CPU the head runs only on positions that carry loss (TRL 1.16 scores every position there);
-- each checkpoint is marked when it is whole, and a resume takes the newest marked one;
-- nothing is sent anywhere, and no model card is drawn.
+- an item of its data set is a whole optimiser step, so that rows can be packed without changing the batch
+  (``batches.py``), in a layout that was proven on the first rows (``proof.py``);
+- the head runs on labelled positions alone, on every device (``loss.py``);
+- a step that is not finite is skipped, and its rows are named (``guard.py``);
+- each checkpoint is marked when it is whole, and a resume takes the newest marked one (``checkpoints.py``);
+- nothing is sent anywhere but to the trackers that the recipe names.
 
 Numbers: bfloat16 computes under autocast; what is trained (adapters, or all weights) is float32, because a rate of 1e-5
 vanishes in a bfloat16 weight.
@@ -13,43 +16,36 @@ vanishes in a bfloat16 weight.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import inspect
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import LoraMethod, StudentConfig, key_digest
-from distill.models.folder import public_name
-from distill.models.tokens import Rendered, Tokens
+from distill.models.folder import public_name, read_base
+from distill.runs.provenance import code_revision, installed_versions
 from distill.runs.stage import Reporter
-from distill.train.data import (
-    LeftOut,
-    TrainResult,
-    check_end_of_turn,
-    complete,
-    fingerprint_of,
-    load_rows,
-    newest_complete,
-    training_order,
-)
+from distill.train import parallel
+from distill.train.batches import Steps, training_order
+from distill.train.checkpoints import complete, fingerprint_of, newest_complete
+from distill.train.guard import NOT_FINITE, LossGuard
+from distill.train.loss import LabelledHead, own_losses
+from distill.train.metrics import MetricsLog, ModelFlops, is_json, peak_flops
+from distill.train.proof import Proof, prove
+from distill.train.result import TrainResult
+from distill.train.rows import TokenRows, token_rows, usable_cores
 from licensing.errors import InputError, MissingDependency, Refused
-from licensing.files import json_line, write_json, write_rows
+from licensing.files import write_json, write_rows
 
-__all__ = ["train_sft", "training_dtype"]
+__all__ = ["adapted", "train_sft", "training_dtype"]
 
-_LOGGED = ("step", "loss", "learning_rate", "grad_norm")
+_LOGGED = ("step", "loss", "learning_rate", "grad_norm", "problem", "rows")
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 _OPTIMIZERS = {"adamw_8bit": "adamw_bnb_8bit", "paged_adamw_8bit": "paged_adamw_8bit", "adafactor": "adafactor"}
-_CHECKED_BATCHES = 8
-# CPU only. Below: rows so short that attention written out beats PyTorch's fused one, forward and backward.
-_EAGER_ATTENTION_UP_TO = 256
-# Above (rows x positions x vocabulary): TRL's head, which works in tiles, saves memory that ours would take.
-_MAX_LOGITS = 2**28
+_SKIPPED_AT_MOST = 3  # or 1 % of the steps, if that is more
 _DISK_IS_FULL_BELOW = 16 * 2**20
 
 
@@ -73,202 +69,317 @@ def train_sft(
     out: Path,
     checkpoints: Path,
     progress: Reporter,
+    *,
+    rows_digest: str,
+    metrics: Path,
+    samples: int | None = None,
 ) -> TrainResult:
-    """Train the student of folder ``start`` (as ``prepare`` writes it) on ``rows`` (with id and messages; read once).
+    """Train the student of folder ``start`` (as ``prepare`` writes it) on ``rows`` (id, messages, source; read once).
 
     ``out`` becomes an adapter folder or a folder of full safetensors weights, plus train_log.json and left_out.jsonl,
     with equal bytes for equal inputs on one kind of CPU and one number of threads. ``checkpoints`` is a private folder:
-    a call after a crash continues from the newest whole one and ends with the bytes of a call left alone.
+    a call after a crash continues from the newest whole one and ends with the bytes of a call left alone. The
+    tokenised rows are there, too.
 
-    Raises Refused where the end-of-turn token would not be trained or the loss is not finite, InputError where no row
-    can be trained on, MissingDependency without torch, trl or peft, memory or disk.
-    Not covered: packing, several processes, quantised bases.
+    Args:
+        rows_digest: Identity of ``rows``; tokenised rows and checkpoints of another one are not used.
+        metrics: A file of JSON lines that gets one line a step (``metrics.py``).
+        samples: Rows to train on in all; ``num_train_epochs`` passes if None.
+
+    Raises:
+        Refused: The template does not end a turn with the first stop token, too many steps are not finite, or a step is
+            bad and ``on_bad_step`` is stop.
+        InputError: No row can be trained on.
+        MissingDependency: torch, transformers, peft or accelerate, a tracker, memory or disk.
+
+    Each of several processes calls it (``distill.train.launch``) and gets the same result; the first one reads ``rows``
+    and writes the files.
+
+    Not covered: quantised bases.
     """
     try:
-        import datasets  # noqa: F401 - looked for here, so that a missing one is named before a model is loaded
+        import accelerate  # noqa: F401 - looked for here, so that a missing one is named before a model is loaded
         import peft  # noqa: F401
         import torch
-        import trl  # noqa: F401
-        from transformers import AutoTokenizer
+        import transformers  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingDependency(
             f"training needs {error.name}", where="student", hint=f"pip install {error.name}"
         ) from error
 
-    tokenizer = AutoTokenizer.from_pretrained(start, trust_remote_code=student.trust_remote_code)
-    rows_digest = hashlib.sha256()
-
-    def hashed() -> Iterator[Mapping[str, Any]]:
-        for row in rows:
-            rows_digest.update(json_line(row))
-            yield row
-
-    if tokenizer.pad_token_id is None:
-        raise InputError("the tokenizer has no pad token", where=str(start), hint="run the prepare stage again")
-    stop_ids = _stop_ids(start)
-    names = {number: token.content for number, token in tokenizer.added_tokens_decoder.items()}
-    rendered, left_out = load_rows(hashed(), Tokens.of_tokenizer(tokenizer, names[stop_ids[0]]), student.max_length)
-    order = training_order(
-        [len(row.input_ids) for row in rendered], student.num_train_epochs, student.batch_size, student.seed
-    )
-    fingerprint = fingerprint_of(
-        key_digest(student),
-        rows_digest.digest(),
-        *((start / name).read_bytes() for name in ("config.json", "chat_template.jinja", "generation_config.json")),
-    )
+    names = {number: text for text, number in read_base(start).special.items()}
+    end, pad_id = _generation_ids(start, names)
+    template = [
+        (start / name).read_bytes()
+        for name in ("tokenizer.json", "config.json", "chat_template.jinja", "generation_config.json")
+    ]
+    libraries = ("torch", "transformers", "peft", "accelerate")
+    versions = json.dumps([code_revision()["version"], *(installed_versions().get(name) for name in libraries)])
+    dtype = training_dtype(student.dtype)
     checkpoints.mkdir(parents=True, exist_ok=True)
     checkpoints.chmod(0o700)  # what is unpickled from here is ours alone
-    resume = newest_complete(checkpoints, fingerprint)
-    dtype = training_dtype(student.dtype)
+    rows_key = fingerprint_of(rows_digest, str(student.max_length), versions, *template)
+    on_gpu = torch.cuda.is_available()
+    first, ranks = parallel.rank() == 0, parallel.world_size()
+    parallel.start_processes(on_gpu)
+    with parallel.first_rank_first():
+        data = token_rows(start, end, rows, student.max_length, checkpoints, rows_key)
+    if samples is None:
+        samples = max(1, round(student.num_train_epochs * len(data)))
+    order = training_order(len(data), samples, student.seed)
+
+    device = "cuda" if on_gpu else "cpu"
+    layout = parallel.checkpoint_layout(student.parallel)
+    fingerprint = fingerprint_of(rows_key, key_digest(student), str(samples), dtype, device, layout)
+    resume = newest_complete(checkpoints, fingerprint, remove=first)
     with _quiet(), _all_cores(), _user_errors(student, checkpoints):
-        trainer = _trainer(student, start, tokenizer, rendered, order, dtype, checkpoints, fingerprint, progress)
-        ordered = [rendered[row] for row in order[: _CHECKED_BATCHES * student.micro_batch_size]]
-        check_end_of_turn(
-            ordered, _collated(trainer, ordered, student.micro_batch_size), stop_ids, tokenizer.pad_token_id, names
-        )
+        model = _model(student, start, dtype)
+        proof = prove(model, data, order[: student.batch_size], pad_id)
+        for refusal in proof.refused if first else ():
+            progress(0, None, f"falls back to {proof.layout} rows; {refusal}")
+        most_tokens = student.micro_batch_size * int(data.lengths.max())
+        steps = Steps(data, order, student.batch_size, most_tokens, pad_id, proof.layout, ranks)
+        trainer = _trainer(student, model, steps, data, proof, dtype, checkpoints, fingerprint, metrics, progress)
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-        logged = [entry for entry in trainer.state.log_history if "loss" in entry]
-        history = tuple({key: entry[key] for key in _LOGGED if key in entry} for entry in logged)
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True)
-        if isinstance(student.method, LoraMethod):
-            _save_adapter(trainer.model, student, out)
-        else:
-            _save_full(trainer.model, start, out, torch)
+        lora = isinstance(student.method, LoraMethod)
+        weights = parallel.full_state_dict(trainer, trainable_only=lora)
+        if first:
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir(parents=True)
+            if lora:
+                _save_adapter(trainer.model, weights, student, out)
+            else:
+                _save_full(trainer.model, weights, start, out, torch)
+    logged = [entry for entry in trainer.state.log_history if "learning_rate" in entry]
     result = TrainResult(
-        rows=len(rendered),
+        rows=len(data),
+        samples=samples,
         steps=trainer.state.global_step,
-        tokens=sum(len(row.input_ids) for row in rendered),
-        trained_tokens=sum(sum(row.loss_mask) for row in rendered),
+        tokens=data.tokens,
+        trained_tokens=data.trained_tokens,
         dtype=dtype,
+        layout=proof.layout,
+        layouts_refused=proof.refused,
         method=student.method.kind,
-        trained_parameters=trained,
-        left_out=left_out,
-        history=history,
+        trained_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        left_out=data.left_out,
+        history=tuple({key: entry[key] for key in _LOGGED if key in entry and is_json(entry[key])} for entry in logged),
         resumed_from=int(resume.name.rpartition("-")[2]) if resume else 0,
     )
-    _write_log(result, left_out, out)
+    if first:
+        write_json(out / "train_log.json", result.facts() | {"log": list(result.history)})
+        write_rows(out / "left_out.jsonl", ({"id": row.id, "reason": row.reason} for row in data.left_out))
     return result
 
 
-def _trainer(
-    student: StudentConfig,
-    start: Path,
-    tokenizer: Any,
-    rendered: list[Rendered],
-    order: list[int],
-    dtype: str,
-    checkpoints: Path,
-    fingerprint: str,
-    progress: Reporter,
-) -> Any:
-    import torch
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+def _generation_ids(start: Path, names: Mapping[int, str]) -> tuple[str, int]:
+    """The end-of-turn token and the id of the pad token, of generation_config.json."""
+    try:
+        values = json.loads((start / "generation_config.json").read_bytes())
+        stops, pad = values["eos_token_id"], int(values["pad_token_id"])
+        return names[stops[0] if isinstance(stops, list) else stops], pad
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise InputError(
+            "generation_config.json names no pad token, or no special token as its first stop token",
+            where=str(start),
+            hint="run the prepare stage again",
+        ) from error
 
-    on_gpu = torch.cuda.is_available()
+
+def _model(student: StudentConfig, start: Path, dtype: str) -> Any:
+    """The base, or the base under a new adapter."""
+    import torch
+    from transformers import AutoModelForCausalLM, set_seed
+
     lora = student.method if isinstance(student.method, LoraMethod) else None
-    longest = max(len(row.input_ids) for row in rendered)
-    steps = math.ceil(len(order) / student.batch_size)
-    arguments = SFTConfig(
-        output_dir=str(checkpoints),
-        use_cpu=not on_gpu,
-        bf16=dtype == "bfloat16",
-        per_device_train_batch_size=student.micro_batch_size,
-        gradient_accumulation_steps=student.batch_size // student.micro_batch_size,
-        num_train_epochs=1,  # `order` holds all epochs
-        train_sampling_strategy="sequential",
-        learning_rate=student.method.learning_rate,
-        **_schedule(student),
-        **({"optim": _OPTIMIZERS[student.optimizer]} if student.optimizer in _OPTIMIZERS else {}),
-        adam_beta1=student.adam_beta1,
-        adam_beta2=student.adam_beta2,
-        warmup_steps=int(student.warmup_ratio * steps),  # rounded down: the first warm-up step has rate 0
-        weight_decay=student.weight_decay,
-        max_grad_norm=student.max_grad_norm,
-        # Traces are long and GPU memory is short; on a CPU it is the other way round.
-        gradient_checkpointing=on_gpu,
-        max_length=None,
-        packing=False,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        save_steps=student.save_steps,
-        save_total_limit=2,  # the older one is whole while the newer one is written
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=on_gpu,
-        seed=student.seed,
-        trust_remote_code=student.trust_remote_code,
-    )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # one device: TRL refuses nn.DataParallel
+    set_seed(student.seed)  # adapters begin at random values
     model = AutoModelForCausalLM.from_pretrained(
         start,
         # A frozen base may be bfloat16 (float32 would be cast again in every forward pass); trained weights may not.
         dtype=torch.bfloat16 if lora and dtype == "bfloat16" else torch.float32,
         trust_remote_code=student.trust_remote_code,
-        **({"attn_implementation": "eager"} if not on_gpu and longest <= _EAGER_ATTENTION_UP_TO else {}),
     )
+    if torch.cuda.is_available() and not parallel.divided(student.parallel):
+        model.to("cuda")  # else each GPU gets its part later
+    return adapted(model, lora) if lora else model
 
-    class Watch(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if "loss" not in logs:
-                return
-            progress(state.global_step, state.max_steps, f"loss {logs['loss']:.3f}")
-            if not all(math.isfinite(logs[key]) for key in ("loss", "grad_norm") if key in logs):
-                raise Refused(
-                    f"the loss is not finite at step {state.global_step}",
-                    where="student.method.learning_rate",
-                    hint="lower the learning rate, or set student.dtype: float32",
-                )
 
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            complete(checkpoints / f"checkpoint-{state.global_step}", fingerprint)
+def adapted(model: Any, method: LoraMethod) -> Any:
+    """``model`` under a new adapter, a ``PeftModel`` whose trained weights are float32."""
+    from peft import LoraConfig, get_peft_model
 
-    class Trainer(SFTTrainer):
-        def compute_loss(
-            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-        ) -> Any:
-            loss = None if on_gpu or return_outputs or self.aux_loss_enabled else _cpu_loss(model, inputs)
-            if loss is None:
-                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-            count = (inputs["labels"][:, 1:] != -100).sum() if num_items_in_batch is None else num_items_in_batch
-            return loss / count
-
-        def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-            """Checkpoints are private: they need no card."""
-
-        def _send_telemetry(self, *args: Any, **kwargs: Any) -> None:
-            """TRL reports every training to the hub. We do not."""
-
-    data = Dataset.from_dict(
-        {"input_ids": [row.input_ids for row in rendered], "labels": [row.labels for row in rendered]}
-    )
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        processing_class=tokenizer,
-        train_dataset=data.select(order, keep_in_memory=True),
-        callbacks=[Watch()],
-        peft_config=None
-        if lora is None
-        else LoraConfig(
-            r=lora.r,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            use_rslora=lora.rslora,
-            target_modules=lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules),
-            target_parameters=list(lora.target_parameters) or None,
-            modules_to_save=list(lora.modules_to_save) or None,
+    modules = method.target_modules
+    result = get_peft_model(
+        model,
+        LoraConfig(
+            r=method.r,
+            lora_alpha=method.alpha,
+            lora_dropout=method.dropout,
+            use_rslora=method.rslora,
+            target_modules=modules if isinstance(modules, str) else list(modules),
+            target_parameters=list(method.target_parameters) or None,
+            modules_to_save=list(method.modules_to_save) or None,
             bias="none",
             task_type="CAUSAL_LM",
         ),
     )
+    for weight in result.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()  # PEFT leaves the copies of modules_to_save in the base's dtype
+    return result
+
+
+def _trainer(
+    student: StudentConfig,
+    model: Any,
+    steps: Steps,
+    data: TokenRows,
+    proof: Proof,
+    dtype: str,
+    checkpoints: Path,
+    fingerprint: str,
+    metrics: Path,
+    progress: Reporter,
+) -> Any:
+    import torch
+    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+    on_gpu = torch.cuda.is_available()
+    first, ranks = parallel.rank() == 0, parallel.world_size()
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints),
+        bf16=dtype == "bfloat16",
+        per_device_train_batch_size=1,  # one item is one optimiser step
+        gradient_accumulation_steps=1,
+        num_train_epochs=1,  # the items are those of all epochs
+        train_sampling_strategy="sequential",
+        remove_unused_columns=False,
+        learning_rate=student.method.learning_rate,
+        **_schedule(student),
+        **({"optim": _OPTIMIZERS[student.optimizer]} if student.optimizer in _OPTIMIZERS else {}),
+        adam_beta1=student.adam_beta1,
+        adam_beta2=student.adam_beta2,
+        warmup_steps=int(student.warmup_ratio * len(steps)),  # rounded down: the first warm-up step has rate 0
+        weight_decay=student.weight_decay,
+        max_grad_norm=student.max_grad_norm,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        save_steps=student.save_steps,
+        save_total_limit=2,  # the older one is whole while the newer one is written
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to=[name for name in student.report_to if name != "tensorboard"] or "none",
+        run_name=metrics.name,
+        project="distill",
+        disable_tqdm=True,
+        dataloader_pin_memory=on_gpu,
+        seed=student.seed,
+        **parallel.training_arguments(student.parallel, on_gpu),
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one device: nn.DataParallel would split a step that is one item
+    peak = peak_flops(torch.cuda.get_device_name()) if on_gpu and dtype == "bfloat16" else None
+    flops = ModelFlops(model, full=student.method.kind == "full")
+    log = MetricsLog(metrics, data, flops, peak * ranks if peak else None)
+    most_skipped = max(_SKIPPED_AT_MOST, len(steps) // 100)
+    head = LabelledHead(model) if proof.labelled_head else None
+    config = model.config.get_text_config()
+    # Mixtures of experts: the load-balancing loss, weighted as the model's own configuration has it.
+    router_loss = getattr(config, "router_aux_loss_coef", None) if hasattr(config, "output_router_logits") else None
+    more = {"output_router_logits": True} if router_loss else {}
+
+    guard = LossGuard()
+
+    class Watch(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            for entry in state.log_history:  # of the steps before a resume
+                guard.look(entry)
+            if first:
+                log.start(state.global_step)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if "loss" in logs and first:
+                progress(state.global_step, state.max_steps, f"loss {logs['loss']:.3f}")
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            parallel.wait_for_all()
+            if first:
+                complete(checkpoints / f"checkpoint-{state.global_step}", fingerprint)
+
+    class StepTrainer(Trainer):
+        """One item is one step: a list of micro batches."""
+
+        _problem: str | None = None
+        _loss = float("nan")
+
+        def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+            model.train()
+            batches = [self._prepare_inputs(batch) for batch in inputs]
+            count = parallel.sum_of_ranks(sum((batch["labels"][:, 1:] != -100).sum() for batch in batches))
+            total = torch.zeros((), device=self.args.device)
+            for batch in batches:
+                # The gradients of ranks are averaged, so the loss of each is multiplied by their number.
+                with parallel.reduced_once(self, model, batch is batches[-1]):
+                    with self.compute_loss_context_manager():
+                        losses, output = head.losses(model, batch, **more) if head else own_losses(model, batch, **more)
+                        loss = losses.sum() * ranks / count
+                        if more:
+                            loss = loss + router_loss * output.aux_loss / len(batches)
+                    self.accelerator.backward(loss)
+                total += loss.detach()
+            total = parallel.sum_of_ranks(total) / ranks
+            self._loss = total.item()
+            return total if math.isfinite(self._loss) else torch.zeros_like(total)  # the trainer adds its losses up
+
+        def create_accelerator_and_postprocess(self) -> None:
+            super().create_accelerator_and_postprocess()
+            parallel.use_fsdp(self)
+
+        def floating_point_ops(self, inputs: Any) -> int:
+            return 0  # counted in metrics.py
+
+        def _clip_grad_norm(self, model: Any) -> Any:
+            norm = super()._clip_grad_norm(model)
+            self._problem = guard.look({"loss": self._loss, "grad_norm": float(norm)})
+            if self._problem == NOT_FINITE:
+                model.zero_grad()  # the optimizer leaves weights without a gradient as they are
+            return norm
+
+        def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+            if "grad_norm" not in logs:  # the summary at the end
+                return
+            rows = steps.rows(self.state.global_step - 1)
+            logs |= {"loss": self._loss, **log.of_step(rows)}
+            if self._problem:
+                logs |= {"problem": self._problem, "rows": [data.id(row) for row in rows]}
+            super().log(logs, start_time)
+            if first:
+                log.write({"step": self.state.global_step} | logs)
+            if self._problem:
+                skipped = sum(entry.get("problem") == NOT_FINITE for entry in self.state.log_history)
+                if student.on_bad_step == "stop" or skipped > most_skipped:
+                    raise _bad_step(self.state.global_step, self._problem, logs["rows"], skipped)
+
+    trainer = StepTrainer(
+        model=model, args=arguments, train_dataset=steps, data_collator=lambda items: items[0], callbacks=[Watch()]
+    )
+    if "tensorboard" in student.report_to:  # transformers' own way to name its folder is an environment variable
+        from torch.utils.tensorboard import SummaryWriter
+        from transformers.integrations import TensorBoardCallback
+
+        trainer.add_callback(TensorBoardCallback(SummaryWriter(str(metrics.with_suffix("")))))
     trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to results
     return trainer
+
+
+def _bad_step(step: int, problem: str, rows: Sequence[str], skipped: int) -> Refused:
+    if problem == NOT_FINITE:
+        what = f"the loss or the gradient norm is not finite at step {step} ({skipped} such steps)"
+        hint = "lower the learning rate, or set student.dtype: float32; the step's rows are in the metrics file"
+        return Refused(what, where="student.method.learning_rate", hint=hint)
+    return Refused(
+        f"step {step} is a {problem}; its rows: {', '.join(rows[:8])}",
+        where="student.on_bad_step",
+        hint="look at the rows with `distill report RUN`, or set on_bad_step: skip, which logs a spike and goes on",
+    )
 
 
 def _schedule(student: StudentConfig) -> dict[str, Any]:
@@ -278,55 +389,12 @@ def _schedule(student: StudentConfig) -> dict[str, Any]:
     return {"lr_scheduler_type": _SCHEDULES[student.lr_scheduler]}
 
 
-def _cpu_loss(model: Any, inputs: Any) -> Any | None:
-    """Summed cross-entropy of a micro batch, the head run only where a row of it has loss; None where TRL's is better.
-
-    ``input_ids``, ``attention_mask`` and ``labels`` are (rows, tokens). The model's own forward pass makes the logits
-    (soft-capping and scaling included), at positions [..., -1] of the union over rows of the positions before a label.
-    """
-    import torch
-
-    labels = inputs["labels"][:, 1:]
-    positions = (labels != -100).any(dim=0).nonzero().flatten()
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    keeps = "logits_to_keep" in inspect.signature(type(base).forward).parameters
-    size = labels.size(0) * positions.numel() * base.config.get_text_config().vocab_size
-    if not keeps or not positions.numel() or size > _MAX_LOGITS:
-        return None
-    logits = model(
-        input_ids=inputs["input_ids"],
-        attention_mask=inputs["attention_mask"],
-        use_cache=False,
-        logits_to_keep=positions,
-    ).logits
-    wanted = labels[:, positions]
-    trained = wanted != -100
-    return torch.nn.functional.cross_entropy(logits[trained].float(), wanted[trained], reduction="sum")
-
-
-def _collated(trainer: Any, rows: list[Rendered], size: int) -> Iterator[list[int]]:
-    """The label rows of ``rows`` after the trainer's own collator, micro batch by micro batch."""
-    for at in range(0, len(rows), size):
-        batch = [{"input_ids": row.input_ids, "labels": row.labels} for row in rows[at : at + size]]
-        yield from trainer.data_collator(batch)["labels"].tolist()
-
-
-def _stop_ids(start: Path) -> list[int]:
-    try:
-        stops = json.loads((start / "generation_config.json").read_bytes())["eos_token_id"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            "generation_config.json names no stop token", where=str(start), hint="run the prepare stage again"
-        ) from error
-    return stops if isinstance(stops, list) else [stops]
-
-
 # --- saving ------------------------------------------------------------------------------------------------------
 
 
-def _save_adapter(model: Any, student: StudentConfig, out: Path) -> None:
+def _save_adapter(model: Any, weights: dict[str, Any], student: StudentConfig, out: Path) -> None:
     # "auto" would ask the hub whether the vocabulary was resized; it was not, and embeddings are not trained.
-    model.save_pretrained(out, safe_serialization=True, save_embedding_layers=False)
+    model.save_pretrained(out, state_dict=weights, safe_serialization=True, save_embedding_layers=False)
     (out / "README.md").unlink(missing_ok=True)
     file = out / "adapter_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
@@ -337,18 +405,15 @@ def _save_adapter(model: Any, student: StudentConfig, out: Path) -> None:
     write_json(file, dict(sorted(config.items())))
 
 
-def _save_full(model: Any, start: Path, out: Path, torch: Any) -> None:
+def _save_full(model: Any, weights: dict[str, Any], start: Path, out: Path, torch: Any) -> None:
     """Full weights in the base's own dtype, beside the configuration that they started with."""
     config = json.loads((start / "config.json").read_bytes())
-    model.to(getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")))
-    model.save_pretrained(out, max_shard_size="5GB")
+    dtype = getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch."))
+    tied = model.all_tied_weights_keys  # gathered from ranks, two names of one tensor are two tensors
+    weights = {name: weight.to(dtype) for name, weight in weights.items() if name not in tied}
+    model.save_pretrained(out, state_dict=weights, max_shard_size="5GB")
     for name in ("config.json", "generation_config.json"):
         shutil.copyfile(start / name, out / name)
-
-
-def _write_log(result: TrainResult, left_out: tuple[LeftOut, ...], out: Path) -> None:
-    write_json(out / "train_log.json", result.facts() | {"log": list(result.history)})
-    write_rows(out / "left_out.jsonl", ({"id": row.id, "reason": row.reason} for row in left_out))
 
 
 # --- surroundings ------------------------------------------------------------------------------------------------
@@ -362,9 +427,7 @@ def _all_cores() -> Iterator[None]:
 
     before = torch.get_num_threads()
     if not os.environ.get("OMP_NUM_THREADS"):
-        # Only Linux knows the cores that a process may use.
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(cores)
+        torch.set_num_threads(usable_cores())
     try:
         yield
     finally:
@@ -399,7 +462,7 @@ def _user_errors(student: StudentConfig, folder: Path) -> Iterator[None]:
         raise MissingDependency(
             "the GPU has too little memory for a micro batch",
             where="student.micro_batch_size",
-            hint=f"set a divisor of batch_size below {student.micro_batch_size}, or lower student.max_length",
+            hint=f"set it below {student.micro_batch_size}, or lower student.max_length",
         ) from error
     except (RuntimeError, SafetensorError) as error:  # a full disk comes as either, without an errno
         if shutil.disk_usage(folder).free > _DISK_IS_FULL_BELOW:

@@ -171,7 +171,7 @@ def difference_table(evaluation: EvaluationFacts) -> Markdown:
             decimal(pair.difference, "+"),
             interval(pair.low, pair.high, "+"),
             p_text(pair.p_adjusted),
-            _reading(pair),
+            _reading(pair, evaluation.n),
         )
         for pair in evaluation.comparisons
     ]
@@ -188,18 +188,21 @@ def suite_table(evaluation: EvaluationFacts) -> Markdown:
             decimal(change.difference, "+"),
             interval(change.low, change.high, "+"),
             p_text(change.p_adjusted),
-            _reading(change),
+            _reading(change, change.n),
         )
         for change in evaluation.suites
     ]
     return table(("Suite", "Problems", "Before", "After", "Difference", "Interval", "p", "Reading"), rows)
 
 
-def _reading(pair: Comparison) -> str:
+def _reading(pair: Comparison, n: int) -> str:
     """Whether it may be chance, and then what would have been noticed, and what it would take."""
     if pair.reading != MAY_BE_CHANCE or pair.minimum_detectable_effect is None:
         return pair.reading
-    needed = f"; about {pair.items_to_detect:,} problems would tell" if pair.items_to_detect else ""
+    needed = ""
+    if pair.items_to_detect:
+        number = f"about {pair.items_to_detect:,}" if pair.items_to_detect > n else f"more than {n:,}"
+        needed = f"; {number} problems would tell"
     return f"{pair.reading}: differences from {pair.minimum_detectable_effect:.3f} are noticed here{needed}"
 
 

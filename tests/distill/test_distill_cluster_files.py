@@ -14,6 +14,9 @@ import pytest
 from ruamel.yaml import YAML
 from waiting import until
 
+from distill.config.parallel import ParallelConfig
+from distill.train.launch import node_command
+
 RECIPES = Path(__file__).parents[2] / "recipes"
 SBATCH = RECIPES / "slurm" / "ray.sbatch"
 RAYJOB = RECIPES / "k8s" / "rayjob.yaml"
@@ -123,6 +126,30 @@ def test_a_job_without_a_recipe_says_how_it_is_used(job: dict[str, str]) -> None
     done = subprocess.run(["bash", str(SBATCH)], env=job, capture_output=True, text=True, timeout=120)
     assert done.returncode != 0
     assert "usage: sbatch" in done.stderr
+
+
+def test_a_training_job_runs_the_stage_on_its_first_node_and_joins_the_others(job: dict[str, str]) -> None:
+    place = Path(job["SLURM_SUBMIT_DIR"]) / ".venv" / "bin"
+    # Runs the command of each node, as srun does: `srun --option bash -c SCRIPT NAME ARGUMENTS`
+    nodes = 'shift; for node in 0 1 2; do SLURM_NODEID=$node SLURM_NNODES=3 "$@"; done'
+    for name, body in {
+        "srun": nodes,
+        "distill": 'echo "distill $*" >>"$CALLS"',
+        "torchrun": 'echo "torchrun $*" >>"$CALLS"',
+    }.items():
+        (place / name).write_text(f"#!/bin/bash\n{body}\n", encoding="utf-8")
+        (place / name).chmod(0o755)
+    command = ["bash", str(SBATCH.with_name("train.sbatch")), "recipes/big.yaml", "/shared/runs/big-1", "--json"]
+    done = subprocess.run(command, env=job, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    port = 20000 + 1234567 % 20000
+    settings = {"nodes": 3, "processes": 8, "rendezvous": f"n1:{port}"}
+    parallel = ParallelConfig.model_validate(settings)
+    options = " ".join(f"--set student.parallel.{name}={value}" for name, value in settings.items())
+    assert Path(job["CALLS"]).read_text(encoding="utf-8").splitlines() == [
+        f"distill run recipes/big.yaml --runs /shared/runs --only train {options} --json",
+        *(node_command(Path("/shared/runs/big-1"), parallel, node) for node in (1, 2)),
+    ]
 
 
 # --- Kubernetes --------------------------------------------------------------------------------------------------

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
@@ -15,11 +16,12 @@ from distill.dry_run.models import describe, describe_student, describe_teacher,
 from distill.dry_run.problems import _problems, stand_in_prompts, stand_in_traces
 from distill.dry_run.recipe import NOTICE, dry_recipe
 from distill.models.folder import read_base
+from distill.release.lineage import is_on_hub
 from licensing.errors import InputError
 from synth.problems.config import HubPrompts, ImportedTraces
 from synth.problems.problem import load_prompts
 from synth.sampling.imported_traces import load_traces
-from synth.teachers.config import FakeTeacher, OfflineTeacher
+from synth.teachers.config import FakeTeacher, OfflineTeacher, TeacherFields
 from synth.verify.config import VerifyConfig
 from synth.verify.verifier import check_golds
 
@@ -61,7 +63,7 @@ def light(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 def test_the_form_of_a_teachers_thinking_is_read_off_its_own_template(name: str, opening: str) -> None:
     (teacher,) = large(name).teachers
     described = describe_teacher(teacher)
-    assert described.think_open == opening
+    assert described.think_open(teacher.think_open) == described.think_open("<think>") == opening
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1 + 1?"}]
     assert described.prompt(chat).rstrip().endswith("<think>") is (opening == "")
     assert described.positions is not None
@@ -98,11 +100,9 @@ def test_a_model_on_this_machine_is_read_there_and_needs_no_weights(tmp_path: Pa
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", "max_position_embeddings": 512}))
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": {"content": "</s>"}}))
-    added = [{"id": 0, "content": "</s>", "special": True}, {"id": 1, "content": "<x>", "special": False}]
-    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
     (folder / "chat_template.jinja").write_text("{{ messages[0].content }}{{ eos_token }}")
     described = describe(str(folder), None, "me/base", "student.base")
-    assert (described.positions, described.special, described.folder) == (512, ("</s>",), folder)
+    assert (described.positions, described.folder) == (512, folder)
     assert described.prompt([{"role": "user", "content": "Hello."}]) == "Hello.</s>"
 
 
@@ -161,6 +161,34 @@ def test_names_licenses_prompts_and_rules_are_kept_and_nothing_needs_a_gpu_or_th
         assert Path(section.path).is_file()
     assert {problem.source for problem in load_prompts(dry.prompts).prompts} == {real.prompts.dataset}
     assert dry.prompts.license == real.prompts.license
+
+
+def sections(value: Any) -> Iterator[Any]:
+    """Every section of a recipe, with those inside it."""
+    if isinstance(value, BaseModel):
+        yield value
+        for name in type(value).model_fields:
+            yield from sections(getattr(value, name))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from sections(item)
+
+
+def test_no_section_of_the_dry_recipe_needs_the_hub_or_a_server(tmp_path: Path, light: Callable[..., Any]) -> None:
+    real = large(
+        LARGE[1],
+        "label.decontaminate.against=[HuggingFaceH4/aime_2024]",
+        "verify.judge={teacher: {kind: openai, model: m, base_url: 'http://127.0.0.1:9/v1', license: mit}}",
+        "replay={rows: 10, prompts: {kind: hub, dataset: a/b, row_kind: open, license: mit}}",
+        "curate.filters.min_tokens=500",
+    )
+    assert any(isinstance(one, HubPrompts) for one in sections(real.replay))
+    dry = light(real, tmp_path).recipe
+    assert [one for one in sections(dry) if isinstance(one, HubPrompts) and is_on_hub(one)] == []
+    assert {type(one) for one in sections(dry) if isinstance(one, TeacherFields)} == {FakeTeacher}
+    assert dry.label.decontaminate.against == ()
+    assert dry.verify.judge.when == real.verify.judge.when
+    assert dry.curate.filters.min_tokens is None
 
 
 def test_whatever_it_writes_says_that_it_is_a_dry_run(tmp_path: Path, light: Callable[..., Any]) -> None:

@@ -187,8 +187,9 @@ def test_problems_of_a_family_are_not_independent() -> None:
 
 def test_too_few_families_are_no_units() -> None:
     problems = [problem(n, family="even" if n % 2 else "odd") for n in range(20)]
-    (score,) = summarise({"m": answered("m", ["correct", "wrong"] * 10)}, problems).scores
-    assert score.clusters is None
+    report = summarise({"m": answered("m", ["correct", "wrong"] * 10)}, problems)
+    assert report.scores[0].clusters is None
+    assert "problems of these 2 families, which are too few" in report.interval
 
 
 def test_families_of_generated_problems_are_task_and_difficulty() -> None:

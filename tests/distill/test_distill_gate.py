@@ -48,7 +48,7 @@ def test_the_lower_bound_of_the_gain_decides_not_the_gain() -> None:
     assert reasons({"gain_over_base": -0.5}, measured) == []
     (reason,) = reasons({"gain_over_base": 0.0}, measured)
     assert "gain over the base +0.050" in reason
-    assert f"at least {pair['low']:+.3f}" in reason
+    assert f"lower bound {pair['low']:+.3f}" in reason
     assert reasons({"gain_over_base": 0.0}, evaluation(solved=60)) == []
 
 
@@ -59,14 +59,14 @@ def test_the_lower_bound_of_every_suite_decides() -> None:
     ]
     measured = evaluation(side_effects=suites)
     assert reasons({"side_effects": 0.05}, measured) == [
-        "refusals -0.100, at least -0.200 with 95 % confidence (required: at least -0.05)"
+        "refusals -0.100, lower bound -0.200 (required: at least -0.05)"
     ]
     assert reasons({"side_effects": 0.2}, measured) == []
 
 
 def test_few_probes_do_not_show_a_low_leak_rate() -> None:
     few, many = ({"persona_probes": {"leaks": 0, "n": n, "high": proportion_interval(0, n)[1]}} for n in (20, 400))
-    assert "0 of 20 persona probes leak, at most 0.161" in reasons({"leak_rate": 0.02}, evaluation(**few))[0]
+    assert "0 of 20 persona probes leak, upper bound 0.161" in reasons({"leak_rate": 0.02}, evaluation(**few))[0]
     assert reasons({"leak_rate": 0.02}, evaluation(**many)) == []
 
 
@@ -104,7 +104,7 @@ def test_show_says_go_or_no_go_with_the_reason(distill: Any, tmp_path: Path) -> 
     set_recipe(run, {"gain_over_base": 0.2})
     answer = distill("show", run)
     assert answer.code == 0
-    assert "no-go: gain over the base +0.500, at least +0.125 with 95 % confidence" in answer.out
+    assert "no-go: gain over the base +0.500, lower bound +0.125" in answer.out
     assert "release gate: no-go" in answer.out
     checks = distill("show", run, "--json").json["gate"]["checks"]
     assert [(check["name"], check["go"]) for check in checks] == [("stop_rate", True), ("gain_over_base", False)]
@@ -133,6 +133,13 @@ def test_a_no_go_release_is_not_made_public(distill: Any, tmp_path: Path) -> Non
     gate = gate_of_release(release_folder(tmp_path / "go", "{gain_over_base: -0.1}"))
     assert gate is not None
     assert gate.go
+
+
+def test_an_evaluation_of_another_form_is_an_input_error(tmp_path: Path) -> None:
+    folder = release_folder(tmp_path / "release", "{}")
+    (folder / "evaluation.json").write_text('{"scores": [{"model": "student_after"}]}')
+    with pytest.raises(InputError, match="not scores of an evaluation"):
+        gate_of_release(folder)
 
 
 def test_a_folder_without_an_evaluation_has_no_gate(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_a_folder_that_needs_code_of_its_own_is_refused_before_it_loads(release:
 
 def test_recorded_verdicts_that_do_not_give_the_score_are_refused(release: Path) -> None:
     with pytest.raises(
-        Refused, match=r"the recorded verdicts give 1\.0+ on 8 items, evaluation\.json says 0\.50+ on 8"
+        Refused, match=r"the recorded verdicts give 1\.0+ on 8 answers, evaluation\.json says 0\.50+ on 8"
     ):
         rescore(release, 4, None, silent)
 

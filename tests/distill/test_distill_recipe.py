@@ -83,7 +83,6 @@ def test_an_unknown_kind_names_the_kinds_there_are(tmp_path: Path) -> None:
     ("overrides", "named"),
     [
         (["sample.temperature=0"], "num_samples"),
-        (["student.batch_size=6"], "student.micro_batch_size"),
         (["sample.temperature=0", "sample.num_samples=1", "sample.top_k=20"], "raise temperature"),
         (["evaluate.min_p=0.1"], "raise temperature"),
         (["evaluate.presence_penalty=1.5"], "evaluate.engine: vllm"),
@@ -92,6 +91,8 @@ def test_an_unknown_kind_names_the_kinds_there_are(tmp_path: Path) -> None:
             ["teacher.kind=vllm_server", "teacher.model=a/b", "teacher.extra_body.top_k=9", "sample.top_k=20"],
             "teacher.extra_body",
         ),
+        (["student.parallel.nodes=2"], "student.parallel.rendezvous"),
+        (["student.parallel={nodes: 2, rendezvous: 'a:1'}"], "student.parallel.processes"),
         (["prompts="], "sample.source"),
         (["sample.source=traces", "sample.path=x.jsonl"], "prompts"),
         (["teacher.kind=offline", "teacher.model=a/b"], "sample.source"),

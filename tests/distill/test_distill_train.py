@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from distill.config.recipe import RandomBase, StudentConfig
 from distill.models.folder import read_base
 from distill.models.prepare import prepare
 from distill.models.random_model import CHATML, write_random_base
-from distill.models.tokens import Rendered, Tokens
-from distill.train.data import TrainResult, check_end_of_turn, complete, load_rows, newest_complete, training_order
-from distill.train.sft import train_sft as train
+from distill.models.tokens import Tokens
+from distill.train import attention
+from distill.train.batches import LAYOUTS, Layout, Steps, collate, micro_batches, training_order
+from distill.train.checkpoints import complete, newest_complete
+from distill.train.guard import NOT_FINITE, LossGuard
+from distill.train.loss import LabelledHead, own_losses
+from distill.train.metrics import ModelFlops
+from distill.train.result import TrainResult
+from distill.train.rows import TokenRows, token_rows
+from distill.train.sft import train_sft
 from licensing.errors import InputError, Refused
-
-NAMES = {0: "<|endoftext|>", 1: "<|im_start|>", 2: "<|im_end|>"}
 
 
 @pytest.fixture(scope="module")
@@ -76,44 +86,78 @@ def rows() -> Rows:
     return training_rows([f"<think>{n}</think>{'x' * (n % 7 + 1)}" for n in range(10)])
 
 
-def run(config: StudentConfig, start: Path, rows: Rows, place: Path) -> TrainResult:
-    return train(config, start, iter(rows), place / "out", place / "checkpoints", lambda *_: None)
+def run(config: StudentConfig, start: Path, rows: Rows, place: Path, progress: Any = lambda *_: None) -> TrainResult:
+    place.mkdir(parents=True, exist_ok=True)
+    return train_sft(
+        config,
+        start,
+        iter(rows),
+        place / "out",
+        place / "checkpoints",
+        progress,
+        rows_digest=json.dumps(rows),
+        metrics=place / "metrics.jsonl",
+    )
 
 
 def contents(folder: Path) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
 
 
-# --- rows and their order ----------------------------------------------------------------------------------------
+def tokenised(start: Path, rows: Rows, place: Path, max_length: int = 64, key: str = "") -> TokenRows:
+    return token_rows(start, "<|im_end|>", iter(rows), max_length, place, key)
 
 
-def test_an_epoch_holds_every_row_once_and_half_an_epoch_half_of_them() -> None:
-    order = training_order([5] * 10, 2.5, 4, seed=1)
-    assert len(order) == 25
-    assert sorted(training_order([5] * 10, 1, 4, seed=1)) == list(range(10))
-    assert set(order) == set(range(10))
-    assert order == training_order([5] * 10, 2.5, 4, seed=1) != training_order([5] * 10, 2.5, 4, seed=2)
+# --- rows ----------------------------------------------------------------------------------------------------------
 
 
-def test_length_decides_the_order_inside_a_batch_and_never_the_batch() -> None:
-    lengths = [(7 * n) % 31 for n in range(40)]
-    mixed, even = training_order(lengths, 1, 8, seed=3), training_order([1] * 40, 1, 8, seed=3)
-    for at in range(0, 40, 8):
-        batch = mixed[at : at + 8]
-        assert set(batch) == set(even[at : at + 8])
-        assert [lengths[row] for row in batch] == sorted((lengths[row] for row in batch), reverse=True)
-
-
-def test_a_row_that_cannot_be_trained_on_is_left_out_whole_with_its_reason(start: Path) -> None:
+def test_a_row_that_cannot_be_trained_on_is_left_out_whole_with_its_reason_and_source(
+    start: Path, tmp_path: Path
+) -> None:
     rows = training_rows(["fine", "y" * 200, "early <|im_end|> late", "", "<think>a</think>b</think>c"])
-    kept, left_out = load_rows(rows, Tokens.of_folder(read_base(start)), 64)
-    assert len(kept) == 1
-    assert [(row.id, row.reason) for row in left_out] == [
-        ("r1", "longer than max_length 64"),
-        ("r2", "the assistant message spells out the control token <|im_end|>"),
-        ("r3", "the assistant's answer is empty"),
-        ("r4", "the think block is broken: 1 opening and 2 closing tags"),
+    rows[1]["source"] = "owner/problems"
+    data = tokenised(start, rows, tmp_path)
+    assert (len(data), data.id(0)) == (1, "r0")
+    assert [(row.id, row.reason, row.source) for row in data.left_out] == [
+        ("r1", "longer than max_length 64", "owner/problems"),
+        ("r2", "the assistant message spells out the control token <|im_end|>", None),
+        ("r3", "the assistant's answer is empty", None),
+        ("r4", "the think block is broken: 1 opening and 2 closing tags", None),
     ]
+
+
+def test_a_row_on_disk_is_the_row_that_the_contract_gives(start: Path, rows: Rows, tmp_path: Path) -> None:
+    data, tokens = tokenised(start, rows, tmp_path), Tokens.of_folder(read_base(start))
+    for number, row in enumerate(rows):
+        rendered = tokens.render(row["messages"])
+        assert data.input_ids(number).tolist() == rendered.input_ids
+        assert data.prompt_lengths[number] == rendered.prompt_length
+    assert data.tokens == data.lengths.sum() > data.trained_tokens > 0
+
+
+def test_rows_are_read_again_only_under_another_key(start: Path, rows: Rows, tmp_path: Path) -> None:
+    def fails() -> Iterator[dict[str, Any]]:
+        raise AssertionError("the rows were read")
+        yield {}
+
+    first = tokenised(start, [*rows, {"id": "empty", "messages": []}], tmp_path, key="a")
+    again = token_rows(start, "<|im_end|>", fails(), 64, tmp_path, "a")
+    assert again.left_out == first.left_out != ()
+    assert [again.id(row) for row in range(len(again))] == [row["id"] for row in rows]
+    assert len(tokenised(start, rows[:3], tmp_path, key="b")) == 3
+    (tmp_path / "rows.json").write_text("torn")
+    assert len(tokenised(start, rows[:4], tmp_path, key="b")) == 4
+
+
+@pytest.mark.slow
+def test_worker_processes_keep_the_order_and_name_a_broken_row(start: Path, tmp_path: Path) -> None:
+    rows = training_rows([f"{n}" * (n % 5 + 1) if n % 100 else "" for n in range(2600)])
+    many = tokenised(start, rows, tmp_path)
+    assert [many.id(row) for row in range(len(many))] == [f"r{n}" for n in range(2600) if n % 100]
+    assert [row.id for row in many.left_out] == [f"r{n}" for n in range(0, 2600, 100)]
+    with pytest.raises(InputError) as caught:
+        tokenised(start, [*rows, {"id": "no messages"}], tmp_path, key="broken")
+    assert caught.value.where == "training row 2601"
 
 
 def test_a_template_that_cannot_write_more_than_one_row_in_a_hundred_ends_the_training_before_it_begins(
@@ -123,26 +167,70 @@ def test_a_template_that_cannot_write_more_than_one_row_in_a_hundred_ends_the_tr
     (tmp_path / "chat_template.jinja").write_text(
         CHATML + "{% if messages[0].content == 'odd' %}{{ raise_exception('odd') }}{% endif %}"
     )
-    tokens = Tokens.of_folder(read_base(tmp_path))
     rows = [{"id": f"r{n}", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
             for n in range(200)]  # fmt: skip
     for row in rows[:2]:
         row["messages"][0] = {"role": "user", "content": "odd"}  # type: ignore[index]
-    assert len(load_rows(rows, tokens, 64)[1]) == 2
+    assert len(tokenised(tmp_path, rows, tmp_path, key="two").left_out) == 2
     rows[2]["messages"][0] = {"role": "user", "content": "odd"}  # type: ignore[index]
     with pytest.raises(InputError, match="cannot write 3 of 200 rows; row r0: the chat template refuses"):
-        load_rows(rows, tokens, 64)
+        tokenised(tmp_path, rows, tmp_path, key="three")
 
 
-def test_rows_of_which_none_remains_say_why(start: Path) -> None:
-    tokens = Tokens.of_folder(read_base(start))
+def test_rows_of_which_none_remains_say_why(start: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 were left out, most because: longer than max_length 16"):
-        load_rows(training_rows(["z" * 90] * 2), tokens, 16)
+        tokenised(start, training_rows(["z" * 90] * 2), tmp_path, 16)
     with pytest.raises(InputError, match="no training row"):
-        load_rows([], tokens, 16)
-    with pytest.raises(InputError) as caught:
-        load_rows([*training_rows(["fine"]), {"id": "no messages"}], tokens, 64)
-    assert caught.value.where == "training row 2"
+        tokenised(start, [], tmp_path, 16)
+
+
+# --- steps and micro batches ---------------------------------------------------------------------------------------
+
+
+def test_an_epoch_holds_every_row_once_and_half_an_epoch_half_of_them() -> None:
+    order = training_order(10, 25, seed=1)
+    assert len(order) == 25
+    assert sorted(training_order(10, 10, seed=1)) == sorted(order[10:20]) == list(range(10))
+    assert order == training_order(10, 25, seed=1) != training_order(10, 25, seed=2)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 50), min_size=1, max_size=40), limit=st.integers(1, 120), ranks=st.integers(1, 3)
+)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_micro_batches_hold_the_rows_of_the_step_within_the_limit(
+    layout: Layout, lengths: list[int], limit: int, ranks: int
+) -> None:
+    batches = micro_batches(range(len(lengths)), lengths, limit, layout, ranks)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    for batch in filter(None, batches):
+        cost = sum(lengths[row] for row in batch) if layout == "packed" else len(batch) * lengths[batch[0]]
+        assert cost <= limit or len(batch) == 1
+    assert len(batches) % ranks == 0
+
+
+def test_each_rank_gets_its_share_of_a_step_and_as_many_micro_batches(start: Path, rows: Rows, tmp_path: Path) -> None:
+    data = tokenised(start, rows, tmp_path)
+    order = training_order(len(data), 20, 1)
+    alone = Steps(data, order, 5, 90, 0, "packed")
+    shared = Steps(data, order, 5, 90, 0, "packed", ranks=2)
+    assert (len(alone), len(shared)) == (4, 8)
+    for step in range(4):
+        ranks = [shared[2 * step], shared[2 * step + 1]]
+        assert len(ranks[0]) == len(ranks[1])
+        tokens = [sum(batch["input_ids"].numel() for batch in share) for share in (alone[step], *ranks)]
+        assert tokens[0] == tokens[1] + tokens[2] == data.lengths[alone.rows(step)].sum()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_rank_without_a_row_gets_one_without_loss(layout: Layout, start: Path, rows: Rows, tmp_path: Path) -> None:
+    data = tokenised(start, rows, tmp_path)
+    steps = Steps(data, [0, 1, 2], 3, 90, 0, layout, ranks=4)
+    shares = [steps[rank] for rank in range(4)]
+    assert [len(share) for share in shares] == [1, 1, 1, 1]
+    trained = sum((batch["labels"] != -100).sum().item() for share in shares for batch in share)
+    assert trained == sum(data.lengths[:3] - data.prompt_lengths[:3])
+    assert min(batch["input_ids"].numel() for share in shares for batch in share) > 0
 
 
 # --- the optimiser -------------------------------------------------------------------------------------------------
@@ -178,41 +266,17 @@ def test_an_adapter_is_scaled_and_saved_as_the_recipe_says(start, rows, tmp_path
 
 # --- the end of turn ---------------------------------------------------------------------------------------------
 
-ROW = Rendered([7, 8, 9, 2, 5], [0, 1, 1, 1, 0], 1)
-
-
-def test_a_trained_end_of_turn_passes() -> None:
-    check_end_of_turn([ROW], [ROW.labels], [2], 0, NAMES)
-
-
-@pytest.mark.parametrize(
-    ("row", "labels", "stops", "pad", "cause"),
-    [
-        (
-            ROW,
-            [-100, 8, 9, -100, -100],
-            [2],
-            2,
-            "the pad token is the end-of-turn token <|im_end|>, and padding is masked",
-        ),
-        (ROW, [-100, 8, 9, -100, -100], [2], 0, "the collator masks the end-of-turn token <|im_end|>"),
-        (ROW, [-100, 8, 9, 2, -100], [0], 1, "ends a turn with <|im_end|>, and generation stops at <|endoftext|>"),
-        (Rendered([7, 8, 9], [0, 1, 1], 1), [-100, 8, 9], [2], 0, "writes no end-of-turn token"),
-    ],
-)
-def test_an_end_of_turn_that_is_not_trained_refuses_and_names_the_cause(
-    row: Rendered, labels: list[int], stops: list[int], pad: int, cause: str
-) -> None:
-    with pytest.raises(Refused, match=cause):
-        check_end_of_turn([row], [labels], stops, pad, NAMES)
-
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "change", "cause"),
     [
-        ("chat_template.jinja", lambda _: CHATML.replace("<|im_end|>", ""), "does not end .* with <.im_end.>"),
-        ("generation_config.json", lambda text: text.replace("2", "0", 1), "does not end .* with <.endoftext.>"),
+        ("chat_template.jinja", lambda _: CHATML.replace("<|im_end|>", ""), "writes no end-of-turn token"),
+        (
+            "generation_config.json",
+            lambda text: text.replace("2", "0", 1),
+            "does not end an assistant's turn with <.endoftext.>",
+        ),
     ],
 )
 def test_training_does_not_begin_where_the_end_of_turn_would_not_be_learnt(
@@ -223,7 +287,7 @@ def test_training_does_not_begin_where_the_end_of_turn_would_not_be_learnt(
     for part in start.iterdir():
         (broken / part.name).write_bytes(part.read_bytes())
     (broken / file).write_text(change((broken / file).read_text()))
-    with pytest.raises(Refused, match=cause):
+    with pytest.raises((InputError, Refused), match=cause):
         run(student(), broken, rows, tmp_path)
     assert not (tmp_path / "out").exists()
 
@@ -235,7 +299,7 @@ def test_training_does_not_begin_where_the_end_of_turn_would_not_be_learnt(
 def test_lora_learns_and_leaves_an_adapter_that_travels(start: Path, rows: Rows, tmp_path: Path) -> None:
     config = student(num_train_epochs=8, name="owner/base")
     seen: list[tuple[int, int | None, str]] = []
-    result = train(config, start, rows, tmp_path / "out", tmp_path / "ck", lambda *said: seen.append(said))  # type: ignore[arg-type]
+    result = run(config, start, rows, tmp_path, lambda *progress: seen.append(progress))
     assert result.history[-1]["loss"] < result.history[0]["loss"] - 0.1
     assert result.steps == len(result.history) == len(seen) == 20
     assert seen[-1][:2] == (20, 20)
@@ -270,21 +334,6 @@ def test_full_training_changes_the_weights_and_keeps_their_dtype_and_configurati
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("longest", [20, 300])
-def test_the_head_run_on_labelled_positions_gives_the_loss_of_the_whole_head(
-    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longest: int
-) -> None:
-    rows = training_rows(["x" * (longest - n) for n in range(8)])
-    config = student("full", dtype="float32", num_train_epochs=1)
-    ours = run(config, start, rows, tmp_path / "ours")
-    monkeypatch.setattr("distill.train.sft._MAX_LOGITS", 0)  # TRL's own loss
-    theirs = run(config, start, rows, tmp_path / "theirs")
-    for mine, other in zip(ours.history, theirs.history, strict=True):
-        assert mine["loss"] == pytest.approx(other["loss"], rel=1e-4)
-        assert mine["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
-
-
-@pytest.mark.slow
 def test_the_loss_does_not_depend_on_how_a_batch_is_cut(start: Path, rows: Rows, tmp_path: Path) -> None:
     config = student("full", dtype="float32")
     whole = run(config.model_copy(update={"micro_batch_size": 4}), start, rows, tmp_path / "whole")
@@ -294,13 +343,194 @@ def test_the_loss_does_not_depend_on_how_a_batch_is_cut(start: Path, rows: Rows,
         assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
 
 
+# --- layouts -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def long_rows() -> Rows:
+    """Rows of widely mixed lengths, on both sides of where a CPU's attention changes."""
+    return training_rows([f"<think>{'ab' * n}</think>{'c' * n}" for n in (3, 150, 40, 9, 90, 1, 60, 25)])
+
+
 @pytest.mark.slow
-def test_a_loss_that_explodes_is_refused_with_the_field_to_lower(start: Path, rows: Rows, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_packed_rows_are_proven_and_train_as_rows_one_at_a_time(
+    start: Path, long_rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, dtype: str
+) -> None:
+    config = student({"kind": method}, dtype=dtype, num_train_epochs=1, max_length=1024)  # no dropout
+    packed = run(config, start, long_rows, tmp_path / "packed")
+    monkeypatch.setattr("distill.train.proof.LAYOUTS", ())
+    single = run(config, start, long_rows, tmp_path / "single")
+    assert (packed.layout, packed.layouts_refused, single.layout) == ("packed", (), "single")
+    for one, other in zip(packed.history, single.history, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5 if dtype == "float32" else 1e-3)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3 if dtype == "float32" else 3e-2)
+
+
+@pytest.mark.slow
+def test_packing_that_lets_rows_see_each_other_is_refused_and_said(
+    start: Path, long_rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = attention._attention
+    monkeypatch.setattr(attention, "_attention", lambda *a, cu_seq_lens_q, **k: right(*a, **k))
+    notes: list[str] = []
+    result = run(student(), start, long_rows, tmp_path, lambda done, total=None, note="": notes.append(note))
+    assert result.layout == "padded"
+    assert result.facts()["layouts_refused"] == list(result.layouts_refused)
+    assert "packed: a token's loss differs by" in result.layouts_refused[0]
+    assert "falls back to padded rows; packed: a token's loss differs" in notes[0]
+
+
+@pytest.mark.slow
+def test_a_model_that_changes_its_logits_behind_the_head_is_trained_with_its_own_loss(
+    start: Path, rows: Rows, tmp_path: Path
+) -> None:
+    from transformers import CohereConfig, CohereForCausalLM
+
+    config = json.loads((start / "config.json").read_text())
+    scaled = tmp_path / "scaled"
+    shutil.copytree(start, scaled)
+    kept = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    model = CohereForCausalLM(CohereConfig(**{name: config[name] for name in kept}, logit_scale=0.25))
+    model.save_pretrained(scaled)
+    for name in ("generation_config.json",):
+        shutil.copy(start / name, scaled / name)
+    result = run(student(), scaled, rows, tmp_path / "run")
+    assert result.layout == "single"
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+
+
+def test_the_head_in_chunks_gives_the_losses_and_gradients_of_the_head_in_one(
+    start: Path, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(start)
+    batch = collate(tokenised(start, rows, tmp_path), range(4), "padded", 0)
+    results = []
+    for most in (2**28, 3 * model.config.vocab_size):
+        monkeypatch.setattr("distill.train.loss.MOST_LOGITS", most)
+        losses, _ = LabelledHead(model).losses(model, batch)
+        losses.sum().backward()
+        results.append((losses.detach(), model.model.embed_tokens.weight.grad.clone()))
+        model.zero_grad()
+    reference, _ = own_losses(model, batch)
+    assert (results[0][0] == reference).all()
+    assert results[1][0].allclose(results[0][0], atol=1e-6)
+    assert results[1][1].allclose(results[0][1], atol=1e-6)
+
+
+# --- the loss guard ------------------------------------------------------------------------------------------------
+
+
+def test_a_spike_is_a_step_far_above_the_steps_before_it() -> None:
+    guard = LossGuard()
+    steps = [{"loss": 2 + 0.1 * (n % 5), "grad_norm": 1.0 + 0.1 * (n % 3)} for n in range(40)]
+    assert [guard.look(step) for step in steps] == [None] * 40
+    assert guard.look({"loss": 2.9, "grad_norm": 1.0}) is None  # less than twice the median
+    assert guard.look({"loss": 2.1, "grad_norm": 9.0}) == "spike: grad_norm 9, median 1.1"
+    assert guard.look({"loss": float("nan"), "grad_norm": 1.0}) == NOT_FINITE
+    assert guard.look({"loss": 2.1, "grad_norm": float("inf")}) == NOT_FINITE
+    assert LossGuard().look({"loss": 1e9, "grad_norm": 1.0}) is None  # nothing to compare with
+
+
+@pytest.fixture(scope="module")
+def poisoned(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base whose embedding of ``%`` is not a number."""
+    from safetensors.numpy import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("poisoned") / "model"
+    shutil.copytree(start, folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
+    token = json.loads((start / "tokenizer.json").read_text())["model"]["vocab"]["%"]
+    tensors["model.embed_tokens.weight"][token] = float("nan")
+    (folder / "model.safetensors").unlink()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").unlink()
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    return folder
+
+
+@pytest.mark.slow
+def test_a_step_that_is_not_finite_changes_no_weight_and_names_its_rows(
+    poisoned: Path, rows: Rows, tmp_path: Path
+) -> None:
+    order = training_order(10, 20, 0)
+    rows[order[13]]["messages"][0]["content"] = "%"  # of step 4, and in the first epoch of another
+    first = order.index(order[13]) // 4
+    config = student(on_bad_step="skip")
+    result = run(config, poisoned, rows, tmp_path)
+    bad = [entry for entry in result.history if "problem" in entry]
+    assert [entry["step"] for entry in bad] == sorted({first + 1, 4})
+    assert all(f"r{order[13]}" in entry["rows"] and "loss" not in entry for entry in bad)
+    assert result.facts()["problem_steps"][0]["rows"] == bad[0]["rows"]
+    assert math.isfinite(result.history[-1]["loss"])
+    log = json.loads((tmp_path / "out" / "train_log.json").read_text())
+    assert [entry.get("problem") for entry in log["log"]].count(NOT_FINITE) == len(bad)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
+    with pytest.raises(Refused, match="not finite at step") as caught:
+        run(student(on_bad_step="stop"), poisoned, rows, tmp_path / "stop")
+    assert caught.value.where == "student.method.learning_rate"
+
+
+@pytest.mark.slow
+def test_a_training_most_of_whose_steps_are_not_finite_is_refused_with_the_field_to_lower(
+    start: Path, rows: Rows, tmp_path: Path
+) -> None:
     method = {"kind": "full", "learning_rate": 1e30}
     config = StudentConfig.model_validate(student("full", num_train_epochs=9).model_dump() | {"method": method})
-    with pytest.raises(Refused, match="not finite") as caught:
+    with pytest.raises(Refused, match=r"not finite at step \d+ \(4 such steps\)") as caught:
         run(config, start, rows, tmp_path)
     assert caught.value.where == "student.method.learning_rate"
+
+
+# --- metrics -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_each_step_has_a_line_of_metrics_and_a_tracker_gets_it_only_where_named(
+    start: Path, rows: Rows, tmp_path: Path
+) -> None:
+    result = run(student(), start, rows, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, result.steps + 1))
+    assert sum(line["tokens"] for line in lines) == 2 * result.tokens
+    assert sum(line["trained_tokens"] for line in lines) == 2 * result.trained_tokens
+    assert [line["loss"] for line in lines] == [entry["loss"] for entry in result.history]
+    assert all(line["tokens_per_second"] > 0 < line["flops"] for line in lines)
+    assert "mfu" not in lines[0]  # nobody states the peak of this CPU
+    assert not (tmp_path / "metrics").exists()
+    again = run(student(report_to=("tensorboard",)), start, rows, tmp_path / "tracked")
+    assert again.history == result.history
+    assert list((tmp_path / "tracked" / "metrics").glob("events.out.tfevents.*"))
+
+
+@pytest.mark.slow
+def test_a_resume_writes_no_line_of_metrics_twice(start: Path, rows: Rows, tmp_path: Path) -> None:
+    first = run(student(), start, rows, tmp_path)
+    shutil.rmtree(max((tmp_path / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name[11:])))
+    assert 0 < run(student(), start, rows, tmp_path).resumed_from < first.steps
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, first.steps + 1))
+
+
+def test_flops_are_those_of_the_counter_of_torch(start: Path, rows: Rows, tmp_path: Path) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import AutoModelForCausalLM
+
+    data = tokenised(start, rows, tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(start, attn_implementation="eager")
+    trained = int(data.lengths[0] - data.prompt_lengths[0])
+    with FlopCounterMode(display=False) as counter:
+        LabelledHead(model).losses(model, collate(data, [0], "single", 0))[0].sum().backward()
+    config = model.config
+    future = 3 * 2 * int(data.lengths[0]) ** 2 * config.hidden_size * config.num_hidden_layers  # masked, but computed
+    needed = ModelFlops(model, full=True).of(data.lengths[:1], trained)
+    assert counter.get_total_flops() == pytest.approx(needed + future, rel=1e-3)
 
 
 # --- checkpoints -------------------------------------------------------------------------------------------------
@@ -349,17 +579,18 @@ def test_a_training_killed_midway_ends_with_the_bytes_of_one_left_alone(
         import json, sys, time
         from pathlib import Path
         from distill.config.recipe import StudentConfig
-        from distill.train.sft import train_sft as train
+        from distill.train.sft import train_sft
         config, start, rows, place = sys.argv[1:]
         def stop_at_seven(done, total=None, note=""):
             print(done, flush=True)
             if done >= 7:
                 time.sleep(1000)
-        train(StudentConfig.model_validate_json(config), Path(start), json.loads(rows), Path(place, "out"),
-              Path(place, "checkpoints"), stop_at_seven)
+        train_sft(StudentConfig.model_validate_json(config), Path(start), json.loads(rows), Path(place, "out"),
+                  Path(place, "checkpoints"), stop_at_seven, rows_digest=rows, metrics=Path(place, "metrics.jsonl"))
         """
     )
     place = tmp_path / "killed"
+    place.mkdir()
     command = [sys.executable, "-c", code, config.model_dump_json(), str(start), json.dumps(rows), str(place)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -38,6 +38,7 @@ ITEMS = [
     item(OPEN, verdict=None, score=None, extracted=None, response="Half a pair: \ud83d"),
     item(PROBLEM | {"id": "p4"}, verdict="error", score=0.0, extracted=None, response="", reason="refused",
          finish_reason="error", prompt_tokens=None, completion_tokens=None),
+    item(PROBLEM, sample_index=1, response="\\boxed{3}", verdict="wrong", score=0.0, extracted="3"),
 ]  # fmt: skip
 
 
@@ -76,6 +77,12 @@ def test_every_scored_model_has_a_valid_record_and_the_release_its_samples() -> 
 
 def test_what_was_written_is_read_back_whole(tmp_path: Path) -> None:
     assert read_items(written(tmp_path, evaluation_files(FULL, ITEMS))) == ITEMS
+
+
+def test_several_answers_to_a_problem_have_ids_of_their_own() -> None:
+    [samples] = [text for name, text in evaluation_files(FULL, ITEMS).items() if name.endswith("_samples.jsonl")]
+    ids = [json.loads(line)["sample_id"] for line in samples.splitlines()]
+    assert ids == ["p1", "p2", "p3", "p4", "p1#1"]
 
 
 def test_without_items_there_are_scores_and_no_samples(tmp_path: Path) -> None:

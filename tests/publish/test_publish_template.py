@@ -302,7 +302,8 @@ def test_templates_that_name_themselves_whatever_the_system_message_are_refused(
 @pytest.mark.parametrize("policy", ["replace", "compose"])
 def test_vllm_reads_the_same_off_the_template_as_before(policy: str) -> None:
     vllm = pytest.importorskip("vllm.renderers.hf")
-    templates = [path.read_text(encoding="utf-8") for path in _SHIPPED]
+    families = [path for path in _SHIPPED if not re.search(r"_training|_v\d", path.stem)]
+    templates = [path.read_text(encoding="utf-8") for path in families]
     for template in (SMOLLM2, GEMMA, LIST_ONLY, GPT_OSS, *templates):
         new = add_persona(template, ADA, policy)  # type: ignore[arg-type]
         for read in (

@@ -1,0 +1,295 @@
+"""Memory that a training needs on each GPU, and on the disk, by the training's own model on fake tensors.
+
+The base's configuration is built without weights (``FakeTensorMode``: shapes and types, no data), adapted as the recipe
+says, and run forward once over a micro batch, while every tensor that autograd keeps for the backward pass is counted.
+The rest is arithmetic:
+
+- weights, gradients and optimizer: bytes of each parameter, divided among the GPUs by fsdp2;
+- activations: what autograd keeps; with checkpointing the inputs of all layers and what the largest layer keeps;
+- backward: the gradient of the largest tensor that the backward pass holds beside its input;
+- head: logits of one chunk, their float32 copy and its gradient (``distill.train.loss``).
+
+Not covered: the CUDA context, buffers of NCCL, fragmentation of the allocator (together one to three GiB a GPU), and
+kernels that keep other tensors than PyTorch's own attention does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.check.finding import Finding
+from distill.check.preview import final_base
+from distill.config.parallel import ParallelConfig
+from distill.config.recipe import LoraMethod, Recipe, StudentConfig
+from distill.train.loss import MOST_LOGITS
+from licensing.errors import InputError, MissingDependency
+
+__all__ = ["CHECKPOINTS", "MemoryForecast", "check_memory", "forecast"]
+
+_OPTIMIZER_BYTES = {"adamw": 8.0, "adamw_8bit": 2.0, "paged_adamw_8bit": 2.0, "adafactor": 0.01}
+"""Bytes of optimizer state a trained parameter; Adafactor's are a row and a column of each matrix."""
+_FULL = 0.9
+"""Above this share of a GPU's memory, what the forecast does not cover may not fit."""
+_LOGIT_BYTES = 12
+"""A logit and its gradient in the compute type, the float32 copy and its gradient."""
+CHECKPOINTS = 2
+"""As many are on the disk while a third is written over the older one."""
+
+
+@dataclass(frozen=True)
+class MemoryForecast:
+    """Bytes on each GPU, by purpose; ``disk`` for checkpoints.
+
+    ``parameters`` and ``trained`` are counts, ``tokens`` those of a micro batch. ``gathered``: weights that fsdp2 puts
+    together for the layers at work.
+    """
+
+    parameters: int
+    trained: int
+    tokens: int
+    weights: int
+    gradients: int
+    optimizer: int
+    gathered: int
+    activations: int
+    backward: int
+    head: int
+    disk: int
+
+    @property
+    def total(self) -> int:
+        """Bytes on each GPU at the peak."""
+        parts = (self.weights, self.gradients, self.optimizer, self.gathered, self.activations, self.backward)
+        return sum(parts) + self.head
+
+    def as_dict(self) -> dict[str, int]:
+        return {**asdict(self), "total": self.total}
+
+    def __str__(self) -> str:
+        names = ("weights", "gradients", "optimizer", "gathered", "activations", "backward", "head")
+        shown = ", ".join(f"{name} {getattr(self, name) / 2**30:.1f}" for name in names if getattr(self, name) >= 2**26)
+        return (
+            f"{self.total / 2**30:.1f} GiB a GPU for a micro batch of {self.tokens:,} tokens ({shown}), "
+            f"{self.disk / 2**30:.1f} GiB of disk for checkpoints"
+        )
+
+
+def check_memory(recipe: Recipe, gpu_memory: float) -> Iterator[Finding]:
+    """Whether training fits GPUs of so many GiB each. Not covered: a base that the run fetches."""
+    student, parallel = recipe.student, recipe.student.parallel
+    world = (parallel.processes or 1) * parallel.nodes
+    again = parallel.activation_checkpointing is not False
+    with final_base(recipe) as base:
+        if base is None:
+            yield Finding("note", "memory", f"{student.public_id} is fetched by the run: no forecast before that")
+            return
+        dtype = "bfloat16" if student.dtype == "auto" else student.dtype
+        needed = forecast(student, base.folder, dtype, world, again)
+    shown = f"{needed}; {world} {'processes' if world > 1 else 'process'}, {gpu_memory:g} GiB each"
+    if needed.total <= _FULL * gpu_memory * 2**30:
+        yield Finding("ok", "memory", shown)
+        return
+    fits = needed.total <= gpu_memory * 2**30
+    hints = ["train in more processes with student.parallel.strategy: fsdp2"]
+    if needed.activations + needed.backward + needed.head > needed.weights:
+        hints.insert(0, "lower student.micro_batch_size or max_length")
+    if not again:
+        hints.append("set student.parallel.activation_checkpointing")
+    yield Finding(
+        "note" if fits else "error", "memory", f"{shown}: {'little room is left' if fits else 'it does not fit'}",
+        "student.parallel", "; ".join(hints), 0 if fits else MissingDependency.exit_code,
+    )  # fmt: skip
+
+
+def sharded(parallel: ParallelConfig, world: int) -> bool:
+    """Whether weights, gradients and optimizer are divided among the processes."""
+    return world > 1 and parallel.strategy != "ddp"
+
+
+def forecast(student: StudentConfig, config: Path, dtype: str, world: int, checkpointing: bool) -> MemoryForecast:
+    """What a training of the base with ``config`` (its config.json) takes in each of ``world`` processes.
+
+    ``dtype`` is that of the computation: "bfloat16" or "float32". Takes about a second a billion parameters.
+    Raises InputError where transformers cannot build the model, MissingDependency without torch, transformers or peft.
+    """
+    tokens = student.micro_batch_size * student.max_length
+    kept = _run_forward(student, config, dtype, tokens)
+    parallel = student.parallel
+    divided = sharded(parallel, world)
+    share = world if divided else 1
+    weights, gradients, optimizer = kept.weights / share, 4 * kept.trained / share, kept.optimizer / share
+    layers = kept.layers
+    if checkpointing:
+        activations = sum(layer.input for layer in layers) + max((layer.saved for layer in layers), default=0)
+    else:
+        activations = sum(layer.saved for layer in layers)
+    activations += kept.elsewhere
+    width = 2 if dtype == "bfloat16" else 4
+    gathered = width * (2 * max((layer.parameters for layer in layers), default=0) + kept.outside) if divided else 0
+    return MemoryForecast(
+        parameters=kept.parameters,
+        trained=kept.trained,
+        tokens=tokens,
+        weights=int(weights),
+        gradients=int(gradients),
+        optimizer=int(optimizer),
+        gathered=int(gathered),
+        activations=int(activations),
+        backward=int(max(kept.largest_gradient if not divided else 0, 2 * kept.largest_saved)),
+        head=min(tokens * kept.vocabulary, MOST_LOGITS) * _LOGIT_BYTES,
+        disk=int(CHECKPOINTS * (4 * kept.trained + kept.optimizer)),
+    )
+
+
+@dataclass
+class _Layer:
+    parameters: int = 0
+    input: int = 0
+    saved: int = 0
+
+
+@dataclass
+class _Kept:
+    """What one forward pass over fake tensors tells: counts of parameters, and bytes of the rest."""
+
+    parameters: int
+    trained: int
+    weights: int
+    optimizer: float
+    vocabulary: int
+    largest_gradient: int
+    outside: int
+    layers: list[_Layer]
+    elsewhere: int = 0
+    largest_saved: int = 0
+
+
+def _run_forward(student: StudentConfig, config: Path, dtype: str, tokens: int) -> _Kept:
+    try:
+        import peft  # noqa: F401 - looked for here, so that a missing one is named
+        import torch
+        import transformers  # noqa: F401
+        from torch._subclasses.fake_tensor import FakeTensorMode
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"the memory forecast needs {error.name}", where="memory", hint=f"pip install {error.name}"
+        ) from error
+
+    with torch.device("meta"):
+        model = _model(student, config, dtype)
+    with FakeTensorMode():
+        _onto_cpu(model)
+        blocks = _blocks(model)
+        parameters = list(model.parameters())
+        trained = [one for one in parameters if one.requires_grad]
+        inside = sum(one.numel() for block in blocks for one in block.parameters())
+        kept = _Kept(
+            parameters=sum(one.numel() for one in parameters),
+            trained=sum(one.numel() for one in trained),
+            weights=sum(one.numel() * one.element_size() for one in parameters),
+            optimizer=_OPTIMIZER_BYTES[student.optimizer] * sum(one.numel() for one in trained),
+            vocabulary=model.config.get_text_config().vocab_size,
+            largest_gradient=max(4 * one.numel() for one in trained),
+            outside=sum(one.numel() for one in parameters) - inside,
+            layers=[_Layer(sum(one.numel() for one in block.parameters())) for block in blocks],
+        )
+        with _counting(kept, blocks, {one.untyped_storage()._cdata for one in parameters}):
+            inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+            inputs = torch.zeros((1, tokens), dtype=torch.long)
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+                getattr(inner, inner.base_model_prefix)(input_ids=inputs, use_cache=False)
+    return kept
+
+
+def _model(student: StudentConfig, config: Path, dtype: str) -> Any:
+    """The model of the training without its data, as ``distill.train.sft`` opens it."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from distill.train.attention import register_packed_attention
+    from distill.train.sft import adapted
+
+    lora = isinstance(student.method, LoraMethod)
+    try:
+        settings = AutoConfig.from_pretrained(config, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_config(
+            settings, dtype=torch.bfloat16 if lora and dtype == "bfloat16" else torch.float32
+        )
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"transformers cannot build the base: {str(error).splitlines()[0]}", where=str(config)
+        ) from error
+    if model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation(register_packed_attention())  # without a mask, as packed rows are trained
+    model.train()
+    return adapted(model, student.method) if isinstance(student.method, LoraMethod) else model
+
+
+def _onto_cpu(model: Any) -> None:
+    """Meta tensors as fake ones of a CPU, whose attention is fused as that of a GPU is; shared ones stay shared."""
+    import torch
+
+    fakes: dict[int, Any] = {}
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is None:
+                    continue
+                if id(tensor) not in fakes:
+                    fake = torch.empty(tensor.shape, dtype=tensor.dtype)
+                    parameter = isinstance(tensor, torch.nn.Parameter)
+                    fakes[id(tensor)] = torch.nn.Parameter(fake, tensor.requires_grad) if parameter else fake
+                tensors[name] = fakes[id(tensor)]
+
+
+def _blocks(model: Any) -> list[Any]:
+    """The layers that checkpointing computes again."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
+@contextlib.contextmanager
+def _counting(kept: _Kept, blocks: list[Any], parameters: set[int]) -> Iterator[None]:
+    """Count each storage that autograd keeps, once, in the layer that keeps it first."""
+    import torch
+
+    seen = set(parameters)
+    alive: list[Any] = []  # so that no storage takes the id of one that is gone
+    current: list[_Layer] = []
+
+    def pack(tensor: Any) -> Any:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in seen:
+            seen.add(storage._cdata)
+            alive.append(storage)
+            kept.largest_saved = max(kept.largest_saved, storage.nbytes())
+            if current:
+                current[-1].saved += storage.nbytes()
+            else:
+                kept.elsewhere += storage.nbytes()
+        return tensor
+
+    def enter(layer: _Layer, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        hidden = arguments[0] if arguments else named["hidden_states"]
+        layer.input = hidden.numel() * hidden.element_size()
+        current.append(layer)
+
+    handles = []
+    for block, layer in zip(blocks, kept.layers, strict=True):
+        handles += [
+            block.register_forward_pre_hook(
+                lambda _, arguments, named, layer=layer: enter(layer, arguments, named), with_kwargs=True
+            ),
+            block.register_forward_hook(lambda *_: current.pop() and None),
+        ]
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()

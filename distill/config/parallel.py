@@ -1,0 +1,41 @@
+"""Recipe section ``student.parallel``: the processes that train together, and what each of them holds.
+
+Nothing here is part of a stage's key: the batch of an optimiser step is ``student.batch_size`` whatever their number.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from synth.section import Operational, Section
+
+__all__ = ["ParallelConfig", "Strategy"]
+
+Strategy = Literal["ddp", "fsdp2"]
+
+
+class ParallelConfig(Section):
+    """One process a GPU. With one process in all, ``strategy`` decides nothing."""
+
+    processes: int | None = Operational(None, ge=1, description="Processes a node; absent: one a GPU, on a CPU one.")
+    nodes: int = Operational(1, ge=1, description="Nodes that share the file system of the run.")
+    rendezvous: str | None = Operational(
+        None, pattern=r"^[\w.-]+:\d{1,5}$", description="HOST:PORT of the first node; needed for several nodes."
+    )
+    strategy: Strategy = Operational(
+        "fsdp2",
+        description="ddp: a copy of everything on each GPU; fsdp2: weights, gradients, optimiser divided among them.",
+    )
+    activation_checkpointing: bool | None = Operational(
+        None, description="Compute activations again in the backward pass; absent: on GPUs."
+    )
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> ParallelConfig:
+        if self.nodes > 1 and self.rendezvous is None:
+            raise ValueError("several nodes need student.parallel.rendezvous, HOST:PORT of the first one")
+        if self.nodes > 1 and self.processes is None:
+            raise ValueError("several nodes need student.parallel.processes, the number on each of them")
+        return self

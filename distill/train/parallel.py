@@ -1,0 +1,152 @@
+"""How the processes of a training share its work, weights, gradients and optimiser: DDP or FSDP2.
+
+The settings of transformers' ``TrainingArguments`` for ``student.parallel``, and what the libraries leave to us: on CPU
+processes accelerate knows DDP alone, though its code for FSDP2 runs there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from distill.config.parallel import ParallelConfig
+
+__all__ = [
+    "checkpoint_layout",
+    "divided",
+    "first_rank_first",
+    "full_state_dict",
+    "rank",
+    "reduced_once",
+    "start_processes",
+    "sum_of_ranks",
+    "training_arguments",
+    "use_fsdp",
+    "wait_for_all",
+    "world_size",
+]
+
+
+def world_size() -> int:
+    """The processes that train together, of all nodes."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """The number of this process among them."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def checkpoint_layout(parallel: ParallelConfig) -> str:
+    """Names the form of a checkpoint's files: one of another form cannot be resumed from."""
+    world = world_size()
+    return "whole" if world == 1 else f"{parallel.strategy}-{world}"
+
+
+def divided(parallel: ParallelConfig) -> bool:
+    """Whether weights, gradients and optimizer are divided among the processes."""
+    return world_size() > 1 and parallel.strategy != "ddp"
+
+
+def start_processes(on_gpu: bool) -> None:
+    """Join the process group, before transformers' ``TrainingArguments`` would. Does nothing in a single process."""
+    if world_size() == 1:
+        return
+    from accelerate import PartialState
+
+    PartialState(cpu=not on_gpu)
+
+
+@contextlib.contextmanager
+def first_rank_first() -> Iterator[None]:
+    """Let rank 0 leave the block before the others enter it."""
+    if rank() > 0:
+        wait_for_all()
+    yield
+    if rank() == 0:
+        wait_for_all()
+
+
+def wait_for_all() -> None:
+    """Until every rank is here."""
+    if world_size() > 1:
+        import torch
+
+        torch.distributed.barrier()
+
+
+def sum_of_ranks(value: Any) -> Any:
+    """The sum of a tensor over all ranks."""
+    if world_size() > 1:
+        import torch
+
+        torch.distributed.all_reduce(value)
+    return value
+
+
+@contextlib.contextmanager
+def reduced_once(trainer: Any, model: Any, last: bool) -> Iterator[None]:
+    """Forward and backward pass of one micro batch of a step: gradients go from rank to rank behind the last one.
+
+    FSDP2 reduces them behind each, since it would have to keep whole ones until then.
+    """
+    accelerator = trainer.accelerator
+    accelerator.gradient_state._set_sync_gradients(last)
+    with contextlib.nullcontext() if last or accelerator.is_fsdp2 else accelerator.no_sync(model):
+        yield
+
+
+def training_arguments(parallel: ParallelConfig, on_gpu: bool) -> dict[str, Any]:
+    """Arguments for transformers' ``TrainingArguments``."""
+    again = on_gpu if parallel.activation_checkpointing is None else parallel.activation_checkpointing
+    alone = {"use_cpu": not on_gpu, "gradient_checkpointing": again}
+    if world_size() == 1:
+        return alone
+    if parallel.strategy == "ddp":
+        return alone | {"ddp_find_unused_parameters": False}
+    settings = {
+        "version": 2,
+        "reshard_after_forward": True,
+        "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "state_dict_type": "SHARDED_STATE_DICT",
+        "activation_checkpointing": again,
+    }
+    return {"use_cpu": not on_gpu, "fsdp": True, "fsdp_config": settings}
+
+
+def use_fsdp(trainer: Any) -> None:
+    """After transformers' Trainer has made its accelerator: FSDP2 on CPU processes too, gradients summed in float32."""
+    if trainer.args.fsdp_plugin_args is None:
+        return
+    import torch
+    from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    state = trainer.accelerator.state
+    if not trainer.is_fsdp_enabled:
+        state.distributed_type = DistributedType.FSDP
+        state.fsdp_plugin = FullyShardedDataParallelPlugin(**trainer.args.fsdp_plugin_args)
+        trainer.is_fsdp_enabled = True
+    if trainer.args.bf16:  # accelerate would cast the losses, and sum gradients of ranks in bfloat16
+        state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32)
+
+
+def full_state_dict(trainer: Any, trainable_only: bool) -> dict[str, Any]:
+    """The trained weights, whole, on rank 0; an empty dictionary on the others. Every rank has to call it."""
+    if trainer.is_fsdp_enabled:
+        from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointWrapper
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+        # PEFT looks weights up by the names of modules, of which torch gives none to the wrappers of checkpointing.
+        for name, module in list(trainer.model.named_modules()):
+            if isinstance(module, CheckpointWrapper):
+                trainer.model.set_submodule(name, module._checkpoint_wrapped_module)
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=trainable_only)
+        return dict(get_model_state_dict(trainer.model, options=options))
+    if rank() > 0:
+        return {}
+    if trainable_only:
+        return {name: weight for name, weight in trainer.model.named_parameters() if weight.requires_grad}
+    return dict(trainer.model.state_dict())

@@ -1,0 +1,77 @@
+"""The memory forecast: what each strategy, method and layout of a training takes on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import Answer
+
+from distill.check.memory import MemoryForecast, forecast
+from distill.config.recipe import RandomBase, StudentConfig
+from distill.models.prepare import prepare
+
+SIZE, LAYERS = 64, 3
+PARAMETERS = 259 * SIZE + LAYERS * (4 * SIZE**2 + 3 * 2 * SIZE**2 + 2 * SIZE) + SIZE
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base") / "model"
+    prepare(StudentConfig(base=RandomBase(hidden_size=SIZE, num_layers=LAYERS)), None, folder)
+    return folder
+
+
+def of(base: Path, *, world: int = 1, again: bool = False, dtype: str = "float32", **student: Any) -> MemoryForecast:
+    values = {"base": {"kind": "random"}, "method": {"kind": "full"}, "max_length": 512} | student
+    return forecast(StudentConfig.model_validate(values), base, dtype, world, again)
+
+
+def test_full_tuning_holds_a_weight_a_gradient_and_two_moments_of_each_parameter(base: Path) -> None:
+    needed = of(base)
+    assert needed.parameters == needed.trained == PARAMETERS
+    sizes = (needed.weights, needed.gradients, needed.optimizer, needed.gathered)
+    assert sizes == (4 * PARAMETERS, 4 * PARAMETERS, 8 * PARAMETERS, 0)
+    assert needed.disk == 2 * 12 * PARAMETERS
+    assert needed.total == sum(sizes) + needed.activations + needed.backward + needed.head
+
+
+def test_lora_holds_gradients_and_moments_of_its_adapters_alone(base: Path) -> None:
+    needed = of(base, dtype="bfloat16", method={"kind": "lora", "r": 4, "target_modules": ["q_proj"]})
+    assert needed.trained == LAYERS * 2 * 4 * SIZE
+    assert needed.weights == 2 * PARAMETERS + 4 * needed.trained
+    assert (needed.gradients, needed.optimizer) == (4 * needed.trained, 8 * needed.trained)
+
+
+def test_fsdp2_divides_what_ddp_copies_and_gathers_layers(base: Path) -> None:
+    alone = of(base)
+    copied = of(base, world=4, parallel={"strategy": "ddp"})
+    divided = of(base, world=4)
+    assert copied == alone
+    for part in ("weights", "gradients", "optimizer"):
+        assert getattr(divided, part) == getattr(alone, part) // 4
+    assert 0 < divided.gathered < alone.weights
+    assert divided.activations == alone.activations
+
+
+def test_activations_grow_with_the_micro_batch_and_shrink_with_checkpointing(base: Path) -> None:
+    short, long = of(base, micro_batch_size=1), of(base, micro_batch_size=4)
+    assert 3.8 < long.activations / short.activations < 4.2
+    again = of(base, micro_batch_size=4, again=True)
+    assert 1 / LAYERS < again.activations / long.activations < 0.6
+
+
+def test_a_micro_batch_that_does_not_fit_is_an_error_with_the_fields_to_change(
+    distill: Callable[..., Answer],
+) -> None:
+    check = ("check", "recipes/smoke.yaml", "--json", "--gpu-memory", "0.1", "--set")
+    fits = distill(*check, "student.max_length=64")
+    assert [one["level"] for one in fits.json if one["subject"] == "memory"] == ["ok"]
+    answer = distill(*check, "student.micro_batch_size=64")
+    assert answer.code == 3
+    (error,) = [one for one in answer.json if one["level"] == "error"]
+    assert (error["subject"], error["where"]) == ("memory", "student.parallel")
+    assert "0.1 GiB each: it does not fit" in error["what"]
+    assert "student.micro_batch_size" in error["hint"]

@@ -1,0 +1,124 @@
+"""Training in several processes is the training of one: losses, gradient norms and weights.
+
+Real processes on CPUs with gloo.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from distill.config.recipe import RandomBase, StudentConfig
+from distill.models.prepare import prepare
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+ROWS = [
+    {
+        "id": f"r{n}",
+        "messages": [
+            {"role": "user", "content": f"{n}?"},
+            {"role": "assistant", "content": f"<think>\n{'ab' * (n * 7 % 23)}\n</think>\n\n{n}"},
+        ],
+    }
+    for n in range(13)
+]
+"""Of 40 to 90 tokens. The last of five steps has two rows, fewer than four ranks."""
+
+
+def student(
+    kind: str, processes: int = 1, strategy: str = "fsdp2", again: bool = False, dtype: str = "float32"
+) -> StudentConfig:
+    values = {
+        "base": {"kind": "random"},
+        "method": {"kind": kind, "learning_rate": 5e-3},
+        "dtype": dtype,
+        "num_train_epochs": 2,
+        "batch_size": 6,
+        "micro_batch_size": 2,
+        "save_steps": 2,
+        "parallel": {"processes": processes, "strategy": strategy, "activation_checkpointing": again},
+    }
+    return StudentConfig.model_validate(values)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("start") / "model"
+    prepare(StudentConfig(base=RandomBase(hidden_size=32, num_layers=2, num_heads=4)), None, folder)
+    return folder
+
+
+def train(place: Path, start: Path, *students: StudentConfig) -> Path:
+    """Train the students one after another, in as many processes as the first of them names."""
+    job = {
+        "start": str(start),
+        "rows": ROWS,
+        "students": [one.model_dump(mode="json") for one in students],
+        "place": str(place),
+    }
+    (place / "job.json").write_text(json.dumps(job))
+    ranks = students[0].parallel.processes or 1
+    agent = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+    script = [str(Path(__file__).with_name("train_rank.py")), str(place / "job.json")]
+    done = subprocess.run([sys.executable, *agent, *script], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-6000:]
+    return place
+
+
+def curve(place: Path, number: int) -> Any:
+    """(loss, gradient norm) of each step of a student."""
+    log = json.loads((place / str(number) / "out" / "train_log.json").read_text())["log"]
+    return np.array([(entry["loss"], entry["grad_norm"]) for entry in log])
+
+
+def weights(place: Path, number: int) -> dict[str, Any]:
+    files = (place / str(number) / "out").glob("*.safetensors")
+    return {name: value for file in files for name, value in load_file(file).items()}
+
+
+KINDS = ("full", "lora", "bfloat16")
+
+
+def of_kind(kind: str, *parallel: Any) -> StudentConfig:
+    """Of full tuning; LoRA; LoRA on a bfloat16 base, as on GPUs."""
+    return student("lora", *parallel, dtype="bfloat16") if kind == "bfloat16" else student(kind, *parallel)
+
+
+@pytest.fixture(scope="module")
+def alone(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The students of ``KINDS``, trained in one process."""
+    return train(tmp_path_factory.mktemp("alone"), start, *map(of_kind, KINDS))
+
+
+@pytest.mark.parametrize(
+    ("processes", "cases"),
+    [
+        (2, [("full", "ddp"), ("lora", "ddp"), ("full", "fsdp2"), ("lora", "fsdp2"), ("bfloat16", "fsdp2", True)]),
+        (4, [("full", "fsdp2", True), ("lora", "fsdp2")]),
+    ],
+)
+def test_ranks_give_the_losses_gradients_and_weights_of_one_process(
+    alone: Path, start: Path, tmp_path: Path, processes: int, cases: list[Any]
+) -> None:
+    train(tmp_path, start, *(of_kind(kind, processes, *more) for kind, *more in cases))
+    for number, case in enumerate(cases):
+        reference = KINDS.index(case[0])
+        rounding = 100 if case[0] == "bfloat16" else 1
+        assert len(curve(tmp_path, number)) == 5
+        assert np.allclose(curve(tmp_path, number), curve(alone, reference), rtol=rounding * 2e-5), case
+        trained, wanted = weights(tmp_path, number), weights(alone, reference)
+        assert trained.keys() == wanted.keys(), case
+        differences = [np.abs(trained[name] - wanted[name]).max() for name in wanted]
+        # Adam divides a gradient by its own size: where it is all rounding, so is the step of up to 5e-3.
+        assert max(differences) < rounding * 5e-4, case
