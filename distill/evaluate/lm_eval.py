@@ -3,7 +3,7 @@
 lm-eval (https://github.com/EleutherAI/lm-evaluation-harness) loads the model itself: with vLLM where that is the
 engine, else with transformers. Tasks get the model's chat template, and of a model whose template writes think blocks
 the closing tag as ``think_end_token``, so that metrics see the answer alone; without it lm-eval scores the thinking.
-A task that names its own sampling values keeps them; others get those of the settings.
+The sampling values of the settings replace those that a task names.
 
 Its tasks fetch their data sets from the hub. A task file (YAML) may name local files; where it names functions
 (``!function``), lm-eval runs that code. Not covered: models behind an endpoint, paired comparisons (lm-eval keeps
@@ -86,7 +86,9 @@ def _engine(config: EvaluationSettings) -> tuple[str, dict[str, Any]]:
     """lm-eval's name of the engine, and its arguments."""
     if config.engine == "vllm" or (config.engine == "auto" and find_spec("vllm") is not None):
         return "vllm", {"seed": config.seed, **config.engine_args}
-    return "hf", {"batch_size": config.batch_size}
+    import torch
+
+    return "hf", {"batch_size": config.batch_size, "device": "cuda" if torch.cuda.is_available() else "cpu"}
 
 
 def _sampling(config: EvaluationSettings) -> dict[str, Any]:

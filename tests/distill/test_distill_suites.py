@@ -274,6 +274,7 @@ def test_lm_eval_runs_a_task_of_a_file_and_scores_the_answer_behind_the_thinking
     import lm_eval.models.huggingface as backend
 
     base = tmp_path / "base"
+    base.mkdir()
     write_random_base(RandomBase(), base)
     template = base / "chat_template.jinja"
     thinking = (
