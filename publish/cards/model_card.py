@@ -188,7 +188,7 @@ def suite_table(evaluation: EvaluationFacts) -> Markdown:
             decimal(change.difference, "+"),
             interval(change.low, change.high, "+"),
             p_text(change.p_adjusted),
-            _reading(change),
+            _reading(change, change.n),
         )
         for change in evaluation.suites
     ]
