@@ -12,7 +12,7 @@ To change X, edit Y:
     steps that are not finite, spikes                  guard.py
     tokens a second, FLOPs, MFU                        metrics.py
     checkpoints                                        checkpoints.py
-    DDP, FSDP2, ZeRO-3; what ranks share               parallel.py
+    DDP, FSDP2; what ranks share                       parallel.py
     how ranks start, and end                           launch.py, rank.py
     what a training says of itself                     result.py
 """

@@ -32,7 +32,7 @@ def own_losses(model: Any, batch: dict[str, Any], **more: Any) -> tuple[Any, Any
 class LabelledHead:
     """Lets a model's head compute the losses itself, inside the model's forward pass.
 
-    There, because FSDP and ZeRO have the head's weights only there. The head's forward is replaced while ``losses``
+    There, because FSDP has the head's weights only there. The head's forward is replaced while ``losses``
     runs, and untouched for everybody else. It may be a plain layer or one that PEFT wraps.
 
     Raises AttributeError where the model has no output embeddings. What a model does to its logits behind the head
