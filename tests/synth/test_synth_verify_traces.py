@@ -92,14 +92,14 @@ def test_every_trace_has_a_row_in_order_and_columns_that_nobody_asked_for_are_nu
 def test_a_text_of_a_trace_is_in_the_store_and_nowhere_else(tmp_path: Path) -> None:
     rows = samples("g", ["42", "43"])
     for row in rows:
-        row["text"] = f"<think>{'a very long thought ' * 50}</think>{row['text'][-10:]}"
+        row["text"] = f"<think>It begins here. {'a very long thought ' * 50}</think>{row['text'][-10:]}"
     stage(tmp_path, rows)
     judge = JudgeConfig(teacher=FakeTeacher(latency_s=0))
     verified(tmp_path, VerifyConfig(workers=1, judge=judge, majority=MajorityConfig()))
     holders = [
         path.relative_to(tmp_path).as_posix()
         for path in sorted(tmp_path.rglob("*"))
-        if path.is_file() and b"a very long thought a very" in path.read_bytes()
+        if path.is_file() and b"It begins here" in path.read_bytes()  # disagreements quote the end of an answer
     ]
     assert holders == ["store/samples.jsonl"]
     assert not (tmp_path / "scratch" / VERDICTS).exists()
