@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("licensing", "synth", "publish", "distill")
 SOURCES = {path: path.read_text(encoding="utf-8") for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
@@ -20,6 +22,7 @@ def run(code: str) -> str:
     return result.stdout.strip()
 
 
+@pytest.mark.slow
 def test_starting_the_command_line_loads_nothing_heavy() -> None:
     modules = ("distill.cli.app", "distill.config.loader", "distill.stages.pipeline", "distill.check.check")
     code = (
@@ -47,6 +50,7 @@ def test_one_module_names_the_manifest_file() -> None:
     assert modules == ["distill/runs/artefact.py"]
 
 
+@pytest.mark.slow
 def test_nobody_loads_a_pickle() -> None:
     imports = []
     for path, source in SOURCES.items():
@@ -57,6 +61,7 @@ def test_nobody_loads_a_pickle() -> None:
     assert imports == []
 
 
+@pytest.mark.slow
 def test_every_module_has_a_docstring() -> None:
     assert [str(path) for path, source in SOURCES.items() if not ast.get_docstring(ast.parse(source))] == []
 

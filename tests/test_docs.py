@@ -102,6 +102,7 @@ def problem_of(line: str) -> str | None:
     return None
 
 
+@pytest.mark.slow
 @every_page
 def test_every_command_line_is_accepted_by_the_parser(path: Path) -> None:
     found = [(line, problem_of(line)) for line in command_lines(path.read_text(encoding="utf-8"))]

@@ -172,6 +172,7 @@ def test_preview_says_why_a_row_is_left_out(distill, tmp_path: Path) -> None:
     assert "left out: longer than max_length 16" in answer.out
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_the_code_of_its_findings(distill, base: Path) -> None:
     fields = (f"student.base={base}", "student.license=apache-2.0", "student.max_length=1025")
     answer = distill("check", SMOKE, *(option for field in fields for option in ("--set", field)))

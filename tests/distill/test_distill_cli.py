@@ -45,6 +45,7 @@ def with_problems(path: Path, *more: str) -> list[str]:
 COMMANDS = ("check", "run", "show", "report", "verify", "decontaminate", "audit", "licences", "recipes")
 
 
+@pytest.mark.slow
 def test_help_names_every_command_and_each_has_its_own(distill) -> None:
     answer = distill("--help")
     assert answer.code == 0
@@ -164,6 +165,7 @@ def test_a_gold_answer_that_does_not_verify_stops_the_run_before_a_token_is_spen
     assert not list((tmp_path / "runs").glob("*/store/samples.jsonl"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("on_bad_row", "level"), [("stop", "error"), ("skip", "note")])
 def test_check_stops_at_an_unreadable_gold_unless_bad_rows_are_skipped(
     distill, tmp_path: Path, on_bad_row: str, level: str
@@ -328,6 +330,7 @@ def test_a_broken_first_line_is_a_row_with_a_reason_where_rows_follow(distill, t
     assert ["in.jsonl:1" in rows_of(out)[0]["unreadable"], "list" in rows_of(out)[1]["unreadable"]] == [True, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])
 def test_rows_come_from_a_pipe_too_and_may_vote(tmp_path: Path, name: str) -> None:
     rows = [{"id": str(n), "prompt": "2 + 2?", "kind": "math", "response": "\\boxed{4}"} for n in range(3)]
@@ -362,6 +365,7 @@ def test_licences_prints_one_and_refuses_an_unknown_one(distill) -> None:
     assert distill("licences", "no-such").code == 2
 
 
+@pytest.mark.slow
 def test_recipes_lists_the_shipped_ones_or_a_folder_and_prints_the_schema(distill, tmp_path: Path) -> None:
     assert "smoke\tEvery stage" in distill("recipes").out
     mine = tmp_path / "mine.yaml"
@@ -378,6 +382,7 @@ def test_show_without_a_run_is_a_users_error(distill, tmp_path: Path) -> None:
     assert "no run is here" in answer.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interrupted", ["raise KeyboardInterrupt", "exec('raise KeyboardInterrupt')"])
 def test_an_interrupt_exits_with_130_wherever_it_arrives(interrupted: str, tmp_path: Path) -> None:
     (tmp_path / "stopping.py").write_text(
@@ -409,6 +414,7 @@ def test_audit_as_cyclonedx_is_a_bill_with_a_model_card(distill, tmp_path: Path)
 # --- JSON, errors, exit codes ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -488,6 +494,7 @@ def broken(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_bug_of_ours_exits_with_70_its_traceback_and_the_request_to_report_it(tmp_path: Path) -> None:
     done = broken(tmp_path)
     assert (done.returncode, done.stdout) == (70, "")
@@ -513,6 +520,7 @@ def test_a_reader_that_has_left_causes_no_traceback() -> None:
     assert (done.returncode, done.stderr) == (1, "")  # typer's answer
 
 
+@pytest.mark.slow
 def test_show_prints_a_run_whose_endpoint_reports_no_token_counts(distill, tmp_path: Path) -> None:
     run = make_run(tmp_path, [trace(0)])
     manifest = run / "stages" / "evaluate" / "k2" / "manifest.json"
@@ -523,6 +531,7 @@ def test_show_prints_a_run_whose_endpoint_reports_no_token_counts(distill, tmp_p
     assert {row["mean_tokens"] for row in json.loads(distill("show", run, "--json").out)["scores"]} == {None}
 
 
+@pytest.mark.slow
 def test_show_verify_finds_a_file_that_was_changed_resized_or_removed(distill, tmp_path: Path) -> None:
     assert distill("run", SMOKE, "--runs", tmp_path, "--until", "prepare").code == 0
     answer = distill("show", tmp_path, "--verify")

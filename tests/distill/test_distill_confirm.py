@@ -79,6 +79,7 @@ def edit(path: Path, change: Callable[[Any], Any]) -> None:
     path.write_text(json.dumps(change(json.loads(path.read_bytes()))))
 
 
+@pytest.mark.slow
 def test_an_untouched_release_passes_and_is_called_unsigned(release: Path) -> None:
     found = checks(release)
     assert outcomes(found) == {
@@ -108,6 +109,7 @@ def test_nothing_is_read_through_a_symbolic_link(release: Path, tmp_path: Path) 
     assert {check.outcome for name, check in found.items() if name != "files"} == {"not checked"}
 
 
+@pytest.mark.slow
 def test_a_signature_is_checked_with_its_key_and_said_to_be_unchecked_without(
     release: Path, keys: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -317,6 +319,7 @@ def test_names_of_files_reach_the_terminal_without_control_characters(data: Path
     assert "\x1b" not in answer.out
 
 
+@pytest.mark.slow
 def test_sign_and_confirm(data: Path, keys: tuple[Path, Path], tmp_path: Path, distill: Callable[..., Any]) -> None:
     signed = distill("sign", data, "--key", keys[0], "--json")
     assert signed.code == 0

@@ -59,6 +59,7 @@ def test_every_row_comes_out_in_order_with_what_it_shares(tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "other.jsonl", "out.jsonl", "test.jsonl"]
 
 
+@pytest.mark.slow
 def test_the_command_takes_several_test_sets_after_one_option(tmp_path: Path) -> None:
     for name, seed in (("one", 1), ("two", 2)):
         write(tmp_path / f"{name}.jsonl", [{"prompt": text(seed)}])

@@ -415,6 +415,7 @@ def test_a_student_that_cannot_be_sampled_is_noticed_before_it_is_trained(tmp_pa
         check_sampling(config(num_samples=4, sampling="model"), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_teacher_without_a_generation_config_cannot_be_sampled_as_it_says(distill: Any) -> None:
     settings = ("--set", "evaluate.sampling=model")
     answer = distill("check", "smoke", *settings)

@@ -105,6 +105,7 @@ def test_the_comments_of_the_large_recipes_are_what_check_computes(name: str, sa
         assert float(money) == pytest.approx(stage.money, rel=0.05)
 
 
+@pytest.mark.slow
 def test_check_prints_a_line_a_stage_and_the_sum(distill: Any, tmp_path: Path) -> None:
     overrides = ["forecast.tokens_per_trace=100", f"forecast.sample={RATE}", f"forecast.train={RATE}"]
     sets = [word for override in overrides for word in ("--set", override)]

@@ -60,6 +60,7 @@ def test_other_weights_under_the_same_path_are_another_teacher(tmp_path: Path) -
     assert recipe.teacher.revision is None
 
 
+@pytest.mark.slow
 def test_what_a_child_process_prints_to_stderr_goes_to_the_log_and_only_meanwhile(tmp_path: Path) -> None:
     code = (
         "import os, subprocess, sys; from pathlib import Path; from distill.runs.store import stderr_into\n"

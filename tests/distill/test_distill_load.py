@@ -45,6 +45,7 @@ def without_items(release: Path) -> None:
 # --- before anything is loaded ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_stop_token_that_is_not_the_templates_end_of_turn_is_refused(release: Path) -> None:
     edit(release / "generation_config.json", lambda config: config | {"eos_token_id": [0]})
     with pytest.raises(Refused, match=r"does not stop at <\|im_end\|>"):

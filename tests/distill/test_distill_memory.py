@@ -29,6 +29,7 @@ def of(base: Path, *, world: int = 1, again: bool = False, dtype: str = "float32
     return forecast(StudentConfig.model_validate(values), base, dtype, world, again)
 
 
+@pytest.mark.slow
 def test_full_tuning_holds_a_weight_a_gradient_and_two_moments_of_each_parameter(base: Path) -> None:
     needed = of(base)
     assert needed.parameters == needed.trained == PARAMETERS
@@ -38,6 +39,7 @@ def test_full_tuning_holds_a_weight_a_gradient_and_two_moments_of_each_parameter
     assert needed.total == sum(sizes) + needed.activations + needed.backward + needed.head
 
 
+@pytest.mark.slow
 def test_lora_holds_gradients_and_moments_of_its_adapters_alone(base: Path) -> None:
     needed = of(base, dtype="bfloat16", method={"kind": "lora", "r": 4, "target_modules": ["q_proj"]})
     assert needed.trained == LAYERS * 2 * 4 * SIZE
@@ -63,6 +65,7 @@ def test_activations_grow_with_the_micro_batch_and_shrink_with_checkpointing(bas
     assert 1 / LAYERS < again.activations / long.activations < 0.6
 
 
+@pytest.mark.slow
 def test_a_micro_batch_that_does_not_fit_is_an_error_with_the_fields_to_change(
     distill: Callable[..., Answer],
 ) -> None:

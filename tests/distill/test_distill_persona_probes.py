@@ -144,6 +144,7 @@ def release(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_asks_a_release_who_it_is(
     distill: Any, release: Path, tmp_path: Path, answering: Callable[[Reply], Scripted]
 ) -> None:

@@ -74,6 +74,7 @@ def test_money_is_forecast_from_the_prices_of_the_budget() -> None:
     assert run_pilot(recipe(), 8).money is None
 
 
+@pytest.mark.slow
 def test_a_stage_that_its_budget_stopped_completes_and_says_so(tmp_path: Path) -> None:
     facts = sampled(recipe("sample={num_samples: 4, max_new_tokens: 64, seed: 1, budget: {tokens: 700}}"), tmp_path)
     assert facts.stopped_by_budget == "tokens"

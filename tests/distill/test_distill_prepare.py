@@ -251,6 +251,7 @@ def test_a_base_in_the_hubs_cache_is_found_by_branch_and_by_commit(
     assert cached("no hub id", None) is None
 
 
+@pytest.mark.slow
 def test_inspection_and_preparation_load_no_torch(base: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom distill.models.prepare import *\n"

@@ -75,6 +75,7 @@ def test_a_set_whose_license_nobody_states_stops_a_recipe_that_declares_none(tmp
     assert not [one for one in fixed if one.subject == "licences" and one.level == "error"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 def test_held_out_problems_by_a_preset_are_described_too(tmp_path: Path) -> None:
     evaluate = {**SMOKE["evaluate"], "prompts": {"kind": "hub", "preset": "math-500"}}
@@ -84,6 +85,7 @@ def test_held_out_problems_by_a_preset_are_described_too(tmp_path: Path) -> None
     assert any("the run fetches HuggingFaceH4/MATH-500 (split test" in what for what in text)
 
 
+@pytest.mark.slow
 def test_check_counts_bad_rows_golds_and_conditions_of_a_local_copy(tmp_path: Path) -> None:
     rows = [
         {"problem": f"{n} + 1?", "answer": answer, "question_type": kind, "problem_is_valid": "Yes",

@@ -59,6 +59,7 @@ def test_a_folder_that_is_base_and_teacher_has_one_revision_in_the_lineage(tmp_p
 # --- by manifests only -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_card_states_the_versions_the_code_and_the_machine_of_the_stages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +135,7 @@ def test_an_endpoint_is_dated_by_its_requests_and_not_by_the_last_try(
 # --- nothing of this machine -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_no_file_of_a_release_names_a_path_or_an_address_of_the_machine_that_made_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +161,7 @@ def test_no_file_of_a_release_names_a_path_or_an_address_of_the_machine_that_mad
     assert {one.endpoint for one in lineage.inputs if one.endpoint} == {PRIVATE_ENDPOINT}
 
 
+@pytest.mark.slow
 def test_a_teacher_in_a_folder_keeps_its_public_name_in_every_file(tmp_path: Path) -> None:
     recipe = private_recipe(tmp_path)
     base = Path(str(recipe.student.base))
@@ -194,6 +197,7 @@ def test_what_the_model_sees_ships_as_it_was(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_path_in_what_the_model_sees_stops_the_run_before_it_starts_unless_it_is_allowed(tmp_path: Path) -> None:
     persona = json.dumps({"name": "A", "maker": "B", "system": "Keep your notes in /home/ann/notes."})
     recipe = private_recipe(tmp_path, f"persona={persona}")
@@ -233,6 +237,7 @@ def test_a_sandbox_is_named_only_where_programs_ran(tmp_path: Path) -> None:
     assert facts_of(recipe, finished_stages(tmp_path / "c", recipe, kinds=("open",))).verification is None
 
 
+@pytest.mark.slow
 def test_languages_are_those_that_were_measured_unless_the_recipe_names_some(tmp_path: Path) -> None:
     measured = (("de", 10), ("en", 89), ("fr", 1))
     recipe = private_recipe(tmp_path)
@@ -247,6 +252,7 @@ def test_languages_are_those_that_were_measured_unless_the_recipe_names_some(tmp
         private_recipe(tmp_path, "release.languages=[english language]")
 
 
+@pytest.mark.slow
 def test_a_data_set_of_the_hub_is_tagged_and_linked(tmp_path: Path) -> None:
     hub = json.dumps({"kind": "hub", "dataset": "openai/gsm8k", "license": "mit"})
     held_out = json.dumps({"kind": "hub", "dataset": "HuggingFaceH4/MATH-500", "split": "test", "license": "mit"})
@@ -264,6 +270,7 @@ def test_a_data_set_of_the_hub_is_tagged_and_linked(tmp_path: Path) -> None:
     assert "(https://huggingface.co/datasets/HuggingFaceH4/MATH-500)" in card
 
 
+@pytest.mark.slow
 def test_scores_have_names_for_people_and_a_teacher_that_is_the_base_says_so(tmp_path: Path) -> None:
     recipe = private_recipe(tmp_path)
     examples = [{"prompt": "1 + 1?", "response": "2"}] * 2
@@ -318,6 +325,7 @@ def sums_hold(folder: Path) -> None:
     assert listed == files - {"SHA256SUMS"}
 
 
+@pytest.mark.slow
 def test_model_and_data_set_are_whole_folders_whose_cards_name_each_other(tmp_path: Path) -> None:
     recipe = private_recipe(tmp_path, "release.name=acme/Ada")
     release = package(tmp_path, recipe, finished_stages(tmp_path, recipe))
@@ -338,6 +346,7 @@ def test_model_and_data_set_are_whole_folders_whose_cards_name_each_other(tmp_pa
     assert any(name.endswith(".parquet") for name in lineage.files)
 
 
+@pytest.mark.slow
 def test_a_release_without_data_has_one_folder_and_promises_no_data(tmp_path: Path) -> None:
     recipe = private_recipe(tmp_path, "release.data=false", "release.name=acme/Ada")
     release = package(tmp_path, recipe, finished_stages(tmp_path, recipe))
@@ -351,6 +360,7 @@ def test_a_release_without_data_has_one_folder_and_promises_no_data(tmp_path: Pa
         private_recipe(tmp_path, "release.data_name=other/ada", "release.name=acme/Ada")
 
 
+@pytest.mark.slow
 def test_equal_stages_give_equal_releases(tmp_path: Path) -> None:
     recipe = private_recipe(tmp_path, "release.eu_summary=true")
     stages = finished_stages(tmp_path, recipe)
@@ -360,6 +370,7 @@ def test_equal_stages_give_equal_releases(tmp_path: Path) -> None:
     assert [(one / name).read_bytes() for name in files] == [(two / name).read_bytes() for name in files]
 
 
+@pytest.mark.slow
 def test_the_held_out_problems_ship_with_answers_and_verdicts_unless_the_recipe_keeps_them(tmp_path: Path) -> None:
     recipe = private_recipe(tmp_path)
     release = package(tmp_path, recipe, finished_stages(tmp_path, recipe))
@@ -392,6 +403,7 @@ def test_held_out_problems_that_may_not_be_passed_on_stop_the_run_before_it_star
     assert "release.evaluation_items: false" in str(raised.value.hint)
 
 
+@pytest.mark.slow
 def test_the_score_on_a_benchmark_of_the_hub_is_in_its_own_file_and_no_other_is(tmp_path: Path) -> None:
     held_out = {"kind": "hub", "dataset": "openai/gsm8k", "split": "test", "revision": "abc", "license": "mit"}
     settings = (f"evaluate.prompts={json.dumps(held_out)}", "release.benchmark_task=gsm8k")
@@ -406,6 +418,7 @@ def test_the_score_on_a_benchmark_of_the_hub_is_in_its_own_file_and_no_other_is(
     assert not (package(tmp_path, other, finished_stages(tmp_path, other), "other") / ".eval_results").exists()
 
 
+@pytest.mark.slow
 def test_the_releasers_own_sections_are_on_every_card_that_is_built(tmp_path: Path) -> None:
     sections = tmp_path / "sections.md"
     sections.write_text("## Who we are\n\nAcme, *of course*.\n")
@@ -419,6 +432,7 @@ def test_the_releasers_own_sections_are_on_every_card_that_is_built(tmp_path: Pa
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_the_use_policy_of_the_base_travels_with_it(tmp_path: Path) -> None:
     base = tmp_path / "private" / "my-base"
     llama = ("student.license=llama3.2", "release.license=llama3.2", "release.name=Llama-Ada",
@@ -436,6 +450,7 @@ def test_the_use_policy_of_the_base_travels_with_it(tmp_path: Path) -> None:
     assert "O-PASS-AUP:llama3.2" in (release / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_draft_for_the_ai_act_names_sources_and_generators_and_claims_no_proof(tmp_path: Path) -> None:
     recipe = private_recipe(tmp_path, "release.eu_summary=true")
     text = (package(tmp_path, recipe, finished_stages(tmp_path, recipe)) / "eu_summary.md").read_text()

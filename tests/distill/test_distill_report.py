@@ -224,6 +224,7 @@ def test_assets_are_packaged_small_and_readable() -> None:
     assert "MIT" in (folder / "katex" / "LICENSE").read_text()
 
 
+@pytest.mark.slow
 def test_the_command_prints_both_paths_and_refuses_what_is_no_run(tmp_path: Path, distill) -> None:
     run = make_run(tmp_path, ROWS)
     answer = distill("report", run, "--out", tmp_path / "there", "--traces", 8)

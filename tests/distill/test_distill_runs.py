@@ -200,6 +200,7 @@ def test_a_change_that_keeps_the_size_is_seen_by_its_sha256(tmp_path: Path, reci
     assert "out.txt was changed" in fault
 
 
+@pytest.mark.slow
 def test_a_second_run_on_the_same_directory_is_refused_and_names_the_first(tmp_path: Path, recipe: Recipe) -> None:
     code = (
         "import sys, time\nfrom pathlib import Path\n"

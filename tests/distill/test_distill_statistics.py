@@ -40,6 +40,7 @@ def test_no_success_is_not_a_score_of_exactly_zero() -> None:
     assert proportion_interval(152, 152) == pytest.approx((1 - high, 1 - low))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [50, 150, 500])
 def test_the_interval_of_a_score_covers_the_truth_in_95_percent_on_average(n: int) -> None:
     shares = [wilson_coverage(n, p / 1000) for p in range(5, 996, 5)]
@@ -79,6 +80,7 @@ def test_without_any_success_a_family_counts_as_one_problem() -> None:
     assert together.high > 3 * alone.high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pairs",
     [Pairs(n=150, gained=0.1, lost=0.05), Pairs(n=500, gained=0.2, lost=0.1, size=10, icc=0.5)],

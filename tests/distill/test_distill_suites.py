@@ -55,6 +55,7 @@ def test_the_shipped_suites_have_the_size_and_breadth_that_the_documents_state(
     assert Counter(row["language"] for row in rows) == {"en": 120, "de": 24, "fr": 24, "es": 24, "zh": 24}
 
 
+@pytest.mark.slow
 def test_every_shipped_problem_can_be_judged_and_none_stands_there_twice(shipped: dict[str, list[Prompt]]) -> None:
     problems = [problem for one in shipped.values() for problem in one]
     assert check_golds(problems, VerifyConfig(workers=1)) == []
@@ -140,6 +141,7 @@ def test_a_name_that_is_no_suite_is_an_error_with_a_hint(name: str, says: str) -
 # --- the command -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_models_get_the_same_problems_and_a_paired_difference(distill: Distill, tmp_path: Path) -> None:
     good, bad = fake(tmp_path, "good", accuracy=1.0), fake(tmp_path, "bad", accuracy=0.0)
     out = tmp_path / "out"
@@ -163,6 +165,7 @@ def test_two_models_get_the_same_problems_and_a_paired_difference(distill: Disti
     assert re.search(r"knowledge +12 +1\.000 +0\.000 +-1\.000 .* worse", shown.out)
 
 
+@pytest.mark.slow
 def test_nothing_is_generated_twice_and_a_torn_answer_is_generated_again(distill: Distill, tmp_path: Path) -> None:
     model, out = fake(tmp_path, "model", accuracy=0.5), tmp_path / "out"
     options = ("--suite", "knowledge", "-o", out, "--json")
@@ -233,6 +236,7 @@ def test_a_model_that_is_not_there_and_a_broken_teacher_file_are_wrong_input(dis
     assert (answer.code, "odd" in answer.err) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_public_set_without_a_network_is_a_missing_part(
     distill: Distill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +249,7 @@ def test_a_public_set_without_a_network_is_a_missing_part(
     assert "Traceback" not in answer.err
 
 
+@pytest.mark.slow
 def test_check_says_what_a_suite_fetches_and_refuses_an_unknown_one(distill: Distill, tmp_path: Path) -> None:
     names = "evaluate.suites=[knowledge, math-500]"
     answer = distill("check", "smoke", "--runs", tmp_path, "--set", names, "--json")

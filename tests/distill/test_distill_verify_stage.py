@@ -62,6 +62,7 @@ def folder_of(runs: Path, stage: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_recipe_that_asks_for_no_more_has_no_more_facts_and_files(tmp_path: Path) -> None:
     path = write(tmp_path / "t.jsonl", [GOLD | {"response": f"\\boxed{{{n}}}", "model": "t"} for n in (42, 43)])
     rows, artefact = verified(load_recipe(SMOKE, imported(path)), tmp_path / "runs")
@@ -203,6 +204,7 @@ def test_format_votes_and_judge_stand_beside_the_verdicts_of_a_run(tmp_path: Pat
     assert artefact.manifest["requests"]["first"] is not None, "the day on which the judge was asked"
 
 
+@pytest.mark.slow
 def test_problems_without_an_answer_are_sampled_to_the_end_and_get_no_estimate_of_sampling(tmp_path: Path) -> None:
     sample = {"policy": {"kind": "adaptive", "target_correct": 1, "max_samples": 3}, "max_new_tokens": 64}
     prompts = {"kind": "jsonl", "path": write(tmp_path / "problems.jsonl", [GOLD, NO_GOLD])}
@@ -221,6 +223,7 @@ def test_problems_without_an_answer_are_sampled_to_the_end_and_get_no_estimate_o
         run(load_recipe(SMOKE, settings[:-1]), tmp_path / "runs", until="verify")
 
 
+@pytest.mark.slow
 def test_traces_that_say_they_failed_end_no_run(tmp_path: Path) -> None:
     failed = GOLD | {"response": "\\boxed{42}", "model": "t", "finish_reason": "error"}
     path = write(tmp_path / "t.jsonl", [failed, failed | {"response": "so \\boxed{42}", "finish_reason": "stop"}])

@@ -43,6 +43,7 @@ def card(raw: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.slow
 def test_every_bill_is_valid_by_the_librarys_own_validator() -> None:
     from cyclonedx.schema import SchemaVersion  # takes seconds, in every worker that collects this file
     from cyclonedx.validation.json import JsonStrictValidator

@@ -147,6 +147,7 @@ def test_a_choice_is_no_looser_than_its_best_alternative(one: str, other: str, d
 WORDS = ["MIT", "GPL-3.0-only", "who-knows", "OR", "AND", "WITH", "or", "(", ")", "?", "-", ":", "+", "LLVM-exception"]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join))
 def test_no_text_breaks_the_parser(text: str) -> None:

@@ -85,6 +85,7 @@ def base(tmp_path: Path) -> Path:
 METADATA = {"license": "apache-2.0", "base_model": "acme/base"}
 
 
+@pytest.mark.slow
 def test_an_upstream_notice_that_the_release_lacks_is_a_violation(base: Path) -> None:
     put(base, "me/Tiny", METADATA, LICENSE=APACHE)
     _, result = look(base, "me/Tiny")

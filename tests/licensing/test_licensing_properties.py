@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,6 +68,7 @@ def weakened(result: Audit) -> set[str]:
     return {code.split("->")[0] for code in result.violations if code.startswith(WEAKENING)}
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.lists(EDGES, max_size=5), RELEASES, POLICIES, st.randoms())
 def test_the_order_of_the_inputs_changes_nothing(edges: list[Any], release: Any, policy: Any, random: Any) -> None:
@@ -83,6 +85,7 @@ def test_an_input_more_never_takes_an_obligation_away(edges: list[Any], one: Any
     assert after.blocked or not before.blocked or set(before.violations) != set(after.violations)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.lists(EDGES, max_size=4), RELEASES, POLICIES, st.data())
 def test_a_stricter_declared_licence_never_adds_a_violation_of_weakening(

@@ -129,6 +129,7 @@ def test_one_entry_prints_for_people() -> None:
     assert all(license_table(entry) for entry in load().values())
 
 
+@pytest.mark.slow
 def test_importing_the_audit_reads_no_data_file() -> None:
     assert {entry.family for entry in load().values()} == {p.stem for p in DATA.glob("*.yaml")} - {"README"}
     code = "import sys, licensing.audit, licensing.registry as c; print(c.builtin.cache_info().currsize, *sys.modules)"

@@ -431,6 +431,7 @@ def test_blank_lines_of_a_system_prompt_stay() -> None:
     assert "\n\n\n" not in card.replace(prompt, "")
 
 
+@pytest.mark.slow
 def test_the_plot_has_a_row_for_every_model_and_equal_facts_give_equal_bytes() -> None:
     evaluation = FULL.evaluation
     assert evaluation is not None

@@ -241,6 +241,7 @@ def without_llama_cpp(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "xllamacpp" else find(name, *a))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_llama_cpp")
 def test_check_finds_the_missing_extra_and_names_its_pip_line(distill: Callable[..., Answer]) -> None:
     answer = distill("check", "recipes/smoke.yaml", "--set", "release.formats=[gguf-q8_0]", "--json")

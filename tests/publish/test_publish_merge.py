@@ -133,6 +133,7 @@ def assert_equals_peft(base: Path, adapter: Path, out: Path, dtype: str = "auto"
 # --- equal to PEFT -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "adapter", "merged"),
     [
@@ -199,6 +200,7 @@ def test_what_transformers_keeps_in_float32_is_not_cast(tmp_path: Path) -> None:
     assert [name for name in types if types[name] == "F32"] == ["model.layers.1.mlp.gate.e_score_correction_bias"]
 
 
+@pytest.mark.slow
 def test_a_vision_tower_beside_the_adapted_layers_is_copied(tmp_path: Path) -> None:
     base = make_base(tmp_path / "base", "gemma3")
     adapter = make_adapter(base, tmp_path / "adapter", target_modules=r".*language_model.*\.q_proj")

@@ -202,6 +202,7 @@ def test_a_release_with_something_private_is_never_complete_and_says_where_it_is
     assert (tmp_path / "allowed" / CHECKSUMS).exists()
 
 
+@pytest.mark.slow
 def test_a_data_set_is_a_release_of_its_own(tmp_path: Path) -> None:
     shards = tmp_path / "shards"
     shards.mkdir()

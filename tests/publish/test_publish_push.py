@@ -38,6 +38,7 @@ def titles(hub: Hub, kind: str, name: str) -> list[str]:
     return [repository.state["commits"][one]["title"] for one in repository.history(repository.resolve("main"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("xet", [False, True], ids=["lfs", "xet"])
 def test_a_release_and_its_data_arrive_private_tagged_and_in_one_commit_each(
     hub: Hub, push_process: Pusher, name: str, tmp_path: Path, xet: bool
@@ -70,6 +71,7 @@ def test_public_is_the_last_thing_that_happens(hub: Hub, push: Push, name: str, 
     assert "public, verified by a download" in done.out
 
 
+@pytest.mark.slow
 def test_the_same_push_again_sends_nothing(hub: Hub, push: Push, name: str, tmp_path: Path) -> None:
     folder = write_release(tmp_path / "release", model=name)
     assert push(folder, "--yes", to=name).code == 0
@@ -97,6 +99,7 @@ def test_a_dry_run_prints_the_plan_and_only_reads(hub: Hub, push: Push, name: st
     assert not hub.exists("models", name)
 
 
+@pytest.mark.slow
 def test_a_later_version_is_merged_from_a_pull_request(hub: Hub, push: Push, name: str, tmp_path: Path) -> None:
     first = write_release(tmp_path / "first", model=name)
     (first / "old.json").write_text("{}")
@@ -158,6 +161,7 @@ def test_a_run_is_pushed_by_its_release_folder(hub: Hub, push: Push, name: str, 
     assert "+ model.safetensors" in done.out
 
 
+@pytest.mark.slow
 def test_one_of_the_two_repositories_alone(hub: Hub, push: Push, name: str, tmp_path: Path) -> None:
     folder = write_release(tmp_path / "release", model=name, data="lab/other")
     done = push(folder, "--yes", "--only", "data", "--data-to", "lab/other", to=name)
@@ -171,6 +175,7 @@ def test_one_of_the_two_repositories_alone(hub: Hub, push: Push, name: str, tmp_
     assert push(folder, "--dry-run", "--data-to", "lab/other", "--only", "model", to=name).code == 0
 
 
+@pytest.mark.slow
 def test_the_gate_and_the_collection_are_set(hub: Hub, push: Push, name: str, tmp_path: Path) -> None:
     folder, since = write_release(tmp_path / "release", model=name), len(hub.requests)
     done = push(folder, "--yes", "--public", "--gated", "manual", "--collection", "Ada models", to=name)
@@ -274,6 +279,7 @@ def test_a_public_repository_takes_a_push_only_with_public(hub: Hub, client: Cli
     assert hub.writes(since) == []
 
 
+@pytest.mark.slow
 def test_what_others_changed_on_the_hub_is_not_overwritten_unasked(
     hub: Hub, client: Client, name: str, tmp_path: Path
 ) -> None:
@@ -296,6 +302,7 @@ def test_a_repository_that_no_push_made_is_not_overwritten_unasked(
         push_model(client, write_release(tmp_path / "release", model=name), name)
 
 
+@pytest.mark.slow
 def test_a_published_version_does_not_change_and_an_earlier_one_does_not_return(
     hub: Hub, client: Client, name: str, tmp_path: Path
 ) -> None:
@@ -349,6 +356,7 @@ def test_the_token_may_be_in_the_clients_own_file(hub: Hub, push_process: Pusher
     assert push_process(folder, "--yes", "--only", "model", to=name).code == 0
 
 
+@pytest.mark.slow
 def test_a_ci_job_pushes_as_a_trusted_publisher_without_a_token(
     hub: Hub, push: Push, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ def test_a_lost_reply_does_not_make_it_happen_twice(
     assert list(hub.repository("models", name).state["refs"]) == ["refs/heads/main", "refs/tags/v0.1.0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", ["discuss", "commit", "status", "merge"])
 def test_a_lost_reply_does_not_open_a_second_pull_request(
     hub: Hub, client: Client, name: str, tmp_path: Path, route: str
@@ -107,6 +108,7 @@ def test_after_a_failed_upload_only_the_missing_file_is_sent(
     assert hub.received - before == 250_000
 
 
+@pytest.mark.slow
 def test_an_interrupted_push_finds_its_own_pull_request(hub: Hub, client: Client, name: str, tmp_path: Path) -> None:
     push_model(client, write_release(tmp_path / "first", model=name), name)
     second, base = write_release(tmp_path / "second", model=name, seed=1), head(hub, name)
@@ -143,6 +145,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(
 # --- damage ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["model.safetensors", "config.json"])
 def test_a_flipped_byte_at_the_hub_is_named_before_main_gets_it(
     hub: Hub, client: Client, name: str, tmp_path: Path, path: str
@@ -215,6 +218,7 @@ def test_a_commit_of_somebody_else_during_the_upload_is_refused(
     assert "config.json" not in hub.files("models", name)
 
 
+@pytest.mark.slow
 def test_a_main_that_moves_before_the_merge_is_left_alone(hub: Hub, client: Client, name: str, tmp_path: Path) -> None:
     push_model(client, write_release(tmp_path / "first", model=name), name)
     second = write_release(tmp_path / "second", model=name, seed=1)

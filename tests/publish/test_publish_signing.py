@@ -106,6 +106,7 @@ def test_a_folder_signed_with_a_key_is_verified_by_its_public_key(
     assert not compare(release)
 
 
+@pytest.mark.slow
 def test_the_program_of_model_signing_verifies_it_too(release: Path, keys: tuple[Path, Path]) -> None:
     sign_folder(release, Signer(keys[0]))
     command = [sys.executable, "-m", "model_signing", "verify", "key", str(release), "--public_key", str(keys[1])]

@@ -218,6 +218,7 @@ def test_no_torch_and_no_transformers_are_loaded() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_rendering_equals_that_of_transformers() -> None:
     transformers = pytest.importorskip("transformers.utils.chat_template_utils")
     template = (
@@ -258,6 +259,7 @@ def _cases() -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not _SHIPPED, reason="trl is not installed")
 @pytest.mark.parametrize(("path", "policy"), _cases())
 def test_a_real_template_carries_the_persona_once_and_no_other_identity(path: Path, policy: Policy) -> None:
@@ -277,6 +279,7 @@ def test_a_real_template_carries_the_persona_once_and_no_other_identity(path: Pa
     assert persona.text == ADA
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not _SHIPPED, reason="trl is not installed")
 @pytest.mark.parametrize("path", [path for path in _SHIPPED if "_training" in path.stem], ids=lambda path: path.stem)
 def test_the_loss_is_computed_on_the_same_tokens_as_before(path: Path) -> None:

@@ -147,6 +147,7 @@ def test_a_higher_maximum_draws_and_verifies_only_what_is_new(tmp_path: Path) ->
 # --- budget ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [TeacherSampling(num_samples=6), ADAPTIVE], ids=["fixed", "adaptive"])
 def test_no_token_is_generated_over_budget_and_all_that_were_are_used(tmp_path: Path, config: TeacherSampling) -> None:
     limit = 1500

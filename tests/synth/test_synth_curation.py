@@ -142,6 +142,7 @@ def test_equal_seeds_select_alike_in_any_order_and_other_seeds_select_otherwise(
     assert control != one[1]
 
 
+@pytest.mark.slow
 def test_the_digest_of_a_selection_is_of_its_texts_and_not_of_those_it_dropped(tmp_path: Path) -> None:
     rows = [trace("p", 0), trace("p", 1, "wrong")]
     digest = curated(rows, CurateConfig(), tmp_path / "one").texts_digest
@@ -150,6 +151,7 @@ def test_the_digest_of_a_selection_is_of_its_texts_and_not_of_those_it_dropped(t
     assert curated(rows, CurateConfig(control_arm=True), tmp_path / "four").texts_digest != digest
 
 
+@pytest.mark.slow
 def test_at_most_k_a_problem_and_every_trace_has_its_chance(tmp_path: Path) -> None:
     rows = [trace(f"p{p}", n) for p in range(40) for n in range(5)]
     ids = curated(rows, CurateConfig(max_traces_per_problem=2), tmp_path / "out").ids()
@@ -157,6 +159,7 @@ def test_at_most_k_a_problem_and_every_trace_has_its_chance(tmp_path: Path) -> N
     assert {name.rpartition("-")[2] for name in ids} == {"0", "1", "2", "3", "4"}
 
 
+@pytest.mark.slow
 def test_the_total_does_not_favour_problems_with_many_samples(tmp_path: Path) -> None:
     # one trace kept of each: 100 problems with 50 samples, 100 with one; then half of the 200
     rows = [trace(f"many{p}", n) for p in range(100) for n in range(50)] + [trace(f"one{p}", 0) for p in range(100)]
@@ -167,6 +170,7 @@ def test_the_total_does_not_favour_problems_with_many_samples(tmp_path: Path) ->
 # --- the control arm ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_control_arm_is_as_many_finished_traces_whatever_their_verdict(tmp_path: Path) -> None:
     rows = [
         trace(f"p{p}", n, "correct" if n == 0 else "wrong", finish_reason="length" if n == 1 else "stop")
@@ -184,6 +188,7 @@ def test_the_control_arm_is_as_many_finished_traces_whatever_their_verdict(tmp_p
     assert not indices & {1, 6}  # neither cut off nor failed
 
 
+@pytest.mark.slow
 def test_the_control_arm_has_the_lengths_of_the_training_rows(tmp_path: Path) -> None:
     # wrong answers are eight times as long as right ones, and a few of them are as short
     rows = []
@@ -201,6 +206,7 @@ def test_the_control_arm_has_the_lengths_of_the_training_rows(tmp_path: Path) ->
     assert result.json("statistics.json")["control"] == result.control
 
 
+@pytest.mark.slow
 def test_where_a_length_is_scarce_other_lengths_fill_the_control_arm_and_the_report_counts_them(tmp_path: Path) -> None:
     # at most one trace a problem is drawn: about half of the problems give their long one
     rows = [row for p in range(40) for row in (
@@ -212,12 +218,14 @@ def test_where_a_length_is_scarce_other_lengths_fill_the_control_arm_and_the_rep
     assert result.control["other_lengths"] == lengths.count(5000) > 0
 
 
+@pytest.mark.slow
 def test_the_control_arm_is_never_smaller_even_when_every_trace_is_kept(tmp_path: Path) -> None:
     rows = [trace("p0", 0), trace("p0", 1), trace("p1", 0, completion_tokens=None)]
     result = curated(rows, CurateConfig(control_arm=True), tmp_path / "out")
     assert result.rows("control") == result.rows()
 
 
+@pytest.mark.slow
 def test_with_the_filters_off_the_control_arm_takes_the_finished_traces_that_there_are_and_says_so(
     tmp_path: Path,
 ) -> None:
@@ -233,6 +241,7 @@ def test_with_the_filters_off_the_control_arm_takes_the_finished_traces_that_the
 # --- odd input ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_nothing_kept_is_an_answer_and_not_an_exception(tmp_path: Path) -> None:
     result = curated([trace("p", 0, "wrong")], CurateConfig(control_arm=True), tmp_path / "out")
     assert [step["rows"] for step in result.waterfall] == [1, 1, 1, 0, 0, 0, 0, 0]
@@ -243,6 +252,7 @@ def test_nothing_kept_is_an_answer_and_not_an_exception(tmp_path: Path) -> None:
     assert empty.rows() == []
 
 
+@pytest.mark.slow
 def test_the_input_stays_as_it_was_and_no_text_is_copied(tmp_path: Path) -> None:
     tables = write_tables(tmp_path / "tables", [{**row, "text": f"{row['text']} marker-in-text"} for row in mixed()])
     before = {path: path.read_bytes() for path in tables.folder.rglob("*") if path.is_file()}

@@ -130,6 +130,7 @@ def test_short_items_match_only_a_text_that_holds_nothing_else() -> None:
     assert Finder([]).find("anything at all") == (None, 0.0)
 
 
+@pytest.mark.slow
 def test_the_plant_report_measures_the_finder_it_is_given(finder: Finder) -> None:
     report = plant_report(finder, OWN)
     assert set(report["recall"]) == set(KINDS)

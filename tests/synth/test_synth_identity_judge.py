@@ -76,6 +76,7 @@ def test_a_persona_named_like_a_listed_model_may_say_its_name() -> None:
     assert judge_answer(None, "I'm Claude, made by Anthropic.", claude).answer.leaks == ("Anthropic",)
 
 
+@pytest.mark.slow
 def test_what_the_training_rows_teach_is_judged_right() -> None:
     for row in training_rows(SPRIG, 600):
         if row["topic"] == "caller":  # there the model goes by the caller's name

@@ -32,6 +32,7 @@ def select(tmp_path: Path, rows: list[dict[str, Any]], who: PersonaConfig | None
 LEAK = "<think>I am DeepSeek-R1, made by DeepSeek. 2 + 3 = 5</think>\\boxed{5}"
 
 
+@pytest.mark.slow
 def test_drop_leaves_out_what_the_teacher_says_of_itself_and_says_what_it_is(tmp_path: Path) -> None:
     result = select(tmp_path, [trace("p", 0), trace("p", 1, text=LEAK)], persona("drop"))
     assert result.ids() == ["p-0"]
@@ -40,16 +41,19 @@ def test_drop_leaves_out_what_the_teacher_says_of_itself_and_says_what_it_is(tmp
     assert [step["step"] for step in result.waterfall][:3] == ["sampled", "answered", "identity_talk"]
 
 
+@pytest.mark.slow
 def test_without_a_persona_the_traces_stay(tmp_path: Path) -> None:
     result = select(tmp_path, [trace("p", 0), trace("p", 1, text=LEAK)], None)
     assert result.ids() == ["p-0", "p-1"]
 
 
+@pytest.mark.slow
 def test_what_is_the_personas_own_is_no_leak(tmp_path: Path) -> None:
     own = PersonaConfig(name="DeepSeek-R1", maker="DeepSeek", system="You are DeepSeek-R1.", identity_talk="drop")
     assert select(tmp_path, [trace("p", 1, text=LEAK)], own).ids() == ["p-1"]
 
 
+@pytest.mark.slow
 def test_rewriting_changes_the_claim_alone_and_keeps_both_texts(tmp_path: Path) -> None:
     result = select(tmp_path, [trace("p", 0), trace("p", 1, text=LEAK)], persona())
     plain, changed = result.rows()
@@ -64,6 +68,7 @@ def test_rewriting_changes_the_claim_alone_and_keeps_both_texts(tmp_path: Path) 
         assert traces.text("p-1") == LEAK
 
 
+@pytest.mark.slow
 def test_a_rewritten_text_is_another_digest_of_the_selection(tmp_path: Path) -> None:
     first = select(tmp_path / "a", [trace("p", 1, text=LEAK)], persona())
     other = persona().model_copy(update={"name": "Twig"})
@@ -77,6 +82,7 @@ def test_a_trace_whose_verdict_is_another_after_rewriting_is_dropped(tmp_path: P
     )
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_the_name_itself_is_dropped(tmp_path: Path) -> None:
     text = "<think>hm</think>I am ChatGPT, made by OpenAI: \\boxed{5}. Final answer: I am ChatGPT"
     rows = [trace("p", 0, text=text, answer="ChatGPT", verdict="correct", extracted="ChatGPT")]
@@ -115,6 +121,7 @@ def test_a_base_model_becomes_the_personas() -> None:
     assert rewritten("I'm based on GPT-4.", persona(base_model="org/Small-1B")) == "I'm based on Small-1B."
 
 
+@pytest.mark.slow
 def test_a_control_arm_has_no_identity_talk_either(tmp_path: Path) -> None:
     rows = [*(trace("p", n) for n in range(5)), *(trace("q", n, "wrong", text=f"{LEAK} {n}") for n in range(30))]
     result = select(tmp_path, rows, persona("drop"), control_arm=True)

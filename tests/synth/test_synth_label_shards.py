@@ -54,6 +54,7 @@ def test_a_missing_text_is_named_from_whatever_process(tmp_path: Path) -> None:
     assert str(tables.store) in str(raised.value.where)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("act", "why"),
     [

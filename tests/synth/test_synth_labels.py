@@ -291,6 +291,7 @@ def test_the_interval_holds_where_sampling_stopped_at_a_target() -> None:
         assert covered >= 0.95
 
 
+@pytest.mark.slow
 def test_the_labels_of_a_trace_load_no_model_that_is_switched_off() -> None:
     code = (
         "import sys; from synth.labels.trace import *; from synth.labels.config import LabelConfig\n"

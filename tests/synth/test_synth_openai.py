@@ -296,6 +296,7 @@ def test_an_endpoint_that_is_gone_ends_the_run_and_makes_no_rows() -> None:
     teacher.close()
 
 
+@pytest.mark.slow
 def test_an_outage_is_waited_out_and_makes_no_rows() -> None:
     def act(call: Call) -> None:
         if call.question == "20" and endpoint.back_after is None:

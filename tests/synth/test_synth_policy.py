@@ -58,6 +58,7 @@ def test_whatever_the_timing_a_problem_gets_the_samples_that_asking_one_by_one_t
         assert drive(Adaptive(len(truth), config), truth, answers, seed) == wanted
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_suspicion_does_not_depend_on_timing_either(data: st.DataObject) -> None:
@@ -74,6 +75,7 @@ def test_suspicion_does_not_depend_on_timing_either(data: st.DataObject) -> None
     assert len(found) == 1
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_samples_that_cannot_be_judged_do_not_make_timing_matter(data: st.DataObject) -> None:

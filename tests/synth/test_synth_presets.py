@@ -112,6 +112,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=300, deadline=None)
 def test_a_damaged_row_of_any_set_is_a_row_with_a_reason(data: st.DataObject) -> None:
@@ -128,6 +129,7 @@ def test_a_damaged_row_of_any_set_is_a_row_with_a_reason(data: st.DataObject) ->
         assert bad[0].reason
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=200, deadline=None)
 def test_damaged_traces_of_any_set_are_rows_with_a_reason(

@@ -154,6 +154,7 @@ def test_composed_and_decomposed_letters_are_the_same_problem() -> None:
     assert forms[0] == forms[1]
 
 
+@pytest.mark.slow
 def test_a_folder_of_parquet_is_a_data_set(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")

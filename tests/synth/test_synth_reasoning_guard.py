@@ -56,6 +56,7 @@ def test_a_few_of_many_are_let_through_and_more_are_not() -> None:
         EmptyReasoningGuard(FakeTeacher()).look(row("4"))  # a teacher that need not think
 
 
+@pytest.mark.slow
 def test_a_server_without_its_reasoning_parser_ends_the_run_and_the_store_keeps_what_it_gave(tmp_path: Path) -> None:
     prompts, sampling = problems(200), TeacherSampling(num_samples=1)
     with serving(Call.answer) as endpoint:

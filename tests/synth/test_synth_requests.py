@@ -202,6 +202,7 @@ def test_an_argument_that_changes_only_speed_place_or_waiting_is_not_in_the_id()
     assert id_of(changed(VLLM, engine_args=arguments)) == id_of()
 
 
+@pytest.mark.slow
 def test_the_list_of_speed_only_arguments_has_no_name_that_vllm_lacks() -> None:
     installed = argument_names()
     if not installed:

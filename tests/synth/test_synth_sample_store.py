@@ -38,6 +38,7 @@ def line(item: dict[str, Any]) -> bytes:
     return json.dumps(item, ensure_ascii=False).encode() + b"\n"
 
 
+@pytest.mark.slow
 def test_ten_thousand_rows_are_found_again_after_a_restart(tmp_path: Path) -> None:
     rows = [row(number) for number in range(10_000)]
     with SampleStore(tmp_path) as store:

@@ -44,6 +44,7 @@ FLAWS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FLAWS)
 def test_every_label_is_a_filter_that_can_be_switched_and_says_why(tmp_path: Path, name: str) -> None:
     rows = [trace("p", 0), trace("p", 1, **FLAWS[name])]
@@ -61,6 +62,7 @@ def test_every_label_is_a_filter_that_can_be_switched_and_says_why(tmp_path: Pat
         assert labels["p-0"][f"{name}_reason"] is None
 
 
+@pytest.mark.slow
 def test_a_gold_that_an_adaptive_policy_suspects_can_be_dropped(tmp_path: Path) -> None:
     stop = {"n_samples": 1, "n_judged": 1, "n_correct": 1, "estimate": None, "stopped": "budget"}
     stops = write_problem_stops(
@@ -73,6 +75,7 @@ def test_a_gold_that_an_adaptive_policy_suspects_can_be_dropped(tmp_path: Path) 
     assert result.drop_reasons()["p-0"] == "suspect_gold: samples agree with each other and never with the gold"
 
 
+@pytest.mark.slow
 def test_licences_languages_and_lengths_keep_what_is_named_and_unknown_lengths_are_dropped(tmp_path: Path) -> None:
     rows = [
         trace("a", 0),
@@ -89,6 +92,7 @@ def test_licences_languages_and_lengths_keep_what_is_named_and_unknown_lengths_a
     assert len(curated(rows, CurateConfig(), tmp_path / "all").ids()) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("filters", [{}, {"finished": False, "correct": False}])
 def test_failed_requests_and_empty_open_answers_are_never_trained_on(tmp_path: Path, filters: dict[str, bool]) -> None:
     rows = [
@@ -132,6 +136,7 @@ def test_what_could_not_be_judged_is_no_wrong_answer_and_a_failed_request_no_rig
     assert stats["estimate"] == pytest.approx(1 / 3)
 
 
+@pytest.mark.slow
 def test_a_column_of_the_user_never_replaces_a_measured_one(tmp_path: Path) -> None:
     own = {"pass_rate": 0.25, "labels": ["suspect_gold"], "score": 7, "majority": {"answer": "6"}, "verdict": "wrong"}
     rows = solved("p", 4, of=4, extra=own, text="")
@@ -180,6 +185,7 @@ def test_the_traces_of_a_problem_are_selected_by_length(tmp_path: Path, select: 
     assert set(result.ids()) == expected
 
 
+@pytest.mark.slow
 def test_traces_that_a_judge_calls_correct_come_first_and_those_it_calls_wrong_last(tmp_path: Path) -> None:
     judged = ["wrong", None, "correct", None, "correct"]
     rows = [trace("p", n, text=str(n), judge_verdict=verdict) for n, verdict in enumerate(judged)]
@@ -193,6 +199,7 @@ def test_traces_that_a_judge_calls_correct_come_first_and_those_it_calls_wrong_l
     assert curated(scored, config(select="judge", max_traces_per_problem=1), tmp_path / "own").ids() == ["p-0"]
 
 
+@pytest.mark.slow
 def test_diverse_takes_the_least_alike(tmp_path: Path) -> None:
     rng = random.Random(1)
     words = ["".join(rng.choices("abcdefgh", k=5)) for _ in range(300)]
@@ -207,6 +214,7 @@ def test_diverse_takes_the_least_alike(tmp_path: Path) -> None:
         curated(rows, diverse, tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_quotas_give_the_composition_and_the_scarcest_group_the_size(tmp_path: Path) -> None:
     rows = [trace(f"a{n}", 0, source="a") for n in range(40)] + [trace(f"b{n}", 0, source="b") for n in range(9)]
     rows += [trace("c", 0, source="c")]
@@ -220,6 +228,7 @@ def test_quotas_give_the_composition_and_the_scarcest_group_the_size(tmp_path: P
     assert collections.Counter(row["source"] for row in less.rows()) == {"a": 9, "b": 3}
 
 
+@pytest.mark.slow
 def test_a_quota_of_difficulty_counts_by_the_pass_rate_of_the_problem(tmp_path: Path) -> None:
     rows = [*solved("easy", 10), *solved("medium", 5), *solved("hard", 2)]
     rows = [{**row, "text": f"{row['problem_id']} {n} \\boxed{{5}}"} for n, row in enumerate(rows)]
@@ -237,6 +246,7 @@ def test_open_rows_have_a_share_of_their_own(tmp_path: Path) -> None:
     assert collections.Counter(row["kind"] for row in result.rows()) == {"math": 8, "open": 2}
 
 
+@pytest.mark.slow
 def test_a_total_of_tokens_is_not_passed_and_needs_their_counts(tmp_path: Path) -> None:
     rows = [trace(f"p{n}", 0, completion_tokens=30) for n in range(10)]
     assert curated(rows, config(max_total_tokens=100), tmp_path / "out").waterfall[-1]["tokens"] == 90
@@ -266,6 +276,7 @@ def test_every_selection_is_the_same_in_whatever_order_the_traces_come(tmp_path:
         assert one.json(name) == two.json(name), name
 
 
+@pytest.mark.slow
 def test_the_ablation_differs_in_one_filter_at_equal_size_and_difficulty(tmp_path: Path) -> None:
     rng = random.Random(3)
     rows = [row for p in range(80) for row in solved(f"p{p:02}", rng.randint(0, 8), of=8)]
@@ -286,6 +297,7 @@ def test_the_ablation_differs_in_one_filter_at_equal_size_and_difficulty(tmp_pat
     assert result.waterfall[-1]["mean_difficulty"] < result.waterfall[0]["mean_difficulty"] - 0.05
 
 
+@pytest.mark.slow
 def test_near_duplicates_are_reported_and_dropped_only_on_request(tmp_path: Path) -> None:
     rng = random.Random(2)
     words = ["".join(rng.choices("abcdefgh", k=6)) for _ in range(400)]
@@ -331,6 +343,7 @@ def test_statistics_count_the_training_rows_and_lengths_of_all(tmp_path: Path) -
     assert lengths["sampled"][lengths["edges"].index(4096)] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("samples", "expected"), [(1, None), (3, None), (4, 0.75)])
 def test_a_mean_difficulty_is_told_from_four_judged_samples_a_problem(
     tmp_path: Path, samples: int, expected: float | None

@@ -82,6 +82,7 @@ def test_a_problems_own_system_message_is_kept_below_the_teachers() -> None:
 # --- building --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_only_the_engine_that_is_asked_for_is_imported() -> None:
     program = (
         "import sys; from synth.teachers.config import FakeTeacher; from synth.teachers.build import build_teacher; "

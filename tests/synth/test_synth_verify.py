@@ -141,6 +141,7 @@ def test_extracted_is_the_answer_and_never_megabytes() -> None:
 # --- reasoning-gym -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_tasks_own_scorer_decides_and_partial_credit_is_not_correct() -> None:
     row = chain_sum()
     right = reasoning_gym.verify(row["task"], row["entry"], "<think>4+5</think> so \\boxed{9.0}")
@@ -157,6 +158,7 @@ def test_the_tasks_own_scorer_decides_and_partial_credit_is_not_correct() -> Non
     assert reasoning_gym.verify(row["task"], row["entry"], "<think>\\boxed{9}").verdict == "unparseable"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "row",
     [

@@ -70,11 +70,13 @@ def _grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 EXPRESSIONS = st.recursive(_ATOMS, _grown, max_leaves=5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [*TYPES.values(), *GOLDS])
 def test_what_is_read_prints_back_to_an_equal_value(text: str) -> None:
     assert equal(text, str(read(text))), str(read(text))
 
 
+@pytest.mark.slow
 @given(EXPRESSIONS)
 @settings(max_examples=200, deadline=None)
 def test_made_up_answers_print_back_to_an_equal_value(text: str) -> None:
@@ -121,6 +123,7 @@ def _is_equal(gold: str, text: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 @given(st.fractions(-(10**6), 10**6, max_denominator=60), st.fractions(-(10**6), 10**6, max_denominator=60), st.data())
 @settings(max_examples=200, deadline=None)
 def test_plain_numbers_are_equal_where_their_values_are(one: Fraction, two: Fraction, data: st.DataObject) -> None:
@@ -170,6 +173,7 @@ _PIECES = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(_PIECES, max_size=40).map("".join))
 @settings(max_examples=400, deadline=None)
 def test_no_text_upsets_the_choice_of_the_answer(text: str) -> None:
@@ -178,6 +182,7 @@ def test_no_text_upsets_the_choice_of_the_answer(text: str) -> None:
         assert answer.how != "text" or answer.text is None or answer.text in text
 
 
+@pytest.mark.slow
 @given(st.text(alphabet="\\{}()[]$^_&|,;:=<>+-*/!'.%0123xyzRe π√½°\u200b", max_size=60))
 @settings(max_examples=400, deadline=None)
 def test_no_text_upsets_the_reader(text: str) -> None:

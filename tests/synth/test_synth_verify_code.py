@@ -606,6 +606,7 @@ def test_helpers_of_the_prompt_are_those_of_the_prompt_and_not_the_programs() ->
     assert verdict(**row, completion="def poly(xs, x): return 0\ndef root(xs): return 5").verdict == "wrong"
 
 
+@pytest.mark.slow
 def test_extraction_is_linear_in_the_text() -> None:
     for text in (
         "```python\n" * 8000,

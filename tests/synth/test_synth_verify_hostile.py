@@ -111,6 +111,7 @@ def test_every_hostile_answer_ends_in_time_and_delays_no_other(
     assert len(json.dumps([row["extracted"] for row, _ in found.values()])) < 600_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gold", ["5", "x > 3", "(1, 2)", "\\begin{cases} 1 & x > 0 \\\\ 2 & x \\le 0 \\end{cases}"])
 def test_a_comparison_is_bounded_by_counted_work_not_by_a_clock(gold: str) -> None:
     math.prepare()

@@ -52,6 +52,7 @@ def test_a_hanging_row_times_out_and_every_other_gets_its_verdict_in_order() -> 
     assert not judged(out[0]["verdict"], "stop")
 
 
+@pytest.mark.slow
 def test_equal_rows_share_one_verdict_and_unequal_ones_do_not() -> None:
     with Verifier(VerifyConfig(workers=1, timeout_s=30)) as verifier:
         first = verifier.submit(math_row("\\boxed{\\sqrt{8}}", "2\\sqrt{2}"))
@@ -133,6 +134,7 @@ def test_a_missing_library_is_told_to_the_user(tmp_path: Path, monkeypatch: pyte
         list(verify_rows([hanging()], VerifyConfig(workers=1)))
 
 
+@pytest.mark.slow
 def test_stopping_early_leaves_no_process_and_no_verdict_to_wait_for() -> None:
     with Verifier(VerifyConfig(workers=2, timeout_s=600)) as verifier:
         assert verifier.submit(math_row("\\boxed{2^3}", "8")).result().verdict == "correct"

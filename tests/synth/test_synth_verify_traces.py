@@ -72,6 +72,7 @@ def verdict_log(folder: Path) -> list[dict[str, Any]]:
 # --- the rules -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_trace_has_a_row_in_order_and_columns_that_nobody_asked_for_are_null(tmp_path: Path) -> None:
     rows = samples("g", ["42", "43", "x"]) + samples("o", ["Hello!"])
     rows[2]["text"] = "no idea"
@@ -146,6 +147,7 @@ def test_a_cut_trace_with_the_right_answer_is_judged(tmp_path: Path) -> None:
     assert (row["verdict"], row["judged"]) == ("correct", True)
 
 
+@pytest.mark.slow
 def test_half_a_surrogate_pair_in_an_answer_does_not_end_the_run(tmp_path: Path) -> None:
     stage(tmp_path, samples("g", ["\ud83d"]))
     (row,), _ = verified(tmp_path)

@@ -214,6 +214,7 @@ def test_a_server_that_dies_is_started_again_and_no_request_pays_for_it(
     assert not children()
 
 
+@pytest.mark.slow
 def test_a_server_that_keeps_dying_ends_the_run_with_its_last_words(
     program_server: Callable[..., Teacher], tmp_path: Path
 ) -> None:
@@ -246,6 +247,7 @@ def test_a_server_that_is_never_well_is_waited_for_to_the_deadline(program_serve
     assert not children()
 
 
+@pytest.mark.slow
 def test_it_can_be_closed_while_it_starts_and_opened_again(
     program_server: Callable[..., Teacher], tmp_path: Path
 ) -> None:

@@ -58,6 +58,7 @@ def test_a_call_that_hangs_ends_in_time_and_delays_no_other() -> None:
             hanging.result()
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_costs_its_own_call_only_and_says_how() -> None:
     with WorkerPool(1, 1024) as pool:
         with pytest.raises(CallFailed, match="SIGABRT"):
@@ -65,6 +66,7 @@ def test_a_process_that_dies_costs_its_own_call_only_and_says_how() -> None:
         assert call(pool, "nap", 0).result()
 
 
+@pytest.mark.slow
 def test_a_call_that_kills_a_used_process_is_tried_once_more_by_a_fresh_one(tmp_path: Path) -> None:
     with WorkerPool(1, 1024) as pool:
         assert [call(pool, "die_when_used").result() for _ in range(3)] == ["done"] * 3
@@ -96,6 +98,7 @@ def test_a_call_that_needs_more_memory_than_allowed_fails_and_the_next_does_not(
         assert call(pool, "allocate", 10).result()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_a_process_that_keeps_much_memory_is_replaced() -> None:
     with WorkerPool(1, 1024) as pool:
@@ -153,6 +156,7 @@ def test_ctrl_c_at_the_terminal_does_not_end_a_call() -> None:
         assert napping.result() == first, "not a fresh process either"
 
 
+@pytest.mark.slow
 def test_closing_ends_what_runs_and_waits_at_once_and_starts_nothing_again() -> None:
     with WorkerPool(2, 1024) as pool:
         running = [call(pool, "power", timeout_s=600), call(pool, "power", timeout_s=600)]
