@@ -53,7 +53,13 @@ def served_gguf(
             model=file.name,
             base_url=f"{server.listening_address}/v1",
             concurrency=_SLOTS,
-            extra_body={"top_k": 0, "min_p": 0.0, "repeat_penalty": repetition_penalty or 1.0, "repeat_last_n": -1},
+            # its penalty is of the last 64 tokens unless told otherwise, transformers' of all
+            extra_body={
+                "top_k": 0,
+                "min_p": 0.0,
+                "repeat_penalty": repetition_penalty or 1.0,
+                "repeat_last_n": context,
+            },
         )
     finally:
         del server  # stops it
