@@ -6,8 +6,8 @@ letters to texts; without them a gold is a letter or a text.
 
 A response commits itself by a box, an `<answer>`, "the answer is (C)", "B is correct", a letter that stands alone on
 the last line, or the text of exactly one option. The last such commitment counts, and a box before any other; a box
-that names no option (a formula) does not count. Options joined by "or" and hedged ones are no commitment. Linear in
-the length of the response.
+that names no option (a formula) does not count. Options joined by "or" and hedged ones are no commitment, and neither
+is a copy of the whole list of options. Linear in the length of the response.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def _boxed(text: str, options: dict[str, str] | None) -> str | None:
 
     "" where the letter and the text are those of two options.
     """
-    bare = _bare(text).strip(" .")
+    bare = _without_list(_bare(text), options).strip(" .")
     if options is not None and (same := _by_text(bare, options)):
         return same
     if (letters := _letters(bare, options, whole=True)) is not None:
@@ -236,6 +236,15 @@ def _boxed(text: str, options: dict[str, str] | None) -> str | None:
             return same
         return _commitment(bare, options)
     return _commitment(bare, options)
+
+
+def _without_list(bare: str, options: dict[str, str] | None) -> str:
+    """A bare text without copies of the whole list of options, with their letters or without: they choose none."""
+    texts = {letter: _bare(option) for letter, option in (options or {}).items()}
+    if not texts or not all(texts.values()):
+        return bare
+    entries = (rf"[(\[]?(?:{letter}[)\].:\s-]+)?{re.escape(text)}" for letter, text in texts.items())
+    return re.sub(r"(?<!\w)" + r"[\s,;|.]+".join(entries) + r"(?!\w)", "", bare, flags=re.IGNORECASE)
 
 
 def _by_text(text: str, options: dict[str, str]) -> str | None:
@@ -269,7 +278,8 @@ def _by_value(text: str, options: dict[str, str]) -> str | None:
 def _prose(text: str, options: dict[str, str] | None) -> str | None:
     if options is not None and (same := _by_text(text.strip("*` \n"), options)):
         return same
-    text = "\n".join(_bare(line) for line in text[-_LONGEST:].splitlines()).strip()
+    text = "\n".join(_bare(line) for line in text[-_LONGEST:].splitlines())
+    text = _without_list(text, options).strip()
     if (committed := _commitment(text, options)) is not None:
         return committed or None
     last = text.rpartition("\n")[2].strip()

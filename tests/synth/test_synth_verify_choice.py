@@ -127,3 +127,19 @@ def test_a_long_response_costs_time_in_proportion_to_its_length(piece: str) -> N
     began = time.process_time()
     choice.verify("C", piece * (200_000 // len(piece)), OPTIONS)
     assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize("gold", "ABCD")
+@pytest.mark.parametrize(
+    "response",
+    [
+        "A. Rhine\nB. Elbe\nC. Oder\nD. Danube",
+        "The options are: A. Rhine, B. Elbe, C. Oder, D. Danube",
+        "Rhine\nElbe\nOder\nDanube",
+        r"\boxed{A. Rhine B. Elbe C. Oder D. Danube}",
+    ],
+)
+def test_a_copy_of_the_list_of_options_chooses_none_of_them(response: str, gold: str) -> None:
+    rivers = ["Rhine", "Elbe", "Oder", "Danube"]
+    assert choice.verify(gold, response, rivers).verdict == "unparseable"
+    assert choice.verify(gold, f"{response}\n\nThe answer is {gold}.", rivers).verdict == "correct"
