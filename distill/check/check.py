@@ -188,10 +188,10 @@ def _licences(recipe: Recipe) -> Iterator[Finding]:
 def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:
     folder, method = base_path(recipe.student.base), recipe.student.method.kind
     files = sorted(folder.glob("*.safetensors")) if folder else []
-    kept = _COPIES[method] * sum(file.stat().st_size for file in files)
+    checkpoint_bytes = _COPIES[method] * sum(file.stat().st_size for file in files)
     parameters = sum(math.prod(shape) for _, shape in tensor_shapes(*files).values()) if method == "full" else 0
     arms = 2 if recipe.curate.control_arm else 1
-    needed = int(kept * arms + CHECKPOINTS * _CHECKPOINT_BYTES * parameters) + (64 << 20)
+    needed = int(checkpoint_bytes * arms + CHECKPOINTS * _CHECKPOINT_BYTES * parameters) + (64 << 20)
     place = runs.absolute()
     while not place.exists():
         place = place.parent

@@ -71,9 +71,9 @@ class MemoryForecast:
 
     def __str__(self) -> str:
         names = ("weights", "gradients", "optimizer", "gathered", "activations", "backward", "head")
-        shown = ", ".join(f"{name} {getattr(self, name) / 2**30:.1f}" for name in names if getattr(self, name) >= 2**26)
+        parts = ", ".join(f"{name} {getattr(self, name) / 2**30:.1f}" for name in names if getattr(self, name) >= 2**26)
         return (
-            f"{self.total / 2**30:.1f} GiB a GPU for a micro batch of {self.tokens:,} tokens ({shown}), "
+            f"{self.total / 2**30:.1f} GiB a GPU for a micro batch of {self.tokens:,} tokens ({parts}), "
             f"{self.disk / 2**30:.1f} GiB of disk for checkpoints"
         )
 
@@ -89,9 +89,9 @@ def check_memory(recipe: Recipe, gpu_memory: float) -> Iterator[Finding]:
             return
         dtype = "bfloat16" if student.dtype == "auto" else student.dtype
         needed = forecast(student, base.folder, dtype, world, again)
-    shown = f"{needed}; {world} {'processes' if world > 1 else 'process'}, {gpu_memory:g} GiB each"
+    summary = f"{needed}; {world} {'processes' if world > 1 else 'process'}, {gpu_memory:g} GiB each"
     if needed.total <= _FULL * gpu_memory * 2**30:
-        yield Finding("ok", "memory", shown)
+        yield Finding("ok", "memory", summary)
         return
     fits = needed.total <= gpu_memory * 2**30
     hints = ["train in more processes with student.parallel.strategy: fsdp2"]
@@ -100,7 +100,7 @@ def check_memory(recipe: Recipe, gpu_memory: float) -> Iterator[Finding]:
     if not again:
         hints.append("set student.parallel.activation_checkpointing")
     yield Finding(
-        "note" if fits else "error", "memory", f"{shown}: {'little room is left' if fits else 'it does not fit'}",
+        "note" if fits else "error", "memory", f"{forecast}: {'little room is left' if fits else 'it does not fit'}",
         "student.parallel", "; ".join(hints), 0 if fits else MissingDependency.exit_code,
     )  # fmt: skip
 
@@ -117,31 +117,31 @@ def forecast(student: StudentConfig, config: Path, dtype: str, world: int, check
     Raises InputError where transformers cannot build the model, MissingDependency without torch, transformers or peft.
     """
     tokens = student.micro_batch_size * student.max_length
-    kept = _run_forward(student, config, dtype, tokens)
+    saved = _run_forward(student, config, dtype, tokens)
     parallel = student.parallel
     divided = sharded(parallel, world)
     share = world if divided else 1
-    weights, gradients, optimizer = kept.weights / share, 4 * kept.trained / share, kept.optimizer / share
-    layers = kept.layers
+    weights, gradients, optimizer = saved.weights / share, 4 * saved.trained / share, saved.optimizer / share
+    layers = saved.layers
     if checkpointing:
         activations = sum(layer.input for layer in layers) + max((layer.saved for layer in layers), default=0)
     else:
         activations = sum(layer.saved for layer in layers)
-    activations += kept.elsewhere
+    activations += saved.elsewhere
     width = 2 if dtype == "bfloat16" else 4
-    gathered = width * (2 * max((layer.parameters for layer in layers), default=0) + kept.outside) if divided else 0
+    gathered = width * (2 * max((layer.parameters for layer in layers), default=0) + saved.outside) if divided else 0
     return MemoryForecast(
-        parameters=kept.parameters,
-        trained=kept.trained,
+        parameters=saved.parameters,
+        trained=saved.trained,
         tokens=tokens,
         weights=int(weights),
         gradients=int(gradients),
         optimizer=int(optimizer),
         gathered=int(gathered),
         activations=int(activations),
-        backward=int(max(kept.largest_gradient if not divided else 0, 2 * kept.largest_saved)),
-        head=min(tokens * kept.vocabulary, MOST_LOGITS) * _LOGIT_BYTES,
-        disk=int(CHECKPOINTS * (4 * kept.trained + kept.optimizer)),
+        backward=int(max(saved.largest_gradient if not divided else 0, 2 * saved.largest_saved)),
+        head=min(tokens * saved.vocabulary, MOST_LOGITS) * _LOGIT_BYTES,
+        disk=int(CHECKPOINTS * (4 * saved.trained + saved.optimizer)),
     )
 
 
@@ -187,7 +187,7 @@ def _run_forward(student: StudentConfig, config: Path, dtype: str, tokens: int) 
         parameters = list(model.parameters())
         trained = [one for one in parameters if one.requires_grad]
         inside = sum(one.numel() for block in blocks for one in block.parameters())
-        kept = _Kept(
+        saved = _Kept(
             parameters=sum(one.numel() for one in parameters),
             trained=sum(one.numel() for one in trained),
             weights=sum(one.numel() * one.element_size() for one in parameters),
@@ -197,12 +197,12 @@ def _run_forward(student: StudentConfig, config: Path, dtype: str, tokens: int) 
             outside=sum(one.numel() for one in parameters) - inside,
             layers=[_Layer(sum(one.numel() for one in block.parameters())) for block in blocks],
         )
-        with _counting(kept, blocks, {one.untyped_storage()._cdata for one in parameters}):
+        with _counting(saved, blocks, {one.untyped_storage()._cdata for one in parameters}):
             inner = model.get_base_model() if hasattr(model, "get_base_model") else model
             inputs = torch.zeros((1, tokens), dtype=torch.long)
             with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
                 getattr(inner, inner.base_model_prefix)(input_ids=inputs, use_cache=False)
-    return kept
+    return saved
 
 
 def _model(student: StudentConfig, config: Path, dtype: str) -> Any:
@@ -254,7 +254,7 @@ def _blocks(model: Any) -> list[Any]:
 
 
 @contextlib.contextmanager
-def _counting(kept: _Kept, blocks: list[Any], parameters: set[int]) -> Iterator[None]:
+def _counting(saved: _Kept, blocks: list[Any], parameters: set[int]) -> Iterator[None]:
     """Count each storage that autograd keeps, once, in the layer that keeps it first."""
     import torch
 
@@ -267,11 +267,11 @@ def _counting(kept: _Kept, blocks: list[Any], parameters: set[int]) -> Iterator[
         if storage._cdata not in seen:
             seen.add(storage._cdata)
             alive.append(storage)
-            kept.largest_saved = max(kept.largest_saved, storage.nbytes())
+            saved.largest_saved = max(saved.largest_saved, storage.nbytes())
             if current:
                 current[-1].saved += storage.nbytes()
             else:
-                kept.elsewhere += storage.nbytes()
+                saved.elsewhere += storage.nbytes()
         return tensor
 
     def enter(layer: _Layer, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -280,7 +280,7 @@ def _counting(kept: _Kept, blocks: list[Any], parameters: set[int]) -> Iterator[
         current.append(layer)
 
     handles = []
-    for block, layer in zip(blocks, kept.layers, strict=True):
+    for block, layer in zip(blocks, saved.layers, strict=True):
         handles += [
             block.register_forward_pre_hook(
                 lambda _, arguments, named, layer=layer: enter(layer, arguments, named), with_kwargs=True

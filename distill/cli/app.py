@@ -43,8 +43,8 @@ app.command("eval")(evaluate.evaluate)
 app.add_typer(persona.app, name="persona")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"distill {__version__}")
         raise typer.Exit
 

@@ -42,9 +42,9 @@ def stand_in_traces(config: ImportedTraces, file: Path, unknown_license: str) ->
     """Imported traces on this machine: their first rows, copied into ``file``. Of the hub: problems with a trace."""
     if is_on_hub(config):
         rows: Iterable[Mapping[str, Any]] = (_traced(row) for row in _rows(config, "train", unknown_license))
-        kept = {"source": "traces", "license": config.license, "on_bad_row": config.on_bad_row, "path": str(file)}
+        fields = {"source": "traces", "license": config.license, "on_bad_row": config.on_bad_row, "path": str(file)}
         write_rows(file, rows)
-        return ImportedTraces.model_validate(kept)
+        return ImportedTraces.model_validate(fields)
     first = itertools.islice(source_rows(config, "sample"), _MOST["train"])
     write_rows(file, (raw.row for raw in first if raw.row is not None))
     return config.model_copy(update={"path": str(file), "dataset": "", "files": ()})

@@ -54,8 +54,8 @@ def answer_key(identity: str, request: Request) -> str:
         "max_new_tokens": request.max_new_tokens,
         **request.sampling_options,
     }
-    asked = canonical_json([identity, list(request.messages), sampling, request.seed, request.sample_index])
-    return hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    request_json = canonical_json([identity, list(request.messages), sampling, request.seed, request.sample_index])
+    return hashlib.sha256(request_json.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 class AnswerStore:

@@ -77,8 +77,8 @@ def run_tasks(
         log_samples=True,
     )
     out.mkdir(parents=True, exist_ok=True)
-    kept = ("results", "configs", "versions", "n-shot", "n-samples", "samples")
-    write_json(out / "lm-eval.json", {name: _plain(results[name]) for name in kept if name in results})
+    parts = ("results", "configs", "versions", "n-shot", "n-samples", "samples")
+    write_json(out / "lm-eval.json", {name: _plain(results[name]) for name in parts if name in results})
     return [*_scores(results)]
 
 
@@ -98,13 +98,13 @@ def _sampling(config: EvaluationSettings) -> dict[str, Any]:
     return values
 
 
-def _task(name: str, known: Sequence[str]) -> str:
+def _task(name: str, task_names: Sequence[str]) -> str:
     """A task as lm-eval takes it: a name, or the path of a task file."""
     if Path(name).suffix in (".yaml", ".yml"):
         if not Path(name).is_file():
             raise InputError("there is no such task file", where=name, hint="give a YAML file, or a name of lm-eval")
         return str(Path(name).absolute())
-    if name not in known:
+    if name not in task_names:
         raise InputError(f"lm-eval has no task {name!r}", where="--tasks", hint="`lm-eval ls tasks` lists them")
     return name
 
@@ -117,8 +117,8 @@ def _scores(results: Mapping[str, Any]) -> Iterator[TaskScore]:
             if metric.endswith("_stderr") or not isinstance(value, int | float) or not filtered:
                 continue
             stderr = metrics.get(f"{metric}_stderr,{filtered}")
-            shown = metric if filtered == "none" else f"{metric} ({filtered})"
-            yield TaskScore(task, shown, float(value), stderr if isinstance(stderr, float) else None, n)
+            label = metric if filtered == "none" else f"{metric} ({filtered})"
+            yield TaskScore(task, label, float(value), stderr if isinstance(stderr, float) else None, n)
 
 
 def _plain(value: Any) -> Any:

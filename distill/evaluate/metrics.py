@@ -128,10 +128,10 @@ def _score(
         if votes:
             others[f"maj@{samples}"] = estimate([_majority(answers[one]) for one in judged])
     finished = {one: [row for row in answers[one] if row["finish_reason"] != "length"] for one in judged}
-    kept = [at for at, one in enumerate(judged) if finished[one]]
-    if kept and any(len(finished[one]) < len(answers[one]) for one in judged):
-        values = _correct(finished, [judged[at] for at in kept])
-        of = None if clusters is None else _clusters_left([clusters[at] for at in kept])
+    finished_at = [at for at, one in enumerate(judged) if finished[one]]
+    if finished_at and any(len(finished[one]) < len(answers[one]) for one in judged):
+        values = _correct(finished, [judged[at] for at in finished_at])
+        of = None if clusters is None else _clusters_left([clusters[at] for at in finished_at])
         others["pass@1, finished"] = estimate(values, of)
     shares = {reason: _round(_share(row["finish_reason"] == reason for row in rows)) for reason in _REASONS}
     return Score(

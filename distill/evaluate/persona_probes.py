@@ -67,15 +67,15 @@ def ask_probes(
     A row: model, probe, family, style, language, system, response, finish_reason, completion_tokens, sampling, thinking
     and answer (each what ``judge_answer`` says; thinking is None where there is none). Raises as ``run_model`` does.
     """
-    asked = [(system, probe) for system in systems for probe in probes]
+    pairs = [(system, probe) for system in systems for probe in probes]
     prompts = [
         Prompt(id=f"{system}/{probe.id}", messages=_messages(probe, system), kind="open", source="persona probes")
-        for system, probe in asked
+        for system, probe in pairs
     ]
     replies = run_model(name, model, prompts, settings, VerifyConfig(workers=1), progress, answers=answers)
     rows = []
     for at, reply in enumerate(replies):
-        system, probe = asked[at // settings.num_samples]
+        system, probe = pairs[at // settings.num_samples]
         parts = split_reasoning(reply["response"], think_open=model.think_open, think_close=model.think_close)
         judged = judge_answer(parts.thinking, parts.answer, persona)
         rows.append(

@@ -231,27 +231,27 @@ def _verdicts(
 ) -> Iterator[Verdict]:
     """A verdict for each reply, in order; of a failed request "error". ``store``: as ``answers`` of ``run_model``."""
     rules = rules_digest(verify)
-    rows, known = [], {}
+    rows, verdicts_at = [], {}
     for at, (request, reply) in enumerate(zip(requests, replies, strict=True)):
         if reply.completion.finish_reason == "error":
-            known[at] = Verdict("error", 0.0, None, reply.completion.error)
+            verdicts_at[at] = Verdict("error", 0.0, None, reply.completion.error)
             continue
         text, reason = reply.completion.text, reply.completion.finish_reason
         row = {**request.prompt.row(), "response": text, "finish_reason": reason, **tags}
         key = hashlib.sha256(f"{reason}\0{text}".encode("utf-8", "surrogatepass")).hexdigest()
         basis = verdict_basis(row, rules, **tags)
         if store is not None and (stored := store.find(key, basis)) is not None:
-            known[at] = stored
+            verdicts_at[at] = stored
         else:
             rows.append((at, key, basis, row))
     verified = verify_rows((row for *_, row in rows), verify)
     for (at, key, basis, _), row in zip(rows, verified, strict=True):
-        known[at] = Verdict(
+        verdicts_at[at] = Verdict(
             row["verdict"], row["score"], row["extracted"], row["reason"], isolation=row.get("isolation")
         )
         if store is not None:
-            store.add(key, basis, known[at])
-    return (known[at] for at in range(len(replies)))
+            store.add(key, basis, verdicts_at[at])
+    return (verdicts_at[at] for at in range(len(replies)))
 
 
 def _request(prompt: Prompt, teacher: TeacherConfig, config: EvaluationSettings, sample_index: int) -> Request:

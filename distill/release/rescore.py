@@ -81,10 +81,10 @@ def rescore(folder: Path, number: int, engine: EngineName | None, report: Report
     require_engine(engine)
     problems = {str(item.problem["id"]): item.problem for item in items}
     number = min(number, len(problems))
-    asked = [list(problems)[at * len(problems) // number] for at in range(number)]
-    chosen = [item for one in asked for item in items if item.problem["id"] == one]
+    chosen_ids = [list(problems)[at * len(problems) // number] for at in range(number)]
+    chosen = [item for one in chosen_ids for item in items if item.problem["id"] == one]
     settings = recorded_settings(folder, engine)
-    rows = answer_problems(folder, [problems[one] for one in asked], settings, recorded_limits(folder), report)
+    rows = answer_problems(folder, [problems[one] for one in chosen_ids], settings, recorded_limits(folder), report)
     recorded = [_recorded(item, card.engine) for item in chosen]
     result = summarise({"recorded": recorded, "again": rows})
     before, after = result.scores

@@ -36,16 +36,17 @@ def contamination(overlap: Mapping[str, Any], dropped: bool) -> dict[str, Any] |
     return {**{name: overlap[name] for name in names}, "dropped": dropped}
 
 
-def contamination_text(found: Mapping[str, Any] | None) -> str:
+def contamination_text(contamination: Mapping[str, Any] | None) -> str:
     """One line for people."""
-    if found is None:
+    if contamination is None:
         return "Contamination: training prompts were not compared with these problems."
-    sets = sum(found["sets"].values())
-    fate = "left out of training" if found["dropped"] else "trained on"
-    recall = ", ".join(f"{kind} {share:.2f}" for kind, share in found["recall"].items() if share is not None)
-    false = found["false_positive_rate"]
+    sets = sum(contamination["sets"].values())
+    fate = "left out of training" if contamination["dropped"] else "trained on"
+    recall = ", ".join(f"{kind} {share:.2f}" for kind, share in contamination["recall"].items() if share is not None)
+    false = contamination["false_positive_rate"]
+    names, overlaps, prompts = ", ".join(contamination["sets"]), contamination["contaminated"], contamination["prompts"]
     return (
-        f"Contamination: {found['contaminated']:,} of {found['prompts']:,} training prompts overlap with the "
-        f"{sets:,} problems of {', '.join(found['sets'])} and were {fate}. The search finds these shares of planted "
-        f"copies: {recall or 'none planted'}" + ("." if false is None else f"; false positives: {false:.3f}.")
+        f"Contamination: {overlaps:,} of {prompts:,} training prompts overlap with the {sets:,} problems of {names} and were "
+        f"{fate}. The search finds these shares of planted copies: {recall or 'none planted'}"
+        + ("." if false is None else f"; false positives: {false:.3f}.")
     )

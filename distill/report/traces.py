@@ -84,15 +84,15 @@ def pack_traces(trace_rows: Rows, out: IO[str], most: int = MOST_TRACES) -> tupl
     sample, tokens, tags, tag_rows = array("i"), array("i"), _Names(), []
     chunk: list[bytes] = []
     sizes: list[int] = []
-    used = held = 0
+    used = buffered_bytes = 0
 
     def flush() -> None:
-        nonlocal held
+        nonlocal buffered_bytes
         if chunk:
             sizes.append(len(chunk))
             out.write(_pack(b"\n".join(chunk)) + "\n")
             chunk.clear()
-            held = 0
+            buffered_bytes = 0
 
     for line, row in _lines(trace_rows):
         problem = _text(row.get("prompt_id", row.get("id")))
@@ -105,7 +105,7 @@ def pack_traces(trace_rows: Rows, out: IO[str], most: int = MOST_TRACES) -> tupl
             continue
         counted.shown += 1
         used += len(line)
-        held += len(line)
+        buffered_bytes += len(line)
         chunk.append(line)
         columns["verdict"].add(_text(row.get("verdict") or "none"))
         columns["source"].add(_text(row.get("source") or "unknown"))
@@ -116,7 +116,7 @@ def pack_traces(trace_rows: Rows, out: IO[str], most: int = MOST_TRACES) -> tupl
         row_tags = _tags(row.get("labels"), tags)
         counted.labelled |= bool(row_tags)
         tag_rows.append(row_tags)
-        if held >= CHUNK_BYTES:
+        if buffered_bytes >= CHUNK_BYTES:
             flush()
     flush()
     counted.problems, counted.shown_problems = len(rates), len(columns["problem"].numbers)

@@ -146,11 +146,13 @@ class Evaluate(Stage[EvaluateFacts]):
             trained_on = {probe for _, probe, _ in resembling(rows, probes)}
         probes = [probe for probe in probes if probe.id not in trained_on]
         settings = probe_settings(self.evaluate)
-        asked = {BASE: folder_teacher(own_template(self.prepared.path / MODEL, ctx.scratch / BASE), settings)}
-        asked |= {name: folder_teacher(Path(models[name].model), settings) for name in ("student_before", STUDENT)}
+        probed_models = {BASE: folder_teacher(own_template(self.prepared.path / MODEL, ctx.scratch / BASE), settings)}
+        probed_models |= {
+            name: folder_teacher(Path(models[name].model), settings) for name in ("student_before", STUDENT)
+        }
         answers = {
             name: ask_probes(name, model, self.persona, probes, settings, ctx.progress, answers=store)
-            for name, model in asked.items()
+            for name, model in probed_models.items()
         }
         write_rows(ctx.out / PROBES, (row for model_rows in answers.values() for row in model_rows))
         return probe_facts(answers, STUDENT)

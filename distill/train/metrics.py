@@ -79,8 +79,8 @@ class MetricsLog:
     def start(self, step: int) -> None:
         """Begin behind ``step``."""
         lines = self._file.read_text(encoding="utf-8").splitlines() if self._file.is_file() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        self._file.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        earlier_lines = [line for line in lines if json.loads(line)["step"] <= step]
+        self._file.write_text("".join(f"{line}\n" for line in earlier_lines), encoding="utf-8")
         self._before = time.monotonic()
 
     def of_step(self, rows: list[int]) -> dict[str, float]:

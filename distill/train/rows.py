@@ -98,9 +98,9 @@ def token_rows(
     """
     mark = folder / _MARK
     try:
-        known = json.loads(mark.read_text(encoding="utf-8"))
-        if known["key"] == key:
-            return TokenRows(folder / _ROWS, tuple(LeftOut(**row) for row in known["left_out"]))
+        mark_json = json.loads(mark.read_text(encoding="utf-8"))
+        if mark_json["key"] == key:
+            return TokenRows(folder / _ROWS, tuple(LeftOut(**row) for row in mark_json["left_out"]))
     except (OSError, ValueError, KeyError, TypeError):  # no file yet, or one that a crash has torn
         pass
     mark.unlink(missing_ok=True)

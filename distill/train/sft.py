@@ -49,10 +49,10 @@ _SKIPPED_AT_MOST = 3  # or 1 % of the steps, if that is more
 _DISK_IS_FULL_BELOW = 16 * 2**20
 
 
-def training_dtype(wanted: str) -> str:
+def training_dtype(dtype: str) -> str:
     """ "bfloat16" or "float32": ``auto`` takes bfloat16 where the GPU has it, or the CPU has instructions for it."""
-    if wanted != "auto":
-        return wanted
+    if dtype != "auto":
+        return dtype
     import torch
 
     if torch.cuda.is_available():

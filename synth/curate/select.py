@@ -175,10 +175,10 @@ def _per_problem(db: duckdb.DuckDBPyConnection, config: CurateConfig, limit: int
     why = f"more than {limit} of this problem"
     by_chance = draw(f"{config.seed}/per_problem")
     if config.select == "judge":
-        known, remaining = db.sql(
+        n_judged, remaining = db.sql(
             "SELECT count(coalesce(judge_verdict, judge_score::VARCHAR)), count(*) FROM t WHERE drop_reason IS NULL"
         ).fetchall()[0]
-        if remaining and not known:
+        if remaining and not n_judged:
             raise InputError(
                 "no trace has a judge's verdict or score", where="curate.select",
                 hint="set verify.judge, bring a number `judge_score` with every row, or select otherwise",

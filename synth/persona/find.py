@@ -145,8 +145,8 @@ def identity_talk(text: str, answer_start: int) -> str | None:
 def describe(claim: Claim, answer_start: int) -> str:
     """A claim of a response in words."""
     part = "thinking" if claim.start < answer_start else "answer"
-    shown = " ".join(claim.text.split())[:80]
-    return f"{part}: {claim.kind} {shown}" + (f" ({claim.maker})" if claim.maker else "")
+    excerpt = " ".join(claim.text.split())[:80]
+    return f"{part}: {claim.kind} {excerpt}" + (f" ({claim.maker})" if claim.maker else "")
 
 
 def listed_names(text: str, own: Sequence[str] = ()) -> list[tuple[str, int, int]]:

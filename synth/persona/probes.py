@@ -70,11 +70,11 @@ def select_probes(
     ]
 
 
-def resembling(rows: Iterable[Mapping[str, Any]], asked: Sequence[Probe]) -> list[tuple[str, str, float]]:
+def resembling(rows: Iterable[Mapping[str, Any]], held_out: Sequence[Probe]) -> list[tuple[str, str, float]]:
     """(row id, probe id, similarity in percent) of the user turns of training rows that are a wording of a probe."""
     from rapidfuzz import fuzz, process
 
-    questions = {probe.id: probe.messages[-1]["content"].casefold() for probe in asked}
+    questions = {probe.id: probe.messages[-1]["content"].casefold() for probe in held_out}
     pairs = []
     for row in rows:
         for message in row["messages"]:

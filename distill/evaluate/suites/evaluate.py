@@ -64,8 +64,8 @@ def evaluate_suites(
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in problems}
     for model, teacher in models.items():
         columns = {"template_thinks": True} if _thinks(teacher) else {}
-        asked = [problem.model_copy(update=columns) for problem in everything]
-        answered = run_model(model, teacher, asked, config, verify, progress, answers=answers)
+        prompts = [problem.model_copy(update=columns) for problem in everything]
+        answered = run_model(model, teacher, prompts, config, verify, progress, answers=answers)
         for name in problems:
             rows[name][model] = [row for row in answered if row["prompt_id"].startswith(f"{name}/")]
     results = [

@@ -57,13 +57,15 @@ def _problem(words: int, number: int) -> Prompt:
     filler = len(sentences)
     for inserted, (depth, door, code) in enumerate(zip(_DEPTHS, doors, codes, strict=True)):
         sentences.insert(int(depth * filler) + inserted, f"The code of the {door} is {code}.")
-    asked = number % len(_DEPTHS)
-    text = f"Read this log.\n\n{' '.join(sentences)}\n\nWhat is the code of the {doors[asked]}? Answer with the number."
+    target = number % len(_DEPTHS)
+    text = (
+        f"Read this log.\n\n{' '.join(sentences)}\n\nWhat is the code of the {doors[target]}? Answer with the number."
+    )
     return Prompt.model_validate(
         {
             "id": f"long-context-{words}-{number + 1}",
             "prompt": text,
-            "answer": codes[asked],
+            "answer": codes[target],
             "kind": "math",
             "source": "distill-release",
             "license": "apache-2.0",

@@ -182,11 +182,11 @@ def _stated(relation: Relation) -> list[Value]:
 def _agree_roughly(one: Value, rounded: Value) -> bool:
     """Whether a number may be another one rounded: to 2 %, or to a whole number."""
     try:
-        exact, shown = (approximate(evaluate(value, {})) for value in (one, rounded))
+        exact, rounded_value = (approximate(evaluate(value, {})) for value in (one, rounded))
     except (TooLarge, Undefined):
         return False
     is_whole = isinstance(rounded, Number) and rounded.value.denominator == 1
-    return bool(abs(exact - shown) <= max(abs(shown) / 50, 0.5 if is_whole else 0))
+    return bool(abs(exact - rounded_value) <= max(abs(rounded_value) / 50, 0.5 if is_whole else 0))
 
 
 def _agree(one: Value, two: Value) -> bool:

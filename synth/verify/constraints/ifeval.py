@@ -99,8 +99,8 @@ def _placeholders(text: str, num_placeholders: int) -> str | None:
 @instruction("detectable_content:postscript")
 def _postscript(text: str, postscript_marker: str) -> str | None:
     letters = r"\s?".join(re.escape(letter) for letter in postscript_marker.strip() if not letter.isspace())
-    found = re.search(rf"^[ \t*_]*{letters}[\s*_:]*\w", text, re.IGNORECASE | re.MULTILINE)
-    return None if found else f"no postscript {postscript_marker!r} with text behind it"
+    match = re.search(rf"^[ \t*_]*{letters}[\s*_:]*\w", text, re.IGNORECASE | re.MULTILINE)
+    return None if match else f"no postscript {postscript_marker!r} with text behind it"
 
 
 @instruction("detectable_format:number_bullet_lists")
@@ -120,8 +120,8 @@ def _highlights(text: str, num_highlights: int) -> str | None:
 
 @instruction("detectable_format:multiple_sections")
 def _sections(text: str, section_spliter: str, num_sections: int) -> str | None:
-    found = re.findall(rf"{re.escape(section_spliter.strip())}\s?\d+", text)
-    return count_fault("sections", len(found), "at least", num_sections)
+    sections = re.findall(rf"{re.escape(section_spliter.strip())}\s?\d+", text)
+    return count_fault("sections", len(sections), "at least", num_sections)
 
 
 @instruction("detectable_format:json_format")

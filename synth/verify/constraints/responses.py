@@ -19,10 +19,10 @@ _MARKS = re.compile(
 @instruction("response:refusal", whole=True)
 def _refusal(response: Response, refuses: bool) -> str | None:
     """By the form of the answer's first sentences (``synth/refusals.py``), in English or Chinese."""
-    found = refusal(response.answer)
+    refused = refusal(response.answer)
     if refuses:
-        return None if found else "no refusal"
-    return f"refuses: {found}" if found else None
+        return None if refused else "no refusal"
+    return f"refuses: {refused}" if refused else None
 
 
 @instruction("response:complete", whole=True)

@@ -107,10 +107,10 @@ def _json_keys(text: str, keys: list[str]) -> str | None:
 @instruction("format:labelled_lines")
 def _labelled_lines(text: str, labels: list[str]) -> str | None:
     """A line for each label, in this order: the label, a colon, and text. No other line."""
-    found = lines(text)
-    if len(found) != len(labels):
-        return count_fault("lines", len(found), "exactly", len(labels))
-    for line, label in zip(found, labels, strict=True):
+    text_lines = lines(text)
+    if len(text_lines) != len(labels):
+        return count_fault("lines", len(text_lines), "exactly", len(labels))
+    for line, label in zip(text_lines, labels, strict=True):
         name, colon, rest = re.sub(r"[*_]", "", line).replace("\uff1a", ":").partition(":")
         if not colon or name.strip().casefold() != label.casefold() or not rest.strip():
             return f"the line {line[:40]!r} is no {label!r} with text"

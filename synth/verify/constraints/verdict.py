@@ -64,13 +64,13 @@ def loop(answer: str) -> str | None:
 
     Linear in the length of the answer.
     """
-    said = [word.casefold() for word in words(answer)]
+    answer_words = [word.casefold() for word in words(answer)]
     for unit in range(1, _LONGEST_UNIT + 1):
         run = 0
-        for at in range(unit, len(said)):
-            run = run + 1 if said[at] == said[at - unit] else 0
+        for at in range(unit, len(answer_words)):
+            run = run + 1 if answer_words[at] == answer_words[at - unit] else 0
             if run >= unit * (_TIMES - 1):
-                return f"{' '.join(said[at - unit + 1 : at + 1])!r} stands there {_TIMES} times in a row"
+                return f"{' '.join(answer_words[at - unit + 1 : at + 1])!r} stands there {_TIMES} times in a row"
     return repetition(answer)
 
 
@@ -81,13 +81,13 @@ def instruction_names() -> tuple[str, ...]:
 
 def _checkers(row: Mapping[str, Any]) -> list[tuple[str, Checker]]:
     """(name, checker) of every constraint of a row. Raises ValueError where one is malformed, or there is none."""
-    found = []
+    checkers = []
     for constraint in _constraints(row):
         if not isinstance(constraint, Mapping) or not isinstance(constraint.get("id"), str):
             raise ValueError("a constraint is an object with an `id`")
         arguments = {key: value for key, value in constraint.items() if key != "id" and value is not None}
-        found.append((constraint["id"], checker(constraint["id"], arguments)))
-    return found
+        checkers.append((constraint["id"], checker(constraint["id"], arguments)))
+    return checkers
 
 
 def _constraints(row: Mapping[str, Any]) -> list[Any]:
