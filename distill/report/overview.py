@@ -46,7 +46,7 @@ def contamination_text(contamination: Mapping[str, Any] | None) -> str:
     false = contamination["false_positive_rate"]
     names, overlaps, prompts = ", ".join(contamination["sets"]), contamination["contaminated"], contamination["prompts"]
     return (
-        f"Contamination: {overlaps:,} of {prompts:,} training prompts overlap with the {sets:,} problems of {names} and were "
-        f"{fate}. The search finds these shares of planted copies: {recall or 'none planted'}"
+        f"Contamination: {overlaps:,} of {prompts:,} training prompts overlap with the {sets:,} problems of {names} "
+        f"and were {fate}. The search finds these shares of planted copies: {recall or 'none planted'}"
         + ("." if false is None else f"; false positives: {false:.3f}.")
     )
