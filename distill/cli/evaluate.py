@@ -9,18 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distill.cli.options import Json
+from distill.cli.options import Engine, EngineChoice, Json
 from distill.cli.output import print_json, print_tables
 from licensing.errors import InputError
 
 if TYPE_CHECKING:
     from distill.evaluate.suites.evaluate import SuiteResult
-
-
-class EvalEngine(StrEnum):
-    auto = "auto"
-    vllm = "vllm"
-    transformers = "transformers"
 
 
 class Harness(StrEnum):
@@ -65,7 +59,7 @@ def evaluate(
         list[str] | None,
         typer.Option("--engine-arg", metavar="a=b", help="vLLM engine argument, as in max_model_len=8192. Repeatable."),
     ] = None,
-    engine: Annotated[EvalEngine, typer.Option(help="auto: vLLM where it is installed.")] = EvalEngine.auto,
+    engine: EngineChoice = Engine.auto,
     seed: Annotated[int, typer.Option(help="Of sampling and of the choice of problems.")] = 0,
     out: Annotated[
         Path | None,

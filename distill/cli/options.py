@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class Engine(StrEnum):
+    auto = "auto"
+    vllm = "vllm"
+    transformers = "transformers"
+
 
 RecipeFile = Annotated[
     Path,
@@ -45,3 +53,4 @@ LicenseFile = Annotated[
     Path | None,
     typer.Option("--licences", metavar="FILE", help="Your own licence entries (YAML), added to the built-in ones."),
 ]
+EngineChoice = Annotated[Engine, typer.Option("--engine", help="auto: vLLM where it is installed.")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from distill.cli.options import Json
+from distill.cli.options import Engine, EngineChoice, Json
 from distill.cli.output import print_json, print_tables
 
 if TYPE_CHECKING:
@@ -29,12 +29,6 @@ class SystemMessage(StrEnum):
 class Decoding(StrEnum):
     greedy = "greedy"
     sampled = "sampled"
-
-
-class Engine(StrEnum):
-    auto = "auto"
-    vllm = "vllm"
-    transformers = "transformers"
 
 
 ModelFolder = Annotated[
@@ -142,7 +136,7 @@ def probe(
     decodings: Annotated[
         list[Decoding], typer.Option("--decoding", help="Greedy, or sampled at temperature 0.8; repeatable.")
     ] = [*Decoding],  # noqa: B006
-    engine: Annotated[Engine, typer.Option("--engine", help="auto: vLLM where it is installed.")] = Engine.auto,
+    engine: EngineChoice = Engine.auto,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Also write every answer and how it was judged.")
     ] = None,
