@@ -11,7 +11,7 @@ Not covered: loss on more than the last assistant turn. A template that prints t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from distill.models.turn_format import Render, TurnFormat, turn_format
 from synth.problems.problem import text_of
 from synth.reasoning import split_reasoning
 
-__all__ = ["Rendered", "RowRefused", "Tokens", "control_tokens"]
+__all__ = ["Rendered", "RowRefused", "Tokens"]
 
 # Some vocabularies have the tags of reasoning and tool use as special tokens: those are part of the answer.
 _PART_OF_ANSWER = re.compile(r"think|thought|reason|answer|solution|tool", re.IGNORECASE)
@@ -57,23 +57,13 @@ class Rendered:
         return next((t for t, on in zip(self.input_ids[::-1], self.loss_mask[::-1], strict=True) if on), None)
 
 
-def control_tokens(tokenizer: Any) -> dict[str, int]:
-    """Special tokens (text -> id) that steer a conversation: all but the tags of reasoning and tool use."""
-    added = tokenizer.added_tokens_decoder
-    special = {token.content: number for number, token in added.items() if token.special}
-    declared = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
-    return {
-        text: number for text, number in {**special, **declared}.items() if text and not _PART_OF_ANSWER.search(text)
-    }
-
-
 class Tokens:
     """A student's token contract: its tokenizer and the turn format of its chat template.
 
     Args:
         render: Renders a conversation with the final template.
         encode: Text -> ids, special tokens in the text read as such and none added.
-        control: Text -> id of the control tokens.
+        control: The special tokens that steer a conversation, which no message may spell out.
         end: The end-of-turn token.
 
     Raises:
@@ -81,27 +71,9 @@ class Tokens:
         Refused: It does not end a turn with ``end``.
     """
 
-    def __init__(
-        self, render: Render, encode: Callable[[str], list[int]], control: Mapping[str, int], end: str
-    ) -> None:
+    def __init__(self, render: Render, encode: Callable[[str], list[int]], control: Collection[str], end: str) -> None:
         self._render, self._encode, self._control = render, encode, control
         self.turn: TurnFormat = turn_format(render, end)
-
-    @classmethod
-    def of_tokenizer(cls, tokenizer: Any, end: str) -> Tokens:
-        """Of a fast tokenizer of transformers with a chat template."""
-
-        def render(messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool) -> str:
-            turns = [dict(message) for message in messages]
-            return str(
-                tokenizer.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, tokenize=False)
-            )
-
-        def encode(text: str) -> list[int]:
-            # The template writes the beginning-of-sequence token where there is one; no second one may be added.
-            return [int(token) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
-
-        return cls(render, encode, control_tokens(tokenizer), end)
 
     @classmethod
     def of_folder(cls, base: BaseFolder, end: str | None = None) -> Tokens:
@@ -111,7 +83,9 @@ class Tokens:
 
         tokenizer = Tokenizer.from_file(str(base.folder / "tokenizer.json"))
         tokenizer.no_truncation()
-        control = {text: number for text, number in base.special.items() if not _PART_OF_ANSWER.search(text)}
+        # Some tokenizers declare an end-of-sequence token that they do not mark as special.
+        special = dict.fromkeys([*base.special, *base.template_values().values()])
+        control = [text for text in special if not _PART_OF_ANSWER.search(text)]
 
         def encode(text: str) -> list[int]:
             return list(tokenizer.encode(text, add_special_tokens=False).ids)
