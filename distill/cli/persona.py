@@ -155,7 +155,7 @@ def probe(
     from distill.config.loader import load_persona
     from distill.config.recipe import EvaluationSettings
     from distill.evaluate.persona_probes import ask_probes, probe_facts, probe_settings, rates_of
-    from distill.evaluate.run import folder_teacher
+    from distill.evaluate.run import OneEngine, folder_teacher
     from distill.report import tables
     from licensing.errors import InputError
     from licensing.files import write_rows
@@ -174,13 +174,13 @@ def probe(
     }
     modes: list[System] = [mode.value for mode in systems]
     rows: dict[str, list[dict[str, Any]]] = {}
-    with StageProgress() as progress:
+    with StageProgress() as progress, OneEngine() as one:
         for (name, folder), decoding in itertools.product(folders.items(), decodings):
             settings = probe_settings(
                 EvaluationSettings(engine=engine.value), _TEMPERATURE if decoding is Decoding.sampled else 0.0
             )
             teacher, report = folder_teacher(folder, settings), progress.stage_begins(f"probe {name}, {decoding.value}")
-            replies = ask_probes(name, teacher, config, chosen, settings, report, systems=modes)
+            replies = ask_probes(name, teacher, config, chosen, settings, report, systems=modes, engine=one)
             rows.setdefault(name, []).extend(row | {"decoding": decoding.value} for row in replies)
     if out is not None:
         write_rows(out, (row for model_rows in rows.values() for row in model_rows))

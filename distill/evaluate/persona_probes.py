@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from distill.config.recipe import EvaluationSettings
 from distill.evaluate.answers import AnswerStore
-from distill.evaluate.run import run_model
+from distill.evaluate.run import OneEngine, run_model
 from distill.evaluate.statistics import mean_interval, paired_difference
 from distill.runs.facts import PersonaProbes, ProbeChange, ProbeRates, Rate
 from distill.runs.stage import Reporter
@@ -61,18 +61,22 @@ def ask_probes(
     *,
     systems: Sequence[System] = ("default",),
     answers: AnswerStore | None = None,
+    engine: OneEngine | None = None,
 ) -> list[dict[str, Any]]:
     """Ask one model every probe under each system message; rows in the order of ``systems`` and ``probes``.
 
     A row: model, probe, family, style, language, system, response, finish_reason, completion_tokens, sampling, thinking
-    and answer (each what ``judge_answer`` says; thinking is None where there is none). Raises as ``run_model`` does.
+    and answer (each what ``judge_answer`` says; thinking is None where there is none). ``engine``, and what is
+    raised: as of ``run_model``.
     """
     pairs = [(system, probe) for system in systems for probe in probes]
     prompts = [
         Prompt(id=f"{system}/{probe.id}", messages=_messages(probe, system), kind="open", source="persona probes")
         for system, probe in pairs
     ]
-    replies = run_model(name, model, prompts, settings, VerifyConfig(workers=1), progress, answers=answers)
+    replies = run_model(
+        name, model, prompts, settings, VerifyConfig(workers=1), progress, answers=answers, engine=engine
+    )
     rows = []
     for at, reply in enumerate(replies):
         system, probe = pairs[at // settings.num_samples]

@@ -34,6 +34,7 @@ from synth.verify.verdict_store import VerdictStore, rules_digest, verdict_basis
 from synth.verify.verifier import verify_rows
 
 __all__ = [
+    "OneEngine",
     "check_disjoint",
     "check_sampling",
     "folder_teacher",
@@ -126,6 +127,35 @@ def check_sampling(config: EvaluationSettings, base: Path) -> None:
         model_sampling(config, folder_teacher(base, config))
 
 
+class OneEngine:
+    """The engine of the model that was asked last, which starts once for problems, suites and probes that follow each
+    other. A context manager; another model's engine takes its place, since two may not fit a GPU."""
+
+    def __init__(self) -> None:
+        self._settings: dict[str, Any] | None = None
+        self._teacher: Teacher | None = None
+
+    def of(self, config: TeacherConfig) -> Teacher:
+        """The engine that answers for ``config``; what only its prompts depend on may differ. Raises what its start
+        raises."""
+        settings = config.model_dump(exclude={"prompt_template", "system_prompt", "examples"})
+        if self._teacher is None or settings != self._settings:
+            self.close()
+            self._teacher, self._settings = build_teacher(config), settings
+        return self._teacher
+
+    def close(self) -> None:
+        if self._teacher is not None:
+            self._teacher.close()
+        self._teacher = None
+
+    def __enter__(self) -> OneEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 def run_model(
     name: str,
     teacher_config: TeacherConfig,
@@ -135,6 +165,7 @@ def run_model(
     progress: Reporter,
     *,
     answers: AnswerStore | None = None,
+    engine: OneEngine | None = None,
 ) -> list[dict[str, Any]]:
     """Ask one model every problem ``config.num_samples`` times and verify the answers. Rows in the order of
     ``prompts``, the samples of a problem one after another, without times.
@@ -142,17 +173,18 @@ def run_model(
     A row: model, prompt_id, sample_index, response, finish_reason, verdict, score, extracted, reason, prompt_tokens,
     completion_tokens, thinking_chars, answer_chars, engine, dtype, sampling. A request that the engine refuses is a row
     with verdict "error", which counts as wrong. ``answers``: what is there is neither generated nor verified again, and
-    what is new is added. Raises what the engine raises at its start; Refused where it answered nothing at all.
+    what is new is added. ``engine``: stays open for what the same model is asked next. Raises what the engine raises at
+    its start; Refused where it answered nothing at all.
     """
     if not prompts:
         raise InputError("there is no held-out problem", where="evaluate.prompts", hint="set evaluate.prompts")
     config = model_sampling(config, teacher_config)
     requests = [_request(prompt, teacher_config, config, at) for prompt in prompts for at in range(config.num_samples)]
-    teacher = build_teacher(teacher_config)
-    try:
-        replies = _replies(name, teacher, teacher_config, requests, progress, answers)
-    finally:
-        teacher.close()
+    if engine is None:
+        with OneEngine() as own:
+            replies = _replies(name, own.of(teacher_config), teacher_config, requests, progress, answers)
+    else:
+        replies = _replies(name, engine.of(teacher_config), teacher_config, requests, progress, answers)
     if all(reply.completion.finish_reason == "error" for reply in replies):
         why = f"{name} answered nothing: {replies[0].completion.error}"
         raise Refused(why, where="evaluate", hint="look at evaluate.engine_args")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,6 @@ from distill.runs.facts import (
     EvaluateFacts,
     ExportFacts,
     LabelFacts,
-    PersonaProbes,
     PrepareFacts,
     SampleFacts,
     VerifyFacts,
@@ -34,6 +32,8 @@ from synth.verify.config import VerifyConfig
 
 if TYPE_CHECKING:
     from distill.evaluate.answers import AnswerStore
+    from distill.evaluate.run import OneEngine
+    from synth.persona.probes import Probe
 
 __all__ = ["Evaluate"]
 
@@ -77,8 +77,9 @@ class Evaluate(Stage[EvaluateFacts]):
     def run(self, ctx: StageContext) -> EvaluateFacts:
         from distill.evaluate.answers import AnswerStore
         from distill.evaluate.metrics import summarise
-        from distill.evaluate.run import check_disjoint, folder_teacher, run_model, scored_teachers
-        from distill.evaluate.suites.evaluate import evaluate_suites, side_effects
+        from distill.evaluate.persona_probes import own_template, probe_facts
+        from distill.evaluate.run import OneEngine, check_disjoint, folder_teacher, run_model, scored_teachers
+        from distill.evaluate.suites.evaluate import SuiteQuestions, side_effects
         from distill.evaluate.suites.suite import find_suites
         from publish.chat_template import template_digest
         from synth.problems.problem import load_prompts
@@ -87,7 +88,7 @@ class Evaluate(Stage[EvaluateFacts]):
         digest = template_digest((self.weights.path / MODEL / "chat_template.jinja").read_text(encoding="utf-8"))
         check_same_template(self.prepared.facts.template_digest, digest, "evaluate")
         problems = load_prompts(config.prompts).prompts
-        suites = find_suites(config.suites)
+        suites = SuiteQuestions(find_suites(config.suites), config.seed, config.suite_limit)
         for arm in ("train", "control") if self.control is not None else ("train",):
             with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data, arm) as rows:
                 check_disjoint(rows, problems)
@@ -98,23 +99,33 @@ class Evaluate(Stage[EvaluateFacts]):
         models |= scored_teachers(config, self.teacher)
         if self.control is not None:
             models["student_control"] = folder_teacher(self.control.path / MODEL, config, template)
+        probes = self._probes(ctx)
         answers: dict[str, list[dict[str, Any]]] = {}
-        with AnswerStore(ctx.store / "evaluation") as store:
+        about_itself: dict[str, list[dict[str, Any]]] = {}
+        with AnswerStore(ctx.store / "evaluation") as store, OneEngine() as engine:
+            if self.persona:
+                base = own_template(self.prepared.path / MODEL, ctx.scratch / BASE)
+                about_itself[BASE] = self._ask_probes(BASE, base, probes, ctx, store, engine)
             for name, model in models.items():
                 started = time.monotonic()
-                answers[name] = run_model(name, model, problems, config, self.verify, ctx.progress, answers=store)
+                answers[name] = run_model(
+                    name, model, problems, config, self.verify, ctx.progress, answers=store, engine=engine
+                )
                 ctx.requests.seconds[name] = time.monotonic() - started
-            pair = {name: models[name] for name in ("student_before", "student_after")}
-            results = evaluate_suites(
-                suites, pair, config, self.verify, ctx.progress, answers=store, limit=config.suite_limit
-            )
-            probes = self._probes(ctx, store, models) if self.persona else None
+                if name in ("student_before", STUDENT):
+                    suites.ask(name, model, config, self.verify, ctx.progress, answers=store, engine=engine)
+                    if self.persona:
+                        folder = Path(model.model)
+                        about_itself[name] = self._ask_probes(name, folder, probes, ctx, store, engine)
+        results = suites.results()
         report = summarise(answers, problems)
         write_rows(ctx.out / PROBLEMS, (problem.row() for problem in problems))
         write_rows(ctx.out / "items.jsonl", (row for model_rows in answers.values() for row in model_rows))
         for result in results:
             rows_of_both = (row for model_rows in result.rows.values() for row in model_rows)
             write_rows(ctx.out / f"{result.suite.name}.items.jsonl", rows_of_both)
+        if self.persona:
+            write_rows(ctx.out / PROBES, (row for model_rows in about_itself.values() for row in model_rows))
         effects = side_effects(results)
         scores = {
             **report.model_dump(mode="json"),
@@ -129,30 +140,29 @@ class Evaluate(Stage[EvaluateFacts]):
             scores=report.scores,
             comparisons=report.comparisons,
             interval=report.interval,
-            persona_probes=probes,
+            persona_probes=probe_facts(about_itself, STUDENT) if self.persona else None,
             side_effects=effects,
         )
 
-    def _probes(self, ctx: StageContext, store: AnswerStore, models: Mapping[str, TeacherConfig]) -> PersonaProbes:
-        """probes.jsonl: the base under its own template, the student before and after training, greedily. A probe that
-        a training row resembles is not asked."""
-        from distill.evaluate.persona_probes import ask_probes, own_template, probe_facts, probe_settings
-        from distill.evaluate.run import folder_teacher
+    def _probes(self, ctx: StageContext) -> list[Probe]:
+        """The questions about the persona, but for those that a training row resembles."""
         from synth.persona.probes import resembling, select_probes
 
-        assert self.persona is not None
+        if self.persona is None:
+            return []
         probes = select_probes(self.persona, self.evaluate.persona_probes, languages=self.persona.spoken)
         with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data) as rows:
             trained_on = {probe for _, probe, _ in resembling(rows, probes)}
-        probes = [probe for probe in probes if probe.id not in trained_on]
+        return [probe for probe in probes if probe.id not in trained_on]
+
+    def _ask_probes(
+        self, name: str, folder: Path, probes: list[Probe], ctx: StageContext, store: AnswerStore, engine: OneEngine
+    ) -> list[dict[str, Any]]:
+        """What a model answers to them, greedily."""
+        from distill.evaluate.persona_probes import ask_probes, probe_settings
+        from distill.evaluate.run import folder_teacher
+
+        assert self.persona is not None
         settings = probe_settings(self.evaluate)
-        probed_models = {BASE: folder_teacher(own_template(self.prepared.path / MODEL, ctx.scratch / BASE), settings)}
-        probed_models |= {
-            name: folder_teacher(Path(models[name].model), settings) for name in ("student_before", STUDENT)
-        }
-        answers = {
-            name: ask_probes(name, model, self.persona, probes, settings, ctx.progress, answers=store)
-            for name, model in probed_models.items()
-        }
-        write_rows(ctx.out / PROBES, (row for model_rows in answers.values() for row in model_rows))
-        return probe_facts(answers, STUDENT)
+        model = folder_teacher(folder, settings)
+        return ask_probes(name, model, self.persona, probes, settings, ctx.progress, answers=store, engine=engine)

@@ -11,7 +11,7 @@ import pytest
 from distill.config.recipe import EvaluateConfig, RandomBase
 from distill.evaluate.answers import AnswerStore
 from distill.evaluate.metrics import families_of, summarise
-from distill.evaluate.run import check_disjoint, check_sampling, folder_teacher, model_sampling, run_model
+from distill.evaluate.run import OneEngine, check_disjoint, check_sampling, folder_teacher, model_sampling, run_model
 from distill.models.random_model import CHATML, write_random_base
 from licensing.errors import InputError, Refused
 from synth.problems.problem import Prompt
@@ -315,6 +315,21 @@ def evaluate(store: Path, prompts: list[Prompt], **more: Any) -> list[dict[str, 
     with AnswerStore(store) as answers:
         teacher = FakeTeacher.model_validate(more.pop("teacher", {}))
         return run_model("t", teacher, prompts, config(**{**SEVERAL, **more}), VERIFY, lambda *_: None, answers=answers)
+
+
+def test_one_engine_answers_what_a_model_is_asked_in_a_row_and_ends_before_the_next_models(
+    teachers: list[Counting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Counting] = []
+    monkeypatch.setattr(Counting, "close", lambda one: closed.append(one))
+    wrapped = {"prompt_template": {"math": "{question} Box it."}}
+    with OneEngine() as engine:
+        for at, settings in enumerate(({}, wrapped, {"seed": 1}, {})):
+            teacher = FakeTeacher.model_validate(settings)
+            run_model("t", teacher, [problem(at)], config(), VERIFY, lambda *_: None, engine=engine)
+            assert len(closed) == len(teachers) - 1, "one is open"
+    assert [len(one.requests) for one in teachers] == [2, 1, 1]
+    assert closed == teachers
 
 
 def test_a_second_evaluation_asks_nothing_and_verifies_nothing(

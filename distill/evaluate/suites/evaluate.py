@@ -14,7 +14,7 @@ from typing import Any
 from distill.config.recipe import EvaluationSettings
 from distill.evaluate.answers import AnswerStore
 from distill.evaluate.metrics import EvalReport, summarise
-from distill.evaluate.run import run_model
+from distill.evaluate.run import OneEngine, run_model
 from distill.evaluate.statistics import holm
 from distill.evaluate.suites.suite import Suite
 from distill.models.folder import base_path, read_base
@@ -24,7 +24,7 @@ from synth.problems.problem import Prompt
 from synth.teachers.config import TeacherConfig
 from synth.verify.config import VerifyConfig
 
-__all__ = ["SuiteResult", "evaluate_suites", "side_effects"]
+__all__ = ["SuiteQuestions", "SuiteResult", "evaluate_suites", "side_effects"]
 
 
 @dataclass(frozen=True)
@@ -57,22 +57,47 @@ def evaluate_suites(
     ``limit``: at most so many problems of a suite, the same ones for all models (``subset`` with ``config.seed``).
     Raises what ``Suite.problems`` and ``run_model`` raise.
     """
-    if not suites:
-        return []
-    problems = {suite.name: suite.problems(limit, config.seed) for suite in suites}
-    everything = [problem for one in problems.values() for problem in one]
-    rows: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in problems}
+    questions = SuiteQuestions(suites, config.seed, limit)
     for model, teacher in models.items():
+        questions.ask(model, teacher, config, verify, progress, answers=answers)
+    return questions.results()
+
+
+class SuiteQuestions:
+    """The problems of ``suites`` and what models answered to them; arguments as of ``evaluate_suites``."""
+
+    def __init__(self, suites: Sequence[Suite], seed: int, limit: int | None = None) -> None:
+        self._suites = suites
+        self._problems = {suite.name: suite.problems(limit, seed) for suite in suites}
+        self._rows: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in self._problems}
+
+    def ask(
+        self,
+        model: str,
+        teacher: TeacherConfig,
+        config: EvaluationSettings,
+        verify: VerifyConfig,
+        progress: Reporter,
+        *,
+        answers: AnswerStore | None = None,
+        engine: OneEngine | None = None,
+    ) -> None:
+        """Ask one model the problems of all suites; ``engine`` as of ``run_model``."""
+        if not self._suites:
+            return
         columns = {"template_thinks": True} if _thinks(teacher) else {}
-        prompts = [problem.model_copy(update=columns) for problem in everything]
-        answered = run_model(model, teacher, prompts, config, verify, progress, answers=answers)
-        for name in problems:
-            rows[name][model] = [row for row in answered if row["prompt_id"].startswith(f"{name}/")]
-    results = [
-        SuiteResult(suite, problems[suite.name], rows[suite.name], summarise(rows[suite.name], problems[suite.name]))
-        for suite in suites
-    ]
-    return _adjusted(results)
+        prompts = [problem.model_copy(update=columns) for one in self._problems.values() for problem in one]
+        answered = run_model(model, teacher, prompts, config, verify, progress, answers=answers, engine=engine)
+        for name, rows in self._rows.items():
+            rows[model] = [row for row in answered if row["prompt_id"].startswith(f"{name}/")]
+
+    def results(self) -> list[SuiteResult]:
+        """One a suite, with the scores of all models that were asked, in that order."""
+        results = []
+        for suite in self._suites:
+            problems, rows = self._problems[suite.name], self._rows[suite.name]
+            results.append(SuiteResult(suite, problems, rows, summarise(rows, problems)))
+        return _adjusted(results)
 
 
 def side_effects(results: Sequence[SuiteResult]) -> tuple[SideEffect, ...]:
