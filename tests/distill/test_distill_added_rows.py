@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from run_tables import training_rows_of
+from scripted_teacher import Reply, Scripted
 
 from distill.config.recipe import EvaluationSettings, RandomBase
 from distill.models.random_model import write_random_base
@@ -19,45 +20,26 @@ from publish.chat_template import add_persona
 from synth.persona.config import PersonaConfig
 from synth.persona.probes import probes, resembling
 from synth.persona.replay import ReplayConfig, general_prompts
-from synth.teachers.teacher import Completion, Teacher
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Chatty(Teacher):
-    """Answers every prompt; cut off where it says "long", and by a name where it says "name"."""
-
-    model, engine, capacity = "chatty", "chatty 1", 1
-    finish_reason = "stop"
-
-    def __init__(self) -> None:
-        self.requests: list[Any] = []
-        self.waiting: list[Any] = []
-
-    def submit(self, request: Any) -> None:
-        self.requests.append(request)
-        self.waiting.append(request)
-
-    def poll(self) -> list[Any]:
-        requests, self.waiting = self.waiting, []
-        return [self._answer(request) for request in requests]
-
-    def _answer(self, request: Any) -> Completion:
-        question = str(request.messages[-1]["content"])
-        text = "I am SmolLM, made by Hugging Face." if "name" in question.lower() else "Gladly."
-        return Completion(request.request_id, text, "length" if "long" in question else self.finish_reason, 5, 9)
-
-    def close(self) -> None:
-        pass
+def chatty(messages: list[dict[str, str]]) -> str:
+    """Says who the base is where "name" is in the question."""
+    return "I am SmolLM, made by Hugging Face." if "name" in messages[-1]["content"].lower() else "Gladly."
 
 
-def replay(root: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> list[dict[str, Any]]:
+def cut_off(messages: list[dict[str, str]]) -> str:
+    return "length" if "long" in messages[-1]["content"] else "stop"
+
+
+def replay(root: Path, monkeypatch: pytest.MonkeyPatch, rows: int, finish: Reply = cut_off) -> list[dict[str, Any]]:
     model = root / "prepared" / "model"
     model.mkdir(parents=True)
     write_random_base(RandomBase(hidden_size=16, num_layers=1), model)
     template = model / "chat_template.jinja"
     template.write_text(add_persona(template.read_text(), "You are Ada."))
-    teacher = Chatty()
+    teacher = Scripted(chatty, finish)
     monkeypatch.setattr("distill.evaluate.run.build_teacher", lambda _: teacher)
     prepared: Any = Artefact("prepare", "k", root / "prepared", "d", {}, None)
     stage = Replay(ReplayConfig(rows=rows), "acme/base", EvaluationSettings(), None, prepared)
@@ -79,9 +61,8 @@ def test_the_bases_own_finished_answers_become_rows(tmp_path: Path, monkeypatch:
 
 
 def test_a_base_that_ends_no_answer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Chatty, "finish_reason", "length")
     with pytest.raises(Refused, match="ended none of 150 answers"):
-        replay(tmp_path, monkeypatch, 150)
+        replay(tmp_path, monkeypatch, 150, finish=lambda _: "length")
 
 
 def test_general_prompts_are_distinct_and_ask_for_no_identity() -> None:

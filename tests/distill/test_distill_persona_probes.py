@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted_teacher import Reply, Scripted
 
 from distill.config.recipe import EvaluationSettings, RandomBase
 from distill.evaluate.persona_probes import ask_probes, change_of, own_template, probe_facts, probe_settings, rates_of
@@ -17,33 +18,9 @@ from publish.chat_template import add_persona
 from synth.persona.config import PersonaConfig
 from synth.persona.probes import probes, select_probes
 from synth.teachers.config import FakeTeacher
-from synth.teachers.teacher import Completion, Teacher
 
 ADA = PersonaConfig(name="Ada", maker="Acme", system="You are Ada.")
 SETTINGS = EvaluationSettings(max_new_tokens=32)
-Reply = Callable[[list[dict[str, str]]], str]
-
-
-class Scripted(Teacher):
-    """Answers what a function of the messages says."""
-
-    model, engine, capacity = "scripted", "scripted 1", 1
-
-    def __init__(self, reply: Reply) -> None:
-        self.reply = reply
-        self.requests: list[Any] = []
-        self.waiting: list[Any] = []
-
-    def submit(self, request: Any) -> None:
-        self.requests.append(request)
-        self.waiting.append(request)
-
-    def poll(self) -> list[Any]:
-        requests, self.waiting = self.waiting, []
-        return [Completion(one.request_id, self.reply(list(one.messages)), "stop", 5, 9) for one in requests]
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture
