@@ -100,7 +100,7 @@ def check_memory(recipe: Recipe, gpu_memory: float) -> Iterator[Finding]:
     if not again:
         hints.append("set student.parallel.activation_checkpointing")
     yield Finding(
-        "note" if fits else "error", "memory", f"{forecast}: {'little room is left' if fits else 'it does not fit'}",
+        "note" if fits else "error", "memory", f"{summary}: {'little room is left' if fits else 'it does not fit'}",
         "student.parallel", "; ".join(hints), 0 if fits else MissingDependency.exit_code,
     )  # fmt: skip
 
