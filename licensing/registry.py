@@ -29,7 +29,8 @@ _STANDARD = ("permissive", "creative-commons", "open-data", "copyleft")
 _LICENSE_WORD = re.compile(r"licen[cs]e|notice|terms|agreement|built with", re.IGNORECASE)
 
 
-_FILLER = re.compile(r"\b(the|licen[cs]e|agreement|version|text)\b|[,()]", re.IGNORECASE)
+# "License Agreement" is a license; an agreement of its own is another text ("NVIDIA Open Model Agreement").
+_FILLER = re.compile(r"\b(the|licen[cs]e( agreement)?|version|text)\b|[,()]", re.IGNORECASE)
 
 
 def fold(text: str) -> str:
@@ -114,7 +115,7 @@ class Registry:
             if entry.kind == "licence":
                 for name in (entry.id, entry.spdx, entry.label, *entry.aliases, entry.hub_license_name):
                     if name:
-                        names[name] = entry.family not in _STANDARD and _model_word(name)
+                        names[name] = names.get(name, True) and entry.family not in _STANDARD and _model_word(name)
 
         def loose(name: str) -> str:
             parts = re.findall(r"[a-z]+|\d+(?:\.\d+)*|[^\sa-z\d_\-]", name.casefold())

@@ -82,7 +82,8 @@ def test_the_order_of_the_inputs_changes_nothing(edges: list[Any], release: Any,
 def test_an_input_more_never_takes_an_obligation_away(edges: list[Any], one: Any, release: Any, policy: Any) -> None:
     before, after = audit(lineage(edges, release), policy), audit(lineage([*edges, one], release), policy)
     assert set(before.obligations) <= set(after.obligations)
-    assert after.blocked or not before.blocked or set(before.violations) != set(after.violations)
+    names_nothing = any(f.input is None and f.bare == "W-UPSTREAM-UNKNOWN" for f in before.findings)
+    assert after.blocked or not before.blocked or names_nothing or set(before.violations) != set(after.violations)
 
 
 @pytest.mark.slow
