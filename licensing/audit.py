@@ -23,6 +23,7 @@ from licensing.rules.compatibility import r2_compatibility
 from licensing.rules.context import AuditContext, Finding, Policy, build_context
 from licensing.rules.data import r9_data_to_weights, r10_data_set
 from licensing.rules.files import file_names
+from licensing.rules.mentions import unlisted_teachers
 from licensing.rules.metadata import exact_repository, r14_changes, tag_and_prose
 from licensing.rules.names import begins_with, r5_names, release_names, trademarks
 from licensing.rules.outputs import r3_outputs, r11_roles
@@ -55,13 +56,14 @@ RULES: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (
     file_contents,
     unknown_inputs,
     nothing_named,
+    unlisted_teachers,
 )
 
 # Warnings that make the verdict `contested`: open questions about the release itself.
 _CONTESTED = {
     "W-TOS-COMPETE", "W-TOS-ANY-TRAINING", "W-TOS-THIRD-PARTY", "W-NC-DATA-TO-WEIGHTS", "W-OUTPUT-NAME-RULE",
     "W-DISTIL-DERIVATIVE", "W-DISTIL-DERIVATIVE-CONTESTED", "W-USER-CONTENT",
-    "W-USE-POLICY-BROKEN",
+    "W-USE-POLICY-BROKEN", "W-TEACHER-NOT-LISTED",
 }  # fmt: skip
 _AMBIGUOUS = {"W-UPSTREAM-UNKNOWN", "W-UPSTREAM-TAG-CONFLICT", "W-GENERATOR-UNDISCLOSED"}  # where they block
 _CHANGES: dict[Change, str] = {

@@ -97,6 +97,12 @@ class Registry:
         """The text that this exact repository is known to be under; a family's name alone finds nothing."""
         return self._repos.get(re.sub(r"\s*\(.*\)$", "", model).strip().casefold())
 
+    def of_link(self, link: str) -> License | None:
+        """The text that a card's `license_link` leads to."""
+        bare = re.sub(r"^https?://(www\.)?", "", link.strip()).casefold()
+        links = ((place, entry) for entry in self.entries.values() for place in entry.links)
+        return next((entry for place, entry in links if re.match(rf"{re.escape(place)}(?![\w.-])", bare)), None)
+
     @cached_property
     def _hosts(self) -> dict[str, License]:
         return {host: entry for entry in self.entries.values() for host in entry.endpoints}

@@ -193,6 +193,7 @@ class License(_Data):
         (), description="Exact repositories (owner/name) that were under the text at their first revision."
     )
     recognise: tuple[str, ...] = Field((), description="Phrases that together are found only in a copy of the text.")
+    links: tuple[str, ...] = Field((), description="Addresses of the text, without https://www., that cards link to.")
     endpoints: tuple[str, ...] = Field((), description="Hosts of the service that these terms belong to.")
     partners: tuple[str, ...] = Field((), description="Owners known in public to hold an agreement of their own.")
     termination: str | None = None

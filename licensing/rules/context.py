@@ -125,6 +125,11 @@ class ParsedLicense:
     unpublished: bool = False
 
 
+    @property
+    def labels(self) -> frozenset[str]:
+        return frozenset(license.label for license in self.licenses)
+
+
 @lru_cache(maxsize=8192)
 def parse_license(
     texts: tuple[str, ...],
@@ -245,7 +250,7 @@ class Dependency:
     @property
     def ambiguous(self) -> bool:
         """Several texts are named and it is not certain which applies."""
-        return not self.parsed.all_apply and len({license.label for license in self.parsed.licenses}) > 1
+        return not self.parsed.all_apply and len(self.parsed.labels) > 1
 
     @property
     def stated(self) -> str:
