@@ -1,4 +1,4 @@
-"""A card (README.md) as far as licensing goes: the metadata at its top, and the prose that speaks of licensing or teachers.
+"""A card (README.md) as far as licensing goes: the metadata at its top, and the prose on licensing and teachers.
 
 Cards are untrusted: metadata is read within the limits of ``safe_yaml.py`` (huggingface_hub's own parser has none, and
 gives no lines), prose in one pass over at most 1 MiB. Not covered: cards in other files than README.md, HTML tables.
@@ -27,7 +27,8 @@ _ON_LICENSING = re.compile(
 )
 # Prose that may name a teacher: `rules/mentions.py` looks for the names.
 _ON_TEACHERS = re.compile(
-    r"\b(distil\w*|synthetic\w*|traces?|teachers?|(generated|annotated|rewritten) (by|with|using)|outputs? of)\b", re.IGNORECASE
+    r"\b(distil\w*|synthetic\w*|traces?|teachers?|(generated|annotated|rewritten) (by|with|using)|outputs? of)\b",
+    re.IGNORECASE,
 )
 _HEADING = re.compile(r"#{1,6}\s+(.*)")
 _LICENSING_HEADING = re.compile(r"licen[cs]|legal|\bterms\b|copyright|attribution", re.IGNORECASE)

@@ -147,7 +147,7 @@ class Input(_Section):
     ran_by: Literal["releaser", "third-party"] | None = Field(
         default=None, description="Who accepted the terms, if known."
     )
-    changes: tuple[Change, ...] = Field(default=(), description="What was done to the weights of a base.")
+    changes: tuple[Change, ...] | None = Field(default=None, description="What was done to the weights of a base.")
     endpoint: Line | None = None
     date: Annotated[Line | None, BeforeValidator(_date)] = None
 

@@ -86,8 +86,8 @@ def gguf_bases(values: Mapping[str, str]) -> Iterator[str]:
 
 
 def config_bases(texts: Mapping[str, str]) -> Iterator[str]:
-    """The base in an adapter's configuration, or else the origin in a model's. Raises InputError for one that is no JSON
-    object. A path on somebody's machine gives its last part: which model that is stays unknown."""
+    """The base in an adapter's configuration, and the origin in a model's. A path on somebody's machine gives its last
+    part: which model that is stays unknown. Raises InputError for a file that is no JSON object."""
     for file, key in (("adapter_config.json", "base_model_name_or_path"), ("config.json", "_name_or_path")):
         if file not in texts:
             continue

@@ -126,7 +126,7 @@ class _Resolver:
             if repository is not None:
                 bases = self._follow_bases((item.id,))
                 named = next(self._base_inputs({item.id.casefold(): bases[item.id.casefold()]}, among=bases))
-                if named.licenses and not self._same_license(named.licenses, item.licenses):
+                if named.licenses and not self._same_license(item.licenses, named.licenses):
                     self._notes.append(f"{item.id}: its card or LICENSE says {', '.join(named.licenses)}")
                     both = tuple(dict.fromkeys((*item.licenses, *named.licenses)))
                     item = item.model_copy(update={"licence": both})
@@ -151,8 +151,8 @@ class _Resolver:
         return read_metadata(repository.metadata or {})
 
     def _declared(self, card: Card, written: Lineage | None, files: LicenseFiles) -> Declared:
-        """The card's declaration, since tools read the card; a release without one has its lineage file's. `other`, or a
-        name that several texts share, is what the LICENSE is, or what `license_link` leads to."""
+        """The card's declaration, since tools read the card; a release without one has its lineage file's. `other`, or
+        a name that several texts share, is what the LICENSE is, or what `license_link` leads to."""
         if card.license or card.license_name or card.text or written is None:
             declared = Declared(license=card.license, license_name=card.license_name, text=card.text)
             if not card.license or (card.tag and len(parse_license((card.tag,), self._registry).labels) == 1):
@@ -197,11 +197,9 @@ class _Resolver:
         return inputs
 
     def _same_license(self, texts: tuple[str, ...], others: tuple[str, ...]) -> bool:
-        def labels(texts: tuple[str, ...]) -> set[str]:
-            licenses = parse_license(texts, self._registry).licenses
-            return {part for entry in licenses for part in (entry.label, entry.spdx) if part}
-
-        return not labels(others) or bool(labels(texts) & labels(others))
+        """True where ``others`` name no license that ``texts`` do not name."""
+        known = {part for entry in self._entries(texts) for part in (entry.label, entry.spdx)}
+        return all(entry.label in known or (entry.spdx and entry.spdx in known) for entry in self._entries(others))
 
     def _file_names(self, release: Repository) -> tuple[str, ...]:
         """Names that a lineage can hold, license files first: some repositories have very many files."""
@@ -316,7 +314,9 @@ class _Resolver:
         return self._registry.entries.get(principal.licenses[0]) if principal else None
 
     def _gguf_license(self, repository: Repository) -> str | None:
-        return next((header["general.license"] for header in repository.gguf.values() if "general.license" in header), None)
+        return next(
+            (header["general.license"] for header in repository.gguf.values() if "general.license" in header), None
+        )
 
     # --- inputs ------------------------------------------------------------------------------------------------
 
@@ -332,7 +332,7 @@ class _Resolver:
                     self._notes.append(f"{base.id} declares less than its own base asks for ({upstream.id})")
                     break
             revision = base.repository.revision if base.repository else None
-            yield Input(id=base.id, role="base", licence=license, revision=revision, changes=changes)
+            yield Input(id=base.id, role="base", licence=license, revision=revision, changes=changes or None)
 
     def _upstream_licenses(self, base: _Base, bases: dict[str, _Base]) -> list[License]:
         """The licenses of the base models of a base, direct and indirect, the strictest first."""

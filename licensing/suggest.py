@@ -1,7 +1,7 @@
 """The license, the name and the files that make a release clean. Every proposal is audited first.
 
-A declared license that can stay is kept; else the most permissive one that fits is proposed. None is where the license of
-something inside is not known.
+A declared license that can stay is kept; else the most permissive one that fits is proposed. Where the license of
+something inside is not known, none is.
 """
 
 from __future__ import annotations
@@ -96,13 +96,11 @@ def _unknown_inside(
     if not left:
         return None
     empty: dict[str, Any] = {"metadata": {}, "files": (), "card": ()}
-    return Suggestion(
-        licence=None, name=lineage.release, verdict=result.verdict, left=left, lineage=lineage, **empty
-    )
+    return Suggestion(licence=None, name=lineage.release, verdict=result.verdict, left=left, lineage=lineage, **empty)
 
 
 def _candidates(lineage: Lineage, registry: Registry) -> list[License]:
-    """Licenses to try: the declared one, permissive ones, those of what is inside, the others that the lineage names."""
+    """Licenses to try: the declared one, permissive ones, those of what is inside, others that the lineage names."""
     ctx = build_context(lineage, registry=registry)
     first = _DATA_CHOICES if ctx.dataset else _FIRST_CHOICES
     candidates = [ctx.declared, *(registry.entries[name] for name in first if name in registry.entries)]

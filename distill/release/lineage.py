@@ -123,7 +123,8 @@ def lineage_of(
     student, release = recipe.student, recipe.release
     inputs = []
     if not isinstance(student.base, RandomBase):
-        inputs.append(Input(id=student.public_id, role="base", licence=student.license, revision=base_revision))
+        base = Input(id=student.public_id, role="base", licence=student.license, revision=base_revision)
+        inputs.append(base.model_copy(update={"changes": ("finetune",)}))
     inputs += [one for teacher in recipe.teachers for one in generators(teacher, sampled)]
     if recipe.replay is not None and student.public_id not in {teacher.public_id for teacher in recipe.teachers}:
         inputs.append(Input(id=student.public_id, role="generator", licence=student.license, revision=base_revision))

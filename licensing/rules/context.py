@@ -20,8 +20,8 @@ Level = Literal["fact", "held", "contested"]
 Policy = Literal["text", "strict"]
 Certainty = Literal["established", "conflict", "partial", "questioned", "unknown"]
 """How sure the license of an input is: a text that was read; the lineage against the registry's text for that exact
-repository; several texts or some words left over; a question mark, or a name that several texts share; nothing known, or
-a text that nobody read."""
+repository; several texts or some words left over; a question mark, or a name that several texts share; nothing known,
+or a text that nobody read."""
 
 OUTPUT_ROLES = ("generator", "logits", "reformatter")
 
@@ -123,7 +123,6 @@ class ParsedLicense:
     mixed: bool = False
     non_commercial: bool = False
     unpublished: bool = False
-
 
     @property
     def labels(self) -> frozenset[str]:

@@ -16,7 +16,7 @@ _MADE = re.compile(
     re.IGNORECASE,
 )
 _IN_NAME = re.compile(rf"(?<![a-z])(?:{_SERVICE})(?![a-z])", re.IGNORECASE)
-_MODEL = r"deepseek[-_ ]?(?:r1|v[34][\w.]*)|qwen[-_ ]?\d[\w.]*|llama[-_ ]?\d[\w.]*|kimi[-_ ]?k\d[\w.]*|glm[-_ ]?\d[\w.]*|gpt-oss[\w-]*"
+_MODEL = r"(?:deepseek[-_ ]?[rv]|qwen[-_ ]?|llama[-_ ]?|kimi[-_ ]?k|glm[-_ ]?)\d(?:[\w.]*\w)?|gpt-oss[\w-]*"
 _IN_PROSE = re.compile(rf"(?<![\w/-])(?:{_SERVICE}|{_MODEL})(?![\w])", re.IGNORECASE)
 
 

@@ -128,7 +128,7 @@ def removed_guardrails(ctx: AuditContext) -> Iterator[Finding]:
         rule = license.copies.no_guardrail_removal
         if rule is None or "abliterated" not in ctx.changes(root):
             continue
-        stated = "abliterated" in root.input.changes
+        stated = "abliterated" in (root.input.changes or ())
         why = f"{'the lineage' if stated else 'the name of the release'} says that safety measures of {root.input.id} "
         why += f"were removed, and {license.name} bars that"
         fix = "take the safety measures back in, or a base whose license allows this"
