@@ -111,7 +111,7 @@ def _config(verify: Settings) -> VerifyConfig:
 
 
 def _last_answer(messages: Sequence[Mapping[str, Any]], problem: Mapping[str, Any]) -> str:
-    """The text of the last assistant message, its thinking (where a parser split it off) in the problem's tags again."""
+    """The text of the last assistant message; thinking that a parser split off is in the problem's tags again."""
     last: Mapping[str, Any] = next((turn for turn in reversed(messages) if turn.get("role") == "assistant"), {})
     thinking = last.get("reasoning_content") or last.get("thinking")
     before, after = problem.get("think_open") or THINK_OPEN, problem.get("think_close") or THINK_CLOSE
