@@ -123,8 +123,15 @@ def lineage_of(
     student, release = recipe.student, recipe.release
     inputs = []
     if not isinstance(student.base, RandomBase):
-        base = Input(id=student.public_id, role="base", licence=student.license, revision=base_revision)
-        inputs.append(base.model_copy(update={"changes": ("finetune",)}))
+        inputs.append(
+            Input(
+                id=student.public_id,
+                role="base",
+                licence=student.license,
+                revision=base_revision,
+                changes=("finetune",),
+            )
+        )
     inputs += [one for teacher in recipe.teachers for one in generators(teacher, sampled)]
     if recipe.replay is not None and student.public_id not in {teacher.public_id for teacher in recipe.teachers}:
         inputs.append(Input(id=student.public_id, role="generator", licence=student.license, revision=base_revision))
