@@ -17,6 +17,7 @@ class Format(StrEnum):
     table = "table"
     json = "json"
     cyclonedx = "cyclonedx"
+    spdx = "spdx"
     markdown = "markdown"
 
 
@@ -39,7 +40,7 @@ def audit(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="Output format: table, json, cyclonedx or markdown.",
+            help="Output format: table, json, cyclonedx, spdx or markdown.",
             show_default="table",
         ),
     ] = None,
