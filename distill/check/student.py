@@ -11,6 +11,7 @@ from distill.check.preview import final_base, made_up_trace
 from distill.config.recipe import LoraMethod, RandomBase, Recipe
 from distill.models.folder import BaseFolder, ask_hub
 from distill.models.tokens import RowRefused, Tokens
+from distill.models.vocabulary import embedding_rows
 from licensing.errors import InputError
 from publish.weights import tensor_rows, tensor_shapes, weight_files
 from synth.sampling.config import TeacherSampling
@@ -62,8 +63,8 @@ def _error(what: str, where: str, hint: str) -> Finding:
 def _tokens(recipe: Recipe, base: BaseFolder, where: str) -> Iterator[Finding]:
     """The token contract on a made-up trace; what its thinking looks like."""
     tokens = Tokens.of_folder(base)
-    vocabulary = base.config.get("vocab_size") or base.config.get("text_config", {}).get("vocab_size")
-    outside = {text: n for text, n in base.special.items() if isinstance(vocabulary, int) and n >= vocabulary}
+    vocabulary = embedding_rows(base)
+    outside = {text: n for text, n in base.special.items() if vocabulary is not None and n >= vocabulary}
     if outside:
         text, number = next(iter(outside.items()))
         yield _error(

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from distill import __version__
-from distill.cli import audit, confirm, evaluate, merge, output, persona, preview, push, report, rows, run
+from distill.cli import audit, confirm, evaluate, merge, output, pair, persona, preview, push, report, rows, run
 
 app = typer.Typer(
     name="distill",
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 for command in (
     run.check,
+    pair.pair,
     preview.preview,
     run.run,
     report.show,

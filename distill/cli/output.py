@@ -24,11 +24,12 @@ from licensing.errors import DistillError, InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from distill.check.finding import Finding
     from distill.report.markdown import Table as ReportTable
 
 __all__ = [
-    "BUG", "INTERRUPTED", "finish", "json_by_default", "json_wanted", "print_error", "print_json", "print_run",
-    "print_tables",
+    "BUG", "INTERRUPTED", "finish", "json_by_default", "json_wanted", "print_error", "print_findings",
+    "print_json", "print_run", "print_tables",
 ]  # fmt: skip
 
 BUG = 70
@@ -94,6 +95,16 @@ def finish(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code) if code == INTERRUPTED or "vllm" in sys.modules else sys.exit(code)
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """What a check says: on stdout, errors on stderr."""
+    for finding in findings:
+        place = f"{finding.where}: " if finding.where else ""
+        stream = sys.stderr if finding.level == "error" else sys.stdout
+        print(f"{finding.level:5} {finding.subject}: {place}{finding.what}", file=stream)
+        if finding.hint:
+            print(f"      hint: {finding.hint}", file=stream)
 
 
 def print_tables(blocks: Sequence[ReportTable]) -> None:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distill.cli.options import Json, Overrides, RecipeFile, RunsFolder
-from distill.cli.output import print_json, print_run
+from distill.cli.output import print_findings, print_json, print_run
 from licensing.errors import InputError
 
 if TYPE_CHECKING:
-    from distill.check.finding import Finding
     from distill.config.recipe import Recipe
 
 
@@ -48,7 +47,7 @@ def check(
     if as_json:
         print_json([finding.as_dict() for finding in findings])
     else:
-        _print_findings(findings)
+        print_findings(findings)
     codes = [finding.exit_code for finding in findings if finding.exit_code]
     if codes:
         raise typer.Exit(max(codes))
@@ -176,16 +175,6 @@ def _print_presets(as_json: bool) -> None:
         return
     for name, preset in presets().items():
         print(f"{name}\t{', '.join(preset.kinds)}\t{preset.license_text}\t{preset.about}")
-
-
-def _print_findings(findings: list[Finding]) -> None:
-    """Findings on stdout, errors on stderr."""
-    for finding in findings:
-        place = f"{finding.where}: " if finding.where else ""
-        stream = sys.stderr if finding.level == "error" else sys.stdout
-        print(f"{finding.level:5} {finding.subject}: {place}{finding.what}", file=stream)
-        if finding.hint:
-            print(f"      hint: {finding.hint}", file=stream)
 
 
 def quiet_libraries() -> None:

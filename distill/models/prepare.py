@@ -22,6 +22,7 @@ from typing import Any
 from distill.config.recipe import RandomBase, StudentConfig
 from distill.models.folder import BaseFolder, cached, download, local_folder, own_template, public_name, read_base
 from distill.models.random_model import write_random_base
+from distill.models.vocabulary import embedding_rows
 from publish.chat_template import TEMPLATE_FILE, add_persona, render, template_digest
 from publish.weights import without_local_paths, write_object
 from synth.persona.config import PersonaConfig
@@ -108,7 +109,7 @@ def _pad_token(base: BaseFolder) -> tuple[str, int]:
     Trainers that mask by token would mask a pad token that is also a stop token out of the loss, and the student would
     never stop. Ours masks by position, but others may train on from this folder.
     """
-    vocabulary = _vocabulary_size(base.config)
+    vocabulary = embedding_rows(base)
     embedded = {token: n for token, n in base.special.items() if vocabulary is None or n < vocabulary}
     free = {token: number for token, number in embedded.items() if number not in base.stop_ids}
     bos = base.special_token("bos_token")
@@ -120,11 +121,6 @@ def _pad_token(base: BaseFolder) -> tuple[str, int]:
         if token in free and token != bos:
             return token, free[token]
     return base.turn_end, base.stop_ids[0]
-
-
-def _vocabulary_size(config: dict[str, Any]) -> int | None:
-    size = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
-    return size if isinstance(size, int) else None
 
 
 def _config(base: BaseFolder, pad_id: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from distill.models.folder import BaseFolder
 from distill.models.turn_format import Render, TurnFormat, turn_format
+from distill.models.vocabulary import tokenizer_of
 from synth.problems.problem import text_of
 from synth.reasoning import split_reasoning
 
@@ -79,10 +80,7 @@ class Tokens:
     def of_folder(cls, base: BaseFolder, end: str | None = None) -> Tokens:
         """Of a model folder, without torch and transformers. ``end``: the end-of-turn token, where it is not the
         base's own."""
-        from tokenizers import Tokenizer
-
-        tokenizer = Tokenizer.from_file(str(base.folder / "tokenizer.json"))
-        tokenizer.no_truncation()
+        tokenizer = tokenizer_of(base)
         # Some tokenizers declare an end-of-sequence token that they do not mark as special.
         special = dict.fromkeys([*base.special, *base.template_values().values()])
         control = [text for text in special if not _PART_OF_ANSWER.search(text)]

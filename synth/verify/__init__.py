@@ -6,5 +6,6 @@ To change which words are the final answer, edit `extract.py`; how an answer is 
 what makes a stored verdict valid, `verdict_store.py`, and who uses it, `trace_verifier.py`; the table of a run's
 verdicts, `verify_traces.py`; time and memory limits of workers, `../worker_pool.py`; the format check,
 `format_check.py`; the majority gold, `majority.py`; the judge's prompt, `judge.py`, and how it is run,
-`judge_runner.py`; the disagreement report, `disagreement_report.py`; the recipe's fields, `config.py`.
+`judge_runner.py`; the disagreement report, `disagreement_report.py`; rewards of RL libraries, `rewards.py`; the
+recipe's fields, `config.py`.
 """

@@ -1,0 +1,150 @@
+"""A student and a teacher whose distributions are to be compared: what would spoil the comparison, seen in their files.
+
+In distillation on logits the teacher reads the student's token ids, in the student's template, and rates every token
+that the student might write. So an id has to be the same token to both, both have to end a turn with the same token,
+and the prompt has to be one that the teacher knows.
+
+Not covered: what the models say (``distill.check.rollouts`` measures that), and models of two vocabularies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from distill.check.finding import Finding
+from distill.models.folder import BaseFolder
+from distill.models.vocabulary import SharedVocabulary, embedding_rows, shared_vocabulary, tokenizer_of
+from licensing.errors import InputError
+
+__all__ = ["check_pair"]
+
+_QUESTION = {"role": "user", "content": "What is 1 + 1?"}
+_TEXT = (
+    "Let x = 12,345.678 and y = -9: then x**2 + y² ≥ 0.\n\n\tdef f(n):\n        return n // 2  # half\n"
+    "Ça coûte 3,50 €. Straße, naïve, Ελλάδα, Привет, 你好, 日本語, 한국어 🙂\r\n    I'll we've DON'T"
+)
+"""Digits, blanks, code, accents, other scripts, contractions: where pre-tokenizers of one vocabulary differ."""
+
+
+def check_pair(student: BaseFolder, teacher: BaseFolder) -> Iterator[Finding]:
+    """Findings on vocabulary, stop tokens and prompt. Needs tokenizers and jinja2, loads no weights."""
+    shared = shared_vocabulary(student, teacher)
+    vocabulary = list(_vocabulary(student, teacher, shared))
+    yield from vocabulary
+    if any(finding.level == "error" for finding in vocabulary):
+        return  # ids mean nothing below
+    yield from _stop_tokens(student, teacher)
+    yield from _prompt(student, teacher)
+
+
+def _error(what: str, hint: str) -> Finding:
+    return Finding("error", "pair", what, hint=hint, exit_code=InputError.exit_code)
+
+
+def _vocabulary(student: BaseFolder, teacher: BaseFolder, shared: SharedVocabulary) -> Iterator[Finding]:
+    family = "take a teacher of the student's family, or train on the teacher's traces alone"
+    if shared.different or not shared.size:
+        examples = [
+            f"{number} is {'no token' if ours is None else repr(ours)} to the student and "
+            f"{'none' if theirs is None else repr(theirs)} to the teacher"
+            for number, ours, theirs in shared.different[:2]
+        ]
+        count = f"{len(shared.different):,} of the first {shared.size:,} ids are not the same token to both"
+        yield _error(f"{count}: {'; '.join(examples)}" if examples else "no id is the same token to both", family)
+        return
+    for name, base in (("student", student), ("teacher", teacher)):
+        size = embedding_rows(base)
+        if size is not None and size < shared.size:
+            yield _error(
+                f"the tokenizers share {shared.size:,} tokens, and the {name} has embeddings for {size:,}", family
+            )
+            return
+    texts = [_TEXT, *(tag for base in (student, teacher) for tag in base.turn.tags)]
+    ours, theirs = tokenizer_of(student), tokenizer_of(teacher)
+    for text in texts:
+        split = [one.encode(text, add_special_tokens=False) for one in (ours, theirs)]
+        if split[0].ids != split[1].ids:
+            at = _first_difference(split[0].ids, split[1].ids)
+            first = [" ".join(map(repr, one.tokens[at : at + 3])) for one in split]
+            yield _error(
+                f"the tokenizers split the same text differently: {first[0]} by the student's, {first[1]} by the "
+                "teacher's",
+                family,
+            )
+            return
+    masked = [
+        f"{count:,} {kind}"
+        for count, kind in (
+            ((embedding_rows(student) or shared.size) - shared.size, "rows of the student's"),
+            ((embedding_rows(teacher) or shared.size) - shared.size, "rows of the teacher's"),
+        )
+        if count
+    ]
+    only = [
+        f"{owner} alone has {len(tokens)} tokens ({', '.join(tokens[:3])}{', ...' if len(tokens) > 3 else ''})"
+        for owner, tokens in (("the student", shared.student_only), ("the teacher", shared.teacher_only))
+        if tokens
+    ]
+    what = f"{shared.size:,} tokens are the same to both"
+    yield Finding("ok", "pair", what + (f"; masked: {' and '.join(masked)} embeddings" if masked else ""))
+    if only:
+        yield Finding("note", "pair", f"{'; '.join(only)}: they are masked, too")
+
+
+def _stop_tokens(student: BaseFolder, teacher: BaseFolder) -> Iterator[Finding]:
+    """A teacher that ends a turn with a token at which the student goes on makes its answers longer and longer."""
+    ours, theirs = set(student.stop_ids), set(teacher.stop_ids)
+    names = {number: text for base in (teacher, student) for text, number in base.special.items()}
+    ended = True
+    if teacher.stop_ids[0] not in ours:
+        ended = False
+        yield _error(
+            f"the teacher ends a turn with {teacher.turn_end}, at which the student does not stop: its answers would "
+            "grow to the limit",
+            "train the student on traces first, in a template that ends a turn as the teacher's does "
+            "(student.chat_template), or add the token to eos_token_id in its generation_config.json",
+        )
+    if student.stop_ids[0] not in theirs:
+        ended = False
+        yield _error(
+            f"the student ends a turn with {student.turn_end}, which is no end to the teacher: it would be trained not "
+            "to stop",
+            "take the instruction-tuned model of the teacher's family",
+        )
+    if ended:
+        yield Finding("ok", "pair", f"both end a turn with {student.turn_end}")
+    if ended and ours != theirs:
+        alone = [
+            f"{owner} alone stops at {', '.join(names.get(number, str(number)) for number in sorted(ids))}"
+            for owner, ids in (("the student", ours - theirs), ("the teacher", theirs - ours))
+            if ids
+        ]
+        yield Finding("note", "pair", "; ".join(alone))
+
+
+def _prompt(student: BaseFolder, teacher: BaseFolder) -> Iterator[Finding]:
+    hint = "give the student the teacher's template (student.chat_template)"
+    if student.turn.generation_prompt != teacher.turn.generation_prompt:
+        yield _error(
+            f"the student's prompt ends with {student.turn.generation_prompt!r}, and the teacher knows "
+            f"{teacher.turn.generation_prompt!r}",
+            hint,
+        )
+        return
+    ours, theirs = (base.render([_QUESTION], True) for base in (student, teacher))
+    if ours == theirs:
+        yield Finding("ok", "pair", "both templates write the same prompt")
+        return
+    at = _first_difference(ours, theirs)
+    yield Finding(
+        "note",
+        "pair",
+        f"the teacher reads the student's prompt, which is not its own: {ours[at : at + 40]!r} in place of "
+        f"{theirs[at : at + 40]!r}",
+        hint=f"{hint}, unless the difference is meant, as a persona is",
+    )
+
+
+def _first_difference(a: Sequence[Any], b: Sequence[Any]) -> int:
+    return next((at for at, (one, other) in enumerate(zip(a, b, strict=False)) if one != other), min(len(a), len(b)))

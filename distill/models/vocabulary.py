@@ -1,0 +1,75 @@
+"""The tokens that two models share, id by id.
+
+Models of one family pad their embeddings to different sizes (Qwen2.5-1.5B has 151,936 rows and Qwen2.5-7B 152,064 for
+the same tokens), so the number of rows says nothing: what counts is that an id is the same token to both.
+
+No torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from distill.models.folder import BaseFolder
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["SharedVocabulary", "crop_vocabulary", "embedding_rows", "shared_vocabulary", "tokenizer_of"]
+
+
+@dataclass(frozen=True)
+class SharedVocabulary:
+    """``size``: one more than the highest id that is the same token to both. Distributions are compared over the ids
+    below it; rows behind it are padding, or tokens that only one of the two has.
+
+    ``different``: (id, the student's token, the teacher's token) of ids below ``size`` that are not the same token to
+    both; None where one has no token. ``student_only`` and ``teacher_only``: tokens behind ``size``.
+    """
+
+    size: int
+    different: tuple[tuple[int, str | None, str | None], ...]
+    student_only: tuple[str, ...]
+    teacher_only: tuple[str, ...]
+
+
+def shared_vocabulary(student: BaseFolder, teacher: BaseFolder) -> SharedVocabulary:
+    """Compare the tokenizers of two models token by token, added tokens too."""
+    ours, theirs = _texts(student), _texts(teacher)
+    size = 1 + max((number for number, text in ours.items() if theirs.get(number) == text), default=-1)
+    pairs = ((number, ours.get(number), theirs.get(number)) for number in range(size))
+    return SharedVocabulary(
+        size,
+        tuple(pair for pair in pairs if pair[1] != pair[2]),
+        tuple(text for number, text in sorted(ours.items()) if number >= size),
+        tuple(text for number, text in sorted(theirs.items()) if number >= size),
+    )
+
+
+def tokenizer_of(base: BaseFolder) -> Tokenizer:
+    """The folder's tokenizer, which cuts no text."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(base.folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def embedding_rows(base: BaseFolder) -> int | None:
+    """The rows of the model's embeddings by its configuration, padding included."""
+    size = base.config.get("vocab_size") or base.config.get("text_config", {}).get("vocab_size")
+    return size if isinstance(size, int) else None
+
+
+def crop_vocabulary(model: Any, size: int) -> None:
+    """Cut the embeddings and the head of a transformers model down to the first ``size`` tokens, in place.
+
+    Its logits are then those of the whole model, cropped: a row of the head is a logit.
+    """
+    if model.get_output_embeddings().weight.shape[0] > size:
+        model.resize_token_embeddings(size)
+
+
+def _texts(base: BaseFolder) -> dict[int, str]:
+    return {number: text for text, number in tokenizer_of(base).get_vocab(with_added_tokens=True).items()}

@@ -1,0 +1,231 @@
+"""pair: what would spoil distillation on logits is seen before a GPU is spent; a teacher that cannot help is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill.check.finding import Finding
+from distill.check.pair import check_pair
+from distill.config.recipe import RandomBase
+from distill.models.folder import read_base
+from distill.models.random_model import CHATML, write_random_base
+from distill.models.vocabulary import crop_vocabulary, shared_vocabulary
+
+VOCABULARY = 259  # three special tokens and the bytes
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> tuple[Path, Path]:
+    """Student and teacher: one configuration, other weights."""
+    folders = tmp_path / "student", tmp_path / "teacher"
+    for seed, folder in enumerate(folders):
+        folder.mkdir()
+        write_random_base(RandomBase(hidden_size=16, num_layers=1, num_heads=2, seed=seed), folder)
+    return folders
+
+
+@pytest.fixture
+def check(models: tuple[Path, Path]) -> Callable[[], list[Finding]]:
+    return lambda: list(check_pair(*map(read_base, models)))
+
+
+def edit(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    value = json.loads(file.read_text())
+    change(value)
+    file.write_text(json.dumps(value))
+
+
+def add_token(folder: Path, text: str, number: int) -> None:
+    token = {"id": number, "content": text, "special": True} | dict.fromkeys(
+        ("single_word", "lstrip", "rstrip", "normalized"), False
+    )
+    edit(folder / "tokenizer.json", lambda value: value["added_tokens"].append(token))
+
+
+def levels(findings: list[Finding]) -> list[str]:
+    return [one.level for one in findings]
+
+
+def test_one_family_is_a_pair(check) -> None:
+    findings = check()
+    assert levels(findings) == ["ok", "ok", "ok"]
+    assert findings[0].what == "259 tokens are the same to both"
+    assert findings[1].what == "both end a turn with <|im_end|>"
+
+
+def test_padded_embeddings_and_tokens_of_one_side_are_masked_and_said(check, models) -> None:
+    """Qwen2.5-1.5B against Qwen2.5-7B, and Qwen2.5 against Qwen3."""
+    edit(models[1] / "config.json", lambda value: value.update(vocab_size=384))
+    assert check()[0].what == ("259 tokens are the same to both; masked: 125 rows of the teacher's embeddings")
+    add_token(models[1], "<extra>", VOCABULARY)
+    findings = check()
+    assert levels(findings) == ["ok", "note", "ok", "ok"]
+    assert findings[1].what == "the teacher alone has 1 tokens (<extra>): they are masked, too"
+    assert shared_vocabulary(*map(read_base, models)).size == VOCABULARY
+
+
+def test_an_id_that_is_another_token_to_the_teacher_ends_the_check(check, models) -> None:
+    def swap(value: dict[str, Any]) -> None:
+        vocabulary = value["model"]["vocab"]
+        vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+
+    edit(models[1] / "tokenizer.json", swap)
+    [finding] = check()
+    assert finding.level == "error"
+    assert finding.what.startswith("2 of the first 259 ids are not the same token to both: ")
+    assert "is 'a' to the student and 'b' to the teacher" in finding.what
+
+
+def test_tokenizers_of_one_vocabulary_that_split_otherwise_are_refused(check, models) -> None:
+    edit(models[1] / "tokenizer.json", lambda value: value.update(normalizer={"type": "Lowercase"}))
+    [finding] = check()
+    assert finding.level == "error"
+    assert "split the same text differently: 'L' 'e' 't' by the student's, 'l' 'e' 't'" in finding.what
+
+
+def test_a_think_tag_that_is_one_token_to_the_teacher_alone_is_refused(check, models) -> None:
+    for tag, number in (("<think>", VOCABULARY), ("</think>", VOCABULARY + 1)):
+        add_token(models[1], tag, number)
+    edit(models[1] / "config.json", lambda value: value.update(vocab_size=VOCABULARY + 2))
+    [finding] = check()
+    assert "split the same text differently: '<' 't' 'h' by the student's, '<think>' by the teacher's" in finding.what
+
+
+def test_embeddings_for_fewer_tokens_than_are_shared_are_refused(check, models) -> None:
+    edit(models[1] / "config.json", lambda value: value.update(vocab_size=200))
+    [finding] = check()
+    assert finding.what == "the tokenizers share 259 tokens, and the teacher has embeddings for 200"
+
+
+def test_a_stop_token_of_the_teacher_at_which_the_student_goes_on_is_refused(check, models) -> None:
+    """A base model that stops at its end of text, beside an instruction-tuned teacher."""
+    (models[1] / "chat_template.jinja").write_text(CHATML.replace("<|im_end|>", "<|endoftext|>"))
+    edit(models[1] / "config.json", lambda value: value.update(eos_token_id=0))
+    edit(models[1] / "tokenizer_config.json", lambda value: value.update(eos_token="<|endoftext|>"))
+    errors = [one.what for one in check() if one.level == "error"]
+    assert errors == [
+        "the teacher ends a turn with <|endoftext|>, at which the student does not stop: its answers would grow to the "
+        "limit",
+        "the student ends a turn with <|im_end|>, which is no end to the teacher: it would be trained not to stop",
+    ]
+
+
+def test_a_stop_token_of_one_side_alone_is_noted(check, models) -> None:
+    (models[1] / "generation_config.json").write_text('{"eos_token_id": [2, 0]}')
+    assert [one.what for one in check() if one.level == "note"] == ["the teacher alone stops at <|endoftext|>"]
+
+
+def test_another_generation_prompt_is_refused_and_another_system_prompt_noted(check, models) -> None:
+    template = models[1] / "chat_template.jinja"
+    template.write_text(CHATML.replace("assistant\n'", "assistant\n<think>\n'"))
+    assert "the teacher knows '<|im_start|>assistant\\n<think>\\n'" in check()[-1].what
+    assert check()[-1].level == "error"
+    template.write_text("{{ '<|im_start|>system\nBe kind.<|im_end|>\n' }}" + CHATML)
+    assert levels(check()) == ["ok", "ok", "note"]
+    assert "'user\\nWhat is 1 + 1?" in check()[-1].what
+
+
+def test_the_command_says_no_with_code_2_and_as_json(distill, models) -> None:
+    assert distill("pair", *models).code == 0
+    edit(models[1] / "config.json", lambda value: value.update(vocab_size=200))
+    answer = distill("pair", *models, "--json")
+    assert answer.code == 2
+    assert json.loads(answer.out)["findings"][0]["level"] == "error"
+    assert distill("pair", models[0], models[0].parent / "nowhere").code == 2
+
+
+# --- with torch ------------------------------------------------------------------------------------------------------
+
+
+def load(folder: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
+
+
+def rewrite(source: Path, folder: Path, change: Callable[[Any], None]) -> Path:
+    """A copy of a model folder with changed weights."""
+    shutil.copytree(source, folder)
+    model = load(source)
+    change(model)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_padded_vocabulary_cropped_gives_the_logits_cropped_by_hand(tied: bool, models, tmp_path: Path) -> None:
+    import torch
+
+    edit(models[0] / "config.json", lambda value: value.update(tie_word_embeddings=tied))
+
+    def pad(model: Any) -> None:
+        model.resize_token_embeddings(384, mean_resizing=False)
+        model.get_output_embeddings().weight.data[VOCABULARY:] = 7.0  # padding that would be likely
+
+    model = load(rewrite(models[0], tmp_path / "padded", pad))
+    ids = torch.arange(40).reshape(2, 20)
+    with torch.no_grad():
+        whole = model(ids).logits
+        crop_vocabulary(model, VOCABULARY)
+        cropped = model(ids).logits
+    assert whole.shape[-1] == 384
+    assert torch.equal(cropped, whole[..., :VOCABULARY])
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> Path:
+    file = tmp_path / "problems.jsonl"
+    rows = ({"prompt": f"{n}?", "answer": "1", "kind": "math", "source": "s"} for n in range(6))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def sharpened(model: Any) -> None:
+    model.get_output_embeddings().weight.data *= 60
+
+
+def shaken(model: Any) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    weight = model.get_output_embeddings().weight.data
+    weight += 0.05 * weight.std() * torch.randn_like(weight)
+
+
+@pytest.mark.slow
+def test_a_teacher_that_says_the_same_or_something_else_altogether_will_not_help(
+    distill, models, problems: Path, tmp_path: Path
+) -> None:
+    for one in models:
+        edit(one / "config.json", lambda value: value.update(tie_word_embeddings=False))
+    student = rewrite(models[0], tmp_path / "sharp", sharpened)
+    near = rewrite(student, tmp_path / "near", shaken)
+    far = rewrite(models[1], tmp_path / "far", sharpened)
+
+    def measured(teacher: Path) -> tuple[int, dict[str, Any]]:
+        answer = distill("pair", student, teacher, "--problems", problems, "--max-new-tokens", 8, "--json")
+        return answer.code, json.loads(answer.out)["rollouts"]
+
+    code, same = measured(student)
+    assert code == 1
+    assert same["reverse_kl"] == pytest.approx(0, abs=1e-6)
+    assert same["overlap"] == 1
+    assert same["rollouts"] == 6
+    assert "says what the student says" in same["verdict"]
+
+    code, other = measured(far)
+    assert code == 1
+    assert other["overlap"] < 0.5
+    assert "tokens that are likely to both hold" in other["verdict"]
+
+    code, helpful = measured(near)
+    assert code == 0
+    assert helpful["reverse_kl"] > 0.01
+    assert "has something to say" in helpful["verdict"]
