@@ -46,7 +46,7 @@ def test_the_binding_refuses_what_the_standard_does_not_have() -> None:
 
     broken = written(FULL).replace('"software_primaryPurpose": "model"', '"software_primaryPurpose": "poem"')
     assert broken != written(FULL)
-    with pytest.raises(Exception, match="poem|primaryPurpose"):
+    with pytest.raises(Exception, match=r"poem|primaryPurpose"):
         model.JSONLDDeserializer().read(io.BytesIO(broken.encode()), model.SHACLObjectSet())
 
 
