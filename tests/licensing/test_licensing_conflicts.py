@@ -71,7 +71,7 @@ def test_a_right_license_of_a_repository_that_is_known_is_no_conflict() -> None:
 @pytest.mark.parametrize("tag", SHARED)
 def test_a_shared_tag_is_the_text_of_the_repository_and_of_no_other(tag: str) -> None:
     entries = candidates(tag)
-    for entry in (one for one in entries if one.repos):
+    for entry in (one for one in entries if one.repos and one.verified != "no"):
         result = audited({"id": entry.repos[0], "role": "base", "licence": tag}, tag=tag, release="me/EXAONE-Tiny")
         labels = {part for code in result.obligations for part in [code.partition(":")[2]]}
         assert entry.label in labels, result.obligations
