@@ -505,10 +505,12 @@ def _at_repository(parsed: ParsedLicense, registered: License | None, name: str)
 
     if registered is not None and any(is_meant(license) for license in parsed.licenses):
         others = () if parsed.shared else tuple(entry for entry in parsed.licenses if not is_meant(entry))
-        return replace(parsed, licenses=(registered, *others))
+        complete = registered.verified != "no" if parsed.shared else parsed.complete
+        return replace(parsed, licenses=(registered, *others), complete=complete)
     owner = name.partition("/")[0].casefold()
     own = tuple(license for license in parsed.licenses if owner in {org.casefold() for org in license.orgs})
-    return replace(parsed, licenses=own) if parsed.shared and own else parsed
+    read = all(license.verified != "no" for license in own)
+    return replace(parsed, licenses=own, complete=read) if parsed.shared and own else parsed
 
 
 def covers(declared: License, governing: License) -> bool:
