@@ -98,6 +98,18 @@ def test_elsewhere_all_its_texts_are_named_and_only_their_common_duties_are_cert
             assert f"{bare}?{colon}{argument}" in result.obligations
 
 
+def test_a_duty_of_all_texts_of_a_tag_is_certain_and_a_duty_of_one_is_not() -> None:
+    base = {"id": "somebody/weights", "role": "base", "licence": "modified-mit"}
+    result = audited(base, tag="modified-mit")
+    assert "O-COPYRIGHT-NOTICE:modified-mit" in result.obligations
+    notice = next(f for f in result.findings if f.code == "O-COPYRIGHT-NOTICE:modified-mit")
+    assert notice.level == "fact"
+    limits = {code for code in result.obligations if code.startswith("O-THRESHOLD")}
+    assert "O-THRESHOLD?:100M-MAU-or-20M-USD-month" in limits
+    assert "O-THRESHOLD?:100M-MAU-or-30M-USD-year" in limits
+    assert all("?" in code for code in limits)
+
+
 def test_a_tag_of_which_no_reading_governs_is_wrong_whichever_it_is() -> None:
     kimi = {"id": "moonshotai/Kimi-K3", "role": "base", "licence": "kimi-k3"}
     assert "V-TAG-WRONG:modified-mit!=kimi-k3" in audited(kimi, tag="modified-mit").violations
