@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,15 @@ def test_a_score_or_a_model_of_another_kind_is_no_teacher() -> None:
         audited(APACHE_BASE, declared={"license": "apache-2.0", "text": text}, release="me/gpt2-tiny").verdict
         == "clean"
     )
+
+
+def test_very_many_mentions_beside_very_many_inputs_take_no_time() -> None:
+    text = " ".join(["Distilled from", *(f"Qwen{n}" for n in range(9_000))])
+    inputs = [{"id": f"acme/rows-{n}", "role": "data", "licence": "mit"} for n in range(5_000)]
+    before = time.process_time()
+    result = audited(APACHE_BASE, *inputs, declared={"license": "apache-2.0", "text": text})
+    assert time.process_time() - before < 5
+    assert sum(code.startswith("W-TEACHER-NOT-LISTED") for code in result.warnings) == 50
 
 
 def test_a_suggestion_keeps_what_is_right_and_refuses_where_the_base_is_not_known() -> None:
