@@ -10,7 +10,7 @@ from licensing.safe_yaml import printable
 
 _MAX_MENTIONS = 50
 # Services whose names say by themselves that their output is meant: their weights are not to be had.
-_SERVICE = r"claude|opus[-_ ]?\d[\d.]*|sonnet[-_ ]?\d[\d.]*|chatgpt|gpt[-_ ]?[3-9](?:\.\d)?o?|gemini|grok"
+_SERVICE = r"claude|(?<!claude[-_ ])(?:opus|sonnet)[-_ ]?\d[\d.]*|chatgpt|gpt[-_ ]?[3-9](?:\.\d)?o?|gemini|grok"
 _MODEL = r"(?:deepseek[-_ ]?[rv]|qwen[-_ ]?|llama[-_ ]?|kimi[-_ ]?k|glm[-_ ]?)\d(?:[\w.]*\w)?|gpt-oss[\w-]*"
 _MADE = re.compile(
     r"\b(?:distil\w*|synthetic\w*|generat\w+|traces?|outputs?|responses?|annotat\w+|labell?ed|rewritten|teachers?)\b",

@@ -63,6 +63,27 @@ def test_a_wrong_license_brings_the_duties_of_the_right_one_and_never_a_violatio
     assert "V-OUTPUT-BARRED:llama2" in audited(APACHE_BASE, teacher | {"licence": "llama2"}).violations
 
 
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(
+    "name",
+    ["unsloth/Llama-3.2-1B", "somebody/Llama-3.2-1B-GGUF", "a/Llama-3.2-1B-unsloth-bnb-4bit", "mlx/Llama-3.2-1B-4bit",
+     "a/Meta-Llama-3-8B-Instruct-AWQ", "a/gemma-2-9b-it-Q4_K_M-GGUF", "a/DeepSeek-R1-Distill-Llama-70B-FP8-dynamic"],
+)  # fmt: skip
+def test_a_copy_in_another_format_keeps_the_license_of_its_original(name: str, role: str) -> None:
+    wrong = audited(APACHE_BASE, {"id": name, "role": role, "licence": "apache-2.0", "ran_by": "releaser"})
+    assert "W-UPSTREAM-TAG-CONFLICT" in {f.code for f in wrong.blocking}
+    derived = {"id": f"{name}-Instruct-Tuned", "role": role, "licence": "apache-2.0", "ran_by": "releaser"}
+    assert "W-UPSTREAM-TAG-CONFLICT" not in codes(audited(APACHE_BASE, derived))
+
+
+def test_a_copy_settles_a_shared_tag_and_a_missing_license_stays_missing() -> None:
+    copy = {"id": "unsloth/Kimi-K2-Thinking-GGUF", "role": "base"}
+    result = audited(copy | {"licence": "modified-mit"}, tag="modified-mit")
+    assert "O-COPYRIGHT-NOTICE:kimi-k2-modified-mit" in result.obligations
+    assert result.verdict == "clean-with-duties"
+    assert audited(copy, tag="modified-mit").blocked
+
+
 def test_a_right_license_of_a_repository_that_is_known_is_no_conflict() -> None:
     for repo, entry in LIMITED:
         result = audited({"id": repo, "role": "base", "licence": entry.hub_license_name or entry.id})
