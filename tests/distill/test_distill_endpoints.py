@@ -118,6 +118,7 @@ def test_check_asks_the_endpoint_for_its_models(monkeypatch: pytest.MonkeyPatch)
         {"base_url": "https://api.example.com/v1?key=secret"},
         {"api_key_env": "sk-4711"},
         {"extra_body": {"temperature": 1}},
+        {"headers": {"X-Api-Key": "secret"}},
     ],
 )
 def test_a_recipe_with_a_key_or_with_a_parameter_set_twice_is_refused(bad: dict[str, Any]) -> None:
