@@ -108,7 +108,7 @@ class SamplingOptions(Section):
         None, gt=0, description="Over 1: tokens of prompt and answer become less probable."
     )
     presence_penalty: float | None = Field(
-        None, ge=-2, le=2, description="Over 0: tokens of the answer become less probable. Not in transformers."
+        None, ge=-2, le=2, description="Over 0: tokens of the answer become less probable."
     )
 
     @property
