@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from distill.runs.artefact import Artefact  # noqa: F401 - stages are decoded by their type hints
 from distill.runs.facts import SampleFacts, TeacherShare
@@ -123,11 +124,15 @@ class Sample(Stage[SampleFacts]):
         """Draw what the policy asks for and the run's store does not hold yet."""
         from synth.distributed.open import open_router
         from synth.sampling.budget import BudgetTracker
+        from synth.sampling.reuse import reuse_samples
         from synth.sampling.sample import ENGINES, sample
         from synth.verify.trace_verifier import TraceVerifier
 
         sampling = self.sample
         assert isinstance(sampling, TeacherSampling), "imported traces are not sampled"
+        if sampling.reuse:
+            runs = [Path(run) for run in sampling.reuse]
+            reuse_samples(prompts, self.teacher, sampling, runs, ctx.store, ENGINES)
         escalation_tokens = sampling.escalate.tokens if sampling.escalate else None
         budget = BudgetTracker(sampling.budget, escalation_tokens=escalation_tokens, clock=ctx.scratch / "clock.json")
         started = time.monotonic()

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from synth.problems.config import ImportedTraces
-from synth.section import Section
+from synth.section import Operational, Section
 
 
 class FixedPolicy(Section):
@@ -155,6 +155,10 @@ class TeacherSampling(SamplingOptions):
         le=1,
         description="Largest share of samples whose request failed with which sampling is finished. With more, the run "
         "ends, and the same command asks for them again.",
+    )
+
+    reuse: tuple[str, ...] = Operational(
+        (), description="Run directories whose samples are taken over where they answer the same requests."
     )
 
     def key_fields(self) -> dict[str, Any]:

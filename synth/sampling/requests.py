@@ -29,7 +29,7 @@ from synth.teachers.config import FakeTeacher, OpenAITeacher, TeacherConfig, Vll
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
 from synth.teachers.teacher import Request, teacher_messages
 
-__all__ = ["RequestPlan", "first_requests", "request_id"]
+__all__ = ["RequestPlan", "first_requests", "joins_thinking", "request_id"]
 
 _NOT_IN_THE_ID = {
     "kind": "the same weights on another engine; rows name the engine",
@@ -97,11 +97,16 @@ def _deciding_fields(teacher: TeacherConfig) -> dict[str, Any]:
         fields["omit"] = tuple(name for name in fields["omit"] if name != "stream_options")  # it decides no answer
     if fields.pop("send_seed", None) is False:
         fields["send_seed"] = "no"
-    server_with_parser = isinstance(teacher, VllmServerTeacher) and teacher.reasoning_parser is not None
-    if not (server_with_parser or isinstance(teacher, OpenAITeacher | FakeTeacher)):  # raw text: no tags are put in
+    if not (joins_thinking(teacher) or isinstance(teacher, FakeTeacher)):  # raw text: no tags are put in
         fields = {name: value for name, value in fields.items() if name not in _THINKING_FIELDS}
     deciding = {name: value for name, value in fields.items() if name not in _NOT_IN_THE_ID and not _is_unset(value)}
     return {**deciding, **engine_args}
+
+
+def joins_thinking(teacher: TeacherConfig) -> bool:
+    """Whether a teacher's tags are put into its answers: where a server returns thinking and answer apart."""
+    with_parser = isinstance(teacher, VllmServerTeacher) and teacher.reasoning_parser is not None
+    return with_parser or isinstance(teacher, OpenAITeacher)
 
 
 def _is_unset(value: Any) -> bool:

@@ -142,6 +142,7 @@ def run(endpoint: Endpoint, runs: Path, *more: str) -> subprocess.CompletedProce
     command = [sys.executable, "-m", "distill.cli", "run", str(SMOKE), "--runs", str(runs), "--until", "sample"]
     command += ["--set", f"teacher={json.dumps(teacher | {'thinking': True})}", *more]
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "THE_KEY": "sk-of-nobody-4711"}
+    runs.mkdir(exist_ok=True)
     return subprocess.run(command, cwd=runs, env=environment, capture_output=True, text=True, timeout=120)
 
 
@@ -204,3 +205,17 @@ def test_credit_that_is_gone_is_no_success_and_what_failed_stands_on_the_console
         done = run(endpoint, tmp_path, "--set", "sample.max_failed_share=0")
         assert done.returncode == 0, done.stderr
         assert endpoint.attempts.total() - asked == 96 - answered + 4, "a smaller share asks again for what failed"
+
+
+@pytest.mark.slow
+def test_a_second_student_samples_nothing_anew(tmp_path: Path) -> None:
+    with serving(right) as endpoint:
+        assert run(endpoint, tmp_path / "one").returncode == 0
+        asked = endpoint.attempts.total()
+        (first,) = (tmp_path / "one").glob("smoke-*")
+        done = run(endpoint, tmp_path / "two", "--reuse", str(first), "--set", "student.base.hidden_size=64")
+        assert done.returncode == 0, done.stderr
+        assert endpoint.attempts.total() == asked == 96
+        done = run(endpoint, tmp_path / "three", "--reuse", str(tmp_path))
+        assert done.returncode == 2
+        assert "no samples are here" in done.stderr
