@@ -30,8 +30,8 @@ from synth.teachers.teacher import Completion, Request
 
 __all__ = ["Progress", "Sampler"]
 
-Progress = Callable[[int, int, int], None]
-"""Called with samples done, samples allowed so far, and completion tokens generated in this call."""
+Progress = Callable[[int, int, int, int], None]
+"""Called with samples done, samples allowed so far, and, of this call, completion tokens and failed requests."""
 
 _TOKEN_IDS = "token_ids"  # of a row that was cut off, in a recipe that escalates: the continuation begins with them
 _SHORT_POLL_S = 0.02  # while a verdict may come first
@@ -82,7 +82,7 @@ class Sampler:
         # By teacher: samples that wait for a free place, and cut-off traces that wait for their escalation.
         self._waiting: list[deque[Slot]] = [deque() for _ in plan.teachers]
         self._cut: list[deque[tuple[Slot, int]]] = [deque() for _ in plan.teachers]
-        self._allowed = self._done = 0
+        self._allowed = self._done = self._failed = 0
         self._out_of_time = False
         self.reused = 0
         self.stopped: str | None = None
@@ -269,6 +269,7 @@ class Sampler:
                 self._waiting[member].appendleft(sending.slot)
             return member, row
         self._attempts.pop(completion.request_id, None)
+        self._failed += completion.finish_reason == "error"
         if sending.cut is not None:
             self._accept(sending.slot, sending.cut if completion.finish_reason == "error" else row_id)
         else:
@@ -382,7 +383,7 @@ class Sampler:
     def _report(self) -> None:
         if self._progress is not None:
             total = self._allowed if self._policy.needs_verdicts else len(self._plan.prompts) * self._policy.limit
-            self._progress(self._done, total, self._budget.generated)
+            self._progress(self._done, total, self._budget.generated, self._failed)
 
 
 def _estimated_prompt_tokens(request: Request) -> int:

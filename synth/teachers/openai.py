@@ -499,7 +499,9 @@ def models_at(config: OpenAITeacher) -> list[str] | None:
             client.organization = client.project = None
             return [model.id for model in client.models.list(extra_headers=_headers(config, endpoint))]
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-        what = f"the endpoint does not accept the key ({error.status_code})"
+        text = " ".join(str(error).split())[:400]
+        text = text.replace(endpoint.key, "***") if endpoint.key else text
+        what = f"the endpoint does not accept the key: {text}"
         raise InputError(what, where=endpoint.base_url, hint=_CHECK_KEY) from None
     except openai.APIStatusError:
         return None

@@ -101,6 +101,9 @@ def test_check_asks_the_endpoint_for_its_models(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.delenv("NO_KEY", raising=False)
         with pytest.raises(MissingDependency, match="NO_KEY"):
             checked(openai(base_url=endpoint.url, api_key_env="NO_KEY"))
+        endpoint.status = 403
+        with pytest.raises(InputError, match="403"):
+            checked(openai(base_url=endpoint.url))
         endpoint.status = 401
         with pytest.raises(InputError, match="does not accept the key"):
             checked(openai(base_url=endpoint.url))
@@ -193,6 +196,9 @@ def test_credit_that_is_gone_is_no_success_and_what_failed_stands_on_the_console
         assert (done.returncode, "Insufficient credits" in done.stderr) == (3, True), done.stderr
         (log,) = tmp_path.glob("smoke-*/store/samples.jsonl")
         answered, asked = len(log.read_text().splitlines()), endpoint.attempts.total()
+        command = [sys.executable, "-m", "distill.cli", "show", str(log.parents[1])]
+        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert re.search(r"^sample: not finished: [\d,]+ of 96, ", shown.stdout, re.MULTILINE), shown.stdout
         endpoint.act = moderated
         done = run(endpoint, tmp_path, "--json")
         assert done.returncode == 0, done.stderr
