@@ -126,7 +126,15 @@ def lineage_of(
     student, release = recipe.student, recipe.release
     inputs = []
     if not isinstance(student.base, RandomBase):
-        inputs.append(Input(id=student.public_id, role="base", licence=student.license, revision=base_revision))
+        inputs.append(
+            Input(
+                id=student.public_id,
+                role="base",
+                licence=student.license,
+                revision=base_revision,
+                changes=("finetune",),
+            )
+        )
     inputs += [one for teacher in recipe.teachers for one in generators(teacher, sampled)]
     endpoints = [teacher for teacher in recipe.teachers if isinstance(teacher, OpenAITeacher)]
     for name in other_models:
