@@ -246,7 +246,6 @@ class Sampler:
         sending = self._in_flight.pop(completion.request_id, None)
         if sending is None:
             return None  # delivered twice, by a replica that was thought dead: the first one counts
-        completion = _encodable(completion)
         member = self._plan.teacher_index(sending.slot)
         self._budget.release(sending.request.max_new_tokens, sending.prompt_tokens, **self._account(sending))
         self._router.record_engine_info()  # before its first row: a kill leaves no row of an unknown engine
@@ -389,19 +388,3 @@ class Sampler:
 def _estimated_prompt_tokens(request: Request) -> int:
     """Prompt tokens of a chat before an engine counts them: one for three characters, and some for the template."""
     return sum(len(text_of(message.get("content"))) // 3 + 8 for message in request.messages) + len(request.prefix) // 3
-
-
-def _encodable(completion: Completion) -> Completion:
-    """The completion, or that of a failed request where its text has half a surrogate pair, as some services send: no
-    tokenizer takes it. Two halves that came in two events are joined."""
-    try:
-        completion.text.encode()
-    except UnicodeEncodeError:
-        pass
-    else:
-        return completion
-    try:
-        return replace(completion, text=completion.text.encode("utf-16", "surrogatepass").decode("utf-16"))
-    except UnicodeDecodeError:
-        reason = "the text has half a surrogate pair, which no tokenizer takes"
-        return replace(completion, text="", finish_reason="error", error=reason, token_ids=())

@@ -16,7 +16,7 @@ from distill.check.check import Finding, _teacher
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
 from distill.release.endpoints import generators, governing
-from distill.release.lineage import planned_lineage
+from distill.release.lineage import lineage_of, planned_lineage
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
 from synth.teachers.config import OpenAITeacher, VllmServerTeacher
@@ -71,6 +71,16 @@ def test_a_service_with_unknown_terms_blocks_the_run(terms: str | None) -> None:
 
 def test_a_service_is_recognised_by_its_address_where_the_recipe_names_no_terms() -> None:
     assert not audit(planned_lineage(recipe(terms=None, license="mit"))).blocked
+
+
+def test_the_lineage_names_other_models_that_answered() -> None:
+    own = recipe(base_url="http://127.0.0.1:8000/v1", license="mit", other_models="label")
+    lineage = lineage_of(own, {}, None, other_models=("somebody/else-8b",))
+    (other,) = [one for one in lineage.inputs if one.id == "somebody/else-8b"]
+    assert (other.role, other.licence) == ("generator", None)
+    assert audit(lineage).blocked, "nobody knows under which license it answers"
+    service = lineage_of(recipe(terms="deepseek-platform"), {}, None, other_models=("somebody/else-8b",))
+    assert [one.licence for one in service.inputs if one.id == "somebody/else-8b"] == ["deepseek-platform"]
 
 
 # --- check -------------------------------------------------------------------------------------------------------
