@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -115,6 +116,11 @@ class LicenseFiles:
         """True where the notice files hold this line; case, spacing and quotation marks do not count."""
         return self.notice is not None and _fold(line) in _fold(self.notice)
 
+    def card_shows(self, phrases: Iterable[str]) -> bool:
+        """True where the card holds one of the phrases; a phrase's part for the name of the work may be anything."""
+        text = _fold(self.readme or "")
+        return any(_fold(phrase.rpartition("]")[2]) in text for phrase in phrases)
+
     def missing_notices(self, upstream: str) -> list[str]:
         """Lines of an upstream's NOTICE that neither the notice files nor the card repeat (Apache-2.0 4(d) allows
         both places)."""
@@ -129,5 +135,6 @@ def notice_lines(text: str) -> list[str]:
 
 
 def _fold(text: str) -> str:
+    text = text.replace("(c)", "\u00a9").replace("(C)", "\u00a9")
     text = re.sub(r"[\"'\u2018\u2019\u201c\u201d`*_>#]|[^\S\n\t ]|[\x00-\x08\x0e-\x1f\x7f]", "", text)
     return " ".join(text.casefold().split()).rstrip(".")

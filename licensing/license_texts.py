@@ -124,7 +124,10 @@ def license_table(entry: License) -> str:
         ("commercial", entry.commercial if entry.kind == "licence" else None),
     ]
     lines = [entry.name, "=" * len(entry.name), *(f"{name:<12}{value}" for name, value in head if value)]
-    duties = [(name, getattr(entry.copies, name)) for name in Copies.model_fields]
+    duties: list[tuple[str, Fact | None]] = []
+    for name in Copies.model_fields:
+        value = getattr(entry.copies, name)
+        duties += [(name, one) for one in (value if isinstance(value, tuple) else (value,))]
     outputs: list[tuple[str, Fact | None]] = [
         ("name_prefix", entry.outputs.name_prefix),
         ("attribution", entry.outputs.attribution),

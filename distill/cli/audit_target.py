@@ -14,7 +14,7 @@ from licensing.errors import InputError
 from licensing.license_texts import release_license_files, write_license_files
 from licensing.lineage import load_lineage
 from licensing.openness import openness, openness_summary, openness_table
-from licensing.provenance import ResolvedLineage, resolve_lineage
+from licensing.provenance import ResolvedLineage, complete_lineage, resolve_lineage
 from licensing.registry import Registry, load_registry
 from licensing.render import audit_markdown, audit_table
 from licensing.repository import (
@@ -130,7 +130,10 @@ def read_target(
     """
     path = Path(target)
     if path.is_file():
-        return ResolvedLineage(load_lineage(path)), ()
+        lineage = load_lineage(path)
+        if not cards:
+            return ResolvedLineage(lineage), ()
+        return complete_lineage(lineage, ChainedSource([FolderSource(one) for one in cards]), registry), ()
     if path.is_dir():
         if (path / "ledger.jsonl").is_file():
             from distill.release.lineage import run_lineage

@@ -34,6 +34,7 @@ def file_contents(ctx: AuditContext) -> Iterator[Finding]:
         if not ctx.dataset:
             yield from _notice_line(root, license, files)
             yield from _upstream_notice(ctx, root, license, files)
+            yield from _phrase(root, license, files)
     yield from _principal_file(ctx, files)
 
 
@@ -96,6 +97,17 @@ def _upstream_notice(ctx: AuditContext, root: Dependency, license: License, file
         fix = f"copy the NOTICE of {root.input.id} into yours, without lines on parts that the release does not hold"
         code = f"V-NOTICE-MISSING:{license.label}"
         yield finding(code, why, dependency=root, license=license, cite=rule, fix=fix)
+
+
+def _phrase(root: Dependency, license: License, files: LicenseFiles) -> Iterator[Finding]:
+    """The phrase may stand on a website instead, so a card without it is a warning."""
+    rule = license.copies.attribution
+    if rule and files.readme is not None and rule.applies_to(root.input.id) and not files.card_shows(rule.phrases):
+        phrases = '" or "'.join(rule.phrases)
+        why = f'the card does not show "{phrases}", which this license asks for'
+        fix = f'show "{rule.phrases[0]}" on the card'
+        code = f"W-ATTR-NOT-SEEN:{rule.phrases[0]}"
+        yield finding(code, why, dependency=root, license=license, cite=rule, fix=fix, level="held")
 
 
 def _principal_file(ctx: AuditContext, files: LicenseFiles) -> Iterator[Finding]:
