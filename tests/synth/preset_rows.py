@@ -427,7 +427,6 @@ CASES: dict[str, Case] = {
         left_out={"answer": 1}, trace_left_out={"answer": 1}, texts=[THOUGHT],
     ),
     "nemotron-v1-math": nemotron("DeepSeek-R1-0528", tools=True),
-    "nemotron-v1-stem": nemotron("Qwen3-235B-A22B", tools=True),
     "nemotron-v2-math": nemotron("DeepSeek-R1-0528"),
     "nemotron-v2-stem": nemotron("DeepSeek-R1-0528"),
     "nemotron-v2-code": nemotron("DeepSeek-R1-0528"),
