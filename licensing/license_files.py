@@ -90,13 +90,15 @@ class LicenseFile:
     """One file that is named like a license.
 
     ``licenses``: ids of the texts that it is a copy of. ``mentions``: ids of texts that it names without being a copy.
-    Both empty: nothing was recognised. ``near``: SPDX id of a standard text that it resembles but differs from.
+    Both empty: nothing was recognised. ``near``: SPDX or registry id of a text that it resembles but differs from, and
+    ``difference``: the first place where it does.
     """
 
     name: str
     licenses: tuple[str, ...] = ()
     mentions: tuple[str, ...] = ()
     near: str | None = None
+    difference: str | None = None
 
     @property
     def principal(self) -> bool:

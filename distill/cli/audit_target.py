@@ -27,11 +27,12 @@ from licensing.repository import (
     read_folder,
 )
 from licensing.rules.context import Policy
+from licensing.spdx import spdx_document
 from licensing.suggest import suggest
 
 __all__ = ["allowances", "audit_target", "read_target"]
 
-Form = Literal["table", "json", "markdown", "cyclonedx"]
+Form = Literal["table", "json", "markdown", "cyclonedx", "spdx"]
 
 
 def audit_target(
@@ -77,6 +78,8 @@ def audit_target(
     openness_report = openness(resolved.lineage, registry=registry)
     if form == "cyclonedx":
         return cyclonedx(resolved.lineage, result, openness_report, registry), result
+    if form == "spdx":
+        return spdx_document(resolved.lineage, registry), result
     if form == "json":
         values: dict[str, Any] = result.to_dict() | {"openness": openness_report.model_dump(mode="json")}
         if not Path(target).is_file():  # a lineage file is the user's own

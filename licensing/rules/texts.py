@@ -18,7 +18,7 @@ def file_contents(ctx: AuditContext) -> Iterator[Finding]:
     if files is None:
         return
     present = {name for file in files.licenses for name in _labels(ctx, file.licenses)}
-    unrecognised = [file for file in files.licenses if not file.licenses and not file.mentions]
+    unrecognised = [file for file in files.licenses if not (file.licenses or file.mentions or file.near)]
     for root, license in ctx.upstream_licenses:
         c = license.copies
         if _is_present(license, present):
@@ -68,7 +68,7 @@ def _description(file: LicenseFile) -> str:
     if file.licenses:
         return f"is {' and '.join(file.licenses)}"
     if file.near:
-        return f"is like {file.near} with words of its own"
+        return f"is like {file.near}, and edited: {file.difference}"
     return f"only names {' or '.join(file.mentions)}"
 
 
@@ -120,7 +120,7 @@ def _principal_file(ctx: AuditContext, files: LicenseFiles) -> Iterator[Finding]
     if any(_is_present(entry, everywhere) for entry in (tag, *ctx.parsed_tag.named)):
         return
     if file.near and ctx.registry.resolve(file.near) in (tag, None):
-        why = f"{file.name} is like {file.near}, which the tag names, with words of its own: terms were put in or out"
+        why = f"{file.name} is like {file.near}, which the tag names, and edited: {file.difference}"
         fix = "read what was changed, and declare `license: other` with a name for it if it limits anything"
         yield finding("W-CARD-CONTRADICTS", why, fix=fix, level="held")
     if not file.licenses:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import sys
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from licensing.license_texts import license_table, license_text
+from licensing.license_texts import doubts, license_table, license_text
 from licensing.registry import DATA, builtin, candidates, load, mentioned, resolve
 from licensing.schema import Copies, Fact, License
 
@@ -112,13 +113,16 @@ def test_a_text_whose_limits_were_not_read_is_not_permissive() -> None:
     assert load()["internlm"].terms == {"limits-not-read"}
 
 
-def test_full_texts_of_standard_licenses_are_there_and_of_no_others() -> None:
+def test_full_texts_are_there_and_a_text_that_we_do_not_have_is_none() -> None:
     apache, mit = license_text("Apache-2.0"), license_text("MIT")
     assert apache is not None
     assert "END OF TERMS AND CONDITIONS" in apache
     assert mit is not None
     assert mit.startswith("Permission is hereby granted")
-    assert license_text("llama3.1") is None
+    llama = license_text("llama3.1")
+    assert llama is not None
+    assert "700 million monthly active users" in llama
+    assert license_text("kimi-k3") is None
     assert license_text("no such licence") is None
 
 
@@ -182,3 +186,14 @@ def test_a_link_of_a_card_leads_to_its_text_and_a_link_beside_it_does_not() -> N
         "https://evil.example/ai.google.dev/gemma/terms",
     ):
         assert builtin().of_link(link) is None
+
+
+def test_entries_that_are_old_unread_or_second_hand_say_so() -> None:
+    book, today = load(), dt.date(2026, 11, 29)
+    assert doubts(book["mit"], today) == []
+    assert doubts(book["mit"], dt.date(2027, 11, 30)) == []
+    assert doubts(book["mit"], dt.date(2027, 12, 1)) == ["read in 2026-11"]
+    assert doubts(book["openrail-plus-plus"], today) == ["not read"]
+    assert doubts(book["minimax-community"], today) == ["read in somebody else's document"]
+    for entry in book.values():
+        assert bool(doubts(entry, today)) == (entry.verified != "whole")
