@@ -18,7 +18,8 @@ __all__ = ["Label"]
 class Label(Stage[LabelFacts]):
     """Labels of every trace, pass rates of every problem (Parquet), near_duplicates.json, decontamination.json.
 
-    ``test_sets``: digests or revisions of the held-out problems and of the benchmarks to decontaminate against.
+    ``test_sets``: digests or revisions of the held-out problems, of the benchmarks to decontaminate against, and of the
+    ``suites``, whose problems are test items, too.
     """
 
     label: LabelConfig
@@ -26,8 +27,10 @@ class Label(Stage[LabelFacts]):
     test_sets: list[str | None]
     samples: Artefact[SampleFacts]
     verdicts: Artefact[VerifyFacts]
+    suites: tuple[str, ...] = ()
 
     def run(self, ctx: StageContext) -> LabelFacts:
+        from distill.evaluate.suites.suite import suite_items
         from synth.benchmarks import items_of
         from synth.labels.label import label
         from synth.sampling.samples_table import PROBLEM_STOPS
@@ -45,7 +48,7 @@ class Label(Stage[LabelFacts]):
                 ctx.out,
                 ctx.scratch,
                 problem_stops=stops if stops.is_file() else None,
-                items=items_of(self.label.decontaminate, self.held_out),
+                items=items_of(self.label.decontaminate, self.held_out) + suite_items(self.suites),
                 progress=progress,
             )
         rows = counts.pop("rows")

@@ -15,6 +15,7 @@ from distill.runs.stage import Stage, StageContext
 from licensing.errors import Refused
 from licensing.files import json_line, write_rows
 from synth.persona.replay import ReplayConfig
+from synth.problems.config import PromptsConfig
 
 __all__ = ["REPLAY", "Replay"]
 
@@ -25,14 +26,18 @@ REPLAY = "replay.jsonl"
 class Replay(Stage[ReplayFacts]):
     """replay.jsonl: training rows of the base's own answers under its own template.
 
-    Left out: answers that do not end by themselves, and those that say who the model is. ``settings``: the engine, as
-    that of evaluation. ``prompts_content``: the digest of what the prompts are read from.
+    Left out: prompts that hold a held-out problem or one of the ``suites``, answers that do not end by themselves, and
+    those that say who the model is. ``settings``: the engine, as that of evaluation. ``prompts_content`` and
+    ``test_sets``: the digests of what prompts and test items are read from.
     """
 
     replay: ReplayConfig
     base: str
     settings: EvaluationSettings
     prompts_content: str | None
+    held_out: PromptsConfig
+    suites: tuple[str, ...]
+    test_sets: list[str | None]
     prepared: Artefact[PrepareFacts]
 
     @property
@@ -43,19 +48,24 @@ class Replay(Stage[ReplayFacts]):
         from distill.evaluate.answers import AnswerStore
         from distill.evaluate.persona_probes import own_template
         from distill.evaluate.run import folder_teacher, run_model
+        from distill.evaluate.suites.suite import suite_items
+        from synth.benchmarks import prompt_items
+        from synth.decontaminate import Finder
         from synth.persona.find import find_identity
         from synth.persona.replay import general_prompts
         from synth.problems.problem import load_prompts
         from synth.verify.config import VerifyConfig
 
         section = self.replay.prompts
-        prompts = load_prompts(section).prompts if section else general_prompts()
+        every = load_prompts(section).prompts if section else general_prompts()
+        test_items = Finder(prompt_items(self.held_out) + suite_items(self.suites))
+        prompts = [prompt for prompt in every if test_items.find(prompt.question)[0] is None]
         settings = self.settings.model_copy(update={"max_new_tokens": self.replay.max_new_tokens})
         model = folder_teacher(own_template(self.prepared.path / MODEL, ctx.scratch / "base"), settings)
         with AnswerStore(ctx.store / "evaluation") as store:
             answers = run_model("base", model, prompts, settings, VerifyConfig(workers=1), ctx.progress, answers=store)
         rows: list[dict[str, Any]] = []
-        left_out = collections.Counter[str]()
+        left_out = collections.Counter({"is a test item": len(every) - len(prompts)})
         for prompt, answer in zip(prompts, answers, strict=True):
             if answer["finish_reason"] != "stop" or not answer["response"].strip():
                 left_out["does not end by itself"] += 1
@@ -86,5 +96,5 @@ class Replay(Stage[ReplayFacts]):
         digest = hashlib.sha256(b"".join(map(json_line, rows))).hexdigest()
         tokens = sum(row["completion_tokens"] or 0 for row in rows)
         return ReplayFacts(
-            rows_in=len(prompts), rows_out=len(rows), tokens=tokens, left_out=dict(left_out), rows_digest=digest
+            rows_in=len(every), rows_out=len(rows), tokens=tokens, left_out=dict(+left_out), rows_digest=digest
         )

@@ -207,6 +207,7 @@ def _model(student: StudentConfig, start: Path, dtype: str) -> Any:
 def adapted(model: Any, method: LoraMethod) -> Any:
     """``model`` under a new adapter, a ``PeftModel`` whose trained weights are float32."""
     from peft import LoraConfig, get_peft_model
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
     modules = method.target_modules
     result = get_peft_model(
@@ -226,6 +227,9 @@ def adapted(model: Any, method: LoraMethod) -> Any:
     for weight in result.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()  # PEFT leaves the copies of modules_to_save in the base's dtype
+    for module in result.modules():
+        if isinstance(module, BaseTunerLayer):  # autocast casts weights; PEFT would cast activations to float32 before
+            module.cast_input_dtype_enabled = False
     return result
 
 

@@ -9,17 +9,20 @@ import pytest
 from run_tables import training_rows_of
 from scripted_teacher import Reply, Scripted
 
+from distill.config.loader import load_recipe
 from distill.config.recipe import EvaluationSettings, RandomBase
 from distill.models.random_model import write_random_base
 from distill.runs.artefact import Artefact
 from distill.runs.stage import StageContext
 from distill.stages.replay import REPLAY, Replay
 from licensing.errors import Refused
-from licensing.files import read_rows
+from licensing.files import read_json, read_rows, write_rows
 from publish.chat_template import add_persona
 from synth.persona.config import PersonaConfig
 from synth.persona.probes import probes, resembling
 from synth.persona.replay import ReplayConfig, general_prompts
+from synth.problems.config import JsonlPrompts
+from synth.problems.problem import load_prompts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,7 +36,9 @@ def cut_off(messages: list[dict[str, str]]) -> str:
     return "length" if "long" in messages[-1]["content"] else "stop"
 
 
-def replay(root: Path, monkeypatch: pytest.MonkeyPatch, rows: int, finish: Reply = cut_off) -> list[dict[str, Any]]:
+def replay(
+    root: Path, monkeypatch: pytest.MonkeyPatch, rows: int, finish: Reply = cut_off, suites: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
     model = root / "prepared" / "model"
     model.mkdir(parents=True)
     write_random_base(RandomBase(hidden_size=16, num_layers=1), model)
@@ -42,7 +47,8 @@ def replay(root: Path, monkeypatch: pytest.MonkeyPatch, rows: int, finish: Reply
     teacher = Scripted(chatty, finish)
     monkeypatch.setattr("distill.evaluate.run.build_teacher", lambda _: teacher)
     prepared: Any = Artefact("prepare", "k", root / "prepared", "d", {}, None)
-    stage = Replay(ReplayConfig(rows=rows), "acme/base", EvaluationSettings(), None, prepared)
+    held_out = JsonlPrompts(path=str(ROOT / "tests" / "distill" / "sums_held_out.jsonl"))
+    stage = Replay(ReplayConfig(rows=rows), "acme/base", EvaluationSettings(), None, held_out, suites, [], prepared)
     out = root / "out"
     out.mkdir()
     stage.run(StageContext(out, root / "scratch", root, root, lambda done, total=None, note="": None))
@@ -65,11 +71,34 @@ def test_a_base_that_ends_no_answer_is_refused(tmp_path: Path, monkeypatch: pyte
         replay(tmp_path, monkeypatch, 150, finish=lambda _: "length")
 
 
+def test_no_problem_of_a_suite_is_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = tmp_path / "suite.jsonl"
+    question = next(prompt.question for prompt in general_prompts() if "long" not in prompt.question)
+    write_rows(suite, [{"id": "a", "prompt": question, "kind": "open"}])
+    rows = replay(tmp_path, monkeypatch, 150, suites=(str(suite),))
+    assert rows
+    assert question not in {row["messages"][0]["content"] for row in rows}
+
+
 def test_general_prompts_are_distinct_and_ask_for_no_identity() -> None:
     ada = PersonaConfig(name="Ada", maker="Acme", system="You are Ada.")
     prompts = [{"id": prompt.id, "messages": list(prompt.messages)} for prompt in general_prompts()]
     assert len({prompt["messages"][0]["content"] for prompt in prompts}) == 150
     assert resembling(prompts, probes(ada)) == []
+
+
+@pytest.mark.slow
+def test_a_trace_of_a_problem_that_a_suite_asks_is_not_trained_on(distill: Any, tmp_path: Path) -> None:
+    recipe, suite = ROOT / "recipes" / "smoke.yaml", tmp_path / "suite.jsonl"
+    first = load_prompts(load_recipe(recipe).prompts).prompts[0]
+    write_rows(suite, [{"id": "a", "prompt": first.question, "kind": "math", "answer": "1"}])
+    more = ("--until", "curate", "--set", f"evaluate.suites=[{suite}]")
+    assert distill("run", recipe, "--runs", tmp_path / "runs", *more).code == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    (overlap,) = (read_json(path) for path in run.glob("stages/label/*/decontamination.json"))
+    assert overlap["sets"]["suite"] == 1
+    assert [(found["prompt_id"], found["set"]) for found in overlap["found"]] == [(first.id, "suite")]
+    assert first.id not in {row.get("prompt_id") for row in training_rows_of(run)}
 
 
 @pytest.mark.slow
