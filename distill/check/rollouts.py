@@ -82,7 +82,7 @@ def measure_pair(
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig, set_seed
 
-    from distill.train.sft import training_dtype
+    from distill.train.weights import training_dtype
 
     base, other = read_base(student), read_base(teacher)
     shared = shared_vocabulary(base, other)

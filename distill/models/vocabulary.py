@@ -62,13 +62,18 @@ def embedding_rows(base: BaseFolder) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def crop_vocabulary(model: Any, size: int) -> None:
+def crop_vocabulary(model: Any, size: int) -> dict[str, Any]:
     """Cut the embeddings and the head of a transformers model down to the first ``size`` tokens, in place.
 
-    Its logits are then those of the whole model, cropped: a row of the head is a logit.
+    Its logits are then those of the whole model, cropped: a row of the head is a logit. Returns the rows that were cut
+    off, by the name of their weight.
     """
-    if model.get_output_embeddings().weight.shape[0] > size:
-        model.resize_token_embeddings(size)
+    if model.get_output_embeddings().weight.shape[0] <= size:
+        return {}
+    shapes = {name: len(weight) for name, weight in model.named_parameters() if weight.dim()}
+    whole = {name: weight.detach()[size:] for name, weight in model.named_parameters() if weight.dim()}
+    model.resize_token_embeddings(size)
+    return {name: whole[name] for name, weight in model.named_parameters() if len(weight) != shapes.get(name)}
 
 
 def _texts(base: BaseFolder) -> dict[int, str]:

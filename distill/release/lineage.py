@@ -125,6 +125,9 @@ def lineage_of(
     if not isinstance(student.base, RandomBase):
         inputs.append(Input(id=student.public_id, role="base", licence=student.license, revision=base_revision))
     inputs += [one for teacher in recipe.teachers for one in generators(teacher, sampled)]
+    if recipe.train.on_policy is not None:
+        one = recipe.train.on_policy.teacher
+        inputs.append(Input(id=one.public_id, role="logits", licence=one.license, revision=one.revision))
     if recipe.replay is not None and student.public_id not in {teacher.public_id for teacher in recipe.teachers}:
         inputs.append(Input(id=student.public_id, role="generator", licence=student.license, revision=base_revision))
     if recipe.verify.judge is not None:
