@@ -126,8 +126,8 @@ def train_on_policy(
             f"on-policy distillation needs {error.name}", where="train.on_policy", hint=f"pip install {error.name}"
         ) from error
 
-    base, teacher = read_base(start), read_base(Path(config.teacher.model).expanduser())
-    shared = shared_vocabulary(base, teacher)
+    base, teacher = read_base(start), Path(config.teacher.model).expanduser()
+    shared = shared_vocabulary(start, teacher)
     if not shared.size or shared.different:
         raise InputError(
             "student and teacher share no vocabulary",
@@ -135,7 +135,7 @@ def train_on_policy(
             hint="see `distill pair STUDENT TEACHER`",
         )
     room = student.max_length - config.max_new_tokens
-    tokenizer = tokenizer_of(base)
+    tokenizer = tokenizer_of(start)
     fitting = [one for one in prompts if len(tokenizer.encode(base.render(one, True)).ids) <= room]
     if not fitting:
         raise InputError(
@@ -161,7 +161,7 @@ def train_on_policy(
     with surroundings(student, checkpoints):
         model, cut_off = _student(student, start, trained, dtype, shared.size)
         trainer = _trainer(
-            student, config, model, _teacher(config, dtype, shared.size), start, data, dtype, checkpoints, fingerprint,
+            student, config, model, _teacher(teacher, dtype, shared.size), start, data, dtype, checkpoints, fingerprint,
             metrics, progress,
         )  # fmt: skip
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -209,13 +209,11 @@ def _student(student: StudentConfig, start: Path, trained: Path, dtype: str, siz
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), cut_off
 
 
-def _teacher(config: OnPolicyConfig, dtype: str, size: int) -> Any:
+def _teacher(folder: Path, dtype: str, size: int) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(
-        Path(config.teacher.model).expanduser(), dtype=getattr(torch, dtype), trust_remote_code=False
-    )
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True)
     crop_vocabulary(model, size)
     return model.eval().requires_grad_(False)
 

@@ -69,7 +69,7 @@ def test_padded_embeddings_and_tokens_of_one_side_are_masked_and_said(check, mod
     findings = check()
     assert levels(findings) == ["ok", "note", "ok", "ok"]
     assert findings[1].what == "the teacher alone has 1 tokens (<extra>): they are masked, too"
-    assert shared_vocabulary(*map(read_base, models)).size == VOCABULARY
+    assert shared_vocabulary(*models).size == VOCABULARY
 
 
 def test_an_id_that_is_another_token_to_the_teacher_ends_the_check(check, models) -> None:

@@ -80,7 +80,7 @@ def test_a_large_recipe_trains_on_policy_behind_sft_and_the_release_says_so(runs
     run = ROOT / result["run"]
     manifests = {path.parents[1].name: json.loads(path.read_text()) for path in run.glob("stages/*/*/manifest.json")}
     assert "on_policy" in manifests["export"]["inputs"], "its weights are exported"
-    assert manifests["on_policy"]["facts"]["first_loss"] == pytest.approx(0, abs=0.01), "its teacher is its stand-in"
+    assert 0 < manifests["on_policy"]["facts"]["first_loss"] < 0.1, "its teacher is its base, and SFT was short"
     (release,) = run.glob("stages/package/*/*-dry-run/recipe.yaml")
     card = (release.parent / "README.md").read_text()
     assert "it learnt the distribution of allenai/Olmo-3-32B-Think" in card
