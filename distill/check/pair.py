@@ -60,7 +60,12 @@ def _vocabulary(student: BaseFolder, teacher: BaseFolder, shared: SharedVocabula
                 f"the tokenizers share {shared.size:,} tokens, and the {name} has embeddings for {size:,}", family
             )
             return
-    texts = [_TEXT, *(tag for base in (student, teacher) for tag in base.turn.tags)]
+    both = (student, teacher)
+    texts = [
+        _TEXT,
+        *(base.render([_QUESTION], True) for base in both),
+        *(tag for base in both for tag in base.turn.tags),
+    ]
     ours, theirs = tokenizer_of(student.folder), tokenizer_of(teacher.folder)
     for text in texts:
         split = [one.encode(text, add_special_tokens=False) for one in (ours, theirs)]

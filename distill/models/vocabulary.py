@@ -75,10 +75,13 @@ def crop_vocabulary(model: Any, size: int) -> dict[str, Any]:
     """
     if model.get_output_embeddings().weight.shape[0] <= size:
         return {}
-    shapes = {name: len(weight) for name, weight in model.named_parameters() if weight.dim()}
-    whole = {name: weight.detach()[size:] for name, weight in model.named_parameters() if weight.dim()}
+    whole = {name: weight.detach() for name, weight in model.named_parameters()}
     model.resize_token_embeddings(size)
-    return {name: whole[name] for name, weight in model.named_parameters() if len(weight) != shapes.get(name)}
+    return {
+        name: whole[name][size:].clone()
+        for name, weight in model.named_parameters()
+        if weight.shape != whole[name].shape
+    }
 
 
 def _texts(folder: Path) -> dict[int, str]:

@@ -30,7 +30,7 @@ from distill.runs.stage import Reporter
 from distill.train import parallel
 from distill.train.batches import training_order
 from distill.train.checkpoints import complete, fingerprint_of, library_versions, newest_complete
-from distill.train.metrics import StepLog, is_json
+from distill.train.metrics import StepLog, is_json, set_trackers
 from distill.train.surroundings import surroundings
 from distill.train.weights import open_base, save_adapter, save_full, trained_in_float32, training_dtype
 from licensing.errors import InputError, MissingDependency, Refused
@@ -136,7 +136,14 @@ def train_on_policy(
         )
     room = student.max_length - config.max_new_tokens
     tokenizer = tokenizer_of(start)
-    fitting = [one for one in prompts if len(tokenizer.encode(base.render(one, True)).ids) <= room]
+    ids = [tokenizer.encode(base.render(one, True), add_special_tokens=False).ids for one in prompts]
+    if max((max(one) for one in ids), default=0) >= shared.size or base.stop_ids[0] >= shared.size:
+        raise InputError(
+            "the student's template has tokens that the teacher lacks",
+            where="train.on_policy.teacher",
+            hint="see `distill pair STUDENT TEACHER`",
+        )
+    fitting = [one for one, encoded in zip(prompts, ids, strict=True) if len(encoded) <= room]
     if not fitting:
         raise InputError(
             f"no prompt leaves room for {config.max_new_tokens} new tokens in student.max_length {student.max_length}",
@@ -158,7 +165,7 @@ def train_on_policy(
         "cuda" if torch.cuda.is_available() else "cpu",
     )
     resume = newest_complete(checkpoints, fingerprint)
-    with surroundings(student, checkpoints):
+    with surroundings(checkpoints, "train.on_policy.micro_batch_size", "train.on_policy.max_new_tokens"):
         model, cut_off = _student(student, start, trained, dtype, shared.size)
         trainer = _trainer(
             student, config, model, _teacher(teacher, dtype, shared.size), start, data, dtype, checkpoints, fingerprint,
@@ -232,7 +239,7 @@ def _trainer(
     progress: Reporter,
 ) -> Any:
     import torch
-    from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
+    from transformers import AutoTokenizer, TrainerCallback
     from trl import DistillationConfig, DistillationTrainer
 
     on_gpu = torch.cuda.is_available()
@@ -258,7 +265,7 @@ def _trainer(
         save_total_limit=2,  # the older one is whole while the newer one is written
         logging_steps=1,
         logging_nan_inf_filter=False,
-        report_to=list(student.report_to) or "none",
+        report_to=[name for name in student.report_to if name != "tensorboard"] or "none",
         run_name=metrics.name,
         project="distill",
         disable_tqdm=True,
@@ -283,6 +290,9 @@ def _trainer(
             complete(checkpoints / f"checkpoint-{state.global_step}", fingerprint)
 
     class StepTrainer(DistillationTrainer):
+        def _send_telemetry(self) -> None:
+            """Nothing: TRL tells the hub which model is trained on what."""
+
         def _clip_grad_norm(self, model: Any) -> Any:
             norm = super()._clip_grad_norm(model)
             if not math.isfinite(float(norm)):
@@ -294,6 +304,8 @@ def _trainer(
             return norm
 
     tokenizer = AutoTokenizer.from_pretrained(start, padding_side="left")
+    if tokenizer.pad_token_id >= model.config.vocab_size:  # cut off; what is padded is masked, so any token will do
+        tokenizer.pad_token_id = read_base(start).stop_ids[0]
     trainer = StepTrainer(
         model=model,
         teacher_model=teacher,
@@ -302,5 +314,5 @@ def _trainer(
         processing_class=tokenizer,
         callbacks=[Watch()],
     )
-    trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to results
+    set_trackers(trainer, student.report_to, metrics)
     return trainer

@@ -27,7 +27,7 @@ from distill.train.batches import Steps, training_order
 from distill.train.checkpoints import complete, fingerprint_of, library_versions, newest_complete
 from distill.train.guard import NOT_FINITE, LossGuard
 from distill.train.loss import LabelledHead, own_losses
-from distill.train.metrics import MetricsLog, ModelFlops, is_json, peak_flops
+from distill.train.metrics import MetricsLog, ModelFlops, is_json, peak_flops, set_trackers
 from distill.train.proof import Proof, prove
 from distill.train.result import TrainResult
 from distill.train.rows import TokenRows, token_rows
@@ -113,7 +113,7 @@ def train_sft(
     layout = parallel.checkpoint_layout(student.parallel)
     fingerprint = fingerprint_of(rows_key, key_digest(student), str(samples), dtype, device, layout)
     resume = newest_complete(checkpoints, fingerprint, remove=first)
-    with surroundings(student, checkpoints):
+    with surroundings(checkpoints, "student.micro_batch_size", "student.max_length"):
         model = open_model(student, start, dtype)
         proof = prove(model, data, order[: student.batch_size], pad_id)
         for refusal in proof.refused if first else ():
@@ -180,7 +180,7 @@ def _trainer(
     progress: Reporter,
 ) -> Any:
     import torch
-    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+    from transformers import Trainer, TrainerCallback, TrainingArguments
 
     on_gpu = torch.cuda.is_available()
     first, ranks = parallel.rank() == 0, parallel.world_size()
@@ -299,12 +299,7 @@ def _trainer(
     trainer = StepTrainer(
         model=model, args=arguments, train_dataset=steps, data_collator=lambda items: items[0], callbacks=[Watch()]
     )
-    if "tensorboard" in student.report_to:  # transformers' own way to name its folder is an environment variable
-        from torch.utils.tensorboard import SummaryWriter
-        from transformers.integrations import TensorBoardCallback
-
-        trainer.add_callback(TensorBoardCallback(SummaryWriter(str(metrics.with_suffix("")))))
-    trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to results
+    set_trackers(trainer, student.report_to, metrics)
     return trainer
 
 

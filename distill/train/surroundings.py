@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from distill.config.recipe import StudentConfig
 from distill.train.rows import usable_cores
 from licensing.errors import MissingDependency
 
@@ -18,9 +17,10 @@ _DISK_IS_FULL_BELOW = 16 * 2**20
 
 
 @contextlib.contextmanager
-def surroundings(student: StudentConfig, folder: Path) -> Iterator[None]:
-    """For a training whose checkpoints are in ``folder``."""
-    with _quiet(), _all_cores(), _user_errors(student, folder):
+def surroundings(folder: Path, micro_batch: str, length: str) -> Iterator[None]:
+    """For a training whose checkpoints are in ``folder``. ``micro_batch``, ``length``: the recipe's fields to lower
+    where a GPU has too little memory."""
+    with _quiet(), _all_cores(), _user_errors(folder, micro_batch, length):
         yield
 
 
@@ -56,7 +56,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _user_errors(student: StudentConfig, folder: Path) -> Iterator[None]:
+def _user_errors(folder: Path, micro_batch: str, length: str) -> Iterator[None]:
     """Out of memory and out of disk, as torch and safetensors report them, in words with a next step."""
     import torch
     from safetensors import SafetensorError
@@ -66,8 +66,8 @@ def _user_errors(student: StudentConfig, folder: Path) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise MissingDependency(
             "the GPU has too little memory for a micro batch",
-            where="student.micro_batch_size",
-            hint=f"set it below {student.micro_batch_size}, or lower student.max_length",
+            where=micro_batch,
+            hint=f"lower it, or {length}",
         ) from error
     except (RuntimeError, SafetensorError) as error:  # a full disk comes as either, without an errno
         if shutil.disk_usage(folder).free > _DISK_IS_FULL_BELOW:
