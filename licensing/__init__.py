@@ -5,13 +5,13 @@ what a license or a service says                             data/*.yaml (schema
 how a name is resolved to a license                          registry.py; expressions.py for OR, AND, WITH
 the lineage file                                             lineage.py; countries.py for domiciles
 where a lineage is read from: card, configs, license files   provenance.py; card.py
-folders and hub repositories                                 repository.py, hub.py
+folders and hub repositories; what model files say           repository.py, hub.py; model_files.py
 which license a text is; which file names count              detect.py; license_files.py
 a rule, a finding                                            rules/
 the verdict, waivers, NOTICE                                 audit.py
 the suggestion of a cleaner release                          suggest.py
 license files that are written                               license_texts.py
-openness classes; bill of materials                          openness.py; bom.py
+openness classes; bills of materials                         openness.py; bom.py (CycloneDX), spdx.py
 the printed table and Markdown                               render.py
 whether an endpoint is one's own                             addresses.py
 errors, JSON and atomic writes, untrusted YAML               errors.py, files.py, safe_yaml.py

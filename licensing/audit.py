@@ -17,19 +17,20 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from licensing.errors import Refused
 from licensing.license_files import LicenseFiles, notice_lines
-from licensing.lineage import Lineage
+from licensing.lineage import Change, Lineage
 from licensing.registry import Registry
 from licensing.rules.compatibility import r2_compatibility
 from licensing.rules.context import AuditContext, Finding, Policy, build_context
 from licensing.rules.data import r9_data_to_weights, r10_data_set
 from licensing.rules.files import file_names
+from licensing.rules.mentions import unlisted_teachers
 from licensing.rules.metadata import exact_repository, r14_changes, tag_and_prose
 from licensing.rules.names import begins_with, r5_names, release_names, trademarks
 from licensing.rules.outputs import r3_outputs, r11_roles
-from licensing.rules.redistribution import r1_copies, r13_geography
+from licensing.rules.redistribution import r1_copies, r13_geography, removed_guardrails
 from licensing.rules.services import r7_services, r8_endpoints
 from licensing.rules.texts import file_contents
-from licensing.rules.unknown import unknown_inputs
+from licensing.rules.unknown import nothing_named, unknown_inputs
 
 __all__ = ["Allowance", "Audit", "Verdict", "audit", "notice_text"]
 
@@ -47,20 +48,32 @@ RULES: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (
     r10_data_set,
     r11_roles,
     r13_geography,
+    removed_guardrails,
     r14_changes,
     exact_repository,
     tag_and_prose,
     file_names,
     file_contents,
     unknown_inputs,
+    nothing_named,
+    unlisted_teachers,
 )
 
 # Warnings that make the verdict `contested`: open questions about the release itself.
 _CONTESTED = {
     "W-TOS-COMPETE", "W-TOS-ANY-TRAINING", "W-TOS-THIRD-PARTY", "W-NC-DATA-TO-WEIGHTS", "W-OUTPUT-NAME-RULE",
     "W-DISTIL-DERIVATIVE", "W-DISTIL-DERIVATIVE-CONTESTED", "W-USER-CONTENT",
+    "W-USE-POLICY-BROKEN", "W-TEACHER-NOT-LISTED",
 }  # fmt: skip
-_AMBIGUOUS = {"W-UPSTREAM-UNKNOWN", "W-GENERATOR-UNDISCLOSED"}  # where they block
+_AMBIGUOUS = {"W-UPSTREAM-UNKNOWN", "W-UPSTREAM-TAG-CONFLICT", "W-GENERATOR-UNDISCLOSED"}  # where they block
+_CHANGES: dict[Change, str] = {
+    "finetune": "the weights were trained further",
+    "adapter": "an adapter was trained for the weights",
+    "merge": "the weights were merged with others",
+    "quantized": "the weights were quantised",
+    "pruned": "parts of the weights were removed",
+    "abliterated": "the weights were changed to refuse less",
+}
 _TERMS = re.compile(r"\b(ToS|TOU|terms of (service|use)|usage polic(y|ies)|service terms)\b", re.IGNORECASE)
 
 
@@ -162,13 +175,16 @@ def _apply_certainty(finding: Finding) -> Finding:
     """Mark a finding that rests on an uncertain license.
 
     A violation becomes W-UPSTREAM-UNKNOWN, which blocks as well. Duties, and warnings that do not block, get a `?`
-    behind the code and level `held` at most.
+    behind the code and level `held` at most. Where lineage and registry contradict each other, the duties of both stand
+    as they are: whoever meets them is right either way.
     """
     if finding.certainty == "established":
         return finding
     if finding.code.startswith("V-"):
         why = f"{finding.code}, if the license is what it seems: {finding.why}"
         return finding.model_copy(update={"code": "W-UPSTREAM-UNKNOWN", "why": why, "level": "held", "blocks": True})
+    if finding.certainty == "conflict":
+        return finding
     warning = finding.code.startswith("W-") and finding.certainty == "questioned" and not finding.blocks
     # A contested duty keeps its code: meeting it costs little either way.
     duty = finding.code.startswith("O-") and finding.certainty != "unknown" and finding.level != "contested"
@@ -197,9 +213,10 @@ def _verdict(ctx: AuditContext, findings: tuple[Finding, ...]) -> Verdict:
     declared = ctx.declared
     same_license = {root.input.id for root in ctx.roots if declared and root.labels == {declared.label}}
     with_duties = {f.input for f in findings if f.code.startswith("O-") and f.level != "contested"}
-    downstream = any("(downstream)" in f.code for f in findings)
+    unread = ctx.license_files is None  # whether the NOTICE of the input was carried over is not known then
+    others = any("(downstream)" in f.code or (unread and f.bare == "O-NOTICE") for f in findings)
     permissive = declared is not None and declared.permissive
-    return "clean" if permissive and with_duties <= same_license and not downstream else "clean-with-duties"
+    return "clean" if permissive and with_duties <= same_license and not others else "clean-with-duties"
 
 
 def _name_rule_met(names: list[str], finding: Finding) -> bool:
@@ -260,7 +277,8 @@ def notice_text(
         revision = f" @ {item.input.revision}" if item.input.revision else ""
         lines.append(f"- {part.get(item.input.role, 'outputs from')} {item.input.id}{revision} ({name})")
         if item in ctx.roots and item.input.id in changed:
-            change = "rows were selected and rewritten" if ctx.dataset else "the weights were trained further"
+            changes = [_CHANGES[change] for change in ctx.changes(item)] or ["the weights were changed"]
+            change = "rows were selected and rewritten" if ctx.dataset else " and ".join(changes)
             lines.append(f"  Changed from the original: {change}; this release is not the original work.")
         if item.input.role in ("base", "data") and item.input.id in credited:
             lines.append(f"  Credit: {item.owner}. Provided without warranty under the terms of {name}.")

@@ -1,4 +1,4 @@
-"""A release and its inputs as a CycloneDX 1.6 bill of materials with a model card.
+"""A release and its inputs as a CycloneDX 1.6 bill of materials with a model card (as SPDX 3: ``spdx.py``).
 
 The release is the metadata's component. Bases are its pedigree's ancestors; teachers, judges and data are components
 (a teacher under terms of service is a service), each with ``distil:role`` and other facts as properties, since the
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from licensing.audit import Audit
+from licensing.card import is_hub_id
 from licensing.errors import MissingDependency
 from licensing.lineage import Lineage
 from licensing.openness import Openness
@@ -26,6 +27,7 @@ from licensing.schema import License
 if TYPE_CHECKING:
     from cyclonedx.model.component import Component
     from cyclonedx.model.license import DisjunctiveLicense
+    from packageurl import PackageURL
 
 _NAMESPACE = uuid.UUID("6f1f2f0e-5d0a-5b59-9d3b-2f0a4f1c7b11")  # of our serial numbers
 
@@ -62,6 +64,14 @@ def cyclonedx(
     return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
 
 
+def hub_purl(name: str, revision: str | None, *, data: bool) -> PackageURL:
+    """The package URL of a repository `owner/name` of the Hugging Face hub."""
+    from packageurl import PackageURL
+
+    owner, _, last = name.partition("/")
+    return PackageURL("huggingface", f"datasets/{owner}" if data else owner, last, revision)
+
+
 def _ref(index: int, dependency: Dependency) -> str:
     return f"{dependency.input.role}-{index + 1}"
 
@@ -93,9 +103,13 @@ def _release(ctx: AuditContext, result: Audit, dependencies: Sequence[Dependency
 def _component(ref: str, dependency: Dependency) -> Component:
     from cyclonedx.model import Property
     from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.model.contact import OrganizationalEntity
 
     data = dependency.input.role in ("data", "seed")
+    hub = is_hub_id(dependency.input.id) and "/" in dependency.input.id
     return Component(
+        purl=hub_purl(dependency.input.id, dependency.input.revision, data=data) if hub else None,
+        supplier=OrganizationalEntity(name=dependency.owner) if hub else None,
         name=dependency.input.id,
         version=dependency.input.revision,
         type=ComponentType.DATA if data else ComponentType.MACHINE_LEARNING_MODEL,
@@ -110,7 +124,7 @@ def _service(ref: str, dependency: Dependency) -> Any:
     from cyclonedx.model.service import Service
 
     terms = dependency.terms
-    source = next((place for place in terms.sources if place.startswith("https://")), None) if terms else None
+    source = license_url(terms) if terms else None
     rows = [*_facts(dependency), *([("terms", terms.id), ("terms-name", terms.name)] if terms else [])]
     links = [ExternalReference(type=ExternalReferenceType.LICENSE, url=XsUri(source))] if source else []
     return Service(
@@ -132,18 +146,29 @@ def _licenses(stated: Sequence[str], concluded: Sequence[License]) -> list[Disju
     from cyclonedx.model.license import LicenseAcknowledgement
 
     declared = [_license(text, LicenseAcknowledgement.DECLARED) for text in dict.fromkeys(stated)]
-    names = [license.spdx or license.name for license in concluded]
-    return declared + [_license(name, LicenseAcknowledgement.CONCLUDED) for name in names]
+    return declared + [
+        _license(license.spdx or license.name, LicenseAcknowledgement.CONCLUDED, license) for license in concluded
+    ]
 
 
-def _license(text: str, acknowledgement: Any) -> DisjunctiveLicense:
+def license_url(license: License) -> str | None:
+    """Where the text of a license stands on the web, so far as the registry knows."""
+    pages = [f"https://{link}" for link in license.links] + [
+        one for one in license.sources if one.startswith("https://")
+    ]
+    return pages[0] if pages else None
+
+
+def _license(text: str, acknowledgement: Any, license: License | None = None) -> DisjunctiveLicense:
+    from cyclonedx.model import XsUri
     from cyclonedx.model.license import DisjunctiveLicense
     from cyclonedx.spdx import fixup_id
 
     spdx = fixup_id(text)
     if spdx:
         return DisjunctiveLicense(id=spdx, acknowledgement=acknowledgement)
-    return DisjunctiveLicense(name=text, acknowledgement=acknowledgement)
+    url = license_url(license) if license else None
+    return DisjunctiveLicense(name=text, acknowledgement=acknowledgement, url=XsUri(url) if url else None)
 
 
 def _model_card(ctx: AuditContext, parts: dict[str, Dependency], openness: Openness | None) -> dict[str, Any]:

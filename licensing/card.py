@@ -1,4 +1,4 @@
-"""A card (README.md) as far as licensing goes: the metadata at its top, and the prose that speaks of licensing.
+"""A card (README.md) as far as licensing goes: the metadata at its top, and the prose on licensing and teachers.
 
 Cards are untrusted: metadata is read within the limits of ``safe_yaml.py`` (huggingface_hub's own parser has none, and
 gives no lines), prose in one pass over at most 1 MiB. Not covered: cards in other files than README.md, HTML tables.
@@ -25,6 +25,11 @@ _ON_LICENSING = re.compile(
     r"licen[cs]|\bterms of (use|service)\b|\busage polic|\bacceptable use|non[ -]?commercial|research only|copyright",
     re.IGNORECASE,
 )
+# Prose that may name a teacher: `rules/mentions.py` looks for the names.
+_ON_TEACHERS = re.compile(
+    r"\b(distil\w*|synthetic\w*|traces?|teachers?|(generated|annotated|rewritten) (by|with|using)|outputs? of)\b",
+    re.IGNORECASE,
+)
 _HEADING = re.compile(r"#{1,6}\s+(.*)")
 _LICENSING_HEADING = re.compile(r"licen[cs]|legal|\bterms\b|copyright|attribution", re.IGNORECASE)
 _DATASET_KEYS = ("task_categories", "dataset_info", "source_datasets", "size_categories", "annotations_creators")
@@ -44,6 +49,7 @@ class Card:
     tags: tuple[str, ...] = ()
     text: str | None = None
     of_dataset: bool = False
+    eu_disallowed: bool = False
     invalid_ids: tuple[str, ...] = ()
 
     @property
@@ -96,6 +102,7 @@ def read_metadata(metadata: Mapping[str, Any], prose: str | None = None) -> Card
         sources=tuple(value for value in ids["source_datasets"] if value != "original"),
         tags=_texts(metadata.get("tags")),
         text=prose,
+        eu_disallowed=metadata.get("extra_gated_eu_disallowed") is True,
         of_dataset=any(key in metadata for key in _DATASET_KEYS),
         invalid_ids=tuple(invalid[:20]),
     )
@@ -112,7 +119,7 @@ def _one(value: Any) -> str | None:
 
 
 def _prose(text: str) -> str | None:
-    """The lines on licensing, and the sections with such a heading, without fenced code."""
+    """The lines on licensing and on teachers, and the sections with such a heading, without fenced code."""
     lines: list[str] = []
     in_section = fenced = False
     for line in text.split("\n"):
@@ -122,6 +129,7 @@ def _prose(text: str) -> str | None:
         elif not fenced and bare:
             heading = _HEADING.match(bare)
             in_section = bool(_LICENSING_HEADING.search(heading[1])) if heading else in_section
-            if (in_section or _ON_LICENSING.search(bare)) and len(lines) < 200:
+            relevant = in_section or _ON_LICENSING.search(bare) or _ON_TEACHERS.search(bare)
+            if relevant and len(lines) < 200:
                 lines.append(bare[:1000])
     return "\n".join(lines)[:_MAX_PROSE] or None

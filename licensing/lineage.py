@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -29,6 +30,25 @@ from licensing.safe_yaml import Lines, printable, read_yaml
 
 MAX_PROSE = 100_000  # characters
 Role = Literal["base", "generator", "logits", "reformatter", "judge", "data", "seed"]
+
+
+Change = Literal["finetune", "adapter", "merge", "quantized", "pruned", "abliterated"]
+"""What was done to the weights of a base: a hub's words (`base_model_relation`), and two that it does not have."""
+
+_CHANGE_NAMES: dict[Change, str] = {
+    "quantized": r"gguf|awq|gptq|exl[23]|bnb|[nm]x?fp4|nvfp4|fp8|int[48]|[48]bit|w\da\d+|i?q\d(?=[_-]|$)|mlx|quantized",
+    "merge": r"merged?|slerp|dare|ties|frankenmerge",
+    "pruned": r"pruned|reap\d*",
+    "abliterated": r"abliterat\w*|uncensored|decensored|derestricted|heretic",
+}
+
+
+def changes_by_name(release: str) -> tuple[Change, ...]:
+    """What the words of a release's name tell of its weights: "Acme-8B-abliterated-GGUF"."""
+    name = re.sub(r"(?<=[48])[-_]?bits?\b", "bit", release.rsplit("/", 1)[-1].casefold())
+    return tuple(
+        change for change, words in _CHANGE_NAMES.items() if re.search(rf"(?:^|[-_. ])(?:{words})(?=[-_. ]|$)", name)
+    )
 
 
 def _check_name(text: str) -> str:
@@ -127,6 +147,7 @@ class Input(_Section):
     ran_by: Literal["releaser", "third-party"] | None = Field(
         default=None, description="Who accepted the terms, if known."
     )
+    changes: tuple[Change, ...] | None = Field(default=None, description="What was done to the weights of a base.")
     endpoint: Line | None = None
     date: Annotated[Line | None, BeforeValidator(_date)] = None
 
@@ -148,6 +169,7 @@ class Lineage(_Section):
     kind: Literal["model", "dataset"]
     declared: Declared = Declared()
     inputs: tuple[Input, ...] = ()
+    from_scratch: bool = Field(default=False, description="Nothing that others made is in it: no weights, no rows.")
     files: tuple[Name, ...] | None = Field(default=None, description="Files in the release folder; None: unknown.")
     releaser: Releaser | None = None
 
@@ -156,6 +178,8 @@ class Lineage(_Section):
         own = self.release.casefold()
         if any(item.role == "base" and item.id.casefold() == own for item in self.inputs):
             raise ValueError(f"{self.release} is given as its own base: a cycle")
+        if self.from_scratch and any(item.role == "base" for item in self.inputs):
+            raise ValueError("`from_scratch: true` contradicts an input with the role base")
         return self
 
 
@@ -181,7 +205,7 @@ def parse_lineage(raw: Any, where: str, lines: Lines | None = None) -> Lineage:
         line = next((lines[spot[:n]] for n in range(len(spot), -1, -1) if lines and spot[:n] in lines), None)
         field = ".".join(str(part) for part in loc if part not in ("str", "tuple[str, ...]")) or "the file"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        hint = "a lineage file has release, kind, declared, inputs, and optionally files and releaser"
+        hint = "a lineage file has release, kind, declared, inputs, and optionally from_scratch, files and releaser"
         raise InputError(
             f"{field}: {first['msg'].removeprefix('Value error, ')}{more}",
             where=where if line is None else f"{where}:{line}",

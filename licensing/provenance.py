@@ -1,35 +1,36 @@
 """From a repository to its lineage: card, configs and license files are read, base models followed to the first one.
 
-    resolved = resolve_lineage(repository, source)
+    resolved = resolve_lineage(repository, source)        # or complete_lineage(lineage, source)
     audit(resolved.lineage, license_files=resolved.license_files, upstream_notices=resolved.upstream_notices)
 
 A base counts with the license that it declares, or that its LICENSE is. Where the two differ, or where it declares
 less than a base of its own asks for, the lineage holds both: the stricter governs, and a note names the conflict. The
 license of a repository that cannot be read is unknown, unless the registry knows that exact repository.
 
-Not covered: teachers that only the prose of a card names (put them in a lineage.yaml in the repository), configs of
-merges, and the data that an upstream was trained on.
+Not covered: teachers that only the prose of a card names (they are a warning; put them in a lineage.yaml in the
+repository), and the data that an upstream was trained on.
 """
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import get_args
 
 from licensing.card import Card, is_hub_id, read_card, read_metadata
 from licensing.detect import recognise
 from licensing.errors import InputError
 from licensing.license_files import LicenseFile, LicenseFiles, is_license_file, is_notice_file, is_policy_file
-from licensing.lineage import Declared, Input, Lineage, parse_lineage
+from licensing.lineage import Change, Declared, Input, Lineage, changes_by_name, parse_lineage
+from licensing.model_files import MERGE_CONFIG, config_bases, gguf_bases, merge_bases
 from licensing.registry import Registry, builtin, fold
 from licensing.repository import Kind, Repository, RepositorySource
 from licensing.rules.context import covers, parse_license
 from licensing.safe_yaml import parse_yaml
 from licensing.schema import License
 
-__all__ = ["MAX_REPOSITORIES", "ResolvedLineage", "resolve_lineage"]
+__all__ = ["MAX_REPOSITORIES", "ResolvedLineage", "complete_lineage", "resolve_lineage"]
 
 MAX_REPOSITORIES = 64
 _MAX_NAMES = 1_000
@@ -62,6 +63,12 @@ def resolve_lineage(release: Repository, source: RepositorySource, registry: Reg
     return _Resolver(release, source, registry or builtin()).resolve()
 
 
+def complete_lineage(lineage: Lineage, source: RepositorySource, registry: Registry | None = None) -> ResolvedLineage:
+    """A lineage with what ``source`` has of its inputs: their licenses, those of their own bases, and NOTICE files."""
+    release = Repository(lineage.release, lineage.kind, lineage.release)
+    return _Resolver(release, source, registry or builtin()).complete(lineage)
+
+
 @dataclass
 class _Base:
     """A base model, direct or indirect."""
@@ -86,21 +93,54 @@ class _Resolver:
         license_files = self._license_files(release)
         written = self._written_lineage(release)
         bases = self._follow_bases(self._base_ids(release, card))
-        inputs = [*self._base_inputs(bases), *self._data_inputs(card)]
+        inputs = [*self._base_inputs(bases, self._changes(card)), *self._data_inputs((*card.datasets, *card.sources))]
         if written is not None:
-            inputs = self._merge(written.inputs, inputs)
-        elif not inputs:
-            self._notes.append("the repository names nothing that it was made from: no base model, no data set")
+            inputs = self._merge(self._teachers(written.inputs), inputs)
         lineage = Lineage(
             release=release.id,
             kind=release.kind,
-            declared=self._declared(card, written),
+            declared=self._declared(card, written, license_files),
             inputs=tuple(inputs),
+            from_scratch=bool(written and written.from_scratch),
             files=self._file_names(release),
             releaser=written.releaser if written else None,
         )
         notes = tuple(dict.fromkeys(self._notes))
         return ResolvedLineage(lineage, license_files, self._license_texts, self._upstream_notices, notes)
+
+    def complete(self, lineage: Lineage) -> ResolvedLineage:
+        bases = self._follow_bases(tuple(item.id for item in lineage.inputs if item.role == "base"))
+        read = {name: base for name, base in bases.items() if base.repository is not None}
+        data = self._data_inputs(tuple(item.id for item in lineage.inputs if item.role == "data"))
+        inputs = self._merge(self._teachers(lineage.inputs), [*self._base_inputs(read), *data])
+        notes = tuple(dict.fromkeys(self._notes))
+        completed = lineage.model_copy(update={"inputs": tuple(inputs)})
+        return ResolvedLineage(completed, None, self._license_texts, self._upstream_notices, notes)
+
+    def _teachers(self, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
+        """Teachers and judges with what their repositories say, where the source has them: a teacher's weights can be
+        under the license of its own base."""
+        completed = []
+        for item in inputs:
+            repository = None if item.role in ("base", "data", "seed") else self._get(item.id, "model")
+            if repository is not None:
+                bases = self._follow_bases((item.id,))
+                named = next(self._base_inputs({item.id.casefold(): bases[item.id.casefold()]}, among=bases))
+                if named.licenses and not self._same_license(item.licenses, named.licenses):
+                    self._notes.append(f"{item.id}: its card or LICENSE says {', '.join(named.licenses)}")
+                    both = tuple(dict.fromkeys((*item.licenses, *named.licenses)))
+                    item = item.model_copy(update={"licence": both})
+            completed.append(item)
+        return tuple(completed)
+
+    def _changes(self, card: Card) -> tuple[Change, ...]:
+        """What was done to the weights, by the card, the files and the name of the release."""
+        release = self._release
+        changes: list[Change] = [change for change in get_args(Change) if change == card.relation]
+        changes += ["adapter"] if "adapter_config.json" in release.texts else []
+        changes += ["merge"] if MERGE_CONFIG in release.texts else []
+        changes += ["quantized"] if release.gguf else []
+        return tuple(dict.fromkeys((*changes, *changes_by_name(release.id))))
 
     # --- the release -------------------------------------------------------------------------------------------
 
@@ -110,10 +150,15 @@ class _Resolver:
             return read_card(text, f"{repository.place}/README.md")
         return read_metadata(repository.metadata or {})
 
-    def _declared(self, card: Card, written: Lineage | None) -> Declared:
-        """The card's declaration, since tools read the card; a release without one has its lineage file's."""
+    def _declared(self, card: Card, written: Lineage | None, files: LicenseFiles) -> Declared:
+        """The card's declaration, since tools read the card; a release without one has its lineage file's. `other`, or
+        a name that several texts share, is what the LICENSE is, or what `license_link` leads to."""
         if card.license or card.license_name or card.text or written is None:
-            return Declared(license=card.license, license_name=card.license_name, text=card.text)
+            declared = Declared(license=card.license, license_name=card.license_name, text=card.text)
+            if not card.license or (card.tag and len(parse_license((card.tag,), self._registry).labels) == 1):
+                return declared
+            text = self._principal_text(files) or self._registry.of_link(card.license_link or "")
+            return declared.model_copy(update={"license": "other", "license_name": text.id}) if text else declared
         self._notes.append("the card declares no license; the one in lineage.yaml is used")
         return written.declared
 
@@ -129,7 +174,7 @@ class _Resolver:
         return written
 
     def _merge(self, written: tuple[Input, ...], resolved: list[Input]) -> list[Input]:
-        """The inputs of lineage.yaml, with the card's license where it differs, and those that only a card names."""
+        """The inputs of a lineage file, with the card's license where it differs, and those that only a card names."""
         inputs = []
         by_name = {item.id.casefold(): item for item in resolved}
         for item in written:
@@ -137,24 +182,24 @@ class _Resolver:
             if other is not None and other.licenses and not self._same_license(item.licenses, other.licenses):
                 both = tuple(dict.fromkeys((*item.licenses, *other.licenses)))
                 self._notes.append(
-                    f"{item.id}: lineage.yaml says {', '.join(item.licenses) or 'nothing'}, its card or LICENSE "
+                    f"{item.id}: the lineage says {', '.join(item.licenses) or 'nothing'}, its card or LICENSE "
                     f"{', '.join(other.licenses)}"
                 )
                 item = item.model_copy(update={"licence": both})
+            if other is not None and other.changes and not item.changes:
+                item = item.model_copy(update={"changes": other.changes})
             inputs.append(item)
         names = {item.id.casefold() for item in written}
         for item in resolved:
             if item.id.casefold() not in names:
-                self._notes.append(f"{item.id} ({item.role}) is named by a card, and not by lineage.yaml")
+                self._notes.append(f"{item.id} ({item.role}) is named by a card, and not by the lineage")
                 inputs.append(item)
         return inputs
 
     def _same_license(self, texts: tuple[str, ...], others: tuple[str, ...]) -> bool:
-        def labels(texts: tuple[str, ...]) -> set[str]:
-            licenses = parse_license(texts, self._registry).licenses
-            return {part for entry in licenses for part in (entry.label, entry.spdx) if part}
-
-        return not labels(others) or bool(labels(texts) & labels(others))
+        """True where ``others`` name no license that ``texts`` do not name."""
+        known = {part for entry in self._entries(texts) for part in (entry.label, entry.spdx)}
+        return all(entry.label in known or (entry.spdx and entry.spdx in known) for entry in self._entries(others))
 
     def _file_names(self, release: Repository) -> tuple[str, ...]:
         """Names that a lineage can hold, license files first: some repositories have very many files."""
@@ -187,32 +232,22 @@ class _Resolver:
     # --- base models -------------------------------------------------------------------------------------------
 
     def _base_ids(self, repository: Repository, card: Card) -> tuple[str, ...]:
-        """Ids of the base models, from the card and an adapter's config, or else from the model's config."""
+        """Ids of the base models: from the card and the configurations of adapter and merge, or else from the model's
+        configuration and its GGUF header."""
         if repository.kind == "dataset":
             return ()
+        adapter = {name: text for name, text in repository.texts.items() if name != "config.json"}
         names = list(card.base_models)
-        names += self._config_value(repository, "adapter_config.json", "base_model_name_or_path")
+        try:
+            names += config_bases(adapter)
+            names += merge_bases(repository.texts, repository.place)
+            names += [] if names else config_bases(repository.texts)
+        except InputError as error:
+            self._notes.append(f"{repository.id}: {error.what}")
         if not names:
-            names += self._config_value(repository, "config.json", "_name_or_path")
+            names += [name for header in repository.gguf.values() for name in gguf_bases(header)]
         self._notes += [f"{repository.id}: {value} is no id of a repository" for value in card.invalid_ids]
         return tuple(name for name in dict.fromkeys(names) if name.casefold() != repository.id.casefold())
-
-    def _config_value(self, repository: Repository, file: str, key: str) -> Iterator[str]:
-        text = repository.texts.get(file)
-        if text is None:
-            return
-        try:
-            value = json.loads(text).get(key)
-        except (ValueError, AttributeError, RecursionError):
-            self._notes.append(f"{repository.id}: {file} is not a JSON object")
-            return
-        if not isinstance(value, str) or not value.strip():
-            return
-        if is_hub_id(value) and "/" in value:
-            yield value
-        elif file == "adapter_config.json" and value.isprintable():
-            # a path on the author's machine: which model it is stays unknown
-            yield value.rstrip("/").rsplit("/", 1)[-1][:200]
 
     def _follow_bases(self, names: tuple[str, ...]) -> dict[str, _Base]:
         bases: dict[str, _Base] = {}
@@ -260,10 +295,11 @@ class _Resolver:
         files = self._license_files(repository)
         if files.notice is not None:
             self._upstream_notices[name] = files.notice
-        principal = next((file for file in files.licenses if file.principal and file.licenses), None)
-        text = self._registry.entries.get(principal.licenses[0]) if principal else None
+        text = self._principal_text(files) or self._registry.of_link(card.license_link or "")
+        if card.eu_disallowed:
+            self._notes.append(f"{repository.id}: its card says that it is not offered in the European Union")
         if card.tag is None:
-            return text.id if text else card.license
+            return text.id if text else card.license or self._gguf_license(repository)
         tags = parse_license((card.tag,), self._registry).named
         if text is None or any(tag.label == text.label or (tag.spdx and tag.spdx == text.spdx) for tag in tags):
             return card.tag
@@ -272,18 +308,31 @@ class _Resolver:
         self._notes.append(f"{repository.id}: the tag says {card.tag}, its LICENSE is {text.id}")
         return (card.tag, text.id) if tags else text.id
 
+    def _principal_text(self, files: LicenseFiles) -> License | None:
+        """The text that the LICENSE is."""
+        principal = next((file for file in files.licenses if file.principal and file.licenses), None)
+        return self._registry.entries.get(principal.licenses[0]) if principal else None
+
+    def _gguf_license(self, repository: Repository) -> str | None:
+        return next(
+            (header["general.license"] for header in repository.gguf.values() if "general.license" in header), None
+        )
+
     # --- inputs ------------------------------------------------------------------------------------------------
 
-    def _base_inputs(self, bases: dict[str, _Base]) -> Iterator[Input]:
+    def _base_inputs(
+        self, bases: dict[str, _Base], changes: tuple[Change, ...] = (), *, among: dict[str, _Base] | None = None
+    ) -> Iterator[Input]:
+        """Bases as inputs; ``among``: where their own bases are looked up."""
         for base in bases.values():
             license = base.license
-            for upstream in self._upstream_licenses(base, bases):
+            for upstream in self._upstream_licenses(base, among or bases):
                 if self._is_looser(license, upstream):
                     license = (*_as_tuple(license), upstream.id)
                     self._notes.append(f"{base.id} declares less than its own base asks for ({upstream.id})")
                     break
             revision = base.repository.revision if base.repository else None
-            yield Input(id=base.id, role="base", licence=license, revision=revision)
+            yield Input(id=base.id, role="base", licence=license, revision=revision, changes=changes or None)
 
     def _upstream_licenses(self, base: _Base, bases: dict[str, _Base]) -> list[License]:
         """The licenses of the base models of a base, direct and indirect, the strictest first."""
@@ -308,8 +357,8 @@ class _Resolver:
     def _entries(self, license: LicenseField) -> tuple[License, ...]:
         return parse_license(_as_tuple(license), self._registry).licenses if license else ()
 
-    def _data_inputs(self, card: Card) -> Iterator[Input]:
-        for name in (*card.datasets, *card.sources):
+    def _data_inputs(self, names: tuple[str, ...]) -> Iterator[Input]:
+        for name in names:
             if name.casefold() == self._release.id.casefold() and self._release.kind == "dataset":
                 continue
             repository = self._get(name, "dataset")

@@ -29,7 +29,8 @@ _STANDARD = ("permissive", "creative-commons", "open-data", "copyleft")
 _LICENSE_WORD = re.compile(r"licen[cs]e|notice|terms|agreement|built with", re.IGNORECASE)
 
 
-_FILLER = re.compile(r"\b(the|licen[cs]e|agreement|version|text)\b|[,()]", re.IGNORECASE)
+# "License Agreement" is a license; an agreement of its own is another text ("NVIDIA Open Model Agreement").
+_FILLER = re.compile(r"\b(the|licen[cs]e( agreement)?|version|text)\b|[,()]", re.IGNORECASE)
 
 
 def fold(text: str) -> str:
@@ -96,6 +97,12 @@ class Registry:
         """The text that this exact repository is known to be under; a family's name alone finds nothing."""
         return self._repos.get(re.sub(r"\s*\(.*\)$", "", model).strip().casefold())
 
+    def of_link(self, link: str) -> License | None:
+        """The text that a card's `license_link` leads to."""
+        bare = re.sub(r"^https?://(www\.)?", "", link.strip()).casefold()
+        links = ((place, entry) for entry in self.entries.values() for place in entry.links)
+        return next((entry for place, entry in links if re.match(rf"{re.escape(place)}(?![\w.-])", bare)), None)
+
     @cached_property
     def _hosts(self) -> dict[str, License]:
         return {host: entry for entry in self.entries.values() for host in entry.endpoints}
@@ -114,7 +121,7 @@ class Registry:
             if entry.kind == "licence":
                 for name in (entry.id, entry.spdx, entry.label, *entry.aliases, entry.hub_license_name):
                     if name:
-                        names[name] = entry.family not in _STANDARD and _model_word(name)
+                        names[name] = names.get(name, True) and entry.family not in _STANDARD and _model_word(name)
 
         def loose(name: str) -> str:
             parts = re.findall(r"[a-z]+|\d+(?:\.\d+)*|[^\sa-z\d_\-]", name.casefold())

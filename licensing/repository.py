@@ -1,7 +1,7 @@
 """A repository as the audit sees it: its file names, and the text of the few files that bear on licensing.
 
-Weights are never opened. Repositories come from a folder on disk, from a folder of repositories (``--cards``, the local
-hub cache), or from a hub (``hub.py``).
+Of weights only the header of a GGUF file in a folder is read. Repositories come from a folder on disk, from a folder of
+repositories (``--cards``, the local hub cache), or from a hub (``hub.py``).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 from licensing.card import is_hub_id
 from licensing.errors import InputError
 from licensing.license_files import is_license_file, is_notice_file, is_policy_file
+from licensing.model_files import MAX_HEADER, MERGE_CONFIG, gguf_strings
 
 __all__ = [
     "ChainedSource", "FolderSource", "Kind", "Repository", "RepositorySource", "files_to_read", "hub_cache",
@@ -27,14 +28,16 @@ Kind = Literal["model", "dataset"]
 MAX_BYTES = 1024 * 1024  # of one file; the rest of a longer file is not read
 MAX_FILES = 20_000
 MAX_LICENSE_FILES = 40
-_NAMED = frozenset({"README.md", "config.json", "adapter_config.json", "lineage.yaml"})
+MAX_GGUF = 4  # headers that are read: the parts and precisions of one model say the same
+_NAMED = frozenset({"README.md", "config.json", "adapter_config.json", "lineage.yaml", MERGE_CONFIG})
 _NO_TEXT = re.compile(r"\.(pdf|html|docx?|rtf)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Repository:
     """``files``: every file's name, relative, sorted. ``texts``: the content of those that were read. ``metadata``: a
-    card's metadata from a hub's API, for a card that may not be read. ``place``: path or address, for messages."""
+    card's metadata from a hub's API, for a card that may not be read. ``place``: path or address, for messages.
+    ``gguf``: name of a GGUF file -> the strings in its header."""
 
     id: str
     kind: Kind
@@ -44,6 +47,7 @@ class Repository:
     texts: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, object] | None = None
     notes: tuple[str, ...] = ()
+    gguf: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 class RepositorySource(Protocol):
@@ -144,12 +148,16 @@ def read_folder(folder: Path, name: str, kind: Kind, revision: str | None = None
             break
     names.sort()
     texts: dict[str, str] = {}
-    for file in files_to_read(names):
+    gguf: dict[str, dict[str, str]] = {}
+    for file in [*files_to_read(names), *[file for file in names if file.endswith(".gguf")][:MAX_GGUF]]:
         try:
             if not (folder / file).is_file():
                 continue  # reading a pipe would wait for ever
             with (folder / file).open("rb") as stream:
-                texts[file] = stream.read(MAX_BYTES).decode("utf-8", errors="replace")
+                if file.endswith(".gguf"):
+                    gguf[file] = gguf_strings(stream.read(MAX_HEADER))
+                else:
+                    texts[file] = stream.read(MAX_BYTES).decode("utf-8", errors="replace")
         except OSError as error:
             notes.append(f"{file} cannot be read: {error.strerror}")
-    return Repository(name, kind, str(folder), revision, tuple(names), texts, None, tuple(notes))
+    return Repository(name, kind, str(folder), revision, tuple(names), texts, None, tuple(notes), gguf)

@@ -6,9 +6,9 @@ The keys are those of the files in ``data/`` and of users' own files, which is w
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from licensing.countries import EU
 
@@ -44,6 +44,12 @@ class Notice(Fact):
     """A line that a NOTICE file has to hold word for word. ``text`` is null where only the duty was read."""
 
     text: str | None = None
+
+
+class NoticeFile(Fact):
+    """The NOTICE file of an upstream, which has to be passed on where there is one."""
+
+    known: bool = Field(default=False, description="The repositories of the entry have one.")
 
 
 class Attribution(Fact):
@@ -89,15 +95,17 @@ class Geography(Fact):
         return not self.only or any(part.casefold() in model.casefold() for part in self.only)
 
 
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
+
+
 class Copies(_Data):
     """Conditions on whoever redistributes the artefact or something made from it."""
 
     licence_copy: Copy | None = None
     copyright_notice: Fact | None = None
     notice: Notice | None = None
-    keep_notice_file: Fact | None = Field(
-        default=None, description="An upstream NOTICE file, if there is one, has to be passed on."
-    )
+    keep_notice_file: NoticeFile | None = None
     attribution: Attribution | None = None
     credit: Fact | None = Field(default=None, description="The licensor has to be credited.")
     name_prefix: Prefix | None = None
@@ -112,8 +120,11 @@ class Copies(_Data):
     share_alike: Fact | None = None
     no_derivatives: Fact | None = Field(default=None, description="Changed material may not be redistributed.")
     no_redistribution: Fact | None = None
-    threshold: Threshold | None = None
+    threshold: Annotated[tuple[Threshold, ...], BeforeValidator(_as_list)] = ()
     no_marks: Marks | None = None
+    no_guardrail_removal: Fact | None = Field(
+        default=None, description="Safety measures of the model may not be removed."
+    )
     own_terms: Fact | None = Field(
         default=None, description="What is made from the material may be given under other terms, as a whole."
     )
@@ -133,6 +144,9 @@ class Outputs(_Data):
     attribution: Attribution | None = Field(default=None, description="Required of a model trained on outputs.")
     derivative: Literal["yes", "no", "not-said", "unknown"] = "not-said"
     derivative_cite: Fact | None = None
+    use_restrictions: Fact | None = Field(
+        default=None, description="Use limits that must be a term of the license of a model trained on outputs."
+    )
     gate: str | None = Field(default=None, description="A condition on top of 'derivative', in our words.")
     ownership: Fact | None = None
 
@@ -179,6 +193,7 @@ class License(_Data):
         (), description="Exact repositories (owner/name) that were under the text at their first revision."
     )
     recognise: tuple[str, ...] = Field((), description="Phrases that together are found only in a copy of the text.")
+    links: tuple[str, ...] = Field((), description="Addresses of the text, without https://www., that cards link to.")
     endpoints: tuple[str, ...] = Field((), description="Hosts of the service that these terms belong to.")
     partners: tuple[str, ...] = Field((), description="Owners known in public to hold an agreement of their own.")
     termination: str | None = None

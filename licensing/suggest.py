@@ -1,4 +1,8 @@
-"""The most permissive license, the name and the files that make a release clean. Every proposal is audited first."""
+"""The license, the name and the files that make a release clean. Every proposal is audited first.
+
+A declared license that can stay is kept; else the most permissive one that fits is proposed. Where the license of
+something inside is not known, none is.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +37,11 @@ class SuggestedFile(BaseModel):
 
 class Suggestion(BaseModel):
     """``lineage``: the release as proposed; ``verdict``: its audit; ``left``: findings that no license, name or file
-    can resolve, empty where the proposal is clean."""
+    can resolve, empty where the proposal is clean. ``licence`` is None where none can be proposed."""
 
     model_config = ConfigDict(frozen=True)
 
-    licence: str
+    licence: str | None
     metadata: dict[str, str]
     name: str
     files: tuple[SuggestedFile, ...]
@@ -51,6 +55,9 @@ class Suggestion(BaseModel):
 
     def text(self) -> str:
         """Plain text: a heading, then one line a fact."""
+        if self.licence is None:
+            lines = ["No suggestion: the license of what is inside is not known"]
+            return "\n".join([*lines, *(f"  {one.input or self.name}: {one.fix}" for one in self.left)])
         head = "Suggestion" if not self.left else "Suggestion, as far as license, name and files can help"
         lines = [head, "  " + ", ".join(f"{key}: {value}" for key, value in self.metadata.items())]
         lines += [f"  name: {self.name}", *(f"  file {one.name}: {one.holds}" for one in self.files)]
@@ -62,12 +69,13 @@ class Suggestion(BaseModel):
 def suggest(
     lineage: Lineage, policy: Policy = "text", registry: Registry | None = None, allow: tuple[Allowance, ...] = ()
 ) -> Suggestion:
-    """The most permissive proposal without a blocking finding; else the one with the fewest.
-
-    Of equally permissive licenses the declared one comes first. What a name or a file cannot resolve (rows, teachers,
-    unknown inputs) is in ``left`` with the fix of its finding.
+    """The declared license where no finding blocks it; else the most permissive such proposal, or the one with the
+    fewest blocking findings. What a name or a file cannot resolve (rows, teachers) is in ``left`` with its fix.
     """
     registry = registry or builtin()
+    unknown = _unknown_inside(lineage, policy, registry, allow)
+    if unknown is not None:
+        return unknown
     proposals: list[Suggestion] = []
     for license in _candidates(lineage, registry):
         proposal = _proposal(lineage, license, policy, registry, allow)
@@ -77,8 +85,22 @@ def suggest(
     return min(proposals, key=lambda proposal: len(proposal.left))
 
 
+def _unknown_inside(
+    lineage: Lineage, policy: Policy, registry: Registry, allow: tuple[Allowance, ...]
+) -> Suggestion | None:
+    """The refusal of a suggestion: a license that fits what is not known would be a guess."""
+    result = audit(lineage, policy, registry, allow=allow)
+    inside = {None, *(root.input.id for root in build_context(lineage, registry=registry).roots)}
+    unknown = {"W-UPSTREAM-UNKNOWN", "W-UPSTREAM-TAG-CONFLICT", "W-RIGHTS-UNCLEAR"}
+    left = tuple(f for f in result.blocking if f.bare in unknown and f.input in inside)
+    if not left:
+        return None
+    empty: dict[str, Any] = {"metadata": {}, "files": (), "card": ()}
+    return Suggestion(licence=None, name=lineage.release, verdict=result.verdict, left=left, lineage=lineage, **empty)
+
+
 def _candidates(lineage: Lineage, registry: Registry) -> list[License]:
-    """Licenses to try: permissive ones, then those of what is inside, then the others that the lineage names."""
+    """Licenses to try: the declared one, permissive ones, those of what is inside, others that the lineage names."""
     ctx = build_context(lineage, registry=registry)
     first = _DATA_CHOICES if ctx.dataset else _FIRST_CHOICES
     candidates = [ctx.declared, *(registry.entries[name] for name in first if name in registry.entries)]
@@ -89,7 +111,7 @@ def _candidates(lineage: Lineage, registry: Registry) -> list[License]:
         return 0 if entry.permissive else 1 if entry.label in inside else 2
 
     licenses = {entry.id: entry for entry in candidates if entry is not None and entry.kind == "licence"}
-    return sorted(licenses.values(), key=lambda entry: (rank(entry), entry.weight, entry != ctx.declared))
+    return sorted(licenses.values(), key=lambda entry: (entry != ctx.declared, rank(entry), entry.weight))
 
 
 def _proposal(

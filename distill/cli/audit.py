@@ -17,6 +17,7 @@ class Format(StrEnum):
     table = "table"
     json = "json"
     cyclonedx = "cyclonedx"
+    spdx = "spdx"
     markdown = "markdown"
 
 
@@ -39,7 +40,7 @@ def audit(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="Output format: table, json, cyclonedx or markdown.",
+            help="Output format: table, json, cyclonedx, spdx or markdown.",
             show_default="table",
         ),
     ] = None,
@@ -110,13 +111,27 @@ def licences(
         str | None, typer.Argument(metavar="[ID]", help="Licence id, alias, SPDX id or hub tag.", show_default=False)
     ] = None,
     licences_file: LicenseFile = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="List entries read over a year ago, in part, second-hand or not at all.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List known licences and service terms, or print one."""
-    from licensing.license_texts import license_table
+    import datetime as dt
+
+    from licensing.license_texts import doubts, license_table
     from licensing.registry import load_registry
 
     registry = load_registry(licences_file)
+    if check:
+        reasons = {one.id: doubts(one, dt.date.today()) for one in registry.entries.values()}
+        rows = [{"id": name, "doubts": texts} for name, texts in reasons.items() if texts]
+        if as_json:
+            print_json(rows)
+        else:
+            for row in rows:
+                print(f"{row['id']}\t{', '.join(row['doubts'])}")
+        return
     if name is None:
         entries = registry.entries.values()
         if as_json:

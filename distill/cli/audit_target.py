@@ -14,7 +14,7 @@ from licensing.errors import InputError
 from licensing.license_texts import release_license_files, write_license_files
 from licensing.lineage import load_lineage
 from licensing.openness import openness, openness_summary, openness_table
-from licensing.provenance import ResolvedLineage, resolve_lineage
+from licensing.provenance import ResolvedLineage, complete_lineage, resolve_lineage
 from licensing.registry import Registry, load_registry
 from licensing.render import audit_markdown, audit_table
 from licensing.repository import (
@@ -27,11 +27,12 @@ from licensing.repository import (
     read_folder,
 )
 from licensing.rules.context import Policy
+from licensing.spdx import spdx_document
 from licensing.suggest import suggest
 
 __all__ = ["allowances", "audit_target", "read_target"]
 
-Form = Literal["table", "json", "markdown", "cyclonedx"]
+Form = Literal["table", "json", "markdown", "cyclonedx", "spdx"]
 
 
 def audit_target(
@@ -77,6 +78,8 @@ def audit_target(
     openness_report = openness(resolved.lineage, registry=registry)
     if form == "cyclonedx":
         return cyclonedx(resolved.lineage, result, openness_report, registry), result
+    if form == "spdx":
+        return spdx_document(resolved.lineage, registry), result
     if form == "json":
         values: dict[str, Any] = result.to_dict() | {"openness": openness_report.model_dump(mode="json")}
         if not Path(target).is_file():  # a lineage file is the user's own
@@ -130,7 +133,10 @@ def read_target(
     """
     path = Path(target)
     if path.is_file():
-        return ResolvedLineage(load_lineage(path)), ()
+        lineage = load_lineage(path)
+        if not cards:
+            return ResolvedLineage(lineage), ()
+        return complete_lineage(lineage, ChainedSource([FolderSource(one) for one in cards]), registry), ()
     if path.is_dir():
         if (path / "ledger.jsonl").is_file():
             from distill.release.lineage import run_lineage

@@ -151,6 +151,9 @@ def print_run(summary: Mapping[str, Any]) -> None:
         blocks += tables.probe_tables(summary["persona_probes"])
     print_tables(blocks)
     console = _console()
+    for stage in summary["stages"]:
+        for note in stage["notes"]:
+            console.print(f"{stage['stage']}: {note}", markup=False, soft_wrap=True)
     if summary["scores"]:
         console.print(contamination_text(summary["contamination"]), markup=False)
     if summary["gate"]:

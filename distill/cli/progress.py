@@ -28,6 +28,7 @@ from rich.progress import (
 from rich.text import Text
 
 from distill.runs.artefact import Artefact
+from distill.runs.facts import notes_of
 from distill.runs.stage import Reporter
 
 PLAIN_EVERY_S = 10.0
@@ -101,6 +102,8 @@ class StageProgress:
             self._task = None
         outcome = "done before" if reused else f"done in {artefact.manifest['seconds']:.1f} s"
         self.say(f"{stage}: {outcome}")
+        for note in notes_of(artefact.facts.as_json()):
+            self.say(f"{stage}: {note}")
 
     @property
     def nothing_to_do(self) -> bool:

@@ -47,6 +47,7 @@ def write_audit(
         files=(*sorted(texts), "NOTICE", "README.md"),
         sampled=request_dates(samples),
         judged=request_dates(judged) if judged else None,
+        other_models=samples.facts.other_models or (),
     )
     notices = _base_notice(recipe)
     result = audit(lineage, allow=recipe.release.allow, upstream_notices=notices)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from licensing.lineage import Declared, Input, Lineage, load_lineage
 from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig, ReasoningGymPrompts
 from synth.problems.mapping import Column, Constant
 from synth.sampling.samples_table import PROBLEMS
+from synth.teachers.config import OpenAITeacher
 
 __all__ = [
     "Sources",
@@ -114,17 +115,31 @@ def lineage_of(
     files: tuple[str, ...] | None = None,
     sampled: str | None = None,
     judged: str | None = None,
+    other_models: Sequence[str] = (),
 ) -> Lineage:
     """The lineage of a recipe whose problems come from ``sources``, without local paths and private addresses.
 
     ``files``: names of the files in the release folder, if there is one. ``sampled``, ``judged``: when the endpoints of
-    teacher and judge were called (``request_dates``).
+    teacher and judge were called (``request_dates``). ``other_models``: those in whose name the teacher's endpoint
+    answered beside its own: generators of unknown license, under the terms of the service where it has some.
     """
     student, release = recipe.student, recipe.release
     inputs = []
     if not isinstance(student.base, RandomBase):
-        inputs.append(Input(id=student.public_id, role="base", licence=student.license, revision=base_revision))
+        inputs.append(
+            Input(
+                id=student.public_id,
+                role="base",
+                licence=student.license,
+                revision=base_revision,
+                changes=("finetune",),
+            )
+        )
     inputs += [one for teacher in recipe.teachers for one in generators(teacher, sampled)]
+    endpoints = [teacher for teacher in recipe.teachers if isinstance(teacher, OpenAITeacher)]
+    for name in other_models:
+        unknown = {"model": name, "name": None, "revision": None, "license": None}
+        inputs += [one for teacher in endpoints for one in generators(teacher.model_copy(update=unknown), sampled)]
     if recipe.train.on_policy is not None:
         one = recipe.train.on_policy.teacher
         inputs.append(Input(id=one.public_id, role="logits", licence=one.license, revision=one.revision))
@@ -166,7 +181,9 @@ def run_lineage(run: Path) -> tuple[Lineage, Recipe]:
         samples, prepared = stages["sample"], read_artefact(stages["prepare"].path, PrepareFacts)
         assert prepared is not None, "a current artefact is there"
         sources = count_sources(read_rows(samples.path / PROBLEMS))
-        return lineage_of(recipe, sources, base_revision(prepared), sampled=request_dates(samples)), recipe
+        others = samples.facts.get("other_models") or ()
+        dates = request_dates(samples)
+        return lineage_of(recipe, sources, base_revision(prepared), sampled=dates, other_models=others), recipe
     return planned_lineage(recipe), recipe
 
 

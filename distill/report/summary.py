@@ -104,7 +104,9 @@ def _waterfall(curate: Artefact | None) -> Section | None:
 def _spend(recipe: Mapping[str, Any], artefacts: Mapping[str, Artefact]) -> Section | None:
     if not artefacts:
         return None
-    blocks: list[Block] = [stage_table(stage_rows(artefacts))]
+    rows = stage_rows(artefacts)
+    blocks: list[Block] = [stage_table(rows)]
+    blocks += [f"Stage {row['stage']}: {note}." for row in rows for note in row["notes"]]
     budget, sample = (recipe.get("sample") or {}).get("budget"), artefacts.get("sample")
     if not budget:
         blocks.append("The recipe sets no budget.")

@@ -7,6 +7,7 @@ generated or trained on.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -15,7 +16,7 @@ __all__ = [
     "STUDENT", "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "Estimate", "EvaluateFacts", "ExportFacts",
     "Facts", "FormatsFacts", "LabelFacts", "PackageFacts", "PersonaProbes", "PrepareFacts", "ProbeChange", "ProbeRates",
     "Rate", "ReplayFacts", "SampleFacts", "SandboxFacts", "Score", "SideEffect", "TeacherShare", "TrainFacts",
-    "VerifyFacts",
+    "VerifyFacts", "notes_of",
 ]  # fmt: skip
 
 
@@ -63,7 +64,9 @@ class TeacherShare(Facts):
 class SampleFacts(Facts):
     """``samples_digest``: sha256 over the selected samples in the order of problems and sample indices, text included.
     ``problems_stopped``: problems by the reason for which an adaptive policy stopped; ``stopped_by_budget`` names the
-    limit that ended sampling early. ``left_out``: rows of the source by the condition that they do not meet."""
+    limit that ended sampling early. ``left_out``: rows of the source by the condition that they do not meet.
+    ``first_failure``: why the first failed request failed; ``finish_reasons`` has their number. ``other_models``: names
+    that endpoints gave in their responses, of other models than the recipe's."""
 
     rows_in: int
     rows_out: int
@@ -80,7 +83,22 @@ class SampleFacts(Facts):
     teachers: dict[str, TeacherShare] | None = None
     stopped_by_budget: str | None = None
     problems_stopped: dict[str, int] | None = None
+    first_failure: str | None = None
+    other_models: tuple[str, ...] | None = None
     escalated: int | None = None
+
+
+def notes_of(facts: Mapping[str, Any]) -> list[str]:
+    """What a stage's facts, as JSON, have to say to a user in words: what failed, and what ended it early."""
+    notes = []
+    failed = (facts.get("finish_reasons") or {}).get("error", 0)
+    if failed:
+        notes.append(f"{failed:,} of {facts['rows_out']:,} requests failed, the first: {facts.get('first_failure')}")
+    if facts.get("stopped_by_budget"):
+        notes.append(f"stopped by the budget ({facts['stopped_by_budget']}), with {facts['rows_out']:,} samples")
+    if facts.get("other_models"):
+        notes.append(f"other models answered: {', '.join(facts['other_models'])}")
+    return notes
 
 
 class SandboxFacts(Facts):

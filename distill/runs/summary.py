@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.runs.artefact import Artefact
+from distill.runs.facts import notes_of
 from distill.runs.store import current_artefacts
 from licensing.errors import InputError
 
@@ -74,7 +75,8 @@ def _folder(package: Artefact | None, fact: str) -> str | None:
 
 
 def stage_rows(artefacts: Mapping[str, Artefact]) -> list[dict[str, Any]]:
-    """One row a finished stage, in order: ``stage``, ``key``, ``seconds``, ``path``, and counts, None where unknown."""
+    """One row a finished stage, in order: ``stage``, ``key``, ``seconds``, ``path``, counts, None where unknown, and
+    ``notes`` (``notes_of``)."""
     return [
         {
             "stage": artefact.stage,
@@ -84,6 +86,7 @@ def stage_rows(artefacts: Mapping[str, Artefact]) -> list[dict[str, Any]]:
             "rows_out": artefact.facts.get("rows_out"),
             "tokens": artefact.facts.get("tokens"),
             "path": str(artefact.path.resolve()),
+            "notes": notes_of(artefact.facts),
         }
         for artefact in artefacts.values()
     ]

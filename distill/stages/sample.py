@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from distill.runs.artefact import Artefact  # noqa: F401 - stages are decoded by their type hints
 from distill.runs.facts import SampleFacts, TeacherShare
 from distill.runs.stage import Stage, StageContext
-from licensing.errors import InputError
+from licensing.errors import InputError, MissingDependency
 from licensing.files import write_rows
 from synth.distributed.config import EngineConfig, RayEngine
 from synth.problems.config import ImportedTraces, PromptsConfig
@@ -114,6 +114,8 @@ class Sample(Stage[SampleFacts]):
             teachers=self._shares(summary),
             stopped_by_budget=summary.stopped,
             problems_stopped=summary.problems_stopped,
+            first_failure=summary.failure,
+            other_models=tuple(sorted(summary.other_models)) or None,
             escalated=summary.escalated if getattr(self.sample, "escalate", None) else None,
         )
 
@@ -140,10 +142,12 @@ class Sample(Stage[SampleFacts]):
                 verifier = stack.enter_context(TraceVerifier(self.verify, ctx.store))
             router = open_router(self.engine, self.teacher, ctx.store / ENGINES, ctx.logs)
             stack.enter_context(contextlib.closing(router))
-            return sample(
+            summary = sample(
                 prompts, router, self.teacher, sampling, ctx.out, ctx.store,
-                verifier=verifier, budget=budget, progress=progress, key=self.key,
+                verifier=verifier, budget=budget, progress=progress,
             )  # fmt: skip
+        _check_failures(summary, sampling.max_failed_share)
+        return summary
 
     def _shares(self, summary: SampleSummary) -> dict[str, TeacherShare] | None:
         teachers = members_of(self.teacher)
@@ -155,3 +159,13 @@ class Sample(Stage[SampleFacts]):
             engines = tuple(sorted(drawn.engines))
             shares[teacher.public_id] = TeacherShare(rows_out=drawn.rows, tokens=drawn.tokens, engines=engines)
         return shares
+
+
+def _check_failures(summary: SampleSummary, largest_share: float) -> None:
+    """Raise MissingDependency where more requests failed than the recipe accepts: the stage stays unfinished."""
+    if summary.failed > largest_share * summary.rows:
+        raise MissingDependency(
+            f"{summary.failed:,} of {summary.rows:,} requests failed, the first: {summary.failure}",
+            where="sample.max_failed_share",
+            hint="the same command asks for them again; raise sample.max_failed_share to go on without them",
+        )

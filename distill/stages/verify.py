@@ -32,7 +32,7 @@ class Verify(Stage[VerifyFacts]):
 
         with TraceSet(self.samples.path, ctx.store) as traces:
             summary = verify_traces(
-                traces, self.verify, ctx.out, ctx.store, ctx.scratch, logs=ctx.logs, progress=progress, key=self.key
+                traces, self.verify, ctx.out, ctx.store, ctx.scratch, logs=ctx.logs, progress=progress
             )
         ctx.progress(summary.rows, total, f"{summary.verified:,} verified, {summary.reused:,} verified before")
         ctx.requests.first, ctx.requests.last = summary.judge_first, summary.judge_last

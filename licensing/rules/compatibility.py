@@ -18,14 +18,14 @@ def r2_compatibility(ctx: AuditContext) -> Iterator[Finding]:
             fix = f"declare {_tag(license)}"
             code = f"V-TAG-WRONG:{license.label}"
             yield finding(code, why, dependency=root, license=license, cite=license.copies.licence_copy, fix=fix)
-        elif ctx.declared is None:
-            continue
-        elif covers(ctx.declared, license):
-            yield from _added_exceptions(ctx, ctx.declared, license, root)
+        elif any(covers(declared, license) for declared in ctx.possible):
+            if ctx.declared is not None:
+                yield from _added_exceptions(ctx, ctx.declared, license, root)
         elif license.permissive:
-            yield from _over_permissive(ctx.declared, license, root)
+            if ctx.declared is not None:
+                yield from _over_permissive(ctx.declared, license, root)
         else:
-            yield from _over_restricted(ctx, ctx.declared, license, root)
+            yield from _over_restricted_by_all(ctx, license, root)
 
 
 def _tag(license: License) -> str:
@@ -58,6 +58,19 @@ def _over_permissive(declared: License, license: License, root: Dependency) -> I
         why = "one permissive license replaces another: lawful as long as the upstream's text and notices stay"
         cite = license.copies.licence_copy or license.copies.copyright_notice
         yield finding(code, why, dependency=root, license=license, cite=cite, fix=fix, level="held")
+
+
+def _over_restricted_by_all(ctx: AuditContext, license: License, root: Dependency) -> Iterator[Finding]:
+    """What holds for every text that the declaration can mean."""
+    results = [list(_over_restricted(ctx, declared, license, root)) for declared in ctx.possible]
+    if len(results) == 1:
+        yield from results[0]
+        return
+    for result in results[0] if results else ():
+        if result.code[0] == "V" and all(any(f.bare == result.bare for f in other) for other in results[1:]):
+            label = ctx.possible[0].label
+            why = f'{result.why}; so it is with every text that "{ctx.tag}" can mean'
+            yield result.model_copy(update={"code": result.code.replace(label, ctx.tag or label), "why": why})
 
 
 def _over_restricted(ctx: AuditContext, declared: License, license: License, root: Dependency) -> Iterator[Finding]:

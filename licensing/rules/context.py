@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Literal
 
@@ -12,15 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from licensing.expressions import is_expression, read_expression
 from licensing.license_files import LicenseFiles
-from licensing.lineage import Input, Lineage
+from licensing.lineage import Change, Input, Lineage, changes_by_name
 from licensing.registry import Registry, builtin, fold
 from licensing.schema import Fact, License
 
 Level = Literal["fact", "held", "contested"]
 Policy = Literal["text", "strict"]
-Certainty = Literal["established", "partial", "questioned", "unknown"]
-"""How sure the license of an input is: a text that was read; several texts or some words left over; a question mark;
-nothing known, or a text that nobody read."""
+Certainty = Literal["established", "conflict", "partial", "questioned", "unknown"]
+"""How sure the license of an input is: a text that was read; the lineage against the registry's text for that exact
+repository; several texts or some words left over; a question mark, or a name that several texts share; nothing known,
+or a text that nobody read."""
 
 OUTPUT_ROLES = ("generator", "logits", "reformatter")
 
@@ -84,8 +85,10 @@ def finding(
         caveats.append(f"the exception {exceptions} gives further permissions that were not looked at")
     if cite and cite.says:
         why = f"{why} ({cite.says})"
-    if dependency and dependency.ambiguous and license:
-        why = f"{why}; any of {dependency.stated} may govern, this is the strictest"
+    if dependency and dependency.ambiguous and not dependency.conflict and license:
+        texts = f"any of {dependency.stated} may govern"
+        texts = "several texts share the name" if dependency.shared else texts
+        why = f"{why}; {texts}, this is {'one' if dependency.shared else 'the strictest'}"
     return Finding(
         code=code,
         level="held" if caveats and level == "fact" else level,
@@ -106,6 +109,7 @@ class ParsedLicense:
 
     ``licenses``: the texts that may apply, or that all apply where ``all_apply``. ``named``: all that the field names,
     alternatives that were not chosen included. ``complete``: nothing in the field was left unrecognised or unread.
+    ``shared``: its one name stands for different texts.
     The other flags are words of the field: a question mark, "mixed", "non-commercial", "unreleased".
     """
 
@@ -113,11 +117,16 @@ class ParsedLicense:
     complete: bool = False
     named: tuple[License, ...] = ()
     all_apply: bool = False
+    shared: bool = False
     exceptions: frozenset[str] = frozenset()
     questioned: bool = False
     mixed: bool = False
     non_commercial: bool = False
     unpublished: bool = False
+
+    @property
+    def labels(self) -> frozenset[str]:
+        return frozenset(license.label for license in self.licenses)
 
 
 @lru_cache(maxsize=8192)
@@ -157,6 +166,7 @@ def parse_license(
         complete=complete and all(license.verified != "no" for license in licenses.values()),
         named=tuple(named.values()),
         all_apply=all_apply,
+        shared=len(texts) == 1 and len({license.label for license in registry.candidates(texts[0])}) > 1,
         exceptions=exceptions,
         questioned=any(text.rstrip().endswith("?") for text in texts),
         mixed=bool(_MIXED.search(whole)),
@@ -200,14 +210,24 @@ class Dependency:
     @cached_property
     def license(self) -> License | None:
         """The strictest license that may govern the artefact."""
-        return _strictest(self.parsed.licenses, "licence")
+        return _strictest(self.applying, "licence")
 
     @cached_property
     def applying(self) -> tuple[License, ...]:
-        """The licenses whose duties count: all of an `AND` expression, else the strictest."""
-        if self.parsed.all_apply:
-            return tuple(license for license in self.parsed.licenses if license.kind == "licence")
-        return (self.license,) if self.license else ()
+        """The licenses whose duties count: all of an `AND` expression and all that share a name, else the strictest;
+        the registry's for this exact repository too, where the lineage says less."""
+        if self.conflict and self.parsed.shared:
+            return (self.conflict,)
+        licenses = tuple(license for license in self.parsed.licenses if license.kind == "licence")
+        if not (self.parsed.all_apply or self.shared):
+            strictest = _strictest(licenses, "licence")
+            licenses = (strictest,) if strictest else ()
+        return (*licenses, self.conflict) if self.conflict else licenses
+
+    @property
+    def shared(self) -> bool:
+        """The license is given by a name that different texts share, and the repository does not say which."""
+        return self.parsed.shared and self.ambiguous and self.conflict is None
 
     @cached_property
     def terms(self) -> License | None:
@@ -229,7 +249,7 @@ class Dependency:
     @property
     def ambiguous(self) -> bool:
         """Several texts are named and it is not certain which applies."""
-        return not self.parsed.all_apply and len({license.label for license in self.parsed.licenses}) > 1
+        return not self.parsed.all_apply and len(self.parsed.labels) > 1
 
     @property
     def stated(self) -> str:
@@ -243,6 +263,10 @@ class Dependency:
     @cached_property
     def certainty(self) -> Certainty:
         if self.parsed.questioned:
+            return "questioned"
+        if self.conflict:
+            return "conflict"
+        if self.shared:
             return "questioned"
         if self.parsed.licenses and not self.parsed.complete:
             return "partial"
@@ -261,18 +285,19 @@ class Dependency:
         """The license is missing, not in the registry, not read, or given with a question mark."""
         return not self.parsed.complete or not self.established
 
-    @property
+    @cached_property
     def conflict(self) -> License | None:
         """The stricter license that the registry has for this repository, where the lineage gives it another."""
         registered = self.repository_license
-        if registered is None or not self.parsed.licenses or self.license is None:
+        stated = _strictest(self.parsed.licenses, "licence")
+        if registered is None or stated is None:
             return None
         later = registered.relicensed.to if registered.relicensed else None
         for license in self.parsed.licenses:
-            same_text = license.label == registered.label or license.spdx == registered.spdx is not None
-            if same_text or license.id == later or license.hub_license == registered.hub_license != "other":
+            if license.label == registered.label or license.spdx == registered.spdx is not None or license.id == later:
                 return None
-        return registered if registered.terms - self.license.terms else None
+        shared = self.parsed.shared and self.ambiguous
+        return registered if shared or registered.terms - stated.terms else None
 
     @property
     def ran_weights(self) -> bool:
@@ -380,10 +405,22 @@ class AuditContext:
         pool = self.tag_names or (() if self.lineage.declared.license else self.prose)
         pool = tuple(license for license in pool if license.kind == "licence")
         governing = [license for license in pool if license.label in self.root_labels]
+        if self.parsed_tag.shared and len({license.label for license in governing}) > 1:
+            return None
         if governing or (self.parsed_tag.all_apply and self.tag_names):
             return max(governing or pool, key=lambda license: license.strictness)
         single = len({license.label for license in pool}) == 1
         return pool[-1] if single and (self.tag_names or not self.root_labels) else None
+
+    def changes(self, root: Dependency) -> tuple[Change, ...]:
+        """What was done to the weights of a base: as the lineage has it, or else as the release's name tells."""
+        return root.input.changes or changes_by_name(self.lineage.release)
+
+    @cached_property
+    def possible(self) -> tuple[License, ...]:
+        """Every text that the declaration can mean: one, or all that share its name."""
+        names = tuple(license for license in self.tag_names if license.kind == "licence")
+        return (self.declared,) if self.declared else names
 
     @cached_property
     def accepted(self) -> frozenset[str]:
@@ -448,12 +485,30 @@ def _dependency(item: Input, registry: Registry, prefer: frozenset[str]) -> Depe
     terms = registry.of_endpoint(item.endpoint) if item.endpoint else None
     parsed = ParsedLicense()
     if item.licenses:
-        parsed = parse_license(item.licenses, registry, prefer)
+        parsed = _at_repository(parse_license(item.licenses, registry, prefer), registered, item.id)
     elif terms is not None:  # a service answered, so its terms are what was accepted
         parsed = ParsedLicense((terms,), complete=terms.verified != "no")
     elif registered is not None:  # the lineage does not say which of the repository's licenses was taken
         parsed = ParsedLicense((registered,), complete=registered.verified != "no", questioned=True)
     return Dependency(item, parsed, registered, terms)
+
+
+def _at_repository(parsed: ParsedLicense, registered: License | None, name: str) -> ParsedLicense:
+    """What a name means at this repository: the registry's text for it, among texts that share a label or a hub's tag,
+    or else the texts of the repository's owner."""
+
+    def is_meant(license: License) -> bool:
+        if registered is None:
+            return False
+        same_tag = license.hub_license == registered.hub_license != "other"
+        return license.label == registered.label or (same_tag and bool(registered.terms - license.terms))
+
+    if registered is not None and any(is_meant(license) for license in parsed.licenses):
+        others = () if parsed.shared else tuple(entry for entry in parsed.licenses if not is_meant(entry))
+        return replace(parsed, licenses=(registered, *others))
+    owner = name.partition("/")[0].casefold()
+    own = tuple(license for license in parsed.licenses if owner in {org.casefold() for org in license.orgs})
+    return replace(parsed, licenses=own) if parsed.shared and own else parsed
 
 
 def covers(declared: License, governing: License) -> bool:

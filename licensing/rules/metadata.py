@@ -57,7 +57,8 @@ def _contradiction(ctx: AuditContext, declared: License) -> Iterator[Finding]:
     taught = {d.license.label for d in ctx.outputs if d.license}  # terms of a teacher that the release takes on
     own_sentences = [s for s in sentences(ctx.lineage.declared.text) if not _OF_AN_INPUT.search(s)]
     for license in ctx.prose:
-        if license.label == declared.label or not license.terms - declared.terms or ctx.discloses_parts:
+        in_tag = license.label in {entry.label for entry in (declared, *ctx.tag_names)}
+        if in_tag or not license.terms - declared.terms or ctx.discloses_parts:
             continue
         right = license.label in governs
         if (right and beside_others) or (license.label in taught and not right):
@@ -87,7 +88,9 @@ def r14_changes(ctx: AuditContext) -> Iterator[Finding]:
             why = f"{license.code_licence} is the license of the code beside these weights, not of the weights"
             fix = f"declare {license.label}"
             yield finding("W-CODE-VS-WEIGHTS-LICENCE", why, dependency=root, license=license, fix=fix, level="held")
-        if ctx.lineage.kind == "model" and root.ambiguous and not root.parsed.mixed:
+    for root in ctx.roots:
+        several = root.ambiguous and not root.shared and not root.parsed.mixed
+        if ctx.lineage.kind == "model" and several:
             why = f"the license of this base is given as {root.stated}; a parent's tag can be wrong"
             fix = "follow the base models of this base to the first one, and write the license found there"
             yield finding("W-UPSTREAM-TAG-CONFLICT", why, dependency=root, fix=fix, level="held")
@@ -119,6 +122,5 @@ def exact_repository(ctx: AuditContext) -> Iterator[Finding]:
             f"to be under {stricter.name}, which asks for more"
         )
         fix = f"look at its LICENSE, and write `licence: {stricter.id}` if it is that"
-        blocks = dependency.input.role == "base" or (ctx.dataset and dependency.input.role == "data")
         code = "W-UPSTREAM-TAG-CONFLICT"
-        yield finding(code, why, dependency=dependency, license=stricter, fix=fix, level="held", blocks=blocks)
+        yield finding(code, why, dependency=dependency, license=stricter, fix=fix, level="held", blocks=True)

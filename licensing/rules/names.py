@@ -35,18 +35,10 @@ def _required(ctx: AuditContext) -> Iterator[tuple[Dependency, Prefix, str]]:
     for root, license in ctx.upstream_licenses:
         if license.copies.name_prefix:
             yield root, license.copies.name_prefix, "its weights are in the release"
-    for dependency in ctx.outputs:
-        if (
-            dependency.license
-            and dependency.license.outputs.name_prefix
-            and dependency.ran_weights
-            and not ctx.own(dependency.license)
-        ):
-            yield (
-                dependency,
-                dependency.license.outputs.name_prefix,
-                "the releaser ran it, and its outputs trained the release",
-            )
+    for dependency, license in ((d, license) for d in ctx.outputs for license in d.applying):
+        if license.outputs.name_prefix and dependency.ran_weights and not ctx.own(license):
+            why = "the releaser ran it, and its outputs trained the release"
+            yield dependency, license.outputs.name_prefix, why
 
 
 def r5_names(ctx: AuditContext) -> Iterator[Finding]:

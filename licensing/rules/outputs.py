@@ -16,9 +16,8 @@ def r3_outputs(ctx: AuditContext) -> Iterator[Finding]:
     Naming and display conditions bind whoever accepted the license: a duty where the releaser ran the weights or the
     card takes the terms on, a warning elsewhere. A data set only passes the warning on to those who train on it.
     """
-    for dependency in ctx.outputs:
-        license = dependency.license
-        if license is None or ctx.own(license):
+    for dependency, license in ((d, license) for d in ctx.outputs for license in d.applying):
+        if ctx.own(license):
             continue
         yield from _barred(ctx, dependency, license)
         if license.label in ctx.root_labels and not ctx.dataset:
@@ -119,9 +118,16 @@ def _derivative(ctx: AuditContext, dependency: Dependency, license: License) -> 
             fix="say so on the data card",
         )
         return
+    third = dependency.input.ran_by == "third-party"
     if name in ctx.accepted:
         yield from copy_duties(license, dependency, "the card takes these terms on", weights=True)
-    third = dependency.input.ran_by == "third-party"
+    elif outputs.use_restrictions and not third and dependency.input.role in ("generator", "logits"):
+        duty = f"the text names distillation, and its use restrictions go with what was made by it{gate}"
+        duty = f"{duty}; that is the text, and whether it reaches this release is contested"
+        terms = f"make the use restrictions of {license.name} a term of your license, or take another teacher"
+        cite = outputs.use_restrictions
+        code = f"O-PASS-USE-RESTR:{name}"
+        yield finding(code, duty, dependency=dependency, license=license, cite=cite, fix=terms)
     code = f"W-DISTIL-DERIVATIVE-CONTESTED:{name}" if third else f"W-DISTIL-DERIVATIVE:{name}"
     if third:
         why += "; the releaser never accepted it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from licensing.rules.context import AuditContext, Dependency, Finding, Level, finding
@@ -71,11 +72,10 @@ def copy_duties(
     )
     yield from duty("O-NC", c.non_commercial, "is non-commercial", f"declare {name} or another non-commercial license")
     yield from duty("O-RESEARCH-ONLY", c.research_only, "is for research only", f"declare {name}")
-    if c.threshold is not None:
-        when = f" (measured: {c.threshold.measured})" if c.threshold.measured else ""
-        fix = f"state the limit of {c.threshold.label}{when} on the card"
-        text = f"has a size limit: {c.threshold.effect}"
-        yield from duty(f"O-THRESHOLD:{c.threshold.label}", c.threshold, text, fix)
+    for limit in c.threshold:
+        when = f" (measured: {limit.measured})" if limit.measured else ""
+        fix = f"state the limit of {limit.label}{when} on the card"
+        yield from duty(f"O-THRESHOLD:{limit.label}", limit, f"has a limit: {limit.effect}", fix)
     if license.outputs.tell_recipients:
         fix = "tell recipients that outputs may not train other models"
         yield from duty(f"O-OUTPUT-BAR:{name}", license.outputs.cite, "bars training on outputs", fix)
@@ -84,24 +84,57 @@ def copy_duties(
 def r1_copies(ctx: AuditContext) -> Iterator[Finding]:
     """R1: weights of a model and rows of a data set carry every duty of their license."""
     inside = "its rows are in the data set" if ctx.dataset else "its weights are in the release"
-    for root, license in ctx.root_licenses:
-        yield from copy_duties(license, root, inside, weights=not ctx.dataset)
-        yield from _upstream_notice(ctx, root, license, inside)
     for root in ctx.roots:
-        if root.conflict:  # what the license of the repository asks for, in case the lineage is wrong
-            why = f"{inside}, and it is known to be under {root.conflict.name}"
-            for duty in copy_duties(root.conflict, root, why, weights=not ctx.dataset):
-                yield duty.model_copy(update={"certainty": "partial"})
+        duties = [list(copy_duties(license, root, inside, weights=not ctx.dataset)) for license in root.applying]
+        yield from _of_shared_name(root, duties) if root.shared else itertools.chain.from_iterable(duties)
+    for root, license in ctx.root_licenses:
+        yield from _upstream_notice(ctx, root, license, inside)
+
+
+def _of_shared_name(root: Dependency, duties: list[list[Finding]]) -> Iterator[Finding]:
+    """Duties of texts that share a name: those that all of them have are certain, whichever of them governs."""
+    labels = {license.label for license in root.applying}
+
+    def common(duty: Finding) -> str:
+        bare, colon, argument = duty.code.partition(":")
+        return f"{bare}{colon}{root.stated if argument in labels else argument}"
+
+    certain = set.intersection(*({common(duty) for duty in group} for group in duties))
+    for duty in itertools.chain.from_iterable(duties):
+        if common(duty) not in certain:
+            yield duty
+    for duty in duties[0]:
+        if common(duty) in certain:
+            names = ", ".join(license.name for license in root.applying)
+            why = f"{duty.why}; so do all that it can be: {names}"
+            yield duty.model_copy(update={"code": common(duty), "why": why, "certainty": "established"})
 
 
 def _upstream_notice(ctx: AuditContext, root: Dependency, license: License, inside: str) -> Iterator[Finding]:
     """The NOTICE file that came with an input has to travel on (Apache-2.0 4(d))."""
     rule = license.copies.keep_notice_file
-    if rule is None or ctx.own(license) or not ctx.upstream_notices.get(root.input.id):
+    if rule is None or ctx.own(license) or not (rule.known or ctx.upstream_notices.get(root.input.id)):
         return
     why = f"{inside}, and it came with a NOTICE file: {license.name} asks to pass its notices on"
     fix = f"copy the NOTICE of {root.input.id} into yours, without lines on parts that the release does not hold"
     yield finding(f"O-NOTICE:{license.label}", why, dependency=root, license=license, cite=rule, fix=fix)
+
+
+def removed_guardrails(ctx: AuditContext) -> Iterator[Finding]:
+    """An act on the weights that the license bars. Where only the name of the release tells of it: a warning."""
+    if ctx.dataset:
+        return
+    for root, license in ctx.upstream_licenses:
+        rule = license.copies.no_guardrail_removal
+        if rule is None or "abliterated" not in ctx.changes(root):
+            continue
+        stated = "abliterated" in (root.input.changes or ())
+        why = f"{'the lineage' if stated else 'the name of the release'} says that safety measures of {root.input.id} "
+        why += f"were removed, and {license.name} bars that"
+        fix = "take the safety measures back in, or a base whose license allows this"
+        code = f"{'V' if stated else 'W'}-USE-POLICY-BROKEN:{license.label}"
+        level: Level = "fact" if stated else "held"
+        yield finding(code, why, dependency=root, license=license, cite=rule, fix=fix, level=level)
 
 
 def r13_geography(ctx: AuditContext) -> Iterator[Finding]:

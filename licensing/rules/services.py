@@ -80,7 +80,8 @@ def _published(ctx: AuditContext, dependency: Dependency) -> str:
     if dependency.input.ran_by is not None:
         return ""
     source = re.search(r"\(([^()]*)\)|\bvia\s+(.+)$", dependency.input.id)
-    names = [fold(word) for word in re.split(r"[,;]|\band\b", (source.group(1) or source.group(2)) if source else "")]
+    words = re.split(r"[,;]|\band\b", (source.group(1) or source.group(2)) if source else "")
+    names = [fold(word.strip().rsplit("/", 1)[-1]) for word in words]  # with or without its owner
     names.append(fold(re.sub(r"\(.*\)", "", dependency.input.id)))
     for word in names:
         if len(word) > 3 and word[:40] in ctx.published_data[0]:
@@ -121,9 +122,8 @@ def r8_endpoints(ctx: AuditContext) -> Iterator[Finding]:
         elif endpoint is not None and dependency.endpoint_terms is None and not is_private_address(endpoint):
             why = f"the terms of {endpoint} are not in the registry"
             fix = "read them, and add them in a file of your own (`--licences FILE`)"
-            yield finding(
-                f"W-TOS-ENDPOINT:{endpoint_host(endpoint)}", why, dependency=dependency, fix=fix, level="held"
-            )
+            code = f"W-TOS-ENDPOINT:{endpoint_host(endpoint)}"
+            yield finding(code, why, dependency=dependency, fix=fix, level="held", blocks=True)
         elif (
             named is not None
             and dependency.endpoint_terms is not None

@@ -18,7 +18,7 @@ def file_contents(ctx: AuditContext) -> Iterator[Finding]:
     if files is None:
         return
     present = {name for file in files.licenses for name in _labels(ctx, file.licenses)}
-    unrecognised = [file for file in files.licenses if not file.licenses and not file.mentions]
+    unrecognised = [file for file in files.licenses if not (file.licenses or file.mentions or file.near)]
     for root, license in ctx.upstream_licenses:
         c = license.copies
         if _is_present(license, present):
@@ -34,6 +34,7 @@ def file_contents(ctx: AuditContext) -> Iterator[Finding]:
         if not ctx.dataset:
             yield from _notice_line(root, license, files)
             yield from _upstream_notice(ctx, root, license, files)
+            yield from _phrase(root, license, files)
     yield from _principal_file(ctx, files)
 
 
@@ -67,7 +68,7 @@ def _description(file: LicenseFile) -> str:
     if file.licenses:
         return f"is {' and '.join(file.licenses)}"
     if file.near:
-        return f"is like {file.near} with words of its own"
+        return f"is like {file.near}, and edited: {file.difference}"
     return f"only names {' or '.join(file.mentions)}"
 
 
@@ -98,6 +99,17 @@ def _upstream_notice(ctx: AuditContext, root: Dependency, license: License, file
         yield finding(code, why, dependency=root, license=license, cite=rule, fix=fix)
 
 
+def _phrase(root: Dependency, license: License, files: LicenseFiles) -> Iterator[Finding]:
+    """The phrase may stand on a website instead, so a card without it is a warning."""
+    rule = license.copies.attribution
+    if rule and files.readme is not None and rule.applies_to(root.input.id) and not files.card_shows(rule.phrases):
+        phrases = '" or "'.join(rule.phrases)
+        why = f'the card does not show "{phrases}", which this license asks for'
+        fix = f'show "{rule.phrases[0]}" on the card'
+        code = f"W-ATTR-NOT-SEEN:{rule.phrases[0]}"
+        yield finding(code, why, dependency=root, license=license, cite=rule, fix=fix, level="held")
+
+
 def _principal_file(ctx: AuditContext, files: LicenseFiles) -> Iterator[Finding]:
     """The LICENSE beside the card against the card's tag. An upstream's text there is no contradiction."""
     tag = ctx.declared
@@ -108,7 +120,7 @@ def _principal_file(ctx: AuditContext, files: LicenseFiles) -> Iterator[Finding]
     if any(_is_present(entry, everywhere) for entry in (tag, *ctx.parsed_tag.named)):
         return
     if file.near and ctx.registry.resolve(file.near) in (tag, None):
-        why = f"{file.name} is like {file.near}, which the tag names, with words of its own: terms were put in or out"
+        why = f"{file.name} is like {file.near}, which the tag names, and edited: {file.difference}"
         fix = "read what was changed, and declare `license: other` with a name for it if it limits anything"
         yield finding("W-CARD-CONTRADICTS", why, fix=fix, level="held")
     if not file.licenses:

@@ -18,8 +18,8 @@ def unknown_inputs(ctx: AuditContext) -> Iterator[Finding]:
     policy `strict`.
     """
     for dependency in ctx.dependencies:
-        if not dependency.open_question:
-            continue
+        if not dependency.open_question or dependency.certainty == "conflict":
+            continue  # `exact_repository` reports a conflict
         if dependency.terms is not None and dependency.terms.verified == "no":
             continue  # R7 reports the endpoint's unread terms, and blocks
         why = f"the license of this {dependency.input.role} is {_state(dependency)}; unknown is not permissive"
@@ -33,6 +33,14 @@ def unknown_inputs(ctx: AuditContext) -> Iterator[Finding]:
         else:
             blocks = role not in ("judge", "seed")
             yield finding("W-UPSTREAM-UNKNOWN", why, dependency=dependency, fix=fix, level="held", blocks=blocks)
+
+
+def nothing_named(ctx: AuditContext) -> Iterator[Finding]:
+    """A release that names no weights, no teacher and no rows has them all the same, unless it says `from_scratch`."""
+    if not (ctx.roots or ctx.outputs or ctx.lineage.from_scratch):
+        why = "the release names nothing that it was made from; what is not named is not free of duties"
+        fix = "name the base model and the teachers, or write `from_scratch: true` in its lineage.yaml"
+        yield finding("W-UPSTREAM-UNKNOWN", why, fix=fix, level="held", blocks=True)
 
 
 def names_nobody(dependency: Dependency) -> bool:
@@ -53,6 +61,9 @@ def _state(dependency: Dependency) -> str:
         return f"missing; this repository is known to be under {dependency.repository_license.name}"
     if dependency.parsed.questioned:
         return f"given with a question mark ({stated})"
+    if dependency.shared:
+        names = ", ".join(license.name for license in dependency.applying)
+        return f"given by a name that different texts share ({stated}: {names})"
     if dependency.governing is None:
         return f"not known ({stated})"
     return (

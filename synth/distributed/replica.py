@@ -45,7 +45,7 @@ class Replica:
         self._config = config
         self._changed = threading.Condition()
         self._inbox: deque[Request] = deque()
-        self._unacknowledged: set[str] = set()
+        self._unacknowledged: dict[str, int] = {}  # request id -> attempt
         self._answers: deque[tuple[int, Completion]] = deque()  # not acknowledged yet, oldest first
         self._last = 0  # number of the latest answer
         self._in_flight = 0  # in the teacher
@@ -74,8 +74,9 @@ class Replica:
         """Put requests (``packed``) into the inbox, except those that it holds until they are acknowledged."""
         with self._changed:
             for request in unpacked(requests):
-                if request.request_id not in self._unacknowledged:
-                    self._unacknowledged.add(request.request_id)
+                attempt = request.attempt or 0
+                if self._unacknowledged.get(request.request_id, -1) < attempt:
+                    self._unacknowledged[request.request_id] = attempt
                     self._inbox.append(request)
             self._changed.notify_all()
 
@@ -87,7 +88,7 @@ class Replica:
         """
         with self._changed:
             while self._answers and self._answers[0][0] <= acknowledged:
-                self._unacknowledged.discard(self._answers.popleft()[1].request_id)
+                self._unacknowledged.pop(self._answers.popleft()[1].request_id, None)
             self._changed.wait_for(lambda: self._answers or self._failure or self._limit > limit, timeout_s)
             batch = [self._answers[index] for index in range(min(_BATCH, len(self._answers)))]
             reply = {
@@ -142,6 +143,8 @@ class Replica:
                         self._answers.append((self._last, answer))
                     self._changed.notify_all()
                 self._update_limit(teacher)
+            if teacher.failure is not None and not self._in_flight:
+                raise teacher.failure
 
     def _next(self) -> Request | None:
         with self._changed:

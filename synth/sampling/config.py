@@ -129,6 +129,9 @@ class SamplingOptions(Section):
         return self
 
 
+_LATER_FIELDS = ("max_failed_share",)
+
+
 class TeacherSampling(SamplingOptions):
     """Samples of the teacher: `num_samples` of every problem, or as many as an adaptive `policy` decides."""
 
@@ -141,6 +144,19 @@ class TeacherSampling(SamplingOptions):
     policy: Annotated[FixedPolicy | AdaptivePolicy, Field(discriminator="kind")] = FixedPolicy()
     budget: BudgetConfig | None = None
     escalate: EscalateConfig | None = None
+    max_failed_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Largest share of samples whose request failed with which sampling is finished. With more, the run "
+        "ends, and the same command asks for them again.",
+    )
+
+    def key_fields(self) -> dict[str, Any]:
+        """Fields that older releases do not have are left out while they have their defaults, so that keys stay."""
+        fields = super().key_fields()
+        defaults = {name: type(self).model_fields[name].default for name in _LATER_FIELDS}
+        return {name: value for name, value in fields.items() if name not in defaults or value != defaults[name]}
 
     @property
     def most_samples(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ __all__ = ["SOURCE_CLAIMS", "ImportedTraceSet", "import_traces", "load_traces", 
 _TRACE_COLUMNS = ("response", "finish_reason", "error", "prompt_tokens", "completion_tokens", "model")
 _STORED_KEYS = ("request_id", "text", "finish_reason", "error", "prompt_tokens", "completion_tokens", "engine")
 _ENGINE = "imported"
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _THINKING_PARTS = ("thinking", "reasoning")
 SOURCE_CLAIMS = "source_claims.parquet"
 
@@ -289,6 +291,8 @@ def _stored(trace: Mapping[str, Any], model: str | None, think_open: str, think_
     teacher = trace.get("model") or model
     if not isinstance(teacher, str):
         raise ValueError("no model is named for this trace: give the row a `model`, or the recipe a teacher")
+    if _HALF_PAIR.search(response):
+        raise ValueError("the text has half a surrogate pair, which no tokenizer takes")
     counts = {key: trace.get(key) for key in ("prompt_tokens", "completion_tokens")}
     for key, value in counts.items():
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):

@@ -33,9 +33,8 @@ class EmptyReasoningGuard:
         teacher = self._teacher
         if not teacher.thinking or row["finish_reason"] == "error":
             return
-        empty = not row.get("reasoning_tokens") and is_empty(
-            row["text"], row["finish_reason"], teacher.think_open, teacher.think_close
-        )
+        # By the text, not by the count of reasoning tokens: an endpoint may count thinking that it does not return.
+        empty = is_empty(row["text"], row["finish_reason"], teacher.think_open, teacher.think_close)
         if empty is None:
             return
         self._seen += 1

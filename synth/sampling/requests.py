@@ -193,6 +193,7 @@ class RequestPlan:
             max_new_tokens=max_new_tokens,
             prefix=prefix,
             prefix_ids=prefix_ids,
+            attempt=0,
         )
 
     def slots(self) -> Iterator[Slot]:

@@ -4,7 +4,7 @@ The store is the state (``synth.sampling.store``), the policy decides how often 
 (``synth.sampling.policy``), the sampler keeps the teachers at capacity (``synth.sampling.sampler``), the budget stops
 it (``synth.sampling.budget``). Killed at any moment and run again, with either policy, sampling ends with the rows and
 the digest of a run left alone, and draws no sample twice; unless a budget stopped it: how far that reaches depends on
-time. Another recipe in the same run draws only what is new; requests that failed under another ``key`` are sent again.
+time. Another recipe in the same run draws only what is new. Requests that failed in an earlier call are sent again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ def sample(
     verifier: SampleVerifier | None = None,
     budget: BudgetTracker | None = None,
     progress: Progress | None = None,
-    key: str = "",
 ) -> SampleSummary:
     """Sample until the policy is satisfied or the budget is spent; the caller closes the teacher.
 
@@ -58,8 +57,8 @@ def sample(
     Args:
         verifier: For the adaptive policy, which cannot do without.
         budget: For a caller that wants to watch it; has to be made from the same config.
-        key: Name of the stage's settings. A request that fails is a row with ``finish_reason`` "error" and its reason;
-            it is sent again under another key only.
+
+    A request that fails is a row with ``finish_reason`` "error" and its reason.
 
     Held in memory, of the samples: about 45 bytes each, no text; of the problems: 40 bytes each beside their prompts.
 
@@ -81,9 +80,9 @@ def sample(
     out.mkdir(parents=True, exist_ok=True)
     with SampleStore(store) as samples:
         verification = OnlineVerification(verifier, plan, samples) if verifier else None
-        sampler = Sampler(plan, policy, router, samples, budget, verification, progress, key)
+        sampler = Sampler(plan, policy, router, samples, budget, verification, progress)
         sampler.run()
-        summary = write_samples(out, _rows(plan, samples, policy, key))
+        summary = write_samples(out, _rows(plan, samples, policy))
         summary.reused, summary.stopped, summary.damaged = sampler.reused, sampler.stopped, samples.damaged
     engines = read_engine_info(store / ENGINES)
     if engines:
@@ -96,9 +95,9 @@ def sample(
     return summary
 
 
-def _rows(plan: RequestPlan, samples: SampleStore, policy: Adaptive | Fixed, key: str) -> Iterator[dict[str, Any]]:
+def _rows(plan: RequestPlan, samples: SampleStore, policy: Adaptive | Fixed) -> Iterator[dict[str, Any]]:
     """The selected samples, in the order of problems and sample indices, with their texts."""
-    selection = Selection(plan, samples, key)
+    selection = Selection(plan, samples)
     for problem, prompt in enumerate(plan.prompts):
         for index in range(policy.issued(problem)):
             slot = (problem, index)
@@ -115,6 +114,7 @@ def _rows(plan: RequestPlan, samples: SampleStore, policy: Adaptive | Fixed, key
                 "think_open": teacher.think_open,
                 "think_close": teacher.think_close,
                 "escalated": row["request_id"] != plan.request_id(slot),
+                "other_model": teacher.other_model((row.get("provenance") or {}).get("model")),
             }
 
 

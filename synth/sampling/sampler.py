@@ -11,11 +11,12 @@ each) and the next one is looked at.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
+from licensing.errors import DistillError
 from synth.problems.problem import text_of
 from synth.sampling.budget import BudgetTracker
 from synth.sampling.online_verification import OnlineVerification
@@ -58,7 +59,7 @@ class _Account(TypedDict):
 class Sampler:
     """One run of ``sample()``; see ``run``.
 
-    ``key``: rows of failed requests carry it. ``verification``: None where the policy needs no verdicts.
+    ``verification``: None where the policy needs no verdicts.
     """
 
     def __init__(
@@ -70,11 +71,12 @@ class Sampler:
         budget: BudgetTracker,
         verification: OnlineVerification | None,
         progress: Progress | None,
-        key: str = "",
     ) -> None:
         self._plan, self._policy, self._router, self._store = plan, policy, router, store
-        self._budget, self._verification, self._progress, self._key = budget, verification, progress, key
-        self._selection = Selection(plan, store, key)
+        self._budget, self._verification, self._progress = budget, verification, progress
+        self._to_retry = store.failed()
+        self._selection = Selection(plan, store, self._to_retry)
+        self._attempts: Counter[str] = Counter()  # paid ones that failed, of requests that are sent again
         self._guards = [EmptyReasoningGuard(teacher) for teacher in plan.teachers]
         self._in_flight: dict[str, _Sending] = {}
         # By teacher: samples that wait for a free place, and cut-off traces that wait for their escalation.
@@ -90,8 +92,18 @@ class Sampler:
         limit.
 
         Raises what a teacher or the verifier raises, and Refused where a thinking teacher does not think, with
-        everything so far in the store.
+        everything so far in the store, and all that was paid for.
         """
+        self._count_store()
+        try:
+            self._draw()
+        except DistillError:
+            for completion in self._router.drain():
+                self._commit(completion)
+            raise
+        self._budget.save()
+
+    def _draw(self) -> None:
         while True:
             self._record_grades(block=False)
             self._check_time()
@@ -99,16 +111,18 @@ class Sampler:
             if self._change_turns():
                 continue
             if self._in_flight:
-                for completion in self._poll():
-                    self._commit(completion)
+                rows = [self._commit(completion) for completion in self._poll()]
+                for member, row in filter(None, rows):
+                    self._guards[member].look(row)
                 self._report()
             elif self._verifying:
                 self._record_grades(block=True)
+            elif self._router.failure is not None:
+                raise self._router.failure
             elif any(self._waiting) or any(self._cut):
                 raise RuntimeError(f"{self._router.engine} takes no request, though none is in flight")
             else:
-                break
-        self._budget.save()
+                return
 
     @property
     def _verifying(self) -> bool:
@@ -155,7 +169,6 @@ class Sampler:
             row_id = self._selection.selected(slot)
             if row_id is not None:
                 self.reused += 1
-                self._count(slot, row_id)
                 self._settle(slot, row_id)
                 continue
             member = self._plan.teacher_index(slot)
@@ -190,6 +203,8 @@ class Sampler:
         if not self._budget.reserve(request.max_new_tokens, sending.prompt_tokens, **self._account(sending)):
             return False
         self._in_flight[request.request_id] = sending
+        if request.request_id in self._attempts:
+            request = replace(request, attempt=self._attempts[request.request_id])
         self._router.submit(member, request)
         return True
 
@@ -226,15 +241,18 @@ class Sampler:
         free = any(self._router.free_slots(member) > 0 for member in range(len(self._waiting)))
         return self._router.poll_for(_SHORT_POLL_S if self._verifying and free else _POLL_S)
 
-    def _commit(self, completion: Completion) -> None:
+    def _commit(self, completion: Completion) -> tuple[int, dict[str, Any]] | None:
+        """Put an answer into the store; returns the index of its teacher, and its row."""
         sending = self._in_flight.pop(completion.request_id, None)
         if sending is None:
-            return  # delivered twice, by a replica that was thought dead: the first one counts
+            return None  # delivered twice, by a replica that was thought dead: the first one counts
+        completion = _encodable(completion)
+        member = self._plan.teacher_index(sending.slot)
         self._budget.release(sending.request.max_new_tokens, sending.prompt_tokens, **self._account(sending))
         self._router.record_engine_info()  # before its first row: a kill leaves no row of an unknown engine
         row = self._row(sending, completion)
         row_id = self._store.append(row)
-        self._guards[self._plan.teacher_index(sending.slot)].look(row)
+        self._to_retry.discard(row_id)
         self._budget.generated += completion.completion_tokens or 0
         spent = completion.completion_tokens
         if spent is None:
@@ -242,10 +260,20 @@ class Sampler:
             if row.get("continued") and sending.cut is not None:
                 spent = max(0, spent - self._generated(sending.cut))
         self._budget.count(spent, completion.prompt_tokens or 0, **self._account(sending))
+        if completion.retry and self.stopped is None:
+            self._to_retry.add(row_id)
+            self._attempts[completion.request_id] += 1
+            if sending.cut is not None:
+                self._cut[member].append((sending.slot, sending.cut))
+            else:
+                self._waiting[member].appendleft(sending.slot)
+            return member, row
+        self._attempts.pop(completion.request_id, None)
         if sending.cut is not None:
             self._accept(sending.slot, sending.cut if completion.finish_reason == "error" else row_id)
         else:
             self._settle(sending.slot, row_id)
+        return member, row
 
     def _row(self, sending: _Sending, completion: Completion) -> dict[str, Any]:
         """A row of the store. Only `completed_at` changes from run to run."""
@@ -259,13 +287,13 @@ class Sampler:
             "error": completion.error,
             "prompt_tokens": completion.prompt_tokens,
             "completion_tokens": completion.completion_tokens,
-            "engine": self._router.teachers[self._plan.teacher_index(sending.slot)].engine,
+            "engine": self._engine(sending.slot, completion),
             "completed_at": int(time.time()),
         }
+        if completion.provenance:
+            row["provenance"] = dict(completion.provenance)
         if completion.reasoning_tokens is not None:
             row["reasoning_tokens"] = completion.reasoning_tokens
-        if completion.finish_reason == "error":
-            row["key"] = self._key
         if first is not None:
             if sending.continued and completion.finish_reason != "error":
                 row["prompt_tokens"] = first["prompt_tokens"]
@@ -273,6 +301,12 @@ class Sampler:
                 row["completion_tokens"] = None if more is None else first["completion_tokens"] + more
             row |= {"escalated_from": first["request_id"], "continued": sending.continued}
         return row
+
+    def _engine(self, slot: Slot, completion: Completion) -> str:
+        """The engine that answered, with the model's name where it is not the requested one's."""
+        engine = self._router.teachers[self._plan.teacher_index(slot)].engine
+        other = self._plan.teacher(slot).other_model(completion.provenance.get("model"))
+        return engine if other is None else f"{engine}, answered as {other}"
 
     def _settle(self, slot: Slot, row_id: int) -> None:
         """A sample is in the store: escalate it where it was cut off for the first time."""
@@ -288,20 +322,36 @@ class Sampler:
         if self._verification is not None and self._policy.uses_verdicts_of(slot[0]):
             self._verification.add(slot, row_id)
 
-    def _count(self, slot: Slot, row_id: int) -> None:
-        """Add what a row of an earlier run has cost; an escalation, with the trace that it began from."""
-        store, first = self._store, self._selection.first(slot)
-        name = self._plan.teacher(slot).public_id
-        if first is not None:
-            self._budget.count(self._generated(first), store.prompt_tokens(first), teacher=name)
-        if row_id != first:
-            before = self._generated(first) if first is not None and store.row(row_id).get("continued") else 0
-            more = max(0, self._generated(row_id) - before)
-            self._budget.count(more, store.prompt_tokens(row_id), escalated=True, teacher=name)
+    def _count_store(self) -> None:
+        """Add what the rows of earlier runs have cost, those of requests that failed included. Before anything is sent:
+        a budget also holds for what failed and is sent again."""
+        if not len(self._store):
+            return
+        escalates = self._plan.config.escalate is not None
+        for slot in self._plan.slots():
+            first = self._store.find(self._plan.request_id(slot))
+            if first is not None:
+                self._count(slot, first, self._generated(first))
+            more = self._store.find(self._plan.escalated_request_id(slot)) if escalates else None
+            if more is not None:
+                tokens = self._generated(more)
+                if (
+                    first is not None
+                    and self._store.finish_reason(more) != "error"
+                    and self._store.row(more)["continued"]
+                ):
+                    tokens = max(0, tokens - self._generated(first))
+                self._count(slot, more, tokens, escalated=True)
+
+    def _count(self, slot: Slot, row_id: int, tokens: int, *, escalated: bool = False) -> None:
+        lost_prompt_tokens, lost_tokens = self._store.lost(row_id)
+        prompt_tokens = self._store.prompt_tokens(row_id) + lost_prompt_tokens
+        teacher = self._plan.teacher(slot).public_id
+        self._budget.count(tokens + lost_tokens, prompt_tokens, escalated=escalated, teacher=teacher)
 
     def _generated(self, row_id: int, row: Mapping[str, Any] | None = None) -> int:
         """Tokens of a row's trace. Where the engine did not count them, the most that its text can be: one a byte."""
-        if self._store.counted(row_id):
+        if self._store.counted(row_id) or self._store.finish_reason(row_id) == "error":
             return self._store.completion_tokens(row_id)
         row = row or self._store.row(row_id)
         config = self._plan.config
@@ -338,3 +388,19 @@ class Sampler:
 def _estimated_prompt_tokens(request: Request) -> int:
     """Prompt tokens of a chat before an engine counts them: one for three characters, and some for the template."""
     return sum(len(text_of(message.get("content"))) // 3 + 8 for message in request.messages) + len(request.prefix) // 3
+
+
+def _encodable(completion: Completion) -> Completion:
+    """The completion, or that of a failed request where its text has half a surrogate pair, as some services send: no
+    tokenizer takes it. Two halves that came in two events are joined."""
+    try:
+        completion.text.encode()
+    except UnicodeEncodeError:
+        pass
+    else:
+        return completion
+    try:
+        return replace(completion, text=completion.text.encode("utf-16", "surrogatepass").decode("utf-16"))
+    except UnicodeDecodeError:
+        reason = "the text has half a surrogate pair, which no tokenizer takes"
+        return replace(completion, text="", finish_reason="error", error=reason, token_ids=())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,16 @@ __all__ = ["SampleSummary", "Selection", "TeacherSummary", "write_samples"]
 class Selection:
     """The rows of the store that stand for the samples of a plan.
 
-    A row that failed under another ``key`` stands for nothing: what made it fail may be the very thing that was
-    changed, so its request is sent again.
+    ``to_retry``: rows of failed requests that are sent again; they stand for nothing.
     """
 
-    def __init__(self, plan: RequestPlan, store: SampleStore, key: str) -> None:
-        self._plan, self._store, self._key = plan, store, key
+    def __init__(self, plan: RequestPlan, store: SampleStore, to_retry: Collection[int] = ()) -> None:
+        self._plan, self._store, self._to_retry = plan, store, to_retry
 
     def find(self, request_id: str) -> int | None:
         """The row id of a request, or None where it has to be sent."""
         row_id = self._store.find(request_id)
-        if row_id is None or self._store.finish_reason(row_id) != "error":
-            return row_id
-        return row_id if self._store.row(row_id).get("key", "") == self._key else None
+        return None if row_id in self._to_retry else row_id
 
     def first(self, slot: Slot) -> int | None:
         """The row of a sample's first request."""
@@ -66,7 +63,9 @@ class SampleSummary:
     ``samples_digest``: sha256 over the rows and their texts, in order; equal for equal samples, whatever the order in
     which they came. ``first_completed``, ``last_completed``: epoch seconds of the first and the last of the samples
     that this run's engines gave, or None. ``reused`` samples were in the store before; ``damaged`` lines of the store
-    are no sample rows. ``stopped`` names the limit of the budget that ended sampling, or is None.
+    are no sample rows. ``stopped`` names the limit of the budget that ended sampling, or is None. ``failure``: the
+    reason of the first request that failed. ``other_models``: names under which an endpoint answered that are not the
+    teacher's.
     """
 
     rows: int = 0
@@ -81,7 +80,14 @@ class SampleSummary:
     reused: int = 0
     damaged: int = 0
     stopped: str | None = None
+    failure: str | None = None
+    other_models: set[str] = field(default_factory=set)
     problems_stopped: dict[str, int] | None = None
+
+    @property
+    def failed(self) -> int:
+        """The number of samples whose request failed."""
+        return self.finish_reasons.get("error", 0)
 
     @property
     def engines(self) -> list[str]:
@@ -93,7 +99,8 @@ def write_samples(out: Path, rows: Iterable[Mapping[str, Any]]) -> SampleSummary
     """Write samples.parquet into the folder ``out``, in the order of ``rows``.
 
     Args:
-        rows: The columns of ``samples_schema`` and, beside them, `text` and, where known, `completed_at`.
+        rows: The columns of ``samples_schema`` and, beside them, `text` and, where known, `completed_at` and
+            `other_model`.
     """
     schema = samples_schema()
     summary, reasons, digest = SampleSummary(), Counter[str](), hashlib.sha256()
@@ -105,6 +112,9 @@ def write_samples(out: Path, rows: Iterable[Mapping[str, Any]]) -> SampleSummary
             digest.update(line.encode("utf-8", "surrogatepass"))
             reasons[row["finish_reason"]] += 1
             summary.rows += 1
+            summary.failure = summary.failure or row["error"]
+            if row.get("other_model"):
+                summary.other_models.add(row["other_model"])
             summary.prompt_tokens += row["prompt_tokens"] or 0
             summary.completion_tokens += row["completion_tokens"] or 0
             summary.escalated += row["escalated"]

@@ -2,11 +2,12 @@
 
     <store>/samples.jsonl    one row a sample: request_id, text, finish_reason, error, prompt_tokens,
                              completion_tokens, engine, completed_at; optional: token_ids, reasoning_tokens,
-                             escalated_from, continued, key
+                             escalated_from, continued, provenance
 
 The file is never rewritten, sorted or copied: which samples a stage uses is listed in its samples.parquet
 (``synth.trace``). ``synth.sampling.append_log`` says how a line is committed. A row belongs to its ``request_id``; of
-two rows with one id the first counts, unless it is of a request that failed: then the later one replaces it.
+two rows with one id the first counts, unless it is of a request that failed: then the later one replaces it, and the
+tokens of the failed one still count (``lost``).
 
 Held in memory is an index and no text, about 45 bytes a sample.
 """
@@ -55,6 +56,7 @@ class SampleStore:
         self._tokens = array("I")
         self._prompt_tokens = array("I")
         self._reasons = bytearray()
+        self._lost: dict[int, tuple[int, int]] = {}
         self._log = AppendLog(store / SAMPLE_LOG, read_only=read_only)
         for offset, line in self._log.scan():
             entry = _entry_of_line(line)
@@ -99,6 +101,14 @@ class SampleStore:
         count = self._prompt_tokens[row_id]
         return 0 if count == _UNKNOWN else count
 
+    def lost(self, row_id: int) -> tuple[int, int]:
+        """Prompt and completion tokens of the failed rows that a row has replaced."""
+        return self._lost.get(row_id, (0, 0))
+
+    def failed(self) -> set[int]:
+        """The row ids of requests that failed."""
+        return {row_id for row_id, reason in enumerate(self._reasons) if reason == _ERROR}
+
     def row(self, row_id: int) -> dict[str, Any]:
         """A row, read from the disk."""
         row: dict[str, Any] = json.loads(self._log.line(self._offsets[row_id]))
@@ -117,6 +127,9 @@ class SampleStore:
             self._tokens.append(tokens)
             self._reasons.append(reason)
         elif self._reasons[row_id] == _ERROR:
+            before, now = self.lost(row_id), (self.prompt_tokens(row_id), self.completion_tokens(row_id))
+            if any(now):
+                self._lost[row_id] = (before[0] + now[0], before[1] + now[1])
             self._offsets[row_id] = offset
             self._prompt_tokens[row_id], self._tokens[row_id] = prompt_tokens, tokens
             self._reasons[row_id] = reason

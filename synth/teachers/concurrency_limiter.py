@@ -99,20 +99,27 @@ def allow_sockets(count: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
-def retry_after(header: str | None, most_s: float) -> float | None:
+def retry_after(header: str | None, most_s: float, *, now: str | None = None) -> float | None:
     """Seconds of a ``Retry-After`` header, a number or a date (RFC 9110, 10.2.3), at most ``most_s``.
 
-    None without a header, or where it is neither.
+    None without a header, where it is neither, and where it names no time to come. ``now``: the response's own Date
+    header, since the server's clock may be another one.
     """
     if header is None:
         return None
     try:
         seconds = float(header)
     except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError):
+        at = _epoch_seconds(header)
+        if at is None:
             return None
-    if not seconds >= 0:  # NaN as well
-        return 0.0 if seconds < 0 else None
-    return min(seconds, most_s)
+        here = _epoch_seconds(now)
+        seconds = at - (time.time() if here is None else here)
+    return min(seconds, most_s) if seconds > 0 else None
+
+
+def _epoch_seconds(date: str | None) -> float | None:
+    try:
+        return None if date is None else email.utils.parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None

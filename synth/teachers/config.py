@@ -40,6 +40,8 @@ _REQUEST_PARAMETERS_WITH_A_FIELD = {
     "max_completion_tokens": "sample.max_new_tokens and teacher.limit_field",
     "seed": "sample.seed and teacher.send_seed",
 }
+_DATED = r"[-@:](\d{4}-?\d{2}-?\d{2}|\d{4})"
+"""How services name the version behind an alias: gpt-4o-2024-08-06, deepseek-r1-0528."""
 _SERVER_ARGUMENTS_WITH_A_FIELD: dict[str, str | None] = {
     "host": None,
     "port": None,
@@ -128,6 +130,10 @@ class TeacherFields(Section):
     def public_id(self) -> str:
         """The id that cards and lineage use: `name` where it is set, else `model`."""
         return self.name or self.model
+
+    def other_model(self, answered: str | None) -> str | None:
+        """``answered``, the model's name in a response, where it is another model than the one requested."""
+        return None
 
 
 class TransformersTeacher(TeacherFields):
@@ -267,6 +273,14 @@ class OpenAITeacher(ServedTeacher):
     limit_field: Literal["max_tokens", "max_completion_tokens"] = Field(
         "max_tokens", description="What the endpoint calls the limit of generated tokens."
     )
+    other_models: Literal["stop", "label"] = Operational(
+        "stop",
+        description="Responses in another model's name: `stop` ends the run; `label` takes them, with that name in the "
+        "rows' `engine` and in the lineage.",
+    )
+    response_models: tuple[str, ...] = Operational(
+        (), description="Further names of the model in responses, where `model` is an alias of the endpoint."
+    )
 
     @field_validator("base_url")
     @classmethod
@@ -284,6 +298,13 @@ class OpenAITeacher(ServedTeacher):
         if not self.is_public or self.terms == SELF_HOSTED:
             del fields["base_url"]
         return fields
+
+    def other_model(self, answered: str | None) -> str | None:
+        if answered is None or answered in self.response_models:
+            return None
+        requested, name = (one.rpartition("/")[2].lower() for one in (self.model, answered))
+        same = name == requested or re.fullmatch(rf"{re.escape(requested)}{_DATED}", name)
+        return None if same else answered
 
     @property
     def service(self) -> str | None:

@@ -6,15 +6,19 @@ client, which builds typed objects of them: at some thousand tokens a second tha
 
 **Retries**: lost connections, 408, 409, 5xx, streams that break off, malformed answers (JSON that does not parse, a
 proxy's page); at most ``max_attempts`` times, with jittered, growing waits. 429 and 503 lower the number of requests
-in flight (``concurrency_limiter.py``) and delay all requests by ``Retry-After``; they do not count as attempts.
+in flight (``concurrency_limiter.py``) and delay all requests by ``Retry-After``; they do not count as attempts. An
+attempt that was paid for goes back to the sampler, which sends the next one if the budget allows.
 
 **Outages.** A request that failed ``max_attempts`` times is an error row only where the endpoint still answers at
 ``/models``: an outage must not turn a hundred thousand requests into errors. An outage after the first answer is waited
 out, for ``patience_s``.
 
-**What ends the run**, with all rows so far kept: 401, 402, 404, credit that is used up; the first requests all failing;
-an endpoint that never answered, or not for ``patience_s``. 403 is an error row, since some endpoints answer it to a
-single prompt that they flag.
+**What ends the run** is what concerns all requests (``refusal.py``): an account without credit; a key or an address
+that was never accepted; another model than the one requested; an endpoint that never answered, or not for
+``patience_s``. Whatever else is refused is an error row. Refusals may come in a row because a service says in words of
+its own that it will answer nothing, or because so many problems are too long: after ``_IN_A_ROW`` of them a test
+request, with all that requests share and a harmless question, tells one from the other. Before the run ends, requests
+that wait are dropped, and those at the endpoint are waited for: their answers are paid for.
 
 **Secrets.** The key is read from the environment when the engine is built. It goes into the Authorization header and
 nowhere else; it is cut out of errors of a server that repeats it.
@@ -28,34 +32,31 @@ import math
 import random
 import threading
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
 from licensing.addresses import is_loopback
-from licensing.errors import InputError, MissingDependency
-from synth.teachers.chat_stream import ChatStream, MalformedResponse, RequestRejected, SSEDecoder
+from licensing.errors import DistillError, InputError, MissingDependency, Refused
+from synth.problems.problem import Prompt
+from synth.teachers.chat_stream import ChatStream, SSEDecoder
 from synth.teachers.concurrency_limiter import ConcurrencyLimiter, allow_sockets, retry_after
 from synth.teachers.config import OpenAITeacher, ServedTeacher, VllmServerTeacher
 from synth.teachers.endpoint import Endpoint, EndpointProvider, RemoteEndpoint
-from synth.teachers.teacher import Completion, FinishReason, Request, Teacher, missing_engine
+from synth.teachers.refusal import Refusal, scope_of
+from synth.teachers.teacher import Completion, Request, Teacher, missing_engine, teacher_messages
 
 __all__ = ["OpenAIEngine", "models_at"]
 
-_FIRST_FAILURES = 8  # failed requests without an answer in between that end the run: the fault is not theirs
+_IN_A_ROW = 8  # refused requests without an answer in between, after which a test request is sent
 _BACKOFF_S, _LONGEST_BACKOFF_S = 1.0, 60.0
 _PROBE_S = 10.0
 _USAGE_S = 10.0  # for token counts, once the answer is complete
 _CLOSE_S = 30.0
-_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
-
-
-class _Retry(Exception):
-    """This attempt failed, another may not. ``busy``: it was a 429 or 503; ``pause_s``: its Retry-After."""
-
-    def __init__(self, reason: str, *, busy: bool = False, pause_s: float | None = None) -> None:
-        super().__init__(reason)
-        self.busy, self.pause_s = busy, pause_s
+_CHECK_KEY = "check the key in the variable that teacher.api_key_env names"
+_TEST = Prompt(id="test", messages=({"role": "user", "content": "Say OK."},), kind="open", source="test")
 
 
 class OpenAIEngine(Teacher):
@@ -79,20 +80,24 @@ class OpenAIEngine(Teacher):
         self.engine_info: list[dict[str, Any]] = []
         self._config, self._provider = config, provider
         self._limiter = ConcurrencyLimiter(config.concurrency)
-        self._finished: SimpleQueue[Completion | None] = SimpleQueue()  # None: look at _failure
+        self._finished: SimpleQueue[Completion | None] = SimpleQueue()  # None: a request that was dropped
         self._in_flight = 0
-        self._failure: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Completion | None]] = set()
+        self._attempting: set[asyncio.Task[Any] | None] = set()  # those with a request at the endpoint
+        self._draining = False
         self._client_of: tuple[Endpoint, Any] | None = None
         self._http: Any = None
         self._answered = 0  # requests answered since the start
-        self._failed_since = 0  # error rows since the last answer
+        self._refused = 0  # requests refused since the last answer
+        self._testing = False
 
     @property
     def capacity(self) -> int:
         """``concurrency`` and a quarter, less the requests in flight: some wait here for the next free slot."""
+        if self._draining:
+            return 0
         return max(0, self._config.concurrency + (self._config.concurrency + 3) // 4 - self._in_flight)
 
     def submit(self, request: Request) -> None:
@@ -109,18 +114,30 @@ class OpenAIEngine(Teacher):
 
     def poll_for(self, seconds: float) -> list[Completion]:
         """As ``poll``, for at most ``seconds``. Raises what ended the run, once all answers have been returned."""
+        completions = self._take(seconds)
+        if self.failure is not None and not completions and not self._in_flight:
+            raise self.failure
+        return completions
+
+    def drain(self) -> Iterator[Completion]:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stop_sending)
+        while self._in_flight:
+            yield from self._take(math.inf)
+
+    def _take(self, seconds: float) -> list[Completion]:
+        """The requests that are finished; waits for one for at most ``seconds``, or until none is in flight."""
         completions: list[Completion] = []
-        while self._in_flight > len(completions):
+        deadline = time.monotonic() + seconds
+        while self._in_flight:
+            left = deadline - time.monotonic()
             try:
-                block = not completions and self._failure is None
-                completion = self._finished.get(block, None if seconds == math.inf or not block else seconds)
+                completion = self._finished.get(not completions, None if left == math.inf else max(0.0, left))
             except Empty:
                 break
+            self._in_flight -= 1
             if completion is not None:
                 completions.append(completion)
-        self._in_flight -= len(completions)
-        if self._failure is not None and not completions:
-            raise self._failure
         return completions
 
     def close(self) -> None:
@@ -131,7 +148,8 @@ class OpenAIEngine(Teacher):
         loop.call_soon_threadsafe(loop.stop)
         self._thread.join(_CLOSE_S)
         loop.close()
-        self._in_flight, self._http, self._client_of = 0, None, None
+        self._in_flight, self._http, self._client_of, self._draining = 0, None, None, False
+        self._finished = SimpleQueue()
         self._limiter = ConcurrencyLimiter(self._config.concurrency)
 
     # --- in the loop ---------------------------------------------------------------------------------------------
@@ -139,14 +157,28 @@ class OpenAIEngine(Teacher):
     def _start(self, request: Request) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(request))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._on_done)
 
-    async def _serve(self, request: Request) -> None:
+    def _on_done(self, task: asyncio.Task[Completion | None]) -> None:
+        self._tasks.discard(task)
+        self._finished.put(None if task.cancelled() else task.result())
+
+    async def _serve(self, request: Request) -> Completion | None:
         try:
-            self._finished.put(await self._completion(request))
+            return None if self._draining else await self._completion(request)
         except Exception as error:  # a DistillError or a bug: both end the run, in the caller's thread
-            self._failure = self._failure or error
-            self._finished.put(None)
+            self._end(error)
+            return None
+
+    def _end(self, error: Exception) -> None:
+        """The run ends with ``error``, once the requests at the endpoint are answered."""
+        self.failure = self.failure or error
+        self._stop_sending()
+
+    def _stop_sending(self) -> None:
+        self._draining = True
+        for task in self._tasks - self._attempting - {asyncio.current_task()}:
+            task.cancel()
 
     async def _shut_down(self) -> None:
         tasks = list(self._tasks)
@@ -157,9 +189,10 @@ class OpenAIEngine(Teacher):
             await self._http.aclose()
         await self._provider.close()
 
-    async def _completion(self, request: Request) -> Completion:
-        """Send it until there is an answer or a final error. Raises DistillError where the run has to end."""
-        attempts = refusals = 0
+    async def _completion(self, request: Request) -> Completion | None:
+        """Send it until there is an answer, a final error, or an attempt that was paid for; None where the run ends
+        before that. Raises DistillError where the run has to end."""
+        attempts, refusals = request.attempt or 0, 0
         first: tuple[float, int] | None = None  # time of the first failure, and how many requests had answers then
         while True:
             entered = await self._limiter.enter()
@@ -169,43 +202,54 @@ class OpenAIEngine(Teacher):
                 if info is not None and info not in self.engine_info:
                     self.engine_info, self.engine = [*self.engine_info, info], info["engine"]
                 completion = await self._attempt(endpoint, request)
-                if completion.finish_reason != "error":
-                    self._answered, self._failed_since = self._answered + 1, 0
-                    self._limiter.answered()
-                    return completion
-                return self._failed(completion, permanent=True)
-            except _Retry as error:
-                retry = error
-                if retry.busy:
-                    self._limiter.refused(entered, retry.pause_s)
+                self._answered, self._refused = self._answered + 1, 0
+                self._limiter.answered()
+                return completion
+            except Refusal as error:
+                refusal = error
+                if refusal.scope == "busy":
+                    self._limiter.refused(entered, refusal.pause_s)
             finally:
                 self._limiter.leave()
+            busy, paid = refusal.scope == "busy", bool(refusal.completion_tokens)
+            if refusal.scope == "request":
+                return await self._refuse(endpoint, request, refusal)
+            if self._concerns_all(refusal):
+                self._end(self._explained(endpoint, refusal))
+                return _error(request, refusal) if paid else None
             if await self._provider.is_lost(endpoint):
                 continue  # no attempt of this request: the provider counts restarts
+            if self._draining:
+                return _error(request, refusal) if paid else None
             first = first or (time.monotonic(), self._answered)
             patient = time.monotonic() - first[0] <= self._config.patience_s
-            attempts, refusals = attempts + (not retry.busy), refusals + retry.busy
-            if retry.busy and not patient:
+            attempts, refusals = attempts + (not busy), refusals + busy
+            if busy and not patient:
                 if self._answered == first[1]:
                     what = f"the endpoint has refused everything for {self._config.patience_s:g} s"
-                    raise self._outage(endpoint, what, retry)
-                return self._failed(_error(request, str(retry)), permanent=False)
+                    raise self._outage(endpoint, what, refusal)
+                return await self._refuse(endpoint, request, refusal)
             if attempts >= self._config.max_attempts:
                 if await self._is_up(endpoint):
-                    return self._failed(_error(request, str(retry)), permanent=False)
+                    return await self._refuse(endpoint, request, refusal)
                 if not self._answered or not patient:
-                    raise self._outage(endpoint, "the endpoint does not answer", retry)
-            if retry.pause_s is None:
+                    raise self._outage(endpoint, "the endpoint does not answer", refusal)
+            if not (busy and refusal.pause_s):  # else the limiter waits
                 longest = min(_LONGEST_BACKOFF_S, _BACKOFF_S * 2.0 ** min(attempts + refusals - 1, 8))
                 await asyncio.sleep(random.uniform(longest / 4, longest))
+            if paid and request.attempt is not None:
+                return replace(_error(request, refusal), retry=True)
 
     async def _attempt(self, endpoint: Endpoint, request: Request) -> Completion:
-        """One attempt. Raises _Retry where another may succeed, DistillError where no request would."""
+        """One attempt. Raises Refusal where there is no answer."""
         import httpx2
         import openai
 
         answer = ChatStream(request.max_new_tokens)
         decoder = SSEDecoder(answer)
+        error: Exception | None = None
+        task = asyncio.current_task()
+        self._attempting.add(task)
         try:
             async with (
                 asyncio.timeout(self._config.total_timeout_s) as clock,
@@ -215,63 +259,109 @@ class OpenAIEngine(Teacher):
             ):
                 async for piece in response.iter_bytes():
                     decoder.feed(piece)
-                    if answer.finish_reason is not None:  # it is complete: do not wait long for anything after it
+                    if answer.is_whole:  # do not wait long for anything after it
                         deadline = asyncio.get_running_loop().time() + (1.0 if answer.done else _USAGE_S)
                         clock.reschedule(min(deadline, clock.when() or deadline))
             decoder.end()
-        except (
-            openai.APIError, httpx2.HTTPError, MalformedResponse, RequestRejected, TimeoutError, UnicodeEncodeError
-        ) as error:  # fmt: skip
-            if answer.finish_reason is None or isinstance(error, RequestRejected):
-                return self._explain(endpoint, request, error)
-        return self._finish(request, answer)
+        except (openai.APIError, httpx2.HTTPError, Refusal, TimeoutError, UnicodeEncodeError) as caught:
+            lasting = isinstance(caught, Refusal) and caught.scope not in ("transient", "busy")
+            error = caught if lasting or not answer.is_whole else None
+        finally:
+            self._attempting.discard(task)
+        try:
+            if error is not None:
+                raise self._refusal(endpoint, error)
+            return self._finish(request, answer)
+        except Refusal as refusal:
+            refusal.prompt_tokens, refusal.completion_tokens = answer.cost()
+            raise
 
     def _finish(self, request: Request, answer: ChatStream) -> Completion:
-        reason = answer.finish_reason or ""
-        if reason in ("abort", "error"):
-            raise _Retry(f"the server ended the request with {reason!r}")
-        if reason not in _REASONS:
-            return _error(request, f"the endpoint ended the request with {reason!r}")
+        """The completion of a whole answer. Raises Refusal where its end says that it is none."""
+        reason = answer.finish()
+        if reason == "retry":
+            raise Refusal("transient", f"the server ended the request with {answer.finish_reason!r}")
+        if reason is None:
+            raise Refusal("request", f"the endpoint ended the request with {answer.finish_reason!r}")
+        other = self._config.other_model(answer.provenance.get("model"))
+        if other is not None and isinstance(self._config, OpenAITeacher) and self._config.other_models == "stop":
+            raise Refusal("model", f"{self._config.model} was requested, and {other} answered")
         text = answer.text(self._config.think_open, self._config.think_close)
         prompt_tokens, completion_tokens, reasoning_tokens = answer.counts()
         return Completion(
-            request.request_id, text, _REASONS[reason], prompt_tokens, completion_tokens, None, reasoning_tokens
-        )
+            request.request_id, text, reason, prompt_tokens, completion_tokens, None, reasoning_tokens,
+            provenance=answer.provenance,
+        )  # fmt: skip
 
-    def _explain(self, endpoint: Endpoint, request: Request, error: Exception) -> Completion:
-        """What an error means: an error row (returned), a retry (_Retry), or the end of the run (DistillError)."""
+    def _refusal(self, endpoint: Endpoint, error: Exception) -> Refusal:
+        """What an error of the client concerns."""
         import openai
 
         message = self._without_key(error, endpoint)
+        if isinstance(error, Refusal):
+            return Refusal(error.scope, message, pause_s=error.pause_s)
         if isinstance(error, TimeoutError):
-            return _error(request, f"no end after {self._config.total_timeout_s:g} s")
-        if isinstance(error, RequestRejected | UnicodeEncodeError):
-            return _error(request, message)
+            return Refusal("request", f"no end after {self._config.total_timeout_s:g} s")
+        if isinstance(error, UnicodeEncodeError):
+            return Refusal("request", message)
         if not isinstance(error, openai.APIStatusError):
-            raise _Retry(message) from error
-        status, code = error.status_code, str(error.code)
-        if status == 402 or code == "insufficient_quota":
-            raise MissingDependency(
-                f"the account's credit is used up: {message}", where=endpoint.base_url, hint="add credit and run again"
+            return Refusal("transient", message)
+        headers = error.response.headers
+        pause = retry_after(headers.get("retry-after"), self._config.max_retry_after_s, now=headers.get("date"))
+        return Refusal(scope_of(error.status_code, error.code, error.type), message, pause_s=pause)
+
+    async def _refuse(self, endpoint: Endpoint, request: Request, refusal: Refusal) -> Completion:
+        """The error row of a request. Ends the run where the test request is refused, too."""
+        row = _error(request, refusal)
+        self._refused += 1
+        if self._refused < _IN_A_ROW or self._testing or self._draining:
+            return row
+        self._testing = True
+        try:
+            test = await self._attempt(endpoint, replace(request, messages=teacher_messages(self._config, _TEST)))
+        except Refusal as error:
+            if error.scope != "busy":
+                what = f"{self._refused} requests in a row were refused, and a test request was, too; the last: "
+                self._end(self._explained(endpoint, Refusal(refusal.scope, f"{what}{refusal.reason}")))
+        else:
+            self._refused = 0
+            row = replace(
+                row,
+                prompt_tokens=(row.prompt_tokens or 0) + (test.prompt_tokens or 0),
+                completion_tokens=(row.completion_tokens or 0) + (test.completion_tokens or len(test.text.encode())),
             )
-        if status == 401:
-            raise InputError(
-                f"the endpoint does not accept the key: {message}",
-                where=endpoint.base_url,
-                hint="check the key in the variable that teacher.api_key_env names",
-            ) from None
-        if status == 404 or status < 400:
-            raise InputError(
-                f"the endpoint does not know this address or model: {message}",
-                where=f"teacher.model {self._config.model}",
-                hint="check teacher.base_url, which usually ends in /v1, and teacher.model",
-            ) from None
-        pause = retry_after(error.response.headers.get("retry-after"), self._config.max_retry_after_s)
-        if status == 429 or status == 503:
-            raise _Retry(message, busy=True, pause_s=pause)
-        if status in (408, 409) or status >= 500:
-            raise _Retry(message)
-        return _error(request, message)
+        finally:
+            self._testing = False
+        return row
+
+    def _concerns_all(self, refusal: Refusal) -> bool:
+        """Whether no request would be answered. What has answered before knows the key and the address: then a refusal
+        of them is a passing fault of the service."""
+        return refusal.scope in ("account", "model") or (refusal.scope in ("key", "address") and not self._answered)
+
+    def _explained(self, endpoint: Endpoint, refusal: Refusal) -> DistillError:
+        """The error that ends the run."""
+        if refusal.scope == "account":
+            what, hint = "the account's credit is used up", "add credit; the same command resumes"
+            return MissingDependency(f"{what}: {refusal}", where=endpoint.base_url, hint=hint)
+        if refusal.scope == "key" and not self._answered:
+            what, hint = "the endpoint does not accept the key", _CHECK_KEY
+            return InputError(f"{what}: {refusal}", where=endpoint.base_url, hint=hint)
+        if refusal.scope == "address" and not self._answered:
+            what, where = "the endpoint does not know this address or model", f"teacher.model {self._config.model}"
+            hint = "check teacher.base_url, which usually ends in /v1, and teacher.model"
+            return InputError(f"{what}: {refusal}", where=where, hint=hint)
+        if refusal.scope == "model":
+            hint = (
+                f"pin the endpoint to {self._config.model}; list a name that is its own in teacher.response_models; "
+                "teacher.other_models: label takes such answers and names them in the lineage"
+            )
+            return Refused(str(refusal), where="teacher.other_models", hint=hint)
+        hint = (
+            "look at the account, and at teacher.extra_body and the sampling settings against what the endpoint "
+            "accepts; the same command asks again for what was refused"
+        )
+        return MissingDependency(str(refusal), where=endpoint.base_url, hint=hint)
 
     async def _is_up(self, endpoint: Endpoint) -> bool:
         """Whether the endpoint answers anything but a server error."""
@@ -286,25 +376,9 @@ class OpenAIEngine(Teacher):
             return False
         return True
 
-    def _outage(self, endpoint: Endpoint, what: str, error: _Retry) -> MissingDependency:
+    def _outage(self, endpoint: Endpoint, what: str, refusal: Refusal) -> MissingDependency:
         hint = "the same command resumes once it answers"
-        return MissingDependency(f"{what}: {error}", where=endpoint.base_url, hint=hint)
-
-    def _failed(self, row: Completion, *, permanent: bool) -> Completion:
-        """The error row of a request; raises InputError or MissingDependency where all requests seem to fail."""
-        if permanent and self._answered:
-            return row
-        self._failed_since += 1
-        if self._failed_since >= _FIRST_FAILURES:
-            what = f"{_FIRST_FAILURES} requests failed and none was answered meanwhile; the last: {row.error}"
-            where = f"teacher.model {self._config.model}"
-            if permanent:
-                hint = (
-                    "check teacher.api_key_env, extra_body and the sampling settings against what the endpoint accepts"
-                )
-                raise InputError(what, where=where, hint=hint)
-            raise MissingDependency(what, where=where, hint="look at the endpoint; the same command resumes")
-        return row
+        return MissingDependency(f"{what}: {refusal}", where=endpoint.base_url, hint=hint)
 
     # --- the client ----------------------------------------------------------------------------------------------
 
@@ -370,8 +444,10 @@ class OpenAIEngine(Teacher):
         return text[:400]
 
 
-def _error(request: Request, reason: str) -> Completion:
-    return Completion(request.request_id, "", "error", None, None, reason[:500])
+def _error(request: Request, refusal: Refusal) -> Completion:
+    """The row of a failed request, with what it has cost."""
+    counts = refusal.prompt_tokens, refusal.completion_tokens or None
+    return Completion(request.request_id, "", "error", *counts, refusal.reason[:500])
 
 
 def models_at(config: OpenAITeacher) -> list[str] | None:
@@ -390,8 +466,7 @@ def models_at(config: OpenAITeacher) -> list[str] | None:
             return [model.id for model in client.models.list()]
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
         what = f"the endpoint does not accept the key ({error.status_code})"
-        hint = "check the key in the variable that teacher.api_key_env names"
-        raise InputError(what, where=endpoint.base_url, hint=hint) from None
+        raise InputError(what, where=endpoint.base_url, hint=_CHECK_KEY) from None
     except openai.APIStatusError:
         return None
     except openai.APIConnectionError as error:

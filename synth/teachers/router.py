@@ -11,7 +11,7 @@ are looked at in between. One that answers by the batch (transformers) delays th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,11 @@ class TeacherRouter:
         """The engines' names, for people."""
         return ", ".join(dict.fromkeys(teacher.engine for teacher in self.teachers))
 
+    @property
+    def failure(self) -> Exception | None:
+        """What ended one of the teachers."""
+        return next((teacher.failure for teacher in self.teachers if teacher.failure is not None), None)
+
     def free_slots(self, index: int) -> int:
         """How many requests a teacher takes now: none while another one is active in its place."""
         if self._exclusive[index] and self.active not in (None, index):
@@ -82,6 +87,13 @@ class TeacherRouter:
             patience = _SLICE_S if index == self.active or self.active not in busy else _GLANCE_S
             completions += self._poll(index, _GLANCE_S if completions else min(patience, seconds))
         return completions
+
+    def drain(self) -> Iterator[Completion]:
+        """Answers in flight that are paid for (``Teacher.drain``)."""
+        for index, teacher in enumerate(self.teachers):
+            for completion in teacher.drain():
+                self._in_flight[index].discard(completion.request_id)
+                yield completion
 
     def close(self) -> None:
         """Close every teacher."""

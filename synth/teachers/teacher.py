@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from licensing.errors import InputError, MissingDependency
 from synth.problems.problem import Prompt
-from synth.teachers.config import TeacherConfig
+from synth.teachers.config import TeacherFields
 
 __all__ = [
     "Completion",
@@ -51,6 +51,9 @@ class Request:
     whole answer, ``prefix`` included; its ``completion_tokens`` are the new ones, at most ``max_new_tokens``.
     ``prefix_ids`` are the token ids of ``prefix``; a teacher with ``continues_token_ids`` gets no prefix without them,
     since the text alone does not say which tokens it was made of.
+
+    ``attempt``, for a caller with a budget: how many attempts came back to it with ``Completion.retry``. None: the
+    engine repeats attempts itself, also those that were paid for.
     """
 
     request_id: str
@@ -64,6 +67,7 @@ class Request:
     prefix: str = ""
     prefix_ids: tuple[int, ...] = ()
     sampling_options: Mapping[str, float] = field(default_factory=dict)
+    attempt: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,10 @@ class Completion:
     """One answer. Token counts are the engine's, with the stop token; None where the engine gives none.
 
     ``token_ids``: of an answer that was cut off, where the engine returns them; ``prefix_ids`` are among them.
+
+    Of a failed request the counts are what it has cost. ``retry``: it failed in an attempt that was paid for, and
+    should be sent again, if the budget allows. ``provenance``: what the server said of itself, where it did: `model`,
+    `provider`, `system_fingerprint`.
     """
 
     request_id: str
@@ -81,6 +89,8 @@ class Completion:
     error: str | None = None
     reasoning_tokens: int | None = None
     token_ids: tuple[int, ...] = ()
+    retry: bool = False
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
 
 class Teacher(ABC):
@@ -98,6 +108,9 @@ class Teacher(ABC):
     """What its engines resolved, one JSON object an engine, once they run: "model", "engine", "revision" (commit or
     digest of the loaded weights, or null), "config". No time, path, host or secret: equal runs have equal info."""
 
+    failure: Exception | None = None
+    """What ended it. ``poll`` raises it once all answers are returned; a caller that has all of them looks here."""
+
     @property
     @abstractmethod
     def capacity(self) -> int:
@@ -110,6 +123,11 @@ class Teacher(ABC):
     @abstractmethod
     def poll(self) -> list[Completion]:
         """Wait until at least one request is finished; empty only where none is in flight."""
+
+    def drain(self) -> Iterable[Completion]:
+        """The answers to requests that are paid for already, before a run ends with an error; requests that were not
+        sent are dropped, and no more are taken until ``close``. An engine whose answers cost nothing has none."""
+        return ()
 
     def poll_for(self, seconds: float) -> list[Completion]:
         """As ``poll``, for about ``seconds`` at most; empty also where no request was finished in time.
@@ -126,7 +144,7 @@ class Teacher(ABC):
         """Release the engine and its memory. Requests in flight are lost. A later ``submit`` starts it again."""
 
 
-def teacher_messages(config: TeacherConfig, prompt: Prompt) -> tuple[dict[str, Any], ...]:
+def teacher_messages(config: TeacherFields, prompt: Prompt) -> tuple[dict[str, Any], ...]:
     """The teacher's chat: its system prompt, its worked examples as turns, then the problem's own messages with the
     teacher's prompt template around the question.
 

@@ -82,9 +82,9 @@ class JudgeRun:
         if row["verdict"] in self.config.when and isinstance(asked := question(row), Question):
             self._questions.add(asked, "yes" if row["verdict"] == "correct" else "no")
 
-    def ask(self, logs: Path | None = None, progress: Progress | None = None, key: str = "") -> dict[str, Any]:
-        """Ask what is not in the store; returns counts and tokens. Questions that failed under another ``key`` are
-        asked again. Raises what the teacher raises, with every answer so far kept."""
+    def ask(self, logs: Path | None = None, progress: Progress | None = None) -> dict[str, Any]:
+        """Ask what is not in the store, or failed there; returns counts and tokens. Raises what the teacher raises,
+        with every answer so far kept."""
         config = self.config
         sampling = TeacherSampling(
             num_samples=1,
@@ -99,14 +99,14 @@ class JudgeRun:
         try:
             summary = sample(
                 self._questions, router, config.teacher, sampling, self._folder, self._store,
-                budget=budget, progress=progress, key=key,
+                budget=budget, progress=progress,
             )  # fmt: skip
         finally:
             router.close()
         self.first, self.last = summary.first_completed, summary.last_completed
         self._plan = RequestPlan(self._questions, config.teacher, sampling)
         self._answers = SampleStore(self._store, read_only=True)
-        self._selection = Selection(self._plan, self._answers, key)
+        self._selection = Selection(self._plan, self._answers)
         facts: dict[str, Any] = {
             "model": self.config.teacher.public_id,
             "questions": len(self._questions),

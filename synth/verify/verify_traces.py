@@ -101,7 +101,6 @@ def verify_traces(
     *,
     logs: Path | None = None,
     progress: Progress | None = None,
-    key: str = "",
 ) -> VerifySummary:
     """Verify every trace and write verdicts.parquet into the folder ``out``.
 
@@ -109,7 +108,6 @@ def verify_traces(
         store: The run's store, with the verdicts that were ever computed and the judge's answers.
         scratch: Folder for rows that wait for the judge.
         logs: Folder for what a judge's server has to say.
-        key: Name of the stage's settings: questions that failed under another one are asked again.
 
     Raises MissingDependency where a verifier, a sandbox or disk is missing, and what the judge's teacher raises, with
     every verdict and answer so far kept.
@@ -133,7 +131,7 @@ def verify_traces(
                 waiting = scratch / VERDICTS
                 write_parquet(waiting, schema, _noted(rows, judge))
                 with judge_errors():
-                    answers = judge.ask(logs, _judge_progress(progress), key)
+                    answers = judge.ask(logs, _judge_progress(progress))
                 final = _judged(traces, read_parquet(waiting), judge, report)
                 write_parquet(out / VERDICTS, schema, _counted(final, summary, progress))
                 judge.write(out / JUDGE)

@@ -82,6 +82,14 @@ def test_the_strict_policy_lets_terms_of_data_flow(distill, tmp_path: Path) -> N
     assert (strict.code, strict.json["violations"], strict.json["policy"]) == (1, ["V-NC-DROPPED"], "strict")
 
 
+def test_licences_check_lists_what_has_to_be_read_again(distill) -> None:
+    lines = dict(line.split("\t") for line in distill("licences", "--check").out.splitlines())
+    assert lines["together"] == "not read"
+    assert "mit" not in lines
+    rows = {row["id"]: row["doubts"] for row in distill("licences", "--check", "--json").json}
+    assert rows == {name: text.split(", ") for name, text in lines.items()}
+
+
 def test_licences_of_ones_own_are_known_to_the_audit_and_printed(distill, tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text(
@@ -237,9 +245,10 @@ def test_notice_writes_the_papers_with_the_upstreams_own_text_first(distill, tmp
 
 def test_notice_replaces_nothing_and_writes_nothing_where_a_text_is_missing(distill, tmp_path: Path) -> None:
     out = tmp_path / "papers"
-    answer = distill("audit", write(tmp_path, LLAMA), "--notice", out)
+    kimi = [{"id": "moonshotai/Kimi-K3", "role": "base", "licence": "kimi-k3"}]
+    answer = distill("audit", write(tmp_path, LLAMA, inputs=kimi), "--notice", out)
     assert answer.code == 1
-    assert "Llama 3.3 Community License" in answer.err
+    assert "Kimi K3 License" in answer.err
     assert not out.exists()
     base = [{"id": "a/b", "role": "base", "licence": "mit"}]
     path = write(tmp_path, LLAMA, inputs=base)

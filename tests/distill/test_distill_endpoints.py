@@ -137,6 +137,7 @@ def right(call: Call) -> None:
 
 def run(endpoint: Endpoint, runs: Path, *more: str) -> subprocess.CompletedProcess[str]:
     teacher = {"kind": "openai", "model": "m", "base_url": endpoint.url, "license": "mit", "api_key_env": "THE_KEY"}
+    teacher |= {"concurrency": 4}
     command = [sys.executable, "-m", "distill.cli", "run", str(SMOKE), "--runs", str(runs), "--until", "sample"]
     command += ["--set", f"teacher={json.dumps(teacher | {'thinking': True})}", *more]
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "THE_KEY": "sk-of-nobody-4711"}
@@ -151,6 +152,8 @@ def test_a_run_samples_from_an_endpoint_stops_where_it_has_to_and_leaves_no_key_
         assert "5 of 5 traces" in done.stderr
         assert "hint: " in done.stderr
         assert "Traceback" not in done.stderr
+        answered = endpoint.attempts.total()
+        assert answered < 20
         endpoint.act = right
         done = run(endpoint, tmp_path)
         assert done.returncode == 0, done.stderr
@@ -158,7 +161,45 @@ def test_a_run_samples_from_an_endpoint_stops_where_it_has_to_and_leaves_no_key_
     (log,) = tmp_path.glob("smoke-*/store/samples.jsonl")
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(rows) == 96
-    assert sum(row["text"].startswith("<think>hm</think>") for row in rows) == 91
+    assert sum(row["text"].startswith("<think>hm</think>") for row in rows) == 96 - answered
     assert {row["engine"] for row in rows} == {"openai-api"}
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or b"4711" not in path.read_bytes(), path
+
+
+@pytest.mark.slow
+def test_credit_that_is_gone_is_no_success_and_what_failed_stands_on_the_console(tmp_path: Path) -> None:
+    flagged: list[str] = []
+
+    def gone(call: Call) -> None:
+        if len(endpoint.bodies) <= 40:
+            right(call)
+        else:
+            call.head(kind="application/json")
+            call.raw(b'{"error": {"message": "Insufficient credits", "code": 402}}')
+
+    def moderated(call: Call) -> None:
+        if not flagged and call.attempt == 1:
+            flagged.append(call.question)
+        if call.question in flagged:
+            call.refuse(403, "flagged")
+        else:
+            right(call)
+
+    with serving(gone) as endpoint:
+        done = run(endpoint, tmp_path)
+        assert (done.returncode, "Insufficient credits" in done.stderr) == (3, True), done.stderr
+        (log,) = tmp_path.glob("smoke-*/store/samples.jsonl")
+        answered, asked = len(log.read_text().splitlines()), endpoint.attempts.total()
+        endpoint.act = moderated
+        done = run(endpoint, tmp_path, "--json")
+        assert done.returncode == 0, done.stderr
+        assert endpoint.attempts.total() - asked == 96 - answered
+        (stage,) = [one for one in json.loads(done.stdout)["stages"] if one["stage"] == "sample"]
+        (note,) = stage["notes"]
+        assert re.fullmatch(r"4 of 96 requests failed, the first: Error code: 403 - flagged", note)
+        assert f"sample: {note}" in done.stderr
+        endpoint.act = right
+        done = run(endpoint, tmp_path, "--set", "sample.max_failed_share=0")
+        assert done.returncode == 0, done.stderr
+        assert endpoint.attempts.total() - asked == 96 - answered + 4, "a smaller share asks again for what failed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from licensing.detect import standard_text
+from licensing.license_texts import license_text
 from licensing.registry import load
 
 
@@ -19,6 +20,8 @@ _CLAUSE = "{n}. The licensor grants what this clause {n} says, and the licensee 
 
 
 def model_license(name: str) -> str:
-    """No licence's own sentences, but its telling words, at a length that only a whole text has."""
+    """The licence's text where we have it; else its telling words, at a length that only a whole text has."""
+    if text := license_text(name):
+        return text
     entry = load()[name]
     return "\n".join(entry.recognise) + "\n\n" + "".join(_CLAUSE.format(n=n) for n in range(1, 31))

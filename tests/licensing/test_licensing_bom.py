@@ -60,6 +60,9 @@ def test_each_input_has_the_place_that_the_standard_gives_it() -> None:
     assert (release["type"], release["name"]) == ("machine-learning-model", "me/Llama-Tiny")
     [base] = release["pedigree"]["ancestors"]
     assert (base["name"], base["version"]) == ("meta-llama/Llama-3.1-8B", "4e20de3")
+    assert (base["purl"], base["supplier"]["name"]) == ("pkg:huggingface/meta-llama/Llama-3.1-8B@4e20de3", "meta-llama")
+    [concluded] = [one["license"] for one in base["licenses"] if one["license"]["acknowledgement"] == "concluded"]
+    assert concluded["url"] == "https://llama.com/llama3_1/license"
     assert {part["name"]: part["type"] for part in document["components"]} == {
         "deepseek-ai/DeepSeek-R1": "machine-learning-model", "open/rows": "data", "who/knows": "data",
     }  # fmt: skip

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from sample_texts import APACHE, MIT, model_license, standard
 
 from licensing.detect import recognise
-from licensing.registry import load
+from licensing.license_texts import license_text
+from licensing.registry import DATA, load
 
 _WORDS = APACHE.split()
 
@@ -66,6 +69,71 @@ def test_several_texts_in_one_file_are_all_found_in_any_order() -> None:
     assert set(read(APACHE + "\n\n----\n\n" + mit)) == {"apache-2.0", "mit"}
     assert set(read(mit + "\n\n----\n\n" + APACHE)) == {"apache-2.0", "mit"}
     assert set(read(model_license("llama3.1") + APACHE)) == {"llama3.1", "apache-2.0"}
+
+
+MODEL_TEXTS = {name: license_text(name) or "" for name in load() if (DATA / "texts" / f"{name}.txt").is_file()}
+
+
+@pytest.mark.parametrize("name", MODEL_TEXTS)
+def test_a_model_license_is_recognised_however_it_is_set_and_as_no_other_version(name: str) -> None:
+    text = MODEL_TEXTS[name]
+    for copy in (
+        text,
+        text.upper(),
+        " ".join(text.split()),
+        "# LICENSE\n\n" + text.replace("\n", "\r\n").replace("\u201c", '"').replace("\u201d", '"'),
+        "**" + text.replace("\n\n", "**\n\n> "),
+    ):
+        assert read(copy) == (name,)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "place"),
+    [
+        ("llama3.1", "700 million", "7 million", "700|7"),
+        ("llama3.1", "700 million", "700 thousand", "thousand|million"),
+        ("llama2", "You will not use the Llama Materials", "You will use the Llama Materials", "not"),
+        ("qwen-license-2024", "100 million", "1 million", "100|1"),
+        ("deepseek-model-1.0", "irrevocable", "irrevocable for 30 days", "30"),
+        ("gemma-tou-2025-03-24", "March 24, 2025", "April 1, 2026", "2026"),
+        ("exaone-1.1-nc", "solely for research purposes", "for any purposes, which may not end before I do", "may"),
+    ],
+)  # fmt: skip
+def test_one_changed_number_or_negation_makes_a_text_edited_and_names_the_place(
+    name: str, old: str, new: str, place: str
+) -> None:
+    text = MODEL_TEXTS[name]
+    edited = re.sub(re.escape(old), new, " ".join(text.split()), count=1, flags=re.IGNORECASE)
+    assert edited != " ".join(text.split())
+    file = recognise("LICENSE", edited)
+    assert (file.licenses, file.near) == ((), name)
+    assert file.difference is not None
+    assert re.search(place, file.difference)
+
+
+def test_a_clause_cut_out_is_missed_and_named() -> None:
+    text = MODEL_TEXTS["llama3.1"]
+    start = text.index("If you use the Llama Materials or any outputs")
+    end = text.index(".", text.index("beginning of any such AI model name", start))
+    file = recognise("LICENSE", text[:start] + text[end + 1 :])
+    assert (file.licenses, file.near) == ((), "llama3.1")
+    assert file.difference is not None
+    assert "is missing behind" in file.difference
+
+
+def test_a_title_with_words_of_its_own_and_a_use_policy_are_not_the_license() -> None:
+    own = "\n".join(
+        f"The licensor says in clause {n} what he wants and the user does as he is told." for n in range(40)
+    )
+    for title in ("LLAMA 3.1 COMMUNITY LICENSE AGREEMENT", "Tongyi Qianwen LICENSE AGREEMENT", "Gemma Terms of Use"):
+        file = recognise("LICENSE", f"{title}\n\n{own}")
+        assert file.licenses == ()
+    policy = (
+        "Llama 3.2 Acceptable Use Policy\n\nMeta is committed to promoting safe use of its tools, including Llama 3.2, "
+    )
+    policy += "which is under the Llama 3.2 Community License.\n" + own
+    assert recognise("LICENSE", policy).licenses == ()
+    assert read(MODEL_TEXTS["llama3.2"] + "\n\n" + policy) == ("llama3.2",)
 
 
 def test_every_text_with_phrases_of_its_own_is_recognised_by_them() -> None:

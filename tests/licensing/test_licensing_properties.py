@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from licensing.audit import Audit, audit
@@ -82,7 +82,8 @@ def test_the_order_of_the_inputs_changes_nothing(edges: list[Any], release: Any,
 def test_an_input_more_never_takes_an_obligation_away(edges: list[Any], one: Any, release: Any, policy: Any) -> None:
     before, after = audit(lineage(edges, release), policy), audit(lineage([*edges, one], release), policy)
     assert set(before.obligations) <= set(after.obligations)
-    assert after.blocked or not before.blocked or set(before.violations) != set(after.violations)
+    names_nothing = any(f.input is None and f.bare == "W-UPSTREAM-UNKNOWN" for f in before.findings)
+    assert after.blocked or not before.blocked or names_nothing or set(before.violations) != set(after.violations)
 
 
 @pytest.mark.slow
@@ -91,6 +92,7 @@ def test_an_input_more_never_takes_an_obligation_away(edges: list[Any], one: Any
 def test_a_stricter_declared_licence_never_adds_a_violation_of_weakening(
     edges: list[Any], release: Any, policy: Any, data: Any
 ) -> None:
+    assume(not release["release"].startswith("nvidia/"))  # a vendor's own text replaces: that is another violation
     licences = [entry for entry in BOOK.values() if entry.kind == "licence"]
     loose = data.draw(st.sampled_from(licences))
     stricter = [entry for entry in licences if entry.terms >= loose.terms and entry.label != loose.label]

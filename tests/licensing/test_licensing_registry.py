@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import subprocess
 import sys
@@ -9,8 +10,8 @@ import sys
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from licensing.license_texts import license_table, license_text
-from licensing.registry import DATA, candidates, load, mentioned, resolve
+from licensing.license_texts import doubts, license_table, license_text
+from licensing.registry import DATA, builtin, candidates, load, mentioned, resolve
 from licensing.schema import Copies, Fact, License
 
 
@@ -42,7 +43,7 @@ def test_every_name_of_an_entry_resolves_to_it() -> None:
     wrong = []
     for entry in load().values():
         wrong += [f"{entry.id}: its id is {resolve(entry.id)}"] if resolve(entry.id) != entry else []
-        names = (entry.id, entry.label, *entry.aliases)
+        names = (entry.id, *([entry.label] if entry.label not in load() else []), *entry.aliases)
         wrong += [f"{entry.id}: not reached by {name!r}" for name in names if entry not in candidates(name)]
         later = entry.relicensed.to if entry.relicensed else entry.id
         wrong += [f"{entry.id}: relicensed to {later}, which is no entry"] if resolve(later) is None else []
@@ -112,13 +113,16 @@ def test_a_text_whose_limits_were_not_read_is_not_permissive() -> None:
     assert load()["internlm"].terms == {"limits-not-read"}
 
 
-def test_full_texts_of_standard_licenses_are_there_and_of_no_others() -> None:
+def test_full_texts_are_there_and_a_text_that_we_do_not_have_is_none() -> None:
     apache, mit = license_text("Apache-2.0"), license_text("MIT")
     assert apache is not None
     assert "END OF TERMS AND CONDITIONS" in apache
     assert mit is not None
     assert mit.startswith("Permission is hereby granted")
-    assert license_text("llama3.1") is None
+    llama = license_text("llama3.1")
+    assert llama is not None
+    assert "700 million monthly active users" in llama
+    assert license_text("kimi-k3") is None
     assert license_text("no such licence") is None
 
 
@@ -137,3 +141,59 @@ def test_importing_the_audit_reads_no_data_file() -> None:
     entries_read, *modules = done.stdout.split()
     assert entries_read == "0"
     assert "ruamel.yaml" not in modules
+
+
+# Every id of https://huggingface.co/docs/hub/repositories-licenses, without `other` and `unknown`.
+HUB_IDS = """
+apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 bigcode-openrail-m afl-3.0
+artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0 cc-by-2.5 cc-by-3.0
+cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0
+cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 cdla-permissive-1.0 cdla-permissive-2.0 wtfpl ecl-2.0
+epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 isc h-research
+intel-research lppl-1.3c ms-pl apple-ascl apple-amlr mpl-2.0 odc-by odbl openmdw-1.0 openmdw-1.1 openrail++ osl-3.0
+postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr deepfloyd-if-license fair-noncommercial-research-license llama2
+llama3 llama3.1 llama3.2 llama3.3 llama4 grok2-community gemma
+"""
+
+
+def test_every_license_id_of_the_hub_is_known_and_a_family_is_no_single_text() -> None:
+    assert [name for name in HUB_IDS.split() if not candidates(name)] == []
+    families = [name for name in HUB_IDS.split() if resolve(name) is None]
+    assert families == ["openrail", "bsd", "cc", "gpl", "lgpl"]
+
+
+def test_a_repository_is_under_one_text() -> None:
+    repos = [repo.casefold() for entry in load().values() for repo in entry.repos]
+    assert sorted(repos) == sorted(set(repos))
+
+
+def test_a_link_of_a_card_leads_to_its_text_and_a_link_beside_it_does_not() -> None:
+    nvidia = "https://www.nvidia.com/en-us/agreements/enterprise-software"
+    for link, name in (
+        (f"{nvidia}/nvidia-open-model-license/", "nvidia-open-model-2025-04"),
+        (f"{nvidia}/nvidia-open-model-agreement", "nvidia-open-model-agreement-2026"),
+        (f"{nvidia}/nvidia-nemotron-open-model-license/", "nvidia-nemotron-open-model-2025-12"),
+        ("https://ai.google.dev/gemma/terms", "gemma-tou-2025-03-24"),
+        ("https://developers.google.com/health-ai-developer-foundations/terms", "health-ai-developer-foundations"),
+    ):
+        entry = builtin().of_link(link)
+        assert entry is not None
+        assert entry.id == name
+    for link in (
+        "",
+        "LICENSE",
+        f"{nvidia}/nvidia-open-model-license-2",
+        "https://evil.example/ai.google.dev/gemma/terms",
+    ):
+        assert builtin().of_link(link) is None
+
+
+def test_entries_that_are_old_unread_or_second_hand_say_so() -> None:
+    book, today = load(), dt.date(2026, 11, 29)
+    assert doubts(book["mit"], today) == []
+    assert doubts(book["mit"], dt.date(2027, 11, 30)) == []
+    assert doubts(book["mit"], dt.date(2027, 12, 1)) == ["read in 2026-11"]
+    assert doubts(book["openrail-plus-plus"], today) == ["not read"]
+    assert doubts(book["minimax-community"], today) == ["read in somebody else's document"]
+    for entry in book.values():
+        assert bool(doubts(entry, today)) == (entry.verified != "whole")

@@ -85,6 +85,8 @@ OTHER_VALUES: dict[str, Any] = {
     "terms": "openai-services-agreement",
     "send_seed": False,
     "limit_field": "max_completion_tokens",
+    "other_models": "label",
+    "response_models": ["m-8b"],
     "start_timeout_s": 5,
     "max_restarts": 1,
 }
@@ -98,6 +100,8 @@ NOT_IN_THE_ID = {
     "terms": "a label of lineage: correcting it must not buy every sample again",
     "thinking": "a guard that ends a run, and changes no answer",
     "api_key_env": "the account, not the model",
+    "other_models": "ends a run, and changes no answer",
+    "response_models": "likewise",
     "concurrency": "speed",
     "latency_s": "speed of the fake",
     "batch_size": "speed",
@@ -158,6 +162,7 @@ def test_every_field_of_a_teacher_is_in_the_id_but_for_the_listed_ones(teacher: 
         ("budget", BudgetConfig(tokens=9, price_per_million_tokens=3), False),
         ("escalate", EscalateConfig(max_new_tokens=2048), False),
         ("source", "teacher", False),
+        ("max_failed_share", 0.5, False),
     ],
 )
 def test_sampling_settings_are_in_the_id_and_the_number_of_samples_is_not(

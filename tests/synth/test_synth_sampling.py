@@ -110,29 +110,25 @@ def test_an_answer_delivered_twice_is_committed_once(tmp_path: Path) -> None:
     assert len(stored(tmp_path)) == len(rows_of(tmp_path)) == 8
 
 
-def test_a_failed_request_is_a_row_with_its_reason_and_is_not_sent_again(tmp_path: Path) -> None:
-    config = TeacherSampling(num_samples=1)
-    summary = draw(tmp_path, problems(2), config, SCRIPTED, Scripted(fail=True), key="one")
-    assert summary.finish_reasons == {"error": 2}
+def test_a_failed_request_is_a_row_with_its_reason(tmp_path: Path) -> None:
+    summary = draw(tmp_path, problems(2), TeacherSampling(num_samples=1), SCRIPTED, Scripted(fail=True))
+    assert (summary.finish_reasons, summary.failed, summary.failure) == ({"error": 2}, 2, "ValueError: too long")
     assert rows_of(tmp_path)[0]["error"] == "ValueError: too long"
-    again = Scripted()
-    assert draw(tmp_path, problems(2), config, SCRIPTED, again, key="one").reused == 2
-    assert again.asked == []
 
 
-def test_under_another_key_a_failed_request_is_sent_again_and_the_earlier_table_still_says_that_it_failed(
+def test_the_next_call_sends_a_failed_request_again_and_the_earlier_table_still_says_that_it_failed(
     tmp_path: Path,
 ) -> None:
     config = TeacherSampling(num_samples=1)
-    draw(tmp_path, problems(3), config, SCRIPTED, Scripted(fail=True), key="one", out="one")
+    draw(tmp_path, problems(3), config, SCRIPTED, Scripted(fail=True), out="one")
     again = Scripted()
-    summary = draw(tmp_path, problems(3), config, SCRIPTED, again, key="two", out="two")
+    summary = draw(tmp_path, problems(3), config, SCRIPTED, again, out="two")
     assert (summary.finish_reasons, summary.reused, len(again.asked)) == ({"stop": 3}, 0, 3)
     assert [(row["finish_reason"], row["text"]) for row in rows_of(tmp_path, "one")] == [("error", "")] * 3
     assert all(row["text"].startswith("answer") for row in rows_of(tmp_path, "two"))
     third = Scripted()
-    assert draw(tmp_path, problems(3), config, SCRIPTED, third, key="one", out="three").finish_reasons == {"stop": 3}
-    assert third.asked == [], "an answer is an answer, whichever key it was drawn for"
+    assert draw(tmp_path, problems(3), config, SCRIPTED, third, out="three").finish_reasons == {"stop": 3}
+    assert third.asked == []
 
 
 def test_problems_that_ask_the_same_are_refused(tmp_path: Path) -> None:
@@ -197,10 +193,10 @@ def test_what_was_committed_before_the_engine_died_is_not_drawn_again(tmp_path: 
 
 
 def test_a_changed_recipe_draws_only_what_is_new_and_copies_nothing(tmp_path: Path) -> None:
-    draw(tmp_path, problems(10), TeacherSampling(num_samples=2), SCRIPTED, Scripted(), key="one", out="one")
+    draw(tmp_path, problems(10), TeacherSampling(num_samples=2), SCRIPTED, Scripted(), out="one")
     before, second = log_of(tmp_path).read_bytes(), Scripted()
     renamed = problems(10, prefix="q")
-    summary = draw(tmp_path, renamed, TeacherSampling(num_samples=5), SCRIPTED, second, key="two", out="two")
+    summary = draw(tmp_path, renamed, TeacherSampling(num_samples=5), SCRIPTED, second, out="two")
     assert (summary.reused, len(second.asked)) == (20, 30)
     assert log_of(tmp_path).read_bytes().startswith(before)
     assert len(stored(tmp_path)) == 50

@@ -1,0 +1,213 @@
+"""A license that a lineage or a card has wrong, or that a shared name leaves open, is never taken for a permission."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from licensing.audit import Audit, audit
+from licensing.lineage import Lineage, parse_lineage
+from licensing.registry import candidates, load
+from licensing.suggest import suggest
+
+CASES = [json.loads(row) for row in (Path(__file__).parent / "data/cases_2026.jsonl").read_text("utf-8").splitlines()]
+ROLES = ["base", "generator", "logits", "reformatter", "judge", "data", "seed"]
+APACHE_BASE = {"id": "acme/base-1b", "role": "base", "licence": "apache-2.0"}
+LIMITED = [
+    (repo, entry) for entry in load().values() for repo in entry.repos if entry.terms and not entry.relicensed
+]  # fmt: skip
+SHARED = sorted({entry.hub_license_name for entry in load().values() if entry.hub_license_name
+                 and len({one.label for one in candidates(entry.hub_license_name)}) > 1})  # fmt: skip
+
+
+def audited(*inputs: dict[str, Any], tag: str = "apache-2.0", release: str = "me/Tiny", **more: Any) -> Audit:
+    declared = {"license": "other", "license_name": tag} if tag in SHARED else {"license": tag}
+    raw = {"release": release, "kind": "model", "declared": declared, "inputs": list(inputs), **more}
+    return audit(Lineage.model_validate(raw))
+
+
+def codes(result: Audit) -> list[str]:
+    return [*result.obligations, *result.violations, *result.warnings]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
+def test_newer_releases_get_the_codes_that_they_must_and_none_that_they_must_not(
+    case: dict[str, Any],
+) -> None:
+    result = audit(parse_lineage(case["lineage"], case["id"]))
+    assert [start for start in case["must"] if not any(code.startswith(start) for code in codes(result))] == []
+    assert [code for code in codes(result) if code.startswith(tuple(case["must_not"]))] == []
+    assert result.verdict in case["verdict"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_wrong_permissive_license_of_a_repository_that_is_known_blocks_on_every_edge(role: str) -> None:
+    assert len(LIMITED) > 150
+    for repo, _ in LIMITED:
+        wrong = audited(APACHE_BASE, {"id": repo, "role": role, "licence": "mit", "ran_by": "releaser"})
+        assert "W-UPSTREAM-TAG-CONFLICT" in {f.code for f in wrong.blocking}, repo
+        assert wrong.verdict == "ambiguous", repo
+
+
+def test_a_wrong_license_brings_the_duties_of_the_right_one_and_never_a_violation() -> None:
+    base = audited({"id": "meta-llama/Llama-3.1-8B", "role": "base", "licence": "mit"})
+    assert {"O-NAME-PREFIX:Llama", "O-SHIP-LICENCE:llama3.1", "O-NOTICE:llama3.1"} <= set(base.obligations)
+    assert base.violations == ()
+    teacher = {"id": "meta-llama/Llama-2-70b-chat-hf", "role": "generator", "ran_by": "releaser"}
+    reasons = {f.why for f in audited(APACHE_BASE, teacher | {"licence": "apache-2.0"}).blocking}
+    assert any("V-OUTPUT-BARRED:llama2, if the license is what it seems" in why for why in reasons)
+    assert "V-OUTPUT-BARRED:llama2" in audited(APACHE_BASE, teacher | {"licence": "llama2"}).violations
+
+
+def test_a_right_license_of_a_repository_that_is_known_is_no_conflict() -> None:
+    for repo, entry in LIMITED:
+        result = audited({"id": repo, "role": "base", "licence": entry.hub_license_name or entry.id})
+        assert "W-UPSTREAM-TAG-CONFLICT" not in codes(result), repo
+
+
+@pytest.mark.parametrize("tag", SHARED)
+def test_a_shared_tag_is_the_text_of_the_repository_and_of_no_other(tag: str) -> None:
+    entries = candidates(tag)
+    for entry in (one for one in entries if one.repos):
+        result = audited({"id": entry.repos[0], "role": "base", "licence": tag}, tag=tag, release="me/EXAONE-Tiny")
+        labels = {part for code in result.obligations for part in [code.partition(":")[2]]}
+        assert entry.label in labels, result.obligations
+        assert not labels & {other.label for other in entries if other.label != entry.label}
+        assert not any("?" in code for code in result.obligations)
+
+
+@pytest.mark.parametrize("tag", SHARED)
+def test_elsewhere_all_its_texts_are_named_and_only_their_common_duties_are_certain(
+    tag: str,
+) -> None:
+    entries = candidates(tag)
+    result = audited({"id": "somebody/weights", "role": "base", "licence": tag}, tag=tag)
+    assert (result.verdict, result.violations) == ("ambiguous", ())
+    unknown = next(f for f in result.blocking if "different texts share" in f.why)
+    assert all(entry.name in unknown.why for entry in entries)
+    certain = {code for code in result.obligations if "?" not in code}
+    for entry in entries:
+        each = set(audited({"id": "somebody/weights", "role": "base", "licence": entry.id}, tag=tag).obligations)
+        assert {code.partition(":")[0] for code in certain} <= {code.partition(":")[0] for code in each}
+        own = {code for code in each if code not in certain and not code.endswith(entry.label)}
+        for code in own:
+            bare, colon, argument = code.partition(":")
+            assert f"{bare}?{colon}{argument}" in result.obligations
+
+
+def test_a_tag_of_which_no_reading_governs_is_wrong_whichever_it_is() -> None:
+    kimi = {"id": "moonshotai/Kimi-K3", "role": "base", "licence": "kimi-k3"}
+    assert "V-TAG-WRONG:modified-mit!=kimi-k3" in audited(kimi, tag="modified-mit").violations
+    research = {"id": "a/b", "role": "base", "licence": "qwen-research"}
+    for tag in ("gpl (earlier: mit)", "gpl", "bsd", "lgpl"):
+        assert "V-NC-DROPPED" in audited(research, tag=tag).violations, tag
+    assert "V-NC-DROPPED" not in audited(research, tag="cc").violations  # some of that family are non-commercial
+
+
+def test_an_agreement_of_its_own_is_not_the_license_with_the_same_words() -> None:
+    assert [entry.id for entry in candidates("nvidia-open-model-agreement")] == ["nvidia-open-model-agreement-2026"]
+    assert [entry.id for entry in candidates("NVIDIA Open Model Agreement")] == ["nvidia-open-model-agreement-2026"]
+    assert [entry.id for entry in candidates("nvidia-open-model-license")] == ["nvidia-open-model-2025-04"]
+    assert [entry.id for entry in candidates("LLAMA 3.2 COMMUNITY LICENSE AGREEMENT")] == ["llama3.2"]
+
+
+@pytest.mark.parametrize("kind", ["model", "dataset"])
+def test_what_names_nothing_that_it_was_made_from_is_not_clean_unless_it_says_from_scratch(kind: str) -> None:
+    raw = {"release": "me/Tiny", "kind": kind, "declared": {"license": "apache-2.0"}}
+    silent = audit(Lineage.model_validate(raw))
+    assert (silent.verdict, silent.blocked) == ("ambiguous", True)
+    assert audit(Lineage.model_validate(raw | {"from_scratch": True})).verdict == "clean"
+    with pytest.raises(ValueError, match="from_scratch"):
+        Lineage.model_validate(raw | {"from_scratch": True, "inputs": [APACHE_BASE]})
+
+
+def test_an_endpoint_whose_terms_nobody_read_is_never_clean() -> None:
+    teacher = {"id": "deepseek-ai/DeepSeek-R1", "role": "generator", "licence": "deepseek-r1-mit", "ran_by": "releaser"}
+    for host in ("api.together.xyz", "openrouter.ai", "api.moonshot.cn", "integrate.api.nvidia.com", "h.example"):
+        result = audited(APACHE_BASE, teacher | {"endpoint": f"https://{host}/v1", "date": "2026-09-01"})
+        assert (result.verdict, result.blocked) == ("contested", True), host
+    assert audited(APACHE_BASE, teacher | {"endpoint": "http://10.0.0.7:8000/v1"}).verdict == "clean"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Claude Opus 4.6 (nohurry/Opus-4.6-Reasoning)", "Claude Opus 4.6 via nohurry/Opus-4.6-Reasoning",
+     "Claude Opus 4.6 (Opus-4.6-Reasoning)", "Claude Opus 4.6 via Opus-4.6-Reasoning"],
+)  # fmt: skip
+def test_rows_that_others_published_are_found_with_and_without_the_owners_name(name: str) -> None:
+    rows = {"id": "nohurry/Opus-4.6-Reasoning", "role": "data", "licence": "apache-2.0"}
+    result = audited(APACHE_BASE, {"id": name, "role": "generator", "licence": "anthropic-commercial"}, rows)
+    assert "W-TOS-THIRD-PARTY:anthropic-commercial" in result.warnings
+    assert not any(code.startswith("W-TOS-COMPETE") for code in result.warnings)
+
+
+@pytest.mark.parametrize("role", ["generator", "logits"])
+def test_a_license_that_names_distillation_has_its_restrictions_travel_and_says_what_is_contested(role: str) -> None:
+    teacher = {"id": "deepseek-ai/DeepSeek-V3", "role": role, "licence": "deepseek-model-1.0", "ran_by": "releaser"}
+    result = audited(APACHE_BASE, teacher)
+    finding = next(f for f in result.findings if f.code == "O-PASS-USE-RESTR:deepseek-model-1.0")
+    assert (finding.level, result.verdict) == ("fact", "contested")
+    assert "contested" in finding.why
+    assert "V-USE-RESTR-DROPPED:deepseek-model-1.0" not in result.violations
+    taken = audited(APACHE_BASE, teacher | {"ran_by": "third-party"})
+    assert "O-PASS-USE-RESTR:deepseek-model-1.0" not in taken.obligations
+
+
+@pytest.mark.parametrize("name", ["llama3.2", "llama3.3", "llama4", "nvidia-open-model-2025-04", "hunyuan-community"])
+def test_removed_guardrails_break_the_licenses_that_bar_it(name: str) -> None:
+    label = load()[name].label
+    base = {"id": "a/b", "role": "base", "licence": name}
+    stated = audited(base | {"changes": ["abliterated"]}, tag=name, release="me/Llama-Tiny")
+    assert f"V-USE-POLICY-BROKEN:{label}" in stated.violations
+    named = audited(base, tag=name, release="me/Llama-Tiny-abliterated")
+    assert f"W-USE-POLICY-BROKEN:{label}" in named.warnings
+    for other in (base | {"changes": ["quantized"]}, base):
+        assert not any("USE-POLICY-BROKEN" in code for code in codes(audited(other, tag=name, release="me/Llama-Tiny")))
+    open_base = APACHE_BASE | {"changes": ["abliterated"]}
+    assert audited(open_base, release="me/Tiny-abliterated").verdict == "clean"
+
+
+@pytest.mark.parametrize(
+    ("release", "text", "words"),
+    [
+        ("me/Tiny-Claude-4.6-Opus-Distilled", None, "Claude"),
+        ("me/Tiny", "Distilled 40k traces from Claude Opus 4.6 and GPT-5.", "GPT-5"),
+        ("me/Tiny", "Synthetic rows were generated by DeepSeek-R1.", "DeepSeek-R1"),
+    ],
+)
+def test_a_teacher_that_name_or_card_speaks_of_and_the_lineage_does_not_list_is_a_warning(
+    release: str, text: str | None, words: str
+) -> None:
+    silent = audited(APACHE_BASE, release=release, declared={"license": "apache-2.0", "text": text})
+    finding = next(f for f in silent.findings if f.code == f"W-TEACHER-NOT-LISTED:{words}")
+    assert words in finding.why
+    assert silent.verdict == "contested"
+    teacher = {"id": f"{words} (some run)", "role": "generator", "licence": "mit", "ran_by": "releaser"}
+    listed = audited(APACHE_BASE, teacher, release=release, declared={"license": "apache-2.0", "text": text})
+    assert f"W-TEACHER-NOT-LISTED:{words}" not in listed.warnings
+
+
+def test_a_score_or_a_model_of_another_kind_is_no_teacher() -> None:
+    text = "License: apache-2.0. It beats GPT-4 on MATH.\nGenerated by a script."
+    assert (
+        audited(APACHE_BASE, declared={"license": "apache-2.0", "text": text}, release="me/gpt2-tiny").verdict
+        == "clean"
+    )
+
+
+def test_a_suggestion_keeps_what_is_right_and_refuses_where_the_base_is_not_known() -> None:
+    def lineage(tag: str, **base: Any) -> Lineage:
+        raw = {"release": "me/Llama-Tiny", "kind": "model", "declared": {"license": tag}}
+        return Lineage.model_validate(raw | {"inputs": [APACHE_BASE | base]})
+
+    assert suggest(lineage("llama3.1")).licence == "llama3.1"
+    assert suggest(lineage("llama3.1", licence="llama3.1")).licence == "llama3.1"
+    for base in ({"licence": None}, {"licence": "who knows"}, {"licence": "modified-mit"},
+                 {"id": "meta-llama/Llama-3.1-8B", "licence": "apache-2.0"}):  # fmt: skip
+        refused = suggest(lineage("llama3.1", **base))
+        assert refused.licence is None
+        assert refused.left
+        assert "No suggestion" in refused.text()
