@@ -151,6 +151,9 @@ def lineage_of(
     for name in other_models:
         unknown = {"model": name, "name": None, "revision": None, "license": None}
         inputs += [one for teacher in endpoints for one in generators(teacher.model_copy(update=unknown), sampled)]
+    if recipe.train.on_policy is not None:
+        one = recipe.train.on_policy.teacher
+        inputs.append(Input(id=one.public_id, role="logits", licence=one.license, revision=one.revision))
     if recipe.replay is not None and student.public_id not in {teacher.public_id for teacher in recipe.teachers}:
         inputs.append(Input(id=student.public_id, role="generator", licence=student.license, revision=base_revision))
     if recipe.verify.judge is not None:
