@@ -17,11 +17,13 @@ from pathlib import Path
 from distill.check.finding import Finding
 from distill.check.forecast import check_forecast
 from distill.check.memory import CHECKPOINTS, check_memory
+from distill.check.pair import check_pair
 from distill.check.pilot import run_pilot
+from distill.check.preview import final_base
 from distill.check.problems import check_held_out, check_problems
 from distill.check.student import check_student
 from distill.config.recipe import Recipe
-from distill.models.folder import ask_hub, base_path, cached
+from distill.models.folder import ask_hub, base_path, cached, read_base
 from distill.release.endpoints import check_terms
 from distill.release.evaluation_items import check_evaluation_items
 from distill.release.lineage import declared_licenses, is_on_hub, planned_lineage
@@ -33,6 +35,7 @@ from publish.chat_template import read_template
 from publish.formats.gguf import check_gguf_tools
 from publish.weights import tensor_shapes
 from synth.problems.config import HubPrompts, ImportedTraces
+from synth.sampling.config import TeacherSampling
 from synth.teachers.config import (
     AutoTeacher,
     FakeTeacher,
@@ -65,7 +68,8 @@ def check_recipe(
         **{f"teacher {one.public_id}" if several else "teacher": partial(_teacher, one) for one in recipe.teachers},
         **({"judge": lambda: _judge(recipe)} if recipe.verify.judge else {}),
         "licences": lambda: _licences(recipe),
-        "problems": lambda: check_problems(recipe),
+        **({"pair": lambda: _pair(recipe)} if recipe.train.on_policy else {}),
+        "problems": lambda: check_problems(recipe, free_bytes(runs)),
         "held-out problems": lambda: check_held_out(recipe),
         "disk": lambda: _disk(recipe, runs),
         **({} if gpu_memory is None else {"memory": lambda: check_memory(recipe, gpu_memory)}),
@@ -80,7 +84,14 @@ def check_recipe(
             findings.append(Finding("error", subject, error.what, error.where, error.hint, error.exit_code))
     if pilot is not None and not any(finding.level == "error" for finding in findings):
         try:
-            findings.append(Finding("ok", "pilot", str(run_pilot(recipe, pilot))))
+            forecast = run_pilot(recipe, pilot)
+            findings.append(Finding("ok", "pilot", str(forecast)))
+            assert isinstance(recipe.sample, TeacherSampling), "imported traces have no pilot"
+            if forecast.failed > recipe.sample.max_failed_share * forecast.drawn:
+                what = f"{forecast.failed:,} of {forecast.drawn:,} requests failed, the first: {forecast.failure}"
+                hint = "the figures count what was answered; a run with so many failures would not be finished"
+                code = MissingDependency.exit_code
+                findings.append(Finding("error", "pilot", what, "sample.max_failed_share", hint, code))
         except DistillError as error:
             findings.append(Finding("error", "pilot", error.what, error.where, error.hint, error.exit_code))
     return findings
@@ -96,6 +107,8 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
     if recipe.student.optimizer.endswith("8bit"):
         modules["bitsandbytes"] = "pip install bitsandbytes"
     modules |= {tracker: f"pip install {tracker}" for tracker in recipe.student.report_to}
+    if recipe.train.on_policy is not None:
+        modules |= {name: f"pip install {name}" for name in ("trl", "datasets")}
     if any(issubclass(engine, ServedTeacher) for engine in engines):
         modules["openai"] = "pip install openai"
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
@@ -149,6 +162,21 @@ def _judge(recipe: Recipe) -> Iterator[Finding]:
             yield replace(finding, subject="judge", where=f"verify.judge.{finding.where}" if inside else finding.where)
 
 
+def _pair(recipe: Recipe) -> Iterator[Finding]:
+    """The student and the teacher of on-policy distillation."""
+    assert recipe.train.on_policy is not None
+    where = "train.on_policy.teacher.model"
+    folder = Path(recipe.train.on_policy.teacher.model).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}", where=where, hint="download the model, and give its folder")
+    with final_base(recipe) as base:
+        if base is None:
+            what = f"{recipe.student.public_id} is fetched by the run: compare it then with `distill pair`"
+            yield Finding("note", "pair", what, where)
+        else:
+            yield from check_pair(base, read_base(folder))
+
+
 def _endpoint(teacher: OpenAITeacher) -> Iterator[Finding]:
     from synth.teachers.openai import models_at
 
@@ -192,15 +220,20 @@ def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:
     parameters = sum(math.prod(shape) for _, shape in tensor_shapes(*files).values()) if method == "full" else 0
     arms = 2 if recipe.curate.control_arm else 1
     needed = int(checkpoint_bytes * arms + CHECKPOINTS * _CHECKPOINT_BYTES * parameters) + (64 << 20)
-    place = runs.absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    free = free_bytes(runs)
     if free < needed:
         what = f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed"
         yield Finding("error", "disk", what, str(runs), "free some, or set --runs", MissingDependency.exit_code)
     else:
         yield Finding("ok", "disk", f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed")
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes on the disk of a folder, which may not be there yet."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
 
 
 def _formats(recipe: Recipe) -> Iterator[Finding]:

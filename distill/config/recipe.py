@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from distill.config.forecast import ForecastConfig
 from distill.config.parallel import ParallelConfig
+from distill.config.train import TrainConfig
 from licensing.audit import Allowance
 from publish.facts import check_language
 from publish.formats.gguf import GgufType
@@ -34,7 +35,6 @@ from synth.teachers.config import (
     OfflineTeacher,
     OpenAITeacher,
     TeacherConfig,
-    TransformersTeacher,
     VllmTeacher,
 )
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
@@ -329,6 +329,7 @@ class Recipe(Section):
     label: LabelConfig = LabelConfig()
     curate: CurateConfig = CurateConfig()
     student: StudentConfig
+    train: TrainConfig = Field(TrainConfig(), description="The stages of training.")
     persona: PersonaConfig | None = None
     replay: ReplayConfig | None = Field(
         None, description="The base's own answers to general prompts, as training rows."
@@ -354,6 +355,24 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _on_policy_can_train(self) -> Recipe:
+        if self.train.on_policy is None:
+            return self
+        if self.curate.control_arm:
+            raise ValueError(
+                "curate.control_arm compares two students of SFT alone: set it to false, or train.stages to [sft]"
+            )
+        if isinstance(self.student.method, LoraMethod):
+            modules = self.student.method.target_modules
+            names = {*self.student.method.modules_to_save, *([] if isinstance(modules, str) else modules)}
+            if ends := {name for name in names if name.rpartition(".")[2] in ("lm_head", "embed_tokens", "wte")}:
+                raise ValueError(
+                    f"student.method adapts {min(ends)}, and the loss of on-policy distillation sees no adapter there: "
+                    "leave it out, or set kind: full"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _persona_hides_no_origin(self) -> Recipe:
         self.persona_with_origins  # noqa: B018 - raises where a text of the persona hides the base or a teacher
         return self
@@ -365,10 +384,6 @@ class Recipe(Section):
         for teacher in self.teachers:
             if twice := sorted(options.keys() & getattr(teacher, "extra_body", {}).keys()):
                 raise ValueError(f"{twice[0]} is set twice: take it out of teacher.extra_body, or out of sample")
-            if "presence_penalty" in options and isinstance(teacher, TransformersTeacher | AutoTeacher):
-                raise ValueError("transformers has no presence_penalty: set teacher.kind: vllm, or repetition_penalty")
-        if self.evaluate.presence_penalty is not None and self.evaluate.engine != "vllm":
-            raise ValueError("transformers has no presence_penalty: set evaluate.engine: vllm, or repetition_penalty")
         return self
 
     @model_validator(mode="after")
@@ -443,7 +458,10 @@ class Recipe(Section):
 
     @property
     def _origins(self) -> tuple[str, ...]:
-        return (self.student.public_id, *(teacher.public_id for teacher in self.teachers))
+        teachers = [teacher.public_id for teacher in self.teachers]
+        if self.train.on_policy is not None:
+            teachers.append(self.train.on_policy.teacher.public_id)
+        return (self.student.public_id, *teachers)
 
     @property
     def teachers(self) -> tuple[TeacherConfig, ...]:
