@@ -17,11 +17,13 @@ from pathlib import Path
 from distill.check.finding import Finding
 from distill.check.forecast import check_forecast
 from distill.check.memory import CHECKPOINTS, check_memory
+from distill.check.pair import check_pair
 from distill.check.pilot import run_pilot
+from distill.check.preview import final_base
 from distill.check.problems import check_held_out, check_problems
 from distill.check.student import check_student
 from distill.config.recipe import Recipe
-from distill.models.folder import ask_hub, base_path, cached
+from distill.models.folder import ask_hub, base_path, cached, read_base
 from distill.release.endpoints import check_terms
 from distill.release.evaluation_items import check_evaluation_items
 from distill.release.lineage import declared_licenses, is_on_hub, planned_lineage
@@ -66,6 +68,7 @@ def check_recipe(
         **{f"teacher {one.public_id}" if several else "teacher": partial(_teacher, one) for one in recipe.teachers},
         **({"judge": lambda: _judge(recipe)} if recipe.verify.judge else {}),
         "licences": lambda: _licences(recipe),
+        **({"pair": lambda: _pair(recipe)} if recipe.train.on_policy else {}),
         "problems": lambda: check_problems(recipe, free_bytes(runs)),
         "held-out problems": lambda: check_held_out(recipe),
         "disk": lambda: _disk(recipe, runs),
@@ -104,6 +107,8 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
     if recipe.student.optimizer.endswith("8bit"):
         modules["bitsandbytes"] = "pip install bitsandbytes"
     modules |= {tracker: f"pip install {tracker}" for tracker in recipe.student.report_to}
+    if recipe.train.on_policy is not None:
+        modules |= {name: f"pip install {name}" for name in ("trl", "datasets")}
     if any(issubclass(engine, ServedTeacher) for engine in engines):
         modules["openai"] = "pip install openai"
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
@@ -156,6 +161,21 @@ def _judge(recipe: Recipe) -> Iterator[Finding]:
         for finding in _teacher(recipe.verify.judge.teacher):
             inside = finding.where is not None and finding.where.startswith("teacher")
             yield replace(finding, subject="judge", where=f"verify.judge.{finding.where}" if inside else finding.where)
+
+
+def _pair(recipe: Recipe) -> Iterator[Finding]:
+    """The student and the teacher of on-policy distillation."""
+    assert recipe.train.on_policy is not None
+    where = "train.on_policy.teacher.model"
+    folder = Path(recipe.train.on_policy.teacher.model).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}", where=where, hint="download the model, and give its folder")
+    with final_base(recipe) as base:
+        if base is None:
+            what = f"{recipe.student.public_id} is fetched by the run: compare it then with `distill pair`"
+            yield Finding("note", "pair", what, where)
+        else:
+            yield from check_pair(base, read_base(folder))
 
 
 def _endpoint(teacher: OpenAITeacher) -> Iterator[Finding]:

@@ -211,7 +211,7 @@ def _model(student: StudentConfig, config: Path, dtype: str) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from distill.train.attention import register_packed_attention
-    from distill.train.sft import adapted
+    from distill.train.weights import adapted
 
     lora = isinstance(student.method, LoraMethod)
     try:

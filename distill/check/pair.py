@@ -29,7 +29,7 @@ _TEXT = (
 
 def check_pair(student: BaseFolder, teacher: BaseFolder) -> Iterator[Finding]:
     """Findings on vocabulary, stop tokens and prompt. Needs tokenizers and jinja2, loads no weights."""
-    shared = shared_vocabulary(student, teacher)
+    shared = shared_vocabulary(student.folder, teacher.folder)
     vocabulary = list(_vocabulary(student, teacher, shared))
     yield from vocabulary
     if any(finding.level == "error" for finding in vocabulary):
@@ -60,8 +60,13 @@ def _vocabulary(student: BaseFolder, teacher: BaseFolder, shared: SharedVocabula
                 f"the tokenizers share {shared.size:,} tokens, and the {name} has embeddings for {size:,}", family
             )
             return
-    texts = [_TEXT, *(tag for base in (student, teacher) for tag in base.turn.tags)]
-    ours, theirs = tokenizer_of(student), tokenizer_of(teacher)
+    both = (student, teacher)
+    texts = [
+        _TEXT,
+        *(base.render([_QUESTION], True) for base in both),
+        *(tag for base in both for tag in base.turn.tags),
+    ]
+    ours, theirs = tokenizer_of(student.folder), tokenizer_of(teacher.folder)
     for text in texts:
         split = [one.encode(text, add_special_tokens=False) for one in (ours, theirs)]
         if split[0].ids != split[1].ids:

@@ -126,7 +126,9 @@ def _source(source: PromptsConfig | ImportedTraces, subject: str) -> Iterator[Fi
         preset = find_preset(source.preset)
         what = f"preset {preset.name}: {preset.rows}; kind {', '.join(preset.kinds)}; {preset.graded}"
         yield Finding("ok", subject, what, preset.address)
-        if source.license is None and "license" not in preset.columns:
+        if "license" in preset.columns:
+            yield Finding("note", subject, f"each row has its own license: {preset.license_source}", preset.address)
+        elif source.license is None:
             yield Finding("note", subject, f"the license is unclear: {preset.license_source}", preset.address)
         for row in preset.left_out:
             yield Finding("note", subject, f"left out: {row}", preset.address)

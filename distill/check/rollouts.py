@@ -82,13 +82,15 @@ def measure_pair(
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig, set_seed
 
-    from distill.train.sft import training_dtype
+    from distill.train.weights import training_dtype
 
-    base, other = read_base(student), read_base(teacher)
-    shared = shared_vocabulary(base, other)
+    base, shared = read_base(student), shared_vocabulary(student, teacher)
     place = "cuda" if torch.cuda.is_available() else "cpu"
     kind = getattr(torch, training_dtype(dtype))
-    models = [AutoModelForCausalLM.from_pretrained(one, dtype=kind).to(place).eval() for one in (student, teacher)]
+    models = [
+        AutoModelForCausalLM.from_pretrained(one, dtype=kind, use_safetensors=True).to(place).eval()
+        for one in (student, teacher)
+    ]
     for model in models:
         crop_vocabulary(model, shared.size)
     prompts = _prompts(base, problems)
@@ -125,7 +127,7 @@ def measure_pair(
 
 
 def _prompts(base: BaseFolder, problems: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[int]]:
-    tokenizer = tokenizer_of(base)
+    tokenizer = tokenizer_of(base.folder)
     return [list(tokenizer.encode(base.render(one, True), add_special_tokens=False).ids) for one in problems]
 
 

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from distill.config.forecast import ForecastConfig
 from distill.config.parallel import ParallelConfig
+from distill.config.train import TrainConfig
 from licensing.audit import Allowance
 from publish.facts import check_language
 from publish.formats.gguf import GgufType
@@ -328,6 +329,7 @@ class Recipe(Section):
     label: LabelConfig = LabelConfig()
     curate: CurateConfig = CurateConfig()
     student: StudentConfig
+    train: TrainConfig = Field(TrainConfig(), description="The stages of training.")
     persona: PersonaConfig | None = None
     replay: ReplayConfig | None = Field(
         None, description="The base's own answers to general prompts, as training rows."
@@ -350,6 +352,24 @@ class Recipe(Section):
         for teacher in self.teachers:
             if isinstance(teacher, AutoTeacher | VllmTeacher) and "seed" in teacher.engine_args:
                 raise ValueError("teacher.engine_args.seed: set sample.seed instead")
+        return self
+
+    @model_validator(mode="after")
+    def _on_policy_can_train(self) -> Recipe:
+        if self.train.on_policy is None:
+            return self
+        if self.curate.control_arm:
+            raise ValueError(
+                "curate.control_arm compares two students of SFT alone: set it to false, or train.stages to [sft]"
+            )
+        if isinstance(self.student.method, LoraMethod):
+            modules = self.student.method.target_modules
+            names = {*self.student.method.modules_to_save, *([] if isinstance(modules, str) else modules)}
+            if ends := {name for name in names if name.rpartition(".")[2] in ("lm_head", "embed_tokens", "wte")}:
+                raise ValueError(
+                    f"student.method adapts {min(ends)}, and the loss of on-policy distillation sees no adapter there: "
+                    "leave it out, or set kind: full"
+                )
         return self
 
     @model_validator(mode="after")
@@ -438,7 +458,10 @@ class Recipe(Section):
 
     @property
     def _origins(self) -> tuple[str, ...]:
-        return (self.student.public_id, *(teacher.public_id for teacher in self.teachers))
+        teachers = [teacher.public_id for teacher in self.teachers]
+        if self.train.on_policy is not None:
+            teachers.append(self.train.on_policy.teacher.public_id)
+        return (self.student.public_id, *teachers)
 
     @property
     def teachers(self) -> tuple[TeacherConfig, ...]:

@@ -15,8 +15,10 @@ from typing import Any
 
 from distill.config.parallel import ParallelConfig
 from distill.config.recipe import EvaluateConfig, RandomBase, Recipe, ReleaseConfig, RequireConfig, StudentConfig
+from distill.config.train import TrainConfig
 from distill.dry_run.models import Described, describe_student, describe_teacher, write_stand_in
 from distill.dry_run.problems import Part, stand_in_prompts, stand_in_traces
+from distill.models.random_model import write_random_base
 from licensing.errors import InputError
 from publish.push import DRY_RUN
 from synth.curate.config import CurateConfig
@@ -44,6 +46,7 @@ _LONGEST_NAME = 96
 _ACCURACY = 0.75  # so that a handful of problems leaves some rows to train on
 _FEW_SAMPLES = 2
 _FEW_PROBES = 4
+_FEW_STEPS = 2
 _NEW_TOKENS = 24
 _QUESTION = "What is the sum of one and one?"
 
@@ -80,6 +83,7 @@ def dry_recipe(recipe: Recipe, folder: Path) -> DryRecipe:
         "label": build.label(),
         "curate": build.curate(),
         "student": build.student(base),
+        "train": build.train(base),
         "evaluate": build.evaluate(),
         "release": build.release(),
     }
@@ -250,6 +254,27 @@ class _Builder:
             told = "a tiny random model with its template, special tokens and positions"
             self.replaced.append(f"student {student.public_id}: {told}")
         return student.model_copy(update=few)
+
+    def train(self, base: Described | None) -> TrainConfig:
+        train = self._recipe.train
+        if train.on_policy is None:
+            return train
+        folder = self._folder / "logits_teacher"
+        if base is not None:
+            write_stand_in(base, folder)
+        elif isinstance(self._recipe.student.base, RandomBase):
+            folder.mkdir()
+            write_random_base(self._recipe.student.base, folder)
+        teacher = train.on_policy.teacher
+        self.replaced.append(f"train.on_policy.teacher {teacher.public_id}: the student's stand-in")
+        few = {
+            "teacher": teacher.model_copy(update={"model": str(folder), "name": teacher.public_id}),
+            "steps": _FEW_STEPS,
+            "batch_size": 4,
+            "micro_batch_size": 2,
+            "max_new_tokens": min(train.on_policy.max_new_tokens, _NEW_TOKENS),
+        }
+        return train.model_copy(update={"on_policy": train.on_policy.model_copy(update=few)})
 
     def evaluate(self) -> EvaluateConfig:
         evaluate = self._recipe.evaluate

@@ -80,7 +80,7 @@ class Tokens:
     def of_folder(cls, base: BaseFolder, end: str | None = None) -> Tokens:
         """Of a model folder, without torch and transformers. ``end``: the end-of-turn token, where it is not the
         base's own."""
-        tokenizer = tokenizer_of(base)
+        tokenizer = tokenizer_of(base.folder)
         # Some tokenizers declare an end-of-sequence token that they do not mark as special.
         special = dict.fromkeys([*base.special, *base.template_values().values()])
         control = [text for text in special if not _PART_OF_ANSWER.search(text)]

@@ -9,9 +9,11 @@ No torch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.models.folder import BaseFolder
+from licensing.errors import InputError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -34,8 +36,8 @@ class SharedVocabulary:
     teacher_only: tuple[str, ...]
 
 
-def shared_vocabulary(student: BaseFolder, teacher: BaseFolder) -> SharedVocabulary:
-    """Compare the tokenizers of two models token by token, added tokens too."""
+def shared_vocabulary(student: Path, teacher: Path) -> SharedVocabulary:
+    """Compare the tokenizers of two model folders token by token, added tokens too."""
     ours, theirs = _texts(student), _texts(teacher)
     size = 1 + max((number for number, text in ours.items() if theirs.get(number) == text), default=-1)
     pairs = ((number, ours.get(number), theirs.get(number)) for number in range(size))
@@ -47,11 +49,14 @@ def shared_vocabulary(student: BaseFolder, teacher: BaseFolder) -> SharedVocabul
     )
 
 
-def tokenizer_of(base: BaseFolder) -> Tokenizer:
-    """The folder's tokenizer, which cuts no text."""
+def tokenizer_of(folder: Path) -> Tokenizer:
+    """The folder's tokenizer, which cuts no text. Raises InputError where there is none."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(base.folder / "tokenizer.json"))
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise InputError("no tokenizer.json", where=str(folder), hint="give the folder of a saved model")
+    tokenizer = Tokenizer.from_file(str(file))
     tokenizer.no_truncation()
     return tokenizer
 
@@ -62,14 +67,22 @@ def embedding_rows(base: BaseFolder) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def crop_vocabulary(model: Any, size: int) -> None:
+def crop_vocabulary(model: Any, size: int) -> dict[str, Any]:
     """Cut the embeddings and the head of a transformers model down to the first ``size`` tokens, in place.
 
-    Its logits are then those of the whole model, cropped: a row of the head is a logit.
+    Its logits are then those of the whole model, cropped: a row of the head is a logit. Returns the rows that were cut
+    off, by the name of their weight.
     """
-    if model.get_output_embeddings().weight.shape[0] > size:
-        model.resize_token_embeddings(size)
+    if model.get_output_embeddings().weight.shape[0] <= size:
+        return {}
+    whole = {name: weight.detach() for name, weight in model.named_parameters()}
+    model.resize_token_embeddings(size)
+    return {
+        name: whole[name][size:].clone()
+        for name, weight in model.named_parameters()
+        if weight.shape != whole[name].shape
+    }
 
 
-def _texts(base: BaseFolder) -> dict[int, str]:
-    return {number: text for text, number in tokenizer_of(base).get_vocab(with_added_tokens=True).items()}
+def _texts(folder: Path) -> dict[int, str]:
+    return {number: text for text, number in tokenizer_of(folder).get_vocab(with_added_tokens=True).items()}

@@ -24,6 +24,7 @@ from distill.runs.facts import (
     CurateFacts,
     EvaluateFacts,
     ExportFacts,
+    OnPolicyFacts,
     PrepareFacts,
     SampleFacts,
     SandboxFacts,
@@ -73,6 +74,12 @@ class ReleaseStages:
     scores: Artefact[EvaluateFacts]
     audit: Artefact[AuditFacts]
     sources: Sources
+    on_policy: Artefact[OnPolicyFacts] | None = None
+
+    @property
+    def trainings(self) -> tuple[Artefact[Any], ...]:
+        """The stages that changed the weights, in order."""
+        return (self.trained,) if self.on_policy is None else (self.trained, self.on_policy)
 
 
 def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages) -> card.ReleaseFacts:
@@ -100,7 +107,7 @@ def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages
             for (name, text), count in sorted(stages.sources.items(), key=str)
         ),
         persona=_persona(recipe.persona, stages) if recipe.persona else None,
-        training=_training(recipe, stages.trained, stages.weights),
+        training=_training(recipe, stages),
         sampling=card.SamplingFacts(
             settings=_settings(sampling.model_dump(exclude={"source", "budget"}) | _shares(teacher))
             if isinstance(sampling, TeacherSampling)
@@ -132,7 +139,7 @@ def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages
 
 def _makers(stages: ReleaseStages) -> dict[str, dict[str, Any]]:
     """Stage -> manifest, of the stages whose code and libraries decide what the release is."""
-    makers = (stages.samples, stages.verdicts, stages.trained, stages.weights, stages.scores)
+    makers = (stages.samples, stages.verdicts, *stages.trainings, stages.weights, stages.scores)
     return {artefact.stage: artefact.manifest for artefact in makers}
 
 
@@ -281,20 +288,28 @@ def card_sections(recipe: Recipe) -> str | None:
         ) from None
 
 
-def _training(recipe: Recipe, trained: Artefact[TrainFacts], weights: Artefact[ExportFacts]) -> card.TrainingFacts:
-    student = recipe.student
+def _training(recipe: Recipe, stages: ReleaseStages) -> card.TrainingFacts:
+    student, trained, on_policy = recipe.student, stages.trained, stages.on_policy
     fields = ("num_train_epochs", "batch_size", "max_length", "lr_scheduler", "warmup_ratio", "weight_decay", "seed")
     settings = {**student.method.model_dump(), **student.model_dump(include=set(fields))}
     method = "LoRA, merged into the weights" if isinstance(student.method, LoraMethod) else "full fine-tuning"
+    method = f"{method}; loss on the answers only"
+    if on_policy is not None and (config := recipe.train.on_policy) is not None:
+        method += (
+            f". Then on-policy distillation: {on_policy.facts.answers:,} answers of the student in "
+            f"{on_policy.facts.steps:,} steps, on which it learnt the distribution of {config.teacher.public_id}"
+        )
+        settings |= {f"on_policy.{key}": value for key, value in config.model_dump(exclude={"teacher"}).items()}
     return card.TrainingFacts(
-        method=f"{method}; loss on the answers only",
+        method=method,
         hyperparameters=_settings({key: value for key, value in settings.items() if key != "kind"}),
         rows=trained.facts.rows_out,
         tokens=trained.facts.tokens,
         epochs=student.num_train_epochs,
         steps=trained.facts.steps,
+        on_policy_tokens=on_policy.facts.tokens if on_policy is not None else None,
         hardware=_hardware(trained),
-        parameters=weights.facts.parameters,
+        parameters=stages.weights.facts.parameters,
         trained_parameters=trained.facts.trained_parameters,
         base_flops=recipe.release.base_training_flops,
     )

@@ -39,7 +39,7 @@ def slsa_predicate(
     """
     made = [stages.samples, stages.verdicts, stages.data]
     if not of_data:
-        made = [stages.prepared, *made, stages.trained, stages.weights, stages.scores]
+        made = [stages.prepared, *made, *stages.trainings, stages.weights, stages.scores]
     artefacts: dict[str, Artefact[Any]] = {one.stage: one for one in (*made, stages.audit)}
     predicate = {
         "buildDefinition": {
@@ -52,6 +52,7 @@ def slsa_predicate(
             },
             "resolvedDependencies": [
                 *([] if of_data else _base(recipe, stages)),
+                *([] if of_data else _logits_teacher(recipe, stages)),
                 *_teachers(recipe, teacher, stages),
                 *_problems(artefacts, stages.sources),
                 *_code(artefacts),
@@ -77,6 +78,13 @@ def _base(recipe: Recipe, stages: ReleaseStages) -> Iterator[dict[str, Any]]:
         path = file["path"].removeprefix(f"{MODEL}/")
         if path.endswith(".safetensors"):
             yield _dependency(f"{name}/{path}", "base", {"sha256": file["sha256"]})
+
+
+def _logits_teacher(recipe: Recipe, stages: ReleaseStages) -> Iterator[dict[str, Any]]:
+    if recipe.train.on_policy is not None and stages.on_policy is not None:
+        teacher, revision = recipe.train.on_policy.teacher, stages.on_policy.facts.teacher_revision
+        digest = {"gitCommit": revision}
+        yield _dependency(teacher.public_id, "logits", digest, revision=revision, license=teacher.license)
 
 
 def _teachers(recipe: Recipe, section: TeachersConfig, stages: ReleaseStages) -> Iterator[dict[str, Any]]:

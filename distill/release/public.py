@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 from distill.config.recipe import Recipe, StudentConfig
+from distill.config.train import LogitsTeacher
 from synth.teachers.config import SELF_HOSTED, OpenAITeacher, TeacherFields
 
 __all__ = ["PRIVATE_ENDPOINT", "Redaction", "is_local_path", "public_endpoint"]
@@ -91,9 +92,9 @@ def _private_texts(value: Any) -> Iterator[tuple[str, str]]:
                 host = urlsplit(address).netloc
                 if "." in host or ":" in host:  # a bare name may be a word of another text
                     yield host, endpoint
-        base = getattr(value, "model" if isinstance(value, TeacherFields) else "base", None)
+        base = getattr(value, "model" if isinstance(value, TeacherFields | LogitsTeacher) else "base", None)
         if isinstance(base, str) and (is_local_path(base) or Path(base).expanduser().is_dir()):
-            name = value.name if isinstance(value, TeacherFields | StudentConfig) else None
+            name = value.name if isinstance(value, TeacherFields | LogitsTeacher | StudentConfig) else None
             yield base, name or _folder_name(base)
         for key in type(value).model_fields:
             if key not in _AS_WRITTEN:

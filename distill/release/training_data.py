@@ -1,7 +1,7 @@
 """The training data as a release of its own beside the model: Parquet, a card, notices, a license.
 
 An open release ships its data with the weights. Licenses ask more of redistribution than of training, so the data set
-has a lineage and an audit of its own: those of the model, without the base.
+has a lineage and an audit of its own: those of the model, without the base and a teacher of logits.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _data_lineage(recipe: Recipe, lineage: Lineage) -> Lineage:
     release = recipe.release
     name = release.license_name if release.data_license is None else None
     declared = Declared(license=release.data_license or release.license, license_name=name)
-    inputs = tuple(one for one in lineage.inputs if one.role != "base")
+    inputs = tuple(one for one in lineage.inputs if one.role not in ("base", "logits"))  # they made the weights
     changes = {"release": release.data_set, "kind": "dataset", "declared": declared, "inputs": inputs, "files": None}
     return lineage.model_copy(update=changes)
 

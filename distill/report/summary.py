@@ -154,7 +154,11 @@ def _trained(rows: Sequence[PreviewRow]) -> Section | None:
 
 def _loss(artefacts: Mapping[str, Artefact]) -> Section | None:
     blocks: list[Block] = []
-    for stage, name in (("train", "student"), ("train_control", "control student")):
+    for stage, name in (
+        ("train", "student"),
+        ("on_policy", "student on its own answers"),
+        ("train_control", "control student"),
+    ):
         if (artefact := artefacts.get(stage)) is None:
             continue
         log = _read_json(artefact.path / "model" / "train_log.json") or {}
@@ -168,6 +172,8 @@ def _loss(artefacts: Mapping[str, Artefact]) -> Section | None:
             "steps",
             "rows_out",
             "trained_tokens",
+            "answers",
+            "vocabulary",
             "trained_parameters",
             "first_loss",
             "last_loss",

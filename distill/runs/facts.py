@@ -185,6 +185,26 @@ class TrainFacts(Facts):
     template_digest: str
 
 
+class OnPolicyFacts(Facts):
+    """``tokens``: of all answers of the student. ``vocabulary``: tokens over which its distribution and the teacher's
+    are compared. The losses are divergences, in nats a token; the lengths are mean tokens of an answer."""
+
+    rows_in: int
+    rows_out: int
+    steps: int
+    answers: int
+    tokens: int
+    vocabulary: int
+    dtype: str
+    trained_parameters: int
+    first_loss: float | None = None
+    last_loss: float | None = None
+    first_mean_length: float | None = None
+    last_mean_length: float | None = None
+    teacher_revision: str | None = None
+    template_digest: str
+
+
 class ExportFacts(Facts):
     method: str
     dtype: str

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from distill.config.recipe import Recipe, StudentConfig
+from distill.config.train import TrainConfig
 from distill.models.folder import local_folder
 from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
@@ -95,6 +96,17 @@ def pinned_verify(recipe: Recipe) -> VerifyConfig:
         return verify
     judge = verify.judge.model_copy(update={"teacher": _pinned(verify.judge.teacher)})
     return verify.model_copy(update={"judge": judge})
+
+
+def pinned_train(recipe: Recipe) -> TrainConfig:
+    """The section train, with the teacher of on-policy distillation pinned by the content of its folder."""
+    train, on_policy = recipe.train, recipe.train.on_policy
+    if on_policy is None or on_policy.teacher.revision is not None:
+        return train
+    content = fingerprint(Path(on_policy.teacher.model).expanduser())
+    revision = f"content-{content[:16]}" if content else None
+    teacher = on_policy.teacher.model_copy(update={"revision": revision})
+    return train.model_copy(update={"on_policy": on_policy.model_copy(update={"teacher": teacher})})
 
 
 def _pinned(teacher: TeacherConfig) -> TeacherConfig:

@@ -27,9 +27,11 @@ def open_training_rows(
     labels: Artefact[Any],
     data: Artefact[Any],
     arm: str = "train",
+    *,
+    added: bool = True,
 ) -> Iterator[Iterator[dict[str, Any]]]:
-    """The rows of an arm of the selection ``data`` (``synth.curate.training_rows``), then those that stage curate
-    added, while the block lasts.
+    """The rows of an arm of the selection ``data`` (``synth.curate.training_rows``), then (``added``) those that stage
+    curate added, while the block lasts.
 
     ``store`` is the run's store of samples and verdicts.
     """
@@ -37,5 +39,5 @@ def open_training_rows(
 
     with TraceSet(samples.path, store) as traces:
         selected = training_rows(traces, verdicts.path / VERDICTS, labels.path, data.path, arm)
-        added = data.path / ADDED_ROWS
-        yield itertools.chain(selected, read_rows(added) if added.exists() else ())
+        more = data.path / ADDED_ROWS
+        yield itertools.chain(selected, read_rows(more) if added and more.exists() else ())

@@ -7,7 +7,7 @@ from typing import Any
 
 from distill.models.folder import MODEL, check_same_template
 from distill.runs.artefact import Artefact
-from distill.runs.facts import ExportFacts, PrepareFacts, TrainFacts
+from distill.runs.facts import ExportFacts, OnPolicyFacts, PrepareFacts, TrainFacts
 from distill.runs.stage import Stage, StageContext
 from distill.stages.train import Arm
 
@@ -27,6 +27,7 @@ class Export(Stage[ExportFacts]):
     sampling: dict[str, Any] | None
     prepared: Artefact[PrepareFacts]
     trained: Artefact[TrainFacts]
+    on_policy: Artefact[OnPolicyFacts] | None = None
 
     @property
     def name(self) -> str:
@@ -41,7 +42,7 @@ class Export(Stage[ExportFacts]):
 
         facts = export_folder(
             self.prepared.path / MODEL,
-            self.trained.path / MODEL,
+            (self.on_policy or self.trained).path / MODEL,
             ctx.out / MODEL,
             sampling=self.sampling,
             progress=lambda done, total: ctx.progress(done // 10**6, total // 10**6, "MB"),

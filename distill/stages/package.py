@@ -13,6 +13,7 @@ from distill.runs.facts import (
     EvaluateFacts,
     ExportFacts,
     LabelFacts,
+    OnPolicyFacts,
     PackageFacts,
     PrepareFacts,
     SampleFacts,
@@ -51,6 +52,7 @@ class Package(Stage[PackageFacts]):
     weights: Artefact[ExportFacts]
     scores: Artefact[EvaluateFacts]
     audit: Artefact[AuditFacts]
+    on_policy: Artefact[OnPolicyFacts] | None = None
 
     def run(self, ctx: StageContext) -> PackageFacts:
         from distill.release.answers import EngineName
@@ -66,6 +68,7 @@ class Package(Stage[PackageFacts]):
             verdicts=self.verdicts,
             data=self.data,
             trained=self.trained,
+            on_policy=self.on_policy,
             weights=self.weights,
             scores=self.scores,
             audit=self.audit,

@@ -19,12 +19,13 @@ from distill.release.lineage import planned_lineage
 from distill.release.package import check_release_texts
 from distill.release.training_data import check_data
 from distill.runs.artefact import Artefact
-from distill.runs.facts import ExportFacts, PackageFacts
+from distill.runs.facts import ExportFacts, OnPolicyFacts, PackageFacts
 from distill.runs.keys import (
     base_content,
     base_license_content,
     fingerprint,
     pinned_teacher,
+    pinned_train,
     pinned_verify,
     prompts_fingerprint,
     test_sets_fingerprint,
@@ -36,6 +37,7 @@ from distill.stages.evaluate import Evaluate
 from distill.stages.export import Export
 from distill.stages.formats import Formats
 from distill.stages.label import Label
+from distill.stages.on_policy import OnPolicy
 from distill.stages.package import Package
 from distill.stages.prepare import Prepare
 from distill.stages.replay import Replay
@@ -50,10 +52,11 @@ from synth.sampling.config import TeacherSampling
 __all__ = ["STAGES", "run"]
 
 STAGES = (
-    "prepare", "sample", "verify", "label", "replay", "curate", "train", "export", "train_control", "export_control",
-    "evaluate", "audit", "package", "formats",
+    "prepare", "sample", "verify", "label", "replay", "curate", "train", "on_policy", "export", "train_control",
+    "export_control",    "evaluate", "audit", "package", "formats",
 )  # fmt: skip
-"""In the order in which they run; `replay` only with a section `replay`, `train_control` and `export_control` only with
+"""In the order in which they run; `replay` only with a section `replay`, `on_policy` only
+with `train.stages: [sft, on_policy]`, `train_control` and `export_control` only with
 `curate.control_arm`, `formats` only with `release.formats`."""
 
 
@@ -87,7 +90,7 @@ def run(
 
 def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     student, sampling = recipe.student, recipe.sample
-    teacher, verify = pinned_teacher(recipe), pinned_verify(recipe)
+    teacher, verify, train = pinned_teacher(recipe), pinned_verify(recipe), pinned_train(recipe)
     held_out_content = prompts_fingerprint(recipe.evaluate.prompts)
     suites_content = [prompts_fingerprint(suite.source) for suite in find_suites(recipe.evaluate.suites)]
     contents = [prompts_fingerprint(recipe.prompts), held_out_content]
@@ -148,7 +151,10 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
 
     trained = run.stage(Train(student, "student", prepared, samples, verdicts, labels, data))
     sampling_values = recipe.evaluate.generation_config()
-    weights = run.stage(Export("student", sampling_values, prepared, trained))
+    on_policy: Artefact[OnPolicyFacts] | None = None
+    if train.on_policy is not None:
+        on_policy = run.stage(OnPolicy(student, train.on_policy, prepared, samples, verdicts, labels, data, trained))
+    weights = run.stage(Export("student", sampling_values, prepared, trained, on_policy))
     control: Artefact[ExportFacts] | None = None
     if recipe.curate.control_arm:  # the same steps on as many unverified traces: what did verifying buy?
         trained_control = run.stage(
@@ -174,7 +180,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
         )
     )
 
-    pinned = recipe.model_copy(update={"teacher": teacher, "verify": verify})
+    pinned = recipe.model_copy(update={"teacher": teacher, "verify": verify, "train": train})
     audited = run.stage(
         Audit(
             recipe=pinned,
@@ -198,6 +204,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             labels=labels,
             data=data,
             trained=trained,
+            on_policy=on_policy,
             weights=weights,
             scores=scores,
             audit=audited,

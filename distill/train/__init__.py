@@ -3,6 +3,9 @@
 To change X, edit Y:
 
     supervised fine-tuning, full or LoRA               sft.py
+    on-policy distillation                             on_policy.py
+    models opened and saved                            weights.py
+    threads, quiet libraries, errors in words          surroundings.py
     messages -> token ids and loss mask                distill/models/tokens.py
     rows, tokenised on disk; which are left out        rows.py
     order of rows, optimiser steps, micro batches      batches.py

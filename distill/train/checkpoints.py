@@ -8,9 +8,10 @@ import os
 import shutil
 from pathlib import Path
 
+from distill.runs.provenance import code_revision, installed_versions
 from licensing.files import write_json
 
-__all__ = ["complete", "fingerprint_of", "newest_complete"]
+__all__ = ["complete", "fingerprint_of", "library_versions", "newest_complete"]
 
 _MARK = "complete.json"
 
@@ -52,3 +53,9 @@ def fingerprint_of(*parts: bytes | str) -> str:
         data = part.encode() if isinstance(part, str) else part
         digest.update(len(data).to_bytes(8, "big") + data)
     return digest.hexdigest()
+
+
+def library_versions(*names: str) -> str:
+    """The versions of this project and of libraries, for a fingerprint: others may train to other weights."""
+    installed = installed_versions()
+    return json.dumps([code_revision()["version"], *(installed.get(name) for name in names)])

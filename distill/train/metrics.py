@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from distill.train.rows import TokenRows
 from licensing.files import json_line
 
-__all__ = ["MetricsLog", "ModelFlops", "is_json", "peak_flops"]
+__all__ = ["MetricsLog", "ModelFlops", "StepLog", "is_json", "peak_flops", "set_trackers"]
 
 # Dense bfloat16, from the makers' data sheets; longer names first.
 _PEAK_FLOPS = {
@@ -66,14 +66,11 @@ class ModelFlops:
         return float(self._per_token * tokens + self._per_loss_token * trained_tokens + self._per_square * squares)
 
 
-class MetricsLog:
-    """The file: one line a step. A resume drops the lines of steps that it repeats.
+class StepLog:
+    """The file: one line a step. A resume drops the lines of steps that it repeats."""
 
-    ``peak``: FLOPs a second of all devices together, where known.
-    """
-
-    def __init__(self, file: Path, rows: TokenRows, flops: ModelFlops, peak: float | None) -> None:
-        self._file, self._rows, self._flops, self._peak = file, rows, flops, peak
+    def __init__(self, file: Path) -> None:
+        self._file = file
         self._before = time.monotonic()
 
     def start(self, step: int) -> None:
@@ -83,13 +80,31 @@ class MetricsLog:
         self._file.write_text("".join(f"{line}\n" for line in earlier_lines), encoding="utf-8")
         self._before = time.monotonic()
 
+    def seconds(self) -> float:
+        """Since the last step."""
+        now = time.monotonic()
+        seconds, self._before = now - self._before, now
+        return seconds
+
+    def write(self, metrics: Mapping[str, Any]) -> None:
+        """Append a line. Numbers that are not finite, which JSON has not, are left out."""
+        with self._file.open("ab") as file:
+            file.write(json_line({key: value for key, value in metrics.items() if is_json(value)}))
+
+
+class MetricsLog(StepLog):
+    """With tokens and FLOPs of rows. ``peak``: FLOPs a second of all devices together, where known."""
+
+    def __init__(self, file: Path, rows: TokenRows, flops: ModelFlops, peak: float | None) -> None:
+        super().__init__(file)
+        self._rows, self._flops, self._peak = rows, flops, peak
+
     def of_step(self, rows: list[int]) -> dict[str, float]:
         """Tokens, seconds since the last step, rates and FLOPs of a step on these rows."""
         lengths = self._rows.lengths[rows]
         tokens = int(lengths.sum())
         trained = tokens - int(self._rows.prompt_lengths[rows].sum())
-        now = time.monotonic()
-        seconds, self._before = now - self._before, now
+        seconds = self.seconds()
         flops = self._flops.of(lengths, trained)
         metrics = {
             "tokens": tokens,
@@ -100,10 +115,17 @@ class MetricsLog:
         }
         return metrics | ({"mfu": flops / seconds / self._peak} if self._peak else {})
 
-    def write(self, metrics: Mapping[str, Any]) -> None:
-        """Append a line. Numbers that are not finite, which JSON has not, are left out."""
-        with self._file.open("ab") as file:
-            file.write(json_line({key: value for key, value in metrics.items() if is_json(value)}))
+
+def set_trackers(trainer: Any, names: Sequence[str], metrics: Path) -> None:
+    """Trackers that a trainer's own ``report_to`` does not set up; and nothing on stdout, which belongs to results."""
+    from transformers import PrinterCallback
+
+    if "tensorboard" in names:  # transformers' own way to name its folder is an environment variable
+        from torch.utils.tensorboard import SummaryWriter
+        from transformers.integrations import TensorBoardCallback
+
+        trainer.add_callback(TensorBoardCallback(SummaryWriter(str(metrics.with_suffix("")))))
+    trainer.remove_callback(PrinterCallback)
 
 
 def is_json(value: Any) -> bool:

@@ -8,58 +8,40 @@ What is added to the trainer:
 - a step that is not finite is skipped, and its rows are named (``guard.py``);
 - each checkpoint is marked when it is whole, and a resume takes the newest marked one (``checkpoints.py``);
 - nothing is sent anywhere but to the trackers that the recipe names.
-
-Numbers: bfloat16 computes under autocast; what is trained (adapters, or all weights) is float32, because a rate of 1e-5
-vanishes in a bfloat16 weight.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import LoraMethod, StudentConfig, key_digest
-from distill.models.folder import public_name, read_base
-from distill.runs.provenance import code_revision, installed_versions
+from distill.models.folder import read_base
 from distill.runs.stage import Reporter
 from distill.train import parallel
 from distill.train.batches import Steps, training_order
-from distill.train.checkpoints import complete, fingerprint_of, newest_complete
+from distill.train.checkpoints import complete, fingerprint_of, library_versions, newest_complete
 from distill.train.guard import NOT_FINITE, LossGuard
 from distill.train.loss import LabelledHead, own_losses
-from distill.train.metrics import MetricsLog, ModelFlops, is_json, peak_flops
+from distill.train.metrics import MetricsLog, ModelFlops, is_json, peak_flops, set_trackers
 from distill.train.proof import Proof, prove
 from distill.train.result import TrainResult
-from distill.train.rows import TokenRows, token_rows, usable_cores
+from distill.train.rows import TokenRows, token_rows
+from distill.train.surroundings import surroundings
+from distill.train.weights import open_model, save_adapter, save_full, training_dtype
 from licensing.errors import InputError, MissingDependency, Refused
 from licensing.files import write_json, write_rows
 
-__all__ = ["adapted", "train_sft", "training_dtype"]
+__all__ = ["train_sft"]
 
 _LOGGED = ("step", "loss", "learning_rate", "grad_norm", "problem", "rows")
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 _OPTIMIZERS = {"adamw_8bit": "adamw_bnb_8bit", "paged_adamw_8bit": "paged_adamw_8bit", "adafactor": "adafactor"}
 _SKIPPED_AT_MOST = 3  # or 1 % of the steps, if that is more
-_DISK_IS_FULL_BELOW = 16 * 2**20
-
-
-def training_dtype(dtype: str) -> str:
-    """ "bfloat16" or "float32": ``auto`` takes bfloat16 where the GPU has it, or the CPU has instructions for it."""
-    if dtype != "auto":
-        return dtype
-    import torch
-
-    if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    # torch tells of these instructions by private names only; a version without them gets float32.
-    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return "bfloat16" if any(probe() for probe in probes if probe) else "float32"
 
 
 def train_sft(
@@ -113,8 +95,7 @@ def train_sft(
         (start / name).read_bytes()
         for name in ("tokenizer.json", "config.json", "chat_template.jinja", "generation_config.json")
     ]
-    libraries = ("torch", "transformers", "peft", "accelerate")
-    versions = json.dumps([code_revision()["version"], *(installed_versions().get(name) for name in libraries)])
+    versions = library_versions("torch", "transformers", "peft", "accelerate")
     dtype = training_dtype(student.dtype)
     checkpoints.mkdir(parents=True, exist_ok=True)
     checkpoints.chmod(0o700)  # what is unpickled from here is ours alone
@@ -132,8 +113,8 @@ def train_sft(
     layout = parallel.checkpoint_layout(student.parallel)
     fingerprint = fingerprint_of(rows_key, key_digest(student), str(samples), dtype, device, layout)
     resume = newest_complete(checkpoints, fingerprint, remove=first)
-    with _quiet(), _all_cores(), _user_errors(student, checkpoints):
-        model = _model(student, start, dtype)
+    with surroundings(checkpoints, "student.micro_batch_size", "student.max_length"):
+        model = open_model(student, start, dtype)
         proof = prove(model, data, order[: student.batch_size], pad_id)
         for refusal in proof.refused if first else ():
             progress(0, None, f"training in {proof.layout} rows; refused: {refusal}")
@@ -147,9 +128,9 @@ def train_sft(
             shutil.rmtree(out, ignore_errors=True)
             out.mkdir(parents=True)
             if lora:
-                _save_adapter(trainer.model, weights, student, out)
+                save_adapter(trainer.model, weights, student, out)
             else:
-                _save_full(trainer.model, weights, start, out, torch)
+                save_full(trainer.model, weights, start, out)
     logged = [entry for entry in trainer.state.log_history if "learning_rate" in entry]
     result = TrainResult(
         rows=len(data),
@@ -186,53 +167,6 @@ def _generation_ids(start: Path, names: Mapping[int, str]) -> tuple[str, int]:
         ) from error
 
 
-def _model(student: StudentConfig, start: Path, dtype: str) -> Any:
-    """The base, or the base under a new adapter."""
-    import torch
-    from transformers import AutoModelForCausalLM, set_seed
-
-    lora = student.method if isinstance(student.method, LoraMethod) else None
-    set_seed(student.seed)  # adapters begin at random values
-    model = AutoModelForCausalLM.from_pretrained(
-        start,
-        # A frozen base may be bfloat16 (float32 would be cast again in every forward pass); trained weights may not.
-        dtype=torch.bfloat16 if lora and dtype == "bfloat16" else torch.float32,
-        trust_remote_code=student.trust_remote_code,
-    )
-    if torch.cuda.is_available() and not parallel.divided(student.parallel):
-        model.to("cuda")  # else each GPU gets its part later
-    return adapted(model, lora) if lora else model
-
-
-def adapted(model: Any, method: LoraMethod) -> Any:
-    """``model`` under a new adapter, a ``PeftModel`` whose trained weights are float32."""
-    from peft import LoraConfig, get_peft_model
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    modules = method.target_modules
-    result = get_peft_model(
-        model,
-        LoraConfig(
-            r=method.r,
-            lora_alpha=method.alpha,
-            lora_dropout=method.dropout,
-            use_rslora=method.rslora,
-            target_modules=modules if isinstance(modules, str) else list(modules),
-            target_parameters=list(method.target_parameters) or None,
-            modules_to_save=list(method.modules_to_save) or None,
-            bias="none",
-            task_type="CAUSAL_LM",
-        ),
-    )
-    for weight in result.parameters():
-        if weight.requires_grad:
-            weight.data = weight.data.float()  # PEFT leaves the copies of modules_to_save in the base's dtype
-    for module in result.modules():
-        if isinstance(module, BaseTunerLayer):  # autocast casts weights; PEFT would cast activations to float32 before
-            module.cast_input_dtype_enabled = False
-    return result
-
-
 def _trainer(
     student: StudentConfig,
     model: Any,
@@ -246,7 +180,7 @@ def _trainer(
     progress: Reporter,
 ) -> Any:
     import torch
-    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+    from transformers import Trainer, TrainerCallback, TrainingArguments
 
     on_gpu = torch.cuda.is_available()
     first, ranks = parallel.rank() == 0, parallel.world_size()
@@ -365,12 +299,7 @@ def _trainer(
     trainer = StepTrainer(
         model=model, args=arguments, train_dataset=steps, data_collator=lambda items: items[0], callbacks=[Watch()]
     )
-    if "tensorboard" in student.report_to:  # transformers' own way to name its folder is an environment variable
-        from torch.utils.tensorboard import SummaryWriter
-        from transformers.integrations import TensorBoardCallback
-
-        trainer.add_callback(TensorBoardCallback(SummaryWriter(str(metrics.with_suffix("")))))
-    trainer.remove_callback(PrinterCallback)  # it prints to stdout, which belongs to results
+    set_trackers(trainer, student.report_to, metrics)
     return trainer
 
 
@@ -391,86 +320,3 @@ def _schedule(student: StudentConfig) -> dict[str, Any]:
         kwargs = {"min_lr_rate": student.min_lr_ratio}
         return {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": kwargs}
     return {"lr_scheduler_type": _SCHEDULES[student.lr_scheduler]}
-
-
-# --- saving ------------------------------------------------------------------------------------------------------
-
-
-def _save_adapter(model: Any, weights: dict[str, Any], student: StudentConfig, out: Path) -> None:
-    # "auto" would ask the hub whether the vocabulary was resized; it was not, and embeddings are not trained.
-    model.save_pretrained(out, state_dict=weights, safe_serialization=True, save_embedding_layers=False)
-    (out / "README.md").unlink(missing_ok=True)
-    file = out / "adapter_config.json"
-    config = json.loads(file.read_text(encoding="utf-8"))
-    config |= {"base_model_name_or_path": public_name(student), "revision": student.revision}
-    for key in ("target_modules", "modules_to_save"):
-        if isinstance(config.get(key), list):
-            config[key] = sorted(config[key])  # PEFT keeps sets, whose order is another in every process
-    write_json(file, dict(sorted(config.items())))
-
-
-def _save_full(model: Any, weights: dict[str, Any], start: Path, out: Path, torch: Any) -> None:
-    """Full weights in the base's own dtype, beside the configuration that they started with."""
-    config = json.loads((start / "config.json").read_bytes())
-    dtype = getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch."))
-    tied = model.all_tied_weights_keys  # gathered from ranks, two names of one tensor are two tensors
-    weights = {name: weight.to(dtype) for name, weight in weights.items() if name not in tied}
-    model.save_pretrained(out, state_dict=weights, max_shard_size="5GB")
-    for name in ("config.json", "generation_config.json"):
-        shutil.copyfile(start / name, out / name)
-
-
-# --- surroundings ------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _all_cores() -> Iterator[None]:
-    """All cores that this process may use, unless OMP_NUM_THREADS says otherwise: an engine before us may have taken
-    torch down to one thread. Given back afterwards."""
-    import torch
-
-    before = torch.get_num_threads()
-    if not os.environ.get("OMP_NUM_THREADS"):
-        torch.set_num_threads(usable_cores())
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars and no advice from transformers: the stage has a progress line of its own."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-@contextlib.contextmanager
-def _user_errors(student: StudentConfig, folder: Path) -> Iterator[None]:
-    """Out of memory and out of disk, as torch and safetensors report them, in words with a next step."""
-    import torch
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise MissingDependency(
-            "the GPU has too little memory for a micro batch",
-            where="student.micro_batch_size",
-            hint=f"set it below {student.micro_batch_size}, or lower student.max_length",
-        ) from error
-    except (RuntimeError, SafetensorError) as error:  # a full disk comes as either, without an errno
-        if shutil.disk_usage(folder).free > _DISK_IS_FULL_BELOW:
-            raise
-        raise MissingDependency(
-            "the disk is full", where=str(folder), hint="free some space; the run resumes"
-        ) from error

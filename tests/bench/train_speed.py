@@ -92,7 +92,7 @@ def by_trl(config: Any, start: Path, data: Any, order: list[int], folder: Path, 
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    from distill.train.sft import training_dtype
+    from distill.train.weights import training_dtype
 
     dtype = training_dtype(config.dtype)
     batches = [order[at : at + BATCH] for at in range(0, len(order), BATCH)]
@@ -145,7 +145,7 @@ def work(config: Any, start: Path, data: Any, steps: Any) -> dict[str, float]:
     from distill.train.batches import collate
     from distill.train.loss import LabelledHead
     from distill.train.proof import prove
-    from distill.train.sft import adapted
+    from distill.train.weights import adapted
 
     attention._WRITTEN_OUT_UP_TO = LONGEST  # the counter does not know a CPU's fused attention
     model = adapted(AutoModelForCausalLM.from_pretrained(start), config.method)

@@ -13,6 +13,7 @@ from sample_texts import APACHE, MIT, model_license
 
 from distill.config.loader import load_recipe
 from distill.release.lineage import planned_lineage
+from distill.release.training_data import check_data
 from licensing.audit import Allowance, audit
 from licensing.lineage import Lineage
 from licensing.registry import load
@@ -271,6 +272,16 @@ def test_a_recipe_that_allows_a_finding_goes_on_and_one_that_does_not_is_stopped
     assert [one.bare for one in audit(planned).blocking] == ["V-NAME-PREFIX", "V-RELICENSE-WEAKER"]
     found = distill("check", SMOKE, *change, "--set", f"release.allow={allow}", "--runs", tmp_path, "--json").json
     assert [one["level"] for one in found if one["subject"] == "licences"] == ["note", "note", "ok"]
+
+
+def test_a_teacher_of_logits_is_an_input_of_the_model_and_none_of_its_traces() -> None:
+    teacher = "{model: models/Teacher, name: acme/Teacher, license: llama3.1}"
+    on_policy = ["train.stages=[sft, on_policy]", f"train.on_policy={{teacher: {teacher}}}", "curate.control_arm=false"]
+    recipe = load_recipe(SMOKE, on_policy)
+    planned = planned_lineage(recipe)
+    assert [(one.id, one.licence) for one in planned.inputs if one.role == "logits"] == [("acme/Teacher", "llama3.1")]
+    assert "W-OUTPUT-NAME-RULE:Llama" in [one.code for one in audit(planned).findings]
+    assert "W-OUTPUT-NAME-RULE:Llama" not in [one.code for one in check_data(recipe, planned).findings]
 
 
 def test_allowances_stand_in_the_catalogues_grammar() -> None:

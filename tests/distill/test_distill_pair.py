@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from distill.check.check import check_recipe
 from distill.check.finding import Finding
 from distill.check.pair import check_pair
+from distill.config.loader import load_recipe
 from distill.config.recipe import RandomBase
 from distill.models.folder import read_base
 from distill.models.random_model import CHATML, write_random_base
@@ -67,7 +69,7 @@ def test_padded_embeddings_and_tokens_of_one_side_are_masked_and_said(check, mod
     findings = check()
     assert levels(findings) == ["ok", "note", "ok", "ok"]
     assert findings[1].what == "the teacher alone has 1 tokens (<extra>): they are masked, too"
-    assert shared_vocabulary(*map(read_base, models)).size == VOCABULARY
+    assert shared_vocabulary(*models).size == VOCABULARY
 
 
 def test_an_id_that_is_another_token_to_the_teacher_ends_the_check(check, models) -> None:
@@ -138,6 +140,25 @@ def test_the_command_says_no_with_code_2_and_as_json(distill, models) -> None:
     assert answer.code == 2
     assert json.loads(answer.out)["findings"][0]["level"] == "error"
     assert distill("pair", models[0], models[0].parent / "nowhere").code == 2
+
+
+def checked(*overrides: str) -> list[Finding]:
+    """What `distill check` says of the pair of a recipe."""
+    smoke = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
+    on_policy = ["train.stages=[sft, on_policy]", "curate.control_arm=false", *overrides]
+    return [one for one in check_recipe(load_recipe(smoke, on_policy), Path("runs")) if one.subject == "pair"]
+
+
+def test_check_compares_the_pair_of_a_recipe_under_the_students_final_template(models, tmp_path: Path) -> None:
+    student = (f"student.base={models[0]}", "student.license=apache-2.0")
+    teacher = f"train.on_policy={{teacher: {{model: {models[1]}, license: apache-2.0}}}}"
+    findings = checked(*student, teacher)
+    assert levels(findings) == ["ok", "ok", "note"]
+    assert "Smoke" in findings[-1].what, "the persona stands in the student's prompt alone"
+    edit(models[1] / "config.json", lambda value: value.update(vocab_size=200))
+    assert levels(checked(*student, teacher)) == ["error"]
+    [missing] = checked(*student, teacher.replace("teacher,", "nowhere,"))
+    assert (missing.level, missing.where) == ("error", "train.on_policy.teacher.model")
 
 
 # --- with torch ------------------------------------------------------------------------------------------------------

@@ -171,6 +171,36 @@ def test_an_override_of_what_is_not_there_names_the_nearest(
     assert hint in (error.hint or "")
 
 
+ON_POLICY = (
+    "train.on_policy={teacher: {model: models/Teacher, license: mit}}", "train.stages=[sft, on_policy]",
+    "curate.control_arm=false",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("overrides", "what"),
+    [
+        (("train.stages=[sft, on_policy]",), "train.on_policy go together"),
+        (("train.on_policy={teacher: {model: m}}",), "train.on_policy go together"),
+        ((*ON_POLICY, "train.stages=[on_policy]"), "stages is [sft] or [sft, on_policy]"),
+        ((*ON_POLICY, "curate.control_arm=true"), "curate.control_arm compares two students of SFT alone"),
+        ((*ON_POLICY, "student.method={kind: lora, modules_to_save: [lm_head]}"), "student.method adapts lm_head"),
+        ((*ON_POLICY, "student.method={kind: lora, target_modules: [q_proj, lm_head]}"), "adapts lm_head"),
+    ],
+)
+def test_on_policy_stages_that_cannot_train_are_refused(tmp_path: Path, overrides: tuple[str, ...], what: str) -> None:
+    assert load(tmp_path, GOOD, *ON_POLICY).train.on_policy is not None
+    assert what in refused(tmp_path, GOOD, *overrides).what
+
+
+@pytest.mark.parametrize(("micro", "taken"), [(4, 4), (5, 4), (16, 8), (1, 1)])
+def test_a_step_on_policy_is_whole_forward_passes(tmp_path: Path, micro: int, taken: int) -> None:
+    sizes = (f"train.on_policy.micro_batch_size={micro}", "train.on_policy.batch_size=8")
+    config = load(tmp_path, GOOD, *ON_POLICY, *sizes).train.on_policy
+    assert config is not None
+    assert config.in_one_pass == taken
+
+
 def test_a_renamed_key_is_refused_with_its_new_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RENAMED_KEYS, "train", "student.method")
     monkeypatch.setitem(RENAMED_KEYS, "release.allow.*.why", "release.allow.*.because")

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 from smoke import COMMAND, ROOT
 
 from synth.trace import TraceSet
@@ -64,6 +65,30 @@ def test_a_large_recipe_passes_all_its_stages_with_traces_in_its_teachers_form(
     for card in cards:
         assert "DRY RUN: random weights and made-up answers" in card
         assert "MATH-500" not in card, "no score on stand-ins passes for one on the real problems"
+
+
+def test_a_large_recipe_trains_on_policy_behind_sft_and_the_release_says_so(runs: Path) -> None:
+    on_policy = "train.on_policy={teacher: {model: models/Olmo-3-32B-Think, name: allenai/Olmo-3-32B-Think, "
+    done = distill(
+        "run", "olmo3-32b-think-to-olmo3-7b", "--dry-run", "--runs", runs / "on-policy", "--json",
+        "--set", "train.stages=[sft, on_policy]", "--set", f"{on_policy} license: apache-2.0}}}}",
+        "--set", "curate.control_arm=false",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert list(result["stages"]) == [*STAGES[:6], "on_policy", *STAGES[6:]]
+    run = ROOT / result["run"]
+    manifests = {path.parents[1].name: json.loads(path.read_text()) for path in run.glob("stages/*/*/manifest.json")}
+    assert "on_policy" in manifests["export"]["inputs"], "its weights are exported"
+    assert 0 < manifests["on_policy"]["facts"]["first_loss"] < 0.1, "its teacher is its base, and SFT was short"
+    (release,) = run.glob("stages/package/*/*-dry-run/recipe.yaml")
+    card = (release.parent / "README.md").read_text()
+    assert "it learnt the distribution of allenai/Olmo-3-32B-Think" in card
+    roles = [
+        [one["role"] for one in YAML(typ="safe").load(path.read_text())["inputs"]]
+        for path in sorted(run.glob("stages/package/*/*-dry-run/lineage.yaml"))
+    ]
+    assert sorted("logits" in one for one in roles) == [False, True], "it made the weights, and none of the traces"
 
 
 def test_what_a_dry_run_leaves_is_no_run_and_cannot_be_pushed(runs: Path) -> None:

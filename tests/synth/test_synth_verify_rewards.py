@@ -114,7 +114,8 @@ def test_a_part_of_the_instructions_earns_a_part_of_the_reward() -> None:
 
 
 @pytest.mark.slow
-def test_grpo_of_trl_trains_three_steps_on_our_verdicts(tmp_path: Path) -> None:
+def test_grpo_of_trl_trains_three_steps_on_our_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trl.trainer.base_trainer.send_telemetry", lambda **_: None)  # it goes to the hub
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import GRPOConfig, GRPOTrainer

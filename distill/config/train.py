@@ -1,0 +1,62 @@
+"""Recipe section ``train``: the stages of training. The fields of SFT are those of ``student``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from synth.section import Operational, Section
+
+__all__ = ["LogitsTeacher", "OnPolicyConfig", "TrainConfig"]
+
+
+class LogitsTeacher(Section):
+    """A teacher beside the student, whose distribution it is trained on."""
+
+    model: str = Field(description="Folder of a model with the student's vocabulary.")
+    name: str | None = Field(None, description="Public id (owner/name) for the lineage.")
+    revision: str | None = Field(None, description="Commit of the model; the digest of the folder's content if absent.")
+    license: str | None = Field(None, description="License of the teacher's weights.")
+
+    @property
+    def public_id(self) -> str:
+        """The id that cards and lineage use."""
+        return self.name or self.model
+
+
+class OnPolicyConfig(Section):
+    """On-policy distillation: the student answers, and learns the teacher's distribution on its own answers."""
+
+    teacher: LogitsTeacher = Field(description="The model whose distribution is learnt.")
+    steps: int = Field(100, ge=1, description="Optimiser steps.")
+    batch_size: int = Field(16, ge=1, description="Answers in one optimiser step.")
+    micro_batch_size: int = Operational(
+        4, ge=1, description="Most answers in one forward pass; the largest divisor of `batch_size` is taken."
+    )
+    learning_rate: float = Field(1e-5, gt=0, description="Constant.")
+    beta: float = Field(
+        1.0, ge=0, le=1, description="Divergence: 1 is the reverse KL, 0 the forward KL, between them Jensen-Shannon."
+    )
+    temperature: float = Field(1.0, gt=0, description="Of the answers, and of both distributions.")
+    max_new_tokens: int = Field(512, ge=1, description="Tokens of an answer.")
+
+    @property
+    def in_one_pass(self) -> int:
+        """Answers in a forward pass: `batch_size` is a multiple of it."""
+        return max(n for n in range(1, min(self.micro_batch_size, self.batch_size) + 1) if self.batch_size % n == 0)
+
+
+class TrainConfig(Section):
+    stages: tuple[Literal["sft", "on_policy"], ...] = Field(
+        ("sft",), description="`[sft]`, or `[sft, on_policy]`: distillation on the student's own answers comes second."
+    )
+    on_policy: OnPolicyConfig | None = Field(None, description="With `on_policy` among the stages.")
+
+    @model_validator(mode="after")
+    def _stages_have_their_sections(self) -> TrainConfig:
+        if self.stages not in (("sft",), ("sft", "on_policy")):
+            raise ValueError("stages is [sft] or [sft, on_policy]")
+        if ("on_policy" in self.stages) != (self.on_policy is not None):
+            raise ValueError("the stage on_policy and the section train.on_policy go together: set both or neither")
+        return self

@@ -1,0 +1,79 @@
+"""Stage on_policy: the student learns a teacher's distribution on its own answers, behind SFT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distill.config.recipe import StudentConfig
+from distill.config.train import OnPolicyConfig
+from distill.models.folder import MODEL
+from distill.runs.artefact import Artefact
+from distill.runs.facts import (
+    CurateFacts,
+    LabelFacts,
+    OnPolicyFacts,
+    PrepareFacts,
+    SampleFacts,
+    TrainFacts,
+    VerifyFacts,
+)
+from distill.runs.stage import Stage, StageContext
+from distill.runs.tables import open_training_rows
+
+__all__ = ["OnPolicy"]
+
+
+@dataclass(frozen=True)
+class OnPolicy(Stage[OnPolicyFacts]):
+    """The trained weights or adapter in ``model/``, as stage train leaves them; resumes from its checkpoints.
+
+    The student answers the problems of the selected traces, each once in a pass: decontaminated ones. Rows about its
+    persona and replayed answers are not among them: there the teacher would speak of itself. ``config.teacher`` is
+    pinned by its content.
+    """
+
+    # The selection names the problems, and its facts have a digest of their texts.
+    not_keyed = frozenset({"samples", "verdicts", "labels"})
+    preload = ("transformers.trainer", "peft", "trl")
+
+    student: StudentConfig
+    config: OnPolicyConfig
+    prepared: Artefact[PrepareFacts]
+    samples: Artefact[SampleFacts]
+    verdicts: Artefact[VerifyFacts]
+    labels: Artefact[LabelFacts]
+    data: Artefact[CurateFacts]
+    trained: Artefact[TrainFacts]
+
+    @property
+    def name(self) -> str:
+        return "on_policy"
+
+    @property
+    def takes_accelerator(self) -> bool:
+        return True
+
+    def run(self, ctx: StageContext) -> OnPolicyFacts:
+        from distill.train.on_policy import train_on_policy
+
+        tables = (self.samples, self.verdicts, self.labels, self.data)
+        with open_training_rows(ctx.store, *tables, added=False) as rows:
+            wrapped = map(self.student.training_row, rows)
+            prompts = {row["prompt_id"]: row["messages"][:-1] for row in wrapped}
+        result = train_on_policy(
+            self.student,
+            self.config,
+            self.prepared.path / MODEL,
+            self.trained.path / MODEL,
+            list(prompts.values()),
+            ctx.out / MODEL,
+            ctx.scratch,
+            ctx.progress,
+            inputs_digest=self.key,
+            metrics=ctx.logs / f"{self.name}.metrics.jsonl",
+        )
+        return OnPolicyFacts(
+            **result.facts(),
+            teacher_revision=self.config.teacher.revision,
+            template_digest=self.prepared.facts.template_digest,
+        )

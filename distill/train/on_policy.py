@@ -1,0 +1,318 @@
+"""On-policy distillation (TRL's ``DistillationTrainer``): the student answers, and learns the teacher's distribution.
+
+Answers, divergence and their kernels are TRL's. What is added:
+
+- models whose embeddings are padded to different sizes, which TRL refuses: both are cropped to the tokens that they
+  share (``distill.models.vocabulary``), and full weights get their cut rows back when they are saved;
+- training goes on from what SFT left, an adapter or whole weights, and leaves the same files;
+- prompts in an order of our own, checkpoints that are marked when they are whole, metrics as SFT has them.
+
+Dropout is off: an answer is the student's own, and the distribution that is trained is the one that wrote it.
+
+Not covered: several processes; vLLM for the answers; a teacher that does not fit beside the student; an adapter on the
+head.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.config.recipe import LoraMethod, StudentConfig, key_digest
+from distill.config.train import OnPolicyConfig
+from distill.models.folder import read_base
+from distill.models.vocabulary import crop_vocabulary, shared_vocabulary, tokenizer_of
+from distill.runs.stage import Reporter
+from distill.train import parallel
+from distill.train.batches import training_order
+from distill.train.checkpoints import complete, fingerprint_of, library_versions, newest_complete
+from distill.train.metrics import StepLog, is_json, set_trackers
+from distill.train.surroundings import surroundings
+from distill.train.weights import open_base, save_adapter, save_full, trained_in_float32, training_dtype
+from licensing.errors import InputError, MissingDependency, Refused
+from licensing.files import write_json
+
+__all__ = ["OnPolicyResult", "train_on_policy"]
+
+_LOGGED = {
+    "step": "step",
+    "loss": "loss",
+    "learning_rate": "learning_rate",
+    "grad_norm": "grad_norm",
+    "entropy": "entropy",
+    "completions/mean_length": "mean_length",
+    "completions/clipped_ratio": "cut",
+}
+"""TRL's names -> ours. ``entropy``: of the student, in nats a token. ``cut``: share of answers that reach the limit."""
+
+
+@dataclass(frozen=True)
+class OnPolicyResult:
+    """What the training did. ``tokens``: of all answers. ``vocabulary``: tokens over which distributions are compared.
+    ``too_long``: prompts that leave no room for an answer within ``student.max_length``.
+
+    ``history`` holds one entry an optimiser step. ``resumed_from`` is the step of the checkpoint that the call
+    continued from, 0 where it began anew; it is in no file and not among the facts.
+    """
+
+    prompts: int
+    too_long: int
+    steps: int
+    answers: int
+    tokens: int
+    vocabulary: int
+    dtype: str
+    trained_parameters: int
+    history: tuple[dict[str, Any], ...]
+    resumed_from: int
+
+    def facts(self) -> dict[str, Any]:
+        """For the manifest: the same after a crash as without one."""
+        first, last = self.history[0], self.history[-1]
+        return {
+            "rows_in": self.prompts + self.too_long,
+            "rows_out": self.prompts,
+            "steps": self.steps,
+            "answers": self.answers,
+            "tokens": self.tokens,
+            "vocabulary": self.vocabulary,
+            "dtype": self.dtype,
+            "trained_parameters": self.trained_parameters,
+            "first_loss": first.get("loss"),
+            "last_loss": last.get("loss"),
+            "first_mean_length": first.get("mean_length"),
+            "last_mean_length": last.get("mean_length"),
+        }
+
+
+def train_on_policy(
+    student: StudentConfig,
+    config: OnPolicyConfig,
+    start: Path,
+    trained: Path,
+    prompts: Sequence[Sequence[Mapping[str, Any]]],
+    out: Path,
+    checkpoints: Path,
+    progress: Reporter,
+    *,
+    inputs_digest: str,
+    metrics: Path,
+) -> OnPolicyResult:
+    """Train the student on its own answers to ``prompts`` (messages); ``out`` becomes a folder as SFT writes it.
+
+    ``start`` is the prepared model, ``trained`` the folder that SFT left: an adapter for ``start``, or whole weights.
+    ``checkpoints`` is a private folder: a call after a crash continues from the newest whole one and ends with the
+    bytes of a call left alone.
+
+    Args:
+        inputs_digest: Identity of everything that is read; checkpoints of another one are not used.
+        metrics: A file of JSON lines that gets one line a step.
+
+    Raises:
+        InputError: The models share no vocabulary, or no prompt leaves room for an answer.
+        Refused: The gradient of a step is not finite.
+        MissingDependency: torch, transformers, peft, trl or datasets, memory or disk.
+    """
+    try:
+        import datasets
+        import torch
+        import trl  # noqa: F401 - looked for here, so that a missing one is named before a model is loaded
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"on-policy distillation needs {error.name}", where="train.on_policy", hint=f"pip install {error.name}"
+        ) from error
+
+    base, teacher = read_base(start), Path(config.teacher.model).expanduser()
+    shared = shared_vocabulary(start, teacher)
+    if not shared.size or shared.different:
+        raise InputError(
+            "student and teacher share no vocabulary",
+            where="train.on_policy.teacher",
+            hint="see `distill pair STUDENT TEACHER`",
+        )
+    room = student.max_length - config.max_new_tokens
+    tokenizer = tokenizer_of(start)
+    ids = [tokenizer.encode(base.render(one, True), add_special_tokens=False).ids for one in prompts]
+    if max((max(one) for one in ids), default=0) >= shared.size or base.stop_ids[0] >= shared.size:
+        raise InputError(
+            "the student's template has tokens that the teacher lacks",
+            where="train.on_policy.teacher",
+            hint="see `distill pair STUDENT TEACHER`",
+        )
+    fitting = [one for one, encoded in zip(prompts, ids, strict=True) if len(encoded) <= room]
+    if not fitting:
+        raise InputError(
+            f"no prompt leaves room for {config.max_new_tokens} new tokens in student.max_length {student.max_length}",
+            where="train.on_policy.max_new_tokens",
+            hint="lower it, or raise student.max_length",
+        )
+    order = training_order(len(fitting), config.steps * config.batch_size, student.seed)
+    data = datasets.Dataset.from_list([{"prompt": [dict(turn) for turn in fitting[number]]} for number in order])
+
+    dtype = training_dtype(student.dtype)
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    checkpoints.chmod(0o700)  # what is unpickled from here is ours alone
+    fingerprint = fingerprint_of(
+        inputs_digest,
+        library_versions("torch", "transformers", "peft", "accelerate", "trl"),
+        key_digest(student),
+        key_digest(config),
+        dtype,
+        "cuda" if torch.cuda.is_available() else "cpu",
+    )
+    resume = newest_complete(checkpoints, fingerprint)
+    with surroundings(checkpoints, "train.on_policy.micro_batch_size", "train.on_policy.max_new_tokens"):
+        model, cut_off = _student(student, start, trained, dtype, shared.size)
+        trainer = _trainer(
+            student, config, model, _teacher(teacher, dtype, shared.size), start, data, dtype, checkpoints, fingerprint,
+            metrics, progress,
+        )  # fmt: skip
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        lora = isinstance(student.method, LoraMethod)
+        weights = parallel.full_state_dict(trainer, trainable_only=lora)
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        if lora:
+            save_adapter(trainer.model, weights, student, out)
+        else:
+            whole = {name: torch.cat([weights[name], rest.to(weights[name])]) for name, rest in cut_off.items()}
+            save_full(trainer.model, weights | whole, start, out)
+    logged = [entry for entry in trainer.state.log_history if "learning_rate" in entry]
+    history = tuple(
+        {ours: entry[name] for name, ours in _LOGGED.items() if name in entry and is_json(entry[name])}
+        for entry in logged
+    )
+    result = OnPolicyResult(
+        prompts=len(fitting),
+        too_long=len(prompts) - len(fitting),
+        steps=trainer.state.global_step,
+        answers=len(order),
+        tokens=round(sum(entry["mean_length"] for entry in history) * config.batch_size),
+        vocabulary=shared.size,
+        dtype=dtype,
+        trained_parameters=sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad),
+        history=history,
+        resumed_from=int(resume.name.rpartition("-")[2]) if resume else 0,
+    )
+    write_json(out / "train_log.json", result.facts() | {"log": list(history)})
+    return result
+
+
+def _student(student: StudentConfig, start: Path, trained: Path, dtype: str, size: int) -> tuple[Any, dict[str, Any]]:
+    """What SFT left, on the device and over the shared vocabulary; and the rows of full weights that were cut off."""
+    import torch
+
+    lora = isinstance(student.method, LoraMethod)
+    model = open_base(student, start if lora else trained, dtype)
+    cut_off = crop_vocabulary(model, size)
+    if lora:
+        from peft import PeftModel
+
+        model = trained_in_float32(PeftModel.from_pretrained(model, trained, is_trainable=True))
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), cut_off
+
+
+def _teacher(folder: Path, dtype: str, size: int) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True)
+    crop_vocabulary(model, size)
+    return model.eval().requires_grad_(False)
+
+
+def _trainer(
+    student: StudentConfig,
+    config: OnPolicyConfig,
+    model: Any,
+    teacher: Any,
+    start: Path,
+    data: Any,
+    dtype: str,
+    checkpoints: Path,
+    fingerprint: str,
+    metrics: Path,
+    progress: Reporter,
+) -> Any:
+    import torch
+    from transformers import AutoTokenizer, TrainerCallback
+    from trl import DistillationConfig, DistillationTrainer
+
+    on_gpu = torch.cuda.is_available()
+    arguments = DistillationConfig(
+        output_dir=str(checkpoints),
+        beta=config.beta,
+        temperature=config.temperature,
+        max_completion_length=config.max_new_tokens,
+        disable_dropout=True,
+        shuffle_dataset=False,  # the order is that of ``training_order``
+        per_device_train_batch_size=config.in_one_pass,
+        gradient_accumulation_steps=config.batch_size // config.in_one_pass,
+        num_train_epochs=1,  # the prompts are those of all steps
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant",
+        adam_beta1=student.adam_beta1,
+        adam_beta2=student.adam_beta2,
+        weight_decay=student.weight_decay,
+        max_grad_norm=student.max_grad_norm,
+        bf16=dtype == "bfloat16",
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        save_steps=student.save_steps,
+        save_total_limit=2,  # the older one is whole while the newer one is written
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to=[name for name in student.report_to if name != "tensorboard"] or "none",
+        run_name=metrics.name,
+        project="distill",
+        disable_tqdm=True,
+        dataloader_pin_memory=on_gpu,
+        seed=student.seed,
+        **parallel.training_arguments(student.parallel, on_gpu),
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one device; TRL refuses nn.DataParallel
+    log = StepLog(metrics)
+
+    class Watch(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            log.start(state.global_step)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if "grad_norm" in logs:
+                log.write({"step": state.global_step, "seconds": log.seconds(), **logs})
+                length = logs["completions/mean_length"]
+                progress(state.global_step, state.max_steps, f"loss {logs['loss']:.3f}, {length:.0f} tokens an answer")
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            complete(checkpoints / f"checkpoint-{state.global_step}", fingerprint)
+
+    class StepTrainer(DistillationTrainer):
+        def _send_telemetry(self) -> None:
+            """Nothing: TRL tells the hub which model is trained on what."""
+
+        def _clip_grad_norm(self, model: Any) -> Any:
+            norm = super()._clip_grad_norm(model)
+            if not math.isfinite(float(norm)):
+                raise Refused(
+                    f"the gradient norm of step {self.state.global_step + 1} is not finite",
+                    where="train.on_policy.learning_rate",
+                    hint="lower it, or set student.dtype: float32; the run goes on from its newest checkpoint",
+                )
+            return norm
+
+    tokenizer = AutoTokenizer.from_pretrained(start, padding_side="left")
+    if tokenizer.pad_token_id >= model.config.vocab_size:  # cut off; what is padded is masked, so any token will do
+        tokenizer.pad_token_id = read_base(start).stop_ids[0]
+    trainer = StepTrainer(
+        model=model,
+        teacher_model=teacher,
+        args=arguments,
+        train_dataset=data,
+        processing_class=tokenizer,
+        callbacks=[Watch()],
+    )
+    set_trackers(trainer, student.report_to, metrics)
+    return trainer

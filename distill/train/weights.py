@@ -1,0 +1,117 @@
+"""Weights of a training: opened in the numbers that are trained, saved as an adapter or whole.
+
+bfloat16 computes under autocast; what is trained (adapters, or all weights) is float32, because a rate of 1e-5 vanishes
+in a bfloat16 weight.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from distill.config.recipe import LoraMethod, StudentConfig
+from distill.models.folder import public_name
+from distill.train import parallel
+from licensing.files import write_json
+
+__all__ = ["adapted", "open_base", "open_model", "save_adapter", "save_full", "trained_in_float32", "training_dtype"]
+
+
+def training_dtype(dtype: str) -> str:
+    """ "bfloat16" or "float32": ``auto`` takes bfloat16 where the GPU has it, or the CPU has instructions for it."""
+    if dtype != "auto":
+        return dtype
+    import torch
+
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    # torch tells of these instructions by private names only; a version without them gets float32.
+    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return "bfloat16" if any(probe() for probe in probes if probe) else "float32"
+
+
+def open_model(student: StudentConfig, start: Path, dtype: str) -> Any:
+    """The base of folder ``start``, or the base under a new adapter."""
+    import torch
+    from transformers import set_seed
+
+    set_seed(student.seed)  # adapters begin at random values
+    model = open_base(student, start, dtype)
+    if torch.cuda.is_available() and not parallel.divided(student.parallel):
+        model.to("cuda")  # else each GPU gets its part later
+    return adapted(model, student.method) if isinstance(student.method, LoraMethod) else model
+
+
+def open_base(student: StudentConfig, folder: Path, dtype: str) -> Any:
+    """The model of ``folder`` on the CPU, in the numbers that the student's method trains it in."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    # A frozen base may be bfloat16 (float32 would be cast again in every forward pass); trained weights may not.
+    frozen = isinstance(student.method, LoraMethod) and dtype == "bfloat16"
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.bfloat16 if frozen else torch.float32, trust_remote_code=student.trust_remote_code
+    )
+
+
+def adapted(model: Any, method: LoraMethod) -> Any:
+    """``model`` under a new adapter, a ``PeftModel`` whose trained weights are float32."""
+    from peft import LoraConfig, get_peft_model
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    modules = method.target_modules
+    result = get_peft_model(
+        model,
+        LoraConfig(
+            r=method.r,
+            lora_alpha=method.alpha,
+            lora_dropout=method.dropout,
+            use_rslora=method.rslora,
+            target_modules=modules if isinstance(modules, str) else list(modules),
+            target_parameters=list(method.target_parameters) or None,
+            modules_to_save=list(method.modules_to_save) or None,
+            bias="none",
+            task_type="CAUSAL_LM",
+        ),
+    )
+    for module in result.modules():
+        if isinstance(module, BaseTunerLayer):  # autocast casts weights; PEFT would cast activations to float32 before
+            module.cast_input_dtype_enabled = False
+    return trained_in_float32(result)
+
+
+def trained_in_float32(model: Any) -> Any:
+    """A ``PeftModel`` whose trained weights are float32 beside a base of any dtype."""
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()  # PEFT leaves the copies of modules_to_save in the base's dtype
+    return model
+
+
+def save_adapter(model: Any, weights: dict[str, Any], student: StudentConfig, out: Path) -> None:
+    """The adapter of the trained ``weights``, in a folder that travels."""
+    # "auto" would ask the hub whether the vocabulary was resized; it was not, and embeddings are not trained.
+    model.save_pretrained(out, state_dict=weights, safe_serialization=True, save_embedding_layers=False)
+    (out / "README.md").unlink(missing_ok=True)
+    file = out / "adapter_config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config |= {"base_model_name_or_path": public_name(student), "revision": student.revision}
+    for key in ("target_modules", "modules_to_save"):
+        if isinstance(config.get(key), list):
+            config[key] = sorted(config[key])  # PEFT keeps sets, whose order is another in every process
+    write_json(file, dict(sorted(config.items())))
+
+
+def save_full(model: Any, weights: dict[str, Any], start: Path, out: Path) -> None:
+    """Full weights in the base's own dtype, beside the configuration that they started with."""
+    import torch
+
+    config = json.loads((start / "config.json").read_bytes())
+    dtype = getattr(torch, str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch."))
+    tied = model.all_tied_weights_keys  # gathered from ranks, two names of one tensor are two tensors
+    weights = {name: weight.to(dtype) for name, weight in weights.items() if name not in tied}
+    model.save_pretrained(out, state_dict=weights, max_shard_size="5GB")
+    for name in ("config.json", "generation_config.json"):
+        shutil.copyfile(start / name, out / name)

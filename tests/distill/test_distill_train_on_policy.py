@@ -1,0 +1,196 @@
+"""on_policy: a teacher that is the student teaches nothing; another one is approached; a kill changes no byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_distill_train import contents, run, student, training_rows
+
+from distill.config.recipe import RandomBase, StudentConfig
+from distill.config.train import OnPolicyConfig
+from distill.models.prepare import prepare
+from distill.train.on_policy import OnPolicyResult, train_on_policy
+from licensing.errors import InputError
+
+pytestmark = pytest.mark.slow
+
+VOCABULARY = 259
+PROMPTS = [[{"role": "user", "content": f"{number}?"}] for number in range(6)]
+
+
+def prepared(folder: Path, seed: int) -> Path:
+    prepare(StudentConfig(base=RandomBase(hidden_size=16, num_layers=1, num_heads=2, seed=seed)), None, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared(tmp_path_factory.mktemp("start") / "model", 0)
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher that is not the student."""
+    return prepared(tmp_path_factory.mktemp("other") / "model", 5)
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread, as equal bytes need; and nobody whom TRL could tell what is trained."""
+    import torch
+
+    def send(**telemetry: Any) -> None:
+        raise AssertionError(telemetry)
+
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr("trl.trainer.base_trainer.send_telemetry", send)
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(params=["lora", "full"])
+def method(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def sft(method: str, start: Path, place: Path, dtype: str = "float32") -> tuple[StudentConfig, Path]:
+    """A student after a few steps of SFT, and its folder."""
+    config = student(method, dtype=dtype, max_length=64)
+    run(config, start, training_rows([f"<think>{n}</think>{n}" for n in range(8)]), place)
+    return config, place / "out"
+
+
+def whole(config: StudentConfig, start: Path, trained: Path, folder: Path, rows: int | None = None) -> Path:
+    """The trained student as a model folder, its embeddings padded to ``rows``."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(
+        start if config.method.kind == "lora" else trained, dtype=torch.float32
+    )
+    if config.method.kind == "lora":
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, trained).merge_and_unload()
+    if rows is not None:
+        model.resize_token_embeddings(rows, mean_resizing=False)
+        model.get_output_embeddings().weight.data[VOCABULARY:] = 7.0
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(start).save_pretrained(folder)
+    return folder
+
+
+def on_policy(
+    config: StudentConfig,
+    start: Path,
+    trained: Path,
+    teacher: Path,
+    place: Path,
+    progress: Any = lambda *_: None,
+    **more,
+) -> OnPolicyResult:
+    values = {"teacher": {"model": str(teacher)}, "steps": 3, "batch_size": 4, "micro_batch_size": 2}
+    values |= {"max_new_tokens": 6, "learning_rate": 1e-2, **more}
+    place.mkdir(parents=True, exist_ok=True)
+    return train_on_policy(
+        config, OnPolicyConfig.model_validate(values), start, trained, PROMPTS, place / "out", place / "checkpoints",
+        progress, inputs_digest="inputs", metrics=place / "metrics.jsonl",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [("float32", 1e-6), ("bfloat16", 1e-3)])
+def test_a_teacher_that_is_the_student_has_a_loss_of_zero(
+    method: str, dtype: str, rounding: float, start: Path, tmp_path: Path
+) -> None:
+    config, trained = sft(method, start, tmp_path / "sft", dtype)
+    result = on_policy(config, start, trained, whole(config, start, trained, tmp_path / "teacher"), tmp_path, steps=1)
+    assert result.history[0]["loss"] == pytest.approx(0, abs=rounding)
+    assert result.vocabulary == VOCABULARY
+
+
+def test_padding_of_the_teacher_changes_nothing(start: Path, tmp_path: Path) -> None:
+    """TRL itself refuses models of two sizes; cropping by hand is what others do."""
+    config, trained = sft("full", start, tmp_path / "sft")
+    losses = [
+        on_policy(config, start, trained, whole(config, start, start, tmp_path / name, rows), tmp_path / f"{name}-run")
+        for name, rows in (("plain", None), ("padded", 384))
+    ]
+    assert losses[0].history == losses[1].history
+    assert losses[0].history[0]["loss"] > 0
+
+
+def test_the_teacher_is_approached_and_each_step_has_a_line(
+    method: str, start: Path, other: Path, tmp_path: Path
+) -> None:
+    config, trained = sft(method, start, tmp_path / "sft")
+    before = contents(trained)
+    result = on_policy(config, start, trained, other, tmp_path / "run", steps=12)
+    assert contents(trained) == before
+    first, last = (sum(entry["loss"] for entry in part) for part in (result.history[:3], result.history[-3:]))
+    assert last < first
+    files = {file.name for file in (tmp_path / "run" / "out").iterdir()}
+    assert {"train_log.json", "adapter_config.json" if method == "lora" else "config.json"} <= files
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 13))
+    assert result.facts()["tokens"] == sum(round(line["completions/mean_length"] * 4) for line in lines)
+
+
+def test_rows_that_were_cut_off_for_the_training_are_saved_again(start: Path, other: Path, tmp_path: Path) -> None:
+    """A full student whose embeddings are padded keeps its padding, and its configuration stays true."""
+    from safetensors.numpy import load_file
+
+    config = student("full", dtype="float32", max_length=64)
+    padded = whole(config, start, start, tmp_path / "padded", 384)
+    for name in ("chat_template.jinja", "generation_config.json"):
+        (padded / name).write_bytes((start / name).read_bytes())
+    on_policy(config, padded, padded, other, tmp_path / "run", steps=1)
+    weights = load_file(tmp_path / "run" / "out" / "model.safetensors")["model.embed_tokens.weight"]
+    original = load_file(padded / "model.safetensors")["model.embed_tokens.weight"]
+    assert weights.shape == original.shape == (384, 16)
+    assert (weights[VOCABULARY:] == original[VOCABULARY:]).all()
+    assert (weights[:VOCABULARY] != original[:VOCABULARY]).any()
+
+
+def test_prompts_without_room_for_an_answer_are_left_out_or_refused(start: Path, tmp_path: Path) -> None:
+    config, trained = sft("lora", start, tmp_path / "sft")
+    with pytest.raises(InputError, match=r"no prompt leaves room for 60 new tokens in student\.max_length 64"):
+        on_policy(config, start, trained, start, tmp_path, max_new_tokens=60)
+
+
+def test_a_training_killed_midway_ends_with_the_bytes_of_one_left_alone(
+    method: str, start: Path, other: Path, tmp_path: Path
+) -> None:
+    config, trained = sft(method, start, tmp_path / "sft")
+    alone = on_policy(config, start, trained, other, tmp_path / "alone", steps=7)
+    killed = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent("""
+            import os, signal, sys
+            from pathlib import Path
+            sys.path.insert(0, sys.argv[1])
+            import torch
+            torch.set_num_threads(1)
+            from test_distill_train_on_policy import on_policy
+            from distill.config.recipe import StudentConfig
+            config, *paths = sys.argv[2:]
+            def stop_at_five(done, total=None, note=""):
+                if done == 5:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            on_policy(StudentConfig.model_validate_json(config), *map(Path, paths), stop_at_five, steps=7)
+        """), str(Path(__file__).parent), config.model_dump_json(),
+         *map(str, (start, trained, other, tmp_path / "killed"))],
+        capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = on_policy(config, start, trained, other, tmp_path / "killed", steps=7)
+    assert resumed.resumed_from == 4
+    assert contents(tmp_path / "killed" / "out") == contents(tmp_path / "alone" / "out")
+    assert resumed.facts() == alone.facts()
