@@ -129,7 +129,8 @@ def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
         return
     if isinstance(teacher, OpenAITeacher):
         check_terms(teacher)
-        yield from _endpoint(teacher)
+        for address in teacher.addresses:
+            yield from _endpoint(teacher.model_copy(update={"base_url": address, "replicas": ()}))
         return
     check_model_folder(teacher.model)
     folder = Path(teacher.model) if Path(teacher.model).is_dir() else cached(teacher.model, teacher.revision)
