@@ -21,7 +21,7 @@ def table() -> str:
     def row(preset: Preset) -> str:
         address = re.search(r"https://[^\s,)\"]+", preset.license_source)
         link = f"[{preset.license_text}]({address[0].rstrip('.')})" if address else preset.license_text
-        license_cell = link if preset.license else f"{link}: declare it"
+        license_cell = f"{link}: declare it" if preset.license_text == "unclear" else link
         faults = "; ".join(f"{fault.what} ([report]({fault.reference}))" for fault in preset.faults)
         test_set = " **Test set.**" if preset.is_test_set else ""
         traces = " **Traces.**" if preset.traces else ""

@@ -35,6 +35,7 @@ from publish.chat_template import read_template
 from publish.formats.gguf import check_gguf_tools
 from publish.weights import tensor_shapes
 from synth.problems.config import HubPrompts, ImportedTraces
+from synth.sampling.config import TeacherSampling
 from synth.teachers.config import (
     AutoTeacher,
     FakeTeacher,
@@ -68,7 +69,7 @@ def check_recipe(
         **({"judge": lambda: _judge(recipe)} if recipe.verify.judge else {}),
         "licences": lambda: _licences(recipe),
         **({"pair": lambda: _pair(recipe)} if recipe.train.on_policy else {}),
-        "problems": lambda: check_problems(recipe),
+        "problems": lambda: check_problems(recipe, free_bytes(runs)),
         "held-out problems": lambda: check_held_out(recipe),
         "disk": lambda: _disk(recipe, runs),
         **({} if gpu_memory is None else {"memory": lambda: check_memory(recipe, gpu_memory)}),
@@ -83,7 +84,14 @@ def check_recipe(
             findings.append(Finding("error", subject, error.what, error.where, error.hint, error.exit_code))
     if pilot is not None and not any(finding.level == "error" for finding in findings):
         try:
-            findings.append(Finding("ok", "pilot", str(run_pilot(recipe, pilot))))
+            forecast = run_pilot(recipe, pilot)
+            findings.append(Finding("ok", "pilot", str(forecast)))
+            assert isinstance(recipe.sample, TeacherSampling), "imported traces have no pilot"
+            if forecast.failed > recipe.sample.max_failed_share * forecast.drawn:
+                what = f"{forecast.failed:,} of {forecast.drawn:,} requests failed, the first: {forecast.failure}"
+                hint = "the figures count what was answered; a run with so many failures would not be finished"
+                code = MissingDependency.exit_code
+                findings.append(Finding("error", "pilot", what, "sample.max_failed_share", hint, code))
         except DistillError as error:
             findings.append(Finding("error", "pilot", error.what, error.where, error.hint, error.exit_code))
     return findings
@@ -212,15 +220,20 @@ def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:
     parameters = sum(math.prod(shape) for _, shape in tensor_shapes(*files).values()) if method == "full" else 0
     arms = 2 if recipe.curate.control_arm else 1
     needed = int(checkpoint_bytes * arms + CHECKPOINTS * _CHECKPOINT_BYTES * parameters) + (64 << 20)
-    place = runs.absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    free = free_bytes(runs)
     if free < needed:
         what = f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed"
         yield Finding("error", "disk", what, str(runs), "free some, or set --runs", MissingDependency.exit_code)
     else:
         yield Finding("ok", "disk", f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed")
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes on the disk of a folder, which may not be there yet."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
 
 
 def _formats(recipe: Recipe) -> Iterator[Finding]:

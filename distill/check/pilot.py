@@ -20,7 +20,7 @@ from synth.sampling.config import AdaptivePolicy, BudgetConfig, TeacherSampling
 from synth.sampling.store import SampleStore
 from synth.verify.config import JudgeConfig
 
-__all__ = ["Forecast", "bounds", "judge_bounds", "run_pilot"]
+__all__ = ["Forecast", "bounds", "judge_bounds", "run_pilot", "text_bytes"]
 
 _Z95 = 1.96
 
@@ -32,7 +32,9 @@ class Forecast:
     ``tokens`` are generated ones, with a 95 % interval over problems (normal approximation; few problems make it
     rough, and it knows nothing of problems unlike those drawn). ``hours`` is at the pilot's speed after its first
     answer: a small pilot does not fill a large engine, so it is an upper bound there. ``money`` is None without a
-    price. The recipe's budget is left out: it would cut the run off where it says.
+    price. The recipe's budget is left out: it would cut the run off where it says. ``failed`` of the pilot's ``drawn``
+    samples are failed requests, the first for the reason ``failure``. ``estimated``: an endpoint counted no tokens, and
+    its texts count at a token a byte.
     """
 
     problems: int
@@ -45,6 +47,10 @@ class Forecast:
     hours: float
     money: float | None
     solved: float | None
+    drawn: int
+    failed: int
+    failure: str | None
+    estimated: bool
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -52,6 +58,10 @@ class Forecast:
     def __str__(self) -> str:
         cost = "" if self.money is None else f", cost {self.money:,.2f}"
         share = "" if self.solved is None else f", {self.solved:.0%} of the problems solved"
+        if self.estimated:
+            share += "; the endpoint counts no tokens, so at a token a byte of text"
+        if self.failed:
+            share += f"; {self.failed:,} of {self.drawn:,} requests failed, the first: {self.failure}"
         return (
             f"pilot of {self.piloted} problems: {self.samples:,.0f} samples, {self.tokens:,.0f} teacher tokens "
             f"({self.tokens_low:,.0f} to {self.tokens_high:,.0f}), {self.hours:,.3g} hours{cost}{share}"
@@ -82,6 +92,15 @@ def bounds(sampling: TeacherSampling, problems: int) -> str:
         if worst:
             parts.append(f"generated tokens cost at most {worst:,.2f}")
     return "; ".join(parts)
+
+
+def text_bytes(sampling: TeacherSampling, problems: int) -> int:
+    """The most that the store of a run takes on the disk: four bytes a token, as of English text, and one KiB a row."""
+    samples = problems * sampling.most_samples
+    tokens = samples * sampling.max_new_tokens
+    if sampling.budget is not None and sampling.budget.tokens is not None:
+        tokens = min(tokens, sampling.budget.tokens)
+    return 4 * tokens + 1024 * samples
 
 
 def judge_bounds(judge: JudgeConfig, rows: int) -> str:
@@ -123,7 +142,7 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
     first: list[float] = []
     started = time.monotonic()
 
-    def progress(done: int, total: int, generated: int) -> None:
+    def progress(done: int, total: int, generated: int, failed: int) -> None:
         if not first:
             first.extend((time.monotonic(), generated))
 
@@ -135,7 +154,7 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
                 verifier = stack.enter_context(TraceVerifier(recipe.verify.rules(layout=True), store))
             summary = sample(chosen, router, teacher, config, out, store, verifier=verifier, progress=progress)
         ended = time.monotonic()
-        per_problem, cost = _spent(out, store, budget)
+        per_problem, cost, estimated = _spent(out, store, config, budget)
         stops = list(read_parquet(out / PROBLEM_STOPS)) if verifier is not None else []
         solved = sum(row["n_correct"] > 0 for row in stops) / len(stops) if stops else None
     spent = cost.tokens
@@ -158,20 +177,32 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
         hours=hours,
         money=money or None,
         solved=solved,
+        drawn=summary.rows,
+        failed=summary.failed,
+        failure=summary.failure,
+        estimated=estimated,
     )
 
 
-def _spent(out: Path, store: Path, budget: BudgetConfig) -> tuple[dict[str, int], Spend]:
-    """Generated tokens by problem, and what was spent in all, cut traces that were escalated included."""
+def _spent(
+    out: Path, store: Path, sampling: TeacherSampling, budget: BudgetConfig
+) -> tuple[dict[str, int], Spend, bool]:
+    """Generated tokens by problem, what was spent in all, cut traces that were escalated included, and whether texts
+    without a count were charged by their bytes."""
     from synth.parquet_files import read_parquet
     from synth.sampling.samples_table import SAMPLES
 
     generated: dict[str, int] = {}
-    spend = Spend()
+    spend, estimated = Spend(), False
+    most = sampling.escalate.max_new_tokens if sampling.escalate is not None else sampling.max_new_tokens
     with SampleStore(store, read_only=True) as samples:
 
         def add(row: Mapping[str, Any], problem_id: str, teacher: str) -> None:
-            tokens = row["completion_tokens"] or 0
+            nonlocal estimated
+            tokens = row["completion_tokens"]
+            if tokens is None:
+                size = len(samples.row(_row_id(samples, row["request_id"]))["text"].encode())
+                tokens, estimated = min(most, size), estimated or size > 0
             generated[problem_id] = generated.get(problem_id, 0) + tokens
             spend.add(budget, tokens, row["prompt_tokens"] or 0, teacher=teacher)
 
@@ -182,7 +213,7 @@ def _spent(out: Path, store: Path, budget: BudgetConfig) -> tuple[dict[str, int]
                 if not escalated["continued"]:  # otherwise the tokens of the cut trace are in the longer one
                     cut = samples.row(_row_id(samples, escalated["escalated_from"]))
                     add(cut, row["problem_id"], row["teacher"])
-    return generated, spend
+    return generated, spend, estimated
 
 
 def _row_id(samples: SampleStore, request_id: str) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from distill.check.finding import Finding
-from distill.check.pilot import bounds, judge_bounds
+from distill.check.pilot import bounds, judge_bounds, text_bytes
 from distill.config.recipe import Recipe
 from distill.evaluate.suites.suite import find_suites
 from distill.release.lineage import is_on_hub
@@ -28,8 +28,9 @@ DISAGREEMENT = 0.25
 """Share of the problems that one of two models solves and the other does not, for the forecast of an evaluation."""
 
 
-def check_problems(recipe: Recipe) -> Iterator[Finding]:
-    """The problems or imported traces: what is known of their data set, bad rows, gold answers, bounds of sampling."""
+def check_problems(recipe: Recipe, free_bytes: int) -> Iterator[Finding]:
+    """The problems or imported traces: what is known of their data set, bad rows, gold answers, bounds of sampling, and
+    whether its texts fit a disk with so many free bytes."""
     from synth.benchmarks import items_of
     from synth.problems.problem import load_prompts
     from synth.sampling.imported_traces import load_traces
@@ -50,10 +51,9 @@ def check_problems(recipe: Recipe) -> Iterator[Finding]:
     else:
         assert isinstance(recipe.sample, TeacherSampling)
         problem_set = load_prompts(source, answerless=answerless)
-        forecast, rows = (
-            bounds(recipe.sample, len(problem_set.prompts)),
-            len(problem_set.prompts) * recipe.sample.most_samples,
-        )
+        count = len(problem_set.prompts)
+        forecast, rows = bounds(recipe.sample, count), count * recipe.sample.most_samples
+        yield from _texts(text_bytes(recipe.sample, count), rows, free_bytes)
     if recipe.verify.judge is not None:
         yield Finding("ok", "judge", judge_bounds(recipe.verify.judge, rows))
     checked = [prompt for prompt in problem_set.prompts if not prompt.is_answerless]
@@ -63,6 +63,15 @@ def check_problems(recipe: Recipe) -> Iterator[Finding]:
     yield from _left_out(problem_set)
     golds = yield from _golds(checked, source.on_bad_row)
     yield Finding("ok", "problems", f"{len(problem_set.prompts):,} problems ({golds}); {forecast}")
+
+
+def _texts(size: int, samples: int, free_bytes: int) -> Iterator[Finding]:
+    what = f"the texts of {samples:,} samples take up to {size / 2**30:.1f} GiB, with {free_bytes / 2**30:.1f} GiB free"
+    if size > free_bytes:
+        hint = "most traces end before max_new_tokens: --pilot tells how long they are; or set --runs to another disk"
+        yield Finding("note", "disk", what, hint=hint)
+    elif size > 2**30:
+        yield Finding("ok", "disk", what)
 
 
 def check_held_out(recipe: Recipe) -> Iterator[Finding]:
@@ -117,7 +126,9 @@ def _source(source: PromptsConfig | ImportedTraces, subject: str) -> Iterator[Fi
         preset = find_preset(source.preset)
         what = f"preset {preset.name}: {preset.rows}; kind {', '.join(preset.kinds)}; {preset.graded}"
         yield Finding("ok", subject, what, preset.address)
-        if source.license is None and "license" not in preset.columns:
+        if "license" in preset.columns:
+            yield Finding("note", subject, f"each row has its own license: {preset.license_source}", preset.address)
+        elif source.license is None:
             yield Finding("note", subject, f"the license is unclear: {preset.license_source}", preset.address)
         for row in preset.left_out:
             yield Finding("note", subject, f"left out: {row}", preset.address)

@@ -136,6 +136,7 @@ def print_run(summary: Mapping[str, Any]) -> None:
     from distill.report import tables
     from distill.report.overview import contamination_text
     from distill.report.suites import side_effect_table
+    from distill.runs.summary import running_text
 
     blocks = [tables.stage_table(summary["stages"])]
     if summary["waterfall"]:
@@ -154,6 +155,9 @@ def print_run(summary: Mapping[str, Any]) -> None:
     for stage in summary["stages"]:
         for note in stage["notes"]:
             console.print(f"{stage['stage']}: {note}", markup=False, soft_wrap=True)
+    if summary["running"]:
+        running = summary["running"]
+        console.print(f"{running['stage']}: {running_text(running)}", markup=False, soft_wrap=True)
     if summary["scores"]:
         console.print(contamination_text(summary["contamination"]), markup=False)
     if summary["gate"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -63,6 +64,12 @@ def run(
     only: Annotated[
         str | None, typer.Option(metavar="STAGE", help="Run this stage alone; the stages before it must be finished.")
     ] = None,
+    reuse: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN", help="Take over samples of this run directory that answer the same requests; repeatable."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Try every stage with stand-ins: a minute, no GPU, no network.")
     ] = False,
@@ -75,7 +82,8 @@ def run(
     """
     from distill.config.loader import load_recipe
 
-    loaded = load_recipe(recipe, overrides or [])
+    taken = [f"sample.reuse={json.dumps([str(run.resolve()) for run in reuse])}"] if reuse else []
+    loaded = load_recipe(recipe, [*(overrides or []), *taken])
     quiet_libraries()
     if dry_run:
         if until is not None or only is not None:

@@ -35,7 +35,6 @@ from synth.teachers.config import (
     OfflineTeacher,
     OpenAITeacher,
     TeacherConfig,
-    TransformersTeacher,
     VllmTeacher,
 )
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
@@ -385,10 +384,6 @@ class Recipe(Section):
         for teacher in self.teachers:
             if twice := sorted(options.keys() & getattr(teacher, "extra_body", {}).keys()):
                 raise ValueError(f"{twice[0]} is set twice: take it out of teacher.extra_body, or out of sample")
-            if "presence_penalty" in options and isinstance(teacher, TransformersTeacher | AutoTeacher):
-                raise ValueError("transformers has no presence_penalty: set teacher.kind: vllm, or repetition_penalty")
-        if self.evaluate.presence_penalty is not None and self.evaluate.engine != "vllm":
-            raise ValueError("transformers has no presence_penalty: set evaluate.engine: vllm, or repetition_penalty")
         return self
 
     @model_validator(mode="after")

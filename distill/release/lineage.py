@@ -17,7 +17,7 @@ from licensing.errors import InputError
 from licensing.files import read_rows
 from licensing.lineage import Declared, Input, Lineage, load_lineage
 from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig, ReasoningGymPrompts
-from synth.problems.mapping import Column, Constant
+from synth.problems.mapping import Column, Condition, Constant
 from synth.sampling.samples_table import PROBLEMS
 from synth.teachers.config import OpenAITeacher
 
@@ -88,18 +88,29 @@ def is_on_hub(config: HubPrompts | ImportedTraces) -> bool:
 
 
 def declared_licenses(config: HubPrompts | ImportedTraces) -> list[str | None] | None:
-    """The licenses that the recipe or its preset declares for rows of the hub; [None]: the preset knows that nobody
-    states one. None where only the rows tell."""
+    """The licenses that the recipe or its preset declares for rows of the hub; with None among them: the preset knows
+    that nobody states one for some rows. None where only the rows tell."""
     if not is_on_hub(config):
         return None
     match config.columns.get("license"):
         case Constant(value=str(value)):
             return [value]
-        case Column(values=dict(values)):
-            return [*sorted({str(one) for one in values.values()})]
+        case Column(values=dict(values)) as column:
+            condition = config.where.get(column.path) if isinstance(column.path, str) else None
+            if condition is None or not _is_of_texts(condition, column):
+                condition = Condition()
+            taken = {key: one for key, one in values.items() if key != "*" and condition.holds(key)}
+            return sorted({config.license if one is None else str(one) for one in taken.values()}, key=str)
         case None if config.license is not None or config.preset is not None:
             return [config.license]
     return None
+
+
+def _is_of_texts(condition: Condition, column: Column) -> bool:
+    """Whether a condition on the column's value says which keys of its translation occur."""
+    texts = (*(condition.any_of or ()), *condition.none_of)
+    changed = column.parse or column.pattern or column.replace
+    return not changed and all(isinstance(text, str) for text in texts)
 
 
 def count_sources(rows: Iterable[Mapping[str, Any]]) -> Sources:

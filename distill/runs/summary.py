@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from distill.runs.artefact import Artefact
 from distill.runs.facts import notes_of
-from distill.runs.store import current_artefacts
+from distill.runs.store import current_artefacts, read_events
 from licensing.errors import InputError
+from licensing.files import read_json, write_json
 
+_PROGRESS = "progress.json"
 MODEL_NAMES = {
     "base": "base, its own template",
     "student_before": "student before",
@@ -38,8 +41,8 @@ def find_run(path: Path) -> Path:
 
 
 def summary(run: Path) -> dict[str, Any]:
-    """``{"run", "stages", "waterfall", "scores", "comparisons", "side_effects", "interval", "persona_probes",
-    "release", "data_release", "formats"}`` of a run's newest recipe.
+    """``{"run", "stages", "running", "waterfall", "scores", "comparisons", "side_effects", "interval",
+    "persona_probes", "release", "data_release", "formats"}`` of a run's newest recipe.
 
     ``release`` and ``data_release`` are the absolute paths of the model's folder and the data set's; None before the
     stage package has finished, and where no data set is released. ``formats``: those of the release in other formats.
@@ -50,6 +53,7 @@ def summary(run: Path) -> dict[str, Any]:
     return {
         "run": str(run.resolve()),
         "stages": stage_rows(artefacts),
+        "running": running_stage(run),
         "waterfall": curate.facts["waterfall"] if curate else [],
         "scores": score_rows(evaluate) if evaluate else [],
         "comparisons": evaluate.facts["comparisons"] if evaluate else [],
@@ -60,6 +64,40 @@ def summary(run: Path) -> dict[str, Any]:
         "data_release": _folder(package, "data_folder"),
         "formats": [str((formats.path / name).resolve()) for name in formats.facts["folders"]] if formats else [],
     }
+
+
+def write_progress(scratch: Path, state: Mapping[str, Any]) -> None:
+    """Leave how far a stage is in its folder for scratch, for ``running_stage``."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    write_json(scratch / _PROGRESS, dict(state))
+
+
+def running_stage(run: Path) -> dict[str, Any] | None:
+    """The stage that was begun last and is not finished: ``stage``, ``key``, ``begun``, and how far it is where it says
+    so: ``at`` (epoch seconds), ``done``, ``total``, ``failed``, ``note``. Whether its process still runs is not known.
+    """
+    begun: dict[str, Any] | None = None
+    for event in read_events(run):
+        if event["event"] == "begin":
+            begun = event
+        elif event["event"] == "run" or (
+            begun is not None and event.get("key") == begun["key"] and event["event"] == "done"
+        ):
+            begun = None
+    if begun is None:
+        return None
+    row = {"stage": begun["stage"], "key": begun["key"], "begun": begun["at"]}
+    state = run / "scratch" / f"{begun['stage']}-{begun['key']}" / _PROGRESS
+    return row | read_json(state) | {"at": int(state.stat().st_mtime)} if state.is_file() else row
+
+
+def running_text(row: Mapping[str, Any]) -> str:
+    """A row of ``running_stage`` in words."""
+    if "done" not in row:
+        return f"begun at {row['begun']}, not finished"
+    parts = [f"{row['done']:,} of {row['total']:,}", row["note"], f"{row['failed']:,} failed" if row["failed"] else ""]
+    at = datetime.datetime.fromtimestamp(row["at"], datetime.UTC).isoformat()
+    return f"not finished: {', '.join(filter(None, parts))}, at {at}"
 
 
 def score_rows(evaluate: Artefact) -> list[dict[str, Any]]:

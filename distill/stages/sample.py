@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from distill.runs.artefact import Artefact  # noqa: F401 - stages are decoded by their type hints
 from distill.runs.facts import SampleFacts, TeacherShare
 from distill.runs.stage import Stage, StageContext
+from distill.runs.summary import write_progress
 from licensing.errors import InputError, MissingDependency
 from licensing.files import write_rows
 from synth.distributed.config import EngineConfig, RayEngine
@@ -22,6 +24,8 @@ from synth.teachers.mixture import TeachersConfig, members_of
 from synth.verify.config import VerifyConfig
 
 __all__ = ["Sample"]
+
+_SAVE_SECONDS = 5.0  # between two states of its progress for `distill show`
 
 
 @dataclass(frozen=True)
@@ -123,18 +127,27 @@ class Sample(Stage[SampleFacts]):
         """Draw what the policy asks for and the run's store does not hold yet."""
         from synth.distributed.open import open_router
         from synth.sampling.budget import BudgetTracker
+        from synth.sampling.reuse import reuse_samples
         from synth.sampling.sample import ENGINES, sample
         from synth.verify.trace_verifier import TraceVerifier
 
         sampling = self.sample
         assert isinstance(sampling, TeacherSampling), "imported traces are not sampled"
+        if sampling.reuse:
+            runs = [Path(run) for run in sampling.reuse]
+            reuse_samples(prompts, self.teacher, sampling, runs, ctx.store, ENGINES)
         escalation_tokens = sampling.escalate.tokens if sampling.escalate else None
         budget = BudgetTracker(sampling.budget, escalation_tokens=escalation_tokens, clock=ctx.scratch / "clock.json")
-        started = time.monotonic()
+        started, saved = time.monotonic(), 0.0
 
-        def progress(done: int, total: int, generated: int) -> None:
-            speed = f"{generated / max(time.monotonic() - started, 1e-3):,.0f} tokens/s"
-            ctx.progress(done, total, ", ".join(filter(None, (speed, budget.note()))))
+        def progress(done: int, total: int, generated: int, failed: int) -> None:
+            nonlocal saved
+            now = time.monotonic()
+            notes = [f"{generated / max(now - started, 1e-3):,.0f} tokens/s", budget.note()]
+            ctx.progress(done, total, ", ".join(filter(None, [*notes, f"{failed:,} failed" if failed else ""])))
+            if now - saved > _SAVE_SECONDS:
+                saved = now
+                write_progress(ctx.scratch, {"done": done, "total": total, "failed": failed, "note": budget.note()})
 
         with contextlib.ExitStack() as stack:
             verifier = None

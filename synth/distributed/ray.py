@@ -35,12 +35,19 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from licensing.errors import DistillError, InputError, MissingDependency
+from licensing.errors import DistillError, InputError, MissingDependency, Refused
 from synth.distributed.cluster import connect, replica_options, resource_text
 from synth.distributed.config import RayEngine
 from synth.distributed.replica import Replica, code_digest, packed
 from synth.teachers.build import resolve_auto
-from synth.teachers.config import FakeTeacher, ServedTeacher, TeacherConfig, TransformersTeacher, VllmTeacher
+from synth.teachers.config import (
+    FakeTeacher,
+    OpenAITeacher,
+    ServedTeacher,
+    TeacherConfig,
+    TransformersTeacher,
+    VllmTeacher,
+)
 from synth.teachers.teacher import Completion, Request, Teacher
 
 __all__ = ["RayTeacher"]
@@ -51,7 +58,7 @@ _CLOSE_S = 10.0
 _LONGEST_WAIT_S = 60.0  # between two starts of a replica that keeps dying; half a second after its first death
 _SUSPECT_DIVISOR = 8  # suspects on a replica: its limit divided by this, once for every death
 _UNKNOWN_LIMIT = 2304  # vLLM on a large GPU: twice 1,024 running, and an eighth; too high costs only memory
-_ERRORS: dict[str, type[DistillError]] = {"InputError": InputError, "MissingDependency": MissingDependency}
+_ERRORS: dict[str, type[DistillError]] = {error.__name__: error for error in (InputError, MissingDependency, Refused)}
 
 
 @dataclass(eq=False)
@@ -238,9 +245,10 @@ class RayTeacher(Teacher):
     # --- deaths ------------------------------------------------------------------------------------------------------
 
     def _on_failure(self, replica: _ReplicaState, failure: dict[str, Any]) -> None:
-        """The replica lives and its engine does not. Before any engine answered, that is the user's error."""
+        """The replica lives and its engine does not. Before any engine answered, that is the user's error; an endpoint
+        that others run is the same for all replicas, and what it refuses is no crash."""
         error = _ERRORS.get(failure["kind"])
-        if error is not None and not self._has_answered:
+        if error is not None and (not self._has_answered or isinstance(self._teacher, OpenAITeacher)):
             where = f"{failure['where'] or 'teacher'}, on Ray node {replica.node[:8]}"
             raise error(failure["what"], where=where, hint=failure["hint"])
         self._lose(replica, failure["what"], poison=True)

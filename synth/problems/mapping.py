@@ -61,7 +61,9 @@ class Column(Section):
     )
     pattern: Regex | None = Field(None, description="Regular expression; its first group is the value.")
     replace: dict[Regex, str] = Field(default_factory=dict, description="Regular expression -> text in its place.")
-    values: dict[str, Any] | None = Field(None, description="Translation; a value that is not in it makes a bad row.")
+    values: dict[str, Any] | None = Field(
+        None, description="Translation; `*`: any other value. A value that is not in it makes a bad row."
+    )
     question_only: bool = Field(False, description="Of chat turns: without the assistant's turns at the end.")
 
     @field_validator("pattern")
@@ -256,9 +258,10 @@ def _column(spec: Column, row: Mapping[str, Any]) -> Any:
     for pattern, text in spec.replace.items():
         value = _compiled(pattern).sub(text.replace("\\", r"\\"), _text(value, path))
     if spec.values is not None:
-        if str(value) not in spec.values:
+        key = str(value) if str(value) in spec.values else "*"
+        if key not in spec.values:
             raise ValueError(f"`{path}` is {str(value)[:60]!r}, which the recipe does not translate")
-        value = spec.values[str(value)]
+        value = spec.values[key]
     if spec.question_only and isinstance(value, list | tuple):
         value = [*_turns(value)]
         while value and isinstance(value[-1], Mapping) and value[-1].get("role") == "assistant":

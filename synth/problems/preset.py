@@ -61,8 +61,8 @@ class Preset(RowMapping):
 
     @property
     def license_text(self) -> str:
-        """Its license; "unclear" where nobody states any, or rows differ."""
-        return self.license or "unclear"
+        """Its license; "by row" where each row tells its own, "unclear" where nobody states any."""
+        return "by row" if "license" in self.columns else self.license or "unclear"
 
     def summary(self) -> dict[str, Any]:
         """What the preset says, without how rows are mapped."""

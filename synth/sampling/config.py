@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from synth.problems.config import ImportedTraces
-from synth.section import Section
+from synth.section import Operational, Section
 
 
 class FixedPolicy(Section):
@@ -108,7 +108,7 @@ class SamplingOptions(Section):
         None, gt=0, description="Over 1: tokens of prompt and answer become less probable."
     )
     presence_penalty: float | None = Field(
-        None, ge=-2, le=2, description="Over 0: tokens of the answer become less probable. Not in transformers."
+        None, ge=-2, le=2, description="Over 0: tokens of the answer become less probable."
     )
 
     @property
@@ -129,7 +129,7 @@ class SamplingOptions(Section):
         return self
 
 
-_LATER_FIELDS = ("max_failed_share",)
+_LATER_FIELDS = ("max_failed_share", "temperatures")
 
 
 class TeacherSampling(SamplingOptions):
@@ -138,6 +138,11 @@ class TeacherSampling(SamplingOptions):
     source: Literal["teacher"] = "teacher"
     num_samples: int = Field(4, ge=1, description="Of the fixed policy.")
     temperature: float = Field(0.7, ge=0)
+    temperatures: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        (),
+        description="Temperatures by sample index, in place of `temperature`; the last one is that of all further "
+        "samples.",
+    )
     top_p: float = Field(1.0, gt=0, le=1)
     max_new_tokens: int = Field(1024, ge=1)
     seed: int = 0
@@ -152,6 +157,10 @@ class TeacherSampling(SamplingOptions):
         "ends, and the same command asks for them again.",
     )
 
+    reuse: tuple[str, ...] = Operational(
+        (), description="Run directories whose samples are taken over where they answer the same requests."
+    )
+
     def key_fields(self) -> dict[str, Any]:
         """Fields that older releases do not have are left out while they have their defaults, so that keys stay."""
         fields = super().key_fields()
@@ -163,9 +172,18 @@ class TeacherSampling(SamplingOptions):
         """The most samples that a problem can get."""
         return self.policy.max_samples if isinstance(self.policy, AdaptivePolicy) else self.num_samples
 
+    def temperature_of(self, sample_index: int) -> float:
+        """The temperature of a problem's sample."""
+        if not self.temperatures:
+            return self.temperature
+        return self.temperatures[min(sample_index, len(self.temperatures) - 1)]
+
     @model_validator(mode="after")
     def check_fields(self) -> TeacherSampling:
-        if self.temperature == 0 and self.most_samples > 1:
+        greedy = [index for index in range(self.most_samples) if self.temperature_of(index) == 0]
+        if self.temperatures and self.temperature != type(self).model_fields["temperature"].default:
+            raise ValueError("temperature and temperatures are both set: remove one of them")
+        if len(greedy) > 1:
             raise ValueError("temperature 0 gives the same trace every time: set num_samples to 1 or raise temperature")
         default = type(self).model_fields["num_samples"].default  # a recipe with all defaults written out names it
         if isinstance(self.policy, AdaptivePolicy) and self.num_samples != default:

@@ -1,8 +1,8 @@
 """Request ids, and the requests of a run: which teacher draws a sample, and under which id.
 
 ``request_id`` is a digest of the whole payload and of everything else that decides the answer, so that equal requests
-are sent once, in one run or in several. ``RequestPlan`` holds 32 bytes a problem and teacher and makes requests from
-them on demand.
+are sent once, in one run or in several. ``RequestPlan`` holds 32 bytes a problem, teacher and temperature, and makes
+requests from them on demand.
 
 **Mixtures.** Sample k of a problem goes to the teacher in whose interval the point frac(u + k/phi) falls: the intervals
 are the shares laid end to end in [0, 1), u is a hash of the problem's content, phi the golden ratio. So the teacher
@@ -29,7 +29,7 @@ from synth.teachers.config import FakeTeacher, OpenAITeacher, TeacherConfig, Vll
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
 from synth.teachers.teacher import Request, teacher_messages
 
-__all__ = ["RequestPlan", "first_requests", "request_id"]
+__all__ = ["RequestPlan", "first_requests", "joins_thinking", "request_id"]
 
 _NOT_IN_THE_ID = {
     "kind": "the same weights on another engine; rows name the engine",
@@ -66,14 +66,17 @@ def request_id(prompt: Prompt, teacher: TeacherConfig, config: TeacherSampling, 
     In-process vLLM, a `vllm serve` of the run without a reasoning parser, `auto` and transformers return the same raw
     text, and have the same id where they have the same settings.
     """
-    return _numbered(_digest(prompt, teacher, config, config.max_new_tokens), sample_index)
+    digest = _digest(prompt, teacher, config, config.temperature_of(sample_index), config.max_new_tokens)
+    return _numbered(digest, sample_index)
 
 
-def _digest(prompt: Prompt, teacher: TeacherConfig, config: TeacherSampling, max_new_tokens: int) -> str:
-    """Of all that the samples of a problem share, as hex."""
+def _digest(
+    prompt: Prompt, teacher: TeacherConfig, config: TeacherSampling, temperature: float, max_new_tokens: int
+) -> str:
+    """Of all that the samples of a problem at one temperature share, as hex."""
     decides = {
         "messages": teacher_messages(teacher, prompt),
-        "temperature": config.temperature,
+        "temperature": temperature,
         "top_p": config.top_p,
         **config.sampling_options,
         "max_new_tokens": max_new_tokens,
@@ -90,13 +93,20 @@ def _deciding_fields(teacher: TeacherConfig) -> dict[str, Any]:
     """The fields and vLLM arguments of a teacher that decide its answers; those that are not set are left out."""
     fields = teacher.key_fields()
     engine_args = fields.pop("engine_args", {})
+    if "omit" in fields:
+        fields["omit"] = tuple(name for name in fields["omit"] if name != "stream_options")  # it decides no answer
     if fields.pop("send_seed", None) is False:
         fields["send_seed"] = "no"
-    server_with_parser = isinstance(teacher, VllmServerTeacher) and teacher.reasoning_parser is not None
-    if not (server_with_parser or isinstance(teacher, OpenAITeacher | FakeTeacher)):  # raw text: no tags are put in
+    if not (joins_thinking(teacher) or isinstance(teacher, FakeTeacher)):  # raw text: no tags are put in
         fields = {name: value for name, value in fields.items() if name not in _THINKING_FIELDS}
     deciding = {name: value for name, value in fields.items() if name not in _NOT_IN_THE_ID and not _is_unset(value)}
     return {**deciding, **engine_args}
+
+
+def joins_thinking(teacher: TeacherConfig) -> bool:
+    """Whether a teacher's tags are put into its answers: where a server returns thinking and answer apart."""
+    with_parser = isinstance(teacher, VllmServerTeacher) and teacher.reasoning_parser is not None
+    return with_parser or isinstance(teacher, OpenAITeacher)
 
 
 def _is_unset(value: Any) -> bool:
@@ -124,14 +134,16 @@ class RequestPlan:
         self._interval_ends = [round(end * 2**64) for end in itertools.accumulate(shares)]
         is_mixture = len(self.teachers) > 1
         self._offsets = array("Q", (_offset(prompt) for prompt in prompts if is_mixture))
+        self._temperatures = sorted(set(config.temperatures)) or [config.temperature]
         self._digests = bytearray()
         for member in self.teachers:
-            self._add_digests(member)
+            for temperature in self._temperatures:
+                self._add_digests(member, temperature)
 
-    def _add_digests(self, teacher: TeacherConfig) -> None:
+    def _add_digests(self, teacher: TeacherConfig, temperature: float) -> None:
         owners: dict[bytes, int] = {}
         for problem, prompt in enumerate(self.prompts):
-            digest = bytes.fromhex(_digest(prompt, teacher, self.config, self.config.max_new_tokens))
+            digest = bytes.fromhex(_digest(prompt, teacher, self.config, temperature, self.config.max_new_tokens))
             if digest in owners:
                 raise InputError(
                     f"problems {self.prompts[owners[digest]].id!r} and {prompt.id!r} ask the same",
@@ -156,14 +168,16 @@ class RequestPlan:
     def request_id(self, slot: Slot) -> str:
         """The id of the slot's first request."""
         problem, index = slot
-        start = _DIGEST * (self.teacher_index(slot) * len(self.prompts) + problem)
+        temperature = self._temperatures.index(self.config.temperature_of(index))
+        table = self.teacher_index(slot) * len(self._temperatures) + temperature
+        start = _DIGEST * (table * len(self.prompts) + problem)
         return _numbered(self._digests[start : start + _DIGEST].hex(), index)
 
     def escalated_request_id(self, slot: Slot) -> str:
         """The id of the slot's second request, with the limit of ``sample.escalate``."""
         assert self.config.escalate is not None
-        limit = self.config.escalate.max_new_tokens
-        return _numbered(_digest(self.prompts[slot[0]], self.teacher(slot), self.config, limit), slot[1])
+        limit, temperature = self.config.escalate.max_new_tokens, self.config.temperature_of(slot[1])
+        return _numbered(_digest(self.prompts[slot[0]], self.teacher(slot), self.config, temperature, limit), slot[1])
 
     def request(self, slot: Slot) -> Request:
         """The slot's first request."""
@@ -187,7 +201,7 @@ class RequestPlan:
             messages=teacher_messages(self.teacher(slot), prompt),
             sample_index=slot[1],
             seed=int(request_id[:8], 16) & 0x7FFFFFFF,
-            temperature=self.config.temperature,
+            temperature=self.config.temperature_of(slot[1]),
             top_p=self.config.top_p,
             sampling_options=self.config.sampling_options,
             max_new_tokens=max_new_tokens,

@@ -30,8 +30,8 @@ from synth.teachers.teacher import Completion, Request
 
 __all__ = ["Progress", "Sampler"]
 
-Progress = Callable[[int, int, int], None]
-"""Called with samples done, samples allowed so far, and completion tokens generated in this call."""
+Progress = Callable[[int, int, int, int], None]
+"""Called with samples done, samples allowed so far, and, of this call, completion tokens and failed requests."""
 
 _TOKEN_IDS = "token_ids"  # of a row that was cut off, in a recipe that escalates: the continuation begins with them
 _SHORT_POLL_S = 0.02  # while a verdict may come first
@@ -82,7 +82,7 @@ class Sampler:
         # By teacher: samples that wait for a free place, and cut-off traces that wait for their escalation.
         self._waiting: list[deque[Slot]] = [deque() for _ in plan.teachers]
         self._cut: list[deque[tuple[Slot, int]]] = [deque() for _ in plan.teachers]
-        self._allowed = self._done = 0
+        self._allowed = self._done = self._failed = 0
         self._out_of_time = False
         self.reused = 0
         self.stopped: str | None = None
@@ -246,7 +246,6 @@ class Sampler:
         sending = self._in_flight.pop(completion.request_id, None)
         if sending is None:
             return None  # delivered twice, by a replica that was thought dead: the first one counts
-        completion = _encodable(completion)
         member = self._plan.teacher_index(sending.slot)
         self._budget.release(sending.request.max_new_tokens, sending.prompt_tokens, **self._account(sending))
         self._router.record_engine_info()  # before its first row: a kill leaves no row of an unknown engine
@@ -269,6 +268,7 @@ class Sampler:
                 self._waiting[member].appendleft(sending.slot)
             return member, row
         self._attempts.pop(completion.request_id, None)
+        self._failed += completion.finish_reason == "error"
         if sending.cut is not None:
             self._accept(sending.slot, sending.cut if completion.finish_reason == "error" else row_id)
         else:
@@ -382,25 +382,9 @@ class Sampler:
     def _report(self) -> None:
         if self._progress is not None:
             total = self._allowed if self._policy.needs_verdicts else len(self._plan.prompts) * self._policy.limit
-            self._progress(self._done, total, self._budget.generated)
+            self._progress(self._done, total, self._budget.generated, self._failed)
 
 
 def _estimated_prompt_tokens(request: Request) -> int:
     """Prompt tokens of a chat before an engine counts them: one for three characters, and some for the template."""
     return sum(len(text_of(message.get("content"))) // 3 + 8 for message in request.messages) + len(request.prefix) // 3
-
-
-def _encodable(completion: Completion) -> Completion:
-    """The completion, or that of a failed request where its text has half a surrogate pair, as some services send: no
-    tokenizer takes it. Two halves that came in two events are joined."""
-    try:
-        completion.text.encode()
-    except UnicodeEncodeError:
-        pass
-    else:
-        return completion
-    try:
-        return replace(completion, text=completion.text.encode("utf-16", "surrogatepass").decode("utf-16"))
-    except UnicodeDecodeError:
-        reason = "the text has half a surrogate pair, which no tokenizer takes"
-        return replace(completion, text="", finish_reason="error", error=reason, token_ids=())

@@ -19,7 +19,8 @@ of ``completion_tokens`` and count it in ``total_tokens``: what was generated is
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from synth.teachers.refusal import Refusal, refusal_of
@@ -28,6 +29,7 @@ __all__ = ["ChatStream", "SSEDecoder"]
 
 _LINE_MAX = 8 << 20  # bytes; a whole message of 32k tokens with their ids is less than a megabyte
 _CHARACTERS_A_TOKEN = 256  # the longest tokens of common vocabularies are runs of 128 blanks
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _THINKING_FIELDS = ("reasoning", "reasoning_content", "thinking", "reasoning_details")
 _PROVENANCE = ("model", "provider", "system_fingerprint")
 
@@ -124,8 +126,9 @@ class ChatStream:
         return self.finish_reason is not None or (self.done and self.counts()[1] is not None)
 
     def text(self, think_open: str, think_close: str) -> str:
-        """The trace: thinking, where there is any, between its tags."""
-        thinking, content = "".join(self._thinking), "".join(self._content)
+        """The trace: thinking, where there is any, between its tags. Raises Refusal for half a surrogate pair, which no
+        tokenizer takes; two halves that came in two events are one character."""
+        thinking, content = _whole_characters(self._thinking), _whole_characters(self._content)
         if not thinking:
             return content
         return f"{think_open}{thinking}" + (f"{think_close}{content}" if content else "")
@@ -152,6 +155,16 @@ class ChatStream:
             size = sum(len(piece.encode("utf-8", "surrogatepass")) for piece in (*self._thinking, *self._content))
             generated = min(size, self._limit)
         return prompt, generated
+
+
+def _whole_characters(pieces: Sequence[str]) -> str:
+    text = "".join(pieces)
+    if _SURROGATE.search(text) is None:
+        return text
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise Refusal("request", "the text has half a surrogate pair, which no tokenizer takes") from None
 
 
 def _texts(value: Any, kind: str) -> Iterator[tuple[str, str]]:

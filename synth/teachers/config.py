@@ -273,6 +273,19 @@ class OpenAITeacher(ServedTeacher):
     limit_field: Literal["max_tokens", "max_completion_tokens"] = Field(
         "max_tokens", description="What the endpoint calls the limit of generated tokens."
     )
+    omit: tuple[Literal["temperature", "top_p", "stream_options"], ...] = Field(
+        (), description="Parameters that are left out of requests, for an endpoint that refuses them."
+    )
+    stream: bool = Operational(True, description="False: whole answers, for an endpoint that cannot stream.")
+    headers: dict[str, str] = Field(
+        default_factory=dict, description="Further headers of each request. No keys: the release names them."
+    )
+    query: dict[str, str] = Field(
+        default_factory=dict, description="Parameters of each request's address, such as api-version."
+    )
+    api_key_header: str | None = Operational(
+        None, description="Header that takes the bare key, such as api-key; absent: Authorization, as a bearer token."
+    )
     other_models: Literal["stop", "label"] = Operational(
         "stop",
         description="Responses in another model's name: `stop` ends the run; `label` takes them, with that name in the "
@@ -281,6 +294,16 @@ class OpenAITeacher(ServedTeacher):
     response_models: tuple[str, ...] = Operational(
         (), description="Further names of the model in responses, where `model` is an alias of the endpoint."
     )
+
+    @field_validator("headers")
+    @classmethod
+    def check_no_keys(cls, headers: dict[str, str]) -> dict[str, str]:
+        for name in headers:
+            if re.search(r"auth|key|token|secret|cookie", name, re.IGNORECASE):
+                raise ValueError(
+                    f"headers.{name} may hold a key: name its variable in api_key_env, and the header in api_key_header"
+                )
+        return headers
 
     @field_validator("base_url")
     @classmethod
@@ -293,8 +316,10 @@ class OpenAITeacher(ServedTeacher):
         return base_url.rstrip("/")
 
     def key_fields(self) -> dict[str, Any]:
-        """The address is part of a key only for a service: the releaser's own server may move."""
+        """The address is part of a key only for a service: the releaser's own server may move. Fields that older
+        releases do not have are left out while they are empty."""
         fields = super().key_fields()
+        fields = {name: value for name, value in fields.items() if value or name not in ("omit", "headers", "query")}
         if not self.is_public or self.terms == SELF_HOSTED:
             del fields["base_url"]
         return fields

@@ -27,6 +27,7 @@ nowhere else; it is cut out of errors of a server that repeats it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import math
 import random
@@ -254,7 +255,7 @@ class OpenAIEngine(Teacher):
             async with (
                 asyncio.timeout(self._config.total_timeout_s) as clock,
                 self._client(endpoint).chat.completions.with_streaming_response.create(
-                    **self._parameters(request)
+                    extra_headers=_headers(self._config, endpoint), **self._parameters(request)
                 ) as response,
             ):
                 async for piece in response.iter_bytes():
@@ -369,7 +370,7 @@ class OpenAIEngine(Teacher):
 
         try:
             async with asyncio.timeout(_PROBE_S):
-                await self._client(endpoint).models.list()
+                await self._client(endpoint).models.list(extra_headers=_headers(self._config, endpoint))
         except openai.APIStatusError as error:
             return bool(error.status_code < 500)
         except (openai.APIError, TimeoutError, ValueError):
@@ -385,24 +386,26 @@ class OpenAIEngine(Teacher):
     def _parameters(self, request: Request) -> dict[str, Any]:
         config = self._config
         extra = dict(config.extra_body)
-        limit_field = "max_tokens"
+        limit_field, omit, stream = "max_tokens", set[str](), True
         if isinstance(config, OpenAITeacher):
             limit_field, send_seed = config.limit_field, config.send_seed
+            omit, stream = set(config.omit), config.stream
         else:
             send_seed = isinstance(config, VllmServerTeacher) and bool(config.send_seed)
             extra = {"skip_special_tokens": False} | extra
         extra |= request.sampling_options  # parameters of vLLM's and SGLang's servers, most not of OpenAI's own
-        return {
+        parameters = {
             "model": config.model,
             "messages": list(request.messages),
             "temperature": request.temperature,
             "top_p": request.top_p,
             limit_field: request.max_new_tokens,
-            "stream": True,
-            "stream_options": {"include_usage": True},
+            "stream": stream,
+            **({"stream_options": {"include_usage": True}} if stream else {}),
             **({"seed": request.seed} if send_seed else {}),
             **({"extra_body": extra} if extra else {}),
         }
+        return {name: value for name, value in parameters.items() if name not in omit}
 
     def _client(self, endpoint: Endpoint) -> Any:
         if self._client_of is None or self._client_of[0] != endpoint:
@@ -417,17 +420,14 @@ class OpenAIEngine(Teacher):
                 )  # uvicorn closes idle connections after 5 s, and a request sent right then is lost
                 # A proxy of the environment cannot reach this machine's own servers.
                 remote = isinstance(config, OpenAITeacher) and not is_loopback(config.base_url)
-                self._http = httpx2.AsyncClient(limits=limits, trust_env=remote, follow_redirects=False)
-            timeout = httpx2.Timeout(config.idle_timeout_s, connect=config.connect_timeout_s, pool=None)
-            client = openai.AsyncOpenAI(
-                base_url=endpoint.base_url,
-                api_key=endpoint.key or "none",  # without one, the client sends OPENAI_API_KEY to any endpoint
-                max_retries=0,
-                timeout=timeout,
-                http_client=self._http,
-                default_headers={"Accept-Encoding": "identity"},
-            )
-            client.organization = client.project = None  # likewise
+                with _proxy_errors():
+                    self._http = httpx2.AsyncClient(limits=limits, trust_env=remote, follow_redirects=False)
+            # A whole answer comes after a silence that is as long as the answer takes.
+            streams = not isinstance(config, OpenAITeacher) or config.stream
+            silence = config.idle_timeout_s if streams else config.total_timeout_s
+            timeout = httpx2.Timeout(silence, connect=config.connect_timeout_s, pool=None)
+            client = openai.AsyncOpenAI(timeout=timeout, http_client=self._http, **_client_options(config, endpoint))
+            client.organization = client.project = None  # without this, those of the environment go to any endpoint
             self._client_of = (endpoint, client)
         return self._client_of[1]
 
@@ -450,6 +450,40 @@ def _error(request: Request, refusal: Refusal) -> Completion:
     return Completion(request.request_id, "", "error", *counts, refusal.reason[:500])
 
 
+def _client_options(config: ServedTeacher, endpoint: Endpoint) -> dict[str, Any]:
+    """What a client of either kind is made with."""
+    return {
+        "base_url": endpoint.base_url,
+        "api_key": endpoint.key or "none",  # without one, the client sends OPENAI_API_KEY to any endpoint
+        "max_retries": 0,
+        "default_query": config.query if isinstance(config, OpenAITeacher) else {},
+    }
+
+
+def _headers(config: ServedTeacher, endpoint: Endpoint) -> dict[str, Any]:
+    """The headers of each request. Only a request's own headers can leave out the client's Authorization."""
+    import openai
+
+    headers: dict[str, Any] = {"Accept-Encoding": "identity"}
+    if isinstance(config, OpenAITeacher):
+        headers |= config.headers
+        if config.api_key_header is not None:
+            headers |= {"Authorization": openai.Omit(), config.api_key_header: endpoint.key or "none"}
+    return headers
+
+
+@contextlib.contextmanager
+def _proxy_errors() -> Iterator[None]:
+    """Turn what httpx2 raises of a proxy in the environment that it cannot use into a DistillError."""
+    where = "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY"
+    try:
+        yield
+    except ImportError as error:
+        raise MissingDependency(str(error), where=where, hint="pip install 'httpx2[socks]'") from None
+    except ValueError as error:
+        raise InputError(str(error), where=where, hint="set an address such as http://proxy.example:3128") from None
+
+
 def models_at(config: OpenAITeacher) -> list[str] | None:
     """The models that an endpoint lists, within ten seconds; None where it lists none.
 
@@ -459,18 +493,21 @@ def models_at(config: OpenAITeacher) -> list[str] | None:
 
     endpoint = RemoteEndpoint(config).endpoint
     try:
-        with openai.OpenAI(
-            base_url=endpoint.base_url, api_key=endpoint.key or "none", max_retries=0, timeout=_PROBE_S
-        ) as client:
+        with _proxy_errors():
+            client = openai.OpenAI(timeout=_PROBE_S, **_client_options(config, endpoint))
+        with client:
             client.organization = client.project = None
-            return [model.id for model in client.models.list()]
+            return [model.id for model in client.models.list(extra_headers=_headers(config, endpoint))]
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-        what = f"the endpoint does not accept the key ({error.status_code})"
+        text = " ".join(str(error).split())[:400]
+        text = text.replace(endpoint.key, "***") if endpoint.key else text
+        what = f"the endpoint does not accept the key: {text}"
         raise InputError(what, where=endpoint.base_url, hint=_CHECK_KEY) from None
     except openai.APIStatusError:
         return None
     except openai.APIConnectionError as error:
-        what = f"the endpoint does not answer: {type(error.__cause__ or error).__name__}"
+        cause = error.__cause__ or error
+        what = f"the endpoint does not answer: {type(cause).__name__}: {cause}"
         raise MissingDependency(what, where=endpoint.base_url, hint="start it, or correct teacher.base_url") from error
     except (openai.OpenAIError, ValueError, TypeError, AttributeError):  # something else answers there
         return None

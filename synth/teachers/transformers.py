@@ -16,6 +16,7 @@ import hashlib
 import importlib.util
 import sys
 from collections import deque
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -141,16 +142,23 @@ class TransformersEngine(Teacher):
         ids = torch.tensor([[pad_id] * (width - len(q.ids)) + q.ids for q in batch], device=self._network.device)
         # Built from lengths and not from the pad id, which may be a token that the prompts hold as well.
         mask = torch.tensor([[0] * (width - len(q.ids)) + [1] * len(q.ids) for q in batch], device=ids.device)
+        options = dict(options)
+        presence_penalty = options.pop("presence_penalty", 0.0)
         settings = GenerationConfig(
             max_new_tokens=new_tokens,
             eos_token_id=sorted(self._stop_ids) or None,
             pad_token_id=pad_id,
-            **_sampling(temperature, top_p, dict(options)),
+            **_sampling(temperature, top_p, options),
         )
         torch.manual_seed(_batch_seed(batch))
         try:
             with torch.inference_mode():
-                generated = self._network.generate(ids, attention_mask=mask, generation_config=settings)
+                generated = self._network.generate(
+                    ids,
+                    attention_mask=mask,
+                    generation_config=settings,
+                    logits_processor=[_presence(presence_penalty, width)] if presence_penalty else [],
+                )
         except torch.OutOfMemoryError as error:
             raise MissingDependency(
                 f"the accelerator's memory does not hold {len(batch)} requests of {width} + {new_tokens} tokens",
@@ -224,6 +232,17 @@ def _sampling(temperature: float, top_p: float, options: dict[str, float]) -> di
     """Sampling values of a ``GenerationConfig``, whose own default of top_k is 50."""
     sampled = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}
     return sampled | options
+
+
+def _presence(penalty: float, width: int) -> Callable[[Any, Any], Any]:
+    """A logits processor: ``penalty`` less for each token that the answer, after ``width`` tokens, holds already. As
+    OpenAI and vLLM define it; transformers has none."""
+    import torch
+
+    def process(ids: Any, scores: Any) -> Any:
+        return scores - penalty * torch.zeros_like(scores).scatter_(1, ids[:, width:], 1.0)
+
+    return process
 
 
 def _batch_seed(batch: list[_Queued]) -> int:

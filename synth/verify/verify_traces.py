@@ -336,7 +336,9 @@ def _said(config: JudgeConfig, judge: JudgeRun) -> dict[str, Any]:
     }
 
 
-def _judge_progress(progress: Progress | None) -> Callable[[int, int, int], None] | None:
+def _judge_progress(progress: Progress | None) -> Callable[[int, int, int, int], None] | None:
     if progress is None:
         return None
-    return lambda done, total, generated: progress(done, f"of {total} answers of the judge, {generated:,} tokens")
+    return lambda done, total, generated, failed: progress(
+        done, f"of {total} answers of the judge, {generated:,} tokens" + (f", {failed:,} failed" if failed else "")
+    )

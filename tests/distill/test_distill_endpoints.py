@@ -16,7 +16,7 @@ from distill.check.check import Finding, _teacher
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
 from distill.release.endpoints import generators, governing
-from distill.release.lineage import planned_lineage
+from distill.release.lineage import lineage_of, planned_lineage
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
 from synth.teachers.config import OpenAITeacher, VllmServerTeacher
@@ -73,6 +73,16 @@ def test_a_service_is_recognised_by_its_address_where_the_recipe_names_no_terms(
     assert not audit(planned_lineage(recipe(terms=None, license="mit"))).blocked
 
 
+def test_the_lineage_names_other_models_that_answered() -> None:
+    own = recipe(base_url="http://127.0.0.1:8000/v1", license="mit", other_models="label")
+    lineage = lineage_of(own, {}, None, other_models=("somebody/else-8b",))
+    (other,) = [one for one in lineage.inputs if one.id == "somebody/else-8b"]
+    assert (other.role, other.licence) == ("generator", None)
+    assert audit(lineage).blocked, "nobody knows under which license it answers"
+    service = lineage_of(recipe(terms="deepseek-platform"), {}, None, other_models=("somebody/else-8b",))
+    assert [one.licence for one in service.inputs if one.id == "somebody/else-8b"] == ["deepseek-platform"]
+
+
 # --- check -------------------------------------------------------------------------------------------------------
 
 
@@ -101,6 +111,9 @@ def test_check_asks_the_endpoint_for_its_models(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.delenv("NO_KEY", raising=False)
         with pytest.raises(MissingDependency, match="NO_KEY"):
             checked(openai(base_url=endpoint.url, api_key_env="NO_KEY"))
+        endpoint.status = 403
+        with pytest.raises(InputError, match="403"):
+            checked(openai(base_url=endpoint.url))
         endpoint.status = 401
         with pytest.raises(InputError, match="does not accept the key"):
             checked(openai(base_url=endpoint.url))
@@ -118,6 +131,7 @@ def test_check_asks_the_endpoint_for_its_models(monkeypatch: pytest.MonkeyPatch)
         {"base_url": "https://api.example.com/v1?key=secret"},
         {"api_key_env": "sk-4711"},
         {"extra_body": {"temperature": 1}},
+        {"headers": {"X-Api-Key": "secret"}},
     ],
 )
 def test_a_recipe_with_a_key_or_with_a_parameter_set_twice_is_refused(bad: dict[str, Any]) -> None:
@@ -141,6 +155,7 @@ def run(endpoint: Endpoint, runs: Path, *more: str) -> subprocess.CompletedProce
     command = [sys.executable, "-m", "distill.cli", "run", str(SMOKE), "--runs", str(runs), "--until", "sample"]
     command += ["--set", f"teacher={json.dumps(teacher | {'thinking': True})}", *more]
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "THE_KEY": "sk-of-nobody-4711"}
+    runs.mkdir(exist_ok=True)
     return subprocess.run(command, cwd=runs, env=environment, capture_output=True, text=True, timeout=120)
 
 
@@ -191,6 +206,9 @@ def test_credit_that_is_gone_is_no_success_and_what_failed_stands_on_the_console
         assert (done.returncode, "Insufficient credits" in done.stderr) == (3, True), done.stderr
         (log,) = tmp_path.glob("smoke-*/store/samples.jsonl")
         answered, asked = len(log.read_text().splitlines()), endpoint.attempts.total()
+        command = [sys.executable, "-m", "distill.cli", "show", str(log.parents[1])]
+        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert re.search(r"^sample: not finished: [\d,]+ of 96, ", shown.stdout, re.MULTILINE), shown.stdout
         endpoint.act = moderated
         done = run(endpoint, tmp_path, "--json")
         assert done.returncode == 0, done.stderr
@@ -203,3 +221,17 @@ def test_credit_that_is_gone_is_no_success_and_what_failed_stands_on_the_console
         done = run(endpoint, tmp_path, "--set", "sample.max_failed_share=0")
         assert done.returncode == 0, done.stderr
         assert endpoint.attempts.total() - asked == 96 - answered + 4, "a smaller share asks again for what failed"
+
+
+@pytest.mark.slow
+def test_a_second_student_samples_nothing_anew(tmp_path: Path) -> None:
+    with serving(right) as endpoint:
+        assert run(endpoint, tmp_path / "one").returncode == 0
+        asked = endpoint.attempts.total()
+        (first,) = (tmp_path / "one").glob("smoke-*")
+        done = run(endpoint, tmp_path / "two", "--reuse", str(first), "--set", "student.base.hidden_size=64")
+        assert done.returncode == 0, done.stderr
+        assert endpoint.attempts.total() == asked == 96
+        done = run(endpoint, tmp_path / "three", "--reuse", str(tmp_path))
+        assert done.returncode == 2
+        assert "no samples are here" in done.stderr

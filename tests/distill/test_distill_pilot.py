@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from pathlib import Path
 
 import pytest
+from hostile_endpoint import Call, event, serving
 from sums import SUMS
 
 from distill.check.check import check_recipe
-from distill.check.pilot import bounds, run_pilot
+from distill.check.pilot import bounds, run_pilot, text_bytes
+from distill.check.problems import check_problems
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
 from distill.runs.facts import SampleFacts
 from distill.stages.pipeline import run
+from synth.problems.problem import load_prompts
 from synth.sampling.config import TeacherSampling
 
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
@@ -43,6 +48,46 @@ def test_the_bounds_name_samples_tokens_and_every_limit() -> None:
         "20 to 80 samples, at most 8,000 teacher tokens; escalations at most 900 tokens more; "
         "the budget stops it at 5,000 tokens, 2.0 money; generated tokens cost at most 8.00"
     )
+
+
+def test_texts_that_may_not_fit_the_disk_are_a_note_with_numbers() -> None:
+    large = recipe("sample.num_samples=40", "sample.max_new_tokens=16384")
+    problems = len(load_prompts(large.prompts).prompts) if large.prompts else 0
+    size = text_bytes(large.sample, problems) if isinstance(large.sample, TeacherSampling) else 0
+    assert size == problems * 40 * (4 * 16384 + 1024)
+    (note,) = [one for one in check_problems(large, size - 1) if one.subject == "disk"]
+    assert note.level == "note"
+    assert f"{problems * 40:,} samples take up to" in note.what
+    assert not [one for one in check_problems(large, size) if one.subject == "disk" and one.level != "ok"]
+
+
+@pytest.mark.slow
+def test_a_pilot_says_what_failed_and_that_no_tokens_were_counted() -> None:
+    asked: list[str] = []
+
+    def act(call: Call) -> None:
+        with lock:
+            asked.append(call.question)
+            refused = len(set(asked)) > 1 and call.question != asked[0]
+        if refused:
+            call.refuse(400, "arrears")
+            return
+        call.head()
+        call.send(event({"content": "a text of 21 letters."}, "stop"))
+        call.raw(b"data: [DONE]\n\n")
+
+    lock = threading.Lock()
+    with serving(act) as endpoint:
+        teacher = {"kind": "openai", "model": "m", "base_url": endpoint.url, "license": "mit", "concurrency": 1}
+        found = recipe(f"teacher={json.dumps(teacher)}", "sample.num_samples=2")
+        forecast = run_pilot(found, 3)
+        assert (forecast.drawn, forecast.failed, forecast.estimated) == (6, 4, True)
+        assert "4 of 6 requests failed, the first: Error code: 400 - arrears" in str(forecast)
+        assert "counts no tokens" in str(forecast)
+        assert forecast.tokens == 2 * 21 * forecast.problems / 3
+        asked.clear()
+        findings = [one for one in check_recipe(found, Path("runs"), pilot=3) if one.subject == "pilot"]
+    assert [(one.level, one.exit_code) for one in findings] == [("ok", 0), ("error", 3)]
 
 
 @pytest.mark.slow

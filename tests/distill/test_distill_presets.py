@@ -15,9 +15,10 @@ from distill.check.check import Finding, check_recipe
 from distill.check.preview import preview
 from distill.cli.app import app
 from distill.config.recipe import Recipe
-from distill.release.lineage import planned_lineage
+from distill.release.lineage import declared_licenses, planned_lineage
 from licensing.errors import InputError
 from licensing.registry import resolve
+from synth.problems.config import HubPrompts
 from synth.problems.preset import presets
 
 SMOKE: dict[str, Any] = YAML(typ="safe", pure=True).load(Path(__file__).parents[2] / "recipes" / "smoke.yaml")
@@ -53,6 +54,7 @@ def test_check_says_what_a_preset_is_and_what_the_run_fetches(name: str, tmp_pat
     assert not any(line.startswith("error") for line in text.splitlines())
     assert f"the run fetches {preset.dataset} (" in text
     assert preset.rows in text
+    assert ("each row has its own license" in text) == (preset.license_text == "by row")
     for fault in preset.faults:
         assert f"{fault.reference}: known fault: {fault.what}" in text
 
@@ -111,6 +113,22 @@ def test_the_lineage_names_the_data_set_and_nothing_that_it_does_not_tell() -> N
 @pytest.mark.parametrize("name", sorted(name for name, preset in presets().items() if preset.license))
 def test_the_audit_knows_the_license_of_every_preset(name: str) -> None:
     assert resolve(presets()[name].license) is not None
+
+
+def test_licenses_of_a_mixture_are_those_of_the_parts_that_are_taken() -> None:
+    def declared(**where: Any) -> list[str | None] | None:
+        prompts = recipe("tulu-3-sft-mixture", where=where).prompts
+        assert isinstance(prompts, HubPrompts)
+        return declared_licenses(prompts)
+
+    assert declared() == [None, "apache-2.0", "cc-by-4.0", "cc-by-nc-4.0", "mit", "odc-by"]
+    assert declared(source=["ai2-adapt-dev/oasst1_converted", "ai2-adapt-dev/no_robots_converted"]) == [
+        "apache-2.0", "cc-by-nc-4.0"
+    ]  # fmt: skip
+    assert declared(source={"pattern": "oasst1|flan_v2"}) == [None, "apache-2.0"]
+    named = recipe("tulu-3-sft-mixture", license="mit", where={"source": {"pattern": "flan_v2"}}).prompts
+    assert isinstance(named, HubPrompts)
+    assert declared_licenses(named) == ["mit"], "of parts that state none: the recipe's"
 
 
 def test_an_unknown_preset_is_answered_with_the_nearest() -> None:

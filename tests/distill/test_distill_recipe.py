@@ -85,8 +85,6 @@ def test_an_unknown_kind_names_the_kinds_there_are(tmp_path: Path) -> None:
         (["sample.temperature=0"], "num_samples"),
         (["sample.temperature=0", "sample.num_samples=1", "sample.top_k=20"], "raise temperature"),
         (["evaluate.min_p=0.1"], "raise temperature"),
-        (["evaluate.presence_penalty=1.5"], "evaluate.engine: vllm"),
-        (["teacher.kind=auto", "teacher.model=a/b", "sample.presence_penalty=1.5"], "teacher.kind: vllm"),
         (
             ["teacher.kind=vllm_server", "teacher.model=a/b", "teacher.extra_body.top_k=9", "sample.top_k=20"],
             "teacher.extra_body",

@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "SmolLM2-135M-Instruct"
-STAGES = {"prepare", "sample", "verify", "label", "curate", "train", "export", "train_control", "export_control",
-          "evaluate", "audit", "package", "formats"}  # fmt: skip
+STAGES = {"prepare", "sample", "verify", "label", "replay", "curate", "train", "export", "train_control",
+          "export_control", "evaluate", "audit", "package", "formats"}  # fmt: skip
 SMALLER = {"prompts.size": 120, "evaluate.prompts.size": 16, "student.num_train_epochs": 1,
            "release.require.stop_rate": 0, "release.formats": "[gguf-q8_0]"}  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 ``rows``: as the set has them. ``right``, ``wrong``: responses to the first row that the preset takes; None where
 nothing is graded. ``taken``: how many rows become problems; ``left_out``: the others by condition. ``texts``: the traces
-of a set of traces.
+of a set of traces. ``teacher``: who wrote them, where the preset names nobody.
 """
 
 # ruff: noqa: E501 - rows of data sets
@@ -33,6 +33,7 @@ class Case(NamedTuple):
     left_out: Mapping[str, int] = MappingProxyType({})
     texts: list[str] | None = None
     trace_left_out: Mapping[str, int] = MappingProxyType({})
+    teacher: str = "DeepSeek-R1"
 
 
 def boxed(*rows: dict[str, Any], right: str = "5", **more: Any) -> Case:
@@ -53,6 +54,67 @@ SHARE = [
     {"from": "assistant", "value": "<think>\nadd\n</think>\n\nIt is 5."},
 ]
 VERL = {"ability": "math", "extra_info": {"index": 0}}
+R1 = "deepseek-ai/DeepSeek-R1-0528"
+THOUGHT = "<think>\nadd\n</think>\n\nIt is 5."
+TURNS = [{"role": "user", "content": "What is 2 + 3?"}, {"role": "assistant", "content": THOUGHT}]
+
+
+def skywork(*tests: dict[str, Any], right: str, wrong: str) -> Case:
+    """Rows of the programs of Skywork-OR1: the first is taken, of the others the key of the tests is absent."""
+    rows = [
+        {**VERL, "ability": "code", "data_source": "train-code-taco-medium", "reward_model": {"style": "rule",
+         "ground_truth": json.dumps(one)}, "prompt": [{"role": "user", "content": "Add two numbers."}],
+         "extra_info": {"index": 1, "model_difficulty": {"DeepSeek-R1-Distill-Qwen-7B": 3}}}
+        for one in tests
+    ]  # fmt: skip
+    key = next(key for key in ("inputs", "assert_case", "test_code") if key in tests[0])
+    return Case(rows, code(right), code(wrong), left_out={f"reward_model.ground_truth.{key}": len(tests) - 1})
+
+
+def synthetic_2(prefix: str, info: Any, response: str | None = None) -> list[dict[str, Any]]:
+    """Three rows of SYNTHETIC-2: a task, one of another kind, and one without a response of DeepSeek-R1-0528. Without
+    ``response``: two of SYNTHETIC-2-RL."""
+    models = ("Qwen/Qwen3-32B", "Qwen/Qwen3-4B", "deepseek-ai/DeepSeek-R1-0528-Qwen3-8B", R1)
+    rewards = {f"{model}_avg_reward": 0.5 for model in models}
+    rows: list[dict[str, Any]] = [
+        {"problem_id": name, "prompt": f"What is 2 + 3? {number}", "verification_info": json.dumps(info), **rewards}
+        for number, name in enumerate((f"{prefix}_1", None, f"{prefix}_2"))
+    ]
+    if response is None:
+        return rows[:2]
+    for row, responses in zip(rows, ([response], [response], None), strict=True):
+        row |= {f"{model}_responses": ["Hello."] for model in models} | {f"{R1}_responses": responses}
+    return rows
+
+
+def nemotron(generator: str, *, tools: bool = False) -> Case:
+    """Rows of a Nemotron post-training set with messages: with reasoning, without, and without a question."""
+    more = {"metadata": "{}"} if tools else {}
+    turns = [{**turn, "tool_calls": []} for turn in TURNS] if tools else TURNS
+    left_out = {"reasoning": 1, "messages.-2.content": 1}
+    return Case(
+        [{"uuid": f"u{number}", "license": "cc-by-4.0", "generator": generator, "version": "v1", "category": "math",
+          "reasoning": reasoning, "messages": [{**turns[0], "content": question}, turns[1]], **more}
+         for number, (reasoning, question) in enumerate((("on", "What is 2 + 3?"), ("off", "What is 2 + 3?"), ("on", "-")))],
+        left_out=left_out, trace_left_out=left_out, texts=[THOUGHT], teacher=generator,
+    )  # fmt: skip
+
+
+def llama_nemotron(category: str, given: str = "cc-by-4.0") -> Case:
+    return Case(
+        [{"input": [{"role": "user", "content": "What is 2 + 3?"}], "output": THOUGHT, "category": category,
+          "license": given, "reasoning": reasoning, "generator": "DeepSeek-R1", "used_in_training": ["Ultra"],
+          "version": "v1", "system_prompt": "detailed thinking on"} for reasoning in ("on", "off")],
+        left_out={"reasoning": 1}, trace_left_out={"reasoning": 1}, texts=[THOUGHT],
+    )  # fmt: skip
+
+
+STDIN_TESTS = json.loads(STDIN)
+ASSERTS = {"assert_case": ["assert add([1, 2]) == 3", "assert add([4, 5]) == 9"]}
+ADD_LIST = "def add(values: List[int]) -> int:\n    return reduce(lambda a, b: a + b, values)\n"
+CHECK = {"import_prefix": "import math\nfrom typing import *\n\n", "entry_point": "Solution().add", "test_code":
+         "def check(candidate):\n    assert candidate(a = 1, b = 2) == 3\n    assert candidate(a = 4, b = 5) == 9\n"}  # fmt: skip
+ADD_METHOD = "class Solution:\n    def add(self, a: int, b: int) -> int:\n        return int(math.fsum([a, b]))\n"
 
 CASES: dict[str, Case] = {
     "openr1-math-220k": boxed(
@@ -128,6 +190,12 @@ CASES: dict[str, Case] = {
                                                  ("verifiable_code", '{"language": "python"}')])),
         left_out={"task_type": 1}, trace_left_out={"task_type": 1}, texts=["<think>\nadd\n</think>\n\\boxed{5}"],
     ),
+    "synthetic-2-math": boxed(
+        *synthetic_2("sky_work_math", {"ground_truth": "5"}, "<think>\nadd\n</think>\n\\boxed{5}"),
+        left_out={"problem_id": 1, f"{R1}_responses": 1}, trace_left_out={"problem_id": 1, f"{R1}_responses": 1},
+        texts=["<think>\nadd\n</think>\n\\boxed{5}"],
+    ),
+    "synthetic-2-rl-math": boxed(*synthetic_2("sky_work_math", {"ground_truth": "5"}), left_out={"problem_id": 1}),
     "gsm8k": boxed({"question": "What is 2 + 3?", "answer": "Add <<2+3=5>>5.\n#### 5"}),
     "math-500": boxed({"problem": "What is 2 + 3?", "solution": "It is $\\boxed{5}$.", "answer": "5",
                        "subject": "Algebra", "level": 1, "unique_id": "test/algebra/1.json"}),
@@ -231,6 +299,19 @@ CASES: dict[str, Case] = {
         trace_left_out={"verification_info.language": 1},
         texts=[f"<think>\nadd\n</think>\n{code(SUM)}"],
     ),
+    "synthetic-2-code": Case(
+        synthetic_2("prime_rl_code", {"style": "rule", "test_cases": STDIN}, f"<think>\nadd\n</think>\n{code(SUM)}"),
+        **TEXT_TESTS, left_out={"problem_id": 1, f"{R1}_responses": 1},
+        trace_left_out={"problem_id": 1, f"{R1}_responses": 1}, texts=[f"<think>\nadd\n</think>\n{code(SUM)}"],
+    ),
+    "synthetic-2-rl-code": Case(
+        synthetic_2("prime_rl_code", {"style": "rule", "test_cases": STDIN_TESTS}), **TEXT_TESTS, left_out={"problem_id": 1}
+    ),
+    "skywork-or1-code": skywork(STDIN_TESTS, ASSERTS, CHECK, right=SUM, wrong="print(1)\n"),
+    "skywork-or1-code-asserts": skywork(
+        ASSERTS, STDIN_TESTS, CHECK, right=ADD_LIST, wrong="def add(values: List[int]):\n    return 3\n"),
+    "skywork-or1-code-check": skywork(
+        CHECK, STDIN_TESTS, ASSERTS, right=ADD_METHOD, wrong=ADD_METHOD.replace("[a, b]", "[a]")),
     "livecodebench": Case(
         [{"question_title": "Sum", "question_content": "Add two numbers.", "platform": "atcoder", "question_id": "abc1_a",
           "contest_id": "abc1", "contest_date": "2025-01-04T00:00:00", "starter_code": "", "difficulty": "easy",
@@ -320,13 +401,40 @@ CASES: dict[str, Case] = {
         [{"problem_id": "p1", "task_type": "verifiable_math", "reward": 1.0, "messages": CHAT}],
         texts=["<think>\nhi\n</think>\n\nHello."],
     ),
-    "llama-nemotron-math": Case(
-        [{"input": [{"role": "user", "content": "What is 2 + 3?"}], "output": "<think>\nadd\n</think>\n\nIt is 5.",
-          "category": "math", "license": "cc-by-4.0", "reasoning": reasoning, "generator": "DeepSeek-R1",
-          "used_in_training": ["Ultra"], "version": "v1", "system_prompt": "detailed thinking on"}
-         for reasoning in ("on", "off")],
-        left_out={"reasoning": 1}, trace_left_out={"reasoning": 1}, texts=["<think>\nadd\n</think>\n\nIt is 5."],
+    "mixture-of-thoughts": Case([{"messages": TURNS, "num_tokens": 9, "source": "open-r1/codeforces-cots"}],
+                                texts=[THOUGHT]),
+    "opencodereasoning": Case(
+        [{"id": "h1", "input": question, "output": f"<think>\nadd\n</think>\n\n{code(SUM)}", "source": "codeforces",
+          "license": "cc-by-4.0", "dataset": "code_contests", "split": "train", "difficulty": "7", "solution": SUM}
+         for question in ("Add two numbers.", "-")],
+        left_out={"input": 1}, trace_left_out={"input": 1},
+        texts=[f"<think>\nadd\n</think>\n\n{code(SUM)}"],
     ),
+    "am-deepseek-r1-distilled": Case(
+        [{"messages": [
+            {"role": "user", "content": f"What is 2 + 3? {number}", "info": {
+                "source": "natural_reasoning", "reference_answer": "5", "test_case": None, "think_content": None,
+                "answer_content": None}},
+            {"role": "assistant", "content": "<think>add</think><answer>It is 5.</answer>", "info": {
+                "source": None, "reference_answer": None, "test_case": None, "think_content": "add",
+                "answer_content": answer}}]} for number, answer in enumerate(("It is 5.", None))],
+        left_out={"messages.-1.info.answer_content": 1}, trace_left_out={"messages.-1.info.answer_content": 1},
+        texts=[THOUGHT],
+    ),
+    "dolphin-r1": Case(
+        [{"messages": [{"role": "system", "content": "You are Dolphin."}, {"role": "user", "content": "What is 2 + 3?"}],
+          "reasoning": "add", "answer": answer, "model": "deepseek-reasoner"} for answer in ("It is 5.", None)],
+        left_out={"answer": 1}, trace_left_out={"answer": 1}, texts=[THOUGHT],
+    ),
+    "nemotron-v1-math": nemotron("DeepSeek-R1-0528", tools=True),
+    "nemotron-v2-math": nemotron("DeepSeek-R1-0528"),
+    "nemotron-v2-stem": nemotron("DeepSeek-R1-0528"),
+    "nemotron-v2-code": nemotron("DeepSeek-R1-0528"),
+    "nemotron-v2-chat": nemotron("Qwen3-235B-A22B"),
+    "llama-nemotron-math": llama_nemotron("math"),
+    "llama-nemotron-code": llama_nemotron("code"),
+    "llama-nemotron-science": llama_nemotron("science", "apache_v2"),
+    "llama-nemotron-chat": llama_nemotron("chat"),
 }  # fmt: skip
 
 
@@ -347,6 +455,10 @@ OTHER_FORMS: dict[str, tuple[str, Case]] = {
     "taco calls": other("taco", ADD, NO_ADD, input_output=CALLS),
     "apps calls": other("apps", ADD, NO_ADD, input_output=CALLS),
     "eurus calls": other("eurus-2-rl-code", ADD, NO_ADD, reward_model={"ground_truth": CALLS, "style": "rule"}),
+    "skywork calls": other("skywork-or1-code", ADD, NO_ADD, reward_model={"style": "rule", "ground_truth": json.dumps(
+        {**json.loads(CALLS), "import_prefix": None, "test_code": None, "entry_point": None, "assert_case": None})}),
+    "synthetic-2 calls": other("synthetic-2-rl-code", ADD, NO_ADD, verification_info=json.dumps(
+        {"style": "rule", "test_cases": CALLS})),
     "synthetic-1 calls": other(
         "synthetic-1-code", ADD, NO_ADD,
         verification_info=json.dumps({"language": "python", "test_cases": [

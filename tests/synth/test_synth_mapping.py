@@ -54,6 +54,7 @@ def one(folder: Path, row: dict[str, Any], **columns: Any) -> dict[str, Any]:
         ({"answer": "Add.\n#### 7 "}, {"path": "answer", "pattern": r"####\s*(\S+)"}, "7"),
         ({"letter": None, "number": 7}, {"path": ["letter", "number"]}, 7),
         ({"yes": "True"}, {"path": "yes", "values": {"True": "7"}}, "7"),
+        ({"yes": "maybe"}, {"path": "yes", "values": {"True": "8", "*": "7"}}, "7"),
         ({"text": "wrap 7 wrap"}, {"path": "text", "replace": {"^wrap ": "", " wrap$": ""}}, "7"),
         ({}, {"value": "7"}, "7"),
         ({"a": 1, "b": ["x", "y"]}, {"template": "{a}: {b}{absent}"}, "1: x\ny"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import importlib.util
 import json
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -20,7 +22,7 @@ from synth.problems.problem import Prompt
 from synth.teachers.build import build_teacher
 from synth.teachers.concurrency_limiter import ConcurrencyLimiter
 from synth.teachers.config import OpenAITeacher
-from synth.teachers.openai import OpenAIEngine
+from synth.teachers.openai import OpenAIEngine, models_at
 from synth.teachers.teacher import Completion, Request
 
 pytest.importorskip("openai")
@@ -99,6 +101,69 @@ def test_a_request_says_what_the_recipe_says_and_no_more(monkeypatch: pytest.Mon
     assert "seed" not in endpoint.bodies[0]
     assert endpoint.bodies[0]["max_completion_tokens"] == 64
     assert endpoint.authorization == {"Bearer none"}, "no key of another endpoint is given away"
+
+
+def test_an_endpoint_of_another_kind_gets_the_key_headers_and_parameters_that_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on Azure: the key in a header of its own, a version in the address, no sampling parameters, whole answers."""
+    monkeypatch.setenv("MY_KEY", KEY)
+    calls: list[Call] = []
+
+    def whole(call: Call) -> None:
+        calls.append(call)
+        call.head(kind="application/json")
+        time.sleep(0.4)
+        choice = {"index": 0, "message": {"content": "four"}, "finish_reason": "stop"}
+        call.raw(json.dumps({"choices": [choice], "usage": usage()}).encode())
+
+    found = ask_one(
+        whole,
+        api_key_env="MY_KEY",
+        api_key_header="api-key",
+        headers={"X-Title": "distill"},
+        query={"api-version": "2026-01-01"},
+        omit=["temperature", "top_p"],
+        stream=False,
+        idle_timeout_s=0.2,
+    )
+    assert found == Completion("q", "four", "stop", 5, 7)
+    (call,) = calls
+    assert (call.headers["api-key"], call.headers["Authorization"], call.headers["X-Title"]) == (KEY, None, "distill")
+    assert call._handler.path == "/v1/chat/completions?api-version=2026-01-01"
+    assert call.body.keys() == {"model", "messages", "max_tokens", "seed", "stream"}
+    _, endpoint = ask(Call.answer, "q", omit=["stream_options"])
+    assert endpoint.bodies[0]["stream"] is True
+    assert "stream_options" not in endpoint.bodies[0]
+
+
+@pytest.mark.parametrize(
+    ("proxy", "kind"), [("socks5://127.0.0.1:9", MissingDependency), ("gopher://127.0.0.1:9", InputError)]
+)
+def test_a_proxy_that_cannot_be_used_is_said_in_words(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, kind: type[DistillError]
+) -> None:
+    if kind is MissingDependency and importlib.util.find_spec("socksio"):
+        monkeypatch.setitem(sys.modules, "socksio", None)
+    for name in ("NO_PROXY", "no_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    config = OpenAITeacher(model="m", base_url="https://api.example.invalid/v1", terms="self-hosted")
+    with pytest.raises(kind, match=r"(?i)prox|socks") as caught:
+        models_at(config)
+    assert caught.value.hint
+    teacher = build_teacher(config)
+    teacher.submit(request("q"))
+    with pytest.raises(kind):
+        teacher.poll()
+    teacher.close()
+
+
+def test_the_reason_of_a_failed_handshake_is_said() -> None:
+    with serving(Call.answer) as endpoint:
+        address = endpoint.url.replace("http:", "https:")
+        with pytest.raises(MissingDependency, match="SSL"):
+            models_at(OpenAITeacher(model="m", base_url=address, license="mit"))
 
 
 def test_a_proxy_of_the_environment_is_not_asked_for_a_server_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,7 @@ def test_traces_in_the_sets_form_come_in_with_thinking_and_answer_apart(name: st
     assert [sample["text"] for sample in samples] == case.texts
     assert {prompt.source for prompt in traces.prompts} == {presets()[name].dataset}, "whatever the copy is called"
     assert traces.left_out == case.trace_left_out
-    named = presets()[name].teacher or "DeepSeek-R1"
+    named = presets()[name].teacher or case.teacher
     assert {sample["teacher"] for sample in samples} == {named}
 
 
@@ -144,6 +144,26 @@ def test_damaged_traces_of_any_set_are_rows_with_a_reason(
     with contextlib.suppress(InputError):
         traces = load_traces(config, OfflineTeacher(model="some/model"))
         assert len([*traces.samples()]) == len(traces.index)
+
+
+def test_each_part_of_a_mixture_has_its_own_license(tmp_path: Path) -> None:
+    (turn,) = CASES["tulu-3-sft-mixture"].rows
+    parts = ("oasst1_converted", "no_robots_converted", "flan_v2_converted", "a_new_part")
+    rows = [{**turn, "id": part, "messages": [{"role": "user", "content": part}], "source": f"ai2-adapt-dev/{part}"}
+            for part in parts]  # fmt: skip
+    path = written(tmp_path, rows)
+    found = load_prompts(JsonlPrompts(preset="tulu-3-sft-mixture", path=path)).prompts
+    assert [prompt.license for prompt in found] == ["apache-2.0", "cc-by-nc-4.0", None, None], "not stated: none"
+    stated = load_prompts(JsonlPrompts(preset="tulu-3-sft-mixture", path=path, license="mit")).prompts
+    assert [prompt.license for prompt in stated] == ["apache-2.0", "cc-by-nc-4.0", "mit", "mit"]
+
+
+def test_a_rows_own_license_goes_before_the_cards(tmp_path: Path) -> None:
+    (row, _) = CASES["llama-nemotron-science"].rows
+    silent = {**row, "license": None, "input": [{"role": "user", "content": "What is 2 + 4?"}]}
+    config = ImportedTraces(preset="llama-nemotron-science", path=written(tmp_path, [row, silent]))
+    traces = load_traces(config, OfflineTeacher(model="some/model", license="mit"))
+    assert [prompt.license for prompt in traces.prompts] == ["apache-2.0", "cc-by-4.0"]
 
 
 def test_a_set_of_traces_has_rows_for_it() -> None:

@@ -14,16 +14,18 @@ from typing import Any
 
 import psutil
 import pytest
+from hostile_endpoint import Call, serving
 from sample_runs import draw, log_of, rows_of, stored
 from tiny_moe import ANSWER, write_tiny_moe
 from waiting import gone, line_count, meanwhile, repeatedly, until
 
+from licensing.errors import MissingDependency
 from synth.distributed import ray as ray_engine
 from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
 from synth.distributed.open import open_teacher
 from synth.problems.problem import Prompt
 from synth.sampling.config import TeacherSampling
-from synth.teachers.config import FakeTeacher, VllmServerTeacher
+from synth.teachers.config import FakeTeacher, OpenAITeacher, VllmServerTeacher
 from synth.teachers.fake import FakeEngine
 from synth.teachers.teacher import Request
 
@@ -269,3 +271,20 @@ def test_a_replica_may_hold_a_server_and_leaves_nothing_of_it(
     assert [row["text"] for row in rows_of(tmp_path)] == [ANSWER] * 6
     assert served
     until(lambda: all(map(gone, served)), "the end of the servers")
+
+
+def test_an_endpoint_that_ends_the_run_is_no_dead_replica(cluster: Any, tmp_path: Path) -> None:
+    def act(call: Call) -> None:
+        (Call.answer if len(endpoint.bodies) <= 6 else lambda one: one.refuse(402, "credit"))(call)
+
+    config = RayEngine(address=cluster.address, replicas=2)
+    with serving(act) as endpoint:
+        teacher = OpenAITeacher(model="m", base_url=endpoint.url, license="mit", concurrency=2)
+        engine = open_teacher(config, teacher)
+        try:
+            with pytest.raises(MissingDependency, match="credit"):
+                draw(tmp_path, PROMPTS, SAMPLING, teacher, engine)
+        finally:
+            engine.close()
+        assert len(endpoint.bodies) < 20, "no replica was started again to ask once more"
+    assert {row["finish_reason"] for row in stored(tmp_path)} == {"stop"}

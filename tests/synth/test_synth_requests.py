@@ -85,6 +85,11 @@ OTHER_VALUES: dict[str, Any] = {
     "terms": "openai-services-agreement",
     "send_seed": False,
     "limit_field": "max_completion_tokens",
+    "omit": ["temperature"],
+    "stream": False,
+    "headers": {"X-Title": "t"},
+    "query": {"api-version": "2"},
+    "api_key_header": "api-key",
     "other_models": "label",
     "response_models": ["m-8b"],
     "start_timeout_s": 5,
@@ -100,6 +105,8 @@ NOT_IN_THE_ID = {
     "terms": "a label of lineage: correcting it must not buy every sample again",
     "thinking": "a guard that ends a run, and changes no answer",
     "api_key_env": "the account, not the model",
+    "api_key_header": "the account, not the model",
+    "stream": "how the answer arrives",
     "other_models": "ends a run, and changes no answer",
     "response_models": "likewise",
     "concurrency": "speed",
@@ -163,6 +170,8 @@ def test_every_field_of_a_teacher_is_in_the_id_but_for_the_listed_ones(teacher: 
         ("escalate", EscalateConfig(max_new_tokens=2048), False),
         ("source", "teacher", False),
         ("max_failed_share", 0.5, False),
+        ("reuse", ("runs/other",), False),
+        ("temperatures", (0.6, 1.0), True),
     ],
 )
 def test_sampling_settings_are_in_the_id_and_the_number_of_samples_is_not(
@@ -174,6 +183,22 @@ def test_sampling_settings_are_in_the_id_and_the_number_of_samples_is_not(
 def test_no_field_of_the_sampling_section_is_left_out_of_the_test_above() -> None:
     (marker,) = test_sampling_settings_are_in_the_id_and_the_number_of_samples_is_not.pytestmark  # type: ignore[attr-defined]
     assert {case[0] for case in marker.args[1]} == set(TeacherSampling.model_fields)
+
+
+def test_how_token_counts_are_asked_for_is_not_in_the_id() -> None:
+    assert id_of(changed(SERVICE, omit=["stream_options"])) == id_of(SERVICE)
+
+
+def test_a_sample_of_a_schedule_has_the_id_that_its_temperature_has_in_a_recipe_of_its_own() -> None:
+    schedule = RequestPlan([PROMPT], VLLM, TeacherSampling(temperatures=(1.0, 0.6), num_samples=4))
+    plans = {at: RequestPlan([PROMPT], VLLM, TeacherSampling(temperature=at, num_samples=4)) for at in (0.6, 1.0)}
+    expected = [plans[at].request_id((0, index)) for index, at in enumerate((1.0, 0.6, 0.6, 0.6))]
+    assert [schedule.request_id((0, index)) for index in range(4)] == expected
+    assert [schedule.request((0, index)).temperature for index in range(4)] == [1.0, 0.6, 0.6, 0.6]
+    with pytest.raises(ValidationError, match="both set"):
+        TeacherSampling(temperature=0.5, temperatures=(0.6,))
+    with pytest.raises(ValidationError, match="same trace every time"):
+        TeacherSampling(temperatures=(0.6, 0.0), num_samples=3)
 
 
 # --- vLLM's arguments ------------------------------------------------------------------------------------------------

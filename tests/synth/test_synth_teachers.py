@@ -404,6 +404,10 @@ def test_transformers_draws_from_the_whole_distribution_and_again_the_same(tiny:
     check_sampling_is_free_of_the_models_habits(transformers_teacher(tiny))
     check_sampling_options(transformers_teacher(tiny))
     assert drawn() == drawn()
+    penalised = request("y", problem("y"), max_new_tokens=12, presence_penalty=100.0)
+    text = drain(transformers_teacher(tiny), [penalised])["y"].text
+    assert text.startswith("zy")
+    assert text.count("z") == text.count("y") == 1, "a token of the prompt is free, one of the answer is not"
 
 
 @pytest.mark.slow
