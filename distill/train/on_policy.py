@@ -25,7 +25,7 @@ from typing import Any
 from distill.config.recipe import LoraMethod, StudentConfig, key_digest
 from distill.config.train import OnPolicyConfig
 from distill.models.folder import read_base
-from distill.models.vocabulary import crop_vocabulary, shared_vocabulary, tokenizer_of
+from distill.models.vocabulary import crop_vocabulary, require_shared, tokenizer_of
 from distill.runs.stage import Reporter
 from distill.train import parallel
 from distill.train.arguments import common_arguments, set_trackers
@@ -128,13 +128,7 @@ def train_on_policy(
         ) from error
 
     base, teacher = read_base(start), Path(config.teacher.model).expanduser()
-    shared = shared_vocabulary(start, teacher)
-    if not shared.size or shared.different:
-        raise InputError(
-            "student and teacher share no vocabulary",
-            where="train.on_policy.teacher",
-            hint="see `distill pair STUDENT TEACHER`",
-        )
+    shared = require_shared(start, teacher, "train.on_policy.teacher.model")
     room = student.max_length - config.max_new_tokens
     tokenizer = tokenizer_of(start)
     ids = [tokenizer.encode(base.render(one, True), add_special_tokens=False).ids for one in prompts]
