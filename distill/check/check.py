@@ -129,7 +129,8 @@ def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
         return
     if isinstance(teacher, OpenAITeacher):
         check_terms(teacher)
-        yield from _endpoint(teacher)
+        for address in teacher.addresses:
+            yield from _endpoint(teacher.model_copy(update={"base_url": address, "replicas": ()}))
         return
     check_model_folder(teacher.model)
     folder = Path(teacher.model) if Path(teacher.model).is_dir() else cached(teacher.model, teacher.revision)
@@ -171,7 +172,7 @@ def _pair(recipe: Recipe) -> Iterator[Finding]:
         raise InputError(f"there is no folder {folder}", where=where, hint="download the model, and give its folder")
     with final_base(recipe) as base:
         if base is None:
-            what = f"{recipe.student.public_id} is fetched by the run: compare it then with `distill pair`"
+            what = f"{recipe.student.public_id} is fetched by the run, which compares it before anything is sampled"
             yield Finding("note", "pair", what, where)
         else:
             yield from check_pair(base, read_base(folder))

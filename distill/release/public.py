@@ -87,10 +87,11 @@ def _private_texts(value: Any) -> Iterator[tuple[str, str]]:
     """Every private text of a recipe and the public text for it; a model's own name comes before a bare folder name."""
     if isinstance(value, BaseModel):
         if isinstance(value, OpenAITeacher) and (endpoint := public_endpoint(value)) != value.base_url:
-            yield value.base_url, endpoint
-            host = urlsplit(value.base_url).netloc
-            if "." in host or ":" in host:  # a bare name may be a word of another text
-                yield host, endpoint
+            for address in value.addresses:
+                yield address, endpoint
+                host = urlsplit(address).netloc
+                if "." in host or ":" in host:  # a bare name may be a word of another text
+                    yield host, endpoint
         base = getattr(value, "model" if isinstance(value, TeacherFields | LogitsTeacher) else "base", None)
         if isinstance(base, str) and (is_local_path(base) or Path(base).expanduser().is_dir()):
             name = value.name if isinstance(value, TeacherFields | LogitsTeacher | StudentConfig) else None

@@ -6,9 +6,11 @@ no generated token is over budget, no request in flight is dropped, and near the
 than one request's limit remains unused. **Time** (hours, GPU-hours, and their price) cannot be reserved: at the limit
 no request is sent any more, and those in flight are dropped.
 
-Where an endpoint reports no token count, a text is charged at a token a byte, up to the request's limit: too much
-rather than too little. Not counted: tokens of requests that a kill lost, and thinking that an endpoint neither counts
-nor returns. Prompt tokens are unknown beforehand: reservations estimate them from the length of the chat.
+Attempts that broke off and answers that were refused count, too: the sampler sends the next attempt, with a
+reservation of its own. Where an endpoint reports no token count, a text is charged at a token a byte, up to the
+request's limit: too much rather than too little. Not counted: tokens of requests that a kill or the death of a server
+of one's own lost, and thinking that an endpoint neither counts nor returns. Prompt tokens are unknown beforehand:
+reservations estimate them from the length of the chat.
 """
 
 from __future__ import annotations

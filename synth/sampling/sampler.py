@@ -334,12 +334,8 @@ class Sampler:
                 self._count(slot, first, self._generated(first))
             more = self._store.find(self._plan.escalated_request_id(slot)) if escalates else None
             if more is not None:
-                tokens = self._generated(more)
-                if (
-                    first is not None
-                    and self._store.finish_reason(more) != "error"
-                    and self._store.row(more)["continued"]
-                ):
+                tokens, failed = self._generated(more), self._store.finish_reason(more) == "error"
+                if first is not None and not failed and self._store.row(more).get("continued"):
                     tokens = max(0, tokens - self._generated(first))
                 self._count(slot, more, tokens, escalated=True)
 

@@ -259,6 +259,9 @@ class OpenAITeacher(ServedTeacher):
     kind: Literal["openai"] = "openai"
     model: str = Field(description="The model's name as the endpoint knows it; its name in rows and lineage.")
     base_url: str = Field(description="Such as https://api.example.com/v1.")
+    replicas: tuple[str, ...] = Operational(
+        (), description="Further addresses of the same model on servers of your own; requests are spread over all."
+    )
     api_key_env: str | None = Operational(
         None, pattern=r"^[A-Za-z_]\w*$", description="Environment variable that holds the key. Never the key itself."
     )
@@ -307,13 +310,26 @@ class OpenAITeacher(ServedTeacher):
 
     @field_validator("base_url")
     @classmethod
-    def check_address(cls, base_url: str) -> str:
-        parts = urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("base_url is not the address of an endpoint: write http(s)://HOST[:PORT]/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("base_url holds more than an address: name the key by teacher.api_key_env")
-        return base_url.rstrip("/")
+    def check_base_url(cls, base_url: str) -> str:
+        return _checked_address("base_url", base_url)
+
+    @field_validator("replicas")
+    @classmethod
+    def check_replicas(cls, replicas: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_checked_address("replicas", address) for address in replicas)
+
+    @model_validator(mode="after")
+    def check_replicas_are_own(self) -> Self:
+        if self.replicas and self.service is not None:
+            raise ValueError("replicas are servers of your own, and terms names a service: remove one of them")
+        if len(set(self.addresses)) < len(self.addresses):
+            raise ValueError("replicas names an address twice: name each once, and not that of base_url")
+        return self
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All addresses: `base_url` and the replicas."""
+        return (self.base_url, *self.replicas)
 
     def key_fields(self) -> dict[str, Any]:
         """The address is part of a key only for a service: the releaser's own server may move. Fields that older
@@ -338,8 +354,17 @@ class OpenAITeacher(ServedTeacher):
 
     @property
     def is_public(self) -> bool:
-        """Whether its address is neither this machine's nor one of a private network."""
-        return not is_private_address(self.base_url)
+        """Whether one of its addresses is neither this machine's nor one of a private network."""
+        return not all(map(is_private_address, self.addresses))
+
+
+def _checked_address(field: str, address: str) -> str:
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{field} is not the address of an endpoint: write http(s)://HOST[:PORT]/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError(f"{field} holds more than an address: name the key by teacher.api_key_env")
+    return address.rstrip("/")
 
 
 class VllmServerTeacher(ServedTeacher, _EngineArgsFields):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,7 +13,10 @@ from licensing.errors import MissingDependency
 from synth.teachers.config import OpenAITeacher
 from synth.teachers.teacher import Request
 
-__all__ = ["Endpoint", "EndpointProvider", "RemoteEndpoint"]
+__all__ = ["Endpoint", "EndpointProvider", "RemoteEndpoint", "endpoints_of"]
+
+_REST_S, _DOWN_S = 1.0, 30.0  # before an address that failed a request, or is down, gets another one
+_MOST_OF_MEAN = 1.25  # of requests in flight, at one of several addresses
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,13 @@ class EndpointProvider(Protocol):
         """The endpoint, ready for requests. Raises a DistillError where it will not become ready."""
         ...
 
+    def leave(self, endpoint: Endpoint, *, answered: bool) -> None:
+        """An attempt at an endpoint that ``open`` returned is over. ``answered``: an answer or a refusal came back."""
+        ...
+
     async def is_lost(self, endpoint: Endpoint) -> bool:
-        """After a failed request: whether it failed because this generation of the endpoint has ended."""
+        """After a failed request: whether it failed because this generation of the endpoint has ended, or this one of
+        several addresses, so that another attempt goes elsewhere."""
         ...
 
     async def close(self) -> None:
@@ -42,20 +53,62 @@ class EndpointProvider(Protocol):
         ...
 
 
-class RemoteEndpoint:
-    """An endpoint that somebody else runs."""
+@dataclass
+class _Address:
+    """One of the addresses of a model. No request goes to it before ``down_until`` (monotonic), if another is up."""
 
-    def __init__(self, config: OpenAITeacher) -> None:
-        self.endpoint = Endpoint(config.base_url, _api_key(config.api_key_env))
+    endpoint: Endpoint
+    in_flight: int = 0
+    down_until: float = 0.0
+
+
+class RemoteEndpoint:
+    """An endpoint that somebody else runs, at one address or at several.
+
+    Of several, a problem's requests go to the same one, whose prefix cache knows the prompt (rendezvous hashing),
+    unless it has a quarter more in flight than the mean: then to the one with the fewest. One that fails a request
+    rests for ``_REST_S``; one that does not answer ``probe`` either, for ``_DOWN_S``, and its requests go to the
+    others.
+    """
+
+    def __init__(self, config: OpenAITeacher, probe: Callable[[Endpoint], Awaitable[bool]]) -> None:
+        self._addresses = {endpoint.base_url: _Address(endpoint) for endpoint in endpoints_of(config)}
+        self._probe = probe
 
     async def open(self, request: Request) -> Endpoint:
-        return self.endpoint
+        up = self._up() or list(self._addresses.values())
+        address = up[0]
+        if len(up) > 1:
+            prompt = request.prompt.content_hash
+            address = max(up, key=lambda one: hashlib.sha256(f"{prompt}{one.endpoint.base_url}".encode()).digest())
+        if address.in_flight > _MOST_OF_MEAN * sum(one.in_flight for one in up) / len(up) + 1:
+            address = min(up, key=lambda one: one.in_flight)
+        address.in_flight += 1
+        return address.endpoint
+
+    def leave(self, endpoint: Endpoint, *, answered: bool) -> None:
+        address = self._addresses[endpoint.base_url]
+        address.in_flight -= 1
+        address.down_until = 0.0 if answered else max(address.down_until, time.monotonic() + _REST_S)
 
     async def is_lost(self, endpoint: Endpoint) -> bool:
-        return False
+        if len(self._addresses) == 1 or await self._probe(endpoint):
+            return False
+        self._addresses[endpoint.base_url].down_until = time.monotonic() + _DOWN_S
+        return bool(self._up())
 
     async def close(self) -> None:
         return None
+
+    def _up(self) -> list[_Address]:
+        now = time.monotonic()
+        return [one for one in self._addresses.values() if one.down_until <= now]
+
+
+def endpoints_of(config: OpenAITeacher) -> list[Endpoint]:
+    """All addresses of a teacher. Raises MissingDependency where the environment has no key."""
+    key = _api_key(config.api_key_env)
+    return [Endpoint(address, key) for address in config.addresses]
 
 
 def _api_key(variable: str | None) -> str | None:

@@ -45,7 +45,7 @@ from synth.problems.problem import Prompt
 from synth.teachers.chat_stream import ChatStream, SSEDecoder
 from synth.teachers.concurrency_limiter import ConcurrencyLimiter, allow_sockets, retry_after
 from synth.teachers.config import OpenAITeacher, ServedTeacher, VllmServerTeacher
-from synth.teachers.endpoint import Endpoint, EndpointProvider, RemoteEndpoint
+from synth.teachers.endpoint import Endpoint, EndpointProvider, RemoteEndpoint, endpoints_of
 from synth.teachers.refusal import Refusal, scope_of
 from synth.teachers.teacher import Completion, Request, Teacher, missing_engine, teacher_messages
 
@@ -74,7 +74,7 @@ class OpenAIEngine(Teacher):
         self.model = config.public_id
         if provider is None:
             assert isinstance(config, OpenAITeacher), "other kinds have a provider of their own"
-            provider, engine = RemoteEndpoint(config), "openai-api"
+            provider, engine = RemoteEndpoint(config, self._is_up), "openai-api"
             if config.service is not None:  # the releaser's own server may move, and stays the same engine
                 engine = f"openai-api {urlsplit(config.base_url).netloc}"
         self.engine = engine or "openai-api"
@@ -88,7 +88,7 @@ class OpenAIEngine(Teacher):
         self._tasks: set[asyncio.Task[Completion | None]] = set()
         self._attempting: set[asyncio.Task[Any] | None] = set()  # those with a request at the endpoint
         self._draining = False
-        self._client_of: tuple[Endpoint, Any] | None = None
+        self._clients: dict[tuple[str, int], Any] = {}  # by address and generation
         self._http: Any = None
         self._answered = 0  # requests answered since the start
         self._refused = 0  # requests refused since the last answer
@@ -149,7 +149,8 @@ class OpenAIEngine(Teacher):
         loop.call_soon_threadsafe(loop.stop)
         self._thread.join(_CLOSE_S)
         loop.close()
-        self._in_flight, self._http, self._client_of, self._draining = 0, None, None, False
+        self._in_flight, self._http, self._draining = 0, None, False
+        self._clients.clear()
         self._finished = SimpleQueue()
         self._limiter = ConcurrencyLimiter(self._config.concurrency)
 
@@ -202,7 +203,15 @@ class OpenAIEngine(Teacher):
                 info = endpoint.engine_info
                 if info is not None and info not in self.engine_info:
                     self.engine_info, self.engine = [*self.engine_info, info], info["engine"]
-                completion = await self._attempt(endpoint, request)
+                answered = False
+                try:
+                    completion = await self._attempt(endpoint, request)
+                    answered = True
+                except Refusal as error:
+                    answered = error.scope not in ("transient", "busy")
+                    raise
+                finally:
+                    self._provider.leave(endpoint, answered=answered)
                 self._answered, self._refused = self._answered + 1, 0
                 self._limiter.answered()
                 return completion
@@ -408,7 +417,8 @@ class OpenAIEngine(Teacher):
         return {name: value for name, value in parameters.items() if name not in omit}
 
     def _client(self, endpoint: Endpoint) -> Any:
-        if self._client_of is None or self._client_of[0] != endpoint:
+        place = endpoint.base_url, endpoint.generation
+        if place not in self._clients:
             import httpx2
             import openai
 
@@ -428,8 +438,8 @@ class OpenAIEngine(Teacher):
             timeout = httpx2.Timeout(silence, connect=config.connect_timeout_s, pool=None)
             client = openai.AsyncOpenAI(timeout=timeout, http_client=self._http, **_client_options(config, endpoint))
             client.organization = client.project = None  # without this, those of the environment go to any endpoint
-            self._client_of = (endpoint, client)
-        return self._client_of[1]
+            self._clients[place] = client
+        return self._clients[place]
 
     def _without_key(self, error: Exception, endpoint: Endpoint) -> str:
         """The message of an error, on one line, without the key."""
@@ -485,13 +495,13 @@ def _proxy_errors() -> Iterator[None]:
 
 
 def models_at(config: OpenAITeacher) -> list[str] | None:
-    """The models that an endpoint lists, within ten seconds; None where it lists none.
+    """The models that an endpoint lists at its first address, within ten seconds; None where it lists none.
 
     Raises InputError where it does not accept the key, MissingDependency where there is no key or no answer.
     """
     import openai
 
-    endpoint = RemoteEndpoint(config).endpoint
+    endpoint = endpoints_of(config)[0]
     try:
         with _proxy_errors():
             client = openai.OpenAI(timeout=_PROBE_S, **_client_options(config, endpoint))

@@ -152,6 +152,9 @@ class _Server:
                     raise
             return self._endpoint
 
+    def leave(self, endpoint: Endpoint, *, answered: bool) -> None:
+        return None
+
     async def is_lost(self, endpoint: Endpoint) -> bool:
         async with self._lock:
             if self._endpoint is None or endpoint.generation != self._generation:

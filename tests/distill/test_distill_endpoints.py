@@ -132,6 +132,9 @@ def test_check_asks_the_endpoint_for_its_models(monkeypatch: pytest.MonkeyPatch)
         {"api_key_env": "sk-4711"},
         {"extra_body": {"temperature": 1}},
         {"headers": {"X-Api-Key": "secret"}},
+        {"replicas": ["https://me:secret@b.example.com/v1"], "terms": "self-hosted"},
+        {"replicas": ["https://b.example.com/v1"], "terms": "deepseek-platform"},
+        {"replicas": [DEEPSEEK], "terms": "self-hosted"},
     ],
 )
 def test_a_recipe_with_a_key_or_with_a_parameter_set_twice_is_refused(bad: dict[str, Any]) -> None:

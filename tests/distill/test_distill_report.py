@@ -242,3 +242,19 @@ def test_the_command_prints_both_paths_and_refuses_what_is_no_run(tmp_path: Path
     answer = distill("report", run, "--out", tmp_path / "file")
     assert answer.code == 2
     assert "--out" in answer.err
+
+
+def test_what_failed_and_what_stopped_sampling_is_in_both_forms_of_the_report(tmp_path: Path) -> None:
+    run = make_run(tmp_path, ROWS)
+    manifest = run / "stages" / "sample" / "k0" / "manifest.json"
+    recorded = json.loads(manifest.read_text())
+    recorded["facts"] |= {"finish_reasons": {"error": 3, "stop": 37}, "first_failure": "<b>no credit</b>"}
+    recorded["facts"] |= {"stopped_by_budget": "tokens", "other_models": ["else-8b"]}
+    manifest.write_text(json.dumps(recorded))
+    made = build_report(run)
+    page, text = made.html.read_text(), made.markdown.read_text()
+    assert "3 of 40 requests failed, the first: &lt;b&gt;no credit&lt;/b&gt;" in page
+    assert "<b>no credit" not in page + text
+    for words in ("3 of 40 requests failed", "stopped by the budget (tokens)", "other models answered: else"):
+        assert words in page
+        assert words in text

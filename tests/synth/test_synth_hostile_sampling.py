@@ -123,9 +123,9 @@ def test_the_first_problems_being_too_long_ends_no_run(tmp_path: Path, too_long:
         )
 
     with serving(act) as endpoint:
-        done = drawn(tmp_path, endpoint, count=12, samples=8)
+        done = drawn(tmp_path, endpoint, count=12, samples=8, concurrency=1)
     assert done.finish_reasons == {"error": 8 * too_long, "stop": 8 * (12 - too_long)}
-    assert 1 <= endpoint.attempts["Say OK."] <= too_long
+    assert 1 <= endpoint.attempts["Say OK."] <= too_long, "at most once for eight refusals in a row"
 
 
 @pytest.mark.parametrize("status", [401, 404])
@@ -390,3 +390,70 @@ def test_half_a_surrogate_pair_is_a_row_with_a_reason_and_two_halves_are_one_cha
 def test_a_wrong_key_is_the_users_error_before_the_first_answer(tmp_path: Path) -> None:
     with serving(lambda call: call.refuse(401, "who are you")) as endpoint, pytest.raises(InputError, match="key"):
         drawn(tmp_path, endpoint)
+
+
+# --- several addresses -------------------------------------------------------------------------------------------
+
+
+def test_requests_are_spread_over_all_addresses_and_a_problems_samples_meet_at_one(tmp_path: Path) -> None:
+    def act(call: Call) -> None:
+        time.sleep(0.01)
+        call.answer()
+
+    with serving(act) as one, serving(act) as two, serving(act) as three:
+        done = drawn(tmp_path, one, count=60, samples=4, concurrency=12, replicas=[two.url, three.url])
+        servers = [one, two, three]
+    assert done.finish_reasons == {"stop": 240}
+    assert all(40 <= server.attempts.total() <= 120 for server in servers)
+    together = sum(max(server.attempts[f"{number} + 1?"] for server in servers) for number in range(60))
+    assert together > 0.7 * 240, "a prefix cache is of use"
+
+
+def test_a_server_that_dies_hands_its_requests_to_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synth.teachers.endpoint._REST_S", 0.0)
+    gone = threading.Event()
+
+    def dying(call: Call) -> None:
+        if call.attempt > 1 or gone.is_set():
+            gone.set()
+            two.up = False  # its /models does not answer either
+            call._handler.connection.close()
+        else:
+            call.answer()
+
+    with serving(Call.answer) as one, serving(dying) as two:
+        done = drawn(tmp_path, one, count=40, samples=4, concurrency=8, replicas=[two.url], max_attempts=1)
+        assert gone.is_set()
+    assert done.finish_reasons == {"stop": 160}
+    assert two.attempts.total() < 40, "it is left alone, once it does not answer at /models either"
+
+
+def test_a_server_that_comes_back_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synth.teachers.endpoint._DOWN_S", 0.2)
+    failed: list[float] = []
+
+    def act(call: Call) -> None:
+        time.sleep(0.02)
+        if len(failed) < 3:
+            failed.append(time.monotonic())
+            two.up = len(failed) == 3
+            call.refuse(502)
+        else:
+            call.answer()
+
+    def slow(call: Call) -> None:
+        time.sleep(0.02)
+        call.answer()
+
+    with serving(slow) as one, serving(act) as two:
+        done = drawn(tmp_path, one, count=100, samples=4, concurrency=4, replicas=[two.url])
+    assert done.finish_reasons == {"stop": 400}
+    assert two.attempts.total() > 20
+
+
+def test_the_run_ends_once_no_address_answers(tmp_path: Path) -> None:
+    with serving(lambda call: call.refuse(500)) as one, serving(lambda call: call.refuse(500)) as two:
+        one.up = two.up = False
+        with pytest.raises(MissingDependency, match="does not answer"):
+            drawn(tmp_path, one, replicas=[two.url], max_attempts=2)
+    assert not stored(tmp_path)

@@ -85,6 +85,7 @@ OTHER_VALUES: dict[str, Any] = {
     "terms": "openai-services-agreement",
     "send_seed": False,
     "limit_field": "max_completion_tokens",
+    "replicas": ["http://10.0.0.2:8000/v1"],
     "omit": ["temperature"],
     "stream": False,
     "headers": {"X-Title": "t"},
@@ -106,6 +107,7 @@ NOT_IN_THE_ID = {
     "thinking": "a guard that ends a run, and changes no answer",
     "api_key_env": "the account, not the model",
     "api_key_header": "the account, not the model",
+    "replicas": "place",
     "stream": "how the answer arrives",
     "other_models": "ends a run, and changes no answer",
     "response_models": "likewise",
@@ -143,6 +145,7 @@ FIELDS = [(teacher, name) for teacher in TEACHERS for name in type(teacher).mode
 @pytest.mark.parametrize(("teacher", "name"), FIELDS, ids=[f"{teacher.kind}.{name}" for teacher, name in FIELDS])
 def test_every_field_of_a_teacher_is_in_the_id_but_for_the_listed_ones(teacher: OneTeacher, name: str) -> None:
     value = "third-party" if name == "ran_by" else OTHER_VALUES[name]
+    teacher = OWN_ENDPOINT if name == "replicas" else teacher  # a service has none
     more = {"data_parallel_size": 2} if name == "enable_expert_parallel" and teacher is SERVER else {}
     other = changed(teacher, **{name: value}, **more)
     assert other != teacher

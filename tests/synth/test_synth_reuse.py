@@ -78,6 +78,20 @@ def test_shards_come_together_and_what_failed_in_them_is_asked_again(tmp_path: P
     assert done.finish_reasons == {"stop": 12}
 
 
+def test_what_failed_here_is_taken_from_a_run_where_it_was_answered(tmp_path: Path) -> None:
+    def act(call: Call) -> None:
+        (call.refuse if call.question == "1 + 1?" else call.answer)(*((400, "no") if call.question == "1 + 1?" else ()))
+
+    with serving(act) as endpoint:
+        assert drawn(tmp_path / "here", endpoint, problems(3)).failed == 2
+        endpoint.act = Call.answer
+        drawn(tmp_path / "there", endpoint, problems(3)[1:2])
+        asked = endpoint.attempts.total()
+        done = drawn(tmp_path / "here", endpoint, problems(3), [tmp_path / "there"])
+        assert endpoint.attempts.total() == asked
+    assert done.finish_reasons == {"stop": 6}
+
+
 def test_escalations_of_another_run_are_taken_over(tmp_path: Path) -> None:
     teacher = FakeTeacher(latency_s=0.0)
     sampling = TeacherSampling(num_samples=2, max_new_tokens=12, escalate=EscalateConfig(max_new_tokens=400))
