@@ -1,4 +1,5 @@
-"""Repositories of a model hub over its public HTTP interface: the card, configs and license files, never weights.
+"""Repositories of a model hub over its public HTTP interface: the card, configs and license files; of weights only the
+head of a GGUF file, where the card names no base.
 
 Everything that a server decides is limited: bytes of a response, files, redirects, retries, and one deadline for the
 whole audit. The token comes from HF_TOKEN, goes to the endpoint's own origin and nowhere else, and is in no message.
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from licensing.card import is_hub_id
 from licensing.errors import InputError, MissingDependency
+from licensing.model_files import gguf_strings
 from licensing.repository import MAX_BYTES, Kind, Repository, files_to_read
 
 if TYPE_CHECKING:
@@ -122,16 +124,23 @@ class HubSource:
         files = sorted({name for name in names if isinstance(name, str) and _is_safe_path(name)})
         texts: dict[str, str] = {}
         notes: list[str] = []
-        for file in files_to_read(files):
+        gguf: dict[str, dict[str, str]] = {}
+        metadata = info.get("cardData")
+        named = isinstance(metadata, Mapping) and bool(metadata.get("base_model"))
+        headers = [] if named else [file for file in files if file.endswith(".gguf")][:1]
+        for file in [*files_to_read(files), *headers]:
             try:
-                texts[file] = self._file(current, kind, revision or "main", file)
+                raw = self._file(current, kind, revision or "main", file)
+                if file in headers:
+                    gguf[file] = gguf_strings(raw)
+                else:
+                    texts[file] = raw.decode("utf-8", errors="replace")
             except _Rejected as rejected:
                 notes.append(f"{name}: {file} may not be read ({rejected})")
                 if rejected.status in (401, 403):
                     break  # gated: its other files will be refused, too
             except _Unavailable as error:
                 notes.append(f"{name}: {file} could not be fetched ({error})")
-        metadata = info.get("cardData")
         return Repository(
             name,
             kind,
@@ -141,6 +150,7 @@ class HubSource:
             texts,
             metadata if isinstance(metadata, Mapping) else None,
             tuple(notes),
+            gguf,
         )
 
     def _info(self, name: str, kind: Kind) -> dict[str, Any]:
@@ -155,10 +165,11 @@ class HubSource:
             raise _Unavailable("its answer is no JSON object")
         return info
 
-    def _file(self, name: str, kind: Kind, revision: str, file: str) -> str:
+    def _file(self, name: str, kind: Kind, revision: str, file: str) -> bytes:
+        """The file, or its head where it is longer than is read of any."""
         quoted = urllib.parse.quote(file)
         raw, _ = self._fetch(f"{self._base}/{_path(name, kind)}/resolve/{revision}/{quoted}", MAX_BYTES)
-        return raw.decode("utf-8", errors="replace")
+        return raw
 
     def _fetch(self, url: str, limit: int) -> tuple[bytes, bool]:
         """The body, and whether it was cut at ``limit`` bytes. Transient errors are retried a few times."""

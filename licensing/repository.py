@@ -1,6 +1,6 @@
 """A repository as the audit sees it: its file names, and the text of the few files that bear on licensing.
 
-Of weights only the header of a GGUF file in a folder is read. Repositories come from a folder on disk, from a folder of
+Of weights only the header of a GGUF file is read. Repositories come from a folder on disk, from a folder of
 repositories (``--cards``, the local hub cache), or from a hub (``hub.py``).
 """
 

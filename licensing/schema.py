@@ -222,6 +222,20 @@ class License(_Data):
             return frozenset({"limits-not-read"})  # unknown is never permissive
         return terms
 
+    @cached_property
+    def output_limits(self) -> frozenset[str]:
+        """What the text asks of a model trained on outputs."""
+        outputs = self.outputs
+        limits = {
+            "barred": outputs.train == "no",
+            "competitors": outputs.train in ("no", "not-competitors"),
+            "derivative": outputs.derivative == "yes",
+            f"name: {outputs.name_prefix and outputs.name_prefix.prefix}": outputs.name_prefix,
+            f"phrase: {outputs.attribution and outputs.attribution.phrases[0]}": outputs.attribution
+            and not outputs.attribution.only,
+        }
+        return frozenset(name for name, holds in limits.items() if holds)
+
     @property
     def permissive(self) -> bool:
         return self.kind == "licence" and not self.terms

@@ -297,8 +297,9 @@ class Dependency:
         for license in self.parsed.licenses:
             if license.label == registered.label or license.spdx == registered.spdx is not None or license.id == later:
                 return None
-        shared = self.parsed.shared and self.ambiguous
-        return registered if shared or registered.terms - stated.terms else None
+        barred = "barred" in stated.output_limits  # nothing asks more of outputs than a bar
+        more = registered.terms - stated.terms or (not barred and registered.output_limits - stated.output_limits)
+        return registered if more or (self.parsed.shared and self.ambiguous) else None
 
     @property
     def ran_weights(self) -> bool:

@@ -88,12 +88,12 @@ def r14_changes(ctx: AuditContext) -> Iterator[Finding]:
             why = f"{license.code_licence} is the license of the code beside these weights, not of the weights"
             fix = f"declare {license.label}"
             yield finding("W-CODE-VS-WEIGHTS-LICENCE", why, dependency=root, license=license, fix=fix, level="held")
-    for root in ctx.roots:
-        several = root.ambiguous and not root.shared and not root.parsed.mixed
-        if ctx.lineage.kind == "model" and several:
-            why = f"the license of this base is given as {root.stated}; a parent's tag can be wrong"
-            fix = "follow the base models of this base to the first one, and write the license found there"
-            yield finding("W-UPSTREAM-TAG-CONFLICT", why, dependency=root, fix=fix, level="held")
+    for dependency in (*(() if ctx.dataset else ctx.roots), *ctx.outputs):
+        licenses = [license for license in dependency.parsed.licenses if license.kind == "licence"]
+        if dependency.ambiguous and len(licenses) > 1 and not dependency.shared and not dependency.parsed.mixed:
+            why = f"the license of this {dependency.input.role} is given as {dependency.stated}; a tag can be wrong"
+            fix = "follow its base models to the first one, and write the license found there"
+            yield finding("W-UPSTREAM-TAG-CONFLICT", why, dependency=dependency, fix=fix, level="held")
 
 
 def _relicensed(dependency: Dependency, license: License) -> Iterator[Finding]:

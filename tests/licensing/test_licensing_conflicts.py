@@ -84,6 +84,14 @@ def test_a_copy_settles_a_shared_tag_and_a_missing_license_stays_missing() -> No
     assert audited(copy, tag="modified-mit").blocked
 
 
+def test_another_version_that_says_less_of_outputs_is_a_wrong_license_too() -> None:
+    teacher = {"id": "meta-llama/Meta-Llama-3-70B-Instruct", "role": "generator", "ran_by": "releaser"}
+    wrong = audited(APACHE_BASE, teacher | {"licence": "llama3.1"})
+    assert any("V-OUTPUT-BARRED:llama3, if the license" in f.why for f in wrong.blocking)
+    same = {"id": "google/gemma-2-9b", "role": "generator", "licence": "gemma", "ran_by": "releaser"}
+    assert "W-UPSTREAM-TAG-CONFLICT" not in codes(audited(APACHE_BASE, same))
+
+
 def test_a_right_license_of_a_repository_that_is_known_is_no_conflict() -> None:
     for repo, entry in LIMITED:
         result = audited({"id": repo, "role": "base", "licence": entry.hub_license_name or entry.id})

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from license_hub import ELSEWHERE, LoopbackHub, loopback_hub
 from sample_texts import APACHE, model_license
+from test_licensing_model_files import gguf
 
 from licensing.audit import audit
 from licensing.errors import InputError, MissingDependency
@@ -55,6 +56,21 @@ def test_a_release_is_audited_from_its_cards_and_license_files_alone(hub: Loopba
         "V-LICENCE-COPY-MISSING:llama3.1", "V-NAME-PREFIX:Llama", "V-RELICENSE-WEAKER:llama3.1->apache-2.0"
     } <= set(result.violations)  # fmt: skip
     assert not [path for path in hub.paths() if "safetensors" in path]
+
+
+def test_the_head_of_a_gguf_file_names_the_base_that_the_card_does_not(hub: LoopbackHub) -> None:
+    header = gguf(("general.base_model.0.repo_url", "https://huggingface.co/meta-llama/Llama-3.1-8B")).decode("ascii")
+    files = {"README.md": card(license="mit"), "tiny-Q4.gguf": header, "tiny-Q8.gguf": header}
+    hub.add("me/Tiny-GGUF", files, {"license": "mit"})
+    found = look(hub, "me/Tiny-GGUF")
+    assert [(one.id, one.changes) for one in found.lineage.inputs] == [("meta-llama/Llama-3.1-8B", ("quantized",))]
+    assert sum(path.endswith(".gguf") for path in hub.paths()) == 1
+    hub.endless.add("me/Tiny-GGUF/tiny-Q4.gguf")
+    assert look(hub, "me/Tiny-GGUF").lineage.inputs == ()
+    hub.add("me/Named-GGUF", files, {"license": "mit", "base_model": "acme/base"})
+    before = len(hub.paths())
+    look(hub, "me/Named-GGUF")
+    assert not any(path.endswith(".gguf") for path in hub.paths()[before:])
 
 
 def test_a_data_set_has_an_address_of_its_own(hub: LoopbackHub) -> None:

@@ -154,6 +154,7 @@ def test_a_lineage_file_is_completed_from_cards_along_the_bases_of_every_input(t
     assert result.verdict != "clean"
     if role in ("generator", "logits"):
         assert "V-OUTPUT-BARRED:llama2" in result.violations
+        assert "W-UPSTREAM-TAG-CONFLICT" in result.warnings
 
 
 @pytest.mark.parametrize(
