@@ -197,14 +197,15 @@ def _closest(words: list[str]) -> tuple[str, list[str], str | None] | None:
     heading, ours = words[max(0, head.dest_start - 40) : head.dest_start], text.words[: head.src_start]
     if model and {"modified", "date"} & set(ours) and not _numbers(heading) <= _numbers(ours):
         return text.spdx, rest, f'its heading says "{_excerpt(heading)}"'
-    for op in steps:
+    for index, op in enumerate(steps):
+        replaced = any(one.tag != "equal" for one in (*steps[max(0, index - 1) : index], *steps[index + 1 : index + 2]))
         if op.tag == "insert" and head.dest_start < op.dest_start < tail.dest_end:
             passage = words[op.dest_start : op.dest_end]
-            if _has_condition(passage) or (model and _weighty(passage)):
+            if _has_condition(passage) or (model and _weighty(passage, replaced)):
                 return text.spdx, rest, f'"{_excerpt(passage)}" was put in behind "{_before(words, op.dest_start)}"'
         elif op.tag == "delete" and head.src_start < op.src_start < min(tail.src_end, text.end):
             passage = list(text.words[op.src_start : op.src_end])
-            if len(passage) > _OWN_WORDS or (model and _weighty(passage)):
+            if len(passage) > _OWN_WORDS or (model and _weighty(passage, replaced)):
                 return text.spdx, rest, f'"{_excerpt(passage)}" is missing behind "{_before(words, op.dest_start)}"'
     return text.spdx, rest, None
 
@@ -217,8 +218,10 @@ def _numbers(words: Sequence[str]) -> set[str]:
     return {word for word in words if word.isdigit()}
 
 
-def _weighty(words: list[str]) -> bool:
-    return any(_WEIGHTY.fullmatch(word) for word in words)
+def _weighty(words: list[str], replaced: bool) -> bool:
+    """A number or a negation. A lone digit that replaces nothing may be the number of a list."""
+    in_list = not replaced and len(words) == 1 and len(words[0]) == 1
+    return not in_list and any(_WEIGHTY.fullmatch(word) for word in words)
 
 
 def _has_condition(words: list[str]) -> bool:

@@ -20,13 +20,14 @@ __all__ = ["MAX_HEADER", "MERGE_CONFIG", "config_bases", "gguf_bases", "gguf_str
 MAX_HEADER = 1024 * 1024  # the general keys come first, long arrays of tokens last
 MERGE_CONFIG = "mergekit_config.yml"
 _MAX_KEYS = 1_000
+_MAX_VALUE = 500  # characters
 _STRING, _ARRAY = 8, 9
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes of a value by its type
 
 
 def gguf_strings(head: bytes) -> dict[str, str]:
-    """The `general.` keys with string values at the head of a GGUF file (versions 2 and 3), up to the first array that
-    is longer than ``head``; empty for other files.
+    """The `general.` keys with short printable values at the head of a GGUF file (versions 2 and 3), up to the first
+    array that is longer than ``head``; empty for other files.
 
     Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
     """
@@ -42,8 +43,8 @@ def gguf_strings(head: bytes) -> dict[str, str]:
             at += 4
             if kind == _STRING:
                 value, at = _string(head, at)
-                if key.startswith("general."):
-                    values[key] = value
+                if key.startswith("general.") and value.strip() and value.isprintable() and len(value) <= _MAX_VALUE:
+                    values[key] = value.strip()
             else:
                 at = _skip(head, at, kind)
     except (struct.error, ValueError):

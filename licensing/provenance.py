@@ -85,6 +85,7 @@ class _Resolver:
         self._notes: list[str] = list(release.notes)
         self._license_texts: dict[str, str] = {}
         self._upstream_notices: dict[str, str] = {}
+        self._repositories: dict[tuple[str, Kind], Repository | None] = {}
         self._lookups = 0
 
     def resolve(self) -> ResolvedLineage:
@@ -101,12 +102,18 @@ class _Resolver:
             kind=release.kind,
             declared=self._declared(card, written, license_files),
             inputs=tuple(inputs),
-            from_scratch=bool(written and written.from_scratch),
+            from_scratch=self._from_scratch(written, inputs),
             files=self._file_names(release),
             releaser=written.releaser if written else None,
         )
         notes = tuple(dict.fromkeys(self._notes))
         return ResolvedLineage(lineage, license_files, self._license_texts, self._upstream_notices, notes)
+
+    def _from_scratch(self, written: Lineage | None, inputs: list[Input]) -> bool:
+        bases = [item.id for item in inputs if item.role == "base"]
+        if written and written.from_scratch and bases:
+            self._notes.append(f"lineage.yaml says `from_scratch: true`, and the files name {', '.join(bases)}")
+        return bool(written and written.from_scratch and not bases)
 
     def complete(self, lineage: Lineage) -> ResolvedLineage:
         bases = self._follow_bases(tuple(item.id for item in lineage.inputs if item.role == "base"))
@@ -274,6 +281,8 @@ class _Resolver:
         return _Base(name, repository, self._license(name, repository, card), self._base_ids(repository, card))
 
     def _get(self, name: str, kind: Kind) -> Repository | None:
+        if (name, kind) in self._repositories:
+            return self._repositories[name, kind]
         if self._lookups >= MAX_REPOSITORIES:
             self._notes.append(f"more than {MAX_REPOSITORIES} repositories: {name} was not looked at")
             return None
@@ -281,6 +290,7 @@ class _Resolver:
         repository = self._source.get(name, kind) if is_hub_id(name) else None
         if repository is not None:
             self._notes += repository.notes
+        self._repositories[name, kind] = repository
         return repository
 
     def _card_of_input(self, repository: Repository) -> Card:

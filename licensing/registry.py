@@ -38,6 +38,13 @@ def fold(text: str) -> str:
     return re.sub(r"[\s_\-'\"`]+", "", text).casefold()
 
 
+# What is behind the name of a model that was only stored in another format.
+_COPY = re.compile(
+    r"(?:[-_.](?:gguf|awq|gptq|exl[23]|mlx|fp8|bf16|fp16|nvfp4|mxfp4|int[48]|w\da\d+|bnb|unsloth|hf|dynamic|quantized"
+    r"|imatrix|i1|[48]-?bit|i?q\d\w*))+$"
+)
+
+
 class Registry:
     """Entries by id, and lookups by name, repository and endpoint. Immutable."""
 
@@ -96,6 +103,20 @@ class Registry:
     def of_repository(self, model: str) -> License | None:
         """The text that this exact repository is known to be under; a family's name alone finds nothing."""
         return self._repos.get(re.sub(r"\s*\(.*\)$", "", model).strip().casefold())
+
+    @cached_property
+    def _copies(self) -> dict[str, tuple[License, ...]]:
+        """Name of a known repository without its owner -> the texts that repositories of that name are under."""
+        index: dict[str, dict[str, License]] = {}
+        for repo, entry in self._repos.items():
+            index.setdefault(_COPY.sub("", repo.rpartition("/")[2]), {})[entry.label] = entry
+        return {name: tuple(entries.values()) for name, entries in index.items()}
+
+    def of_copy(self, model: str) -> License | None:
+        """The text that a repository of the same name is known to be under: that of `meta-llama/Llama-3.2-1B` for
+        `somebody/Llama-3.2-1B-GGUF`. A mirror can be tagged wrong, and is the same work."""
+        entries = self._copies.get(_COPY.sub("", model.strip().casefold().rpartition("/")[2]), ())
+        return entries[0] if len(entries) == 1 else None
 
     def of_link(self, link: str) -> License | None:
         """The text that a card's `license_link` leads to."""

@@ -172,7 +172,7 @@ def _pair(recipe: Recipe) -> Iterator[Finding]:
         raise InputError(f"there is no folder {folder}", where=where, hint="download the model, and give its folder")
     with final_base(recipe) as base:
         if base is None:
-            what = f"{recipe.student.public_id} is fetched by the run: compare it then with `distill pair`"
+            what = f"{recipe.student.public_id} is fetched by the run, which compares it before anything is sampled"
             yield Finding("note", "pair", what, where)
         else:
             yield from check_pair(base, read_base(folder))

@@ -18,7 +18,14 @@ from licensing.errors import InputError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["SharedVocabulary", "crop_vocabulary", "embedding_rows", "shared_vocabulary", "tokenizer_of"]
+__all__ = [
+    "SharedVocabulary",
+    "crop_vocabulary",
+    "embedding_rows",
+    "require_shared",
+    "shared_vocabulary",
+    "tokenizer_of",
+]
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,19 @@ def shared_vocabulary(student: Path, teacher: Path) -> SharedVocabulary:
         tuple(text for number, text in sorted(ours.items()) if number >= size),
         tuple(text for number, text in sorted(theirs.items()) if number >= size),
     )
+
+
+def require_shared(student: Path, teacher: Path, where: str) -> SharedVocabulary:
+    """The vocabulary of two folders that are to be compared. Raises InputError (``where``: the recipe's field of the
+    teacher) where an id is another token to the other, or a folder has no tokenizer."""
+    if not teacher.is_dir():
+        raise InputError(f"there is no folder {teacher}", where=where, hint="download the model, and give its folder")
+    shared = shared_vocabulary(student, teacher)
+    if not shared.size or shared.different:
+        raise InputError(
+            "student and teacher share no vocabulary", where=where, hint="see `distill pair STUDENT TEACHER`"
+        )
+    return shared
 
 
 def tokenizer_of(folder: Path) -> Tokenizer:

@@ -13,6 +13,7 @@ from distill.config.recipe import EvaluationSettings, Recipe
 from distill.evaluate.run import check_sampling
 from distill.evaluate.suites.suite import find_suites
 from distill.models.folder import MODEL
+from distill.models.vocabulary import require_shared
 from distill.release.evaluation_items import check_evaluation_items
 from distill.release.gate import decide
 from distill.release.lineage import planned_lineage
@@ -103,6 +104,9 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     template = _content(student.chat_template)
     prepared = run.stage(Prepare(student.base_only(), persona, base_content(student), template))
     check_sampling(recipe.evaluate, prepared.path / MODEL)
+    if train.on_policy is not None:  # before a teacher is sampled
+        folder = Path(train.on_policy.teacher.model).expanduser()
+        require_shared(prepared.path / MODEL, folder, "train.on_policy.teacher.model")
     samples = run.stage(
         Sample(
             prompts=recipe.prompts,

@@ -4,6 +4,7 @@ To change X, edit Y:
 
     supervised fine-tuning, full or LoRA               sft.py
     on-policy distillation                             on_policy.py
+    optimiser, checkpoints, logs, trackers             arguments.py
     models opened and saved                            weights.py
     threads, quiet libraries, errors in words          surroundings.py
     messages -> token ids and loss mask                distill/models/tokens.py

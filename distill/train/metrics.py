@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from distill.train.rows import TokenRows
 from licensing.files import json_line
 
-__all__ = ["MetricsLog", "ModelFlops", "StepLog", "is_json", "peak_flops", "set_trackers"]
+__all__ = ["MetricsLog", "ModelFlops", "StepLog", "is_json", "peak_flops"]
 
 # Dense bfloat16, from the makers' data sheets; longer names first.
 _PEAK_FLOPS = {
@@ -114,18 +114,6 @@ class MetricsLog(StepLog):
             "flops": flops,
         }
         return metrics | ({"mfu": flops / seconds / self._peak} if self._peak else {})
-
-
-def set_trackers(trainer: Any, names: Sequence[str], metrics: Path) -> None:
-    """Trackers that a trainer's own ``report_to`` does not set up; and nothing on stdout, which belongs to results."""
-    from transformers import PrinterCallback
-
-    if "tensorboard" in names:  # transformers' own way to name its folder is an environment variable
-        from torch.utils.tensorboard import SummaryWriter
-        from transformers.integrations import TensorBoardCallback
-
-        trainer.add_callback(TensorBoardCallback(SummaryWriter(str(metrics.with_suffix("")))))
-    trainer.remove_callback(PrinterCallback)
 
 
 def is_json(value: Any) -> bool:

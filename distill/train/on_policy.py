@@ -25,12 +25,13 @@ from typing import Any
 from distill.config.recipe import LoraMethod, StudentConfig, key_digest
 from distill.config.train import OnPolicyConfig
 from distill.models.folder import read_base
-from distill.models.vocabulary import crop_vocabulary, shared_vocabulary, tokenizer_of
+from distill.models.vocabulary import crop_vocabulary, require_shared, tokenizer_of
 from distill.runs.stage import Reporter
 from distill.train import parallel
+from distill.train.arguments import common_arguments, set_trackers
 from distill.train.batches import training_order
 from distill.train.checkpoints import complete, fingerprint_of, library_versions, newest_complete
-from distill.train.metrics import StepLog, is_json, set_trackers
+from distill.train.metrics import StepLog, is_json
 from distill.train.surroundings import surroundings
 from distill.train.weights import open_base, save_adapter, save_full, trained_in_float32, training_dtype
 from licensing.errors import InputError, MissingDependency, Refused
@@ -127,13 +128,7 @@ def train_on_policy(
         ) from error
 
     base, teacher = read_base(start), Path(config.teacher.model).expanduser()
-    shared = shared_vocabulary(start, teacher)
-    if not shared.size or shared.different:
-        raise InputError(
-            "student and teacher share no vocabulary",
-            where="train.on_policy.teacher",
-            hint="see `distill pair STUDENT TEACHER`",
-        )
+    shared = require_shared(start, teacher, "train.on_policy.teacher.model")
     room = student.max_length - config.max_new_tokens
     tokenizer = tokenizer_of(start)
     ids = [tokenizer.encode(base.render(one, True), add_special_tokens=False).ids for one in prompts]
@@ -238,13 +233,11 @@ def _trainer(
     metrics: Path,
     progress: Reporter,
 ) -> Any:
-    import torch
     from transformers import AutoTokenizer, TrainerCallback
     from trl import DistillationConfig, DistillationTrainer
 
-    on_gpu = torch.cuda.is_available()
     arguments = DistillationConfig(
-        output_dir=str(checkpoints),
+        **common_arguments(student, dtype, checkpoints, metrics),
         beta=config.beta,
         temperature=config.temperature,
         max_completion_length=config.max_new_tokens,
@@ -255,23 +248,6 @@ def _trainer(
         num_train_epochs=1,  # the prompts are those of all steps
         learning_rate=config.learning_rate,
         lr_scheduler_type="constant",
-        adam_beta1=student.adam_beta1,
-        adam_beta2=student.adam_beta2,
-        weight_decay=student.weight_decay,
-        max_grad_norm=student.max_grad_norm,
-        bf16=dtype == "bfloat16",
-        gradient_checkpointing_kwargs={"use_reentrant": False},
-        save_steps=student.save_steps,
-        save_total_limit=2,  # the older one is whole while the newer one is written
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        report_to=[name for name in student.report_to if name != "tensorboard"] or "none",
-        run_name=metrics.name,
-        project="distill",
-        disable_tqdm=True,
-        dataloader_pin_memory=on_gpu,
-        seed=student.seed,
-        **parallel.training_arguments(student.parallel, on_gpu),
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one device; TRL refuses nn.DataParallel
     log = StepLog(metrics)

@@ -23,11 +23,12 @@ from distill.config.recipe import LoraMethod, StudentConfig, key_digest
 from distill.models.folder import read_base
 from distill.runs.stage import Reporter
 from distill.train import parallel
+from distill.train.arguments import common_arguments, set_trackers
 from distill.train.batches import Steps, training_order
 from distill.train.checkpoints import complete, fingerprint_of, library_versions, newest_complete
 from distill.train.guard import NOT_FINITE, LossGuard
 from distill.train.loss import LabelledHead, own_losses
-from distill.train.metrics import MetricsLog, ModelFlops, is_json, peak_flops, set_trackers
+from distill.train.metrics import MetricsLog, ModelFlops, is_json, peak_flops
 from distill.train.proof import Proof, prove
 from distill.train.result import TrainResult
 from distill.train.rows import TokenRows, token_rows
@@ -40,7 +41,6 @@ __all__ = ["train_sft"]
 
 _LOGGED = ("step", "loss", "learning_rate", "grad_norm", "problem", "rows")
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
-_OPTIMIZERS = {"adamw_8bit": "adamw_bnb_8bit", "paged_adamw_8bit": "paged_adamw_8bit", "adafactor": "adafactor"}
 _SKIPPED_AT_MOST = 3  # or 1 % of the steps, if that is more
 
 
@@ -185,8 +185,7 @@ def _trainer(
     on_gpu = torch.cuda.is_available()
     first, ranks = parallel.rank() == 0, parallel.world_size()
     arguments = TrainingArguments(
-        output_dir=str(checkpoints),
-        bf16=dtype == "bfloat16",
+        **common_arguments(student, dtype, checkpoints, metrics),
         per_device_train_batch_size=1,  # one item is one optimiser step
         gradient_accumulation_steps=1,
         num_train_epochs=1,  # the items are those of all epochs
@@ -194,24 +193,7 @@ def _trainer(
         remove_unused_columns=False,
         learning_rate=student.method.learning_rate,
         **_schedule(student),
-        **({"optim": _OPTIMIZERS[student.optimizer]} if student.optimizer in _OPTIMIZERS else {}),
-        adam_beta1=student.adam_beta1,
-        adam_beta2=student.adam_beta2,
         warmup_steps=int(student.warmup_ratio * len(steps)),  # rounded down: the first warm-up step has rate 0
-        weight_decay=student.weight_decay,
-        max_grad_norm=student.max_grad_norm,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
-        save_steps=student.save_steps,
-        save_total_limit=2,  # the older one is whole while the newer one is written
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        report_to=[name for name in student.report_to if name != "tensorboard"] or "none",
-        run_name=metrics.name,
-        project="distill",
-        disable_tqdm=True,
-        dataloader_pin_memory=on_gpu,
-        seed=student.seed,
-        **parallel.training_arguments(student.parallel, on_gpu),
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # one device: nn.DataParallel would split a step that is one item
     peak = peak_flops(torch.cuda.get_device_name()) if on_gpu and dtype == "bfloat16" else None

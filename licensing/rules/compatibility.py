@@ -68,9 +68,10 @@ def _over_restricted_by_all(ctx: AuditContext, license: License, root: Dependenc
         return
     for result in results[0] if results else ():
         if result.code[0] == "V" and all(any(f.bare == result.bare for f in other) for other in results[1:]):
-            label = ctx.possible[0].label
-            why = f'{result.why}; so it is with every text that "{ctx.tag}" can mean'
-            yield result.model_copy(update={"code": result.code.replace(label, ctx.tag or label), "why": why})
+            label, tag = ctx.possible[0].label, ctx.tag or ""
+            code = result.code.replace(f"->{label}", f"->{tag}").replace(f":{label}!=", f":{tag}!=")
+            why = f'{result.why}; so it is with every text that "{tag}" can mean'
+            yield result.model_copy(update={"code": code, "why": why})
 
 
 def _over_restricted(ctx: AuditContext, declared: License, license: License, root: Dependency) -> Iterator[Finding]:

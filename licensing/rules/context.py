@@ -198,7 +198,8 @@ def _strictest(licenses: tuple[License, ...], kind: str) -> License | None:
 class Dependency:
     """An input with its license resolved.
 
-    ``repository_license``: what the registry has for this exact repository, whatever the lineage says.
+    ``repository_license``: what the registry has for this repository by its exact name, or else, beside a license that
+    the lineage states, for the repository that it is a copy of by its name.
     ``endpoint_terms``: the terms of the service that the input's endpoint belongs to.
     """
 
@@ -481,7 +482,7 @@ def build_context(
 
 
 def _dependency(item: Input, registry: Registry, prefer: frozenset[str]) -> Dependency:
-    registered = registry.of_repository(item.id)
+    registered = registry.of_repository(item.id) or (registry.of_copy(item.id) if item.licenses else None)
     terms = registry.of_endpoint(item.endpoint) if item.endpoint else None
     parsed = ParsedLicense()
     if item.licenses:
@@ -505,10 +506,12 @@ def _at_repository(parsed: ParsedLicense, registered: License | None, name: str)
 
     if registered is not None and any(is_meant(license) for license in parsed.licenses):
         others = () if parsed.shared else tuple(entry for entry in parsed.licenses if not is_meant(entry))
-        return replace(parsed, licenses=(registered, *others))
+        complete = registered.verified != "no" if parsed.shared else parsed.complete
+        return replace(parsed, licenses=(registered, *others), complete=complete)
     owner = name.partition("/")[0].casefold()
     own = tuple(license for license in parsed.licenses if owner in {org.casefold() for org in license.orgs})
-    return replace(parsed, licenses=own) if parsed.shared and own else parsed
+    read = all(license.verified != "no" for license in own)
+    return replace(parsed, licenses=own, complete=read) if parsed.shared and own else parsed
 
 
 def covers(declared: License, governing: License) -> bool:

@@ -5,35 +5,43 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from licensing.registry import fold
 from licensing.rules.context import AuditContext, Finding, finding
 from licensing.safe_yaml import printable
 
+_MAX_MENTIONS = 50
 # Services whose names say by themselves that their output is meant: their weights are not to be had.
-_SERVICE = r"claude|opus[-_ ]?\d[\d.]*|sonnet[-_ ]?\d[\d.]*|chatgpt|gpt[-_ ]?[3-9](?:\.\d)?o?|gemini|grok"
+_SERVICE = r"claude|(?<!claude[-_ ])(?:opus|sonnet)[-_ ]?\d[\d.]*|chatgpt|gpt[-_ ]?[3-9](?:\.\d)?o?|gemini|grok"
+_MODEL = r"(?:deepseek[-_ ]?[rv]|qwen[-_ ]?|llama[-_ ]?|kimi[-_ ]?k|glm[-_ ]?)\d(?:[\w.]*\w)?|gpt-oss[\w-]*"
 _MADE = re.compile(
     r"\b(?:distil\w*|synthetic\w*|generat\w+|traces?|outputs?|responses?|annotat\w+|labell?ed|rewritten|teachers?)\b",
     re.IGNORECASE,
 )
 _IN_NAME = re.compile(rf"(?<![a-z])(?:{_SERVICE})(?![a-z])", re.IGNORECASE)
-_MODEL = r"(?:deepseek[-_ ]?[rv]|qwen[-_ ]?|llama[-_ ]?|kimi[-_ ]?k|glm[-_ ]?)\d(?:[\w.]*\w)?|gpt-oss[\w-]*"
-_IN_PROSE = re.compile(rf"(?<![\w/-])(?:{_SERVICE}|{_MODEL})(?![\w])", re.IGNORECASE)
+_IN_PROSE = re.compile(rf"(?<![\w/-])(?:{_SERVICE}|{_MODEL})(?!\w)", re.IGNORECASE)
 
 
 def unlisted_teachers(ctx: AuditContext) -> Iterator[Finding]:
     """A warning with the words: a name proves no use, and an input that is left out brings no duty by itself."""
-    listed = fold(" ".join(item.id for item in ctx.lineage.inputs))
-    mentions = [(match.group(0), "its name") for match in _IN_NAME.finditer(ctx.lineage.release.rsplit("/", 1)[-1])]
+    mentions: dict[str, tuple[str, str]] = {}  # folded name -> its words, and where they stand
+    for words, place in _mentions(ctx):
+        if len(mentions) < _MAX_MENTIONS:
+            mentions.setdefault(_fold(words), (words, place))
+    listed = _fold(" ".join(item.id for item in ctx.lineage.inputs)) if mentions else ""
+    for name, (words, place) in mentions.items():
+        if name not in listed:
+            why = f"{place}, and the lineage lists no such input"
+            fix = f"list {words} with its role and terms, or say on the card what the word stands for"
+            yield finding(f"W-TEACHER-NOT-LISTED:{words}", why, fix=fix, level="held")
+
+
+def _mentions(ctx: AuditContext) -> Iterator[tuple[str, str]]:
+    for match in _IN_NAME.finditer(ctx.lineage.release.rsplit("/", 1)[-1]):
+        yield match.group(0), f'its name says "{match.group(0)}"'
     for line in (ctx.lineage.declared.text or "").splitlines():
         if _MADE.search(line):
-            mentions += [(match.group(0), printable(line)) for match in _IN_PROSE.finditer(line)]
-    reported: set[str] = set()
-    for words, place in mentions:
-        name = re.sub(r"\W+", "", words.casefold())
-        if name in reported or re.sub(r"\W+", "", fold(words)) in re.sub(r"\W+", "", listed):
-            continue
-        reported.add(name)
-        where = f'its name says "{words}"' if place == "its name" else f'its card says "{place}"'
-        why = f"{where}, and the lineage lists no such input"
-        fix = f"list {words} with its role and terms, or say on the card what the word stands for"
-        yield finding(f"W-TEACHER-NOT-LISTED:{words}", why, fix=fix, level="held")
+            for match in _IN_PROSE.finditer(line):
+                yield match.group(0), f'its card says "{printable(line)}"'
+
+
+def _fold(text: str) -> str:
+    return re.sub(r"\W+", "", text.casefold())

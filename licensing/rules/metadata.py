@@ -112,15 +112,16 @@ def _relicensed(dependency: Dependency, license: License) -> Iterator[Finding]:
 
 
 def exact_repository(ctx: AuditContext) -> Iterator[Finding]:
-    """R1, R14: a repository that the registry knows under a stricter license than the lineage says; by exact name."""
+    """R1, R14: a repository that the registry knows under a stricter license than the lineage says: by its exact name,
+    or as a copy of one in another format."""
     for dependency in ctx.dependencies:
         stricter = dependency.conflict
         if stricter is None:
             continue
-        why = (
-            f"the lineage gives {dependency.input.id} the license {dependency.stated}; this exact repository is known "
-            f"to be under {stricter.name}, which asks for more"
-        )
+        exact = ctx.registry.of_repository(dependency.input.id) is not None
+        which = "this exact repository" if exact else "the repository that it is a copy of by its name"
+        why = f"the lineage gives {dependency.input.id} the license {dependency.stated}; {which} is known to be under "
+        why += f"{stricter.name}, which asks for more"
         fix = f"look at its LICENSE, and write `licence: {stricter.id}` if it is that"
         code = "W-UPSTREAM-TAG-CONFLICT"
         yield finding(code, why, dependency=dependency, license=stricter, fix=fix, level="held", blocks=True)

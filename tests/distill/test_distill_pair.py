@@ -50,6 +50,12 @@ def add_token(folder: Path, text: str, number: int) -> None:
     edit(folder / "tokenizer.json", lambda value: value["added_tokens"].append(token))
 
 
+def swap(tokenizer: dict[str, Any]) -> None:
+    """Two tokens change places."""
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+
+
 def levels(findings: list[Finding]) -> list[str]:
     return [one.level for one in findings]
 
@@ -73,10 +79,6 @@ def test_padded_embeddings_and_tokens_of_one_side_are_masked_and_said(check, mod
 
 
 def test_an_id_that_is_another_token_to_the_teacher_ends_the_check(check, models) -> None:
-    def swap(value: dict[str, Any]) -> None:
-        vocabulary = value["model"]["vocab"]
-        vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
-
     edit(models[1] / "tokenizer.json", swap)
     [finding] = check()
     assert finding.level == "error"
@@ -149,6 +151,7 @@ def checked(*overrides: str) -> list[Finding]:
     return [one for one in check_recipe(load_recipe(smoke, on_policy), Path("runs")) if one.subject == "pair"]
 
 
+@pytest.mark.slow
 def test_check_compares_the_pair_of_a_recipe_under_the_students_final_template(models, tmp_path: Path) -> None:
     student = (f"student.base={models[0]}", "student.license=apache-2.0")
     teacher = f"train.on_policy={{teacher: {{model: {models[1]}, license: apache-2.0}}}}"
@@ -159,6 +162,17 @@ def test_check_compares_the_pair_of_a_recipe_under_the_students_final_template(m
     assert levels(checked(*student, teacher)) == ["error"]
     [missing] = checked(*student, teacher.replace("teacher,", "nowhere,"))
     assert (missing.level, missing.where) == ("error", "train.on_policy.teacher.model")
+
+
+def test_a_run_whose_teacher_of_logits_does_not_fit_ends_before_it_samples(distill, models, tmp_path: Path) -> None:
+    edit(models[1] / "tokenizer.json", swap)
+    on_policy = f"train.on_policy={{teacher: {{model: {models[1]}, license: apache-2.0}}}}"
+    changes = ["train.stages=[sft, on_policy]", "curate.control_arm=false", on_policy]
+    sets = [part for change in changes for part in ("--set", change)]
+    answer = distill("run", "smoke", "--runs", tmp_path / "runs", "--until", "sample", *sets)
+    assert answer.code == 2
+    assert "train.on_policy.teacher.model: student and teacher share no vocabulary" in answer.err
+    assert not list((tmp_path / "runs").glob("*/stages/sample"))
 
 
 # --- with torch ------------------------------------------------------------------------------------------------------

@@ -61,6 +61,18 @@ def test_a_gguf_header_gives_its_strings_and_a_cut_or_hostile_one_what_comes_bef
         assert gguf_strings(head) == {}
 
 
+def test_no_value_of_a_gguf_header_stops_the_audit(tmp_path: Path) -> None:
+    folder = put(tmp_path, "me/Tiny", {"license": "mit"})
+    for value in ("\x1b[2J", "a\nb", "x" * 5_000, " ", "../../etc/passwd", "https://h.example/a/b/c/d", "\u202eabc"):
+        header = gguf(
+            ("general.license", value), ("general.base_model.0.repo_url", value), ("general.base_model.0.name", value)
+        )
+        (folder / "tiny.gguf").write_bytes(header)
+        resolved, result = look(tmp_path, "me/Tiny")
+        assert result.verdict == "ambiguous"
+        assert all(item.id.isprintable() and len(item.id) <= 500 for item in resolved.lineage.inputs)
+
+
 def test_a_gguf_file_names_its_base_where_the_card_does_not(tmp_path: Path) -> None:
     folder = put(tmp_path, "me/Tiny-GGUF", {"license": "mit"})
     (folder / "tiny.Q4_K_M.gguf").write_bytes(HEADER)
@@ -176,3 +188,15 @@ def test_a_path_of_a_merge_or_adapter_never_leaves_the_list_of_ids(tmp_path: Pat
     adapter = json.dumps({"base_model_name_or_path": "/root/llama"})
     put(tmp_path, "me/Tiny", {"license": "mit"}, mergekit_config__yml=config, adapter_config__json=adapter)
     assert [item.id for item in look(tmp_path, "me/Tiny")[0].lineage.inputs] == ["llama"]
+
+
+def test_a_lineage_that_says_from_scratch_beside_a_card_with_a_base_does_not_stop_the_audit(tmp_path: Path) -> None:
+    put(tmp_path, "acme/base", {"license": "mit"})
+    folder = put(tmp_path, "me/Tiny", {"license": "mit", "base_model": "acme/base"})
+    written = {"release": "me/Tiny", "kind": "model", "declared": {"license": "mit"}, "from_scratch": True}
+    (folder / "lineage.yaml").write_text(json.dumps(written))
+    resolved = look(tmp_path, "me/Tiny")[0]
+    assert not resolved.lineage.from_scratch
+    assert any("from_scratch" in note for note in resolved.notes)
+    put(tmp_path, "me/Tiny", {"license": "mit"})
+    assert look(tmp_path, "me/Tiny")[1].verdict == "clean"
