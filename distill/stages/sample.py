@@ -144,7 +144,11 @@ class Sample(Stage[SampleFacts]):
             nonlocal saved
             now = time.monotonic()
             notes = [f"{generated / max(now - started, 1e-3):,.0f} tokens/s", budget.note()]
-            ctx.progress(done, total, ", ".join(filter(None, [*notes, f"{failed:,} failed" if failed else ""])))
+            notes.append(f"{failed:,} failed" if failed else "")
+            if router.failure is not None:
+                what = getattr(router.failure, "what", router.failure)
+                notes.append(f"ends when the requests in flight are answered: {what}")
+            ctx.progress(done, total, ", ".join(filter(None, notes)))
             if now - saved > _SAVE_SECONDS:
                 saved = now
                 write_progress(ctx.scratch, {"done": done, "total": total, "failed": failed, "note": budget.note()})

@@ -100,6 +100,7 @@ class Sampler:
         except DistillError:
             for completion in self._router.drain():
                 self._commit(completion)
+                self._report()
             raise
         self._budget.save()
 

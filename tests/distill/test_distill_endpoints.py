@@ -6,17 +6,20 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hostile_endpoint import Call, Endpoint, serving
+from waiting import until
 
 from distill.check.check import Finding, _teacher
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
 from distill.release.endpoints import generators, governing
 from distill.release.lineage import lineage_of, planned_lineage
+from distill.stages import pipeline
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
 from synth.teachers.config import OpenAITeacher, VllmServerTeacher
@@ -238,3 +241,34 @@ def test_a_second_student_samples_nothing_anew(tmp_path: Path) -> None:
         done = run(endpoint, tmp_path / "three", "--reuse", str(tmp_path))
         assert done.returncode == 2
         assert "no samples are here" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_that_ends_says_what_it_still_waits_for(tmp_path: Path) -> None:
+    notes: list[str] = []
+    others = threading.Barrier(4)
+
+    class Watcher:
+        def stage_begins(self, stage: str) -> Any:
+            return lambda done, total=None, note="": notes.append(note)
+
+        def stage_ends(self, stage: str, artefact: Any, *, reused: bool) -> None:
+            pass
+
+    def act(call: Call) -> None:
+        if others.wait(60) == 0:
+            call.refuse(402, "no credit")
+        else:
+            until(lambda: any("ends when" in note for note in notes), "the words on the console")
+            right(call)
+
+    with serving(act) as endpoint:
+        teacher = {"kind": "openai", "model": "m", "base_url": endpoint.url, "license": "mit", "concurrency": 4}
+        found = load_recipe(SMOKE, [f"teacher={json.dumps(teacher)}"])
+        with pytest.raises(MissingDependency, match="no credit"):
+            pipeline.run(found, tmp_path, watcher=Watcher(), until="sample")
+    assert any(
+        "ends when the requests in flight are answered: the account's credit is used up" in note for note in notes
+    )
+    (log,) = tmp_path.glob("smoke-*/store/samples.jsonl")
+    assert len(log.read_text().splitlines()) == 3

@@ -369,6 +369,20 @@ def test_a_retry_after_that_names_no_time_to_come_is_no_hot_loop(tmp_path: Path,
     assert endpoint.attempts.total() < 60
 
 
+def test_a_rate_limit_told_in_a_body_is_waited_out_like_a_status(tmp_path: Path) -> None:
+    started = time.monotonic()
+
+    def act(call: Call) -> None:
+        if time.monotonic() - started > 0.8:
+            call.answer()
+        else:
+            body(call, code=429)
+
+    with serving(act) as endpoint:
+        done = drawn(tmp_path, endpoint, count=6, samples=1, max_attempts=1)
+    assert done.finish_reasons == {"stop": 6}, "it is no attempt"
+
+
 # --- text --------------------------------------------------------------------------------------------------------
 
 
