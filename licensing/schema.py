@@ -106,6 +106,9 @@ class Copies(_Data):
     copyright_notice: Fact | None = None
     notice: Notice | None = None
     keep_notice_file: NoticeFile | None = None
+    keep_copyrights: Fact | None = Field(
+        default=None, description="Copyright and attribution notices of the upstream's files stay."
+    )
     attribution: Attribution | None = None
     credit: Fact | None = Field(default=None, description="The licensor has to be credited.")
     name_prefix: Prefix | None = None
@@ -199,6 +202,11 @@ class License(_Data):
     termination: str | None = None
     remarks: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+
+    @cached_property
+    def owners(self) -> frozenset[str]:
+        """``orgs`` without case."""
+        return frozenset(org.casefold() for org in self.orgs)
 
     @cached_property
     def terms(self) -> frozenset[str]:
