@@ -16,8 +16,8 @@ _DISCLAIMER = "Not legal advice."
 
 
 def audit_table(result: Audit, *more: str) -> str:
-    """Plain text: the verdict with what blocks, every finding with its reason, quotation and fix, duties first, then the
-    sections in ``more``."""
+    """Plain text: the verdict with what blocks, every finding with its reason, quotation and fix (duties first), then
+    the sections in ``more``."""
     lines = [_head(result)]
     for title, findings in _groups(result):
         lines += ["", f"{title} ({len(findings)})"]

@@ -125,7 +125,8 @@ def test_the_verdict_names_what_blocks_and_duties_come_first(distill, tmp_path: 
     order = [title for title in titles if title in ("Obligations", "Violations", "Warnings")]
     assert order == ["Obligations", "Violations", "Warnings"]
     openness = [line for line in lines if line.startswith("Openness")]
-    assert len(openness) == 1 and "not known" in openness[0]
+    assert len(openness) == 1
+    assert "not known" in openness[0]
 
 
 # --- the suggestion ----------------------------------------------------------------------------------------------
