@@ -117,13 +117,14 @@ def write_license_files(files: Mapping[str, str], out: Path) -> list[Path]:
 
 def doubts(entry: License, today: dt.date) -> list[str]:
     """Why an entry has to be looked at again: read more than a year ago, from somebody else's document, in part, or
-    not at all."""
+    not at all; or it names repositories that nobody looked at."""
     year, month = (int(part) for part in entry.read.split("-")[:2])
     old = (today.year - year) * 12 + today.month - month > 12
     states = {"no": "not read", "secondary": "read in somebody else's document", "partly": "read in part"}
     return [
         *([f"read in {entry.read}"] if old else []),
         *([states[entry.verified]] if entry.verified in states else []),
+        *([f"{len(entry.repos_unchecked)} repositories not checked"] if entry.repos_unchecked else []),
     ]
 
 

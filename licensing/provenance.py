@@ -292,6 +292,9 @@ class _Resolver:
         if repository is None:
             registered = self._registry.of_repository(name)
             if registered is not None and registered.relicensed is None:
+                if self._registry.is_unchecked(name):
+                    self._notes.append(f"{name} cannot be read; nobody checked that it is under {registered.id}")
+                    return _Base(name, None, f"{registered.id}?", ())
                 self._notes.append(f"{name} cannot be read; the registry knows it to be under {registered.id}")
                 return _Base(name, None, registered.id, ())
             self._notes.append(f"{name} cannot be read: its license and its base models are not known")

@@ -195,6 +195,10 @@ class License(_Data):
     repos: tuple[str, ...] = Field(
         (), description="Exact repositories (owner/name) that were under the text at their first revision."
     )
+    repos_sources: tuple[str, ...] = Field((), description="Where repositories were seen to be under the text.")
+    repos_unchecked: tuple[str, ...] = Field(
+        (), description="Those of `repos` of which neither card nor license was read: general knowledge."
+    )
     recognise: tuple[str, ...] = Field((), description="Phrases that together are found only in a copy of the text.")
     links: tuple[str, ...] = Field((), description="Addresses of the text, without https://www., that cards link to.")
     endpoints: tuple[str, ...] = Field((), description="Hosts of the service that these terms belong to.")

@@ -491,7 +491,8 @@ def _dependency(item: Input, registry: Registry, prefer: frozenset[str]) -> Depe
     terms = registry.of_endpoint(item.endpoint) if item.endpoint else None
     parsed = ParsedLicense()
     if item.licenses:
-        parsed = _at_repository(parse_license(item.licenses, registry, prefer), registered, item.id)
+        settles = None if registry.is_unchecked(item.id) else registered
+        parsed = _at_repository(parse_license(item.licenses, registry, prefer), settles, item.id)
     elif terms is not None:  # a service answered, so its terms are what was accepted
         parsed = ParsedLicense((terms,), complete=terms.verified != "no")
     elif registered is not None:  # the lineage does not say which of the repository's licenses was taken

@@ -126,7 +126,8 @@ def exact_repository(ctx: AuditContext) -> Iterator[Finding]:
             continue
         exact = ctx.registry.of_repository(dependency.input.id) is not None
         which = "this exact repository" if exact else "the repository that it is a copy of by its name"
-        why = f"the lineage gives {dependency.input.id} the license {dependency.stated}; {which} is known to be under "
-        why += f"{stricter.name}, which asks for more"
+        why = f"the lineage gives {dependency.input.id} the license {dependency.stated}; {which} is "
+        unchecked = ctx.registry.is_unchecked(dependency.input.id)
+        why += f"{'said' if unchecked else 'known'} to be under {stricter.name}, which asks for more"
         fix = f"look at its LICENSE, and write `licence: {stricter.id}` if it is that"
         yield finding(code, why, dependency=dependency, license=stricter, fix=fix, level="held", blocks=True)

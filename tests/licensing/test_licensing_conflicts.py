@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from sample_repositories import look, put
-from sample_texts import model_license
+from sample_texts import APACHE, model_license
 
 from licensing.audit import Audit, audit
 from licensing.lineage import Lineage, parse_lineage
@@ -337,3 +337,28 @@ def test_a_card_that_asks_for_less_than_the_lineage_says_is_no_conflict(tmp_path
     result = completed(tmp_path, APACHE_BASE, {"id": "acme/other", "role": "generator", "licence": "cc-by-nc-4.0"})
     assert conflicts(result) == set()
     assert "W-UPSTREAM-TAG-CONFLICT" in result.warnings
+
+
+UNCHECKED = [(repo, entry) for entry in load().values() for repo in entry.repos_unchecked]
+
+
+def test_a_repository_that_nobody_looked_at_is_never_established(tmp_path: Path) -> None:
+    assert {entry.id for _, entry in UNCHECKED} >= {"mit", "apache-2.0"}
+    for repo, entry in UNCHECKED:
+        assert repo in entry.repos
+        put(tmp_path, "me/Tiny", {"license": "apache-2.0", "base_model": repo})
+        resolved, result = look(tmp_path, "me/Tiny")
+        assert resolved.lineage.inputs[0].licence == f"{entry.id}?"
+        assert result.blocked, repo
+        assert result.violations == (), repo
+    put(tmp_path, "me/Tiny", {"license": "apache-2.0", "base_model": "Qwen/Qwen3-8B"}, LICENSE=APACHE)
+    assert not look(tmp_path, "me/Tiny")[1].blocked
+
+
+def test_a_shared_name_is_not_settled_by_a_repository_that_nobody_looked_at() -> None:
+    unsettled = [(repo, entry) for repo, entry in UNCHECKED if entry.hub_license_name in SHARED]
+    assert unsettled
+    for repo, entry in unsettled:
+        for name in (repo, f"somebody/{repo.rpartition('/')[2]}-GGUF"):
+            base = {"id": name, "role": "base", "licence": entry.hub_license_name}
+            assert audited(base, tag=str(entry.hub_license_name)).blocked, name
