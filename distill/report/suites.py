@@ -54,19 +54,8 @@ def side_effect_table(effects: Rows) -> Table:
                 *([number(row.get("trained_on"))] if trained else []),
             )
         )
-    header = [
-        "Suite",
-        "Problems",
-        "Before",
-        "After",
-        "Difference",
-        "95 % interval",
-        "p, Holm",
-        "Reading",
-        "Detectable from",
-    ]
-    if trained:
-        header.append("Trained on")
+    header = ["Suite", "Problems", "Before", "After", "Difference", "95 % interval", "p, Holm", "Reading"]
+    header += ["Detectable from", *(["Trained on"] if trained else [])]
     names = f"{model_name(effects[0]['b'])} (after) against {model_name(effects[0]['a'])} (before)"
     return Table(f"What got better or worse: {names}", tuple(header), tuple(rows), right=len(header) - 1)
 
