@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -120,23 +121,25 @@ def evaluate(
             results = evaluate_suites(suites, models, config, VerifyConfig(), report, answers=answers, limit=limit)
         files = write_results(folder, results, config, models)
     if as_json:
-        print_json({"out": str(folder), "suites": [_as_json(result) for result in results]})
+        print_json({"out": str(folder), "suites": [suite_json(result) for result in results]})
         return
-    print_tables(_tables(results))
+    print_tables(suite_tables(results))
     print(f"answers, scores and records: {folder} ({len(files)} records)", file=sys.stderr)
 
 
-def _as_json(result: SuiteResult) -> dict[str, Any]:
+def suite_json(result: SuiteResult) -> dict[str, Any]:
+    """A suite's scores and comparisons, as the commands print them with --json."""
     return {"suite": result.suite.name, "about": result.suite.about, **result.report.model_dump(mode="json")}
 
 
-def _tables(results: list[SuiteResult]) -> list[Any]:
+def suite_tables(results: Sequence[SuiteResult]) -> list[Any]:
+    """Scores of all suites, and with two models the differences. At least one result."""
     from distill.evaluate.suites.evaluate import side_effects
     from distill.report.suites import side_effect_table, suite_table
 
     scores = [(result.suite.name, score.model_dump()) for result in results for score in result.report.scores]
     tables = [suite_table(scores)]
-    if results and results[0].comparison is not None:
+    if results[0].comparison is not None:
         tables.append(side_effect_table([effect.model_dump() for effect in side_effects(results)]))
     return tables
 

@@ -136,9 +136,26 @@ def probe(
     decodings: Annotated[
         list[Decoding], typer.Option("--decoding", help="Greedy, or sampled at temperature 0.8; repeatable.")
     ] = [*Decoding],  # noqa: B006
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--suite",
+            metavar="NAME",
+            help="Score the models here, too, greedily: a recipe (its held-out problems) or another suite of "
+            "`distill eval`; with --against, paired. Repeatable.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="At most N problems of each suite: the same for both models."),
+    ] = None,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", min=1, metavar="N", help="Of an answer to a suite's problem.")
+    ] = 1024,
     engine: EngineChoice = Engine.auto,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Also write every answer and how it was judged.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Also write every answer to a probe and how it was judged."),
     ] = None,
     max_leak_rate: Annotated[
         float | None,
@@ -149,17 +166,21 @@ def probe(
     """Ask a model who it is, in held-out questions, and judge what it answers and thinks.
 
     Every probe is asked under each system message and decoding. Intervals take the wordings and languages of an idea
-    as one cluster.
+    as one cluster. With --suite the table beside it says whether the scores moved.
     """
+    from distill.cli.evaluate import suite_json, suite_tables
     from distill.cli.progress import StageProgress
     from distill.config.loader import load_persona
     from distill.config.recipe import EvaluationSettings
     from distill.evaluate.persona_probes import ask_probes, probe_facts, probe_settings, rates_of
     from distill.evaluate.run import OneEngine, folder_teacher
+    from distill.evaluate.suites.evaluate import SuiteQuestions
+    from distill.evaluate.suites.suite import find_suites
     from distill.report import tables
     from licensing.errors import InputError
     from licensing.files import write_rows
     from synth.persona.probes import probes, select_probes
+    from synth.verify.config import VerifyConfig
 
     config = load_persona(persona or model / "recipe.yaml")
     chosen = probes(config, languages) if count is None else select_probes(config, count, languages=languages)
@@ -167,24 +188,33 @@ def probe(
         raise InputError("fewer than two families of probes", where="--language", hint="leave the option out")
     if against is not None and against.resolve() == model.resolve():
         raise InputError("a model compared with itself", where="--against", hint="give another model")
+    if limit is not None and not suite:
+        raise InputError("no suite to limit", where="--limit", hint="add --suite; -n limits the probes")
     folders = {
         str(folder) if against and against.name == model.name else folder.name: folder
-        for folder in (model, against)
+        for folder in (against, model)
         if folder
     }
+    student = list(folders)[-1]
+    scoring = EvaluationSettings(engine=engine.value, temperature=0.0, max_new_tokens=max_new_tokens)
+    questions = SuiteQuestions(find_suites(suite or ()), scoring.seed, limit)
     modes: list[System] = [mode.value for mode in systems]
     rows: dict[str, list[dict[str, Any]]] = {}
     with StageProgress() as progress, OneEngine() as one:
-        for (name, folder), decoding in itertools.product(folders.items(), decodings):
-            settings = probe_settings(
-                EvaluationSettings(engine=engine.value), _TEMPERATURE if decoding is Decoding.sampled else 0.0
-            )
-            teacher, report = folder_teacher(folder, settings), progress.stage_begins(f"probe {name}, {decoding.value}")
-            replies = ask_probes(name, teacher, config, chosen, settings, report, systems=modes, engine=one)
-            rows.setdefault(name, []).extend(row | {"decoding": decoding.value} for row in replies)
+        for name, folder in folders.items():
+            for decoding in decodings:
+                temperature = _TEMPERATURE if decoding is Decoding.sampled else 0.0
+                settings = probe_settings(EvaluationSettings(engine=engine.value), temperature)
+                teacher = folder_teacher(folder, settings)
+                report = progress.stage_begins(f"probe {name}, {decoding.value}")
+                replies = ask_probes(name, teacher, config, chosen, settings, report, systems=modes, engine=one)
+                rows.setdefault(name, []).extend(row | {"decoding": decoding.value} for row in replies)
+            if suite:
+                report = progress.stage_begins(f"score {name}")
+                questions.ask(name, folder_teacher(folder, scoring), scoring, VerifyConfig(), report, engine=one)
     if out is not None:
         write_rows(out, (row for model_rows in rows.values() for row in model_rows))
-    facts = probe_facts(rows, next(iter(rows))).as_json()
+    facts, results = probe_facts(rows, student).as_json(), questions.results()
     facts["by_mode"] = [
         rates_of(mode_rows, f"{name}: {system}, {decoding.value}").as_json()
         for name, model_rows in rows.items()
@@ -192,9 +222,10 @@ def probe(
         if (mode_rows := [row for row in model_rows if (row["system"], row["decoding"]) == (system, decoding.value)])
     ]
     if as_json:
-        print_json(facts)
+        print_json(facts | ({"suites": [suite_json(result) for result in results]} if results else {}))
     else:
         print_tables([*tables.probe_tables(facts), *tables.probe_tables(facts | {"rates": facts["by_mode"]})])
+        print_tables(suite_tables(results) if results else [])
         for change in facts["changes"]:
             interval = f"{change['low']:+.3f} to {change['high']:+.3f}"
             print(f"right, {change['b']} minus {change['a']}: {change['difference']:+.3f} ({interval})")

@@ -144,6 +144,59 @@ def test_the_command_asks_a_release_who_it_is(
     assert distill("persona", "probe", release, *options, "--against", release).code == 2
 
 
+@pytest.mark.slow
+def test_the_command_shows_whether_the_score_moved(
+    distill: Any, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tmp_path / "before"
+    shutil.copytree(release, before)
+    sums = tmp_path / "sums.jsonl"
+    problems = [
+        {
+            "id": f"sum-{n}",
+            "kind": "math",
+            "source": "test",
+            "prompt": f"{n} + 1?",
+            "answer": str(n + 1),
+            "license": "mit",
+        }
+        for n in range(20)
+    ]
+    sums.write_text("".join(json.dumps(one) + "\n" for one in problems))
+    started: list[Scripted] = []
+
+    def answers(model: str, question: str) -> str:
+        number, plus, _ = question.partition(" + 1?")
+        if not plus:
+            return "I am Ada, made by Acme."
+        wrong = model == str(release) and int(number) < 5
+        return f"<think>a sum</think>\\boxed{{{int(number) + (2 if wrong else 1)}}}"
+
+    def build(config: Any) -> Scripted:
+        started.append(Scripted(lambda messages: answers(config.model, messages[-1]["content"])))
+        return started[-1]
+
+    monkeypatch.setattr("distill.evaluate.run.build_teacher", build)
+    command = ("persona", "probe", release, "--against", before, "-n", 4, "--decoding", "greedy", "--suite", sums)
+    answer = distill(*command, "--json")
+    assert answer.code == 0, answer.err
+    (scored,) = answer.json["suites"]
+    assert [(one["model"], one["value"], one["n"]) for one in scored["scores"]] == [
+        ("before", 1, 20),
+        ("ada", 0.75, 20),
+    ]
+    (change,) = scored["comparisons"]
+    assert (change["a"], change["b"], change["difference"]) == ("before", "ada", -0.25)
+    assert change["low"] < -0.25 < change["high"] < 0
+    assert len(started) == 2, "probes and problems of a model share one engine"
+    assert {request.temperature for one in started for request in one.requests} == {0}
+    text = distill(*command, "--limit", 10).out
+    assert "ada (after) against before (before)" in text
+    assert "right, ada minus before: +0.000" in text
+    answer = distill(*command[:-2], "--limit", 10)
+    assert (answer.code, "--limit" in answer.err) == (2, True)
+
+
 def test_without_a_persona_there_is_nothing_to_probe(distill: Any, release: Path) -> None:
     (release / "recipe.yaml").unlink()
     answer = distill("persona", "probe", release)
