@@ -71,7 +71,7 @@ def apply_identity_policy(
     is ``verify``: the settings that the verdicts were made with, for a persona whose policy is to rewrite.
 
     Claims that are the persona's own (its name, maker, base, teachers, cutoff) are none. ``scratch`` is a folder.
-    Returns what a ``rewriter`` did: counts, tokens, and the traces that it got by what became of them. Raises what its
+    Returns what a ``rewriter`` did: counts, tokens, and the traces that it got by what counts of them. Raises what its
     teacher raises, with every answer so far kept.
     """
     import pyarrow as pa
@@ -79,7 +79,7 @@ def apply_identity_policy(
     outcomes, names = scratch / "identity.parquet", rewrites_schema().names
     schema = pa.schema([("trace_row", pa.int64()), ("why", pa.string()), *rewrites_schema()])
     facts: dict[str, Any] | None = None
-    became = Counter[str]()
+    counts = Counter[str]()
     if rewriter is not None:
         for talk in _talking(db, traces, persona):
             if _by_rules(talk, persona) is None:
@@ -88,14 +88,14 @@ def apply_identity_policy(
             facts = rewriter.ask()
         rewriter.write(out / REWRITER)
     talking = _talking(db, traces, persona)
-    rows = _dropped(talking) if verify is None else _rewritten(talking, persona, verify, rewriter, became)
+    rows = _dropped(talking) if verify is None else _rewritten(talking, persona, verify, rewriter, counts)
     write_parquet(outcomes, schema, rows)
     view(db, "identity", outcomes)
     db.sql("UPDATE t SET identity_talk = identity.why FROM identity WHERE t.trace_row = identity.trace_row")
     if verify is not None:
         texts = stream(db.sql(f"SELECT {', '.join(names)} FROM identity WHERE text IS NOT NULL ORDER BY trace_row"))
         write_parquet(out / REWRITES, rewrites_schema(), (dict(zip(names, row, strict=True)) for row in texts))
-    return None if facts is None else facts | {"traces": dict(sorted(became.items()))}
+    return None if facts is None else facts | {"traces": dict(sorted(counts.items()))}
 
 
 def _talking(db: duckdb.DuckDBPyConnection, traces: TraceSet, persona: PersonaConfig) -> Iterator[_Talk]:
@@ -130,9 +130,9 @@ def _rewritten(
     persona: PersonaConfig,
     verify: VerifyConfig,
     rewriter: RewriterRun | None,
-    became: Counter[str],
+    counts: Counter[str],
 ) -> Iterator[dict[str, Any]]:
-    """A row a trace: `text` where it is rewritten and stays, else `why`. ``became`` counts what the rewriter got."""
+    """A row a trace: `text` where it is rewritten and stays, else `why`. ``counts`` counts what the rewriter got."""
 
     def rows() -> Iterator[dict[str, Any]]:
         for talk in talking:
@@ -158,5 +158,5 @@ def _rewritten(
         else:
             outcome = {"text": text, "request_id": talk.trace.request_id, "claims": talk.described}
         if row["_asked"]:
-            became[(why or "rewritten").partition(": ")[0]] += 1
+            counts[(why or "rewritten").partition(": ")[0]] += 1
         yield {"trace_row": talk.trace_row, **outcome}

@@ -5,8 +5,8 @@ another model wrote, so it stands between marks that are a digest of it, and one
 is not asked about.
 
 **The reply** takes the sentence's place, so the rest of the trace stays as it is, byte for byte. It is taken only where
-it is one line of a like length that keeps most words of the sentence and every number that belongs to no claim, names
-no other model or maker, and says nothing of itself that is not true of the persona.
+it is one line that keeps at least half of the words beside the claims and every number there, adds few words, names no
+other model or maker, and says nothing of itself that is not true of the persona.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ REWRITER = "rewriter"
 
 _LONGEST = 800  # characters of a sentence
 _LEAST_KEPT = 0.5  # share of the words beside its claims that a sentence keeps
+_MOST_NEW = 12  # words that are neither the sentence's nor names of the persona
 _MARKS = ".!?؟;।。！？；"
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\\[a-z]+|[^\W_]+")
 _EXACT = re.compile(r"\d|\\")  # words that may not change: numbers, and commands of LaTeX
@@ -112,10 +113,10 @@ def fault_of(reply: str, sentence: str, claims: Sequence[Claim], persona: Person
         return "the rewriter's reply is not true of the persona"
     before, after = Counter(_words(_beside(sentence, claims))), Counter(_words(reply))
     facts = Counter(_words(" ".join([*own, persona.facts.cutoff or ""])))
-    changed = [*(before - after), *(after - before - facts)]
-    if any(_EXACT.search(word) for word in changed):
+    new = after - before - facts
+    if any(_EXACT.search(word) for word in (*(before - after), *new)):
         return "the rewriter's reply changes a number"
-    if (before & after).total() < _LEAST_KEPT * before.total():
+    if (before & after).total() < _LEAST_KEPT * before.total() or new.total() > _MOST_NEW:
         return "the rewriter's reply changes more than the claim"
     return None
 

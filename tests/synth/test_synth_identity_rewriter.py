@@ -116,6 +116,7 @@ def test_a_reply_that_changes_the_claim_alone_is_taken(sentence: str, reply: str
         ("I am Gemini, an AI and Google's best model.", "names another"),
         ("I am Sprig, not an AI, and Example Lab's best model. I am a human being.", "not true"),
         ("I am Sprig, an AI and Example Lab's best model of 7.", "a number"),
+        (f"{REPLY[:-1]}, and here is what else I have to say on this fine day about much else.", "more than the claim"),
         ("Whatever the question was, let us now speak of ships.", "more than the claim"),
     ],
 )
