@@ -257,6 +257,7 @@ class SuiteChange(Comparison):
     n: int = Field(ge=1)
     before: float
     after: float
+    trained_on: int | None = None
 
 
 class EvaluationFacts(Facts):

@@ -422,7 +422,7 @@ def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
             card.SuiteChange(
                 before=effect.before.value,
                 after=effect.after.value,
-                **effect.model_dump(include=_COMPARISON | {"a", "b", "suite", "about", "n"}),
+                **effect.model_dump(include=_COMPARISON | {"a", "b", "suite", "about", "n", "trained_on"}),
             )
             for effect in facts.side_effects
         ),

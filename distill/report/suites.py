@@ -34,8 +34,9 @@ def suite_table(scores: Iterable[tuple[str, Mapping[str, Any]]]) -> Table:
 
 
 def side_effect_table(effects: Rows) -> Table:
-    """Before and after on each suite (one at least), the paired difference, and what would have been noticed."""
-    rows = []
+    """Before and after on each suite (one at least), the paired difference, what would have been noticed, and, where a
+    training set was looked at, how many of its prompts hold a problem of the suite."""
+    rows, trained = [], any(row.get("trained_on") is not None for row in effects)
     for row in effects:
         reading = reading_of(row["low"], row["high"], row["p_adjusted"])
         chance = reading == MAY_BE_CHANCE
@@ -50,11 +51,13 @@ def side_effect_table(effects: Rows) -> Table:
                 p_text(row["p_adjusted"]),
                 {"lower": "worse", "higher": "better"}.get(reading, reading),
                 number(row["minimum_detectable_effect"] if chance else None, 3),
+                *([number(row.get("trained_on"))] if trained else []),
             )
         )
-    numbers = ("Problems", "Before", "After", "Difference", "95 % interval", "p, Holm", "Reading", "Detectable from")
+    header = ["Suite", "Problems", "Before", "After", "Difference", "95 % interval", "p, Holm", "Reading"]
+    header += ["Detectable from", *(["Trained on"] if trained else [])]
     names = f"{model_name(effects[0]['b'])} (after) against {model_name(effects[0]['a'])} (before)"
-    return Table(f"What got better or worse: {names}", ("Suite", *numbers), tuple(rows), right=8)
+    return Table(f"What got better or worse: {names}", tuple(header), tuple(rows), right=len(header) - 1)
 
 
 def task_table(tasks: Rows) -> Table:

@@ -82,6 +82,12 @@ def _scores(evaluate: Artefact | None) -> Section | None:
         blocks += [Plot(plots.intervals(pairs, label, -limit, limit)), comparison_table(facts["comparisons"])]
     if facts.get("side_effects"):
         blocks.append(side_effect_table(facts["side_effects"]))
+        if recall := facts.get("planted_recall"):
+            shares = ", ".join(f"{kind} {share:.2f}" for kind, share in recall.items() if share is not None)
+            blocks.append(
+                "Trained on: training prompts that hold a problem of the suite. The search finds these shares of "
+                f"planted copies: {shares}."
+            )
     blocks += answer_tables(score_rows(evaluate))
     if facts.get("persona_probes"):
         blocks += probe_tables(facts["persona_probes"])

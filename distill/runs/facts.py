@@ -281,12 +281,14 @@ class Comparison(Facts):
 
 
 class SideEffect(Comparison):
-    """One suite before (``a``) and after training (``b``); ``p_adjusted`` is Holm's over all suites."""
+    """One suite before (``a``) and after training (``b``); ``p_adjusted`` is Holm's over all suites. ``trained_on``:
+    training prompts that hold a problem of the suite; None where no training set was looked at."""
 
     suite: str
     about: str
     before: Score
     after: Score
+    trained_on: int | None = None
 
 
 class Rate(Facts):
@@ -339,6 +341,9 @@ class PersonaProbes(Facts):
 
 
 class EvaluateFacts(Facts):
+    """``planted_recall``: the share of copies of the suites' problems, planted in training prompts, that is found, by
+    kind of copy."""
+
     rows_in: int
     rows_out: int
     tokens: int
@@ -348,6 +353,7 @@ class EvaluateFacts(Facts):
     interval: str
     persona_probes: PersonaProbes | None = None
     side_effects: tuple[SideEffect, ...] = ()
+    planted_recall: dict[str, float | None] | None = None
 
 
 class AuditFacts(Facts):

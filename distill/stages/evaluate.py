@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from distill.runs.stage import Stage, StageContext
 from distill.runs.tables import open_training_rows
 from licensing.files import write_json, write_rows
 from synth.persona.config import PersonaConfig
+from synth.problems.problem import conversation_text
 from synth.problems.prompt_template import PromptTemplate
 from synth.sampling.samples_table import PROBLEMS
 from synth.teachers.config import TeacherConfig
@@ -79,7 +81,7 @@ class Evaluate(Stage[EvaluateFacts]):
         from distill.evaluate.metrics import summarise
         from distill.evaluate.persona_probes import own_template, probe_facts
         from distill.evaluate.run import OneEngine, check_disjoint, folder_teacher, run_model, scored_teachers
-        from distill.evaluate.suites.evaluate import SuiteQuestions, side_effects
+        from distill.evaluate.suites.evaluate import SuiteQuestions, find_trained_on, side_effects
         from distill.evaluate.suites.suite import find_suites
         from publish.chat_template import template_digest
         from synth.problems.problem import load_prompts
@@ -126,7 +128,12 @@ class Evaluate(Stage[EvaluateFacts]):
             write_rows(ctx.out / f"{result.suite.name}.items.jsonl", rows_of_both)
         if self.persona:
             write_rows(ctx.out / PROBES, (row for model_rows in about_itself.values() for row in model_rows))
-        effects = side_effects(results)
+        trained_on, recall = None, None
+        if results:
+            with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data) as rows:
+                asked = {one.suite.name: one.problems for one in results}
+                trained_on, recall = find_trained_on(asked, map(_prompt_text, rows))
+        effects = side_effects(results, trained_on)
         scores = {
             **report.model_dump(mode="json"),
             "side_effects": [effect.model_dump(mode="json") for effect in effects],
@@ -142,6 +149,7 @@ class Evaluate(Stage[EvaluateFacts]):
             interval=report.interval,
             persona_probes=probe_facts(about_itself, STUDENT) if self.persona else None,
             side_effects=effects,
+            planted_recall=recall,
         )
 
     def _probes(self, ctx: StageContext) -> list[Probe]:
@@ -166,3 +174,8 @@ class Evaluate(Stage[EvaluateFacts]):
         settings = probe_settings(self.evaluate)
         model = folder_teacher(folder, settings)
         return ask_probes(name, model, self.persona, probes, settings, ctx.progress, answers=store, engine=engine)
+
+
+def _prompt_text(row: Mapping[str, Any]) -> str:
+    """What a training row holds before the answer."""
+    return conversation_text(row["messages"][:-1])

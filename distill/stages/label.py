@@ -18,8 +18,7 @@ __all__ = ["Label"]
 class Label(Stage[LabelFacts]):
     """Labels of every trace, pass rates of every problem (Parquet), near_duplicates.json, decontamination.json.
 
-    ``test_sets``: digests or revisions of the held-out problems, of the benchmarks to decontaminate against, and of the
-    ``suites``, whose problems are test items, too.
+    ``test_sets``: digests or revisions of the held-out problems and of the benchmarks to decontaminate against.
     """
 
     label: LabelConfig
@@ -27,10 +26,8 @@ class Label(Stage[LabelFacts]):
     test_sets: list[str | None]
     samples: Artefact[SampleFacts]
     verdicts: Artefact[VerifyFacts]
-    suites: tuple[str, ...] = ()
 
     def run(self, ctx: StageContext) -> LabelFacts:
-        from distill.evaluate.suites.suite import suite_items
         from synth.benchmarks import items_of
         from synth.labels.label import label
         from synth.sampling.samples_table import PROBLEM_STOPS
@@ -48,7 +45,7 @@ class Label(Stage[LabelFacts]):
                 ctx.out,
                 ctx.scratch,
                 problem_stops=stops if stops.is_file() else None,
-                items=items_of(self.label.decontaminate, self.held_out) + suite_items(self.suites),
+                items=items_of(self.label.decontaminate, self.held_out),
                 progress=progress,
             )
         rows = counts.pop("rows")

@@ -121,9 +121,8 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
         )
     )
     verdicts = run.stage(Verify(verify, samples))
-    test_sets = [held_out_content, *test_sets_fingerprint(recipe.label.decontaminate), *suites_content]
-    suites = recipe.evaluate.suites
-    labels = run.stage(Label(recipe.label, recipe.evaluate.prompts, test_sets, samples, verdicts, suites))
+    test_sets = [held_out_content, *test_sets_fingerprint(recipe.label.decontaminate)]
+    labels = run.stage(Label(recipe.label, recipe.evaluate.prompts, test_sets, samples, verdicts))
     replay = None
     if recipe.replay is not None:
         engine = recipe.evaluate.model_dump(include={"engine", "engine_args", "batch_size"})
@@ -134,8 +133,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
                 settings=EvaluationSettings(**engine),
                 prompts_content=prompts_fingerprint(recipe.replay.prompts),
                 held_out=recipe.evaluate.prompts,
-                suites=suites,
-                test_sets=[held_out_content, *suites_content],
+                held_out_content=held_out_content,
                 prepared=prepared,
             )
         )

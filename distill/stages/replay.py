@@ -26,9 +26,9 @@ REPLAY = "replay.jsonl"
 class Replay(Stage[ReplayFacts]):
     """replay.jsonl: training rows of the base's own answers under its own template.
 
-    Left out: prompts that hold a held-out problem or one of the ``suites``, answers that do not end by themselves, and
-    those that say who the model is. ``settings``: the engine, as that of evaluation. ``prompts_content`` and
-    ``test_sets``: the digests of what prompts and test items are read from.
+    Left out: prompts that hold a held-out problem, answers that do not end by themselves, and those that say who the
+    model is. ``settings``: the engine, as that of evaluation. ``prompts_content``, ``held_out_content``: the digests of
+    what the problems are read from.
     """
 
     replay: ReplayConfig
@@ -36,8 +36,7 @@ class Replay(Stage[ReplayFacts]):
     settings: EvaluationSettings
     prompts_content: str | None
     held_out: PromptsConfig
-    suites: tuple[str, ...]
-    test_sets: list[str | None]
+    held_out_content: str | None
     prepared: Artefact[PrepareFacts]
 
     @property
@@ -48,7 +47,6 @@ class Replay(Stage[ReplayFacts]):
         from distill.evaluate.answers import AnswerStore
         from distill.evaluate.persona_probes import own_template
         from distill.evaluate.run import folder_teacher, run_model
-        from distill.evaluate.suites.suite import suite_items
         from synth.benchmarks import prompt_items
         from synth.decontaminate import Finder
         from synth.persona.find import find_identity
@@ -58,14 +56,14 @@ class Replay(Stage[ReplayFacts]):
 
         section = self.replay.prompts
         every = load_prompts(section).prompts if section else general_prompts()
-        test_items = Finder(prompt_items(self.held_out) + suite_items(self.suites))
-        prompts = [prompt for prompt in every if test_items.find(prompt.question)[0] is None]
+        held_out = Finder(prompt_items(self.held_out))
+        prompts = [prompt for prompt in every if held_out.find(prompt.question)[0] is None]
         settings = self.settings.model_copy(update={"max_new_tokens": self.replay.max_new_tokens})
         model = folder_teacher(own_template(self.prepared.path / MODEL, ctx.scratch / "base"), settings)
         with AnswerStore(ctx.store / "evaluation") as store:
             answers = run_model("base", model, prompts, settings, VerifyConfig(workers=1), ctx.progress, answers=store)
         rows: list[dict[str, Any]] = []
-        left_out = collections.Counter({"is a test item": len(every) - len(prompts)})
+        left_out = collections.Counter({"is a held-out problem": len(every) - len(prompts)})
         for prompt, answer in zip(prompts, answers, strict=True):
             if answer["finish_reason"] != "stop" or not answer["response"].strip():
                 left_out["does not end by itself"] += 1

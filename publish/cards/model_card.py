@@ -189,10 +189,12 @@ def suite_table(evaluation: EvaluationFacts) -> Markdown:
             interval(change.low, change.high, "+"),
             p_text(change.p_adjusted),
             _reading(change, change.n),
+            "-" if change.trained_on is None else f"{change.trained_on:,}",
         )
         for change in evaluation.suites
     ]
-    return table(("Suite", "Problems", "Before", "After", "Difference", "Interval", "p", "Reading"), rows)
+    header = ("Suite", "Problems", "Before", "After", "Difference", "Interval", "p", "Reading", "Trained on")
+    return table(header, rows)
 
 
 def _reading(pair: Comparison, n: int) -> str:

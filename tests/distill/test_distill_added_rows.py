@@ -9,22 +9,23 @@ import pytest
 from run_tables import training_rows_of
 from scripted_teacher import Reply, Scripted
 
-from distill.config.loader import load_recipe
 from distill.config.recipe import EvaluationSettings, RandomBase
+from distill.evaluate.suites.suite import find_suites
 from distill.models.random_model import write_random_base
 from distill.runs.artefact import Artefact
 from distill.runs.stage import StageContext
 from distill.stages.replay import REPLAY, Replay
 from licensing.errors import Refused
-from licensing.files import read_json, read_rows, write_rows
+from licensing.files import read_rows, write_rows
 from publish.chat_template import add_persona
+from synth.decontaminate import Finder, Item
 from synth.persona.config import PersonaConfig
 from synth.persona.probes import probes, resembling
 from synth.persona.replay import ReplayConfig, general_prompts
 from synth.problems.config import JsonlPrompts
-from synth.problems.problem import load_prompts
 
 ROOT = Path(__file__).resolve().parents[2]
+HELD_OUT = ROOT / "tests" / "distill" / "sums_held_out.jsonl"
 
 
 def chatty(messages: list[dict[str, str]]) -> str:
@@ -37,7 +38,7 @@ def cut_off(messages: list[dict[str, str]]) -> str:
 
 
 def replay(
-    root: Path, monkeypatch: pytest.MonkeyPatch, rows: int, finish: Reply = cut_off, suites: tuple[str, ...] = ()
+    root: Path, monkeypatch: pytest.MonkeyPatch, rows: int, finish: Reply = cut_off, held_out: Path = HELD_OUT
 ) -> list[dict[str, Any]]:
     model = root / "prepared" / "model"
     model.mkdir(parents=True)
@@ -47,8 +48,8 @@ def replay(
     teacher = Scripted(chatty, finish)
     monkeypatch.setattr("distill.evaluate.run.build_teacher", lambda _: teacher)
     prepared: Any = Artefact("prepare", "k", root / "prepared", "d", {}, None)
-    held_out = JsonlPrompts(path=str(ROOT / "tests" / "distill" / "sums_held_out.jsonl"))
-    stage = Replay(ReplayConfig(rows=rows), "acme/base", EvaluationSettings(), None, held_out, suites, [], prepared)
+    problems = JsonlPrompts(path=str(held_out))
+    stage = Replay(ReplayConfig(rows=rows), "acme/base", EvaluationSettings(), None, problems, None, prepared)
     out = root / "out"
     out.mkdir()
     stage.run(StageContext(out, root / "scratch", root, root, lambda done, total=None, note="": None))
@@ -71,11 +72,11 @@ def test_a_base_that_ends_no_answer_is_refused(tmp_path: Path, monkeypatch: pyte
         replay(tmp_path, monkeypatch, 150, finish=lambda _: "length")
 
 
-def test_no_problem_of_a_suite_is_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    suite = tmp_path / "suite.jsonl"
+def test_no_held_out_problem_is_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held_out = tmp_path / "held_out.jsonl"
     question = next(prompt.question for prompt in general_prompts() if "long" not in prompt.question)
-    write_rows(suite, [{"id": "a", "prompt": question, "kind": "open"}])
-    rows = replay(tmp_path, monkeypatch, 150, suites=(str(suite),))
+    write_rows(held_out, [{"id": "a", "prompt": question, "kind": "open"}])
+    rows = replay(tmp_path, monkeypatch, 150, held_out=held_out)
     assert rows
     assert question not in {row["messages"][0]["content"] for row in rows}
 
@@ -87,18 +88,10 @@ def test_general_prompts_are_distinct_and_ask_for_no_identity() -> None:
     assert resembling(prompts, probes(ada)) == []
 
 
-@pytest.mark.slow
-def test_a_trace_of_a_problem_that_a_suite_asks_is_not_trained_on(distill: Any, tmp_path: Path) -> None:
-    recipe, suite = ROOT / "recipes" / "smoke.yaml", tmp_path / "suite.jsonl"
-    first = load_prompts(load_recipe(recipe).prompts).prompts[0]
-    write_rows(suite, [{"id": "a", "prompt": first.question, "kind": "math", "answer": "1"}])
-    more = ("--until", "curate", "--set", f"evaluate.suites=[{suite}]")
-    assert distill("run", recipe, "--runs", tmp_path / "runs", *more).code == 0
-    (run,) = (tmp_path / "runs").iterdir()
-    (overlap,) = (read_json(path) for path in run.glob("stages/label/*/decontamination.json"))
-    assert overlap["sets"]["suite"] == 1
-    assert [(found["prompt_id"], found["set"]) for found in overlap["found"]] == [(first.id, "suite")]
-    assert first.id not in {row.get("prompt_id") for row in training_rows_of(run)}
+def test_general_prompts_are_none_of_the_side_effect_suite() -> None:
+    suites = find_suites(["side-effects"])
+    finder = Finder(Item(one.name, problem.id, problem.question) for one in suites for problem in one.problems())
+    assert [prompt.question for prompt in general_prompts() if finder.find(prompt.question)[0]] == []
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from command import Answer
 from jsonschema import Draft7Validator
 
 from distill.config.recipe import RandomBase
+from distill.evaluate.suites.evaluate import find_trained_on
 from distill.evaluate.suites.long_context import LENGTHS, long_context_problems
 from distill.evaluate.suites.suite import SIDE_EFFECTS, find_suites, subset
 from distill.models.random_model import CHATML, write_random_base
@@ -307,3 +308,13 @@ def test_lm_eval_runs_a_task_of_a_file_and_scores_the_answer_behind_the_thinking
     assert len(kept["samples"]["say_it"]) == 4
     wrong = distill("eval", base, "--harness", "lm-eval", "--tasks", "no_such_task", "-o", tmp_path / "out")
     assert (wrong.code, "no task 'no_such_task'" in wrong.err) == (2, True)
+
+
+def test_training_prompts_that_hold_a_problem_of_a_suite_are_counted_beside_it(
+    shipped: dict[str, list[Prompt]],
+) -> None:
+    suites = {name: shipped[name] for name in ("knowledge", "chat-format")}
+    copied = [f"Please tell me.\n{problem.question}" for problem in suites["knowledge"][:3]]
+    found, recall = find_trained_on(suites, [*copied, copied[0], "What is the sum of 3 and 4?"])
+    assert found == {"knowledge": 3, "chat-format": 0}
+    assert recall["verbatim"] == 1.0

@@ -224,7 +224,10 @@ def test_suites_that_are_added_evaluate_again_and_what_got_worse_is_in_every_pla
     assert json.loads((release / "evaluation.json").read_text())["side_effects"] == shown["side_effects"]
     assert "| chat-format | 6 |" in (release / "README.md").read_text()
     assert distill("report", copied).returncode == 0
-    assert "What got better or worse" in (the_run(copied) / "report" / "report.md").read_text()
+    report = (the_run(copied) / "report" / "report.md").read_text()
+    assert "What got better or worse" in report
+    assert "verbatim 1.00" in report
+    assert shown["side_effects"][0]["trained_on"] == 0
     run_smoke(copied, *settings)
     assert executed(copied) == []
     done = distill("run", "recipes/smoke.yaml", "--runs", copied, "--set", "evaluate.suites=[chat-fromat]")

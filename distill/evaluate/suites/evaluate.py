@@ -7,7 +7,8 @@ over the suites (Holm, Scandinavian Journal of Statistics 6, 1979).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,11 +21,15 @@ from distill.evaluate.suites.suite import Suite
 from distill.models.folder import base_path, read_base
 from distill.runs.facts import Comparison, SideEffect
 from distill.runs.stage import Reporter
+from synth.decontaminate import Finder, Item
+from synth.decontamination_recall import plant_report
 from synth.problems.problem import Prompt
 from synth.teachers.config import TeacherConfig
 from synth.verify.config import VerifyConfig
 
-__all__ = ["SuiteQuestions", "SuiteResult", "evaluate_suites", "side_effects"]
+__all__ = ["SuiteQuestions", "SuiteResult", "evaluate_suites", "find_trained_on", "side_effects"]
+
+_HOSTS = 200  # training prompts in which copies are planted
 
 
 @dataclass(frozen=True)
@@ -100,14 +105,30 @@ class SuiteQuestions:
         return _adjusted(results)
 
 
-def side_effects(results: Sequence[SuiteResult]) -> tuple[SideEffect, ...]:
-    """Before and after, for the table of what got worse: of results with two models."""
+def find_trained_on(
+    suites: Mapping[str, Sequence[Prompt]], prompts: Iterable[str]
+) -> tuple[dict[str, int], dict[str, float | None]]:
+    """How many training ``prompts`` hold a problem of each suite (name -> problems); and the recall of planted copies.
+
+    Equal prompts count once. A prompt counts for the suite of the problem that it overlaps with most.
+    """
+    items = [Item(name, problem.id, problem.question) for name, problems in suites.items() for problem in problems]
+    finder, distinct = Finder(items), list(dict.fromkeys(prompts))
+    matches = (finder.find(prompt)[0] for prompt in distinct)
+    counts = Counter(match.item.set for match in matches if match is not None)
+    return {name: counts[name] for name in suites}, plant_report(finder, distinct[:_HOSTS])["recall"]
+
+
+def side_effects(results: Sequence[SuiteResult], trained_on: Mapping[str, int] | None = None) -> tuple[SideEffect, ...]:
+    """Before and after, for the table of what got worse: of results with two models. ``trained_on`` as of
+    ``find_trained_on``."""
     effects = []
     for result in results:
         before, after = result.report.scores[-2:]
         pair = result.comparison
         assert pair is not None, "two models are compared"
         named = {"suite": result.suite.name, "about": result.suite.about, "before": before, "after": after}
+        named["trained_on"] = trained_on[result.suite.name] if trained_on is not None else None
         effects.append(SideEffect(**named, **pair.model_dump()))
     return tuple(effects)
 

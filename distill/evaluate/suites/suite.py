@@ -21,12 +21,11 @@ from pathlib import Path
 from distill.config.loader import load_recipe
 from distill.evaluate.suites.long_context import LENGTHS, long_context_problems
 from licensing.errors import InputError, MissingDependency
-from synth.decontaminate import Item
 from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
 from synth.problems.preset import presets
 from synth.problems.problem import Prompt, load_prompts
 
-__all__ = ["SIDE_EFFECTS", "Suite", "find_suites", "subset", "suite_items", "suite_names"]
+__all__ = ["SIDE_EFFECTS", "Suite", "find_suites", "subset", "suite_names"]
 
 _DATA = Path(__file__).parent / "data"
 _GYM, _LONG = "reasoning-gym:", "long-context:"
@@ -100,13 +99,6 @@ def find_suites(names: Iterable[str]) -> list[Suite]:
             if suites.setdefault(suite.name, suite) != suite:
                 raise InputError(f"two suites are called {suite.name}", where=one, hint="rename one of the files")
     return [*suites.values()]
-
-
-def suite_items(names: Iterable[str]) -> list[Item]:
-    """Every problem of these suites, as test items that training rows must not hold."""
-    return [
-        Item(suite.name, problem.id, problem.question) for suite in find_suites(names) for problem in suite.problems()
-    ]
 
 
 def subset(problems: Sequence[Prompt], limit: int, seed: int) -> list[Prompt]:
