@@ -104,8 +104,8 @@ def text_bytes(sampling: TeacherSampling, problems: int) -> int:
 
 
 def asked_bounds(asked: AskedModel, rows: int) -> str:
-    """What a judge or rewriter takes at most for so many rows: each of them another question, and each in doubt."""
-    when = "asked about sentences that rules cannot rewrite, one in each trace"
+    """What a judge or rewriter takes at most for so many rows: each of them one question, and all different."""
+    when = "asked about sentences that rules cannot rewrite; with one in every trace"
     if isinstance(asked, JudgeConfig):
         when = f"asked where the rules say {' or '.join(asked.when)}"
     return f"{when}: {bounds(asked.sampling, rows).replace('samples', 'questions').replace('teacher', asked.role)}"
