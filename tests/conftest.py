@@ -21,6 +21,11 @@ from distill.cli.app import run_command
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# A core each: threads of OpenMP that wait for one another on cores that another worker uses take ten times as long.
+if (worker := os.environ.get("PYTEST_XDIST_WORKER")) is not None:
+    core = int(worker.removeprefix("gw")) % (os.cpu_count() or 1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", str(core))
 
 GROUPS = {
     "torch": (
