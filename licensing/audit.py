@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from licensing.errors import Refused
-from licensing.license_files import LicenseFiles, notice_lines
+from licensing.license_files import LicenseFiles, UpstreamFiles, notice_lines
 from licensing.lineage import Change, Lineage
 from licensing.registry import Registry
 from licensing.rules.compatibility import r2_compatibility
@@ -141,16 +141,16 @@ def audit(
     registry: Registry | None = None,
     *,
     license_files: LicenseFiles | None = None,
-    upstream_notices: Mapping[str, str] | None = None,
+    upstream_files: Mapping[str, UpstreamFiles] | None = None,
     allow: Iterable[Allowance] = (),
 ) -> Audit:
     """Apply every rule. Policy `text` reads the texts as they stand; `strict` applies terms of data to weights.
 
     The order of the inputs does not matter, and a further input never removes an obligation. ``license_files``: content
-    of the release's license and notice files; without it their names count. ``upstream_notices``: id of an input ->
-    text of its NOTICE file.
+    of the release's license and notice files; without it their names count. ``upstream_files``: id of an input ->
+    what was read in its repository.
     """
-    ctx = build_context(lineage, policy, registry, license_files, upstream_notices)
+    ctx = build_context(lineage, policy, registry, license_files, upstream_files)
     findings = tuple(sorted({_apply_certainty(f) for rule in RULES for f in rule(ctx)}, key=_sort_key))
     by_kind = {kind: tuple(dict.fromkeys(f.code for f in findings if f.code[0] == kind)) for kind in "OVW"}
     return Audit(
@@ -241,14 +241,15 @@ def notice_text(
     lineage: Lineage,
     result: Audit,
     registry: Registry | None = None,
-    upstream_notices: Mapping[str, str] | None = None,
+    upstream_files: Mapping[str, UpstreamFiles] | None = None,
 ) -> str:
     """The NOTICE file of a release: phrases to show, notices of the upstreams, and every input with its license.
 
-    ``upstream_notices``: id of an input -> text of its NOTICE file, carried over where its license asks for it. What
-    was changed is for the releaser to say; one general sentence stands for it.
+    ``upstream_files``: id of an input -> what was read in its repository; its NOTICE and its copyright lines are
+    carried over where its license asks for it. What was changed is for the releaser to say; one general sentence
+    stands for it.
     """
-    ctx = build_context(lineage, registry=registry, upstream_notices=upstream_notices)
+    ctx = build_context(lineage, registry=registry, upstream_files=upstream_files)
     title = lineage.release.rsplit("/", 1)[-1]
     lines = [title, "=" * len(title), ""]
     phrases = [f.code.split(":", 1)[1] for f in result.findings if f.bare == "O-ATTR"]
@@ -264,9 +265,11 @@ def notice_text(
     if required:
         lines += [*sorted(required), ""]
     for root, license in ctx.upstream_licenses:
-        upstream = ctx.upstream_notices.get(root.input.id)
-        if upstream and license.copies.keep_notice_file:
-            lines += [f"From the NOTICE of {root.input.id}:", "", *notice_lines(upstream), ""]
+        upstream, copies = ctx.upstream_files.get(root.input.id, UpstreamFiles()), license.copies
+        if upstream.notice and copies.keep_notice_file:
+            lines += [f"From the NOTICE of {root.input.id}:", "", *notice_lines(upstream.notice), ""]
+        if upstream.copyrights and (copies.keep_copyrights or copies.copyright_notice):
+            lines += [f"From the LICENSE of {root.input.id}:", "", *upstream.copyrights, ""]
     changed = {f.input for f in result.findings if f.bare == "O-STATE-CHANGES"}
     credited = {f.input for f in result.findings if f.bare in ("O-CREDIT", "O-CREDIT-DATA")}
     part = {"base": "weights from", "data": "data from", "judge": "graded by", "seed": "seeded by"}

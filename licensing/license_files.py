@@ -9,7 +9,10 @@ from functools import cache
 
 from licensing.registry import builtin
 
-__all__ = ["LicenseFile", "LicenseFiles", "is_license_file", "is_notice_file", "is_policy_file", "notice_lines"]
+__all__ = [
+    "LicenseFile", "LicenseFiles", "UpstreamFiles", "copyright_lines", "is_license_file", "is_notice_file",
+    "is_policy_file", "notice_lines",
+]  # fmt: skip
 
 _PRINCIPAL = re.compile(r"(licen[cs]e|copying)(\.(txt|md|rst|text))?", re.IGNORECASE)
 _NOT_A_DOCUMENT = re.compile(
@@ -18,6 +21,7 @@ _NOT_A_DOCUMENT = re.compile(
     re.IGNORECASE,
 )
 _DOCUMENT = re.compile(r"\.(txt|text|md|markdown|rst|html?|pdf|rtf|docx?)$", re.IGNORECASE)
+_COPYRIGHT = re.compile(r"copyright\b.*\b(19|20)\d\d\b.*[^\W\d_]", re.IGNORECASE)
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _LICENSE_WORDS = frozenset({"license", "licence", "licenses", "licences", "copying", "unlicense", "agreement"})
 _NOTICE_WORDS = frozenset({"notice", "notices"})
@@ -108,11 +112,13 @@ class LicenseFile:
 
 @dataclass(frozen=True)
 class LicenseFiles:
-    """Content of a release's license and notice files. ``notice``: its notice files joined; ``readme``: its card."""
+    """Content of a release's license and notice files. ``notice``: its notice files joined; ``readme``: its card;
+    ``copyrights``: the copyright lines of its license files."""
 
     licenses: tuple[LicenseFile, ...] = ()
     notice: str | None = None
     readme: str | None = None
+    copyrights: tuple[str, ...] = ()
 
     def notice_contains(self, line: str) -> bool:
         """True where the notice files hold this line; case, spacing and quotation marks do not count."""
@@ -128,6 +134,29 @@ class LicenseFiles:
         both places)."""
         text = _fold(f"{self.notice or ''}\n{self.readme or ''}")
         return [line for line in notice_lines(upstream) if _fold(line) not in text]
+
+    def missing_copyrights(self, lines: Iterable[str]) -> list[str]:
+        """Copyright lines that neither the license and notice files nor the card repeat."""
+        text = _fold("\n".join((self.notice or "", self.readme or "", *self.copyrights)))
+        return [line for line in lines if _fold(line) not in text]
+
+
+@dataclass(frozen=True)
+class UpstreamFiles:
+    """What was read in the repository of an input.
+
+    ``notice``: text of its NOTICE files; None: it has none. ``copyrights``: the copyright lines of its license files.
+    ``conflict``: how card, LICENSE or bases of the repository ask for more than the license that is stated for it.
+    """
+
+    notice: str | None = None
+    copyrights: tuple[str, ...] = ()
+    conflict: str | None = None
+
+
+def copyright_lines(text: str) -> tuple[str, ...]:
+    """The lines "Copyright 2024 Somebody" of a license file, each once; a form's "Copyright [yyyy] [name]" is none."""
+    return tuple(line for line in notice_lines(text) if len(line) < 200 and _COPYRIGHT.match(line))
 
 
 def notice_lines(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from licensing.audit import Audit, notice_text
 from licensing.detect import standard_text
 from licensing.errors import InputError, MissingDependency, Refused
 from licensing.files import disk_errors, write_text
+from licensing.license_files import UpstreamFiles
 from licensing.lineage import Lineage
 from licensing.registry import DATA, Registry, builtin
 from licensing.rules.context import build_context
@@ -57,17 +58,17 @@ def release_license_files(
     result: Audit,
     upstream: Mapping[str, str] | None = None,
     registry: Registry | None = None,
-    upstream_notices: Mapping[str, str] | None = None,
+    upstream_files: Mapping[str, UpstreamFiles] | None = None,
 ) -> dict[str, str]:
     """NOTICE, LICENSE, and below ``LICENSES/`` every other text of which a copy has to ship: file name -> text.
 
     ``upstream``: registry id or SPDX id -> the text of the file that came with an input; it is preferred to our texts.
-    ``upstream_notices``: id of an input -> text of its NOTICE file. Raises Refused, naming them all, for texts that
-    have to ship and that we do not have.
+    ``upstream_files``: id of an input -> what was read in its repository. Raises Refused, naming them all, for texts
+    that have to ship and that we do not have.
     """
     registry, texts = registry or builtin(), dict(upstream or {})
     ctx = build_context(lineage, registry=registry)
-    files, missing = {"NOTICE": notice_text(lineage, result, registry, upstream_notices)}, []
+    files, missing = {"NOTICE": notice_text(lineage, result, registry, upstream_files)}, []
 
     def add(name: str, license: License, owner: str) -> None:
         candidates = (texts[key] for key in (license.id, license.label, license.spdx) if key and key in texts)
@@ -116,13 +117,14 @@ def write_license_files(files: Mapping[str, str], out: Path) -> list[Path]:
 
 def doubts(entry: License, today: dt.date) -> list[str]:
     """Why an entry has to be looked at again: read more than a year ago, from somebody else's document, in part, or
-    not at all."""
+    not at all; or it names repositories that nobody looked at."""
     year, month = (int(part) for part in entry.read.split("-")[:2])
     old = (today.year - year) * 12 + today.month - month > 12
     states = {"no": "not read", "secondary": "read in somebody else's document", "partly": "read in part"}
     return [
         *([f"read in {entry.read}"] if old else []),
         *([states[entry.verified]] if entry.verified in states else []),
+        *([f"{len(entry.repos_unchecked)} repositories not checked"] if entry.repos_unchecked else []),
     ]
 
 

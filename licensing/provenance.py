@@ -1,11 +1,12 @@
 """From a repository to its lineage: card, configs and license files are read, base models followed to the first one.
 
     resolved = resolve_lineage(repository, source)        # or complete_lineage(lineage, source)
-    audit(resolved.lineage, license_files=resolved.license_files, upstream_notices=resolved.upstream_notices)
+    audit(resolved.lineage, license_files=resolved.license_files, upstream_files=resolved.upstream_files)
 
 A base counts with the license that it declares, or that its LICENSE is. Where the two differ, or where it declares
-less than a base of its own asks for, the lineage holds both: the stricter governs, and a note names the conflict. The
-license of a repository that cannot be read is unknown, unless the registry knows that exact repository.
+less than a base of its own asks for, the lineage holds both: the stricter governs, and ``UpstreamFiles.conflict`` says
+so, which blocks; likewise where a lineage file states less than card, LICENSE or bases of an input. The license of a
+repository that cannot be read is unknown, unless the registry knows that exact repository.
 
 Not covered: teachers that only the prose of a card names (they are a warning; put them in a lineage.yaml in the
 repository), and the data that an upstream was trained on.
@@ -15,18 +16,26 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from licensing.card import Card, is_hub_id, read_card, read_metadata
 from licensing.detect import recognise
 from licensing.errors import InputError
-from licensing.license_files import LicenseFile, LicenseFiles, is_license_file, is_notice_file, is_policy_file
+from licensing.license_files import (
+    LicenseFile,
+    LicenseFiles,
+    UpstreamFiles,
+    copyright_lines,
+    is_license_file,
+    is_notice_file,
+    is_policy_file,
+)
 from licensing.lineage import Change, Declared, Input, Lineage, changes_by_name, parse_lineage
 from licensing.model_files import MERGE_CONFIG, config_bases, gguf_bases, merge_bases
 from licensing.registry import Registry, builtin, fold
 from licensing.repository import Kind, Repository, RepositorySource
-from licensing.rules.context import covers, parse_license
+from licensing.rules.context import asks_more, covers, parse_license
 from licensing.safe_yaml import parse_yaml
 from licensing.schema import License
 
@@ -43,14 +52,14 @@ class ResolvedLineage:
     """A lineage and what was read for it.
 
     ``license_files``: content of the release's own files. ``license_texts``: registry or SPDX id -> a text that came
-    with the release or an input. ``upstream_notices``: id of an input -> text of its NOTICE. ``notes``: what was
-    missing or contradictory, for people.
+    with the release or an input. ``upstream_files``: id of an input whose repository was read -> what was read there.
+    ``notes``: what was missing or contradictory, for people.
     """
 
     lineage: Lineage
     license_files: LicenseFiles | None = None
     license_texts: dict[str, str] = field(default_factory=dict)
-    upstream_notices: dict[str, str] = field(default_factory=dict)
+    upstream_files: dict[str, UpstreamFiles] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -84,7 +93,7 @@ class _Resolver:
         self._release, self._source, self._registry = release, source, registry
         self._notes: list[str] = list(release.notes)
         self._license_texts: dict[str, str] = {}
-        self._upstream_notices: dict[str, str] = {}
+        self._upstream_files: dict[str, UpstreamFiles] = {}
         self._repositories: dict[tuple[str, Kind], Repository | None] = {}
         self._lookups = 0
 
@@ -107,7 +116,7 @@ class _Resolver:
             releaser=written.releaser if written else None,
         )
         notes = tuple(dict.fromkeys(self._notes))
-        return ResolvedLineage(lineage, license_files, self._license_texts, self._upstream_notices, notes)
+        return ResolvedLineage(lineage, license_files, self._license_texts, self._upstream_files, notes)
 
     def _from_scratch(self, written: Lineage | None, inputs: list[Input]) -> bool:
         bases = [item.id for item in inputs if item.role == "base"]
@@ -122,7 +131,7 @@ class _Resolver:
         inputs = self._merge(self._teachers(lineage.inputs), [*self._base_inputs(read), *data])
         notes = tuple(dict.fromkeys(self._notes))
         completed = lineage.model_copy(update={"inputs": tuple(inputs)})
-        return ResolvedLineage(completed, None, self._license_texts, self._upstream_notices, notes)
+        return ResolvedLineage(completed, None, self._license_texts, self._upstream_files, notes)
 
     def _teachers(self, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
         """Teachers and judges with what their repositories say, where the source has them: a teacher's weights can be
@@ -133,12 +142,24 @@ class _Resolver:
             if repository is not None:
                 bases = self._follow_bases((item.id,))
                 named = next(self._base_inputs({item.id.casefold(): bases[item.id.casefold()]}, among=bases))
-                if named.licenses and not self._same_license(item.licenses, named.licenses):
-                    self._notes.append(f"{item.id}: its card or LICENSE says {', '.join(named.licenses)}")
-                    both = tuple(dict.fromkeys((*item.licenses, *named.licenses)))
-                    item = item.model_copy(update={"licence": both})
+                item = self._with_license_of(item, named)
             completed.append(item)
         return tuple(completed)
+
+    def _with_license_of(self, item: Input, named: Input) -> Input:
+        """An input of a lineage file with the licenses that its repository names beside its own."""
+        stated = ", ".join(item.licenses) or "nothing"
+        conflict = f"the lineage says {stated}, its card or LICENSE {', '.join(named.licenses)}"
+        read = self._upstream_files.get(named.id)
+        if read is not None and item.licenses:  # what the lineage states settles a conflict inside the repository
+            looser = any(self._is_looser(item.licenses, entry) for entry in self._entries(named.licenses))
+            read = replace(read, conflict=conflict if looser else None)
+        if read is not None:
+            self._upstream_files[item.id] = read
+        if not named.licenses or self._same_license(item.licenses, named.licenses):
+            return item
+        self._notes.append(f"{item.id}: {conflict}")
+        return item.model_copy(update={"licence": tuple(dict.fromkeys((*item.licenses, *named.licenses)))})
 
     def _changes(self, card: Card) -> tuple[Change, ...]:
         """What was done to the weights, by the card, the files and the name of the release."""
@@ -186,13 +207,8 @@ class _Resolver:
         by_name = {item.id.casefold(): item for item in resolved}
         for item in written:
             other = by_name.get(item.id.casefold()) if item.role in ("base", "data") else None
-            if other is not None and other.licenses and not self._same_license(item.licenses, other.licenses):
-                both = tuple(dict.fromkeys((*item.licenses, *other.licenses)))
-                self._notes.append(
-                    f"{item.id}: the lineage says {', '.join(item.licenses) or 'nothing'}, its card or LICENSE "
-                    f"{', '.join(other.licenses)}"
-                )
-                item = item.model_copy(update={"licence": both})
+            if other is not None:
+                item = self._with_license_of(item, other)
             if other is not None and other.changes and not item.changes:
                 item = item.model_copy(update={"changes": other.changes})
             inputs.append(item)
@@ -215,7 +231,8 @@ class _Resolver:
         return tuple(names[:_MAX_NAMES])
 
     def _license_files(self, repository: Repository) -> LicenseFiles:
-        files = []
+        files: list[LicenseFile] = []
+        copyrights: list[str] = []
         names = _own_files(repository.files)
         for name in names:
             if not is_license_file(name) or is_notice_file(name) or is_policy_file(name):
@@ -223,7 +240,9 @@ class _Resolver:
             text = repository.texts.get(name)
             # a file that was not read (PDF, or too many files) may hold any text
             files.append(self._recognise(name, text) if text is not None else LicenseFile(name))
-        return LicenseFiles(tuple(files), self._notice(repository), repository.texts.get("README.md"))
+            copyrights += copyright_lines(text or "")
+        readme, notice = repository.texts.get("README.md"), self._notice(repository)
+        return LicenseFiles(tuple(files), notice, readme, tuple(dict.fromkeys(copyrights)))
 
     def _notice(self, repository: Repository) -> str | None:
         notices = [repository.texts[name] for name in _own_files(repository.files)
@@ -273,6 +292,9 @@ class _Resolver:
         if repository is None:
             registered = self._registry.of_repository(name)
             if registered is not None and registered.relicensed is None:
+                if self._registry.is_unchecked(name):
+                    self._notes.append(f"{name} cannot be read; nobody checked that it is under {registered.id}")
+                    return _Base(name, None, f"{registered.id}?", ())
                 self._notes.append(f"{name} cannot be read; the registry knows it to be under {registered.id}")
                 return _Base(name, None, registered.id, ())
             self._notes.append(f"{name} cannot be read: its license and its base models are not known")
@@ -303,8 +325,7 @@ class _Resolver:
     def _license(self, name: str, repository: Repository, card: Card) -> LicenseField:
         """The declared license, with the LICENSE's where that is another one and not just a copy of an upstream's."""
         files = self._license_files(repository)
-        if files.notice is not None:
-            self._upstream_notices[name] = files.notice
+        self._upstream_files[name] = UpstreamFiles(files.notice, files.copyrights)
         text = self._principal_text(files) or self._registry.of_link(card.license_link or "")
         if card.eu_disallowed:
             self._notes.append(f"{repository.id}: its card says that it is not offered in the European Union")
@@ -315,7 +336,10 @@ class _Resolver:
             return card.tag
         if tags and text.permissive:
             return card.tag
-        self._notes.append(f"{repository.id}: the tag says {card.tag}, its LICENSE is {text.id}")
+        conflict = f"the tag says {card.tag}, its LICENSE is {text.id}"
+        self._notes.append(f"{repository.id}: {conflict}")
+        if self._is_looser(card.tag, text):
+            self._upstream_files[name] = UpstreamFiles(files.notice, files.copyrights, conflict)
         return (card.tag, text.id) if tags else text.id
 
     def _principal_text(self, files: LicenseFiles) -> License | None:
@@ -338,8 +362,11 @@ class _Resolver:
             license = base.license
             for upstream in self._upstream_licenses(base, among or bases):
                 if self._is_looser(license, upstream):
+                    conflict = f"{base.id} declares less than its own base asks for ({upstream.id})"
                     license = (*_as_tuple(license), upstream.id)
-                    self._notes.append(f"{base.id} declares less than its own base asks for ({upstream.id})")
+                    self._notes.append(conflict)
+                    read = self._upstream_files[base.id]
+                    self._upstream_files[base.id] = replace(read, conflict=conflict)
                     break
             revision = base.repository.revision if base.repository else None
             yield Input(id=base.id, role="base", licence=license, revision=revision, changes=changes or None)
@@ -360,9 +387,7 @@ class _Resolver:
 
     def _is_looser(self, license: LicenseField, upstream: License) -> bool:
         entries = self._entries(license)
-        return bool(entries) and not any(
-            covers(entry, upstream) or not upstream.terms - entry.terms for entry in entries
-        )
+        return bool(entries) and not any(covers(entry, upstream) or not asks_more(upstream, entry) for entry in entries)
 
     def _entries(self, license: LicenseField) -> tuple[License, ...]:
         return parse_license(_as_tuple(license), self._registry).licenses if license else ()

@@ -45,6 +45,11 @@ _COPY = re.compile(
 )
 
 
+def _original(repo: str) -> str:
+    """The name of the model that a repository is a copy of, without its owner."""
+    return _COPY.sub("", repo.rpartition("/")[2])
+
+
 class Registry:
     """Entries by id, and lookups by name, repository and endpoint. Immutable."""
 
@@ -104,18 +109,30 @@ class Registry:
         """The text that this exact repository is known to be under; a family's name alone finds nothing."""
         return self._repos.get(re.sub(r"\s*\(.*\)$", "", model).strip().casefold())
 
+    def is_unchecked(self, model: str) -> bool:
+        """True where the license of a repository, or of the one that it is a copy of by its name, is general knowledge:
+        nobody read its card or LICENSE."""
+        name = model.strip().casefold()
+        return name in self._unchecked or (name not in self._repos and _original(name) in self._unchecked)
+
+    @cached_property
+    def _unchecked(self) -> frozenset[str]:
+        """Such repositories, and their names without an owner."""
+        repos = [repo.casefold() for entry in self.entries.values() for repo in entry.repos_unchecked]
+        return frozenset((*repos, *(_original(repo) for repo in repos)))
+
     @cached_property
     def _copies(self) -> dict[str, tuple[License, ...]]:
         """Name of a known repository without its owner -> the texts that repositories of that name are under."""
         index: dict[str, dict[str, License]] = {}
         for repo, entry in self._repos.items():
-            index.setdefault(_COPY.sub("", repo.rpartition("/")[2]), {})[entry.label] = entry
+            index.setdefault(_original(repo), {})[entry.label] = entry
         return {name: tuple(entries.values()) for name, entries in index.items()}
 
     def of_copy(self, model: str) -> License | None:
         """The text that a repository of the same name is known to be under: that of `meta-llama/Llama-3.2-1B` for
         `somebody/Llama-3.2-1B-GGUF`. A mirror can be tagged wrong, and is the same work."""
-        entries = self._copies.get(_COPY.sub("", model.strip().casefold().rpartition("/")[2]), ())
+        entries = self._copies.get(_original(model.strip().casefold()), ())
         return entries[0] if len(entries) == 1 else None
 
     def of_link(self, link: str) -> License | None:

@@ -10,12 +10,14 @@ from licensing.rules.context import Finding
 
 __all__ = ["audit_markdown", "audit_table"]
 
-_TITLES = {"V": "Violations", "O": "Obligations", "W": "Warnings"}
+_TITLES = {"O": "Obligations", "V": "Violations", "W": "Warnings"}
+_BLOCKERS = 3  # named beside the verdict
 _DISCLAIMER = "Not legal advice."
 
 
 def audit_table(result: Audit, *more: str) -> str:
-    """Plain text: the verdict, every finding with its reason, quotation and fix, then the sections in ``more``."""
+    """Plain text: the verdict with what blocks, every finding with its reason, quotation and fix (duties first), then
+    the sections in ``more``."""
     lines = [_head(result)]
     for title, findings in _groups(result):
         lines += ["", f"{title} ({len(findings)})"]
@@ -57,7 +59,10 @@ def audit_markdown(result: Audit, *more: str) -> str:
 
 def _head(result: Audit) -> str:
     strict = " (policy: strict)" if result.policy == "strict" else ""
-    return f"{result.release}: {result.verdict}{', blocked' if result.blocked else ''}{strict}"
+    codes = list(dict.fromkeys(f.code for f in result.blocking))
+    more = f" and {len(codes) - _BLOCKERS} more" if len(codes) > _BLOCKERS else ""
+    blocked = f", blocked by {', '.join(codes[:_BLOCKERS])}{more}" if codes else ""
+    return f"{result.release}: {result.verdict}{blocked}{strict}"
 
 
 def _groups(result: Audit) -> list[tuple[str, list[Finding]]]:

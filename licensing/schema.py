@@ -106,6 +106,9 @@ class Copies(_Data):
     copyright_notice: Fact | None = None
     notice: Notice | None = None
     keep_notice_file: NoticeFile | None = None
+    keep_copyrights: Fact | None = Field(
+        default=None, description="Copyright and attribution notices of the upstream's files stay."
+    )
     attribution: Attribution | None = None
     credit: Fact | None = Field(default=None, description="The licensor has to be credited.")
     name_prefix: Prefix | None = None
@@ -192,6 +195,10 @@ class License(_Data):
     repos: tuple[str, ...] = Field(
         (), description="Exact repositories (owner/name) that were under the text at their first revision."
     )
+    repos_sources: tuple[str, ...] = Field((), description="Where repositories were seen to be under the text.")
+    repos_unchecked: tuple[str, ...] = Field(
+        (), description="Those of `repos` of which neither card nor license was read: general knowledge."
+    )
     recognise: tuple[str, ...] = Field((), description="Phrases that together are found only in a copy of the text.")
     links: tuple[str, ...] = Field((), description="Addresses of the text, without https://www., that cards link to.")
     endpoints: tuple[str, ...] = Field((), description="Hosts of the service that these terms belong to.")
@@ -199,6 +206,11 @@ class License(_Data):
     termination: str | None = None
     remarks: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+
+    @cached_property
+    def owners(self) -> frozenset[str]:
+        """``orgs`` without case."""
+        return frozenset(org.casefold() for org in self.orgs)
 
     @cached_property
     def terms(self) -> frozenset[str]:

@@ -112,7 +112,11 @@ def licences(
     ] = None,
     licences_file: LicenseFile = None,
     check: Annotated[
-        bool, typer.Option("--check", help="List entries read over a year ago, in part, second-hand or not at all.")
+        bool,
+        typer.Option(
+            "--check",
+            help="List entries that need another reading: old, partial, second-hand, unread, unchecked repositories.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:

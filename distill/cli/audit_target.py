@@ -55,13 +55,13 @@ def audit_target(
     """
     registry = load_registry(licences)
     resolved, recipe_allow = read_target(target, registry, cards=cards, endpoint=endpoint, name=name)
-    notices = resolved.upstream_notices
+    notices = resolved.upstream_files
     result = audit(
         resolved.lineage,
         policy,
         registry,
         license_files=resolved.license_files,
-        upstream_notices=notices,
+        upstream_files=notices,
         allow=(*recipe_allow, *allow),
     )
     unused = [one.code for one in allow if one not in result.allowed]
@@ -139,10 +139,12 @@ def read_target(
         return complete_lineage(lineage, ChainedSource([FolderSource(one) for one in cards]), registry), ()
     if path.is_dir():
         if (path / "ledger.jsonl").is_file():
+            from distill.release.audit import base_files
             from distill.release.lineage import run_lineage
 
             lineage, recipe = run_lineage(path)
-            return ResolvedLineage(lineage), recipe.release.allow
+            revision = next((item.revision for item in lineage.inputs if item.role == "base"), None)
+            return ResolvedLineage(lineage, upstream_files=base_files(recipe, revision)), recipe.release.allow
         return resolve_lineage(_folder(path, name), ChainedSource(_local_sources(cards)), registry), ()
     bare = target.removeprefix("datasets/")
     if not is_hub_id(bare) or "/" not in bare:

@@ -230,7 +230,8 @@ def download(hub_id: str, revision: str | None) -> Path:
     with _hub_errors(hub_id, revision, "student.base"):
         from huggingface_hub import snapshot_download
 
-        patterns = ["*.safetensors", INDEX, "*.json", "*.jinja", "*.txt", "*.model"]  # no code, no pickles
+        # no code, no pickles; license and notice files have to travel on with a release
+        patterns = ["*.safetensors", INDEX, "*.json", "*.jinja", "*.txt", "*.model", "*LICEN[CS]E*", "NOTICE*"]
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
     raise AssertionError("snapshot_download returns or raises")
 

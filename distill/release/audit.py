@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import Recipe
-from distill.models.folder import base_path, public_name
+from distill.models.folder import base_path, cached, public_name
 from distill.release.lineage import Sources, base_revision, lineage_of, request_dates
 from distill.runs.artefact import Artefact
 from distill.runs.facts import AuditFacts, CurateFacts, ExportFacts, PrepareFacts, SampleFacts, VerifyFacts
 from licensing.audit import Audit, audit, notice_text
 from licensing.errors import InputError, Refused
 from licensing.files import write_text
-from licensing.license_files import is_notice_file, is_policy_file
+from licensing.license_files import (
+    UpstreamFiles,
+    copyright_lines,
+    is_license_file,
+    is_notice_file,
+    is_policy_file,
+)
 from licensing.license_texts import license_text_with_copyright
 from licensing.registry import resolve
+from licensing.repository import files_to_read
 from licensing.suggest import TEXTS
 from publish.cards.markdown import HUB_ID
 
-__all__ = ["as_yaml", "write_audit"]
+__all__ = ["as_yaml", "base_files", "write_audit"]
 
 
 def write_audit(
@@ -42,7 +50,7 @@ def write_audit(
     Raises Refused where the licenses forbid the release.
     """
     base = base_revision(prepared)
-    texts = _license_texts(recipe, audit(lineage_of(recipe, sources, base)))
+    texts = _license_texts(recipe, audit(lineage_of(recipe, sources, base)), base)
     lineage = lineage_of(
         recipe,
         sources,
@@ -53,13 +61,13 @@ def write_audit(
         rewritten=request_dates(rewritten) if rewritten else None,
         other_models=samples.facts.other_models or (),
     )
-    notices = _base_notice(recipe)
-    result = audit(lineage, allow=recipe.release.allow, upstream_notices=notices)
+    upstream = base_files(recipe, base)
+    result = audit(lineage, allow=recipe.release.allow, upstream_files=upstream)
     result.raise_if_blocked()
     for name, text in texts.items():
         (out / name).parent.mkdir(exist_ok=True)
         write_text(out / name, text)
-    write_text(out / "NOTICE", notice_text(lineage, result, upstream_notices=notices))
+    write_text(out / "NOTICE", notice_text(lineage, result, upstream_files=upstream))
     write_text(out / "audit.json", result.to_json() + "\n")
     write_text(out / "lineage.yaml", as_yaml(lineage.model_dump(mode="json", exclude_none=True)))
     return AuditFacts(
@@ -72,7 +80,7 @@ def write_audit(
     )
 
 
-def _license_texts(recipe: Recipe, result: Audit) -> dict[str, str]:
+def _license_texts(recipe: Recipe, result: Audit, revision: str | None) -> dict[str, str]:
     """File name -> text: LICENSE, and every other license whose copy must ship, from the base's folder or our own."""
     release = recipe.release
     if release.license_file:
@@ -81,7 +89,7 @@ def _license_texts(recipe: Recipe, result: Audit) -> dict[str, str]:
         own = license_text_with_copyright(
             release.license, release.copyright or f"Copyright (c) the makers of {release.name}"
         )
-    upstream = _base_license(recipe)
+    upstream = next(iter(_texts(recipe, revision, is_license_file)), None)
     if own is None and upstream and _same_license(release.license, recipe.student.license):
         own = upstream
     if own is None:
@@ -132,18 +140,24 @@ def _same_license(one: str | None, other: str | None) -> bool:
     return a is not None and b is not None and a.id == b.id
 
 
-def _base_license(recipe: Recipe) -> str | None:
-    folder = base_path(recipe.student.base)
-    files = sorted(folder.glob("LICEN[CS]E*")) if folder is not None else []
-    return _read_text(files[0], "student.base") if files else None
+def base_files(recipe: Recipe, revision: str | None) -> dict[str, UpstreamFiles]:
+    """Name of the base in the lineage -> notices in its folder. Nothing where the base came without its license files:
+    it may have a NOTICE that was not fetched."""
+    licenses, notices = (_texts(recipe, revision, is_named) for is_named in (is_license_file, is_notice_file))
+    if base_path(recipe.student.base) is None and not (licenses or notices):
+        return {}
+    files = UpstreamFiles("\n".join(notices) or None, copyright_lines("\n".join(licenses)))
+    return {public_name(recipe.student): files}
 
 
-def _base_notice(recipe: Recipe) -> dict[str, str]:
-    """Name of the base in the lineage -> text of the NOTICE in its folder."""
-    folder = base_path(recipe.student.base)
-    files = sorted(folder.glob("NOTICE*")) if folder is not None else []
-    texts = [_read_text(path, "student.base") for path in files if is_notice_file(path.name)]
-    return {public_name(recipe.student): "\n".join(texts)} if texts else {}
+def _texts(recipe: Recipe, revision: str | None, is_named: Callable[[str], bool]) -> list[str]:
+    """The texts of files of the base, at the top of its folder or of its snapshot in the hub's cache."""
+    base = recipe.student.base
+    folder = base_path(base) or (cached(base, revision) if isinstance(base, str) else None)
+    if folder is None or not folder.is_dir():
+        return []
+    names = files_to_read(sorted(path.name for path in folder.iterdir() if path.is_file()))
+    return [_read_text(folder / name, "student.base") for name in names if is_named(name)]
 
 
 def _read_text(path: Path, field: str) -> str:

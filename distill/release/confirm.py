@@ -29,6 +29,7 @@ from distill.runs.stage import Reporter, in_megabytes
 from licensing.audit import Allowance, Audit, audit
 from licensing.card import read_metadata, split_card
 from licensing.errors import DistillError, InputError, MissingDependency, Refused
+from licensing.license_files import UpstreamFiles
 from licensing.lineage import load_lineage
 from licensing.provenance import resolve_lineage
 from licensing.registry import resolve
@@ -158,14 +159,18 @@ def _licenses(folder: Path) -> Check:
         before = Audit.model_validate(recorded)
     except (KeyError, ValueError) as error:
         raise Refused(f"audit.json is not an audit: {str(error).splitlines()[0]}") from error
-    notice = _text(folder / "NOTICE") or ""
-    notices = {f.input: notice for f in before.findings if f.bare == "O-NOTICE" and f.input}
-    again = audit(lineage, before.policy, allow=allow, upstream_notices=notices)
+    noticed = {f.input for f in before.findings if f.bare == "O-NOTICE"}
+    not_read = {f.input for f in before.findings if f.bare == "W-NOTICE-NOT-SEEN"}
+    notice = UpstreamFiles(_text(folder / "NOTICE"))
+    upstream = {
+        item.id: notice if item.id in noticed else UpstreamFiles() for item in lineage.inputs if item.id not in not_read
+    }
+    again = audit(lineage, before.policy, allow=allow, upstream_files=upstream)
     faults = [f"{code}: only in audit.json" for code in sorted(_codes(before) - _codes(again))]
     faults += [f"{code}: not in audit.json" for code in sorted(_codes(again) - _codes(before))]
     resolved = resolve_lineage(read_folder(folder, lineage.release, lineage.kind), ChainedSource([]))
     folder_audit = audit(
-        resolved.lineage, before.policy, license_files=resolved.license_files, upstream_notices=notices, allow=allow
+        resolved.lineage, before.policy, license_files=resolved.license_files, upstream_files=upstream, allow=allow
     )
     faults += [f"{f.code}: {f.why}" for f in folder_audit.blocking if f.code.startswith("V-")]
     if faults:

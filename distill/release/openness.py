@@ -1,7 +1,9 @@
-"""The openness of a release: parts that are no files of it, openness.json, a bill of materials, the card's lines."""
+"""The openness of a release: parts that are no files of it, openness.json, bills of materials, the card's lines."""
 
 from __future__ import annotations
 
+import datetime as dt
+import os
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,8 +13,10 @@ from distill.release.public import Redaction
 from distill.runs.provenance import PROJECT
 from licensing.audit import audit
 from licensing.bom import cyclonedx
+from licensing.errors import InputError
 from licensing.lineage import load_lineage
 from licensing.openness import Name, Part, openness
+from licensing.spdx import spdx_document
 from publish.facts import ReleaseFacts
 from synth.problems.config import HubPrompts, ReasoningGymPrompts
 
@@ -21,6 +25,7 @@ LICENSE = "apache-2.0"
 
 OPENNESS = "openness.json"
 BOM = "bom.cdx.json"
+SPDX = "bom.spdx.json"
 
 
 def parts_elsewhere(recipe: Recipe, facts: ReleaseFacts) -> tuple[Part, ...]:
@@ -47,15 +52,31 @@ def parts_elsewhere(recipe: Recipe, facts: ReleaseFacts) -> tuple[Part, ...]:
 
 
 def openness_files(
-    recipe: Recipe, facts: ReleaseFacts, lineage: Path, files: Iterable[str]
+    recipe: Recipe, facts: ReleaseFacts, lineage: Path, files: Iterable[str], created: str
 ) -> tuple[ReleaseFacts, dict[str, str]]:
-    """The facts with the card's lines on openness, and openness.json; with cyclonedx installed a bill of materials too.
+    """The facts with the card's lines on openness, and openness.json; with the extra `bom` installed a bill of
+    materials too, as CycloneDX and as SPDX.
 
-    A run does not need that library: a missing extra must not cost a trained model.
+    A run does not need these libraries: a missing extra must not cost a trained model. ``created``: the time that SPDX
+    asks for, in ISO 8601; the environment variable SOURCE_DATE_EPOCH replaces it.
     """
     release = load_lineage(lineage).model_copy(update={"files": tuple(sorted(set(files)))})
     result = openness(release, parts_elsewhere(recipe, facts))
     documents = {OPENNESS: result.model_dump_json(indent=1) + "\n"}
     if find_spec("cyclonedx") is not None:
         documents[BOM] = cyclonedx(release, audit(release), result)
+    if find_spec("spdx_python_model") is not None:
+        documents[SPDX] = spdx_document(release, created=_creation_time(created))
     return facts.model_copy(update={"openness": result.lines()}), documents
+
+
+def _creation_time(created: str) -> dt.datetime:
+    """``created``, or SOURCE_DATE_EPOCH (https://reproducible-builds.org/docs/source-date-epoch)."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if not epoch:
+        return dt.datetime.fromisoformat(created)
+    try:
+        return dt.datetime.fromtimestamp(int(epoch), dt.UTC)
+    except (ValueError, OverflowError, OSError):
+        hint = "give whole seconds since 1970, or unset it"
+        raise InputError(f"{epoch!r} is no time", where="SOURCE_DATE_EPOCH", hint=hint) from None

@@ -8,6 +8,7 @@ from pathlib import Path
 from distill.config.recipe import Recipe, StudentConfig
 from distill.config.train import TrainConfig
 from distill.models.folder import local_folder
+from licensing.license_files import is_license_file, is_notice_file
 from synth.labels.config import DecontaminateConfig
 from synth.persona.config import RewriterConfig
 from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
@@ -56,9 +57,8 @@ def base_content(student: StudentConfig) -> str | None:
 def base_license_content(student: StudentConfig) -> list[str | None]:
     """Digests of the LICENSE and NOTICE files of a local base folder, which the release may have to carry."""
     folder = local_folder(student.base) if isinstance(student.base, str) else None
-    return (
-        [fingerprint(path) for path in sorted((*folder.glob("LICEN[CS]E*"), *folder.glob("NOTICE*")))] if folder else []
-    )
+    paths = sorted(folder.iterdir()) if folder else []
+    return [fingerprint(path) for path in paths if is_license_file(path.name) or is_notice_file(path.name)]
 
 
 def prompts_fingerprint(config: PromptsConfig | None) -> str | None:

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from licensing.expressions import is_expression, read_expression
-from licensing.license_files import LicenseFiles
+from licensing.license_files import LicenseFiles, UpstreamFiles
 from licensing.lineage import Change, Input, Lineage, changes_by_name
 from licensing.registry import Registry, builtin, fold
 from licensing.schema import Fact, License
@@ -42,6 +42,7 @@ _NOISE = re.compile(
     re.IGNORECASE,
 )
 _NOT = re.compile(r"^\s*(?:not|other than|no longer)\s+", re.IGNORECASE)
+_AFTER_BARE = re.compile(r"[?:\s]")
 _PARTS = re.compile(r"\b(some|portions?|subsets?|parts?|partly|rows?|splits?)\b", re.IGNORECASE)
 
 
@@ -64,7 +65,7 @@ class Finding(BaseModel):
     @property
     def bare(self) -> str:
         """The code without argument, note and question mark."""
-        return re.split(r"[?:\s]", self.code, maxsplit=1)[0]
+        return _AFTER_BARE.split(self.code, maxsplit=1)[0]
 
 
 def finding(
@@ -124,7 +125,7 @@ class ParsedLicense:
     non_commercial: bool = False
     unpublished: bool = False
 
-    @property
+    @cached_property
     def labels(self) -> frozenset[str]:
         return frozenset(license.label for license in self.licenses)
 
@@ -225,7 +226,7 @@ class Dependency:
             licenses = (strictest,) if strictest else ()
         return (*licenses, self.conflict) if self.conflict else licenses
 
-    @property
+    @cached_property
     def shared(self) -> bool:
         """The license is given by a name that different texts share, and the repository does not say which."""
         return self.parsed.shared and self.ambiguous and self.conflict is None
@@ -247,17 +248,17 @@ class Dependency:
         licenses = self.applying or ((self.terms,) if self.terms else ())
         return frozenset(license.label for license in licenses)
 
-    @property
+    @cached_property
     def ambiguous(self) -> bool:
         """Several texts are named and it is not certain which applies."""
         return not self.parsed.all_apply and len(self.parsed.labels) > 1
 
-    @property
+    @cached_property
     def stated(self) -> str:
         """The license field of the lineage, for messages."""
         return ", ".join(self.input.licenses) or "nothing"
 
-    @property
+    @cached_property
     def owner(self) -> str:
         return self.input.id.split("/")[0].strip()
 
@@ -297,9 +298,7 @@ class Dependency:
         for license in self.parsed.licenses:
             if license.label == registered.label or license.spdx == registered.spdx is not None or license.id == later:
                 return None
-        barred = "barred" in stated.output_limits  # nothing asks more of outputs than a bar
-        more = registered.terms - stated.terms or (not barred and registered.output_limits - stated.output_limits)
-        return registered if more or (self.parsed.shared and self.ambiguous) else None
+        return registered if asks_more(registered, stated) or (self.parsed.shared and self.ambiguous) else None
 
     @property
     def ran_weights(self) -> bool:
@@ -311,8 +310,8 @@ class Dependency:
 class AuditContext:
     """A lineage with its licenses resolved.
 
-    ``license_files``: content of the release's license files; None: not read. ``upstream_notices``: id of an input ->
-    text of the NOTICE that came with it.
+    ``license_files``: content of the release's license files; None: not read. ``upstream_files``: id of an input ->
+    what was read in its repository.
     """
 
     lineage: Lineage
@@ -320,13 +319,18 @@ class AuditContext:
     dependencies: tuple[Dependency, ...]
     registry: Registry
     license_files: LicenseFiles | None = None
-    upstream_notices: Mapping[str, str] = field(default_factory=dict)
+    upstream_files: Mapping[str, UpstreamFiles] = field(default_factory=dict)
 
     @property
     def dataset(self) -> bool:
         return self.lineage.kind == "dataset"
 
-    @property
+    def card_conflict(self, dependency: Dependency) -> str | None:
+        """How the repository of an input asks for more than the license that is stated for it."""
+        files = self.upstream_files.get(dependency.input.id)
+        return files.conflict if files else None
+
+    @cached_property
     def owner(self) -> str:
         return self.lineage.release.split("/")[0].strip().casefold() if "/" in self.lineage.release else ""
 
@@ -453,7 +457,7 @@ class AuditContext:
 
     def own(self, license: License) -> bool:
         """The releaser is the licensor: it has no duties to itself, and may license its work anew."""
-        return bool(self.owner) and self.owner in {org.casefold() for org in license.orgs}
+        return bool(self.owner) and self.owner in license.owners
 
 
 _NOTHING = ParsedLicense()
@@ -471,7 +475,7 @@ def build_context(
     policy: Policy = "text",
     registry: Registry | None = None,
     license_files: LicenseFiles | None = None,
-    upstream_notices: Mapping[str, str] | None = None,
+    upstream_files: Mapping[str, UpstreamFiles] | None = None,
 ) -> AuditContext:
     """Resolve every license field. Cost grows with the number of inputs; equal fields are parsed once."""
     registry = registry or builtin()
@@ -479,7 +483,7 @@ def build_context(
     granted = parse_license((tag,), registry, granted=True).named if tag else ()
     prefer = frozenset(license.id for license in granted)
     dependencies = tuple(_dependency(item, registry, prefer) for item in lineage.inputs)
-    return AuditContext(lineage, policy, dependencies, registry, license_files, upstream_notices or {})
+    return AuditContext(lineage, policy, dependencies, registry, license_files, upstream_files or {})
 
 
 def _dependency(item: Input, registry: Registry, prefer: frozenset[str]) -> Dependency:
@@ -487,7 +491,8 @@ def _dependency(item: Input, registry: Registry, prefer: frozenset[str]) -> Depe
     terms = registry.of_endpoint(item.endpoint) if item.endpoint else None
     parsed = ParsedLicense()
     if item.licenses:
-        parsed = _at_repository(parse_license(item.licenses, registry, prefer), registered, item.id)
+        settles = None if registry.is_unchecked(item.id) else registered
+        parsed = _at_repository(parse_license(item.licenses, registry, prefer), settles, item.id)
     elif terms is not None:  # a service answered, so its terms are what was accepted
         parsed = ParsedLicense((terms,), complete=terms.verified != "no")
     elif registered is not None:  # the lineage does not say which of the repository's licenses was taken
@@ -510,7 +515,7 @@ def _at_repository(parsed: ParsedLicense, registered: License | None, name: str)
         complete = registered.verified != "no" if parsed.shared else parsed.complete
         return replace(parsed, licenses=(registered, *others), complete=complete)
     owner = name.partition("/")[0].casefold()
-    own = tuple(license for license in parsed.licenses if owner in {org.casefold() for org in license.orgs})
+    own = tuple(license for license in parsed.licenses if owner in license.owners)
     read = all(license.verified != "no" for license in own)
     return replace(parsed, licenses=own, complete=read) if parsed.shared and own else parsed
 
@@ -521,3 +526,9 @@ def covers(declared: License, governing: License) -> bool:
         return True
     same_elements = declared.terms == governing.terms and declared.family == governing.family == "creative-commons"
     return same_elements and "share-alike" in declared.terms
+
+
+def asks_more(license: License, stated: License) -> bool:
+    """True where ``license`` limits copies or outputs in a way that ``stated`` does not."""
+    barred = "barred" in stated.output_limits  # nothing asks more of outputs than a bar
+    return bool(license.terms - stated.terms or (not barred and license.output_limits - stated.output_limits))

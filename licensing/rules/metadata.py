@@ -90,7 +90,8 @@ def r14_changes(ctx: AuditContext) -> Iterator[Finding]:
             yield finding("W-CODE-VS-WEIGHTS-LICENCE", why, dependency=root, license=license, fix=fix, level="held")
     for dependency in (*(() if ctx.dataset else ctx.roots), *ctx.outputs):
         licenses = [license for license in dependency.parsed.licenses if license.kind == "licence"]
-        if dependency.ambiguous and len(licenses) > 1 and not dependency.shared and not dependency.parsed.mixed:
+        several = dependency.ambiguous and len(licenses) > 1 and not dependency.shared and not dependency.parsed.mixed
+        if several and not ctx.card_conflict(dependency):
             why = f"the license of this {dependency.input.role} is given as {dependency.stated}; a tag can be wrong"
             fix = "follow its base models to the first one, and write the license found there"
             yield finding("W-UPSTREAM-TAG-CONFLICT", why, dependency=dependency, fix=fix, level="held")
@@ -112,16 +113,21 @@ def _relicensed(dependency: Dependency, license: License) -> Iterator[Finding]:
 
 
 def exact_repository(ctx: AuditContext) -> Iterator[Finding]:
-    """R1, R14: a repository that the registry knows under a stricter license than the lineage says: by its exact name,
-    or as a copy of one in another format."""
+    """R1, R14: a repository that is under a stricter license than the lineage says: by the registry, which knows its
+    exact name or that of the one it is a copy of, or by its own card, LICENSE or bases."""
+    code = "W-UPSTREAM-TAG-CONFLICT"
     for dependency in ctx.dependencies:
         stricter = dependency.conflict
         if stricter is None:
+            why, strictest = ctx.card_conflict(dependency), dependency.governing
+            if why is not None:
+                fix = "follow its base models to the first one, and write the license found there in lineage.yaml"
+                yield finding(code, why, dependency=dependency, license=strictest, fix=fix, level="held", blocks=True)
             continue
         exact = ctx.registry.of_repository(dependency.input.id) is not None
         which = "this exact repository" if exact else "the repository that it is a copy of by its name"
-        why = f"the lineage gives {dependency.input.id} the license {dependency.stated}; {which} is known to be under "
-        why += f"{stricter.name}, which asks for more"
+        why = f"the lineage gives {dependency.input.id} the license {dependency.stated}; {which} is "
+        unchecked = ctx.registry.is_unchecked(dependency.input.id)
+        why += f"{'said' if unchecked else 'known'} to be under {stricter.name}, which asks for more"
         fix = f"look at its LICENSE, and write `licence: {stricter.id}` if it is that"
-        code = "W-UPSTREAM-TAG-CONFLICT"
         yield finding(code, why, dependency=dependency, license=stricter, fix=fix, level="held", blocks=True)

@@ -11,24 +11,26 @@ from licensing.schema import Fact, License
 
 def copy_duties(
     license: License, dependency: Dependency, why: str, *, weights: bool, level: Level = "fact"
-) -> Iterator[Finding]:
+) -> list[Finding]:
     """Every duty that ``license`` puts on whoever redistributes its material. ``weights``: the release is a model."""
     c, name = license.copies, license.label
+    duties: list[Finding] = []
 
-    def duty(code: str, cite: Fact | None, text: str, fix: str) -> Iterator[Finding]:
+    def duty(code: str, cite: Fact | None, text: str, fix: str) -> None:
         if cite is not None:
             reason = f"{why}: {license.name} {text}"
-            yield finding(code, reason, dependency=dependency, license=license, cite=cite, fix=fix, level=level)
+            one = finding(code, reason, dependency=dependency, license=license, cite=cite, fix=fix, level=level)
+            duties.append(one)
 
     excluded = "; ".join(f"it gives no rights to parties in {', '.join(g.excluded)} ({g.scope})"
                        for g in license.geography if g.reaches(dependency.input.id))  # fmt: skip
-    yield from duty(
+    duty(
         f"O-SHIP-LICENCE:{name}",
         c.licence_copy,
         "goes to every recipient as a copy" + (f"; {excluded}" if excluded else ""),
         f"ship the text of {license.name}" + (", and tell recipients whom it excludes" if excluded else ""),
     )
-    yield from duty(
+    duty(
         f"O-COPYRIGHT-NOTICE:{name}",
         c.copyright_notice,
         "keeps its copyright line and permission notice",
@@ -36,20 +38,18 @@ def copy_duties(
     )
     if c.notice is not None:
         line = f"put this line in NOTICE: {c.notice.text}" if c.notice.text else "ship the upstream's notice file"
-        yield from duty(f"O-NOTICE:{name}", c.notice, "asks for a notice file", line)
+        duty(f"O-NOTICE:{name}", c.notice, "asks for a notice file", line)
     if c.attribution is not None and c.attribution.applies_to(dependency.input.id):
         phrase = c.attribution.phrases[0]
         fix = f'show "{phrase}" on the card ({c.attribution.where})'
-        yield from duty(f"O-ATTR:{phrase}", c.attribution, "asks for a phrase to be shown", fix)
+        duty(f"O-ATTR:{phrase}", c.attribution, "asks for a phrase to be shown", fix)
     if c.name_prefix is not None and weights:
         prefix = c.name_prefix.prefix
         fix = f'begin the name of the release with "{prefix}"'
-        yield from duty(f"O-NAME-PREFIX:{prefix}", c.name_prefix, "sets how the name begins", fix)
+        duty(f"O-NAME-PREFIX:{prefix}", c.name_prefix, "sets how the name begins", fix)
     if weights or c.credit is None:  # the credit for rows says what was changed
-        yield from duty(
-            "O-STATE-CHANGES", c.state_changes, "asks for a change notice", "say in NOTICE what was changed"
-        )
-    yield from duty(
+        duty("O-STATE-CHANGES", c.state_changes, "asks for a change notice", "say in NOTICE what was changed")
+    duty(
         "O-DOCS-SAME-QUALITY",
         c.same_documentation,
         "asks for documentation as good as the upstream's",
@@ -57,35 +57,34 @@ def copy_duties(
     )
     if weights:
         fix = f"credit {dependency.owner} on the card, with a link to the license"
-        yield from duty(f"O-CREDIT:{dependency.owner}", c.credit, "asks for credit", fix)
+        duty(f"O-CREDIT:{dependency.owner}", c.credit, "asks for credit", fix)
     else:
         fix = f"name {dependency.input.id}, its creator, its license with a link, and your changes"
-        yield from duty("O-CREDIT-DATA", c.credit, "asks for credit", fix)
-    yield from duty(
-        f"O-PASS-AUP:{name}", c.use_policy, "comes with a use policy", "ship the use policy as a file, or link to it"
-    )
-    yield from duty(
+        duty("O-CREDIT-DATA", c.credit, "asks for credit", fix)
+    duty(f"O-PASS-AUP:{name}", c.use_policy, "comes with a use policy", "ship the use policy as a file, or link to it")
+    duty(
         f"O-PASS-USE-RESTR:{name}",
         c.use_restrictions,
         "requires its use restrictions to be passed on",
         f"release under {name}, or make its use restrictions a term of your license",
     )
-    yield from duty("O-NC", c.non_commercial, "is non-commercial", f"declare {name} or another non-commercial license")
-    yield from duty("O-RESEARCH-ONLY", c.research_only, "is for research only", f"declare {name}")
+    duty("O-NC", c.non_commercial, "is non-commercial", f"declare {name} or another non-commercial license")
+    duty("O-RESEARCH-ONLY", c.research_only, "is for research only", f"declare {name}")
     for limit in c.threshold:
         when = f" (measured: {limit.measured})" if limit.measured else ""
         fix = f"state the limit of {limit.label}{when} on the card"
-        yield from duty(f"O-THRESHOLD:{limit.label}", limit, f"has a limit: {limit.effect}", fix)
+        duty(f"O-THRESHOLD:{limit.label}", limit, f"has a limit: {limit.effect}", fix)
     if license.outputs.tell_recipients:
         fix = "tell recipients that outputs may not train other models"
-        yield from duty(f"O-OUTPUT-BAR:{name}", license.outputs.cite, "bars training on outputs", fix)
+        duty(f"O-OUTPUT-BAR:{name}", license.outputs.cite, "bars training on outputs", fix)
+    return duties
 
 
 def r1_copies(ctx: AuditContext) -> Iterator[Finding]:
     """R1: weights of a model and rows of a data set carry every duty of their license."""
     inside = "its rows are in the data set" if ctx.dataset else "its weights are in the release"
     for root in ctx.roots:
-        duties = [list(copy_duties(license, root, inside, weights=not ctx.dataset)) for license in root.applying]
+        duties = [copy_duties(license, root, inside, weights=not ctx.dataset) for license in root.applying]
         yield from _of_shared_name(root, duties) if root.shared else itertools.chain.from_iterable(duties)
     for root, license in ctx.root_licenses:
         yield from _upstream_notice(ctx, root, license, inside)
@@ -97,23 +96,32 @@ def _of_shared_name(root: Dependency, duties: list[list[Finding]]) -> Iterator[F
 
     def common(duty: Finding) -> str:
         bare, colon, argument = duty.code.partition(":")
-        return f"{bare}{colon}{root.stated if argument in labels else argument}"
+        return f"{bare}{colon}{root.stated}" if argument in labels else duty.code
 
-    certain = set.intersection(*({common(duty) for duty in group} for group in duties))
-    for duty in itertools.chain.from_iterable(duties):
-        if common(duty) not in certain:
+    coded = [[(common(duty), duty) for duty in group] for group in duties]
+    certain = set.intersection(*({code for code, _ in group} for group in coded))
+    for code, duty in itertools.chain.from_iterable(coded):
+        if code not in certain:
             yield duty
-    for duty in duties[0]:
-        if common(duty) in certain:
-            names = ", ".join(license.name for license in root.applying)
+    names = ", ".join(license.name for license in root.applying)
+    for code, duty in coded[0]:
+        if code in certain:
             why = f"{duty.why}; so do all that it can be: {names}"
-            yield duty.model_copy(update={"code": common(duty), "why": why, "certainty": "established"})
+            yield duty.model_copy(update={"code": code, "why": why, "certainty": "established"})
 
 
 def _upstream_notice(ctx: AuditContext, root: Dependency, license: License, inside: str) -> Iterator[Finding]:
-    """The NOTICE file that came with an input has to travel on (Apache-2.0 4(d))."""
-    rule = license.copies.keep_notice_file
-    if rule is None or ctx.own(license) or not (rule.known or ctx.upstream_notices.get(root.input.id)):
+    """The NOTICE file that came with an input has to travel on (Apache-2.0 4(d)). Where nobody looked, it may have one:
+    a warning that asks for a look."""
+    rule, files = license.copies.keep_notice_file, ctx.upstream_files.get(root.input.id)
+    if rule is None or ctx.own(license):
+        return
+    if files is None and not rule.known:
+        why = f"{license.name} asks to pass on the NOTICE file of {root.input.id}; whether it has one was not looked at"
+        fix = "copy its NOTICE, if it has one, into yours (`--cards DIR`: a folder with its repository, to look there)"
+        code = f"W-NOTICE-NOT-SEEN:{license.label}"
+        yield finding(code, why, dependency=root, license=license, cite=rule, fix=fix, level="held")
+    if not (rule.known or (files and files.notice)):
         return
     why = f"{inside}, and it came with a NOTICE file: {license.name} asks to pass its notices on"
     fix = f"copy the NOTICE of {root.input.id} into yours, without lines on parts that the release does not hold"

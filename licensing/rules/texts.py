@@ -33,8 +33,8 @@ def file_contents(ctx: AuditContext) -> Iterator[Finding]:
             yield finding(code, why, dependency=root, license=license, cite=cite, fix=fix, level="held")
         if not ctx.dataset:
             yield from _notice_line(root, license, files)
-            yield from _upstream_notice(ctx, root, license, files)
             yield from _phrase(root, license, files)
+        yield from _upstream_notice(ctx, root, license, files)
     yield from _principal_file(ctx, files)
 
 
@@ -88,10 +88,19 @@ def _notice_line(root: Dependency, license: License, files: LicenseFiles) -> Ite
 
 
 def _upstream_notice(ctx: AuditContext, root: Dependency, license: License, files: LicenseFiles) -> Iterator[Finding]:
-    """Lines of the upstream's NOTICE file that the release repeats nowhere."""
+    """Lines of the upstream's NOTICE, and copyright lines of its LICENSE, that the release repeats nowhere."""
+    upstream = ctx.upstream_files.get(root.input.id)
+    if upstream is None:
+        return
+    rule = license.copies.keep_copyrights or license.copies.copyright_notice
+    missing = files.missing_copyrights(upstream.copyrights) if rule else []
+    if missing:
+        why = f'no file of the release repeats "{missing[0]}", which the LICENSE of {root.input.id} holds'
+        fix = "put this line into NOTICE, or ship that LICENSE"
+        code = f"W-NOTICE-NOT-SEEN:{license.label}"
+        yield finding(code, why, dependency=root, license=license, cite=rule, fix=fix, level="held")
     rule = license.copies.keep_notice_file
-    upstream = ctx.upstream_notices.get(root.input.id)
-    missing = files.missing_notices(upstream) if rule and upstream else []
+    missing = files.missing_notices(upstream.notice) if rule and upstream.notice else []
     if missing:
         why = f"{root.input.id} came with a NOTICE file, and the release does not repeat {len(missing)} of its lines"
         fix = f"copy the NOTICE of {root.input.id} into yours, without lines on parts that the release does not hold"

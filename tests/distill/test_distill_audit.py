@@ -85,7 +85,8 @@ def test_the_strict_policy_lets_terms_of_data_flow(distill, tmp_path: Path) -> N
 def test_licences_check_lists_what_has_to_be_read_again(distill) -> None:
     lines = dict(line.split("\t") for line in distill("licences", "--check").out.splitlines())
     assert lines["together"] == "not read"
-    assert "mit" not in lines
+    assert "bsd-3-clause" not in lines
+    assert "repositories not checked" in lines["mit"]
     rows = {row["id"]: row["doubts"] for row in distill("licences", "--check", "--json").json}
     assert rows == {name: text.split(", ") for name, text in lines.items()}
 
@@ -111,7 +112,22 @@ def test_a_page_says_once_that_it_is_no_legal_advice_and_markdown_takes_no_marku
         assert answer.out.count("Not legal advice.") == 1
     assert "<script>" not in answer.out.replace("\\<script\\>", "")
     assert "\\[x\\](http" in answer.out
-    assert answer.out.startswith("# Licence audit: me/Tiny: violating, blocked\n\n## Violations\n\n| Code |")
+    assert answer.out.startswith("# Licence audit: me/Tiny: violating, blocked by ")
+
+
+@pytest.mark.parametrize("form", ["table", "markdown"])
+def test_the_verdict_names_what_blocks_and_duties_come_first(distill, tmp_path: Path, form: str) -> None:
+    path = write(tmp_path, LLAMA)
+    blocking = distill("audit", path, "--format", "json").json["violations"]
+    head, *lines = distill("audit", path, "--format", form).out.replace("\\", "").splitlines()
+    assert blocking
+    assert all(code in head for code in blocking[:3])
+    titles = [line.strip("# ").split(" (")[0] for line in lines]
+    order = [title for title in titles if title in ("Obligations", "Violations", "Warnings")]
+    assert order == ["Obligations", "Violations", "Warnings"]
+    openness = [line for line in lines if line.startswith("Openness")]
+    assert len(openness) == 1
+    assert "not known" in openness[0]
 
 
 # --- the suggestion ----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from distill.config.loader import load_recipe
 from distill.release import openness
-from distill.release.openness import BOM, OPENNESS, openness_files, parts_elsewhere
+from distill.release.openness import BOM, OPENNESS, SPDX, openness_files, parts_elsewhere
+from licensing.errors import InputError
 from publish.cards.model_card import model_card
 from publish.facts import BaseFacts, LicenseFacts, ReleaseFacts
 
@@ -25,6 +27,9 @@ inputs:
 """
 FILES = ["config.json", "model.safetensors", "README.md", "evaluation.json", "recipe.yaml", "data/README.md",
          "data/train-00000-of-00001.parquet"]  # fmt: skip
+
+
+CREATED = "2026-11-29T02:00:00Z"
 
 
 def facts(**more: object) -> ReleaseFacts:
@@ -47,7 +52,7 @@ def lineage(tmp_path: Path) -> Path:
 
 def test_a_release_lists_its_parts_and_what_the_next_class_lacks(lineage: Path) -> None:
     recipe = load_recipe(ROOT / "recipes/smoke.yaml", [])
-    with_openness, documents = openness_files(recipe, facts(), lineage, FILES)
+    with_openness, documents = openness_files(recipe, facts(), lineage, FILES, CREATED)
     found = json.loads(documents[OPENNESS])
     states = {part["name"]: part["state"] for part in found["components"]}
     open_parts = {name for name, state in states.items() if state == "open"}
@@ -64,7 +69,7 @@ def test_a_release_lists_its_parts_and_what_the_next_class_lacks(lineage: Path) 
 @pytest.mark.parametrize("less", [{"dirty": True}, {"code_revision": None}])
 def test_code_of_an_unknown_or_changed_revision_is_not_public(lineage: Path, less: dict[str, object]) -> None:
     recipe = load_recipe(ROOT / "recipes/smoke.yaml", [])
-    _, documents = openness_files(recipe, facts(**less), lineage, FILES)
+    _, documents = openness_files(recipe, facts(**less), lineage, FILES, CREATED)
     states = {part["name"]: part["state"] for part in json.loads(documents[OPENNESS])["components"]}
     assert states["training code"] == states["preprocessing code"] == "missing"
     assert all(part.where for part in parts_elsewhere(recipe, facts()))
@@ -75,9 +80,40 @@ def test_a_run_without_the_library_of_bills_of_materials_still_ends(
 ) -> None:
     monkeypatch.setattr(openness, "find_spec", lambda name: None)
     recipe = load_recipe(ROOT / "recipes/smoke.yaml", [])
-    _, documents = openness_files(recipe, facts(), lineage, FILES)
+    _, documents = openness_files(recipe, facts(), lineage, FILES, CREATED)
     assert set(documents) == {OPENNESS}
 
 
 def test_a_card_without_a_word_on_openness_has_no_such_section() -> None:
     assert "## Openness" not in model_card(facts())
+
+
+def test_both_bills_of_materials_are_valid_and_the_same_at_every_try(
+    lineage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+    from spdx_python_model import v3_0_1 as model
+
+    recipe = load_recipe(ROOT / "recipes/smoke.yaml", [])
+
+    def bills() -> tuple[str, str]:
+        _, documents = openness_files(recipe, facts(), lineage, FILES, CREATED)
+        return documents[BOM], documents[SPDX]
+
+    cyclonedx, spdx = bills()
+    assert bills() == (cyclonedx, spdx)
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(cyclonedx) is None
+    objects = model.SHACLObjectSet()
+    model.JSONLDDeserializer().read(io.BytesIO(spdx.encode()), objects)
+    assert not objects.missing_ids
+    assert {one.name for one in objects.foreach_type(model.software_Package)} == {
+        "me/Tiny", "a/base", "t/teacher", "p/prompts",
+    }  # fmt: skip
+    assert CREATED in spdx
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    assert "1970-01-01T00:00:00Z" in bills()[1]
+    for epoch in ("yesterday", "9" * 30):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+        with pytest.raises(InputError, match="is no time"):
+            bills()

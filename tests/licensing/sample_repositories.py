@@ -26,5 +26,5 @@ def look(root: Path, release: str, kind: Literal["model", "dataset"] = "model") 
     """The lineage of a repository below ``root``, and its audit."""
     folder = root / release if kind == "model" else root / "datasets" / release
     resolved = resolve_lineage(read_folder(folder, release, kind), FolderSource(root))
-    files, notices = resolved.license_files, resolved.upstream_notices
-    return resolved, audit(resolved.lineage, license_files=files, upstream_notices=notices)
+    files, notices = resolved.license_files, resolved.upstream_files
+    return resolved, audit(resolved.lineage, license_files=files, upstream_files=notices)

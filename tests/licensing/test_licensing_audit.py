@@ -96,7 +96,7 @@ def test_a_service_breach_never_becomes_a_violation_on_the_weights() -> None:
 
 def test_terms_that_allow_distillation_bring_no_warning_once_the_endpoint_is_recorded() -> None:
     api = OPENAI | {"id": "deepseek-chat", "licence": "deepseek-platform", "endpoint": "https://api.deepseek.com"}
-    assert audit(lineage(APACHE_BASE, api)).warnings == ()
+    assert audit(lineage(APACHE_BASE, api)).warnings == ("W-NOTICE-NOT-SEEN:apache-2.0",)
 
 
 @pytest.mark.parametrize("role", ["base", "generator", "logits", "reformatter", "data"])

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sample_repositories import look, put
+from sample_texts import APACHE, model_license
 
 from licensing.audit import Audit, audit
 from licensing.lineage import Lineage, parse_lineage
+from licensing.provenance import complete_lineage
 from licensing.registry import candidates, load
+from licensing.repository import FolderSource
 from licensing.suggest import suggest
 
 CASES = [json.loads(row) for row in (Path(__file__).parent / "data/cases_2026.jsonl").read_text("utf-8").splitlines()]
@@ -262,3 +266,99 @@ def test_a_suggestion_keeps_what_is_right_and_refuses_where_the_base_is_not_know
         assert refused.licence is None
         assert refused.left
         assert "No suggestion" in refused.text()
+
+
+def completed(root: Path, *inputs: dict[str, Any]) -> Audit:
+    """The audit of a lineage file, completed from the repositories below ``root``."""
+    raw = {"release": "me/Tiny", "kind": "model", "declared": {"license": "apache-2.0"}, "inputs": list(inputs)}
+    resolved = complete_lineage(Lineage.model_validate(raw), FolderSource(root))
+    return audit(resolved.lineage, upstream_files=resolved.upstream_files)
+
+
+def conflicts(result: Audit) -> set[str | None]:
+    """Inputs whose license is contradicted, so that the audit blocks."""
+    return {f.input for f in result.blocking if f.bare == "W-UPSTREAM-TAG-CONFLICT"}
+
+
+def write_stricter(root: Path, place: str) -> None:
+    """Repositories of `acme/other` whose tag, LICENSE or base is under stricter terms than MIT."""
+    for folder in (root, root / "datasets"):
+        put(folder, "acme/first", {"license": "gemma"})
+        match place:
+            case "tag":
+                put(folder, "acme/other", {"license": "cc-by-nc-4.0"})
+            case "LICENSE":
+                put(folder, "acme/other", {"license": "mit"}, LICENSE=model_license("llama3.1"))
+            case "base":
+                put(folder, "acme/other", {"license": "mit", "base_model": "acme/first"})
+
+
+@pytest.mark.parametrize(
+    ("role", "place"),
+    [(role, place) for role in ROLES for place in ("tag", "LICENSE", "base")
+     if role != "seed" and (role, place) != ("data", "base")],
+)  # fmt: skip
+def test_a_card_that_asks_for_more_than_the_lineage_says_blocks_on_every_edge(
+    tmp_path: Path, role: str, place: str
+) -> None:
+    write_stricter(tmp_path, place)
+    other = {"id": "acme/other", "role": role, "licence": "mit", "ran_by": "releaser"}
+    result = completed(tmp_path, APACHE_BASE, other)
+    assert conflicts(result) == {"acme/other"}
+    assert result.verdict in ("ambiguous", "violating")
+
+
+@pytest.mark.parametrize(("place", "licence"), [("tag", "cc-by-nc-4.0"), ("LICENSE", "llama3.1"), ("base", "gemma")])
+@pytest.mark.parametrize("role", ["base", "generator", "logits", "judge"])
+def test_a_lineage_that_says_what_the_strictest_says_is_no_conflict(
+    tmp_path: Path, role: str, place: str, licence: str
+) -> None:
+    write_stricter(tmp_path, place)
+    assert conflicts(completed(tmp_path, APACHE_BASE, {"id": "acme/other", "role": role, "licence": licence})) == set()
+
+
+@pytest.mark.parametrize("place", ["LICENSE", "base"])
+def test_a_base_whose_own_tag_is_too_loose_blocks_a_release_until_its_lineage_says_the_license(
+    tmp_path: Path, place: str
+) -> None:
+    write_stricter(tmp_path, place)
+    metadata = {"license": "apache-2.0", "base_model": "acme/other"}
+    put(tmp_path, "me/Tiny", metadata)
+    assert conflicts(look(tmp_path, "me/Tiny")[1]) == {"acme/other"}
+    license = {"LICENSE": "llama3.1", "base": "gemma"}[place]
+    lineage = {"release": "me/Tiny", "kind": "model",
+               "inputs": [{"id": "acme/other", "role": "base", "licence": license}]}  # fmt: skip
+    put(tmp_path, "me/Tiny", metadata, lineage__yaml=json.dumps(lineage))
+    assert conflicts(look(tmp_path, "me/Tiny")[1]) == set()
+
+
+def test_a_card_that_asks_for_less_than_the_lineage_says_is_no_conflict(tmp_path: Path) -> None:
+    put(tmp_path, "acme/other", {"license": "mit"})
+    result = completed(tmp_path, APACHE_BASE, {"id": "acme/other", "role": "generator", "licence": "cc-by-nc-4.0"})
+    assert conflicts(result) == set()
+    assert "W-UPSTREAM-TAG-CONFLICT" in result.warnings
+
+
+UNCHECKED = [(repo, entry) for entry in load().values() for repo in entry.repos_unchecked]
+
+
+def test_a_repository_that_nobody_looked_at_is_never_established(tmp_path: Path) -> None:
+    assert {entry.id for _, entry in UNCHECKED} >= {"mit", "apache-2.0"}
+    for repo, entry in UNCHECKED:
+        assert repo in entry.repos
+        put(tmp_path, "me/Tiny", {"license": "apache-2.0", "base_model": repo})
+        resolved, result = look(tmp_path, "me/Tiny")
+        assert resolved.lineage.inputs[0].licence == f"{entry.id}?"
+        assert result.blocked, repo
+        assert result.violations == (), repo
+    put(tmp_path, "me/Tiny", {"license": "apache-2.0", "base_model": "Qwen/Qwen3-8B"}, LICENSE=APACHE)
+    assert not look(tmp_path, "me/Tiny")[1].blocked
+
+
+def test_a_shared_name_is_not_settled_by_a_repository_that_nobody_looked_at() -> None:
+    unsettled = [(repo, entry) for repo, entry in UNCHECKED if entry.hub_license_name in SHARED]
+    assert unsettled
+    for repo, entry in unsettled:
+        for name in (repo, f"somebody/{repo.rpartition('/')[2]}-GGUF"):
+            base = {"id": name, "role": "base", "licence": entry.hub_license_name}
+            assert audited(base, tag=str(entry.hub_license_name)).blocked, name

@@ -9,10 +9,11 @@ from sample_repositories import look, put
 from sample_texts import APACHE
 
 from licensing.audit import audit, notice_text
-from licensing.license_files import is_license_file, is_notice_file, is_policy_file
-from licensing.license_texts import release_license_files
+from licensing.license_files import UpstreamFiles, is_license_file, is_notice_file, is_policy_file
+from licensing.license_texts import license_text, release_license_files
 from licensing.lineage import Lineage
 from licensing.registry import load
+from licensing.schema import License
 
 UPSTREAM = "Acme Base\nCopyright 2024 Acme Inc.\n----\nThis product includes work of the Example Project.\n"
 
@@ -118,8 +119,8 @@ def test_the_card_is_a_place_for_it_too(base: Path) -> None:
 def test_the_written_notice_carries_it_and_the_release_is_clean_then(base: Path) -> None:
     put(base, "me/Tiny", METADATA, LICENSE=APACHE)
     resolved, result = look(base, "me/Tiny")
-    texts, notices = resolved.license_texts, resolved.upstream_notices
-    files = release_license_files(resolved.lineage, result, texts, upstream_notices=notices)
+    texts, notices = resolved.license_texts, resolved.upstream_files
+    files = release_license_files(resolved.lineage, result, texts, upstream_files=notices)
     for line in ("From the NOTICE of acme/base:", "Copyright 2024 Acme Inc.", "work of the Example Project."):
         assert line in files["NOTICE"]
     put(base, "me/Tiny", METADATA, LICENSE=files["LICENSE"], NOTICE=files["NOTICE"])
@@ -140,7 +141,9 @@ def test_by_file_names_a_notice_file_meets_it_and_unknown_files_leave_it_open() 
     raw = {"release": "me/Tiny", "kind": "model", "declared": {"license": "apache-2.0"}, "inputs": inputs}
 
     def codes(files: list[str] | None) -> set[str]:
-        result = audit(Lineage.model_validate(raw | {"files": files}), upstream_notices={"acme/base": UPSTREAM})
+        result = audit(
+            Lineage.model_validate(raw | {"files": files}), upstream_files={"acme/base": UpstreamFiles(UPSTREAM)}
+        )
         return {code for code in (*result.violations, *result.warnings) if "NOTICE" in code}
 
     assert codes(["LICENSE"]) == {"V-NOTICE-MISSING:apache-2.0"}
@@ -151,7 +154,63 @@ def test_by_file_names_a_notice_file_meets_it_and_unknown_files_leave_it_open() 
 def test_control_characters_of_an_upstream_notice_do_not_reach_the_written_one() -> None:
     inputs = [{"id": "acme/base", "role": "base", "licence": "apache-2.0"}]
     raw = {"release": "me/Tiny", "kind": "model", "declared": {"license": "apache-2.0"}, "inputs": inputs}
-    lineage, notices = Lineage.model_validate(raw), {"acme/base": "\x1b[2JAcme\x00\u202e Inc.\r\n"}
-    text = notice_text(lineage, audit(lineage, upstream_notices=notices), upstream_notices=notices)
+    lineage, notices = Lineage.model_validate(raw), {"acme/base": UpstreamFiles("\x1b[2JAcme\x00\u202e Inc.\r\n")}
+    text = notice_text(lineage, audit(lineage, upstream_files=notices), upstream_files=notices)
     assert "Acme Inc." in text
     assert all(char.isprintable() or char == "\n" for char in text)
+
+
+def lineage_of(base: str, license: str = "apache-2.0") -> Lineage:
+    inputs = [{"id": base, "role": "base", "licence": license}]
+    raw = {"release": "me/Tiny", "kind": "model", "declared": {"license": license}, "inputs": inputs}
+    return Lineage.model_validate(raw | {"files": ["LICENSE", "README.md", "model.safetensors"]})
+
+
+@pytest.mark.parametrize(
+    "entry", [entry for entry in load().values() if entry.copies.keep_notice_file], ids=lambda entry: entry.id
+)
+def test_a_notice_that_nobody_looked_for_is_asked_for(entry: License) -> None:
+    lineage = lineage_of("somebody/base", entry.id)
+    asked = {f"W-NOTICE-NOT-SEEN:{entry.label}", f"O-NOTICE:{entry.label}"}
+    result = audit(lineage)
+    assert asked & {*result.warnings, *result.obligations}
+    if not entry.copies.keep_notice_file.known and entry.copies.notice is None:
+        result = audit(lineage, upstream_files={"somebody/base": UpstreamFiles()})
+        assert not asked & {*result.warnings, *result.obligations}
+
+
+def test_a_repository_without_a_notice_that_was_read_leaves_no_question(base: Path) -> None:
+    put(base, "acme/bare", {"license": "apache-2.0"}, LICENSE=APACHE)
+    for name, asked in (("acme/bare", False), ("acme/not-here", True)):
+        put(base, "me/Tiny", METADATA | {"base_model": name}, LICENSE=APACHE)
+        put(base, "me/Tiny", lineage__yaml=lineage_of(name).model_dump_json(exclude_none=True))
+        assert ("W-NOTICE-NOT-SEEN:apache-2.0" in look(base, "me/Tiny")[1].warnings) == asked
+
+
+@pytest.mark.parametrize("license", ["apache-2.0", "mit"])
+def test_the_copyright_line_of_an_upstream_license_travels_on(tmp_path: Path, license: str) -> None:
+    text = {"apache-2.0": APACHE, "mit": license_text("mit")}[license]
+    line = "Copyright (c) 2024 Acme Inc."
+    upstream = f"{text}\n\n   {line}\n   Copyright [yyyy] [name of copyright owner]\n"
+    put(tmp_path, "acme/base", {"license": license}, LICENSE=upstream)
+    metadata = {"license": license, "base_model": "acme/base"}
+    code = f"W-NOTICE-NOT-SEEN:{license}"
+    put(tmp_path, "me/Tiny", metadata, LICENSE=str(text))
+    resolved, result = look(tmp_path, "me/Tiny")
+    (finding,) = [f for f in result.findings if f.code == code]
+    assert line in finding.why
+    assert "yyyy" not in finding.why
+    written = notice_text(resolved.lineage, result, upstream_files=resolved.upstream_files)
+    assert line in written
+    for files in ({"LICENSE": upstream}, {"LICENSE": str(text), "NOTICE": written}):
+        put(tmp_path, f"me/Tiny{len(files)}", metadata, **files)
+        assert code not in look(tmp_path, f"me/Tiny{len(files)}")[1].warnings
+
+
+def test_rows_of_a_data_set_carry_the_notice_of_their_source_too(tmp_path: Path) -> None:
+    put(tmp_path / "datasets", "acme/rows", {"license": "apache-2.0"}, LICENSE=APACHE, NOTICE=UPSTREAM)
+    metadata = {"license": "apache-2.0", "source_datasets": ["acme/rows"]}
+    put(tmp_path / "datasets", "me/rows", metadata, LICENSE=APACHE)
+    assert "V-NOTICE-MISSING:apache-2.0" in look(tmp_path, "me/rows", "dataset")[1].violations
+    put(tmp_path / "datasets", "me/rows", metadata, LICENSE=APACHE, NOTICE=UPSTREAM)
+    assert look(tmp_path, "me/rows", "dataset")[1].violations == ()

@@ -190,10 +190,11 @@ def test_a_link_of_a_card_leads_to_its_text_and_a_link_beside_it_does_not() -> N
 
 def test_entries_that_are_old_unread_or_second_hand_say_so() -> None:
     book, today = load(), dt.date(2026, 11, 29)
-    assert doubts(book["mit"], today) == []
-    assert doubts(book["mit"], dt.date(2027, 11, 30)) == []
-    assert doubts(book["mit"], dt.date(2027, 12, 1)) == ["read in 2026-11"]
-    assert doubts(book["openrail-plus-plus"], today) == ["not read"]
+    assert doubts(book["bsd-3-clause"], today) == []
+    assert doubts(book["mit"], today) == [f"{len(book['mit'].repos_unchecked)} repositories not checked"]
+    assert doubts(book["bsd-3-clause"], dt.date(2027, 11, 30)) == []
+    assert doubts(book["bsd-3-clause"], dt.date(2027, 12, 1)) == ["read in 2026-11"]
+    assert doubts(book["skywork-community"], today) == ["not read"]
     assert doubts(book["minimax-community"], today) == ["read in somebody else's document"]
     for entry in book.values():
-        assert bool(doubts(entry, today)) == (entry.verified != "whole")
+        assert bool(doubts(entry, today)) == (entry.verified != "whole" or bool(entry.repos_unchecked))
