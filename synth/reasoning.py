@@ -10,7 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["THINK_CLOSE", "THINK_OPEN", "Reasoning", "ReasoningState", "split_reasoning", "split_row", "tags_of"]
+__all__ = [
+    "THINK_CLOSE",
+    "THINK_OPEN",
+    "Reasoning",
+    "ReasoningState",
+    "complete_answer",
+    "split_reasoning",
+    "split_row",
+    "tags_of",
+]
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 
@@ -60,3 +69,18 @@ def tags_of(row: Mapping[str, Any]) -> dict[str, str]:
 def split_row(row: Mapping[str, Any]) -> Reasoning:
     """The `response` of a row, split by the row's own tags."""
     return split_reasoning(row["response"], **tags_of(row))
+
+
+def complete_answer(text: str, finish_reason: str, think_open: str, think_close: str) -> tuple[str | None, str | None]:
+    """(what stands behind the thinking, why there is none) of the raw text of a model that was asked a question. A
+    server may write the thinking in the common tags instead of these."""
+    if finish_reason == "error":
+        return None, "gave no answer"
+    if finish_reason != "stop":
+        return None, "was cut off"
+    reasoning = split_reasoning(text, think_open, think_close)
+    if reasoning.state == "missing":
+        reasoning = split_reasoning(text)
+    if reasoning.state == "unclosed":
+        return None, "did not end its thinking"
+    return reasoning.answer, None

@@ -35,7 +35,7 @@ from publish.chat_template import read_template
 from publish.formats.gguf import check_gguf_tools
 from publish.weights import tensor_shapes
 from synth.problems.config import HubPrompts, ImportedTraces
-from synth.sampling.config import TeacherSampling
+from synth.sampling.config import AskedModel, TeacherSampling
 from synth.teachers.config import (
     AutoTeacher,
     FakeTeacher,
@@ -66,7 +66,7 @@ def check_recipe(
         "parts": lambda: _parts(recipe),
         "student": lambda: check_student(recipe),
         **{f"teacher {one.public_id}" if several else "teacher": partial(_teacher, one) for one in recipe.teachers},
-        **({"judge": lambda: _judge(recipe)} if recipe.verify.judge else {}),
+        **{one.role: partial(_asked, one, section) for section, one in recipe.asked_models.items()},
         "licences": lambda: _licences(recipe),
         **({"pair": lambda: _pair(recipe)} if recipe.train.on_policy else {}),
         "problems": lambda: check_problems(recipe, free_bytes(runs)),
@@ -100,8 +100,7 @@ def check_recipe(
 def _parts(recipe: Recipe) -> Iterator[Finding]:
     training = ("torch", "transformers", "peft", "accelerate")
     modules = dict.fromkeys(training, f"pip install {' '.join(training)}")
-    judge = recipe.verify.judge
-    engines = [type(teacher) for teacher in (*recipe.teachers, *([judge.teacher] if judge else []))]
+    engines = [type(one) for one in (*recipe.teachers, *(asked.teacher for asked in recipe.asked_models.values()))]
     if VllmTeacher in engines or VllmServerTeacher in engines or recipe.evaluate.engine == "vllm":
         modules["vllm"] = "make setup-vllm, or on a GPU: pip install vllm"
     if recipe.student.optimizer.endswith("8bit"):
@@ -152,15 +151,15 @@ def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
     yield Finding("ok", "teacher", f"{teacher.public_id} on {engine}")
 
 
-def _judge(recipe: Recipe) -> Iterator[Finding]:
-    """The judge's model as a teacher's is checked; its fields are those of `verify.judge.teacher`."""
-    from synth.verify.verify_traces import judge_errors
+def _asked(asked: AskedModel, section: str) -> Iterator[Finding]:
+    """A judge's or rewriter's model as a teacher's is checked; its fields are those of its section."""
+    from synth.sampling.questions import asked_errors
 
-    assert recipe.verify.judge is not None
-    with judge_errors():
-        for finding in _teacher(recipe.verify.judge.teacher):
+    with asked_errors(section):
+        for finding in _teacher(asked.teacher):
             inside = finding.where is not None and finding.where.startswith("teacher")
-            yield replace(finding, subject="judge", where=f"verify.judge.{finding.where}" if inside else finding.where)
+            where = f"{section}.{finding.where}" if inside else finding.where
+            yield replace(finding, subject=asked.role, where=where)
 
 
 def _pair(recipe: Recipe) -> Iterator[Finding]:

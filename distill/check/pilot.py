@@ -16,11 +16,11 @@ from distill.config.recipe import Recipe
 from distill.runs.keys import pinned_teacher
 from licensing.errors import InputError
 from synth.sampling.budget import Spend, price
-from synth.sampling.config import AdaptivePolicy, BudgetConfig, TeacherSampling
+from synth.sampling.config import AdaptivePolicy, AskedModel, BudgetConfig, TeacherSampling
 from synth.sampling.store import SampleStore
 from synth.verify.config import JudgeConfig
 
-__all__ = ["Forecast", "bounds", "judge_bounds", "run_pilot", "text_bytes"]
+__all__ = ["Forecast", "asked_bounds", "bounds", "run_pilot", "text_bytes"]
 
 _Z95 = 1.96
 
@@ -103,11 +103,12 @@ def text_bytes(sampling: TeacherSampling, problems: int) -> int:
     return 4 * tokens + 1024 * samples
 
 
-def judge_bounds(judge: JudgeConfig, rows: int) -> str:
-    """What a judge takes at most for so many rows: each of them another answer, and each in doubt."""
-    when = f"asked where the rules say {' or '.join(judge.when)}"
-    sampling = TeacherSampling(num_samples=1, max_new_tokens=judge.max_new_tokens, budget=judge.budget)
-    return f"{when}: {bounds(sampling, rows).replace('samples', 'questions').replace('teacher', 'judge')}"
+def asked_bounds(asked: AskedModel, rows: int) -> str:
+    """What a judge or rewriter takes at most for so many rows: each of them one question, and all different."""
+    when = "asked about sentences that rules cannot rewrite; with one in every trace"
+    if isinstance(asked, JudgeConfig):
+        when = f"asked where the rules say {' or '.join(asked.when)}"
+    return f"{when}: {bounds(asked.sampling, rows).replace('samples', 'questions').replace('teacher', asked.role)}"
 
 
 def run_pilot(recipe: Recipe, count: int) -> Forecast:

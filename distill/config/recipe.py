@@ -27,7 +27,7 @@ from synth.persona.config import TAUGHT_LANGUAGES, PersonaConfig
 from synth.persona.replay import ReplayConfig
 from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig
 from synth.problems.prompt_template import PromptTemplate
-from synth.sampling.config import SampleConfig, SamplingOptions, TeacherSampling
+from synth.sampling.config import AskedModel, SampleConfig, SamplingOptions, TeacherSampling
 from synth.section import Operational, Section, key_dump
 from synth.teachers.config import (
     AutoTeacher,
@@ -450,11 +450,13 @@ class Recipe(Section):
 
     @property
     def persona_with_origins(self) -> PersonaConfig | None:
-        """The persona that names the student's base and the teachers; a folder by its last name only."""
+        """The persona that names the student's base and the teachers; a folder by its last name only. Without its
+        rewriter, which is a model of stage curate (``distill.runs.keys.pinned_rewriter``)."""
         if self.persona is None:
             return None
         base, *teachers = (name.rstrip("/").rpartition("/")[2] for name in self._origins)
-        return self.persona.with_origins(base, tuple(dict.fromkeys(name for name in teachers if name != base)))
+        persona = self.persona.with_origins(base, tuple(dict.fromkeys(name for name in teachers if name != base)))
+        return persona.model_copy(update={"rewriter": None})
 
     @property
     def _origins(self) -> tuple[str, ...]:
@@ -462,6 +464,16 @@ class Recipe(Section):
         if self.train.on_policy is not None:
             teachers.append(self.train.on_policy.teacher.public_id)
         return (self.student.public_id, *teachers)
+
+    @property
+    def asked_models(self) -> dict[str, AskedModel]:
+        """The models that stages ask beside the teachers, by their sections."""
+        asked: dict[str, AskedModel] = {}
+        if self.verify.judge is not None:
+            asked["verify.judge"] = self.verify.judge
+        if self.persona is not None and self.persona.rewriter is not None:
+            asked["persona.rewriter"] = self.persona.rewriter
+        return asked
 
     @property
     def teachers(self) -> tuple[TeacherConfig, ...]:

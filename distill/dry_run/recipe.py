@@ -24,6 +24,7 @@ from publish.push import DRY_RUN
 from synth.curate.config import CurateConfig
 from synth.distributed.config import LocalEngine
 from synth.labels.config import LabelConfig
+from synth.persona.config import PersonaConfig
 from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig
 from synth.sampling.config import SAMPLING_OPTIONS, SampleConfig, TeacherSampling
 from synth.teachers.config import (
@@ -80,6 +81,7 @@ def dry_recipe(recipe: Recipe, folder: Path) -> DryRecipe:
         "sample": build.sample(),
         "prompts": build.prompts(),
         "verify": build.verify(),
+        "persona": build.persona(),
         "label": build.label(),
         "curate": build.curate(),
         "student": build.student(base),
@@ -218,11 +220,18 @@ class _Builder:
         verify = self._recipe.verify
         judge = verify.judge
         if judge is not None:
-            judge = judge.model_copy(update={"teacher": self._judge(judge.teacher), "budget": None})
+            judge = judge.model_copy(update={"teacher": self._asked("judge", judge.teacher), "budget": None})
         return verify.model_copy(update={"workers": min(verify.workers, 2), "judge": judge})
 
-    def _judge(self, teacher: TeacherConfig) -> FakeTeacher:
-        self.replaced.append(f"judge {teacher.public_id}: a fake one")
+    def persona(self) -> PersonaConfig | None:
+        persona = self._recipe.persona
+        if persona is None or persona.rewriter is None:
+            return persona
+        few = {"teacher": self._asked("rewriter", persona.rewriter.teacher), "budget": None}
+        return persona.model_copy(update={"rewriter": persona.rewriter.model_copy(update=few)})
+
+    def _asked(self, role: str, teacher: TeacherConfig) -> FakeTeacher:
+        self.replaced.append(f"{role} {teacher.public_id}: a fake one")
         return _fake(teacher, teacher.think_open)
 
     def label(self) -> LabelConfig:

@@ -11,7 +11,7 @@ from distill.config.recipe import Recipe
 from distill.models.folder import base_path, cached, public_name
 from distill.release.lineage import Sources, base_revision, lineage_of, request_dates
 from distill.runs.artefact import Artefact
-from distill.runs.facts import AuditFacts, ExportFacts, PrepareFacts, SampleFacts, VerifyFacts
+from distill.runs.facts import AuditFacts, CurateFacts, ExportFacts, PrepareFacts, SampleFacts, VerifyFacts
 from licensing.audit import Audit, audit, notice_text
 from licensing.errors import InputError, Refused
 from licensing.files import write_text
@@ -37,14 +37,17 @@ def write_audit(
     prepared: Artefact[PrepareFacts],
     samples: Artefact[SampleFacts],
     weights: Artefact[ExportFacts],
-    judged: Artefact[VerifyFacts] | None,
     sources: Sources,
+    *,
+    judged: Artefact[VerifyFacts] | None,
+    rewritten: Artefact[CurateFacts] | None,
 ) -> AuditFacts:
     """Audit the lineage of a run; write lineage.yaml, audit.json, NOTICE, LICENSE, LICENSES/ and USE_POLICY.md to
     ``out``.
 
-    ``recipe``: with teachers and judge pinned. ``judged``: the verdicts, where the recipe has a judge. ``sources``:
-    those of the problems that were sampled. Raises Refused where the licenses forbid the release.
+    ``recipe``: with teachers, judge and rewriter pinned. ``sources``: those of the problems that were sampled.
+    ``judged``: the verdicts, where the recipe has a judge; ``rewritten``: the training rows, where it has a rewriter.
+    Raises Refused where the licenses forbid the release.
     """
     base = base_revision(prepared)
     texts = _license_texts(recipe, audit(lineage_of(recipe, sources, base)), base)
@@ -55,6 +58,7 @@ def write_audit(
         files=(*sorted(texts), "NOTICE", "README.md"),
         sampled=request_dates(samples),
         judged=request_dates(judged) if judged else None,
+        rewritten=request_dates(rewritten) if rewritten else None,
         other_models=samples.facts.other_models or (),
     )
     upstream = base_files(recipe, base)

@@ -12,7 +12,7 @@ __all__ = ["check_terms", "generators", "governing"]
 
 
 def generators(teacher: TeacherConfig, requested: str | None, role: Role = "generator") -> tuple[Input, ...]:
-    """A teacher, or a judge (``role``), as inputs of a lineage. ``requested``: when its endpoint was called
+    """A teacher, or a model of another ``role``, as inputs of a lineage. ``requested``: when its endpoint was called
     (``lineage.request_dates``), if it was.
 
     A service is an input of its own, beside the weights where their license is known. A public address without terms

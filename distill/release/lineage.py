@@ -126,13 +126,15 @@ def lineage_of(
     files: tuple[str, ...] | None = None,
     sampled: str | None = None,
     judged: str | None = None,
+    rewritten: str | None = None,
     other_models: Sequence[str] = (),
 ) -> Lineage:
     """The lineage of a recipe whose problems come from ``sources``, without local paths and private addresses.
 
-    ``files``: names of the files in the release folder, if there is one. ``sampled``, ``judged``: when the endpoints of
-    teacher and judge were called (``request_dates``). ``other_models``: those in whose name the teacher's endpoint
-    answered beside its own: generators of unknown license, under the terms of the service where it has some.
+    ``files``: names of the files in the release folder, if there is one. ``sampled``, ``judged``, ``rewritten``: when
+    the endpoints of teacher, judge and rewriter were called (``request_dates``). ``other_models``: those in whose name
+    the teacher's endpoint answered beside its own: generators of unknown license, under the terms of the service where
+    it has some.
     """
     student, release = recipe.student, recipe.release
     inputs = []
@@ -158,6 +160,8 @@ def lineage_of(
         inputs.append(Input(id=student.public_id, role="generator", licence=student.license, revision=base_revision))
     if recipe.verify.judge is not None:
         inputs += generators(recipe.verify.judge.teacher, judged, "judge")
+    if recipe.persona is not None and recipe.persona.rewriter is not None:
+        inputs += generators(recipe.persona.rewriter.teacher, rewritten, "reformatter")
     inputs += [Input(id=name, role="data", licence=text) for name, text in sorted(sources, key=str)]
     declared = Declared(license=release.license, license_name=release.license_name)
     lineage = Lineage(release=release.name, kind="model", declared=declared, inputs=tuple(inputs), files=files)

@@ -88,14 +88,15 @@ def _logits_teacher(recipe: Recipe, stages: ReleaseStages) -> Iterator[dict[str,
 
 
 def _teachers(recipe: Recipe, section: TeachersConfig, stages: ReleaseStages) -> Iterator[dict[str, Any]]:
-    judge = (recipe.verify.judge.teacher,) if recipe.verify.judge is not None else ()
+    models = [("teacher", one) for one in members_of(section)]
+    models += [(asked.role, asked.teacher) for asked in recipe.asked_models.values()]
     facts = {one.id: one for one in teacher_facts(recipe, section, stages.samples)}
-    for teacher in (*members_of(section), *judge):
+    for role, teacher in models:
         sample_facts = facts.get(teacher.public_id)
         revision = sample_facts.revision if sample_facts else teacher.revision
         yield _dependency(
             teacher.public_id,
-            "judge" if teacher in judge else "teacher",
+            role,
             {"gitCommit": revision},
             revision=revision,
             license=teacher.license,

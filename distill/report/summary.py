@@ -26,7 +26,7 @@ from distill.report.tables import (
     waterfall_table,
 )
 from distill.report.traces import EDGES, Counted
-from distill.report.verdicts import verdicts_section
+from distill.report.verdicts import spent_text, verdicts_section
 from distill.runs.artefact import Artefact
 from distill.runs.summary import score_rows, stage_rows
 from licensing.files import read_json
@@ -48,7 +48,7 @@ def sections(
     """Every section for which the run has data, in the order of the page. ``trained``: some of the training rows."""
     candidates = (
         _scores(artefacts.get("evaluate")),
-        _waterfall(artefacts.get("curate")),
+        _waterfall(recipe, artefacts.get("curate")),
         verdicts_section(recipe, artefacts.get("verify")),
         _spend(recipe, artefacts),
         _trained(trained),
@@ -99,12 +99,21 @@ def _scores(evaluate: Artefact | None) -> Section | None:
     return Section("scores", "Scores", tuple(blocks))
 
 
-def _waterfall(curate: Artefact | None) -> Section | None:
+def _waterfall(recipe: Mapping[str, Any], curate: Artefact | None) -> Section | None:
     if curate is None:
         return None
     steps = curate.facts["waterfall"]
     plot = plots.steps([(str(step["step"]), step["rows"]) for step in steps], "Rows remaining after each step")
-    return Section("waterfall", "Waterfall", (Plot(plot), waterfall_table(steps)))
+    blocks: list[Block] = [Plot(plot), waterfall_table(steps)]
+    if "rewriter" in curate.facts:
+        rewriter = curate.facts["rewriter"]
+        rows = tuple((outcome, f"{count:,}") for outcome, count in rewriter["traces"].items())
+        caption = f"Traces with identity talk that the rewriter {rewriter['model']} got"
+        blocks += [
+            Table(caption, ("Outcome", "Traces"), rows, right=1),
+            spent_text(rewriter, (recipe.get("persona") or {}).get("rewriter")),
+        ]
+    return Section("waterfall", "Waterfall", tuple(blocks))
 
 
 def _spend(recipe: Mapping[str, Any], artefacts: Mapping[str, Artefact]) -> Section | None:

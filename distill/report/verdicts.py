@@ -10,7 +10,7 @@ from typing import Any
 from distill.report.markdown import Block, Section, Table
 from distill.runs.artefact import Artefact
 
-__all__ = ["verdicts_section"]
+__all__ = ["spent_text", "verdicts_section"]
 
 _SHOWN = 20  # rows of the disagreement report
 _COLUMNS = ("disagreement", "prompt_id", "gold", "rules_extracted", "judge_extracted", "judge_text", "majority")
@@ -52,22 +52,27 @@ def _judge(recipe: Mapping[str, Any], judge: Mapping[str, Any]) -> Iterator[Bloc
     header = ("Rule verdict", "Judge: correct", "Judge: wrong", "No verdict")
     yield Table(f"Verdicts of the judge {judge['model']} on doubtful rows", header, rows, right=3)
     yield _counts(f"Final verdicts ({judge['counts']})", judge["counts_as"])
-    yield (
-        f"{judge['questions']:,} distinct requests, {judge['answers']:,} answers, "
-        f"{judge['tokens']:,} completion tokens, {judge['prompt_tokens']:,} prompt tokens{_money(recipe, judge)}."
-        + (f" Stopped at its budget: {judge['stopped_by_budget']}." if "stopped_by_budget" in judge else "")
+    yield spent_text(judge, (recipe.get("verify") or {}).get("judge"))
+
+
+def spent_text(asked: Mapping[str, Any], section: Mapping[str, Any] | None) -> str:
+    """What a judge or rewriter took, of its facts and its section of the recipe."""
+    return (
+        f"{asked['questions']:,} distinct requests, {asked['answers']:,} answers, "
+        f"{asked['tokens']:,} completion tokens, {asked['prompt_tokens']:,} prompt tokens{_money(asked, section)}."
+        + (f" Stopped at its budget: {asked['stopped_by_budget']}." if "stopped_by_budget" in asked else "")
     )
 
 
-def _money(recipe: Mapping[str, Any], judge: Mapping[str, Any]) -> str:
+def _money(asked: Mapping[str, Any], section: Mapping[str, Any] | None) -> str:
     from synth.sampling.budget import Spend
     from synth.sampling.config import BudgetConfig
 
-    budget = ((recipe.get("verify") or {}).get("judge") or {}).get("budget")
+    budget = (section or {}).get("budget")
     if not budget:
         return ""
     spend = Spend()
-    spend.add(BudgetConfig.model_validate(budget), judge["tokens"], judge["prompt_tokens"], teacher=judge["model"])
+    spend.add(BudgetConfig.model_validate(budget), asked["tokens"], asked["prompt_tokens"], teacher=asked["model"])
     return f", cost {spend.money:,.2f}" if spend.money else ""
 
 

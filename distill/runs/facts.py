@@ -138,7 +138,8 @@ class CurateFacts(Facts):
     """``waterfall``: one entry a step (``synth.curate.select.Step``). ``control_rows``: rows of the control arm, where
     the recipe has one; it may have fewer rows than the training set. ``texts_digest``: of the texts of the
     selected rows (``synth.curate.curate.Curation``). ``added``: rows beside the selected ones, "persona" and "replay";
-    ``added_digest``: sha256 over them."""
+    ``added_digest``: sha256 over them. ``rewriter``: requests and tokens of the model that rewrites identity talk, the
+    traces that it rewrote, and those that it did not by the reason."""
 
     rows_in: int
     rows_out: int
@@ -148,6 +149,7 @@ class CurateFacts(Facts):
     texts_digest: str | None = None
     added: dict[str, int] | None = None
     added_digest: str | None = None
+    rewriter: dict[str, Any] | None = None
 
 
 class ReplayFacts(Facts):

@@ -10,6 +10,7 @@ from distill.config.train import TrainConfig
 from distill.models.folder import local_folder
 from licensing.license_files import is_license_file, is_notice_file
 from synth.labels.config import DecontaminateConfig
+from synth.persona.config import RewriterConfig
 from synth.problems.config import HubPrompts, JsonlPrompts, PromptsConfig, ReasoningGymPrompts
 from synth.teachers.config import TeacherConfig
 from synth.teachers.mixture import TeacherMixture, TeachersConfig
@@ -96,6 +97,12 @@ def pinned_verify(recipe: Recipe) -> VerifyConfig:
         return verify
     judge = verify.judge.model_copy(update={"teacher": _pinned(verify.judge.teacher)})
     return verify.model_copy(update={"judge": judge})
+
+
+def pinned_rewriter(recipe: Recipe) -> RewriterConfig | None:
+    """The model that rewrites identity talk, pinned as a teacher is; None without one."""
+    rewriter = recipe.persona.rewriter if recipe.persona is not None else None
+    return rewriter and rewriter.model_copy(update={"teacher": _pinned(rewriter.teacher)})
 
 
 def pinned_train(recipe: Recipe) -> TrainConfig:

@@ -8,7 +8,7 @@ from distill.config.recipe import Recipe
 from distill.release.audit import write_audit
 from distill.release.lineage import count_sources
 from distill.runs.artefact import Artefact
-from distill.runs.facts import AuditFacts, ExportFacts, PrepareFacts, SampleFacts, VerifyFacts
+from distill.runs.facts import AuditFacts, CurateFacts, ExportFacts, PrepareFacts, SampleFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
 from licensing.files import read_rows
 from synth.sampling.samples_table import PROBLEMS
@@ -20,7 +20,8 @@ __all__ = ["Audit"]
 class Audit(Stage[AuditFacts]):
     """lineage.yaml, audit.json, NOTICE, LICENSE, LICENSES/. Raises Refused where a license forbids the release.
 
-    ``judged``: the verdicts, where the recipe has a judge, whose terms then count. ``license_file_content`` and
+    ``judged``: the verdicts, where the recipe has a judge, whose terms then count; ``rewritten``: the training rows,
+    where it has a rewriter. ``license_file_content`` and
     ``base_license_content`` are digests of ``release.license_file`` and of the base folder's LICENSE files.
     """
 
@@ -31,7 +32,17 @@ class Audit(Stage[AuditFacts]):
     samples: Artefact[SampleFacts]
     weights: Artefact[ExportFacts]
     judged: Artefact[VerifyFacts] | None
+    rewritten: Artefact[CurateFacts] | None
 
     def run(self, ctx: StageContext) -> AuditFacts:
         sources = count_sources(read_rows(self.samples.path / PROBLEMS))
-        return write_audit(ctx.out, self.recipe, self.prepared, self.samples, self.weights, self.judged, sources)
+        return write_audit(
+            ctx.out,
+            self.recipe,
+            self.prepared,
+            self.samples,
+            self.weights,
+            sources,
+            judged=self.judged,
+            rewritten=self.rewritten,
+        )

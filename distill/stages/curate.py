@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,9 +43,21 @@ class Curate(Stage[CurateFacts]):
 
     def run(self, ctx: StageContext) -> CurateFacts:
         from synth.curate.curate import curate
+        from synth.persona.rewriter import REWRITER, RewriterRun
         from synth.trace import TraceSet
 
-        with TraceSet(self.samples.path, ctx.store) as traces:
+        with contextlib.ExitStack() as stack:
+            traces = stack.enter_context(TraceSet(self.samples.path, ctx.store))
+            rewriter: RewriterRun | None = None
+            if self.persona is not None and self.persona.rewriter is not None:
+                rewriter = RewriterRun(
+                    self.persona,
+                    ctx.scratch / REWRITER,
+                    ctx.store / REWRITER,
+                    ctx.logs,
+                    lambda done, note: ctx.progress(done, None, note),
+                )
+                stack.enter_context(rewriter)
             curation = curate(
                 traces,
                 self.verdicts.path / VERDICTS,
@@ -53,7 +66,10 @@ class Curate(Stage[CurateFacts]):
                 ctx.out,
                 persona=self.persona,
                 verify=self.verify,
+                rewriter=rewriter,
             )
+            if rewriter is not None:
+                ctx.requests.first, ctx.requests.last = rewriter.first, rewriter.last
         waterfall, control = curation.waterfall, curation.control
         if not waterfall[-1]["rows"]:
             verdicts = ", ".join(f"{count} {verdict}" for verdict, count in self.verdicts.facts.verdicts.items())
@@ -76,6 +92,7 @@ class Curate(Stage[CurateFacts]):
             control_rows=control["rows"] if control else None,
             added={name: len(rows) for name, rows in added.items()} if lines else None,
             added_digest=hashlib.sha256(b"".join(lines)).hexdigest() if lines else None,
+            rewriter=curation.rewriter,
         )
 
     def _added_rows(self, selected: int) -> Mapping[str, list[dict[str, Any]]]:

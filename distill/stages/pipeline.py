@@ -25,6 +25,7 @@ from distill.runs.keys import (
     base_content,
     base_license_content,
     fingerprint,
+    pinned_rewriter,
     pinned_teacher,
     pinned_train,
     pinned_verify,
@@ -136,8 +137,8 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
                 prepared=prepared,
             )
         )
-    own = recipe.persona_with_origins
-    identity = own.identity_only() if own is not None and own.identity_talk != "keep" else None
+    own, rewriter = recipe.persona_with_origins, pinned_rewriter(recipe)
+    identity = own.identity_only(rewriter) if own is not None and own.identity_talk != "keep" else None
     data = run.stage(
         Curate(
             curate=recipe.curate,
@@ -183,6 +184,9 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     )
 
     pinned = recipe.model_copy(update={"teacher": teacher, "verify": verify, "train": train})
+    if recipe.persona is not None:
+        pinned_persona = recipe.persona.model_copy(update={"rewriter": rewriter})
+        pinned = pinned.model_copy(update={"persona": pinned_persona})
     audited = run.stage(
         Audit(
             recipe=pinned,
@@ -192,6 +196,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             samples=samples,
             weights=weights,
             judged=verdicts if verify.judge is not None else None,
+            rewritten=data if rewriter is not None else None,
         )
     )
     decide(recipe.release.require, scores.facts.as_json()).raise_if_no_go("no release is built")

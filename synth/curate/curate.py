@@ -35,6 +35,7 @@ from synth.curate.tables import ORDER, open_table, view
 from synth.duckdb_helpers import database, stream
 from synth.parquet_files import write_parquet
 from synth.persona.config import PersonaConfig
+from synth.persona.rewriter import RewriterRun
 from synth.trace import TraceSet
 from synth.verify.config import VerifyConfig
 
@@ -53,11 +54,12 @@ _REPORTS = ("near_duplicates.json", "decontamination.json")
 class Curation:
     """What was selected. ``control`` is None without a control arm. ``texts_digest`` is sha256 over request id and text
     (after NFC and white-space folding) of every row of every arm, in order: a request that was answered anew has the
-    same id and another text."""
+    same id and another text. ``rewriter``: what the persona's rewriter did, where it has one."""
 
     waterfall: list[Step]
     control: ControlReport | None
     texts_digest: str
+    rewriter: dict[str, Any] | None = None
 
 
 def curate(
@@ -69,6 +71,7 @@ def curate(
     *,
     persona: PersonaConfig | None = None,
     verify: VerifyConfig | None = None,
+    rewriter: RewriterRun | None = None,
 ) -> Curation:
     """Select among the traces that ``synth.labels.label`` labelled into the folder ``labels``. Written to ``out``:
 
@@ -80,19 +83,22 @@ def curate(
     ablation.json        with `ablation`
     near_duplicates.json, decontamination.json    copies of those of the labels
     rewrites.parquet     where the persona's policy for identity talk is to rewrite
+    rewriter/            with ``rewriter``: every answer of this model (answers.jsonl)
 
-    ``persona`` is None where all identity talk is kept; ``verify`` is None where it is dropped.
+    ``persona`` is None where all identity talk is kept; ``verify`` is None where it is dropped; ``rewriter`` is that of
+    the persona, open.
     ``synth.curate.training_rows`` reads the training rows from these tables. Equal traces and seed give equal rows in
     whatever order the traces come. When nothing is kept the tables are empty and the caller decides. Raises InputError
     where the selection needs what no trace has.
     """
     out.mkdir(parents=True, exist_ok=True)
     control: ControlReport | None = None
+    rewriting: dict[str, Any] | None = None
     arms: list[str] = []
     with database(out / ".work") as db:
         open_table(db, traces, verdicts, labels)
         if persona is not None and len(traces):
-            apply_identity_policy(db, traces, persona, verify, out, out / ".work")
+            rewriting = apply_identity_policy(db, traces, persona, verify, out, out / ".work", rewriter)
         if config.ablation is not None:
             write_json(out / "ablation.json", ablate(db, config))
             arms += ARMS
@@ -113,7 +119,7 @@ def curate(
     for name in _REPORTS:
         if (labels / name).exists():
             shutil.copyfile(labels / name, out / name)
-    return Curation(waterfall, control, texts_digest)
+    return Curation(waterfall, control, texts_digest, rewriting)
 
 
 def _texts_digest(db: duckdb.DuckDBPyConnection, order: str, arms: list[str], rewrites: Path) -> str:

@@ -1,12 +1,14 @@
 """The policy for identity talk: traces in which the teacher says who it is are dropped, or rewritten to the persona.
 
-Only the texts of traces with the label `identity_leak` are read. A rewritten trace is verified anew: it stays only
-where verdict, extracted answer and think block are what they were. The sample store keeps the original; the new text
-stands in rewrites.parquet, and training rows take it from there.
+Only the texts of traces with the label `identity_leak` are read. Rules rewrite (``synth.persona.rewrite``), and a model
+what they cannot (``synth.persona.rewriter``), for which these texts are read twice. A rewritten trace is verified anew:
+it stays only where verdict, extracted answer and think block are what they were. The sample store keeps the original;
+the new text stands in rewrites.parquet, and training rows take it from there.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +19,8 @@ from synth.parquet_files import write_parquet
 from synth.persona.config import PersonaConfig
 from synth.persona.find import Claim, describe, find_identity, foreign
 from synth.persona.rewrite import rewrite
+from synth.persona.rewriter import REWRITER, RewriterRun
+from synth.sampling.questions import asked_errors
 from synth.trace import Trace, TraceSet, samples_schema
 from synth.verify.config import VerifyConfig
 from synth.verify.trace_verifier import verify_row
@@ -61,23 +65,37 @@ def apply_identity_policy(
     verify: VerifyConfig | None,
     out: Path,
     scratch: Path,
-) -> None:
+    rewriter: RewriterRun | None = None,
+) -> dict[str, Any] | None:
     """Set `identity_talk` in ``t`` where a trace is to be dropped, and write rewrites.parquet into ``out`` where there
     is ``verify``: the settings that the verdicts were made with, for a persona whose policy is to rewrite.
 
     Claims that are the persona's own (its name, maker, base, teachers, cutoff) are none. ``scratch`` is a folder.
+    Returns what a ``rewriter`` did: counts, tokens, and the traces that it got by what counts of them. Raises what its
+    teacher raises, with every answer so far kept.
     """
     import pyarrow as pa
 
     outcomes, names = scratch / "identity.parquet", rewrites_schema().names
     schema = pa.schema([("trace_row", pa.int64()), ("why", pa.string()), *rewrites_schema()])
+    facts: dict[str, Any] | None = None
+    counts = Counter[str]()
+    if rewriter is not None:
+        for talk in _talking(db, traces, persona):
+            if _by_rules(talk, persona) is None:
+                rewriter.note(talk.trace, talk.claims)
+        with asked_errors("persona.rewriter"):
+            facts = rewriter.ask()
+        rewriter.write(out / REWRITER)
     talking = _talking(db, traces, persona)
-    write_parquet(outcomes, schema, _dropped(talking) if verify is None else _rewritten(talking, persona, verify))
+    rows = _dropped(talking) if verify is None else _rewritten(talking, persona, verify, rewriter, counts)
+    write_parquet(outcomes, schema, rows)
     view(db, "identity", outcomes)
     db.sql("UPDATE t SET identity_talk = identity.why FROM identity WHERE t.trace_row = identity.trace_row")
     if verify is not None:
-        rows = stream(db.sql(f"SELECT {', '.join(names)} FROM identity WHERE text IS NOT NULL ORDER BY trace_row"))
-        write_parquet(out / REWRITES, rewrites_schema(), (dict(zip(names, row, strict=True)) for row in rows))
+        texts = stream(db.sql(f"SELECT {', '.join(names)} FROM identity WHERE text IS NOT NULL ORDER BY trace_row"))
+        write_parquet(out / REWRITES, rewrites_schema(), (dict(zip(names, row, strict=True)) for row in texts))
+    return None if facts is None else facts | {"traces": dict(sorted(counts.items()))}
 
 
 def _talking(db: duckdb.DuckDBPyConnection, traces: TraceSet, persona: PersonaConfig) -> Iterator[_Talk]:
@@ -99,28 +117,46 @@ def _dropped(talking: Iterable[_Talk]) -> Iterator[dict[str, Any]]:
         yield {"trace_row": talk.trace_row, "why": "; ".join(talk.described)}
 
 
-def _rewritten(talking: Iterable[_Talk], persona: PersonaConfig, verify: VerifyConfig) -> Iterator[dict[str, Any]]:
-    """A row a trace: `text` where it is rewritten and stays, else `why`."""
+def _by_rules(talk: _Talk, persona: PersonaConfig) -> str | None:
+    """The text that rules rewrite; None where they cannot."""
+    text = rewrite(talk.trace.text, talk.claims, persona)
+    if text is None or talk.trace.with_text(text).reasoning.state != talk.trace.reasoning.state:
+        return None
+    return text
+
+
+def _rewritten(
+    talking: Iterable[_Talk],
+    persona: PersonaConfig,
+    verify: VerifyConfig,
+    rewriter: RewriterRun | None,
+    counts: Counter[str],
+) -> Iterator[dict[str, Any]]:
+    """A row a trace: `text` where it is rewritten and stays, else `why`. ``counts`` counts what the rewriter got."""
 
     def rows() -> Iterator[dict[str, Any]]:
         for talk in talking:
-            text = rewrite(talk.trace.text, talk.claims, persona)
-            if text is not None and talk.trace.with_text(text).reasoning.state != talk.trace.reasoning.state:
-                text = None
+            text, why = _by_rules(talk, persona), None
+            asked = text is None and rewriter is not None
+            if text is None and rewriter is not None:
+                text, why = rewriter.text(talk.trace, talk.claims)
             # What cannot be rewritten passes as kind open, of which nothing is verified.
             row: dict[str, Any] = {"kind": "open", "response": ""}
             if text is not None:
                 row = verify_row(talk.trace.problem, text, talk.trace.think_open, talk.trace.think_close)
-            yield {**row, "_talk": talk, "_text": text}
+            yield {**row, "_talk": talk, "_text": text, "_why": why, "_asked": asked}
 
     for row in verify_rows(rows(), verify):
-        talk, text = row["_talk"], row["_text"]
+        talk, text, why = row["_talk"], row["_text"], row["_why"]
         before, after = (talk.verdict, talk.extracted), (row["verdict"], row["extracted"])
         if text is None:
-            yield {"trace_row": talk.trace_row, "why": f"cannot be rewritten: {'; '.join(talk.described)}"}
+            reason = f"; {why}" if why else ""
+            outcome = {"why": f"cannot be rewritten: {'; '.join(talk.described)}{reason}"}
         elif before != after:
-            change = f"{before[0]} {before[1]!r} becomes {after[0]} {after[1]!r}"
-            yield {"trace_row": talk.trace_row, "why": f"rewriting changes the answer: {change}"}
+            why = "rewriting changes the answer"
+            outcome = {"why": f"{why}: {before[0]} {before[1]!r} becomes {after[0]} {after[1]!r}"}
         else:
-            named = {"request_id": talk.trace.request_id, "claims": talk.described}
-            yield {"trace_row": talk.trace_row, "text": text, **named}
+            outcome = {"text": text, "request_id": talk.trace.request_id, "claims": talk.described}
+        if row["_asked"]:
+            counts[(why or "rewritten").partition(": ")[0]] += 1
+        yield {"trace_row": talk.trace_row, **outcome}

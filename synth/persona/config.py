@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer, model_validator
 
 from synth.persona.honesty import dishonest_instruction
+from synth.sampling.config import AskedModel, BudgetConfig
 from synth.section import Section
+from synth.teachers.config import TeacherConfig
 
-__all__ = ["TAUGHT_LANGUAGES", "PersonaConfig", "PersonaDetails"]
+__all__ = ["TAUGHT_LANGUAGES", "PersonaConfig", "PersonaDetails", "RewriterConfig"]
 
 TAUGHT_LANGUAGES = ("ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "pt", "ru", "zh")
 """Languages that `data/rows.yaml` and `data/probes.yaml` have."""
@@ -26,6 +28,20 @@ class PersonaDetails(Section):
     contact: Text | None = Field(None, description="Where people reach the maker: an address of a page or a mailbox.")
     base_model: Text | None = Field(None, description="Named when asked what it is built on; a run knows its base.")
     teachers: tuple[Text, ...] = Field((), description="Named when asked who taught it; a run knows its teachers.")
+
+
+class RewriterConfig(AskedModel):
+    """A model that rewrites sentences with identity talk where other names in them would not make them true."""
+
+    role: ClassVar[str] = "rewriter"
+    teacher: TeacherConfig = Field(
+        description="The model; any kind but offline, the recipe's teacher or another. In the lineage it is a "
+        "reformatter."
+    )
+    max_new_tokens: int = Field(1024, ge=1, description="Of one rewritten sentence, with the thinking before it.")
+    budget: BudgetConfig | None = Field(
+        None, description="Of the rewriter alone; traces that it does not reach are dropped."
+    )
 
 
 class PersonaConfig(Section):
@@ -53,6 +69,9 @@ class PersonaConfig(Section):
     identity_talk: Literal["drop", "rewrite", "keep"] = Field(
         "drop", description="Traces in which a teacher says who it is: left out, rewritten to the persona, or kept."
     )
+    rewriter: RewriterConfig | None = Field(
+        None, description="A model for the traces that rules cannot rewrite, with identity_talk: rewrite."
+    )
     rows: int = Field(200, ge=0, description="Training rows about its identity; 0: the template alone carries it.")
     thinking: bool = Field(True, description="Whether these rows think before they answer.")
     max_share: float = Field(0.25, gt=0, lt=1, description="Most identity rows, as a share of all training rows.")
@@ -62,6 +81,18 @@ class PersonaConfig(Section):
         if not self.system:
             raise ValueError("system is empty: give one text, or a map from language to text")
         return self
+
+    @model_validator(mode="after")
+    def _rewriter_has_work(self) -> PersonaConfig:
+        if self.rewriter is not None and self.identity_talk != "rewrite":
+            raise ValueError("rewriter has no effect: set identity_talk: rewrite, or leave rewriter out")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent_rewriter(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `rewriter` where there is none, so that the keys of runs without one are those of older releases."""
+        values: dict[str, Any] = handler(self)
+        return {name: value for name, value in values.items() if name != "rewriter" or value is not None}
 
     @model_validator(mode="after")
     def _is_honest(self) -> PersonaConfig:
@@ -99,10 +130,16 @@ class PersonaConfig(Section):
         """The same persona with every field at its default that the chat template does not hold."""
         return PersonaConfig(name=self.name, maker=self.maker, system=self.default_system, policy=self.policy)
 
-    def identity_only(self) -> PersonaConfig:
-        """The same persona with every field at its default that no policy for identity talk reads."""
+    def identity_only(self, rewriter: RewriterConfig | None) -> PersonaConfig:
+        """The same persona with every field at its default that no policy for identity talk reads, and a rewriter."""
         return PersonaConfig(
-            name=self.name, maker=self.maker, system=self.name, facts=self.facts, identity_talk=self.identity_talk
+            name=self.name,
+            maker=self.maker,
+            system=self.name,
+            facts=self.facts,
+            identity_talk=self.identity_talk,
+            rewriter=rewriter,
+            forbidden_claims=self.forbidden_claims if rewriter else (),
         )
 
     def with_origins(self, base_model: str, teachers: tuple[str, ...]) -> PersonaConfig:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from synth.persona.config import PersonaConfig
 from synth.persona.find import SENTENCE_ENDS, Claim, find_identity, foreign, listed_names
 
-__all__ = ["rewrite"]
+__all__ = ["own_names", "rewrite"]
 
 _SENTENCE_END = re.compile(f"[{SENTENCE_ENDS}]")
 
@@ -20,8 +20,7 @@ def rewrite(text: str, claims: Sequence[Claim], persona: PersonaConfig) -> str |
     a cutoff, for a base where the persona states none, and where a claim's sentence still names a listed model or maker
     ("I am Claude, Anthropic's best model").
     """
-    base = persona.facts.base_model
-    names = {"name": persona.name, "maker": persona.maker, "base": base.rpartition("/")[2] if base else None}
+    names = _names(persona)
     parts, at, places = list[str](), 0, list[int]()
     for claim in sorted(claims, key=lambda claim: claim.start):
         name = names.get(claim.kind)
@@ -31,12 +30,23 @@ def rewrite(text: str, claims: Sequence[Claim], persona: PersonaConfig) -> str |
         places.append(sum(map(len, parts)))
         at = claim.end
     new = "".join([*parts, text[at:]])
-    own = [name for name in (*names.values(), base) if name]
+    own = own_names(persona)
     if foreign(find_identity(new, own=own), persona):
         return None
     if any(listed_names(_sentence(new, place), own) for place in places):
         return None
     return new
+
+
+def own_names(persona: PersonaConfig) -> list[str]:
+    """The names that a text of the persona may claim: its own, its maker's, its base model's."""
+    return [name for name in (*_names(persona).values(), persona.facts.base_model) if name]
+
+
+def _names(persona: PersonaConfig) -> dict[str, str | None]:
+    """The persona's names by kind of claim; a base model by its name alone."""
+    base = persona.facts.base_model
+    return {"name": persona.name, "maker": persona.maker, "base": base.rpartition("/")[2] if base else None}
 
 
 def _sentence(text: str, place: int) -> str:

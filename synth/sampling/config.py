@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from synth.problems.config import ImportedTraces
 from synth.section import Operational, Section
+from synth.teachers.config import OfflineTeacher, TeacherConfig
 
 
 class FixedPolicy(Section):
@@ -190,6 +191,46 @@ class TeacherSampling(SamplingOptions):
             raise ValueError("num_samples is for policy.kind: fixed; set policy.max_samples instead")
         if self.escalate is not None and self.escalate.max_new_tokens <= self.max_new_tokens:
             raise ValueError("escalate.max_new_tokens must be more than max_new_tokens: the same limit cuts again")
+        return self
+
+
+class AskedModel(Section):
+    """A model that a stage asks questions of its own (``synth.sampling.questions``): a judge, a rewriter."""
+
+    role: ClassVar[str]
+    teacher: TeacherConfig = Field(description="The model; any kind but offline.")
+    max_new_tokens: int = Field(1024, ge=1, description="Of one answer, with its thinking.")
+    temperature: float = Field(0.0, ge=0)
+    seed: int = 0
+    budget: BudgetConfig | None = None
+
+    @property
+    def sampling(self) -> TeacherSampling:
+        """How it is sampled: one answer to each question."""
+        return TeacherSampling(
+            num_samples=1,
+            temperature=self.temperature,
+            max_new_tokens=self.max_new_tokens,
+            seed=self.seed,
+            budget=self.budget,
+        )
+
+    @model_validator(mode="after")
+    def check_it_can_answer(self) -> Self:
+        if isinstance(self.teacher, OfflineTeacher):
+            raise ValueError(f"an offline teacher generates nothing: give the {self.role} another kind")
+        if "seed" in getattr(self.teacher, "engine_args", {}):
+            raise ValueError(f"teacher.engine_args.seed: set {self.role}.seed instead")
+        room = getattr(self.teacher, "max_model_len", None)
+        if room is not None and self.max_new_tokens >= room:
+            raise ValueError(
+                f"max_new_tokens {self.max_new_tokens} leaves no room for a question in teacher.max_model_len {room}: "
+                "lower the one or raise the other"
+            )
+        for name in self.budget.prices if self.budget else ():
+            if name != self.teacher.public_id:
+                own = self.teacher.public_id
+                raise ValueError(f"budget.prices: there is no teacher {name}: the {self.role} is {own}")
         return self
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from synth.sampling.config import BudgetConfig
+from synth.sampling.config import AskedModel, BudgetConfig
 from synth.sandbox.sandbox import RUNTIME
 from synth.section import Operational, Section
-from synth.teachers.config import OfflineTeacher, TeacherConfig
+from synth.teachers.config import TeacherConfig
 
 
 class FormatConfig(Section):
@@ -45,13 +45,14 @@ Asked = Literal["unparseable", "wrong", "timeout", "correct"]
 Counts = Literal["rules", "judge", "either"]
 
 
-class JudgeConfig(Section):
+class JudgeConfig(AskedModel):
     """A model that compares each different answer of a problem with the gold once, beside the rules.
 
     It sees the question, the gold and the final answer only. Rows carry `judge_verdict`, `judge_reason`, `judge_text`
     and `judge_model` beside the verdict of the rules, and `counts_as`, which curation reads.
     """
 
+    role: ClassVar[str] = "judge"
     teacher: TeacherConfig = Field(description="The model; any kind but offline. In the lineage its role is judge.")
     when: tuple[Asked, ...] = Field(
         ("unparseable", "wrong"), min_length=1, description="Verdicts of the rules that are judged."
@@ -61,29 +62,14 @@ class JudgeConfig(Section):
         description="The verdict for curation. judge: its own where it gives one. either: correct where one says so.",
     )
     max_new_tokens: int = Field(1024, ge=1, description="Of one answer of the judge, with its thinking.")
-    temperature: float = Field(0.0, ge=0)
-    seed: int = 0
     budget: BudgetConfig | None = Field(
         None, description="Of the judge alone; other rows keep the verdict of the rules."
     )
 
     @model_validator(mode="after")
-    def _can_judge(self) -> JudgeConfig:
-        if isinstance(self.teacher, OfflineTeacher):
-            raise ValueError("an offline teacher generates nothing: give the judge another kind")
+    def _names_no_verdict_twice(self) -> JudgeConfig:
         if len(set(self.when)) != len(self.when):
             raise ValueError("when names a verdict twice")
-        if "seed" in getattr(self.teacher, "engine_args", {}):
-            raise ValueError("teacher.engine_args.seed: set judge.seed instead")
-        room = getattr(self.teacher, "max_model_len", None)
-        if room is not None and self.max_new_tokens >= room:
-            raise ValueError(
-                f"max_new_tokens {self.max_new_tokens} leaves no room for a question in teacher.max_model_len {room}: "
-                "lower the one or raise the other"
-            )
-        for name in self.budget.prices if self.budget else ():
-            if name != self.teacher.public_id:
-                raise ValueError(f"budget.prices: there is no teacher {name}: the judge is {self.teacher.public_id}")
         return self
 
 

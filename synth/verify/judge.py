@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from synth.reasoning import THINK_CLOSE, THINK_OPEN, split_reasoning, split_row
+from synth.reasoning import THINK_CLOSE, THINK_OPEN, complete_answer, split_row
 from synth.verify import choice
 from synth.verify.extract import committed_answer, final_answer
 from synth.verify.verifier import LARGE_RESPONSE
@@ -102,16 +102,9 @@ def parse_judgement(
     text: str, finish_reason: str, think_open: str = THINK_OPEN, think_close: str = THINK_CLOSE
 ) -> tuple[Literal["correct", "wrong"] | None, str | None]:
     """(verdict, why there is none) of the raw text of a judge whose thinking stands between these tags."""
-    if finish_reason == "error":
-        return None, "the judge gave no answer"
-    if finish_reason != "stop":
-        return None, "the judge was cut off"
-    reasoning = split_reasoning(text, think_open, think_close)
-    if reasoning.state == "missing":
-        reasoning = split_reasoning(text)  # a server may write the thinking in the common tags
-    if reasoning.state == "unclosed":
-        return None, "the judge did not end its thinking"
-    answer = reasoning.answer
+    answer, missing = complete_answer(text, finish_reason, think_open, think_close)
+    if answer is None:
+        return None, f"the judge {missing}"
     lines = [line for line in answer.splitlines() if line.strip()]
     last = _LAST.fullmatch(lines[-1]) if lines else None
     if last is None:

@@ -12,7 +12,6 @@ in a Parquet file of the scratch folder while the judge is asked, and the texts 
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
@@ -20,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from licensing.errors import DistillError
 from synth.parquet_files import read_parquet, write_parquet
+from synth.sampling.questions import asked_errors
 from synth.trace import Trace, TraceSet
 from synth.verify.config import JudgeConfig, VerifyConfig
 from synth.verify.disagreement_report import DisagreementReport
@@ -35,7 +34,7 @@ from synth.verify.verdict import Verdict, judged
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["VERDICTS", "VerifySummary", "judge_errors", "verdicts_schema", "verify_traces"]
+__all__ = ["VERDICTS", "VerifySummary", "verdicts_schema", "verify_traces"]
 
 VERDICTS = "verdicts.parquet"
 _WINDOW_ROWS = 1024  # traces in flight or waiting for their turn, so that one slow row stops nobody ...
@@ -127,11 +126,11 @@ def verify_traces(
         if config.judge is None:
             write_parquet(out / VERDICTS, schema, _counted((row for _, row in rows), summary, progress))
         else:
-            with JudgeRun(config.judge, scratch / JUDGE, store / JUDGE) as judge:
+            with JudgeRun(config.judge, scratch / JUDGE, store / JUDGE, logs, progress) as judge:
                 waiting = scratch / VERDICTS
                 write_parquet(waiting, schema, _noted(rows, judge))
-                with judge_errors():
-                    answers = judge.ask(logs, _judge_progress(progress))
+                with asked_errors("verify.judge"):
+                    answers = judge.ask()
                 final = _judged(traces, read_parquet(waiting), judge, report)
                 write_parquet(out / VERDICTS, schema, _counted(final, summary, progress))
                 judge.write(out / JUDGE)
@@ -145,17 +144,6 @@ def verify_traces(
         report.write(out)
         summary.disagreements = dict(sorted(report.seen.items()))
     return summary
-
-
-@contextlib.contextmanager
-def judge_errors() -> Iterator[None]:
-    """Errors of a judge's model name its own fields and not those of the recipe's teacher."""
-    try:
-        yield
-    except DistillError as error:
-        if error.where is None or not error.where.startswith("teacher"):
-            raise
-        raise type(error)(error.what, where=f"verify.judge.{error.where}", hint=error.hint) from error
 
 
 # --- the rules -----------------------------------------------------------------------------------------------------
@@ -334,11 +322,3 @@ def _said(config: JudgeConfig, judge: JudgeRun) -> dict[str, Any]:
         "counts": config.counts,
         "counts_as": dict(sorted(judge.counted.items())),
     }
-
-
-def _judge_progress(progress: Progress | None) -> Callable[[int, int, int, int], None] | None:
-    if progress is None:
-        return None
-    return lambda done, total, generated, failed: progress(
-        done, f"of {total} answers of the judge, {generated:,} tokens" + (f", {failed:,} failed" if failed else "")
-    )

@@ -152,14 +152,13 @@ def finished_stages(
     )
     pinned = recipe.model_copy(update={"teacher": pinned_teacher(recipe)})
     (root / "audit").mkdir(parents=True, exist_ok=True)
-    audited = write_audit(root / "audit", pinned, prepared, samples, weights, verdicts, sources)
+    data = artefact(folder, "curate", CurateFacts(rows_in=8, rows_out=4, waterfall=({"step": "sampled", "rows": 8},)))
+    audited = write_audit(root / "audit", pinned, prepared, samples, weights, sources, judged=verdicts, rewritten=data)
     return ReleaseStages(
         prepared=prepared,
         samples=samples,
         verdicts=verdicts,
-        data=artefact(
-            folder, "curate", CurateFacts(rows_in=8, rows_out=4, waterfall=({"step": "sampled", "rows": 8},))
-        ),
+        data=data,
         trained=artefact(
             folder,
             "train",

@@ -179,6 +179,8 @@ def test_no_section_of_the_dry_recipe_needs_the_hub_or_a_server(tmp_path: Path, 
         LARGE[1],
         "label.decontaminate.against=[HuggingFaceH4/aime_2024]",
         "verify.judge={teacher: {kind: openai, model: m, base_url: 'http://127.0.0.1:9/v1', license: mit}}",
+        "persona={name: Ada, maker: Acme, system: You are Ada., identity_talk: rewrite, "
+        "rewriter: {teacher: {kind: openai, model: r, base_url: 'http://127.0.0.1:9/v1', license: mit}}}",
         "replay={rows: 10, prompts: {kind: hub, dataset: a/b, row_kind: open, license: mit}}",
         "curate.filters.min_tokens=500",
     )

@@ -33,6 +33,7 @@ from distill.stages.pipeline import run
 from licensing.errors import InputError, Refused
 from licensing.lineage import load_lineage
 from publish.evaluation import read_items
+from publish.provenance import read_predicate
 from synth.problems.problem import Prompt
 
 
@@ -144,7 +145,11 @@ def test_no_file_of_a_release_names_a_path_or_an_address_of_the_machine_that_mad
     monkeypatch.setenv("HOME", str(home))
     note = f"See {home}/notes/list.txt and {ENDPOINT}/models."
     judge = json.dumps({"teacher": {"kind": "openai", "model": "j", "base_url": ENDPOINT, "license": "mit"}})
-    recipe = private_recipe(tmp_path, f"release.limitations=['{note}']", f"verify.judge={judge}")
+    rewriter = judge.replace('"j"', '"r"')
+    recipe = private_recipe(
+        tmp_path, f"release.limitations=['{note}']", f"verify.judge={judge}", "persona.identity_talk=rewrite",
+        f"persona.rewriter={rewriter}",
+    )  # fmt: skip
     release = package(tmp_path, recipe, finished_stages(tmp_path, recipe))
     for path in sorted(path for path in release.parent.rglob("*") if path.is_file()):
         content = path.read_bytes()
@@ -159,6 +164,10 @@ def test_no_file_of_a_release_names_a_path_or_an_address_of_the_machine_that_mad
     lineage = load_lineage(release / "lineage.yaml")
     assert {one.id for one in lineage.inputs if one.role == "base"} == {"my-base"}
     assert {one.endpoint for one in lineage.inputs if one.endpoint} == {PRIVATE_ENDPOINT}
+    assert {one.role for one in lineage.inputs if one.endpoint} == {"generator", "judge", "reformatter"}
+    made_from = read_predicate(release)["buildDefinition"]["resolvedDependencies"]
+    roles = {one["name"]: one["annotations"]["role"] for one in made_from}
+    assert (roles["j"], roles["r"]) == ("judge", "rewriter")
 
 
 @pytest.mark.slow

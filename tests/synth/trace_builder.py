@@ -3,6 +3,7 @@ benchmarks."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 from licensing.files import json_line
 from synth.curate.config import CurateConfig
 from synth.curate.control import ControlReport
-from synth.curate.curate import curate
+from synth.curate.curate import Curation, curate
 from synth.curate.select import Step
 from synth.curate.training_rows import training_rows
 from synth.decontaminate import Finder, Item
@@ -25,6 +26,7 @@ from synth.labels.label import label
 from synth.labels.shards import Shard, label_shard
 from synth.parquet_files import write_parquet
 from synth.persona.config import PersonaConfig
+from synth.persona.rewriter import RewriterRun
 from synth.sampling.samples_table import problem_stops_schema
 from synth.sampling.store import SAMPLE_LOG
 from synth.trace import PROBLEMS, SAMPLES, TraceSet, samples_schema
@@ -122,14 +124,24 @@ def write_tables(
 
 @dataclass(frozen=True)
 class Result:
-    """A finished curation: its waterfall and folders."""
+    """A finished curation and its folders."""
 
     tables: Tables
     labels_folder: Path
     out: Path
-    waterfall: list[Step]
-    control: ControlReport | None
-    texts_digest: str
+    curation: Curation
+
+    @property
+    def waterfall(self) -> list[Step]:
+        return self.curation.waterfall
+
+    @property
+    def control(self) -> ControlReport | None:
+        return self.curation.control
+
+    @property
+    def texts_digest(self) -> str:
+        return self.curation.texts_digest
 
     def rows(self, arm: str = "train") -> list[dict[str, Any]]:
         with self.tables.open() as traces:
@@ -146,6 +158,9 @@ class Result:
     def labels(self) -> dict[str, dict[str, Any]]:
         """The rows of the labels by request id."""
         return labels_of(self.labels_folder)
+
+    def json_lines(self, name: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.out / name).read_text().splitlines()]
 
     def json(self, name: str) -> Any:
         return json.loads((self.out / name).read_text())
@@ -180,8 +195,15 @@ def curated(
         )  # fmt: skip
         rewriting = persona is not None and persona.identity_talk == "rewrite"
         verify = VerifyConfig(workers=1) if rewriting else None
-        curation = curate(traces, tables.verdicts, folder, config, out, persona=persona, verify=verify)
-    return Result(tables, folder, out, curation.waterfall, curation.control, curation.texts_digest)
+        with contextlib.ExitStack() as stack:
+            rewriter = None
+            if persona is not None and persona.rewriter is not None:
+                places = (out.with_name(f"{out.name}.{name}") for name in ("rewriter", "rewriter_store"))
+                rewriter = stack.enter_context(RewriterRun(persona, *places))
+            curation = curate(
+                traces, tables.verdicts, folder, config, out, persona=persona, verify=verify, rewriter=rewriter
+            )
+    return Result(tables, folder, out, curation)
 
 
 def _in_this_process(
