@@ -12,9 +12,11 @@ from license_hub import loopback_hub
 from sample_texts import APACHE, MIT, model_license
 
 from distill.config.loader import load_recipe
+from distill.release.audit import base_files
 from distill.release.lineage import planned_lineage
 from distill.release.training_data import check_data
 from licensing.audit import Allowance, audit
+from licensing.license_files import UpstreamFiles
 from licensing.lineage import Lineage
 from licensing.registry import load
 from licensing.suggest import suggest
@@ -305,3 +307,27 @@ def test_allowances_stand_in_the_catalogues_grammar() -> None:
     found = audit(Lineage.model_validate(LLAMA), allow=[Allowance(code="V-NAME-PREFIX", because="x")])
     assert [one.bare for one in found.blocking] == ["V-RELICENSE-WEAKER"]
     assert found.blocked
+
+
+# --- notices of a base from the hub ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"LICENSE": "Copyright 2024 Acme\n", "NOTICE": "Acme"}, UpstreamFiles("Acme", ("Copyright 2024 Acme",))),
+        ({"LICENSE": "Apache License"}, UpstreamFiles()),
+        ({}, None),
+    ],
+)  # fmt: skip
+def test_a_run_reads_the_notices_of_its_base_in_the_cache_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], expected: UpstreamFiles | None
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = tmp_path / "models--acme--base" / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    for name, text in {"config.json": "{}", **files}.items():
+        (snapshot / name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    recipe = load_recipe(SMOKE, ["student.base=acme/base", "student.license=apache-2.0"])
+    assert base_files(recipe, commit).get("acme/base") == expected
