@@ -52,29 +52,27 @@ def parts_elsewhere(recipe: Recipe, facts: ReleaseFacts) -> tuple[Part, ...]:
 
 
 def openness_files(
-    recipe: Recipe, facts: ReleaseFacts, lineage: Path, files: Iterable[str], created: str
+    recipe: Recipe, facts: ReleaseFacts, lineage: Path, files: Iterable[str]
 ) -> tuple[ReleaseFacts, dict[str, str]]:
     """The facts with the card's lines on openness, and openness.json; with the extra `bom` installed a bill of
-    materials too, as CycloneDX and as SPDX.
+    materials too, as CycloneDX, and as SPDX where SOURCE_DATE_EPOCH says which time it has.
 
-    A run does not need these libraries: a missing extra must not cost a trained model. ``created``: the time that SPDX
-    asks for, in ISO 8601; the environment variable SOURCE_DATE_EPOCH replaces it.
+    A run does not need these libraries: a missing extra must not cost a trained model. SPDX asks for a time, and a
+    release is the same whenever it was made.
     """
     release = load_lineage(lineage).model_copy(update={"files": tuple(sorted(set(files)))})
     result = openness(release, parts_elsewhere(recipe, facts))
     documents = {OPENNESS: result.model_dump_json(indent=1) + "\n"}
     if find_spec("cyclonedx") is not None:
         documents[BOM] = cyclonedx(release, audit(release), result)
-    if find_spec("spdx_python_model") is not None:
-        documents[SPDX] = spdx_document(release, created=_creation_time(created))
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch and find_spec("spdx_python_model") is not None:
+        documents[SPDX] = spdx_document(release, created=_time_of(epoch))
     return facts.model_copy(update={"openness": result.lines()}), documents
 
 
-def _creation_time(created: str) -> dt.datetime:
-    """``created``, or SOURCE_DATE_EPOCH (https://reproducible-builds.org/docs/source-date-epoch)."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    if not epoch:
-        return dt.datetime.fromisoformat(created)
+def _time_of(epoch: str) -> dt.datetime:
+    """A time as SOURCE_DATE_EPOCH has it (https://reproducible-builds.org/docs/source-date-epoch)."""
     try:
         return dt.datetime.fromtimestamp(int(epoch), dt.UTC)
     except (ValueError, OverflowError, OSError):

@@ -72,9 +72,8 @@ def write_package(
         documents["eu_summary.md"] = eu_summary(facts, load_lineage(audit / "lineage.yaml"))
     weights = stages.weights.path / MODEL
     files = [path.relative_to(weights).as_posix() for path in weights.rglob("*") if path.is_file()]
-    created = stages.audit.manifest["started_at"]
     names = [*files, *documents, "README.md"]
-    facts, openness = openness_files(recipe, facts, audit / "lineage.yaml", names, created)
+    facts, openness = openness_files(recipe, facts, audit / "lineage.yaml", names)
     folder = _folder(release.name)
     recipe_sha256 = hashlib.sha256(recipe_text.encode()).hexdigest()
     build_release(
