@@ -131,8 +131,8 @@ class Evaluate(Stage[EvaluateFacts]):
         trained_on, recall = None, None
         if results:
             with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data) as rows:
-                asked = {one.suite.name: one.problems for one in results}
-                trained_on, recall = find_trained_on(asked, map(_prompt_text, rows))
+                problems_of = {result.suite.name: result.problems for result in results}
+                trained_on, recall = find_trained_on(problems_of, map(_prompt_text, rows))
         effects = side_effects(results, trained_on)
         scores = {
             **report.model_dump(mode="json"),

@@ -315,6 +315,6 @@ def test_training_prompts_that_hold_a_problem_of_a_suite_are_counted_beside_it(
 ) -> None:
     suites = {name: shipped[name] for name in ("knowledge", "chat-format")}
     copied = [f"Please tell me.\n{problem.question}" for problem in suites["knowledge"][:3]]
-    found, recall = find_trained_on(suites, [*copied, copied[0], "What is the sum of 3 and 4?"])
-    assert found == {"knowledge": 3, "chat-format": 0}
+    counts, recall = find_trained_on(suites, [*copied, copied[0], "What is the sum of 3 and 4?"])
+    assert counts == {"knowledge": 3, "chat-format": 0}
     assert recall["verbatim"] == 1.0

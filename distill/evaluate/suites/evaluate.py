@@ -7,6 +7,7 @@ over the suites (Holm, Scandinavian Journal of Statistics 6, 1979).
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -110,13 +111,22 @@ def find_trained_on(
 ) -> tuple[dict[str, int], dict[str, float | None]]:
     """How many training ``prompts`` hold a problem of each suite (name -> problems); and the recall of planted copies.
 
-    Equal prompts count once. A prompt counts for the suite of the problem that it overlaps with most.
+    Equal prompts count once. A prompt counts for the suite of the problem that it overlaps with most. Memory: that of a
+    ``Finder``, and 16 bytes a prompt.
     """
     items = [Item(name, problem.id, problem.question) for name, problems in suites.items() for problem in problems]
-    finder, distinct = Finder(items), list(dict.fromkeys(prompts))
-    matches = (finder.find(prompt)[0] for prompt in distinct)
-    counts = Counter(match.item.set for match in matches if match is not None)
-    return {name: counts[name] for name in suites}, plant_report(finder, distinct[:_HOSTS])["recall"]
+    finder, counts = Finder(items), Counter[str]()
+    seen, hosts = set[bytes](), list[str]()
+    for prompt in prompts:
+        digest = hashlib.sha256(prompt.encode()).digest()[:16]
+        if digest in seen:
+            continue
+        seen.add(digest)
+        if len(hosts) < _HOSTS:
+            hosts.append(prompt)
+        if (match := finder.find(prompt)[0]) is not None:
+            counts[match.item.set] += 1
+    return {name: counts[name] for name in suites}, plant_report(finder, hosts)["recall"]
 
 
 def side_effects(results: Sequence[SuiteResult], trained_on: Mapping[str, int] | None = None) -> tuple[SideEffect, ...]:
