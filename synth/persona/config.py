@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from synth.persona.honesty import dishonest_instruction
 from synth.sampling.config import AskedModel, BudgetConfig
@@ -87,12 +87,6 @@ class PersonaConfig(Section):
         if self.rewriter is not None and self.identity_talk != "rewrite":
             raise ValueError("rewriter has no effect: set identity_talk: rewrite, or leave rewriter out")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_absent_rewriter(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `rewriter` where there is none, so that the keys of runs without one are those of older releases."""
-        values: dict[str, Any] = handler(self)
-        return {name: value for name, value in values.items() if name != "rewriter" or value is not None}
 
     @model_validator(mode="after")
     def _is_honest(self) -> PersonaConfig:

@@ -227,11 +227,10 @@ def test_without_identity_talk_nothing_is_asked(tmp_path: Path) -> None:
     assert (result.ids(), (result.curation.rewriter or {})["questions"]) == (["p-0"], 0)
 
 
-def test_a_rewriter_without_work_is_refused_and_an_absent_one_is_in_no_key() -> None:
+def test_a_rewriter_that_has_no_work_or_cannot_do_it_is_refused() -> None:
     values = {"name": "Sprig", "maker": "Example Lab", "system": "You are Sprig."}
     with pytest.raises(ValidationError, match="identity_talk: rewrite"):
         PersonaConfig.model_validate(values | {"rewriter": {"teacher": {"kind": "fake"}}})
     offline = {"teacher": {"kind": "offline", "model": "m"}}
     with pytest.raises(ValidationError, match="give the rewriter another kind"):
         PersonaConfig.model_validate(values | {"identity_talk": "rewrite", "rewriter": offline})
-    assert "rewriter" not in persona().model_dump()
