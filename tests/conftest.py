@@ -7,6 +7,7 @@ vLLM, which share the machine's memory; those of the smoke run, which share a fi
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # A core each: threads of OpenMP that wait for one another on cores that another worker uses take ten times as long.
 if (worker := os.environ.get("PYTEST_XDIST_WORKER")) is not None:
-    core = int(worker.removeprefix("gw")) % (os.cpu_count() or 1)
+    cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else range(os.cpu_count() or 1)
+    core = cores[int(worker.removeprefix("gw")) % len(cores)]
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", str(core))
 

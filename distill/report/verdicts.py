@@ -55,16 +55,16 @@ def _judge(recipe: Mapping[str, Any], judge: Mapping[str, Any]) -> Iterator[Bloc
     yield spent_text(judge, (recipe.get("verify") or {}).get("judge"))
 
 
-def spent_text(asked: Mapping[str, Any], section: Mapping[str, Any] | None) -> str:
+def spent_text(facts: Mapping[str, Any], section: Mapping[str, Any] | None) -> str:
     """What a judge or rewriter took, of its facts and its section of the recipe."""
     return (
-        f"{asked['questions']:,} distinct requests, {asked['answers']:,} answers, "
-        f"{asked['tokens']:,} completion tokens, {asked['prompt_tokens']:,} prompt tokens{_money(asked, section)}."
-        + (f" Stopped at its budget: {asked['stopped_by_budget']}." if "stopped_by_budget" in asked else "")
+        f"{facts['questions']:,} distinct requests, {facts['answers']:,} answers, "
+        f"{facts['tokens']:,} completion tokens, {facts['prompt_tokens']:,} prompt tokens{_money(facts, section)}."
+        + (f" Stopped at its budget: {facts['stopped_by_budget']}." if "stopped_by_budget" in facts else "")
     )
 
 
-def _money(asked: Mapping[str, Any], section: Mapping[str, Any] | None) -> str:
+def _money(facts: Mapping[str, Any], section: Mapping[str, Any] | None) -> str:
     from synth.sampling.budget import Spend
     from synth.sampling.config import BudgetConfig
 
@@ -72,7 +72,7 @@ def _money(asked: Mapping[str, Any], section: Mapping[str, Any] | None) -> str:
     if not budget:
         return ""
     spend = Spend()
-    spend.add(BudgetConfig.model_validate(budget), asked["tokens"], asked["prompt_tokens"], teacher=asked["model"])
+    spend.add(BudgetConfig.model_validate(budget), facts["tokens"], facts["prompt_tokens"], teacher=facts["model"])
     return f", cost {spend.money:,.2f}" if spend.money else ""
 
 

@@ -137,14 +137,14 @@ def _rewritten(
     def rows() -> Iterator[dict[str, Any]]:
         for talk in talking:
             text, why = _by_rules(talk, persona), None
-            asked = text is None and rewriter is not None
+            by_model = text is None and rewriter is not None
             if text is None and rewriter is not None:
                 text, why = rewriter.text(talk.trace, talk.claims)
             # What cannot be rewritten passes as kind open, of which nothing is verified.
             row: dict[str, Any] = {"kind": "open", "response": ""}
             if text is not None:
                 row = verify_row(talk.trace.problem, text, talk.trace.think_open, talk.trace.think_close)
-            yield {**row, "_talk": talk, "_text": text, "_why": why, "_asked": asked}
+            yield {**row, "_talk": talk, "_text": text, "_why": why, "_by_model": by_model}
 
     for row in verify_rows(rows(), verify):
         talk, text, why = row["_talk"], row["_text"], row["_why"]
@@ -157,6 +157,6 @@ def _rewritten(
             outcome = {"why": f"{why}: {before[0]} {before[1]!r} becomes {after[0]} {after[1]!r}"}
         else:
             outcome = {"text": text, "request_id": talk.trace.request_id, "claims": talk.described}
-        if row["_asked"]:
+        if row["_by_model"]:
             counts[(why or "rewritten").partition(": ")[0]] += 1
         yield {"trace_row": talk.trace_row, **outcome}

@@ -80,6 +80,6 @@ def test_a_run_rewrites_by_the_model_and_pays_for_no_answer_twice(tmp_path: Path
     assert (facts["model"], facts["questions"], facts["traces"]) == ("m", 1, {"rewritten": 1})
     assert again.facts.rows_out == 6
     (folder,) = (tmp_path / "runs").iterdir()
-    shown = sections(rewriting.model_dump(mode="json"), current_artefacts(folder), None, ())
-    (waterfall,) = [section for section in shown if section.title == "Waterfall"]
+    parts = sections(rewriting.model_dump(mode="json"), current_artefacts(folder), None, ())
+    (waterfall,) = [section for section in parts if section.title == "Waterfall"]
     assert "1 distinct requests, 1 answers, 7 completion tokens, 5 prompt tokens, cost 7.00." in waterfall.blocks
