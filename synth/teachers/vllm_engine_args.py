@@ -41,7 +41,6 @@ _RESOLVED = {
 the number of cache blocks, which depends on free memory, nor ports and addresses."""
 
 
-@functools.cache
 def argument_names() -> frozenset[str]:
     """The engine arguments that the installed vLLM takes, read from its source; empty where it has another layout."""
     spec = importlib.util.find_spec("vllm")
@@ -52,9 +51,10 @@ def argument_names() -> frozenset[str]:
     return frozenset(names)
 
 
-def _names_in(file: Path, class_name: str) -> set[str]:
+@functools.cache
+def _names_in(file: Path, class_name: str) -> frozenset[str]:
     if not file.is_file():
-        return set()
+        return frozenset()
     names: set[str] = set()
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and node.name == class_name:
@@ -63,7 +63,7 @@ def _names_in(file: Path, class_name: str) -> set[str]:
                     names.add(item.target.id)
                 elif isinstance(item, ast.FunctionDef) and item.name == "__init__":
                     names |= {argument.arg for argument in item.args.kwonlyargs}
-    return names
+    return frozenset(names)
 
 
 def check_engine_args(names: Mapping[str, Any], where: str = "teacher.engine_args") -> None:
