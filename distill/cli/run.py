@@ -67,7 +67,9 @@ def run(
     reuse: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="RUN", help="Take over samples of this run directory that answer the same requests; repeatable."
+            metavar="RUN",
+            help="Take over samples of this run, or of a folder of `distill samples merge`, that answer the same "
+            "requests; repeatable.",
         ),
     ] = None,
     dry_run: Annotated[

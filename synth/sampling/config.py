@@ -159,7 +159,8 @@ class TeacherSampling(SamplingOptions):
     )
 
     reuse: tuple[str, ...] = Operational(
-        (), description="Run directories whose samples are taken over where they answer the same requests."
+        (),
+        description="Run directories or merged logs whose samples are taken over where they answer the same requests.",
     )
 
     def key_fields(self) -> dict[str, Any]:
