@@ -12,7 +12,7 @@ import pytest
 
 from distill.check.check import check_recipe
 from distill.check.finding import Finding
-from distill.check.on_policy import prompt_lengths
+from distill.check.on_policy import check_on_policy, prompt_lengths
 from distill.check.pair import check_pair
 from distill.config.loader import load_recipe
 from distill.config.recipe import RandomBase
@@ -171,6 +171,7 @@ def test_check_compares_the_pair_of_a_recipe_under_the_students_final_template(m
     assert (missing.level, missing.where) == ("error", "train.on_policy.teacher.model")
 
 
+@pytest.mark.slow
 def test_check_counts_what_student_and_teacher_will_take(models) -> None:
     """The random student reads bytes: prompts of different problems have different lengths."""
     config = f"train.on_policy={{teacher: {{model: {models[1]}}}, steps: 5, batch_size: 4, max_new_tokens: 100}}"
@@ -188,10 +189,14 @@ def test_check_refuses_prompts_that_leave_no_room_for_an_answer(models) -> None:
     config = f"train.on_policy={{teacher: {{model: {models[1]}}}, max_new_tokens: 100}}"
     lengths = prompt_lengths(load_recipe(SMOKE, [*ON_POLICY, config]))
     assert lengths is not None
-    [left_out, _] = checked(config, f"student.max_length={100 + max(lengths) - 1}", subject="on_policy")
+
+    def looked_at(longest: int) -> list[Finding]:
+        return [*check_on_policy(load_recipe(SMOKE, [*ON_POLICY, config, f"student.max_length={longest}"]))]
+
+    [left_out, _] = looked_at(100 + max(lengths) - 1)
     assert left_out.level == "note"
     assert f"{lengths.count(max(lengths))} of {len(lengths)} prompts leave no room" in left_out.what
-    [error] = checked(config, f"student.max_length={100 + min(lengths) - 1}", subject="on_policy")
+    [error] = looked_at(100 + min(lengths) - 1)
     assert (error.level, error.where, error.exit_code) == ("error", "train.on_policy.max_new_tokens", 2)
     assert f"the shortest has {min(lengths)} tokens" in error.what
 
