@@ -29,7 +29,7 @@ def check_on_policy(recipe: Recipe) -> Iterator[Finding]:
     written = answers * config.max_new_tokens
     what = f"{answers:,} answers of the student, at most {written:,} tokens"
     lengths = prompt_lengths(recipe)
-    if lengths is None:
+    if not lengths:
         yield Finding("ok", "on_policy", f"{what}; the teacher reads each once, behind its prompt")
         return
     room = recipe.student.max_length - config.max_new_tokens
@@ -53,7 +53,7 @@ def check_on_policy(recipe: Recipe) -> Iterator[Finding]:
 
 def prompt_lengths(recipe: Recipe) -> list[int] | None:
     """Tokens of the recipe's prompts as the student reads them, of at most 1,000 at equal distances. None where the
-    run fetches base or problems.
+    run fetches base or problems, none where there is no problem.
 
     Raises InputError where a problem file or the base is at fault.
     """
