@@ -216,10 +216,13 @@ def _licences(recipe: Recipe) -> Iterator[Finding]:
 def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:
     folder, method = base_path(recipe.student.base), recipe.student.method.kind
     files = sorted(folder.glob("*.safetensors")) if folder else []
-    checkpoint_bytes = _COPIES[method] * sum(file.stat().st_size for file in files)
+    weights = sum(file.stat().st_size for file in files)
     parameters = sum(math.prod(shape) for _, shape in tensor_shapes(*files).values()) if method == "full" else 0
     arms = 2 if recipe.curate.control_arm else 1
-    needed = int(checkpoint_bytes * arms + CHECKPOINTS * _CHECKPOINT_BYTES * parameters) + (64 << 20)
+    copies = _COPIES[method] * arms
+    if recipe.train.select is not None:  # those before the end as train leaves them, and one at a time exported
+        copies += (_COPIES[method] - 1) * arms * (recipe.train.select.checkpoints - 1) + 1
+    needed = int(copies * weights + CHECKPOINTS * _CHECKPOINT_BYTES * parameters) + (64 << 20)
     free = free_bytes(runs)
     if free < needed:
         what = f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed"
