@@ -153,9 +153,9 @@ def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
 
 def _asked(asked: AskedModel, section: str) -> Iterator[Finding]:
     """A judge's or rewriter's model as a teacher's is checked; its fields are those of its section."""
-    from synth.sampling.questions import asked_errors
+    from synth.sampling.questions import section_errors
 
-    with asked_errors(section):
+    with section_errors(section):
         for finding in _teacher(asked.teacher):
             inside = finding.where is not None and finding.where.startswith("teacher")
             where = f"{section}.{finding.where}" if inside else finding.where

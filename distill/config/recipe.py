@@ -473,12 +473,12 @@ class Recipe(Section):
     @property
     def asked_models(self) -> dict[str, AskedModel]:
         """The models that stages ask beside the teachers, by their sections."""
-        asked: dict[str, AskedModel] = {}
+        models: dict[str, AskedModel] = {}
         if self.verify.judge is not None:
-            asked["verify.judge"] = self.verify.judge
+            models["verify.judge"] = self.verify.judge
         if self.persona is not None and self.persona.rewriter is not None:
-            asked["persona.rewriter"] = self.persona.rewriter
-        return asked
+            models["persona.rewriter"] = self.persona.rewriter
+        return models
 
     @property
     def teachers(self) -> tuple[TeacherConfig, ...]:

@@ -59,10 +59,9 @@ STAGES = (
     "prepare", "sample", "verify", "label", "replay", "curate", "train", "select", "on_policy", "export",
     "train_control", "select_control", "export_control", "evaluate", "audit", "package", "formats",
 )  # fmt: skip
-"""In the order in which they run; `replay` only with a section `replay`, `on_policy` only
-with `train.stages: [sft, on_policy]`, `train_control` and `export_control` only with
-`curate.control_arm`, `select` (and beside a control `select_control`) only with `train.select`, `formats` only with
-`release.formats`."""
+"""In the order in which they run. `replay` needs a section `replay`, `on_policy` `train.stages: [sft, on_policy]`,
+`select` (and beside a control `select_control`) `train.select`, `train_control` and `export_control`
+`curate.control_arm`, `formats` `release.formats`."""
 
 
 def run(
