@@ -321,14 +321,16 @@ def _training(recipe: Recipe, stages: ReleaseStages) -> card.TrainingFacts:
 
 
 def _selection_text(facts: SelectFacts) -> str:
-    """Which checkpoint ships, and why."""
+    """Which checkpoint ships, and why. In words alone: the card shows marks of Markdown as they are."""
+    rule = facts.rule.replace("_", " ")
     scores = "; ".join(
         f"{one.model} of {facts.steps[-1]:,}: {one.value:.3f} ({one.low:.3f} to {one.high:.3f})" for one in facts.scores
     )
     return (
-        f"The release is the checkpoint of step {facts.step:,}, by the rule `{facts.rule}` on {facts.rows_in:,} "
-        f"problems that were neither trained on nor held out; pass@1 there with its 95 % interval: {scores}. The score "
-        "of a checkpoint that was chosen for it is optimistic; the held-out problems were asked after the choice"
+        f"The release is the checkpoint of step {facts.step:,}, by the rule {rule} on {facts.rows_in:,} problems "
+        f"that were neither trained on nor held out; the share of correct answers there with its 95 % interval: "
+        f"{scores}. The score of a checkpoint that was chosen for it is optimistic; the held-out problems were asked "
+        "after the choice"
     )
 
 

@@ -82,7 +82,10 @@ def test_the_chosen_checkpoint_ships_and_card_and_report_say_so(run: Path, stage
     (shipped,) = stages["package"].path.glob("Smoke-Tiny/*.safetensors")
     assert shipped.read_bytes() == weights.read_bytes()
     card = (shipped.parent / "README.md").read_text()
-    assert f"The release is the checkpoint of step {facts['step']}, by the rule `earliest_within_noise`" in card
+    assert (
+        f"The release is the checkpoint of step {facts['step']}, by the rule earliest within noise on 6 problems"
+        in card
+    )
     assert "is optimistic" in card
     report = subprocess.run([*COMMAND, "report", str(run)], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert report.returncode == 0, report.stderr
