@@ -89,4 +89,4 @@ def test_the_chosen_checkpoint_ships_and_card_and_report_say_so(run: Path, stage
     assert "is optimistic" in card
     report = subprocess.run([*COMMAND, "report", str(run)], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert report.returncode == 0, report.stderr
-    assert "Checkpoints on the selection problems" in (run / "report.md").read_text()
+    assert "Checkpoints on the selection problems" in (run / "report" / "report.md").read_text()
