@@ -222,6 +222,8 @@ def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:
     parameters = sum(math.prod(shape) for _, shape in tensor_shapes(*files).values()) if method == "full" else 0
     arms = 2 if recipe.curate.control_arm else 1
     copies = arms * (_TRAINED[method] + 1) + (_TRAINED[method] if recipe.train.on_policy else 0)
+    if recipe.train.select is not None:  # those before the end as train leaves them, and one at a time exported
+        copies += arms * _TRAINED[method] * (recipe.train.select.checkpoints - 1) + 1
     needed = int(copies * weight_bytes + CHECKPOINTS * _CHECKPOINT_BYTES * parameters) + (64 << 20)
     free = free_bytes(runs)
     if free < needed:

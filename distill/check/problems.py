@@ -17,6 +17,7 @@ from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig, ReasoningGymPrompts
 from synth.problems.preset import find_preset
 from synth.problems.problem import Prompt, PromptSet, reason_counts
+from synth.problems.selection_split import selection_split
 from synth.sampling.config import TeacherSampling
 from synth.sampling.imported_traces import ImportedTraceSet
 from synth.section import OnBadRow
@@ -60,6 +61,9 @@ def check_problems(recipe: Recipe, free_bytes: int) -> Iterator[Finding]:
     if len(checked) < len(problem_set.prompts):
         voting = len(problem_set.prompts) - len(checked)
         yield Finding("note", "problems", f"{voting:,} problems have no answer: their samples elect one")
+    if recipe.train.select is not None:
+        taken = len(selection_split(problem_set.prompts, recipe.train.select.problems))
+        yield Finding("ok", "problems", f"{taken:,} problems are taken out to select a checkpoint")
     yield from _left_out(problem_set)
     golds = yield from _golds(checked, source.on_bad_row)
     yield Finding("ok", "problems", f"{len(problem_set.prompts):,} problems ({golds}); {forecast}")

@@ -204,6 +204,11 @@ class EvaluationSettings(SamplingOptions):
 
 
 class EvaluateConfig(EvaluationSettings):
+    @property
+    def settings(self) -> EvaluationSettings:
+        """How models are asked, without what they are asked."""
+        return EvaluationSettings.model_validate(self.model_dump(include=set(EvaluationSettings.model_fields)))
+
     persona_probes: int = Field(
         48, ge=0, description="Held-out questions about the student's identity, where the recipe has a persona."
     )

@@ -1,4 +1,5 @@
-"""Recipe section ``train``: the stages of training. The fields of SFT are those of ``student``."""
+"""Recipe section ``train``: the stages of training, and which checkpoint ships. The fields of SFT are those of
+``student``."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ from pydantic import Field, model_validator
 
 from synth.section import Operational, Section
 
-__all__ = ["LogitsTeacher", "OnPolicyConfig", "TrainConfig"]
+__all__ = ["LogitsTeacher", "OnPolicyConfig", "Rule", "SelectConfig", "TrainConfig"]
+
+Rule = Literal["best", "last", "earliest_within_noise"]
 
 
 class LogitsTeacher(Section):
@@ -47,11 +50,32 @@ class OnPolicyConfig(Section):
         return max(n for n in range(1, min(self.micro_batch_size, self.batch_size) + 1) if self.batch_size % n == 0)
 
 
+class SelectConfig(Section):
+    """Checkpoints are scored on problems that are neither trained on nor held out; a rule says which of them ships."""
+
+    problems: int = Field(
+        100, ge=2, description="Problems with a verdict that are taken out of the training problems, before sampling."
+    )
+    checkpoints: int = Field(
+        4, ge=2, description="Checkpoints that are scored, at equal distances; the end of training is the last of them."
+    )
+    rule: Rule = Field(
+        "best",
+        description="best: the highest score, of equal ones the earliest. last: the end of training. "
+        "earliest_within_noise: the earliest one whose difference from the best may be chance.",
+    )
+
+
 class TrainConfig(Section):
     stages: tuple[Literal["sft", "on_policy"], ...] = Field(
         ("sft",), description="`[sft]`, or `[sft, on_policy]`: distillation on the student's own answers comes second."
     )
     on_policy: OnPolicyConfig | None = Field(None, description="With `on_policy` among the stages.")
+    select: SelectConfig | None = Field(
+        None,
+        exclude_if=lambda value: value is None,  # a recipe without it has the key that it had
+        description="Which checkpoint of SFT ships; the last one if absent.",
+    )
 
     @model_validator(mode="after")
     def _stages_have_their_sections(self) -> TrainConfig:
@@ -59,4 +83,6 @@ class TrainConfig(Section):
             raise ValueError("stages is [sft] or [sft, on_policy]")
         if ("on_policy" in self.stages) != (self.on_policy is not None):
             raise ValueError("the stage on_policy and the section train.on_policy go together: set both or neither")
+        if self.select is not None and self.on_policy is not None:
+            raise ValueError("train.select chooses what SFT leaves, and on_policy goes on from there: leave one out")
         return self

@@ -48,6 +48,7 @@ _ACCURACY = 0.75  # so that a handful of problems leaves some rows to train on
 _FEW_SAMPLES = 2
 _FEW_PROBES = 4
 _FEW_STEPS = 2
+_FEW_SELECTED = 2
 _NEW_TOKENS = 24
 _QUESTION = "What is the sum of one and one?"
 
@@ -266,6 +267,10 @@ class _Builder:
 
     def train(self, base: Described | None) -> TrainConfig:
         train = self._recipe.train
+        if train.select is not None:
+            select = train.select.model_copy(update={"problems": _FEW_SELECTED, "checkpoints": _FEW_SELECTED})
+            train = train.model_copy(update={"select": select})
+            self.replaced.append(f"train.select: {_FEW_SELECTED} problems, {_FEW_SELECTED} checkpoints")
         if train.on_policy is None:
             return train
         folder = self._folder / "logits_teacher"

@@ -29,6 +29,7 @@ from distill.runs.facts import (
     SampleFacts,
     SandboxFacts,
     Score,
+    SelectFacts,
     TrainFacts,
     VerifyFacts,
 )
@@ -75,6 +76,7 @@ class ReleaseStages:
     audit: Artefact[AuditFacts]
     sources: Sources
     on_policy: Artefact[OnPolicyFacts] | None = None
+    selected: Artefact[SelectFacts] | None = None
 
     @property
     def trainings(self) -> tuple[Artefact[Any], ...]:
@@ -139,7 +141,8 @@ def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages
 
 def _makers(stages: ReleaseStages) -> dict[str, dict[str, Any]]:
     """Stage -> manifest, of the stages whose code and libraries decide what the release is."""
-    makers = (stages.samples, stages.verdicts, *stages.trainings, stages.weights, stages.scores)
+    selected = () if stages.selected is None else (stages.selected,)
+    makers = (stages.samples, stages.verdicts, *stages.trainings, *selected, stages.weights, stages.scores)
     return {artefact.stage: artefact.manifest for artefact in makers}
 
 
@@ -300,6 +303,8 @@ def _training(recipe: Recipe, stages: ReleaseStages) -> card.TrainingFacts:
             f"{on_policy.facts.steps:,} steps, on which it learnt the distribution of {config.teacher.public_id}"
         )
         settings |= {f"on_policy.{key}": value for key, value in config.model_dump(exclude={"teacher"}).items()}
+    if stages.selected is not None:
+        method += f". {_selection_text(stages.selected.facts)}"
     return card.TrainingFacts(
         method=method,
         hyperparameters=_settings({key: value for key, value in settings.items() if key != "kind"}),
@@ -312,6 +317,20 @@ def _training(recipe: Recipe, stages: ReleaseStages) -> card.TrainingFacts:
         parameters=stages.weights.facts.parameters,
         trained_parameters=trained.facts.trained_parameters,
         base_flops=recipe.release.base_training_flops,
+    )
+
+
+def _selection_text(facts: SelectFacts) -> str:
+    """Which checkpoint ships, and why. In words alone: the card shows marks of Markdown as they are."""
+    rule = facts.rule.replace("_", " ")
+    scores = "; ".join(
+        f"{one.model} of {facts.steps[-1]:,}: {one.value:.3f} ({one.low:.3f} to {one.high:.3f})" for one in facts.scores
+    )
+    return (
+        f"The release is the checkpoint of step {facts.step:,}, by the rule {rule} on {facts.rows_in:,} problems "
+        f"that were neither trained on nor held out; the share of correct answers there with its 95 % interval: "
+        f"{scores}. The score of a checkpoint that was chosen for it is optimistic; the held-out problems were asked "
+        "after the choice"
     )
 
 

@@ -53,6 +53,7 @@ def sections(
         _spend(recipe, artefacts),
         _trained(trained),
         _loss(artefacts),
+        _checkpoints(artefacts.get("select")),
         _lengths(counts),
         _licences(artefacts.get("audit")),
         *(_data_report(name, title, artefacts) for name, title in DATA_REPORTS.items()),
@@ -165,6 +166,20 @@ def _trained(rows: Sequence[PreviewRow]) -> Section | None:
         out = f"; left out of training: {row.reason}" if row.reason else ""
         blocks.append(TrainedText(f"{row.id}: {tokens}{out}", row.prompt, row.completion))
     return Section("trained", "Trained text", tuple(blocks))
+
+
+def _checkpoints(select: Artefact | None) -> Section | None:
+    if select is None:
+        return None
+    facts = select.facts
+    blocks: list[Block] = [score_table(facts["scores"], "Checkpoints on the selection problems")]
+    if facts["comparisons"]:
+        blocks.append(comparison_table(facts["comparisons"]))
+    blocks.append(
+        f"The checkpoint of step {facts['step']:,} ships, by the rule {facts['rule']}. These problems were neither "
+        "trained on nor held out. The score of a checkpoint that was chosen for it is optimistic."
+    )
+    return Section("checkpoints", "Checkpoints", tuple(blocks))
 
 
 def _loss(artefacts: Mapping[str, Artefact]) -> Section | None:

@@ -46,7 +46,7 @@ def waterfall_table(steps: Rows) -> Table:
     return Table("Rows remaining after each step", header, rows, right=len(header) - 1)
 
 
-def score_table(scores: Rows) -> Table:
+def score_table(scores: Rows, caption: str = "Scores on held-out problems") -> Table:
     """Each model's score with its interval, stop rate, share of truncated responses and mean completion tokens."""
     families = any(row.get("clusters") for row in scores)
     rows = tuple(
@@ -65,7 +65,7 @@ def score_table(scores: Rows) -> Table:
     )
     counts = ("Problems", *(["Families"] if families else []), "Samples")
     header = ("Model", "pass@1", "95 % interval", *counts, "Stop rate", "Truncated", "Mean tokens")
-    return Table("Scores on held-out problems", header, rows, right=len(header) - 1)
+    return Table(caption, header, rows, right=len(header) - 1)
 
 
 def comparison_table(comparisons: Rows) -> Table:

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict
 __all__ = [
     "STUDENT", "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "Estimate", "EvaluateFacts", "ExportFacts",
     "Facts", "FormatsFacts", "LabelFacts", "PackageFacts", "PersonaProbes", "PrepareFacts", "ProbeChange", "ProbeRates",
-    "Rate", "ReplayFacts", "SampleFacts", "SandboxFacts", "Score", "SideEffect", "TeacherShare", "TrainFacts",
-    "VerifyFacts", "notes_of",
+    "Rate", "ReplayFacts", "SampleFacts", "SandboxFacts", "Score", "SelectFacts", "SideEffect", "TeacherShare",
+    "TrainFacts", "VerifyFacts", "notes_of",
 ]  # fmt: skip
 
 
@@ -66,7 +66,8 @@ class SampleFacts(Facts):
     ``problems_stopped``: problems by the reason for which an adaptive policy stopped; ``stopped_by_budget`` names the
     limit that ended sampling early. ``left_out``: rows of the source by the condition that they do not meet.
     ``first_failure``: why the first failed request failed; ``finish_reasons`` has their number. ``other_models``: names
-    that endpoints gave in their responses, of other models than the recipe's."""
+    that endpoints gave in their responses, of other models than the recipe's. ``selection_problems``: taken out
+    for choosing a checkpoint."""
 
     rows_in: int
     rows_out: int
@@ -86,6 +87,7 @@ class SampleFacts(Facts):
     first_failure: str | None = None
     other_models: tuple[str, ...] | None = None
     escalated: int | None = None
+    selection_problems: int | None = None
 
 
 def notes_of(facts: Mapping[str, Any]) -> list[str]:
@@ -98,6 +100,9 @@ def notes_of(facts: Mapping[str, Any]) -> list[str]:
         notes.append(f"stopped by the budget ({facts['stopped_by_budget']}), with {facts['rows_out']:,} samples")
     if facts.get("other_models"):
         notes.append(f"other models answered: {', '.join(facts['other_models'])}")
+    if facts.get("rule"):
+        steps = ", ".join(f"{step:,}" for step in facts["steps"])
+        notes.append(f"step {facts['step']:,} was chosen ({facts['rule']}), of the checkpoints of steps {steps}")
     return notes
 
 
@@ -278,6 +283,21 @@ class Comparison(Facts):
     clusters: int | None = None
     minimum_detectable_effect: float | None = None
     items_to_detect: int | None = None
+
+
+class SelectFacts(Facts):
+    """Which checkpoint ships. ``step``: the one that ``rule`` chose, of ``steps``; ``scores``: all of them on the
+    selection problems, as models "step N"; ``comparisons``: the best minus each other."""
+
+    rows_in: int
+    rows_out: int
+    tokens: int
+    rule: str
+    step: int
+    steps: tuple[int, ...]
+    scores: tuple[Score, ...]
+    comparisons: tuple[Comparison, ...]
+    interval: str
 
 
 class SideEffect(Comparison):

@@ -75,12 +75,15 @@ class StageContext:
 class Stage(Generic[F]):
     """Base of every stage; subclasses are frozen dataclasses with ``name`` and ``run``.
 
-    ``version`` is part of the key: raise it when the meaning of the work changes. ``appends``: files of ``ctx.store``
-    whose present bytes the artefact refers to. ``preload``: modules that are slow to import (``distill.runs.process``).
+    ``version`` is part of the key: raise it when the meaning of the work changes. A field in ``keyed_if_set`` counts
+    where it is not None, so that a stage without it has the key that it had before the field came. ``appends``: files
+    of ``ctx.store`` whose present bytes the artefact refers to. ``preload``: modules that are slow to import
+    (``distill.runs.process``).
     """
 
     version: ClassVar[int] = 1
     not_keyed: ClassVar[frozenset[str]] = frozenset()
+    keyed_if_set: ClassVar[frozenset[str]] = frozenset()
     appends: ClassVar[tuple[str, ...]] = ()
     preload: ClassVar[tuple[str, ...]] = ()
 
@@ -106,7 +109,11 @@ class Stage(Generic[F]):
 
     def keyed_fields(self) -> dict[str, Any]:
         """What the key is made of, as JSON; artefacts by their digests."""
-        return {name: _keyed(value) for name, value in self._values() if name not in self.not_keyed}
+        return {
+            name: _keyed(value)
+            for name, value in self._values()
+            if name not in self.not_keyed and not (value is None and name in self.keyed_if_set)
+        }
 
     def inputs(self) -> dict[str, str]:
         """Digests of the artefacts that the stage reads, by stage."""

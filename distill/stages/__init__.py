@@ -3,6 +3,6 @@
 To change X, edit Y:
 
     the order of the stages and what each depends on   pipeline.py
-    one stage                                          the file of its name (train_control is train.py,
-                                                       export_control is export.py)
+    one stage                                          the file of its name (of train_control train.py,
+                                                       and so on)
 """

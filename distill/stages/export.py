@@ -7,27 +7,30 @@ from typing import Any
 
 from distill.models.folder import MODEL, check_same_template
 from distill.runs.artefact import Artefact
-from distill.runs.facts import ExportFacts, OnPolicyFacts, PrepareFacts, TrainFacts
+from distill.runs.facts import ExportFacts, OnPolicyFacts, PrepareFacts, SelectFacts, TrainFacts
 from distill.runs.stage import Stage, StageContext
-from distill.stages.train import Arm
+from distill.stages.train import Arm, checkpoint_folders
 
 __all__ = ["Export"]
 
 
 @dataclass(frozen=True)
 class Export(Stage[ExportFacts]):
-    """The trained weights merged into the base, bfloat16, with the prepared template and stop tokens.
+    """The trained weights, or the checkpoint ``selected``, merged into the base, bfloat16, with the prepared template
+    and stop tokens.
 
     ``sampling``: the values of generation_config.json, as evaluated; None for those of the base.
     """
 
     preload = ("torch", "transformers", "peft")
+    keyed_if_set = frozenset({"selected"})
 
     arm: Arm
     sampling: dict[str, Any] | None
     prepared: Artefact[PrepareFacts]
     trained: Artefact[TrainFacts]
     on_policy: Artefact[OnPolicyFacts] | None = None
+    selected: Artefact[SelectFacts] | None = None
 
     @property
     def name(self) -> str:
@@ -40,9 +43,12 @@ class Export(Stage[ExportFacts]):
     def run(self, ctx: StageContext) -> ExportFacts:
         from publish.export import export_folder
 
+        trained = (self.on_policy or self.trained).path / MODEL
+        if self.selected is not None:
+            trained = checkpoint_folders(self.trained)[self.selected.facts.step]
         facts = export_folder(
             self.prepared.path / MODEL,
-            (self.on_policy or self.trained).path / MODEL,
+            trained,
             ctx.out / MODEL,
             sampling=self.sampling,
             progress=lambda done, total: ctx.progress(done // 10**6, total // 10**6, "MB"),

@@ -17,6 +17,7 @@ from distill.runs.facts import (
     PackageFacts,
     PrepareFacts,
     SampleFacts,
+    SelectFacts,
     TrainFacts,
     VerifyFacts,
 )
@@ -39,6 +40,7 @@ class Package(Stage[PackageFacts]):
     """
 
     version = 3
+    keyed_if_set = frozenset({"selected"})
 
     recipe: Recipe
     card_sections_content: str | None
@@ -53,6 +55,7 @@ class Package(Stage[PackageFacts]):
     scores: Artefact[EvaluateFacts]
     audit: Artefact[AuditFacts]
     on_policy: Artefact[OnPolicyFacts] | None = None
+    selected: Artefact[SelectFacts] | None = None
 
     def run(self, ctx: StageContext) -> PackageFacts:
         from distill.release.answers import EngineName
@@ -69,6 +72,7 @@ class Package(Stage[PackageFacts]):
             data=self.data,
             trained=self.trained,
             on_policy=self.on_policy,
+            selected=self.selected,
             weights=self.weights,
             scores=self.scores,
             audit=self.audit,

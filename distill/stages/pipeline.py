@@ -20,7 +20,7 @@ from distill.release.lineage import planned_lineage
 from distill.release.package import check_release_texts
 from distill.release.training_data import check_data
 from distill.runs.artefact import Artefact
-from distill.runs.facts import ExportFacts, OnPolicyFacts, PackageFacts
+from distill.runs.facts import ExportFacts, OnPolicyFacts, PackageFacts, SelectFacts, TrainFacts
 from distill.runs.keys import (
     base_content,
     base_license_content,
@@ -44,8 +44,10 @@ from distill.stages.package import Package
 from distill.stages.prepare import Prepare
 from distill.stages.replay import Replay
 from distill.stages.sample import Sample
-from distill.stages.train import Train
+from distill.stages.select import Select
+from distill.stages.train import Arm, Train
 from distill.stages.verify import Verify
+from distill.train.launch import check_keeps_checkpoints
 from licensing.audit import audit
 from publish.formats.gguf import check_gguf_tools
 from synth.problems.config import ImportedTraces
@@ -54,11 +56,12 @@ from synth.sampling.config import TeacherSampling
 __all__ = ["STAGES", "run"]
 
 STAGES = (
-    "prepare", "sample", "verify", "label", "replay", "curate", "train", "on_policy", "export", "train_control",
-    "export_control", "evaluate", "audit", "package", "formats",
+    "prepare", "sample", "verify", "label", "replay", "curate", "train", "select", "on_policy", "export",
+    "train_control", "select_control", "export_control", "evaluate", "audit", "package", "formats",
 )  # fmt: skip
 """In the order in which they run. `replay` needs a section `replay`, `on_policy` `train.stages: [sft, on_policy]`,
-`train_control` and `export_control` `curate.control_arm`, `formats` `release.formats`."""
+`select` (and beside a control `select_control`) `train.select`, `train_control` and `export_control`
+`curate.control_arm`, `formats` `release.formats`."""
 
 
 def run(
@@ -80,6 +83,7 @@ def run(
         check_data(recipe, planned)
     if recipe.release.formats and (only or until or "formats") == "formats":
         check_gguf_tools()
+    check_keeps_checkpoints(recipe)
     if recipe.release.evaluation_items:
         check_evaluation_items(recipe)
     with Run.open(runs, recipe, watcher=watcher, until=until, only=only) as stages:
@@ -117,6 +121,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             contents=contents,
             verify=verify.rules(layout=True) if adaptive else None,
             allow_missing_gold=verify.majority is not None,
+            selection_problems=train.select.problems if train.select is not None else None,
         )
     )
     verdicts = run.stage(Verify(verify, samples))
@@ -151,18 +156,39 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
         )
     )
 
-    trained = run.stage(Train(student, "student", prepared, samples, verdicts, labels, data))
+    kept = train.select.checkpoints if train.select is not None else None
+    trained = run.stage(Train(student, "student", prepared, samples, verdicts, labels, data, checkpoints=kept))
     sampling_values = recipe.evaluate.generation_config()
+
+    def selected(arm: Arm, trained: Artefact[TrainFacts]) -> Artefact[SelectFacts] | None:
+        if train.select is None:
+            return None
+        return run.stage(
+            Select(
+                arm=arm,
+                rule=train.select.rule,
+                settings=recipe.evaluate.settings,
+                sampling=sampling_values,
+                prompt_template=student.prompt_template,
+                verify=verify.rules(),
+                prepared=prepared,
+                samples=samples,
+                trained=trained,
+            )
+        )
+
+    checkpoint = selected("student", trained)
     on_policy: Artefact[OnPolicyFacts] | None = None
     if train.on_policy is not None:
         on_policy = run.stage(OnPolicy(student, train.on_policy, prepared, samples, verdicts, labels, data, trained))
-    weights = run.stage(Export("student", sampling_values, prepared, trained, on_policy))
+    weights = run.stage(Export("student", sampling_values, prepared, trained, on_policy, checkpoint))
     control: Artefact[ExportFacts] | None = None
     if recipe.curate.control_arm:  # the same steps on as many unverified traces: what did verifying buy?
         trained_control = run.stage(
-            Train(student, "control", prepared, samples, verdicts, labels, data, trained.facts.samples)
+            Train(student, "control", prepared, samples, verdicts, labels, data, trained.facts.samples, kept)
         )
-        control = run.stage(Export("control", sampling_values, prepared, trained_control))
+        control_checkpoint = selected("control", trained_control)
+        control = run.stage(Export("control", sampling_values, prepared, trained_control, selected=control_checkpoint))
     scores = run.stage(
         Evaluate(
             evaluate=recipe.evaluate,
@@ -211,6 +237,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             data=data,
             trained=trained,
             on_policy=on_policy,
+            selected=checkpoint,
             weights=weights,
             scores=scores,
             audit=audited,

@@ -17,6 +17,7 @@ from synth.distributed.config import EngineConfig, RayEngine
 from synth.problems.config import ImportedTraces, PromptsConfig
 from synth.problems.problem import Prompt
 from synth.sampling.config import SampleConfig, TeacherSampling
+from synth.sampling.samples_table import SELECTION
 from synth.sampling.selection import SampleSummary, TeacherSummary
 from synth.sampling.store import SAMPLE_LOG
 from synth.teachers.config import FakeTeacher, OfflineTeacher, OpenAITeacher
@@ -30,15 +31,17 @@ _SAVE_SECONDS = 5.0  # between two states of its progress for `distill show`
 
 @dataclass(frozen=True)
 class Sample(Stage[SampleFacts]):
-    """Problems, less the held-out ones, and which samples of the run's store are theirs.
+    """Problems, less the held-out ones and those that checkpoints are selected on, and which samples of the run's store
+    are theirs.
 
-    Writes problems.jsonl, bad_rows.jsonl, samples.parquet and engines.jsonl (what each engine that answered settled
-    on); with an adaptive policy, problem_stops.parquet. ``contents``: digests or revisions of what the problems are
-    read from. ``verify`` is for an adaptive policy, which goes by verdicts. ``allow_missing_gold``: a majority vote
-    gives the answers.
+    Writes problems.jsonl, selection.jsonl (``selection_problems`` of them), bad_rows.jsonl, samples.parquet and
+    engines.jsonl (what each engine that answered settled on); with an adaptive policy, problem_stops.parquet.
+    ``contents``: digests or revisions of what the problems are read from. ``verify`` is for an adaptive policy, which
+    goes by verdicts. ``allow_missing_gold``: a majority vote gives the answers.
     """
 
     appends = (SAMPLE_LOG,)
+    keyed_if_set = frozenset({"selection_problems"})
 
     prompts: PromptsConfig | None
     held_out: PromptsConfig
@@ -48,6 +51,7 @@ class Sample(Stage[SampleFacts]):
     contents: list[str | None]
     verify: VerifyConfig | None
     allow_missing_gold: bool
+    selection_problems: int | None = None
 
     @property
     def takes_accelerator(self) -> bool:
@@ -63,6 +67,7 @@ class Sample(Stage[SampleFacts]):
 
     def run(self, ctx: StageContext) -> SampleFacts:
         from synth.problems.problem import load_prompts
+        from synth.problems.selection_split import selection_split
         from synth.sampling.imported_traces import import_traces, load_traces
         from synth.sampling.samples_table import write_problems
         from synth.verify.verifier import check_golds
@@ -100,7 +105,13 @@ class Sample(Stage[SampleFacts]):
         chosen = [prompt for prompt in chosen if prompt.id not in wrong_golds]
         if not chosen:
             raise InputError("no problem is left", where="prompts", hint="see the reasons with on_bad_row: stop")
+        held_out_problems = len(prompts) - len(chosen) - len(wrong_golds)
 
+        if self.selection_problems is not None:
+            selection = selection_split(chosen, self.selection_problems)
+            write_rows(ctx.out / SELECTION, (prompt.row() for prompt in selection))
+            taken = {prompt.id for prompt in selection}
+            chosen = [prompt for prompt in chosen if prompt.id not in taken]
         write_problems(ctx.out, chosen)
         write_rows(ctx.out / "bad_rows.jsonl", bad)
         if traces is not None:
@@ -115,7 +126,7 @@ class Sample(Stage[SampleFacts]):
             prompt_tokens=summary.prompt_tokens,
             problems=len(chosen),
             duplicate_problems=duplicates,
-            held_out_problems=len(prompts) - len(chosen) - len(wrong_golds),
+            held_out_problems=held_out_problems,
             bad_rows=len(bad),
             left_out=left_out,
             finish_reasons=summary.finish_reasons,
@@ -127,6 +138,7 @@ class Sample(Stage[SampleFacts]):
             first_failure=summary.failure,
             other_models=tuple(sorted(summary.other_models)) or None,
             escalated=summary.escalated if getattr(self.sample, "escalate", None) else None,
+            selection_problems=self.selection_problems,
         )
 
     def _sample(self, ctx: StageContext, prompts: list[Prompt]) -> SampleSummary:

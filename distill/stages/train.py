@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from distill.config.recipe import StudentConfig
@@ -12,7 +13,9 @@ from distill.runs.facts import CurateFacts, LabelFacts, PrepareFacts, SampleFact
 from distill.runs.stage import Stage, StageContext
 from distill.runs.tables import open_training_rows
 
-__all__ = ["Arm", "Train"]
+__all__ = ["Arm", "Train", "checkpoint_folders"]
+
+CHECKPOINTS = "checkpoints"
 
 Arm = Literal["student", "control"]
 """What is trained: the student on verified traces, or a control student on as many unverified ones."""
@@ -23,10 +26,12 @@ class Train(Stage[TrainFacts]):
     """The trained weights or adapter in ``model/``; resumes from its checkpoints in ``ctx.scratch``.
 
     ``samples_to_train``: rows to train on in all, so that a control has the steps of the student that it controls;
-    None: ``num_train_epochs`` passes.
+    None: ``num_train_epochs`` passes. ``checkpoints``: so many, the end of training among them, remain for selection
+    (``checkpoint_folders``).
     """
 
     version = 2
+    keyed_if_set = frozenset({"checkpoints"})
 
     # The selection names the rows, and its facts have a digest of their texts: other verdicts or labels alone train
     # nothing else.
@@ -41,6 +46,7 @@ class Train(Stage[TrainFacts]):
     labels: Artefact[LabelFacts]
     data: Artefact[CurateFacts]
     samples_to_train: int | None = None
+    checkpoints: int | None = None
 
     @property
     def name(self) -> str:
@@ -70,5 +76,13 @@ class Train(Stage[TrainFacts]):
                 rows_digest=self.key,
                 metrics=ctx.logs / f"{self.name}.metrics.jsonl",
                 samples=self.samples_to_train,
+                kept=self.checkpoints,
+                kept_in=ctx.out / CHECKPOINTS,
             )
         return TrainFacts(**result.facts(), template_digest=self.prepared.facts.template_digest)
+
+
+def checkpoint_folders(trained: Artefact[TrainFacts]) -> dict[int, Path]:
+    """Optimiser step -> folder, as ``model/``, of each checkpoint that a training left; the end of training last."""
+    folders = {int(folder.name): folder for folder in (trained.path / CHECKPOINTS).glob("*")}
+    return dict(sorted(folders.items())) | {trained.facts.steps: trained.path / MODEL}

@@ -11,19 +11,19 @@ from pathlib import Path
 from distill.runs.provenance import code_revision, installed_versions
 from licensing.files import write_json
 
-__all__ = ["complete", "fingerprint_of", "library_versions", "newest_complete"]
+__all__ = ["MARK", "complete", "fingerprint_of", "library_versions", "newest_complete"]
 
-_MARK = "complete.json"
+MARK = "complete.json"
 
 
 def complete(checkpoint: Path, fingerprint: str) -> None:
     """Mark a checkpoint as whole: its files are on disk first, then the mark appears at once."""
     sizes = {}
-    for file in sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != _MARK):
+    for file in sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != MARK):
         with file.open("rb") as content:
             os.fsync(content.fileno())
         sizes[file.relative_to(checkpoint).as_posix()] = file.stat().st_size
-    write_json(checkpoint / _MARK, {"fingerprint": fingerprint, "sizes": sizes})
+    write_json(checkpoint / MARK, {"fingerprint": fingerprint, "sizes": sizes})
 
 
 def newest_complete(checkpoints: Path, fingerprint: str, remove: bool = True) -> Path | None:
@@ -39,7 +39,7 @@ def newest_complete(checkpoints: Path, fingerprint: str, remove: bool = True) ->
 
 def _is_whole(folder: Path, fingerprint: str) -> bool:
     try:
-        mark = json.loads((folder / _MARK).read_text(encoding="utf-8"))
+        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
         sizes = {name: (folder / name).stat().st_size for name in mark["sizes"]}
     except (OSError, ValueError, KeyError, TypeError):
         return False

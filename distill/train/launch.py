@@ -19,14 +19,18 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from distill.config.parallel import ParallelConfig
+from distill.config.recipe import Recipe
 from distill.runs.facts import Facts
 from distill.runs.process import BOOT, error_of, import_path
 from distill.runs.provenance import device
 from distill.runs.stage import Reporter, Stage, StageContext, encode
-from licensing.errors import DistillError, MissingDependency
+from licensing.errors import DistillError, InputError, MissingDependency
 from licensing.files import write_json
 
-__all__ = ["JOB", "PROGRESS", "in_rank", "local_processes", "node_command", "rank_log", "run_in_processes"]
+__all__ = [
+    "JOB", "PROGRESS", "check_keeps_checkpoints", "in_rank", "local_processes", "node_command", "rank_log",
+    "run_in_processes",
+]  # fmt: skip
 
 F = TypeVar("F", bound=Facts)
 
@@ -44,6 +48,18 @@ def in_rank() -> bool:
 def local_processes(parallel: ParallelConfig) -> int:
     """The processes that train on this node: those of the recipe, else one a GPU, else one."""
     return parallel.processes or device()["count"] or 1
+
+
+def check_keeps_checkpoints(recipe: Recipe) -> None:
+    """Raise InputError where `train.select` meets a training whose weights are divided among processes."""
+    parallel = recipe.student.parallel
+    if recipe.train.select is None or parallel.strategy != "fsdp2" or local_processes(parallel) * parallel.nodes == 1:
+        return
+    raise InputError(
+        "checkpoints of a training whose weights are divided among processes are not selected from",
+        where="train.select",
+        hint="set student.parallel.strategy: ddp, or student.parallel.processes: 1, or leave train.select out",
+    )
 
 
 def run_in_processes(stage: Stage[F], ctx: StageContext, parallel: ParallelConfig) -> F:

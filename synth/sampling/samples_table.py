@@ -1,4 +1,4 @@
-"""The files of a sample stage: problems.jsonl, samples.parquet and problem_stops.parquet."""
+"""The files of a sample stage: problems.jsonl, selection.jsonl, samples.parquet and problem_stops.parquet."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from synth.problems.problem import Prompt
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["PROBLEMS", "PROBLEM_STOPS", "SAMPLES", "problem_stops_schema", "samples_schema", "write_problems"]
+__all__ = [
+    "PROBLEMS", "PROBLEM_STOPS", "SAMPLES", "SELECTION", "problem_stops_schema", "samples_schema", "write_problems",
+]  # fmt: skip
 
 PROBLEMS = "problems.jsonl"
+SELECTION = "selection.jsonl"
+"""Problems that are not sampled: checkpoints are compared on them."""
 SAMPLES = "samples.parquet"
 PROBLEM_STOPS = "problem_stops.parquet"
 

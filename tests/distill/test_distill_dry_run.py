@@ -193,6 +193,16 @@ def test_no_section_of_the_dry_recipe_needs_the_hub_or_a_server(tmp_path: Path, 
     assert dry.curate.filters.min_tokens is None
 
 
+def test_checkpoints_are_selected_in_a_dry_run_too_few_of_them_on_few_problems(
+    tmp_path: Path, light: Callable[..., Any]
+) -> None:
+    select = "train.select={problems: 500, checkpoints: 8, rule: last}"
+    dry = light(large(LARGE[0], select, "curate.control_arm=false"), tmp_path)
+    section = dry.recipe.train.select
+    assert (section.problems, section.checkpoints, section.rule) == (2, 2, "last")
+    assert any(line.startswith("train.select") for line in dry.replaced)
+
+
 def test_whatever_it_writes_says_that_it_is_a_dry_run(tmp_path: Path, light: Callable[..., Any]) -> None:
     dry = light(large(LARGE[0]), tmp_path).recipe
     assert dry.name.startswith("dry-run-")

@@ -1,0 +1,103 @@
+"""Stage select: which checkpoint ships, by its score on problems that are neither trained on nor held out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distill.config.recipe import EvaluationSettings
+from distill.config.train import Rule
+from distill.models.folder import MODEL
+from distill.runs.artefact import Artefact
+from distill.runs.facts import Comparison, PrepareFacts, SampleFacts, Score, SelectFacts, TrainFacts
+from distill.runs.stage import Stage, StageContext
+from distill.stages.train import Arm, checkpoint_folders
+from licensing.files import read_rows, write_json, write_rows
+from synth.problems.prompt_template import PromptTemplate
+from synth.sampling.samples_table import SELECTION
+from synth.verify.config import VerifyConfig
+
+__all__ = ["Select"]
+
+
+@dataclass(frozen=True)
+class Select(Stage[SelectFacts]):
+    """items.jsonl and scores.json: each checkpoint, exported as it would ship, on the selection problems.
+
+    The held-out problems are not read. ``settings`` are those of the evaluation; ``sampling`` is that of stage export.
+    Answers are stored as stage evaluate stores them, so a crash repeats none.
+    """
+
+    preload = ("torch", "transformers", "peft")
+
+    arm: Arm
+    rule: Rule
+    settings: EvaluationSettings
+    sampling: dict[str, Any] | None
+    prompt_template: PromptTemplate | None
+    verify: VerifyConfig
+    prepared: Artefact[PrepareFacts]
+    samples: Artefact[SampleFacts]
+    trained: Artefact[TrainFacts]
+
+    @property
+    def name(self) -> str:
+        return "select" if self.arm == "student" else "select_control"
+
+    @property
+    def takes_accelerator(self) -> bool:
+        return True
+
+    def run(self, ctx: StageContext) -> SelectFacts:
+        from distill.evaluate.answers import AnswerStore
+        from distill.evaluate.metrics import summarise
+        from distill.evaluate.run import folder_teacher, run_model
+        from publish.export import export_folder
+        from synth.problems.problem import Prompt
+
+        problems = [Prompt.model_validate(row) for row in read_rows(self.samples.path / SELECTION)]
+        answers: dict[str, list[dict[str, Any]]] = {}
+        steps = checkpoint_folders(self.trained)
+        with AnswerStore(ctx.store / "evaluation") as store:
+            for step, trained in steps.items():
+                name, folder = f"step {step}", ctx.scratch / str(step)
+                shutil.rmtree(folder, ignore_errors=True)
+                export_folder(self.prepared.path / MODEL, trained, folder, sampling=self.sampling)
+                model = folder_teacher(folder, self.settings, self.prompt_template)
+                answers[name] = run_model(
+                    name, model, problems, self.settings, self.verify, ctx.progress, answers=store
+                )
+                shutil.rmtree(folder)
+        scores = summarise(answers, problems).scores
+        best = max(scores, key=lambda score: score.value).model  # of equal ones the first
+        # Comparisons are with the last of the models.
+        report = summarise({name: answers[name] for name in [*(one for one in answers if one != best), best]}, problems)
+        chosen = chosen_by(self.rule, scores, report.comparisons)
+        write_rows(ctx.out / "items.jsonl", (row for rows in answers.values() for row in rows))
+        facts = SelectFacts(
+            rows_in=len(problems),
+            rows_out=sum(map(len, answers.values())),
+            tokens=sum(row["completion_tokens"] or 0 for rows in answers.values() for row in rows),
+            rule=self.rule,
+            step=dict(zip(answers, steps, strict=True))[chosen],
+            steps=tuple(steps),
+            scores=scores,
+            comparisons=report.comparisons,
+            interval=report.interval,
+        )
+        write_json(ctx.out / "scores.json", facts.as_json())
+        return facts
+
+
+def chosen_by(rule: Rule, scores: Sequence[Score], comparisons: Sequence[Comparison]) -> str:
+    """The model that ``rule`` chooses among ``scores``, in the order of training. ``comparisons``: the best minus each
+    other; a difference may be chance where its interval contains 0."""
+    if rule == "last":
+        return scores[-1].model
+    best = max(scores, key=lambda score: score.value).model
+    if rule == "best":
+        return best
+    low: Mapping[str, float] = {one.a: one.low for one in comparisons}
+    return next(score.model for score in scores if score.model == best or low[score.model] <= 0)

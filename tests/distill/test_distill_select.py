@@ -1,0 +1,136 @@
+"""train.select: which problems are taken out, which checkpoint a rule chooses, what training leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import test_distill_train
+from test_distill_train import contents, student, training_rows
+
+from distill.check.check import check_recipe
+from distill.config.loader import load_recipe
+from distill.config.train import Rule, TrainConfig
+from distill.evaluate.metrics import summarise
+from distill.stages.sample import Sample
+from distill.stages.select import chosen_by
+from distill.train.launch import check_keeps_checkpoints
+from distill.train.sft import steps_at_equal_distances, train_sft
+from licensing.errors import InputError
+from synth.problems.problem import Prompt
+from synth.problems.selection_split import selection_split
+from synth.section import key_dump
+
+start = test_distill_train.start
+SMOKE = Path(__file__).resolve().parent.parent.parent / "recipes" / "smoke.yaml"
+SELECT = "train.select={problems: 6, checkpoints: 3}"
+
+
+def problems(count: int, kind: str = "math") -> list[Prompt]:
+    rows = ({"prompt": f"{n}?", "answer": str(n), "kind": kind, "source": "mine"} for n in range(count))
+    return [Prompt.model_validate(row) for row in rows]
+
+
+def test_the_split_depends_on_contents_alone_and_holds_only_problems_with_a_verdict() -> None:
+    judged, others = problems(20), problems(3, "open")
+    split = selection_split([*others, *judged], 8)
+    assert split == selection_split([*reversed(judged), *others], 8)
+    assert {prompt.kind for prompt in split} == {"math"}
+    assert split != judged[:8]
+
+
+@pytest.mark.parametrize(("with_verdict", "without", "count"), [(8, 0, 8), (7, 9, 8)])
+def test_a_split_that_leaves_nothing_to_train_on_is_refused(with_verdict: int, without: int, count: int) -> None:
+    with pytest.raises(InputError, match=r"cannot be taken out") as error:
+        selection_split([*problems(with_verdict), *problems(without, "open")], count)
+    assert error.value.where == "train.select.problems"
+
+
+def choice(rule: Rule, right: Sequence[int], of: int = 40) -> str:
+    """The choice among checkpoints of which each solves the first so many problems."""
+    answers = {
+        f"step {step}": [
+            {
+                "prompt_id": str(n), "verdict": "correct" if n < count else "wrong", "finish_reason": "stop",
+                "engine": "e", "extracted": str(n),
+            }
+            for n in range(of)
+        ]
+        for step, count in enumerate(right, 1)
+    }  # fmt: skip
+    scores = summarise(answers).scores
+    best = max(scores, key=lambda score: score.value).model
+    last = {name: answers[name] for name in [*(one for one in answers if one != best), best]}
+    return chosen_by(rule, scores, summarise(last).comparisons)
+
+
+def test_each_rule_chooses_as_the_documents_say() -> None:
+    assert choice("last", [30, 31, 5]) == "step 3"
+    assert choice("best", [5, 31, 30]) == "step 2"
+    assert choice("best", [5, 31, 31]) == "step 2", "of equal ones the earliest"
+    assert choice("earliest_within_noise", [5, 30, 31, 29]) == "step 2", "one problem of 40 may be chance, 26 are not"
+    assert choice("earliest_within_noise", [31, 5, 6]) == "step 1", "the best itself"
+
+
+def test_steps_lie_at_equal_distances_and_the_end_is_none_of_them() -> None:
+    assert steps_at_equal_distances(20, 4) == [5, 10, 15]
+    assert steps_at_equal_distances(2, 8) == [1]
+    assert steps_at_equal_distances(1, 2) == []
+
+
+def test_without_the_section_keys_are_what_they_were() -> None:
+    recipe = load_recipe(SMOKE)
+    assert "select" not in recipe.model_dump(mode="json")["train"]
+    assert "select" not in key_dump(TrainConfig())
+    assert recipe.digest() != load_recipe(SMOKE, [SELECT]).digest()
+    stage = Sample(
+        recipe.prompts, recipe.evaluate.prompts, recipe.teacher, recipe.engine, recipe.sample, [], None, False
+    )  # fmt: skip
+    assert "selection_problems" not in stage.keyed_fields()
+
+
+def test_a_selection_that_cannot_be_is_refused_before_anything_is_sampled(tmp_path: Path) -> None:
+    on_policy = ["train.stages=[sft, on_policy]", "train.on_policy={teacher: {model: m}}", "curate.control_arm=false"]
+    with pytest.raises(InputError, match=r"leave one out"):
+        load_recipe(SMOKE, [*on_policy, SELECT])
+    two = ["student.parallel.processes=2"]
+    with pytest.raises(InputError, match=r"divided among processes"):
+        check_keeps_checkpoints(load_recipe(SMOKE, [SELECT, *two]))
+    check_keeps_checkpoints(load_recipe(SMOKE, [SELECT, *two, "student.parallel.strategy=ddp"]))
+    check_keeps_checkpoints(load_recipe(SMOKE, two))
+    findings = check_recipe(load_recipe(SMOKE, ["train.select={problems: 24}"]), tmp_path)
+    assert [one.where for one in findings if one.level == "error"] == ["train.select.problems"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_weights_remain_at_their_steps_also_behind_a_crash_and_change_no_other_byte(
+    start: Path, tmp_path: Path, method: str
+) -> None:
+    config, rows = student(method, num_train_epochs=4), training_rows([f"<think>{n}</think>{n}" for n in range(10)])
+
+    def run(place: str, kept: int | None, stop_at: int | None = None) -> None:
+        def progress(done: int, total: int | None = None, note: str = "") -> None:
+            if stop_at is not None and done >= stop_at:
+                raise KeyboardInterrupt
+
+        folder = tmp_path / place
+        folder.mkdir(exist_ok=True)
+        train_sft(
+            config, start, iter(rows), folder / "out", folder / "checkpoints", progress, rows_digest="rows",
+            metrics=folder / "metrics.jsonl", kept=kept, kept_in=folder / "kept",
+        )  # fmt: skip
+
+    run("without", None)
+    assert not (tmp_path / "without" / "kept").exists()
+    run("alone", 4)
+    assert contents(tmp_path / "alone" / "out") == contents(tmp_path / "without" / "out")
+    kept = {folder.name: contents(folder) for folder in (tmp_path / "alone" / "kept").iterdir()}
+    assert sorted(kept) == ["2", "5", "8"], "of 10 steps"
+    weights = [max(name for name in files if name.endswith(".safetensors")) for files in kept.values()]
+    assert len({files[name] for files, name in zip(kept.values(), weights, strict=True)}) == len(kept)
+    with pytest.raises(KeyboardInterrupt):
+        run("cut", 4, stop_at=6)
+    run("cut", 4)
+    assert {folder.name: contents(folder) for folder in (tmp_path / "cut" / "kept").iterdir()} == kept
