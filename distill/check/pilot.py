@@ -20,7 +20,7 @@ from synth.sampling.config import AdaptivePolicy, AskedModel, BudgetConfig, Teac
 from synth.sampling.store import SampleStore
 from synth.verify.config import JudgeConfig
 
-__all__ = ["Forecast", "asked_bounds", "bounds", "run_pilot", "text_bytes"]
+__all__ = ["Forecast", "bounds", "model_bounds", "run_pilot", "text_bytes"]
 
 _Z95 = 1.96
 
@@ -103,12 +103,12 @@ def text_bytes(sampling: TeacherSampling, problems: int) -> int:
     return 4 * tokens + 1024 * samples
 
 
-def asked_bounds(asked: AskedModel, rows: int) -> str:
+def model_bounds(model: AskedModel, rows: int) -> str:
     """What a judge or rewriter takes at most for so many rows: each of them one question, and all different."""
     when = "asked about sentences that rules cannot rewrite; with one in every trace"
-    if isinstance(asked, JudgeConfig):
-        when = f"asked where the rules say {' or '.join(asked.when)}"
-    return f"{when}: {bounds(asked.sampling, rows).replace('samples', 'questions').replace('teacher', asked.role)}"
+    if isinstance(model, JudgeConfig):
+        when = f"asked where the rules say {' or '.join(model.when)}"
+    return f"{when}: {bounds(model.sampling, rows).replace('samples', 'questions').replace('teacher', model.role)}"
 
 
 def run_pilot(recipe: Recipe, count: int) -> Forecast:

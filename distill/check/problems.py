@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from distill.check.finding import Finding
-from distill.check.pilot import asked_bounds, bounds, text_bytes
+from distill.check.pilot import bounds, model_bounds, text_bytes
 from distill.config.recipe import Recipe
 from distill.evaluate.suites.suite import find_suites
 from distill.release.lineage import is_on_hub
@@ -54,8 +54,8 @@ def check_problems(recipe: Recipe, free_bytes: int) -> Iterator[Finding]:
         count = len(problem_set.prompts)
         forecast, rows = bounds(recipe.sample, count), count * recipe.sample.most_samples
         yield from _texts(text_bytes(recipe.sample, count), rows, free_bytes)
-    for asked in recipe.asked_models.values():
-        yield Finding("ok", asked.role, asked_bounds(asked, rows))
+    for model in recipe.asked_models.values():
+        yield Finding("ok", model.role, model_bounds(model, rows))
     checked = [prompt for prompt in problem_set.prompts if not prompt.is_answerless]
     if len(checked) < len(problem_set.prompts):
         voting = len(problem_set.prompts) - len(checked)

@@ -12,7 +12,21 @@ from typing import Annotated
 import typer
 
 from distill import __version__
-from distill.cli import audit, confirm, evaluate, merge, output, pair, persona, preview, push, report, rows, run
+from distill.cli import (
+    audit,
+    confirm,
+    evaluate,
+    merge,
+    output,
+    pair,
+    persona,
+    preview,
+    push,
+    report,
+    rows,
+    run,
+    samples,
+)
 
 app = typer.Typer(
     name="distill",
@@ -42,6 +56,7 @@ for command in (
     app.command()(command)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(persona.app, name="persona")
+app.add_typer(samples.app, name="samples")
 
 
 def _print_version(requested: bool) -> None:

@@ -47,11 +47,11 @@ def pair(
     measures = None
     if problems is not None and not code:
         source = JsonlPrompts(kind="jsonl", path=str(problems), limit=rollouts)
-        asked = [problem.messages for problem in load_prompts(source, answerless=True).prompts]
+        prompts = [problem.messages for problem in load_prompts(source, answerless=True).prompts]
         quiet_libraries()
         with StageProgress() as progress:
             report = progress.stage_begins("rollouts")
-            measures = measure_pair(student, teacher, asked, max_new_tokens=max_new_tokens, progress=report)
+            measures = measure_pair(student, teacher, prompts, max_new_tokens=max_new_tokens, progress=report)
         code = 0 if measures.helps else 1
     if as_json:
         values = asdict(measures) | {"helps": measures.helps, "verdict": measures.verdict} if measures else None

@@ -67,9 +67,14 @@ def run(
     reuse: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="RUN", help="Take over samples of this run directory that answer the same requests; repeatable."
+            metavar="RUN",
+            help="Take over samples of this run, or of a folder of `distill samples merge`, that answer the same "
+            "requests; repeatable.",
         ),
     ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask again for samples whose request failed in a finished stage.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Try every stage with stand-ins: a minute, no GPU, no network.")
     ] = False,
@@ -83,6 +88,7 @@ def run(
     from distill.config.loader import load_recipe
 
     taken = [f"sample.reuse={json.dumps([str(run.resolve()) for run in reuse])}"] if reuse else []
+    taken += ["sample.retry_failed=true"] if retry_failed else []
     loaded = load_recipe(recipe, [*(overrides or []), *taken])
     quiet_libraries()
     if dry_run:

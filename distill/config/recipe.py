@@ -362,6 +362,8 @@ class Recipe(Section):
             raise ValueError(
                 "curate.control_arm compares two students of SFT alone: set it to false, or train.stages to [sft]"
             )
+        if self.train.on_policy.max_new_tokens >= self.student.max_length:
+            raise ValueError("train.on_policy.max_new_tokens leaves no room for a prompt in student.max_length")
         if isinstance(self.student.method, LoraMethod):
             modules = self.student.method.target_modules
             names = {*self.student.method.modules_to_save, *([] if isinstance(modules, str) else modules)}
@@ -468,12 +470,12 @@ class Recipe(Section):
     @property
     def asked_models(self) -> dict[str, AskedModel]:
         """The models that stages ask beside the teachers, by their sections."""
-        asked: dict[str, AskedModel] = {}
+        models: dict[str, AskedModel] = {}
         if self.verify.judge is not None:
-            asked["verify.judge"] = self.verify.judge
+            models["verify.judge"] = self.verify.judge
         if self.persona is not None and self.persona.rewriter is not None:
-            asked["persona.rewriter"] = self.persona.rewriter
-        return asked
+            models["persona.rewriter"] = self.persona.rewriter
+        return models
 
     @property
     def teachers(self) -> tuple[TeacherConfig, ...]:

@@ -80,10 +80,8 @@ def markdown(title: str, description: str, sections: Sequence[Section]) -> str:
         parts.append(f"## {md(section.title)}")
         for block in section.blocks:
             if isinstance(block, Table):
-                rows = [[md(cell) for cell in row] for row in block.rows]
-                parts.append(
-                    f"{md(block.caption)}:\n\n" + table([md(name) for name in block.header], rows, block.right)
-                )
+                header = [md(name) for name in block.header]
+                parts.append(f"{md(block.caption)}:\n\n" + table(header, block.rows, block.right))
             elif isinstance(block, TrainedText):
                 text = f"{block.prompt}\u27e6{block.completion}\u27e7"
                 parts.append(f"{md(block.title)}:\n\n" + fence(visible(text)))

@@ -112,6 +112,10 @@ class Stage(Generic[F]):
         """Digests of the artefacts that the stage reads, by stage."""
         return {value.stage: value.digest for _, value in self._values() if isinstance(value, Artefact)}
 
+    def runs_again(self, facts: Facts) -> bool:
+        """Whether a finished stage with these facts runs again with the next command and replaces its artefact."""
+        return False
+
     @classmethod
     def facts_type(cls) -> type[Facts]:
         """The type of the facts, from ``Stage[...]``."""

@@ -135,6 +135,8 @@ class Run:
         """
         folder = self.root / "stages" / stage.name / stage.key
         artefact = read_artefact(folder, stage.facts_type())
+        if artefact is not None and self._only in (None, stage.name) and stage.runs_again(artefact.facts):
+            artefact = None  # its folder stays until the new one is complete
         with disk_errors(self.root):
             if artefact is None:
                 if self._only not in (None, stage.name):
@@ -174,7 +176,7 @@ class Run:
                 facts = stage.run(ctx)
         self._commit(stage, ctx, facts, started)
         if folder.exists():
-            shutil.rmtree(folder)  # no manifest, so no artefact
+            shutil.rmtree(folder)  # without a manifest, or of a stage that ran again
         os.rename(out, folder)
         sync_folder(folder.parent)
         shutil.rmtree(scratch, ignore_errors=True)

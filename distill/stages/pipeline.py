@@ -55,11 +55,10 @@ __all__ = ["STAGES", "run"]
 
 STAGES = (
     "prepare", "sample", "verify", "label", "replay", "curate", "train", "on_policy", "export", "train_control",
-    "export_control",    "evaluate", "audit", "package", "formats",
+    "export_control", "evaluate", "audit", "package", "formats",
 )  # fmt: skip
-"""In the order in which they run; `replay` only with a section `replay`, `on_policy` only
-with `train.stages: [sft, on_policy]`, `train_control` and `export_control` only with
-`curate.control_arm`, `formats` only with `release.formats`."""
+"""In the order in which they run. `replay` needs a section `replay`, `on_policy` `train.stages: [sft, on_policy]`,
+`train_control` and `export_control` `curate.control_arm`, `formats` `release.formats`."""
 
 
 def run(

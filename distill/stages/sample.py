@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.runs.artefact import Artefact  # noqa: F401 - stages are decoded by their type hints
-from distill.runs.facts import SampleFacts, TeacherShare
+from distill.runs.facts import Facts, SampleFacts, TeacherShare
 from distill.runs.stage import Stage, StageContext
 from distill.runs.summary import write_progress
 from licensing.errors import InputError, MissingDependency
@@ -54,6 +54,12 @@ class Sample(Stage[SampleFacts]):
         elsewhere = (FakeTeacher, OpenAITeacher, OfflineTeacher)
         on_ray = isinstance(self.engine, RayEngine)  # its client prints on stdout, which is the driver's for results
         return on_ray or not all(isinstance(teacher, elsewhere) for teacher in members_of(self.teacher))
+
+    def runs_again(self, facts: Facts) -> bool:
+        """Where requests failed and the recipe asks for them again; not where a budget ended sampling: in a stage that
+        runs again, its time starts at zero."""
+        failed = isinstance(facts, SampleFacts) and "error" in facts.finish_reasons and not facts.stopped_by_budget
+        return failed and isinstance(self.sample, TeacherSampling) and self.sample.retry_failed
 
     def run(self, ctx: StageContext) -> SampleFacts:
         from synth.problems.problem import load_prompts

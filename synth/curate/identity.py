@@ -20,7 +20,7 @@ from synth.persona.config import PersonaConfig
 from synth.persona.find import Claim, describe, find_identity, foreign
 from synth.persona.rewrite import rewrite
 from synth.persona.rewriter import REWRITER, RewriterRun
-from synth.sampling.questions import asked_errors
+from synth.sampling.questions import section_errors
 from synth.trace import Trace, TraceSet, samples_schema
 from synth.verify.config import VerifyConfig
 from synth.verify.trace_verifier import verify_row
@@ -84,7 +84,7 @@ def apply_identity_policy(
         for talk in _talking(db, traces, persona):
             if _by_rules(talk, persona) is None:
                 rewriter.note(talk.trace, talk.claims)
-        with asked_errors("persona.rewriter"):
+        with section_errors("persona.rewriter"):
             facts = rewriter.ask()
         rewriter.write(out / REWRITER)
     talking = _talking(db, traces, persona)

@@ -158,8 +158,12 @@ class TeacherSampling(SamplingOptions):
         "ends, and the same command asks for them again.",
     )
 
+    retry_failed: bool = Operational(
+        False, description="The same command also asks again for what failed in a finished stage."
+    )
     reuse: tuple[str, ...] = Operational(
-        (), description="Run directories whose samples are taken over where they answer the same requests."
+        (),
+        description="Run directories or merged logs whose samples are taken over where they answer the same requests.",
     )
 
     def key_fields(self) -> dict[str, Any]:

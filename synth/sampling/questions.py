@@ -34,7 +34,7 @@ from synth.sampling.selection import Selection
 from synth.sampling.store import SampleStore
 from synth.teachers.router import read_engine_info, write_engine_info
 
-__all__ = ["QuestionRun", "asked_errors"]
+__all__ = ["QuestionRun", "section_errors"]
 
 
 class QuestionRun:
@@ -154,7 +154,7 @@ class QuestionRun:
 
 
 @contextlib.contextmanager
-def asked_errors(section: str) -> Iterator[None]:
+def section_errors(section: str) -> Iterator[None]:
     """Errors of the model of a section (`verify.judge`) name its own fields and not those of the recipe's teacher."""
     try:
         yield

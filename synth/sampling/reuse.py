@@ -13,12 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from licensing.errors import InputError
 from synth.problems.problem import Prompt
 from synth.sampling.config import TeacherSampling
 from synth.sampling.policy import Slot
 from synth.sampling.requests import RequestPlan, joins_thinking
-from synth.sampling.store import SAMPLE_LOG, SampleStore
+from synth.sampling.store import SampleStore, sample_log
 from synth.teachers.config import TeacherConfig
 from synth.teachers.mixture import TeacherMixture, TeachersConfig
 from synth.teachers.router import read_engine_info, write_engine_info
@@ -42,18 +41,17 @@ def reuse_samples(
 ) -> int:
     """Append to ``store`` what other runs have of the samples that it lacks; returns their number.
 
-    ``engines``: name of the file in a store that says what engines ran for it. Failed requests are not taken over.
-    Raises InputError for a folder that is no run with samples.
+    ``runs``: run directories, folders of ``synth.sampling.merge``, or sample logs. ``engines``: name of the file in a
+    store that says what engines ran for it. Failed requests are not taken over. Raises InputError where there are no
+    samples.
     """
     count = 0
     plan = RequestPlan(prompts, teacher, config)
     with SampleStore(store) as samples:
         failed = samples.failed()
         for run in runs:
-            source = run / "store"
-            if not (source / SAMPLE_LOG).is_file():
-                raise InputError("no samples are here", where=str(run), hint="name a run directory (runs/NAME-HASH)")
-            with SampleStore(source, read_only=True) as others:
+            log = sample_log(run)
+            with SampleStore(log, read_only=True) as others:
                 for tags in (None, *_tags_of_run(run, plan.teachers)):
                     joined = plan if tags is None else RequestPlan(prompts, _with_tags(teacher, tags), config)
                     for (slot, request_id), (_, other_id) in zip(_requests(plan), _requests(joined), strict=True):
@@ -69,7 +67,7 @@ def reuse_samples(
                             failed.discard(samples.append(row))
                             count += 1
             rows = read_engine_info(store / engines)
-            if new := [row for row in read_engine_info(source / engines) if row not in rows]:
+            if new := [row for row in read_engine_info(log.parent / engines) if row not in rows]:
                 write_engine_info(store / engines, [*rows, *new])
     return count
 

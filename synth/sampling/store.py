@@ -23,10 +23,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from licensing.errors import InputError
 from licensing.files import json_line
 from synth.sampling.append_log import KEY_BYTES, AppendLog, KeyIndex, key_of
 
-__all__ = ["FINISH_REASONS", "SAMPLE_LOG", "SampleStore"]
+__all__ = ["FINISH_REASONS", "SAMPLE_LOG", "SampleStore", "row_of_line", "sample_log"]
 
 SAMPLE_LOG = "samples.jsonl"
 FINISH_REASONS = ("stop", "length", "error")
@@ -43,7 +44,7 @@ _Entry = tuple[bytes, int, int, int]  # key, code of the finish reason, prompt t
 
 
 class SampleStore:
-    """The sample rows below the folder ``store``. A context manager.
+    """The sample rows below the folder ``store``, or of a log by any name. A context manager.
 
     A row is known by its row id: 0 for the first one, and so on. ``damaged`` counts lines that are no sample rows.
     Raises MissingDependency where the disk is full, with every whole line kept.
@@ -57,7 +58,7 @@ class SampleStore:
         self._prompt_tokens = array("I")
         self._reasons = bytearray()
         self._lost: dict[int, tuple[int, int]] = {}
-        self._log = AppendLog(store / SAMPLE_LOG, read_only=read_only)
+        self._log = AppendLog(store if store.is_file() else store / SAMPLE_LOG, read_only=read_only)
         for offset, line in self._log.scan():
             entry = _entry_of_line(line)
             if entry is None:
@@ -114,9 +115,9 @@ class SampleStore:
         row: dict[str, Any] = json.loads(self._log.line(self._offsets[row_id]))
         return row
 
-    def append(self, row: Mapping[str, Any]) -> int:
-        """Commit one row; returns its row id."""
-        return self._enter(_entry_of_row(row), self._log.append(json_line(row)))
+    def append(self, row: Mapping[str, Any], line: bytes | None = None) -> int:
+        """Commit one row; returns its row id. ``line``: the row as another log holds it, which is copied."""
+        return self._enter(_entry_of_row(row), self._log.append(line or json_line(row)))
 
     def _enter(self, entry: _Entry, offset: int) -> int:
         key, reason, prompt_tokens, tokens = entry
@@ -149,15 +150,32 @@ def _entry_of_line(line: bytes) -> _Entry | None:
             reason, prompt_tokens, tokens = tail.groups()
             if len(key) == KEY_BYTES and line[len(_HEAD) + 2 * KEY_BYTES] == _QUOTE:
                 return key, _REASON_CODES[reason], _number(prompt_tokens), _number(tokens)
+    row = row_of_line(line)
+    return None if row is None else _entry_of_row(row)
+
+
+def row_of_line(line: bytes) -> dict[str, Any] | None:
+    """The row in a line of a sample log, or None for a line that is torn or no sample row."""
     if not line.endswith(b"\n"):
         return None
     try:
         row = json.loads(line)
     except ValueError:
         return None
-    if not isinstance(row, dict) or not isinstance(row.get("request_id"), str) or "finish_reason" not in row:
+    if not isinstance(row, dict) or "finish_reason" not in row:
         return None
-    return _entry_of_row(row)
+    return row if isinstance(row.get("request_id"), str) and isinstance(row.get("text"), str) else None
+
+
+def sample_log(path: Path) -> Path:
+    """The sample log that ``path`` is, or that of a run directory or of a folder of ``distill samples merge``.
+
+    Raises InputError where there is none.
+    """
+    for log in (path, path / "store" / SAMPLE_LOG, path / SAMPLE_LOG):
+        if log.is_file():
+            return log
+    raise InputError("no samples are here", where=str(path), hint=f"name a run (runs/NAME-HASH) or a {SAMPLE_LOG}")
 
 
 def _entry_of_row(row: Mapping[str, Any]) -> _Entry:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synth.parquet_files import read_parquet, write_parquet
-from synth.sampling.questions import asked_errors
+from synth.sampling.questions import section_errors
 from synth.trace import Trace, TraceSet
 from synth.verify.config import JudgeConfig, VerifyConfig
 from synth.verify.disagreement_report import DisagreementReport
@@ -129,7 +129,7 @@ def verify_traces(
             with JudgeRun(config.judge, scratch / JUDGE, store / JUDGE, logs, progress) as judge:
                 waiting = scratch / VERDICTS
                 write_parquet(waiting, schema, _noted(rows, judge))
-                with asked_errors("verify.judge"):
+                with section_errors("verify.judge"):
                     answers = judge.ask()
                 final = _judged(traces, read_parquet(waiting), judge, report)
                 write_parquet(out / VERDICTS, schema, _counted(final, summary, progress))

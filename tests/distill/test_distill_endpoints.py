@@ -229,6 +229,57 @@ def test_credit_that_is_gone_is_no_success_and_what_failed_stands_on_the_console
         assert endpoint.attempts.total() - asked == 96 - answered + 4, "a smaller share asks again for what failed"
 
 
+def stage_of(done: subprocess.CompletedProcess[str], name: str) -> dict[str, Any]:
+    (stage,) = [one for one in json.loads(done.stdout)["stages"] if one["stage"] == name]
+    return stage
+
+
+@pytest.mark.slow
+def test_the_same_command_asks_again_for_what_failed_in_a_finished_stage_where_the_recipe_says_so(
+    tmp_path: Path,
+) -> None:
+    flagged: set[str] = set()
+
+    def moderated(call: Call) -> None:
+        if not flagged:
+            flagged.add(call.question)
+        if call.question in flagged:
+            call.refuse(403, "flagged")
+        else:
+            right(call)
+
+    behind = ("--until", "verify", "--json")
+    with serving(moderated) as endpoint:
+        done = run(endpoint, tmp_path, *behind)
+        assert done.returncode == 0, done.stderr
+        before, asked = stage_of(done, "sample"), endpoint.attempts.total()
+        done = run(endpoint, tmp_path, *behind)
+        assert "nothing to do" in done.stderr
+        assert endpoint.attempts.total() == asked, "without the option what failed stays"
+
+        done = run(endpoint, tmp_path, *behind, "--retry-failed")
+        assert done.returncode == 0, done.stderr
+        assert endpoint.attempts.total() == asked + 4
+        assert "verify: done before" in done.stderr, "refused for the same reason: nothing behind it runs again"
+
+        endpoint.act = lambda call: call.refuse(402, "no credit")
+        assert run(endpoint, tmp_path, *behind, "--retry-failed").returncode == 3
+        done = run(endpoint, tmp_path, *behind)
+        assert (done.returncode, "nothing to do" in done.stderr) == (0, True), "the artefact of before is still there"
+
+        endpoint.act, asked = right, endpoint.attempts.total()
+        retry = ("--set", "sample.retry_failed=true")
+        done = run(endpoint, tmp_path, *behind, *retry)
+        assert done.returncode == 0, done.stderr
+        assert endpoint.attempts.total() == asked + 4
+        assert stage_of(done, "sample")["notes"] == []
+        assert stage_of(done, "sample")["rows_out"] == before["rows_out"] == 96
+        assert re.search(r"verify: done in", done.stderr)
+        done = run(endpoint, tmp_path, *behind, *retry)
+        assert "nothing to do" in done.stderr
+        assert endpoint.attempts.total() == asked + 4
+
+
 @pytest.mark.slow
 def test_a_second_student_samples_nothing_anew(tmp_path: Path) -> None:
     with serving(right) as endpoint:

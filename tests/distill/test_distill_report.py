@@ -70,7 +70,7 @@ def test_the_page_holds_every_trace_whole_and_in_order_beside_an_index_that_agre
 def test_the_summary_says_scores_waterfall_spend_lengths_and_licences_in_page_and_markdown(tmp_path: Path) -> None:
     made = build_report(make_run(tmp_path, ROWS, statistics={"rows": 20, "by_source": [{"name": "sums", "rows": 12}]}))
     page, text = made.html.read_text(), made.markdown.read_text()
-    for said in (
+    for words in (
         "0.500 to 1.000",
         "+0.125 to +0.875",
         "O-SHIP-LICENCE:mit",
@@ -78,10 +78,12 @@ def test_the_summary_says_scores_waterfall_spend_lengths_and_licences_in_page_an
         "0.250",
         "clean-with-duties",
     ):
-        assert said in page
-        assert said.replace("-", r"\-") in text or said in text
+        assert words in page
+        assert words.replace("-", r"\-") in text or words in text
     assert "| student after | 0.750 | 0.500 to 1.000 |" in text
     assert "| sums | 12 |" in text
+    assert r"| \+0.500 | \+0.125 to +0.875 |" in text  # escaped once
+    assert "| Model | pass&#64;1 |" in text
     assert page.count('class="plot"') == 5
     assert "style=" not in page.partition("<script")[0].partition("</style>")[2]
 

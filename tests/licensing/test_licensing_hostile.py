@@ -172,7 +172,9 @@ def test_prose_at_its_largest_is_read() -> None:
     ]
     for text in ("not to replace gpt-4 ", "llama      ", "apache ", "MIT; ", "- ", "CC BY NC some "):
         prose = (text * MAX_PROSE)[:MAX_PROSE]
-        audit(parse_lineage(GOOD | {"declared": {"license": "mit", "text": prose}, "inputs": [BASE, *teachers]}, "x"))
+        lineage = GOOD | {"declared": {"license": "mit", "text": prose}, "inputs": [BASE, *teachers]}
+        findings = audit(parse_lineage(lineage, "x")).findings
+        assert {f.input for f in findings} >= {teacher["id"] for teacher in teachers}
 
 
 def test_the_command_answers_with_place_and_code_two_and_no_traceback(tmp_path: Path, distill) -> None:

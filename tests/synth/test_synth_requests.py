@@ -174,6 +174,7 @@ def test_every_field_of_a_teacher_is_in_the_id_but_for_the_listed_ones(teacher: 
         ("source", "teacher", False),
         ("max_failed_share", 0.5, False),
         ("reuse", ("runs/other",), False),
+        ("retry_failed", True, False),
         ("temperatures", (0.6, 1.0), True),
     ],
 )
