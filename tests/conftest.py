@@ -2,7 +2,8 @@
 
 Under xdist the tests of a file share a worker and its fixtures, and so do the files of a group: those in which torch
 trains or generates, since importing torch, transformers and peft takes as long as testing with them; those that start
-vLLM, which share the machine's memory; those of the smoke run, which share a finished one.
+vLLM, which share the machine's memory; those of the smoke run, which share a finished one. The longest go first: one
+that starts last would leave the other worker without work.
 """
 
 import os
@@ -41,6 +42,19 @@ GROUPS = {
         "test_smoke_select.py",
     ),
 }  # fmt: skip
+LONGEST = ("smoke", "vllm", "torch", "test_dry_run.py", "test_smoke_sampling.py")
+
+
+def _group(nodeid: str) -> str:
+    """The group of a test's file, or its file."""
+    file = nodeid.partition("::")[0]
+    return next((group for group, files in GROUPS.items() if Path(file).name in files), file)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(Path(_group(item.nodeid)).name, len(ranks)))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -49,9 +63,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            return next((group for group, files in GROUPS.items() if Path(file).name in files), file)
+            return _group(nodeid)
 
+    config.option.loadscopereorder = False  # by the number of their tests
     return ByFile(config, log)
 
 

@@ -52,7 +52,7 @@ def load(file: str) -> Any:
     """A YAML file of the folder ``data``."""
     from ruamel.yaml import YAML
 
-    return YAML(typ="safe", pure=False).load((_DATA / file).read_text(encoding="utf-8"))
+    return YAML(typ="safe", pure=True).load((_DATA / file).read_text(encoding="utf-8"))
 
 
 @cache

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from command import Answer
-from jsonschema import Draft7Validator
 
 from distill.config.recipe import RandomBase
 from distill.evaluate.suites.evaluate import find_trained_on
@@ -183,6 +182,8 @@ def test_nothing_is_generated_twice_and_a_torn_answer_is_generated_again(distill
 
 
 def test_records_are_valid_and_hold_every_answer(distill: Distill, tmp_path: Path) -> None:
+    from jsonschema import Draft7Validator  # importing it takes two seconds
+
     model, out = fake(tmp_path, "model", accuracy=0.5), tmp_path / "out"
     options = ("--suite", "knowledge", "--suite", "chat-format", "--limit", 8, "-n", 2, "--temperature", 0.7)
     assert distill("eval", model, *options, "-o", out).code == 0

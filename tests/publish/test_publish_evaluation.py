@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft7Validator
 from test_publish_card import FULL
 
 from licensing.errors import InputError
@@ -42,7 +41,9 @@ ITEMS = [
 ]  # fmt: skip
 
 
-def validator(name: str) -> Draft7Validator:
+def validator(name: str) -> Any:
+    from jsonschema import Draft7Validator  # importing it takes two seconds
+
     return Draft7Validator(json.loads((SCHEMAS / f"{name}.schema.json").read_text()))
 
 
