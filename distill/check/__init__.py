@@ -7,6 +7,7 @@ To change X, edit Y:
     the student's template, tokens, lengths, modules   student.py
     `distill preview`                                  preview.py
     student and teacher of distillation on logits      pair.py, rollouts.py
+    room for answers and tokens of on-policy training  on_policy.py
     memory of training, on GPUs and in checkpoints     memory.py
     one line of the report                             finding.py
     bounds and the forecast of a pilot                 pilot.py

@@ -17,6 +17,7 @@ from pathlib import Path
 from distill.check.finding import Finding
 from distill.check.forecast import check_forecast
 from distill.check.memory import CHECKPOINTS, check_memory
+from distill.check.on_policy import check_on_policy
 from distill.check.pair import check_pair
 from distill.check.pilot import run_pilot
 from distill.check.preview import final_base
@@ -47,8 +48,8 @@ from synth.teachers.config import (
     VllmTeacher,
 )
 
-_COPIES = {"lora": 1.5, "full": 2.0}
-"""Disk for what train and export leave, in copies of the base's weights."""
+_TRAINED = {"lora": 0.5, "full": 1.0}
+"""Disk for what a stage of training leaves, in copies of the base's weights; export leaves one more."""
 _CHECKPOINT_BYTES = 12
 """A parameter of full tuning in a checkpoint: the weight and two moments of Adam, in float32."""
 
@@ -70,6 +71,7 @@ def check_recipe(
         "licences": lambda: _licences(recipe),
         **({"pair": lambda: _pair(recipe)} if recipe.train.on_policy else {}),
         "problems": lambda: check_problems(recipe, free_bytes(runs)),
+        **({"on_policy": lambda: check_on_policy(recipe)} if recipe.train.on_policy else {}),
         "held-out problems": lambda: check_held_out(recipe),
         "disk": lambda: _disk(recipe, runs),
         **({} if gpu_memory is None else {"memory": lambda: check_memory(recipe, gpu_memory)}),
@@ -216,10 +218,11 @@ def _licences(recipe: Recipe) -> Iterator[Finding]:
 def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:
     folder, method = base_path(recipe.student.base), recipe.student.method.kind
     files = sorted(folder.glob("*.safetensors")) if folder else []
-    checkpoint_bytes = _COPIES[method] * sum(file.stat().st_size for file in files)
+    weight_bytes = sum(file.stat().st_size for file in files)
     parameters = sum(math.prod(shape) for _, shape in tensor_shapes(*files).values()) if method == "full" else 0
     arms = 2 if recipe.curate.control_arm else 1
-    needed = int(checkpoint_bytes * arms + CHECKPOINTS * _CHECKPOINT_BYTES * parameters) + (64 << 20)
+    copies = arms * (_TRAINED[method] + 1) + (_TRAINED[method] if recipe.train.on_policy else 0)
+    needed = int(copies * weight_bytes + CHECKPOINTS * _CHECKPOINT_BYTES * parameters) + (64 << 20)
     free = free_bytes(runs)
     if free < needed:
         what = f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed"

@@ -1,8 +1,9 @@
 """Hours and money of the stages that take GPUs, by multiplication, from what the recipe's section `forecast` expects.
 
 **Model.** A share `solved` of the problems has correct samples, each sample of theirs with probability `correct`
-and independently; of the others none. Every trace has `tokens_per_trace` tokens, prompts count nothing. So it is as
-good as these figures: ``distill check --pilot`` measures them with the real teacher.
+and independently; of the others none. Every trace has `tokens_per_trace` tokens, and so has every answer of on-policy
+distillation, up to its limit; prompts count nothing. So it is as good as these figures: ``distill check --pilot``
+measures them with the real teacher.
 """
 
 from __future__ import annotations
@@ -60,6 +61,10 @@ def forecast(recipe: Recipe) -> list[StageForecast]:
         arms = 2 if recipe.curate.control_arm else 1
         tokens = _problems(recipe, expected) * _rows(recipe, expected) * expected.tokens_per_trace
         stages.append(_stage("train", tokens * recipe.student.num_train_epochs * arms, expected.train))
+    if expected.on_policy is not None and (config := recipe.train.on_policy) is not None:
+        answers = config.steps * config.batch_size
+        tokens = answers * min(expected.tokens_per_trace, config.max_new_tokens)
+        stages.append(_stage("on_policy", tokens, expected.on_policy))
     if expected.evaluate is not None:
         models = 2 + recipe.curate.control_arm + len(scored_teachers(recipe.evaluate, recipe.teacher))
         problems = _count(recipe.evaluate.prompts, expected.held_out, "held_out")

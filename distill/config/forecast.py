@@ -26,4 +26,7 @@ class ForecastConfig(Section):
     held_out: int | None = Operational(None, ge=1, description="Held-out problems, likewise.")
     sample: StageRate | None = Operational(None, description="The teacher's rate.")
     train: StageRate | None = Operational(None, description="The student's, in training.")
+    on_policy: StageRate | None = Operational(
+        None, description="Tokens of answers that are written, rated by the teacher and trained on."
+    )
     evaluate: StageRate | None = Operational(None, description="That of the models that are scored.")

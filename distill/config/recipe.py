@@ -362,6 +362,8 @@ class Recipe(Section):
             raise ValueError(
                 "curate.control_arm compares two students of SFT alone: set it to false, or train.stages to [sft]"
             )
+        if self.train.on_policy.max_new_tokens >= self.student.max_length:
+            raise ValueError("train.on_policy.max_new_tokens leaves no room for a prompt in student.max_length")
         if isinstance(self.student.method, LoraMethod):
             modules = self.student.method.target_modules
             names = {*self.student.method.modules_to_save, *([] if isinstance(modules, str) else modules)}

@@ -294,7 +294,11 @@ def test_a_recipe_that_allows_a_finding_goes_on_and_one_that_does_not_is_stopped
 
 def test_a_teacher_of_logits_is_an_input_of_the_model_and_none_of_its_traces() -> None:
     teacher = "{model: models/Teacher, name: acme/Teacher, license: llama3.1}"
-    on_policy = ["train.stages=[sft, on_policy]", f"train.on_policy={{teacher: {teacher}}}", "curate.control_arm=false"]
+    on_policy = [
+        "train.stages=[sft, on_policy]",
+        f"train.on_policy={{teacher: {teacher}, max_new_tokens: 64}}",
+        "curate.control_arm=false",
+    ]
     recipe = load_recipe(SMOKE, on_policy)
     planned = planned_lineage(recipe)
     assert [(one.id, one.licence) for one in planned.inputs if one.role == "logits"] == [("acme/Teacher", "llama3.1")]

@@ -60,6 +60,15 @@ def test_training_takes_the_correct_samples_up_to_the_limit_of_curation_in_each_
     assert every == limit * 3 * arms
 
 
+@pytest.mark.parametrize(("per_trace", "limit", "of_answer"), [(50, 100, 50), (500, 100, 100)])
+def test_answers_of_on_policy_distillation_are_as_long_as_traces_up_to_their_limit(
+    per_trace: int, limit: int, of_answer: int
+) -> None:
+    config = f"train.on_policy={{teacher: {{model: m}}, steps: 5, batch_size: 4, max_new_tokens: {limit}}}"
+    stages = ("train.stages=[sft, on_policy]", "curate.control_arm=false", config)
+    assert tokens("on_policy", *stages, f"forecast.tokens_per_trace={per_trace}") == 5 * 4 * of_answer
+
+
 def test_every_model_answers_every_held_out_problem_as_often_as_it_is_sampled() -> None:
     assert tokens("evaluate", "curate.control_arm=true") == 8 * 4, "student before and after, control, teacher"
     sampled = ("evaluate.num_samples=3", "evaluate.temperature=1")

@@ -12,6 +12,7 @@ import pytest
 
 from distill.check.check import check_recipe
 from distill.check.finding import Finding
+from distill.check.on_policy import check_on_policy, prompt_lengths
 from distill.check.pair import check_pair
 from distill.config.loader import load_recipe
 from distill.config.recipe import RandomBase
@@ -144,17 +145,23 @@ def test_the_command_says_no_with_code_2_and_as_json(distill, models) -> None:
     assert distill("pair", models[0], models[0].parent / "nowhere").code == 2
 
 
-def checked(*overrides: str) -> list[Finding]:
-    """What `distill check` says of the pair of a recipe."""
-    smoke = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
-    on_policy = ["train.stages=[sft, on_policy]", "curate.control_arm=false", *overrides]
-    return [one for one in check_recipe(load_recipe(smoke, on_policy), Path("runs")) if one.subject == "pair"]
+SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
+ON_POLICY = ("train.stages=[sft, on_policy]", "curate.control_arm=false")
+
+
+def checked(*overrides: str, subject: str = "pair") -> list[Finding]:
+    """What `distill check` says of a recipe with on-policy distillation: of its pair, or of another subject."""
+    return [
+        one
+        for one in check_recipe(load_recipe(SMOKE, [*ON_POLICY, *overrides]), Path("runs"))
+        if one.subject == subject
+    ]
 
 
 @pytest.mark.slow
 def test_check_compares_the_pair_of_a_recipe_under_the_students_final_template(models, tmp_path: Path) -> None:
     student = (f"student.base={models[0]}", "student.license=apache-2.0")
-    teacher = f"train.on_policy={{teacher: {{model: {models[1]}, license: apache-2.0}}}}"
+    teacher = f"train.on_policy={{teacher: {{model: {models[1]}, license: apache-2.0}}, max_new_tokens: 64}}"
     findings = checked(*student, teacher)
     assert levels(findings) == ["ok", "ok", "note"]
     assert "Smoke" in findings[-1].what, "the persona stands in the student's prompt alone"
@@ -164,9 +171,39 @@ def test_check_compares_the_pair_of_a_recipe_under_the_students_final_template(m
     assert (missing.level, missing.where) == ("error", "train.on_policy.teacher.model")
 
 
+@pytest.mark.slow
+def test_check_counts_what_student_and_teacher_will_take(models) -> None:
+    """The random student reads bytes: prompts of different problems have different lengths."""
+    config = f"train.on_policy={{teacher: {{model: {models[1]}}}, steps: 5, batch_size: 4, max_new_tokens: 100}}"
+    [work] = checked(config, subject="on_policy")
+    assert (work.level, work.exit_code) == ("ok", 0)
+    assert "20 answers of the student, at most 2,000 tokens" in work.what
+    recipe = load_recipe(SMOKE, [*ON_POLICY, config])
+    lengths = prompt_lengths(recipe)
+    assert lengths is not None
+    assert min(lengths) < max(lengths)
+    assert f"reads at most {2000 + 20 * sum(lengths) / len(lengths):,.0f}," in work.what
+
+
+def test_check_refuses_prompts_that_leave_no_room_for_an_answer(models) -> None:
+    config = f"train.on_policy={{teacher: {{model: {models[1]}}}, max_new_tokens: 100}}"
+    lengths = prompt_lengths(load_recipe(SMOKE, [*ON_POLICY, config]))
+    assert lengths is not None
+
+    def looked_at(longest: int) -> list[Finding]:
+        return [*check_on_policy(load_recipe(SMOKE, [*ON_POLICY, config, f"student.max_length={longest}"]))]
+
+    [left_out, _] = looked_at(100 + max(lengths) - 1)
+    assert left_out.level == "note"
+    assert f"{lengths.count(max(lengths))} of {len(lengths)} prompts leave no room" in left_out.what
+    [error] = looked_at(100 + min(lengths) - 1)
+    assert (error.level, error.where, error.exit_code) == ("error", "train.on_policy.max_new_tokens", 2)
+    assert f"the shortest has {min(lengths)} tokens" in error.what
+
+
 def test_a_run_whose_teacher_of_logits_does_not_fit_ends_before_it_samples(distill, models, tmp_path: Path) -> None:
     edit(models[1] / "tokenizer.json", swap)
-    on_policy = f"train.on_policy={{teacher: {{model: {models[1]}, license: apache-2.0}}}}"
+    on_policy = f"train.on_policy={{teacher: {{model: {models[1]}, license: apache-2.0}}, max_new_tokens: 64}}"
     changes = ["train.stages=[sft, on_policy]", "curate.control_arm=false", on_policy]
     sets = [part for change in changes for part in ("--set", change)]
     answer = distill("run", "smoke", "--runs", tmp_path / "runs", "--until", "sample", *sets)

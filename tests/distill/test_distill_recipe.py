@@ -184,6 +184,7 @@ ON_POLICY = (
         (("train.on_policy={teacher: {model: m}}",), "train.on_policy go together"),
         ((*ON_POLICY, "train.stages=[on_policy]"), "stages is [sft] or [sft, on_policy]"),
         ((*ON_POLICY, "curate.control_arm=true"), "curate.control_arm compares two students of SFT alone"),
+        ((*ON_POLICY, "student.max_length=512"), "train.on_policy.max_new_tokens leaves no room for a prompt"),
         ((*ON_POLICY, "student.method={kind: lora, modules_to_save: [lm_head]}"), "student.method adapts lm_head"),
         ((*ON_POLICY, "student.method={kind: lora, target_modules: [q_proj, lm_head]}"), "adapts lm_head"),
     ],
