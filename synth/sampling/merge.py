@@ -53,7 +53,7 @@ def merge_logs(sources: Sequence[Path], out: Path) -> MergeSummary:
     counts, as in a log itself; the others go to conflicts.jsonl. A choice that looks at the answers (the longest, a
     correct one) would bias pass rates. An answer always replaces a failed request.
 
-    Held in memory: about 45 bytes a request, no text. Raises InputError for a source without samples and an ``out``
+    Held in memory: about 50 bytes a request, no text. Raises InputError for a source without samples and an ``out``
     that holds anything; MissingDependency where the disk is full.
     """
     logs = [sample_log(source) for source in sources]
