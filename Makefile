@@ -26,7 +26,7 @@ models: $(MODEL)/model.safetensors
 $(MODEL)/model.safetensors: | $(VENV)/.setup
 	$(BIN)/python recipes/smollm2.py $(MODEL)
 
-# vLLM makes sampling faster and is tried once. Tests and CI insist on it: `test` runs this road at a small size.
+# vLLM makes sampling faster and is tried once. Tests and CI insist on it: `test` runs this road at a tenth of its size.
 quickstart: setup
 	@test -e $(VENV)/.setup-vllm -o -e $(VENV)/.no-vllm || $(MAKE) --no-print-directory setup-vllm || touch $(VENV)/.no-vllm
 	@test ! -e $(VENV)/.no-vllm || echo "vLLM cannot be had here: going on with transformers, which takes longer" >&2
