@@ -128,7 +128,7 @@ def test_preparing_does_not_count_as_time_of_the_call_and_happens_once() -> None
 
 def test_a_limit_too_small_to_start_is_the_users_error() -> None:
     with WorkerPool(1, 20, where="verify.memory_mb") as pool, pytest.raises(InputError, match="cannot start") as caught:
-        call(pool, "pid", prepare=(("worker_functions:prepare", 0),)).result()
+        call(pool, "pid", prepare=(("worker_functions:allocate", 20),)).result()
     assert caught.value.where == "verify.memory_mb"
     assert "above 20 MiB" in (caught.value.hint or "")
 
