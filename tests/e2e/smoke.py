@@ -1,19 +1,11 @@
-"""The smoke recipe at the level of the command: run it, copy a finished run, read what it left.
+"""The smoke recipe at the level of the command: run it, copy a finished run, read what it left."""
 
-The command runs in the test's own process, which imports it once. Tests that send signals start a process of their own.
-"""
-
-import contextlib
-import io
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-
-from command import Answer
-
-from distill.cli.app import run_command
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMAND = [sys.executable, "-m", "distill.cli"]
@@ -21,21 +13,15 @@ STAGES = ("prepare", "sample", "verify", "label", "curate", "train", "export", "
           "evaluate", "audit", "package")  # fmt: skip
 
 
-def distill(*arguments: object) -> Answer:
-    with (
-        contextlib.chdir(ROOT),
-        contextlib.redirect_stdout(io.StringIO()) as out,
-        contextlib.redirect_stderr(io.StringIO()) as err,
-    ):
-        code = run_command([str(argument) for argument in arguments])
-    return Answer(code, out.getvalue(), err.getvalue())
+def distill(*args: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=1500)
 
 
 def run_smoke(runs: Path, *more: object) -> dict[str, Any]:
     done = distill("run", "recipes/smoke.yaml", "--runs", runs, "--json", *more)
-    assert done.code == 0, done.err
-    found: dict[str, Any] = done.json
-    return found | {"stderr": done.err}
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found | {"stderr": done.stderr}
 
 
 def copy_of(runs: Path, to: Path) -> Path:
