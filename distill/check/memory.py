@@ -79,7 +79,10 @@ class MemoryForecast:
 
 
 def check_memory(recipe: Recipe, gpu_memory: float) -> Iterator[Finding]:
-    """Whether training fits GPUs of so many GiB each. Not covered: a base that the run fetches."""
+    """Whether SFT fits GPUs of so many GiB each. Not covered: a base that the run fetches, the stage on_policy."""
+    if recipe.train.on_policy is not None:
+        what = "of SFT alone: the stage on_policy, where the teacher is loaded beside the student, is not forecast"
+        yield Finding("note", "memory", what)
     student, parallel = recipe.student, recipe.student.parallel
     world = (parallel.processes or 1) * parallel.nodes
     again = parallel.activation_checkpointing is not False

@@ -12,6 +12,7 @@ import pytest
 
 from distill.check.check import check_recipe
 from distill.check.finding import Finding
+from distill.check.memory import check_memory
 from distill.check.on_policy import check_on_policy, prompt_lengths
 from distill.check.pair import check_pair
 from distill.config.loader import load_recipe
@@ -183,6 +184,13 @@ def test_check_counts_what_student_and_teacher_will_take(models) -> None:
     assert lengths is not None
     assert min(lengths) < max(lengths)
     assert f"reads at most {2000 + 20 * sum(lengths) / len(lengths):,.0f}," in work.what
+
+
+def test_the_memory_forecast_says_that_it_leaves_the_teacher_beside_the_student_out(models) -> None:
+    config = f"train.on_policy={{teacher: {{model: {models[1]}}}, max_new_tokens: 100}}"
+    note = next(check_memory(load_recipe(SMOKE, [*ON_POLICY, config]), 80.0))
+    assert (note.level, note.subject) == ("note", "memory")
+    assert "on_policy" in note.what
 
 
 def test_check_refuses_prompts_that_leave_no_room_for_an_answer(models) -> None:
