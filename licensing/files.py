@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from typing import Any
 from licensing.errors import InputError, MissingDependency
 
 __all__ = [
-    "DISK_FULL", "disk_errors", "json_line", "read_json", "read_rows", "sync_folder", "write_json", "write_lines",
-    "write_rows", "write_text",
+    "DISK_FULL", "disk_errors", "json_line", "link_or_copy", "read_json", "read_rows", "sync_folder", "write_json",
+    "write_lines", "write_rows", "write_text",
 ]  # fmt: skip
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a write that found no space."""
+
+_NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS})
 
 
 def write_lines(path: Path, chunks: Iterable[bytes]) -> None:
@@ -79,6 +82,17 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """A hard link, or a copy of the content where a link cannot be: another device, links unsupported, too many, or not
+    allowed."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        shutil.copyfile(source, target)
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,14 +14,12 @@ Holds no time, no path, no order of a directory listing: equal inputs give equal
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from licensing.errors import InputError, Refused
+from licensing.files import link_or_copy
 from publish.cards.data_card import data_card
 from publish.cards.format_card import format_card
 from publish.cards.model_card import model_card
@@ -45,9 +43,6 @@ DATA_DOCUMENTS = ("lineage.yaml",)
 
 FORMAT_DOCUMENTS = ("LICENSE", "Modelfile", "audit.json", "recipe.yaml")
 """Names that the documents of a release in another format must hold."""
-
-# Errors of a hard link for which the file is copied: other device, links unsupported, too many, not allowed.
-_NO_LINK = frozenset((errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS))
 
 Documents = Mapping[str, Path | str | bytes]
 """Name in the release -> a Path to copy, or the content itself."""
@@ -120,7 +115,7 @@ def _build(
     for name, source in files.items():
         target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        _link(source, target)
+        link_or_copy(source, target)
     for name, content in contents.items():
         target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -198,12 +193,3 @@ def _bytes(content: Path | str | bytes) -> bytes:
         return content.read_bytes()
     except FileNotFoundError as error:
         raise InputError("there is no such file", where=str(content)) from error
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno not in _NO_LINK:
-            raise
-        shutil.copyfile(source, target)

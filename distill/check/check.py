@@ -11,7 +11,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from distill.check.finding import Finding
@@ -21,7 +21,7 @@ from distill.check.on_policy import check_on_policy
 from distill.check.pair import check_pair
 from distill.check.pilot import run_pilot
 from distill.check.preview import final_base
-from distill.check.problems import check_held_out, check_problems
+from distill.check.problems import check_held_out, check_problems, problems_of
 from distill.check.student import check_student
 from distill.config.recipe import Recipe
 from distill.models.folder import ask_hub, base_path, cached, read_base
@@ -30,6 +30,7 @@ from distill.release.evaluation_items import check_evaluation_items
 from distill.release.lineage import declared_licenses, is_on_hub, planned_lineage
 from distill.release.package import check_release_texts
 from distill.release.training_data import check_data
+from distill.train.launch import check_keeps_checkpoints
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
 from publish.chat_template import read_template
@@ -63,15 +64,17 @@ def check_recipe(
     ``gpu_memory``: forecast whether training fits GPUs of so many GiB each; needs torch.
     """
     several = len(recipe.teachers) > 1
+    load = cache(partial(problems_of, recipe))
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "parts": lambda: _parts(recipe),
         "student": lambda: check_student(recipe),
         **{f"teacher {one.public_id}" if several else "teacher": partial(_teacher, one) for one in recipe.teachers},
-        **{one.role: partial(_asked, one, section) for section, one in recipe.asked_models.items()},
+        **{one.role: partial(_stage_model, one, section) for section, one in recipe.asked_models.items()},
         "licences": lambda: _licences(recipe),
         **({"pair": lambda: _pair(recipe)} if recipe.train.on_policy else {}),
-        "problems": lambda: check_problems(recipe, free_bytes(runs)),
-        **({"on_policy": lambda: check_on_policy(recipe)} if recipe.train.on_policy else {}),
+        "problems": lambda: check_problems(recipe, free_bytes(runs), load),
+        **({"on_policy": lambda: check_on_policy(recipe, load)} if recipe.train.on_policy else {}),
+        **({"select": lambda: _select(recipe)} if recipe.train.select else {}),
         "held-out problems": lambda: check_held_out(recipe),
         "disk": lambda: _disk(recipe, runs),
         **({} if gpu_memory is None else {"memory": lambda: check_memory(recipe, gpu_memory)}),
@@ -102,7 +105,7 @@ def check_recipe(
 def _parts(recipe: Recipe) -> Iterator[Finding]:
     training = ("torch", "transformers", "peft", "accelerate")
     modules = dict.fromkeys(training, f"pip install {' '.join(training)}")
-    engines = [type(one) for one in (*recipe.teachers, *(asked.teacher for asked in recipe.asked_models.values()))]
+    engines = [type(one) for one in (*recipe.teachers, *(model.teacher for model in recipe.asked_models.values()))]
     if VllmTeacher in engines or VllmServerTeacher in engines or recipe.evaluate.engine == "vllm":
         modules["vllm"] = "make setup-vllm, or on a GPU: pip install vllm"
     if recipe.student.optimizer.endswith("8bit"):
@@ -153,15 +156,15 @@ def _teacher(teacher: TeacherConfig) -> Iterator[Finding]:
     yield Finding("ok", "teacher", f"{teacher.public_id} on {engine}")
 
 
-def _asked(asked: AskedModel, section: str) -> Iterator[Finding]:
+def _stage_model(model: AskedModel, section: str) -> Iterator[Finding]:
     """A judge's or rewriter's model as a teacher's is checked; its fields are those of its section."""
     from synth.sampling.questions import section_errors
 
     with section_errors(section):
-        for finding in _teacher(asked.teacher):
+        for finding in _teacher(model.teacher):
             inside = finding.where is not None and finding.where.startswith("teacher")
             where = f"{section}.{finding.where}" if inside else finding.where
-            yield replace(finding, subject=asked.role, where=where)
+            yield replace(finding, subject=model.role, where=where)
 
 
 def _pair(recipe: Recipe) -> Iterator[Finding]:
@@ -213,6 +216,16 @@ def _licences(recipe: Recipe) -> Iterator[Finding]:
     if not result.blocked:
         duties = f"; duties: {', '.join(result.obligations)}" if result.obligations else ""
         yield Finding("ok", "licences", f"{recipe.release.license} is allowed ({result.verdict}{duties})")
+
+
+def _select(recipe: Recipe) -> Iterator[Finding]:
+    check_keeps_checkpoints(recipe)
+    select = recipe.train.select
+    assert select is not None
+    arms = " of student and control each" if recipe.curate.control_arm else ""
+    times = recipe.evaluate.num_samples
+    what = f"{select.checkpoints} checkpoints{arms} answer {select.problems:,} problems, {times} times"
+    yield Finding("ok", "select", what)
 
 
 def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:

@@ -61,6 +61,10 @@ def forecast(recipe: Recipe) -> list[StageForecast]:
         arms = 2 if recipe.curate.control_arm else 1
         tokens = _problems(recipe, expected) * _rows(recipe, expected) * expected.tokens_per_trace
         stages.append(_stage("train", tokens * recipe.student.num_train_epochs * arms, expected.train))
+    if expected.evaluate is not None and (select := recipe.train.select) is not None:
+        models = select.checkpoints * (2 if recipe.curate.control_arm else 1)
+        answers = models * select.problems * recipe.evaluate.num_samples
+        stages.append(_stage("select", answers * expected.tokens_per_trace, expected.evaluate))
     if expected.on_policy is not None and (config := recipe.train.on_policy) is not None:
         answers = config.steps * config.batch_size
         tokens = answers * min(expected.tokens_per_trace, config.max_new_tokens)
@@ -113,7 +117,11 @@ def _at_least(count: int, draws: int, probability: float) -> float:
 
 
 def _problems(recipe: Recipe, expected: ForecastConfig) -> int:
-    return _count(recipe.prompts, expected.problems, "problems")
+    """Problems that are sampled."""
+    select = recipe.train.select
+    return max(
+        0, _count(recipe.prompts, expected.problems, "problems") - (select.problems if select is not None else 0)
+    )
 
 
 def _count(prompts: PromptsConfig | None, given: int | None, field: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 from distill.check.finding import Finding
@@ -22,36 +22,52 @@ from synth.sampling.config import TeacherSampling
 from synth.sampling.imported_traces import ImportedTraceSet
 from synth.section import OnBadRow
 
-__all__ = ["check_held_out", "check_problems"]
+__all__ = ["LoadProblems", "check_held_out", "check_problems", "problems_of"]
+
+LoadProblems = Callable[[], PromptSet | ImportedTraceSet | None]
+"""``problems_of`` a recipe, which reads them once for several checks."""
 
 GOLDS_CHECKED = 64
 DISAGREEMENT = 0.25
 """Share of the problems that one of two models solves and the other does not, for the forecast of an evaluation."""
 
 
-def check_problems(recipe: Recipe, free_bytes: int) -> Iterator[Finding]:
-    """The problems or imported traces: what is known of their data set, bad rows, gold answers, bounds of sampling, and
-    whether its texts fit a disk with so many free bytes."""
-    from synth.benchmarks import items_of
+def problems_of(recipe: Recipe) -> PromptSet | ImportedTraceSet | None:
+    """The problems or imported traces of a recipe; None where the run fetches them. Raises InputError for bad ones."""
     from synth.problems.problem import load_prompts
     from synth.sampling.imported_traces import load_traces
+
+    source, answerless = _source_of(recipe), recipe.verify.majority is not None
+    if isinstance(source, HubPrompts | ImportedTraces) and is_on_hub(source):
+        return None
+    if isinstance(source, ImportedTraces):
+        return load_traces(source, recipe.teachers[0], answerless=answerless)
+    return load_prompts(source, answerless=answerless)
+
+
+def _source_of(recipe: Recipe) -> PromptsConfig | ImportedTraces:
+    source = recipe.sample if isinstance(recipe.sample, ImportedTraces) else recipe.prompts
+    assert source is not None, "the recipe's schema asks for prompts or traces"
+    return source
+
+
+def check_problems(recipe: Recipe, free_bytes: int, load: LoadProblems) -> Iterator[Finding]:
+    """The problems or imported traces: what is known of their data set, bad rows, gold answers, bounds of sampling, and
+    whether its texts fit a disk with so many free bytes. ``load``: as ``problems_of``."""
+    from synth.benchmarks import items_of
 
     if files := tuple(one for one in recipe.label.decontaminate.against if isinstance(one, str) and Path(one).suffix):
         items = items_of(DecontaminateConfig(against=files))  # hub ids are fetched by the run
         yield Finding("ok", "problems", f"{len(items):,} test items are kept out of the training data")
-    source = recipe.sample if isinstance(recipe.sample, ImportedTraces) else recipe.prompts
-    assert source is not None, "the recipe's schema asks for prompts or traces"
+    source = _source_of(recipe)
     yield from _source(source, "problems")
-    if isinstance(source, HubPrompts | ImportedTraces) and is_on_hub(source):
+    if (problem_set := load()) is None:
         return
-    answerless = recipe.verify.majority is not None
-    if isinstance(source, ImportedTraces):
-        traces = load_traces(source, recipe.teachers[0], answerless=answerless)
-        problem_set: PromptSet | ImportedTraceSet = traces
-        forecast, rows = f"{len(traces.index):,} imported traces", len(traces.index)
+    if isinstance(problem_set, ImportedTraceSet):
+        rows = len(problem_set.index)
+        forecast = f"{rows:,} imported traces"
     else:
         assert isinstance(recipe.sample, TeacherSampling)
-        problem_set = load_prompts(source, answerless=answerless)
         count = len(problem_set.prompts)
         forecast, rows = bounds(recipe.sample, count), count * recipe.sample.most_samples
         yield from _texts(text_bytes(recipe.sample, count), rows, free_bytes)

@@ -29,4 +29,6 @@ class ForecastConfig(Section):
     on_policy: StageRate | None = Operational(
         None, description="Tokens of answers that are written, rated by the teacher and trained on."
     )
-    evaluate: StageRate | None = Operational(None, description="That of the models that are scored.")
+    evaluate: StageRate | None = Operational(
+        None, description="That of the models that are scored, checkpoints of `train.select` among them."
+    )

@@ -32,7 +32,7 @@ Row = Mapping[str, Any]
 
 
 class EvalReport(BaseModel):
-    """Scores in the order of the models given; comparisons of every other model with the student after training."""
+    """Scores in the order of the models given; comparisons of every other model with one of them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -59,12 +59,16 @@ def _difficulty(entry: Any) -> Any:
     return metadata.get("difficulty") if isinstance(metadata, Mapping) else None
 
 
-def summarise(rows_by_model: Mapping[str, Sequence[Row]], problems: Sequence[Prompt] = ()) -> EvalReport:
+def summarise(
+    rows_by_model: Mapping[str, Sequence[Row]], problems: Sequence[Prompt] = (), *, with_best: bool = False
+) -> EvalReport:
     """Scores and paired comparisons from the rows of ``run_model``, all models on the same problems in the same order.
 
-    ``problems`` say the families and which are programs; without them every problem is its own family. Problems without
-    a verdict (kind ``open``) count for nothing but rates and lengths. Raises InputError where no problem has a verdict,
-    ValueError where the models answered different problems.
+    Others are compared with the student after training, or with the last model where it is not there; ``with_best``:
+    with the one of the highest score, of equal ones the first. ``problems`` say the families and which are programs;
+    without them every problem is its own family. Problems without a verdict (kind ``open``) count for nothing but rates
+    and lengths. Raises InputError where no problem has a verdict, ValueError where the models answered different
+    problems.
     """
     answers = {name: _by_problem(rows) for name, rows in rows_by_model.items()}
     names = list(answers)
@@ -87,7 +91,10 @@ def summarise(rows_by_model: Mapping[str, Sequence[Row]], problems: Sequence[Pro
     of = clusters if MIN_FAMILIES <= number < len(judged) else None
     votes = all(problem.kind != "code" for problem in problems)
     scores = [_score(name, rows, answers[name], judged, of, votes) for name, rows in rows_by_model.items()]
-    comparisons = _comparisons({name: _correct(answers[name], judged) for name in names}, of)
+    reference = STUDENT if STUDENT in names else names[-1]
+    if with_best:
+        reference = max(scores, key=lambda score: score.value).model
+    comparisons = _comparisons({name: _correct(answers[name], judged) for name in names}, reference, of)
     interval = f"95 %, over {units}: Wilson's for scores, adjusted Wald for paired differences"
     return EvalReport(scores=tuple(scores), comparisons=tuple(comparisons), interval=interval)
 
@@ -175,10 +182,8 @@ def _majority(rows: Sequence[Row]) -> float:
 # --- two models --------------------------------------------------------------------------------------------------
 
 
-def _comparisons(correct: Mapping[str, Sequence[float]], clusters: Sequence[str] | None) -> list[Comparison]:
-    names = list(correct)
-    b = STUDENT if STUDENT in names else names[-1]
-    pairs = {a: paired_difference(correct[a], correct[b], clusters) for a in names if a != b}
+def _comparisons(correct: Mapping[str, Sequence[float]], b: str, clusters: Sequence[str] | None) -> list[Comparison]:
+    pairs = {a: paired_difference(correct[a], correct[b], clusters) for a in correct if a != b}
     adjusted = holm([pair.p for pair in pairs.values()])
     return [
         Comparison(

@@ -156,8 +156,8 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
         )
     )
 
-    kept = train.select.checkpoints if train.select is not None else None
-    trained = run.stage(Train(student, "student", prepared, samples, verdicts, labels, data, checkpoints=kept))
+    checkpoints = train.select.checkpoints if train.select is not None else None
+    trained = run.stage(Train(student, "student", prepared, samples, verdicts, labels, data, checkpoints=checkpoints))
     sampling_values = recipe.evaluate.generation_config()
 
     def selected(arm: Arm, trained: Artefact[TrainFacts]) -> Artefact[SelectFacts] | None:
@@ -185,7 +185,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     control: Artefact[ExportFacts] | None = None
     if recipe.curate.control_arm:  # the same steps on as many unverified traces: what did verifying buy?
         trained_control = run.stage(
-            Train(student, "control", prepared, samples, verdicts, labels, data, trained.facts.samples, kept)
+            Train(student, "control", prepared, samples, verdicts, labels, data, trained.facts.samples, checkpoints)
         )
         control_checkpoint = selected("control", trained_control)
         control = run.stage(Export("control", sampling_values, prepared, trained_control, selected=control_checkpoint))

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill.config.recipe import EvaluationSettings
 from distill.config.train import Rule
 from distill.models.folder import MODEL
 from distill.runs.artefact import Artefact
-from distill.runs.facts import Comparison, PrepareFacts, SampleFacts, Score, SelectFacts, TrainFacts
+from distill.runs.facts import PrepareFacts, SampleFacts, SelectFacts, TrainFacts
 from distill.runs.stage import Stage, StageContext
 from distill.stages.train import Arm, checkpoint_folders
 from licensing.files import read_rows, write_json, write_rows
 from synth.problems.prompt_template import PromptTemplate
 from synth.sampling.samples_table import SELECTION
 from synth.verify.config import VerifyConfig
+
+if TYPE_CHECKING:
+    from distill.evaluate.metrics import EvalReport
 
 __all__ = ["Select"]
 
@@ -70,11 +72,8 @@ class Select(Stage[SelectFacts]):
                     name, model, problems, self.settings, self.verify, ctx.progress, answers=store
                 )
                 shutil.rmtree(folder)
-        scores = summarise(answers, problems).scores
-        best = max(scores, key=lambda score: score.value).model  # of equal ones the first
-        # Comparisons are with the last of the models.
-        report = summarise({name: answers[name] for name in [*(one for one in answers if one != best), best]}, problems)
-        chosen = chosen_by(self.rule, scores, report.comparisons)
+        report = summarise(answers, problems, with_best=True)
+        chosen = chosen_by(self.rule, report)
         write_rows(ctx.out / "items.jsonl", (row for rows in answers.values() for row in rows))
         facts = SelectFacts(
             rows_in=len(problems),
@@ -83,7 +82,7 @@ class Select(Stage[SelectFacts]):
             rule=self.rule,
             step=dict(zip(answers, steps, strict=True))[chosen],
             steps=tuple(steps),
-            scores=scores,
+            scores=report.scores,
             comparisons=report.comparisons,
             interval=report.interval,
         )
@@ -91,13 +90,10 @@ class Select(Stage[SelectFacts]):
         return facts
 
 
-def chosen_by(rule: Rule, scores: Sequence[Score], comparisons: Sequence[Comparison]) -> str:
-    """The model that ``rule`` chooses among ``scores``, in the order of training. ``comparisons``: the best minus each
-    other; a difference may be chance where its interval contains 0."""
+def chosen_by(rule: Rule, report: EvalReport) -> str:
+    """The model that ``rule`` chooses. ``report``: scores in the order of training, comparisons with the best of
+    them; a difference may be chance where its interval contains 0."""
     if rule == "last":
-        return scores[-1].model
-    best = max(scores, key=lambda score: score.value).model
-    if rule == "best":
-        return best
-    low: Mapping[str, float] = {one.a: one.low for one in comparisons}
-    return next(score.model for score in scores if score.model == best or low[score.model] <= 0)
+        return report.scores[-1].model
+    worse = {one.a for one in report.comparisons if rule == "best" or one.low > 0}
+    return next(score.model for score in report.scores if score.model not in worse)

@@ -58,7 +58,7 @@ class Train(Stage[TrainFacts]):
 
     def run(self, ctx: StageContext) -> TrainFacts:
         from distill.train.launch import in_rank, local_processes, run_in_processes
-        from distill.train.sft import train_sft
+        from distill.train.sft import Snapshots, train_sft
 
         parallel = self.student.parallel
         if local_processes(parallel) * parallel.nodes > 1 and not in_rank():
@@ -76,8 +76,7 @@ class Train(Stage[TrainFacts]):
                 rows_digest=self.key,
                 metrics=ctx.logs / f"{self.name}.metrics.jsonl",
                 samples=self.samples_to_train,
-                kept=self.checkpoints,
-                kept_in=ctx.out / CHECKPOINTS,
+                snapshots=None if self.checkpoints is None else Snapshots(self.checkpoints, ctx.out / CHECKPOINTS),
             )
         return TrainFacts(**result.facts(), template_digest=self.prepared.facts.template_digest)
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,23 @@ from distill.train.rows import TokenRows, token_rows
 from distill.train.surroundings import surroundings
 from distill.train.weights import open_model, save_adapter, save_full, training_dtype
 from licensing.errors import InputError, MissingDependency, Refused
-from licensing.files import write_json, write_rows
+from licensing.files import link_or_copy, write_json, write_rows
 
-__all__ = ["train_sft"]
+__all__ = ["Snapshots", "train_sft"]
 
 _LOGGED = ("step", "loss", "learning_rate", "grad_norm", "problem", "rows")
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
-_KEPT = "kept"
+_SNAPSHOTS = "snapshots"
 _SKIPPED_AT_MOST = 3  # or 1 % of the steps, if that is more
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """Weights at ``count`` equal distances of optimiser steps. Those of the end are what training leaves anyway; those
+    before it go to folders STEP of ``folder``, in the same form."""
+
+    count: int
+    folder: Path
 
 
 def train_sft(
@@ -57,8 +66,7 @@ def train_sft(
     rows_digest: str,
     metrics: Path,
     samples: int | None = None,
-    kept: int | None = None,
-    kept_in: Path | None = None,
+    snapshots: Snapshots | None = None,
 ) -> TrainResult:
     """Train the student of folder ``start`` (as ``prepare`` writes it) on ``rows`` (id, messages, source; read once).
 
@@ -71,8 +79,8 @@ def train_sft(
         rows_digest: Identity of ``rows``; tokenised rows and checkpoints of another one are not used.
         metrics: A file of JSON lines that gets one line a step (``metrics.py``).
         samples: Rows to train on in all; ``num_train_epochs`` passes if None.
-        kept: Weights at so many equal distances remain, those of the end in ``out`` and those before it in folders
-            STEP of ``kept_in``, in the form of ``out``. No other byte changes. Not in several processes with fsdp2.
+        snapshots: Weights of steps before the end to write besides. No other byte changes. Not in several processes
+            with fsdp2.
 
     Raises:
         Refused: The template does not end a turn with the first stop token, too many steps are not finite, or a step is
@@ -127,18 +135,20 @@ def train_sft(
         most_tokens = student.micro_batch_size * int(data.lengths.max())
         steps = Steps(data, order, student.batch_size, most_tokens, pad_id, proof.layout, ranks)
         trainer = _trainer(student, model, steps, data, proof, dtype, checkpoints, fingerprint, metrics, progress)
-        kept_steps = steps_at_equal_distances(len(steps), kept) if kept is not None else []
-        if kept_steps:
-            trainer.add_callback(_weights_kept(trainer, student, start, kept_steps, checkpoints / _KEPT, fingerprint))
+        snapshot_steps = [] if snapshots is None else steps_at_equal_distances(len(steps), snapshots.count)
+        if snapshot_steps:
+            trainer.add_callback(
+                _snapshot_callback(trainer, student, start, snapshot_steps, checkpoints / _SNAPSHOTS, fingerprint)
+            )
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         _save(trainer, student, start, out)
-        if first and kept_steps and kept_in is not None:
-            shutil.rmtree(kept_in, ignore_errors=True)
-            for step in kept_steps:  # linked, since a kill before the stage is finished goes on from here
+        if first and snapshots is not None:
+            shutil.rmtree(snapshots.folder, ignore_errors=True)
+            for step in snapshot_steps:  # linked, since a kill before the stage is finished goes on from here
                 shutil.copytree(
-                    checkpoints / _KEPT / str(step),
-                    kept_in / str(step),
-                    copy_function=os.link,
+                    checkpoints / _SNAPSHOTS / str(step),
+                    snapshots.folder / str(step),
+                    copy_function=link_or_copy,
                     ignore=shutil.ignore_patterns(MARK),
                 )
     logged = [entry for entry in trainer.state.log_history if "learning_rate" in entry]
@@ -164,8 +174,8 @@ def train_sft(
 
 
 def steps_at_equal_distances(steps: int, count: int) -> list[int]:
-    """The optimiser steps behind which weights are kept: ``count`` equal distances but for the end, fewer where there
-    are fewer steps."""
+    """The optimiser steps whose weights are snapshots: ``count`` equal distances but for the end, fewer where there are
+    fewer steps."""
     return sorted({step for at in range(1, count) if 0 < (step := round(steps * at / count)) < steps})
 
 
@@ -183,14 +193,14 @@ def _save(trainer: Any, student: StudentConfig, start: Path, out: Path) -> None:
         save_full(trainer.model, weights, start, out)
 
 
-def _weights_kept(
+def _snapshot_callback(
     trainer: Any, student: StudentConfig, start: Path, steps: Sequence[int], folder: Path, fingerprint: str
 ) -> Any:
     """A callback that saves the weights behind each of ``steps``, before the trainer's own checkpoint of that step: so
     what a resume goes on from has all that is earlier."""
     from transformers import TrainerCallback
 
-    class WeightsKept(TrainerCallback):
+    class SaveSnapshots(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step in steps:
                 out = folder / str(state.global_step)
@@ -198,7 +208,7 @@ def _weights_kept(
                 if parallel.rank() == 0:
                     complete(out, fingerprint)
 
-    return WeightsKept()
+    return SaveSnapshots()
 
 
 def _generation_ids(start: Path, names: Mapping[int, str]) -> tuple[str, int]:

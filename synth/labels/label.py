@@ -13,14 +13,12 @@ Worker processes label shards of samples.parquet; after a crash the finished sha
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from licensing.files import write_json
+from licensing.files import link_or_copy, write_json
 from synth.decontaminate import BLIND_SHARE, SHARE, Finder, Item, N
 from synth.decontamination_recall import plant_report
 from synth.dedup import SHINGLE, Clusters, bands_for, find_clusters
@@ -111,19 +109,12 @@ def label(
     if not every:
         return _nothing(out)
     for shard in every:
-        _link(scratch / shard.file_name("labels"), out / shard.file_name("labels"))
+        link_or_copy(scratch / shard.file_name("labels"), out / shard.file_name("labels"))
     with database(scratch / "work") as db:
         problems = _problem_stats(db, verdicts, problem_stops, out / PROBLEM_STATS)
         near = _near_duplicates(db, every, config, scratch, out)
         contaminated = _decontamination(db, every, traces, items, scratch, out)
     return {"rows": len(traces), "problems": problems, "near_duplicates": near, "contaminated": contaminated}
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)
 
 
 def _identity(traces: TraceSet, config: LabelConfig, items: Sequence[Item], shard_rows: int) -> str:

@@ -188,6 +188,11 @@ def test_a_run_samples_from_an_endpoint_stops_where_it_has_to_and_leaves_no_key_
         assert path.is_dir() or b"4711" not in path.read_bytes(), path
 
 
+def stage_of(done: subprocess.CompletedProcess[str], name: str) -> dict[str, Any]:
+    (stage,) = [one for one in json.loads(done.stdout)["stages"] if one["stage"] == name]
+    return stage
+
+
 @pytest.mark.slow
 def test_credit_that_is_gone_is_no_success_and_what_failed_stands_on_the_console(tmp_path: Path) -> None:
     flagged: list[str] = []
@@ -219,19 +224,13 @@ def test_credit_that_is_gone_is_no_success_and_what_failed_stands_on_the_console
         done = run(endpoint, tmp_path, "--json")
         assert done.returncode == 0, done.stderr
         assert endpoint.attempts.total() - asked == 96 - answered
-        (stage,) = [one for one in json.loads(done.stdout)["stages"] if one["stage"] == "sample"]
-        (note,) = stage["notes"]
+        (note,) = stage_of(done, "sample")["notes"]
         assert re.fullmatch(r"4 of 96 requests failed, the first: Error code: 403 - flagged", note)
         assert f"sample: {note}" in done.stderr
         endpoint.act = right
         done = run(endpoint, tmp_path, "--set", "sample.max_failed_share=0")
         assert done.returncode == 0, done.stderr
         assert endpoint.attempts.total() - asked == 96 - answered + 4, "a smaller share asks again for what failed"
-
-
-def stage_of(done: subprocess.CompletedProcess[str], name: str) -> dict[str, Any]:
-    (stage,) = [one for one in json.loads(done.stdout)["stages"] if one["stage"] == name]
-    return stage
 
 
 @pytest.mark.slow
@@ -252,14 +251,14 @@ def test_the_same_command_asks_again_for_what_failed_in_a_finished_stage_where_t
     with serving(moderated) as endpoint:
         done = run(endpoint, tmp_path, *behind)
         assert done.returncode == 0, done.stderr
-        before, asked = stage_of(done, "sample"), endpoint.attempts.total()
+        rows, requests = stage_of(done, "sample")["rows_out"], endpoint.attempts.total()
         done = run(endpoint, tmp_path, *behind)
         assert "nothing to do" in done.stderr
-        assert endpoint.attempts.total() == asked, "without the option what failed stays"
+        assert endpoint.attempts.total() == requests, "without the option what failed stays"
 
         done = run(endpoint, tmp_path, *behind, "--retry-failed")
         assert done.returncode == 0, done.stderr
-        assert endpoint.attempts.total() == asked + 4
+        assert endpoint.attempts.total() == requests + 4
         assert "verify: done before" in done.stderr, "refused for the same reason: nothing behind it runs again"
 
         endpoint.act = lambda call: call.refuse(402, "no credit")
@@ -267,17 +266,17 @@ def test_the_same_command_asks_again_for_what_failed_in_a_finished_stage_where_t
         done = run(endpoint, tmp_path, *behind)
         assert (done.returncode, "nothing to do" in done.stderr) == (0, True), "the artefact of before is still there"
 
-        endpoint.act, asked = right, endpoint.attempts.total()
+        endpoint.act, requests = right, endpoint.attempts.total()
         retry = ("--set", "sample.retry_failed=true")
         done = run(endpoint, tmp_path, *behind, *retry)
         assert done.returncode == 0, done.stderr
-        assert endpoint.attempts.total() == asked + 4
+        assert endpoint.attempts.total() == requests + 4
         assert stage_of(done, "sample")["notes"] == []
-        assert stage_of(done, "sample")["rows_out"] == before["rows_out"] == 96
+        assert stage_of(done, "sample")["rows_out"] == rows == 96
         assert re.search(r"verify: done in", done.stderr)
         done = run(endpoint, tmp_path, *behind, *retry)
         assert "nothing to do" in done.stderr
-        assert endpoint.attempts.total() == asked + 4
+        assert endpoint.attempts.total() == requests + 4
 
 
 @pytest.mark.slow

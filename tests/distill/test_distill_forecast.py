@@ -69,6 +69,20 @@ def test_answers_of_on_policy_distillation_are_as_long_as_traces_up_to_their_lim
     assert tokens("on_policy", *stages, f"forecast.tokens_per_trace={per_trace}") == 5 * 4 * of_answer
 
 
+@pytest.mark.parametrize("arms", [1, 2])
+def test_every_checkpoint_answers_the_selection_problems_which_nobody_samples(arms: int) -> None:
+    recipe = load_recipe(
+        ROOT / "recipes" / "smoke.yaml",
+        [
+            "train.select={problems: 6, checkpoints: 3}", f"curate.control_arm={str(arms == 2).lower()}",
+            "forecast.tokens_per_trace=1", "forecast.problems=10", f"forecast.sample={RATE}",
+            f"forecast.evaluate={RATE}", "sample.num_samples=5",
+        ],
+    )  # fmt: skip
+    stages = {one.stage: one.tokens for one in forecast(recipe)}
+    assert (stages["sample"], stages["select"]) == ((10 - 6) * 5, 3 * 6 * arms)
+
+
 def test_every_model_answers_every_held_out_problem_as_often_as_it_is_sampled() -> None:
     assert tokens("evaluate", "curate.control_arm=true") == 8 * 4, "student before and after, control, teacher"
     sampled = ("evaluate.num_samples=3", "evaluate.temperature=1")

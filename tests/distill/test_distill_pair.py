@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from distill.check.finding import Finding
 from distill.check.memory import check_memory
 from distill.check.on_policy import check_on_policy, prompt_lengths
 from distill.check.pair import check_pair
+from distill.check.problems import problems_of
 from distill.config.loader import load_recipe
 from distill.config.recipe import RandomBase
 from distill.models.folder import read_base
@@ -180,7 +182,7 @@ def test_check_counts_what_student_and_teacher_will_take(models) -> None:
     assert (work.level, work.exit_code) == ("ok", 0)
     assert "20 answers of the student, at most 2,000 tokens" in work.what
     recipe = load_recipe(SMOKE, [*ON_POLICY, config])
-    lengths = prompt_lengths(recipe)
+    lengths = prompt_lengths(recipe, problems_of(recipe).prompts)
     assert lengths is not None
     assert min(lengths) < max(lengths)
     assert f"reads at most {2000 + 20 * sum(lengths) / len(lengths):,.0f}," in work.what
@@ -195,11 +197,13 @@ def test_the_memory_forecast_says_that_it_leaves_the_teacher_beside_the_student_
 
 def test_check_refuses_prompts_that_leave_no_room_for_an_answer(models) -> None:
     config = f"train.on_policy={{teacher: {{model: {models[1]}}}, max_new_tokens: 100}}"
-    lengths = prompt_lengths(load_recipe(SMOKE, [*ON_POLICY, config]))
+    recipe = load_recipe(SMOKE, [*ON_POLICY, config])
+    lengths = prompt_lengths(recipe, problems_of(recipe).prompts)
     assert lengths is not None
 
     def looked_at(longest: int) -> list[Finding]:
-        return [*check_on_policy(load_recipe(SMOKE, [*ON_POLICY, config, f"student.max_length={longest}"]))]
+        shorter = load_recipe(SMOKE, [*ON_POLICY, config, f"student.max_length={longest}"])
+        return [*check_on_policy(shorter, partial(problems_of, shorter))]
 
     [left_out, _] = looked_at(100 + max(lengths) - 1)
     assert left_out.level == "note"

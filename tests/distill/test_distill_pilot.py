@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from sums import SUMS
 
 from distill.check.check import check_recipe
 from distill.check.pilot import bounds, run_pilot, text_bytes
-from distill.check.problems import check_problems
+from distill.check.problems import check_problems, problems_of
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
 from distill.runs.facts import SampleFacts
@@ -55,10 +56,11 @@ def test_texts_that_may_not_fit_the_disk_are_a_note_with_numbers() -> None:
     problems = len(load_prompts(large.prompts).prompts) if large.prompts else 0
     size = text_bytes(large.sample, problems) if isinstance(large.sample, TeacherSampling) else 0
     assert size == problems * 40 * (4 * 16384 + 1024)
-    (note,) = [one for one in check_problems(large, size - 1) if one.subject == "disk"]
+    (note,) = [one for one in check_problems(large, size - 1, partial(problems_of, large)) if one.subject == "disk"]
     assert note.level == "note"
     assert f"{problems * 40:,} samples take up to" in note.what
-    assert not [one for one in check_problems(large, size) if one.subject == "disk" and one.level != "ok"]
+    enough = check_problems(large, size, partial(problems_of, large))
+    assert not [one for one in enough if one.subject == "disk" and one.level != "ok"]
 
 
 @pytest.mark.slow

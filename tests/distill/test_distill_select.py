@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from distill.evaluate.metrics import summarise
 from distill.stages.sample import Sample
 from distill.stages.select import chosen_by
 from distill.train.launch import check_keeps_checkpoints
-from distill.train.sft import steps_at_equal_distances, train_sft
+from distill.train.sft import Snapshots, steps_at_equal_distances, train_sft
 from licensing.errors import InputError
 from synth.problems.problem import Prompt
 from synth.problems.selection_split import selection_split
@@ -24,6 +26,7 @@ from synth.section import key_dump
 
 start = test_distill_train.start
 SMOKE = Path(__file__).resolve().parent.parent.parent / "recipes" / "smoke.yaml"
+ON_POLICY = ("train.stages=[sft, on_policy]", "train.on_policy={teacher: {model: m}, max_new_tokens: 64}")
 SELECT = "train.select={problems: 6, checkpoints: 3}"
 
 
@@ -59,10 +62,7 @@ def choice(rule: Rule, right: Sequence[int], of: int = 40) -> str:
         ]
         for step, count in enumerate(right, 1)
     }  # fmt: skip
-    scores = summarise(answers).scores
-    best = max(scores, key=lambda score: score.value).model
-    last = {name: answers[name] for name in [*(one for one in answers if one != best), best]}
-    return chosen_by(rule, scores, summarise(last).comparisons)
+    return chosen_by(rule, summarise(answers, with_best=True))
 
 
 def test_each_rule_chooses_as_the_documents_say() -> None:
@@ -91,26 +91,43 @@ def test_without_the_section_keys_are_what_they_were() -> None:
 
 
 def test_a_selection_that_cannot_be_is_refused_before_anything_is_sampled(tmp_path: Path) -> None:
-    on_policy = ["train.stages=[sft, on_policy]", "train.on_policy={teacher: {model: m}}", "curate.control_arm=false"]
     with pytest.raises(InputError, match=r"leave one out"):
-        load_recipe(SMOKE, [*on_policy, SELECT])
+        load_recipe(SMOKE, [*ON_POLICY, "curate.control_arm=false", SELECT])
     two = ["student.parallel.processes=2"]
     with pytest.raises(InputError, match=r"divided among processes"):
         check_keeps_checkpoints(load_recipe(SMOKE, [SELECT, *two]))
     check_keeps_checkpoints(load_recipe(SMOKE, [SELECT, *two, "student.parallel.strategy=ddp"]))
     check_keeps_checkpoints(load_recipe(SMOKE, two))
-    findings = check_recipe(load_recipe(SMOKE, ["train.select={problems: 24}"]), tmp_path)
-    assert [one.where for one in findings if one.level == "error"] == ["train.select.problems"]
+    findings = check_recipe(load_recipe(SMOKE, ["train.select={problems: 24}", *two]), tmp_path)
+    assert [one.where for one in findings if one.level == "error"] == ["train.select.problems", "train.select"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "copies"),
+    [((), 1.5), (("curate.control_arm=true",), 3), ((SELECT,), 1.5 + 2 * 0.5 + 1), (ON_POLICY, 2)],
+)
+def test_check_says_the_disk_that_checkpoints_and_a_second_stage_take(
+    tmp_path: Path, changes: tuple[str, ...], copies: float
+) -> None:
+    with (tmp_path / "model.safetensors").open("wb") as weights:
+        weights.truncate(10 << 30)  # of holes
+    base = (f"student.base={tmp_path}", "student.method={kind: lora}", "curate.control_arm=false")
+    [disk] = [one for one in check_recipe(load_recipe(SMOKE, [*base, *changes]), tmp_path) if one.subject == "disk"]
+    assert f"about {10 * copies + 0.1:.1f} GiB needed" in disk.what
+
+
+def without_links(*_: object) -> None:
+    raise OSError(errno.EPERM, "a file system without hard links")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_weights_remain_at_their_steps_also_behind_a_crash_and_change_no_other_byte(
-    start: Path, tmp_path: Path, method: str
+    start: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, rows = student(method, num_train_epochs=4), training_rows([f"<think>{n}</think>{n}" for n in range(10)])
 
-    def run(place: str, kept: int | None, stop_at: int | None = None) -> None:
+    def run(place: str, count: int | None, stop_at: int | None = None) -> None:
         def progress(done: int, total: int | None = None, note: str = "") -> None:
             if stop_at is not None and done >= stop_at:
                 raise KeyboardInterrupt
@@ -119,18 +136,19 @@ def test_weights_remain_at_their_steps_also_behind_a_crash_and_change_no_other_b
         folder.mkdir(exist_ok=True)
         train_sft(
             config, start, iter(rows), folder / "out", folder / "checkpoints", progress, rows_digest="rows",
-            metrics=folder / "metrics.jsonl", kept=kept, kept_in=folder / "kept",
+            metrics=folder / "metrics.jsonl", snapshots=Snapshots(count, folder / "snapshots") if count else None,
         )  # fmt: skip
 
     run("without", None)
-    assert not (tmp_path / "without" / "kept").exists()
+    assert not (tmp_path / "without" / "snapshots").exists()
     run("alone", 4)
     assert contents(tmp_path / "alone" / "out") == contents(tmp_path / "without" / "out")
-    kept = {folder.name: contents(folder) for folder in (tmp_path / "alone" / "kept").iterdir()}
-    assert sorted(kept) == ["2", "5", "8"], "of 10 steps"
-    weights = [max(name for name in files if name.endswith(".safetensors")) for files in kept.values()]
-    assert len({files[name] for files, name in zip(kept.values(), weights, strict=True)}) == len(kept)
+    snapshots = {folder.name: contents(folder) for folder in (tmp_path / "alone" / "snapshots").iterdir()}
+    assert sorted(snapshots) == ["2", "5", "8"], "of 10 steps"
+    weights = [max(name for name in files if name.endswith(".safetensors")) for files in snapshots.values()]
+    assert len({files[name] for files, name in zip(snapshots.values(), weights, strict=True)}) == len(snapshots)
     with pytest.raises(KeyboardInterrupt):
         run("cut", 4, stop_at=6)
+    monkeypatch.setattr(os, "link", without_links)
     run("cut", 4)
-    assert {folder.name: contents(folder) for folder in (tmp_path / "cut" / "kept").iterdir()} == kept
+    assert {folder.name: contents(folder) for folder in (tmp_path / "cut" / "snapshots").iterdir()} == snapshots
