@@ -95,7 +95,11 @@ def notes_of(facts: Mapping[str, Any]) -> list[str]:
     notes = []
     failed = (facts.get("finish_reasons") or {}).get("error", 0)
     if failed:
-        notes.append(f"{failed:,} of {facts['rows_out']:,} requests failed, the first: {facts.get('first_failure')}")
+        note = f"{failed:,} of {facts['rows_out']:,} requests failed"
+        if (failure := facts.get("first_failure")) is not None:  # imported traces have none
+            note += f", the first: {failure}"
+            note += "" if facts.get("stopped_by_budget") else " (--retry-failed asks for them again)"
+        notes.append(note)
     if facts.get("stopped_by_budget"):
         notes.append(f"stopped by the budget ({facts['stopped_by_budget']}), with {facts['rows_out']:,} samples")
     if facts.get("other_models"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import pytest
@@ -234,6 +235,13 @@ def test_an_argument_that_changes_only_speed_place_or_waiting_is_not_in_the_id()
     arguments = {name: 3 for name in SPEED_ONLY_ENGINE_ARGS if name not in VllmTeacher.model_fields}
     assert len(arguments) > 50
     assert id_of(changed(VLLM, engine_args=arguments)) == id_of()
+
+
+def test_vllm_that_was_not_there_before_is_found_when_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.util.find_spec", lambda name: None)
+        assert argument_names() == frozenset()
+    assert bool(argument_names()) == (importlib.util.find_spec("vllm") is not None)
 
 
 @pytest.mark.slow
