@@ -59,6 +59,13 @@ def events(runs: Path) -> list[dict[str, Any]]:
     return lines[newest:]
 
 
+def last_event(runs: Path) -> dict[str, Any]:
+    """The newest event of a run at work, whose last line may be half written; empty where there is none yet."""
+    logs = list(runs.glob("smoke-*/ledger.jsonl"))
+    lines = logs[0].read_text().splitlines(keepends=True) if logs else []
+    return next((json.loads(line) for line in reversed(lines) if line.endswith("\n")), {})
+
+
 def executed(runs: Path) -> list[str]:
     """The stages that the newest run did not find done."""
     return [event["stage"] for event in events(runs) if event["event"] == "done"]

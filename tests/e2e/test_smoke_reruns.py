@@ -8,7 +8,19 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from smoke import COMMAND, ROOT, STAGES, copy_of, distill, events, executed, ledger, manifests, run_smoke, the_run
+from smoke import (
+    COMMAND,
+    ROOT,
+    STAGES,
+    copy_of,
+    distill,
+    executed,
+    last_event,
+    ledger,
+    manifests,
+    run_smoke,
+    the_run,
+)
 from waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -199,8 +211,8 @@ def test_a_stage_process_that_is_killed_ends_the_run_with_its_name_and_the_next_
         [*COMMAND, "run", "recipes/smoke.yaml", "--runs", str(copied)], cwd=ROOT, stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    until(lambda: events(copied)[-1].get("event") == "process", "the training process")
-    os.kill(events(copied)[-1]["pid"], signal.SIGKILL)
+    event = until(lambda: (event := last_event(copied)).get("event") == "process" and event, "the training process")
+    os.kill(event["pid"], signal.SIGKILL)
     _, said = process.communicate(timeout=600)
     assert process.returncode == 3
     assert "the process of stage train was killed by signal 9" in said

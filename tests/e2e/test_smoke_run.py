@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from run_tables import training_rows_of
-from smoke import COMMAND, ROOT, STAGES, distill, manifests, run_smoke, the_run
+from smoke import COMMAND, ROOT, STAGES, distill, last_event, manifests, run_smoke, the_run
 from waiting import line_count, until
 
 from synth.trace import TraceSet
@@ -37,12 +37,8 @@ def kill_in(runs: Path, stage: str, ripe: Callable[[Path], bool]) -> None:
 
 
 def begun(runs: Path, stage: str) -> bool:
-    """The newest event of the newest run says that the stage is at work."""
-    logs = list(runs.glob("smoke-*/ledger.jsonl"))
-    if not logs:
-        return False
-    lines = [line for line in logs[0].read_text().splitlines() if line.endswith("}")]
-    last = json.loads(lines[-1]) if lines else {}
+    """The newest event says that the stage is at work."""
+    last = last_event(runs)
     return last.get("event") in ("begin", "process") and last.get("stage") == stage
 
 
