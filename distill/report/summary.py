@@ -138,7 +138,9 @@ def _budget(budget: Mapping[str, Any], sample: Artefact) -> Iterator[Block]:
 
     config = BudgetConfig.model_validate(budget)
     hours = sample.manifest["seconds"] / 3600
-    spend = Spend(tokens=sample.facts["tokens"], prompt_tokens=sample.facts["prompt_tokens"])
+    spend = Spend()
+    for teacher, share in (sample.facts.get("teachers") or {"": sample.facts}).items():
+        spend.add(config, share["tokens"], share.get("prompt_tokens") or 0, teacher=teacher)
     used = {
         "tokens": f"{spend.tokens:,}",
         "hours": f"{hours:.3f}",

@@ -47,6 +47,49 @@ def test_an_adaptive_policy_draws_until_its_target_or_its_limit(target: int, mos
     assert found == pytest.approx(0.8 * expected(most, drawn) + 0.2 * most)
 
 
+def test_a_later_teacher_of_a_cascade_draws_for_what_the_earlier_ones_left() -> None:
+    """The cheap one solves 0.5 of the problems, the strong one 0.8 of those that it is asked."""
+    recipe = load_recipe(
+        ROOT / "recipes" / "smoke.yaml",
+        [
+            "teacher={kind: mixture, teachers: [{teacher: {kind: fake, model: a}}, {teacher: {kind: fake, model: b}}]}",
+            "sample={max_new_tokens: 64, policy: {kind: cascade, steps: "
+            "[{target_correct: 2, max_samples: 3}, {target_correct: 2, max_samples: 4}]}}",
+            "curate.control_arm=false", "student.num_train_epochs=1",
+            *ONE, f"forecast.sample={RATE}", f"forecast.train={RATE}",
+            "forecast.teachers={a: {solved: 0.5}, b: {tokens_per_trace: 5, sample: {tokens_per_second: 2}}}",
+        ],
+    )  # fmt: skip
+
+    def drawn(outcome: tuple[bool, ...], target: int) -> int:
+        return next((n for n in range(target, len(outcome)) if sum(outcome[:n]) >= target), len(outcome))
+
+    def means(by_cheap: bool, by_strong: bool) -> tuple[float, float, float]:
+        """Samples of each and correct ones of both, where they can solve the problem or not."""
+
+        def counts(outcome: tuple[bool, ...]) -> tuple[int, int, int]:
+            cheap, strong = (right if can else (False,) * len(right)
+                             for right, can in ((outcome[:3], by_cheap), (outcome[3:], by_strong)))  # fmt: skip
+            correct = sum(cheap[: (first := drawn(cheap, 2))])
+            second = drawn(strong, 2 - correct) if correct < 2 else 0
+            return first, second, correct + sum(strong[:second])
+
+        first, second, correct = (
+            expected(7, lambda outcome, at=at: counts(outcome)[at])  # type: ignore[misc]
+            for at in range(3)
+        )
+        return first, second, correct
+
+    cases = [(0.5, 0.8, True, True), (0.5, 0.2, True, False), (0.5, 0.8, False, True), (0.5, 0.2, False, False)]
+    weighted = [[p * q * mean for mean in means(one, two)] for p, q, one, two in cases]
+    first, second, correct = map(sum, zip(*weighted, strict=True))
+    stages = {one.stage: one for one in forecast(recipe)}
+    assert stages["sample of a"].tokens == pytest.approx(first)
+    assert stages["sample of b"].tokens == pytest.approx(5 * second)
+    assert stages["sample of b"].hours == pytest.approx(5 * second / 2 / 3600)
+    assert stages["train"].tokens == pytest.approx(correct)
+
+
 def test_a_fixed_policy_draws_as_many_as_it_says() -> None:
     assert tokens("sample", "sample.num_samples=3") == 3
 
