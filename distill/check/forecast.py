@@ -26,17 +26,22 @@ __all__ = ["StageForecast", "check_forecast", "forecast"]
 
 @dataclass(frozen=True)
 class StageForecast:
-    """What one stage takes; ``money`` is in the currency of the prices."""
+    """What one stage takes; ``money`` is in the currency of the prices. ``correct``: tokens of the traces that are
+    correct, of sampling."""
 
     stage: str
     tokens: float
     hours: float
     gpus: int
     money: float
+    correct: float | None = None
 
     def __str__(self) -> str:
         on = f" on {self.gpus} GPUs" if self.gpus else ""
-        return f"{self.stage}: {self.tokens:.2g} tokens, {self.hours:,.3g} hours{on}, cost {self.money:,.0f}"
+        text = f"{self.stage}: {self.tokens:.2g} tokens, {self.hours:,.3g} hours{on}, cost {self.money:,.0f}"
+        if not self.correct:
+            return text
+        return f"{text}; {self.correct:.2g} tokens of correct traces, {1e6 * self.money / self.correct:,.2f} a million"
 
 
 def check_forecast(recipe: Recipe) -> Iterator[Finding]:
@@ -56,13 +61,16 @@ def forecast(recipe: Recipe) -> list[StageForecast]:
         return []
     stages = []
     if steps := _steps(recipe, expected):
-        for step, samples in zip(steps, _until_targets(steps)[0], strict=True):
+        before = 0.0
+        for step, (samples, shares) in zip(steps, _until_targets(steps), strict=True):
+            after = sum(correct * share for correct, share in shares.items())
             if step.rate is not None:
-                traces = _problems(recipe, expected) * samples
-                stages.append(_stage(step.name, traces * step.tokens_per_trace, step.rate))
+                tokens = _problems(recipe, expected) * step.tokens_per_trace
+                stages.append(_stage(step.name, tokens * samples, step.rate, tokens * (after - before)))
+            before = after
     elif expected.sample is not None and isinstance(recipe.sample, TeacherSampling):
-        traces = _problems(recipe, expected) * recipe.sample.num_samples
-        stages.append(_stage("sample", traces * expected.tokens_per_trace, expected.sample))
+        tokens = _problems(recipe, expected) * recipe.sample.num_samples * expected.tokens_per_trace
+        stages.append(_stage("sample", tokens, expected.sample, tokens * expected.solved * expected.correct))
     if expected.train is not None:
         arms = 2 if recipe.curate.control_arm else 1
         tokens = _problems(recipe, expected) * _rows(recipe, expected) * expected.tokens_per_trace
@@ -83,10 +91,10 @@ def forecast(recipe: Recipe) -> list[StageForecast]:
     return stages
 
 
-def _stage(name: str, tokens: float, rate: StageRate) -> StageForecast:
+def _stage(name: str, tokens: float, rate: StageRate, correct: float | None = None) -> StageForecast:
     hours = tokens / rate.tokens_per_second / 3600
     money = hours * rate.gpus * rate.price_per_gpu_hour + tokens / 1e6 * rate.price_per_million_tokens
-    return StageForecast(name, tokens, hours, rate.gpus, money)
+    return StageForecast(name, tokens, hours, rate.gpus, money, correct)
 
 
 @dataclass(frozen=True)
@@ -125,9 +133,9 @@ def _steps(recipe: Recipe, expected: ForecastConfig) -> list[_Step]:
     return steps
 
 
-def _until_targets(steps: Iterable[_Step]) -> tuple[list[float], dict[int, float]]:
-    """Mean samples of a problem by step, and the share of the problems by their correct samples in the end."""
-    means, shares = [], {0: 1.0}
+def _until_targets(steps: Iterable[_Step]) -> Iterator[tuple[float, dict[int, float]]]:
+    """After each step its mean samples of a problem, and the share of the problems by their correct samples so far."""
+    shares = {0: 1.0}
     for step in steps:
         bounds, mean, after = step.bounds, 0.0, defaultdict[int, float](float)
         for before, share in shares.items():
@@ -146,9 +154,8 @@ def _until_targets(steps: Iterable[_Step]) -> tuple[list[float], dict[int, float
                 at_least = _at_least(hits, bounds.max_samples, step.correct)
                 more = _at_least(hits + 1, bounds.max_samples, step.correct) if hits < missing else 0.0
                 after[before + hits] += share * step.solved * (at_least - more)
-        means.append(mean)
         shares = dict(after)
-    return means, shares
+        yield mean, shares
 
 
 def _rows(recipe: Recipe, expected: ForecastConfig) -> float:
@@ -159,7 +166,7 @@ def _rows(recipe: Recipe, expected: ForecastConfig) -> float:
     if not recipe.curate.filters.correct:
         return limit
     if steps := _steps(recipe, expected):
-        _, shares = _until_targets(steps)
+        *_, (_, shares) = _until_targets(steps)
         return sum(share * min(correct, limit) for correct, share in shares.items())
     return expected.solved * sum(_at_least(count, most, expected.correct) for count in range(1, limit + 1))
 

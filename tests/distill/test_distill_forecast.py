@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,8 @@ def test_a_later_teacher_of_a_cascade_draws_for_what_the_earlier_ones_left() -> 
     assert stages["sample of a"].tokens == pytest.approx(first)
     assert stages["sample of b"].tokens == pytest.approx(5 * second)
     assert stages["sample of b"].hours == pytest.approx(5 * second / 2 / 3600)
+    correct_of = [stages["sample of a"].correct or 0, (stages["sample of b"].correct or 0) / 5]
+    assert sum(correct_of) == pytest.approx(correct)
     assert stages["train"].tokens == pytest.approx(correct)
 
 
@@ -156,7 +159,7 @@ def test_problems_are_counted_where_they_are_and_asked_for_where_they_are_not() 
 @pytest.mark.parametrize(
     ("name", "sampling", "training"),
     [
-        ("deepseek-r1-to-qwen3-8b", "30 hours, 720 USD", "20 hours, 490 USD"),
+        ("deepseek-r1-to-qwen3-8b", "46 hours, 1,100 USD", "20 hours, 490 USD"),
         ("qwen3-235b-a22b-to-qwen3-8b", "40 hours, 3,800 USD", "20 hours, 490 USD"),
         ("olmo3-32b-think-to-olmo3-7b", "93 hours, 2,200 USD", "13 hours, 320 USD"),
     ],
@@ -169,6 +172,35 @@ def test_the_comments_of_the_large_recipes_are_what_check_computes(name: str, sa
         hours, money = told.replace(",", "").removesuffix(" USD").split(" hours ")
         assert float(hours) == pytest.approx(stage.hours, rel=0.05)
         assert float(money) == pytest.approx(stage.money, rel=0.05)
+
+
+def test_the_tables_of_nodes_and_rates_are_what_check_computes() -> None:
+    page = (ROOT / "recipes" / "README.md").read_text()
+    lines = page[page.index("## On 1, 4 and 16 nodes") : page.index("## Slurm")].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if re.search(r"\d \|$", line)]
+    assert len(cells) == 8
+    for first, rate, *hours, cost, per_million in cells:
+        gpus = 8 * int(first) if first.isdigit() else 8
+        rate = re.findall(r"[\d,]+", rate)[-1].replace(",", "")
+        overrides = [f"forecast.sample.tokens_per_second={rate}", f"forecast.sample.gpus={gpus}"]
+        stage = forecast(load_recipe(ROOT / "recipes" / "deepseek-r1-to-qwen3-8b.yaml", overrides))[0]
+        assert f"cost {cost}; " in str(stage)
+        assert str(stage).endswith(f" {per_million} a million")
+        if hours:
+            assert float(hours[0].removesuffix(" hours")) == pytest.approx(stage.hours, rel=0.02)
+
+
+@pytest.mark.parametrize("policy", [
+    "num_samples: 3", "policy: {kind: adaptive, target_correct: 2, max_samples: 4}",
+])  # fmt: skip
+def test_a_million_tokens_of_correct_traces_have_a_price(policy: str) -> None:
+    recipe = load_recipe(
+        ROOT / "recipes" / "smoke.yaml", [*ONE, f"forecast.sample={RATE}", f"sample={{max_new_tokens: 64, {policy}}}"]
+    )
+    (stage,) = forecast(recipe)
+    draws, most = (3, 3) if policy.startswith("num") else (4, 2)
+    assert stage.correct == pytest.approx(0.8 * expected(draws, lambda outcome: min(most, sum(outcome))))
+    assert f"{1e6 * stage.money / stage.correct:,.2f} a million" in str(stage)
 
 
 @pytest.mark.slow
