@@ -83,8 +83,9 @@ def _joined(tables: TraceTables) -> Iterator[dict[str, Any]]:
         if tables.labels is not None:
             view(db, "labels", sorted(tables.labels.glob("labels-*.parquet")))
             view(db, "problem_stats", tables.labels / PROBLEM_STATS)
-            columns += [*(f"l.{name}" for name in _LABEL), *(f"ps.{name}" for name in _STATS[:-1])]
-            columns += ["ps.teacher" if "teacher" in db.view("problem_stats").columns else "NULL"]  # older releases
+            columns += [f"l.{name}" for name in _LABEL]
+            there = db.view("problem_stats").columns  # in runs of older releases without `teacher`
+            columns += [f"ps.{name}" if name in there else "NULL" for name in _STATS]
             joins += " JOIN labels AS l ON l.request_id = s.request_id"
             joins += " LEFT JOIN problem_stats AS ps ON ps.problem_id = s.problem_id"
             if (tables.labels / "near_traces.parquet").exists():

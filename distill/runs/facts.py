@@ -67,12 +67,11 @@ class TeacherShare(Facts):
 
 class SampleFacts(Facts):
     """``samples_digest``: sha256 over the selected samples in the order of problems and sample indices, text included.
-    ``problems_stopped``: problems by the reason for which a policy that goes by verdicts
-    stopped, in a cascade its last teacher; ``stopped_by_budget`` names the
-    limit that ended sampling early. ``left_out``: rows of the source by the condition that they do not meet.
-    ``first_failure``: why the first failed request failed; ``finish_reasons`` has their number. ``other_models``: names
-    that endpoints gave in their responses, of other models than the recipe's. ``selection_problems``: taken out
-    for choosing a checkpoint."""
+    ``problems_stopped``: problems by the reason for which a policy that goes by verdicts stopped, in a cascade the last
+    teacher that was asked; ``stopped_by_budget`` names the limit that ended sampling early. ``left_out``: rows of the
+    source by the condition that they do not meet. ``first_failure``: why the first failed request failed;
+    ``finish_reasons`` has their number. ``other_models``: names that endpoints gave in their responses, of other models
+    than the recipe's. ``selection_problems``: taken out for choosing a checkpoint."""
 
     rows_in: int
     rows_out: int
