@@ -68,6 +68,10 @@ def evaluate(
             "--out", "-o", metavar="DIR", help="Folder of the results.", show_default="evaluations/ and MODEL's name"
         ),
     ] = None,
+    inspect_log: Annotated[
+        Path | None,
+        typer.Option("--inspect-log", metavar="DIR", help="Also write logs of inspect-ai there, for `inspect view`."),
+    ] = None,
     harness: Annotated[Harness, typer.Option(help="lm-eval: run --tasks with it.")] = Harness.distill,
     tasks: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Task of lm-eval, or a task file (YAML). Repeatable.")
@@ -94,6 +98,9 @@ def evaluate(
         "seed": seed,
     }
     if harness is Harness.lm_eval:
+        if inspect_log is not None:
+            what = "lm-eval's samples are in lm-eval.json, in no log of inspect-ai"
+            raise InputError(what, where="--inspect-log", hint="leave it out, or use --suite")
         _lm_eval(model, against, suite, tasks, settings, limit, folder, as_json)
         return
     if tasks:
@@ -103,12 +110,15 @@ def evaluate(
     from distill.cli.progress import StageProgress
     from distill.evaluate.answers import AnswerStore
     from distill.evaluate.suites.evaluate import evaluate_suites
+    from distill.evaluate.suites.inspect_log import require_inspect, write_inspect_logs
     from distill.evaluate.suites.models import eval_model, eval_settings
     from distill.evaluate.suites.records import write_results
     from distill.evaluate.suites.suite import find_suites
     from licensing.files import disk_errors
     from synth.verify.config import VerifyConfig
 
+    if inspect_log is not None:
+        require_inspect()
     config = eval_settings(settings)
     suites = find_suites(suite)
     models = dict(eval_model(name, config) for name in ([against, model] if against else [model]))
@@ -120,6 +130,10 @@ def evaluate(
         with AnswerStore(folder) as answers:
             results = evaluate_suites(suites, models, config, VerifyConfig(), report, answers=answers, limit=limit)
         files = write_results(folder, results, config, models)
+    if inspect_log is not None:
+        with disk_errors(inspect_log):
+            logs = write_inspect_logs(inspect_log, results, config, models)
+        print(f"logs of inspect-ai: {inspect_log} ({len(logs)})", file=sys.stderr)
     if as_json:
         print_json({"out": str(folder), "suites": [suite_json(result) for result in results]})
         return

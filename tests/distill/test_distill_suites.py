@@ -208,6 +208,52 @@ def test_records_are_valid_and_hold_every_answer(distill: Distill, tmp_path: Pat
     assert len((out / "knowledge.items.jsonl").read_text().splitlines()) == 16
 
 
+@pytest.mark.slow
+def test_logs_of_inspect_hold_every_answer_its_verdict_and_the_scores(distill: Distill, tmp_path: Path) -> None:
+    from inspect_ai.log import read_eval_log
+
+    model, out, logs = fake(tmp_path, "model", system_prompt="Think."), tmp_path / "out", tmp_path / "logs"
+    options = ("--suite", "knowledge", "--suite", "chat-format", "--limit", 8, "-n", 2, "--temperature", 0.7)
+    command = ("eval", model, *options, "-o", out, "--inspect-log", logs)
+    assert distill(*command).code == distill(*command).code == 0
+    scores = json.loads((out / "scores.json").read_text())["suites"]
+    read = {log.eval.task: log for log in map(read_eval_log, logs.iterdir())}
+    assert read.keys() == scores.keys()
+    assert len([*logs.iterdir()]) == 2, "the second run replaces the logs of the first"
+    for suite, log in read.items():
+        assert (log.status, log.eval.model, log.eval.config.epochs) == ("success", "model", 2)
+        values = log.eval.model_generate_config
+        assert (values.temperature, values.top_p, values.max_tokens, values.seed) == (0.7, 1.0, 1024, 0)
+        [score], metrics = scores[suite]["scores"], log.results.scores[0].metrics
+        interval = metrics["pass@1"].metadata
+        assert (metrics["pass@1"].value, interval) == (score["value"], {"low": score["low"], "high": score["high"]})
+        assert metrics["stop_rate"].value == score["stop_rate"]
+        samples = {(sample.id, sample.epoch): sample for sample in log.samples}
+        rows = [json.loads(line) for line in (out / f"{suite}.items.jsonl").read_text().splitlines()]
+        assert len(rows) == len(samples) == 16
+        for row in rows:
+            sample = samples[row["prompt_id"], row["sample_index"] + 1]
+            verdict = sample.scores["verdict"]
+            assert (verdict.value == "C", verdict.metadata["verdict"]) == (row["verdict"] == "correct", row["verdict"])
+            assert verdict.answer == row["extracted"]
+            assert row["response"].endswith(sample.output.completion)
+            assert len(sample.output.completion) == row["answer_chars"]
+            assert sample.output.usage.output_tokens == row["completion_tokens"]
+            assert [message.role for message in sample.messages] == ["system", "user", "assistant"]
+            assert sample.messages[0].text == "Think."
+            assert sample.metadata["problem"]["id"] == row["prompt_id"]
+
+
+def test_without_inspect_the_pip_line_is_said_before_anything_is_generated(
+    distill: Distill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "inspect_ai", None)
+    out = tmp_path / "out"
+    answer = distill("eval", fake(tmp_path, "m"), "--suite", "knowledge", "-o", out, "--inspect-log", tmp_path / "logs")
+    assert (answer.code, "distill-release[inspect]" in answer.err) == (3, True)
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -219,6 +265,7 @@ def test_records_are_valid_and_hold_every_answer(distill: Distill, tmp_path: Pat
         (("--suite", "knowledge", "--tasks", "gsm8k"), "--harness lm-eval"),
         (("--harness", "lm-eval"), "no task"),
         (("--harness", "lm-eval", "--suite", "knowledge"), "--tasks alone"),
+        (("--harness", "lm-eval", "--tasks", "gsm8k", "--inspect-log", "logs"), "in no log of inspect-ai"),
     ],
 )
 def test_options_that_do_not_go_together_are_wrong_input(
