@@ -2,10 +2,10 @@
 
 DIR/SUITE_MODEL_ID.eval     one suite and model: every sample with its chat, answer and verdict, sampling values, scores
 
-ID depends on the problems, the model and the settings, so the same evaluation replaces its log. Thinking is a part of its
-own in an answer, so that ``output.completion``, which inspect's scorers read, is the rest. inspect's scorers did not
-run: ``accuracy`` and ``stderr`` are not in the log, pass@1 with its interval is. Not covered: when samples were
-generated (``created`` is the time of writing), events, log-probabilities.
+ID depends on the problems, the model and the settings, so the same evaluation replaces its log. Thinking is a part of
+its own in an answer: ``output.completion``, which inspect's scorers read, is the rest. Those scorers did not run: the
+scores are ours, with their intervals, and ``accuracy`` and ``stderr`` are not among them. Not covered: when samples
+were generated (``created`` is the time of writing), events, log-probabilities.
 """
 
 from __future__ import annotations
