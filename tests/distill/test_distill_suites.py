@@ -17,6 +17,7 @@ from distill.evaluate.suites.evaluate import find_trained_on
 from distill.evaluate.suites.long_context import LENGTHS, long_context_problems
 from distill.evaluate.suites.suite import SIDE_EFFECTS, find_suites, subset
 from distill.models.random_model import CHATML, write_random_base
+from distill.report.suites import side_effect_table
 from licensing.errors import InputError
 from synth.problems.problem import Prompt
 from synth.verify.config import VerifyConfig
@@ -163,6 +164,19 @@ def test_two_models_get_the_same_problems_and_a_paired_difference(distill: Disti
     ]
     shown = distill("eval", bad, "--against", good, *options[:-1])
     assert re.search(r"knowledge +12 +1\.000 +0\.000 +-1\.000 .* worse", shown.out)
+
+
+def test_a_change_that_may_be_chance_stands_beside_what_would_be_found_and_how_many_problems_would_tell() -> None:
+    change = {
+        "suite": "knowledge", "n": 120, "a": "base", "b": "student", "before": {"value": 0.4}, "after": {"value": 0.45},
+        "difference": 0.05, "low": -0.02, "high": 0.12, "p_adjusted": 0.3, "minimum_detectable_effect": 0.1,
+        "items_to_detect": 471,
+    }  # fmt: skip
+    table = side_effect_table([change, change | {"low": 0.01, "p_adjusted": 0.01}])
+    chance, better = (dict(zip(table.header, row, strict=True)) for row in table.rows)
+    names = ("Reading", "Detectable from", "Problems needed")
+    assert [chance[name] for name in names] == ["may be chance", "0.100", "471"]
+    assert [better[name] for name in names] == ["better", "", ""]
 
 
 @pytest.mark.slow
