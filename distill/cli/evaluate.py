@@ -53,6 +53,13 @@ def evaluate(
     ] = None,
     temperature: Annotated[float, typer.Option(min=0, help="Of every model.")] = 0.0,
     top_p: Annotated[float, typer.Option("--top-p", min=0, max=1, help="Nucleus sampling.")] = 1.0,
+    model_sampling: Annotated[
+        bool,
+        typer.Option(
+            "--model-sampling",
+            help="Temperature, top_p, top_k and the like as each model's own generation_config.json has them.",
+        ),
+    ] = False,
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", min=1, metavar="N", help="Of one answer, thinking included.")
     ] = 1024,
@@ -92,6 +99,7 @@ def evaluate(
         "engine": engine.value,
         "engine_args": dict(map(engine_argument, engine_arg or ())),
         "num_samples": num_samples,
+        "sampling": "model" if model_sampling else "recipe",
         "temperature": temperature,
         "top_p": top_p,
         "max_new_tokens": max_new_tokens,
@@ -174,6 +182,8 @@ def _lm_eval(
 
     if suite or against:
         raise InputError("lm-eval runs its own tasks, with one model", where="--harness", hint="use --tasks alone")
+    if settings["num_samples"] > 1:
+        raise InputError("lm-eval's tasks say how often they ask", where="--num-samples", hint="leave it out")
     if not tasks:
         raise InputError("no task", where="--tasks", hint="name a task of lm-eval, or a task file")
     config = eval_settings(settings)

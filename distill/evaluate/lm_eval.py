@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import EvaluationSettings
+from distill.evaluate.run import model_sampling
 from distill.models.folder import read_base
 from licensing.errors import InputError, MissingDependency
 from licensing.files import write_json
@@ -59,6 +60,7 @@ def run_tasks(
 
     if not Path(teacher.model).is_dir():
         raise InputError("lm-eval loads a model folder", where=teacher.model, hint="give a folder, not an endpoint")
+    config = model_sampling(config, teacher)
     base = read_base(Path(teacher.model))
     engine, arguments = _engine(config)
     arguments |= {
@@ -99,7 +101,7 @@ def _engine(config: EvaluationSettings) -> tuple[str, dict[str, Any]]:
 def _sampling(config: EvaluationSettings) -> dict[str, Any]:
     values: dict[str, Any] = {"max_gen_toks": config.max_new_tokens, "do_sample": config.temperature > 0}
     if config.temperature > 0:
-        values |= {"temperature": config.temperature, "top_p": config.top_p}
+        values |= {"temperature": config.temperature, "top_p": config.top_p, **config.sampling_options}
     return values
 
 

@@ -101,7 +101,7 @@ def model_sampling(config: EvaluationSettings, teacher: TeacherConfig) -> Evalua
         return config
     where = "evaluate.sampling"
     folder = base_path(teacher.model) or cached(teacher.model, teacher.revision)
-    hint = "set evaluate.sampling: recipe with temperature and top_p"
+    hint = "set evaluate.sampling: recipe (or leave --model-sampling out) with temperature and top_p"
     if folder is None:
         raise InputError(
             f"{teacher.model} is no folder of a model with a generation_config.json", where=where, hint=hint

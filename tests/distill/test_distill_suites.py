@@ -214,6 +214,8 @@ def test_records_are_valid_and_hold_every_answer(distill: Distill, tmp_path: Pat
     for file in records:
         record = json.loads(file.read_text())
         assert [*schema["eval"].iter_errors(record)] == []
+        generation = record["evaluation_results"][0]["generation_config"]["generation_args"]
+        assert generation == {"max_tokens": 1024, "temperature": 0.7, "top_p": 1.0}
         samples = (out / "evaluation" / record["detailed_evaluation_results"]["file_path"]).read_text().splitlines()
         assert len(samples) == 16
         assert [*filter(None, map(faults, samples))] == []
@@ -276,9 +278,12 @@ def test_without_inspect_the_pip_line_is_said_before_anything_is_generated(
         (("--suite", "knowledge", "--against", "MODEL"), "both models are the same"),
         (("--suite", "knowledge", "-n", "4"), "temperature"),
         (("--suite", "knowledge", "--engine-arg", "eager"), "max_model_len=8192"),
+        (("--suite", "knowledge", "--model-sampling"), "generation_config.json"),
+        (("--suite", "knowledge", "--model-sampling", "--temperature", "0.5"), "takes temperature from the model"),
         (("--suite", "knowledge", "--tasks", "gsm8k"), "--harness lm-eval"),
         (("--harness", "lm-eval"), "no task"),
         (("--harness", "lm-eval", "--suite", "knowledge"), "--tasks alone"),
+        (("--harness", "lm-eval", "--tasks", "gsm8k", "-n", "4"), "say how often they ask"),
         (("--harness", "lm-eval", "--tasks", "gsm8k", "--inspect-log", "logs"), "in no log of inspect-ai"),
     ],
 )

@@ -60,19 +60,14 @@ def write_results(
 
 def _facts(result: SuiteResult, score: Score, config: EvaluationSettings, model: TeacherConfig) -> card.EvaluationFacts:
     served = isinstance(model, OpenAITeacher) and model.is_public
+    sampling = score.sampling  # with `sampling: model` each model's own
     about = card.ScoredModel(role="model", id=model_id(model), served=served, **score.model_dump(include=_ABOUT))
     return card.EvaluationFacts(
         benchmark=result.suite.name,
         dataset=result.suite.fetches,
         n=score.n,
-        decoding="greedy" if config.temperature == 0 else f"temperature {config.temperature:g}",
-        sampling={
-            "temperature": config.temperature,
-            "top_p": config.top_p,
-            "max_new_tokens": config.max_new_tokens,
-            "num_samples": config.num_samples,
-            "seed": config.seed,
-        },
+        decoding="greedy" if sampling["temperature"] == 0 else f"temperature {sampling['temperature']:g}",
+        sampling=sampling | config.model_dump(include={"max_new_tokens", "num_samples", "seed"}),
         scores=(card.Score(about=about, **score.model_dump(include=_SCORE)),),
         interval=result.report.interval,
     )
