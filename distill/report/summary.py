@@ -30,6 +30,7 @@ from distill.report.verdicts import spent_text, verdicts_section
 from distill.runs.artefact import Artefact
 from distill.runs.summary import score_rows, stage_rows
 from licensing.files import read_json
+from publish.facts import trained_on_text
 
 __all__ = ["sections"]
 
@@ -84,11 +85,7 @@ def _scores(evaluate: Artefact | None) -> Section | None:
     if facts.get("side_effects"):
         blocks.append(side_effect_table(facts["side_effects"]))
         if recall := facts.get("planted_recall"):
-            shares = ", ".join(f"{kind} {share:.2f}" for kind, share in recall.items() if share is not None)
-            blocks.append(
-                "Trained on: training prompts that hold a problem of the suite. The search finds these shares of "
-                f"planted copies: {shares}."
-            )
+            blocks.append(trained_on_text(recall))
     blocks += answer_tables(score_rows(evaluate))
     if facts.get("persona_probes"):
         blocks += probe_tables(facts["persona_probes"])
@@ -128,7 +125,7 @@ def _spend(recipe: Mapping[str, Any], artefacts: Mapping[str, Artefact]) -> Sect
         blocks.append("The recipe sets no budget.")
     elif sample is not None:
         blocks += _budget(budget, sample)
-    blocks.append("Seconds are those of the process that finished a stage; time lost to an interruption is not counts.")
+    blocks.append("Seconds are those of the process that finished a stage, without time lost to an interruption.")
     return Section("spend", "Spend", tuple(blocks))
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import importlib.util
 import io
 import json
 import os
@@ -92,6 +93,21 @@ def test_check_finds_what_would_fail_later(
     assert said in answer.err
     assert hint in answer.err
     assert "Traceback" not in answer.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["check", "run"])
+def test_a_misspelt_engine_argument_of_the_evaluation_is_found_before_anything_runs(
+    distill, tmp_path: Path, verb: str
+) -> None:
+    if importlib.util.find_spec("vllm") is None:  # importing it would take seconds
+        pytest.skip("vLLM is not installed")
+    changes = ("--set", "evaluate.engine=vllm", "--set", "evaluate.engine_args.max_modle_len=64")
+    answer = distill(verb, SMOKE, "--runs", tmp_path / "runs", *changes)
+    assert answer.code == 2
+    assert "evaluate.engine_args.max_modle_len: vLLM has no engine argument" in answer.err
+    assert "did you mean max_model_len?" in answer.err
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("verb", ["check", "run"])

@@ -234,7 +234,10 @@ def test_suites_that_are_added_evaluate_again_and_what_got_worse_is_in_every_pla
     ]  # fmt: skip
     release = Path(shown["release"])
     assert json.loads((release / "evaluation.json").read_text())["side_effects"] == shown["side_effects"]
-    assert "| chat-format | 6 |" in (release / "README.md").read_text()
+    assert shown["planted_recall"]["verbatim"] == 1.0
+    card = (release / "README.md").read_text()
+    assert "| chat-format | 6 |" in card
+    assert "The search finds these shares of planted copies: verbatim 1.00" in card
     assert distill("report", copied).returncode == 0
     report = (the_run(copied) / "report" / "report.md").read_text()
     assert "What got better or worse" in report
