@@ -83,6 +83,7 @@ def test_check_accepts_the_smoke_recipe_and_forecasts_its_tokens(distill, tmp_pa
         ("teacher.license=", 1, "W-UPSTREAM-UNKNOWN", ""),
         ("release.license=made-up-licence", 1, "made-up-licence", ""),
         ("prompts.task=no_such_task", 2, "no_such_task", ""),
+        ("evaluate.prompts={kind: jsonl, path: none.jsonl}", 2, "held-out problems: none.jsonl: cannot read it", ""),
     ],
 )
 def test_check_finds_what_would_fail_later(

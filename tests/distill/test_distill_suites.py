@@ -254,7 +254,7 @@ def test_logs_of_inspect_hold_every_answer_its_verdict_and_the_scores(distill: D
             assert verdict.answer == row["extracted"]
             assert row["response"].endswith(sample.output.completion)
             assert len(sample.output.completion) == row["answer_chars"]
-            assert sample.output.usage.output_tokens == row["completion_tokens"]
+            assert sample.model_usage["model"].output_tokens == row["completion_tokens"]
             assert [message.role for message in sample.messages] == ["system", "user", "assistant"]
             assert sample.messages[0].text == "Think."
             assert sample.metadata["problem"]["id"] == row["prompt_id"]

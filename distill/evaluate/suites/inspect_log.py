@@ -4,8 +4,8 @@ DIR/SUITE_MODEL_ID.eval     one suite and model: every sample with its chat, ans
 
 ID depends on the problems, the model and the settings, so the same evaluation replaces its log. Thinking is a part of
 its own in an answer: ``output.completion``, which inspect's scorers read, is the rest. Those scorers did not run: the
-scores are ours, with their intervals, and ``accuracy`` and ``stderr`` are not among them. Not covered: when samples
-were generated (``created`` is the time of writing), events, log-probabilities.
+scores are ours, with their intervals, and ``accuracy`` and ``stderr`` are not among them. All times are that of
+writing. Not covered: when samples were generated, events, log-probabilities.
 """
 
 from __future__ import annotations
@@ -73,9 +73,10 @@ def write_inspect_logs(
 
 
 def _log(result: SuiteResult, score: Score, config: EvaluationSettings, model: TeacherConfig, identity: str) -> EvalLog:
-    from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalMetric, EvalResults, EvalScore, EvalSpec
+    from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalMetric, EvalResults, EvalScore, EvalSpec, EvalStats
     from inspect_ai.model import GenerateConfig
 
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     suite, rows = result.suite, result.rows[score.model]
     code, others = code_revision(), dict(score.sampling)
     values = {name: others.pop(name) for name in _GENERATE if name in others}
@@ -91,7 +92,7 @@ def _log(result: SuiteResult, score: Score, config: EvaluationSettings, model: T
     return EvalLog(
         status="success",
         eval=EvalSpec(
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=now,
             eval_id=identity,
             run_id=identity,
             task_id=identity,
@@ -112,6 +113,7 @@ def _log(result: SuiteResult, score: Score, config: EvaluationSettings, model: T
             completed_samples=sum(row["finish_reason"] != "error" for row in rows),
             scores=[EvalScore(name="verdict", scorer="synth.verify", reducer="mean", metrics=metrics)],
         ),
+        stats=EvalStats(started_at=now, completed_at=now),
         samples=[_sample(problems[row["prompt_id"]], row, model) for row in rows],
     )
 
@@ -129,9 +131,10 @@ def _sample(problem: Prompt, row: Mapping[str, Any], model: TeacherConfig) -> Ev
         _STOP_REASONS[row["finish_reason"]],
         row["reason"] if row["finish_reason"] == "error" else None,
     )
-    counts = row["prompt_tokens"], row["completion_tokens"]
+    counts, usage = (row["prompt_tokens"], row["completion_tokens"]), {}
     if None not in counts:
         output.usage = ModelUsage(input_tokens=counts[0], output_tokens=counts[1], total_tokens=sum(counts))
+        usage[model_id(model)] = output.usage
     scores = None
     if row["verdict"] is not None:
         scores = {
@@ -153,6 +156,7 @@ def _sample(problem: Prompt, row: Mapping[str, Any], model: TeacherConfig) -> Ev
         messages=[*_chat(teacher_messages(model, problem)), output.message],
         output=output,
         scores=scores,
+        model_usage=usage,
         metadata={"problem": columns},
     )
 
