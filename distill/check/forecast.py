@@ -2,8 +2,8 @@
 
 **Model.** A share `solved` of the problems has correct samples, each sample of theirs with probability `correct`
 and independently; of the others none. Every trace has `tokens_per_trace` tokens, and so has every answer of on-policy
-distillation, up to its limit; prompts count nothing. So it is as good as these figures: ``distill check --pilot``
-measures them with the real teacher.
+distillation, up to its limit; prompts count nothing. The student of a first round answers as the teacher does, which is
+more than it will. So it is as good as these figures: ``distill check --pilot`` measures them with the real teacher.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from distill.config.recipe import Recipe
 from distill.evaluate.run import scored_teachers
 from licensing.errors import InputError
 from synth.problems.config import HubPrompts, PromptsConfig
-from synth.sampling.config import AdaptivePolicy, TeacherSampling
+from synth.sampling.config import AdaptivePolicy, SampleConfig, TeacherSampling
 
 __all__ = ["StageForecast", "check_forecast", "forecast"]
 
@@ -57,12 +57,20 @@ def forecast(recipe: Recipe) -> list[StageForecast]:
     if expected.sample is not None and isinstance(recipe.sample, TeacherSampling):
         traces = _problems(recipe, expected) * _samples(recipe.sample, expected)
         stages.append(_stage("sample", traces * expected.tokens_per_trace, expected.sample))
+    student = recipe.student_sampling
+    if expected.evaluate is not None and student is not None:
+        traces = _problems(recipe, expected) * _samples(student, expected)
+        stages.append(_stage("sample_2", traces * expected.tokens_per_trace, expected.evaluate))
     if expected.train is not None:
-        arms = 2 if recipe.curate.control_arm else 1
-        tokens = _problems(recipe, expected) * _rows(recipe, expected) * expected.tokens_per_trace
-        stages.append(_stage("train", tokens * recipe.student.num_train_epochs * arms, expected.train))
+        rows = [_rows(recipe, expected, recipe.sample)]
+        if student is not None:
+            both = rows[0] + _rows(recipe, expected, student)
+            rows.append(min(both, recipe.curate.max_traces_per_problem or both))
+        rows += rows[-1:] * recipe.curate.control_arm
+        tokens = _problems(recipe, expected) * sum(rows) * expected.tokens_per_trace
+        stages.append(_stage("train", tokens * recipe.student.num_train_epochs, expected.train))
     if expected.evaluate is not None and (select := recipe.train.select) is not None:
-        models = select.checkpoints * (2 if recipe.curate.control_arm else 1)
+        models = select.checkpoints * (recipe.train.rounds + recipe.curate.control_arm)
         answers = models * select.problems * recipe.evaluate.num_samples
         stages.append(_stage("select", answers * expected.tokens_per_trace, expected.evaluate))
     if expected.on_policy is not None and (config := recipe.train.on_policy) is not None:
@@ -70,7 +78,9 @@ def forecast(recipe: Recipe) -> list[StageForecast]:
         tokens = answers * min(expected.tokens_per_trace, config.max_new_tokens)
         stages.append(_stage("on_policy", tokens, expected.on_policy))
     if expected.evaluate is not None:
-        models = 2 + recipe.curate.control_arm + len(scored_teachers(recipe.evaluate, recipe.teacher))
+        models = (
+            1 + recipe.train.rounds + recipe.curate.control_arm + len(scored_teachers(recipe.evaluate, recipe.teacher))
+        )
         problems = _count(recipe.evaluate.prompts, expected.held_out, "held_out")
         answers = models * problems * recipe.evaluate.num_samples
         stages.append(_stage("evaluate", answers * expected.tokens_per_trace, expected.evaluate))
@@ -96,9 +106,8 @@ def _samples(sampling: TeacherSampling, expected: ForecastConfig) -> float:
     return expected.solved * of_solved + (1 - expected.solved) * policy.max_samples
 
 
-def _rows(recipe: Recipe, expected: ForecastConfig) -> float:
+def _rows(recipe: Recipe, expected: ForecastConfig, sampling: SampleConfig) -> float:
     """Mean training rows of a problem: its correct samples, up to the limit of curation and the policy's target."""
-    sampling = recipe.sample
     most = sampling.most_samples if isinstance(sampling, TeacherSampling) else 1
     limit = min(recipe.curate.max_traces_per_problem or most, most)
     if not recipe.curate.filters.correct:

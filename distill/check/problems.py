@@ -63,14 +63,20 @@ def check_problems(recipe: Recipe, free_bytes: int, load: LoadProblems) -> Itera
     yield from _source(source, "problems")
     if (problem_set := load()) is None:
         return
+    count, size, student = len(problem_set.prompts), 0, recipe.student_sampling
     if isinstance(problem_set, ImportedTraceSet):
         rows = len(problem_set.index)
         forecast = f"{rows:,} imported traces"
     else:
         assert isinstance(recipe.sample, TeacherSampling)
-        count = len(problem_set.prompts)
         forecast, rows = bounds(recipe.sample, count), count * recipe.sample.most_samples
-        yield from _texts(text_bytes(recipe.sample, count), rows, free_bytes)
+        size = text_bytes(recipe.sample, count)
+    if student is not None:
+        rows += count * student.most_samples
+        size += text_bytes(student, count)
+        yield Finding("ok", "second round", bounds(student, count).replace("teacher", "student"))
+    if size:
+        yield from _texts(size, rows, free_bytes)
     for model in recipe.asked_models.values():
         yield Finding("ok", model.role, model_bounds(model, rows))
     checked = [prompt for prompt in problem_set.prompts if not prompt.is_answerless]
