@@ -202,7 +202,7 @@ def _model_word(name: str) -> bool:
 
 @cache
 def builtin() -> Registry:
-    """The entries of ``data/``, in the order of the files; read on the first call, which takes about half a second."""
+    """The entries of ``data/``, in the order of the files; read on the first call."""
     from ruamel.yaml import YAML
 
     entries: dict[str, License] = {}
