@@ -29,14 +29,7 @@ PROBLEMS = 6
 SAMPLES = 4
 
 
-def command(runs: Path, *more: str) -> list[str]:
-    traces = runs / "traces.jsonl"
-    if not traces.exists():
-        write_rows(traces, (
-            {"id": f"p{n}", "prompt": f"{n} + {7 - n} =", "answer": "7", "kind": "math", "source": "sums",
-             "license": "mit", "response": f"<think>\n{WORDS[n]}\n</think>\n\n\\boxed{{7}}"}
-            for n in range(PROBLEMS)
-        ))  # fmt: skip
+def command(runs: Path, traces: Path, *more: str) -> list[str]:
     changes = (
         "prompts=", "teacher={kind: offline, model: t, license: mit}", f"sample={{source: traces, path: {traces}}}",
         "evaluate.teacher=false", "evaluate.batch_size=1", "curate.control_arm=false", "curate.max_traces_per_problem=",
@@ -48,17 +41,28 @@ def command(runs: Path, *more: str) -> list[str]:
     return [*COMMAND, "run", "recipes/smoke.yaml", "--runs", str(runs), "--json", *options, *more]
 
 
-def finish(runs: Path, *more: str) -> None:
-    done = subprocess.run(command(runs, *more), cwd=ROOT, capture_output=True, text=True, timeout=600)
+def finish(runs: Path, traces: Path, *more: str) -> None:
+    done = subprocess.run(command(runs, traces, *more), cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("traces") / "traces.jsonl"
+    write_rows(path, (
+        {"id": f"p{n}", "prompt": f"{n} + {7 - n} =", "answer": "7", "kind": "math", "source": "sums",
+         "license": "mit", "response": f"<think>\n{WORDS[n]}\n</think>\n\n\\boxed{{7}}"}
+        for n in range(PROBLEMS)
+    ))  # fmt: skip
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, traces: Path) -> Path:
     """The folder of a run that was killed behind the first answers of the student, and run again."""
     runs = tmp_path_factory.mktemp("rounds")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command(runs), cwd=ROOT, start_new_session=True, **quiet)
+    process = subprocess.Popen(command(runs, traces), cwd=ROOT, start_new_session=True, **quiet)
     try:
         until(
             lambda: (
@@ -71,7 +75,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert not list(runs.glob("smoke-*/stages/sample_2/*/manifest.json")), "killed before it was finished"
-    finish(runs)
+    finish(runs, traces)
     return runs
 
 
@@ -80,13 +84,12 @@ def stages(runs: Path) -> dict[str, Any]:
     return current_artefacts(the_run(runs))
 
 
-def test_a_killed_round_ends_as_one_left_alone(runs: Path, tmp_path: Path) -> None:
+def test_a_killed_round_ends_as_one_left_alone(runs: Path, traces: Path, tmp_path: Path) -> None:
     shutil.copytree(the_run(runs), tmp_path / the_run(runs).name, symlinks=True)
-    shutil.copy(runs / "traces.jsonl", tmp_path)
     shutil.rmtree(the_run(tmp_path) / "stages" / "sample_2")
     log = the_run(tmp_path) / "store" / "samples.jsonl"
     log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:PROBLEMS]))
-    finish(tmp_path, "--until", "sample_2")
+    finish(tmp_path, traces, "--until", "sample_2")
     assert executed(tmp_path) == ["sample_2"]
     assert manifests(tmp_path)["sample_2"] == manifests(runs)["sample_2"]
 
