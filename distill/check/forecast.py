@@ -1,41 +1,48 @@
 """Hours and money of the stages that take GPUs, by multiplication, from what the recipe's section `forecast` expects.
 
 **Model.** A share `solved` of the problems has correct samples, each sample of theirs with probability `correct`
-and independently; of the others none. Every trace has `tokens_per_trace` tokens, and so has every answer of on-policy
-distillation, up to its limit; prompts count nothing. The student of a first round answers as the teacher does, which is
-more than it will. So it is as good as these figures: ``distill check --pilot`` measures them with the real teacher.
+and independently; of the others none. In a cascade each teacher solves its own share of the problems that it is asked.
+The student of a first round answers as the teacher does, which is more than it will. Every trace has `tokens_per_trace`
+tokens, and so has every answer of on-policy distillation, up to its limit; prompts count nothing. So it is as good as
+these figures: ``distill check --pilot`` measures them with the real teacher.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from distill.check.finding import Finding
-from distill.config.forecast import ForecastConfig, StageRate
+from distill.config.forecast import ForecastConfig, StageRate, TeacherForecast
 from distill.config.recipe import Recipe
 from distill.evaluate.run import scored_teachers
 from licensing.errors import InputError
 from synth.problems.config import HubPrompts, PromptsConfig
-from synth.sampling.config import AdaptivePolicy, SampleConfig, TeacherSampling
+from synth.sampling.config import AdaptiveBounds, AdaptivePolicy, CascadePolicy, SampleConfig, TeacherSampling
 
 __all__ = ["StageForecast", "check_forecast", "forecast"]
 
 
 @dataclass(frozen=True)
 class StageForecast:
-    """What one stage takes; ``money`` is in the currency of the prices."""
+    """What one stage takes; ``money`` is in the currency of the prices. ``correct``: tokens of the traces that are
+    correct, of sampling."""
 
     stage: str
     tokens: float
     hours: float
     gpus: int
     money: float
+    correct: float | None = None
 
     def __str__(self) -> str:
         on = f" on {self.gpus} GPUs" if self.gpus else ""
-        return f"{self.stage}: {self.tokens:.2g} tokens, {self.hours:,.3g} hours{on}, cost {self.money:,.0f}"
+        text = f"{self.stage}: {self.tokens:.2g} tokens, {self.hours:,.3g} hours{on}, cost {self.money:,.0f}"
+        if not self.correct:
+            return text
+        return f"{text}; {self.correct:.2g} tokens of correct traces, {1e6 * self.money / self.correct:,.2f} a million"
 
 
 def check_forecast(recipe: Recipe) -> Iterator[Finding]:
@@ -54,13 +61,22 @@ def forecast(recipe: Recipe) -> list[StageForecast]:
     if expected is None:
         return []
     stages = []
-    if expected.sample is not None and isinstance(recipe.sample, TeacherSampling):
-        traces = _problems(recipe, expected) * _samples(recipe.sample, expected)
-        stages.append(_stage("sample", traces * expected.tokens_per_trace, expected.sample))
+    if steps := _steps(recipe, expected, recipe.sample):
+        before = 0.0
+        for step, (samples, shares) in zip(steps, _until_targets(steps), strict=True):
+            after = sum(correct * share for correct, share in shares.items())
+            if step.rate is not None:
+                tokens = _problems(recipe, expected) * step.tokens_per_trace
+                stages.append(_stage(step.name, tokens * samples, step.rate, tokens * (after - before)))
+            before = after
+    elif expected.sample is not None and isinstance(recipe.sample, TeacherSampling):
+        tokens = _problems(recipe, expected) * recipe.sample.num_samples * expected.tokens_per_trace
+        stages.append(_stage("sample", tokens, expected.sample, tokens * expected.solved * expected.correct))
     student = recipe.student_sampling
     if expected.evaluate is not None and student is not None:
-        traces = _problems(recipe, expected) * _samples(student, expected)
-        stages.append(_stage("sample_2", traces * expected.tokens_per_trace, expected.evaluate))
+        means = [mean for mean, _ in _until_targets(_steps(recipe, expected, student))] or [student.num_samples]
+        tokens = _problems(recipe, expected) * sum(means) * expected.tokens_per_trace
+        stages.append(_stage("sample_2", tokens, expected.evaluate))
     if expected.train is not None:
         rows = [_rows(recipe, expected, recipe.sample)]
         if student is not None:
@@ -87,23 +103,71 @@ def forecast(recipe: Recipe) -> list[StageForecast]:
     return stages
 
 
-def _stage(name: str, tokens: float, rate: StageRate) -> StageForecast:
+def _stage(name: str, tokens: float, rate: StageRate, correct: float | None = None) -> StageForecast:
     hours = tokens / rate.tokens_per_second / 3600
     money = hours * rate.gpus * rate.price_per_gpu_hour + tokens / 1e6 * rate.price_per_million_tokens
-    return StageForecast(name, tokens, hours, rate.gpus, money)
+    return StageForecast(name, tokens, hours, rate.gpus, money, correct)
 
 
-def _samples(sampling: TeacherSampling, expected: ForecastConfig) -> float:
-    """Mean samples of a problem. An adaptive policy draws while fewer than its target are correct."""
-    policy = sampling.policy
-    if not isinstance(policy, AdaptivePolicy):
-        return sampling.num_samples
-    least = max(policy.first or 0, policy.target_correct)
-    of_solved = sum(
-        1.0 if drawn < least else 1 - _at_least(policy.target_correct, drawn, expected.correct)
-        for drawn in range(policy.max_samples)
-    )
-    return expected.solved * of_solved + (1 - expected.solved) * policy.max_samples
+@dataclass(frozen=True)
+class _Step:
+    """One teacher that samples until a target is reached, and what is expected of it."""
+
+    name: str
+    bounds: AdaptiveBounds
+    solved: float
+    correct: float
+    tokens_per_trace: float
+    rate: StageRate | None
+
+
+def _steps(recipe: Recipe, expected: ForecastConfig, sampling: SampleConfig) -> list[_Step]:
+    """The teachers of a policy that goes by verdicts; a mixture counts as one. None of another policy."""
+    policy = sampling.policy if isinstance(sampling, TeacherSampling) else None
+    if isinstance(policy, AdaptivePolicy):
+        one = (expected.solved, expected.correct, expected.tokens_per_trace, expected.sample)
+        return [_Step("sample", policy, *one)]
+    if not isinstance(policy, CascadePolicy):
+        return []
+    steps = []
+    for bounds, teacher in zip(policy.steps, recipe.teachers, strict=True):
+        own = expected.teachers.get(teacher.public_id, TeacherForecast())
+        steps.append(
+            _Step(
+                f"sample of {teacher.public_id}",
+                bounds,
+                expected.solved if own.solved is None else own.solved,
+                own.correct or expected.correct,
+                own.tokens_per_trace or expected.tokens_per_trace,
+                own.sample or expected.sample,
+            )
+        )
+    return steps
+
+
+def _until_targets(steps: Iterable[_Step]) -> Iterator[tuple[float, dict[int, float]]]:
+    """After each step its mean samples of a problem, and the share of the problems by their correct samples so far."""
+    shares = {0: 1.0}
+    for step in steps:
+        bounds, mean, after = step.bounds, 0.0, defaultdict[int, float](float)
+        for before, share in shares.items():
+            missing = bounds.target_correct - before
+            if missing <= 0:
+                after[before] += share
+                continue
+            least = max(bounds.first or 0, missing)
+            of_solved = sum(
+                1.0 if drawn < least else 1 - _at_least(missing, drawn, step.correct)
+                for drawn in range(bounds.max_samples)
+            )
+            mean += share * (step.solved * of_solved + (1 - step.solved) * bounds.max_samples)
+            after[before] += share * (1 - step.solved)
+            for hits in range(missing + 1):
+                at_least = _at_least(hits, bounds.max_samples, step.correct)
+                more = _at_least(hits + 1, bounds.max_samples, step.correct) if hits < missing else 0.0
+                after[before + hits] += share * step.solved * (at_least - more)
+        shares = dict(after)
+        yield mean, shares
 
 
 def _rows(recipe: Recipe, expected: ForecastConfig, sampling: SampleConfig) -> float:
@@ -112,8 +176,9 @@ def _rows(recipe: Recipe, expected: ForecastConfig, sampling: SampleConfig) -> f
     limit = min(recipe.curate.max_traces_per_problem or most, most)
     if not recipe.curate.filters.correct:
         return limit
-    if isinstance(sampling, TeacherSampling) and isinstance(sampling.policy, AdaptivePolicy):
-        limit = min(limit, sampling.policy.target_correct)
+    if steps := _steps(recipe, expected, sampling):
+        *_, (_, shares) = _until_targets(steps)
+        return sum(share * min(correct, limit) for correct, share in shares.items())
     return expected.solved * sum(_at_least(count, most, expected.correct) for count in range(1, limit + 1))
 
 

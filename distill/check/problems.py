@@ -18,7 +18,7 @@ from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig, Rea
 from synth.problems.preset import find_preset
 from synth.problems.problem import Prompt, PromptSet, reason_counts
 from synth.problems.selection_split import selection_split
-from synth.sampling.config import TeacherSampling
+from synth.sampling.config import CascadePolicy, TeacherSampling
 from synth.sampling.imported_traces import ImportedTraceSet
 from synth.section import OnBadRow
 
@@ -71,6 +71,10 @@ def check_problems(recipe: Recipe, free_bytes: int, load: LoadProblems) -> Itera
         assert isinstance(recipe.sample, TeacherSampling)
         forecast, rows = bounds(recipe.sample, count), count * recipe.sample.most_samples
         size = text_bytes(recipe.sample, count)
+        if isinstance(recipe.sample.policy, CascadePolicy) and recipe.curate.filters.min_pass_rate:
+            first, *_ = recipe.teachers
+            what = f"curate.filters.min_pass_rate is about {first.public_id}: it drops what only later teachers solve"
+            yield Finding("note", "problems", what, "curate.filters.min_pass_rate", "leave it out of a cascade")
     if student is not None:
         rows += count * student.most_samples
         size += text_bytes(student, count)

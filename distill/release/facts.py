@@ -219,8 +219,8 @@ def _hub_dataset(prompts: PromptsConfig | None) -> str | None:
 
 
 def _shares(section: TeachersConfig) -> dict[str, Any]:
-    """The share of the samples of each teacher of a mixture."""
-    if not isinstance(section, TeacherMixture):
+    """The share of the samples of each teacher of a mixture; none of a cascade."""
+    if not isinstance(section, TeacherMixture) or section.shares is None:
         return {}
     return {f"share of {entry.teacher.public_id}": entry.share for entry in section.teachers}
 
@@ -377,6 +377,8 @@ def _settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
         name = prefix.rstrip(".") if prefix and key == "kind" else f"{prefix}{key}"
+        if isinstance(value, tuple) and value and isinstance(value[0], Mapping):
+            value = {str(number): entry for number, entry in enumerate(value)}
         if isinstance(value, Mapping):
             flat |= _settings(value, f"{name}.")
         elif isinstance(value, str | int | float | bool):

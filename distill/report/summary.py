@@ -132,18 +132,22 @@ def _spend(recipe: Mapping[str, Any], artefacts: Mapping[str, Artefact]) -> Sect
     if not budget:
         blocks.append("The recipe sets no budget.")
     elif sample is not None:
-        blocks += _budget(budget, sample)
+        teacher = recipe["teacher"].get("name") or recipe["teacher"].get("model", "")
+        blocks += _budget(budget, teacher, sample)
     blocks.append("Seconds are those of the process that finished a stage; time lost to an interruption is not counts.")
     return Section("spend", "Spend", tuple(blocks))
 
 
-def _budget(budget: Mapping[str, Any], sample: Artefact) -> Iterator[Block]:
+def _budget(budget: Mapping[str, Any], teacher: str, sample: Artefact) -> Iterator[Block]:
+    """``teacher``: its public id, where there is only one."""
     from synth.sampling.budget import Spend, price
     from synth.sampling.config import BudgetConfig
 
     config = BudgetConfig.model_validate(budget)
     hours = sample.manifest["seconds"] / 3600
-    spend = Spend(tokens=sample.facts["tokens"], prompt_tokens=sample.facts["prompt_tokens"])
+    spend = Spend()
+    for name, share in (sample.facts.get("teachers") or {teacher: sample.facts}).items():
+        spend.add(config, share["tokens"], share.get("prompt_tokens") or 0, teacher=name)
     used = {
         "tokens": f"{spend.tokens:,}",
         "hours": f"{hours:.3f}",

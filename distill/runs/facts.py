@@ -54,22 +54,25 @@ class PrepareFacts(Facts):
 
 
 class TeacherShare(Facts):
-    """One entry of a teacher mixture."""
+    """One entry of a teacher mixture. Of a cascade also the ``problems`` that it was asked, and those ``solved``, with
+    a correct sample of its own."""
 
     rows_out: int
     tokens: int
+    prompt_tokens: int | None = None
     engines: tuple[str, ...]
+    problems: int | None = None
+    solved: int | None = None
 
 
 class SampleFacts(Facts):
     """``samples_digest``: sha256 over the selected samples in the order of problems and sample indices, text included.
-    ``problems_stopped``: problems by the reason for which an adaptive policy stopped; ``stopped_by_budget`` names the
-    limit that ended sampling early. ``left_out``: rows of the source by the condition that they do not meet.
-    ``first_failure``: why the first failed request failed; ``finish_reasons`` has their number. ``other_models``: names
-    that endpoints gave in their responses, of other models than the recipe's. ``selection_problems``: taken out
-    for choosing a checkpoint. ``student``: in the second round, those of the samples that the student of the first one
-    gave; ``teachers``, ``problems_stopped`` and what follows from requests of the teacher are then of the first
-    round."""
+    ``problems_stopped``: problems by the reason for which a policy that goes by verdicts stopped, in a cascade the last
+    teacher that was asked; ``stopped_by_budget`` names the limit that ended sampling early. ``left_out``: rows of the
+    source by the condition that they do not meet. ``first_failure``: why the first failed request failed;
+    ``finish_reasons`` has their number. ``other_models``: names that endpoints gave in their responses, of other models
+    than the recipe's. ``selection_problems``: taken out for choosing a checkpoint. ``student``: in the second round,
+    those of the samples that the student of the first one gave."""
 
     rows_in: int
     rows_out: int
@@ -94,7 +97,8 @@ class SampleFacts(Facts):
 
 
 def notes_of(facts: Mapping[str, Any]) -> list[str]:
-    """What a stage's facts, as JSON, have to say to a user in words: what failed, and what ended it early."""
+    """What a stage's facts, as JSON, have to say to a user in words: what failed, what ended it early, and what each
+    teacher of a cascade did."""
     notes = []
     failed = (facts.get("finish_reasons") or {}).get("error", 0)
     if failed:
@@ -103,6 +107,12 @@ def notes_of(facts: Mapping[str, Any]) -> list[str]:
             note += f", the first: {failure}"
             note += "" if facts.get("stopped_by_budget") else " (--retry-failed asks for them again)"
         notes.append(note)
+    for name, share in (facts.get("teachers") or {}).items():
+        if "problems" in share:
+            notes.append(
+                f"teacher {name}: {share['problems']:,} problems, {share['solved']:,} of them solved, "
+                f"{share['rows_out']:,} samples, {share['tokens']:,} tokens"
+            )
     if facts.get("stopped_by_budget"):
         notes.append(f"stopped by the budget ({facts['stopped_by_budget']}), with {facts['rows_out']:,} samples")
     if facts.get("other_models"):

@@ -17,7 +17,7 @@ from licensing.files import write_rows
 from synth.distributed.config import EngineConfig, RayEngine
 from synth.problems.config import ImportedTraces, PromptsConfig
 from synth.problems.problem import Prompt
-from synth.sampling.config import SampleConfig, TeacherSampling
+from synth.sampling.config import CascadePolicy, SampleConfig, TeacherSampling
 from synth.sampling.samples_table import SELECTION
 from synth.sampling.selection import SampleSummary, TeacherSummary
 from synth.sampling.store import SAMPLE_LOG
@@ -37,9 +37,9 @@ class Sample(Stage[SampleFacts]):
     are theirs.
 
     Writes problems.jsonl, selection.jsonl (``selection_problems`` of them), bad_rows.jsonl, samples.parquet and
-    engines.jsonl (what each engine that answered settled on); with an adaptive policy, problem_stops.parquet.
-    ``contents``: digests or revisions of what the problems are read from. ``verify`` is for an adaptive policy, which
-    goes by verdicts. ``allow_missing_gold``: a majority vote gives the answers.
+    engines.jsonl (what each engine that answered settled on); with a policy that goes by verdicts,
+    problem_stops.parquet. ``contents``: digests or revisions of what the problems are read from. ``verify`` is for such
+    a policy. ``allow_missing_gold``: a majority vote gives the answers.
     """
 
     appends = (SAMPLE_LOG,)
@@ -160,8 +160,15 @@ class Sample(Stage[SampleFacts]):
         shares: dict[str, TeacherShare] = {}
         for teacher in teachers:
             drawn = summary.teachers.get(teacher.public_id, TeacherSummary())
-            engines = tuple(sorted(drawn.engines))
-            shares[teacher.public_id] = TeacherShare(rows_out=drawn.rows, tokens=drawn.tokens, engines=engines)
+            share = TeacherShare(
+                rows_out=drawn.rows,
+                tokens=drawn.tokens,
+                prompt_tokens=drawn.prompt_tokens,
+                engines=tuple(sorted(drawn.engines)),
+            )
+            if isinstance(self.sample, TeacherSampling) and isinstance(self.sample.policy, CascadePolicy):
+                share = share.model_copy(update={"problems": drawn.problems, "solved": drawn.solved})
+            shares[teacher.public_id] = share
         return shares
 
 

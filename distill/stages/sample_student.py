@@ -34,7 +34,7 @@ class SampleStudent(Stage[SampleFacts]):
     """The files of stage sample, with the student's samples behind the teacher's of the same problem.
 
     No request of the first round is sent again. The id of a student's request holds the digest of its exported folder,
-    and no path. ``settings``: the engine, as that of evaluation. ``verify`` is for an adaptive policy.
+    and no path. ``settings``: the engine, as that of evaluation. ``verify`` is for a policy that goes by verdicts.
     """
 
     appends = (SAMPLE_LOG,)
@@ -99,8 +99,9 @@ class SampleStudent(Stage[SampleFacts]):
                 "samples_digest": summary.samples_digest,
                 "first_failure": summary.failure,
                 "escalated": summary.escalated or self.samples.facts.escalated,
-                "stopped_by_budget": drawn.stopped or self.samples.facts.stopped_by_budget,
+                "stopped_by_budget": drawn.stopped,
                 "student": share,
+                **dict.fromkeys(("teachers", "problems_stopped", "other_models")),  # the first round says that
             }
         )
 

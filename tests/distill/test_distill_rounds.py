@@ -251,6 +251,10 @@ def test_the_student_is_sampled_as_the_teacher_is_without_the_teachers_budget() 
              "teacher={kind: offline, model: t}"),
             "set train.student_sample",
         ),
+        (
+            ("train.rounds=2", "train.student_sample.policy={kind: cascade, steps: [{max_samples: 2}, {}]}"),
+            "one student is no cascade",
+        ),
     ],
 )  # fmt: skip
 def test_rounds_that_cannot_be_are_refused(changes: tuple[str, ...], message: str) -> None:
