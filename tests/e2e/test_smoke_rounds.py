@@ -32,10 +32,11 @@ SAMPLES = 4
 def command(runs: Path, traces: Path, *more: str) -> list[str]:
     changes = (
         "prompts=", "teacher={kind: offline, model: t, license: mit}", f"sample={{source: traces, path: {traces}}}",
-        "evaluate.teacher=false", "evaluate.batch_size=1", "curate.control_arm=false", "curate.max_traces_per_problem=",
+        "evaluate.teacher=false", "evaluate.batch_size=1", "evaluate.prompts.size=3", "evaluate.max_new_tokens=16",
+        "curate.control_arm=false", "curate.max_traces_per_problem=",
         "persona=", "student.method={kind: full, learning_rate: 1.0e-2}", "student.num_train_epochs=60",
         "student.batch_size=6", "student.save_steps=1000", "train.rounds=2",
-        f"train.student_sample={{num_samples: {SAMPLES}, temperature: 1.0, max_new_tokens: 40}}",
+        f"train.student_sample={{num_samples: {SAMPLES}, temperature: 0.7, max_new_tokens: 40}}",
     )  # fmt: skip
     options = [part for change in changes for part in ("--set", change)]
     return [*COMMAND, "run", "recipes/smoke.yaml", "--runs", str(runs), "--json", *options, *more]
@@ -132,6 +133,7 @@ def test_release_and_report_say_who_wrote_which_rows(runs: Path, stages: dict[st
         assert f"A first student was trained on {PROBLEMS} rows and answered the same problems" in text
         assert f"it wrote {count} of the selected traces" in text
         assert revision in text
+        assert "on the traces of both.\n\nVerification:" in text
     inputs = [(one.id, one.role) for one in load_lineage(release / "Smoke-Tiny" / "lineage.yaml").inputs]
     assert inputs == [("t", "generator"), ("sums", "data")]
     scores = {score["model"] for score in stages["evaluate"].facts["scores"]}
