@@ -104,7 +104,13 @@ def test_a_selection_that_cannot_be_is_refused_before_anything_is_sampled(tmp_pa
 
 @pytest.mark.parametrize(
     ("changes", "copies"),
-    [((), 1.5), (("curate.control_arm=true",), 3), ((SELECT,), 1.5 + 2 * 0.5 + 1), (ON_POLICY, 2)],
+    [
+        ((), 1.5),
+        (("curate.control_arm=true",), 3),
+        (("train.rounds=2",), 3),
+        ((SELECT,), 1.5 + 2 * 0.5 + 1),
+        (ON_POLICY, 2),
+    ],
 )
 def test_check_says_the_disk_that_checkpoints_and_a_second_stage_take(
     tmp_path: Path, changes: tuple[str, ...], copies: float
