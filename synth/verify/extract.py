@@ -64,6 +64,8 @@ _CUE = re.compile(
     re.IGNORECASE,
 )
 _NO = re.compile(r"no\s*(?:[.,;!]|$|\n)", re.IGNORECASE)
+_BEGINNING = re.compile(r"[ \t*:#]*(?:\n[\s>*:#]*(?:```\w*\n)?)?")  # of an answer: marks, empty lines, a fence
+_AT_THE_END = re.compile(r"(?:\s*です|[\s.!。！\u2705\u2714\ufe0f\U0001f300-\U0001faff]+)$")
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
 _END = re.compile(
     r"(?<!\b[ap]\.m)[.!?]\s+(?=[A-Z\"'(*\\$]|$)|。|;\s|\n|"
@@ -222,7 +224,7 @@ def _sentence(text: str) -> tuple[str | None, bool]:
     """(the answer that the last sentence about an answer gives, whether one denies or supposes its answer)."""
     is_denied = False
     for cue in list(_CUE.finditer(text))[: -_SENTENCES - 1 : -1]:
-        clause = text[cue.end() : cue.end() + 4 * _SHORT].lstrip(" \t\r\n*:>#")
+        clause = _BEGINNING.sub("", text[cue.end() : cue.end() + 4 * _SHORT], count=1)
         before = last_clause(text[max(0, cue.start() - _SHORT) : cue.start()])
         if (
             DENIED.search(cue["between"] or "")
@@ -238,7 +240,7 @@ def _sentence(text: str) -> tuple[str | None, bool]:
         line = clause[:_SHORT].partition("\n")[0]
         if (end := _END.search(line)) is not None:
             line = line[: end.start()]
-        if line := _tidy(re.sub(r"(?<=\S)\s*です$", "", line.rstrip("。.！! "))):
+        if line := _tidy(_AT_THE_END.sub("", line.rstrip("。.！! "))):
             return line, False
     return None, is_denied
 
@@ -251,6 +253,7 @@ def _is_prose(line: str) -> bool:
 
 def _tidy(text: str) -> str:
     text = BOLD.sub(emphasized, text).strip().strip("*").strip()
+    text = text[1:-1] if len(text) > 2 and text[0] == text[-1] == "_" else text
     whole = SEGMENT.fullmatch(text.rstrip("."))
     text = inside(whole) if whole else text
     ticked = _TICKED.fullmatch(text)

@@ -49,13 +49,14 @@ _PHRASES = (
 )
 LEAD = re.compile(rf"^(?:\s|\*|:|\b(?:{_ADVERBS})\b)+", re.IGNORECASE)
 _NEUTRAL = re.compile(
-    rf"(?:[\s*`,>\"'(\u201c\u2234=]|\\?[$€£¥]|\b(?:{_ADVERBS}|{_PHRASES})\b|所以|因此|故|综上所述|总|一)*+",
+    r"(?:[\s*`,\"'(\u201c\u2234\u21d2\u2192\u2705\u2713\u2714\ufe0f=]|=>|\\?[$€£¥]|"
+    rf"\b(?:{_ADVERBS}|{_PHRASES})\b|所以|因此|故|综上所述|总|一)*+",
     re.IGNORECASE,
 )
 COPULA = re.compile(
-    r"\b(?:is|are|was|were|be|equals|(?:comes|amounts|simplifies|reduces|evaluates|works out|adds up|leads) to|"
+    r"\b(?:is|are|was|were|be|equals|(?:comes(?: out)?|amounts|simplifies|reduces|evaluates|works out|adds up) to|"
     r"est(?: de)?|sont|(?<=\s)es(?: de)?|son|será|ist|sind|lautet|é|são|è|sono)\b|"
-    r"(?<!\d)[:\uff1a]|:(?=\s)|=|(?<![因以])为|是|有|等于|得|需要?|即|共|剩|花了|は|은(?=\s)|는(?=\s)",
+    r"(?<!\d)[:\uff1a]|:(?=\s)|=>?|(?<![因以])为|是|有|等于|得|需要?|即|共|剩|花了|は|은(?=\s)|는(?=\s)",
     re.IGNORECASE,
 )
 _LAST_WORD = re.compile(
@@ -74,9 +75,10 @@ _NO_VERBS = frozenset(
         "step case page chapter problem question equation figure part section theorem lemma example exercise line row "
         "number no digit prime étape cas schritt fall paso caso "
         # verbs that state nothing
-        "reject rejects exclude excludes excluding excluded assume assumes suppose try tried test tests consider "
-        "considers substitute substituting discard eliminate subtract add adds adding multiply dividing divides "
-        "divide ignore skip avoid contradict contradicts approach approaches when where if let"
+        "check checks checking verify reject rejects exclude excludes excluding excluded assume assumes suppose try "
+        "tried test tests consider considers substitute substituting discard eliminate subtract add adds adding "
+        "multiply dividing divides divide ignore skip avoid contradict contradicts approach approaches when where "
+        "if let"
     )
 )
 SEGMENT = re.compile(
@@ -114,6 +116,7 @@ _ANOTHER = re.compile(
 )
 _NOT_ANOTHER = re.compile(r",\s+(?:and\s+)?not\s+[^,]{1,40}$")  # 73, not 74
 _SENTENCE_END = re.compile(r"(?<=[.!?])\)?\s+(?=[^\d\s])|。|\n|\s(?=(?:So|Thus|Therefore|Hence)\b)")
+_QUOTED = re.compile(r"^[ \t]*>[> \t]*", re.MULTILINE)
 _IS = re.compile(r"(?<!hope it )\b(?:is|are|was)\s+([^.!?,;]{1,60})[.!]?\s*$")
 
 
@@ -153,7 +156,7 @@ def stated(text: str) -> str | None:
         text = text[-_LENGTH:]
         if len(re.findall(r"(?<!\\)\$", text)) % 2:
             text = text.partition("$")[2]  # of a formula that was cut
-    text = BOLD.sub(emphasized, text.strip())
+    text = BOLD.sub(emphasized, _QUOTED.sub("", text.strip()))
     blanked = SEGMENT.sub(lambda match: "\0" * len(match[0]), text)
     ends = [0, *(match.end() for match in _SENTENCE_END.finditer(blanked)), len(text)]
     for start, end in list(itertools.pairwise(ends))[-3:][::-1]:
@@ -161,6 +164,8 @@ def stated(text: str) -> str | None:
         plain, values = _values(sentence)
         if values:
             return _of_clause(plain, values)
+        if any(char.isdigit() for char in plain):
+            return None  # 17^12
         if words := _IS.search(sentence):
             return None if DENIED.search(sentence) or SUPPOSED.search(sentence) else words[1]
     return None
