@@ -149,25 +149,33 @@ def _until_targets(steps: Iterable[_Step]) -> Iterator[tuple[float, dict[int, fl
     """After each step its mean samples of a problem, and the share of the problems by their correct samples so far."""
     shares = {0: 1.0}
     for step in steps:
-        bounds, mean, after = step.bounds, 0.0, defaultdict[int, float](float)
+        mean, after = 0.0, defaultdict[int, float](float)
         for before, share in shares.items():
-            missing = bounds.target_correct - before
-            if missing <= 0:
+            if before >= step.bounds.target_correct:
                 after[before] += share
                 continue
-            least = max(bounds.first or 0, missing)
-            of_solved = sum(
-                1.0 if drawn < least else 1 - _at_least(missing, drawn, step.correct)
-                for drawn in range(bounds.max_samples)
-            )
-            mean += share * (step.solved * of_solved + (1 - step.solved) * bounds.max_samples)
-            after[before] += share * (1 - step.solved)
-            for hits in range(missing + 1):
-                at_least = _at_least(hits, bounds.max_samples, step.correct)
-                more = _at_least(hits + 1, bounds.max_samples, step.correct) if hits < missing else 0.0
-                after[before + hits] += share * step.solved * (at_least - more)
+            for part, correct in ((step.solved, step.correct), (1 - step.solved, 0.0)):
+                drawn, ends = _one_by_one(step.bounds, correct, before)
+                mean += share * part * drawn
+                for hits, chance in ends.items():
+                    after[before + hits] += share * part * chance
         shares = dict(after)
         yield mean, shares
+
+
+def _one_by_one(bounds: AdaptiveBounds, correct: float, before: int) -> tuple[float, dict[int, float]]:
+    """Mean samples of a problem that has ``before`` correct ones, and the chance of each number of further ones."""
+    first = bounds.first or bounds.target_correct - before
+    mean, going, ends = 0.0, {0: 1.0}, defaultdict[int, float](float)
+    for drawn in range(1, bounds.max_samples + 1):
+        mean += sum(going.values())
+        next_going = defaultdict[int, float](float)
+        for hits, chance in going.items():
+            for now, share in ((hits + 1, correct), (hits, 1 - correct)):
+                over = drawn == bounds.max_samples or (drawn >= first and bounds.is_enough(drawn, now, before))
+                (ends if over else next_going)[now] += chance * share
+        going = next_going
+    return mean, ends
 
 
 def _rows(recipe: Recipe, expected: ForecastConfig, sampling: SampleConfig) -> float:

@@ -29,6 +29,29 @@ class AdaptiveBounds(Section):
         ge=2,
         description="Samples that agree while none matches the gold, for the label suspect_gold.",
     )
+    min_chance: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="A solved problem gets no further sample once the chance that it is correct, (correct + 1) / "
+        "(judged + 2), is below this.",
+    )
+
+    def key_fields(self) -> dict[str, Any]:
+        """`min_chance` is left out where it is absent: older releases do not have it."""
+        fields = super().key_fields()
+        return {name: value for name, value in fields.items() if name != "min_chance" or value is not None}
+
+    def is_enough(self, judged: int, correct: int, before: int = 0) -> bool:
+        """Whether so many judged and correct samples end a problem's sampling. ``before``: correct ones of the earlier
+        teachers of a cascade.
+
+        The chance is the posterior mean of the pass rate under a uniform prior (Laplace).
+        """
+        if before + correct >= self.target_correct:
+            return True
+        solved = before + correct > 0
+        return solved and self.min_chance is not None and (correct + 1) / (judged + 2) < self.min_chance
 
     @model_validator(mode="after")
     def check_bounds(self) -> Self:

@@ -11,6 +11,7 @@ verdict of it is missing. The order of *problems* does depend on timing; it only
 from __future__ import annotations
 
 import bisect
+import functools
 import hashlib
 import heapq
 from array import array
@@ -27,7 +28,7 @@ __all__ = [
 
 Slot = tuple[int, int]
 """(problem, sample index), both from 0."""
-Stopped = Literal["target", "max_samples", "suspect_gold", "unjudged", "budget"]
+Stopped = Literal["target", "min_chance", "max_samples", "suspect_gold", "unjudged", "budget"]
 
 AGREEMENT = 0.75
 """Share of the answered samples that must give one answer before the gold of a problem without a correct sample is
@@ -116,14 +117,14 @@ _NONE, _WRONG, _CORRECT, _UNJUDGED = range(4)
 
 
 class Adaptive:
-    """Until ``target_correct`` samples are correct, ``max_samples`` are drawn, the gold is suspect, or nothing can be
-    judged.
+    """Until ``target_correct`` samples are correct, a further one of a solved problem is too unlikely to be
+    (``min_chance``), ``max_samples`` are drawn, the gold is suspect, or nothing can be judged.
 
-    **How many.** With *f* verdicts that are not correct, a problem may get up to ``target_correct + f`` samples. That
-    is never one too many: fewer could not contain ``target_correct`` correct ones. Verdicts may come in any order, so a
-    straggler blocks one sample and no more. Without suspicion a problem gets exactly the samples that drawing one after
-    another would take. ``first`` samples (default ``target_correct``) are drawn at once; more than ``target_correct``
-    may be too many.
+    **How many.** A problem may get the fewest samples at which drawing one after another could stop, whatever the
+    verdicts that are still missing turn out to be: without ``min_chance``, ``target_correct + f`` with *f* verdicts
+    that are not correct. That is never one too many. Verdicts may come in any order, so a straggler blocks one sample
+    and no more. Without suspicion a problem gets exactly the samples that drawing one after another would take.
+    ``first`` samples (default ``target_correct``) are drawn at once; more than ``target_correct`` may be too many.
 
     **Suspicion.** While no sample of a problem matches its gold, the problem waits at ``suspect_after`` samples, at
     twice that, four times that and so on, until all verdicts up to there are in. At each of these points it stops as
@@ -239,6 +240,8 @@ class Adaptive:
             stopped = "suspect_gold"
         elif good >= self._target(problem):
             stopped = "target"
+        elif self._config.is_enough(judged, good, self._before.get(problem, 0)):
+            stopped = "min_chance"
         elif problem not in self._in_full and not judged and samples < self.limit:
             stopped = "unjudged"
         if not judged:
@@ -246,7 +249,8 @@ class Adaptive:
         if stopped == "budget":
             rate = good / judged
         else:
-            rate = pass_rate_at_stop(judged, good, target=self._target(problem), first=self._first(problem))
+            first, before = self._first(problem), self._before.get(problem, 0)
+            rate = pass_rate_at_stop(judged, good, self._config, first=first, before=before)
         return Outcome(samples, judged, good, stopped, rate)
 
     def _target(self, problem: int) -> int:
@@ -271,7 +275,9 @@ class Adaptive:
         first, target = self._first(problem), self._target(problem)
         if first < target and verdicts < first:
             return first
-        bound = min(max(first, target + verdicts - marks.count(_CORRECT)), self.limit)
+        before, bound = self._before.get(problem, 0), max(first, self._allowed[problem])
+        while bound < self.limit and not self._may_stop(marks[:bound].ljust(bound, b"\0"), before):
+            bound += 1
         if verdicts == marks.count(_UNJUDGED):
             bound = min(bound, max(first, UNJUDGED_LIMIT))
         if self._suspect_after is None or _CORRECT in marks or problem in self._confirmed:
@@ -285,6 +291,13 @@ class Adaptive:
             gate *= 2
         self._gates[problem] = gate
         return min(bound, gate)
+
+    def _may_stop(self, marks: bytearray, before: int) -> bool:
+        """Whether sampling may end after these samples, whatever the verdicts that are missing turn out to be."""
+        missing, good = marks.count(_NONE), marks.count(_CORRECT)
+        judged = missing + good + marks.count(_WRONG)
+        least = max(good, min(missing, 1)) if not before else good  # the fewest correct ones of a solved problem
+        return any(self._config.is_enough(judged, correct, before) for correct in (least, good + missing))
 
     def _agree(self, problem: int, gate: int) -> bool:
         answers = [digest for index, digest in self._answers.get(problem, {}).items() if index < gate]
@@ -366,25 +379,28 @@ class Cascade:
         return bisect.bisect_right(self._starts, slot[1]) - 1
 
 
-def pass_rate_at_stop(samples: int, correct: int, *, target: int, first: int) -> float:
+def pass_rate_at_stop(samples: int, correct: int, bounds: AdaptiveBounds, *, first: int, before: int = 0) -> float:
     """The unbiased estimate of a problem's pass rate p, from where its sampling stopped.
 
-    The plan: ``first`` samples at once; then one by one until ``target`` are correct or ``max_samples`` were drawn.
+    The plan: ``first`` samples at once; then one by one until ``bounds.is_enough`` (with ``before`` correct samples of
+    earlier teachers) or ``max_samples`` were drawn. ``samples`` are those with a verdict for or against.
+
+    For a plan that is cut off, Girshick, Mosteller and Savage (Ann. Math. Statist. 17, 1946, 13-23) give the estimate
+    at a stopping point as the number of paths to it that begin with a success, over the number of all paths to it. With
+    a target alone these are
 
         stopped by the target after the first batch     (target - 1) / (samples - 1)
         stopped right after the first batch, or by max_samples            correct / samples
 
-    The first is Haldane's estimator for inverse sampling (Biometrika 33, 1945, 222-225), which is unbiased there; the
-    plain correct / samples would be too high. For a plan that is cut off, Girshick, Mosteller and Savage (Ann. Math.
-    Statist. 17, 1946, 13-23) give the estimate at a stopping point as the number of paths to it that begin with a
-    success, over the number of all paths to it. Counting them: C(n-2, t-2) / C(n-1, t-1) where the t-th success came
-    last and stopped it, C(n-1, s-1) / C(n, s) where every path of that length was free to get there. The stopping
-    points are finitely many and the region is simple, so it is the only unbiased estimate that is a function of the
+    the first of which is Haldane's estimator for inverse sampling (Biometrika 33, 1945, 222-225); the plain correct /
+    samples would be too high. With ``min_chance`` the paths are counted. The stopping points are finitely many; where
+    the region is simple, as it is with a target alone, this is the only unbiased estimate that is a function of the
     stopping point, hence of least variance (ibid., and Wolfowitz, Ann. Math. Statist. 17, 1946, 489-493).
 
     **Exactly unbiased:** the mean over runs, for each p, of a problem whose samples are independent, each correct with
-    the same p, that is stopped by nothing but its target and ``max_samples``. "Correct" includes that it ended by
-    itself within the token limit in force. With ``target`` 1 and ``first`` 1 it is 1 or 0: did the first one succeed?
+    the same p, that is stopped by nothing but ``is_enough`` and ``max_samples``. "Correct" includes that it ended by
+    itself within the token limit in force. With ``target_correct`` 1 and ``first`` 1 it is 1 or 0: did the first one
+    succeed?
 
     With a mixture the samples of a problem are not equally likely to be correct: the figure sums up what was drawn, and
     is an estimate of no teacher's rate. A cascade has one figure for each teacher. Given that a problem reached a
@@ -397,6 +413,26 @@ def pass_rate_at_stop(samples: int, correct: int, *, target: int, first: int) ->
     is returned by ``Adaptive.outcome``, and the budget's order prefers promising problems. Engines whose samples
     depend on their neighbours (one seed for a batch) are independent only as far as their random numbers are.
     """
+    if bounds.min_chance is not None:
+        return _path_rate(samples, correct, bounds, first, before)
+    target = bounds.target_correct - before
     if samples > max(first, 1) and correct >= target:
         return (target - 1) / (samples - 1)
     return correct / samples
+
+
+@functools.cache
+def _path_rate(samples: int, correct: int, bounds: AdaptiveBounds, first: int, before: int) -> float:
+    """Paths to a stopping point that begin with a success, over all paths to it."""
+
+    def paths(drawn: int, successes: int) -> int:
+        """Paths from there to the stopping point, none of which stops earlier."""
+        ends = {successes: 1}
+        while drawn < samples:
+            if drawn >= first:
+                ends = {at: count for at, count in ends.items() if not bounds.is_enough(drawn, at, before)}
+            drawn += 1
+            ends = {at: ends.get(at, 0) + ends.get(at - 1, 0) for at in range(correct + 1)}
+        return ends.get(correct, 0)
+
+    return paths(1, 1) / paths(0, 0)

@@ -47,8 +47,8 @@ def problem_stops_schema(*, cascade: bool = False) -> pa.Schema:
     `n_samples`: samples drawn. `n_judged`: those with a verdict for or against; `n_correct`: those that the policy
     counts as correct: right, finished, and in the format that the recipe asks for. `estimate`: the unbiased estimate
     of the pass rate (``synth.sampling.policy.pass_rate_at_stop``), null where nothing was judged, and for problems of
-    kind open and problems without a gold answer. `stopped`: "target", "max_samples", "suspect_gold", "unjudged" or
-    "budget".
+    kind open and problems without a gold answer. `stopped`: "target", "min_chance", "max_samples", "suspect_gold",
+    "unjudged" or "budget".
     """
     import pyarrow as pa
 

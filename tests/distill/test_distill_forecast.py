@@ -35,14 +35,23 @@ def expected(draws: int, of_outcome: Callable[[tuple[bool, ...]], float]) -> flo
     )
 
 
-@pytest.mark.parametrize(("target", "most", "first"), [(1, 4, None), (2, 4, None), (2, 5, 3), (3, 3, None)])
-def test_an_adaptive_policy_draws_until_its_target_or_its_limit(target: int, most: int, first: int | None) -> None:
+@pytest.mark.parametrize(
+    ("target", "most", "first", "chance"),
+    [(1, 4, None, None), (2, 4, None, None), (2, 5, 3, None), (3, 3, None, None), (3, 7, None, 0.4)],
+)
+def test_an_adaptive_policy_draws_until_its_target_or_its_limit(
+    target: int, most: int, first: int | None, chance: float | None
+) -> None:
     def drawn(outcome: tuple[bool, ...]) -> int:
-        least = first or target
-        return next((n for n in range(least, most) if sum(outcome[:n]) >= target), most)
+        def over(n: int) -> bool:
+            correct = sum(outcome[:n])
+            return correct >= target or (chance is not None and correct > 0 and (correct + 1) / (n + 2) < chance)
+
+        return next((n for n in range(first or target, most) if over(n)), most)
 
     policy = (
-        f"sample.policy={{kind: adaptive, target_correct: {target}, max_samples: {most}, first: {first or 'null'}}}"
+        f"sample.policy={{kind: adaptive, target_correct: {target}, max_samples: {most}, first: {first or 'null'}, "
+        f"min_chance: {chance or 'null'}}}"
     )
     found = tokens("sample", "sample={max_new_tokens: 64}", policy)
     assert found == pytest.approx(0.8 * expected(most, drawn) + 0.2 * most)

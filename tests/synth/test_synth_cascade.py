@@ -18,6 +18,7 @@ from sample_runs import draw, log_of, problems, rows_of, stored
 from synth.parquet_files import read_parquet
 from synth.sampling.budget import BudgetTracker
 from synth.sampling.config import (
+    AdaptiveBounds,
     AdaptivePolicy,
     BudgetConfig,
     CascadePolicy,
@@ -61,10 +62,14 @@ def stops(folder: Path) -> list[dict[str, Any]]:
 # --- policy ----------------------------------------------------------------------------------------------------------
 
 
-def one_by_one(course: list[bool], target: int, first: int | None, most: int) -> int:
-    """How many samples of one teacher asking one after another takes."""
-    least = first or target
-    return next((count for count in range(least, most) if sum(course[:count]) >= target), most)
+def one_by_one(course: list[bool], step: AdaptiveBounds, before: int) -> int:
+    """How many samples of one teacher drawing one after another takes."""
+    for count in range(step.first or step.target_correct - before, step.max_samples):
+        correct = sum(course[:count])
+        unlikely = step.min_chance is not None and (correct + 1) / (count + 2) < step.min_chance
+        if before + correct >= step.target_correct or (before + correct > 0 and unlikely):
+            return count
+    return step.max_samples
 
 
 def drive(policy: Cascade, courses: list[list[bool]], starts: list[int], seed: int) -> list[list[int]]:
@@ -89,7 +94,7 @@ def test_whatever_the_timing_each_teacher_draws_what_asking_one_after_another_ta
         most = data.draw(st.integers(1, 5))
         first = data.draw(st.none() | st.integers(1, most))
         steps.append({"target_correct": data.draw(st.integers(1, min(3, most))), "max_samples": most, "first": first,
-                      "suspect_after": None})  # fmt: skip
+                      "suspect_after": None, "min_chance": data.draw(st.none() | st.floats(0.1, 0.9))})  # fmt: skip
     config = CascadePolicy.model_validate({"steps": steps})
     *starts, end = config.starts
     course = st.lists(st.booleans(), min_size=end, max_size=end)
@@ -98,10 +103,9 @@ def test_whatever_the_timing_each_teacher_draws_what_asking_one_after_another_ta
     for outcomes in courses:
         correct, indices = 0, []
         for start, step in zip(starts, config.steps, strict=True):
-            missing = step.target_correct - correct
-            if missing > 0:
+            if correct < step.target_correct:
                 own = outcomes[start : start + step.max_samples]
-                count = one_by_one(own, missing, step.first, step.max_samples)
+                count = one_by_one(own, step, correct)
                 indices += range(start, start + count)
                 correct += sum(own[:count])
         expected.append(indices)
@@ -109,11 +113,14 @@ def test_whatever_the_timing_each_teacher_draws_what_asking_one_after_another_ta
         assert drive(Cascade(len(courses), config), courses, starts, seed) == expected
 
 
+@pytest.mark.parametrize("min_chance", [None, 0.4])
 @pytest.mark.parametrize("correct_before", [0, 1])
-def test_the_rate_of_a_later_teacher_is_unbiased_whatever_the_earlier_one_did(correct_before: int) -> None:
+def test_the_rate_of_a_later_teacher_is_unbiased_whatever_the_earlier_one_did(
+    correct_before: int, min_chance: float | None
+) -> None:
     config = CascadePolicy.model_validate(
         {"steps": [{"target_correct": 2, "max_samples": 3, "suspect_after": None},
-                   {"target_correct": 3, "max_samples": 5, "suspect_after": None}]}
+                   {"target_correct": 3, "max_samples": 5, "suspect_after": None, "min_chance": min_chance}]}
     )  # fmt: skip
     before = [index < correct_before for index in range(3)]
     for rate in (Fraction(1, 10), Fraction(1, 2), Fraction(9, 10)):
