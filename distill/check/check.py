@@ -31,6 +31,7 @@ from distill.release.lineage import declared_licenses, is_on_hub, planned_lineag
 from distill.release.package import check_release_texts
 from distill.release.training_data import check_data
 from distill.train.launch import check_keeps_checkpoints
+from distill.train.rollouts import rollout_bytes
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
 from publish.chat_template import read_template
@@ -239,11 +240,13 @@ def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:
     files = sorted(folder.glob("*.safetensors")) if folder else []
     weight_bytes = sum(file.stat().st_size for file in files)
     parameters = sum(math.prod(shape) for _, shape in tensor_shapes(*files).values()) if method == "full" else 0
-    students = _students(recipe)
+    students, rollouts = _students(recipe), 0
     copies = students * (_TRAINED[method] + 1) + (_TRAINED[method] if recipe.train.on_policy else 0)
     if recipe.train.select is not None:  # those before the end as train leaves them, and one at a time exported
         copies += students * _TRAINED[method] * (recipe.train.select.checkpoints - 1) + 1
-    needed = int(copies * weight_bytes + CHECKPOINTS * _CHECKPOINT_BYTES * parameters) + (64 << 20)
+    if (config := recipe.train.on_policy) is not None:
+        rollouts = rollout_bytes(config.steps * config.batch_size, config.max_new_tokens)
+    needed = int(copies * weight_bytes + CHECKPOINTS * _CHECKPOINT_BYTES * parameters) + rollouts + (64 << 20)
     free = free_bytes(runs)
     if free < needed:
         what = f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed"

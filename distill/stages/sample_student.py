@@ -84,8 +84,8 @@ class SampleStudent(Stage[SampleFacts]):
                 link_or_copy(first / name, ctx.out / name)
         with TraceSet(first, ctx.store) as traces:
             summary = write_samples(ctx.out, _joined(traces, ctx.scratch))
-        others = [row for row in read_engine_info(ctx.scratch / ENGINES) if row["revision"] == revision]
-        if engines := [*read_engine_info(first / ENGINES), *others]:
+        own = [row for row in read_engine_info(ctx.scratch / ENGINES) if row["revision"] == revision]
+        if engines := [*read_engine_info(first / ENGINES), *own]:
             write_engine_info(ctx.out / ENGINES, engines)
         ctx.requests.first, ctx.requests.last = drawn.first_completed, drawn.last_completed
         share = TeacherShare(rows_out=drawn.rows, tokens=drawn.completion_tokens, engines=tuple(drawn.engines))
