@@ -2,8 +2,9 @@
 
 **Model.** A share `solved` of the problems has correct samples, each sample of theirs with probability `correct`
 and independently; of the others none. In a cascade each teacher solves its own share of the problems that it is asked.
-Every trace has `tokens_per_trace` tokens, and so has every answer of on-policy distillation, up to its limit; prompts
-count nothing. So it is as good as these figures: ``distill check --pilot`` measures them with the real teacher.
+The student of a first round answers as the teacher does, which is more than it will. Every trace has `tokens_per_trace`
+tokens, and so has every answer of on-policy distillation, up to its limit; prompts count nothing. So it is as good as
+these figures: ``distill check --pilot`` measures them with the real teacher.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from distill.config.recipe import Recipe
 from distill.evaluate.run import scored_teachers
 from licensing.errors import InputError
 from synth.problems.config import HubPrompts, PromptsConfig
-from synth.sampling.config import AdaptiveBounds, AdaptivePolicy, CascadePolicy, TeacherSampling
+from synth.sampling.config import AdaptiveBounds, AdaptivePolicy, CascadePolicy, SampleConfig, TeacherSampling
 
 __all__ = ["StageForecast", "check_forecast", "forecast"]
 
@@ -60,7 +61,7 @@ def forecast(recipe: Recipe) -> list[StageForecast]:
     if expected is None:
         return []
     stages = []
-    if steps := _steps(recipe, expected):
+    if steps := _steps(recipe, expected, recipe.sample):
         before = 0.0
         for step, (samples, shares) in zip(steps, _until_targets(steps), strict=True):
             after = sum(correct * share for correct, share in shares.items())
@@ -71,12 +72,21 @@ def forecast(recipe: Recipe) -> list[StageForecast]:
     elif expected.sample is not None and isinstance(recipe.sample, TeacherSampling):
         tokens = _problems(recipe, expected) * recipe.sample.num_samples * expected.tokens_per_trace
         stages.append(_stage("sample", tokens, expected.sample, tokens * expected.solved * expected.correct))
+    student = recipe.student_sampling
+    if expected.evaluate is not None and student is not None:
+        means = [mean for mean, _ in _until_targets(_steps(recipe, expected, student))] or [student.num_samples]
+        tokens = _problems(recipe, expected) * sum(means) * expected.tokens_per_trace
+        stages.append(_stage("sample_2", tokens, expected.evaluate))
     if expected.train is not None:
-        arms = 2 if recipe.curate.control_arm else 1
-        tokens = _problems(recipe, expected) * _rows(recipe, expected) * expected.tokens_per_trace
-        stages.append(_stage("train", tokens * recipe.student.num_train_epochs * arms, expected.train))
+        rows = [_rows(recipe, expected, recipe.sample)]
+        if student is not None:
+            both = rows[0] + _rows(recipe, expected, student)
+            rows.append(min(both, recipe.curate.max_traces_per_problem or both))
+        rows += rows[-1:] * recipe.curate.control_arm
+        tokens = _problems(recipe, expected) * sum(rows) * expected.tokens_per_trace
+        stages.append(_stage("train", tokens * recipe.student.num_train_epochs, expected.train))
     if expected.evaluate is not None and (select := recipe.train.select) is not None:
-        models = select.checkpoints * (2 if recipe.curate.control_arm else 1)
+        models = select.checkpoints * (recipe.train.rounds + recipe.curate.control_arm)
         answers = models * select.problems * recipe.evaluate.num_samples
         stages.append(_stage("select", answers * expected.tokens_per_trace, expected.evaluate))
     if expected.on_policy is not None and (config := recipe.train.on_policy) is not None:
@@ -84,7 +94,9 @@ def forecast(recipe: Recipe) -> list[StageForecast]:
         tokens = answers * min(expected.tokens_per_trace, config.max_new_tokens)
         stages.append(_stage("on_policy", tokens, expected.on_policy))
     if expected.evaluate is not None:
-        models = 2 + recipe.curate.control_arm + len(scored_teachers(recipe.evaluate, recipe.teacher))
+        models = (
+            1 + recipe.train.rounds + recipe.curate.control_arm + len(scored_teachers(recipe.evaluate, recipe.teacher))
+        )
         problems = _count(recipe.evaluate.prompts, expected.held_out, "held_out")
         answers = models * problems * recipe.evaluate.num_samples
         stages.append(_stage("evaluate", answers * expected.tokens_per_trace, expected.evaluate))
@@ -109,9 +121,9 @@ class _Step:
     rate: StageRate | None
 
 
-def _steps(recipe: Recipe, expected: ForecastConfig) -> list[_Step]:
+def _steps(recipe: Recipe, expected: ForecastConfig, sampling: SampleConfig) -> list[_Step]:
     """The teachers of a policy that goes by verdicts; a mixture counts as one. None of another policy."""
-    policy = recipe.sample.policy if isinstance(recipe.sample, TeacherSampling) else None
+    policy = sampling.policy if isinstance(sampling, TeacherSampling) else None
     if isinstance(policy, AdaptivePolicy):
         one = (expected.solved, expected.correct, expected.tokens_per_trace, expected.sample)
         return [_Step("sample", policy, *one)]
@@ -166,14 +178,13 @@ def _one_by_one(bounds: AdaptiveBounds, correct: float, before: int) -> tuple[fl
     return mean, ends
 
 
-def _rows(recipe: Recipe, expected: ForecastConfig) -> float:
+def _rows(recipe: Recipe, expected: ForecastConfig, sampling: SampleConfig) -> float:
     """Mean training rows of a problem: its correct samples, up to the limit of curation and the policy's target."""
-    sampling = recipe.sample
     most = sampling.most_samples if isinstance(sampling, TeacherSampling) else 1
     limit = min(recipe.curate.max_traces_per_problem or most, most)
     if not recipe.curate.filters.correct:
         return limit
-    if steps := _steps(recipe, expected):
+    if steps := _steps(recipe, expected, sampling):
         *_, (_, shares) = _until_targets(steps)
         return sum(share * min(correct, limit) for correct, share in shares.items())
     return expected.solved * sum(_at_least(count, most, expected.correct) for count in range(1, limit + 1))

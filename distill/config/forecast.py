@@ -44,5 +44,7 @@ class ForecastConfig(Section):
         None, description="Tokens of answers that are written, rated by the teacher and trained on."
     )
     evaluate: StageRate | None = Operational(
-        None, description="That of the models that are scored, checkpoints of `train.select` among them."
+        None,
+        description="That of the models that are scored, checkpoints of `train.select` among them, and of the student "
+        "that `train.rounds` samples.",
     )

@@ -360,6 +360,17 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _student_can_be_sampled(self) -> Recipe:
+        if self.train.rounds == 1:
+            return self
+        sampling = self.train.student_sample or self.sample
+        if isinstance(sampling, ImportedTraces):
+            raise ValueError("train.rounds: imported traces do not say how to sample: set train.student_sample")
+        if isinstance(sampling.policy, CascadePolicy):
+            raise ValueError("train.rounds: one student is no cascade: set another train.student_sample.policy")
+        return self
+
+    @model_validator(mode="after")
     def _on_policy_can_train(self) -> Recipe:
         if self.train.on_policy is None:
             return self
@@ -515,6 +526,14 @@ class Recipe(Section):
         if self.persona is not None and self.persona.rewriter is not None:
             models["persona.rewriter"] = self.persona.rewriter
         return models
+
+    @property
+    def student_sampling(self) -> TeacherSampling | None:
+        """How the student of the first round is sampled; None where there is one round."""
+        if self.train.rounds == 1 or self.train.student_sample is not None:
+            return self.train.student_sample
+        assert isinstance(self.sample, TeacherSampling), "the recipe's schema asks for train.student_sample"
+        return self.sample.model_copy(update={"budget": None})
 
     @property
     def teachers(self) -> tuple[TeacherConfig, ...]:

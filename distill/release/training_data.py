@@ -97,6 +97,9 @@ def write_data_set(
         teacher.id: {"teacher_revision": teacher.revision, "sampling": sampling, "verifier": verifier or None}
         for teacher in facts.teachers
     }
+    if (student := facts.first_student) is not None:
+        settings = json.dumps(student.settings, sort_keys=True)
+        shared[student.id] = {"teacher_revision": student.revision, "sampling": settings, "verifier": verifier or None}
     redaction = Redaction(recipe)
     public_rows = (row | {key: redaction.value(row[key]) for key in _PUBLIC if key in row} for row in map(dict, rows))
     shards = write_shards(public_rows, shared, scratch, optional=optional_columns(recipe))
@@ -143,6 +146,7 @@ def data_facts(
         length_edges=tuple(lengths.get("edges", ())),
         length_counts=tuple(lengths.get("kept", ())),
         teachers=facts.teachers,
+        first_student=facts.first_student,
         prompt_sources=facts.prompt_sources,
         sampling=facts.sampling,
         verification=facts.verification,

@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 __all__ = [
-    "STUDENT", "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "Estimate", "EvaluateFacts", "ExportFacts",
-    "Facts", "FormatsFacts", "LabelFacts", "PackageFacts", "PersonaProbes", "PrepareFacts", "ProbeChange", "ProbeRates",
-    "Rate", "ReplayFacts", "SampleFacts", "SandboxFacts", "Score", "SelectFacts", "SideEffect", "TeacherShare",
-    "TrainFacts", "VerifyFacts", "notes_of",
+    "FIRST_STUDENT", "STUDENT", "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "Estimate", "EvaluateFacts",
+    "ExportFacts", "Facts", "FormatsFacts", "LabelFacts", "PackageFacts", "PersonaProbes", "PrepareFacts",
+    "ProbeChange", "ProbeRates", "Rate", "ReplayFacts", "SampleFacts", "SandboxFacts", "Score", "SelectFacts",
+    "SideEffect", "TeacherShare", "TrainFacts", "VerifyFacts", "notes_of",
 ]  # fmt: skip
 
 
@@ -71,7 +71,8 @@ class SampleFacts(Facts):
     teacher that was asked; ``stopped_by_budget`` names the limit that ended sampling early. ``left_out``: rows of the
     source by the condition that they do not meet. ``first_failure``: why the first failed request failed;
     ``finish_reasons`` has their number. ``other_models``: names that endpoints gave in their responses, of other models
-    than the recipe's. ``selection_problems``: taken out for choosing a checkpoint."""
+    than the recipe's. ``selection_problems``: taken out for choosing a checkpoint. ``student``: in the second round,
+    those of the samples that the student of the first one gave."""
 
     rows_in: int
     rows_out: int
@@ -92,6 +93,7 @@ class SampleFacts(Facts):
     other_models: tuple[str, ...] | None = None
     escalated: int | None = None
     selection_problems: int | None = None
+    student: TeacherShare | None = None
 
 
 def notes_of(facts: Mapping[str, Any]) -> list[str]:
@@ -118,6 +120,8 @@ def notes_of(facts: Mapping[str, Any]) -> list[str]:
     if facts.get("rule"):
         steps = ", ".join(f"{step:,}" for step in facts["steps"])
         notes.append(f"step {facts['step']:,} was chosen ({facts['rule']}), of the checkpoints of steps {steps}")
+    if (rows := facts.get("student_rows")) is not None:
+        notes.append(f"the student of the first round wrote {rows:,} of {facts['rows_out']:,} training rows")
     return notes
 
 
@@ -159,7 +163,8 @@ class CurateFacts(Facts):
     the recipe has one; it may have fewer rows than the training set. ``texts_digest``: of the texts of the
     selected rows (``synth.curate.curate.Curation``). ``added``: rows beside the selected ones, "persona" and "replay";
     ``added_digest``: sha256 over them. ``rewriter``: requests and tokens of the model that rewrites identity talk, the
-    traces that it rewrote, and those that it did not by the reason."""
+    traces that it rewrote, and those that it did not by the reason. ``student_rows``: in the second round, how many
+    selected rows the student of the first one wrote."""
 
     rows_in: int
     rows_out: int
@@ -170,6 +175,7 @@ class CurateFacts(Facts):
     added: dict[str, int] | None = None
     added_digest: str | None = None
     rewriter: dict[str, Any] | None = None
+    student_rows: int | None = None
 
 
 class ReplayFacts(Facts):
@@ -238,6 +244,8 @@ class ExportFacts(Facts):
 
 STUDENT = "student_after"
 """The name of the rows and scores of the model that ships."""
+FIRST_STUDENT = "student_round_1"
+"""Likewise of the student of the first round, where there is a second; and of the samples that it gave."""
 
 
 class Estimate(Facts):

@@ -144,6 +144,22 @@ def test_every_model_answers_every_held_out_problem_as_often_as_it_is_sampled() 
     assert tokens("evaluate", "curate.control_arm=false", "evaluate.teacher=false", *sampled) == 8 * 2 * 3
 
 
+def test_a_second_round_takes_the_students_samples_another_training_and_another_scored_model() -> None:
+    def stages(*more: str) -> dict[str, float]:
+        rates = [f"forecast.{stage}={RATE}" for stage in ("sample", "train", "evaluate")]
+        changes = ["sample.num_samples=1", "evaluate.teacher=false", "curate.max_traces_per_problem=3", *more]
+        recipe = load_recipe(ROOT / "recipes" / "smoke.yaml", [*ONE, *rates, *changes])
+        return {one.stage: one.tokens for one in forecast(recipe)}
+
+    one, two = stages(), stages("train.rounds=2", "train.student_sample={num_samples: 5}")
+    assert (one["sample"], two["sample"], two["sample_2"]) == (1, 1, 5)
+    of_teacher, epochs, arms = 0.8 * 0.7, 2, 2
+    of_both = min(3, of_teacher + 0.8 * expected(5, lambda outcome: min(sum(outcome), 3)))
+    assert one["train"] == pytest.approx(of_teacher * epochs * arms)
+    assert two["train"] == pytest.approx((of_teacher + of_both * arms) * epochs)
+    assert two["evaluate"] - one["evaluate"] == 8
+
+
 def test_hours_and_money_follow_from_rate_gpus_and_prices() -> None:
     overrides = [*ONE, "forecast.tokens_per_trace=1e6", "sample.num_samples=2", f"forecast.sample={RATE}"]
     recipe = load_recipe(ROOT / "recipes" / "smoke.yaml", [*overrides, "forecast.sample.price_per_million_tokens=5"])
