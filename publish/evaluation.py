@@ -125,7 +125,7 @@ def path_component(text: str) -> str:
 def _record(facts: ReleaseFacts | EvaluationRun, evaluation: EvaluationFacts, score: Score) -> dict[str, Any]:
     about, benchmark = score.about, evaluation.benchmark
     engine, _, version = (about.engine or "").partition(" ")
-    own = about.role in ("release", "control")
+    own = about.role in ("release", "earlier", "control")
     details = {name: str(value) for name, value in (("revision", facts.version),) if value and about.role == "release"}
     model: dict[str, Any] = {
         "name": score.model,

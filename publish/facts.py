@@ -161,6 +161,25 @@ class SamplingFacts(Facts):
     tokens: int | None = Field(None, ge=0, description="Generated tokens.")
 
 
+class FirstStudent(Facts):
+    """The student of a first round, of whose answers the verified ones are training rows of this release.
+
+    ``trained_rows``: those that it was trained on; ``samples`` and ``tokens``: its answers; ``rows``: those among the
+    training rows, where ``id`` names it.
+    """
+
+    id: str = Field(min_length=1)
+    revision: str = Field(description="Digest of its weights.")
+    base: str = Field(min_length=1, description="The model that it was trained from.")
+    license: str | None = Field(None, description="That of its base.")
+    trained_rows: int = Field(ge=0)
+    settings: dict[str, Value] = Field(default_factory=dict)
+    samples: int = Field(ge=0)
+    tokens: int = Field(ge=0)
+    engine: str | None = Field(None, description="Name and version of its inference engine.")
+    rows: int = Field(ge=0)
+
+
 class WaterfallStep(Facts):
     """What remains after one step of curation."""
 
@@ -176,7 +195,7 @@ class WaterfallStep(Facts):
 class ScoredModel(Facts):
     """A model that was evaluated, and how it answered: ``engine`` is name and version, the shares are in 0..1."""
 
-    role: Literal["release", "base", "teacher", "control", "quantized", "model"]
+    role: Literal["release", "earlier", "base", "teacher", "control", "quantized", "model"]
     id: str = Field(min_length=1, description="The hub's id, or a name where it has none.")
     engine: str | None = None
     served: bool = Field(False, description="A service of others answered.")
@@ -323,6 +342,7 @@ class ReleaseFacts(Facts):
     persona: PersonaFacts | None = None
     training: TrainingFacts | None = None
     sampling: SamplingFacts | None = None
+    first_student: FirstStudent | None = None
     verification: str | None = Field(None, description="How traces were verified, in one line; None: not at all.")
     waterfall: tuple[WaterfallStep, ...] = ()
     evaluation: EvaluationFacts | None = None
@@ -388,6 +408,7 @@ class DatasetFacts(Facts):
     teachers: tuple[TeacherFacts, ...] = ()
     prompt_sources: tuple[PromptSource, ...] = ()
     sampling: SamplingFacts | None = None
+    first_student: FirstStudent | None = None
     verification: str | None = None
     waterfall: tuple[WaterfallStep, ...] = ()
     decontamination: DecontaminationFacts | None = None

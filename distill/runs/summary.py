@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.runs.artefact import Artefact
+from distill.runs.artefact import Artefact, of_last_round
 from distill.runs.facts import notes_of
 from distill.runs.store import current_artefacts, read_events
 from licensing.errors import InputError
@@ -19,6 +19,7 @@ MODEL_NAMES = {
     "student_before": "student before",
     "student_after": "student after",
     "teacher": "teacher",
+    "student_round_1": "student of the first round",
     "student_control": "student after, unverified traces",
 }
 
@@ -48,7 +49,8 @@ def summary(run: Path) -> dict[str, Any]:
     stage package has finished, and where no data set is released. ``formats``: those of the release in other formats.
     """
     artefacts = current_artefacts(run)
-    evaluate, curate, package = artefacts.get("evaluate"), artefacts.get("curate"), artefacts.get("package")
+    evaluate, package = artefacts.get("evaluate"), artefacts.get("package")
+    curate = of_last_round(artefacts).get("curate")
     formats = artefacts.get("formats")
     return {
         "run": str(run.resolve()),

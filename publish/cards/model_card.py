@@ -105,6 +105,8 @@ def _lineage(facts: ReleaseFacts) -> Markdown:
         engine = f"on {teacher.engine}" if teacher.engine else ""
         note = ", ".join(filter(None, (same, _teacher_prompt(teacher), operator[teacher.ran_by], engine)))
         rows.append(("teacher", link(teacher.id), teacher.revision, teacher.license, note))
+    if (student := facts.first_student) is not None:
+        rows.append(("student", student.id, student.revision, student.license, f"trained from {student.base}"))
     for source in facts.prompt_sources:
         name = link(source.dataset, "datasets/") if source.dataset else source.name
         count = "" if source.problems is None else f"{source.problems:,} problems"
