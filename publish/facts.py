@@ -7,6 +7,7 @@ untrusted: the cards escape them.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -236,6 +237,15 @@ def reading_of(low: float | None, high: float | None, p: float | None = None) ->
     return "higher" if low > 0 else "lower"
 
 
+def trained_on_text(recall: Mapping[str, float | None]) -> str:
+    """What the column "Trained on" of a table of suites counts; ``recall`` by kind of planted copy."""
+    shares = ", ".join(f"{kind} {share:.2f}" for kind, share in recall.items() if share is not None)
+    return (
+        "Trained on: training prompts that hold a problem of the suite. The search finds these shares of planted "
+        f"copies: {shares or 'none planted'}."
+    )
+
+
 def p_text(p: float | None) -> str:
     """Three significant digits, a small p as a bound, and none as 0; empty where it is not known."""
     return "" if p is None else "below 0.0001" if p < 0.0001 else f"{p:.3g}"
@@ -300,6 +310,7 @@ class EvaluationFacts(Facts):
     other_scores: tuple[Score, ...] = Field((), description="The same models on other metrics, such as pass@8.")
     comparisons: tuple[Comparison, ...] = ()
     suites: tuple[SuiteChange, ...] = ()
+    planted_recall: dict[str, float | None] | None = Field(None, description="Of problems of the suites, by copy.")
     interval: str | None = Field(None, description="Method and level, such as 'Wilson, 95 %'.")
     items: bool = False
 

@@ -106,7 +106,9 @@ def _texts(size: int, samples: int, free_bytes: int) -> Iterator[Finding]:
 
 def check_held_out(recipe: Recipe) -> Iterator[Finding]:
     """The problems of `evaluate`, held out and of the suites, and the difference of two models that so many held-out
-    ones tell from chance."""
+    ones tell from chance. Raises InputError for a problem set that cannot be read, an unknown suite, and an engine
+    argument that vLLM does not have."""
+    from distill.evaluate.run import check_engine
     from distill.evaluate.statistics import minimum_detectable_effect
     from synth.problems.problem import load_prompts
 
@@ -128,6 +130,7 @@ def check_held_out(recipe: Recipe) -> Iterator[Finding]:
         if suite.fetches is None:
             count = len(suite.problems(recipe.evaluate.suite_limit, recipe.evaluate.seed))
             yield Finding("ok", subject, f"{count:,} problems: {suite.about}")
+    check_engine(recipe.evaluate)
 
 
 def _golds(prompts: Sequence[Prompt], on_bad_row: OnBadRow) -> Generator[Finding, None, str]:

@@ -486,6 +486,7 @@ def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
             )
             for effect in facts.side_effects
         ),
+        planted_recall=facts.planted_recall,
         interval=facts.interval,
         items=recipe.release.evaluation_items,
     )

@@ -30,6 +30,7 @@ from distill.report.verdicts import spent_text, verdicts_section
 from distill.runs.artefact import Artefact, of_last_round
 from distill.runs.summary import score_rows, stage_rows
 from licensing.files import read_json
+from publish.facts import trained_on_text
 
 __all__ = ["sections"]
 
@@ -85,11 +86,7 @@ def _scores(evaluate: Artefact | None) -> Section | None:
     if facts.get("side_effects"):
         blocks.append(side_effect_table(facts["side_effects"]))
         if recall := facts.get("planted_recall"):
-            shares = ", ".join(f"{kind} {share:.2f}" for kind, share in recall.items() if share is not None)
-            blocks.append(
-                "Trained on: training prompts that hold a problem of the suite. The search finds these shares of "
-                f"planted copies: {shares}."
-            )
+            blocks.append(trained_on_text(recall))
     blocks += answer_tables(score_rows(evaluate))
     if facts.get("persona_probes"):
         blocks += probe_tables(facts["persona_probes"])
@@ -134,7 +131,7 @@ def _spend(recipe: Mapping[str, Any], artefacts: Mapping[str, Artefact]) -> Sect
     elif sample is not None:
         teacher = recipe["teacher"].get("name") or recipe["teacher"].get("model", "")
         blocks += _budget(budget, teacher, sample)
-    blocks.append("Seconds are those of the process that finished a stage; time lost to an interruption is not counts.")
+    blocks.append("Seconds are those of the process that finished a stage, without time lost to an interruption.")
     return Section("spend", "Spend", tuple(blocks))
 
 

@@ -42,8 +42,8 @@ def find_run(path: Path) -> Path:
 
 
 def summary(run: Path) -> dict[str, Any]:
-    """``{"run", "stages", "running", "waterfall", "scores", "comparisons", "side_effects", "interval",
-    "persona_probes", "release", "data_release", "formats"}`` of a run's newest recipe.
+    """``{"run", "stages", "running", "waterfall", "scores", "comparisons", "side_effects", "planted_recall",
+    "interval", "persona_probes", "release", "data_release", "formats"}`` of a run's newest recipe.
 
     ``release`` and ``data_release`` are the absolute paths of the model's folder and the data set's; None before the
     stage package has finished, and where no data set is released. ``formats``: those of the release in other formats.
@@ -60,6 +60,7 @@ def summary(run: Path) -> dict[str, Any]:
         "scores": score_rows(evaluate) if evaluate else [],
         "comparisons": evaluate.facts["comparisons"] if evaluate else [],
         "side_effects": evaluate.facts.get("side_effects", []) if evaluate else [],
+        "planted_recall": evaluate.facts.get("planted_recall") if evaluate else None,
         "interval": evaluate.facts["interval"] if evaluate else None,
         "persona_probes": evaluate.facts.get("persona_probes") if evaluate else None,
         "release": _folder(package, "folder"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import EvaluationSettings, Recipe
-from distill.evaluate.run import check_sampling
+from distill.evaluate.run import check_engine, check_sampling
 from distill.evaluate.suites.suite import find_suites
 from distill.models.folder import MODEL
 from distill.models.vocabulary import require_shared
@@ -88,6 +88,7 @@ def run(
     if recipe.release.formats and (only or until or "formats") == "formats":
         check_gguf_tools()
     check_keeps_checkpoints(recipe)
+    check_engine(recipe.evaluate)
     if recipe.release.evaluation_items:
         check_evaluation_items(recipe)
     with Run.open(runs, recipe, watcher=watcher, until=until, only=only) as stages:

@@ -38,6 +38,7 @@ from publish.facts import (
     TeacherFacts,
     TrainingFacts,
     p_text,
+    trained_on_text,
 )
 
 __all__ = ["difference_table", "model_card", "score_table"]
@@ -62,6 +63,7 @@ def model_card(facts: ReleaseFacts) -> str:
         probes=probe_table(facts.persona.probes) if facts.persona else None,
         differences=difference_table(evaluation) if evaluation else None,
         suites=suite_table(evaluation) if evaluation and evaluation.suites else None,
+        trained_on=trained_on_text(recall) if evaluation and (recall := evaluation.planted_recall) else None,
         worse=_worse(evaluation) if evaluation else None,
         has_intervals=_has_intervals(evaluation) if evaluation else None,
         training_settings=_training_settings(training) if training else None,

@@ -30,26 +30,29 @@ _STYLE = re.compile(
 )
 _MARKS = re.compile(
     r"[*_`$\"\u201c\u201d]|\\[()\[\]]|\\(?:left|right|displaystyle|quad|rm|bf|it|sf|[lL]arge)(?![A-Za-z])|\\[,;:! ]|"
-    r"\\?[{}]|^[#>\s]+|<[^<>]{1,20}>|'(?=\(?[A-Za-z]\)?')|(?<='[A-Za-z])'|(?<=[A-Za-z]\))'"
+    r"\\?[{}]|^[#>\s]+|<(?![A-Z]>)[^<>]{1,20}>|<(?=[A-Z]>)|(?<=<[A-Z])>|'(?=\(?[A-Za-z]\)?')|(?<='[A-Za-z])'|(?<=[A-Za-z]\))'"
 )
 _LETTER = (
     r"(?:[(\[\uff08\u3010]\s*[A-Za-z0-9]\s*[)\]\uff09\u3011]|"
     r"(?<![A-Za-z0-9_])[A-Z0-9](?![A-Za-z0-9_'\u2019]|\s*[=^+*/]))"
 )
 _JOINT = r"\s*(?:,|;|&|/|\||、|和|\band\b)\s*(?:and\b|&)?\s*"
-_OPTION = r"(?:(?:the\s+)?(?:option|choice|answer|letter|statement|选项|la|die|the)s?\b:?\s*)?"
+_OPTION = (
+    r"(?:(?:the\s+)?(?:option|choice|answer|letter|statement|选项|letra|r[ée]ponse|opci[óo]n|la|die|the)s?\b:?\s*)?"
+)
 _GROUP = (
     rf"[\[']?\s?(?P<group>(?>{_LETTER}(?:{_JOINT}(?!I\s+[a-z]){_OPTION}{_LETTER}){{0,8}})|"
     r"(?<![A-Za-z0-9_])[A-J]{2,6}(?![A-Za-z0-9_']))"
 )
 _ANSWER_IS = (
     r"\b(?:(?:final|correct|best|right|my)\s+)?(?:answers?|choice|options?|statement|r[ée]ponse|respuesta|"
-    r"resposta|risposta|Antwort|L[öo]sung)\b(?P<between>[^.\n:]{0,40}?)(?:\b(?:is|are|would be|must be|should be|est|"
-    r"es|ist|lautet)\b|[èé](?=\s)|=>|[:=\uff1a\u2192\u2013\u2014]|->|-(?=\s)|\n)|\bans\b\.?:?"
+    r"resposta|risposta|opci[óo]n|alternativa|Antwort|L[öo]sung)\b(?P<between>[^.\n:]{0,40}?)"
+    r"(?:\b(?:is|are|would be|must be|should be|est|es|ist|lautet)\b|[èé](?=\s)|=>"
+    r"|[:=\uff1a\u2192\u2013\u2014]|->|-(?=\s)|\n)|\bans\b\.?:?"
 )
 _ANSWER_IS_ELSEWHERE = (
     r"(?:正确)?(?:答案|选项)(?:应该|应)?(?:是|为|选)?\s*[:\uff1a]?|"
-    r"选(?:择|项)?\s*[:\uff1a]?|(?:答え|正解)は|정답[은:]?|ответ\s*[:\u2014-]"
+    r"选(?:择|项)?\s*[:\uff1a]?|(?:答え|正解)(?:は|\uff1a)|【答案】|정답[은:]?|ответ\s*[:\u2014-]"
 )
 _CHOOSING = (
     r"\bI(?:'d|\u2019d| would| will|'ll)?\s+(?:choose|pick|select|go with|conclude|vote for|opt for)\b:?|"
@@ -59,11 +62,13 @@ _CUE = re.compile(
     rf"(?:{_ANSWER_IS}|{_ANSWER_IS_ELSEWHERE}|{_CHOOSING})\s*{_OPTION}{_OPTION}{_GROUP}", re.IGNORECASE | re.MULTILINE
 )
 _BACKWARD = re.compile(
-    rf"{_OPTION}{_GROUP}\s+(?:is|are)\s+(?:the\s+|both\s+)?(?:correct|right|best|true|(?:final\s+)?answer)\b(?!\s*\?)",
+    rf"{_OPTION}{_GROUP}\s+(?:is|are)\s+(?:the\s+(?:only\s+)?|both\s+)?(?:correct|right|best|true|(?:final\s+)?answer)\b(?!\s*\?)",
     re.IGNORECASE,
 )
 _NAMED = re.compile(rf"\b(?:option|choice)\s+{_GROUP}", re.IGNORECASE)
-_DENIED = re.compile(r"\b(?:not|cannot|never|neither|if|whether|unless)\b|n['\u2019]t\b|\bno\s*$", re.IGNORECASE)
+_DENIED = re.compile(
+    r"\b(?:not|cannot|never|neither|if|whether|unless|nicht|não|non(?!-))\b|n['\u2019]t\b|\bno\s*$", re.IGNORECASE
+)
 _HEDGE = re.compile(
     r"^\s*(?:,\s*)?(?:/|\bor\b|或)\s*(?:(?:maybe|perhaps|possibly|option|choice|even|else)\s+)*[(\[]?[A-Z]\b|"
     r"\b(?:not sure|unsure|(?:cannot|can't) (?:decide|determine|tell)|(?:but|and) also|or (?:maybe|perhaps|possibly))"
@@ -74,6 +79,7 @@ _UNDECIDED = re.compile(rf"{_HEDGE.pattern}|\b(?:either|both|could be|might be|a
 _OF_AN_ARTICLE = re.compile(r"\s+(?!because|since|as\b|and\b|but|which|for\b|with\b|is\b|due)[a-z]")
 _REFUSED = re.compile(r"(?:\b(?:not|never)|n['\u2019]t)\s*$", re.IGNORECASE)
 _GOLD_LETTERS = re.compile(r"""[\s\[("',;/&]*[A-J](?:[\s\[\]()"',;/&]+[A-J])+[\s\])"']*""")
+_BULLET = re.compile(r"^(?:[-\u2022\u2705\u2713\u2714\u2611]\ufe0f?\s*)+")
 _ENDS = re.compile(r"\s*[.,;!]?\s*$", re.MULTILINE)
 _LONGEST = 20_000
 
@@ -181,8 +187,11 @@ def _letters(group: str, options: dict[str, str] | None, *, whole: bool = False)
 
     Small letters count in brackets, and where the group is the `whole` of a text.
     """
-    if whole and re.fullmatch(rf"(?:the\s+)?{_OPTION}{_GROUP}", group, re.IGNORECASE) is None:
-        return None
+    if whole:
+        match = re.fullmatch(rf"(?:the\s+)?{_OPTION}{_GROUP}", group, re.IGNORECASE)
+        if match is None:
+            return None
+        group = match["group"]
     pairs = re.findall(r"[(\[\uff08\u3010]\s*([A-Za-z0-9])\s*[)\]\uff09\u3011]|\b([A-Z0-9])\b", group)
     letters = [(one or two).upper() for one, two in pairs]
     if not letters and (run := re.search(r"(?<![A-Za-z])[A-J]{2,6}(?![A-Za-z])", group)):
@@ -259,7 +268,10 @@ def _by_text(text: str, options: dict[str, str]) -> str | None:
 
 def _is_another(letter: str, rest: str, options: dict[str, str] | None) -> bool:
     """Whether the text behind a letter is that of another option."""
-    named = _by_text(rest.strip(".:)- "), options) if options and rest else None
+    rest = rest.strip(".:)- ")
+    if not options or not rest:
+        return False
+    named = _by_text(rest, options) or (_by_value(rest, options) if len(rest) < 60 else None)
     return named is not None and named != letter.strip("([]) ").upper()
 
 
@@ -282,9 +294,12 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
     text = _without_list(text, options).strip()
     if (committed := _commitment(text, options)) is not None:
         return committed or None
-    last = text.rpartition("\n")[2].strip()
+    last = _BULLET.sub("", text.rpartition("\n")[2].strip())
     lead = re.fullmatch(rf"(?:the\s+)?{_OPTION}(?P<letter>{_LETTER})\s*(?P<rest>.*)", last.rstrip("."), re.IGNORECASE)
-    if lead is not None and not _UNDECIDED.search(last):
+    is_its_text = (
+        lead is not None and options is not None and _by_text(lead["rest"].lstrip(".:)- "), options) is not None
+    )
+    if lead is not None and (is_its_text or not _UNDECIDED.search(last)):
         raw, rest = lead["letter"], lead["rest"]
         alone = not raw[-1].isalnum() or not rest or rest[0] in ".:),"
         if _is_another(raw, rest, options):
@@ -292,11 +307,14 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
         another = re.match(rf"{_JOINT}(?!I\s+[a-z]){_LETTER}", rest)
         if raw.upper() == raw and alone and not another and (letters := _letters(raw, options)) is not None:
             return letters[0]
-    if (letters := _letters(text.strip("(). \n"), options, whole=True)) is not None and "\n" not in text:
+    if (letters := _letters(last.strip("(). !"), options, whole=True)) is not None and "\n" not in text:
         return ", ".join(letters)
     if options is not None:
         stated = re.sub(
-            r"^.*\b(?:answer|choice|option)\b[^:\n]{0,30}?(?:\bis\b|:)\s*", "", last[-2000:], flags=re.IGNORECASE
+            r"^.*\b(?:answer|choice|option|decision|verdict)\b[^:\n]{0,30}?(?:\bis\b|:)\s*",
+            "",
+            last[-2000:],
+            flags=re.IGNORECASE,
         )
         if same := (_by_text(stated, options) or _by_text(text, options)):
             return same
@@ -342,6 +360,10 @@ def _commitment(text: str, options: dict[str, str] | None) -> str | None:
     end, letters, start = last
     sentence = re.split(r"[.\n]\s", text[end : end + 200])[0]
     opening = re.split(r"[.,;\n]\s", text[max(0, start - 60) : start])[-1]
-    if _HEDGE.search(sentence) or _HEDGE.search(opening):
+    if (
+        _HEDGE.search(sentence)
+        or _HEDGE.search(opening)
+        or (len(letters) == 1 and _is_another(letters[0], sentence, options))
+    ):
         return ""
     return ", ".join(letters)

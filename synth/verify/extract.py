@@ -24,6 +24,21 @@ from typing import Any, Literal
 
 from synth.reasoning import Reasoning, split_reasoning
 from synth.verify.answers.tokens import closing_brace, is_balanced
+from synth.verify.statement import (
+    BOLD,
+    COPULA,
+    DENIED,
+    LEAD,
+    MODAL,
+    SEGMENT,
+    SUPPOSED,
+    emphasized,
+    formulas,
+    inside,
+    is_stated,
+    last_clause,
+    stated,
+)
 
 __all__ = ["Answer", "How", "committed_answer", "final_answer", "gold_text", "last_boxed"]
 
@@ -48,67 +63,24 @@ _CUE = re.compile(
     r"\bответ\**\s*[:\u2014-]\**|(?:^|\n)[#> ]{0,6}\**(?:the\s)?(?:final\s|correct\s)?(?:answer|result)\**:?\**\s*\n)",
     re.IGNORECASE,
 )
-_DENIED = re.compile(
-    r"\b(?:not|cannot|never|neither|nor|no|nicht|kein\w*|не)\b|n['\u2019]t\b|\bne\b.{0,30}\bpas\b|"
-    r"不是|不可能|不等于|并非",
-    re.IGNORECASE,
-)
-_MODAL = re.compile(r"\b(?:might|could|would|may)\b", re.IGNORECASE)
 _NO = re.compile(r"no\s*(?:[.,;!]|$|\n)", re.IGNORECASE)
-_SUPPOSED = re.compile(
-    r"\b(?:if|suppose|assume|assuming|is it|unless|whether|perhaps|maybe|either|si|wenn)\b|"
-    r"如果|假设|\?\s*$",
-    re.IGNORECASE,
-)
+_BEGINNING = re.compile(r"[ \t*:#]*(?:\n[\s>*:#]*(?:```\w*\n)?)?")  # of an answer: marks, empty lines, a fence
+_AT_THE_END = re.compile(r"(?:\s*です|[\s.!。！\u2705\u2714\ufe0f\U0001f300-\U0001faff]+)$")
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
-_LEAD = re.compile(
-    r"^(?:\s|\*|:|just|simply|therefore|thus|indeed|clearly|then|"
-    r"hence|exactly|equal to|given by|as follows|option(?=\s)|"
-    r"choice(?=\s))+",
-    re.IGNORECASE,
-)
-_SEGMENT = re.compile(
-    r"\$\$(?P<a>[^$]+)\$\$|(?<!\\)\$(?P<b>(?:[^$\\]|\\.)+)\$|\\\((?P<c>(?:[^\\]|"
-    r"\\(?!\)))+)\\\)|\\\[(?P<d>(?:[^\\]|\\(?!\]))+)\\\]",
-    re.DOTALL,
-)
-_JOIN = re.compile(r"\s*(?:,|;|\band\b|\bor\b|,\s*(?:and|or)\b)\s*", re.IGNORECASE)
 _END = re.compile(
     r"(?<!\b[ap]\.m)[.!?]\s+(?=[A-Z\"'(*\\$]|$)|。|;\s|\n|"
     r",?\s+(?:because|since|which|where|so that|as (?:we|shown|"
     r"required|desired|the)|for (?:all|any|every)|when|given that|"
     r"I hope|by)\b|,\s+(?:I|as|so|but|hence|thus|while|just|not)\b|\s[\u2013\u2014]\s",
 )
-_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*|`([^`\n]{1,200})`|__([^_\n]{1,200})__")
 _TICKED = re.compile(r"`+([^`]+)`+[.,]?")
 _HEDGE = re.compile(
     r"\b(?:or (?:maybe|perhaps|possibly)|not sure|i (?:do not|don't|cannot|can't) (?:know|tell|determine|decide))\b",
     re.IGNORECASE,
 )
-_NUMBER = re.compile(
-    r"(?<![A-Za-z0-9_.^\\])(?P<money>\\?[$€£¥]\s?)?[-\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s?/\s?\d+)?"
-    r"(?P<unit>\s?%|\s?(?:[a-zA-Z]{2,12}\b|[mgsLJNWVK](?![A-Za-z0-9_^])))?(?![A-Za-z0-9_^])"
-)
-# Words that make a number in a sentence something else than what the sentence states.
-_COMPARED = re.compile(
-    r"\b(?:than|at (?:least|most)|between|exceeds?|rule[sd]? out|without|except|all but|exclud\w+|reject\w*|"
-    r"(?:might|could|would|may)(?:\s+\w+){0,3}(?=\s+\**\$?[-\d\\])|wrong|incorrect|impossible|fails|"
-    r"too (?:large|big|small|high|low|many|few|much)|mayor|menor|m[áa]s|menos|moins|gr[öo](?:ß|ss)er|kleiner|больше|"
-    r"меньше)\b|\b(?:(?<!total )(?<!value )(?<!sum )(?<!number )of|(?<!creases )(?<!creased )by|from|times|plus|minus|"
-    r"over|under|above|below|half|twice)\s+\$?[-\d]|小于|大于|超过|不到|至少|至多|最多|以上|以下|より|倍|\d\s*[万亿]",
-    re.IGNORECASE,
-)
-_NOT_ANOTHER = re.compile(r",\s+(?:and\s+)?not\s+[^,]{1,40}$")  # 73, not 74
-_SENTENCE_END = re.compile(r"[.!?]\)?\s+(?=[^\d\s])|。|\n|\s(?=(?:So|Thus|Therefore|Hence)\b)")
 _JSON = re.compile(r'"(?:final[_ ]?)?answer"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|([^"\s,{}\[\]]+))\s*[,}]', re.IGNORECASE)
 _END_OF_TURN = re.compile(r"<\|(?:im_(?:end|start)|eot_id|end_?of_?text|end)\|>|</s>")
-_COPULA = re.compile(
-    r"\b(?:is|are|was|equals|gives|get|have|has|total|est|sont|es|son|hay|il y a|ist|sind|tiene)\b|"
-    r"[:=\uff1a]|是|为|有|等于",
-    re.IGNORECASE,
-)
 _YES_NO = re.compile(r"(?:(?:so|therefore|thus|hence),?\s+)?(yes|no|true|false)\s*[,.!;:]", re.IGNORECASE)
-_IS = re.compile(r"(?<!hope it )\b(?:is|are|was)\s+([^.!?,;]{1,60})[.!]?\s*$")
 _TRUTH = re.compile(r"\b(?:is|are)\s+(true|false)[.!]?$", re.IGNORECASE)
 _CLAIM = re.compile(
     r"(?:the|this|it)\s+(?:\w+\s+)?(\w+s)[.!]?|"
@@ -223,25 +195,26 @@ def committed_answer(response: str | Reasoning) -> Answer:
         return Answer((fields[-1][0] or fields[-1][1]).replace("\\\\", "\\"), how="sentence")
     sentence, is_denied = _sentence(text)
     if sentence is not None:
-        stated = _stated(sentence) if _is_prose(sentence) and _COPULA.search(sentence) else None
-        return Answer(sentence, how="sentence", others=(stated,) if stated else ())
+        value = stated(sentence) if _is_prose(sentence) and COPULA.search(sentence) else None
+        return Answer(sentence, how="sentence", others=(value,) if value else ())
     line = text.strip()
-    truth = _YES_NO.match(_BOLD.sub(_emphasized, line)) or _TRUTH.search(line) or _CLAIM.fullmatch(line)
+    truth = _YES_NO.match(BOLD.sub(emphasized, line)) or _TRUTH.search(line) or _CLAIM.fullmatch(line)
     others = (next(filter(None, truth.groups())),) if truth else ()
+    value = stated(text)
+    others = others if value is None else (*others, value)
     if len(line) <= 200 and "\n" not in line and not is_denied and not _is_prose(line):
-        segments = list(_SEGMENT.finditer(line))
-        words = _SEGMENT.sub(" $0$ ", line)
-        if segments and not _is_denied(words):
-            return Answer(_inside(segments[-1]), how="whole", others=others)
-        stated = _stated(line)
-        return Answer(_tidy(line), how="whole", others=others if stated is None else (*others, stated))
+        joined = formulas(line)
+        return Answer(joined or _tidy(line), how="whole", others=others)
     bold, tail = None, text.rstrip().rpartition("\n")[2][-2000:]
-    for bold in _BOLD.finditer(tail):  # noqa: B007 - the last one
+    for bold in BOLD.finditer(tail):  # noqa: B007 - the last one
         pass
-    if bold is not None and not _is_denied(_last_clause(tail[: bold.start()])) and not tail.endswith("?"):
-        return Answer(_tidy(bold[1] or bold[2] or bold[3]), how="emphasis", others=others)
-    if (stated := _stated(text)) is not None:
-        return Answer(stated, how="stated", others=others)
+    if bold is not None and not tail.endswith("?"):
+        before, emphasis = last_clause(tail[: bold.start()]), _tidy(emphasized(bold))
+        is_value = any(char.isdigit() or char in "$\\" for char in emphasis)
+        if is_stated(before, tail[bold.end() :]) if is_value else not DENIED.search(before):
+            return Answer(emphasis, how="emphasis", others=others)
+    if value is not None:
+        return Answer(value, how="stated", others=others)
     if is_denied:
         return Answer(None, reason="it does not commit itself to an answer")
     return Answer(answer.text, how="text", others=others)
@@ -251,110 +224,25 @@ def _sentence(text: str) -> tuple[str | None, bool]:
     """(the answer that the last sentence about an answer gives, whether one denies or supposes its answer)."""
     is_denied = False
     for cue in list(_CUE.finditer(text))[: -_SENTENCES - 1 : -1]:
-        clause = text[cue.end() : cue.end() + 4 * _SHORT].lstrip(" \t\r\n*:>#")
-        before = _last_clause(text[max(0, cue.start() - _SHORT) : cue.start()])
+        clause = _BEGINNING.sub("", text[cue.end() : cue.end() + 4 * _SHORT], count=1)
+        before = last_clause(text[max(0, cue.start() - _SHORT) : cue.start()])
         if (
-            _DENIED.search(cue["between"] or "")
-            or _MODAL.search(f"{before} {cue['between'] or ''}")
-            or (_DENIED.match(clause) and not _NO.match(clause))
-            or _SUPPOSED.search(before)
+            DENIED.search(cue["between"] or "")
+            or MODAL.search(f"{before} {cue['between'] or ''}")
+            or (DENIED.match(clause) and not _NO.match(clause))
+            or SUPPOSED.search(before)
         ):
             is_denied = True
             continue
-        clause = _LEAD.sub("", _BOLD.sub(_emphasized, clause), count=1)
-        if (joined := _segments(clause)) is not None:
+        clause = LEAD.sub("", BOLD.sub(emphasized, clause), count=1)
+        if (joined := formulas(clause)) is not None:
             return joined, False
         line = clause[:_SHORT].partition("\n")[0]
         if (end := _END.search(line)) is not None:
             line = line[: end.start()]
-        if line := _tidy(re.sub(r"(?<=\S)\s*です$", "", line.rstrip("。.！! "))):
+        if line := _tidy(_AT_THE_END.sub("", line.rstrip("。.！! "))):
             return line, False
     return None, is_denied
-
-
-def _is_denied(text: str) -> bool:
-    """Whether words deny or suppose what they are said of, or compare something with it."""
-    return any(pattern.search(text) for pattern in (_DENIED, _SUPPOSED, _COMPARED))
-
-
-def _emphasized(match: re.Match[str]) -> str:
-    return match[1] or match[2] or match[3]
-
-
-def _last_clause(text: str) -> str:
-    return re.split(r"[.!?。\n]\s*", text)[-1]
-
-
-def _stated(text: str) -> str | None:
-    """The formula or number that the last sentence with one states."""
-    text = text[-2 * _SHORT :].strip()
-    if len(re.findall(r"(?<!\\)\$", text)) % 2:
-        text = text.partition("$")[2]  # of a formula that was cut
-    text = _SEGMENT.sub(lambda match: match[0].replace("\n", " "), text)
-    for sentence in reversed(_SENTENCE_END.split(text)[-3:]):
-        sentence = _NOT_ANOTHER.sub("", sentence)
-        if _is_denied(sentence):
-            return None
-        segments = list(_SEGMENT.finditer(sentence))
-        behind = segments[-1].end() if segments else 0
-        numbers = list(_NUMBER.finditer(sentence, behind))
-        if segments and not (numbers and _COPULA.search(sentence, behind, numbers[0].start())):
-            formulas = [_inside(match) for match in segments]
-            value = next((one for one in reversed(formulas) if len(one) > 1 or one.isdigit()), formulas[-1])
-            sides = _sides(value)
-            return sides[-1].strip() if len(sides) > 2 else value  # the end of a computation
-        if not numbers and (words := _IS.search(sentence)):
-            return words[1]
-        if not numbers:
-            continue
-        copulas = list(_COPULA.finditer(sentence, 0, numbers[-1].start()))
-        later = None if copulas else _COPULA.search(sentence, numbers[-1].end())
-        if later is not None and sentence[numbers[-1].end() : later.start()].strip(" *$"):
-            return None  # the 5 in the problem is large
-        if len(numbers) > 1 and not (copulas and copulas[-1].end() > numbers[-2].end()):
-            return None
-        unit = numbers[-1]["unit"] or ""
-        return numbers[-1][0] if unit.strip() in ("%", "") else numbers[-1][0].removesuffix(unit)
-    return None
-
-
-def _sides(formula: str) -> list[str]:
-    """A formula between its signs of equality, without those in braces."""
-    sides, depth = [""], 0
-    for char in formula:
-        depth += {"{": 1, "}": -1}.get(char, 0)
-        if char == "=" and depth == 0:
-            sides.append("")
-        else:
-            sides[-1] += char
-    return sides
-
-
-def _segments(clause: str) -> str | None:
-    """The formula that a clause begins with, after a few words at most; several joined by commas or `and` are one."""
-    first = _SEGMENT.search(clause)
-    if first is None:
-        return None
-    if named := re.compile(r"\s*(?:is|are|equals)\s+").match(clause, first.end()):  # the largest $n$ is $34$
-        return _segments(clause[named.end() :])
-    before = clause[: first.start()]
-    after = clause[first.end() : first.end() + 60]
-    if "\n" in before.strip() or _END.search(before) or len(before) > 60 or re.search(r"\d", before):
-        return None
-    parts = [_inside(first)]
-    at = first.end()
-    while (joint := _JOIN.match(clause, at)) and (more := _SEGMENT.match(clause, joint.end())):
-        parts.append(_inside(more))
-        at = more.end()
-    if len(parts) > 1:
-        return ", ".join(parts)
-    unit = re.match(r"\s*(%|[A-Za-z]+(?:\s+[A-Za-z]+)?(?:\^\d|[²³])?)\s*(?:[.\n]|$)", after)
-    money = before.rstrip()[-1:] in ("$", "€", "£", "¥")
-    return (before.rstrip()[-1:] if money else "") + parts[0] + (f" \\text{{ {unit[1]}}}" if unit else "")
-
-
-def _inside(match: re.Match[str]) -> str:
-    return next(group for group in match.groups() if group is not None).strip()
 
 
 def _is_prose(line: str) -> bool:
@@ -364,9 +252,10 @@ def _is_prose(line: str) -> bool:
 
 
 def _tidy(text: str) -> str:
-    text = _BOLD.sub(_emphasized, text).strip().strip("*").strip()
-    whole = _SEGMENT.fullmatch(text.rstrip("."))
-    text = _inside(whole) if whole else text
+    text = BOLD.sub(emphasized, text).strip().strip("*").strip()
+    text = text[1:-1] if len(text) > 2 and text[0] == text[-1] == "_" else text
+    whole = SEGMENT.fullmatch(text.rstrip("."))
+    text = inside(whole) if whole else text
     ticked = _TICKED.fullmatch(text)
     return (ticked[1] if ticked else text).strip()
 

@@ -55,9 +55,12 @@ def extract(row: Mapping[str, Any], names: Collection[str] = ()) -> Program:
     read = [_block(answer, fence) for fence in fences if _PYTHON.fullmatch(fence.language)]
     blocks = [code for code, is_closed in read if is_closed or is_python(code)]
     if not blocks:
+        end = len(answer)
         if fences and not fences[-1].is_closed:
-            return Program(None, "the code fence is not closed, and what it holds is not whole")
-        code = join(row, answer)
+            if fences[-1].code.strip():
+                return Program(None, "the code fence is not closed, and what it holds is not whole")
+            end = fences[-1].start  # a closing mark without its opening one
+        code = join(row, answer[:end])
         return Program(code) if is_python(code) else Program(None, "no code found")
     for rule in (
         lambda code: any(_defines(name).search(code) for name in names),

@@ -35,7 +35,7 @@ _PLAIN = re.compile(
 )
 _CALL = re.compile(r"(\w*)\s*\(")
 _WRAPPED = re.compile(
-    r"\$\$?(?P<a>[^$]*)\$\$?|\\\((?P<b>.*)\\\)|\\(?:text|textbf|texttt|mathrm|mathbf|mbox)\s*\{(?P<c>[^{}]*)\}|\*\*(?P<d>[^*]*)\*\*|"
+    r"\$\$?(?P<a>[^$]*)\$\$?|\\\((?P<b>.*)\\\)|\\(?:text|textbf|texttt|mathrm|mathbf|mbox)\s*\{(?P<c>[^{}]*)\}|\*\*(?P<d>(?:(?!\*\*\s|\s\*\*).)*)\*\*|"
     r"`(?P<e>[^`]*)`",
     re.DOTALL,
 )
@@ -88,8 +88,8 @@ def _verdict(task: str, answer: str, entry: dict[str, Any]) -> Verdict:
         return Verdict("wrong", extracted=extracted, reason="not plain mathematics: it is not given to an evaluator")
     try:
         score = _score(task, answer, entry)
-    except ValueError as err:
-        return Verdict("error", extracted=extracted, reason=str(err))
+    except ValueError as err:  # it is the answer that cannot be scored, where the entry's own one could
+        return Verdict("error" if entry["answer"] is None else "unparseable", extracted=extracted, reason=str(err))
     if score >= 1.0:
         return Verdict("correct", 1.0, extracted)
     return Verdict("wrong", score, extracted, f"the scorer gave {score:.3g} of 1")

@@ -103,6 +103,7 @@ def test_a_selection_that_cannot_be_is_refused_before_anything_is_sampled(tmp_pa
     assert [one.where for one in findings if one.level == "error"] == ["train.select.problems", "train.select"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "copies"),
     [

@@ -155,6 +155,9 @@ def test_the_tasks_own_scorer_decides_and_partial_credit_is_not_correct() -> Non
     assert partial.verdict == "wrong"
     assert 0 < float(partial.score or 0) < 1
     assert reasoning_gym.verify(row["task"], row["entry"], "\\boxed{8}").score == 0.0
+    factors = {"answer": "2 \u00d7 3", "metadata": {"number": 6, "factors": [2, 3]}}
+    unread = reasoning_gym.verify("prime_factorization", factors, "I do not know.")
+    assert (unread.verdict, unread.reason) == ("unparseable", "the scorer of prime_factorization failed: ValueError")
     assert reasoning_gym.verify(row["task"], row["entry"], "<think>\\boxed{9}").verdict == "unparseable"
 
 

@@ -26,6 +26,8 @@ The answer is "C".|At first A seems right, but the answer is C.|The answer is C,
 Answer: C. A and B are wrong.|\boxed{E=mc^2} so the correct option is C
 <think>The answer is A.</think>The answer is C.|It's C.|The answer is C, I believe.
 Answer: C. It might be tempting to pick A.|I conclude: C|The correct statement is C.|C is the answer.
+C!|- C|✅ C|option c|The answer is <C>|D and B fail. C is the only correct option.|【答案】C|正解：C
+La opción correcta es la C.|La réponse correcte est la réponse C.|A alternativa correta é C.
 ```json {"answer": "C"}```|The answer is C rather than A.|I select option C.|A and B are wrong. The answer is C.
 """
 NAMES_ANOTHER_OR_NONE = r"""
@@ -38,9 +40,13 @@ The answer is D, not C.|C would be wrong; the answer is B.|It could be C.|The op
 I would not choose C.|I will not go with C.|C, but also D|Answer: C/D|Answer: C & D|Answer: C;D|La respuesta no es C.
 C? No, A. The answer is A.|The answer is anything but C.|\boxed{C_1}|\boxed{\neg C}|\boxed{C = 5}
 The answer is about 5 C.|A: C|答案不是C|答案是A或C|La réponse n'est pas C.
+La risposta non è C.|A resposta não é C.|Die Antwort ist nicht C.|❌ C
 """
 BY_TEXT = r"a wedge|\boxed{\text{a wedge}}|The answer is a wedge.|It is a wedge.|A wedge.|{'answer': 'a wedge'}"
-NOT_BY_TEXT = r"a screw|B. a wedge|\boxed{C) a screw}|It is not a wedge.|a wedge or a screw|\boxed{a lever}"
+NOT_BY_TEXT = (
+    r"The answer is (C) a screw|C: a screw|a screw|B. a wedge|\boxed{C) a screw}|It is not a wedge.|a wedge or a screw|"
+    r"\boxed{a lever}"
+)
 
 
 def forms(text: str) -> list[str]:
@@ -66,6 +72,17 @@ def test_another_option_a_denied_or_a_hedged_one_is_not_the_gold(choices: Any) -
 def test_an_option_is_named_by_its_text() -> None:
     assert [form for form in forms(BY_TEXT) if not right("C", form, OPTIONS)] == []
     assert [form for form in forms(NOT_BY_TEXT) if right("C", form, OPTIONS)] == []
+
+
+def test_a_letter_before_the_value_of_another_option_names_none() -> None:
+    choices = ["$\\frac{1}{2}$", "$\\frac{1}{3}$", "$\\frac{2}{3}$"]
+    assert right("C", "C: 2/3", choices)
+    assert not right("C", "C: 1/3", choices)
+    assert not right("C", "The answer is (C) $\\frac13$.", choices)
+
+
+def test_a_letter_before_its_own_text_is_named_whatever_the_text_says() -> None:
+    assert right("C", "C. Both A and B", ["A only", "B only", "Both A and B", "Neither A nor B"])
 
 
 @pytest.mark.parametrize("response", ["1/2", "\\boxed{0.5}", "\\boxed{\\dfrac12}", "The answer is $\\frac{1}{2}$."])

@@ -91,6 +91,8 @@ PROGRAMS = {
                             "def f(x): raise Bad(7)",
                             "try: f(1)\nexcept Bad as e: assert e.code == 7\nelse: assert False\n"
                             "try: f(1)\nexcept ValueError: pass"),
+    "errors of wrong calls": ("def f(a, b): return a + b", "for args in [(1,), (1, 'a')]:\n    try: f(*args)\n"
+                              "    except TypeError: pass\n    else: assert False"),
     "an expected exit": ("import sys\ndef f(): sys.exit(3)", "try: f()\nexcept SystemExit as e: assert e.code == 3\n"
                          "else: assert False"),
     "a coroutine": ("import asyncio\nasync def f(x):\n    await asyncio.sleep(0)\n    return x",
@@ -160,6 +162,7 @@ def test_with_isolation_apart_tests_that_need_one_process_are_errors() -> None:
         ({"response": "<think>```python\nA = 1\n```"}, None),
         ({"response": "```python\nA = 1"}, "A = 1"),
         ({"response": "```python\nA = (1"}, None),
+        ({"response": "def f():\n    return 1\n```"}, "def f():\n    return 1\n"),
         ({"response": "```python\nprint(f())```"}, "print(f())"),
         ({"response": "1. So:\n   ```python\n   def f():\n       return 1\n   ```"}, "def f():\n    return 1\n"),
         (

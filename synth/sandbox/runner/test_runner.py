@@ -136,10 +136,11 @@ class TestRun:
         except (Broken, Late) as err:
             self.fault = err
             raise
+        error: BaseException = _ProgramError(text)
         if isinstance(kind, type) and issubclass(kind, Exception | SystemExit):
-            with contextlib.suppress(TypeError):
-                raise kind(*args)
-        raise _ProgramError(text)
+            with contextlib.suppress(TypeError):  # a class of Python's that takes other arguments
+                error = kind(*args)
+        raise error
 
     def _in_process(self) -> dict[str, Any]:
         job, nonce = self.job, secrets.token_hex(16)

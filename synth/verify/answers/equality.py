@@ -46,6 +46,7 @@ from synth.verify.answers.values import (
     Symbol,
     Text,
     Value,
+    renamed,
 )
 
 __all__ = ["same"]
@@ -85,7 +86,12 @@ def _same(g: Value, a: Value) -> bool:
             return _matrices(g, a)
         case (Quantity(), _) | (_, Quantity()):
             return _quantities(g, a)
-        case (Ratio(), _) | (_, Ratio()):
+        case (
+            (Ratio(), _)
+            | (_, Ratio())
+            | (Clock(half=None), Number() | Operation())
+            | (Number() | Operation(), Clock(half=None))
+        ):
             return _ratios(g, a)
     if is_region(g) or is_region(a):
         return _regions(g, a)
@@ -109,6 +115,8 @@ def _same(g: Value, a: Value) -> bool:
 def _labelled(g: Value, a: Value) -> bool:
     labels = [value.label if isinstance(value, Labelled) else None for value in (g, a)]
     inner = [value.value if isinstance(value, Labelled) else value for value in (g, a)]
+    if all(label and len(label) == 1 for label in labels) and str(labels[0]).lower() != str(labels[1]).lower():
+        return False  # (A) 12 and (B) 12
     for label, other in ((labels[0], a), (labels[1], g)):
         if (
             label is not None
@@ -122,8 +130,20 @@ def _labelled(g: Value, a: Value) -> bool:
 
 def _qualified(g: Value, a: Value) -> bool:
     if isinstance(g, Qualified) and isinstance(a, Qualified):
+        one, two = _parameter(g), _parameter(a)
+        if one != two and one and two:
+            value, conditions = renamed(renamed((a.value, a.conditions), one, f"{one}'"), two, one)
+            a = Qualified(value, conditions)
         return same(g.value, a.value) and _matched(g.conditions, a.conditions, same)
     return same(*(value.value if isinstance(value, Qualified) else value for value in (g, a)))
+
+
+def _parameter(value: Qualified) -> str | None:
+    r"""The one parameter of ``\frac{\pi}{4} + k\pi, k \in \mathbb{Z}``, which may have another name."""
+    match value.conditions:
+        case (Relation(sides=(Symbol(name=name), _), marks=("\\in",)),):
+            return name
+    return None
 
 
 # --- relations ---------------------------------------------------------------------------------------------------
@@ -197,6 +217,8 @@ def _agree(one: Value, two: Value) -> bool:
 
 
 def _is_constant(value: Value) -> bool:
+    if isinstance(value, Quantity):
+        return _is_constant(value.value)
     return isinstance(value, Expression) and value != _UNNAMED and not symbols(value)
 
 
@@ -226,6 +248,13 @@ def _is_name(value: Value) -> bool:
 
 def _equations(g: Relation, a: Relation) -> bool:
     names = [_is_name(side.sides[0]) and not _occurs(side.sides[0], side.sides[1:]) for side in (g, a)]
+    if len(g.sides) > 2 and _matched(g.sides, a.sides, same):
+        return True  # x = y = z in any order
+    match g.sides[0], a.sides[0]:
+        case Operation(name=f, args=(Symbol(name=x),)), Operation(name=h, args=(Symbol(name=t),)) if f == h and x != t:
+            if f.startswith("apply ") and x in symbols(a.sides[1]):
+                return False  # f(t) = 2x
+            a = renamed(a, t, x)
     if all(names):
         if not _same_name(g.sides[0], a.sides[0]):
             return len(g.sides) == 2 == len(a.sides) and _proportional(g, a, signed=False)
@@ -366,6 +395,8 @@ def _as_region(value: Value) -> Value:
     match value:
         case Items(bracket="(" | "[" as bracket, parts=(low, high)):
             return Interval(low, high, bracket == "(", bracket == "(")
+        case Symbol("\\mathbb{R}^{+}" | "\\mathbb{R}_{+}" | "\\mathbb{R}_{>0}"):
+            return Interval(Number(Fraction(0)), Symbol("\\infty"), True, True)
         case Relation(sides=sides) if _is_inequality(value):
             applied = [isinstance(side, Operation) and side.name.startswith("apply ") for side in sides]
             named = (Symbol(str(side)) if is_applied else side for side, is_applied in zip(sides, applied, strict=True))
@@ -603,6 +634,8 @@ def _matrices(g: Value, a: Value) -> bool:
 
 def _rows(value: Value) -> list[Sequence[Value]] | None:
     match value:
+        case Operation(name="neg" | "*", args=(*factors, Matrix(rows=rows))) if all(map(_is_plain, factors)):
+            return [[Operation(value.name, (*factors, cell)) for cell in row] for row in rows]
         case Matrix(rows=rows):
             return list(rows)
         case Items(bracket="(" | "[", parts=parts):

@@ -10,7 +10,7 @@ from synth.verify.answers.equality import same
 from synth.verify.answers.evaluate import TooLarge, same_number, start_work
 from synth.verify.answers.parser.answer import Parser
 from synth.verify.answers.parser.cursor import Malformed
-from synth.verify.answers.tokens import Token, spelling, tokenize
+from synth.verify.answers.tokens import RELATIONS, Token, spelling, tokenize
 from synth.verify.answers.values import Number, Opaque, Text, Unreadable, Value
 from synth.verify.answers.words import join_number_words, prose, special
 
@@ -37,7 +37,7 @@ def read(text: str) -> Value:
     plain = spelling(text)
     if (value := special(plain)) is not None:
         return value
-    tokens = join_number_words(tokenize(plain))
+    tokens = _connected(join_number_words(tokenize(plain)))
     try:
         return Parser(tokens).whole()
     except Malformed:
@@ -50,6 +50,18 @@ def read(text: str) -> Value:
         return Opaque(plain)
 
 
+def _connected(tokens: list[Token]) -> list[Token]:
+    r"""The tokens with ``\lor`` and ``\land`` between relations as the words."""
+    parts: list[list[Token]] = [[]]
+    for token in tokens:
+        parts.append([]) if token.text in _CONNECTIVES else parts[-1].append(token)
+    if not all(any(token.text in RELATIONS for token in part) for part in parts):
+        return tokens
+    words = {mark: Token("word", word, True) for mark, word in _CONNECTIVES.items()}
+    return [words.get(token.text, token) for token in tokens]
+
+
+_CONNECTIVES = {"\\lor": "or", "\\land": "and"}
 _SIGNS = ("\\infty", "\\pi", "\\emptyset", "\\ldots")
 
 

@@ -175,6 +175,7 @@ def spelling(text: str) -> str:
     text = re.sub(
         r"\^\s*(?:\\prime|\{((?:\s*\\prime)+)\s*\})", lambda match: "'" * max((match[1] or "").count("p"), 1), text
     )
+    text = re.sub(r"(?<![\^{])\s*\\(?:text)?degree(?![A-Za-z])", r"^\\circ ", text).replace("{:}", ":")
     text = re.sub(r"\\not\s*=", r"\\ne ", re.sub(r"\\not\s*\\in(?![A-Za-z])", r"\\notin ", text))
     text = re.sub(r"(\\mathbb\{?R\}?)\s*-\s*(?=\\\{)", r"\1 \\setminus ", text)
     text = _UNIT_FRACTION.sub(r"\1/\2", text)

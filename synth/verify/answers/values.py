@@ -5,14 +5,14 @@ An expression is a tree of `Number`, `Symbol` and `Operation`; the other types h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 __all__ = [
     "Based", "Boolean", "Cases", "Clock", "Date", "Expression", "Interval", "Items", "Labelled", "Logic", "Matrix",
     "Number", "Opaque", "Operation", "Permutation", "Qualified", "Quantity", "Ratio", "Relation", "Symbol", "Text",
-    "Unit", "Unreadable", "Value", "word_list",
+    "Unit", "Unreadable", "Value", "renamed", "word_list",
 ]  # fmt: skip
 
 
@@ -301,3 +301,16 @@ Value = (
     Number | Symbol | Operation | Quantity | Based | Clock | Date | Ratio | Items | Interval | Relation | Logic | Cases
     | Matrix | Permutation | Boolean | Text | Labelled | Qualified | Opaque
 )  # fmt: skip
+
+
+def renamed(value: Any, old: str, new: str) -> Any:
+    """A value, or a tuple of values, with another name for a variable that has no subscript."""
+    match value:
+        case Symbol(name=name):
+            return Symbol(new) if name == old else value
+        case tuple():
+            return tuple(renamed(part, old, new) for part in value)
+        case Operation() | Items() | Interval() | Relation() | Logic() | Cases() | Matrix() | Qualified() | Labelled():
+            parts = {field.name: renamed(getattr(value, field.name), old, new) for field in fields(value)}
+            return replace(value, **parts)
+    return value

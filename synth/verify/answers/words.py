@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from synth.verify.answers.evaluate import REALS
 from synth.verify.answers.tokens import Token
-from synth.verify.answers.values import Based, Boolean, Clock, Date, Items, Text, Value, word_list
+from synth.verify.answers.values import Based, Boolean, Clock, Date, Items, Symbol, Text, Value, word_list
 
 __all__ = ["join_number_words", "prose", "special"]
 
@@ -47,6 +47,7 @@ _NOTHING = re.compile(
     r"(?:there (?:is|are) )?no (?:real |integer |such |positive )*(?:solutions?|roots?)(?: exists?)?|empty set"
 )
 _EVERYTHING = re.compile(r"(?:all |any |every |the )?(?:set of )?(?:all )?real numbers?|all reals")
+_OPTION = re.compile(r"(?:option|choice) \(?([a-j])")
 _STYLES = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mbox|math(?:rm|bf|it|sf|tt)|operatorname)\s*\{([^{}]*)\}")
 
 
@@ -62,6 +63,8 @@ def special(text: str) -> Value | None:
         return Boolean(_YES[plain])
     if (sentence := _YES_NO.fullmatch(plain)) is not None:
         return Boolean(_YES[sentence[1]])
+    if (option := _OPTION.fullmatch(plain)) is not None:
+        return Symbol(option[1].upper())
     if _EVERYTHING.fullmatch(plain):
         return REALS
     if _NOTHING.fullmatch(plain):
@@ -193,7 +196,7 @@ def prose(tokens: Sequence[Token]) -> Text | None:
         joined = token.kind == "letter"
     while len(words) > 1 and words[0].lower() in ("the", "a", "an"):
         words.pop(0)
-    if words == ["dne"]:
+    if words == ["dne"] or (words[-3:] == ["does", "not", "exist"] and words[:-3] in (["limit"], ["it"])):
         words = ["does", "not", "exist"]
     if words and len(words[0]) == 1 == len(words):
         return Text(words[0])

@@ -90,13 +90,13 @@ class Parser(Brackets):
             if self._word() in ("and", "or"):
                 joint = self._word()
                 self._at += 1
-            if not joint:
+            if not joint and not self._is_next_mark():
                 break
             if self._next() is END or self._word() in QUALIFIERS or self._next().text in CLOSERS:
                 self._at = start if not top else self._at
                 break
             parts.append(self._item())
-            joints.add(joint)
+            joints.add(joint or ",")
         self._depth -= 1
         return parts[0] if len(parts) == 1 else _joined(parts, joints)
 
@@ -114,7 +114,10 @@ class Parser(Brackets):
         """``(a)``, ``1)``, ``Alice:``, ``The area is``: the words before a value, where they do not change it."""
         one, two, three = self._next(), self._next(1), self._next(2)
         is_mark = one.text == "(" and three.text == ")" and _is_mark_of_list(two) and not self._is_stop(3)
-        if is_mark and self._next(3).kind in ("number", "word", "command") and self._next(3).text not in SET_MARKS:
+        value = self._next(3)
+        is_value = value.kind in ("number", "word", "command") and value.text not in SET_MARKS
+        if is_mark and (is_value or (value.kind in ("letter", "name") and value.spaced and self._in_list(two.text))):
+            self._mark = two.text if self._depth == 1 else self._mark
             self._at += 3
             return two.text
         if self._depth == 1 and two.text == ")" and _is_mark_of_list(one) and self._next(2) is not END:
@@ -137,7 +140,7 @@ class Parser(Brackets):
         ):
             return None
         mark = self._next(end).text
-        if words[-1] == "of" and not set(words) & _TOTALS:
+        if words[-1] == "of" and words[-2:-1] and words[-2] not in _TOTALS:
             return None
         if mark in (":", "=") or words[-1] in ("is", "are", "equals", "be", "of"):
             self._at += end + (mark in (":", "="))
@@ -147,6 +150,13 @@ class Parser(Brackets):
             self._at += end
             return " ".join(words)
         return None
+
+    def _in_list(self, mark: str) -> bool:
+        """Whether the item before this one or the next one has a mark, too: ``(a) x = 1 (b) x = 2``."""
+        rest = [token.text for token in self._tokens[self._at + 3 :]]
+        return self._mark == chr(ord(mark) - 1) or any(
+            rest[at : at + 3] == ["(", chr(ord(mark) + 1), ")"] for at in range(len(rest))
+        )
 
     def _qualified(self, value: Value) -> Value:
         """The value without the words behind it: ``where c is a constant``, ``for all x``, ``for n \\ge 1``."""
@@ -188,6 +198,9 @@ class Parser(Brackets):
             return sides[0]
         if sides[0] == Symbol("?") and marks == ["\\approx"]:
             return sides[1]
+        match sides[0]:
+            case Operation(name=name) if name.startswith("apply ") and marks == ["\\equiv"]:
+                marks = ["="]  # f(x) \equiv 0
         return Relation(tuple(sides), tuple(marks))
 
     def _mark_ahead(self) -> str | None:
@@ -263,9 +276,7 @@ class Parser(Brackets):
 
 
 def _is_mark_of_list(token: Token) -> bool:
-    return (token.kind == "letter" and token.text in "abcdeABCDEi") or (
-        token.kind == "number" and token.text in "123456789"
-    )
+    return (token.kind == "letter" and token.text in "abcdeABCDEi") or (token.kind == "number" and len(token.text) == 1)
 
 
 def _joined(parts: list[Value], joints: set[str]) -> Value:
@@ -322,4 +333,6 @@ def _mixed(one: Value, two: Value) -> Number | None:
         case Number(value=whole), Operation(name="/", args=(Number(value=over), Number(value=under))):
             if whole.denominator == 1 and 0 < over < under:
                 return Number(whole + over / under)
+        case Number(value=whole), Number(value=part, decimal=False) if whole.denominator == 1 and 0 < part < 1:
+            return Number(whole + part)  # two and three quarters
     return None

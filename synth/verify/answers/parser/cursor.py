@@ -30,6 +30,7 @@ class Cursor(ABC):
         self._bars = 0
         self._builders = 0
         self._angles = 0
+        self._mark = ""  # of the present item of a list: (a) 5 (b) 6
         self._vectors: set[Value] = set()
         self._is_list = any(token.text in (",", ";") or token.text.lower() == "and" for token in tokens)
 
@@ -72,6 +73,12 @@ class Cursor(ABC):
         if token is END or token.text in (",", ";", ".", ":", "!") or token.text in CLOSERS or token.text in RELATIONS:
             return True
         return self._word(ahead) in ("and", "or") or self._word(ahead) in QUALIFIERS or token.text == "|"
+
+    def _is_next_mark(self) -> bool:
+        """Whether the mark of the next item of a list stands here: ``(b)`` in ``(a) 5 (b) 6``."""
+        one, two, three = self._next(), self._next(1), self._next(2)
+        is_next = bool(self._mark) and two.text == chr(ord(self._mark) + 1)
+        return is_next and self._depth == 1 and one.text == "(" and three.text == ")"
 
     def _is_ahead(self, text: str) -> bool:
         return any(token.text == text for token in self._tokens[self._at + 1 :])

@@ -139,7 +139,9 @@ class Expressions(Quantities):
             return token.text not in _NO_FACTOR and token.text not in RELATIONS and token.text not in SET_MARKS
         if token.text == "|":
             return not self._bars and not self._builders and self._is_ahead("|")
-        if token.text == "(" and (self._next(1).kind == "word" or self._is_remark() or self._is_repeated()):
+        if self._is_next_mark() or (
+            token.text == "(" and (self._next(1).kind == "word" or self._is_remark() or self._is_repeated())
+        ):
             return False
         if token.text == "[":
             return self._is_ahead("]")
@@ -179,6 +181,8 @@ class Expressions(Quantities):
             elif token.text == "!" and not token.spaced:
                 self._at += 1
                 value = Operation("!!" if self._take("!") else "!", (value,))
+                if self._next().text == "!" and not self._next().spaced:
+                    raise Unreadable("three signs of a factorial")
             elif token.text == "_" and isinstance(value, Number) and value.value.denominator == 1:
                 self._at += 1
                 value = in_base(str(value.value), self._raw())

@@ -84,6 +84,11 @@ class Numbers(Cursor):
         if token.text in ("\\bar", "\\dot"):
             self._at += 1
             block = self._raw()
+            if token.text == "\\dot":  # 0.\dot{1}4285\dot{7}
+                between = self._next().text if self._next().kind == "number" else ""
+                if self._next(bool(between)).text == "\\dot":
+                    self._at += 1 + bool(between)
+                    block += between + self._raw()
             if not block.isdigit():
                 raise Unreadable("no digits under the bar")
         elif token.text == "(" and self._next(1).kind == "number" and (
@@ -91,9 +96,9 @@ class Numbers(Cursor):
         ):  # fmt: skip
             block = self._next(1).text
             self._at += 4 if self._word(2) else 3
-        elif token.text == "\\ldots" and len(fixed) >= 3 and len(set(fixed[-3:])) == 1:
+        elif token.text == "\\ldots" and (period := _period(fixed)):
             self._at += 1
-            block = fixed[-1]
+            block = fixed[-period:]
         if not block.isdigit() or len(block) > 200:
             return None
         if self._next().kind == "number":
@@ -104,6 +109,15 @@ class Numbers(Cursor):
             + Fraction(int(fixed or 0), shift)
             + Fraction(int(block), (10 ** len(block) - 1) * shift)
         )
+
+
+def _period(digits: str) -> int:
+    """How many digits at the end repeat what stands before them: three equal ones, or six digits of a longer block."""
+    for size in range(1, len(digits) // 2 + 1):
+        times = 3 if size <= 2 else 2
+        if digits.endswith(digits[-size:] * times):
+            return size
+    return 0
 
 
 def in_base(digits: str, base: str) -> Based:

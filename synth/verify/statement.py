@@ -1,0 +1,253 @@
+r"""What a sentence states as a value: ``so the total is 42``, ``因此 x=3``, and neither a bound nor what is made of it.
+
+Behind a verb such as "is" only words may stand that leave the value as it is ("exactly", "a total of"). Other verbs
+are taken for verbs where a sentence has none of these: any word but function words ("than", "of"), names of what is
+numbered ("step") and verbs that state nothing ("reject"). In English, Chinese, French, Spanish, German, and in simple
+sentences Portuguese, Italian, Russian, Japanese and Korean. Pure text, linear in its length.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+from synth.verify.answers.tokens import FUNCTIONS
+from synth.verify.answers.units import NO_LABEL
+from synth.verify.answers.values import word_list
+
+__all__ = [
+    "BOLD", "COPULA", "DENIED", "LEAD", "MODAL", "SEGMENT", "SUPPOSED", "emphasized", "formulas", "inside", "is_stated",
+    "last_clause", "stated",
+]  # fmt: skip
+
+_LENGTH = 800  # characters of the end of a text in which a sentence is looked for
+
+DENIED = re.compile(
+    r"\b(?:not|cannot|never|neither|nor|no|nicht|kein\w*|não|non(?!-)|не)\b|n['\u2019]t\b|\bne\b.{0,30}\bpas\b|"
+    r"不(?:是|会|能|可能|应|等于|为|止|足|到)|并非|没有|ではな|ではあり|아닙|아니",
+    re.IGNORECASE,
+)
+SUPPOSED = re.compile(
+    r"\b(?:if|suppose|assume|assuming|is it|unless|whether|perhaps|maybe|either|si|wenn)\b|"
+    r"如果|假设|\?\s*$",
+    re.IGNORECASE,
+)
+MODAL = re.compile(r"\b(?:might|could|would|may)\b", re.IGNORECASE)
+
+_ADVERBS = (
+    r"just|simply|therefore|thus|indeed|clearly|then|hence|exactly|precisely|finally|equal to|given by|as follows|"
+    r"option(?=\s)|choice(?=\s)|donc|ainsi|alors|exactement|égale? à|also|somit|folglich|genau|insgesamt|entonces|"
+    r"exactamente|igual a|portanto|exatamente|quindi|dunque|esattamente"
+)
+_TOTAL = (
+    r"(?:an?|the) (?:total|sum|value|number|amount|minimum|maximum|probability|area|volume|length|perimeter|average|"
+    r"distance|profit|cost|price) of"
+)
+_PHRASES = (
+    rf"so|in (?:total|conclusion|all)|approximately|about|roughly|at|us|es|y|there|we|now|only|{_TOTAL}|"
+    r"(?:the|it|der|die|das|la|le|el|il|o) [^\W\d_]+|[a-z]"
+)
+LEAD = re.compile(rf"^(?:\s|\*|:|\b(?:{_ADVERBS})\b)+", re.IGNORECASE)
+_NEUTRAL = re.compile(
+    r"(?:[\s*`,\"'(\u201c\u2234\u21d2\u2192\u2705\u2713\u2714\ufe0f=]|=>|\\?[$€£¥]|"
+    rf"\b(?:{_ADVERBS}|{_PHRASES})\b|所以|因此|故|综上所述|总|一)*+",
+    re.IGNORECASE,
+)
+COPULA = re.compile(
+    r"\b(?:is|are|was|were|be|equals|(?:comes(?: out)?|amounts|simplifies|reduces|evaluates|works out|adds up) to|"
+    r"est(?: de)?|sont|(?<=\s)es(?: de)?|son|será|ist|sind|lautet|é|são|è|sono)\b|"
+    r"(?<!\d)[:\uff1a]|:(?=\s)|=>?|(?<![因以])为|是|有|等于|得|需要?|即|共|剩|花了|は|은(?=\s)|는(?=\s)",
+    re.IGNORECASE,
+)
+_LAST_WORD = re.compile(
+    rf"(?<![\w\\])([A-Za-z\u00c0-\u04ff]+)\s(?:(?:{_ADVERBS}|{_TOTAL})\s)?[\s*`\"'(\u201c$€£¥\\]*$", re.IGNORECASE
+)
+_NO_VERBS = frozenset(
+    word_list(
+        # function words
+        "of than by from to over under above below near until before after since per with without least most more "
+        "less fewer greater larger smaller half double triple twice thrice times plus minus except but and or as like "
+        "that which between about around out off up down only on in at into for through exceed exceeds beyond "
+        "als mindestens höchstens von über unter bis vor nach mit ohne je pro und oder doppelte hälfte "
+        "de que moins plus par jusqu sans avec sur sous entre menos más mas a por hasta sin con sobre y "
+        "di che almeno più meno da su per tra fra mais menos até com sem или более менее больше меньше "
+        # names of what is numbered
+        "step case page chapter problem question equation figure part section theorem lemma example exercise line row "
+        "number no digit prime étape cas schritt fall paso caso "
+        # verbs that state nothing
+        "check checks checking verify reject rejects exclude excludes excluding excluded assume assumes suppose try "
+        "tried test tests consider considers substitute substituting discard eliminate subtract add adds adding "
+        "multiply dividing divides divide ignore skip avoid contradict contradicts approach approaches when where "
+        "if let"
+    )
+)
+SEGMENT = re.compile(
+    r"\$\$(?P<a>[^$]+)\$\$|(?<!\\)\$(?P<b>(?:[^$\\]|\\.)+)\$(?!\d)|\\\((?P<c>(?:[^\\]|"
+    r"\\(?!\)))+)\\\)|\\\[(?P<d>(?:[^\\]|\\(?!\]))+)\\\]",
+    re.DOTALL,
+)
+BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*|`([^`\n]{1,200})`|__([^_\n]{1,200})__")
+_JOIN = re.compile(r"\s*(?:,|;|\band\b|\bor\b|,\s*(?:and|or)\b)\s*", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"(?<![A-Za-z0-9_.^\\])(?P<money>\\?[$€£¥]\s?)?[-\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s?/\s?\d+)?"
+    r"(?![A-Za-z0-9_^])"
+)
+_UNIT = re.compile(
+    r"\s?(?P<unit>%|percent|[cmkµ]?m[²³]?|[mkµ]?g|m?[lL]|k?[JWVNA]|[mnµ]?s|ft|lbs?|mph|km/h|m/s|min|hours?|minutes?|"
+    r"seconds?|days?|weeks?|months?|years?|(?:centi|kilo|milli)?(?:met(?:er|re)|gram|lit(?:er|re))s?|tons?|tonnes?|"
+    r"miles?|feet|foot|inch(?:es)?|yards?|pounds?|ounces?|gallons?|dollars?|cents?|euros?|degrees?|"
+    r"thousand|million|billion|trillion|dozen)(?![\w^/²³])"
+)
+_CLAUSE = re.compile(
+    r",?\s+(?:because|since|which|where|when|as|for (?:all|any|every)|so that|given that|and (?:we|it|this|so))\b|"
+    r"[.,;!?()\n。，；（]"
+)
+_IS_NAMED = re.compile(  # 12 is the answer
+    r"[\s*`]*(?:(?:is|are|est|es|ist|é|è)\s+"
+    r"(?:the|our|my|what|correct|right|required|la|le|el|die|das|der|o|a|il)\b(?! wrong)|是|就是)"
+)
+_MADE_OF_IT = re.compile(  # 12², 12 x, 12 + 3, 12倍
+    r"\s?[A-Za-z](?!\w)|[^\s*`\"'\u201d\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]|.*[\d\0\\$+=<>^]|"
+    r"[万亿千百十的倍のよ보]|以(?!及)",
+    re.DOTALL,
+)
+_ANOTHER = re.compile(
+    r"[\s,;*]*(?:\b(?:or|oder|ou|o|или)\b|或|(?:,|;|\band\b)[\s$]*[^\W\d_]\w{0,3}\s*=)", re.IGNORECASE
+)
+_NOT_ANOTHER = re.compile(r",\s+(?:and\s+)?not\s+[^,]{1,40}$")  # 73, not 74
+_SENTENCE_END = re.compile(r"(?<=[.!?])\)?\s+(?=[^\d\s])|。|\n|\s(?=(?:So|Thus|Therefore|Hence)\b)")
+_QUOTED = re.compile(r"^[ \t]*>[> \t]*", re.MULTILINE)
+_IS = re.compile(r"(?<!hope it )\b(?:is|are|was)\s+([^.!?,;]{1,60})[.!]?\s*$")
+
+
+def is_stated(before: str, after: str, *, is_equation: bool = False) -> bool:
+    """Whether a sentence states a value, or an equation, between two parts of it."""
+    if any(pattern.search(text) for pattern in (DENIED, SUPPOSED) for text in (before, after)) or MODAL.search(before):
+        return False
+    if not leaves(after):
+        return False
+    verb = None
+    for verb in COPULA.finditer(before):  # noqa: B007 - the last one
+        pass
+    if _NEUTRAL.fullmatch(before, verb.end() if verb else 0):
+        return True
+    word = _LAST_WORD.search(before)
+    if word is None or (verb and not is_equation):
+        return False
+    return (is_equation and word[1].lower() in ("that", "que")) or word[1].lower() not in _NO_VERBS | FUNCTIONS
+
+
+def leaves(after: str) -> bool:
+    """Whether what follows a value in its sentence leaves it as it is: the end, a noun, "is the answer"."""
+    if _IS_NAMED.match(after):
+        return True
+    if _ANOTHER.match(after):
+        return False
+    phrase = _CLAUSE.split(after, maxsplit=1)[0]
+    words = re.findall(r"[^\W\d_]+", phrase.lower())
+    is_heading = after[len(phrase) :].lstrip()[:1] == ":"
+    return not (is_heading or _MADE_OF_IT.match(phrase) or NO_LABEL.intersection(words[:2]) or COPULA.search(phrase))
+
+
+def stated(text: str) -> str | None:
+    """The formula or number that the last sentence with one states; the words behind "is" where none of the last has
+    one."""
+    if len(text) > _LENGTH:
+        text = text[-_LENGTH:]
+        if len(re.findall(r"(?<!\\)\$", text)) % 2:
+            text = text.partition("$")[2]  # of a formula that was cut
+    text = BOLD.sub(emphasized, _QUOTED.sub("", text.strip()))
+    blanked = SEGMENT.sub(lambda match: "\0" * len(match[0]), text)
+    ends = [0, *(match.end() for match in _SENTENCE_END.finditer(blanked)), len(text)]
+    for start, end in list(itertools.pairwise(ends))[-3:][::-1]:
+        sentence = _NOT_ANOTHER.sub("", text[start:end].rstrip(" \n。"))
+        plain, values = _values(sentence)
+        if values:
+            return _of_clause(plain, values)
+        if any(char.isdigit() for char in plain):
+            return None  # 17^12
+        if words := _IS.search(sentence):
+            return None if DENIED.search(sentence) or SUPPOSED.search(sentence) else words[1]
+    return None
+
+
+def _values(sentence: str) -> tuple[str, list[re.Match[str]]]:
+    """(a sentence with its formulas blanked, its formulas and the numbers outside of them). A letter is no value."""
+    segments = list(SEGMENT.finditer(sentence))
+    plain = sentence
+    for match in segments:
+        formula = inside(match)
+        blank = formula if len(formula) == 1 and formula.isalpha() else "\0"
+        plain = plain[: match.start()] + blank.center(len(match[0])) + plain[match.end() :]
+    values = [match for match in segments if not plain[match.start() : match.end()].strip().isalpha()]
+    values += _NUMBER.finditer(plain)
+    return plain, sorted(values, key=lambda match: match.start()) or segments[-1:]
+
+
+def _of_clause(plain: str, values: list[re.Match[str]]) -> str | None:
+    """The last value of the main clause, where that is stated."""
+    clauses = (match for match in _CLAUSE.finditer(plain, values[0].end()) if match[0].strip(", ")[:1].isalpha())
+    end = next((match.start() for match in clauses), len(plain))
+    values = [match for match in values if match.end() <= end]
+    value = values[-1]
+    if len(values) > 1 and _ANOTHER.match(plain, values[-2].end(), value.start()):
+        return None  # x = 1 or x = 2
+    formula = value[0] if value.re is _NUMBER else inside(value)
+    sides = _sides(formula)
+    unit = _UNIT.match(plain, value.end())
+    if not is_stated(plain[: value.start()], plain[(unit or value).end() : end], is_equation=len(sides) > 1):
+        return None
+    if len(sides) > 2 and "," not in formula:
+        formula = sides[-1].strip()  # the end of a computation
+    return formula + (f" \\text{{ {unit['unit']}}}" if unit else "")
+
+
+def _sides(formula: str) -> list[str]:
+    """A formula between its signs of equality, without those in braces."""
+    sides, depth = [""], 0
+    for char in formula:
+        depth += {"{": 1, "}": -1}.get(char, 0)
+        if char == "=" and depth == 0:
+            sides.append("")
+        else:
+            sides[-1] += char
+    return sides
+
+
+def formulas(clause: str) -> str | None:
+    """The formula that a clause begins with; several joined by commas, `and` or `or` are one."""
+    first = SEGMENT.search(clause)
+    if first is None:
+        return None
+    if named := re.compile(r"\s*(?:is|are|equals)\s+").match(clause, first.end()):  # the largest $n$ is $34$
+        return formulas(clause[named.end() :])
+    before = clause[: first.start()]
+    if not _NEUTRAL.fullmatch(before):
+        return None
+    joined = inside(first)
+    at, parts = first.end(), 1
+    while (joint := _JOIN.match(clause, at)) and (more := SEGMENT.match(clause, joint.end())):
+        joined += (" \\text{ or } " if "or" in joint[0].lower() else ", ") + inside(more)
+        at, parts = more.end(), parts + 1
+    if parts > 1:
+        return joined
+    after = clause[at:].partition("\n")[0]
+    unit = re.match(r"\s*(%|[A-Za-z]+(?:\s+[A-Za-z]+)?(?:\^\d|[²³])?)\s*(?:\.|$)", after)
+    if not unit and not leaves(after):
+        return None
+    money = before.rstrip()[-1:] in ("$", "€", "£", "¥")
+    return (before.rstrip()[-1:] if money else "") + joined + (f" \\text{{ {unit[1]}}}" if unit else "")
+
+
+def last_clause(text: str) -> str:
+    return re.split(r"[.!?。\n]\s*", text)[-1]
+
+
+def emphasized(match: re.Match[str]) -> str:
+    """What a match of `BOLD` holds."""
+    return match[1] or match[2] or match[3]
+
+
+def inside(match: re.Match[str]) -> str:
+    """What a match of `SEGMENT` holds."""
+    return next(group for group in match.groups() if group is not None).strip()
