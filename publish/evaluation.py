@@ -25,7 +25,7 @@ from licensing.errors import InputError
 from licensing.files import json_line
 from publish.facts import EvaluationFacts, Facts, ReleaseFacts, Score
 
-__all__ = ["EvaluatedItem", "EvaluationRun", "evaluation_files", "read_items"]
+__all__ = ["EvaluatedItem", "EvaluationRun", "evaluation_files", "path_component", "read_items"]
 
 _FOLDER = "evaluation"
 _VERSION = "0.3.0"
@@ -113,10 +113,10 @@ def read_items(folder: Path) -> list[EvaluatedItem]:
 def _place(evaluation: EvaluationFacts, record: Mapping[str, Any]) -> str:
     model = record["model_info"]
     name = model["id"].rpartition("/")[2]
-    return "/".join(["data", *map(_component, (evaluation.benchmark, model["developer"], name))])
+    return "/".join(["data", *map(path_component, (evaluation.benchmark, model["developer"], name))])
 
 
-def _component(text: str) -> str:
+def path_component(text: str) -> str:
     """``text`` as one part of a path on any file system; "data" is reserved by the format."""
     plain = re.sub(r"[^\w.-]+", "_", text, flags=re.ASCII).strip("._") or "unnamed"
     return f"{plain}_" if plain == "data" else plain
@@ -125,7 +125,7 @@ def _component(text: str) -> str:
 def _record(facts: ReleaseFacts | EvaluationRun, evaluation: EvaluationFacts, score: Score) -> dict[str, Any]:
     about, benchmark = score.about, evaluation.benchmark
     engine, _, version = (about.engine or "").partition(" ")
-    own = about.role in ("release", "control")
+    own = about.role in ("release", "earlier", "control")
     details = {name: str(value) for name, value in (("revision", facts.version),) if value and about.role == "release"}
     model: dict[str, Any] = {
         "name": score.model,

@@ -7,6 +7,7 @@ untrusted: the cards escape them.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -160,6 +161,25 @@ class SamplingFacts(Facts):
     tokens: int | None = Field(None, ge=0, description="Generated tokens.")
 
 
+class FirstStudent(Facts):
+    """The student of a first round, of whose answers the verified ones are training rows of this release.
+
+    ``trained_rows``: those that it was trained on; ``samples`` and ``tokens``: its answers; ``rows``: those among the
+    training rows, where ``id`` names it.
+    """
+
+    id: str = Field(min_length=1)
+    revision: str = Field(description="Digest of its weights.")
+    base: str = Field(min_length=1, description="The model that it was trained from.")
+    license: str | None = Field(None, description="That of its base.")
+    trained_rows: int = Field(ge=0)
+    settings: dict[str, Value] = Field(default_factory=dict)
+    samples: int = Field(ge=0)
+    tokens: int = Field(ge=0)
+    engine: str | None = Field(None, description="Name and version of its inference engine.")
+    rows: int = Field(ge=0)
+
+
 class WaterfallStep(Facts):
     """What remains after one step of curation."""
 
@@ -175,7 +195,7 @@ class WaterfallStep(Facts):
 class ScoredModel(Facts):
     """A model that was evaluated, and how it answered: ``engine`` is name and version, the shares are in 0..1."""
 
-    role: Literal["release", "base", "teacher", "control", "quantized", "model"]
+    role: Literal["release", "earlier", "base", "teacher", "control", "quantized", "model"]
     id: str = Field(min_length=1, description="The hub's id, or a name where it has none.")
     engine: str | None = None
     served: bool = Field(False, description="A service of others answered.")
@@ -215,6 +235,15 @@ def reading_of(low: float | None, high: float | None, p: float | None = None) ->
     if low <= 0 <= high or (p is not None and p >= 0.05):
         return MAY_BE_CHANCE
     return "higher" if low > 0 else "lower"
+
+
+def trained_on_text(recall: Mapping[str, float | None]) -> str:
+    """What the column "Trained on" of a table of suites counts; ``recall`` by kind of planted copy."""
+    shares = ", ".join(f"{kind} {share:.2f}" for kind, share in recall.items() if share is not None)
+    return (
+        "Trained on: training prompts that hold a problem of the suite. The search finds these shares of planted "
+        f"copies: {shares or 'none planted'}."
+    )
 
 
 def p_text(p: float | None) -> str:
@@ -281,6 +310,7 @@ class EvaluationFacts(Facts):
     other_scores: tuple[Score, ...] = Field((), description="The same models on other metrics, such as pass@8.")
     comparisons: tuple[Comparison, ...] = ()
     suites: tuple[SuiteChange, ...] = ()
+    planted_recall: dict[str, float | None] | None = Field(None, description="Of problems of the suites, by copy.")
     interval: str | None = Field(None, description="Method and level, such as 'Wilson, 95 %'.")
     items: bool = False
 
@@ -312,6 +342,7 @@ class ReleaseFacts(Facts):
     persona: PersonaFacts | None = None
     training: TrainingFacts | None = None
     sampling: SamplingFacts | None = None
+    first_student: FirstStudent | None = None
     verification: str | None = Field(None, description="How traces were verified, in one line; None: not at all.")
     waterfall: tuple[WaterfallStep, ...] = ()
     evaluation: EvaluationFacts | None = None
@@ -377,6 +408,7 @@ class DatasetFacts(Facts):
     teachers: tuple[TeacherFacts, ...] = ()
     prompt_sources: tuple[PromptSource, ...] = ()
     sampling: SamplingFacts | None = None
+    first_student: FirstStudent | None = None
     verification: str | None = None
     waterfall: tuple[WaterfallStep, ...] = ()
     decontamination: DecontaminationFacts | None = None

@@ -52,6 +52,7 @@ OPTIONAL_COLUMNS = {
     "format_verdict": "ok or bad: whether the answer has the required format",
     "judge_verdict": "verdict of a judge model beside the verifier; null without a judgement",
     "counts_as": "the verdict that selected the row",
+    "pass_rate_teacher": "the teacher whose samples of the problem pass_rate counts: the first of those asked in turn",
     "rewritten": "JSON; what the teacher said of itself before the student's name took its place; null elsewhere",
     "majority": "JSON; for a problem without a reference answer: the majority answer of its samples, which replaces it",
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.report.trace_rows import TraceTables, trace_rows
+from distill.runs.artefact import of_last_round
 from distill.runs.store import current_artefacts
 from distill.runs.tables import open_training_rows
 from synth.verify.verify_traces import VERDICTS
@@ -13,7 +14,7 @@ from synth.verify.verify_traces import VERDICTS
 
 def training_rows_of(run: Path, arm: str = "train") -> list[dict[str, Any]]:
     """The training rows of the run's newest recipe; ``arm``: see ``synth.curate.training_rows``."""
-    stages = current_artefacts(run)
+    stages = of_last_round(current_artefacts(run))
     inputs = (stages[stage] for stage in ("sample", "verify", "label", "curate"))
     with open_training_rows(run / "store", *inputs, arm=arm) as rows:
         return list(rows)

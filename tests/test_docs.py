@@ -190,7 +190,7 @@ def test_the_tables_list_every_field_of_a_section_and_no_other(section: str) -> 
     ("name", "columns"),
     [
         ("sampling", samples_schema().names),
-        ("sampling", problem_stops_schema().names),
+        ("sampling", problem_stops_schema(cascade=True).names),
         ("data", [*PROBLEM_COLUMNS]),
         ("verification", verdicts_schema().names),
         ("curation", [column for column in label_schema().names if not column.endswith("_reason")]),

@@ -31,6 +31,7 @@ from distill.release.lineage import declared_licenses, is_on_hub, planned_lineag
 from distill.release.package import check_release_texts
 from distill.release.training_data import check_data
 from distill.train.launch import check_keeps_checkpoints
+from distill.train.rollouts import rollout_bytes
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
 from publish.chat_template import read_template
@@ -222,10 +223,16 @@ def _select(recipe: Recipe) -> Iterator[Finding]:
     check_keeps_checkpoints(recipe)
     select = recipe.train.select
     assert select is not None
-    arms = " of student and control each" if recipe.curate.control_arm else ""
+    students = _students(recipe)
+    of = f" of {students} students each" if students > 1 else ""
     times = recipe.evaluate.num_samples
-    what = f"{select.checkpoints} checkpoints{arms} answer {select.problems:,} problems, {times} times"
+    what = f"{select.checkpoints} checkpoints{of} answer {select.problems:,} problems, {times} times"
     yield Finding("ok", "select", what)
+
+
+def _students(recipe: Recipe) -> int:
+    """Students that are trained by SFT: one a round, and a control."""
+    return recipe.train.rounds + recipe.curate.control_arm
 
 
 def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:
@@ -233,11 +240,13 @@ def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:
     files = sorted(folder.glob("*.safetensors")) if folder else []
     weight_bytes = sum(file.stat().st_size for file in files)
     parameters = sum(math.prod(shape) for _, shape in tensor_shapes(*files).values()) if method == "full" else 0
-    arms = 2 if recipe.curate.control_arm else 1
-    copies = arms * (_TRAINED[method] + 1) + (_TRAINED[method] if recipe.train.on_policy else 0)
+    students, rollouts = _students(recipe), 0
+    copies = students * (_TRAINED[method] + 1) + (_TRAINED[method] if recipe.train.on_policy else 0)
     if recipe.train.select is not None:  # those before the end as train leaves them, and one at a time exported
-        copies += arms * _TRAINED[method] * (recipe.train.select.checkpoints - 1) + 1
-    needed = int(copies * weight_bytes + CHECKPOINTS * _CHECKPOINT_BYTES * parameters) + (64 << 20)
+        copies += students * _TRAINED[method] * (recipe.train.select.checkpoints - 1) + 1
+    if (config := recipe.train.on_policy) is not None:
+        rollouts = rollout_bytes(config.steps * config.batch_size, config.max_new_tokens)
+    needed = int(copies * weight_bytes + CHECKPOINTS * _CHECKPOINT_BYTES * parameters) + rollouts + (64 << 20)
     free = free_bytes(runs)
     if free < needed:
         what = f"{free / 2**30:.1f} GiB free, about {needed / 2**30:.1f} GiB needed"

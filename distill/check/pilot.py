@@ -16,7 +16,7 @@ from distill.config.recipe import Recipe
 from distill.runs.keys import pinned_teacher
 from licensing.errors import InputError
 from synth.sampling.budget import Spend, price
-from synth.sampling.config import AdaptivePolicy, AskedModel, BudgetConfig, TeacherSampling
+from synth.sampling.config import AdaptiveBounds, AskedModel, BudgetConfig, CascadePolicy, TeacherSampling
 from synth.sampling.store import SampleStore
 from synth.verify.config import JudgeConfig
 
@@ -72,8 +72,9 @@ def bounds(sampling: TeacherSampling, problems: int) -> str:
     """What a run takes at most, in one line, and the limits that its budget sets."""
     policy, most = sampling.policy, problems * sampling.most_samples
     tokens = most * sampling.max_new_tokens
-    if isinstance(policy, AdaptivePolicy):
-        least = problems * min(policy.first or policy.target_correct, policy.max_samples)
+    bounds_of = policy.steps[0] if isinstance(policy, CascadePolicy) else policy
+    if isinstance(bounds_of, AdaptiveBounds):
+        least = problems * min(bounds_of.first or bounds_of.target_correct, bounds_of.max_samples)
         samples = f"{least:,} to {most:,} samples"
     else:
         samples = f"{most:,} samples"
@@ -151,13 +152,14 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
         out, store = Path(folder) / "sample", Path(folder) / "store"
         with contextlib.ExitStack() as stack:
             verifier = None
-            if config.policy.kind == "adaptive":
+            if config.goes_by_verdicts:
                 verifier = stack.enter_context(TraceVerifier(recipe.verify.rules(layout=True), store))
             summary = sample(chosen, router, teacher, config, out, store, verifier=verifier, progress=progress)
         ended = time.monotonic()
         per_problem, cost, estimated = _spent(out, store, config, budget)
         stops = list(read_parquet(out / PROBLEM_STOPS)) if verifier is not None else []
-        solved = sum(row["n_correct"] > 0 for row in stops) / len(stops) if stops else None
+        solved_ids = {row["problem_id"] for row in stops if row["n_correct"] > 0}
+        solved = len(solved_ids) / len(chosen) if verifier is not None else None
     spent = cost.tokens
     seconds = ended - started
     if first and spent > first[1]:  # without the start of the engine

@@ -15,7 +15,7 @@ from distill.models.folder import MODEL, BaseFolder, own_template, read_base
 from distill.models.prepare import inspect_base
 from distill.models.random_model import write_random_base
 from distill.models.tokens import RowRefused, Tokens
-from distill.runs.artefact import Artefact
+from distill.runs.artefact import Artefact, of_last_round
 from distill.runs.store import current_artefacts
 from distill.runs.tables import open_training_rows
 from licensing.errors import InputError
@@ -60,7 +60,7 @@ def preview(recipe: Recipe, run: Path, count: int) -> tuple[str, list[PreviewRow
                 hint="`distill run RECIPE --until prepare` fetches it",
             )
         tokens = Tokens.of_folder(base)
-        artefacts = current_artefacts(run) if run.is_dir() else {}
+        artefacts = of_last_round(current_artefacts(run)) if run.is_dir() else {}
         if all(stage in artefacts for stage in _SELECTION):
             return f"the selection of {run}", _selected(tokens, run, artefacts, recipe.student, count)
         made_up = itertools.islice(_made_up(recipe), count)
@@ -74,6 +74,7 @@ def trained_rows(
 
     Raises InputError where the prepared model is damaged.
     """
+    artefacts = of_last_round(artefacts)
     if not all(stage in artefacts for stage in ("prepare", *_SELECTION)):
         return []
     tokens = Tokens.of_folder(read_base(artefacts["prepare"].path / MODEL))

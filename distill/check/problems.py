@@ -18,7 +18,7 @@ from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig, Rea
 from synth.problems.preset import find_preset
 from synth.problems.problem import Prompt, PromptSet, reason_counts
 from synth.problems.selection_split import selection_split
-from synth.sampling.config import TeacherSampling
+from synth.sampling.config import CascadePolicy, TeacherSampling
 from synth.sampling.imported_traces import ImportedTraceSet
 from synth.section import OnBadRow
 
@@ -63,14 +63,24 @@ def check_problems(recipe: Recipe, free_bytes: int, load: LoadProblems) -> Itera
     yield from _source(source, "problems")
     if (problem_set := load()) is None:
         return
+    count, size, student = len(problem_set.prompts), 0, recipe.student_sampling
     if isinstance(problem_set, ImportedTraceSet):
         rows = len(problem_set.index)
         forecast = f"{rows:,} imported traces"
     else:
         assert isinstance(recipe.sample, TeacherSampling)
-        count = len(problem_set.prompts)
         forecast, rows = bounds(recipe.sample, count), count * recipe.sample.most_samples
-        yield from _texts(text_bytes(recipe.sample, count), rows, free_bytes)
+        size = text_bytes(recipe.sample, count)
+        if isinstance(recipe.sample.policy, CascadePolicy) and recipe.curate.filters.min_pass_rate:
+            first, *_ = recipe.teachers
+            what = f"curate.filters.min_pass_rate is about {first.public_id}: it drops what only later teachers solve"
+            yield Finding("note", "problems", what, "curate.filters.min_pass_rate", "leave it out of a cascade")
+    if student is not None:
+        rows += count * student.most_samples
+        size += text_bytes(student, count)
+        yield Finding("ok", "second round", bounds(student, count).replace("teacher", "student"))
+    if size:
+        yield from _texts(size, rows, free_bytes)
     for model in recipe.asked_models.values():
         yield Finding("ok", model.role, model_bounds(model, rows))
     checked = [prompt for prompt in problem_set.prompts if not prompt.is_answerless]
@@ -96,7 +106,9 @@ def _texts(size: int, samples: int, free_bytes: int) -> Iterator[Finding]:
 
 def check_held_out(recipe: Recipe) -> Iterator[Finding]:
     """The problems of `evaluate`, held out and of the suites, and the difference of two models that so many held-out
-    ones tell from chance."""
+    ones tell from chance. Raises InputError for a problem set that cannot be read, an unknown suite, and an engine
+    argument that vLLM does not have."""
+    from distill.evaluate.run import check_engine
     from distill.evaluate.statistics import minimum_detectable_effect
     from synth.problems.problem import load_prompts
 
@@ -118,6 +130,7 @@ def check_held_out(recipe: Recipe) -> Iterator[Finding]:
         if suite.fetches is None:
             count = len(suite.problems(recipe.evaluate.suite_limit, recipe.evaluate.seed))
             yield Finding("ok", subject, f"{count:,} problems: {suite.about}")
+    check_engine(recipe.evaluate)
 
 
 def _golds(prompts: Sequence[Prompt], on_bad_row: OnBadRow) -> Generator[Finding, None, str]:

@@ -101,11 +101,12 @@ def _tokens(recipe: Recipe, base: BaseFolder, where: str) -> Iterator[Finding]:
 
 
 def _lengths(recipe: Recipe, config: Mapping[str, Any]) -> Iterator[Finding]:
-    limit = position_limit(config)
+    limit, between = position_limit(config), recipe.student_sampling
     lengths = {
         "student.max_length": recipe.student.max_length,
         "evaluate.max_new_tokens": recipe.evaluate.max_new_tokens,
         "evaluate.engine_args.max_model_len": recipe.evaluate.engine_args.get("max_model_len"),
+        "train.student_sample.max_new_tokens": between and (between.escalate or between).max_new_tokens,
     }
     for field, length in lengths.items():
         if limit is not None and isinstance(length, int) and length > limit:

@@ -53,6 +53,13 @@ def evaluate(
     ] = None,
     temperature: Annotated[float, typer.Option(min=0, help="Of every model.")] = 0.0,
     top_p: Annotated[float, typer.Option("--top-p", min=0, max=1, help="Nucleus sampling.")] = 1.0,
+    model_sampling: Annotated[
+        bool,
+        typer.Option(
+            "--model-sampling",
+            help="Temperature, top_p, top_k and the like as each model's own generation_config.json has them.",
+        ),
+    ] = False,
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", min=1, metavar="N", help="Of one answer, thinking included.")
     ] = 1024,
@@ -67,6 +74,10 @@ def evaluate(
         typer.Option(
             "--out", "-o", metavar="DIR", help="Folder of the results.", show_default="evaluations/ and MODEL's name"
         ),
+    ] = None,
+    inspect_log: Annotated[
+        Path | None,
+        typer.Option("--inspect-log", metavar="DIR", help="Also write logs of inspect-ai there, for `inspect view`."),
     ] = None,
     harness: Annotated[Harness, typer.Option(help="lm-eval: run --tasks with it.")] = Harness.distill,
     tasks: Annotated[
@@ -88,12 +99,16 @@ def evaluate(
         "engine": engine.value,
         "engine_args": dict(map(engine_argument, engine_arg or ())),
         "num_samples": num_samples,
+        "sampling": "model" if model_sampling else "recipe",
         "temperature": temperature,
         "top_p": top_p,
         "max_new_tokens": max_new_tokens,
         "seed": seed,
     }
     if harness is Harness.lm_eval:
+        if inspect_log is not None:
+            what = "lm-eval's samples are in lm-eval.json, in no log of inspect-ai"
+            raise InputError(what, where="--inspect-log", hint="leave it out, or use --suite")
         _lm_eval(model, against, suite, tasks, settings, limit, folder, as_json)
         return
     if tasks:
@@ -103,12 +118,15 @@ def evaluate(
     from distill.cli.progress import StageProgress
     from distill.evaluate.answers import AnswerStore
     from distill.evaluate.suites.evaluate import evaluate_suites
+    from distill.evaluate.suites.inspect_log import require_inspect, write_inspect_logs
     from distill.evaluate.suites.models import eval_model, eval_settings
     from distill.evaluate.suites.records import write_results
     from distill.evaluate.suites.suite import find_suites
     from licensing.files import disk_errors
     from synth.verify.config import VerifyConfig
 
+    if inspect_log is not None:
+        require_inspect()
     config = eval_settings(settings)
     suites = find_suites(suite)
     models = dict(eval_model(name, config) for name in ([against, model] if against else [model]))
@@ -120,6 +138,10 @@ def evaluate(
         with AnswerStore(folder) as answers:
             results = evaluate_suites(suites, models, config, VerifyConfig(), report, answers=answers, limit=limit)
         files = write_results(folder, results, config, models)
+    if inspect_log is not None:
+        with disk_errors(inspect_log):
+            logs = write_inspect_logs(inspect_log, results, config, models)
+        print(f"logs of inspect-ai: {inspect_log} ({len(logs)})", file=sys.stderr)
     if as_json:
         print_json({"out": str(folder), "suites": [suite_json(result) for result in results]})
         return
@@ -160,6 +182,8 @@ def _lm_eval(
 
     if suite or against:
         raise InputError("lm-eval runs its own tasks, with one model", where="--harness", hint="use --tasks alone")
+    if settings["num_samples"] > 1:
+        raise InputError("lm-eval's tasks say how often they ask", where="--num-samples", hint="leave it out")
     if not tasks:
         raise InputError("no task", where="--tasks", hint="name a task of lm-eval, or a task file")
     config = eval_settings(settings)

@@ -137,6 +137,7 @@ def print_run(summary: Mapping[str, Any]) -> None:
     from distill.report.overview import contamination_text
     from distill.report.suites import side_effect_table
     from distill.runs.summary import running_text
+    from publish.facts import trained_on_text
 
     blocks = [tables.stage_table(summary["stages"])]
     if summary["waterfall"]:
@@ -160,6 +161,8 @@ def print_run(summary: Mapping[str, Any]) -> None:
         console.print(f"{running['stage']}: {running_text(running)}", markup=False, soft_wrap=True)
     if summary["scores"]:
         console.print(contamination_text(summary["contamination"]), markup=False)
+    if summary["planted_recall"]:
+        console.print(trained_on_text(summary["planted_recall"]), markup=False)
     if summary["gate"]:
         verdict = "go" if summary["gate"]["go"] else "no-go"
         for check in summary["gate"]["checks"]:

@@ -27,7 +27,7 @@ from synth.persona.config import TAUGHT_LANGUAGES, PersonaConfig
 from synth.persona.replay import ReplayConfig
 from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig
 from synth.problems.prompt_template import PromptTemplate
-from synth.sampling.config import AskedModel, SampleConfig, SamplingOptions, TeacherSampling
+from synth.sampling.config import AskedModel, CascadePolicy, SampleConfig, SamplingOptions, TeacherSampling
 from synth.section import Operational, Section, key_dump
 from synth.teachers.config import (
     AutoTeacher,
@@ -360,6 +360,17 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _student_can_be_sampled(self) -> Recipe:
+        if self.train.rounds == 1:
+            return self
+        sampling = self.train.student_sample or self.sample
+        if isinstance(sampling, ImportedTraces):
+            raise ValueError("train.rounds: imported traces do not say how to sample: set train.student_sample")
+        if isinstance(sampling.policy, CascadePolicy):
+            raise ValueError("train.rounds: one student is no cascade: set another train.student_sample.policy")
+        return self
+
+    @model_validator(mode="after")
     def _on_policy_can_train(self) -> Recipe:
         if self.train.on_policy is None:
             return self
@@ -427,7 +438,12 @@ class Recipe(Section):
     def _teachers_are_there(self) -> Recipe:
         names = [teacher.public_id for teacher in self.teachers]
         priced = self.sample.budget.prices if isinstance(self.sample, TeacherSampling) and self.sample.budget else {}
-        named = [("evaluate.teacher", self.evaluate.teacher), *(("sample.budget.prices", name) for name in priced)]
+        expected = self.forecast.teachers if self.forecast is not None else {}
+        named = [
+            ("evaluate.teacher", self.evaluate.teacher),
+            *(("sample.budget.prices", name) for name in priced),
+            *(("forecast.teachers", name) for name in expected),
+        ]
         for where, name in named:
             if isinstance(name, str) and name not in names:
                 raise ValueError(f"{where}: there is no teacher {name}: the recipe has {', '.join(names)}")
@@ -435,6 +451,35 @@ class Recipe(Section):
             raise ValueError(
                 "a mixture of teachers does not run on engine.kind: ray, where all replicas run one engine: serve each "
                 "(kind openai) and set engine.kind: local, or sample one teacher in each recipe"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_fit_the_policy(self) -> Recipe:
+        policy = self.sample.policy if isinstance(self.sample, TeacherSampling) else None
+        shares = self.teacher.shares if isinstance(self.teacher, TeacherMixture) else None
+        if not isinstance(policy, CascadePolicy):
+            if isinstance(self.teacher, TeacherMixture) and shares is None:
+                raise ValueError("teacher.teachers have no shares: set share on each, or sample.policy.kind: cascade")
+            if self.forecast is not None and self.forecast.teachers:
+                raise ValueError(
+                    "forecast.teachers is for sample.policy.kind: cascade: remove it, or change the policy"
+                )
+            return self
+        if not isinstance(self.teacher, TeacherMixture):
+            raise ValueError(
+                "sample.policy.kind: cascade asks several teachers: set teacher.kind: mixture, the cheapest one first, "
+                "or policy.kind: adaptive"
+            )
+        if shares is not None:
+            raise ValueError(
+                "in a cascade the verdicts decide which teacher draws a sample: remove share from teacher.teachers, or "
+                "set another sample.policy.kind"
+            )
+        if len(policy.steps) != len(self.teachers):
+            raise ValueError(
+                f"sample.policy.steps: there are {len(policy.steps)} for {len(self.teachers)} teachers: give each "
+                "teacher one, in their order"
             )
         return self
 
@@ -481,6 +526,14 @@ class Recipe(Section):
         if self.persona is not None and self.persona.rewriter is not None:
             models["persona.rewriter"] = self.persona.rewriter
         return models
+
+    @property
+    def student_sampling(self) -> TeacherSampling | None:
+        """How the student of the first round is sampled; None where there is one round."""
+        if self.train.rounds == 1 or self.train.student_sample is not None:
+            return self.train.student_sample
+        assert isinstance(self.sample, TeacherSampling), "the recipe's schema asks for train.student_sample"
+        return self.sample.model_copy(update={"budget": None})
 
     @property
     def teachers(self) -> tuple[TeacherConfig, ...]:

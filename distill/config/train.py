@@ -1,5 +1,5 @@
-"""Recipe section ``train``: the stages of training, and which checkpoint ships. The fields of SFT are those of
-``student``."""
+"""Recipe section ``train``: the stages and rounds of training, and which checkpoint ships. The fields of SFT are those
+of ``student``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from synth.sampling.config import TeacherSampling
 from synth.section import Operational, Section
 
 __all__ = ["LogitsTeacher", "OnPolicyConfig", "Rule", "SelectConfig", "TrainConfig"]
@@ -76,6 +77,18 @@ class TrainConfig(Section):
         exclude_if=lambda value: value is None,  # a recipe without it has the key that it had
         description="Which checkpoint of SFT ships; the last one if absent.",
     )
+    rounds: Literal[1, 2] = Field(
+        1,
+        exclude_if=lambda value: value == 1,
+        description="2: the student of the first round answers the problems, too; the second one is trained from the "
+        "base on the teacher's and its verified answers.",
+    )
+    student_sample: TeacherSampling | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="With `rounds: 2`, how that student is sampled, in the fields of `sample`; as the teacher, without "
+        "its budget, if absent.",
+    )
 
     @model_validator(mode="after")
     def _stages_have_their_sections(self) -> TrainConfig:
@@ -85,4 +98,12 @@ class TrainConfig(Section):
             raise ValueError("the stage on_policy and the section train.on_policy go together: set both or neither")
         if self.select is not None and self.on_policy is not None:
             raise ValueError("train.select chooses what SFT leaves, and on_policy goes on from there: leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _student_is_sampled_between_rounds(self) -> TrainConfig:
+        if self.student_sample is not None and self.rounds == 1:
+            raise ValueError("student_sample is for a second round: set rounds: 2, or leave it out")
+        if self.student_sample is not None and self.student_sample.budget and self.student_sample.budget.prices:
+            raise ValueError("student_sample.budget.prices: there are no teachers here: set price_per_million_tokens")
         return self

@@ -26,7 +26,7 @@ from synth.distributed.config import LocalEngine
 from synth.labels.config import LabelConfig
 from synth.persona.config import PersonaConfig
 from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig
-from synth.sampling.config import SAMPLING_OPTIONS, SampleConfig, TeacherSampling
+from synth.sampling.config import SAMPLING_OPTIONS, FixedPolicy, SampleConfig, TeacherSampling
 from synth.teachers.config import (
     FakeTeacher,
     OfflineTeacher,
@@ -119,6 +119,9 @@ def _student_faults(recipe: Recipe, base: Described | None) -> Iterator[Fault]:
         "evaluate.engine_args.max_model_len": (max_model_len, limit),
         "evaluate.max_new_tokens": (recipe.evaluate.max_new_tokens + prompt + 1, _least(limit, max_model_len)),
     }
+    if (between := recipe.student_sampling) is not None:
+        longest = (between.escalate or between).max_new_tokens
+        lengths["train.student_sample.max_new_tokens"] = (longest + prompt + 1, _least(limit, max_model_len))
     for field, (length, room) in lengths.items():
         if isinstance(length, int) and room is not None and length > room:
             yield f"{length:,} tokens with a prompt, and there is room for {room:,}", field, "lower it"
@@ -271,6 +274,11 @@ class _Builder:
             select = train.select.model_copy(update={"problems": _FEW_SELECTED, "checkpoints": _FEW_SELECTED})
             train = train.model_copy(update={"select": select})
             self.replaced.append(f"train.select: {_FEW_SELECTED} problems, {_FEW_SELECTED} checkpoints")
+        if (between := self._recipe.student_sampling) is not None:
+            once = {"policy": FixedPolicy(), "num_samples": 1, "budget": None, "escalate": None, "reuse": ()}
+            once["max_new_tokens"] = min(between.max_new_tokens, _NEW_TOKENS)
+            train = train.model_copy(update={"student_sample": between.model_copy(update=once)})
+            self.replaced.append(f"train.student_sample: one answer to each problem, {_NEW_TOKENS} new tokens")
         if train.on_policy is None:
             return train
         folder = self._folder / "logits_teacher"

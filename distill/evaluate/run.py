@@ -28,6 +28,7 @@ from synth.teachers.build import build_teacher
 from synth.teachers.config import AutoTeacher, TeacherConfig, TransformersTeacher, VllmTeacher
 from synth.teachers.mixture import TeachersConfig, members_of
 from synth.teachers.teacher import Request, Teacher, teacher_messages
+from synth.teachers.vllm_engine_args import check_engine_args
 from synth.verify.config import VerifyConfig
 from synth.verify.verdict import Verdict
 from synth.verify.verdict_store import VerdictStore, rules_digest, verdict_basis
@@ -36,6 +37,7 @@ from synth.verify.verifier import verify_rows
 __all__ = [
     "OneEngine",
     "check_disjoint",
+    "check_engine",
     "check_sampling",
     "folder_teacher",
     "model_sampling",
@@ -99,7 +101,7 @@ def model_sampling(config: EvaluationSettings, teacher: TeacherConfig) -> Evalua
         return config
     where = "evaluate.sampling"
     folder = base_path(teacher.model) or cached(teacher.model, teacher.revision)
-    hint = "set evaluate.sampling: recipe with temperature and top_p"
+    hint = "set evaluate.sampling: recipe (or leave --model-sampling out) with temperature and top_p"
     if folder is None:
         raise InputError(
             f"{teacher.model} is no folder of a model with a generation_config.json", where=where, hint=hint
@@ -118,6 +120,13 @@ def model_sampling(config: EvaluationSettings, teacher: TeacherConfig) -> Evalua
     except ValidationError as error:
         what = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
         raise InputError(what, where=str(folder / "generation_config.json"), hint=hint) from None
+
+
+def check_engine(config: EvaluationSettings) -> None:
+    """Raise InputError for an engine argument of `evaluate` that the installed vLLM does not have. Not covered: values,
+    and a machine without vLLM."""
+    if config.engine != "transformers":
+        check_engine_args(config.engine_args, "evaluate.engine_args")
 
 
 def check_sampling(config: EvaluationSettings, base: Path) -> None:

@@ -19,6 +19,7 @@ from distill.release.lineage import Sources, base_revision
 from distill.release.public import Redaction, is_local_path
 from distill.runs.artefact import Artefact
 from distill.runs.facts import (
+    FIRST_STUDENT,
     STUDENT,
     AuditFacts,
     CurateFacts,
@@ -64,7 +65,11 @@ MIN_LANGUAGE_SHARE = 0.05
 
 @dataclass(frozen=True)
 class ReleaseStages:
-    """The finished stages that a release is made of, and the sources of the problems that were sampled."""
+    """The finished stages that a release is made of, and the sources of the problems that were sampled.
+
+    ``samples`` are the teacher's. Where there is a second round, ``student_samples`` are those and the samples of the
+    first round's student, which ``first_trained`` and ``first_weights`` made.
+    """
 
     prepared: Artefact[PrepareFacts]
     samples: Artefact[SampleFacts]
@@ -77,11 +82,20 @@ class ReleaseStages:
     sources: Sources
     on_policy: Artefact[OnPolicyFacts] | None = None
     selected: Artefact[SelectFacts] | None = None
+    student_samples: Artefact[SampleFacts] | None = None
+    first_trained: Artefact[TrainFacts] | None = None
+    first_weights: Artefact[ExportFacts] | None = None
 
     @property
     def trainings(self) -> tuple[Artefact[Any], ...]:
         """The stages that changed the weights, in order."""
         return (self.trained,) if self.on_policy is None else (self.trained, self.on_policy)
+
+    @property
+    def first_round(self) -> tuple[Artefact[Any], ...]:
+        """The stages between the teacher's samples and those of the second round; none where there is one round."""
+        first = (self.first_trained, self.first_weights, self.student_samples)
+        return tuple(stage for stage in first if stage is not None)
 
 
 def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages) -> card.ReleaseFacts:
@@ -117,6 +131,7 @@ def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages
             samples=stages.samples.facts.rows_out,
             tokens=stages.samples.facts.tokens,
         ),
+        first_student=_first_student(recipe, stages),
         verification=verification_text(recipe.verify, statistics, stages.verdicts.facts.sandbox),
         waterfall=tuple(card.WaterfallStep(**step) for step in stages.data.facts.waterfall),
         evaluation=_evaluation(recipe, stages),
@@ -142,7 +157,8 @@ def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages
 def _makers(stages: ReleaseStages) -> dict[str, dict[str, Any]]:
     """Stage -> manifest, of the stages whose code and libraries decide what the release is."""
     selected = () if stages.selected is None else (stages.selected,)
-    makers = (stages.samples, stages.verdicts, *stages.trainings, *selected, stages.weights, stages.scores)
+    made = (stages.samples, *stages.first_round, stages.verdicts, *stages.trainings, *selected)
+    makers = (*made, stages.weights, stages.scores)
     return {artefact.stage: artefact.manifest for artefact in makers}
 
 
@@ -203,8 +219,8 @@ def _hub_dataset(prompts: PromptsConfig | None) -> str | None:
 
 
 def _shares(section: TeachersConfig) -> dict[str, Any]:
-    """The share of the samples of each teacher of a mixture."""
-    if not isinstance(section, TeacherMixture):
+    """The share of the samples of each teacher of a mixture; none of a cascade."""
+    if not isinstance(section, TeacherMixture) or section.shares is None:
         return {}
     return {f"share of {entry.teacher.public_id}": entry.share for entry in section.teachers}
 
@@ -265,6 +281,28 @@ def teacher_facts(
             )
         )
     return tuple(facts)
+
+
+def _first_student(recipe: Recipe, stages: ReleaseStages) -> card.FirstStudent | None:
+    """The student of the first round; None where there is one round."""
+    if stages.first_trained is None or stages.student_samples is None:
+        return None
+    share, sampling = stages.student_samples.facts.student, recipe.student_sampling
+    assert stages.first_weights is not None
+    assert share is not None
+    assert sampling is not None
+    return card.FirstStudent(
+        id=FIRST_STUDENT,
+        revision=f"content-{stages.first_weights.digest[:16]}",
+        base=public_name(recipe.student),
+        license=recipe.student.license,
+        trained_rows=stages.first_trained.facts.rows_out,
+        settings=_settings(sampling.model_dump(exclude={"source", "budget"})),
+        samples=share.rows_out,
+        tokens=share.tokens,
+        engine=", ".join(share.engines) or None,
+        rows=stages.data.facts.student_rows or 0,
+    )
 
 
 def duties(findings: Iterable[Mapping[str, Any]]) -> tuple[card.Duty, ...]:
@@ -339,6 +377,8 @@ def _settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
         name = prefix.rstrip(".") if prefix and key == "kind" else f"{prefix}{key}"
+        if isinstance(value, tuple) and value and isinstance(value[0], Mapping):
+            value = {str(number): entry for number, entry in enumerate(value)}
         if isinstance(value, Mapping):
             flat |= _settings(value, f"{name}.")
         elif isinstance(value, str | int | float | bool):
@@ -391,8 +431,9 @@ def verification_text(config: VerifyConfig, statistics: Mapping[str, Any], sandb
 _SCORE = {"metric", "value", "low", "high", "n", "num_samples"}
 _ABOUT = {"engine", "stop_rate", "truncated", "mean_tokens", "dtype"}
 _COMPARISON = {"difference", "low", "high", "p", "p_adjusted", "minimum_detectable_effect", "items_to_detect"}
-_ROLES: dict[str, Literal["release", "base", "control"]] = {
+_ROLES: dict[str, Literal["release", "earlier", "base", "control"]] = {
     STUDENT: "release",
+    FIRST_STUDENT: "earlier",
     "student_before": "base",
     "student_control": "control",
 }
@@ -445,6 +486,7 @@ def _evaluation(recipe: Recipe, stages: ReleaseStages) -> card.EvaluationFacts:
             )
             for effect in facts.side_effects
         ),
+        planted_recall=facts.planted_recall,
         interval=facts.interval,
         items=recipe.release.evaluation_items,
     )
@@ -477,7 +519,12 @@ def _scored_model(model: str, recipe: Recipe) -> dict[str, Any]:
         served = isinstance(teacher, OpenAITeacher) and teacher.is_public
         return {"role": "teacher", "id": teacher.public_id, "served": served}
     name = recipe.release.name
-    ids = {"release": name, "base": recipe.student.public_id, "control": f"{name}-control"}
+    ids = {
+        "release": name,
+        "earlier": f"{name}-round-1",
+        "base": recipe.student.public_id,
+        "control": f"{name}-control",
+    }
     return {"role": role, "id": ids[role]}
 
 
@@ -501,6 +548,7 @@ def model_name(model: str, recipe: Recipe) -> str:
     names = {
         "student_before": "base",
         "student_after": "student (this release)",
+        "student_round_1": "student of the first round",
         "student_control": "control student (unverified traces)",
     }
     if model in names:

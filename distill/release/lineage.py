@@ -156,7 +156,9 @@ def lineage_of(
     if recipe.train.on_policy is not None:
         one = recipe.train.on_policy.teacher
         inputs.append(Input(id=one.public_id, role="logits", licence=one.license, revision=one.revision))
-    if recipe.replay is not None and student.public_id not in {teacher.public_id for teacher in recipe.teachers}:
+    # Rows that the base wrote, or the student of the first round, whose weights are the base's under its license.
+    writes = (recipe.replay is not None or recipe.train.rounds > 1) and not isinstance(student.base, RandomBase)
+    if writes and student.public_id not in {teacher.public_id for teacher in recipe.teachers}:
         inputs.append(Input(id=student.public_id, role="generator", licence=student.license, revision=base_revision))
     if recipe.verify.judge is not None:
         inputs += generators(recipe.verify.judge.teacher, judged, "judge")

@@ -33,11 +33,12 @@ _NO_DIGEST = "unknown"
 def slsa_predicate(
     recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages, recipe_sha256: str, *, of_data: bool = False
 ) -> dict[str, Any]:
-    """The predicate https://slsa.dev/provenance/v1 of a release, or of its data set (without base and training).
+    """The predicate https://slsa.dev/provenance/v1 of a release, or of its data set (without the training, and
+    without the base unless its student wrote some rows).
 
     ``teacher``: the pinned section; ``recipe_sha256``: digest of the recipe.yaml that ships.
     """
-    made = [stages.samples, stages.verdicts, stages.data]
+    made = [stages.samples, *stages.first_round, stages.verdicts, stages.data]
     if not of_data:
         made = [stages.prepared, *made, *stages.trainings, stages.weights, stages.scores]
     artefacts: dict[str, Artefact[Any]] = {one.stage: one for one in (*made, stages.audit)}
@@ -51,7 +52,7 @@ def slsa_predicate(
                 "devices": {stage: one.manifest["device"] for stage, one in artefacts.items()},
             },
             "resolvedDependencies": [
-                *([] if of_data else _base(recipe, stages)),
+                *([] if of_data and not stages.first_round else _base(recipe, stages)),
                 *([] if of_data else _logits_teacher(recipe, stages)),
                 *_teachers(recipe, teacher, stages),
                 *_problems(artefacts, stages.sources),

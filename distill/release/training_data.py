@@ -26,6 +26,7 @@ from licensing.registry import resolve
 from publish import facts as card
 from publish.package import build_data_release
 from publish.training_data import write_shards
+from synth.sampling.config import CascadePolicy, TeacherSampling
 
 __all__ = ["check_data", "data_facts", "optional_columns", "write_data_set"]
 
@@ -96,6 +97,9 @@ def write_data_set(
         teacher.id: {"teacher_revision": teacher.revision, "sampling": sampling, "verifier": verifier or None}
         for teacher in facts.teachers
     }
+    if (student := facts.first_student) is not None:
+        settings = json.dumps(student.settings, sort_keys=True)
+        shared[student.id] = {"teacher_revision": student.revision, "sampling": settings, "verifier": verifier or None}
     redaction = Redaction(recipe)
     public_rows = (row | {key: redaction.value(row[key]) for key in _PUBLIC if key in row} for row in map(dict, rows))
     shards = write_shards(public_rows, shared, scratch, optional=optional_columns(recipe))
@@ -142,6 +146,7 @@ def data_facts(
         length_edges=tuple(lengths.get("edges", ())),
         length_counts=tuple(lengths.get("kept", ())),
         teachers=facts.teachers,
+        first_student=facts.first_student,
         prompt_sources=facts.prompt_sources,
         sampling=facts.sampling,
         verification=facts.verification,
@@ -194,8 +199,11 @@ def _near(clusters: Mapping[str, Any]) -> str | None:
 
 
 def optional_columns(recipe: Recipe) -> tuple[str, ...]:
-    """The columns that only a recipe with a format check, a judge, a majority vote or rewritten traces has."""
+    """The columns that only a recipe with a format check, a judge, a cascade, a majority vote or rewritten traces
+    has."""
     config, persona = recipe.verify, recipe.persona
     names = (["format_verdict"] if config.format else []) + (["judge_verdict", "counts_as"] if config.judge else [])
+    cascade = isinstance(recipe.sample, TeacherSampling) and isinstance(recipe.sample.policy, CascadePolicy)
+    names += ["pass_rate_teacher"] if cascade else []
     names += ["rewritten"] if persona is not None and persona.identity_talk == "rewrite" else []
     return (*names, *(["majority"] if config.majority else []))

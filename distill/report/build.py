@@ -26,7 +26,7 @@ from distill.report.page import markdown, write_page
 from distill.report.summary import sections
 from distill.report.trace_rows import TraceTables, trace_rows
 from distill.report.traces import MOST_TRACES, Counted, pack_traces
-from distill.runs.artefact import Artefact
+from distill.runs.artefact import Artefact, of_last_round
 from distill.runs.store import current_artefacts
 from licensing.errors import InputError, MissingDependency
 from licensing.files import write_text
@@ -70,7 +70,7 @@ def build_report(run: Path, out: Path | None = None, most: int = MOST_TRACES) ->
         with tempfile.TemporaryFile("w+", encoding="ascii", dir=out) as chunks:
             counted: Counted | None = None
             index = ""
-            if (tables := _tables(run, artefacts)) is not None:
+            if (tables := _tables(run, of_last_round(artefacts))) is not None:
                 counted, index = pack_traces(trace_rows(tables), chunks, most)
             content = sections(recipe, artefacts, counted, _trained_rows(run, recipe, artefacts))
             title = f"{recipe['name']} ({run.resolve().name})"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.release.gate import gate_of_run
+from distill.runs.artefact import of_last_round
 from distill.runs.store import current_artefacts
 from distill.runs.summary import summary
 from licensing.files import read_json
@@ -18,7 +19,7 @@ __all__ = ["contamination", "contamination_text", "overview"]
 def overview(run: Path) -> dict[str, Any]:
     """The fields of ``summary``, ``gate`` (``distill.release.gate.Gate.as_json``) and ``contamination``, both None
     before their stages have finished."""
-    gate, curate = gate_of_run(run), current_artefacts(run).get("curate")
+    gate, curate = gate_of_run(run), of_last_round(current_artefacts(run)).get("curate")
     overlap = read_json(curate.path / "decontamination.json") if curate else {}
     dropped = bool(curate and curate.manifest["fields"]["curate"]["filters"]["contaminated"])
     return summary(run) | {"gate": gate.as_json() if gate else None, "contamination": contamination(overlap, dropped)}

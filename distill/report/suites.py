@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from distill.report.markdown import Table
-from distill.report.tables import model_name, number
+from distill.report.tables import model_name, number, problems_needed
 from publish.facts import MAY_BE_CHANCE, p_text, reading_of
 
 __all__ = ["side_effect_table", "suite_table", "task_table"]
@@ -34,8 +34,8 @@ def suite_table(scores: Iterable[tuple[str, Mapping[str, Any]]]) -> Table:
 
 
 def side_effect_table(effects: Rows) -> Table:
-    """Before and after on each suite (one at least), the paired difference, what would have been noticed, and, where a
-    training set was looked at, how many of its prompts hold a problem of the suite."""
+    """Before and after on each suite (one at least), the paired difference, what would have been noticed, how many
+    problems would tell, and, where a training set was looked at, how many of its prompts hold a problem of a suite."""
     rows, trained = [], any(row.get("trained_on") is not None for row in effects)
     for row in effects:
         reading = reading_of(row["low"], row["high"], row["p_adjusted"])
@@ -51,11 +51,12 @@ def side_effect_table(effects: Rows) -> Table:
                 p_text(row["p_adjusted"]),
                 {"lower": "worse", "higher": "better"}.get(reading, reading),
                 number(row["minimum_detectable_effect"] if chance else None, 3),
+                problems_needed(row) if chance else "",
                 *([number(row.get("trained_on"))] if trained else []),
             )
         )
     header = ["Suite", "Problems", "Before", "After", "Difference", "95 % interval", "p, Holm", "Reading"]
-    header += ["Detectable from", *(["Trained on"] if trained else [])]
+    header += ["Detectable from", "Problems needed", *(["Trained on"] if trained else [])]
     names = f"{model_name(effects[0]['b'])} (after) against {model_name(effects[0]['a'])} (before)"
     return Table(f"What got better or worse: {names}", tuple(header), tuple(rows), right=len(header) - 1)
 

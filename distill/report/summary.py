@@ -27,9 +27,10 @@ from distill.report.tables import (
 )
 from distill.report.traces import EDGES, Counted
 from distill.report.verdicts import spent_text, verdicts_section
-from distill.runs.artefact import Artefact
+from distill.runs.artefact import Artefact, of_last_round
 from distill.runs.summary import score_rows, stage_rows
 from licensing.files import read_json
+from publish.facts import trained_on_text
 
 __all__ = ["sections"]
 
@@ -46,17 +47,18 @@ def sections(
     recipe: Mapping[str, Any], artefacts: Mapping[str, Artefact], counts: Counted | None, trained: Sequence[PreviewRow]
 ) -> list[Section]:
     """Every section for which the run has data, in the order of the page. ``trained``: some of the training rows."""
+    last = of_last_round(artefacts)
     candidates = (
-        _scores(artefacts.get("evaluate")),
-        _waterfall(recipe, artefacts.get("curate")),
-        verdicts_section(recipe, artefacts.get("verify")),
+        _scores(last.get("evaluate")),
+        _waterfall(recipe, last.get("curate")),
+        verdicts_section(recipe, last.get("verify")),
         _spend(recipe, artefacts),
         _trained(trained),
         _loss(artefacts),
-        _checkpoints(artefacts.get("select")),
+        _checkpoints(last.get("select")),
         _lengths(counts),
-        _licences(artefacts.get("audit")),
-        *(_data_report(name, title, artefacts) for name, title in DATA_REPORTS.items()),
+        _licences(last.get("audit")),
+        *(_data_report(name, title, last) for name, title in DATA_REPORTS.items()),
         _environment(artefacts),
         _recipe(recipe),
     )
@@ -84,11 +86,7 @@ def _scores(evaluate: Artefact | None) -> Section | None:
     if facts.get("side_effects"):
         blocks.append(side_effect_table(facts["side_effects"]))
         if recall := facts.get("planted_recall"):
-            shares = ", ".join(f"{kind} {share:.2f}" for kind, share in recall.items() if share is not None)
-            blocks.append(
-                "Trained on: training prompts that hold a problem of the suite. The search finds these shares of "
-                f"planted copies: {shares}."
-            )
+            blocks.append(trained_on_text(recall))
     blocks += answer_tables(score_rows(evaluate))
     if facts.get("persona_probes"):
         blocks += probe_tables(facts["persona_probes"])
@@ -106,6 +104,10 @@ def _waterfall(recipe: Mapping[str, Any], curate: Artefact | None) -> Section | 
     steps = curate.facts["waterfall"]
     plot = plots.steps([(str(step["step"]), step["rows"]) for step in steps], "Rows remaining after each step")
     blocks: list[Block] = [Plot(plot), waterfall_table(steps)]
+    if (rows := curate.facts.get("student_rows")) is not None:
+        blocks.append(
+            f"The student of the first round wrote {rows:,} of the {curate.facts['rows_out']:,} selected traces."
+        )
     if "rewriter" in curate.facts:
         rewriter = curate.facts["rewriter"]
         rows = tuple((outcome, f"{count:,}") for outcome, count in rewriter["traces"].items())
@@ -127,18 +129,22 @@ def _spend(recipe: Mapping[str, Any], artefacts: Mapping[str, Artefact]) -> Sect
     if not budget:
         blocks.append("The recipe sets no budget.")
     elif sample is not None:
-        blocks += _budget(budget, sample)
-    blocks.append("Seconds are those of the process that finished a stage; time lost to an interruption is not counts.")
+        teacher = recipe["teacher"].get("name") or recipe["teacher"].get("model", "")
+        blocks += _budget(budget, teacher, sample)
+    blocks.append("Seconds are those of the process that finished a stage, without time lost to an interruption.")
     return Section("spend", "Spend", tuple(blocks))
 
 
-def _budget(budget: Mapping[str, Any], sample: Artefact) -> Iterator[Block]:
+def _budget(budget: Mapping[str, Any], teacher: str, sample: Artefact) -> Iterator[Block]:
+    """``teacher``: its public id, where there is only one."""
     from synth.sampling.budget import Spend, price
     from synth.sampling.config import BudgetConfig
 
     config = BudgetConfig.model_validate(budget)
     hours = sample.manifest["seconds"] / 3600
-    spend = Spend(tokens=sample.facts["tokens"], prompt_tokens=sample.facts["prompt_tokens"])
+    spend = Spend()
+    for name, share in (sample.facts.get("teachers") or {teacher: sample.facts}).items():
+        spend.add(config, share["tokens"], share.get("prompt_tokens") or 0, teacher=name)
     used = {
         "tokens": f"{spend.tokens:,}",
         "hours": f"{hours:.3f}",
@@ -186,6 +192,7 @@ def _loss(artefacts: Mapping[str, Artefact]) -> Section | None:
     blocks: list[Block] = []
     for stage, name in (
         ("train", "student"),
+        ("train_2", "student of the second round"),
         ("on_policy", "student on its own answers"),
         ("train_control", "control student"),
     ):

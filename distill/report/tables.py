@@ -14,8 +14,8 @@ from distill.runs.summary import MODEL_NAMES
 from publish.facts import MAY_BE_CHANCE, p_text, reading_of
 
 __all__ = [
-    "answer_tables", "comparison_table", "model_name", "number", "probe_tables", "score_table", "stage_table",
-    "waterfall_table",
+    "answer_tables", "comparison_table", "model_name", "number", "probe_tables", "problems_needed", "score_table",
+    "stage_table", "waterfall_table",
 ]  # fmt: skip
 
 Rows = Sequence[Mapping[str, Any]]
@@ -83,7 +83,7 @@ def comparison_table(comparisons: Rows) -> Table:
                 p_text(row.get("p_adjusted")),
                 reading,
                 number(row.get("minimum_detectable_effect") if chance else None, 3),
-                _needed(row) if chance else "",
+                problems_needed(row) if chance else "",
             )
         )
     tests = ", ".join(dict.fromkeys(row["test"] for row in comparisons if row.get("test")))
@@ -129,8 +129,9 @@ def _sampling(values: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in values.items())
 
 
-def _needed(row: Mapping[str, Any]) -> str:
-    """Few problems have few outcomes, so that the exact test can need more than the normal approximation says."""
+def problems_needed(row: Mapping[str, Any]) -> str:
+    """How many problems would tell a difference from chance. Few problems have few outcomes, so that the exact test can
+    need more than the normal approximation says."""
     needed, n = row.get("items_to_detect"), row.get("n")
     return number(needed) if needed is None or n is None or needed > n else f"> {n:,}"
 

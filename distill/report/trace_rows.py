@@ -28,7 +28,7 @@ _LABEL = (
     *(column for name in LABELS for column in (name, f"{name}_reason")),
     "language_prompt", "language_think", "language_answer",
 )  # fmt: skip
-_STATS = ("n_judged", "n_correct", "estimate", "low", "high", "suspect_gold")
+_STATS = ("n_judged", "n_correct", "estimate", "low", "high", "suspect_gold", "teacher")
 _NEAR = ("prompt_cluster", "prompt_size", "trace_cluster", "trace_size")
 _SELECTION = ("kept", "drop_reason")
 _REPEAT = "remove the stage's folder and run it again"
@@ -83,7 +83,9 @@ def _joined(tables: TraceTables) -> Iterator[dict[str, Any]]:
         if tables.labels is not None:
             view(db, "labels", sorted(tables.labels.glob("labels-*.parquet")))
             view(db, "problem_stats", tables.labels / PROBLEM_STATS)
-            columns += [*(f"l.{name}" for name in _LABEL), *(f"ps.{name}" for name in _STATS)]
+            columns += [f"l.{name}" for name in _LABEL]
+            there = db.view("problem_stats").columns  # in runs of older releases without `teacher`
+            columns += [f"ps.{name}" if name in there else "NULL" for name in _STATS]
             joins += " JOIN labels AS l ON l.request_id = s.request_id"
             joins += " LEFT JOIN problem_stats AS ps ON ps.problem_id = s.problem_id"
             if (tables.labels / "near_traces.parquet").exists():
@@ -149,10 +151,10 @@ def _labels(label: Mapping[str, Any], stats: Mapping[str, Any], near: Mapping[st
         labels["language"] = {"value": languages, "reason": None}
     if stats["suspect_gold"]:
         labels["suspect_gold"] = {"value": True, "reason": "samples agree with each other and never with the gold"}
-    rate = stats["estimate"]
+    rate, of_teacher = stats["estimate"], f" of {stats['teacher']}" if stats["teacher"] else ""
     labels["pass_rate"] = {
         "value": None if rate is None else round(rate, 6),
-        "reason": f"{stats['n_correct']} of {stats['n_judged']} samples are correct; "
+        "reason": f"{stats['n_correct']} of {stats['n_judged']} samples{of_teacher} are correct; "
         f"95 % interval {stats['low']:.3f} to {stats['high']:.3f}"
         if stats["n_judged"]
         else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -16,9 +16,11 @@ from licensing.files import read_json, sync_folder
 
 __all__ = [
     "MANIFEST",
+    "SECOND_ROUND",
     "Artefact",
     "digest_of",
     "file_entries",
+    "of_last_round",
     "read_artefact",
     "read_untyped",
     "sha256_of",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
+SECOND_ROUND = "_2"
 _CHUNK = 1 << 20
 
 F = TypeVar("F", covariant=True)
@@ -43,6 +46,11 @@ class Artefact(Generic[F]):
     digest: str
     manifest: dict[str, Any]
     facts: F
+
+    @property
+    def round_suffix(self) -> str:
+        """What ends the names of the stages of its round: "_2" in the second, nothing in the first."""
+        return SECOND_ROUND if self.stage.endswith(SECOND_ROUND) else ""
 
 
 def read_artefact(folder: Path, facts: type[Facts]) -> Artefact[Any] | None:
@@ -74,6 +82,14 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return manifest
+
+
+def of_last_round(artefacts: Mapping[str, Artefact[F]]) -> dict[str, Artefact[F]]:
+    """A run's artefacts by the names of the first round's stages: those of the second round take their place once its
+    traces are selected."""
+    if f"curate{SECOND_ROUND}" not in artefacts:
+        return dict(artefacts)
+    return {name.removesuffix(SECOND_ROUND): artefact for name, artefact in artefacts.items()}
 
 
 def file_entries(folder: Path) -> Iterator[dict[str, Any]]:

@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 __all__ = [
-    "STUDENT", "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "Estimate", "EvaluateFacts", "ExportFacts",
-    "Facts", "FormatsFacts", "LabelFacts", "PackageFacts", "PersonaProbes", "PrepareFacts", "ProbeChange", "ProbeRates",
-    "Rate", "ReplayFacts", "SampleFacts", "SandboxFacts", "Score", "SelectFacts", "SideEffect", "TeacherShare",
-    "TrainFacts", "VerifyFacts", "notes_of",
+    "FIRST_STUDENT", "STUDENT", "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "Estimate", "EvaluateFacts",
+    "ExportFacts", "Facts", "FormatsFacts", "LabelFacts", "PackageFacts", "PersonaProbes", "PrepareFacts",
+    "ProbeChange", "ProbeRates", "Rate", "ReplayFacts", "SampleFacts", "SandboxFacts", "Score", "SelectFacts",
+    "SideEffect", "TeacherShare", "TrainFacts", "VerifyFacts", "notes_of",
 ]  # fmt: skip
 
 
@@ -54,20 +54,25 @@ class PrepareFacts(Facts):
 
 
 class TeacherShare(Facts):
-    """One entry of a teacher mixture."""
+    """One entry of a teacher mixture. Of a cascade also the ``problems`` that it was asked, and those ``solved``, with
+    a correct sample of its own."""
 
     rows_out: int
     tokens: int
+    prompt_tokens: int | None = None
     engines: tuple[str, ...]
+    problems: int | None = None
+    solved: int | None = None
 
 
 class SampleFacts(Facts):
     """``samples_digest``: sha256 over the selected samples in the order of problems and sample indices, text included.
-    ``problems_stopped``: problems by the reason for which an adaptive policy stopped; ``stopped_by_budget`` names the
-    limit that ended sampling early. ``left_out``: rows of the source by the condition that they do not meet.
-    ``first_failure``: why the first failed request failed; ``finish_reasons`` has their number. ``other_models``: names
-    that endpoints gave in their responses, of other models than the recipe's. ``selection_problems``: taken out
-    for choosing a checkpoint."""
+    ``problems_stopped``: problems by the reason for which a policy that goes by verdicts stopped, in a cascade the last
+    teacher that was asked; ``stopped_by_budget`` names the limit that ended sampling early. ``left_out``: rows of the
+    source by the condition that they do not meet. ``first_failure``: why the first failed request failed;
+    ``finish_reasons`` has their number. ``other_models``: names that endpoints gave in their responses, of other models
+    than the recipe's. ``selection_problems``: taken out for choosing a checkpoint. ``student``: in the second round,
+    those of the samples that the student of the first one gave."""
 
     rows_in: int
     rows_out: int
@@ -88,10 +93,12 @@ class SampleFacts(Facts):
     other_models: tuple[str, ...] | None = None
     escalated: int | None = None
     selection_problems: int | None = None
+    student: TeacherShare | None = None
 
 
 def notes_of(facts: Mapping[str, Any]) -> list[str]:
-    """What a stage's facts, as JSON, have to say to a user in words: what failed, and what ended it early."""
+    """What a stage's facts, as JSON, have to say to a user in words: what failed, what ended it early, and what each
+    teacher of a cascade did."""
     notes = []
     failed = (facts.get("finish_reasons") or {}).get("error", 0)
     if failed:
@@ -100,6 +107,12 @@ def notes_of(facts: Mapping[str, Any]) -> list[str]:
             note += f", the first: {failure}"
             note += "" if facts.get("stopped_by_budget") else " (--retry-failed asks for them again)"
         notes.append(note)
+    for name, share in (facts.get("teachers") or {}).items():
+        if "problems" in share:
+            notes.append(
+                f"teacher {name}: {share['problems']:,} problems, {share['solved']:,} of them solved, "
+                f"{share['rows_out']:,} samples, {share['tokens']:,} tokens"
+            )
     if facts.get("stopped_by_budget"):
         notes.append(f"stopped by the budget ({facts['stopped_by_budget']}), with {facts['rows_out']:,} samples")
     if facts.get("other_models"):
@@ -107,6 +120,8 @@ def notes_of(facts: Mapping[str, Any]) -> list[str]:
     if facts.get("rule"):
         steps = ", ".join(f"{step:,}" for step in facts["steps"])
         notes.append(f"step {facts['step']:,} was chosen ({facts['rule']}), of the checkpoints of steps {steps}")
+    if (rows := facts.get("student_rows")) is not None:
+        notes.append(f"the student of the first round wrote {rows:,} of {facts['rows_out']:,} training rows")
     return notes
 
 
@@ -148,7 +163,8 @@ class CurateFacts(Facts):
     the recipe has one; it may have fewer rows than the training set. ``texts_digest``: of the texts of the
     selected rows (``synth.curate.curate.Curation``). ``added``: rows beside the selected ones, "persona" and "replay";
     ``added_digest``: sha256 over them. ``rewriter``: requests and tokens of the model that rewrites identity talk, the
-    traces that it rewrote, and those that it did not by the reason."""
+    traces that it rewrote, and those that it did not by the reason. ``student_rows``: in the second round, how many
+    selected rows the student of the first one wrote."""
 
     rows_in: int
     rows_out: int
@@ -159,6 +175,7 @@ class CurateFacts(Facts):
     added: dict[str, int] | None = None
     added_digest: str | None = None
     rewriter: dict[str, Any] | None = None
+    student_rows: int | None = None
 
 
 class ReplayFacts(Facts):
@@ -227,6 +244,8 @@ class ExportFacts(Facts):
 
 STUDENT = "student_after"
 """The name of the rows and scores of the model that ships."""
+FIRST_STUDENT = "student_round_1"
+"""Likewise of the student of the first round, where there is a second; and of the samples that it gave."""
 
 
 class Estimate(Facts):

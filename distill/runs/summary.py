@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.runs.artefact import Artefact
+from distill.runs.artefact import Artefact, of_last_round
 from distill.runs.facts import notes_of
 from distill.runs.store import current_artefacts, read_events
 from licensing.errors import InputError
@@ -19,6 +19,7 @@ MODEL_NAMES = {
     "student_before": "student before",
     "student_after": "student after",
     "teacher": "teacher",
+    "student_round_1": "student of the first round",
     "student_control": "student after, unverified traces",
 }
 
@@ -41,14 +42,15 @@ def find_run(path: Path) -> Path:
 
 
 def summary(run: Path) -> dict[str, Any]:
-    """``{"run", "stages", "running", "waterfall", "scores", "comparisons", "side_effects", "interval",
-    "persona_probes", "release", "data_release", "formats"}`` of a run's newest recipe.
+    """``{"run", "stages", "running", "waterfall", "scores", "comparisons", "side_effects", "planted_recall",
+    "interval", "persona_probes", "release", "data_release", "formats"}`` of a run's newest recipe.
 
     ``release`` and ``data_release`` are the absolute paths of the model's folder and the data set's; None before the
     stage package has finished, and where no data set is released. ``formats``: those of the release in other formats.
     """
     artefacts = current_artefacts(run)
-    evaluate, curate, package = artefacts.get("evaluate"), artefacts.get("curate"), artefacts.get("package")
+    evaluate, package = artefacts.get("evaluate"), artefacts.get("package")
+    curate = of_last_round(artefacts).get("curate")
     formats = artefacts.get("formats")
     return {
         "run": str(run.resolve()),
@@ -58,6 +60,7 @@ def summary(run: Path) -> dict[str, Any]:
         "scores": score_rows(evaluate) if evaluate else [],
         "comparisons": evaluate.facts["comparisons"] if evaluate else [],
         "side_effects": evaluate.facts.get("side_effects", []) if evaluate else [],
+        "planted_recall": evaluate.facts.get("planted_recall") if evaluate else None,
         "interval": evaluate.facts["interval"] if evaluate else None,
         "persona_probes": evaluate.facts.get("persona_probes") if evaluate else None,
         "release": _folder(package, "folder"),

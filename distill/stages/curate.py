@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from distill.runs.artefact import Artefact
-from distill.runs.facts import CurateFacts, LabelFacts, ReplayFacts, SampleFacts, VerifyFacts
+from distill.runs.facts import FIRST_STUDENT, CurateFacts, LabelFacts, ReplayFacts, SampleFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
 from distill.runs.tables import ADDED_ROWS
 from distill.stages.replay import REPLAY
 from licensing.errors import Refused
-from licensing.files import json_line, read_rows, write_rows
+from licensing.files import json_line, read_json, read_rows, write_rows
 from synth.curate.config import CurateConfig
 from synth.persona.config import PersonaConfig
 from synth.verify.config import VerifyConfig
@@ -40,6 +40,10 @@ class Curate(Stage[CurateFacts]):
     rows_persona: PersonaConfig | None = None
     """About whose identity rows are added."""
     replay: Artefact[ReplayFacts] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"curate{self.samples.round_suffix}"
 
     def run(self, ctx: StageContext) -> CurateFacts:
         from synth.curate.curate import curate
@@ -93,7 +97,13 @@ class Curate(Stage[CurateFacts]):
             added={name: len(rows) for name, rows in added.items()} if lines else None,
             added_digest=hashlib.sha256(b"".join(lines)).hexdigest() if lines else None,
             rewriter=curation.rewriter,
+            student_rows=self._student_rows(ctx) if self.samples.facts.student is not None else None,
         )
+
+    def _student_rows(self, ctx: StageContext) -> int:
+        """Selected rows that the student of the first round wrote."""
+        groups = read_json(ctx.out / "statistics.json")["by_teacher"]
+        return sum(group["rows"] for group in groups if group["name"] == FIRST_STUDENT)
 
     def _added_rows(self, selected: int) -> Mapping[str, list[dict[str, Any]]]:
         """Rows beside the selected ones, the same for every arm."""

@@ -12,6 +12,7 @@ from distill.config.recipe import EvaluateConfig
 from distill.models.folder import MODEL, check_same_template
 from distill.runs.artefact import Artefact
 from distill.runs.facts import (
+    FIRST_STUDENT,
     STUDENT,
     CurateFacts,
     EvaluateFacts,
@@ -51,10 +52,12 @@ class Evaluate(Stage[EvaluateFacts]):
 
     Answers and verdicts go into ``ctx.store``/evaluation one by one (``distill.evaluate.answers``), so that a crash, or
     another evaluation of a model, repeats none of them. ``problems_content`` is the digest of the held-out problems,
-    ``suites_content`` those of the suites; ``prompt_template`` the student's.
+    ``suites_content`` those of the suites; ``prompt_template`` the student's; ``first`` the student of the first round,
+    where there is a second.
     """
 
     version = 3
+    keyed_if_set = frozenset({"first"})
     not_keyed = frozenset({"samples", "verdicts", "labels"})  # ``data`` names the training rows
 
     evaluate: EvaluateConfig
@@ -71,6 +74,7 @@ class Evaluate(Stage[EvaluateFacts]):
     labels: Artefact[LabelFacts]
     data: Artefact[CurateFacts]
     persona: PersonaConfig | None = None
+    first: Artefact[ExportFacts] | None = None
 
     @property
     def takes_accelerator(self) -> bool:
@@ -99,6 +103,8 @@ class Evaluate(Stage[EvaluateFacts]):
         }
         models["student_after"] = folder_teacher(self.weights.path / MODEL, config, template)
         models |= scored_teachers(config, self.teacher)
+        if self.first is not None:
+            models[FIRST_STUDENT] = folder_teacher(self.first.path / MODEL, config, template)
         if self.control is not None:
             models["student_control"] = folder_teacher(self.control.path / MODEL, config, template)
         probes = self._probes(ctx)

@@ -34,7 +34,7 @@ class Export(Stage[ExportFacts]):
 
     @property
     def name(self) -> str:
-        return "export" if self.arm == "student" else "export_control"
+        return f"export{self.trained.round_suffix}" if self.arm == "student" else "export_control"
 
     @property
     def takes_accelerator(self) -> bool:

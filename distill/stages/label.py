@@ -27,6 +27,10 @@ class Label(Stage[LabelFacts]):
     samples: Artefact[SampleFacts]
     verdicts: Artefact[VerifyFacts]
 
+    @property
+    def name(self) -> str:
+        return f"label{self.samples.round_suffix}"
+
     def run(self, ctx: StageContext) -> LabelFacts:
         from synth.benchmarks import items_of
         from synth.labels.label import label

@@ -25,7 +25,8 @@ __all__ = ["OnPolicy"]
 
 @dataclass(frozen=True)
 class OnPolicy(Stage[OnPolicyFacts]):
-    """The trained weights or adapter in ``model/``, as stage train leaves them; resumes from its checkpoints.
+    """The trained weights or adapter in ``model/``, as stage train leaves them, and every answer of the student in
+    rollouts.parquet; resumes from its checkpoints.
 
     The student answers the problems of the selected traces, each once in a pass: decontaminated ones. Rows about its
     persona and replayed answers are not among them: there the teacher would speak of itself. ``config.teacher`` is
@@ -55,6 +56,7 @@ class OnPolicy(Stage[OnPolicyFacts]):
 
     def run(self, ctx: StageContext) -> OnPolicyFacts:
         from distill.train.on_policy import train_on_policy
+        from distill.train.rollouts import ROLLOUTS
 
         tables = (self.samples, self.verdicts, self.labels, self.data)
         with open_training_rows(ctx.store, *tables, added=False) as rows:
@@ -65,12 +67,13 @@ class OnPolicy(Stage[OnPolicyFacts]):
             self.config,
             self.prepared.path / MODEL,
             self.trained.path / MODEL,
-            list(prompts.values()),
+            prompts,
             ctx.out / MODEL,
             ctx.scratch,
             ctx.progress,
             inputs_digest=self.key,
             metrics=ctx.logs / f"{self.name}.metrics.jsonl",
+            rollouts=ctx.out / ROLLOUTS,
         )
         return OnPolicyFacts(
             **result.facts(),

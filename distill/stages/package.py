@@ -36,11 +36,12 @@ class Package(Stage[PackageFacts]):
 
     Raises Refused where a folder holds what must not leave this machine, or where the model's does not load by itself:
     with transformers, and with vLLM where ``evaluate.engine`` is vllm.
-    ``card_sections_content`` is the digest of the user's sections of the card.
+    ``card_sections_content`` is the digest of the user's sections of the card. ``samples``: the teacher's; where there
+    is a second round, ``student_samples`` has those of ``first_weights`` as well, which ``first_trained`` made.
     """
 
     version = 3
-    keyed_if_set = frozenset({"selected"})
+    keyed_if_set = frozenset({"selected", "student_samples", "first_trained", "first_weights"})
 
     recipe: Recipe
     card_sections_content: str | None
@@ -56,6 +57,9 @@ class Package(Stage[PackageFacts]):
     audit: Artefact[AuditFacts]
     on_policy: Artefact[OnPolicyFacts] | None = None
     selected: Artefact[SelectFacts] | None = None
+    student_samples: Artefact[SampleFacts] | None = None
+    first_trained: Artefact[TrainFacts] | None = None
+    first_weights: Artefact[ExportFacts] | None = None
 
     def run(self, ctx: StageContext) -> PackageFacts:
         from distill.release.answers import EngineName
@@ -68,6 +72,9 @@ class Package(Stage[PackageFacts]):
         stages = ReleaseStages(
             prepared=self.prepared,
             samples=self.samples,
+            student_samples=self.student_samples,
+            first_trained=self.first_trained,
+            first_weights=self.first_weights,
             verdicts=self.verdicts,
             data=self.data,
             trained=self.trained,
@@ -78,7 +85,8 @@ class Package(Stage[PackageFacts]):
             audit=self.audit,
             sources=count_sources(read_rows(self.samples.path / PROBLEMS)),
         )
-        with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data) as rows:
+        samples = self.student_samples or self.samples
+        with open_training_rows(ctx.store, samples, self.verdicts, self.labels, self.data) as rows:
             facts = write_package(
                 ctx.out, ctx.scratch, self.recipe, self.teacher, stages, rows, in_megabytes(ctx.progress)
             )

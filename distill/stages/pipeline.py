@@ -6,11 +6,12 @@ runs it, or finds it done. Push is not a stage: an act that cannot be undone has
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from distill.config.recipe import EvaluationSettings, Recipe
-from distill.evaluate.run import check_sampling
+from distill.evaluate.run import check_engine, check_sampling
 from distill.evaluate.suites.suite import find_suites
 from distill.models.folder import MODEL
 from distill.models.vocabulary import require_shared
@@ -20,7 +21,7 @@ from distill.release.lineage import planned_lineage
 from distill.release.package import check_release_texts
 from distill.release.training_data import check_data
 from distill.runs.artefact import Artefact
-from distill.runs.facts import ExportFacts, OnPolicyFacts, PackageFacts, SelectFacts, TrainFacts
+from distill.runs.facts import ExportFacts, OnPolicyFacts, PackageFacts, SampleFacts, SelectFacts, TrainFacts
 from distill.runs.keys import (
     base_content,
     base_license_content,
@@ -44,6 +45,7 @@ from distill.stages.package import Package
 from distill.stages.prepare import Prepare
 from distill.stages.replay import Replay
 from distill.stages.sample import Sample
+from distill.stages.sample_student import SampleStudent
 from distill.stages.select import Select
 from distill.stages.train import Arm, Train
 from distill.stages.verify import Verify
@@ -57,11 +59,13 @@ __all__ = ["STAGES", "run"]
 
 STAGES = (
     "prepare", "sample", "verify", "label", "replay", "curate", "train", "select", "on_policy", "export",
+    "sample_2", "verify_2", "label_2", "curate_2", "train_2", "select_2", "export_2",
     "train_control", "select_control", "export_control", "evaluate", "audit", "package", "formats",
 )  # fmt: skip
 """In the order in which they run. `replay` needs a section `replay`, `on_policy` `train.stages: [sft, on_policy]`,
 `select` (and beside a control `select_control`) `train.select`, `train_control` and `export_control`
-`curate.control_arm`, `formats` `release.formats`."""
+`curate.control_arm`, `formats` `release.formats`; those of the second round, which end in `_2`, `train.rounds: 2`, and
+`on_policy` then runs behind `train_2`."""
 
 
 def run(
@@ -84,6 +88,7 @@ def run(
     if recipe.release.formats and (only or until or "formats") == "formats":
         check_gguf_tools()
     check_keeps_checkpoints(recipe)
+    check_engine(recipe.evaluate)
     if recipe.release.evaluation_items:
         check_evaluation_items(recipe)
     with Run.open(runs, recipe, watcher=watcher, until=until, only=only) as stages:
@@ -101,8 +106,8 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     contents = [prompts_fingerprint(recipe.prompts), held_out_content]
     if isinstance(sampling, ImportedTraces):
         contents.append(fingerprint(Path(sampling.path or sampling.dataset)) or sampling.revision)
-    # Only adaptive sampling looks at verdicts, and only then do the verifier's settings make other samples.
-    adaptive = isinstance(sampling, TeacherSampling) and sampling.policy.kind == "adaptive"
+    # The verifier's settings make other samples only where sampling goes by verdicts.
+    by_verdicts = isinstance(sampling, TeacherSampling) and sampling.goes_by_verdicts
 
     persona = recipe.persona.template_only() if recipe.persona else None
     template = _content(student.chat_template)
@@ -111,7 +116,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     if train.on_policy is not None:  # before a teacher is sampled
         folder = Path(train.on_policy.teacher.model).expanduser()
         require_shared(prepared.path / MODEL, folder, "train.on_policy.teacher.model")
-    samples = run.stage(
+    samples = teacher_samples = run.stage(
         Sample(
             prompts=recipe.prompts,
             held_out=recipe.evaluate.prompts,
@@ -119,22 +124,22 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             engine=recipe.engine,
             sample=sampling,
             contents=contents,
-            verify=verify.rules(layout=True) if adaptive else None,
+            verify=verify.rules(layout=True) if by_verdicts else None,
             allow_missing_gold=verify.majority is not None,
             selection_problems=train.select.problems if train.select is not None else None,
         )
     )
-    verdicts = run.stage(Verify(verify, samples))
     test_sets = [held_out_content, *test_sets_fingerprint(recipe.label.decontaminate)]
+    verdicts = run.stage(Verify(verify, samples))
     labels = run.stage(Label(recipe.label, recipe.evaluate.prompts, test_sets, samples, verdicts))
+    engine = EvaluationSettings(**recipe.evaluate.model_dump(include={"engine", "engine_args", "batch_size"}))
     replay = None
     if recipe.replay is not None:
-        engine = recipe.evaluate.model_dump(include={"engine", "engine_args", "batch_size"})
         replay = run.stage(
             Replay(
                 replay=recipe.replay,
                 base=student.public_id,
-                settings=EvaluationSettings(**engine),
+                settings=engine,
                 prompts_content=prompts_fingerprint(recipe.replay.prompts),
                 held_out=recipe.evaluate.prompts,
                 held_out_content=held_out_content,
@@ -143,18 +148,15 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
         )
     own, rewriter = recipe.persona_with_origins, pinned_rewriter(recipe)
     identity = own.identity_only(rewriter) if own is not None and own.identity_talk != "keep" else None
-    data = run.stage(
-        Curate(
-            curate=recipe.curate,
-            persona=identity,
-            verify=verify.rules() if identity is not None and identity.identity_talk == "rewrite" else None,
-            samples=samples,
-            verdicts=verdicts,
-            labels=labels,
-            rows_persona=own,
-            replay=replay,
-        )
+    curate = partial(
+        Curate,
+        curate=recipe.curate,
+        persona=identity,
+        verify=verify.rules() if identity is not None and identity.identity_talk == "rewrite" else None,
+        rows_persona=own,
+        replay=replay,
     )
+    data = run.stage(curate(samples=samples, verdicts=verdicts, labels=labels))
 
     checkpoints = train.select.checkpoints if train.select is not None else None
     trained = run.stage(Train(student, "student", prepared, samples, verdicts, labels, data, checkpoints=checkpoints))
@@ -172,12 +174,35 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
                 prompt_template=student.prompt_template,
                 verify=verify.rules(),
                 prepared=prepared,
-                samples=samples,
+                samples=teacher_samples,
                 trained=trained,
             )
         )
 
     checkpoint = selected("student", trained)
+    student_samples: Artefact[SampleFacts] | None = None
+    first_trained: Artefact[TrainFacts] | None = None
+    first_weights: Artefact[ExportFacts] | None = None
+    if (student_sampling := recipe.student_sampling) is not None:
+        first_trained = trained
+        first_weights = run.stage(Export("student", sampling_values, prepared, trained, selected=checkpoint))
+        samples = student_samples = run.stage(
+            SampleStudent(
+                settings=engine,
+                prompt_template=student.prompt_template,
+                sample=student_sampling,
+                verify=verify.rules(layout=True) if student_sampling.goes_by_verdicts else None,
+                samples=teacher_samples,
+                weights=first_weights,
+            )
+        )
+        verdicts = run.stage(Verify(verify, samples))
+        labels = run.stage(Label(recipe.label, recipe.evaluate.prompts, test_sets, samples, verdicts))
+        data = run.stage(curate(samples=samples, verdicts=verdicts, labels=labels))
+        trained = run.stage(
+            Train(student, "student", prepared, samples, verdicts, labels, data, checkpoints=checkpoints)
+        )
+        checkpoint = selected("student", trained)
     on_policy: Artefact[OnPolicyFacts] | None = None
     if train.on_policy is not None:
         on_policy = run.stage(OnPolicy(student, train.on_policy, prepared, samples, verdicts, labels, data, trained))
@@ -200,6 +225,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             prepared=prepared,
             weights=weights,
             control=control,
+            first=first_weights,
             samples=samples,
             verdicts=verdicts,
             labels=labels,
@@ -218,7 +244,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             license_file_content=_content(recipe.release.license_file),
             base_license_content=base_license_content(student),
             prepared=prepared,
-            samples=samples,
+            samples=teacher_samples,
             weights=weights,
             judged=verdicts if verify.judge is not None else None,
             rewritten=data if rewriter is not None else None,
@@ -231,10 +257,13 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             card_sections_content=_content(recipe.release.card_sections),
             teacher=teacher,
             prepared=prepared,
-            samples=samples,
+            samples=teacher_samples,
+            student_samples=student_samples,
             verdicts=verdicts,
             labels=labels,
             data=data,
+            first_trained=first_trained,
+            first_weights=first_weights,
             trained=trained,
             on_policy=on_policy,
             selected=checkpoint,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +17,16 @@ from licensing.files import write_rows
 from synth.distributed.config import EngineConfig, RayEngine
 from synth.problems.config import ImportedTraces, PromptsConfig
 from synth.problems.problem import Prompt
-from synth.sampling.config import SampleConfig, TeacherSampling
+from synth.sampling.config import CascadePolicy, SampleConfig, TeacherSampling
 from synth.sampling.samples_table import SELECTION
 from synth.sampling.selection import SampleSummary, TeacherSummary
 from synth.sampling.store import SAMPLE_LOG
 from synth.teachers.config import FakeTeacher, OfflineTeacher, OpenAITeacher
 from synth.teachers.mixture import TeachersConfig, members_of
+from synth.teachers.router import TeacherRouter
 from synth.verify.config import VerifyConfig
 
-__all__ = ["Sample"]
+__all__ = ["Sample", "asks_again", "draw"]
 
 _SAVE_SECONDS = 5.0  # between two states of its progress for `distill show`
 
@@ -35,9 +37,9 @@ class Sample(Stage[SampleFacts]):
     are theirs.
 
     Writes problems.jsonl, selection.jsonl (``selection_problems`` of them), bad_rows.jsonl, samples.parquet and
-    engines.jsonl (what each engine that answered settled on); with an adaptive policy, problem_stops.parquet.
-    ``contents``: digests or revisions of what the problems are read from. ``verify`` is for an adaptive policy, which
-    goes by verdicts. ``allow_missing_gold``: a majority vote gives the answers.
+    engines.jsonl (what each engine that answered settled on); with a policy that goes by verdicts,
+    problem_stops.parquet. ``contents``: digests or revisions of what the problems are read from. ``verify`` is for such
+    a policy. ``allow_missing_gold``: a majority vote gives the answers.
     """
 
     appends = (SAMPLE_LOG,)
@@ -62,13 +64,14 @@ class Sample(Stage[SampleFacts]):
     def runs_again(self, facts: Facts) -> bool:
         """Where requests failed and the recipe asks for them again; not where a budget ended sampling: in a stage that
         runs again, its time starts at zero."""
-        failed = isinstance(facts, SampleFacts) and "error" in facts.finish_reasons and not facts.stopped_by_budget
-        return failed and isinstance(self.sample, TeacherSampling) and self.sample.retry_failed
+        return isinstance(self.sample, TeacherSampling) and asks_again(self.sample, facts)
 
     def run(self, ctx: StageContext) -> SampleFacts:
+        from synth.distributed.open import open_router
         from synth.problems.problem import load_prompts
         from synth.problems.selection_split import selection_split
         from synth.sampling.imported_traces import import_traces, load_traces
+        from synth.sampling.sample import ENGINES
         from synth.sampling.samples_table import write_problems
         from synth.verify.verifier import check_golds
 
@@ -114,10 +117,19 @@ class Sample(Stage[SampleFacts]):
             chosen = [prompt for prompt in chosen if prompt.id not in taken]
         write_problems(ctx.out, chosen)
         write_rows(ctx.out / "bad_rows.jsonl", bad)
-        if traces is not None:
-            summary = import_traces(traces, (prompt.id for prompt in chosen), ctx.out, ctx.store)
+        if isinstance(self.sample, TeacherSampling):
+            summary = draw(
+                ctx,
+                chosen,
+                self.teacher,
+                lambda: open_router(self.engine, self.teacher, ctx.store / ENGINES, ctx.logs),
+                self.sample,
+                ctx.out,
+                verify=self.verify,
+            )
         else:
-            summary = self._sample(ctx, chosen)
+            assert traces is not None, "read above"
+            summary = import_traces(traces, (prompt.id for prompt in chosen), ctx.out, ctx.store)
         ctx.requests.first, ctx.requests.last = summary.first_completed, summary.last_completed
         return SampleFacts(
             rows_in=len(chosen),
@@ -141,49 +153,6 @@ class Sample(Stage[SampleFacts]):
             selection_problems=self.selection_problems,
         )
 
-    def _sample(self, ctx: StageContext, prompts: list[Prompt]) -> SampleSummary:
-        """Draw what the policy asks for and the run's store does not hold yet."""
-        from synth.distributed.open import open_router
-        from synth.sampling.budget import BudgetTracker
-        from synth.sampling.reuse import reuse_samples
-        from synth.sampling.sample import ENGINES, sample
-        from synth.verify.trace_verifier import TraceVerifier
-
-        sampling = self.sample
-        assert isinstance(sampling, TeacherSampling), "imported traces are not sampled"
-        if sampling.reuse:
-            runs = [Path(run) for run in sampling.reuse]
-            reuse_samples(prompts, self.teacher, sampling, runs, ctx.store, ENGINES)
-        escalation_tokens = sampling.escalate.tokens if sampling.escalate else None
-        budget = BudgetTracker(sampling.budget, escalation_tokens=escalation_tokens, clock=ctx.scratch / "clock.json")
-        started, saved = time.monotonic(), 0.0
-
-        def progress(done: int, total: int, generated: int, failed: int) -> None:
-            nonlocal saved
-            now = time.monotonic()
-            notes = [f"{generated / max(now - started, 1e-3):,.0f} tokens/s", budget.note()]
-            notes.append(f"{failed:,} failed" if failed else "")
-            if router.failure is not None:
-                what = getattr(router.failure, "what", router.failure)
-                notes.append(f"ends when the requests in flight are answered: {what}")
-            ctx.progress(done, total, ", ".join(filter(None, notes)))
-            if now - saved > _SAVE_SECONDS:
-                saved = now
-                write_progress(ctx.scratch, {"done": done, "total": total, "failed": failed, "note": budget.note()})
-
-        with contextlib.ExitStack() as stack:
-            verifier = None
-            if self.verify is not None:
-                verifier = stack.enter_context(TraceVerifier(self.verify, ctx.store))
-            router = open_router(self.engine, self.teacher, ctx.store / ENGINES, ctx.logs)
-            stack.enter_context(contextlib.closing(router))
-            summary = sample(
-                prompts, router, self.teacher, sampling, ctx.out, ctx.store,
-                verifier=verifier, budget=budget, progress=progress,
-            )  # fmt: skip
-        _check_failures(summary, sampling.max_failed_share)
-        return summary
-
     def _shares(self, summary: SampleSummary) -> dict[str, TeacherShare] | None:
         teachers = members_of(self.teacher)
         if len(teachers) == 1:
@@ -191,16 +160,76 @@ class Sample(Stage[SampleFacts]):
         shares: dict[str, TeacherShare] = {}
         for teacher in teachers:
             drawn = summary.teachers.get(teacher.public_id, TeacherSummary())
-            engines = tuple(sorted(drawn.engines))
-            shares[teacher.public_id] = TeacherShare(rows_out=drawn.rows, tokens=drawn.tokens, engines=engines)
+            share = TeacherShare(
+                rows_out=drawn.rows,
+                tokens=drawn.tokens,
+                prompt_tokens=drawn.prompt_tokens,
+                engines=tuple(sorted(drawn.engines)),
+            )
+            if isinstance(self.sample, TeacherSampling) and isinstance(self.sample.policy, CascadePolicy):
+                share = share.model_copy(update={"problems": drawn.problems, "solved": drawn.solved})
+            shares[teacher.public_id] = share
         return shares
 
 
-def _check_failures(summary: SampleSummary, largest_share: float) -> None:
+def asks_again(sampling: TeacherSampling, facts: Facts) -> bool:
+    """Whether a finished stage asks for its failed requests again, see ``Sample.runs_again``."""
+    failed = isinstance(facts, SampleFacts) and "error" in facts.finish_reasons and not facts.stopped_by_budget
+    return failed and sampling.retry_failed
+
+
+def draw(
+    ctx: StageContext,
+    prompts: Sequence[Prompt],
+    teacher: TeachersConfig,
+    open_teachers: Callable[[], TeacherRouter],
+    sampling: TeacherSampling,
+    out: Path,
+    *,
+    verify: VerifyConfig | None,
+    section: str = "sample",
+) -> SampleSummary:
+    """Draw what the policy asks for and the run's store does not hold yet; what it selects goes into the folder ``out``
+    (``synth.sampling.sample``). ``section``: where the recipe has ``sampling``."""
+    from synth.sampling.budget import BudgetTracker
+    from synth.sampling.reuse import reuse_samples
+    from synth.sampling.sample import ENGINES, sample
+    from synth.verify.trace_verifier import TraceVerifier
+
+    if sampling.reuse:
+        reuse_samples(prompts, teacher, sampling, [Path(run) for run in sampling.reuse], ctx.store, ENGINES)
+    escalation_tokens = sampling.escalate.tokens if sampling.escalate else None
+    budget = BudgetTracker(sampling.budget, escalation_tokens=escalation_tokens, clock=ctx.scratch / "clock.json")
+    started, saved = time.monotonic(), 0.0
+
+    def progress(done: int, total: int, generated: int, failed: int) -> None:
+        nonlocal saved
+        now = time.monotonic()
+        notes = [f"{generated / max(now - started, 1e-3):,.0f} tokens/s", budget.note()]
+        notes.append(f"{failed:,} failed" if failed else "")
+        if router.failure is not None:
+            what = getattr(router.failure, "what", router.failure)
+            notes.append(f"ends when the requests in flight are answered: {what}")
+        ctx.progress(done, total, ", ".join(filter(None, notes)))
+        if now - saved > _SAVE_SECONDS:
+            saved = now
+            write_progress(ctx.scratch, {"done": done, "total": total, "failed": failed, "note": budget.note()})
+
+    with contextlib.ExitStack() as stack:
+        verifier = stack.enter_context(TraceVerifier(verify, ctx.store)) if verify is not None else None
+        router = stack.enter_context(contextlib.closing(open_teachers()))
+        summary = sample(
+            prompts, router, teacher, sampling, out, ctx.store, verifier=verifier, budget=budget, progress=progress
+        )
+    _check_failures(summary, sampling.max_failed_share, f"{section}.max_failed_share")
+    return summary
+
+
+def _check_failures(summary: SampleSummary, largest_share: float, field: str) -> None:
     """Raise MissingDependency where more requests failed than the recipe accepts: the stage stays unfinished."""
     if summary.failed > largest_share * summary.rows:
         raise MissingDependency(
             f"{summary.failed:,} of {summary.rows:,} requests failed, the first: {summary.failure}",
-            where="sample.max_failed_share",
-            hint="the same command asks for them again; raise sample.max_failed_share to go on without them",
+            where=field,
+            hint=f"the same command asks for them again; raise {field} to go on without them",
         )

@@ -46,7 +46,7 @@ class Select(Stage[SelectFacts]):
 
     @property
     def name(self) -> str:
-        return "select" if self.arm == "student" else "select_control"
+        return f"select{self.trained.round_suffix}" if self.arm == "student" else "select_control"
 
     @property
     def takes_accelerator(self) -> bool:

@@ -50,7 +50,7 @@ class Train(Stage[TrainFacts]):
 
     @property
     def name(self) -> str:
-        return "train" if self.arm == "student" else "train_control"
+        return f"train{self.samples.round_suffix}" if self.arm == "student" else "train_control"
 
     @property
     def takes_accelerator(self) -> bool:

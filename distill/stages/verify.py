@@ -20,6 +20,10 @@ class Verify(Stage[VerifyFacts]):
     verify: VerifyConfig
     samples: Artefact[SampleFacts]
 
+    @property
+    def name(self) -> str:
+        return f"verify{self.samples.round_suffix}"
+
     def run(self, ctx: StageContext) -> VerifyFacts:
         from synth.sandbox.sandbox import choose
         from synth.trace import TraceSet

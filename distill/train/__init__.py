@@ -3,7 +3,7 @@
 To change X, edit Y:
 
     supervised fine-tuning, full or LoRA               sft.py
-    on-policy distillation                             on_policy.py
+    on-policy distillation, and its answers            on_policy.py, rollouts.py
     optimiser, checkpoints, logs, trackers             arguments.py
     models opened and saved                            weights.py
     threads, quiet libraries, errors in words          surroundings.py

@@ -5,7 +5,8 @@ Answers, divergence and their kernels are TRL's. What is added:
 - models whose embeddings are padded to different sizes, which TRL refuses: both are cropped to the tokens that they
   share (``distill.models.vocabulary``), and full weights get their cut rows back when they are saved;
 - training goes on from what SFT left, an adapter or whole weights, and leaves the same files;
-- prompts in an order of our own, checkpoints that are marked when they are whole, metrics as SFT has them.
+- prompts in an order of our own, checkpoints that are marked when they are whole, metrics as SFT has them;
+- every answer is kept as a row (``distill.train.rollouts``).
 
 Dropout is off: an answer is the student's own, and the distribution that is trained is the one that wrote it.
 
@@ -15,6 +16,7 @@ head.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -32,6 +34,7 @@ from distill.train.arguments import common_arguments, set_trackers
 from distill.train.batches import training_order
 from distill.train.checkpoints import complete, fingerprint_of, library_versions, newest_complete
 from distill.train.metrics import StepLog, is_json
+from distill.train.rollouts import RolloutLog
 from distill.train.surroundings import surroundings
 from distill.train.weights import open_base, save_adapter, save_full, trained_in_float32, training_dtype
 from licensing.errors import InputError, MissingDependency, Refused
@@ -95,15 +98,17 @@ def train_on_policy(
     config: OnPolicyConfig,
     start: Path,
     trained: Path,
-    prompts: Sequence[Sequence[Mapping[str, Any]]],
+    prompts: Mapping[str, Sequence[Mapping[str, Any]]],
     out: Path,
     checkpoints: Path,
     progress: Reporter,
     *,
     inputs_digest: str,
     metrics: Path,
+    rollouts: Path,
 ) -> OnPolicyResult:
-    """Train the student on its own answers to ``prompts`` (messages); ``out`` becomes a folder as SFT writes it.
+    """Train the student on its own answers to ``prompts`` (problem id -> messages); ``out`` becomes a folder as SFT
+    writes it.
 
     ``start`` is the prepared model, ``trained`` the folder that SFT left: an adapter for ``start``, or whole weights.
     ``checkpoints`` is a private folder: a call after a crash continues from the newest whole one and ends with the
@@ -112,6 +117,7 @@ def train_on_policy(
     Args:
         inputs_digest: Identity of everything that is read; checkpoints of another one are not used.
         metrics: A file of JSON lines that gets one line a step.
+        rollouts: The Parquet file of all answers (``distill.train.rollouts``).
 
     Raises:
         InputError: The models share no vocabulary, or no prompt leaves room for an answer.
@@ -131,14 +137,14 @@ def train_on_policy(
     shared = require_shared(start, teacher, "train.on_policy.teacher.model")
     room = student.max_length - config.max_new_tokens
     tokenizer = tokenizer_of(start)
-    ids = [tokenizer.encode(base.render(one, True), add_special_tokens=False).ids for one in prompts]
+    ids = [tokenizer.encode(base.render(one, True), add_special_tokens=False).ids for one in prompts.values()]
     if max((max(one) for one in ids), default=0) >= shared.size or base.stop_ids[0] >= shared.size:
         raise InputError(
             "the student's template has tokens that the teacher lacks",
             where="train.on_policy.teacher",
             hint="see `distill pair STUDENT TEACHER`",
         )
-    fitting = [one for one, encoded in zip(prompts, ids, strict=True) if len(encoded) <= room]
+    fitting = [name for name, encoded in zip(prompts, ids, strict=True) if len(encoded) <= room]
     if not fitting:
         raise InputError(
             f"no prompt leaves room for {config.max_new_tokens} new tokens in student.max_length {student.max_length}",
@@ -146,7 +152,8 @@ def train_on_policy(
             hint="lower it, or raise student.max_length",
         )
     order = training_order(len(fitting), config.steps * config.batch_size, student.seed)
-    data = datasets.Dataset.from_list([{"prompt": [dict(turn) for turn in fitting[number]]} for number in order])
+    asked = [fitting[number] for number in order]
+    data = datasets.Dataset.from_list([{"prompt": [dict(turn) for turn in prompts[name]]} for name in asked])
 
     dtype = training_dtype(student.dtype)
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -160,11 +167,15 @@ def train_on_policy(
         "cuda" if torch.cuda.is_available() else "cpu",
     )
     resume = newest_complete(checkpoints, fingerprint)
-    with surroundings(checkpoints, "train.on_policy.micro_batch_size", "train.on_policy.max_new_tokens"):
+    answers = RolloutLog(checkpoints / "rollouts.jsonl", inputs_digest, tokenizer, base.stop_ids)
+    with (
+        contextlib.closing(answers),
+        surroundings(checkpoints, "train.on_policy.micro_batch_size", "train.on_policy.max_new_tokens"),
+    ):
         model, cut_off = _student(student, start, trained, dtype, shared.size)
         trainer = _trainer(
             student, config, model, _teacher(teacher, dtype, shared.size), start, data, dtype, checkpoints, fingerprint,
-            metrics, progress,
+            metrics, progress, answers,
         )  # fmt: skip
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         lora = isinstance(student.method, LoraMethod)
@@ -176,6 +187,7 @@ def train_on_policy(
         else:
             whole = {name: torch.cat([weights[name], rest.to(weights[name])]) for name, rest in cut_off.items()}
             save_full(trainer.model, weights | whole, start, out)
+        answers.write_table(rollouts, asked)
     logged = [entry for entry in trainer.state.log_history if "learning_rate" in entry]
     history = tuple(
         {ours: entry[name] for name, ours in _LOGGED.items() if name in entry and is_json(entry[name])}
@@ -232,6 +244,7 @@ def _trainer(
     fingerprint: str,
     metrics: Path,
     progress: Reporter,
+    answers: RolloutLog,
 ) -> Any:
     from transformers import AutoTokenizer, TrainerCallback
     from trl import DistillationConfig, DistillationTrainer
@@ -268,6 +281,11 @@ def _trainer(
     class StepTrainer(DistillationTrainer):
         def _send_telemetry(self) -> None:
             """Nothing: TRL tells the hub which model is trained on what."""
+
+        def _generate(self, prompts: Any) -> Any:
+            generated = super()._generate(prompts)
+            answers.add(self.state.global_step + 1, generated[1])
+            return generated
 
         def _clip_grad_norm(self, model: Any) -> Any:
             norm = super()._clip_grad_norm(model)

@@ -22,7 +22,7 @@ def data_card(facts: DatasetFacts) -> str:
         "data_card.md.jinja",
         facts,
         kind="data set",
-        teachers=[link(teacher.id) for teacher in facts.teachers] or ["an unknown model"],
+        teachers=[*(link(teacher.id) for teacher in facts.teachers), *_others(facts)],
         code=f'from datasets import load_dataset\n\ndata = load_dataset("{place}", split="train")\ndata[0]["messages"]',
         plot=has_length_plot(facts),
         groups=[
@@ -52,6 +52,13 @@ def data_card(facts: DatasetFacts) -> str:
     return f"{data_front_matter(facts)}\n{text}"
 
 
+def _others(facts: DatasetFacts) -> list[str]:
+    """Who else wrote the answers."""
+    unknown = [] if facts.teachers else ["an unknown model"]
+    wrote = facts.first_student is not None and facts.first_student.rows
+    return [*unknown, *(["a student that was trained on them"] if wrote else [])]
+
+
 def _lineage(facts: DatasetFacts) -> Markdown:
     rows: list[tuple[Any, ...]] = [
         (
@@ -63,6 +70,8 @@ def _lineage(facts: DatasetFacts) -> Markdown:
         )
         for teacher in facts.teachers
     ]
+    if (student := facts.first_student) is not None:
+        rows.append(("student", student.id, student.revision, student.license, f"trained from {student.base}"))
     for source in facts.prompt_sources:
         name = link(source.dataset, "datasets/") if source.dataset else source.name
         rows.append(("prompts", name, "", source.license, ""))

@@ -38,6 +38,7 @@ from publish.facts import (
     TeacherFacts,
     TrainingFacts,
     p_text,
+    trained_on_text,
 )
 
 __all__ = ["difference_table", "model_card", "score_table"]
@@ -62,6 +63,7 @@ def model_card(facts: ReleaseFacts) -> str:
         probes=probe_table(facts.persona.probes) if facts.persona else None,
         differences=difference_table(evaluation) if evaluation else None,
         suites=suite_table(evaluation) if evaluation and evaluation.suites else None,
+        trained_on=trained_on_text(recall) if evaluation and (recall := evaluation.planted_recall) else None,
         worse=_worse(evaluation) if evaluation else None,
         has_intervals=_has_intervals(evaluation) if evaluation else None,
         training_settings=_training_settings(training) if training else None,
@@ -103,6 +105,8 @@ def _lineage(facts: ReleaseFacts) -> Markdown:
         engine = f"on {teacher.engine}" if teacher.engine else ""
         note = ", ".join(filter(None, (same, _teacher_prompt(teacher), operator[teacher.ran_by], engine)))
         rows.append(("teacher", link(teacher.id), teacher.revision, teacher.license, note))
+    if (student := facts.first_student) is not None:
+        rows.append(("student", student.id, student.revision, student.license, f"trained from {student.base}"))
     for source in facts.prompt_sources:
         name = link(source.dataset, "datasets/") if source.dataset else source.name
         count = "" if source.problems is None else f"{source.problems:,} problems"

@@ -37,9 +37,10 @@ def training_rows(
     Yields:
         id (of the request), prompt_id, messages (the problem's, then the assistant's ``Trace.canonical_text``), answer,
         kind, source, license, model (the teacher), verdict, engine, sample_index, prompt_tokens, completion_tokens,
-        pass_rate (of the problem), language (of the answer, else of the thinking); isolation, format_verdict,
-        judge_verdict and counts_as where the verify stage gave any; majority where the problem's gold was elected or
-        searched; with rewrites.parquet `rewritten`, the claims of the original about itself, None where it has none.
+        pass_rate (of the problem), language (of the answer, else of the thinking); pass_rate_teacher in a cascade, the
+        one whose samples pass_rate counts; isolation, format_verdict, judge_verdict and counts_as where the verify
+        stage gave any; majority where the problem's gold was elected or searched; with rewrites.parquet `rewritten`,
+        the claims of the original about itself, None where it has none.
     """
     if not len(traces):
         return
@@ -62,10 +63,11 @@ def training_rows(
         optional = ("isolation", "format_verdict", "judge_verdict", "counts_as")
         counts = db.sql(f"SELECT {', '.join(f'count({name})' for name in optional)} FROM verdicts").fetchall()[0]
         present = [name for name, count in zip(optional, counts, strict=True) if count]
+        rated = "ps.teacher" if "teacher" in db.view("problem_stats").columns else "NULL"  # runs of older releases
         columns = samples_schema().names
         rows = db.sql(
             f"SELECT {', '.join(f's.{name}' for name in columns)}, {', '.join(f'v.{name}' for name in _VERDICT)}, "
-            "ps.estimate, coalesce(l.language_answer, l.language_think), r.text, r.claims FROM chosen "
+            f"ps.estimate, {rated}, coalesce(l.language_answer, l.language_think), r.text, r.claims FROM chosen "
             "JOIN samples AS s USING (request_id) JOIN verdicts AS v USING (request_id) "
             "JOIN labels AS l USING (request_id) LEFT JOIN problem_stats AS ps ON ps.problem_id = s.problem_id "
             "LEFT JOIN rewrites AS r ON r.request_id = s.request_id "
@@ -73,8 +75,8 @@ def training_rows(
         )
         for values in stream(rows):
             trace = traces.trace(dict(zip(columns, values, strict=False)))
-            verdict = dict(zip(_VERDICT, values[len(columns) : -4], strict=True))
-            pass_rate, language, new_text, claims = values[-4:]
+            verdict = dict(zip(_VERDICT, values[len(columns) : -5], strict=True))
+            pass_rate, pass_rate_teacher, language, new_text, claims = values[-5:]
             if new_text is not None:
                 trace = trace.with_text(new_text)
             problem = trace.problem
@@ -93,6 +95,8 @@ def training_rows(
                 "language": language,
                 **{name: verdict[name] for name in present},
             }
+            if pass_rate_teacher is not None:
+                row["pass_rate_teacher"] = pass_rate_teacher
             if rewritten:
                 row["rewritten"] = claims
             if majority := majority_field(verdict):

@@ -55,12 +55,17 @@ def problem_stats_schema() -> pa.Schema:
     `estimate` is the pass rate, in [0, 1]: the sampling policy's unbiased one where it stopped problems adaptively,
     else n_correct / n_judged. `low` and `high` bound it with 95 % confidence. The three are null where nothing was
     judged. `suspect_gold`: samples agree with each other and never with the gold.
+
+    `teacher`: whose samples the counts and the rate are of: in a cascade the first teacher's, which samples every
+    problem. Null where they are of all samples.
     """
     import pyarrow as pa
 
     counts = [(name, pa.int64()) for name in ("n_samples", "n_judged", "n_correct")]
     rates = [(name, pa.float64()) for name in ("estimate", "low", "high")]
-    return pa.schema([("problem_id", pa.string()), *counts, *rates, ("suspect_gold", pa.bool_())])
+    return pa.schema(
+        [("problem_id", pa.string()), *counts, *rates, ("suspect_gold", pa.bool_()), ("teacher", pa.string())]
+    )
 
 
 def label(
@@ -83,7 +88,7 @@ def label(
         config: The recipe's `label` section.
         out: Folder of the tables and reports.
         scratch: Folder that keeps finished shards (of these traces and settings), so that a killed run goes on.
-        problem_stops: problem_stops.parquet of an adaptive sampling policy.
+        problem_stops: problem_stops.parquet of a sampling policy that goes by verdicts.
         items: Test items to look for.
         progress: Called with the finished and all shards.
         shard_rows: Rows of a shard.
@@ -111,7 +116,7 @@ def label(
     for shard in every:
         link_or_copy(scratch / shard.file_name("labels"), out / shard.file_name("labels"))
     with database(scratch / "work") as db:
-        problems = _problem_stats(db, verdicts, problem_stops, out / PROBLEM_STATS)
+        problems = _problem_stats(db, traces.folder / SAMPLES, verdicts, problem_stops, out / PROBLEM_STATS)
         near = _near_duplicates(db, every, config, scratch, out)
         contaminated = _decontamination(db, every, traces, items, scratch, out)
     return {"rows": len(traces), "problems": problems, "near_duplicates": near, "contaminated": contaminated}
@@ -138,27 +143,41 @@ def _nothing(out: Path) -> LabelSummary:
 # --- problems ----------------------------------------------------------------------------------------------------
 
 
-def _problem_stats(db: duckdb.DuckDBPyConnection, verdicts: Path, problem_stops: Path | None, out: Path) -> int:
+def _problem_stats(
+    db: duckdb.DuckDBPyConnection, samples: Path, verdicts: Path, problem_stops: Path | None, out: Path
+) -> int:
     db.read_parquet(str(verdicts)).create_view("verdicts")
+    counted = "verdicts"
     # `judged` speaks of the rules' verdict; a judge may give one where they could not.
     judged = "(judged OR (judge_verdict IS NOT NULL AND counts_as IN ('correct', 'wrong')))"
+    if problem_stops is None:
+        db.sql("CREATE TABLE stops (problem_id VARCHAR, n_judged BIGINT, n_correct BIGINT, estimate DOUBLE, "
+               "suspect_gold BOOLEAN, teacher VARCHAR)")  # fmt: skip
+    else:
+        db.read_parquet(str(problem_stops)).create_view("asked")
+        if "step" in db.view("asked").columns:  # a cascade: the first teacher's rates, the last one's suspicion
+            suspicion = "arg_max(suspect_gold, step) OVER (PARTITION BY problem_id) AS suspect_gold"
+            db.sql(f"CREATE VIEW stops AS SELECT * REPLACE ({suspicion}) FROM asked QUALIFY step = 0")
+            db.read_parquet(str(samples)).create_view("samples")
+            counted = (
+                "(SELECT verdicts.* FROM verdicts JOIN samples USING (request_id) "
+                "WHERE samples.teacher = (SELECT any_value(teacher) FROM stops))"
+            )
+        else:
+            db.sql("CREATE VIEW stops AS SELECT *, NULL AS teacher FROM asked")
     counts = (
         f"SELECT problem_id, count(*) AS n_samples, count(*) FILTER ({judged}) AS n_judged, "
         f"count(*) FILTER ({judged} AND coalesce(counts_as, verdict) = 'correct') AS n_correct "
-        "FROM verdicts GROUP BY problem_id"
+        f"FROM {counted} GROUP BY problem_id"
     )
-    if problem_stops is None:
-        query = f"SELECT *, NULL, NULL FROM ({counts}) ORDER BY problem_id"
-    else:
-        db.read_parquet(str(problem_stops)).create_view("stops")
-        # The policy's estimate belongs to its counts: with a majority's gold or a judge's word there are others.
-        query = (
-            "SELECT c.*, CASE WHEN stops.n_judged = c.n_judged AND stops.n_correct = c.n_correct THEN stops.estimate "
-            f"END, stops.suspect_gold FROM ({counts}) AS c LEFT JOIN stops USING (problem_id) ORDER BY problem_id"
-        )
+    # The policy's estimate belongs to its counts: with a majority's gold or a judge's word there are others.
+    query = (
+        "SELECT c.*, CASE WHEN stops.n_judged = c.n_judged AND stops.n_correct = c.n_correct THEN stops.estimate END, "
+        f"stops.suspect_gold, stops.teacher FROM ({counts}) AS c LEFT JOIN stops USING (problem_id) ORDER BY problem_id"
+    )
 
     def rows() -> Iterator[dict[str, Any]]:
-        for problem_id, n_samples, n_judged, n_correct, unbiased, suspect_gold in stream(db.sql(query)):
+        for problem_id, n_samples, n_judged, n_correct, unbiased, suspect_gold, teacher in stream(db.sql(query)):
             low, high = exact_interval(n_correct, n_judged) if n_judged else (None, None)
             estimate = unbiased if unbiased is not None else n_correct / n_judged if n_judged else None
             yield {
@@ -170,6 +189,7 @@ def _problem_stats(db: duckdb.DuckDBPyConnection, verdicts: Path, problem_stops:
                 "low": low,
                 "high": high,
                 "suspect_gold": bool(suspect_gold),
+                "teacher": teacher,
             }
 
     return write_parquet(out, problem_stats_schema(), rows())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -17,10 +18,9 @@ class FixedPolicy(Section):
     kind: Literal["fixed"] = "fixed"
 
 
-class AdaptivePolicy(Section):
-    """Every problem until it has enough correct samples, so that unsolved problems get more of the budget."""
+class AdaptiveBounds(Section):
+    """When one teacher has sampled a problem enough."""
 
-    kind: Literal["adaptive"] = "adaptive"
     target_correct: int = Field(2, ge=1, description="Correct, finished samples that each problem should get.")
     max_samples: int = Field(16, ge=1, description="Most samples of a problem.")
     first: int | None = Field(None, ge=1, description="Samples of a problem drawn at once; `target_correct` if absent.")
@@ -29,14 +29,60 @@ class AdaptivePolicy(Section):
         ge=2,
         description="Samples that agree while none matches the gold, for the label suspect_gold.",
     )
+    min_chance: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="A solved problem gets no further sample once the chance that it is correct, (correct + 1) / "
+        "(judged + 2), is below this.",
+    )
+
+    def key_fields(self) -> dict[str, Any]:
+        """`min_chance` is left out where it is absent: older releases do not have it."""
+        fields = super().key_fields()
+        return {name: value for name, value in fields.items() if name != "min_chance" or value is not None}
+
+    def is_enough(self, judged: int, correct: int, before: int = 0) -> bool:
+        """Whether so many judged and correct samples end a problem's sampling. ``before``: correct ones of the earlier
+        teachers of a cascade.
+
+        The chance is the posterior mean of the pass rate under a uniform prior (Laplace).
+        """
+        if before + correct >= self.target_correct:
+            return True
+        solved = before + correct > 0
+        return solved and self.min_chance is not None and (correct + 1) / (judged + 2) < self.min_chance
 
     @model_validator(mode="after")
-    def check_bounds(self) -> AdaptivePolicy:
+    def check_bounds(self) -> Self:
         if self.target_correct > self.max_samples:
             raise ValueError(f"target_correct {self.target_correct} is more than max_samples: raise max_samples")
         if self.first is not None and self.first > self.max_samples:
             raise ValueError(f"first {self.first} is more than max_samples: lower it")
         return self
+
+
+class AdaptivePolicy(AdaptiveBounds):
+    """Every problem until it has enough correct samples, so that unsolved problems get more of the budget."""
+
+    kind: Literal["adaptive"] = "adaptive"
+
+
+class CascadePolicy(Section):
+    """The teachers of a mixture one after another: the first samples every problem, each further one those that have
+    fewer correct samples than its own `target_correct`."""
+
+    kind: Literal["cascade"] = "cascade"
+    steps: tuple[AdaptiveBounds, ...] = Field(
+        min_length=2,
+        description="One a teacher, in their order: the fields below. `target_correct` counts the correct samples of "
+        "the teachers before, too.",
+    )
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """The first sample index of each teacher; the last number is that of all samples."""
+        return tuple(itertools.accumulate((step.max_samples for step in self.steps), initial=0))
 
 
 class TokenPrice(Section):
@@ -134,7 +180,7 @@ _LATER_FIELDS = ("max_failed_share", "temperatures")
 
 
 class TeacherSampling(SamplingOptions):
-    """Samples of the teacher: `num_samples` of every problem, or as many as an adaptive `policy` decides."""
+    """Samples of the teacher: `num_samples` of every problem, or as many as another `policy` decides by verdicts."""
 
     source: Literal["teacher"] = "teacher"
     num_samples: int = Field(4, ge=1, description="Of the fixed policy.")
@@ -147,7 +193,7 @@ class TeacherSampling(SamplingOptions):
     top_p: float = Field(1.0, gt=0, le=1)
     max_new_tokens: int = Field(1024, ge=1)
     seed: int = 0
-    policy: Annotated[FixedPolicy | AdaptivePolicy, Field(discriminator="kind")] = FixedPolicy()
+    policy: Annotated[FixedPolicy | AdaptivePolicy | CascadePolicy, Field(discriminator="kind")] = FixedPolicy()
     budget: BudgetConfig | None = None
     escalate: EscalateConfig | None = None
     max_failed_share: float = Field(
@@ -174,25 +220,35 @@ class TeacherSampling(SamplingOptions):
 
     @property
     def most_samples(self) -> int:
-        """The most samples that a problem can get."""
+        """The most samples that a problem can get, of all teachers."""
+        if isinstance(self.policy, CascadePolicy):
+            return self.policy.starts[-1]
         return self.policy.max_samples if isinstance(self.policy, AdaptivePolicy) else self.num_samples
 
+    @property
+    def goes_by_verdicts(self) -> bool:
+        """Whether the policy needs a verifier."""
+        return not isinstance(self.policy, FixedPolicy)
+
     def temperature_of(self, sample_index: int) -> float:
-        """The temperature of a problem's sample."""
+        """The temperature of a problem's sample; in a cascade each teacher's samples count from 0."""
         if not self.temperatures:
             return self.temperature
         return self.temperatures[min(sample_index, len(self.temperatures) - 1)]
 
     @model_validator(mode="after")
     def check_fields(self) -> TeacherSampling:
-        greedy = [index for index in range(self.most_samples) if self.temperature_of(index) == 0]
+        steps = self.policy.steps if isinstance(self.policy, CascadePolicy) else ()
+        most = max((step.max_samples for step in steps), default=self.most_samples)
+        greedy = [index for index in range(most) if self.temperature_of(index) == 0]
         if self.temperatures and self.temperature != type(self).model_fields["temperature"].default:
             raise ValueError("temperature and temperatures are both set: remove one of them")
         if len(greedy) > 1:
             raise ValueError("temperature 0 gives the same trace every time: set num_samples to 1 or raise temperature")
         default = type(self).model_fields["num_samples"].default  # a recipe with all defaults written out names it
-        if isinstance(self.policy, AdaptivePolicy) and self.num_samples != default:
-            raise ValueError("num_samples is for policy.kind: fixed; set policy.max_samples instead")
+        if self.goes_by_verdicts and self.num_samples != default:
+            instead = "max_samples of each of policy.steps" if steps else "policy.max_samples"
+            raise ValueError(f"num_samples is for policy.kind: fixed; set {instead} instead")
         if self.escalate is not None and self.escalate.max_new_tokens <= self.max_new_tokens:
             raise ValueError("escalate.max_new_tokens must be more than max_new_tokens: the same limit cuts again")
         return self

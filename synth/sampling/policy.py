@@ -4,27 +4,31 @@ A policy is a pure state machine: ``next`` issues slots (problem, sample index),
 else changes it. **The set of samples does not depend on timing.** The number of samples that a problem may get under
 the adaptive policy only increases, and only with verdicts. So a caller that draws every sample it may, and records
 every verdict, ends with the same samples whatever the order of the verdicts (a monotone closure has one least fixed
-point), and a resumed run ends where an uninterrupted one does. The order of *problems* does depend on timing; it only
-decides which of them a budget reaches.
+point), and a resumed run ends where an uninterrupted one does. A cascade hands a problem on only from there, when no
+verdict of it is missing. The order of *problems* does depend on timing; it only decides which of them a budget reaches.
 """
 
 from __future__ import annotations
 
+import bisect
+import functools
 import hashlib
 import heapq
 from array import array
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from synth.sampling.config import AdaptivePolicy
+from synth.sampling.config import AdaptiveBounds, CascadePolicy
 
-__all__ = ["UNJUDGED_LIMIT", "Adaptive", "Fixed", "Outcome", "Policy", "Slot", "Stopped", "pass_rate_at_stop"]
+__all__ = [
+    "UNJUDGED_LIMIT", "Adaptive", "Cascade", "Fixed", "Outcome", "Policy", "Slot", "Stopped", "pass_rate_at_stop",
+]  # fmt: skip
 
 Slot = tuple[int, int]
 """(problem, sample index), both from 0."""
-Stopped = Literal["target", "max_samples", "suspect_gold", "unjudged", "budget"]
+Stopped = Literal["target", "min_chance", "max_samples", "suspect_gold", "unjudged", "budget"]
 
 AGREEMENT = 0.75
 """Share of the answered samples that must give one answer before the gold of a problem without a correct sample is
@@ -38,8 +42,8 @@ a lost connection); after four, more would most likely fail as well. Our choice;
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of sampling a problem: samples drawn, samples with a verdict for or against, correct ones.
-    ``pass_rate`` is None where no sample is judged."""
+    """The result of sampling a problem with one teacher, or one mixture: samples drawn, samples with a verdict for or
+    against, correct ones. ``pass_rate`` is None where no sample is judged."""
 
     samples: int
     judged: int
@@ -73,8 +77,8 @@ class Policy(Protocol):
         """A slot that was issued is not drawn: the budget is spent."""
         ...
 
-    def issued(self, problem: int) -> int:
-        """The number of slots issued of a problem: its sample indices are below it."""
+    def issued(self, problem: int) -> Sequence[int]:
+        """The sample indices of the slots issued of a problem."""
         ...
 
 
@@ -105,22 +109,22 @@ class Fixed:
     def skip(self, slot: Slot) -> None:
         return None
 
-    def issued(self, problem: int) -> int:
-        return min(self.limit, max(0, self._issued - problem * self.limit))
+    def issued(self, problem: int) -> Sequence[int]:
+        return range(min(self.limit, max(0, self._issued - problem * self.limit)))
 
 
 _NONE, _WRONG, _CORRECT, _UNJUDGED = range(4)
 
 
 class Adaptive:
-    """Until ``target_correct`` samples are correct, ``max_samples`` are drawn, the gold is suspect, or nothing can be
-    judged.
+    """Until ``target_correct`` samples are correct, a further one of a solved problem is too unlikely to be
+    (``min_chance``), ``max_samples`` are drawn, the gold is suspect, or nothing can be judged.
 
-    **How many.** With *f* verdicts that are not correct, a problem may get up to ``target_correct + f`` samples. That
-    is never one too many: fewer could not contain ``target_correct`` correct ones. Verdicts may come in any order, so a
-    straggler blocks one sample and no more. Without suspicion a problem gets exactly the samples that drawing one after
-    another would take. ``first`` samples (default ``target_correct``) are drawn at once; more than ``target_correct``
-    may be too many.
+    **How many.** A problem may get the fewest samples at which drawing one after another could stop, whatever the
+    verdicts that are still missing turn out to be: without ``min_chance``, ``target_correct + f`` with *f* verdicts
+    that are not correct. That is never one too many. Verdicts may come in any order, so a straggler blocks one sample
+    and no more. Without suspicion a problem gets exactly the samples that drawing one after another would take.
+    ``first`` samples (default ``target_correct``) are drawn at once; more than ``target_correct`` may be too many.
 
     **Suspicion.** While no sample of a problem matches its gold, the problem waits at ``suspect_after`` samples, at
     twice that, four times that and so on, until all verdicts up to there are in. At each of these points it stops as
@@ -134,6 +138,7 @@ class Adaptive:
     count for this are fixed beforehand, too, so it does not depend on timing.
 
     ``sampled_in_full``: problems that get ``max_samples`` samples whatever the verdicts; none is needed for them.
+    ``opened``: False for a later teacher of a cascade, which gets only the problems that ``open`` names.
 
     **Order.** New problems first, in their order; then those with the fewest further samples by expectation,
     (missing) * (n + 2) / (correct + 1), the posterior mean under a uniform prior (Laplace).
@@ -143,14 +148,16 @@ class Adaptive:
 
     needs_verdicts = True
 
-    def __init__(self, problems: int, config: AdaptivePolicy, sampled_in_full: Collection[int] = ()) -> None:
+    def __init__(
+        self, problems: int, config: AdaptiveBounds, sampled_in_full: Collection[int] = (), *, opened: bool = True
+    ) -> None:
         self.limit = config.max_samples
-        self._target = config.target_correct
-        self._first = min(config.first or config.target_correct, config.max_samples)
+        self._config = config
         self._suspect_after = config.suspect_after
-        self._problems = problems
+        self._problems = problems if opened else 0
         self._issued = array("I", bytes(4 * problems))
-        self._allowed = array("I", [self._first]) * problems
+        self._before: dict[int, int] = {}  # correct samples of earlier teachers, where there are any
+        self._allowed = array("I", [self._first(0) if opened else 0]) * problems
         self._in_full = frozenset(sampled_in_full)
         self._marks: dict[int, bytearray] = {}  # by index: _NONE, _WRONG, _CORRECT or _UNJUDGED
         self._answers: dict[int, dict[int, int]] = {}  # of problems without a correct sample
@@ -161,9 +168,18 @@ class Adaptive:
         self._fresh = 0
         self._waiting: list[tuple[float, int]] = []
 
+    def open(self, problem: int, correct: int, *, confirmed: bool) -> None:
+        """Begin with a problem of which earlier teachers have so many correct samples. ``confirmed``: one of their
+        samples matches its gold."""
+        if correct:
+            self._before[problem] = correct
+        if confirmed:
+            self._confirmed.add(problem)
+        self._allow(problem, self._first(problem))
+
     def next(self) -> Slot | None:
         while self._fresh < self._problems:
-            if self._issued[self._fresh] < (self.limit if self._fresh in self._in_full else self._first):
+            if self._issued[self._fresh] < (self.limit if self._fresh in self._in_full else self._first(self._fresh)):
                 return self._issue(self._fresh)
             self._fresh += 1
         while self._waiting:
@@ -192,10 +208,7 @@ class Adaptive:
             self._answers.setdefault(problem, {})[index] = int.from_bytes(digest, "little")
         allowed = self._bound(problem, marks)
         if allowed > self._allowed[problem]:
-            self._allowed[problem] = allowed
-            good = marks.count(_CORRECT)
-            expected = (self._target - good) * (len(marks) + 2) / (good + 1)
-            heapq.heappush(self._waiting, (expected, problem))
+            self._allow(problem, allowed)
 
     def uses_verdicts_of(self, problem: int) -> bool:
         return problem not in self._in_full
@@ -203,8 +216,17 @@ class Adaptive:
     def skip(self, slot: Slot) -> None:
         self._cut.add(slot[0])
 
-    def issued(self, problem: int) -> int:
-        return self._issued[problem]
+    def issued(self, problem: int) -> Sequence[int]:
+        return range(self._issued[problem])
+
+    def is_final(self, problem: int) -> bool:
+        """Whether no sample and no verdict of a problem is to come. Never of one that is sampled in full."""
+        marks = self._marks.get(problem, b"")
+        return self._issued[problem] == self._allowed[problem] == len(marks) - marks.count(_NONE)
+
+    def is_confirmed(self, problem: int) -> bool:
+        """Whether a sample matches the problem's gold."""
+        return problem in self._confirmed or _CORRECT in self._marks.get(problem, b"")
 
     def outcome(self, problem: int) -> Outcome:
         """The current result of a problem; final once ``next`` returns None and every verdict is in."""
@@ -216,8 +238,10 @@ class Adaptive:
             stopped = "budget"
         elif problem in self._suspects:
             stopped = "suspect_gold"
-        elif good >= self._target:
+        elif good >= self._target(problem):
             stopped = "target"
+        elif self._config.is_enough(judged, good, self._before.get(problem, 0)):
+            stopped = "min_chance"
         elif problem not in self._in_full and not judged and samples < self.limit:
             stopped = "unjudged"
         if not judged:
@@ -225,8 +249,22 @@ class Adaptive:
         if stopped == "budget":
             rate = good / judged
         else:
-            rate = pass_rate_at_stop(judged, good, target=self._target, first=self._first)
+            first, before = self._first(problem), self._before.get(problem, 0)
+            rate = pass_rate_at_stop(judged, good, self._config, first=first, before=before)
         return Outcome(samples, judged, good, stopped, rate)
+
+    def _target(self, problem: int) -> int:
+        return self._config.target_correct - self._before.get(problem, 0)
+
+    def _first(self, problem: int) -> int:
+        return min(self._config.first or self._target(problem), self.limit)
+
+    def _allow(self, problem: int, samples: int) -> None:
+        self._allowed[problem] = samples
+        marks = self._marks.get(problem, b"")
+        good = marks.count(_CORRECT)
+        expected = (self._target(problem) - good) * (len(marks) + 2) / (good + 1)
+        heapq.heappush(self._waiting, (expected, problem))
 
     def _issue(self, problem: int) -> Slot:
         self._issued[problem] += 1
@@ -234,14 +272,17 @@ class Adaptive:
 
     def _bound(self, problem: int, marks: bytearray) -> int:
         verdicts = len(marks) - marks.count(_NONE)
-        if self._first < self._target and verdicts < self._first:
-            return self._first
-        bound = min(max(self._first, self._target + verdicts - marks.count(_CORRECT)), self.limit)
+        first, target = self._first(problem), self._target(problem)
+        if first < target and verdicts < first:
+            return first
+        before, bound = self._before.get(problem, 0), max(first, self._allowed[problem])
+        while bound < self.limit and not self._may_stop(marks[:bound].ljust(bound, b"\0"), before):
+            bound += 1
         if verdicts == marks.count(_UNJUDGED):
-            bound = min(bound, max(self._first, UNJUDGED_LIMIT))
+            bound = min(bound, max(first, UNJUDGED_LIMIT))
         if self._suspect_after is None or _CORRECT in marks or problem in self._confirmed:
             return bound
-        gate = self._gates.get(problem) or max(self._first, self._suspect_after)
+        gate = self._gates.get(problem) or max(first, self._suspect_after)
         # All verdicts up to the gate are in, and none is correct.
         while gate <= bound and len(marks) >= gate and _NONE not in marks[:gate]:
             if self._agree(problem, gate):
@@ -251,6 +292,13 @@ class Adaptive:
         self._gates[problem] = gate
         return min(bound, gate)
 
+    def _may_stop(self, marks: bytearray, before: int) -> bool:
+        """Whether sampling may end after these samples, whatever the verdicts that are missing turn out to be."""
+        missing, good = marks.count(_NONE), marks.count(_CORRECT)
+        judged = missing + good + marks.count(_WRONG)
+        least = max(good, min(missing, 1)) if not before else good  # the fewest correct ones of a solved problem
+        return any(self._config.is_enough(judged, correct, before) for correct in (least, good + missing))
+
     def _agree(self, problem: int, gate: int) -> bool:
         answers = [digest for index, digest in self._answers.get(problem, {}).items() if index < gate]
         if not answers or self._suspect_after is None:
@@ -259,28 +307,105 @@ class Adaptive:
         return most >= self._suspect_after and most >= AGREEMENT * len(answers)
 
 
-def pass_rate_at_stop(samples: int, correct: int, *, target: int, first: int) -> float:
+class Cascade:
+    """Several teachers, in order: the first one samples every problem, each further one those that still have fewer
+    correct samples than its ``target_correct``, which counts those of all teachers before.
+
+    Each teacher samples under bounds of its own, as ``Adaptive`` does. A problem goes on when no sample and no verdict
+    of it is to come, for whatever reason the teacher's sampling stopped: a weaker teacher may agree with itself on a
+    wrong answer, and a refused request may be answered elsewhere. So the gold is suspect where the last teacher that
+    was asked found it so; a sample of any teacher that matches it clears it.
+
+    ``sampled_in_full``: problems that the first teacher samples in full, and no other one.
+
+    Order: the last teacher's problems first. They are few, so few samples wait for a free slot.
+    """
+
+    needs_verdicts = True
+
+    def __init__(self, problems: int, config: CascadePolicy, sampled_in_full: Collection[int] = ()) -> None:
+        self._config = config
+        *self._starts, self.limit = config.starts
+        first, *later = config.steps
+        self._steps = [Adaptive(problems, first, sampled_in_full)]
+        self._steps += [Adaptive(problems, step, opened=False) for step in later]
+
+    def next(self) -> Slot | None:
+        for start, step in zip(reversed(self._starts), reversed(self._steps), strict=True):
+            if (slot := step.next()) is not None:
+                return slot[0], start + slot[1]
+        return None
+
+    def record(
+        self, slot: Slot, correct: bool, answer: str | None, *, matches_gold: bool = False, judged: bool = True
+    ) -> None:
+        (problem, _), number = slot, self._step_of(slot)
+        step = self._steps[number]
+        step.record(
+            (problem, slot[1] - self._starts[number]), correct, answer, matches_gold=matches_gold, judged=judged
+        )
+        if not step.is_final(problem):
+            return
+        total = sum(self.outcome(problem, before).correct for before in range(number + 1))
+        for later in range(number + 1, len(self._steps)):
+            if total < self._config.steps[later].target_correct:
+                confirmed = any(before.is_confirmed(problem) for before in self._steps[: number + 1])
+                self._steps[later].open(problem, total, confirmed=confirmed)
+                return
+
+    def uses_verdicts_of(self, problem: int) -> bool:
+        return self._steps[0].uses_verdicts_of(problem)
+
+    def skip(self, slot: Slot) -> None:
+        self._steps[self._step_of(slot)].skip(slot)
+
+    def issued(self, problem: int) -> Sequence[int]:
+        return [
+            start + index
+            for start, step in zip(self._starts, self._steps, strict=True)
+            for index in step.issued(problem)
+        ]
+
+    def asked(self, problem: int) -> list[int]:
+        """The indices of the teachers that were asked, in their order."""
+        return [number for number, step in enumerate(self._steps) if step.issued(problem)]
+
+    def outcome(self, problem: int, teacher: int) -> Outcome:
+        """The result of one teacher's samples. Its pass rate is unbiased as that of ``Adaptive`` is: what the earlier
+        teachers did decides whether it is asked and for how many correct samples, and says nothing of its samples."""
+        return self._steps[teacher].outcome(problem)
+
+    def _step_of(self, slot: Slot) -> int:
+        return bisect.bisect_right(self._starts, slot[1]) - 1
+
+
+def pass_rate_at_stop(samples: int, correct: int, bounds: AdaptiveBounds, *, first: int, before: int = 0) -> float:
     """The unbiased estimate of a problem's pass rate p, from where its sampling stopped.
 
-    The plan: ``first`` samples at once; then one by one until ``target`` are correct or ``max_samples`` were drawn.
+    The plan: ``first`` samples at once; then one by one until ``bounds.is_enough`` (with ``before`` correct samples of
+    earlier teachers) or ``max_samples`` were drawn. ``samples`` are those with a verdict for or against.
+
+    For a plan that is cut off, Girshick, Mosteller and Savage (Ann. Math. Statist. 17, 1946, 13-23) give the estimate
+    at a stopping point as the number of paths to it that begin with a success, over the number of all paths to it. With
+    a target alone these are
 
         stopped by the target after the first batch     (target - 1) / (samples - 1)
         stopped right after the first batch, or by max_samples            correct / samples
 
-    The first is Haldane's estimator for inverse sampling (Biometrika 33, 1945, 222-225), which is unbiased there; the
-    plain correct / samples would be too high. For a plan that is cut off, Girshick, Mosteller and Savage (Ann. Math.
-    Statist. 17, 1946, 13-23) give the estimate at a stopping point as the number of paths to it that begin with a
-    success, over the number of all paths to it. Counting them: C(n-2, t-2) / C(n-1, t-1) where the t-th success came
-    last and stopped it, C(n-1, s-1) / C(n, s) where every path of that length was free to get there. The stopping
-    points are finitely many and the region is simple, so it is the only unbiased estimate that is a function of the
+    the first of which is Haldane's estimator for inverse sampling (Biometrika 33, 1945, 222-225); the plain correct /
+    samples would be too high. With ``min_chance`` the paths are counted. The stopping points are finitely many; where
+    the region is simple, as it is with a target alone, this is the only unbiased estimate that is a function of the
     stopping point, hence of least variance (ibid., and Wolfowitz, Ann. Math. Statist. 17, 1946, 489-493).
 
     **Exactly unbiased:** the mean over runs, for each p, of a problem whose samples are independent, each correct with
-    the same p, that is stopped by nothing but its target and ``max_samples``. "Correct" includes that it ended by
-    itself within the token limit in force. With ``target`` 1 and ``first`` 1 it is 1 or 0: did the first one succeed?
+    the same p, that is stopped by nothing but ``is_enough`` and ``max_samples``. "Correct" includes that it ended by
+    itself within the token limit in force. With ``target_correct`` 1 and ``first`` 1 it is 1 or 0: did the first one
+    succeed?
 
-    With several teachers the samples of a problem are not equally likely to be correct: the figure sums up what was
-    drawn, and is an estimate of no teacher's rate.
+    With a mixture the samples of a problem are not equally likely to be correct: the figure sums up what was drawn, and
+    is an estimate of no teacher's rate. A cascade has one figure for each teacher. Given that a problem reached a
+    teacher, with so many correct samples missing, its figure is unbiased; the mean over the problems that reached a
+    later teacher is one over those on which the earlier ones failed, and not over all.
 
     **Not unbiased:** a single problem's figure given that it was solved, or any selection by it (filter by pass rate,
     and the selection is biased towards the filter). Problems that stop as suspect_gold count as 0, so the mean over
@@ -288,6 +413,26 @@ def pass_rate_at_stop(samples: int, correct: int, *, target: int, first: int) ->
     is returned by ``Adaptive.outcome``, and the budget's order prefers promising problems. Engines whose samples
     depend on their neighbours (one seed for a batch) are independent only as far as their random numbers are.
     """
+    if bounds.min_chance is not None:
+        return _path_rate(samples, correct, bounds, first, before)
+    target = bounds.target_correct - before
     if samples > max(first, 1) and correct >= target:
         return (target - 1) / (samples - 1)
     return correct / samples
+
+
+@functools.cache
+def _path_rate(samples: int, correct: int, bounds: AdaptiveBounds, first: int, before: int) -> float:
+    """Paths to a stopping point that begin with a success, over all paths to it."""
+
+    def paths(drawn: int, successes: int) -> int:
+        """Paths from there to the stopping point, none of which stops earlier."""
+        ends = {successes: 1}
+        while drawn < samples:
+            if drawn >= first:
+                ends = {at: count for at, count in ends.items() if not bounds.is_enough(drawn, at, before)}
+            drawn += 1
+            ends = {at: ends.get(at, 0) + ends.get(at - 1, 0) for at in range(correct + 1)}
+        return ends.get(correct, 0)
+
+    return paths(1, 1) / paths(0, 0)

@@ -10,6 +10,9 @@ depends only on the problem and k: more samples, more problems, another order or
 teacher. Among the samples of one problem each teacher's number stays within about one of its share for any count (the
 discrepancy of the sequence k/phi grows with log n only, the least there is: Niederreiter, Random Number Generation and
 Quasi-Monte Carlo Methods, 1992, chapter 3); over problems these small errors are independent.
+
+**Cascades.** The first teacher has the sample indices below its ``max_samples``, the second one the next ones, and so
+on. A request counts its own teacher's samples only, so that it is the one of a recipe with that teacher alone.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from typing import Any
 
 from licensing.errors import InputError
 from synth.problems.problem import Prompt, canonical_json
-from synth.sampling.config import TeacherSampling
+from synth.sampling.config import CascadePolicy, TeacherSampling
 from synth.sampling.policy import Slot
 from synth.teachers.config import FakeTeacher, OpenAITeacher, TeacherConfig, VllmServerTeacher
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
@@ -52,6 +55,8 @@ _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / phi, to the nearest odd number: points ar
 
 def request_id(prompt: Prompt, teacher: TeacherConfig, config: TeacherSampling, sample_index: int) -> str:
     """32 hex characters of sha256 over everything that decides the answer.
+
+    ``sample_index``: among the samples that the teacher draws of the problem.
 
     **In it:** the chat, letter for letter (system prompt, examples, problem), model and revision, all sampling settings
     and ``extra_body``, ``sample_index``, and every other field and vLLM argument of the teacher that is not known to
@@ -130,10 +135,10 @@ class RequestPlan:
         self.prompts = prompts
         self.teachers = members_of(teacher)
         self.config = config
-        shares = teacher.shares if isinstance(teacher, TeacherMixture) else (1.0,)
-        self._interval_ends = [round(end * 2**64) for end in itertools.accumulate(shares)]
-        is_mixture = len(self.teachers) > 1
-        self._offsets = array("Q", (_offset(prompt) for prompt in prompts if is_mixture))
+        self._starts = config.policy.starts if isinstance(config.policy, CascadePolicy) else (0,)
+        shares = teacher.shares if isinstance(teacher, TeacherMixture) else None
+        self._interval_ends = [round(end * 2**64) for end in itertools.accumulate(shares or ())]
+        self._offsets = array("Q", (_offset(prompt) for prompt in prompts if shares))
         self._temperatures = sorted(set(config.temperatures)) or [config.temperature]
         self._digests = bytearray()
         for member in self.teachers:
@@ -155,9 +160,9 @@ class RequestPlan:
 
     def teacher_index(self, slot: Slot) -> int:
         """Index in ``teachers`` of the one that draws the slot's sample."""
-        if len(self.teachers) == 1:
-            return 0
         problem, index = slot
+        if not self._interval_ends:
+            return bisect.bisect_right(self._starts, index) - 1
         point = (self._offsets[problem] + index * _GOLDEN) % 2**64
         return min(bisect.bisect_right(self._interval_ends, point), len(self.teachers) - 1)
 
@@ -165,9 +170,13 @@ class RequestPlan:
         """The teacher that draws the slot's sample."""
         return self.teachers[self.teacher_index(slot)]
 
+    def _own_index(self, slot: Slot) -> int:
+        """The sample index of the slot's requests."""
+        return slot[1] - self._starts[bisect.bisect_right(self._starts, slot[1]) - 1]
+
     def request_id(self, slot: Slot) -> str:
         """The id of the slot's first request."""
-        problem, index = slot
+        problem, index = slot[0], self._own_index(slot)
         temperature = self._temperatures.index(self.config.temperature_of(index))
         table = self.teacher_index(slot) * len(self._temperatures) + temperature
         start = _DIGEST * (table * len(self.prompts) + problem)
@@ -176,8 +185,9 @@ class RequestPlan:
     def escalated_request_id(self, slot: Slot) -> str:
         """The id of the slot's second request, with the limit of ``sample.escalate``."""
         assert self.config.escalate is not None
-        limit, temperature = self.config.escalate.max_new_tokens, self.config.temperature_of(slot[1])
-        return _numbered(_digest(self.prompts[slot[0]], self.teacher(slot), self.config, temperature, limit), slot[1])
+        limit, index = self.config.escalate.max_new_tokens, self._own_index(slot)
+        temperature = self.config.temperature_of(index)
+        return _numbered(_digest(self.prompts[slot[0]], self.teacher(slot), self.config, temperature, limit), index)
 
     def request(self, slot: Slot) -> Request:
         """The slot's first request."""
@@ -194,14 +204,14 @@ class RequestPlan:
     def _request(
         self, slot: Slot, request_id: str, max_new_tokens: int, prefix: str = "", prefix_ids: tuple[int, ...] = ()
     ) -> Request:
-        prompt = self.prompts[slot[0]]
+        prompt, index = self.prompts[slot[0]], self._own_index(slot)
         return Request(
             request_id=request_id,
             prompt=prompt,
             messages=teacher_messages(self.teacher(slot), prompt),
-            sample_index=slot[1],
+            sample_index=index,
             seed=int(request_id[:8], 16) & 0x7FFFFFFF,
-            temperature=self.config.temperature_of(slot[1]),
+            temperature=self.config.temperature_of(index),
             top_p=self.config.top_p,
             sampling_options=self.config.sampling_options,
             max_new_tokens=max_new_tokens,

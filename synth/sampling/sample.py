@@ -2,7 +2,7 @@
 
 The store is the state (``synth.sampling.store``), the policy decides how often a problem is asked
 (``synth.sampling.policy``), the sampler keeps the teachers at capacity (``synth.sampling.sampler``), the budget stops
-it (``synth.sampling.budget``). Killed at any moment and run again, with either policy, sampling ends with the rows and
+it (``synth.sampling.budget``). Killed at any moment and run again, with any policy, sampling ends with the rows and
 the digest of a run left alone, and draws no sample twice; unless a budget stopped it: how far that reaches depends on
 time. Another recipe in the same run draws only what is new. Requests that failed in an earlier call are sent again.
 """
@@ -17,13 +17,13 @@ from typing import Any
 from synth.parquet_files import write_parquet
 from synth.problems.problem import Prompt
 from synth.sampling.budget import BudgetTracker
-from synth.sampling.config import AdaptivePolicy, TeacherSampling
+from synth.sampling.config import AdaptivePolicy, CascadePolicy, TeacherSampling
 from synth.sampling.online_verification import OnlineVerification, SampleVerifier
-from synth.sampling.policy import Adaptive, Fixed
+from synth.sampling.policy import Adaptive, Cascade, Fixed, Outcome
 from synth.sampling.requests import RequestPlan
 from synth.sampling.sampler import Progress, Sampler
 from synth.sampling.samples_table import PROBLEM_STOPS, problem_stops_schema
-from synth.sampling.selection import SampleSummary, Selection, write_samples
+from synth.sampling.selection import SampleSummary, Selection, TeacherSummary, write_samples
 from synth.sampling.store import SampleStore
 from synth.teachers.mixture import TeachersConfig
 from synth.teachers.router import TeacherRouter, read_engine_info, write_engine_info
@@ -51,11 +51,11 @@ def sample(
 ) -> SampleSummary:
     """Sample until the policy is satisfied or the budget is spent; the caller closes the teacher.
 
-    Texts go into the folder ``store``. Into the folder ``out`` go samples.parquet, engines.jsonl and, with an adaptive
-    policy, problem_stops.parquet (``synth.sampling.samples_table``).
+    Texts go into the folder ``store``. Into the folder ``out`` go samples.parquet, engines.jsonl and, with a policy
+    that goes by verdicts, problem_stops.parquet (``synth.sampling.samples_table``).
 
     Args:
-        verifier: For the adaptive policy, which cannot do without.
+        verifier: For the policies adaptive and cascade, which cannot do without.
         budget: For a caller that wants to watch it; has to be made from the same config.
 
     A request that fails is a row with ``finish_reason`` "error" and its reason.
@@ -66,12 +66,15 @@ def sample(
     installed, with everything so far kept; what the engine raises goes through.
     """
     plan = RequestPlan(prompts, teacher_config, config)
-    policy: Adaptive | Fixed
+    policy: Adaptive | Cascade | Fixed
+    if config.goes_by_verdicts and verifier is None:
+        raise ValueError(f"the policy {config.policy.kind} needs a verifier")
+    # Nothing but a vote over all its samples can say what is right of a problem without a gold answer.
+    answerless = [number for number, prompt in enumerate(prompts) if prompt.is_answerless]
     if isinstance(config.policy, AdaptivePolicy):
-        if verifier is None:
-            raise ValueError("the adaptive policy needs a verifier")
-        # Nothing but a vote over all its samples can say what is right of a problem without a gold answer.
-        policy = Adaptive(len(prompts), config.policy, [n for n, prompt in enumerate(prompts) if prompt.is_answerless])
+        policy = Adaptive(len(prompts), config.policy, answerless)
+    elif isinstance(config.policy, CascadePolicy):
+        policy = Cascade(len(prompts), config.policy, answerless)
     else:
         policy, verifier = Fixed(len(prompts), config.num_samples), None
     escalation_tokens = config.escalate.tokens if config.escalate is not None else None
@@ -89,17 +92,31 @@ def sample(
         pairs = {(name, engine) for name, drawn in summary.teachers.items() for engine in drawn.engines}
         write_engine_info(out / ENGINES, [row for row in engines if (row["model"], row["engine"]) in pairs])
     if isinstance(policy, Adaptive):
-        stops = [_stop(prompt, policy, problem) for problem, prompt in enumerate(prompts)]
+        stops = [_stop(prompt, policy.outcome(problem)) for problem, prompt in enumerate(prompts)]
         write_parquet(out / PROBLEM_STOPS, problem_stops_schema(), stops)
         summary.problems_stopped = dict(sorted(Counter(row["stopped"] for row in stops).items()))
+    elif isinstance(policy, Cascade):
+        names = [member.public_id for member in plan.teachers]
+        stops = [
+            {**_stop(prompt, policy.outcome(problem, step)), "step": step, "teacher": names[step]}
+            for problem, prompt in enumerate(prompts)
+            for step in policy.asked(problem)
+        ]
+        write_parquet(out / PROBLEM_STOPS, problem_stops_schema(cascade=True), stops)
+        last = {row["problem_id"]: row["stopped"] for row in stops}
+        summary.problems_stopped = dict(sorted(Counter(last.values()).items()))
+        for row in stops:
+            drawn = summary.teachers.setdefault(row["teacher"], TeacherSummary())
+            drawn.problems += row["n_samples"] > 0
+            drawn.solved += row["n_correct"] > 0
     return summary
 
 
-def _rows(plan: RequestPlan, samples: SampleStore, policy: Adaptive | Fixed) -> Iterator[dict[str, Any]]:
+def _rows(plan: RequestPlan, samples: SampleStore, policy: Adaptive | Cascade | Fixed) -> Iterator[dict[str, Any]]:
     """The selected samples, in the order of problems and sample indices, with their texts."""
     selection = Selection(plan, samples)
     for problem, prompt in enumerate(plan.prompts):
-        for index in range(policy.issued(problem)):
+        for index in policy.issued(problem):
             slot = (problem, index)
             row_id = selection.selected(slot)
             if row_id is None:
@@ -118,9 +135,8 @@ def _rows(plan: RequestPlan, samples: SampleStore, policy: Adaptive | Fixed) -> 
             }
 
 
-def _stop(prompt: Prompt, policy: Adaptive, problem: int) -> dict[str, Any]:
+def _stop(prompt: Prompt, outcome: Outcome) -> dict[str, Any]:
     """A row of problem_stops.parquet."""
-    outcome = policy.outcome(problem)
     verifiable = prompt.kind != "open"  # of kind open, sampling looks at no more than whether a sample is finished
     estimate = outcome.pass_rate if verifiable else None
     return {

@@ -25,7 +25,8 @@ PROBLEM_STOPS = "problem_stops.parquet"
 
 def samples_schema() -> pa.Schema:
     """Columns of ``samples.parquet``. Token counts are null where the engine gave none; `error` is null unless
-    `finish_reason` is "error"; `think_open` and `think_close` are the tags of the row's teacher."""
+    `finish_reason` is "error"; `think_open` and `think_close` are the tags of the row's teacher. `sample_index` counts
+    the samples of all teachers; in a cascade those of the second one begin at the first one's `max_samples`."""
     import pyarrow as pa
 
     return pa.schema(
@@ -38,22 +39,24 @@ def samples_schema() -> pa.Schema:
     )  # fmt: skip
 
 
-def problem_stops_schema() -> pa.Schema:
-    """Columns of ``problem_stops.parquet``, one row a problem, in order; written by the adaptive policy.
+def problem_stops_schema(*, cascade: bool = False) -> pa.Schema:
+    """Columns of ``problem_stops.parquet``, one row a problem, in order; written by policies that go by verdicts.
+
+    Of a cascade one row a problem and `teacher` that was asked, in the order `step` of the teachers, 0 for the first.
 
     `n_samples`: samples drawn. `n_judged`: those with a verdict for or against; `n_correct`: those that the policy
     counts as correct: right, finished, and in the format that the recipe asks for. `estimate`: the unbiased estimate
     of the pass rate (``synth.sampling.policy.pass_rate_at_stop``), null where nothing was judged, and for problems of
-    kind open and problems without a gold answer. `stopped`: "target", "max_samples", "suspect_gold", "unjudged" or
-    "budget".
+    kind open and problems without a gold answer. `stopped`: "target", "min_chance", "max_samples", "suspect_gold",
+    "unjudged" or "budget".
     """
     import pyarrow as pa
 
     return pa.schema(
         [
-            ("problem_id", pa.string()), ("n_samples", pa.int64()), ("n_judged", pa.int64()),
-            ("n_correct", pa.int64()), ("estimate", pa.float64()), ("stopped", pa.string()),
-            ("suspect_gold", pa.bool_()),
+            ("problem_id", pa.string()), *([("step", pa.int64()), ("teacher", pa.string())] if cascade else []),
+            ("n_samples", pa.int64()), ("n_judged", pa.int64()), ("n_correct", pa.int64()),
+            ("estimate", pa.float64()), ("stopped", pa.string()), ("suspect_gold", pa.bool_()),
         ]
     )  # fmt: skip
 

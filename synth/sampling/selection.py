@@ -49,10 +49,15 @@ class Selection:
 
 @dataclass
 class TeacherSummary:
-    """The samples of one teacher. ``tokens`` leaves out rows without a count."""
+    """The samples of one teacher; token sums leave out rows without a count. Of a cascade also the ``problems`` that it
+    was asked, and those ``solved``, with a correct sample of its own.
+    """
 
     rows: int = 0
+    prompt_tokens: int = 0
     tokens: int = 0
+    problems: int = 0
+    solved: int = 0
     engines: set[str] = field(default_factory=set)
 
 
@@ -120,6 +125,7 @@ def write_samples(out: Path, rows: Iterable[Mapping[str, Any]]) -> SampleSummary
             summary.escalated += row["escalated"]
             teacher = summary.teachers.setdefault(row["teacher"], TeacherSummary())
             teacher.rows += 1
+            teacher.prompt_tokens += row["prompt_tokens"] or 0
             teacher.tokens += row["completion_tokens"] or 0
             teacher.engines.add(row["engine"])
             if (at := row.get("completed_at")) is not None:

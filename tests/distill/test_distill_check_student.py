@@ -137,6 +137,7 @@ def test_lora_on_an_end_of_turn_that_was_never_trained_is_refused_unless_its_row
     assert [one.level for one in check("student.method={kind: full}")] == ["ok"]
 
 
+@pytest.mark.slow
 def test_preview_shows_prompt_and_trained_text_with_their_tokens(distill, base, tmp_path: Path) -> None:
     template(base, CHATML.replace("assistant\n'", "assistant\n<think>\n'"))
     answer = distill(

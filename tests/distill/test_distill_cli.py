@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import importlib.util
 import io
 import json
 import os
@@ -82,6 +83,7 @@ def test_check_accepts_the_smoke_recipe_and_forecasts_its_tokens(distill, tmp_pa
         ("teacher.license=", 1, "W-UPSTREAM-UNKNOWN", ""),
         ("release.license=made-up-licence", 1, "made-up-licence", ""),
         ("prompts.task=no_such_task", 2, "no_such_task", ""),
+        ("evaluate.prompts={kind: jsonl, path: none.jsonl}", 2, "held-out problems: none.jsonl: cannot read it", ""),
     ],
 )
 def test_check_finds_what_would_fail_later(
@@ -92,6 +94,21 @@ def test_check_finds_what_would_fail_later(
     assert said in answer.err
     assert hint in answer.err
     assert "Traceback" not in answer.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["check", "run"])
+def test_a_misspelt_engine_argument_of_the_evaluation_is_found_before_anything_runs(
+    distill, tmp_path: Path, verb: str
+) -> None:
+    if importlib.util.find_spec("vllm") is None:  # importing it would take seconds
+        pytest.skip("vLLM is not installed")
+    changes = ("--set", "evaluate.engine=vllm", "--set", "evaluate.engine_args.max_modle_len=64")
+    answer = distill(verb, SMOKE, "--runs", tmp_path / "runs", *changes)
+    assert answer.code == 2
+    assert "evaluate.engine_args.max_modle_len: vLLM has no engine argument" in answer.err
+    assert "did you mean max_model_len?" in answer.err
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("verb", ["check", "run"])

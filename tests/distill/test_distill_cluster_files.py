@@ -200,6 +200,7 @@ def test_the_rayjob_has_the_fields_of_its_definition(cluster: dict[str, Any]) ->
     assert workers["minReplicas"] <= workers["replicas"] <= workers["maxReplicas"]
 
 
+@pytest.mark.slow
 def test_kubernetes_accepts_the_pods_of_the_rayjob(cluster: dict[str, Any]) -> None:
     kubernetes = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
     for number, group in enumerate(groups(cluster)):

@@ -203,6 +203,13 @@ def test_checkpoints_are_selected_in_a_dry_run_too_few_of_them_on_few_problems(
     assert any(line.startswith("train.select") for line in dry.replaced)
 
 
+def test_the_student_of_a_first_round_answers_little_in_a_dry_run(tmp_path: Path, light: Callable[..., Any]) -> None:
+    dry = light(large(LARGE[0], "train.rounds=2", "sample.policy={kind: adaptive}"), tmp_path)
+    sampling = dry.recipe.student_sampling
+    assert (sampling.num_samples, sampling.policy.kind, sampling.max_new_tokens) == (1, "fixed", 24)
+    assert any(line.startswith("train.student_sample") for line in dry.replaced)
+
+
 def test_whatever_it_writes_says_that_it_is_a_dry_run(tmp_path: Path, light: Callable[..., Any]) -> None:
     dry = light(large(LARGE[0]), tmp_path).recipe
     assert dry.name.startswith("dry-run-")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import Answer, call
 from hostile_endpoint import Call, Endpoint, serving
 from waiting import until
 
@@ -155,29 +154,32 @@ def right(call: Call) -> None:
     call.answer(f"\\boxed{{{total}}}", thinking="hm")
 
 
-def run(endpoint: Endpoint, runs: Path, *more: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THE_KEY", "sk-of-nobody-4711")
+
+
+def run(endpoint: Endpoint, runs: Path, *more: str) -> Answer:
     teacher = {"kind": "openai", "model": "m", "base_url": endpoint.url, "license": "mit", "api_key_env": "THE_KEY"}
-    teacher |= {"concurrency": 4}
-    command = [sys.executable, "-m", "distill.cli", "run", str(SMOKE), "--runs", str(runs), "--until", "sample"]
-    command += ["--set", f"teacher={json.dumps(teacher | {'thinking': True})}", *more]
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "THE_KEY": "sk-of-nobody-4711"}
+    teacher |= {"concurrency": 4, "thinking": True}
     runs.mkdir(exist_ok=True)
-    return subprocess.run(command, cwd=runs, env=environment, capture_output=True, text=True, timeout=120)
+    command = ["run", SMOKE, "--runs", runs, "--until", "sample", "--set", f"teacher={json.dumps(teacher)}"]
+    return call(*command, *more, folder=runs)
 
 
 @pytest.mark.slow
 def test_a_run_samples_from_an_endpoint_stops_where_it_has_to_and_leaves_no_key_behind(tmp_path: Path) -> None:
     with serving(Call.answer) as endpoint:
         done = run(endpoint, tmp_path)
-        assert done.returncode == 1, done.stderr
-        assert "5 of 5 traces" in done.stderr
-        assert "hint: " in done.stderr
-        assert "Traceback" not in done.stderr
+        assert done.code == 1, done.err
+        assert "5 of 5 traces" in done.err
+        assert "hint: " in done.err
+        assert "Traceback" not in done.err
         answered = endpoint.attempts.total()
         assert answered < 20
         endpoint.act = right
         done = run(endpoint, tmp_path)
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.err
         assert endpoint.authorization == {"Bearer sk-of-nobody-4711"}
     (log,) = tmp_path.glob("smoke-*/store/samples.jsonl")
     rows = [json.loads(line) for line in log.read_text().splitlines()]
@@ -188,8 +190,8 @@ def test_a_run_samples_from_an_endpoint_stops_where_it_has_to_and_leaves_no_key_
         assert path.is_dir() or b"4711" not in path.read_bytes(), path
 
 
-def stage_of(done: subprocess.CompletedProcess[str], name: str) -> dict[str, Any]:
-    (stage,) = [one for one in json.loads(done.stdout)["stages"] if one["stage"] == name]
+def stage_of(done: Answer, name: str) -> dict[str, Any]:
+    (stage,) = [one for one in done.json["stages"] if one["stage"] == name]
     return stage
 
 
@@ -214,24 +216,23 @@ def test_credit_that_is_gone_is_no_success_and_what_failed_stands_on_the_console
 
     with serving(gone) as endpoint:
         done = run(endpoint, tmp_path)
-        assert (done.returncode, "Insufficient credits" in done.stderr) == (3, True), done.stderr
+        assert (done.code, "Insufficient credits" in done.err) == (3, True), done.err
         (log,) = tmp_path.glob("smoke-*/store/samples.jsonl")
         answered, asked = len(log.read_text().splitlines()), endpoint.attempts.total()
-        command = [sys.executable, "-m", "distill.cli", "show", str(log.parents[1])]
-        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-        assert re.search(r"^sample: not finished: [\d,]+ of 96, ", shown.stdout, re.MULTILINE), shown.stdout
+        shown = call("show", log.parents[1], folder=ROOT)
+        assert re.search(r"^sample: not finished: [\d,]+ of 96, ", shown.out, re.MULTILINE), shown.out
         endpoint.act = moderated
         done = run(endpoint, tmp_path, "--json")
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.err
         assert endpoint.attempts.total() - asked == 96 - answered
         (note,) = stage_of(done, "sample")["notes"]
         assert (
             note == "4 of 96 requests failed, the first: Error code: 403 - flagged (--retry-failed asks for them again)"
         )
-        assert f"sample: {note}" in done.stderr
+        assert f"sample: {note}" in done.err
         endpoint.act = right
         done = run(endpoint, tmp_path, "--set", "sample.max_failed_share=0")
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.err
         assert endpoint.attempts.total() - asked == 96 - answered + 4, "a smaller share asks again for what failed"
 
 
@@ -252,47 +253,47 @@ def test_the_same_command_asks_again_for_what_failed_in_a_finished_stage_where_t
     behind = ("--until", "verify", "--json")
     with serving(moderated) as endpoint:
         done = run(endpoint, tmp_path, *behind)
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.err
         rows, requests = stage_of(done, "sample")["rows_out"], endpoint.attempts.total()
         done = run(endpoint, tmp_path, *behind)
-        assert "nothing to do" in done.stderr
+        assert "nothing to do" in done.err
         assert endpoint.attempts.total() == requests, "without the option what failed stays"
 
         done = run(endpoint, tmp_path, *behind, "--retry-failed")
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.err
         assert endpoint.attempts.total() == requests + 4
-        assert "verify: done before" in done.stderr, "refused for the same reason: nothing behind it runs again"
+        assert "verify: done before" in done.err, "refused for the same reason: nothing behind it runs again"
 
         endpoint.act = lambda call: call.refuse(402, "no credit")
-        assert run(endpoint, tmp_path, *behind, "--retry-failed").returncode == 3
+        assert run(endpoint, tmp_path, *behind, "--retry-failed").code == 3
         done = run(endpoint, tmp_path, *behind)
-        assert (done.returncode, "nothing to do" in done.stderr) == (0, True), "the artefact of before is still there"
+        assert (done.code, "nothing to do" in done.err) == (0, True), "the artefact of before is still there"
 
         endpoint.act, requests = right, endpoint.attempts.total()
         retry = ("--set", "sample.retry_failed=true")
         done = run(endpoint, tmp_path, *behind, *retry)
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.err
         assert endpoint.attempts.total() == requests + 4
         assert stage_of(done, "sample")["notes"] == []
         assert stage_of(done, "sample")["rows_out"] == rows == 96
-        assert re.search(r"verify: done in", done.stderr)
+        assert re.search(r"verify: done in", done.err)
         done = run(endpoint, tmp_path, *behind, *retry)
-        assert "nothing to do" in done.stderr
+        assert "nothing to do" in done.err
         assert endpoint.attempts.total() == requests + 4
 
 
 @pytest.mark.slow
 def test_a_second_student_samples_nothing_anew(tmp_path: Path) -> None:
     with serving(right) as endpoint:
-        assert run(endpoint, tmp_path / "one").returncode == 0
+        assert run(endpoint, tmp_path / "one").code == 0
         asked = endpoint.attempts.total()
         (first,) = (tmp_path / "one").glob("smoke-*")
         done = run(endpoint, tmp_path / "two", "--reuse", str(first), "--set", "student.base.hidden_size=64")
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.err
         assert endpoint.attempts.total() == asked == 96
         done = run(endpoint, tmp_path / "three", "--reuse", str(tmp_path))
-        assert done.returncode == 2
-        assert "no samples are here" in done.stderr
+        assert done.code == 2
+        assert "no samples are here" in done.err
 
 
 @pytest.mark.slow

@@ -47,6 +47,7 @@ def test_lora_holds_gradients_and_moments_of_its_adapters_alone(base: Path) -> N
     assert (needed.gradients, needed.optimizer) == (4 * needed.trained, 8 * needed.trained)
 
 
+@pytest.mark.slow
 def test_fsdp2_divides_what_ddp_copies_and_gathers_layers(base: Path) -> None:
     alone = of(base)
     copied = of(base, world=4, parallel={"strategy": "ddp"})

@@ -85,6 +85,7 @@ def test_a_card_without_a_word_on_openness_has_no_such_section() -> None:
     assert "## Openness" not in model_card(facts())
 
 
+@pytest.mark.slow
 def test_both_bills_of_materials_are_valid_and_the_same_at_every_try(
     lineage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -312,6 +312,20 @@ def test_each_teacher_of_a_mixture_is_on_the_card_with_its_engine_and_the_revisi
     assert facts.sampling.settings["share of fake/weak"] == 0.25
 
 
+def test_the_card_lists_the_steps_of_a_cascade(tmp_path: Path) -> None:
+    entries = [{"teacher": {"kind": "fake", "model": f"fake/{name}", "license": "mit"}} for name in ("weak", "strong")]
+    recipe = private_recipe(
+        tmp_path,
+        f"teacher={json.dumps({'kind': 'mixture', 'teachers': entries})}",
+        "sample={policy: {kind: cascade, steps: [{max_samples: 8}, {target_correct: 1, max_samples: 4}]}}",
+    )
+    settings = facts_of(recipe, finished_stages(tmp_path, recipe)).sampling.settings
+    assert (settings["policy"], settings["policy.steps.0.max_samples"], settings["policy.steps.1.max_samples"]) == (
+        "cascade", 8, 4,
+    )  # fmt: skip
+    assert not [name for name in settings if name.startswith("share")]
+
+
 def test_near_copies_are_excluded_only_where_decontamination_looked(tmp_path: Path) -> None:
     recipe = private_recipe(tmp_path)
     looked = facts_of(recipe, finished_stages(tmp_path, recipe)).evaluation.held_out

@@ -27,6 +27,7 @@ from synth.section import key_dump
 start = test_distill_train.start
 SMOKE = Path(__file__).resolve().parent.parent.parent / "recipes" / "smoke.yaml"
 ON_POLICY = ("train.stages=[sft, on_policy]", "train.on_policy={teacher: {model: m}, max_new_tokens: 64}")
+ANSWERS = ("train.on_policy.steps=10000", "train.on_policy.batch_size=64", "train.on_policy.max_new_tokens=400")
 SELECT = "train.select={problems: 6, checkpoints: 3}"
 
 
@@ -102,9 +103,17 @@ def test_a_selection_that_cannot_be_is_refused_before_anything_is_sampled(tmp_pa
     assert [one.where for one in findings if one.level == "error"] == ["train.select.problems", "train.select"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "copies"),
-    [((), 1.5), (("curate.control_arm=true",), 3), ((SELECT,), 1.5 + 2 * 0.5 + 1), (ON_POLICY, 2)],
+    [
+        ((), 1.5),
+        (("curate.control_arm=true",), 3),
+        (("train.rounds=2",), 3),
+        ((SELECT,), 1.5 + 2 * 0.5 + 1),
+        (ON_POLICY, 2),
+        ((*ON_POLICY, *ANSWERS), 2 + 2 * 640_000 * (4 * 400 + 1024) / (10 << 30)),
+    ],
 )
 def test_check_says_the_disk_that_checkpoints_and_a_second_stage_take(
     tmp_path: Path, changes: tuple[str, ...], copies: float

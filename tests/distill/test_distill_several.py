@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sums import SUMS
 
 from distill.check.check import _teacher, check_recipe
 from distill.check.pilot import run_pilot
+from distill.check.problems import check_problems, problems_of
 from distill.config.loader import load_recipe
 from distill.config.recipe import Recipe
 from distill.evaluate.run import scored_teachers
@@ -17,9 +20,15 @@ from distill.release.lineage import planned_lineage
 from distill.runs.artefact import Artefact
 from distill.runs.facts import SampleFacts
 from distill.runs.keys import pinned_teacher
+from distill.runs.store import current_artefacts
 from distill.stages.pipeline import run
 from licensing.errors import InputError
+from synth.curate.training_rows import training_rows
+from synth.labels.label import PROBLEM_STATS
+from synth.parquet_files import read_parquet
 from synth.teachers.mixture import TeacherMixture, members_of
+from synth.trace import TraceSet
+from synth.verify.verify_traces import VERDICTS
 
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
 STRONG = "{kind: fake, model: fake/strong, accuracy: 0.9, latency_s: 0}"
@@ -102,6 +111,75 @@ def test_each_local_folder_is_pinned_by_its_content(tmp_path: Path) -> None:
     assert all(revision.startswith("content-") for revision in revisions)
     assert len(set(revisions)) == 2
     assert pinned.shares == (0.75, 0.25)
+
+
+CASCADE = (
+    f"teacher={{kind: mixture, teachers: [{{teacher: {WEAK}}}, {{teacher: {STRONG}}}]}}",
+    "sample={max_new_tokens: 64, policy: {kind: cascade, steps: "
+    "[{target_correct: 1, max_samples: 2}, {target_correct: 1, max_samples: 6}]}}",
+)
+
+
+@pytest.mark.slow
+def test_a_cascade_says_what_each_teacher_did_and_whose_pass_rates_curation_takes(tmp_path: Path, distill: Any) -> None:
+    priced = "sample.budget={prices: {fake/strong: {per_million_tokens: 1000}}, money: 100}"
+    found = load_recipe(SMOKE, [*SUMS, *CASCADE, priced, "curate={filters: {contaminated: false}}"])
+    run(found, tmp_path, until="curate")
+    folder = tmp_path / found.run_name()
+    artefacts = current_artefacts(folder)
+    weak, strong = artefacts["sample"].facts["teachers"].values()
+    assert weak["problems"] == 24
+    assert strong["problems"] == 24 - weak["solved"] > 0
+    shown = distill("show", folder).out
+    for name, share in (("fake/weak", weak), ("fake/strong", strong)):
+        assert (
+            f"sample: teacher {name}: {share['problems']:,} problems, {share['solved']:,} of them solved, "
+            f"{share['rows_out']:,} samples, {share['tokens']:,} tokens" in shown
+        )
+    stats = list(read_parquet(artefacts["label"].path / PROBLEM_STATS))
+    assert {row["teacher"] for row in stats} == {"fake/weak"}
+    assert sum(row["n_samples"] for row in stats) == weak["rows_out"]
+    assert sum(row["n_correct"] > 0 for row in stats) == weak["solved"]
+    samples, store = artefacts["sample"].path, folder / "store"
+    with TraceSet(samples, store) as traces:
+        tables = (artefacts["verify"].path / VERDICTS, artefacts["label"].path, artefacts["curate"].path)
+        rows = list(training_rows(traces, *tables))
+    assert {row["model"] for row in rows} == {"fake/weak", "fake/strong"}
+    assert {row["pass_rate_teacher"] for row in rows} == {"fake/weak"}
+    assert {row["pass_rate"] for row in rows if row["model"] == "fake/strong"} == {0.0}
+    forecast = run_pilot(found, 10_000)
+    assert (forecast.tokens, forecast.solved) == (artefacts["sample"].facts["tokens"], 1.0)
+    assert forecast.money == pytest.approx(strong["tokens"] / 1000)
+    assert distill("report", folder).code == 0
+    page = (folder / "report" / "report.md").read_text()
+    assert f"Stage sample: teacher fake/strong: {strong['problems']} problems" in page
+    assert f"| money | {strong['tokens'] / 1000:,.2f} | 100.0 |" in page
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (CASCADE[:1], "set share on each"),
+        (("teacher={kind: fake}", CASCADE[1]), r"set teacher\.kind: mixture"),
+        ((TWO, CASCADE[1]), r"remove share from teacher\.teachers"),
+        ((*CASCADE, "teacher.teachers.0.share=0.5"), "a teacher has no share"),
+        ((*CASCADE, "sample.policy.steps=[{}, {}, {}]"), "there are 3 for 2 teachers"),
+        ((*CASCADE, "sample.policy.steps=[{}]"), "at least 2"),
+        ((*CASCADE, "sample.num_samples=2"), r"max_samples of each of policy\.steps"),
+        ((*CASCADE, "forecast={tokens_per_trace: 1, teachers: {fake/other: {}}}"), "there is no teacher fake/other"),
+        ((TWO, "forecast={tokens_per_trace: 1, teachers: {fake/weak: {}}}"), r"sample\.policy\.kind: cascade"),
+        ((*CASCADE, "sample.policy={kind: cascad}"), "cascad"),
+    ],
+)
+def test_a_cascade_needs_teachers_without_shares_and_a_step_for_each(overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_recipe(SMOKE, overrides)
+
+
+def test_check_warns_of_a_filter_that_drops_what_later_teachers_solve(tmp_path: Path) -> None:
+    found = load_recipe(SMOKE, [*SUMS, *CASCADE, "curate.filters.min_pass_rate=0.1"])
+    notes = [one for one in check_problems(found, 2**40, partial(problems_of, found)) if one.level == "note"]
+    assert "it drops what only later teachers solve" in notes[0].what
 
 
 @pytest.mark.parametrize(

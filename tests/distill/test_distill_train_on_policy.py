@@ -18,12 +18,14 @@ from distill.config.recipe import RandomBase, StudentConfig
 from distill.config.train import OnPolicyConfig
 from distill.models.prepare import prepare
 from distill.train.on_policy import OnPolicyResult, train_on_policy
+from distill.train.rollouts import ROLLOUTS
 from licensing.errors import InputError
+from synth.parquet_files import read_parquet
 
 pytestmark = pytest.mark.slow
 
 VOCABULARY = 259
-PROMPTS = [[{"role": "user", "content": f"{number}?"}] for number in range(6)]
+PROMPTS = {f"p{number}": [{"role": "user", "content": f"{number}?"}] for number in range(6)}
 
 
 def prepared(folder: Path, seed: int) -> Path:
@@ -103,7 +105,7 @@ def on_policy(
     place.mkdir(parents=True, exist_ok=True)
     return train_on_policy(
         config, OnPolicyConfig.model_validate(values), start, trained, PROMPTS, place / "out", place / "checkpoints",
-        progress, inputs_digest="inputs", metrics=place / "metrics.jsonl",
+        progress, inputs_digest="inputs", metrics=place / "metrics.jsonl", rollouts=place / ROLLOUTS,
     )  # fmt: skip
 
 
@@ -128,9 +130,19 @@ def test_padding_of_the_teacher_changes_nothing(start: Path, tmp_path: Path) -> 
     assert losses[0].history[0]["loss"] > 0
 
 
-def test_the_teacher_is_approached_and_each_step_has_a_line(
-    method: str, start: Path, other: Path, tmp_path: Path
+def test_the_teacher_is_approached_and_each_step_and_each_answer_has_a_line(
+    method: str, start: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from trl import DistillationTrainer
+
+    asked: list[Any] = []
+    generate = DistillationTrainer._generate
+
+    def spy(trainer: Any, prompts: list[Any]) -> Any:
+        asked.extend(prompts)
+        return generate(trainer, prompts)
+
+    monkeypatch.setattr(DistillationTrainer, "_generate", spy)
     config, trained = sft(method, start, tmp_path / "sft")
     before = contents(trained)
     result = on_policy(config, start, trained, other, tmp_path / "run", steps=12)
@@ -142,6 +154,12 @@ def test_the_teacher_is_approached_and_each_step_has_a_line(
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 13))
     assert result.facts()["tokens"] == sum(round(line["completions/mean_length"] * 4) for line in lines)
+    rows = list(read_parquet(tmp_path / "run" / ROLLOUTS))
+    assert [row["step"] for row in rows] == [step for step in range(1, 13) for _ in range(4)]
+    assert len({row["request_id"] for row in rows}) == len(rows)
+    assert [PROMPTS[row["problem_id"]] for row in rows] == asked
+    assert sum(row["completion_tokens"] for row in rows) == result.facts()["tokens"]
+    assert all(row["text"] for row in rows if row["completion_tokens"] > 1)
 
 
 def test_rows_that_were_cut_off_for_the_training_are_saved_again(start: Path, other: Path, tmp_path: Path) -> None:
@@ -194,3 +212,4 @@ def test_a_training_killed_midway_ends_with_the_bytes_of_one_left_alone(
     assert resumed.resumed_from == 4
     assert contents(tmp_path / "killed" / "out") == contents(tmp_path / "alone" / "out")
     assert resumed.facts() == alone.facts()
+    assert (tmp_path / "killed" / ROLLOUTS).read_bytes() == (tmp_path / "alone" / ROLLOUTS).read_bytes()

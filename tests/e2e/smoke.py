@@ -2,10 +2,11 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from command import Answer, call
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMAND = [sys.executable, "-m", "distill.cli"]
@@ -13,15 +14,15 @@ STAGES = ("prepare", "sample", "verify", "label", "curate", "train", "export", "
           "evaluate", "audit", "package")  # fmt: skip
 
 
-def distill(*args: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=1500)
+def distill(*arguments: object) -> Answer:
+    return call(*arguments, folder=ROOT)
 
 
 def run_smoke(runs: Path, *more: object) -> dict[str, Any]:
     done = distill("run", "recipes/smoke.yaml", "--runs", runs, "--json", *more)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found | {"stderr": done.stderr}
+    assert done.code == 0, done.err
+    found: dict[str, Any] = done.json
+    return found | {"stderr": done.err}
 
 
 def copy_of(runs: Path, to: Path) -> Path:

@@ -35,23 +35,23 @@ def copied(alone: Path, tmp_path: Path) -> Path:
     "setting",
     [
         "verify.workers=3",
-        "label.workers=1",
+        "label.workers=2",
         "teacher.concurrency=3",
         "student.save_steps=7",
         "student.micro_batch_size=1",
     ],
 )
 def test_a_field_that_changes_only_speed_re_runs_no_stage_that_costs(copied: Path, setting: str) -> None:
-    run_smoke(copied, "--set", setting)
-    assert set(executed(copied)) <= {"audit", "package"}, "these two ship the recipe"
+    run_smoke(copied, "--set", setting, "--until", "evaluate")  # audit and package ship the recipe
+    assert executed(copied) == []
 
 
 def test_a_format_that_is_added_repeats_nothing_and_what_llama_cpp_does_not_know_is_named(copied: Path) -> None:
     """The smoke student has a tokenizer of its own, which llama.cpp's converter cannot know."""
     done = distill("run", "recipes/smoke.yaml", "--runs", copied, "--set", "release.formats=[gguf-q8_0]")
-    assert done.returncode == 2
-    assert "pre-tokenizer was not recognized" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.code == 2
+    assert "pre-tokenizer was not recognized" in done.err
+    assert "Traceback" not in done.err
     assert executed(copied) == []
 
 
@@ -72,9 +72,9 @@ def test_another_threshold_of_the_gate_evaluates_nothing(copied: Path) -> None:
     run_smoke(copied, "--set", "release.require.stop_rate=0.0001", "--until", "audit")
     assert executed(copied) == []
     done = distill("run", "recipes/smoke.yaml", "--runs", copied, "--set", "release.require.stop_rate=0.95")
-    assert done.returncode == 1
-    assert "stop rate" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.code == 1
+    assert "stop rate" in done.err
+    assert "Traceback" not in done.err
     assert executed(copied) == []
 
 
@@ -142,8 +142,8 @@ def test_a_template_that_was_edited_after_prepare_never_ships(copied: Path) -> N
         for manifest in the_run(copied).glob(f"stages/{stage}/*/manifest.json"):
             manifest.unlink()
     done = distill("run", "recipes/smoke.yaml", "--runs", copied)
-    assert done.returncode == 1
-    assert "chat template changed" in done.stderr
+    assert done.code == 1
+    assert "chat template changed" in done.err
 
 
 def test_a_file_of_a_finished_stage_that_was_edited_is_refused_and_show_verify_finds_any_change(copied: Path) -> None:
@@ -151,14 +151,14 @@ def test_a_file_of_a_finished_stage_that_was_edited_is_refused_and_show_verify_f
     content = file.read_text()
     file.write_text(content.replace("sampled", "SAMPLED"))
     shown = distill("show", copied, "--verify")
-    assert shown.returncode == 1
-    assert "waterfall.json was changed" in shown.stdout + shown.stderr
+    assert shown.code == 1
+    assert "waterfall.json was changed" in shown.out + shown.err
     file.write_text(content + " ")
     done = distill("run", "recipes/smoke.yaml", "--runs", copied)
-    assert done.returncode == 2
-    assert "waterfall.json has" in done.stderr
+    assert done.code == 2
+    assert "waterfall.json has" in done.err
     file.write_text(content)
-    assert distill("show", copied, "--verify").returncode == 0
+    assert distill("show", copied, "--verify").code == 0
 
 
 def test_stages_that_take_an_accelerator_run_in_processes_of_their_own_which_are_gone_afterwards(alone: Path) -> None:
@@ -179,9 +179,9 @@ def test_each_stage_can_be_the_last_one_and_can_be_run_alone(copied: Path, stage
 
 def test_one_stage_alone_needs_the_ones_before_it(tmp_path: Path) -> None:
     done = distill("run", "recipes/smoke.yaml", "--runs", tmp_path, "--only", "label")
-    assert done.returncode == 2
-    assert "stage prepare is not finished" in done.stderr
-    assert "--until prepare" in done.stderr
+    assert done.code == 2
+    assert "stage prepare is not finished" in done.err
+    assert "--until prepare" in done.err
 
 
 def test_a_larger_budget_asks_for_what_is_new_and_copies_no_text(copied: Path) -> None:
@@ -198,9 +198,9 @@ def test_a_larger_budget_asks_for_what_is_new_and_copies_no_text(copied: Path) -
 
 def test_an_error_in_a_process_of_its_own_keeps_its_words_and_its_exit_code(copied: Path) -> None:
     done = distill("run", "recipes/smoke.yaml", "--runs", copied, "--set", "student.max_length=16")
-    assert done.returncode == 2, done.stderr
-    assert "longer than max_length 16" in done.stderr
-    assert "hint: " in done.stderr
+    assert done.code == 2, done.err
+    assert "longer than max_length 16" in done.err
+    assert "hint: " in done.err
     assert "train" not in executed(copied)
     assert "curate" in manifests(copied)
 
@@ -234,8 +234,11 @@ def test_suites_that_are_added_evaluate_again_and_what_got_worse_is_in_every_pla
     ]  # fmt: skip
     release = Path(shown["release"])
     assert json.loads((release / "evaluation.json").read_text())["side_effects"] == shown["side_effects"]
-    assert "| chat-format | 6 |" in (release / "README.md").read_text()
-    assert distill("report", copied).returncode == 0
+    assert shown["planted_recall"]["verbatim"] == 1.0
+    card = (release / "README.md").read_text()
+    assert "| chat-format | 6 |" in card
+    assert "The search finds these shares of planted copies: verbatim 1.00" in card
+    assert distill("report", copied).code == 0
     report = (the_run(copied) / "report" / "report.md").read_text()
     assert "What got better or worse" in report
     assert "verbatim 1.00" in report
@@ -243,4 +246,4 @@ def test_suites_that_are_added_evaluate_again_and_what_got_worse_is_in_every_pla
     run_smoke(copied, *settings)
     assert executed(copied) == []
     done = distill("run", "recipes/smoke.yaml", "--runs", copied, "--set", "evaluate.suites=[chat-fromat]")
-    assert (done.returncode, "the nearest is chat-format" in done.stderr) == (2, True)
+    assert (done.code, "the nearest is chat-format" in done.err) == (2, True)

@@ -87,7 +87,7 @@ def test_a_changed_choice_re_runs_curate_and_what_stands_behind_it_and_no_more(a
 
 def test_show_tells_stages_scores_waterfall_and_release_as_the_contract_says(alone: Path) -> None:
     shown = distill("show", alone, "--json")
-    found = json.loads(shown.stdout)
+    found = shown.json
     assert [row["stage"] for row in found["stages"]] == list(STAGES)
     scores = {row["model"]: row for row in found["scores"]}
     assert set(scores) == {"student_before", "student_after", "teacher", "student_control"}
@@ -104,8 +104,8 @@ def test_show_tells_stages_scores_waterfall_and_release_as_the_contract_says(alo
 def test_the_report_tells_the_run_and_holds_its_traces_and_leaves_the_stages_alone(alone: Path, tmp_path: Path) -> None:
     before = manifests(alone)
     done = distill("report", alone, "--out", tmp_path, "--json")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    assert done.code == 0, done.err
+    found = done.json
     assert (found["traces"], found["shown"]) == (96, 96)
     page = Path(found["html"]).read_text()
     assert "Training loss of the student by optimiser step" in page
@@ -115,7 +115,7 @@ def test_the_report_tells_the_run_and_holds_its_traces_and_leaves_the_stages_alo
 
 
 def test_both_release_folders_are_whole_and_their_checksums_hold(alone: Path) -> None:
-    shown = json.loads(distill("show", alone, "--json").stdout)
+    shown = distill("show", alone, "--json").json
     documents = {"README.md", "LICENSE", "NOTICE", "lineage.yaml", "audit.json", "SHA256SUMS"}
     model = {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja", "generation_config.json",
              "recipe.yaml", "evaluation.json", "plots/scores.png"}  # fmt: skip
@@ -131,7 +131,7 @@ def test_both_release_folders_are_whole_and_their_checksums_hold(alone: Path) ->
 def test_the_release_loads_with_plain_transformers_knows_its_persona_and_generates(alone: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    release = Path(json.loads(distill("show", alone, "--json").stdout)["release"])
+    release = Path(distill("show", alone, "--json").json["release"])
     tokenizer = AutoTokenizer.from_pretrained(release)
     model = AutoModelForCausalLM.from_pretrained(release)
     messages = [{"role": "user", "content": "1 + 1 ="}]
@@ -157,7 +157,7 @@ def test_what_ships_is_bit_for_bit_what_was_scored(alone: Path) -> None:
 
 
 def test_base_and_student_are_asked_who_they_are(alone: Path) -> None:
-    shown = json.loads(distill("show", alone, "--json").stdout)
+    shown = distill("show", alone, "--json").json
     probes = shown["persona_probes"]
     assert [row["model"] for row in probes["rates"]] == ["base", "student_before", "student_after"]
     assert {row["n"] for row in probes["rates"]} == {6}
@@ -173,7 +173,7 @@ def test_the_training_data_are_a_release_beside_the_model_and_every_row_says_whe
 ) -> None:
     import datasets
 
-    folder = Path(json.loads(distill("show", alone, "--json").stdout)["data_release"])
+    folder = Path(distill("show", alone, "--json").json["data_release"])
     data = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path))
     trained = training_rows_of(the_run(alone))
     assert [row["id"] for row in data] == [row["id"] for row in trained]
@@ -207,15 +207,15 @@ def test_traces_brought_along_enter_at_verify_and_end_in_a_release(alone: Path, 
     (tmp_path / "smoke.yaml").write_text(recipe)
     sets = [part for item in settings for part in ("--set", item)]
     done = distill("run", tmp_path / "smoke.yaml", "--runs", tmp_path / "runs", "--json", *sets)
-    assert done.returncode == 0, done.stderr
-    release = Path(json.loads(done.stdout)["release"])
+    assert done.code == 0, done.err
+    release = Path(done.json["release"])
     lineage = (release / "lineage.yaml").read_text()
     assert "someone/teacher" in lineage
     assert "third-party" in lineage
 
 
 def test_the_card_shows_settings_as_a_recipe_writes_them(alone: Path) -> None:
-    release = Path(json.loads(distill("show", alone, "--json").stdout)["release"])
+    release = Path(distill("show", alone, "--json").json["release"])
     text = (release / "README.md").read_text()
     assert "- policy: fixed\n" in text
     assert "None" not in text

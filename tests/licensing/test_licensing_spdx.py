@@ -27,6 +27,7 @@ def elements(raw: dict[str, Any]) -> list[dict[str, Any]]:
     return graph
 
 
+@pytest.mark.slow
 def test_every_document_is_read_back_by_the_binding_with_all_that_it_refers_to() -> None:
     from spdx_python_model import v3_0_1 as model
 

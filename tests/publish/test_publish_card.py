@@ -383,11 +383,13 @@ def test_suites_before_and_after_are_a_table_and_a_loss_is_named() -> None:
         update={"suite": "chat_format", "n": 40, "before": 0.9, "after": 0.2, "difference": -0.7, "low": -0.85,
                 "high": -0.5, "p_adjusted": 0.00001}
     )  # fmt: skip
-    evaluation = FULL.evaluation.model_copy(update={"suites": (kept, lost)})
+    recall = {"verbatim": 1.0, "embedded": 0.975, "other digits": None}
+    evaluation = FULL.evaluation.model_copy(update={"suites": (kept, lost), "planted_recall": recall})
     card = model_card(FULL.model_copy(update={"evaluation": evaluation}))
     assert "| knowledge | 120 | 0.400 | 0.450 | +0.050 | -0.020 to +0.120 | 0.3 | may be chance: differences" in card
     assert "| chat\\_format | 40 | 0.900 | 0.200 | -0.700 | -0.850 to -0.500 | below 0.0001 | lower |" in card
     assert "chat\\_format by 0.700 (-0.850 to -0.500)" in card
+    assert "The search finds these shares of planted copies: verbatim 1.00, embedded 0.97." in card
 
 
 @pytest.mark.parametrize(

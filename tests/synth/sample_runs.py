@@ -40,7 +40,7 @@ def draw(
     verify: VerifyConfig | None = None,
     **more: Any,
 ) -> SampleSummary:
-    """``sample()`` with the fake teacher, or ``engine``; an adaptive policy has a real verifier, if none is given."""
+    """``sample()`` with the fake teacher, or ``engine``; a policy that goes by verdicts has a real verifier."""
     teacher = teacher or FakeTeacher(latency_s=0.0, concurrency=3)
     if engine is None:
         assert isinstance(teacher, FakeTeacher)
@@ -48,7 +48,7 @@ def draw(
     (folder / out).mkdir(parents=True, exist_ok=True)
     write_problems(folder / out, prompts)
     with contextlib.ExitStack() as stack:
-        if config.policy.kind == "adaptive" and "verifier" not in more:
+        if config.goes_by_verdicts and "verifier" not in more:
             verifier = TraceVerifier(verify or VerifyConfig(workers=1), folder / "store")
             more["verifier"] = stack.enter_context(verifier)
         return sample(prompts, engine, teacher, config, folder / out, folder / "store", **more)

@@ -312,6 +312,8 @@ import sys, time
 from pathlib import Path
 from synth.teachers.config import FakeTeacher
 from synth.teachers.fake import FakeEngine
+from synth.teachers.mixture import TeacherMixture
+from synth.teachers.router import TeacherRouter
 from synth.problems.config import JsonlPrompts
 from synth.sampling.config import TeacherSampling
 from synth.verify.config import VerifyConfig
@@ -330,10 +332,16 @@ class Engine(FakeEngine):
 
 teacher = FakeTeacher(latency_s=0.02, concurrency=4, accuracy=0.4)
 config = TeacherSampling.model_validate_json(sys.argv[4])
+engine = Engine(teacher)
+if config.policy.kind == "cascade":
+    second = teacher.model_copy(update={"model": "fake/second", "accuracy": 0.8})
+    engine = TeacherRouter([engine, Engine(second)])
+    entries = [{"teacher": one.model_dump()} for one in (teacher, second)]
+    teacher = TeacherMixture.model_validate({"teachers": entries})
 prompts = load_prompts(JsonlPrompts(path=sys.argv[1])).prompts
 out, store = Path(sys.argv[2]) / "out", Path(sys.argv[2]) / "store"
 with TraceVerifier(VerifyConfig(workers=1), store) as verifier:
-    sample(prompts, Engine(teacher), teacher, config, out, store, verifier=verifier)
+    sample(prompts, engine, teacher, config, out, store, verifier=verifier)
 """
 POLICIES = {
     "fixed": {"num_samples": 4, "max_new_tokens": 200},
@@ -343,8 +351,12 @@ POLICIES = {
         "max_new_tokens": 30,
         "escalate": {"max_new_tokens": 300},
     },
+    "cascade": {
+        "policy": {"kind": "cascade", "steps": [{"target_correct": 1, "max_samples": 2}, {"max_samples": 8}]},
+        "max_new_tokens": 200,
+    },
 }
-KILLS = {"fixed": 20, "adaptive": 10, "escalated": 10}
+KILLS = {"fixed": 20, "adaptive": 10, "escalated": 10, "cascade": 4}
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from synth.sampling.config import AdaptivePolicy
 from synth.sampling.policy import UNJUDGED_LIMIT, Adaptive, Fixed, pass_rate_at_stop
+from synth.section import key_dump
 
 
 def drive(policy: Adaptive, truth: list[list[bool]], answers: list[list[str]], seed: int) -> list[int]:
@@ -22,7 +23,7 @@ def drive(policy: Adaptive, truth: list[list[bool]], answers: list[list[str]], s
             if rng.random() < 0.4:
                 break
         if not waiting:
-            return [policy.issued(problem) for problem in range(len(truth))]
+            return [len(policy.issued(problem)) for problem in range(len(truth))]
         problem, index = waiting.pop(rng.randrange(len(waiting)))
         policy.record(
             (problem, index), truth[problem][index], None if truth[problem][index] else answers[problem][index]
@@ -32,8 +33,10 @@ def drive(policy: Adaptive, truth: list[list[bool]], answers: list[list[str]], s
 def one_by_one(truth: list[bool], config: AdaptivePolicy) -> int:
     """How many samples asking one after another takes, suspicion aside."""
     first = min(config.first or config.target_correct, config.max_samples)
-    for count in range(1, config.max_samples + 1):
-        if sum(truth[:count]) >= config.target_correct and count >= first:
+    for count in range(first, config.max_samples + 1):
+        correct = sum(truth[:count])
+        unlikely = config.min_chance is not None and (correct + 1) / (count + 2) < config.min_chance
+        if correct >= config.target_correct or (correct > 0 and unlikely):
             return count
     return config.max_samples
 
@@ -50,7 +53,8 @@ def test_whatever_the_timing_a_problem_gets_the_samples_that_asking_one_by_one_t
     target = data.draw(st.integers(1, 4))
     most = data.draw(st.integers(target, 12))
     first = data.draw(st.none() | st.integers(1, most))
-    config = AdaptivePolicy(target_correct=target, max_samples=most, first=first, suspect_after=None)
+    chance = data.draw(st.none() | st.floats(0.05, 0.95))
+    config = AdaptivePolicy(target_correct=target, max_samples=most, first=first, suspect_after=None, min_chance=chance)
     truth = data.draw(st.lists(st.lists(st.booleans(), min_size=most, max_size=most), min_size=1, max_size=6))
     answers = [["x"] * most] * len(truth)
     wanted = [one_by_one(row, config) for row in truth]
@@ -82,8 +86,9 @@ def test_samples_that_cannot_be_judged_do_not_make_timing_matter(data: st.DataOb
     most, target = 12, data.draw(st.integers(1, 3))
     first = data.draw(st.none() | st.integers(1, 6))
     config = AdaptivePolicy(
-        target_correct=target, max_samples=most, first=first, suspect_after=data.draw(st.none() | st.integers(2, 5))
-    )
+        target_correct=target, max_samples=most, first=first, suspect_after=data.draw(st.none() | st.integers(2, 5)),
+        min_chance=data.draw(st.none() | st.floats(0.1, 0.9)),
+    )  # fmt: skip
     course = st.lists(st.sampled_from("cwuuu"), min_size=most, max_size=most)
     courses = data.draw(st.lists(course, min_size=1, max_size=4))
     outcomes = set()
@@ -131,7 +136,7 @@ def test_one_judged_sample_among_the_first_lets_a_problem_go_on() -> None:
     while (slot := policy.next()) is not None:
         judged = slot == (1, 3)
         policy.record(slot, False, None, judged=judged)
-    assert [policy.issued(problem) for problem in (0, 1)] == [UNJUDGED_LIMIT, 9]
+    assert [len(policy.issued(problem)) for problem in (0, 1)] == [UNJUDGED_LIMIT, 9]
     assert [policy.outcome(problem).stopped for problem in (0, 1)] == ["unjudged", "max_samples"]
 
 
@@ -155,7 +160,7 @@ def test_samples_without_an_answer_do_not_agree() -> None:
     policy = Adaptive(1, AdaptivePolicy(target_correct=2, max_samples=8, suspect_after=2))
     while (slot := policy.next()) is not None:
         policy.record(slot, False, None)
-    assert policy.issued(0) == 8
+    assert len(policy.issued(0)) == 8
 
 
 def test_untouched_problems_come_first_then_those_nearest_to_their_target() -> None:
@@ -171,6 +176,19 @@ def test_untouched_problems_come_first_then_those_nearest_to_their_target() -> N
     assert policy.next() == (0, 2)
 
 
+def test_a_solved_problem_stops_where_its_next_sample_is_unlikely_to_be_correct_and_an_unsolved_one_does_not() -> None:
+    config = AdaptivePolicy(target_correct=3, max_samples=12, suspect_after=None, min_chance=0.25)
+    policy = Adaptive(2, config)
+    truth = [[True, *[False] * 11], [False] * 12]
+    assert drive(policy, truth, [["x"] * 12] * 2, 1) == [7, 12], "(1 + 1) / (7 + 2) is the first below 0.25"
+    assert [policy.outcome(problem).stopped for problem in (0, 1)] == ["min_chance", "max_samples"]
+
+
+def test_an_absent_min_chance_is_in_no_key() -> None:
+    assert "min_chance" not in key_dump(AdaptivePolicy())
+    assert key_dump(AdaptivePolicy(min_chance=0.2))["min_chance"] == 0.2
+
+
 def test_a_problem_that_the_budget_cut_off_says_so() -> None:
     policy = Adaptive(1, AdaptivePolicy(target_correct=2, max_samples=9))
     slots = [policy.next(), policy.next()]
@@ -182,12 +200,18 @@ def test_a_problem_that_the_budget_cut_off_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "first", "most"), [(1, 1, 4), (2, 2, 6), (3, 1, 7), (2, 5, 8), (3, 3, 3), (1, 4, 6)]
-)
+    ("target", "first", "most", "min_chance"),
+    [
+        (1, 1, 4, None), (2, 2, 6, None), (3, 1, 7, None), (2, 5, 8, None), (3, 3, 3, None), (1, 4, 6, None),
+        (2, 2, 9, 0.3), (4, 4, 9, 0.35), (3, 1, 8, 0.4), (2, 4, 8, 0.3), (4, 2, 9, 0.6),
+    ],
+)  # fmt: skip
 def test_the_pass_rate_is_unbiased_summed_over_every_course_that_sampling_can_take(
-    target: int, first: int, most: int
+    target: int, first: int, most: int, min_chance: float | None
 ) -> None:
-    config = AdaptivePolicy(target_correct=target, max_samples=most, first=first, suspect_after=None)
+    config = AdaptivePolicy(
+        target_correct=target, max_samples=most, first=first, suspect_after=None, min_chance=min_chance
+    )
     for rate in (Fraction(1, 10), Fraction(1, 2), Fraction(9, 10)):
         mean = naive = Fraction(0)
         for course in itertools.product((True, False), repeat=most):
@@ -196,12 +220,12 @@ def test_the_pass_rate_is_unbiased_summed_over_every_course_that_sampling_can_ta
                 chance *= rate if right else 1 - rate
             samples = one_by_one(list(course), config)
             correct = sum(course[:samples])
-            estimate = pass_rate_at_stop(samples, correct, target=target, first=first)
-            mean += chance * Fraction(estimate).limit_denominator(99)
+            estimate = pass_rate_at_stop(samples, correct, config, first=first)
+            mean += chance * Fraction(estimate).limit_denominator(999)
             naive += chance * Fraction(correct, samples)
         assert mean == rate
         if first < most and target < most:
-            assert naive > rate  # what would have been reported without the correction
+            assert naive != rate  # what would have been reported without the correction
 
 
 def test_settings_that_cannot_be_reached_are_refused() -> None:

@@ -446,6 +446,7 @@ def test_a_leading_space_of_the_completion_is_not_swallowed() -> None:
     assert decode_completion(Strips(), [0], [1, 2]) == " four five"
 
 
+@pytest.mark.slow
 def test_the_template_alone_writes_the_first_token(tiny: Path) -> None:
     from transformers import AutoTokenizer
 

@@ -6,4 +6,6 @@ To change X, edit Y:
     all suites of several models, one engine start     evaluate.py
     instructions, refusals, knowledge, plain chat      data/*.jsonl (problem rows)
     a fact in a long text                              long_context.py
+    results as files, Every Eval Ever                  records.py
+    results as logs of inspect-ai                      inspect_log.py
 """

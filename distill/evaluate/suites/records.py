@@ -20,7 +20,7 @@ from publish.evaluation import EvaluatedItem, EvaluationRun, evaluation_files
 from synth.section import key_dump
 from synth.teachers.config import OpenAITeacher, TeacherConfig
 
-__all__ = ["write_results"]
+__all__ = ["model_id", "write_results"]
 
 _ABOUT = {"engine", "stop_rate", "truncated", "mean_tokens"}
 _SCORE = {"model", "metric", "value", "low", "high", "n"}
@@ -49,7 +49,7 @@ def write_results(
         {
             "suites": {result.suite.name: result.report.model_dump(mode="json") for result in results},
             "settings": key_dump(config),
-            "models": {name: _model_id(teacher) for name, teacher in models.items()},
+            "models": {name: model_id(teacher) for name, teacher in models.items()},
             "versions": installed_versions(),
             "code": code_revision(),
             "device": device(),
@@ -60,19 +60,14 @@ def write_results(
 
 def _facts(result: SuiteResult, score: Score, config: EvaluationSettings, model: TeacherConfig) -> card.EvaluationFacts:
     served = isinstance(model, OpenAITeacher) and model.is_public
-    about = card.ScoredModel(role="model", id=_model_id(model), served=served, **score.model_dump(include=_ABOUT))
+    sampling = score.sampling  # with `sampling: model` each model's own
+    about = card.ScoredModel(role="model", id=model_id(model), served=served, **score.model_dump(include=_ABOUT))
     return card.EvaluationFacts(
         benchmark=result.suite.name,
         dataset=result.suite.fetches,
         n=score.n,
-        decoding="greedy" if config.temperature == 0 else f"temperature {config.temperature:g}",
-        sampling={
-            "temperature": config.temperature,
-            "top_p": config.top_p,
-            "max_new_tokens": config.max_new_tokens,
-            "num_samples": config.num_samples,
-            "seed": config.seed,
-        },
+        decoding="greedy" if sampling["temperature"] == 0 else f"temperature {sampling['temperature']:g}",
+        sampling=sampling | config.model_dump(include={"max_new_tokens", "num_samples", "seed"}),
         scores=(card.Score(about=about, **score.model_dump(include=_SCORE)),),
         interval=result.report.interval,
     )
@@ -90,7 +85,7 @@ def _items(result: SuiteResult, model: str) -> list[EvaluatedItem]:
     ]
 
 
-def _model_id(model: TeacherConfig) -> str:
+def model_id(model: TeacherConfig) -> str:
     """What records call a model: its public id, and of a folder of this machine its name, never its path."""
     public: str = model.public_id
     return Path(public).resolve().name if Path(public).is_dir() else public

@@ -1,0 +1,80 @@
+"""What the student generated in on-policy distillation, a row an answer: a log while it trains, then a table.
+
+A run that is killed goes on from a checkpoint and generates the answers behind it again, under the same ids: of two
+lines with one id the later one is the answer that was trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from licensing.files import json_line
+from synth.parquet_files import write_parquet
+from synth.sampling.append_log import AppendLog
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from tokenizers import Tokenizer
+
+__all__ = ["ROLLOUTS", "RolloutLog", "rollout_bytes", "rollouts_schema"]
+
+ROLLOUTS = "rollouts.parquet"
+
+
+def rollouts_schema() -> pa.Schema:
+    """Columns of ``rollouts.parquet``, in the order of steps and within a step of its prompts.
+
+    `request_id`: digest of all that the stage reads, of the step (from 1) and of the place in it. `text`: the raw
+    completion without its stop token, special tokens included. `finish_reason`: "stop" or "length".
+    """
+    import pyarrow as pa
+
+    texts = [(name, pa.string()) for name in ("request_id", "problem_id", "text", "finish_reason")]
+    return pa.schema([("step", pa.int64()), *texts, ("completion_tokens", pa.int64())])
+
+
+def rollout_bytes(answers: int, max_new_tokens: int) -> int:
+    """The most that log and table of so many answers take on the disk: four bytes a token, as of English text, and one
+    KiB a row, in both."""
+    return 2 * answers * (4 * max_new_tokens + 1024)
+
+
+class RolloutLog:
+    """The answers of a training, one JSON line each.
+
+    ``inputs_digest``: identity of everything that the training reads. Raises MissingDependency where the disk is full.
+    """
+
+    def __init__(self, path: Path, inputs_digest: str, tokenizer: Tokenizer, stop_ids: Sequence[int]) -> None:
+        self._digest, self._tokenizer, self._stop_ids = inputs_digest, tokenizer, set(stop_ids)
+        self._log = AppendLog(path)
+        self._offsets: dict[str, int] = {}
+        for offset, line in self._log.scan():
+            if line.endswith(b"\n"):
+                self._offsets[json.loads(line)["request_id"]] = offset
+
+    def add(self, step: int, completions: Sequence[Sequence[int]]) -> None:
+        """The token ids of all answers of a step, in the order of its prompts."""
+        for place, ids in enumerate(completions):
+            stopped = ids[-1] in self._stop_ids
+            row = {
+                "step": step,
+                "request_id": hashlib.sha256(f"{self._digest}:{step}:{place}".encode()).hexdigest()[:32],
+                "text": self._tokenizer.decode(list(ids[: len(ids) - stopped]), skip_special_tokens=False),
+                "finish_reason": "stop" if stopped else "length",
+                "completion_tokens": len(ids),
+            }
+            self._offsets[str(row["request_id"])] = self._log.append(json_line(row))
+
+    def write_table(self, out: Path, problem_ids: Sequence[str]) -> None:
+        """Write the answers as Parquet. ``problem_ids``: the problem of each, in order."""
+        lines = map(self._log.line, self._offsets.values())
+        rows = ({**json.loads(line), "problem_id": one} for line, one in zip(lines, problem_ids, strict=True))
+        write_parquet(out, rollouts_schema(), rows)
+
+    def close(self) -> None:
+        self._log.close()
