@@ -49,28 +49,31 @@ _PHRASES = (
 )
 LEAD = re.compile(rf"^(?:\s|\*|:|\b(?:{_ADVERBS})\b)+", re.IGNORECASE)
 _NEUTRAL = re.compile(
-    r"(?:[\s*`,\"'(\u201c\u2234\u21d2\u2192\u2705\u2713\u2714\ufe0f=]|=>|\\?[$€£¥]|"
-    rf"\b(?:{_ADVERBS}|{_PHRASES})\b|所以|因此|故|综上所述|总|一)*+",
+    r"(?:[\s*`,\"'(\u201c\u2234\u21d2\u2192\u2705\u2713\u2714\ufe0f\uff0c=]|=>|\\?[$€£¥]|"
+    rf"\b(?:{_ADVERBS}|{_PHRASES})\b|所以|因此|故|综上所述|综上|总|一)*+",
     re.IGNORECASE,
 )
 COPULA = re.compile(
     r"\b(?:is|are|was|were|be|equals|(?:comes(?: out)?|amounts|simplifies|reduces|evaluates|works out|adds up) to|"
-    r"est(?: de)?|sont|(?<=\s)es(?: de)?|son|será|ist|sind|lautet|é|são|è|sono)\b|"
-    r"(?<!\d)[:\uff1a]|:(?=\s)|=>?|(?<![因以])为|是|有|等于|得|需要?|即|共|剩|花了|は|은(?=\s)|는(?=\s)",
+    r"est(?: de)?|sont|y a|(?<=\s)es(?: de)?|son|será|ist|sind|lautet|é|são|è|sono)\b|"
+    r"(?<!\d)[:\uff1a]|:(?=\s)|=>?|(?<![因以])为|是|有|等于|得|需要?|即|共|は|은(?=\s)|는(?=\s)",
     re.IGNORECASE,
 )
 _LAST_WORD = re.compile(
-    rf"(?<![\w\\])([A-Za-z\u00c0-\u04ff]+)\s(?:(?:{_ADVERBS}|{_TOTAL})\s)?[\s*`\"'(\u201c$€£¥\\]*$", re.IGNORECASE
+    r"([\u4e00-\u9fff])$|(?<![\w\\])([A-Za-z\u00c0-\u04ff]+),?\s"
+    rf"(?:(?:{_ADVERBS}|{_TOTAL})\s)?[\s*`\"'(\u201c$€£¥\\]*$",
+    re.IGNORECASE,
 )
 _NO_VERBS = frozenset(
     word_list(
         # function words
         "of than by from to over under above below near until before after since per with without least most more "
-        "less fewer greater larger smaller half double triple twice thrice times plus minus except but and or as like "
-        "that which between about around out off up down only on in at into for through exceed exceeds beyond "
-        "als mindestens höchstens von über unter bis vor nach mit ohne je pro und oder doppelte hälfte "
-        "de que moins plus par jusqu sans avec sur sous entre menos más mas a por hasta sin con sobre y "
-        "di che almeno più meno da su per tra fra mais menos até com sem или более менее больше меньше "
+        "less fewer greater larger smaller half double triple twice thrice times plus minus except but and or as "
+        "like that which between about around out off up down only on in at into for through exceed exceeds beyond "
+        "maximum minimum máximo mínimo als mindestens höchstens zu von über unter bis vor nach mit ohne je pro und "
+        "oder doppelte hälfte de que moins plus par jusqu sans avec sur sous entre et soit à menos más mas a por "
+        "hasta sin con sobre y di che almeno più meno su per tra fra mais menos até com sem или более менее больше "
+        "меньше 于 比 少 多 过 近 约 第 的 倍 和 或 与 从 至 负 非 不 乘 除 加 减 "
         # names of what is numbered
         "step case page chapter problem question equation figure part section theorem lemma example exercise line row "
         "number no digit prime étape cas schritt fall paso caso "
@@ -81,6 +84,7 @@ _NO_VERBS = frozenset(
         "if let"
     )
 )
+_NO_NOUNS = NO_LABEL | set(word_list("veces más mas menos mehr weniger mal fois plus moins volte vezes più meno раз"))
 SEGMENT = re.compile(
     r"\$\$(?P<a>[^$]+)\$\$|(?<!\\)\$(?P<b>(?:[^$\\]|\\.)+)\$(?!\d)|\\\((?P<c>(?:[^\\]|"
     r"\\(?!\)))+)\\\)|\\\[(?P<d>(?:[^\\]|\\(?!\]))+)\\\]",
@@ -108,11 +112,11 @@ _IS_NAMED = re.compile(  # 12 is the answer
 )
 _MADE_OF_IT = re.compile(  # 12², 12 x, 12 + 3, 12倍
     r"\s?[A-Za-z](?!\w)|[^\s*`\"'\u201d\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]|.*[\d\0\\$+=<>^]|"
-    r"[万亿千百十的倍のよ보]|以(?!及)",
+    r"[万亿百十的倍のよ보]|千(?![米克瓦])|以(?!及)|.*倍",
     re.DOTALL,
 )
 _ANOTHER = re.compile(
-    r"[\s,;*]*(?:\b(?:or|oder|ou|o|или)\b|或|(?:,|;|\band\b)[\s$]*[^\W\d_]\w{0,3}\s*=)", re.IGNORECASE
+    r"[\s,;*]*(?:\b(?:or|oder|ou|o|или)\b|[或到至和~]|(?:,|;|\band\b)[\s$]*[^\W\d_]\w{0,3}\s*=)", re.IGNORECASE
 )
 _NOT_ANOTHER = re.compile(r",\s+(?:and\s+)?not\s+[^,]{1,40}$")  # 73, not 74
 _SENTENCE_END = re.compile(r"(?<=[.!?])\)?\s+(?=[^\d\s])|。|\n|\s(?=(?:So|Thus|Therefore|Hence)\b)")
@@ -132,9 +136,10 @@ def is_stated(before: str, after: str, *, is_equation: bool = False) -> bool:
     if _NEUTRAL.fullmatch(before, verb.end() if verb else 0):
         return True
     word = _LAST_WORD.search(before)
-    if word is None or (verb and not is_equation):
+    if word is None or (not is_equation and not word[1] and (verb or "," in word[0])):
         return False
-    return (is_equation and word[1].lower() in ("that", "que")) or word[1].lower() not in _NO_VERBS | FUNCTIONS
+    last = (word[1] or word[2]).lower()
+    return (is_equation and last in ("that", "que")) or last not in _NO_VERBS | FUNCTIONS
 
 
 def leaves(after: str) -> bool:
@@ -146,7 +151,7 @@ def leaves(after: str) -> bool:
     phrase = _CLAUSE.split(after, maxsplit=1)[0]
     words = re.findall(r"[^\W\d_]+", phrase.lower())
     is_heading = after[len(phrase) :].lstrip()[:1] == ":"
-    return not (is_heading or _MADE_OF_IT.match(phrase) or NO_LABEL.intersection(words[:2]) or COPULA.search(phrase))
+    return not (is_heading or _MADE_OF_IT.match(phrase) or _NO_NOUNS.intersection(words[:2]) or COPULA.search(phrase))
 
 
 def stated(text: str) -> str | None:
