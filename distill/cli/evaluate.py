@@ -155,12 +155,14 @@ def suite_json(result: SuiteResult) -> dict[str, Any]:
 
 
 def suite_tables(results: Sequence[SuiteResult]) -> list[Any]:
-    """Scores of all suites, and with two models the differences. At least one result."""
+    """Scores of all suites, what gave the answers, and with two models the differences. At least one result."""
     from distill.evaluate.suites.evaluate import side_effects
     from distill.report.suites import side_effect_table, suite_table
+    from distill.report.tables import answer_tables
 
     scores = [(result.suite.name, score.model_dump()) for result in results for score in result.report.scores]
-    tables = [suite_table(scores)]
+    named = [score | {"model": f"{suite}: {score['model']}"} for suite, score in scores]
+    tables = [suite_table(scores), *answer_tables(named)]
     if results[0].comparison is not None:
         tables.append(side_effect_table([effect.model_dump() for effect in side_effects(results)]))
     return tables

@@ -101,6 +101,7 @@ def answer_tables(scores: Rows) -> list[Table]:
         for row in scores
         for name, one in (row.get("other_metrics") or {}).items()
     )
+    timed = any(row.get("seconds") is not None for row in scores)
     answers = tuple(
         (
             model_name(row["model"]),
@@ -109,7 +110,7 @@ def answer_tables(scores: Rows) -> list[Table]:
             _sampling(row.get("sampling") or {}),
             number(row.get("mean_thinking_chars"), 0),
             number(row.get("mean_answer_chars"), 0),
-            number(row.get("seconds"), 1),
+            *([number(row.get("seconds"), 1)] if timed else []),
         )
         for row in scores
     )
@@ -117,8 +118,9 @@ def answer_tables(scores: Rows) -> list[Table]:
         [Table("Other metrics", ("Model", "Metric", "Value", "95 % interval"), metrics, right=2)] if metrics else []
     )
     if answers:
-        header = ("Model", "Engine", "Weights", "Sampling", "Thinking", "Answer", "Seconds")
-        blocks.append(Table("How the models answered (mean lengths in characters)", header, answers, right=3))
+        header = ("Model", "Engine", "Weights", "Sampling", "Thinking", "Answer", *(["Seconds"] if timed else []))
+        caption = "How the models answered (mean lengths in characters)"
+        blocks.append(Table(caption, header, answers, right=len(header) - 4))
     return blocks
 
 

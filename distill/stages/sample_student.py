@@ -88,7 +88,12 @@ class SampleStudent(Stage[SampleFacts]):
         if engines := [*read_engine_info(first / ENGINES), *own]:
             write_engine_info(ctx.out / ENGINES, engines)
         ctx.requests.first, ctx.requests.last = drawn.first_completed, drawn.last_completed
-        share = TeacherShare(rows_out=drawn.rows, tokens=drawn.completion_tokens, engines=tuple(drawn.engines))
+        share = TeacherShare(
+            rows_out=drawn.rows,
+            tokens=drawn.completion_tokens,
+            prompt_tokens=drawn.prompt_tokens,
+            engines=tuple(drawn.engines),
+        )
         return self.samples.facts.model_copy(
             update={
                 "rows_out": summary.rows,

@@ -167,7 +167,7 @@ def train_on_policy(
         "cuda" if torch.cuda.is_available() else "cpu",
     )
     resume = newest_complete(checkpoints, fingerprint)
-    answers = RolloutLog(checkpoints / "rollouts.jsonl", inputs_digest, tokenizer, base.stop_ids)
+    answers = RolloutLog(checkpoints / "rollouts.jsonl", inputs_digest, asked, tokenizer, base.stop_ids)
     with (
         contextlib.closing(answers),
         surroundings(checkpoints, "train.on_policy.micro_batch_size", "train.on_policy.max_new_tokens"),
@@ -187,7 +187,7 @@ def train_on_policy(
         else:
             whole = {name: torch.cat([weights[name], rest.to(weights[name])]) for name, rest in cut_off.items()}
             save_full(trainer.model, weights | whole, start, out)
-        answers.write_table(rollouts, asked)
+        answers.write_table(rollouts)
     logged = [entry for entry in trainer.state.log_history if "learning_rate" in entry]
     history = tuple(
         {ours: entry[name] for name, ours in _LOGGED.items() if name in entry and is_json(entry[name])}

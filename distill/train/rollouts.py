@@ -46,11 +46,23 @@ def rollout_bytes(answers: int, max_new_tokens: int) -> int:
 class RolloutLog:
     """The answers of a training, one JSON line each.
 
-    ``inputs_digest``: identity of everything that the training reads. Raises MissingDependency where the disk is full.
+    Args:
+        inputs_digest: Identity of everything that the training reads.
+        problem_ids: The problem of each prompt, of all steps.
+
+    Raises MissingDependency where the disk is full.
     """
 
-    def __init__(self, path: Path, inputs_digest: str, tokenizer: Tokenizer, stop_ids: Sequence[int]) -> None:
-        self._digest, self._tokenizer, self._stop_ids = inputs_digest, tokenizer, set(stop_ids)
+    def __init__(
+        self,
+        path: Path,
+        inputs_digest: str,
+        problem_ids: Sequence[str],
+        tokenizer: Tokenizer,
+        stop_ids: Sequence[int],
+    ) -> None:
+        self._digest, self._problem_ids = inputs_digest, problem_ids
+        self._tokenizer, self._stop_ids = tokenizer, set(stop_ids)
         self._log = AppendLog(path)
         self._offsets: dict[str, int] = {}
         for offset, line in self._log.scan():
@@ -64,17 +76,16 @@ class RolloutLog:
             row = {
                 "step": step,
                 "request_id": hashlib.sha256(f"{self._digest}:{step}:{place}".encode()).hexdigest()[:32],
+                "problem_id": self._problem_ids[(step - 1) * len(completions) + place],
                 "text": self._tokenizer.decode(list(ids[: len(ids) - stopped]), skip_special_tokens=False),
                 "finish_reason": "stop" if stopped else "length",
                 "completion_tokens": len(ids),
             }
             self._offsets[str(row["request_id"])] = self._log.append(json_line(row))
 
-    def write_table(self, out: Path, problem_ids: Sequence[str]) -> None:
-        """Write the answers as Parquet. ``problem_ids``: the problem of each, in order."""
-        lines = map(self._log.line, self._offsets.values())
-        rows = ({**json.loads(line), "problem_id": one} for line, one in zip(lines, problem_ids, strict=True))
-        write_parquet(out, rollouts_schema(), rows)
+    def write_table(self, out: Path) -> None:
+        """Write the answers as Parquet."""
+        write_parquet(out, rollouts_schema(), map(json.loads, map(self._log.line, self._offsets.values())))
 
     def close(self) -> None:
         self._log.close()

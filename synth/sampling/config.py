@@ -33,14 +33,10 @@ class AdaptiveBounds(Section):
         None,
         gt=0,
         lt=1,
+        exclude_if=lambda value: value is None,  # so that keys are those of older releases
         description="A solved problem gets no further sample once the chance that it is correct, (correct + 1) / "
         "(judged + 2), is below this.",
     )
-
-    def key_fields(self) -> dict[str, Any]:
-        """`min_chance` is left out where it is absent: older releases do not have it."""
-        fields = super().key_fields()
-        return {name: value for name, value in fields.items() if name != "min_chance" or value is not None}
 
     def is_enough(self, judged: int, correct: int, before: int = 0) -> bool:
         """Whether so many judged and correct samples end a problem's sampling. ``before``: correct ones of the earlier

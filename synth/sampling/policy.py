@@ -275,9 +275,11 @@ class Adaptive:
         first, target = self._first(problem), self._target(problem)
         if first < target and verdicts < first:
             return first
-        before, bound = self._before.get(problem, 0), max(first, self._allowed[problem])
-        while bound < self.limit and not self._may_stop(marks[:bound].ljust(bound, b"\0"), before):
-            bound += 1
+        bound = min(max(first, target + verdicts - marks.count(_CORRECT)), self.limit)
+        if self._config.min_chance is not None:
+            before = self._before.get(problem, 0)
+            earlier = range(max(first, self._allowed[problem]), bound)
+            bound = next((end for end in earlier if self._may_stop(marks[:end].ljust(end, b"\0"), before)), bound)
         if verdicts == marks.count(_UNJUDGED):
             bound = min(bound, max(first, UNJUDGED_LIMIT))
         if self._suspect_after is None or _CORRECT in marks or problem in self._confirmed:
@@ -293,11 +295,11 @@ class Adaptive:
         return min(bound, gate)
 
     def _may_stop(self, marks: bytearray, before: int) -> bool:
-        """Whether sampling may end after these samples, whatever the verdicts that are missing turn out to be."""
+        """Whether ``min_chance`` may stop a problem after these samples: whether it does if all missing verdicts are
+        wrong, but for one where no sample is correct yet."""
         missing, good = marks.count(_NONE), marks.count(_CORRECT)
-        judged = missing + good + marks.count(_WRONG)
-        least = max(good, min(missing, 1)) if not before else good  # the fewest correct ones of a solved problem
-        return any(self._config.is_enough(judged, correct, before) for correct in (least, good + missing))
+        correct = good if good or before else min(missing, 1)
+        return self._config.is_enough(missing + good + marks.count(_WRONG), correct, before)
 
     def _agree(self, problem: int, gate: int) -> bool:
         answers = [digest for index, digest in self._answers.get(problem, {}).items() if index < gate]

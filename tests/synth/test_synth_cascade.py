@@ -72,7 +72,7 @@ def one_by_one(course: list[bool], step: AdaptiveBounds, before: int) -> int:
     return step.max_samples
 
 
-def drive(policy: Cascade, courses: list[list[bool]], starts: list[int], seed: int) -> list[list[int]]:
+def drive(policy: Cascade, courses: list[list[bool]], seed: int) -> list[list[int]]:
     """Draw all that the policy issues, with verdicts in any order; the sample indices of each problem."""
     rng, waiting = random.Random(seed), []
     while True:
@@ -110,7 +110,7 @@ def test_whatever_the_timing_each_teacher_draws_what_asking_one_after_another_ta
                 correct += sum(own[:count])
         expected.append(indices)
     for seed in range(3):
-        assert drive(Cascade(len(courses), config), courses, starts, seed) == expected
+        assert drive(Cascade(len(courses), config), courses, seed) == expected
 
 
 @pytest.mark.parametrize("min_chance", [None, 0.4])
@@ -127,7 +127,7 @@ def test_the_rate_of_a_later_teacher_is_unbiased_whatever_the_earlier_one_did(
         mean = Fraction(0)
         for course in itertools.product((True, False), repeat=5):
             policy = Cascade(1, config)
-            drive(policy, [[*before, *course]], [0, 3], 0)
+            drive(policy, [[*before, *course]], 0)
             estimate = policy.outcome(0, 1).pass_rate
             assert estimate is not None
             chance = Fraction(1)

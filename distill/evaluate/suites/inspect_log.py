@@ -165,6 +165,6 @@ def _chat(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Messages as inspect reads them: a developer's is one of the system there."""
     roles = {"developer": "system"}
     return [
-        {"role": roles.get(message["role"], message["role"]), "content": message["content"] or ""}
+        {"role": roles.get(message["role"], message["role"]), "content": message.get("content") or ""}
         for message in messages
     ]
