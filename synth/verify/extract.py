@@ -71,7 +71,8 @@ _END = re.compile(
     r"(?<!\b[ap]\.m)[.!?]\s+(?=[A-Z\"'(*\\$]|$)|。|;\s|\n|"
     r",?\s+(?:because|since|which|where|so that|as (?:we|shown|"
     r"required|desired|the)|for (?:all|any|every)|when|given that|"
-    r"I hope|by)\b|,\s+(?:I|as|so|but|hence|thus|while|just|not)\b|\s[\u2013\u2014]\s",
+    r"I hope|by)\b|,\s+(?:I|as|so|but|hence|thus|while|just|not)\b|\s[\u2013\u2014]\s|"
+    r"\s(?:rather than|instead of|\(not)\b",
 )
 _TICKED = re.compile(r"`+([^`]+)`+[.,]?")
 _HEDGE = re.compile(

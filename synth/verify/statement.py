@@ -55,6 +55,7 @@ _NEUTRAL = re.compile(
 )
 COPULA = re.compile(
     r"\b(?:is|are|was|were|be|equals|(?:comes(?: out)?|amounts|simplifies|reduces|evaluates|works out|adds up) to|"
+    r"(?:in|de)creas(?:es|ed) by|"
     r"est(?: de)?|sont|y a|(?<=\s)es(?: de)?|son|será|ist|sind|lautet|é|são|è|sono)\b|"
     r"(?<!\d)[:\uff1a]|:(?=\s)|=>?|(?<![因以])为|是|有|等于|得|需要?|即|共|は|은(?=\s)|는(?=\s)",
     re.IGNORECASE,
@@ -119,7 +120,7 @@ _ANOTHER = re.compile(
     r"[\s,;*]*(?:\b(?:or|oder|ou|o|или)\b|[或到至和~]|(?:,|;|\band\b)[\s$]*[^\W\d_]\w{0,3}\s*=)", re.IGNORECASE
 )
 _NOT_ANOTHER = re.compile(r",\s+(?:and\s+)?not\s+[^,]{1,40}$")  # 73, not 74
-_SENTENCE_END = re.compile(r"(?<=[.!?])\)?\s+(?=[^\d\s])|。|\n|\s(?=(?:So|Thus|Therefore|Hence)\b)")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\)?\s+(?=[^\d\s])|;\s+(?=it\b)|。|\n|\s(?=(?:So|Thus|Therefore|Hence)\b)")
 _QUOTED = re.compile(r"^[ \t]*>[> \t]*", re.MULTILINE)
 _IS = re.compile(r"(?<!hope it )\b(?:is|are|was)\s+([^.!?,;]{1,60})[.!]?\s*$")
 
@@ -194,17 +195,31 @@ def _of_clause(plain: str, values: list[re.Match[str]]) -> str | None:
     clauses = (match for match in _CLAUSE.finditer(plain, values[0].end()) if match[0].strip(", ")[:1].isalpha())
     end = next((match.start() for match in clauses), len(plain))
     values = [match for match in values if match.end() <= end]
-    value = values[-1]
-    if len(values) > 1 and _ANOTHER.match(plain, values[-2].end(), value.start()):
-        return None  # x = 1 or x = 2
-    formula = value[0] if value.re is _NUMBER else inside(value)
+    value = first = values[-1]
+    formula = _formula(value)
+    for other in reversed(values[:-1]):
+        joint = _JOIN.fullmatch(plain, other.end(), first.start())
+        if joint is None:
+            if _ANOTHER.match(plain, other.end(), first.start()):
+                return None  # x = 1 or x = 2
+            break
+        first, formula = other, _formula(other) + _joined(joint) + formula
     sides = _sides(formula)
     unit = _UNIT.match(plain, value.end())
-    if not is_stated(plain[: value.start()], plain[(unit or value).end() : end], is_equation=len(sides) > 1):
+    if not is_stated(plain[: first.start()], plain[(unit or value).end() : end], is_equation=len(sides) > 1):
         return None
-    if len(sides) > 2 and "," not in formula:
+    if len(sides) > 2 and first is value and "," not in formula:
         formula = sides[-1].strip()  # the end of a computation
     return formula + (f" \\text{{ {unit['unit']}}}" if unit else "")
+
+
+def _formula(value: re.Match[str]) -> str:
+    return value[0] if value.re is _NUMBER else inside(value)
+
+
+def _joined(joint: re.Match[str]) -> str:
+    """What stands between two formulas as mathematics."""
+    return " \\text{ or } " if "or" in joint[0].lower() else ", "
 
 
 def _sides(formula: str) -> list[str]:
@@ -232,7 +247,7 @@ def formulas(clause: str) -> str | None:
     joined = inside(first)
     at, parts = first.end(), 1
     while (joint := _JOIN.match(clause, at)) and (more := SEGMENT.match(clause, joint.end())):
-        joined += (" \\text{ or } " if "or" in joint[0].lower() else ", ") + inside(more)
+        joined += _joined(joint) + inside(more)
         at, parts = more.end(), parts + 1
     if parts > 1:
         return joined
