@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from distill.config.forecast import ForecastConfig
 from distill.config.parallel import ParallelConfig
-from distill.config.train import TrainConfig
+from distill.config.train import FIRST_STUDENT, TrainConfig
 from licensing.audit import Allowance
 from publish.facts import check_language
 from publish.formats.gguf import GgufType
@@ -368,6 +368,8 @@ class Recipe(Section):
             raise ValueError("train.rounds: imported traces do not say how to sample: set train.student_sample")
         if isinstance(sampling.policy, CascadePolicy):
             raise ValueError("train.rounds: one student is no cascade: set another train.student_sample.policy")
+        if FIRST_STUDENT in (teacher.public_id for teacher in self.teachers):
+            raise ValueError(f"train.rounds: {FIRST_STUDENT} names the student's samples: give the teacher another name")
         return self
 
     @model_validator(mode="after")

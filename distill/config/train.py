@@ -10,8 +10,10 @@ from pydantic import Field, model_validator
 from synth.sampling.config import TeacherSampling
 from synth.section import Operational, Section
 
-__all__ = ["LogitsTeacher", "OnPolicyConfig", "Rule", "SelectConfig", "TrainConfig"]
+__all__ = ["FIRST_STUDENT", "LogitsTeacher", "OnPolicyConfig", "Rule", "SelectConfig", "TrainConfig"]
 
+FIRST_STUDENT = "student_round_1"
+"""The name of the student of the first round, where there is a second: of its samples, rows and scores."""
 Rule = Literal["best", "last", "earliest_within_noise"]
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from distill.config.train import FIRST_STUDENT
+
 __all__ = [
     "FIRST_STUDENT", "STUDENT", "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "Estimate", "EvaluateFacts",
     "ExportFacts", "Facts", "FormatsFacts", "LabelFacts", "PackageFacts", "PersonaProbes", "PrepareFacts",
@@ -244,8 +246,6 @@ class ExportFacts(Facts):
 
 STUDENT = "student_after"
 """The name of the rows and scores of the model that ships."""
-FIRST_STUDENT = "student_round_1"
-"""Likewise of the student of the first round, where there is a second; and of the samples that it gave."""
 
 
 class Estimate(Facts):

@@ -70,7 +70,6 @@ class CascadePolicy(Section):
 
     kind: Literal["cascade"] = "cascade"
     steps: tuple[AdaptiveBounds, ...] = Field(
-        min_length=2,
         description="One a teacher, in their order: the fields below. `target_correct` counts the correct samples of "
         "the teachers before, too.",
     )
@@ -79,6 +78,12 @@ class CascadePolicy(Section):
     def starts(self) -> tuple[int, ...]:
         """The first sample index of each teacher; the last number is that of all samples."""
         return tuple(itertools.accumulate((step.max_samples for step in self.steps), initial=0))
+
+    @model_validator(mode="after")
+    def check_steps(self) -> CascadePolicy:
+        if len(self.steps) < 2:  # pydantic's min_length counts a step with a fault as none
+            raise ValueError("kind cascade needs at least 2 steps, one a teacher: add one, or set kind: adaptive")
+        return self
 
 
 class TokenPrice(Section):

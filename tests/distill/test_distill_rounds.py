@@ -255,6 +255,7 @@ def test_the_student_is_sampled_as_the_teacher_is_without_the_teachers_budget() 
             ("train.rounds=2", "train.student_sample.policy={kind: cascade, steps: [{max_samples: 2}, {}]}"),
             "one student is no cascade",
         ),
+        (("train.rounds=2", f"teacher.name={FIRST_STUDENT}"), "give the teacher another name"),
     ],
 )  # fmt: skip
 def test_rounds_that_cannot_be_are_refused(changes: tuple[str, ...], message: str) -> None:

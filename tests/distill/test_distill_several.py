@@ -176,6 +176,13 @@ def test_a_cascade_needs_teachers_without_shares_and_a_step_for_each(overrides: 
         load_recipe(SMOKE, overrides)
 
 
+def test_a_faulty_step_is_named_and_counted_as_one() -> None:
+    with pytest.raises(InputError) as fault:
+        load_recipe(SMOKE, [*CASCADE, "sample.policy.steps=[{}, {min_chance: 2}]"])
+    assert "sample.policy.steps.1.min_chance" in fault.value.what
+    assert "at least 2" not in fault.value.what
+
+
 def test_check_warns_of_a_filter_that_drops_what_later_teachers_solve(tmp_path: Path) -> None:
     found = load_recipe(SMOKE, [*SUMS, *CASCADE, "curate.filters.min_pass_rate=0.1"])
     notes = [one for one in check_problems(found, 2**40, partial(problems_of, found)) if one.level == "note"]
