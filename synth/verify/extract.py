@@ -30,6 +30,7 @@ from synth.verify.statement import (
     DENIED,
     LEAD,
     MODAL,
+    RETRACTED,
     SEGMENT,
     SUPPOSED,
     emphasized,
@@ -233,6 +234,9 @@ def _sentence(text: str) -> tuple[str | None, bool]:
             or (DENIED.match(clause) and not _NO.match(clause))
             or SUPPOSED.search(before)
         ):
+            is_denied = True
+            continue
+        if RETRACTED.search(re.split(r"[.!?]\s|\n", clause, maxsplit=1)[0]):
             is_denied = True
             continue
         clause = LEAD.sub("", BOLD.sub(emphasized, clause), count=1)

@@ -16,8 +16,8 @@ from synth.verify.answers.units import NO_LABEL
 from synth.verify.answers.values import word_list
 
 __all__ = [
-    "BOLD", "COPULA", "DENIED", "LEAD", "MODAL", "SEGMENT", "SUPPOSED", "emphasized", "formulas", "inside", "is_stated",
-    "last_clause", "stated",
+    "BOLD", "COPULA", "DENIED", "LEAD", "MODAL", "RETRACTED", "SEGMENT", "SUPPOSED", "emphasized", "formulas", "inside",
+    "is_stated", "last_clause", "stated",
 ]  # fmt: skip
 
 _LENGTH = 800  # characters of the end of a text in which a sentence is looked for
@@ -28,7 +28,8 @@ DENIED = re.compile(
     re.IGNORECASE,
 )
 SUPPOSED = re.compile(
-    r"\b(?:if|suppose|assume|assuming|is it|unless|whether|perhaps|maybe|either|si|wenn)\b|"
+    r"\b(?:for (?:example|instance)|par exemple|por ejemplo|zum Beispiel|"
+    r"if|suppose|assume|assuming|is it|unless|whether|perhaps|maybe|either|si|wenn)\b|"
     r"如果|假设|\?\s*$",
     re.IGNORECASE,
 )
@@ -78,11 +79,15 @@ _NO_VERBS = frozenset(
         # names of what is numbered
         "step case page chapter problem question equation figure part section theorem lemma example exercise line row "
         "number no digit prime étape cas schritt fall paso caso "
-        # verbs that state nothing
+    )
+)
+_STATE_NOTHING = frozenset(
+    word_list(
         "check checks checking verify reject rejects exclude excludes excluding excluded assume assumes suppose try "
         "tried test tests consider considers substitute substituting discard eliminate subtract add adds adding "
         "multiply dividing divides divide ignore skip avoid contradict contradicts approach approaches when where "
-        "if let"
+        "if let rejecting assuming trying testing considering discarding eliminating ignoring checked rejected "
+        "discarded verifying"
     )
 )
 _NO_NOUNS = NO_LABEL | set(word_list("veces más mas menos mehr weniger mal fois plus moins volte vezes più meno раз"))
@@ -104,20 +109,26 @@ _UNIT = re.compile(
     r"thousand|million|billion|trillion|dozen)(?![\w^/²³])"
 )
 _CLAUSE = re.compile(
-    r",?\s+(?:because|since|which|where|when|as|for (?:all|any|every)|so that|given that|and (?:we|it|this|so))\b|"
-    r"[.,;!?()\n。，；（]"
+    r",?\s+(?:because|since|which|where|when|as(?! an? )|for (?:all|any|every)|so that|given that|"
+    r"and (?:we|it|this|so))\b|[.,;!?()\n。，；（]"
 )
 _IS_NAMED = re.compile(  # 12 is the answer
     r"[\s*`]*(?:(?:is|are|est|es|ist|é|è)\s+"
     r"(?:the|our|my|what|correct|right|required|la|le|el|die|das|der|o|a|il)\b(?! wrong)|是|就是)"
 )
 _MADE_OF_IT = re.compile(  # 12², 12 x, 12 + 3, 12倍
-    r"\s?[A-Za-z](?!\w)|[^\s*`\"'\u201d\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]|.*[\d\0\\$+=<>^]|"
+    r"\s?(?:[A-Za-z\u0370-\u03ff]|pi|sqrt|log|ln)(?!\w)|[^\s*`\"'\u201d\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]|.*[\d\0\\$+=<>^]|"
     r"[万亿百十的倍のよ보]|千(?![米克瓦])|以(?!及)|.*倍",
     re.DOTALL,
 )
 _ANOTHER = re.compile(
     r"[\s,;*]*(?:\b(?:or|oder|ou|o|или)\b|[或到至和~]|(?:,|;|\band\b)[\s$]*[^\W\d_]\w{0,3}\s*=)", re.IGNORECASE
+)
+RETRACTED = re.compile(
+    r",?\s+(?:which|but (?:that|this|it))\s+(?:is|was|would be|cannot be|can't be)\s+"
+    r"(?:wrong|incorrect|impossible|false|a (?:contradiction|mistake)|not (?:correct|right|possible|valid|allowed))\b|"
+    r",?\s+but (?:we|I) (?:forgot|missed)\b",
+    re.IGNORECASE,
 )
 _NOT_ANOTHER = re.compile(r",\s+(?:and\s+)?not\s+[^,]{1,40}$")  # 73, not 74
 _SENTENCE_END = re.compile(r"(?<=[.!?])\)?\s+(?=[^\d\s])|;\s+(?=it\b)|。|\n|\s(?=(?:So|Thus|Therefore|Hence)\b)")
@@ -134,13 +145,18 @@ def is_stated(before: str, after: str, *, is_equation: bool = False) -> bool:
     verb = None
     for verb in COPULA.finditer(before):  # noqa: B007 - the last one
         pass
+    if verb and verb[0] == "=":  # we reject x = 42
+        name = re.compile(r"\S+\s*$").search(before[: verb.start()])
+        governing = _LAST_WORD.search(before[: name.start()]) if name else None
+        if governing and governing[2] and governing[2].lower() in _STATE_NOTHING:
+            return False
     if _NEUTRAL.fullmatch(before, verb.end() if verb else 0):
         return True
     word = _LAST_WORD.search(before)
     if word is None or (not is_equation and not word[1] and (verb or "," in word[0])):
         return False
     last = (word[1] or word[2]).lower()
-    return (is_equation and last in ("that", "que")) or last not in _NO_VERBS | FUNCTIONS
+    return (is_equation and last in ("that", "que")) or last not in _NO_VERBS | _STATE_NOTHING | FUNCTIONS
 
 
 def leaves(after: str) -> bool:
@@ -196,6 +212,8 @@ def _of_clause(plain: str, values: list[re.Match[str]]) -> str | None:
     end = next((match.start() for match in clauses), len(plain))
     values = [match for match in values if match.end() <= end]
     value = first = values[-1]
+    if RETRACTED.match(plain, value.end()):
+        return None
     formula = _formula(value)
     for other in reversed(values[:-1]):
         joint = _JOIN.fullmatch(plain, other.end(), first.start())
