@@ -8,7 +8,6 @@ and agreements that are not public.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
@@ -125,7 +124,7 @@ class Audit(BaseModel):
         return self.model_dump(mode="json")
 
     def to_json(self) -> str:
-        return json.dumps(self.to_dict(), ensure_ascii=False, indent=2)
+        return self.model_dump_json(indent=2)
 
     def raise_if_blocked(self) -> None:
         """Raises Refused with code, input and fix of the first blocking finding, and the number of the others."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic_core import to_json
 
 from licensing.audit import Allowance, Audit, audit
 from licensing.bom import cyclonedx
@@ -81,7 +82,7 @@ def audit_target(
     if form == "spdx":
         return spdx_document(resolved.lineage, registry), result
     if form == "json":
-        values: dict[str, Any] = result.to_dict() | {"openness": openness_report.model_dump(mode="json")}
+        values: dict[str, Any] = {**dict(result), "openness": openness_report}
         if not Path(target).is_file():  # a lineage file is the user's own
             values["lineage"] = resolved.lineage.model_dump(mode="json", exclude_none=True)
             values["notes"] = list(resolved.notes)
@@ -89,7 +90,7 @@ def audit_target(
             values["suggestion"] = proposal.to_dict()
         if written:
             values["written"] = [str(path.resolve()) for path in written]
-        return json.dumps(values, ensure_ascii=False, indent=2), result
+        return to_json(values, indent=2).decode(), result  # json's own writer takes three times as long
     sections = ["\n".join(["Notes", *(f"  {note}" for note in resolved.notes)])] if resolved.notes else []
     sections += [proposal.text()] if proposal is not None else []
     sections += ["\n".join(["Written", *(f"  {path}" for path in written)])] if written else []

@@ -30,6 +30,7 @@ from synth.verify.statement import (
     DENIED,
     LEAD,
     MODAL,
+    RETRACTED,
     SEGMENT,
     SUPPOSED,
     emphasized,
@@ -71,7 +72,8 @@ _END = re.compile(
     r"(?<!\b[ap]\.m)[.!?]\s+(?=[A-Z\"'(*\\$]|$)|。|;\s|\n|"
     r",?\s+(?:because|since|which|where|so that|as (?:we|shown|"
     r"required|desired|the)|for (?:all|any|every)|when|given that|"
-    r"I hope|by)\b|,\s+(?:I|as|so|but|hence|thus|while|just|not)\b|\s[\u2013\u2014]\s",
+    r"I hope|by)\b|,\s+(?:I|as|so|but|hence|thus|while|just|not)\b|\s[\u2013\u2014]\s|"
+    r"\s(?:rather than|instead of|\(not)\b",
 )
 _TICKED = re.compile(r"`+([^`]+)`+[.,]?")
 _HEDGE = re.compile(
@@ -232,6 +234,9 @@ def _sentence(text: str) -> tuple[str | None, bool]:
             or (DENIED.match(clause) and not _NO.match(clause))
             or SUPPOSED.search(before)
         ):
+            is_denied = True
+            continue
+        if RETRACTED.search(re.split(r"[.!?]\s|\n", clause, maxsplit=1)[0]):
             is_denied = True
             continue
         clause = LEAD.sub("", BOLD.sub(emphasized, clause), count=1)

@@ -16,8 +16,8 @@ from synth.verify.answers.units import NO_LABEL
 from synth.verify.answers.values import word_list
 
 __all__ = [
-    "BOLD", "COPULA", "DENIED", "LEAD", "MODAL", "SEGMENT", "SUPPOSED", "emphasized", "formulas", "inside", "is_stated",
-    "last_clause", "stated",
+    "BOLD", "COPULA", "DENIED", "LEAD", "MODAL", "RETRACTED", "SEGMENT", "SUPPOSED", "emphasized", "formulas", "inside",
+    "is_stated", "last_clause", "stated",
 ]  # fmt: skip
 
 _LENGTH = 800  # characters of the end of a text in which a sentence is looked for
@@ -28,7 +28,8 @@ DENIED = re.compile(
     re.IGNORECASE,
 )
 SUPPOSED = re.compile(
-    r"\b(?:if|suppose|assume|assuming|is it|unless|whether|perhaps|maybe|either|si|wenn)\b|"
+    r"\b(?:for (?:example|instance)|par exemple|por ejemplo|zum Beispiel|"
+    r"if|suppose|assume|assuming|is it|unless|whether|perhaps|maybe|either|si|wenn)\b|"
     r"如果|假设|\?\s*$",
     re.IGNORECASE,
 )
@@ -55,6 +56,7 @@ _NEUTRAL = re.compile(
 )
 COPULA = re.compile(
     r"\b(?:is|are|was|were|be|equals|(?:comes(?: out)?|amounts|simplifies|reduces|evaluates|works out|adds up) to|"
+    r"(?:in|de)creas(?:es|ed) by|"
     r"est(?: de)?|sont|y a|(?<=\s)es(?: de)?|son|será|ist|sind|lautet|é|são|è|sono)\b|"
     r"(?<!\d)[:\uff1a]|:(?=\s)|=>?|(?<![因以])为|是|有|等于|得|需要?|即|共|は|은(?=\s)|는(?=\s)",
     re.IGNORECASE,
@@ -77,11 +79,15 @@ _NO_VERBS = frozenset(
         # names of what is numbered
         "step case page chapter problem question equation figure part section theorem lemma example exercise line row "
         "number no digit prime étape cas schritt fall paso caso "
-        # verbs that state nothing
+    )
+)
+_STATE_NOTHING = frozenset(
+    word_list(
         "check checks checking verify reject rejects exclude excludes excluding excluded assume assumes suppose try "
         "tried test tests consider considers substitute substituting discard eliminate subtract add adds adding "
         "multiply dividing divides divide ignore skip avoid contradict contradicts approach approaches when where "
-        "if let"
+        "if let rejecting assuming trying testing considering discarding eliminating ignoring checked rejected "
+        "discarded verifying"
     )
 )
 _NO_NOUNS = NO_LABEL | set(word_list("veces más mas menos mehr weniger mal fois plus moins volte vezes più meno раз"))
@@ -103,23 +109,29 @@ _UNIT = re.compile(
     r"thousand|million|billion|trillion|dozen)(?![\w^/²³])"
 )
 _CLAUSE = re.compile(
-    r",?\s+(?:because|since|which|where|when|as|for (?:all|any|every)|so that|given that|and (?:we|it|this|so))\b|"
-    r"[.,;!?()\n。，；（]"
+    r",?\s+(?:because|since|which|where|when|as(?! an? )|for (?:all|any|every)|so that|given that|"
+    r"and (?:we|it|this|so))\b|[.,;!?()\n。，；（]"
 )
 _IS_NAMED = re.compile(  # 12 is the answer
     r"[\s*`]*(?:(?:is|are|est|es|ist|é|è)\s+"
     r"(?:the|our|my|what|correct|right|required|la|le|el|die|das|der|o|a|il)\b(?! wrong)|是|就是)"
 )
 _MADE_OF_IT = re.compile(  # 12², 12 x, 12 + 3, 12倍
-    r"\s?[A-Za-z](?!\w)|[^\s*`\"'\u201d\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]|.*[\d\0\\$+=<>^]|"
+    r"\s?(?:[A-Za-z\u0370-\u03ff]|pi|sqrt|log|ln)(?!\w)|[^\s*`\"'\u201d\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]|.*[\d\0\\$+=<>^]|"
     r"[万亿百十的倍のよ보]|千(?![米克瓦])|以(?!及)|.*倍",
     re.DOTALL,
 )
 _ANOTHER = re.compile(
     r"[\s,;*]*(?:\b(?:or|oder|ou|o|или)\b|[或到至和~]|(?:,|;|\band\b)[\s$]*[^\W\d_]\w{0,3}\s*=)", re.IGNORECASE
 )
+RETRACTED = re.compile(
+    r",?\s+(?:which|but (?:that|this|it))\s+(?:is|was|would be|cannot be|can't be)\s+"
+    r"(?:wrong|incorrect|impossible|false|a (?:contradiction|mistake)|not (?:correct|right|possible|valid|allowed))\b|"
+    r",?\s+but (?:we|I) (?:forgot|missed)\b",
+    re.IGNORECASE,
+)
 _NOT_ANOTHER = re.compile(r",\s+(?:and\s+)?not\s+[^,]{1,40}$")  # 73, not 74
-_SENTENCE_END = re.compile(r"(?<=[.!?])\)?\s+(?=[^\d\s])|。|\n|\s(?=(?:So|Thus|Therefore|Hence)\b)")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\)?\s+(?=[^\d\s])|;\s+(?=it\b)|。|\n|\s(?=(?:So|Thus|Therefore|Hence)\b)")
 _QUOTED = re.compile(r"^[ \t]*>[> \t]*", re.MULTILINE)
 _IS = re.compile(r"(?<!hope it )\b(?:is|are|was)\s+([^.!?,;]{1,60})[.!]?\s*$")
 
@@ -133,13 +145,18 @@ def is_stated(before: str, after: str, *, is_equation: bool = False) -> bool:
     verb = None
     for verb in COPULA.finditer(before):  # noqa: B007 - the last one
         pass
+    if verb and verb[0] == "=":  # we reject x = 42
+        name = re.compile(r"\S+\s*$").search(before[: verb.start()])
+        governing = _LAST_WORD.search(before[: name.start()]) if name else None
+        if governing and governing[2] and governing[2].lower() in _STATE_NOTHING:
+            return False
     if _NEUTRAL.fullmatch(before, verb.end() if verb else 0):
         return True
     word = _LAST_WORD.search(before)
     if word is None or (not is_equation and not word[1] and (verb or "," in word[0])):
         return False
     last = (word[1] or word[2]).lower()
-    return (is_equation and last in ("that", "que")) or last not in _NO_VERBS | FUNCTIONS
+    return (is_equation and last in ("that", "que")) or last not in _NO_VERBS | _STATE_NOTHING | FUNCTIONS
 
 
 def leaves(after: str) -> bool:
@@ -194,17 +211,33 @@ def _of_clause(plain: str, values: list[re.Match[str]]) -> str | None:
     clauses = (match for match in _CLAUSE.finditer(plain, values[0].end()) if match[0].strip(", ")[:1].isalpha())
     end = next((match.start() for match in clauses), len(plain))
     values = [match for match in values if match.end() <= end]
-    value = values[-1]
-    if len(values) > 1 and _ANOTHER.match(plain, values[-2].end(), value.start()):
-        return None  # x = 1 or x = 2
-    formula = value[0] if value.re is _NUMBER else inside(value)
+    value = first = values[-1]
+    if RETRACTED.match(plain, value.end()):
+        return None
+    formula = _formula(value)
+    for other in reversed(values[:-1]):
+        joint = _JOIN.fullmatch(plain, other.end(), first.start())
+        if joint is None:
+            if _ANOTHER.match(plain, other.end(), first.start()):
+                return None  # x = 1 or x = 2
+            break
+        first, formula = other, _formula(other) + _joined(joint) + formula
     sides = _sides(formula)
     unit = _UNIT.match(plain, value.end())
-    if not is_stated(plain[: value.start()], plain[(unit or value).end() : end], is_equation=len(sides) > 1):
+    if not is_stated(plain[: first.start()], plain[(unit or value).end() : end], is_equation=len(sides) > 1):
         return None
-    if len(sides) > 2 and "," not in formula:
+    if len(sides) > 2 and first is value and "," not in formula:
         formula = sides[-1].strip()  # the end of a computation
     return formula + (f" \\text{{ {unit['unit']}}}" if unit else "")
+
+
+def _formula(value: re.Match[str]) -> str:
+    return value[0] if value.re is _NUMBER else inside(value)
+
+
+def _joined(joint: re.Match[str]) -> str:
+    """What stands between two formulas as mathematics."""
+    return " \\text{ or } " if "or" in joint[0].lower() else ", "
 
 
 def _sides(formula: str) -> list[str]:
@@ -232,7 +265,7 @@ def formulas(clause: str) -> str | None:
     joined = inside(first)
     at, parts = first.end(), 1
     while (joint := _JOIN.match(clause, at)) and (more := SEGMENT.match(clause, joint.end())):
-        joined += (" \\text{ or } " if "or" in joint[0].lower() else ", ") + inside(more)
+        joined += _joined(joint) + inside(more)
         at, parts = more.end(), parts + 1
     if parts > 1:
         return joined
