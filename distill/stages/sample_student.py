@@ -55,8 +55,11 @@ class SampleStudent(Stage[SampleFacts]):
         return True
 
     def runs_again(self, facts: Facts) -> bool:
-        """As stage sample."""
-        return asks_again(self.sample, facts)
+        """As stage sample, where requests to the student failed."""
+        if not isinstance(facts, SampleFacts):
+            return False
+        both, of_teacher = (one.finish_reasons.get("error", 0) for one in (facts, self.samples.facts))
+        return both > of_teacher and asks_again(self.sample, facts)
 
     def run(self, ctx: StageContext) -> SampleFacts:
         from distill.evaluate.run import folder_teacher

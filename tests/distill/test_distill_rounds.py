@@ -220,6 +220,8 @@ def test_a_failed_request_is_asked_for_again_where_the_recipe_says_so(
     facts = samples.facts.model_copy(update={"finish_reasons": {"stop": 3, "error": 1}})
     assert not second(samples, weights).runs_again(facts)
     assert second(samples, weights, "train.student_sample.retry_failed=true").runs_again(facts)
+    of_teacher = replace(samples, facts=facts)
+    assert not second(of_teacher, weights, "train.student_sample.retry_failed=true").runs_again(facts)
 
 
 # --- recipes and names -------------------------------------------------------------------------------------------
