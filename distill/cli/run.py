@@ -98,13 +98,9 @@ def run(
         return
     from distill.cli.progress import StageProgress
     from distill.report.overview import overview
-    from distill.stages.pipeline import STAGES
     from distill.stages.pipeline import run as run_pipeline
     from distill.train.launch import node_command
 
-    for option, stage in (("--until", until), ("--only", only)):
-        if stage is not None and stage not in STAGES:
-            raise InputError(f"there is no stage {stage!r}", where=option, hint=f"one of {', '.join(STAGES)}")
     if until is not None and only is not None:
         raise InputError("--until and --only contradict each other", where="--only", hint="give one of them")
     with StageProgress() as progress:

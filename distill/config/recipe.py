@@ -369,9 +369,7 @@ class Recipe(Section):
         if isinstance(sampling.policy, CascadePolicy):
             raise ValueError("train.rounds: one student is no cascade: set another train.student_sample.policy")
         if FIRST_STUDENT in (teacher.public_id for teacher in self.teachers):
-            raise ValueError(
-                f"train.rounds: {FIRST_STUDENT} names the student's samples: give the teacher another name"
-            )
+            raise ValueError(f"train.rounds: {FIRST_STUDENT} is the student: give the teacher another name")
         return self
 
     @model_validator(mode="after")

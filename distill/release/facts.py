@@ -373,9 +373,9 @@ def _selection_text(facts: SelectFacts) -> str:
 
 
 def _settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings for the card, one a line: a section's own under ``section.key``, its ``kind`` under its name."""
+    """Settings for the card, one a line: a section's own under ``section.key``, behind its ``kind`` under its name."""
     flat: dict[str, Any] = {}
-    for key, value in values.items():
+    for key, value in sorted(values.items(), key=lambda item: item[0] != "kind"):
         name = prefix.rstrip(".") if prefix and key == "kind" else f"{prefix}{key}"
         if isinstance(value, tuple) and value and isinstance(value[0], Mapping):
             value = {str(number): entry for number, entry in enumerate(value)}

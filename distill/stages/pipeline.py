@@ -20,7 +20,7 @@ from distill.release.gate import decide
 from distill.release.lineage import planned_lineage
 from distill.release.package import check_release_texts
 from distill.release.training_data import check_data
-from distill.runs.artefact import Artefact
+from distill.runs.artefact import SECOND_ROUND, Artefact
 from distill.runs.facts import ExportFacts, OnPolicyFacts, PackageFacts, SampleFacts, SelectFacts, TrainFacts
 from distill.runs.keys import (
     base_content,
@@ -51,11 +51,12 @@ from distill.stages.train import Arm, Train
 from distill.stages.verify import Verify
 from distill.train.launch import check_keeps_checkpoints
 from licensing.audit import audit
+from licensing.errors import InputError
 from publish.formats.gguf import check_gguf_tools
 from synth.problems.config import ImportedTraces
 from synth.sampling.config import TeacherSampling
 
-__all__ = ["STAGES", "run"]
+__all__ = ["STAGES", "run", "stages_of"]
 
 STAGES = (
     "prepare", "sample", "verify", "label", "replay", "curate", "train", "select", "on_policy", "export",
@@ -66,6 +67,20 @@ STAGES = (
 `select` (and beside a control `select_control`) `train.select`, `train_control` and `export_control`
 `curate.control_arm`, `formats` `release.formats`; those of the second round, which end in `_2`, `train.rounds: 2`, and
 `on_policy` then runs behind `train_2`."""
+
+
+def stages_of(recipe: Recipe) -> tuple[str, ...]:
+    """The stages among ``STAGES`` that a recipe has."""
+    train, control = recipe.train, recipe.curate.control_arm
+    absent = {
+        *([] if recipe.replay is not None else ["replay"]),
+        *([] if train.on_policy is not None else ["on_policy"]),
+        *([] if recipe.release.formats else ["formats"]),
+        *(stage for stage in STAGES if stage.startswith("select") and train.select is None),
+        *(stage for stage in STAGES if stage.endswith("_control") and not control),
+        *(stage for stage in STAGES if stage.endswith(SECOND_ROUND) and train.rounds == 1),
+    }
+    return tuple(stage for stage in STAGES if stage not in absent)
 
 
 def run(
@@ -80,6 +95,10 @@ def run(
         InputError: something that the recipe names is wrong, or another process holds the run.
         MissingDependency: an extra, a model's weights, memory, or disk is missing.
     """
+    for option, stage in (("--until", until), ("--only", only)):
+        if stage is not None and stage not in (names := stages_of(recipe)):
+            hint = f"it has {', '.join(names)}"
+            raise InputError(f"the recipe has no stage {stage}", where=option, hint=hint)
     planned = planned_lineage(recipe)
     audit(planned, allow=recipe.release.allow).raise_if_blocked()  # before any GPU is spent
     check_release_texts(recipe)

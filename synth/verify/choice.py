@@ -358,12 +358,13 @@ def _commitment(text: str, options: dict[str, str] | None) -> str | None:
     if last is None:
         return None
     end, letters, start = last
-    sentence = re.split(r"[.\n]\s", text[end : end + 200])[0]
+    rest = text[end : end + 200]
+    sentence, behind_mark = (re.split(r"[.\n]\s", part)[0] for part in (rest, rest.lstrip(".:) ")))  # C. a wedge
     opening = re.split(r"[.,;\n]\s", text[max(0, start - 60) : start])[-1]
     if (
         _HEDGE.search(sentence)
         or _HEDGE.search(opening)
-        or (len(letters) == 1 and _is_another(letters[0], sentence, options))
+        or (len(letters) == 1 and _is_another(letters[0], behind_mark, options))
     ):
         return ""
     return ", ".join(letters)

@@ -20,6 +20,8 @@ from rich.console import Console
 
 from distill import __version__
 from distill.cli.progress import StageProgress, TransferProgress
+from distill.config.loader import load_recipe
+from distill.stages.pipeline import STAGES, stages_of
 from synth.verify.config import VerifyConfig
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -124,10 +126,23 @@ def test_an_unknown_option_is_a_users_error(distill) -> None:
     assert distill("run", SMOKE, "--no-such-option").code == 2
 
 
-def test_until_must_name_a_stage(distill, tmp_path: Path) -> None:
-    answer = distill("run", SMOKE, "--runs", tmp_path, "--until", "trian")
+@pytest.mark.parametrize("option", ["--until", "--only"])
+@pytest.mark.parametrize("stage", ["trian", "replay", "select", "on_policy", "sample_2", "select_control", "formats"])
+def test_a_stage_that_the_recipe_does_not_have_begins_no_run(distill, tmp_path: Path, option: str, stage: str) -> None:
+    answer = distill("run", SMOKE, "--runs", tmp_path / "runs", option, stage)
     assert answer.code == 2
-    assert "prepare" in answer.err
+    assert f"{option}: the recipe has no stage {stage}" in answer.err
+    stages = "prepare, sample, verify, label, curate, train, export, train_control, export_control, evaluate, audit"
+    assert f"it has {stages}, package\n" in re.sub(r"\s*\n\s+", " ", answer.err)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_each_section_that_adds_stages_is_known() -> None:
+    changes = ["release.formats=[gguf-q8_0]", "replay={prompts: {kind: jsonl, path: p.jsonl}}", "train.rounds=2"]
+    changes += ["train.select={problems: 4, checkpoints: 2}"]
+    assert set(STAGES) - set(stages_of(load_recipe(SMOKE, changes))) == {"on_policy"}
+    fewer = stages_of(load_recipe(SMOKE, [*changes, "curate.control_arm=false"]))
+    assert [stage for stage in fewer if "control" in stage] == []
 
 
 @pytest.mark.slow

@@ -326,6 +326,12 @@ def test_the_card_lists_the_steps_of_a_cascade(tmp_path: Path) -> None:
     assert not [name for name in settings if name.startswith("share")]
 
 
+def test_the_card_names_a_policy_before_its_fields(tmp_path: Path) -> None:
+    recipe = private_recipe(tmp_path, "sample={policy: {kind: adaptive}}")
+    names = list(facts_of(recipe, finished_stages(tmp_path, recipe)).sampling.settings)
+    assert names.index("policy") < names.index("policy.target_correct")
+
+
 def test_near_copies_are_excluded_only_where_decontamination_looked(tmp_path: Path) -> None:
     recipe = private_recipe(tmp_path)
     looked = facts_of(recipe, finished_stages(tmp_path, recipe)).evaluation.held_out

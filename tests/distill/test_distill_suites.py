@@ -263,6 +263,9 @@ def test_logs_of_inspect_hold_every_answer_its_verdict_and_the_scores(distill: D
             assert [message.role for message in sample.messages] == ["system", "user", "assistant"]
             assert sample.messages[0].text == "Think."
             assert sample.metadata["problem"]["id"] == row["prompt_id"]
+    fake(tmp_path, "model", accuracy=0.1)
+    assert distill(*command).code == 0
+    assert len([*logs.glob("knowledge_*")]) == 2, "other answers replace none"
 
 
 def test_without_inspect_the_pip_line_is_said_before_anything_is_generated(

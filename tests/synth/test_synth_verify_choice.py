@@ -42,10 +42,13 @@ C? No, A. The answer is A.|The answer is anything but C.|\boxed{C_1}|\boxed{\neg
 The answer is about 5 C.|A: C|答案不是C|答案是A或C|La réponse n'est pas C.
 La risposta non è C.|A resposta não é C.|Die Antwort ist nicht C.|❌ C
 """
-BY_TEXT = r"a wedge|\boxed{\text{a wedge}}|The answer is a wedge.|It is a wedge.|A wedge.|{'answer': 'a wedge'}"
+BY_TEXT = (
+    r"a wedge|The answer is C. a wedge.|\boxed{\text{a wedge}}|The answer is a wedge.|It is a wedge.|A wedge.|"
+    r"{'answer': 'a wedge'}"
+)
 NOT_BY_TEXT = (
-    r"The answer is (C) a screw|C: a screw|a screw|B. a wedge|\boxed{C) a screw}|It is not a wedge.|a wedge or a screw|"
-    r"\boxed{a lever}"
+    r"The answer is (C) a screw|The answer is C. a screw.|C: a screw|a screw|B. a wedge|"
+    r"\boxed{C) a screw}|It is not a wedge.|a wedge or a screw|\boxed{a lever}"
 )
 
 

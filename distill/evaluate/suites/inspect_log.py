@@ -2,10 +2,10 @@
 
 DIR/SUITE_MODEL_ID.eval     one suite and model: every sample with its chat, answer and verdict, sampling values, scores
 
-ID depends on the problems, the model and the settings, so the same evaluation replaces its log. Thinking is a part of
-its own in an answer: ``output.completion``, which inspect's scorers read, is the rest. Those scorers did not run: the
-scores are ours, with their intervals, and ``accuracy`` and ``stderr`` are not among them. All times are that of
-writing. Not covered: when samples were generated, events, log-probabilities.
+ID depends on the problems, the model's name, the settings and the answers: the same evaluation replaces its log, one of
+changed weights does not. Thinking is a part of its own in an answer: ``output.completion``, which inspect's scorers
+read, is the rest. Those scorers did not run: the scores are ours, with their intervals, and ``accuracy`` and ``stderr``
+are not among them. All times are that of writing. Not covered: when samples were generated, events, log-probabilities.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def write_inspect_logs(
         for score in result.report.scores:
             model = models[score.model]
             problems = [problem.id for problem in result.problems]
-            key = canonical_json([result.suite.name, problems, score.model, key_dump(config)])
+            answers = [row["response"] for row in result.rows[score.model]]
+            key = canonical_json([result.suite.name, problems, score.model, key_dump(config), answers])
             identity = hashlib.sha256(key.encode()).hexdigest()[:22]
             log = _log(result, score, config, model, identity)
             name = "_".join(map(path_component, (result.suite.name, model_id(model), identity[:8])))
