@@ -1,9 +1,9 @@
 r"""What a sentence states as a value: ``so the total is 42``, ``因此 x=3``, and neither a bound nor what is made of it.
 
-Behind a verb such as "is" only words may stand that leave the value as it is ("exactly", "a total of"). Other verbs
-are taken for verbs where a sentence has none of these: any word but function words ("than", "of"), names of what is
-numbered ("step") and verbs that state nothing ("reject"). In English, Chinese, French, Spanish, German, and in simple
-sentences Portuguese, Italian, Russian, Japanese and Korean. Pure text, linear in its length.
+Between "is" and the value only words may stand that leave the value as it is ("exactly", "a total of"). In a sentence
+without "is" or the like, the word before the value counts as its verb, unless it is a function word ("than", "of"),
+names what is numbered ("step") or states nothing ("reject"). Languages: English, Chinese, French, Spanish, German;
+simple sentences in Portuguese, Italian, Russian, Japanese and Korean. Pure text, linear in its length.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def is_stated(before: str, after: str, *, is_equation: bool = False) -> bool:
     """Whether a sentence states a value, or an equation, between two parts of it."""
     if any(pattern.search(text) for pattern in (DENIED, SUPPOSED) for text in (before, after)) or MODAL.search(before):
         return False
-    if not leaves(after):
+    if not _leaves(after):
         return False
     verb = None
     for verb in COPULA.finditer(before):  # noqa: B007 - the last one
@@ -156,10 +156,12 @@ def is_stated(before: str, after: str, *, is_equation: bool = False) -> bool:
     if word is None or (not is_equation and not word[1] and (verb or "," in word[0])):
         return False
     last = (word[1] or word[2]).lower()
-    return (is_equation and last in ("that", "que")) or last not in _NO_VERBS | _STATE_NOTHING | FUNCTIONS
+    if is_equation and last in ("that", "que"):
+        return True
+    return not any(last in words for words in (_NO_VERBS, _STATE_NOTHING, FUNCTIONS))
 
 
-def leaves(after: str) -> bool:
+def _leaves(after: str) -> bool:
     """Whether what follows a value in its sentence leaves it as it is: the end, a noun, "is the answer"."""
     if _IS_NAMED.match(after):
         return True
@@ -172,8 +174,8 @@ def leaves(after: str) -> bool:
 
 
 def stated(text: str) -> str | None:
-    """The formula or number that the last sentence with one states; the words behind "is" where none of the last has
-    one."""
+    """The formula or number that the last sentence with one states, of the last three; without one, the words behind
+    the last "is"."""
     if len(text) > _LENGTH:
         text = text[-_LENGTH:]
         if len(re.findall(r"(?<!\\)\$", text)) % 2:
@@ -271,7 +273,7 @@ def formulas(clause: str) -> str | None:
         return joined
     after = clause[at:].partition("\n")[0]
     unit = re.match(r"\s*(%|[A-Za-z]+(?:\s+[A-Za-z]+)?(?:\^\d|[²³])?)\s*(?:\.|$)", after)
-    if not unit and not leaves(after):
+    if not unit and not _leaves(after):
         return None
     money = before.rstrip()[-1:] in ("$", "€", "£", "¥")
     return (before.rstrip()[-1:] if money else "") + joined + (f" \\text{{ {unit[1]}}}" if unit else "")
