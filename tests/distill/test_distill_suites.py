@@ -167,7 +167,7 @@ def test_two_models_get_the_same_problems_and_a_paired_difference(distill: Disti
     ]
     shown = distill("eval", bad, "--against", good, *options[:-1])
     assert re.search(r"knowledge +12 +1\.000 +0\.000 +-1\.000 .* worse", shown.out)
-    assert re.search(r"knowledge: \S*bad\.yaml +fake 1 +unknown +greedy", shown.out)
+    assert re.search(r"knowledge: .* fake 1 +unknown +greedy", shown.out), "a long path takes several lines"
 
 
 def test_a_change_that_may_be_chance_stands_beside_what_would_be_found_and_how_many_problems_would_tell() -> None:
