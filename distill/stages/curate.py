@@ -80,7 +80,7 @@ class Curate(Stage[CurateFacts]):
             raise Refused(
                 f"no trace is left to train on; verdicts: {verdicts}",
                 where="stage curate",
-                hint="look at the traces with `distill report RUN`, then raise sample.num_samples, change the teacher, "
+                hint="look at the traces with `distill report RUN`, then ask for more samples, change the teacher, "
                 "or the filters",
             )
         added = self._added_rows(waterfall[-1]["rows"])
