@@ -138,6 +138,7 @@ def by_trl(config: Any, start: Path, data: Any, order: list[int], folder: Path, 
 
 def work(config: Any, start: Path, data: Any, steps: Any) -> dict[str, float]:
     """What the first step computes, beside what it has to."""
+    import torch
     from torch.utils.flop_counter import FlopCounterMode
     from transformers import AutoModelForCausalLM
 
@@ -148,7 +149,7 @@ def work(config: Any, start: Path, data: Any, steps: Any) -> dict[str, float]:
     from distill.train.weights import adapted
 
     attention._WRITTEN_OUT_UP_TO = LONGEST  # the counter does not know a CPU's fused attention
-    model = adapted(AutoModelForCausalLM.from_pretrained(start), config.method)
+    model = adapted(AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32), config.method)
     proof = prove(model, data, steps.rows(0), 0)
     head = model.get_base_model().get_output_embeddings()
     project, positions = head.forward, 0
@@ -249,6 +250,7 @@ def measure(base: str, steps: int, repeat: int) -> dict[str, Any]:
         for _ in range(repeat):
             for arm in ARMS:
                 runs[arm].append(run(arm, start, base, steps * BATCH))
+                print(f"{arm}: {speed(runs[arm][-1]):.1f} trained tokens/s", file=sys.stderr, flush=True)
         result: dict[str, Any] = {"steps": steps, "rows": steps * BATCH}
         for arm in ARMS:
             result[f"{arm}_tokens_per_s"] = round(statistics.median(map(speed, runs[arm])), 1)
