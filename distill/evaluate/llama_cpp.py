@@ -43,7 +43,8 @@ def served_gguf(
     params.model.path = str(file)
     params.n_parallel = _SLOTS
     params.n_ctx = _SLOTS * context
-    if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdigit():  # as torch; it takes all cores otherwise
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdecimal() and int(threads):  # as torch; it takes all cores otherwise
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = int(threads)
     params.reasoning_format = xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
     try:

@@ -152,8 +152,8 @@ def train_on_policy(
             hint="lower it, or raise student.max_length",
         )
     order = training_order(len(fitting), config.steps * config.batch_size, student.seed)
-    asked = [fitting[number] for number in order]
-    data = datasets.Dataset.from_list([{"prompt": [dict(turn) for turn in prompts[name]]} for name in asked])
+    problem_ids = [fitting[number] for number in order]
+    data = datasets.Dataset.from_list([{"prompt": [dict(turn) for turn in prompts[name]]} for name in problem_ids])
 
     dtype = training_dtype(student.dtype)
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -167,7 +167,7 @@ def train_on_policy(
         "cuda" if torch.cuda.is_available() else "cpu",
     )
     resume = newest_complete(checkpoints, fingerprint)
-    answers = RolloutLog(checkpoints / "rollouts.jsonl", inputs_digest, asked, tokenizer, base.stop_ids)
+    answers = RolloutLog(checkpoints / "rollouts.jsonl", inputs_digest, problem_ids, tokenizer, base.stop_ids)
     with (
         contextlib.closing(answers),
         surroundings(checkpoints, "train.on_policy.micro_batch_size", "train.on_policy.max_new_tokens"),

@@ -249,9 +249,9 @@ def bench_adaptive(shuffles: int = 50) -> dict[str, Any]:
         unlikely = {}
         for target in (2, 4):
             policy = AdaptivePolicy(target_correct=target, max_samples=16, suspect_after=None, min_chance=chance)
-            fewer, none_lost, kept = _compare(problems, policy, shuffles)
+            fewer, none_lost, share = _compare(problems, policy, shuffles)
             assert none_lost == 0
-            unlikely[f"target {target}, max 16"] = {"ratio": round(fewer, 4), "traces_kept": round(kept, 4)}
+            unlikely[f"target {target}, max 16"] = {"ratio": round(fewer, 4), "traces_kept": round(share, 4)}
         found[name] = {
             "ratios": ratios,
             "with_min_chance": unlikely,
@@ -279,13 +279,13 @@ def _compare(problems: list[list[dict[str, Any]]], config: Any, shuffles: int) -
     for _ in range(shuffles):
         courses = [rng.sample(rows, len(rows)) for rows in problems]
         policy = Adaptive(len(courses), config)
-        kept = [0] * len(courses)
+        correct = [0] * len(courses)
         while (slot := policy.next()) is not None:
             row = courses[slot[0]][slot[1]]
             spent["adaptive"] += row["tokens"]
-            kept[slot[0]] = min(config.target_correct, kept[slot[0]] + row["correct"])
+            correct[slot[0]] = min(config.target_correct, correct[slot[0]] + row["correct"])
             policy.record(slot, row["correct"], row["answer"])
-        for rows, have in zip(courses, kept, strict=True):
+        for rows, have in zip(courses, correct, strict=True):
             spent["fixed"] += sum(row["tokens"] for row in rows[: config.max_samples])
             right = sum(row["correct"] for row in rows[: config.max_samples])
             solved["adaptive"] += have > 0
@@ -295,8 +295,8 @@ def _compare(problems: list[list[dict[str, Any]]], config: Any, shuffles: int) -
             if config.suspect_after is None and config.min_chance is None and have != min(config.target_correct, right):
                 raise SystemExit("the two policies do not keep equally many traces: the comparison does not hold")
     each = {name: spent[name] / solved[name] for name in spent}
-    lost, kept = 1 - solved["adaptive"] / solved["fixed"], traces["adaptive"] / traces["fixed"]
-    return each["adaptive"] / each["fixed"], lost, kept
+    lost = 1 - solved["adaptive"] / solved["fixed"]
+    return each["adaptive"] / each["fixed"], lost, traces["adaptive"] / traces["fixed"]
 
 
 # --- log -------------------------------------------------------------------------------------------------------------

@@ -219,8 +219,8 @@ def test_credit_that_is_gone_is_no_success_and_what_failed_stands_on_the_console
         assert (done.code, "Insufficient credits" in done.err) == (3, True), done.err
         (log,) = tmp_path.glob("smoke-*/store/samples.jsonl")
         answered, asked = len(log.read_text().splitlines()), endpoint.attempts.total()
-        shown = call("show", log.parents[1], folder=ROOT)
-        assert re.search(r"^sample: not finished: [\d,]+ of 96, ", shown.out, re.MULTILINE), shown.out
+        answer = call("show", log.parents[1], folder=ROOT)
+        assert re.search(r"^sample: not finished: [\d,]+ of 96, ", answer.out, re.MULTILINE), answer.out
         endpoint.act = moderated
         done = run(endpoint, tmp_path, "--json")
         assert done.code == 0, done.err

@@ -77,8 +77,8 @@ def first_round(tmp_path_factory: pytest.TempPathFactory) -> Artefact[Any]:
     """Four samples of the fake teacher for each of six problems."""
     recipe = smoke("teacher.latency_s=0")
     contents = [prompts_fingerprint(recipe.prompts), prompts_fingerprint(recipe.evaluate.prompts)]
-    asked = (recipe.prompts, recipe.evaluate.prompts, recipe.teacher, recipe.engine, recipe.sample, contents)
-    return Bench(tmp_path_factory.mktemp("first"), Scripted(str)).run(Sample(*asked, None, False))
+    fields = (recipe.prompts, recipe.evaluate.prompts, recipe.teacher, recipe.engine, recipe.sample, contents)
+    return Bench(tmp_path_factory.mktemp("first"), Scripted(str)).run(Sample(*fields, None, False))
 
 
 @pytest.fixture
@@ -121,11 +121,11 @@ def test_the_student_is_asked_each_problem_as_in_the_evaluation_and_the_teacher_
     of_teacher = {row["request_id"] for row in bench.store()}
     problems = list(read_rows(samples.path / "problems.jsonl"))
     bench.run(second(samples, weights))
-    asked = sorted((request.messages[-1]["content"], request.sample_index) for request in bench.student.requests)
-    assert asked == sorted((row["messages"][-1]["content"], n) for row in problems for n in range(2))
+    requests = sorted((request.messages[-1]["content"], request.sample_index) for request in bench.student.requests)
+    assert requests == sorted((row["messages"][-1]["content"], n) for row in problems for n in range(2))
     assert all(len(request.messages) == 1 for request in bench.student.requests)
     assert not ids(bench.student.requests) & of_teacher
-    assert len(bench.store()) == len(of_teacher) + len(asked)
+    assert len(bench.store()) == len(of_teacher) + len(requests)
     wrapped = PromptTemplate(math="{question} Think.", reasoning_gym="{question} Think.")
     bench.run(second(samples, weights, prompt_template=wrapped), "wrapped")
     assert bench.student.requests[-1].messages[-1]["content"].endswith(" Think.")

@@ -123,18 +123,18 @@ CASCADE = (
 @pytest.mark.slow
 def test_a_cascade_says_what_each_teacher_did_and_whose_pass_rates_curation_takes(tmp_path: Path, distill: Any) -> None:
     priced = "sample.budget={prices: {fake/strong: {per_million_tokens: 1000}}, money: 100}"
-    found = load_recipe(SMOKE, [*SUMS, *CASCADE, priced, "curate={filters: {contaminated: false}}"])
-    run(found, tmp_path, until="curate")
-    folder = tmp_path / found.run_name()
+    own = load_recipe(SMOKE, [*SUMS, *CASCADE, priced, "curate={filters: {contaminated: false}}"])
+    run(own, tmp_path, until="curate")
+    folder = tmp_path / own.run_name()
     artefacts = current_artefacts(folder)
     weak, strong = artefacts["sample"].facts["teachers"].values()
     assert weak["problems"] == 24
     assert strong["problems"] == 24 - weak["solved"] > 0
-    shown = distill("show", folder).out
+    text = distill("show", folder).out
     for name, share in (("fake/weak", weak), ("fake/strong", strong)):
         assert (
             f"sample: teacher {name}: {share['problems']:,} problems, {share['solved']:,} of them solved, "
-            f"{share['rows_out']:,} samples, {share['tokens']:,} tokens" in shown
+            f"{share['rows_out']:,} samples, {share['tokens']:,} tokens" in text
         )
     stats = list(read_parquet(artefacts["label"].path / PROBLEM_STATS))
     assert {row["teacher"] for row in stats} == {"fake/weak"}
@@ -147,7 +147,7 @@ def test_a_cascade_says_what_each_teacher_did_and_whose_pass_rates_curation_take
     assert {row["model"] for row in rows} == {"fake/weak", "fake/strong"}
     assert {row["pass_rate_teacher"] for row in rows} == {"fake/weak"}
     assert {row["pass_rate"] for row in rows if row["model"] == "fake/strong"} == {0.0}
-    forecast = run_pilot(found, 10_000)
+    forecast = run_pilot(own, 10_000)
     assert (forecast.tokens, forecast.solved) == (artefacts["sample"].facts["tokens"], 1.0)
     assert forecast.money == pytest.approx(strong["tokens"] / 1000)
     assert distill("report", folder).code == 0
@@ -184,8 +184,8 @@ def test_a_faulty_step_is_named_and_counted_as_one() -> None:
 
 
 def test_check_warns_of_a_filter_that_drops_what_later_teachers_solve(tmp_path: Path) -> None:
-    found = load_recipe(SMOKE, [*SUMS, *CASCADE, "curate.filters.min_pass_rate=0.1"])
-    notes = [one for one in check_problems(found, 2**40, partial(problems_of, found)) if one.level == "note"]
+    own = load_recipe(SMOKE, [*SUMS, *CASCADE, "curate.filters.min_pass_rate=0.1"])
+    notes = [one for one in check_problems(own, 2**40, partial(problems_of, own)) if one.level == "note"]
     assert "it drops what only later teachers solve" in notes[0].what
 
 

@@ -135,11 +135,11 @@ def test_the_teacher_is_approached_and_each_step_and_each_answer_has_a_line(
 ) -> None:
     from trl import DistillationTrainer
 
-    asked: list[Any] = []
+    prompts_of_trl: list[Any] = []
     generate = DistillationTrainer._generate
 
     def spy(trainer: Any, prompts: list[Any]) -> Any:
-        asked.extend(prompts)
+        prompts_of_trl.extend(prompts)
         return generate(trainer, prompts)
 
     monkeypatch.setattr(DistillationTrainer, "_generate", spy)
@@ -157,7 +157,7 @@ def test_the_teacher_is_approached_and_each_step_and_each_answer_has_a_line(
     rows = list(read_parquet(tmp_path / "run" / ROLLOUTS))
     assert [row["step"] for row in rows] == [step for step in range(1, 13) for _ in range(4)]
     assert len({row["request_id"] for row in rows}) == len(rows)
-    assert [PROMPTS[row["problem_id"]] for row in rows] == asked
+    assert [PROMPTS[row["problem_id"]] for row in rows] == prompts_of_trl
     assert sum(row["completion_tokens"] for row in rows) == result.facts()["tokens"]
     assert all(row["text"] for row in rows if row["completion_tokens"] > 1)
 

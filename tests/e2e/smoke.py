@@ -21,8 +21,8 @@ def distill(*arguments: object) -> Answer:
 def run_smoke(runs: Path, *more: object) -> dict[str, Any]:
     done = distill("run", "recipes/smoke.yaml", "--runs", runs, "--json", *more)
     assert done.code == 0, done.err
-    found: dict[str, Any] = done.json
-    return found | {"stderr": done.err}
+    result: dict[str, Any] = done.json
+    return result | {"stderr": done.err}
 
 
 def copy_of(runs: Path, to: Path) -> Path:

@@ -86,8 +86,7 @@ def test_a_changed_choice_re_runs_curate_and_what_stands_behind_it_and_no_more(a
 
 
 def test_show_tells_stages_scores_waterfall_and_release_as_the_contract_says(alone: Path) -> None:
-    shown = distill("show", alone, "--json")
-    found = shown.json
+    found = distill("show", alone, "--json").json
     assert [row["stage"] for row in found["stages"]] == list(STAGES)
     scores = {row["model"]: row for row in found["scores"]}
     assert set(scores) == {"student_before", "student_after", "teacher", "student_control"}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from policy_driver import drive
 from pydantic import ValidationError
 from sample_runs import draw, log_of, problems, rows_of, stored
 
@@ -70,20 +71,6 @@ def one_by_one(course: list[bool], step: AdaptiveBounds, before: int) -> int:
         if before + correct >= step.target_correct or (before + correct > 0 and unlikely):
             return count
     return step.max_samples
-
-
-def drive(policy: Cascade, courses: list[list[bool]], seed: int) -> list[list[int]]:
-    """Draw all that the policy issues, with verdicts in any order; the sample indices of each problem."""
-    rng, waiting = random.Random(seed), []
-    while True:
-        while (slot := policy.next()) is not None:
-            waiting.append(slot)
-            if rng.random() < 0.4:
-                break
-        if not waiting:
-            return [list(policy.issued(problem)) for problem in range(len(courses))]
-        problem, index = waiting.pop(rng.randrange(len(waiting)))
-        policy.record((problem, index), courses[problem][index], None)
 
 
 @settings(max_examples=80, deadline=None)

@@ -7,27 +7,15 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from policy_driver import drive
 
 from synth.sampling.config import AdaptivePolicy
 from synth.sampling.policy import UNJUDGED_LIMIT, Adaptive, Fixed, pass_rate_at_stop
 from synth.section import key_dump
 
 
-def drive(policy: Adaptive, truth: list[list[bool]], answers: list[list[str]], seed: int) -> list[int]:
-    """Ask all that may be asked, with verdicts that come late and in any order; samples a problem."""
-    rng = random.Random(seed)
-    waiting: list[tuple[int, int]] = []
-    while True:
-        while (slot := policy.next()) is not None:
-            waiting.append(slot)
-            if rng.random() < 0.4:
-                break
-        if not waiting:
-            return [len(policy.issued(problem)) for problem in range(len(truth))]
-        problem, index = waiting.pop(rng.randrange(len(waiting)))
-        policy.record(
-            (problem, index), truth[problem][index], None if truth[problem][index] else answers[problem][index]
-        )
+def sample_counts(policy: Adaptive, truth: list[list[bool]], answers: list[list[str]], seed: int) -> list[int]:
+    return [len(indices) for indices in drive(policy, truth, seed, answers)]
 
 
 def one_by_one(truth: list[bool], config: AdaptivePolicy) -> int:
@@ -59,7 +47,7 @@ def test_whatever_the_timing_a_problem_gets_the_samples_that_asking_one_by_one_t
     answers = [["x"] * most] * len(truth)
     wanted = [one_by_one(row, config) for row in truth]
     for seed in range(3):
-        assert drive(Adaptive(len(truth), config), truth, answers, seed) == wanted
+        assert sample_counts(Adaptive(len(truth), config), truth, answers, seed) == wanted
 
 
 @pytest.mark.slow
@@ -74,7 +62,7 @@ def test_suspicion_does_not_depend_on_timing_either(data: st.DataObject) -> None
     found = set()
     for seed in range(4):
         policy = Adaptive(len(truth), config)
-        counts = drive(policy, truth, answers, seed)
+        counts = sample_counts(policy, truth, answers, seed)
         found.add((*counts, *(policy.outcome(problem).stopped for problem in range(len(truth)))))
     assert len(found) == 1
 
@@ -145,14 +133,14 @@ def test_a_problem_whose_samples_agree_and_never_with_the_gold_is_given_up() -> 
     policy = Adaptive(2, config)
     truth = [[False] * 16, [False] * 16]
     answers = [["7"] * 16, [str(n) for n in range(16)]]  # one wrong gold, one hard problem
-    assert drive(policy, truth, answers, 1) == [4, 16]
+    assert sample_counts(policy, truth, answers, 1) == [4, 16]
     assert [policy.outcome(n).stopped for n in (0, 1)] == ["suspect_gold", "max_samples"]
 
 
 def test_one_correct_sample_clears_the_gold() -> None:
     policy = Adaptive(1, AdaptivePolicy(target_correct=2, max_samples=16, suspect_after=4))
     truth = [[False, False, True, *[False] * 13]]
-    assert drive(policy, truth, [["7"] * 16], 1) == [16]
+    assert sample_counts(policy, truth, [["7"] * 16], 1) == [16]
     assert policy.outcome(0).stopped == "max_samples"
 
 
@@ -180,7 +168,7 @@ def test_a_solved_problem_stops_where_its_next_sample_is_unlikely_to_be_correct_
     config = AdaptivePolicy(target_correct=3, max_samples=12, suspect_after=None, min_chance=0.25)
     policy = Adaptive(2, config)
     truth = [[True, *[False] * 11], [False] * 12]
-    assert drive(policy, truth, [["x"] * 12] * 2, 1) == [7, 12], "(1 + 1) / (7 + 2) is the first below 0.25"
+    assert sample_counts(policy, truth, [["x"] * 12] * 2, 1) == [7, 12], "(1 + 1) / (7 + 2) is the first below 0.25"
     assert [policy.outcome(problem).stopped for problem in (0, 1)] == ["min_chance", "max_samples"]
 
 
