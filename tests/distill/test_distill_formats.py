@@ -155,3 +155,22 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(b"GGUF" + bytes(100))
     with pytest.raises(Refused, match="cannot load the file"), served_gguf(tmp_path / "a.gguf", LIKE, 256):
         pass
+
+
+@pytest.mark.parametrize(("variable", "threads"), [("1", 1), ("3", 3), ("0", -1), ("", -1), ("4,2", -1)])
+def test_llama_cpp_takes_the_threads_that_torch_takes(
+    variable: str, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import xllamacpp
+
+    counts: list[int] = []
+
+    def server(params: Any) -> None:
+        counts.extend((params.cpuparams.n_threads, params.cpuparams_batch.n_threads))
+        raise RuntimeError("no file")
+
+    monkeypatch.setattr(xllamacpp, "Server", server)
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    with pytest.raises(Refused, match="no file"), served_gguf(tmp_path / "x.gguf", LIKE, 64):
+        pass
+    assert counts == [threads, threads], "-1: as many as there are cores"

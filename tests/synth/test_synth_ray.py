@@ -29,7 +29,7 @@ from synth.teachers.config import FakeTeacher, OpenAITeacher, VllmServerTeacher
 from synth.teachers.fake import FakeEngine
 from synth.teachers.teacher import Request
 
-pytestmark = [pytest.mark.alone, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 PROMPTS = [
     Prompt.model_validate({"id": str(i), "prompt": f"{i} + 1?", "answer": str(i + 1), "kind": "math", "source": "here"})
