@@ -91,13 +91,25 @@ def _refuse_depth(text: str, where: str) -> None:
             raise _too_deep(f"{where}:{line}")
 
 
-def _parse_yaml(text: str, where: str, hint: str) -> tuple[Any, Lines]:
+def _composed(text: str) -> tuple[Any, Any]:
+    """(parser, root node). The fast parser, in C, refuses parts of YAML 1.2, such as ``[a:b, who?]``: where it fails,
+    the one in Python decides."""
     from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError
+
+    yaml = YAML(typ="safe", pure=False)
+    try:
+        return yaml, yaml.compose(text)
+    except MarkedYAMLError:
+        yaml = YAML(typ="safe", pure=True)
+        return yaml, yaml.compose(text)
+
+
+def _parse_yaml(text: str, where: str, hint: str) -> tuple[Any, Lines]:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
     from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
     _refuse_depth(text, where)
-    yaml = YAML(typ="safe", pure=False)
     lines: Lines = {}
     seen: set[int] = set()
 
@@ -131,7 +143,7 @@ def _parse_yaml(text: str, where: str, hint: str) -> tuple[Any, Lines]:
         return yaml.constructor.construct_object(node)  # raises for a tag that is not plain data
 
     try:
-        node = yaml.compose(text)
+        yaml, node = _composed(text)
         if node is None:
             raise InputError("the file is empty", where=where, hint=hint)
         return convert(node, ()), lines

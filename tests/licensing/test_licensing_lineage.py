@@ -38,6 +38,15 @@ def test_yaml_and_json_read_the_same(tmp_path: Path) -> None:
     assert load_lineage(write(tmp_path, given.model_dump_json())) == given
 
 
+def test_a_colon_and_a_question_mark_need_no_quotes_in_one_line(tmp_path: Path) -> None:
+    """The parser in C refuses both, as YAML 1.1 does."""
+    text = GOOD.replace("note: ignored}", "endpoint: https://api.example/v1?key=x, note: who?}")
+    assert load_lineage(write(tmp_path, text)).inputs[0].endpoint == "https://api.example/v1?key=x"
+    with pytest.raises(InputError, match="did you mean `role`") as caught:
+        load_lineage(write(tmp_path, text.replace("role: base", "rol: base")))
+    assert caught.value.where.endswith(":5")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "says"),
     [
