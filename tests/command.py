@@ -26,9 +26,9 @@ class Answer:
         return json.loads(self.out)
 
 
-def call(*arguments: object, folder: Path) -> Answer:
+def call(*arguments: object, folder: Path | None = None) -> Answer:
     """``distill`` with these arguments in a working folder."""
-    with tempfile.TemporaryDirectory() as name, contextlib.chdir(folder):
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(folder or Path()):
         out, err = Path(name, "out"), Path(name, "err")
         with _written_to(out, 1), _written_to(err, 2):
             code = run_command([str(argument) for argument in arguments])

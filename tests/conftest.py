@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import Answer
-
-from distill.cli.app import run_command
+from command import Answer, call
 
 # A shell starts background jobs with SIGINT ignored, and their children inherit that: tests that interrupt one would
 # wait for ever.
@@ -81,11 +79,6 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture
-def distill(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+def distill() -> Callable[..., Answer]:
     """The command ``distill`` in this process: ``distill("check", path)``."""
-
-    def call(*arguments: object) -> Answer:
-        code = run_command([str(argument) for argument in arguments])
-        return Answer(code, *capsys.readouterr())
-
     return call
