@@ -276,6 +276,7 @@ def _trainer(
                 progress(state.global_step, state.max_steps, f"loss {logs['loss']:.3f}, {length:.0f} tokens an answer")
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            answers.sync()
             complete(checkpoints / f"checkpoint-{state.global_step}", fingerprint)
 
     class StepTrainer(DistillationTrainer):

@@ -83,6 +83,10 @@ class RolloutLog:
             }
             self._offsets[str(row["request_id"])] = self._log.append(json_line(row))
 
+    def sync(self) -> None:
+        """Return once every answer is on the disk: a checkpoint counts only with the answers behind it."""
+        self._log.sync()
+
     def write_table(self, out: Path) -> None:
         """Write the answers as Parquet."""
         write_parquet(out, rollouts_schema(), map(json.loads, map(self._log.line, self._offsets.values())))

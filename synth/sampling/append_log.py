@@ -87,16 +87,20 @@ class AppendLog:
             size *= 8
         return chunk[: chunk.index(b"\n") + 1]
 
+    def sync(self) -> None:
+        """Return once all lines are on the disk. Raises what an fsync raised that no append has raised yet."""
+        with disk_errors(self.path):
+            if self._failure is not None:  # a second fsync would say nothing of what the first one lost
+                raise self._failure
+            os.fsync(self._fd)
+
     def close(self) -> None:
         """fsync and close. Raises what an fsync raised that no append has raised yet."""
         try:
-            with disk_errors(self.path):
-                if self._syncer is not None and self._syncer.is_alive():
-                    self._closing.set()
-                    self._syncer.join()
-                    if self._failure is not None:  # a second fsync would say nothing of what the first one lost
-                        raise self._failure
-                    os.fsync(self._fd)
+            if self._syncer is not None and self._syncer.is_alive():
+                self._closing.set()
+                self._syncer.join()
+                self.sync()
         finally:
             os.close(self._fd)
 

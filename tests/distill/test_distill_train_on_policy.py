@@ -17,6 +17,7 @@ from test_distill_train import contents, run, student, training_rows
 from distill.config.recipe import RandomBase, StudentConfig
 from distill.config.train import OnPolicyConfig
 from distill.models.prepare import prepare
+from distill.train.checkpoints import complete
 from distill.train.on_policy import OnPolicyResult, train_on_policy
 from distill.train.rollouts import ROLLOUTS
 from licensing.errors import InputError
@@ -143,6 +144,20 @@ def test_the_teacher_is_approached_and_each_step_and_each_answer_has_a_line(
         return generate(trainer, prompts)
 
     monkeypatch.setattr(DistillationTrainer, "_generate", spy)
+    on_disk: dict[str, int] = {}
+    fsync, checkpoints = os.fsync, []
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        on_disk[os.readlink(f"/proc/self/fd/{descriptor}")] = os.fstat(descriptor).st_size
+
+    def completed(checkpoint: Path, fingerprint: str) -> None:
+        log = checkpoint.parent / "rollouts.jsonl"
+        checkpoints.append(on_disk.get(str(log)) == log.stat().st_size > 0)
+        complete(checkpoint, fingerprint)
+
+    monkeypatch.setattr("os.fsync", synced)
+    monkeypatch.setattr("distill.train.on_policy.complete", completed)
     config, trained = sft(method, start, tmp_path / "sft")
     before = contents(trained)
     result = on_policy(config, start, trained, other, tmp_path / "run", steps=12)
@@ -160,6 +175,8 @@ def test_the_teacher_is_approached_and_each_step_and_each_answer_has_a_line(
     assert [PROMPTS[row["problem_id"]] for row in rows] == prompts_of_trl
     assert sum(row["completion_tokens"] for row in rows) == result.facts()["tokens"]
     assert all(row["text"] for row in rows if row["completion_tokens"] > 1)
+    assert checkpoints
+    assert all(checkpoints), "a checkpoint counts once the answers behind it are on the disk"
 
 
 def test_rows_that_were_cut_off_for_the_training_are_saved_again(start: Path, other: Path, tmp_path: Path) -> None:
