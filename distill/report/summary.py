@@ -27,7 +27,8 @@ from distill.report.tables import (
 )
 from distill.report.traces import EDGES, Counted
 from distill.report.verdicts import spent_text, verdicts_section
-from distill.runs.artefact import Artefact, of_last_round
+from distill.runs.artefact import SECOND_ROUND, Artefact, of_last_round
+from distill.runs.facts import FIRST_STUDENT
 from distill.runs.summary import score_rows, stage_rows
 from licensing.files import read_json
 from publish.facts import trained_on_text
@@ -125,25 +126,35 @@ def _spend(recipe: Mapping[str, Any], artefacts: Mapping[str, Artefact]) -> Sect
     rows = stage_rows(artefacts)
     blocks: list[Block] = [stage_table(rows)]
     blocks += [f"Stage {row['stage']}: {note}." for row in rows for note in row["notes"]]
-    budget, sample = (recipe.get("sample") or {}).get("budget"), artefacts.get("sample")
-    if not budget:
+    section = recipe.get("teacher") or {}
+    teacher = section.get("name") or section.get("model", "")
+    student_sample = (recipe.get("train") or {}).get("student_sample")
+    budgets = [
+        (name, writer, sampling["budget"])
+        for name, writer, sampling in (
+            ("sample", teacher, recipe.get("sample")), (f"sample{SECOND_ROUND}", FIRST_STUDENT, student_sample),
+        )
+        if sampling and sampling.get("budget")
+    ]  # fmt: skip
+    if not budgets:
         blocks.append("The recipe sets no budget.")
-    elif sample is not None:
-        teacher = recipe["teacher"].get("name") or recipe["teacher"].get("model", "")
-        blocks += _budget(budget, teacher, sample)
+    for name, writer, budget in budgets:
+        if name in artefacts:
+            blocks += _budget(name, budget, writer, artefacts[name])
     blocks.append("Seconds are those of the process that finished a stage, without time lost to an interruption.")
     return Section("spend", "Spend", tuple(blocks))
 
 
-def _budget(budget: Mapping[str, Any], teacher: str, sample: Artefact) -> Iterator[Block]:
-    """``teacher``: its public id, where there is only one."""
+def _budget(stage: str, budget: Mapping[str, Any], writer: str, sample: Artefact) -> Iterator[Block]:
+    """``writer``: whose samples the budget pays for, where there is one."""
     from synth.sampling.budget import Spend, price
     from synth.sampling.config import BudgetConfig
 
     config = BudgetConfig.model_validate(budget)
     hours = sample.manifest["seconds"] / 3600
     spend = Spend()
-    for name, share in (sample.facts.get("teachers") or {teacher: sample.facts}).items():
+    one = {writer: sample.facts.get("student") or sample.facts}  # the student's stage counts the teacher's, too
+    for name, share in (sample.facts.get("teachers") or one).items():
         spend.add(config, share["tokens"], share.get("prompt_tokens") or 0, teacher=name)
     used = {
         "tokens": f"{spend.tokens:,}",
@@ -154,9 +165,9 @@ def _budget(budget: Mapping[str, Any], teacher: str, sample: Artefact) -> Iterat
     limits = {name: getattr(config, name) for name in used}
     rows = tuple((name, used[name], f"{limit:,}") for name, limit in limits.items() if limit is not None)
     if rows:
-        yield Table("Budget of sampling", ("Budget", "Used", "Limit"), rows, right=2)
+        yield Table(f"Budget of stage {stage}", ("Budget", "Used", "Limit"), rows, right=2)
     stopped = sample.facts.get("stopped_by_budget")
-    yield f"Sampling stopped at its budget: {stopped}." if stopped else "Sampling ended within its budget."
+    yield f"Stage {stage} " + (f"stopped at its budget: {stopped}." if stopped else "ended within its budget.")
 
 
 def _trained(rows: Sequence[PreviewRow]) -> Section | None:

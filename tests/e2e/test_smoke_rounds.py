@@ -5,6 +5,7 @@ ways that the traces of a problem do not have.
 """
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -36,7 +37,8 @@ def command(runs: Path, traces: Path, *more: str) -> list[str]:
         "curate.control_arm=false", "curate.max_traces_per_problem=",
         "persona=", "student.method={kind: full, learning_rate: 1.0e-2}", "student.num_train_epochs=60",
         "student.batch_size=6", "student.save_steps=1000", "train.rounds=2",
-        f"train.student_sample={{num_samples: {SAMPLES}, temperature: 0.7, max_new_tokens: 40}}",
+        f"train.student_sample={{num_samples: {SAMPLES}, temperature: 0.7, max_new_tokens: 40, "
+        "budget: {tokens: 100000}}",
     )  # fmt: skip
     options = [part for change in changes for part in ("--set", change)]
     return [*COMMAND, "run", "recipes/smoke.yaml", "--runs", str(runs), "--json", *options, *more]
@@ -142,3 +144,5 @@ def test_release_and_report_say_who_wrote_which_rows(runs: Path, stages: dict[st
     assert report.returncode == 0, report.stderr
     page = (run / "report" / "report.md").read_text()
     assert f"The student of the first round wrote {count} of the {PROBLEMS + count} selected traces." in page
+    tokens = stages["sample_2"].facts["student"]["tokens"]
+    assert re.search(rf"Budget of stage sample\\_2:\n.*\n\| tokens \| {tokens:,} \| 100,000 \|", page, re.DOTALL)
