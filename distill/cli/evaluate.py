@@ -136,16 +136,19 @@ def evaluate(
         folder.mkdir(parents=True, exist_ok=True)
         report = progress.stage_begins("eval")
         with AnswerStore(folder) as answers:
-            results = evaluate_suites(suites, models, config, VerifyConfig(), report, answers=answers, limit=limit)
+            results, seconds = evaluate_suites(
+                suites, models, config, VerifyConfig(), report, answers=answers, limit=limit
+            )
         files = write_results(folder, results, config, models)
     if inspect_log is not None:
         with disk_errors(inspect_log):
             logs = write_inspect_logs(inspect_log, results, config, models)
         print(f"logs of inspect-ai: {inspect_log} ({len(logs)})", file=sys.stderr)
     if as_json:
-        print_json({"out": str(folder), "suites": [suite_json(result) for result in results]})
+        print_json({"out": str(folder), "suites": [suite_json(result) for result in results], "seconds": seconds})
         return
     print_tables(suite_tables(results))
+    print(f"seconds: {', '.join(f'{model} {value:.1f}' for model, value in seconds.items())}", file=sys.stderr)
     print(f"answers, scores and records: {folder} ({len(files)} records)", file=sys.stderr)
 
 

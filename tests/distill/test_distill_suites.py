@@ -165,9 +165,12 @@ def test_two_models_get_the_same_problems_and_a_paired_difference(distill: Disti
     assert [one["comparisons"][0]["p_adjusted"] for one in (knowledge, sums)] != [
         one["comparisons"][0]["p"] for one in (knowledge, sums)
     ]
+    assert set(answer.json["seconds"]) == {str(good), str(bad)}
+    assert all(seconds > 0 for seconds in answer.json["seconds"].values())
     shown = distill("eval", bad, "--against", good, *options[:-1])
     assert re.search(r"knowledge +12 +1\.000 +0\.000 +-1\.000 .* worse", shown.out)
     assert re.search(r"knowledge: .* fake 1 +unknown +greedy", shown.out), "a long path takes several lines"
+    assert f"seconds: {good} " in shown.err
 
 
 def test_a_change_that_may_be_chance_stands_beside_what_would_be_found_and_how_many_problems_would_tell() -> None:
@@ -187,15 +190,15 @@ def test_a_change_that_may_be_chance_stands_beside_what_would_be_found_and_how_m
 def test_nothing_is_generated_twice_and_a_torn_answer_is_generated_again(distill: Distill, tmp_path: Path) -> None:
     model, out = fake(tmp_path, "model", accuracy=0.5), tmp_path / "out"
     options = ("--suite", "knowledge", "-o", out, "--json")
-    first = distill("eval", model, *options)
+    first = distill("eval", model, *options).json["suites"]
     answers = out / "answers.jsonl"
     whole = answers.read_bytes()
-    assert distill("eval", model, *options).json == first.json
+    assert distill("eval", model, *options).json["suites"] == first
     assert answers.read_bytes() == whole
     assert distill("eval", model, *options, "--limit", 16).json["suites"][0]["scores"][0]["n"] == 16
     assert answers.read_bytes() == whole
     answers.write_bytes(whole[: len(whole) // 2])
-    assert distill("eval", model, *options).json == first.json
+    assert distill("eval", model, *options).json["suites"] == first
     assert sorted(answers.read_bytes().splitlines()) == sorted(whole.splitlines())
 
 

@@ -8,6 +8,7 @@ over the suites (Holm, Scandinavian Journal of Statistics 6, 1979).
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -57,16 +58,20 @@ def evaluate_suites(
     *,
     answers: AnswerStore | None = None,
     limit: int | None = None,
-) -> list[SuiteResult]:
-    """Score ``models`` on ``suites``, in this order.
+) -> tuple[list[SuiteResult], dict[str, float]]:
+    """Score ``models`` on ``suites``, in this order; and the seconds that each model took for all of them: start of the
+    engine, answers that were not stored yet, verdicts.
 
     ``limit``: at most so many problems of a suite, the same ones for all models (``subset`` with ``config.seed``).
     Raises what ``Suite.problems`` and ``run_model`` raise.
     """
     questions = SuiteQuestions(suites, config.seed, limit)
+    seconds = {}
     for model, teacher in models.items():
+        started = time.monotonic()
         questions.ask(model, teacher, config, verify, progress, answers=answers)
-    return questions.results()
+        seconds[model] = round(time.monotonic() - started, 3)
+    return questions.results(), seconds
 
 
 class SuiteQuestions:
