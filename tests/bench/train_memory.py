@@ -92,7 +92,7 @@ def main() -> None:
         print(json.dumps(measure(CASES[options.here])))
         return
     # Freed memory goes back to the system at once, so that the peak is that of live tensors.
-    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
+    environment = {"OMP_NUM_THREADS": "2"} | os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "PYTHONPATH": str(ROOT)}
     results = {}
     for name in options.case or CASES:
         command = [sys.executable, __file__, "--here", name]

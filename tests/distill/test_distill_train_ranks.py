@@ -59,23 +59,6 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(place: Path, start: Path, *students: StudentConfig) -> Path:
-    """Train the students one after another, in as many processes as the first of them names."""
-    job = {
-        "start": str(start),
-        "rows": ROWS,
-        "students": [one.model_dump(mode="json") for one in students],
-        "place": str(place),
-    }
-    (place / "job.json").write_text(json.dumps(job))
-    ranks = students[0].parallel.processes or 1
-    agent = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-    script = [str(Path(__file__).with_name("train_rank.py")), str(place / "job.json")]
-    done = subprocess.run([sys.executable, *agent, *script], env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-6000:]
-    return place
-
-
 def curve(place: Path, number: int) -> Any:
     """(loss, gradient norm) of each step of a student."""
     log = json.loads((place / str(number) / "out" / "train_log.json").read_text())["log"]
@@ -95,30 +78,40 @@ def of_kind(kind: str, *parallel: Any) -> StudentConfig:
     return student("lora", *parallel, dtype="bfloat16") if kind == "bfloat16" else student(kind, *parallel)
 
 
+CASES: dict[int, list[tuple[Any, ...]]] = {
+    1: [(kind,) for kind in KINDS],
+    2: [("full", "ddp"), ("lora", "ddp"), ("full", "fsdp2"), ("lora", "fsdp2"), ("bfloat16", "fsdp2", True)],
+    4: [("full", "fsdp2", True), ("lora", "fsdp2")],
+}
+"""Students by number of processes: kind, strategy, activation checkpointing."""
+
+
 @pytest.fixture(scope="module")
-def alone(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The students of ``KINDS``, trained in one process."""
-    return train(tmp_path_factory.mktemp("alone"), start, *map(of_kind, KINDS))
+def trained(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The students of ``CASES``, each number of processes in a folder of its own."""
+    place = tmp_path_factory.mktemp("trained")
+    groups = []
+    for processes, cases in CASES.items():
+        (place / str(processes)).mkdir()
+        students = [of_kind(kind, processes, *more).model_dump(mode="json") for kind, *more in cases]
+        groups.append({"processes": processes, "students": students, "place": str(place / str(processes))})
+    (place / "job.json").write_text(json.dumps({"start": str(start), "rows": ROWS, "groups": groups}))
+    command = [sys.executable, str(Path(__file__).with_name("train_ranks.py")), str(place / "job.json")]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-6000:]
+    return place
 
 
-@pytest.mark.parametrize(
-    ("processes", "cases"),
-    [
-        (2, [("full", "ddp"), ("lora", "ddp"), ("full", "fsdp2"), ("lora", "fsdp2"), ("bfloat16", "fsdp2", True)]),
-        (4, [("full", "fsdp2", True), ("lora", "fsdp2")]),
-    ],
-)
-def test_ranks_give_the_losses_gradients_and_weights_of_one_process(
-    alone: Path, start: Path, tmp_path: Path, processes: int, cases: list[Any]
-) -> None:
-    train(tmp_path, start, *(of_kind(kind, processes, *more) for kind, *more in cases))
-    for number, case in enumerate(cases):
+@pytest.mark.parametrize("processes", [2, 4])
+def test_ranks_give_the_losses_gradients_and_weights_of_one_process(trained: Path, processes: int) -> None:
+    alone, together = trained / "1", trained / str(processes)
+    for number, case in enumerate(CASES[processes]):
         reference = KINDS.index(case[0])
         rounding = 100 if case[0] == "bfloat16" else 1
-        assert len(curve(tmp_path, number)) == 5
-        assert np.allclose(curve(tmp_path, number), curve(alone, reference), rtol=rounding * 2e-5), case
-        trained, wanted = weights(tmp_path, number), weights(alone, reference)
-        assert trained.keys() == wanted.keys(), case
-        differences = [np.abs(trained[name] - wanted[name]).max() for name in wanted]
+        assert len(curve(together, number)) == 5
+        assert np.allclose(curve(together, number), curve(alone, reference), rtol=rounding * 2e-5), case
+        theirs, wanted = weights(together, number), weights(alone, reference)
+        assert theirs.keys() == wanted.keys(), case
+        differences = [np.abs(theirs[name] - wanted[name]).max() for name in wanted]
         # Adam divides a gradient by its own size: where it is all rounding, so is the step of up to 5e-3.
         assert max(differences) < rounding * 5e-4, case

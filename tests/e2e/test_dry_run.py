@@ -23,28 +23,40 @@ def distill(*args: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+ON_POLICY = ("train.stages=[sft, on_policy]", "train.on_policy={teacher: {model: models/Olmo-3-32B-Think, "
+             "name: allenai/Olmo-3-32B-Think, license: apache-2.0}}")  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
 @pytest.mark.parametrize(
-    ("name", "opening"),
+    ("name", "opening", "changes"),
     [
-        ("deepseek-r1-to-qwen3-8b", ""),
-        ("qwen3-235b-a22b-to-qwen3-8b", "<think>\n"),
-        ("olmo3-32b-think-to-olmo3-7b", ""),
+        ("deepseek-r1-to-qwen3-8b", "", ()),
+        ("qwen3-235b-a22b-to-qwen3-8b", "<think>\n", ()),
+        ("olmo3-32b-think-to-olmo3-7b", "", ON_POLICY),
     ],
 )
 def test_a_large_recipe_passes_all_its_stages_with_traces_in_its_teachers_form(
-    runs: Path, name: str, opening: str
+    runs: Path, name: str, opening: str, changes: tuple[str, ...]
 ) -> None:
-    done = distill("run", name, "--dry-run", "--runs", runs, "--json")
+    stages = [*STAGES[:6], "on_policy", *STAGES[6:]] if changes else STAGES
+    done = distill(
+        "run", name, "--dry-run", "--runs", runs, *(word for change in changes for word in ("--set", change)),
+        *(["--json"] if changes else []),
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    assert result["dry_run"] is True
-    assert list(result["stages"]) == STAGES
-    run = ROOT / result["run"]
+    (run,) = runs.glob(f"dry-run/{name}/dry-run-*")
+    if changes:
+        result = json.loads(done.stdout)
+        assert (result["dry_run"], Path(result["run"])) == (True, run)
+        assert list(result["stages"]) == stages
+    else:
+        assert f"{len(stages)} stages passed" in done.stdout
+        assert "cannot be pushed" in done.stdout
     (samples,) = run.glob("stages/sample/*")
     with TraceSet(samples, run / "store") as traces:
         texts = [trace.text for trace in traces]
@@ -67,17 +79,8 @@ def test_a_large_recipe_passes_all_its_stages_with_traces_in_its_teachers_form(
         assert "MATH-500" not in card, "no score on stand-ins passes for one on the real problems"
 
 
-def test_a_large_recipe_trains_on_policy_behind_sft_and_the_release_says_so(runs: Path) -> None:
-    on_policy = "train.on_policy={teacher: {model: models/Olmo-3-32B-Think, name: allenai/Olmo-3-32B-Think, "
-    done = distill(
-        "run", "olmo3-32b-think-to-olmo3-7b", "--dry-run", "--runs", runs / "on-policy", "--json",
-        "--set", "train.stages=[sft, on_policy]", "--set", f"{on_policy} license: apache-2.0}}}}",
-        "--set", "curate.control_arm=false",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    assert list(result["stages"]) == [*STAGES[:6], "on_policy", *STAGES[6:]]
-    run = ROOT / result["run"]
+def test_training_on_policy_behind_sft_is_in_weights_card_and_lineage(runs: Path) -> None:
+    (run,) = runs.glob("dry-run/olmo3-32b-think-to-olmo3-7b/dry-run-*")
     manifests = {path.parents[1].name: json.loads(path.read_text()) for path in run.glob("stages/*/*/manifest.json")}
     assert "on_policy" in manifests["export"]["inputs"], "its weights are exported"
     assert 0 < manifests["on_policy"]["facts"]["first_loss"] < 0.1, "its teacher is its base, and SFT was short"
@@ -92,16 +95,14 @@ def test_a_large_recipe_trains_on_policy_behind_sft_and_the_release_says_so(runs
 
 
 def test_what_a_dry_run_leaves_is_no_run_and_cannot_be_pushed(runs: Path) -> None:
-    folder = runs / "dry-run" / "smoke"
-    done = distill("run", "smoke", "--dry-run", "--runs", runs, "--set", "curate.control_arm=false")
-    assert done.returncode == 0, done.stderr
-    assert "10 stages passed" in done.stdout
-    assert "cannot be pushed" in done.stdout
     assert distill("show", runs).returncode == 2, "there is no run in the folder of runs"
-    (run,) = folder.glob("dry-run-*")
+    (run,) = runs.glob("dry-run/deepseek-r1-to-qwen3-8b/dry-run-*")
     for release in (run, *run.glob("stages/package/*/*-dry-run")):
         pushed = distill("push", release, "--to", "acme/Smoke-Tiny-dry-run", "--yes")
         assert pushed.returncode == 1
         assert "dry run" in pushed.stderr
-    again = distill("run", "smoke", "--dry-run", "--runs", runs, "--until", "train")
-    assert (again.returncode, "--dry-run" in again.stderr) == (2, True)
+
+
+def test_a_dry_run_has_no_stage_to_end_at_and_a_short_one_says_what_it_is(runs: Path) -> None:
+    part = distill("run", "smoke", "--dry-run", "--runs", runs, "--until", "train")
+    assert (part.returncode, "--dry-run" in part.stderr) == (2, True)

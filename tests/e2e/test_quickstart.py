@@ -14,7 +14,7 @@ MODEL = ROOT / "models" / "SmolLM2-135M-Instruct"
 STAGES = {"prepare", "sample", "verify", "label", "replay", "curate", "train", "export", "train_control",
           "export_control", "evaluate", "audit", "package", "formats"}  # fmt: skip
 SMALLER = {"prompts.size": 120, "evaluate.prompts.size": 16, "student.num_train_epochs": 1,
-           "persona.rows": 16, "replay.rows": 16, "replay.max_new_tokens": 32, "evaluate.suite_limit": 6,
+           "persona.rows": 10, "replay.rows": 10, "evaluate.suite_limit": 4, "evaluate.persona_probes": 5,
            "release.require.stop_rate": 0, "release.formats": "[gguf-q8_0]"}  # fmt: skip
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]

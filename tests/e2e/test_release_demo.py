@@ -18,6 +18,8 @@ def test_a_release_is_signed_pushed_and_confirmed_from_the_hub(alone: Path, tmp_
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1700)
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
-    for name in ("files", "signature", "provenance", "evaluation"):
+    names = ("files", "signature", "provenance", "licenses", "card", "template", "load transformers", "evaluation")
+    for name in names:
         assert f"{name} ".ljust(19) + "ok " in done.stdout
+    assert "8 verdicts and 8 answers equal" in done.stdout, "greedy, one engine, one machine"
     assert "confirmed: demo/Smoke-Tiny at " in done.stdout

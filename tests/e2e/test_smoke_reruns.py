@@ -78,24 +78,22 @@ def test_another_threshold_of_the_gate_evaluates_nothing(copied: Path) -> None:
     assert executed(copied) == []
 
 
-def test_a_changed_license_file_ships_with_the_next_run(copied: Path, tmp_path: Path) -> None:
-    text = tmp_path / "LICENSE.txt"
-    setting = ("--set", f"release.license_file={text}")
-    for words in ("The first text.\n", "Another text.\n"):
-        text.write_text(words)
-        shown = run_smoke(copied, *setting)
-        assert executed(copied) == ["audit", "package"]
-        assert (Path(shown["release"]) / "LICENSE").read_text() == words
-
-
-def test_changed_sections_of_the_card_are_on_the_next_card(copied: Path, tmp_path: Path) -> None:
-    sections = tmp_path / "sections.md"
-    setting = ("--set", f"release.card_sections={sections}")
-    for words, stages in (("The first words.", ["audit", "package"]), ("Other words.", ["package"])):
+def test_a_changed_license_file_and_changed_sections_of_the_card_ship_with_the_next_run(
+    copied: Path, tmp_path: Path
+) -> None:
+    text, sections = tmp_path / "LICENSE.txt", tmp_path / "sections.md"
+    settings = ("--set", f"release.license_file={text}", "--set", f"release.card_sections={sections}")
+    for license_words, words, stages in (
+        ("The first text.\n", "The first words.", ["audit", "package"]),
+        ("Another text.\n", "The first words.", ["audit", "package"]),
+        ("Another text.\n", "Other words.", ["package"]),
+    ):
+        text.write_text(license_words)
         sections.write_text(f"## Our words\n\n{words}\n")
-        shown = run_smoke(copied, *setting)
+        release = Path(run_smoke(copied, *settings)["release"])
         assert executed(copied) == stages
-        assert words in (Path(shown["release"]) / "README.md").read_text()
+        assert (release / "LICENSE").read_text() == license_words
+        assert words in (release / "README.md").read_text()
 
 
 def test_changed_problems_are_sampled_and_what_stands_behind_them_is_run_again(copied: Path, tmp_path: Path) -> None:
