@@ -49,7 +49,8 @@ test: setup setup-vllm models
 		|| echo "the report's browser tests are skipped: apt-get install chromium chromium-driver" >&2
 	$(BIN)/pytest -n 2 -m 'not slow'
 	@# Ray's tests wait more than they work: they run beside the others, ahead of them where they do work.
-	@RAY_worker_niceness=0 $(BIN)/pytest -m ray & nice -n 10 $(BIN)/pytest -n 2 -m 'slow and not ray'; others=$$?; wait $$! && exit $$others
+	@# Three workers on two cores: tests that start a server or a run wait, too.
+	@RAY_worker_niceness=0 $(BIN)/pytest -m ray & nice -n 10 $(BIN)/pytest -n 3 -m 'slow and not ray'; others=$$?; wait $$! && exit $$others
 
 lint: setup
 	$(BIN)/ruff check .
