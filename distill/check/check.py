@@ -17,7 +17,7 @@ from pathlib import Path
 from distill.check.finding import Finding
 from distill.check.forecast import check_forecast
 from distill.check.memory import CHECKPOINTS, check_memory
-from distill.check.on_policy import check_on_policy
+from distill.check.on_policy import check_on_policy, check_teacher_server
 from distill.check.pair import check_pair
 from distill.check.pilot import run_pilot
 from distill.check.preview import final_base
@@ -73,6 +73,7 @@ def check_recipe(
         **{one.role: partial(_stage_model, one, section) for section, one in recipe.asked_models.items()},
         "licences": lambda: _licences(recipe),
         **({"pair": lambda: _pair(recipe)} if recipe.train.on_policy else {}),
+        **({"teacher server": lambda: check_teacher_server(recipe)} if _is_served(recipe) else {}),
         "problems": lambda: check_problems(recipe, free_bytes(runs), load),
         **({"on_policy": lambda: check_on_policy(recipe, load)} if recipe.train.on_policy else {}),
         **({"select": lambda: _select(recipe)} if recipe.train.select else {}),
@@ -107,7 +108,8 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
     training = ("torch", "transformers", "peft", "accelerate")
     modules = dict.fromkeys(training, f"pip install {' '.join(training)}")
     engines = [type(one) for one in (*recipe.teachers, *(model.teacher for model in recipe.asked_models.values()))]
-    if VllmTeacher in engines or VllmServerTeacher in engines or recipe.evaluate.engine == "vllm":
+    vllm = VllmTeacher in engines or VllmServerTeacher in engines or recipe.evaluate.engine == "vllm"
+    if vllm or _is_served(recipe):  # TRL's client of a server is part of vLLM's extra
         modules["vllm"] = "make setup-vllm, or on a GPU: pip install vllm"
     if recipe.student.optimizer.endswith("8bit"):
         modules["bitsandbytes"] = "pip install bitsandbytes"
@@ -180,7 +182,12 @@ def _pair(recipe: Recipe) -> Iterator[Finding]:
             what = f"{recipe.student.public_id} is fetched by the run, which compares it before anything is sampled"
             yield Finding("note", "pair", what, where)
         else:
-            yield from check_pair(base, read_base(folder))
+            yield from check_pair(base, read_base(folder, served=_is_served(recipe)))
+
+
+def _is_served(recipe: Recipe) -> bool:
+    """Whether the teacher of on-policy distillation stands behind a server."""
+    return recipe.train.on_policy is not None and recipe.train.on_policy.teacher.url is not None
 
 
 def _endpoint(teacher: OpenAITeacher) -> Iterator[Finding]:

@@ -1,18 +1,22 @@
-"""On-policy distillation: whether its prompts leave room for answers, and how many tokens student and teacher take."""
+"""On-policy distillation: whether its prompts leave room for answers, how many tokens student and teacher take, and
+whether a served teacher scores."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from distill.check.finding import Finding
 from distill.check.preview import final_base, made_up_trace
 from distill.check.problems import LoadProblems
 from distill.config.recipe import Recipe
+from distill.models.folder import read_base
 from distill.models.vocabulary import tokenizer_of
+from distill.train.teacher_server import require_server
 from licensing.errors import InputError
 from synth.problems.problem import Prompt
 
-__all__ = ["check_on_policy", "prompt_lengths"]
+__all__ = ["check_on_policy", "check_teacher_server", "prompt_lengths"]
 
 _MOST_PROMPTS = 1_000
 """Prompts that are tokenised, at equal distances: their lengths are close to those of all."""
@@ -48,6 +52,21 @@ def check_on_policy(recipe: Recipe, load: LoadProblems) -> Iterator[Finding]:
         )  # fmt: skip
     read = written + answers * sum(fitting) / len(fitting)
     yield Finding("ok", "on_policy", f"{what}; the teacher reads at most {read:,.0f}, prompts included")
+
+
+def check_teacher_server(recipe: Recipe) -> Iterator[Finding]:
+    """What the server of a served teacher takes for one answer, the longest, and so for all. Raises as
+    ``require_server``."""
+    config, length = recipe.train.on_policy, recipe.student.max_length
+    assert config is not None
+    teacher, answers = config.teacher, config.steps * config.batch_size
+    server = require_server(read_base(Path(teacher.model).expanduser(), served=True), teacher, length)
+    yield Finding(
+        "ok", "teacher server",
+        f"{teacher.public_id} is {server.model} on {server.engine}: {length:,} tokens are scored in "
+        f"{server.seconds:.2f} s and {server.size / 2**20:.2f} MiB; {answers:,} answers of that length, one after "
+        f"another, in {answers * server.seconds / 3600:.2g} h and {answers * server.size / 2**30:.2g} GiB",
+    )  # fmt: skip
 
 
 def prompt_lengths(recipe: Recipe, prompts: Sequence[Prompt]) -> list[int] | None:

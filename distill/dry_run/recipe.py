@@ -289,8 +289,9 @@ class _Builder:
             write_random_base(self._recipe.student.base, folder)
         teacher = train.on_policy.teacher
         self.replaced.append(f"train.on_policy.teacher {teacher.public_id}: the student's stand-in")
+        beside = {"model": str(folder), "name": teacher.public_id, "url": None, "top_k": None}
         few = {
-            "teacher": teacher.model_copy(update={"model": str(folder), "name": teacher.public_id}),
+            "teacher": teacher.model_copy(update=beside),
             "steps": _FEW_STEPS,
             "batch_size": 4,
             "micro_batch_size": 2,

@@ -92,6 +92,9 @@ def _private_texts(value: Any) -> Iterator[tuple[str, str]]:
                 host = urlsplit(address).netloc
                 if "." in host or ":" in host:  # a bare name may be a word of another text
                     yield host, endpoint
+        if isinstance(value, LogitsTeacher) and value.url is not None:
+            yield value.url, PRIVATE_ENDPOINT
+            yield urlsplit(value.url).netloc, PRIVATE_ENDPOINT
         base = getattr(value, "model" if isinstance(value, TeacherFields | LogitsTeacher) else "base", None)
         if isinstance(base, str) and (is_local_path(base) or Path(base).expanduser().is_dir()):
             name = value.name if isinstance(value, TeacherFields | LogitsTeacher | StudentConfig) else None

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -99,9 +101,15 @@ def on_policy(
     teacher: Path,
     place: Path,
     progress: Any = lambda *_: None,
+    served: Mapping[str, Any] = MappingProxyType({}),
     **more,
 ) -> OnPolicyResult:
-    values = {"teacher": {"model": str(teacher)}, "steps": 3, "batch_size": 4, "micro_batch_size": 2}
+    values: dict[str, Any] = {
+        "teacher": {"model": str(teacher)} | served,
+        "steps": 3,
+        "batch_size": 4,
+        "micro_batch_size": 2,
+    }
     values |= {"max_new_tokens": 6, "learning_rate": 1e-2, **more}
     place.mkdir(parents=True, exist_ok=True)
     return train_on_policy(
