@@ -60,6 +60,11 @@ def check_teacher_server(recipe: Recipe) -> Iterator[Finding]:
     config, length = recipe.train.on_policy, recipe.student.max_length
     assert config is not None
     teacher, answers = config.teacher, config.steps * config.batch_size
+    if teacher.revision is None:
+        yield Finding(
+            "note", "teacher server", "no revision: a digest of the folder says nothing of the weights that are served",
+            "train.on_policy.teacher.revision", "name the commit that the server loads",
+        )  # fmt: skip
     server = require_server(read_base(Path(teacher.model).expanduser(), served=True), teacher, length)
     yield Finding(
         "ok", "teacher server",

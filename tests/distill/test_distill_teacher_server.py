@@ -99,7 +99,7 @@ def test_what_is_no_open_vllm_is_refused(folder: Path, code: int, body: bytes, w
             """Nothing on stderr."""
 
     with HTTPServer(("127.0.0.1", 0), Other) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         assert what in refusal(folder, f"http://127.0.0.1:{server.server_port}")
         server.shutdown()
 
@@ -146,7 +146,8 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_check_says_what_the_longest_answer_and_all_of_them_take(folder: Path, url: str) -> None:
-    [one] = check_teacher_server(load_recipe(SMOKE, on_server(folder, url)))
+    note, one = check_teacher_server(load_recipe(SMOKE, on_server(folder, url)))
+    assert (note.level, note.where) == ("note", "train.on_policy.teacher.revision")
     assert one.level == "ok"
     assert re.search(rf"is {folder} on vllm \S+: {CONTEXT - 1} tokens are scored in \d+\.\d\d s", one.what)
     assert "1,600 answers of that length" in one.what
@@ -170,8 +171,19 @@ def test_a_server_is_refused_for_its_tokens_its_context_and_its_limit(folder: Pa
 
 @pytest.mark.slow
 def test_the_loss_of_a_served_teacher_is_that_of_the_same_one_beside_the_student(
-    folder: Path, url: str, tmp_path: Path
+    folder: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from trl.generation.vllm_client import VLLMClient
+
+    score = VLLMClient.get_sequence_logprobs
+
+    def padded(client: Any, **request: Any) -> Any:
+        """The scores of a teacher whose embeddings have rows behind the vocabulary."""
+        scores = score(client, **request)
+        for ids in (ids for answer in scores["logprob_token_ids"] for ids in answer):
+            ids[-1] = VOCABULARY + 9
+        return scores
+
     config, start = student("full", dtype="float32", max_length=CONTEXT - 1), prepared(tmp_path / "start", 0)
     whole = {"url": url, "top_k": VOCABULARY}
 
@@ -183,6 +195,8 @@ def test_the_loss_of_a_served_teacher_is_that_of_the_same_one_beside_the_student
     beside = losses("beside")
     assert losses("served", served=whole, micro_batch_size=1) == pytest.approx(beside, rel=1e-3)
     assert losses("same", folder, served={"url": url, "top_k": 20}, steps=1) == pytest.approx([0], abs=1e-6)
+    monkeypatch.setattr(VLLMClient, "get_sequence_logprobs", padded)
+    assert losses("padded", served=whole, steps=1) == pytest.approx(beside[:1], rel=1e-3)
 
 
 @pytest.mark.slow
