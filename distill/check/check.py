@@ -64,7 +64,7 @@ def check_recipe(
     ``pilot``: sample so many problems for real, where nothing else is wrong, and forecast the run from that.
     ``gpu_memory``: forecast whether training fits GPUs of so many GiB each; needs torch.
     """
-    several = len(recipe.teachers) > 1
+    several, on_policy = len(recipe.teachers) > 1, recipe.train.on_policy
     load = cache(partial(problems_of, recipe))
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "parts": lambda: _parts(recipe),
@@ -72,10 +72,10 @@ def check_recipe(
         **{f"teacher {one.public_id}" if several else "teacher": partial(_teacher, one) for one in recipe.teachers},
         **{one.role: partial(_stage_model, one, section) for section, one in recipe.asked_models.items()},
         "licences": lambda: _licences(recipe),
-        **({"pair": lambda: _pair(recipe)} if recipe.train.on_policy else {}),
-        **({"teacher server": lambda: check_teacher_server(recipe)} if _is_served(recipe) else {}),
+        **({"pair": lambda: _pair(recipe)} if on_policy and on_policy.teacher else {}),
+        **({"teacher server": lambda: check_teacher_server(recipe)} if on_policy and on_policy.is_served else {}),
         "problems": lambda: check_problems(recipe, free_bytes(runs), load),
-        **({"on_policy": lambda: check_on_policy(recipe, load)} if recipe.train.on_policy else {}),
+        **({"on_policy": lambda: check_on_policy(recipe, load)} if on_policy else {}),
         **({"select": lambda: _select(recipe)} if recipe.train.select else {}),
         "held-out problems": lambda: check_held_out(recipe),
         "disk": lambda: _disk(recipe, runs),
@@ -109,7 +109,8 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
     modules = dict.fromkeys(training, f"pip install {' '.join(training)}")
     engines = [type(one) for one in (*recipe.teachers, *(model.teacher for model in recipe.asked_models.values()))]
     vllm = VllmTeacher in engines or VllmServerTeacher in engines or recipe.evaluate.engine == "vllm"
-    if vllm or _is_served(recipe):  # TRL's client of a server is part of vLLM's extra
+    vllm |= recipe.train.on_policy is not None and recipe.train.on_policy.is_served  # TRL's client of a server needs it
+    if vllm:
         modules["vllm"] = "make setup-vllm, or on a GPU: pip install vllm"
     if recipe.student.optimizer.endswith("8bit"):
         modules["bitsandbytes"] = "pip install bitsandbytes"
@@ -172,9 +173,11 @@ def _stage_model(model: AskedModel, section: str) -> Iterator[Finding]:
 
 def _pair(recipe: Recipe) -> Iterator[Finding]:
     """The student and the teacher of on-policy distillation."""
-    assert recipe.train.on_policy is not None
+    on_policy = recipe.train.on_policy
+    assert on_policy is not None
+    assert on_policy.teacher is not None
     where = "train.on_policy.teacher.model"
-    folder = Path(recipe.train.on_policy.teacher.model).expanduser()
+    folder = Path(on_policy.teacher.model).expanduser()
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}", where=where, hint="download the model, and give its folder")
     with final_base(recipe) as base:
@@ -182,12 +185,7 @@ def _pair(recipe: Recipe) -> Iterator[Finding]:
             what = f"{recipe.student.public_id} is fetched by the run, which compares it before anything is sampled"
             yield Finding("note", "pair", what, where)
         else:
-            yield from check_pair(base, read_base(folder, served=_is_served(recipe)))
-
-
-def _is_served(recipe: Recipe) -> bool:
-    """Whether the teacher of on-policy distillation stands behind a server."""
-    return recipe.train.on_policy is not None and recipe.train.on_policy.teacher.url is not None
+            yield from check_pair(base, read_base(folder, served=on_policy.is_served))
 
 
 def _endpoint(teacher: OpenAITeacher) -> Iterator[Finding]:

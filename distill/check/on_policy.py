@@ -12,6 +12,7 @@ from distill.check.problems import LoadProblems
 from distill.config.recipe import Recipe
 from distill.models.folder import read_base
 from distill.models.vocabulary import tokenizer_of
+from distill.train.self_teacher import check_examples_fit
 from distill.train.teacher_server import require_server
 from licensing.errors import InputError
 from synth.problems.problem import Prompt
@@ -27,6 +28,10 @@ def check_on_policy(recipe: Recipe, load: LoadProblems) -> Iterator[Finding]:
     the run fetches, and which of them will have a selected trace."""
     config = recipe.train.on_policy
     assert config is not None
+    in_examples = 0
+    if config.examples:
+        with final_base(recipe) as base:
+            in_examples = 0 if base is None else check_examples_fit(base, config, recipe.student.max_length)
     answers = config.steps * config.batch_size
     written = answers * config.max_new_tokens
     what = f"{answers:,} answers of the student, at most {written:,} tokens"
@@ -50,7 +55,7 @@ def check_on_policy(recipe: Recipe, load: LoadProblems) -> Iterator[Finding]:
             "note", "on_policy", f"{left_out:,} of {len(lengths):,} prompts leave no room for an answer: left out",
             "train.on_policy.max_new_tokens",
         )  # fmt: skip
-    read = written + answers * sum(fitting) / len(fitting)
+    read = written + answers * (sum(fitting) / len(fitting) + in_examples)
     yield Finding("ok", "on_policy", f"{what}; the teacher reads at most {read:,.0f}, prompts included")
 
 
@@ -60,6 +65,7 @@ def check_teacher_server(recipe: Recipe) -> Iterator[Finding]:
     config, length = recipe.train.on_policy, recipe.student.max_length
     assert config is not None
     teacher, answers = config.teacher, config.steps * config.batch_size
+    assert teacher is not None
     if teacher.revision is None:
         yield Finding(
             "note", "teacher server", "no revision: a digest of the folder says nothing of the weights that are served",

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from licensing.addresses import is_private_address
 from synth.sampling.config import TeacherSampling
 from synth.section import Operational, Section
+from synth.teachers.config import Example
 
 __all__ = ["FIRST_STUDENT", "LogitsTeacher", "OnPolicyConfig", "Rule", "SelectConfig", "TrainConfig"]
 
@@ -71,7 +72,13 @@ class LogitsTeacher(Section):
 class OnPolicyConfig(Section):
     """On-policy distillation: the student answers, and learns the teacher's distribution on its own answers."""
 
-    teacher: LogitsTeacher = Field(description="The model whose distribution is learnt.")
+    teacher: LogitsTeacher | None = Field(None, description="The model whose distribution is learnt.")
+    examples: tuple[Example, ...] = Field(
+        (),
+        exclude_if=lambda value: not value,  # a recipe without them has the key that it had
+        description="In place of `teacher`: worked examples, each with `prompt` and `response`. The student learns "
+        "what it says itself where they stand before the question.",
+    )
     steps: int = Field(100, ge=1, description="Optimiser steps.")
     batch_size: int = Field(16, ge=1, description="Answers in one optimiser step.")
     micro_batch_size: int = Operational(
@@ -85,8 +92,14 @@ class OnPolicyConfig(Section):
     max_new_tokens: int = Field(512, ge=1, description="Tokens of an answer.")
 
     @model_validator(mode="after")
+    def _one_teacher(self) -> OnPolicyConfig:
+        if (self.teacher is None) != bool(self.examples):
+            raise ValueError("set either teacher, or examples: then the student is its own teacher")
+        return self
+
+    @model_validator(mode="after")
     def _server_can_score(self) -> OnPolicyConfig:
-        if self.teacher.url is None:
+        if self.teacher is None or self.teacher.url is None:
             return self
         if self.beta > 0 and self.teacher.top_k != 1:
             raise ValueError(
@@ -96,6 +109,11 @@ class OnPolicyConfig(Section):
         if self.temperature != 1:
             raise ValueError("vLLM scores at temperature 1 whatever is asked: leave out temperature, or teacher.url")
         return self
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the teacher stands behind a server."""
+        return self.teacher is not None and self.teacher.url is not None
 
     @property
     def in_one_pass(self) -> int:

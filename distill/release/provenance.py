@@ -82,8 +82,9 @@ def _base(recipe: Recipe, stages: ReleaseStages) -> Iterator[dict[str, Any]]:
 
 
 def _logits_teacher(recipe: Recipe, stages: ReleaseStages) -> Iterator[dict[str, Any]]:
-    if recipe.train.on_policy is not None and stages.on_policy is not None:
-        teacher, revision = recipe.train.on_policy.teacher, stages.on_policy.facts.teacher_revision
+    config = recipe.train.on_policy
+    if config is not None and config.teacher is not None and stages.on_policy is not None:
+        teacher, revision = config.teacher, stages.on_policy.facts.teacher_revision
         digest = {"gitCommit": revision}
         yield _dependency(
             teacher.public_id,

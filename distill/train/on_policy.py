@@ -11,7 +11,8 @@ Answers, divergence and their kernels are TRL's. What is added:
 Dropout is off: an answer is the student's own, and the distribution that is trained is the one that wrote it.
 
 The teacher stands beside the student, or behind a server (``distill.train.teacher_server``): then the loss is over its
-likeliest tokens, and its scores are floating-point sums in an order that the server chooses.
+likeliest tokens, and its scores are floating-point sums in an order that the server chooses. Or it is the student, with
+worked examples in its prompt (``distill.train.self_teacher``).
 
 Not covered: several processes; vLLM for the answers; an adapter on the head.
 """
@@ -23,6 +24,7 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ from distill.train.batches import training_order
 from distill.train.checkpoints import complete, fingerprint_of, library_versions, newest_complete
 from distill.train.metrics import StepLog, is_json
 from distill.train.rollouts import RolloutLog
+from distill.train.self_teacher import check_examples_fit, privileged_context, self_teacher_trainer
 from distill.train.surroundings import surroundings
 from distill.train.teacher_server import require_server, scoring_trainer
 from distill.train.weights import open_base, save_adapter, save_full, trained_in_float32, training_dtype
@@ -140,8 +143,11 @@ def train_on_policy(
             f"on-policy distillation needs {error.name}", where="train.on_policy", hint=f"pip install {error.name}"
         ) from error
 
-    base, teacher = read_base(start), Path(config.teacher.model).expanduser()
+    base = read_base(start)
+    teacher = Path(config.teacher.model).expanduser() if config.teacher is not None else start
     shared = require_shared(start, teacher, "train.on_policy.teacher.model")
+    if config.examples:
+        check_examples_fit(base, config, student.max_length)
     room = student.max_length - config.max_new_tokens
     tokenizer = tokenizer_of(start)
     ids = [tokenizer.encode(base.render(one, True), add_special_tokens=False).ids for one in prompts.values()]
@@ -159,11 +165,14 @@ def train_on_policy(
             hint="lower it, or raise student.max_length",
         )
     server = None
-    if config.teacher.url is not None:
+    if config.teacher is not None and config.is_served:
         server = require_server(read_base(teacher, served=True), config.teacher, student.max_length)
     order = training_order(len(fitting), config.steps * config.batch_size, student.seed)
     problem_ids = [fitting[number] for number in order]
-    data = datasets.Dataset.from_list([{"prompt": [dict(turn) for turn in prompts[name]]} for name in problem_ids])
+    more = {"privileged_context": privileged_context(config.examples)} if config.examples else {}
+    data = datasets.Dataset.from_list(
+        [{"prompt": [dict(turn) for turn in prompts[name]], **more} for name in problem_ids]
+    )
 
     dtype = training_dtype(student.dtype)
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -184,8 +193,8 @@ def train_on_policy(
     ):
         model, cut_off = _student(student, start, trained, dtype, shared.size)
         trainer = _trainer(
-            student, config, model, None if server else _teacher(teacher, dtype, shared.size), shared.size, start, data,
-            dtype, checkpoints, fingerprint, metrics, progress, answers,
+            student, config, model, teacher, shared.size, start, data, dtype, checkpoints, fingerprint, metrics,
+            progress, answers,
         )  # fmt: skip
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         lora = isinstance(student.method, LoraMethod)
@@ -247,7 +256,7 @@ def _trainer(
     student: StudentConfig,
     config: OnPolicyConfig,
     model: Any,
-    teacher: Any | None,
+    teacher: Path,
     vocabulary: int,
     start: Path,
     data: Any,
@@ -261,14 +270,17 @@ def _trainer(
     from transformers import AutoTokenizer, TrainerCallback
     from trl import DistillationConfig, DistillationTrainer
 
-    kind: Any = DistillationTrainer
-    settings, models = DistillationConfig, {"teacher_model": teacher}
-    if teacher is None:
-        kind, settings = scoring_trainer(config.teacher, vocabulary)
-        models = {}
+    kind: Any
+    models = {}
+    if config.teacher is None:
+        kind, settings = self_teacher_trainer(config)
+    elif config.is_served:
+        kind, settings = scoring_trainer(config, vocabulary)
+    else:
+        kind, settings = DistillationTrainer, partial(DistillationConfig, beta=config.beta)
+        models["teacher_model"] = _teacher(teacher, dtype, vocabulary)
     arguments = settings(
         **common_arguments(student, dtype, checkpoints, metrics),
-        beta=config.beta,
         temperature=config.temperature,
         max_completion_length=config.max_new_tokens,
         disable_dropout=True,

@@ -23,7 +23,7 @@ from functools import partial
 from http.client import HTTPException
 from typing import Any
 
-from distill.config.train import LogitsTeacher
+from distill.config.train import LogitsTeacher, OnPolicyConfig
 from distill.models.folder import BaseFolder
 from distill.models.vocabulary import SAMPLE_TEXT, tokenizer_of
 from licensing.errors import InputError, MissingDependency
@@ -122,9 +122,9 @@ def _ask(url: str, start: str, path: str, body: dict[str, Any] | None = None) ->
     return answer
 
 
-def scoring_trainer(teacher: LogitsTeacher, vocabulary: int) -> tuple[Any, Any]:
-    """TRL's trainer for a served teacher, and its configuration with the settings of the server set. ``vocabulary``:
-    tokens of the student's head."""
+def scoring_trainer(config: OnPolicyConfig, vocabulary: int) -> tuple[Any, Any]:
+    """TRL's trainer for a served teacher, and its configuration with loss and server set. ``vocabulary``: tokens of the
+    student's head."""
     from trl.experimental.server_distillation import ServerDistillationConfig, ServerDistillationTrainer
 
     class ScoringTrainer(ServerDistillationTrainer):
@@ -146,5 +146,11 @@ def scoring_trainer(teacher: LogitsTeacher, vocabulary: int) -> tuple[Any, Any]:
             scores["topk_logprobs"][unknown] = float("-inf")
             return scores
 
-    settings = partial(ServerDistillationConfig, teacher_model_server_url=teacher.url, loss_top_k=teacher.top_k)
+    assert config.teacher is not None
+    settings = partial(
+        ServerDistillationConfig,
+        beta=config.beta,
+        teacher_model_server_url=config.teacher.url,
+        loss_top_k=config.teacher.top_k,
+    )
     return ScoringTrainer, settings

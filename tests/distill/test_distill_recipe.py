@@ -176,6 +176,7 @@ ON_POLICY = (
     "curate.control_arm=false",
 )  # fmt: skip
 TEACHER = "train.on_policy.teacher"
+EXAMPLES = "[{prompt: 1 + 1?, response: '2'}]"
 SERVED = (
     "train.on_policy={teacher: {model: models/Teacher, license: mit, url: 'http://node7:8000', top_k: 8}, beta: 0}",
     *ON_POLICY[1:],
@@ -194,6 +195,8 @@ SERVED = (
         ((*ON_POLICY, "student.method={kind: lora, target_modules: [q_proj, lm_head]}"), "adapts lm_head"),
         ((*ON_POLICY, f"{TEACHER}.url=http://node7:8000"), "url and top_k go together"),
         ((*ON_POLICY, f"{TEACHER}.top_k=8"), "url and top_k go together"),
+        ((*ON_POLICY, f"train.on_policy.examples={EXAMPLES}"), "set either teacher, or examples"),
+        ((*ON_POLICY, "train.on_policy={steps: 2}"), "set either teacher, or examples"),
         ((*SERVED, "train.on_policy.beta=1"), "set teacher.top_k: 1, or beta: 0"),
         ((*SERVED, "train.on_policy.temperature=0.7"), "vLLM scores at temperature 1"),
         ((*SERVED, f"{TEACHER}.url=http://node7:8000/v1"), "without /v1"),
@@ -223,6 +226,7 @@ def test_a_served_teacher_is_part_of_a_key_and_its_address_is_not(tmp_path: Path
         for change in ("name=t", f"{TEACHER}.url=http://node8:8000", f"{TEACHER}.top_k=9")
     )
     assert beside["on_policy"]["teacher"].keys() == {"model", "name", "revision", "license"}
+    assert "examples" not in beside["on_policy"]
     assert served == moved
     assert len({str(one) for one in (beside, served, more)}) == 3
 

@@ -234,7 +234,7 @@ def test_a_served_teacher_of_logits_is_named_with_its_engine_and_without_its_add
     section = json.dumps({"teacher": teacher, "beta": 0, "max_new_tokens": 64})
     recipe = private_recipe(
         tmp_path, "curate.control_arm=false", "train.stages=[sft, on_policy]", f"train.on_policy={section}",
-        "release.limitations=['Scored by http://10.9.8.7:8000/v1/completions.']",
+        "release.limitations=['Scored by http://10.9.8.7:8000/v1/completions, on 10.9.8.7:8000.']",
     )  # fmt: skip
     stages = finished_stages(tmp_path, recipe)
     facts = OnPolicyFacts(
