@@ -338,7 +338,7 @@ def _training(recipe: Recipe, stages: ReleaseStages) -> card.TrainingFacts:
     if on_policy is not None and (config := recipe.train.on_policy) is not None:
         learnt = (
             f"the distribution of {config.teacher.public_id}" if config.teacher is not None
-            else f"its own distribution with {len(config.examples)} worked examples in its prompt"
+            else f"its own distribution with worked examples in its prompt ({len(config.examples)})"
         )  # fmt: skip
         method += (
             f". Then on-policy distillation: {on_policy.facts.answers:,} answers of the student in "
