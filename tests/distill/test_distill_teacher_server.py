@@ -4,11 +4,12 @@ the loss is that of the same teacher beside the student."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from distill.config.recipe import RandomBase, StudentConfig
 from distill.config.train import LogitsTeacher
 from distill.models.folder import read_base
 from distill.models.prepare import prepare
+from distill.models.vocabulary import tokenizer_of
 from distill.train.rollouts import ROLLOUTS
 from distill.train.teacher_server import require_server
 from licensing.errors import InputError, MissingDependency
@@ -79,6 +81,29 @@ def on_server(folder: Path, url: str) -> list[str]:
     return [*changes, f"train.on_policy={{teacher: {teacher}, beta: 0, max_new_tokens: 8}}"]
 
 
+@contextlib.contextmanager
+def answering(answer: Callable[[str, Any], tuple[int, bytes]]) -> Iterator[str]:
+    """The address of a server that answers a path and a body with a code and bytes."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            length = int(self.headers.get("Content-Length", 0))
+            code, content = answer(self.path, json.loads(self.rfile.read(length) or "null"))
+            self.send_response(code)
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing on stderr."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 @pytest.mark.parametrize(
     ("code", "body", "what"),
     [
@@ -89,19 +114,22 @@ def on_server(folder: Path, url: str) -> list[str]:
     ],
 )
 def test_what_is_no_open_vllm_is_refused(folder: Path, code: int, body: bytes, what: str) -> None:
-    class Other(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(code)
-            self.end_headers()
-            self.wfile.write(body)
+    with answering(lambda path, request: (code, body)) as url:
+        assert what in refusal(folder, url)
 
-        def log_message(self, *_: Any) -> None:
-            """Nothing on stderr."""
 
-    with HTTPServer(("127.0.0.1", 0), Other) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        assert what in refusal(folder, f"http://127.0.0.1:{server.server_port}")
-        server.shutdown()
+def test_a_server_that_gives_logits_is_refused(folder: Path) -> None:
+    def answer(path: str, request: Any) -> tuple[int, bytes]:
+        value: dict[str, Any] = {"data": [{"id": "m", "max_model_len": CONTEXT}], "version": "1"}
+        if path == "/tokenize":
+            value = {"tokens": tokenizer_of(folder).encode(request["prompt"], add_special_tokens=False).ids}
+        if path == "/v1/completions":
+            scores = [{str(token): {"logprob": 7.5, "rank": 1}} for token in request["prompt"][0]]
+            value = {"choices": [{"prompt_logprobs": [None, *scores[1:]]}]}
+        return 200, json.dumps(value).encode()
+
+    with answering(answer) as url:
+        assert "gives no log-probabilities" in refusal(folder, url)
 
 
 @pytest.mark.slow
