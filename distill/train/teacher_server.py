@@ -59,7 +59,9 @@ def require_server(base: BaseFolder, teacher: LogitsTeacher, max_length: int) ->
     """
     start = f"vllm serve MODEL --max-logprobs {max(20, teacher.top_k or 0)} --max-model-len {max_length + 1}"
     ask = partial(_ask, f"{teacher.url}", start)
-    models = ask("/v1/models")["data"]
+    models = ask("/v1/models").get("data")
+    if not models:
+        raise InputError("no vLLM answers at /v1/models", where=_URL, hint=f"start one: {start}")
     model, context = models[0]["id"], models[0].get("max_model_len")  # the one that TRL asks
     if context is not None and context <= max_length:
         raise InputError(

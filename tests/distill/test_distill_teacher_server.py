@@ -111,6 +111,7 @@ def answering(answer: Callable[[str, Any], tuple[int, bytes]]) -> Iterator[str]:
         (503, b"busy", "refuses /v1/models: busy"),
         (200, b"<html>", "no server answers for the teacher"),
         (200, b"[]", "no vLLM answers"),
+        (200, b'{"data": []}', "no vLLM answers"),
     ],
 )
 def test_what_is_no_open_vllm_is_refused(folder: Path, code: int, body: bytes, what: str) -> None:
@@ -136,7 +137,7 @@ def test_a_server_that_gives_logits_is_refused(folder: Path) -> None:
 def test_a_recipe_whose_teacher_is_served_nowhere_is_refused_before_anything_is_spent(distill, folder: Path) -> None:
     changes = on_server(folder, f"http://127.0.0.1:{free_port()}")
     answer = distill("check", SMOKE, *(part for change in changes for part in ("--set", change)), "--json")
-    [one] = [one for one in answer.json if one["subject"] == "teacher server"]
+    _, one = (one for one in answer.json if one["subject"] == "teacher server")
     assert one["level"] == "error"
     assert one["exit_code"] == MissingDependency.exit_code
     assert one["what"].startswith("no server answers for the teacher")
