@@ -17,7 +17,7 @@ from pathlib import Path
 from distill.check.finding import Finding
 from distill.check.forecast import check_forecast
 from distill.check.memory import CHECKPOINTS, check_memory
-from distill.check.on_policy import check_on_policy
+from distill.check.on_policy import check_on_policy, check_teacher_server
 from distill.check.pair import check_pair
 from distill.check.pilot import run_pilot
 from distill.check.preview import final_base
@@ -64,7 +64,7 @@ def check_recipe(
     ``pilot``: sample so many problems for real, where nothing else is wrong, and forecast the run from that.
     ``gpu_memory``: forecast whether training fits GPUs of so many GiB each; needs torch.
     """
-    several = len(recipe.teachers) > 1
+    several, on_policy = len(recipe.teachers) > 1, recipe.train.on_policy
     load = cache(partial(problems_of, recipe))
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "parts": lambda: _parts(recipe),
@@ -72,9 +72,10 @@ def check_recipe(
         **{f"teacher {one.public_id}" if several else "teacher": partial(_teacher, one) for one in recipe.teachers},
         **{one.role: partial(_stage_model, one, section) for section, one in recipe.asked_models.items()},
         "licences": lambda: _licences(recipe),
-        **({"pair": lambda: _pair(recipe)} if recipe.train.on_policy else {}),
+        **({"pair": lambda: _pair(recipe)} if on_policy and on_policy.teacher else {}),
+        **({"teacher server": lambda: check_teacher_server(recipe)} if on_policy and on_policy.is_served else {}),
         "problems": lambda: check_problems(recipe, free_bytes(runs), load),
-        **({"on_policy": lambda: check_on_policy(recipe, load)} if recipe.train.on_policy else {}),
+        **({"on_policy": lambda: check_on_policy(recipe, load)} if on_policy else {}),
         **({"select": lambda: _select(recipe)} if recipe.train.select else {}),
         "held-out problems": lambda: check_held_out(recipe),
         "disk": lambda: _disk(recipe, runs),
@@ -107,7 +108,9 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
     training = ("torch", "transformers", "peft", "accelerate")
     modules = dict.fromkeys(training, f"pip install {' '.join(training)}")
     engines = [type(one) for one in (*recipe.teachers, *(model.teacher for model in recipe.asked_models.values()))]
-    if VllmTeacher in engines or VllmServerTeacher in engines or recipe.evaluate.engine == "vllm":
+    vllm = VllmTeacher in engines or VllmServerTeacher in engines or recipe.evaluate.engine == "vllm"
+    vllm |= recipe.train.on_policy is not None and recipe.train.on_policy.is_served  # TRL's client of a server needs it
+    if vllm:
         modules["vllm"] = "make setup-vllm, or on a GPU: pip install vllm"
     if recipe.student.optimizer.endswith("8bit"):
         modules["bitsandbytes"] = "pip install bitsandbytes"
@@ -170,9 +173,11 @@ def _stage_model(model: AskedModel, section: str) -> Iterator[Finding]:
 
 def _pair(recipe: Recipe) -> Iterator[Finding]:
     """The student and the teacher of on-policy distillation."""
-    assert recipe.train.on_policy is not None
+    on_policy = recipe.train.on_policy
+    assert on_policy is not None
+    assert on_policy.teacher is not None
     where = "train.on_policy.teacher.model"
-    folder = Path(recipe.train.on_policy.teacher.model).expanduser()
+    folder = Path(on_policy.teacher.model).expanduser()
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}", where=where, hint="download the model, and give its folder")
     with final_base(recipe) as base:
@@ -180,7 +185,7 @@ def _pair(recipe: Recipe) -> Iterator[Finding]:
             what = f"{recipe.student.public_id} is fetched by the run, which compares it before anything is sampled"
             yield Finding("note", "pair", what, where)
         else:
-            yield from check_pair(base, read_base(folder))
+            yield from check_pair(base, read_base(folder, served=on_policy.is_served))
 
 
 def _endpoint(teacher: OpenAITeacher) -> Iterator[Finding]:

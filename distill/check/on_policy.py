@@ -1,18 +1,23 @@
-"""On-policy distillation: whether its prompts leave room for answers, and how many tokens student and teacher take."""
+"""On-policy distillation: whether its prompts leave room for answers, how many tokens student and teacher take, and
+whether a served teacher scores."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from distill.check.finding import Finding
 from distill.check.preview import final_base, made_up_trace
 from distill.check.problems import LoadProblems
 from distill.config.recipe import Recipe
+from distill.models.folder import read_base
 from distill.models.vocabulary import tokenizer_of
+from distill.train.self_teacher import check_examples_fit
+from distill.train.teacher_server import require_server
 from licensing.errors import InputError
 from synth.problems.problem import Prompt
 
-__all__ = ["check_on_policy", "prompt_lengths"]
+__all__ = ["check_on_policy", "check_teacher_server", "prompt_lengths"]
 
 _MOST_PROMPTS = 1_000
 """Prompts that are tokenised, at equal distances: their lengths are close to those of all."""
@@ -23,6 +28,10 @@ def check_on_policy(recipe: Recipe, load: LoadProblems) -> Iterator[Finding]:
     the run fetches, and which of them will have a selected trace."""
     config = recipe.train.on_policy
     assert config is not None
+    in_examples = 0
+    if config.examples:
+        with final_base(recipe) as base:
+            in_examples = 0 if base is None else check_examples_fit(base, config, recipe.student.max_length)
     answers = config.steps * config.batch_size
     written = answers * config.max_new_tokens
     what = f"{answers:,} answers of the student, at most {written:,} tokens"
@@ -46,8 +55,29 @@ def check_on_policy(recipe: Recipe, load: LoadProblems) -> Iterator[Finding]:
             "note", "on_policy", f"{left_out:,} of {len(lengths):,} prompts leave no room for an answer: left out",
             "train.on_policy.max_new_tokens",
         )  # fmt: skip
-    read = written + answers * sum(fitting) / len(fitting)
+    read = written + answers * (sum(fitting) / len(fitting) + in_examples)
     yield Finding("ok", "on_policy", f"{what}; the teacher reads at most {read:,.0f}, prompts included")
+
+
+def check_teacher_server(recipe: Recipe) -> Iterator[Finding]:
+    """What the server of a served teacher takes for one answer, the longest, and so for all. Raises as
+    ``require_server``."""
+    config, length = recipe.train.on_policy, recipe.student.max_length
+    assert config is not None
+    teacher, answers = config.teacher, config.steps * config.batch_size
+    assert teacher is not None
+    if teacher.revision is None:
+        yield Finding(
+            "note", "teacher server", "no revision: a digest of the folder says nothing of the weights that are served",
+            "train.on_policy.teacher.revision", "name the commit that the server loads",
+        )  # fmt: skip
+    server = require_server(read_base(Path(teacher.model).expanduser(), served=True), teacher, length)
+    yield Finding(
+        "ok", "teacher server",
+        f"{teacher.public_id} is {server.model} on {server.engine}: {length:,} tokens are scored in "
+        f"{server.seconds:.2f} s and {server.size / 2**20:.2f} MiB; {answers:,} answers of that length, one after "
+        f"another, in {answers * server.seconds / 3600:.2g} h and {answers * server.size / 2**30:.2g} GiB",
+    )  # fmt: skip
 
 
 def prompt_lengths(recipe: Recipe, prompts: Sequence[Prompt]) -> list[int] | None:

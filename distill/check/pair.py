@@ -14,17 +14,12 @@ from typing import Any
 
 from distill.check.finding import Finding
 from distill.models.folder import BaseFolder
-from distill.models.vocabulary import SharedVocabulary, embedding_rows, shared_vocabulary, tokenizer_of
+from distill.models.vocabulary import SAMPLE_TEXT, SharedVocabulary, embedding_rows, shared_vocabulary, tokenizer_of
 from licensing.errors import InputError
 
 __all__ = ["check_pair"]
 
 _QUESTION = {"role": "user", "content": "What is 1 + 1?"}
-_TEXT = (
-    "Let x = 12,345.678 and y = -9: then x**2 + y² ≥ 0.\n\n\tdef f(n):\n        return n // 2  # half\n"
-    "Ça coûte 3,50 €. Straße, naïve, Ελλάδα, Привет, 你好, 日本語, 한국어 🙂\r\n    I'll we've DON'T"
-)
-"""Digits, blanks, code, accents, other scripts, contractions: where pre-tokenizers of one vocabulary differ."""
 
 
 def check_pair(student: BaseFolder, teacher: BaseFolder) -> Iterator[Finding]:
@@ -62,7 +57,7 @@ def _vocabulary(student: BaseFolder, teacher: BaseFolder, shared: SharedVocabula
             return
     both = (student, teacher)
     texts = [
-        _TEXT,
+        SAMPLE_TEXT,
         *(base.render([_QUESTION], True) for base in both),
         *(tag for base in both for tag in base.turn.tags),
     ]

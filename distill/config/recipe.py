@@ -515,7 +515,7 @@ class Recipe(Section):
     @property
     def _origins(self) -> tuple[str, ...]:
         teachers = [teacher.public_id for teacher in self.teachers]
-        if self.train.on_policy is not None:
+        if self.train.on_policy is not None and self.train.on_policy.teacher is not None:
             teachers.append(self.train.on_policy.teacher.public_id)
         return (self.student.public_id, *teachers)
 

@@ -4,11 +4,14 @@ of ``student``."""
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from licensing.addresses import is_private_address
 from synth.sampling.config import TeacherSampling
 from synth.section import Operational, Section
+from synth.teachers.config import Example
 
 __all__ = ["FIRST_STUDENT", "LogitsTeacher", "OnPolicyConfig", "Rule", "SelectConfig", "TrainConfig"]
 
@@ -18,12 +21,47 @@ Rule = Literal["best", "last", "earliest_within_noise"]
 
 
 class LogitsTeacher(Section):
-    """A teacher beside the student, whose distribution it is trained on."""
+    """A teacher whose distribution the student is trained on: loaded beside it, or on a server."""
 
-    model: str = Field(description="Folder of a model with the student's vocabulary.")
+    model: str = Field(
+        description="Folder of a model with the student's vocabulary; of a served one without the weights."
+    )
+    url: str | None = Operational(
+        None, description="Address of your own `vllm serve` of the model; it is loaded beside the student if absent."
+    )
+    top_k: int | None = Field(
+        None,
+        ge=1,
+        exclude_if=lambda value: value is None,  # a recipe without it has the key that it had
+        description="With `url`: tokens of a place, the teacher's likeliest, that are compared one by one; all others "
+        "count as one.",
+    )
     name: str | None = Field(None, description="Public id (owner/name) for the lineage.")
     revision: str | None = Field(None, description="Commit of the model; the digest of the folder's content if absent.")
     license: str | None = Field(None, description="License of the teacher's weights.")
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address_of_ones_own(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.rstrip("/") == "/v1":
+            raise ValueError("url is not the address of a server: write http://HOST:PORT, without /v1")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("url holds more than an address: TRL's client sends no key")
+        if not is_private_address(url):
+            raise ValueError(
+                "url is a public address, and TRL's client sends no key: take a server on this machine or a private "
+                "network, or a tunnel to it"
+            )
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _a_server_gives_top_tokens(self) -> LogitsTeacher:
+        if (self.url is None) != (self.top_k is None):
+            raise ValueError("url and top_k go together: a server gives its top_k tokens, a model beside all of them")
+        return self
 
     @property
     def public_id(self) -> str:
@@ -34,7 +72,13 @@ class LogitsTeacher(Section):
 class OnPolicyConfig(Section):
     """On-policy distillation: the student answers, and learns the teacher's distribution on its own answers."""
 
-    teacher: LogitsTeacher = Field(description="The model whose distribution is learnt.")
+    teacher: LogitsTeacher | None = Field(None, description="The model whose distribution is learnt.")
+    examples: tuple[Example, ...] = Field(
+        (),
+        exclude_if=lambda value: not value,  # a recipe without them has the key that it had
+        description="In place of `teacher`: worked examples, each with `prompt` and `response`. The student learns "
+        "what it says itself where they stand before the question.",
+    )
     steps: int = Field(100, ge=1, description="Optimiser steps.")
     batch_size: int = Field(16, ge=1, description="Answers in one optimiser step.")
     micro_batch_size: int = Operational(
@@ -46,6 +90,30 @@ class OnPolicyConfig(Section):
     )
     temperature: float = Field(1.0, gt=0, description="Of the answers, and of both distributions.")
     max_new_tokens: int = Field(512, ge=1, description="Tokens of an answer.")
+
+    @model_validator(mode="after")
+    def _one_teacher(self) -> OnPolicyConfig:
+        if (self.teacher is None) != bool(self.examples):
+            raise ValueError("set either teacher, or examples: then the student is its own teacher")
+        return self
+
+    @model_validator(mode="after")
+    def _server_can_score(self) -> OnPolicyConfig:
+        if self.teacher is None or self.teacher.url is None:
+            return self
+        if self.beta > 0 and self.teacher.top_k != 1:
+            raise ValueError(
+                f"beta {self.beta:g} with a served teacher is over the student's own token and the teacher's likeliest "
+                "alone: set teacher.top_k: 1, or beta: 0 for the forward KL over top_k tokens"
+            )
+        if self.temperature != 1:
+            raise ValueError("vLLM scores at temperature 1 whatever is asked: leave out temperature, or teacher.url")
+        return self
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the teacher stands behind a server."""
+        return self.teacher is not None and self.teacher.url is not None
 
     @property
     def in_one_pass(self) -> int:

@@ -281,21 +281,24 @@ class _Builder:
             self.replaced.append(f"train.student_sample: one answer to each problem, {_NEW_TOKENS} new tokens")
         if train.on_policy is None:
             return train
+        few: dict[str, Any] = {
+            "steps": _FEW_STEPS,
+            "batch_size": 4,
+            "micro_batch_size": 2,
+            "max_new_tokens": min(train.on_policy.max_new_tokens, _NEW_TOKENS),
+        }
+        teacher = train.on_policy.teacher
+        if teacher is None:
+            return train.model_copy(update={"on_policy": train.on_policy.model_copy(update=few)})
         folder = self._folder / "logits_teacher"
         if base is not None:
             write_stand_in(base, folder)
         elif isinstance(self._recipe.student.base, RandomBase):
             folder.mkdir()
             write_random_base(self._recipe.student.base, folder)
-        teacher = train.on_policy.teacher
         self.replaced.append(f"train.on_policy.teacher {teacher.public_id}: the student's stand-in")
-        few = {
-            "teacher": teacher.model_copy(update={"model": str(folder), "name": teacher.public_id}),
-            "steps": _FEW_STEPS,
-            "batch_size": 4,
-            "micro_batch_size": 2,
-            "max_new_tokens": min(train.on_policy.max_new_tokens, _NEW_TOKENS),
-        }
+        beside = {"model": str(folder), "name": teacher.public_id, "url": None, "top_k": None}
+        few["teacher"] = teacher.model_copy(update=beside)
         return train.model_copy(update={"on_policy": train.on_policy.model_copy(update=few)})
 
     def evaluate(self) -> EvaluateConfig:

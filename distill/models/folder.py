@@ -107,13 +107,42 @@ class BaseFolder:
         return list(dict.fromkeys(number for number in declared if isinstance(number, int)))
 
 
-def read_base(folder: Path, template: str | None = None) -> BaseFolder:
+def read_base(folder: Path, template: str | None = None, *, served: bool = False) -> BaseFolder:
     """Read and check the folder of a model. Raises InputError naming what is missing, and what to do about it.
 
-    ``template``: in place of the folder's own."""
+    ``template``: in place of the folder's own. ``served``: a server loads the model, so its weights need not be here,
+    and may be of kinds that nobody trains.
+    """
     where = str(folder)
-    shards = tuple(file.name for file in weight_files(folder))
+    shards = () if served else tuple(file.name for file in weight_files(folder))
     config = read_object(folder / "config.json")
+    if not served:
+        _check_can_be_trained(config, where)
+    tokenizer_config = read_object(folder / "tokenizer_config.json", optional=True)
+    template = template or read_template(folder)
+    if template is None:
+        raise InputError(
+            "the tokenizer has no chat template",
+            where=where,
+            hint="take an instruction-tuned base, or set student.chat_template: chatml",
+        )
+    base = BaseFolder(
+        folder=folder,
+        config=config,
+        tokenizer_config=read_object(folder / "special_tokens_map.json", optional=True) | tokenizer_config,
+        generation=read_object(folder / "generation_config.json", optional=True),
+        template=template,
+        special=_special_tokens(folder),
+        weights=(INDEX, *shards) if shards and (folder / INDEX).is_file() else shards,
+    )
+    try:
+        _ = base.turn, base.stop_ids
+    except InputError as error:
+        raise InputError(error.what, where=error.where or where, hint=error.hint) from error
+    return base
+
+
+def _check_can_be_trained(config: Mapping[str, Any], where: str) -> None:
     if "auto_map" in config:
         raise InputError(
             "this model needs its own Python code (auto_map in config.json), which is never run",
@@ -132,28 +161,6 @@ def read_base(folder: Path, template: str | None = None) -> BaseFolder:
             where=where,
             hint="take a text-only model of the family",
         )
-    tokenizer_config = read_object(folder / "tokenizer_config.json", optional=True)
-    template = template or read_template(folder)
-    if template is None:
-        raise InputError(
-            "the tokenizer has no chat template",
-            where=where,
-            hint="take an instruction-tuned base, or set student.chat_template: chatml",
-        )
-    base = BaseFolder(
-        folder=folder,
-        config=config,
-        tokenizer_config=read_object(folder / "special_tokens_map.json", optional=True) | tokenizer_config,
-        generation=read_object(folder / "generation_config.json", optional=True),
-        template=template,
-        special=_special_tokens(folder),
-        weights=(INDEX, *shards) if (folder / INDEX).is_file() else shards,
-    )
-    try:
-        _ = base.turn, base.stop_ids
-    except InputError as error:
-        raise InputError(error.what, where=error.where or where, hint=error.hint) from error
-    return base
 
 
 def own_template(student: StudentConfig) -> str | None:

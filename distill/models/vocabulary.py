@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 __all__ = [
+    "SAMPLE_TEXT",
     "SharedVocabulary",
     "crop_vocabulary",
     "embedding_rows",
@@ -26,6 +27,12 @@ __all__ = [
     "shared_vocabulary",
     "tokenizer_of",
 ]
+
+SAMPLE_TEXT = (
+    "Let x = 12,345.678 and y = -9: then x**2 + y² ≥ 0.\n\n\tdef f(n):\n        return n // 2  # half\n"
+    "Ça coûte 3,50 €. Straße, naïve, Ελλάδα, Привет, 你好, 日本語, 한국어 🙂\r\n    I'll we've DON'T"
+)
+"""Digits, blanks, code, accents, other scripts, contractions: where pre-tokenizers of one vocabulary differ."""
 
 
 @dataclass(frozen=True)

@@ -336,11 +336,16 @@ def _training(recipe: Recipe, stages: ReleaseStages) -> card.TrainingFacts:
     method = "LoRA, merged into the weights" if isinstance(student.method, LoraMethod) else "full fine-tuning"
     method = f"{method}; loss on the answers only"
     if on_policy is not None and (config := recipe.train.on_policy) is not None:
+        learnt = (
+            f"the distribution of {config.teacher.public_id}" if config.teacher is not None
+            else f"its own distribution with worked examples in its prompt ({len(config.examples)})"
+        )  # fmt: skip
         method += (
             f". Then on-policy distillation: {on_policy.facts.answers:,} answers of the student in "
-            f"{on_policy.facts.steps:,} steps, on which it learnt the distribution of {config.teacher.public_id}"
+            f"{on_policy.facts.steps:,} steps, on which it learnt {learnt}"
         )
-        settings |= {f"on_policy.{key}": value for key, value in config.model_dump(exclude={"teacher"}).items()}
+        shown = config.model_dump(exclude={"teacher", "examples"})
+        settings |= {f"on_policy.{key}": value for key, value in shown.items()}
     if stages.selected is not None:
         method += f". {_selection_text(stages.selected.facts)}"
     return card.TrainingFacts(

@@ -153,8 +153,7 @@ def lineage_of(
     for name in other_models:
         unknown = {"model": name, "name": None, "revision": None, "license": None}
         inputs += [one for teacher in endpoints for one in generators(teacher.model_copy(update=unknown), sampled)]
-    if recipe.train.on_policy is not None:
-        one = recipe.train.on_policy.teacher
+    if recipe.train.on_policy is not None and (one := recipe.train.on_policy.teacher) is not None:
         inputs.append(Input(id=one.public_id, role="logits", licence=one.license, revision=one.revision))
     # Rows that the base wrote, or the student of the first round, whose weights are the base's under its license.
     writes = (recipe.replay is not None or recipe.train.rounds > 1) and not isinstance(student.base, RandomBase)

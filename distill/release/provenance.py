@@ -14,7 +14,7 @@ from distill.config.recipe import Recipe
 from distill.models.folder import MODEL, public_name
 from distill.release.facts import ReleaseStages, teacher_facts
 from distill.release.lineage import Sources, base_revision
-from distill.release.public import Redaction, public_endpoint
+from distill.release.public import PRIVATE_ENDPOINT, Redaction, public_endpoint
 from distill.runs.artefact import Artefact
 from distill.runs.provenance import PROJECT
 from synth.sampling.samples_table import PROBLEMS
@@ -82,10 +82,19 @@ def _base(recipe: Recipe, stages: ReleaseStages) -> Iterator[dict[str, Any]]:
 
 
 def _logits_teacher(recipe: Recipe, stages: ReleaseStages) -> Iterator[dict[str, Any]]:
-    if recipe.train.on_policy is not None and stages.on_policy is not None:
-        teacher, revision = recipe.train.on_policy.teacher, stages.on_policy.facts.teacher_revision
+    config = recipe.train.on_policy
+    if config is not None and config.teacher is not None and stages.on_policy is not None:
+        teacher, revision = config.teacher, stages.on_policy.facts.teacher_revision
         digest = {"gitCommit": revision}
-        yield _dependency(teacher.public_id, "logits", digest, revision=revision, license=teacher.license)
+        yield _dependency(
+            teacher.public_id,
+            "logits",
+            digest,
+            revision=revision,
+            license=teacher.license,
+            engine=stages.on_policy.facts.teacher_engine,
+            endpoint=None if teacher.url is None else PRIVATE_ENDPOINT,
+        )
 
 
 def _teachers(recipe: Recipe, section: TeachersConfig, stages: ReleaseStages) -> Iterator[dict[str, Any]]:

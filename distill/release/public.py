@@ -88,10 +88,9 @@ def _private_texts(value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, BaseModel):
         if isinstance(value, OpenAITeacher) and (endpoint := public_endpoint(value)) != value.base_url:
             for address in value.addresses:
-                yield address, endpoint
-                host = urlsplit(address).netloc
-                if "." in host or ":" in host:  # a bare name may be a word of another text
-                    yield host, endpoint
+                yield from _private_address(address, endpoint)
+        if isinstance(value, LogitsTeacher) and value.url is not None:
+            yield from _private_address(value.url, PRIVATE_ENDPOINT)
         base = getattr(value, "model" if isinstance(value, TeacherFields | LogitsTeacher) else "base", None)
         if isinstance(base, str) and (is_local_path(base) or Path(base).expanduser().is_dir()):
             name = value.name if isinstance(value, TeacherFields | LogitsTeacher | StudentConfig) else None
@@ -108,6 +107,13 @@ def _private_texts(value: Any) -> Iterator[tuple[str, str]]:
             yield from _private_texts(item)
     elif isinstance(value, str) and is_local_path(value):
         yield value, _folder_name(value)
+
+
+def _private_address(address: str, endpoint: str) -> Iterator[tuple[str, str]]:
+    yield address, endpoint
+    host = urlsplit(address).netloc
+    if "." in host or ":" in host:  # a bare name may be a word of another text
+        yield host, endpoint
 
 
 def _folder_name(path: str) -> str:

@@ -217,7 +217,8 @@ class TrainFacts(Facts):
 
 class OnPolicyFacts(Facts):
     """``tokens``: of all answers of the student. ``vocabulary``: tokens over which its distribution and the teacher's
-    are compared. The losses are divergences, in nats a token; the lengths are mean tokens of an answer."""
+    are compared. The losses are divergences, in nats a token; the lengths are mean tokens of an answer.
+    ``teacher_engine``: name and version of the server of a served teacher."""
 
     rows_in: int
     rows_out: int
@@ -232,6 +233,7 @@ class OnPolicyFacts(Facts):
     first_mean_length: float | None = None
     last_mean_length: float | None = None
     teacher_revision: str | None = None
+    teacher_engine: str | None = None
     template_digest: str
 
 

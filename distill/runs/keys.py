@@ -108,7 +108,7 @@ def pinned_rewriter(recipe: Recipe) -> RewriterConfig | None:
 def pinned_train(recipe: Recipe) -> TrainConfig:
     """The section train, with the teacher of on-policy distillation pinned by the content of its folder."""
     train, on_policy = recipe.train, recipe.train.on_policy
-    if on_policy is None or on_policy.teacher.revision is not None:
+    if on_policy is None or on_policy.teacher is None or on_policy.teacher.revision is not None:
         return train
     content = fingerprint(Path(on_policy.teacher.model).expanduser())
     revision = f"content-{content[:16]}" if content else None

@@ -29,8 +29,8 @@ class OnPolicy(Stage[OnPolicyFacts]):
     rollouts.parquet; resumes from its checkpoints.
 
     The student answers the problems of the selected traces, each once in a pass: decontaminated ones. Rows about its
-    persona and replayed answers are not among them: there the teacher would speak of itself. ``config.teacher`` is
-    pinned by its content.
+    persona and replayed answers are not among them: there the teacher would speak of itself. ``config.teacher``, where
+    there is one, is pinned by its content.
     """
 
     # The selection names the problems, and its facts have a digest of their texts.
@@ -77,6 +77,6 @@ class OnPolicy(Stage[OnPolicyFacts]):
         )
         return OnPolicyFacts(
             **result.facts(),
-            teacher_revision=self.config.teacher.revision,
+            teacher_revision=self.config.teacher.revision if self.config.teacher else None,
             template_digest=self.prepared.facts.template_digest,
         )

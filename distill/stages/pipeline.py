@@ -13,7 +13,7 @@ from typing import Any
 from distill.config.recipe import EvaluationSettings, Recipe
 from distill.evaluate.run import check_engine, check_sampling
 from distill.evaluate.suites.suite import find_suites
-from distill.models.folder import MODEL
+from distill.models.folder import MODEL, read_base
 from distill.models.vocabulary import require_shared
 from distill.release.evaluation_items import check_evaluation_items
 from distill.release.gate import decide
@@ -50,6 +50,7 @@ from distill.stages.select import Select
 from distill.stages.train import Arm, Train
 from distill.stages.verify import Verify
 from distill.train.launch import check_keeps_checkpoints
+from distill.train.self_teacher import check_examples_fit
 from licensing.audit import audit
 from licensing.errors import InputError
 from publish.formats.gguf import check_gguf_tools
@@ -132,7 +133,9 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     template = _content(student.chat_template)
     prepared = run.stage(Prepare(student.base_only(), persona, base_content(student), template))
     check_sampling(recipe.evaluate, prepared.path / MODEL)
-    if train.on_policy is not None:  # before a teacher is sampled
+    if train.on_policy is not None and train.on_policy.examples:  # before a teacher is sampled
+        check_examples_fit(read_base(prepared.path / MODEL), train.on_policy, student.max_length)
+    if train.on_policy is not None and train.on_policy.teacher is not None:
         folder = Path(train.on_policy.teacher.model).expanduser()
         require_shared(prepared.path / MODEL, folder, "train.on_policy.teacher.model")
     samples = teacher_samples = run.stage(

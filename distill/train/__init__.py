@@ -4,6 +4,8 @@ To change X, edit Y:
 
     supervised fine-tuning, full or LoRA               sft.py
     on-policy distillation, and its answers            on_policy.py, rollouts.py
+    its teacher behind a server                        teacher_server.py
+    the student as its own teacher                     self_teacher.py
     optimiser, checkpoints, logs, trackers             arguments.py
     models opened and saved                            weights.py
     threads, quiet libraries, errors in words          surroundings.py

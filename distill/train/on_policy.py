@@ -10,8 +10,11 @@ Answers, divergence and their kernels are TRL's. What is added:
 
 Dropout is off: an answer is the student's own, and the distribution that is trained is the one that wrote it.
 
-Not covered: several processes; vLLM for the answers; a teacher that does not fit beside the student; an adapter on the
-head.
+The teacher stands beside the student, or behind a server (``distill.train.teacher_server``): then the loss is over its
+likeliest tokens, and its scores are floating-point sums in an order that the server chooses. Or it is the student, with
+worked examples in its prompt (``distill.train.self_teacher``).
+
+Not covered: several processes; vLLM for the answers; an adapter on the head.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +39,9 @@ from distill.train.batches import training_order
 from distill.train.checkpoints import complete, fingerprint_of, library_versions, newest_complete
 from distill.train.metrics import StepLog, is_json
 from distill.train.rollouts import RolloutLog
+from distill.train.self_teacher import check_examples_fit, privileged_context, self_teacher_trainer
 from distill.train.surroundings import surroundings
+from distill.train.teacher_server import require_server, scoring_trainer
 from distill.train.weights import open_base, save_adapter, save_full, trained_in_float32, training_dtype
 from licensing.errors import InputError, MissingDependency, Refused
 from licensing.files import write_json
@@ -57,7 +63,8 @@ _LOGGED = {
 @dataclass(frozen=True)
 class OnPolicyResult:
     """What the training did. ``tokens``: of all answers. ``vocabulary``: tokens over which distributions are compared.
-    ``too_long``: prompts that leave no room for an answer within ``student.max_length``.
+    ``too_long``: prompts that leave no room for an answer within ``student.max_length``. ``teacher_engine``: name and
+    version of a served teacher's server.
 
     ``history`` holds one entry an optimiser step. ``resumed_from`` is the step of the checkpoint that the call
     continued from, 0 where it began anew; it is in no file and not among the facts.
@@ -71,6 +78,7 @@ class OnPolicyResult:
     vocabulary: int
     dtype: str
     trained_parameters: int
+    teacher_engine: str | None
     history: tuple[dict[str, Any], ...]
     resumed_from: int
 
@@ -86,6 +94,7 @@ class OnPolicyResult:
             "vocabulary": self.vocabulary,
             "dtype": self.dtype,
             "trained_parameters": self.trained_parameters,
+            **({"teacher_engine": self.teacher_engine} if self.teacher_engine else {}),
             "first_loss": first.get("loss"),
             "last_loss": last.get("loss"),
             "first_mean_length": first.get("mean_length"),
@@ -112,7 +121,7 @@ def train_on_policy(
 
     ``start`` is the prepared model, ``trained`` the folder that SFT left: an adapter for ``start``, or whole weights.
     ``checkpoints`` is a private folder: a call after a crash continues from the newest whole one and ends with the
-    bytes of a call left alone.
+    bytes of a call left alone, where the scores of a served teacher are the same again.
 
     Args:
         inputs_digest: Identity of everything that is read; checkpoints of another one are not used.
@@ -120,9 +129,10 @@ def train_on_policy(
         rollouts: The Parquet file of all answers (``distill.train.rollouts``).
 
     Raises:
-        InputError: The models share no vocabulary, or no prompt leaves room for an answer.
+        InputError: The models share no vocabulary, no prompt leaves room for an answer, or the teacher's server cannot
+            score.
         Refused: The gradient of a step is not finite.
-        MissingDependency: torch, transformers, peft, trl or datasets, memory or disk.
+        MissingDependency: torch, transformers, peft, trl or datasets, the teacher's server, memory or disk.
     """
     try:
         import datasets
@@ -133,8 +143,11 @@ def train_on_policy(
             f"on-policy distillation needs {error.name}", where="train.on_policy", hint=f"pip install {error.name}"
         ) from error
 
-    base, teacher = read_base(start), Path(config.teacher.model).expanduser()
+    base = read_base(start)
+    teacher = Path(config.teacher.model).expanduser() if config.teacher is not None else start
     shared = require_shared(start, teacher, "train.on_policy.teacher.model")
+    if config.examples:
+        check_examples_fit(base, config, student.max_length)
     room = student.max_length - config.max_new_tokens
     tokenizer = tokenizer_of(start)
     ids = [tokenizer.encode(base.render(one, True), add_special_tokens=False).ids for one in prompts.values()]
@@ -151,9 +164,15 @@ def train_on_policy(
             where="train.on_policy.max_new_tokens",
             hint="lower it, or raise student.max_length",
         )
+    server = None
+    if config.teacher is not None and config.is_served:
+        server = require_server(read_base(teacher, served=True), config.teacher, student.max_length)
     order = training_order(len(fitting), config.steps * config.batch_size, student.seed)
     problem_ids = [fitting[number] for number in order]
-    data = datasets.Dataset.from_list([{"prompt": [dict(turn) for turn in prompts[name]]} for name in problem_ids])
+    more = {"privileged_context": privileged_context(config.examples)} if config.examples else {}
+    data = datasets.Dataset.from_list(
+        [{"prompt": [dict(turn) for turn in prompts[name]], **more} for name in problem_ids]
+    )
 
     dtype = training_dtype(student.dtype)
     checkpoints.mkdir(parents=True, exist_ok=True)
@@ -174,8 +193,8 @@ def train_on_policy(
     ):
         model, cut_off = _student(student, start, trained, dtype, shared.size)
         trainer = _trainer(
-            student, config, model, _teacher(teacher, dtype, shared.size), start, data, dtype, checkpoints, fingerprint,
-            metrics, progress, answers,
+            student, config, model, teacher, shared.size, start, data, dtype, checkpoints, fingerprint, metrics,
+            progress, answers,
         )  # fmt: skip
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         lora = isinstance(student.method, LoraMethod)
@@ -202,6 +221,7 @@ def train_on_policy(
         vocabulary=shared.size,
         dtype=dtype,
         trained_parameters=sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad),
+        teacher_engine=server.engine if server else None,
         history=history,
         resumed_from=int(resume.name.rpartition("-")[2]) if resume else 0,
     )
@@ -236,7 +256,8 @@ def _trainer(
     student: StudentConfig,
     config: OnPolicyConfig,
     model: Any,
-    teacher: Any,
+    teacher: Path,
+    vocabulary: int,
     start: Path,
     data: Any,
     dtype: str,
@@ -249,9 +270,17 @@ def _trainer(
     from transformers import AutoTokenizer, TrainerCallback
     from trl import DistillationConfig, DistillationTrainer
 
-    arguments = DistillationConfig(
+    kind: Any
+    models = {}
+    if config.teacher is None:
+        kind, settings = self_teacher_trainer(config)
+    elif config.is_served:
+        kind, settings = scoring_trainer(config, vocabulary)
+    else:
+        kind, settings = DistillationTrainer, partial(DistillationConfig, beta=config.beta)
+        models["teacher_model"] = _teacher(teacher, dtype, vocabulary)
+    arguments = settings(
         **common_arguments(student, dtype, checkpoints, metrics),
-        beta=config.beta,
         temperature=config.temperature,
         max_completion_length=config.max_new_tokens,
         disable_dropout=True,
@@ -279,7 +308,7 @@ def _trainer(
             answers.sync()
             complete(checkpoints / f"checkpoint-{state.global_step}", fingerprint)
 
-    class StepTrainer(DistillationTrainer):
+    class StepTrainer(kind):
         def _send_telemetry(self) -> None:
             """Nothing: TRL tells the hub which model is trained on what."""
 
@@ -303,7 +332,7 @@ def _trainer(
         tokenizer.pad_token_id = read_base(start).stop_ids[0]
     trainer = StepTrainer(
         model=model,
-        teacher_model=teacher,
+        **models,
         args=arguments,
         train_dataset=data,
         processing_class=tokenizer,

@@ -306,6 +306,13 @@ def test_a_teacher_of_logits_is_an_input_of_the_model_and_none_of_its_traces() -
     assert "W-OUTPUT-NAME-RULE:Llama" not in [one.code for one in check_data(recipe, planned).findings]
 
 
+def test_a_student_that_is_its_own_teacher_has_no_teacher_of_logits() -> None:
+    on_policy = "train.on_policy={examples: [{prompt: 1 + 1?, response: '2'}], max_new_tokens: 64}"
+    changes = ["train.stages=[sft, on_policy]", "curate.control_arm=false"]
+    bare, taught = (planned_lineage(load_recipe(SMOKE, one)) for one in ([], [*changes, on_policy]))
+    assert taught.inputs == bare.inputs
+
+
 def test_allowances_stand_in_the_catalogues_grammar() -> None:
     assert load()["llama3.3"].copies.name_prefix is not None
     found = audit(Lineage.model_validate(LLAMA), allow=[Allowance(code="V-NAME-PREFIX", because="x")])

@@ -203,6 +203,16 @@ def test_checkpoints_are_selected_in_a_dry_run_too_few_of_them_on_few_problems(
     assert any(line.startswith("train.select") for line in dry.replaced)
 
 
+def test_a_dry_run_asks_no_server_for_scores(tmp_path: Path, light: Callable[..., Any]) -> None:
+    teacher = "{model: models/Qwen3-235B-A22B, license: apache-2.0, url: 'http://node7:8000', top_k: 64}"
+    on_policy = ("train.stages=[sft, on_policy]", f"train.on_policy={{teacher: {teacher}, beta: 0}}")
+    dry = light(large("qwen3-235b-a22b-to-qwen3-8b", *on_policy, "curate.control_arm=false"), tmp_path)
+    beside = dry.recipe.train.on_policy.teacher
+    assert (beside.url, beside.top_k) == (None, None)
+    assert beside.public_id == "models/Qwen3-235B-A22B"
+    assert dry.recipe == type(dry.recipe).model_validate(dry.recipe.model_dump())
+
+
 def test_the_student_of_a_first_round_answers_little_in_a_dry_run(tmp_path: Path, light: Callable[..., Any]) -> None:
     dry = light(large(LARGE[0], "train.rounds=2", "sample.policy={kind: adaptive}"), tmp_path)
     sampling = dry.recipe.student_sampling

@@ -175,6 +175,12 @@ ON_POLICY = (
     "train.on_policy={teacher: {model: models/Teacher, license: mit}}", "train.stages=[sft, on_policy]",
     "curate.control_arm=false",
 )  # fmt: skip
+TEACHER = "train.on_policy.teacher"
+EXAMPLES = "[{prompt: 1 + 1?, response: '2'}]"
+SERVED = (
+    "train.on_policy={teacher: {model: models/Teacher, license: mit, url: 'http://node7:8000', top_k: 8}, beta: 0}",
+    *ON_POLICY[1:],
+)
 
 
 @pytest.mark.parametrize(
@@ -187,10 +193,21 @@ ON_POLICY = (
         ((*ON_POLICY, "student.max_length=512"), "train.on_policy.max_new_tokens leaves no room for a prompt"),
         ((*ON_POLICY, "student.method={kind: lora, modules_to_save: [lm_head]}"), "student.method adapts lm_head"),
         ((*ON_POLICY, "student.method={kind: lora, target_modules: [q_proj, lm_head]}"), "adapts lm_head"),
+        ((*ON_POLICY, f"{TEACHER}.url=http://node7:8000"), "url and top_k go together"),
+        ((*ON_POLICY, f"{TEACHER}.top_k=8"), "url and top_k go together"),
+        ((*ON_POLICY, f"train.on_policy.examples={EXAMPLES}"), "set either teacher, or examples"),
+        ((*ON_POLICY, "train.on_policy={steps: 2}"), "set either teacher, or examples"),
+        ((*SERVED, "train.on_policy.beta=1"), "set teacher.top_k: 1, or beta: 0"),
+        ((*SERVED, "train.on_policy.temperature=0.7"), "vLLM scores at temperature 1"),
+        ((*SERVED, f"{TEACHER}.url=http://node7:8000/v1"), "without /v1"),
+        ((*SERVED, f"{TEACHER}.url=node7:8000"), "is not the address of a server"),
+        ((*SERVED, f"{TEACHER}.url=https://api.example.com"), "url is a public address"),
+        ((*SERVED, f"{TEACHER}.url=http://me:secret@node7:8000"), "holds more than an address"),
     ],
 )
 def test_on_policy_stages_that_cannot_train_are_refused(tmp_path: Path, overrides: tuple[str, ...], what: str) -> None:
     assert load(tmp_path, GOOD, *ON_POLICY).train.on_policy is not None
+    assert load(tmp_path, GOOD, *SERVED).train.on_policy is not None
     assert what in refused(tmp_path, GOOD, *overrides).what
 
 
@@ -200,6 +217,18 @@ def test_a_step_on_policy_is_whole_forward_passes(tmp_path: Path, micro: int, ta
     config = load(tmp_path, GOOD, *ON_POLICY, *sizes).train.on_policy
     assert config is not None
     assert config.in_one_pass == taken
+
+
+def test_a_served_teacher_is_part_of_a_key_and_its_address_is_not(tmp_path: Path) -> None:
+    beside = key_dump(load(tmp_path, GOOD, *ON_POLICY, "train.on_policy.beta=0").train)
+    served, moved, more = (
+        key_dump(load(tmp_path, GOOD, *SERVED, change).train)
+        for change in ("name=t", f"{TEACHER}.url=http://node8:8000", f"{TEACHER}.top_k=9")
+    )
+    assert beside["on_policy"]["teacher"].keys() == {"model", "name", "revision", "license"}
+    assert "examples" not in beside["on_policy"]
+    assert served == moved
+    assert len({str(one) for one in (beside, served, more)}) == 3
 
 
 def test_a_renamed_key_is_refused_with_its_new_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import shutil
@@ -13,7 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from release_run import ENDPOINT, SMOKE, data_of, finished_stages, package, private_recipe, with_manifest
+from release_run import ENDPOINT, SMOKE, artefact, data_of, finished_stages, package, private_recipe, with_manifest
 
 from distill.config.loader import load_recipe
 from distill.config.recipe import RandomBase
@@ -26,7 +27,7 @@ from distill.release.lineage import base_revision, request_dates, run_lineage
 from distill.release.public import PRIVATE_ENDPOINT, Redaction
 from distill.runs import provenance
 from distill.runs.artefact import Artefact
-from distill.runs.facts import PrepareFacts, SandboxFacts
+from distill.runs.facts import OnPolicyFacts, PrepareFacts, SandboxFacts
 from distill.runs.keys import base_content, fingerprint, pinned_teacher
 from distill.runs.provenance import code_revision, device, installed_versions
 from distill.stages.pipeline import run
@@ -224,6 +225,33 @@ def test_a_public_service_keeps_its_address_and_a_server_of_ones_own_does_not(tm
     for section, address in ((teacher, "https://api.deepseek.com/v1"), (own, PRIVATE_ENDPOINT)):
         recipe = private_recipe(tmp_path, f"teacher={json.dumps(section)}")
         assert Redaction(recipe).value(recipe.model_dump(mode="json"))["teacher"]["base_url"] == address
+
+
+@pytest.mark.slow
+def test_a_served_teacher_of_logits_is_named_with_its_engine_and_without_its_address(tmp_path: Path) -> None:
+    teacher = {"model": str(tmp_path / "teacher"), "url": "http://10.9.8.7:8000", "top_k": 8,
+               "name": "acme/Big-MoE", "revision": "a" * 40, "license": "mit"}  # fmt: skip
+    section = json.dumps({"teacher": teacher, "beta": 0, "max_new_tokens": 64})
+    recipe = private_recipe(
+        tmp_path, "curate.control_arm=false", "train.stages=[sft, on_policy]", f"train.on_policy={section}",
+        "release.limitations=['Scored by http://10.9.8.7:8000/v1/completions, on 10.9.8.7:8000.']",
+    )  # fmt: skip
+    stages = finished_stages(tmp_path, recipe)
+    facts = OnPolicyFacts(
+        rows_in=4, rows_out=4, steps=2, answers=8, tokens=80, vocabulary=259, dtype="float32", trained_parameters=5,
+        teacher_revision="a" * 40, teacher_engine="vllm 0.32.0", template_digest=stages.trained.facts.template_digest,
+    )  # fmt: skip
+    stages = dataclasses.replace(stages, on_policy=artefact(tmp_path, "on_policy", facts))
+    release = package(tmp_path, recipe, stages)
+    for path in sorted(path for path in release.parent.rglob("*") if path.is_file()):
+        assert b"10.9.8.7" not in path.read_bytes(), path
+    assert "it learnt the distribution of acme/Big-MoE" in (release / "README.md").read_text()
+    lineage = load_lineage(release / "lineage.yaml")
+    assert [(one.id, one.revision) for one in lineage.inputs if one.role == "logits"] == [("acme/Big-MoE", "a" * 40)]
+    made_from = read_predicate(release)["buildDefinition"]["resolvedDependencies"]
+    [one] = [one for one in made_from if one["name"] == "acme/Big-MoE"]
+    assert one["digest"] == {"gitCommit": "a" * 40}
+    assert (one["annotations"]["engine"], one["annotations"]["endpoint"]) == ("vllm 0.32.0", PRIVATE_ENDPOINT)
 
 
 # --- claims only from facts --------------------------------------------------------------------------------------

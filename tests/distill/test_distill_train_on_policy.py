@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -16,7 +18,9 @@ from test_distill_train import contents, run, student, training_rows
 
 from distill.config.recipe import RandomBase, StudentConfig
 from distill.config.train import OnPolicyConfig
+from distill.models.folder import read_base
 from distill.models.prepare import prepare
+from distill.models.vocabulary import tokenizer_of
 from distill.train.checkpoints import complete
 from distill.train.on_policy import OnPolicyResult, train_on_policy
 from distill.train.rollouts import ROLLOUTS
@@ -96,13 +100,14 @@ def on_policy(
     config: StudentConfig,
     start: Path,
     trained: Path,
-    teacher: Path,
+    teacher: Path | None,
     place: Path,
     progress: Any = lambda *_: None,
+    served: Mapping[str, Any] = MappingProxyType({}),
     **more,
 ) -> OnPolicyResult:
-    values = {"teacher": {"model": str(teacher)}, "steps": 3, "batch_size": 4, "micro_batch_size": 2}
-    values |= {"max_new_tokens": 6, "learning_rate": 1e-2, **more}
+    values = {"teacher": teacher and {"model": str(teacher), **served}, "steps": 3, "batch_size": 4}
+    values |= {"micro_batch_size": 2, "max_new_tokens": 6, "learning_rate": 1e-2, **more}
     place.mkdir(parents=True, exist_ok=True)
     return train_on_policy(
         config, OnPolicyConfig.model_validate(values), start, trained, PROMPTS, place / "out", place / "checkpoints",
@@ -230,3 +235,67 @@ def test_a_training_killed_midway_ends_with_the_bytes_of_one_left_alone(
     assert contents(tmp_path / "killed" / "out") == contents(tmp_path / "alone" / "out")
     assert resumed.facts() == alone.facts()
     assert (tmp_path / "killed" / ROLLOUTS).read_bytes() == (tmp_path / "alone" / ROLLOUTS).read_bytes()
+
+
+# --- the student as its own teacher ------------------------------------------------------------------------------
+
+EXAMPLES = [{"prompt": "8?", "response": "<think>8</think>8"}]
+BEFORE = "Question:\n8?\n\nAnswer:\n<think>8</think>8\n\nQuestion:\n"
+
+
+def test_the_student_learns_what_it_says_itself_with_the_examples_before_the_question(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+    from trl.experimental.sdft import SDFTTrainer
+
+    generate, answers = SDFTTrainer._generate, []
+
+    def spy(trainer: Any, prompts: Any) -> Any:
+        generated = generate(trainer, prompts)
+        answers.extend(generated[1])
+        return generated
+
+    monkeypatch.setattr(SDFTTrainer, "_generate", spy)
+    config, trained = sft("full", start, tmp_path / "sft")
+    result = on_policy(config, start, trained, None, tmp_path, steps=1, examples=EXAMPLES)
+    rows = list(read_parquet(tmp_path / ROLLOUTS))
+    base, model = read_base(start), AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float32).eval()
+
+    def distribution(question: str, answer: list[int]) -> Any:
+        prompt = tokenizer_of(start).encode(base.render([{"role": "user", "content": question}], True)).ids
+        with torch.inference_mode():
+            return model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+
+    divergences = []
+    for row, answer in zip(rows, answers, strict=True):
+        question = PROMPTS[row["problem_id"]][0]["content"]
+        ours, theirs = distribution(question, answer), distribution(BEFORE + question, answer)
+        divergences.append((ours.exp() * (ours - theirs)).sum(-1).mean().item())
+    assert result.history[0]["loss"] == pytest.approx(sum(divergences) / 4, rel=1e-2)
+
+
+def test_the_student_as_its_own_teacher_goes_on_from_a_checkpoint_with_the_same_bytes(
+    start: Path, tmp_path: Path
+) -> None:
+    config, trained = sft("lora", start, tmp_path / "sft")
+    alone = on_policy(config, start, trained, None, tmp_path / "alone", steps=7, examples=EXAMPLES)
+
+    def stop_at_five(done: int, *_: Any) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        on_policy(config, start, trained, None, tmp_path / "stopped", stop_at_five, steps=7, examples=EXAMPLES)
+    resumed = on_policy(config, start, trained, None, tmp_path / "stopped", steps=7, examples=EXAMPLES)
+    assert resumed.resumed_from == 4
+    assert contents(tmp_path / "stopped" / "out") == contents(tmp_path / "alone" / "out")
+    assert resumed.facts() == alone.facts()
+
+
+def test_examples_that_leave_no_room_are_refused(start: Path, tmp_path: Path) -> None:
+    config = student("lora", dtype="float32", max_length=64)
+    long = [{"prompt": "8?", "response": "8" * 2000}]
+    with pytest.raises(InputError, match=r"tokens of examples and student\.max_length 64 are more than the 2,048"):
+        on_policy(config, start, start, None, tmp_path, examples=long)

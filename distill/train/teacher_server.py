@@ -1,0 +1,158 @@
+"""A teacher behind ``vllm serve``, which scores the student's answers (TRL's ``ServerDistillationTrainer``).
+
+The server gets prompt and answer as token ids, and gives for each token of the answer its log-probability and those of
+the teacher's ``top_k`` likeliest ones. The divergence is over these tokens, and over all others as one. What is added:
+
+- the server is checked before a model is loaded: its tokens, its limits, and whether what it gives are
+  log-probabilities;
+- tokens behind the shared vocabulary, a padded row among the teacher's likeliest, count to the others;
+- each token of a step has the same weight, however the step is divided: TRL weighs each forward pass alike.
+
+Not covered: which weights the server has, and in which precision; keys; several servers. A server that hangs without
+closing the connection is waited for.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from functools import partial
+from http.client import HTTPException
+from typing import Any
+
+from distill.config.train import LogitsTeacher, OnPolicyConfig
+from distill.models.folder import BaseFolder
+from distill.models.vocabulary import SAMPLE_TEXT, tokenizer_of
+from licensing.errors import InputError, MissingDependency
+
+__all__ = ["TeacherServer", "require_server", "scoring_trainer"]
+
+_URL = "train.on_policy.teacher.url"
+_PATIENCE_S = 600.0
+_SAMPLED_TOKENS = 1_000
+"""Tokens at equal distances through the vocabulary that stand in the text which both tokenizers split."""
+
+
+@dataclass(frozen=True)
+class TeacherServer:
+    """A server that scores. ``model``: what it calls its model. ``engine``: its name and version. ``seconds``,
+    ``size``: what one answer that fills ``student.max_length`` took, and the bytes of JSON that came back."""
+
+    model: str
+    engine: str
+    seconds: float
+    size: int
+
+
+def require_server(base: BaseFolder, teacher: LogitsTeacher, max_length: int) -> TeacherServer:
+    """Have the server score one sequence of ``max_length`` tokens, as TRL asks for it.
+
+    ``base``: the folder ``teacher.model``.
+
+    Raises:
+        MissingDependency: No server answers, or it fails.
+        InputError: It has other tokens than the folder, too short a context, too low a limit of log-probabilities, a
+            key, or gives something else than log-probabilities.
+    """
+    start = f"vllm serve MODEL --max-logprobs {max(20, teacher.top_k or 0)} --max-model-len {max_length + 1}"
+    ask = partial(_ask, f"{teacher.url}", start)
+    models = ask("/v1/models").get("data")
+    if not models:
+        raise InputError("no vLLM answers at /v1/models", where=_URL, hint=f"start one: {start}")
+    model, context = models[0]["id"], models[0].get("max_model_len")  # the one that TRL asks
+    if context is not None and context <= max_length:
+        raise InputError(
+            f"the teacher's server takes {context - 1:,} tokens, and student.max_length is {max_length:,}",
+            where=_URL,
+            hint=f"lower student.max_length, or start it with --max-model-len {max_length + 1}",
+        )
+    version = ask("/version")["version"]
+    tokenizer = tokenizer_of(base.folder)
+    size = tokenizer.get_vocab_size(with_added_tokens=True)
+    some = tokenizer.decode(list(range(0, size, -(-size // _SAMPLED_TOKENS))), skip_special_tokens=False)
+    text = base.render([{"role": "user", "content": SAMPLE_TEXT}], True) + some
+    ids = list(tokenizer.encode(text, add_special_tokens=False).ids)
+    split = {"model": model, "prompt": text, "add_special_tokens": False}
+    if ask("/tokenize", split)["tokens"] != ids:
+        raise InputError(
+            f"the model of the teacher's server has other tokens than the folder {base.folder.name}",
+            where=_URL,
+            hint="give the folder of the model that is served in train.on_policy.teacher.model",
+        )
+    sequence = (ids * -(-max_length // len(ids)))[:max_length]
+    request = {"model": model, "prompt": [sequence], "max_tokens": 1, "prompt_logprobs": teacher.top_k}
+    began = time.monotonic()
+    answer = ask("/v1/completions", request)
+    seconds = time.monotonic() - began
+    for token, scores in zip(sequence[1:], answer["choices"][0]["prompt_logprobs"][1:], strict=True):
+        values = [one["logprob"] for one in scores.values()]
+        if str(token) not in scores or max(values) > 1e-3:
+            raise InputError(
+                "the teacher's server gives no log-probabilities",
+                where=_URL,
+                hint="start it without --logprobs-mode",
+            )
+    return TeacherServer(model, f"vllm {version}", seconds, len(json.dumps(answer)))
+
+
+def _ask(url: str, start: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=_PATIENCE_S) as response:
+            answer = json.load(response)
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            raise InputError(
+                "the teacher's server wants a key, and TRL's client sends none",
+                where=_URL,
+                hint="start it without --api-key on an address that only you reach",
+            ) from error
+        words = error.read(2_000).decode(errors="replace")
+        kind = InputError if error.code < 500 else MissingDependency
+        what = f"the teacher's server refuses {path}: {words}"
+        raise kind(what, where=_URL, hint=f"start it with: {start}") from error
+    except (OSError, HTTPException, ValueError) as error:
+        raise MissingDependency(
+            f"no server answers for the teacher: {error}", where=_URL, hint=f"start one: {start}"
+        ) from error
+    if not isinstance(answer, dict):
+        raise InputError(f"no vLLM answers at {path}", where=_URL, hint=f"start one: {start}")
+    return answer
+
+
+def scoring_trainer(config: OnPolicyConfig, vocabulary: int) -> tuple[Any, Any]:
+    """TRL's trainer for a served teacher, and its configuration with loss and server set. ``vocabulary``: tokens of the
+    student's head."""
+    from trl.experimental.server_distillation import ServerDistillationConfig, ServerDistillationTrainer
+
+    class ScoringTrainer(ServerDistillationTrainer):
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+            mean = super().compute_loss(model, inputs) * self.current_gradient_accumulation_steps
+            return mean * inputs["completion_mask"].sum() / inputs["num_items_in_batch"]
+
+        def _get_teacher_token_logprobs_from_server(self, inputs: Any, aligned_prompt_length: int) -> Any:
+            try:
+                scores = super()._get_teacher_token_logprobs_from_server(inputs, aligned_prompt_length)
+            except OSError as error:
+                raise MissingDependency(
+                    "the teacher's server does not answer any more",
+                    where=_URL,
+                    hint="start it again: the run goes on from its newest checkpoint",
+                ) from error
+            unknown = scores["topk_token_ids"] >= vocabulary
+            scores["topk_token_ids"][unknown] = 0
+            scores["topk_logprobs"][unknown] = float("-inf")
+            return scores
+
+    assert config.teacher is not None
+    settings = partial(
+        ServerDistillationConfig,
+        beta=config.beta,
+        teacher_model_server_url=config.teacher.url,
+        loss_top_k=config.teacher.top_k,
+    )
+    return ScoringTrainer, settings

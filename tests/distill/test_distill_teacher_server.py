@@ -1,0 +1,262 @@
+"""A served teacher: what cannot score is refused before anything is loaded; with a real ``vllm serve`` of a tiny model
+the loss is that of the same teacher beside the student."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_distill_train import student
+from test_distill_train_on_policy import on_policy
+
+from distill.check.on_policy import check_teacher_server
+from distill.config.loader import load_recipe
+from distill.config.recipe import RandomBase, StudentConfig
+from distill.config.train import LogitsTeacher
+from distill.models.folder import read_base
+from distill.models.prepare import prepare
+from distill.models.vocabulary import tokenizer_of
+from distill.train.rollouts import ROLLOUTS
+from distill.train.teacher_server import require_server
+from licensing.errors import InputError, MissingDependency
+from synth.parquet_files import read_parquet
+from synth.teachers import vllm_server
+from synth.teachers.config import VllmServerTeacher
+
+SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.yaml"
+VOCABULARY, CONTEXT, MOST = 259, 65, 300
+
+
+def prepared(folder: Path, seed: int) -> Path:
+    """A random model whose heads are as wide as vLLM's kernels need."""
+    base = RandomBase(hidden_size=64, num_layers=1, num_heads=2, seed=seed)
+    prepare(StudentConfig(base=base), None, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared(tmp_path_factory.mktemp("teacher") / "model", 5)
+
+
+def refusal(folder: Path, url: str, top_k: int = 20, max_length: int = 64) -> str:
+    teacher = LogitsTeacher(model=str(folder), url=url, top_k=top_k)
+    with pytest.raises((InputError, MissingDependency)) as caught:
+        require_server(read_base(folder, served=True), teacher, max_length)
+    assert caught.value.where == "train.on_policy.teacher.url"
+    assert caught.value.hint
+    return caught.value.what
+
+
+def test_the_folder_of_a_served_teacher_needs_no_weights_and_may_be_quantised(folder: Path, tmp_path: Path) -> None:
+    for file in folder.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = (folder / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config.replace("{", '{"quantization_config": {"quant_method": "fp8"},', 1))
+    assert read_base(tmp_path, served=True).stop_ids == read_base(folder).stop_ids
+    with pytest.raises(InputError):
+        read_base(tmp_path)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def on_server(folder: Path, url: str) -> list[str]:
+    """Changes that make the smoke recipe one with a served teacher."""
+    teacher = f"{{model: {folder}, license: mit, url: '{url}', top_k: 20}}"
+    changes = ["train.stages=[sft, on_policy]", "curate.control_arm=false", f"student.max_length={CONTEXT - 1}"]
+    return [*changes, f"train.on_policy={{teacher: {teacher}, beta: 0, max_new_tokens: 8}}"]
+
+
+@contextlib.contextmanager
+def answering(answer: Callable[[str, Any], tuple[int, bytes]]) -> Iterator[str]:
+    """The address of a server that answers a path and a body with a code and bytes."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            length = int(self.headers.get("Content-Length", 0))
+            code, content = answer(self.path, json.loads(self.rfile.read(length) or "null"))
+            self.send_response(code)
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing on stderr."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "what"),
+    [
+        (401, b"{}", "wants a key"),
+        (503, b"busy", "refuses /v1/models: busy"),
+        (200, b"<html>", "no server answers for the teacher"),
+        (200, b"[]", "no vLLM answers"),
+        (200, b'{"data": []}', "no vLLM answers"),
+    ],
+)
+def test_what_is_no_open_vllm_is_refused(folder: Path, code: int, body: bytes, what: str) -> None:
+    with answering(lambda path, request: (code, body)) as url:
+        assert what in refusal(folder, url)
+
+
+def test_a_server_that_gives_logits_is_refused(folder: Path) -> None:
+    def answer(path: str, request: Any) -> tuple[int, bytes]:
+        value: dict[str, Any] = {"data": [{"id": "m", "max_model_len": CONTEXT}], "version": "1"}
+        if path == "/tokenize":
+            value = {"tokens": tokenizer_of(folder).encode(request["prompt"], add_special_tokens=False).ids}
+        if path == "/v1/completions":
+            scores = [{str(token): {"logprob": 7.5, "rank": 1}} for token in request["prompt"][0]]
+            value = {"choices": [{"prompt_logprobs": [None, *scores[1:]]}]}
+        return 200, json.dumps(value).encode()
+
+    with answering(answer) as url:
+        assert "gives no log-probabilities" in refusal(folder, url)
+
+
+@pytest.mark.slow
+def test_a_recipe_whose_teacher_is_served_nowhere_is_refused_before_anything_is_spent(distill, folder: Path) -> None:
+    changes = on_server(folder, f"http://127.0.0.1:{free_port()}")
+    answer = distill("check", SMOKE, *(part for change in changes for part in ("--set", change)), "--json")
+    _, one = (one for one in answer.json if one["subject"] == "teacher server")
+    assert one["level"] == "error"
+    assert one["exit_code"] == MissingDependency.exit_code
+    assert one["what"].startswith("no server answers for the teacher")
+    assert one["hint"] == f"start one: vllm serve MODEL --max-logprobs 20 --max-model-len {CONTEXT}"
+
+
+# --- a real server -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def url(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    for name in ("torch", "trl", "vllm"):
+        pytest.importorskip(name)
+    config = VllmServerTeacher(
+        model=str(folder),
+        dtype="float32",
+        max_model_len=CONTEXT,
+        max_num_seqs=4,
+        start_timeout_s=280,
+        engine_args={"enforce_eager": True, "max_logprobs": MOST},
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        patch.setattr(vllm_server.secrets, "token_urlsafe", lambda _: "")
+        teacher = vllm_server.VllmServerEngine(config, tmp_path_factory.mktemp("logs"))
+        endpoint = asyncio.run(teacher._provider._start(0))
+        yield endpoint.base_url.removesuffix("/v1")
+        asyncio.run(teacher._provider.close())
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.mark.slow
+def test_check_says_what_the_longest_answer_and_all_of_them_take(folder: Path, url: str) -> None:
+    note, one = check_teacher_server(load_recipe(SMOKE, on_server(folder, url)))
+    assert (note.level, note.where) == ("note", "train.on_policy.teacher.revision")
+    assert one.level == "ok"
+    assert re.search(rf"is {folder} on vllm \S+: {CONTEXT - 1} tokens are scored in \d+\.\d\d s", one.what)
+    assert "1,600 answers of that length" in one.what
+
+
+@pytest.mark.slow
+def test_a_server_is_refused_for_its_tokens_its_context_and_its_limit(folder: Path, url: str, tmp_path: Path) -> None:
+    teacher = LogitsTeacher(model=str(folder), url=url, top_k=20)
+    server = require_server(read_base(folder), teacher, CONTEXT - 1)
+    assert server.engine.startswith("vllm ")
+    assert server.size > 20 * (CONTEXT - 2)
+    assert f"takes {CONTEXT - 1} tokens" in refusal(folder, url, max_length=CONTEXT)
+    assert f"greater than max allowed: {MOST}" in refusal(folder, url, top_k=MOST + 1)
+    other = prepared(tmp_path / "other", 5)
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert "has other tokens than the folder" in refusal(other, url)
+
+
+@pytest.mark.slow
+def test_the_loss_of_a_served_teacher_is_that_of_the_same_one_beside_the_student(
+    folder: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl.generation.vllm_client import VLLMClient
+
+    score = VLLMClient.get_sequence_logprobs
+
+    def padded(client: Any, **request: Any) -> Any:
+        """The scores of a teacher whose embeddings have rows behind the vocabulary."""
+        scores = score(client, **request)
+        for ids in (ids for answer in scores["logprob_token_ids"] for ids in answer):
+            ids[-1] = VOCABULARY + 9
+        return scores
+
+    config, start = student("full", dtype="float32", max_length=CONTEXT - 1), prepared(tmp_path / "start", 0)
+    whole = {"url": url, "top_k": VOCABULARY}
+
+    def losses(name: str, start: Path = start, **more: Any) -> list[float]:
+        result = on_policy(config, start, start, folder, tmp_path / name, beta=0.0, **more)
+        assert bool(result.teacher_engine) == ("served" in more)
+        return [entry["loss"] for entry in result.history]
+
+    beside = losses("beside")
+    assert losses("served", served=whole, micro_batch_size=1) == pytest.approx(beside, rel=1e-3)
+    assert losses("same", folder, served={"url": url, "top_k": 20}, steps=1) == pytest.approx([0], abs=1e-6)
+    monkeypatch.setattr(VLLMClient, "get_sequence_logprobs", padded)
+    assert losses("padded", served=whole, steps=1) == pytest.approx(beside[:1], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_a_training_whose_server_is_lost_goes_on_from_its_checkpoint_with_the_same_answers(
+    folder: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import requests
+    from trl.generation.vllm_client import VLLMClient
+
+    config, start = student("full", dtype="float32", max_length=CONTEXT - 1), prepared(tmp_path / "start", 0)
+
+    def train(name: str) -> Any:
+        served = {"url": url, "top_k": 20}
+        return on_policy(config, start, start, folder, tmp_path / name, served=served, beta=0.0, steps=7)
+
+    alone, score, scored = train("alone"), VLLMClient.get_sequence_logprobs, []
+
+    def lost(client: Any, **request: Any) -> Any:
+        scored.append(request)
+        if len(scored) > 10:  # two forward passes a step: in the sixth
+            raise requests.ConnectionError("connection refused")
+        return score(client, **request)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VLLMClient, "get_sequence_logprobs", lost)
+        with pytest.raises(MissingDependency, match="does not answer any more") as caught:
+            train("lost")
+        assert caught.value.hint is not None
+        assert "the run goes on from its newest checkpoint" in caught.value.hint
+    resumed = train("lost")
+    assert resumed.resumed_from == 4
+    assert list(read_parquet(tmp_path / "lost" / ROLLOUTS)) == list(read_parquet(tmp_path / "alone" / ROLLOUTS))
+    losses = [[entry["loss"] for entry in one.history] for one in (resumed, alone)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
