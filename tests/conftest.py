@@ -34,7 +34,10 @@ GROUPS = {
         "test_distill_prepare.py", "test_distill_render.py", "test_distill_select.py", "test_distill_train.py",
         "test_distill_train_on_policy.py", "test_publish_weights.py", "test_synth_verify_rewards.py",
     ),
-    "vllm": ("test_quickstart.py", "test_synth_several.py", "test_synth_teachers.py", "test_synth_vllm_server.py"),
+    "vllm": (
+        "test_distill_teacher_server.py", "test_quickstart.py", "test_synth_several.py", "test_synth_teachers.py",
+        "test_synth_vllm_server.py",
+    ),
     "smoke": (
         "test_release_demo.py", "test_smoke_confirm.py", "test_smoke_reruns.py", "test_smoke_run.py",
         "test_smoke_select.py",
