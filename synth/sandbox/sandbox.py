@@ -90,7 +90,7 @@ class Sandbox:
             self._drop()  # whatever it says next would be taken for the reply to the next job
             raise SandboxDown("the sandbox replied to another job")
         connection.is_used = True
-        if connection.is_single:
+        if connection.process is None:
             self._drop()
         return Result(**reply["result"])
 
@@ -154,6 +154,8 @@ def probe(name: str) -> str | None:
             result = box.run(Job("apart", 10.0, 512, code=_CANARY, tests=[test]))
         except SandboxDown as err:
             return str(err)
+    if result.verdict == "timeout":
+        return f"it gave no answer within {START_TIMEOUT_S + 10:g} s"
     return None if result.passed else f"it does not hold: {result.reason}"
 
 
