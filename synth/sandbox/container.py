@@ -30,8 +30,8 @@ class Container:
         command = [
             self._engine, "run", "--rm", "--interactive", f"--name={name}", "--network=none", "--ipc=none",
             "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", f"--user={user}:{user}",
-            "--pids-limit=128", "--stop-timeout=0", "--workdir=/tmp", "--tmpfs=/tmp:rw,exec,nosuid,nodev,size=64m,mode=1777",
-            "--entrypoint=python3",
+            "--pids-limit=128", "--stop-timeout=0", "--workdir=/tmp", "--entrypoint=python3",
+            "--tmpfs=/tmp:rw,exec,nosuid,nodev,size=64m,mode=1777",
             f"--volume={CODE}:{INSIDE}/synth/sandbox/runner:ro", *(f"--env={k}={v}" for k, v in ENVIRONMENT.items()),
         ]  # fmt: skip
         if self._engine == "podman":
