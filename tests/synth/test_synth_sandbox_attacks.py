@@ -2,6 +2,7 @@
 """Hostile programs: one test an attack. None passes, none sees or touches anything outside, none outlives its time."""
 
 import contextlib
+import errno
 import functools
 import os
 import socket
@@ -313,7 +314,8 @@ def test_a_bomb_ends_in_time_and_the_next_program_runs(bomb: str) -> None:
 @pytest.mark.timeout(120)
 def test_a_flood_of_output_ends_the_program_before_its_time() -> None:
     result = attempt(BOMBS["output"], "assert f(3) == 9", 1000.0, 256)
-    assert (result.verdict, "of output" in (result.reason or "")) == ("wrong", True)
+    assert result.verdict == "wrong"
+    assert result.reason in (f"OSError: [Errno {one}] {os.strerror(one)}" for one in (errno.EFBIG, errno.ENOSPC))
 
 
 @pytest.mark.slow
@@ -324,7 +326,7 @@ def test_nothing_is_alive_afterwards() -> None:
     with open_sandbox() as fresh:
         for _ in range(2):
             assert fresh.run(Job("apart", 3.0, 512, code=code, tests=["assert f(3) == 9"])).passed
-        process = fresh._connection._process if fresh._connection else None
+        process = fresh._connection.process if fresh._connection else None
         children = psutil.Process(process.pid if process else 0).children
         # process 1, and the test runner and the program that wait for the next job
         alive = until(lambda: len(found := children(recursive=True)) == 3 and found, "three processes")

@@ -121,7 +121,8 @@ def _answer(program: types.ModuleType, message: Any) -> list[Any]:
         return ["not plain", str(err)]
     except BaseException as err:
         if not isinstance(err, SystemExit):
-            sys.stderr.write("".join(traceback.format_exception(type(err), err, err.__traceback__))[-4000:])
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # no room, or replaced
+                sys.stderr.write("".join(traceback.format_exception(err))[-4000:])
         names = [one.__name__ for one in type(err).__mro__]
         base = next((name for name in names if isinstance(getattr(builtins, name, None), type)), "Exception")
         try:
