@@ -15,6 +15,7 @@ import contextlib
 import importlib
 import os
 import resource
+import signal
 import sys
 import traceback
 import types
@@ -27,7 +28,7 @@ from synth.sandbox.runner.seccomp import Filters
 __all__ = ["limit", "serve"]
 
 THREADS = 64
-FILE_BYTES = 64 << 20
+FILE_BYTES = 60 << 20  # less than its folder has, so that a flood of output ends a program
 STACK_BYTES = 64 << 20
 
 
@@ -43,6 +44,7 @@ def serve(fd: int, filters: Filters) -> NoReturn:
         os.chmod(name, 0o700)
     if filters:
         filters[frozenset(first["allowed"])]()
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]
     send(fd, "ready")
     if first["mode"] == "execute":
