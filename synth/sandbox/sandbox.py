@@ -31,6 +31,7 @@ RUNTIME = r"auto|bubblewrap|none|(docker|podman):[^\s:-]\S*|tcp://[^\s/:]+:\d+"
 AUTO = ("bubblewrap", "podman:localhost/distill-runner", "docker:localhost/distill-runner")
 START_TIMEOUT_S = 60.0
 GRACE_S = 10.0  # past a program's time, until tests that cannot be interrupted are killed with their runner
+_PROBING = threading.Lock()
 _CANARY = """
 def f(path, port):
     import os, socket
@@ -162,9 +163,10 @@ def probe(name: str) -> str | None:
 def choose(name: str) -> str:
     """The runtime that works here: ``name``, or the first of ``AUTO``. Raises MissingDependency, or InputError."""
     names = AUTO if name == "auto" else (name,)
-    for one in names:
-        if probe(one) is None:
-            return one
+    with _PROBING:  # the workers of a run begin at the same time
+        for one in names:
+            if probe(one) is None:
+                return one
     hint = runtime(names[0]).hint
     if name == "auto":
         hint += "; or name another sandbox: docker:IMAGE, podman:IMAGE, tcp://HOST:PORT, or none, which is no isolation"

@@ -239,6 +239,7 @@ OUTSIDE = {
     "kills_everyone": "os.kill(-1, 0)",
     "kills_the_host": "os.kill({pid}, 0)",
     "traces_the_host": "if ctypes.CDLL(None).ptrace(16, {pid}, 0, 0): raise OSError",
+    "can_be_traced": "if not ctypes.CDLL(None).prctl(3, 0, 0, 0, 0): raise OSError",
     "changes_its_root": "os.chroot('/')",
     "makes_a_namespace": "if ctypes.CDLL(None).unshare(0x10000000): raise OSError",
     "mounts": "if ctypes.CDLL(None).mount(b'none', b'/tmp', b'tmpfs', 0, None): raise OSError",

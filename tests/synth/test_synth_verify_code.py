@@ -105,9 +105,11 @@ PROGRAMS = {
                          "from fractions import Fraction\nfrom decimal import Decimal\n"
                          "assert f() == [Fraction(1, 3), Decimal('1.10'), 1e300, -2**200, 1j, True, None, float('inf')]"),
     "kinds of containers": ("import collections as c\nP = c.namedtuple('P', 'x y')\n"
-                            "def f(): return [c.Counter('aa'), c.deque([1]), {1: {2}}, frozenset({3}), b'x', P(1, 2), range(3)]",
-                            "import collections as c\na = f()\nassert a[0]['a'] == 2 and a[1] == c.deque([1])\n"
-                            "assert a[2:] == [{1: {2}}, frozenset({3}), b'x', (1, 2), range(3)] and a[5].y == 2"),
+                            "def f(): return [c.Counter('aa'), c.deque([1]), {1: {2}}, frozenset({3}), b'x', P(1, 2), range(3),\n"
+                            "    {1: 2}.keys(), {1: 2}.items(), {1: 2}.values()]",
+                            "import collections as c\na = f()\nassert a[0]['a'] == 2 and a[0]['z'] == 0 and a[1] == c.deque([1])\n"
+                            "assert a[2:7] == [{1: {2}}, frozenset({3}), b'x', (1, 2), range(3)] and a[5].y == 2\n"
+                            "assert a[7] == {1} and a[8] == {(1, 2)} and a[9] != [2] and list(a[9]) == [2]"),
     "an object of the tests": ("def f(node):\n    n = 0\n    while node: n += node.value; node = node.next\n    return n",
                                "class N:\n    def __init__(s, v, n=None): s.value, s.next = v, n\nassert f(N(1, N(2))) == 3"),
     "an enum": ("import enum\nclass C(enum.Enum):\n    R = 1\ndef f(): return C.R", "assert f() == C.R and f().value == 1"),
