@@ -1,7 +1,7 @@
 """Runtimes `docker:IMAGE` and `podman:IMAGE`: a container without network, capabilities or a writable file system.
 
 One container runs many programs, one after the other. Any image with Python 3.11 or newer and libseccomp will do
-(runner/Containerfile); it brings its own packages and compilers.
+(runner/Dockerfile); it brings its own packages and compilers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import secrets
 import subprocess
 
-from synth.sandbox.runtime import CODE, ENVIRONMENT, INSIDE, RUNNER, Connection, start_runner
+from synth.sandbox.runtime import CODE, ENVIRONMENT, INSIDE, RUNNER, TIMEOUT_S, Connection, start_runner
 
 __all__ = ["Container"]
 
@@ -30,16 +30,16 @@ class Container:
         command = [
             self._engine, "run", "--rm", "--interactive", f"--name={name}", "--network=none", "--ipc=none",
             "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", f"--user={user}:{user}",
-            "--pids-limit=128", "--workdir=/tmp", "--tmpfs=/tmp:rw,exec,nosuid,nodev,size=64m,mode=1777",
-            "--entrypoint=python3",
+            "--pids-limit=128", "--stop-timeout=0", "--workdir=/tmp", "--entrypoint=python3",
+            "--tmpfs=/tmp:rw,exec,nosuid,nodev,size=64m,mode=1777",
             f"--volume={CODE}:{INSIDE}/synth/sandbox/runner:ro", *(f"--env={k}={v}" for k, v in ENVIRONMENT.items()),
         ]  # fmt: skip
         if self._engine == "podman":
             command.append("--read-only-tmpfs=false")  # else /run and /var/tmp are writable
 
-        def remove() -> None:
-            # A container whose channel is closed ends by itself; this makes it sooner.
+        def remove(_: object) -> None:
+            # The engine's command ends with the container: killed before that has started, it would leave it behind.
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                subprocess.run([self._engine, "rm", "-f", name], capture_output=True, timeout=60, check=False)
+                subprocess.run([self._engine, "rm", "-f", name], capture_output=True, timeout=TIMEOUT_S, check=False)
 
         return start_runner([*command, self._image, *RUNNER], stop=remove)

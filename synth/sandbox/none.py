@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from synth.sandbox.runtime import CODE, ENVIRONMENT, RUNNER, Connection, start_runner
+from synth.sandbox.runtime import CODE, ENVIRONMENT, RUNNER, Connection, kill_group, start_runner
 
 __all__ = ["Unisolated"]
 
@@ -31,4 +32,9 @@ class Unisolated:
         paths = [str(CODE.parents[2]), *([] if self._packages is None else [str(self._packages)])]
         environment = ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)}
         command = [sys.executable, "-S", *RUNNER, "--no-filter"]
-        return start_runner(command, environment, folder, stop=lambda: shutil.rmtree(folder, ignore_errors=True))
+
+        def stop(process: subprocess.Popen[bytes]) -> None:
+            kill_group(process)
+            shutil.rmtree(folder, ignore_errors=True)
+
+        return start_runner(command, environment, folder, stop)

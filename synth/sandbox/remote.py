@@ -1,4 +1,4 @@
-"""Runtime `tcp://HOST:PORT`: containers elsewhere that run the image of runner/Containerfile.
+"""Runtime `tcp://HOST:PORT`: containers elsewhere that run the image of runner/Dockerfile.
 
 A container takes one job at a time and cleans up after each; for more at once, start more of them behind one address.
 The channel has neither encryption nor a password: keep it on a private network, or in a tunnel.
@@ -25,7 +25,7 @@ class Remote:
         parts = urllib.parse.urlsplit(url)
         self._address = (str(parts.hostname), int(parts.port or 0))
         self.hint = (
-            f"start the runner's image there (synth/sandbox/runner/Containerfile) and see that {url} can be reached"
+            f"start the runner's image there (synth/sandbox/runner/Dockerfile) and see that {url} can be reached"
         )
 
     def connect(self) -> Connection:

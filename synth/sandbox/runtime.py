@@ -8,21 +8,37 @@ import signal
 import socket
 import struct
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["CODE", "ENVIRONMENT", "INSIDE", "RUNNER", "Connection", "Runtime", "start_runner"]
+__all__ = [
+    "CODE",
+    "ENVIRONMENT",
+    "INSIDE",
+    "RUNNER",
+    "TIMEOUT_S",
+    "Connection",
+    "Runtime",
+    "kill_group",
+    "start_runner",
+]
 
 CODE = Path(__file__).resolve().parent / "runner"
 INSIDE = "/distill"  # where a runner has its code, as synth/sandbox/runner
-SEND_TIMEOUT_S = 60
+TIMEOUT_S = 60  # for a runner to take a job, and for its command to end
 RUNNER = ("-s", "-P", "-m", "synth.sandbox.runner")
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1",
                "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": INSIDE}  # fmt: skip
 
-Stop = Callable[[], None]
-"""Called where a runner was killed."""
+Stop = Callable[[subprocess.Popen[bytes]], None]
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that leads its group, and the group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 class Runtime(Protocol):
@@ -39,46 +55,47 @@ class Runtime(Protocol):
 
 
 class Connection:
-    """A socket to a runner, which takes one job at a time, and the process that has to end with it.
+    """A socket to a runner, which takes one job at a time. ``stop`` ends the process through which it was started.
 
     Without a process the runner is elsewhere, and takes one job on a connection.
     """
 
     def __init__(
-        self, channel: socket.socket, process: subprocess.Popen[bytes] | None = None, stop: Stop = lambda: None
+        self, channel: socket.socket, process: subprocess.Popen[bytes] | None = None, stop: Stop = kill_group
     ) -> None:
-        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_TIMEOUT_S, 0))
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", TIMEOUT_S, 0))
         self.channel = channel
         self.is_used = False
-        self.is_single = process is None
-        self._process = process
+        self.process = process
         self._stop = stop
 
     def kill(self) -> None:
         """From any thread: the thread that waits for a reply gets the end of the stream."""
         with contextlib.suppress(OSError):
             self.channel.shutdown(socket.SHUT_RDWR)
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        self._stop()
+        if self.process is not None:
+            self._stop(self.process)
 
     def close(self) -> str:
         """Kill it; the last line that it wrote to stderr."""
-        self.kill()
-        self.channel.close()
-        if self._process is None:
-            return ""
-        assert self._process.stderr is not None
-        with self._process.stderr as stream:
-            self._process.wait()
-            os.set_blocking(stream.fileno(), False)
-            lines = (stream.read(1 << 16) or b"").decode("utf-8", "replace").strip().splitlines()
-        return lines[-1][:300] if lines else f"exit code {self._process.returncode}"
+        deadline = time.monotonic() + TIMEOUT_S
+        while True:
+            self.kill()
+            self.channel.close()
+            if self.process is None:
+                return ""
+            try:
+                stderr = self.process.communicate(timeout=1)[1]
+                break
+            except subprocess.TimeoutExpired:  # a container that is still being made cannot be removed yet
+                if time.monotonic() > deadline:
+                    return f"its command did not end within {TIMEOUT_S} s"
+        lines = stderr.decode("utf-8", "replace").partition("\nRun 'docker")[0].strip().splitlines()
+        return lines[-1][:300] if lines else f"exit code {self.process.returncode}"
 
 
 def start_runner(
-    command: Sequence[str], environment: Mapping[str, str] | None = None, folder: str = "/", stop: Stop = lambda: None
+    command: Sequence[str], environment: Mapping[str, str] | None = None, folder: str = "/", stop: Stop = kill_group
 ) -> Connection:
     """Start a command with the channel as stdin and stdout. It inherits no other descriptor, however many are open."""
     ours, theirs = socket.socketpair()

@@ -31,6 +31,7 @@ RUNTIME = r"auto|bubblewrap|none|(docker|podman):[^\s:-]\S*|tcp://[^\s/:]+:\d+"
 AUTO = ("bubblewrap", "podman:localhost/distill-runner", "docker:localhost/distill-runner")
 START_TIMEOUT_S = 60.0
 GRACE_S = 10.0  # past a program's time, until tests that cannot be interrupted are killed with their runner
+_PROBING = threading.Lock()
 _CANARY = """
 def f(path, port):
     import os, socket
@@ -90,7 +91,7 @@ class Sandbox:
             self._drop()  # whatever it says next would be taken for the reply to the next job
             raise SandboxDown("the sandbox replied to another job")
         connection.is_used = True
-        if connection.is_single:
+        if connection.process is None:
             self._drop()
         return Result(**reply["result"])
 
@@ -154,15 +155,18 @@ def probe(name: str) -> str | None:
             result = box.run(Job("apart", 10.0, 512, code=_CANARY, tests=[test]))
         except SandboxDown as err:
             return str(err)
+    if result.verdict == "timeout":
+        return f"it gave no answer within {START_TIMEOUT_S + 10:g} s"
     return None if result.passed else f"it does not hold: {result.reason}"
 
 
 def choose(name: str) -> str:
     """The runtime that works here: ``name``, or the first of ``AUTO``. Raises MissingDependency, or InputError."""
     names = AUTO if name == "auto" else (name,)
-    for one in names:
-        if probe(one) is None:
-            return one
+    with _PROBING:  # the workers of a run begin at the same time
+        for one in names:
+            if probe(one) is None:
+                return one
     hint = runtime(names[0]).hint
     if name == "auto":
         hint += "; or name another sandbox: docker:IMAGE, podman:IMAGE, tcp://HOST:PORT, or none, which is no isolation"

@@ -27,7 +27,7 @@ from synth.verify.code_tests import (
     read_tests,
     same_output,
 )
-from synth.verify.program import MAX_CODE, defined_names, extract, join, prompt_setup
+from synth.verify.program import MAX_CODE, defined_names, extract, join, language_of, prompt_setup
 from synth.verify.verdict import Verdict, shortened
 
 if TYPE_CHECKING:  # a worker imports this package, and does without pydantic
@@ -91,6 +91,7 @@ def request(row: Mapping[str, Any], *, gold: bool) -> dict[str, Any] | Verdict:
     if entry is not None and not (isinstance(entry, str) and entry.isidentifier()):
         return Verdict("error", reason="entry_point is no name")
     try:
+        language_of(row)
         tests = read_tests(row.get("tests"), entry)
     except (ValueError, RecursionError) as err:
         return Verdict("error", reason=str(err))

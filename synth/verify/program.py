@@ -11,7 +11,7 @@ from typing import Any
 from synth.code_fences import Fence, find_fences
 from synth.reasoning import split_row
 
-__all__ = ["MAX_CODE", "Program", "defined_names", "extract", "join", "prompt_setup"]
+__all__ = ["MAX_CODE", "Program", "defined_names", "extract", "join", "language_of", "prompt_setup"]
 
 MAX_CODE = 1 << 20  # characters
 MAX_PARSED = 1 << 18  # characters of code that is parsed here, outside of the sandbox
@@ -29,15 +29,23 @@ class Program:
     language: str = "python"
 
 
+def language_of(row: Mapping[str, Any]) -> str:
+    """python, cpp, c or rust. Raises ValueError for another `code_language`."""
+    name = str(row.get("code_language") or "python").lower()
+    if name not in COMPILED and not name.startswith("py"):
+        raise ValueError(f"code_language {name[:40]}: programs in python, cpp, c and rust can be run")
+    return COMPILED.get(name, "python")
+
+
 def extract(row: Mapping[str, Any], names: Collection[str] = ()) -> Program:
     """The program of a row. ``names``: what the tests take from it.
 
     Of several blocks the last that defines one of the names counts, else the last that reads input, else the last that
     defines something (example calls, sample outputs and shell lines do not), else the last one. A block that is not
     closed counts where it is Python. A response without a block counts as a whole where it is Python. A function's body
-    alone is put behind the prompt that begins the function.
+    alone is put behind the prompt that begins the function. Raises ValueError as ``language_of``.
     """
-    language = COMPILED.get(str(row.get("code_language", "")).lower(), "python")
+    language = language_of(row)
     completion, response = row.get("completion"), row.get("response")
     if isinstance(completion, str) and response is None:
         return Program(join(row, completion), language=language)

@@ -105,9 +105,11 @@ PROGRAMS = {
                          "from fractions import Fraction\nfrom decimal import Decimal\n"
                          "assert f() == [Fraction(1, 3), Decimal('1.10'), 1e300, -2**200, 1j, True, None, float('inf')]"),
     "kinds of containers": ("import collections as c\nP = c.namedtuple('P', 'x y')\n"
-                            "def f(): return [c.Counter('aa'), c.deque([1]), {1: {2}}, frozenset({3}), b'x', P(1, 2), range(3)]",
-                            "import collections as c\na = f()\nassert a[0]['a'] == 2 and a[1] == c.deque([1])\n"
-                            "assert a[2:] == [{1: {2}}, frozenset({3}), b'x', (1, 2), range(3)] and a[5].y == 2"),
+                            "def f(): return [c.Counter('aa'), c.deque([1]), {1: {2}}, frozenset({3}), b'x', P(1, 2), range(3),\n"
+                            "    {1: 2}.keys(), {1: 2}.items(), {1: 2}.values()]",
+                            "import collections as c\na = f()\nassert a[0]['a'] == 2 and a[0]['z'] == 0 and a[1] == c.deque([1])\n"
+                            "assert a[2:7] == [{1: {2}}, frozenset({3}), b'x', (1, 2), range(3)] and a[5].y == 2\n"
+                            "assert a[7] == {1} and a[8] == {(1, 2)} and a[9] != [2] and list(a[9]) == [2]"),
     "an object of the tests": ("def f(node):\n    n = 0\n    while node: n += node.value; node = node.next\n    return n",
                                "class N:\n    def __init__(s, v, n=None): s.value, s.next = v, n\nassert f(N(1, N(2))) == 3"),
     "an enum": ("import enum\nclass C(enum.Enum):\n    R = 1\ndef f(): return C.R", "assert f() == C.R and f().value == 1"),
@@ -212,6 +214,13 @@ def test_tests_that_cannot_be_run_are_an_error_and_not_the_programs_fault(tests:
     assert verdict(completion=SQUARE, tests=tests).verdict == "error"
 
 
+def test_a_language_that_no_sandbox_runs_is_an_error_and_not_wrong_python() -> None:
+    tests = [{"input": "", "output": "5"}]
+    result = verdict(completion="class Main {}", code_language="Java", tests=tests)
+    assert (result.verdict, "code_language java" in str(result.reason)) == ("error", True)
+    assert verdict(completion="print(5)", code_language="Python 3", tests=tests).verdict == "correct"
+
+
 def test_a_program_without_syntax_is_wrong_and_one_that_is_not_there_is_unparseable() -> None:
     assert verdict(completion="def f(:", tests="assert f(1)").verdict == "wrong"
     assert verdict(response="No idea.", tests="assert f(1)").verdict == "unparseable"
@@ -229,11 +238,6 @@ def test_an_outage_of_the_sandbox_is_an_error(monkeypatch: pytest.MonkeyPatch) -
 
 def square(tests: str = "assert f(3) == 9", **job: Any) -> Job:
     return Job(**({"mode": "apart", "timeout_s": 3.0, "memory_mb": 512, "code": SQUARE} | job), tests=[tests])
-
-
-def test_run_refuses_a_sandbox_that_is_none() -> None:
-    with pytest.raises(InputError, match="no such sandbox: strong"):
-        run(SQUARE, "assert f(3) == 9", sandbox="strong")
 
 
 def test_check_without_a_function_to_check_is_an_error() -> None:
@@ -292,12 +296,39 @@ def test_a_row_with_many_stdin_tests_has_a_bound_of_its_own() -> None:
     assert "20 x 0.02 s for all 1000 tests" in str(found.reason)
 
 
-def engine(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """A stand-in for podman, which notes its arguments and runs the script in place of a container."""
-    (folder / "podman").write_text(f'#!/bin/sh\nprintf "%s " "$@" >> {folder}/log\necho >> {folder}/log\n'
-                                   f'test "$1" = run || exit 0\n{script}\n')  # fmt: skip
-    (folder / "podman").chmod(0o755)
+def engine(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str, create_s: float = 0.0) -> None:
+    """A stand-in for docker and podman, which notes what it does and runs the script in place of a container.
+
+    As theirs: `run` makes the container first, which takes a while, and ends with it; `rm -f` knows none before; a
+    container goes on where the command is killed, and one whose command was killed before it began is left behind.
+    """
+    for name in ("docker", "podman"):
+        (folder / name).write_text(f"""#!/bin/sh
+cd {folder}
+echo "$@" >> log
+if test "$1" = rm; then
+    test -e container || {{ echo "Error response from daemon: No such container: $3" >&2; exit 1; }}
+    kill -9 "$(cat container)"
+    exit
+fi
+sleep {create_s}
+exec 3<&0
+{script} <&3 &
+echo $! > container
+wait $!
+status=$?
+echo removed >> log
+exit $status
+""")
+        (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+def runner(folder: Path, *arguments: str) -> str:
+    """A script for ``engine``: our runner, in a folder of its own."""
+    (folder / "work").mkdir()
+    command = [sys.executable, "-s", "-P", "-m", "synth.sandbox.runner", *arguments]
+    return f"env -C work PYTHONPATH={Path(__file__).resolve().parents[2]} {' '.join(command)}"
 
 
 def test_a_reply_to_another_job_is_an_outage_and_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,26 +338,41 @@ def test_a_reply_to_another_job_is_an_outage_and_no_verdict(tmp_path: Path, monk
         "    print(json.dumps({'id': last, 'result': {'verdict': 'correct'}}), flush=True)\n"
         "    last = json.loads(line)['id']\n"
     )
-    engine(tmp_path, monkeypatch, f"exec {sys.executable} {tmp_path}/program.py")
+    engine(tmp_path, monkeypatch, f"{sys.executable} {tmp_path}/program.py")
     with sandbox.Sandbox(sandbox.runtime("podman:example/python:3")) as box:
         for _ in range(2):
             with pytest.raises(sandbox.SandboxDown, match="another job"):
                 box.run(square())
 
 
-def test_a_container_gets_no_network_and_no_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = Path(__file__).resolve().parents[2]
-    work = tmp_path / "work"
-    work.mkdir()
-    engine(tmp_path, monkeypatch, f"cd {work}; PYTHONPATH={root} exec {sys.executable} -s -P -m synth.sandbox.runner")
+def test_a_container_gets_no_network_and_no_rights_and_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine(tmp_path, monkeypatch, runner(tmp_path))
     with sandbox.Sandbox(sandbox.runtime("podman:example/python:3")) as box:
         assert box.run(square()).passed
         assert box.run(square("assert f(3) == 8")).verdict == "wrong"
-    began, ended = (tmp_path / "log").read_text().splitlines()
+    began, *ended = (tmp_path / "log").read_text().splitlines()
     assert {"--network=none", "--read-only", "--cap-drop=ALL", "--ipc=none"} <= set(began.split())
     assert "--security-opt=no-new-privileges" in began.split()
     name = next(word for word in began.split() if word.startswith("--name=")).removeprefix("--name=")
-    assert ended.split() == ["rm", "-f", name]
+    assert sorted(ended) == ["removed", f"rm -f {name}"]
+
+
+@pytest.mark.parametrize("create_s", [0.0, 1.0])
+def test_a_container_is_removed_where_its_program_is_interrupted_even_before_it_has_started(
+    create_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine(tmp_path, monkeypatch, runner(tmp_path), create_s)
+    box = sandbox.Sandbox(sandbox.runtime("docker:example/python:3"))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(box.run, Job("script", 600.0, 512, code="while True: pass"))
+        until(lambda: (tmp_path / ("log" if create_s else "container")).exists(), "the container is made")
+        box.interrupt()
+        with pytest.raises(sandbox.SandboxDown, match="closed"):
+            running.result(timeout=60)
+    box.close()
+    assert "removed" in (tmp_path / "log").read_text().splitlines()
 
 
 def test_a_runner_elsewhere_is_asked_over_tcp(tmp_path: Path) -> None:
@@ -375,9 +421,7 @@ def test_the_bwrap_of_the_package_is_taken_where_the_distribution_has_none_or_an
 
 
 def test_a_sandbox_that_does_not_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = Path(__file__).resolve().parents[2]
-    script = f"cd {tmp_path}; PYTHONPATH={root} exec {sys.executable} -s -P -m synth.sandbox.runner --no-filter"
-    engine(tmp_path, monkeypatch, script)
+    engine(tmp_path, monkeypatch, runner(tmp_path, "--no-filter"))
     with pytest.raises(MissingDependency, match="does not hold"):
         sandbox.choose("podman:example/without/walls")
 
@@ -392,10 +436,33 @@ def test_an_engine_that_is_not_there_is_told_and_not_taken_for_a_verdict(
     assert "docker run --rm absent python3" in (caught.value.hint or "")
 
 
+def test_an_image_that_is_not_there_is_told_in_the_engines_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What docker 28.2.2 says."""
+    (tmp_path / "docker").write_text("""#!/bin/sh
+cat >&2 <<END
+Unable to find image 'lost:latest' locally
+docker: Error response from daemon: pull access denied for lost, repository does not exist
+
+Run 'docker run --help' for more information
+END
+exit 125
+""")
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert "pull access denied for lost" in str(sandbox.probe("docker:lost"))
+
+
 @pytest.mark.parametrize("name", ["strong", "docker:", "docker", "docker:--privileged", "podman: x", "http://here", ""])
-def test_a_sandbox_that_is_none_is_the_users_error(name: str, distill: Callable[..., Answer], tmp_path: Path) -> None:
+def test_a_sandbox_that_is_none_is_the_users_error(name: str) -> None:
+    with pytest.raises(InputError, match="no such sandbox"):
+        run(SQUARE, "assert f(3) == 9", sandbox=name)
+
+
+def test_the_command_refuses_a_sandbox_that_is_none(distill: Callable[..., Answer], tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text("{}\n")
-    answer = distill("verify", str(tmp_path / "in.jsonl"), "-o", str(tmp_path / "out.jsonl"), "--sandbox", name)
+    answer = distill("verify", str(tmp_path / "in.jsonl"), "-o", str(tmp_path / "out.jsonl"), "--sandbox", "docker:")
     assert answer.code == 2
     assert "--sandbox: no such sandbox" in answer.err
     assert not (tmp_path / "out.jsonl").exists()

@@ -76,18 +76,18 @@ def _prctl(option: int, value: int) -> None:
 def _serve_job(listener: socket.socket | None, filters: seccomp.Filters) -> NoReturn:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     ours, theirs = socket.socketpair()
-    out, err = os.pipe(), os.pipe()
-    stdin = os.open(STDIN, os.O_RDWR | os.O_CREAT, 0o600)
+    stdin, out, err = (os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600) for name in (STDIN, ".out", ".err"))
+    os.unlink(".out")
+    os.unlink(".err")
     program = os.fork()
     if program == 0:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        for fd, target in ((stdin, 0), (out[1], 1), (err[1], 2)):
+        for target, fd in enumerate((stdin, out, err)):
             os.dup2(fd, target)
         channel = os.dup2(theirs.fileno(), 3, inheritable=False)
         os.closerange(4, MAX_FILES)
         candidate.serve(channel, filters)
-    for fd in (theirs.detach(), out[1], err[1]):
-        os.close(fd)
+    theirs.close()
     jobs, replies = (0, 1) if listener is None else 2 * (listener.accept()[0].detach(),)
     try:
         message = receive(jobs)
@@ -101,7 +101,7 @@ def _serve_job(listener: socket.socket | None, filters: seccomp.Filters) -> NoRe
     candidate.limit(job.memory_mb + 256, int(2 * job.timeout_s) + 10, candidate.THREADS if filters else None)
     if filters:
         filters[seccomp.NOTHING]()
-    result = TestRun(job, ours.fileno(), program, out[0], err[0]).result()
+    result = TestRun(job, ours.fileno(), program, out, err).result()
     send(replies, {"id": message["id"], "result": asdict(result)})
     if sys.platform != "linux":  # there the program dies with this process
         os.kill(program, signal.SIGKILL)

@@ -15,6 +15,7 @@ import contextlib
 import importlib
 import os
 import resource
+import signal
 import sys
 import traceback
 import types
@@ -27,7 +28,7 @@ from synth.sandbox.runner.seccomp import Filters
 __all__ = ["limit", "serve"]
 
 THREADS = 64
-FILE_BYTES = 64 << 20
+FILE_BYTES = 60 << 20  # less than its folder has, so that a flood of output ends a program
 STACK_BYTES = 64 << 20
 
 
@@ -43,6 +44,7 @@ def serve(fd: int, filters: Filters) -> NoReturn:
         os.chmod(name, 0o700)
     if filters:
         filters[frozenset(first["allowed"])]()
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]
     send(fd, "ready")
     if first["mode"] == "execute":
@@ -121,7 +123,8 @@ def _answer(program: types.ModuleType, message: Any) -> list[Any]:
         return ["not plain", str(err)]
     except BaseException as err:
         if not isinstance(err, SystemExit):
-            sys.stderr.write("".join(traceback.format_exception(type(err), err, err.__traceback__))[-4000:])
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # no room, or replaced
+                sys.stderr.write("".join(traceback.format_exception(err))[-4000:])
         names = [one.__name__ for one in type(err).__mro__]
         base = next((name for name in names if isinstance(getattr(builtins, name, None), type)), "Exception")
         try:

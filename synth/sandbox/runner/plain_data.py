@@ -15,21 +15,26 @@ import json
 import os
 import select
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 __all__ = ["Broken", "Late", "NotPlain", "decode", "encode", "receive", "send"]
 
 MAX_LINE = 64 << 20  # bytes
 MAX_ITEMS = 100_000  # of an iterator
-_SEQUENCES: dict[str, Any] = {
-    "list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "deque": collections.deque, "bytes": bytes,
-    "bytearray": bytearray, "iterator": iter,
+_CONTAINERS: dict[type, Callable[[list[Any]], Any]] = {  # of dicts the items travel
+    **{one: one for one in (list, tuple, set, frozenset, bytes, bytearray, collections.deque, dict)},
+    collections.defaultdict: dict, collections.OrderedDict: dict,
+    collections.Counter: lambda items: collections.Counter(dict(items)),
+    type({}.keys()): lambda items: dict.fromkeys(items).keys(),
+    type({}.values()): lambda items: dict(enumerate(items)).values(),
+    type({}.items()): lambda items: dict(items).items(),
 }  # fmt: skip
+_BY_NAME = {kind.__name__: make for kind, make in _CONTAINERS.items()} | {"iterator": iter}
 _VALUES = {
     one.__name__: one for one in (
-        decimal.Decimal, fractions.Fraction, range, datetime.date, datetime.datetime, datetime.time, datetime.timedelta,
-        datetime.timezone,
+        complex, decimal.Decimal, fractions.Fraction, range, datetime.date, datetime.datetime, datetime.time,
+        datetime.timedelta, datetime.timezone,
     )
 }  # fmt: skip
 _BASES: dict[Any, Callable[[Any], Any]] = {  # of a subclass only that travels which is its base's
@@ -37,7 +42,6 @@ _BASES: dict[Any, Callable[[Any], Any]] = {  # of a subclass only that travels w
     list: lambda value: list(list.__iter__(value)), tuple: lambda value: tuple(tuple.__iter__(value)),
     set: lambda value: set(set.__iter__(value)), frozenset: lambda value: frozenset(frozenset.__iter__(value)),
 }  # fmt: skip
-_VIEWS = {"keys": type({}.keys()), "values": type({}.values()), "items": type({}.items())}
 
 
 class Broken(Exception):
@@ -62,30 +66,20 @@ def send(fd: int, message: Any) -> None:
         raise Broken(str(err)) from None
 
 
-def receive(
-    fd: int, deadline: float | None = None, others: Sequence[int] = (), read: Callable[[int], None] | None = None
-) -> Any:
-    """The next JSON line. Raises Broken, and Late at the deadline.
-
-    ``read`` is called with each of the ``others`` that has something to read.
-    """
+def receive(fd: int, deadline: float | None = None) -> Any:
+    """The next JSON line. Raises Broken, and Late at the deadline."""
     line = bytearray()
     while not line.endswith(b"\n"):
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        ready = select.select([fd, *others], [], [], left)[0]
-        if not ready:
+        if not select.select([fd], [], [], left)[0]:
             raise Late
-        for one in set(ready) - {fd}:
-            assert read is not None
-            read(one)
-        if fd in ready:
-            try:
-                chunk = os.read(fd, 1 << 20)
-            except OSError as err:
-                raise Broken(str(err)) from None
-            if not chunk or len(line) > MAX_LINE:
-                raise Broken("its message is too long" if chunk else "it closed its connection")
-            line += chunk
+        try:
+            chunk = os.read(fd, 1 << 20)
+        except OSError as err:
+            raise Broken(str(err)) from None
+        if not chunk or len(line) > MAX_LINE:
+            raise Broken("its message is too long" if chunk else "it closed its connection")
+        line += chunk
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as err:
@@ -102,18 +96,13 @@ def encode(value: Any) -> Any:
     if kind is float:
         return ["float", value.hex()]
     if kind is complex:
-        return ["complex", value.real.hex(), value.imag.hex()]
-    if kind in (dict, collections.defaultdict, collections.OrderedDict, collections.Counter):
-        return ["dict", kind is collections.Counter, [[encode(key), encode(item)] for key, item in value.items()]]
-    if kind in _SEQUENCES.values():
-        return [kind.__name__, [encode(item) for item in value]]
+        return ["complex", [encode(value.real), encode(value.imag)]]
+    if kind in _CONTAINERS:
+        return [kind.__name__, [encode(item) for item in (value.items() if isinstance(value, dict) else value)]]
     if kind in _VALUES.values():
-        return [kind.__name__, *map(encode, value.__reduce__()[1])]
-    for name, view in _VIEWS.items():
-        if kind is view:
-            return ["view", name, [encode(item) for item in value]]
+        return [kind.__name__, [encode(item) for item in value.__reduce__()[1]]]
     if kind.__bases__ == (tuple,) and hasattr(kind, "_fields"):
-        return ["namedtuple", kind.__name__, list(kind._fields), [encode(item) for item in value]]
+        return ["namedtuple", [encode(item) for item in value], kind.__name__, list(kind._fields)]
     if isinstance(value, Iterator) and kind.__module__ in ("builtins", "itertools"):
         items = list(itertools.islice(value, MAX_ITEMS + 1))
         if len(items) <= MAX_ITEMS:
@@ -137,21 +126,12 @@ def decode(data: Any) -> Any:
 def _decode(data: Any) -> Any:
     if data is None or isinstance(data, bool | str):
         return data
-    tag, *rest = data
+    tag, content, *names = data
     if tag == "int":
-        return int(rest[0], 16)
-    if tag in ("float", "complex"):
-        numbers = [float.fromhex(one) for one in rest]
-        return numbers[0] if tag == "float" else complex(*numbers)
-    if tag == "dict":
-        pairs = {_decode(key): _decode(item) for key, item in rest[1]}
-        return collections.Counter(pairs) if rest[0] else pairs
-    items = [_decode(one) for one in (rest if tag in _VALUES else rest[-1])]
-    if tag in _VALUES:
-        return _VALUES[tag](*items)
-    if tag == "view":
-        made: dict[Any, Any] = dict.fromkeys(items) if rest[0] == "keys" else dict(enumerate(items))
-        return dict(items).items() if rest[0] == "items" else made.keys() if rest[0] == "keys" else made.values()
+        return int(content, 16)
+    if tag == "float":
+        return float.fromhex(content)
+    items = [_decode(one) for one in content]
     if tag == "namedtuple":
-        return collections.namedtuple(rest[0], rest[1], rename=True)(*items)
-    return _SEQUENCES[tag](items)
+        return collections.namedtuple(*names, rename=True)(*items)
+    return _VALUES[tag](*items) if tag in _VALUES else _BY_NAME[tag](items)

@@ -12,7 +12,6 @@ import builtins
 import contextlib
 import os
 import secrets
-import select
 import signal
 import sys
 import time
@@ -24,21 +23,19 @@ from synth.sandbox.runner.plain_data import Broken, Late, NotPlain, decode, enco
 
 __all__ = ["TestRun"]
 
-FLOOD = 64 << 20  # bytes of output past which a program is stopped
-
 
 class _ProgramError(Exception):
     """The program raised something that is no ordinary exception."""
 
 
 class TestRun:
-    """One job, of the program in the process ``program``. ``channel``, ``stdout``, ``stderr``: descriptors to it."""
+    """One job, of the program in the process ``program``. ``channel``, and the files ``stdout`` and ``stderr`` to which
+    it writes, are descriptors.
+    """
 
     def __init__(self, job: Job, channel: int, program: int, stdout: int, stderr: int) -> None:
         self.job, self.channel, self.program = job, channel, program
-        self.pipes = [stdout, stderr]
-        self.output = {stdout: bytearray(), stderr: bytearray()}
-        self.size = 0
+        self.stdout, self.stderr = stdout, stderr
         self.began = time.monotonic()
         self.deadline = self.began + job.timeout_s
         self.foreign: str | None = None  # says that the program returned what is no plain data
@@ -46,17 +43,14 @@ class TestRun:
 
     def result(self) -> Result:
         result = self._judged()
-        with contextlib.suppress(Broken):  # what is in the pipes already
-            while self.pipes and (ready := select.select(self.pipes, [], [], 0)[0]):
-                for pipe in ready:
-                    self._read(pipe)
-        out, err = self.output.values()
-        if result["verdict"] == "correct" and self.job.mode in ("script", "execute") and len(out) > self.job.max_output:
-            result = {"verdict": "error", "reason": f"more than {self.job.max_output:,} bytes of output"}
+        limit = self.job.max_output
+        out, err = (os.pread(file, limit + 1, 0) for file in (self.stdout, self.stderr))
+        if result["verdict"] == "correct" and self.job.mode in ("script", "execute") and len(out) > limit:
+            result = {"verdict": "error", "reason": f"more than {limit:,} bytes of output"}
         if result["verdict"] == "correct" and self.job.collect is not None:
             with open(self.job.collect, "rb") as file:
                 result["file"] = base64.b64encode(file.read()).decode()
-        texts = [one[: self.job.max_output].decode("utf-8", "replace") for one in (out, err)]
+        texts = [one[:limit].decode("utf-8", "replace") for one in (out, err)]
         return Result(stdout=texts[0], stderr=texts[1], seconds=time.monotonic() - self.began,
                       isolation="in_process" if self.job.mode == "in_process" else "apart", **result)  # fmt: skip
 
@@ -77,7 +71,8 @@ class TestRun:
             result = {"verdict": "wrong", "reason": self._gone(str(err))}
         except (Exception, SystemExit) as err:  # what loading the program raises
             result = {"verdict": "wrong", "reason": test_cases.failure_text(err)}
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         return late if result["verdict"] != "correct" and time.monotonic() > self.deadline else result
 
     def _begin(self) -> None:
@@ -91,9 +86,7 @@ class TestRun:
             if self._ask(first) != "ready":
                 raise Broken("it is not ready")
         except Broken:
-            with contextlib.suppress(Broken):
-                self._read(self.pipes[-1])
-            os.write(2, b"".join(self.output.values()) + b"\nthe limits of a program cannot be set\n")
+            os.write(2, os.pread(self.stderr, 1 << 16, 0) + b"\nthe limits of a program cannot be set\n")
             os._exit(1)
 
     def _apart(self) -> dict[str, Any]:
@@ -153,21 +146,13 @@ class TestRun:
         return _verdict([None if one is None else str(one)[:500] for one in answer["failures"]])
 
     def _exit_code(self) -> dict[str, Any]:
-        while self.pipes:
-            ready = select.select(self.pipes, [], [], max(0.0, self.deadline - time.monotonic()))[0]
-            if not ready:
-                raise Late
-            for pipe in ready:
-                self._read(pipe)
-        while (end := os.waitpid(self.program, os.WNOHANG))[0] == 0:
-            if time.monotonic() > self.deadline:
-                raise Late
-            time.sleep(0.001)
-        code = os.waitstatus_to_exitcode(end[1])
+        code = os.waitstatus_to_exitcode(os.waitpid(self.program, 0)[1])
+        if time.monotonic() > self.deadline:
+            raise Late
         return {"verdict": "correct"} if code == 0 else {"verdict": "wrong", "reason": _end(code)}
 
     def _gone(self, why: str) -> str:
-        for _ in range(200 if self.size <= FLOOD else 0):
+        for _ in range(200):
             pid, status = os.waitpid(self.program, os.WNOHANG)
             if pid:
                 return f"the program ended early: {_end(os.waitstatus_to_exitcode(status))}"
@@ -176,16 +161,7 @@ class TestRun:
 
     def _ask(self, message: Any) -> Any:
         send(self.channel, message)
-        return receive(self.channel, self.deadline, self.pipes, self._read)
-
-    def _read(self, pipe: int) -> None:
-        chunk = os.read(pipe, 1 << 16)
-        if not chunk:
-            self.pipes.remove(pipe)
-        self.size += len(chunk)
-        self.output[pipe] += chunk[: self.job.max_output + 1 - len(self.output[pipe])]
-        if self.size > FLOOD:
-            raise Broken(f"more than {FLOOD >> 20} MiB of output")
+        return receive(self.channel, self.deadline)
 
 
 class _HandsOver(BaseException):
@@ -200,7 +176,7 @@ class _Function:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            sent = [encode(list(args)), ["dict", False, [[key, encode(one)] for key, one in kwargs.items()]]]
+            sent = encode(list(args)), encode(kwargs)
         except NotPlain as err:
             self._run.fault = _HandsOver(f"these tests cannot run apart from the program: they hand over {err}")
             raise self._run.fault from None
