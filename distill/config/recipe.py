@@ -22,6 +22,7 @@ from publish.facts import check_language
 from publish.formats.gguf import GgufType
 from synth.curate.config import CurateConfig
 from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
+from synth.distributed.placement import check_placement
 from synth.labels.config import LabelConfig
 from synth.persona.config import TAUGHT_LANGUAGES, PersonaConfig
 from synth.persona.replay import ReplayConfig
@@ -449,11 +450,8 @@ class Recipe(Section):
         for where, name in named:
             if isinstance(name, str) and name not in names:
                 raise ValueError(f"{where}: there is no teacher {name}: the recipe has {', '.join(names)}")
-        if isinstance(self.teacher, TeacherMixture) and isinstance(self.engine, RayEngine):
-            raise ValueError(
-                "a mixture of teachers does not run on engine.kind: ray, where all replicas run one engine: serve each "
-                "(kind openai) and set engine.kind: local, or sample one teacher in each recipe"
-            )
+        if isinstance(self.engine, RayEngine):
+            check_placement(self.engine, self.teachers)
         return self
 
     @model_validator(mode="after")

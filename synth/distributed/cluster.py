@@ -1,19 +1,18 @@
-"""Ray itself: joining or starting a cluster, and the resources of a replica."""
+"""Ray itself: joining or starting a cluster, and the resources of a replica on each of its nodes."""
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 from typing import Any
 
 from licensing.errors import InputError, MissingDependency
 from synth.distributed.config import RayEngine
+from synth.distributed.placement import gpus_of, nodes_of
 from synth.teachers.config import TeacherConfig
 
-__all__ = ["connect", "replica_options", "resource_text"]
+__all__ = ["connect", "replica_options", "reserve_nodes", "resource_text"]
 
-_PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 _WITHOUT_MODEL = frozenset({"fake", "offline", "openai"})  # kinds whose replica needs no accelerator
 
 
@@ -57,27 +56,42 @@ def connect(address: str) -> tuple[Any, bool]:
     return ray, True
 
 
-def replica_options(ray: Any, config: RayEngine, teacher: TeacherConfig) -> dict[str, Any]:
-    """Ray's resource options of one replica; defaults as the recipe's schema says."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus, cpus = config.gpus_per_replica, config.cpus_per_replica
+def replica_options(ray: Any, config: RayEngine, teacher: TeacherConfig) -> tuple[int, dict[str, Any]]:
+    """Nodes of one replica, and Ray's resource options on each of them; defaults as the recipe's schema says.
+
+    Raises InputError as ``nodes_of`` does.
+    """
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     has_model = teacher.kind not in _WITHOUT_MODEL
-    use_gpus = has_model and any(node.get("GPU") for node in nodes)
-    if gpus is None:
-        gpus = parallel_size(teacher) if use_gpus else 0
-    if cpus is None:
-        cores = [node["CPU"] for node in nodes if node.get("CPU")]
+    most_gpus = max((node.get("GPU", 0) for node in alive), default=0) if has_model else 0
+    try:
+        nodes = nodes_of(config, teacher, most_gpus)
+    except ValueError as error:
+        raise InputError(str(error), where="engine") from error
+    gpus = gpus_of(config, teacher) / nodes if most_gpus or config.gpus_per_replica is not None else 0
+    if config.cpus_per_replica is not None:
+        cpus = config.cpus_per_replica / nodes
+    else:
+        cores = [node["CPU"] for node in alive if node.get("CPU")]
         cpus = min(cores) if has_model and not gpus and cores else 1
-    return {"num_gpus": gpus, "num_cpus": cpus, "resources": dict(config.resources)}
+    return nodes, {"num_gpus": gpus, "num_cpus": cpus, "resources": dict(config.resources)}
 
 
-def parallel_size(teacher: TeacherConfig) -> int:
-    """Accelerators of one engine: the product of its tensor, pipeline and data parallel sizes."""
-    arguments = getattr(teacher, "engine_args", {})
-    return math.prod(int(getattr(teacher, name, None) or arguments.get(name) or 1) for name in _PARALLEL)
+def reserve_nodes(ray: Any, nodes: int, options: dict[str, Any]) -> tuple[Any, list[Any]]:
+    """A placement group with one bundle on each of ``nodes`` nodes, and the scheduling strategy for each bundle.
 
+    It returns at once: actors in it start when the cluster has room for all of them.
+    """
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-def resource_text(options: dict[str, Any]) -> str:
-    """What a replica needs, for people: "8 GPU, 1 CPU"."""
     amounts = {"GPU": options["num_gpus"], "CPU": options["num_cpus"], **options["resources"]}
-    return ", ".join(f"{amount:g} {name}" for name, amount in amounts.items() if amount) or "nothing"
+    bundle = {name: amount for name, amount in amounts.items() if amount} or {"CPU": 1}
+    group = ray.util.placement_group([bundle] * nodes, strategy="STRICT_SPREAD")
+    return group, [PlacementGroupSchedulingStrategy(group, index) for index in range(nodes)]
+
+
+def resource_text(nodes: int, options: dict[str, Any]) -> str:
+    """What a replica needs, for people: "8 GPU, 1 CPU on one node"."""
+    amounts = {"GPU": options["num_gpus"], "CPU": options["num_cpus"], **options["resources"]}
+    text = ", ".join(f"{amount:g} {name}" for name, amount in amounts.items() if amount) or "nothing"
+    return f"{text} on one node" if nodes == 1 else f"{text} on each of {nodes} nodes"

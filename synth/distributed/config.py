@@ -16,7 +16,7 @@ class LocalEngine(Section):
 
 
 class RayEngine(Section):
-    """Requests run on Ray actors. A replica is one actor on one node that holds one whole engine."""
+    """Requests run on Ray actors. A replica holds one whole engine, on one node or on several."""
 
     kind: Literal["ray"] = Operational("ray")
     address: str = Operational(
@@ -32,6 +32,11 @@ class RayEngine(Section):
     )
     start_timeout_s: float = Operational(
         1800, gt=0, description="Seconds with fewer than `min_replicas` live ones before the run ends."
+    )
+    nodes_per_replica: int | None = Operational(
+        None,
+        ge=1,
+        description="Nodes that share an engine equally (kind vllm). Absent: the fewest whose GPUs hold it.",
     )
     gpus_per_replica: float | None = Operational(
         None, ge=0, description="Absent: the teacher's parallel sizes multiplied where the cluster has GPUs, else 0."
@@ -49,10 +54,17 @@ class RayEngine(Section):
         4, ge=2, description="Replicas that die on one request before it is an error row, deaths of nodes aside."
     )
 
+    nodes: int | None = Operational(
+        None, ge=1, description="Nodes of the cluster, so that `distill check` finds what cannot be placed."
+    )
+    gpus_per_node: float | None = Operational(None, ge=0, description="GPUs of each node; beside `nodes`.")
+
     @model_validator(mode="after")
     def check_replicas(self) -> RayEngine:
         if self.min_replicas > self.replicas:
             raise ValueError(f"min_replicas {self.min_replicas} is more than replicas {self.replicas}: lower it")
+        if (self.nodes is None) != (self.gpus_per_node is None):
+            raise ValueError("nodes and gpus_per_node say the cluster's size together: set both or none")
         return self
 
 

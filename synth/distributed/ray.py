@@ -8,6 +8,10 @@ of a replica that counted as dead is dropped if the request has been answered si
 once. Ray repeats a call whose connection broke (``max_task_retries``), and both methods of a replica are idempotent.
 Ray's health checks decide when an unreachable replica is dead.
 
+**Several nodes.** A replica over several nodes is a placement group with one bundle a node. The actor in the first one
+is the replica; each further one (``_Share``) runs its node's share of the engine from the first request on. They live
+and die together: where one dies, all are ended and the replica starts again, on other nodes if need be.
+
 **Elastic.** Sampling begins with the first live replica; the others join when the cluster has room. A dead one is
 started again, where its resources are free, also on a node that joined later. These restarts are not Ray's
 (``max_restarts``): its count includes deaths of nodes, never goes back to zero, and it does not wait between restarts.
@@ -20,8 +24,8 @@ a request's last chance it is the only suspect there. So one bad request is isol
 from which the driver is started (Ray adds the driver's folder to its workers' path). A node with other code or another
 engine is not used. What workers print stays in Ray's own log folder.
 
-Not covered: one replica across nodes (let vLLM do that: ``engine_args: {distributed_executor_backend: ray}`` with
-``engine: {kind: local}``), the loss of the cluster's head (the run ends and resumes), an engine that hangs but lives.
+Not covered: a server over several nodes, the loss of the cluster's head (the run ends and resumes), an engine that
+hangs but lives.
 """
 
 from __future__ import annotations
@@ -36,9 +40,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from licensing.errors import DistillError, InputError, MissingDependency, Refused
-from synth.distributed.cluster import connect, replica_options, resource_text
+from synth.distributed.cluster import connect, replica_options, reserve_nodes, resource_text
 from synth.distributed.config import RayEngine
-from synth.distributed.replica import Replica, code_digest, packed
+from synth.distributed.replica import Replica, code_digest, packed, run_share
 from synth.teachers.build import resolve_auto
 from synth.teachers.config import (
     FakeTeacher,
@@ -63,10 +67,17 @@ _ERRORS: dict[str, type[DistillError]] = {error.__name__: error for error in (In
 
 @dataclass(eq=False)
 class _ReplicaState:
-    """The driver's view of a replica. ``actor`` is None while it waits for its next start."""
+    """The driver's view of a replica. ``actor`` is None while it waits for its next start.
+
+    ``shares``, ``group``: of a replica over several nodes, the actors on the further ones, and the placement group.
+    """
 
     actor: Any = None
-    node: str = ""
+    shares: list[Any] = field(default_factory=list)
+    group: Any = None
+    nodes: list[str] = field(default_factory=list)  # of the actors that have come up
+    config: str = ""  # what the shares run
+    sharing: bool = False
     live: bool = False
     abandoned: bool = False
     answered: bool = False  # by this actor: its limit is the running engine's
@@ -78,7 +89,7 @@ class _ReplicaState:
 
 
 class RayTeacher(Teacher):
-    """The recipe's teacher on ``config.replicas`` actors. It joins, or starts, the cluster at once."""
+    """The recipe's teacher on ``config.replicas`` replicas. It joins, or starts, the cluster at the first request."""
 
     def __init__(self, config: RayEngine, teacher: TeacherConfig) -> None:
         self.model = teacher.public_id
@@ -87,8 +98,9 @@ class RayTeacher(Teacher):
         self.engine_info: list[dict[str, Any]] = []
         self._config = config
         self._teacher = teacher
-        self._ray, self._owns_cluster = connect(config.address)
-        self._options = replica_options(self._ray, config, teacher)
+        self._ray: Any = None
+        self._owns_cluster = False
+        self._nodes, self._options = 1, dict[str, Any]()  # of one replica
         self._replicas = [_ReplicaState() for _ in range(config.replicas)]
         self._calls: dict[Any, tuple[_ReplicaState, str]] = {}  # object reference -> replica and method
         self._in_flight: dict[str, Request] = {}  # submitted and not returned by poll
@@ -100,8 +112,6 @@ class RayTeacher(Teacher):
         self._reason = ""
         self._has_answered = False
         self._code = code_digest()
-        for replica in self._replicas:
-            self._start(replica)
 
     @property
     def capacity(self) -> int:
@@ -114,6 +124,8 @@ class RayTeacher(Teacher):
         return max(0, limits - len(self._in_flight))
 
     def submit(self, request: Request) -> None:
+        if self._ray is None:
+            self._join()
         self._in_flight[request.request_id] = request
         self._queue.append(request)
 
@@ -131,17 +143,27 @@ class RayTeacher(Teacher):
 
     def close(self) -> None:
         """Close every engine, end every actor, leave the cluster. Requests in flight are lost."""
-        actors = [replica.actor for replica in self._replicas if replica.actor is not None]
+        if self._ray is None:
+            return
         closing = [replica.actor.close.remote(_CLOSE_S) for replica in self._replicas if replica.live]
         if closing:
             self._ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_S + 5)
-        for actor in actors:
-            self._ray.kill(actor)
-        self._replicas, self._calls = [], {}
-        self._in_flight.clear()
+        for replica in self._replicas:
+            self._end(replica)
+        self._replicas = [_ReplicaState() for _ in self._replicas]
+        self._calls, self._completions = {}, []
+        for requests in (self._in_flight, self._queue, self._suspects, self._deaths):
+            requests.clear()
         if self._owns_cluster:
-            self._owns_cluster = False
             self._ray.shutdown()
+        self._ray = None
+
+    def _join(self) -> None:
+        self._ray, self._owns_cluster = connect(self._config.address)
+        self._nodes, self._options = replica_options(self._ray, self._config, self._teacher)
+        self._short_since = time.monotonic()
+        for replica in self._replicas:
+            self._start(replica)
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
@@ -177,27 +199,33 @@ class RayTeacher(Teacher):
         else:
             if method == "hello":
                 self._on_hello(replica, reply)
+            elif method == "run":
+                self._on_failure(replica, reply)
             elif method == "collect":
                 self._on_answers(replica, json.loads(reply))
 
     def _on_hello(self, replica: _ReplicaState, hello: dict[str, Any]) -> None:
-        replica.node = hello["node"]
+        """One of the replica's actors has come up; with all of them it is live."""
+        node = hello["node"]
+        replica.nodes.append(node)
         if hello["failure"]:
             self._on_failure(replica, hello["failure"])
         elif hello["code"] != self._code:
-            self._refuse(replica, "another version of this package")
-        elif self.engine not in ("ray", hello["engine"]):
-            self._refuse(replica, f"{hello['engine']} where others run {self.engine}")
+            self._refuse(replica, node, "another version of this package")
+        elif self.engine not in ("ray", hello.get("engine", self.engine)):
+            self._refuse(replica, node, f"{hello['engine']} where others run {self.engine}")
         else:
-            self.engine = hello["engine"]
-            replica.live, replica.limit = True, hello["limit"]
-            self._collect(replica)
+            if "engine" in hello:  # not that of a share
+                self.engine, replica.limit, replica.config = hello["engine"], hello["limit"], hello["config"]
+            if len(replica.nodes) == self._nodes:
+                replica.live = True
+                self._collect(replica)
 
-    def _refuse(self, replica: _ReplicaState, what: str) -> None:
+    def _refuse(self, replica: _ReplicaState, node: str, what: str) -> None:
         """Keep answers of another engine out. An error before the first replica joins, later the loss of this one."""
         if self.engine == "ray":
             raise InputError(
-                f"Ray node {replica.node[:8]} runs {what}",
+                f"Ray node {node[:8]} runs {what}",
                 where="engine.address",
                 hint="install the same version on every node, or share one checkout",
             )
@@ -225,8 +253,13 @@ class RayTeacher(Teacher):
         while len(batch) < free_slots and (request := self._next(replica)) is not None:
             replica.sent[request.request_id] = request
             batch.append(request)
-        if batch:
-            self._call(replica, "submit", packed(batch))
+        if not batch:
+            return
+        if not replica.sharing:
+            replica.sharing = True
+            for rank, share in enumerate(replica.shares, 1):
+                self._calls[share.run.remote(replica.config, rank)] = (replica, "run")
+        self._call(replica, "submit", packed(batch))
 
     def _next(self, replica: _ReplicaState) -> Request | None:
         """A suspect that may run there, else a request that was on no replica that died."""
@@ -249,7 +282,7 @@ class RayTeacher(Teacher):
         that others run is the same for all replicas, and what it refuses is no crash."""
         error = _ERRORS.get(failure["kind"])
         if error is not None and (not self._has_answered or isinstance(self._teacher, OpenAITeacher)):
-            where = f"{failure['where'] or 'teacher'}, on Ray node {replica.node[:8]}"
+            where = f"{failure['where'] or 'teacher'}, on Ray node {', '.join(node[:8] for node in replica.nodes)}"
             raise error(failure["what"], where=where, hint=failure["hint"])
         self._lose(replica, failure["what"], poison=True)
 
@@ -258,8 +291,7 @@ class RayTeacher(Teacher):
         lines = why.strip().splitlines() or ["no reason given"]
         self._reason = lines[-1] if lines[0].startswith("Traceback") else lines[0]
         print(f"ray: lost a replica with {len(replica.sent)} requests: {self._reason}", file=sys.stderr)
-        with contextlib.suppress(self._ray.exceptions.RayError):
-            self._ray.kill(replica.actor)
+        self._end(replica)
         self._calls = {call: target for call, target in self._calls.items() if target[0] is not replica}
         for request in replica.sent.values():
             self._requeue(request, poison)
@@ -285,8 +317,16 @@ class RayTeacher(Teacher):
             del self._deaths[name]
             self._queue.appendleft(request)
 
+    def _end(self, replica: _ReplicaState) -> None:
+        """End its actors, and give its nodes back."""
+        for actor in filter(None, (replica.actor, *replica.shares)):
+            with contextlib.suppress(self._ray.exceptions.RayError):
+                self._ray.kill(actor)
+        if replica.group is not None:
+            self._ray.util.remove_placement_group(replica.group)
+
     def _node_died(self, replica: _ReplicaState) -> bool:
-        return any(node["NodeID"] == replica.node and not node["Alive"] for node in self._ray.nodes())
+        return any(node["NodeID"] in replica.nodes and not node["Alive"] for node in self._ray.nodes())
 
     def _check_enough(self, now: float) -> None:
         """Raise MissingDependency where too few replicas have been live for too long, or all are abandoned."""
@@ -304,17 +344,26 @@ class RayTeacher(Teacher):
             raise MissingDependency(
                 f"{live} of {self._config.min_replicas} replicas are live after {self._config.start_timeout_s:g} s",
                 where="engine",
-                hint=f"a replica needs {resource_text(self._options)} on one node: see `ray status`; then run again",
+                hint=f"a replica needs {resource_text(self._nodes, self._options)}: see `ray status`; then run again",
             )
 
     # --- actors ------------------------------------------------------------------------------------------------------
 
     def _start(self, replica: _ReplicaState) -> None:
+        strategies: list[Any] = ["SPREAD"]
+        if self._nodes > 1:
+            replica.group, strategies = reserve_nodes(self._ray, self._nodes, self._options)
         actor_class = self._ray.remote(_Actor).options(
-            max_concurrency=4, max_restarts=0, max_task_retries=-1, scheduling_strategy="SPREAD", **self._options
+            max_concurrency=4, max_restarts=0, max_task_retries=-1, scheduling_strategy=strategies[0], **self._options
         )
-        replica.actor = actor_class.remote(self._teacher.model_dump_json())
+        replica.actor = actor_class.remote(self._teacher.model_dump_json(), self._nodes)
         self._call(replica, "hello")
+        for strategy in strategies[1:]:
+            share_class = self._ray.remote(_Share).options(
+                max_restarts=0, scheduling_strategy=strategy, **self._options
+            )
+            replica.shares.append(share_class.remote())
+            self._calls[replica.shares[-1].hello.remote()] = (replica, "hello")
 
     def _collect(self, replica: _ReplicaState) -> None:
         self._call(replica, "collect", replica.last, replica.limit, _COLLECT_S)
@@ -326,10 +375,29 @@ class RayTeacher(Teacher):
 class _Actor(Replica):
     """A replica that reports its node."""
 
+    def __init__(self, config: str, nodes: int) -> None:
+        import ray
+
+        super().__init__(config, nodes, ray.util.get_node_ip_address())
+
     def hello(self) -> dict[str, Any]:
         import ray
 
         return super().hello() | {"node": ray.get_runtime_context().get_node_id()}
+
+
+class _Share:
+    """A further node's share of a replica over several nodes."""
+
+    def hello(self) -> dict[str, Any]:
+        import ray
+
+        return {"failure": None, "code": code_digest(), "node": ray.get_runtime_context().get_node_id()}
+
+    def run(self, config: str, rank: int) -> dict[str, Any]:
+        import ray
+
+        return run_share(config, rank, ray.util.get_node_ip_address())
 
 
 def _expected_limit(teacher: TeacherConfig) -> int:

@@ -29,20 +29,23 @@ from pydantic import TypeAdapter
 from licensing.errors import DistillError
 from synth.problems.problem import Prompt
 from synth.teachers.build import build_teacher
-from synth.teachers.config import TeacherConfig
+from synth.teachers.config import TeacherConfig, VllmTeacher
 from synth.teachers.teacher import Completion, Request, Teacher
 
-__all__ = ["Replica", "code_digest", "packed", "unpacked"]
+__all__ = ["Replica", "code_digest", "packed", "run_share", "unpacked"]
+
+_TEACHER: TypeAdapter[TeacherConfig] = TypeAdapter(TeacherConfig)
 
 _WITH_CAPACITY_S, _AT_CAPACITY_S = 0.02, 1.0  # how long the teacher is polled before the inbox is looked at
 _BATCH = 64  # answers in one message: about ten megabytes at 32k tokens each
 
 
 class Replica:
-    """``config``: the recipe's teacher section as JSON. ``hello`` builds the teacher."""
+    """``config``: the recipe's teacher section as JSON. ``nodes``: how many share the engine; this process is on the
+    first one, at ``address``. ``hello`` builds the teacher."""
 
-    def __init__(self, config: str) -> None:
-        self._config = config
+    def __init__(self, config: str, nodes: int = 1, address: str = "") -> None:
+        self._config, self._nodes, self._address = config, nodes, address
         self._changed = threading.Condition()
         self._inbox: deque[Request] = deque()
         self._unacknowledged: dict[str, int] = {}  # request id -> attempt
@@ -56,10 +59,16 @@ class Replica:
         self._teacher: Teacher | None = None
 
     def hello(self) -> dict[str, Any]:
-        """Build the teacher. Returns ``engine``, ``limit`` and ``code``, or ``failure`` with the error's fields."""
+        """Build the teacher. Returns ``engine``, ``limit``, ``code`` and ``config``, the section with what processes on
+        further nodes need, or ``failure`` with the error's fields."""
         if self._worker is None:
             try:
-                config: TeacherConfig = TypeAdapter(TeacherConfig).validate_json(self._config)
+                config = _TEACHER.validate_json(self._config)
+                if self._nodes > 1 and isinstance(config, VllmTeacher):
+                    from synth.teachers.vllm import shared_arguments
+
+                    config = _with_arguments(config, shared_arguments(self._nodes, self._address))
+                    self._config = config.model_dump_json()
                 self._teacher = build_teacher(config)
             except Exception as error:
                 self._failure = _failure(error)
@@ -68,7 +77,13 @@ class Replica:
             self._worker = threading.Thread(target=self._work, args=(self._teacher,), name="replica", daemon=True)
             self._worker.start()
         assert self._teacher is not None, "a worker has a teacher"
-        return {"failure": None, "engine": self._teacher.engine, "limit": self._limit, "code": code_digest()}
+        return {
+            "failure": None,
+            "engine": self._teacher.engine,
+            "limit": self._limit,
+            "code": code_digest(),
+            "config": self._config,
+        }
 
     def submit(self, requests: str) -> None:
         """Put requests (``packed``) into the inbox, except those that it holds until they are acknowledged."""
@@ -156,6 +171,30 @@ class Replica:
         with self._changed:
             self._limit = total + (total + 7) // 8
             self._changed.notify_all()
+
+
+def run_share(config: str, rank: int, address: str) -> dict[str, Any]:
+    """Run the share that node number ``rank``, at ``address``, has of an engine; ``config`` is what the first node's
+    ``hello`` returns.
+
+    Blocks while the engine runs; returns the failure that ended it.
+    """
+    try:
+        teacher = _TEACHER.validate_json(config)
+        if isinstance(teacher, VllmTeacher):
+            from synth.teachers.vllm import run_workers
+
+            run_workers(_with_arguments(teacher, {"node_rank": rank}), address)
+        else:  # the fake teacher's
+            threading.Event().wait()
+    except Exception as error:
+        return _failure(error)
+    return _failure(RuntimeError(f"a rank of the engine on its node number {rank} has ended"))
+
+
+def _with_arguments(teacher: VllmTeacher, arguments: dict[str, Any]) -> VllmTeacher:
+    """The section with further engine arguments."""
+    return teacher.model_copy(update={"engine_args": teacher.engine_args | arguments})
 
 
 # --- messages ----------------------------------------------------------------------------------------------------

@@ -11,6 +11,10 @@ the same order give the same samples, and another order gives others.
 **Reasoning parser.** The text is raw, with thinking and answer in one, so no parser splits it; a parser that the recipe
 names counts the thinking (``reasoning_tokens``).
 
+**Several nodes.** An engine may be shared by nodes in equal parts (vLLM's multi-node multiprocessing): the process on
+the first one is the engine, with the arguments of ``shared_arguments``; each further one runs ``run_workers``. Ranks
+are numbered node by node, so with tensor parallelism over a node's GPUs, pipeline stages are whole nodes.
+
 Not covered: data-parallel engines and served teachers (``vllm_server.py``, ``openai.py``).
 """
 
@@ -21,6 +25,8 @@ import gc
 import importlib.util
 import math
 import os
+import secrets
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -42,7 +48,7 @@ from synth.teachers.teacher import (
 )
 from synth.teachers.vllm_engine_args import arguments, check_engine_args, cores_of_ranks, resolved
 
-__all__ = ["VllmEngine"]
+__all__ = ["VllmEngine", "run_workers", "shared_arguments"]
 
 _QUEUE = 2  # requests in the engine, in multiples of those that it runs at once: enough that no slot idles
 _CPU_KV_CACHE_GB = "2"
@@ -164,30 +170,17 @@ class VllmEngine(Teacher):
 
     def _start(self, seed: int) -> None:
         config = self._config
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-        os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # no usage reports from this tool or its parts
         import torch
 
         self._on_cpu = not torch.cuda.is_available()
         kwargs = arguments(config, seed=seed, on_cpu=self._on_cpu)
-        if self._on_cpu:
-            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", _CPU_KV_CACHE_GB)
-            ranks = kwargs["tensor_parallel_size"] * kwargs["pipeline_parallel_size"]
-            os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores_of_ranks(ranks))
+        _set_environment(kwargs, on_cpu=self._on_cpu, address=kwargs.get("master_addr"))
         set_num_threads = torch.set_num_threads
         try:
-            with _stdout_to_stderr():
+            with _start_errors(config), _stdout_to_stderr():
                 engine = _import_engine()
                 parser = _parser_class(config.reasoning_parser) if config.reasoning_parser else None
                 self._llm = engine(**kwargs)
-        except _rejections(TypeError, RuntimeError, OSError, AssertionError) as error:
-            raise InputError(
-                f"vLLM does not start: {_first_line(error)}",
-                where=f"teacher.model {config.model}",
-                hint="check teacher.max_model_len, engine_args and the memory, or set teacher.kind to transformers",
-            ) from error
         finally:
             # vLLM's CPU worker replaces this by a function that does nothing, for the whole process, training included.
             torch.set_num_threads = set_num_threads
@@ -208,6 +201,76 @@ class VllmEngine(Teacher):
         info = {"model": self.model, "engine": self.engine, "revision": commit or config.revision}
         device = {"device": "cpu" if self._on_cpu else str(current_platform.get_device_name())}
         self.engine_info = [info | {"config": resolved(vllm_config) | device}]
+
+
+def shared_arguments(nodes: int, address: str) -> dict[str, Any]:
+    """Engine arguments of one engine over ``nodes`` nodes, of which this is the first, at ``address``.
+
+    All ranks need one seed, since each of them draws; it is a random one. On GPUs requests have their own.
+    """
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    return {
+        "nnodes": nodes,
+        "node_rank": 0,
+        "master_addr": address,
+        "master_port": port,
+        "distributed_executor_backend": "mp",
+        "seed": secrets.randbits(31),
+    }
+
+
+def run_workers(config: VllmTeacher, address: str) -> None:
+    """Run this node's ranks of an engine over several nodes, until one of them ends. Blocks.
+
+    ``config.engine_args``: those of the first node, with this one's ``node_rank``. ``address``: this node's, for the
+    others.
+    """
+    import torch
+
+    on_cpu = not torch.cuda.is_available()
+    kwargs = arguments(config, seed=config.engine_args["seed"], on_cpu=on_cpu)
+    _set_environment(kwargs, on_cpu=on_cpu, address=address)
+    with _start_errors(config), _stdout_to_stderr():
+        from vllm import EngineArgs
+        from vllm.usage.usage_lib import UsageContext
+        from vllm.v1.executor.multiproc_executor import MultiprocExecutor
+
+        # The context decides defaults, such as the size of a batch: it is that of ``vllm.LLM``, as on the first node.
+        resolved_config = EngineArgs(**kwargs).create_engine_config(UsageContext.LLM_CLASS, headless=True)
+        executor = MultiprocExecutor(resolved_config, monitor_workers=False)
+    executor.start_worker_monitor(inline=True)
+
+
+@contextlib.contextmanager
+def _start_errors(config: VllmTeacher) -> Iterator[None]:
+    """Turn what vLLM raises where it does not start into InputError."""
+    try:
+        yield
+    except _rejections(TypeError, RuntimeError, OSError, AssertionError) as error:
+        raise InputError(
+            f"vLLM does not start: {_first_line(error)}",
+            where=f"teacher.model {config.model}",
+            hint="check teacher.max_model_len, engine_args and the memory, or set teacher.kind to transformers",
+        ) from error
+
+
+def _set_environment(kwargs: dict[str, Any], *, on_cpu: bool, address: str | None) -> None:
+    """Environment variables of an engine with these arguments; those of the caller take precedence.
+
+    ``address``: of this node, for an engine over several nodes.
+    """
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # no usage reports from this tool or its parts
+    if address is not None:
+        os.environ.setdefault("VLLM_HOST_IP", address)
+    if on_cpu:
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", _CPU_KV_CACHE_GB)
+        ranks = kwargs["tensor_parallel_size"] * kwargs["pipeline_parallel_size"] // kwargs.get("nnodes", 1)
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores_of_ranks(ranks))
 
 
 def _parser_class(name: str) -> Any:

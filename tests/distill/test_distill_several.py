@@ -192,7 +192,6 @@ def test_check_warns_of_a_filter_that_drops_what_later_teachers_solve(tmp_path: 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("engine={kind: ray}", "a mixture of teachers does not run on"),
         ("teacher={kind: several}", r"teacher\.kind: several is now mixture"),
         ("teacher={kind: recorded, model: a/b}", r"teacher\.kind: recorded is now offline"),
         ("evaluate.teacher=fake/other", "there is no teacher fake/other"),

@@ -25,7 +25,7 @@ from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
 from synth.distributed.open import open_teacher
 from synth.problems.problem import Prompt
 from synth.sampling.config import TeacherSampling
-from synth.teachers.config import FakeTeacher, OpenAITeacher, VllmServerTeacher
+from synth.teachers.config import FakeTeacher, OpenAITeacher, VllmServerTeacher, VllmTeacher
 from synth.teachers.fake import FakeEngine
 from synth.teachers.teacher import Request
 
@@ -61,6 +61,7 @@ def started(start: Callable[[], Any], tries: int = 4) -> Any:
 def ray(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     pytest.importorskip("ray", reason="pip install ray")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     import ray
 
     return ray
@@ -84,11 +85,11 @@ def raylet(node: Any) -> psutil.Process:
 
 
 def workers(node: Any) -> list[psutil.Process]:
-    """The processes in which replicas run on that node."""
+    """The processes in which replicas, or their shares, run on that node."""
     found = []
     for process in raylet(node).children(recursive=True):
         with suppress(psutil.Error):  # it has just gone
-            if "_Actor" in " ".join(process.cmdline()):
+            if any(name in " ".join(process.cmdline()) for name in ("_Actor", "_Share")):
                 found.append(process)
     return found
 
@@ -109,7 +110,7 @@ def suspended(processes: Sequence[psutil.Process]) -> Iterator[None]:
 def run(
     engine: EngineConfig,
     folder: Path,
-    config: FakeTeacher | VllmServerTeacher = TEACHER,
+    config: FakeTeacher | VllmTeacher | VllmServerTeacher = TEACHER,
     prompts: Sequence[Prompt] = PROMPTS,
     sampling: TeacherSampling = SAMPLING,
 ) -> str:
@@ -198,6 +199,63 @@ def test_sampling_begins_with_the_first_replica_and_others_join_with_their_node(
     assert digests == [local_run(tmp_path / "local")]
 
 
+def test_a_replica_over_two_nodes_that_loses_one_moves_to_another(cluster: Any, tmp_path: Path, capfd: Any) -> None:
+    started(lambda: cluster.add_node(num_cpus=1))
+    log = log_of(tmp_path / "ray")
+
+    def kill() -> None:
+        until(lambda: line_count(log), "the first sample")
+        used = [node for node in cluster.list_all_nodes() if workers(node)]
+        assert len(used) == 2
+        first = raylet(next(node for node in used if node is not cluster.head_node))
+        for process in (first, *first.children(recursive=True)):
+            process.kill()
+
+    with meanwhile(kill):
+        digest = run(RayEngine(address=cluster.address, nodes_per_replica=2), tmp_path / "ray")
+    assert digest == local_run(tmp_path / "local")
+    assert len(stored(tmp_path / "ray")) == 200
+    assert "ray: lost a replica with" in capfd.readouterr().err
+
+
+@pytest.mark.timeout(400)
+def test_vllm_shares_a_model_between_two_nodes(cluster: Any, tmp_path: Path) -> None:
+    """Tensor parallelism over two nodes, one rank on each."""
+    for name in ("torch", "transformers", "vllm"):
+        pytest.importorskip(name)
+    moe = tmp_path / "moe"
+    write_tiny_moe(moe)
+    config = VllmTeacher(
+        model=str(moe),
+        name="me/moe",
+        dtype="float32",
+        max_model_len=512,
+        tensor_parallel_size=2,
+        engine_args={"enforce_eager": True},
+    )
+    prompts = [Prompt(id=str(i), prompt=f"{i}x", answer="4", kind="math", source="here") for i in range(6)]
+    ranks: set[tuple[int, str]] = set()
+
+    def look() -> None:
+        for number, node in enumerate(cluster.list_all_nodes()):
+            for process in raylet(node).children(recursive=True):
+                with suppress(psutil.Error):
+                    title = " ".join(process.cmdline())
+                    ranks.update((number, rank) for rank in ("TP0", "TP1") if f"VLLM::Worker_{rank}" in title)
+
+    with repeatedly(look):
+        run(
+            RayEngine(address=cluster.address, nodes_per_replica=2),
+            tmp_path,
+            config,
+            prompts,
+            TeacherSampling(num_samples=1, temperature=0, max_new_tokens=32),
+        )
+    assert [row["text"] for row in rows_of(tmp_path)] == [ANSWER] * 6
+    assert len(ranks) == 2, ranks
+    assert len({node for node, _ in ranks}) == len({rank for _, rank in ranks}) == 2
+
+
 class PoisonedEngine(FakeEngine):
     """Asked for problem 7, its process dies."""
 
@@ -235,12 +293,9 @@ def test_a_request_that_kills_its_engine_becomes_an_error_row(
 
 
 @pytest.mark.timeout(400)
-def test_a_replica_may_hold_a_server_and_leaves_nothing_of_it(
-    ray: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_replica_may_hold_a_server_and_leaves_nothing_of_it(ray: ModuleType, tmp_path: Path) -> None:
     for name in ("torch", "transformers", "vllm"):
         pytest.importorskip(name)
-    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     moe = tmp_path / "moe"
     write_tiny_moe(moe)
     config = VllmServerTeacher(

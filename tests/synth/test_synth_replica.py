@@ -6,23 +6,26 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sample_runs import draw, problems, rows_of
 from waiting import until
 
 from licensing.errors import InputError, MissingDependency
 from synth.distributed import ray as ray_engine
 from synth.distributed.cluster import replica_options, resource_text
-from synth.distributed.config import RayEngine
-from synth.distributed.open import open_teacher
+from synth.distributed.config import LocalEngine, RayEngine
+from synth.distributed.open import open_router, open_teacher
 from synth.distributed.replica import Replica, packed, unpacked
 from synth.problems.problem import Prompt
 from synth.sampling.config import TeacherSampling
 from synth.sampling.requests import first_requests
 from synth.teachers.config import FakeTeacher, VllmTeacher
 from synth.teachers.fake import FakeEngine
+from synth.teachers.mixture import TeacherMixture
 from synth.teachers.teacher import Completion, Request
 
 TEACHER = FakeTeacher(latency_s=0.002, concurrency=4, seed=3)
@@ -158,12 +161,14 @@ class OurRay:
     def __init__(self) -> None:
         self.fault: Callable[[int, str, tuple[Any, ...]], None] = lambda *_: None
         self.started: list[Replica] = []
+        self.events: list[str] = []
         self.dead_nodes: set[str] = set()
 
     def remote(self, _: type) -> Any:
-        def create(config: str) -> Any:
-            replica, number = Replica(config), len(self.started)
+        def create(config: str, nodes: int) -> Any:
+            replica, number = Replica(config, nodes), len(self.started)
             self.started.append(replica)
+            self.events.append("start")
 
             def method(what: str) -> Any:
                 return SimpleNamespace(remote=lambda *given: (number, replica, what, given, object()))
@@ -184,7 +189,7 @@ class OurRay:
         return {**answer, "node": f"node{number}"} if what == "hello" else answer
 
     def kill(self, _: Any) -> None:
-        pass
+        self.events.append("kill")
 
     def nodes(self) -> list[dict[str, Any]]:
         seen = [f"node{number}" for number in range(len(self.started))]
@@ -354,7 +359,7 @@ def test_a_replica_of_another_engine_is_not_used_and_the_run_goes_on(
 def test_a_missing_ray_is_answered_with_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(MissingDependency, match="pip install ray"):
-        open_teacher(RayEngine(address="local"), TEACHER)
+        open_teacher(RayEngine(address="local"), TEACHER).submit(requests(1)[0])
 
 
 def test_a_replica_asks_for_the_accelerators_of_its_engine() -> None:
@@ -363,11 +368,36 @@ def test_a_replica_asks_for_the_accelerators_of_its_engine() -> None:
 
     gpus, cpus = nodes({"CPU": 96, "GPU": 8}, {"CPU": 4}), nodes({"CPU": 64}, {"CPU": 16})
     big = VllmTeacher(model="a/b", tensor_parallel_size=4, engine_args={"data_parallel_size": 2})
-    assert resource_text(replica_options(gpus, RayEngine(), big)) == "8 GPU, 1 CPU"
-    assert resource_text(replica_options(cpus, RayEngine(), big)) == "16 CPU"
-    assert resource_text(replica_options(gpus, RayEngine(), TEACHER)) == "1 CPU"
+
+    def text(ray: Any, engine: RayEngine, teacher: Any = big) -> str:
+        return resource_text(*replica_options(ray, engine, teacher))
+
+    assert text(gpus, RayEngine()) == "8 GPU, 1 CPU on one node"
+    assert text(cpus, RayEngine()) == "16 CPU on one node"
+    assert text(gpus, RayEngine(), TEACHER) == "1 CPU on one node"
     own = RayEngine(gpus_per_replica=0.5, cpus_per_replica=3, resources={"h200": 1})
-    assert resource_text(replica_options(gpus, own, big)) == "0.5 GPU, 3 CPU, 1 h200"
+    assert text(gpus, own) == "0.5 GPU, 3 CPU, 1 h200 on one node"
+    wide = VllmTeacher(model="a/b", tensor_parallel_size=8, pipeline_parallel_size=2)
+    assert text(gpus, RayEngine(), wide) == "8 GPU, 1 CPU on each of 2 nodes"
+    with pytest.raises(InputError, match="needs 16 GPUs on 1 node, and a node has 8"):
+        text(gpus, RayEngine(nodes_per_replica=1), wide)
+
+
+def test_a_cascade_on_ray_ends_with_the_samples_of_a_local_run_one_teacher_at_a_time(
+    our_ray: OurRay, tmp_path: Path
+) -> None:
+    members = [FakeTeacher(model=f"fake/{rate}", accuracy=rate, latency_s=0) for rate in (0.4, 0.9)]
+    teachers = TeacherMixture.model_validate({"teachers": [{"teacher": one.model_dump()} for one in members]})
+    steps = [{"target_correct": 2, "max_samples": 5}, {"target_correct": 1, "max_samples": 6}]
+    config = TeacherSampling.model_validate({"policy": {"kind": "cascade", "steps": steps}})
+    digests = set()
+    for name, engine in (("ray", RayEngine(replicas=2)), ("local", LocalEngine())):
+        router = open_router(engine, teachers)
+        digests.add(draw(tmp_path / name, problems(20), config, teachers, router).samples_digest)
+        router.close()
+    assert len(digests) == 1
+    assert {row["teacher"] for row in rows_of(tmp_path / "ray")} == {one.model for one in members}
+    assert our_ray.events == ["start", "start", "kill", "kill"] * 2
 
 
 def test_more_replicas_needed_than_wanted_is_refused() -> None:

@@ -15,9 +15,6 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from sample_runs import draw, problems, rows_of, stored
 
-from licensing.errors import InputError
-from synth.distributed.config import RayEngine
-from synth.distributed.open import open_router
 from synth.sampling.budget import BudgetTracker
 from synth.sampling.config import AdaptivePolicy, BudgetConfig, EscalateConfig, TeacherSampling
 from synth.sampling.requests import RequestPlan
@@ -122,11 +119,6 @@ def test_a_section_is_one_teacher_or_several() -> None:
     with pytest.raises(ValidationError, match="offline teacher"):
         read({"kind": "mixture", "teachers": [{"share": 0.5, "teacher": {"kind": "offline", "model": "a/b"}},
                                               {"share": 0.5, "teacher": {"kind": "fake"}}]})  # fmt: skip
-
-
-def test_ray_is_for_one_teacher() -> None:
-    with pytest.raises(InputError, match=r"engine\.kind"):
-        open_router(RayEngine(), TWO)
 
 
 # --- sampling --------------------------------------------------------------------------------------------------------
