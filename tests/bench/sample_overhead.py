@@ -1,6 +1,6 @@
 """What sampling through us costs, beside the bare engine: run it by hand, the last line of ``--json`` is one object.
 
-    python tests/bench/sample_overhead.py --json [--only log adaptive openai ratio]
+    python tests/bench/sample_overhead.py --json [--only log adaptive openai client ratio]
 
 ratio      our generated tokens/s, from first request to last commit, over bare ``vllm.LLM.chat`` on the same requests
            in the same engine: the mean of paired runs that alternate in order. Limits of the answers are drawn from a
@@ -18,6 +18,9 @@ openai     our requests/s through the teacher of kind openai, from first request
            async client's, at concurrency 256, against a stub of fixed latency in a process of its own: the mean of
            paired runs. The bare client streams as we do; ``openai_ratio_unstreamed`` is over one that does not, which
            could not tell a slow answer from a dead one.
+client     tokens/s that one core of ours takes in from an endpoint, against a stub that generates: of answers of 4,096
+           tokens with 1, 8 or 64 tokens an event, which come one by one, and of whole answers (``stream: false``). Per
+           second of processor time of this process, so that other work on the machine does not count.
 log        a million samples of 1 kB: resident memory of the log, and seconds to read it again.
 """
 
@@ -154,10 +157,7 @@ def bench_openai(requests: int, pairs: int, latency_s: float, concurrency: int =
     from synth.teachers.config import OpenAITeacher
 
     prompts = [Prompt(id=str(n), prompt=f"Question {n}?", kind="open", source="bench") for n in range(requests)]
-    program = [sys.executable, str(Path(__file__).with_name("stub_endpoint.py")), str(latency_s), "16"]
-    stub = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert stub.stdout is not None
-    address = f"http://127.0.0.1:{stub.stdout.readline().strip()}/v1"
+    stub, address = _start_stub(latency_s, 16)
     config = OpenAITeacher(model="m", base_url=address, license="mit", concurrency=concurrency)
 
     def ours(_: int) -> float:
@@ -223,6 +223,42 @@ def bench_openai(requests: int, pairs: int, latency_s: float, concurrency: int =
         "openai_concurrency": concurrency,
         "openai_stub_latency_s": latency_s,
     }
+
+
+def _start_stub(latency_s: float, events: int, *tokens: int) -> tuple[subprocess.Popen[str], str]:
+    program = [sys.executable, str(Path(__file__).with_name("stub_endpoint.py")), str(latency_s), str(events)]
+    stub = subprocess.Popen([*program, *map(str, tokens)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert stub.stdout is not None
+    return stub, f"http://127.0.0.1:{stub.stdout.readline().strip()}/v1"
+
+
+def bench_client(answers: int, latency_s: float, length: int = 4096) -> dict[str, Any]:
+    from synth.problems.problem import Prompt
+    from synth.sampling.config import TeacherSampling
+    from synth.sampling.sample import sample
+    from synth.teachers.build import build_teacher
+    from synth.teachers.config import OpenAITeacher
+
+    def tokens_per_core_s(answers: int, tokens: int, stream: bool) -> float:
+        stub, address = _start_stub(latency_s, length // tokens, tokens)
+        config = OpenAITeacher(model="m", base_url=address, license="mit", concurrency=answers, stream=stream)
+        sampling, teacher = TeacherSampling(num_samples=1, max_new_tokens=length), build_teacher(config)
+        try:
+            prompts = [Prompt(id=str(n), prompt=f"Question {n}?", kind="open", source="b") for n in range(answers)]
+            with tempfile.TemporaryDirectory() as folder:
+                began = time.process_time()
+                done = sample(prompts, teacher, config, sampling, Path(folder) / "out", Path(folder) / "store")
+                seconds = time.process_time() - began
+            assert done.completion_tokens == answers * length
+        finally:
+            teacher.close()
+            stub.communicate()
+        return round(answers * length / seconds)
+
+    tokens_per_core_s(1, 64, True)  # imports and warms
+    speeds = {f"{tokens}_an_event": tokens_per_core_s(answers, tokens, True) for tokens in (1, 8, 64)}
+    speeds["whole_answers"] = tokens_per_core_s(answers, 8, False)
+    return {f"client_tokens_per_core_s_{way}": speed for way, speed in speeds.items()} | {"client_answers": answers}
 
 
 # --- adaptive --------------------------------------------------------------------------------------------------------
@@ -379,11 +415,12 @@ def stdout_is_for_the_result() -> Iterator[None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line of stdout")
-    parts = ("log", "adaptive", "openai", "ratio")
+    parts = ("log", "adaptive", "openai", "client", "ratio")
     parser.add_argument("--only", nargs="*", choices=parts, default=parts)
     parser.add_argument("--samples", type=int, default=1_000_000, help="samples in the log")
     parser.add_argument("--requests", type=int, default=32)
     parser.add_argument("--endpoint-requests", type=int, default=4096)
+    parser.add_argument("--client-answers", type=int, default=256)
     parser.add_argument("--latency", type=float, default=0.5, help="seconds, of the stub endpoint")
     parser.add_argument("--pairs", type=int, default=3)
     options = parser.parse_args()
@@ -395,6 +432,8 @@ def main() -> None:
             found |= bench_adaptive()
         if "openai" in options.only:
             found |= bench_openai(options.endpoint_requests, options.pairs, options.latency)
+        if "client" in options.only:
+            found |= bench_client(options.client_answers, 16 * options.latency)
         if "ratio" in options.only:
             found |= bench_ratio(options.requests, options.pairs)
     if options.json:

@@ -1,9 +1,12 @@
 """An endpoint that always takes as long and says the same, as cheaply as asyncio can: for measuring clients.
 
-    python tests/bench/stub_endpoint.py LATENCY_S EVENTS        prints its port; ends when its standard input is closed
+    python tests/bench/stub_endpoint.py LATENCY_S EVENTS [TOKENS]
+
+prints its port, and ends when its standard input is closed.
 
 It speaks as much HTTP/1.1 as the clients do here: keep-alive, a Content-Length on requests, chunks on streams. The
-events of a stream come together, when the latency is over.
+events of a stream have 8 tokens and come together, when the latency is over; with TOKENS they have so many and come one
+by one, as a model generates them.
 """
 
 from __future__ import annotations
@@ -13,35 +16,34 @@ import json
 import os
 import sys
 
-WORDS = "word " * 8
+WORD = "word "
 
 
-def answers(events: int) -> tuple[bytes, bytes]:
-    """(a stream, the same in one message), whole HTTP responses."""
-    usage = {"prompt_tokens": 9, "completion_tokens": 8 * events, "total_tokens": 9 + 8 * events}
+def answers(events: int, tokens: int) -> tuple[list[bytes], bytes]:
+    """(a stream, piece by piece; the same in one message), whole HTTP responses."""
+    usage = {"prompt_tokens": 9, "completion_tokens": tokens * events, "total_tokens": 9 + tokens * events}
     base = {"id": "x", "created": 1, "model": "m"}
     told = [
-        base | {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": WORDS}}]}
+        base | {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": WORD * tokens}}]}
         for _ in range(events)
     ]
     told.append(
         base | {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     )
     told.append(base | {"object": "chat.completion.chunk", "choices": [], "usage": usage})
-    body = b"".join(
-        b"%x\r\n%s\r\n" % (len(line), line)
-        for line in (f"data: {text}\n\n".encode() for text in [*map(json.dumps, told), "[DONE]"])
-    )
-    stream = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n" + body
-    message = {"role": "assistant", "content": WORDS * events}
+    lines = (f"data: {text}\n\n".encode() for text in [*map(json.dumps, told), "[DONE]"])
+    stream = [b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"]
+    stream += [b"%x\r\n%s\r\n" % (len(line), line) for line in lines] + [b"0\r\n\r\n"]
+    message = {"role": "assistant", "content": WORD * tokens * events}
     choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
     whole = json.dumps(base | {"object": "chat.completion", "choices": choices, "usage": usage}).encode()
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(whole)
-    return stream + b"0\r\n\r\n", head + whole
+    return stream, head + whole
 
 
-async def serve(latency_s: float, events: int) -> None:
-    stream, whole = answers(events)
+async def serve(latency_s: float, events: int, tokens: int | None) -> None:
+    pieces, whole = answers(events, tokens or 8)
+    stream = b"".join(pieces)
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -51,8 +53,14 @@ async def serve(latency_s: float, events: int) -> None:
                     int(line.split(b":")[1]) for line in head.split(b"\r\n") if line[:15].lower() == b"content-length:"
                 )
                 body = await reader.readexactly(length)
-                await asyncio.sleep(latency_s)
-                writer.write(stream if json.loads(body).get("stream") else whole)
+                streams = json.loads(body).get("stream")
+                if streams and tokens is not None:
+                    for piece in pieces:
+                        writer.write(piece)
+                        await asyncio.sleep(latency_s / len(pieces))
+                else:
+                    await asyncio.sleep(latency_s)
+                    writer.write(stream if streams else whole)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
@@ -64,4 +72,4 @@ async def serve(latency_s: float, events: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(float(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(serve(float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]) if sys.argv[3:] else None))

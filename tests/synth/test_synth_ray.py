@@ -234,14 +234,15 @@ def test_vllm_shares_a_model_between_two_nodes(cluster: Any, tmp_path: Path) -> 
         engine_args={"enforce_eager": True},
     )
     prompts = [Prompt(id=str(i), prompt=f"{i}x", answer="4", kind="math", source="here") for i in range(6)]
-    ranks: set[tuple[int, str]] = set()
+    ranks: set[tuple[int, str, int]] = set()
 
     def look() -> None:
         for number, node in enumerate(cluster.list_all_nodes()):
             for process in raylet(node).children(recursive=True):
                 with suppress(psutil.Error):
                     title = " ".join(process.cmdline())
-                    ranks.update((number, rank) for rank in ("TP0", "TP1") if f"VLLM::Worker_{rank}" in title)
+                    found = (rank for rank in ("TP0", "TP1") if f"VLLM::Worker_{rank}" in title)
+                    ranks.update((number, rank, process.pid) for rank in found)
 
     with repeatedly(look):
         run(
@@ -252,8 +253,9 @@ def test_vllm_shares_a_model_between_two_nodes(cluster: Any, tmp_path: Path) -> 
             TeacherSampling(num_samples=1, temperature=0, max_new_tokens=32),
         )
     assert [row["text"] for row in rows_of(tmp_path)] == [ANSWER] * 6
-    assert len(ranks) == 2, ranks
-    assert len({node for node, _ in ranks}) == len({rank for _, rank in ranks}) == 2
+    nodes, names, pids = map(set, zip(*ranks, strict=True))
+    assert len(ranks) == len(nodes) == len(names) == 2, ranks
+    until(lambda: all(map(gone, pids)), "the end of both ranks")
 
 
 class PoisonedEngine(FakeEngine):
