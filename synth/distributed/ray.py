@@ -20,6 +20,9 @@ started again, where its resources are free, also on a node that joined later. T
 node) become suspects, and fewer and fewer suspects share a replica: after d deaths at most 1/8^d of its limit, and on
 a request's last chance it is the only suspect there. So one bad request is isolated and becomes an error row.
 
+**Endpoints.** What ends the run for one replica ends it for all; before that, each answers what it has sent, since that
+is paid for. The attempts of a replica that died are lost, and are not in the budget.
+
 **Code.** Only JSON is sent. Every node has this package, in this version: installed, or as a checkout at the same path
 from which the driver is started (Ray adds the driver's folder to its workers' path). A node with other code or another
 engine is not used. What workers print stays in Ray's own log folder.
@@ -36,6 +39,7 @@ import math
 import sys
 import time
 from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,6 +145,27 @@ class RayTeacher(Teacher):
             del self._in_flight[completion.request_id]
         return completions
 
+    def drain(self) -> Iterator[Completion]:
+        """The answers of an endpoint's replicas to what they have sent; they send nothing more."""
+        yield from self._completions
+        self._completions = []
+        if self._ray is None or not isinstance(self._teacher, OpenAITeacher):
+            return
+        for replica in self._replicas:
+            if replica.live:
+                self._call(replica, "drain")
+        while any(method == "collect" for _, method in self._calls.values()):
+            (call,), _ = self._ray.wait(list(self._calls), num_returns=1, timeout=None)
+            replica, method = self._calls.pop(call)
+            try:
+                reply = self._ray.get(call)
+            except self._ray.exceptions.RayError:
+                continue  # the replica has died, and its answers with it
+            if method == "collect" and self._take_in(replica, json.loads(reply)):
+                self._collect(replica)
+            completions, self._completions = self._completions, []
+            yield from completions
+
     def close(self) -> None:
         """Close every engine, end every actor, leave the cluster. Requests in flight are lost."""
         if self._ray is None:
@@ -232,6 +257,13 @@ class RayTeacher(Teacher):
         self._lose(replica, f"its node runs {what}", poison=False, abandon=True)
 
     def _on_answers(self, replica: _ReplicaState, reply: dict[str, Any]) -> None:
+        if self._take_in(replica, reply):
+            self._collect(replica)
+        else:
+            self._on_failure(replica, reply["failure"])
+
+    def _take_in(self, replica: _ReplicaState, reply: dict[str, Any]) -> bool:
+        """Take the answers of a reply; False where the replica has failed and these were all."""
         replica.last, replica.limit = reply["last"], reply["limit"]
         self.engine_info += [info for info in reply["engine_info"] if info not in self.engine_info]
         for fields in reply["answers"]:
@@ -240,10 +272,7 @@ class RayTeacher(Teacher):
             if replica.sent.pop(completion.request_id, None) is not None:  # else it was answered twice
                 self._deaths.pop(completion.request_id, None)
                 self._completions.append(completion)
-        if reply["failure"] and not reply["answers"]:
-            self._on_failure(replica, reply["failure"])
-        else:
-            self._collect(replica)
+        return bool(reply["answers"] or not reply["failure"])
 
     # --- sending -----------------------------------------------------------------------------------------------------
 

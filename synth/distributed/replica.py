@@ -54,7 +54,7 @@ class Replica:
         self._in_flight = 0  # in the teacher
         self._limit = 1
         self._failure: dict[str, Any] | None = None
-        self._closing = False
+        self._closing = self._draining = False
         self._worker: threading.Thread | None = None
         self._teacher: Teacher | None = None
 
@@ -115,6 +115,13 @@ class Replica:
             }
         return json.dumps(reply)
 
+    def drain(self) -> None:
+        """Send nothing more; ``collect`` returns the answers that are paid for already (``Teacher.drain``), and then a
+        failure."""
+        with self._changed:
+            self._draining = True
+            self._changed.notify_all()
+
     def close(self, timeout_s: float) -> None:
         """Close the teacher; where its engine does not end in time, kill the processes that it started."""
         with self._changed:
@@ -140,9 +147,13 @@ class Replica:
     def _feed(self, teacher: Teacher) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._inbox or self._in_flight or self._closing)
+                self._changed.wait_for(lambda: self._inbox or self._in_flight or self._closing or self._draining)
                 if self._closing:
                     return
+            if self._draining:
+                for answer in teacher.drain():
+                    self._deliver([answer])
+                raise RuntimeError(f"{teacher.engine} takes no more requests")
             while teacher.capacity > 0 and (request := self._next()) is not None:
                 teacher.submit(request)  # the first one starts the engine, which may take minutes
                 self._in_flight += 1
@@ -152,14 +163,17 @@ class Replica:
             answers = teacher.poll_for(_WITH_CAPACITY_S if teacher.capacity > 0 else _AT_CAPACITY_S)
             if answers:
                 self._in_flight -= len(answers)
-                with self._changed:
-                    for answer in answers:
-                        self._last += 1
-                        self._answers.append((self._last, answer))
-                    self._changed.notify_all()
+                self._deliver(answers)
                 self._update_limit(teacher)
             if teacher.failure is not None and not self._in_flight:
                 raise teacher.failure
+
+    def _deliver(self, answers: Sequence[Completion]) -> None:
+        with self._changed:
+            for answer in answers:
+                self._last += 1
+                self._answers.append((self._last, answer))
+            self._changed.notify_all()
 
     def _next(self) -> Request | None:
         with self._changed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sample_runs import draw, problems, rows_of
+from hostile_endpoint import Call, serving
+from sample_runs import draw, problems, rows_of, stored
 from waiting import until
 
 from licensing.errors import InputError, MissingDependency
@@ -23,7 +25,7 @@ from synth.distributed.replica import Replica, packed, unpacked
 from synth.problems.problem import Prompt
 from synth.sampling.config import TeacherSampling
 from synth.sampling.requests import first_requests
-from synth.teachers.config import FakeTeacher, VllmTeacher
+from synth.teachers.config import FakeTeacher, OpenAITeacher, VllmTeacher
 from synth.teachers.fake import FakeEngine
 from synth.teachers.mixture import TeacherMixture
 from synth.teachers.teacher import Completion, Request
@@ -173,12 +175,12 @@ class OurRay:
             def method(what: str) -> Any:
                 return SimpleNamespace(remote=lambda *given: (number, replica, what, given, object()))
 
-            return SimpleNamespace(**{what: method(what) for what in ("hello", "submit", "collect", "close")})
+            return SimpleNamespace(**{what: method(what) for what in ("hello", "submit", "collect", "drain", "close")})
 
         return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=create))
 
-    def wait(self, calls: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
-        return calls, []
+    def wait(self, calls: list[Any], num_returns: int, timeout: float | None) -> tuple[list[Any], list[Any]]:
+        return (calls, []) if timeout is not None else (calls[-1:], calls[:-1])
 
     def get(self, call: Any) -> Any:
         number, replica, what, given, _ = call
@@ -354,6 +356,32 @@ def test_a_replica_of_another_engine_is_not_used_and_the_run_goes_on(
     assert teacher.engine == "fake 1"
     assert our_ray.started[1]._last == 0
     assert len(our_ray.started) == 2
+
+
+def test_before_an_endpoint_ends_the_run_the_answers_in_flight_at_every_replica_are_kept(
+    our_ray: OurRay, tmp_path: Path
+) -> None:
+    """One request finds the credit used up while five answers are on their way at both replicas: they are paid for."""
+    refused = threading.Event()
+
+    def act(call: Call) -> None:
+        if call.question == "0 + 1?":
+            until(lambda: len(endpoint.bodies) == 6, "all six requests")
+            call.refuse(402, "credit")
+            refused.set()
+        else:
+            refused.wait(30)
+            time.sleep(0.1 if int(call.question[0]) < 5 else 0.6)  # the second replica's come later
+            call.answer()
+
+    with serving(act) as endpoint:
+        teacher = OpenAITeacher(model="m", base_url=endpoint.url, license="mit", concurrency=3)
+        engine = open_teacher(RayEngine(replicas=2), teacher)
+        with pytest.raises(MissingDependency, match="credit"):
+            draw(tmp_path, problems(10), TeacherSampling(num_samples=1), teacher, engine)
+        engine.close()
+    assert {row["finish_reason"] for row in stored(tmp_path)} == {"stop"}
+    assert len(stored(tmp_path)) == len(endpoint.bodies) - 1
 
 
 def test_a_missing_ray_is_answered_with_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
