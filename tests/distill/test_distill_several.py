@@ -222,6 +222,20 @@ def test_an_engine_argument_has_one_place(arguments: str, message: str) -> None:
         load_recipe(SMOKE, [f"teacher={{kind: vllm, model: a/b, {arguments}}}"])
 
 
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        ("replicas: 3, nodes: 4, gpus_per_node: 8", "4 nodes of 8 GPUs hold 2 replicas of a/b"),
+        ("nodes_per_replica: 3", "16 ranks .* which 3 nodes cannot share equally"),
+        ("nodes: 4", "set both or none"),
+    ],
+)
+def test_a_recipe_whose_replicas_no_cluster_of_its_size_holds_is_refused(engine: str, message: str) -> None:
+    teacher = "teacher={kind: vllm, model: a/b, tensor_parallel_size: 8, pipeline_parallel_size: 2}"
+    with pytest.raises(InputError, match=message):
+        load_recipe(SMOKE, [teacher, f"engine={{kind: ray, {engine}}}"])
+
+
 def test_check_knows_a_misspelt_engine_argument(tmp_path: Path) -> None:
     if importlib.util.find_spec("vllm") is None:  # importing it would take seconds, which check saves as well
         pytest.skip("vLLM is not installed")
