@@ -404,14 +404,10 @@ class RayTeacher(Teacher):
 class _Actor(Replica):
     """A replica that reports its node."""
 
-    def __init__(self, config: str, nodes: int) -> None:
-        import ray
-
-        super().__init__(config, nodes, ray.util.get_node_ip_address())
-
     def hello(self) -> dict[str, Any]:
         import ray
 
+        self.address = ray.util.get_node_ip_address()
         return super().hello() | {"node": ray.get_runtime_context().get_node_id()}
 
 

@@ -42,10 +42,11 @@ _BATCH = 64  # answers in one message: about ten megabytes at 32k tokens each
 
 class Replica:
     """``config``: the recipe's teacher section as JSON. ``nodes``: how many share the engine; this process is on the
-    first one, at ``address``. ``hello`` builds the teacher."""
+    first one, at ``address``, which is set before ``hello`` builds the teacher."""
 
-    def __init__(self, config: str, nodes: int = 1, address: str = "") -> None:
-        self._config, self._nodes, self._address = config, nodes, address
+    def __init__(self, config: str, nodes: int = 1) -> None:
+        self._config, self._nodes = config, nodes
+        self.address = ""
         self._changed = threading.Condition()
         self._inbox: deque[Request] = deque()
         self._unacknowledged: dict[str, int] = {}  # request id -> attempt
@@ -67,7 +68,7 @@ class Replica:
                 if self._nodes > 1 and isinstance(config, VllmTeacher):
                     from synth.teachers.vllm import shared_arguments
 
-                    config = _with_arguments(config, shared_arguments(self._nodes, self._address))
+                    config = _with_arguments(config, shared_arguments(self._nodes, self.address))
                     self._config = config.model_dump_json()
                 self._teacher = build_teacher(config)
             except Exception as error:
