@@ -25,6 +25,7 @@ from distill.check.problems import check_held_out, check_problems, problems_of
 from distill.check.student import check_student
 from distill.config.recipe import Recipe
 from distill.models.folder import ask_hub, base_path, cached, read_base
+from distill.models.vocabulary import require_shared
 from distill.release.endpoints import check_terms
 from distill.release.evaluation_items import check_evaluation_items
 from distill.release.lineage import declared_licenses, is_on_hub, planned_lineage
@@ -74,6 +75,7 @@ def check_recipe(
         "licences": lambda: _licences(recipe),
         **({"pair": lambda: _pair(recipe)} if on_policy and on_policy.teacher else {}),
         **({"teacher server": lambda: check_teacher_server(recipe)} if on_policy and on_policy.is_served else {}),
+        **({"logprobs": lambda: _logprobs(recipe)} if getattr(recipe.sample, "logprobs", None) else {}),
         "problems": lambda: check_problems(recipe, free_bytes(runs), load),
         **({"on_policy": lambda: check_on_policy(recipe, load)} if on_policy else {}),
         **({"select": lambda: _select(recipe)} if recipe.train.select else {}),
@@ -186,6 +188,34 @@ def _pair(recipe: Recipe) -> Iterator[Finding]:
             yield Finding("note", "pair", what, where)
         else:
             yield from check_pair(base, read_base(folder, served=on_policy.is_served))
+
+
+def _logprobs(recipe: Recipe) -> Iterator[Finding]:
+    """Whether each teacher gives its log-probabilities, of tokens that are the student's."""
+    from synth.teachers.openai import check_logprobs
+
+    assert isinstance(recipe.sample, TeacherSampling)
+    count, where = recipe.sample.logprobs, "sample.logprobs"
+    assert count is not None
+    for teacher in recipe.teachers:
+        if isinstance(teacher, AutoTeacher) and importlib.util.find_spec("vllm") is None:
+            hint = "install it, or leave sample.logprobs out"
+            what = "transformers gives no log-probabilities, and vLLM is not installed"
+            raise MissingDependency(what, where=where, hint=hint)
+        if isinstance(teacher, OpenAITeacher):
+            for address in teacher.addresses:
+                check_logprobs(teacher.model_copy(update={"base_url": address, "replicas": ()}), count)
+            note = f"{teacher.public_id}: whether its vocabulary is the student's, the run finds out from its answers"
+            yield Finding("note", "logprobs", note, where)
+            continue
+        folder = Path(teacher.model) if Path(teacher.model).is_dir() else cached(teacher.model, teacher.revision)
+        with final_base(recipe) as base:
+            if base is None or folder is None:
+                what = f"the vocabulary of {teacher.public_id} is compared with the student's once both are fetched"
+                yield Finding("note", "logprobs", what, where)
+            else:
+                require_shared(base.folder, folder, where)
+    yield Finding("ok", "logprobs", f"of {count} tokens beside each token of an answer")
 
 
 def _endpoint(teacher: OpenAITeacher) -> Iterator[Finding]:

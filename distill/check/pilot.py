@@ -18,9 +18,10 @@ from licensing.errors import InputError
 from synth.sampling.budget import Spend, price
 from synth.sampling.config import AdaptiveBounds, AskedModel, BudgetConfig, CascadePolicy, TeacherSampling
 from synth.sampling.store import SampleStore
+from synth.teachers.logprobs import record_bytes
 from synth.verify.config import JudgeConfig
 
-__all__ = ["Forecast", "bounds", "model_bounds", "run_pilot", "text_bytes"]
+__all__ = ["Forecast", "bounds", "logprobs_bytes", "model_bounds", "run_pilot", "text_bytes"]
 
 _Z95 = 1.96
 
@@ -97,11 +98,22 @@ def bounds(sampling: TeacherSampling, problems: int) -> str:
 
 def text_bytes(sampling: TeacherSampling, problems: int) -> int:
     """The most that the store of a run takes on the disk: four bytes a token, as of English text, and one KiB a row."""
+    return 4 * _most_tokens(sampling, problems) + 1024 * problems * sampling.most_samples
+
+
+def logprobs_bytes(sampling: TeacherSampling, problems: int) -> int:
+    """The most that log-probabilities take on the disk, in the store and once more for the selected traces."""
+    if sampling.logprobs is None:
+        return 0
     samples = problems * sampling.most_samples
-    tokens = samples * sampling.max_new_tokens
+    return 2 * record_bytes(sampling.logprobs, _most_tokens(sampling, problems), samples)
+
+
+def _most_tokens(sampling: TeacherSampling, problems: int) -> int:
+    tokens = problems * sampling.most_samples * sampling.max_new_tokens
     if sampling.budget is not None and sampling.budget.tokens is not None:
         tokens = min(tokens, sampling.budget.tokens)
-    return 4 * tokens + 1024 * samples
+    return tokens
 
 
 def model_bounds(model: AskedModel, rows: int) -> str:

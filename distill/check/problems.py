@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 from distill.check.finding import Finding
-from distill.check.pilot import bounds, model_bounds, text_bytes
+from distill.check.pilot import bounds, logprobs_bytes, model_bounds, text_bytes
 from distill.config.recipe import Recipe
 from distill.evaluate.suites.suite import find_suites
 from distill.release.lineage import is_on_hub
@@ -71,6 +71,8 @@ def check_problems(recipe: Recipe, free_bytes: int, load: LoadProblems) -> Itera
         assert isinstance(recipe.sample, TeacherSampling)
         forecast, rows = bounds(recipe.sample, count), count * recipe.sample.most_samples
         size = text_bytes(recipe.sample, count)
+        if logprobs := logprobs_bytes(recipe.sample, count):
+            yield from _on_disk(f"the log-probabilities of {rows:,} samples", logprobs, free_bytes)
         if isinstance(recipe.sample.policy, CascadePolicy) and recipe.curate.filters.min_pass_rate:
             first, *_ = recipe.teachers
             what = f"curate.filters.min_pass_rate is about {first.public_id}: it drops what only later teachers solve"
@@ -80,7 +82,7 @@ def check_problems(recipe: Recipe, free_bytes: int, load: LoadProblems) -> Itera
         size += text_bytes(student, count)
         yield Finding("ok", "second round", bounds(student, count).replace("teacher", "student"))
     if size:
-        yield from _texts(size, rows, free_bytes)
+        yield from _on_disk(f"the texts of {rows:,} samples", size, free_bytes)
     for model in recipe.asked_models.values():
         yield Finding("ok", model.role, model_bounds(model, rows))
     checked = [prompt for prompt in problem_set.prompts if not prompt.is_answerless]
@@ -95,8 +97,8 @@ def check_problems(recipe: Recipe, free_bytes: int, load: LoadProblems) -> Itera
     yield Finding("ok", "problems", f"{len(problem_set.prompts):,} problems ({golds}); {forecast}")
 
 
-def _texts(size: int, samples: int, free_bytes: int) -> Iterator[Finding]:
-    what = f"the texts of {samples:,} samples take up to {size / 2**30:.1f} GiB, with {free_bytes / 2**30:.1f} GiB free"
+def _on_disk(subject: str, size: int, free_bytes: int) -> Iterator[Finding]:
+    what = f"{subject} take up to {size / 2**30:.1f} GiB, with {free_bytes / 2**30:.1f} GiB free"
     if size > free_bytes:
         hint = "most traces end before max_new_tokens: --pilot tells how long they are; or set --runs to another disk"
         yield Finding("note", "disk", what, hint=hint)

@@ -36,6 +36,7 @@ from synth.teachers.config import (
     OfflineTeacher,
     OpenAITeacher,
     TeacherConfig,
+    VllmServerTeacher,
     VllmTeacher,
 )
 from synth.teachers.mixture import TeacherMixture, TeachersConfig, members_of
@@ -484,6 +485,35 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _engines_give_logprobs(self) -> Recipe:
+        count = self.sample.logprobs if isinstance(self.sample, TeacherSampling) else None
+        if count is None:
+            return self
+        if isinstance(self.engine, RayEngine):
+            raise ValueError("sample.logprobs does not go with engine.kind: ray: set engine.kind: local")
+        for teacher in self.teachers:
+            if not isinstance(teacher, AutoTeacher | VllmTeacher | VllmServerTeacher | OpenAITeacher):
+                raise ValueError(
+                    f"sample.logprobs: kind {teacher.kind} gives no log-probabilities: set teacher.kind to vllm, "
+                    "vllm_server, or openai for a vLLM server elsewhere"
+                )
+            if isinstance(teacher, OpenAITeacher):
+                if not teacher.stream:
+                    raise ValueError("sample.logprobs needs streamed answers: leave out teacher.stream")
+                continue
+            needed = count + isinstance(teacher, VllmServerTeacher)
+            if 0 <= teacher.engine_args.get("max_logprobs", needed) < needed:
+                raise ValueError(
+                    f"sample.logprobs {count} needs teacher.engine_args.max_logprobs {needed}: leave it out there"
+                )
+            if teacher.engine_args.get("logprobs_mode", "raw_logprobs") != "raw_logprobs":
+                raise ValueError(
+                    "teacher.engine_args.logprobs_mode: sample.logprobs are those of the model's own distribution "
+                    "(raw_logprobs): leave it out"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _answers_fit_the_context(self) -> Recipe:
         limits = {}
         if isinstance(self.sample, TeacherSampling):
@@ -533,7 +563,7 @@ class Recipe(Section):
         if self.train.rounds == 1 or self.train.student_sample is not None:
             return self.train.student_sample
         assert isinstance(self.sample, TeacherSampling), "the recipe's schema asks for train.student_sample"
-        return self.sample.model_copy(update={"budget": None})
+        return self.sample.model_copy(update={"budget": None, "logprobs": None})
 
     @property
     def teachers(self) -> tuple[TeacherConfig, ...]:

@@ -174,6 +174,8 @@ class TrainConfig(Section):
     def _student_is_sampled_between_rounds(self) -> TrainConfig:
         if self.student_sample is not None and self.rounds == 1:
             raise ValueError("student_sample is for a second round: set rounds: 2, or leave it out")
+        if self.student_sample is not None and self.student_sample.logprobs is not None:
+            raise ValueError("student_sample.logprobs: those of the teacher alone are kept: leave it out")
         if self.student_sample is not None and self.student_sample.budget and self.student_sample.budget.prices:
             raise ValueError("student_sample.budget.prices: there are no teachers here: set price_per_million_tokens")
         return self

@@ -216,6 +216,9 @@ class _Builder:
             self.replaced.append("sample: the first rows, or traces of our own for those of the hub")
             return stand_in_traces(sample, self._folder / "traces.jsonl", self._recipe.release.license)
         few: dict[str, Any] = {"budget": None, "reuse": ()}
+        if sample.logprobs is not None:
+            few["logprobs"] = None
+            self.replaced.append("sample.logprobs: none; a fake teacher has no tokens")
         if sample.policy.kind == "fixed":
             few["num_samples"] = min(sample.num_samples, _FEW_SAMPLES)
         return sample.model_copy(update=few)

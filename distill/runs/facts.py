@@ -16,9 +16,9 @@ from distill.config.train import FIRST_STUDENT
 
 __all__ = [
     "FIRST_STUDENT", "STUDENT", "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "Estimate", "EvaluateFacts",
-    "ExportFacts", "Facts", "FormatsFacts", "LabelFacts", "PackageFacts", "PersonaProbes", "PrepareFacts",
-    "ProbeChange", "ProbeRates", "Rate", "ReplayFacts", "SampleFacts", "SandboxFacts", "Score", "SelectFacts",
-    "SideEffect", "TeacherShare", "TrainFacts", "VerifyFacts", "notes_of",
+    "ExportFacts", "Facts", "FormatsFacts", "LabelFacts", "LogprobsFacts", "PackageFacts", "PersonaProbes",
+    "PrepareFacts", "ProbeChange", "ProbeRates", "Rate", "ReplayFacts", "SampleFacts", "SandboxFacts", "Score",
+    "SelectFacts", "SideEffect", "TeacherShare", "TrainFacts", "VerifyFacts", "notes_of",
 ]  # fmt: skip
 
 
@@ -178,6 +178,18 @@ class CurateFacts(Facts):
     added_digest: str | None = None
     rewriter: dict[str, Any] | None = None
     student_rows: int | None = None
+
+
+class LogprobsFacts(Facts):
+    """``tokens``: positions with the log-probabilities of ``logprobs`` tokens each, of a ``vocabulary`` of so many.
+    ``left_out``: traces by the reason for which they are no row."""
+
+    rows_in: int
+    rows_out: int
+    tokens: int
+    logprobs: int
+    vocabulary: int
+    left_out: dict[str, int] | None = None
 
 
 class ReplayFacts(Facts):

@@ -40,6 +40,7 @@ from distill.stages.evaluate import Evaluate
 from distill.stages.export import Export
 from distill.stages.formats import Formats
 from distill.stages.label import Label
+from distill.stages.logprobs import Logprobs
 from distill.stages.on_policy import OnPolicy
 from distill.stages.package import Package
 from distill.stages.prepare import Prepare
@@ -60,11 +61,12 @@ from synth.sampling.config import TeacherSampling
 __all__ = ["STAGES", "run", "stages_of"]
 
 STAGES = (
-    "prepare", "sample", "verify", "label", "replay", "curate", "train", "select", "on_policy", "export",
+    "prepare", "sample", "verify", "label", "replay", "curate", "logprobs", "train", "select", "on_policy", "export",
     "sample_2", "verify_2", "label_2", "curate_2", "train_2", "select_2", "export_2",
     "train_control", "select_control", "export_control", "evaluate", "audit", "package", "formats",
 )  # fmt: skip
-"""In the order in which they run. `replay` needs a section `replay`, `on_policy` `train.stages: [sft, on_policy]`,
+"""In the order in which they run. `replay` needs a section `replay`, `logprobs` `sample.logprobs`,
+`on_policy` `train.stages: [sft, on_policy]`,
 `select` (and beside a control `select_control`) `train.select`, `train_control` and `export_control`
 `curate.control_arm`, `formats` `release.formats`; those of the second round, which end in `_2`, `train.rounds: 2`, and
 `on_policy` then runs behind `train_2`."""
@@ -75,6 +77,7 @@ def stages_of(recipe: Recipe) -> tuple[str, ...]:
     train, control = recipe.train, recipe.curate.control_arm
     absent = {
         *([] if recipe.replay is not None else ["replay"]),
+        *([] if getattr(recipe.sample, "logprobs", None) is not None else ["logprobs"]),
         *([] if train.on_policy is not None else ["on_policy"]),
         *([] if recipe.release.formats else ["formats"]),
         *(stage for stage in STAGES if stage.startswith("select") and train.select is None),
@@ -138,6 +141,10 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     if train.on_policy is not None and train.on_policy.teacher is not None:
         folder = Path(train.on_policy.teacher.model).expanduser()
         require_shared(prepared.path / MODEL, folder, "train.on_policy.teacher.model")
+    if isinstance(sampling, TeacherSampling) and sampling.logprobs is not None:
+        for folder in (Path(one.model) for one in recipe.teachers):
+            if folder.is_dir():
+                require_shared(prepared.path / MODEL, folder, "sample.logprobs")
     samples = teacher_samples = run.stage(
         Sample(
             prompts=recipe.prompts,
@@ -180,6 +187,11 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     )
     data = run.stage(curate(samples=samples, verdicts=verdicts, labels=labels))
 
+    if isinstance(sampling, TeacherSampling) and sampling.logprobs is not None:
+        row_fields = student.base_only().model_copy(
+            update={"prompt_template": student.prompt_template, "max_length": student.max_length}
+        )
+        run.stage(Logprobs(row_fields, sampling.logprobs, prepared, samples, verdicts, labels, data))
     checkpoints = train.select.checkpoints if train.select is not None else None
     trained = run.stage(Train(student, "student", prepared, samples, verdicts, labels, data, checkpoints=checkpoints))
     sampling_values = recipe.evaluate.generation_config()

@@ -20,7 +20,7 @@ from synth.problems.problem import Prompt
 from synth.sampling.config import CascadePolicy, SampleConfig, TeacherSampling
 from synth.sampling.samples_table import SELECTION
 from synth.sampling.selection import SampleSummary, TeacherSummary
-from synth.sampling.store import SAMPLE_LOG
+from synth.sampling.store import LOGPROBS, SAMPLE_LOG
 from synth.teachers.config import FakeTeacher, OfflineTeacher, OpenAITeacher
 from synth.teachers.mixture import TeachersConfig, members_of
 from synth.teachers.router import TeacherRouter
@@ -42,7 +42,7 @@ class Sample(Stage[SampleFacts]):
     a policy. ``allow_missing_gold``: a majority vote gives the answers.
     """
 
-    appends = (SAMPLE_LOG,)
+    appends = (SAMPLE_LOG, LOGPROBS)
     keyed_if_set = frozenset({"selection_problems"})
 
     prompts: PromptsConfig | None

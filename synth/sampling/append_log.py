@@ -56,6 +56,13 @@ class AppendLog:
                 offset += len(line)
                 if line.endswith(b"\n"):
                     end = offset
+        self._begin(end)
+
+    def skip(self) -> None:
+        """In place of ``scan``, for a file of records that are found by their offsets: appends go behind all of it."""
+        self._begin(os.fstat(self._fd).st_size)
+
+    def _begin(self, end: int) -> None:
         self._size = end
         if self._syncer is not None:
             os.ftruncate(self._fd, end)
@@ -63,7 +70,8 @@ class AppendLog:
             self._syncer.start()
 
     def append(self, line: bytes) -> int:
-        """Write one line; returns its offset. On a full disk the file is cut back to its last whole line first."""
+        """Write one line, or record; returns its offset. On a full disk the file is cut back to its last whole one
+        first."""
         with self._lock, disk_errors(self.path):
             if self._failure is not None:
                 raise self._failure
@@ -86,6 +94,10 @@ class AppendLog:
         while not (chunk := os.pread(self._fd, size, offset)).count(b"\n") and len(chunk) == size:
             size *= 8
         return chunk[: chunk.index(b"\n") + 1]
+
+    def record(self, offset: int, size: int) -> bytes:
+        """``size`` bytes at an offset, fewer where the file ends before."""
+        return os.pread(self._fd, size, offset)
 
     def sync(self) -> None:
         """Return once all lines are on the disk. Raises what an fsync raised that no append has raised yet."""

@@ -194,6 +194,13 @@ class TeacherSampling(SamplingOptions):
     top_p: float = Field(1.0, gt=0, le=1)
     max_new_tokens: int = Field(1024, ge=1)
     seed: int = 0
+    logprobs: int | None = Field(
+        None,
+        ge=1,
+        exclude_if=lambda value: value is None,  # so that keys are those of older releases
+        description="Keep the log-probabilities of so many tokens, the most probable ones, beside each token of an "
+        "answer.",
+    )
     policy: Annotated[FixedPolicy | AdaptivePolicy | CascadePolicy, Field(discriminator="kind")] = FixedPolicy()
     budget: BudgetConfig | None = None
     escalate: EscalateConfig | None = None

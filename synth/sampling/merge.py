@@ -13,7 +13,7 @@ from licensing.errors import InputError
 from licensing.files import disk_errors, sync_folder
 from synth.sampling.append_log import AppendLog
 from synth.sampling.sample import ENGINES
-from synth.sampling.store import SAMPLE_LOG, SampleStore, row_of_line, sample_log
+from synth.sampling.store import LOGPROBS, SAMPLE_LOG, SampleStore, record_of_row, row_of_line, sample_log
 from synth.teachers.router import read_engine_info, write_engine_info
 
 __all__ = ["CONFLICTS", "MergeSummary", "merge_logs"]
@@ -48,10 +48,12 @@ class MergeSummary:
 def merge_logs(sources: Sequence[Path], out: Path) -> MergeSummary:
     """Merge sample logs, or those of run directories, into the folder ``out``, which appears when it is complete.
 
-    ``out`` gets samples.jsonl, engines.jsonl (what each engine of the sources settled on) and, where there are
-    conflicts, conflicts.jsonl. **Conflicts:** of two answers to one request the first in the order of ``sources``
-    counts, as in a log itself; the others go to conflicts.jsonl. A choice that looks at the answers (the longest, a
-    correct one) would bias pass rates. An answer always replaces a failed request.
+    ``out`` gets samples.jsonl, engines.jsonl (what each engine of the sources settled on), logprobs.bin where rows have
+    log-probabilities, and, where there are conflicts, conflicts.jsonl.
+
+    **Conflicts:** of two answers to one request the first in the order of ``sources`` counts, as in a log itself; the
+    others go to conflicts.jsonl. A choice that looks at the answers (the longest, a correct one) would bias pass rates.
+    An answer always replaces a failed request.
 
     Held in memory: about 50 bytes a request, no text. Raises InputError for a source without samples and an ``out``
     that holds anything; MissingDependency where the disk is full.
@@ -96,7 +98,7 @@ def _merge(logs: Sequence[Path], folder: Path) -> MergeSummary:
 def _add(path: Path, merged: SampleStore, conflicts: IO[bytes], summary: MergeSummary) -> None:
     """Append what ``merged`` lacks of a log, and the answers that differ to ``conflicts``."""
     before = summary.rows_in
-    log = AppendLog(path, read_only=True)
+    log, records = AppendLog(path, read_only=True), AppendLog(path.with_name(LOGPROBS), read_only=True)
     try:
         for _, line in log.scan():
             row = row_of_line(line)
@@ -106,13 +108,13 @@ def _add(path: Path, merged: SampleStore, conflicts: IO[bytes], summary: MergeSu
             summary.rows_in += 1
             row_id = merged.find(row["request_id"])
             if row_id is None:
-                merged.append(row, line)
+                merged.append(row, line, record_of_row(row, records))
                 continue
             if _same(merged.row(row_id), row):
                 summary.duplicates += 1
             elif merged.finish_reason(row_id) == "error":
                 summary.retried += 1
-                merged.append(row, line)
+                merged.append(row, line, record_of_row(row, records))
             elif row["finish_reason"] == "error":
                 summary.retried += 1
             else:
@@ -121,6 +123,7 @@ def _add(path: Path, merged: SampleStore, conflicts: IO[bytes], summary: MergeSu
                 summary.conflict_tokens += tokens if isinstance(tokens, int) else 0
                 conflicts.write(line)
     finally:
+        records.close()
         log.close()
     if summary.rows_in == before and path.stat().st_size:
         raise InputError("no line of it is a sample", where=str(path), hint=f"name a {SAMPLE_LOG} or a run directory")

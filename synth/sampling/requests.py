@@ -87,6 +87,7 @@ def _digest(
         "max_new_tokens": max_new_tokens,
         "seed": config.seed,
         "teacher": _deciding_fields(teacher),
+        **({"logprobs": config.logprobs} if config.logprobs is not None else {}),
     }
     if isinstance(teacher, FakeTeacher):
         columns = prompt.model_extra or {}
@@ -217,6 +218,7 @@ class RequestPlan:
             max_new_tokens=max_new_tokens,
             prefix=prefix,
             prefix_ids=prefix_ids,
+            logprobs=self.config.logprobs,
             attempt=0,
         )
 

@@ -42,8 +42,8 @@ def reuse_samples(
     """Append to ``store`` what other runs have of the samples that it lacks; returns their number.
 
     ``runs``: run directories, folders of ``synth.sampling.merge``, or sample logs. ``engines``: name of the file in a
-    store that says what engines ran for it. Failed requests are not taken over. Raises InputError where there are no
-    samples.
+    store that says what engines ran for it. Failed requests are not taken over, nor samples whose log-probabilities are
+    damaged. Raises InputError where there are no samples.
     """
     count = 0
     plan = RequestPlan(prompts, teacher, config)
@@ -60,11 +60,14 @@ def reuse_samples(
                             continue
                         if own is None or own in failed:
                             row = others.row(row_id) | {"request_id": request_id}
+                            record = others.logprobs(row)
+                            if config.logprobs is not None and record is None:
+                                continue
                             if "escalated_from" in row:
                                 row["escalated_from"] = plan.request_id(slot)
                             if tags is not None:
                                 row["text"] = _joined_again(row["text"], tags, plan.teacher(slot))
-                            failed.discard(samples.append(row))
+                            failed.discard(samples.append(row, logprobs=record))
                             count += 1
             rows = read_engine_info(store / engines)
             if new := [row for row in read_engine_info(log.parent / engines) if row not in rows]:

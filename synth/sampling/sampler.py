@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
-from licensing.errors import DistillError
+from licensing.errors import DistillError, InputError
 from synth.problems.problem import text_of
 from synth.sampling.budget import BudgetTracker
 from synth.sampling.online_verification import OnlineVerification
@@ -25,6 +25,7 @@ from synth.sampling.reasoning_guard import EmptyReasoningGuard
 from synth.sampling.requests import RequestPlan
 from synth.sampling.selection import Selection
 from synth.sampling.store import SampleStore
+from synth.teachers.logprobs import TokenLogprobs
 from synth.teachers.router import TeacherRouter
 from synth.teachers.teacher import Completion, Request
 
@@ -251,7 +252,7 @@ class Sampler:
         self._budget.release(sending.request.max_new_tokens, sending.prompt_tokens, **self._account(sending))
         self._router.record_engine_info()  # before its first row: a kill leaves no row of an unknown engine
         row = self._row(sending, completion)
-        row_id = self._store.append(row)
+        row_id = self._store.append(row, logprobs=self._logprobs(sending, completion))
         self._to_retry.discard(row_id)
         self._budget.generated += completion.completion_tokens or 0
         spent = completion.completion_tokens
@@ -302,6 +303,21 @@ class Sampler:
                 row["completion_tokens"] = None if more is None else first["completion_tokens"] + more
             row |= {"escalated_from": first["request_id"], "continued": sending.continued}
         return row
+
+    def _logprobs(self, sending: _Sending, completion: Completion) -> bytes | None:
+        """The record of an answer's log-probabilities. None where nothing asks for them, and of a failed request."""
+        if self._plan.config.logprobs is None or completion.finish_reason == "error":
+            return None
+        if completion.logprobs is None:
+            raise InputError(
+                f"{self._engine(sending.slot, completion)} gives no log-probabilities",
+                where="sample.logprobs",
+                hint="vLLM does: set teacher.kind to vllm or vllm_server, or leave sample.logprobs out",
+            )
+        if not sending.continued or sending.cut is None:
+            return completion.logprobs.record()
+        first = self._store.logprobs(self._store.row(sending.cut))
+        return None if first is None else TokenLogprobs.of_record(first).then(completion.logprobs).record()
 
     def _engine(self, slot: Slot, completion: Completion) -> str:
         """The engine that answered, with the model's name where it is not the requested one's."""

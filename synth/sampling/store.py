@@ -2,7 +2,10 @@
 
     <store>/samples.jsonl    one row a sample: request_id, text, finish_reason, error, prompt_tokens,
                              completion_tokens, engine, completed_at; optional: token_ids, reasoning_tokens,
-                             escalated_from, continued, provenance
+                             escalated_from, continued, provenance, logprobs
+    <store>/logprobs.bin     the log-probabilities of tokens, where the recipe asks for them: records one behind
+                             another (``synth.teachers.logprobs``). `logprobs` of a row is the offset, size and CRC-32
+                             of its record, which is written first: a row never waits for it, but after a power cut
 
 The file is never rewritten, sorted or copied: which samples a stage uses is listed in its samples.parquet
 (``synth.trace``). ``synth.sampling.append_log`` says how a line is committed. A row belongs to its ``request_id``; of
@@ -17,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import zlib
 from array import array
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,9 +31,10 @@ from licensing.errors import InputError
 from licensing.files import json_line
 from synth.sampling.append_log import KEY_BYTES, AppendLog, KeyIndex, key_of
 
-__all__ = ["FINISH_REASONS", "SAMPLE_LOG", "SampleStore", "row_of_line", "sample_log"]
+__all__ = ["FINISH_REASONS", "LOGPROBS", "SAMPLE_LOG", "SampleStore", "record_of_row", "row_of_line", "sample_log"]
 
 SAMPLE_LOG = "samples.jsonl"
+LOGPROBS = "logprobs.bin"
 FINISH_REASONS = ("stop", "length", "error")
 _ERROR = FINISH_REASONS.index("error")
 _UNKNOWN = 0xFFFFFFFF  # a row without a token count
@@ -59,6 +64,8 @@ class SampleStore:
         self._reasons = bytearray()
         self._lost: dict[int, tuple[int, int]] = {}
         self._log = AppendLog(store if store.is_file() else store / SAMPLE_LOG, read_only=read_only)
+        self._read_only = read_only
+        self._records: AppendLog | None = None  # opened once it is needed
         for offset, line in self._log.scan():
             entry = _entry_of_line(line)
             if entry is None:
@@ -74,7 +81,11 @@ class SampleStore:
 
     def close(self) -> None:
         """fsync and close; see ``AppendLog.close``."""
-        self._log.close()
+        try:
+            if self._records is not None:
+                self._records.close()
+        finally:
+            self._log.close()
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -115,9 +126,27 @@ class SampleStore:
         row: dict[str, Any] = json.loads(self._log.line(self._offsets[row_id]))
         return row
 
-    def append(self, row: Mapping[str, Any], line: bytes | None = None) -> int:
-        """Commit one row; returns its row id. ``line``: the row as another log holds it, which is copied."""
+    def logprobs(self, row: Mapping[str, Any]) -> bytes | None:
+        """The record of a row's log-probabilities, read from the disk; None where it has none, or a damaged one."""
+        return record_of_row(row, self._open_records())
+
+    def append(self, row: Mapping[str, Any], line: bytes | None = None, logprobs: bytes | None = None) -> int:
+        """Commit one row; returns its row id.
+
+        ``line``: the row as another log holds it, which is copied. ``logprobs``: the record of its log-probabilities.
+        """
+        if "logprobs" in row:  # where another store has its record
+            row, line = {name: value for name, value in row.items() if name != "logprobs"}, None
+        if logprobs is not None:
+            offset = self._open_records().append(logprobs)
+            row, line = {**row, "logprobs": [offset, len(logprobs), zlib.crc32(logprobs)]}, None
         return self._enter(_entry_of_row(row), self._log.append(line or json_line(row)))
+
+    def _open_records(self) -> AppendLog:
+        if self._records is None:
+            self._records = AppendLog(self._log.path.with_name(LOGPROBS), read_only=self._read_only)
+            self._records.skip()
+        return self._records
 
     def _enter(self, entry: _Entry, offset: int) -> int:
         key, reason, prompt_tokens, tokens = entry
@@ -165,6 +194,15 @@ def row_of_line(line: bytes) -> dict[str, Any] | None:
     if not isinstance(row, dict) or "finish_reason" not in row:
         return None
     return row if isinstance(row.get("request_id"), str) and isinstance(row.get("text"), str) else None
+
+
+def record_of_row(row: Mapping[str, Any], records: AppendLog) -> bytes | None:
+    """What ``SampleStore.logprobs`` returns, from the file that holds it."""
+    if "logprobs" not in row:
+        return None
+    offset, size, checksum = row["logprobs"]
+    record = records.record(offset, size)
+    return record if zlib.crc32(record) == checksum else None
 
 
 def sample_log(path: Path) -> Path:

@@ -23,6 +23,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from synth.teachers.logprobs import ReplyLogprobs
 from synth.teachers.refusal import Refusal, refusal_of
 
 __all__ = ["ChatStream", "SSEDecoder"]
@@ -53,14 +54,16 @@ _FINISH_REASONS: dict[str, FinishMeaning] = {
 
 
 class ChatStream:
-    """Collects the parsed events of one answer; ``limit`` is the request's ``max_new_tokens``.
+    """Collects the parsed events of one answer; ``limit`` is the request's ``max_new_tokens``, ``logprobs`` where it
+    asks for any.
 
     ``finish_reason`` is the server's; ``provenance``: what the server says of itself, by ``model``, ``provider`` and
     ``system_fingerprint``.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, logprobs: int | None = None) -> None:
         self._limit = limit
+        self.logprobs = None if logprobs is None else ReplyLogprobs(logprobs)
         self._thinking: list[str] = []
         self._content: list[str] = []
         self._thinking_field: str | None = None
@@ -105,6 +108,8 @@ class ChatStream:
         for kind, text in _texts(part.get("content"), "text"):
             (self._thinking if kind == "thinking" else self._content).append(text)
             self._characters += len(text)
+        if self.logprobs is not None and isinstance(positions := _object(choice.get("logprobs")).get("content"), list):
+            self.logprobs.add(map(_object, positions))
         if self._characters > _CHARACTERS_A_TOKEN * (self._limit + 64):
             raise Refusal("request", f"more than {self._characters:,} characters for {self._limit:,} tokens")
         self.finish_reason = choice.get("finish_reason") or self.finish_reason

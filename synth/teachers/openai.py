@@ -46,10 +46,11 @@ from synth.teachers.chat_stream import ChatStream, SSEDecoder
 from synth.teachers.concurrency_limiter import ConcurrencyLimiter, allow_sockets, retry_after
 from synth.teachers.config import OpenAITeacher, ServedTeacher, VllmServerTeacher
 from synth.teachers.endpoint import Endpoint, EndpointProvider, RemoteEndpoint, endpoints_of
+from synth.teachers.logprobs import TokenLogprobs
 from synth.teachers.refusal import Refusal, scope_of
 from synth.teachers.teacher import Completion, Request, Teacher, missing_engine, teacher_messages
 
-__all__ = ["OpenAIEngine", "models_at"]
+__all__ = ["OpenAIEngine", "check_logprobs", "models_at"]
 
 _IN_A_ROW = 8  # refused requests without an answer in between, after which a test request is sent
 _BACKOFF_S, _LONGEST_BACKOFF_S = 1.0, 60.0
@@ -255,7 +256,7 @@ class OpenAIEngine(Teacher):
         import httpx2
         import openai
 
-        answer = ChatStream(request.max_new_tokens)
+        answer = ChatStream(request.max_new_tokens, request.logprobs)
         decoder = SSEDecoder(answer)
         error: Exception | None = None
         task = asyncio.current_task()
@@ -300,7 +301,7 @@ class OpenAIEngine(Teacher):
         prompt_tokens, completion_tokens, reasoning_tokens = answer.counts()
         return Completion(
             request.request_id, text, reason, prompt_tokens, completion_tokens, None, reasoning_tokens,
-            provenance=answer.provenance,
+            provenance=answer.provenance, logprobs=_logprobs(answer, self._config),
         )  # fmt: skip
 
     def _refusal(self, endpoint: Endpoint, error: Exception) -> Refusal:
@@ -402,6 +403,8 @@ class OpenAIEngine(Teacher):
         else:
             send_seed = isinstance(config, VllmServerTeacher) and bool(config.send_seed)
             extra = {"skip_special_tokens": False} | extra
+        if request.logprobs is not None:  # see ReplyLogprobs
+            extra |= {"logprobs": True, "top_logprobs": request.logprobs + 1, "return_tokens_as_token_ids": True}
         extra |= request.sampling_options  # parameters of vLLM's and SGLang's servers, most not of OpenAI's own
         parameters = {
             "model": config.model,
@@ -452,6 +455,20 @@ class OpenAIEngine(Teacher):
         if endpoint.key:
             text = text.replace(endpoint.key, "***")
         return text[:400]
+
+
+def _logprobs(answer: ChatStream, config: ServedTeacher) -> TokenLogprobs | None:
+    """Raises InputError where the endpoint does not serve what was requested, Refusal where tokens are missing."""
+    collected, generated = answer.logprobs, answer.counts()[1]
+    if collected is None:
+        return None
+    if fault := collected.fault or (None if len(collected) else "none"):
+        where = config.base_url if isinstance(config, OpenAITeacher) else config.model
+        hint = "vLLM's server gives them, by token id; elsewhere leave out sample.logprobs"
+        raise InputError(f"the log-probabilities of the endpoint are {fault}", where=where, hint=hint)
+    if generated not in (None, len(collected)):
+        raise Refusal("request", f"log-probabilities of {len(collected):,} tokens came for {generated:,}")
+    return collected.logprobs()
 
 
 def _error(request: Request, refusal: Refusal) -> Completion:
@@ -521,3 +538,26 @@ def models_at(config: OpenAITeacher) -> list[str] | None:
         raise MissingDependency(what, where=endpoint.base_url, hint="start it, or correct teacher.base_url") from error
     except (openai.OpenAIError, ValueError, TypeError, AttributeError):  # something else answers there
         return None
+
+
+def check_logprobs(config: OpenAITeacher, count: int) -> None:
+    """Have one token generated, with the log-probabilities of ``count`` tokens.
+
+    Raises InputError where the endpoint does not serve them, and what ends a run at its first request.
+    """
+    request = Request(
+        request_id="test", prompt=_TEST, messages=teacher_messages(config, _TEST), sample_index=0, seed=0,
+        temperature=1.0, top_p=1.0, max_new_tokens=1, logprobs=count,
+    )  # fmt: skip
+    engine = OpenAIEngine(config.model_copy(update={"max_attempts": 1, "patience_s": _PROBE_S}))
+    try:
+        engine.submit(request)
+        (completion,) = engine.poll()
+    finally:
+        engine.close()
+    if completion.error is not None:
+        raise InputError(
+            f"the endpoint refuses log-probabilities of {count} tokens: {completion.error}",
+            where=config.base_url,
+            hint=f"a vLLM server takes --max-logprobs {count + 1}: one more, for the token that is drawn",
+        )

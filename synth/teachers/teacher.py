@@ -22,6 +22,7 @@ from typing import Any, Literal
 from licensing.errors import InputError, MissingDependency
 from synth.problems.problem import Prompt
 from synth.teachers.config import TeacherFields
+from synth.teachers.logprobs import TokenLogprobs
 
 __all__ = [
     "Completion",
@@ -52,6 +53,8 @@ class Request:
     ``prefix_ids`` are the token ids of ``prefix``; a teacher with ``continues_token_ids`` gets no prefix without them,
     since the text alone does not say which tokens it was made of.
 
+    ``logprobs``: of each token of the answer, the log-probabilities of so many tokens; None: of none.
+
     ``attempt``, for a caller with a budget: how many attempts came back to it with ``Completion.retry``. None: the
     engine repeats attempts itself, also those that were paid for.
     """
@@ -67,6 +70,7 @@ class Request:
     prefix: str = ""
     prefix_ids: tuple[int, ...] = ()
     sampling_options: Mapping[str, float] = field(default_factory=dict)
+    logprobs: int | None = None
     attempt: int | None = None
 
 
@@ -75,6 +79,7 @@ class Completion:
     """One answer. Token counts are the engine's, with the stop token; None where the engine gives none.
 
     ``token_ids``: of an answer that was cut off, where the engine returns them; ``prefix_ids`` are among them.
+    ``logprobs``: where the request asks for them, of the tokens behind ``prefix_ids``.
 
     Of a failed request the counts are what it has cost. ``retry``: it failed in an attempt that was paid for, and
     should be sent again, if the budget allows. ``provenance``: what the server said of itself, where it did: `model`,
@@ -91,6 +96,7 @@ class Completion:
     token_ids: tuple[int, ...] = ()
     retry: bool = False
     provenance: Mapping[str, str] = field(default_factory=dict)
+    logprobs: TokenLogprobs | None = None
 
 
 class Teacher(ABC):

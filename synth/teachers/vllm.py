@@ -35,6 +35,7 @@ from typing import Any
 
 from licensing.errors import InputError
 from synth.teachers.config import VllmTeacher
+from synth.teachers.logprobs import TokenLogprobs
 from synth.teachers.teacher import (
     Completion,
     Request,
@@ -90,7 +91,7 @@ class VllmEngine(Teacher):
 
     def submit(self, request: Request) -> None:
         if self._llm is None:
-            self._start(request.seed)
+            self._start(request.seed, request.logprobs)
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -101,6 +102,8 @@ class VllmEngine(Teacher):
             max_tokens=request.max_new_tokens,
             seed=None if self._on_cpu else request.seed,
             detokenize=False,  # once, at the end, by decode_completion
+            logprobs=request.logprobs,
+            flat_logprobs=request.logprobs is not None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         try:
@@ -159,6 +162,7 @@ class VllmEngine(Teacher):
             completion_tokens=len(ids),
             reasoning_tokens=self._reasoning_tokens(prompt_ids, answer_ids),
             token_ids=tuple(answer_ids) if answer.finish_reason == "length" else (),
+            logprobs=None if request.logprobs is None else _logprobs(ids, answer.logprobs, request.logprobs),
         )
 
     def _reasoning_tokens(self, prompt_ids: list[int], answer_ids: list[int]) -> int | None:
@@ -168,12 +172,12 @@ class VllmEngine(Teacher):
         count: int = self._parser.count_reasoning_tokens([*prompt_ids, *answer_ids])
         return count - int(self._parser.count_reasoning_tokens(prompt_ids))
 
-    def _start(self, seed: int) -> None:
+    def _start(self, seed: int, logprobs: int | None) -> None:
         config = self._config
         import torch
 
         self._on_cpu = not torch.cuda.is_available()
-        kwargs = arguments(config, seed=seed, on_cpu=self._on_cpu)
+        kwargs = arguments(config, seed=seed, on_cpu=self._on_cpu, logprobs=logprobs)
         _set_environment(kwargs, on_cpu=self._on_cpu, address=kwargs.get("master_addr"))
         set_num_threads = torch.set_num_threads
         try:
@@ -271,6 +275,15 @@ def _set_environment(kwargs: dict[str, Any], *, on_cpu: bool, address: str | Non
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", _CPU_KV_CACHE_GB)
         ranks = kwargs["tensor_parallel_size"] * kwargs["pipeline_parallel_size"] // kwargs.get("nnodes", 1)
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores_of_ranks(ranks))
+
+
+def _logprobs(token_ids: list[int], flat: Any, k: int) -> TokenLogprobs:
+    """Of vLLM's ``FlatLogprobs``, in which each position has the token that was drawn, then the k most probable."""
+    import numpy as np
+
+    shape = (len(token_ids), k + 1)
+    ids, values = np.asarray(flat.token_ids).reshape(shape), np.asarray(flat.logprobs).reshape(shape)
+    return TokenLogprobs.of_top(token_ids, ids[:, 1:], values[:, 1:], k)
 
 
 def _parser_class(name: str) -> Any:

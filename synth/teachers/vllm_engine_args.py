@@ -76,8 +76,11 @@ def check_engine_args(names: Mapping[str, Any], where: str = "teacher.engine_arg
             raise InputError(f"vLLM has no engine argument {name}", where=f"{where}.{name}", hint=hint)
 
 
-def arguments(config: VllmTeacher, *, seed: int, on_cpu: bool) -> dict[str, Any]:
-    """Keyword arguments of ``vllm.LLM``; fields that the recipe leaves out are left to vLLM."""
+def arguments(config: VllmTeacher, *, seed: int, on_cpu: bool, logprobs: int | None = None) -> dict[str, Any]:
+    """Keyword arguments of ``vllm.LLM``; fields that the recipe leaves out are left to vLLM.
+
+    ``logprobs``: of so many tokens requests ask for log-probabilities, and vLLM's own limit is raised to that.
+    """
     kwargs: dict[str, Any] = {
         "model": config.model,
         "revision": config.revision,
@@ -89,6 +92,7 @@ def arguments(config: VllmTeacher, *, seed: int, on_cpu: bool) -> dict[str, Any]
         "enable_expert_parallel": config.enable_expert_parallel,
         "gpu_memory_utilization": config.gpu_memory_utilization,
         "max_num_seqs": config.max_num_seqs,
+        "max_logprobs": logprobs,
         "trust_remote_code": config.trust_remote_code,
         "seed": seed,
         "disable_log_stats": True,

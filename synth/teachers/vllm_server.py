@@ -90,8 +90,9 @@ class VllmServerEngine(OpenAIEngine):
         super().__init__(config, _Server(config, log, package, on_cpu), f"vllm {version}")
 
 
-def arguments(config: VllmServerTeacher, port: int, seed: int) -> list[str]:
-    """The command line of ``vllm serve``, without the program."""
+def arguments(config: VllmServerTeacher, port: int, seed: int, logprobs: int | None = None) -> list[str]:
+    """The command line of ``vllm serve``, without the program. ``logprobs``: as of a request, one fewer than the
+    server is asked for."""
     named: dict[str, Any] = {
         "host": "127.0.0.1",
         "port": port,
@@ -105,6 +106,7 @@ def arguments(config: VllmServerTeacher, port: int, seed: int) -> list[str]:
         "enable_expert_parallel": config.enable_expert_parallel or None,
         "gpu_memory_utilization": config.gpu_memory_utilization,
         "max_num_seqs": config.max_num_seqs,
+        "max_logprobs": None if logprobs is None else logprobs + 1,
         "reasoning_parser": config.reasoning_parser,
         "trust_remote_code": config.trust_remote_code or None,
         "seed": seed,
@@ -146,7 +148,7 @@ class _Server:
                 raise self._failure
             if self._endpoint is None:
                 try:
-                    self._endpoint = await self._start(request.seed)
+                    self._endpoint = await self._start(request)
                 except DistillError as error:
                     self._failure = error
                     raise
@@ -172,7 +174,7 @@ class _Server:
         await asyncio.to_thread(self._stop)
         self._lock = asyncio.Lock()  # a later open runs in another event loop
 
-    async def _start(self, seed: int) -> Endpoint:
+    async def _start(self, request: Request) -> Endpoint:
         """Start it and wait until it is healthy. Raises InputError or MissingDependency, with the end of its log."""
         if self._restarts > self._config.max_restarts:
             raise MissingDependency(
@@ -184,7 +186,8 @@ class _Server:
         port = _free_port()
         address = f"http://127.0.0.1:{port}"
         # Each generation has another seed: where requests have none, the same one would give the same samples again.
-        self._launch(arguments(self._config, port, (seed + self._generation - 1) & 0x7FFFFFFF))
+        seed = (request.seed + self._generation - 1) & 0x7FFFFFFF
+        self._launch(arguments(self._config, port, seed, request.logprobs))
         deadline = time.monotonic() + self._config.start_timeout_s
         try:
             while not await asyncio.to_thread(_is_healthy, address):

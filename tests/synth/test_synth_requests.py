@@ -177,6 +177,7 @@ def test_every_field_of_a_teacher_is_in_the_id_but_for_the_listed_ones(teacher: 
         ("reuse", ("runs/other",), False),
         ("retry_failed", True, False),
         ("temperatures", (0.6, 1.0), True),
+        ("logprobs", 20, True),
     ],
 )
 def test_sampling_settings_are_in_the_id_and_the_number_of_samples_is_not(

@@ -1,0 +1,81 @@
+"""Stage logprobs: the teacher's log-probabilities of the selected traces, in DistillKit's format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distill.config.recipe import StudentConfig
+from distill.models.folder import MODEL
+from distill.runs.artefact import Artefact
+from distill.runs.facts import CurateFacts, LabelFacts, LogprobsFacts, PrepareFacts, SampleFacts, VerifyFacts
+from distill.runs.stage import Stage, StageContext
+from distill.runs.tables import open_training_rows
+from licensing.errors import Refused
+from licensing.files import write_rows
+
+__all__ = ["DISTILLKIT", "Logprobs"]
+
+DISTILLKIT = "distillkit"
+OUTCOMES = "rows.jsonl"
+
+
+@dataclass(frozen=True)
+class Logprobs(Stage[LogprobsFacts]):
+    """``distillkit/`` (``distill.train.distillkit``), and rows.jsonl: what came of each selected trace.
+
+    Rows about the persona and replayed answers are not among them: the teacher wrote neither.
+    """
+
+    # The selection names the rows, and its facts have a digest of their texts.
+    not_keyed = frozenset({"samples", "verdicts", "labels"})
+
+    student: StudentConfig
+    logprobs: int
+    prepared: Artefact[PrepareFacts]
+    samples: Artefact[SampleFacts]
+    verdicts: Artefact[VerifyFacts]
+    labels: Artefact[LabelFacts]
+    data: Artefact[CurateFacts]
+
+    def run(self, ctx: StageContext) -> LogprobsFacts:
+        from distill.train.distillkit import write_distillkit
+        from synth.sampling.store import SampleStore
+        from synth.teachers.logprobs import TokenLogprobs
+
+        tables = (self.samples, self.verdicts, self.labels, self.data)
+        with (
+            SampleStore(ctx.store, read_only=True) as store,
+            open_training_rows(ctx.store, *tables, added=False) as rows,
+        ):
+
+            def read(request_id: str) -> TokenLogprobs | None:
+                row_id = store.find(request_id)
+                record = None if row_id is None else store.logprobs(store.row(row_id))
+                return None if record is None else TokenLogprobs.of_record(record)
+
+            export, outcomes = write_distillkit(
+                map(self.student.training_row, rows),
+                read,
+                self.prepared.path / MODEL,
+                self.logprobs,
+                self.student.max_length,
+                ctx.out / DISTILLKIT,
+                ctx.progress,
+            )
+        write_rows(ctx.out / OUTCOMES, outcomes)
+        if not export.rows:
+            ((reason, count),) = export.left_out.most_common(1)
+            raise Refused(
+                f"of {len(outcomes):,} traces none can be written with its log-probabilities; {count:,}: {reason}",
+                where="stage logprobs",
+                hint="student and teacher need one vocabulary and one way to write thinking; or leave out "
+                "sample.logprobs",
+            )
+        return LogprobsFacts(
+            rows_in=len(outcomes),
+            rows_out=export.rows,
+            tokens=export.tokens,
+            logprobs=self.logprobs,
+            vocabulary=export.vocabulary,
+            left_out=dict(export.left_out.most_common()) or None,
+        )

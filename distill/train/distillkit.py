@@ -1,0 +1,218 @@
+"""Training rows with the teacher's log-probabilities, in the format of DistillKit's captured logits.
+
+A row (of Arcee's DistillKit, `distillkit/sample_common.py` and `distillkit/compression/`, as of November 2026):
+
+    input_ids             list<uint64>, T tokens
+    compressed_logprobs   list<list<uint8>>: T times the log-probabilities of k tokens, the most probable first
+    bytepacked_indices    list<list<uint8>>: T times their ids, each in ceil(log2(d)) bits, the highest bit first
+    labels                list<int64>: a token with loss, or -100
+
+What stands at a position is about the token behind it. Of DistillKit's ways to write the logarithms this is the exact
+one, all k of them in float16, little-endian: `exact_k: k`, and neither polynomial nor residual bins.
+compression_config.yaml says so, as ``DistributionQuantizationConfig`` of DistillKit.
+
+DistillKit's losses count the positions whose own label is not -100, and its cross-entropy shifts labels by one. So
+labels begin one token before the answer, with the last token of the prompt, and a row ends before the stop token, whose
+probability the last position has. Positions of the prompt hold zeros, which carry no loss.
+
+Not covered: packing, which is DistillKit's (`distillkit/pack_logits.py`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill.models.folder import read_base
+from distill.models.tokens import RowRefused, Tokens
+from distill.models.vocabulary import tokenizer_of
+from distill.runs.stage import Reporter
+from licensing.files import disk_errors
+from synth.teachers.logprobs import LEAST_LOGPROB, TokenLogprobs
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+__all__ = ["COMPRESSION", "DATA", "Export", "write_distillkit"]
+
+DATA = "data_0.parquet"
+COMPRESSION = "compression_config.yaml"
+_NO_LABEL = -100
+_GROUP_TOKENS = 1 << 16  # of a row group: about 10 MB in memory
+
+
+@dataclass
+class Export:
+    """``rows`` were written, with log-probabilities at ``tokens`` positions; ``vocabulary``: d of DistillKit.
+    ``left_out``: rows by the reason."""
+
+    vocabulary: int
+    rows: int = 0
+    tokens: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def write_distillkit(
+    rows: Iterable[Mapping[str, Any]],
+    read: Callable[[str], TokenLogprobs | None],
+    model: Path,
+    k: int,
+    max_length: int,
+    out: Path,
+    progress: Reporter,
+) -> tuple[Export, list[dict[str, Any]]]:
+    """Write ``DATA`` and ``COMPRESSION`` into the folder ``out``.
+
+    Returns counts, and what came of each row: `request_id` with `row`, its place in ``DATA``, or `reason`.
+
+    A row holds the student's prompt and then the teacher's own tokens. It is left out where these are not, letter for
+    letter, what the student's template writes of the trace: where the vocabulary is another one, where thinking stands
+    between other tags, where a trace was rewritten.
+
+    Args:
+        rows: Training rows, as of ``distill.train.rows.token_rows``.
+        read: The log-probabilities of a request; None where there are none.
+        model: The student's folder, as prepared.
+        max_length: Longest row, in tokens.
+    """
+    import pyarrow.parquet as pq
+
+    tokens, tokenizer = Tokens.of_folder(read_base(model)), tokenizer_of(model)
+    export = Export(vocabulary=1 + max(tokenizer.get_vocab(with_added_tokens=True).values()))
+    bits = (export.vocabulary - 1).bit_length()
+    outcomes: list[dict[str, Any]] = []
+
+    def written() -> Iterator[_Row]:
+        for row in rows:
+            request_id = str(row["id"])
+            try:
+                rendered, logprobs = tokens.render(row["messages"]), read(request_id)
+                if logprobs is None:
+                    raise RowRefused("no log-probabilities")
+                prompt = rendered.input_ids[: rendered.prompt_length]
+                ids = [*prompt, *logprobs.token_ids.tolist()]
+                if tokenizer.decode(ids, skip_special_tokens=False) != tokenizer.decode(
+                    rendered.input_ids, skip_special_tokens=False
+                ):
+                    raise RowRefused("the student's template writes other text than the teacher did")
+                if len(ids) > max_length:
+                    raise RowRefused(f"longer than max_length {max_length}")
+            except RowRefused as refused:
+                export.left_out[str(refused)] += 1
+                outcomes.append({"request_id": request_id, "reason": str(refused)})
+                continue
+            outcomes.append({"request_id": request_id, "row": export.rows})
+            export.rows += 1
+            export.tokens += len(logprobs.token_ids)
+            progress(len(outcomes))
+            yield _row(ids[:-1], len(prompt), logprobs, export.vocabulary, bits)
+
+    out.mkdir(parents=True, exist_ok=True)
+    with disk_errors(out / DATA), pq.ParquetWriter(out / DATA, _schema(), compression="zstd") as writer:
+        for group in _groups(written()):
+            writer.write_table(_table(group))
+    (out / COMPRESSION).write_text(
+        f"d: {export.vocabulary}\nk: {k}\nexact_k: {k}\nexact_dtype: float16\npolynomial_terms: null\n"
+        "term_dtype: float32\nresidual_bins: []\ndelta_encoding: false\nerror_diffusion: false\nnormalize_t: false\n",
+        encoding="utf-8",
+    )
+    return export, outcomes
+
+
+@dataclass(frozen=True)
+class _Row:
+    """``values`` and ``indices``: uint8, shape (tokens, bytes)."""
+
+    input_ids: np.ndarray[Any, Any]
+    labels: np.ndarray[Any, Any]
+    values: np.ndarray[Any, Any]
+    indices: np.ndarray[Any, Any]
+
+
+def _row(ids: list[int], prompt_length: int, logprobs: TokenLogprobs, vocabulary: int, bits: int) -> _Row:
+    import numpy as np
+
+    top, values = _inside(logprobs, vocabulary)
+    encoded = np.ascontiguousarray(values.astype("<f2")).view(np.uint8), _packed(top, bits)
+    before = np.zeros(prompt_length - 1, np.int64)
+    padded = (np.concatenate([np.zeros((len(before), part.shape[1]), np.uint8), part]) for part in encoded)
+    input_ids = np.asarray(ids, np.int64)
+    return _Row(input_ids, np.concatenate([before + _NO_LABEL, input_ids[len(before) :]]), *padded)
+
+
+def _inside(logprobs: TokenLogprobs, vocabulary: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Ids and logarithms, with another id of probability 0 in place of one that only the teacher's padding has.
+
+    An id has to be in the student's vocabulary, and there once; and the logarithms have to fall.
+    """
+    import numpy as np
+
+    ids, values = logprobs.top_ids.copy(), logprobs.top_logprobs.copy()
+    for position in np.flatnonzero((ids >= vocabulary).any(axis=-1)):
+        inside = ids[position] < vocabulary
+        others = np.setdiff1d(np.arange(ids.shape[1]), ids[position][inside])[: (~inside).sum()]
+        ids[position] = np.concatenate([ids[position][inside], others])
+        values[position] = np.concatenate([values[position][inside], np.full(len(others), LEAST_LOGPROB)])
+    return ids, values
+
+
+def _packed(ids: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
+    """Ids of shape (tokens, k) in ``bits`` bits each, the highest first: uint8, shape (tokens, ceil(k * bits / 8))."""
+    import numpy as np
+
+    whole = np.unpackbits(np.ascontiguousarray(ids, ">u4")[..., None].view(np.uint8), axis=-1)
+    return np.packbits(whole[..., -bits:].reshape(len(ids), -1), axis=-1)
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    codes = pa.list_(pa.list_(pa.uint8()))
+    return pa.schema(
+        [
+            ("input_ids", pa.list_(pa.uint64())), ("compressed_logprobs", codes), ("bytepacked_indices", codes),
+            ("labels", pa.list_(pa.int64())),
+        ]
+    )  # fmt: skip
+
+
+def _groups(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
+    """Rows of about ``_GROUP_TOKENS`` tokens in all."""
+    group: list[_Row] = []
+    count = 0
+    for row in rows:
+        group.append(row)
+        count += len(row.input_ids)
+        if count >= _GROUP_TOKENS:
+            yield group
+            group, count = [], 0
+    if group:
+        yield group
+
+
+def _table(rows: list[_Row]) -> pa.Table:
+    import numpy as np
+    import pyarrow as pa
+
+    offsets = pa.array(np.cumsum([0, *(len(row.input_ids) for row in rows)]), pa.int32())
+
+    def lists(parts: list[Any], kind: pa.DataType) -> pa.Array:
+        values = np.concatenate(parts)
+        if values.ndim == 1:
+            return pa.ListArray.from_arrays(offsets, pa.array(values, kind))
+        inner = pa.array(np.arange(0, values.size + 1, values.shape[1]), pa.int32())
+        return pa.ListArray.from_arrays(offsets, pa.ListArray.from_arrays(inner, pa.array(values.reshape(-1), kind)))
+
+    return pa.Table.from_arrays(
+        [
+            lists([row.input_ids for row in rows], pa.uint64()),
+            lists([row.values for row in rows], pa.uint8()),
+            lists([row.indices for row in rows], pa.uint8()),
+            lists([row.labels for row in rows], pa.int64()),
+        ],
+        schema=_schema(),
+    )

@@ -1,0 +1,231 @@
+"""The teacher's log-probabilities of the selected traces, in DistillKit's format, and what stands in their way."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command import Answer
+from distillkit_decoder import read_captured
+from hostile_endpoint import Call, serving
+from logprob_replies import distribution, most_probable, reply
+from sums import SUMS
+
+from distill.check.check import check_recipe
+from distill.config.loader import load_recipe
+from distill.config.recipe import RandomBase, Recipe
+from distill.models.folder import read_base
+from distill.models.random_model import write_random_base
+from distill.models.tokens import Tokens
+from distill.models.vocabulary import tokenizer_of
+from distill.train.distillkit import write_distillkit
+from licensing.errors import InputError
+from synth.teachers.logprobs import LEAST_LOGPROB, TokenLogprobs
+
+pytest.importorskip("openai")
+SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.yaml"
+K = 12
+RAW = "<think>\nhm\n</think>\n\n\\boxed{{{}}}"
+"""As the student's template writes it, too."""
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("student")
+    write_random_base(RandomBase(), folder)
+    return folder
+
+
+def made_up(student: Path, text: str) -> TokenLogprobs:
+    """What a teacher of the student's vocabulary, padded, would give for this text."""
+    tokenizer = tokenizer_of(student)
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    size = tokenizer.get_vocab_size() + 61
+    whole = [distribution(token_id, position, size) for position, token_id in enumerate(ids)]
+    return TokenLogprobs.of_top(ids, [[*one] for one in whole], [[*one.values()] for one in whole], K)
+
+
+def row(name: str, text: str) -> dict[str, Any]:
+    messages = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": text}]
+    return {"id": name, "messages": messages}
+
+
+def export(student: Path, out: Path, texts: Mapping[str, str], given: Mapping[str, TokenLogprobs | None]) -> Any:
+    rows = [row(name, text) for name, text in texts.items()]
+    return write_distillkit(rows, given.get, student, K, 256, out, lambda *_: None)
+
+
+def test_a_reader_of_distillkits_format_gets_the_teachers_tokens_and_logarithms(student: Path, tmp_path: Path) -> None:
+    texts = {str(number): RAW.format(number * 7) for number in range(3)}
+    given = {name: made_up(student, f"{text}<|im_end|>") for name, text in texts.items()}
+    counts, outcomes = export(student, tmp_path, texts, given)
+    config, rows = read_captured(tmp_path)
+    assert (config["d"], config["k"]) == (tokenizer_of(student).get_vocab_size(), K)
+    assert outcomes == [{"request_id": name, "row": number} for number, name in enumerate(texts)]
+    assert (counts.rows, counts.tokens) == (3, sum(len(one.token_ids) for one in given.values()))
+    for name, found in zip(texts, rows, strict=True):
+        expected, rendered = (
+            given[name],
+            Tokens.of_folder(read_base(student)).render(row(name, texts[name])["messages"]),
+        )
+        assert found["input_ids"] == rendered.input_ids[:-1], "the last token is told by the last position"
+        start = rendered.prompt_length - 1
+        assert found["labels"] == [-100] * start + found["input_ids"][start:]
+        assert len(found["ids"]) == len(found["logprobs"]) == len(found["labels"]), "DistillKit's packer counts on it"
+        next_tokens = rendered.input_ids[1:]
+        for position, label in enumerate(found["labels"]):
+            if label == -100:
+                continue
+            answered = position - start
+            assert expected.token_ids[answered] == next_tokens[position]
+            top, values = expected.top_ids[answered].tolist(), expected.top_logprobs[answered].tolist()
+            pairs = {number: value for number, value in zip(top, values, strict=True) if number < config["d"]}
+            got = dict(zip(found["ids"][position], found["logprobs"][position].tolist(), strict=True))
+            assert {number: value for number, value in got.items() if value != np.float16(LEAST_LOGPROB)} == pairs
+            assert len(got) == K, "no id twice"
+            assert max(got) < config["d"], "an id that the student does not have would be an error of its trainer"
+            assert sorted(got.values(), reverse=True) == [*got.values()]
+    assert any(value.min() == np.float16(LEAST_LOGPROB) for found in rows for value in found["logprobs"]), "padding"
+
+
+def test_what_is_not_the_teachers_own_answer_token_by_token_is_left_out(student: Path, tmp_path: Path) -> None:
+    raw = RAW.format(4)
+    texts = {
+        "good": raw,
+        "rewritten": raw.replace("hm", "well"),
+        "other tags": raw,
+        "lost": raw,
+        "no end": raw,
+        "long": RAW.format("4" * 300),
+    }
+    given = {
+        "good": made_up(student, f"{raw}<|im_end|>"),
+        "rewritten": made_up(student, f"{raw}<|im_end|>"),
+        "other tags": made_up(student, raw.replace("\n</think>", "</think>") + "<|im_end|>"),
+        "lost": None,
+        "no end": made_up(student, raw),
+        "long": made_up(student, texts["long"] + "<|im_end|>"),
+    }
+    counts, outcomes = export(student, tmp_path, texts, given)
+    other = "the student's template writes other text than the teacher did"
+    assert counts.left_out == {other: 3, "no log-probabilities": 1, "longer than max_length 256": 1}
+    assert [one["request_id"] for one in outcomes if "row" in one] == ["good"]
+    assert len(read_captured(tmp_path)[1]) == 1
+
+
+def test_a_trace_in_other_tokens_than_the_tokenizers_own_keeps_the_teachers(student: Path, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models
+
+    merged = Tokenizer.from_file(str(student / "tokenizer.json"))
+    vocabulary = merged.get_vocab(with_added_tokens=False) | {"hm": 1 + max(merged.get_vocab().values())}
+    folder = tmp_path / "merged"
+    folder.mkdir()
+    for file in student.iterdir():
+        (folder / file.name).symlink_to(file)
+    merged.model = models.BPE(vocab=vocabulary, merges=[("h", "m")])
+    (folder / "tokenizer.json").unlink()
+    merged.save(str(folder / "tokenizer.json"))
+    raw = RAW.format(4)
+    given = made_up(student, f"{raw}<|im_end|>")  # h and m apart
+    counts, _ = export(folder, tmp_path / "out", {"a": raw}, {"a": given})
+    assert counts.rows == 1
+    _, (found,) = read_captured(tmp_path / "out")
+    assert found["input_ids"][-len(given.token_ids) + 1 :] == given.token_ids[:-1].tolist()
+
+
+# --- the recipe --------------------------------------------------------------------------------------------------
+
+
+def recipe(*sets: str) -> Recipe:
+    return load_recipe(SMOKE, [*SUMS, "sample.logprobs=20", *sets])
+
+
+VLLM = "teacher={{kind: {}, model: a/b, license: mit{}}}"
+
+
+@pytest.mark.parametrize(
+    ("sets", "reason"),
+    [
+        ([], "kind fake gives no log-probabilities"),
+        ([VLLM.format("transformers", "")], "kind transformers gives no"),
+        ([VLLM.format("vllm", ", engine_args: {max_logprobs: 19}")], "max_logprobs 20"),
+        ([VLLM.format("vllm_server", ", engine_args: {max_logprobs: 20}")], "max_logprobs 21"),
+        ([VLLM.format("vllm", ", engine_args: {logprobs_mode: processed_logits}")], "logprobs_mode"),
+        ([VLLM.format("openai", ", base_url: 'http://127.0.0.1:1/v1', stream: false")], "streamed"),
+        ([VLLM.format("vllm", ""), "engine={kind: ray}"], "engine.kind: ray"),
+        ([VLLM.format("vllm", ""), "train={rounds: 2, student_sample: {logprobs: 4}}"], "teacher alone"),
+    ],
+)
+def test_what_gives_no_log_probabilities_is_refused_with_the_recipe(sets: list[str], reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        recipe(*sets)
+
+
+def test_the_student_of_a_second_round_is_sampled_without(student: Path) -> None:
+    second = recipe(VLLM.format("vllm", ", engine_args: {max_logprobs: -1}"), "train.rounds=2").student_sampling
+    assert second is not None
+    assert second.logprobs is None
+
+
+def test_check_counts_them_into_the_disk_and_compares_the_vocabularies(student: Path, tmp_path: Path) -> None:
+    teacher = f"teacher={{kind: vllm, model: {student}, name: me/t, license: mit}}"
+    found = check_recipe(
+        recipe(teacher, "sample.max_new_tokens=200000", "student.base.max_position_embeddings=300000"), tmp_path
+    )
+    told = {one.subject: one for one in found if one.subject in ("logprobs", "disk")}
+    assert told["logprobs"].level == "ok"
+    texts = [one.what for one in found if one.what.startswith("the log-probabilities of 96 samples take up to ")]
+    assert texts
+    assert f"{2 * 104 * 96 * 200_000 / 2**30:.1f} GiB" in texts[0]
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in student.iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    text = (other / "tokenizer.json").read_text()
+    (other / "tokenizer.json").write_text(
+        text.replace('"a":', '"swap":').replace('"b":', '"a":').replace('"swap":', '"b":')
+    )
+    found = check_recipe(recipe(teacher.replace(str(student), str(other))), tmp_path)
+    (wrong,) = [one for one in found if one.subject == "logprobs"]
+    assert (wrong.level, wrong.what) == ("error", "student and teacher share no vocabulary")
+
+
+# --- a run -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_run_leaves_them_in_a_folder_that_distillkit_reads(
+    student: Path, tmp_path: Path, distill: Callable[..., Answer]
+) -> None:
+    tokenizer = tokenizer_of(student)
+    size = tokenizer.get_vocab_size()
+
+    def right(call: Call) -> None:
+        total = sum(int(term.replace(" ", "")) for term in re.findall(r"[+-]?\s*\d+", call.question.split(":")[-1]))
+        text = RAW.format(total)
+        reply(call, text, tokenizer.encode(f"{text}<|im_end|>", add_special_tokens=False).ids, size)
+
+    with serving(right) as endpoint:
+        teacher = {"kind": "openai", "model": "m", "base_url": endpoint.url, "license": "mit", "concurrency": 4}
+        sets = [*SUMS, f"teacher={json.dumps(teacher)}", f"sample.logprobs={K}", "sample.num_samples=1"]
+        sets += ["curate.filters.contaminated=false"]  # the sums are all alike
+        options = [word for one in sets for word in ("--set", one)]
+        done = distill("run", SMOKE, "--runs", tmp_path, "--until", "logprobs", *options, "--json")
+    assert done.code == 0, done.err
+    stage = next(one for one in done.json["stages"] if one["stage"] == "logprobs")
+    assert (stage["rows_in"], stage["rows_out"]) == (24, 24)
+    (folder,) = tmp_path.glob("smoke-*/stages/logprobs/*/distillkit")
+    _, rows = read_captured(folder)
+    outcomes = [json.loads(line) for line in (folder.parent / "rows.jsonl").read_text().splitlines()]
+    assert [one["row"] for one in outcomes] == [*range(24)]
+    for found in rows:
+        start = found["labels"].count(-100)
+        for position, token_id in enumerate([*found["input_ids"][start + 1 :], tokenizer.token_to_id("<|im_end|>")]):
+            ids, values = zip(*most_probable(token_id, position, size, K), strict=True)
+            assert found["ids"][start + position] == list(ids)
+            assert np.allclose(found["logprobs"][start + position], values, rtol=1e-3)
