@@ -99,8 +99,8 @@ class SampleFacts(Facts):
 
 
 def notes_of(facts: Mapping[str, Any]) -> list[str]:
-    """What a stage's facts, as JSON, have to say to a user in words: what failed, what ended it early, and what each
-    teacher of a cascade did."""
+    """What a stage's facts, as JSON, have to say to a user in words: what failed, what ended it early, what was left
+    out, and what each teacher of a cascade did."""
     notes = []
     failed = (facts.get("finish_reasons") or {}).get("error", 0)
     if failed:
@@ -122,6 +122,10 @@ def notes_of(facts: Mapping[str, Any]) -> list[str]:
     if facts.get("rule"):
         steps = ", ".join(f"{step:,}" for step in facts["steps"])
         notes.append(f"step {facts['step']:,} was chosen ({facts['rule']}), of the checkpoints of steps {steps}")
+    if facts.get("vocabulary") and facts.get("left_out"):
+        reasons = "; ".join(f"{count:,}: {reason}" for reason, count in [*facts["left_out"].items()][:3])
+        left_out = facts["rows_in"] - facts["rows_out"]
+        notes.append(f"{left_out:,} of {facts['rows_in']:,} selected traces are without log-probabilities ({reasons})")
     if (rows := facts.get("student_rows")) is not None:
         notes.append(f"the student of the first round wrote {rows:,} of {facts['rows_out']:,} training rows")
     return notes

@@ -139,7 +139,8 @@ def test_a_stage_that_the_recipe_does_not_have_begins_no_run(distill, tmp_path: 
 
 def test_each_section_that_adds_stages_is_known() -> None:
     changes = ["release.formats=[gguf-q8_0]", "replay={prompts: {kind: jsonl, path: p.jsonl}}", "train.rounds=2"]
-    changes += ["train.select={problems: 4, checkpoints: 2}"]
+    changes += ["train.select={problems: 4, checkpoints: 2}", "teacher={kind: vllm, model: a/b, license: mit}"]
+    changes += ["sample.logprobs=20"]
     assert set(STAGES) - set(stages_of(load_recipe(SMOKE, changes))) == {"on_policy"}
     fewer = stages_of(load_recipe(SMOKE, [*changes, "curate.control_arm=false"]))
     assert [stage for stage in fewer if "control" in stage] == []

@@ -204,10 +204,14 @@ def test_a_run_leaves_them_in_a_folder_that_distillkit_reads(
 ) -> None:
     tokenizer = tokenizer_of(student)
     size = tokenizer.get_vocab_size()
+    others: list[str] = []
 
     def right(call: Call) -> None:
         total = sum(int(term.replace(" ", "")) for term in re.findall(r"[+-]?\s*\d+", call.question.split(":")[-1]))
         text = RAW.format(total)
+        if not others or call.question in others:  # a trace in another format than the student's
+            others.append(call.question)
+            text = text.replace("\n", "")
         reply(call, text, tokenizer.encode(f"{text}<|im_end|>", add_special_tokens=False).ids, size)
 
     with serving(right) as endpoint:
@@ -218,11 +222,13 @@ def test_a_run_leaves_them_in_a_folder_that_distillkit_reads(
         done = distill("run", SMOKE, "--runs", tmp_path, "--until", "logprobs", *options, "--json")
     assert done.code == 0, done.err
     stage = next(one for one in done.json["stages"] if one["stage"] == "logprobs")
-    assert (stage["rows_in"], stage["rows_out"]) == (24, 24)
+    assert (stage["rows_in"], stage["rows_out"]) == (24, 23)
+    reason = "1: the student's template writes other text than the teacher did"
+    assert stage["notes"] == [f"1 of 24 selected traces are without log-probabilities ({reason})"]
     (folder,) = tmp_path.glob("smoke-*/stages/logprobs/*/distillkit")
     _, rows = read_captured(folder)
     outcomes = [json.loads(line) for line in (folder.parent / "rows.jsonl").read_text().splitlines()]
-    assert [one["row"] for one in outcomes] == [*range(24)]
+    assert [one["row"] for one in outcomes if "row" in one] == [*range(23)]
     for found in rows:
         start = found["labels"].count(-100)
         for position, token_id in enumerate([*found["input_ids"][start + 1 :], tokenizer.token_to_id("<|im_end|>")]):

@@ -19,6 +19,7 @@ from sample_runs import draw, problems, rows_of, stored
 from waiting import until
 
 from licensing.errors import InputError
+from synth.sampling.append_log import AppendLog
 from synth.sampling.config import EscalateConfig, TeacherSampling
 from synth.sampling.merge import merge_logs
 from synth.sampling.reuse import reuse_samples
@@ -198,6 +199,32 @@ def test_vllms_own_limit_is_raised_to_what_requests_ask_for() -> None:
 
 
 # --- the store ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("writes", [5, 6])
+def test_between_two_writes_no_sample_is_without_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    append, done = AppendLog.append, 0
+
+    def ending(log: AppendLog, line: bytes) -> int:
+        nonlocal done
+        done += 1
+        if done > writes:
+            raise KeyboardInterrupt
+        return append(log, line)
+
+    monkeypatch.setattr(AppendLog, "append", ending)
+    teacher = VllmTeacher(model="me/tiny")
+    with pytest.raises(KeyboardInterrupt):
+        draw(tmp_path, problems(4), SAMPLING, teacher, TokensTeacher())
+    monkeypatch.undo()
+    assert 1 < len(stored(tmp_path)) < 8
+    assert None not in kept(tmp_path).values()
+    draw(tmp_path, problems(4), SAMPLING, teacher, TokensTeacher())
+    assert len(stored(tmp_path)) == 8
+    assert None not in kept(tmp_path).values()
+
 
 KILLED = """
 import sys, time

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -353,6 +354,22 @@ def check_sampling_options(teacher: Teacher) -> None:
     assert likeliest == {"k", "p", "none"}
 
 
+def check_logprobs(teacher: Teacher) -> None:
+    """Those of the model's own distribution: at a low temperature, too, `r` and the end are as likely after `r`."""
+    asked = [request(f"r{n}", problem("r"), temperature=0.25) for n in range(8)]
+    found = drain(teacher, [dataclasses.replace(one, logprobs=2) for one in asked])
+    for completion in found.values():
+        logprobs = completion.logprobs
+        assert logprobs is not None
+        assert len(logprobs.token_ids) == completion.completion_tokens
+        letter, end = sorted(logprobs.top_ids[0])[::-1]
+        assert logprobs.token_ids.tolist() == [letter] * len(completion.text) + [end]
+        assert logprobs.top_ids.shape == (completion.completion_tokens, 2)
+        assert abs(logprobs.top_logprobs - math.log(0.5)).max() < 0.02
+    plain = drain(teacher, asked[:1])["r0"]
+    assert plain.logprobs is None
+
+
 def check_continues(teacher: Teacher) -> None:
     """Cut and continued, an answer is the uncut one to the letter, wherever the cut is: in a character, too."""
     for question, limit in (("ask x", 7), ("y", 12), ("caf\u00e9 e", 3)):
@@ -462,8 +479,8 @@ from licensing.errors import InputError
 from synth.teachers.config import VllmTeacher
 from synth.teachers.build import build_teacher
 from tests_of_teachers import (
-    check_continues, check_expected, check_failures_are_rows, check_sampling_is_free_of_the_models_habits,
-    check_sampling_options, drain, problem, request,
+    check_continues, check_expected, check_failures_are_rows, check_logprobs,
+    check_sampling_is_free_of_the_models_habits, check_sampling_options, drain, problem, request,
 )
 import torch
 threads = torch.set_num_threads
@@ -482,6 +499,7 @@ for _ in range(2):
     check_failures_are_rows(teacher)
     check_sampling_is_free_of_the_models_habits(teacher)
     check_sampling_options(teacher)
+    check_logprobs(teacher)
     thinking = drain(teacher, [request(name, problem(name)) for name in ("x", "q")])
     assert [thinking[name].reasoning_tokens for name in ("x", "q")] == [2, 0]
     facts += teacher.engine_info

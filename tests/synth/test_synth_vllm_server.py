@@ -4,6 +4,7 @@ experts, tensor parallel on two cores, that gets requests, is killed, restarted 
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -361,6 +363,24 @@ def test_a_request_that_vllm_refuses_is_a_row_and_draws_differ(served: OpenAIEng
     assert refused.finish_reason == "error"
     assert "512" in (refused.error or "")
     assert len({completion.text for completion in found.values()}) > 2
+
+
+@pytest.mark.slow
+def test_log_probabilities_come_by_token_id_for_every_token_of_a_parsed_answer(served: OpenAIEngine) -> None:
+    questions = [request("ask x"), request("ask r", temperature=0.25), request("too many x")]
+    found = ask(served, [replace(one, logprobs=20 if "many" in one.request_id else 19) for one in questions])
+    refused = found.pop("too many x")
+    assert "21, which is greater than max allowed: 20" in (refused.error or ""), "one more than it takes"
+    for completion in found.values():
+        logprobs = completion.logprobs
+        assert logprobs is not None
+        assert logprobs.top_ids.shape == (completion.completion_tokens, 19)
+        assert logprobs.top_logprobs[:, 0].max() < 0.01
+    chain, even = (found[name].logprobs for name in ("ask x", "ask r"))
+    assert chain is not None
+    assert even is not None
+    assert (chain.top_ids[:, 0] == chain.token_ids).all(), "greedy"
+    assert abs(even.top_logprobs[:, :2] - math.log(0.5)).max() < 0.01, "whatever the temperature"
 
 
 @pytest.mark.slow
