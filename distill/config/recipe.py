@@ -489,8 +489,6 @@ class Recipe(Section):
         count = self.sample.logprobs if isinstance(self.sample, TeacherSampling) else None
         if count is None:
             return self
-        if isinstance(self.engine, RayEngine):
-            raise ValueError("sample.logprobs does not go with engine.kind: ray: set engine.kind: local")
         for teacher in self.teachers:
             if not isinstance(teacher, AutoTeacher | VllmTeacher | VllmServerTeacher | OpenAITeacher):
                 raise ValueError(

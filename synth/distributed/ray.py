@@ -46,7 +46,7 @@ from typing import Any
 from licensing.errors import DistillError, InputError, MissingDependency, Refused
 from synth.distributed.cluster import connect, replica_options, reserve_nodes, resource_text
 from synth.distributed.config import RayEngine
-from synth.distributed.replica import Replica, code_digest, packed, run_share
+from synth.distributed.replica import Replica, answer_of, code_digest, packed, run_share
 from synth.teachers.build import resolve_auto
 from synth.teachers.config import (
     FakeTeacher,
@@ -267,7 +267,7 @@ class RayTeacher(Teacher):
         replica.last, replica.limit = reply["last"], reply["limit"]
         self.engine_info += [info for info in reply["engine_info"] if info not in self.engine_info]
         for fields in reply["answers"]:
-            completion = Completion(**fields | {"token_ids": tuple(fields["token_ids"])})
+            completion = answer_of(fields)
             replica.answered, replica.failures, self._has_answered = True, 0, True
             if replica.sent.pop(completion.request_id, None) is not None:  # else it was answered twice
                 self._deaths.pop(completion.request_id, None)

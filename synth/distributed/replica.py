@@ -7,11 +7,13 @@ while a message is in transit. The inbox holds a few requests more than the teac
 Both calls are idempotent, so that a call whose reply was lost can be repeated: a request that the replica holds is not
 taken twice, and an answer is returned again until it has been acknowledged.
 
-Messages are JSON text, made of the plain fields of ``Request`` and ``Completion``: nothing is unpickled.
+Messages are JSON text, made of the plain fields of ``Request`` and ``Completion``, log-probabilities as their record in
+base64: nothing is unpickled.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import functools
@@ -30,14 +32,16 @@ from licensing.errors import DistillError
 from synth.problems.problem import Prompt
 from synth.teachers.build import build_teacher
 from synth.teachers.config import TeacherConfig, VllmTeacher
+from synth.teachers.logprobs import TokenLogprobs
 from synth.teachers.teacher import Completion, Request, Teacher
 
-__all__ = ["Replica", "code_digest", "packed", "run_share", "unpacked"]
+__all__ = ["Replica", "answer_of", "code_digest", "packed", "run_share", "unpacked"]
 
 _TEACHER: TypeAdapter[TeacherConfig] = TypeAdapter(TeacherConfig)
 
 _WITH_CAPACITY_S, _AT_CAPACITY_S = 0.02, 1.0  # how long the teacher is polled before the inbox is looked at
 _BATCH = 64  # answers in one message: about ten megabytes at 32k tokens each
+_RECORDS = 64 << 20  # bytes of log-probabilities in one message, after which it is sent
 
 
 class Replica:
@@ -106,10 +110,14 @@ class Replica:
             while self._answers and self._answers[0][0] <= acknowledged:
                 self._unacknowledged.pop(self._answers.popleft()[1].request_id, None)
             self._changed.wait_for(lambda: self._answers or self._failure or self._limit > limit, timeout_s)
-            batch = [self._answers[index] for index in range(min(_BATCH, len(self._answers)))]
+            rows: list[dict[str, Any]] = []
+            size = 0
+            while len(rows) < min(_BATCH, len(self._answers)) and size < _RECORDS:
+                rows.append(_answer_row(self._answers[len(rows)][1]))
+                size += len(rows[-1]["logprobs"] or ())
             reply = {
-                "last": batch[-1][0] if batch else acknowledged,
-                "answers": [dataclasses.asdict(answer) for _, answer in batch],
+                "last": self._answers[len(rows) - 1][0] if rows else acknowledged,
+                "answers": rows,
                 "limit": self._limit,
                 "failure": self._failure,
                 "engine_info": list(self._teacher.engine_info) if self._teacher is not None else [],
@@ -237,6 +245,19 @@ def unpacked(text: str) -> list[Request]:
         )
         for row in json.loads(text)
     ]
+
+
+def _answer_row(answer: Completion) -> dict[str, Any]:
+    row = {field.name: getattr(answer, field.name) for field in dataclasses.fields(answer)}
+    record = None if answer.logprobs is None else base64.b64encode(answer.logprobs.record()).decode("ascii")
+    return row | {"logprobs": record, "provenance": dict(answer.provenance)}
+
+
+def answer_of(row: dict[str, Any]) -> Completion:
+    """The completion of an entry of ``answers`` in a reply of ``Replica.collect``."""
+    record = row["logprobs"]
+    logprobs = None if record is None else TokenLogprobs.of_record(base64.b64decode(record))
+    return Completion(**row | {"token_ids": tuple(row["token_ids"]), "logprobs": logprobs})
 
 
 def _failure(error: Exception) -> dict[str, Any]:

@@ -157,7 +157,6 @@ VLLM = "teacher={{kind: {}, model: a/b, license: mit{}}}"
         ([VLLM.format("vllm_server", ", engine_args: {max_logprobs: 20}")], "max_logprobs 21"),
         ([VLLM.format("vllm", ", engine_args: {logprobs_mode: processed_logits}")], "logprobs_mode"),
         ([VLLM.format("openai", ", base_url: 'http://127.0.0.1:1/v1', stream: false")], "streamed"),
-        ([VLLM.format("vllm", ""), "engine={kind: ray}"], "engine.kind: ray"),
         ([VLLM.format("vllm", ""), "train={rounds: 2, student_sample: {logprobs: 4}}"], "teacher alone"),
     ],
 )

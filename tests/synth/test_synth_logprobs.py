@@ -19,9 +19,11 @@ from sample_runs import draw, problems, rows_of, stored
 from waiting import until
 
 from licensing.errors import InputError
+from synth.distributed.replica import Replica, answer_of, packed
 from synth.sampling.append_log import AppendLog
 from synth.sampling.config import EscalateConfig, TeacherSampling
 from synth.sampling.merge import merge_logs
+from synth.sampling.requests import first_requests
 from synth.sampling.reuse import reuse_samples
 from synth.sampling.sample import ENGINES
 from synth.sampling.store import LOGPROBS, SampleStore
@@ -29,6 +31,7 @@ from synth.teachers.build import build_teacher
 from synth.teachers.config import FakeTeacher, OpenAITeacher, VllmServerTeacher, VllmTeacher
 from synth.teachers.logprobs import LEAST_LOGPROB, TokenLogprobs, record_bytes
 from synth.teachers.openai import check_logprobs
+from synth.teachers.teacher import Completion
 from synth.teachers.vllm_engine_args import arguments
 from synth.teachers.vllm_server import arguments as server_arguments
 
@@ -183,6 +186,27 @@ def test_tokens_without_log_probabilities_are_an_error_row_and_asked_for_again(t
         endpoint.act = answer
         assert drawn(tmp_path, endpoint).failed == 0
     assert all(logprobs is not None for text, logprobs in kept(tmp_path).items() if text)
+
+
+def test_they_come_from_a_replica_in_messages_of_a_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(answer) as endpoint:
+        prompts, config = problems(6), config_of(endpoint)
+        asked = [one for one in first_requests(prompts, config, SAMPLING) if one.sample_index == 0]
+        replica = Replica(config.model_dump_json())
+        replica.hello()
+        replica.submit(packed(asked))
+        until(lambda: len(replica._answers) == 6, "all answers")
+        monkeypatch.setattr("synth.distributed.replica._RECORDS", 1)
+        answers: list[Completion] = []
+        while len(answers) < 6:
+            reply = json.loads(replica.collect(len(answers), 1 << 30, 10))
+            assert len(reply["answers"]) == 1
+            answers += map(answer_of, reply["answers"])
+        replica.close(10)
+    for completion in answers:
+        assert completion.logprobs is not None
+        assert completion.logprobs.token_ids.tolist() == tokens_of(completion.text)
+        assert completion.logprobs.top_ids.shape == (len(tokens_of(completion.text)), K)
 
 
 def test_an_engine_that_gives_none_is_named_at_its_first_answer(tmp_path: Path) -> None:
