@@ -13,10 +13,10 @@ from distill.runs.tables import open_training_rows
 from licensing.errors import Refused
 from licensing.files import write_rows
 
-__all__ = ["DISTILLKIT", "Logprobs"]
+__all__ = ["Logprobs"]
 
-DISTILLKIT = "distillkit"
-OUTCOMES = "rows.jsonl"
+_DISTILLKIT = "distillkit"
+_OUTCOMES = "rows.jsonl"
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Logprobs(Stage[LogprobsFacts]):
                 self.prepared.path / MODEL,
                 self.logprobs,
                 self.student.max_length,
-                ctx.out / DISTILLKIT,
+                ctx.out / _DISTILLKIT,
                 ctx.progress,
             )
-        write_rows(ctx.out / OUTCOMES, outcomes)
+        write_rows(ctx.out / _OUTCOMES, outcomes)
         if not export.rows:
             ((reason, count),) = export.left_out.most_common(1)
             raise Refused(

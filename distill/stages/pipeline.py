@@ -65,11 +65,10 @@ STAGES = (
     "sample_2", "verify_2", "label_2", "curate_2", "train_2", "select_2", "export_2",
     "train_control", "select_control", "export_control", "evaluate", "audit", "package", "formats",
 )  # fmt: skip
-"""In the order in which they run. `replay` needs a section `replay`, `logprobs` `sample.logprobs`,
-`on_policy` `train.stages: [sft, on_policy]`,
-`select` (and beside a control `select_control`) `train.select`, `train_control` and `export_control`
-`curate.control_arm`, `formats` `release.formats`; those of the second round, which end in `_2`, `train.rounds: 2`, and
-`on_policy` then runs behind `train_2`."""
+"""In the order in which they run. `replay` needs a section `replay`, `logprobs` `sample.logprobs`, `on_policy`
+`train.stages: [sft, on_policy]`, `select` (and beside a control `select_control`) `train.select`, `train_control` and
+`export_control` `curate.control_arm`, `formats` `release.formats`; those of the second round, which end in `_2`,
+`train.rounds: 2`, and `on_policy` then runs behind `train_2`."""
 
 
 def stages_of(recipe: Recipe) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-__all__ = ["COMPRESSION", "DATA", "Export", "write_distillkit"]
+__all__ = ["Export", "write_distillkit"]
 
 DATA = "data_0.parquet"
 COMPRESSION = "compression_config.yaml"
@@ -86,6 +86,9 @@ def write_distillkit(
     bits = (export.vocabulary - 1).bit_length()
     outcomes: list[dict[str, Any]] = []
 
+    def text(ids: list[int]) -> str:
+        return str(tokenizer.decode(ids, skip_special_tokens=False))
+
     def written() -> Iterator[_Row]:
         for row in rows:
             request_id = str(row["id"])
@@ -95,9 +98,9 @@ def write_distillkit(
                     raise RowRefused("no log-probabilities")
                 prompt = rendered.input_ids[: rendered.prompt_length]
                 ids = [*prompt, *logprobs.token_ids.tolist()]
-                if tokenizer.decode(ids, skip_special_tokens=False) != tokenizer.decode(
-                    rendered.input_ids, skip_special_tokens=False
-                ):
+                if any(tokenizer.id_to_token(number) is None for number in set(ids)):
+                    raise RowRefused("a token that the student does not have")
+                if text(ids) != text(rendered.input_ids):
                     raise RowRefused("the student's template writes other text than the teacher did")
                 if len(ids) > max_length:
                     raise RowRefused(f"longer than max_length {max_length}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,18 +103,22 @@ def test_what_is_not_the_teachers_own_answer_token_by_token_is_left_out(student:
         "lost": raw,
         "no end": raw,
         "long": RAW.format("4" * 300),
+        "padding": raw,
     }
+    good = made_up(student, f"{raw}<|im_end|>")
     given = {
-        "good": made_up(student, f"{raw}<|im_end|>"),
-        "rewritten": made_up(student, f"{raw}<|im_end|>"),
+        "good": good,
+        "rewritten": good,
         "other tags": made_up(student, raw.replace("\n</think>", "</think>") + "<|im_end|>"),
         "lost": None,
         "no end": made_up(student, raw),
         "long": made_up(student, texts["long"] + "<|im_end|>"),
+        "padding": replace(good, token_ids=np.where(np.arange(len(good.token_ids)) == 3, 300, good.token_ids)),
     }
     counts, outcomes = export(student, tmp_path, texts, given)
     other = "the student's template writes other text than the teacher did"
-    assert counts.left_out == {other: 3, "no log-probabilities": 1, "longer than max_length 256": 1}
+    reasons = {"no log-probabilities": 1, "longer than max_length 256": 1, "a token that the student does not have": 1}
+    assert counts.left_out == {other: 3, **reasons}
     assert [one["request_id"] for one in outcomes if "row" in one] == ["good"]
     assert len(read_captured(tmp_path)[1]) == 1
 
