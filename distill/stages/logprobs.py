@@ -10,7 +10,6 @@ from distill.runs.artefact import Artefact
 from distill.runs.facts import CurateFacts, LabelFacts, LogprobsFacts, PrepareFacts, SampleFacts, VerifyFacts
 from distill.runs.stage import Stage, StageContext
 from distill.runs.tables import open_training_rows
-from licensing.errors import Refused
 from licensing.files import write_rows
 
 __all__ = ["Logprobs"]
@@ -23,7 +22,8 @@ _OUTCOMES = "rows.jsonl"
 class Logprobs(Stage[LogprobsFacts]):
     """``distillkit/`` (``distill.train.distillkit``), and rows.jsonl: what came of each selected trace.
 
-    Rows about the persona and replayed answers are not among them: the teacher wrote neither.
+    Rows about the persona and replayed answers are not among them: the teacher wrote neither. Where no trace can be
+    written, the data are empty and the run goes on: a recipe without the field would have to sample anew.
     """
 
     # The selection names the rows, and its facts have a digest of their texts.
@@ -63,14 +63,6 @@ class Logprobs(Stage[LogprobsFacts]):
                 ctx.progress,
             )
         write_rows(ctx.out / _OUTCOMES, outcomes)
-        if not export.rows:
-            ((reason, count),) = export.left_out.most_common(1)
-            raise Refused(
-                f"of {len(outcomes):,} traces none can be written with its log-probabilities; {count:,}: {reason}",
-                where="stage logprobs",
-                hint="student and teacher need one vocabulary and one way to write thinking; or leave out "
-                "sample.logprobs",
-            )
         return LogprobsFacts(
             rows_in=len(outcomes),
             rows_out=export.rows,

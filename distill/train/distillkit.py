@@ -89,7 +89,7 @@ def write_distillkit(
     def text(ids: list[int]) -> str:
         return str(tokenizer.decode(ids, skip_special_tokens=False))
 
-    def written() -> Iterator[_Row]:
+    def data_rows() -> Iterator[_Row]:
         for row in rows:
             request_id = str(row["id"])
             try:
@@ -116,7 +116,7 @@ def write_distillkit(
 
     out.mkdir(parents=True, exist_ok=True)
     with disk_errors(out / DATA), pq.ParquetWriter(out / DATA, _schema(), compression="zstd") as writer:
-        for group in _groups(written()):
+        for group in _groups(data_rows()):
             writer.write_table(_table(group))
     (out / COMPRESSION).write_text(
         f"d: {export.vocabulary}\nk: {k}\nexact_k: {k}\nexact_dtype: float16\npolynomial_terms: null\n"

@@ -20,6 +20,7 @@ __all__ = ["LEAST_LOGPROB", "ReplyLogprobs", "TokenLogprobs", "record_bytes"]
 LEAST_LOGPROB = -9999.0
 """In place of anything lower: finite, so that probability times logarithm is 0. vLLM's server has the same limit."""
 _RECORD_HEADER = 256
+_IDS = 1 << 24  # what three bytes tell apart
 _TOKEN_ID = "token_id:"  # what vLLM's server puts in front of an id in place of a token's text
 
 
@@ -42,10 +43,15 @@ class TokenLogprobs:
 
     @classmethod
     def of_top(cls, token_ids: Sequence[int], ids: Any, logprobs: Any, k: int) -> TokenLogprobs:
-        """Of the k most probable among the candidates ``ids`` and ``logprobs``, both of shape (tokens, k or more)."""
+        """Of the k most probable among the candidates ``ids`` and ``logprobs``, both of shape (tokens, k or more).
+
+        Raises ValueError for a log-probability that is no number.
+        """
         import numpy as np
 
         ids, values = np.asarray(ids, np.int64), np.asarray(logprobs, np.float32)
+        if np.isnan(values).any():
+            raise ValueError("a log-probability is no number")
         order = np.argsort(-values, axis=-1, kind="stable")[:, :k]
         values = np.take_along_axis(values, order, -1).clip(LEAST_LOGPROB, 0.0)
         return cls(
@@ -100,8 +106,13 @@ class ReplyLogprobs:
     def add(self, positions: Iterable[Mapping[str, Any]]) -> None:
         """Take the list ``logprobs.content`` of a choice."""
         for position in positions:
-            top = position.get("top_logprobs") or ()
-            token_id, ids = _id_of(position), [_id_of(entry) for entry in top]
+            try:
+                top = position.get("top_logprobs") or ()
+                token_id, ids = _id_of(position), [_id_of(entry) for entry in top]
+                values = [float(entry["logprob"]) for entry in top]
+            except (AttributeError, KeyError, TypeError, ValueError):
+                self.fault = "malformed"
+                continue
             if token_id is None or None in ids:
                 self.fault = "texts, and no token ids"
             elif len(top) != self._k + 1:
@@ -109,7 +120,7 @@ class ReplyLogprobs:
             else:
                 self._token_ids.append(token_id)
                 self._ids.extend(number for number in ids if number is not None)
-                self._values.extend(float(entry["logprob"]) for entry in top)
+                self._values.extend(values)
 
     def logprobs(self) -> TokenLogprobs:
         import numpy as np
@@ -122,4 +133,5 @@ class ReplyLogprobs:
 def _id_of(entry: Mapping[str, Any]) -> int | None:
     token = str(entry.get("token"))
     digits = token.removeprefix(_TOKEN_ID)
-    return int(digits) if token.startswith(_TOKEN_ID) and digits.isdecimal() else None
+    is_id = token.startswith(_TOKEN_ID) and digits.isdecimal() and len(digits) <= 8
+    return number if is_id and (number := int(digits)) < _IDS else None

@@ -458,17 +458,20 @@ class OpenAIEngine(Teacher):
 
 
 def _logprobs(answer: ChatStream, config: ServedTeacher) -> TokenLogprobs | None:
-    """Raises InputError where the endpoint does not serve what was requested, Refusal where tokens are missing."""
-    collected, generated = answer.logprobs, answer.counts()[1]
-    if collected is None:
+    """Raises InputError where the endpoint does not serve what was requested, Refusal where some of it is missing."""
+    reply, generated = answer.logprobs, answer.counts()[1]
+    if reply is None:
         return None
-    if fault := collected.fault or (None if len(collected) else "none"):
+    if fault := reply.fault or (None if len(reply) else "none"):
         where = config.base_url if isinstance(config, OpenAITeacher) else config.model
         hint = "vLLM's server gives them, by token id; elsewhere leave out sample.logprobs"
         raise InputError(f"the log-probabilities of the endpoint are {fault}", where=where, hint=hint)
-    if generated not in (None, len(collected)):
-        raise Refusal("request", f"log-probabilities of {len(collected):,} tokens came for {generated:,}")
-    return collected.logprobs()
+    if generated not in (None, len(reply)):
+        raise Refusal("request", f"log-probabilities of {len(reply):,} tokens came for {generated:,}")
+    try:
+        return reply.logprobs()
+    except ValueError as error:
+        raise Refusal("request", str(error)) from error
 
 
 def _error(request: Request, refusal: Refusal) -> Completion:

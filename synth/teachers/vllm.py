@@ -153,6 +153,10 @@ class VllmEngine(Teacher):
         if answer.finish_reason not in ("stop", "length"):
             error = RuntimeError(f"vLLM ended the request with {answer.finish_reason!r}")
             return failed(request, error)
+        try:
+            logprobs = None if request.logprobs is None else _logprobs(ids, answer.logprobs, request.logprobs)
+        except ValueError as error:
+            return failed(request, error)
         answer_ids = [*request.prefix_ids, *(ids[:-1] if answer.finish_reason == "stop" else ids)]
         return Completion(
             request_id=request.request_id,
@@ -162,7 +166,7 @@ class VllmEngine(Teacher):
             completion_tokens=len(ids),
             reasoning_tokens=self._reasoning_tokens(prompt_ids, answer_ids),
             token_ids=tuple(answer_ids) if answer.finish_reason == "length" else (),
-            logprobs=None if request.logprobs is None else _logprobs(ids, answer.logprobs, request.logprobs),
+            logprobs=logprobs,
         )
 
     def _reasoning_tokens(self, prompt_ids: list[int], answer_ids: list[int]) -> int | None:
@@ -278,7 +282,10 @@ def _set_environment(kwargs: dict[str, Any], *, on_cpu: bool, address: str | Non
 
 
 def _logprobs(token_ids: list[int], flat: Any, k: int) -> TokenLogprobs:
-    """Of vLLM's ``FlatLogprobs``, in which each position has the token that was drawn, then the k most probable."""
+    """Of vLLM's ``FlatLogprobs``, in which each position has the token that was drawn, then the k most probable.
+
+    Raises ValueError where some are missing, or no number.
+    """
     import numpy as np
 
     shape = (len(token_ids), k + 1)

@@ -123,6 +123,12 @@ def test_what_is_not_the_teachers_own_answer_token_by_token_is_left_out(student:
     assert len(read_captured(tmp_path)[1]) == 1
 
 
+def test_where_all_traces_are_left_out_the_data_are_empty(student: Path, tmp_path: Path) -> None:
+    counts, outcomes = export(student, tmp_path, {"a": RAW.format(4)}, {})
+    assert (counts.rows, outcomes) == (0, [{"request_id": "a", "reason": "no log-probabilities"}])
+    assert read_captured(tmp_path)[1] == []
+
+
 def test_a_trace_in_other_tokens_than_the_tokenizers_own_keeps_the_teachers(student: Path, tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models
 
@@ -202,6 +208,23 @@ def test_check_counts_them_into_the_disk_and_compares_the_vocabularies(student: 
 # --- a run -------------------------------------------------------------------------------------------------------
 
 
+def sum_of(question: str) -> int:
+    return sum(int(term.replace(" ", "")) for term in re.findall(r"[+-]?\s*\d+", question.split(":")[-1]))
+
+
+def last_stage(act: Callable[[Call], None], runs: Path, distill: Callable[..., Answer]) -> dict[str, Any]:
+    """Of a run up to stage logprobs, with a teacher that answers so."""
+    with serving(act) as endpoint:
+        teacher = {"kind": "openai", "model": "m", "base_url": endpoint.url, "license": "mit", "concurrency": 4}
+        sets = [*SUMS, f"teacher={json.dumps(teacher)}", f"sample.logprobs={K}", "sample.num_samples=1"]
+        sets += ["curate.filters.contaminated=false"]  # the sums are all alike
+        options = [word for one in sets for word in ("--set", one)]
+        done = distill("run", SMOKE, "--runs", runs, "--until", "logprobs", *options, "--json")
+    assert done.code == 0, done.err
+    stage: dict[str, Any] = next(one for one in done.json["stages"] if one["stage"] == "logprobs")
+    return stage
+
+
 @pytest.mark.slow
 def test_a_run_leaves_them_in_a_folder_that_distillkit_reads(
     student: Path, tmp_path: Path, distill: Callable[..., Answer]
@@ -211,21 +234,13 @@ def test_a_run_leaves_them_in_a_folder_that_distillkit_reads(
     others: list[str] = []
 
     def right(call: Call) -> None:
-        total = sum(int(term.replace(" ", "")) for term in re.findall(r"[+-]?\s*\d+", call.question.split(":")[-1]))
-        text = RAW.format(total)
+        text = RAW.format(sum_of(call.question))
         if not others or call.question in others:  # a trace in another format than the student's
             others.append(call.question)
             text = text.replace("\n", "")
         reply(call, text, tokenizer.encode(f"{text}<|im_end|>", add_special_tokens=False).ids, size)
 
-    with serving(right) as endpoint:
-        teacher = {"kind": "openai", "model": "m", "base_url": endpoint.url, "license": "mit", "concurrency": 4}
-        sets = [*SUMS, f"teacher={json.dumps(teacher)}", f"sample.logprobs={K}", "sample.num_samples=1"]
-        sets += ["curate.filters.contaminated=false"]  # the sums are all alike
-        options = [word for one in sets for word in ("--set", one)]
-        done = distill("run", SMOKE, "--runs", tmp_path, "--until", "logprobs", *options, "--json")
-    assert done.code == 0, done.err
-    stage = next(one for one in done.json["stages"] if one["stage"] == "logprobs")
+    stage = last_stage(right, tmp_path, distill)
     assert (stage["rows_in"], stage["rows_out"]) == (24, 23)
     reason = "1: the student's template writes other text than the teacher did"
     assert stage["notes"] == [f"1 of 24 selected traces are without log-probabilities ({reason})"]
@@ -239,3 +254,19 @@ def test_a_run_leaves_them_in_a_folder_that_distillkit_reads(
             ids, values = zip(*most_probable(token_id, position, size, K), strict=True)
             assert found["ids"][start + position] == list(ids)
             assert np.allclose(found["logprobs"][start + position], values, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_where_no_trace_is_as_the_students_template_writes_it(
+    student: Path, tmp_path: Path, distill: Callable[..., Answer]
+) -> None:
+    tokenizer = tokenizer_of(student)
+
+    def other(call: Call) -> None:
+        text = RAW.format(sum_of(call.question)).replace("\n", "")
+        ids = tokenizer.encode(f"{text}<|im_end|>", add_special_tokens=False).ids
+        reply(call, text, ids, tokenizer.get_vocab_size())
+
+    stage = last_stage(other, tmp_path, distill)
+    assert (stage["rows_in"], stage["rows_out"]) == (24, 0)
+    assert "24 of 24 selected traces are without log-probabilities" in stage["notes"][0]

@@ -141,9 +141,26 @@ def finish(call: Call, rows: list[dict[str, Any]]) -> None:
     call.raw(b"data: [DONE]\n\n")
 
 
+def with_entry(**fields: Any) -> Callable[[Call], None]:
+    """One of the candidates is another than it should be."""
+
+    def act(call: Call) -> None:
+        rows = content([5, STOP], call.body["top_logprobs"], VOCABULARY)
+        rows[0]["top_logprobs"][3] |= fields
+        finish(call, rows)
+
+    return act
+
+
 @pytest.mark.parametrize(
     ("act", "reason"),
-    [(Call.answer, "are none"), (by_text, "texts, and no token ids"), (too_few, "5 a token, and not 9")],
+    [
+        (Call.answer, "are none"),
+        (by_text, "texts, and no token ids"),
+        (too_few, "5 a token, and not 9"),
+        (with_entry(logprob=None), "malformed"),
+        (with_entry(token="token_id:16777216"), "no token ids"),
+    ],
 )
 def test_a_service_that_gives_others_or_none_ends_the_run_at_its_first_answer(
     tmp_path: Path, act: Callable[[Call], None], reason: str
@@ -173,16 +190,25 @@ def test_check_says_what_a_servers_limit_is_too_low_for() -> None:
     assert "--max-logprobs 21" in caught.value.hint
 
 
-def test_tokens_without_log_probabilities_are_an_error_row_and_asked_for_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        (lambda call: finish(call, content([5], K + 1, VOCABULARY)), "log-probabilities of 1 tokens came for 2"),
+        (with_entry(logprob=float("nan")), "a log-probability is no number"),
+    ],
+)
+def test_tokens_without_log_probabilities_are_an_error_row_and_asked_for_again(
+    tmp_path: Path, act: Callable[[Call], None], reason: str
+) -> None:
     def losing(call: Call) -> None:
         if call.question != "0 + 1?":
             answer(call)
         else:
-            finish(call, content([5], call.body["top_logprobs"], VOCABULARY))
+            act(call)
 
     with serving(losing) as endpoint:
         assert drawn(tmp_path, endpoint).failed == 2
-        assert {row["error"] for row in stored(tmp_path)} == {None, "log-probabilities of 1 tokens came for 2"}
+        assert {row["error"] for row in stored(tmp_path)} == {None, reason}
         endpoint.act = answer
         assert drawn(tmp_path, endpoint).failed == 0
     assert all(logprobs is not None for text, logprobs in kept(tmp_path).items() if text)
