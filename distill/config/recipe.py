@@ -500,7 +500,8 @@ class Recipe(Section):
                     raise ValueError("sample.logprobs needs streamed answers: leave out teacher.stream")
                 continue
             needed = count + isinstance(teacher, VllmServerTeacher)
-            if 0 <= teacher.engine_args.get("max_logprobs", needed) < needed:
+            limit = teacher.engine_args.get("max_logprobs", needed)
+            if not isinstance(limit, int) or 0 <= limit < needed:
                 raise ValueError(
                     f"sample.logprobs {count} needs teacher.engine_args.max_logprobs {needed}: leave it out there"
                 )

@@ -165,6 +165,7 @@ VLLM = "teacher={{kind: {}, model: a/b, license: mit{}}}"
         ([], "kind fake gives no log-probabilities"),
         ([VLLM.format("transformers", "")], "kind transformers gives no"),
         ([VLLM.format("vllm", ", engine_args: {max_logprobs: 19}")], "max_logprobs 20"),
+        ([VLLM.format("vllm", ", engine_args: {max_logprobs: null}")], "max_logprobs 20"),
         ([VLLM.format("vllm_server", ", engine_args: {max_logprobs: 20}")], "max_logprobs 21"),
         ([VLLM.format("vllm", ", engine_args: {logprobs_mode: processed_logits}")], "logprobs_mode"),
         ([VLLM.format("openai", ", base_url: 'http://127.0.0.1:1/v1', stream: false")], "streamed"),
