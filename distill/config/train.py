@@ -46,7 +46,8 @@ class LogitsTeacher(Section):
         if url is None:
             return None
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.rstrip("/") == "/v1":
+        is_server = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0  # raises for no number
+        if not is_server or parts.path.rstrip("/") == "/v1":
             raise ValueError("url is not the address of a server: write http://HOST:PORT, without /v1")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("url holds more than an address: TRL's client sends no key")

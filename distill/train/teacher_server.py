@@ -6,18 +6,21 @@ the teacher's ``top_k`` likeliest ones. The divergence is over these tokens, and
 - the server is checked before a model is loaded: its tokens, its limits, and whether what it gives are
   log-probabilities;
 - tokens behind the shared vocabulary, a padded row among the teacher's likeliest, count to the others;
-- each token of a step has the same weight, however the step is divided: TRL weighs each forward pass alike.
+- each token of a step has the same weight, however the step is divided: TRL weighs each forward pass alike;
+- a server that hangs, or refuses what it took before, ends the training: TRL's client has no time limit.
 
-Not covered: which weights the server has, and in which precision; keys; several servers. A server that hangs without
-closing the connection is waited for.
+Not covered: which weights the server has, and in which precision; keys; several servers.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException
@@ -32,6 +35,9 @@ __all__ = ["TeacherServer", "require_server", "scoring_trainer"]
 
 _URL = "train.on_policy.teacher.url"
 _PATIENCE_S = 600.0
+"""For one request of scores; TRL's client asks six times."""
+_PATIENCE_FOR_WORDS_S = 60.0
+"""For the server's model and version."""
 _SAMPLED_TOKENS = 1_000
 """Tokens at equal distances through the vocabulary that stand in the text which both tokenizers split."""
 
@@ -102,7 +108,7 @@ def _ask(url: str, start: str, path: str, body: dict[str, Any] | None = None) ->
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=_PATIENCE_S) as response:
+        with urllib.request.urlopen(request, timeout=_PATIENCE_S if data else _PATIENCE_FOR_WORDS_S) as response:
             answer = json.load(response)
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
@@ -124,28 +130,50 @@ def _ask(url: str, start: str, path: str, body: dict[str, Any] | None = None) ->
     return answer
 
 
+@contextlib.contextmanager
+def _lost_server() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # those of requests are
+        raise MissingDependency(
+            "the teacher's server does not score any more",
+            where=_URL,
+            hint="start it again as it was: the run goes on from its newest checkpoint",
+        ) from error
+
+
 def scoring_trainer(config: OnPolicyConfig, vocabulary: int) -> tuple[Any, Any]:
     """TRL's trainer for a served teacher, and its configuration with loss and server set. ``vocabulary``: tokens of the
-    student's head."""
+    student's head. Raises MissingDependency where vLLM is not installed; the trainer does where the server is lost."""
     from trl.experimental.server_distillation import ServerDistillationConfig, ServerDistillationTrainer
 
+    if importlib.util.find_spec("vllm") is None:
+        raise MissingDependency("TRL's client of a server needs vllm", where=_URL, hint="pip install vllm")
+
     class ScoringTrainer(ServerDistillationTrainer):
+        def __init__(self, **settings: Any) -> None:
+            with _lost_server():
+                super().__init__(**settings)
+            session = self.teacher_client.session
+            session.request = partial(session.request, timeout=_PATIENCE_S)
+            session.hooks["response"].append(lambda response, **_: response.raise_for_status())
+
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
             mean = super().compute_loss(model, inputs) * self.current_gradient_accumulation_steps
             return mean * inputs["completion_mask"].sum() / inputs["num_items_in_batch"]
 
         def _get_teacher_token_logprobs_from_server(self, inputs: Any, aligned_prompt_length: int) -> Any:
-            try:
+            with _lost_server():
                 scores = super()._get_teacher_token_logprobs_from_server(inputs, aligned_prompt_length)
-            except OSError as error:
-                raise MissingDependency(
-                    "the teacher's server does not answer any more",
-                    where=_URL,
-                    hint="start it again: the run goes on from its newest checkpoint",
-                ) from error
-            unknown = scores["topk_token_ids"] >= vocabulary
-            scores["topk_token_ids"][unknown] = 0
-            scores["topk_logprobs"][unknown] = float("-inf")
+            ids, logprobs = scores["topk_token_ids"], scores["topk_logprobs"]
+            unknown = ids >= vocabulary
+            if self.beta > 0:  # top_k is 1, and TRL counts a likeliest token that is the student's own once
+                own = inputs["input_ids"][:, aligned_prompt_length:][:, : ids.shape[1], None]
+                ids[unknown] = own[unknown]
+                logprobs[unknown] = scores["actual_logprobs"][..., None][unknown]
+            else:
+                ids[unknown] = 0
+                logprobs[unknown] = float("-inf")
             return scores
 
     assert config.teacher is not None

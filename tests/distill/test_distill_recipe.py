@@ -201,6 +201,7 @@ SERVED = (
         ((*SERVED, "train.on_policy.temperature=0.7"), "vLLM scores at temperature 1"),
         ((*SERVED, f"{TEACHER}.url=http://node7:8000/v1"), "without /v1"),
         ((*SERVED, f"{TEACHER}.url=node7:8000"), "is not the address of a server"),
+        ((*SERVED, f"{TEACHER}.url=http://node7:99999"), "Port out of range"),
         ((*SERVED, f"{TEACHER}.url=https://api.example.com"), "url is a public address"),
         ((*SERVED, f"{TEACHER}.url=http://me:secret@node7:8000"), "holds more than an address"),
     ],

@@ -217,15 +217,21 @@ def test_the_loss_of_a_served_teacher_is_that_of_the_same_one_beside_the_student
     whole = {"url": url, "top_k": VOCABULARY}
 
     def losses(name: str, start: Path = start, **more: Any) -> list[float]:
-        result = on_policy(config, start, start, folder, tmp_path / name, beta=0.0, **more)
+        result = on_policy(config, start, start, folder, tmp_path / name, **{"beta": 0.0, **more})
         assert bool(result.teacher_engine) == ("served" in more)
         return [entry["loss"] for entry in result.history]
 
     beside = losses("beside")
     assert losses("served", served=whole, micro_batch_size=1) == pytest.approx(beside, rel=1e-3)
     assert losses("same", folder, served={"url": url, "top_k": 20}, steps=1) == pytest.approx([0], abs=1e-6)
+    one = {"served": {"url": url, "top_k": 1}, "steps": 1}
+    own = losses("own", beta=1.0, **one)
     monkeypatch.setattr(VLLMClient, "get_sequence_logprobs", padded)
     assert losses("padded", served=whole, steps=1) == pytest.approx(beside[:1], rel=1e-3)
+    # Where the likeliest token is a padded row, the student's own and the others are left, as with beta 1, whose
+    # divergence is the limit of those below 1 by 1 - beta.
+    [padded_one] = losses("padded one", beta=0.99, **one)
+    assert padded_one / 0.01 == pytest.approx(own[0], rel=0.05)
 
 
 @pytest.mark.slow
@@ -243,18 +249,32 @@ def test_a_training_whose_server_is_lost_goes_on_from_its_checkpoint_with_the_sa
 
     alone, score, scored = train("alone"), VLLMClient.get_sequence_logprobs, []
 
+    limits, faults = [], ["hangs", "refuses"]
+
+    class Faulty(requests.adapters.HTTPAdapter):
+        def send(self, request: Any, *_: Any, timeout: float | None = None, **__: Any) -> Any:
+            limits.append(timeout)
+            if faults[0] == "hangs":
+                raise requests.ReadTimeout
+            response = requests.Response()
+            response.status_code = 400
+            return response
+
     def lost(client: Any, **request: Any) -> Any:
         scored.append(request)
         if len(scored) > 10:  # two forward passes a step: in the sixth
-            raise requests.ConnectionError("connection refused")
+            client.session.mount("http://", Faulty())
         return score(client, **request)
 
     with monkeypatch.context() as patch:
         patch.setattr(VLLMClient, "get_sequence_logprobs", lost)
-        with pytest.raises(MissingDependency, match="does not answer any more") as caught:
-            train("lost")
-        assert caught.value.hint is not None
-        assert "the run goes on from its newest checkpoint" in caught.value.hint
+        while faults:
+            with pytest.raises(MissingDependency, match="does not score any more") as caught:
+                train("lost")
+            assert caught.value.hint is not None
+            assert "the run goes on from its newest checkpoint" in caught.value.hint
+            faults.pop(0)
+    assert limits == [600, 600]
     resumed = train("lost")
     assert resumed.resumed_from == 4
     assert list(read_parquet(tmp_path / "lost" / ROLLOUTS)) == list(read_parquet(tmp_path / "alone" / ROLLOUTS))
