@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from importlib.util import find_spec
 from typing import Any
 
 from licensing.errors import InputError, MissingDependency
@@ -11,9 +12,15 @@ from synth.distributed.config import RayEngine
 from synth.distributed.placement import gpus_of, nodes_of
 from synth.teachers.config import TeacherConfig
 
-__all__ = ["connect", "replica_options", "reserve_nodes", "resource_text"]
+__all__ = ["check_installed", "connect", "replica_options", "reserve_nodes", "resource_text"]
 
 _WITHOUT_MODEL = frozenset({"fake", "offline", "openai"})  # kinds whose replica needs no accelerator
+
+
+def check_installed() -> None:
+    """Raise MissingDependency where Ray is not installed."""
+    if find_spec("ray") is None:
+        raise MissingDependency("Ray is not installed", where="engine.kind", hint="pip install ray")
 
 
 def connect(address: str) -> tuple[Any, bool]:
@@ -24,10 +31,9 @@ def connect(address: str) -> tuple[Any, bool]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports from this tool or its parts
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingDependency("Ray is not installed", where="engine.kind", hint="pip install ray") from error
+    check_installed()
+    import ray
+
     if ray.is_initialized():
         return ray, False
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
@@ -63,7 +69,9 @@ def replica_options(ray: Any, config: RayEngine, teacher: TeacherConfig) -> tupl
     """
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     has_model = teacher.kind not in _WITHOUT_MODEL
-    most_gpus = max((node.get("GPU", 0) for node in alive), default=0) if has_model else 0
+    # The recipe's number counts too: the nodes that are there first may be the smaller ones.
+    sizes = [config.gpus_per_node or 0, *(node.get("GPU", 0) for node in alive)]
+    most_gpus = max(sizes) if has_model else 0
     try:
         nodes = nodes_of(config, teacher, most_gpus)
     except ValueError as error:

@@ -42,9 +42,13 @@ class RayEngine(Section):
         None, ge=0, description="Absent: the teacher's parallel sizes multiplied where the cluster has GPUs, else 0."
     )
     cpus_per_replica: float | None = Operational(
-        None, ge=0, description="Absent: 1; for a model on a cluster without GPUs, all cores of its smallest node."
+        None,
+        ge=0,
+        description="Absent: 1 a node; for a model on a cluster without GPUs, all cores of its smallest node.",
     )
-    resources: dict[str, float] = Operational(default_factory=dict, description="Custom Ray resources, by name.")
+    resources: dict[str, float] = Operational(
+        default_factory=dict, description="Custom Ray resources, by name, on each of its nodes."
+    )
     max_restarts: int = Operational(
         8,
         ge=0,

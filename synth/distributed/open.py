@@ -51,9 +51,9 @@ def open_teacher(engine: EngineConfig, teacher: TeacherConfig, logs: Path | None
     """The recipe's teacher, running where the recipe's ``engine`` section says.
 
     ``logs``: the folder for the log of a server that this process starts; a server that a replica starts writes to its
-    node's folder for temporary files. Raises what ``build_teacher`` raises. With ``ray``, the first request raises
-    MissingDependency where Ray is not installed or no cluster answers at ``engine.address``; later, where the cluster
-    has no room for a replica in time.
+    node's folder for temporary files. Raises what ``build_teacher`` raises; with ``ray``, MissingDependency where Ray
+    is not installed. The first request raises it where no cluster answers at ``engine.address``, later where the
+    cluster has no room for a replica in time.
     """
     if isinstance(engine, RayEngine):
         from synth.distributed.ray import RayTeacher

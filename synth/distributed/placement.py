@@ -28,8 +28,8 @@ def nodes_of(engine: RayEngine, teacher: TeacherConfig, gpus_per_node: float | N
     """Nodes of one replica: what the recipe says, else the fewest that hold its GPUs in equal shares.
 
     ``gpus_per_node``: None where unknown, 0 where the nodes have none. A fake teacher has an actor on each node, and
-    nothing runs in the further ones. Raises ValueError where the engine cannot be divided so, or a node has too few
-    GPUs.
+    nothing runs in the further ones. Raises ValueError where the engine cannot be divided so, a node has too few GPUs,
+    or its share is more than one GPU and no whole number, which Ray does not place.
     """
     if isinstance(teacher, OpenAITeacher):
         return 1
@@ -44,6 +44,8 @@ def nodes_of(engine: RayEngine, teacher: TeacherConfig, gpus_per_node: float | N
             f"{name} needs {gpus / nodes:g} GPUs on {_count(nodes, 'node')}, and a node has {most:g}: raise its "
             "parallel sizes, or engine.nodes_per_replica"
         )
+    if engine.gpus_per_replica is not None and gpus / nodes > 1 and gpus % nodes:
+        raise ValueError(f"{gpus:g} GPUs on {_count(nodes, 'node')} are not whole ones: change engine.gpus_per_replica")
     if nodes == 1 or isinstance(teacher, FakeTeacher):
         return nodes
     if not isinstance(teacher, VllmTeacher):
@@ -86,7 +88,8 @@ def _replicas_that_fit(engine: RayEngine, teacher: TeacherConfig, nodes: int) ->
     share = gpus_of(engine, teacher) / nodes
     if nodes > engine.nodes or isinstance(teacher, FakeTeacher) or not share or not engine.gpus_per_node:
         return 0 if nodes > engine.nodes else engine.replicas
-    return int(engine.nodes * (engine.gpus_per_node // share) // nodes)
+    on_a_node = math.floor(round(engine.gpus_per_node / share, 6))  # 1 // 0.2 is 4
+    return engine.nodes * on_a_node // nodes
 
 
 def _count(number: int, what: str) -> str:

@@ -18,7 +18,8 @@ started again, where its resources are free, also on a node that joined later. T
 
 **Poison.** A request that kills the engine must not end the run. The requests on a replica that died (not with its
 node) become suspects, and fewer and fewer suspects share a replica: after d deaths at most 1/8^d of its limit, and on
-a request's last chance it is the only suspect there. So one bad request is isolated and becomes an error row.
+a request's last chance it is the only suspect there. So one bad request is isolated and becomes an error row. An engine
+over several nodes may fail before Ray knows that one of them is dead: that counts as a death of the replica.
 
 **Endpoints.** What ends the run for one replica ends it for all; before that, each answers what it has sent, since that
 is paid for. The attempts of a replica that died are lost, and are not in the budget.
@@ -44,9 +45,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from licensing.errors import DistillError, InputError, MissingDependency, Refused
-from synth.distributed.cluster import connect, replica_options, reserve_nodes, resource_text
+from synth.distributed.cluster import check_installed, connect, replica_options, reserve_nodes, resource_text
 from synth.distributed.config import RayEngine
-from synth.distributed.replica import Replica, answer_of, code_digest, packed, run_share
+from synth.distributed.replica import Replica, answer_of, code_digest, packed, run_share, share_hello
 from synth.teachers.build import resolve_auto
 from synth.teachers.config import (
     FakeTeacher,
@@ -93,9 +94,13 @@ class _ReplicaState:
 
 
 class RayTeacher(Teacher):
-    """The recipe's teacher on ``config.replicas`` replicas. It joins, or starts, the cluster at the first request."""
+    """The recipe's teacher on ``config.replicas`` replicas. It joins, or starts, the cluster at the first request.
+
+    Raises MissingDependency where Ray is not installed.
+    """
 
     def __init__(self, config: RayEngine, teacher: TeacherConfig) -> None:
+        check_installed()
         self.model = teacher.public_id
         self.engine = "ray"  # the replicas' own engine, once the first one has joined
         self.can_continue, self.continues_token_ids = _continues(teacher)
@@ -114,7 +119,7 @@ class RayTeacher(Teacher):
         self._completions: list[Completion] = []
         self._short_since = time.monotonic()
         self._reason = ""
-        self._has_answered = False
+        self._has_joined = self._has_answered = False  # a replica
         self._code = code_digest()
 
     @property
@@ -237,18 +242,19 @@ class RayTeacher(Teacher):
             self._on_failure(replica, hello["failure"])
         elif hello["code"] != self._code:
             self._refuse(replica, node, "another version of this package")
-        elif self.engine not in ("ray", hello.get("engine", self.engine)):
+        elif self.engine not in ("ray", hello["engine"]):
             self._refuse(replica, node, f"{hello['engine']} where others run {self.engine}")
         else:
-            if "engine" in hello:  # not that of a share
-                self.engine, replica.limit, replica.config = hello["engine"], hello["limit"], hello["config"]
+            self.engine = hello["engine"]
+            if "config" in hello:  # not that of a share
+                replica.limit, replica.config = hello["limit"], hello["config"]
             if len(replica.nodes) == self._nodes:
-                replica.live = True
+                replica.live = self._has_joined = True
                 self._collect(replica)
 
     def _refuse(self, replica: _ReplicaState, node: str, what: str) -> None:
         """Keep answers of another engine out. An error before the first replica joins, later the loss of this one."""
-        if self.engine == "ray":
+        if not self._has_joined:
             raise InputError(
                 f"Ray node {node[:8]} runs {what}",
                 where="engine.address",
@@ -310,10 +316,12 @@ class RayTeacher(Teacher):
         """The replica lives and its engine does not. Before any engine answered, that is the user's error; an endpoint
         that others run is the same for all replicas, and what it refuses is no crash."""
         error = _ERRORS.get(failure["kind"])
-        if error is not None and (not self._has_answered or isinstance(self._teacher, OpenAITeacher)):
+        node_died = self._node_died(replica)  # then the rest of an engine over several nodes fails too
+        is_final = not (self._has_answered or node_died) or isinstance(self._teacher, OpenAITeacher)
+        if error is not None and is_final:
             where = f"{failure['where'] or 'teacher'}, on Ray node {', '.join(node[:8] for node in replica.nodes)}"
             raise error(failure["what"], where=where, hint=failure["hint"])
-        self._lose(replica, failure["what"], poison=True)
+        self._lose(replica, failure["what"], poison=not node_died)
 
     def _lose(self, replica: _ReplicaState, why: str, *, poison: bool, abandon: bool = False) -> None:
         """Return its requests to the queue and schedule its next start. ``poison``: one of them may be the cause."""
@@ -352,7 +360,8 @@ class RayTeacher(Teacher):
             with contextlib.suppress(self._ray.exceptions.RayError):
                 self._ray.kill(actor)
         if replica.group is not None:
-            self._ray.util.remove_placement_group(replica.group)
+            with contextlib.suppress(self._ray.exceptions.RayError):
+                self._ray.util.remove_placement_group(replica.group)
 
     def _node_died(self, replica: _ReplicaState) -> bool:
         return any(node["NodeID"] in replica.nodes and not node["Alive"] for node in self._ray.nodes())
@@ -391,7 +400,7 @@ class RayTeacher(Teacher):
             share_class = self._ray.remote(_Share).options(
                 max_restarts=0, scheduling_strategy=strategy, **self._options
             )
-            replica.shares.append(share_class.remote())
+            replica.shares.append(share_class.remote(self._teacher.model_dump_json()))
             self._calls[replica.shares[-1].hello.remote()] = (replica, "hello")
 
     def _collect(self, replica: _ReplicaState) -> None:
@@ -414,10 +423,13 @@ class _Actor(Replica):
 class _Share:
     """A further node's share of a replica over several nodes."""
 
+    def __init__(self, config: str) -> None:
+        self._config = config
+
     def hello(self) -> dict[str, Any]:
         import ray
 
-        return {"failure": None, "code": code_digest(), "node": ray.get_runtime_context().get_node_id()}
+        return share_hello(self._config) | {"node": ray.get_runtime_context().get_node_id()}
 
     def run(self, config: str, rank: int) -> dict[str, Any]:
         import ray

@@ -35,7 +35,7 @@ from synth.teachers.config import TeacherConfig, VllmTeacher
 from synth.teachers.logprobs import TokenLogprobs
 from synth.teachers.teacher import Completion, Request, Teacher
 
-__all__ = ["Replica", "answer_of", "code_digest", "packed", "run_share", "unpacked"]
+__all__ = ["Replica", "answer_of", "code_digest", "packed", "run_share", "share_hello", "unpacked"]
 
 _TEACHER: TypeAdapter[TeacherConfig] = TypeAdapter(TeacherConfig)
 
@@ -72,7 +72,7 @@ class Replica:
                 if self._nodes > 1 and isinstance(config, VllmTeacher):
                     from synth.teachers.vllm import shared_arguments
 
-                    config = _with_arguments(config, shared_arguments(self._nodes, self.address))
+                    config = _with_arguments(config, shared_arguments(config, self._nodes, self.address))
                     self._config = config.model_dump_json()
                 self._teacher = build_teacher(config)
             except Exception as error:
@@ -194,6 +194,18 @@ class Replica:
         with self._changed:
             self._limit = total + (total + 7) // 8
             self._changed.notify_all()
+
+
+def share_hello(config: str) -> dict[str, Any]:
+    """What a further node says before it runs a share: ``engine`` and ``code``, or ``failure``, as ``Replica.hello``.
+
+    ``config``: the recipe's teacher section as JSON. No engine starts.
+    """
+    try:
+        teacher = build_teacher(_TEACHER.validate_json(config))
+    except Exception as error:
+        return {"failure": _failure(error)}
+    return {"failure": None, "engine": teacher.engine, "code": code_digest()}
 
 
 def run_share(config: str, rank: int, address: str) -> dict[str, Any]:

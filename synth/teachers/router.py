@@ -1,9 +1,9 @@
 """One teacher or a mixture, as the sampler sees it: teachers with free slots, and answers from any of them.
 
 **One engine at a time.** A machine holds one engine as a rule: vLLM takes most of an accelerator's memory, and two
-engines on the same cores slow each other down. So of the teachers that run a model on this machine one is active at a
-time; it is closed, with all of its requests answered, before the next one starts. Teachers that run elsewhere (served,
-on Ray, the fake) are always available.
+engines on the same cores slow each other down. So of the teachers that run a model on this machine, or on one Ray
+cluster, one is active at a time; it is closed, with all of its requests answered, before the next one starts. Others
+(endpoints, the fake in this process) are always available.
 
 **Polling.** A teacher that runs in this process works while it is polled, so it is polled for longest, and the others
 are looked at in between. One that answers by the batch (transformers) delays the others' answers by a batch.
@@ -25,8 +25,8 @@ _SLICE_S = 0.02  # how long one of several teachers is polled before the others 
 
 
 class TeacherRouter:
-    """``teachers``: in the order of the recipe. ``exclusive``: which of them run a model on this machine, one at a
-    time.
+    """``teachers``: in the order of the recipe. ``exclusive``: which of them run a model on this machine, or on Ray,
+    one at a time.
 
     ``engine_info``: a file that holds what the teachers' engines resolved (``Teacher.engine_info``), one row each. Rows
     of engines that ran before stay in it.

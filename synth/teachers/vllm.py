@@ -6,7 +6,8 @@ Environment variables of the caller take precedence.
 
 Seeds. The engine is seeded with the first request's seed. On GPUs every request also carries its own seed, so a sample
 does not depend on its neighbours; vLLM's CPU sampler crashes on a seed per request, so on a CPU the same requests in
-the same order give the same samples, and another order gives others.
+the same order give the same samples, and another order gives others. An engine over several nodes has a random seed,
+since its ranks start before they know a request: on GPUs requests still carry their own; on CPUs each run differs.
 
 **Reasoning parser.** The text is raw, with thinking and answer in one, so no parser splits it; a parser that the recipe
 names counts the thinking (``reasoning_tokens``).
@@ -211,10 +212,11 @@ class VllmEngine(Teacher):
         self.engine_info = [info | {"config": resolved(vllm_config) | device}]
 
 
-def shared_arguments(nodes: int, address: str) -> dict[str, Any]:
+def shared_arguments(config: VllmTeacher, nodes: int, address: str) -> dict[str, Any]:
     """Engine arguments of one engine over ``nodes`` nodes, of which this is the first, at ``address``.
 
-    All ranks need one seed, since each of them draws; it is a random one. On GPUs requests have their own.
+    All ranks need one seed, since each of them draws: that of ``engine_args``, or a random one. The port is free now,
+    and not reserved until the engine starts.
     """
     with socket.socket() as free:
         free.bind(("", 0))
@@ -225,7 +227,7 @@ def shared_arguments(nodes: int, address: str) -> dict[str, Any]:
         "master_addr": address,
         "master_port": port,
         "distributed_executor_backend": "mp",
-        "seed": secrets.randbits(31),
+        "seed": config.engine_args.get("seed", secrets.randbits(31)),
     }
 
 

@@ -9,6 +9,7 @@ import pytest
 from synth.distributed.config import RayEngine
 from synth.distributed.placement import check_placement, nodes_of
 from synth.teachers.config import FakeTeacher, OpenAITeacher, VllmServerTeacher, VllmTeacher
+from synth.teachers.vllm import shared_arguments
 
 
 def teacher(tensor: int, pipeline: int = 1, name: str = "a/671b", **more: Any) -> VllmTeacher:
@@ -44,6 +45,7 @@ def test_the_recipe_may_say_how_many_nodes() -> None:
     ("engine", "member", "reason"),
     [
         (RayEngine(nodes_per_replica=1), teacher(8, 2), "needs 16 GPUs on 1 node, and a node has 8"),
+        (RayEngine(gpus_per_replica=1.5), teacher(1), "1.5 GPUs on 1 node are not whole ones"),
         (RayEngine(nodes_per_replica=3), teacher(8), "8 ranks .* which 3 nodes cannot share"),
         (RayEngine(), VllmServerTeacher(model="a/b", tensor_parallel_size=16), "kind vllm_server runs on one"),
         (RayEngine(nodes_per_replica=2), teacher(8, engine_args={"nnodes": 2}), "engine_args.nnodes is set by"),
@@ -52,6 +54,11 @@ def test_the_recipe_may_say_how_many_nodes() -> None:
 def test_what_no_node_can_hold_is_refused(engine: RayEngine, member: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         nodes_of(engine, member, 8)
+
+
+def test_all_ranks_of_an_engine_over_several_nodes_get_the_recipes_seed_or_one_random_one() -> None:
+    assert shared_arguments(teacher(2, engine_args={"seed": 7}), 2, "10.0.0.1")["seed"] == 7
+    assert len({shared_arguments(teacher(2), 2, "10.0.0.1")["seed"] for _ in range(3)}) > 1
 
 
 def cluster(nodes: int, **more: Any) -> RayEngine:
@@ -63,6 +70,7 @@ def cluster(nodes: int, **more: Any) -> RayEngine:
     [
         (cluster(4, replicas=2), teacher(8, 2)),
         (cluster(4, replicas=8), teacher(4)),
+        (cluster(1, replicas=40, gpus_per_replica=0.2), teacher(1)),
         (cluster(3, replicas=3), teacher(4, 2)),
         (cluster(2, replicas=2, nodes_per_replica=2), teacher(8)),
     ],

@@ -21,7 +21,7 @@ from synth.distributed import ray as ray_engine
 from synth.distributed.cluster import replica_options, resource_text
 from synth.distributed.config import LocalEngine, RayEngine
 from synth.distributed.open import open_router, open_teacher
-from synth.distributed.replica import Replica, packed, unpacked
+from synth.distributed.replica import Replica, packed, share_hello, unpacked
 from synth.problems.problem import Prompt
 from synth.sampling.config import TeacherSampling
 from synth.sampling.requests import first_requests
@@ -153,6 +153,20 @@ class RayTaskError(Exception):
     pass
 
 
+class OurShare:
+    """The share of a further node."""
+
+    def __init__(self, config: str, node: str, ray: OurRay) -> None:
+        self.config, self.node, self.ray = config, node, ray
+
+    def hello(self) -> dict[str, Any]:
+        return share_hello(self.config) | {"node": self.node, "engine": self.ray.share_engine}
+
+    def run(self, config: str, rank: int) -> dict[str, Any]:
+        self.ray.dead_nodes.add(self.node)
+        return {"kind": "InputError", "what": "vLLM does not start", "where": None, "hint": None}
+
+
 class OurRay:
     """Calls run when they are waited for. ``fault(actor number, what, arguments)`` may raise in their place."""
 
@@ -165,8 +179,21 @@ class OurRay:
         self.started: list[Replica] = []
         self.events: list[str] = []
         self.dead_nodes: set[str] = set()
+        self.shares = 0
+        self.lost_share = ""  # the node whose share fails when it runs
+        self.share_engine = "fake 1"
+        self.util = SimpleNamespace(remove_placement_group=self.events.append)
 
-    def remote(self, _: type) -> Any:
+    def remote(self, actor_class: type) -> Any:
+        def share(config: str) -> Any:
+            self.shares += 1
+            share = OurShare(config, f"share{self.shares}", self)
+            hello, run = [
+                SimpleNamespace(remote=lambda *given, what=what: (0, share, what, given, object()))
+                for what in ("hello", "run")
+            ]
+            return SimpleNamespace(hello=hello, run=run)
+
         def create(config: str, nodes: int) -> Any:
             replica, number = Replica(config, nodes), len(self.started)
             self.started.append(replica)
@@ -177,9 +204,11 @@ class OurRay:
 
             return SimpleNamespace(**{what: method(what) for what in ("hello", "submit", "collect", "drain", "close")})
 
-        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=create))
+        remote = share if actor_class is ray_engine._Share else create
+        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=remote))
 
     def wait(self, calls: list[Any], num_returns: int, timeout: float | None) -> tuple[list[Any], list[Any]]:
+        calls = [call for call in calls if call[2] != "run" or call[1].node == self.lost_share]
         return (calls, []) if timeout is not None else (calls[-1:], calls[:-1])
 
     def get(self, call: Any) -> Any:
@@ -188,20 +217,23 @@ class OurRay:
         if what == "collect":
             given = (*given[:2], 0.02)
         answer = getattr(replica, what)(*given)
-        return {**answer, "node": f"node{number}"} if what == "hello" else answer
+        return {"node": f"node{number}", **answer} if what == "hello" else answer
 
     def kill(self, _: Any) -> None:
         self.events.append("kill")
 
     def nodes(self) -> list[dict[str, Any]]:
         seen = [f"node{number}" for number in range(len(self.started))]
+        seen += [f"share{number + 1}" for number in range(self.shares)]
         return [{"NodeID": n, "Alive": n not in self.dead_nodes, "Resources": {"CPU": 2.0}} for n in seen]
 
 
 @pytest.fixture
 def our_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[OurRay]:
     ray = OurRay()
+    monkeypatch.setattr(ray_engine, "check_installed", lambda: None)
     monkeypatch.setattr(ray_engine, "connect", lambda address: (ray, False))
+    monkeypatch.setattr(ray_engine, "reserve_nodes", lambda ray, nodes, options: ("group", [None] * nodes))
     monkeypatch.setattr(ray_engine, "_LONGEST_WAIT_S", 0.01)
     yield ray
     for replica in ray.started:
@@ -309,6 +341,29 @@ def test_a_request_is_not_blamed_for_the_death_of_its_node(our_ray: OurRay) -> N
     assert len(our_ray.started) == 7
 
 
+def test_a_further_node_that_dies_before_the_first_answer_is_neither_the_users_error_nor_a_requests(
+    our_ray: OurRay,
+) -> None:
+    our_ray.lost_share = "share1"
+    teacher = open_teacher(RayEngine(nodes_per_replica=2, max_deaths=2, max_restarts=0), TEACHER)
+    answers = ask_all(teacher, requests(5))
+    assert {completion.finish_reason for completion in answers} == {"stop"}
+    teacher.close()
+    assert our_ray.events == ["start", "kill", "kill", "group"] * 2
+    assert our_ray.shares == 2
+
+
+def test_a_further_node_with_another_engine_is_not_used(our_ray: OurRay) -> None:
+    our_ray.share_engine = "fake 2"
+    with pytest.raises(InputError, match="share1 runs fake 2 where others run fake 1"):
+        ask_all(open_teacher(RayEngine(nodes_per_replica=2), TEACHER), requests(2))
+
+
+def test_a_further_node_that_cannot_build_the_teacher_says_why() -> None:
+    hello = share_hello(json.dumps({"kind": "offline", "model": "x/y"}))
+    assert hello["failure"]["kind"] == "InputError"
+
+
 def test_a_replica_that_dies_at_every_start_ends_the_run(our_ray: OurRay) -> None:
     def fault(number: int, what: str, given: tuple[Any, ...]) -> None:
         raise RayError("out of memory")
@@ -387,7 +442,7 @@ def test_before_an_endpoint_ends_the_run_every_replica_answers_what_it_has_sent(
 def test_a_missing_ray_is_answered_with_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(MissingDependency, match="pip install ray"):
-        open_teacher(RayEngine(address="local"), TEACHER).submit(requests(1)[0])
+        open_teacher(RayEngine(address="local"), TEACHER)
 
 
 def test_a_replica_asks_for_the_accelerators_of_its_engine() -> None:
@@ -407,6 +462,8 @@ def test_a_replica_asks_for_the_accelerators_of_its_engine() -> None:
     assert text(gpus, own) == "0.5 GPU, 3 CPU, 1 h200 on one node"
     wide = VllmTeacher(model="a/b", tensor_parallel_size=8, pipeline_parallel_size=2)
     assert text(gpus, RayEngine(), wide) == "8 GPU, 1 CPU on each of 2 nodes"
+    head = nodes({"CPU": 4, "GPU": 1})  # the others join later
+    assert text(head, RayEngine(nodes=3, gpus_per_node=8), wide) == "8 GPU, 1 CPU on each of 2 nodes"
     with pytest.raises(InputError, match="needs 16 GPUs on 1 node, and a node has 8"):
         text(gpus, RayEngine(nodes_per_replica=1), wide)
 
