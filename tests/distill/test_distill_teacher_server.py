@@ -29,8 +29,10 @@ from distill.train.rollouts import ROLLOUTS
 from distill.train.teacher_server import require_server
 from licensing.errors import InputError, MissingDependency
 from synth.parquet_files import read_parquet
+from synth.problems.problem import Prompt
 from synth.teachers import vllm_server
 from synth.teachers.config import VllmServerTeacher
+from synth.teachers.teacher import Request
 
 SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.yaml"
 VOCABULARY, CONTEXT, MOST = 259, 65, 300
@@ -163,7 +165,9 @@ def url(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
         patch.setattr(vllm_server.secrets, "token_urlsafe", lambda _: "")
         teacher = vllm_server.VllmServerEngine(config, tmp_path_factory.mktemp("logs"))
-        endpoint = asyncio.run(teacher._provider._start(0))
+        prompt = Prompt(id="first", prompt="?", kind="open", source="here")
+        first = Request("first", prompt, prompt.messages, 0, 0, 0.0, 1.0, 1)
+        endpoint = asyncio.run(teacher._provider._start(first))
         yield endpoint.base_url.removesuffix("/v1")
         asyncio.run(teacher._provider.close())
 
