@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from typing import TypeVar
@@ -14,13 +14,18 @@ T = TypeVar("T")
 
 
 def until(condition: Callable[[], T], what: str, deadline_s: float = 120, every_s: float = 0.02) -> T:
-    """Returns the first true value of ``condition``; fails the test with ``what`` it waited for after the deadline."""
+    """Returns the first true value of ``condition``; fails the test with ``what`` it waited for after the deadline.
+
+    A file or folder that goes while the condition looks at it is no fault: it looks again.
+    """
     deadline = time.monotonic() + deadline_s
-    while not (value := condition()):
+    while True:
+        with suppress(FileNotFoundError):
+            if value := condition():
+                return value
         if time.monotonic() > deadline:
             pytest.fail(f"not within {deadline_s:g} s: {what}")
         time.sleep(every_s)
-    return value
 
 
 def line_count(path: Path) -> int:
