@@ -47,6 +47,8 @@ def merge(
         f"{summary.conflicts:,} conflicts, {summary.retried:,} further rows of failed requests; "
         f"{summary.damaged:,} damaged lines"
     )
+    if summary.lost_logprobs:
+        print(f"{summary.lost_logprobs:,} rows are without their log-probabilities, which are damaged")
     if summary.conflicts:
         print(
             f"the first of different answers counts; the others ({summary.conflict_tokens:,} tokens): {out / CONFLICTS}"

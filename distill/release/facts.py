@@ -344,8 +344,8 @@ def _training(recipe: Recipe, stages: ReleaseStages) -> card.TrainingFacts:
             f". Then on-policy distillation: {on_policy.facts.answers:,} answers of the student in "
             f"{on_policy.facts.steps:,} steps, on which it learnt {learnt}"
         )
-        shown = config.model_dump(exclude={"teacher", "examples"})
-        settings |= {f"on_policy.{key}": value for key, value in shown.items()}
+        options = config.model_dump(exclude={"teacher", "examples"})
+        settings |= {f"on_policy.{key}": value for key, value in options.items()}
     if stages.selected is not None:
         method += f". {_selection_text(stages.selected.facts)}"
     return card.TrainingFacts(

@@ -28,7 +28,8 @@ class MergeSummary:
     ``requests``: in the merged log; ``failed`` of them have no answer in any log. ``duplicates``: rows whose answer is
     in the merged log already. ``conflicts``: rows with another answer to a request of the merged log; their generated
     tokens are ``conflict_tokens``. ``retried``: further rows of a request that failed in one log at least.
-    ``damaged``: lines that are no sample rows, torn last ones included. Token sums are of the merged log, failed
+    ``damaged``: lines that are no sample rows, torn last ones included. ``lost_logprobs``: rows of the merged log whose
+    log-probabilities are damaged, so that it has none of them. Token sums are of the merged log, failed
     requests included, and leave out rows without a count.
     """
 
@@ -40,6 +41,7 @@ class MergeSummary:
     conflicts: int = 0
     retried: int = 0
     damaged: int = 0
+    lost_logprobs: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     conflict_tokens: int = 0
@@ -108,13 +110,13 @@ def _add(path: Path, merged: SampleStore, conflicts: IO[bytes], summary: MergeSu
             summary.rows_in += 1
             row_id = merged.find(row["request_id"])
             if row_id is None:
-                merged.append(row, line, record_of_row(row, records))
+                _append(merged, row, line, records, summary)
                 continue
             if _same(merged.row(row_id), row):
                 summary.duplicates += 1
             elif merged.finish_reason(row_id) == "error":
                 summary.retried += 1
-                merged.append(row, line, record_of_row(row, records))
+                _append(merged, row, line, records, summary)
             elif row["finish_reason"] == "error":
                 summary.retried += 1
             else:
@@ -127,6 +129,12 @@ def _add(path: Path, merged: SampleStore, conflicts: IO[bytes], summary: MergeSu
         log.close()
     if summary.rows_in == before and path.stat().st_size:
         raise InputError("no line of it is a sample", where=str(path), hint=f"name a {SAMPLE_LOG} or a run directory")
+
+
+def _append(merged: SampleStore, row: dict[str, Any], line: bytes, records: AppendLog, summary: MergeSummary) -> None:
+    record = record_of_row(row, records)
+    summary.lost_logprobs += record is None and "logprobs" in row
+    merged.append(row, line, record)
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -332,7 +332,8 @@ def test_merged_and_reused_samples_take_theirs_along(tmp_path: Path) -> None:
     with serving(answer) as endpoint:
         drawn(tmp_path / "one", endpoint, count=2)
         drawn(tmp_path / "two", endpoint, count=4)
-        merge_logs([tmp_path / "two", tmp_path / "one"], tmp_path / "merged")
+        merged = merge_logs([tmp_path / "two", tmp_path / "one"], tmp_path / "merged")
+        assert (merged.requests, merged.lost_logprobs) == (8, 0)
         config = config_of(endpoint)
         reuse_samples(problems(5), config, SAMPLING, [tmp_path / "merged"], tmp_path / "three" / "store", ENGINES)
         before = endpoint.attempts.total()
@@ -341,6 +342,7 @@ def test_merged_and_reused_samples_take_theirs_along(tmp_path: Path) -> None:
         damaged = tmp_path / "merged" / LOGPROBS
         damaged.write_bytes(b"\0" * damaged.stat().st_size)
         assert not reuse_samples(problems(5), config, SAMPLING, [tmp_path / "merged"], tmp_path / "four", ENGINES)
+        assert merge_logs([tmp_path / "merged"], tmp_path / "again").lost_logprobs == 8
     found = kept(tmp_path / "three")
     assert len(found) == 5
     for question, logprobs in found.items():
