@@ -56,42 +56,42 @@ def row(name: str, text: str) -> dict[str, Any]:
     return {"id": name, "messages": messages}
 
 
-def export(student: Path, out: Path, texts: Mapping[str, str], given: Mapping[str, TokenLogprobs | None]) -> Any:
+def export(student: Path, out: Path, texts: Mapping[str, str], by_id: Mapping[str, TokenLogprobs | None]) -> Any:
     rows = [row(name, text) for name, text in texts.items()]
-    return write_distillkit(rows, given.get, student, K, 256, out, lambda *_: None)
+    return write_distillkit(rows, by_id.get, student, K, 256, out, lambda *_: None)
 
 
 def test_a_reader_of_distillkits_format_gets_the_teachers_tokens_and_logarithms(student: Path, tmp_path: Path) -> None:
     texts = {str(number): RAW.format(number * 7) for number in range(3)}
-    given = {name: made_up(student, f"{text}<|im_end|>") for name, text in texts.items()}
-    counts, outcomes = export(student, tmp_path, texts, given)
+    by_id = {name: made_up(student, f"{text}<|im_end|>") for name, text in texts.items()}
+    counts, outcomes = export(student, tmp_path, texts, by_id)
     config, rows = read_captured(tmp_path)
     assert (config["d"], config["k"]) == (tokenizer_of(student).get_vocab_size(), K)
     assert outcomes == [{"request_id": name, "row": number} for number, name in enumerate(texts)]
-    assert (counts.rows, counts.tokens) == (3, sum(len(one.token_ids) for one in given.values()))
-    for name, found in zip(texts, rows, strict=True):
+    assert (counts.rows, counts.tokens) == (3, sum(len(one.token_ids) for one in by_id.values()))
+    for name, record in zip(texts, rows, strict=True):
         expected, rendered = (
-            given[name],
+            by_id[name],
             Tokens.of_folder(read_base(student)).render(row(name, texts[name])["messages"]),
         )
-        assert found["input_ids"] == rendered.input_ids[:-1], "the last token is told by the last position"
+        assert record["input_ids"] == rendered.input_ids[:-1], "the last token is told by the last position"
         start = rendered.prompt_length - 1
-        assert found["labels"] == [-100] * start + found["input_ids"][start:]
-        assert len(found["ids"]) == len(found["logprobs"]) == len(found["labels"]), "DistillKit's packer counts on it"
+        assert record["labels"] == [-100] * start + record["input_ids"][start:]
+        assert len(record["ids"]) == len(record["logprobs"]) == len(record["labels"]), "DistillKit's packer needs it"
         next_tokens = rendered.input_ids[1:]
-        for position, label in enumerate(found["labels"]):
+        for position, label in enumerate(record["labels"]):
             if label == -100:
                 continue
             answered = position - start
             assert expected.token_ids[answered] == next_tokens[position]
             top, values = expected.top_ids[answered].tolist(), expected.top_logprobs[answered].tolist()
             pairs = {number: value for number, value in zip(top, values, strict=True) if number < config["d"]}
-            got = dict(zip(found["ids"][position], found["logprobs"][position].tolist(), strict=True))
+            got = dict(zip(record["ids"][position], record["logprobs"][position].tolist(), strict=True))
             assert {number: value for number, value in got.items() if value != np.float16(LEAST_LOGPROB)} == pairs
             assert len(got) == K, "no id twice"
             assert max(got) < config["d"], "an id that the student does not have would be an error of its trainer"
             assert sorted(got.values(), reverse=True) == [*got.values()]
-    assert any(value.min() == np.float16(LEAST_LOGPROB) for found in rows for value in found["logprobs"]), "padding"
+    assert any(value.min() == np.float16(LEAST_LOGPROB) for record in rows for value in record["logprobs"]), "padding"
 
 
 def test_what_is_not_the_teachers_own_answer_token_by_token_is_left_out(student: Path, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_what_is_not_the_teachers_own_answer_token_by_token_is_left_out(student:
         "padding": raw,
     }
     good = made_up(student, f"{raw}<|im_end|>")
-    given = {
+    by_id = {
         "good": good,
         "rewritten": good,
         "other tags": made_up(student, raw.replace("\n</think>", "</think>") + "<|im_end|>"),
@@ -115,7 +115,7 @@ def test_what_is_not_the_teachers_own_answer_token_by_token_is_left_out(student:
         "long": made_up(student, texts["long"] + "<|im_end|>"),
         "padding": replace(good, token_ids=np.where(np.arange(len(good.token_ids)) == 3, 300, good.token_ids)),
     }
-    counts, outcomes = export(student, tmp_path, texts, given)
+    counts, outcomes = export(student, tmp_path, texts, by_id)
     other = "the student's template writes other text than the teacher did"
     reasons = {"no log-probabilities": 1, "longer than max_length 256": 1, "a token that the student does not have": 1}
     assert counts.left_out == {other: 3, **reasons}
@@ -142,11 +142,11 @@ def test_a_trace_in_other_tokens_than_the_tokenizers_own_keeps_the_teachers(stud
     (folder / "tokenizer.json").unlink()
     merged.save(str(folder / "tokenizer.json"))
     raw = RAW.format(4)
-    given = made_up(student, f"{raw}<|im_end|>")  # h and m apart
-    counts, _ = export(folder, tmp_path / "out", {"a": raw}, {"a": given})
+    logprobs = made_up(student, f"{raw}<|im_end|>")  # h and m apart
+    counts, _ = export(folder, tmp_path / "out", {"a": raw}, {"a": logprobs})
     assert counts.rows == 1
-    _, (found,) = read_captured(tmp_path / "out")
-    assert found["input_ids"][-len(given.token_ids) + 1 :] == given.token_ids[:-1].tolist()
+    _, (row,) = read_captured(tmp_path / "out")
+    assert row["input_ids"][-len(logprobs.token_ids) + 1 :] == logprobs.token_ids[:-1].tolist()
 
 
 # --- the recipe --------------------------------------------------------------------------------------------------
@@ -185,12 +185,12 @@ def test_the_student_of_a_second_round_is_sampled_without(student: Path) -> None
 
 def test_check_counts_them_into_the_disk_and_compares_the_vocabularies(student: Path, tmp_path: Path) -> None:
     teacher = f"teacher={{kind: vllm, model: {student}, name: me/t, license: mit}}"
-    found = check_recipe(
+    findings = check_recipe(
         recipe(teacher, "sample.max_new_tokens=200000", "student.base.max_position_embeddings=300000"), tmp_path
     )
-    told = {one.subject: one for one in found if one.subject in ("logprobs", "disk")}
-    assert told["logprobs"].level == "ok"
-    texts = [one.what for one in found if one.what.startswith("the log-probabilities of 96 samples take up to ")]
+    by_subject = {one.subject: one for one in findings if one.subject in ("logprobs", "disk")}
+    assert by_subject["logprobs"].level == "ok"
+    texts = [one.what for one in findings if one.what.startswith("the log-probabilities of 96 samples take up to ")]
     assert texts
     assert f"{2 * 104 * 96 * 200_000 / 2**30:.1f} GiB" in texts[0]
     other = tmp_path / "other"
@@ -201,8 +201,8 @@ def test_check_counts_them_into_the_disk_and_compares_the_vocabularies(student: 
     (other / "tokenizer.json").write_text(
         text.replace('"a":', '"swap":').replace('"b":', '"a":').replace('"swap":', '"b":')
     )
-    found = check_recipe(recipe(teacher.replace(str(student), str(other))), tmp_path)
-    (wrong,) = [one for one in found if one.subject == "logprobs"]
+    findings = check_recipe(recipe(teacher.replace(str(student), str(other))), tmp_path)
+    (wrong,) = [one for one in findings if one.subject == "logprobs"]
     assert (wrong.level, wrong.what) == ("error", "student and teacher share no vocabulary")
 
 
@@ -249,12 +249,12 @@ def test_a_run_leaves_them_in_a_folder_that_distillkit_reads(
     _, rows = read_captured(folder)
     outcomes = [json.loads(line) for line in (folder.parent / "rows.jsonl").read_text().splitlines()]
     assert [one["row"] for one in outcomes if "row" in one] == [*range(23)]
-    for found in rows:
-        start = found["labels"].count(-100)
-        for position, token_id in enumerate([*found["input_ids"][start + 1 :], tokenizer.token_to_id("<|im_end|>")]):
+    for row in rows:
+        start = row["labels"].count(-100)
+        for position, token_id in enumerate([*row["input_ids"][start + 1 :], tokenizer.token_to_id("<|im_end|>")]):
             ids, values = zip(*most_probable(token_id, position, size, K), strict=True)
-            assert found["ids"][start + position] == list(ids)
-            assert np.allclose(found["logprobs"][start + position], values, rtol=1e-3)
+            assert row["ids"][start + position] == list(ids)
+            assert np.allclose(row["logprobs"][start + position], values, rtol=1e-3)
 
 
 @pytest.mark.slow

@@ -44,9 +44,9 @@ def reply(call: Call, text: str, token_ids: Sequence[int], vocabulary: int, fini
     """The text at once, the log-probabilities in two events."""
     call.head()
     for part, start in ((token_ids[:2], 0), (token_ids[2:], 2)):
-        told = event({"content": text if start else ""}, finish if start else None)
-        told["choices"][0]["logprobs"] = {"content": content(part, call.body["top_logprobs"], vocabulary, start)}
-        call.send(told)
+        message = event({"content": text if start else ""}, finish if start else None)
+        message["choices"][0]["logprobs"] = {"content": content(part, call.body["top_logprobs"], vocabulary, start)}
+        call.send(message)
     call.send(event(usage=usage(5, len(token_ids))))
     call.raw(b"data: [DONE]\n\n")
 

@@ -107,11 +107,11 @@ def test_a_record_gives_back_ids_exactly_and_logarithms_to_three_digits() -> Non
 def test_an_endpoint_is_asked_for_one_more_and_the_most_probable_are_kept(tmp_path: Path) -> None:
     with serving(answer) as endpoint:
         drawn(tmp_path, endpoint)
-    asked = {name: endpoint.bodies[0][name] for name in ("logprobs", "top_logprobs", "return_tokens_as_token_ids")}
-    assert asked == {"logprobs": True, "top_logprobs": K + 1, "return_tokens_as_token_ids": True}
-    found = kept(tmp_path)
-    assert len(found) == 3
-    for question, logprobs in found.items():
+    fields = {name: endpoint.bodies[0][name] for name in ("logprobs", "top_logprobs", "return_tokens_as_token_ids")}
+    assert fields == {"logprobs": True, "top_logprobs": K + 1, "return_tokens_as_token_ids": True}
+    by_text = kept(tmp_path)
+    assert len(by_text) == 3
+    for question, logprobs in by_text.items():
         assert logprobs is not None
         assert logprobs.token_ids.tolist() == tokens_of(question)
         for position, token_id in enumerate(logprobs.token_ids.tolist()):
@@ -134,10 +134,10 @@ def too_few(call: Call) -> None:
 
 
 def finish(call: Call, rows: list[dict[str, Any]]) -> None:
-    told = event({"content": "four"}, "stop")
-    told["choices"][0]["logprobs"] = {"content": rows}
+    message = event({"content": "four"}, "stop")
+    message["choices"][0]["logprobs"] = {"content": rows}
     call.head()
-    call.send(told, event(usage=usage(5, 2)))
+    call.send(message, event(usage=usage(5, 2)))
     call.raw(b"data: [DONE]\n\n")
 
 
@@ -217,10 +217,10 @@ def test_tokens_without_log_probabilities_are_an_error_row_and_asked_for_again(
 def test_they_come_from_a_replica_in_messages_of_a_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(answer) as endpoint:
         prompts, config = problems(6), config_of(endpoint)
-        asked = [one for one in first_requests(prompts, config, SAMPLING) if one.sample_index == 0]
+        requests = [one for one in first_requests(prompts, config, SAMPLING) if one.sample_index == 0]
         replica = Replica(config.model_dump_json())
         replica.hello()
-        replica.submit(packed(asked))
+        replica.submit(packed(requests))
         until(lambda: len(replica._answers) == 6, "all answers")
         monkeypatch.setattr("synth.distributed.replica._RECORDS", 1)
         answers: list[Completion] = []
@@ -343,9 +343,9 @@ def test_merged_and_reused_samples_take_theirs_along(tmp_path: Path) -> None:
         damaged.write_bytes(b"\0" * damaged.stat().st_size)
         assert not reuse_samples(problems(5), config, SAMPLING, [tmp_path / "merged"], tmp_path / "four", ENGINES)
         assert merge_logs([tmp_path / "merged"], tmp_path / "again").lost_logprobs == 8
-    found = kept(tmp_path / "three")
-    assert len(found) == 5
-    for question, logprobs in found.items():
+    by_text = kept(tmp_path / "three")
+    assert len(by_text) == 5
+    for question, logprobs in by_text.items():
         assert logprobs is not None
         assert logprobs.token_ids.tolist() == tokens_of(question)
 
@@ -355,8 +355,8 @@ def test_a_continued_trace_has_those_of_all_its_tokens(tmp_path: Path) -> None:
     sampling = TeacherSampling(num_samples=1, logprobs=K, max_new_tokens=2, escalate=escalate)
     draw(tmp_path, problems(1), sampling, VllmTeacher(model="me/tiny"), TokensTeacher())
     (row,) = rows_of(tmp_path)
-    found = kept(tmp_path)[row["text"]]
-    assert found is not None
-    assert len(found.token_ids) == row["completion_tokens"] > 2
-    assert str(found.token_ids.tolist()) == row["text"]
-    assert (found.top_ids[:, 0] == found.token_ids).all()
+    logprobs = kept(tmp_path)[row["text"]]
+    assert logprobs is not None
+    assert len(logprobs.token_ids) == row["completion_tokens"] > 2
+    assert str(logprobs.token_ids.tolist()) == row["text"]
+    assert (logprobs.top_ids[:, 0] == logprobs.token_ids).all()
