@@ -22,7 +22,6 @@ class Export(Stage[ExportFacts]):
     ``sampling``: the values of generation_config.json, as evaluated; None for those of the base.
     """
 
-    preload = ("torch", "transformers", "peft")
     keyed_if_set = frozenset({"selected"})
 
     arm: Arm
@@ -39,6 +38,10 @@ class Export(Stage[ExportFacts]):
     @property
     def takes_accelerator(self) -> bool:
         return True
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        return ("torch", "transformers", "peft")
 
     def run(self, ctx: StageContext) -> ExportFacts:
         from publish.export import export_folder

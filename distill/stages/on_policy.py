@@ -35,7 +35,6 @@ class OnPolicy(Stage[OnPolicyFacts]):
 
     # The selection names the problems, and its facts have a digest of their texts.
     not_keyed = frozenset({"samples", "verdicts", "labels"})
-    preload = ("transformers.trainer", "peft", "trl")
 
     student: StudentConfig
     config: OnPolicyConfig
@@ -53,6 +52,10 @@ class OnPolicy(Stage[OnPolicyFacts]):
     @property
     def takes_accelerator(self) -> bool:
         return True
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        return ("transformers.trainer", "peft", "trl")
 
     def run(self, ctx: StageContext) -> OnPolicyFacts:
         from distill.train.on_policy import train_on_policy
