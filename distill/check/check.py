@@ -38,6 +38,7 @@ from licensing.errors import DistillError, InputError, MissingDependency
 from publish.chat_template import read_template
 from publish.formats.gguf import check_gguf_tools
 from publish.weights import tensor_shapes
+from synth.distributed.config import RayEngine
 from synth.problems.config import HubPrompts, ImportedTraces
 from synth.sampling.config import AskedModel, TeacherSampling
 from synth.teachers.config import (
@@ -121,6 +122,8 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
         modules |= {name: f"pip install {name}" for name in ("trl", "datasets")}
     if any(issubclass(engine, ServedTeacher) for engine in engines):
         modules["openai"] = "pip install openai"
+    if isinstance(recipe.engine, RayEngine):
+        modules["ray"] = "pip install ray"
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     for name in missing:
         yield Finding(

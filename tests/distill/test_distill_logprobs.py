@@ -190,9 +190,9 @@ def test_check_counts_them_into_the_disk_and_compares_the_vocabularies(student: 
     )
     by_subject = {one.subject: one for one in findings if one.subject in ("logprobs", "disk")}
     assert by_subject["logprobs"].level == "ok"
-    texts = [one.what for one in findings if one.what.startswith("the log-probabilities of 96 samples take up to ")]
-    assert texts
-    assert f"{2 * 104 * 96 * 200_000 / 2**30:.1f} GiB" in texts[0]
+    size = ((2 * 104 + 4) * 200_000 + 1024) * 96
+    subject = "the texts and log-probabilities of 96 samples take up to"
+    assert [one.what for one in findings if one.what.startswith(f"{subject} {size / 2**30:.1f} GiB, ")]
     other = tmp_path / "other"
     other.mkdir()
     for file in student.iterdir():
