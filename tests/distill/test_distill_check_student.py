@@ -168,6 +168,7 @@ def test_preview_marks_what_is_trained_and_no_control_character_reaches_the_term
     assert "⟦<think>\n(thinking)\n</think>\n\n2<|im_end|>⟧" in answer.out
 
 
+@pytest.mark.slow
 def test_preview_says_why_a_row_is_left_out(distill, tmp_path: Path) -> None:
     answer = distill("preview", SMOKE, "-n", 1, "--runs", tmp_path, "--set", "student.max_length=16")
     assert "left out: longer than max_length 16" in answer.out

@@ -124,6 +124,7 @@ def test_answers_of_on_policy_distillation_are_as_long_as_traces_up_to_their_lim
     assert tokens("on_policy", *stages, f"forecast.tokens_per_trace={per_trace}") == 5 * 4 * of_answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arms", [1, 2])
 def test_every_checkpoint_answers_the_selection_problems_which_nobody_samples(arms: int) -> None:
     recipe = load_recipe(

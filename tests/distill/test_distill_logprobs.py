@@ -183,6 +183,7 @@ def test_the_student_of_a_second_round_is_sampled_without(student: Path) -> None
     assert second.logprobs is None
 
 
+@pytest.mark.slow
 def test_check_counts_them_into_the_disk_and_compares_the_vocabularies(student: Path, tmp_path: Path) -> None:
     teacher = f"teacher={{kind: vllm, model: {student}, name: me/t, license: mit}}"
     findings = check_recipe(

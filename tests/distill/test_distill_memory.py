@@ -59,6 +59,7 @@ def test_fsdp2_divides_what_ddp_copies_and_gathers_layers(base: Path) -> None:
     assert divided.activations == alone.activations
 
 
+@pytest.mark.slow
 def test_activations_grow_with_the_micro_batch_and_shrink_with_checkpointing(base: Path) -> None:
     short, long = of(base, micro_batch_size=1), of(base, micro_batch_size=4)
     assert 3.8 < long.activations / short.activations < 4.2

@@ -131,6 +131,7 @@ def test_a_file_that_is_no_recipe_is_told_with_its_line(tmp_path: Path, raw: byt
     assert caught.value.where == f"{path}:{line}"
 
 
+@pytest.mark.slow
 def test_an_alias_bomb_is_refused(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]

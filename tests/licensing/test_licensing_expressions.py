@@ -132,6 +132,7 @@ LICENSES = sorted({entry.id for entry in load().values() if entry.kind == "licen
 PERMISSIVE = [name for name in LICENSES if load()[name].permissive]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(LICENSES), st.sampled_from(LICENSES), st.sampled_from(LICENSES))
 def test_a_choice_is_no_looser_than_its_best_alternative(one: str, other: str, declared: str) -> None:

@@ -26,7 +26,7 @@ from publish.weights import tensor_shapes, weight_files
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 SIZES = {
     "vocab_size": 48, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -133,7 +133,6 @@ def assert_equals_peft(base: Path, adapter: Path, out: Path, dtype: str = "auto"
 # --- equal to PEFT -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "adapter", "merged"),
     [
@@ -200,7 +199,6 @@ def test_what_transformers_keeps_in_float32_is_not_cast(tmp_path: Path) -> None:
     assert [name for name in types if types[name] == "F32"] == ["model.layers.1.mlp.gate.e_score_correction_bias"]
 
 
-@pytest.mark.slow
 def test_a_vision_tower_beside_the_adapted_layers_is_copied(tmp_path: Path) -> None:
     base = make_base(tmp_path / "base", "gemma3")
     adapter = make_adapter(base, tmp_path / "adapter", target_modules=r".*language_model.*\.q_proj")
@@ -333,7 +331,6 @@ def test_a_disk_without_enough_space_is_noticed_before_the_merge(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_a_killed_merge_leaves_nothing_that_loads(base: Path, adapter: Path, tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from publish.merge import merge_folder\n"
@@ -525,7 +522,6 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@pytest.mark.slow
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )  # fmt: skip
