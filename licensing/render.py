@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from dataclasses import replace
 
 from licensing.audit import Audit
 from licensing.rules.context import Finding
@@ -81,7 +82,7 @@ def _merged(findings: list[Finding]) -> list[Finding]:
 def _row(group: list[Finding]) -> Finding:
     names = list(dict.fromkeys(f.input for f in group if f.input))
     inputs = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return group[0].model_copy(update={"input": inputs}) if len(names) > 1 else group[0]
+    return replace(group[0], input=inputs) if len(names) > 1 else group[0]
 
 
 def _mark(result: Audit, finding: Finding) -> str:

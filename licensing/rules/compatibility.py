@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from licensing.rules.context import AuditContext, Dependency, Finding, Level, covers, finding
 from licensing.schema import License
@@ -71,7 +72,7 @@ def _over_restricted_by_all(ctx: AuditContext, license: License, root: Dependenc
             label, tag = ctx.possible[0].label, ctx.tag or ""
             code = result.code.replace(f"->{label}", f"->{tag}").replace(f":{label}!=", f":{tag}!=")
             why = f'{result.why}; so it is with every text that "{tag}" can mean'
-            yield result.model_copy(update={"code": code, "why": why})
+            yield replace(result, code=code, why=why)
 
 
 def _over_restricted(ctx: AuditContext, declared: License, license: License, root: Dependency) -> Iterator[Finding]:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from licensing.expressions import is_expression, read_expression
 from licensing.license_files import LicenseFiles, UpstreamFiles
@@ -46,26 +46,35 @@ _AFTER_BARE = re.compile(r"[?:\s]")
 _PARTS = re.compile(r"\b(some|portions?|subsets?|parts?|partly|rows?|splits?)\b", re.IGNORECASE)
 
 
-class Finding(BaseModel):
-    """One result of one rule. ``blocks``: no release may go on with it unless it is waived."""
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One result of one rule.
 
-    model_config = ConfigDict(frozen=True)
+    ``input``: id of the input that it comes from; None: the release itself. ``blocks``: no release may go on with it
+    unless it is waived. ``certainty``: of the license that it rests on. The last two are not printed.
+    """
 
     code: str
     level: Level
-    input: str | None = Field(description="Id of the input it comes from; None: the release itself.")
+    input: str | None
     why: str
     quote: str | None = None
     section: str | None = None
     source: str | None = None
     fix: str | None = None
-    blocks: bool = Field(default=False, exclude=True)
-    certainty: Certainty = Field(default="established", exclude=True, description="Of the license it rests on.")
+    blocks: Annotated[bool, Field(exclude=True)] = False
+    certainty: Annotated[Certainty, Field(exclude=True)] = "established"
 
     @property
     def bare(self) -> str:
         """The code without argument, note and question mark."""
-        return _AFTER_BARE.split(self.code, maxsplit=1)[0]
+        return bare_code(self.code)
+
+
+@lru_cache(maxsize=8192)
+def bare_code(code: str) -> str:
+    """A code without argument, note and question mark."""
+    return _AFTER_BARE.split(code, maxsplit=1)[0]
 
 
 def finding(
@@ -209,6 +218,13 @@ class Dependency:
     repository_license: License | None = None
     endpoint_terms: License | None = None
 
+    def of(self, item: Input) -> Dependency:
+        """The same for another input that says the same: what is resolved is not resolved again."""
+        _ = self.open_question, self.labels, self.terms, self.stated
+        other = object.__new__(Dependency)
+        other.__dict__.update(self.__dict__, input=item)
+        return other
+
     @cached_property
     def license(self) -> License | None:
         """The strictest license that may govern the artefact."""
@@ -242,7 +258,7 @@ class Dependency:
         """The artefact's license, or else the service's terms; None: nothing is known."""
         return self.license or self.terms
 
-    @property
+    @cached_property
     def labels(self) -> frozenset[str]:
         """Labels of what governs: of all licenses that apply, or else of the service's terms."""
         licenses = self.applying or ((self.terms,) if self.terms else ())
@@ -258,7 +274,7 @@ class Dependency:
         """The license field of the lineage, for messages."""
         return ", ".join(self.input.licenses) or "nothing"
 
-    @cached_property
+    @property
     def owner(self) -> str:
         return self.input.id.split("/")[0].strip()
 
@@ -482,27 +498,39 @@ def build_context(
     tag = declared_tag(lineage)
     granted = parse_license((tag,), registry, granted=True).named if tag else ()
     prefer = frozenset(license.id for license in granted)
-    dependencies = tuple(_dependency(item, registry, prefer) for item in lineage.inputs)
+    alike: dict[tuple[object, ...], Dependency] = {}
+    dependencies = tuple(_dependency(item, registry, prefer, alike) for item in lineage.inputs)
     return AuditContext(lineage, policy, dependencies, registry, license_files, upstream_files or {})
 
 
-def _dependency(item: Input, registry: Registry, prefer: frozenset[str]) -> Dependency:
+def _dependency(
+    item: Input, registry: Registry, prefer: frozenset[str], alike: dict[tuple[object, ...], Dependency]
+) -> Dependency:
+    """``alike``: a dependency for every license field, repository and endpoint that was resolved before."""
     registered = registry.of_repository(item.id) or (registry.of_copy(item.id) if item.licenses else None)
     terms = registry.of_endpoint(item.endpoint) if item.endpoint else None
-    parsed = ParsedLicense()
+    parsed, settles = ParsedLicense(), None
     if item.licenses:
         settles = None if registry.is_unchecked(item.id) else registered
-        parsed = _at_repository(parse_license(item.licenses, registry, prefer), settles, item.id)
-    elif terms is not None:  # a service answered, so its terms are what was accepted
-        parsed = ParsedLicense((terms,), complete=terms.verified != "no")
-    elif registered is not None:  # the lineage does not say which of the repository's licenses was taken
-        parsed = ParsedLicense((registered,), complete=registered.verified != "no", questioned=True)
-    return Dependency(item, parsed, registered, terms)
+        parsed = parse_license(item.licenses, registry, prefer)
+    owner = item.id.partition("/")[0].casefold() if parsed.shared else ""
+    own = tuple(license for license in parsed.licenses if owner in license.owners)
+    key = (item.licence, *(one and one.id for one in (registered, terms, settles, *own)))
+    resolved = alike.get(key)
+    if resolved is None:
+        if item.licenses:
+            parsed = _at_repository(parsed, settles, own)
+        elif terms is not None:  # a service answered, so its terms are what was accepted
+            parsed = ParsedLicense((terms,), complete=terms.verified != "no")
+        elif registered is not None:  # the lineage does not say which of the repository's licenses was taken
+            parsed = ParsedLicense((registered,), complete=registered.verified != "no", questioned=True)
+        resolved = alike[key] = Dependency(item, parsed, registered, terms)
+    return resolved.of(item)
 
 
-def _at_repository(parsed: ParsedLicense, registered: License | None, name: str) -> ParsedLicense:
+def _at_repository(parsed: ParsedLicense, registered: License | None, own: tuple[License, ...]) -> ParsedLicense:
     """What a name means at this repository: the registry's text for it, among texts that share a label or a hub's tag,
-    or else the texts of the repository's owner."""
+    or else the texts of the repository's owner (``own``)."""
 
     def is_meant(license: License) -> bool:
         if registered is None:
@@ -514,10 +542,8 @@ def _at_repository(parsed: ParsedLicense, registered: License | None, name: str)
         others = () if parsed.shared else tuple(entry for entry in parsed.licenses if not is_meant(entry))
         complete = registered.verified != "no" if parsed.shared else parsed.complete
         return replace(parsed, licenses=(registered, *others), complete=complete)
-    owner = name.partition("/")[0].casefold()
-    own = tuple(license for license in parsed.licenses if owner in license.owners)
     read = all(license.verified != "no" for license in own)
-    return replace(parsed, licenses=own, complete=read) if parsed.shared and own else parsed
+    return replace(parsed, licenses=own, complete=read) if own else parsed
 
 
 def covers(declared: License, governing: License) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 from licensing.rules.context import AuditContext, Dependency, Finding, Level, finding
 from licensing.schema import Fact, License
@@ -107,7 +108,7 @@ def _of_shared_name(root: Dependency, duties: list[list[Finding]]) -> Iterator[F
     for code, duty in coded[0]:
         if code in certain:
             why = f"{duty.why}; so do all that it can be: {names}"
-            yield duty.model_copy(update={"code": code, "why": why, "certainty": "established"})
+            yield replace(duty, code=code, why=why, certainty="established")
 
 
 def _upstream_notice(ctx: AuditContext, root: Dependency, license: License, inside: str) -> Iterator[Finding]:
