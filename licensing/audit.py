@@ -60,8 +60,8 @@ RULES: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (
 
 # Warnings that make the verdict `contested`: open questions about the release itself.
 _CONTESTED = {
-    "W-TOS-COMPETE", "W-TOS-ANY-TRAINING", "W-TOS-THIRD-PARTY", "W-NC-DATA-TO-WEIGHTS", "W-OUTPUT-NAME-RULE",
-    "W-DISTIL-DERIVATIVE", "W-DISTIL-DERIVATIVE-CONTESTED", "W-USER-CONTENT",
+    "W-TOS-COMPETE", "W-TOS-ANY-TRAINING", "W-TOS-THIRD-PARTY", "W-NC-DATA", "W-NC-DATA-TO-WEIGHTS",
+    "W-OUTPUT-NAME-RULE", "W-DISTIL-DERIVATIVE", "W-DISTIL-DERIVATIVE-CONTESTED", "W-USER-CONTENT",
     "W-USE-POLICY-BROKEN", "W-TEACHER-NOT-LISTED",
 }  # fmt: skip
 _AMBIGUOUS = {"W-UPSTREAM-UNKNOWN", "W-UPSTREAM-TAG-CONFLICT", "W-GENERATOR-UNDISCLOSED"}  # where they block
@@ -211,7 +211,9 @@ def _verdict(ctx: AuditContext, findings: tuple[Finding, ...]) -> Verdict:
     if ctx.dataset and _discloses_terms(ctx):
         warnings -= {"W-TOS-COMPETE", "W-TOS-ANY-TRAINING"}
     blocking = [f for f in findings if f.blocks and not (f.bare == "W-TAG-INCOMPLETE" and _claims_no_license(ctx))]
-    if warnings & _CONTESTED or blocking:
+    seeds = {d.input.id for d in ctx.dependencies if d.input.role == "seed"}
+    open_seeds = any(f.bare == "W-RECURSE-DATA" and f.input in seeds for f in findings)
+    if warnings & _CONTESTED or blocking or open_seeds:
         return "contested"
     # Clean: a permissive license is declared, and every duty is one that this license puts on its copies anyway.
     declared = ctx.declared

@@ -209,7 +209,7 @@ class Dependency:
     """An input with its license resolved.
 
     ``repository_license``: what the registry has for this repository by its exact name, or else, beside a license that
-    the lineage states, for the repository that it is a copy of by its name.
+    the lineage states, for the model that it was made from by its name.
     ``endpoint_terms``: the terms of the service that the input's endpoint belongs to.
     """
 
@@ -305,7 +305,7 @@ class Dependency:
 
     @cached_property
     def conflict(self) -> License | None:
-        """The stricter license that the registry has for this repository, where the lineage gives it another."""
+        """The license with limits that the registry has for this repository, where the lineage gives it another."""
         registered = self.repository_license
         stated = _strictest(self.parsed.licenses, "licence")
         if registered is None or stated is None:
@@ -314,7 +314,11 @@ class Dependency:
         for license in self.parsed.licenses:
             if license.label == registered.label or license.spdx == registered.spdx is not None or license.id == later:
                 return None
-        return registered if asks_more(registered, stated) or (self.parsed.shared and self.ambiguous) else None
+        # two texts with limits on copies, each with duties of its own
+        another = self.input.role == "base" and registered.terms and stated.terms
+        return (
+            registered if another or asks_more(registered, stated) or (self.parsed.shared and self.ambiguous) else None
+        )
 
     @property
     def ran_weights(self) -> bool:
@@ -507,23 +511,27 @@ def _dependency(
     item: Input, registry: Registry, prefer: frozenset[str], alike: dict[tuple[object, ...], Dependency]
 ) -> Dependency:
     """``alike``: a dependency for every license field, repository and endpoint that was resolved before."""
-    registered = registry.of_repository(item.id) or (registry.of_copy(item.id) if item.licenses else None)
+    registered = registry.of_repository(item.id)
+    if registered is None and item.licenses:  # rows that a model wrote may carry its name
+        registered = registry.of_name(item.id, whole=item.role in ("data", "seed"))
     terms = registry.of_endpoint(item.endpoint) if item.endpoint else None
     parsed, settles = ParsedLicense(), None
-    if item.licenses:
+    stated = any(text.strip().casefold() != "other" for text in item.licenses)
+    if stated:
         settles = None if registry.is_unchecked(item.id) else registered
         parsed = parse_license(item.licenses, registry, prefer)
     owner = item.id.partition("/")[0].casefold() if parsed.shared else ""
     own = tuple(license for license in parsed.licenses if owner in license.owners)
-    key = (item.licence, *(one and one.id for one in (registered, terms, settles, *own)))
+    key = (item.licence, item.role == "base", *(one and one.id for one in (registered, terms, settles, *own)))
     resolved = alike.get(key)
     if resolved is None:
-        if item.licenses:
+        if stated:
             parsed = _at_repository(parsed, settles, own)
         elif terms is not None:  # a service answered, so its terms are what was accepted
             parsed = ParsedLicense((terms,), complete=terms.verified != "no")
-        elif registered is not None:  # the lineage does not say which of the repository's licenses was taken
-            parsed = ParsedLicense((registered,), complete=registered.verified != "no", questioned=True)
+        elif registered is not None:  # `other` agrees with a vendor's text; else the license is not stated
+            agrees = bool(item.licenses) and not registered.standard and not registry.is_unchecked(item.id)
+            parsed = ParsedLicense((registered,), complete=registered.verified != "no", questioned=not agrees)
         resolved = alike[key] = Dependency(item, parsed, registered, terms)
     return resolved.of(item)
 
