@@ -14,6 +14,7 @@ __all__ = ["audit_markdown", "audit_table"]
 _TITLES = {"O": "Obligations", "V": "Violations", "W": "Warnings"}
 _BLOCKERS = 3  # named beside the verdict
 _DISCLAIMER = "Not legal advice."
+_LEVELS = "[fact]: by the words of the license; [held]: on the usual reading; [contested]: open among lawyers."
 
 
 def audit_table(result: Audit, *more: str) -> str:
@@ -33,7 +34,7 @@ def audit_table(result: Audit, *more: str) -> str:
             lines += textwrap.wrap(f"{one.code}: {one.because}", 110, initial_indent="  ", subsequent_indent="    ")
     for part in more:
         lines += ["", part.rstrip()]
-    return "\n".join([*lines, "", _DISCLAIMER, ""])
+    return "\n".join([*lines, "", _LEVELS, _DISCLAIMER, ""])
 
 
 def audit_markdown(result: Audit, *more: str) -> str:

@@ -28,6 +28,7 @@ from licensing.repository import (
     read_folder,
 )
 from licensing.rules.context import Policy
+from licensing.safe_yaml import parse_yaml, printable
 from licensing.spdx import spdx_document
 from licensing.suggest import suggest
 
@@ -194,7 +195,12 @@ def _folder(path: Path, name: str | None) -> Repository:
                 cached = FolderSource(folder.parent).get(name, kind)
                 if cached is not None:
                     return cached
-    repository = read_folder(path, name or folder.name.replace("--", "/"), kind or "model", revision)
+    name_of_folder = folder.name.replace("--", "/")
+    if name is None and not name_of_folder.isprintable():
+        raise InputError(
+            "the name of the folder is not printable", where=printable(path), hint="give --name OWNER/NAME"
+        )
+    repository = read_folder(path, name or name_of_folder, kind or "model", revision)
     return repository if kind else _with_kind(repository, name)
 
 
@@ -204,7 +210,6 @@ def _with_kind(repository: Repository, name: str | None) -> Repository:
 
     from licensing.card import read_card
     from licensing.lineage import parse_lineage
-    from licensing.safe_yaml import parse_yaml
 
     texts = repository.texts
     if "lineage.yaml" in texts:

@@ -77,7 +77,7 @@ def _over_restricted_by_all(ctx: AuditContext, license: License, root: Dependenc
 
 def _over_restricted(ctx: AuditContext, declared: License, license: License, root: Dependency) -> Iterator[Finding]:
     c, pair = license.copies, f"{license.label}->{declared.label}"
-    fix = f"declare {_tag(license)}"
+    fix = f"declare {' and '.join(sorted({_tag(one) for one in ctx.limiting}))}"
     cite = c.non_commercial or c.research_only or c.use_restrictions or c.share_alike or c.licence_copy
     weaker = license.non_commercial and not declared.non_commercial
     dropped = bool(c.use_restrictions) and "use-restrictions" not in declared.terms

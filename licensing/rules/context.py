@@ -371,6 +371,11 @@ class AuditContext:
         return tuple((root, license) for root, license in self.root_licenses if not self.own(license))
 
     @cached_property
+    def limiting(self) -> tuple[License, ...]:
+        """Of these the ones with limits, each once: all of them have to be declared."""
+        return tuple({license.label: license for _, license in self.upstream_licenses if license.terms}.values())
+
+    @cached_property
     def outputs(self) -> tuple[Dependency, ...]:
         return tuple(d for d in self.dependencies if d.input.role in OUTPUT_ROLES)
 
