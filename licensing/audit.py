@@ -9,6 +9,7 @@ and agreements that are not public.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
@@ -150,10 +151,10 @@ def audit(
     what was read in its repository.
     """
     ctx = build_context(lineage, policy, registry, license_files, upstream_files)
-    by_code: dict[str, dict[Finding, None]] = {}
+    by_code = defaultdict[str, dict[Finding, None]](dict)
     for rule in RULES:
         for one in map(_apply_certainty, rule(ctx)):
-            by_code.setdefault(one.code, {})[one] = None
+            by_code[one.code][one] = None
     codes = {kind: tuple(sorted(code for code in by_code if code[0] == kind)) for kind in "VOW"}
     findings = tuple(one for kind in codes.values() for code in kind for one in sorted(by_code[code], key=_sort_key))
     return Audit(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ def fold(text: str) -> str:
     return re.sub(r"[\s_\-'\"`]+", "", text).casefold()
 
 
+_POINT = re.compile(r"(?<=\d)[_p](?=\d)")
+_MODEL_WORD = re.compile(r"\d+(?:\.\d+)*[a-z]*|[a-z]+")
 # What is behind the name of a model that was only stored in another format.
 _FORMAT = re.compile(
     r"(?:[-_.](?:gguf|awq|gptq|exl[23]|mlx|fp8|bf16|fp16|nvfp4|mxfp4|int[48]|w\da\d+|bnb|unsloth|hf|dynamic|quantized"
@@ -45,10 +47,11 @@ _FORMAT = re.compile(
 )
 
 
+@lru_cache(maxsize=32_768)
 def _model_words(repo: str) -> tuple[str, ...]:
     """The words of a model's name without its owner: "Llama-3_1-8B" and "llama-v3p1-8b" are llama, 3.1, 8b."""
-    words = re.findall(r"\d+(?:[._p]\d+)*[a-z]*|[a-z]+", repo.rpartition("/")[2].casefold())
-    return tuple(re.sub(r"(?<=\d)[_p](?=\d)", ".", word) for word in words if word != "v")
+    name = _POINT.sub(".", repo.rpartition("/")[2].casefold())
+    return tuple(word for word in _MODEL_WORD.findall(name) if word != "v")
 
 
 class Registry:

@@ -257,6 +257,12 @@ class License(_Data):
         return frozenset(name for name, holds in limits.items() if holds)
 
     @property
+    def card_tag(self) -> str:
+        """The license in the metadata of a card."""
+        name = self.hub_license_name
+        return f"license: other, license_name: {name}" if name else self.hub_license or self.label
+
+    @property
     def permissive(self) -> bool:
         return self.kind == "licence" and not self.terms
 

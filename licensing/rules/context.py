@@ -371,9 +371,9 @@ class AuditContext:
         return tuple((root, license) for root, license in self.root_licenses if not self.own(license))
 
     @cached_property
-    def limiting(self) -> tuple[License, ...]:
-        """Of these the ones with limits, each once: all of them have to be declared."""
-        return tuple({license.label: license for _, license in self.upstream_licenses if license.terms}.values())
+    def limiting_tags(self) -> str:
+        """The tags of those with limits: all of them have to be declared."""
+        return " and ".join(sorted({license.card_tag for _, license in self.upstream_licenses if license.terms}))
 
     @cached_property
     def outputs(self) -> tuple[Dependency, ...]:
@@ -409,6 +409,10 @@ class AuditContext:
     def prose(self) -> tuple[License, ...]:
         """The licenses that the card's prose names."""
         return self.registry.mentioned(self.lineage.declared.text)
+
+    @cached_property
+    def prose_labels(self) -> frozenset[str]:
+        return frozenset(license.label for license in self.prose)
 
     @property
     def tag(self) -> str | None:
@@ -456,7 +460,7 @@ class AuditContext:
     @cached_property
     def accepted(self) -> frozenset[str]:
         """Labels of the licenses whose terms the release itself takes on, by tag or by prose."""
-        return frozenset(license.label for license in (*self.tag_names, *self.prose))
+        return self.prose_labels | {license.label for license in self.tag_names}
 
     @cached_property
     def accepts_non_commercial(self) -> bool:
