@@ -41,6 +41,13 @@ _NOISE = re.compile(
     r"\b(the|licen[cs]ed?|badge|tag|under|terms|of|use|model|weights|data(set)?|text|version|agreement|file|card)\b",
     re.IGNORECASE,
 )
+# A remark in parentheses that limits or doubts the license before it; others say where it stands, or of what it is.
+_LIMITING = re.compile(
+    r"\b(?:non[\s-]?commercial\w*|nc|research|restrict\w*|limit\w*|see|(?<!-)only|except|exclud\w*|not?|without|expired|clause"
+    r"|prohibit\w*|forbid\w*|requires?|registration|polic(?:y|ies)|gated|custom|modified|addend\w*|users|unknown|unclear"
+    r"|unverified|probably|likely|maybe|assumed|was|earlier|formerly|previously|until|before|now|changed)\b",
+    re.IGNORECASE,
+)
 _NOT = re.compile(r"^\s*(?:not|other than|no longer)\s+", re.IGNORECASE)
 _AFTER_BARE = re.compile(r"[?:\s]")
 _PARTS = re.compile(r"\b(some|portions?|subsets?|parts?|partly|rows?|splits?)\b", re.IGNORECASE)
@@ -159,13 +166,15 @@ def parse_license(
     all_apply = False
     for text in texts:
         exact = registry.candidates(text)
-        terms = None if exact else read_expression(text, registry, prefer, granted=granted)
+        limited = not granted and _has_limiting_remark(text, exact, registry)
+        exact = () if limited else exact
+        terms = None if exact or limited else read_expression(text, registry, prefer, granted=granted)
         if terms is not None:
             entries, alternatives, recognised = terms.licenses, terms.named, terms.complete
             exceptions |= terms.exceptions
             all_apply = len(texts) == 1 and len(entries) > 1
         else:
-            entries, recognised = (exact, True) if exact else _read_prose(text, registry)
+            entries, recognised = (exact, True) if exact else _read_prose(text, registry, limited=limited)
             alternatives = entries
         complete = complete and recognised
         licenses |= {license.id: license for license in entries if license.id not in licenses}
@@ -185,11 +194,21 @@ def parse_license(
     )
 
 
-def _read_prose(text: str, registry: Registry) -> tuple[tuple[License, ...], bool]:
-    """The licenses that a free text names, and whether it says nothing else. A damaged expression says more."""
+def _has_limiting_remark(text: str, exact: tuple[License, ...], registry: Registry) -> bool:
+    """A remark in parentheses limits or doubts the license before it ("mit (research only)"), or names another."""
+    remarks = [remark for remark in re.findall(r"\(([^()]*)\)", text) if not is_expression(remark)]
+    named = [license.label for remark in remarks for license in registry.mentioned(f"license: {remark}")]
+    other = bool(exact) and not {license.label for license in exact}.issuperset(named)
+    return other or any(_LIMITING.search(remark) for remark in remarks)
+
+
+def _read_prose(text: str, registry: Registry, *, limited: bool = False) -> tuple[tuple[License, ...], bool]:
+    """The licenses that a free text names, and whether it says nothing else. A damaged expression says more, and so
+    does a remark that limits what stands before it (``limited``)."""
     licenses: dict[str, License] = {}
-    complete = not is_expression(text)
+    complete = not (is_expression(text) or limited)
     bare = re.sub(r"^\s*\((.*)\)\s*$", r"\1", text)
+    bare = re.sub(r"[()]", ";", bare) if limited else bare
     for part in re.split(r"[,/;+|]|\s(?:and|or|AND|OR|with|WITH)\s", bare):
         named = registry.candidates(part)
         if not named and not _NOT.match(part):

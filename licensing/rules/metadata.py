@@ -34,8 +34,8 @@ def tag_and_prose(ctx: AuditContext) -> Iterator[Finding]:
         fix = "set `license:` in the card's metadata"
         yield finding("W-TAG-INCOMPLETE", why, fix=fix, level="held", blocks=missing)
         return
-    if ctx.denies and ctx.declared is None:
-        return  # R2 looks at a tag that says what it is not
+    if ctx.root_labels & {license.label for license in ctx.denies}:
+        return  # R2 reports a tag that denies what governs
     if ctx.declared is None:
         tag = declared.license_name if (declared.license or "").casefold() == "other" else declared.license
         what = f'"{tag}" is not in the registry' if not ctx.tag_names else f'"{tag}" can mean several texts'
