@@ -154,14 +154,16 @@ class Registry:
     def of_name(self, model: str, *, whole: bool = False) -> License | None:
         """The text of the model that this one was made from by its name: that of `meta-llama/Llama-3.2-1B` for
         `somebody/Llama-3.2-1B-Tuned-GGUF`. Somebody else's repository can be tagged wrong, and is the same work.
-        ``whole``: the name has no other words, but those of a format."""
+        ``whole``: the name has no other words, but those of a format. A name that begins with that of a service (GPT-4o)
+        has its terms: no weights of it are to be had."""
         words = _model_words(_FORMAT.sub("", model.strip()))
         if entries := self._names.get(words if whole else self._original(model)):
             return entries[0] if len(entries) == 1 else None
         if whole:
             return None
         spans = ((at, end) for at in range(len(words)) for end in range(len(words), at, -1))
-        return next((self._families[words[at:end]] for at, end in spans if words[at:end] in self._families), None)
+        families = ((at, self._families[words[at:end]]) for at, end in spans if words[at:end] in self._families)
+        return next((entry for at, entry in families if entry.kind == "licence" or at == 0), None)
 
     def of_link(self, link: str) -> License | None:
         """The text that a card's `license_link` leads to."""

@@ -200,7 +200,7 @@ class License(_Data):
         (), description="Those of `repos` of which neither card nor license was read: general knowledge."
     )
     model_names: tuple[str, ...] = Field(
-        (), description="Words in the name of a model that say that it was made from models under the text."
+        (), description="Names of models under the text, which models made from them carry; of a service: its own."
     )
     recognise: tuple[str, ...] = Field((), description="Phrases that together are found only in a copy of the text.")
     links: tuple[str, ...] = Field((), description="Addresses of the text, without https://www., that cards link to.")

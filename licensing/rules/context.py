@@ -542,6 +542,8 @@ def _dependency(
     registered = registry.of_repository(item.id)
     if registered is None and item.licenses:  # rows that a model wrote may carry its name
         registered = registry.of_name(item.id, whole=item.role in ("data", "seed"))
+        if registered is not None and registered.kind == "service" and item.role not in OUTPUT_ROLES:
+            registered = None
     terms = registry.of_endpoint(item.endpoint) if item.endpoint else None
     parsed, settles = ParsedLicense(), None
     stated = any(text.strip().casefold() != "other" for text in item.licenses)
