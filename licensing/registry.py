@@ -154,8 +154,8 @@ class Registry:
     def of_name(self, model: str, *, whole: bool = False) -> License | None:
         """The text of the model that this one was made from by its name: that of `meta-llama/Llama-3.2-1B` for
         `somebody/Llama-3.2-1B-Tuned-GGUF`. Somebody else's repository can be tagged wrong, and is the same work.
-        ``whole``: the name has no other words, but those of a format. A name that begins with that of a service (GPT-4o)
-        has its terms: no weights of it are to be had."""
+        ``whole``: the name has no other words, but those of a format. A name that begins with that of a service
+        (GPT-4o) has its terms: no weights of it are to be had."""
         words = _model_words(_FORMAT.sub("", model.strip()))
         if entries := self._names.get(words if whole else self._original(model)):
             return entries[0] if len(entries) == 1 else None
