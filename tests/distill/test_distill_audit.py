@@ -194,6 +194,13 @@ def release(root: Path, name: str, metadata: dict[str, Any], **files: str) -> Pa
     return folder
 
 
+def test_a_folder_whose_name_is_not_printable_is_refused_and_audited_by_another_name(distill, tmp_path: Path) -> None:
+    folder = release(tmp_path, "we ird\nname", {"license": "mit"})
+    answer = distill("audit", folder)
+    assert (answer.code, "--name" in answer.err) == (2, True)
+    assert distill("audit", folder, "--name", "me/Tiny", "--format", "json").json["verdict"] == "ambiguous"
+
+
 def test_a_folder_is_audited_with_the_cards_at_hand(distill, tmp_path: Path) -> None:
     release(tmp_path / "cards", "meta-llama/Llama-3.1-8B", {"license": "llama3.1"}, LICENSE=model_license("llama3.1"))
     folder = release(tmp_path, "Tiny", {"license": "mit", "base_model": "meta-llama/Llama-3.1-8B"}, LICENSE=APACHE)
