@@ -56,7 +56,8 @@ _ANSWER_IS_ELSEWHERE = (
 )
 _CHOOSING = (
     r"\bI(?:'d|\u2019d| would| will|'ll)?\s+(?:choose|pick|select|go with|conclude|vote for|opt for)\b:?|"
-    r"\b(?:choose|select)\b|\b(?:hence|thus|therefore|so|it is|it's|it\u2019s),?(?=\s+\(?[A-Z]\)?\s*(?:[.!]|$))"
+    r"\b(?:choose|select)\b|\b(?:leaves|leaving)(?: us with)?(?: only)?\b|"
+    r"\b(?:hence|thus|therefore|so|it is|it's|it\u2019s),?(?=\s+\(?[A-Z]\)?\s*(?:[.!]|$))"
 )
 _CUE = re.compile(
     rf"(?:{_ANSWER_IS}|{_ANSWER_IS_ELSEWHERE}|{_CHOOSING})\s*{_OPTION}{_OPTION}{_GROUP}", re.IGNORECASE | re.MULTILINE
@@ -268,11 +269,11 @@ def _by_text(text: str, options: dict[str, str]) -> str | None:
 
 def _is_another(letter: str, rest: str, options: dict[str, str] | None) -> bool:
     """Whether the text behind a letter is that of another option."""
-    rest = rest.strip(".:)- ")
-    if not options or not rest:
+    rest, letter = rest.strip(".:)- "), letter.strip("([]) ").upper()
+    if not options or not rest or letter not in options:
         return False
     named = _by_text(rest, options) or (_by_value(rest, options) if len(rest) < 60 else None)
-    return named is not None and named != letter.strip("([]) ").upper()
+    return named is not None and named != letter
 
 
 def _by_value(text: str, options: dict[str, str]) -> str | None:
@@ -295,6 +296,9 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
     if (committed := _commitment(text, options)) is not None:
         return committed or None
     last = _BULLET.sub("", text.rpartition("\n")[2].strip())
+    first = _BULLET.sub("", text.partition("\n")[0].strip())
+    if first != last and (letters := _letters(first.rstrip("."), options, whole=True)) is not None:
+        return ", ".join(letters)  # B, and below it why
     lead = re.fullmatch(rf"(?:the\s+)?{_OPTION}(?P<letter>{_LETTER})\s*(?P<rest>.*)", last.rstrip("."), re.IGNORECASE)
     is_its_text = (
         lead is not None and options is not None and _by_text(lead["rest"].lstrip(".:)- "), options) is not None
@@ -316,7 +320,10 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
             last[-2000:],
             flags=re.IGNORECASE,
         )
-        if same := (_by_text(stated, options) or _by_text(text, options)):
+        opening = re.match(r"(\w{2,})[,.;:]\s", last)
+        if same := (
+            _by_text(stated, options) or _by_text(text, options) or (opening and _by_text(opening[1], options))
+        ):
             return same
     if _UNDECIDED.search(last):
         return None
@@ -327,6 +334,9 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
         ]
         if len(named) == 1 and not _DENIED.search(last) and not re.search(r"\bor\b", last):
             return named[0]
+        value = last.rstrip(" .").rpartition(" is ")[2]
+        if not named and value not in options and not _DENIED.search(last) and (same := _by_text(value, options)):
+            return same
         if len(stated) < 100 and not named and (same := _by_value(stated.strip(" ."), options)):
             return same
     groups = [_letters(match["group"], options) for match in _NAMED.finditer(last)]

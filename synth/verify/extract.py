@@ -30,9 +30,11 @@ from synth.verify.statement import (
     DENIED,
     LEAD,
     MODAL,
+    NOT_THE_ANSWER,
     RETRACTED,
     SEGMENT,
     SUPPOSED,
+    TAKEN_BACK,
     emphasized,
     formulas,
     inside,
@@ -45,7 +47,7 @@ __all__ = ["Answer", "How", "committed_answer", "final_answer", "gold_text", "la
 
 How = Literal["box", "hash", "sentence", "whole", "emphasis", "stated", "text"]
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BOX = re.compile(r"\\(?:boxed|f(?:rame)?box|bbox\s*(?:\[[^\[\]]{0,80}\])?)\s*\{")
 _BARE_BOX = re.compile(r"\\boxed\s+([^\s{}$\\]{1,40})|\\boxed(\d)")
 _MOST_BOXES = 8
 _BETWEEN_BOXES = re.compile(
@@ -75,6 +77,7 @@ _END = re.compile(
     r"I hope|by)\b|,\s+(?:I|as|so|but|hence|thus|while|just|not)\b|\s[\u2013\u2014]\s|"
     r"\s(?:rather than|instead of|\(not)\b",
 )
+_MARKED = re.compile(r"(?:-\s*)?(?:part\s*)?\(?[a-eA-E1-9]\)", re.IGNORECASE)  # a line of an answer in several parts
 _TICKED = re.compile(r"`+([^`]+)`+[.,]?")
 _HEDGE = re.compile(
     r"\b(?:or (?:maybe|perhaps|possibly)|not sure|i (?:do not|don't|cannot|can't) (?:know|tell|determine|decide))\b",
@@ -207,6 +210,9 @@ def committed_answer(response: str | Reasoning) -> Answer:
     if len(line) <= 200 and "\n" not in line and not is_denied and not _is_prose(line):
         joined = formulas(line)
         return Answer(joined or _tidy(line), how="whole", others=others)
+    lines = [BOLD.sub(emphasized, part).strip() for part in line.splitlines() if part.strip()]
+    if 1 < len(lines) < 10 and all(len(part) < 80 and _MARKED.match(part) for part in lines):
+        return Answer(", ".join(part.rstrip(".,;") for part in lines), how="whole", others=others)
     bold, tail = None, text.rstrip().rpartition("\n")[2][-2000:]
     for bold in BOLD.finditer(tail):  # noqa: B007 - the last one
         pass
@@ -230,15 +236,21 @@ def _sentence(text: str) -> tuple[str | None, bool]:
         before = last_clause(text[max(0, cue.start() - _SHORT) : cue.start()])
         if (
             DENIED.search(cue["between"] or "")
+            or NOT_THE_ANSWER.search(before + cue[0])
             or MODAL.search(f"{before} {cue['between'] or ''}")
             or (DENIED.match(clause) and not _NO.match(clause))
             or SUPPOSED.search(before)
         ):
             is_denied = True
             continue
-        if RETRACTED.search(re.split(r"[.!?]\s|\n", clause, maxsplit=1)[0]):
+        sentence = re.split(r"(?<=[.!?])\s|\n", clause, maxsplit=1)[0]
+        if RETRACTED.search(sentence):
             is_denied = True
             continue
+        if TAKEN_BACK.search(text, cue.end() + len(sentence)) or (
+            sentence.endswith("?") and sentence != clause.rstrip()
+        ):
+            return None, True
         clause = LEAD.sub("", BOLD.sub(emphasized, clause), count=1)
         if (joined := formulas(clause)) is not None:
             return joined, False

@@ -29,6 +29,7 @@ Answer: C. It might be tempting to pick A.|I conclude: C|The correct statement i
 C!|- C|✅ C|option c|The answer is <C>|D and B fail. C is the only correct option.|【答案】C|正解：C
 La opción correcta es la C.|La réponse correcte est la réponse C.|A alternativa correta é C.
 ```json {"answer": "C"}```|The answer is C rather than A.|I select option C.|A and B are wrong. The answer is C.
+A and B are out. That leaves C.
 """
 NAMES_ANOTHER_OR_NONE = r"""
 A|\boxed{B}|The answer is A.|The answer is not C.|C is wrong.|C is incorrect.|The answer cannot be C.
@@ -82,6 +83,14 @@ def test_a_letter_before_the_value_of_another_option_names_none() -> None:
     assert right("C", "C: 2/3", choices)
     assert not right("C", "C: 1/3", choices)
     assert not right("C", "The answer is (C) $\\frac13$.", choices)
+
+
+def test_short_texts_and_letters_above_an_explanation_name_an_option() -> None:
+    assert right("D", "The blood type is AB.", ["A", "B", "O", "AB"])
+    assert not right("D", "The blood type is not AB.", ["A", "B", "O", "AB"])
+    assert right("B", "No, because it is odd.", ["Yes", "No"])
+    assert right("C", "C\n\nExplanation: it has two slopes, and a screw is D.", OPTIONS)
+    assert right("B", "\\boxed{0.50\\text{ m}}", ["5 m", "0.5 m", "50 m"])
 
 
 def test_a_letter_before_its_own_text_is_named_whatever_the_text_says() -> None:

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from synth.verify.answers.evaluate import (
     NotARegion,
@@ -62,6 +62,7 @@ _MIRRORED = {"\\supset": "\\subset", "\\supseteq": "\\subseteq", ">": "<", "\\ge
 _SYMMETRIC = ("=", "\\perp", "\\parallel", "\\sim", "\\cong", "\\approx", "\\equiv", "\\iff", "\\ne")
 _TEMPERATURES = ("[celsius]^1", "[fahrenheit]^1")
 _UNNAMED = Symbol("?")
+_ARGUMENTS = frozenset("xyztsuvwnmkij")  # the variable of a function, which may have another name
 _DOTS = Symbol("\\ldots")
 
 
@@ -129,6 +130,7 @@ def _labelled(g: Value, a: Value) -> bool:
 
 
 def _qualified(g: Value, a: Value) -> bool:
+    g, a = _parametric(g), _parametric(a)
     if isinstance(g, Qualified) and isinstance(a, Qualified):
         one, two = _parameter(g), _parameter(a)
         if one != two and one and two:
@@ -136,6 +138,16 @@ def _qualified(g: Value, a: Value) -> bool:
             a = Qualified(value, conditions)
         return same(g.value, a.value) and _matched(g.conditions, a.conditions, same)
     return same(*(value.value if isinstance(value, Qualified) else value for value in (g, a)))
+
+
+def _parametric(value: Value) -> Value:
+    r"""``\{k\pi \mid k \in \mathbb{Z}\}`` as ``k\pi, k \in \mathbb{Z}``."""
+    match value:
+        case Relation(sides=(Symbol(), Operation() as inner), marks=("\\in",)) if inner.name == "\\builder":
+            return _parametric(inner)
+        case Operation(name="\\builder", args=(element, Relation(sides=(Symbol(), Symbol()), marks=("\\in",)) as when)):
+            return value if isinstance(element, Relation) else Qualified(element, (when,))
+    return value
 
 
 def _parameter(value: Qualified) -> str | None:
@@ -252,8 +264,8 @@ def _equations(g: Relation, a: Relation) -> bool:
         return True  # x = y = z in any order
     match g.sides[0], a.sides[0]:
         case Operation(name=f, args=(Symbol(name=x),)), Operation(name=h, args=(Symbol(name=t),)) if f == h and x != t:
-            if f.startswith("apply ") and x in symbols(a.sides[1]):
-                return False  # f(t) = 2x
+            if not f.startswith("apply ") or not {x, t} <= _ARGUMENTS or x in symbols(a.sides[1]):
+                return False  # f(t) = 2x, P(A) and P(B)
             a = renamed(a, t, x)
     if all(names):
         if not _same_name(g.sides[0], a.sides[0]):
@@ -271,13 +283,19 @@ def _occurs(name: Value, sides: Sequence[Value]) -> bool:
 
 
 def _same_name(one: Value, two: Value) -> bool:
+    if _is_function(one) and _is_function(two):
+        return one == two  # f(0) is no f(x)
     names = []
     for side in (one, two):
-        text = side.name.removeprefix("apply ") if isinstance(side, Operation) and "apply" in side.name else str(side)
+        text = side.name.removeprefix("apply ") if _is_function(side) else str(side)
         names.append(text.strip().strip("|"))
     function = {"y", "f"} == set(names)
     bases = [name.partition("_")[0] for name in names]
     return function or names[0] == names[1] or (bases[0] == bases[1] and bases[0] in names)  # x_1 and x
+
+
+def _is_function(value: Value) -> TypeGuard[Operation]:
+    return isinstance(value, Operation) and value.name.startswith("apply ")
 
 
 def _congruences(g: Relation, a: Relation) -> bool:
@@ -427,10 +445,14 @@ def _spread(value: Value) -> Value:
         and value.sides[0] != _UNNAMED
     ):
         return _spread(value.sides[1])
-    if isinstance(value, Relation) and value.marks == ("=",):
+    if isinstance(value, Relation) and set(value.marks) == {"="} and len(value.sides) > 2:
+        *names, last = value.sides
+        if len(set(names)) == len(names) and all(isinstance(name, Symbol) for name in names) and _is_constant(last):
+            return Items("", tuple(Relation((name, last), ("=",)) for name in names))  # x = y = z = 1
+    if isinstance(value, Relation) and value.marks in (("=",), ("\\equiv",)):
         right = _spread(value.sides[1])
         if isinstance(right, Items) and right.bracket == "" and not isinstance(value.sides[0], Items):
-            return Items("", tuple(Relation((value.sides[0], part), ("=",)) for part in right.parts))
+            return Items("", tuple(replace(value, sides=(value.sides[0], part)) for part in right.parts))
     if isinstance(value, Expression) and _has_sign_pair(value):
         return Items("", (_signed(value, 1), _signed(value, -1)))
     if isinstance(value, Quantity) and _has_sign_pair(value.value):
@@ -449,7 +471,9 @@ def _signed(value: Value, sign: int) -> Any:
         return value
     args = tuple(_signed(arg, sign) for arg in value.args)
     if value.name in ("pm", "mp"):
-        return args[0] if (value.name == "pm") == (sign > 0) else Operation("neg", args)
+        if (value.name == "pm") == (sign > 0):
+            return args[0]
+        return Number(-args[0].value, args[0].decimal) if isinstance(args[0], Number) else Operation("neg", args)
     return Operation(value.name, args)
 
 
@@ -513,8 +537,10 @@ def _two_lists(g: Items, a: Items) -> bool:
         len(_names(parts)) == len(parts) or all(isinstance(part, Quantity) and part.unit.is_label for part in parts)
         for parts in (one, two)
     ]
-    if any(has_names) and not all(has_names) and all(map(_is_plain, one if has_names[1] else two)):
-        return _in_order(one, two)
+    if any(has_names) and not all(has_names):
+        unnamed = one if has_names[1] else two
+        if all(isinstance(part, Expression | Quantity) for part in unnamed):
+            return _in_order(one, two)
     has_labels = [any(isinstance(part, Labelled) for part in parts) for parts in (one, two)]
     if (any(has_labels) and not all(has_labels)) or _DOTS in one:
         return _in_order(one, two)
@@ -585,7 +611,7 @@ def _by_name(parts: Sequence[Value]) -> tuple[Value, ...]:
     if len(_names(parts)) != len(parts):
         return tuple(parts)
     named = [part.sides for part in parts if isinstance(part, Relation)]
-    return tuple(sides[1] for sides in sorted(named, key=lambda sides: str(sides[0])))
+    return tuple(sides[1] for sides in sorted(named, key=lambda sides: (str(sides[0])[0] == "\\", str(sides[0]))))
 
 
 def _grouped(parts: tuple[Value, ...]) -> tuple[Value, ...]:
@@ -621,6 +647,9 @@ def _matched(one: Sequence[T], two: Sequence[T], equal: Callable[[T, T], bool]) 
 
 def _matrices(g: Value, a: Value) -> bool:
     one, two = _rows(g), _rows(a)
+    for rows, other in ((one, a), (two, g)):
+        if rows and 1 in (len(rows), len(rows[0])) and isinstance(other, Operation) and Symbol("j") in _factors(other):
+            return same_expression(_on_axes([cell for row in rows for cell in row]), other)
     if one is None or two is None:
         return isinstance(g, Operation) and isinstance(a, Operation) and same_expression(g, a)
     if isinstance(g, Items) != isinstance(a, Items) and 1 in (len(one), len(one[0])):

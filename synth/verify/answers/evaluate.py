@@ -316,11 +316,15 @@ def _mp_root(mp: Any, index: Any, value: Any) -> Any:
 
 
 def _sum(mp: Any, *values: Any) -> Any:
-    """The sum; zero where the terms cancel to the last digits, so that a root or a quotient of it is not noise."""
+    """The sum; zero where the terms cancel to the last digits, so that a root or a quotient of it is not noise.
+    Raises Undefined where a term is too small to be seen beside the others, and is no noise."""
     total = mp.mpc(0)
     for value in values:
         total += value
-    size = max((abs(value) for value in values), default=0)
+    sizes = [abs(value) for value in values]
+    size = max(sizes, default=0)
+    if not mp.isinf(size) and any(0 < small < size * mp.mpf(10) ** (-10 - mp.dps) for small in sizes):
+        raise Undefined
     if not mp.isinf(size) and abs(total) < size * mp.mpf(10) ** (4 - mp.dps):
         return mp.mpf(0)
     return total
@@ -552,6 +556,8 @@ def _whole_numbers(nodes: list[Value]) -> set[str]:
         match node:
             case Operation(name="!" | "!!" | "binom" | "mod" | "gcd" | "lcm", args=args):
                 names |= set().union(*map(symbols, args))
+            case Operation(name="sum" | "prod", args=(_, low, high, _)):
+                names |= symbols(low) | symbols(high)
             case Operation(name="^", args=(Operation(name="neg") | Number(value=Fraction(numerator=-1)), exponent)):
                 names |= symbols(exponent)
             case Operation(name="^", args=(Number(value=value), exponent)) if value < 0:
