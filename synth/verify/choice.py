@@ -52,11 +52,11 @@ _ANSWER_IS = (
 )
 _ANSWER_IS_ELSEWHERE = (
     r"(?:正确)?(?:答案|选项)(?:应该|应)?(?:是|为|选)?\s*[:\uff1a]?|"
-    r"选(?:择|项)?\s*[:\uff1a]?|(?:答え|正解)(?:は|\uff1a)|【答案】|정답[은:]?|ответ\s*[:\u2014-]"
+    r"(?<!不)选(?:择|项)?\s*[:\uff1a]?|(?:答え|正解)(?:は|\uff1a)|【答案】|정?답[은:]|ответ\s*[:\u2014-]"
 )
 _CHOOSING = (
     r"\bI(?:'d|\u2019d| would| will|'ll)?\s+(?:choose|pick|select|go with|conclude|vote for|opt for)\b:?|"
-    r"\b(?:choose|select)\b|\b(?:leaves|leaving)(?: us with)?(?: only)?\b|"
+    r"\b(?:choose|select|choisis|elijo|wähle|scelgo|escolho)\b|\b(?:leaves|leaving)(?: us with)?(?: only)?\b|"
     r"\b(?:hence|thus|therefore|so|it is|it's|it\u2019s),?(?=\s+\(?[A-Z]\)?\s*(?:[.!]|$))"
 )
 _CUE = re.compile(
@@ -78,7 +78,10 @@ _HEDGE = re.compile(
 )
 _UNDECIDED = re.compile(rf"{_HEDGE.pattern}|\b(?:either|both|could be|might be|all of)\b", re.IGNORECASE)
 _OF_AN_ARTICLE = re.compile(r"\s+(?!because|since|as\b|and\b|but|which|for\b|with\b|is\b|due)[a-z]")
-_REFUSED = re.compile(r"(?:\b(?:not|never)|n['\u2019]t)\s*$", re.IGNORECASE)
+_REFUSED = re.compile(
+    r"(?:\b(?:not|never)|n['\u2019]t|\b(?:every\w*|any\w*|all)\s+(?:but|except)|\bother than)\s*(?:option\s*)?$",
+    re.IGNORECASE,
+)
 _GOLD_LETTERS = re.compile(r"""[\s\[("',;/&]*[A-J](?:[\s\[\]()"',;/&]+[A-J])+[\s\])"']*""")
 _BULLET = re.compile(r"^(?:[-\u2022\u2705\u2713\u2714\u2611]\ufe0f?\s*)+")
 _ENDS = re.compile(r"\s*[.,;!]?\s*$", re.MULTILINE)
@@ -297,8 +300,12 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
         return committed or None
     last = _BULLET.sub("", text.rpartition("\n")[2].strip())
     first = _BULLET.sub("", text.partition("\n")[0].strip())
-    if first != last and (letters := _letters(first.rstrip("."), options, whole=True)) is not None:
-        return ", ".join(letters)  # B, and below it why
+    if first != last:  # B, and below it why
+        if (letters := _letters(first.rstrip("."), options, whole=True)) is not None:
+            return ", ".join(letters)
+        own = re.fullmatch(rf"(?P<letter>{_LETTER})\s*(?P<rest>.*)", first)
+        if own and options and own["letter"].strip("([])") == _by_text(own["rest"].lstrip(".:)- "), options):
+            return own["letter"].strip("([])")
     lead = re.fullmatch(rf"(?:the\s+)?{_OPTION}(?P<letter>{_LETTER})\s*(?P<rest>.*)", last.rstrip("."), re.IGNORECASE)
     is_its_text = (
         lead is not None and options is not None and _by_text(lead["rest"].lstrip(".:)- "), options) is not None
@@ -335,7 +342,8 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
         if len(named) == 1 and not _DENIED.search(last) and not re.search(r"\bor\b", last):
             return named[0]
         value = last.rstrip(" .").rpartition(" is ")[2]
-        if not named and value not in options and not _DENIED.search(last) and (same := _by_text(value, options)):
+        before = last[: last.rfind(value)]
+        if not named and value not in options and not _DENIED.search(before) and (same := _by_text(value, options)):
             return same
         if len(stated) < 100 and not named and (same := _by_value(stated.strip(" ."), options)):
             return same
@@ -360,6 +368,8 @@ def _commitment(text: str, options: dict[str, str] | None) -> str | None:
                 or _REFUSED.search(before)
             ):
                 continue
+            if last is not None and pattern is _BACKWARD and match[0].endswith("true"):
+                continue  # The answer is C. A is true as well.
             if group == "A" and pattern is _CUE and _OF_AN_ARTICLE.match(text, match.end()):
                 continue
             letters = _letters(group, options, whole=group.islower())

@@ -71,13 +71,16 @@ _BEGINNING = re.compile(r"[ \t*:#]*(?:\n[\s>*:#]*(?:```\w*\n)?)?")  # of an answ
 _AT_THE_END = re.compile(r"(?:\s*です|[\s.!。！\u2705\u2714\ufe0f\U0001f300-\U0001faff]+)$")
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
 _END = re.compile(
-    r"(?<!\b[ap]\.m)[.!?]\s+(?=[A-Z\"'(*\\$]|$)|。|;\s|\n|"
+    r"(?<!\b[ap]\.m)[.!?]\s+(?=[A-Z\"'(*\\$]|$)|。|;\s+(?=[A-Za-z]{2})|\n|"
     r",?\s+(?:because|since|which|where|so that|as (?:we|shown|"
     r"required|desired|the)|for (?:all|any|every)|when|given that|"
     r"I hope|by)\b|,\s+(?:I|as|so|but|hence|thus|while|just|not)\b|\s[\u2013\u2014]\s|"
     r"\s(?:rather than|instead of|\(not)\b",
 )
 _MARKED = re.compile(r"(?:-\s*)?(?:part\s*)?\(?[a-eA-E1-9]\)", re.IGNORECASE)  # a line of an answer in several parts
+_MARKUP = re.compile(
+    r"</?(?:b|i|u|p|em|li|ul|ol|br|div|span|code|strong|h[1-6]|solution|result)\b[^<>]{0,80}>", re.IGNORECASE
+)
 _TICKED = re.compile(r"`+([^`]+)`+[.,]?")
 _HEDGE = re.compile(
     r"\b(?:or (?:maybe|perhaps|possibly)|not sure|i (?:do not|don't|cannot|can't) (?:know|tell|determine|decide))\b",
@@ -194,6 +197,8 @@ def committed_answer(response: str | Reasoning) -> Answer:
     # A heading has the same mark: what counts stands at the end and is no prose.
     if last is not None and last[1].strip() and len(text) - last.end() < 200 and not _PROSE.search(last[1]):
         return Answer(_tidy(last[1]), how="hash")
+    if "</" in text:
+        text = _MARKUP.sub(" ", text).strip()
     if _HEDGE.search(text[-_SHORT:]):
         return Answer(None, reason="it does not commit itself to an answer")
     if fields := _JSON.findall(text):

@@ -47,7 +47,7 @@ SUPPOSED = re.compile(
     r"如果|假设|可能|也许|或许|大概|\?\s*$",
     re.IGNORECASE,
 )
-MODAL = re.compile(r"\b(?:might|could|would|may)\b", re.IGNORECASE)
+MODAL = re.compile(r"\b(?:might|could|would|may|used to)\b", re.IGNORECASE)
 
 _ADVERBS = (
     r"just|simply|therefore|thus|indeed|clearly|then|hence|exactly|precisely|finally|equal to|given by|as follows|"
@@ -69,7 +69,8 @@ _NEUTRAL = re.compile(
     re.IGNORECASE,
 )
 COPULA = re.compile(
-    r"\b(?:is|are|was|were|be|equals|(?:comes(?: out)?|amounts|simplifies|reduces|evaluates|works out|adds up) to|"
+    r"\b(?:is|are|was|were|be|equals|(?:comes(?: out)?|amounts|simplifies|reduces|evaluates|works out|adds up|leads?)"
+    r" to|arrives? at|results? in|"
     r"(?:in|de)creas(?:es|ed) by|"
     r"est(?: de)?|sont|y a|(?<=\s)es(?: de)?|son|será|ist|sind|lautet|é|são|è|sono)\b|"
     r"(?<!\d)[:\uff1a]|:(?=\s)|=>?|(?<![因以])为|是|有|等于|得|需要?|即|共|は|은(?=\s)|는(?=\s)",
@@ -105,7 +106,9 @@ _STATE_NOTHING = frozenset(
         "discarded verifying say says claim claims guess guesses"
     )
 )
-_NO_NOUNS = NO_LABEL | set(word_list("veces más mas menos mehr weniger mal fois plus moins volte vezes più meno раз"))
+_NO_NOUNS = NO_LABEL | set(
+    word_list("veces más mas menos mehr weniger mal fois plus moins volte vezes più meno раз before ago")
+)
 SEGMENT = re.compile(
     r"\$\$(?P<a>[^$]+)\$\$|(?<!\\)\$(?P<b>(?:[^$\\]|\\.)+)\$(?!\d)|\\\((?P<c>(?:[^\\]|"
     r"\\(?!\)))+)\\\)|\\\[(?P<d>(?:[^\\]|\\(?!\]))+)\\\]",
@@ -145,7 +148,8 @@ _ANOTHER = re.compile(
 )
 RETRACTED = re.compile(
     r",?\s+(?:which|but (?:that|this|it))\s+(?:is|was|would be|cannot be|can't be)\s+"
-    r"(?:wrong|incorrect|impossible|false|a (?:contradiction|mistake)|not (?:correct|right|possible|valid|allowed))\b|"
+    r"(?:wrong|incorrect|impossible|false|an? (?:contradiction|mistake|error)|"
+    r"not (?:correct|right|possible|valid|allowed))\b|"
     r",?\s+but (?:we|I) (?:forgot|missed)\b",
     re.IGNORECASE,
 )
@@ -195,7 +199,7 @@ def _leaves(after: str) -> bool:
     return not (
         is_heading
         or _MADE_OF_IT.match(phrase)
-        or _NO_NOUNS.intersection(words[:2])
+        or _NO_NOUNS.intersection(words[: 1 if words[1:3] == ["at", "the"] else 2])
         or COPULA.search(_LEFT.sub("", phrase))
     )
 

@@ -9,6 +9,7 @@ values to six decimals and four significant digits; conditions on parameters on 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -269,12 +270,14 @@ def _equations(g: Relation, a: Relation) -> bool:
             a = renamed(a, t, x)
     if all(names):
         if not _same_name(g.sides[0], a.sides[0]):
+            if any(isinstance(side.sides[0], Operation) and side.sides[0].name == "\\angle" for side in (g, a)):
+                return False
             return len(g.sides) == 2 == len(a.sides) and _proportional(g, a, signed=False)
         return any(same(one, two) for one in _stated(g) for two in _stated(a)) or (
             len(g.sides) == 2 == len(a.sides) and _proportional(g, a, signed=False)
         )
-    if len(g.sides) == 2 == len(a.sides):
-        return _proportional(g, a, signed=False)
+    if len(g.sides) == 2 == len(a.sides) and _proportional(g, a, signed=False):
+        return True
     return _chains(g, a)
 
 
@@ -285,13 +288,19 @@ def _occurs(name: Value, sides: Sequence[Value]) -> bool:
 def _same_name(one: Value, two: Value) -> bool:
     if _is_function(one) and _is_function(two):
         return one == two  # f(0) is no f(x)
-    names = []
-    for side in (one, two):
-        text = side.name.removeprefix("apply ") if _is_function(side) else str(side)
-        names.append(text.strip().strip("|"))
+    names = [_name(side) for side in (one, two)]
     function = {"y", "f"} == set(names)
     bases = [name.partition("_")[0] for name in names]
     return function or names[0] == names[1] or (bases[0] == bases[1] and bases[0] in names)  # x_1 and x
+
+
+def _name(side: Value) -> str:
+    r"""A name as text: of ``f(x)`` the f, of ``|AB|`` and ``\overline{AB}`` AB, of ``\angle A`` A."""
+    if _is_function(side):
+        return side.name.removeprefix("apply ").strip()
+    text = str(side).replace("\\operatorname{\\angle}", "").strip()
+    points = re.sub(r"\\(?:cdot|bar)|[|(){} ]", "", text)
+    return points if len(points) > 1 and points.isalpha() and points.isupper() else text.strip("()")
 
 
 def _is_function(value: Value) -> TypeGuard[Operation]:

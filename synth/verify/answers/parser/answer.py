@@ -46,7 +46,8 @@ _NOT_LABELS = frozenset(
         "not no at least most more less than fewer greater up to or between cannot never either neither minus "
         "negative over above below under around and plus times if unless isn't about approximately half except "
         "base none nothing without wrong incorrect false invalid excluded excluding twice double triple square squared "
-        "assume assuming suppose perhaps maybe probably possibly let guess define try test check consider "
+        "assume assuming suppose perhaps maybe probably possibly let guess define try test check consider may might "
+        "could would should think believe seems say says said expect expected guess guessed used "
         "cubed reciprocal opposite thrice third quarter"
     )
 )
@@ -158,7 +159,8 @@ class Parser(Brackets):
         if mark in (":", "=") or words[-1] in ("is", "are", "equals", "be", "of"):
             self._at += end + (mark in (":", "="))
             return " ".join(word for word in words if word not in ("the", "is", "are", "equals", "be", "of"))
-        is_name = self._next(end).kind == "number" and all(self._word(k) for k in range(end))
+        number = self._next(end + (mark == "-" and self._next(end).spaced))
+        is_name = number.kind == "number" and all(self._word(k) for k in range(end))
         if is_name and words[-1] not in CURRENCIES and self._depth == 1 and self._is_list:
             self._at += end
             return " ".join(words)
