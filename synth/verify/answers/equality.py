@@ -248,6 +248,10 @@ def _is_name(value: Value) -> bool:
             return _is_name(inner)
         case Operation(name="/", args=(over, under)):  # dy/dx, a/b
             return _is_name(over) and _is_name(under)
+        case Operation(
+            name="sin" | "cos" | "tan" | "cot" | "sec" | "csc", args=(Symbol() | Operation(name="\\angle"),)
+        ):
+            return bool(symbols(value))
         case Operation(name="max" | "min" | "gcd" | "lcm" | "det" | "Re" | "Im" | "arg" | "sum" | "prod"):
             return bool(symbols(value))
         case Operation(name=name):

@@ -531,8 +531,13 @@ def same_expression(gold: Value, answer: Value) -> bool:
     strict = any(_sign_matters(node) for node in nodes)
     imaginary = any(isinstance(node, Symbol) and node.name == "i" for node in nodes)
     seen = 0
-    for env in points(names, _whole_numbers(nodes), negative=strict):
-        decided = _same_at(gold, answer, env, decimal, may_be_complex=imaginary or not names, strict=strict)
+    for number, env in enumerate(points(names, _whole_numbers(nodes), negative=strict, far=strict)):
+        try:
+            decided = _same_at(gold, answer, env, decimal, may_be_complex=imaginary or not names, strict=strict)
+        except TooLarge:
+            if number < _FAR:
+                raise
+            break
         if decided is False:
             return False
         seen += decided is True
@@ -541,7 +546,7 @@ def same_expression(gold: Value, answer: Value) -> bool:
 
 def _sign_matters(node: Value) -> bool:
     match node:
-        case Operation(name="abs" | "sgn" | "floor" | "ceil" | "min" | "max" | "cases"):
+        case Operation(name="abs" | "sgn" | "floor" | "ceil" | "min" | "max" | "mod" | "cases"):
             return True
         case Operation(name="root", args=(Number(value=index), Operation(name="^", args=(_, Number(value=power))))):
             return index.denominator == 1 == power.denominator and index % 2 == 0 == power % 2
@@ -569,9 +574,13 @@ def _whole_numbers(nodes: list[Value]) -> set[str]:
     return names
 
 
-def points(names: set[str], whole: set[str], *, negative: bool = False) -> Iterator[Env]:
-    """Where two expressions are compared: the same points on every machine and in every run."""
-    for number in range(1 if not names else 16 if negative else 13 if whole else 7):
+_FAR = 16  # from this number on, points lie far away
+
+
+def points(names: set[str], whole: set[str], *, negative: bool = False, far: bool = False) -> Iterator[Env]:
+    """Where two expressions are compared: the same points on every machine and in every run. `far`: two more, where
+    ``max(x, 2024)`` is no 2024."""
+    for number in range(1 if not names else _FAR + 2 * far if negative else 13 if whole else 7):
         env: Env = {}
         for name in names:
             seed = hashlib.sha256(f"{number} {name}".encode()).digest()
@@ -580,8 +589,10 @@ def points(names: set[str], whole: set[str], *, negative: bool = False) -> Itera
                 value /= 4  # within the domain of arcsin
             if negative and number in (1, 8):
                 value = Fraction(1 + seed[3] % 5)  # where floor and ceiling agree
-            if negative and number > 12 and name not in whole:
-                value = (value / 3 + 2, 4 * value, 30 * value)[number - 13]  # |f| and f differ where f is negative
+            if negative and number >= _FAR and name in whole:
+                value = Fraction(1000 + seed[0])
+            elif negative and number > 12:  # |f| and f differ where f is negative, max(f, 2024) and 2024 far away
+                value = (value / 3 + 2, 4 * value, 30 * value, 4000 * value, 10**7 * value)[number - 13]
             env[name] = -value if negative and 6 < number < 13 and seed[2] % 2 and name not in whole else value
         yield env
 
