@@ -267,6 +267,8 @@ def _equations(g: Relation, a: Relation) -> bool:
     names = [_is_name(side.sides[0]) and not _occurs(side.sides[0], side.sides[1:]) for side in (g, a)]
     if len(g.sides) > 2 and _matched(g.sides, a.sides, same):
         return True  # x = y = z in any order
+    if any(len(side.sides) > 2 and all(isinstance(each, Symbol) for each in side.sides) for side in (g, a)):
+        return False
     match g.sides[0], a.sides[0]:
         case Operation(name=f, args=(Symbol(name=x),)), Operation(name=h, args=(Symbol(name=t),)) if f == h and x != t:
             if not f.startswith("apply ") or not {x, t} <= _ARGUMENTS or x in symbols(a.sides[1]):
@@ -693,6 +695,8 @@ def _cases(g: Value, a: Value) -> bool:
     one, two = _function(g), _function(a)
     if one is None or two is None:
         return isinstance(g, Cases) and isinstance(a, Cases) and _matched(g.rows, a.rows, _same_piece)
+    if symbols(one) != symbols(two):
+        return False
     rows = [row for value in (g, a) if isinstance(value, Cases) for row in value.rows]
     try:
         return same_expression(one, two) and _same_at_bounds(one, two, [when for _, when in rows if when is not None])

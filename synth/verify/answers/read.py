@@ -127,10 +127,12 @@ def letters(text: str) -> str:
 
 
 def _is_single(tokens: tuple[Token, ...], at: int) -> bool:
-    """Whether a brace stands around one token, and no digits behind it that it keeps apart (``2^{10}0``)."""
+    r"""Whether a brace stands around one sign, and no digits behind it that it keeps apart (``2^{1}0``). Longer numbers
+    keep theirs: ``\frac{31}{6}`` is no ``\frac{3}{16}``."""
     opening = at if tokens[at].text == "{" else at - 2
-    around = [token.text for token in tokens[max(opening, 0) : opening + 3 : 2]]
-    return around == ["{", "}"] and not (opening + 3 < len(tokens) and tokens[opening + 3].kind == "number")
+    around = [token.text for token in tokens[max(opening, 0) : opening + 3]]
+    is_one = len(around) == 3 and around[::2] == ["{", "}"] and (len(around[1]) == 1 or around[1].startswith("\\"))
+    return is_one and not (opening + 3 < len(tokens) and tokens[opening + 3].kind == "number")
 
 
 _FORMULA = re.compile(r"(?=.*\d)(?:[A-Z][a-z]?\d*|\((?:[A-Z][a-z]?\d*)+\)\d*){2,}")

@@ -53,7 +53,10 @@ _NOT_LABELS = frozenset(
 )
 _ELEMENTS = frozenset(word_list("all any every real number numbers integer integers positive natural values of"))
 _TOTALS = frozenset(
-    word_list("total value sum area volume length number amount probability answer maximum minimum max min result cost")
+    word_list(
+        "total value sum area volume length number amount probability answer maximum minimum max min result cost the "
+        "final correct solution"
+    )
 )
 
 
@@ -153,6 +156,9 @@ class Parser(Brackets):
             or words[0] in QUALIFIERS
         ):
             return None
+        copula = next((k for k, word in enumerate(words) if word in ("is", "are")), 0)
+        if copula and {word.lower() for word in words[:copula]} <= _TOTALS:  # the answer is x + 1
+            words, end = words[: copula + 1], copula + 1
         mark = self._next(end).text
         if words[-1] == "of" and words[-2:-1] and words[-2] not in _TOTALS:
             return None
