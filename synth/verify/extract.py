@@ -26,6 +26,7 @@ from synth.reasoning import Reasoning, split_reasoning
 from synth.verify.answers.tokens import closing_brace, is_balanced
 from synth.verify.statement import (
     BOLD,
+    BY_CASE,
     COPULA,
     DENIED,
     LEAD,
@@ -260,6 +261,8 @@ def _sentence(text: str) -> tuple[str | None, bool]:
         if (joined := formulas(clause)) is not None:
             return joined, False
         line = clause[:_SHORT].partition("\n")[0]
+        if BY_CASE.search(line):
+            return None, True
         if (end := _END.search(line)) is not None:
             line = line[: end.start()]
         if line := _tidy(_AT_THE_END.sub("", line.rstrip("。.！! "))):

@@ -16,8 +16,8 @@ from synth.verify.answers.units import NO_LABEL
 from synth.verify.answers.values import word_list
 
 __all__ = [
-    "BOLD", "COPULA", "DENIED", "LEAD", "MODAL", "NOT_THE_ANSWER", "RETRACTED", "SEGMENT", "SUPPOSED", "TAKEN_BACK",
-    "emphasized", "formulas", "inside", "is_stated", "last_clause", "stated",
+    "BOLD", "BY_CASE", "COPULA", "DENIED", "LEAD", "MODAL", "NOT_THE_ANSWER", "RETRACTED", "SEGMENT", "SUPPOSED",
+    "TAKEN_BACK", "emphasized", "formulas", "inside", "is_stated", "last_clause", "stated",
 ]  # fmt: skip
 
 _LENGTH = 800  # characters of the end of a text in which a sentence is looked for
@@ -32,6 +32,8 @@ DENIED = re.compile(
 NOT_THE_ANSWER = re.compile(  # it is false that the answer is, the first digit of the answer is, the answer to another
     r"\b(?:false|impossible|untrue|unlikely|doubtful)\s+that\s+(?:the\s+)?(?:\w+\s+)?(?:answer|value|result)\b|"
     r"\b(?!value\b)\w+\s+(?:of|to|in)\s+(?:the|our|this)\s+(?:\w+\s+)?answer\b[^\n]{0,3}\b(?:is|are)\b|"
+    r"\b(?:told|claim(?:s|ed)?|thought|guess(?:ed)?|believed|expected|sa(?:id|ys)|assumed)\s+(?:that\s+)?(?:the|my|our)\s+"
+    r"(?:\w+\s+)?answer\b|^\s*say\s+(?:that\s+)?the\s+(?:\w+\s+)?answer\b|"
     rf"\banswer\s+(?:has|to\s+(?:an?|another))\s|{_WRONG}",
     re.IGNORECASE,
 )
@@ -133,17 +135,25 @@ _CLAUSE = re.compile(
 )
 _IS_NAMED = re.compile(  # 12 is the answer
     r"[\s*`]*(?:(?:is|are|est|es|ist|é|è)\s+"
-    r"(?:the|our|my|what|correct|right|required|la|le|el|die|das|der|o|a|il)\b(?! wrong)|是|就是)"
+    r"(?:the|our|my|what|correct|right|required|la|le|el|die|das|der|il)\b(?! wrong)|é\s+[ao]\b|是|就是)"
 )
 _MADE_OF_IT = re.compile(  # 12², 12 x, 12 + 3, 12倍
-    r"\s?(?!a\s[a-z]{2})(?:[-\u2212+*/\u00d7\u00b7]\s?)?(?:[A-Za-z\u0370-\u03ff]|pi|sqrt|log|ln)(?!\w)|[^\s*`\"'\u201d\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]|.*[\d\0\\$+=<>^]|"
+    r"\s?(?!a\s[a-z]{2})(?:[-\u2212+*/|\u2223\u00d7\u00b7]\s?)?(?:[A-Za-z\u0370-\u03ff]|pi|sqrt|log|ln)(?!\w)|[^\s*`\"'\u201d\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]|.*[\d\0\\$+=<>^]|"
     r"[万亿百十的倍のよ보]|千(?![米克瓦])|.?以(?!及)|.*倍|.{0,2}(?:이상|이하|초과|미만|左右|未満)",
     re.DOTALL,
 )
+BY_CASE = re.compile(  # 24 when a = 1 and 36 when a = 2
+    r"\b(?:when|for|if|with|without)\b[^.]{0,60}(?:,|;|\band\b)\s+\$?[\d.\0]+\$?\s+(?:when|for|if|with|without|otherwise)\b"
+)
+_OF_UNKNOWNS = re.compile(
+    r"(?<![A-Za-z])(?:\d\s*)?[A-Za-z](?![A-Za-z(])\s*[-\u2212*/^|\u00b2\u00b3\u00b7]|\d\s*[A-Za-z](?![A-Za-z])|\|\s*[a-z]\s*\|"
+)
+_SIDE = re.compile(r"(?:[\w^|/().!]+\s*[-+*/\u00b7\u00d7\u2212]\s*)*[\w^|/().!\u00b2\u00b3]+\s*$")
+_IN, _WAYS = re.compile(r"\bin\s(?:exactly\s)?[\s*$]*$"), re.compile(r"[\s*$]*(?:different\s|distinct\s)?ways\b")
 _LEFT = re.compile(r"\b(?:is|are)\s+(?:left|needed|required|possible|remaining)\b", re.IGNORECASE)
 _SUCH = ("such", "ordered", "distinct", "different", "possible")
 _ANOTHER = re.compile(
-    r"[\s,;*]*(?:\b(?:or|oder|ou|o|или|if|unless|except|otherwise)\b|[或到至和~]|(?:,|;|\band\b)[\s$]*[^\W\d_]\w{0,3}\s*=)",
+    r"[\s,;*]*(?:\b(?:or|oder|ou|o|или|if|unless|except|otherwise)\b|[(\[]?\s*(?:wrong|incorrect|invalid|rejected|false)\b|[✗✘❌]|[或到至和~]|(?:,|;|\band\b)[\s$]*[^\W\d_]\w{0,3}\s*=)",
     re.IGNORECASE,
 )
 RETRACTED = re.compile(
@@ -154,7 +164,10 @@ RETRACTED = re.compile(
     re.IGNORECASE,
 )
 _NOT_ANOTHER = re.compile(r",\s+(?:and\s+)?not\s+[^,]{1,40}$")  # 73, not 74
-_SENTENCE_END = re.compile(r"(?<=[.!?])\)?\s+(?=[^\d\s])|;\s+(?=it\b)|。|\n|\s(?=(?:So|Thus|Therefore|Hence)\b)")
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?])\)?\s+(?=[^\d\s])|;\s+(?=it\b)|。|\n|"
+    r",\s+(?=(?:so|thus|hence|therefore)\b)|\s(?=(?:So|Thus|Therefore|Hence)\b)"
+)
 _QUOTED = re.compile(r"^[ \t]*>[> \t]*", re.MULTILINE)
 _IS = re.compile(r"(?<!hope it )\b(?:is|are|was)\s+([^.!?,;]{1,60})[.!]?\s*$")
 
@@ -167,10 +180,15 @@ def is_stated(before: str, after: str, *, is_equation: bool = False) -> bool:
         return False
     if not _leaves(after):
         return False
+    if _IN.search(before) and _WAYS.match(after):
+        return True
     verb = None
     for verb in COPULA.finditer(before):  # noqa: B007 - the last one
         pass
     if verb and verb[0] == "=":  # we reject x = 42
+        side = _SIDE.search(before[: verb.start()])
+        if side and "=" not in before[: side.start()] and _OF_UNKNOWNS.search(side[0]):
+            return False  # n^2 = 24
         name = re.compile(r"\S+\s*$").search(before[: verb.start()])
         governing = _LAST_WORD.search(before[: name.start()]) if name else None
         if governing and governing[2] and governing[2].lower() in _STATE_NOTHING:
@@ -245,7 +263,7 @@ def _of_clause(plain: str, values: list[re.Match[str]]) -> str | None:
     end = next((match.start() for match in clauses), len(plain))
     values = [match for match in values if match.end() <= end]
     value = first = values[-1]
-    if RETRACTED.match(plain, value.end()):
+    if RETRACTED.match(plain, value.end()) or BY_CASE.search(plain):
         return None
     formula = _formula(value)
     for other in reversed(values[:-1]):

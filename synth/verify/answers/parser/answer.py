@@ -185,6 +185,9 @@ class Parser(Brackets):
         words = [token.text.lower() for token in rest if token.kind == "word"]
         if set(words) & _CHANGES or words.count("for") > 1 or any(token.text == "\\pm" for token in rest):
             raise Unreadable("its conditions change the value")
+        places = zip(rest, rest[1:], rest[2:], strict=False)
+        if any(comma.text == "," and one.kind == "number" and two.kind == "word" for comma, one, two in places):
+            raise Unreadable("another case follows")
         if any(token.text == "=" for token in rest) and "where" not in words:
             raise Unreadable("it holds for one case only")
         self._at = len(self._tokens)
