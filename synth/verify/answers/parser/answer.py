@@ -47,7 +47,8 @@ _NOT_LABELS = frozenset(
         "negative over above below under around and plus times if unless isn't about approximately half except "
         "base none nothing without wrong incorrect false invalid excluded excluding twice double triple square squared "
         "assume assuming suppose perhaps maybe probably possibly let guess define try test check consider may might "
-        "could would should think believe seems say says said expect expected guess guessed used "
+        "could would should discard reject exclude ignore skip avoid verify add subtract multiply "
+        "divide substitute think believe seems say says said expect expected guess guessed used "
         "cubed reciprocal opposite thrice third quarter"
     )
 )

@@ -96,6 +96,10 @@ class Quantities(Numbers):
                 pieces.append(glue + _UNIT_SIGNS[token.text])
             elif pieces and token.text in ("2", "3") and not token.spaced and last.kind == "word":
                 pieces.append(f"^{token.text}")  # cm2
+            elif token.text == "(" and pieces and pieces[-1].endswith("/"):  # J/(mol K)
+                pieces.append("(")
+            elif token.text == ")" and "(" in pieces and ")" not in pieces:
+                pieces.append(")")
             elif token.text == ".":
                 if at + 1 < len(self._tokens) and self._tokens[at + 1].kind == "number":
                     return None
