@@ -34,6 +34,7 @@ NOT_THE_ANSWER = re.compile(  # it is false that the answer is, the first digit 
     r"\b(?!value\b)\w+\s+(?:of|to|in)\s+(?:the|our|this)\s+(?:\w+\s+)?answer\b[^\n]{0,3}\b(?:is|are)\b|"
     r"\b(?:told|claim(?:s|ed)?|thought|guess(?:ed)?|believed|expected|sa(?:id|ys)|assumed)\s+(?:that\s+)?(?:the|my|our)\s+"
     r"(?:\w+\s+)?answer\b|^\s*say\s+(?:that\s+)?the\s+(?:\w+\s+)?answer\b|"
+    r"\bno\s+(?:such\s+|integer\s+|real\s+|other\s+)?(?:answers?|solutions?|results?)\b|"
     rf"\banswer\s+(?:has|to\s+(?:an?|another))\s|{_WRONG}",
     re.IGNORECASE,
 )
@@ -108,7 +109,7 @@ _STATE_NOTHING = frozenset(
         "discarded verifying say says claim claims guess guesses"
     )
 )
-_NO_NOUNS = NO_LABEL | set(
+_NO_NOUNS = (NO_LABEL - {"this"}) | set(
     word_list("veces más mas menos mehr weniger mal fois plus moins volte vezes più meno раз before ago")
 )
 SEGMENT = re.compile(
@@ -139,7 +140,7 @@ _IS_NAMED = re.compile(  # 12 is the answer
 )
 _MADE_OF_IT = re.compile(  # 12², 12 x, 12 + 3, 12倍
     r"\s?(?!a\s[a-z]{2})(?:[-\u2212+*/|\u2223\u00d7\u00b7]\s?)?(?:[A-Za-z\u0370-\u03ff]|pi|sqrt|log|ln)(?!\w)|[^\s*`\"'\u201d\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]|.*[\d\0\\$+=<>^]|"
-    r"[万亿百十的倍のよ보]|千(?![米克瓦])|.?以(?!及)|.*倍|.{0,2}(?:이상|이하|초과|미만|左右|未満)",
+    r"[万亿百十的倍のよ보多余几]|年前|千(?![米克瓦])|.?以(?!及)|.*倍|.{0,2}(?:이상|이하|초과|미만|左右|未満)",
     re.DOTALL,
 )
 BY_CASE = re.compile(  # 24 when a = 1 and 36 when a = 2
@@ -149,6 +150,7 @@ _OF_UNKNOWNS = re.compile(
     r"(?<![A-Za-z])(?:\d\s*)?[A-Za-z](?![A-Za-z(])\s*[-\u2212*/^|\u00b2\u00b3\u00b7]|\d\s*[A-Za-z](?![A-Za-z])|\|\s*[a-z]\s*\|"
 )
 _SIDE = re.compile(r"(?:[\w^|/().!]+\s*[-+*/\u00b7\u00d7\u2212]\s*)*[\w^|/().!\u00b2\u00b3]+\s*$")
+_OF = re.compile(r"\s+of\b")
 _IN, _WAYS = re.compile(r"\bin\s(?:exactly\s)?[\s*$]*$"), re.compile(r"[\s*$]*(?:different\s|distinct\s)?ways\b")
 _LEFT = re.compile(r"\b(?:is|are)\s+(?:left|needed|required|possible|remaining)\b", re.IGNORECASE)
 _SUCH = ("such", "ordered", "distinct", "different", "possible")
@@ -275,6 +277,8 @@ def _of_clause(plain: str, values: list[re.Match[str]]) -> str | None:
         first, formula = other, _formula(other) + _joined(joint) + formula
     sides = _sides(formula)
     unit = _UNIT.match(plain, value.end())
+    if unit and unit["unit"] in ("%", "percent") and _OF.match(plain, unit.end()):
+        return None  # 60% of y
     if not is_stated(plain[: first.start()], plain[(unit or value).end() : end], is_equation=len(sides) > 1):
         return None
     if len(sides) > 2 and first is value and "," not in formula:

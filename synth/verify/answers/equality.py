@@ -37,6 +37,7 @@ from synth.verify.answers.values import (
     Interval,
     Items,
     Labelled,
+    Logic,
     Matrix,
     Number,
     Operation,
@@ -180,7 +181,7 @@ def _relations(g: Value, a: Value) -> bool:
         return relation is g and len(relation.sides) == 2 and relation.sides[0] == _UNNAMED and same(residue, other)
     if not set(relation.marks) <= {"=", "\\approx"} or (isinstance(other, Cases) and len(relation.sides) > 2):
         return False
-    if relation is g and _relates_variables(relation.sides[0]):
+    if relation is g and symbols(relation.sides[0]) and _relates_variables(relation.sides[0]):
         return False  # x + y = 5 may be a line, whose answer is no number
     return any(same(value, other) if relation is g else same(other, value) for value in _stated(relation))
 
@@ -278,7 +279,7 @@ def _equations(g: Relation, a: Relation) -> bool:
         if not _same_name(g.sides[0], a.sides[0]):
             if any(isinstance(side.sides[0], Operation) and side.sides[0].name == "\\angle" for side in (g, a)):
                 return False
-            return len(g.sides) == 2 == len(a.sides) and _proportional(g, a, signed=False)
+            return len(g.sides) == 2 == len(a.sides) and (_proportional(g, a, signed=False) or _chains(g, a))
         return any(same(one, two) for one in _stated(g) for two in _stated(a)) or (
             len(g.sides) == 2 == len(a.sides) and _proportional(g, a, signed=False)
         )
@@ -420,6 +421,10 @@ def _regions(g: Value, a: Value) -> bool:
     if isinstance(g, Interval) and isinstance(a, Interval):
         open_ends = (g.low_open, g.high_open) == (a.low_open, a.high_open)
         return open_ends and same(g.low, a.low) and same(g.high, a.high)
+    if isinstance(g, Logic) and isinstance(a, Logic) and g.word == a.word:
+        named = all(isinstance(part, Relation) and isinstance(part.sides[0], Symbol) for part in g.parts + a.parts)
+        if named and _matched(g.parts, a.parts, same):
+            return True  # x \ge 0 and y \ge 0
     return same_region(g, a) or (isinstance(g, Relation) and isinstance(a, Relation) and _chains(g, a))
 
 

@@ -249,7 +249,7 @@ def listed_label(words: str) -> Unit | None:
 
 
 def _label(words: str) -> Unit | None:
-    if re.fullmatch(r"[\u4e00-\u9fff]{1,3}", words) and not set(words) & set("万亿千百十的倍不或半多分以余"):
+    if re.fullmatch(r"[\u4e00-\u9fff]{1,3}", words) and not set(words) & set("万亿千百十的倍不或半多分以余前后"):
         return Unit("", words=words, is_label=True)  # a Chinese measure word
     counted = re.sub(r"^(?:ordered|distinct|different|possible) (?=pairs$)", "ordered_", words)  # no 2 * 18
     parts = re.split(r"[\s-]+", counted)
