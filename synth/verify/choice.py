@@ -45,7 +45,8 @@ _GROUP = (
     r"(?<![A-Za-z0-9_])[A-J]{2,6}(?![A-Za-z0-9_']))"
 )
 _ANSWER_IS = (
-    r"\b(?:(?:final|correct|best|right|my)\s+)?(?:answers?|choice|options?|statement|r[ée]ponse|respuesta|"
+    r"\b(?:(?:final|correct|best|right|my)\s+)?(?:answers?|(?<=correct )ones?|choice|"
+    r"options?|statement|r[ée]ponse|respuesta|"
     r"resposta|risposta|opci[óo]n|alternativa|Antwort|L[öo]sung)\b(?P<between>[^.\n:]{0,40}?)"
     r"(?:\b(?:is|are|would be|must be|should be|est|es|ist|lautet)\b|[èé](?=\s)|=>"
     r"|[:=\uff1a\u2192\u2013\u2014]|->|-(?=\s)|\n)|\bans\b\.?:?"
@@ -59,8 +60,13 @@ _CHOOSING = (
     r"\b(?:choose|select|choisis|elijo|wähle|scelgo|escolho)\b|\b(?:leaves|leaving)(?: us with)?(?: only)?\b|"
     r"\b(?:hence|thus|therefore|so|it is|it's|it\u2019s),?(?=\s+\(?[A-Z]\)?\s*(?:[.!]|$))"
 )
+_ADVERB = (
+    r"(?:,?\s*(?:clearly|therefore|of course|thus|then|simply|just|definitely|obviously|indeed|most likely|likely),?"
+    r"\s+)?"
+)
 _CUE = re.compile(
-    rf"(?:{_ANSWER_IS}|{_ANSWER_IS_ELSEWHERE}|{_CHOOSING})\s*{_OPTION}{_OPTION}{_GROUP}", re.IGNORECASE | re.MULTILINE
+    rf"(?:{_ANSWER_IS}|{_ANSWER_IS_ELSEWHERE}|{_CHOOSING})\s*{_ADVERB}{_OPTION}{_OPTION}{_GROUP}",
+    re.IGNORECASE | re.MULTILINE,
 )
 _BACKWARD = re.compile(
     rf"{_OPTION}{_GROUP}\s+(?:is|are)\s+(?:the\s+(?:only\s+)?|both\s+)?(?:correct|right|best|true|(?:final\s+)?answer)\b(?!\s*\?)",
@@ -217,9 +223,11 @@ def _bare(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text in a form in which equal options are equal."""
+    """A text in a form in which equal options are equal. Capitals count in single letters: variables."""
     text = text[:2000].replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\u2212", "-")
-    return " ".join(re.sub(r"[^\w\s.+\-/%^=<>\\]", " ", _bare(text)).lower().rstrip(". ").split())
+    words = re.sub(r"[^\w\s.+\-/%^=<>\\]", " ", _bare(text)).rstrip(". ").split()
+    lowered = (re.sub(r"[^\W\d_]{2,}", lambda word: word[0].lower(), word) for word in words)
+    return re.sub(r"^A(?= [a-z]{2})", "a", " ".join(lowered))
 
 
 def _boxed(text: str, options: dict[str, str] | None) -> str | None:
@@ -318,7 +326,9 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
         another = re.match(rf"{_JOINT}(?!I\s+[a-z]){_LETTER}", rest)
         if raw.upper() == raw and alone and not another and (letters := _letters(raw, options)) is not None:
             return letters[0]
-    if (letters := _letters(last.strip("(). !"), options, whole=True)) is not None and "\n" not in text:
+    listed = re.sub(r"^only\s+", "", last.strip("(). !"), flags=re.IGNORECASE)
+    listed = listed.strip("[]") if "," in listed else listed
+    if (letters := _letters(listed, options, whole=True)) is not None and "\n" not in text:
         return ", ".join(letters)
     if options is not None:
         stated = re.sub(
@@ -364,7 +374,7 @@ def _commitment(text: str, options: dict[str, str] | None) -> str | None:
             before = re.split(r"[.;\n]\s", text[max(0, start - 200) : start])[-1]
             if (
                 _DENIED.search(match.groupdict().get("between") or "")
-                or re.search(r"\bif\b", before, re.IGNORECASE)
+                or re.search(r"\b(?:if|suppose|assum(?:e|ing)|were)\b", before, re.IGNORECASE)
                 or _REFUSED.search(before)
             ):
                 continue
