@@ -223,6 +223,8 @@ def prose(tokens: Sequence[Token]) -> Text | None:
         joined = token.kind == "letter"
     while len(words) > 1 and (words[0].lower() in ("the", "a", "an") or words[0] in _ADDITIONS):
         words.pop(0)
+    if words[:2] == ["answer", "is"]:
+        words = words[2:]
     words = [_PLURALS.get(word, word) for word in words]
     letters = [word for word in words if len(word) == 1]
     if len(letters) == 1 and len(words) < 5:  # n is even, even n
