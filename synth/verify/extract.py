@@ -213,7 +213,7 @@ def committed_answer(response: str | Reasoning) -> Answer:
     others = (next(filter(None, truth.groups())),) if truth else ()
     value = stated(text)
     others = others if value is None else (*others, value)
-    if len(line) <= 200 and "\n" not in line and not is_denied and not _is_prose(line):
+    if len(line) <= 200 and not re.search(r"\n|\?[!?]+$", line) and not is_denied and not _is_prose(line):
         joined = formulas(line)
         return Answer(joined or _tidy(line), how="whole", others=others)
     lines = [BOLD.sub(emphasized, part).strip() for part in line.splitlines() if part.strip()]

@@ -47,7 +47,7 @@ TAKEN_BACK = re.compile(
 SUPPOSED = re.compile(
     r"\b(?:for (?:example|instance)|par exemple|por ejemplo|zum Beispiel|"
     r"if|suppose|assume|assuming|is it|unless|whether|perhaps|maybe|either|si|wenn)\b|"
-    r"如果|假设|可能|也许|或许|大概|\?\s*$",
+    r"如果|假设|可能|也许|或许|大概|\?[\s!?]*$",
     re.IGNORECASE,
 )
 MODAL = re.compile(r"\b(?:might|could|would|may|used to)\b", re.IGNORECASE)
@@ -150,6 +150,7 @@ _OF_UNKNOWNS = re.compile(
     r"(?<![A-Za-z])(?:\d\s*)?[A-Za-z](?![A-Za-z(])\s*[-\u2212*/^|\u00b2\u00b3\u00b7]|\d\s*[A-Za-z](?![A-Za-z])|\|\s*[a-z]\s*\|"
 )
 _SIDE = re.compile(r"(?:[\w^|/().!]+\s*[-+*/\u00b7\u00d7\u2212]\s*)*[\w^|/().!\u00b2\u00b3]+\s*$")
+_OF_WHICH = re.compile(r",\s+of\s+(?:which|whom|these|them)\b")
 _OF = re.compile(r"\s+of\b")
 _IN, _WAYS = re.compile(r"\bin\s(?:exactly\s)?[\s*$]*$"), re.compile(r"[\s*$]*(?:different\s|distinct\s)?ways\b")
 _LEFT = re.compile(r"\b(?:is|are)\s+(?:left|needed|required|possible|remaining)\b", re.IGNORECASE)
@@ -265,7 +266,7 @@ def _of_clause(plain: str, values: list[re.Match[str]]) -> str | None:
     end = next((match.start() for match in clauses), len(plain))
     values = [match for match in values if match.end() <= end]
     value = first = values[-1]
-    if RETRACTED.match(plain, value.end()) or BY_CASE.search(plain):
+    if RETRACTED.match(plain, value.end()) or BY_CASE.search(plain) or _OF_WHICH.search(plain, value.end()):
         return None
     formula = _formula(value)
     for other in reversed(values[:-1]):
