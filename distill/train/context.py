@@ -25,6 +25,8 @@ __all__ = ["ContextGroup", "check_context_layers", "part_of"]
 _CONTEXT_ATTENTION = "distill_context_sdpa"
 
 _WINDOWS = {"sliding_attention": "sliding_window", "chunked_attention": "attention_chunk_size"}
+_LENGTH_DEPENDENT = ("dynamic", "longrope")
+"""Types of RoPE that look at the largest position of a forward pass, which differs from part to part."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,13 @@ def check_context_layers(base: Path, longest: int) -> None:
         faults.append("its layers carry a state along the row")
     if not getattr(model, "_supports_sdpa", True):
         faults.append("its attention is not PyTorch's")
+    rope = getattr(text, "rope_parameters", None) or {}
+    for scaling in (
+        rope,
+        *(one for one in rope.values() if isinstance(one, dict)),
+    ):  # one for all layers, or one a type
+        if scaling.get("rope_type") in _LENGTH_DEPENDENT:
+            faults.append(f"its position embeddings ({scaling['rope_type']}) change with the longest row")
     # Models without the types of their layers (Mistral) have the window in each.
     for kind in sorted(set(getattr(text, "layer_types", None) or ["sliding_attention"]) - {"full_attention"}):
         if kind not in _WINDOWS:

@@ -116,6 +116,7 @@ def test_a_token_without_an_embedding_is_refused(check, base) -> None:
         ({"model_type": "mistral", "sliding_window": 255}, "covers 255 tokens, and rows have up to 256"),
         ({"model_type": "qwen3_next"}, "its layers carry a state along the row"),
         ({"model_type": "gpt_oss"}, "its attention is not PyTorch's"),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "(dynamic) change with the"),
         ({"model_type": "lfm2", "layer_types": ["conv"]}, "it has layers of type conv"),
     ],
 )

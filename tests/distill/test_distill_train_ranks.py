@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from distill.config.recipe import RandomBase, StudentConfig
 from distill.models.prepare import prepare
@@ -62,6 +62,15 @@ def student(
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("start") / "model"
     prepare(StudentConfig(base=RandomBase(hidden_size=32, num_layers=2, num_heads=4)), None, folder)
+    # Two of the four heads have keys and values, as in most models.
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_key_value_heads": 2}))
+    (file,) = folder.glob("*.safetensors")
+    tensors = load_file(file)
+    halves = {name: value[:16] for name, value in tensors.items() if ".k_proj." in name or ".v_proj." in name}
+    assert halves
+    file.unlink()
+    save_file(tensors | halves, file, metadata={"format": "pt"})
     return folder
 
 

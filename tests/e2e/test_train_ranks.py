@@ -22,7 +22,10 @@ def test_a_killed_rank_ends_the_stage_by_name(tmp_path: Path) -> None:
     command = [*COMMAND, "run", "recipes/smoke.yaml", "--runs", str(tmp_path), "--only", "train", *SMALLER]
 
     stage = subprocess.Popen(
-        [*command, "--set", "student.parallel.processes=2"], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [*command, "--set", "student.parallel={processes: 2, context_parallel_size: 2}"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     until(lambda: list(run.glob("scratch/train-*/checkpoint-2/complete.json")), "the first checkpoint", 600)
     ranks = psutil.Process(events(tmp_path)[-1]["pid"]).children(recursive=True)
