@@ -13,7 +13,7 @@ tuned      ``SFTTrainer`` by hand: activations kept, rows sorted by length insid
 ratio, ratio_tuned    speed of distill over trl, and over tuned.
 loss_diff             largest difference of a step's loss between distill and tuned, in the numbers that are timed.
 loss_diff_float32     the same of two steps in float32, not timed. Rows, order, adapters and the mean over trained
-                      tokens are the same in both arms: what remains is rounding, 1e-6 in float32. bfloat16 has eight
+                      tokens are the same in both arms: what remains is rounding, 1e-5 in float32. bfloat16 has eight
                       bits, and packed and padded rows are summed in other orders.
 flops_ratio           FLOPs of a step, by torch's FlopCounterMode, over those of its rows one at a time with the head on
                       labelled positions. Attention counts whole squares on both sides.
