@@ -5,6 +5,7 @@ says, and run forward once over a micro batch, while every tensor that autograd 
 The rest is arithmetic:
 
 - weights, gradients and optimizer: bytes of each parameter, divided among the GPUs by fsdp2;
+- with ``context_parallel_size`` the tokens of a micro batch are divided, and keys and values are those of all;
 - activations: what autograd keeps; with checkpointing the inputs of all layers and what the largest layer keeps;
 - backward: the gradient of the largest tensor that the backward pass holds beside its input;
 - head: logits of one chunk, their float32 copy and its gradient (``distill.train.loss``).
@@ -44,8 +45,8 @@ CHECKPOINTS = 2
 class MemoryForecast:
     """Bytes on each GPU, by purpose; ``disk`` for checkpoints.
 
-    ``parameters`` and ``trained`` are counts, ``tokens`` those of a micro batch. ``gathered``: weights that fsdp2 puts
-    together for the layers at work.
+    ``parameters`` and ``trained`` are counts, ``tokens`` those of a micro batch on a GPU. ``gathered``: weights that
+    fsdp2 puts together for the layers at work.
     """
 
     parameters: int
@@ -98,6 +99,8 @@ def check_memory(recipe: Recipe, gpu_memory: float) -> Iterator[Finding]:
         return
     fits = needed.total <= gpu_memory * 2**30
     hints = ["train in more processes with student.parallel.strategy: fsdp2"]
+    if needed.activations > needed.weights:
+        hints.append("divide rows with student.parallel.context_parallel_size")
     if needed.activations + needed.backward + needed.head > needed.weights:
         hints.insert(0, "lower student.micro_batch_size or max_length")
     if not again:
@@ -119,9 +122,9 @@ def forecast(student: StudentConfig, config: Path, dtype: str, world: int, check
     ``dtype`` is that of the computation: "bfloat16" or "float32". Takes about a second a billion parameters.
     Raises InputError where transformers cannot build the model, MissingDependency without torch, transformers or peft.
     """
-    tokens = student.micro_batch_size * student.max_length
-    saved = _run_forward(student, config, dtype, tokens)
     parallel = student.parallel
+    tokens = -(-student.micro_batch_size * student.max_length // parallel.context_parallel_size)
+    saved = _run_forward(student, config, dtype, tokens)
     divided = sharded(parallel, world)
     share = world if divided else 1
     weights, gradients, optimizer = saved.weights / share, 4 * saved.trained / share, saved.optimizer / share
@@ -228,8 +231,28 @@ def _model(student: StudentConfig, config: Path, dtype: str) -> Any:
         ) from error
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(register_packed_attention())  # without a mask, as packed rows are trained
+    if student.parallel.context_parallel_size > 1:
+        model.set_attn_implementation(_register_gathered(student.parallel.context_parallel_size))
     model.train()
     return adapted(model, student.method) if isinstance(student.method, LoraMethod) else model
+
+
+def _register_gathered(parts: int) -> str:
+    """Attention of the queries of a part over the keys and values of all ``parts``, as in ``distill.train.context``."""
+    import torch
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    def attention(module: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> tuple[Any, None]:
+        query, key = query.to(value.dtype), key.to(value.dtype)
+        keys, values = (torch.cat([one] * parts, dim=2) for one in (key, value))
+        grouped = query.shape[1] != key.shape[1]
+        attended = torch.nn.functional.scaled_dot_product_attention(query, keys, values, enable_gqa=grouped)
+        return attended.transpose(1, 2).contiguous(), None
+
+    name = "distill_gathered"
+    AttentionInterface.register(name, attention)
+    AttentionMaskInterface.register(name, lambda **_: None)
+    return name
 
 
 def _onto_cpu(model: Any) -> None:

@@ -13,6 +13,7 @@ To change X, edit Y:
     rows, tokenised on disk; which are left out        rows.py
     order of rows, optimiser steps, micro batches      batches.py
     attention over packed rows                         attention.py
+    rows divided among processes                       context.py
     the loss and the head                              loss.py
     packing is proven before use                       proof.py
     steps that are not finite, spikes                  guard.py

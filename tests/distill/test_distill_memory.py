@@ -65,6 +65,10 @@ def test_activations_grow_with_the_micro_batch_and_shrink_with_checkpointing(bas
     assert 3.8 < long.activations / short.activations < 4.2
     again = of(base, micro_batch_size=4, again=True)
     assert 1 / LAYERS < again.activations / long.activations < 0.6
+    halves = of(base, micro_batch_size=4, world=2, parallel={"processes": 2, "context_parallel_size": 2})
+    assert halves.tokens == long.tokens / 2
+    keys_and_values = 4 * 2 * halves.tokens * SIZE * LAYERS  # of the other half
+    assert halves.activations == pytest.approx(long.activations / 2 + keys_and_values, rel=0.01)
 
 
 @pytest.mark.slow

@@ -91,6 +91,8 @@ def test_an_unknown_kind_names_the_kinds_there_are(tmp_path: Path) -> None:
         ),
         (["student.parallel.nodes=2"], "student.parallel.rendezvous"),
         (["student.parallel={nodes: 2, rendezvous: 'a:1'}"], "student.parallel.processes"),
+        (["student.parallel.context_parallel_size=2"], "student.parallel.processes"),
+        (["student.parallel={processes: 6, context_parallel_size: 4}"], "4 does not divide"),
         (["prompts="], "sample.source"),
         (["sample.source=traces", "sample.path=x.jsonl"], "prompts"),
         (["teacher.kind=offline", "teacher.model=a/b"], "sample.source"),

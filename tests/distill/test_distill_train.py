@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -25,8 +26,9 @@ from distill.models.prepare import prepare
 from distill.models.random_model import CHATML, write_random_base
 from distill.models.tokens import Tokens
 from distill.train import attention
-from distill.train.batches import LAYOUTS, Layout, Steps, collate, micro_batches, training_order
+from distill.train.batches import LAYOUTS, Layout, Steps, batch_of, collate, micro_batches, training_order
 from distill.train.checkpoints import complete, newest_complete
+from distill.train.context import part_of
 from distill.train.guard import NOT_FINITE, LossGuard
 from distill.train.loss import LabelledHead, own_losses
 from distill.train.metrics import ModelFlops
@@ -221,6 +223,28 @@ def test_each_rank_gets_its_share_of_a_step_and_as_many_micro_batches(start: Pat
         assert len(ranks[0]) == len(ranks[1])
         tokens = [sum(batch["input_ids"].numel() for batch in share) for share in (alone[step], *ranks)]
         assert tokens[0] == tokens[1] + tokens[2] == data.lengths[alone.rows(step)].sum()
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_parts_of_rows_hold_each_token_once_with_its_label_and_as_much_attention(parts: int) -> None:
+    import torch
+
+    lengths, prompts = (7, 101, 3 * parts, 64), (2, 50, 1, 8)
+    ends = itertools.accumulate(lengths)
+    texts = [torch.arange(end - length, end).numpy() for length, end in zip(lengths, ends, strict=True)]
+    whole = batch_of(texts, prompts, "packed", 0)
+    shares = [part_of(whole, part, parts, 999) for part in range(parts)]
+
+    order = shares[0]["context_order"]
+    for name in ("input_ids", "labels", "position_ids"):
+        assert torch.cat([share[name] for share in shares], 1)[0, order].tolist() == whole[name][0].tolist()
+    assert len({share["input_ids"].shape for share in shares}) == 1
+    for share in shares:
+        here = [token for first, end, _ in share["context_chunks"] for token in range(first, end)]
+        assert share["input_ids"][0].tolist() == here + [999] * (share["input_ids"].numel() - len(here))
+        assert share["labels"][0, len(here) :].tolist() == [-100] * (share["input_ids"].numel() - len(here))
+    scores = [int((share["position_ids"][share["input_ids"] != 999] + 1).sum()) for share in shares]
+    assert max(scores) < 1.1 * min(scores)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

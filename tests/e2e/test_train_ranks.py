@@ -49,7 +49,7 @@ def test_a_killed_rank_ends_the_stage_by_name_and_the_next_call_ends_as_two_node
     two_nodes, killed = tmp_path / "nodes", tmp_path / "killed"
     run_smoke(two_nodes, "--until", "curate", *SMALLER)
     shutil.copytree(two_nodes, killed)
-    stage = training(killed, "processes=2")
+    stage = training(killed, "processes=2", "context_parallel_size=2")
     run = the_run(killed)
     until(lambda: list(run.glob("scratch/train-*/checkpoint-2/complete.json")), "the first checkpoint", 600)
     ranks = psutil.Process(events(killed)[-1]["pid"]).children(recursive=True)
@@ -61,7 +61,7 @@ def test_a_killed_rank_ends_the_stage_by_name_and_the_next_call_ends_as_two_node
     assert str(run / "logs" / "train-rank1.log") in said
     first_steps = metrics(killed)[:2]
 
-    resumed = training(killed, "processes=2")
+    resumed = training(killed, "processes=2", "context_parallel_size=2")
     _, said = resumed.communicate(timeout=600)
     assert resumed.returncode == 0, said
     assert metrics(killed)[:2] == first_steps, "their seconds, too: they were not taken again"
@@ -69,7 +69,9 @@ def test_a_killed_rank_ends_the_stage_by_name_and_the_next_call_ends_as_two_node
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    first_node = training(two_nodes, "nodes=2", "processes=1", f"rendezvous=localhost:{port}")
+    first_node = training(
+        two_nodes, "nodes=2", "processes=1", "context_parallel_size=2", f"rendezvous=localhost:{port}"
+    )
     assert first_node.stderr is not None
     (join,) = re.findall(r"`(torchrun .*)`", first_node.stderr.readline())
     until(lambda: list(the_run(two_nodes).glob("scratch/train-*/ranks/job.json")), "the job for the other node", 600)
