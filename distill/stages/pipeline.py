@@ -62,10 +62,11 @@ from distill.stages.train import Arm, Train
 from distill.stages.verify import Verify
 from distill.train.launch import check_keeps_checkpoints
 from distill.train.logits import require_aligned
-from distill.train.self_teacher import check_examples_fit
+from distill.train.self_teacher import check_examples_are_no_test_items, check_examples_fit
 from licensing.audit import audit
 from licensing.errors import InputError
 from publish.formats.gguf import check_gguf_tools
+from synth.benchmarks import items_of
 from synth.problems.config import ImportedTraces
 from synth.sampling.config import TeacherSampling
 
@@ -148,6 +149,9 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     check_sampling(recipe.evaluate, prepared.path / MODEL)
     if train.on_policy is not None and train.on_policy.examples:  # before a teacher is sampled
         check_examples_fit(read_base(prepared.path / MODEL), train.on_policy, student.max_length)
+        if recipe.curate.filters.contaminated:
+            items = items_of(recipe.label.decontaminate, recipe.evaluate.prompts)
+            check_examples_are_no_test_items(train.on_policy.examples, items)
     if train.on_policy is not None and train.on_policy.teacher is not None:
         folder = Path(train.on_policy.teacher.model).expanduser()
         require_shared(prepared.path / MODEL, folder, "train.on_policy.teacher.model")

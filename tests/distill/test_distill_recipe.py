@@ -199,6 +199,7 @@ SERVED = (
         ((*LOGITS, "curate.control_arm=true"), "curate.control_arm compares two students of SFT alone"),
         ((*LOGITS, "train.select={problems: 2}"), "train.select chooses what SFT leaves"),
         ((*LOGITS, "student.method={kind: lora, modules_to_save: [lm_head]}"), "student.method adapts lm_head"),
+        ((*ON_POLICY, "train.on_policy={examples: [{prompt: 1 + 1?, response: ' '}]}"), "an example has no text"),
         ((*ON_POLICY, "curate.control_arm=true"), "curate.control_arm compares two students of SFT alone"),
         ((*ON_POLICY, "student.max_length=512"), "train.on_policy.max_new_tokens leaves no room for a prompt"),
         ((*ON_POLICY, "student.method={kind: lora, modules_to_save: [lm_head]}"), "student.method adapts lm_head"),
