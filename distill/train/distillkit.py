@@ -49,8 +49,8 @@ OTHER_TEXT = "the student's template writes other text than the teacher did"
 DATA = "data_0.parquet"
 COMPRESSION = "compression_config.yaml"
 _NO_LABEL = -100
-_GROUP_TOKENS = 1 << 16  # of a row group: about 10 MB in memory
-_GROUPS_IN_MEMORY = 8  # of a reader
+_GROUP_TOKENS = 1 << 14  # of a row group, which is what a reader decodes for a row: about 3 MB in memory
+_GROUPS_IN_MEMORY = 32  # of a reader
 
 
 @dataclass

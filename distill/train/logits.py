@@ -178,6 +178,7 @@ def _captured_trainer(captured: DistillKitRows, k: int, stop_id: int) -> tuple[A
     data is the place of a row; ``stop_id`` stands for the teacher's stop token, of which the loss takes the place
     alone."""
     import torch
+    from torch.nn.functional import pad
     from trl import DistillationConfig
     from trl.experimental.server_distillation import ServerDistillationTrainer
 
@@ -187,26 +188,25 @@ def _captured_trainer(captured: DistillKitRows, k: int, stop_id: int) -> tuple[A
             self.loss_add_tail = True
 
         def _generate_and_score_completions(self, inputs: Any) -> Any:
-            rows = torch.tensor([one["prompt"] for one in inputs])
-            return super()._generate_and_score_completions(inputs) | {"row": rows}
+            self._rows = [captured[one["prompt"]] for one in inputs]
+            output = super()._generate_and_score_completions(inputs)
+            shape = (*output["completion_ids"].shape, k)
+            ids, logprobs = torch.zeros(shape, dtype=torch.int64), torch.full(shape, float("-inf"))
+            for place, row in enumerate(self._rows):
+                ids[place, : len(row.top_ids)] = torch.from_numpy(row.top_ids)
+                logprobs[place, : len(row.top_ids)] = torch.from_numpy(row.top_logprobs)
+            return output | {"top_ids": ids, "top_logprobs": logprobs}
 
         def _generate(self, prompts: Any) -> Any:
-            rows = [captured[number] for number in prompts]
-            answers = [[*row.answer_ids, stop_id] for row in rows]
+            answers = [[*row.answer_ids, stop_id] for row in self._rows]
             self._metrics["train"]["completions/mean_length"].append(sum(map(len, answers)) / len(answers))
-            return [row.prompt_ids for row in rows], answers, None, None, []
+            return [row.prompt_ids for row in self._rows], answers, None, None, []
 
         def _get_teacher_token_logprobs_from_server(self, inputs: Any, aligned_prompt_length: int) -> Any:
-            answers = inputs["completion_ids"]
-            before = inputs["prompt_ids"].shape[1] - aligned_prompt_length
-            shape = (len(answers), before + answers.shape[1], k)
-            ids, logprobs = torch.zeros(shape, dtype=torch.int64), torch.full(shape, float("-inf"))
-            for place, number in enumerate(inputs["row"].tolist()):
-                row = captured[number]
-                at = slice(before, before + len(row.top_ids))
-                ids[place, at] = torch.from_numpy(row.top_ids)
-                logprobs[place, at] = torch.from_numpy(row.top_logprobs)
-            ids, logprobs = ids.to(answers.device), logprobs.to(answers.device)
+            before = (0, 0, inputs["prompt_ids"].shape[1] - aligned_prompt_length, 0)
+            device = inputs["completion_ids"].device
+            ids = pad(inputs["top_ids"], before).to(device)
+            logprobs = pad(inputs["top_logprobs"], before, value=float("-inf")).to(device)
             return {"topk_token_ids": ids, "topk_logprobs": logprobs, "actual_logprobs": logprobs[..., 0]}
 
     return CapturedTrainer, partial(DistillationConfig, beta=0.0, temperature=1.0)

@@ -23,8 +23,11 @@ from synth.teachers.logprobs import TokenLogprobs
 
 pytestmark = pytest.mark.slow
 
-TRACES = training_rows([f"<think>\n{'so ' * n}\n</think>\n\n{n}" for n in range(6)])
-"""Of unequal lengths, as the student's template writes them."""
+TRACES = [
+    row | {"messages": [{"role": "user", "content": "?" * (number + 1)}, row["messages"][1]]}
+    for number, row in enumerate(training_rows([f"<think>\n{'so ' * n}\n</think>\n\n{n}" for n in range(6)]))
+]
+"""Of unequal lengths, questions and answers, as the student's template writes them."""
 
 
 @pytest.fixture(autouse=True)
