@@ -87,7 +87,7 @@ def test_distillation_holds_the_teacher_the_answers_of_a_step_and_the_logits_of_
     assert kept.rollouts == 0
     assert beside.tokens == kept.tokens == 2 * 512
     logits = 2 * 512 * 259
-    assert (beside.head, far.head, kept.head) == (24 * logits, 18 * logits, 18 * logits)
+    assert (beside.head, far.head, kept.head) == (24 * logits, 16 * logits, 16 * logits)
     assert alone.head == 28 * 2 * 64 * 259
     assert beside.total - far.total == beside.teacher + beside.head - far.head
 
