@@ -268,7 +268,7 @@ def test_a_run_leaves_them_in_a_folder_that_distillkit_reads_and_trains_on_them(
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_where_no_trace_is_as_the_students_template_writes_it(
+def test_a_run_without_such_a_trace_goes_on_unless_it_is_to_train_on_them(
     student: Path, tmp_path: Path, distill: Callable[..., Answer]
 ) -> None:
     tokenizer = tokenizer_of(student)
@@ -281,3 +281,7 @@ def test_a_run_goes_on_where_no_trace_is_as_the_students_template_writes_it(
     stage = stage_of(run_until("logprobs", other, tmp_path, distill))
     assert (stage["rows_in"], stage["rows_out"]) == (24, 0)
     assert "24 of 24 selected traces are without log-probabilities" in stage["notes"][0]
+    refused = run_until("train", other, tmp_path, distill, *LOGITS)
+    assert refused.code == 2
+    assert "0 of 24 selected traces have the teacher's log-probabilities token by token" in refused.err
+    assert not list(tmp_path.glob("smoke-*/stages/train"))
