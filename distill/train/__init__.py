@@ -3,6 +3,8 @@
 To change X, edit Y:
 
     supervised fine-tuning, full or LoRA               sft.py
+    distillation on a teacher's distribution           distillation.py
+    on the log-probabilities of its own traces         logits.py; the rows distillkit.py
     on-policy distillation, and its answers            on_policy.py, rollouts.py
     its teacher behind a server                        teacher_server.py
     the student as its own teacher                     self_teacher.py

@@ -313,6 +313,18 @@ def test_a_teacher_of_logits_is_an_input_of_the_model_and_none_of_its_traces() -
     assert "W-OUTPUT-NAME-RULE:Llama" not in [one.code for one in check_data(recipe, planned).findings]
 
 
+def test_a_teacher_whose_log_probabilities_are_trained_on_is_an_input_of_the_model_twice() -> None:
+    teacher = "teacher={kind: vllm, model: a/b, name: acme/Teacher, license: llama3.1}"
+    logits = "train={stages: [sft, logits], logits: {}}"
+    recipe = load_recipe(SMOKE, [teacher, "sample.logprobs=8", logits, "curate.control_arm=false"])
+    planned = planned_lineage(recipe)
+    assert [(one.id, one.role) for one in planned.inputs if one.licence == "llama3.1"] == [
+        ("acme/Teacher", "generator"), ("acme/Teacher", "logits"),
+    ]  # fmt: skip
+    findings = [(one.code, one.input) for one in audit(planned).findings]
+    assert len(set(findings)) == len(findings), "what holds for both is said once"
+
+
 def test_a_student_that_is_its_own_teacher_has_no_teacher_of_logits() -> None:
     on_policy = "train.on_policy={examples: [{prompt: 1 + 1?, response: '2'}], max_new_tokens: 64}"
     changes = ["train.stages=[sft, on_policy]", "curate.control_arm=false"]

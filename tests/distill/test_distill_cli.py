@@ -150,7 +150,7 @@ def test_each_section_that_adds_stages_is_known() -> None:
     changes = ["release.formats=[gguf-q8_0]", "replay={prompts: {kind: jsonl, path: p.jsonl}}", "train.rounds=2"]
     changes += ["train.select={problems: 4, checkpoints: 2}", "teacher={kind: vllm, model: a/b, license: mit}"]
     changes += ["sample.logprobs=20"]
-    assert set(STAGES) - set(stages_of(load_recipe(SMOKE, changes))) == {"on_policy"}
+    assert set(STAGES) - set(stages_of(load_recipe(SMOKE, changes))) == {"logits", "on_policy"}
     fewer = stages_of(load_recipe(SMOKE, [*changes, "curate.control_arm=false"]))
     assert [stage for stage in fewer if "control" in stage] == []
 
