@@ -5,15 +5,15 @@
 ratio      our generated tokens/s, from first request to last commit, over bare ``vllm.LLM.chat`` on the same requests
            in the same engine: the mean of paired runs that alternate in order. Limits of the answers are drawn from a
            log-normal distribution, 8 to 256 tokens, and the prompts ask for stories that do not end before.
-adaptive   tokens per solved problem, adaptive over fixed, on recorded samples (``sample_overhead.jsonl``: SmolLM2-135M
-           with four worked examples, T = 0.7; the quickstart's one-digit chain_sum problems, which give the headline
-           figure, harder ones of up to two digits, and products of two digits, which are answered at once). The headline
-           keeps one trace a problem, as the quickstart does, of at most 16 samples; the more traces a problem is to give,
-           and the more problems nobody solves, the less there is to save, so other settings stand beside it. Fixed n is
-           ``max_samples`` and keeps at most ``target_correct`` traces a problem, so that both solve the same problems and
-           keep equally many traces of each; this is checked, not assumed. Suspicion is off there: with it some problems
-           are given up, which is shown beside; so is ``min_chance`` at the set's mean pass rate, with which all are
-           solved, of which some give fewer traces.
+adaptive   tokens per solved problem, adaptive over fixed, on recorded samples (``sample_overhead.jsonl``:
+           SmolLM2-135M with four worked examples, T = 0.7; the quickstart's one-digit chain_sum problems, which give
+           the headline figure, harder ones of up to two digits, and products of two digits, which are answered at
+           once). The headline keeps one trace a problem, as the quickstart does, of at most 16 samples; the more
+           traces a problem is to give, and the more problems nobody solves, the less there is to save, so other
+           settings stand beside it. Fixed n is ``max_samples`` and keeps at most ``target_correct`` traces a problem,
+           so that both solve the same problems and keep equally many traces of each; this is checked, not assumed.
+           Suspicion is off there: with it some problems are given up, which is shown beside; so is ``min_chance`` at
+           the set's mean pass rate, with which all are solved, of which some give fewer traces.
 openai     our requests/s through the teacher of kind openai, from first request to last commit, over the bare official
            async client's, at concurrency 256, against a stub of fixed latency in a process of its own: the mean of
            paired runs. The bare client streams as we do; ``openai_ratio_unstreamed`` is over one that does not, which
