@@ -122,6 +122,8 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
         modules |= {name: f"pip install {name}" for name in ("trl", "datasets")}
     if any(issubclass(engine, ServedTeacher) for engine in engines):
         modules["openai"] = "pip install openai"
+    if recipe.evaluate.inspect_log:
+        modules["inspect_ai"] = "pip install 'distill-release[inspect]'"
     if isinstance(recipe.engine, RayEngine):
         modules["ray"] = "pip install ray"
     missing = [name for name in modules if importlib.util.find_spec(name) is None]

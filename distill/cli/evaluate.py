@@ -126,7 +126,7 @@ def evaluate(
     from synth.verify.config import VerifyConfig
 
     if inspect_log is not None:
-        require_inspect()
+        require_inspect("--inspect-log")
     config = eval_settings(settings)
     suites = find_suites(suite)
     models = dict(eval_model(name, config) for name in ([against, model] if against else [model]))

@@ -224,6 +224,9 @@ class EvaluateConfig(EvaluationSettings):
     teacher: bool | str = Field(
         True, description="Score the teacher on the same problems; of a mixture, each one, or the one of this name."
     )
+    inspect_log: bool = Operational(
+        False, description="Also write logs for `inspect view` into RUN/logs/inspect, while the models are scored."
+    )
 
 
 Format = Literal["gguf-bf16", "gguf-f16", "gguf-q8_0"]

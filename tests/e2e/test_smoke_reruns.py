@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from inspect_ai.log import read_eval_log
 from smoke import (
     COMMAND,
     ROOT,
@@ -224,6 +225,8 @@ def test_suites_that_are_added_evaluate_again_and_what_got_worse_is_in_every_pla
         "evaluate.suites=[chat-format, 'reasoning-gym:chain_sum:5']",
         "--set",
         "evaluate.suite_limit=6",
+        "--set",
+        "evaluate.inspect_log=true",
     )
     shown = run_smoke(copied, *settings)
     assert executed(copied) == ["evaluate", "audit", "package"]
@@ -241,6 +244,11 @@ def test_suites_that_are_added_evaluate_again_and_what_got_worse_is_in_every_pla
     assert "What got better or worse" in report
     assert "verbatim 1.00" in report
     assert shown["side_effects"][0]["trained_on"] == 0
+    logs = map(read_eval_log, (the_run(copied) / "logs" / "inspect").glob("*.eval"))
+    values = {(log.eval.task, log.eval.model): log.results.scores[0].metrics["pass@1"].value for log in logs}
+    assert len(values) == len(shown["scores"]) + 2 * 2
+    students = [row for row in shown["scores"] if row["model"].startswith("student")]
+    assert [values["held-out", row["model"]] for row in students] == [row["value"] for row in students]
     run_smoke(copied, *settings)
     assert executed(copied) == []
     done = distill("run", "recipes/smoke.yaml", "--runs", copied, "--set", "evaluate.suites=[chat-fromat]")

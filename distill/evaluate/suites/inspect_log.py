@@ -1,4 +1,4 @@
-"""Results of ``distill eval`` as logs of inspect-ai (https://inspect.aisi.org.uk), which ``inspect view`` shows.
+"""Results of ``distill eval`` and of a run as logs for ``inspect view`` of inspect-ai (https://inspect.aisi.org.uk).
 
 DIR/SUITE_MODEL_ID.eval     one suite and model: every sample with its chat, answer and verdict, sampling values, scores
 
@@ -42,11 +42,11 @@ _RATES = ("stop_rate", "truncated", "errors", "mean_tokens", "mean_thinking_char
 _GENERATE = ("temperature", "top_p", "top_k", "presence_penalty")  # what inspect has no field for is in extra_body
 
 
-def require_inspect() -> None:
+def require_inspect(where: str) -> None:
     """Raise MissingDependency where inspect-ai is not installed: before anything is generated."""
     if find_spec("inspect_ai") is None:
         hint = "pip install 'distill-release[inspect]'"
-        raise MissingDependency("inspect-ai is not installed", where="--inspect-log", hint=hint)
+        raise MissingDependency("inspect-ai is not installed", where=where, hint=hint)
 
 
 def write_inspect_logs(
