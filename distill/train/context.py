@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -88,16 +87,20 @@ def part_of(batch: dict[str, Any], part: int, parts: int, pad_id: int) -> dict[s
 
     ``input_ids``, ``labels`` and ``position_ids`` of shape (1, width). The width is that of the longest part; at the
     end of a shorter one are a few pad tokens without loss. For the attention: ``context_order``, the place of each
-    token of the batch among the gathered ones, and ``context_chunks``: (first token, end, first token of the row) of
-    each chunk of the part, in tokens of the batch.
+    token of the batch among the gathered ones; ``context_rows``, the length of each row; and ``context_chunks``: (row,
+    first token, end) of each chunk of the part, in tokens of the row. A part may have none where all rows are short.
     """
     import torch
 
-    bounds = batch["cu_seq_lens_q"].tolist()
-    chunks = [_chunks(bounds, one, parts) for one in range(parts)]
-    places = [torch.cat([torch.arange(first, end) for first, end, _ in of_part]) for of_part in chunks]
+    bounds = batch["cu_seq_lens_q"]
+    rows = bounds.diff().tolist()
+    chunks = [_chunks(rows, one, parts) for one in range(parts)]
+    places = [
+        torch.cat([torch.arange(0), *(bounds[row] + torch.arange(first, end) for row, first, end in of_part)])
+        for of_part in chunks
+    ]
     width = max(len(one) for one in places)
-    order = torch.empty(bounds[-1], dtype=torch.long)
+    order = torch.empty(sum(rows), dtype=torch.long)
     for one, tokens in enumerate(places):
         order[tokens] = torch.arange(len(tokens)) + one * width
     missing = width - len(places[part])
@@ -108,17 +111,18 @@ def part_of(batch: dict[str, Any], part: int, parts: int, pad_id: int) -> dict[s
             for name, value in fill.items()
         },
         "context_order": order,
+        "context_rows": rows,
         "context_chunks": chunks[part],
     }
 
 
-def _chunks(bounds: Sequence[int], part: int, parts: int) -> list[tuple[int, int, int]]:
+def _chunks(rows: Sequence[int], part: int, parts: int) -> list[tuple[int, int, int]]:
     chunks = []
-    for row, end in pairwise(bounds):
+    for row, length in enumerate(rows):
         for number in (part, 2 * parts - 1 - part):
-            first, last = (row + (end - row) * at // (2 * parts) for at in (number, number + 1))
-            if last > first:
-                chunks.append((first, last, row))
+            first, end = (length * at // (2 * parts) for at in (number, number + 1))
+            if end > first:
+                chunks.append((row, first, end))
     return chunks
 
 
@@ -133,6 +137,7 @@ def _attention(
     scaling: float | None = None,
     *,
     context_order: Any,
+    context_rows: Sequence[int],
     context_chunks: Sequence[tuple[int, int, int]],
     **_: Any,
 ) -> tuple[Any, None]:
@@ -145,15 +150,20 @@ def _attention(
     # Rotation leaves queries and keys in float32 where autocast computes values in bfloat16.
     query, key = query.to(value.dtype), key.to(value.dtype)
     both = gather(torch.cat([key, value], dim=-1), 2).index_select(2, context_order)
-    keys, values = both.split([key.shape[-1], value.shape[-1]], dim=-1)
-    lengths = [end - first for first, end, _ in context_chunks]
+    rows = both.split(list(context_rows), dim=2)  # once: the backward pass of a slice takes all that it is a slice of
+    lengths = [end - first for _, first, end in context_chunks]
     *queries, padding = query.split([*lengths, query.shape[2] - sum(lengths)], dim=2)
-    outputs = [
-        torch.nn.functional.scaled_dot_product_attention(
-            q, keys[:, :, row:end], values[:, :, row:end], causal_lower_right(end - first, end - row),
-            dropout_p=dropout, scale=scaling, enable_gqa=query.shape[1] != key.shape[1],
+
+    def attend(queries: Any, row: int, end: int, **causal: Any) -> Any:
+        keys, values = rows[row][:, :, :end].split([key.shape[-1], value.shape[-1]], dim=-1)
+        return torch.nn.functional.scaled_dot_product_attention(
+            queries, keys, values, dropout_p=dropout, scale=scaling, enable_gqa=query.shape[1] != key.shape[1], **causal
         )
-        for q, (first, end, row) in zip(queries, context_chunks, strict=True)
-    ]  # fmt: skip
-    outputs.append(padding.new_zeros(*padding.shape[:-1], value.shape[-1]))
+
+    outputs = [
+        attend(q, row, end, attn_mask=causal_lower_right(end - first, end))
+        for q, (row, first, end) in zip(queries, context_chunks, strict=True)
+    ]
+    if padding.shape[2]:  # over any token: all of the group have to go backward through what they gathered
+        outputs.append(attend(padding, 0, 1))
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
