@@ -24,8 +24,9 @@ __all__ = ["ContextGroup", "check_context_layers", "part_of"]
 _CONTEXT_ATTENTION = "distill_context_sdpa"
 
 _WINDOWS = {"sliding_attention": "sliding_window", "chunked_attention": "attention_chunk_size"}
-_LENGTH_DEPENDENT = ("dynamic", "longrope")
-"""Types of RoPE that look at the largest position of a forward pass, which differs from part to part."""
+_LENGTH_DEPENDENT = {"dynamic": "max_position_embeddings", "longrope": "original_max_position_embeddings"}
+"""Types of RoPE that look at the largest position of a forward pass, which differs from part to part: the field of the
+length from which on they do."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,11 @@ def check_context_layers(base: Path, longest: int) -> None:
     attention gathers, as its config.json says. ``distill.train.proof`` refuses what that does not say."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
-    config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+    try:
+        config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+    except Exception as error:  # each configuration checks its fields in its own way
+        what = f"transformers cannot read config.json: {' '.join(str(error).split())}"
+        raise InputError(what, where=str(base)) from error
     text = config.get_text_config()
     model = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     faults = []
@@ -61,12 +66,13 @@ def check_context_layers(base: Path, longest: int) -> None:
         faults.append("its layers carry a state along the row")
     if not getattr(model, "_supports_sdpa", True):
         faults.append("its attention is not PyTorch's")
+    if getattr(text, "attn_temperature_tuning", False):
+        faults.append("it scales queries by their place among the tokens of a forward pass")
     rope = getattr(text, "rope_parameters", None) or {}
-    for scaling in (
-        rope,
-        *(one for one in rope.values() if isinstance(one, dict)),
-    ):  # one for all layers, or one a type
-        if scaling.get("rope_type") in _LENGTH_DEPENDENT:
+    scalings = [rope, *(of_type for of_type in rope.values() if isinstance(of_type, dict))]
+    for scaling in scalings:
+        name = _LENGTH_DEPENDENT.get(scaling.get("rope_type", ""))
+        if name and longest > (scaling.get(name) or getattr(text, name, None) or 0):
             faults.append(f"its position embeddings ({scaling['rope_type']}) change with the longest row")
     # Models without the types of their layers (Mistral) have the window in each.
     for kind in sorted(set(getattr(text, "layer_types", None) or ["sliding_attention"]) - {"full_attention"}):
