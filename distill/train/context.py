@@ -19,9 +19,11 @@ from typing import Any
 
 from licensing.errors import InputError
 
-__all__ = ["ContextGroup", "check_context_layers", "part_of"]
+__all__ = ["ContextGroup", "attended", "check_context_layers", "part_of"]
 
 _CONTEXT_ATTENTION = "distill_context_sdpa"
+
+_LARGEST_FLASH_HEAD = 256
 
 _WINDOWS = {"sliding_attention": "sliding_window", "chunked_attention": "attention_chunk_size"}
 _LENGTH_DEPENDENT = {"dynamic": "max_position_embeddings", "longrope": "original_max_position_embeddings"}
@@ -132,6 +134,21 @@ def _chunks(rows: Sequence[int], part: int, parts: int) -> list[tuple[int, int, 
     return chunks
 
 
+def attended(query: Any, key: Any, value: Any, **options: Any) -> Any:
+    """PyTorch's attention, ``options`` as it takes them; ``key`` and ``value`` may have fewer heads than ``query``.
+
+    The kernel for what FlashAttention does not take (float32, heads of over 256) knows no shared keys: without a copy
+    of them for each head PyTorch would write out the scores of the whole row.
+    """
+    import torch
+
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1 and (value.dtype == torch.float32 or query.shape[3] > _LARGEST_FLASH_HEAD):
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    grouped = query.shape[1] != key.shape[1]
+    return torch.nn.functional.scaled_dot_product_attention(query, key, value, enable_gqa=grouped, **options)
+
+
 def _attention(
     gather: Callable[[Any, int], Any],
     module: Any,
@@ -162,9 +179,7 @@ def _attention(
 
     def attend(queries: Any, row: int, end: int, **causal: Any) -> Any:
         keys, values = rows[row][:, :, :end].split([key.shape[-1], value.shape[-1]], dim=-1)
-        return torch.nn.functional.scaled_dot_product_attention(
-            queries, keys, values, dropout_p=dropout, scale=scaling, enable_gqa=query.shape[1] != key.shape[1], **causal
-        )
+        return attended(queries, keys, values, dropout_p=dropout, scale=scaling, **causal)
 
     outputs = [
         attend(q, row, end, attn_mask=causal_lower_right(end - first, end))
