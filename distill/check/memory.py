@@ -32,6 +32,7 @@ from distill.check.preview import final_base
 from distill.config.parallel import ParallelConfig
 from distill.config.recipe import LoraMethod, Recipe, StudentConfig
 from distill.config.train import LogitsConfig, OnPolicyConfig
+from distill.train.context import attended, check_context_layers
 from distill.train.loss import MOST_LOGITS
 from licensing.errors import InputError, MissingDependency
 
@@ -108,7 +109,9 @@ def check_memory(recipe: Recipe, gpu_memory: float) -> Iterator[Finding]:
         more = ["train in more processes with student.parallel.strategy: fsdp2"]
         needed = forecast(student, base.folder, dtype, world, again)
         if needed.activations > needed.weights:
-            more.append("divide rows with student.parallel.context_parallel_size")
+            with contextlib.suppress(InputError):  # not of every model
+                check_context_layers(base.folder, student.max_length)
+                more.append("divide rows with student.parallel.context_parallel_size")
         yield _fits(needed, f"{world} {'processes' if world > 1 else 'process'}", gpu_memory, "student", again, more)
         for stage in recipe.train.stages[1:]:
             config = recipe.train.logits if stage == "logits" else recipe.train.on_policy
@@ -305,10 +308,9 @@ def _model(student: StudentConfig, config: Path, dtype: str) -> Any:
 
     lora = isinstance(student.method, LoraMethod)
     model = _built(config, torch.bfloat16 if lora and dtype == "bfloat16" else torch.float32)
-    if model.config._attn_implementation == "sdpa":
-        model.set_attn_implementation(register_packed_attention())  # without a mask, as packed rows are trained
-    if student.parallel.context_parallel_size > 1:
-        model.set_attn_implementation(_register_gathered(student.parallel.context_parallel_size))
+    parts = student.parallel.context_parallel_size
+    if model.config._attn_implementation == "sdpa":  # without a mask, as packed rows are trained
+        model.set_attn_implementation(_register_gathered(parts) if parts > 1 else register_packed_attention())
     model.train()
     return adapted(model, student.method) if isinstance(student.method, LoraMethod) else model
 
@@ -321,9 +323,7 @@ def _register_gathered(parts: int) -> str:
     def attention(module: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> tuple[Any, None]:
         query, key = query.to(value.dtype), key.to(value.dtype)
         keys, values = (torch.cat([one] * parts, dim=2) for one in (key, value))
-        grouped = query.shape[1] != key.shape[1]
-        attended = torch.nn.functional.scaled_dot_product_attention(query, keys, values, enable_gqa=grouped)
-        return attended.transpose(1, 2).contiguous(), None
+        return attended(query, keys, values).transpose(1, 2).contiguous(), None
 
     name = "distill_gathered"
     AttentionInterface.register(name, attention)

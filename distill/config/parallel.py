@@ -42,9 +42,9 @@ class ParallelConfig(Section):
         if self.nodes > 1 and self.processes is None:
             raise ValueError("several nodes need student.parallel.processes, the number on each of them")
         context = self.context_parallel_size
-        if context > 1 and self.processes is None:
-            raise ValueError("context_parallel_size needs student.parallel.processes")
-        if (self.processes or 1) * self.nodes % context:
-            processes = (self.processes or 1) * self.nodes
-            raise ValueError(f"context_parallel_size {context} does not divide the number of processes, {processes}")
+        if context > 1:
+            if self.processes is None:
+                raise ValueError("context_parallel_size needs student.parallel.processes")
+            if (processes := self.processes * self.nodes) % context:
+                raise ValueError(f"context_parallel_size {context} does not divide the processes, {processes}")
         return self

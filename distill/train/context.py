@@ -14,19 +14,21 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from licensing.errors import InputError
 
-__all__ = ["ContextGroup", "check_context_layers", "part_of"]
+__all__ = ["ContextGroup", "attended", "check_context_layers", "part_of"]
 
 _CONTEXT_ATTENTION = "distill_context_sdpa"
 
+_LARGEST_FLASH_HEAD = 256
+
 _WINDOWS = {"sliding_attention": "sliding_window", "chunked_attention": "attention_chunk_size"}
-_LENGTH_DEPENDENT = ("dynamic", "longrope")
-"""Types of RoPE that look at the largest position of a forward pass, which differs from part to part."""
+_LENGTH_DEPENDENT = {"dynamic": "max_position_embeddings", "longrope": "original_max_position_embeddings"}
+"""Types of RoPE that look at the largest position of a forward pass, which differs from part to part: the field of the
+length from which on they do."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,11 @@ def check_context_layers(base: Path, longest: int) -> None:
     attention gathers, as its config.json says. ``distill.train.proof`` refuses what that does not say."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
-    config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+    try:
+        config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+    except Exception as error:  # each configuration checks its fields in its own way
+        what = f"transformers cannot read config.json: {' '.join(str(error).split())}"
+        raise InputError(what, where=str(base)) from error
     text = config.get_text_config()
     model = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     faults = []
@@ -62,12 +68,13 @@ def check_context_layers(base: Path, longest: int) -> None:
         faults.append("its layers carry a state along the row")
     if not getattr(model, "_supports_sdpa", True):
         faults.append("its attention is not PyTorch's")
+    if getattr(text, "attn_temperature_tuning", False):
+        faults.append("it scales queries by their place among the tokens of a forward pass")
     rope = getattr(text, "rope_parameters", None) or {}
-    for scaling in (
-        rope,
-        *(one for one in rope.values() if isinstance(one, dict)),
-    ):  # one for all layers, or one a type
-        if scaling.get("rope_type") in _LENGTH_DEPENDENT:
+    scalings = [rope, *(of_type for of_type in rope.values() if isinstance(of_type, dict))]
+    for scaling in scalings:
+        name = _LENGTH_DEPENDENT.get(scaling.get("rope_type", ""))
+        if name and longest > (scaling.get(name) or getattr(text, name, None) or 0):
             faults.append(f"its position embeddings ({scaling['rope_type']}) change with the longest row")
     # Models without the types of their layers (Mistral) have the window in each.
     for kind in sorted(set(getattr(text, "layer_types", None) or ["sliding_attention"]) - {"full_attention"}):
@@ -88,16 +95,20 @@ def part_of(batch: dict[str, Any], part: int, parts: int, pad_id: int) -> dict[s
 
     ``input_ids``, ``labels`` and ``position_ids`` of shape (1, width). The width is that of the longest part; at the
     end of a shorter one are a few pad tokens without loss. For the attention: ``context_order``, the place of each
-    token of the batch among the gathered ones, and ``context_chunks``: (first token, end, first token of the row) of
-    each chunk of the part, in tokens of the batch.
+    token of the batch among the gathered ones; ``context_rows``, the length of each row; and ``context_chunks``: (row,
+    first token, end) of each chunk of the part, in tokens of the row. A part may have none where all rows are short.
     """
     import torch
 
-    bounds = batch["cu_seq_lens_q"].tolist()
-    chunks = [_chunks(bounds, one, parts) for one in range(parts)]
-    places = [torch.cat([torch.arange(first, end) for first, end, _ in of_part]) for of_part in chunks]
+    bounds = batch["cu_seq_lens_q"]
+    rows = bounds.diff().tolist()
+    chunks = [_chunks(rows, one, parts) for one in range(parts)]
+    places = [
+        torch.cat([torch.arange(0), *(bounds[row] + torch.arange(first, end) for row, first, end in of_part)])
+        for of_part in chunks
+    ]
     width = max(len(one) for one in places)
-    order = torch.empty(bounds[-1], dtype=torch.long)
+    order = torch.empty(sum(rows), dtype=torch.long)
     for one, tokens in enumerate(places):
         order[tokens] = torch.arange(len(tokens)) + one * width
     missing = width - len(places[part])
@@ -108,18 +119,34 @@ def part_of(batch: dict[str, Any], part: int, parts: int, pad_id: int) -> dict[s
             for name, value in fill.items()
         },
         "context_order": order,
+        "context_rows": rows,
         "context_chunks": chunks[part],
     }
 
 
-def _chunks(bounds: Sequence[int], part: int, parts: int) -> list[tuple[int, int, int]]:
+def _chunks(rows: Sequence[int], part: int, parts: int) -> list[tuple[int, int, int]]:
     chunks = []
-    for row, end in pairwise(bounds):
+    for row, length in enumerate(rows):
         for number in (part, 2 * parts - 1 - part):
-            first, last = (row + (end - row) * at // (2 * parts) for at in (number, number + 1))
-            if last > first:
-                chunks.append((first, last, row))
+            first, end = (length * at // (2 * parts) for at in (number, number + 1))
+            if end > first:
+                chunks.append((row, first, end))
     return chunks
+
+
+def attended(query: Any, key: Any, value: Any, **options: Any) -> Any:
+    """PyTorch's attention, ``options`` as it takes them; ``key`` and ``value`` may have fewer heads than ``query``.
+
+    The kernel for what FlashAttention does not take (float32, heads of over 256) knows no shared keys: without a copy
+    of them for each head PyTorch would write out the scores of the whole row.
+    """
+    import torch
+
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1 and (value.dtype == torch.float32 or query.shape[3] > _LARGEST_FLASH_HEAD):
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    grouped = query.shape[1] != key.shape[1]
+    return torch.nn.functional.scaled_dot_product_attention(query, key, value, enable_gqa=grouped, **options)
 
 
 def _attention(
@@ -133,6 +160,7 @@ def _attention(
     scaling: float | None = None,
     *,
     context_order: Any,
+    context_rows: Sequence[int],
     context_chunks: Sequence[tuple[int, int, int]],
     **_: Any,
 ) -> tuple[Any, None]:
@@ -145,15 +173,18 @@ def _attention(
     # Rotation leaves queries and keys in float32 where autocast computes values in bfloat16.
     query, key = query.to(value.dtype), key.to(value.dtype)
     both = gather(torch.cat([key, value], dim=-1), 2).index_select(2, context_order)
-    keys, values = both.split([key.shape[-1], value.shape[-1]], dim=-1)
-    lengths = [end - first for first, end, _ in context_chunks]
+    rows = both.split(list(context_rows), dim=2)  # once: the backward pass of a slice takes all that it is a slice of
+    lengths = [end - first for _, first, end in context_chunks]
     *queries, padding = query.split([*lengths, query.shape[2] - sum(lengths)], dim=2)
+
+    def attend(queries: Any, row: int, end: int, **causal: Any) -> Any:
+        keys, values = rows[row][:, :, :end].split([key.shape[-1], value.shape[-1]], dim=-1)
+        return attended(queries, keys, values, dropout_p=dropout, scale=scaling, **causal)
+
     outputs = [
-        torch.nn.functional.scaled_dot_product_attention(
-            q, keys[:, :, row:end], values[:, :, row:end], causal_lower_right(end - first, end - row),
-            dropout_p=dropout, scale=scaling, enable_gqa=query.shape[1] != key.shape[1],
-        )
-        for q, (first, end, row) in zip(queries, context_chunks, strict=True)
-    ]  # fmt: skip
-    outputs.append(padding.new_zeros(*padding.shape[:-1], value.shape[-1]))
+        attend(q, row, end, attn_mask=causal_lower_right(end - first, end))
+        for q, (row, first, end) in zip(queries, context_chunks, strict=True)
+    ]
+    if padding.shape[2]:  # over any token: all of the group have to go backward through what they gathered
+        outputs.append(attend(padding, 0, 1))
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None

@@ -14,6 +14,7 @@ from typing import Any
 
 from distill.config.parallel import ParallelConfig
 from distill.train.context import ContextGroup
+from licensing.errors import MissingDependency
 
 __all__ = [
     "checkpoint_layout",
@@ -101,27 +102,44 @@ def _context_group(size: int) -> ContextGroup:
     import torch
     from torch import distributed
 
-    group, _ = distributed.new_subgroups(size)
+    # accelerate's group takes tensors of GPUs alone, and with fsdp2 layouts are proven on the CPU.
+    both = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else None
+    group, _ = distributed.new_subgroups(size, backend=both)
 
     class Gather(torch.autograd.Function):
         """That of ``torch.distributed.nn`` has no backward pass for a part of the ranks with gloo (torch 2.13)."""
 
         @staticmethod
-        def forward(context: Any, part: Any) -> Any:
+        def forward(_: Any, part: Any) -> Any:
             whole = part.new_empty(size * part.shape[0], *part.shape[1:])
-            distributed.all_gather_into_tensor(whole, part.contiguous(), group)
+            with _exchange():
+                distributed.all_gather_into_tensor(whole, part.contiguous(), group)
             return whole
 
         @staticmethod
-        def backward(context: Any, gradient: Any) -> Any:
+        def backward(_: Any, gradient: Any) -> Any:
             part = gradient.new_empty(gradient.shape[0] // size, *gradient.shape[1:])
-            distributed.reduce_scatter_tensor(part, gradient.contiguous(), group=group)
+            with _exchange():
+                distributed.reduce_scatter_tensor(part, gradient.contiguous(), group=group)
             return part
 
     def gather(part: Any, dimension: int) -> Any:
         return Gather.apply(part.movedim(dimension, 0)).movedim(0, dimension)
 
     return ContextGroup(size, rank() % size, gather)
+
+
+@contextlib.contextmanager
+def _exchange() -> Iterator[None]:
+    """What fails here is no fault of the model, which ``distill.train.proof`` would make of a RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise MissingDependency(
+            f"the processes that divide rows cannot exchange them: {error}",
+            where="student.parallel.context_parallel_size",
+            hint="logs/train-rank<N>.log may say more; set it to 1 to train without",
+        ) from error
 
 
 @contextlib.contextmanager

@@ -67,6 +67,7 @@ def prove(model: Any, rows: TokenRows, step: Sequence[int], pad_id: int, context
             return float((torch.cat([losses(model, one)[0] for one in batches]) - reference).abs().max())
 
         for layout, labelled_head in _CANDIDATES if context is None else _CANDIDATES[:2]:
+            fault = None
             try:
                 if layout == "packed":
                     if attention != "sdpa":
@@ -74,11 +75,15 @@ def prove(model: Any, rows: TokenRows, step: Sequence[int], pad_id: int, context
                     packed = register_packed_attention if context is None else context.register_attention
                     model.set_attn_implementation(packed())
                 worst = difference(layout, labelled_head)
-                fault = f"a token's loss differs by {worst:.2g}"
             except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+                if context is not None and isinstance(error, torch.OutOfMemoryError):
+                    raise  # of this process alone, perhaps: the others wait for it
                 worst, fault = math.inf, f"{type(error).__name__}: {error}"
+            if context is not None:  # one decision of all
+                worst = float(context.gather(torch.tensor([worst], device=model.device), 0).max())
             if worst <= _TOLERANCE:
                 return Proof(layout, labelled_head, worst, tuple(refused))
+            fault = fault or f"a token's loss differs by {worst:.2g}"
             refused.append(f"{layout}, {'labelled positions' if labelled_head else 'every position'}: {fault}")
             model.set_attn_implementation(attention)
     if context is not None:

@@ -104,6 +104,9 @@ def train_sft(
             f"training needs {error.name}", where="student", hint=f"pip install {error.name}"
         ) from error
 
+    parts = student.parallel.context_parallel_size
+    if parts > 1:
+        check_context_layers(start, student.max_length)
     names = {number: text for text, number in read_base(start).special.items()}
     end, pad_id = _generation_ids(start, names)
     template = [
@@ -131,13 +134,10 @@ def train_sft(
     with surroundings(checkpoints, "student.micro_batch_size", "student.max_length"):
         model = open_model(student, start, dtype)
         context = parallel.context_group(student.parallel)
-        if context is not None:
-            check_context_layers(start, student.max_length)
         proof = prove(model, data, order[: student.batch_size], pad_id, context)
         for refusal in proof.refused if first else ():
             progress(0, None, f"training in {proof.layout} rows; refused: {refusal}")
         most_tokens = student.micro_batch_size * int(data.lengths.max())
-        parts = student.parallel.context_parallel_size
         steps = Steps(data, order, student.batch_size, most_tokens, pad_id, proof.layout, ranks, parts)
         trainer = _trainer(student, model, steps, data, proof, dtype, checkpoints, fingerprint, metrics, progress)
         snapshot_steps = [] if snapshots is None else steps_at_equal_distances(len(steps), snapshots.count)

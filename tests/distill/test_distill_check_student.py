@@ -21,6 +21,16 @@ from licensing.errors import InputError
 SMOKE = Path(__file__).resolve().parent.parent.parent / "recipes" / "smoke.yaml"
 
 
+DIVIDED = ("student.max_length=256", "student.parallel={processes: 2, context_parallel_size: 2}")
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "short_factor": [1.0] * 8,
+    "long_factor": [2.0] * 8,
+    "original_max_position_embeddings": 256,
+}
+
+
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
     folder = tmp_path / "base"
@@ -116,21 +126,35 @@ def test_a_token_without_an_embedding_is_refused(check, base) -> None:
         ({"model_type": "mistral", "sliding_window": 255}, "covers 255 tokens, and rows have up to 256"),
         ({"model_type": "qwen3_next"}, "its layers carry a state along the row"),
         ({"model_type": "gpt_oss"}, "its attention is not PyTorch's"),
-        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "(dynamic) change with the"),
+        ({"rope_parameters": LONGROPE | {"original_max_position_embeddings": 255}}, "(longrope) change with the"),
         ({"model_type": "lfm2", "layer_types": ["conv"]}, "it has layers of type conv"),
+        ({"model_type": "llama4_text"}, "it scales queries by their place"),
     ],
 )
 def test_rows_of_models_that_mix_positions_otherwise_than_by_whole_attention_are_not_divided(
     check, base, changes: dict[str, Any], fault: str
 ) -> None:
-    divided = ("student.max_length=256", "student.parallel={processes: 2, context_parallel_size: 2}")
-    config(base, model_type="mistral", sliding_window=256)
-    assert {finding.level for finding in check(*divided)} <= {"ok", "note"}
+    config(base, model_type="mistral", sliding_window=256, rope_parameters=LONGROPE)
+    assert {finding.level for finding in check(*DIVIDED)} <= {"ok", "note"}
     config(base, **changes)
     assert fault not in str(check("student.max_length=256"))
-    (error,) = [finding for finding in check(*divided) if finding.level == "error"]
+    (error,) = [finding for finding in check(*DIVIDED) if finding.level == "error"]
     assert fault in error.what
     assert error.where == "student.parallel.context_parallel_size"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{"model_type": "foo"}, {"rope_parameters": {"rope_type": "longrope"}}])
+def test_a_base_that_transformers_cannot_read_is_refused_where_rows_are_divided(check, base, changes) -> None:
+    config(base, **changes)
+    (error,) = [finding for finding in check(*DIVIDED) if finding.level == "error"]
+    assert "transformers cannot read config.json" in error.what
+    assert error.where == str(base)
+
+
+def test_without_torch_the_division_of_rows_is_noted_as_unchecked(check, monkeypatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "not checked: that needs torch and transformers" in str(check(*DIVIDED))
 
 
 def test_a_multimodal_base_is_refused(check, base) -> None:

@@ -240,7 +240,8 @@ def test_parts_of_rows_hold_each_token_once_with_its_label_and_as_much_attention
         assert torch.cat([share[name] for share in shares], 1)[0, order].tolist() == whole[name][0].tolist()
     assert len({share["input_ids"].shape for share in shares}) == 1
     for share in shares:
-        here = [token for first, end, _ in share["context_chunks"] for token in range(first, end)]
+        bounds = whole["cu_seq_lens_q"].tolist()
+        here = [bounds[row] + token for row, first, end in share["context_chunks"] for token in range(first, end)]
         assert share["input_ids"][0].tolist() == here + [999] * (share["input_ids"].numel() - len(here))
         assert share["labels"][0, len(here) :].tolist() == [-100] * (share["input_ids"].numel() - len(here))
     scores = [int((share["position_ids"][share["input_ids"] != 999] + 1).sum()) for share in shares]
