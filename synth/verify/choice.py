@@ -21,6 +21,7 @@ from synth.reasoning import Reasoning
 from synth.verify.answers.read import equal
 from synth.verify.answers.values import Unreadable
 from synth.verify.extract import final_answer
+from synth.verify.statement import NOT_THE_ANSWER
 from synth.verify.verdict import Verdict, shortened
 
 __all__ = ["check_gold", "lettered", "verify"]
@@ -38,7 +39,8 @@ _LETTER = (
 )
 _JOINT = r"\s*(?:,|;|&|/|\||、|和|\band\b)\s*(?:and\b|&)?\s*"
 _OPTION = (
-    r"(?:(?:the\s+)?(?:option|choice|answer|letter|statement|选项|letra|r[ée]ponse|opci[óo]n|la|die|the)s?\b:?\s*)?"
+    r"(?:(?:the\s+)?(?:option|choice|answer|letter|statement|选项|(?:a )?letra|r[ée]ponse|"
+    r"opci[óo]n|la|die|the)s?\b:?\s*)?"
 )
 _GROUP = (
     rf"[\[']?\s?(?P<group>(?>{_LETTER}(?:{_JOINT}(?!I\s+[a-z]){_OPTION}{_LETTER}){{0,8}})|"
@@ -58,7 +60,7 @@ _ANSWER_IS_ELSEWHERE = (
 _CHOOSING = (
     r"\bI(?:'d|\u2019d| would| will|'ll)?\s+(?:choose|pick|select|go with|conclude|vote for|opt for)\b:?|"
     r"\b(?:choose|select|choisis|elijo|wähle|scelgo|escolho)\b|\b(?:leaves|leaving)(?: us with)?(?: only)?\b|"
-    r"\b(?:hence|thus|therefore|so|it is|it's|it\u2019s),?(?=\s+\(?[A-Z]\)?\s*(?:[.!]|$))"
+    r"\b(?:hence|thus|therefore|so|it is|it's|it\u2019s|it must be|it has to be),?(?=\s+\(?[A-Z]\)?\s*(?:[.!]|$))"
 )
 _ADVERB = (
     r"(?:,?\s*(?:clearly|therefore|of course|thus|then|simply|just|definitely|obviously|indeed|most likely|likely),?"
@@ -78,6 +80,7 @@ _DENIED = re.compile(
 )
 _HEDGE = re.compile(
     r"^\s*(?:,\s*)?(?:/|\bor\b|或)\s*(?:(?:maybe|perhaps|possibly|option|choice|even|else)\s+)*[(\[]?[A-Z]\b|"
+    r"ではな|ではあり|아닙|아니|"
     r"\b(?:not sure|unsure|(?:cannot|can't) (?:decide|determine|tell)|(?:but|and) also|or (?:maybe|perhaps|possibly))"
     r"\b",
     re.IGNORECASE,
@@ -330,6 +333,8 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
     listed = listed.strip("[]") if "," in listed else listed
     if (letters := _letters(listed, options, whole=True)) is not None and "\n" not in text:
         return ", ".join(letters)
+    if NOT_THE_ANSWER.search(last):
+        return None
     if options is not None:
         stated = re.sub(
             r"^.*\b(?:answer|choice|option|decision|verdict)\b[^:\n]{0,30}?(?:\bis\b|:)\s*",
@@ -351,7 +356,7 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
         ]
         if len(named) == 1 and not _DENIED.search(last) and not re.search(r"\bor\b", last):
             return named[0]
-        value = last.rstrip(" .").rpartition(" is ")[2]
+        value = re.split(r" (?:is|equals) ", last.rstrip(" ."))[-1]
         before = last[: last.rfind(value)]
         if not named and value not in options and not _DENIED.search(before) and (same := _by_text(value, options)):
             return same
