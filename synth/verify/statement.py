@@ -22,7 +22,10 @@ __all__ = [
 
 _LENGTH = 800  # characters of the end of a text in which a sentence is looked for
 
-_WRONG = r"\b(?:wrong|incorrect|false|mistaken|erroneous)\s+(?:final\s+)?(?:answer|value|result|solution|guess)\b"
+_WRONG = (
+    r"\b(?:wrong|incorrect|false|mistaken|erroneous)\s+(?:final\s+)?"
+    r"(?:answer|value|result|solution|guess|option|choice)\b"
+)
 DENIED = re.compile(
     r"\b(?:not|cannot|never|neither|nor|no|nicht|kein\w*|não|non(?!-)|не)\b|n['\u2019]t\b|\bne\b.{0,30}\bpas\b|"
     r"错误的?(?:答案|结果)|不(?:是|会|能|可能|应|等于|为|止|足|到)|并非|没有|ではな|ではあり|아닙|아니|"
