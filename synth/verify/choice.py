@@ -21,6 +21,7 @@ from synth.reasoning import Reasoning
 from synth.verify.answers.read import equal
 from synth.verify.answers.values import Unreadable
 from synth.verify.extract import final_answer
+from synth.verify.statement import NOT_THE_ANSWER
 from synth.verify.verdict import Verdict, shortened
 
 __all__ = ["check_gold", "lettered", "verify"]
@@ -38,7 +39,8 @@ _LETTER = (
 )
 _JOINT = r"\s*(?:,|;|&|/|\||、|和|\band\b)\s*(?:and\b|&)?\s*"
 _OPTION = (
-    r"(?:(?:the\s+)?(?:option|choice|answer|letter|statement|选项|letra|r[ée]ponse|opci[óo]n|la|die|the)s?\b:?\s*)?"
+    r"(?:(?:the\s+)?(?:option|choice|answer|letter|statement|选项|(?:a )?letra|r[ée]ponse|"
+    r"opci[óo]n|la|die|the)s?\b:?\s*)?"
 )
 _GROUP = (
     rf"[\[']?\s?(?P<group>(?>{_LETTER}(?:{_JOINT}(?!I\s+[a-z]){_OPTION}{_LETTER}){{0,8}})|"
@@ -46,7 +48,7 @@ _GROUP = (
 )
 _ANSWER_IS = (
     r"\b(?:(?:final|correct|best|right|my)\s+)?(?:answers?|(?<=correct )ones?|choice|"
-    r"options?|statement|r[ée]ponse|respuesta|"
+    r"options?|statement|letter|r[ée]ponse|respuesta|"
     r"resposta|risposta|opci[óo]n|alternativa|Antwort|L[öo]sung)\b(?P<between>[^.\n:]{0,40}?)"
     r"(?:\b(?:is|are|would be|must be|should be|est|es|ist|lautet)\b|[èé](?=\s)|=>"
     r"|[:=\uff1a\u2192\u2013\u2014]|->|-(?=\s)|\n)|\bans\b\.?:?"
@@ -58,7 +60,7 @@ _ANSWER_IS_ELSEWHERE = (
 _CHOOSING = (
     r"\bI(?:'d|\u2019d| would| will|'ll)?\s+(?:choose|pick|select|go with|conclude|vote for|opt for)\b:?|"
     r"\b(?:choose|select|choisis|elijo|wähle|scelgo|escolho)\b|\b(?:leaves|leaving)(?: us with)?(?: only)?\b|"
-    r"\b(?:hence|thus|therefore|so|it is|it's|it\u2019s),?(?=\s+\(?[A-Z]\)?\s*(?:[.!]|$))"
+    r"\b(?:hence|thus|therefore|so|it is|it's|it\u2019s|it must be|it has to be),?(?=\s+\(?[A-Z]\)?\s*(?:[.!]|$))"
 )
 _ADVERB = (
     r"(?:,?\s*(?:clearly|therefore|of course|thus|then|simply|just|definitely|obviously|indeed|most likely|likely),?"
@@ -74,16 +76,28 @@ _BACKWARD = re.compile(
 )
 _NAMED = re.compile(rf"\b(?:option|choice)\s+{_GROUP}", re.IGNORECASE)
 _DENIED = re.compile(
-    r"\b(?:not|cannot|never|neither|if|whether|unless|nicht|não|non(?!-))\b|n['\u2019]t\b|\bno\s*$", re.IGNORECASE
+    r"\b(?:not|cannot|never|no longer|hardly|neither|if|whether|unless|nicht|não|non(?!-))\b|n['\u2019]t\b|\bno\s*$",
+    re.IGNORECASE,
 )
 _HEDGE = re.compile(
     r"^\s*(?:,\s*)?(?:/|\bor\b|或)\s*(?:(?:maybe|perhaps|possibly|option|choice|even|else)\s+)*[(\[]?[A-Z]\b|"
+    r"ではな|ではあり|아닙|아니|"
     r"\b(?:not sure|unsure|(?:cannot|can't) (?:decide|determine|tell)|(?:but|and) also|or (?:maybe|perhaps|possibly))"
     r"\b",
     re.IGNORECASE,
 )
 _UNDECIDED = re.compile(rf"{_HEDGE.pattern}|\b(?:either|both|could be|might be|all of)\b", re.IGNORECASE)
 _OF_AN_ARTICLE = re.compile(r"\s+(?!because|since|as\b|and\b|but|which|for\b|with\b|is\b|due)[a-z]")
+_BY_CONDITION = re.compile(
+    r"\b(?:if|suppose|assum(?:e|ing)|were|unless|perhaps|maybe|doubt|second best|least likely)\b", re.IGNORECASE
+)
+_BOUND = re.compile(r"\b(?:than|over|under|above|below|least|most|nearly|almost)\s+$", re.IGNORECASE)
+_CLAUSE_END = re.compile(r"[,;.]|\b(?:because|since|as|while|but)\b", re.IGNORECASE)
+_RULED_OUT = re.compile(
+    r"\b(?:rul(?:e|ed|ing) out|exclud\w+|eliminat\w+|reject\w*|distractor|wrong|incorrect|false|"
+    r"impossible|fails|tempting)\b",
+    re.IGNORECASE,
+)
 _REFUSED = re.compile(
     r"(?:\b(?:not|never)|n['\u2019]t|\b(?:every\w*|any\w*|all)\s+(?:but|except)|\bother than)\s*(?:option\s*)?$",
     re.IGNORECASE,
@@ -321,7 +335,7 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
     if lead is not None and (is_its_text or not _UNDECIDED.search(last)):
         raw, rest = lead["letter"], lead["rest"]
         alone = not raw[-1].isalnum() or not rest or rest[0] in ".:),"
-        if _is_another(raw, rest, options):
+        if _is_another(raw, rest, options) or (not is_its_text and _RULED_OUT.search(_CLAUSE_END.split(rest, 1)[0])):
             return None
         another = re.match(rf"{_JOINT}(?!I\s+[a-z]){_LETTER}", rest)
         if raw.upper() == raw and alone and not another and (letters := _letters(raw, options)) is not None:
@@ -330,6 +344,8 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
     listed = listed.strip("[]") if "," in listed else listed
     if (letters := _letters(listed, options, whole=True)) is not None and "\n" not in text:
         return ", ".join(letters)
+    if NOT_THE_ANSWER.search(last):
+        return None
     if options is not None:
         stated = re.sub(
             r"^.*\b(?:answer|choice|option|decision|verdict)\b[^:\n]{0,30}?(?:\bis\b|:)\s*",
@@ -338,28 +354,34 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
             flags=re.IGNORECASE,
         )
         opening = re.match(r"(\w{2,})[,.;:]\s", last)
-        if same := (
-            _by_text(stated, options) or _by_text(text, options) or (opening and _by_text(opening[1], options))
-        ):
+        is_opened = opening is not None and not _by_text(last[opening.end() :], options)
+        opened = _by_text(opening[1], options) if opening and is_opened else None
+        if same := (_by_text(stated, options) or _by_text(text, options) or opened):
             return same
     if _UNDECIDED.search(last):
         return None
+    sentence = re.split(r"[.;]\s", last)[-1]
+    groups = [_letters(match["group"], options) for match in _NAMED.finditer(sentence)]
+    letters_named = {letter for group in groups if group for letter in group}
     if options is not None:
         words = f" {_plain(last)} "
         named = [
             letter for letter, option in options.items() if len(_plain(option)) > 2 and f" {_plain(option)} " in words
         ]
         if len(named) == 1 and not _DENIED.search(last) and not re.search(r"\bor\b", last):
-            return named[0]
-        value = last.rstrip(" .").rpartition(" is ")[2]
+            before, _, behind = last.lower().partition(options[named[0]].lower())
+            is_refused = _BOUND.search(before) or _RULED_OUT.search(f"{before} {behind}")
+            return None if is_refused or letters_named - set(named) else named[0]
+        value = re.split(r" (?:is|equals) ", last.rstrip(" ."))[-1]
         before = last[: last.rfind(value)]
-        if not named and value not in options and not _DENIED.search(before) and (same := _by_text(value, options)):
-            return same
+        if not named and value not in options and not _DENIED.search(before):
+            same = _by_text(value, options) or (_by_value(value, options) if value[:1].isdigit() else None)
+            if same:
+                return same
         if len(stated) < 100 and not named and (same := _by_value(stated.strip(" ."), options)):
             return same
-    groups = [_letters(match["group"], options) for match in _NAMED.finditer(last)]
-    letters_named = {letter for group in groups if group for letter in group}
-    return letters_named.pop() if len(letters_named) == 1 and not _DENIED.search(last) else None
+    is_refused = _DENIED.search(last) or _RULED_OUT.search(last)
+    return letters_named.pop() if len(letters_named) == 1 and not is_refused else None
 
 
 def _commitment(text: str, options: dict[str, str] | None) -> str | None:
@@ -374,7 +396,8 @@ def _commitment(text: str, options: dict[str, str] | None) -> str | None:
             before = re.split(r"[.;\n]\s", text[max(0, start - 200) : start])[-1]
             if (
                 _DENIED.search(match.groupdict().get("between") or "")
-                or re.search(r"\b(?:if|suppose|assum(?:e|ing)|were)\b", before, re.IGNORECASE)
+                or _BY_CONDITION.search(f"{before}{match[0]}")
+                or NOT_THE_ANSWER.search(f"{before}{match[0]}")
                 or _REFUSED.search(before)
             ):
                 continue

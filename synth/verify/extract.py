@@ -69,6 +69,7 @@ _CUE = re.compile(
 )
 _NO = re.compile(r"no\s*(?:[.,;!]|$|\n)", re.IGNORECASE)
 _BEGINNING = re.compile(r"[ \t*:#]*(?:\n[\s>*:#]*(?:```\w*\n)?)?")  # of an answer: marks, empty lines, a fence
+_OPEN_BOLD = re.compile(r"^([^*\n]{1,60})\*\*(?=[\s.,;]|$)")  # the end of a bold that began before the answer
 _AT_THE_END = re.compile(r"(?:\s*です|[\s.!。！\u2705\u2714\ufe0f\U0001f300-\U0001faff]+)$")
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
 _END = re.compile(
@@ -210,7 +211,7 @@ def committed_answer(response: str | Reasoning) -> Answer:
         return Answer(sentence, how="sentence", others=(value,) if value else ())
     line = text.strip()
     truth = _YES_NO.match(BOLD.sub(emphasized, line)) or _TRUTH.search(line) or _CLAIM.fullmatch(line)
-    others = (next(filter(None, truth.groups())),) if truth else ()
+    others = (next(filter(None, truth.groups())),) if truth and not TAKEN_BACK.search(line) else ()
     value = stated(text)
     others = others if value is None else (*others, value)
     if len(line) <= 200 and not re.search(r"\n|\?[!?]+$", line) and not is_denied and not _is_prose(line):
@@ -225,7 +226,7 @@ def committed_answer(response: str | Reasoning) -> Answer:
     if bold is not None and not tail.endswith("?"):
         before, emphasis = last_clause(tail[: bold.start()]), _tidy(emphasized(bold))
         is_value = any(char.isdigit() or char in "$\\" for char in emphasis)
-        if is_stated(before, tail[bold.end() :]) if is_value else not DENIED.search(before):
+        if is_stated(before, tail[bold.end() :]) if is_value else emphasis[-1:] != ":" and not DENIED.search(before):
             return Answer(emphasis, how="emphasis", others=others)
     if value is not None:
         return Answer(value, how="stated", others=others)
@@ -238,7 +239,8 @@ def _sentence(text: str) -> tuple[str | None, bool]:
     """(the answer that the last sentence about an answer gives, whether one denies or supposes its answer)."""
     is_denied = False
     for cue in list(_CUE.finditer(text))[: -_SENTENCES - 1 : -1]:
-        clause = _BEGINNING.sub("", text[cue.end() : cue.end() + 4 * _SHORT], count=1)
+        clause = BOLD.sub(emphasized, text[cue.end() : cue.end() + 4 * _SHORT])
+        clause = _OPEN_BOLD.sub(r"\1", _BEGINNING.sub("", clause, count=1), count=1)
         before = last_clause(text[max(0, cue.start() - _SHORT) : cue.start()])
         if (
             DENIED.search(cue["between"] or "")
@@ -257,11 +259,11 @@ def _sentence(text: str) -> tuple[str | None, bool]:
             sentence.endswith("?") and sentence != clause.rstrip()
         ):
             return None, True
-        clause = LEAD.sub("", BOLD.sub(emphasized, clause), count=1)
+        clause = LEAD.sub("", clause, count=1)
         if (joined := formulas(clause)) is not None:
             return joined, False
         line = clause[:_SHORT].partition("\n")[0]
-        if BY_CASE.search(line):
+        if BY_CASE.search(f"{before} {line}"):
             return None, True
         if (end := _END.search(line)) is not None:
             line = line[: end.start()]

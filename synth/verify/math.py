@@ -86,7 +86,10 @@ def judge(gold: Any, answer: Answer) -> Verdict:
         return Verdict("unparseable", reason=answer.reason)
     extracted = shortened(answer.text)
     try:
-        if any(_is_equal(text, other) for other in answer.others) or equal(text, answer.text):
+        if any(_is_equal(text, other) for other in answer.others):
+            return _verdict(True, answer.text)
+        is_whole = answer.how != "text" or is_prose(text) or not any(map(str.isdigit, answer.text))
+        if is_whole and equal(text, answer.text):
             return _verdict(True, answer.text)
         if answer.how == "text":
             return Verdict("unparseable", extracted=extracted, reason="no answer that stands out")

@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -112,26 +113,42 @@ def _is_another(task: str, own: str, answer: str) -> bool:
         return True
     if (form := _COMPARED.get(task)) is not None:
         return bool(form(own) != form(answer))
-    if (number := _number(own)) is None:
+    if not _ONLY_NUMBERS.fullmatch(own):
         return False
-    others = [number_text.replace(",", "") for number_text in _NUMBERS.findall(answer)]
-    return any(abs(float(other) - number) > abs(number) / 100 for other in others)
+    own_numbers, numbers = ([Decimal(number) for number in _numbers(text, own)] for text in (own, answer))
+    if len(own_numbers) != len(numbers):
+        return True
+    if len(numbers) > 1 and "." not in own:
+        return False  # a list or a matrix of integers may be one of several right ones
+    return not all(map(_is_rounded, sorted(own_numbers), sorted(numbers)))
 
 
-def _number(text: str) -> float | None:
-    try:
-        number = float(text.replace(",", ""))
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+def _numbers(text: str, own: str) -> list[str]:
+    """The numbers of a text; a comma in one belongs to it where the entry's own answer is a single number."""
+    is_single = len(_NUMBER.findall(own)) == 1 or _THOUSANDS.sub("", own).isdigit()
+    return _NUMBER.findall(_THOUSANDS.sub("", text) if is_single else text)
+
+
+def _is_rounded(own: Decimal, number: Decimal) -> bool:
+    """Whether two numbers are equal at the precision of the coarser one, to 1 %. An integer of the entry is exact."""
+    exponents = [int(value.as_tuple().exponent) for value in (own, number)]
+    if exponents[0] >= 0 >= exponents[1]:
+        return own == number
+    return abs(own - number) <= min(Decimal(5).scaleb(max(exponents) - 1), abs(own) / 100)
 
 
 _HEDGE = re.compile(r"\b(?:or|not|either|maybe|perhaps|nan|inf(?:inity)?)\b")
-_NUMBERS = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:e[+-]?\d+)?(?![\w/^*])", re.IGNORECASE)
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d*)?(?:e[+-]?\d{1,3})?(?![\w/^*])", re.IGNORECASE)
+_ONLY_NUMBERS = re.compile(rf"(?:[\s\[\]()'\",$%\u00b0]*{_NUMBER.pattern})+[\s\[\]()'\",$%\u00b0]*", re.IGNORECASE)
 _COMPARED: dict[str, Callable[[str], Any]] = {
     "game_of_life_halting": lambda text: text.strip().lower(),
     "puzzle24": lambda text: sorted(re.findall(r"\d+", text)),
     "fraction_simplification": lambda text: re.findall(r"\d+", text),
+    "time_intervals": lambda text: len(re.findall(r"\d+", text)),
+    "cryptarithm": lambda text: set(re.findall(r"\w=\d", "".join(text.split()))),
+    "kakurasu": lambda text: set(text.split()),
+    "letter_jumble": lambda text: len(text.split()),
     "word_sorting": lambda text: text.count(","),
 }
 """What has to be the same in an answer and in the entry's own, where the scorer of a task does not look at it."""

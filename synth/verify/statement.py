@@ -22,20 +22,31 @@ __all__ = [
 
 _LENGTH = 800  # characters of the end of a text in which a sentence is looked for
 
-_WRONG = r"\b(?:wrong|incorrect|false|mistaken|erroneous)\s+(?:final\s+)?(?:answer|value|result|solution|guess)\b"
+_WRONG = (
+    r"\b(?:wrong|incorrect|false|mistaken|erroneous)\s+(?:final\s+)?"
+    r"(?:answer|value|result|solution|guess|option|choice)\b"
+)
 DENIED = re.compile(
     r"\b(?:not|cannot|never|neither|nor|no|nicht|kein\w*|não|non(?!-)|не)\b|n['\u2019]t\b|\bne\b.{0,30}\bpas\b|"
-    r"不(?:是|会|能|可能|应|等于|为|止|足|到)|并非|没有|ではな|ではあり|아닙|아니|"
+    r"错误的?(?:答案|结果)|不(?:是|会|能|可能|应|等于|为|止|足|到)|并非|没有|ではな|ではあり|아닙|아니|"
     r"\b(?:false|impossible|untrue|unlikely|doubtful)\s+(?:that|for)\b|" + _WRONG,
     re.IGNORECASE,
 )
 NOT_THE_ANSWER = re.compile(  # it is false that the answer is, the first digit of the answer is, the answer to another
     r"\b(?:false|impossible|untrue|unlikely|doubtful)\s+that\s+(?:the\s+)?(?:\w+\s+)?(?:answer|value|result)\b|"
-    r"\b(?!value\b)\w+\s+(?:of|to|in)\s+(?:the|our|this)\s+(?:\w+\s+)?answer\b[^\n]{0,3}\b(?:is|are)\b|"
+    r"\b(?:(?!(?:value|valeur|valor|Wert)\b)\w+\s+(?:of\s+the|to\s+the|in\s+the|of\s+our|de\s+la|der|da|della)|"
+    r"(?:twice|half|double|triple|times)\s+the)\s+(?:\w+\s+)?"
+    r"(?:answer|réponse|respuesta|resposta|risposta|Antwort)\b[^\n]{0,3}\b(?:is|are|est|es|é|è|ist)\b|"
+    r"^\W*(?:without(?! loss\b| \w+ing\b)|sans|ohne|senza|sem|sin(?= [a-z]{2})|in base (?!10\b|ten\b))\b|"
+    r"答案(?:至少|至多|最多|最少|大于|小于|的)|"
     r"\b(?:told|claim(?:s|ed)?|thought|guess(?:ed)?|believed|expected|sa(?:id|ys)|assumed)\s+(?:that\s+)?(?:the|my|our)\s+"
     r"(?:\w+\s+)?answer\b|^\s*say\s+(?:that\s+)?the\s+(?:\w+\s+)?answer\b|"
     r"\bno\s+(?:such\s+|integer\s+|real\s+|other\s+)?(?:answers?|solutions?|results?)\b|"
-    rf"\banswer\s+(?:has|to\s+(?:an?|another))\s|{_WRONG}",
+    r"\banswer\s+(?:has|to\s+(?:an?|another)|minus|plus|times|divided|multiplied|squared|cubed|mod\w*|"
+    r"of\s+(?:my|his|her))\s|"
+    r"(?<!let)['\u2019]s\s+answer\b|^\W*(?:prove|show)\s+that\b|"
+    r"\b(?:first|initial|initially)\s+(?:guess|thought|idea|attempt|try|believed|guessed|answer\s+was)\b(?!.*\bbut\b)|"
+    rf"{_WRONG}",
     re.IGNORECASE,
 )
 TAKEN_BACK = re.compile(
@@ -58,7 +69,8 @@ _ADVERBS = (
     r"exactamente|igual a|portanto|exatamente|quindi|dunque|esattamente"
 )
 _TOTAL = (
-    r"(?:an?|the) (?:total|sum|value|number|amount|minimum|maximum|probability|area|volume|length|perimeter|average|"
+    r"(?:an?|the) (?:final |combined |grand )?"
+    r"(?:total|sum|value|number|amount|minimum|maximum|probability|area|volume|length|perimeter|average|"
     r"distance|profit|cost|price|height|depth|width|radius|diameter|weight|mass|speed|rate|age|score) of"
 )
 _PHRASES = (
@@ -68,14 +80,14 @@ _PHRASES = (
 LEAD = re.compile(rf"^(?:\s|\*|:|\b(?:{_ADVERBS})\b)+", re.IGNORECASE)
 _NEUTRAL = re.compile(
     r"(?:[\s*`,\"'(\u201c\u2234\u21d2\u2192\u2705\u2713\u2714\ufe0f\uff0c=]|=>|\\?[$€£¥]|"
-    rf"\b(?:{_ADVERBS}|{_PHRASES})\b|所以|因此|故|综上所述|综上|总|一)*+",
+    rf"\b(?:{_ADVERBS}|{_PHRASES})\b|所以|因此|故|综上所述|综上|总|一|よって|したがって|ゆえに|つまり|따라서|、)*+",
     re.IGNORECASE,
 )
 COPULA = re.compile(
     r"\b(?:is|are|was|were|be|equals|(?:comes(?: out)?|amounts|simplifies|reduces|evaluates|works out|adds up|leads?)"
-    r" to|arrives? at|results? in|"
+    r" to|arrives? at|results? in|(?:left|leav(?:es?|ing)(?: \w+)?|ends? up) with|"
     r"(?:in|de)creas(?:es|ed) by|"
-    r"est(?: de)?|sont|y a|(?<=\s)es(?: de)?|son|será|ist|sind|lautet|é|são|è|sono)\b|"
+    r"est(?: donc| alors)?(?: de)?|sont|y (?:en )?a|(?<=\s)es(?: de)?|son|será|ist|sind|lautet|é|são|è|sono)\b|"
     r"(?<!\d)[:\uff1a]|:(?=\s)|=>?|(?<![因以])为|是|有|等于|得|需要?|即|共|は|은(?=\s)|는(?=\s)",
     re.IGNORECASE,
 )
@@ -92,7 +104,7 @@ _NO_VERBS = frozenset(
         "like that which between about around out off up down only on in at into for through exceed exceeds beyond "
         "maximum minimum máximo mínimo als mindestens höchstens zu von über unter bis vor nach mit ohne je pro und "
         "oder doppelte hälfte de que moins plus par jusqu sans avec sur sous entre et soit à menos más mas a por "
-        "previously formerly originally initially "
+        "previously formerly originally initially almost nearly casi presque quase quasi fast почти "
         "hasta sin con sobre y di che almeno più meno su per tra fra mais menos até com sem или более менее больше "
         "меньше 于 比 少 多 过 近 约 第 的 倍 和 或 与 从 至 负 非 不 乘 除 加 减 "
         # names of what is numbered
@@ -106,6 +118,7 @@ _STATE_NOTHING = frozenset(
         "tried test tests consider considers substitute substituting discard eliminate subtract add adds adding "
         "multiply dividing divides divide ignore skip avoid contradict contradicts approach approaches when where "
         "if let rejecting assuming trying testing considering discarding eliminating ignoring checked rejected "
+        "rejette rejetons écarte écartons exclut rechaza rechazamos descarta descartamos verwerfen verwirft "
         "discarded verifying say says claim claims guess guesses"
     )
 )
@@ -140,11 +153,13 @@ _IS_NAMED = re.compile(  # 12 is the answer
 )
 _MADE_OF_IT = re.compile(  # 12², 12 x, 12 + 3, 12倍
     r"\s?(?!a\s[a-z]{2})(?:[-\u2212+*/|\u2223\u00d7\u00b7]\s?)?(?:[A-Za-z\u0370-\u03ff]|pi|sqrt|log|ln)(?!\w)|[^\s*`\"'\u201d\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]|.*[\d\0\\$+=<>^]|"
-    r"[万亿百十的倍のよ보多余几]|年前|千(?![米克瓦])|.?以(?!及)|.*倍|.{0,2}(?:이상|이하|초과|미만|左右|未満)",
+    r"[万亿百十的倍のよ보多余几]|年前|千(?![米克瓦])|.{0,2}以(?!及)|.*倍|.{0,2}(?:이상|이하|초과|미만|左右|未満)",
     re.DOTALL,
 )
 BY_CASE = re.compile(  # 24 when a = 1 and 36 when a = 2
-    r"\b(?:when|for|if|with|without)\b[^.]{0,60}(?:,|;|\band\b)\s+\$?[\d.\0]+\$?\s+(?:when|for|if|with|without|otherwise)\b"
+    r"\bwith\b[^.]{0,60}\bwithout\b|\bwithout\b[^.]{0,60}\bwith\b|"
+    r"\b(?:when|for|if|with|without)\b[^.]{0,60}(?:,|;|\band\b)\s+\$?[\d.\0]+\$?\s+(?:when|for|if|with|without|otherwise)\b",
+    re.IGNORECASE,
 )
 _OF_UNKNOWNS = re.compile(
     r"(?<![A-Za-z])(?:\d\s*)?[A-Za-z](?![A-Za-z(])\s*[-\u2212*/^|\u00b2\u00b3\u00b7]|\d\s*[A-Za-z](?![A-Za-z])|\|\s*[a-z]\s*\|"
@@ -163,6 +178,7 @@ RETRACTED = re.compile(
     r",?\s+(?:which|but (?:that|this|it))\s+(?:is|was|would be|cannot be|can't be)\s+"
     r"(?:wrong|incorrect|impossible|false|an? (?:contradiction|mistake|error)|"
     r"not (?:correct|right|possible|valid|allowed))\b|"
+    r",?\s+(?:which|but (?:that|this|it))\s+(?:contradicts|violates|fails|does(?:n't| not) (?:work|satisfy|fit))\b|"
     r",?\s+but (?:we|I) (?:forgot|missed)\b",
     re.IGNORECASE,
 )
@@ -172,6 +188,11 @@ _SENTENCE_END = re.compile(
     r",\s+(?=(?:so|thus|hence|therefore)\b)|\s(?=(?:So|Thus|Therefore|Hence)\b)"
 )
 _QUOTED = re.compile(r"^[ \t]*>[> \t]*", re.MULTILINE)
+_NUMBER_WORD = re.compile(
+    r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|"
+    r"(?:twen|thir|for|fif|six|seven|eigh|nine)ty)\b",
+    re.IGNORECASE,
+)
 _IS = re.compile(r"(?<!hope it )\b(?:is|are|was)\s+([^.!?,;]{1,60})[.!]?\s*$")
 
 
@@ -199,7 +220,7 @@ def is_stated(before: str, after: str, *, is_equation: bool = False) -> bool:
     if _NEUTRAL.fullmatch(before, verb.end() if verb else 0):
         return True
     word = _LAST_WORD.search(before)
-    if word is None or (not is_equation and not word[1] and (verb or "," in word[0])):
+    if word is None or (not is_equation and not word[1] and ((verb and verb[0] not in ":：") or "," in word[0])):
         return False
     last = (word[1] or word[2]).lower()
     if is_equation and last in ("that", "que"):
@@ -242,6 +263,8 @@ def stated(text: str) -> str | None:
             return _of_clause(plain, values)
         if any(char.isdigit() for char in plain):
             return None  # 17^12
+        if len(sentence.split()) < 5 and _NUMBER_WORD.search(sentence):
+            return sentence
         if words := _IS.search(sentence):
             return None if DENIED.search(sentence) or SUPPOSED.search(sentence) else words[1]
     return None

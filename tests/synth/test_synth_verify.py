@@ -166,9 +166,16 @@ def test_the_tasks_own_scorer_decides_and_partial_credit_is_not_correct() -> Non
     ("task", "entry", "own", "accepted_by_the_scorer"),
     [
         ("game_of_life_halting", {}, "True", ["False", "I do not know."]),
-        ("gsm_symbolic", {"difficulty": 1.0}, "279", ["-279", "279 or 5", "not 279"]),
-        ("coin_flip", {"rational": {"numerator": 7, "denominator": 64}}, "0.109375", ["0", "0.1", "-0.109375"]),
+        ("gsm_symbolic", {"difficulty": 1.0}, "279", ["-279", "279 or 5", "not 279", "279 279"]),
+        (
+            "coin_flip",
+            {"rational": {"numerator": 7, "denominator": 64}},
+            "0.109375",
+            ["0", "0.1", "-0.109375", "0.109376"],
+        ),
         ("complex_arithmetic", {"result": [-5.0, 20.0]}, "-5.0 + 20.0i", ["NaN"]),
+        ("number_format", {"solution": 485035138.128}, "485035138.128", ["485035138.129"]),
+        ("letter_jumble", {"original_words": ["every", "day"]}, "every day", ["every day two"]),
         ("puzzle24", {"numbers": [10, 3, 4, 7]}, "10 + 3 + 4 + 7", ["2 + 9 + 6 + 7"]),
     ],
 )

@@ -30,6 +30,7 @@ C!|- C|✅ C|option c|The answer is <C>|D and B fail. C is the only correct opti
 La opción correcta es la C.|La réponse correcte est la réponse C.|A alternativa correta é C.
 ```json {"answer": "C"}```|The answer is C rather than A.|I select option C.|A and B are wrong. The answer is C.
 A and B are out. That leaves C.
+So it must be C.|The correct letter is C.|A resposta correta é a letra C.
 The answer is, of course, C.|The answer is clearly C.|Elijo la opción C.|Ich wähle C.|답은 C입니다.
 """
 NAMES_ANOTHER_OR_NONE = r"""
@@ -44,6 +45,9 @@ C? No, A. The answer is A.|The answer is anything but C.|\boxed{C_1}|\boxed{\neg
 The answer is about 5 C.|A: C|答案不是C|答案是A或C|La réponse n'est pas C.
 La risposta non è C.|A resposta não é C.|Die Antwort ist nicht C.|❌ C
 Everything but C is true.|Suppose it is C. A contradiction.|不选C。
+Option C is ruled out.|Option C is tempting but wrong.|The incorrect option is C.|The second best answer is C.
+Perhaps the answer is C.|I doubt that the answer is C.
+It is false that the answer is C.|答えはCではない。|정답은 C가 아닙니다.
 """
 BY_TEXT = (
     r"a wedge|The answer is C. a wedge.|\boxed{\text{a wedge}}|The answer is a wedge.|It is a wedge.|A wedge.|"
@@ -51,7 +55,9 @@ BY_TEXT = (
 )
 NOT_BY_TEXT = (
     r"The answer is (C) a screw|The answer is C. a screw.|C: a screw|a screw|B. a wedge|"
-    r"\boxed{C) a screw}|It is not a wedge.|a wedge or a screw|\boxed{a lever}"
+    r"\boxed{C) a screw}|It is not a wedge.|We rule out a wedge.|It is less than a wedge.|"
+    r"It is a wedge, option (B).|Option (C) a wedge is incorrect.|Half of the answer is a wedge.|"
+    r"a wedge or a screw|\boxed{a lever}"
 )
 
 

@@ -178,7 +178,8 @@ def _relations(g: Value, a: Value) -> bool:
     assert isinstance(relation, Relation)
     if relation.modulus is not None:
         residue = relation.sides[-1]
-        return relation is g and len(relation.sides) == 2 and relation.sides[0] == _UNNAMED and same(residue, other)
+        is_residue = len(relation.sides) == 2 and relation.sides[0] == _UNNAMED and isinstance(residue, Number)
+        return relation is g and is_residue and same(residue, other)  # 3^{100} \mod 7 is no 3^{100}
     if not set(relation.marks) <= {"=", "\\approx"} or (isinstance(other, Cases) and len(relation.sides) > 2):
         return False
     if relation is g and symbols(relation.sides[0]) and _relates_variables(relation.sides[0]):

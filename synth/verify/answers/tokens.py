@@ -63,7 +63,8 @@ _UNICODE = {
     "△": "\\triangle ", "∑": "\\sum ", "∏": "\\prod ", "∫": "\\int ", "∂": "\\partial ", "∇": "\\nabla ",
     "∖": "\\setminus ", "√": "\\sqrt ", "∛": "\\sqrt[3] ", "°": "^\\circ ", "º": "^\\circ ", "˚": "^\\circ ",
     "℃": "^\\circ C", "℉": "^\\circ F", "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "∶": ":",
-    "′": "'", "’": "'", "″": "''", "…": "\\ldots ", "⋯": "\\ldots ", "，": ",", "、": ",", "。": ".", "；": ";",
+    "′": "'", "’": "'", "‘": "'", "″": "''",
+    "…": "\\ldots ", "⋯": "\\ldots ", "，": ",", "、": ",", "。": ".", "；": ";",
     "：": ":", "（": "(", "）": ")", "∕": "/", "⁄": "/", "⟨": "\\langle ", "⟩": "\\rangle ", "ℝ": "\\mathbb{R}",
     "ℤ": "\\mathbb{Z}", "ℚ": "\\mathbb{Q}", "ℕ": "\\mathbb{N}", "ℂ": "\\mathbb{C}", "⌊": "\\lfloor ",
     "⌋": "\\rfloor ", "⌈": "\\lceil ", "⌉": "\\rceil ", "≪": "\\ll ", "≫": "\\gg ", "∝": "\\propto ", "∗": "*",
@@ -119,7 +120,8 @@ _MATH_STYLES = frozenset(
 _TOKEN = re.compile(
     r"(?P<space>(?:\s|~|\\[,;:!> ]|\\hspace\*?\{[^{}]*\})+)"
     r"|(?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d{1,6}(?![\w.]))?|\.\d+(?:[eE][+-]?\d{1,6}(?![\w.]))?)"
-    r"|(?P<command>\\(?:[A-Za-z]+\*?|.))|(?P<letters>[A-Za-z]+)|(?P<mark><=|>=|!=|=<|->|=>|\*\*|\.\.\.+|.)",
+    r"|(?P<command>\\(?:[A-Za-z]+\*?|.))|(?P<letters>[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f]+)"
+    r"|(?P<mark><=|>=|!=|=<|->|=>|\*\*|\.\.\.+|.)",
     re.DOTALL,
 )
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -139,10 +141,12 @@ _SMALL_WORDS = frozenset(
 _UNITS = frozenset(
     word_list(
         "cm mm dm km kg mg ml mL kJ kW Hz kHz MHz GHz ft lb lbs oz mph kph hr hrs min mins sec secs yd yds nm ms "
-        "pm cu sq MJ eV Pa kPa kN mol rad deg pct"
+        "pm cu sq MJ eV Pa kPa kN mol rad deg pct "
+        "atm mM MPa GPa kV cal gal"
     )
 )
-_UNITS_NEXT_TO_DIGITS = _UNITS - {"nm", "ms", "pm", "cu", "rad"}  # products of two variables, without a space
+# Without those that are products of variables where no space stands.
+_UNITS_NEXT_TO_DIGITS = _UNITS - {"nm", "ms", "pm", "cu", "rad", "atm", "mM", "kV", "cal", "gal"}
 _INNER_FUNCTIONS = re.compile(r"arcsin|arccos|arctan|sin|cos|tan|log|exp|sqrt|ln|pi")
 
 

@@ -131,6 +131,7 @@ _SPELLINGS = {
     "inches": "inch", "kilo": "kilogram", "kilos": "kilogram", "usd": "dollar", "eur": "euro",
     "gbp": "sterling", "rs": "rupee", "inr": "rupee", "cny": "yuan", "centuries": "century", "kwh": "kW*h",
     "kWh": "kW*h", "henries": "henry", "kilohm": "kiloohm", "kilohms": "kiloohm",
+    "minuten": "minute", "stunden": "hour",
     "米": "m", "厘米": "cm", "毫米": "mm", "千米": "km", "公里": "km", "元": "yuan",
     "美元": "dollar", "小时": "hour", "分钟": "minute", "秒": "second", "天": "day", "度": "degree", "千克": "kg",
     "公斤": "kg", "克": "g", "升": "liter", "平方米": "m**2", "平方厘米": "cm**2",
@@ -145,7 +146,8 @@ NO_LABEL = frozenset(
         "twelfths hundreds thousands millions billions trillions dozens dozen pairs pair scores twice plus minus "
         "less more fewer least most than over under below above not no or and if when at up between choose mod is "
         "was as this factorials powers else otherwise unless except cases ones tens bases logs infinity "
-        "fails works exists holds divides equals exceeds gives"
+        "millones milliers milliards milhares milhões milioni miliardi millionen milliarden tausend docenas douzaines "
+        "veces fails works exists holds divides equals exceeds gives"
     )
 )
 _NAMES = {
@@ -154,6 +156,7 @@ _NAMES = {
 }  # fmt: skip
 _IRREGULAR = {
     "people": "person", "men": "man", "women": "woman", "children": "child", "mice": "mouse", "geese": "goose",
+    "jahre": "jahr", "tage": "tag", "möglichkeiten": "möglichkeit",
     "sheep": "sheep", "fish": "fish", "dice": "die", "person": "person", "vertices": "vertex", "oxen": "ox",
 }  # fmt: skip
 _PART = re.compile(r"(?P<word>[A-Za-zµΩÅ°\u4e00-\u9fff]+)|(?P<digits>(?<=\^)-\d+|\d+)|(?P<mark>[*/^()-])|\s+|\.")
@@ -174,7 +177,7 @@ def unit(text: str) -> Unit | None:
     """The unit or label that a text is, whole; None where it is none: ``km/h``, ``square inches``, ``people``."""
     if len(text) > MAX_LENGTH:
         return None
-    words = re.sub(r"(?:^| )(?:old|in total|total|altogether|remaining)$", "", " ".join(text.split())) or "units"
+    words = re.sub(r"(?:^| )(?:old|in total|total|altogether|remaining|left)$", "", " ".join(text.split())) or "units"
     words = _NAMES.get(words.lower().rstrip("s"), words)
     plain = words.lower().strip(" .()")
     if plain in ("%", "percent", "percentage", "pct", "per cent"):
@@ -248,12 +251,16 @@ def listed_label(words: str) -> Unit | None:
     )
 
 
+_MADE_OF = set("万亿千百十的倍不或半多分以余前后平立未満满超过過約约")  # a multiple, a bound
+
+
 def _label(words: str) -> Unit | None:
-    if re.fullmatch(r"[\u4e00-\u9fff]{1,3}", words) and not set(words) & set("万亿千百十的倍不或半多分以余前后"):
+    if re.fullmatch(r"[\u4e00-\u9fff]{1,3}", words) and not set(words) & _MADE_OF:
         return Unit("", words=words, is_label=True)  # a Chinese measure word
     counted = re.sub(r"^(?:ordered|distinct|different|possible) (?=pairs$)", "ordered_", words)  # no 2 * 18
     parts = re.split(r"[\s-]+", counted)
-    if not 1 <= len(parts) <= 3 or not all(re.fullmatch(r"[a-z'_]{3,20}|of", part) for part in parts):
+    is_word = re.compile(r"[a-z\u00df-\u00f6\u00f8-\u024f'_]{3,20}|of").fullmatch
+    if not 1 <= len(parts) <= 3 or not all(map(is_word, parts)):
         return None
     last = parts[-1] if "of" not in parts[1:2] else parts[0]
     if set(parts) & NO_LABEL:

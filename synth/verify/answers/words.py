@@ -25,7 +25,7 @@ _PARTS = {"half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarte
           "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6, "seventh": 7, "sevenths": 7, "eighth": 8, "eighths": 8,
           "ninth": 9, "ninths": 9, "tenth": 10, "tenths": 10, "hundredth": 100, "hundredths": 100}  # fmt: skip
 _YES = {"yes": True, "true": True, "no": False, "false": False}
-_YES_NO = re.compile(r"(yes|no)[,.;]? (?:it|that|this|there|such|the|they|we) (?:(?!\bif\b|\bunless\b|\bor\b).)*")
+_YES_NO = re.compile(r"(yes|no)[,.;]? (?:it|that|this|there|such|the|they|we) (?:(?!\b(?:if|unless|or|wait)\b).)*")
 _MONTHS = dict(zip(word_list("jan feb mar apr may jun jul aug sep oct nov dec"), range(1, 13), strict=True))
 _MONTH = r"(?P<month>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|" \
          r"oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"  # fmt: skip
