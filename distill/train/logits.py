@@ -150,7 +150,7 @@ def train_logits(
     resume = newest_complete(checkpoints, fingerprint)
     with surroundings(checkpoints, "train.logits.micro_batch_size", "student.max_length"):
         model, _ = open_student(student, start, trained, dtype)
-        kind, settings = _captured_trainer(captured, k, read_base(start).stop_ids[0])
+        kind, settings = _captured_trainer(captured, k, read_base(start).stop_ids[0], student.max_length)
         data = datasets.Dataset.from_dict({"prompt": order})
         trainer = step_trainer(
             kind, settings, student, config, "train.logits", model, start, data, dtype, checkpoints, fingerprint,
@@ -173,10 +173,14 @@ def train_logits(
     return result
 
 
-def _captured_trainer(captured: DistillKitRows, k: int, stop_id: int) -> tuple[Any, Any]:
+def _captured_trainer(captured: DistillKitRows, k: int, stop_id: int, max_length: int) -> tuple[Any, Any]:
     """TRL's trainer with kept answers and scores in place of generated ones, and its configuration. A prompt of its
     data is the place of a row; ``stop_id`` stands for the teacher's stop token, of which the loss takes the place
-    alone."""
+    alone.
+
+    TRL pads prompts on the left and answers on the right, each to the longest of a step. What is padding in a whole
+    micro batch is cut off, and where a micro batch is still longer than ``max_length``, its rows run one by one.
+    """
     import torch
     from torch.nn.functional import pad
     from trl import DistillationConfig
@@ -209,4 +213,19 @@ def _captured_trainer(captured: DistillKitRows, k: int, stop_id: int) -> tuple[A
             logprobs = pad(inputs["top_logprobs"], before, value=float("-inf")).to(device)
             return {"topk_token_ids": ids, "topk_logprobs": logprobs, "actual_logprobs": logprobs[..., 0]}
 
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+            loss, count = super().compute_loss, len(inputs["prompt_ids"])
+            together = _unpadded(inputs, slice(count))
+            if together["prompt_ids"].shape[1] + together["completion_ids"].shape[1] <= max_length:
+                return loss(model, together)
+            return sum(loss(model, _unpadded(inputs, slice(row, row + 1))) for row in range(count))
+
     return CapturedTrainer, partial(DistillationConfig, beta=0.0, temperature=1.0)
+
+
+def _unpadded(inputs: Mapping[str, Any], rows: slice) -> dict[str, Any]:
+    """Some rows of a micro batch, without the columns that are padding in all of them."""
+    prompt, answer = (inputs[name][rows].any(0) for name in ("prompt_mask", "completion_mask"))
+    columns = {"prompt_ids": prompt, "prompt_mask": prompt, "completion_ids": answer, "completion_mask": answer}
+    columns |= dict.fromkeys(("top_ids", "top_logprobs"), answer.cpu())
+    return {**inputs, **{name: inputs[name][rows][:, kept] for name, kept in columns.items()}}

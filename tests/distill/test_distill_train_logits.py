@@ -152,6 +152,38 @@ def test_a_training_that_is_stopped_midway_ends_with_the_bytes_of_one_left_alone
     assert contents(tmp_path / "b" / "out") == contents(tmp_path / "alone" / "out")
 
 
+def test_a_forward_pass_is_no_longer_than_its_longest_row_or_max_length(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import LlamaForCausalLM
+
+    forward, shapes = LlamaForCausalLM.forward, []
+
+    def recorded(model: Any, *args: Any, **named: Any) -> Any:
+        shapes.append(tuple(named["input_ids"].shape))
+        return forward(model, *args, **named)
+
+    long_question, long_answer = (
+        trace | {"messages": [{"role": "user", "content": question}, trace["messages"][1]]}
+        for trace, question in ((TRACES[0], "?" * 60), (TRACES[5], "?"))
+    )
+    monkeypatch.setattr(f"{__name__}.TRACES", [long_question, long_answer])
+    config, trained = sft("full", start, tmp_path / "sft")
+    rows = captured(start, start, 12, tmp_path / "data")
+    (longest_prompt, _), (_, longest_answer) = rows.lengths()
+    monkeypatch.setattr(LlamaForCausalLM, "forward", recorded)
+    alone = sorted((1, sum(lengths)) for lengths in rows.lengths())
+    together, losses = [(2, longest_prompt + longest_answer)], []
+    for micro_batch_size, max_length, expected in ((1, 128, alone), (2, 128, together), (2, alone[-1][1], alone)):
+        shapes.clear()
+        place = tmp_path / f"{micro_batch_size}-{max_length}"
+        limited = config.model_copy(update={"max_length": max_length})
+        done = logits(limited, start, trained, rows, 12, place, batch_size=2, micro_batch_size=micro_batch_size)
+        assert sorted(shapes) == expected
+        losses.append(done.history[0]["loss"])
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-4)
+
+
 @pytest.mark.parametrize(("rows", "left_out"), [(0, {}), (0, {OTHER_TEXT: 3}), (4, {OTHER_TEXT: 5})])
 def test_traces_that_the_students_template_writes_otherwise_are_refused_where_they_are_the_most(
     rows: int, left_out: dict[str, int]
