@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -286,3 +287,19 @@ def test_a_run_without_such_a_trace_goes_on_unless_it_is_to_train_on_them(
     assert refused.code == 2
     assert "0 of 24 selected traces have the teacher's log-probabilities token by token" in refused.err
     assert not list(tmp_path.glob("smoke-*/stages/train"))
+
+
+@pytest.mark.slow
+def test_a_teacher_of_another_template_ends_a_run_that_trains_on_them_before_it_samples(
+    student: Path, tmp_path: Path, distill: Callable[..., Answer]
+) -> None:
+    teacher = tmp_path / "teacher"
+    shutil.copytree(student, teacher)
+    template = teacher / "chat_template.jinja"
+    template.write_text(template.read_text().replace("<|im_end|>", "<|endoftext|>"))
+    sets = [*SUMS, f"teacher={{kind: vllm, model: {teacher}, name: me/t, license: mit}}", "sample.logprobs=8", *LOGITS]
+    options = [word for one in sets for word in ("--set", one)]
+    done = distill("run", SMOKE, "--runs", tmp_path / "runs", "--until", "sample", *options)
+    assert done.code == 2
+    assert "a trace with thinking has no log-probabilities token by token" in done.err
+    assert not list(tmp_path.glob("runs/smoke-*/stages/sample"))
