@@ -211,7 +211,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
         )
         captured = run.stage(Logprobs(row_fields, sampling.logprobs, prepared, samples, verdicts, labels, data))
         if train.logits is not None:
-            require_aligned(captured.facts.rows_out, captured.facts.left_out or {})
+            require_aligned(captured.facts.rows_out, captured.facts.left_out or {}, train.logits.batch_size)
     checkpoints = train.select.checkpoints if train.select is not None else None
     trained = run.stage(Train(student, "student", prepared, samples, verdicts, labels, data, checkpoints=checkpoints))
     sampling_values = recipe.evaluate.generation_config()

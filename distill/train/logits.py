@@ -26,6 +26,7 @@ from typing import Any
 from distill.config.recipe import StudentConfig, key_digest
 from distill.config.train import LogitsConfig
 from distill.models.folder import read_base
+from distill.models.tokens import CLOSED_BY_PROMPT
 from distill.runs.stage import Reporter
 from distill.train.batches import training_order
 from distill.train.checkpoints import fingerprint_of, library_versions, newest_complete
@@ -46,8 +47,8 @@ __all__ = ["LogitsResult", "require_aligned", "train_logits"]
 
 _LOGGED = {name: name for name in ("step", "loss", "learning_rate", "grad_norm")}
 _TEMPLATE_SHARE = 0.5
-"""Where the student's template writes more of the traces otherwise than the teacher did, it is the template's fault:
-what is left is a choice by form."""
+"""Of the traces that nothing else leaves out. Where the student's template writes more of them otherwise than the
+teacher did, it is the template's fault: what is left is a choice by form."""
 
 
 @dataclass(frozen=True)
@@ -79,18 +80,22 @@ class LogitsResult:
         }
 
 
-def require_aligned(rows: int, left_out: Mapping[str, int]) -> None:
-    """Raises InputError where no trace has the teacher's distribution token by token, or the student's template is the
-    reason for which too many have none. ``rows``: traces that do; ``left_out``: others by the reason."""
+def require_aligned(rows: int, left_out: Mapping[str, int], batch_size: int) -> None:
+    """Raises InputError where fewer traces than a batch have the teacher's distribution token by token, or the
+    student's template is the reason for which too many have none. ``rows``: traces that do; ``left_out``: others by
+    the reason."""
     count = rows + sum(left_out.values())
-    if rows and left_out.get(OTHER_TEXT, 0) <= _TEMPLATE_SHARE * count:
+    by_template = left_out.get(OTHER_TEXT, 0) + left_out.get(CLOSED_BY_PROMPT, 0)
+    if rows >= batch_size and by_template <= _TEMPLATE_SHARE * (rows + by_template):
         return
     reasons = ", ".join(f"{number:,}: {reason}" for reason, number in left_out.items())
     raise InputError(
-        f"{rows:,} of {count:,} selected traces have the teacher's log-probabilities token by token ({reasons})",
+        f"{rows:,} of {count:,} selected traces have the teacher's log-probabilities token by token"
+        + (f" ({reasons})" if reasons else "")
+        + (f", fewer than a batch of {batch_size}" if rows < batch_size else ""),
         where="train.stages",
-        hint="give the student the teacher's template (student.chat_template), or leave logits out: nothing is sampled "
-        "again; stages/logprobs/*/rows.jsonl names the reason of each trace",
+        hint="give the student the teacher's template (student.chat_template), lower train.logits.batch_size, or leave "
+        "logits out: nothing is sampled again; stages/logprobs/*/rows.jsonl names the reason of each trace",
     )
 
 
@@ -120,7 +125,6 @@ def train_logits(
         metrics: A file of JSON lines that gets one line a step.
 
     Raises:
-        InputError: There is no row.
         Refused: The gradient of a step is not finite.
         MissingDependency: torch, transformers, peft, trl or datasets, memory or disk.
     """
@@ -133,7 +137,6 @@ def train_logits(
             f"distillation needs {error.name}", where="train.logits", hint=f"pip install {error.name}"
         ) from error
 
-    require_aligned(len(captured), {})
     steps = max(1, round(config.num_train_epochs * len(captured) / config.batch_size))
     order = training_order(len(captured), steps * config.batch_size, student.seed)
     dtype = training_dtype(student.dtype)

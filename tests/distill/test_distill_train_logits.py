@@ -15,7 +15,7 @@ from test_distill_train_on_policy import prepared, sft, whole
 from distill.config.recipe import StudentConfig
 from distill.config.train import LogitsConfig
 from distill.models.folder import read_base
-from distill.models.tokens import Tokens
+from distill.models.tokens import CLOSED_BY_PROMPT, Tokens
 from distill.train.distillkit import OTHER_TEXT, DistillKitRows, write_distillkit
 from distill.train.logits import LogitsResult, require_aligned, train_logits
 from licensing.errors import InputError
@@ -184,10 +184,20 @@ def test_a_forward_pass_is_no_longer_than_its_longest_row_or_max_length(
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-4)
 
 
-@pytest.mark.parametrize(("rows", "left_out"), [(0, {}), (0, {OTHER_TEXT: 3}), (4, {OTHER_TEXT: 5})])
-def test_traces_that_the_students_template_writes_otherwise_are_refused_where_they_are_the_most(
+@pytest.mark.parametrize(
+    ("rows", "left_out"),
+    [
+        (0, {}),
+        (0, {OTHER_TEXT: 3}),
+        (4, {OTHER_TEXT: 5}),
+        (4, {OTHER_TEXT: 40, "no log-probabilities": 60}),
+        (4, {OTHER_TEXT: 3, CLOSED_BY_PROMPT: 2}),
+        (3, {"longer than max_length 64": 9}),
+    ],
+)
+def test_too_few_traces_and_a_template_that_writes_most_otherwise_are_refused(
     rows: int, left_out: dict[str, int]
 ) -> None:
-    require_aligned(4, {OTHER_TEXT: 4, "no log-probabilities": 90})
+    require_aligned(4, {OTHER_TEXT: 4, "no log-probabilities": 90}, 4)
     with pytest.raises(InputError, match="token by token"):
-        require_aligned(rows, left_out)
+        require_aligned(rows, left_out, 4)
