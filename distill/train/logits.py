@@ -53,7 +53,7 @@ teacher did, it is the template's fault: what is left is a choice by form."""
 
 @dataclass(frozen=True)
 class LogitsResult:
-    """What the training did. ``rows``: traces. Over all steps, ``tokens`` are those of prompts and answers, and
+    """What the training did. ``rows``: traces that were trained on. Over all steps, ``tokens`` are those of prompts and answers, and
     ``trained_tokens`` those of the answers. ``history`` holds one entry an optimiser step. ``resumed_from`` is the step
     of the checkpoint that the call continued from, 0 where it began anew; it is in no file and not among the facts."""
 
@@ -163,7 +163,7 @@ def train_logits(
         save_student(trainer, {}, student, start, out)
     lengths = captured.lengths()
     result = LogitsResult(
-        rows=len(captured),
+        rows=len(set(order)),
         steps=trainer.state.global_step,
         tokens=sum(sum(lengths[row]) for row in order),
         trained_tokens=sum(lengths[row][1] for row in order),

@@ -61,13 +61,13 @@ def distributions(model: Path, start: Path) -> list[tuple[list[int], np.ndarray]
     from transformers import AutoModelForCausalLM
 
     loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
-    tokens, given = Tokens.of_folder(read_base(start)), []
+    tokens, answers = Tokens.of_folder(read_base(start)), []
     for trace in TRACES:
         row = tokens.render(trace["messages"])
         with torch.inference_mode():
             logits = loaded(torch.tensor([row.input_ids])).logits[0, row.prompt_length - 1 : -1]
-        given.append((row.input_ids[row.prompt_length :], logits.log_softmax(-1).numpy()))
-    return given
+        answers.append((row.input_ids[row.prompt_length :], logits.log_softmax(-1).numpy()))
+    return answers
 
 
 def captured(teacher: Path, start: Path, k: int, folder: Path, shift: int = 0) -> DistillKitRows:
@@ -182,6 +182,8 @@ def test_a_forward_pass_is_no_longer_than_its_longest_row_or_max_length(
         assert sorted(shapes) == expected
         losses.append(done.history[0]["loss"])
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-4)
+    half = logits(config, start, trained, rows, 12, tmp_path / "half", batch_size=1, num_train_epochs=0.5)
+    assert half.facts()["rows_out"] == 1, "the other trace was not trained on"
 
 
 @pytest.mark.parametrize(
