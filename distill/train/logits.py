@@ -53,9 +53,10 @@ teacher did, it is the template's fault: what is left is a choice by form."""
 
 @dataclass(frozen=True)
 class LogitsResult:
-    """What the training did. ``rows``: traces that were trained on. Over all steps, ``tokens`` are those of prompts and answers, and
-    ``trained_tokens`` those of the answers. ``history`` holds one entry an optimiser step. ``resumed_from`` is the step
-    of the checkpoint that the call continued from, 0 where it began anew; it is in no file and not among the facts."""
+    """What the training did. ``rows``: traces that were trained on. Over all steps, ``tokens`` are those of prompts and
+    answers, and ``trained_tokens`` those of the answers. ``history`` holds one entry an optimiser step.
+    ``resumed_from`` is the step of the checkpoint that the call continued from, 0 where it began anew; it is in no file
+    and not among the facts."""
 
     rows: int
     steps: int
