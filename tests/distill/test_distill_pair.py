@@ -232,6 +232,7 @@ def test_the_memory_forecast_has_a_finding_for_each_stage_of_training(models) ->
     assert (error.level, error.where) == ("error", "train.on_policy")
     assert "on_policy, in one process" in error.what
     assert "train.on_policy.teacher.url" in (error.hint or "")
+    assert "leave on_policy out of train.stages" in (error.hint or "")
 
 
 def test_check_refuses_worked_examples_that_are_held_out_problems() -> None:
