@@ -18,7 +18,7 @@ from distill.check.finding import Finding
 from distill.check.forecast import check_forecast
 from distill.check.memory import CHECKPOINTS, check_memory
 from distill.check.on_policy import check_on_policy, check_teacher_server
-from distill.check.pair import check_pair, check_turns
+from distill.check.pair import check_pair, check_turns, teacher_base
 from distill.check.pilot import run_pilot
 from distill.check.preview import final_base
 from distill.check.problems import check_held_out, check_problems, problems_of
@@ -222,7 +222,7 @@ def _logprobs(recipe: Recipe) -> Iterator[Finding]:
             else:
                 require_shared(base.folder, folder, where)
                 if recipe.train.logits is not None:
-                    yield from check_turns(base, read_base(folder, served=True))
+                    yield from check_turns(base, teacher_base(teacher, folder))
     yield Finding("ok", "logprobs", f"of {count} tokens beside each token of an answer")
 
 

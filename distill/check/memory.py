@@ -117,6 +117,7 @@ def check_memory(recipe: Recipe, gpu_memory: float) -> Iterator[Finding]:
             config = recipe.train.logits if stage == "logits" else recipe.train.on_policy
             assert config is not None
             served = ["serve the teacher (train.on_policy.teacher.url)"] if _beside(config) else []
+            served.append(f"leave {stage} out of train.stages: it takes one process")
             needed = forecast_distillation(student, config, base.folder, dtype, again)
             yield _fits(needed, f"{stage}, in one process", gpu_memory, f"train.{stage}", again, served)
 

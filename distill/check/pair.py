@@ -10,14 +10,16 @@ Not covered: what the models say (``distill.check.rollouts`` measures that), and
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from distill.check.finding import Finding
-from distill.models.folder import BaseFolder
+from distill.models.folder import BaseFolder, read_base
 from distill.models.vocabulary import SAMPLE_TEXT, SharedVocabulary, embedding_rows, shared_vocabulary, tokenizer_of
 from licensing.errors import InputError
+from synth.teachers.config import TeacherConfig, VllmServerTeacher
 
-__all__ = ["check_pair", "check_turns"]
+__all__ = ["check_pair", "check_turns", "require_turns", "teacher_base"]
 
 _QUESTION = {"role": "user", "content": "What is 1 + 1?"}
 _THINKING = "T"
@@ -58,6 +60,26 @@ def check_turns(student: BaseFolder, teacher: BaseFolder) -> Iterator[Finding]:
     if not none:
         aligned = " and ".join(form for form in forms if form not in different)
         yield Finding("ok", "logprobs", f"both templates write a trace {aligned} alike")
+
+
+def require_turns(student: BaseFolder, teacher: BaseFolder) -> None:
+    """Raises InputError where ``check_turns`` has an error."""
+    for finding in check_turns(student, teacher):
+        if finding.level == "error":
+            raise InputError(finding.what, where=finding.where, hint=finding.hint)
+
+
+def teacher_base(teacher: TeacherConfig, folder: Path) -> BaseFolder:
+    """The folder of a teacher that writes traces, with the variables that its server gives the template.
+
+    Not covered: another template of its server, in ``extra_body`` or ``engine_args``.
+    """
+    kwargs: dict[str, Any] = {}
+    if isinstance(teacher, VllmServerTeacher):
+        named = teacher.engine_args.get("default_chat_template_kwargs"), teacher.extra_body.get("chat_template_kwargs")
+        for values in named:
+            kwargs |= values if isinstance(values, dict) else {}
+    return read_base(folder, served=True, template_kwargs=kwargs)
 
 
 def _turn(base: BaseFolder, thinking: str | None) -> str | None:

@@ -401,8 +401,8 @@ class Recipe(Section):
             names = {*self.student.method.modules_to_save, *([] if isinstance(modules, str) else modules)}
             if ends := {name for name in names if name.rpartition(".")[2] in ("lm_head", "embed_tokens", "wte")}:
                 raise ValueError(
-                    f"student.method adapts {min(ends)}, and TRL's losses of distillation take no adapter there: leave "
-                    "it out, or set kind: full"
+                    f"student.method adapts {min(ends)}, and distillation does not cover an adapter there: leave it "
+                    "out, or set kind: full"
                 )
         return self
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from distill.config.recipe import RandomBase, StudentConfig
@@ -48,6 +49,7 @@ class BaseFolder:
     """The configuration files of a base.
 
     ``special``: text -> id of the special tokens. ``weights``: file names, the index of shards among them.
+    ``template_kwargs``: further variables of the template.
     """
 
     folder: Path
@@ -57,6 +59,7 @@ class BaseFolder:
     template: str
     special: dict[str, int]
     weights: tuple[str, ...]
+    template_kwargs: Mapping[str, Any]
 
     @cached_property
     def turn_end(self) -> str:
@@ -93,10 +96,8 @@ class BaseFolder:
 
     def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool) -> str:
         """The text of a conversation in the base's template."""
-        values = self.template_values()
-        return render(
-            self.template, [dict(one) for one in messages], add_generation_prompt=add_generation_prompt, **values
-        )
+        values = {**self.template_kwargs, **self.template_values(), "add_generation_prompt": add_generation_prompt}
+        return render(self.template, [dict(one) for one in messages], **values)
 
     def _declared_stop_ids(self) -> list[int]:
         """The ids at which the base's own files stop generation."""
@@ -107,11 +108,17 @@ class BaseFolder:
         return list(dict.fromkeys(number for number in declared if isinstance(number, int)))
 
 
-def read_base(folder: Path, template: str | None = None, *, served: bool = False) -> BaseFolder:
+def read_base(
+    folder: Path,
+    template: str | None = None,
+    *,
+    served: bool = False,
+    template_kwargs: Mapping[str, Any] = MappingProxyType({}),
+) -> BaseFolder:
     """Read and check the folder of a model. Raises InputError naming what is missing, and what to do about it.
 
     ``template``: in place of the folder's own. ``served``: a server loads the model, so its weights need not be here,
-    and may be of kinds that nobody trains.
+    and may be of kinds that nobody trains. ``template_kwargs``: variables with which it renders the template.
     """
     where = str(folder)
     shards = () if served else tuple(file.name for file in weight_files(folder))
@@ -134,6 +141,7 @@ def read_base(folder: Path, template: str | None = None, *, served: bool = False
         template=template,
         special=_special_tokens(folder),
         weights=(INDEX, *shards) if shards and (folder / INDEX).is_file() else shards,
+        template_kwargs=template_kwargs,
     )
     try:
         _ = base.turn, base.stop_ids

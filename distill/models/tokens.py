@@ -21,7 +21,9 @@ from distill.models.vocabulary import tokenizer_of
 from synth.problems.problem import text_of
 from synth.reasoning import split_reasoning
 
-__all__ = ["Rendered", "RowRefused", "Tokens"]
+__all__ = ["CLOSED_BY_PROMPT", "Rendered", "RowRefused", "Tokens"]
+
+CLOSED_BY_PROMPT = "the generation prompt closes the think block, and the trace has thinking"
 
 # Some vocabularies have the tags of reasoning and tool use as special tokens: those are part of the answer.
 _PART_OF_ANSWER = re.compile(r"think|thought|reason|answer|solution|tool", re.IGNORECASE)
@@ -112,9 +114,7 @@ class Tokens:
         if not reasoning.answer.strip():
             raise RowRefused("nothing follows the think block")
         if reasoning.thinking is not None and self.turn.opening is None:
-            raise RowRefused(
-                "the generation prompt closes the think block, and the trace has thinking", by_template=True
-            )
+            raise RowRefused(CLOSED_BY_PROMPT, by_template=True)
         try:
             prompt = self._render(messages[:-1], True)
         except Exception as error:  # a template is foreign code and may raise anything

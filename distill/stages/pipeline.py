@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from distill.check.pair import require_turns, teacher_base
 from distill.config.recipe import EvaluationSettings, Recipe
 from distill.evaluate.run import check_engine, check_sampling
 from distill.evaluate.suites.suite import find_suites
@@ -156,9 +157,11 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
         folder = Path(train.on_policy.teacher.model).expanduser()
         require_shared(prepared.path / MODEL, folder, "train.on_policy.teacher.model")
     if isinstance(sampling, TeacherSampling) and sampling.logprobs is not None:
-        for folder in (Path(one.model) for one in recipe.teachers):
-            if folder.is_dir():
+        for one in recipe.teachers:
+            if (folder := Path(one.model)).is_dir():
                 require_shared(prepared.path / MODEL, folder, "sample.logprobs")
+                if train.logits is not None:
+                    require_turns(read_base(prepared.path / MODEL), teacher_base(one, folder))
     samples = teacher_samples = run.stage(
         Sample(
             prompts=recipe.prompts,
@@ -208,7 +211,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
         )
         captured = run.stage(Logprobs(row_fields, sampling.logprobs, prepared, samples, verdicts, labels, data))
         if train.logits is not None:
-            require_aligned(captured.facts.rows_out, captured.facts.left_out or {})
+            require_aligned(captured.facts.rows_out, captured.facts.left_out or {}, train.logits.batch_size)
     checkpoints = train.select.checkpoints if train.select is not None else None
     trained = run.stage(Train(student, "student", prepared, samples, verdicts, labels, data, checkpoints=checkpoints))
     sampling_values = recipe.evaluate.generation_config()

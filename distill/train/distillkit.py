@@ -245,7 +245,9 @@ def _unpacked(codes: np.ndarray[Any, Any], k: int, bits: int) -> np.ndarray[Any,
     import numpy as np
 
     places = np.unpackbits(codes, axis=-1)[:, : k * bits].reshape(len(codes), k, bits)
-    ids: np.ndarray[Any, Any] = places @ (1 << np.arange(bits - 1, -1, -1, dtype=np.int64))
+    ids = np.zeros((len(codes), k), np.int64)
+    for bit in range(bits):  # a product with powers of two would take eight bytes a bit
+        ids = ids << 1 | places[..., bit]
     return ids
 
 

@@ -26,6 +26,7 @@ from typing import Any
 from distill.config.recipe import StudentConfig, key_digest
 from distill.config.train import LogitsConfig
 from distill.models.folder import read_base
+from distill.models.tokens import CLOSED_BY_PROMPT
 from distill.runs.stage import Reporter
 from distill.train.batches import training_order
 from distill.train.checkpoints import fingerprint_of, library_versions, newest_complete
@@ -46,15 +47,16 @@ __all__ = ["LogitsResult", "require_aligned", "train_logits"]
 
 _LOGGED = {name: name for name in ("step", "loss", "learning_rate", "grad_norm")}
 _TEMPLATE_SHARE = 0.5
-"""Where the student's template writes more of the traces otherwise than the teacher did, it is the template's fault:
-what is left is a choice by form."""
+"""Of the traces that nothing else leaves out. Where the student's template writes more of them otherwise than the
+teacher did, it is the template's fault: what is left is a choice by form."""
 
 
 @dataclass(frozen=True)
 class LogitsResult:
-    """What the training did. ``rows``: traces. Over all steps, ``tokens`` are those of prompts and answers, and
-    ``trained_tokens`` those of the answers. ``history`` holds one entry an optimiser step. ``resumed_from`` is the step
-    of the checkpoint that the call continued from, 0 where it began anew; it is in no file and not among the facts."""
+    """What the training did. ``rows``: traces that were trained on. Over all steps, ``tokens`` are those of prompts and
+    answers, and ``trained_tokens`` those of the answers. ``history`` holds one entry an optimiser step.
+    ``resumed_from`` is the step of the checkpoint that the call continued from, 0 where it began anew; it is in no file
+    and not among the facts."""
 
     rows: int
     steps: int
@@ -79,18 +81,22 @@ class LogitsResult:
         }
 
 
-def require_aligned(rows: int, left_out: Mapping[str, int]) -> None:
-    """Raises InputError where no trace has the teacher's distribution token by token, or the student's template is the
-    reason for which too many have none. ``rows``: traces that do; ``left_out``: others by the reason."""
+def require_aligned(rows: int, left_out: Mapping[str, int], batch_size: int) -> None:
+    """Raises InputError where fewer traces than a batch have the teacher's distribution token by token, or the
+    student's template is the reason for which too many have none. ``rows``: traces that do; ``left_out``: others by
+    the reason."""
     count = rows + sum(left_out.values())
-    if rows and left_out.get(OTHER_TEXT, 0) <= _TEMPLATE_SHARE * count:
+    by_template = left_out.get(OTHER_TEXT, 0) + left_out.get(CLOSED_BY_PROMPT, 0)
+    if rows >= batch_size and by_template <= _TEMPLATE_SHARE * (rows + by_template):
         return
     reasons = ", ".join(f"{number:,}: {reason}" for reason, number in left_out.items())
     raise InputError(
-        f"{rows:,} of {count:,} selected traces have the teacher's log-probabilities token by token ({reasons})",
+        f"{rows:,} of {count:,} selected traces have the teacher's log-probabilities token by token"
+        + (f" ({reasons})" if reasons else "")
+        + (f", fewer than a batch of {batch_size}" if rows < batch_size else ""),
         where="train.stages",
-        hint="give the student the teacher's template (student.chat_template), or leave logits out: nothing is sampled "
-        "again; stages/logprobs/*/rows.jsonl names the reason of each trace",
+        hint="give the student the teacher's template (student.chat_template), lower train.logits.batch_size, or leave "
+        "logits out: nothing is sampled again; stages/logprobs/*/rows.jsonl names the reason of each trace",
     )
 
 
@@ -120,7 +126,6 @@ def train_logits(
         metrics: A file of JSON lines that gets one line a step.
 
     Raises:
-        InputError: There is no row.
         Refused: The gradient of a step is not finite.
         MissingDependency: torch, transformers, peft, trl or datasets, memory or disk.
     """
@@ -133,7 +138,6 @@ def train_logits(
             f"distillation needs {error.name}", where="train.logits", hint=f"pip install {error.name}"
         ) from error
 
-    require_aligned(len(captured), {})
     steps = max(1, round(config.num_train_epochs * len(captured) / config.batch_size))
     order = training_order(len(captured), steps * config.batch_size, student.seed)
     dtype = training_dtype(student.dtype)
@@ -150,7 +154,7 @@ def train_logits(
     resume = newest_complete(checkpoints, fingerprint)
     with surroundings(checkpoints, "train.logits.micro_batch_size", "student.max_length"):
         model, _ = open_student(student, start, trained, dtype)
-        kind, settings = _captured_trainer(captured, k, read_base(start).stop_ids[0])
+        kind, settings = _captured_trainer(captured, k, read_base(start).stop_ids[0], student.max_length)
         data = datasets.Dataset.from_dict({"prompt": order})
         trainer = step_trainer(
             kind, settings, student, config, "train.logits", model, start, data, dtype, checkpoints, fingerprint,
@@ -160,7 +164,7 @@ def train_logits(
         save_student(trainer, {}, student, start, out)
     lengths = captured.lengths()
     result = LogitsResult(
-        rows=len(captured),
+        rows=len(set(order)),
         steps=trainer.state.global_step,
         tokens=sum(sum(lengths[row]) for row in order),
         trained_tokens=sum(lengths[row][1] for row in order),
@@ -173,10 +177,14 @@ def train_logits(
     return result
 
 
-def _captured_trainer(captured: DistillKitRows, k: int, stop_id: int) -> tuple[Any, Any]:
+def _captured_trainer(captured: DistillKitRows, k: int, stop_id: int, max_length: int) -> tuple[Any, Any]:
     """TRL's trainer with kept answers and scores in place of generated ones, and its configuration. A prompt of its
     data is the place of a row; ``stop_id`` stands for the teacher's stop token, of which the loss takes the place
-    alone."""
+    alone.
+
+    TRL pads prompts on the left and answers on the right, each to the longest of a step. What is padding in a whole
+    micro batch is cut off, and where a micro batch is still longer than ``max_length``, its rows run one by one.
+    """
     import torch
     from torch.nn.functional import pad
     from trl import DistillationConfig
@@ -209,4 +217,19 @@ def _captured_trainer(captured: DistillKitRows, k: int, stop_id: int) -> tuple[A
             logprobs = pad(inputs["top_logprobs"], before, value=float("-inf")).to(device)
             return {"topk_token_ids": ids, "topk_logprobs": logprobs, "actual_logprobs": logprobs[..., 0]}
 
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+            loss, count = super().compute_loss, len(inputs["prompt_ids"])
+            together = _unpadded(inputs, slice(count))
+            if together["prompt_ids"].shape[1] + together["completion_ids"].shape[1] <= max_length:
+                return loss(model, together)
+            return sum(loss(model, _unpadded(inputs, slice(row, row + 1))) for row in range(count))
+
     return CapturedTrainer, partial(DistillationConfig, beta=0.0, temperature=1.0)
+
+
+def _unpadded(inputs: Mapping[str, Any], rows: slice) -> dict[str, Any]:
+    """Some rows of a micro batch, without the columns that are padding in all of them."""
+    prompt, answer = (inputs[name][rows].any(0) for name in ("prompt_mask", "completion_mask"))
+    columns = {"prompt_ids": prompt, "prompt_mask": prompt, "completion_ids": answer, "completion_mask": answer}
+    columns |= dict.fromkeys(("top_ids", "top_logprobs"), answer.cpu())
+    return {**inputs, **{name: inputs[name][rows][:, kept] for name, kept in columns.items()}}

@@ -15,7 +15,8 @@ __all__ = ["eu_summary"]
 def eu_summary(facts: ReleaseFacts, lineage: Lineage) -> str:
     """Markdown. It says of itself that it is a draft and no legal proof."""
     prompts = [_source(one) for one in lineage.inputs if one.role in ("data", "seed")]
-    generators = [_source(one) for one in lineage.inputs if one.role in ("generator", "reformatter", "logits")]
+    models = [_source(one) for one in lineage.inputs if one.role in ("generator", "reformatter", "logits")]
+    generators = list(dict.fromkeys(models))  # a teacher of traces may be one of logits, too
     return render_card("eu_summary.md.jinja", facts, prompts=prompts, generators=generators)
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from licensing.errors import InputError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -19,6 +21,7 @@ __all__ = ["LEAST_LOGPROB", "ReplyLogprobs", "TokenLogprobs", "record_bytes"]
 
 LEAST_LOGPROB = -9999.0
 """In place of anything lower: finite, so that probability times logarithm is 0. vLLM's server has the same limit."""
+_ROUNDING = 1e-2
 _RECORD_HEADER = 256
 _IDS = 1 << 24  # what three bytes tell apart
 _TOKEN_ID = "token_id:"  # what vLLM's server puts in front of an id in place of a token's text
@@ -45,7 +48,8 @@ class TokenLogprobs:
     def of_top(cls, token_ids: Sequence[int], ids: Any, logprobs: Any, k: int) -> TokenLogprobs:
         """Of the k most probable among the candidates ``ids`` and ``logprobs``, both of shape (tokens, k or more).
 
-        Raises ValueError for a log-probability that is no number.
+        Raises ValueError for a log-probability that is no number, and InputError for values that are no
+        log-probabilities.
         """
         import numpy as np
 
@@ -53,7 +57,15 @@ class TokenLogprobs:
         if np.isnan(values).any():
             raise ValueError("a log-probability is no number")
         order = np.argsort(-values, axis=-1, kind="stable")[:, :k]
-        values = np.take_along_axis(values, order, -1).clip(LEAST_LOGPROB, 0.0)
+        values = np.take_along_axis(values, order, -1)
+        if values.size and (values.max() > _ROUNDING or np.exp(values).sum(-1).max() > 1 + _ROUNDING):
+            raise InputError(
+                "what came as log-probabilities of a token are none: one is above 0, or the probabilities are more "
+                "than 1 in all",
+                where="sample.logprobs",
+                hint="a vLLM server gives them unless it has another --logprobs-mode than raw_logprobs",
+            )
+        values = values.clip(LEAST_LOGPROB, 0.0)
         return cls(
             np.asarray(token_ids, np.int64), np.take_along_axis(ids, order, -1), values.astype(np.float16)
         )  # rounding keeps the order

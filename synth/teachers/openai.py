@@ -57,6 +57,7 @@ _BACKOFF_S, _LONGEST_BACKOFF_S = 1.0, 60.0
 _PROBE_S = 10.0
 _USAGE_S = 10.0  # for token counts, once the answer is complete
 _CLOSE_S = 30.0
+_NOISE = 0.1  # of a log-probability between two calls of a server: absolute, and of its size
 _CHECK_KEY = "check the key in the variable that teacher.api_key_env names"
 _TEST = Prompt(id="test", messages=({"role": "user", "content": "Say OK."},), kind="open", source="test")
 
@@ -544,23 +545,37 @@ def models_at(config: OpenAITeacher) -> list[str] | None:
 
 
 def check_logprobs(config: OpenAITeacher, count: int) -> None:
-    """Have one token generated, with the log-probabilities of ``count`` tokens.
+    """Have one token generated, with the log-probabilities of ``count`` tokens, at two temperatures.
 
-    Raises InputError where the endpoint does not serve them, and what ends a run at its first request.
+    Raises InputError where the endpoint does not serve them, or serves those of the distribution that it samples from,
+    and what ends a run at its first request. Not covered: that, where the first token is certain.
     """
+    import numpy as np
+
     request = Request(
         request_id="test", prompt=_TEST, messages=teacher_messages(config, _TEST), sample_index=0, seed=0,
         temperature=1.0, top_p=1.0, max_new_tokens=1, logprobs=count,
     )  # fmt: skip
     engine = OpenAIEngine(config.model_copy(update={"max_attempts": 1, "patience_s": _PROBE_S}))
+    values = []
     try:
-        engine.submit(request)
-        (completion,) = engine.poll()
+        for temperature in (1.0, 0.5):
+            engine.submit(replace(request, temperature=temperature))
+            (completion,) = engine.poll()
+            if completion.error is not None:
+                raise InputError(
+                    f"the endpoint refuses log-probabilities of {count} tokens: {completion.error}",
+                    where=config.base_url,
+                    hint=f"a vLLM server takes --max-logprobs {count + 1}: one more, for the token that is drawn",
+                )
+            assert completion.logprobs is not None, "a reply without them has ended the engine"
+            values.append(completion.logprobs.top_logprobs[0].astype(np.float32))
     finally:
         engine.close()
-    if completion.error is not None:
+    if not np.allclose(values[0], values[1], rtol=_NOISE, atol=_NOISE):
         raise InputError(
-            f"the endpoint refuses log-probabilities of {count} tokens: {completion.error}",
+            "the log-probabilities of the endpoint change with the temperature: they are not those of the model's own "
+            "distribution",
             where=config.base_url,
-            hint=f"a vLLM server takes --max-logprobs {count + 1}: one more, for the token that is drawn",
+            hint="a vLLM server takes --logprobs-mode raw_logprobs, its default",
         )

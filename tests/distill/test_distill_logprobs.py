@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,13 +22,16 @@ from sums import SUMS
 
 from distill.check.check import check_recipe
 from distill.config.loader import load_recipe
-from distill.config.recipe import RandomBase, Recipe
+from distill.config.recipe import RandomBase, Recipe, StudentConfig
+from distill.config.train import OnPolicyConfig
 from distill.models.folder import read_base
 from distill.models.random_model import write_random_base
 from distill.models.tokens import Tokens
 from distill.models.vocabulary import tokenizer_of
+from distill.stages.on_policy import OnPolicy
 from distill.train.distillkit import write_distillkit
 from licensing.errors import InputError
+from publish.export import export_folder
 from synth.teachers.logprobs import LEAST_LOGPROB, TokenLogprobs
 
 pytest.importorskip("openai")
@@ -232,11 +238,11 @@ def stage_of(done: Answer, name: str = "logprobs") -> dict[str, Any]:
     return stage
 
 
-LOGITS = ("train={stages: [sft, logits], logits: {batch_size: 8}}", "curate.control_arm=false")
+LOGITS = ("train={stages: [sft, logits], logits: {batch_size: 8, learning_rate: 0.01}}", "curate.control_arm=false")
 
 
 @pytest.mark.slow
-def test_a_run_leaves_them_in_a_folder_that_distillkit_reads_and_trains_on_them(
+def test_a_run_leaves_them_in_a_folder_that_distillkit_reads_trains_on_them_and_ships_that(
     student: Path, tmp_path: Path, distill: Callable[..., Answer]
 ) -> None:
     tokenizer = tokenizer_of(student)
@@ -250,7 +256,7 @@ def test_a_run_leaves_them_in_a_folder_that_distillkit_reads_and_trains_on_them(
             text = text.replace("\n", "")
         reply(call, text, tokenizer.encode(f"{text}<|im_end|>", add_special_tokens=False).ids, size)
 
-    done = run_until("logits", right, tmp_path, distill, *LOGITS)
+    done = run_until("export", right, tmp_path, distill, *LOGITS)
     stage, trained = stage_of(done), stage_of(done, "logits")
     assert (trained["rows_in"], trained["rows_out"]) == (24, 23)
     assert (stage["rows_in"], stage["rows_out"]) == (24, 23)
@@ -266,6 +272,45 @@ def test_a_run_leaves_them_in_a_folder_that_distillkit_reads_and_trains_on_them(
             ids, values = zip(*most_probable(token_id, position, size, K), strict=True)
             assert row["ids"][start + position] == list(ids)
             assert np.allclose(row["logprobs"][start + position], values, rtol=1e-3)
+
+    def model_of(stage: str) -> Path:
+        (model,) = tmp_path.glob(f"smoke-*/stages/{stage}/*/model")
+        return model
+
+    for source, ships in (("logits", True), ("train", False)):
+        export_folder(model_of("prepare"), model_of(source), tmp_path / source)
+        weights = [folder / "model.safetensors" for folder in (tmp_path / source, model_of("export"))]
+        assert (weights[0].read_bytes() == weights[1].read_bytes()) == ships
+
+
+@pytest.mark.parametrize("source", ["train", "logits"])
+def test_on_policy_goes_on_from_the_training_before_it(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reached(Exception):
+        pass
+
+    def train_on_policy(_student: Any, _config: Any, _start: Path, trained: Path, *_: Any, **__: Any) -> None:
+        raise Reached(trained)
+
+    monkeypatch.setattr("distill.train.on_policy.train_on_policy", train_on_policy)
+    monkeypatch.setattr("distill.stages.on_policy.open_training_rows", lambda *_, **__: contextlib.nullcontext([]))
+    stages: Any = {name: SimpleNamespace(path=tmp_path / name) for name in ("train", source)}
+    other: Any = SimpleNamespace(
+        path=tmp_path, store=None, out=tmp_path, scratch=tmp_path, logs=tmp_path, progress=None
+    )
+    config = OnPolicyConfig.model_validate({"examples": [{"prompt": "1 + 1?", "response": "2"}]})
+    stage = OnPolicy(
+        StudentConfig.model_validate({"base": {"kind": "random"}}),
+        config,
+        *[other] * 5,
+        stages["train"],
+        stages.get("logits"),
+    )
+    monkeypatch.setattr(OnPolicy, "key", "key")
+    with pytest.raises(Reached) as reached:
+        stage.run(other)
+    assert reached.value.args == (tmp_path / source / "model",)
 
 
 @pytest.mark.slow
@@ -286,3 +331,19 @@ def test_a_run_without_such_a_trace_goes_on_unless_it_is_to_train_on_them(
     assert refused.code == 2
     assert "0 of 24 selected traces have the teacher's log-probabilities token by token" in refused.err
     assert not list(tmp_path.glob("smoke-*/stages/train"))
+
+
+@pytest.mark.slow
+def test_a_teacher_of_another_template_ends_a_run_that_trains_on_them_before_it_samples(
+    student: Path, tmp_path: Path, distill: Callable[..., Answer]
+) -> None:
+    teacher = tmp_path / "teacher"
+    shutil.copytree(student, teacher)
+    template = teacher / "chat_template.jinja"
+    template.write_text(template.read_text().replace("<|im_end|>", "<|endoftext|>"))
+    sets = [*SUMS, f"teacher={{kind: vllm, model: {teacher}, name: me/t, license: mit}}", "sample.logprobs=8", *LOGITS]
+    options = [word for one in sets for word in ("--set", one)]
+    done = distill("run", SMOKE, "--runs", tmp_path / "runs", "--until", "sample", *options)
+    assert done.code == 2
+    assert "a trace with thinking has no log-probabilities token by token" in done.err
+    assert not list(tmp_path.glob("runs/smoke-*/stages/sample"))

@@ -16,13 +16,14 @@ from distill.check.check import check_recipe
 from distill.check.finding import Finding
 from distill.check.memory import check_memory
 from distill.check.on_policy import check_on_policy, prompt_lengths
-from distill.check.pair import check_pair, check_turns
+from distill.check.pair import check_pair, check_turns, teacher_base
 from distill.check.problems import problems_of
 from distill.config.loader import load_recipe
 from distill.config.recipe import RandomBase
 from distill.models.folder import read_base
 from distill.models.random_model import CHATML, write_random_base
 from distill.models.vocabulary import crop_vocabulary, shared_vocabulary
+from synth.teachers.config import VllmServerTeacher
 
 VOCABULARY = 259  # three special tokens and the bytes
 
@@ -156,6 +157,23 @@ def test_traces_that_the_students_template_writes_otherwise_have_no_log_probabil
     assert [(one.level, one.exit_code) for one in findings()] == [("error", 2), ("error", 2)]
 
 
+def test_turns_are_those_of_the_variables_that_the_teachers_requests_give_its_template(models) -> None:
+    """Qwen3 without thinking: the prompt closes the block, which the student's template writes itself."""
+    closed = "<think>\n\n</think>\n\n"
+    for folder in models:
+        template = CHATML.replace(
+            "assistant\n' }}{% endif", f"assistant\n' ~ ('' if thinking|d(true) else '{closed}') }}}}{{% endif"
+        )
+        template = template.replace(
+            "message['content']", f"('{closed}' if message['role'] == 'assistant' else '') ~ message['content']"
+        )
+        (folder / "chat_template.jinja").write_text(template)
+    student = read_base(models[0])
+    for kwargs, expected in (({}, ["ok"]), ({"thinking": False}, ["error", "error"])):
+        teacher = VllmServerTeacher(model=str(models[1]), extra_body={"chat_template_kwargs": kwargs})
+        assert levels(list(check_turns(student, teacher_base(teacher, models[1])))) == expected
+
+
 def test_the_command_says_no_with_code_2_and_as_json(distill, models) -> None:
     assert distill("pair", *models).code == 0
     edit(models[1] / "config.json", lambda value: value.update(vocab_size=200))
@@ -214,6 +232,7 @@ def test_the_memory_forecast_has_a_finding_for_each_stage_of_training(models) ->
     assert (error.level, error.where) == ("error", "train.on_policy")
     assert "on_policy, in one process" in error.what
     assert "train.on_policy.teacher.url" in (error.hint or "")
+    assert "leave on_policy out of train.stages" in (error.hint or "")
 
 
 def test_check_refuses_worked_examples_that_are_held_out_problems() -> None:

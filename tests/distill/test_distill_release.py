@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from distill.models.prepare import prepare
 from distill.models.random_model import write_random_base
 from distill.release.evaluation_items import check_evaluation_items
 from distill.release.facts import release_facts
-from distill.release.lineage import base_revision, request_dates, run_lineage
+from distill.release.lineage import base_revision, lineage_of, request_dates, run_lineage
 from distill.release.public import PRIVATE_ENDPOINT, Redaction
 from distill.runs import provenance
 from distill.runs.artefact import Artefact
@@ -33,6 +34,7 @@ from distill.runs.provenance import code_revision, device, installed_versions
 from distill.stages.pipeline import run
 from licensing.errors import InputError, Refused
 from licensing.lineage import load_lineage
+from publish.cards.eu_summary import eu_summary
 from publish.evaluation import read_items
 from publish.provenance import read_predicate
 from synth.problems.problem import Prompt
@@ -114,6 +116,8 @@ def test_the_card_says_whose_log_probabilities_were_trained_on_and_counts_their_
     after = facts_of(recipe, dataclasses.replace(stages, logits=artefact(tmp_path, "logits", facts))).training
     assert "3 of the traces in 2 steps, on which it learnt the distribution of acme/Teacher over its 8" in after.method
     assert after.hyperparameters["logits.learning_rate"] == 2e-5
+    summary = eu_summary(facts_of(recipe, stages), lineage_of(recipe, Counter(), None))
+    assert len([line for line in summary.splitlines() if "acme/Teacher" in line and "license mit" in line]) == 1
     assert after.flops - before.flops == 6 * after.parameters * 900
 
 

@@ -15,7 +15,7 @@ from test_distill_train_on_policy import prepared, sft, whole
 from distill.config.recipe import StudentConfig
 from distill.config.train import LogitsConfig
 from distill.models.folder import read_base
-from distill.models.tokens import Tokens
+from distill.models.tokens import CLOSED_BY_PROMPT, Tokens
 from distill.train.distillkit import OTHER_TEXT, DistillKitRows, write_distillkit
 from distill.train.logits import LogitsResult, require_aligned, train_logits
 from licensing.errors import InputError
@@ -61,13 +61,13 @@ def distributions(model: Path, start: Path) -> list[tuple[list[int], np.ndarray]
     from transformers import AutoModelForCausalLM
 
     loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
-    tokens, given = Tokens.of_folder(read_base(start)), []
+    tokens, answers = Tokens.of_folder(read_base(start)), []
     for trace in TRACES:
         row = tokens.render(trace["messages"])
         with torch.inference_mode():
             logits = loaded(torch.tensor([row.input_ids])).logits[0, row.prompt_length - 1 : -1]
-        given.append((row.input_ids[row.prompt_length :], logits.log_softmax(-1).numpy()))
-    return given
+        answers.append((row.input_ids[row.prompt_length :], logits.log_softmax(-1).numpy()))
+    return answers
 
 
 def captured(teacher: Path, start: Path, k: int, folder: Path, shift: int = 0) -> DistillKitRows:
@@ -152,10 +152,54 @@ def test_a_training_that_is_stopped_midway_ends_with_the_bytes_of_one_left_alone
     assert contents(tmp_path / "b" / "out") == contents(tmp_path / "alone" / "out")
 
 
-@pytest.mark.parametrize(("rows", "left_out"), [(0, {}), (0, {OTHER_TEXT: 3}), (4, {OTHER_TEXT: 5})])
-def test_traces_that_the_students_template_writes_otherwise_are_refused_where_they_are_the_most(
+def test_a_forward_pass_is_no_longer_than_its_longest_row_or_max_length(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import LlamaForCausalLM
+
+    forward, shapes = LlamaForCausalLM.forward, []
+
+    def recorded(model: Any, *args: Any, **named: Any) -> Any:
+        shapes.append(tuple(named["input_ids"].shape))
+        return forward(model, *args, **named)
+
+    long_question, long_answer = (
+        trace | {"messages": [{"role": "user", "content": question}, trace["messages"][1]]}
+        for trace, question in ((TRACES[0], "?" * 60), (TRACES[5], "?"))
+    )
+    monkeypatch.setattr(f"{__name__}.TRACES", [long_question, long_answer])
+    config, trained = sft("full", start, tmp_path / "sft")
+    rows = captured(start, start, 12, tmp_path / "data")
+    (longest_prompt, _), (_, longest_answer) = rows.lengths()
+    monkeypatch.setattr(LlamaForCausalLM, "forward", recorded)
+    alone = sorted((1, sum(lengths)) for lengths in rows.lengths())
+    together, losses = [(2, longest_prompt + longest_answer)], []
+    for micro_batch_size, max_length, expected in ((1, 128, alone), (2, 128, together), (2, alone[-1][1], alone)):
+        shapes.clear()
+        place = tmp_path / f"{micro_batch_size}-{max_length}"
+        limited = config.model_copy(update={"max_length": max_length})
+        done = logits(limited, start, trained, rows, 12, place, batch_size=2, micro_batch_size=micro_batch_size)
+        assert sorted(shapes) == expected
+        losses.append(done.history[0]["loss"])
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-4)
+    half = logits(config, start, trained, rows, 12, tmp_path / "half", batch_size=1, num_train_epochs=0.5)
+    assert half.facts()["rows_out"] == 1, "the other trace was not trained on"
+
+
+@pytest.mark.parametrize(
+    ("rows", "left_out"),
+    [
+        (0, {}),
+        (0, {OTHER_TEXT: 3}),
+        (4, {OTHER_TEXT: 5}),
+        (4, {OTHER_TEXT: 40, "no log-probabilities": 60}),
+        (4, {OTHER_TEXT: 3, CLOSED_BY_PROMPT: 2}),
+        (3, {"longer than max_length 64": 9}),
+    ],
+)
+def test_too_few_traces_and_a_template_that_writes_most_otherwise_are_refused(
     rows: int, left_out: dict[str, int]
 ) -> None:
-    require_aligned(4, {OTHER_TEXT: 4, "no log-probabilities": 90})
+    require_aligned(4, {OTHER_TEXT: 4, "no log-probabilities": 90}, 4)
     with pytest.raises(InputError, match="token by token"):
-        require_aligned(rows, left_out)
+        require_aligned(rows, left_out, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -19,7 +20,9 @@ STOP = 1
 def distribution(token_id: int, position: int, vocabulary: int) -> dict[int, float]:
     """Log-probabilities of all tokens, all different: seeded, whatever is asked for."""
     draw = random.Random(f"{token_id} {position}")
-    return {number: -draw.random() * 20 for number in range(vocabulary)}
+    logits = [-draw.random() * 20 for _ in range(vocabulary)]
+    total = math.log(sum(map(math.exp, logits)))
+    return {number: logit - total for number, logit in enumerate(logits)}
 
 
 def most_probable(token_id: int, position: int, vocabulary: int, k: int) -> list[tuple[int, float]]:

@@ -55,8 +55,8 @@ def few_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     probable at every other position."""
 
     def distribution(token_id: int, position: int, vocabulary: int) -> dict[int, float]:
-        others = {7919 * n + position: -0.5 * n for n in range(30)}
-        return others | {token_id: -0.25 if position % 2 else -9.25}
+        others = {7919 * n + position: -2 - 0.5 * n for n in range(30)}
+        return others | {token_id: -2.25 if position % 2 else -11.25}
 
     monkeypatch.setattr("logprob_replies.distribution", distribution)
 
@@ -87,8 +87,8 @@ def kept(folder: Path) -> dict[str, TokenLogprobs | None]:
 def test_a_record_gives_back_ids_exactly_and_logarithms_to_three_digits() -> None:
     draw = np.random.default_rng(0)
     ids = draw.integers(0, 1 << 24, (500, 50))
-    values = -draw.exponential(4, (500, 50))
-    values[0, 0], values[1, 1] = -np.inf, 0.0
+    values = -4 - draw.exponential(4, (500, 50))
+    values[0, 0], values[1], values[1, 1] = -np.inf, -np.inf, 0.0
     whole = TokenLogprobs.of_top(range(500), ids, values, 50)
     record = whole.record()
     again = TokenLogprobs.of_record(record)
@@ -160,6 +160,8 @@ def with_entry(**fields: Any) -> Callable[[Call], None]:
         (too_few, "5 a token, and not 9"),
         (with_entry(logprob=None), "malformed"),
         (with_entry(token="token_id:16777216"), "no token ids"),
+        (with_entry(logprob=21.5), "one is above 0"),
+        (with_entry(logprob=0.0), "more than 1 in all"),
     ],
 )
 def test_a_service_that_gives_others_or_none_ends_the_run_at_its_first_answer(
@@ -172,6 +174,17 @@ def test_a_service_that_gives_others_or_none_ends_the_run_at_its_first_answer(
         with pytest.raises(InputError, match=reason):
             check_logprobs(config_of(endpoint), K)
     assert not stored(tmp_path)
+
+
+def test_check_refuses_log_probabilities_of_what_is_sampled_from() -> None:
+    def processed(call: Call) -> None:
+        rows = content([5, STOP], call.body["top_logprobs"], VOCABULARY)
+        for entry in rows[0]["top_logprobs"]:
+            entry["logprob"] /= call.body["temperature"]
+        finish(call, rows)
+
+    with serving(processed) as endpoint, pytest.raises(InputError, match="change with the temperature"):
+        check_logprobs(config_of(endpoint), K)
 
 
 def test_check_says_what_a_servers_limit_is_too_low_for() -> None:
