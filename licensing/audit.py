@@ -212,8 +212,7 @@ def _verdict(ctx: AuditContext, findings: tuple[Finding, ...]) -> Verdict:
     if ctx.dataset and _discloses_terms(ctx):
         warnings -= {"W-TOS-COMPETE", "W-TOS-ANY-TRAINING"}
     blocking = [f for f in findings if f.blocks and not (f.bare == "W-TAG-INCOMPLETE" and _claims_no_license(ctx))]
-    seeds = {d.input.id for d in ctx.dependencies if d.input.role == "seed"}
-    open_seeds = any(f.bare == "W-RECURSE-DATA" and f.input in seeds for f in findings)
+    open_seeds = any(f.bare == "W-RECURSE-DATA" and f.level == "contested" for f in findings)
     if warnings & _CONTESTED or blocking or open_seeds:
         return "contested"
     # Clean: a permissive license is declared, and every duty is one that this license puts on its copies anyway.

@@ -11,6 +11,7 @@ adds the entries of a user's own file.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from functools import cache, cached_property, lru_cache
@@ -39,6 +40,10 @@ def fold(text: str) -> str:
 
 _POINT = re.compile(r"(?<=\d)[_p](?=\d)")
 _MODEL_WORD = re.compile(r"\d+(?:\.\d+)*[a-z]*|[a-z]+")
+_WEIGHTS = "qwen|mi[sx]tral|ministral|phi|smollm|falcon|yi|olmo|glm|granite"
+_OTHER_WEIGHTS = re.compile(rf"(?:{_WEIGHTS})\b.* \d+(?:\.\d+)*[bm]\b")  # and their size
+_ANY_WEIGHTS = re.compile(rf"\b(?:{_WEIGHTS}|llama|gemma)\b")
+_COMPARED = re.compile(r"\b(?:vs|versus|against|beats?|than|like|compar\w+ (?:with|to)|distil\w* from)$")
 # What is behind the name of a model that was only stored in another format.
 _FORMAT = re.compile(
     r"(?:[-_.](?:gguf|awq|gptq|exl[23]|mlx|fp8|bf16|fp16|nvfp4|mxfp4|int[48]|w\da\d+|bnb|unsloth|hf|dynamic|quantized"
@@ -52,6 +57,13 @@ def _model_words(repo: str) -> tuple[str, ...]:
     """The words of a model's name without its owner: "Llama-3_1-8B" and "llama-v3p1-8b" are llama, 3.1, 8b."""
     name = _POINT.sub(".", repo.rpartition("/")[2].casefold())
     return tuple(word for word in _MODEL_WORD.findall(name) if word != "v")
+
+
+def _is_aside(before: str) -> bool:
+    """``before``: what a name says before it names a family that is not its own: one that it is compared with, or
+    behind another model and its size one that taught it (SmolLM2-1.7B-Llama-3.1-magpie)."""
+    into = re.search(r"distil\w*$", before)  # what stands behind it is the student
+    return bool(_COMPARED.search(before) or (_OTHER_WEIGHTS.match(before) and not into))
 
 
 class Registry:
@@ -155,15 +167,17 @@ class Registry:
         """The text of the model that this one was made from by its name: that of `meta-llama/Llama-3.2-1B` for
         `somebody/Llama-3.2-1B-Tuned-GGUF`. Somebody else's repository can be tagged wrong, and is the same work.
         ``whole``: the name has no other words, but those of a format. A name that begins with that of a service
-        (GPT-4o) has its terms: no weights of it are to be had."""
+        (GPT-4o) has its terms, unless it goes on with the weights that it taught: none of its own are to be had."""
         words = _model_words(_FORMAT.sub("", model.strip()))
-        if entries := self._names.get(words if whole else self._original(model)):
-            return entries[0] if len(entries) == 1 else None
-        if whole:
-            return None
-        spans = ((at, end) for at in range(len(words)) for end in range(len(words), at, -1))
-        families = ((at, self._families[words[at:end]]) for at, end in spans if words[at:end] in self._families)
-        return next((entry for at, entry in families if entry.kind == "licence" or at == 0), None)
+        known = self._names.get(words if whole else self._original(model), ())
+        if not whole and all(entry.permissive for entry in known):
+            taught = "/" in model and _ANY_WEIGHTS.search(" ".join(words))  # by the service that the name begins with
+            for at, end in itertools.combinations(range(len(words) + 1), 2):
+                family = self._families.get(words[at:end])
+                service = family is not None and family.kind == "service"
+                if family and (at == 0 and not taught if service else not _is_aside(" ".join(words[:at]))):
+                    return family
+        return known[0] if len(known) == 1 else None
 
     def of_link(self, link: str) -> License | None:
         """The text that a card's `license_link` leads to."""

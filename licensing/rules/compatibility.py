@@ -19,7 +19,7 @@ def r2_compatibility(ctx: AuditContext) -> Iterator[Finding]:
             fix = f"declare {license.card_tag}"
             code = f"V-TAG-WRONG:{license.label}"
             yield finding(code, why, dependency=root, license=license, cite=license.copies.licence_copy, fix=fix)
-        elif any(covers(declared, license) for declared in ctx.possible):
+        elif any(covers(declared, license) for declared in (*ctx.possible, *ctx.tag_names)):
             if ctx.declared is not None:
                 yield from _added_exceptions(ctx, ctx.declared, license, root)
         elif license.permissive:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Annotated, Literal
@@ -41,11 +42,23 @@ _NOISE = re.compile(
     r"\b(the|licen[cs]ed?|badge|tag|under|terms|of|use|model|weights|data(set)?|text|version|agreement|file|card)\b",
     re.IGNORECASE,
 )
-# A remark in parentheses that limits or doubts the license before it; others say where it stands, or of what it is.
+# A remark in parentheses that doubts the license before it, bars a use, or limits it otherwise. Others say where it
+# stands, of what it is, or that nothing limits it.
+_DOUBTING = re.compile(
+    r"\b(?:unknown|unclear|unverified|probably|likely|maybe|assumed|expired|was|earlier|formerly|previously|until|before"
+    r"|now|changed|addend\w*|see|except)\b",
+    re.IGNORECASE,
+)
+_BARRING = re.compile(r"\b(?:non[\s-]?commercial\w*|no commercial|nc|research|(?<!-)only)\b", re.IGNORECASE)
 _LIMITING = re.compile(
-    r"\b(?:non[\s-]?commercial\w*|nc|research|restrict\w*|limit\w*|see|(?<!-)only|except|exclud\w*|not?|without|expired|clause"
-    r"|prohibit\w*|forbid\w*|requires?|registration|polic(?:y|ies)|gated|custom|modified|addend\w*|users|unknown|unclear"
-    r"|unverified|probably|likely|maybe|assumed|was|earlier|formerly|previously|until|before|now|changed)\b",
+    r"\b(?:restrict\w*|limit\w*|not?|without|exclud\w*|clause|prohibit\w*|forbid\w*|requires?|registration|polic(?:y|ies)"
+    r"|gated|users|custom|modified)\b",
+    re.IGNORECASE,
+)
+_FREE = re.compile(
+    r"\b(?:(?:no|without)\s+(?:further |other )?(?:restrict|limit|change|condition|notice|gat)\w*|not (?:gated|changed)"
+    r"|research\s*(?:and|&|/|or)\s*commercial\b|(?<!non-)(?<!non )commercial\s*(?:and|&|/|or)\s*research\b"
+    r"|(?<!: )see (?:the )?(?:licen[cs]e|card|readme|repo)\b)",
     re.IGNORECASE,
 )
 _NOT = re.compile(r"^\s*(?:not|other than|no longer)\s+", re.IGNORECASE)
@@ -195,11 +208,15 @@ def parse_license(
 
 
 def _has_limiting_remark(text: str, exact: tuple[License, ...], registry: Registry) -> bool:
-    """A remark in parentheses limits or doubts the license before it ("mit (research only)"), or names another."""
+    """A remark in parentheses limits or doubts the license before it ("mit (research only)"), or names another. A limit
+    that the license has of its own ("gemma (with its use policy)") adds nothing."""
     remarks = [remark for remark in re.findall(r"\(([^()]*)\)", text) if not is_expression(remark)]
     named = [license.label for remark in remarks for license in registry.mentioned(f"license: {remark}")]
     other = bool(exact) and not {license.label for license in exact}.issuperset(named)
-    return other or any(_LIMITING.search(remark) for remark in remarks)
+    patterns = [_DOUBTING]
+    patterns += [] if exact and all(license.non_commercial for license in exact) else [_BARRING]
+    patterns += [] if exact and all(license.terms for license in exact) else [_LIMITING]
+    return other or any(pattern.search(_FREE.sub("", remark)) for remark in remarks for pattern in patterns)
 
 
 def _read_prose(text: str, registry: Registry, *, limited: bool = False) -> tuple[tuple[License, ...], bool]:
@@ -240,8 +257,8 @@ class Dependency:
     def of(self, item: Input) -> Dependency:
         """The same for another input that says the same: what is resolved is not resolved again."""
         _ = self.open_question, self.labels, self.terms, self.stated
-        other = object.__new__(Dependency)
-        other.__dict__.update(self.__dict__, input=item)
+        other = copy(self)
+        other.__dict__["input"] = item
         return other
 
     @cached_property
@@ -545,11 +562,9 @@ def _dependency(
         if registered is not None and registered.kind == "service" and item.role not in OUTPUT_ROLES:
             registered = None
     terms = registry.of_endpoint(item.endpoint) if item.endpoint else None
-    parsed, settles = ParsedLicense(), None
+    settles = None if registry.is_unchecked(item.id) else registered
     stated = any(text.strip().casefold() != "other" for text in item.licenses)
-    if stated:
-        settles = None if registry.is_unchecked(item.id) else registered
-        parsed = parse_license(item.licenses, registry, prefer)
+    parsed = parse_license(item.licenses, registry, prefer) if stated else ParsedLicense()
     owner = item.id.partition("/")[0].casefold() if parsed.shared else ""
     own = tuple(license for license in parsed.licenses if owner in license.owners)
     key = (item.licence, item.role == "base", *(one and one.id for one in (registered, terms, settles, *own)))
@@ -560,7 +575,7 @@ def _dependency(
         elif terms is not None:  # a service answered, so its terms are what was accepted
             parsed = ParsedLicense((terms,), complete=terms.verified != "no")
         elif registered is not None:  # `other` agrees with a vendor's text; else the license is not stated
-            agrees = bool(item.licenses) and not registered.standard and not registry.is_unchecked(item.id)
+            agrees = bool(item.licenses and settles) and not registered.standard
             parsed = ParsedLicense((registered,), complete=registered.verified != "no", questioned=not agrees)
         resolved = alike[key] = Dependency(item, parsed, registered, terms)
     return resolved.of(item)

@@ -145,7 +145,7 @@ def r11_roles(ctx: AuditContext) -> Iterator[Finding]:
         if dependency.input.role == "judge":
             yield from _judge(ctx, dependency)
         elif dependency.input.role == "seed":
-            yield from _seed(dependency)
+            yield from _seed(ctx, dependency)
     if ctx.dataset and len({e.governing.label if e.governing else e.input.id for e in ctx.outputs}) > 1:
         why = "several teachers under different terms: which one wrote a row has to be known row by row"
         yield finding("W-PER-ROW-GENERATOR", why, fix="add a column that names the teacher", level="held")
@@ -168,17 +168,22 @@ def _judge(ctx: AuditContext, dependency: Dependency) -> Iterator[Finding]:
         yield finding(code, why, dependency=dependency, license=license, cite=outputs.cite, fix=fix, level="contested")
 
 
-def _seed(dependency: Dependency) -> Iterator[Finding]:
+def _seed(ctx: AuditContext, dependency: Dependency) -> Iterator[Finding]:
+    """Seeds leave the verdict open (level contested) where they would as rows: not known; non-commercial; in a data
+    set, also share-alike and no derivatives. A term that the release keeps is met."""
     license = dependency.license
-    limited = license is not None and bool(license.terms & {"non-commercial", "share-alike", "no-derivatives"})
-    if not dependency.open_question and not limited:
+    limits = {"non-commercial", "share-alike", "no-derivatives"} - (ctx.declared.terms if ctx.declared else set())
+    lost = license.terms & limits if license else frozenset[str]()
+    if not dependency.open_question and not lost:
         return
     why = "seeds of generated data have sources of their own"
-    if limited and license:
+    if lost and license:
         why = f"seeds under {license.name}: how much of them is in the generated text is open"
     fix = (
         f"find the license of {dependency.input.id}"
         if dependency.open_question
         else "take other seeds, or keep the term on the release"
     )
-    yield finding("W-RECURSE-DATA", why, dependency=dependency, license=license, fix=fix, level="held")
+    contested = dependency.open_question or ctx.dataset or "non-commercial" in lost
+    level: Level = "contested" if contested else "held"
+    yield finding("W-RECURSE-DATA", why, dependency=dependency, license=license, fix=fix, level=level)

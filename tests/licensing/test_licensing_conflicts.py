@@ -81,6 +81,74 @@ def test_what_was_made_from_a_model_by_its_name_keeps_its_license_and_rows_only_
     assert ("W-UPSTREAM-TAG-CONFLICT" in codes(audited(APACHE_BASE, derived))) is not rows
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["a/Mistral-7B-comparison-with-Llama-3.1", "a/Tiny-vs-Llama-3.1", "a/SmolLM2-1.7B-Llama-3.1-magpie",
+     "a/Qwen3-8B-Gemma-3-27B-distill", "TeichAI/Claude-Distill-Qwen3-14B", "a/GPT-5-Distill-Qwen3-8B"],
+)  # fmt: skip
+@pytest.mark.parametrize("role", ["base", "generator"])
+def test_a_name_that_another_model_is_only_mentioned_in_keeps_the_license_that_is_stated(name: str, role: str) -> None:
+    model = {"id": name, "role": role, "licence": "apache-2.0", "ran_by": "releaser"}
+    assert audited(APACHE_BASE, model).verdict == "clean"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a/gpt-oss-120b-Distill-Llama-3.1-8B", "a/DeepSeek-R1-Llama-3.1-8B", "a/Claude-3.7-gemma3-12B",
+     "a/Grok-3-reasoning-gemma3-12B", "a/Bllossom-8B-Llama-3.1", "a/Qwen3-8B-Distill-Llama-3.2"],
+)  # fmt: skip
+def test_the_model_that_a_name_says_was_taught_keeps_its_license(name: str) -> None:
+    wrong = audited({"id": name, "role": "base", "licence": "apache-2.0"})
+    assert "W-UPSTREAM-TAG-CONFLICT" in {f.code for f in wrong.blocking}
+
+
+@pytest.mark.parametrize("name", ["azure/gpt-4o", "google/gemini-1.5-flash-8b", "GPT-4o, Qwen2.5-72B"])
+def test_a_service_by_its_own_name_has_its_terms_whoever_serves_it(name: str) -> None:
+    teacher = {"id": name, "role": "generator", "licence": "mit", "ran_by": "releaser"}
+    assert "W-UPSTREAM-TAG-CONFLICT" in {f.code for f in audited(APACHE_BASE, teacher).blocking}
+
+
+def test_what_is_only_said_of_a_repository_does_not_settle_that_other_there_means_it() -> None:
+    entry = load()["exaone-1.2-nc"]
+    said = entry.repos_unchecked[0]
+    known = {
+        "id": next(repo for repo in entry.repos if repo not in entry.repos_unchecked),
+        "role": "judge",
+        "licence": "other",
+    }
+    for order in ([known, known | {"id": said}], [known | {"id": said}, known]):
+        result = audited(APACHE_BASE, *order)
+        assert {f.input for f in result.findings if f.bare == "W-UPSTREAM-UNKNOWN"} == {said}
+
+
+@pytest.mark.parametrize(
+    ("kind", "seeds", "tag", "verdict"),
+    [
+        ("model", "cc-by-sa-4.0", "apache-2.0", "clean"), ("model", "gpl-3.0", "apache-2.0", "clean"),
+        ("model", "cc-by-nc-4.0", "apache-2.0", "contested"),
+        ("model", "cc-by-nc-4.0", "cc-by-nc-4.0", "clean-with-duties"),
+        ("model", "apache-2.0?", "apache-2.0", "contested"), ("model", None, "apache-2.0", "contested"),
+        ("dataset", "cc-by-sa-4.0", "apache-2.0", "contested"),
+        ("dataset", "cc-by-sa-4.0", "cc-by-sa-4.0", "clean-with-duties"),
+    ],
+)  # fmt: skip
+def test_seeds_leave_open_what_the_same_rows_would_and_a_term_that_is_kept_is_met(
+    kind: str, seeds: str | None, tag: str, verdict: str
+) -> None:
+    inside = APACHE_BASE if kind == "model" else {"id": "Qwen/Qwen3-8B", "role": "generator", "licence": "apache-2.0"}
+    seed = {"id": "x/seeds", "role": "seed", "licence": seeds}
+    assert audited(inside, seed, tag=tag, kind=kind).verdict == verdict
+
+
+def test_a_tag_that_lists_every_license_that_governs_is_complete() -> None:
+    llama = {"id": "meta-llama/Llama-3.1-8B", "role": "base", "licence": "llama3.1"}
+    gemma = {"id": "google/gemma-2-9b", "role": "base", "licence": "gemma"}
+    both = audited(llama, gemma, tag="llama3.1, gemma", release="me/Llama-Tiny")
+    assert both.verdict == "clean-with-duties"
+    assert not {f.bare for f in both.findings} & {"W-TAG-INCOMPLETE", "V-USE-RESTR-DROPPED"}
+    assert "W-TAG-INCOMPLETE:gemma" in codes(audited(llama, gemma, tag="llama3.1"))
+
+
 def test_a_copy_settles_a_shared_tag_and_a_missing_license_stays_missing() -> None:
     copy = {"id": "unsloth/Kimi-K2-Thinking-GGUF", "role": "base"}
     result = audited(copy | {"licence": "modified-mit"}, tag="modified-mit")

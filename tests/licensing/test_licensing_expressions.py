@@ -151,16 +151,22 @@ WORDS = ["MIT", "GPL-3.0-only", "who-knows", "OR", "AND", "WITH", "or", "(", ")"
 @pytest.mark.parametrize(
     "base",
     ["apache-2.0 (research only)", "mit (with restrictions)", "apache-2.0 (weights: see LICENSE)", "mit (was llama3)",
-     "apache-2.0 (llama3 for the base)", "mit (non-commercial) OR apache-2.0", "mit or similar"],
+     "apache-2.0 (llama3 for the base)", "mit (non-commercial) OR apache-2.0", "mit or similar",
+     "apache-2.0 (research and non-commercial)", "apache-2.0 (no commercial use)", "llama3.1 (non-commercial)",
+     "mit (gated)"],
 )  # fmt: skip
 def test_a_remark_that_limits_or_doubts_a_license_leaves_it_open(base: str) -> None:
     assert result(base, "apache-2.0").blocked
 
 
 @pytest.mark.parametrize(
-    "base", ["apache-2.0 (2024-01)", "mit (code), apache-2.0 (weights)", "gemma (Gemma Terms of Use)"]
-)
-def test_a_remark_on_where_or_of_what_a_license_is_adds_nothing(base: str) -> None:
+    "base",
+    ["apache-2.0 (2024-01)", "mit (code), apache-2.0 (weights)", "gemma (Gemma Terms of Use)", "mit (see LICENSE)",
+     "apache-2.0 (no restrictions)", "apache-2.0 (research and commercial use)", "gemma (with its use policy)",
+     "cc-by-nc-4.0 (non-commercial)", "llama3.1 (gated)", "gemma (not OSI approved)",
+     "Llama 3.1 Community License (700M MAU limit)"],
+)  # fmt: skip
+def test_a_remark_on_where_or_of_what_a_license_is_or_on_a_limit_that_it_has_adds_nothing(base: str) -> None:
     assert parse_license((base,)).complete
 
 
