@@ -429,6 +429,7 @@ class QuantizedFile(Facts):
 
     file: str
     type: str = Field(description="Type of the weights, as the format calls it, such as Q8_0.")
+    weights: dict[str, int] = Field(description="Weights of each type in the file: a mixture, whatever its name says.")
     bytes: int = Field(ge=0)
 
 
@@ -442,4 +443,5 @@ class FormatFacts(Facts):
     release: ReleaseFacts
     files: tuple[QuantizedFile, ...]
     converter: str = Field(description="Name and version of the program that wrote the files.")
+    quantizer: str | None = Field(None, description="Of the program that made those with fewer bits of a bf16 file.")
     evaluation: EvaluationFacts

@@ -226,7 +226,10 @@ class EvaluateConfig(EvaluationSettings):
     )
 
 
-Format = Literal["gguf-bf16", "gguf-f16", "gguf-q8_0"]
+Format = Literal[
+    "gguf-bf16", "gguf-f16", "gguf-q8_0", "gguf-q6_k", "gguf-q5_k_m", "gguf-q5_k_s", "gguf-q4_k_m", "gguf-q4_k_s",
+    "gguf-q4_0", "gguf-q3_k_l", "gguf-q3_k_m", "gguf-q3_k_s", "gguf-q2_k",
+]  # fmt: skip
 
 
 class RequireConfig(Section):

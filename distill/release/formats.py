@@ -9,7 +9,7 @@ from distill.evaluate.metrics import EvalReport
 from distill.runs.facts import STUDENT
 from licensing.license_files import is_license_file, is_notice_file, is_policy_file
 from publish import facts as card
-from publish.formats.gguf import GgufType, converter_version
+from publish.formats.gguf import GgufType, converter_version, quantizer_version, weight_types
 
 __all__ = ["gguf_facts", "gguf_name", "shared_documents"]
 
@@ -41,11 +41,13 @@ def gguf_facts(
             card.QuantizedFile(
                 file=gguf_name(folder, kind),
                 type=kind.upper(),
+                weights=weight_types(files / gguf_name(folder, kind)),
                 bytes=(files / gguf_name(folder, kind)).stat().st_size,
             )
             for kind in types
         ),
         converter=converter_version(),
+        quantizer=quantizer_version(types),
         evaluation=_evaluation(release, report),
     )
 

