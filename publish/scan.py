@@ -154,7 +154,11 @@ def _paths(line: str) -> Iterator[str]:
 
 def _addresses(line: str) -> Iterator[str]:
     hosts = [match[1].strip("[]") for match in _URL_HOST.finditer(line)]
-    candidates = [*hosts, *(match[0] for pattern in (_IP, _NAME) for match in pattern.finditer(line))]
+    named = [match[0] for pattern in (_IP, _NAME) for match in pattern.finditer(line)]
+    candidates = [
+        *hosts,
+        *(text for text in named if not text.startswith("0.")),
+    ]  # a version
     for text in dict.fromkeys(candidates):
         if is_private_address(text):
             yield text

