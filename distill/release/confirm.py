@@ -151,7 +151,8 @@ def _provenance(folder: Path, digests: dict[str, str]) -> Check:
 
 def _licenses(folder: Path) -> Check:
     """The audit of the lineage gives what audit.json says, and the license files that must ship are in the folder."""
-    if not (folder / "lineage.yaml").is_file() and not (folder / "config.json").is_file():
+    config = read_object(folder / "config.json", optional=True)
+    if not (folder / "lineage.yaml").is_file() and (not config or "quantization_config" in config):
         return Check("licenses", "not checked", "there is no lineage.yaml: the model that it was made of has one")
     lineage, recorded = load_lineage(folder / "lineage.yaml"), read_object(folder / "audit.json")
     try:
@@ -220,7 +221,7 @@ def _template(folder: Path) -> Check:
         raise Refused(f"there is no {TEMPLATE_FILE}")
     if others := other_templates(folder):
         raise Refused(f"a second chat template in {', '.join(others)}: engines differ in which one they read")
-    base = read_base(folder)  # renders a question and an answer
+    base = read_base(folder, served=True)  # renders a question and an answer
     recipe, _ = read_yaml(folder / "recipe.yaml", "a recipe", "package again")
     persona = recipe.get("persona") if isinstance(recipe, dict) else None
     if not persona:

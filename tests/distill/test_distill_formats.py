@@ -53,7 +53,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Formats:
     return Formats(
         types=recipe.release.gguf_types,
         evaluate=recipe.evaluate,
-        stop_rate=0.5,
+        stop_rate=0.25,
         verify=recipe.verify.rules(),
         scan_allow=(),
         prompt_template=None,
