@@ -19,7 +19,7 @@ from typing import Literal
 from licensing.errors import InputError, MissingDependency, Refused
 from licensing.files import write_json
 from publish.formats.program import clean_environment, run_program
-from publish.weights import copy_companions, read_object, tensor_shapes, weight_files
+from publish.weights import INDEX, copy_companions, read_object, tensor_shapes, weight_files
 
 __all__ = ["CALIBRATED", "CompressedType", "compressor_version", "tensor_types", "write_compressed"]
 
@@ -84,9 +84,13 @@ def write_compressed(
     write_json(scratch / "plan.json", plan)
     script = Path(__file__).with_name("llm_compressor.py")
     run_program("llmcompressor", [python, script, scratch.absolute() / "plan.json"], scratch, "take the format out")
-    (unfinished / "generation_config.json").unlink(missing_ok=True)
+    weights = {"config.json", INDEX, *(file.name for file in weight_files(unfinished))}
+    for file in unfinished.iterdir():
+        if file.name in weights:
+            file.chmod(0o644)  # it is for others to read
+        else:
+            file.unlink()  # a generation config of another transformers, and llmcompressor's own recipe.yaml
     copy_companions(release, unfinished)
-    weight_files(unfinished)
     unfinished.rename(out)
 
 

@@ -30,7 +30,8 @@ out = pathlib.Path(plan["out"])
 out.mkdir()
 for name in ("config.json", "model.safetensors"):
     shutil.copy(pathlib.Path(plan["model"], name), out)
-(out / "generation_config.json").write_text("{}")
+for name in ("generation_config.json", "recipe.yaml"):
+    (out / name).write_text("{}")
 """
 
 
