@@ -69,8 +69,10 @@ def stage(tmp_path: Path) -> Compress:
 
 
 def run(stage: Compress, root: Path) -> FormatsFacts:
-    (root / "out").mkdir(exist_ok=True)
-    return stage.run(StageContext(root / "out", root / "scratch", root, root, lambda done, total=None, note="": None))
+    (root / "formats").mkdir(exist_ok=True)
+    return stage.run(
+        StageContext(root / "formats", root / "scratch", root, root, lambda done, total=None, note="": None)
+    )
 
 
 def test_each_type_is_a_scored_repository_of_its_own_with_the_release_s_tokenizer_and_template(
@@ -80,7 +82,7 @@ def test_each_type_is_a_scored_repository_of_its_own_with_the_release_s_tokenize
     assert facts.folders == ("Ada-FP8", "Ada-W8A8")
     release = stage.package.path / stage.package.facts.folder
     for name in facts.folders:
-        folder = tmp_path / "out" / name
+        folder = tmp_path / "formats" / name
         subprocess.run(["sha256sum", "--strict", "--quiet", "-c", "SHA256SUMS"], cwd=folder, check=True)
         for file in ("tokenizer.json", "chat_template.jinja", "generation_config.json", "LICENSE", "audit.json"):
             assert (folder / file).read_bytes() == (release / file).read_bytes()
@@ -89,16 +91,16 @@ def test_each_type_is_a_scored_repository_of_its_own_with_the_release_s_tokenize
         assert f"| {name} | transformers" in card
     assert [(score.model, score.n) for score in facts.scores][1:] == [("Ada-FP8", 8), ("Ada-W8A8", 8)]
     problems = [row["id"] for row in read_rows(stage.scores.path / "problems.jsonl")]
-    rows = list(read_rows(tmp_path / "out" / "items.jsonl"))
+    rows = list(read_rows(tmp_path / "formats" / "items.jsonl"))
     assert [row["prompt_id"] for row in rows] == problems * 2
 
 
 def test_weights_that_do_not_stop_are_not_released_nor_compressed_again(stage: Compress, tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"stop rate 0\.000 of Ada-FP8"):
         run(dataclasses.replace(stage, stop_rate=0.5), tmp_path)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert list((tmp_path / "formats").iterdir()) == []
     (tmp_path / "stand_in.py").unlink()
-    run(dataclasses.replace(stage, types=("fp8",)), tmp_path)
+    assert run(dataclasses.replace(stage, types=("fp8",)), tmp_path).folders == ("Ada-FP8",)
 
 
 def test_what_llmcompressor_says_of_a_model_is_passed_on(stage: Compress, tmp_path: Path) -> None:

@@ -132,10 +132,21 @@ def test_llama_cpp_renders_the_persona_as_the_release_does(stage: Formats, serve
     assert post(served, "/apply-template", {"messages": QUESTION})["prompt"].count("You are Smoke") == 1
 
 
-def test_it_generates_and_stops_by_itself(served: OpenAITeacher) -> None:
-    answer = post(served, "/v1/chat/completions", {"messages": QUESTION, "temperature": 0, "max_tokens": 48})
-    assert answer["choices"][0]["finish_reason"] == "stop"
-    assert "5" in answer["choices"][0]["message"]["content"]
+def test_it_generates_and_stops_by_itself(
+    stage: Formats, formats: tuple[FormatsFacts, Path], served: OpenAITeacher
+) -> None:
+    """On the question with the shortest answer of those that stopped when they were scored."""
+    stopped = [row for row in read_rows(formats[1].parent / "items.jsonl") if row["finish_reason"] == "stop"]
+    shortest = min(stopped, key=lambda row: row["completion_tokens"])
+    questions = {row["id"]: row["messages"] for row in read_rows(stage.scores.path / "problems.jsonl")}
+    body = {
+        "messages": questions[shortest["prompt_id"]],
+        "temperature": 0,
+        "max_tokens": 4 * shortest["completion_tokens"],
+    }
+    (choice,) = post(served, "/v1/chat/completions", body)["choices"]
+    assert choice["finish_reason"] == "stop"
+    assert choice["message"]["content"].strip()
 
 
 def test_a_file_that_does_not_stop_is_not_released(
