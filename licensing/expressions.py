@@ -63,8 +63,8 @@ def read_expression(text: str, registry: Registry, prefer: frozenset[str], *, gr
     if node is None:
         return None
     declared = tuple(registry.entries[name] for name in sorted(prefer))
-    terms = _evaluate(node, registry, declared, granted)
-    return terms if terms.complete or is_expression(text) else None
+    known = is_expression(text) or _evaluate(node, registry, declared, True).complete
+    return _evaluate(node, registry, declared, granted) if known else None
 
 
 def _parse(text: str) -> Any | None:

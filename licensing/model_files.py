@@ -47,7 +47,7 @@ def gguf_strings(head: bytes) -> dict[str, str]:
                     values[key] = value.strip()
             else:
                 at = _skip(head, at, kind)
-    except (struct.error, ValueError):
+    except (struct.error, ValueError, OverflowError):
         pass  # the head ends inside a value, or what follows is no GGUF: what was read so far counts
     return values
 

@@ -111,18 +111,20 @@ class _Resolver:
             kind=release.kind,
             declared=self._declared(card, written, license_files),
             inputs=tuple(inputs),
-            from_scratch=self._from_scratch(written, inputs),
+            from_scratch=self._from_scratch(written, inputs, card),
             files=self._file_names(release),
             releaser=written.releaser if written else None,
         )
         notes = tuple(dict.fromkeys(self._notes))
         return ResolvedLineage(lineage, license_files, self._license_texts, self._upstream_files, notes)
 
-    def _from_scratch(self, written: Lineage | None, inputs: list[Input]) -> bool:
-        bases = [item.id for item in inputs if item.role == "base"]
-        if written and written.from_scratch and bases:
-            self._notes.append(f"lineage.yaml says `from_scratch: true`, and the files name {', '.join(bases)}")
-        return bool(written and written.from_scratch and not bases)
+    def _from_scratch(self, written: Lineage | None, inputs: list[Input], card: Card) -> bool:
+        """As the lineage file says, where no base and nothing that was done to the weights of one contradicts it."""
+        against = [item.id for item in inputs if item.role == "base"]
+        against += [change for change in self._changes(card) if change != "quantized"]
+        if written and written.from_scratch and against:
+            self._notes.append(f"lineage.yaml says `from_scratch: true`, and the files name {', '.join(against)}")
+        return bool(written and written.from_scratch and not against)
 
     def complete(self, lineage: Lineage) -> ResolvedLineage:
         bases = self._follow_bases(tuple(item.id for item in lineage.inputs if item.role == "base"))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from licensing.schema import License
 
 DATA = Path(__file__).parent / "data"
 
-_STANDARD = ("permissive", "creative-commons", "open-data", "copyleft")
 _LICENSE_WORD = re.compile(r"licen[cs]e|notice|terms|agreement|built with", re.IGNORECASE)
 
 
@@ -38,16 +37,21 @@ def fold(text: str) -> str:
     return re.sub(r"[\s_\-'\"`]+", "", text).casefold()
 
 
+_POINT = re.compile(r"(?<=\d)[_p](?=\d)")
+_MODEL_WORD = re.compile(r"\d+(?:\.\d+)*[a-z]*|[a-z]+")
 # What is behind the name of a model that was only stored in another format.
-_COPY = re.compile(
+_FORMAT = re.compile(
     r"(?:[-_.](?:gguf|awq|gptq|exl[23]|mlx|fp8|bf16|fp16|nvfp4|mxfp4|int[48]|w\da\d+|bnb|unsloth|hf|dynamic|quantized"
-    r"|imatrix|i1|[48]-?bit|i?q\d\w*))+$"
+    r"|imatrix|i1|[48]-?bit|i?q\d\w*))+$",
+    re.IGNORECASE,
 )
 
 
-def _original(repo: str) -> str:
-    """The name of the model that a repository is a copy of, without its owner."""
-    return _COPY.sub("", repo.rpartition("/")[2])
+@lru_cache(maxsize=32_768)
+def _model_words(repo: str) -> tuple[str, ...]:
+    """The words of a model's name without its owner: "Llama-3_1-8B" and "llama-v3p1-8b" are llama, 3.1, 8b."""
+    name = _POINT.sub(".", repo.rpartition("/")[2].casefold())
+    return tuple(word for word in _MODEL_WORD.findall(name) if word != "v")
 
 
 class Registry:
@@ -91,7 +95,15 @@ class Registry:
         if entries := self._index.get(fold(name)):
             return entries
         bare = fold(_FILLER.sub(" ", name))
-        return self._index.get(bare) or self._bare.get(bare, ()) if bare != fold(name) else ()
+        if bare != fold(name) and (entries := self._index.get(bare) or self._bare.get(bare)):
+            return entries
+        vendor, _, rest = name.partition(" ")  # "Meta Llama 3.1 Community License"
+        entries = self.candidates(rest) if rest and vendor in self._vendors else ()
+        return entries if all((entry.vendor or "").startswith(vendor) for entry in entries) else ()
+
+    @cached_property
+    def _vendors(self) -> frozenset[str]:
+        return frozenset(entry.vendor.split()[0] for entry in self.entries.values() if entry.vendor)
 
     def resolve(self, text: str | None) -> License | None:
         """The one text that a name means; None where it is not known or where different texts share the name.
@@ -110,30 +122,48 @@ class Registry:
         return self._repos.get(re.sub(r"\s*\(.*\)$", "", model).strip().casefold())
 
     def is_unchecked(self, model: str) -> bool:
-        """True where the license of a repository, or of the one that it is a copy of by its name, is general knowledge:
+        """True where the license of a repository, or of the one that its name begins with, is general knowledge:
         nobody read its card or LICENSE."""
         name = model.strip().casefold()
-        return name in self._unchecked or (name not in self._repos and _original(name) in self._unchecked)
+        return name in self._unchecked or (name not in self._repos and self._original(name) in self._unchecked)
 
     @cached_property
-    def _unchecked(self) -> frozenset[str]:
-        """Such repositories, and their names without an owner."""
+    def _unchecked(self) -> frozenset[str | tuple[str, ...]]:
+        """Such repositories, and the words of their names."""
         repos = [repo.casefold() for entry in self.entries.values() for repo in entry.repos_unchecked]
-        return frozenset((*repos, *(_original(repo) for repo in repos)))
+        return frozenset((*repos, *map(_model_words, repos)))
 
     @cached_property
-    def _copies(self) -> dict[str, tuple[License, ...]]:
-        """Name of a known repository without its owner -> the texts that repositories of that name are under."""
-        index: dict[str, dict[str, License]] = {}
+    def _names(self) -> dict[tuple[str, ...], tuple[License, ...]]:
+        """Words of the name of a known repository -> the texts that repositories of that name are under."""
+        index: dict[tuple[str, ...], dict[str, License]] = {}
         for repo, entry in self._repos.items():
-            index.setdefault(_original(repo), {})[entry.label] = entry
+            index.setdefault(_model_words(repo), {})[entry.label] = entry
         return {name: tuple(entries.values()) for name, entries in index.items()}
 
-    def of_copy(self, model: str) -> License | None:
-        """The text that a repository of the same name is known to be under: that of `meta-llama/Llama-3.2-1B` for
-        `somebody/Llama-3.2-1B-GGUF`. A mirror can be tagged wrong, and is the same work."""
-        entries = self._copies.get(_original(model.strip().casefold()), ())
-        return entries[0] if len(entries) == 1 else None
+    @cached_property
+    def _families(self) -> dict[tuple[str, ...], License]:
+        return {_model_words(name): entry for entry in self.entries.values() for name in entry.model_names}
+
+    def _original(self, model: str) -> tuple[str, ...]:
+        """The words that a name shares with the longest known name that it begins with; one word alone is no name."""
+        words = _model_words(model)
+        lengths = range(len(words), 0 if len(words) == 1 else 1, -1)
+        return next((words[:length] for length in lengths if words[:length] in self._names), ())
+
+    def of_name(self, model: str, *, whole: bool = False) -> License | None:
+        """The text of the model that this one was made from by its name: that of `meta-llama/Llama-3.2-1B` for
+        `somebody/Llama-3.2-1B-Tuned-GGUF`. Somebody else's repository can be tagged wrong, and is the same work.
+        ``whole``: the name has no other words, but those of a format. A name that begins with that of a service
+        (GPT-4o) has its terms: no weights of it are to be had."""
+        words = _model_words(_FORMAT.sub("", model.strip()))
+        if entries := self._names.get(words if whole else self._original(model)):
+            return entries[0] if len(entries) == 1 else None
+        if whole:
+            return None
+        spans = ((at, end) for at in range(len(words)) for end in range(len(words), at, -1))
+        families = ((at, self._families[words[at:end]]) for at, end in spans if words[at:end] in self._families)
+        return next((entry for at, entry in families if entry.kind == "licence" or at == 0), None)
 
     def of_link(self, link: str) -> License | None:
         """The text that a card's `license_link` leads to."""
@@ -159,7 +189,7 @@ class Registry:
             if entry.kind == "licence":
                 for name in (entry.id, entry.spdx, entry.label, *entry.aliases, entry.hub_license_name):
                     if name:
-                        names[name] = names.get(name, True) and entry.family not in _STANDARD and _model_word(name)
+                        names[name] = names.get(name, True) and not entry.standard and _model_word(name)
 
         def loose(name: str) -> str:
             parts = re.findall(r"[a-z]+|\d+(?:\.\d+)*|[^\sa-z\d_\-]", name.casefold())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from dataclasses import replace
 
 from licensing.audit import Audit
 from licensing.rules.context import Finding
@@ -13,6 +14,7 @@ __all__ = ["audit_markdown", "audit_table"]
 _TITLES = {"O": "Obligations", "V": "Violations", "W": "Warnings"}
 _BLOCKERS = 3  # named beside the verdict
 _DISCLAIMER = "Not legal advice."
+_LEVELS = "[fact]: by the words of the license; [held]: on the usual reading; [contested]: open among lawyers."
 
 
 def audit_table(result: Audit, *more: str) -> str:
@@ -32,7 +34,7 @@ def audit_table(result: Audit, *more: str) -> str:
             lines += textwrap.wrap(f"{one.code}: {one.because}", 110, initial_indent="  ", subsequent_indent="    ")
     for part in more:
         lines += ["", part.rstrip()]
-    return "\n".join([*lines, "", _DISCLAIMER, ""])
+    return "\n".join([*lines, "", _LEVELS, _DISCLAIMER, ""])
 
 
 def audit_markdown(result: Audit, *more: str) -> str:
@@ -81,7 +83,7 @@ def _merged(findings: list[Finding]) -> list[Finding]:
 def _row(group: list[Finding]) -> Finding:
     names = list(dict.fromkeys(f.input for f in group if f.input))
     inputs = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return group[0].model_copy(update={"input": inputs}) if len(names) > 1 else group[0]
+    return replace(group[0], input=inputs) if len(names) > 1 else group[0]
 
 
 def _mark(result: Audit, finding: Finding) -> str:

@@ -199,6 +199,9 @@ class License(_Data):
     repos_unchecked: tuple[str, ...] = Field(
         (), description="Those of `repos` of which neither card nor license was read: general knowledge."
     )
+    model_names: tuple[str, ...] = Field(
+        (), description="Names of models under the text, which models made from them carry; of a service: its own."
+    )
     recognise: tuple[str, ...] = Field((), description="Phrases that together are found only in a copy of the text.")
     links: tuple[str, ...] = Field((), description="Addresses of the text, without https://www., that cards link to.")
     endpoints: tuple[str, ...] = Field((), description="Hosts of the service that these terms belong to.")
@@ -211,6 +214,11 @@ class License(_Data):
     def owners(self) -> frozenset[str]:
         """``orgs`` without case."""
         return frozenset(org.casefold() for org in self.orgs)
+
+    @property
+    def standard(self) -> bool:
+        """A text that many use, and no vendor's own."""
+        return self.family in ("permissive", "creative-commons", "open-data", "copyleft")
 
     @cached_property
     def terms(self) -> frozenset[str]:
@@ -247,6 +255,12 @@ class License(_Data):
             and not outputs.attribution.only,
         }
         return frozenset(name for name, holds in limits.items() if holds)
+
+    @property
+    def card_tag(self) -> str:
+        """The license in the metadata of a card."""
+        name = self.hub_license_name
+        return f"license: other, license_name: {name}" if name else self.hub_license or self.label
 
     @property
     def permissive(self) -> bool:

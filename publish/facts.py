@@ -133,6 +133,9 @@ class TrainingFacts(Facts):
     tokens: int | None = Field(None, ge=0)
     epochs: float | None = Field(None, gt=0)
     steps: int | None = Field(None, ge=0)
+    logits_tokens: int | None = Field(
+        None, ge=0, description="Of all steps on the teacher's log-probabilities of its traces."
+    )
     on_policy_tokens: int | None = Field(None, ge=0, description="Of the student's answers that it was trained on.")
     hardware: str | None = None
     parameters: int | None = Field(None, ge=1)
@@ -141,7 +144,7 @@ class TrainingFacts(Facts):
 
     @property
     def flops(self) -> float | None:
-        """Estimated training compute: 6 x parameters x tokens over all epochs, those of its own answers among them.
+        """Estimated training compute: 6 x parameters x tokens over all epochs and stages.
 
         Source: Kaplan et al., Scaling Laws for Neural Language Models, arXiv 2001.08361, section 2.1; the European
         Commission's guidelines C(2025) 7719 final take the same formula (Annex A.2.2). An upper bound where adapters
@@ -150,7 +153,8 @@ class TrainingFacts(Facts):
         """
         if self.parameters is None or self.tokens is None or self.epochs is None:
             return None
-        return 6.0 * self.parameters * (self.tokens * self.epochs + (self.on_policy_tokens or 0))
+        tokens = self.tokens * self.epochs + (self.logits_tokens or 0) + (self.on_policy_tokens or 0)
+        return 6.0 * self.parameters * tokens
 
 
 class SamplingFacts(Facts):

@@ -18,7 +18,7 @@ from distill.check.finding import Finding
 from distill.check.forecast import check_forecast
 from distill.check.memory import CHECKPOINTS, check_memory
 from distill.check.on_policy import check_on_policy, check_teacher_server
-from distill.check.pair import check_pair
+from distill.check.pair import check_pair, check_turns
 from distill.check.pilot import run_pilot
 from distill.check.preview import final_base
 from distill.check.problems import check_held_out, check_problems, problems_of
@@ -38,6 +38,7 @@ from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
 from publish.chat_template import read_template
 from publish.weights import tensor_shapes
+from synth.distributed.config import RayEngine
 from synth.problems.config import HubPrompts, ImportedTraces
 from synth.sampling.config import AskedModel, TeacherSampling
 from synth.teachers.config import (
@@ -117,10 +118,12 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
     if recipe.student.optimizer.endswith("8bit"):
         modules["bitsandbytes"] = "pip install bitsandbytes"
     modules |= {tracker: f"pip install {tracker}" for tracker in recipe.student.report_to}
-    if recipe.train.on_policy is not None:
+    if recipe.train.stages != ("sft",):
         modules |= {name: f"pip install {name}" for name in ("trl", "datasets")}
     if any(issubclass(engine, ServedTeacher) for engine in engines):
         modules["openai"] = "pip install openai"
+    if isinstance(recipe.engine, RayEngine):
+        modules["ray"] = "pip install ray"
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     for name in missing:
         yield Finding(
@@ -191,7 +194,8 @@ def _pair(recipe: Recipe) -> Iterator[Finding]:
 
 
 def _logprobs(recipe: Recipe) -> Iterator[Finding]:
-    """Whether each teacher gives its log-probabilities, of tokens that are the student's."""
+    """Whether each teacher gives its log-probabilities, of tokens that are the student's; and whether traces have them
+    token by token, where they are trained on."""
     from synth.teachers.openai import check_logprobs
 
     assert isinstance(recipe.sample, TeacherSampling)
@@ -215,6 +219,8 @@ def _logprobs(recipe: Recipe) -> Iterator[Finding]:
                 yield Finding("note", "logprobs", what, where)
             else:
                 require_shared(base.folder, folder, where)
+                if recipe.train.logits is not None:
+                    yield from check_turns(base, read_base(folder, served=True))
     yield Finding("ok", "logprobs", f"of {count} tokens beside each token of an answer")
 
 
@@ -276,7 +282,7 @@ def _disk(recipe: Recipe, runs: Path) -> Iterator[Finding]:
     weight_bytes = sum(file.stat().st_size for file in files)
     parameters = sum(math.prod(shape) for _, shape in tensor_shapes(*files).values()) if method == "full" else 0
     students, rollouts = _students(recipe), 0
-    copies = students * (_TRAINED[method] + 1) + (_TRAINED[method] if recipe.train.on_policy else 0)
+    copies = students * (_TRAINED[method] + 1) + _TRAINED[method] * (len(recipe.train.stages) - 1)
     if recipe.train.select is not None:  # those before the end as train leaves them, and one at a time exported
         copies += students * _TRAINED[method] * (recipe.train.select.checkpoints - 1) + 1
     if (config := recipe.train.on_policy) is not None:

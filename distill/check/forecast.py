@@ -85,6 +85,9 @@ def forecast(recipe: Recipe) -> list[StageForecast]:
         rows += rows[-1:] * recipe.curate.control_arm
         tokens = _problems(recipe, expected) * sum(rows) * expected.tokens_per_trace
         stages.append(_stage("train", tokens * recipe.student.num_train_epochs, expected.train))
+    if expected.logits is not None and (logits := recipe.train.logits) is not None:
+        tokens = _problems(recipe, expected) * _rows(recipe, expected, recipe.sample) * expected.tokens_per_trace
+        stages.append(_stage("logits", tokens * logits.num_train_epochs, expected.logits))
     if expected.evaluate is not None and (select := recipe.train.select) is not None:
         models = select.checkpoints * (recipe.train.rounds + recipe.curate.control_arm)
         answers = models * select.problems * recipe.evaluate.num_samples

@@ -5,19 +5,25 @@ says, and run forward once over a micro batch, while every tensor that autograd 
 The rest is arithmetic:
 
 - weights, gradients and optimizer: bytes of each parameter, divided among the GPUs by fsdp2;
+- with ``context_parallel_size`` the tokens of a micro batch are divided, and keys and values are those of all;
 - activations: what autograd keeps; with checkpointing the inputs of all layers and what the largest layer keeps;
 - backward: the gradient of the largest tensor that the backward pass holds beside its input;
 - head: logits of one chunk, their float32 copy and its gradient (``distill.train.loss``).
 
+A stage of distillation behind SFT is a training of its own: ``teacher`` are the weights of the model beside the
+student, ``head`` the logits that TRL's loss holds (tiles of both models, or all of a micro batch), and ``rollouts`` the
+keys and values of the answers of a step, which are gone before the backward pass.
+
 Not covered: the CUDA context, buffers of NCCL, fragmentation of the allocator (together one to three GiB a GPU), and
-kernels that keep other tensors than PyTorch's own attention does.
+kernels that keep other tensors than PyTorch's own attention does. Rollouts take less than forecast where a layer does
+not keep the keys of all tokens.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +31,11 @@ from distill.check.finding import Finding
 from distill.check.preview import final_base
 from distill.config.parallel import ParallelConfig
 from distill.config.recipe import LoraMethod, Recipe, StudentConfig
+from distill.config.train import LogitsConfig, OnPolicyConfig
 from distill.train.loss import MOST_LOGITS
 from licensing.errors import InputError, MissingDependency
 
-__all__ = ["CHECKPOINTS", "MemoryForecast", "check_memory", "forecast"]
+__all__ = ["CHECKPOINTS", "MemoryForecast", "check_memory", "forecast", "forecast_distillation"]
 
 _OPTIMIZER_BYTES = {"adamw": 8.0, "adamw_8bit": 2.0, "paged_adamw_8bit": 2.0, "adafactor": 0.01}
 """Bytes of optimizer state a trained parameter; Adafactor's are a row and a column of each matrix."""
@@ -36,6 +43,12 @@ _FULL = 0.9
 """Above this share of a GPU's memory, what the forecast does not cover may not fit."""
 _LOGIT_BYTES = 12
 """A logit and its gradient in the compute type, the float32 copy and its gradient."""
+_TILE = 4096 * 32768
+"""Most logits of each model that TRL's divergence of a teacher beside the student holds at once."""
+_WHOLE_LOGIT_BYTES = 16
+_SELF_LOGIT_BYTES, _MIXTURE_LOGIT_BYTES = 28, 56
+"""A logit of TRL's losses over whole logits: of the teacher's likeliest tokens, and of the student and itself as its
+teacher, with a KL or with Jensen-Shannon. Peaks of resident memory in float32 on a CPU; 10, 28 and 42 in bfloat16."""
 CHECKPOINTS = 2
 """As many are on the disk while a third is written over the older one."""
 
@@ -44,8 +57,8 @@ CHECKPOINTS = 2
 class MemoryForecast:
     """Bytes on each GPU, by purpose; ``disk`` for checkpoints.
 
-    ``parameters`` and ``trained`` are counts, ``tokens`` those of a micro batch. ``gathered``: weights that fsdp2 puts
-    together for the layers at work.
+    ``parameters`` and ``trained`` are counts, ``tokens`` those of a micro batch on a GPU. ``gathered``: weights that
+    fsdp2 puts together for the layers at work.
     """
 
     parameters: int
@@ -59,18 +72,22 @@ class MemoryForecast:
     backward: int
     head: int
     disk: int
+    teacher: int = 0
+    rollouts: int = 0
 
     @property
     def total(self) -> int:
         """Bytes on each GPU at the peak."""
-        parts = (self.weights, self.gradients, self.optimizer, self.gathered, self.activations, self.backward)
-        return sum(parts) + self.head
+        backward = self.gradients + self.activations + self.backward + self.head
+        return self.weights + self.optimizer + self.gathered + self.teacher + max(backward, self.rollouts)
 
     def as_dict(self) -> dict[str, int]:
         return {**asdict(self), "total": self.total}
 
     def __str__(self) -> str:
-        names = ("weights", "gradients", "optimizer", "gathered", "activations", "backward", "head")
+        names = (
+            "weights", "teacher", "gradients", "optimizer", "gathered", "activations", "backward", "head", "rollouts",
+        )  # fmt: skip
         parts = ", ".join(f"{name} {getattr(self, name) / 2**30:.1f}" for name in names if getattr(self, name) >= 2**26)
         return (
             f"{self.total / 2**30:.1f} GiB a GPU for a micro batch of {self.tokens:,} tokens ({parts}), "
@@ -79,10 +96,7 @@ class MemoryForecast:
 
 
 def check_memory(recipe: Recipe, gpu_memory: float) -> Iterator[Finding]:
-    """Whether SFT fits GPUs of so many GiB each. Not covered: a base that the run fetches, the stage on_policy."""
-    if recipe.train.on_policy is not None:
-        what = "of SFT alone: the stage on_policy, where the teacher is loaded beside the student, is not forecast"
-        yield Finding("note", "memory", what)
+    """Whether each stage of training fits GPUs of so many GiB each. Not covered: a base that the run fetches."""
     student, parallel = recipe.student, recipe.student.parallel
     world = (parallel.processes or 1) * parallel.nodes
     again = parallel.activation_checkpointing is not False
@@ -91,20 +105,36 @@ def check_memory(recipe: Recipe, gpu_memory: float) -> Iterator[Finding]:
             yield Finding("note", "memory", f"{student.public_id} is fetched by the run: no forecast before that")
             return
         dtype = "bfloat16" if student.dtype == "auto" else student.dtype
+        more = ["train in more processes with student.parallel.strategy: fsdp2"]
         needed = forecast(student, base.folder, dtype, world, again)
-    summary = f"{needed}; {world} {'processes' if world > 1 else 'process'}, {gpu_memory:g} GiB each"
+        if needed.activations > needed.weights:
+            more.append("divide rows with student.parallel.context_parallel_size")
+        yield _fits(needed, f"{world} {'processes' if world > 1 else 'process'}", gpu_memory, "student", again, more)
+        for stage in recipe.train.stages[1:]:
+            config = recipe.train.logits if stage == "logits" else recipe.train.on_policy
+            assert config is not None
+            served = ["serve the teacher (train.on_policy.teacher.url)"] if _beside(config) else []
+            needed = forecast_distillation(student, config, base.folder, dtype, again)
+            yield _fits(needed, f"{stage}, in one process", gpu_memory, f"train.{stage}", again, served)
+
+
+def _fits(needed: MemoryForecast, what: str, gpu_memory: float, section: str, again: bool, more: list[str]) -> Finding:
+    """``section``: where the recipe has ``micro_batch_size``. ``more``: hints."""
+    summary = f"{needed}; {what}, {gpu_memory:g} GiB each"
     if needed.total <= _FULL * gpu_memory * 2**30:
-        yield Finding("ok", "memory", summary)
-        return
+        return Finding("ok", "memory", summary)
     fits = needed.total <= gpu_memory * 2**30
-    hints = ["train in more processes with student.parallel.strategy: fsdp2"]
+    hints = [*more]
     if needed.activations + needed.backward + needed.head > needed.weights:
-        hints.insert(0, "lower student.micro_batch_size or max_length")
+        hints.insert(0, f"lower {section}.micro_batch_size or student.max_length")
+    if needed.rollouts > needed.weights:
+        hints.insert(0, f"lower {section}.batch_size")
     if not again:
         hints.append("set student.parallel.activation_checkpointing")
-    yield Finding(
+    return Finding(
         "note" if fits else "error", "memory", f"{summary}: {'little room is left' if fits else 'it does not fit'}",
-        "student.parallel", "; ".join(hints), 0 if fits else MissingDependency.exit_code,
+        "student.parallel" if section == "student" else section, "; ".join(hints) or None,
+        0 if fits else MissingDependency.exit_code,
     )  # fmt: skip
 
 
@@ -119,9 +149,9 @@ def forecast(student: StudentConfig, config: Path, dtype: str, world: int, check
     ``dtype`` is that of the computation: "bfloat16" or "float32". Takes about a second a billion parameters.
     Raises InputError where transformers cannot build the model, MissingDependency without torch, transformers or peft.
     """
-    tokens = student.micro_batch_size * student.max_length
-    saved = _run_forward(student, config, dtype, tokens)
     parallel = student.parallel
+    tokens = -(-student.micro_batch_size * student.max_length // parallel.context_parallel_size)
+    saved = _run_forward(student, config, dtype, tokens)
     divided = sharded(parallel, world)
     share = world if divided else 1
     weights, gradients, optimizer = saved.weights / share, 4 * saved.trained / share, saved.optimizer / share
@@ -146,6 +176,64 @@ def forecast(student: StudentConfig, config: Path, dtype: str, world: int, check
         head=min(tokens * saved.vocabulary, MOST_LOGITS) * _LOGIT_BYTES,
         disk=int(CHECKPOINTS * (4 * saved.trained + saved.optimizer)),
     )
+
+
+def _beside(config: LogitsConfig | OnPolicyConfig) -> bool:
+    """Whether a teacher is loaded beside the student."""
+    return isinstance(config, OnPolicyConfig) and config.teacher is not None and not config.is_served
+
+
+def forecast_distillation(
+    student: StudentConfig, config: LogitsConfig | OnPolicyConfig, folder: Path, dtype: str, checkpointing: bool
+) -> MemoryForecast:
+    """What a stage of distillation behind SFT takes in its one process; arguments and errors as of ``forecast``."""
+    from transformers import AutoConfig
+
+    needed = forecast(
+        student.model_copy(update={"micro_batch_size": config.in_one_pass}), folder, dtype, 1, checkpointing
+    )
+    text = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+    rows = text.vocab_size
+    whole = needed.tokens * rows
+    if isinstance(config, LogitsConfig):
+        return replace(needed, head=whole * _WHOLE_LOGIT_BYTES)
+    teacher = 0
+    if config.teacher is None:
+        answers = config.in_one_pass * config.max_new_tokens * rows
+        head = answers * (_SELF_LOGIT_BYTES if config.beta in (0, 1) else _MIXTURE_LOGIT_BYTES)
+    elif config.is_served:
+        head = whole * _WHOLE_LOGIT_BYTES
+    else:
+        teacher = _weights(Path(config.teacher.model).expanduser(), dtype)
+        head = 2 * min(whole, _TILE) * _LOGIT_BYTES
+    heads = text.num_attention_heads
+    values = 2 * text.num_hidden_layers * (getattr(text, "num_key_value_heads", None) or heads)
+    values *= getattr(text, "head_dim", None) or text.hidden_size // heads
+    width = 2 if dtype == "bfloat16" else 4
+    rollouts = config.batch_size * student.max_length * values * width
+    return replace(needed, head=head, teacher=teacher, rollouts=rollouts)
+
+
+def _weights(folder: Path, dtype: str) -> int:
+    """Bytes of a model's weights in ``dtype``."""
+    import torch
+
+    with torch.device("meta"):
+        model = _built(folder, getattr(torch, dtype))
+    return sum(one.numel() * one.element_size() for one in model.parameters())
+
+
+def _built(config: Path, dtype: Any) -> Any:
+    """A model without its data. Raises InputError where transformers cannot build it."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(config, trust_remote_code=False), dtype=dtype
+        )
+    except (KeyError, ValueError) as error:
+        what = f"transformers cannot build the model: {str(error).splitlines()[0]}"
+        raise InputError(what, where=str(config)) from error
 
 
 @dataclass
@@ -211,25 +299,36 @@ def _run_forward(student: StudentConfig, config: Path, dtype: str, tokens: int) 
 def _model(student: StudentConfig, config: Path, dtype: str) -> Any:
     """The model of the training without its data, as ``distill.train.sft`` opens it."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
 
     from distill.train.attention import register_packed_attention
     from distill.train.weights import adapted
 
     lora = isinstance(student.method, LoraMethod)
-    try:
-        settings = AutoConfig.from_pretrained(config, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_config(
-            settings, dtype=torch.bfloat16 if lora and dtype == "bfloat16" else torch.float32
-        )
-    except (KeyError, ValueError) as error:
-        raise InputError(
-            f"transformers cannot build the base: {str(error).splitlines()[0]}", where=str(config)
-        ) from error
+    model = _built(config, torch.bfloat16 if lora and dtype == "bfloat16" else torch.float32)
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(register_packed_attention())  # without a mask, as packed rows are trained
+    if student.parallel.context_parallel_size > 1:
+        model.set_attn_implementation(_register_gathered(student.parallel.context_parallel_size))
     model.train()
     return adapted(model, student.method) if isinstance(student.method, LoraMethod) else model
+
+
+def _register_gathered(parts: int) -> str:
+    """Attention of the queries of a part over the keys and values of all ``parts``, as in ``distill.train.context``."""
+    import torch
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    def attention(module: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> tuple[Any, None]:
+        query, key = query.to(value.dtype), key.to(value.dtype)
+        keys, values = (torch.cat([one] * parts, dim=2) for one in (key, value))
+        grouped = query.shape[1] != key.shape[1]
+        attended = torch.nn.functional.scaled_dot_product_attention(query, keys, values, enable_gqa=grouped)
+        return attended.transpose(1, 2).contiguous(), None
+
+    name = "distill_gathered"
+    AttentionInterface.register(name, attention)
+    AttentionMaskInterface.register(name, lambda **_: None)
+    return name
 
 
 def _onto_cpu(model: Any) -> None:

@@ -12,9 +12,14 @@ from distill.check.problems import LoadProblems
 from distill.config.recipe import Recipe
 from distill.models.folder import read_base
 from distill.models.vocabulary import tokenizer_of
-from distill.train.self_teacher import check_examples_fit
+from distill.release.lineage import is_on_hub
+from distill.train.self_teacher import check_examples_are_no_test_items, check_examples_fit
 from distill.train.teacher_server import require_server
 from licensing.errors import InputError
+from synth.benchmarks import items_of
+from synth.decontaminate import Item
+from synth.labels.config import DecontaminateConfig
+from synth.problems.config import HubPrompts
 from synth.problems.problem import Prompt
 
 __all__ = ["check_on_policy", "check_teacher_server", "prompt_lengths"]
@@ -24,14 +29,17 @@ _MOST_PROMPTS = 1_000
 
 
 def check_on_policy(recipe: Recipe, load: LoadProblems) -> Iterator[Finding]:
-    """Findings on the room for answers and on the work. ``load``: as ``problems_of``. Not covered: problems that
-    the run fetches, and which of them will have a selected trace."""
+    """Findings on the room for answers and on the work. ``load``: as ``problems_of``. Raises InputError for worked
+    examples that do not fit, or are test items. Not covered: problems and test items that the run fetches, and which
+    problems will have a selected trace."""
     config = recipe.train.on_policy
     assert config is not None
     in_examples = 0
     if config.examples:
         with final_base(recipe) as base:
             in_examples = 0 if base is None else check_examples_fit(base, config, recipe.student.max_length)
+        if recipe.curate.filters.contaminated:
+            check_examples_are_no_test_items(config.examples, _items_here(recipe))
     answers = config.steps * config.batch_size
     written = answers * config.max_new_tokens
     what = f"{answers:,} answers of the student, at most {written:,} tokens"
@@ -57,6 +65,14 @@ def check_on_policy(recipe: Recipe, load: LoadProblems) -> Iterator[Finding]:
         )  # fmt: skip
     read = written + answers * (sum(fitting) / len(fitting) + in_examples)
     yield Finding("ok", "on_policy", f"{what}; the teacher reads at most {read:,.0f}, prompts included")
+
+
+def _items_here(recipe: Recipe) -> list[Item]:
+    """The test items that the run will not fetch."""
+    here = tuple(one for one in recipe.label.decontaminate.against if isinstance(one, str) and Path(one).suffix)
+    held_out = recipe.evaluate.prompts
+    fetched = isinstance(held_out, HubPrompts) and is_on_hub(held_out)
+    return items_of(DecontaminateConfig(against=here), None if fetched else held_out)
 
 
 def check_teacher_server(recipe: Recipe) -> Iterator[Finding]:

@@ -17,9 +17,10 @@ from distill.models.folder import BaseFolder
 from distill.models.vocabulary import SAMPLE_TEXT, SharedVocabulary, embedding_rows, shared_vocabulary, tokenizer_of
 from licensing.errors import InputError
 
-__all__ = ["check_pair"]
+__all__ = ["check_pair", "check_turns"]
 
 _QUESTION = {"role": "user", "content": "What is 1 + 1?"}
+_THINKING = "T"
 
 
 def check_pair(student: BaseFolder, teacher: BaseFolder) -> Iterator[Finding]:
@@ -31,6 +32,37 @@ def check_pair(student: BaseFolder, teacher: BaseFolder) -> Iterator[Finding]:
         return  # ids mean nothing below
     yield from _stop_tokens(student, teacher)
     yield from _prompt(student, teacher)
+
+
+def check_turns(student: BaseFolder, teacher: BaseFolder) -> Iterator[Finding]:
+    """Findings on whether the student's template writes a trace as the teacher does, token by token: only then do the
+    teacher's log-probabilities stand at the student's tokens."""
+    where, hint = "train.logits", "give the student the teacher's template (student.chat_template), or leave logits out"
+    forms = {
+        form: texts
+        for form, thinking in (("with thinking", _THINKING), ("without thinking", None))
+        if any(texts := [_turn(base, thinking) for base in (student, teacher)])
+    }
+    different = {form: texts for form, texts in forms.items() if texts[0] != texts[1]}
+    none = len(different) == len(forms)
+    for form, (ours, theirs) in different.items():
+        yield Finding(
+            "error" if none else "note",
+            "logprobs",
+            f"a trace {form} has no log-probabilities token by token: behind the prompt the student's template writes "
+            f"{ours!r}, and the teacher's {theirs!r}",
+            where,
+            hint,
+            InputError.exit_code if none else 0,
+        )
+    if not none:
+        aligned = " and ".join(form for form in forms if form not in different)
+        yield Finding("ok", "logprobs", f"both templates write a trace {aligned} alike")
+
+
+def _turn(base: BaseFolder, thinking: str | None) -> str | None:
+    """What the model of a template writes behind the prompt; None where it cannot think."""
+    return None if thinking and base.turn.opening is None else base.turn.completion(thinking, "A")
 
 
 def _error(what: str, hint: str) -> Finding:

@@ -63,7 +63,7 @@ def check_problems(recipe: Recipe, free_bytes: int, load: LoadProblems) -> Itera
     yield from _source(source, "problems")
     if (problem_set := load()) is None:
         return
-    count, size, student = len(problem_set.prompts), 0, recipe.student_sampling
+    count, size, logprobs, student = len(problem_set.prompts), 0, 0, recipe.student_sampling
     if isinstance(problem_set, ImportedTraceSet):
         rows = len(problem_set.index)
         forecast = f"{rows:,} imported traces"
@@ -71,8 +71,7 @@ def check_problems(recipe: Recipe, free_bytes: int, load: LoadProblems) -> Itera
         assert isinstance(recipe.sample, TeacherSampling)
         forecast, rows = bounds(recipe.sample, count), count * recipe.sample.most_samples
         size = text_bytes(recipe.sample, count)
-        if logprobs := logprobs_bytes(recipe.sample, count):
-            yield from _on_disk(f"the log-probabilities of {rows:,} samples", logprobs, free_bytes)
+        logprobs = logprobs_bytes(recipe.sample, count)
         if isinstance(recipe.sample.policy, CascadePolicy) and recipe.curate.filters.min_pass_rate:
             first, *_ = recipe.teachers
             what = f"curate.filters.min_pass_rate is about {first.public_id}: it drops what only later teachers solve"
@@ -82,7 +81,8 @@ def check_problems(recipe: Recipe, free_bytes: int, load: LoadProblems) -> Itera
         size += text_bytes(student, count)
         yield Finding("ok", "second round", bounds(student, count).replace("teacher", "student"))
     if size:
-        yield from _on_disk(f"the texts of {rows:,} samples", size, free_bytes)
+        subject = "texts and log-probabilities" if logprobs else "texts"
+        yield from _on_disk(f"the {subject} of {rows:,} samples", size + logprobs, free_bytes)
     for model in recipe.asked_models.values():
         yield Finding("ok", model.role, model_bounds(model, rows))
     checked = [prompt for prompt in problem_set.prompts if not prompt.is_answerless]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from distill.config.recipe import LoraMethod, RandomBase, Recipe
 from distill.models.folder import BaseFolder, ask_hub
 from distill.models.tokens import RowRefused, Tokens
 from distill.models.vocabulary import embedding_rows
+from distill.train.context import check_context_layers
 from licensing.errors import InputError
 from publish.weights import tensor_rows, tensor_shapes, weight_files
 from synth.sampling.config import TeacherSampling
@@ -39,6 +41,8 @@ def check_student(recipe: Recipe) -> Iterator[Finding]:
         where = student.public_id if isinstance(student.base, RandomBase) else str(base.folder)
         yield from _tokens(recipe, base, where)
         yield from _lengths(recipe, base.config)
+        if student.parallel.context_parallel_size > 1 and importlib.util.find_spec("transformers"):
+            yield from _context_layers(base, student.max_length)
         if isinstance(student.method, LoraMethod):
             yield from _target_modules(student.method, base)
             yield from _end_of_turn_embedding(student.method, base)
@@ -119,6 +123,13 @@ def _lengths(recipe: Recipe, config: Mapping[str, Any]) -> Iterator[Finding]:
             f"traces of up to {sampling.max_new_tokens:,} tokens are sampled, and rows of over "
             f"{recipe.student.max_length:,} are left out of training", "student.max_length",
         )  # fmt: skip
+
+
+def _context_layers(base: BaseFolder, longest: int) -> Iterator[Finding]:
+    try:
+        check_context_layers(base.folder, longest)
+    except InputError as error:
+        yield Finding("error", "student", error.what, error.where, error.hint, InputError.exit_code)
 
 
 def _target_modules(method: LoraMethod, base: BaseFolder) -> Iterator[Finding]:

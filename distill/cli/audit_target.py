@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic_core import to_json
+from pydantic import ConfigDict
 
 from licensing.audit import Allowance, Audit, audit
 from licensing.bom import cyclonedx
@@ -28,12 +28,19 @@ from licensing.repository import (
     read_folder,
 )
 from licensing.rules.context import Policy
+from licensing.safe_yaml import parse_yaml, printable
 from licensing.spdx import spdx_document
 from licensing.suggest import suggest
 
 __all__ = ["allowances", "audit_target", "read_target"]
 
 Form = Literal["table", "json", "markdown", "cyclonedx", "spdx"]
+
+
+class _Report(Audit):
+    """The result, with what the command adds to it."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 def audit_target(
@@ -82,7 +89,7 @@ def audit_target(
     if form == "spdx":
         return spdx_document(resolved.lineage, registry), result
     if form == "json":
-        values: dict[str, Any] = {**dict(result), "openness": openness_report}
+        values: dict[str, Any] = {"openness": openness_report}
         if not Path(target).is_file():  # a lineage file is the user's own
             values["lineage"] = resolved.lineage.model_dump(mode="json", exclude_none=True)
             values["notes"] = list(resolved.notes)
@@ -90,7 +97,7 @@ def audit_target(
             values["suggestion"] = proposal.to_dict()
         if written:
             values["written"] = [str(path.resolve()) for path in written]
-        return to_json(values, indent=2).decode(), result  # json's own writer takes three times as long
+        return _Report.model_construct(**dict(result), **values).model_dump_json(indent=2), result
     sections = ["\n".join(["Notes", *(f"  {note}" for note in resolved.notes)])] if resolved.notes else []
     sections += [proposal.text()] if proposal is not None else []
     sections += ["\n".join(["Written", *(f"  {path}" for path in written)])] if written else []
@@ -188,7 +195,12 @@ def _folder(path: Path, name: str | None) -> Repository:
                 cached = FolderSource(folder.parent).get(name, kind)
                 if cached is not None:
                     return cached
-    repository = read_folder(path, name or folder.name.replace("--", "/"), kind or "model", revision)
+    name_of_folder = folder.name.replace("--", "/")
+    if name is None and not name_of_folder.isprintable():
+        raise InputError(
+            "the name of the folder is not printable", where=printable(path), hint="give --name OWNER/NAME"
+        )
+    repository = read_folder(path, name or name_of_folder, kind or "model", revision)
     return repository if kind else _with_kind(repository, name)
 
 
@@ -198,7 +210,6 @@ def _with_kind(repository: Repository, name: str | None) -> Repository:
 
     from licensing.card import read_card
     from licensing.lineage import parse_lineage
-    from licensing.safe_yaml import parse_yaml
 
     texts = repository.texts
     if "lineage.yaml" in texts:

@@ -40,6 +40,9 @@ class ForecastConfig(Section):
     held_out: int | None = Operational(None, ge=1, description="Held-out problems, likewise.")
     sample: StageRate | None = Operational(None, description="The teacher's rate.")
     train: StageRate | None = Operational(None, description="The student's, in training.")
+    logits: StageRate | None = Operational(
+        None, description="Tokens of traces that are trained on with the teacher's log-probabilities."
+    )
     on_policy: StageRate | None = Operational(
         None, description="Tokens of answers that are written, rated by the teacher and trained on."
     )

@@ -28,6 +28,9 @@ class ParallelConfig(Section):
         "fsdp2",
         description="ddp: a copy of everything on each GPU; fsdp2: weights, gradients, optimiser divided among them.",
     )
+    context_parallel_size: int = Operational(
+        1, ge=1, description="Processes that divide each sequence among them; a divisor of all processes."
+    )
     activation_checkpointing: bool | None = Operational(
         None, description="Compute activations again in the backward pass; absent: on GPUs."
     )
@@ -38,4 +41,10 @@ class ParallelConfig(Section):
             raise ValueError("several nodes need student.parallel.rendezvous, HOST:PORT of the first one")
         if self.nodes > 1 and self.processes is None:
             raise ValueError("several nodes need student.parallel.processes, the number on each of them")
+        context = self.context_parallel_size
+        if context > 1 and self.processes is None:
+            raise ValueError("context_parallel_size needs student.parallel.processes")
+        if (self.processes or 1) * self.nodes % context:
+            processes = (self.processes or 1) * self.nodes
+            raise ValueError(f"context_parallel_size {context} does not divide the number of processes, {processes}")
         return self

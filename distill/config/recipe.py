@@ -388,22 +388,31 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _on_policy_can_train(self) -> Recipe:
-        if self.train.on_policy is None:
+    def _logits_can_train(self) -> Recipe:
+        if self.train.logits is not None and getattr(self.sample, "logprobs", None) is None:
+            raise ValueError(
+                "the stage logits trains on the log-probabilities of the teacher's traces: set sample.logprobs, or "
+                "leave it out of train.stages"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _distillation_follows_sft(self) -> Recipe:
+        if self.train.stages == ("sft",):
             return self
         if self.curate.control_arm:
             raise ValueError(
                 "curate.control_arm compares two students of SFT alone: set it to false, or train.stages to [sft]"
             )
-        if self.train.on_policy.max_new_tokens >= self.student.max_length:
+        if self.train.on_policy is not None and self.train.on_policy.max_new_tokens >= self.student.max_length:
             raise ValueError("train.on_policy.max_new_tokens leaves no room for a prompt in student.max_length")
         if isinstance(self.student.method, LoraMethod):
             modules = self.student.method.target_modules
             names = {*self.student.method.modules_to_save, *([] if isinstance(modules, str) else modules)}
             if ends := {name for name in names if name.rpartition(".")[2] in ("lm_head", "embed_tokens", "wte")}:
                 raise ValueError(
-                    f"student.method adapts {min(ends)}, and the loss of on-policy distillation sees no adapter there: "
-                    "leave it out, or set kind: full"
+                    f"student.method adapts {min(ends)}, and TRL's losses of distillation take no adapter there: leave "
+                    "it out, or set kind: full"
                 )
         return self
 

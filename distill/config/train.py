@@ -13,7 +13,7 @@ from synth.sampling.config import TeacherSampling
 from synth.section import Operational, Section
 from synth.teachers.config import Example
 
-__all__ = ["FIRST_STUDENT", "LogitsTeacher", "OnPolicyConfig", "Rule", "SelectConfig", "TrainConfig"]
+__all__ = ["FIRST_STUDENT", "LogitsConfig", "LogitsTeacher", "OnPolicyConfig", "Rule", "SelectConfig", "TrainConfig"]
 
 FIRST_STUDENT = "student_round_1"
 """The name of the student of the first round, where there is a second: of its samples, rows and scores."""
@@ -119,7 +119,28 @@ class OnPolicyConfig(Section):
     @property
     def in_one_pass(self) -> int:
         """Answers in a forward pass: `batch_size` is a multiple of it."""
-        return max(n for n in range(1, min(self.micro_batch_size, self.batch_size) + 1) if self.batch_size % n == 0)
+        return _largest_divisor(self.batch_size, self.micro_batch_size)
+
+
+def _largest_divisor(number: int, most: int) -> int:
+    return max(n for n in range(1, min(most, number) + 1) if number % n == 0)
+
+
+class LogitsConfig(Section):
+    """Distillation on the log-probabilities that `sample.logprobs` keeps of the teacher's own traces: the forward KL
+    over the teacher's likeliest tokens, and all others as one."""
+
+    num_train_epochs: float = Field(1.0, gt=0, description="Passes over the traces.")
+    batch_size: int = Field(16, ge=1, description="Traces in one optimiser step.")
+    micro_batch_size: int = Operational(
+        4, ge=1, description="Most traces in one forward pass; the largest divisor of `batch_size` is taken."
+    )
+    learning_rate: float = Field(1e-5, gt=0, description="Constant.")
+
+    @property
+    def in_one_pass(self) -> int:
+        """Traces in a forward pass: `batch_size` is a multiple of it."""
+        return _largest_divisor(self.batch_size, self.micro_batch_size)
 
 
 class SelectConfig(Section):
@@ -139,8 +160,15 @@ class SelectConfig(Section):
 
 
 class TrainConfig(Section):
-    stages: tuple[Literal["sft", "on_policy"], ...] = Field(
-        ("sft",), description="`[sft]`, or `[sft, on_policy]`: distillation on the student's own answers comes second."
+    stages: tuple[Literal["sft", "logits", "on_policy"], ...] = Field(
+        ("sft",),
+        description="`sft`, and behind it `logits` (distillation on the log-probabilities of the teacher's traces), "
+        "`on_policy` (on the student's own answers), or both in this order.",
+    )
+    logits: LogitsConfig | None = Field(
+        None,
+        exclude_if=lambda value: value is None,  # a recipe without it has the key that it had
+        description="With `logits` among the stages.",
     )
     on_policy: OnPolicyConfig | None = Field(None, description="With `on_policy` among the stages.")
     select: SelectConfig | None = Field(
@@ -163,12 +191,14 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _stages_have_their_sections(self) -> TrainConfig:
-        if self.stages not in (("sft",), ("sft", "on_policy")):
-            raise ValueError("stages is [sft] or [sft, on_policy]")
-        if ("on_policy" in self.stages) != (self.on_policy is not None):
-            raise ValueError("the stage on_policy and the section train.on_policy go together: set both or neither")
-        if self.select is not None and self.on_policy is not None:
-            raise ValueError("train.select chooses what SFT leaves, and on_policy goes on from there: leave one out")
+        after_sft = ("logits", "on_policy")
+        if self.stages != ("sft", *(name for name in after_sft if name in self.stages)):
+            raise ValueError("stages is [sft], [sft, logits], [sft, on_policy] or [sft, logits, on_policy]")
+        for name in after_sft:
+            if (name in self.stages) != (getattr(self, name) is not None):
+                raise ValueError(f"the stage {name} and the section train.{name} go together: set both or neither")
+            if self.select is not None and name in self.stages:
+                raise ValueError(f"train.select chooses what SFT leaves, and {name} goes on from there: leave one out")
         return self
 
     @model_validator(mode="after")

@@ -282,6 +282,10 @@ class _Builder:
             once["max_new_tokens"] = min(between.max_new_tokens, _NEW_TOKENS)
             train = train.model_copy(update={"student_sample": between.model_copy(update=once)})
             self.replaced.append(f"train.student_sample: one answer to each problem, {_NEW_TOKENS} new tokens")
+        if train.logits is not None:
+            stages = tuple(stage for stage in train.stages if stage != "logits")
+            train = train.model_copy(update={"stages": stages, "logits": None})
+            self.replaced.append("train.logits: none; a fake teacher has no log-probabilities")
         if train.on_policy is None:
             return train
         few: dict[str, Any] = {

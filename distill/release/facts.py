@@ -25,6 +25,7 @@ from distill.runs.facts import (
     CurateFacts,
     EvaluateFacts,
     ExportFacts,
+    LogitsFacts,
     OnPolicyFacts,
     PrepareFacts,
     SampleFacts,
@@ -80,6 +81,7 @@ class ReleaseStages:
     scores: Artefact[EvaluateFacts]
     audit: Artefact[AuditFacts]
     sources: Sources
+    logits: Artefact[LogitsFacts] | None = None
     on_policy: Artefact[OnPolicyFacts] | None = None
     selected: Artefact[SelectFacts] | None = None
     student_samples: Artefact[SampleFacts] | None = None
@@ -89,7 +91,8 @@ class ReleaseStages:
     @property
     def trainings(self) -> tuple[Artefact[Any], ...]:
         """The stages that changed the weights, in order."""
-        return (self.trained,) if self.on_policy is None else (self.trained, self.on_policy)
+        stages = (self.trained, self.logits, self.on_policy)
+        return tuple(stage for stage in stages if stage is not None)
 
     @property
     def first_round(self) -> tuple[Artefact[Any], ...]:
@@ -335,6 +338,14 @@ def _training(recipe: Recipe, stages: ReleaseStages) -> card.TrainingFacts:
     settings = {**student.method.model_dump(), **student.model_dump(include=set(fields))}
     method = "LoRA, merged into the weights" if isinstance(student.method, LoraMethod) else "full fine-tuning"
     method = f"{method}; loss on the answers only"
+    if stages.logits is not None and recipe.train.logits is not None:
+        facts = stages.logits.facts
+        teachers = " and ".join(one.public_id for one in recipe.teachers)
+        method += (
+            f". Then distillation on logits: {facts.rows_out:,} of the traces in {facts.steps:,} steps, on which it "
+            f"learnt the distribution of {teachers} over its {facts.logprobs} likeliest tokens"
+        )
+        settings |= {f"logits.{key}": value for key, value in recipe.train.logits.model_dump().items()}
     if on_policy is not None and (config := recipe.train.on_policy) is not None:
         learnt = (
             f"the distribution of {config.teacher.public_id}" if config.teacher is not None
@@ -355,6 +366,7 @@ def _training(recipe: Recipe, stages: ReleaseStages) -> card.TrainingFacts:
         tokens=trained.facts.tokens,
         epochs=student.num_train_epochs,
         steps=trained.facts.steps,
+        logits_tokens=stages.logits.facts.tokens if stages.logits is not None else None,
         on_policy_tokens=on_policy.facts.tokens if on_policy is not None else None,
         hardware=_hardware(trained),
         parameters=stages.weights.facts.parameters,

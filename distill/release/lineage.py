@@ -15,7 +15,7 @@ from distill.runs.facts import PrepareFacts
 from distill.runs.store import current_artefacts
 from licensing.errors import InputError
 from licensing.files import read_rows
-from licensing.lineage import Declared, Input, Lineage, load_lineage
+from licensing.lineage import Declared, Input, Lineage, Role, load_lineage
 from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig, ReasoningGymPrompts
 from synth.problems.mapping import Column, Condition, Constant
 from synth.sampling.samples_table import PROBLEMS
@@ -148,7 +148,8 @@ def lineage_of(
                 changes=("finetune",),
             )
         )
-    inputs += [one for teacher in recipe.teachers for one in generators(teacher, sampled)]
+    roles: tuple[Role, ...] = ("generator",) if recipe.train.logits is None else ("generator", "logits")
+    inputs += [one for teacher in recipe.teachers for role in roles for one in generators(teacher, sampled, role)]
     endpoints = [teacher for teacher in recipe.teachers if isinstance(teacher, OpenAITeacher)]
     for name in other_models:
         unknown = {"model": name, "name": None, "revision": None, "license": None}

@@ -204,6 +204,7 @@ def _loss(artefacts: Mapping[str, Artefact]) -> Section | None:
     for stage, name in (
         ("train", "student"),
         ("train_2", "student of the second round"),
+        ("logits", "student on the teacher's log-probabilities"),
         ("on_policy", "student on its own answers"),
         ("train_control", "control student"),
     ):

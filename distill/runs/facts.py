@@ -16,9 +16,9 @@ from distill.config.train import FIRST_STUDENT
 
 __all__ = [
     "FIRST_STUDENT", "STUDENT", "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "Estimate", "EvaluateFacts",
-    "ExportFacts", "Facts", "FormatsFacts", "LabelFacts", "LogprobsFacts", "PackageFacts", "PersonaProbes",
-    "PrepareFacts", "ProbeChange", "ProbeRates", "Rate", "ReplayFacts", "SampleFacts", "SandboxFacts", "Score",
-    "SelectFacts", "SideEffect", "TeacherShare", "TrainFacts", "VerifyFacts", "notes_of",
+    "ExportFacts", "Facts", "FormatsFacts", "LabelFacts", "LogitsFacts", "LogprobsFacts", "PackageFacts",
+    "PersonaProbes", "PrepareFacts", "ProbeChange", "ProbeRates", "Rate", "ReplayFacts", "SampleFacts", "SandboxFacts",
+    "Score", "SelectFacts", "SideEffect", "TeacherShare", "TrainFacts", "VerifyFacts", "notes_of",
 ]  # fmt: skip
 
 
@@ -228,6 +228,23 @@ class TrainFacts(Facts):
     problem_steps: tuple[dict[str, Any], ...] = ()
     left_out: dict[str, int]
     left_out_sources: dict[str, int] = {}
+    template_digest: str
+
+
+class LogitsFacts(Facts):
+    """Over all steps, ``tokens`` are those of prompts and answers, and ``trained_tokens`` those of the answers, each
+    with the log-probabilities of ``logprobs`` tokens. The losses are divergences, in nats a token."""
+
+    rows_in: int
+    rows_out: int
+    steps: int
+    tokens: int
+    trained_tokens: int
+    logprobs: int
+    dtype: str
+    trained_parameters: int
+    first_loss: float | None = None
+    last_loss: float | None = None
     template_digest: str
 
 

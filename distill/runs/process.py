@@ -174,7 +174,7 @@ def main() -> NoReturn:
     while line := sys.stdin.buffer.readline():
         message = json.loads(line)
         for name in message["preload"]:
-            with contextlib.suppress(ImportError):  # the stage itself says what is missing
+            with contextlib.suppress(Exception):  # the stage itself says what is missing, such as a native library
                 importlib.import_module(name)
         pid = os.fork()
         if pid == 0:

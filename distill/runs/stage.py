@@ -77,15 +77,13 @@ class Stage(Generic[F]):
 
     ``version`` is part of the key: raise it when the meaning of the work changes. A field in ``keyed_if_set`` counts
     where it is not None, so that a stage without it has the key that it had before the field came. ``appends``: files
-    of ``ctx.store`` whose present bytes the artefact refers to. ``preload``: modules that are slow to import
-    (``distill.runs.process``).
+    of ``ctx.store`` whose present bytes the artefact refers to.
     """
 
     version: ClassVar[int] = 1
     not_keyed: ClassVar[frozenset[str]] = frozenset()
     keyed_if_set: ClassVar[frozenset[str]] = frozenset()
     appends: ClassVar[tuple[str, ...]] = ()
-    preload: ClassVar[tuple[str, ...]] = ()
 
     @property
     def name(self) -> str:
@@ -96,6 +94,11 @@ class Stage(Generic[F]):
     def takes_accelerator(self) -> bool:
         """Whether it runs in a process of its own, so that the accelerator's memory is free when it ends."""
         return False
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        """Modules that are slow to import (``distill.runs.process``)."""
+        return ()
 
     def run(self, ctx: StageContext) -> F:
         """Do the work in ``ctx.out`` and return the facts. Must give equal files and facts for equal fields."""

@@ -29,6 +29,7 @@ from synth.persona.config import PersonaConfig
 from synth.problems.problem import conversation_text
 from synth.problems.prompt_template import PromptTemplate
 from synth.sampling.samples_table import PROBLEMS
+from synth.teachers.build import slow_imports
 from synth.teachers.config import TeacherConfig
 from synth.teachers.mixture import TeachersConfig
 from synth.verify.config import VerifyConfig
@@ -79,6 +80,10 @@ class Evaluate(Stage[EvaluateFacts]):
     @property
     def takes_accelerator(self) -> bool:
         return True
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        return slow_imports([self.evaluate.engine])
 
     def run(self, ctx: StageContext) -> EvaluateFacts:
         from distill.evaluate.answers import AnswerStore

@@ -7,7 +7,7 @@ from typing import Any
 
 from distill.models.folder import MODEL, check_same_template
 from distill.runs.artefact import Artefact
-from distill.runs.facts import ExportFacts, OnPolicyFacts, PrepareFacts, SelectFacts, TrainFacts
+from distill.runs.facts import ExportFacts, LogitsFacts, OnPolicyFacts, PrepareFacts, SelectFacts, TrainFacts
 from distill.runs.stage import Stage, StageContext
 from distill.stages.train import Arm, checkpoint_folders
 
@@ -22,8 +22,7 @@ class Export(Stage[ExportFacts]):
     ``sampling``: the values of generation_config.json, as evaluated; None for those of the base.
     """
 
-    preload = ("torch", "transformers", "peft")
-    keyed_if_set = frozenset({"selected"})
+    keyed_if_set = frozenset({"logits", "selected"})
 
     arm: Arm
     sampling: dict[str, Any] | None
@@ -31,6 +30,7 @@ class Export(Stage[ExportFacts]):
     trained: Artefact[TrainFacts]
     on_policy: Artefact[OnPolicyFacts] | None = None
     selected: Artefact[SelectFacts] | None = None
+    logits: Artefact[LogitsFacts] | None = None
 
     @property
     def name(self) -> str:
@@ -40,10 +40,14 @@ class Export(Stage[ExportFacts]):
     def takes_accelerator(self) -> bool:
         return True
 
+    @property
+    def preload(self) -> tuple[str, ...]:
+        return ("torch", "transformers", "peft")
+
     def run(self, ctx: StageContext) -> ExportFacts:
         from publish.export import export_folder
 
-        trained = (self.on_policy or self.trained).path / MODEL
+        trained = (self.on_policy or self.logits or self.trained).path / MODEL
         if self.selected is not None:
             trained = checkpoint_folders(self.trained)[self.selected.facts.step]
         facts = export_folder(

@@ -12,9 +12,10 @@ from distill.runs.stage import Stage, StageContext
 from distill.runs.tables import open_training_rows
 from licensing.files import write_rows
 
-__all__ = ["Logprobs"]
+__all__ = ["DISTILLKIT", "Logprobs"]
 
-_DISTILLKIT = "distillkit"
+DISTILLKIT = "distillkit"
+"""The folder inside the artefact that holds the data (``distill.train.distillkit``)."""
 _OUTCOMES = "rows.jsonl"
 
 
@@ -59,7 +60,7 @@ class Logprobs(Stage[LogprobsFacts]):
                 self.prepared.path / MODEL,
                 self.logprobs,
                 self.student.max_length,
-                ctx.out / _DISTILLKIT,
+                ctx.out / DISTILLKIT,
                 ctx.progress,
             )
         write_rows(ctx.out / _OUTCOMES, outcomes)

@@ -1,4 +1,4 @@
-"""Stage on_policy: the student learns a teacher's distribution on its own answers, behind SFT."""
+"""Stage on_policy: the student learns a teacher's distribution on its own answers, behind what was trained before."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from distill.runs.artefact import Artefact
 from distill.runs.facts import (
     CurateFacts,
     LabelFacts,
+    LogitsFacts,
     OnPolicyFacts,
     PrepareFacts,
     SampleFacts,
@@ -33,9 +34,9 @@ class OnPolicy(Stage[OnPolicyFacts]):
     there is one, is pinned by its content.
     """
 
+    keyed_if_set = frozenset({"logits"})
     # The selection names the problems, and its facts have a digest of their texts.
     not_keyed = frozenset({"samples", "verdicts", "labels"})
-    preload = ("transformers.trainer", "peft", "trl")
 
     student: StudentConfig
     config: OnPolicyConfig
@@ -45,6 +46,7 @@ class OnPolicy(Stage[OnPolicyFacts]):
     labels: Artefact[LabelFacts]
     data: Artefact[CurateFacts]
     trained: Artefact[TrainFacts]
+    logits: Artefact[LogitsFacts] | None = None
 
     @property
     def name(self) -> str:
@@ -53,6 +55,10 @@ class OnPolicy(Stage[OnPolicyFacts]):
     @property
     def takes_accelerator(self) -> bool:
         return True
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        return ("transformers.trainer", "peft", "trl")
 
     def run(self, ctx: StageContext) -> OnPolicyFacts:
         from distill.train.on_policy import train_on_policy
@@ -66,7 +72,7 @@ class OnPolicy(Stage[OnPolicyFacts]):
             self.student,
             self.config,
             self.prepared.path / MODEL,
-            self.trained.path / MODEL,
+            (self.logits or self.trained).path / MODEL,
             prompts,
             ctx.out / MODEL,
             ctx.scratch,

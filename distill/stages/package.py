@@ -13,6 +13,7 @@ from distill.runs.facts import (
     EvaluateFacts,
     ExportFacts,
     LabelFacts,
+    LogitsFacts,
     OnPolicyFacts,
     PackageFacts,
     PrepareFacts,
@@ -41,7 +42,7 @@ class Package(Stage[PackageFacts]):
     """
 
     version = 3
-    keyed_if_set = frozenset({"selected", "student_samples", "first_trained", "first_weights"})
+    keyed_if_set = frozenset({"logits", "selected", "student_samples", "first_trained", "first_weights"})
 
     recipe: Recipe
     card_sections_content: str | None
@@ -55,6 +56,7 @@ class Package(Stage[PackageFacts]):
     weights: Artefact[ExportFacts]
     scores: Artefact[EvaluateFacts]
     audit: Artefact[AuditFacts]
+    logits: Artefact[LogitsFacts] | None = None
     on_policy: Artefact[OnPolicyFacts] | None = None
     selected: Artefact[SelectFacts] | None = None
     student_samples: Artefact[SampleFacts] | None = None
@@ -78,6 +80,7 @@ class Package(Stage[PackageFacts]):
             verdicts=self.verdicts,
             data=self.data,
             trained=self.trained,
+            logits=self.logits,
             on_policy=self.on_policy,
             selected=self.selected,
             weights=self.weights,

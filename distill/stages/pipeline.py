@@ -22,7 +22,16 @@ from distill.release.lineage import planned_lineage
 from distill.release.package import check_release_texts
 from distill.release.training_data import check_data
 from distill.runs.artefact import SECOND_ROUND, Artefact
-from distill.runs.facts import ExportFacts, OnPolicyFacts, PackageFacts, SampleFacts, SelectFacts, TrainFacts
+from distill.runs.facts import (
+    ExportFacts,
+    LogitsFacts,
+    LogprobsFacts,
+    OnPolicyFacts,
+    PackageFacts,
+    SampleFacts,
+    SelectFacts,
+    TrainFacts,
+)
 from distill.runs.keys import (
     base_content,
     base_license_content,
@@ -42,6 +51,7 @@ from distill.stages.evaluate import Evaluate
 from distill.stages.export import Export
 from distill.stages.formats import Formats
 from distill.stages.label import Label
+from distill.stages.logits import Logits
 from distill.stages.logprobs import Logprobs
 from distill.stages.on_policy import OnPolicy
 from distill.stages.package import Package
@@ -53,25 +63,27 @@ from distill.stages.select import Select
 from distill.stages.train import Arm, Train
 from distill.stages.verify import Verify
 from distill.train.launch import check_keeps_checkpoints
-from distill.train.self_teacher import check_examples_fit
+from distill.train.logits import require_aligned
+from distill.train.self_teacher import check_examples_are_no_test_items, check_examples_fit
 from licensing.audit import audit
 from licensing.errors import InputError
+from synth.benchmarks import items_of
 from synth.problems.config import ImportedTraces
 from synth.sampling.config import TeacherSampling
 
 __all__ = ["STAGES", "run", "stages_of"]
 
 STAGES = (
-    "prepare", "sample", "verify", "label", "replay", "curate", "logprobs", "train", "select", "on_policy", "export",
-    "sample_2", "verify_2", "label_2", "curate_2", "train_2", "select_2", "export_2",
+    "prepare", "sample", "verify", "label", "replay", "curate", "logprobs", "train", "select", "logits", "on_policy",
+    "export", "sample_2", "verify_2", "label_2", "curate_2", "train_2", "select_2", "export_2",
     "train_control", "select_control", "export_control", "evaluate", "audit", "package", "formats",
     "compress",
 )  # fmt: skip
-"""In the order in which they run. `replay` needs a section `replay`, `logprobs` `sample.logprobs`, `on_policy`
-`train.stages: [sft, on_policy]`, `select` (and beside a control `select_control`) `train.select`, `train_control` and
-`export_control` `curate.control_arm`, `formats` GGUF among
-`release.formats`, `compress` any other there; those of the second round, which end in `_2`,
-`train.rounds: 2`, and `on_policy` then runs behind `train_2`."""
+"""In the order in which they run. `replay` needs a section `replay`, `logprobs` `sample.logprobs`, `logits` and
+`on_policy` their names in `train.stages`, `select` (and beside a control `select_control`) `train.select`,
+`train_control` and `export_control` `curate.control_arm`, `formats` GGUF among `release.formats`, `compress` any other
+there; those of the second round, which end in `_2`, `train.rounds: 2`, and `logits` and `on_policy` then run behind
+`train_2`."""
 
 
 def stages_of(recipe: Recipe) -> tuple[str, ...]:
@@ -80,7 +92,7 @@ def stages_of(recipe: Recipe) -> tuple[str, ...]:
     absent = {
         *([] if recipe.replay is not None else ["replay"]),
         *([] if getattr(recipe.sample, "logprobs", None) is not None else ["logprobs"]),
-        *([] if train.on_policy is not None else ["on_policy"]),
+        *(stage for stage in ("logits", "on_policy") if stage not in train.stages),
         *([] if recipe.release.gguf_types else ["formats"]),
         *([] if recipe.release.compressed_types else ["compress"]),
         *(stage for stage in STAGES if stage.startswith("select") and train.select is None),
@@ -141,6 +153,9 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     check_sampling(recipe.evaluate, prepared.path / MODEL)
     if train.on_policy is not None and train.on_policy.examples:  # before a teacher is sampled
         check_examples_fit(read_base(prepared.path / MODEL), train.on_policy, student.max_length)
+        if recipe.curate.filters.contaminated:
+            items = items_of(recipe.label.decontaminate, recipe.evaluate.prompts)
+            check_examples_are_no_test_items(train.on_policy.examples, items)
     if train.on_policy is not None and train.on_policy.teacher is not None:
         folder = Path(train.on_policy.teacher.model).expanduser()
         require_shared(prepared.path / MODEL, folder, "train.on_policy.teacher.model")
@@ -190,11 +205,14 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     )
     data = run.stage(curate(samples=samples, verdicts=verdicts, labels=labels))
 
+    captured: Artefact[LogprobsFacts] | None = None
     if isinstance(sampling, TeacherSampling) and sampling.logprobs is not None:
         row_fields = student.base_only().model_copy(
             update={"prompt_template": student.prompt_template, "max_length": student.max_length}
         )
-        run.stage(Logprobs(row_fields, sampling.logprobs, prepared, samples, verdicts, labels, data))
+        captured = run.stage(Logprobs(row_fields, sampling.logprobs, prepared, samples, verdicts, labels, data))
+        if train.logits is not None:
+            require_aligned(captured.facts.rows_out, captured.facts.left_out or {})
     checkpoints = train.select.checkpoints if train.select is not None else None
     trained = run.stage(Train(student, "student", prepared, samples, verdicts, labels, data, checkpoints=checkpoints))
     sampling_values = recipe.evaluate.generation_config()
@@ -240,10 +258,16 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             Train(student, "student", prepared, samples, verdicts, labels, data, checkpoints=checkpoints)
         )
         checkpoint = selected("student", trained)
+    logits: Artefact[LogitsFacts] | None = None
+    if train.logits is not None:
+        assert captured is not None, "the recipe has checked it"
+        logits = run.stage(Logits(student, train.logits, prepared, captured, trained))
     on_policy: Artefact[OnPolicyFacts] | None = None
     if train.on_policy is not None:
-        on_policy = run.stage(OnPolicy(student, train.on_policy, prepared, samples, verdicts, labels, data, trained))
-    weights = run.stage(Export("student", sampling_values, prepared, trained, on_policy, checkpoint))
+        on_policy = run.stage(
+            OnPolicy(student, train.on_policy, prepared, samples, verdicts, labels, data, trained, logits)
+        )
+    weights = run.stage(Export("student", sampling_values, prepared, trained, on_policy, checkpoint, logits))
     control: Artefact[ExportFacts] | None = None
     if recipe.curate.control_arm:  # the same steps on as many unverified traces: what did verifying buy?
         trained_control = run.stage(
@@ -302,6 +326,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             first_trained=first_trained,
             first_weights=first_weights,
             trained=trained,
+            logits=logits,
             on_policy=on_policy,
             selected=checkpoint,
             weights=weights,

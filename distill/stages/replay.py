@@ -16,6 +16,7 @@ from licensing.errors import Refused
 from licensing.files import json_line, write_rows
 from synth.persona.replay import ReplayConfig
 from synth.problems.config import PromptsConfig
+from synth.teachers.build import slow_imports
 
 __all__ = ["REPLAY", "Replay"]
 
@@ -42,6 +43,10 @@ class Replay(Stage[ReplayFacts]):
     @property
     def takes_accelerator(self) -> bool:
         return True
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        return slow_imports([self.settings.engine])
 
     def run(self, ctx: StageContext) -> ReplayFacts:
         from distill.evaluate.answers import AnswerStore

@@ -21,6 +21,7 @@ from synth.sampling.config import CascadePolicy, SampleConfig, TeacherSampling
 from synth.sampling.samples_table import SELECTION
 from synth.sampling.selection import SampleSummary, TeacherSummary
 from synth.sampling.store import LOGPROBS, SAMPLE_LOG
+from synth.teachers.build import slow_imports
 from synth.teachers.config import FakeTeacher, OfflineTeacher, OpenAITeacher
 from synth.teachers.mixture import TeachersConfig, members_of
 from synth.teachers.router import TeacherRouter
@@ -65,6 +66,10 @@ class Sample(Stage[SampleFacts]):
         """Where requests failed and the recipe asks for them again; not where a budget ended sampling: in a stage that
         runs again, its time starts at zero."""
         return isinstance(self.sample, TeacherSampling) and asks_again(self.sample, facts)
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        return () if isinstance(self.engine, RayEngine) else slow_imports(one.kind for one in members_of(self.teacher))
 
     def run(self, ctx: StageContext) -> SampleFacts:
         from synth.distributed.open import open_router

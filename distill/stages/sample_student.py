@@ -21,7 +21,7 @@ from synth.problems.prompt_template import PromptTemplate
 from synth.sampling.config import TeacherSampling
 from synth.sampling.samples_table import PROBLEM_STOPS, PROBLEMS, SAMPLES
 from synth.sampling.store import SAMPLE_LOG
-from synth.teachers.build import build_teacher
+from synth.teachers.build import build_teacher, slow_imports
 from synth.teachers.router import TeacherRouter, read_engine_info, write_engine_info
 from synth.trace import TraceSet
 from synth.verify.config import VerifyConfig
@@ -60,6 +60,10 @@ class SampleStudent(Stage[SampleFacts]):
             return False
         both, of_teacher = (one.finish_reasons.get("error", 0) for one in (facts, self.samples.facts))
         return both > of_teacher and asks_again(self.sample, facts)
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        return slow_imports([self.settings.engine])
 
     def run(self, ctx: StageContext) -> SampleFacts:
         from distill.evaluate.run import folder_teacher

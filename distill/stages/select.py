@@ -16,6 +16,7 @@ from distill.stages.train import Arm, checkpoint_folders
 from licensing.files import read_rows, write_json, write_rows
 from synth.problems.prompt_template import PromptTemplate
 from synth.sampling.samples_table import SELECTION
+from synth.teachers.build import slow_imports
 from synth.verify.config import VerifyConfig
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ class Select(Stage[SelectFacts]):
     The held-out problems are not read. ``settings`` are those of the evaluation; ``sampling`` is that of stage export.
     Answers are stored as stage evaluate stores them, so a crash repeats none.
     """
-
-    preload = ("torch", "transformers", "peft")
 
     arm: Arm
     rule: Rule
@@ -51,6 +50,10 @@ class Select(Stage[SelectFacts]):
     @property
     def takes_accelerator(self) -> bool:
         return True
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        return ("torch", "transformers", "peft", *slow_imports([self.settings.engine]))
 
     def run(self, ctx: StageContext) -> SelectFacts:
         from distill.evaluate.answers import AnswerStore

@@ -36,7 +36,6 @@ class Train(Stage[TrainFacts]):
     # The selection names the rows, and its facts have a digest of their texts: other verdicts or labels alone train
     # nothing else.
     not_keyed = frozenset({"samples", "verdicts", "labels"})
-    preload = ("transformers.trainer", "peft")
 
     student: StudentConfig
     arm: Arm
@@ -55,6 +54,10 @@ class Train(Stage[TrainFacts]):
     @property
     def takes_accelerator(self) -> bool:
         return True
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        return ("transformers.trainer", "peft")
 
     def run(self, ctx: StageContext) -> TrainFacts:
         from distill.train.launch import in_rank, local_processes, run_in_processes

@@ -3,6 +3,8 @@
 To change X, edit Y:
 
     supervised fine-tuning, full or LoRA               sft.py
+    distillation on a teacher's distribution           distillation.py
+    on the log-probabilities of its own traces         logits.py; the rows distillkit.py
     on-policy distillation, and its answers            on_policy.py, rollouts.py
     its teacher behind a server                        teacher_server.py
     the student as its own teacher                     self_teacher.py
@@ -13,6 +15,7 @@ To change X, edit Y:
     rows, tokenised on disk; which are left out        rows.py
     order of rows, optimiser steps, micro batches      batches.py
     attention over packed rows                         attention.py
+    rows divided among processes                       context.py
     the loss and the head                              loss.py
     packing is proven before use                       proof.py
     steps that are not finite, spikes                  guard.py

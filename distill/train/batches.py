@@ -9,7 +9,8 @@ layout changes neither the batch nor its mean loss. Three layouts:
 - ``single``: one row in a forward pass.
 
 A step is one item of the data set: a list of micro batches, each a dictionary of tensors as the model takes them, with
-``labels`` of the same shape as ``input_ids``: -100 where there is no loss, not shifted.
+``labels`` of the same shape as ``input_ids``: the next token of the row, -100 where there is no loss. They are shifted
+here, so that a part of a sequence (``distill.train.context``) has the label of its last token, too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import random
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from distill.train.context import part_of
 from distill.train.rows import TokenRows
 
 __all__ = ["LAYOUTS", "Layout", "Steps", "batch_of", "collate", "micro_batches", "training_order"]
@@ -91,9 +93,11 @@ def batch_of(texts: Sequence[Any], prompt_lengths: Sequence[int], layout: Layout
     import torch
 
     texts = [text.astype(np.int64) for text in texts]
-    labels = [text.copy() for text in texts]
-    for label, prompt_length in zip(labels, prompt_lengths, strict=True):
+    labels = []
+    for text, prompt_length in zip(texts, prompt_lengths, strict=True):
+        label = np.append(text, -100)
         label[:prompt_length] = -100
+        labels.append(label[1:])
     lengths = [len(text) for text in texts]
     if layout == "packed":
         bounds = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
@@ -121,7 +125,8 @@ class Steps:
     """The optimiser steps of a training, for a ``torch.utils.data.DataLoader``: item ``n`` is step ``n``.
 
     With several ranks item ``step * ranks + rank`` is the share of a rank, so that a loader which deals items in turn
-    gives each rank its own; all ranks have as many micro batches.
+    gives each rank its own; all ranks have as many micro batches. Each ``context`` ranks in succession have parts of
+    the same ones, which are packed.
     """
 
     def __init__(
@@ -133,18 +138,23 @@ class Steps:
         pad_id: int,
         layout: Layout,
         ranks: int = 1,
+        context: int = 1,
     ) -> None:
         self._rows, self._order, self._batch_size = rows, order, batch_size
         self._most_tokens, self._pad_id = most_tokens, pad_id
         self._layout: Layout = layout
-        self._ranks = ranks
+        self._ranks, self._context = ranks, context
 
     def __len__(self) -> int:
         return -(-len(self._order) // self._batch_size) * self._ranks
 
     def __getitem__(self, item: int) -> list[dict[str, Any]]:
-        batches = self.micro_batches(item // self._ranks)[item % self._ranks :: self._ranks]
-        return [self._collate(batch) for batch in batches]
+        step, rank = divmod(item, self._ranks)
+        share, part = divmod(rank, self._context)
+        batches = [self._collate(batch) for batch in self.micro_batches(step)[share :: self._ranks // self._context]]
+        if self._context == 1:
+            return batches
+        return [part_of(batch, part, self._context, self._pad_id) for batch in batches]
 
     def _collate(self, batch: Sequence[int]) -> dict[str, Any]:
         """The tensors of a micro batch. An empty one is a row without loss: ranks go forward and backward together."""
@@ -159,4 +169,5 @@ class Steps:
 
     def micro_batches(self, step: int) -> list[list[int]]:
         """The micro batches of a step, over all ranks."""
-        return micro_batches(self.rows(step), self._rows.lengths, self._most_tokens, self._layout, self._ranks)
+        shares = self._ranks // self._context
+        return micro_batches(self.rows(step), self._rows.lengths, self._most_tokens, self._layout, shares)

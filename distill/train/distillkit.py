@@ -15,11 +15,15 @@ DistillKit's losses count the positions whose own label is not -100, and its cro
 labels begin one token before the answer, with the last token of the prompt, and a row ends before the stop token, whose
 probability the last position has. Positions of the prompt hold zeros, which carry no loss.
 
-Not covered: packing, which is DistillKit's (`distillkit/pack_logits.py`).
+``DistillKitRows`` reads them again, for the training of this project (``distill.train.logits``).
+
+Not covered: packing, which is DistillKit's (`distillkit/pack_logits.py`); reading other compressions than the one
+above.
 """
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -37,12 +41,16 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-__all__ = ["Export", "write_distillkit"]
+__all__ = ["OTHER_TEXT", "CapturedRow", "DistillKitRows", "Export", "write_distillkit"]
+
+OTHER_TEXT = "the student's template writes other text than the teacher did"
+"""The reason of a row whose trace the student would write otherwise: then no token has the teacher's distribution."""
 
 DATA = "data_0.parquet"
 COMPRESSION = "compression_config.yaml"
 _NO_LABEL = -100
-_GROUP_TOKENS = 1 << 16  # of a row group: about 10 MB in memory
+_GROUP_TOKENS = 1 << 14  # of a row group, which is what a reader decodes for a row: about 3 MB in memory
+_GROUPS_IN_MEMORY = 32  # of a reader
 
 
 @dataclass
@@ -101,7 +109,7 @@ def write_distillkit(
                 if any(tokenizer.id_to_token(number) is None for number in set(ids)):
                     raise RowRefused("a token that the student does not have")
                 if text(ids) != text(rendered.input_ids):
-                    raise RowRefused("the student's template writes other text than the teacher did")
+                    raise RowRefused(OTHER_TEXT)
                 if len(ids) > max_length:
                     raise RowRefused(f"longer than max_length {max_length}")
             except RowRefused as refused:
@@ -124,6 +132,67 @@ def write_distillkit(
         encoding="utf-8",
     )
     return export, outcomes
+
+
+@dataclass(frozen=True, eq=False)
+class CapturedRow:
+    """The student's ``prompt_ids``, the teacher's ``answer_ids`` without its stop token, and for each token of the
+    answer and the stop token behind it the teacher's k likeliest: ``top_ids`` (int64) and ``top_logprobs`` (float32),
+    both of shape (answer + 1, k). The log-probability is minus infinity where no token stands."""
+
+    prompt_ids: list[int]
+    answer_ids: list[int]
+    top_ids: np.ndarray[Any, Any]
+    top_logprobs: np.ndarray[Any, Any]
+
+
+class DistillKitRows:
+    """The rows of a folder of ``write_distillkit``, by their places; a few row groups at a time are in memory.
+
+    ``vocabulary`` and ``k``: as they were written.
+    """
+
+    def __init__(self, folder: Path, vocabulary: int, k: int) -> None:
+        import numpy as np
+        import pyarrow.parquet as pq
+
+        self._file = pq.ParquetFile(folder / DATA, memory_map=True)
+        groups = range(self._file.metadata.num_row_groups)
+        self._ends = np.cumsum([self._file.metadata.row_group(number).num_rows for number in groups])
+        self._k, self._bits = k, (vocabulary - 1).bit_length()
+        self._group = functools.lru_cache(_GROUPS_IN_MEMORY)(self._file.read_row_group)
+
+    def __len__(self) -> int:
+        return int(self._file.metadata.num_rows)
+
+    def lengths(self) -> list[tuple[int, int]]:
+        """Tokens of each row: of the prompt, and of the answer with its stop token."""
+        import numpy as np
+
+        lengths = []
+        for group in range(self._file.metadata.num_row_groups):
+            for row in self._file.read_row_group(group, ["labels"])["labels"]:
+                prompt = 1 + int(np.count_nonzero(row.values.to_numpy() == _NO_LABEL))
+                lengths.append((prompt, 1 + len(row) - prompt))
+        return lengths
+
+    def __getitem__(self, number: int) -> CapturedRow:
+        import numpy as np
+
+        group = int(np.searchsorted(self._ends, number, side="right"))
+        columns = self._group(group).slice(number - (self._ends[group - 1] if group else 0), 1)
+
+        def codes(name: str) -> np.ndarray[Any, Any]:
+            positions = columns[name].combine_chunks().flatten()
+            whole: np.ndarray[Any, Any] = positions.flatten().to_numpy().reshape(len(positions), -1)
+            return whole[start:]
+
+        ids = columns["input_ids"].combine_chunks().flatten().to_pylist()
+        start = columns["labels"].combine_chunks().flatten().to_pylist().count(_NO_LABEL)
+        values = np.ascontiguousarray(codes("compressed_logprobs")).view("<f2").astype(np.float32)
+        values[values <= LEAST_LOGPROB] = -np.inf
+        top = _unpacked(codes("bytepacked_indices"), self._k, self._bits)
+        return CapturedRow(ids[: start + 1], ids[start + 1 :], top, values)
 
 
 @dataclass(frozen=True)
@@ -169,6 +238,15 @@ def _packed(ids: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
 
     whole = np.unpackbits(np.ascontiguousarray(ids, ">u4")[..., None].view(np.uint8), axis=-1)
     return np.packbits(whole[..., -bits:].reshape(len(ids), -1), axis=-1)
+
+
+def _unpacked(codes: np.ndarray[Any, Any], k: int, bits: int) -> np.ndarray[Any, Any]:
+    """The inverse of ``_packed``: int64, shape (tokens, k)."""
+    import numpy as np
+
+    places = np.unpackbits(codes, axis=-1)[:, : k * bits].reshape(len(codes), k, bits)
+    ids: np.ndarray[Any, Any] = places @ (1 << np.arange(bits - 1, -1, -1, dtype=np.int64))
+    return ids
 
 
 def _schema() -> pa.Schema:

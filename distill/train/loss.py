@@ -23,9 +23,9 @@ def own_losses(model: Any, batch: dict[str, Any], **more: Any) -> tuple[Any, Any
     """As ``LabelledHead.losses``, by the model's own forward pass, which scores every position."""
     import torch
 
-    labels = batch["labels"][:, 1:]
+    labels = batch["labels"]
     output = model(**inputs_of(batch), **more)
-    logits, targets = output.logits[:, :-1][labels != -100], labels[labels != -100]
+    logits, targets = output.logits[labels != -100], labels[labels != -100]
     return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none"), output
 
 
@@ -50,11 +50,8 @@ class LabelledHead:
 
         ``model`` may be a wrapper (DDP, FSDP) around the model that the head is of.
         """
-        import torch
-
-        labels = batch["labels"][:, 1:]
-        labelled = torch.nn.functional.pad(labels != -100, (0, 1))
-        targets = labels[labels != -100]
+        labelled = batch["labels"] != -100
+        targets = batch["labels"][labelled]
 
         def forward(hidden: Any) -> Any:
             return self._losses(hidden[labelled], targets)[:, None]

@@ -4,11 +4,9 @@ Answers, divergence and their kernels are TRL's. What is added:
 
 - models whose embeddings are padded to different sizes, which TRL refuses: both are cropped to the tokens that they
   share (``distill.models.vocabulary``), and full weights get their cut rows back when they are saved;
-- training goes on from what SFT left, an adapter or whole weights, and leaves the same files;
-- prompts in an order of our own, checkpoints that are marked when they are whole, metrics as SFT has them;
+- what every training on a teacher's distribution has (``distill.train.distillation``);
+- prompts in an order of our own;
 - every answer is kept as a row (``distill.train.rollouts``).
-
-Dropout is off: an answer is the student's own, and the distribution that is trained is the one that wrote it.
 
 The teacher stands beside the student, or behind a server (``distill.train.teacher_server``): then the loss is over its
 likeliest tokens, and its scores are floating-point sums in an order that the server chooses. Or it is the student, with
@@ -20,30 +18,26 @@ Not covered: several processes; vLLM for the answers; an adapter on the head.
 from __future__ import annotations
 
 import contextlib
-import math
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from distill.config.recipe import LoraMethod, StudentConfig, key_digest
+from distill.config.recipe import StudentConfig, key_digest
 from distill.config.train import OnPolicyConfig
 from distill.models.folder import read_base
 from distill.models.vocabulary import crop_vocabulary, require_shared, tokenizer_of
 from distill.runs.stage import Reporter
-from distill.train import parallel
-from distill.train.arguments import common_arguments, set_trackers
 from distill.train.batches import training_order
-from distill.train.checkpoints import complete, fingerprint_of, library_versions, newest_complete
-from distill.train.metrics import StepLog, is_json
+from distill.train.checkpoints import fingerprint_of, library_versions, newest_complete
+from distill.train.distillation import logged_steps, open_student, save_student, step_trainer
 from distill.train.rollouts import RolloutLog
 from distill.train.self_teacher import check_examples_fit, privileged_context, self_teacher_trainer
 from distill.train.surroundings import surroundings
 from distill.train.teacher_server import require_server, scoring_trainer
-from distill.train.weights import open_base, save_adapter, save_full, trained_in_float32, training_dtype
-from licensing.errors import InputError, MissingDependency, Refused
+from distill.train.weights import training_dtype
+from licensing.errors import InputError, MissingDependency
 from licensing.files import write_json
 
 __all__ = ["OnPolicyResult", "train_on_policy"]
@@ -191,27 +185,16 @@ def train_on_policy(
         contextlib.closing(answers),
         surroundings(checkpoints, "train.on_policy.micro_batch_size", "train.on_policy.max_new_tokens"),
     ):
-        model, cut_off = _student(student, start, trained, dtype, shared.size)
-        trainer = _trainer(
-            student, config, model, teacher, shared.size, start, data, dtype, checkpoints, fingerprint, metrics,
-            progress, answers,
+        model, cut_off = open_student(student, start, trained, dtype, shared.size)
+        kind, settings, models = _teacher_side(config, teacher, dtype, shared.size, answers)
+        trainer = step_trainer(
+            kind, settings, student, config, "train.on_policy", model, start, data, dtype, checkpoints, fingerprint,
+            metrics, progress, answers.sync, **models,
         )  # fmt: skip
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        lora = isinstance(student.method, LoraMethod)
-        weights = parallel.full_state_dict(trainer, trainable_only=lora)
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True)
-        if lora:
-            save_adapter(trainer.model, weights, student, out)
-        else:
-            whole = {name: torch.cat([weights[name], rest.to(weights[name])]) for name, rest in cut_off.items()}
-            save_full(trainer.model, weights | whole, start, out)
+        save_student(trainer, cut_off, student, start, out)
         answers.write_table(rollouts)
-    logged = [entry for entry in trainer.state.log_history if "learning_rate" in entry]
-    history = tuple(
-        {ours: entry[name] for name, ours in _LOGGED.items() if name in entry and is_json(entry[name])}
-        for entry in logged
-    )
+    history = logged_steps(trainer, _LOGGED)
     result = OnPolicyResult(
         prompts=len(fitting),
         too_long=len(prompts) - len(fitting),
@@ -229,20 +212,6 @@ def train_on_policy(
     return result
 
 
-def _student(student: StudentConfig, start: Path, trained: Path, dtype: str, size: int) -> tuple[Any, dict[str, Any]]:
-    """What SFT left, on the device and over the shared vocabulary; and the rows of full weights that were cut off."""
-    import torch
-
-    lora = isinstance(student.method, LoraMethod)
-    model = open_base(student, start if lora else trained, dtype)
-    cut_off = crop_vocabulary(model, size)
-    if lora:
-        from peft import PeftModel
-
-        model = trained_in_float32(PeftModel.from_pretrained(model, trained, is_trainable=True))
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), cut_off
-
-
 def _teacher(folder: Path, dtype: str, size: int) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
@@ -252,22 +221,10 @@ def _teacher(folder: Path, dtype: str, size: int) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def _trainer(
-    student: StudentConfig,
-    config: OnPolicyConfig,
-    model: Any,
-    teacher: Path,
-    vocabulary: int,
-    start: Path,
-    data: Any,
-    dtype: str,
-    checkpoints: Path,
-    fingerprint: str,
-    metrics: Path,
-    progress: Reporter,
-    answers: RolloutLog,
-) -> Any:
-    from transformers import AutoTokenizer, TrainerCallback
+def _teacher_side(
+    config: OnPolicyConfig, teacher: Path, dtype: str, vocabulary: int, answers: RolloutLog
+) -> tuple[Any, Any, dict[str, Any]]:
+    """TRL's trainer that keeps what it generates, its configuration with the loss set, and the models that it takes."""
     from trl import DistillationConfig, DistillationTrainer
 
     kind: Any
@@ -279,64 +236,12 @@ def _trainer(
     else:
         kind, settings = DistillationTrainer, partial(DistillationConfig, beta=config.beta)
         models["teacher_model"] = _teacher(teacher, dtype, vocabulary)
-    arguments = settings(
-        **common_arguments(student, dtype, checkpoints, metrics),
-        temperature=config.temperature,
-        max_completion_length=config.max_new_tokens,
-        disable_dropout=True,
-        shuffle_dataset=False,  # the order is that of ``training_order``
-        per_device_train_batch_size=config.in_one_pass,
-        gradient_accumulation_steps=config.batch_size // config.in_one_pass,
-        num_train_epochs=1,  # the prompts are those of all steps
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="constant",
-    )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # one device; TRL refuses nn.DataParallel
-    log = StepLog(metrics)
 
-    class Watch(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            log.start(state.global_step)
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if "grad_norm" in logs:
-                log.write({"step": state.global_step, "seconds": log.seconds(), **logs})
-                length = logs["completions/mean_length"]
-                progress(state.global_step, state.max_steps, f"loss {logs['loss']:.3f}, {length:.0f} tokens an answer")
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            answers.sync()
-            complete(checkpoints / f"checkpoint-{state.global_step}", fingerprint)
-
-    class StepTrainer(kind):
-        def _send_telemetry(self) -> None:
-            """Nothing: TRL tells the hub which model is trained on what."""
-
+    class KeepingTrainer(kind):
         def _generate(self, prompts: Any) -> Any:
             generated = super()._generate(prompts)
             answers.add(self.state.global_step + 1, generated[1])
             return generated
 
-        def _clip_grad_norm(self, model: Any) -> Any:
-            norm = super()._clip_grad_norm(model)
-            if not math.isfinite(float(norm)):
-                raise Refused(
-                    f"the gradient norm of step {self.state.global_step + 1} is not finite",
-                    where="train.on_policy.learning_rate",
-                    hint="lower it, or set student.dtype: float32; the run goes on from its newest checkpoint",
-                )
-            return norm
-
-    tokenizer = AutoTokenizer.from_pretrained(start, padding_side="left")
-    if tokenizer.pad_token_id >= model.config.vocab_size:  # cut off; what is padded is masked, so any token will do
-        tokenizer.pad_token_id = read_base(start).stop_ids[0]
-    trainer = StepTrainer(
-        model=model,
-        **models,
-        args=arguments,
-        train_dataset=data,
-        processing_class=tokenizer,
-        callbacks=[Watch()],
-    )
-    set_trackers(trainer, student.report_to, metrics)
-    return trainer
+    settings = partial(settings, temperature=config.temperature, max_completion_length=config.max_new_tokens)
+    return KeepingTrainer, settings, models

@@ -7,14 +7,17 @@ processes accelerate knows DDP alone, though its code for FSDP2 runs there.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 from typing import Any
 
 from distill.config.parallel import ParallelConfig
+from distill.train.context import ContextGroup
 
 __all__ = [
     "checkpoint_layout",
+    "context_group",
     "divided",
     "first_rank_first",
     "full_state_dict",
@@ -41,8 +44,9 @@ def rank() -> int:
 
 def checkpoint_layout(parallel: ParallelConfig) -> str:
     """Names the form of a checkpoint's files: one of another form cannot be resumed from."""
-    world = world_size()
-    return "whole" if world == 1 else f"{parallel.strategy}-{world}"
+    world, context = world_size(), parallel.context_parallel_size
+    sums = f"-context-{context}" if context > 1 else ""  # other sums of floats
+    return "whole" if world == 1 else f"{parallel.strategy}-{world}{sums}"
 
 
 def divided(parallel: ParallelConfig) -> bool:
@@ -84,6 +88,40 @@ def sum_of_ranks(value: Any) -> Any:
 
         torch.distributed.all_reduce(value)
     return value
+
+
+def context_group(parallel: ParallelConfig) -> ContextGroup | None:
+    """The ranks in succession that divide each sequence with this one; None where each has its own."""
+    size = parallel.context_parallel_size
+    return None if size == 1 else _context_group(size)
+
+
+@functools.cache
+def _context_group(size: int) -> ContextGroup:
+    import torch
+    from torch import distributed
+
+    group, _ = distributed.new_subgroups(size)
+
+    class Gather(torch.autograd.Function):
+        """That of ``torch.distributed.nn`` has no backward pass for a part of the ranks with gloo (torch 2.13)."""
+
+        @staticmethod
+        def forward(context: Any, part: Any) -> Any:
+            whole = part.new_empty(size * part.shape[0], *part.shape[1:])
+            distributed.all_gather_into_tensor(whole, part.contiguous(), group)
+            return whole
+
+        @staticmethod
+        def backward(context: Any, gradient: Any) -> Any:
+            part = gradient.new_empty(gradient.shape[0] // size, *gradient.shape[1:])
+            distributed.reduce_scatter_tensor(part, gradient.contiguous(), group=group)
+            return part
+
+    def gather(part: Any, dimension: int) -> Any:
+        return Gather.apply(part.movedim(dimension, 0)).movedim(0, dimension)
+
+    return ContextGroup(size, rank() % size, gather)
 
 
 @contextlib.contextmanager

@@ -15,8 +15,10 @@ from typing import Any
 
 from distill.train.attention import register_packed_attention
 from distill.train.batches import LAYOUTS, Layout, batch_of
+from distill.train.context import ContextGroup, part_of
 from distill.train.loss import LabelledHead, own_losses
 from distill.train.rows import TokenRows
+from licensing.errors import InputError
 
 __all__ = ["Proof", "prove"]
 
@@ -40,8 +42,12 @@ class Proof:
     refused: tuple[str, ...] = ()
 
 
-def prove(model: Any, rows: TokenRows, step: Sequence[int], pad_id: int) -> Proof:
-    """Choose the layout on the longest and the shortest row of the first step; sets the model's attention for it."""
+def prove(model: Any, rows: TokenRows, step: Sequence[int], pad_id: int, context: ContextGroup | None = None) -> Proof:
+    """Choose the layout on the longest and the shortest row of the first step; sets the model's attention for it.
+
+    With ``context`` rows are packed and divided among the group, whose processes call it together. Raises InputError
+    where that gives other losses.
+    """
     import torch
 
     by_length = sorted(step, key=lambda row: (-rows.lengths[row], row))
@@ -55,15 +61,18 @@ def prove(model: Any, rows: TokenRows, step: Sequence[int], pad_id: int) -> Proo
 
         def difference(layout: Layout, labelled_head: bool) -> float:
             losses = LabelledHead(model).losses if labelled_head else own_losses
+            if context is not None:
+                return float((_gathered(losses, model, texts, pad_id, context) - reference).abs().max())
             batches = singles if layout == "single" else [_batch(texts, layout, pad_id, model.device)]
             return float((torch.cat([losses(model, one)[0] for one in batches]) - reference).abs().max())
 
-        for layout, labelled_head in _CANDIDATES:
+        for layout, labelled_head in _CANDIDATES if context is None else _CANDIDATES[:2]:
             try:
                 if layout == "packed":
                     if attention != "sdpa":
                         raise ValueError(f"the model's attention is {attention}")
-                    model.set_attn_implementation(register_packed_attention())
+                    packed = register_packed_attention if context is None else context.register_attention
+                    model.set_attn_implementation(packed())
                 worst = difference(layout, labelled_head)
                 fault = f"a token's loss differs by {worst:.2g}"
             except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
@@ -72,11 +81,32 @@ def prove(model: Any, rows: TokenRows, step: Sequence[int], pad_id: int) -> Proo
                 return Proof(layout, labelled_head, worst, tuple(refused))
             refused.append(f"{layout}, {'labelled positions' if labelled_head else 'every position'}: {fault}")
             model.set_attn_implementation(attention)
+    if context is not None:
+        raise InputError(
+            f"rows of this model cannot be divided among processes: {'; '.join(refused)}",
+            where="student.parallel.context_parallel_size",
+            hint="set it to 1",
+        )
     return Proof("single", False, 0.0, tuple(refused))
 
 
+def _gathered(losses: Any, model: Any, texts: Sequence[Any], pad_id: int, context: ContextGroup) -> Any:
+    """The losses of packed ``texts``, each from the process that holds its position."""
+    import torch
+
+    whole = batch_of(texts, [1] * len(texts), "packed", pad_id)
+    part = _onto(model.device, part_of(whole, context.rank, context.size, pad_id))
+    places = part["labels"][0] != -100
+    own = torch.zeros(places.shape, device=model.device)
+    own[places] = losses(model, part)[0]
+    return context.gather(own, 0)[part["context_order"]][whole["labels"][0].to(model.device) != -100]
+
+
 def _batch(texts: Sequence[Any], layout: Layout, pad_id: int, device: Any) -> dict[str, Any]:
-    batch = batch_of(texts, [1] * len(texts), layout, pad_id)
+    return _onto(device, batch_of(texts, [1] * len(texts), layout, pad_id))
+
+
+def _onto(device: Any, batch: dict[str, Any]) -> dict[str, Any]:
     return {key: value.to(device) if hasattr(value, "to") else value for key, value in batch.items()}
 
 

@@ -9,7 +9,7 @@ Not covered: a teacher that stands still or follows slowly; examples by problem;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,9 +17,10 @@ from distill.config.train import OnPolicyConfig
 from distill.models.folder import BaseFolder
 from distill.models.vocabulary import tokenizer_of
 from licensing.errors import InputError
+from synth.decontaminate import Finder, Item
 from synth.teachers.config import Example
 
-__all__ = ["check_examples_fit", "privileged_context", "self_teacher_trainer"]
+__all__ = ["check_examples_are_no_test_items", "check_examples_fit", "privileged_context", "self_teacher_trainer"]
 
 _TEMPLATE = "{privileged_context}\n\nQuestion:\n{prompt}"
 
@@ -43,6 +44,20 @@ def check_examples_fit(base: BaseFolder, config: OnPolicyConfig, max_length: int
             hint="give fewer or shorter examples, or lower student.max_length",
         )
     return tokens
+
+
+def check_examples_are_no_test_items(examples: Sequence[Example], items: Iterable[Item]) -> None:
+    """Raises InputError for an example that overlaps with a test item, as training prompts are compared: the student
+    would be trained on what the teacher reads there."""
+    finder = Finder(items)
+    for place, example in enumerate(examples):
+        match, _ = finder.find(example.prompt)
+        if match is not None:
+            raise InputError(
+                f"the example is a test item: {match.item.id} of {match.item.set} ({match.how})",
+                where=f"train.on_policy.examples.{place}",
+                hint="take another one; curate.filters.contaminated: false allows it",
+            )
 
 
 def self_teacher_trainer(config: OnPolicyConfig) -> tuple[Any, Any]:

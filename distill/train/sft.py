@@ -27,6 +27,7 @@ from distill.train import parallel
 from distill.train.arguments import common_arguments, set_trackers
 from distill.train.batches import Steps, training_order
 from distill.train.checkpoints import MARK, complete, fingerprint_of, library_versions, newest_complete
+from distill.train.context import check_context_layers
 from distill.train.guard import NOT_FINITE, LossGuard
 from distill.train.loss import LabelledHead, own_losses
 from distill.train.metrics import MetricsLog, ModelFlops, is_json, peak_flops
@@ -129,11 +130,15 @@ def train_sft(
     resume = newest_complete(checkpoints, fingerprint, remove=first)
     with surroundings(checkpoints, "student.micro_batch_size", "student.max_length"):
         model = open_model(student, start, dtype)
-        proof = prove(model, data, order[: student.batch_size], pad_id)
+        context = parallel.context_group(student.parallel)
+        if context is not None:
+            check_context_layers(start, student.max_length)
+        proof = prove(model, data, order[: student.batch_size], pad_id, context)
         for refusal in proof.refused if first else ():
             progress(0, None, f"training in {proof.layout} rows; refused: {refusal}")
         most_tokens = student.micro_batch_size * int(data.lengths.max())
-        steps = Steps(data, order, student.batch_size, most_tokens, pad_id, proof.layout, ranks)
+        parts = student.parallel.context_parallel_size
+        steps = Steps(data, order, student.batch_size, most_tokens, pad_id, proof.layout, ranks, parts)
         trainer = _trainer(student, model, steps, data, proof, dtype, checkpoints, fingerprint, metrics, progress)
         snapshot_steps = [] if snapshots is None else steps_at_equal_distances(len(steps), snapshots.count)
         if snapshot_steps:
@@ -291,7 +296,7 @@ def _trainer(
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
             model.train()
             batches = [self._prepare_inputs(batch) for batch in inputs]
-            count = parallel.sum_of_ranks(sum((batch["labels"][:, 1:] != -100).sum() for batch in batches))
+            count = parallel.sum_of_ranks(sum((batch["labels"] != -100).sum() for batch in batches))
             total = torch.zeros((), device=self.args.device)
             for batch in batches:
                 # The gradients of ranks are averaged, so the loss of each is multiplied by their number.

@@ -6,7 +6,7 @@ the teacher's ``top_k`` likeliest ones. The divergence is over these tokens, and
 - the server is checked before a model is loaded: its tokens, its limits, and whether what it gives are
   log-probabilities;
 - tokens behind the shared vocabulary, a padded row among the teacher's likeliest, count to the others;
-- each token of a step has the same weight, however the step is divided: TRL weighs each forward pass alike;
+- each token of a step has the same weight (``token_weighted_trainer``);
 - a server that hangs, or refuses what it took before, ends the training: TRL's client has no time limit.
 
 Not covered: which weights the server has, and in which precision; keys; several servers.
@@ -29,6 +29,7 @@ from typing import Any
 from distill.config.train import LogitsTeacher, OnPolicyConfig
 from distill.models.folder import BaseFolder
 from distill.models.vocabulary import SAMPLE_TEXT, tokenizer_of
+from distill.train.distillation import token_weighted_trainer
 from licensing.errors import InputError, MissingDependency
 
 __all__ = ["TeacherServer", "require_server", "scoring_trainer"]
@@ -145,22 +146,18 @@ def _lost_server() -> Iterator[None]:
 def scoring_trainer(config: OnPolicyConfig, vocabulary: int) -> tuple[Any, Any]:
     """TRL's trainer for a served teacher, and its configuration with loss and server set. ``vocabulary``: tokens of the
     student's head. Raises MissingDependency where vLLM is not installed; the trainer does where the server is lost."""
-    from trl.experimental.server_distillation import ServerDistillationConfig, ServerDistillationTrainer
+    from trl.experimental.server_distillation import ServerDistillationConfig
 
     if importlib.util.find_spec("vllm") is None:
         raise MissingDependency("TRL's client of a server needs vllm", where=_URL, hint="pip install vllm")
 
-    class ScoringTrainer(ServerDistillationTrainer):
+    class ScoringTrainer(token_weighted_trainer()):  # type: ignore[misc]
         def __init__(self, **settings: Any) -> None:
             with _lost_server():
                 super().__init__(**settings)
             session = self.teacher_client.session
             session.request = partial(session.request, timeout=_PATIENCE_S)
             session.hooks["response"].append(lambda response, **_: response.raise_for_status())
-
-        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
-            mean = super().compute_loss(model, inputs) * self.current_gradient_accumulation_steps
-            return mean * inputs["completion_mask"].sum() / inputs["num_items_in_batch"]
 
         def _get_teacher_token_logprobs_from_server(self, inputs: Any, aligned_prompt_length: int) -> Any:
             with _lost_server():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from licensing.rules.context import AuditContext, Dependency, Finding, Level, covers, finding
 from licensing.schema import License
@@ -15,7 +16,7 @@ def r2_compatibility(ctx: AuditContext) -> Iterator[Finding]:
     for root, license in ctx.upstream_licenses:
         if any(denied.label == license.label for denied in ctx.denies):
             why = f'the metadata names "{ctx.tag}", the weights are under {license.label}'
-            fix = f"declare {_tag(license)}"
+            fix = f"declare {license.card_tag}"
             code = f"V-TAG-WRONG:{license.label}"
             yield finding(code, why, dependency=root, license=license, cite=license.copies.licence_copy, fix=fix)
         elif any(covers(declared, license) for declared in ctx.possible):
@@ -26,11 +27,6 @@ def r2_compatibility(ctx: AuditContext) -> Iterator[Finding]:
                 yield from _over_permissive(ctx.declared, license, root)
         else:
             yield from _over_restricted_by_all(ctx, license, root)
-
-
-def _tag(license: License) -> str:
-    name = license.hub_license_name
-    return f"license: other, license_name: {name}" if name else license.hub_license or license.label
 
 
 def _level(declared: License) -> Level:
@@ -44,7 +40,7 @@ def _added_exceptions(ctx: AuditContext, declared: License, license: License, ro
     if added and license.terms:
         code = f"V-RELICENSE-WEAKER:{license.label}->{declared.label} WITH {added}"
         why = f"the declared license adds the exception {added}, which {root.input.id} does not give"
-        fix = f"declare {_tag(license)} without the exception"
+        fix = f"declare {license.card_tag} without the exception"
         yield finding(code, why, dependency=root, license=license, cite=license.copies.share_alike, fix=fix)
 
 
@@ -71,16 +67,16 @@ def _over_restricted_by_all(ctx: AuditContext, license: License, root: Dependenc
             label, tag = ctx.possible[0].label, ctx.tag or ""
             code = result.code.replace(f"->{label}", f"->{tag}").replace(f":{label}!=", f":{tag}!=")
             why = f'{result.why}; so it is with every text that "{tag}" can mean'
-            yield result.model_copy(update={"code": code, "why": why})
+            yield replace(result, code=code, why=why)
 
 
 def _over_restricted(ctx: AuditContext, declared: License, license: License, root: Dependency) -> Iterator[Finding]:
     c, pair = license.copies, f"{license.label}->{declared.label}"
-    fix = f"declare {_tag(license)}"
+    fix = f"declare {ctx.limiting_tags}"
     cite = c.non_commercial or c.research_only or c.use_restrictions or c.share_alike or c.licence_copy
     weaker = license.non_commercial and not declared.non_commercial
     dropped = bool(c.use_restrictions) and "use-restrictions" not in declared.terms
-    named = license.label in {entry.label for entry in ctx.prose}
+    named = license.label in ctx.prose_labels
     custom = ctx.own(declared) or ctx.is_vendor(declared)
     if "share-alike" in license.terms and (declared.terms or custom):
         why = f"what is made from work under {license.name} has to be under the same; {declared.label} is another"

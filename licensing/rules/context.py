@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from licensing.expressions import is_expression, read_expression
 from licensing.license_files import LicenseFiles, UpstreamFiles
@@ -41,31 +41,47 @@ _NOISE = re.compile(
     r"\b(the|licen[cs]ed?|badge|tag|under|terms|of|use|model|weights|data(set)?|text|version|agreement|file|card)\b",
     re.IGNORECASE,
 )
+# A remark in parentheses that limits or doubts the license before it; others say where it stands, or of what it is.
+_LIMITING = re.compile(
+    r"\b(?:non[\s-]?commercial\w*|nc|research|restrict\w*|limit\w*|see|(?<!-)only|except|exclud\w*|not?|without|expired|clause"
+    r"|prohibit\w*|forbid\w*|requires?|registration|polic(?:y|ies)|gated|custom|modified|addend\w*|users|unknown|unclear"
+    r"|unverified|probably|likely|maybe|assumed|was|earlier|formerly|previously|until|before|now|changed)\b",
+    re.IGNORECASE,
+)
 _NOT = re.compile(r"^\s*(?:not|other than|no longer)\s+", re.IGNORECASE)
 _AFTER_BARE = re.compile(r"[?:\s]")
 _PARTS = re.compile(r"\b(some|portions?|subsets?|parts?|partly|rows?|splits?)\b", re.IGNORECASE)
 
 
-class Finding(BaseModel):
-    """One result of one rule. ``blocks``: no release may go on with it unless it is waived."""
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One result of one rule.
 
-    model_config = ConfigDict(frozen=True)
+    ``input``: id of the input that it comes from; None: the release itself. ``blocks``: no release may go on with it
+    unless it is waived. ``certainty``: of the license that it rests on. The last two are not printed.
+    """
 
     code: str
     level: Level
-    input: str | None = Field(description="Id of the input it comes from; None: the release itself.")
+    input: str | None
     why: str
     quote: str | None = None
     section: str | None = None
     source: str | None = None
     fix: str | None = None
-    blocks: bool = Field(default=False, exclude=True)
-    certainty: Certainty = Field(default="established", exclude=True, description="Of the license it rests on.")
+    blocks: Annotated[bool, Field(exclude=True)] = False
+    certainty: Annotated[Certainty, Field(exclude=True)] = "established"
 
     @property
     def bare(self) -> str:
         """The code without argument, note and question mark."""
-        return _AFTER_BARE.split(self.code, maxsplit=1)[0]
+        return bare_code(self.code)
+
+
+@lru_cache(maxsize=8192)
+def bare_code(code: str) -> str:
+    """A code without argument, note and question mark."""
+    return _AFTER_BARE.split(code, maxsplit=1)[0]
 
 
 def finding(
@@ -150,13 +166,15 @@ def parse_license(
     all_apply = False
     for text in texts:
         exact = registry.candidates(text)
-        terms = None if exact else read_expression(text, registry, prefer, granted=granted)
+        limited = not granted and _has_limiting_remark(text, exact, registry)
+        exact = () if limited else exact
+        terms = None if exact or limited else read_expression(text, registry, prefer, granted=granted)
         if terms is not None:
             entries, alternatives, recognised = terms.licenses, terms.named, terms.complete
             exceptions |= terms.exceptions
             all_apply = len(texts) == 1 and len(entries) > 1
         else:
-            entries, recognised = (exact, True) if exact else _read_prose(text, registry)
+            entries, recognised = (exact, True) if exact else _read_prose(text, registry, limited=limited)
             alternatives = entries
         complete = complete and recognised
         licenses |= {license.id: license for license in entries if license.id not in licenses}
@@ -176,11 +194,21 @@ def parse_license(
     )
 
 
-def _read_prose(text: str, registry: Registry) -> tuple[tuple[License, ...], bool]:
-    """The licenses that a free text names, and whether it says nothing else. A damaged expression says more."""
+def _has_limiting_remark(text: str, exact: tuple[License, ...], registry: Registry) -> bool:
+    """A remark in parentheses limits or doubts the license before it ("mit (research only)"), or names another."""
+    remarks = [remark for remark in re.findall(r"\(([^()]*)\)", text) if not is_expression(remark)]
+    named = [license.label for remark in remarks for license in registry.mentioned(f"license: {remark}")]
+    other = bool(exact) and not {license.label for license in exact}.issuperset(named)
+    return other or any(_LIMITING.search(remark) for remark in remarks)
+
+
+def _read_prose(text: str, registry: Registry, *, limited: bool = False) -> tuple[tuple[License, ...], bool]:
+    """The licenses that a free text names, and whether it says nothing else. A damaged expression says more, and so
+    does a remark that limits what stands before it (``limited``)."""
     licenses: dict[str, License] = {}
-    complete = not is_expression(text)
+    complete = not (is_expression(text) or limited)
     bare = re.sub(r"^\s*\((.*)\)\s*$", r"\1", text)
+    bare = re.sub(r"[()]", ";", bare) if limited else bare
     for part in re.split(r"[,/;+|]|\s(?:and|or|AND|OR|with|WITH)\s", bare):
         named = registry.candidates(part)
         if not named and not _NOT.match(part):
@@ -200,7 +228,7 @@ class Dependency:
     """An input with its license resolved.
 
     ``repository_license``: what the registry has for this repository by its exact name, or else, beside a license that
-    the lineage states, for the repository that it is a copy of by its name.
+    the lineage states, for the model that it was made from by its name.
     ``endpoint_terms``: the terms of the service that the input's endpoint belongs to.
     """
 
@@ -208,6 +236,13 @@ class Dependency:
     parsed: ParsedLicense
     repository_license: License | None = None
     endpoint_terms: License | None = None
+
+    def of(self, item: Input) -> Dependency:
+        """The same for another input that says the same: what is resolved is not resolved again."""
+        _ = self.open_question, self.labels, self.terms, self.stated
+        other = object.__new__(Dependency)
+        other.__dict__.update(self.__dict__, input=item)
+        return other
 
     @cached_property
     def license(self) -> License | None:
@@ -242,7 +277,7 @@ class Dependency:
         """The artefact's license, or else the service's terms; None: nothing is known."""
         return self.license or self.terms
 
-    @property
+    @cached_property
     def labels(self) -> frozenset[str]:
         """Labels of what governs: of all licenses that apply, or else of the service's terms."""
         licenses = self.applying or ((self.terms,) if self.terms else ())
@@ -258,7 +293,7 @@ class Dependency:
         """The license field of the lineage, for messages."""
         return ", ".join(self.input.licenses) or "nothing"
 
-    @cached_property
+    @property
     def owner(self) -> str:
         return self.input.id.split("/")[0].strip()
 
@@ -289,7 +324,7 @@ class Dependency:
 
     @cached_property
     def conflict(self) -> License | None:
-        """The stricter license that the registry has for this repository, where the lineage gives it another."""
+        """The license with limits that the registry has for this repository, where the lineage gives it another."""
         registered = self.repository_license
         stated = _strictest(self.parsed.licenses, "licence")
         if registered is None or stated is None:
@@ -298,7 +333,11 @@ class Dependency:
         for license in self.parsed.licenses:
             if license.label == registered.label or license.spdx == registered.spdx is not None or license.id == later:
                 return None
-        return registered if asks_more(registered, stated) or (self.parsed.shared and self.ambiguous) else None
+        # two texts with limits on copies, each with duties of its own
+        another = self.input.role == "base" and registered.terms and stated.terms
+        return (
+            registered if another or asks_more(registered, stated) or (self.parsed.shared and self.ambiguous) else None
+        )
 
     @property
     def ran_weights(self) -> bool:
@@ -351,6 +390,11 @@ class AuditContext:
         return tuple((root, license) for root, license in self.root_licenses if not self.own(license))
 
     @cached_property
+    def limiting_tags(self) -> str:
+        """The tags of those with limits: all of them have to be declared."""
+        return " and ".join(sorted({license.card_tag for _, license in self.upstream_licenses if license.terms}))
+
+    @cached_property
     def outputs(self) -> tuple[Dependency, ...]:
         return tuple(d for d in self.dependencies if d.input.role in OUTPUT_ROLES)
 
@@ -384,6 +428,10 @@ class AuditContext:
     def prose(self) -> tuple[License, ...]:
         """The licenses that the card's prose names."""
         return self.registry.mentioned(self.lineage.declared.text)
+
+    @cached_property
+    def prose_labels(self) -> frozenset[str]:
+        return frozenset(license.label for license in self.prose)
 
     @property
     def tag(self) -> str | None:
@@ -431,7 +479,7 @@ class AuditContext:
     @cached_property
     def accepted(self) -> frozenset[str]:
         """Labels of the licenses whose terms the release itself takes on, by tag or by prose."""
-        return frozenset(license.label for license in (*self.tag_names, *self.prose))
+        return self.prose_labels | {license.label for license in self.tag_names}
 
     @cached_property
     def accepts_non_commercial(self) -> bool:
@@ -482,27 +530,45 @@ def build_context(
     tag = declared_tag(lineage)
     granted = parse_license((tag,), registry, granted=True).named if tag else ()
     prefer = frozenset(license.id for license in granted)
-    dependencies = tuple(_dependency(item, registry, prefer) for item in lineage.inputs)
+    alike: dict[tuple[object, ...], Dependency] = {}
+    dependencies = tuple(_dependency(item, registry, prefer, alike) for item in lineage.inputs)
     return AuditContext(lineage, policy, dependencies, registry, license_files, upstream_files or {})
 
 
-def _dependency(item: Input, registry: Registry, prefer: frozenset[str]) -> Dependency:
-    registered = registry.of_repository(item.id) or (registry.of_copy(item.id) if item.licenses else None)
+def _dependency(
+    item: Input, registry: Registry, prefer: frozenset[str], alike: dict[tuple[object, ...], Dependency]
+) -> Dependency:
+    """``alike``: a dependency for every license field, repository and endpoint that was resolved before."""
+    registered = registry.of_repository(item.id)
+    if registered is None and item.licenses:  # rows that a model wrote may carry its name
+        registered = registry.of_name(item.id, whole=item.role in ("data", "seed"))
+        if registered is not None and registered.kind == "service" and item.role not in OUTPUT_ROLES:
+            registered = None
     terms = registry.of_endpoint(item.endpoint) if item.endpoint else None
-    parsed = ParsedLicense()
-    if item.licenses:
+    parsed, settles = ParsedLicense(), None
+    stated = any(text.strip().casefold() != "other" for text in item.licenses)
+    if stated:
         settles = None if registry.is_unchecked(item.id) else registered
-        parsed = _at_repository(parse_license(item.licenses, registry, prefer), settles, item.id)
-    elif terms is not None:  # a service answered, so its terms are what was accepted
-        parsed = ParsedLicense((terms,), complete=terms.verified != "no")
-    elif registered is not None:  # the lineage does not say which of the repository's licenses was taken
-        parsed = ParsedLicense((registered,), complete=registered.verified != "no", questioned=True)
-    return Dependency(item, parsed, registered, terms)
+        parsed = parse_license(item.licenses, registry, prefer)
+    owner = item.id.partition("/")[0].casefold() if parsed.shared else ""
+    own = tuple(license for license in parsed.licenses if owner in license.owners)
+    key = (item.licence, item.role == "base", *(one and one.id for one in (registered, terms, settles, *own)))
+    resolved = alike.get(key)
+    if resolved is None:
+        if stated:
+            parsed = _at_repository(parsed, settles, own)
+        elif terms is not None:  # a service answered, so its terms are what was accepted
+            parsed = ParsedLicense((terms,), complete=terms.verified != "no")
+        elif registered is not None:  # `other` agrees with a vendor's text; else the license is not stated
+            agrees = bool(item.licenses) and not registered.standard and not registry.is_unchecked(item.id)
+            parsed = ParsedLicense((registered,), complete=registered.verified != "no", questioned=not agrees)
+        resolved = alike[key] = Dependency(item, parsed, registered, terms)
+    return resolved.of(item)
 
 
-def _at_repository(parsed: ParsedLicense, registered: License | None, name: str) -> ParsedLicense:
+def _at_repository(parsed: ParsedLicense, registered: License | None, own: tuple[License, ...]) -> ParsedLicense:
     """What a name means at this repository: the registry's text for it, among texts that share a label or a hub's tag,
-    or else the texts of the repository's owner."""
+    or else the texts of the repository's owner (``own``)."""
 
     def is_meant(license: License) -> bool:
         if registered is None:
@@ -514,10 +580,8 @@ def _at_repository(parsed: ParsedLicense, registered: License | None, name: str)
         others = () if parsed.shared else tuple(entry for entry in parsed.licenses if not is_meant(entry))
         complete = registered.verified != "no" if parsed.shared else parsed.complete
         return replace(parsed, licenses=(registered, *others), complete=complete)
-    owner = name.partition("/")[0].casefold()
-    own = tuple(license for license in parsed.licenses if owner in license.owners)
     read = all(license.verified != "no" for license in own)
-    return replace(parsed, licenses=own, complete=read) if parsed.shared and own else parsed
+    return replace(parsed, licenses=own, complete=read) if own else parsed
 
 
 def covers(declared: License, governing: License) -> bool:

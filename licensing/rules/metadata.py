@@ -34,8 +34,8 @@ def tag_and_prose(ctx: AuditContext) -> Iterator[Finding]:
         fix = "set `license:` in the card's metadata"
         yield finding("W-TAG-INCOMPLETE", why, fix=fix, level="held", blocks=missing)
         return
-    if ctx.denies and ctx.declared is None:
-        return  # R2 looks at a tag that says what it is not
+    if ctx.root_labels & {license.label for license in ctx.denies}:
+        return  # R2 reports a tag that denies what governs
     if ctx.declared is None:
         tag = declared.license_name if (declared.license or "").casefold() == "other" else declared.license
         what = f'"{tag}" is not in the registry' if not ctx.tag_names else f'"{tag}" can mean several texts'
@@ -114,7 +114,7 @@ def _relicensed(dependency: Dependency, license: License) -> Iterator[Finding]:
 
 def exact_repository(ctx: AuditContext) -> Iterator[Finding]:
     """R1, R14: a repository that is under a stricter license than the lineage says: by the registry, which knows its
-    exact name or that of the one it is a copy of, or by its own card, LICENSE or bases."""
+    exact name or that of the model that its name speaks of, or by its own card, LICENSE or bases."""
     code = "W-UPSTREAM-TAG-CONFLICT"
     for dependency in ctx.dependencies:
         stricter = dependency.conflict
@@ -125,7 +125,7 @@ def exact_repository(ctx: AuditContext) -> Iterator[Finding]:
                 yield finding(code, why, dependency=dependency, license=strictest, fix=fix, level="held", blocks=True)
             continue
         exact = ctx.registry.of_repository(dependency.input.id) is not None
-        which = "this exact repository" if exact else "the repository that it is a copy of by its name"
+        which = "this exact repository" if exact else "the model that it was made from by its name"
         why = f"the lineage gives {dependency.input.id} the license {dependency.stated}; {which} is "
         unchecked = ctx.registry.is_unchecked(dependency.input.id)
         why += f"{'said' if unchecked else 'known'} to be under {stricter.name}, which asks for more"

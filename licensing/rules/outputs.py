@@ -37,11 +37,14 @@ def r3_outputs(ctx: AuditContext) -> Iterator[Finding]:
 
 def _barred(ctx: AuditContext, dependency: Dependency, license: License) -> Iterator[Finding]:
     inside = license.label in ctx.root_labels and not ctx.dataset
-    if license.outputs.train != "no" or (inside and license.outputs.same_line_free):
+    every = license.outputs.train == "no"
+    free = not every and license.outputs.train != "not-competitors"
+    if free or (inside and license.outputs.same_line_free):
         return
     fix = "drop these rows, or take a teacher whose license allows training on outputs"
-    why, cite = "the license bars using outputs to train other models", license.outputs.cite
-    if dependency.ran_weights and not ctx.dataset and not inside:
+    why = f"the license bars using outputs to train {'other models' if every else 'models that compete'}"
+    cite = license.outputs.cite
+    if every and dependency.ran_weights and not ctx.dataset and not inside:
         code, reason = f"V-OUTPUT-BARRED:{license.label}", f"{why}, and the releaser ran it"
         yield finding(code, reason, dependency=dependency, license=license, cite=cite, fix=fix)
     elif dependency.input.ran_by == "third-party":
@@ -49,7 +52,8 @@ def _barred(ctx: AuditContext, dependency: Dependency, license: License) -> Iter
         yield finding(code, reason, dependency=dependency, license=license, cite=cite, fix=fix, level="held")
     else:
         open_point = "whether a model of the same line is another one is open" if inside else "it binds whoever ran it"
-        code, reason = f"W-TOS-ANY-TRAINING:{license.label}", f"{why}; {open_point}"
+        code = f"W-TOS-{'ANY-TRAINING' if every else 'COMPETE'}:{license.label}"
+        reason = f"{why}; {open_point}"
         yield finding(code, reason, dependency=dependency, license=license, cite=cite, fix=fix, level="contested")
 
 

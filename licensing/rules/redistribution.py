@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 from licensing.rules.context import AuditContext, Dependency, Finding, Level, finding
 from licensing.schema import Fact, License
@@ -18,7 +19,7 @@ def copy_duties(
 
     def duty(code: str, cite: Fact | None, text: str, fix: str) -> None:
         if cite is not None:
-            reason = f"{why}: {license.name} {text}"
+            reason = f"{why}; if you redistribute it, {license.name} asks you to {text}"
             one = finding(code, reason, dependency=dependency, license=license, cite=cite, fix=fix, level=level)
             duties.append(one)
 
@@ -27,56 +28,56 @@ def copy_duties(
     duty(
         f"O-SHIP-LICENCE:{name}",
         c.licence_copy,
-        "goes to every recipient as a copy" + (f"; {excluded}" if excluded else ""),
+        "give every recipient a copy of it" + (f"; {excluded}" if excluded else ""),
         f"ship the text of {license.name}" + (", and tell recipients whom it excludes" if excluded else ""),
     )
     duty(
         f"O-COPYRIGHT-NOTICE:{name}",
         c.copyright_notice,
-        "keeps its copyright line and permission notice",
+        "keep its copyright line and permission notice",
         f"ship the upstream LICENSE of {dependency.input.id} with its copyright line",
     )
     if c.notice is not None:
         line = f"put this line in NOTICE: {c.notice.text}" if c.notice.text else "ship the upstream's notice file"
-        duty(f"O-NOTICE:{name}", c.notice, "asks for a notice file", line)
+        duty(f"O-NOTICE:{name}", c.notice, "ship a notice file", line)
     if c.attribution is not None and c.attribution.applies_to(dependency.input.id):
         phrase = c.attribution.phrases[0]
         fix = f'show "{phrase}" on the card ({c.attribution.where})'
-        duty(f"O-ATTR:{phrase}", c.attribution, "asks for a phrase to be shown", fix)
+        duty(f"O-ATTR:{phrase}", c.attribution, "show a phrase", fix)
     if c.name_prefix is not None and weights:
         prefix = c.name_prefix.prefix
         fix = f'begin the name of the release with "{prefix}"'
-        duty(f"O-NAME-PREFIX:{prefix}", c.name_prefix, "sets how the name begins", fix)
+        duty(f"O-NAME-PREFIX:{prefix}", c.name_prefix, "begin the name of the model with a word", fix)
     if weights or c.credit is None:  # the credit for rows says what was changed
-        duty("O-STATE-CHANGES", c.state_changes, "asks for a change notice", "say in NOTICE what was changed")
+        duty("O-STATE-CHANGES", c.state_changes, "say what you changed", "say in NOTICE what was changed")
     duty(
         "O-DOCS-SAME-QUALITY",
         c.same_documentation,
-        "asks for documentation as good as the upstream's",
+        "document it as well as the upstream does",
         "write a card that covers at least what the upstream card covers",
     )
     if weights:
         fix = f"credit {dependency.owner} on the card, with a link to the license"
-        duty(f"O-CREDIT:{dependency.owner}", c.credit, "asks for credit", fix)
+        duty(f"O-CREDIT:{dependency.owner}", c.credit, "credit the licensor", fix)
     else:
         fix = f"name {dependency.input.id}, its creator, its license with a link, and your changes"
-        duty("O-CREDIT-DATA", c.credit, "asks for credit", fix)
-    duty(f"O-PASS-AUP:{name}", c.use_policy, "comes with a use policy", "ship the use policy as a file, or link to it")
+        duty("O-CREDIT-DATA", c.credit, "credit the licensor", fix)
+    duty(f"O-PASS-AUP:{name}", c.use_policy, "pass on its use policy", "ship the use policy as a file, or link to it")
     duty(
         f"O-PASS-USE-RESTR:{name}",
         c.use_restrictions,
-        "requires its use restrictions to be passed on",
+        "pass on its use restrictions",
         f"release under {name}, or make its use restrictions a term of your license",
     )
-    duty("O-NC", c.non_commercial, "is non-commercial", f"declare {name} or another non-commercial license")
-    duty("O-RESEARCH-ONLY", c.research_only, "is for research only", f"declare {name}")
+    duty("O-NC", c.non_commercial, "keep it non-commercial", f"declare {name} or another non-commercial license")
+    duty("O-RESEARCH-ONLY", c.research_only, "keep it to research", f"declare {name}")
     for limit in c.threshold:
         when = f" (measured: {limit.measured})" if limit.measured else ""
         fix = f"state the limit of {limit.label}{when} on the card"
-        duty(f"O-THRESHOLD:{limit.label}", limit, f"has a limit: {limit.effect}", fix)
+        duty(f"O-THRESHOLD:{limit.label}", limit, f"heed a limit: {limit.effect}", fix)
     if license.outputs.tell_recipients:
         fix = "tell recipients that outputs may not train other models"
-        duty(f"O-OUTPUT-BAR:{name}", license.outputs.cite, "bars training on outputs", fix)
+        duty(f"O-OUTPUT-BAR:{name}", license.outputs.cite, "tell recipients that it bars training on outputs", fix)
     return duties
 
 
@@ -107,7 +108,7 @@ def _of_shared_name(root: Dependency, duties: list[list[Finding]]) -> Iterator[F
     for code, duty in coded[0]:
         if code in certain:
             why = f"{duty.why}; so do all that it can be: {names}"
-            yield duty.model_copy(update={"code": code, "why": why, "certainty": "established"})
+            yield replace(duty, code=code, why=why, certainty="established")
 
 
 def _upstream_notice(ctx: AuditContext, root: Dependency, license: License, inside: str) -> Iterator[Finding]:

@@ -18,9 +18,11 @@ def unknown_inputs(ctx: AuditContext) -> Iterator[Finding]:
     policy `strict`.
     """
     for dependency in ctx.dependencies:
-        if not dependency.open_question or dependency.certainty == "conflict":
+        yield from _unread_on_outputs(ctx, dependency)
+        served = dependency.input.role == "base" and dependency.license is None
+        if not (dependency.open_question or served) or dependency.certainty == "conflict":
             continue  # `exact_repository` reports a conflict
-        if dependency.terms is not None and dependency.terms.verified == "no":
+        if dependency.terms is not None and dependency.terms.verified == "no" and not served:
             continue  # R7 reports the endpoint's unread terms, and blocks
         why = f"the license of this {dependency.input.role} is {_state(dependency)}; unknown is not permissive"
         fix = f"find the license of {dependency.input.id} at the revision taken, and write its id in `licence:`"
@@ -33,6 +35,19 @@ def unknown_inputs(ctx: AuditContext) -> Iterator[Finding]:
         else:
             blocks = role not in ("judge", "seed")
             yield finding("W-UPSTREAM-UNKNOWN", why, dependency=dependency, fix=fix, level="held", blocks=blocks)
+
+
+def _unread_on_outputs(ctx: AuditContext, dependency: Dependency) -> Iterator[Finding]:
+    """A teacher, or rows, under a license of a model of which only what it says of copies was read."""
+    if dependency.input.role not in (*OUTPUT_ROLES, "data") or dependency.certainty == "unknown":
+        return
+    for license in dependency.applying:
+        if license.outputs.train == "unknown" and not ctx.own(license):
+            why = f"what {license.name} says of outputs was not read; unknown is not permissive"
+            fix = f"read the LICENSE of {dependency.input.id} on outputs, or take another whose license is known"
+            yield finding(
+                "W-UPSTREAM-UNKNOWN", why, dependency=dependency, license=license, fix=fix, level="held", blocks=True
+            )
 
 
 def nothing_named(ctx: AuditContext) -> Iterator[Finding]:
@@ -64,6 +79,8 @@ def _state(dependency: Dependency) -> str:
     if dependency.shared:
         names = ", ".join(license.name for license in dependency.applying)
         return f"given by a name that different texts share ({stated}: {names})"
+    if dependency.terms and dependency.license is None and dependency.input.role == "base":
+        return f"given as the terms of a service ({dependency.terms.name}), which license no weights"
     if dependency.governing is None:
         return f"not known ({stated})"
     return (

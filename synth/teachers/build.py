@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 
 from licensing.errors import InputError
@@ -17,7 +18,10 @@ from synth.teachers.config import (
 )
 from synth.teachers.teacher import Teacher
 
-__all__ = ["build_teacher", "resolve_auto"]
+__all__ = ["build_teacher", "resolve_auto", "slow_imports"]
+
+
+_SLOW_IMPORTS = {"vllm": ("synth.teachers.vllm_import",), "transformers": ("torch", "transformers")}
 
 
 def build_teacher(config: TeacherConfig, logs: Path | None = None) -> Teacher:
@@ -61,5 +65,15 @@ def resolve_auto(config: TeacherConfig) -> TeacherConfig:
     if not isinstance(config, AutoTeacher):
         return config
     values = config.model_dump(exclude={"kind"})
-    kind = VllmTeacher if importlib.util.find_spec("vllm") else TransformersTeacher
+    kind = VllmTeacher if _auto_kind() == "vllm" else TransformersTeacher
     return kind(**{name: value for name, value in values.items() if name in kind.model_fields})
+
+
+def slow_imports(kinds: Iterable[str]) -> tuple[str, ...]:
+    """Modules that engines of these kinds import for seconds when they start in this process."""
+    engines = {_auto_kind() if kind == "auto" else kind for kind in kinds}
+    return tuple(module for engine in sorted(engines) for module in _SLOW_IMPORTS.get(engine, ()))
+
+
+def _auto_kind() -> str:
+    return "vllm" if importlib.util.find_spec("vllm") else "transformers"

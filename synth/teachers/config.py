@@ -102,6 +102,13 @@ class Example(Section):
     prompt: str
     response: str
 
+    @field_validator("prompt", "response")
+    @classmethod
+    def _has_text(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("an example has no text here: write it, or leave the example out")
+        return text
+
 
 class TeacherFields(Section):
     """What all kinds share."""

@@ -243,6 +243,7 @@ def run_workers(config: VllmTeacher, address: str) -> None:
     kwargs = arguments(config, seed=config.engine_args["seed"], on_cpu=on_cpu)
     _set_environment(kwargs, on_cpu=on_cpu, address=address)
     with _start_errors(config), _stdout_to_stderr():
+        _import_engine()
         from vllm import EngineArgs
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.executor.multiproc_executor import MultiprocExecutor
@@ -271,9 +272,6 @@ def _set_environment(kwargs: dict[str, Any], *, on_cpu: bool, address: str | Non
 
     ``address``: of this node, for an engine over several nodes.
     """
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # no usage reports from this tool or its parts
     if address is not None:
         os.environ.setdefault("VLLM_HOST_IP", address)
     if on_cpu:
@@ -319,7 +317,7 @@ def _version() -> str:
 
 def _import_engine() -> Any:
     try:
-        from vllm import LLM
+        from synth.teachers.vllm_import import LLM
     except (ImportError, OSError) as error:  # OSError: a native library that it links to is not there
         raise missing_engine("vLLM", "vllm", error) from error
     return LLM

@@ -45,21 +45,28 @@ _GROUP = (
     r"(?<![A-Za-z0-9_])[A-J]{2,6}(?![A-Za-z0-9_']))"
 )
 _ANSWER_IS = (
-    r"\b(?:(?:final|correct|best|right|my)\s+)?(?:answers?|choice|options?|statement|r[ée]ponse|respuesta|"
+    r"\b(?:(?:final|correct|best|right|my)\s+)?(?:answers?|(?<=correct )ones?|choice|"
+    r"options?|statement|r[ée]ponse|respuesta|"
     r"resposta|risposta|opci[óo]n|alternativa|Antwort|L[öo]sung)\b(?P<between>[^.\n:]{0,40}?)"
     r"(?:\b(?:is|are|would be|must be|should be|est|es|ist|lautet)\b|[èé](?=\s)|=>"
     r"|[:=\uff1a\u2192\u2013\u2014]|->|-(?=\s)|\n)|\bans\b\.?:?"
 )
 _ANSWER_IS_ELSEWHERE = (
     r"(?:正确)?(?:答案|选项)(?:应该|应)?(?:是|为|选)?\s*[:\uff1a]?|"
-    r"选(?:择|项)?\s*[:\uff1a]?|(?:答え|正解)(?:は|\uff1a)|【答案】|정답[은:]?|ответ\s*[:\u2014-]"
+    r"(?<!不)选(?:择|项)?\s*[:\uff1a]?|(?:答え|正解)(?:は|\uff1a)|【答案】|정?답[은:]|ответ\s*[:\u2014-]"
 )
 _CHOOSING = (
     r"\bI(?:'d|\u2019d| would| will|'ll)?\s+(?:choose|pick|select|go with|conclude|vote for|opt for)\b:?|"
-    r"\b(?:choose|select)\b|\b(?:hence|thus|therefore|so|it is|it's|it\u2019s),?(?=\s+\(?[A-Z]\)?\s*(?:[.!]|$))"
+    r"\b(?:choose|select|choisis|elijo|wähle|scelgo|escolho)\b|\b(?:leaves|leaving)(?: us with)?(?: only)?\b|"
+    r"\b(?:hence|thus|therefore|so|it is|it's|it\u2019s),?(?=\s+\(?[A-Z]\)?\s*(?:[.!]|$))"
+)
+_ADVERB = (
+    r"(?:,?\s*(?:clearly|therefore|of course|thus|then|simply|just|definitely|obviously|indeed|most likely|likely),?"
+    r"\s+)?"
 )
 _CUE = re.compile(
-    rf"(?:{_ANSWER_IS}|{_ANSWER_IS_ELSEWHERE}|{_CHOOSING})\s*{_OPTION}{_OPTION}{_GROUP}", re.IGNORECASE | re.MULTILINE
+    rf"(?:{_ANSWER_IS}|{_ANSWER_IS_ELSEWHERE}|{_CHOOSING})\s*{_ADVERB}{_OPTION}{_OPTION}{_GROUP}",
+    re.IGNORECASE | re.MULTILINE,
 )
 _BACKWARD = re.compile(
     rf"{_OPTION}{_GROUP}\s+(?:is|are)\s+(?:the\s+(?:only\s+)?|both\s+)?(?:correct|right|best|true|(?:final\s+)?answer)\b(?!\s*\?)",
@@ -77,7 +84,10 @@ _HEDGE = re.compile(
 )
 _UNDECIDED = re.compile(rf"{_HEDGE.pattern}|\b(?:either|both|could be|might be|all of)\b", re.IGNORECASE)
 _OF_AN_ARTICLE = re.compile(r"\s+(?!because|since|as\b|and\b|but|which|for\b|with\b|is\b|due)[a-z]")
-_REFUSED = re.compile(r"(?:\b(?:not|never)|n['\u2019]t)\s*$", re.IGNORECASE)
+_REFUSED = re.compile(
+    r"(?:\b(?:not|never)|n['\u2019]t|\b(?:every\w*|any\w*|all)\s+(?:but|except)|\bother than)\s*(?:option\s*)?$",
+    re.IGNORECASE,
+)
 _GOLD_LETTERS = re.compile(r"""[\s\[("',;/&]*[A-J](?:[\s\[\]()"',;/&]+[A-J])+[\s\])"']*""")
 _BULLET = re.compile(r"^(?:[-\u2022\u2705\u2713\u2714\u2611]\ufe0f?\s*)+")
 _ENDS = re.compile(r"\s*[.,;!]?\s*$", re.MULTILINE)
@@ -213,9 +223,11 @@ def _bare(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text in a form in which equal options are equal."""
+    """A text in a form in which equal options are equal. Capitals count in single letters: variables."""
     text = text[:2000].replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\u2212", "-")
-    return " ".join(re.sub(r"[^\w\s.+\-/%^=<>\\]", " ", _bare(text)).lower().rstrip(". ").split())
+    words = re.sub(r"[^\w\s.+\-/%^=<>\\]", " ", _bare(text)).rstrip(". ").split()
+    lowered = (re.sub(r"[^\W\d_]{2,}", lambda word: word[0].lower(), word) for word in words)
+    return re.sub(r"^A(?= [a-z]{2})", "a", " ".join(lowered))
 
 
 def _boxed(text: str, options: dict[str, str] | None) -> str | None:
@@ -268,11 +280,11 @@ def _by_text(text: str, options: dict[str, str]) -> str | None:
 
 def _is_another(letter: str, rest: str, options: dict[str, str] | None) -> bool:
     """Whether the text behind a letter is that of another option."""
-    rest = rest.strip(".:)- ")
-    if not options or not rest:
+    rest, letter = rest.strip(".:)- "), letter.strip("([]) ").upper()
+    if not options or not rest or letter not in options:
         return False
     named = _by_text(rest, options) or (_by_value(rest, options) if len(rest) < 60 else None)
-    return named is not None and named != letter.strip("([]) ").upper()
+    return named is not None and named != letter
 
 
 def _by_value(text: str, options: dict[str, str]) -> str | None:
@@ -295,6 +307,13 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
     if (committed := _commitment(text, options)) is not None:
         return committed or None
     last = _BULLET.sub("", text.rpartition("\n")[2].strip())
+    first = _BULLET.sub("", text.partition("\n")[0].strip())
+    if first != last:  # B, and below it why
+        if (letters := _letters(first.rstrip("."), options, whole=True)) is not None:
+            return ", ".join(letters)
+        own = re.fullmatch(rf"(?P<letter>{_LETTER})\s*(?P<rest>.*)", first)
+        if own and options and own["letter"].strip("([])") == _by_text(own["rest"].lstrip(".:)- "), options):
+            return own["letter"].strip("([])")
     lead = re.fullmatch(rf"(?:the\s+)?{_OPTION}(?P<letter>{_LETTER})\s*(?P<rest>.*)", last.rstrip("."), re.IGNORECASE)
     is_its_text = (
         lead is not None and options is not None and _by_text(lead["rest"].lstrip(".:)- "), options) is not None
@@ -307,7 +326,9 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
         another = re.match(rf"{_JOINT}(?!I\s+[a-z]){_LETTER}", rest)
         if raw.upper() == raw and alone and not another and (letters := _letters(raw, options)) is not None:
             return letters[0]
-    if (letters := _letters(last.strip("(). !"), options, whole=True)) is not None and "\n" not in text:
+    listed = re.sub(r"^only\s+", "", last.strip("(). !"), flags=re.IGNORECASE)
+    listed = listed.strip("[]") if "," in listed else listed
+    if (letters := _letters(listed, options, whole=True)) is not None and "\n" not in text:
         return ", ".join(letters)
     if options is not None:
         stated = re.sub(
@@ -316,7 +337,10 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
             last[-2000:],
             flags=re.IGNORECASE,
         )
-        if same := (_by_text(stated, options) or _by_text(text, options)):
+        opening = re.match(r"(\w{2,})[,.;:]\s", last)
+        if same := (
+            _by_text(stated, options) or _by_text(text, options) or (opening and _by_text(opening[1], options))
+        ):
             return same
     if _UNDECIDED.search(last):
         return None
@@ -327,6 +351,10 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
         ]
         if len(named) == 1 and not _DENIED.search(last) and not re.search(r"\bor\b", last):
             return named[0]
+        value = last.rstrip(" .").rpartition(" is ")[2]
+        before = last[: last.rfind(value)]
+        if not named and value not in options and not _DENIED.search(before) and (same := _by_text(value, options)):
+            return same
         if len(stated) < 100 and not named and (same := _by_value(stated.strip(" ."), options)):
             return same
     groups = [_letters(match["group"], options) for match in _NAMED.finditer(last)]
@@ -346,10 +374,12 @@ def _commitment(text: str, options: dict[str, str] | None) -> str | None:
             before = re.split(r"[.;\n]\s", text[max(0, start - 200) : start])[-1]
             if (
                 _DENIED.search(match.groupdict().get("between") or "")
-                or re.search(r"\bif\b", before, re.IGNORECASE)
+                or re.search(r"\b(?:if|suppose|assum(?:e|ing)|were)\b", before, re.IGNORECASE)
                 or _REFUSED.search(before)
             ):
                 continue
+            if last is not None and pattern is _BACKWARD and match[0].endswith("true"):
+                continue  # The answer is C. A is true as well.
             if group == "A" and pattern is _CUE and _OF_AN_ARTICLE.match(text, match.end()):
                 continue
             letters = _letters(group, options, whole=group.islower())

@@ -26,13 +26,16 @@ from synth.reasoning import Reasoning, split_reasoning
 from synth.verify.answers.tokens import closing_brace, is_balanced
 from synth.verify.statement import (
     BOLD,
+    BY_CASE,
     COPULA,
     DENIED,
     LEAD,
     MODAL,
+    NOT_THE_ANSWER,
     RETRACTED,
     SEGMENT,
     SUPPOSED,
+    TAKEN_BACK,
     emphasized,
     formulas,
     inside,
@@ -45,7 +48,7 @@ __all__ = ["Answer", "How", "committed_answer", "final_answer", "gold_text", "la
 
 How = Literal["box", "hash", "sentence", "whole", "emphasis", "stated", "text"]
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BOX = re.compile(r"\\(?:boxed|f(?:rame)?box|bbox\s*(?:\[[^\[\]]{0,80}\])?)\s*\{")
 _BARE_BOX = re.compile(r"\\boxed\s+([^\s{}$\\]{1,40})|\\boxed(\d)")
 _MOST_BOXES = 8
 _BETWEEN_BOXES = re.compile(
@@ -69,11 +72,15 @@ _BEGINNING = re.compile(r"[ \t*:#]*(?:\n[\s>*:#]*(?:```\w*\n)?)?")  # of an answ
 _AT_THE_END = re.compile(r"(?:\s*です|[\s.!。！\u2705\u2714\ufe0f\U0001f300-\U0001faff]+)$")
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
 _END = re.compile(
-    r"(?<!\b[ap]\.m)[.!?]\s+(?=[A-Z\"'(*\\$]|$)|。|;\s|\n|"
+    r"(?<!\b[ap]\.m)[.!?]\s+(?=[A-Z\"'(*\\$]|$)|。|;\s+(?=[A-Za-z]{2})|\n|"
     r",?\s+(?:because|since|which|where|so that|as (?:we|shown|"
     r"required|desired|the)|for (?:all|any|every)|when|given that|"
     r"I hope|by)\b|,\s+(?:I|as|so|but|hence|thus|while|just|not)\b|\s[\u2013\u2014]\s|"
     r"\s(?:rather than|instead of|\(not)\b",
+)
+_MARKED = re.compile(r"(?:-\s*)?(?:part\s*)?\(?[a-eA-E1-9]\)", re.IGNORECASE)  # a line of an answer in several parts
+_MARKUP = re.compile(
+    r"</?(?:b|i|u|p|em|li|ul|ol|br|div|span|code|strong|h[1-6]|solution|result)\b[^<>]{0,80}>", re.IGNORECASE
 )
 _TICKED = re.compile(r"`+([^`]+)`+[.,]?")
 _HEDGE = re.compile(
@@ -191,6 +198,8 @@ def committed_answer(response: str | Reasoning) -> Answer:
     # A heading has the same mark: what counts stands at the end and is no prose.
     if last is not None and last[1].strip() and len(text) - last.end() < 200 and not _PROSE.search(last[1]):
         return Answer(_tidy(last[1]), how="hash")
+    if "</" in text:
+        text = _MARKUP.sub(" ", text).strip()
     if _HEDGE.search(text[-_SHORT:]):
         return Answer(None, reason="it does not commit itself to an answer")
     if fields := _JSON.findall(text):
@@ -204,9 +213,12 @@ def committed_answer(response: str | Reasoning) -> Answer:
     others = (next(filter(None, truth.groups())),) if truth else ()
     value = stated(text)
     others = others if value is None else (*others, value)
-    if len(line) <= 200 and "\n" not in line and not is_denied and not _is_prose(line):
+    if len(line) <= 200 and not re.search(r"\n|\?[!?]+$", line) and not is_denied and not _is_prose(line):
         joined = formulas(line)
         return Answer(joined or _tidy(line), how="whole", others=others)
+    lines = [BOLD.sub(emphasized, part).strip() for part in line.splitlines() if part.strip()]
+    if 1 < len(lines) < 10 and all(len(part) < 80 and _MARKED.match(part) for part in lines):
+        return Answer(", ".join(part.rstrip(".,;") for part in lines), how="whole", others=others)
     bold, tail = None, text.rstrip().rpartition("\n")[2][-2000:]
     for bold in BOLD.finditer(tail):  # noqa: B007 - the last one
         pass
@@ -230,19 +242,27 @@ def _sentence(text: str) -> tuple[str | None, bool]:
         before = last_clause(text[max(0, cue.start() - _SHORT) : cue.start()])
         if (
             DENIED.search(cue["between"] or "")
+            or NOT_THE_ANSWER.search(before + cue[0])
             or MODAL.search(f"{before} {cue['between'] or ''}")
             or (DENIED.match(clause) and not _NO.match(clause))
             or SUPPOSED.search(before)
         ):
             is_denied = True
             continue
-        if RETRACTED.search(re.split(r"[.!?]\s|\n", clause, maxsplit=1)[0]):
+        sentence = re.split(r"(?<=[.!?])\s|\n", clause, maxsplit=1)[0]
+        if RETRACTED.search(sentence):
             is_denied = True
             continue
+        if TAKEN_BACK.search(text, cue.end() + len(sentence)) or (
+            sentence.endswith("?") and sentence != clause.rstrip()
+        ):
+            return None, True
         clause = LEAD.sub("", BOLD.sub(emphasized, clause), count=1)
         if (joined := formulas(clause)) is not None:
             return joined, False
         line = clause[:_SHORT].partition("\n")[0]
+        if BY_CASE.search(line):
+            return None, True
         if (end := _END.search(line)) is not None:
             line = line[: end.start()]
         if line := _tidy(_AT_THE_END.sub("", line.rstrip("。.！! "))):

@@ -34,7 +34,9 @@ _PLAIN = re.compile(
     r"Rational|Integer|Float|factorial|binomial|floor|ceiling|erf|Integral|Derivative|"
 )
 _CALL = re.compile(r"(\w*)\s*\(")
+_FENCED = re.compile(r"```\w*\n(?P<f>(?:(?!```).)*)```", re.DOTALL)
 _WRAPPED = re.compile(
+    rf"{_FENCED.pattern}|"
     r"\$\$?(?P<a>[^$]*)\$\$?|\\\((?P<b>.*)\\\)|\\(?:text|textbf|texttt|mathrm|mathbf|mbox)\s*\{(?P<c>[^{}]*)\}|\*\*(?P<d>(?:(?!\*\*\s|\s\*\*).)*)\*\*|"
     r"`(?P<e>[^`]*)`",
     re.DOTALL,
@@ -63,11 +65,13 @@ def serve(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def verify(task: Any, entry: Any, response: str | Reasoning) -> Verdict:
-    r"""`correct` where the task's scorer gives 1.0 or more; `score` keeps what it gave, so partial credit is `wrong`.
+    r"""`correct` where the task's scorer gives 1.0 or more and the answer is no other one than the entry's; `score`
+    keeps what the scorer gave, so partial credit is `wrong`.
 
     The answer is the last ``\boxed{...}`` after the think block, without ``$`` and ``\text`` around all of it, else all
-    the text after it, or what the text says that the answer is. An entry whose own answer does not score 1.0 is
-    `error`. Tasks without a single solution carry no own answer (null): there the scorer alone decides.
+    the text after it, what the text says that the answer is, or the code block that ends it. An entry whose own answer
+    does not score 1.0 is `error`. Tasks without a single solution carry no own answer (null): there the scorer alone
+    decides.
     """
     sound = _sound_entry(task, entry)
     if isinstance(sound, str):
@@ -78,6 +82,8 @@ def verify(task: Any, entry: Any, response: str | Reasoning) -> Verdict:
     readings = [_unwrapped(answer.text)]
     if not answer.boxed and (stated := committed_answer(response)).how in ("hash", "sentence") and stated.text:
         readings.append(stated.text)
+    if not answer.boxed and (fences := list(_FENCED.finditer(answer.text))) and fences[-1].end() == len(answer.text):
+        readings.append(fences[-1]["f"].strip("\n"))
     verdicts = [_verdict(task, text, sound) for text in readings]
     return next((verdict for verdict in verdicts if verdict.verdict == "correct"), verdicts[0])
 
@@ -90,9 +96,45 @@ def _verdict(task: str, answer: str, entry: dict[str, Any]) -> Verdict:
         score = _score(task, answer, entry)
     except ValueError as err:  # it is the answer that cannot be scored, where the entry's own one could
         return Verdict("error" if entry["answer"] is None else "unparseable", extracted=extracted, reason=str(err))
+    if score >= 1.0 and isinstance(own := entry["answer"], str) and _is_another(task, own, answer):
+        return Verdict(
+            "wrong", extracted=extracted, reason="the scorer accepts it, yet it is another answer than the entry's"
+        )
     if score >= 1.0:
         return Verdict("correct", 1.0, extracted)
     return Verdict("wrong", score, extracted, f"the scorer gave {score:.3g} of 1")
+
+
+def _is_another(task: str, own: str, answer: str) -> bool:
+    """Whether an answer that a scorer accepts is none: scorers take the first number of several, the beginning of a
+    decimal, or any text (`_COMPARED`)."""
+    if set(_HEDGE.findall(answer.lower())) - set(_HEDGE.findall(own.lower())):
+        return True
+    if (form := _COMPARED.get(task)) is not None:
+        return bool(form(own) != form(answer))
+    if (number := _number(own)) is None:
+        return False
+    others = [number_text.replace(",", "") for number_text in _NUMBERS.findall(answer)]
+    return any(abs(float(other) - number) > abs(number) / 100 for other in others)
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text.replace(",", ""))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+_HEDGE = re.compile(r"\b(?:or|not|either|maybe|perhaps|nan|inf(?:inity)?)\b")
+_NUMBERS = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:e[+-]?\d+)?(?![\w/^*])", re.IGNORECASE)
+_COMPARED: dict[str, Callable[[str], Any]] = {
+    "game_of_life_halting": lambda text: text.strip().lower(),
+    "puzzle24": lambda text: sorted(re.findall(r"\d+", text)),
+    "fraction_simplification": lambda text: re.findall(r"\d+", text),
+    "word_sorting": lambda text: text.count(","),
+}
+"""What has to be the same in an answer and in the entry's own, where the scorer of a task does not look at it."""
 
 
 def _unwrapped(text: str) -> str:
@@ -102,7 +144,7 @@ def _unwrapped(text: str) -> str:
         if match is None:
             break
         text = next(group for group in match.groups() if group is not None)
-    return text.strip()
+    return text.strip("\n") if "\n" in text else text.strip()
 
 
 def check_entry(task: Any, entry: Any) -> Verdict:

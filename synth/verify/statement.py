@@ -16,24 +16,41 @@ from synth.verify.answers.units import NO_LABEL
 from synth.verify.answers.values import word_list
 
 __all__ = [
-    "BOLD", "COPULA", "DENIED", "LEAD", "MODAL", "RETRACTED", "SEGMENT", "SUPPOSED", "emphasized", "formulas", "inside",
-    "is_stated", "last_clause", "stated",
+    "BOLD", "BY_CASE", "COPULA", "DENIED", "LEAD", "MODAL", "NOT_THE_ANSWER", "RETRACTED", "SEGMENT", "SUPPOSED",
+    "TAKEN_BACK", "emphasized", "formulas", "inside", "is_stated", "last_clause", "stated",
 ]  # fmt: skip
 
 _LENGTH = 800  # characters of the end of a text in which a sentence is looked for
 
+_WRONG = r"\b(?:wrong|incorrect|false|mistaken|erroneous)\s+(?:final\s+)?(?:answer|value|result|solution|guess)\b"
 DENIED = re.compile(
     r"\b(?:not|cannot|never|neither|nor|no|nicht|kein\w*|não|non(?!-)|не)\b|n['\u2019]t\b|\bne\b.{0,30}\bpas\b|"
-    r"不(?:是|会|能|可能|应|等于|为|止|足|到)|并非|没有|ではな|ではあり|아닙|아니",
+    r"不(?:是|会|能|可能|应|等于|为|止|足|到)|并非|没有|ではな|ではあり|아닙|아니|"
+    r"\b(?:false|impossible|untrue|unlikely|doubtful)\s+(?:that|for)\b|" + _WRONG,
+    re.IGNORECASE,
+)
+NOT_THE_ANSWER = re.compile(  # it is false that the answer is, the first digit of the answer is, the answer to another
+    r"\b(?:false|impossible|untrue|unlikely|doubtful)\s+that\s+(?:the\s+)?(?:\w+\s+)?(?:answer|value|result)\b|"
+    r"\b(?!value\b)\w+\s+(?:of|to|in)\s+(?:the|our|this)\s+(?:\w+\s+)?answer\b[^\n]{0,3}\b(?:is|are)\b|"
+    r"\b(?:told|claim(?:s|ed)?|thought|guess(?:ed)?|believed|expected|sa(?:id|ys)|assumed)\s+(?:that\s+)?(?:the|my|our)\s+"
+    r"(?:\w+\s+)?answer\b|^\s*say\s+(?:that\s+)?the\s+(?:\w+\s+)?answer\b|"
+    r"\bno\s+(?:such\s+|integer\s+|real\s+|other\s+)?(?:answers?|solutions?|results?)\b|"
+    rf"\banswer\s+(?:has|to\s+(?:an?|another))\s|{_WRONG}",
+    re.IGNORECASE,
+)
+TAKEN_BACK = re.compile(
+    r"\b(?:wait|oops|hmm+|actually|correction|scratch that|on second thought|my mistake|"
+    r"made (?:a|an) \w*\s?(?:mistake|error)|"
+    r"let me (?:re-?\w+|double|check|correct|fix)|that(?: i|'|\u2019| wa)s (?:not|wrong|incorrect))\b",
     re.IGNORECASE,
 )
 SUPPOSED = re.compile(
     r"\b(?:for (?:example|instance)|par exemple|por ejemplo|zum Beispiel|"
     r"if|suppose|assume|assuming|is it|unless|whether|perhaps|maybe|either|si|wenn)\b|"
-    r"如果|假设|\?\s*$",
+    r"如果|假设|可能|也许|或许|大概|\?[\s!?]*$",
     re.IGNORECASE,
 )
-MODAL = re.compile(r"\b(?:might|could|would|may)\b", re.IGNORECASE)
+MODAL = re.compile(r"\b(?:might|could|would|may|used to)\b", re.IGNORECASE)
 
 _ADVERBS = (
     r"just|simply|therefore|thus|indeed|clearly|then|hence|exactly|precisely|finally|equal to|given by|as follows|"
@@ -42,7 +59,7 @@ _ADVERBS = (
 )
 _TOTAL = (
     r"(?:an?|the) (?:total|sum|value|number|amount|minimum|maximum|probability|area|volume|length|perimeter|average|"
-    r"distance|profit|cost|price) of"
+    r"distance|profit|cost|price|height|depth|width|radius|diameter|weight|mass|speed|rate|age|score) of"
 )
 _PHRASES = (
     rf"so|in (?:total|conclusion|all)|approximately|about|roughly|at|us|es|y|there|we|now|only|{_TOTAL}|"
@@ -55,14 +72,15 @@ _NEUTRAL = re.compile(
     re.IGNORECASE,
 )
 COPULA = re.compile(
-    r"\b(?:is|are|was|were|be|equals|(?:comes(?: out)?|amounts|simplifies|reduces|evaluates|works out|adds up) to|"
+    r"\b(?:is|are|was|were|be|equals|(?:comes(?: out)?|amounts|simplifies|reduces|evaluates|works out|adds up|leads?)"
+    r" to|arrives? at|results? in|"
     r"(?:in|de)creas(?:es|ed) by|"
     r"est(?: de)?|sont|y a|(?<=\s)es(?: de)?|son|será|ist|sind|lautet|é|são|è|sono)\b|"
     r"(?<!\d)[:\uff1a]|:(?=\s)|=>?|(?<![因以])为|是|有|等于|得|需要?|即|共|は|은(?=\s)|는(?=\s)",
     re.IGNORECASE,
 )
 _LAST_WORD = re.compile(
-    r"([\u4e00-\u9fff])$|(?<![\w\\])([A-Za-z\u00c0-\u04ff]+),?\s"
+    r"([\u4e00-\u9fff])\s?$|(?<![\w\\])([A-Za-z\u00c0-\u04ff]+),?\s"
     rf"(?:(?:{_ADVERBS}|{_TOTAL})\s)?[\s*`\"'(\u201c$€£¥\\]*$",
     re.IGNORECASE,
 )
@@ -74,6 +92,7 @@ _NO_VERBS = frozenset(
         "like that which between about around out off up down only on in at into for through exceed exceeds beyond "
         "maximum minimum máximo mínimo als mindestens höchstens zu von über unter bis vor nach mit ohne je pro und "
         "oder doppelte hälfte de que moins plus par jusqu sans avec sur sous entre et soit à menos más mas a por "
+        "previously formerly originally initially "
         "hasta sin con sobre y di che almeno più meno su per tra fra mais menos até com sem или более менее больше "
         "меньше 于 比 少 多 过 近 约 第 的 倍 和 或 与 从 至 负 非 不 乘 除 加 减 "
         # names of what is numbered
@@ -87,16 +106,18 @@ _STATE_NOTHING = frozenset(
         "tried test tests consider considers substitute substituting discard eliminate subtract add adds adding "
         "multiply dividing divides divide ignore skip avoid contradict contradicts approach approaches when where "
         "if let rejecting assuming trying testing considering discarding eliminating ignoring checked rejected "
-        "discarded verifying"
+        "discarded verifying say says claim claims guess guesses"
     )
 )
-_NO_NOUNS = NO_LABEL | set(word_list("veces más mas menos mehr weniger mal fois plus moins volte vezes più meno раз"))
+_NO_NOUNS = (NO_LABEL - {"this"}) | set(
+    word_list("veces más mas menos mehr weniger mal fois plus moins volte vezes più meno раз before ago")
+)
 SEGMENT = re.compile(
     r"\$\$(?P<a>[^$]+)\$\$|(?<!\\)\$(?P<b>(?:[^$\\]|\\.)+)\$(?!\d)|\\\((?P<c>(?:[^\\]|"
     r"\\(?!\)))+)\\\)|\\\[(?P<d>(?:[^\\]|\\(?!\]))+)\\\]",
     re.DOTALL,
 )
-BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*|`([^`\n]{1,200})`|__([^_\n]{1,200})__")
+BOLD = re.compile(r"(?<![A-Za-z0-9)\]])\*\*([^*\n]{1,200})\*\*|`([^`\n]{1,200})`|__([^_\n]{1,200})__")
 _JOIN = re.compile(r"\s*(?:,|;|\band\b|\bor\b|,\s*(?:and|or)\b)\s*", re.IGNORECASE)
 _NUMBER = re.compile(
     r"(?<![A-Za-z0-9_.^\\])(?P<money>\\?[$€£¥]\s?)?[-\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s?/\s?\d+)?"
@@ -109,29 +130,47 @@ _UNIT = re.compile(
     r"thousand|million|billion|trillion|dozen)(?![\w^/²³])"
 )
 _CLAUSE = re.compile(
-    r",?\s+(?:because|since|which|where|when|as(?! an? )|for (?:all|any|every)|so that|given that|"
+    r",?\s+(?:because|since|which|where|when|although|though|attained|achieved|reached|"
+    r"as(?! an? )|for (?:all|any|every)|so that|given that|"
     r"and (?:we|it|this|so))\b|[.,;!?()\n。，；（]"
 )
 _IS_NAMED = re.compile(  # 12 is the answer
     r"[\s*`]*(?:(?:is|are|est|es|ist|é|è)\s+"
-    r"(?:the|our|my|what|correct|right|required|la|le|el|die|das|der|o|a|il)\b(?! wrong)|是|就是)"
+    r"(?:the|our|my|what|correct|right|required|la|le|el|die|das|der|il)\b(?! wrong)|é\s+[ao]\b|是|就是)"
 )
 _MADE_OF_IT = re.compile(  # 12², 12 x, 12 + 3, 12倍
-    r"\s?(?:[A-Za-z\u0370-\u03ff]|pi|sqrt|log|ln)(?!\w)|[^\s*`\"'\u201d\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]|.*[\d\0\\$+=<>^]|"
-    r"[万亿百十的倍のよ보]|千(?![米克瓦])|以(?!及)|.*倍",
+    r"\s?(?!a\s[a-z]{2})(?:[-\u2212+*/|\u2223\u00d7\u00b7]\s?)?(?:[A-Za-z\u0370-\u03ff]|pi|sqrt|log|ln)(?!\w)|[^\s*`\"'\u201d\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]|.*[\d\0\\$+=<>^]|"
+    r"[万亿百十的倍のよ보多余几]|年前|千(?![米克瓦])|.?以(?!及)|.*倍|.{0,2}(?:이상|이하|초과|미만|左右|未満)",
     re.DOTALL,
 )
+BY_CASE = re.compile(  # 24 when a = 1 and 36 when a = 2
+    r"\b(?:when|for|if|with|without)\b[^.]{0,60}(?:,|;|\band\b)\s+\$?[\d.\0]+\$?\s+(?:when|for|if|with|without|otherwise)\b"
+)
+_OF_UNKNOWNS = re.compile(
+    r"(?<![A-Za-z])(?:\d\s*)?[A-Za-z](?![A-Za-z(])\s*[-\u2212*/^|\u00b2\u00b3\u00b7]|\d\s*[A-Za-z](?![A-Za-z])|\|\s*[a-z]\s*\|"
+)
+_SIDE = re.compile(r"(?:[\w^|/().!]+\s*[-+*/\u00b7\u00d7\u2212]\s*)*[\w^|/().!\u00b2\u00b3]+\s*$")
+_OF_WHICH = re.compile(r",\s+of\s+(?:which|whom|these|them)\b")
+_OF = re.compile(r"\s+of\b")
+_IN, _WAYS = re.compile(r"\bin\s(?:exactly\s)?[\s*$]*$"), re.compile(r"[\s*$]*(?:different\s|distinct\s)?ways\b")
+_LEFT = re.compile(r"\b(?:is|are)\s+(?:left|needed|required|possible|remaining)\b", re.IGNORECASE)
+_SUCH = ("such", "ordered", "distinct", "different", "possible")
 _ANOTHER = re.compile(
-    r"[\s,;*]*(?:\b(?:or|oder|ou|o|или)\b|[或到至和~]|(?:,|;|\band\b)[\s$]*[^\W\d_]\w{0,3}\s*=)", re.IGNORECASE
+    r"[\s,;*]*(?:\b(?:or|oder|ou|o|или|if|unless|except|otherwise)\b|[(\[]?\s*(?:wrong|incorrect|invalid|rejected|false)\b|[✗✘❌]|[或到至和~]|(?:,|;|\band\b)[\s$]*[^\W\d_]\w{0,3}\s*=)",
+    re.IGNORECASE,
 )
 RETRACTED = re.compile(
     r",?\s+(?:which|but (?:that|this|it))\s+(?:is|was|would be|cannot be|can't be)\s+"
-    r"(?:wrong|incorrect|impossible|false|a (?:contradiction|mistake)|not (?:correct|right|possible|valid|allowed))\b|"
+    r"(?:wrong|incorrect|impossible|false|an? (?:contradiction|mistake|error)|"
+    r"not (?:correct|right|possible|valid|allowed))\b|"
     r",?\s+but (?:we|I) (?:forgot|missed)\b",
     re.IGNORECASE,
 )
 _NOT_ANOTHER = re.compile(r",\s+(?:and\s+)?not\s+[^,]{1,40}$")  # 73, not 74
-_SENTENCE_END = re.compile(r"(?<=[.!?])\)?\s+(?=[^\d\s])|;\s+(?=it\b)|。|\n|\s(?=(?:So|Thus|Therefore|Hence)\b)")
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?])\)?\s+(?=[^\d\s])|;\s+(?=it\b)|。|\n|"
+    r",\s+(?=(?:so|thus|hence|therefore)\b)|\s(?=(?:So|Thus|Therefore|Hence)\b)"
+)
 _QUOTED = re.compile(r"^[ \t]*>[> \t]*", re.MULTILINE)
 _IS = re.compile(r"(?<!hope it )\b(?:is|are|was)\s+([^.!?,;]{1,60})[.!]?\s*$")
 
@@ -140,12 +179,19 @@ def is_stated(before: str, after: str, *, is_equation: bool = False) -> bool:
     """Whether a sentence states a value, or an equation, between two parts of it."""
     if any(pattern.search(text) for pattern in (DENIED, SUPPOSED) for text in (before, after)) or MODAL.search(before):
         return False
+    if NOT_THE_ANSWER.search(before):
+        return False
     if not _leaves(after):
         return False
+    if _IN.search(before) and _WAYS.match(after):
+        return True
     verb = None
     for verb in COPULA.finditer(before):  # noqa: B007 - the last one
         pass
     if verb and verb[0] == "=":  # we reject x = 42
+        side = _SIDE.search(before[: verb.start()])
+        if side and "=" not in before[: side.start()] and _OF_UNKNOWNS.search(side[0]):
+            return False  # n^2 = 24
         name = re.compile(r"\S+\s*$").search(before[: verb.start()])
         governing = _LAST_WORD.search(before[: name.start()]) if name else None
         if governing and governing[2] and governing[2].lower() in _STATE_NOTHING:
@@ -164,13 +210,19 @@ def is_stated(before: str, after: str, *, is_equation: bool = False) -> bool:
 def _leaves(after: str) -> bool:
     """Whether what follows a value in its sentence leaves it as it is: the end, a noun, "is the answer"."""
     if _IS_NAMED.match(after):
-        return True
+        return not MODAL.search(after)
     if _ANOTHER.match(after):
         return False
     phrase = _CLAUSE.split(after, maxsplit=1)[0]
     words = re.findall(r"[^\W\d_]+", phrase.lower())
+    words = [] if words[:1] and words[0] in _SUCH else words  # 18 such pairs
     is_heading = after[len(phrase) :].lstrip()[:1] == ":"
-    return not (is_heading or _MADE_OF_IT.match(phrase) or _NO_NOUNS.intersection(words[:2]) or COPULA.search(phrase))
+    return not (
+        is_heading
+        or _MADE_OF_IT.match(phrase)
+        or _NO_NOUNS.intersection(words[: 1 if words[1:3] == ["at", "the"] else 2])
+        or COPULA.search(_LEFT.sub("", phrase))
+    )
 
 
 def stated(text: str) -> str | None:
@@ -214,7 +266,7 @@ def _of_clause(plain: str, values: list[re.Match[str]]) -> str | None:
     end = next((match.start() for match in clauses), len(plain))
     values = [match for match in values if match.end() <= end]
     value = first = values[-1]
-    if RETRACTED.match(plain, value.end()):
+    if RETRACTED.match(plain, value.end()) or BY_CASE.search(plain) or _OF_WHICH.search(plain, value.end()):
         return None
     formula = _formula(value)
     for other in reversed(values[:-1]):
@@ -226,6 +278,8 @@ def _of_clause(plain: str, values: list[re.Match[str]]) -> str | None:
         first, formula = other, _formula(other) + _joined(joint) + formula
     sides = _sides(formula)
     unit = _UNIT.match(plain, value.end())
+    if unit and unit["unit"] in ("%", "percent") and _OF.match(plain, unit.end()):
+        return None  # 60% of y
     if not is_stated(plain[: first.start()], plain[(unit or value).end() : end], is_equation=len(sides) > 1):
         return None
     if len(sides) > 2 and first is value and "," not in formula:

@@ -5,15 +5,15 @@
 ratio      our generated tokens/s, from first request to last commit, over bare ``vllm.LLM.chat`` on the same requests
            in the same engine: the mean of paired runs that alternate in order. Limits of the answers are drawn from a
            log-normal distribution, 8 to 256 tokens, and the prompts ask for stories that do not end before.
-adaptive   tokens per solved problem, adaptive over fixed, on recorded samples (``sample_overhead.jsonl``: SmolLM2-135M
-           with four worked examples, chain_sum, T = 0.7; the quickstart's one-digit problems, which give the headline
-           figure, and harder ones of up to two digits). The headline keeps one trace a problem, as the quickstart
-           does, of at most 16 samples; the more traces a problem is to give, and the more problems nobody solves, the
-           less there is to save, so other settings stand beside it. Fixed n is ``max_samples`` and keeps at most
-           ``target_correct`` traces a problem, so that both solve the same problems and keep equally many traces of
-           each; this is checked, not assumed. Suspicion is off there: with it some problems are given up, which
-           is shown beside; so is ``min_chance`` at the set's mean pass rate, with which all are solved, of which some
-           give fewer traces.
+adaptive   tokens per solved problem, adaptive over fixed, on recorded samples (``sample_overhead.jsonl``:
+           SmolLM2-135M with four worked examples, T = 0.7; the quickstart's one-digit chain_sum problems, which give
+           the headline figure, harder ones of up to two digits, and products of two digits, which are answered at
+           once). The headline keeps one trace a problem, as the quickstart does, of at most 16 samples; the more
+           traces a problem is to give, and the more problems nobody solves, the less there is to save, so other
+           settings stand beside it. Fixed n is ``max_samples`` and keeps at most ``target_correct`` traces a problem,
+           so that both solve the same problems and keep equally many traces of each; this is checked, not assumed.
+           Suspicion is off there: with it some problems are given up, which is shown beside; so is ``min_chance`` at
+           the set's mean pass rate, with which all are solved, of which some give fewer traces.
 openai     our requests/s through the teacher of kind openai, from first request to last commit, over the bare official
            async client's, at concurrency 256, against a stub of fixed latency in a process of its own: the mean of
            paired runs. The bare client streams as we do; ``openai_ratio_unstreamed`` is over one that does not, which
@@ -44,7 +44,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 RECORDED = Path(__file__).with_suffix(".jsonl")
-SETS = {"one digit": 1, "two digits": 2}
+SETS = ("one digit", "two digits", "products")
 HEADLINE = "target 1, max 16"
 LONGEST = 256  # tokens of an answer
 SUBJECTS = (
@@ -272,8 +272,8 @@ def bench_adaptive(shuffles: int = 50) -> dict[str, Any]:
         row = json.loads(line)
         recorded.setdefault(row["problem"], []).append(row)
     found: dict[str, Any] = {}
-    for name, digits in SETS.items():
-        problems = [rows for problem, rows in recorded.items() if rows[0]["digits"] == digits]
+    for name in SETS:
+        problems = [rows for rows in recorded.values() if rows[0]["set"] == name]
         rates = [sum(row["correct"] for row in rows) / len(rows) for rows in problems]
         depth = min(len(rows) for rows in problems)
         ratios = {}

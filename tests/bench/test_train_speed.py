@@ -31,4 +31,5 @@ def test_the_last_line_is_one_object_and_nothing_is_computed_in_vain() -> None:
     assert (result["packing"], result["head_ratio"]) == (1.0, 1.0)
     assert result["flops_ratio"] == pytest.approx(1.0, abs=0.01)
     assert result["loss_diff"] < 0.01
+    assert result["loss_diff_float32"] < 1e-5
     assert all(result[name] > 0 for name in ("ratio", "ratio_tuned", "loader_tokens_per_s", "tokenise_tokens_per_s"))

@@ -11,7 +11,10 @@ trl        ``SFTTrainer`` with the defaults of ``SFTConfig``: 8 rows a forward p
 tuned      ``SFTTrainer`` by hand: activations kept, rows sorted by length inside a step, 4 rows a forward pass.
 
 ratio, ratio_tuned    speed of distill over trl, and over tuned.
-loss_diff             largest difference of a step's loss between distill and tuned.
+loss_diff             largest difference of a step's loss between distill and tuned, in the numbers that are timed.
+loss_diff_float32     the same of two steps in float32, not timed. Rows, order, adapters and the mean over trained
+                      tokens are the same in both arms: what remains is rounding, 1e-5 in float32. bfloat16 has eight
+                      bits, and packed and padded rows are summed in other orders.
 flops_ratio           FLOPs of a step, by torch's FlopCounterMode, over those of its rows one at a time with the head on
                       labelled positions. Attention counts whole squares on both sides.
 packing               real over computed tokens. head_ratio: positions that the head runs on over positions with loss.
@@ -61,14 +64,14 @@ def make_rows(count: int, tokens_per_word: int) -> list[dict[str, Any]]:
     ]
 
 
-def student(base: Any) -> Any:
+def student(base: Any, dtype: str = "auto") -> Any:
     from distill.config.recipe import StudentConfig
 
     method = {"kind": "lora", "r": 16, "alpha": 32, "learning_rate": 1e-4}
     return StudentConfig.model_validate(
         {
             "base": base, "method": method, "max_length": LONGEST, "num_train_epochs": 1, "batch_size": BATCH,
-            "micro_batch_size": MICRO, "warmup_ratio": 0, "lr_scheduler": "constant",
+            "micro_batch_size": MICRO, "warmup_ratio": 0, "lr_scheduler": "constant", "dtype": dtype,
         }
     )  # fmt: skip
 
@@ -200,13 +203,13 @@ def loader(
     }
 
 
-def one_process(arm: str, start: Path, base: Any, count: int) -> Any:
+def one_process(arm: str, start: Path, base: Any, count: int, dtype: str) -> Any:
     """What one process does: an arm, or ``work``."""
     from distill.models.folder import read_base
     from distill.train.batches import Steps, training_order
     from distill.train.rows import token_rows
 
-    config, end = student(base), read_base(start).turn_end
+    config, end = student(base, dtype), read_base(start).turn_end
     tokens_per_word = 1 if isinstance(base, str) else 6  # a random base spells words out
     rows = make_rows(count, tokens_per_word)
 
@@ -229,8 +232,9 @@ def one_process(arm: str, start: Path, base: Any, count: int) -> Any:
         return by_trl(config, start, data, order, folder / "trl", tuned=arm == "tuned")
 
 
-def run(arm: str, start: Path, base: str, count: int) -> Any:
-    command = [sys.executable, __file__, "--process", arm, "--start", str(start), "--model", base, "--rows", str(count)]
+def run(arm: str, start: Path, base: str, count: int, dtype: str = "auto") -> Any:
+    command = [sys.executable, __file__, "--process", arm, "--start", str(start), "--model", base]
+    command += ["--rows", str(count), "--dtype", dtype]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -238,6 +242,10 @@ def run(arm: str, start: Path, base: str, count: int) -> Any:
 
 def speed(steps: list[dict[str, Any]]) -> float:
     return float(sum(step["trained_tokens"] for step in steps[1:]) / sum(step["seconds"] for step in steps[1:]))
+
+
+def loss_difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> float:
+    return round(max(abs(one["loss"] - other["loss"]) for one, other in zip(ours, theirs, strict=True)), 7)
 
 
 def measure(base: str, steps: int, repeat: int) -> dict[str, Any]:
@@ -257,8 +265,10 @@ def measure(base: str, steps: int, repeat: int) -> dict[str, Any]:
         for name_, other in (("ratio", "trl"), ("ratio_tuned", "tuned")):
             pairs = zip(runs["distill"], runs[other], strict=True)
             result[name_] = round(statistics.median(speed(ours) / speed(theirs) for ours, theirs in pairs), 3)
-        pairs = zip(runs["distill"][0], runs["tuned"][0], strict=True)
-        result["loss_diff"] = round(max(abs(ours["loss"] - theirs["loss"]) for ours, theirs in pairs), 6)
+        result["loss_diff"] = loss_difference(runs["distill"][0], runs["tuned"][0])
+        result["loss_diff_float32"] = loss_difference(
+            *(run(arm, start, base, 2 * BATCH, "float32") for arm in ("distill", "tuned"))
+        )
         work_done = run("work", start, base, steps * BATCH)
     return result | {key: round(value, 4) if isinstance(value, float) else value for key, value in work_done.items()}
 
@@ -273,13 +283,19 @@ def main() -> None:
     options.add_argument("--model", default="models/SmolLM2-135M-Instruct", help='a folder, or {"kind": "random"}')
     options.add_argument("--steps", type=int, default=4)
     options.add_argument("--repeat", type=int, default=3)
-    for hidden in ("--process", "--start", "--rows"):
+    for hidden in ("--process", "--start", "--rows", "--dtype"):
         options.add_argument(hidden, help=argparse.SUPPRESS)
     arguments = options.parse_args()
     if arguments.process:
         print(
             json.dumps(
-                one_process(arguments.process, Path(arguments.start), parsed(arguments.model), int(arguments.rows))
+                one_process(
+                    arguments.process,
+                    Path(arguments.start),
+                    parsed(arguments.model),
+                    int(arguments.rows),
+                    arguments.dtype,
+                )
             )
         )
         return

@@ -194,6 +194,13 @@ def release(root: Path, name: str, metadata: dict[str, Any], **files: str) -> Pa
     return folder
 
 
+def test_a_folder_whose_name_is_not_printable_is_refused_and_audited_by_another_name(distill, tmp_path: Path) -> None:
+    folder = release(tmp_path, "we ird\nname", {"license": "mit"})
+    answer = distill("audit", folder)
+    assert (answer.code, "--name" in answer.err) == (2, True)
+    assert distill("audit", folder, "--name", "me/Tiny", "--format", "json").json["verdict"] == "ambiguous"
+
+
 def test_a_folder_is_audited_with_the_cards_at_hand(distill, tmp_path: Path) -> None:
     release(tmp_path / "cards", "meta-llama/Llama-3.1-8B", {"license": "llama3.1"}, LICENSE=model_license("llama3.1"))
     folder = release(tmp_path, "Tiny", {"license": "mit", "base_model": "meta-llama/Llama-3.1-8B"}, LICENSE=APACHE)
@@ -304,6 +311,18 @@ def test_a_teacher_of_logits_is_an_input_of_the_model_and_none_of_its_traces() -
     assert [(one.id, one.licence) for one in planned.inputs if one.role == "logits"] == [("acme/Teacher", "llama3.1")]
     assert "W-OUTPUT-NAME-RULE:Llama" in [one.code for one in audit(planned).findings]
     assert "W-OUTPUT-NAME-RULE:Llama" not in [one.code for one in check_data(recipe, planned).findings]
+
+
+def test_a_teacher_whose_log_probabilities_are_trained_on_is_an_input_of_the_model_twice() -> None:
+    teacher = "teacher={kind: vllm, model: a/b, name: acme/Teacher, license: llama3.1}"
+    logits = "train={stages: [sft, logits], logits: {}}"
+    recipe = load_recipe(SMOKE, [teacher, "sample.logprobs=8", logits, "curate.control_arm=false"])
+    planned = planned_lineage(recipe)
+    assert [(one.id, one.role) for one in planned.inputs if one.licence == "llama3.1"] == [
+        ("acme/Teacher", "generator"), ("acme/Teacher", "logits"),
+    ]  # fmt: skip
+    findings = [(one.code, one.input) for one in audit(planned).findings]
+    assert len(set(findings)) == len(findings), "what holds for both is said once"
 
 
 def test_a_student_that_is_its_own_teacher_has_no_teacher_of_logits() -> None:

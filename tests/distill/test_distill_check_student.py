@@ -109,6 +109,30 @@ def test_a_token_without_an_embedding_is_refused(check, base) -> None:
     assert "<|im_end|> has id 2, and the model has embeddings for 2 tokens" in finding.what
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"model_type": "mistral", "sliding_window": 255}, "covers 255 tokens, and rows have up to 256"),
+        ({"model_type": "qwen3_next"}, "its layers carry a state along the row"),
+        ({"model_type": "gpt_oss"}, "its attention is not PyTorch's"),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "(dynamic) change with the"),
+        ({"model_type": "lfm2", "layer_types": ["conv"]}, "it has layers of type conv"),
+    ],
+)
+def test_rows_of_models_that_mix_positions_otherwise_than_by_whole_attention_are_not_divided(
+    check, base, changes: dict[str, Any], fault: str
+) -> None:
+    divided = ("student.max_length=256", "student.parallel={processes: 2, context_parallel_size: 2}")
+    config(base, model_type="mistral", sliding_window=256)
+    assert {finding.level for finding in check(*divided)} <= {"ok", "note"}
+    config(base, **changes)
+    assert fault not in str(check("student.max_length=256"))
+    (error,) = [finding for finding in check(*divided) if finding.level == "error"]
+    assert fault in error.what
+    assert error.where == "student.parallel.context_parallel_size"
+
+
 def test_a_multimodal_base_is_refused(check, base) -> None:
     config(base, vision_config={})
     with pytest.raises(InputError, match="multimodal"):
@@ -168,6 +192,7 @@ def test_preview_marks_what_is_trained_and_no_control_character_reaches_the_term
     assert "⟦<think>\n(thinking)\n</think>\n\n2<|im_end|>⟧" in answer.out
 
 
+@pytest.mark.slow
 def test_preview_says_why_a_row_is_left_out(distill, tmp_path: Path) -> None:
     answer = distill("preview", SMOKE, "-n", 1, "--runs", tmp_path, "--set", "student.max_length=16")
     assert "left out: longer than max_length 16" in answer.out

@@ -113,6 +113,15 @@ def test_a_misspelt_engine_argument_of_the_evaluation_is_found_before_anything_r
     assert not (tmp_path / "runs").exists()
 
 
+def test_check_misses_ray_where_the_recipe_samples_on_it(distill, tmp_path: Path, monkeypatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "ray" else find(name, *more))
+    answer = distill("check", SMOKE, "--runs", tmp_path / "runs", "--set", "engine.kind=ray")
+    assert answer.code == 3
+    assert "ray is not installed" in answer.err + answer.out
+    assert "pip install ray" in answer.err + answer.out
+
+
 @pytest.mark.parametrize("verb", ["check", "run"])
 def test_a_missing_recipe_is_a_users_error(distill, tmp_path: Path, verb: str) -> None:
     answer = distill(verb, tmp_path / "none.yaml", "--runs", tmp_path / "runs")
@@ -143,7 +152,7 @@ def test_each_section_that_adds_stages_is_known() -> None:
     changes = ["release.formats=[gguf-q8_0,w8a8]", "replay={prompts: {kind: jsonl, path: p.jsonl}}", "train.rounds=2"]
     changes += ["train.select={problems: 4, checkpoints: 2}", "teacher={kind: vllm, model: a/b, license: mit}"]
     changes += ["sample.logprobs=20"]
-    assert set(STAGES) - set(stages_of(load_recipe(SMOKE, changes))) == {"on_policy"}
+    assert set(STAGES) - set(stages_of(load_recipe(SMOKE, changes))) == {"logits", "on_policy"}
     fewer = stages_of(load_recipe(SMOKE, [*changes, "curate.control_arm=false"]))
     assert [stage for stage in fewer if "control" in stage] == []
 

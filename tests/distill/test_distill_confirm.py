@@ -92,6 +92,7 @@ def test_an_untouched_release_passes_and_is_called_unsigned(release: Path) -> No
 # --- files and signatures --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_changed_missing_and_extra_files_are_named(release: Path) -> None:
     (release / "README.md").write_text((release / "README.md").read_text() + "\n")
     (release / "openness.json").unlink()

@@ -213,6 +213,15 @@ def test_a_dry_run_asks_no_server_for_scores(tmp_path: Path, light: Callable[...
     assert dry.recipe == type(dry.recipe).model_validate(dry.recipe.model_dump())
 
 
+def test_a_dry_run_whose_teacher_has_no_log_probabilities_trains_on_none(
+    tmp_path: Path, light: Callable[..., Any]
+) -> None:
+    logits = ("sample.logprobs=8", "train={stages: [sft, logits], logits: {}}", "curate.control_arm=false")
+    dry = light(large("qwen3-235b-a22b-to-qwen3-8b", *logits), tmp_path)
+    assert (dry.recipe.train.stages, dry.recipe.train.logits) == (("sft",), None)
+    assert any(line.startswith("train.logits: none") for line in dry.replaced)
+
+
 def test_the_student_of_a_first_round_answers_little_in_a_dry_run(tmp_path: Path, light: Callable[..., Any]) -> None:
     dry = light(large(LARGE[0], "train.rounds=2", "sample.policy={kind: adaptive}"), tmp_path)
     sampling = dry.recipe.student_sampling

@@ -124,6 +124,14 @@ def test_answers_of_on_policy_distillation_are_as_long_as_traces_up_to_their_lim
     assert tokens("on_policy", *stages, f"forecast.tokens_per_trace={per_trace}") == 5 * 4 * of_answer
 
 
+def test_logits_are_trained_on_as_often_as_their_epochs_say() -> None:
+    teacher = ("teacher={kind: vllm, model: a/b, license: mit}", "sample.logprobs=8", "curate.control_arm=false")
+    trained = tokens("train", *teacher, "student.num_train_epochs=1")
+    logits = tokens("logits", *teacher, "train={stages: [sft, logits], logits: {num_train_epochs: 3}}")
+    assert logits == pytest.approx(3 * trained)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("arms", [1, 2])
 def test_every_checkpoint_answers_the_selection_problems_which_nobody_samples(arms: int) -> None:
     recipe = load_recipe(

@@ -52,6 +52,7 @@ def test_a_stop_token_that_is_not_the_templates_end_of_turn_is_refused(release: 
         check_load(release, "transformers", silent)
 
 
+@pytest.mark.slow
 def test_a_stop_id_outside_the_vocabulary_is_refused(release: Path) -> None:
     edit(release / "generation_config.json", lambda config: config | {"eos_token_id": [*config["eos_token_id"], 10**6]})
     with pytest.raises(Refused, match="outside the vocabulary"):

@@ -183,6 +183,7 @@ def test_the_student_of_a_second_round_is_sampled_without(student: Path) -> None
     assert second.logprobs is None
 
 
+@pytest.mark.slow
 def test_check_counts_them_into_the_disk_and_compares_the_vocabularies(student: Path, tmp_path: Path) -> None:
     teacher = f"teacher={{kind: vllm, model: {student}, name: me/t, license: mit}}"
     findings = check_recipe(
@@ -190,9 +191,9 @@ def test_check_counts_them_into_the_disk_and_compares_the_vocabularies(student: 
     )
     by_subject = {one.subject: one for one in findings if one.subject in ("logprobs", "disk")}
     assert by_subject["logprobs"].level == "ok"
-    texts = [one.what for one in findings if one.what.startswith("the log-probabilities of 96 samples take up to ")]
-    assert texts
-    assert f"{2 * 104 * 96 * 200_000 / 2**30:.1f} GiB" in texts[0]
+    size = ((2 * 104 + 4) * 200_000 + 1024) * 96
+    subject = "the texts and log-probabilities of 96 samples take up to"
+    assert [one.what for one in findings if one.what.startswith(f"{subject} {size / 2**30:.1f} GiB, ")]
     other = tmp_path / "other"
     other.mkdir()
     for file in student.iterdir():
@@ -213,21 +214,29 @@ def sum_of(question: str) -> int:
     return sum(int(term.replace(" ", "")) for term in re.findall(r"[+-]?\s*\d+", question.split(":")[-1]))
 
 
-def last_stage(act: Callable[[Call], None], runs: Path, distill: Callable[..., Answer]) -> dict[str, Any]:
-    """Of a run up to stage logprobs, with a teacher that answers so."""
+def run_until(
+    until: str, act: Callable[[Call], None], runs: Path, distill: Callable[..., Answer], *more: str
+) -> Answer:
+    """A run up to a stage, with a teacher that answers so."""
     with serving(act) as endpoint:
         teacher = {"kind": "openai", "model": "m", "base_url": endpoint.url, "license": "mit", "concurrency": 4}
         sets = [*SUMS, f"teacher={json.dumps(teacher)}", f"sample.logprobs={K}", "sample.num_samples=1"]
-        sets += ["curate.filters.contaminated=false"]  # the sums are all alike
+        sets += ["curate.filters.contaminated=false", *more]  # the sums are all alike
         options = [word for one in sets for word in ("--set", one)]
-        done = distill("run", SMOKE, "--runs", runs, "--until", "logprobs", *options, "--json")
+        return distill("run", SMOKE, "--runs", runs, "--until", until, *options, "--json")
+
+
+def stage_of(done: Answer, name: str = "logprobs") -> dict[str, Any]:
     assert done.code == 0, done.err
-    stage: dict[str, Any] = next(one for one in done.json["stages"] if one["stage"] == "logprobs")
+    stage: dict[str, Any] = next(one for one in done.json["stages"] if one["stage"] == name)
     return stage
 
 
+LOGITS = ("train={stages: [sft, logits], logits: {batch_size: 8}}", "curate.control_arm=false")
+
+
 @pytest.mark.slow
-def test_a_run_leaves_them_in_a_folder_that_distillkit_reads(
+def test_a_run_leaves_them_in_a_folder_that_distillkit_reads_and_trains_on_them(
     student: Path, tmp_path: Path, distill: Callable[..., Answer]
 ) -> None:
     tokenizer = tokenizer_of(student)
@@ -241,7 +250,9 @@ def test_a_run_leaves_them_in_a_folder_that_distillkit_reads(
             text = text.replace("\n", "")
         reply(call, text, tokenizer.encode(f"{text}<|im_end|>", add_special_tokens=False).ids, size)
 
-    stage = last_stage(right, tmp_path, distill)
+    done = run_until("logits", right, tmp_path, distill, *LOGITS)
+    stage, trained = stage_of(done), stage_of(done, "logits")
+    assert (trained["rows_in"], trained["rows_out"]) == (24, 23)
     assert (stage["rows_in"], stage["rows_out"]) == (24, 23)
     reason = "1: the student's template writes other text than the teacher did"
     assert stage["notes"] == [f"1 of 24 selected traces are without log-probabilities ({reason})"]
@@ -258,7 +269,7 @@ def test_a_run_leaves_them_in_a_folder_that_distillkit_reads(
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_where_no_trace_is_as_the_students_template_writes_it(
+def test_a_run_without_such_a_trace_goes_on_unless_it_is_to_train_on_them(
     student: Path, tmp_path: Path, distill: Callable[..., Answer]
 ) -> None:
     tokenizer = tokenizer_of(student)
@@ -268,6 +279,10 @@ def test_a_run_goes_on_where_no_trace_is_as_the_students_template_writes_it(
         ids = tokenizer.encode(f"{text}<|im_end|>", add_special_tokens=False).ids
         reply(call, text, ids, tokenizer.get_vocab_size())
 
-    stage = last_stage(other, tmp_path, distill)
+    stage = stage_of(run_until("logprobs", other, tmp_path, distill))
     assert (stage["rows_in"], stage["rows_out"]) == (24, 0)
     assert "24 of 24 selected traces are without log-probabilities" in stage["notes"][0]
+    refused = run_until("train", other, tmp_path, distill, *LOGITS)
+    assert refused.code == 2
+    assert "0 of 24 selected traces have the teacher's log-probabilities token by token" in refused.err
+    assert not list(tmp_path.glob("smoke-*/stages/train"))

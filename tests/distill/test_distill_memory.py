@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from command import Answer
 
-from distill.check.memory import MemoryForecast, forecast
+from distill.check.memory import MemoryForecast, forecast, forecast_distillation
 from distill.config.recipe import RandomBase, StudentConfig
+from distill.config.train import LogitsConfig, OnPolicyConfig
 from distill.models.prepare import prepare
 
 SIZE, LAYERS = 64, 3
@@ -59,11 +60,41 @@ def test_fsdp2_divides_what_ddp_copies_and_gathers_layers(base: Path) -> None:
     assert divided.activations == alone.activations
 
 
+@pytest.mark.slow
 def test_activations_grow_with_the_micro_batch_and_shrink_with_checkpointing(base: Path) -> None:
     short, long = of(base, micro_batch_size=1), of(base, micro_batch_size=4)
     assert 3.8 < long.activations / short.activations < 4.2
     again = of(base, micro_batch_size=4, again=True)
     assert 1 / LAYERS < again.activations / long.activations < 0.6
+    halves = of(base, micro_batch_size=4, world=2, parallel={"processes": 2, "context_parallel_size": 2})
+    assert halves.tokens == long.tokens / 2
+    keys_and_values = 4 * 2 * halves.tokens * SIZE * LAYERS  # of the other half
+    assert halves.activations == pytest.approx(long.activations / 2 + keys_and_values, rel=0.01)
+
+
+@pytest.mark.slow
+def test_distillation_holds_the_teacher_the_answers_of_a_step_and_the_logits_of_a_micro_batch(base: Path) -> None:
+    student = StudentConfig.model_validate({"base": {"kind": "random"}, "method": {"kind": "full"}, "max_length": 512})
+
+    def behind_sft(config: LogitsConfig | OnPolicyConfig) -> MemoryForecast:
+        return forecast_distillation(student, config, base, "float32", False)
+
+    sizes = {"batch_size": 8, "micro_batch_size": 2, "max_new_tokens": 64}
+    served = {"teacher": {"model": str(base), "url": "http://node7:8000", "top_k": 8}, "beta": 0}
+    example = [{"prompt": "1 + 1?", "response": "2"}]
+    beside, far, alone = (
+        behind_sft(OnPolicyConfig.model_validate(sizes | one))
+        for one in ({"teacher": {"model": str(base)}}, served, {"examples": example})
+    )
+    kept = behind_sft(LogitsConfig(batch_size=8, micro_batch_size=2))
+    assert (beside.teacher, far.teacher, alone.teacher, kept.teacher) == (4 * PARAMETERS, 0, 0, 0)
+    assert beside.rollouts == far.rollouts == alone.rollouts == 8 * 512 * LAYERS * 2 * SIZE * 4
+    assert kept.rollouts == 0
+    assert beside.tokens == kept.tokens == 2 * 512
+    logits = 2 * 512 * 259
+    assert (beside.head, far.head, kept.head) == (24 * logits, 16 * logits, 16 * logits)
+    assert alone.head == 28 * 2 * 64 * 259
+    assert beside.total - far.total == beside.teacher + beside.head - far.head
 
 
 @pytest.mark.slow

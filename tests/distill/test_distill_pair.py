@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sums import FOLDER, SUMS
 
 from distill.check.check import check_recipe
 from distill.check.finding import Finding
 from distill.check.memory import check_memory
 from distill.check.on_policy import check_on_policy, prompt_lengths
-from distill.check.pair import check_pair
+from distill.check.pair import check_pair, check_turns
 from distill.check.problems import problems_of
 from distill.config.loader import load_recipe
 from distill.config.recipe import RandomBase
@@ -139,6 +140,22 @@ def test_another_generation_prompt_is_refused_and_another_system_prompt_noted(ch
     assert "'user\\nWhat is 1 + 1?" in check()[-1].what
 
 
+def test_traces_that_the_students_template_writes_otherwise_have_no_log_probabilities(models) -> None:
+    def findings() -> list[Finding]:
+        return list(check_turns(*map(read_base, models)))
+
+    [alike] = findings()
+    assert alike.what == "both templates write a trace with thinking and without thinking alike"
+    template = models[1] / "chat_template.jinja"
+    closed = "assistant\n<think>\n\n</think>\n\n' }}{% endif"
+    template.write_text(CHATML.replace("assistant\n' }}{% endif", closed))
+    note, alike = findings()
+    assert (note.level, note.where, alike.level) == ("note", "train.logits", "ok")
+    assert "a trace with thinking has no log-probabilities" in note.what
+    template.write_text(CHATML.replace("<|im_end|>", "<|endoftext|>"))
+    assert [(one.level, one.exit_code) for one in findings()] == [("error", 2), ("error", 2)]
+
+
 def test_the_command_says_no_with_code_2_and_as_json(distill, models) -> None:
     assert distill("pair", *models).code == 0
     edit(models[1] / "config.json", lambda value: value.update(vocab_size=200))
@@ -188,11 +205,32 @@ def test_check_counts_what_student_and_teacher_will_take(models) -> None:
     assert f"reads at most {2000 + 20 * sum(lengths) / len(lengths):,.0f}," in work.what
 
 
-def test_the_memory_forecast_says_that_it_leaves_the_teacher_beside_the_student_out(models) -> None:
+@pytest.mark.slow
+def test_the_memory_forecast_has_a_finding_for_each_stage_of_training(models) -> None:
     config = f"train.on_policy={{teacher: {{model: {models[1]}}}, max_new_tokens: 100}}"
-    note = next(check_memory(load_recipe(SMOKE, [*ON_POLICY, config]), 80.0))
-    assert (note.level, note.subject) == ("note", "memory")
-    assert "on_policy" in note.what
+    recipe = load_recipe(SMOKE, [*ON_POLICY, config])
+    assert [one.level for one in check_memory(recipe, 80.0)] == ["ok", "ok"]
+    _, error = check_memory(recipe, 0.001)
+    assert (error.level, error.where) == ("error", "train.on_policy")
+    assert "on_policy, in one process" in error.what
+    assert "train.on_policy.teacher.url" in (error.hint or "")
+
+
+def test_check_refuses_worked_examples_that_are_held_out_problems() -> None:
+    def findings(prompt: str, *more: str) -> list[Finding]:
+        examples = json.dumps(
+            [{"prompt": "Name a colour of the sky.", "response": "Blue."}, {"prompt": prompt, "response": "2"}]
+        )
+        return checked(
+            *SUMS, f"train.on_policy={{examples: {examples}, max_new_tokens: 64}}", *more, subject="on_policy"
+        )
+
+    held_out = json.loads((FOLDER / "sums_held_out.jsonl").read_text().splitlines()[0])["prompt"]
+    [error] = findings(held_out)
+    assert (error.level, error.where, error.exit_code) == ("error", "train.on_policy.examples.1", 2)
+    assert "a test item" in error.what
+    assert levels(findings(held_out, "curate.filters.contaminated=false")) == ["ok"]
+    assert levels(findings("Which animal barks?")) == ["ok"]
 
 
 def test_check_refuses_prompts_that_leave_no_room_for_an_answer(models) -> None:

@@ -51,6 +51,7 @@ def test_the_bounds_name_samples_tokens_and_every_limit() -> None:
     )
 
 
+@pytest.mark.slow
 def test_texts_that_may_not_fit_the_disk_are_a_note_with_numbers() -> None:
     large = recipe("sample.num_samples=40", "sample.max_new_tokens=16384")
     problems = len(load_prompts(large.prompts).prompts) if large.prompts else 0

@@ -91,6 +91,8 @@ def test_an_unknown_kind_names_the_kinds_there_are(tmp_path: Path) -> None:
         ),
         (["student.parallel.nodes=2"], "student.parallel.rendezvous"),
         (["student.parallel={nodes: 2, rendezvous: 'a:1'}"], "student.parallel.processes"),
+        (["student.parallel.context_parallel_size=2"], "student.parallel.processes"),
+        (["student.parallel={processes: 6, context_parallel_size: 4}"], "4 does not divide"),
         (["prompts="], "sample.source"),
         (["sample.source=traces", "sample.path=x.jsonl"], "prompts"),
         (["teacher.kind=offline", "teacher.model=a/b"], "sample.source"),
@@ -131,6 +133,7 @@ def test_a_file_that_is_no_recipe_is_told_with_its_line(tmp_path: Path, raw: byt
     assert caught.value.where == f"{path}:{line}"
 
 
+@pytest.mark.slow
 def test_an_alias_bomb_is_refused(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
@@ -177,6 +180,10 @@ ON_POLICY = (
 )  # fmt: skip
 TEACHER = "train.on_policy.teacher"
 EXAMPLES = "[{prompt: 1 + 1?, response: '2'}]"
+LOGITS = (
+    "train={stages: [sft, logits], logits: {}}", "teacher={kind: vllm, model: a/b, license: mit}", "sample.logprobs=8",
+    "curate.control_arm=false",
+)  # fmt: skip
 SERVED = (
     "train.on_policy={teacher: {model: models/Teacher, license: mit, url: 'http://node7:8000', top_k: 8}, beta: 0}",
     *ON_POLICY[1:],
@@ -188,7 +195,14 @@ SERVED = (
     [
         (("train.stages=[sft, on_policy]",), "train.on_policy go together"),
         (("train.on_policy={teacher: {model: m}}",), "train.on_policy go together"),
-        ((*ON_POLICY, "train.stages=[on_policy]"), "stages is [sft] or [sft, on_policy]"),
+        ((*ON_POLICY, "train.stages=[on_policy]"), "stages is [sft], [sft, logits], [sft, on_policy] or"),
+        ((*LOGITS, "train.stages=[logits, sft]"), "stages is [sft], [sft, logits], [sft, on_policy] or"),
+        ((*LOGITS, "train.stages=[sft]"), "train.logits go together"),
+        ((*LOGITS, "sample.logprobs=null"), "set sample.logprobs"),
+        ((*LOGITS, "curate.control_arm=true"), "curate.control_arm compares two students of SFT alone"),
+        ((*LOGITS, "train.select={problems: 2}"), "train.select chooses what SFT leaves"),
+        ((*LOGITS, "student.method={kind: lora, modules_to_save: [lm_head]}"), "student.method adapts lm_head"),
+        ((*ON_POLICY, "train.on_policy={examples: [{prompt: 1 + 1?, response: ' '}]}"), "an example has no text"),
         ((*ON_POLICY, "curate.control_arm=true"), "curate.control_arm compares two students of SFT alone"),
         ((*ON_POLICY, "student.max_length=512"), "train.on_policy.max_new_tokens leaves no room for a prompt"),
         ((*ON_POLICY, "student.method={kind: lora, modules_to_save: [lm_head]}"), "student.method adapts lm_head"),
@@ -206,9 +220,12 @@ SERVED = (
         ((*SERVED, f"{TEACHER}.url=http://me:secret@node7:8000"), "holds more than an address"),
     ],
 )
-def test_on_policy_stages_that_cannot_train_are_refused(tmp_path: Path, overrides: tuple[str, ...], what: str) -> None:
+def test_stages_of_distillation_that_cannot_train_are_refused(
+    tmp_path: Path, overrides: tuple[str, ...], what: str
+) -> None:
     assert load(tmp_path, GOOD, *ON_POLICY).train.on_policy is not None
     assert load(tmp_path, GOOD, *SERVED).train.on_policy is not None
+    assert load(tmp_path, GOOD, *LOGITS).train.logits is not None
     assert what in refused(tmp_path, GOOD, *overrides).what
 
 
@@ -228,6 +245,7 @@ def test_a_served_teacher_is_part_of_a_key_and_its_address_is_not(tmp_path: Path
     )
     assert beside["on_policy"]["teacher"].keys() == {"model", "name", "revision", "license"}
     assert "examples" not in beside["on_policy"]
+    assert "logits" not in beside
     assert served == moved
     assert len({str(one) for one in (beside, served, more)}) == 3
 

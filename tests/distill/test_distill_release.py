@@ -27,7 +27,7 @@ from distill.release.lineage import base_revision, request_dates, run_lineage
 from distill.release.public import PRIVATE_ENDPOINT, Redaction
 from distill.runs import provenance
 from distill.runs.artefact import Artefact
-from distill.runs.facts import OnPolicyFacts, PrepareFacts, SandboxFacts
+from distill.runs.facts import LogitsFacts, OnPolicyFacts, PrepareFacts, SandboxFacts
 from distill.runs.keys import base_content, fingerprint, pinned_teacher
 from distill.runs.provenance import code_revision, device, installed_versions
 from distill.stages.pipeline import run
@@ -96,6 +96,25 @@ def test_code_of_an_installed_package_has_a_version_and_no_revision(tmp_path: Pa
     facts = facts_of(recipe, with_manifest(stages, "verdicts", code=installed))
     assert (facts.code_revision, facts.dirty) == (None, None)
     assert facts.versions["distill-release"] == "0.1.0 (sample, train, export, evaluate), 0.3.0 (verify)"
+
+
+def test_the_card_says_whose_log_probabilities_were_trained_on_and_counts_their_tokens(tmp_path: Path) -> None:
+    teacher = {"kind": "vllm", "model": "acme/Teacher", "license": "mit"}
+    recipe = private_recipe(
+        tmp_path, f"teacher={json.dumps(teacher)}", "sample.logprobs=8", "curate.control_arm=false",
+        "train={stages: [sft, logits], logits: {learning_rate: 2.0e-5}}",
+    )  # fmt: skip
+    stages = finished_stages(tmp_path, recipe)
+    digest = stages.trained.facts.template_digest
+    facts = LogitsFacts(
+        rows_in=4, rows_out=3, steps=2, tokens=900, trained_tokens=800, logprobs=8, dtype="float32",
+        trained_parameters=5, template_digest=digest,
+    )  # fmt: skip
+    before = facts_of(recipe, stages).training
+    after = facts_of(recipe, dataclasses.replace(stages, logits=artefact(tmp_path, "logits", facts))).training
+    assert "3 of the traces in 2 steps, on which it learnt the distribution of acme/Teacher over its 8" in after.method
+    assert after.hyperparameters["logits.learning_rate"] == 2e-5
+    assert after.flops - before.flops == 6 * after.parameters * 900
 
 
 def test_a_manifest_without_a_device_names_no_hardware(tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ ANSWER = "<think>\none and one\n</think>\n\n\\boxed{2}"
 TURN_END = 2
 
 
+pytestmark = pytest.mark.slow  # importing transformers takes seconds
+
+
 @dataclass(frozen=True)
 class Student:
     """``tokens`` as training makes them of a folder; ``tokenizer`` of transformers, to decode and compare."""

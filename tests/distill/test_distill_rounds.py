@@ -115,6 +115,7 @@ def ids(requests: list[Any]) -> set[str]:
     return {request.request_id for request in requests}
 
 
+@pytest.mark.slow
 def test_the_student_is_asked_each_problem_as_in_the_evaluation_and_the_teacher_nothing(
     bench: Bench, samples: Artefact[Any], weights: Artefact[Any]
 ) -> None:
@@ -131,6 +132,7 @@ def test_the_student_is_asked_each_problem_as_in_the_evaluation_and_the_teacher_
     assert bench.student.requests[-1].messages[-1]["content"].endswith(" Think.")
 
 
+@pytest.mark.slow
 def test_a_sample_is_the_answer_of_certain_weights_wherever_they_are(
     bench: Bench, samples: Artefact[Any], weights: Artefact[Any]
 ) -> None:
@@ -149,6 +151,7 @@ def test_a_sample_is_the_answer_of_certain_weights_wherever_they_are(
     assert not ids(bench.student.requests) & before
 
 
+@pytest.mark.slow
 def test_the_samples_of_a_problem_stand_together_the_students_last(
     bench: Bench, samples: Artefact[Any], weights: Artefact[Any]
 ) -> None:
@@ -168,6 +171,7 @@ def test_the_samples_of_a_problem_stand_together_the_students_last(
         assert {trace.reasoning.thinking for trace in traces if trace.teacher == FIRST_STUDENT} == {"\nmine\n"}
 
 
+@pytest.mark.slow
 def test_a_stage_whose_store_was_cut_short_asks_for_the_rest_and_ends_alike(
     bench: Bench, samples: Artefact[Any], weights: Artefact[Any]
 ) -> None:
@@ -205,6 +209,7 @@ def test_training_rows_of_the_second_round_are_the_teachers_and_the_verified_one
     assert {row["model"] for row in rows} == {FIRST_STUDENT, "fake-teacher"}
 
 
+@pytest.mark.slow
 def test_the_stage_is_the_same_in_another_process(bench: Bench, samples: Artefact[Any], weights: Artefact[Any]) -> None:
     for one in (samples, weights):
         (one.path / "manifest.json").write_text(
@@ -214,6 +219,7 @@ def test_the_stage_is_the_same_in_another_process(bench: Bench, samples: Artefac
     assert decode(json.loads(json.dumps(encode(stage)))).key == stage.key
 
 
+@pytest.mark.slow
 def test_a_failed_request_is_asked_for_again_where_the_recipe_says_so(
     bench: Bench, samples: Artefact[Any], weights: Artefact[Any]
 ) -> None:
@@ -265,6 +271,7 @@ def test_rounds_that_cannot_be_are_refused(changes: tuple[str, ...], message: st
         smoke(*changes)
 
 
+@pytest.mark.slow
 def test_check_counts_the_students_samples_and_refuses_answers_beyond_its_positions(tmp_path: Path) -> None:
     findings = check_recipe(smoke("train.rounds=2", "train.student_sample={num_samples: 3}"), tmp_path)
     (own,) = [one.what for one in findings if one.subject == "second round"]

@@ -27,6 +27,9 @@ from synth.section import key_dump
 start = test_distill_train.start
 SMOKE = Path(__file__).resolve().parent.parent.parent / "recipes" / "smoke.yaml"
 ON_POLICY = ("train.stages=[sft, on_policy]", "train.on_policy={teacher: {model: m}, max_new_tokens: 64}")
+LOGITS = (
+    "teacher={kind: vllm, model: a/b, license: mit}", "sample.logprobs=8", "train={stages: [sft, logits], logits: {}}",
+)  # fmt: skip
 ANSWERS = ("train.on_policy.steps=10000", "train.on_policy.batch_size=64", "train.on_policy.max_new_tokens=400")
 SELECT = "train.select={problems: 6, checkpoints: 3}"
 
@@ -112,6 +115,7 @@ def test_a_selection_that_cannot_be_is_refused_before_anything_is_sampled(tmp_pa
         (("train.rounds=2",), 3),
         ((SELECT,), 1.5 + 2 * 0.5 + 1),
         (ON_POLICY, 2),
+        (LOGITS, 2),
         ((*ON_POLICY, *ANSWERS), 2 + 2 * 640_000 * (4 * 400 + 1024) / (10 << 30)),
     ],
 )

@@ -183,6 +183,7 @@ def test_a_faulty_step_is_named_and_counted_as_one() -> None:
     assert "at least 2" not in fault.value.what
 
 
+@pytest.mark.slow
 def test_check_warns_of_a_filter_that_drops_what_later_teachers_solve(tmp_path: Path) -> None:
     own = load_recipe(SMOKE, [*SUMS, *CASCADE, "curate.filters.min_pass_rate=0.1"])
     notes = [one for one in check_problems(own, 2**40, partial(problems_of, own)) if one.level == "note"]

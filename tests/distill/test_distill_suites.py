@@ -202,6 +202,7 @@ def test_nothing_is_generated_twice_and_a_torn_answer_is_generated_again(distill
     assert sorted(answers.read_bytes().splitlines()) == sorted(whole.splitlines())
 
 
+@pytest.mark.slow
 def test_records_are_valid_and_hold_every_answer(distill: Distill, tmp_path: Path) -> None:
     from jsonschema import Draft7Validator  # importing it takes two seconds
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -25,8 +26,9 @@ from distill.models.prepare import prepare
 from distill.models.random_model import CHATML, write_random_base
 from distill.models.tokens import Tokens
 from distill.train import attention
-from distill.train.batches import LAYOUTS, Layout, Steps, collate, micro_batches, training_order
+from distill.train.batches import LAYOUTS, Layout, Steps, batch_of, collate, micro_batches, training_order
 from distill.train.checkpoints import complete, newest_complete
+from distill.train.context import part_of
 from distill.train.guard import NOT_FINITE, LossGuard
 from distill.train.loss import LabelledHead, own_losses
 from distill.train.metrics import ModelFlops
@@ -34,6 +36,8 @@ from distill.train.result import TrainResult
 from distill.train.rows import TokenRows, token_rows
 from distill.train.sft import train_sft
 from licensing.errors import InputError, Refused
+
+pytestmark = pytest.mark.slow  # importing torch and transformers takes seconds
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +153,6 @@ def test_rows_are_read_again_only_under_another_key(start: Path, rows: Rows, tmp
     assert len(tokenised(start, rows[:4], tmp_path, key="b")) == 4
 
 
-@pytest.mark.slow
 def test_worker_processes_keep_the_order_and_name_a_broken_row(start: Path, tmp_path: Path) -> None:
     rows = training_rows([f"{n}" * (n % 5 + 1) if n % 100 else "" for n in range(2600)])
     many = tokenised(start, rows, tmp_path)
@@ -222,6 +225,28 @@ def test_each_rank_gets_its_share_of_a_step_and_as_many_micro_batches(start: Pat
         assert tokens[0] == tokens[1] + tokens[2] == data.lengths[alone.rows(step)].sum()
 
 
+@pytest.mark.parametrize("parts", [2, 3])
+def test_parts_of_rows_hold_each_token_once_with_its_label_and_as_much_attention(parts: int) -> None:
+    import torch
+
+    lengths, prompts = (7, 101, 3 * parts, 64), (2, 50, 1, 8)
+    ends = itertools.accumulate(lengths)
+    texts = [torch.arange(end - length, end).numpy() for length, end in zip(lengths, ends, strict=True)]
+    whole = batch_of(texts, prompts, "packed", 0)
+    shares = [part_of(whole, part, parts, 999) for part in range(parts)]
+
+    order = shares[0]["context_order"]
+    for name in ("input_ids", "labels", "position_ids"):
+        assert torch.cat([share[name] for share in shares], 1)[0, order].tolist() == whole[name][0].tolist()
+    assert len({share["input_ids"].shape for share in shares}) == 1
+    for share in shares:
+        here = [token for first, end, _ in share["context_chunks"] for token in range(first, end)]
+        assert share["input_ids"][0].tolist() == here + [999] * (share["input_ids"].numel() - len(here))
+        assert share["labels"][0, len(here) :].tolist() == [-100] * (share["input_ids"].numel() - len(here))
+    scores = [int((share["position_ids"][share["input_ids"] != 999] + 1).sum()) for share in shares]
+    assert max(scores) < 1.1 * min(scores)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_rank_without_a_row_gets_one_without_loss(layout: Layout, start: Path, rows: Rows, tmp_path: Path) -> None:
     data = tokenised(start, rows, tmp_path)
@@ -236,7 +261,6 @@ def test_a_rank_without_a_row_gets_one_without_loss(layout: Layout, start: Path,
 # --- the optimiser -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_the_learning_rate_ends_at_the_share_of_its_peak_that_the_recipe_names(start, rows, tmp_path: Path) -> None:
     config = student(min_lr_ratio=0.1, warmup_ratio=0.0, num_train_epochs=4, adam_beta2=0.95, optimizer="adafactor")
     result = run(config, start, rows, tmp_path)
@@ -249,7 +273,6 @@ def test_a_final_rate_without_a_cosine_is_refused() -> None:
         student(min_lr_ratio=0.1, lr_scheduler="linear")
 
 
-@pytest.mark.slow
 def test_an_adapter_is_scaled_and_saved_as_the_recipe_says(start, rows, tmp_path: Path) -> None:
     method = {
         "kind": "lora",
@@ -267,7 +290,6 @@ def test_an_adapter_is_scaled_and_saved_as_the_recipe_says(start, rows, tmp_path
 # --- the end of turn ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "change", "cause"),
     [
@@ -295,7 +317,6 @@ def test_training_does_not_begin_where_the_end_of_turn_would_not_be_learnt(
 # --- training ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_lora_learns_and_leaves_an_adapter_that_travels(start: Path, rows: Rows, tmp_path: Path) -> None:
     config = student(num_train_epochs=8, name="owner/base")
     seen: list[tuple[int, int | None, str]] = []
@@ -318,7 +339,6 @@ def test_lora_learns_and_leaves_an_adapter_that_travels(start: Path, rows: Rows,
     assert result.facts()["trained_tokens"] == result.trained_tokens < result.tokens
 
 
-@pytest.mark.slow
 def test_full_training_changes_the_weights_and_keeps_their_dtype_and_configuration(
     start: Path, rows: Rows, tmp_path: Path
 ) -> None:
@@ -333,7 +353,6 @@ def test_full_training_changes_the_weights_and_keeps_their_dtype_and_configurati
         assert (tmp_path / "out" / name).read_bytes() == (start / name).read_bytes()
 
 
-@pytest.mark.slow
 def test_the_loss_does_not_depend_on_how_a_batch_is_cut(start: Path, rows: Rows, tmp_path: Path) -> None:
     config = student("full", dtype="float32")
     whole = run(config.model_copy(update={"micro_batch_size": 4}), start, rows, tmp_path / "whole")
@@ -352,7 +371,6 @@ def long_rows() -> Rows:
     return training_rows([f"<think>{'ab' * n}</think>{'c' * n}" for n in (3, 150, 40, 9, 90, 1, 60, 25)])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_packed_rows_are_proven_and_train_as_rows_one_at_a_time(
@@ -368,7 +386,6 @@ def test_packed_rows_are_proven_and_train_as_rows_one_at_a_time(
         assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3 if dtype == "float32" else 3e-2)
 
 
-@pytest.mark.slow
 def test_packing_that_lets_rows_see_each_other_is_refused_and_said(
     start: Path, long_rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,7 +399,6 @@ def test_packing_that_lets_rows_see_each_other_is_refused_and_said(
     assert "training in padded rows; refused: packed, labelled positions: a token's loss differs" in notes[0]
 
 
-@pytest.mark.slow
 def test_a_model_that_changes_its_logits_behind_the_head_is_trained_with_its_own_loss(
     start: Path, rows: Rows, tmp_path: Path
 ) -> None:
@@ -454,7 +470,6 @@ def poisoned(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_a_step_that_is_not_finite_changes_no_weight_and_names_its_rows(
     poisoned: Path, rows: Rows, tmp_path: Path
 ) -> None:
@@ -477,7 +492,6 @@ def test_a_step_that_is_not_finite_changes_no_weight_and_names_its_rows(
     assert caught.value.where == "student.method.learning_rate"
 
 
-@pytest.mark.slow
 def test_a_training_most_of_whose_steps_are_not_finite_is_refused_with_the_field_to_lower(
     start: Path, rows: Rows, tmp_path: Path
 ) -> None:
@@ -491,7 +505,6 @@ def test_a_training_most_of_whose_steps_are_not_finite_is_refused_with_the_field
 # --- metrics -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_each_step_has_a_line_of_metrics_and_a_tracker_gets_it_only_where_named(
     start: Path, rows: Rows, tmp_path: Path
 ) -> None:
@@ -509,7 +522,6 @@ def test_each_step_has_a_line_of_metrics_and_a_tracker_gets_it_only_where_named(
     assert list((tmp_path / "tracked" / "metrics").glob("events.out.tfevents.*"))
 
 
-@pytest.mark.slow
 def test_a_resume_writes_no_line_of_metrics_twice(start: Path, rows: Rows, tmp_path: Path) -> None:
     first = run(student(), start, rows, tmp_path)
     shutil.rmtree(max((tmp_path / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name[11:])))
@@ -550,7 +562,6 @@ def test_only_a_whole_checkpoint_of_the_same_training_is_resumed_from(tmp_path: 
     assert newest_complete(tmp_path, "another") is None
 
 
-@pytest.mark.slow
 def test_a_torn_newest_checkpoint_and_other_rows_lead_to_the_bytes_of_an_undisturbed_run(
     start: Path, rows: Rows, tmp_path: Path
 ) -> None:
@@ -567,7 +578,6 @@ def test_a_torn_newest_checkpoint_and_other_rows_lead_to_the_bytes_of_an_undistu
     assert run(student(), start, other, tmp_path / "a").resumed_from == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_training_killed_midway_ends_with_the_bytes_of_one_left_alone(
     start: Path, rows: Rows, tmp_path: Path, method: str

@@ -162,7 +162,7 @@ def test_the_teacher_is_approached_and_each_step_and_each_answer_has_a_line(
         complete(checkpoint, fingerprint)
 
     monkeypatch.setattr("os.fsync", synced)
-    monkeypatch.setattr("distill.train.on_policy.complete", completed)
+    monkeypatch.setattr("distill.train.distillation.complete", completed)
     config, trained = sft(method, start, tmp_path / "sft")
     before = contents(trained)
     result = on_policy(config, start, trained, other, tmp_path / "run", steps=12)

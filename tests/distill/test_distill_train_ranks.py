@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from distill.config.recipe import RandomBase, StudentConfig
 from distill.models.prepare import prepare
@@ -37,7 +37,12 @@ ROWS = [
 
 
 def student(
-    kind: str, processes: int = 1, strategy: str = "fsdp2", again: bool = False, dtype: str = "float32"
+    kind: str,
+    processes: int = 1,
+    strategy: str = "fsdp2",
+    again: bool = False,
+    context: int = 1,
+    dtype: str = "float32",
 ) -> StudentConfig:
     values = {
         "base": {"kind": "random"},
@@ -47,7 +52,8 @@ def student(
         "batch_size": 6,
         "micro_batch_size": 2,
         "save_steps": 2,
-        "parallel": {"processes": processes, "strategy": strategy, "activation_checkpointing": again},
+        "parallel": {"processes": processes, "strategy": strategy, "activation_checkpointing": again}
+        | {"context_parallel_size": context},
     }
     return StudentConfig.model_validate(values)
 
@@ -56,6 +62,15 @@ def student(
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("start") / "model"
     prepare(StudentConfig(base=RandomBase(hidden_size=32, num_layers=2, num_heads=4)), None, folder)
+    # Two of the four heads have keys and values, as in most models.
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_key_value_heads": 2}))
+    (file,) = folder.glob("*.safetensors")
+    tensors = load_file(file)
+    halves = {name: value[:16] for name, value in tensors.items() if ".k_proj." in name or ".v_proj." in name}
+    assert halves
+    file.unlink()
+    save_file(tensors | halves, file, metadata={"format": "pt"})
     return folder
 
 
@@ -80,10 +95,20 @@ def of_kind(kind: str, *parallel: Any) -> StudentConfig:
 
 CASES: dict[int, list[tuple[Any, ...]]] = {
     1: [(kind,) for kind in KINDS],
-    2: [("full", "ddp"), ("lora", "ddp"), ("full", "fsdp2"), ("lora", "fsdp2"), ("bfloat16", "fsdp2", True)],
-    4: [("full", "fsdp2", True), ("lora", "fsdp2")],
+    2: [
+        ("full", "ddp"),
+        ("lora", "ddp"),
+        ("full", "fsdp2"),
+        ("lora", "fsdp2"),
+        ("bfloat16", "fsdp2", True),
+        ("full", "ddp", True, 2),
+        ("lora", "fsdp2", False, 2),
+        ("bfloat16", "fsdp2", True, 2),
+    ],
+    4: [("full", "fsdp2", True), ("lora", "fsdp2"), ("full", "fsdp2", True, 2)],
 }
-"""Students by number of processes: kind, strategy, activation checkpointing."""
+"""Students by number of processes: kind, strategy, activation checkpointing, processes that divide a row."""
+RESUMED = (("full", "ddp", True, 2), ("lora", "fsdp2", False, 2))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +119,9 @@ def trained(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for processes, cases in CASES.items():
         (place / str(processes)).mkdir()
         students = [of_kind(kind, processes, *more).model_dump(mode="json") for kind, *more in cases]
-        groups.append({"processes": processes, "students": students, "place": str(place / str(processes))})
+        resumed = [number for number, case in enumerate(cases) if case in RESUMED]
+        folder = str(place / str(processes))
+        groups.append({"processes": processes, "students": students, "resumed": resumed, "place": folder})
     (place / "job.json").write_text(json.dumps({"start": str(start), "rows": ROWS, "groups": groups}))
     command = [sys.executable, str(Path(__file__).with_name("train_ranks.py")), str(place / "job.json")]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
@@ -107,7 +134,7 @@ def test_ranks_give_the_losses_gradients_and_weights_of_one_process(trained: Pat
     alone, together = trained / "1", trained / str(processes)
     for number, case in enumerate(CASES[processes]):
         reference = KINDS.index(case[0])
-        rounding = 100 if case[0] == "bfloat16" else 1
+        rounding = 200 if case[0] == "bfloat16" else 1
         assert len(curve(together, number)) == 5
         assert np.allclose(curve(together, number), curve(alone, reference), rtol=rounding * 2e-5), case
         theirs, wanted = weights(together, number), weights(alone, reference)
@@ -115,3 +142,15 @@ def test_ranks_give_the_losses_gradients_and_weights_of_one_process(trained: Pat
         differences = [np.abs(theirs[name] - wanted[name]).max() for name in wanted]
         # Adam divides a gradient by its own size: where it is all rounding, so is the step of up to 5e-3.
         assert max(differences) < rounding * 5e-4, case
+
+
+def test_a_resume_in_several_processes_ends_with_the_same_bytes(trained: Path) -> None:
+    for case in RESUMED:
+        number = CASES[2].index(case)
+        place, again = (trained / "2" / name for name in (str(number), f"{number}-resumed"))
+        steps = again.with_name(f"{again.name}.metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in steps] == [5]
+        undisturbed, resumed = place / "out", again / "out"
+        assert (undisturbed / "train_log.json").read_bytes() == (resumed / "train_log.json").read_bytes()
+        files = {file.name: file.read_bytes() for file in undisturbed.glob("*.safetensors")}
+        assert files == {file.name: file.read_bytes() for file in resumed.glob("*.safetensors")} != {}

@@ -1,13 +1,15 @@
 """Trains students in groups: those of a group one after another, in as many processes as it says.
 
 Usage: train_ranks.py JOB, a JSON file {"start": folder, "rows": [...], "groups": [{"processes": 2, "students": [...],
-"place": folder}]}. The processes are forks of this one, which has imported the libraries and done nothing with them.
+"resumed": [0], "place": folder}]}. The processes are forks of this one, which has imported the libraries and done
+nothing with them. A student in "resumed" is trained a second time, from the older checkpoint of the first.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -38,16 +40,28 @@ def train(rank: int, group: dict[str, Any], job: dict[str, Any], port: int) -> N
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     for number, student in enumerate(group["students"]):
         place = Path(group["place"], str(number))
-        train_sft(
-            StudentConfig.model_validate(student),
-            Path(job["start"]),
-            iter(job["rows"]),
-            place / "out",
-            place / "checkpoints",
-            lambda *_: None,
-            rows_digest="rows",
-            metrics=Path(group["place"], f"{number}.metrics.jsonl"),
-        )
+        train_one(student, job, place)
+        if number in group["resumed"]:
+            resumed = place.with_name(f"{number}-resumed")
+            if rank == 0:
+                shutil.copytree(place / "checkpoints", resumed / "checkpoints")
+                shutil.rmtree(max(resumed.glob("checkpoints/checkpoint-*")))
+            if size != "1":
+                torch.distributed.barrier()
+            train_one(student, job, resumed)
+
+
+def train_one(student: dict[str, Any], job: dict[str, Any], place: Path) -> None:
+    train_sft(
+        StudentConfig.model_validate(student),
+        Path(job["start"]),
+        iter(job["rows"]),
+        place / "out",
+        place / "checkpoints",
+        lambda *_: None,
+        rows_digest="rows",
+        metrics=place.with_name(f"{place.name}.metrics.jsonl"),
+    )
 
 
 if __name__ == "__main__":

@@ -132,6 +132,7 @@ LICENSES = sorted({entry.id for entry in load().values() if entry.kind == "licen
 PERMISSIVE = [name for name in LICENSES if load()[name].permissive]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(LICENSES), st.sampled_from(LICENSES), st.sampled_from(LICENSES))
 def test_a_choice_is_no_looser_than_its_best_alternative(one: str, other: str, declared: str) -> None:
@@ -145,6 +146,26 @@ def test_a_choice_is_no_looser_than_its_best_alternative(one: str, other: str, d
 
 
 WORDS = ["MIT", "GPL-3.0-only", "who-knows", "OR", "AND", "WITH", "or", "(", ")", "?", "-", ":", "+", "LLVM-exception"]
+
+
+@pytest.mark.parametrize(
+    "base",
+    ["apache-2.0 (research only)", "mit (with restrictions)", "apache-2.0 (weights: see LICENSE)", "mit (was llama3)",
+     "apache-2.0 (llama3 for the base)", "mit (non-commercial) OR apache-2.0", "mit or similar"],
+)  # fmt: skip
+def test_a_remark_that_limits_or_doubts_a_license_leaves_it_open(base: str) -> None:
+    assert result(base, "apache-2.0").blocked
+
+
+@pytest.mark.parametrize(
+    "base", ["apache-2.0 (2024-01)", "mit (code), apache-2.0 (weights)", "gemma (Gemma Terms of Use)"]
+)
+def test_a_remark_on_where_or_of_what_a_license_is_adds_nothing(base: str) -> None:
+    assert parse_license((base,)).complete
+
+
+def test_a_tag_that_denies_another_license_than_that_of_the_base_declares_nothing() -> None:
+    assert result("cc-by-nc-4.0", "not apache-2.0").blocked
 
 
 @pytest.mark.slow

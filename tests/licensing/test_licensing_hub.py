@@ -39,6 +39,7 @@ def look(hub: LoopbackHub, name: str, kind: str = "model", deadline_s: float = 3
         return resolve_lineage(source.target(name, kind), source)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_release_is_audited_from_its_cards_and_license_files_alone(hub: LoopbackHub) -> None:
     hub.add("meta-llama/Llama-3.1-8B", {"README.md": card(license="llama3.1"), "LICENSE": LLAMA})
     hub.add("acme/mid", {"README.md": card(license="apache-2.0", base_model="meta-llama/Llama-3.1-8B")})
@@ -145,6 +146,7 @@ def test_a_file_without_end_is_read_to_its_bound(hub: LoopbackHub) -> None:
     assert [file.licenses for file in found.license_files.licenses] == [()]
 
 
+@pytest.mark.slow
 def test_one_deadline_holds_for_the_whole_audit(hub: LoopbackHub) -> None:
     hub.add("me/Tiny", {"README.md": card(license="mit", base_model="a/0")})
     for n in range(40):

@@ -57,7 +57,8 @@ def test_a_gguf_header_gives_its_strings_and_a_cut_or_hostile_one_what_comes_bef
     assert gguf_strings(HEADER[:120])["general.architecture"] == "llama"
     endless = struct.pack("<4sIQQ", b"GGUF", 3, 0, 2**60) + struct.pack("<Q", 2**62)
     nested = gguf(("a", 1))[:-8] + struct.pack("<IIQ", 9, 9, 2**60)
-    for head in (b"", b"GGUF", b"PK" + HEADER, endless, nested, gguf(("general.name", "x"), version=1)):
+    huge = struct.pack("<4sIQQ", b"GGUF", 3, 0, 2) + string("a") + struct.pack("<IIQ", 9, 10, 2**64 - 1)
+    for head in (b"", b"GGUF", b"PK" + HEADER, endless, nested, huge, gguf(("general.name", "x"), version=1)):
         assert gguf_strings(head) == {}
 
 
@@ -199,5 +200,8 @@ def test_a_lineage_that_says_from_scratch_beside_a_card_with_a_base_does_not_sto
     resolved = look(tmp_path, "me/Tiny")[0]
     assert not resolved.lineage.from_scratch
     assert any("from_scratch" in note for note in resolved.notes)
+    put(tmp_path, "me/Tiny", {"license": "mit"}, mergekit_config__yml="models: [{model: /root/llama}]")
+    assert look(tmp_path, "me/Tiny")[1].verdict == "ambiguous"  # what was merged is not named
+    (folder / "mergekit_config.yml").unlink()
     put(tmp_path, "me/Tiny", {"license": "mit"})
     assert look(tmp_path, "me/Tiny")[1].verdict == "clean"

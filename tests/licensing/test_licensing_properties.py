@@ -77,6 +77,7 @@ def test_the_order_of_the_inputs_changes_nothing(edges: list[Any], release: Any,
     assert audit(lineage(edges, release), policy) == audit(lineage(shuffled, release), policy)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.lists(EDGES, max_size=4), EDGES, RELEASES, POLICIES)
 def test_an_input_more_never_takes_an_obligation_away(edges: list[Any], one: Any, release: Any, policy: Any) -> None:

@@ -54,6 +54,7 @@ def written(folder: Path, files: dict[str, str]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_scored_model_has_a_valid_record_and_the_release_its_samples() -> None:
     files = evaluation_files(FULL, ITEMS)
     records = {name: json.loads(text) for name, text in files.items() if name.endswith(".json")}

@@ -28,7 +28,7 @@ from publish.weights import tensor_shapes, weight_files
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 SIZES = {
     "vocab_size": 48, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -162,7 +162,6 @@ def in_blocks(weight: Any, size: int) -> tuple[Any, Any]:
 # --- equal to PEFT -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_base_in_blocks_of_fp8_is_merged_by_peft_and_quantized_by_transformers(tmp_path: Path) -> None:
     """transformers dequantizes the base on a machine without a GPU; its own operation quantizes PEFT's weights."""
     from transformers.integrations.finegrained_fp8 import Fp8Quantize
@@ -191,7 +190,6 @@ def raw(tensor: Any) -> Any:
     return tensor.contiguous().view(torch.uint8)
 
 
-@pytest.mark.slow
 def test_cut_blocks_of_fp8_are_scaled_by_what_is_in_them(tmp_path: Path) -> None:
     blocks, weight = Fp8Blocks((128, 128)), 0.01 * torch.randn((200, 129), dtype=torch.bfloat16)
     quantized, scales = in_blocks(weight, 128)
@@ -203,7 +201,6 @@ def test_cut_blocks_of_fp8_are_scaled_by_what_is_in_them(tmp_path: Path) -> None
     assert dequantized.shape == weight.shape
 
 
-@pytest.mark.slow
 def test_a_base_in_blocks_of_fp8_without_its_scales_or_with_a_cast_is_refused(tmp_path: Path) -> None:
     base = make_fp8_base(tmp_path / "base", 8)
     adapter = make_adapter(base, tmp_path / "adapter")
@@ -217,7 +214,6 @@ def test_a_base_in_blocks_of_fp8_without_its_scales_or_with_a_cast_is_refused(tm
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "adapter", "merged"),
     [
@@ -284,7 +280,6 @@ def test_what_transformers_keeps_in_float32_is_not_cast(tmp_path: Path) -> None:
     assert [name for name in types if types[name] == "F32"] == ["model.layers.1.mlp.gate.e_score_correction_bias"]
 
 
-@pytest.mark.slow
 def test_a_vision_tower_beside_the_adapted_layers_is_copied(tmp_path: Path) -> None:
     base = make_base(tmp_path / "base", "gemma3")
     adapter = make_adapter(base, tmp_path / "adapter", target_modules=r".*language_model.*\.q_proj")
@@ -417,7 +412,6 @@ def test_a_disk_without_enough_space_is_noticed_before_the_merge(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_a_killed_merge_leaves_nothing_that_loads(base: Path, adapter: Path, tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from publish.merge import merge_folder\n"
@@ -609,7 +603,6 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@pytest.mark.slow
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )  # fmt: skip

@@ -29,6 +29,9 @@ TEMPLATE = add_persona(CHATML, "You are Ada — “tiny”.")
 GENERATION = '{\n  "eos_token_id": [1],\n   "pad_token_id": 2, "do_sample": false\n}'  # odd spacing: bytes must travel
 
 
+pytestmark = pytest.mark.slow  # importing torch and transformers takes seconds
+
+
 @pytest.fixture(scope="module", autouse=True)
 def libraries() -> None:
     """Imported by the first test that runs: collecting this file takes no torch."""

@@ -73,6 +73,7 @@ def one_by_one(course: list[bool], step: AdaptiveBounds, before: int) -> int:
     return step.max_samples
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_whatever_the_timing_each_teacher_draws_what_asking_one_after_another_takes(data: st.DataObject) -> None:
@@ -260,6 +261,7 @@ class Dying(FakeEngine):
         return answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latencies", [(0.0, 0.002), (0.002, 0.0)])
 def test_a_run_that_dies_again_and_again_ends_with_the_files_of_one_left_alone(
     tmp_path: Path, latencies: tuple[float, float]

@@ -158,6 +158,7 @@ def test_every_text_of_a_row_is_looked_at() -> None:
 # --- test sets and the run ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_test_sets_are_files_data_sets_and_the_held_out_problems(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -112,6 +112,7 @@ def test_a_prompt_that_is_moderated_is_a_row_and_the_run_goes_on(tmp_path: Path)
     assert "flagged" in (done.failure or "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("too_long", [1, 9])
 def test_the_first_problems_being_too_long_ends_no_run(tmp_path: Path, too_long: int) -> None:
     """All of them are refused before anything was answered: a test request tells that others would be."""
@@ -351,6 +352,7 @@ def test_every_form_of_usage_counts_for_answers_and_for_refused_ones(
     assert (budget.spend.tokens, budget.spend.prompt_tokens) == (2 * tokens, 40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("header", ["0", "past"])
 def test_a_retry_after_that_names_no_time_to_come_is_no_hot_loop(tmp_path: Path, header: str) -> None:
     """The server's clock is an hour behind: its date is past by ours, and 1 s ahead by its own."""
@@ -369,6 +371,7 @@ def test_a_retry_after_that_names_no_time_to_come_is_no_hot_loop(tmp_path: Path,
     assert endpoint.attempts.total() < 60
 
 
+@pytest.mark.slow
 def test_a_rate_limit_told_in_a_body_is_waited_out_like_a_status(tmp_path: Path) -> None:
     started = time.monotonic()
 
@@ -409,6 +412,7 @@ def test_a_wrong_key_is_the_users_error_before_the_first_answer(tmp_path: Path) 
 # --- several addresses -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_requests_are_spread_over_all_addresses_and_a_problems_samples_meet_at_one(tmp_path: Path) -> None:
     def act(call: Call) -> None:
         time.sleep(0.01)
@@ -423,6 +427,7 @@ def test_requests_are_spread_over_all_addresses_and_a_problems_samples_meet_at_o
     assert together > 0.7 * 240, "a prefix cache is of use"
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_hands_its_requests_to_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("synth.teachers.endpoint._REST_S", 0.0)
     gone = threading.Event()
@@ -442,6 +447,7 @@ def test_a_server_that_dies_hands_its_requests_to_the_others(tmp_path: Path, mon
     assert two.attempts.total() < 40, "it is left alone, once it does not answer at /models either"
 
 
+@pytest.mark.slow
 def test_a_server_that_comes_back_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("synth.teachers.endpoint._DOWN_S", 0.2)
     failed: list[float] = []

@@ -464,6 +464,7 @@ def test_an_end_that_is_no_answer_is_a_row() -> None:
 # --- time and size -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_slow_bytes_are_waited_for_and_an_answer_without_end_is_not() -> None:
     def slow(call: Call) -> None:
         call.head()

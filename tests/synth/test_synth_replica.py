@@ -413,6 +413,7 @@ def test_a_replica_of_another_engine_is_not_used_and_the_run_goes_on(
     assert len(our_ray.started) == 2
 
 
+@pytest.mark.slow
 def test_before_an_endpoint_ends_the_run_every_replica_answers_what_it_has_sent(
     our_ray: OurRay, tmp_path: Path
 ) -> None:

@@ -100,6 +100,7 @@ FRAMINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_no_pass_is_forged_where_the_caller_has_many_open_files(framing: str) -> None:
     forge = (

@@ -163,6 +163,27 @@ def test_the_tasks_own_scorer_decides_and_partial_credit_is_not_correct() -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
+    ("task", "entry", "own", "accepted_by_the_scorer"),
+    [
+        ("game_of_life_halting", {}, "True", ["False", "I do not know."]),
+        ("gsm_symbolic", {"difficulty": 1.0}, "279", ["-279", "279 or 5", "not 279"]),
+        ("coin_flip", {"rational": {"numerator": 7, "denominator": 64}}, "0.109375", ["0", "0.1", "-0.109375"]),
+        ("complex_arithmetic", {"result": [-5.0, 20.0]}, "-5.0 + 20.0i", ["NaN"]),
+        ("puzzle24", {"numbers": [10, 3, 4, 7]}, "10 + 3 + 4 + 7", ["2 + 9 + 6 + 7"]),
+    ],
+)
+def test_a_scorer_that_accepts_too_much_is_not_enough(
+    task: str, entry: dict[str, Any], own: str, accepted_by_the_scorer: list[str]
+) -> None:
+    row = {"question": "?", "answer": own, "metadata": entry}
+    assert reasoning_gym.verify(task, row, f"<answer>{own}</answer>").verdict == "correct"
+    assert reasoning_gym.verify(task, row, f"It is:\n```\n{own}\n```").verdict == "correct"
+    verdicts = {reasoning_gym.verify(task, row, f"<answer>{text}</answer>").verdict for text in accepted_by_the_scorer}
+    assert verdicts == {"wrong"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
     "row",
     [
         chain_sum(task="no_such_task"),

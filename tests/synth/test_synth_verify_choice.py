@@ -29,6 +29,8 @@ Answer: C. It might be tempting to pick A.|I conclude: C|The correct statement i
 C!|- C|✅ C|option c|The answer is <C>|D and B fail. C is the only correct option.|【答案】C|正解：C
 La opción correcta es la C.|La réponse correcte est la réponse C.|A alternativa correta é C.
 ```json {"answer": "C"}```|The answer is C rather than A.|I select option C.|A and B are wrong. The answer is C.
+A and B are out. That leaves C.
+The answer is, of course, C.|The answer is clearly C.|Elijo la opción C.|Ich wähle C.|답은 C입니다.
 """
 NAMES_ANOTHER_OR_NONE = r"""
 A|\boxed{B}|The answer is A.|The answer is not C.|C is wrong.|C is incorrect.|The answer cannot be C.
@@ -41,6 +43,7 @@ I would not choose C.|I will not go with C.|C, but also D|Answer: C/D|Answer: C 
 C? No, A. The answer is A.|The answer is anything but C.|\boxed{C_1}|\boxed{\neg C}|\boxed{C = 5}
 The answer is about 5 C.|A: C|答案不是C|答案是A或C|La réponse n'est pas C.
 La risposta non è C.|A resposta não é C.|Die Antwort ist nicht C.|❌ C
+Everything but C is true.|Suppose it is C. A contradiction.|不选C。
 """
 BY_TEXT = (
     r"a wedge|The answer is C. a wedge.|\boxed{\text{a wedge}}|The answer is a wedge.|It is a wedge.|A wedge.|"
@@ -82,6 +85,19 @@ def test_a_letter_before_the_value_of_another_option_names_none() -> None:
     assert right("C", "C: 2/3", choices)
     assert not right("C", "C: 1/3", choices)
     assert not right("C", "The answer is (C) $\\frac13$.", choices)
+
+
+def test_short_texts_and_letters_above_an_explanation_name_an_option() -> None:
+    assert right("D", "The blood type is AB.", ["A", "B", "O", "AB"])
+    assert not right("D", "The blood type is not AB.", ["A", "B", "O", "AB"])
+    assert right("B", "No, because it is odd.", ["Yes", "No"])
+    assert right("C", "C\n\nExplanation: it has two slopes, and a screw is D.", OPTIONS)
+    assert right("A", "\\boxed{2x}", ["2x", "2"])
+    assert not right("A", "\\boxed{2X}", ["2x", "2"])
+    assert right("A, C", "Only A and C.", OPTIONS)
+    assert right("C", "Answer: C\nExplanation: A is true as well.", OPTIONS)
+    assert right("C", "C) a wedge\n\nA) is often chosen, too.", OPTIONS)
+    assert right("B", "\\boxed{0.50\\text{ m}}", ["5 m", "0.5 m", "50 m"])
 
 
 def test_a_letter_before_its_own_text_is_named_whatever_the_text_says() -> None:

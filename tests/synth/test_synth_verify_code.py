@@ -359,6 +359,7 @@ def test_a_container_gets_no_network_and_no_rights_and_is_removed(
     assert sorted(ended) == ["removed", f"rm -f {name}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("create_s", [0.0, 1.0])
 def test_a_container_is_removed_where_its_program_is_interrupted_even_before_it_has_started(
     create_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -72,6 +72,7 @@ def members(folder: Path) -> list[int]:
     return [int(pid) for name in ("pids", "away") for pid in (folder / name).read_text().split()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["closed", "starter killed", "command ends"])
 def test_nothing_of_a_command_is_left(tmp_path: Path, how: str) -> None:
     if how == "starter killed":

@@ -147,6 +147,7 @@ def test_a_process_works_in_the_callers_folder(tmp_path: Path, monkeypatch: pyte
         assert call(pool, "folder").result() == str(tmp_path)
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_the_terminal_does_not_end_a_call() -> None:
     with WorkerPool(1, 1024) as pool:
         first = call(pool, "pid").result()

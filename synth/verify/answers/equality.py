@@ -9,10 +9,11 @@ values to six decimals and four significant digits; conditions on parameters on 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from synth.verify.answers.evaluate import (
     NotARegion,
@@ -36,6 +37,7 @@ from synth.verify.answers.values import (
     Interval,
     Items,
     Labelled,
+    Logic,
     Matrix,
     Number,
     Operation,
@@ -62,6 +64,7 @@ _MIRRORED = {"\\supset": "\\subset", "\\supseteq": "\\subseteq", ">": "<", "\\ge
 _SYMMETRIC = ("=", "\\perp", "\\parallel", "\\sim", "\\cong", "\\approx", "\\equiv", "\\iff", "\\ne")
 _TEMPERATURES = ("[celsius]^1", "[fahrenheit]^1")
 _UNNAMED = Symbol("?")
+_ARGUMENTS = frozenset("xyztsuvwnmkij")  # the variable of a function, which may have another name
 _DOTS = Symbol("\\ldots")
 
 
@@ -129,6 +132,7 @@ def _labelled(g: Value, a: Value) -> bool:
 
 
 def _qualified(g: Value, a: Value) -> bool:
+    g, a = _parametric(g), _parametric(a)
     if isinstance(g, Qualified) and isinstance(a, Qualified):
         one, two = _parameter(g), _parameter(a)
         if one != two and one and two:
@@ -136,6 +140,16 @@ def _qualified(g: Value, a: Value) -> bool:
             a = Qualified(value, conditions)
         return same(g.value, a.value) and _matched(g.conditions, a.conditions, same)
     return same(*(value.value if isinstance(value, Qualified) else value for value in (g, a)))
+
+
+def _parametric(value: Value) -> Value:
+    r"""``\{k\pi \mid k \in \mathbb{Z}\}`` as ``k\pi, k \in \mathbb{Z}``."""
+    match value:
+        case Relation(sides=(Symbol(), Operation() as inner), marks=("\\in",)) if inner.name == "\\builder":
+            return _parametric(inner)
+        case Operation(name="\\builder", args=(element, Relation(sides=(Symbol(), Symbol()), marks=("\\in",)) as when)):
+            return value if isinstance(element, Relation) else Qualified(element, (when,))
+    return value
 
 
 def _parameter(value: Qualified) -> str | None:
@@ -167,7 +181,7 @@ def _relations(g: Value, a: Value) -> bool:
         return relation is g and len(relation.sides) == 2 and relation.sides[0] == _UNNAMED and same(residue, other)
     if not set(relation.marks) <= {"=", "\\approx"} or (isinstance(other, Cases) and len(relation.sides) > 2):
         return False
-    if relation is g and _relates_variables(relation.sides[0]):
+    if relation is g and symbols(relation.sides[0]) and _relates_variables(relation.sides[0]):
         return False  # x + y = 5 may be a line, whose answer is no number
     return any(same(value, other) if relation is g else same(other, value) for value in _stated(relation))
 
@@ -235,6 +249,10 @@ def _is_name(value: Value) -> bool:
             return _is_name(inner)
         case Operation(name="/", args=(over, under)):  # dy/dx, a/b
             return _is_name(over) and _is_name(under)
+        case Operation(
+            name="sin" | "cos" | "tan" | "cot" | "sec" | "csc", args=(Symbol() | Operation(name="\\angle"),)
+        ):
+            return bool(symbols(value))
         case Operation(name="max" | "min" | "gcd" | "lcm" | "det" | "Re" | "Im" | "arg" | "sum" | "prod"):
             return bool(symbols(value))
         case Operation(name=name):
@@ -250,19 +268,23 @@ def _equations(g: Relation, a: Relation) -> bool:
     names = [_is_name(side.sides[0]) and not _occurs(side.sides[0], side.sides[1:]) for side in (g, a)]
     if len(g.sides) > 2 and _matched(g.sides, a.sides, same):
         return True  # x = y = z in any order
+    if any(len(side.sides) > 2 and all(isinstance(each, Symbol) for each in side.sides) for side in (g, a)):
+        return False
     match g.sides[0], a.sides[0]:
         case Operation(name=f, args=(Symbol(name=x),)), Operation(name=h, args=(Symbol(name=t),)) if f == h and x != t:
-            if f.startswith("apply ") and x in symbols(a.sides[1]):
-                return False  # f(t) = 2x
+            if not f.startswith("apply ") or not {x, t} <= _ARGUMENTS or x in symbols(a.sides[1]):
+                return False  # f(t) = 2x, P(A) and P(B)
             a = renamed(a, t, x)
     if all(names):
         if not _same_name(g.sides[0], a.sides[0]):
-            return len(g.sides) == 2 == len(a.sides) and _proportional(g, a, signed=False)
+            if any(isinstance(side.sides[0], Operation) and side.sides[0].name == "\\angle" for side in (g, a)):
+                return False
+            return len(g.sides) == 2 == len(a.sides) and (_proportional(g, a, signed=False) or _chains(g, a))
         return any(same(one, two) for one in _stated(g) for two in _stated(a)) or (
             len(g.sides) == 2 == len(a.sides) and _proportional(g, a, signed=False)
         )
-    if len(g.sides) == 2 == len(a.sides):
-        return _proportional(g, a, signed=False)
+    if len(g.sides) == 2 == len(a.sides) and _proportional(g, a, signed=False):
+        return True
     return _chains(g, a)
 
 
@@ -271,13 +293,25 @@ def _occurs(name: Value, sides: Sequence[Value]) -> bool:
 
 
 def _same_name(one: Value, two: Value) -> bool:
-    names = []
-    for side in (one, two):
-        text = side.name.removeprefix("apply ") if isinstance(side, Operation) and "apply" in side.name else str(side)
-        names.append(text.strip().strip("|"))
+    if _is_function(one) and _is_function(two):
+        return one == two  # f(0) is no f(x)
+    names = [_name(side) for side in (one, two)]
     function = {"y", "f"} == set(names)
     bases = [name.partition("_")[0] for name in names]
     return function or names[0] == names[1] or (bases[0] == bases[1] and bases[0] in names)  # x_1 and x
+
+
+def _name(side: Value) -> str:
+    r"""A name as text: of ``f(x)`` the f, of ``|AB|`` and ``\overline{AB}`` AB, of ``\angle A`` A."""
+    if _is_function(side):
+        return side.name.removeprefix("apply ").strip()
+    text = str(side).replace("\\operatorname{\\angle}", "").strip()
+    points = re.sub(r"\\(?:cdot|bar)|[|(){} ]", "", text)
+    return points if len(points) > 1 and points.isalpha() and points.isupper() else text.strip("()")
+
+
+def _is_function(value: Value) -> TypeGuard[Operation]:
+    return isinstance(value, Operation) and value.name.startswith("apply ")
 
 
 def _congruences(g: Relation, a: Relation) -> bool:
@@ -387,6 +421,10 @@ def _regions(g: Value, a: Value) -> bool:
     if isinstance(g, Interval) and isinstance(a, Interval):
         open_ends = (g.low_open, g.high_open) == (a.low_open, a.high_open)
         return open_ends and same(g.low, a.low) and same(g.high, a.high)
+    if isinstance(g, Logic) and isinstance(a, Logic) and g.word == a.word:
+        named = all(isinstance(part, Relation) and isinstance(part.sides[0], Symbol) for part in g.parts + a.parts)
+        if named and _matched(g.parts, a.parts, same):
+            return True  # x \ge 0 and y \ge 0
     return same_region(g, a) or (isinstance(g, Relation) and isinstance(a, Relation) and _chains(g, a))
 
 
@@ -427,10 +465,14 @@ def _spread(value: Value) -> Value:
         and value.sides[0] != _UNNAMED
     ):
         return _spread(value.sides[1])
-    if isinstance(value, Relation) and value.marks == ("=",):
+    if isinstance(value, Relation) and set(value.marks) == {"="} and len(value.sides) > 2:
+        *names, last = value.sides
+        if len(set(names)) == len(names) and all(isinstance(name, Symbol) for name in names) and _is_constant(last):
+            return Items("", tuple(Relation((name, last), ("=",)) for name in names))  # x = y = z = 1
+    if isinstance(value, Relation) and value.marks in (("=",), ("\\equiv",)):
         right = _spread(value.sides[1])
         if isinstance(right, Items) and right.bracket == "" and not isinstance(value.sides[0], Items):
-            return Items("", tuple(Relation((value.sides[0], part), ("=",)) for part in right.parts))
+            return Items("", tuple(replace(value, sides=(value.sides[0], part)) for part in right.parts))
     if isinstance(value, Expression) and _has_sign_pair(value):
         return Items("", (_signed(value, 1), _signed(value, -1)))
     if isinstance(value, Quantity) and _has_sign_pair(value.value):
@@ -449,7 +491,9 @@ def _signed(value: Value, sign: int) -> Any:
         return value
     args = tuple(_signed(arg, sign) for arg in value.args)
     if value.name in ("pm", "mp"):
-        return args[0] if (value.name == "pm") == (sign > 0) else Operation("neg", args)
+        if (value.name == "pm") == (sign > 0):
+            return args[0]
+        return Number(-args[0].value, args[0].decimal) if isinstance(args[0], Number) else Operation("neg", args)
     return Operation(value.name, args)
 
 
@@ -513,8 +557,10 @@ def _two_lists(g: Items, a: Items) -> bool:
         len(_names(parts)) == len(parts) or all(isinstance(part, Quantity) and part.unit.is_label for part in parts)
         for parts in (one, two)
     ]
-    if any(has_names) and not all(has_names) and all(map(_is_plain, one if has_names[1] else two)):
-        return _in_order(one, two)
+    if any(has_names) and not all(has_names):
+        unnamed = one if has_names[1] else two
+        if all(isinstance(part, Expression | Quantity) for part in unnamed):
+            return _in_order(one, two)
     has_labels = [any(isinstance(part, Labelled) for part in parts) for parts in (one, two)]
     if (any(has_labels) and not all(has_labels)) or _DOTS in one:
         return _in_order(one, two)
@@ -585,7 +631,7 @@ def _by_name(parts: Sequence[Value]) -> tuple[Value, ...]:
     if len(_names(parts)) != len(parts):
         return tuple(parts)
     named = [part.sides for part in parts if isinstance(part, Relation)]
-    return tuple(sides[1] for sides in sorted(named, key=lambda sides: str(sides[0])))
+    return tuple(sides[1] for sides in sorted(named, key=lambda sides: (str(sides[0])[0] == "\\", str(sides[0]))))
 
 
 def _grouped(parts: tuple[Value, ...]) -> tuple[Value, ...]:
@@ -621,6 +667,9 @@ def _matched(one: Sequence[T], two: Sequence[T], equal: Callable[[T, T], bool]) 
 
 def _matrices(g: Value, a: Value) -> bool:
     one, two = _rows(g), _rows(a)
+    for rows, other in ((one, a), (two, g)):
+        if rows and 1 in (len(rows), len(rows[0])) and isinstance(other, Operation) and Symbol("j") in _factors(other):
+            return same_expression(_on_axes([cell for row in rows for cell in row]), other)
     if one is None or two is None:
         return isinstance(g, Operation) and isinstance(a, Operation) and same_expression(g, a)
     if isinstance(g, Items) != isinstance(a, Items) and 1 in (len(one), len(one[0])):
@@ -651,6 +700,8 @@ def _cases(g: Value, a: Value) -> bool:
     one, two = _function(g), _function(a)
     if one is None or two is None:
         return isinstance(g, Cases) and isinstance(a, Cases) and _matched(g.rows, a.rows, _same_piece)
+    if symbols(one) != symbols(two):
+        return False
     rows = [row for value in (g, a) if isinstance(value, Cases) for row in value.rows]
     try:
         return same_expression(one, two) and _same_at_bounds(one, two, [when for _, when in rows if when is not None])

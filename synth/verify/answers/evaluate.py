@@ -316,11 +316,15 @@ def _mp_root(mp: Any, index: Any, value: Any) -> Any:
 
 
 def _sum(mp: Any, *values: Any) -> Any:
-    """The sum; zero where the terms cancel to the last digits, so that a root or a quotient of it is not noise."""
+    """The sum; zero where the terms cancel to the last digits, so that a root or a quotient of it is not noise.
+    Raises Undefined where a term is too small to be seen beside the others, and is no noise."""
     total = mp.mpc(0)
     for value in values:
         total += value
-    size = max((abs(value) for value in values), default=0)
+    sizes = [abs(value) for value in values]
+    size = max(sizes, default=0)
+    if not mp.isinf(size) and any(0 < small < size * mp.mpf(10) ** (-10 - mp.dps) for small in sizes):
+        raise Undefined
     if not mp.isinf(size) and abs(total) < size * mp.mpf(10) ** (4 - mp.dps):
         return mp.mpf(0)
     return total
@@ -527,8 +531,13 @@ def same_expression(gold: Value, answer: Value) -> bool:
     strict = any(_sign_matters(node) for node in nodes)
     imaginary = any(isinstance(node, Symbol) and node.name == "i" for node in nodes)
     seen = 0
-    for env in points(names, _whole_numbers(nodes), negative=strict):
-        decided = _same_at(gold, answer, env, decimal, may_be_complex=imaginary or not names, strict=strict)
+    for number, env in enumerate(points(names, _whole_numbers(nodes), negative=strict, far=strict)):
+        try:
+            decided = _same_at(gold, answer, env, decimal, may_be_complex=imaginary or not names, strict=strict)
+        except TooLarge:
+            if number < _FAR:
+                raise
+            break
         if decided is False:
             return False
         seen += decided is True
@@ -537,7 +546,7 @@ def same_expression(gold: Value, answer: Value) -> bool:
 
 def _sign_matters(node: Value) -> bool:
     match node:
-        case Operation(name="abs" | "sgn" | "floor" | "ceil" | "min" | "max" | "cases"):
+        case Operation(name="abs" | "sgn" | "floor" | "ceil" | "min" | "max" | "mod" | "cases"):
             return True
         case Operation(name="root", args=(Number(value=index), Operation(name="^", args=(_, Number(value=power))))):
             return index.denominator == 1 == power.denominator and index % 2 == 0 == power % 2
@@ -552,6 +561,8 @@ def _whole_numbers(nodes: list[Value]) -> set[str]:
         match node:
             case Operation(name="!" | "!!" | "binom" | "mod" | "gcd" | "lcm", args=args):
                 names |= set().union(*map(symbols, args))
+            case Operation(name="sum" | "prod", args=(_, low, high, _)):
+                names |= symbols(low) | symbols(high)
             case Operation(name="^", args=(Operation(name="neg") | Number(value=Fraction(numerator=-1)), exponent)):
                 names |= symbols(exponent)
             case Operation(name="^", args=(Number(value=value), exponent)) if value < 0:
@@ -563,19 +574,27 @@ def _whole_numbers(nodes: list[Value]) -> set[str]:
     return names
 
 
-def points(names: set[str], whole: set[str], *, negative: bool = False) -> Iterator[Env]:
-    """Where two expressions are compared: the same points on every machine and in every run."""
-    for number in range(1 if not names else 16 if negative else 13 if whole else 7):
+_FAR = 16  # from this number on, points lie far away
+
+
+def points(names: set[str], whole: set[str], *, negative: bool = False, far: bool = False) -> Iterator[Env]:
+    """Where two expressions are compared: the same points on every machine and in every run. `far`: two more, where
+    ``max(x, 2024)`` is no 2024."""
+    for number in range(1 if not names else _FAR + 2 * far if negative else 13 if whole else 7):
         env: Env = {}
         for name in names:
             seed = hashlib.sha256(f"{number} {name}".encode()).digest()
             value = Fraction(2 + seed[0] % 9) if name in whole else Fraction(64 + seed[0] + seed[1], 211)
-            if number in (2, 5) and name not in whole:
+            if name in ("n", "N", "m", "M") and name in whole:
+                value += 8  # above k, mostly
+            if number in (2, 4, 5, 8, 11) and name not in whole:
                 value /= 4  # within the domain of arcsin
             if negative and number in (1, 8):
                 value = Fraction(1 + seed[3] % 5)  # where floor and ceiling agree
-            if negative and number > 12 and name not in whole:
-                value = (value / 3 + 2, 4 * value, 30 * value)[number - 13]  # |f| and f differ where f is negative
+            if negative and number >= _FAR and name in whole:
+                value = Fraction(1000 + seed[0])
+            elif negative and number > 12:  # |f| and f differ where f is negative, max(f, 2024) and 2024 far away
+                value = (value / 3 + 2, 4 * value, 30 * value, 4000 * value, 10**7 * value)[number - 13]
             env[name] = -value if negative and 6 < number < 13 and seed[2] % 2 and name not in whole else value
         yield env
 
@@ -596,6 +615,8 @@ def _same_at(gold: Value, answer: Value, env: Env, decimal: bool, *, may_be_comp
             if one is None or two is None:
                 return None if env or (one is None and two is None and gold == answer) else False
             if isinstance(one, Fraction) and isinstance(two, Fraction):
+                if env and one == two == 0:
+                    return None  # \binom{n}{k} with k > n: no evidence
                 return one == two or (decimal and near(one, two))
             one, two = mp.mpmathify(approximate(one)), mp.mpmathify(approximate(two))
             if mp.isinf(one) or mp.isinf(two):

@@ -12,7 +12,7 @@ from synth.verify.answers.parser.answer import Parser
 from synth.verify.answers.parser.cursor import Malformed
 from synth.verify.answers.tokens import RELATIONS, Token, spelling, tokenize
 from synth.verify.answers.values import Number, Opaque, Text, Unreadable, Value
-from synth.verify.answers.words import join_number_words, prose, special
+from synth.verify.answers.words import join_number_words, prose, special, without_exception
 
 __all__ = ["equal", "is_plain_number", "is_prose", "letters", "plainly_equal", "read"]
 
@@ -34,7 +34,7 @@ def read(text: str) -> Value:
     """
     if len(text) > MAX_LENGTH:
         raise Unreadable("it is longer than any answer")
-    plain = spelling(text)
+    plain = without_exception(spelling(text))
     if (value := special(plain)) is not None:
         return value
     tokens = _connected(join_number_words(tokenize(plain)))
@@ -127,10 +127,21 @@ def letters(text: str) -> str:
 
 
 def _is_single(tokens: tuple[Token, ...], at: int) -> bool:
-    """Whether a brace stands around one token, and no digits behind it that it keeps apart (``2^{10}0``)."""
+    r"""Whether a brace stands around one sign, and no digits behind it that it keeps apart (``2^{1}0``). Longer numbers
+    keep theirs: ``\frac{31}{6}`` is no ``\frac{3}{16}``."""
     opening = at if tokens[at].text == "{" else at - 2
-    around = [token.text for token in tokens[max(opening, 0) : opening + 3 : 2]]
-    return around == ["{", "}"] and not (opening + 3 < len(tokens) and tokens[opening + 3].kind == "number")
+    around = [token.text for token in tokens[max(opening, 0) : opening + 3]]
+    is_one = len(around) == 3 and around[::2] == ["{", "}"] and (len(around[1]) == 1 or around[1].startswith("\\"))
+    return is_one and not (opening + 3 < len(tokens) and tokens[opening + 3].kind == "number")
+
+
+_FORMULA = re.compile(r"(?=.*\d)(?:[A-Z][a-z]?\d*|\((?:[A-Z][a-z]?\d*)+\)\d*){2,}")
+
+
+def _chemical(text: str) -> str:
+    """The letters of a chemical formula, whose digits need no sign of a subscript (``H_2O``, ``H2O``); "" otherwise."""
+    formula = letters(text).replace("_", "").replace("{", "").replace("}", "")
+    return formula if _FORMULA.fullmatch(formula) else ""
 
 
 def equal(gold: str, answer: str) -> bool:
@@ -138,7 +149,7 @@ def equal(gold: str, answer: str) -> bool:
 
     A comparison that would take more work than allowed is False: no answer of a data set is that large.
     """
-    if letters(gold) == letters(answer):
+    if letters(gold) == letters(answer) or _chemical(gold) == _chemical(answer) != "":
         return True
     start_work()
     try:

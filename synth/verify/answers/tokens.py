@@ -132,7 +132,7 @@ _WRAPPED = re.compile(
 # Without words of two letters that are products as well: by, at, am.
 _SMALL_WORDS = frozenset(
     word_list(
-        "the is are of to or and in if no its not for all any mod per yes with when where than odd even least most "
+        "the try is are of to or and in if no its not for all any mod per yes with when where than odd even least most "
         "more less from but only each both none over one two six ten red blue cup day USD EUR GBP Rs"
     )
 )
@@ -179,6 +179,7 @@ def spelling(text: str) -> str:
     text = re.sub(r"\\not\s*=", r"\\ne ", re.sub(r"\\not\s*\\in(?![A-Za-z])", r"\\notin ", text))
     text = re.sub(r"(\\mathbb\{?R\}?)\s*-\s*(?=\\\{)", r"\1 \\setminus ", text)
     text = _UNIT_FRACTION.sub(r"\1/\2", text)
+    text = re.sub(r"(?<=\d)\{\s*\}", "", text)
     text = re.sub(r"\bUS\s*(?=\\?\$)", "", text)
     text = re.sub(r"(?<=\d)\s*(?:\{,\}|,\\!)\s*(?=\d{3}(?!\d))", "{,}", text)
     signs = re.findall(r"(?<!\\)\$(.?)", text)

@@ -249,10 +249,11 @@ def listed_label(words: str) -> Unit | None:
 
 
 def _label(words: str) -> Unit | None:
-    if re.fullmatch(r"[\u4e00-\u9fff]{1,3}", words) and not set(words) & set("万亿千百十的倍不或半多分以余"):
+    if re.fullmatch(r"[\u4e00-\u9fff]{1,3}", words) and not set(words) & set("万亿千百十的倍不或半多分以余前后"):
         return Unit("", words=words, is_label=True)  # a Chinese measure word
-    parts = re.split(r"[\s-]+", words)
-    if not 1 <= len(parts) <= 3 or not all(re.fullmatch(r"[a-z']{3,20}|of", part) for part in parts):
+    counted = re.sub(r"^(?:ordered|distinct|different|possible) (?=pairs$)", "ordered_", words)  # no 2 * 18
+    parts = re.split(r"[\s-]+", counted)
+    if not 1 <= len(parts) <= 3 or not all(re.fullmatch(r"[a-z'_]{3,20}|of", part) for part in parts):
         return None
     last = parts[-1] if "of" not in parts[1:2] else parts[0]
     if set(parts) & NO_LABEL:

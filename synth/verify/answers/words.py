@@ -6,11 +6,10 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from synth.verify.answers.evaluate import REALS
 from synth.verify.answers.tokens import Token
 from synth.verify.answers.values import Based, Boolean, Clock, Date, Items, Symbol, Text, Value, word_list
 
-__all__ = ["join_number_words", "prose", "special"]
+__all__ = ["join_number_words", "prose", "special", "without_exception"]
 
 _ONES = dict(zip(
     word_list(
@@ -46,16 +45,27 @@ _BASED = re.compile(
 _NOTHING = re.compile(
     r"(?:there (?:is|are) )?no (?:real |integer |such |positive )*(?:solutions?|roots?)(?: exists?)?|empty set"
 )
-_EVERYTHING = re.compile(r"(?:all |any |every |the )?(?:set of )?(?:all )?real numbers?|all reals")
+_NUMBERS = (
+    r"(?:all |any |every |the )?(?:set of )?(?:all )?"
+    r"(?:(?P<kind>real|integer|rational|complex)s?(?: numbers?| values?)?|\\mathbb\{?R\}?)"
+)
+_EVERYTHING = re.compile(_NUMBERS)
+_ALL_BUT = re.compile(
+    rf"{_NUMBERS}(?: of)?(?: (?P<name>[a-z]))?,? (?:except|other than|excluding|but not|apart from)"
+    r"(?: for)?(?: (?P=name))?(?: ?=)? (?P<rest>[^:]+)",
+    re.IGNORECASE,
+)
+_SETS = {"real": "R", "integer": "Z", "rational": "Q", "complex": "C"}
+_REMAINDER = re.compile(r"(\d+),? ?(?:R\.?|r\.?|(?:with )?(?:a )?remainder(?: of)?) ?(\d+)")
+_ADDITIONS = frozenset(["all", "every", "any", "each"])  # in front of a text
+_PLURALS = {f"{word}s": word for word in word_list("integer number prime solution root value real multiple square")}
 _OPTION = re.compile(r"(?:option|choice) \(?([a-j])")
 _STYLES = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mbox|math(?:rm|bf|it|sf|tt)|operatorname)\s*\{([^{}]*)\}")
 
 
 def special(text: str) -> Value | None:
     """A text of `spelling` as a time of day, a date, a number in another base, yes or no, or "no solution"."""
-    for _ in range(3):
-        text = _STYLES.sub(r" \1 ", text)
-    text = " ".join(re.sub(r"\\[,;:! ]|~", " ", text).split()).rstrip(" .!")
+    text = _unstyled(text)
     plain = text.lower().strip("()")
     if len(text) > 60:
         return None
@@ -65,11 +75,28 @@ def special(text: str) -> Value | None:
         return Boolean(_YES[sentence[1]])
     if (option := _OPTION.fullmatch(plain)) is not None:
         return Symbol(option[1].upper())
-    if _EVERYTHING.fullmatch(plain):
-        return REALS
+    if (numbers := _EVERYTHING.fullmatch(plain)) and numbers["kind"]:
+        return Symbol(f"\\mathbb{{{_SETS[numbers['kind']]}}}")
+    if (division := _REMAINDER.fullmatch(text)) is not None:
+        return Text(f"{division[1]} remainder {division[2]}")
     if _NOTHING.fullmatch(plain):
         return Items("{", ())
     return _clock(text) or _date(text) or _based(text)
+
+
+def without_exception(text: str) -> str:
+    r"""The text with ``all real numbers except 2`` as ``\mathbb{R} \setminus \{2\}``."""
+    if len(text) > 120 or (match := _ALL_BUT.fullmatch(_unstyled(text))) is None:
+        return text
+    name = re.escape(match["name"]) if match["name"] else "[a-z]"
+    rest = re.sub(rf"(?<![A-Za-z\\]){name} ?=", "", match["rest"])
+    return f"\\mathbb{{{_SETS[(match['kind'] or 'real').lower()]}}} \\setminus \\{{{rest}\\}}"
+
+
+def _unstyled(text: str) -> str:
+    for _ in range(3):
+        text = _STYLES.sub(r" \1 ", text)
+    return " ".join(re.sub(r"\\[,;:! ]|~", " ", text).split()).rstrip(" .!")
 
 
 def _clock(text: str) -> Clock | None:
@@ -194,8 +221,14 @@ def prose(tokens: Sequence[Token]) -> Text | None:
         else:
             words.append(token.text if len(token.text) == 1 else token.text.lower())
         joined = token.kind == "letter"
-    while len(words) > 1 and words[0].lower() in ("the", "a", "an"):
+    while len(words) > 1 and (words[0].lower() in ("the", "a", "an") or words[0] in _ADDITIONS):
         words.pop(0)
+    if words[:2] == ["answer", "is"]:
+        words = words[2:]
+    words = [_PLURALS.get(word, word) for word in words]
+    letters = [word for word in words if len(word) == 1]
+    if len(letters) == 1 and len(words) < 5:  # n is even, even n
+        words = letters + [word for word in words if word not in (*letters, "is", "are")]
     if words == ["dne"] or (words[-3:] == ["does", "not", "exist"] and words[:-3] in (["limit"], ["it"])):
         words = ["does", "not", "exist"]
     if words and len(words[0]) == 1 == len(words):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from synth.verify.answers.evaluate import REALS
 from synth.verify.answers.parser.brackets import Brackets, as_interval
 from synth.verify.answers.parser.cursor import CLOSERS, END, MAX_DEPTH, QUALIFIERS
@@ -28,21 +30,34 @@ from synth.verify.answers.values import (
 
 __all__ = ["Parser"]
 
+_OF_INTEGERS = frozenset(
+    word_list("for where with all any some every each integer integers is are an arbitrary as \\in \\mathbb{Z} . ,")
+)
 _ROUNDED = frozenset(word_list("about approximately approx roughly around nearly exactly just only simply"))
 _NEGATIVE = ("negative", "minus")
-_CHANGES = frozenset(["if", "when", "otherwise", "else", "or", "but", "except", "unless", "not"])
+_CHANGES = frozenset(
+    word_list(
+        "if when otherwise else or but except unless not remainder probability possibly maybe perhaps probably wrong "
+        "incorrect"
+    )
+)
 _NOT_LABELS = frozenset(
     word_list(
         "not no at least most more less than fewer greater up to or between cannot never either neither minus "
         "negative over above below under around and plus times if unless isn't about approximately half except "
         "base none nothing without wrong incorrect false invalid excluded excluding twice double triple square squared "
-        "assume assuming suppose perhaps maybe probably possibly "
+        "assume assuming suppose perhaps maybe probably possibly let guess define try test check consider may might "
+        "could would should discard reject exclude ignore skip avoid verify add subtract multiply "
+        "divide substitute think believe seems say says said expect expected guess guessed used "
         "cubed reciprocal opposite thrice third quarter"
     )
 )
 _ELEMENTS = frozenset(word_list("all any every real number numbers integer integers positive natural values of"))
 _TOTALS = frozenset(
-    word_list("total value sum area volume length number amount probability answer maximum minimum max min result cost")
+    word_list(
+        "total value sum area volume length number amount probability answer maximum minimum max min result cost the "
+        "final correct solution"
+    )
 )
 
 
@@ -92,6 +107,8 @@ class Parser(Brackets):
                 self._at += 1
             if not joint and not self._is_next_mark():
                 break
+            if self._word() in QUALIFIERS and joint != ",":
+                raise Unreadable("another case follows")  # 18, and for n = 2 it is 20
             if self._next() is END or self._word() in QUALIFIERS or self._next().text in CLOSERS:
                 self._at = start if not top else self._at
                 break
@@ -121,6 +138,7 @@ class Parser(Brackets):
             self._at += 3
             return two.text
         if self._depth == 1 and two.text == ")" and _is_mark_of_list(one) and self._next(2) is not END:
+            self._mark = one.text
             self._at += 2
             return one.text
         if len(one.text) == 1 and one.text in "ABCDEFGHIJ" and two.text in (":", ".") and self._next(2) is not END:
@@ -139,13 +157,17 @@ class Parser(Brackets):
             or words[0] in QUALIFIERS
         ):
             return None
+        copula = next((k for k, word in enumerate(words) if word in ("is", "are")), 0)
+        if copula and {word.lower() for word in words[:copula]} <= _TOTALS:  # the answer is x + 1
+            words, end = words[: copula + 1], copula + 1
         mark = self._next(end).text
         if words[-1] == "of" and words[-2:-1] and words[-2] not in _TOTALS:
             return None
         if mark in (":", "=") or words[-1] in ("is", "are", "equals", "be", "of"):
             self._at += end + (mark in (":", "="))
             return " ".join(word for word in words if word not in ("the", "is", "are", "equals", "be", "of"))
-        is_name = self._next(end).kind == "number" and all(self._word(k) for k in range(end))
+        number = self._next(end + (mark == "-" and self._next(end).spaced))
+        is_name = number.kind == "number" and all(self._word(k) for k in range(end))
         if is_name and words[-1] not in CURRENCIES and self._depth == 1 and self._is_list:
             self._at += end
             return " ".join(words)
@@ -164,9 +186,20 @@ class Parser(Brackets):
         words = [token.text.lower() for token in rest if token.kind == "word"]
         if set(words) & _CHANGES or words.count("for") > 1 or any(token.text == "\\pm" for token in rest):
             raise Unreadable("its conditions change the value")
+        places = zip(rest, rest[1:], rest[2:], strict=False)
+        if any(comma.text == "," and one.kind == "number" and two.kind == "word" for comma, one, two in places):
+            raise Unreadable("another case follows")
         if any(token.text == "=" for token in rest) and "where" not in words:
             raise Unreadable("it holds for one case only")
         self._at = len(self._tokens)
+        return self._with_parameter(value, rest)
+
+    def _with_parameter(self, value: Value, rest: Sequence[Token]) -> Value:
+        r"""``k\pi`` with its parameter: ``for any integer k``, ``where k is an integer``, ``for k \in \mathbb{Z}``."""
+        names = [token.text for token in rest if token.kind == "letter" and token.text != "a"]
+        words = {token.text.lower() for token in rest if token.kind != "letter"}
+        if len(set(names)) == 1 and words <= _OF_INTEGERS and words & {"integer", "integers", "\\mathbb{Z}"}:
+            return Qualified(value, (Relation((Symbol(names[0]), Symbol("\\mathbb{Z}")), ("\\in",)),))
         return value
 
     # --- relations and quantities --------------------------------------------------------------------------------
@@ -199,8 +232,9 @@ class Parser(Brackets):
         if sides[0] == Symbol("?") and marks == ["\\approx"]:
             return sides[1]
         match sides[0]:
-            case Operation(name=name) if name.startswith("apply ") and marks == ["\\equiv"]:
-                marks = ["="]  # f(x) \equiv 0
+            case Operation(name=name) | Symbol(name=name) if marks == ["\\equiv"]:
+                if name.startswith("apply ") or name in ("f", "g", "h"):
+                    marks = ["="]  # f(x) \equiv 0
         return Relation(tuple(sides), tuple(marks))
 
     def _mark_ahead(self) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from synth.verify.answers.evaluate import REALS
 from synth.verify.answers.parser.cursor import END, Malformed
 from synth.verify.answers.parser.expressions import Expressions, operand
-from synth.verify.answers.regions import is_region
+from synth.verify.answers.regions import is_region, variable
 from synth.verify.answers.values import (
     Cases,
     Interval,
@@ -216,7 +216,7 @@ def _built(element: Value, condition: Value) -> Value:
     """The set of the elements that a condition names: a region where the element is its variable."""
     if isinstance(element, Relation) and element.marks == ("\\in",):
         element = element.sides[0] if element.sides[1] == REALS else element
-    if isinstance(element, Symbol) and is_region(condition):
+    if isinstance(element, Symbol) and is_region(condition) and variable(condition) in (element.name, None):
         return condition
     return Operation("\\builder", (element, condition))
 

@@ -75,10 +75,12 @@ class Cursor(ABC):
         return self._word(ahead) in ("and", "or") or self._word(ahead) in QUALIFIERS or token.text == "|"
 
     def _is_next_mark(self) -> bool:
-        """Whether the mark of the next item of a list stands here: ``(b)`` in ``(a) 5 (b) 6``."""
-        one, two, three = self._next(), self._next(1), self._next(2)
-        is_next = bool(self._mark) and two.text == chr(ord(self._mark) + 1)
-        return is_next and self._depth == 1 and one.text == "(" and three.text == ")"
+        """Whether the mark of the next item of a list stands here: ``(b)`` in ``(a) 5 (b) 6``, and without ``(``."""
+        if not self._mark or self._depth != 1:
+            return False
+        opened = self._next().text == "("
+        mark, closing = self._next(opened), self._next(opened + 1)
+        return mark.text == chr(ord(self._mark) + 1) and closing.text == ")" and (opened or mark.spaced)
 
     def _is_ahead(self, text: str) -> bool:
         return any(token.text == text for token in self._tokens[self._at + 1 :])

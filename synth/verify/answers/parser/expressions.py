@@ -33,6 +33,7 @@ SET_MARKS = ("\\cup", "\\cap", "\\setminus", "\\land", "\\lor", "\\oplus", "\\ot
 _APPLIED = frozenset(
     word_list("f g h F G H P E O J Y \\phi \\sigma \\delta \\Gamma \\zeta \\psi \\tau \\Phi \\Theta \\Psi \\chi")
 )
+_INVERTIBLE = ("f", "g", "h")
 _SYNONYMS = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "sign": "sgn", "GCD": "gcd", "LCM": "lcm",
              "arcsinh": "arsinh"}  # fmt: skip
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan", "cot": "arccot", "sec": "arcsec", "csc": "arccsc",
@@ -133,15 +134,15 @@ class Expressions(Quantities):
 
     def _starts_factor(self) -> bool:
         token = self._next()
+        if self._is_next_mark():
+            return False
         if token.kind in ("number", "letter", "name"):
             return True
         if token.kind == "command":
             return token.text not in _NO_FACTOR and token.text not in RELATIONS and token.text not in SET_MARKS
         if token.text == "|":
             return not self._bars and not self._builders and self._is_ahead("|")
-        if self._is_next_mark() or (
-            token.text == "(" and (self._next(1).kind == "word" or self._is_remark() or self._is_repeated())
-        ):
+        if token.text == "(" and (self._next(1).kind == "word" or self._is_remark() or self._is_repeated()):
             return False
         if token.text == "[":
             return self._is_ahead("]")
@@ -157,7 +158,7 @@ class Expressions(Quantities):
         number = self._next(1)
         return (
             number.kind == "number"
-            and number.upright
+            and (number.upright or self._next(-1).upright)
             and number.text == self._next(-1).text
             and self._next(2).text == ")"
         )
@@ -265,7 +266,7 @@ class Expressions(Quantities):
                 return Operation("binom", pair)
             self._at = start
         symbol = self._decorated(name)
-        if self._is_application(name):
+        if self._is_application(symbol.name if symbol.name.endswith("^{-1}") else name):
             arguments = self._arguments()
             if arguments is not None:
                 return Operation(f"apply {symbol.name}", arguments)
@@ -281,6 +282,9 @@ class Expressions(Quantities):
             elif self._next().text == "'":
                 self._at += 1
                 primes += "'"
+            elif name in _INVERTIBLE and [self._next(k).text for k in range(6)] == ["^", "{", "-", "1", "}", "("]:
+                self._at += 5
+                name += "^{-1}"
             elif self._next().text == "^" and self._next(1).text in ("*", "'", "\\dagger", "\\ast", "+"):
                 self._at += 2
                 name += f"^{{{self._next(-1).text}}}"
@@ -291,7 +295,7 @@ class Expressions(Quantities):
         """Whether the bracket that follows holds arguments and no factor."""
         if self._next().text != "(" or self._next().spaced:
             return False
-        if name in _APPLIED:
+        if name in _APPLIED or name.removesuffix("^{-1}") in _INVERTIBLE:
             return True
         depth, comma, ahead = 0, False, 0
         while self._next(ahead) is not END:

@@ -39,17 +39,28 @@ class Quantities(Numbers):
         """Whether the letters here are a unit rather than factors of a product: spaced, or with a slash, and whole."""
         token = self._next()
         if token.kind == "letter" and not token.upright:
-            if not token.spaced or (self._is_stop(1) and token.text not in _LONE_UNITS):
-                return False
-            if (
-                not self._is_stop(1)
-                and self._next(1).text not in ("/", "^", "\\cdot")
-                and self._next(1).kind != "letter"
-            ):
-                return False
-        elif token.kind not in ("word", "name", "letter") and token.text not in ("\\mu", "\\Omega", "\\angstrom", "%"):
+            return self._letters_ahead()
+        if token.kind not in ("word", "name", "letter") and token.text not in ("\\mu", "\\Omega", "\\angstrom", "%"):
             return False
         return self._unit() is not None
+
+    def _letters_ahead(self) -> bool:
+        r"""Whether letters are a unit: ``5 m``, ``5 m/s``, ``3 m^2``; not ``\frac12 C V^2``, ``x + 5 m``, ``2 A B``."""
+        token, after = self._next(), self._next(1)
+        if not token.spaced or (self._is_stop(1) and token.text not in _LONE_UNITS):
+            return False
+        if after.text == "^" and token.text != "m" and self._next(2).text not in ("-", "{"):
+            return False
+        for before in reversed(self._tokens[: self._at]):
+            if before.kind == "word" or before.text in RELATIONS or before.text in (",", ";", ":"):
+                break
+            if before.kind in ("letter", "name") or before.text in ("\\frac", "\\pi"):
+                return False
+        if (named := self._unit()) is None:
+            return False
+        letters = [one.text for one in self._tokens[self._at : named[1]] if one.kind == "letter" and not one.upright]
+        is_quotient = any(one.text in ("/", "-") for one in self._tokens[self._at : named[1]])
+        return len(letters) == 1 or is_quotient or letters == ["N", "m"]
 
     def _unit(self) -> tuple[Unit, int] | None:
         """The unit at this position and the position behind it, where everything up to there is one."""
@@ -85,6 +96,10 @@ class Quantities(Numbers):
                 pieces.append(glue + _UNIT_SIGNS[token.text])
             elif pieces and token.text in ("2", "3") and not token.spaced and last.kind == "word":
                 pieces.append(f"^{token.text}")  # cm2
+            elif token.text == "(" and pieces and pieces[-1].endswith("/"):  # J/(mol K)
+                pieces.append("(")
+            elif token.text == ")" and "(" in pieces and ")" not in pieces:
+                pieces.append(")")
             elif token.text == ".":
                 if at + 1 < len(self._tokens) and self._tokens[at + 1].kind == "number":
                     return None

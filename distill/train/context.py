@@ -1,0 +1,159 @@
+"""Context parallelism: the processes of a group hold parts of the same packed rows, and attention covers whole rows.
+
+As Llama 3 was trained (Grattafiori et al. 2024, section 3.3.2): keys and values of the whole sequence are gathered from
+the group, and each process computes attention for its own queries; the gradients of keys and values are summed over the
+group. A row is cut into twice as many chunks as there are processes, and each holds one from the front and one from the
+back: so all hold as many tokens, and as much of the causal attention.
+
+Layers other than attention compute on the part alone. So a layer that carries a state along the row (Mamba, gated delta
+net, convolutions) and a window shorter than the rows are refused.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from licensing.errors import InputError
+
+__all__ = ["ContextGroup", "check_context_layers", "part_of"]
+
+_CONTEXT_ATTENTION = "distill_context_sdpa"
+
+_WINDOWS = {"sliding_attention": "sliding_window", "chunked_attention": "attention_chunk_size"}
+_LENGTH_DEPENDENT = ("dynamic", "longrope")
+"""Types of RoPE that look at the largest position of a forward pass, which differs from part to part."""
+
+
+@dataclass(frozen=True)
+class ContextGroup:
+    """The ``size`` processes that hold parts of the same rows; this one holds part ``rank``.
+
+    ``gather``: (tensor, dimension) -> the tensors of all, one behind another. Its backward pass sums the gradients.
+    """
+
+    size: int
+    rank: int
+    gather: Callable[[Any, int], Any]
+
+    def register_attention(self) -> str:
+        """Make the group's attention known to transformers; returns its name, for ``model.set_attn_implementation``."""
+        from transformers import AttentionInterface, AttentionMaskInterface
+
+        AttentionInterface.register(_CONTEXT_ATTENTION, functools.partial(_attention, self.gather))
+        AttentionMaskInterface.register(_CONTEXT_ATTENTION, lambda **_: None)  # the attention knows the rows
+        return _CONTEXT_ATTENTION
+
+
+def check_context_layers(base: Path, longest: int) -> None:
+    """Raise InputError where layers of the model in folder ``base`` need more of a row of ``longest`` tokens than
+    attention gathers, as its config.json says. ``distill.train.proof`` refuses what that does not say."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+    text = config.get_text_config()
+    model = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    faults = []
+    if getattr(model, "_is_stateful", False):
+        faults.append("its layers carry a state along the row")
+    if not getattr(model, "_supports_sdpa", True):
+        faults.append("its attention is not PyTorch's")
+    rope = getattr(text, "rope_parameters", None) or {}
+    for scaling in (
+        rope,
+        *(one for one in rope.values() if isinstance(one, dict)),
+    ):  # one for all layers, or one a type
+        if scaling.get("rope_type") in _LENGTH_DEPENDENT:
+            faults.append(f"its position embeddings ({scaling['rope_type']}) change with the longest row")
+    # Models without the types of their layers (Mistral) have the window in each.
+    for kind in sorted(set(getattr(text, "layer_types", None) or ["sliding_attention"]) - {"full_attention"}):
+        if kind not in _WINDOWS:
+            faults.append(f"it has layers of type {kind}")
+        elif (window := getattr(text, _WINDOWS[kind], None)) and window < longest:
+            faults.append(f"its attention covers {window:,} tokens, and rows have up to {longest:,}")
+    if faults:
+        raise InputError(
+            f"rows of a {text.model_type} model cannot be divided among processes: {faults[0]}",
+            where="student.parallel.context_parallel_size",
+            hint="set it to 1",
+        )
+
+
+def part_of(batch: dict[str, Any], part: int, parts: int, pad_id: int) -> dict[str, Any]:
+    """The part of a packed micro batch (``distill.train.batches``) that one of ``parts`` processes computes.
+
+    ``input_ids``, ``labels`` and ``position_ids`` of shape (1, width). The width is that of the longest part; at the
+    end of a shorter one are a few pad tokens without loss. For the attention: ``context_order``, the place of each
+    token of the batch among the gathered ones, and ``context_chunks``: (first token, end, first token of the row) of
+    each chunk of the part, in tokens of the batch.
+    """
+    import torch
+
+    bounds = batch["cu_seq_lens_q"].tolist()
+    chunks = [_chunks(bounds, one, parts) for one in range(parts)]
+    places = [torch.cat([torch.arange(first, end) for first, end, _ in of_part]) for of_part in chunks]
+    width = max(len(one) for one in places)
+    order = torch.empty(bounds[-1], dtype=torch.long)
+    for one, tokens in enumerate(places):
+        order[tokens] = torch.arange(len(tokens)) + one * width
+    missing = width - len(places[part])
+    fill = {"input_ids": pad_id, "labels": -100, "position_ids": 0}
+    return {
+        **{
+            name: torch.nn.functional.pad(batch[name][:, places[part]], (0, missing), value=value)
+            for name, value in fill.items()
+        },
+        "context_order": order,
+        "context_chunks": chunks[part],
+    }
+
+
+def _chunks(bounds: Sequence[int], part: int, parts: int) -> list[tuple[int, int, int]]:
+    chunks = []
+    for row, end in pairwise(bounds):
+        for number in (part, 2 * parts - 1 - part):
+            first, last = (row + (end - row) * at // (2 * parts) for at in (number, number + 1))
+            if last > first:
+                chunks.append((first, last, row))
+    return chunks
+
+
+def _attention(
+    gather: Callable[[Any, int], Any],
+    module: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attention_mask: Any,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    *,
+    context_order: Any,
+    context_chunks: Sequence[tuple[int, int, int]],
+    **_: Any,
+) -> tuple[Any, None]:
+    """``query``: (1, heads, width, size); ``key`` and ``value``: (1, key heads, width, size), of the part."""
+    import torch
+    from torch.nn.attention.bias import causal_lower_right
+
+    if attention_mask is not None:
+        raise ValueError("the model masks attention on its own")
+    # Rotation leaves queries and keys in float32 where autocast computes values in bfloat16.
+    query, key = query.to(value.dtype), key.to(value.dtype)
+    both = gather(torch.cat([key, value], dim=-1), 2).index_select(2, context_order)
+    keys, values = both.split([key.shape[-1], value.shape[-1]], dim=-1)
+    lengths = [end - first for first, end, _ in context_chunks]
+    *queries, padding = query.split([*lengths, query.shape[2] - sum(lengths)], dim=2)
+    outputs = [
+        torch.nn.functional.scaled_dot_product_attention(
+            q, keys[:, :, row:end], values[:, :, row:end], causal_lower_right(end - first, end - row),
+            dropout_p=dropout, scale=scaling, enable_gqa=query.shape[1] != key.shape[1],
+        )
+        for q, (first, end, row) in zip(queries, context_chunks, strict=True)
+    ]  # fmt: skip
+    outputs.append(padding.new_zeros(*padding.shape[:-1], value.shape[-1]))
+    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None

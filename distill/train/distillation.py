@@ -1,0 +1,163 @@
+"""What trainings on a teacher's distribution have in common, whichever of TRL's trainers they take.
+
+They go on from what SFT left, an adapter or whole weights, and leave the same files; their checkpoints are marked when
+they are whole; their metrics are written as SFT's are; a step whose gradient is not finite ends them before it changes
+a weight; and TRL's report to the hub is off. Dropout is off: the distribution that is trained is the one that is
+shipped.
+
+Not covered: several processes.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from distill.config.recipe import LoraMethod, StudentConfig
+from distill.config.train import LogitsConfig, OnPolicyConfig
+from distill.models.folder import read_base
+from distill.models.vocabulary import crop_vocabulary
+from distill.runs.stage import Reporter
+from distill.train import parallel
+from distill.train.arguments import common_arguments, set_trackers
+from distill.train.checkpoints import complete
+from distill.train.metrics import StepLog, is_json
+from distill.train.weights import open_base, save_adapter, save_full, trained_in_float32
+from licensing.errors import Refused
+
+__all__ = ["logged_steps", "open_student", "save_student", "step_trainer", "token_weighted_trainer"]
+
+
+def open_student(
+    student: StudentConfig, start: Path, trained: Path, dtype: str, vocabulary: int | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """What an earlier training left in ``trained``, on the device: an adapter for the model of ``start``, or whole
+    weights; over the first ``vocabulary`` tokens, or all. And the rows of full weights that were cut off."""
+    import torch
+
+    lora = isinstance(student.method, LoraMethod)
+    model = open_base(student, start if lora else trained, dtype)
+    cut_off = {} if vocabulary is None else crop_vocabulary(model, vocabulary)
+    if lora:
+        from peft import PeftModel
+
+        model = trained_in_float32(PeftModel.from_pretrained(model, trained, is_trainable=True))
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), cut_off
+
+
+def save_student(trainer: Any, cut_off: Mapping[str, Any], student: StudentConfig, start: Path, out: Path) -> None:
+    """Write the weights to the folder ``out``, in place of what is there, as SFT does."""
+    import torch
+
+    lora = isinstance(student.method, LoraMethod)
+    weights = parallel.full_state_dict(trainer, trainable_only=lora)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    if lora:
+        save_adapter(trainer.model, weights, student, out)
+    else:
+        whole = {name: torch.cat([weights[name], rest.to(weights[name])]) for name, rest in cut_off.items()}
+        save_full(trainer.model, weights | whole, start, out)
+
+
+def logged_steps(trainer: Any, names: Mapping[str, str]) -> tuple[dict[str, Any], ...]:
+    """What the trainer logged of each optimiser step, under our names; ``names``: TRL's -> ours."""
+    return tuple(
+        {ours: entry[name] for name, ours in names.items() if name in entry and is_json(entry[name])}
+        for entry in trainer.state.log_history
+        if "learning_rate" in entry
+    )
+
+
+def token_weighted_trainer() -> Any:
+    """TRL's ``ServerDistillationTrainer`` with the same weight for each token of a step, however the step is divided:
+    TRL weighs each forward pass alike."""
+    from trl.experimental.server_distillation import ServerDistillationTrainer
+
+    class TokenWeightedTrainer(ServerDistillationTrainer):
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+            mean = super().compute_loss(model, inputs) * self.current_gradient_accumulation_steps
+            return mean * inputs["completion_mask"].sum() / inputs["num_items_in_batch"]
+
+    return TokenWeightedTrainer
+
+
+def step_trainer(
+    kind: Any,
+    settings: Any,
+    student: StudentConfig,
+    config: OnPolicyConfig | LogitsConfig,
+    section: str,
+    model: Any,
+    start: Path,
+    data: Any,
+    dtype: str,
+    checkpoints: Path,
+    fingerprint: str,
+    metrics: Path,
+    progress: Reporter,
+    before_checkpoint: Callable[[], None] = lambda: None,
+    **more: Any,
+) -> Any:
+    """A trainer of TRL's class ``kind`` over ``data``, whose rows are those of all steps in their order.
+
+    Args:
+        settings: The class of its arguments, with the loss and what is the trainer's own set.
+        section: Where ``config`` stands in the recipe.
+        before_checkpoint: Called before a checkpoint counts.
+        more: Further arguments of the trainer.
+    """
+    from transformers import AutoTokenizer, TrainerCallback
+
+    arguments = settings(
+        **common_arguments(student, dtype, checkpoints, metrics),
+        disable_dropout=True,
+        shuffle_dataset=False,  # the order is that of ``training_order``
+        per_device_train_batch_size=config.in_one_pass,
+        gradient_accumulation_steps=config.batch_size // config.in_one_pass,
+        num_train_epochs=1,  # the rows are those of all steps
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant",
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one device; TRL refuses nn.DataParallel
+    log = StepLog(metrics)
+
+    class Watch(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            log.start(state.global_step)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if "grad_norm" in logs:
+                log.write({"step": state.global_step, "seconds": log.seconds(), **logs})
+                length = logs["completions/mean_length"]
+                progress(state.global_step, state.max_steps, f"loss {logs['loss']:.3f}, {length:.0f} tokens an answer")
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            before_checkpoint()
+            complete(checkpoints / f"checkpoint-{state.global_step}", fingerprint)
+
+    class StepTrainer(kind):
+        def _send_telemetry(self) -> None:
+            """Nothing: TRL tells the hub which model is trained on what."""
+
+        def _clip_grad_norm(self, model: Any) -> Any:
+            norm = super()._clip_grad_norm(model)
+            if not math.isfinite(float(norm)):
+                raise Refused(
+                    f"the gradient norm of step {self.state.global_step + 1} is not finite",
+                    where=f"{section}.learning_rate",
+                    hint="lower it, or set student.dtype: float32; the run goes on from its newest checkpoint",
+                )
+            return norm
+
+    tokenizer = AutoTokenizer.from_pretrained(start, padding_side="left")
+    if tokenizer.pad_token_id >= model.config.vocab_size:  # cut off; what is padded is masked, so any token will do
+        tokenizer.pad_token_id = read_base(start).stop_ids[0]
+    trainer = StepTrainer(
+        model=model, args=arguments, train_dataset=data, processing_class=tokenizer, callbacks=[Watch()], **more
+    )
+    set_trackers(trainer, student.report_to, metrics)
+    return trainer
