@@ -20,7 +20,6 @@ from distill.models.folder import base_path, cached, read_base
 from distill.runs.stage import Reporter
 from licensing.errors import InputError, Refused
 from licensing.files import read_json
-from publish.weights import weight_files
 from synth.problems.problem import Prompt, canonical_json
 from synth.problems.prompt_template import PromptTemplate
 from synth.reasoning import split_reasoning
@@ -74,8 +73,7 @@ def folder_teacher(folder: Path, config: EvaluationSettings, template: PromptTem
     """A model folder as a teacher, with the engine of the evaluate section and the tags of its own template.
 
     ``template``: the student's text around a question."""
-    weight_files(folder)  # raises where they are not all there
-    think_open, think_close = read_base(folder, served=True).turn.tags
+    think_open, think_close = read_base(folder, quantized=True).turn.tags
     values: dict[str, Any] = {"model": str(folder), "think_open": think_open, "think_close": think_close}
     values["prompt_template"] = template
     if config.engine == "vllm":

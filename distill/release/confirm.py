@@ -221,7 +221,7 @@ def _template(folder: Path) -> Check:
         raise Refused(f"there is no {TEMPLATE_FILE}")
     if others := other_templates(folder):
         raise Refused(f"a second chat template in {', '.join(others)}: engines differ in which one they read")
-    base = read_base(folder, served=True)  # renders a question and an answer
+    base = read_base(folder, quantized=True)  # renders a question and an answer
     recipe, _ = read_yaml(folder / "recipe.yaml", "a recipe", "package again")
     persona = recipe.get("persona") if isinstance(recipe, dict) else None
     if not persona:
