@@ -42,7 +42,7 @@ class Compress(Stage[FormatsFacts]):
     not_keyed = frozenset({"compressor", "scan_allow"})
 
     types: tuple[CompressedType, ...]
-    compressor: str | None
+    compressor: str
     student: StudentConfig
     evaluate: EvaluateConfig
     stop_rate: float

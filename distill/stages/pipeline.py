@@ -349,6 +349,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             )
         )
     if recipe.release.compressed_types:
+        assert recipe.release.compressor is not None, "check_formats has checked it"
         run.stage(
             Compress(
                 types=recipe.release.compressed_types,

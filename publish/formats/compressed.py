@@ -9,6 +9,7 @@ Not covered: mixtures of experts, AWQ, NVFP4 and MXFP4, key-value caches of fewe
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections import Counter
 from collections.abc import Sequence
@@ -46,7 +47,8 @@ def compressor_version(python: str | None) -> str:
     if python is None:
         raise InputError("fp8, w8a8 and w4a16 need an environment with llmcompressor", where=where, hint=_INSTALL)
     try:
-        done = subprocess.run([python, "-c", _VERSIONS], env=clean_environment(), capture_output=True, text=True)
+        command = [_absolute(python), "-c", _VERSIONS]
+        done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True)
     except OSError as error:
         raise InputError(f"{python} does not run: {error.strerror}", where=where, hint=_INSTALL) from error
     if done.returncode != 0:
@@ -61,7 +63,7 @@ def write_compressed(
     kind: CompressedType,
     rows: Sequence[Sequence[int]],
     max_length: int,
-    python: str | None,
+    python: str,
     out: Path,
     scratch: Path,
 ) -> None:
@@ -82,8 +84,8 @@ def write_compressed(
     plan = {"model": str(release.absolute()), "out": str(unfinished), "scheme": _SCHEMES[kind],
             "rows": list(rows), "max_length": max_length}  # fmt: skip
     write_json(scratch / "plan.json", plan)
-    script = Path(__file__).with_name("llm_compressor.py")
-    run_program("llmcompressor", [python, script, scratch.absolute() / "plan.json"], scratch, "take the format out")
+    command = [_absolute(python), Path(__file__).with_name("llm_compressor.py"), scratch.absolute() / "plan.json"]
+    run_program("llmcompressor", command, scratch, "take the format out")
     weights = {"config.json", INDEX, *(file.name for file in weight_files(unfinished))}
     for file in unfinished.iterdir():
         if file.name in weights:
@@ -92,6 +94,12 @@ def write_compressed(
             file.unlink()  # a generation config of another transformers, and llmcompressor's own recipe.yaml
     copy_companions(release, unfinished)
     unfinished.rename(out)
+
+
+def _absolute(python: str) -> str:
+    """The path of an interpreter for a program that runs in another folder. A link stays: it leads to its environment.
+    A bare name is looked up in PATH."""
+    return os.path.abspath(os.path.expanduser(python)) if os.sep in python else python
 
 
 def tensor_types(file: Path) -> dict[str, int]:

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from licensing.errors import Refused
+from licensing.errors import InputError, Refused
 from publish.cards.format_card import format_card
 from publish.chat_template import template_digest
 from publish.facts import (
@@ -33,7 +33,7 @@ from publish.facts import (
     Score,
     ScoredModel,
 )
-from publish.formats.compressed import tensor_types, write_compressed
+from publish.formats.compressed import compressor_version, tensor_types, write_compressed
 from publish.formats.gguf import check_gguf, write_gguf
 from publish.formats.ollama import modelfile
 from publish.package import build_format_release
@@ -338,6 +338,26 @@ def test_a_model_whose_experts_would_stay_as_they_are_is_refused(tmp_path: Path)
         write_compressed(tmp_path, "fp8", [], 1, sys.executable, tmp_path / "out", tmp_path / "work")
 
 
+def interpreter(folder: Path, versions: str, then: str = "") -> Path:
+    """A stand-in for the Python of an environment: prints ``versions`` of its packages, and runs ``then``."""
+    python = folder / "python"
+    python.write_text(f"#!/bin/sh\ncase $* in *-c*) echo '{versions}';; *) {then or ':'};; esac\n")
+    python.chmod(0o755)
+    return python
+
+
+def test_the_path_of_the_interpreter_is_that_of_the_caller_s_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interpreter(tmp_path, '[["llmcompressor", "0.14"]]', "echo no such model; exit 1")
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path.parent)
+    python = f"{tmp_path.name}/python"
+    assert compressor_version(python).startswith("llmcompressor 0.14")
+    with pytest.raises(InputError, match="no such model"):
+        write_compressed(tmp_path, "fp8", [], 1, python, tmp_path / "out", tmp_path / "work")
+
+
 @pytest.mark.parametrize(
     ("compressor", "code", "what"),
     [
@@ -361,9 +381,7 @@ def test_a_run_without_a_compressor_ends_before_its_first_stage(
 def test_fp8_is_refused_where_only_the_cpu_build_of_vllm_could_score_it(
     distill: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compressor = tmp_path / "python"
-    compressor.write_text('#!/bin/sh\necho \'[["llmcompressor", "0.14"]]\'\n')
-    compressor.chmod(0o755)
+    compressor = interpreter(tmp_path, '[["llmcompressor", "0.14"]]')
     find, version = importlib.util.find_spec, importlib.metadata.version
     installed = ("vllm", "compressed_tensors")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: name in installed or find(name, *a))
