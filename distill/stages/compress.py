@@ -20,6 +20,7 @@ from distill.runs.facts import (
 )
 from distill.runs.stage import Stage, StageContext
 from distill.runs.tables import open_training_rows
+from licensing.errors import Refused
 from licensing.files import read_json, read_rows, write_json, write_rows
 from publish.formats.compressed import CALIBRATED, CompressedType
 from synth.sampling.samples_table import PROBLEMS
@@ -28,7 +29,7 @@ from synth.verify.config import VerifyConfig
 __all__ = ["Compress"]
 
 _ROWS, _LENGTH = 512, 2048
-"""Training rows to calibrate with, and their longest in tokens: the values of llmcompressor's examples."""
+"""Training rows to calibrate with, and their first tokens that count: the values of llmcompressor's examples."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Compress(Stage[FormatsFacts]):
     """The folders ``<release>-FP8``, ``-W8A8``, ``-W4A16``, each complete as a repository of its own.
 
     ``compressor``: the interpreter of the environment with llmcompressor. Weights and answers are kept in
-    ``ctx.scratch`` once complete. Raises Refused where a stop rate is below ``stop_rate``.
+    ``ctx.scratch`` once complete. Raises Refused where a stop rate is below ``stop_rate``, and where no training
+    row can be calibrated with.
     """
 
     not_keyed = frozenset({"compressor", "scan_allow"})
@@ -107,7 +109,7 @@ class Compress(Stage[FormatsFacts]):
         )
 
     def _calibration(self, ctx: StageContext) -> list[list[int]]:
-        """Token ids of the first training rows that fit."""
+        """Token ids of the first training rows, cut to ``_LENGTH``. Raises Refused where there is none."""
         from distill.models.folder import read_base
         from distill.models.tokens import RowRefused, Tokens
 
@@ -120,5 +122,8 @@ class Compress(Stage[FormatsFacts]):
                 return []
 
         with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data) as rows:
-            fitting = (ids for ids in map(rendered, rows) if 0 < len(ids) <= _LENGTH)
-            return list(itertools.islice(fitting, _ROWS))
+            cut = list(itertools.islice((ids[:_LENGTH] for ids in map(rendered, rows) if ids), _ROWS))
+        if not cut:
+            what = "no training row can be rendered, and w4a16 is calibrated on training rows"
+            raise Refused(what, where="release.formats", hint="take w4a16 out")
+        return cut

@@ -30,6 +30,7 @@ CompressedType = Literal["fp8", "w8a8", "w4a16"]
 CALIBRATED: tuple[CompressedType, ...] = ("w4a16",)
 """Types whose weights are chosen by what the model does on given rows."""
 
+_TENSOR_TYPES = {"fp8": "F8_E4M3", "w8a8": "I8", "w4a16": "INT4"}
 _SCHEMES = {"fp8": "FP8_DYNAMIC", "w8a8": "W8A8", "w4a16": "W4A16"}
 _INSTALL = "python -m venv ENV && ENV/bin/pip install 'llmcompressor>=0.14'; release.compressor: ENV/bin/python"
 _VERSIONS = """
@@ -74,7 +75,7 @@ def write_compressed(
     gets its name when it is complete.
 
     Raises InputError where llmcompressor does not take the model; Refused for a mixture of experts, whose experts would
-    stay as they are.
+    stay as they are, and where no weights of the type came out.
     """
     config = read_object(release / "config.json")
     if experts := sorted(key for key in config if "experts" in key):
@@ -86,6 +87,7 @@ def write_compressed(
     write_json(scratch / "plan.json", plan)
     command = [_absolute(python), Path(__file__).with_name("llm_compressor.py"), scratch.absolute() / "plan.json"]
     run_program("llmcompressor", command, scratch, "take the format out")
+    _check_compressed(unfinished, kind)
     weights = {"config.json", INDEX, *(file.name for file in weight_files(unfinished))}
     for file in unfinished.iterdir():
         if file.name in weights:
@@ -94,6 +96,15 @@ def write_compressed(
             file.unlink()  # a generation config of another transformers, and llmcompressor's own recipe.yaml
     copy_companions(release, unfinished)
     unfinished.rename(out)
+
+
+def _check_compressed(folder: Path, kind: CompressedType) -> None:
+    """llmcompressor passes over what it does not know, such as layers that are no ``torch.nn.Linear``."""
+    form = read_object(folder / "config.json").get("quantization_config") or {}
+    types = {name for file in weight_files(folder) for name in tensor_types(file)}
+    if form.get("quant_method") != "compressed-tensors" or _TENSOR_TYPES[kind] not in types:
+        what = f"llmcompressor left the weights as they were ({', '.join(sorted(types))}), and {kind} was to be made"
+        raise Refused(what, where="release.formats", hint="take the format out")
 
 
 def _absolute(python: str) -> str:
