@@ -79,9 +79,10 @@ class Compress(Stage[FormatsFacts]):
         for kind in self.types:
             name = compressed_name(release.name, kind)
             calibration = self._calibration(ctx) if kind in CALIBRATED else []
-            model = ctx.scratch / name
+            model, made_by = ctx.scratch / name, ctx.scratch / f"{name}.versions.json"
             if not model.exists():
                 ctx.progress(0, None, f"writing {name}")
+                write_json(made_by, compressor_version(self.compressor))
                 write_compressed(release, kind, calibration, _LENGTH, self.compressor, model, ctx.scratch / "work")
             saved = ctx.scratch / f"{name}.jsonl"
             if not saved.exists():
@@ -91,8 +92,7 @@ class Compress(Stage[FormatsFacts]):
             rows = list(read_rows(saved))
             report = summarise({STUDENT: own, name: rows}, problems)
             check_stop_rates(report, self.stop_rate)
-            version = compressor_version(self.compressor)
-            card = compressed_facts(facts, model, kind, version, report, len(calibration) or None)
+            card = compressed_facts(facts, model, kind, read_json(made_by), report, len(calibration) or None)
             build_format_release(card, model, ctx.out / name, shared_documents(release), allow=self.scan_allow)
             answers += rows
             reports.append(report)

@@ -75,15 +75,9 @@ def stage(tmp_path: Path) -> Compress:
     write_rows(stages.samples.path / PROBLEMS, [])
     write_rows(stages.data.path / ADDED_ROWS, [training_row("2"), training_row("1 + " * 1000)])
     (tmp_path / "stand_in.py").write_text(STAND_IN)
-    compressor = tmp_path / "python"
-    versions = json.dumps([["llmcompressor", "0.14"], ["torch", "2.13"]])
-    compressor.write_text(
-        f'#!/bin/sh\n[ "$1" = -c ] && echo \'{versions}\' || exec {sys.executable} {tmp_path}/stand_in.py "$@"\n'
-    )
-    compressor.chmod(0o755)
     return Compress(
         types=("w8a8", "w4a16"),
-        compressor=str(compressor),
+        compressor=str(write_interpreter(tmp_path, "0.14")),
         student=recipe.student,
         evaluate=recipe.evaluate,
         stop_rate=0.0,
@@ -96,6 +90,15 @@ def stage(tmp_path: Path) -> Compress:
         scores=stages.scores,
         package=packaged,
     )
+
+
+def write_interpreter(folder: Path, version: str) -> Path:
+    """The Python of an environment with this version of llmcompressor."""
+    python, versions = folder / "python", json.dumps([["llmcompressor", version], ["torch", "2.13"]])
+    command = f"exec {sys.executable} {folder}/stand_in.py $*"
+    python.write_text(f"#!/bin/sh\ncase $* in *-c*) echo '{versions}';; *) {command};; esac\n")
+    python.chmod(0o755)
+    return python
 
 
 def training_row(answer: str) -> dict[str, Any]:
@@ -143,7 +146,10 @@ def test_weights_that_do_not_stop_are_not_released_nor_compressed_again(stage: C
         run(dataclasses.replace(stage, stop_rate=0.5), tmp_path)
     assert list((tmp_path / "formats").iterdir()) == []
     (tmp_path / "stand_in.py").unlink()
+    write_interpreter(tmp_path, "0.15")
     assert run(dataclasses.replace(stage, types=("w8a8",)), tmp_path).folders == ("Ada-W8A8",)
+    card = (tmp_path / "formats" / "Ada-W8A8" / "README.md").read_text()
+    assert "llmcompressor 0.14 (torch 2.13) compressed" in card, "the versions that made the weights"
 
 
 def test_what_llmcompressor_says_of_a_model_is_passed_on(stage: Compress, tmp_path: Path) -> None:
