@@ -48,7 +48,7 @@ def compressor_version(python: str | None) -> str:
     if python is None:
         raise InputError("fp8, w8a8 and w4a16 need an environment with llmcompressor", where=where, hint=_INSTALL)
     try:
-        command = [_absolute(python), "-c", _VERSIONS]
+        command = [_absolute(python), "-I", "-c", _VERSIONS]
         done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True)
     except OSError as error:
         raise InputError(f"{python} does not run: {error.strerror}", where=where, hint=_INSTALL) from error
@@ -85,7 +85,9 @@ def write_compressed(
     plan = {"model": str(release.absolute()), "out": str(unfinished), "scheme": _SCHEMES[kind],
             "rows": list(rows), "max_length": max_length}  # fmt: skip
     write_json(scratch / "plan.json", plan)
-    command = [_absolute(python), Path(__file__).with_name("llm_compressor.py"), scratch.absolute() / "plan.json"]
+    # -I, or modules in the script's folder, such as gguf.py, would be taken for packages of that environment
+    script = Path(__file__).with_name("llm_compressor.py")
+    command = [_absolute(python), "-I", script, scratch.absolute() / "plan.json"]
     run_program("llmcompressor", command, scratch, "take the format out")
     _check_compressed(unfinished, kind)
     weights = {"config.json", INDEX, *(file.name for file in weight_files(unfinished))}

@@ -96,7 +96,7 @@ def write_interpreter(folder: Path, version: str) -> Path:
     """The Python of an environment with this version of llmcompressor."""
     python, versions = folder / "python", json.dumps([["llmcompressor", version], ["torch", "2.13"]])
     command = f"exec {sys.executable} {folder}/stand_in.py $*"
-    python.write_text(f"#!/bin/sh\ncase $* in *-c*) echo '{versions}';; *) {command};; esac\n")
+    python.write_text(f"#!/bin/sh\ncase $*: in -I\\ -c*) echo '{versions}';; -I*) {command};; esac\n")
     python.chmod(0o755)
     return python
 

@@ -339,9 +339,10 @@ def test_a_model_whose_experts_would_stay_as_they_are_is_refused(tmp_path: Path)
 
 
 def interpreter(folder: Path, versions: str, then: str = "") -> Path:
-    """A stand-in for the Python of an environment: prints ``versions`` of its packages, and runs ``then``."""
+    """A stand-in for the Python of an environment: prints ``versions`` of its packages, and runs ``then``; isolated
+    from the folder of a script and from PYTHONPATH, or it does neither."""
     python = folder / "python"
-    python.write_text(f"#!/bin/sh\ncase $* in *-c*) echo '{versions}';; *) {then or ':'};; esac\n")
+    python.write_text(f"#!/bin/sh\ncase $*: in -I\\ -c*) echo '{versions}';; -I*) {then or ':'};; esac\n")
     python.chmod(0o755)
     return python
 
