@@ -17,6 +17,8 @@ from math import prod
 from pathlib import Path
 from typing import Literal
 
+from packaging.version import Version
+
 from licensing.errors import InputError, MissingDependency, Refused
 from licensing.files import write_json
 from publish.formats.program import clean_environment, run_program
@@ -32,7 +34,8 @@ CALIBRATED: tuple[CompressedType, ...] = ("w4a16",)
 
 _TENSOR_TYPES = {"fp8": "F8_E4M3", "w8a8": "I8", "w4a16": "INT4"}
 _SCHEMES = {"fp8": "FP8_DYNAMIC", "w8a8": "W8A8", "w4a16": "W4A16"}
-_INSTALL = "python -m venv ENV && ENV/bin/pip install 'llmcompressor>=0.14'; release.compressor: ENV/bin/python"
+_LEAST = "0.14"
+_INSTALL = f"python -m venv ENV && ENV/bin/pip install 'llmcompressor>={_LEAST}'; release.compressor: ENV/bin/python"
 _VERSIONS = """
 import importlib.metadata as m, json
 print(json.dumps([[n, m.version(n)] for n in ("llmcompressor", "compressed-tensors", "transformers", "torch")]))
@@ -42,7 +45,7 @@ print(json.dumps([[n, m.version(n)] for n in ("llmcompressor", "compressed-tenso
 def compressor_version(python: str | None) -> str:
     """llmcompressor and what it stands on in the environment of the interpreter ``python``, with versions.
 
-    Raises InputError without an interpreter, MissingDependency where it has no llmcompressor.
+    Raises InputError without an interpreter, MissingDependency where it has no llmcompressor, or one before 0.14.
     """
     where = "release.compressor"
     if python is None:
@@ -55,7 +58,14 @@ def compressor_version(python: str | None) -> str:
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise MissingDependency(f"the environment of {python} has no llmcompressor: {last}", where=where, hint=_INSTALL)
-    (first, *others) = (f"{name} {version}" for name, version in json.loads(done.stdout))
+    try:
+        versions: dict[str, str] = dict(json.loads(done.stdout))
+    except ValueError as error:
+        raise InputError(f"{python} is no interpreter of Python", where=where, hint=_INSTALL) from error
+    if Version(versions["llmcompressor"]) < Version(_LEAST):
+        what = f"the environment of {python} has llmcompressor {versions['llmcompressor']}, before {_LEAST}"
+        raise MissingDependency(what, where=where, hint=_INSTALL)
+    first, *others = (f"{name} {version}" for name, version in versions.items())
     return f"{first} ({', '.join(others)})"
 
 

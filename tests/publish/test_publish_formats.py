@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from licensing.errors import InputError, Refused
+from licensing.errors import InputError, MissingDependency, Refused
 from publish.cards.format_card import format_card
 from publish.chat_template import template_digest
 from publish.facts import (
@@ -359,12 +359,19 @@ def test_the_path_of_the_interpreter_is_that_of_the_caller_s_folder(
         write_compressed(tmp_path, "fp8", [], 1, python, tmp_path / "out", tmp_path / "work")
 
 
+def test_an_older_compressor_is_named_with_its_version(tmp_path: Path) -> None:
+    python = interpreter(tmp_path, '[["llmcompressor", "0.13.1"]]')
+    with pytest.raises(MissingDependency, match=r"has llmcompressor 0\.13\.1, before 0\.14"):
+        compressor_version(str(python))
+
+
 @pytest.mark.parametrize(
     ("compressor", "code", "what"),
     [
         ([], 2, "need an environment with llmcompressor"),
         (["/no/such/python"], 2, "/no/such/python does not run"),
         ([sys.executable], 3, "has no llmcompressor"),
+        (["/bin/true"], 2, "/bin/true is no interpreter of Python"),
     ],
 )
 def test_a_run_without_a_compressor_ends_before_its_first_stage(
