@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Sequence
@@ -84,7 +85,8 @@ def write_compressed(
     ``rows``: token ids to calibrate with, of ``max_length`` tokens at most, for the types in ``CALIBRATED``. ``out``
     gets its name when it is complete.
 
-    Raises InputError where llmcompressor does not take the model; Refused for a mixture of experts, whose experts would
+    Raises InputError where llmcompressor does not take the model, MissingDependency where it is killed for want of
+    memory; Refused for a mixture of experts, whose experts would
     stay as they are, and where no weights of the type came out.
     """
     config = read_object(release / "config.json")
@@ -92,6 +94,7 @@ def write_compressed(
         raise Refused(f"the model has experts ({experts[0]}), which would not be compressed", where=str(release))
     scratch.mkdir(parents=True, exist_ok=True)
     unfinished = scratch.absolute() / f"unfinished-{kind}"
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
     plan = {"model": str(release.absolute()), "out": str(unfinished), "scheme": _SCHEMES[kind],
             "rows": list(rows), "max_length": max_length}  # fmt: skip
     write_json(scratch / "plan.json", plan)

@@ -22,6 +22,7 @@ from distill.runs.tables import ADDED_ROWS
 from distill.stages.compress import Compress
 from licensing.errors import InputError, Refused
 from licensing.files import read_json, read_rows, write_rows
+from publish.weights import INDEX
 from synth.sampling.samples_table import PROBLEMS, SAMPLES
 
 pytestmark = pytest.mark.slow
@@ -47,7 +48,7 @@ for name in [] if (model / "no-linear-layers").exists() else [name for name in t
         eights = (rounded + 8).reshape(len(weight), -1, 8)
         tensors[layer + "weight_packed"] = (eights << 4 * np.arange(8)).sum(axis=2).astype(np.uint32).view(np.int32)
         tensors[layer + "weight_shape"] = np.array(weight.shape)
-out.mkdir()
+out.mkdir(exist_ok=True)
 save_file(tensors, out / "model.safetensors", {"format": "pt"})
 weights = {"num_bits": bits, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False}
 group = {"targets": ["Linear"], "weights": weights}
@@ -115,6 +116,9 @@ def run(stage: Compress, root: Path) -> FormatsFacts:
 def test_each_type_is_a_scored_repository_of_its_own_with_the_release_s_tokenizer_and_template(
     stage: Compress, tmp_path: Path
 ) -> None:
+    killed = tmp_path / "scratch" / "work" / "unfinished-w8a8"  # of another attempt
+    killed.mkdir(parents=True)
+    (killed / INDEX).write_text('{"weight_map": {"w": "model-00001-of-00002.safetensors"}}')
     facts = run(stage, tmp_path)
     assert facts.folders == ("Ada-W8A8", "Ada-W4A16")
     release = stage.package.path / stage.package.facts.folder

@@ -359,6 +359,13 @@ def test_the_path_of_the_interpreter_is_that_of_the_caller_s_folder(
         write_compressed(tmp_path, "fp8", [], 1, python, tmp_path / "out", tmp_path / "work")
 
 
+def test_a_compressor_that_is_killed_is_no_fault_of_the_model(tmp_path: Path) -> None:
+    python = interpreter(tmp_path, "", "echo Calibrating; kill -9 $$")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(MissingDependency, match="llmcompressor was killed"):
+        write_compressed(tmp_path, "w8a8", [], 1, str(python), tmp_path / "out", tmp_path / "work")
+
+
 def test_an_older_compressor_is_named_with_its_version(tmp_path: Path) -> None:
     python = interpreter(tmp_path, '[["llmcompressor", "0.13.1"]]')
     with pytest.raises(MissingDependency, match=r"has llmcompressor 0\.13\.1, before 0\.14"):
