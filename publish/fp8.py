@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from publish.shards import TensorSpec
+
 __all__ = ["Fp8Blocks"]
 
 _WEIGHT, _SCALE = ".weight", ".weight_scale_inv"
@@ -36,6 +38,11 @@ class Fp8Blocks:
             ):
                 return cls((rows, columns))
         return None
+
+    @staticmethod
+    def holds(spec: TensorSpec) -> bool:
+        """Whether a tensor is a weight in this form: a matrix. Experts in one parameter have scales by other rules."""
+        return spec.dtype == "F8_E4M3" and spec.name.endswith(_WEIGHT) and len(spec.shape) == 2
 
     @staticmethod
     def scale_name(weight: str) -> str:

@@ -198,7 +198,7 @@ def _plan(model: BaseModel, layers: AdaptedLayers, files: TensorFiles, blocks: F
     quantized = {
         group.sources[0].name
         for group in model.groups
-        if blocks and group.converter is None and group.sources[0].dtype == "F8_E4M3"
+        if blocks and group.converter is None and Fp8Blocks.holds(group.sources[0])
         if layers.merges.keys() & set(group.targets)
     }
     scales = {Fp8Blocks.scale_name(name) for name in quantized}

@@ -63,6 +63,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "mixtral": ("MixtralConfig", SIZES | {"num_local_experts": 4, "num_experts_per_tok": 2}),
     "qwen3-moe": ("Qwen3MoeConfig", SIZES | EXPERTS | {"num_experts": 4}),
     "deepseek-v3": ("DeepseekV3Config", SIZES | LATENT),
+    "llama4": ("Llama4TextConfig", SIZES | {"num_local_experts": 2, "intermediate_size_mlp": 24, "head_dim": 8}),
     "gemma3": ("Gemma3Config", {"text_config": SIZES | {"head_dim": 8}, "vision_config": VISION}),
 }
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -139,10 +140,15 @@ def make_fp8_base(folder: Path, size: int) -> Path:
     for name in [name for name in tensors if name.removesuffix(".weight").rpartition(".")[2] in LINEAR]:
         tensors[name], tensors[name.removesuffix("weight") + "weight_scale_inv"] = in_blocks(tensors[name], size)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    in_form(folder, size)
+    return folder
+
+
+def in_form(folder: Path, size: int) -> None:
+    """Say in config.json that the linear layers are in blocks of FP8."""
     config = json.loads((folder / "config.json").read_text())
     config["quantization_config"] = {"quant_method": "fp8", "weight_block_size": [size, size], "fmt": "e4m3"}
     (folder / "config.json").write_text(json.dumps(config))
-    return folder
 
 
 def in_blocks(weight: Any, size: int) -> tuple[Any, Any]:
@@ -184,6 +190,18 @@ def test_a_base_in_blocks_of_fp8_is_merged_by_peft_and_quantized_by_transformers
         for part, tensor in quantize.convert({name: expected[name]}).items():
             assert raw(after[part]).equal(raw(tensor)), part
     assert (tmp_path / "out" / "config.json").read_bytes() == (base / "config.json").read_bytes()
+
+
+def test_experts_that_are_one_parameter_of_fp8_are_refused(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", "llama4")
+    adapter = make_adapter(base, tmp_path / "adapter", target_parameters=["experts.down_proj"])
+    tensors = load_file(base / "model.safetensors")
+    for name in [name for name in tensors if name.endswith("experts.down_proj")]:
+        tensors[name] = tensors[name].to(torch.float8_e4m3fn)
+    save_file(tensors, base / "model.safetensors", {"format": "pt"})
+    in_form(base, 8)
+    with pytest.raises(InputError, match=r"experts\.down_proj is stored as F8_E4M3"):
+        merge_folder(base, adapter, tmp_path / "out")
 
 
 def raw(tensor: Any) -> Any:
