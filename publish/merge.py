@@ -3,7 +3,8 @@
 What will be written is planned and checked before the first byte. A tensor that the adapter does not change is copied;
 for the rest see ``publish.adapted_layers`` and, where a base stores a parameter in pieces, ``publish.base_model``.
 
-Memory: one adapted parameter and the product of its two factors in fp32; nothing for the tensors that are copied.
+Memory: one adapted parameter and the product of its two factors in fp32, in blocks of FP8 about four copies of the
+parameter in fp32; nothing for the tensors that are copied.
 
 A base in blocks of FP8 keeps its form (``publish.fp8``): weights that the adapter changes are dequantized, merged and
 quantized again, with scales in fp32; all else is copied.
