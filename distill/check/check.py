@@ -37,6 +37,7 @@ from distill.train.rollouts import rollout_bytes
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
 from publish.chat_template import read_template
+from publish.formats.compressed import check_compressible
 from publish.weights import tensor_shapes
 from synth.distributed.config import RayEngine
 from synth.problems.config import HubPrompts, ImportedTraces
@@ -306,4 +307,7 @@ def free_bytes(folder: Path) -> int:
 
 def _formats(recipe: Recipe) -> Iterator[Finding]:
     check_formats(recipe)
+    with final_base(recipe) as base:
+        if recipe.release.compressed_types and base is not None:
+            check_compressible(base.config)
     yield Finding("ok", "formats", f"{', '.join(recipe.release.formats)} can be written and run")

@@ -67,6 +67,7 @@ from distill.train.logits import require_aligned
 from distill.train.self_teacher import check_examples_are_no_test_items, check_examples_fit
 from licensing.audit import audit
 from licensing.errors import InputError
+from publish.formats.compressed import check_compressible
 from synth.benchmarks import items_of
 from synth.problems.config import ImportedTraces
 from synth.sampling.config import TeacherSampling
@@ -151,6 +152,8 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     template = _content(student.chat_template)
     prepared = run.stage(Prepare(student.base_only(), persona, base_content(student), template))
     check_sampling(recipe.evaluate, prepared.path / MODEL)
+    if recipe.release.compressed_types:
+        check_compressible(read_base(prepared.path / MODEL).config)
     if train.on_policy is not None and train.on_policy.examples:  # before a teacher is sampled
         check_examples_fit(read_base(prepared.path / MODEL), train.on_policy, student.max_length)
         if recipe.curate.filters.contaminated:

@@ -13,10 +13,10 @@ import os
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from packaging.version import Version
 
@@ -25,7 +25,9 @@ from licensing.files import write_json
 from publish.formats.program import clean_environment, run_program
 from publish.weights import INDEX, copy_companions, read_object, tensor_shapes, weight_files
 
-__all__ = ["CALIBRATED", "CompressedType", "compressor_version", "tensor_types", "write_compressed"]
+__all__ = [
+    "CALIBRATED", "CompressedType", "check_compressible", "compressor_version", "tensor_types", "write_compressed",
+]  # fmt: skip
 
 CompressedType = Literal["fp8", "w8a8", "w4a16"]
 """Bits of weights and activations of all linear layers but the output layer."""
@@ -70,6 +72,17 @@ def compressor_version(python: str | None) -> str:
     return f"{first} ({', '.join(others)})"
 
 
+def check_compressible(config: Mapping[str, Any]) -> None:
+    """Raise Refused for the configuration of a mixture of experts, whose experts would stay as they are.
+
+    Dense models of a family may have the keys of the others: with no experts, or one.
+    """
+    counts = {key: value for key, value in config.items() if key.endswith("experts") and isinstance(value, int)}
+    if mixed := sorted(key for key, value in counts.items() if value > 1):
+        what = f"the model has experts ({mixed[0]}), which fp8, w8a8 and w4a16 would leave as they are"
+        raise Refused(what, where="release.formats", hint="take the format out")
+
+
 def write_compressed(
     release: Path,
     kind: CompressedType,
@@ -89,9 +102,7 @@ def write_compressed(
     memory; Refused for a mixture of experts, whose experts would
     stay as they are, and where no weights of the type came out.
     """
-    config = read_object(release / "config.json")
-    if experts := sorted(key for key in config if "experts" in key):
-        raise Refused(f"the model has experts ({experts[0]}), which would not be compressed", where=str(release))
+    check_compressible(read_object(release / "config.json"))
     scratch.mkdir(parents=True, exist_ok=True)
     unfinished = scratch.absolute() / f"unfinished-{kind}"
     shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed

@@ -18,6 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from distill.config.recipe import RandomBase
+from distill.models.random_model import write_random_base
 from licensing.errors import InputError, MissingDependency, Refused
 from publish.cards.format_card import format_card
 from publish.chat_template import template_digest
@@ -33,7 +35,7 @@ from publish.facts import (
     Score,
     ScoredModel,
 )
-from publish.formats.compressed import compressor_version, tensor_types, write_compressed
+from publish.formats.compressed import check_compressible, compressor_version, tensor_types, write_compressed
 from publish.formats.gguf import check_gguf, write_gguf
 from publish.formats.ollama import modelfile
 from publish.package import build_format_release
@@ -333,9 +335,38 @@ def test_four_bits_are_counted_as_weights_not_as_the_integers_that_hold_them(tmp
 
 
 def test_a_model_whose_experts_would_stay_as_they_are_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"num_local_experts": 8}))
+    (tmp_path / "config.json").write_text(json.dumps({"num_local_experts": 8, "num_experts_per_tok": 2}))
     with pytest.raises(Refused, match="num_local_experts"):
         write_compressed(tmp_path, "fp8", [], 1, sys.executable, tmp_path / "out", tmp_path / "work")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"num_local_experts": 0, "num_experts_per_tok": 8}, {"num_experts": None}, {"num_experts": 1}],
+    ids=["Granite 4.0", "Gemma 4", "Hunyuan"],
+)
+def test_a_dense_model_with_the_keys_of_its_family_is_compressible(config: dict[str, Any]) -> None:
+    check_compressible(config)
+
+
+@pytest.mark.slow
+def test_the_experts_of_the_base_are_known_before_anything_is_sampled(
+    distill: Callable[..., Answer], tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    write_random_base(RandomBase(hidden_size=8, num_heads=2, num_layers=1), base)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"num_local_experts": 8}))
+    python = interpreter(tmp_path, '[["llmcompressor", "0.14"]]')
+    settings = [f"--set=student.base={base}", "--set=release.formats=[w8a8]", f"--set=release.compressor={python}"]
+    answer = distill("check", "recipes/smoke.yaml", *settings, "--json")
+    (finding,) = [one for one in answer.json if one["subject"] == "formats"]
+    assert "num_local_experts" in finding["what"]
+    answer = distill("run", "recipes/smoke.yaml", "--runs", tmp_path / "runs", *settings)
+    assert answer.code == 1
+    assert "num_local_experts" in answer.err
+    assert [path.name for path in (tmp_path / "runs").glob("*/stages/*")] == ["prepare"]
 
 
 def interpreter(folder: Path, versions: str, then: str = "") -> Path:
