@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from distill.config.recipe import Recipe
@@ -26,12 +26,12 @@ _SHARED = ("audit.json", "recipe.yaml")
 _LEGAL = (is_license_file, is_notice_file, is_policy_file)
 
 
-def check_formats(recipe: Recipe) -> None:
-    """Raise where a format of the recipe cannot be written or scored here: MissingDependency for a package, InputError
-    for an engine that does not run it."""
-    if recipe.release.gguf_types:
-        check_gguf_tools()
-    if not recipe.release.compressed_types:
+def check_formats(recipe: Recipe, stages: Collection[str] = ("formats", "compress")) -> None:
+    """Raise where a format of the recipe, of those that ``stages`` write, cannot be written or scored here:
+    MissingDependency for a package, InputError for an engine that does not run it."""
+    if recipe.release.gguf_types and "formats" in stages:
+        check_gguf_tools(recipe.release.gguf_types)
+    if not recipe.release.compressed_types or "compress" not in stages:
         return
     compressor_version(recipe.release.compressor)
     vllm = recipe.evaluate.engine != "transformers" and importlib.util.find_spec("vllm") is not None

@@ -124,8 +124,8 @@ def run(
     check_release_texts(recipe)
     if recipe.release.data:
         check_data(recipe, planned)
-    if (only or until) in (None, "formats", "compress"):
-        check_formats(recipe)
+    last = STAGES.index(until) + 1 if until is not None else len(STAGES)
+    check_formats(recipe, STAGES[:last] if only is None else (only,))
     check_keeps_checkpoints(recipe)
     check_engine(recipe.evaluate)
     if recipe.release.evaluation_items:

