@@ -155,10 +155,7 @@ def _paths(line: str) -> Iterator[str]:
 def _addresses(line: str) -> Iterator[str]:
     hosts = [match[1].strip("[]") for match in _URL_HOST.finditer(line)]
     named = [match[0] for pattern in (_IP, _NAME) for match in pattern.finditer(line)]
-    candidates = [
-        *hosts,
-        *(text for text in named if not text.startswith("0.")),
-    ]  # a version
-    for text in dict.fromkeys(candidates):
+    # outside of an address of the web, 0.14.0.1 is a version
+    for text in dict.fromkeys([*hosts, *(name for name in named if not name.startswith("0."))]):
         if is_private_address(text):
             yield text

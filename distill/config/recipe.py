@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self, cast, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
@@ -311,7 +311,8 @@ class ReleaseConfig(Section):
     @property
     def compressed_types(self) -> tuple[CompressedType, ...]:
         """The types for vLLM among ``formats``, each once."""
-        return tuple(cast("CompressedType", name) for name in dict.fromkeys(self.formats) if "-" not in name)
+        names = (name for name in dict.fromkeys(self.formats) if name in get_args(CompressedType))
+        return tuple(cast("CompressedType", name) for name in names)
 
     @property
     def data_set(self) -> str | None:

