@@ -152,7 +152,10 @@ def _provenance(folder: Path, digests: dict[str, str]) -> Check:
 def _licenses(folder: Path) -> Check:
     """The audit of the lineage gives what audit.json says, and the license files that must ship are in the folder."""
     config = read_object(folder / "config.json", optional=True)
-    if not (folder / "lineage.yaml").is_file() and (not config or "quantization_config" in config):
+    form = (config.get("quantization_config") or {}).get("quant_method")
+    if not (folder / "lineage.yaml").is_file() and (not config or form == "compressed-tensors"):
+        if not (folder / "LICENSE").is_file():
+            raise Refused("there is no LICENSE")
         return Check("licenses", "not checked", "there is no lineage.yaml: the model that it was made of has one")
     lineage, recorded = load_lineage(folder / "lineage.yaml"), read_object(folder / "audit.json")
     try:
