@@ -99,8 +99,7 @@ def write_compressed(
     gets its name when it is complete.
 
     Raises InputError where llmcompressor does not take the model, MissingDependency where it is killed for want of
-    memory; Refused for a mixture of experts, whose experts would
-    stay as they are, and where no weights of the type came out.
+    memory; Refused for a mixture of experts, and where no weights of the type came out.
     """
     check_compressible(read_object(release / "config.json"))
     scratch.mkdir(parents=True, exist_ok=True)
