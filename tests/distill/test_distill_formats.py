@@ -41,7 +41,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Formats:
     root = tmp_path_factory.mktemp("run")
     shutil.copytree(MODEL, root / "private" / "my-base")
     recipe = private_recipe(
-        root, "release.formats=[gguf-q6_k]", "release.name=acme/Ada-135M", "evaluate.max_new_tokens=48"
+        root, "release.formats=[gguf-q6_k]", "release.name=acme/Ada-135M", "evaluate.max_new_tokens=16"
     )
     stages = finished_stages(root, recipe)
     items = stages.scores.path / "items.jsonl"  # made up for another model, whose prompts are shorter
