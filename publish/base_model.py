@@ -49,14 +49,14 @@ class TensorGroup:
 class BaseModel:
     """The base's model without weights, as AutoModelForCausalLM builds it.
 
-    ``tied``: tied parameter -> the one that it is tied to. ``shared``: all parameters that are one with another, these
-    among them. ``groups``: in the order of the disk; each parameter is filled, with its shape. Raises InputError where
-    the base does not fill its model.
+    ``declared``: the type that config.json names. ``tied``: tied parameter -> the one that it is tied to. ``shared``:
+    all parameters that are one with another, these among them. ``groups``: in the order of the disk; each parameter is
+    filled, with its shape. Raises InputError where the base does not fill its model.
     """
 
     def __init__(self, folder: Path, specs: Mapping[str, TensorSpec], dtype: str | None) -> None:
         self.folder = folder
-        self.model, self._declared = _empty_model(folder)
+        self.model, self.declared = _empty_model(folder)
         self._dtype = dtype
         self.tied: dict[str, str] = dict(self.model.all_tied_weights_keys)
         self.shared = {*self.tied, *self.tied.values()}
@@ -109,11 +109,11 @@ class BaseModel:
         for spec in group.sources:
             if spec.dtype not in DTYPES.values():
                 raise unproven(f"{spec.name} is stored as {spec.dtype}", self.folder)
-            if self._dtype is None and self._declared is not None and spec.torch_name != self._declared:
+            if self._dtype is None and self.declared is not None and spec.torch_name != self.declared:
                 raise InputError(
-                    f"{spec.name} is stored as {spec.torch_name}, and config.json says {self._declared}",
+                    f"{spec.name} is stored as {spec.torch_name}, and config.json says {self.declared}",
                     where=str(self.folder),
-                    hint=f"give the type that the adapter was trained with: --dtype {self._declared}, most likely",
+                    hint=f"give the type that the adapter was trained with: --dtype {self.declared}, most likely",
                 )
 
     def check_reversible(self, group: TensorGroup) -> None:

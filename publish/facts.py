@@ -433,6 +433,7 @@ class QuantizedFile(Facts):
 
     file: str
     type: str = Field(description="Type of the weights, as the format calls it, such as Q8_0.")
+    weights: dict[str, int] = Field(description="Weights of each type in the file: a mixture, whatever its name says.")
     bytes: int = Field(ge=0)
 
 
@@ -446,4 +447,7 @@ class FormatFacts(Facts):
     release: ReleaseFacts
     files: tuple[QuantizedFile, ...]
     converter: str = Field(description="Name and version of the program that wrote the files.")
+    quantizer: str | None = Field(None, description="Of the program that made those with fewer bits of a bf16 file.")
+    compression: Literal["fp8", "w8a8", "w4a16"] | None = Field(None, description="What vLLM reads; None: GGUF.")
+    calibration_rows: int | None = Field(None, description="Training rows on which the weights were chosen.")
     evaluation: EvaluationFacts

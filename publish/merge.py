@@ -3,7 +3,11 @@
 What will be written is planned and checked before the first byte. A tensor that the adapter does not change is copied;
 for the rest see ``publish.adapted_layers`` and, where a base stores a parameter in pieces, ``publish.base_model``.
 
-Memory: one adapted parameter and the product of its two factors in fp32; nothing for the tensors that are copied.
+Memory: one adapted parameter and the product of its two factors in fp32, in blocks of FP8 about four copies of the
+parameter in fp32; nothing for the tensors that are copied.
+
+A base in blocks of FP8 keeps its form (``publish.fp8``): weights that the adapter changes are dequantized, merged and
+quantized again, with scales in fp32; all else is copied.
 
 Refused: what ``publish.adapter`` and ``publish.adapted_layers`` list, bases that do not fill their model, and anything
 that is not finite.
@@ -28,6 +32,7 @@ from licensing.files import sync_folder
 from publish.adapted_layers import AdaptedLayers
 from publish.adapter import ADAPTER_WEIGHTS, check_adapter
 from publish.base_model import BaseModel, TensorGroup, unproven
+from publish.fp8 import Fp8Blocks
 from publish.shards import ShardWriter, TensorFiles, TensorSpec, cast_spec, check_finite
 from publish.weights import (
     COMPANIONS,
@@ -137,7 +142,11 @@ def merge_weights(
         updates = TensorFiles(stack, [adapter / ADAPTER_WEIGHTS])
         model = BaseModel(base, files.specs, dtype)
         layers = AdaptedLayers(model, config, updates, adapter)
-        jobs = _plan(model, layers, files)
+        blocks = Fp8Blocks.of_config(read_object(base / "config.json"))
+        if blocks is not None and dtype is not None:
+            hint = "leave --dtype out: a base in blocks of FP8 keeps its form"
+            raise InputError(f"the base is quantised, and is not cast to {dtype}", where=str(base), hint=hint)
+        jobs = _plan(model, layers, files, blocks)
         names, total = _write(out, jobs, shard_bytes, progress)
     tensors = sum(len(job.outputs) for job in jobs)
     return MergeFacts(files=names, tensors=tensors, merged=len(layers.merges), bytes=total, untied=layers.untied)
@@ -183,20 +192,30 @@ class _Job:
     compute: Callable[[], Mapping[str, torch.Tensor]]
 
 
-def _plan(model: BaseModel, layers: AdaptedLayers, files: TensorFiles) -> list[_Job]:
+def _plan(model: BaseModel, layers: AdaptedLayers, files: TensorFiles, blocks: Fp8Blocks | None) -> list[_Job]:
     """A job for each group of tensors, and one for a head that no longer is tied."""
     owners: dict[str, TensorGroup] = {}
     jobs = []
+    quantized = {
+        group.sources[0].name
+        for group in model.groups
+        if blocks and group.converter is None and Fp8Blocks.holds(group.sources[0])
+        if layers.merges.keys() & set(group.targets)
+    }
+    scales = {Fp8Blocks.scale_name(name) for name in quantized}
     for group in model.groups:
         adapted = layers.merges.keys() & set(group.targets)
         if not adapted:
-            jobs += [_copy(files, spec) for spec in group.sources]
+            jobs += [_copy(files, spec) for spec in group.sources if spec.name not in scales]
             continue
         if repeated := adapted & owners.keys():
             raise unproven(f"two tensors of the base fill {min(repeated)}", model.folder)
+        owners.update(dict.fromkeys(adapted, group))
+        if blocks is not None and group.sources[0].name in quantized:
+            jobs.append(_merge_blocks(model, group, files, layers, blocks))
+            continue
         model.check_types(group)
         model.check_reversible(group)
-        owners.update(dict.fromkeys(adapted, group))
         jobs.append(_merge(model, group, files, layers))
     tied = {*model.tied, *model.tied.values()}
     if absent := layers.merges.keys() - owners.keys() - tied:
@@ -222,6 +241,28 @@ def _merge(model: BaseModel, group: TensorGroup, files: TensorFiles, layers: Ada
         return model.to_tensors(group, parameters)
 
     return _Job(group.sources, compute)
+
+
+def _merge_blocks(
+    model: BaseModel, group: TensorGroup, files: TensorFiles, layers: AdaptedLayers, blocks: Fp8Blocks
+) -> _Job:
+    """The merge of a weight in blocks of FP8: the weight, and its scales."""
+    import torch
+
+    [weight], [target] = group.sources, group.targets
+    scale = TensorSpec(blocks.scale_name(weight.name), "F32", blocks.scale_shape(weight.shape))
+    if scale.name not in files.specs or files.specs[scale.name].shape != scale.shape:
+        what = f"{weight.name} has no {scale.name} of shape {scale.shape}"
+        raise InputError(what, where=str(model.folder), hint="weights and config.json do not belong together")
+
+    def compute() -> Mapping[str, torch.Tensor]:
+        dtype = getattr(torch, model.declared or "bfloat16")
+        merged = layers.merges[target](blocks.dequantize(files[weight.name], files[scale.name], dtype))
+        check_finite(weight.name, merged)
+        quantized, scales = blocks.quantize(merged)
+        return {weight.name: quantized, scale.name: scales}
+
+    return _Job([weight, scale], compute)
 
 
 def _untied_head(model: BaseModel, layers: AdaptedLayers, files: TensorFiles) -> list[_Job]:

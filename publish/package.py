@@ -42,7 +42,7 @@ DATA_DOCUMENTS = ("lineage.yaml",)
 """Names that the documents of a data set must hold; a LICENSE as well, where its license has a text."""
 
 FORMAT_DOCUMENTS = ("LICENSE", "Modelfile", "audit.json", "recipe.yaml")
-"""Names that the documents of a release in another format must hold."""
+"""Names that the documents of a release in another format must hold; Modelfile, where it is GGUF."""
 
 Documents = Mapping[str, Path | str | bytes]
 """Name in the release -> a Path to copy, or the content itself."""
@@ -103,7 +103,10 @@ def build_format_release(
 ) -> None:
     """Build the folder ``out`` (absent or empty) of a release in another format, from a folder that holds its
     ``files``. Raises as ``build_release``."""
-    _build(out, _plain_files(files), {"README.md": format_card(facts)}, documents, FORMAT_DOCUMENTS, allow, None)
+    required = [name for name in FORMAT_DOCUMENTS if name != "Modelfile" or facts.compression is None]
+    if facts.compression is not None:
+        _check_template(facts.release, files)
+    _build(out, _plain_files(files), {"README.md": format_card(facts)}, documents, required, allow, None)
 
 
 def _build(

@@ -154,7 +154,8 @@ def _paths(line: str) -> Iterator[str]:
 
 def _addresses(line: str) -> Iterator[str]:
     hosts = [match[1].strip("[]") for match in _URL_HOST.finditer(line)]
-    candidates = [*hosts, *(match[0] for pattern in (_IP, _NAME) for match in pattern.finditer(line))]
-    for text in dict.fromkeys(candidates):
+    named = [match[0] for pattern in (_IP, _NAME) for match in pattern.finditer(line)]
+    # outside of an address of the web, 0.14.0.1 is a version
+    for text in dict.fromkeys([*hosts, *(name for name in named if not name.startswith("0."))]):
         if is_private_address(text):
             yield text

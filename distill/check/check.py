@@ -28,6 +28,7 @@ from distill.models.folder import ask_hub, base_path, cached, read_base
 from distill.models.vocabulary import require_shared
 from distill.release.endpoints import check_terms
 from distill.release.evaluation_items import check_evaluation_items
+from distill.release.formats import check_formats
 from distill.release.lineage import declared_licenses, is_on_hub, planned_lineage
 from distill.release.package import check_release_texts
 from distill.release.training_data import check_data
@@ -36,7 +37,7 @@ from distill.train.rollouts import rollout_bytes
 from licensing.audit import audit
 from licensing.errors import DistillError, InputError, MissingDependency
 from publish.chat_template import read_template
-from publish.formats.gguf import check_gguf_tools
+from publish.formats.compressed import check_compressible
 from publish.weights import tensor_shapes
 from synth.distributed.config import RayEngine
 from synth.problems.config import HubPrompts, ImportedTraces
@@ -307,5 +308,8 @@ def free_bytes(folder: Path) -> int:
 
 
 def _formats(recipe: Recipe) -> Iterator[Finding]:
-    check_gguf_tools()
+    check_formats(recipe)
+    with final_base(recipe) as base:
+        if recipe.release.compressed_types and base is not None:
+            check_compressible(base.config)
     yield Finding("ok", "formats", f"{', '.join(recipe.release.formats)} can be written and run")

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self, cast, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
@@ -19,6 +19,7 @@ from distill.config.parallel import ParallelConfig
 from distill.config.train import FIRST_STUDENT, TrainConfig
 from licensing.audit import Allowance
 from publish.facts import check_language
+from publish.formats.compressed import CompressedType
 from publish.formats.gguf import GgufType
 from synth.curate.config import CurateConfig
 from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
@@ -229,7 +230,10 @@ class EvaluateConfig(EvaluationSettings):
     )
 
 
-Format = Literal["gguf-bf16", "gguf-f16", "gguf-q8_0"]
+Format = Literal[
+    "gguf-bf16", "gguf-f16", "gguf-q8_0", "gguf-q6_k", "gguf-q5_k_m", "gguf-q5_k_s", "gguf-q4_k_m", "gguf-q4_k_s",
+    "gguf-q4_0", "gguf-q3_k_l", "gguf-q3_k_m", "gguf-q3_k_s", "gguf-q2_k", "fp8", "w8a8", "w4a16",
+]  # fmt: skip
 
 
 class RequireConfig(Section):
@@ -294,14 +298,24 @@ class ReleaseConfig(Section):
     formats: tuple[Format, ...] = Operational(
         (), description="The model in other formats too, each in a repository of its own, scored like the release."
     )
+    compressor: str | None = Operational(
+        None, description="Python of an environment with llmcompressor, for the formats fp8, w8a8 and w4a16."
+    )
     eu_summary: bool = Field(
         False, description="Write eu_summary.md, a draft of the public summary of training content (AI Act, 53(1)(d))."
     )
 
     @property
     def gguf_types(self) -> tuple[GgufType, ...]:
-        """The types of weights among ``formats``, each once."""
-        return tuple(cast("GgufType", name.removeprefix("gguf-")) for name in dict.fromkeys(self.formats))
+        """The types of GGUF files among ``formats``, each once."""
+        names = (name for name in dict.fromkeys(self.formats) if name.startswith("gguf-"))
+        return tuple(cast("GgufType", name.removeprefix("gguf-")) for name in names)
+
+    @property
+    def compressed_types(self) -> tuple[CompressedType, ...]:
+        """The types for vLLM among ``formats``, each once."""
+        names = (name for name in dict.fromkeys(self.formats) if name in get_args(CompressedType))
+        return tuple(cast("CompressedType", name) for name in names)
 
     @property
     def data_set(self) -> str | None:

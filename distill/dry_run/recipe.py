@@ -334,7 +334,7 @@ class _Builder:
         release = self._recipe.release
         self.replaced.append("release.require: nothing, since a random model meets no gate")
         if release.formats:
-            self.replaced.append("release.formats: none; a tiny model has no GGUF worth the while")
+            self.replaced.append("release.formats: none; a tiny model has no other format worth the while")
         return release.model_copy(
             update={
                 "name": _marked(release.name),

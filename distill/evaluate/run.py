@@ -73,7 +73,7 @@ def folder_teacher(folder: Path, config: EvaluationSettings, template: PromptTem
     """A model folder as a teacher, with the engine of the evaluate section and the tags of its own template.
 
     ``template``: the student's text around a question."""
-    think_open, think_close = read_base(folder).turn.tags
+    think_open, think_close = read_base(folder, quantized=True).turn.tags
     values: dict[str, Any] = {"model": str(folder), "think_open": think_open, "think_close": think_close}
     values["prompt_template"] = template
     if config.engine == "vllm":

@@ -113,18 +113,20 @@ def read_base(
     template: str | None = None,
     *,
     served: bool = False,
+    quantized: bool = False,
     template_kwargs: Mapping[str, Any] = MappingProxyType({}),
 ) -> BaseFolder:
     """Read and check the folder of a model. Raises InputError naming what is missing, and what to do about it.
 
     ``template``: in place of the folder's own. ``served``: a server loads the model, so its weights need not be here,
-    and may be of kinds that nobody trains. ``template_kwargs``: variables with which it renders the template.
+    and may be of kinds that nobody trains. ``quantized``: the model only answers, so its weights may be quantized.
+    ``template_kwargs``: variables with which a server renders the template.
     """
     where = str(folder)
     shards = () if served else tuple(file.name for file in weight_files(folder))
     config = read_object(folder / "config.json")
     if not served:
-        _check_can_be_trained(config, where)
+        _check_can_be_trained(config, where, quantized)
     tokenizer_config = read_object(folder / "tokenizer_config.json", optional=True)
     template = template or read_template(folder)
     if template is None:
@@ -150,14 +152,14 @@ def read_base(
     return base
 
 
-def _check_can_be_trained(config: Mapping[str, Any], where: str) -> None:
+def _check_can_be_trained(config: Mapping[str, Any], where: str, quantized: bool) -> None:
     if "auto_map" in config:
         raise InputError(
             "this model needs its own Python code (auto_map in config.json), which is never run",
             where=where,
             hint="take a base whose architecture is part of transformers",
         )
-    if config.get("quantization_config"):
+    if config.get("quantization_config") and not quantized:
         raise InputError(
             "this model is quantised (quantization_config in config.json): what is trained on it cannot be merged",
             where=where,

@@ -151,7 +151,11 @@ def _provenance(folder: Path, digests: dict[str, str]) -> Check:
 
 def _licenses(folder: Path) -> Check:
     """The audit of the lineage gives what audit.json says, and the license files that must ship are in the folder."""
-    if not (folder / "lineage.yaml").is_file() and not (folder / "config.json").is_file():
+    config = read_object(folder / "config.json", optional=True)
+    form = (config.get("quantization_config") or {}).get("quant_method")
+    if not (folder / "lineage.yaml").is_file() and (not config or form == "compressed-tensors"):
+        if not (folder / "LICENSE").is_file():
+            raise Refused("there is no LICENSE")
         return Check("licenses", "not checked", "there is no lineage.yaml: the model that it was made of has one")
     lineage, recorded = load_lineage(folder / "lineage.yaml"), read_object(folder / "audit.json")
     try:
@@ -220,7 +224,7 @@ def _template(folder: Path) -> Check:
         raise Refused(f"there is no {TEMPLATE_FILE}")
     if others := other_templates(folder):
         raise Refused(f"a second chat template in {', '.join(others)}: engines differ in which one they read")
-    base = read_base(folder)  # renders a question and an answer
+    base = read_base(folder, quantized=True)  # renders a question and an answer
     recipe, _ = read_yaml(folder / "recipe.yaml", "a recipe", "package again")
     persona = recipe.get("persona") if isinstance(recipe, dict) else None
     if not persona:

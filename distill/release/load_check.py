@@ -54,7 +54,7 @@ def check_load(folder: Path, engine: EngineName, report: Reporter) -> Loaded:
     MissingDependency without the engine.
     """
     require_engine(engine)
-    base = read_base(folder)
+    base = read_base(folder, quantized=True)
     _check_stop_ids(base)
     shortest = sorted(
         (item for item in read_items(folder) if item.finish_reason == "stop" and item.completion_tokens),

@@ -454,7 +454,7 @@ class PackageFacts(Facts):
 
 
 class FormatsFacts(Facts):
-    """``folders``: one for each format. ``scores``: the release as it was evaluated, then each file."""
+    """``folders``: one for each format. ``scores``: the release as it was evaluated, then each file or model."""
 
     rows_in: int
     rows_out: int

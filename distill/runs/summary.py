@@ -51,7 +51,7 @@ def summary(run: Path) -> dict[str, Any]:
     artefacts = current_artefacts(run)
     evaluate, package = artefacts.get("evaluate"), artefacts.get("package")
     curate = of_last_round(artefacts).get("curate")
-    formats = artefacts.get("formats")
+    formats = [artefacts[stage] for stage in ("formats", "compress") if stage in artefacts]
     return {
         "run": str(run.resolve()),
         "stages": stage_rows(artefacts),
@@ -65,7 +65,7 @@ def summary(run: Path) -> dict[str, Any]:
         "persona_probes": evaluate.facts.get("persona_probes") if evaluate else None,
         "release": _folder(package, "folder"),
         "data_release": _folder(package, "data_folder"),
-        "formats": [str((formats.path / name).resolve()) for name in formats.facts["folders"]] if formats else [],
+        "formats": [str((one.path / name).resolve()) for one in formats for name in one.facts["folders"]],
     }
 
 

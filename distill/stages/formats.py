@@ -1,23 +1,19 @@
-"""Stage formats: the release in other formats, each scored on the release's held-out problems."""
+"""Stage formats: the release as GGUF files, each scored on the release's held-out problems."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distill.config.recipe import EvaluateConfig
 from distill.runs.artefact import Artefact
 from distill.runs.facts import STUDENT, EvaluateFacts, FormatsFacts, PackageFacts, PrepareFacts
 from distill.runs.stage import Stage, StageContext
-from licensing.errors import Refused
 from licensing.files import read_json, read_rows, write_json, write_rows
 from publish.formats.gguf import GgufType
 from synth.problems.prompt_template import PromptTemplate
 from synth.sampling.samples_table import PROBLEMS
 from synth.verify.config import VerifyConfig
-
-if TYPE_CHECKING:
-    from distill.evaluate.metrics import EvalReport
 
 __all__ = ["Formats"]
 
@@ -51,7 +47,7 @@ class Formats(Stage[FormatsFacts]):
         from distill.evaluate.llama_cpp import llama_cpp_engine, served_gguf
         from distill.evaluate.metrics import summarise
         from distill.evaluate.run import folder_teacher, model_sampling, run_model
-        from distill.release.formats import gguf_facts, gguf_name, shared_documents
+        from distill.release.formats import check_stop_rates, gguf_facts, gguf_name, shared_documents
         from publish.facts import ReleaseFacts
         from publish.formats.gguf import write_gguf
         from publish.formats.ollama import modelfile
@@ -79,7 +75,7 @@ class Formats(Stage[FormatsFacts]):
                 write_rows(saved, ({**row, "engine": llama_cpp_engine()} for row in rows))
             answers[name] = list(read_rows(saved))
         report = summarise(answers, problems)
-        self._check_stop_rates(report)
+        check_stop_rates(report, self.stop_rate)
 
         card = gguf_facts(facts, files, self.types, report)
         documents = shared_documents(release)
@@ -97,13 +93,3 @@ class Formats(Stage[FormatsFacts]):
             scores=report.scores,
             comparisons=report.comparisons,
         )
-
-    def _check_stop_rates(self, report: EvalReport) -> None:
-        for score in report.scores[1:]:
-            if score.stop_rate < self.stop_rate:
-                raise Refused(
-                    f"stop rate {score.stop_rate:.3f} of {score.model} is below "
-                    f"release.require.stop_rate {self.stop_rate}",
-                    where="stage formats",
-                    hint="take the format out of release.formats, or lower release.require.stop_rate knowingly",
-                )

@@ -17,6 +17,7 @@ from distill.evaluate.suites.suite import find_suites
 from distill.models.folder import MODEL, read_base
 from distill.models.vocabulary import require_shared
 from distill.release.evaluation_items import check_evaluation_items
+from distill.release.formats import check_formats
 from distill.release.gate import decide
 from distill.release.lineage import planned_lineage
 from distill.release.package import check_release_texts
@@ -45,6 +46,7 @@ from distill.runs.keys import (
 )
 from distill.runs.store import LastStage, Run, Watcher
 from distill.stages.audit import Audit
+from distill.stages.compress import Compress
 from distill.stages.curate import Curate
 from distill.stages.evaluate import Evaluate
 from distill.stages.export import Export
@@ -66,7 +68,7 @@ from distill.train.logits import require_aligned
 from distill.train.self_teacher import check_examples_are_no_test_items, check_examples_fit
 from licensing.audit import audit
 from licensing.errors import InputError
-from publish.formats.gguf import check_gguf_tools
+from publish.formats.compressed import check_compressible
 from synth.benchmarks import items_of
 from synth.problems.config import ImportedTraces
 from synth.sampling.config import TeacherSampling
@@ -76,12 +78,13 @@ __all__ = ["STAGES", "run", "stages_of"]
 STAGES = (
     "prepare", "sample", "verify", "label", "replay", "curate", "logprobs", "train", "select", "logits", "on_policy",
     "export", "sample_2", "verify_2", "label_2", "curate_2", "train_2", "select_2", "export_2",
-    "train_control", "select_control", "export_control", "evaluate", "audit", "package", "formats",
+    "train_control", "select_control", "export_control", "evaluate", "audit", "package", "formats", "compress",
 )  # fmt: skip
 """In the order in which they run. `replay` needs a section `replay`, `logprobs` `sample.logprobs`, `logits` and
 `on_policy` their names in `train.stages`, `select` (and beside a control `select_control`) `train.select`,
-`train_control` and `export_control` `curate.control_arm`, `formats` `release.formats`; those of the second round, which
-end in `_2`, `train.rounds: 2`, and `logits` and `on_policy` then run behind `train_2`."""
+`train_control` and `export_control` `curate.control_arm`, `formats` GGUF among `release.formats`, `compress` any
+other there; those of the second round, which end in `_2`, `train.rounds: 2`, and `logits` and `on_policy` then run
+behind `train_2`."""
 
 
 def stages_of(recipe: Recipe) -> tuple[str, ...]:
@@ -91,7 +94,8 @@ def stages_of(recipe: Recipe) -> tuple[str, ...]:
         *([] if recipe.replay is not None else ["replay"]),
         *([] if getattr(recipe.sample, "logprobs", None) is not None else ["logprobs"]),
         *(stage for stage in ("logits", "on_policy") if stage not in train.stages),
-        *([] if recipe.release.formats else ["formats"]),
+        *([] if recipe.release.gguf_types else ["formats"]),
+        *([] if recipe.release.compressed_types else ["compress"]),
         *(stage for stage in STAGES if stage.startswith("select") and train.select is None),
         *(stage for stage in STAGES if stage.endswith("_control") and not control),
         *(stage for stage in STAGES if stage.endswith(SECOND_ROUND) and train.rounds == 1),
@@ -120,8 +124,8 @@ def run(
     check_release_texts(recipe)
     if recipe.release.data:
         check_data(recipe, planned)
-    if recipe.release.formats and (only or until or "formats") == "formats":
-        check_gguf_tools()
+    last = STAGES.index(until) + 1 if until is not None else len(STAGES)
+    check_formats(recipe, STAGES[:last] if only is None else (only,))
     check_keeps_checkpoints(recipe)
     check_engine(recipe.evaluate)
     if recipe.release.evaluation_items:
@@ -148,6 +152,8 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
     template = _content(student.chat_template)
     prepared = run.stage(Prepare(student.base_only(), persona, base_content(student), template))
     check_sampling(recipe.evaluate, prepared.path / MODEL)
+    if recipe.release.compressed_types:
+        check_compressible(read_base(prepared.path / MODEL).config)
     if train.on_policy is not None and train.on_policy.examples:  # before a teacher is sampled
         check_examples_fit(read_base(prepared.path / MODEL), train.on_policy, student.max_length)
         if recipe.curate.filters.contaminated:
@@ -333,7 +339,7 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             audit=audited,
         )
     )
-    if recipe.release.formats:
+    if recipe.release.gguf_types:
         run.stage(
             Formats(
                 types=recipe.release.gguf_types,
@@ -343,6 +349,25 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
                 verify=verify.rules(),
                 scan_allow=recipe.release.scan_allow,
                 prepared=prepared,
+                scores=scores,
+                package=packaged,
+            )
+        )
+    if recipe.release.compressed_types:
+        assert recipe.release.compressor is not None, "check_formats has checked it"
+        run.stage(
+            Compress(
+                types=recipe.release.compressed_types,
+                compressor=recipe.release.compressor,
+                student=student,
+                evaluate=recipe.evaluate,
+                stop_rate=recipe.release.require.stop_rate,
+                verify=verify.rules(),
+                scan_allow=recipe.release.scan_allow,
+                samples=samples,
+                verdicts=verdicts,
+                labels=labels,
+                data=data,
                 scores=scores,
                 package=packaged,
             )

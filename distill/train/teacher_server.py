@@ -29,7 +29,6 @@ from typing import Any
 from distill.config.train import LogitsTeacher, OnPolicyConfig
 from distill.models.folder import BaseFolder
 from distill.models.vocabulary import SAMPLE_TEXT, tokenizer_of
-from distill.train.distillation import token_weighted_trainer
 from licensing.errors import InputError, MissingDependency
 
 __all__ = ["TeacherServer", "require_server", "scoring_trainer"]
@@ -147,6 +146,8 @@ def scoring_trainer(config: OnPolicyConfig, vocabulary: int) -> tuple[Any, Any]:
     """TRL's trainer for a served teacher, and its configuration with loss and server set. ``vocabulary``: tokens of the
     student's head. Raises MissingDependency where vLLM is not installed; the trainer does where the server is lost."""
     from trl.experimental.server_distillation import ServerDistillationConfig
+
+    from distill.train.distillation import token_weighted_trainer
 
     if importlib.util.find_spec("vllm") is None:
         raise MissingDependency("TRL's client of a server needs vllm", where=_URL, hint="pip install vllm")

@@ -1,4 +1,4 @@
-"""The cards of a model, of its data set and of its GGUF files, with their plots, from `publish/facts.py` alone.
+"""The cards of a model, of its data set and of its other formats, with their plots, from `publish/facts.py` alone.
 
 To change:
 - a sentence or the order of the sections: model_card.md.jinja, data_card.md.jinja, format_card.md.jinja;

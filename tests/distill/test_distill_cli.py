@@ -136,7 +136,9 @@ def test_an_unknown_option_is_a_users_error(distill) -> None:
 
 
 @pytest.mark.parametrize("option", ["--until", "--only"])
-@pytest.mark.parametrize("stage", ["trian", "replay", "select", "on_policy", "sample_2", "select_control", "formats"])
+@pytest.mark.parametrize(
+    "stage", ["trian", "replay", "select", "on_policy", "sample_2", "select_control", "formats", "compress"]
+)
 def test_a_stage_that_the_recipe_does_not_have_begins_no_run(distill, tmp_path: Path, option: str, stage: str) -> None:
     answer = distill("run", SMOKE, "--runs", tmp_path / "runs", option, stage)
     assert answer.code == 2
@@ -147,7 +149,7 @@ def test_a_stage_that_the_recipe_does_not_have_begins_no_run(distill, tmp_path: 
 
 
 def test_each_section_that_adds_stages_is_known() -> None:
-    changes = ["release.formats=[gguf-q8_0]", "replay={prompts: {kind: jsonl, path: p.jsonl}}", "train.rounds=2"]
+    changes = ["release.formats=[gguf-q8_0,w8a8]", "replay={prompts: {kind: jsonl, path: p.jsonl}}", "train.rounds=2"]
     changes += ["train.select={problems: 4, checkpoints: 2}", "teacher={kind: vllm, model: a/b, license: mit}"]
     changes += ["sample.logprobs=20"]
     assert set(STAGES) - set(stages_of(load_recipe(SMOKE, changes))) == {"logits", "on_policy"}

@@ -226,6 +226,19 @@ def test_a_release_without_its_license_text_fails(release: Path) -> None:
     assert any(fault.startswith("V-LICENCE-COPY-MISSING") for fault in licenses.faults)
 
 
+@pytest.mark.parametrize(("method", "outcome"), [("compressed-tensors", "not checked"), ("gptq", "failed")])
+def test_only_compressed_weights_of_ours_come_without_a_lineage_and_none_without_a_license(
+    release: Path, method: str, outcome: str
+) -> None:
+    edit(release / "config.json", lambda config: config | {"quantization_config": {"quant_method": method}})
+    (release / "lineage.yaml").unlink()
+    seal(release)
+    assert checks(release)["licenses"].outcome == outcome
+    (release / "LICENSE").unlink()
+    seal(release)
+    assert checks(release)["licenses"].outcome == "failed"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [

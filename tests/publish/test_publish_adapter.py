@@ -113,6 +113,19 @@ def test_a_quantised_base_is_refused(base: Path, adapter: Path) -> None:
         check_adapter(base, adapter)
 
 
+@pytest.mark.parametrize("more", [{}, {"scale_fmt": "ue8m0"}, {"quant_method": "fbgemm_fp8"}])
+def test_of_quantised_bases_only_those_in_blocks_of_fp8_are_taken(
+    base: Path, adapter: Path, more: dict[str, str]
+) -> None:
+    form = {"quant_method": "fp8", "weight_block_size": [128, 128]} | more
+    (base / "config.json").write_text(json.dumps({"quantization_config": form}))
+    if not more:
+        check_adapter(base, adapter)
+        return
+    with pytest.raises(InputError, match="quantised"):
+        check_adapter(base, adapter)
+
+
 def test_a_base_with_code_of_its_own_is_refused(base: Path, adapter: Path) -> None:
     (base / "config.json").write_text('{"auto_map": {"AutoModelForCausalLM": "modeling.Model"}}')
     with pytest.raises(InputError, match="own Python code"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import math
 import os
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 from distill.cli.app import main
 from licensing.errors import InputError, MissingDependency
+from publish.fp8 import Fp8Blocks
 from publish.merge import merge_folder
 from publish.weights import tensor_shapes, weight_files
 
@@ -61,6 +63,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "mixtral": ("MixtralConfig", SIZES | {"num_local_experts": 4, "num_experts_per_tok": 2}),
     "qwen3-moe": ("Qwen3MoeConfig", SIZES | EXPERTS | {"num_experts": 4}),
     "deepseek-v3": ("DeepseekV3Config", SIZES | LATENT),
+    "llama4": ("Llama4TextConfig", SIZES | {"num_local_experts": 2, "intermediate_size_mlp": 24, "head_dim": 8}),
     "gemma3": ("Gemma3Config", {"text_config": SIZES | {"head_dim": 8}, "vision_config": VISION}),
 }
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -130,7 +133,106 @@ def assert_equals_peft(base: Path, adapter: Path, out: Path, dtype: str = "auto"
     return expected
 
 
+def make_fp8_base(folder: Path, size: int, scales: str = "float32") -> Path:
+    """A Llama whose linear layers are in blocks of FP8, by transformers' own quantization, cut blocks by hand."""
+    make_base(folder, "llama")
+    tensors = load_file(folder / "model.safetensors")
+    for name in [name for name in tensors if name.removesuffix(".weight").rpartition(".")[2] in LINEAR]:
+        tensors[name], factors = in_blocks(tensors[name], size)
+        tensors[name.removesuffix("weight") + "weight_scale_inv"] = factors.to(getattr(torch, scales))
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    in_form(folder, size)
+    return folder
+
+
+def in_form(folder: Path, size: int) -> None:
+    """Say in config.json that the linear layers are in blocks of FP8."""
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "fp8", "weight_block_size": [size, size], "fmt": "e4m3"}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def in_blocks(weight: Any, size: int) -> tuple[Any, Any]:
+    """DeepSeek's form, block by block: a scale is amax / 448."""
+    rows, columns = weight.shape
+    quantized = torch.empty(weight.shape, dtype=torch.float8_e4m3fn)
+    scales = torch.empty((math.ceil(rows / size), math.ceil(columns / size)))
+    for i, j in itertools.product(range(scales.shape[0]), range(scales.shape[1])):
+        block = (slice(i * size, (i + 1) * size), slice(j * size, (j + 1) * size))
+        values = weight[block].float()
+        factor = 448 / values.abs().amax()
+        quantized[block] = (values * factor).clamp(-448, 448).to(quantized.dtype)
+        scales[i, j] = 1 / factor
+    return quantized, scales
+
+
 # --- equal to PEFT -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scales", ["float32", "bfloat16"])
+def test_a_base_in_blocks_of_fp8_is_merged_by_peft_and_quantized_by_transformers(tmp_path: Path, scales: str) -> None:
+    """transformers dequantizes the base on a machine without a GPU; its own operation quantizes PEFT's weights."""
+    from transformers.integrations.finegrained_fp8 import Fp8Quantize
+    from transformers.quantizers.quantizer_finegrained_fp8 import FineGrainedFP8HfQuantizer
+
+    base = make_fp8_base(tmp_path / "base", 8, scales)
+    adapter = make_adapter(base, tmp_path / "adapter")
+    merge_folder(base, adapter, tmp_path / "out")
+    model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+    expected = peft.PeftModel.from_pretrained(model, adapter).merge_and_unload().state_dict()
+    form = transformers.FineGrainedFP8Config(weight_block_size=(8, 8))
+    quantize = Fp8Quantize(FineGrainedFP8HfQuantizer(form))
+    before, after = (load_file(folder / "model.safetensors") for folder in (base, tmp_path / "out"))
+    assert before.keys() == after.keys()
+    changed = {name for name in after if not raw(after[name]).equal(raw(before[name]))}
+    weights = {name for name in after if name.endswith(("q_proj.weight", "v_proj.weight"))}
+    assert changed == weights | {name + "_scale_inv" for name in weights}
+    for name in weights:
+        assert expected[name].dtype == torch.bfloat16
+        for part, tensor in quantize.convert({name: expected[name]}).items():
+            assert after[part].dtype == tensor.dtype, part
+            assert raw(after[part]).equal(raw(tensor)), part
+    assert (tmp_path / "out" / "config.json").read_bytes() == (base / "config.json").read_bytes()
+
+
+def test_experts_that_are_one_parameter_of_fp8_are_refused(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base", "llama4")
+    adapter = make_adapter(base, tmp_path / "adapter", target_parameters=["experts.down_proj"])
+    tensors = load_file(base / "model.safetensors")
+    for name in [name for name in tensors if name.endswith("experts.down_proj")]:
+        tensors[name] = tensors[name].to(torch.float8_e4m3fn)
+    save_file(tensors, base / "model.safetensors", {"format": "pt"})
+    in_form(base, 8)
+    with pytest.raises(InputError, match=r"experts\.down_proj is stored as F8_E4M3"):
+        merge_folder(base, adapter, tmp_path / "out")
+
+
+def raw(tensor: Any) -> Any:
+    return tensor.contiguous().view(torch.uint8)
+
+
+def test_cut_blocks_of_fp8_are_scaled_by_what_is_in_them(tmp_path: Path) -> None:
+    blocks, weight = Fp8Blocks((128, 128)), 0.01 * torch.randn((200, 129), dtype=torch.bfloat16)
+    quantized, scales = in_blocks(weight, 128)
+    ours = blocks.quantize(weight)
+    assert raw(ours[0]).equal(raw(quantized))
+    assert ours[1].equal(scales)
+    dequantized = blocks.dequantize(quantized, scales, torch.float32)
+    assert dequantized[199, 128] == quantized[199, 128].float() * scales[1, 1]
+    assert dequantized.shape == weight.shape
+
+
+def test_a_base_in_blocks_of_fp8_without_its_scales_or_with_a_cast_is_refused(tmp_path: Path) -> None:
+    base = make_fp8_base(tmp_path / "base", 8)
+    adapter = make_adapter(base, tmp_path / "adapter")
+    with pytest.raises(InputError, match="is not cast to float16"):
+        merge_folder(base, adapter, tmp_path / "out", dtype="float16")
+    tensors = load_file(base / "model.safetensors")
+    del tensors["model.layers.1.self_attn.q_proj.weight_scale_inv"]
+    save_file(tensors, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"q_proj\.weight has no .*weight_scale_inv of shape \(2, 2\)"):
+        merge_folder(base, adapter, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def found(folder: Path, name: str, content: str | bytes) -> list[str]:
         ("at 10.1.2.3:8000,", "an address of a private network: 10.1.2.3"),
         ("host 192.168.0.7 said", "an address of a private network: 192.168.0.7"),
         ("http://node17:8000/v1", "an address of a private network: node17"),
+        ("http://0.0.0.0:8000/v1", "an address of a private network: 0.0.0.0"),
         ("http://user@localhost/x", "an address of a private network: localhost"),
         ("ssh gpu4.cluster.internal now", "an address of a private network: gpu4.cluster.internal"),
         ("https://[fd00::1]/v1", "an address of a private network: fd00::1"),
@@ -51,7 +52,7 @@ def test_a_private_text_is_named_with_file_and_line(tmp_path: Path, name: str, l
     [
         "https://huggingface.co/data/home/x and https://arxiv.org/abs/2001.08361",
         "and/or, 1/2, application/json, /no_think, /v1/chat",
-        "transformers 5.23.0.1, torch 2.13.0, 8.8.8.8",
+        "transformers 5.23.0.1, llmcompressor 0.14.0.1, torch 2.13.0, 8.8.8.8",
         "path/to/data/train, data/home/x, ./tmp/x",
         "local variables, the internal state, internal.",
         "Local.AI is a company; state.dict()",

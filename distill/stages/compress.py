@@ -1,0 +1,129 @@
+"""Stage compress: the release with fewer bits for vLLM, each form scored on the release's held-out problems."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+from distill.config.recipe import EvaluateConfig, StudentConfig
+from distill.runs.artefact import Artefact
+from distill.runs.facts import (
+    STUDENT,
+    CurateFacts,
+    EvaluateFacts,
+    FormatsFacts,
+    LabelFacts,
+    PackageFacts,
+    SampleFacts,
+    VerifyFacts,
+)
+from distill.runs.stage import Stage, StageContext
+from distill.runs.tables import open_training_rows
+from licensing.errors import Refused
+from licensing.files import read_json, read_rows, write_json, write_rows
+from publish.formats.compressed import CALIBRATED, CompressedType
+from synth.sampling.samples_table import PROBLEMS
+from synth.verify.config import VerifyConfig
+
+__all__ = ["Compress"]
+
+_ROWS, _LENGTH = 512, 2048
+"""Training rows to calibrate with, and their first tokens that count: the values of llmcompressor's examples."""
+
+
+@dataclass(frozen=True)
+class Compress(Stage[FormatsFacts]):
+    """The folders ``<release>-FP8``, ``-W8A8``, ``-W4A16``, each complete as a repository of its own.
+
+    ``compressor``: the interpreter of the environment with llmcompressor. Weights and answers are kept in
+    ``ctx.scratch`` once complete. Raises Refused where a stop rate is below ``stop_rate``, and where no training
+    row can be calibrated with.
+    """
+
+    not_keyed = frozenset({"compressor", "scan_allow"})
+
+    types: tuple[CompressedType, ...]
+    compressor: str
+    student: StudentConfig
+    evaluate: EvaluateConfig
+    stop_rate: float
+    verify: VerifyConfig
+    scan_allow: tuple[str, ...]
+    samples: Artefact[SampleFacts]
+    verdicts: Artefact[VerifyFacts]
+    labels: Artefact[LabelFacts]
+    data: Artefact[CurateFacts]
+    scores: Artefact[EvaluateFacts]
+    package: Artefact[PackageFacts]
+
+    @property
+    def takes_accelerator(self) -> bool:
+        return True
+
+    def run(self, ctx: StageContext) -> FormatsFacts:
+        from distill.evaluate.metrics import summarise
+        from distill.evaluate.run import folder_teacher, model_sampling, run_model
+        from distill.release.formats import check_stop_rates, compressed_facts, compressed_name, shared_documents
+        from publish.facts import ReleaseFacts
+        from publish.formats.compressed import compressor_version, write_compressed
+        from publish.package import build_format_release
+        from synth.problems.problem import Prompt
+
+        release = self.package.path / self.package.facts.folder
+        facts = ReleaseFacts.model_validate(read_json(self.package.path / "facts.json"))
+        problems = [Prompt.model_validate(row) for row in read_rows(self.scores.path / PROBLEMS)]
+        own = [row for row in read_rows(self.scores.path / "items.jsonl") if row["model"] == STUDENT]
+        answers: list[dict[str, Any]] = []
+        reports = []
+        for kind in self.types:
+            name = compressed_name(release.name, kind)
+            calibration = self._calibration(ctx) if kind in CALIBRATED else []
+            model, made_by = ctx.scratch / name, ctx.scratch / f"{name}.versions.json"
+            if not model.exists():
+                ctx.progress(0, None, f"writing {name}")
+                write_json(made_by, compressor_version(self.compressor))
+                write_compressed(release, kind, calibration, _LENGTH, self.compressor, model, ctx.scratch / "work")
+            saved = ctx.scratch / f"{name}.jsonl"
+            if not saved.exists():
+                teacher = folder_teacher(model, self.evaluate, self.student.prompt_template)
+                config = model_sampling(self.evaluate, teacher)
+                write_rows(saved, run_model(name, teacher, problems, config, self.verify, ctx.progress))
+            rows = list(read_rows(saved))
+            report = summarise({STUDENT: own, name: rows}, problems)
+            check_stop_rates(report, self.stop_rate)
+            card = compressed_facts(facts, model, kind, read_json(made_by), report, len(calibration) or None)
+            build_format_release(card, model, ctx.out / name, shared_documents(release), allow=self.scan_allow)
+            answers += rows
+            reports.append(report)
+        write_rows(ctx.out / "items.jsonl", answers)
+        scores = (*reports[0].scores[:1], *(report.scores[1] for report in reports))
+        write_json(ctx.out / "scores.json", [report.model_dump(mode="json") for report in reports])
+        return FormatsFacts(
+            rows_in=len(problems),
+            rows_out=len(answers),
+            tokens=sum(row["completion_tokens"] or 0 for row in answers),
+            folders=tuple(compressed_name(release.name, kind) for kind in self.types),
+            scores=scores,
+            comparisons=tuple(pair for report in reports for pair in report.comparisons),
+        )
+
+    def _calibration(self, ctx: StageContext) -> list[list[int]]:
+        """Token ids of the first training rows, cut to ``_LENGTH``. Raises Refused where there is none."""
+        from distill.models.folder import read_base
+        from distill.models.tokens import RowRefused, Tokens
+
+        tokens = Tokens.of_folder(read_base(self.package.path / self.package.facts.folder))
+
+        def rendered(row: dict[str, Any]) -> list[int]:
+            try:
+                return tokens.render(self.student.training_row(row)["messages"]).input_ids
+            except RowRefused:  # it was not trained on either
+                return []
+
+        with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data) as rows:
+            cut = list(itertools.islice((ids[:_LENGTH] for ids in map(rendered, rows) if ids), _ROWS))
+        if not cut:
+            what = "no training row can be rendered, and w4a16 is calibrated on training rows"
+            raise Refused(what, where="release.formats", hint="take w4a16 out")
+        return cut
