@@ -6,9 +6,9 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distill.config.recipe import Recipe
-from distill.evaluate.metrics import EvalReport
 from distill.runs.facts import STUDENT
 from licensing.errors import InputError, MissingDependency, Refused
 from licensing.license_files import is_license_file, is_notice_file, is_policy_file
@@ -16,6 +16,9 @@ from publish import facts as card
 from publish.formats.compressed import CompressedType, compressor_version, tensor_types
 from publish.formats.gguf import GgufType, check_gguf_tools, converter_version, quantizer_version, weight_types
 from publish.weights import weight_files
+
+if TYPE_CHECKING:  # it takes numpy
+    from distill.evaluate.metrics import EvalReport
 
 __all__ = [
     "check_formats", "check_stop_rates", "compressed_facts", "compressed_name", "gguf_facts", "gguf_name",
