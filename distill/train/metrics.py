@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from distill.train.rows import TokenRows
 from licensing.files import json_line
 
@@ -61,6 +59,8 @@ class ModelFlops:
 
     def of(self, lengths: Any, trained_tokens: int) -> float:
         """Of one pass over rows of ``lengths`` tokens, ``trained_tokens`` of which carry loss."""
+        import numpy as np
+
         squares = float(np.square(lengths, dtype=np.float64).sum())
         tokens = int(np.sum(lengths))
         return float(self._per_token * tokens + self._per_loss_token * trained_tokens + self._per_square * squares)
