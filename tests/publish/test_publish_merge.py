@@ -17,10 +17,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from command import call
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distill.cli.app import main
 from licensing.errors import InputError, MissingDependency
 from publish.fp8 import Fp8Blocks
 from publish.merge import merge_folder
@@ -544,24 +544,18 @@ def test_a_model_that_transformers_does_not_know_is_the_users_error(base: Path, 
 # --- the command -------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def distill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str, str]]:
-    def call(*arguments: object) -> tuple[Any, str, str]:
-        monkeypatch.setattr(sys, "argv", ["distill", "merge", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        return left.value.code, *capsys.readouterr()
-
-    return call
+def merge(*arguments: object) -> tuple[int, str, str]:
+    answer = call("merge", *arguments)
+    return answer.code, answer.out, answer.err
 
 
-def test_the_command_merges_and_says_what_it_wrote(distill: Any, base: Path, adapter: Path, tmp_path: Path) -> None:
-    code, out, _ = distill(base, adapter, tmp_path / "out", "--shard-size", "4KB", "--json")
+def test_the_command_merges_and_says_what_it_wrote(base: Path, adapter: Path, tmp_path: Path) -> None:
+    code, out, _ = merge(base, adapter, tmp_path / "out", "--shard-size", "4KB", "--json")
     facts = json.loads(out)
     assert code == 0
     assert (facts["tensors"], facts["merged"], facts["untied"]) == (21, 4, False)
     assert facts["files"] == [file.name for file in weight_files(tmp_path / "out")]
-    code, out, _ = distill(base, adapter, tmp_path / "second", "--dtype", "float32")
+    code, out, _ = merge(base, adapter, tmp_path / "second", "--dtype", "float32")
     assert code == 0
     assert "21 tensors in 1 files" in out
     assert {dtype for dtype, _ in tensor_shapes(tmp_path / "second" / "model.safetensors").values()} == {"F32"}
@@ -577,10 +571,10 @@ def test_the_command_merges_and_says_what_it_wrote(distill: Any, base: Path, ada
     ],
 )
 def test_wrong_arguments_end_with_2_and_a_hint(
-    distill: Any, base: Path, adapter: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
+    base: Path, adapter: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     places = {"base": base, "adapter": adapter, "out": tmp_path / "out"}
-    code, out, err = distill(*(word.format(**places) for word in arguments), "--json")
+    code, out, err = merge(*(word.format(**places) for word in arguments), "--json")
     assert code == 2
     assert said in json.loads(out)["error"]["what"]
     assert "hint:" in err
