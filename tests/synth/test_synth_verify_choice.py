@@ -55,7 +55,8 @@ The worst choice is C.
 The option to avoid is C.|The probability that the answer is C is small.|Nobody would say the answer is C.
 Whether the answer is C depends on the season.|The answer is C only when it's dark; otherwise A.
 I cannot say that the answer is C.|Let us test option C.|Next, option C.|Vitamin C is the answer to another question.
-C is correct for threads only.|In the first part, the answer is C. In this part, it is D.|The answer is C if you ask Bob.
+C is correct for threads only.|In the first part, the answer is C. In this part, it is D.
+The answer is C if you ask Bob.
 The answer is C for large n and D for small n.|C: wrong|C (wrong)|Bob's answer is C.|C is the trap.|C选项错误。
 It is false that the answer is C.|答えはCではない。|정답은 C가 아닙니다.
 """
