@@ -211,7 +211,8 @@ def committed_answer(response: str | Reasoning) -> Answer:
         return Answer(sentence, how="sentence", others=(value,) if value else ())
     line = text.strip()
     truth = _YES_NO.match(BOLD.sub(emphasized, line)) or _TRUTH.search(line) or _CLAIM.fullmatch(line)
-    others = (next(filter(None, truth.groups())),) if truth and not TAKEN_BACK.search(line) else ()
+    is_taken_back = TAKEN_BACK.search(line) or (truth and truth.re is _TRUTH and DENIED.search(line))
+    others = (next(filter(None, truth.groups())),) if truth and not is_taken_back else ()
     value = stated(text)
     others = others if value is None else (*others, value)
     if len(line) <= 200 and not re.search(r"\n|\?[!?]+$", line) and not is_denied and not _is_prose(line):

@@ -24,7 +24,7 @@ _LENGTH = 800  # characters of the end of a text in which a sentence is looked f
 
 _WRONG = (
     r"\b(?:wrong|incorrect|false|mistaken|erroneous)\s+(?:final\s+)?"
-    r"(?:answer|value|result|solution|guess|option|choice)\b"
+    r"(?:answer|value|result|solution|total|sum|guess|option|choice)\b"
 )
 DENIED = re.compile(
     r"\b(?:not|cannot|never|neither|nor|no|nicht|kein\w*|não|non(?!-)|не)\b|n['\u2019]t\b|\bne\b.{0,30}\bpas\b|"
@@ -149,7 +149,7 @@ _CLAUSE = re.compile(
 )
 _IS_NAMED = re.compile(  # 12 is the answer
     r"[\s*`]*(?:(?:is|are|est|es|ist|é|è)\s+"
-    r"(?:the|our|my|what|correct|right|required|la|le|el|die|das|der|il)\b(?! wrong)|é\s+[ao]\b|是|就是)"
+    r"(?:the|our|my|what|correct|right|required|la|le|el|die|das|der|il)\b(?! wrong)|é\s+[ao]\b|就?是(?!错))"
 )
 _MADE_OF_IT = re.compile(  # 12², 12 x, 12 + 3, 12倍
     r"\s?(?!a\s[a-z]{2})(?:[-\u2212+*/|\u2223\u00d7\u00b7]\s?)?(?:[A-Za-z\u0370-\u03ff]|pi|sqrt|log|ln)(?!\w)|[^\s*`\"'\u201d\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]|.*[\d\0\\$+=<>^]|"

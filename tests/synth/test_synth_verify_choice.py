@@ -32,6 +32,9 @@ La opción correcta es la C.|La réponse correcte est la réponse C.|A alternati
 A and B are out. That leaves C.
 So it must be C.|The correct letter is C.|A resposta correta é a letra C.
 The answer is, of course, C.|The answer is clearly C.|Elijo la opción C.|Ich wähle C.|답은 C입니다.
+After eliminating A, B and D, we are left with C.|I'm going with C.|We pick C.|That makes C the correct answer.
+Only C satisfies both conditions.|The answer that fits best is C.|Your answer should be C.|Antwort C ist richtig.
+Also ist die Antwort C.|Quindi la risposta è C.|La opción C es correcta.|The correct response is C.
 """
 NAMES_ANOTHER_OR_NONE = r"""
 A|\boxed{B}|The answer is A.|The answer is not C.|C is wrong.|C is incorrect.|The answer cannot be C.
@@ -47,17 +50,27 @@ La risposta non è C.|A resposta não é C.|Die Antwort ist nicht C.|❌ C
 Everything but C is true.|Suppose it is C. A contradiction.|不选C。
 Option C is ruled out.|Option C is tempting but wrong.|The incorrect option is C.|The second best answer is C.
 Perhaps the answer is C.|I doubt that the answer is C.
+Option C is out of the question.|Students often choose C.|C, but only at night. In general, A.
+The worst choice is C.
+The option to avoid is C.|The probability that the answer is C is small.|Nobody would say the answer is C.
+Whether the answer is C depends on the season.|The answer is C only when it's dark; otherwise A.
+I cannot say that the answer is C.|Let us test option C.|Next, option C.|Vitamin C is the answer to another question.
+C is correct for threads only.|In the first part, the answer is C. In this part, it is D.
+The answer is C if you ask Bob.
+The answer is C for large n and D for small n.|C: wrong|C (wrong)|Bob's answer is C.|C is the trap.|C选项错误。
 It is false that the answer is C.|答えはCではない。|정답은 C가 아닙니다.
 """
 BY_TEXT = (
     r"a wedge|The answer is C. a wedge.|\boxed{\text{a wedge}}|The answer is a wedge.|It is a wedge.|A wedge.|"
-    r"{'answer': 'a wedge'}"
+    r"{'answer': 'a wedge'}|It's a wedge.|The tool described is a wedge.|That is a wedge, i.e. option C.|"
+    r"After a look at the slopes, the tool is a wedge (option C).|Final answer: a wedge, as shown."
 )
 NOT_BY_TEXT = (
     r"The answer is (C) a screw|The answer is C. a screw.|C: a screw|a screw|B. a wedge|"
     r"\boxed{C) a screw}|It is not a wedge.|We rule out a wedge.|It is less than a wedge.|"
     r"It is a wedge, option (B).|Option (C) a wedge is incorrect.|Half of the answer is a wedge.|"
-    r"a wedge or a screw|\boxed{a lever}"
+    r"a wedge or a screw|\boxed{a lever}|It is unlikely to be a wedge.|The tool next to a wedge.|It lacks a wedge.|"
+    r"All except a wedge.|Nobody uses a wedge.|A wedge is different.|It is similar to a wedge.|Bob wrote a wedge."
 )
 
 
@@ -91,6 +104,20 @@ def test_a_letter_before_the_value_of_another_option_names_none() -> None:
     assert right("C", "C: 2/3", choices)
     assert not right("C", "C: 1/3", choices)
     assert not right("C", "The answer is (C) $\\frac13$.", choices)
+
+
+def test_a_truth_is_stated_of_the_statement_alone_and_fully() -> None:
+    for response in ("The claim is False.", "This statement is false, since 9 is odd.", "So the statement is false."):
+        assert right("B", response, ["True", "False"]), response
+    for response in (
+        "The converse is false.",
+        "Half of it is false.",
+        "Suppose the statement is false.",
+        "It is rarely false.",
+    ):
+        assert not right("B", response, ["True", "False"]), response
+    for response in ("Yes and no.", "Yes? No.", "Yes, it seems at first, but no.", "Some would answer yes."):
+        assert not right("A", response, ["Yes", "No"]), response
 
 
 def test_short_texts_and_letters_above_an_explanation_name_an_option() -> None:
