@@ -40,6 +40,7 @@ def database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     }
     connection = duckdb.connect(str(path), config={**settings, "preserve_insertion_order": False})
     try:
+        connection.execute("SET enable_progress_bar = false")  # it prints on stdout, which is for results
         yield connection
     finally:
         connection.close()

@@ -13,6 +13,7 @@ from trace_builder import curated, trace, write_tables
 
 from licensing.errors import InputError
 from synth.curate.config import CurateConfig
+from synth.duckdb_helpers import database
 from synth.sampling.store import SAMPLE_LOG
 
 
@@ -286,3 +287,9 @@ def test_a_text_that_the_store_does_not_hold_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="p-1") as raised:
         curated(tables, CurateConfig(), tmp_path / "out")
     assert raised.value.where == str(tables.store)
+
+
+def test_long_queries_print_no_progress_on_stdout(tmp_path: Path) -> None:
+    """DuckDB's bar comes after two seconds of a query, into the JSON of a command."""
+    with database(tmp_path) as db:
+        assert db.execute("SELECT current_setting('enable_progress_bar')").fetchall() == [(False,)]
