@@ -63,8 +63,8 @@ def read_expression(text: str, registry: Registry, prefer: frozenset[str], *, gr
     if node is None:
         return None
     declared = tuple(registry.entries[name] for name in sorted(prefer))
-    known = is_expression(text) or _evaluate(node, registry, declared, True).complete
-    return _evaluate(node, registry, declared, granted) if known else None
+    is_complete = is_expression(text) or _evaluate(node, registry, declared, True).complete
+    return _evaluate(node, registry, declared, granted) if is_complete else None
 
 
 def _parse(text: str) -> Any | None:

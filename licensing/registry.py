@@ -169,15 +169,15 @@ class Registry:
         ``whole``: the name has no other words, but those of a format. A name that begins with that of a service
         (GPT-4o) has its terms, unless it goes on with the weights that it taught: none of its own are to be had."""
         words = _model_words(_FORMAT.sub("", model.strip()))
-        known = self._names.get(words if whole else self._original(model), ())
-        if not whole and all(entry.permissive for entry in known):
+        entries = self._names.get(words if whole else self._original(model), ())
+        if not whole and all(entry.permissive for entry in entries):
             taught = "/" in model and _ANY_WEIGHTS.search(" ".join(words))  # by the service that the name begins with
             for at, end in itertools.combinations(range(len(words) + 1), 2):
                 family = self._families.get(words[at:end])
                 service = family is not None and family.kind == "service"
                 if family and (at == 0 and not taught if service else not _is_aside(" ".join(words[:at]))):
                     return family
-        return known[0] if len(known) == 1 else None
+        return entries[0] if len(entries) == 1 else None
 
     def of_link(self, link: str) -> License | None:
         """The text that a card's `license_link` leads to."""

@@ -137,7 +137,7 @@ def _fits(needed: MemoryForecast, what: str, gpu_memory: float, section: str, ag
         hints.append("set student.parallel.activation_checkpointing")
     return Finding(
         "note" if fits else "error", "memory", f"{summary}: {'little room is left' if fits else 'it does not fit'}",
-        "student.parallel" if section == "student" else section, "; ".join(hints) or None,
+        "student.parallel" if section == "student" else section, "; ".join(hints),
         0 if fits else MissingDependency.exit_code,
     )  # fmt: skip
 

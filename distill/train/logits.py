@@ -23,16 +23,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from distill.config.recipe import StudentConfig, key_digest
+from distill.config.recipe import StudentConfig
 from distill.config.train import LogitsConfig
 from distill.models.folder import read_base
 from distill.models.tokens import CLOSED_BY_PROMPT
 from distill.runs.stage import Reporter
 from distill.train.batches import training_order
-from distill.train.checkpoints import fingerprint_of, library_versions, newest_complete
 from distill.train.distillation import (
     logged_steps,
     open_student,
+    resume_point,
     save_student,
     step_trainer,
     token_weighted_trainer,
@@ -131,8 +131,8 @@ def train_logits(
     """
     try:
         import datasets
-        import torch
-        import trl  # noqa: F401 - looked for here, so that a missing one is named before a model is loaded
+        import torch  # noqa: F401 - looked for here, so that a missing one is named before a model is loaded
+        import trl  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingDependency(
             f"distillation needs {error.name}", where="train.logits", hint=f"pip install {error.name}"
@@ -141,17 +141,7 @@ def train_logits(
     steps = max(1, round(config.num_train_epochs * len(captured) / config.batch_size))
     order = training_order(len(captured), steps * config.batch_size, student.seed)
     dtype = training_dtype(student.dtype)
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    checkpoints.chmod(0o700)  # what is unpickled from here is ours alone
-    fingerprint = fingerprint_of(
-        inputs_digest,
-        library_versions("torch", "transformers", "peft", "accelerate", "trl"),
-        key_digest(student),
-        key_digest(config),
-        dtype,
-        "cuda" if torch.cuda.is_available() else "cpu",
-    )
-    resume = newest_complete(checkpoints, fingerprint)
+    fingerprint, resume = resume_point(student, config, dtype, inputs_digest, checkpoints)
     with surroundings(checkpoints, "train.logits.micro_batch_size", "student.max_length"):
         model, _ = open_student(student, start, trained, dtype)
         kind, settings = _captured_trainer(captured, k, read_base(start).stop_ids[0], student.max_length)
@@ -232,4 +222,4 @@ def _unpadded(inputs: Mapping[str, Any], rows: slice) -> dict[str, Any]:
     prompt, answer = (inputs[name][rows].any(0) for name in ("prompt_mask", "completion_mask"))
     columns = {"prompt_ids": prompt, "prompt_mask": prompt, "completion_ids": answer, "completion_mask": answer}
     columns |= dict.fromkeys(("top_ids", "top_logprobs"), answer.cpu())
-    return {**inputs, **{name: inputs[name][rows][:, kept] for name, kept in columns.items()}}
+    return {**inputs, **{name: inputs[name][rows][:, mask] for name, mask in columns.items()}}

@@ -24,14 +24,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from distill.config.recipe import StudentConfig, key_digest
+from distill.config.recipe import StudentConfig
 from distill.config.train import OnPolicyConfig
 from distill.models.folder import read_base
 from distill.models.vocabulary import crop_vocabulary, require_shared, tokenizer_of
 from distill.runs.stage import Reporter
 from distill.train.batches import training_order
-from distill.train.checkpoints import fingerprint_of, library_versions, newest_complete
-from distill.train.distillation import logged_steps, open_student, save_student, step_trainer
+from distill.train.distillation import logged_steps, open_student, resume_point, save_student, step_trainer
 from distill.train.rollouts import RolloutLog
 from distill.train.self_teacher import check_examples_fit, privileged_context, self_teacher_trainer
 from distill.train.surroundings import surroundings
@@ -130,8 +129,8 @@ def train_on_policy(
     """
     try:
         import datasets
-        import torch
-        import trl  # noqa: F401 - looked for here, so that a missing one is named before a model is loaded
+        import torch  # noqa: F401 - looked for here, so that a missing one is named before a model is loaded
+        import trl  # noqa: F401
     except ModuleNotFoundError as error:
         raise MissingDependency(
             f"on-policy distillation needs {error.name}", where="train.on_policy", hint=f"pip install {error.name}"
@@ -169,17 +168,7 @@ def train_on_policy(
     )
 
     dtype = training_dtype(student.dtype)
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    checkpoints.chmod(0o700)  # what is unpickled from here is ours alone
-    fingerprint = fingerprint_of(
-        inputs_digest,
-        library_versions("torch", "transformers", "peft", "accelerate", "trl"),
-        key_digest(student),
-        key_digest(config),
-        dtype,
-        "cuda" if torch.cuda.is_available() else "cpu",
-    )
-    resume = newest_complete(checkpoints, fingerprint)
+    fingerprint, resume = resume_point(student, config, dtype, inputs_digest, checkpoints)
     answers = RolloutLog(checkpoints / "rollouts.jsonl", inputs_digest, problem_ids, tokenizer, base.stop_ids)
     with (
         contextlib.closing(answers),

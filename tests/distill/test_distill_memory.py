@@ -86,13 +86,13 @@ def test_distillation_holds_the_teacher_the_answers_of_a_step_and_the_logits_of_
         behind_sft(OnPolicyConfig.model_validate(sizes | one))
         for one in ({"teacher": {"model": str(base)}}, served, {"examples": example})
     )
-    kept = behind_sft(LogitsConfig(batch_size=8, micro_batch_size=2))
-    assert (beside.teacher, far.teacher, alone.teacher, kept.teacher) == (4 * PARAMETERS, 0, 0, 0)
+    captured = behind_sft(LogitsConfig(batch_size=8, micro_batch_size=2))
+    assert (beside.teacher, far.teacher, alone.teacher, captured.teacher) == (4 * PARAMETERS, 0, 0, 0)
     assert beside.rollouts == far.rollouts == alone.rollouts == 8 * 512 * LAYERS * 2 * SIZE * 4
-    assert kept.rollouts == 0
-    assert beside.tokens == kept.tokens == 2 * 512
+    assert captured.rollouts == 0
+    assert beside.tokens == captured.tokens == 2 * 512
     logits = 2 * 512 * 259
-    assert (beside.head, far.head, kept.head) == (24 * logits, 16 * logits, 16 * logits)
+    assert (beside.head, far.head, captured.head) == (24 * logits, 16 * logits, 16 * logits)
     assert alone.head == 28 * 2 * 64 * 259
     assert beside.total - far.total == beside.teacher + beside.head - far.head
 

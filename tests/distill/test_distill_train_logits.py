@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from test_distill_train import contents, training_rows
-from test_distill_train_on_policy import prepared, sft, whole
+from test_distill_train_on_policy import alone, prepared, sft, whole
 
 from distill.config.recipe import StudentConfig
 from distill.config.train import LogitsConfig
@@ -32,16 +32,7 @@ TRACES = [
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One thread, as equal bytes need; and nobody whom TRL could tell what is trained."""
-    import torch
-
-    def send(**telemetry: Any) -> None:
-        raise AssertionError(telemetry)
-
-    monkeypatch.delenv("CI", raising=False)
-    monkeypatch.setattr("trl.trainer.base_trainer.send_telemetry", send)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    torch.set_num_threads(1)
+    alone(monkeypatch)
 
 
 @pytest.fixture(scope="module")

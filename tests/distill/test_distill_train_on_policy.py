@@ -49,8 +49,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepared(tmp_path_factory.mktemp("other") / "model", 5)
 
 
-@pytest.fixture(autouse=True)
-def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """One thread, as equal bytes need; and nobody whom TRL could tell what is trained."""
     import torch
 
@@ -59,9 +58,13 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setattr("trl.trainer.base_trainer.send_telemetry", send)
-
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone(monkeypatch)
 
 
 @pytest.fixture(params=["lora", "full"])

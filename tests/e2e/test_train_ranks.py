@@ -55,15 +55,15 @@ def test_a_killed_rank_ends_the_stage_by_name_and_the_next_call_ends_as_two_node
     ranks = psutil.Process(events(killed)[-1]["pid"]).children(recursive=True)
     (second,) = [rank for rank in ranks if rank.environ().get("RANK") == "1"]
     second.send_signal(signal.SIGKILL)
-    _, said = stage.communicate(timeout=600)
+    _, errors = stage.communicate(timeout=600)
     assert stage.returncode == 3
-    assert "rank 1 of 2 was killed by signal 9" in said
-    assert str(run / "logs" / "train-rank1.log") in said
+    assert "rank 1 of 2 was killed by signal 9" in errors
+    assert str(run / "logs" / "train-rank1.log") in errors
     first_steps = metrics(killed)[:2]
 
     resumed = training(killed, "processes=2", "context_parallel_size=2")
-    _, said = resumed.communicate(timeout=600)
-    assert resumed.returncode == 0, said
+    _, errors = resumed.communicate(timeout=600)
+    assert resumed.returncode == 0, errors
     assert metrics(killed)[:2] == first_steps, "their seconds, too: they were not taken again"
 
     with socket.socket() as free:
@@ -76,6 +76,6 @@ def test_a_killed_rank_ends_the_stage_by_name_and_the_next_call_ends_as_two_node
     (join,) = re.findall(r"`(torchrun .*)`", first_node.stderr.readline())
     until(lambda: list(the_run(two_nodes).glob("scratch/train-*/ranks/job.json")), "the job for the other node", 600)
     subprocess.run(shlex.split(join), cwd=ROOT, env=ENVIRONMENT, check=True, timeout=600)
-    _, said = first_node.communicate(timeout=600)
-    assert first_node.returncode == 0, said
+    _, errors = first_node.communicate(timeout=600)
+    assert first_node.returncode == 0, errors
     assert weights(two_nodes) == weights(killed)

@@ -110,15 +110,15 @@ def test_a_service_by_its_own_name_has_its_terms_whoever_serves_it(name: str) ->
 
 def test_what_is_only_said_of_a_repository_does_not_settle_that_other_there_means_it() -> None:
     entry = load()["exaone-1.2-nc"]
-    said = entry.repos_unchecked[0]
-    known = {
+    unchecked = entry.repos_unchecked[0]
+    checked = {
         "id": next(repo for repo in entry.repos if repo not in entry.repos_unchecked),
         "role": "judge",
         "licence": "other",
     }
-    for order in ([known, known | {"id": said}], [known | {"id": said}, known]):
+    for order in ([checked, checked | {"id": unchecked}], [checked | {"id": unchecked}, checked]):
         result = audited(APACHE_BASE, *order)
-        assert {f.input for f in result.findings if f.bare == "W-UPSTREAM-UNKNOWN"} == {said}
+        assert {f.input for f in result.findings if f.bare == "W-UPSTREAM-UNKNOWN"} == {unchecked}
 
 
 @pytest.mark.parametrize(
