@@ -6,10 +6,11 @@ vLLM, which share the machine's memory; those of the smoke run, which share a fi
 that starts last would leave the other worker without work.
 """
 
+import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,16 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr}"
     return report
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """No collection of all that a worker has loaded in a time that is measured. A finalizer that meets a limit inside
+    ast.parse calls pytest's hook, which parses, too: CPython 3.11 fails."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture

@@ -92,7 +92,8 @@ _CHOOSING = (
     r"(?:(?:that|this|it|(?:the\s+)?process\s+of\s+elimination)\s+)?(?:leaves?|leaving|makes?)(?:\s+us\s+with)?(?:\s+only)?\b|"
     r"(?:(?:this|it|that|which)\s+)?(?:matches|corresponds\s+to|is(?=\s+(?:option|choice)))"
 )
-_EDGE = r"(?P<edge>^|[.;:!?,(\u2014\u2013\u3001\u3002\uff0c\uff1a\uff1b]|\b(?:so|thus|hence|therefore|i\.e\.))"
+_MARK = r"[.;:!?,(\u2014\u2013\u3001\u3002\uff0c\uff1a\uff1b]"
+_EDGE = rf"(?P<edge>^|{_MARK}(?!{_MARK})|\b(?:so|thus|hence|therefore|i\.e\.))"  # the last mark of several
 _FIRST = rf"{_EDGE}\s{{0,4}}{_OPENING}"
 _LEAD = (
     rf"{_FIRST}(?:{_QUALITY}{_NOUN}\b{_WHICH}{_IS}|{_ELSEWHERE}|{_CHOOSING})"
@@ -389,7 +390,7 @@ def _by_value(text: str, options: dict[str, str]) -> str | None:
 def _prose(text: str, options: dict[str, str] | None) -> str | None:
     if options is not None and (same := _by_text(text.strip("*` \n"), options)):
         return same
-    text = "\n".join(_bare(line) for line in text[-_LONGEST:].splitlines())
+    text = "\n".join(_bare(line) for line in text[-_LONGEST:].splitlines() if line.strip())
     text = _without_list(text, options).strip()
     if (committed := _commitment(text, options)) is not None:
         return committed or None

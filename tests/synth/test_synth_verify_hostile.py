@@ -112,13 +112,14 @@ def test_every_hostile_answer_ends_in_time_and_delays_no_other(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("gold", ["5", "x > 3", "(1, 2)", "\\begin{cases} 1 & x > 0 \\\\ 2 & x \\le 0 \\end{cases}"])
 def test_a_comparison_is_bounded_by_counted_work_not_by_a_clock(gold: str) -> None:
     math.prepare()
     for name, answer in HOSTILE.items():
-        began = time.process_time()
+        began = time.thread_time()
         assert math.verify(gold, f"\\boxed{{{answer}}}").verdict != "correct", name
-        assert time.process_time() - began < 1, f"{name}: far from the limit of a row, on a loaded machine too"
+        assert time.thread_time() - began < 1, f"{name}: far from the limit of a row, on a loaded machine too"
 
 
 @pytest.mark.slow
