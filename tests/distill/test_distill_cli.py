@@ -78,6 +78,21 @@ def test_check_accepts_the_smoke_recipe_and_forecasts_its_tokens(distill, tmp_pa
 
 
 @pytest.mark.slow
+def test_check_names_a_worked_example_that_is_a_held_out_problem(distill, tmp_path: Path) -> None:
+    held_out = tmp_path / "held-out.jsonl"
+    rows = ({"id": f"p{n}", "prompt": f"{n} + 5 =", "answer": f"{n + 5}", "kind": "math"} for n in range(8))
+    held_out.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    examples = "[{prompt: 3 + 5 =, response: '8'}, {prompt: 30 + 5 =, response: '35'}]"
+    changes = (f"evaluate.prompts={{kind: jsonl, path: {held_out}, license: mit}}", f"teacher.examples={examples}")
+    answer = distill("check", SMOKE, "--runs", tmp_path, "--json", *(w for one in changes for w in ("--set", one)))
+    assert answer.code == 0, answer.out
+    notes = [found for found in json.loads(answer.out) if found["where"] == "teacher.examples"]
+    assert len(notes) == 1
+    assert notes[0]["what"].startswith("worked example 1 of")
+    assert "is held-out problem p3" in notes[0]["what"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "code", "said", "hint"),
     [
