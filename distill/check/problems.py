@@ -119,7 +119,7 @@ def check_held_out(recipe: Recipe) -> Iterator[Finding]:
     source = recipe.evaluate.prompts
     yield from _source(source, "held-out problems")
     if not (isinstance(source, HubPrompts) and is_on_hub(source)):
-        count = len(load_prompts(source).prompts)
+        count = len(load_prompts(source, section="evaluate.prompts").prompts)
         effect = minimum_detectable_effect(math.sqrt(DISAGREEMENT), count)
         yield Finding(
             "ok",
