@@ -41,6 +41,10 @@ _NOISE = re.compile(
     r"\b(the|licen[cs]ed?|badge|tag|under|terms|of|use|model|weights|data(set)?|text|version|agreement|file|card)\b",
     re.IGNORECASE,
 )
+# Where a license stands, before its name: "LICENSE file: mit".
+_PLACE = re.compile(
+    r"^\s*(?:(?:the|model|data(?:set)?|hub|card|tag|licen[cs]e|file|text|badge|readme|metadata)[\s.]*)+:", re.IGNORECASE
+)
 # A remark in parentheses that doubts the license before it, bars a use, or limits it otherwise. Others say where it
 # stands, of what it is, or that nothing limits it.
 _DOUBTING = re.compile(
@@ -253,6 +257,7 @@ def _read_prose(text: str, registry: Registry, *, limited: bool = False) -> tupl
     bare = re.sub(r"^\s*\((.*)\)\s*$", r"\1", text)
     bare = re.sub(r"[()]", ";", bare) if limited else bare
     for part in re.split(r"[,/;+|]|\s(?:and|or|AND|OR|with|WITH)\s", bare):
+        part = _PLACE.sub("", part)
         named = registry.candidates(part)
         if not named and not _NOT.match(part):
             named = registry.candidates(_NOISE.sub(" ", part))

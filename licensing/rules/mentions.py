@@ -17,6 +17,12 @@ _MADE = re.compile(
     re.IGNORECASE,
 )
 _IN_NAME = re.compile(rf"(?<![a-z])(?:{_SERVICE})(?![a-z])", re.IGNORECASE)
+# A version, and no size: "Qwen3-8B" is of Qwen3, "Llama-8B" of no version.
+_VERSION = re.compile(
+    r"(?<![a-z])(?:(?:deepseek[-_]?[rv]|(?:qwen|llama|gemma|phi|glm|mistral)[-_]?v?|kimi[-_]?k)\d(?:\.\d)?(?![\d.]*[bm]?\d*b\b)"
+    r"|gpt-oss|r1)(?![a-z\d])",
+    re.IGNORECASE,
+)
 _IN_PROSE = re.compile(rf"(?<![\w/-])(?:{_SERVICE}|{_MODEL})(?!\w)", re.IGNORECASE)
 
 
@@ -35,7 +41,9 @@ def unlisted_teachers(ctx: AuditContext) -> Iterator[Finding]:
 
 
 def _mentions(ctx: AuditContext) -> Iterator[tuple[str, str]]:
-    for match in _IN_NAME.finditer(ctx.lineage.release.rsplit("/", 1)[-1]):
+    name = ctx.lineage.release.rsplit("/", 1)[-1]
+    made = _MADE.search(name.replace("_", "-"))  # else the model of a name is its base, or what it is compared with
+    for match in (*_IN_NAME.finditer(name), *(_VERSION.finditer(name) if made else ())):
         yield match.group(0), f'its name says "{match.group(0)}"'
     for line in (ctx.lineage.declared.text or "").splitlines():
         if _MADE.search(line):

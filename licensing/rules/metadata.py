@@ -10,6 +10,7 @@ from licensing.rules.context import AuditContext, Dependency, Finding, finding
 from licensing.schema import License
 
 _EARLIER = re.compile(r"\b(was|were|earlier|formerly|previously|before|until|changed)\b", re.IGNORECASE)
+_PLACES = re.compile(r"\b(?:card|licen[cs]e(?: file)?)\s*[:)]", re.IGNORECASE)
 # Prose that speaks of an input's license does not declare the release's own.
 _NOTICE = re.compile(r"\bnotices?\b", re.IGNORECASE)
 _OF_AN_INPUT = re.compile(
@@ -50,6 +51,12 @@ def tag_and_prose(ctx: AuditContext) -> Iterator[Finding]:
 def _contradiction(ctx: AuditContext, declared: License) -> Iterator[Finding]:
     """Prose that names a stricter license than the tag. A notice counts where its subject is inside the release; a tag
     that also governs, or is stricter, is R2's matter."""
+    several = len({entry.label for entry in ctx.tag_names}) > 1 or not ctx.parsed_tag.complete
+    if several and _PLACES.search(ctx.tag or ""):
+        why = f'card and LICENSE file differ, by the declaration itself: "{ctx.tag}"'
+        fix = "declare the one that is right, and ship its text as LICENSE"
+        yield finding("W-CARD-CONTRADICTS", why, fix=fix, level="held")
+        return
     governs = frozenset[str]().union(*(d.labels for d in (*ctx.roots, *ctx.data)))
     beside = declared.label in ctx.root_labels and not declared.permissive
     also_governs = beside or ctx.own(declared) or declared.non_commercial
@@ -130,4 +137,6 @@ def exact_repository(ctx: AuditContext) -> Iterator[Finding]:
         unchecked = ctx.registry.is_unchecked(dependency.input.id)
         why += f"{'said' if unchecked else 'known'} to be under {stricter.name}, which asks for more"
         fix = f"look at its LICENSE, and write `licence: {stricter.id}` if it is that"
+        if not exact:
+            fix += "; where its name speaks only of a teacher, or of another model beside it, waive this and say so"
         yield finding(code, why, dependency=dependency, license=stricter, fix=fix, level="held", blocks=True)
