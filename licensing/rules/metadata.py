@@ -7,10 +7,13 @@ from collections.abc import Iterator
 
 from licensing.registry import sentences
 from licensing.rules.context import AuditContext, Dependency, Finding, finding
+from licensing.safe_yaml import printable
 from licensing.schema import License
 
 _EARLIER = re.compile(r"\b(was|were|earlier|formerly|previously|before|until|changed)\b", re.IGNORECASE)
 _PLACES = re.compile(r"\b(?:card|licen[cs]e(?: file)?)\s*[:)]", re.IGNORECASE)
+_NON_COMMERCIAL_USE = re.compile(r"\bnon[- ]?commercial (?:use|purposes?|research)\b", re.IGNORECASE)
+_OTHER_USES = re.compile(r"(?<!non-)(?<!non )\bcommercial\b|\b(?:not|no|nor|without|never)\b", re.IGNORECASE)
 # Prose that speaks of an input's license does not declare the release's own.
 _NOTICE = re.compile(r"\bnotices?\b", re.IGNORECASE)
 _OF_AN_INPUT = re.compile(
@@ -57,6 +60,12 @@ def _contradiction(ctx: AuditContext, declared: License) -> Iterator[Finding]:
         fix = "declare the one that is right, and ship its text as LICENSE"
         yield finding("W-CARD-CONTRADICTS", why, fix=fix, level="held")
         return
+    own_words = next(_non_commercial_words(ctx), None) if not declared.non_commercial else None
+    if own_words:
+        why = f'the tag says {declared.label}, which allows commercial use, and the card says "{own_words}"'
+        fix = "declare a non-commercial license, or take the sentence out"
+        yield finding("W-CARD-CONTRADICTS", why, fix=fix, level="held")
+        return
     governs = frozenset[str]().union(*(d.labels for d in (*ctx.roots, *ctx.data)))
     beside = declared.label in ctx.root_labels and not declared.permissive
     also_governs = beside or ctx.own(declared) or declared.non_commercial
@@ -81,6 +90,17 @@ def _contradiction(ctx: AuditContext, declared: License) -> Iterator[Finding]:
             why = f"the tag says {declared.label}, the card's text the stricter {license.label}"
             yield finding("W-CARD-CONTRADICTS", why, license=license, fix=fix, level="held")
         return
+
+
+def _non_commercial_words(ctx: AuditContext) -> Iterator[str]:
+    """Sentences that limit the release, as a whole and in words of its own, to non-commercial use."""
+    if ctx.discloses_parts:
+        return
+    for sentence in sentences(ctx.lineage.declared.text):
+        if not _NON_COMMERCIAL_USE.search(sentence) or _OTHER_USES.search(sentence):
+            continue
+        if not (_OF_AN_INPUT.search(sentence) or _NOTICE.search(sentence) or ctx.registry.mentioned(sentence)):
+            yield printable(sentence.strip())
 
 
 def r14_changes(ctx: AuditContext) -> Iterator[Finding]:
