@@ -151,12 +151,9 @@ def audit(
     what was read in its repository.
     """
     ctx = build_context(lineage, policy, registry, license_files, upstream_files)
-    by_code = defaultdict[str, dict[_SortKey, Finding]](dict)
-    for rule in RULES:
-        for one in rule(ctx):
-            by_code[one.code][_sort_key(one)] = one
-    codes = {kind: tuple(sorted(code for code in by_code if code[0] == kind)) for kind in "VOW"}
-    findings = tuple(by_code[code][key] for kind in codes.values() for code in kind for key in sorted(by_code[code]))
+    findings = _ordered(one for rule in RULES for one in rule(ctx))
+    names = dict.fromkeys(one.code for one in findings)
+    codes = {kind: tuple(code for code in names if code[0] == kind) for kind in "VOW"}
     return Audit(
         release=lineage.release,
         policy=policy,
@@ -169,11 +166,27 @@ def audit(
     )
 
 
-_SortKey = tuple[str, str, str, str, str, str, str, str, bool]
+def _ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Violations, obligations, warnings, each by code and input; a finding that is there twice once."""
+    first = defaultdict[str, dict[str, Finding]](dict)
+    others = defaultdict[tuple[str, str], list[Finding]](list)  # further ones of a code and an input: few have any
+    for one in findings:
+        name = one.input or ""
+        if first[one.code].setdefault(name, one) is not one:
+            others[one.code, name].append(one)
+    ordered: list[Finding] = []
+    for code in sorted(first, key=lambda code: ("VOW".index(code[0]), code)):
+        for name in sorted(first[code]):
+            one = first[code][name]
+            if (code, name) in others:
+                ordered += sorted({one, *others[code, name]}, key=_sort_key)
+            else:
+                ordered.append(one)
+    return tuple(ordered)
 
 
-def _sort_key(f: Finding) -> _SortKey:
-    """Total among findings of one code, so that equal inputs give equal lists in any order, each finding once."""
+def _sort_key(f: Finding) -> tuple[str | bool, ...]:
+    """Total among findings of one code, so that equal inputs give equal lists in any order."""
     input, section, quote, fix, source = f.input or "", f.section or "", f.quote or "", f.fix or "", f.source or ""
     return input, f.why, section, quote, fix, source, f.level, f.certainty, f.blocks
 

@@ -522,7 +522,7 @@ def test_an_unread_license_of_a_known_repository_is_not_the_permissive_one_that_
         ("We fine-tuned on data from DeepSeek-V3.2.", True),
         ("Tuned on dialogues of ChatGPT.", True),
         ("Reasoning data synthesized using Command A.", True),
-        ("Trained with TRL on 4 A100; better than Gemma 2 and o3-mini.", False),
+        ("Trained with TRL on 4 A100, better than Gemma 2 and o3-mini.", False),
         ("It outperforms Llama-3.1-8B and GPT-4o on GSM8K.", False),
         ("Tuned on GSM8K and MATH.", False),
     ],
