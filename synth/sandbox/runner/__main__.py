@@ -23,7 +23,7 @@ import sys
 import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from synth.sandbox.runner import candidate, seccomp
 from synth.sandbox.runner.job import Job
@@ -86,9 +86,12 @@ def _serve_job(listener: socket.socket | None, filters: seccomp.Filters) -> NoRe
             os.dup2(fd, target)
         channel = os.dup2(theirs.fileno(), 3, inheritable=False)
         os.closerange(4, MAX_FILES)
-        candidate.serve(channel, filters)
+        candidate.serve(socket.socket(fileno=channel).makefile("rwb"), filters)
     theirs.close()
-    jobs, replies = (0, 1) if listener is None else 2 * (listener.accept()[0].detach(),)
+    jobs: Any = sys.stdin.buffer
+    replies: Any = sys.stdout.buffer
+    if listener is not None:
+        jobs = replies = listener.accept()[0].makefile("rwb")
     try:
         message = receive(jobs)
     except Broken:
@@ -101,7 +104,7 @@ def _serve_job(listener: socket.socket | None, filters: seccomp.Filters) -> NoRe
     candidate.limit(job.memory_mb + 256, int(2 * job.timeout_s) + 10, candidate.THREADS if filters else None)
     if filters:
         filters[seccomp.NOTHING]()
-    result = TestRun(job, ours.fileno(), program, out, err).result()
+    result = TestRun(job, ours.makefile("rwb"), program, out, err).result()
     send(replies, {"id": message["id"], "result": asdict(result)})
     if sys.platform != "linux":  # there the program dies with this process
         os.kill(program, signal.SIGKILL)

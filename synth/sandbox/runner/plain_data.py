@@ -12,10 +12,8 @@ import decimal
 import fractions
 import itertools
 import json
-import os
-import select
-import time
 from collections.abc import Callable, Iterator
+from io import BufferedIOBase
 from typing import Any
 
 __all__ = ["Broken", "Late", "NotPlain", "decode", "encode", "receive", "send"]
@@ -56,33 +54,25 @@ class NotPlain(BaseException):
     """A value is no plain data. No Exception, for the same reason."""
 
 
-def send(fd: int, message: Any) -> None:
+def send(stream: BufferedIOBase, message: Any) -> None:
     """One JSON line. Raises Broken."""
-    view = memoryview(json.dumps(message).encode() + b"\n")
     try:
-        while view:
-            view = view[os.write(fd, view) :]
+        stream.write(json.dumps(message).encode() + b"\n")
+        stream.flush()
     except OSError as err:
         raise Broken(str(err)) from None
 
 
-def receive(fd: int, deadline: float | None = None) -> Any:
-    """The next JSON line. Raises Broken, and Late at the deadline."""
-    line = bytearray()
-    while not line.endswith(b"\n"):
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if not select.select([fd], [], [], left)[0]:
-            raise Late
-        try:
-            chunk = os.read(fd, 1 << 20)
-        except OSError as err:
-            raise Broken(str(err)) from None
-        if not chunk or len(line) > MAX_LINE:
-            raise Broken("its message is too long" if chunk else "it closed its connection")
-        line += chunk
+def receive(stream: BufferedIOBase) -> Any:
+    """The next JSON line. Raises Broken, and Late where the stream is a socket that has a timeout."""
     try:
+        line = stream.readline(MAX_LINE)
+        if not line.endswith(b"\n"):
+            raise Broken("its message is too long" if line else "it closed its connection")
         return json.loads(line)
-    except (ValueError, RecursionError) as err:
+    except TimeoutError:
+        raise Late from None
+    except (OSError, ValueError, RecursionError) as err:
         raise Broken(f"no JSON: {err}"[:200]) from None
 
 
