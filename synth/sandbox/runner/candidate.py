@@ -73,13 +73,12 @@ def limit(memory_mb: int, cpu_s: int, threads: int | None) -> None:
 
     ``threads``: None without isolation, where all processes of the user would count.
     """
-    limits = [
-        (resource.RLIMIT_AS, memory_mb << 20), (resource.RLIMIT_CPU, cpu_s), (resource.RLIMIT_FSIZE, FILE_BYTES),
-        (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 64), (resource.RLIMIT_STACK, STACK_BYTES),
-    ]  # fmt: skip
-    if threads is not None:
-        limits.append((resource.RLIMIT_NPROC, threads))
-    for kind, value in limits:
+    limits = {
+        resource.RLIMIT_AS: memory_mb << 20, resource.RLIMIT_CPU: cpu_s, resource.RLIMIT_FSIZE: FILE_BYTES,
+        resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: 64, resource.RLIMIT_STACK: STACK_BYTES,
+        **({} if threads is None else {resource.RLIMIT_NPROC: threads}),
+    }  # fmt: skip
+    for kind, value in limits.items():
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         with contextlib.nullcontext() if sys.platform == "linux" else contextlib.suppress(ValueError):
@@ -132,7 +131,7 @@ def _answer(program: types.ModuleType, job: Job, message: Any) -> list[Any]:
         try:
             args = encode(list(err.args))
         except BaseException:
-            args = ["list", []]
+            args = ["list"]
         return ["raised", base, args, test_cases.failure_text(err)]
 
 

@@ -12,7 +12,7 @@ import decimal
 import fractions
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import BufferedIOBase
 from typing import Any
 
@@ -20,21 +20,33 @@ __all__ = ["Broken", "Late", "NotPlain", "decode", "encode", "receive", "send"]
 
 MAX_LINE = 64 << 20  # bytes
 MAX_ITEMS = 100_000  # of an iterator
-_CONTAINERS: dict[type, Callable[[list[Any]], Any]] = {  # of dicts the items travel
-    **{one: one for one in (list, tuple, set, frozenset, bytes, bytearray, collections.deque, dict)},
-    collections.defaultdict: dict, collections.OrderedDict: dict,
-    collections.Counter: lambda items: collections.Counter(dict(items)),
-    type({}.keys()): lambda items: dict.fromkeys(items).keys(),
-    type({}.values()): lambda items: dict(enumerate(items)).values(),
-    type({}.items()): lambda items: dict(items).items(),
+
+
+def _of_items(make: Callable[[tuple[Any, ...]], Any]) -> Callable[..., Any]:
+    return lambda *items: make(items)
+
+
+_KINDS: dict[type, tuple[Callable[[Any], Iterable[Any]], Callable[..., Any]]] = {
+    # what of a value travels, and what is made of it on the other side
+    int: (lambda value: [format(value, "x")], lambda text: int(text, 16)),
+    float: (lambda value: [value.hex()], float.fromhex),
+    complex: (lambda value: [value.real, value.imag], complex),
+    **{kind: (lambda value: value.__reduce__()[1], kind)
+       for kind in (decimal.Decimal, fractions.Fraction, range, datetime.date, datetime.datetime, datetime.time,
+                    datetime.timedelta, datetime.timezone)},
+    **{kind: (iter, _of_items(kind))
+       for kind in (list, tuple, set, frozenset, bytes, bytearray, collections.deque)},
+    **{kind: (dict.items, _of_items(dict)) for kind in (dict, collections.defaultdict, collections.OrderedDict)},
+    collections.Counter: (dict.items, _of_items(lambda items: collections.Counter(dict(items)))),
+    type({}.keys()): (iter, _of_items(lambda items: dict.fromkeys(items).keys())),
+    type({}.values()): (iter, _of_items(lambda items: dict(enumerate(items)).values())),
+    type({}.items()): (iter, _of_items(lambda items: dict(items).items())),
 }  # fmt: skip
-_BY_NAME = {kind.__name__: make for kind, make in _CONTAINERS.items()} | {"iterator": iter}
-_VALUES = {
-    one.__name__: one for one in (
-        complex, decimal.Decimal, fractions.Fraction, range, datetime.date, datetime.datetime, datetime.time,
-        datetime.timedelta, datetime.timezone,
-    )
-}  # fmt: skip
+_MAKERS: dict[str, Callable[..., Any]] = {
+    **{kind.__name__: make for kind, (_, make) in _KINDS.items()},
+    "iterator": _of_items(iter),
+    "namedtuple": lambda name, fields, *items: collections.namedtuple(name, fields, rename=True)(*items),
+}
 _BASES: dict[Any, Callable[[Any], Any]] = {  # of a subclass only that travels which is its base's
     int: int.__int__, float: float.__float__, str: str.__str__, dict: lambda value: dict(dict.items(value)),
     list: lambda value: list(list.__iter__(value)), tuple: lambda value: tuple(tuple.__iter__(value)),
@@ -81,22 +93,14 @@ def encode(value: Any) -> Any:
     kind: type[Any] = type(value)
     if value is None or kind in (bool, str):
         return value
-    if kind is int:
-        return ["int", format(value, "x")]
-    if kind is float:
-        return ["float", value.hex()]
-    if kind is complex:
-        return ["complex", [encode(value.real), encode(value.imag)]]
-    if kind in _CONTAINERS:
-        return [kind.__name__, [encode(item) for item in (value.items() if isinstance(value, dict) else value)]]
-    if kind in _VALUES.values():
-        return [kind.__name__, [encode(item) for item in value.__reduce__()[1]]]
+    if kind in _KINDS:
+        return [kind.__name__, *map(encode, _KINDS[kind][0](value))]
     if kind.__bases__ == (tuple,) and hasattr(kind, "_fields"):
-        return ["namedtuple", [encode(item) for item in value], kind.__name__, list(kind._fields)]
+        return ["namedtuple", kind.__name__, encode(list(kind._fields)), *map(encode, value)]
     if isinstance(value, Iterator) and kind.__module__ in ("builtins", "itertools"):
         items = list(itertools.islice(value, MAX_ITEMS + 1))
         if len(items) <= MAX_ITEMS:
-            return ["iterator", [encode(item) for item in items]]
+            return ["iterator", *map(encode, items)]
     if kind.__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         return encode(value.item())
     for base, plain in _BASES.items():
@@ -116,12 +120,5 @@ def decode(data: Any) -> Any:
 def _decode(data: Any) -> Any:
     if data is None or isinstance(data, bool | str):
         return data
-    tag, content, *names = data
-    if tag == "int":
-        return int(content, 16)
-    if tag == "float":
-        return float.fromhex(content)
-    items = [_decode(one) for one in content]
-    if tag == "namedtuple":
-        return collections.namedtuple(*names, rename=True)(*items)
-    return _VALUES[tag](*items) if tag in _VALUES else _BY_NAME[tag](items)
+    tag, *parts = data
+    return _MAKERS[tag](*map(_decode, parts))

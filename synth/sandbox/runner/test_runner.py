@@ -75,7 +75,7 @@ class TestRun:
             self._begin()
             return {"apart": self._apart, "in_process": self._in_process}.get(self.job.mode, self._exit_code)()
         except test_cases.Untestable as err:
-            return {"verdict": "error", "reason": str(err)}
+            return {"verdict": "error", "reason": str(err), "needs_in_process": err.needs_in_process}
         except MemoryError:
             return {"verdict": "wrong", "reason": "out of memory"}
         except Broken as err:
@@ -95,20 +95,13 @@ class TestRun:
     def _apart(self) -> dict[str, Any]:
         job = self.job
         trees = test_cases.parse(job.tests)
-        name, why = test_cases.function_under_test(trees, job.setup, job.entry_point)
-        if name is None:
-            return {"verdict": "error", "needs_in_process": True,
-                    "reason": f"these tests cannot run apart from the program: {why}"}  # fmt: skip
+        name = test_cases.function_under_test(trees, job.setup, job.entry_point)
         self._answer("load")
         names: dict[str, Any] = {"__name__": "__main__"}
         exec(job.setup, names)
         names[name] = _Function(self, name)
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (what tests print is nobody's)
-        failures: list[str | None] = []
-        with contextlib.suppress(_HandsOver):
-            failures = test_cases.run(trees, names, name)
-        if isinstance(self.fault, _HandsOver):
-            return {"verdict": "error", "needs_in_process": True, "reason": str(self.fault)}
+        failures = test_cases.run(trees, names, name)
         if self.fault is not None:
             raise self.fault
         if self.foreign is not None and any((one or "").startswith("TypeError") for one in failures):
@@ -163,10 +156,6 @@ class TestRun:
         return receive(self.channel)
 
 
-class _HandsOver(BaseException):
-    """The tests do with the program what takes them into its process. No Exception, so that they do not catch it."""
-
-
 class _Function:
     """The function under test, for the tests: arguments and answers travel as plain data, and nothing else does."""
 
@@ -177,7 +166,7 @@ class _Function:
         try:
             sent = encode(list(args)), encode(kwargs)
         except NotPlain as err:
-            self._run.fault = _HandsOver(f"these tests cannot run apart from the program: they hand over {err}")
+            self._run.fault = test_cases.not_apart(f"they hand over {err}")
             raise self._run.fault from None
         value, afterwards = self._run._answer("call", self.__name__, *sent)
         for mine, theirs in zip(args, afterwards or [], strict=afterwards is not None):
