@@ -148,6 +148,14 @@ def test_with_isolation_apart_tests_that_need_one_process_are_errors() -> None:
     assert (correct["verdict"], correct["isolation"]) == ("correct", "apart")
 
 
+def test_a_program_cannot_take_its_tests_into_its_process() -> None:
+    tests = "x = f(1)\nassert f(x) == 9"
+    assert verdict(completion="def f(x): return 9", tests=tests).isolation == "apart"
+    forged = "class E:\n    def __eq__(s, o): return True\ndef f(x): return E()"
+    result = verdict(completion=forged, tests=tests)
+    assert (result.verdict, "an object of type E" in str(result.reason)) == ("error", True), result
+
+
 @pytest.mark.parametrize(
     ("row", "program"),
     [

@@ -166,7 +166,8 @@ class _Function:
         try:
             sent = encode(list(args)), encode(kwargs)
         except NotPlain as err:
-            self._run.fault = test_cases.not_apart(f"they hand over {err}")
+            why = self._run.foreign  # no object of the program takes the tests into its process, the weaker mode
+            self._run.fault = test_cases.Untestable(why) if why else test_cases.not_apart(f"they hand over {err}")
             raise self._run.fault from None
         value, afterwards = self._run._answer("call", self.__name__, *sent)
         for mine, theirs in zip(args, afterwards or [], strict=afterwards is not None):
