@@ -28,8 +28,8 @@ def _of_items(make: Callable[[tuple[Any, ...]], Any]) -> Callable[..., Any]:
 
 _KINDS: dict[type, tuple[Callable[[Any], Iterable[Any]], Callable[..., Any]]] = {
     # what of a value travels, and what is made of it on the other side
-    int: (lambda value: [format(value, "x")], lambda text: int(text, 16)),
-    float: (lambda value: [value.hex()], float.fromhex),
+    int: (lambda value: [int.__format__(value, "x")], lambda text: int(text, 16)),
+    float: (lambda value: [float.hex(value)], float.fromhex),
     complex: (lambda value: [value.real, value.imag], complex),
     **{kind: (lambda value: value.__reduce__()[1], kind)
        for kind in (decimal.Decimal, fractions.Fraction, range, datetime.date, datetime.datetime, datetime.time,
@@ -47,11 +47,7 @@ _MAKERS: dict[str, Callable[..., Any]] = {
     "iterator": _of_items(iter),
     "namedtuple": lambda name, fields, *items: collections.namedtuple(name, fields, rename=True)(*items),
 }
-_BASES: dict[Any, Callable[[Any], Any]] = {  # of a subclass only that travels which is its base's
-    int: int.__int__, float: float.__float__, str: str.__str__, dict: lambda value: dict(dict.items(value)),
-    list: lambda value: list(list.__iter__(value)), tuple: lambda value: tuple(tuple.__iter__(value)),
-    set: lambda value: set(set.__iter__(value)), frozenset: lambda value: frozenset(frozenset.__iter__(value)),
-}  # fmt: skip
+_BASES = (int, float, dict, list, tuple, set, frozenset)  # of a subclass only that travels which is its base's
 
 
 class Broken(Exception):
@@ -103,22 +99,20 @@ def encode(value: Any) -> Any:
             return ["iterator", *map(encode, items)]
     if kind.__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         return encode(value.item())
-    for base, plain in _BASES.items():
+    if isinstance(value, str):
+        return str.__str__(value)
+    for base in _BASES:
         if isinstance(value, base):
-            return encode(plain(value))
+            return [base.__name__, *map(encode, _KINDS[base][0](value))]
     raise NotPlain(f"an object of type {kind.__name__}")
 
 
 def decode(data: Any) -> Any:
     """The value that ``encode`` encoded. Raises Broken for all else."""
-    try:
-        return _decode(data)
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as err:
-        raise Broken(f"no value: {type(err).__name__}") from None
-
-
-def _decode(data: Any) -> Any:
     if data is None or isinstance(data, bool | str):
         return data
-    tag, *parts = data
-    return _MAKERS[tag](*map(_decode, parts))
+    try:
+        tag, *parts = data
+        return _MAKERS[tag](*map(decode, parts))
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as err:
+        raise Broken(f"no value: {type(err).__name__}") from None
