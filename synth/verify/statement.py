@@ -25,21 +25,21 @@ _LENGTH = 800  # characters of the end of a text in which a sentence is looked f
 DENIED = re.compile(r"\b(?:not|cannot|never|neither|nor|no)\b|n['\u2019]t\b", re.IGNORECASE)
 TAKEN_BACK = re.compile(
     r"\b(?:wait|oops|hmm+|actually|correction|scratch that|on second thought|my mistake|i mean|"
-    r"made (?:a|an) \w*\s?(?:mistake|error)|take (?:that|this|it) back|let me (?:re-?\w+|double|check|correct|fix)|"
-    r"(?:that|this)(?: i|['\u2019]| wa)s (?:not|wrong|incorrect|false)|"
-    r"(?:can['\u2019]t|cannot) be (?:right|correct|true))\b",
+    r"made (?:a|an) \w*\s?(?:mistake|error)|i was wrong|take (?:that|this|it) back|"
+    r"let me (?:re-?\w+|double|check|correct|fix)|(?:that|this)(?: i|['\u2019]| wa)s (?:not|wrong|incorrect|false)|"
+    r"(?:can['\u2019]t|cannot) be (?:right|correct|true)|(?:that|this) (?:isn['\u2019]t|can['\u2019]t|cannot))\b",
     re.IGNORECASE,
 )
 NO_LONGER = re.compile(
-    rf"(?:^|[.!?\n\u2013\u2014])\s*(?:not?|however|but|or|sorry|oh|wrong|hold on|on reflection)\b|"
+    rf"(?:^|[.!?\n\u2013\u2014])\s*(?:not?|however|but|or|sorry|oh|wrong|unfortunately|hold on|on reflection)\b|"
     rf"(?!(?<=\w )wait){TAKEN_BACK.pattern}",
     re.IGNORECASE,
 )
 RETRACTED = re.compile(
     r",?\s+(?:which|but (?:that|this|it))\s+(?:is|was|would be|cannot be|can't be)\s+"
-    r"(?:wrong|incorrect|impossible|false|an? (?:contradiction|mistake|error)|"
+    r"(?:wrong|incorrect|impossible|false|absurd|right|an? (?:contradiction|mistake|error)|"
     r"not (?:correct|right|possible|valid|allowed))\b|"
-    r",?\s+(?:which|but (?:that|this|it))\s+(?:contradicts|violates|exceeds|fails|"
+    r",?\s+(?:which|but (?:that|this|it))\s+(?:contradicts|violates|exceeds|fails|we (?:reject|discard|exclude)|"
     r"does(?:n't| not) (?:work|satisfy|fit))\b|"
     r",?\s+but (?:we|I) (?:forgot|missed)\b",
     re.IGNORECASE,
@@ -60,38 +60,39 @@ _CLASSES = {  # a letter, and the words of which it is the class in a pattern
     "cherchée correcte bonne totale buscado buscada correcta gesuchte richtige gesamte correto correta corretta",
     "r": "greater larger smaller bigger longer shorter taller older younger higher lower heavier lighter faster "
     "slower first smallest largest greatest biggest highest lowest longest shortest minimal maximal possible "
-    "positive real whole combined original initial remaining resulting next common arithmetic geometric surface "
-    "natural odd even selling annual monthly weekly daily grand net gross distinct different last new main current "
-    "second third fourth fifth sixth seventh eighth ninth tenth two three four five six seven eight nine ten "
-    "kleinste größte petit",
+    "positive real whole combined original initial resulting next common arithmetic geometric surface natural odd "
+    "even selling annual monthly weekly daily grand net gross distinct different last new main current second third "
+    "fourth fifth sixth seventh eighth ninth tenth two three four five six seven eight nine ten kleinste größte "
+    "petit one remaining",
     "b": "average mean minimum maximum total prime integer units",
     "A": "answer réponse respuesta resposta risposta antwort ответ",
-    "h": "element midpoint centroid code option choice output endergebnis entier number numbers amount sum "
-    "difference product quotient remainder value values size length width height depth area volume perimeter "
-    "circumference radius diameter distance speed velocity acceleration rate time age weight mass cost price fee "
-    "salary wage income earnings profit loss revenue balance payment bill tax discount change savings score grade "
-    "median mode range variance probability chance likelihood odds percentage fraction ratio proportion limit "
-    "integral derivative determinant rank trace degree slope intercept equation function expression polynomial "
-    "formula root roots result results solution solutions term coefficient exponent gcd lcm hcf angle measure side "
-    "hypotenuse diagonal vertex center point points coordinates intersection position interval set domain matrix "
-    "vector magnitude temperature force energy density period digit capacity population rent interest conclusion "
-    "digits increase decrease sides base nombre somme valeur résultat aire prix périmètre probabilité produit "
-    "différence longueur vitesse âge número suma valor resultado solución área precio perímetro probabilidad "
-    "producto diferencia edad summe zahl wert ergebnis lösung fläche umfang preis anzahl gesamtzahl flächeninhalt "
-    "durchschnitt produkt differenz rest wahrscheinlichkeit soma produto diferença risultato somma valore numero "
-    "prodotto",
+    "h": "element midpoint centroid code option choice output endergebnis entier number amount sum difference "
+    "product quotient remainder value size length width height depth area volume perimeter circumference radius "
+    "diameter distance speed velocity acceleration rate time age weight mass cost price fee salary wage income "
+    "earnings profit loss revenue balance payment bill tax discount change savings score grade median mode range "
+    "variance probability chance likelihood odds percentage fraction ratio proportion limit integral derivative "
+    "determinant rank trace degree slope intercept equation function expression polynomial formula root result "
+    "solution term coefficient exponent gcd lcm hcf angle measure side hypotenuse diagonal vertex center point "
+    "coordinates intersection position interval set domain matrix vector magnitude temperature force energy density "
+    "period digit capacity population rent interest conclusion increase decrease base nombre somme valeur résultat "
+    "aire prix périmètre probabilité produit différence longueur vitesse âge número suma valor resultado solución "
+    "área precio perímetro probabilidad producto diferencia edad summe zahl wert ergebnis lösung fläche umfang preis "
+    "anzahl gesamtzahl flächeninhalt durchschnitt produkt differenz rest wahrscheinlichkeit soma produto diferença "
+    "risultato somma valore numero prodotto quantity länge triples",
     "i": "is are was were be equals becomes measures est sont es será ist sind lautet beträgt é são è sono vaut fait "
     "равен равна равно =",
-    "w": "them nous he she it they we i you c' ce cela on elle ils wir er sie man esto eso",
-    "g": "obtain obtains find conclude see know deduce compute obtient trouve obtenons trouvons obtenemos erhalten",
-    "k": "get gets got have need count",
-    "G": "gives give giving yields leaves leaving makes make means totals donne gibt da ergibt folgt follows",
-    "v": "holds hold raised owes owe has had made earns earned pay pays paid needs takes take took costs buys bought "
-    "buy sold sells sell runs run ran walks walked travels traveled reaches weighs weigh receives received receive "
-    "spends spent saves saved eats ate reads read wins won scored collects collected uses used contains contain form "
-    "flew drove swam planted baked painted picked delivered served drank wrote gained lasts requires remains tiene "
-    "tienen cuesta cuestan quedan necesita necesitan hat haben braucht kostet bleiben reste coûte faut ont",
-    "l": "left remain passed attended own owns each per every old tall long wide high deep away",
+    "w": "them nous he she it they we i you c' ce cela on elle ils wir er sie man esto eso him",
+    "g": "obtain find conclude see know deduce compute obtient trouve obtenons trouvons obtenemos erhalten",
+    "k": "get got have need count",
+    "G": "give giving yields leaves leaving make means totals donne gibt da ergibt folgt follows",
+    "v": "hold owe has had made pay paid needs take took costs bought buy sold sell run ran weigh receive "
+    "spent ate read won scored contain form flew drove swam drank wrote remains tiene tienen cuesta cuestan quedan "
+    "necesita necesitan hat haben braucht kostet bleiben reste coûte faut ont produce carry fill cover grow grew "
+    "visit cook lift climb jog bike hike fit seat complete finish knit catch build brought built bring burn charge "
+    "invest print type watch hire feed pack harvest rent withdraw deposit meet end held cut paie gasta "
+    "recorre fährt travel walk collect use spend save eat win plant bake paint pick deliver serve drink write gain "
+    "earn require remain reach lasts holds",
+    "l": "left remain passed attended own each per every old tall long wide high deep away",
     "f": "of de du des del do dos di von der",
     "p": "upon from to between who satisfying with among zur para pour que qui",
     "P": "in for at over on during across dans en por em nel pro",
@@ -101,39 +102,40 @@ _CLASSES = {  # a letter, and the words of which it is the class in a pattern
     "neglecting rejecting omitting missed fake not no never cannot neither nor none nobody except than less fewer "
     "before almost nearly twice half double triple thrice times plus minus squared cubed factorial modulo wrong "
     "incorrect false mistaken impossible pi sqrt log ln without out percent under above below until beyond exceeds "
-    "reject rejects rejected discard discarded excluded estimated expected assumed eliminated failed short off check "
-    "fails contradicts yet initially originally previously formerly earlier nicht kein keine keinen não non ne pas "
-    "jamais sin casi presque fast quase quasi als mehr weniger más menos moins mais meno più doble doppelte hälfte "
-    "moitié doppio dobro fois veces mal vezes volte ohne sans senza не больше меньше более менее",
+    "reject discard excluded estimated expected assumed eliminated failed short off check fails contradicts yet "
+    "initially originally previously formerly earlier nicht kein keine keinen não non ne pas jamais sin casi presque "
+    "fast quase quasi als mehr weniger más moins mais meno più doble doppelte hälfte moitié doppio dobro fois veces "
+    "mal vezes volte ohne sans senza не больше меньше более менее running forbidden worst",
     "y": "according seems appears leads supposing imagine pretends if unless suppose assume assuming whether might "
-    "could would may maybe perhaps probably possibly either or but say says said claim claims claimed think thinks "
-    "thought believe believed guess guessed told doubt while whereas though although wish wishes hope hopes wants "
-    "let why how what si wenn peut pourrait podría puede vielleicht talvez forse ou oder или",
+    "could would may maybe perhaps probably possibly either or but say said claim think thought believe guess told "
+    "doubt while whereas though although wish hope wants let why how what si wenn peut pourrait podría puede "
+    "vielleicht talvez forse ou oder или mistake mistakenly error",
+    "M": "more",
 }
 _NOT_COUNTED = NO_LABEL - set(word_list("up this is was as and third half gives at over between mod when or if"))
 _CLASS_OF = dict.fromkeys(_NOT_COUNTED, "n") | {word: name for name in _CLASSES for word in word_list(_CLASSES[name])}
-_AMOUNT = (
-    r"(?:total|sum|value|number|maximum|minimum|average|amount|probability|area|volume|length|perimeter|distance|profit|cost|"
-    r"price|height|depth|width|radius|diameter|weight|mass|speed|rate|age|score)"
-)
 _PHRASES = {  # of a class that their words have not
     "K": r"\bto (?:get|obtain|find|give|arrive at)\b",
-    "L": rf"\ban? (?:\w+ )?{_AMOUNT} of\b",
+    "L": r"\ban? (?:\w+ )?(?:total|sum|value|number|maximum|minimum|average|amount|probability|area|volume|length|"
+    r"perimeter|distance|profit|cost|price|height|depth|width|radius|diameter|weight|mass|speed|rate|age|score) of\b",
     "G": r"\b(?:arrives?|ends? up) (?:at|with)\b",
-    "o": r"\b(?:in (?:total|all|conclusion|summary|the end|base (?:10|ten))|as (?:a result|required|desired)|from this|"
-    r"(?:it|this|that) (?:means|follows|implies|shows)(?: that)?|(?:i|we) (?:think|believe|conclude|see|find) that|"
-    r"to (?:summarize|conclude|sum up)|(?:to|of) (?:the|this|our) (?:problem|question|equation|exercise)|equal to|"
-    r"without loss of generality|given by|of course|step \d{1,2}:|plus(?= petit| grand)|au total|par conséquent|"
-    r"en conclusi[oó]n|en total|por (?:lo )?tanto|así que|igual a|égale? à|таким образом|q\.e\.d\.)(?!\w)|"
-    r"=>|[∴⇒→✅✓✔]",
-    "T": r"\b(?:there (?:is|are|was|were|will be|exists?)|il (?:y a|reste|faut)|hay|es (?:gibt|sind|bleiben)|gibt es|"
-    r"ci sono|há|son|se necesitan)\b",
-    "i": r"\b(?:(?:will|must) be|must equal|results in|(?:is|are) left with|(?:in|de)creases?d? by|can be \w+ in|"
-    r"(?:comes(?: out)?|turns out|amounts|simplifies|reduces|evaluates|works out|adds up) to(?: be)?|sind es|"
-    r"is attained and equals|(?:falls|is|are) (?:on|at)|est(?: donc)? de|es de)\b",
-    "h": r"\b(?:(?:greatest|least|lowest|highest) common \w+|day of the week|percent(?:age)? (?:in|de)crease|"
-    r"(?<=the )(?:claim|statement|least|most))\b",
+    "o": r"\b(?:in (?:total|all|conclusion|summary|the end|this case|other words|base (?:10|ten))|from this|"
+    r"as (?:a result|required|desired)|(?:it|this|that) (?:means|follows|implies|shows)(?: that)?|all in all|(?:i|"
+    r"we) (?:think|believe|conclude|see|find) that|to (?:summarize|conclude|sum up)|(?:to|of) (?:the|this|"
+    r"our) (?:problem|question|equation|exercise)|equal to|without loss of generality|given by|of course|"
+    r"step \d{1,2}:|plus(?= petit| grand)|au total|par conséquent|en conclusi[oó]n|en total|por (?:lo )?tanto|así que|"
+    r"igual a|égale? à|таким образом|q\.e\.d\.)(?!\w)|=>|[∴⇒→✅✓✔]",
+    "T": r"\b(?:there (?:is|are|was|were|will be|exists?|remains?)|il (?:y a|reste|faut)|hay|es (?:gibt|sind|bleiben)|"
+    r"gibt es|ci sono|há|son|se necesitan)\b",
+    "i": r"\b(?:(?:will|must) be|must equal|results in|(?:is|are) left with|(?:(?:in|de)crease|rise|grow)s?d? by|"
+    r"(?:grew|rose) by|can be \w+ in|(?:comes(?: out)?|turns out|amounts|simplifies|reduces|evaluates|works out|"
+    r"adds up) to(?: be)?|sind es|is attained and equals|(?:falls|is|are|lies|intersects?|meets?) (?:on|at)|"
+    r"est(?: donc)? de|es de)\b",
+    "h": r"\b(?:(?:greatest|least|lowest|highest) common \w+|day of the week|what (?:we|you|they) (?:need|want)|"
+    r"percent(?:age)? (?:in|de)crease|(?<=the )(?:claim|statement|least|most))\b",
+    "s": r"\bdue to\b",
     "n": r"\b(?:at (?:least|most|first)|so far|for now|used to)\b|\b\w+n['’]t\b",
+    "l": r"\b(?:remaining|combined)$",
     "J": r"\b(?:it|that)['’]s\b",
     "u": r"\b(?:such|ordered|distinct|different) pairs\b",
     "v": r"(?<=s )cost\b",
@@ -144,38 +146,40 @@ _PHRASES = {  # of a class that their words have not
     "x": r"\0+|[∠△]",
     "comma": r",",
     "colon": r":",
-    "skip": r"[\s*`\"'()“²³°$€£¥\\#]+",
+    "skip": r"(?<!\S)[-•] (?=[A-Z*])|[\s*`\"'()“²³°$€£¥\\#]+",
     "z": r".",
 }
 _TOKEN = re.compile("|".join(f"(?P<{name}>{one})" for name, one in _PHRASES.items()), re.IGNORECASE | re.DOTALL)
-_OPEN = r"(?:[o,]|s[^y:,]*,|d?[ab]{0,3}[hbA]:|Pmu,|q[xim]*,)*+"
+_OPEN = r"(?:[o,]|s[^y:,]*,|d?[ab]{0,3}[hbA]:|[Pp][dmr][^ynr:,]{1,2},|q[xim]*,)*+"
 _SUBJECT = (
-    r"(?:(?:[dDf]{0,2}[abdhor]{0,6}[us]?[abdhr]{0,4}[hbxk][ab]*|dr|x+m?)(?:[fpcqlPvarwo][^yA]*)?|"
+    r"(?:(?:[dDfc]{0,2}[abdhor]{0,6}[us]?[abdhr]{0,4}[hbxk][ab]*|dr|x+m?)(?:[fpcqlPvarwo][^yA]*)?|"
     r"N{1,2}|w|d|c|d?[ab]*A[ab]*)"
 )
 _LEAD = r"(?:[odL]|(?:d[ab]*[hb])?xi|d[ab]*[hA])*"
-_WHO = r"[^nypqcAiTgG:]{0,10}[vk]"
-_BEFORE = re.compile(
+_WHO = r"[^nypqcAiTgG:]{0,10}"
+_BEFORE = re.compile(  # the total is; there are; we get; this gives; she pays (42); he walks a distance of
     rf"{_OPEN}(?:{_SUBJECT}i:?|i[dDf]*[ab]*[hb]?|J|T|[wP]?o*[gk]c?(?:{_SUBJECT}i|T)?|"
-    rf"(?:{_SUBJECT}o*|s[^y,n]{{0,5}})?G(?:[wdNo]?p)?|w?o*[vk]|w[^ny:]{{1,12}}K|{_WHO}(?:[abr]*[hb]|L)|"
-    rf"[dD]?[abh]*[hbA][ab]*:)?{_LEAD}"
+    rf"(?:{_SUBJECT}o*|s[^y,n]{{0,5}})?G(?:[wdNo]p?|p)?|w?o*[vk]|w[^ny:]{{1,12}}K|{_WHO}[vk](?:[abr]*[hb]|L)|"
+    rf"[dD]?[abhr]*[hbA][ab]*(?:f[^yA:]*)?:)?{_LEAD}"
 )
-_COUNTS = re.compile(rf"{_OPEN}(?:{_WHO}(?:w|N|du?|[abr]*[hb]|p[vku])?|d[abr]*ui){_LEAD}")  # Anna has 42 apples
-_TITLE = re.compile(rf"{_OPEN}(?:[dD][abr]*[hbuN](?:f[^yA]*)?i|[wdc]i|J){_LEAD}")
+# Anna has (42 apples)
+_COUNTS = re.compile(rf"{_OPEN}(?:{_WHO}[vkG](?:w|N|du?|[abr]*[hb]|p[vku]|[Ps])?|d[abr]*[us]i){_LEAD}")
+# the capital is (Paris)
+_TITLE = re.compile(rf"{_OPEN}(?:[dDc][abr]*[hbuN](?:f[^yA]*)?i|[wdc]i|J){_LEAD}")
 _ANSWER = re.compile(rf"{_OPEN}[od]?[abo]*")
 _OF_ANSWER = re.compile(r"(?:[oa]|,[^yn:]{1,4},|op)*")
 _AFTER = re.compile(
     r"[ol]*|l?du|lu|fd[^y:mx]*|sd[ab]*[hbA]|i[do]*(?:d[abdr]*[hbAr]|[abdr]*[hbA]|a)(?:[fpcxlwP][^y:]*)?|"
-    r"[dabr]*[uhbN]{1,3}[ol]*(?:i?l[^yn:z,]*|o*i[uars][^yn:z,]*|[fvpkcPd][^y:z,]*)?"
+    r"M?[dabr]*[uhbNv]{1,3}[ol]*(?:i?l[^yn:z,]*|o*i[uarsv][^yn:z,]*|[fvpkcPd][^y:z,]*)?"
 )
-_COUNTED = re.compile(r"[dabr]*[ubhN]")  # what is counted, or a unit
+_COUNTED = re.compile(r"M?[dabr]*[ubhNv]")  # what is counted, or a unit
 _EAST = re.compile(r"[\u3040-\u9fff\uac00-\ud7af]")
 _EAST_OPEN = (
     r"(?:所以|因此|故|综上(?:所述)?|总共?|一共|解得|可得|于是|最后|よって|したがって|ゆえに|つまり|따라서|[\s,，、])*"
 )
 _EAST_STATES = re.compile(
-    rf"(?!.*(?:可能|大概|大约|也许|说|认为|觉得|猜))(?:{_EAST_OPEN}|"
-    r"[^不非没无未错误若如假或比超倍至半]*?(?:是|为|有|(?<=等)于|得|出|要|需|即|共|下|每小时|还剩|"
+    rf"(?!.*(?:最多|可能|大概|大约|也许|说|认为|觉得|猜))(?:{_EAST_OPEN}|"
+    r"[^不非没无未错误若如假或比超倍至半]*?(?:是|为|有|(?<=等)于|得|出|要|需|即|共|下|距|答案|每小时|还剩|"
     r"[花走付用赚买卖]了?|(?<!\d)到|[:：=]|は|은|는))[\s*`“$¥(]*"
 )
 _EAST_LEAVES = re.compile(
@@ -226,8 +230,10 @@ _NUMBER_WORD = re.compile(
     r"(?:twen|thir|for|fif|six|seven|eigh|nine)ty)\b",
     re.IGNORECASE,
 )
-_PAIR = re.compile(r"\s([(\[{][^()\[\]{}$]{1,80}[)\]}]|\d+:\d+)\.?$")
-_IS = re.compile(r"(?<!hope it )\b(?:is|are|was|will be)\s+([^.!?,;]{1,60})[.!]?\s*$")
+_PAIR = re.compile(
+    r"\s([(\[{][^()\[\]{}$]{1,80}[)\]}]|\d+:\d+|(?=.*[+*/^-])(?:(?![A-Za-z]{2})[\w+*/^().√π -]){3,80}?)\.?$"
+)
+_IS = re.compile(r"(?<!hope it )\b(?:is|are|was|will be|falls on)\s+(?:an?\s(?=[A-Z]))?([^.!?,;]{1,60})[.!]?\s*$")
 
 
 def _classes(text: str) -> str:
@@ -239,8 +245,10 @@ def _class(token: re.Match[str]) -> str:
     word, name = token[0], token.lastgroup or "z"
     if name != "word":
         return {"comma": ",", "colon": ":", "skip": ""}.get(name, name)
-    known = _CLASS_OF.get(word.lower().replace("\u2019", "'")) or _CLASS_OF.get(word.lower().rpartition("-")[2])
-    if known and not (len(word) == 1 and word not in "aAIàéèo="):
+    lowered = word.lower().replace("\u2019", "'").rpartition("-")[2]
+    bases = [lowered] + [lowered.removesuffix(end) for end in ("s", "d", "es", "ed") if len(lowered) > len(end) + 2]
+    known = next((_CLASS_OF[base] for base in bases if base in _CLASS_OF), None)
+    if known and not (len(word) == 1 and word not in "aAIàéèoO="):
         return known
     if re.fullmatch(r"[a-z]{3,}(?:ed|est)", word):
         return "r"  # the shaded area, the tallest
@@ -251,7 +259,7 @@ def _class(token: re.Match[str]) -> str:
 
 def is_plain_statement(text: str) -> bool:
     """Whether no word of a text denies, doubts, conditions or compares."""
-    return not {"n", "y"} & set(_classes(text))
+    return not {"n", "y", "M"} & set(_classes(text))
 
 
 def introduces_answer(before: str, between: str) -> bool:
