@@ -36,9 +36,9 @@ NO_LONGER = re.compile(
     re.IGNORECASE,
 )
 RETRACTED = re.compile(
-    r",?\s+(?:which|but (?:that|this|it))\s+(?:is|was|would be|cannot be|can't be)\s+"
+    r",?\s+(?:which|but (?:that|this|it))\s+(?:is|was|would be|cannot be|can't be)\s+(?:\w+ly\s+)?"
     r"(?:wrong|incorrect|impossible|false|absurd|right|an? (?:contradiction|mistake|error)|"
-    r"not (?:correct|right|possible|valid|allowed))\b|"
+    r"not (?:correct|right|possible|valid|allowed|an option))\b|"
     r",?\s+(?:which|but (?:that|this|it))\s+(?:contradicts|violates|exceeds|fails|we (?:reject|discard|exclude)|"
     r"does(?:n't| not) (?:work|satisfy|fit))\b|"
     r",?\s+but (?:we|I) (?:forgot|missed)\b",
@@ -50,7 +50,7 @@ _CLASSES = {  # a letter, and the words of which it is the class in a pattern
     "and here also indeed clearly just simply exactly precisely only overall altogether together both will can "
     "should must still okay equal approximately about roughly us me due donc ainsi alors finalement exactement égal "
     "égale entonces así luego exactamente igual somit folglich daher damit daraus insgesamt genau portanto logo "
-    "assim exatamente quindi dunque esattamente значит итак всего поэтому",
+    "assim exatamente quindi dunque esattamente значит итак всего поэтому obviously evidently",
     "s": "since because as after by adding dividing multiplying solving simplifying substituting evaluating "
     "combining summing subtracting using counting plugging taking calculating computing expanding factoring comme "
     "puisque après como después nach",
@@ -63,7 +63,7 @@ _CLASSES = {  # a letter, and the words of which it is the class in a pattern
     "positive real whole combined original initial resulting next common arithmetic geometric surface natural odd "
     "even selling annual monthly weekly daily grand net gross distinct different last new main current second third "
     "fourth fifth sixth seventh eighth ninth tenth two three four five six seven eight nine ten kleinste größte "
-    "petit one remaining",
+    "petit one remaining expected",
     "b": "average mean minimum maximum total prime integer units",
     "A": "answer réponse respuesta resposta risposta antwort ответ",
     "h": "element midpoint centroid code option choice output endergebnis entier number amount sum difference "
@@ -78,20 +78,20 @@ _CLASSES = {  # a letter, and the words of which it is the class in a pattern
     "aire prix périmètre probabilité produit différence longueur vitesse âge número suma valor resultado solución "
     "área precio perímetro probabilidad producto diferencia edad summe zahl wert ergebnis lösung fläche umfang preis "
     "anzahl gesamtzahl flächeninhalt durchschnitt produkt differenz rest wahrscheinlichkeit soma produto diferença "
-    "risultato somma valore numero prodotto quantity länge triples",
+    "risultato somma valore numero prodotto quantity länge triples deviation line curve",
     "i": "is are was were be equals becomes measures est sont es será ist sind lautet beträgt é são è sono vaut fait "
     "равен равна равно =",
     "w": "them nous he she it they we i you c' ce cela on elle ils wir er sie man esto eso him",
     "g": "obtain find conclude see know deduce compute obtient trouve obtenons trouvons obtenemos erhalten",
     "k": "get got have need count",
     "G": "give giving yields leaves leaving make means totals donne gibt da ergibt folgt follows",
-    "v": "hold owe has had made pay paid needs take took costs bought buy sold sell run ran weigh receive "
-    "spent ate read won scored contain form flew drove swam drank wrote remains tiene tienen cuesta cuestan quedan "
-    "necesita necesitan hat haben braucht kostet bleiben reste coûte faut ont produce carry fill cover grow grew "
-    "visit cook lift climb jog bike hike fit seat complete finish knit catch build brought built bring burn charge "
-    "invest print type watch hire feed pack harvest rent withdraw deposit meet end held cut paie gasta "
-    "recorre fährt travel walk collect use spend save eat win plant bake paint pick deliver serve drink write gain "
-    "earn require remain reach lasts holds",
+    "v": "hold owe has had made pay paid needs take took costs bought buy sold sell run ran weigh receive spent ate "
+    "read won scored contain form flew drove swam drank wrote remains tiene tienen cuesta cuestan quedan necesita "
+    "necesitan hat haben braucht kostet bleiben reste coûte faut ont produce carry fill cover grow grew visit cook "
+    "lift climb jog bike hike fit seat complete finish knit catch build brought built bring burn charge invest print "
+    "type watch hire feed pack harvest rent withdraw deposit meet end held cut paie gasta recorre fährt travel walk "
+    "collect use spend save eat win plant bake paint pick deliver serve drink write gain earn require remain reach "
+    "lasts holds taken gana",
     "l": "left remain passed attended own each per every old tall long wide high deep away",
     "f": "of de du des del do dos di von der",
     "p": "upon from to between who satisfying with among zur para pour que qui",
@@ -102,14 +102,14 @@ _CLASSES = {  # a letter, and the words of which it is the class in a pattern
     "neglecting rejecting omitting missed fake not no never cannot neither nor none nobody except than less fewer "
     "before almost nearly twice half double triple thrice times plus minus squared cubed factorial modulo wrong "
     "incorrect false mistaken impossible pi sqrt log ln without out percent under above below until beyond exceeds "
-    "reject discard excluded estimated expected assumed eliminated failed short off check fails contradicts yet "
-    "initially originally previously formerly earlier nicht kein keine keinen não non ne pas jamais sin casi presque "
-    "fast quase quasi als mehr weniger más moins mais meno più doble doppelte hälfte moitié doppio dobro fois veces "
-    "mal vezes volte ohne sans senza не больше меньше более менее running forbidden worst",
+    "reject discard excluded estimated assumed eliminated failed short off check fails contradicts yet initially "
+    "originally previously formerly earlier nicht kein keine keinen não non ne pas jamais sin casi presque fast "
+    "quase quasi als mehr weniger más moins mais meno più doble doppelte hälfte moitié doppio dobro fois veces mal "
+    "vezes volte ohne sans senza не больше меньше более менее running forbidden worst increased decreased",
     "y": "according seems appears leads supposing imagine pretends if unless suppose assume assuming whether might "
     "could would may maybe perhaps probably possibly either or but say said claim think thought believe guess told "
-    "doubt while whereas though although wish hope wants let why how what si wenn peut pourrait podría puede "
-    "vielleicht talvez forse ou oder или mistake mistakenly error",
+    "doubt while whereas though although wish hope let why how what si wenn peut pourrait podría puede vielleicht "
+    "talvez forse ou oder или mistake mistakenly error want case",
     "M": "more",
 }
 _NOT_COUNTED = NO_LABEL - set(word_list("up this is was as and third half gives at over between mod when or if"))
@@ -117,14 +117,15 @@ _CLASS_OF = dict.fromkeys(_NOT_COUNTED, "n") | {word: name for name in _CLASSES 
 _PHRASES = {  # of a class that their words have not
     "K": r"\bto (?:get|obtain|find|give|arrive at)\b",
     "L": r"\ban? (?:\w+ )?(?:total|sum|value|number|maximum|minimum|average|amount|probability|area|volume|length|"
-    r"perimeter|distance|profit|cost|price|height|depth|width|radius|diameter|weight|mass|speed|rate|age|score) of\b",
+    r"perimeter|distance|profit|cost|price|height|depth|width|radius|diameter|weight|mass|speed|rate|age|score|"
+    r"result) of\b",
     "G": r"\b(?:arrives?|ends? up) (?:at|with)\b",
     "o": r"\b(?:in (?:total|all|conclusion|summary|the end|this case|other words|base (?:10|ten))|from this|"
     r"as (?:a result|required|desired)|(?:it|this|that) (?:means|follows|implies|shows)(?: that)?|all in all|(?:i|"
-    r"we) (?:think|believe|conclude|see|find) that|to (?:summarize|conclude|sum up)|(?:to|of) (?:the|this|"
-    r"our) (?:problem|question|equation|exercise)|equal to|without loss of generality|given by|of course|"
-    r"step \d{1,2}:|plus(?= petit| grand)|au total|par conséquent|en conclusi[oó]n|en total|por (?:lo )?tanto|así que|"
-    r"igual a|égale? à|таким образом|q\.e\.d\.)(?!\w)|=>|[∴⇒→✅✓✔]",
+    r"we) (?:think|believe|conclude|see|find)(?: that|(?= the))|has to|to (?:summarize|conclude|sum up)|(?:to|"
+    r"of) (?:the|this|our) (?:problem|question|equation|exercise)|equal to|without loss of generality|given by|"
+    r"of course|step \d{1,2}:|plus(?= petit| grand)|au total|par conséquent|en conclusi[oó]n|en total|"
+    r"por (?:lo )?tanto|así que|igual a|égale? à|таким образом|q\.e\.d\.)(?!\w)|=>|[∴⇒→✅✓✔]",
     "T": r"\b(?:there (?:is|are|was|were|will be|exists?|remains?)|il (?:y a|reste|faut)|hay|es (?:gibt|sind|bleiben)|"
     r"gibt es|ci sono|há|son|se necesitan)\b",
     "i": r"\b(?:(?:will|must) be|must equal|results in|(?:is|are) left with|(?:(?:in|de)crease|rise|grow)s?d? by|"
@@ -152,7 +153,7 @@ _PHRASES = {  # of a class that their words have not
 _TOKEN = re.compile("|".join(f"(?P<{name}>{one})" for name, one in _PHRASES.items()), re.IGNORECASE | re.DOTALL)
 _OPEN = r"(?:[o,]|s[^y:,]*,|d?[ab]{0,3}[hbA]:|[Pp][dmr][^ynr:,]{1,2},|q[xim]*,)*+"
 _SUBJECT = (
-    r"(?:(?:[dDfc]{0,2}[abdhor]{0,6}[us]?[abdhr]{0,4}[hbxk][ab]*|dr|x+m?)(?:[fpcqlPvarwo][^yA]*)?|"
+    r"(?:(?:[dDfc]{0,2}[abdhor]{0,6}[us]?[abdhr]{0,4}[hbxkv][ab]*|dr|x+m?)(?:[fpcqlP][^yA]*|[varwo][^nyA]*)?|"
     r"N{1,2}|w|d|c|d?[ab]*A[ab]*)"
 )
 _LEAD = r"(?:[odL]|(?:d[ab]*[hb])?xi|d[ab]*[hA])*"
@@ -163,14 +164,14 @@ _BEFORE = re.compile(  # the total is; there are; we get; this gives; she pays (
     rf"[dD]?[abhr]*[hbA][ab]*(?:f[^yA:]*)?:)?{_LEAD}"
 )
 # Anna has (42 apples)
-_COUNTS = re.compile(rf"{_OPEN}(?:{_WHO}[vkG](?:w|N|du?|[abr]*[hb]|p[vku]|[Ps])?|d[abr]*[us]i){_LEAD}")
+_COUNTS = re.compile(rf"{_OPEN}(?:{_WHO}[vkG](?:w|N|d[uN]?|[abr]*[hb]|p[vku]|[Ps])?|d[abr]*[us]i){_LEAD}")
 # the capital is (Paris)
 _TITLE = re.compile(rf"{_OPEN}(?:[dDc][abr]*[hbuN](?:f[^yA]*)?i|[wdc]i|J){_LEAD}")
 _ANSWER = re.compile(rf"{_OPEN}[od]?[abo]*")
 _OF_ANSWER = re.compile(r"(?:[oa]|,[^yn:]{1,4},|op)*")
 _AFTER = re.compile(
     r"[ol]*|l?du|lu|fd[^y:mx]*|sd[ab]*[hbA]|i[do]*(?:d[abdr]*[hbAr]|[abdr]*[hbA]|a)(?:[fpcxlwP][^y:]*)?|"
-    r"M?[dabr]*[uhbNv]{1,3}[ol]*(?:i?l[^yn:z,]*|o*i[uarsv][^yn:z,]*|[fvpkcPd][^y:z,]*)?"
+    r"M?[dabr]*[uhbNv]{1,3}[olM]*(?:i?l[^yn:z,]*|o*i[uarsv][^yn:z,]*|[fvpkcPd][^y:z,]*)?"
 )
 _COUNTED = re.compile(r"M?[dabr]*[ubhNv]")  # what is counted, or a unit
 _EAST = re.compile(r"[\u3040-\u9fff\uac00-\ud7af]")
@@ -206,7 +207,7 @@ _UNIT = re.compile(
 )
 _WHY = re.compile(
     r",?\s+(?:because|since|as(?! an? )|attained|achieved|reached|for (?:all|any|every)|so that|given that|"
-    r"and (?:we|this|so))\b|,?\s+(?:which|where)\b|(?:,\s+(?:and\s+)?|\s\()not\s[^,]{1,40}$|"
+    r"and (?:we|this|so))\b|,?\s+(?:which|where)\b|(?:,\s+(?:and\s+)?|\s\()not\s+(?=[\d$\0*-])[^,]{1,40}$|"
     r",?\s+(?:rather than|instead of)\b"
 )
 _ASIDE = re.compile(r"\s\([^()]{1,40}\)$")
