@@ -73,7 +73,7 @@ _END = re.compile(
     r"(?<!\b[ap]\.m)[.!?]\s+(?=[A-Z\"'(*\\$]|$)|。|;\s+(?=[A-Za-z]{2})|\n|"
     r",?\s+(?:because|since|which|where|so that|as (?:we|shown|"
     r"required|desired|the)|for (?:all|any|every)|given that|"
-    r"I hope|by)\b|,\s+(?:I (?:think|believe)|as|so|hence|thus|while|just|not)\b|\s[\u2013\u2014]\s|"
+    r"I hope|by)\b|,\s+(?:I (?:think|believe)|as|so|hence|thus|while|just|not(?! sure))\b|\s[\u2013\u2014]\s|"
     r"\s(?:rather than|instead of|\(not)\b",
 )
 _MARKED = re.compile(r"(?:-\s*)?(?:part\s*)?\(?[a-eA-E1-9]\)", re.IGNORECASE)  # a line of an answer in several parts
@@ -83,10 +83,6 @@ _MARKUP = re.compile(
 _QUOTED = re.compile(r"^[ \t]*>[> \t]*", re.MULTILINE)
 _WORD_FIRST = re.compile(rf"(?!(?:{'|'.join(FUNCTIONS)})\b)[A-Z]?[a-z]{{2,}}\s+[^(\s]")
 _TICKED = re.compile(r"`+([^`]+)`+[.,]?")
-_HEDGE = re.compile(
-    r"\b(?:or (?:maybe|perhaps|possibly)|not sure|i (?:do not|don't|cannot|can't) (?:know|tell|determine|decide))\b",
-    re.IGNORECASE,
-)
 _JSON = re.compile(r'"(?:final[_ ]?)?answer"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|([^"\s,{}\[\]]+))\s*[,}]', re.IGNORECASE)
 _END_OF_TURN = re.compile(r"<\|(?:im_(?:end|start)|eot_id|end_?of_?text|end)\|>|</s>")
 _YES_NO = re.compile(r"(?:(?:so|therefore|thus|hence),?\s+)?(yes|no|true|false)\s*[,.!;:]", re.IGNORECASE)
@@ -200,8 +196,6 @@ def committed_answer(response: str | Reasoning) -> Answer:
         return Answer(_tidy(last[1]), how="hash")
     if "</" in text:
         text = _MARKUP.sub(" ", text).strip()
-    if _HEDGE.search(text[-_SHORT:]):
-        return Answer(None, reason="it does not commit itself to an answer")
     if fields := _JSON.findall(text):
         return Answer((fields[-1][0] or fields[-1][1]).replace("\\\\", "\\"), how="sentence")
     sentence, is_denied = _sentence(text)

@@ -2,8 +2,12 @@ r"""What a sentence states as a value: ``so the total is 42``, ``因此 x=3``, a
 
 A value counts only in the forms below, which are patterns of classes of words: "the (adjective) (quantity) of ... is
 42", "there are 42 ...", "we get 42", "Anna needs 42 ...", "42 is the answer". An unknown word stands only where a form
-has room for one: what is counted, who has it, what the quantity is of. Languages: English, Chinese, French, Spanish,
-German; simple sentences in Portuguese, Italian, Russian, Japanese and Korean. Pure text, linear in its length.
+has room for one: what is counted, who has it, what the quantity is of. The letters of the classes: o opening words and
+adverbs, s what opens a reason, d articles, D possessives, a adjectives of an answer, r other adjectives, h quantities,
+b either of the two, A answer, i is, w pronouns, g and k we obtain, G this gives, v has, l left, f of, p and P other
+prepositions, c that, q when, n and y what states nothing, T there is, J it's, L a total of, K to get. Languages:
+English, Chinese, French, Spanish, German; simple sentences in Portuguese, Italian, Russian, Japanese and Korean. Pure text,
+linear in its length.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from synth.verify.answers.values import word_list
 
 __all__ = [
     "BOLD", "DENIED", "NO_LONGER", "RETRACTED", "SEGMENT", "TAKEN_BACK", "emphasized", "formulas", "inside",
-    "introduces_answer", "is_plain_statement", "is_stated", "last_clause", "stated",
+    "introduces_answer", "is_stated", "last_clause", "stated",
 ]  # fmt: skip
 
 _LENGTH = 800  # characters of the end of a text in which a sentence is looked for
@@ -223,14 +227,7 @@ _SENTENCE_END = re.compile(
     r",\s+(?=(?:so|thus|hence|therefore)\b)|,\s+which\s(?=(?:gives|leaves|makes|means)\b)|"
     r"\s(?=(?:So|Thus|Therefore|Hence)\b)"
 )
-_COURTESY = re.compile(
-    r"\W*(?:I hope|hope|let me know|feel free|(?:so |and )?(?:we are|we're) done|done)\b", re.IGNORECASE
-)
-_NUMBER_WORD = re.compile(
-    r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|"
-    r"(?:twen|thir|for|fif|six|seven|eigh|nine)ty)\b",
-    re.IGNORECASE,
-)
+_COURTESY = re.compile(r"\W*(?:I hope|hope|let me know|feel free|(?:so |and )?we are done|done)\b", re.IGNORECASE)
 _PAIR = re.compile(
     r"\s([(\[{][^()\[\]{}$]{1,80}[)\]}]|\d+:\d+|(?=.*[+*/^-])(?:(?![A-Za-z]{2})[\w+*/^().√π -]){3,80}?)\.?$"
 )
@@ -256,11 +253,6 @@ def _class(token: re.Match[str]) -> str:
     if re.fullmatch(r"[A-Za-z][a-z]{2,}ing", word):
         return "s"
     return "x" if len(word) == 1 or (len(word) < 4 and word.isupper()) else "N" if word[0].isupper() else "u"
-
-
-def is_plain_statement(text: str) -> bool:
-    """Whether no word of a text denies, doubts, conditions or compares."""
-    return not {"n", "y", "M"} & set(_classes(text))
 
 
 def introduces_answer(before: str, between: str) -> bool:
@@ -294,7 +286,7 @@ def _leads(before: str, after: str) -> bool:
 def _leaves(after: str) -> bool:
     """Whether what follows a value in its sentence leaves it as it is: the end, a noun, "is the answer"."""
     after = _WHY.split(after, maxsplit=1)[0].rstrip(" .!*`。")
-    if (aside := _ASIDE.search(after)) and is_plain_statement(aside[0]):
+    if (aside := _ASIDE.search(after)) and not {"n", "y", "M"} & set(_classes(aside[0])):
         after = after[: aside.start()]
     if _EAST.search(after):
         return _EAST_LEAVES.fullmatch(after) is not None
@@ -324,16 +316,8 @@ def stated(text: str) -> str | None:
         return _of_clause(plain, values)
     if any(char.isdigit() for char in plain):
         return None  # 17^12
-    if len(sentence.split()) < 5 and _NUMBER_WORD.search(sentence):
-        return sentence if is_plain_statement(sentence) else None
     words = _IS.search(sentence)
-    if (
-        words
-        and _TITLE.fullmatch(_classes(sentence[: words.start(1)]))
-        and (words[1].lower() in ("false", "no") or is_plain_statement(words[1]))
-    ):
-        return words[1]
-    return None
+    return words[1] if words and _TITLE.fullmatch(_classes(sentence[: words.start(1)])) else None
 
 
 def _values(sentence: str) -> tuple[str, list[re.Match[str]]]:
