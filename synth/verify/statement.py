@@ -5,9 +5,9 @@ A value counts only in the forms below, which are patterns of classes of words: 
 has room for one: what is counted, who has it, what the quantity is of. The letters of the classes: o opening words and
 adverbs, s what opens a reason, d articles, D possessives, a adjectives of an answer, r other adjectives, h quantities,
 b either of the two, A answer, i is, w pronouns, g and k we obtain, G this gives, v has, l left, f of, p and P other
-prepositions, c that, q when, n and y what states nothing, T there is, J it's, L a total of, K to get. Languages:
-English, Chinese, French, Spanish, German; simple sentences in Portuguese, Italian, Russian, Japanese and Korean. Pure
-text, linear in its length.
+prepositions, E over, M more, c that, q when, n and y what states nothing, T there is, J it's, L a total of, K to get.
+Languages: English, Chinese, French, Spanish, German; simple sentences in Portuguese, Italian, Russian, Japanese and Korean.
+Pure text, linear in its length.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ NO_LONGER = re.compile(
 )
 RETRACTED = re.compile(
     r",?\s+(?:which|but (?:that|this|it))\s+(?:is|was|would be|cannot be|can't be)\s+(?:\w+ly\s+)?"
-    r"(?:wrong|incorrect|impossible|false|absurd|right|an? (?:contradiction|mistake|error)|"
+    r"(?:wrong|incorrect|impossible|false|absurd|right|too \w+|an? (?:contradiction|mistake|error)|"
     r"not (?:correct|right|possible|valid|allowed|an option))\b|"
     r",?\s+(?:which|but (?:that|this|it))\s+(?:contradicts|violates|exceeds|fails|we (?:reject|discard|exclude)|"
     r"does(?:n't| not) (?:work|satisfy|fit))\b|"
@@ -61,14 +61,14 @@ _CLASSES = {  # a letter, and the words of which it is the class in a pattern
     "d": "the a an this these those its his her their our my your le la les l' un une d' el los las una der die das "
     "ein eine den o os um uma il lo i gli such",
     "a": "final correct right required desired requested needed sought missing exact numerical unique finale cherché "
-    "cherchée correcte bonne totale buscado buscada correcta gesuchte richtige gesamte correto correta corretta",
+    "cherchée correcte bonne buscado buscada correcta gesuchte richtige gesamte correto correta corretta",
     "r": "greater larger smaller bigger longer shorter taller older younger higher lower heavier lighter faster "
     "slower first smallest largest greatest biggest highest lowest longest shortest minimal maximal possible "
     "positive real whole combined original initial resulting next common arithmetic geometric surface natural odd "
     "even selling annual monthly weekly daily grand net gross distinct different last new main current second third "
     "fourth fifth sixth seventh eighth ninth tenth two three four five six seven eight nine ten kleinste größte "
     "petit one remaining expected",
-    "b": "average mean minimum maximum total prime integer units",
+    "b": "average mean minimum maximum total prime integer units constant totale",
     "A": "answer réponse respuesta resposta risposta antwort ответ",
     "h": "element midpoint centroid code option choice output endergebnis entier number amount sum difference "
     "product quotient remainder value size length width height depth area volume perimeter circumference radius "
@@ -82,7 +82,7 @@ _CLASSES = {  # a letter, and the words of which it is the class in a pattern
     "aire prix périmètre probabilité produit différence longueur vitesse âge número suma valor resultado solución "
     "área precio perímetro probabilidad producto diferencia edad summe zahl wert ergebnis lösung fläche umfang preis "
     "anzahl gesamtzahl flächeninhalt durchschnitt produkt differenz rest wahrscheinlichkeit soma produto diferença "
-    "risultato somma valore numero prodotto quantity länge triples deviation line curve",
+    "risultato somma valore numero prodotto quantity länge triples deviation line curve norm",
     "i": "is are was were be equals becomes measures est sont es será ist sind lautet beträgt é são è sono vaut fait "
     "равен равна равно =",
     "w": "them nous he she it they we i you c' ce cela on elle ils wir er sie man esto eso him",
@@ -95,11 +95,11 @@ _CLASSES = {  # a letter, and the words of which it is the class in a pattern
     "lift climb jog bike hike fit seat complete finish knit catch build brought built bring burn charge invest print "
     "type watch hire feed pack harvest rent withdraw deposit meet end held cut paie gasta recorre fährt travel walk "
     "collect use spend save eat win plant bake paint pick deliver serve drink write gain earn require remain reach "
-    "lasts holds taken gana",
+    "lasts holds taken gana carries",
     "l": "left remain passed attended own each per every old tall long wide high deep away",
     "f": "of de du des del do dos di von der",
     "p": "upon from to between who satisfying with among zur para pour que qui",
-    "P": "in for at over on during across dans en por em nel pro",
+    "P": "in for at on during across dans en por em nel pro",
     "c": "that which",
     "q": "when",
     "n": "too partial intermediate previous naive tentative extraneous upper ignoring forgetting excluding "
@@ -113,8 +113,9 @@ _CLASSES = {  # a letter, and the words of which it is the class in a pattern
     "y": "according seems appears leads supposing imagine pretends if unless suppose assume assuming whether might "
     "could would may maybe perhaps probably possibly either or but say said claim think thought believe guess told "
     "doubt while whereas though although wish hope let why how what si wenn peut pourrait podría puede vielleicht "
-    "talvez forse ou oder или mistake mistakenly error want case",
+    "talvez forse ou oder или mistake mistakenly error want case provided whenever once",
     "M": "more",
+    "E": "over",
 }
 _NOT_COUNTED = NO_LABEL - set(word_list("up this is was as and third half gives at over between mod when or if"))
 _CLASS_OF = dict.fromkeys(_NOT_COUNTED, "n") | {word: name for name in _CLASSES for word in word_list(_CLASSES[name])}
@@ -124,7 +125,7 @@ _PHRASES = {  # of a class that their words have not
     r"perimeter|distance|profit|cost|price|height|depth|width|radius|diameter|weight|mass|speed|rate|age|score|"
     r"result) of\b",
     "G": r"\b(?:arrives?|ends? up) (?:at|with)\b",
-    "o": r"\b(?:in (?:total|all|conclusion|summary|the end|this case|other words|base (?:10|ten))|from this|"
+    "o": r"\b(?:en tout|in (?:total|all|conclusion|summary|the end|this case|other words|base (?:10|ten))|from this|"
     r"as (?:a result|required|desired)|(?:it|this|that) (?:means|follows|implies|shows)(?: that)?|all in all|(?:i|"
     r"we) (?:think|believe|conclude|see|find)(?: that|(?= the))|has to|to (?:summarize|conclude|sum up)|(?:to|"
     r"of) (?:the|this|our) (?:problem|question|equation|exercise)|equal to|without loss of generality|given by|"
@@ -139,6 +140,7 @@ _PHRASES = {  # of a class that their words have not
     "h": r"\b(?:(?:greatest|least|lowest|highest) common \w+|day of the week|what (?:we|you|they) (?:need|want)|"
     r"percent(?:age)? (?:in|de)crease|(?<=the )(?:claim|statement|least|most))\b",
     "s": r"\bdue to\b",
+    "y": r"\b(?:as|so) long as\b",
     "n": r"\b(?:at (?:least|most|first)|so far|for now|used to)\b|\b\w+n['’]t\b",
     "l": r"\b(?:remaining|combined)$",
     "J": r"\b(?:it|that)['’]s\b",
@@ -155,9 +157,9 @@ _PHRASES = {  # of a class that their words have not
     "z": r".",
 }
 _TOKEN = re.compile("|".join(f"(?P<{name}>{one})" for name, one in _PHRASES.items()), re.IGNORECASE | re.DOTALL)
-_OPEN = r"(?:[o,]|s[^y:,]*,|d?[ab]{0,3}[hbA]:|[Pp][dmr][^ynr:,]{1,2},|q[xim]*,)*+"
+_OPEN = r"(?:[o,]|s[^y:,]*,|d?[ab]{0,3}[hbA]:|[Pp][dm][^ynr:,]{1,2},|q[xim]*,)*+"
 _SUBJECT = (
-    r"(?:(?:[dDfc]{0,2}[abdhor]{0,6}[us]?[abdhr]{0,4}[hbxkv][ab]*|dr|x+m?)(?:[fpcqlP][^yA]*|[varwo][^nyA]*)?|"
+    r"(?:(?:[dDfc]{0,2}[abdhor]{0,6}[us]?[abdhr]{0,4}[hbxkv][ab]*|dr|x+m?)(?:[fpcqlPE][^yA]*|[varwo][^nyA]*)?|"
     r"N{1,2}|w|d|c|d?[ab]*A[ab]*)"
 )
 _LEAD = r"(?:[odL]|(?:d[ab]*[hb])?xi|d[ab]*[hA])*"
@@ -175,7 +177,7 @@ _ANSWER = re.compile(rf"{_OPEN}[od]?[abo]*")
 _OF_ANSWER = re.compile(r"(?:[oa]|,[^yn:]{1,4},|op)*")
 _AFTER = re.compile(
     r"[ol]*|l?du|lu|fd[^y:mx]*|sd[ab]*[hbA]|i[do]*(?:d[abdr]*[hbAr]|[abdr]*[hbA]|a)(?:[fpcxlwP][^y:]*)?|"
-    r"M?[dabr]*[uhbNv]{1,3}[olM]*(?:i?l[^yn:z,]*|o*i[uarsv][^yn:z,]*|[fvpkcPd][^y:z,]*)?"
+    r"M?[dabr]*[uhbNv]{1,3}[olM]*(?:i?l[^yn:z,]*|o*i[uarsv][^yn:z,]*|[fvpkcPdE][^y:z,]*)?"
 )
 _COUNTED = re.compile(r"M?[dabr]*[ubhNv]")  # what is counted, or a unit
 _EAST = re.compile(r"[\u3040-\u9fff\uac00-\ud7af]")
@@ -258,7 +260,7 @@ def _class(token: re.Match[str]) -> str:
 def introduces_answer(before: str, between: str) -> bool:
     """Whether the words before "answer" and those between it and its "is" leave it the answer of the response."""
     if _EAST.search(before):
-        return not re.search(r"[不非没若如假或错误说猜]|可能|大概|认为|觉得", before)
+        return not re.search(r"[不非没若如假或错误说猜]|要是|可能|大概|认为|觉得", before)
     return bool(_ANSWER.fullmatch(_classes(before)) and _OF_ANSWER.fullmatch(_classes(between)))
 
 
