@@ -6,8 +6,8 @@ has room for one: what is counted, who has it, what the quantity is of. The lett
 adverbs, s what opens a reason, d articles, D possessives, a adjectives of an answer, r other adjectives, h quantities,
 b either of the two, A answer, i is, w pronouns, g and k we obtain, G this gives, v has, l left, f of, p and P other
 prepositions, E over, M more, c that, q when, n and y what states nothing, T there is, J it's, L a total of, K to get.
-Languages: English, Chinese, French, Spanish, German; simple sentences in Portuguese, Italian, Russian, Japanese and Korean.
-Pure text, linear in its length.
+Languages: English, Chinese, French, Spanish, German; simple sentences in Portuguese, Italian, Russian, Japanese and
+Korean. Pure text, linear in its length.
 """
 
 from __future__ import annotations
