@@ -128,13 +128,22 @@ def test_a_misspelt_engine_argument_of_the_evaluation_is_found_before_anything_r
     assert not (tmp_path / "runs").exists()
 
 
-def test_check_misses_ray_where_the_recipe_samples_on_it(distill, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "field", "hint"),
+    [
+        ("ray", "engine.kind=ray", "pip install ray"),
+        ("deepspeed", "student.parallel.strategy=zero3", "pip install 'distill-release[deepspeed]'"),
+    ],
+)
+def test_check_misses_a_library_that_the_recipe_takes(
+    distill, tmp_path: Path, monkeypatch, name: str, field: str, hint: str
+) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "ray" else find(name, *more))
-    answer = distill("check", SMOKE, "--runs", tmp_path / "runs", "--set", "engine.kind=ray")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda one, *more: None if one == name else find(one, *more))
+    answer = distill("check", SMOKE, "--runs", tmp_path / "runs", "--set", field)
     assert answer.code == 3
-    assert "ray is not installed" in answer.err + answer.out
-    assert "pip install ray" in answer.err + answer.out
+    assert f"{name} is not installed" in answer.err + answer.out
+    assert hint in answer.err + answer.out
 
 
 @pytest.mark.parametrize("verb", ["check", "run"])
