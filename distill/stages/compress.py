@@ -77,6 +77,7 @@ class Compress(Stage[FormatsFacts]):
             name = compressed_name(release.name, kind)
             calibration = self._calibration(ctx, kind) if kind in CALIBRATED else []
             model, made_by = ctx.scratch / name, ctx.scratch / f"{name}.versions.json"
+            ctx.scratch.mkdir(parents=True, exist_ok=True)
             if not model.exists():
                 ctx.progress(0, None, f"writing {name}")
                 write_json(made_by, compressor_version(self.compressor))

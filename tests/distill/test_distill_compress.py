@@ -114,14 +114,16 @@ def training_row(answer: str) -> dict[str, Any]:
 def run(stage: Compress, root: Path) -> FormatsFacts:
     (root / "formats").mkdir(exist_ok=True)
     return stage.run(
-        StageContext(root / "formats", root / "scratch", root, root, lambda done, total=None, note="": None)
+        StageContext(
+            root / "formats", root / "scratch" / "compress", root, root, lambda done, total=None, note="": None
+        )
     )
 
 
 def test_each_type_is_a_scored_repository_of_its_own_with_the_release_s_tokenizer_and_template(
     stage: Compress, tmp_path: Path
 ) -> None:
-    killed = tmp_path / "scratch" / "work" / "unfinished-w8a8"  # of another attempt
+    killed = tmp_path / "scratch" / "compress" / "work" / "unfinished-w8a8"  # of another attempt
     killed.mkdir(parents=True)
     (killed / INDEX).write_text('{"weight_map": {"w": "model-00001-of-00002.safetensors"}}')
     facts = run(stage, tmp_path)
@@ -139,7 +141,7 @@ def test_each_type_is_a_scored_repository_of_its_own_with_the_release_s_tokenize
     problems = [row["id"] for row in read_rows(stage.scores.path / "problems.jsonl")]
     rows = list(read_rows(tmp_path / "formats" / "items.jsonl"))
     assert [row["prompt_id"] for row in rows] == problems * 3
-    lengths = [len(row) for row in read_json(tmp_path / "scratch" / "work" / "plan.json")["rows"]]
+    lengths = [len(row) for row in read_json(tmp_path / "scratch" / "compress" / "work" / "plan.json")["rows"]]
     assert 0 < lengths[0] < lengths[1] == 512
     assert "GPTQ chose the weights on 2 rows" in (tmp_path / "formats" / "Ada-W4A16" / "README.md").read_text()
     assert "by their activations on 2 rows" in (tmp_path / "formats" / "Ada-AWQ" / "README.md").read_text()
