@@ -83,6 +83,10 @@ def pytest_runtest_makereport(
     return report
 
 
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what the modules of all tests hold is there to the end: a collection that looks at it takes a second
+
+
 @pytest.fixture
 def no_collector() -> Iterator[None]:
     """No collection of all that a worker has loaded in a time that is measured. A finalizer that meets a limit inside

@@ -366,12 +366,13 @@ def test_a_score_or_a_model_of_another_kind_is_no_teacher() -> None:
     )
 
 
+@pytest.mark.usefixtures("no_collector")
 def test_very_many_mentions_beside_very_many_inputs_take_no_time() -> None:
     text = " ".join(["Distilled from", *(f"Qwen{n}" for n in range(9_000))])
     inputs = [{"id": f"acme/rows-{n}", "role": "data", "licence": "mit"} for n in range(5_000)]
-    before = time.process_time()
+    before = time.thread_time()
     result = audited(APACHE_BASE, *inputs, declared={"license": "apache-2.0", "text": text})
-    assert time.process_time() - before < 5
+    assert time.thread_time() - before < 5
     assert sum(code.startswith("W-TEACHER-NOT-LISTED") for code in result.warnings) == 50
 
 

@@ -79,6 +79,7 @@ def test_an_own_name_that_holds_a_listed_one_is_not_found() -> None:
     assert find_identity("I am Qwen-Ada, an AI.", own=("Qwen-Ada",)) == []
 
 
+@pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize(
     "token",
     ["a", "a ", "我", "我是", "я ", "私は", "أنا ", "मैं ", '"a', " 'a", "\u201c", "\u201ca", "`", "x: ", "x\n", "> \n",
@@ -88,16 +89,17 @@ def test_an_own_name_that_holds_a_listed_one_is_not_found() -> None:
 def test_time_is_linear_in_a_hostile_text(token: str, start: str) -> None:
     find_identity("I am ChatGPT. 我是ChatGPT. Я ChatGPT. أنا ChatGPT. मैं ChatGPT हूँ. 私はChatGPTです.")  # compiles
     text = start + token * (100_000 // len(token))
-    began = time.process_time()
+    began = time.thread_time()
     find_identity(text)
-    assert time.process_time() - began < 1.0
+    assert time.thread_time() - began < 1.0
 
 
+@pytest.mark.usefixtures("no_collector")
 def test_a_long_text_of_one_letter_takes_a_tenth_of_a_second() -> None:
     find_identity("I am ChatGPT.")
-    began = time.process_time()
+    began = time.thread_time()
     find_identity("a" * 100_000)
-    assert time.process_time() - began < 0.1
+    assert time.thread_time() - began < 0.1
 
 
 @pytest.mark.parametrize(

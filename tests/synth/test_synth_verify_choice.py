@@ -191,11 +191,12 @@ def test_a_gold_that_is_no_option_is_an_error(gold: Any, choices: Any) -> None:
     assert choice.verify(gold, "A", choices).verdict == "error"
 
 
+@pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("piece", ["A, ", "A and ", "(A) ", "the answer is ", "option A is ", "A or B "])
 def test_a_long_response_costs_time_in_proportion_to_its_length(piece: str) -> None:
-    began = time.process_time()
+    began = time.thread_time()
     choice.verify("C", piece * (200_000 // len(piece)), OPTIONS)
-    assert time.process_time() - began < 2
+    assert time.thread_time() - began < 2
 
 
 @pytest.mark.parametrize("gold", "ABCD")

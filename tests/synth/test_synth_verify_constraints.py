@@ -187,10 +187,11 @@ def test_words_and_sentences_of_several_languages() -> None:
     assert len(sentences("- Butter\n- Brot\n- Milch")) == 3
 
 
+@pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("piece", [".", "[", "<", "*", "|-", "\n", " ", "a", "字", "- ", "1. ", "#", "<|"])
 def test_hostile_answers_take_linear_time(piece: str) -> None:
     response = "x" + piece * (50_000 // len(piece)) + "y"
     constraints = [{"id": name, **arguments} for name, arguments, *_ in CASES if name != "language:response_language"]
-    began = time.process_time()
+    began = time.thread_time()
     verdict(constraints, f"{response} done")
-    assert time.process_time() - began < 5
+    assert time.thread_time() - began < 5

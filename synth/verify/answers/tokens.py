@@ -354,5 +354,6 @@ def _is_word(run: str, tokens: list[Token], spaced: bool) -> bool:
     if len(rest) <= 3 and len(rest) < len(run) and not set(rest) & set("eou"):
         return False
     if len(run) == 3:
-        return bool(set(run.lower()) & set("eiou")) and not run.isupper()
+        vowels = "eio" if before is not None and before.kind == "number" and not spaced else "eiou"  # 8uvw
+        return bool(set(run.lower()) & set(vowels)) and not run.isupper()
     return True
