@@ -59,7 +59,7 @@ _CUE = re.compile(
     r"(?:(?<!as a )\b(?:final\s+(?:answers?|results?)|answers?|solutions?|results?|"
     r"r[ée]ponse(?:\s+finale)?|r[ée]sultat|resultado|soluci[óo]n|(?:respuesta|resposta)(?:\s+final)?|"
     r"risposta|Antwort|Ergebnis)\b\**"
-    r"(?P<between>[^\n.:=$\\]{0,60}?)(?:\b(?:is|are|equals|be|est|es|ist|lautet)\b\**:?|\s[éè]\s|:\**|=|→|[-\u2013\u2014](?=\s))|"
+    r"(?P<between>[^\n.:;=$\\]{0,60}?)(?:\b(?:is|are|equals|be|est|es|ist|lautet)\b\**:?|\s[éè]\s|:\**|=|→|[-\u2013\u2014](?=\s))|"
     r"\bans[.:]|【(?:answer|答案)】|(?:最终)?(?:答案|结果)\**(?:应该|应)?(?:是|为|:|\uff1a|等于)\**[:\uff1a]?|答え\**(?:は|[:\uff1a])\**|"
     r"\bответ\**\s*[:\u2014-]\**|(?:^|\n)[#> ]{0,6}\**(?:the\s)?(?:final\s|correct\s)?(?:answer|result)\**:?\**\s*\n)",
     re.IGNORECASE,
@@ -76,6 +76,11 @@ _END = re.compile(
     r"I hope|by)\b|,\s+(?:I (?:think|believe)|as|so|hence|thus|while|just|not(?! sure))\b|\s[\u2013\u2014]\s|"
     r"\s(?:rather than|instead of|\(not)\b",
 )
+_CONTRAST = re.compile(r"[,;]\s+but\s+|;\s+")
+_NOT_BUT = re.compile(r"^not\s+[^\s,.;]{1,40},?\s+but\s+(?:rather\s+)?(?=[-\d$\\])")
+_SO_X_IS = re.compile(
+    r"^[^=.;]{1,80}=[^=.;]{1,80}?,\s+(?:so|hence|thus|therefore),?\s+(?=\$?[A-Za-z]\s*=[^=]+$)"
+)  # 3x = 45, so x = 15
 _MARKED = re.compile(r"(?:-\s*)?(?:part\s*)?\(?[a-eA-E1-9]\)", re.IGNORECASE)  # a line of an answer in several parts
 _MARKUP = re.compile(
     r"</?(?:b|i|u|p|em|li|ul|ol|br|div|span|code|strong|h[1-6]|solution|result)\b[^<>]{0,80}>", re.IGNORECASE
@@ -236,7 +241,8 @@ def _sentence(text: str) -> tuple[str | None, bool]:
     for cue in list(_CUE.finditer(text))[: -_SENTENCES - 1 : -1]:
         clause = BOLD.sub(emphasized, text[cue.end() : cue.end() + 10 * _SHORT])
         clause = _OPEN_BOLD.sub(r"\1", _BEGINNING.sub("", clause, count=1), count=1)
-        before = last_clause(text[max(0, cue.start() - _SHORT) : cue.start()])
+        before = _CONTRAST.split(last_clause(text[max(0, cue.start() - _SHORT) : cue.start()]))[-1]
+        clause = _NOT_BUT.sub("", clause, count=1)
         if not introduces_answer(before, cue["between"] or "") or (DENIED.match(clause) and not _NO.match(clause)):
             is_denied = True
             continue
@@ -250,6 +256,7 @@ def _sentence(text: str) -> tuple[str | None, bool]:
         if (joined := formulas(clause)) is not None:
             return joined, False
         line = clause[:_SHORT].partition("\n")[0]
+        line = _SO_X_IS.sub("", line, count=1)
         if (end := _END.search(line)) is not None:
             line = line[: end.start()]
         if line := _tidy(_AT_THE_END.sub("", line.rstrip("。.！! "))):

@@ -129,6 +129,7 @@ _PHRASES = {  # of a class that their words have not
     r"as (?:a result|required|desired)|(?:it|this|that) (?:means|follows|implies|shows)(?: that)?|all in all|(?:i|"
     r"we) (?:think|believe|conclude|see|find)(?: that|(?= the))|has to|to (?:summarize|conclude|sum up)|(?:to|"
     r"of) (?:the|this|our) (?:problem|question|equation|exercise)|equal to|without loss of generality|given by|"
+    r"we (?:want|need|seek)(?:ed)?(?=[.!]?$)|"
     r"of course|step \d{1,2}:|plus(?= petit| grand)|au total|par conséquent|en conclusi[oó]n|en total|"
     r"por (?:lo )?tanto|así que|igual a|égale? à|таким образом|q\.e\.d\.)(?!\w)|=>|[∴⇒→✅✓✔]",
     "T": r"\b(?:there (?:is|are|was|were|will be|exists?|remains?)|il (?:y a|reste|faut)|hay|es (?:gibt|sind|bleiben)|"
