@@ -80,7 +80,7 @@ def require_shared(student: Path, teacher: Path, where: str) -> SharedVocabulary
 
 def same_texts(student: BaseFolder, teacher: BaseFolder) -> dict[int, int]:
     """The student's id -> the teacher's of the tokens that stand for the same text in two byte-level vocabularies. The
-    tokens that end a turn are one of them, whatever their texts.
+    tokens that end a turn are one of them, whatever their texts. In the order of the student's ids.
 
     Raises InputError where a tokenizer is not byte-level, or nothing but the end of a turn is the same.
     """
@@ -106,7 +106,7 @@ def same_texts(student: BaseFolder, teacher: BaseFolder) -> dict[int, int]:
             where=where,
             hint="take another teacher, or train on its traces alone",
         )
-    return same | {end: their_end}
+    return dict(sorted((same | {end: their_end}).items()))
 
 
 def tokenizer_of(folder: Path) -> Tokenizer:

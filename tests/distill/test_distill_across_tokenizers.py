@@ -10,22 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_distill_pair import edit, models
+from test_distill_pair import edit
 from test_distill_train import contents, student
 from test_distill_train_on_policy import PROMPTS, alone, on_policy, prepared, sft
 
-from distill.check.pair import check_across_tokenizers
 from distill.models.folder import read_base
 from distill.models.random_model import CHATML
 from distill.models.vocabulary import same_texts, tokenizer_of
 from distill.train.rollouts import ROLLOUTS
-from licensing.errors import InputError
 from synth.parquet_files import read_parquet
 
-__all__ = ["models"]  # a fixture
-
 ACROSS = {"across_tokenizers": True, "beta": 0.5}
-MERGES = [("1", "2"), ("a", "b"), ("t", "h")]
+MERGES = [*zip("0123456789", "1234567890", strict=True), *itertools.product("aeiou", "nrst")]
 TEMPLATE = (
     "{% for message in messages %}[{{ message['role'] }}] {{ message['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}[assistant] {% endif %}"
@@ -107,6 +103,9 @@ def test_with_one_tokenizer_the_loss_is_that_of_a_teacher_beside(start: Path, tm
     itself = on_policy(config, start, start, start, tmp_path / "itself", steps=1, **ACROSS)
     assert itself.history[0]["loss"] == pytest.approx(0, abs=1e-6)
     assert itself.history[0]["compared"] == 1
+    bytes_ = prepared(tmp_path / "bytes", 0)
+    broken = on_policy(config, bytes_, bytes_, bytes_, tmp_path / "broken", steps=1, **ACROSS)
+    assert broken.history[0]["loss"] == pytest.approx(0, abs=1e-6), "broken UTF-8 is no text that a teacher reads"
 
 
 def cut(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
