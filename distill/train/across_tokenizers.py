@@ -126,10 +126,10 @@ def across_tokenizers_trainer(
             metrics["completions/clipped_ratio"].append(cut / len(lengths))
 
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-            compared = self.uld_loss_fn.compared
-            if compared:
-                self._metrics["train"]["compared"].append(sum(compared) / len(compared))
-                compared.clear()
+            if self._buffered_inputs is not None:  # not before the first step
+                answers_of_step = config.batch_size  # those that teach nothing count as 0
+                self._metrics["train"]["compared"].append(sum(self.uld_loss_fn.compared) / answers_of_step)
+                self.uld_loss_fn.compared.clear()
             super().log(logs, start_time)
 
     settings = partial(
