@@ -223,7 +223,8 @@ def forecast_distillation(
     values = 2 * text.num_hidden_layers * (getattr(text, "num_key_value_heads", None) or heads)
     values *= getattr(text, "head_dim", None) or text.hidden_size // heads
     width = 2 if dtype == "bfloat16" else 4
-    rollouts = config.batch_size * student.max_length * values * width
+    at_once = config.in_one_pass if config.across_tokenizers else config.batch_size
+    rollouts = at_once * student.max_length * values * width
     return replace(needed, head=head, teacher=teacher, rollouts=rollouts)
 
 
