@@ -151,12 +151,9 @@ def audit(
     what was read in its repository.
     """
     ctx = build_context(lineage, policy, registry, license_files, upstream_files)
-    by_code = defaultdict[str, dict[Finding, None]](dict)
-    for rule in RULES:
-        for one in map(_apply_certainty, rule(ctx)):
-            by_code[one.code][one] = None
-    codes = {kind: tuple(sorted(code for code in by_code if code[0] == kind)) for kind in "VOW"}
-    findings = tuple(one for kind in codes.values() for code in kind for one in sorted(by_code[code], key=_sort_key))
+    findings = _ordered(one for rule in RULES for one in rule(ctx))
+    names = dict.fromkeys(one.code for one in findings)
+    codes = {kind: tuple(code for code in names if code[0] == kind) for kind in "VOW"}
     return Audit(
         release=lineage.release,
         policy=policy,
@@ -169,34 +166,29 @@ def audit(
     )
 
 
+def _ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Violations, obligations, warnings, each by code and input; a finding that is there twice once."""
+    first = defaultdict[str, dict[str, Finding]](dict)
+    others = defaultdict[tuple[str, str], list[Finding]](list)  # further ones of a code and an input: few have any
+    for one in findings:
+        name = one.input or ""
+        if first[one.code].setdefault(name, one) is not one:
+            others[one.code, name].append(one)
+    ordered: list[Finding] = []
+    for code in sorted(first, key=lambda code: ("VOW".index(code[0]), code)):
+        for name in sorted(first[code]):
+            one = first[code][name]
+            if (code, name) in others:
+                ordered += sorted({one, *others[code, name]}, key=_sort_key)
+            else:
+                ordered.append(one)
+    return tuple(ordered)
+
+
 def _sort_key(f: Finding) -> tuple[str | bool, ...]:
     """Total among findings of one code, so that equal inputs give equal lists in any order."""
-    rest = f.section or "", f.quote or "", f.fix or "", f.source or "", f.level, f.certainty, f.blocks
-    return f.input or "", f.why, *rest
-
-
-def _apply_certainty(finding: Finding) -> Finding:
-    """Mark a finding that rests on an uncertain license.
-
-    A violation becomes W-UPSTREAM-UNKNOWN, which blocks as well. Duties, and warnings that do not block, get a `?`
-    behind the code and level `held` at most. Where lineage and registry contradict each other, the duties of both stand
-    as they are: whoever meets them is right either way.
-    """
-    code, why, level, blocks = finding.code, finding.why, finding.level, finding.blocks
-    if finding.certainty == "established":
-        return finding
-    if code[0] == "V":
-        code, why, level, blocks = "W-UPSTREAM-UNKNOWN", f"{code}, if the license is what it seems: {why}", "held", True
-    elif finding.certainty == "conflict":
-        return finding
-    elif (code[0] == "W" and finding.certainty == "questioned" and not blocks) or (
-        # A contested duty keeps its code: meeting it costs little either way.
-        code[0] == "O" and finding.certainty != "unknown" and level != "contested"
-    ):
-        code = f"{finding.bare}?{code[len(finding.bare) :]}"
-        level = "held" if level == "fact" else level
-    place = finding.quote, finding.section, finding.source, finding.fix
-    return Finding(code, level, finding.input, why, *place, blocks, finding.certainty)
+    input, section, quote, fix, source = f.input or "", f.section or "", f.quote or "", f.fix or "", f.source or ""
+    return input, f.why, section, quote, fix, source, f.level, f.certainty, f.blocks
 
 
 def _verdict(ctx: AuditContext, findings: tuple[Finding, ...]) -> Verdict:

@@ -38,6 +38,7 @@ def cyclonedx(
     """The JSON text, ending with one line break. Raises MissingDependency where the library is not installed."""
     try:
         from cyclonedx.model.bom import Bom
+        from cyclonedx.model.dependency import Dependency as Edge
         from cyclonedx.output.json import JsonV1Dot6
     except ImportError as error:
         hint = 'pip install "distill-release[bom]"'
@@ -56,7 +57,8 @@ def cyclonedx(
             bom.services.add(_service(ref, dependency))
         elif dependency.input.role != "base":
             bom.components.add(_component(ref, dependency))
-    bom.register_dependency(release, [*bom.components])
+    leaves = [Edge(one.bom_ref) for one in bom.components]  # `register_dependency` looks through all of them for each
+    bom.dependencies = [Edge(release.bom_ref, leaves), *leaves]
     document: dict[str, Any] = json.loads(JsonV1Dot6(bom).output_as_string())
     del document["metadata"]["timestamp"]
     if not ctx.dataset:

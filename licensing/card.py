@@ -26,10 +26,12 @@ _ON_LICENSING = re.compile(
     re.IGNORECASE,
 )
 # Prose that may name a teacher: `rules/mentions.py` looks for the names.
-_ON_TEACHERS = re.compile(
-    r"\b(distil\w*|synthetic\w*|traces?|teachers?|(generated|annotated|rewritten) (by|with|using)|outputs? of)\b",
+ON_TEACHERS = re.compile(
+    r"\b(?:distil\w*|synthe\w+|generat\w+|traces?|outputs?|responses?|annotat\w+|labell?ed|(?:re)?written|wrote"
+    r"|created (?:by|with)|samples? (?:from|of|by)|teachers?)\b",
     re.IGNORECASE,
 )
+ON_TRAINING = re.compile(r"\b(?:(?:train|tun)(?:ed|ing) (?:on|with|data)|sft on|data from)\b", re.IGNORECASE)
 _HEADING = re.compile(r"#{1,6}\s+(.*)")
 _LICENSING_HEADING = re.compile(r"licen[cs]|legal|\bterms\b|copyright|attribution", re.IGNORECASE)
 _DATASET_KEYS = ("task_categories", "dataset_info", "source_datasets", "size_categories", "annotations_creators")
@@ -129,7 +131,7 @@ def _prose(text: str) -> str | None:
         elif not fenced and bare:
             heading = _HEADING.match(bare)
             in_section = bool(_LICENSING_HEADING.search(heading[1])) if heading else in_section
-            relevant = in_section or _ON_LICENSING.search(bare) or _ON_TEACHERS.search(bare)
+            relevant = in_section or _ON_LICENSING.search(bare) or ON_TEACHERS.search(bare) or ON_TRAINING.search(bare)
             if relevant and len(lines) < 200:
                 lines.append(bare[:1000])
     return "\n".join(lines)[:_MAX_PROSE] or None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from licensing.registry import Registry
@@ -138,6 +138,7 @@ def _exceptions() -> dict[str, str]:
     return {symbol.key.casefold(): symbol.key for symbol in symbols if symbol.is_exception}
 
 
+@lru_cache(maxsize=8192)
 def spdx_id(name: str) -> str | None:
     """SPDX's spelling of a license id or expression; None where SPDX does not have it."""
     from license_expression import ExpressionError

@@ -188,7 +188,10 @@ class _Resolver:
             if not card.license or (card.tag and len(parse_license((card.tag,), self._registry).labels) == 1):
                 return declared
             text = self._principal_text(files) or self._registry.of_link(card.license_link or "")
-            return declared.model_copy(update={"license": "other", "license_name": text.id}) if text else declared
+            shared = parse_license((card.tag,), self._registry).labels if card.tag else frozenset()
+            if text is None or (shared and text.label not in shared):  # it may be the copy of an upstream's license
+                return declared
+            return declared.model_copy(update={"license": "other", "license_name": text.id})
         self._notes.append("the card declares no license; the one in lineage.yaml is used")
         return written.declared
 

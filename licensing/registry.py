@@ -59,11 +59,13 @@ def _model_words(repo: str) -> tuple[str, ...]:
     return tuple(word for word in _MODEL_WORD.findall(name) if word != "v")
 
 
-def _is_aside(before: str) -> bool:
-    """``before``: what a name says before it names a family that is not its own: one that it is compared with, or
-    behind another model and its size one that taught it (SmolLM2-1.7B-Llama-3.1-magpie)."""
+def _is_aside(before: str, behind: str, *, known: bool) -> bool:
+    """``before``, ``behind``: what a name says around a family that is not its own: one that it is compared with, or
+    behind another model one that taught it. That model is named with its size (SmolLM2-1.7B-Llama-3.1-magpie), or is
+    ``known`` and "distill" follows at once (phi-4-llama-3.3-distill)."""
     into = re.search(r"distil\w*$", before)  # what stands behind it is the student
-    return bool(_COMPARED.search(before) or (_OTHER_WEIGHTS.match(before) and not into))
+    taught = _OTHER_WEIGHTS.match(before) or (known and _ANY_WEIGHTS.match(before) and behind.startswith("distil"))
+    return bool(_COMPARED.search(before) or (taught and not into))
 
 
 class Registry:
@@ -171,11 +173,15 @@ class Registry:
         words = _model_words(_FORMAT.sub("", model.strip()))
         entries = self._names.get(words if whole else self._original(model), ())
         if not whole and all(entry.permissive for entry in entries):
+
+            def is_aside(at: int, end: int) -> bool:
+                return _is_aside(" ".join(words[:at]), " ".join(words[end:]), known=bool(entries))
+
             taught = "/" in model and _ANY_WEIGHTS.search(" ".join(words))  # by the service that the name begins with
             for at, end in itertools.combinations(range(len(words) + 1), 2):
                 family = self._families.get(words[at:end])
                 service = family is not None and family.kind == "service"
-                if family and (at == 0 and not taught if service else not _is_aside(" ".join(words[:at]))):
+                if family and (at == 0 and not taught if service else not is_aside(at, end)):
                     return family
         return entries[0] if len(entries) == 1 else None
 

@@ -34,7 +34,8 @@ def items_of(config: DecontaminateConfig, held_out: PromptsConfig | None = None)
 
 def prompt_items(config: PromptsConfig) -> list[Item]:
     """A recipe's problems as items, in the set "evaluate"."""
-    return [Item("evaluate", prompt.id, prompt.question) for prompt in load_prompts(config).prompts]
+    prompts = load_prompts(config, section="evaluate.prompts").prompts
+    return [Item("evaluate", prompt.id, prompt.question) for prompt in prompts]
 
 
 def file_items(path: Path) -> list[Item]:

@@ -1,4 +1,4 @@
-"""Processes for functions that read text which a model wrote: a time limit and a memory limit for each call.
+"""Processes for functions that read text which a model wrote: a limit of CPU time and a memory limit for each call.
 
 Only another process can be stopped for certain: a big-integer power holds the interpreter, so neither threads nor
 signals interrupt it, and some inputs abort the process. pebble starts, stops and replaces the processes. Each thread of
@@ -53,6 +53,7 @@ K = TypeVar("K", bound="Closable")
 T = TypeVar("T")
 
 START_TIMEOUT_S = 180.0  # imports on a loaded machine
+WALL_PER_CPU = 30
 
 
 class Closable(Protocol):
@@ -94,6 +95,8 @@ class Call:
     request: str
     """JSON text."""
     timeout_s: float | None
+    """Seconds of CPU time of the process, so that the load of a machine makes no difference. A call that waits ends
+    after `WALL_PER_CPU` times as many seconds of wall time."""
     prepare: tuple[tuple[str, str | None], ...] = ()
 
 
@@ -196,11 +199,10 @@ class Slot:
             began = time.monotonic()
             try:
                 reply = self._ask(call.function, call.request, call.timeout_s)
-            except TimeoutError:
+            except (TimeoutError, ProcessExpired, BrokenProcessPool, MemoryError) as error:
                 self._stop()
-                raise CallTimeout(f"not done within {call.timeout_s:g} s") from None
-            except (ProcessExpired, BrokenProcessPool, MemoryError) as error:
-                self._stop()
+                if isinstance(error, TimeoutError) or getattr(error, "exitcode", None) == -signal.SIGPROF:
+                    raise CallTimeout(f"not done within {call.timeout_s:g} s of CPU time") from None
                 if is_fresh:
                     raise CallFailed(f"the process died: {self._cause(error)}", time.monotonic() - began) from None
                 continue
@@ -248,11 +250,14 @@ class Slot:
                 started = (self._pool.memory_mb, os.getpid(), os.getcwd())
                 self._processes = ProcessPool(1, initializer=_start, initargs=started, context=_Context())
             try:
-                self._pending = self._processes.schedule(_call, (function, request, is_preparation), timeout=timeout_s)
+                cpu_s = 0.0 if is_preparation or timeout_s is None else timeout_s
+                wall_s = WALL_PER_CPU * cpu_s or timeout_s
+                arguments = (function, request, is_preparation, cpu_s)
+                self._pending = self._processes.schedule(_call, arguments, timeout=wall_s)
             except RuntimeError as error:  # pebble saw that the process had died
                 raise BrokenProcessPool(str(error)) from None
         # pebble's clock starts when the process takes the call; this one is for a process that never does.
-        reply = self._pending.result(None if timeout_s is None else timeout_s + START_TIMEOUT_S)
+        reply = self._pending.result(None if wall_s is None else wall_s + START_TIMEOUT_S)
         result: dict[str, Any] = json.loads(reply)
         return result
 
@@ -344,17 +349,20 @@ def _start(memory_mb: int, parent: int, folder: str) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (_limit, _limit))
 
 
-def _call(function: str, request: str, is_preparation: bool) -> str:
-    """JSON of the result."""
+def _call(function: str, request: str, is_preparation: bool, cpu_s: float) -> str:
+    """JSON of the result. After `cpu_s` seconds of CPU time, 0: no limit, SIGPROF ends the process."""
     global _baseline
     module, _, name = function.partition(":")
     began = time.monotonic()
+    signal.setitimer(signal.ITIMER_PROF, cpu_s)
     try:
         value = getattr(importlib.import_module(module), name)(json.loads(request))
     except (DistillError, OSError, MemoryError):
         raise
     except (Exception, SystemExit) as error:  # of any library: its class may not be one that a pickle can carry
         raise CallFailed(f"{type(error).__name__}: {error}"[:500]) from None
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
     seconds, in_use = time.monotonic() - began, _address_space()
     if is_preparation or not _baseline:
         _baseline = in_use

@@ -118,6 +118,8 @@ def _parts(recipe: Recipe) -> Iterator[Finding]:
         modules["vllm"] = "make setup-vllm, or on a GPU: pip install vllm"
     if recipe.student.optimizer.endswith("8bit"):
         modules["bitsandbytes"] = "pip install bitsandbytes"
+    if recipe.student.parallel.strategy == "zero3":
+        modules["deepspeed"] = "pip install 'distill-release[deepspeed]'"
     modules |= {tracker: f"pip install {tracker}" for tracker in recipe.student.report_to}
     if recipe.train.stages != ("sft",):
         modules |= {name: f"pip install {name}" for name in ("trl", "datasets")}

@@ -4,7 +4,8 @@ The base's configuration is built without weights (``FakeTensorMode``: shapes an
 says, and run forward once over a micro batch, while every tensor that autograd keeps for the backward pass is counted.
 The rest is arithmetic:
 
-- weights, gradients and optimizer: bytes of each parameter, divided among the GPUs by fsdp2;
+- weights, gradients and optimizer: bytes of each parameter, divided among the GPUs by fsdp2 and zero3, which keeps
+  trained weights twice;
 - with ``context_parallel_size`` the tokens of a micro batch are divided, and keys and values are those of all;
 - activations: what autograd keeps; with checkpointing the inputs of all layers and what the largest layer keeps;
 - backward: the gradient of the largest tensor that the backward pass holds beside its input;
@@ -34,6 +35,7 @@ from distill.config.recipe import LoraMethod, Recipe, StudentConfig
 from distill.config.train import LogitsConfig, OnPolicyConfig
 from distill.train.context import attended, check_context_layers
 from distill.train.loss import MOST_LOGITS
+from distill.train.zero import LIVE_PARAMETERS, REDUCED_PARAMETERS
 from licensing.errors import InputError, MissingDependency
 
 __all__ = ["CHECKPOINTS", "MemoryForecast", "check_memory", "forecast", "forecast_distillation"]
@@ -62,7 +64,7 @@ class MemoryForecast:
     """Bytes on each GPU, by purpose; ``disk`` for checkpoints.
 
     ``parameters`` and ``trained`` are counts, ``tokens`` those of a micro batch on a GPU. ``gathered``: weights that
-    fsdp2 puts together for the layers at work.
+    fsdp2 or zero3 puts together for the layers at work, and the buffer in which zero3 collects gradients.
     """
 
     parameters: int
@@ -168,8 +170,14 @@ def forecast(student: StudentConfig, config: Path, dtype: str, world: int, check
     else:
         activations = sum(layer.saved for layer in layers)
     activations += saved.elsewhere
-    width = 2 if dtype == "bfloat16" else 4
-    gathered = width * (2 * max((layer.parameters for layer in layers), default=0) + saved.outside) if divided else 0
+    largest = max((layer.parameters for layer in layers), default=0)
+    zero3 = divided and parallel.strategy == "zero3"
+    if zero3:
+        weights += 4 * saved.trained / share
+        live = min(saved.parameters, LIVE_PARAMETERS + largest + saved.outside)
+        gathered = live * saved.weights / saved.parameters + 4 * min(saved.trained, REDUCED_PARAMETERS)
+    else:
+        gathered = (2 if dtype == "bfloat16" else 4) * (2 * largest + saved.outside) if divided else 0
     return MemoryForecast(
         parameters=saved.parameters,
         trained=saved.trained,
@@ -181,7 +189,7 @@ def forecast(student: StudentConfig, config: Path, dtype: str, world: int, check
         activations=int(activations),
         backward=int(max(saved.largest_gradient if not divided else 0, 2 * saved.largest_saved)),
         head=min(tokens * saved.vocabulary, MOST_LOGITS) * _LOGIT_BYTES,
-        disk=int(CHECKPOINTS * (4 * saved.trained + saved.optimizer)),
+        disk=int(CHECKPOINTS * ((8 if zero3 else 4) * saved.trained + saved.optimizer)),
     )
 
 
@@ -245,8 +253,8 @@ def _built(config: Path, dtype: Any) -> Any:
         return AutoModelForCausalLM.from_config(
             AutoConfig.from_pretrained(config, trust_remote_code=False), dtype=dtype
         )
-    except (KeyError, ValueError) as error:
-        what = f"transformers cannot build the model: {str(error).splitlines()[0]}"
+    except Exception as error:  # each configuration checks its fields in its own way, and so does each model
+        what = f"transformers cannot build the model: {' '.join(str(error).split())}"
         raise InputError(what, where=str(config)) from error
 
 

@@ -140,7 +140,8 @@ def run_pilot(recipe: Recipe, count: int) -> Forecast:
     sampling = recipe.sample
     if not isinstance(sampling, TeacherSampling) or recipe.prompts is None:
         raise InputError("traces brought along need no pilot", where="--pilot", hint="leave --pilot out")
-    kept_out = {prompt.content_hash for prompt in load_prompts(recipe.evaluate.prompts).prompts}
+    held_out = load_prompts(recipe.evaluate.prompts, section="evaluate.prompts").prompts
+    kept_out = {prompt.content_hash for prompt in held_out}
     whole = [
         prompt
         for prompt in load_prompts(recipe.prompts, answerless=recipe.verify.majority is not None).prompts

@@ -13,6 +13,8 @@ from distill.config.recipe import Recipe
 from distill.evaluate.suites.suite import find_suites
 from distill.release.lineage import is_on_hub
 from licensing.errors import InputError
+from synth.benchmarks import prompt_items
+from synth.decontaminate import Finder
 from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts, ImportedTraces, PromptsConfig, ReasoningGymPrompts
 from synth.problems.preset import find_preset
@@ -117,7 +119,7 @@ def check_held_out(recipe: Recipe) -> Iterator[Finding]:
     source = recipe.evaluate.prompts
     yield from _source(source, "held-out problems")
     if not (isinstance(source, HubPrompts) and is_on_hub(source)):
-        count = len(load_prompts(source).prompts)
+        count = len(load_prompts(source, section="evaluate.prompts").prompts)
         effect = minimum_detectable_effect(math.sqrt(DISAGREEMENT), count)
         yield Finding(
             "ok",
@@ -125,6 +127,7 @@ def check_held_out(recipe: Recipe) -> Iterator[Finding]:
             f"{count:,} problems: of two models that disagree on {DISAGREEMENT:.0%} of them, differences from "
             f"{effect:.3f} are found in 80 % of evaluations",
         )
+        yield from _held_out_examples(recipe)
     for suite in find_suites(recipe.evaluate.suites):
         subject = f"suite {suite.name}"
         if suite.source is not None:
@@ -133,6 +136,21 @@ def check_held_out(recipe: Recipe) -> Iterator[Finding]:
             count = len(suite.problems(recipe.evaluate.suite_limit, recipe.evaluate.seed))
             yield Finding("ok", subject, f"{count:,} problems: {suite.about}")
     check_engine(recipe.evaluate)
+
+
+def _held_out_examples(recipe: Recipe) -> Iterator[Finding]:
+    """Worked examples in a teacher's prompt that are held-out problems: the teacher is asked what it was just told."""
+    examples = [(teacher, place, one) for teacher in recipe.teachers for place, one in enumerate(teacher.examples)]
+    finder = Finder(prompt_items(recipe.evaluate.prompts)) if examples else None
+    for teacher, place, example in examples:
+        match = finder.find(example.prompt)[0] if finder else None
+        if match is not None:
+            yield Finding(
+                "note", "held-out problems",
+                f"worked example {place + 1} of {teacher.public_id} is held-out problem {match.item.id} ({match.how}): "
+                "the teacher's score counts an answer that it was told",
+                "teacher.examples", "take another one",
+            )  # fmt: skip
 
 
 def _golds(prompts: Sequence[Prompt], on_bad_row: OnBadRow) -> Generator[Finding, None, str]:

@@ -34,7 +34,7 @@ def verify(
             min=0.1,
             metavar="SECONDS",
             show_default=False,
-            help="Time limit for each row. [default: 2; for programs 5]",
+            help="Time limit for each row: CPU seconds, for programs wall seconds. [default: 2; for programs 5]",
         ),
     ] = None,
     sandbox: Annotated[

@@ -13,7 +13,7 @@ from synth.section import Operational, Section
 
 __all__ = ["ParallelConfig", "Strategy"]
 
-Strategy = Literal["ddp", "fsdp2"]
+Strategy = Literal["ddp", "fsdp2", "zero3"]
 
 
 class ParallelConfig(Section):
@@ -26,7 +26,8 @@ class ParallelConfig(Section):
     )
     strategy: Strategy = Operational(
         "fsdp2",
-        description="ddp: a copy of everything on each GPU; fsdp2: weights, gradients, optimiser divided among them.",
+        description="ddp: a copy of everything on each GPU; fsdp2: weights, gradients, optimiser divided among them; "
+        "zero3: as fsdp2, by DeepSpeed.",
     )
     context_parallel_size: int = Operational(
         1, ge=1, description="Processes that divide each sequence among them; a divisor of all processes."
@@ -43,6 +44,8 @@ class ParallelConfig(Section):
             raise ValueError("several nodes need student.parallel.processes, the number on each of them")
         context = self.context_parallel_size
         if context > 1:
+            if self.strategy == "zero3":
+                raise ValueError("strategy zero3 does not divide rows: set fsdp2 or ddp, or context_parallel_size 1")
             if self.processes is None:
                 raise ValueError("context_parallel_size needs student.parallel.processes")
             if (processes := self.processes * self.nodes) % context:

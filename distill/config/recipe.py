@@ -142,6 +142,15 @@ class StudentConfig(Section):
             raise ValueError("min_lr_ratio needs lr_scheduler: cosine; leave it out, or change the scheduler")
         return self
 
+    @model_validator(mode="after")
+    def _zero3_has_an_optimizer_of_single_weights(self) -> StudentConfig:
+        if self.parallel.strategy == "zero3" and self.optimizer != "adamw":
+            raise ValueError(
+                f"strategy zero3 divides weights as one row of numbers, where {self.optimizer} works on matrices or "
+                "blocks: set optimizer: adamw, or student.parallel.strategy: fsdp2"
+            )
+        return self
+
     def base_only(self) -> StudentConfig:
         """The same base with every training field at its default: all that `prepare` may depend on."""
         return StudentConfig(

@@ -99,7 +99,7 @@ class Evaluate(Stage[EvaluateFacts]):
         config, template = self.evaluate, self.prompt_template
         digest = template_digest((self.weights.path / MODEL / "chat_template.jinja").read_text(encoding="utf-8"))
         check_same_template(self.prepared.facts.template_digest, digest, "evaluate")
-        problems = load_prompts(config.prompts).prompts
+        problems = load_prompts(config.prompts, section="evaluate.prompts").prompts
         suites = SuiteQuestions(find_suites(config.suites), config.seed, config.suite_limit)
         for arm in ("train", "control") if self.control is not None else ("train",):
             with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data, arm) as rows:

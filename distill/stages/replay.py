@@ -59,8 +59,8 @@ class Replay(Stage[ReplayFacts]):
         from synth.problems.problem import load_prompts
         from synth.verify.config import VerifyConfig
 
-        section = self.replay.prompts
-        every = load_prompts(section).prompts if section else general_prompts()
+        source = self.replay.prompts
+        every = load_prompts(source, section="replay.prompts").prompts if source else general_prompts()
         held_out = Finder(prompt_items(self.held_out))
         prompts = [prompt for prompt in every if held_out.find(prompt.question)[0] is None]
         settings = self.settings.model_copy(update={"max_new_tokens": self.replay.max_new_tokens})

@@ -92,7 +92,7 @@ class Sample(Stage[SampleFacts]):
             problems = load_prompts(self.prompts, answerless=self.allow_missing_gold)
             prompts, bad_rows, duplicates = problems.prompts, problems.bad, problems.duplicates
             left_out = problems.left_out
-        held_out = {prompt.content_hash for prompt in load_prompts(self.held_out).prompts}
+        held_out = {prompt.content_hash for prompt in load_prompts(self.held_out, section="evaluate.prompts").prompts}
         chosen = [prompt for prompt in prompts if prompt.content_hash not in held_out]
         bad = [{"where": row.where, "reason": row.reason} for row in bad_rows]
         if not chosen:

@@ -38,7 +38,7 @@ def common_arguments(student: StudentConfig, dtype: str, checkpoints: Path, metr
         "disable_tqdm": True,
         "dataloader_pin_memory": on_gpu,
         "seed": student.seed,
-        **parallel.training_arguments(student.parallel, on_gpu),
+        **parallel.training_arguments(student, dtype, on_gpu),
     }
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["PACKED_ATTENTION", "register_packed_attention"]
+__all__ = ["PACKED_ATTENTION", "QUERIES_BY_PLACE", "register_packed_attention", "scales_queries_by_place"]
 
 PACKED_ATTENTION = "distill_packed_sdpa"
+
+QUERIES_BY_PLACE = "it scales queries by their place among the tokens of a forward pass"
 
 # On a CPU, rows so short that attention written out beats PyTorch's fused one, forward and backward.
 _WRITTEN_OUT_UP_TO = 256
@@ -27,6 +29,12 @@ def register_packed_attention() -> str:
     AttentionInterface.register(PACKED_ATTENTION, _attention)
     AttentionMaskInterface.register(PACKED_ATTENTION, _mask)
     return PACKED_ATTENTION
+
+
+def scales_queries_by_place(config: Any) -> bool:
+    """Whether the model of a transformers configuration does (Llama 4): not by position ids, and only from the
+    thousandth token or so, which no short row shows."""
+    return bool(getattr(config.get_text_config(), "attn_temperature_tuning", False))
 
 
 def _mask(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.train.attention import QUERIES_BY_PLACE, scales_queries_by_place
 from licensing.errors import InputError
 
 __all__ = ["ContextGroup", "attended", "check_context_layers", "part_of"]
@@ -68,8 +69,8 @@ def check_context_layers(base: Path, longest: int) -> None:
         faults.append("its layers carry a state along the row")
     if not getattr(model, "_supports_sdpa", True):
         faults.append("its attention is not PyTorch's")
-    if getattr(text, "attn_temperature_tuning", False):
-        faults.append("it scales queries by their place among the tokens of a forward pass")
+    if scales_queries_by_place(config):
+        faults.append(QUERIES_BY_PLACE)
     rope = getattr(text, "rope_parameters", None) or {}
     scalings = [rope, *(of_type for of_type in rope.values() if isinstance(of_type, dict))]
     for scaling in scalings:

@@ -53,7 +53,7 @@ def local_processes(parallel: ParallelConfig) -> int:
 def check_keeps_checkpoints(recipe: Recipe) -> None:
     """Raise InputError where `train.select` meets a training whose weights are divided among processes."""
     parallel = recipe.student.parallel
-    if recipe.train.select is None or parallel.strategy != "fsdp2" or local_processes(parallel) * parallel.nodes == 1:
+    if recipe.train.select is None or parallel.strategy == "ddp" or local_processes(parallel) * parallel.nodes == 1:
         return
     raise InputError(
         "checkpoints of a training whose weights are divided among processes are not selected from",

@@ -1,4 +1,4 @@
-"""How the processes of a training share its work, weights, gradients and optimiser: DDP or FSDP2.
+"""How the processes of a training share its work, weights, gradients and optimiser: DDP, FSDP2 or ZeRO-3.
 
 The settings of transformers' ``TrainingArguments`` for ``student.parallel``, and what the libraries leave to us: on CPU
 processes accelerate knows DDP alone, though its code for FSDP2 runs there.
@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from distill.config.parallel import ParallelConfig
+from distill.config.recipe import StudentConfig
+from distill.train.checkpoints import library_versions
 from distill.train.context import ContextGroup
+from distill.train.zero import check_installed, zero3_config
 from licensing.errors import MissingDependency
 
 __all__ = [
@@ -47,7 +50,8 @@ def checkpoint_layout(parallel: ParallelConfig) -> str:
     """Names the form of a checkpoint's files: one of another form cannot be resumed from."""
     world, context = world_size(), parallel.context_parallel_size
     sums = f"-context-{context}" if context > 1 else ""  # other sums of floats
-    return "whole" if world == 1 else f"{parallel.strategy}-{world}{sums}"
+    version = f"-{library_versions('deepspeed')}" if parallel.strategy == "zero3" else ""
+    return "whole" if world == 1 else f"{parallel.strategy}-{world}{sums}{version}"
 
 
 def divided(parallel: ParallelConfig) -> bool:
@@ -55,10 +59,12 @@ def divided(parallel: ParallelConfig) -> bool:
     return world_size() > 1 and parallel.strategy != "ddp"
 
 
-def start_processes(on_gpu: bool) -> None:
+def start_processes(parallel: ParallelConfig, on_gpu: bool) -> None:
     """Join the process group, before transformers' ``TrainingArguments`` would. Does nothing in a single process."""
     if world_size() == 1:
         return
+    if parallel.strategy == "zero3":
+        check_installed(on_gpu)
     from accelerate import PartialState
 
     PartialState(cpu=not on_gpu)
@@ -146,22 +152,26 @@ def _exchange() -> Iterator[None]:
 def reduced_once(trainer: Any, model: Any, last: bool) -> Iterator[None]:
     """Forward and backward pass of one micro batch of a step: gradients go from rank to rank behind the last one.
 
-    FSDP2 reduces them behind each, since it would have to keep whole ones until then.
+    FSDP2 and ZeRO-3 reduce them behind each, since they would have to keep whole ones until then.
     """
     accelerator = trainer.accelerator
     accelerator.gradient_state._set_sync_gradients(last)
-    with contextlib.nullcontext() if last or accelerator.is_fsdp2 else accelerator.no_sync(model):
+    as_ddp = not (accelerator.is_fsdp2 or trainer.is_deepspeed_enabled)
+    with accelerator.no_sync(model) if as_ddp and not last else contextlib.nullcontext():
         yield
 
 
-def training_arguments(parallel: ParallelConfig, on_gpu: bool) -> dict[str, Any]:
+def training_arguments(student: StudentConfig, dtype: str, on_gpu: bool) -> dict[str, Any]:
     """Arguments for transformers' ``TrainingArguments``."""
+    parallel = student.parallel
     again = on_gpu if parallel.activation_checkpointing is None else parallel.activation_checkpointing
     alone = {"use_cpu": not on_gpu, "gradient_checkpointing": again}
     if world_size() == 1:
         return alone
     if parallel.strategy == "ddp":
         return alone | {"ddp_find_unused_parameters": False}
+    if parallel.strategy == "zero3":  # for `bf16` it would train bfloat16 weights
+        return alone | {"deepspeed": zero3_config(student.max_grad_norm, dtype), "bf16": False}
     settings = {
         "version": 2,
         "reshard_after_forward": True,
@@ -201,6 +211,9 @@ def full_state_dict(trainer: Any, trainable_only: bool) -> dict[str, Any]:
                 trainer.model.set_submodule(name, module._checkpoint_wrapped_module)
         options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=trainable_only)
         return dict(get_model_state_dict(trainer.model, options=options))
+    if trainer.is_deepspeed_enabled:
+        engine = trainer.model_wrapped
+        return dict(engine._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=trainable_only) or {})
     if rank() > 0:
         return {}
     if trainable_only:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distill.train.attention import register_packed_attention
+from distill.train.attention import QUERIES_BY_PLACE, register_packed_attention, scales_queries_by_place
 from distill.train.batches import LAYOUTS, Layout, batch_of
 from distill.train.context import ContextGroup, part_of
 from distill.train.loss import LabelledHead, own_losses
@@ -72,6 +72,8 @@ def prove(model: Any, rows: TokenRows, step: Sequence[int], pad_id: int, context
                 if layout == "packed":
                     if attention != "sdpa":
                         raise ValueError(f"the model's attention is {attention}")
+                    if scales_queries_by_place(model.config):
+                        raise ValueError(QUERIES_BY_PLACE)
                     packed = register_packed_attention if context is None else context.register_attention
                     model.set_attn_implementation(packed())
                 worst = difference(layout, labelled_head)

@@ -36,6 +36,7 @@ from distill.train.result import TrainResult
 from distill.train.rows import TokenRows, token_rows
 from distill.train.surroundings import surroundings
 from distill.train.weights import open_model, save_adapter, save_full, training_dtype
+from distill.train.zero import divide_weights, shown_by_gradients
 from licensing.errors import InputError, MissingDependency, Refused
 from licensing.files import link_or_copy, write_json, write_rows
 
@@ -120,7 +121,7 @@ def train_sft(
     rows_key = fingerprint_of(rows_digest, str(student.max_length), versions, *template)
     on_gpu = torch.cuda.is_available()
     first, ranks = parallel.rank() == 0, parallel.world_size()
-    parallel.start_processes(on_gpu)
+    parallel.start_processes(student.parallel, on_gpu)
     with parallel.first_rank_first():
         data = token_rows(start, end, rows, student.max_length, checkpoints, rows_key)
     if samples is None:
@@ -133,6 +134,7 @@ def train_sft(
     resume = newest_complete(checkpoints, fingerprint, remove=first)
     with surroundings(checkpoints, "student.micro_batch_size", "student.max_length"):
         model = open_model(student, start, dtype)
+        trained_parameters = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
         context = parallel.context_group(student.parallel)
         proof = prove(model, data, order[: student.batch_size], pad_id, context)
         for refusal in proof.refused if first else ():
@@ -167,7 +169,7 @@ def train_sft(
         layout=proof.layout,
         layouts_refused=proof.refused,
         method=student.method.kind,
-        trained_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        trained_parameters=trained_parameters,
         left_out=data.left_out,
         history=tuple({key: entry[key] for key in _LOGGED if key in entry and is_json(entry[key])} for entry in logged),
         resumed_from=int(resume.name.rpartition("-")[2]) if resume else 0,
@@ -278,6 +280,10 @@ def _trainer(
             if first:
                 log.start(state.global_step)
 
+        def on_step_end(self, args: Any, state: Any, control: Any, lr_scheduler: Any = None, **_: Any) -> None:
+            if trainer.accelerator.optimizer_step_was_skipped:  # by DeepSpeed: the trainer leaves the schedule out, too
+                lr_scheduler.step()
+
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if "loss" in logs and first:
                 progress(state.global_step, state.max_steps, f"loss {logs['loss']:.3f}")
@@ -304,10 +310,12 @@ def _trainer(
                     with self.compute_loss_context_manager():
                         losses, output = head.losses(model, batch, **more) if head else own_losses(model, batch, **more)
                         loss = losses.sum() * ranks / count
-                        if more:
+                        if more and output.aux_loss is not None:  # Llama 4 has a weight for one and computes none
                             loss = loss + router_loss * output.aux_loss / len(batches)
+                    total += loss.detach()
+                    if self.is_deepspeed_enabled and batch is batches[-1]:
+                        loss = shown_by_gradients(loss, parallel.sum_of_ranks(total.clone()))
                     self.accelerator.backward(loss)
-                total += loss.detach()
             total = parallel.sum_of_ranks(total) / ranks
             self._loss = total.item()
             return total if math.isfinite(self._loss) else torch.zeros_like(total)  # the trainer adds its losses up
@@ -344,6 +352,8 @@ def _trainer(
     trainer = StepTrainer(
         model=model, args=arguments, train_dataset=steps, data_collator=lambda items: items[0], callbacks=[Watch()]
     )
+    if trainer.is_deepspeed_enabled:
+        divide_weights(trainer)
     set_trackers(trainer, student.report_to, metrics)
     return trainer
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Annotated, Literal
@@ -42,6 +41,10 @@ _NOISE = re.compile(
     r"\b(the|licen[cs]ed?|badge|tag|under|terms|of|use|model|weights|data(set)?|text|version|agreement|file|card)\b",
     re.IGNORECASE,
 )
+# Where a license stands, before its name: "LICENSE file: mit".
+_PLACE = re.compile(
+    r"^\s*(?:(?:the|model|data(?:set)?|hub|card|tag|licen[cs]e|file|text|badge|readme|metadata)[\s.]*)+:", re.IGNORECASE
+)
 # A remark in parentheses that doubts the license before it, bars a use, or limits it otherwise. Others say where it
 # stands, of what it is, or that nothing limits it.
 _DOUBTING = re.compile(
@@ -66,9 +69,10 @@ _AFTER_BARE = re.compile(r"[?:\s]")
 _PARTS = re.compile(r"\b(some|portions?|subsets?|parts?|partly|rows?|splits?)\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Finding:
-    """One result of one rule.
+    """One result of one rule; nothing changes it (a frozen class takes five times as long to build, and a large lineage
+    has very many).
 
     ``input``: id of the input that it comes from; None: the release itself. ``blocks``: no release may go on with it
     unless it is waived. ``certainty``: of the license that it rests on. The last two are not printed.
@@ -107,30 +111,56 @@ def finding(
     license: License | None = None,
     cite: Fact | None = None,
     blocks: bool = False,
+    certainty: Certainty | None = None,
+    note: str = "",
 ) -> Finding:
-    """Build a finding. A text that was not read whole, or an exception to it, adds a caveat: `fact` becomes `held`."""
-    caveats = [_CAVEAT[license.verified]] if license and license.verified in _CAVEAT else []
-    if dependency and license and dependency.parsed.exceptions:
-        exceptions = ", ".join(sorted(dependency.parsed.exceptions))
-        caveats.append(f"the exception {exceptions} gives further permissions that were not looked at")
-    if cite and cite.says:
+    """Build a finding. A text that was not read whole, or an exception to it, adds a caveat: `fact` becomes `held`.
+
+    ``note`` ends the reason. ``certainty``: of the license that it rests on; where it is left out, that of
+    ``dependency``. Without certainty, a violation becomes W-UPSTREAM-UNKNOWN, which blocks as well; duties, and
+    warnings that do not block, get a `?` behind the code and level `held` at most. Where lineage and registry
+    contradict each other, the duties of both stand as they are: whoever meets them is right either way.
+    """
+    if cite is not None and cite.says:
         why = f"{why} ({cite.says})"
-    if dependency and dependency.ambiguous and not dependency.conflict and license:
-        texts = f"any of {dependency.stated} may govern"
-        texts = "several texts share the name" if dependency.shared else texts
+    if dependency is not None and license is not None and dependency.ambiguous and not dependency.conflict:
+        texts = "several texts share the name" if dependency.shared else f"any of {dependency.stated} may govern"
         why = f"{why}; {texts}, this is {'one' if dependency.shared else 'the strictest'}"
-    return Finding(
-        code=code,
-        level="held" if caveats and level == "fact" else level,
-        input=dependency.input.id if dependency else None,
-        why="; ".join([why, *caveats]),
-        quote=cite.quote if cite else None,
-        section=cite.section if cite else None,
-        source=cite.source if cite else license.sources[0] if license and license.sources else None,
-        fix=fix,
-        blocks=blocks or code.startswith("V-"),
-        certainty=dependency.certainty if dependency else "established",
-    )
+    caveats = _caveats(dependency, license)
+    if caveats:
+        why, level = f"{why}{caveats}", "held" if level == "fact" else level
+    why += note
+    certainty = certainty or (dependency.certainty if dependency is not None else "established")
+    kind = code[0]
+    blocks = blocks or kind == "V"
+    if certainty == "established":
+        pass
+    elif kind == "V":
+        why = f"{code}, if the license is what it seems: {why}"
+        code, level, blocks = "W-UPSTREAM-UNKNOWN", "held", True
+    elif (kind == "W" and certainty == "questioned" and not blocks) or (
+        # A contested duty keeps its code: meeting it costs little either way.
+        kind == "O" and certainty not in ("unknown", "conflict") and level != "contested"
+    ):
+        bare = bare_code(code)
+        code = f"{bare}?{code[len(bare) :]}"
+        level = "held" if level == "fact" else level
+    if cite is not None:
+        place = cite.quote, cite.section, cite.source
+    else:
+        place = None, None, license.sources[0] if license is not None and license.sources else None
+    return Finding(code, level, dependency.input.id if dependency else None, why, *place, fix, blocks, certainty)
+
+
+def _caveats(dependency: Dependency | None, license: License | None) -> str:
+    """What limits the trust in a finding on ``license``, to be put behind its reason."""
+    if license is None:
+        return ""
+    caveats = f"; {_CAVEAT[license.verified]}" if license.verified in _CAVEAT else ""
+    if dependency is not None and dependency.parsed.exceptions:
+        exceptions = ", ".join(sorted(dependency.parsed.exceptions))
+        caveats += f"; the exception {exceptions} gives further permissions that were not looked at"
+    return caveats
 
 
 @dataclass(frozen=True)
@@ -227,6 +257,7 @@ def _read_prose(text: str, registry: Registry, *, limited: bool = False) -> tupl
     bare = re.sub(r"^\s*\((.*)\)\s*$", r"\1", text)
     bare = re.sub(r"[()]", ";", bare) if limited else bare
     for part in re.split(r"[,/;+|]|\s(?:and|or|AND|OR|with|WITH)\s", bare):
+        part = _PLACE.sub("", part)
         named = registry.candidates(part)
         if not named and not _NOT.match(part):
             named = registry.candidates(_NOISE.sub(" ", part))
@@ -257,8 +288,8 @@ class Dependency:
     def of(self, item: Input) -> Dependency:
         """The same for another input that says the same: what is resolved is not resolved again."""
         _ = self.open_question, self.labels, self.terms, self.stated
-        other = copy(self)
-        other.__dict__["input"] = item
+        other = object.__new__(Dependency)
+        other.__dict__.update(self.__dict__, input=item)
         return other
 
     @cached_property

@@ -5,19 +5,35 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from licensing.card import ON_TEACHERS, ON_TRAINING
+from licensing.registry import sentences
 from licensing.rules.context import AuditContext, Finding, finding
 from licensing.safe_yaml import printable
 
 _MAX_MENTIONS = 50
 # Services whose names say by themselves that their output is meant: their weights are not to be had.
-_SERVICE = r"claude|(?<!claude[-_ ])(?:opus|sonnet)[-_ ]?\d[\d.]*|chatgpt|gpt[-_ ]?[3-9](?:\.\d)?o?|gemini|grok"
-_MODEL = r"(?:deepseek[-_ ]?[rv]|qwen[-_ ]?|llama[-_ ]?|kimi[-_ ]?k|glm[-_ ]?)\d(?:[\w.]*\w)?|gpt-oss[\w-]*"
-_MADE = re.compile(
-    r"\b(?:distil\w*|synthetic\w*|generat\w+|traces?|outputs?|responses?|annotat\w+|labell?ed|rewritten|teachers?)\b",
+_SERVICE = (
+    r"claude|(?<!claude[-_ ])(?:opus|sonnet|haiku|fable)[-_ ]?\d[\d.]*|chatgpt|gpt[-_ ]?[3-9](?:\.\d)?o?|gemini|grok"
+)
+_REASONER = r"o[134](?:-(?:mini|pro|preview))?"
+_MODEL = (
+    r"(?:deepseek[-_ ]?[rv]|qwen[-_ ]?|llama[-_ ]?|kimi[-_ ]?k|glm[-_ ]?)\d(?:[\w.]*\w)?|gpt-oss[\w-]*"
+    r"|(?:gemma|exaone|nemotron|phi|granite|olmo|hunyuan)[-_ ]?\d(?:\.\d)?(?![\d.]*b\b)|minimax[-_ ]?m\d(?:\.\d)?"
+    r"|(?:mistral|magistral|devstral)[-_ ](?:large|medium|small)|(?-i:Command[- ][AR]\b)"
+)
+# A family and its version, without a size: "Qwen3-8B" is of Qwen3, "Llama-8B" of some Llama.
+_FAMILY = re.compile(
+    r"(?<![a-z])(?:(?:deepseek(?:[-_]?[rv](?=\d))?|qwen|llama|gemma|phi|glm|kimi(?:[-_]?k(?=\d))?|minimax(?:[-_]?m(?=\d))?"
+    r"|exaone|nemotron|granite|olmo|hunyuan|mistral|mixtral|magistral|devstral|command[-_][ar])"
+    r"(?:[-_]?v?\d(?:\.\d)?(?![\d.]*b(?![a-z])))?|gpt-oss|r1|o[134](?:-mini)?)(?![a-z])",
+    re.IGNORECASE,
+)
+_COMPARED = re.compile(
+    r"\b(?:beats?|outperform\w*|surpass\w*|better|worse|than|versus|vs|compar\w+|against|rival\w*|like)\b",
     re.IGNORECASE,
 )
 _IN_NAME = re.compile(rf"(?<![a-z])(?:{_SERVICE})(?![a-z])", re.IGNORECASE)
-_IN_PROSE = re.compile(rf"(?<![\w/-])(?:{_SERVICE}|{_MODEL})(?!\w)", re.IGNORECASE)
+_IN_PROSE = re.compile(rf"(?<![\w/-])(?:{_SERVICE}|{_REASONER}|{_MODEL})(?!\w)", re.IGNORECASE)
 
 
 def unlisted_teachers(ctx: AuditContext) -> Iterator[Finding]:
@@ -35,12 +51,19 @@ def unlisted_teachers(ctx: AuditContext) -> Iterator[Finding]:
 
 
 def _mentions(ctx: AuditContext) -> Iterator[tuple[str, str]]:
-    for match in _IN_NAME.finditer(ctx.lineage.release.rsplit("/", 1)[-1]):
+    name = ctx.lineage.release.rsplit("/", 1)[-1]
+    taught = ON_TEACHERS.search(name.replace("_", "-"))  # else a model of the name is its base, or compared with it
+    for match in (*_IN_NAME.finditer(name), *(_FAMILY.finditer(name) if taught else ())):
         yield match.group(0), f'its name says "{match.group(0)}"'
     for line in (ctx.lineage.declared.text or "").splitlines():
-        if _MADE.search(line):
-            for match in _IN_PROSE.finditer(line):
-                yield match.group(0), f'its card says "{printable(line)}"'
+        parts = [line] if ON_TEACHERS.search(line) else [s for s in sentences(line) if _speaks_of_training(s)]
+        for part in parts:
+            for match in _IN_PROSE.finditer(part):
+                yield match.group(0), f'its card says "{printable(part.strip())}"'
+
+
+def _speaks_of_training(sentence: str) -> bool:
+    return bool(ON_TRAINING.search(sentence)) and not _COMPARED.search(sentence)
 
 
 def _fold(text: str) -> str:

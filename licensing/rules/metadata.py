@@ -7,9 +7,13 @@ from collections.abc import Iterator
 
 from licensing.registry import sentences
 from licensing.rules.context import AuditContext, Dependency, Finding, finding
+from licensing.safe_yaml import printable
 from licensing.schema import License
 
 _EARLIER = re.compile(r"\b(was|were|earlier|formerly|previously|before|until|changed)\b", re.IGNORECASE)
+_PLACES = re.compile(r"\b(?:card|licen[cs]e(?: file)?)\s*[:)]", re.IGNORECASE)
+_NON_COMMERCIAL_USE = re.compile(r"\bnon[- ]?commercial (?:use|purposes?|research)\b", re.IGNORECASE)
+_OTHER_USES = re.compile(r"(?<!non-)(?<!non )\bcommercial\b|\b(?:not|no|nor|without|never)\b", re.IGNORECASE)
 # Prose that speaks of an input's license does not declare the release's own.
 _NOTICE = re.compile(r"\bnotices?\b", re.IGNORECASE)
 _OF_AN_INPUT = re.compile(
@@ -50,6 +54,18 @@ def tag_and_prose(ctx: AuditContext) -> Iterator[Finding]:
 def _contradiction(ctx: AuditContext, declared: License) -> Iterator[Finding]:
     """Prose that names a stricter license than the tag. A notice counts where its subject is inside the release; a tag
     that also governs, or is stricter, is R2's matter."""
+    several = len({entry.label for entry in ctx.tag_names}) > 1 or not ctx.parsed_tag.complete
+    if several and _PLACES.search(ctx.tag or ""):
+        why = f'card and LICENSE file differ, by the declaration itself: "{ctx.tag}"'
+        fix = "declare the one that is right, and ship its text as LICENSE"
+        yield finding("W-CARD-CONTRADICTS", why, fix=fix, level="held")
+        return
+    own_words = next(_non_commercial_words(ctx), None) if not declared.non_commercial else None
+    if own_words:
+        why = f'the tag says {declared.label}, which allows commercial use, and the card says "{own_words}"'
+        fix = "declare a non-commercial license, or take the sentence out"
+        yield finding("W-CARD-CONTRADICTS", why, fix=fix, level="held")
+        return
     governs = frozenset[str]().union(*(d.labels for d in (*ctx.roots, *ctx.data)))
     beside = declared.label in ctx.root_labels and not declared.permissive
     also_governs = beside or ctx.own(declared) or declared.non_commercial
@@ -74,6 +90,17 @@ def _contradiction(ctx: AuditContext, declared: License) -> Iterator[Finding]:
             why = f"the tag says {declared.label}, the card's text the stricter {license.label}"
             yield finding("W-CARD-CONTRADICTS", why, license=license, fix=fix, level="held")
         return
+
+
+def _non_commercial_words(ctx: AuditContext) -> Iterator[str]:
+    """Sentences that limit the release, as a whole and in words of its own, to non-commercial use."""
+    if ctx.discloses_parts:
+        return
+    for sentence in sentences(ctx.lineage.declared.text):
+        if not _NON_COMMERCIAL_USE.search(sentence) or _OTHER_USES.search(sentence):
+            continue
+        if not (_OF_AN_INPUT.search(sentence) or _NOTICE.search(sentence) or ctx.registry.mentioned(sentence)):
+            yield printable(sentence.strip())
 
 
 def r14_changes(ctx: AuditContext) -> Iterator[Finding]:
@@ -130,4 +157,6 @@ def exact_repository(ctx: AuditContext) -> Iterator[Finding]:
         unchecked = ctx.registry.is_unchecked(dependency.input.id)
         why += f"{'said' if unchecked else 'known'} to be under {stricter.name}, which asks for more"
         fix = f"look at its LICENSE, and write `licence: {stricter.id}` if it is that"
+        if not exact:
+            fix += "; where its name speaks only of a teacher, or of another model beside it, waive this and say so"
         yield finding(code, why, dependency=dependency, license=stricter, fix=fix, level="held", blocks=True)

@@ -4,27 +4,63 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
+from typing import NamedTuple
 
-from licensing.rules.context import AuditContext, Dependency, Finding, Level, finding
+from licensing.rules.context import AuditContext, Certainty, Dependency, Finding, Level, finding
 from licensing.schema import Fact, License
 
 
-def copy_duties(
-    license: License, dependency: Dependency, why: str, *, weights: bool, level: Level = "fact"
-) -> list[Finding]:
+class _Origin(NamedTuple):
+    """All that the duties of a license depend on beside its text: the same for very many inputs."""
+
+    owner: str
+    attributed: bool
+    excluded: str
+
+    @classmethod
+    def of(cls, license: License, dependency: Dependency) -> _Origin:
+        name, phrase = dependency.input.id, license.copies.attribution
+        excluded = (f"it gives no rights to parties in {', '.join(g.excluded)} ({g.scope})"
+                    for g in license.geography if g.reaches(name))  # fmt: skip
+        return cls(dependency.owner, phrase is not None and phrase.applies_to(name), "; ".join(excluded))
+
+
+class _Duty(NamedTuple):
+    """A duty of a license: its code, the clause, what it asks for, and how to meet it (`{input}`: the id of the input).
+    ``certainty``: where it is not that of the input's license; ``note`` ends the reason."""
+
+    code: str
+    cite: Fact
+    asks: str
+    fix: str
+    certainty: Certainty | None = None
+    note: str = ""
+
+    def finding(self, license: License, dependency: Dependency, why: str) -> Finding:
+        """``why``: how the material of ``license`` comes to be in the release."""
+        reason = f"{why}; if you redistribute it, {license.name} asks you to {self.asks}"
+        fix = self.fix.replace("{input}", dependency.input.id)
+        return finding(
+            self.code, reason, dependency=dependency, license=license, cite=self.cite, fix=fix,
+            certainty=self.certainty, note=self.note,
+        )  # fmt: skip
+
+
+def copy_duties(license: License, dependency: Dependency, why: str) -> list[Finding]:
+    """Every duty that ``license`` puts on a model that holds weights under it. ``why``: how they come to be inside."""
+    duties = _duties(license, _Origin.of(license, dependency), weights=True)
+    return [duty.finding(license, dependency, why) for duty in duties]
+
+
+def _duties(license: License, origin: _Origin, *, weights: bool) -> list[_Duty]:
     """Every duty that ``license`` puts on whoever redistributes its material. ``weights``: the release is a model."""
-    c, name = license.copies, license.label
-    duties: list[Finding] = []
+    c, name, excluded = license.copies, license.label, origin.excluded
+    duties: list[_Duty] = []
 
     def duty(code: str, cite: Fact | None, text: str, fix: str) -> None:
         if cite is not None:
-            reason = f"{why}; if you redistribute it, {license.name} asks you to {text}"
-            one = finding(code, reason, dependency=dependency, license=license, cite=cite, fix=fix, level=level)
-            duties.append(one)
+            duties.append(_Duty(code, cite, text, fix))
 
-    excluded = "; ".join(f"it gives no rights to parties in {', '.join(g.excluded)} ({g.scope})"
-                       for g in license.geography if g.reaches(dependency.input.id))  # fmt: skip
     duty(
         f"O-SHIP-LICENCE:{name}",
         c.licence_copy,
@@ -35,12 +71,12 @@ def copy_duties(
         f"O-COPYRIGHT-NOTICE:{name}",
         c.copyright_notice,
         "keep its copyright line and permission notice",
-        f"ship the upstream LICENSE of {dependency.input.id} with its copyright line",
+        "ship the upstream LICENSE of {input} with its copyright line",
     )
     if c.notice is not None:
         line = f"put this line in NOTICE: {c.notice.text}" if c.notice.text else "ship the upstream's notice file"
         duty(f"O-NOTICE:{name}", c.notice, "ship a notice file", line)
-    if c.attribution is not None and c.attribution.applies_to(dependency.input.id):
+    if c.attribution is not None and origin.attributed:
         phrase = c.attribution.phrases[0]
         fix = f'show "{phrase}" on the card ({c.attribution.where})'
         duty(f"O-ATTR:{phrase}", c.attribution, "show a phrase", fix)
@@ -57,10 +93,10 @@ def copy_duties(
         "write a card that covers at least what the upstream card covers",
     )
     if weights:
-        fix = f"credit {dependency.owner} on the card, with a link to the license"
-        duty(f"O-CREDIT:{dependency.owner}", c.credit, "credit the licensor", fix)
+        fix = f"credit {origin.owner} on the card, with a link to the license"
+        duty(f"O-CREDIT:{origin.owner}", c.credit, "credit the licensor", fix)
     else:
-        fix = f"name {dependency.input.id}, its creator, its license with a link, and your changes"
+        fix = "name {input}, its creator, its license with a link, and your changes"
         duty("O-CREDIT-DATA", c.credit, "credit the licensor", fix)
     duty(f"O-PASS-AUP:{name}", c.use_policy, "pass on its use policy", "ship the use policy as a file, or link to it")
     duty(
@@ -84,31 +120,38 @@ def copy_duties(
 def r1_copies(ctx: AuditContext) -> Iterator[Finding]:
     """R1: weights of a model and rows of a data set carry every duty of their license."""
     inside = "its rows are in the data set" if ctx.dataset else "its weights are in the release"
+    owed: dict[tuple[object, ...], list[tuple[License, _Duty]]] = {}
     for root in ctx.roots:
-        duties = [copy_duties(license, root, inside, weights=not ctx.dataset) for license in root.applying]
-        yield from _of_shared_name(root, duties) if root.shared else itertools.chain.from_iterable(duties)
+        origins = tuple((license.id, _Origin.of(license, root)) for license in root.applying)
+        alike = root.shared and root.stated, *origins
+        if alike not in owed:
+            duties = [
+                [(license, duty) for duty in _duties(license, origin, weights=not ctx.dataset)]
+                for license, (_, origin) in zip(root.applying, origins, strict=True)
+            ]
+            owed[alike] = _of_shared_name(root, duties) if root.shared else list(itertools.chain.from_iterable(duties))
+        for license, duty in owed[alike]:
+            yield duty.finding(license, root, inside)
     for root, license in ctx.root_licenses:
         yield from _upstream_notice(ctx, root, license, inside)
 
 
-def _of_shared_name(root: Dependency, duties: list[list[Finding]]) -> Iterator[Finding]:
+def _of_shared_name(root: Dependency, duties: list[list[tuple[License, _Duty]]]) -> list[tuple[License, _Duty]]:
     """Duties of texts that share a name: those that all of them have are certain, whichever of them governs."""
     labels = {license.label for license in root.applying}
 
-    def common(duty: Finding) -> str:
+    def common(duty: _Duty) -> str:
         bare, colon, argument = duty.code.partition(":")
         return f"{bare}{colon}{root.stated}" if argument in labels else duty.code
 
-    coded = [[(common(duty), duty) for duty in group] for group in duties]
-    certain = set.intersection(*({code for code, _ in group} for group in coded))
-    for code, duty in itertools.chain.from_iterable(coded):
-        if code not in certain:
-            yield duty
-    names = ", ".join(license.name for license in root.applying)
-    for code, duty in coded[0]:
-        if code in certain:
-            why = f"{duty.why}; so do all that it can be: {names}"
-            yield replace(duty, code=code, why=why, certainty="established")
+    certain = set.intersection(*({common(duty) for _, duty in group} for group in duties))
+    note = f"; so do all that it can be: {', '.join(license.name for license in root.applying)}"
+    open_points = [one for one in itertools.chain.from_iterable(duties) if common(one[1]) not in certain]
+    return open_points + [
+        (license, duty._replace(code=common(duty), certainty="established", note=note))
+        for license, duty in duties[0]
+        if common(duty) in certain
+    ]
 
 
 def _upstream_notice(ctx: AuditContext, root: Dependency, license: License, inside: str) -> Iterator[Finding]:

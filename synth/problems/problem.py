@@ -214,10 +214,11 @@ class PromptSet:
 # --- loading -----------------------------------------------------------------------------------------------------
 
 
-def load_prompts(config: PromptsConfig, *, answerless: bool = False) -> PromptSet:
+def load_prompts(config: PromptsConfig, *, answerless: bool = False, section: str = "prompts") -> PromptSet:
     """Read the problems of one source, in its order, without the later copies of a problem.
 
-    ``answerless``: problems of kind math and choice may lack an answer, for ``verify.majority``. With ``seed`` and
+    ``answerless``: problems of kind math and choice may lack an answer, for ``verify.majority``. ``section``: where the
+    recipe has them, for hints. With ``seed`` and
     ``limit`` N problems chosen at random: those whose content has the smallest digests, so that the order of rows and
     the number of copies do not matter. Raises InputError: the source is missing, has no good row, or (``on_bad_row:
     stop``) has a bad row, named by file and line. Raises MissingDependency where `datasets` or `reasoning-gym` is
@@ -241,9 +242,9 @@ def load_prompts(config: PromptsConfig, *, answerless: bool = False) -> PromptSe
             bad.append(BadRow(where, outcome))
         if config.limit is not None and len(unique.prompts) >= config.limit:
             break
-    raise_bad_row(bad, config.on_bad_row, "prompts")
+    raise_bad_row(bad, config.on_bad_row, section)
     if not unique.prompts:
-        raise_empty(name, bad, "prompts", left_out)
+        raise_empty(name, bad, section, left_out)
     return PromptSet(tuple(unique.prompts), tuple(bad), duplicates, dict(left_out))
 
 

@@ -7,7 +7,9 @@ empty folder in memory, and no network, no home, no other processes, no /proc, n
 from __future__ import annotations
 
 import functools
+import glob
 import importlib.util
+import itertools
 import os
 import re
 import shutil
@@ -20,7 +22,8 @@ from synth.sandbox.runtime import CODE, ENVIRONMENT, INSIDE, RUNNER, Connection,
 __all__ = ["Bubblewrap"]
 
 FOLDER_BYTES = 64 << 20
-_SYSTEM = ("/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/include", "/usr/share/zoneinfo")
+_SYSTEM = ("/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/include", "/usr/share/zoneinfo",
+           "/etc/alternatives", "/etc/java-*-openjdk", "/usr/share/go-*")  # fmt: skip
 _LINKS = ("/bin", "/lib", "/lib32", "/lib64")  # on most systems links into /usr
 
 
@@ -49,8 +52,8 @@ class Bubblewrap:
             "--as-pid-1", "--cap-drop", "ALL", "--uid", "65534", "--gid", "65534", "--hostname", "sandbox",
             "--symlink", "/tmp/.stdin", "/dev/stdin",
         ]  # fmt: skip
-        for path in _SYSTEM:
-            command += ["--ro-bind-try", path, path]
+        for path in itertools.chain(*map(glob.glob, _SYSTEM)):
+            command += ["--ro-bind", path, path]
         for path in _LINKS:
             command += ["--symlink", os.readlink(path), path] if os.path.islink(path) else ["--ro-bind-try", path, path]
         for path, inside in binds:

@@ -29,6 +29,4 @@ class Remote:
         )
 
     def connect(self) -> Connection:
-        channel = socket.create_connection(self._address, CONNECT_TIMEOUT_S)
-        channel.settimeout(None)
-        return Connection(channel)
+        return Connection(socket.create_connection(self._address, CONNECT_TIMEOUT_S))

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import socket
-import struct
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +26,7 @@ __all__ = [
 
 CODE = Path(__file__).resolve().parent / "runner"
 INSIDE = "/distill"  # where a runner has its code, as synth/sandbox/runner
-TIMEOUT_S = 60  # for a runner to take a job, and for its command to end
+TIMEOUT_S = 60  # for the command that started a runner to end
 RUNNER = ("-s", "-P", "-m", "synth.sandbox.runner")
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1",
                "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": INSIDE}  # fmt: skip
@@ -63,8 +62,8 @@ class Connection:
     def __init__(
         self, channel: socket.socket, process: subprocess.Popen[bytes] | None = None, stop: Stop = kill_group
     ) -> None:
-        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", TIMEOUT_S, 0))
         self.channel = channel
+        self.stream = channel.makefile("rwb")
         self.is_used = False
         self.process = process
         self._stop = stop
@@ -81,6 +80,8 @@ class Connection:
         deadline = time.monotonic() + TIMEOUT_S
         while True:
             self.kill()
+            with contextlib.suppress(OSError):  # what could not be sent
+                self.stream.close()
             self.channel.close()
             if self.process is None:
                 return ""

@@ -11,7 +11,6 @@ import re
 import socket
 import tempfile
 import threading
-import time
 from dataclasses import asdict
 from pathlib import Path
 from secrets import token_hex
@@ -77,11 +76,11 @@ class Sandbox:
 
     def _ask(self, job: Job) -> Result:
         connection = self._connected()
-        number, channel = token_hex(8), connection.channel.fileno()
-        grace_s = GRACE_S if connection.is_used else START_TIMEOUT_S
+        number = token_hex(8)
+        connection.channel.settimeout(job.timeout_s + (GRACE_S if connection.is_used else START_TIMEOUT_S))
         try:
-            send(channel, {"id": number, "job": asdict(job)})
-            reply = receive(channel, time.monotonic() + job.timeout_s + grace_s)
+            send(connection.stream, {"id": number, "job": asdict(job)})
+            reply = receive(connection.stream)
         except Late:
             self._drop()
             return Result("timeout", f"not done within {job.timeout_s:g} s", seconds=job.timeout_s)

@@ -22,7 +22,7 @@ from synth.reasoning import Reasoning
 from synth.verify.answers.read import equal
 from synth.verify.answers.values import Unreadable
 from synth.verify.extract import final_answer
-from synth.verify.statement import DENIED, RETRACTED, TAKEN_BACK
+from synth.verify.statement import DENIED, NO_LONGER, RETRACTED
 from synth.verify.verdict import Verdict, shortened
 
 __all__ = ["check_gold", "lettered", "verify"]
@@ -141,7 +141,6 @@ _BY_CONDITION = re.compile(
     r"first\s+glance)\b",
     re.IGNORECASE,
 )
-_NO_LONGER = re.compile(rf"(?:^|[.!?\n])\s*(?:no|however)\b|(?!(?<=\w )wait){TAKEN_BACK.pattern}", re.IGNORECASE)
 _RULED_OUT = re.compile(
     r"\b(?:wrong|incorrect|false|impossible|fails|tempting|not|no)\b|n['\u2019]t\b|\?", re.IGNORECASE
 )
@@ -416,7 +415,7 @@ def _prose(text: str, options: dict[str, str] | None) -> str | None:
         bare = rest.lstrip(".:)- ")
         texts = (bare, re.split(r"[,.;(\u2014]", bare)[0])
         is_own = options is not None and any(_by_text(part, options or {}) for part in texts)
-        is_own = is_own and not _NO_LONGER.search(rest)
+        is_own = is_own and not NO_LONGER.search(rest)
         marked = re.match(r"[.:)]" if raw[-1].isalnum() else r"", rest)
         is_plain = (
             marked
@@ -525,7 +524,7 @@ def _commitment(text: str, options: dict[str, str] | None) -> str | None:
             named = [letter for one in texts if (letter := _by_text(one, options or {}))]
             if same := named[0] if named else _number(part, options or {}):
                 last = (match.end(), match.start(), [same])
-    if last is None or _NO_LONGER.search(text, last[0]):
+    if last is None or NO_LONGER.search(text, last[0]):
         return None
     return ", ".join(last[2])
 

@@ -27,6 +27,7 @@ from synth.verify.code_tests import (
     read_tests,
     same_output,
 )
+from synth.verify.languages import LANGUAGES, Language
 from synth.verify.program import MAX_CODE, defined_names, extract, join, language_of, prompt_setup
 from synth.verify.verdict import Verdict, shortened
 
@@ -38,11 +39,6 @@ __all__ = ["open_sandbox", "request", "run", "serve"]
 ROW_TIMEOUTS = 20  # a row with many stdin tests has at most so many times the time of one
 COMPILE_TIMEOUT_S = 60.0
 COMPILE_MEMORY_MB = 2048
-_COMPILERS = {
-    "cpp": ["g++", "-O2", "-std=c++17", "-o", "program", "program.cpp"],
-    "c": ["gcc", "-O2", "-o", "program", "program.c", "-lm"],
-    "rust": ["rustc", "-O", "-o", "program", "program.rust"],
-}
 
 
 def open_sandbox(name: str = "auto", packages: Path | None = None) -> Sandbox:
@@ -162,10 +158,14 @@ def serve(sandbox: Sandbox, job: Mapping[str, Any], config: CodeConfig) -> Verdi
         score = 1.0 if result.passed else passed if result.verdict == "wrong" else 0.0
         return Verdict(result.verdict, score, extracted, result.reason, result.seconds, result.isolation)
     if job["language"] != "python":
-        built = _compile(sandbox, job["language"], job["code"])
+        language = LANGUAGES[job["language"]]
+        built = _compile(sandbox, language, job["code"])
         if built.file is None:
             return Verdict(built.verdict, 0.0, extracted, built.reason, built.seconds)
-        program = replace(program, mode="execute", code="", argv=["./program"], files={"program": built.file})
+        program = replace(
+            program, mode="execute", code="", argv=language.run_command(config.memory_mb),
+            memory_mb=config.memory_mb + language.reserved_mb, files={"program": built.file},
+        )  # fmt: skip
     return _stdin_tests(sandbox, program, job, extracted)
 
 
@@ -214,14 +214,13 @@ def _check_output(sandbox: Sandbox, checker: str | None, program: Job, output: s
     return Result("correct") if score > 0 else Result("wrong", "the checker does not accept the output")
 
 
-def _compile(sandbox: Sandbox, language: str, code: str) -> Result:
+def _compile(sandbox: Sandbox, language: Language, code: str) -> Result:
     source = base64.b64encode(code.encode("utf-8", "surrogatepass")).decode()
-    compiler = _COMPILERS[language]
-    job = Job("execute", COMPILE_TIMEOUT_S, COMPILE_MEMORY_MB, argv=compiler, files={f"program.{language}": source},
-              collect="program", processes=True)  # fmt: skip
+    job = Job("execute", COMPILE_TIMEOUT_S, COMPILE_MEMORY_MB + language.reserved_mb, argv=language.build_command(code),
+              files={language.source_name(code): source}, collect="program", processes=True)  # fmt: skip
     result = _run(sandbox, job)
     if result.reason == "exit code 127":
-        return Result("error", f"the sandbox has no {compiler[0]}")
+        return Result("error", f"the sandbox cannot compile this language: {result.stderr.strip()[:300]}")
     if result.verdict == "wrong":
         return replace(result, reason=f"it does not compile: {result.stderr.strip()[:300]}")
     return result

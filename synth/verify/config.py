@@ -108,7 +108,7 @@ class VerifyConfig(Section):
     """How answers are verified, within which limits."""
 
     workers: int = Operational(2, ge=1, description="Worker processes.")
-    timeout_s: float = Field(2.0, gt=0, description="Wall seconds a row; after that its verdict is `timeout`.")
+    timeout_s: float = Field(2.0, gt=0, description="CPU seconds a row; after that its verdict is `timeout`.")
     memory_mb: int = Field(2048, ge=256, description="Address space of one worker, in MiB; on Linux only.")
     code: CodeConfig = Field(CodeConfig(), description="Programs and their tests.")
     format: FormatConfig | None = Field(None, description="The format that a response has to have.")

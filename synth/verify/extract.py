@@ -23,22 +23,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from synth.reasoning import Reasoning, split_reasoning
-from synth.verify.answers.tokens import closing_brace, is_balanced
+from synth.verify.answers.tokens import FUNCTIONS, closing_brace, is_balanced
 from synth.verify.statement import (
     BOLD,
-    BY_CASE,
-    COPULA,
     DENIED,
-    LEAD,
-    MODAL,
-    NOT_THE_ANSWER,
+    NO_LONGER,
     RETRACTED,
     SEGMENT,
-    SUPPOSED,
     TAKEN_BACK,
     emphasized,
     formulas,
     inside,
+    introduces_answer,
     is_stated,
     last_clause,
     stated,
@@ -60,7 +56,8 @@ _TAG = re.compile(r"<answer>([^<]*(?:<(?!/?answer>)[^<]*)*)</answer>", re.IGNORE
 _SENTENCES = 20  # about an answer that are looked at, from the last one
 _SHORT = 400  # characters of a line in which a sentence's answer is looked for
 _CUE = re.compile(
-    r"(?:\b(?:final\s+(?:answers?|results?)|answers?|solutions?|results?|r[ée]ponse(?:\s+finale)?|r[ée]sultat|resultado|soluci[óo]n|(?:respuesta|resposta)(?:\s+final)?|"
+    r"(?:(?<!as a )\b(?:final\s+(?:answers?|results?)|answers?|solutions?|results?|"
+    r"r[ée]ponse(?:\s+finale)?|r[ée]sultat|resultado|soluci[óo]n|(?:respuesta|resposta)(?:\s+final)?|"
     r"risposta|Antwort|Ergebnis)\b\**"
     r"(?P<between>[^\n.:=$\\]{0,60}?)(?:\b(?:is|are|equals|be|est|es|ist|lautet)\b\**:?|\s[éè]\s|:\**|=|→|[-\u2013\u2014](?=\s))|"
     r"\bans[.:]|【(?:answer|答案)】|(?:最终)?(?:答案|结果)\**(?:应该|应)?(?:是|为|:|\uff1a|等于)\**[:\uff1a]?|答え\**(?:は|[:\uff1a])\**|"
@@ -75,19 +72,17 @@ _HASH = re.compile(r"####[ \t]*([^\n]*)")
 _END = re.compile(
     r"(?<!\b[ap]\.m)[.!?]\s+(?=[A-Z\"'(*\\$]|$)|。|;\s+(?=[A-Za-z]{2})|\n|"
     r",?\s+(?:because|since|which|where|so that|as (?:we|shown|"
-    r"required|desired|the)|for (?:all|any|every)|when|given that|"
-    r"I hope|by)\b|,\s+(?:I|as|so|but|hence|thus|while|just|not)\b|\s[\u2013\u2014]\s|"
+    r"required|desired|the)|for (?:all|any|every)|given that|"
+    r"I hope|by)\b|,\s+(?:I (?:think|believe)|as|so|hence|thus|while|just|not(?! sure))\b|\s[\u2013\u2014]\s|"
     r"\s(?:rather than|instead of|\(not)\b",
 )
 _MARKED = re.compile(r"(?:-\s*)?(?:part\s*)?\(?[a-eA-E1-9]\)", re.IGNORECASE)  # a line of an answer in several parts
 _MARKUP = re.compile(
     r"</?(?:b|i|u|p|em|li|ul|ol|br|div|span|code|strong|h[1-6]|solution|result)\b[^<>]{0,80}>", re.IGNORECASE
 )
+_QUOTED = re.compile(r"^[ \t]*>[> \t]*", re.MULTILINE)
+_WORD_FIRST = re.compile(rf"(?!(?:{'|'.join(FUNCTIONS)})\b)[A-Z]?[a-z]{{2,}}\s+[^(\s]")
 _TICKED = re.compile(r"`+([^`]+)`+[.,]?")
-_HEDGE = re.compile(
-    r"\b(?:or (?:maybe|perhaps|possibly)|not sure|i (?:do not|don't|cannot|can't) (?:know|tell|determine|decide))\b",
-    re.IGNORECASE,
-)
 _JSON = re.compile(r'"(?:final[_ ]?)?answer"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|([^"\s,{}\[\]]+))\s*[,}]', re.IGNORECASE)
 _END_OF_TURN = re.compile(r"<\|(?:im_(?:end|start)|eot_id|end_?of_?text|end)\|>|</s>")
 _YES_NO = re.compile(r"(?:(?:so|therefore|thus|hence),?\s+)?(yes|no|true|false)\s*[,.!;:]", re.IGNORECASE)
@@ -201,21 +196,20 @@ def committed_answer(response: str | Reasoning) -> Answer:
         return Answer(_tidy(last[1]), how="hash")
     if "</" in text:
         text = _MARKUP.sub(" ", text).strip()
-    if _HEDGE.search(text[-_SHORT:]):
-        return Answer(None, reason="it does not commit itself to an answer")
     if fields := _JSON.findall(text):
         return Answer((fields[-1][0] or fields[-1][1]).replace("\\\\", "\\"), how="sentence")
     sentence, is_denied = _sentence(text)
     if sentence is not None:
-        value = stated(sentence) if _is_prose(sentence) and COPULA.search(sentence) else None
+        value = stated(sentence)
         return Answer(sentence, how="sentence", others=(value,) if value else ())
     line = text.strip()
     truth = _YES_NO.match(BOLD.sub(emphasized, line)) or _TRUTH.search(line) or _CLAIM.fullmatch(line)
     is_taken_back = TAKEN_BACK.search(line) or (truth and truth.re is _TRUTH and DENIED.search(line))
     others = (next(filter(None, truth.groups())),) if truth and not is_taken_back else ()
-    value = stated(text)
+    value = stated(_QUOTED.sub("", text))
     others = others if value is None else (*others, value)
-    if len(line) <= 200 and not re.search(r"\n|\?[!?]+$", line) and not is_denied and not _is_prose(line):
+    is_prose = _is_prose(line) or (value is None and any(map(str.isdigit, line)) and _WORD_FIRST.match(line))
+    if len(line) <= 200 and not re.search(r"\n|\?[!?]+$", line) and not is_denied and not is_prose:
         joined = formulas(line)
         return Answer(joined or _tidy(line), how="whole", others=others)
     lines = [BOLD.sub(emphasized, part).strip() for part in line.splitlines() if part.strip()]
@@ -227,7 +221,7 @@ def committed_answer(response: str | Reasoning) -> Answer:
     if bold is not None and not tail.endswith("?"):
         before, emphasis = last_clause(tail[: bold.start()]), _tidy(emphasized(bold))
         is_value = any(char.isdigit() or char in "$\\" for char in emphasis)
-        if is_stated(before, tail[bold.end() :]) if is_value else emphasis[-1:] != ":" and not DENIED.search(before):
+        if is_stated(before, tail[bold.end() :], is_word=not is_value) and emphasis[-1:] != ":":
             return Answer(emphasis, how="emphasis", others=others)
     if value is not None:
         return Answer(value, how="stated", others=others)
@@ -240,32 +234,22 @@ def _sentence(text: str) -> tuple[str | None, bool]:
     """(the answer that the last sentence about an answer gives, whether one denies or supposes its answer)."""
     is_denied = False
     for cue in list(_CUE.finditer(text))[: -_SENTENCES - 1 : -1]:
-        clause = BOLD.sub(emphasized, text[cue.end() : cue.end() + 4 * _SHORT])
+        clause = BOLD.sub(emphasized, text[cue.end() : cue.end() + 10 * _SHORT])
         clause = _OPEN_BOLD.sub(r"\1", _BEGINNING.sub("", clause, count=1), count=1)
         before = last_clause(text[max(0, cue.start() - _SHORT) : cue.start()])
-        if (
-            DENIED.search(cue["between"] or "")
-            or NOT_THE_ANSWER.search(before + cue[0])
-            or MODAL.search(f"{before} {cue['between'] or ''}")
-            or (DENIED.match(clause) and not _NO.match(clause))
-            or SUPPOSED.search(before)
-        ):
+        if not introduces_answer(before, cue["between"] or "") or (DENIED.match(clause) and not _NO.match(clause)):
             is_denied = True
             continue
         sentence = re.split(r"(?<=[.!?])\s|\n", clause, maxsplit=1)[0]
         if RETRACTED.search(sentence):
             is_denied = True
             continue
-        if TAKEN_BACK.search(text, cue.end() + len(sentence)) or (
-            sentence.endswith("?") and sentence != clause.rstrip()
-        ):
+        if NO_LONGER.search(clause, 2) or sentence.endswith(("?", "吗")):
             return None, True
-        clause = LEAD.sub("", clause, count=1)
+        clause = clause.lstrip(" *:\n")
         if (joined := formulas(clause)) is not None:
             return joined, False
         line = clause[:_SHORT].partition("\n")[0]
-        if BY_CASE.search(f"{before} {line}"):
-            return None, True
         if (end := _END.search(line)) is not None:
             line = line[: end.start()]
         if line := _tidy(_AT_THE_END.sub("", line.rstrip("。.！! "))):

@@ -4,7 +4,7 @@ r"""Verdicts for rows of kind `math`: the final answer of a response equals the 
 
 `quick` is pure text and safe anywhere; it decides where both are the same letters or plain numbers. `judge` and
 `verify` are meant for a process of `synth.worker_pool`. Their work is bounded (`answers.evaluate`), so the process's
-time limit is a second wall, and verdicts do not depend on the load of a machine.
+limit of CPU time is a second bound, and verdicts do not depend on the load of a machine.
 """
 
 from __future__ import annotations

@@ -10,19 +10,19 @@ from typing import Any
 
 from synth.code_fences import Fence, find_fences
 from synth.reasoning import split_row
+from synth.verify.languages import LANGUAGES, NAMES
 
 __all__ = ["MAX_CODE", "Program", "defined_names", "extract", "join", "language_of", "prompt_setup"]
 
 MAX_CODE = 1 << 20  # characters
 MAX_PARSED = 1 << 18  # characters of code that is parsed here, outside of the sandbox
 _PYTHON = re.compile(r"py|python|python[23]|pypy3?|")
-COMPILED = {"cpp": "cpp", "c++": "cpp", "cc": "cpp", "cpp17": "cpp", "cpp20": "cpp", "c": "c", "rust": "rust"}
 _READS_INPUT = re.compile(r"\binput\(|\bstdin\b|\bopen\(0\b")
 
 
 @dataclass(frozen=True)
 class Program:
-    """`code` is None where a response has no program, and `reason` then says why. `language`: python, cpp, c, rust."""
+    """`code` is None where a response has no program, and `reason` says why. `language`: python, or of `LANGUAGES`."""
 
     code: str | None
     reason: str | None = None
@@ -30,11 +30,11 @@ class Program:
 
 
 def language_of(row: Mapping[str, Any]) -> str:
-    """python, cpp, c or rust. Raises ValueError for another `code_language`."""
+    """python, or one of `LANGUAGES`. Raises ValueError for another `code_language`."""
     name = str(row.get("code_language") or "python").lower()
-    if name not in COMPILED and not name.startswith("py"):
-        raise ValueError(f"code_language {name[:40]}: programs in python, cpp, c and rust can be run")
-    return COMPILED.get(name, "python")
+    if name not in NAMES and not name.startswith("py"):
+        raise ValueError(f"code_language {name[:40]}: programs in python, {', '.join(LANGUAGES)} can be run")
+    return NAMES.get(name, "python")
 
 
 def extract(row: Mapping[str, Any], names: Collection[str] = ()) -> Program:
@@ -54,11 +54,11 @@ def extract(row: Mapping[str, Any], names: Collection[str] = ()) -> Program:
         return Program(None, reasoning.reason)
     answer = reasoning.answer
     fences = list(find_fences(answer))
-    compiled = [fence for fence in fences if COMPILED.get(fence.language) and fence.is_closed]
-    if compiled and language == "python" and not any(fence.language.startswith("py") for fence in fences):
-        language = COMPILED[compiled[-1].language]
+    others = [fence for fence in fences if NAMES.get(fence.language) and fence.is_closed]
+    if others and language == "python" and not any(fence.language.startswith("py") for fence in fences):
+        language = NAMES[others[-1].language]
     if language != "python":
-        sources = [fence.code for fence in fences if COMPILED.get(fence.language, language) == language]
+        sources = [fence.code for fence in fences if NAMES.get(fence.language, language) == language]
         return Program(sources[-1], language=language) if sources else Program(None, "no code found")
     read = [_block(answer, fence) for fence in fences if _PYTHON.fullmatch(fence.language)]
     blocks = [code for code, is_closed in read if is_closed or is_python(code)]

@@ -28,7 +28,7 @@ from synth.verify.verdict import Verdict
 __all__ = ["VERDICT_LOG", "VerdictStore", "rules_digest", "verdict_basis"]
 
 VERDICT_LOG = "verdicts.jsonl"
-RULES_VERSION = 5
+RULES_VERSION = 6
 """Raise it when a verifier's code gives other verdicts: verdicts of the version before are then computed anew."""
 
 _PROBLEM_KEYS = (

@@ -176,7 +176,7 @@ class Verifier:
         try:
             reply = slot.call(Call(f"{module}:serve", request, timeout_s, (prepare,)))
         except CallTimeout:
-            return Verdict("timeout", reason=f"no verdict within {timeout_s:g} s", seconds=timeout_s)
+            return Verdict("timeout", reason=f"no verdict within {timeout_s:g} s of CPU time", seconds=timeout_s)
         except CallFailed as err:
             return Verdict("error", reason=f"the verifier failed: {err}", seconds=err.seconds)
         return replace(Verdict(**reply.value), seconds=reply.seconds)

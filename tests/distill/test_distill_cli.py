@@ -78,6 +78,21 @@ def test_check_accepts_the_smoke_recipe_and_forecasts_its_tokens(distill, tmp_pa
 
 
 @pytest.mark.slow
+def test_check_names_a_worked_example_that_is_a_held_out_problem(distill, tmp_path: Path) -> None:
+    held_out = tmp_path / "held-out.jsonl"
+    rows = ({"id": f"p{n}", "prompt": f"{n} + 5 =", "answer": f"{n + 5}", "kind": "math"} for n in range(8))
+    held_out.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    examples = "[{prompt: 3 + 5 =, response: '8'}, {prompt: 30 + 5 =, response: '35'}]"
+    changes = (f"evaluate.prompts={{kind: jsonl, path: {held_out}, license: mit}}", f"teacher.examples={examples}")
+    answer = distill("check", SMOKE, "--runs", tmp_path, "--json", *(w for one in changes for w in ("--set", one)))
+    assert answer.code == 0, answer.out
+    notes = [found for found in json.loads(answer.out) if found["where"] == "teacher.examples"]
+    assert len(notes) == 1
+    assert notes[0]["what"].startswith("worked example 1 of")
+    assert "is held-out problem p3" in notes[0]["what"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "code", "said", "hint"),
     [
@@ -113,13 +128,22 @@ def test_a_misspelt_engine_argument_of_the_evaluation_is_found_before_anything_r
     assert not (tmp_path / "runs").exists()
 
 
-def test_check_misses_ray_where_the_recipe_samples_on_it(distill, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "field", "hint"),
+    [
+        ("ray", "engine.kind=ray", "pip install ray"),
+        ("deepspeed", "student.parallel.strategy=zero3", "pip install 'distill-release[deepspeed]'"),
+    ],
+)
+def test_check_misses_a_library_that_the_recipe_takes(
+    distill, tmp_path: Path, monkeypatch, name: str, field: str, hint: str
+) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "ray" else find(name, *more))
-    answer = distill("check", SMOKE, "--runs", tmp_path / "runs", "--set", "engine.kind=ray")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda one, *more: None if one == name else find(one, *more))
+    answer = distill("check", SMOKE, "--runs", tmp_path / "runs", "--set", field)
     assert answer.code == 3
-    assert "ray is not installed" in answer.err + answer.out
-    assert "pip install ray" in answer.err + answer.out
+    assert f"{name} is not installed" in answer.err + answer.out
+    assert hint in answer.err + answer.out
 
 
 @pytest.mark.parametrize("verb", ["check", "run"])

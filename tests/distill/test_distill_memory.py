@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,11 @@ def test_fsdp2_divides_what_ddp_copies_and_gathers_layers(base: Path) -> None:
         assert getattr(divided, part) == getattr(alone, part) // 4
     assert 0 < divided.gathered < alone.weights
     assert divided.activations == alone.activations
+    zero3 = of(base, world=4, parallel={"strategy": "zero3"})
+    assert zero3.weights == 2 * divided.weights  # its own copy of what is trained
+    assert (zero3.gradients, zero3.optimizer) == (divided.gradients, divided.optimizer)
+    assert zero3.gathered == 2 * alone.weights  # so small a model is fetched as a whole, and its gradients collected
+    assert zero3.disk == 2 * 16 * PARAMETERS
 
 
 @pytest.mark.slow
@@ -114,3 +121,18 @@ def test_a_micro_batch_that_does_not_fit_is_an_error_with_the_fields_to_change(
     assert (error["subject"], error["where"]) == ("memory", "student.parallel")
     assert "0.1 GiB each: it does not fit" in error["what"]
     assert "student.micro_batch_size" in error["hint"]
+
+
+@pytest.mark.slow
+def test_a_base_whose_configuration_has_a_field_of_a_wrong_type_is_an_error_with_its_place(
+    base: Path, tmp_path: Path, distill: Callable[..., Answer]
+) -> None:
+    folder = shutil.copytree(base, tmp_path / "base")
+    config = json.loads((folder / "config.json").read_text()) | {"rms_norm_eps": "small"}
+    (folder / "config.json").write_text(json.dumps(config))
+    fields = ("--set", f"student.base={folder}", "--set", "student.license=apache-2.0")
+    answer = distill("check", "recipes/smoke.yaml", "--json", "--gpu-memory", "1", *fields)
+    assert answer.code == 2
+    (error,) = [one for one in answer.json if one["level"] == "error"]
+    assert error["where"] == str(folder)
+    assert "rms_norm_eps" in error["what"]

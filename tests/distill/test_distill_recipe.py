@@ -93,6 +93,8 @@ def test_an_unknown_kind_names_the_kinds_there_are(tmp_path: Path) -> None:
         (["student.parallel={nodes: 2, rendezvous: 'a:1'}"], "student.parallel.processes"),
         (["student.parallel.context_parallel_size=2"], "student.parallel.processes"),
         (["student.parallel={processes: 6, context_parallel_size: 4}"], "4 does not divide"),
+        (["student.parallel={processes: 4, context_parallel_size: 2, strategy: zero3}"], "zero3 does not divide rows"),
+        (["student.parallel.strategy=zero3", "student.optimizer=adafactor"], "set optimizer: adamw"),
         (["prompts="], "sample.source"),
         (["sample.source=traces", "sample.path=x.jsonl"], "prompts"),
         (["teacher.kind=offline", "teacher.model=a/b"], "sample.source"),

@@ -98,8 +98,9 @@ def test_a_selection_that_cannot_be_is_refused_before_anything_is_sampled(tmp_pa
     with pytest.raises(InputError, match=r"leave one out"):
         load_recipe(SMOKE, [*ON_POLICY, "curate.control_arm=false", SELECT])
     two = ["student.parallel.processes=2"]
-    with pytest.raises(InputError, match=r"divided among processes"):
-        check_keeps_checkpoints(load_recipe(SMOKE, [SELECT, *two]))
+    for strategy in ("fsdp2", "zero3"):
+        with pytest.raises(InputError, match=r"divided among processes"):
+            check_keeps_checkpoints(load_recipe(SMOKE, [SELECT, *two, f"student.parallel.strategy={strategy}"]))
     check_keeps_checkpoints(load_recipe(SMOKE, [SELECT, *two, "student.parallel.strategy=ddp"]))
     check_keeps_checkpoints(load_recipe(SMOKE, two))
     findings = check_recipe(load_recipe(SMOKE, ["train.select={problems: 24}", *two]), tmp_path)

@@ -400,6 +400,25 @@ def test_packing_that_lets_rows_see_each_other_is_refused_and_said(
     assert "training in padded rows; refused: packed, labelled positions: a token's loss differs" in notes[0]
 
 
+def test_rows_of_a_model_that_scales_queries_by_their_place_are_not_packed(
+    start: Path, rows: Rows, tmp_path: Path
+) -> None:
+    from transformers import Llama4ForCausalLM, Llama4TextConfig
+
+    folder = shutil.copytree(start, tmp_path / "llama4")
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "intermediate_size_mlp": 16, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8, "num_local_experts": 2}
+    vocabulary = json.loads((start / "config.json").read_text())["vocab_size"]
+    ends = {"vocab_size": vocabulary, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+    config = Llama4TextConfig(**sizes, **heads, **ends, no_rope_layers=[0], attention_chunk_size=64)
+    Llama4ForCausalLM(config).save_pretrained(folder)
+    shutil.copy(start / "generation_config.json", folder)
+    method = {"kind": "lora", "target_modules": ["q_proj"]}
+    result = run(student(method), folder, rows, tmp_path / "run")
+    assert result.layout == "padded"
+    assert all("it scales queries by their place" in refusal for refusal in result.layouts_refused)
+
+
 def test_a_model_that_changes_its_logits_behind_the_head_is_trained_with_its_own_loss(
     start: Path, rows: Rows, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from distill.config.recipe import RandomBase, StudentConfig
 from distill.models.prepare import prepare
+from distill.train.zero import LIVE_PARAMETERS, REDUCED_PARAMETERS, shown_by_gradients, zero3_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -36,8 +38,9 @@ ROWS = [
     for n in range(13)
 ]
 ROWS[SHORT]["messages"] = conversation("1", "1")
+ROWS[5]["messages"][0]["content"] = "%"
 """Of 20 to 70 tokens, and one of five. The last of five steps has that one alone: fewer rows than ranks, and of four
-processes that divide it one has no token."""
+processes that divide it one has no token. The embedding of ``%`` may be not a number."""
 
 
 def student(
@@ -79,10 +82,25 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def poisoned(start: Path) -> Path:
+    folder = shutil.copytree(start, start.with_name("poisoned"))
+    (file,) = folder.glob("*.safetensors")
+    tensors = load_file(file)
+    token = json.loads((start / "tokenizer.json").read_text())["model"]["vocab"]["%"]
+    head = tensors["model.embed_tokens.weight"].copy()
+    tensors["model.embed_tokens.weight"][token] = np.nan
+    file.unlink()
+    save_file(tensors | {"lm_head.weight": head}, file, metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    return folder
+
+
 def curve(place: Path, number: int) -> Any:
-    """(loss, gradient norm) of each step of a student."""
+    """(loss, gradient norm) of each step of a student; not a number where it was not finite."""
     log = json.loads((place / str(number) / "out" / "train_log.json").read_text())["log"]
-    return np.array([(entry["loss"], entry["grad_norm"]) for entry in log])
+    return np.array([(entry.get("loss", np.nan), entry.get("grad_norm", np.nan)) for entry in log])
 
 
 def weights(folder: Path) -> dict[str, Any]:
@@ -98,71 +116,112 @@ def update(place: Path, number: int, start: Path) -> Any:
     return np.concatenate([one.ravel() for one in added])
 
 
-KINDS = ("full", "lora", "bfloat16")
+KINDS = ("full", "lora", "bfloat16", "poisoned")
 
 
 def of_kind(kind: str, *parallel: Any) -> StudentConfig:
-    """Of full tuning; LoRA; LoRA on a bfloat16 base, as on GPUs."""
-    return student("lora", *parallel, dtype="bfloat16") if kind == "bfloat16" else student(kind, *parallel)
+    """Of full tuning; LoRA; LoRA on a bfloat16 base, as on GPUs; LoRA on a base with an embedding that is no number."""
+    if kind == "bfloat16":
+        return student("lora", *parallel, dtype="bfloat16")
+    return student("lora" if kind == "poisoned" else kind, *parallel)
 
 
-CASES: dict[int, list[tuple[Any, ...]]] = {
-    1: [(kind,) for kind in KINDS],
-    2: [
-        ("full", "ddp"),
-        ("lora", "ddp"),
-        ("full", "fsdp2"),
-        ("lora", "fsdp2"),
-        ("bfloat16", "fsdp2", True),
-        ("full", "ddp", True, 2),
-        ("lora", "fsdp2", False, 2),
-        ("bfloat16", "fsdp2", True, 2),
-    ],
-    4: [("full", "fsdp2", True), ("lora", "fsdp2"), ("full", "fsdp2", True, 4), ("lora", "ddp", False, 2)],
+CASES: dict[str, tuple[int, list[tuple[Any, ...]]]] = {
+    "alone": (1, [(kind,) for kind in KINDS]),
+    "two": (
+        2,
+        [
+            ("full", "ddp"),
+            ("lora", "ddp"),
+            ("full", "fsdp2"),
+            ("lora", "fsdp2"),
+            ("bfloat16", "fsdp2", True),
+            ("full", "ddp", True, 2),
+            ("lora", "fsdp2", False, 2),
+            ("bfloat16", "fsdp2", True, 2),
+        ],
+    ),
+    "four": (4, [("full", "fsdp2", True), ("lora", "fsdp2"), ("full", "fsdp2", True, 4), ("lora", "ddp", False, 2)]),
+    "zero3-full": (2, [("full", "zero3", True)]),
+    "zero3-lora": (2, [("bfloat16", "zero3")]),
+    "zero3-poisoned": (2, [("poisoned", "zero3")]),
 }
-"""Students by number of processes: kind, strategy, activation checkpointing, processes that divide a row."""
-RESUMED = (("full", "ddp", True, 2), ("lora", "fsdp2", False, 2))
+"""By name: processes, and the students that they train one after another: kind, strategy, activation checkpointing,
+processes that divide a row. A process of zero3 trains once: transformers opens what follows in parts."""
+RESUMED = (("full", "ddp", True, 2), ("lora", "fsdp2", False, 2), ("full", "zero3", True))
 
 
 @pytest.fixture(scope="module")
-def trained(start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The students of ``CASES``, each number of processes in a folder of its own."""
+def trained(start: Path, poisoned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The students of ``CASES``, each group in a folder of its own."""
     place = tmp_path_factory.mktemp("trained")
     groups = []
-    for processes, cases in CASES.items():
-        (place / str(processes)).mkdir()
-        students = [of_kind(kind, processes, *more).model_dump(mode="json") for kind, *more in cases]
+    for name, (processes, cases) in CASES.items():
+        (place / name).mkdir()
+        students = [
+            {
+                "student": of_kind(kind, processes, *more).model_dump(mode="json"),
+                "start": str(poisoned if kind == "poisoned" else start),
+            }
+            for kind, *more in cases
+        ]
         resumed = [number for number, case in enumerate(cases) if case in RESUMED]
-        folder = str(place / str(processes))
-        groups.append({"processes": processes, "students": students, "resumed": resumed, "place": folder})
-    (place / "job.json").write_text(json.dumps({"start": str(start), "rows": ROWS, "groups": groups}))
+        groups.append({"processes": processes, "students": students, "resumed": resumed, "place": str(place / name)})
+    (place / "job.json").write_text(json.dumps({"rows": ROWS, "groups": groups}))
     command = [sys.executable, str(Path(__file__).with_name("train_ranks.py")), str(place / "job.json")]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-6000:]
     return place
 
 
-@pytest.mark.parametrize("processes", [2, 4])
-def test_ranks_give_the_losses_gradients_and_weights_of_one_process(trained: Path, start: Path, processes: int) -> None:
-    alone, together = trained / "1", trained / str(processes)
-    for number, case in enumerate(CASES[processes]):
+@pytest.mark.parametrize("group", [name for name in CASES if name != "alone"])
+def test_ranks_give_the_losses_gradients_and_weights_of_one_process(
+    trained: Path, start: Path, poisoned: Path, group: str
+) -> None:
+    for number, case in enumerate(CASES[group][1]):
         reference = KINDS.index(case[0])
         rounding = 100 if case[0] == "bfloat16" else 1
         of_curve = rounding * (5e-5 if case[3:] else 2e-5)
         of_update = rounding * 5e-4
-        assert len(curve(together, number)) == 5
-        assert np.allclose(curve(together, number), curve(alone, reference), rtol=of_curve), case
-        theirs, own = update(together, number, start), update(alone, reference, start)
+        together, alone = curve(trained / group, number), curve(trained / "alone", reference)
+        assert len(together) == 5
+        assert np.allclose(together, alone, rtol=of_curve, equal_nan=True), case
+        assert np.isfinite(alone).all() == (case[0] != "poisoned")
+        before = poisoned if case[0] == "poisoned" else start
+        theirs, own = update(trained / group, number, before), update(trained / "alone", reference, before)
         assert np.linalg.norm(theirs - own) < of_update * np.linalg.norm(own), case
 
 
-def test_a_resume_in_several_processes_ends_with_the_same_bytes(trained: Path) -> None:
-    for case in RESUMED:
-        number = CASES[2].index(case)
-        place, again = (trained / "2" / name for name in (str(number), f"{number}-resumed"))
-        steps = again.with_name(f"{again.name}.metrics.jsonl").read_text().splitlines()
-        assert [json.loads(line)["step"] for line in steps] == [5]
-        undisturbed, resumed = place / "out", again / "out"
-        assert (undisturbed / "train_log.json").read_bytes() == (resumed / "train_log.json").read_bytes()
-        files = {file.name: file.read_bytes() for file in undisturbed.glob("*.safetensors")}
-        assert files == {file.name: file.read_bytes() for file in resumed.glob("*.safetensors")} != {}
+def test_the_configuration_of_zero3_is_read_by_deepspeeds_own_parser() -> None:
+    from deepspeed.runtime.config import DeepSpeedConfig
+
+    for dtype in ("float32", "bfloat16"):
+        config = DeepSpeedConfig(zero3_config(0.7, dtype))
+        zero = config.zero_config
+        assert (zero.stage, zero.max_live_parameters, zero.max_reuse_distance) == (3, LIVE_PARAMETERS, LIVE_PARAMETERS)
+        assert (zero.reduce_bucket_size, zero.param_persistence_threshold) == (REDUCED_PARAMETERS, 0)
+        assert not zero.model_extra, "fields that DeepSpeed does not know"
+        assert (config.train_batch_size, config.gradient_accumulation_steps, config.gradient_clipping) == (1, 1, 0.7)
+        assert (config.torch_autocast_enabled, config.bfloat16_config.enabled) == (dtype == "bfloat16", False)
+
+
+@pytest.mark.parametrize(("total", "finite"), [(2.5, True), (float("inf"), False), (float("nan"), False)])
+def test_a_loss_that_is_not_finite_shows_in_every_gradient(total: float, finite: bool) -> None:
+    import torch
+
+    weight = torch.ones(3, requires_grad=True)
+    shown_by_gradients(2 * weight.sum(), torch.tensor(total)).backward()
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [2.0] * 3 if finite else weight.grad.isnan().all()
+
+
+@pytest.mark.parametrize("case", RESUMED)
+def test_a_resume_in_several_processes_ends_with_the_same_bytes(trained: Path, case: tuple[Any, ...]) -> None:
+    group, number = next((name, cases.index(case)) for name, (_, cases) in CASES.items() if case in cases)
+    place, again = (trained / group / name for name in (str(number), f"{number}-resumed"))
+    steps = again.with_name(f"{again.name}.metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in steps] == [5]
+    undisturbed, resumed = place / "out", again / "out"
+    assert (undisturbed / "train_log.json").read_bytes() == (resumed / "train_log.json").read_bytes()
+    files = {file.name: file.read_bytes() for file in undisturbed.glob("*.safetensors")}
+    assert files == {file.name: file.read_bytes() for file in resumed.glob("*.safetensors")} != {}

@@ -1,8 +1,9 @@
 """Trains students in groups: those of a group one after another, in as many processes as it says.
 
-Usage: train_ranks.py JOB, a JSON file {"start": folder, "rows": [...], "groups": [{"processes": 2, "students": [...],
-"resumed": [0], "place": folder}]}. The processes are forks of this one, which has imported the libraries and done
-nothing with them. A student in "resumed" is trained a second time, from the older checkpoint of the first.
+Usage: train_ranks.py JOB, a JSON file {"rows": [...], "groups": [{"processes": 2, "students": [{"student": {...},
+"start": folder}], "resumed": [0], "place": folder}]}. The processes are forks of this one, which has imported the
+libraries and done nothing with them. A student in "resumed" is trained a second time, in new processes, from the older
+checkpoint of the first.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import peft  # noqa: F401 - imported once, here
+import deepspeed  # noqa: F401 - imported once, here
+import peft  # noqa: F401
 import torch.multiprocessing
 from transformers import Trainer  # noqa: F401
 
@@ -26,35 +28,38 @@ from distill.train.sft import train_sft
 def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text())
     for group in job["groups"]:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
-        processes = group["processes"]
-        torch.multiprocessing.start_processes(train, (group, job, port), nprocs=processes, start_method="fork")
+        run(group, {Path(group["place"], str(number)): one for number, one in enumerate(group["students"])}, job)
+        again = {}
+        for number in group["resumed"]:
+            place, resumed = (Path(group["place"], name) for name in (str(number), f"{number}-resumed"))
+            shutil.copytree(place / "checkpoints", resumed / "checkpoints")
+            shutil.rmtree(max(resumed.glob("checkpoints/checkpoint-*")))
+            again[resumed] = group["students"][number]
+        if again:
+            run(group, again, job)
 
 
-def train(rank: int, group: dict[str, Any], job: dict[str, Any], port: int) -> None:
+def run(group: dict[str, Any], students: dict[Path, Any], job: dict[str, Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    processes = group["processes"]
+    torch.multiprocessing.start_processes(train, (processes, students, job, port), processes, start_method="fork")
+
+
+def train(rank: int, processes: int, students: dict[Path, Any], job: dict[str, Any], port: int) -> None:
     """One rank, with the environment that torchrun gives it; alone without one."""
-    size = str(group["processes"])
+    size = str(processes)
     if size != "1":
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    for number, student in enumerate(group["students"]):
-        place = Path(group["place"], str(number))
+    for place, student in students.items():
         train_one(student, job, place)
-        if number in group["resumed"]:
-            resumed = place.with_name(f"{number}-resumed")
-            if rank == 0:
-                shutil.copytree(place / "checkpoints", resumed / "checkpoints")
-                shutil.rmtree(max(resumed.glob("checkpoints/checkpoint-*")))
-            if size != "1":
-                torch.distributed.barrier()
-            train_one(student, job, resumed)
 
 
 def train_one(student: dict[str, Any], job: dict[str, Any], place: Path) -> None:
     train_sft(
-        StudentConfig.model_validate(student),
-        Path(job["start"]),
+        StudentConfig.model_validate(student["student"]),
+        Path(student["start"]),
         iter(job["rows"]),
         place / "out",
         place / "checkpoints",

@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from inspect_ai.log import read_eval_log
 from smoke import (
     COMMAND,
     ROOT,
@@ -244,6 +243,8 @@ def test_suites_that_are_added_evaluate_again_and_what_got_worse_is_in_every_pla
     assert "What got better or worse" in report
     assert "verbatim 1.00" in report
     assert shown["side_effects"][0]["trained_on"] == 0
+    from inspect_ai.log import read_eval_log  # here: it takes seconds, of every worker that collects this file
+
     logs = map(read_eval_log, (the_run(copied) / "logs" / "inspect").glob("*.eval"))
     values = {(log.eval.task, log.eval.model): log.results.scores[0].metrics["pass@1"].value for log in logs}
     assert len(values) == len(shown["scores"]) + 2 * 2

@@ -116,3 +116,35 @@ def test_the_verdict_is_violating_exactly_when_there_is_a_violation(edges: list[
 def test_an_unknown_licence_where_one_has_to_be_known_always_blocks(edges: list[Any], release: Any, role: str) -> None:
     unknown = {"id": "nobody/knows", "role": role, "licence": "terms that nobody read"}
     assert audit(lineage([*edges, unknown], release)).blocked
+
+
+@pytest.mark.parametrize("kind", ["model", "dataset"])
+@pytest.mark.parametrize(
+    ("licences", "tag"),
+    [
+        (["falcon-llm-license"], "apache-2.0"),
+        (["modified-mit", "exaone", "llama3.2"], "modified-mit"),
+        (["tencent-hunyuan-community", "cc-by-4.0", "apache-2.0", "gemma?"], "not gemma"),
+        (["llama3.2", "cc-by-sa-4.0", "mrl", "nvidia-open-model-license"], "cc-by-nc-4.0"),
+    ],
+)
+def test_what_is_said_of_an_input_names_that_input_and_is_the_same_among_many_alike(
+    licences: list[str], tag: str, kind: str
+) -> None:
+    """Owners and names differ, and texts that speak of some models only are among the licenses."""
+    names = ["a/one", "b/two", "b/llava-vision", "c/Some-3D", "c/three (part)"]
+
+    def edges(name: str) -> list[dict[str, str]]:
+        return [{"id": name, "role": "base" if kind == "model" else "data", "licence": one} for one in licences]
+
+    release = {"license": tag, "kind": kind, "release": "me/X", "files": ["LICENSE"], "text": None, "domicile": "KR"}
+    together = audit(lineage([edge for name in names for edge in edges(name)], release))
+    for name in names:
+        alone = audit(lineage(edges(name), release))
+        of_it, among_others = (
+            [one for one in result.findings if one.input == name and one.bare != "W-MIXED-DATA"]  # of the release
+            for result in (alone, together)
+        )
+        assert of_it == among_others
+        assert not any(other in f"{one.why} {one.fix}" for one in of_it for other in names if other != name)
+        assert of_it

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from licensing.errors import InputError, MissingDependency
+from synth.benchmarks import prompt_items
 from synth.problems.config import HubPrompts, JsonlPrompts, ReasoningGymPrompts
 from synth.problems.problem import Prompt, load_prompts, separate_extra
 
@@ -48,7 +49,10 @@ def test_broken_lines_are_named_by_number_and_the_rest_counted(tmp_path: Path) -
         load_prompts(JsonlPrompts(path=path))
     assert caught.value.where == f"{path}:3"
     assert "2 more bad rows" in caught.value.what
-    assert "prompts.on_bad_row=skip" in (caught.value.hint or "")
+    assert "--set prompts.on_bad_row=skip" in (caught.value.hint or "")
+    with pytest.raises(InputError) as caught:
+        prompt_items(JsonlPrompts(path=path))
+    assert "--set evaluate.prompts.on_bad_row=skip" in (caught.value.hint or ""), "where the recipe has held-out ones"
 
 
 def test_skipped_rows_keep_their_place_reason_and_text(tmp_path: Path) -> None:

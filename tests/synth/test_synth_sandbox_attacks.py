@@ -4,6 +4,7 @@
 import contextlib
 import functools
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,6 +119,16 @@ def test_no_pass_is_forged_where_the_caller_has_many_open_files(framing: str) ->
         seen = "import os\ndef f(): return [fd for fd in range(4, 2048) if is_open(fd)]\n"
         seen += "def is_open(fd):\n    try: os.fstat(fd)\n    except OSError: return False\n    return True"
         assert fresh.run(Job("apart", 3.0, 512, code=seen, tests=["assert f() == []"])).passed
+
+
+def test_a_caller_with_more_open_files_than_select_can_wait_for_gets_its_verdict() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+        files.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(1100):
+            files.enter_context(open(os.devnull))
+        assert run(SQUARE, "assert f(3) == 9").verdict == "correct"
 
 
 @pytest.mark.parametrize("attack", FORGED)

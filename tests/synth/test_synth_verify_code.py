@@ -5,6 +5,7 @@ import contextlib
 import functools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -147,6 +148,14 @@ def test_with_isolation_apart_tests_that_need_one_process_are_errors() -> None:
     assert (correct["verdict"], correct["isolation"]) == ("correct", "apart")
 
 
+def test_a_program_cannot_take_its_tests_into_its_process() -> None:
+    tests = "x = f(1)\nassert f(x) == 9"
+    assert verdict(completion="def f(x): return 9", tests=tests).isolation == "apart"
+    forged = "class E:\n    def __eq__(s, o): return True\ndef f(x): return E()"
+    result = verdict(completion=forged, tests=tests)
+    assert (result.verdict, "an object of type E" in str(result.reason)) == ("error", True), result
+
+
 @pytest.mark.parametrize(
     ("row", "program"),
     [
@@ -216,8 +225,8 @@ def test_tests_that_cannot_be_run_are_an_error_and_not_the_programs_fault(tests:
 
 def test_a_language_that_no_sandbox_runs_is_an_error_and_not_wrong_python() -> None:
     tests = [{"input": "", "output": "5"}]
-    result = verdict(completion="class Main {}", code_language="Java", tests=tests)
-    assert (result.verdict, "code_language java" in str(result.reason)) == ("error", True)
+    result = verdict(completion="main = print 5", code_language="Haskell", tests=tests)
+    assert (result.verdict, "code_language haskell" in str(result.reason)) == ("error", True)
     assert verdict(completion="print(5)", code_language="Python 3", tests=tests).verdict == "correct"
 
 
@@ -630,6 +639,35 @@ def test_a_program_in_cpp_is_compiled_and_run() -> None:
     assert (broken.verdict, "does not compile" in str(broken.reason)) == ("wrong", True)
     shell = "#include <unistd.h>\nint main() { return fork() == -1 ? 0 : 1; }"
     assert verdict(completion=shell, code_language="cpp", tests=[{"input": "", "output": ""}]).verdict == "correct"
+
+
+OTHERS = {
+    "java": ("javac", "import java.util.*;\nclass Pair { int v; }\npublic class Sum {\n  static class In { }\n"
+             "  public static void main(String[] args) throws Exception {\n    Scanner in = new Scanner(System.in);\n"
+             "    byte[][] held = new byte[100][];\n    for (int i = 0; i < 100; i++) held[i] = new byte[1 << 20];\n"
+             "    try { new ProcessBuilder(\"/bin/true\").start(); } catch (java.io.IOException err) {\n"
+             "      System.out.println(in.nextInt() + in.nextInt()); } } }"),
+    "javascript": ("node", "const [a, b] = require('fs').readFileSync(0, 'utf8').split(' ').map(Number);\n"
+                   "const held = Array.from({length: 100}, () => new Array(1 << 17).fill(1));\n"
+                   "try { require('child_process').execSync('true'); } catch (err) { console.log(a + b); }"),
+    "go": ("go", 'package main\nimport ("fmt"; "os/exec")\nfunc main() {\n  var a, b int\n  fmt.Scan(&a, &b)\n'
+           '  if exec.Command("/bin/true").Run() != nil { fmt.Println(a + b) }\n}'),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", OTHERS)
+def test_programs_in_other_languages_run_where_the_sandbox_has_their_tools(language: str) -> None:
+    tool, code = OTHERS[language]
+    tests = [{"input": "2 3", "output": "5"}, {"input": "4 5", "output": "9"}]
+    result = verdict(response=f"So:\n```{language}\n{code}\n```", tests=tests)
+    if shutil.which(tool, path="/usr/bin:/bin") is None:
+        assert (result.verdict, "cannot compile this language" in str(result.reason)) == ("error", True)
+        return
+    assert result.verdict == "correct", result
+    assert verdict(completion=code, code_language=language, tests=[{"input": "2 3", "output": "6"}]).verdict == "wrong"
+    broken = verdict(completion=code[:-5], code_language=language, tests=tests)
+    assert (broken.verdict, "does not compile" in str(broken.reason)) == ("wrong", True)
 
 
 @pytest.mark.slow

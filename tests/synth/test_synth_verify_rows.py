@@ -48,7 +48,7 @@ def test_a_hanging_row_times_out_and_every_other_gets_its_verdict_in_order() -> 
     out = list(verify_rows(rows, VerifyConfig(workers=2, timeout_s=5.0)))
     assert [row["verdict"] for row in out] == ["timeout", *["correct"] * 38, "timeout"]
     assert [row["response"] for row in out] == [row["response"] for row in rows]
-    assert out[0]["reason"] == "no verdict within 5 s"
+    assert out[0]["reason"] == "no verdict within 5 s of CPU time"
     assert not judged(out[0]["verdict"], "stop")
 
 

@@ -54,8 +54,11 @@ def test_a_call_that_hangs_ends_in_time_and_delays_no_other() -> None:
         others = [call(pool, "pid") for _ in range(100)]
         assert len({other.result() for other in others}) == 1
         assert not hanging.done(), "the other process answered meanwhile"
-        with pytest.raises(CallTimeout, match="not done within 3 s"):
+        with pytest.raises(CallTimeout, match="not done within 3 s of CPU time"):
             hanging.result()
+        assert call(pool, "nap", 1.2, timeout_s=1).result(), "waiting takes no CPU time"
+        with pytest.raises(CallTimeout):
+            call(pool, "nap", 60, timeout_s=0.04).result()
 
 
 @pytest.mark.slow

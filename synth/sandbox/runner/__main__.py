@@ -23,7 +23,7 @@ import sys
 import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from synth.sandbox.runner import candidate, seccomp
 from synth.sandbox.runner.job import Job
@@ -32,7 +32,6 @@ from synth.sandbox.runner.test_runner import TestRun
 
 MAX_FILES = 512
 STDIN = ".stdin"  # /dev/stdin is a link to it where there is no /proc
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -40,9 +39,9 @@ def main(arguments: list[str]) -> NoReturn:
     listener = socket.create_server(("", int(arguments[1]))) if arguments[:1] == ["--listen"] else None
     filters = {} if "--no-filter" in arguments else seccomp.make_filters()
     resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_FILES, MAX_FILES))
-    _prctl(_PR_SET_DUMPABLE, 0)
+    _prctl(seccomp.PR_SET_DUMPABLE, 0)
     if os.getpid() != 1:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _prctl(seccomp.PR_SET_PDEATHSIG, signal.SIGKILL)
     folder = os.getcwd()
     sys.path.remove(str(Path(__file__).parents[3]))  # nothing of ours to a program
     while True:
@@ -74,21 +73,24 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _serve_job(listener: socket.socket | None, filters: seccomp.Filters) -> NoReturn:
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(seccomp.PR_SET_PDEATHSIG, signal.SIGKILL)
     ours, theirs = socket.socketpair()
     stdin, out, err = (os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600) for name in (STDIN, ".out", ".err"))
     os.unlink(".out")
     os.unlink(".err")
     program = os.fork()
     if program == 0:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _prctl(seccomp.PR_SET_PDEATHSIG, signal.SIGKILL)
         for target, fd in enumerate((stdin, out, err)):
             os.dup2(fd, target)
         channel = os.dup2(theirs.fileno(), 3, inheritable=False)
         os.closerange(4, MAX_FILES)
-        candidate.serve(channel, filters)
+        candidate.serve(socket.socket(fileno=channel).makefile("rwb"), filters)
     theirs.close()
-    jobs, replies = (0, 1) if listener is None else 2 * (listener.accept()[0].detach(),)
+    jobs: Any = sys.stdin.buffer
+    replies: Any = sys.stdout.buffer
+    if listener is not None:
+        jobs = replies = listener.accept()[0].makefile("rwb")
     try:
         message = receive(jobs)
     except Broken:
@@ -101,7 +103,7 @@ def _serve_job(listener: socket.socket | None, filters: seccomp.Filters) -> NoRe
     candidate.limit(job.memory_mb + 256, int(2 * job.timeout_s) + 10, candidate.THREADS if filters else None)
     if filters:
         filters[seccomp.NOTHING]()
-    result = TestRun(job, ours.fileno(), program, out, err).result()
+    result = TestRun(job, ours.makefile("rwb"), program, out, err).result()
     send(replies, {"id": message["id"], "result": asdict(result)})
     if sys.platform != "linux":  # there the program dies with this process
         os.kill(program, signal.SIGKILL)

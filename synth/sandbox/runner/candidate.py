@@ -19,11 +19,14 @@ import signal
 import sys
 import traceback
 import types
+from io import BufferedIOBase
+from pathlib import Path
 from typing import Any, NoReturn
 
 from synth.sandbox.runner import test_cases
+from synth.sandbox.runner.job import Job
 from synth.sandbox.runner.plain_data import NotPlain, decode, encode, receive, send
-from synth.sandbox.runner.seccomp import Filters
+from synth.sandbox.runner.seccomp import EXECUTE, NOTHING, PROCESSES, Filters
 
 __all__ = ["limit", "serve"]
 
@@ -32,38 +35,37 @@ FILE_BYTES = 60 << 20  # less than its folder has, so that a flood of output end
 STACK_BYTES = 64 << 20
 
 
-def serve(fd: int, filters: Filters) -> NoReturn:
-    """Serve the test runner, whose first message says what to do and within which limits. No filters: none is set."""
-    first = receive(fd)
-    limit(first["memory_mb"], first["cpu_s"], THREADS if filters else None)
+def serve(channel: BufferedIOBase, filters: Filters) -> NoReturn:
+    """Serve the test runner, whose first message is the job without its tests. No filters: none is set."""
+    job = Job(**receive(channel))
+    limit(job.memory_mb, int(job.timeout_s) + 2, THREADS if filters else None)
     os.environ.clear()
     os.environ.update(PATH="/usr/bin:/bin", LANG="C.UTF-8", HOME=os.getcwd(), TMPDIR=os.getcwd())
-    for name, text in first["files"].items():
-        with open(name, "wb") as file:
-            file.write(base64.b64decode(text))
+    for name, text in job.files.items():
+        Path(name).write_bytes(base64.b64decode(text))
         os.chmod(name, 0o700)
     if filters:
-        filters[frozenset(first["allowed"])]()
+        filters[PROCESSES if job.processes else EXECUTE if job.mode == "execute" else NOTHING]()
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]
-    send(fd, "ready")
-    if first["mode"] == "execute":
+    send(channel, "ready")
+    if job.mode == "execute":
         try:
-            os.execvp(first["argv"][0], first["argv"])
+            os.execvp(job.argv[0], job.argv)
         except FileNotFoundError:
             os._exit(127)  # as of a shell
-    if first["mode"] == "script":
-        _script(first["code"], first["argv"])
-    if first["mode"] == "in_process":
-        _run_in_process(fd, receive(fd))
-    program = _module(test_cases.MODULE, "")
+    if job.mode == "script":
+        _script(job)
+    if job.mode == "in_process":
+        _run_in_process(channel, job, **receive(channel))
+    program = _module(test_cases.MODULE, job.code)
     while True:
-        message = receive(fd)
-        answer = _answer(program, message)
+        message = receive(channel)
+        answer = _answer(program, job, message)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):  # the program closed or replaced it
                 stream.flush()
-        send(fd, answer)
+        send(channel, answer)
 
 
 def limit(memory_mb: int, cpu_s: int, threads: int | None) -> None:
@@ -71,13 +73,12 @@ def limit(memory_mb: int, cpu_s: int, threads: int | None) -> None:
 
     ``threads``: None without isolation, where all processes of the user would count.
     """
-    limits = [
-        (resource.RLIMIT_AS, memory_mb << 20), (resource.RLIMIT_CPU, cpu_s), (resource.RLIMIT_FSIZE, FILE_BYTES),
-        (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 64), (resource.RLIMIT_STACK, STACK_BYTES),
-    ]  # fmt: skip
-    if threads is not None:
-        limits.append((resource.RLIMIT_NPROC, threads))
-    for kind, value in limits:
+    limits = {
+        resource.RLIMIT_AS: memory_mb << 20, resource.RLIMIT_CPU: cpu_s, resource.RLIMIT_FSIZE: FILE_BYTES,
+        resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: 64, resource.RLIMIT_STACK: STACK_BYTES,
+        **({} if threads is None else {resource.RLIMIT_NPROC: threads}),
+    }  # fmt: skip
+    for kind, value in limits.items():
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         with contextlib.nullcontext() if sys.platform == "linux" else contextlib.suppress(ValueError):
@@ -88,33 +89,33 @@ def _module(name: str, code: str) -> types.ModuleType:
     """An empty module for the code, which is in its file."""
     module = types.ModuleType(name)
     module.__file__ = os.path.join(os.getcwd(), f"{test_cases.MODULE}.py")
-    with open(module.__file__, "w", encoding="utf-8", errors="surrogatepass") as file:
-        file.write(code)
+    Path(module.__file__).write_text(code, encoding="utf-8", errors="surrogatepass")
     sys.modules[name] = module
     return module
 
 
-def _load(module: types.ModuleType, code: str) -> None:
-    exec(compile(code, module.__file__ or "", "exec", dont_inherit=True), module.__dict__)
+def _load(module: types.ModuleType, *sources: str) -> None:
+    for source in sources:
+        exec(compile(source, module.__file__ or "", "exec", dont_inherit=True), module.__dict__)
 
 
-def _script(code: str, argv: list[str]) -> NoReturn:
+def _script(job: Job) -> NoReturn:
     """Run the code as Python runs a file. The interpreter ends as it does then: after its threads, with atexit."""
-    module = _module("__main__", code)
-    sys.argv = [str(module.__file__), *argv]
+    module = _module("__main__", job.code)
+    sys.argv = [str(module.__file__), *job.argv]
     try:
-        _load(module, code)
+        _load(module, job.code)
     except Exception:
         traceback.print_exc()
         sys.exit(1)
     sys.exit(0)
 
 
-def _answer(program: types.ModuleType, message: Any) -> list[Any]:
+def _answer(program: types.ModuleType, job: Job, message: Any) -> list[Any]:
     """``["returned", value, arguments afterwards]``, ``["raised", class, args, text]`` or ``["not plain", what]``."""
     try:
         if message[0] == "load":
-            _load(program, message[1])
+            _load(program, job.setup, job.code)
             return ["returned", None, None]
         function, args, kwargs = eval(message[1], program.__dict__), *map(decode, message[2:])
         value = function(*args, **kwargs)
@@ -130,7 +131,7 @@ def _answer(program: types.ModuleType, message: Any) -> list[Any]:
         try:
             args = encode(list(err.args))
         except BaseException:
-            args = ["list", []]
+            args = ["list"]
         return ["raised", base, args, test_cases.failure_text(err)]
 
 
@@ -151,28 +152,26 @@ class _Names(dict[str, Any]):
         return self.program.__dict__[name]
 
 
-def _run_in_process(fd: int, job: dict[str, Any]) -> NoReturn:
-    failures: list[str | None] = []
+def _run_in_process(channel: BufferedIOBase, job: Job, nonce: str, tests: list[str]) -> NoReturn:
     try:
-        trees = test_cases.parse(job["tests"])
+        trees = test_cases.parse(tests)
         names = _Names(__name__="__main__", __builtins__=dict(vars(builtins)))
         functions = _import_for(trees)
-        names.program, names.entry_point = _module(test_cases.MODULE, job["code"]), job["entry_point"]
-        _load(names.program, job["setup"])
-        _load(names.program, job["code"])
+        names.program, names.entry_point = _module(test_cases.MODULE, job.code), job.entry_point
+        _load(names.program, job.setup, job.code)
         for module, originals in functions:
             vars(module).update(originals)
         if "pytest" in sys.modules:
-            failures = [_run_pytest(job["tests"])]
+            failures = [_run_pytest(tests)]
         else:
-            exec(job["setup"], names)
-            failures = test_cases.run(trees, names, job["entry_point"])
+            exec(job.setup, names)
+            failures = test_cases.run(trees, names, job.entry_point)
         answer: dict[str, Any] = {"failures": failures}
     except test_cases.Untestable as err:
         answer = {"untestable": str(err)}
     except BaseException as err:
         answer = {"failures": [test_cases.failure_text(err)]}
-    send(fd, answer | {"nonce": job["nonce"]})
+    send(channel, answer | {"nonce": nonce})
     os._exit(0)
 
 
@@ -190,7 +189,6 @@ def _import_for(trees: list[ast.Module]) -> list[tuple[types.ModuleType, dict[st
 
 def _run_pytest(tests: list[str]) -> str | None:
     pytest: Any = sys.modules["pytest"]
-    with open("test_solution.py", "w", encoding="utf-8") as file:
-        file.write("\n".join(tests))
+    Path("test_solution.py").write_text("\n".join(tests), encoding="utf-8")
     status = int(pytest.main(["-q", "-p", "no:cacheprovider", "test_solution.py"]))
     return f"pytest ended with {status}" if status else None

@@ -25,7 +25,7 @@ class Job:
     mode: Literal["apart", "in_process", "script", "execute"]
     timeout_s: float
     memory_mb: int
-    code: str = ""
+    code: str = field(default="", repr=False)
     tests: list[str] = field(default_factory=list)
     entry_point: str | None = None
     setup: str = ""

@@ -12,36 +12,42 @@ import decimal
 import fractions
 import itertools
 import json
-import os
-import select
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from io import BufferedIOBase
 from typing import Any
 
 __all__ = ["Broken", "Late", "NotPlain", "decode", "encode", "receive", "send"]
 
 MAX_LINE = 64 << 20  # bytes
 MAX_ITEMS = 100_000  # of an iterator
-_CONTAINERS: dict[type, Callable[[list[Any]], Any]] = {  # of dicts the items travel
-    **{one: one for one in (list, tuple, set, frozenset, bytes, bytearray, collections.deque, dict)},
-    collections.defaultdict: dict, collections.OrderedDict: dict,
-    collections.Counter: lambda items: collections.Counter(dict(items)),
-    type({}.keys()): lambda items: dict.fromkeys(items).keys(),
-    type({}.values()): lambda items: dict(enumerate(items)).values(),
-    type({}.items()): lambda items: dict(items).items(),
+
+
+def _of_items(make: Callable[[tuple[Any, ...]], Any]) -> Callable[..., Any]:
+    return lambda *items: make(items)
+
+
+_KINDS: dict[type, tuple[Callable[[Any], Iterable[Any]], Callable[..., Any]]] = {
+    # what of a value travels, and what is made of it on the other side
+    int: (lambda value: [int.__format__(value, "x")], lambda text: int(text, 16)),
+    float: (lambda value: [float.hex(value)], float.fromhex),
+    complex: (lambda value: [value.real, value.imag], complex),
+    **{kind: (lambda value: value.__reduce__()[1], kind)
+       for kind in (decimal.Decimal, fractions.Fraction, range, datetime.date, datetime.datetime, datetime.time,
+                    datetime.timedelta, datetime.timezone)},
+    **{kind: (iter, _of_items(kind))
+       for kind in (list, tuple, set, frozenset, bytes, bytearray, collections.deque)},
+    **{kind: (dict.items, _of_items(dict)) for kind in (dict, collections.defaultdict, collections.OrderedDict)},
+    collections.Counter: (dict.items, _of_items(lambda items: collections.Counter(dict(items)))),
+    type({}.keys()): (iter, _of_items(lambda items: dict.fromkeys(items).keys())),
+    type({}.values()): (iter, _of_items(lambda items: dict(enumerate(items)).values())),
+    type({}.items()): (iter, _of_items(lambda items: dict(items).items())),
 }  # fmt: skip
-_BY_NAME = {kind.__name__: make for kind, make in _CONTAINERS.items()} | {"iterator": iter}
-_VALUES = {
-    one.__name__: one for one in (
-        complex, decimal.Decimal, fractions.Fraction, range, datetime.date, datetime.datetime, datetime.time,
-        datetime.timedelta, datetime.timezone,
-    )
-}  # fmt: skip
-_BASES: dict[Any, Callable[[Any], Any]] = {  # of a subclass only that travels which is its base's
-    int: int.__int__, float: float.__float__, str: str.__str__, dict: lambda value: dict(dict.items(value)),
-    list: lambda value: list(list.__iter__(value)), tuple: lambda value: tuple(tuple.__iter__(value)),
-    set: lambda value: set(set.__iter__(value)), frozenset: lambda value: frozenset(frozenset.__iter__(value)),
-}  # fmt: skip
+_MAKERS: dict[str, Callable[..., Any]] = {
+    **{kind.__name__: make for kind, (_, make) in _KINDS.items()},
+    "iterator": _of_items(iter),
+    "namedtuple": lambda name, fields, *items: collections.namedtuple(name, fields, rename=True)(*items),
+}
+_BASES = (int, float, dict, list, tuple, set, frozenset)  # of a subclass only that travels which is its base's
 
 
 class Broken(Exception):
@@ -56,33 +62,25 @@ class NotPlain(BaseException):
     """A value is no plain data. No Exception, for the same reason."""
 
 
-def send(fd: int, message: Any) -> None:
+def send(stream: BufferedIOBase, message: Any) -> None:
     """One JSON line. Raises Broken."""
-    view = memoryview(json.dumps(message).encode() + b"\n")
     try:
-        while view:
-            view = view[os.write(fd, view) :]
+        stream.write(json.dumps(message).encode() + b"\n")
+        stream.flush()
     except OSError as err:
         raise Broken(str(err)) from None
 
 
-def receive(fd: int, deadline: float | None = None) -> Any:
-    """The next JSON line. Raises Broken, and Late at the deadline."""
-    line = bytearray()
-    while not line.endswith(b"\n"):
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if not select.select([fd], [], [], left)[0]:
-            raise Late
-        try:
-            chunk = os.read(fd, 1 << 20)
-        except OSError as err:
-            raise Broken(str(err)) from None
-        if not chunk or len(line) > MAX_LINE:
-            raise Broken("its message is too long" if chunk else "it closed its connection")
-        line += chunk
+def receive(stream: BufferedIOBase) -> Any:
+    """The next JSON line. Raises Broken, and Late where the stream is a socket that has a timeout."""
     try:
+        line = stream.readline(MAX_LINE)
+        if not line.endswith(b"\n"):
+            raise Broken("its message is too long" if line else "it closed its connection")
         return json.loads(line)
-    except (ValueError, RecursionError) as err:
+    except TimeoutError:
+        raise Late from None
+    except (OSError, ValueError, RecursionError) as err:
         raise Broken(f"no JSON: {err}"[:200]) from None
 
 
@@ -91,47 +89,30 @@ def encode(value: Any) -> Any:
     kind: type[Any] = type(value)
     if value is None or kind in (bool, str):
         return value
-    if kind is int:
-        return ["int", format(value, "x")]
-    if kind is float:
-        return ["float", value.hex()]
-    if kind is complex:
-        return ["complex", [encode(value.real), encode(value.imag)]]
-    if kind in _CONTAINERS:
-        return [kind.__name__, [encode(item) for item in (value.items() if isinstance(value, dict) else value)]]
-    if kind in _VALUES.values():
-        return [kind.__name__, [encode(item) for item in value.__reduce__()[1]]]
+    if kind in _KINDS:
+        return [kind.__name__, *map(encode, _KINDS[kind][0](value))]
     if kind.__bases__ == (tuple,) and hasattr(kind, "_fields"):
-        return ["namedtuple", [encode(item) for item in value], kind.__name__, list(kind._fields)]
+        return ["namedtuple", kind.__name__, encode(list(kind._fields)), *map(encode, value)]
     if isinstance(value, Iterator) and kind.__module__ in ("builtins", "itertools"):
         items = list(itertools.islice(value, MAX_ITEMS + 1))
         if len(items) <= MAX_ITEMS:
-            return ["iterator", [encode(item) for item in items]]
+            return ["iterator", *map(encode, items)]
     if kind.__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         return encode(value.item())
-    for base, plain in _BASES.items():
+    if isinstance(value, str):
+        return str.__str__(value)
+    for base in _BASES:
         if isinstance(value, base):
-            return encode(plain(value))
+            return [base.__name__, *map(encode, _KINDS[base][0](value))]
     raise NotPlain(f"an object of type {kind.__name__}")
 
 
 def decode(data: Any) -> Any:
     """The value that ``encode`` encoded. Raises Broken for all else."""
-    try:
-        return _decode(data)
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as err:
-        raise Broken(f"no value: {type(err).__name__}") from None
-
-
-def _decode(data: Any) -> Any:
     if data is None or isinstance(data, bool | str):
         return data
-    tag, content, *names = data
-    if tag == "int":
-        return int(content, 16)
-    if tag == "float":
-        return float.fromhex(content)
-    items = [_decode(one) for one in content]
-    if tag == "namedtuple":
-        return collections.namedtuple(*names, rename=True)(*items)
-    return _VALUES[tag](*items) if tag in _VALUES else _BY_NAME[tag](items)
+    try:
+        tag, *parts = data
+        return _MAKERS[tag](*map(decode, parts))
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as err:
+        raise Broken(f"no value: {type(err).__name__}") from None

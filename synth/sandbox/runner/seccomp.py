@@ -10,7 +10,7 @@ import ctypes
 import errno
 from collections.abc import Callable
 
-__all__ = ["EXECUTE", "NOTHING", "PROCESSES", "Filters", "make_filters"]
+__all__ = ["EXECUTE", "NOTHING", "PROCESSES", "PR_SET_DUMPABLE", "PR_SET_PDEATHSIG", "Filters", "make_filters"]
 
 Filters = dict[frozenset[str], Callable[[], None]]
 """Calls that are allowed beside threads -> installs the filter for this process, its threads and children, for good."""
@@ -31,7 +31,7 @@ _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _EQUAL, _MASKED_EQUAL = 4, 7
 _CLONE_THREAD = 0x10000
 _CLONE_NEW = (0x80, 0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)  # namespaces
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 
 
 class _Compare(ctypes.Structure):
@@ -66,7 +66,7 @@ def _make_filter(allowed: frozenset[str]) -> Callable[[], None]:
         refuse("clone", argument=_Compare(0, _MASKED_EQUAL, flag, flag))
     if not allowed >= PROCESSES:  # threads alone
         refuse("clone", argument=_Compare(0, _MASKED_EQUAL, _CLONE_THREAD, 0))
-    for option in (_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE):
+    for option in (PR_SET_PDEATHSIG, PR_SET_DUMPABLE):
         refuse("prctl", argument=_Compare(0, _EQUAL, option, 0))
 
     def install() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 __all__ = [
     "MODULE", "Failed", "Untestable", "failure_text", "function_under_test", "imported_modules", "names_of_program",
-    "parse", "run",
+    "not_apart", "parse", "run",
 ]  # fmt: skip
 
 _OFTEN_FORGOTTEN = {"math", "sys", "re", "itertools", "collections", "string", "random", "functools", "operator"}
@@ -27,7 +27,15 @@ MODULE = "solution"  # the name by which tests may import the program
 
 
 class Untestable(Exception):
-    """The tests are at fault: nothing is known of the program."""
+    """The tests are at fault, or can run in the program's process alone: nothing is known of the program."""
+
+    def __init__(self, reason: str, needs_in_process: bool = False) -> None:
+        super().__init__(reason)
+        self.needs_in_process = needs_in_process
+
+
+def not_apart(why: str) -> Untestable:
+    return Untestable(f"these tests cannot run apart from the program: {why}", needs_in_process=True)
 
 
 class Failed(Exception):
@@ -59,8 +67,8 @@ def _nodes(trees: list[ast.Module]) -> list[ast.AST]:
     return [node for tree in trees for node in ast.walk(tree)]
 
 
-def function_under_test(trees: list[ast.Module], setup: str, entry_point: str | None) -> tuple[str | None, str]:
-    """The one function of the program that the tests call; None and why, where they cannot run apart from it.
+def function_under_test(trees: list[ast.Module], setup: str, entry_point: str | None) -> str:
+    """The one function of the program that the tests call. Raises Untestable where they cannot run apart from it.
 
     Only the tests decide that, never the program: it could choose the weaker mode. They can where they take one name
     from the program that is no class: of two functions, nobody knows which one is tested and which one decides.
@@ -68,7 +76,7 @@ def function_under_test(trees: list[ast.Module], setup: str, entry_point: str | 
     nodes = _nodes(trees)
     for module in sorted(imported_modules(nodes)):
         if module.partition(".")[0] not in sys.stdlib_module_names or module in _OF_THE_PROCESS:
-            return None, f"they import {module}"
+            raise not_apart(f"they import {module}")
     names = sorted(names_of_program(nodes, setup, entry_point))
     truths = [node.test for node in nodes if isinstance(node, ast.Assert) and isinstance(node.test, ast.Call)]
     decides = {getattr(one.func, "id", "") for one in truths if not all(map(_is_literal, one.args))} & set(names)
@@ -76,12 +84,12 @@ def function_under_test(trees: list[ast.Module], setup: str, entry_point: str | 
         raise Untestable(f"the tests take {min(decides)}, which decides, from the program")
     name = entry_point if not names else names[0]
     if len(names) > 1 or name is None or _is_class(name, nodes):
-        return None, f"they take {' and '.join(names) or 'nothing'} from the program"
+        raise not_apart(f"they take {' and '.join(names) or 'nothing'} from the program")
     for node in nodes:
         used = node.func if isinstance(node, ast.Call) else node.value if isinstance(node, ast.Attribute) else None
         if isinstance(used, ast.Call) and getattr(used.func, "id", "") == name:
-            return None, f"they use what {name} returns as an object"
-    return name, ""
+            raise not_apart(f"they use what {name} returns as an object")
+    return name
 
 
 def _is_class(name: str, nodes: list[ast.AST]) -> bool:
@@ -108,14 +116,10 @@ def names_of_program(nodes: list[ast.AST], setup: str, entry_point: str | None) 
     for node in [*nodes, *ast.walk(ast.parse(setup))]:
         if isinstance(node, ast.Name):
             (loaded if isinstance(node.ctx, ast.Load) else bound).add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            bound.add(node.name)
-        elif isinstance(node, ast.arg):
-            bound.add(node.arg)
         elif isinstance(node, ast.alias):
             bound.add((node.asname or node.name).partition(".")[0])
-        elif isinstance(node, ast.ExceptHandler):
-            bound.add(node.name or "")
+        elif not isinstance(node, ast.keyword):  # a function, a class, an exception, a pattern; an argument
+            bound |= {getattr(node, "name", ""), getattr(node, "arg", "")}
     return {name for name in loaded if name not in bound or name == entry_point}
 
 

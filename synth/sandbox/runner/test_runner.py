@@ -15,9 +15,11 @@ import secrets
 import signal
 import sys
 import time
+from dataclasses import asdict, replace
+from io import BufferedIOBase
 from typing import Any, NoReturn
 
-from synth.sandbox.runner import seccomp, test_cases
+from synth.sandbox.runner import test_cases
 from synth.sandbox.runner.job import Job, Result
 from synth.sandbox.runner.plain_data import Broken, Late, NotPlain, decode, encode, receive, send
 
@@ -29,11 +31,11 @@ class _ProgramError(Exception):
 
 
 class TestRun:
-    """One job, of the program in the process ``program``. ``channel``, and the files ``stdout`` and ``stderr`` to which
-    it writes, are descriptors.
+    """One job, of the program in the process ``program``. The files ``stdout`` and ``stderr`` to which it
+    writes are descriptors.
     """
 
-    def __init__(self, job: Job, channel: int, program: int, stdout: int, stderr: int) -> None:
+    def __init__(self, job: Job, channel: BufferedIOBase, program: int, stdout: int, stderr: int) -> None:
         self.job, self.channel, self.program = job, channel, program
         self.stdout, self.stderr = stdout, stderr
         self.began = time.monotonic()
@@ -55,35 +57,36 @@ class TestRun:
                       isolation="in_process" if self.job.mode == "in_process" else "apart", **result)  # fmt: skip
 
     def _judged(self) -> dict[str, Any]:
-        signal.signal(signal.SIGALRM, _raise_late)  # tests that loop by themselves
-        signal.setitimer(signal.ITIMER_REAL, max(0.001, self.deadline - time.monotonic()) + 0.2, 1.0)
-        late = {"verdict": "timeout", "reason": f"not done within {self.job.timeout_s:g} s"}
+        signal.signal(signal.SIGALRM, _raise_late)
+        # Again and again, for tests that catch everything.
+        signal.setitimer(signal.ITIMER_REAL, max(0.001, self.deadline - time.monotonic()), 1.0)
         try:
-            self._begin()
-            result = {"apart": self._apart, "in_process": self._in_process}.get(self.job.mode, self._exit_code)()
+            result = self._judged_in_time()
+            if result["verdict"] != "correct" and time.monotonic() > self.deadline:
+                raise Late
+            return result
         except Late:
-            return late
-        except test_cases.Untestable as err:
-            return {"verdict": "error", "reason": str(err)}
-        except MemoryError:
-            result = {"verdict": "wrong", "reason": "out of memory"}
-        except Broken as err:
-            result = {"verdict": "wrong", "reason": self._gone(str(err))}
-        except (Exception, SystemExit) as err:  # what loading the program raises
-            result = {"verdict": "wrong", "reason": test_cases.failure_text(err)}
+            return {"verdict": "timeout", "reason": f"not done within {self.job.timeout_s:g} s"}
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        return late if result["verdict"] != "correct" and time.monotonic() > self.deadline else result
+
+    def _judged_in_time(self) -> dict[str, Any]:
+        try:
+            self._begin()
+            return {"apart": self._apart, "in_process": self._in_process}.get(self.job.mode, self._exit_code)()
+        except test_cases.Untestable as err:
+            return {"verdict": "error", "reason": str(err), "needs_in_process": err.needs_in_process}
+        except MemoryError:
+            return {"verdict": "wrong", "reason": "out of memory"}
+        except Broken as err:
+            return {"verdict": "wrong", "reason": self._gone(str(err))}
+        except (Exception, SystemExit) as err:  # what loading the program raises
+            return {"verdict": "wrong", "reason": test_cases.failure_text(err)}
 
     def _begin(self) -> None:
         """Start the program. Where its limits cannot be set, the whole sandbox ends: an outage and no verdict."""
-        job = self.job
-        allowed = seccomp.PROCESSES if job.processes else seccomp.EXECUTE if job.mode == "execute" else seccomp.NOTHING
-        first = {"mode": job.mode, "memory_mb": job.memory_mb, "cpu_s": int(job.timeout_s) + 2, "files": job.files,
-                 "argv": job.argv, "allowed": sorted(allowed),
-                 "code": job.code if job.mode == "script" else ""}  # fmt: skip
         try:
-            if self._ask(first) != "ready":
+            if self._ask(asdict(replace(self.job, tests=[], stdin=""))) != "ready":
                 raise Broken("it is not ready")
         except Broken:
             os.write(2, os.pread(self.stderr, 1 << 16, 0) + b"\nthe limits of a program cannot be set\n")
@@ -92,21 +95,13 @@ class TestRun:
     def _apart(self) -> dict[str, Any]:
         job = self.job
         trees = test_cases.parse(job.tests)
-        name, why = test_cases.function_under_test(trees, job.setup, job.entry_point)
-        if name is None:
-            return {"verdict": "error", "needs_in_process": True,
-                    "reason": f"these tests cannot run apart from the program: {why}"}  # fmt: skip
-        for source in (job.setup, job.code):
-            self._answer("load", source)
+        name = test_cases.function_under_test(trees, job.setup, job.entry_point)
+        self._answer("load")
         names: dict[str, Any] = {"__name__": "__main__"}
         exec(job.setup, names)
         names[name] = _Function(self, name)
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (what tests print is nobody's)
-        failures: list[str | None] = []
-        with contextlib.suppress(_HandsOver):
-            failures = test_cases.run(trees, names, name)
-        if isinstance(self.fault, _HandsOver):
-            return {"verdict": "error", "needs_in_process": True, "reason": str(self.fault)}
+        failures = test_cases.run(trees, names, name)
         if self.fault is not None:
             raise self.fault
         if self.foreign is not None and any((one or "").startswith("TypeError") for one in failures):
@@ -137,8 +132,7 @@ class TestRun:
 
     def _in_process(self) -> dict[str, Any]:
         job, nonce = self.job, secrets.token_hex(16)
-        answer = self._ask({"nonce": nonce, "code": job.code, "setup": job.setup, "tests": job.tests,
-                            "entry_point": job.entry_point})  # fmt: skip
+        answer = self._ask({"nonce": nonce, "tests": job.tests})
         if not isinstance(answer, dict) or answer.get("nonce") != nonce:
             raise Broken("its answer is not that of the tests")
         if "untestable" in answer:
@@ -147,8 +141,6 @@ class TestRun:
 
     def _exit_code(self) -> dict[str, Any]:
         code = os.waitstatus_to_exitcode(os.waitpid(self.program, 0)[1])
-        if time.monotonic() > self.deadline:
-            raise Late
         return {"verdict": "correct"} if code == 0 else {"verdict": "wrong", "reason": _end(code)}
 
     def _gone(self, why: str) -> str:
@@ -161,11 +153,7 @@ class TestRun:
 
     def _ask(self, message: Any) -> Any:
         send(self.channel, message)
-        return receive(self.channel, self.deadline)
-
-
-class _HandsOver(BaseException):
-    """The tests do with the program what takes them into its process. No Exception, so that they do not catch it."""
+        return receive(self.channel)
 
 
 class _Function:
@@ -178,7 +166,8 @@ class _Function:
         try:
             sent = encode(list(args)), encode(kwargs)
         except NotPlain as err:
-            self._run.fault = _HandsOver(f"these tests cannot run apart from the program: they hand over {err}")
+            why = self._run.foreign  # no object of the program takes the tests into its process, the weaker mode
+            self._run.fault = test_cases.Untestable(why) if why else test_cases.not_apart(f"they hand over {err}")
             raise self._run.fault from None
         value, afterwards = self._run._answer("call", self.__name__, *sent)
         for mine, theirs in zip(args, afterwards or [], strict=afterwards is not None):
