@@ -14,6 +14,7 @@ from typing import Any
 
 from licensing.errors import InputError
 from publish.fp8 import Fp8Blocks
+from publish.nvfp4 import Nvfp4
 from publish.weights import read_object, tensor_shapes, weight_files, within
 
 __all__ = ["ADAPTER_CONFIG", "ADAPTER_WEIGHTS", "check_adapter", "lora_settings"]
@@ -108,7 +109,8 @@ def check_adapter(base: Path, adapter: Path) -> dict[str, Any]:
             where=str(base),
             hint="take a base whose architecture is part of transformers",
         )
-    if base_config.get("quantization_config") and Fp8Blocks.of_config(base_config) is None:
+    kept = Fp8Blocks.of_config(base_config) is not None or Nvfp4.is_form(base_config)
+    if base_config.get("quantization_config") and not kept:
         method = base_config["quantization_config"]
         method = method.get("quant_method", "?") if isinstance(method, dict) else "?"
         raise InputError(

@@ -448,6 +448,6 @@ class FormatFacts(Facts):
     files: tuple[QuantizedFile, ...]
     converter: str = Field(description="Name and version of the program that wrote the files.")
     quantizer: str | None = Field(None, description="Of the program that made those with fewer bits of a bf16 file.")
-    compression: Literal["fp8", "w8a8", "w4a16"] | None = Field(None, description="What vLLM reads; None: GGUF.")
+    compression: Literal["fp8", "w8a8", "w4a16", "awq"] | None = Field(None, description="What vLLM reads; None: GGUF.")
     calibration_rows: int | None = Field(None, description="Training rows on which the weights were chosen.")
     evaluation: EvaluationFacts

@@ -4,10 +4,11 @@ What will be written is planned and checked before the first byte. A tensor that
 for the rest see ``publish.adapted_layers`` and, where a base stores a parameter in pieces, ``publish.base_model``.
 
 Memory: one adapted parameter and the product of its two factors in fp32, in blocks of FP8 about four copies of the
-parameter in fp32; nothing for the tensors that are copied.
+parameter in fp32, in NVFP4 those that share a global scale; nothing for the tensors that are copied.
 
-A base in blocks of FP8 keeps its form (``publish.fp8``): weights that the adapter changes are dequantized, merged and
-quantized again, with scales in fp32; all else is copied.
+A base in blocks of FP8 (``publish.fp8``) or in NVFP4 (``publish.nvfp4``) keeps its form: weights that the adapter
+changes are dequantized, merged and quantized again; all else is copied. A merged weight in NVFP4 whose largest value
+the global scale of the base does not hold takes a new one, with the layers of the same module that had the same.
 
 Refused: what ``publish.adapter`` and ``publish.adapted_layers`` list, bases that do not fill their model, and anything
 that is not finite.
@@ -33,6 +34,7 @@ from publish.adapted_layers import AdaptedLayers
 from publish.adapter import ADAPTER_WEIGHTS, check_adapter
 from publish.base_model import BaseModel, TensorGroup, unproven
 from publish.fp8 import Fp8Blocks
+from publish.nvfp4 import Nvfp4
 from publish.shards import ShardWriter, TensorFiles, TensorSpec, cast_spec, check_finite
 from publish.weights import (
     COMPANIONS,
@@ -140,13 +142,17 @@ def merge_weights(
         warnings.simplefilter("ignore")  # PEFT and transformers warn of what is checked here
         files = TensorFiles(stack, weight_files(base))
         updates = TensorFiles(stack, [adapter / ADAPTER_WEIGHTS])
-        model = BaseModel(base, files.specs, dtype)
-        layers = AdaptedLayers(model, config, updates, adapter)
-        blocks = Fp8Blocks.of_config(read_object(base / "config.json"))
-        if blocks is not None and dtype is not None:
-            hint = "leave --dtype out: a base in blocks of FP8 keeps its form"
+        base_config = read_object(base / "config.json")
+        blocks = Fp8Blocks.of_config(base_config)
+        fours = Nvfp4(files.specs) if Nvfp4.is_form(base_config) else None
+        if (blocks or fours) and dtype is not None:
+            hint = "leave --dtype out: a base in blocks of FP8 or in NVFP4 keeps its form"
             raise InputError(f"the base is quantised, and is not cast to {dtype}", where=str(base), hint=hint)
-        jobs = _plan(model, layers, files, blocks)
+        if fours:
+            require("compressed_tensors")
+        model = BaseModel(base, fours.model_specs(files.specs) if fours else files.specs, dtype)
+        layers = AdaptedLayers(model, config, updates, adapter)
+        jobs = _plan(model, layers, files, blocks, fours)
         names, total = _write(out, jobs, shard_bytes, progress)
     tensors = sum(len(job.outputs) for job in jobs)
     return MergeFacts(files=names, tensors=tensors, merged=len(layers.merges), bytes=total, untied=layers.untied)
@@ -192,7 +198,9 @@ class _Job:
     compute: Callable[[], Mapping[str, torch.Tensor]]
 
 
-def _plan(model: BaseModel, layers: AdaptedLayers, files: TensorFiles, blocks: Fp8Blocks | None) -> list[_Job]:
+def _plan(
+    model: BaseModel, layers: AdaptedLayers, files: TensorFiles, blocks: Fp8Blocks | None, fours: Nvfp4 | None
+) -> list[_Job]:
     """A job for each group of tensors, and one for a head that no longer is tied."""
     owners: dict[str, TensorGroup] = {}
     jobs = []
@@ -202,17 +210,27 @@ def _plan(model: BaseModel, layers: AdaptedLayers, files: TensorFiles, blocks: F
         if blocks and group.converter is None and Fp8Blocks.holds(group.sources[0])
         if layers.merges.keys() & set(group.targets)
     }
-    scales = {Fp8Blocks.scale_name(name) for name in quantized}
+    packed = fours.packed if fours else {}
+    sharing = _sharing_scale(model, layers, files, fours) if fours else {}
+    written = {Fp8Blocks.scale_name(name) for name in quantized}  # by the jobs of the weights
+    written |= {name for weight in sharing for name in (weight, *Nvfp4.scale_names(weight))}
     for group in model.groups:
         adapted = layers.merges.keys() & set(group.targets)
         if not adapted:
-            jobs += [_copy(files, spec) for spec in group.sources if spec.name not in scales]
+            jobs += [_copy(files, packed.get(spec.name, spec)) for spec in group.sources if spec.name not in written]
             continue
         if repeated := adapted & owners.keys():
             raise unproven(f"two tensors of the base fill {min(repeated)}", model.folder)
         owners.update(dict.fromkeys(adapted, group))
         if blocks is not None and group.sources[0].name in quantized:
             jobs.append(_merge_blocks(model, group, files, layers, blocks))
+            continue
+        if fours is not None and group.sources[0].name in packed:
+            if group.converter is not None:
+                raise unproven(f"{group.targets[0]} is stored in NVFP4 in parts", model.folder)
+            members = sharing[group.sources[0].name]
+            if group is next(one for one in members if one.targets[0] in layers.merges):
+                jobs.append(_merge_fours(members, files, layers, fours))
             continue
         model.check_types(group)
         model.check_reversible(group)
@@ -263,6 +281,51 @@ def _merge_blocks(
         return {weight.name: quantized, scale.name: scales}
 
     return _Job([weight, scale], compute)
+
+
+def _sharing_scale(
+    model: BaseModel, layers: AdaptedLayers, files: TensorFiles, fours: Nvfp4
+) -> dict[str, list[TensorGroup]]:
+    """The weights in NVFP4 that the merge may change -> all those of the same module with the same global scale, of
+    which the adapter changes one at least."""
+    sets: dict[tuple[str, float], list[TensorGroup]] = {}
+    for group in model.groups:
+        if group.converter is not None or group.sources[0].name not in fours.packed or not group.targets:
+            continue
+        weight = group.sources[0].name
+        if missing := fours.missing_scale(weight, files.specs):
+            what = f"{weight} has no {missing.name} of type {missing.dtype} and shape {missing.shape}"
+            raise InputError(what, where=str(model.folder), hint="weights and config.json do not belong together")
+        module = weight.rsplit(".", 2)[0]
+        sets.setdefault((module, files[fours.scale_names(weight)[1]].item()), []).append(group)
+    adapted = [members for members in sets.values() if any(one.targets[0] in layers.merges for one in members)]
+    if adapted and model.declared not in (None, "bfloat16"):
+        raise unproven(f"compressed-tensors dequantizes to bfloat16, config.json says {model.declared}", model.folder)
+    return {one.sources[0].name: members for members in adapted for one in members}
+
+
+def _merge_fours(members: Sequence[TensorGroup], files: TensorFiles, layers: AdaptedLayers, fours: Nvfp4) -> _Job:
+    """The merge of weights in NVFP4 that share a global scale: each with its scales."""
+    names = {group.sources[0].name: group.targets[0] for group in members}
+    stored = {name: (fours.packed[name].name, *fours.scale_names(name)) for name in names}
+
+    def compute() -> Mapping[str, torch.Tensor]:
+        made = {part: files[part] for parts in stored.values() for part in parts}
+        weights = {}
+        for name, target in names.items():
+            weight = fours.dequantize(*(made[part] for part in stored[name]))
+            weights[name] = layers.merges[target](weight) if target in layers.merges else weight
+            check_finite(name, weights[name])
+        changed = {name for name, target in names.items() if target in layers.merges}
+        global_scale = made[stored[min(changed)][2]]
+        if not all(fours.holds(weights[name], global_scale) for name in changed):
+            global_scale, changed = fours.global_scale(list(weights.values())), set(names)
+        for name in changed:
+            values, scales = fours.quantize(weights[name], global_scale)
+            made |= dict(zip(stored[name], (values, scales, global_scale), strict=True))
+        return made
+
+    return _Job([files.specs[part] for parts in stored.values() for part in parts], compute)
 
 
 def _untied_head(model: BaseModel, layers: AdaptedLayers, files: TensorFiles) -> list[_Job]:

@@ -241,7 +241,7 @@ class EvaluateConfig(EvaluationSettings):
 
 Format = Literal[
     "gguf-bf16", "gguf-f16", "gguf-q8_0", "gguf-q6_k", "gguf-q5_k_m", "gguf-q5_k_s", "gguf-q4_k_m", "gguf-q4_k_s",
-    "gguf-q4_0", "gguf-q3_k_l", "gguf-q3_k_m", "gguf-q3_k_s", "gguf-q2_k", "fp8", "w8a8", "w4a16",
+    "gguf-q4_0", "gguf-q3_k_l", "gguf-q3_k_m", "gguf-q3_k_s", "gguf-q2_k", "fp8", "w8a8", "w4a16", "awq",
 ]  # fmt: skip
 
 
@@ -308,7 +308,7 @@ class ReleaseConfig(Section):
         (), description="The model in other formats too, each in a repository of its own, scored like the release."
     )
     compressor: str | None = Operational(
-        None, description="Python of an environment with llmcompressor, for the formats fp8, w8a8 and w4a16."
+        None, description="Python of an environment with llmcompressor, for the formats fp8, w8a8, w4a16 and awq."
     )
     eu_summary: bool = Field(
         False, description="Write eu_summary.md, a draft of the public summary of training content (AI Act, 53(1)(d))."

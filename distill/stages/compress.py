@@ -27,13 +27,10 @@ from synth.verify.config import VerifyConfig
 
 __all__ = ["Compress"]
 
-_ROWS, _LENGTH = 512, 2048
-"""Training rows to calibrate with, and their first tokens that count: the values of llmcompressor's examples."""
-
 
 @dataclass(frozen=True)
 class Compress(Stage[FormatsFacts]):
-    """The folders ``<release>-FP8``, ``-W8A8``, ``-W4A16``, each complete as a repository of its own.
+    """The folders ``<release>-FP8``, ``-W8A8``, ``-W4A16``, ``-AWQ``, each complete as a repository of its own.
 
     ``compressor``: the interpreter of the environment with llmcompressor. Weights and answers are kept in
     ``ctx.scratch`` once complete. Raises Refused where a stop rate is below ``stop_rate``, and where no training
@@ -78,12 +75,13 @@ class Compress(Stage[FormatsFacts]):
         reports = []
         for kind in self.types:
             name = compressed_name(release.name, kind)
-            calibration = self._calibration(ctx) if kind in CALIBRATED else []
+            calibration = self._calibration(ctx, kind) if kind in CALIBRATED else []
             model, made_by = ctx.scratch / name, ctx.scratch / f"{name}.versions.json"
+            ctx.scratch.mkdir(parents=True, exist_ok=True)
             if not model.exists():
                 ctx.progress(0, None, f"writing {name}")
                 write_json(made_by, compressor_version(self.compressor))
-                write_compressed(release, kind, calibration, _LENGTH, self.compressor, model, ctx.scratch / "work")
+                write_compressed(release, kind, calibration, self.compressor, model, ctx.scratch / "work")
             saved = ctx.scratch / f"{name}.jsonl"
             if not saved.exists():
                 teacher = folder_teacher(model, self.evaluate, self.student.prompt_template)
@@ -108,8 +106,8 @@ class Compress(Stage[FormatsFacts]):
             comparisons=tuple(pair for report in reports for pair in report.comparisons),
         )
 
-    def _calibration(self, ctx: StageContext) -> list[list[int]]:
-        """Token ids of the first training rows, cut to ``_LENGTH``. Raises Refused where there is none."""
+    def _calibration(self, ctx: StageContext, kind: CompressedType) -> list[list[int]]:
+        """Token ids of the first training rows, as many as ``CALIBRATED`` says. Raises Refused where there is none."""
         from distill.models.folder import read_base
         from distill.models.tokens import RowRefused, Tokens
 
@@ -121,9 +119,10 @@ class Compress(Stage[FormatsFacts]):
             except RowRefused:  # it was not trained on either
                 return []
 
+        most, length = CALIBRATED[kind]
         with open_training_rows(ctx.store, self.samples, self.verdicts, self.labels, self.data) as rows:
-            cut = list(itertools.islice((ids[:_LENGTH] for ids in map(rendered, rows) if ids), _ROWS))
+            cut = list(itertools.islice((ids[:length] for ids in map(rendered, rows) if ids), most))
         if not cut:
-            what = "no training row can be rendered, and w4a16 is calibrated on training rows"
-            raise Refused(what, where="release.formats", hint="take w4a16 out")
+            what = f"no training row can be rendered, and {kind} is calibrated on training rows"
+            raise Refused(what, where="release.formats", hint=f"take {kind} out")
         return cut

@@ -3,7 +3,7 @@
 llmcompressor pins an older transformers than this package runs with, so it has an environment of its own, and
 llm_compressor.py runs there as a program, offline, without the secrets of the environment.
 
-Not covered: mixtures of experts, AWQ, NVFP4 and MXFP4, key-value caches of fewer bits, models with code of their own.
+Not covered: mixtures of experts, NVFP4 and MXFP4, key-value caches of fewer bits, models with code of their own.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ __all__ = [
     "CALIBRATED", "CompressedType", "check_compressible", "compressor_version", "tensor_types", "write_compressed",
 ]  # fmt: skip
 
-CompressedType = Literal["fp8", "w8a8", "w4a16"]
+CompressedType = Literal["fp8", "w8a8", "w4a16", "awq"]
 """Bits of weights and activations of all linear layers but the output layer."""
 
-CALIBRATED: tuple[CompressedType, ...] = ("w4a16",)
-"""Types whose weights are chosen by what the model does on given rows."""
+CALIBRATED: Mapping[CompressedType, tuple[int, int]] = {"w4a16": (512, 2048), "awq": (256, 512)}
+"""Types whose weights are chosen by what the model does on training rows: the most rows, and tokens of each, as in
+llmcompressor's examples."""
 
-_TENSOR_TYPES = {"fp8": "F8_E4M3", "w8a8": "I8", "w4a16": "INT4"}
-_SCHEMES = {"fp8": "FP8_DYNAMIC", "w8a8": "W8A8", "w4a16": "W4A16"}
+_TENSOR_TYPES = {"fp8": "F8_E4M3", "w8a8": "I8", "w4a16": "INT4", "awq": "INT4"}
+_SCHEMES = {"fp8": "FP8_DYNAMIC", "w8a8": "W8A8", "w4a16": "W4A16", "awq": "AWQ"}
 _LEAST = "0.14"
 _INSTALL = f"python -m venv ENV && ENV/bin/pip install 'llmcompressor>={_LEAST}'; release.compressor: ENV/bin/python"
 _VERSIONS = """
@@ -52,7 +53,7 @@ def compressor_version(python: str | None) -> str:
     """
     where = "release.compressor"
     if python is None:
-        raise InputError("fp8, w8a8 and w4a16 need an environment with llmcompressor", where=where, hint=_INSTALL)
+        raise InputError("fp8, w8a8, w4a16 and awq need an environment with llmcompressor", where=where, hint=_INSTALL)
     try:
         command = [_absolute(python), "-I", "-c", _VERSIONS]
         done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True)
@@ -79,7 +80,7 @@ def check_compressible(config: Mapping[str, Any]) -> None:
     """
     counts = {key: value for key, value in config.items() if key.endswith("experts") and isinstance(value, int)}
     if mixed := sorted(key for key, value in counts.items() if value > 1):
-        what = f"the model has experts ({mixed[0]}), which fp8, w8a8 and w4a16 would leave as they are"
+        what = f"the model has experts ({mixed[0]}), which fp8, w8a8, w4a16 and awq would leave as they are"
         raise Refused(what, where="release.formats", hint="take the format out")
 
 
@@ -87,7 +88,6 @@ def write_compressed(
     release: Path,
     kind: CompressedType,
     rows: Sequence[Sequence[int]],
-    max_length: int,
     python: str,
     out: Path,
     scratch: Path,
@@ -95,8 +95,8 @@ def write_compressed(
     """Write the model of a release folder as the folder ``out``: weights of type ``kind``, and the release's tokenizer,
     template and generation config, byte for byte.
 
-    ``rows``: token ids to calibrate with, of ``max_length`` tokens at most, for the types in ``CALIBRATED``. ``out``
-    gets its name when it is complete.
+    ``rows``: token ids to calibrate with, for the types in ``CALIBRATED`` and within what it says. ``out`` gets its
+    name when it is complete.
 
     Raises InputError where llmcompressor does not take the model, MissingDependency where it is killed for want of
     memory; Refused for a mixture of experts, and where no weights of the type came out.
@@ -106,7 +106,7 @@ def write_compressed(
     unfinished = scratch.absolute() / f"unfinished-{kind}"
     shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
     plan = {"model": str(release.absolute()), "out": str(unfinished), "scheme": _SCHEMES[kind],
-            "rows": list(rows), "max_length": max_length}  # fmt: skip
+            "rows": list(rows), "max_length": max(map(len, rows), default=0)}  # fmt: skip
     write_json(scratch / "plan.json", plan)
     # -I, or modules in the script's folder, such as gguf.py, would be taken for packages of that environment
     script = Path(__file__).with_name("llm_compressor.py")

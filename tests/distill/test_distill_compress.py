@@ -22,6 +22,7 @@ from distill.runs.tables import ADDED_ROWS
 from distill.stages.compress import Compress
 from licensing.errors import InputError, Refused
 from licensing.files import read_json, read_rows, write_rows
+from publish.formats.compressed import CALIBRATED, CompressedType
 from publish.weights import INDEX
 from synth.sampling.samples_table import PROBLEMS, SAMPLES
 
@@ -35,7 +36,8 @@ plan = json.loads(pathlib.Path(sys.argv[-1]).read_text())
 model, out = pathlib.Path(plan["model"]), pathlib.Path(plan["out"])
 if (model / "no").exists():
     sys.exit("ValueError: no such model")
-bits = {"W8A8": 8, "W4A16": 4}[plan["scheme"]]
+bits = {"W8A8": 8, "W4A16": 4, "AWQ": 4}[plan["scheme"]]
+symmetric = plan["scheme"] != "AWQ"
 tensors = load_file(model / "model.safetensors")
 for name in [] if (model / "no-linear-layers").exists() else [name for name in tensors if "_proj." in name]:
     weight, layer = tensors.pop(name), name.removesuffix("weight")
@@ -48,9 +50,12 @@ for name in [] if (model / "no-linear-layers").exists() else [name for name in t
         eights = (rounded + 8).reshape(len(weight), -1, 8)
         tensors[layer + "weight_packed"] = (eights << 4 * np.arange(8)).sum(axis=2).astype(np.uint32).view(np.int32)
         tensors[layer + "weight_shape"] = np.array(weight.shape)
+        if not symmetric:  # eight zero points of eight in an integer of 32
+            zeros = np.full((-(-len(weight) // 8), 1), 0x88888888, np.uint32)
+            tensors[layer + "weight_zero_point"] = zeros.view(np.int32)
 out.mkdir(exist_ok=True)
 save_file(tensors, out / "model.safetensors", {"format": "pt"})
-weights = {"num_bits": bits, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False}
+weights = {"num_bits": bits, "type": "int", "symmetric": symmetric, "strategy": "channel", "dynamic": False}
 group = {"targets": ["Linear"], "weights": weights}
 if bits == 8:
     group["input_activations"] = weights | {"strategy": "token", "dynamic": True}
@@ -77,7 +82,7 @@ def stage(tmp_path: Path) -> Compress:
     write_rows(stages.data.path / ADDED_ROWS, [training_row("2"), training_row("1 + " * 1000)])
     (tmp_path / "stand_in.py").write_text(STAND_IN)
     return Compress(
-        types=("w8a8", "w4a16"),
+        types=("w8a8", "w4a16", "awq"),
         compressor=str(write_interpreter(tmp_path, "0.14")),
         student=recipe.student,
         evaluate=recipe.evaluate,
@@ -109,18 +114,20 @@ def training_row(answer: str) -> dict[str, Any]:
 def run(stage: Compress, root: Path) -> FormatsFacts:
     (root / "formats").mkdir(exist_ok=True)
     return stage.run(
-        StageContext(root / "formats", root / "scratch", root, root, lambda done, total=None, note="": None)
+        StageContext(
+            root / "formats", root / "scratch" / "compress", root, root, lambda done, total=None, note="": None
+        )
     )
 
 
 def test_each_type_is_a_scored_repository_of_its_own_with_the_release_s_tokenizer_and_template(
     stage: Compress, tmp_path: Path
 ) -> None:
-    killed = tmp_path / "scratch" / "work" / "unfinished-w8a8"  # of another attempt
+    killed = tmp_path / "scratch" / "compress" / "work" / "unfinished-w8a8"  # of another attempt
     killed.mkdir(parents=True)
     (killed / INDEX).write_text('{"weight_map": {"w": "model-00001-of-00002.safetensors"}}')
     facts = run(stage, tmp_path)
-    assert facts.folders == ("Ada-W8A8", "Ada-W4A16")
+    assert facts.folders == ("Ada-W8A8", "Ada-W4A16", "Ada-AWQ")
     release = stage.package.path / stage.package.facts.folder
     for name in facts.folders:
         folder = tmp_path / "formats" / name
@@ -130,19 +137,23 @@ def test_each_type_is_a_scored_repository_of_its_own_with_the_release_s_tokenize
         card = (folder / "README.md").read_text()
         assert "base_model_relation: quantized" in card
         assert f"| {name} | transformers" in card
-    assert [(score.model, score.n) for score in facts.scores][1:] == [("Ada-W8A8", 8), ("Ada-W4A16", 8)]
+    assert [(score.model, score.n) for score in facts.scores][1:] == [("Ada-W8A8", 8), ("Ada-W4A16", 8), ("Ada-AWQ", 8)]
     problems = [row["id"] for row in read_rows(stage.scores.path / "problems.jsonl")]
     rows = list(read_rows(tmp_path / "formats" / "items.jsonl"))
-    assert [row["prompt_id"] for row in rows] == problems * 2
-    lengths = [len(row) for row in read_json(tmp_path / "scratch" / "work" / "plan.json")["rows"]]
-    assert 0 < lengths[0] < lengths[1] == 2048
+    assert [row["prompt_id"] for row in rows] == problems * 3
+    lengths = [len(row) for row in read_json(tmp_path / "scratch" / "compress" / "work" / "plan.json")["rows"]]
+    assert 0 < lengths[0] < lengths[1] == 512
     assert "GPTQ chose the weights on 2 rows" in (tmp_path / "formats" / "Ada-W4A16" / "README.md").read_text()
+    assert "by their activations on 2 rows" in (tmp_path / "formats" / "Ada-AWQ" / "README.md").read_text()
 
 
-def test_four_bits_without_a_row_to_calibrate_on_are_refused(stage: Compress, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", CALIBRATED)
+def test_four_bits_without_a_row_to_calibrate_on_are_refused(
+    stage: Compress, tmp_path: Path, kind: CompressedType
+) -> None:
     write_rows(stage.data.path / ADDED_ROWS, [])
-    with pytest.raises(Refused, match="no training row"):
-        run(dataclasses.replace(stage, types=("w4a16",)), tmp_path)
+    with pytest.raises(Refused, match=f"no training row can be rendered, and {kind}"):
+        run(dataclasses.replace(stage, types=(kind,)), tmp_path)
 
 
 def test_weights_that_do_not_stop_are_not_released_nor_compressed_again(stage: Compress, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +35,14 @@ from publish.facts import (
     Score,
     ScoredModel,
 )
-from publish.formats.compressed import check_compressible, compressor_version, tensor_types, write_compressed
+from publish.formats.compressed import (
+    CALIBRATED,
+    CompressedType,
+    check_compressible,
+    compressor_version,
+    tensor_types,
+    write_compressed,
+)
 from publish.formats.gguf import check_gguf, check_gguf_tools, write_gguf
 from publish.formats.ollama import modelfile
 from publish.package import build_format_release
@@ -122,7 +129,7 @@ def test_a_hostile_name_is_text_on_the_card_and_one_word_of_its_commands() -> No
     assert "llama-cli -m 'x\n---" in card
 
 
-def compressed_facts(kind: Literal["fp8", "w8a8", "w4a16"] = "w4a16") -> FormatFacts:
+def compressed_facts(kind: CompressedType = "w4a16") -> FormatFacts:
     file = QuantizedFile(file="model.safetensors", type=kind.upper(), weights={"INT4": 3, "BF16": 1}, bytes=90_000_000)
     digest = template_digest(TEMPLATE)
     gguf = format_facts()
@@ -133,7 +140,7 @@ def compressed_facts(kind: Literal["fp8", "w8a8", "w4a16"] = "w4a16") -> FormatF
             "files": (file,),
             "converter": "llmcompressor 0.14.0.1 (torch 2.13.0)",
             "compression": kind,
-            "calibration_rows": 412 if kind == "w4a16" else None,
+            "calibration_rows": 412 if kind in CALIBRATED else None,
         }
     )
 
@@ -150,6 +157,7 @@ def test_the_card_of_compressed_weights_says_what_reads_them_and_what_chose_them
     for word in ("GGUF", "Ollama", "Modelfile", "llama-cli"):
         assert word not in card
     assert "No data was used" in format_card(compressed_facts("fp8"))
+    assert "by their activations on 412 rows" in format_card(compressed_facts("awq"))
 
 
 # --- the folder ------------------------------------------------------------------------------------------------------
@@ -360,7 +368,7 @@ def test_four_bits_are_counted_as_weights_not_as_the_integers_that_hold_them(tmp
 def test_a_model_whose_experts_would_stay_as_they_are_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"num_local_experts": 8, "num_experts_per_tok": 2}))
     with pytest.raises(Refused, match="num_local_experts"):
-        write_compressed(tmp_path, "fp8", [], 1, sys.executable, tmp_path / "out", tmp_path / "work")
+        write_compressed(tmp_path, "fp8", [], sys.executable, tmp_path / "out", tmp_path / "work")
 
 
 @pytest.mark.parametrize(
@@ -410,14 +418,14 @@ def test_the_path_of_the_interpreter_is_that_of_the_caller_s_folder(
     python = f"{tmp_path.name}/python"
     assert compressor_version(python).startswith("llmcompressor 0.14")
     with pytest.raises(InputError, match="no such model"):
-        write_compressed(tmp_path, "fp8", [], 1, python, tmp_path / "out", tmp_path / "work")
+        write_compressed(tmp_path, "fp8", [], python, tmp_path / "out", tmp_path / "work")
 
 
 def test_a_compressor_that_is_killed_is_no_fault_of_the_model(tmp_path: Path) -> None:
     python = interpreter(tmp_path, "", "echo Calibrating; kill -9 $$")
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(MissingDependency, match="llmcompressor was killed"):
-        write_compressed(tmp_path, "w8a8", [], 1, str(python), tmp_path / "out", tmp_path / "work")
+        write_compressed(tmp_path, "w8a8", [], str(python), tmp_path / "out", tmp_path / "work")
 
 
 def test_an_older_compressor_is_named_with_its_version(tmp_path: Path) -> None:

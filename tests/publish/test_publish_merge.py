@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +34,7 @@ SIZES = {
     "vocab_size": 48, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
     "num_key_value_heads": 1, "max_position_embeddings": 32,
 }  # fmt: skip
+WIDE = {"hidden_size": 32, "intermediate_size": 48}  # whole groups of 16
 EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 8, "head_dim": 8}
 LATENT = {
     "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "moe_intermediate_size": 8,
@@ -166,6 +167,53 @@ def in_blocks(weight: Any, size: int) -> tuple[Any, Any]:
     return quantized, scales
 
 
+def make_nvfp4_base(folder: Path, largest: float) -> Path:
+    """A Llama whose linear layers are in NVFP4 by compressed-tensors; q, k and v of a layer share a global scale, as do
+    gate and up. ``largest``: value of one weight of k."""
+    make_base(folder, "llama", **WIDE)
+    tensors = load_file(folder / "model.safetensors")
+    for layer in range(2):
+        prefix = f"model.layers.{layer}"
+        tensors[f"{prefix}.self_attn.k_proj.weight"][0, 0] = largest
+        for names in (("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), ("self_attn.o_proj",),
+                      ("mlp.gate_proj", "mlp.up_proj"), ("mlp.down_proj",)):  # fmt: skip
+            weights = {f"{prefix}.{name}": tensors.pop(f"{prefix}.{name}.weight") for name in names}
+            scale = global_scale(weights.values())
+            for name, weight in weights.items():
+                tensors |= {f"{name}.{part}": tensor for part, tensor in in_fours(weight, scale).items()}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    weights = {"num_bits": 4, "type": "float", "strategy": "tensor_group", "group_size": 16, "symmetric": True,
+               "dynamic": False, "scale_dtype": "torch.float8_e4m3fn", "zp_dtype": "torch.float8_e4m3fn"}  # fmt: skip
+    config["quantization_config"] = {
+        "quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized", "quantization_status": "compressed",
+        "ignore": ["lm_head"], "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}},
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def global_scale(weights: Iterable[Any]) -> Any:
+    """Of layers that an engine fuses, by compressed-tensors."""
+    from compressed_tensors.quantization.utils import generate_gparam
+
+    values = torch.cat([weight.flatten() for weight in weights])
+    return generate_gparam(values.min(), values.max())
+
+
+def in_fours(weight: Any, scale: Any) -> dict[str, Any]:
+    """A weight in NVFP4 under a global scale, by compressed-tensors."""
+    from compressed_tensors.compressors import NVFP4PackedCompressor
+    from compressed_tensors.quantization import preset_name_to_scheme
+    from compressed_tensors.quantization.utils import calculate_qparams
+
+    scheme, groups = preset_name_to_scheme("NVFP4A16", ["Linear"]), weight.unflatten(1, (-1, 16))
+    scales, _ = calculate_qparams(groups.amin(-1), groups.amax(-1), scheme.weights, scale)
+    state = {"weight": weight, "weight_scale": scales, "weight_global_scale": scale.clone()}
+    with torch.compiler.set_stance("force_eager"):  # its rounding is equal compiled, which takes seconds
+        return NVFP4PackedCompressor.compress(state, scheme)
+
+
 # --- equal to PEFT -----------------------------------------------------------------------------------------------
 
 
@@ -193,6 +241,61 @@ def test_a_base_in_blocks_of_fp8_is_merged_by_peft_and_quantized_by_transformers
             assert after[part].dtype == tensor.dtype, part
             assert raw(after[part]).equal(raw(tensor)), part
     assert (tmp_path / "out" / "config.json").read_bytes() == (base / "config.json").read_bytes()
+
+
+@pytest.mark.parametrize("largest", [9.0, 0.01], ids=["scale-holds", "scale-grows"])
+def test_a_base_in_nvfp4_is_merged_by_peft_and_quantized_by_compressed_tensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest: float
+) -> None:
+    """transformers dequantizes the base; q, k and v keep one global scale, which changes where it has to."""
+    pytest.importorskip("compressed_tensors")
+    monkeypatch.setattr("publish.nvfp4._PIECE", 5 * 32)  # five rows at a time
+    base = make_nvfp4_base(tmp_path / "base", largest)
+    adapter = make_adapter(make_base(tmp_path / "full", "llama", **WIDE), tmp_path / "adapter")
+    merge_folder(base, adapter, tmp_path / "out")
+    dequantize = transformers.CompressedTensorsConfig(dequantize=True)
+    model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype="auto", quantization_config=dequantize)
+    expected = peft.PeftModel.from_pretrained(model, adapter).merge_and_unload().state_dict()
+    before, after = (load_file(folder / "model.safetensors") for folder in (base, tmp_path / "out"))
+    assert before.keys() == after.keys()
+    changed = {name for name in after if not raw(after[name]).equal(raw(before[name]))}
+    layers = [f"model.layers.{layer}.self_attn" for layer in range(2)]
+    kept = largest > 1
+    written = ("q_proj", "v_proj") if kept else ("q_proj", "k_proj", "v_proj")
+    assert {name.rpartition(".")[0] for name in changed} == {f"{layer}.{name}" for layer in layers for name in written}
+    for layer in layers:
+        weights = {f"{layer}.{name}": expected[f"{layer}.{name}.weight"] for name in written}
+        scale = before[f"{layer}.q_proj.weight_global_scale"] if kept else global_scale(weights.values())
+        for name, weight in weights.items():
+            assert weight.dtype == torch.bfloat16
+            for part, tensor in in_fours(weight, scale).items():
+                assert after[f"{name}.{part}"].dtype == tensor.dtype, part
+                assert raw(after[f"{name}.{part}"]).equal(raw(tensor)), (name, part)
+    assert (tmp_path / "out" / "config.json").read_bytes() == (base / "config.json").read_bytes()
+
+
+def test_a_base_in_nvfp4_without_its_scales_with_a_cast_or_in_another_layout_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("compressed_tensors")
+    base = make_nvfp4_base(tmp_path / "base", 9.0)
+    adapter = make_adapter(make_base(tmp_path / "full", "llama", **WIDE), tmp_path / "adapter")
+    with pytest.raises(InputError, match="is not cast to bfloat16"):
+        merge_folder(base, adapter, tmp_path / "out", dtype="bfloat16")
+    tensors = load_file(base / "model.safetensors")
+    del tensors["model.layers.1.self_attn.q_proj.weight_scale"]
+    save_file(tensors, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"q_proj\.weight has no .*weight_scale of type F8_E4M3 and shape \(32, 2\)"):
+        merge_folder(base, adapter, tmp_path / "out")
+    config = json.loads((base / "config.json").read_text())
+    form = config["quantization_config"]
+    others = [
+        form | {"transform_config": {"config_groups": {"u": {}}}},
+        {"quant_method": "modelopt", "quant_algo": "NVFP4"},
+    ]
+    for other in others:
+        (base / "config.json").write_text(json.dumps(config | {"quantization_config": other}))
+        with pytest.raises(InputError, match=rf"the base is quantised \({other['quant_method']}\)"):
+            merge_folder(base, adapter, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_experts_that_are_one_parameter_of_fp8_are_refused(tmp_path: Path) -> None:
