@@ -68,12 +68,10 @@ def check_across_tokenizers(student: BaseFolder, teacher: BaseFolder) -> Iterato
         f"the student ends a turn with {student.turn_end} and the teacher with {teacher.turn_end}: compared as one "
         "token; the teacher reads the question in its own template",
     )
-    forms = ("with thinking", _THINKING), ("without thinking", None)
-    turns = {form: [_turn(base, thinking) for base in (student, teacher)] for form, thinking in forms}
     ends = student.turn_end, teacher.turn_end
     plain = {
         form: [text and text.removesuffix(end) for text, end in zip(texts, ends, strict=True)]
-        for form, texts in turns.items()
+        for form, texts in _turns(student, teacher).items()
     }
     other = {form: texts for form, texts in plain.items() if texts[0] != texts[1]}
     for form, (mine, its) in other.items():
@@ -98,11 +96,7 @@ def check_turns(student: BaseFolder, teacher: BaseFolder) -> Iterator[Finding]:
     """Findings on whether the student's template writes a trace as the teacher does, token by token: only then do the
     teacher's log-probabilities stand at the student's tokens."""
     where, hint = "train.logits", "give the student the teacher's template (student.chat_template), or leave logits out"
-    forms = {
-        form: texts
-        for form, thinking in (("with thinking", _THINKING), ("without thinking", None))
-        if any(texts := [_turn(base, thinking) for base in (student, teacher)])
-    }
+    forms = _turns(student, teacher)
     different = {form: texts for form, texts in forms.items() if texts[0] != texts[1]}
     none = len(different) == len(forms)
     for form, (ours, theirs) in different.items():
@@ -138,6 +132,15 @@ def teacher_base(teacher: TeacherConfig, folder: Path) -> BaseFolder:
         for values in named:
             kwargs |= values if isinstance(values, dict) else {}
     return read_base(folder, served=True, template_kwargs=kwargs)
+
+
+def _turns(student: BaseFolder, teacher: BaseFolder) -> dict[str, list[str | None]]:
+    """What either template writes behind the prompt, the student's first, of each form that one of them can write."""
+    return {
+        form: texts
+        for form, thinking in (("with thinking", _THINKING), ("without thinking", None))
+        if any(texts := [_turn(base, thinking) for base in (student, teacher)])
+    }
 
 
 def _turn(base: BaseFolder, thinking: str | None) -> str | None:

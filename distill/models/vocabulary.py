@@ -82,7 +82,8 @@ def same_texts(student: BaseFolder, teacher: BaseFolder) -> dict[int, int]:
     """The student's id -> the teacher's of the tokens that stand for the same text in two byte-level vocabularies. The
     tokens that end a turn are one of them, whatever their texts. In the order of the student's ids.
 
-    Raises InputError where a tokenizer is not byte-level, or nothing but the end of a turn is the same.
+    Raises InputError where a tokenizer is not byte-level or has tokens without an embedding, or nothing but the end of
+    a turn is the same.
     """
     where = "train.on_policy.across_tokenizers"
     for base in (student, teacher):
@@ -92,6 +93,13 @@ def same_texts(student: BaseFolder, teacher: BaseFolder) -> dict[int, int]:
                 f"the tokenizer of {base.folder.name} is not byte-level, and TRL aligns no others",
                 where=where,
                 hint="take a model of a family with byte-level BPE: Qwen, Llama 3, SmolLM, Phi-4, OLMo",
+            )
+        size, rows = vocabulary_size(base.folder), embedding_rows(base)
+        if rows is not None and rows < size:
+            raise InputError(
+                f"the tokenizer of {base.folder.name} has {size:,} tokens, and its model embeddings for {rows:,}",
+                where=where,
+                hint="take the tokenizer.json that the model was trained with",
             )
     ours, theirs = _texts(student.folder), {text: number for number, text in _texts(teacher.folder).items()}
     end, their_end = student.stop_ids[0], teacher.stop_ids[0]

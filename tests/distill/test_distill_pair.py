@@ -22,7 +22,7 @@ from distill.config.loader import load_recipe
 from distill.config.recipe import RandomBase
 from distill.models.folder import read_base
 from distill.models.random_model import CHATML, write_random_base
-from distill.models.vocabulary import crop_vocabulary, shared_vocabulary
+from distill.models.vocabulary import crop_vocabulary, shared_vocabulary, tokenizer_of
 from licensing.errors import InputError
 from synth.teachers.config import VllmServerTeacher
 
@@ -204,6 +204,25 @@ def test_across_tokenizers_a_tokenizer_that_is_not_byte_level_is_refused(across,
         across()
 
 
+def test_across_tokenizers_a_model_without_embeddings_for_its_tokens_is_refused(across, models) -> None:
+    for folder, name in zip(models, ("student", "teacher"), strict=True):
+        edit(folder / "config.json", lambda value: value.update(vocab_size=VOCABULARY - 1))
+        with pytest.raises(InputError, match=f"of {name} has 259 tokens, and its model embeddings for 258"):
+            across()
+        edit(folder / "config.json", lambda value: value.update(vocab_size=VOCABULARY))
+
+
+def test_across_tokenizers_a_form_that_neither_template_writes_is_none_that_is_alike(across, models) -> None:
+    closed = "<think>\n\n</think>\n\n"
+    prompt = CHATML.replace("assistant\n' }}{% endif", f"assistant\n{closed}' }}}}{{% endif")
+    for folder, opening in zip(models, (closed, f"{closed}> "), strict=True):
+        turn = f"('{opening}' if message['role'] == 'assistant' else '') + message['content']"
+        (folder / "chat_template.jinja").write_text(prompt.replace("message['content']", turn))
+    *_, error = across()
+    assert (error.level, error.exit_code) == ("error", 2)
+    assert "writes an answer without thinking as" in error.what
+
+
 def test_the_command_says_no_with_code_2_and_as_json(distill, models) -> None:
     assert distill("pair", *models).code == 0
     edit(models[1] / "config.json", lambda value: value.update(vocab_size=200))
@@ -211,6 +230,7 @@ def test_the_command_says_no_with_code_2_and_as_json(distill, models) -> None:
     assert answer.code == 2
     assert json.loads(answer.out)["findings"][0]["level"] == "error"
     assert distill("pair", models[0], models[0].parent / "nowhere").code == 2
+    edit(models[1] / "config.json", lambda value: value.update(vocab_size=VOCABULARY))
     edit(models[1] / "tokenizer.json", swap)
     assert distill("pair", *models, "--across-tokenizers").code == 0
     assert "ids" in distill("pair", *models, "--across-tokenizers", "--problems", FOLDER / "sums.jsonl").err
@@ -239,6 +259,7 @@ def test_check_compares_the_pair_of_a_recipe_under_the_students_final_template(m
     edit(models[1] / "config.json", lambda value: value.update(vocab_size=200))
     assert levels(checked(*student, teacher)) == ["error"]
     across = ("train.on_policy.across_tokenizers=true", "train.on_policy.beta=0.5")
+    edit(models[1] / "config.json", lambda value: value.update(vocab_size=VOCABULARY))
     edit(models[1] / "tokenizer.json", swap)
     assert levels(checked(*student, teacher, *across)) == ["ok", "ok"]
     refusing = "{% if '=' in messages[0].content %}{{ raise_exception('no sums') }}{% endif %}" + CHATML
@@ -309,6 +330,27 @@ def test_check_refuses_prompts_that_leave_no_room_for_an_answer(models) -> None:
     [error] = looked_at(100 + min(lengths) - 1)
     assert (error.level, error.where, error.exit_code) == ("error", "train.on_policy.max_new_tokens", 2)
     assert f"the shortest has {min(lengths)} tokens" in error.what
+
+
+def test_check_counts_the_teachers_own_prompts_in_its_positions_across_tokenizers(models) -> None:
+    config = f"train.on_policy={{teacher: {{model: {models[1]}}}, max_new_tokens: 100}}"
+    recipe = load_recipe(
+        SMOKE, [*ON_POLICY, config, "train.on_policy.across_tokenizers=true", "train.on_policy.beta=0.5"]
+    )
+    teacher, encode = read_base(models[1]), tokenizer_of(models[1]).encode
+    lengths = [len(encode(teacher.render(one.messages, True)).ids) for one in problems_of(recipe).prompts]
+    assert min(lengths) < max(lengths)
+
+    def looked_at(positions: int) -> list[Finding]:
+        edit(models[1] / "config.json", lambda value: value.update(max_position_embeddings=positions))
+        return [*check_on_policy(recipe, partial(problems_of, recipe))]
+
+    assert levels(looked_at(100 + max(lengths))) == ["ok"]
+    note, _ = looked_at(100 + max(lengths) - 1)
+    assert (note.level, note.exit_code) == ("note", 0)
+    assert f"{lengths.count(max(lengths))} of {len(lengths)} prompts in the teacher's tokens" in note.what
+    error, _ = looked_at(100 + min(lengths) - 1)
+    assert (error.level, error.where, error.exit_code) == ("error", "train.on_policy.max_new_tokens", 2)
 
 
 def test_a_run_whose_teacher_of_logits_does_not_fit_ends_before_it_samples(distill, models, tmp_path: Path) -> None:
@@ -411,3 +453,7 @@ def test_a_teacher_that_says_the_same_or_something_else_altogether_will_not_help
     assert code == 0
     assert helpful["reverse_kl"] > 0.01
     assert "has something to say" in helpful["verdict"]
+
+    filters = {"do_sample": True, "min_p": 0.99, "repetition_penalty": 9.0}
+    edit(student / "generation_config.json", lambda value: value.update(filters))
+    assert measured(near) == (code, helpful), "answers are of the student's distribution, unfiltered"
