@@ -13,8 +13,9 @@ Rollouts, alignment by bytes and divergence are TRL's. Otherwise than there:
 - a probability is compared with that of the same place (TRL's ``bayesian``), and the end of the turn, too;
 - the teacher's prompt is that of its own template; TRL gives it the student's, whose turn tags are words to it.
 
-Each answer has the same weight in a step. An answer that is no valid UTF-8 teaches nothing: its bytes are not those of
-its text.
+Each answer has the same weight in a step. An answer teaches nothing where the bytes that TRL counts are not those of
+the text that the teacher reads: with broken UTF-8, with an added token whose text is not ASCII, and where the teacher's
+normalizer changes the text.
 
 Not covered: tokenizers that are not byte-level; a served teacher; a persona of the student's template, which the
 teacher does not read.
@@ -30,9 +31,12 @@ from distill.config.train import OnPolicyConfig
 from distill.models.folder import BaseFolder
 from distill.models.vocabulary import same_texts
 from distill.train.rollouts import RolloutLog
-from licensing.errors import InputError
+from licensing.errors import InputError, MissingDependency
 
 __all__ = ["across_tokenizers_trainer", "prompt_row", "teacher_prompt"]
+
+_TESTED_TRL = "1.16.0"
+"""Methods of its ``ULDLoss`` and ``GOLDTrainer`` are overridden here, private ones among them."""
 
 
 def teacher_prompt(teacher: BaseFolder, messages: Sequence[Mapping[str, Any]]) -> str:
@@ -65,18 +69,29 @@ def across_tokenizers_trainer(
     """TRL's trainer that keeps what it generates in ``answers``, and its configuration with the loss set.
 
     The rows of its data are those of ``prompt_row``. Prompt and answer are ``max_length`` tokens at most.
+
+    Raises:
+        InputError: As ``same_texts``.
+        MissingDependency: A TRL whose trainer is written otherwise.
     """
+    import torch
     from transformers import AutoTokenizer
     from trl.experimental.gold import GOLDConfig, GOLDTrainer
     from trl.experimental.gold.gold_trainer import ULDLoss
 
     tokens = same_texts(student, teacher)
-    ours, theirs = list(tokens), list(tokens.values())
     reader = AutoTokenizer.from_pretrained(teacher.folder)
     reader.eos_token = teacher.turn_end  # TRL puts it behind the answer
     reader.backend_tokenizer.post_processor = None  # the template has written the first token
+    normalizer = reader.backend_tokenizer.normalizer
 
     class AlikeLoss(ULDLoss):
+        def __init__(self, args: Any, device: Any) -> None:
+            super().__init__(args, device=device)
+            self._vocab_mapping = tokens
+            self.compared: list[float] = []
+            self.ours, self.theirs = (torch.tensor([*ids], device=device) for ids in (tokens, tokens.values()))
+
         def _align_by_byte_offsets(self, s_offsets: Any, t_offsets: Any) -> Any:
             groups = zip(*ULDLoss._align_by_byte_offsets(s_offsets, t_offsets), strict=True)
             alike = [pair for pair in groups if len(pair[0]) == len(pair[1]) == 1]
@@ -87,16 +102,15 @@ def across_tokenizers_trainer(
             return probs[[place for (place,) in groups]]
 
         def _compute_hybrid_uld_loss(self, student_aligned: Any, teacher_aligned: Any) -> Any:
-            return self._compute_jsd_loss_for_matched_tokens(student_aligned[:, ours], teacher_aligned[:, theirs])
+            mine, its = student_aligned[:, self.ours], teacher_aligned[:, self.theirs]
+            return self._compute_jsd_loss_for_matched_tokens(mine, its)
 
     class AcrossTokenizersTrainer(GOLDTrainer):
         def __init__(self, **settings: Any) -> None:
             super().__init__(**settings)
             self.model_accepts_loss_kwargs = False  # the loss is a mean, not a sum over the step
             self.teacher_tokenizer = reader
-            self.uld_loss_fn = AlikeLoss(self.args, device=self.accelerator.device)
-            self.uld_loss_fn._vocab_mapping = tokens
-            self.uld_loss_fn.compared = []
+            self.uld_loss_fn = AlikeLoss(self.args, self.accelerator.device)
 
         def _get_train_sampler(self, dataset: Any = None) -> Any:
             sampler = super()._get_train_sampler(dataset)
@@ -115,9 +129,13 @@ def across_tokenizers_trainer(
                 completions += written
                 contents = [ids[: len(ids) - (ids[-1] in student.stop_ids)] for ids in written]
                 texts = self._tokenizer.batch_decode(contents, clean_up_tokenization_spaces=False)
+                pieces = map(self._tokenizer.convert_ids_to_tokens, contents)
+                exact = [_is_exact(*answer, normalizer) for answer in zip(pieces, texts, strict=True)]
                 filled["original_prompt_text"] = slices[number]["original_prompt_text"]
-                filled["original_completion_text"] = texts
-                filled["labels"][["\ufffd" in text for text in texts]] = -100
+                filled["original_completion_text"] = [
+                    text if right else "" for text, right in zip(texts, exact, strict=True)
+                ]
+                filled["labels"][[not right for right in exact]] = -100
             answers.add(self.state.global_step + 1, completions)
             lengths = [len(ids) for ids in completions]
             cut = sum(ids[-1] not in student.stop_ids for ids in completions)
@@ -132,6 +150,8 @@ def across_tokenizers_trainer(
                 self.uld_loss_fn.compared.clear()
             super().log(logs, start_time)
 
+    for kind in (AlikeLoss, AcrossTokenizersTrainer):
+        _require_overridden(kind)
     settings = partial(
         GOLDConfig,
         lmbda=1.0,  # answers of the student alone
@@ -149,3 +169,21 @@ def across_tokenizers_trainer(
         teacher_tokenizer_name_or_path=str(teacher.folder),
     )
     return AcrossTokenizersTrainer, settings
+
+
+def _is_exact(pieces: Sequence[str], text: str, normalizer: Any) -> bool:
+    """Whether the bytes that TRL counts, a character of a token each, are those of the text that the teacher reads."""
+    if "\ufffd" in text or sum(map(len, pieces)) != len(text.encode()):
+        return False
+    return normalizer is None or bool(normalizer.normalize_str(text) == text)
+
+
+def _require_overridden(kind: Any) -> None:
+    """Raises MissingDependency where a method stands in for none: TRL would not call it, and the loss be another."""
+    own = sorted(name for name, value in vars(kind).items() if callable(value))
+    if lacking := [name for name in own if not hasattr(kind.__base__, name)]:
+        raise MissingDependency(
+            f"the {kind.__base__.__name__} of the installed TRL has no {', '.join(lacking)}",
+            where="train.on_policy.across_tokenizers",
+            hint=f"pip install trl=={_TESTED_TRL}",
+        )

@@ -135,6 +135,7 @@ def train_on_policy(
         import datasets
         import torch  # noqa: F401 - looked for here, so that a missing one is named before a model is loaded
         import trl  # noqa: F401
+        from transformers import GenerationConfig
     except ModuleNotFoundError as error:
         raise MissingDependency(
             f"on-policy distillation needs {error.name}", where="train.on_policy", hint=f"pip install {error.name}"
@@ -186,6 +187,8 @@ def train_on_policy(
         surroundings(checkpoints, "train.on_policy.micro_batch_size", "train.on_policy.max_new_tokens"),
     ):
         model, cut_off = open_student(student, start, trained, dtype, rows)
+        # Answers are drawn from the student's distribution: what TRL leaves open, a penalty or min_p of the base fills.
+        model.generation_config = GenerationConfig(eos_token_id=list(base.stop_ids))
         kind, settings, models = _teacher_side(student, config, base, teacher, dtype, rows, answers)
         trainer = step_trainer(
             kind, settings, student, config, "train.on_policy", model, start, data, dtype, checkpoints, fingerprint,
@@ -243,11 +246,14 @@ def _teacher_side(
     elif config.across_tokenizers:
         kind, settings = across_tokenizers_trainer(config, base, read_base(teacher), student.max_length, answers)
         models["teacher_model"] = _teacher(teacher, dtype, None)
+        models["teacher_model"].config.use_cache = False  # TRL does not say so, and keys and values of all layers stay
     else:
         kind, settings = DistillationTrainer, partial(DistillationConfig, beta=config.beta)
         models["teacher_model"] = _teacher(teacher, dtype, vocabulary)
 
     class KeepingTrainer(kind):
+        """Of the trainer across tokenizers nothing: it does not call ``_generate``, and keeps its answers itself."""
+
         def _generate(self, prompts: Any) -> Any:
             generated = super()._generate(prompts)
             answers.add(self.state.global_step + 1, generated[1])

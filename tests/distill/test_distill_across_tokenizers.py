@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_distill_pair import edit
+from test_distill_pair import add_token, edit
 from test_distill_train import contents, student
 from test_distill_train_on_policy import PROMPTS, alone, on_policy, prepared, sft
 
 from distill.models.folder import read_base
 from distill.models.random_model import CHATML
-from distill.models.vocabulary import same_texts, tokenizer_of
+from distill.models.vocabulary import same_texts, tokenizer_of, vocabulary_size
 from distill.train.rollouts import ROLLOUTS
+from licensing.errors import MissingDependency
 from synth.parquet_files import read_parquet
 
 ACROSS = {"across_tokenizers": True, "beta": 0.5}
@@ -55,20 +56,20 @@ def retold(folder: Path, end: str, merges: Sequence[tuple[str, str]] = (), templ
     return folder
 
 
-def weighted(folder: Path, seed: int, ends: bool = False) -> Path:
-    """Random weights for the configuration of a folder; with ``ends`` those of a model that ends its turn at once."""
+def weighted(folder: Path, seed: int, says: int | None = None) -> Path:
+    """Random weights for the configuration of a folder; with ``says`` those of a model that writes this token alone."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(seed)
     config = AutoConfig.from_pretrained(folder, tie_word_embeddings=False, initializer_range=0.3)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    if ends:
+    if says is not None:
         with torch.no_grad():
-            model.model.embed_tokens.weight[:] = model.model.embed_tokens.weight[0]
+            model.model.embed_tokens.weight[:] = model.model.embed_tokens.weight[1]  # that of a pad token is 0
             hidden = model.model(torch.tensor([[0]])).last_hidden_state[0, 0]
             model.lm_head.weight[:] = 0
-            model.lm_head.weight[config.eos_token_id] = 10 * hidden / hidden.square().sum()
+            model.lm_head.weight[says] = 10 * hidden / hidden.square().sum()
     (folder / "model.safetensors").unlink()
     kept = (folder / "generation_config.json").read_bytes()
     model.save_pretrained(folder)
@@ -100,18 +101,76 @@ def test_with_one_tokenizer_the_loss_is_that_of_a_teacher_beside(start: Path, tm
     """Of answers of one token, whose weight is the same in both; and 0 where the teacher is the student."""
     config = student("full", dtype="float32", max_length=64)
     teacher = weighted(shutil.copytree(start, tmp_path / "teacher"), 7)  # type: ignore[arg-type]
-    one_token = {"steps": 1, "max_new_tokens": 1, "micro_batch_size": 4, "beta": 0.5}
-    beside = on_policy(config, start, start, teacher, tmp_path / "beside", **one_token).history[0]
-    across = on_policy(config, start, start, teacher, tmp_path / "across", **one_token | ACROSS).history[0]
+    one_token = {"steps": 1, "max_new_tokens": 1, "micro_batch_size": 4}
+    skewed = {"beta": 0.3, "temperature": 0.7}
+    beside = on_policy(config, start, start, teacher, tmp_path / "beside", **one_token, **skewed).history[0]
+    across = on_policy(config, start, start, teacher, tmp_path / "across", **one_token, **ACROSS | skewed).history[0]
     assert across["loss"] == pytest.approx(beside["loss"], rel=1e-4)
     assert across["grad_norm"] == pytest.approx(beside["grad_norm"], rel=1e-4)
     itself = on_policy(config, start, start, start, tmp_path / "itself", steps=1, **ACROSS)
     assert itself.history[0]["loss"] == pytest.approx(0, abs=1e-6)
     assert itself.history[0]["compared"] == 1
+    filtered = shutil.copytree(start, tmp_path / "filtered")
+    filters = {"do_sample": True, "min_p": 0.99, "repetition_penalty": 9.0}
+    edit(filtered / "generation_config.json", lambda value: value.update(filters))
+    for name, kind in (("beside", {}), ("across", ACROSS)):
+        place = tmp_path / f"filtered-{name}"
+        on_policy(config, filtered, filtered, teacher, place, **one_token, **kind | skewed)
+        assert answers(place) == answers(tmp_path / name), "they are of the student's distribution, unfiltered"
     bytes_ = prepared(tmp_path / "bytes", 0)
     broken = on_policy(config, bytes_, bytes_, bytes_, tmp_path / "broken", steps=1, **ACROSS)
     assert broken.history[0]["loss"] == pytest.approx(0, abs=1e-6), "broken UTF-8 is no text that a teacher reads"
     assert broken.history[0]["compared"] < 0.5
+
+
+@pytest.mark.slow
+def test_an_answer_whose_bytes_are_not_those_that_the_teacher_reads_teaches_nothing(
+    start: Path, tmp_path: Path
+) -> None:
+    """Qwen's tokenizers compose characters (NFC); of an added token TRL counts characters in place of bytes."""
+    config = student("full", dtype="float32", max_length=64)
+    composed, teacher = (prepared(tmp_path / name, 0) for name in ("composed", "teacher"))
+    tokenizer = tokenizer_of(composed)
+    piece = tokenizer.pre_tokenizer.pre_tokenize_str("e\u0301")[0][0]
+
+    def respell(value: dict[str, Any]) -> None:
+        vocabulary = value["model"]["vocab"]
+        vocabulary[piece] = vocabulary.pop("z")
+
+    edit(composed / "tokenizer.json", respell)
+    edit(teacher / "tokenizer.json", lambda value: value.update(normalizer={"type": "NFC"}))
+    weighted(composed, 0, says=tokenizer.token_to_id("z"))
+    result = on_policy(config, composed, composed, teacher, tmp_path / "run", steps=1, **ACROSS)
+    assert answers(tmp_path / "run") == ["e\u0301" * 6] * 4
+    assert (result.history[0]["loss"], result.history[0]["compared"]) == (0, 0)
+
+    added = shutil.copytree(start, tmp_path / "added")
+
+    size = vocabulary_size(added)
+    for number in range(size, size + 20):
+        add_token(added, chr(0x4E00 + number), number)
+    edit(added / "config.json", lambda value: value.update(vocab_size=size + 20))
+    weighted(added, 0)
+    itself = on_policy(config, added, added, added, tmp_path / "itself", steps=1, batch_size=16, **ACROSS)
+    assert itself.history[0]["loss"] == pytest.approx(0, abs=1e-6)
+    ascii_alone = [text.isascii() for text in answers(tmp_path / "itself")]
+    assert 0 < itself.history[0]["compared"] == sum(ascii_alone) / 16 < 1
+
+
+def answers(place: Path) -> list[str]:
+    return [row["text"] for row in read_parquet(place / ROLLOUTS)]
+
+
+@pytest.mark.slow
+def test_another_trl_is_named_before_its_loss_would_be_another(
+    start: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl.experimental.gold.gold_trainer import ULDLoss
+
+    monkeypatch.delattr(ULDLoss, "_compute_hybrid_uld_loss")
+    config = student("full", dtype="float32", max_length=64)
+    with pytest.raises(MissingDependency, match="ULDLoss of the installed TRL has no _compute_hybrid_uld_loss"):
+        on_policy(config, start, start, other, tmp_path, steps=1, **ACROSS)
 
 
 def cut(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
@@ -167,7 +226,7 @@ def test_distributions_are_compared_behind_each_ones_own_prompt_where_both_cut_a
 def test_a_teacher_that_ends_its_turn_in_its_own_way_teaches_the_student_to_end_its_own(
     start: Path, other: Path, tmp_path: Path
 ) -> None:
-    teacher = weighted(shutil.copytree(other, tmp_path / "teacher"), 5, ends=True)  # type: ignore[arg-type]
+    teacher = weighted(shutil.copytree(other, tmp_path / "teacher"), 5, says=read_base(other).stop_ids[0])
     config, trained = sft("lora", start, tmp_path / "sft")
     result = on_policy(config, start, trained, teacher, tmp_path / "run", steps=20, learning_rate=0.1, **ACROSS)
     first, last = result.history[0], result.history[-1]
