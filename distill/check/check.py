@@ -18,7 +18,7 @@ from distill.check.finding import Finding
 from distill.check.forecast import check_forecast
 from distill.check.memory import CHECKPOINTS, check_memory
 from distill.check.on_policy import check_on_policy, check_teacher_server
-from distill.check.pair import check_pair, check_turns, teacher_base
+from distill.check.pair import check_across_tokenizers, check_pair, check_turns, teacher_base
 from distill.check.pilot import run_pilot
 from distill.check.preview import final_base
 from distill.check.problems import check_held_out, check_problems, problems_of
@@ -195,7 +195,8 @@ def _pair(recipe: Recipe) -> Iterator[Finding]:
             what = f"{recipe.student.public_id} is fetched by the run, which compares it before anything is sampled"
             yield Finding("note", "pair", what, where)
         else:
-            yield from check_pair(base, read_base(folder, served=on_policy.is_served))
+            check = check_across_tokenizers if on_policy.across_tokenizers else check_pair
+            yield from check(base, read_base(folder, served=on_policy.is_served))
 
 
 def _logprobs(recipe: Recipe) -> Iterator[Finding]:

@@ -52,6 +52,9 @@ _WHOLE_LOGIT_BYTES = 16
 _SELF_LOGIT_BYTES, _MIXTURE_LOGIT_BYTES = 28, 56
 """A logit of TRL's losses over whole logits: of the teacher's likeliest tokens, and of the student and itself as its
 teacher, with a KL or with Jensen-Shannon. Peaks of resident memory in float32 on a CPU; 10, 28 and 42 in bfloat16."""
+_KEPT_LOGIT_BYTES, _PASSING_LOGIT_BYTES = 29, 43
+"""Beside whole logits, what TRL's loss across tokenizers keeps of each logit of an answer until the backward pass, and
+takes for one answer at a time. Measured as above; in bfloat16 a quarter less."""
 CHECKPOINTS = 2
 """As many are on the disk while a third is written over the older one."""
 
@@ -216,13 +219,20 @@ def forecast_distillation(
     elif config.is_served:
         head = whole * _WHOLE_LOGIT_BYTES
     else:
-        teacher = _weights(Path(config.teacher.model).expanduser(), dtype)
+        beside = Path(config.teacher.model).expanduser()
+        teacher = _weights(beside, dtype)
         head = 2 * min(whole, _TILE) * _LOGIT_BYTES
+        if config.across_tokenizers:
+            other = AutoConfig.from_pretrained(beside, trust_remote_code=False).get_text_config().vocab_size
+            answer = config.max_new_tokens * max(rows, other)
+            head = max(rows, other) * needed.tokens * _WHOLE_LOGIT_BYTES
+            head += answer * (config.in_one_pass * _KEPT_LOGIT_BYTES + _PASSING_LOGIT_BYTES)
     heads = text.num_attention_heads
     values = 2 * text.num_hidden_layers * (getattr(text, "num_key_value_heads", None) or heads)
     values *= getattr(text, "head_dim", None) or text.hidden_size // heads
     width = 2 if dtype == "bfloat16" else 4
-    rollouts = config.batch_size * student.max_length * values * width
+    at_once = config.in_one_pass if config.across_tokenizers else config.batch_size
+    rollouts = at_once * student.max_length * values * width
     return replace(needed, head=head, teacher=teacher, rollouts=rollouts)
 
 

@@ -1,18 +1,21 @@
-"""On-policy distillation: whether its prompts leave room for answers, how many tokens student and teacher take, and
-whether a served teacher scores."""
+"""On-policy distillation: whether its prompts leave room for answers, in the positions of a teacher with another
+tokenizer, too; how many tokens student and teacher take; and whether a served teacher scores."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from distill.check.finding import Finding
 from distill.check.preview import final_base, made_up_trace
 from distill.check.problems import LoadProblems
+from distill.check.student import position_limit
 from distill.config.recipe import Recipe
-from distill.models.folder import read_base
+from distill.models.folder import BaseFolder, read_base
 from distill.models.vocabulary import tokenizer_of
 from distill.release.lineage import is_on_hub
+from distill.train.across_tokenizers import teacher_prompt
 from distill.train.self_teacher import check_examples_are_no_test_items, check_examples_fit
 from distill.train.teacher_server import require_server
 from licensing.errors import InputError
@@ -30,8 +33,9 @@ _MOST_PROMPTS = 1_000
 
 def check_on_policy(recipe: Recipe, load: LoadProblems) -> Iterator[Finding]:
     """Findings on the room for answers and on the work. ``load``: as ``problems_of``. Raises InputError for worked
-    examples that do not fit, or are test items. Not covered: problems and test items that the run fetches, and which
-    problems will have a selected trace."""
+    examples that do not fit, or are test items, and for a problem that the template of a teacher with another tokenizer
+    refuses. Not covered: problems and test items that the run fetches, and which problems will have a selected trace.
+    """
     config = recipe.train.on_policy
     assert config is not None
     in_examples = 0
@@ -45,6 +49,8 @@ def check_on_policy(recipe: Recipe, load: LoadProblems) -> Iterator[Finding]:
     what = f"{answers:,} answers of the student, at most {written:,} tokens"
     problems = load()
     lengths = None if problems is None else prompt_lengths(recipe, problems.prompts)
+    if problems is not None and config.across_tokenizers and config.teacher is not None:
+        yield from _teacher_positions(recipe, read_base(Path(config.teacher.model).expanduser()), problems.prompts)
     if not lengths:
         yield Finding("ok", "on_policy", f"{what}; the teacher reads each once, behind its prompt")
         return
@@ -65,6 +71,27 @@ def check_on_policy(recipe: Recipe, load: LoadProblems) -> Iterator[Finding]:
         )  # fmt: skip
     read = written + answers * (sum(fitting) / len(fitting) + in_examples)
     yield Finding("ok", "on_policy", f"{what}; the teacher reads at most {read:,.0f}, prompts included")
+
+
+def _teacher_positions(recipe: Recipe, teacher: BaseFolder, prompts: Sequence[Prompt]) -> Iterator[Finding]:
+    """Whether prompts in the teacher's own template and tokens, and an answer of as many tokens as the student's, fit
+    its positions. Raises as ``teacher_prompt``."""
+    config, limit = recipe.train.on_policy, position_limit(teacher.config)
+    assert config is not None
+    texts = [teacher_prompt(teacher, row["messages"][:-1]) for row in _rows(recipe, prompts)]
+    if limit is None:
+        return
+    encoded = tokenizer_of(teacher.folder).encode_batch(texts, add_special_tokens=False)
+    longer = sum(len(one.ids) + config.max_new_tokens > limit for one in encoded)
+    if longer:
+        none = longer == len(texts)
+        yield Finding(
+            "error" if none else "note", "on_policy",
+            f"{longer:,} of {len(texts):,} prompts in the teacher's tokens, and {config.max_new_tokens:,} new ones, "
+            f"are more than its {limit:,} positions",
+            "train.on_policy.max_new_tokens", "lower it, or take a teacher with more positions",
+            InputError.exit_code if none else 0,
+        )  # fmt: skip
 
 
 def _items_here(recipe: Recipe) -> list[Item]:
@@ -103,9 +130,11 @@ def prompt_lengths(recipe: Recipe, prompts: Sequence[Prompt]) -> list[int] | Non
         if base is None:
             return None
         tokenizer = tokenizer_of(base.folder)
-        rows = (
-            recipe.student.training_row({"kind": one.kind, "messages": made_up_trace(one.messages, None)})
-            for one in prompts[:: -(-len(prompts) // _MOST_PROMPTS) or 1]
-        )
-        texts = [base.render(row["messages"][:-1], True) for row in rows]
+        texts = [base.render(row["messages"][:-1], True) for row in _rows(recipe, prompts)]
         return [len(one.ids) for one in tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+
+def _rows(recipe: Recipe, prompts: Sequence[Prompt]) -> Iterator[dict[str, Any]]:
+    """Training rows of prompts, at most 1,000 at equal distances, with a made-up answer."""
+    for one in prompts[:: -(-len(prompts) // _MOST_PROMPTS) or 1]:
+        yield recipe.student.training_row({"kind": one.kind, "messages": made_up_trace(one.messages, None)})

@@ -4,22 +4,33 @@ In distillation on logits the teacher reads the student's token ids, in the stud
 that the student might write. So an id has to be the same token to both, both have to end a turn with the same token,
 and the prompt has to be one that the teacher knows.
 
-Not covered: what the models say (``distill.check.rollouts`` measures that), and models of two vocabularies.
+A teacher with another tokenizer (``distill.train.across_tokenizers``) reads the answer's text in its own tokens behind
+its own prompt: what counts is how many places both cut alike, and whether both write a turn alike.
+
+Not covered: what the models say (``distill.check.rollouts`` measures that, for models of one vocabulary).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from distill.check.finding import Finding
 from distill.models.folder import BaseFolder, read_base
-from distill.models.vocabulary import SAMPLE_TEXT, SharedVocabulary, embedding_rows, shared_vocabulary, tokenizer_of
+from distill.models.vocabulary import (
+    SAMPLE_TEXT,
+    SharedVocabulary,
+    embedding_rows,
+    same_texts,
+    shared_vocabulary,
+    tokenizer_of,
+)
 from licensing.errors import InputError
 from synth.teachers.config import TeacherConfig, VllmServerTeacher
 
-__all__ = ["check_pair", "check_turns", "require_turns", "teacher_base"]
+__all__ = ["check_across_tokenizers", "check_pair", "check_turns", "require_turns", "teacher_base"]
 
 _QUESTION = {"role": "user", "content": "What is 1 + 1?"}
 _THINKING = "T"
@@ -36,15 +47,56 @@ def check_pair(student: BaseFolder, teacher: BaseFolder) -> Iterator[Finding]:
     yield from _prompt(student, teacher)
 
 
+def check_across_tokenizers(student: BaseFolder, teacher: BaseFolder) -> Iterator[Finding]:
+    """As ``check_pair``, for models whose distributions are compared across tokenizers. Raises as ``same_texts``."""
+    same = same_texts(student, teacher)
+    ours, theirs = (_spans(base) for base in (student, teacher))
+    alike = sum(span in theirs for span in ours) / len(ours)
+    yield Finding(
+        "ok",
+        "pair",
+        f"{len(same):,} tokens have the same text to both; of the student's tokens of a text with code, numbers and "
+        f"seven scripts {alike:.0%} are cut alike by the teacher, and distributions are compared there alone",
+    )
+    shared = shared_vocabulary(student.folder, teacher.folder)
+    if shared.size and not shared.different:
+        what = "the vocabulary is the same: without across_tokenizers every place is compared, over all tokens"
+        yield Finding("note", "pair", what)
+    yield Finding(
+        "ok",
+        "pair",
+        f"the student ends a turn with {student.turn_end} and the teacher with {teacher.turn_end}: compared as one "
+        "token; the teacher reads the question in its own template",
+    )
+    ends = student.turn_end, teacher.turn_end
+    plain = {
+        form: [text and text.removesuffix(end) for text, end in zip(texts, ends, strict=True)]
+        for form, texts in _turns(student, teacher).items()
+    }
+    other = {form: texts for form, texts in plain.items() if texts[0] != texts[1]}
+    for form, (mine, its) in other.items():
+        none = len(other) == len(plain)
+        yield Finding(
+            "error" if none else "note",
+            "pair",
+            f"behind the prompt the student's template writes an answer {form} as {mine!r}, and the teacher's as "
+            f"{its!r}: the teacher would rate texts that it never writes",
+            hint="give the student a template that writes a turn as the teacher's does (student.chat_template)",
+            exit_code=InputError.exit_code if none else 0,
+        )
+
+
+def _spans(base: BaseFolder) -> list[tuple[int, int]]:
+    """Where the tokens of the sample text end, each with the end of the one before it."""
+    ends = [end for _, end in tokenizer_of(base.folder).encode(SAMPLE_TEXT, add_special_tokens=False).offsets]
+    return list(itertools.pairwise([0, *ends]))
+
+
 def check_turns(student: BaseFolder, teacher: BaseFolder) -> Iterator[Finding]:
     """Findings on whether the student's template writes a trace as the teacher does, token by token: only then do the
     teacher's log-probabilities stand at the student's tokens."""
     where, hint = "train.logits", "give the student the teacher's template (student.chat_template), or leave logits out"
-    forms = {
-        form: texts
-        for form, thinking in (("with thinking", _THINKING), ("without thinking", None))
-        if any(texts := [_turn(base, thinking) for base in (student, teacher)])
-    }
+    forms = _turns(student, teacher)
     different = {form: texts for form, texts in forms.items() if texts[0] != texts[1]}
     none = len(different) == len(forms)
     for form, (ours, theirs) in different.items():
@@ -82,6 +134,15 @@ def teacher_base(teacher: TeacherConfig, folder: Path) -> BaseFolder:
     return read_base(folder, served=True, template_kwargs=kwargs)
 
 
+def _turns(student: BaseFolder, teacher: BaseFolder) -> dict[str, list[str | None]]:
+    """What either template writes behind the prompt, the student's first, of each form that one of them can write."""
+    return {
+        form: texts
+        for form, thinking in (("with thinking", _THINKING), ("without thinking", None))
+        if any(texts := [_turn(base, thinking) for base in (student, teacher)])
+    }
+
+
 def _turn(base: BaseFolder, thinking: str | None) -> str | None:
     """What the model of a template writes behind the prompt; None where it cannot think."""
     return None if thinking and base.turn.opening is None else base.turn.completion(thinking, "A")
@@ -92,7 +153,10 @@ def _error(what: str, hint: str) -> Finding:
 
 
 def _vocabulary(student: BaseFolder, teacher: BaseFolder, shared: SharedVocabulary) -> Iterator[Finding]:
-    family = "take a teacher of the student's family, or train on the teacher's traces alone"
+    family = (
+        "take a teacher of the student's family, set train.on_policy.across_tokenizers, or train on the teacher's "
+        "traces alone"
+    )
     if shared.different or not shared.size:
         examples = [
             f"{number} is {'no token' if ours is None else repr(ours)} to the student and "

@@ -99,6 +99,7 @@ def measure_pair(
         do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=max_new_tokens, eos_token_id=stops,
         pad_token_id=stops[0],
     )  # fmt: skip
+    models[0].generation_config = GenerationConfig()  # no penalty or min_p of the base in what is left open above
     set_seed(seed)
     sums = torch.zeros(4, dtype=torch.float64)
     tokens = stopped = 0

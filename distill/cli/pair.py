@@ -27,6 +27,10 @@ def pair(
     ] = None,
     rollouts: Annotated[int, typer.Option("--rollouts", min=1, metavar="N", help="Answers: one a problem.")] = 100,
     max_new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens of an answer.")] = 512,
+    across_tokenizers: Annotated[
+        bool,
+        typer.Option("--across-tokenizers", help="The teacher has another tokenizer; without --problems."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check a student and a teacher for distillation on logits, before a GPU is spent.
@@ -34,15 +38,23 @@ def pair(
     Compares vocabularies token by token, stop tokens and prompts, from files alone. With --problems it also loads both
     models, and measures whether the teacher would help.
     """
-    from distill.check.pair import check_pair
+    from distill.check.pair import check_across_tokenizers, check_pair
     from distill.check.rollouts import TOP, measure_pair
     from distill.cli.progress import StageProgress
     from distill.cli.run import quiet_libraries
     from distill.models.folder import read_base
+    from licensing.errors import InputError
     from synth.problems.config import JsonlPrompts
     from synth.problems.problem import load_prompts
 
-    findings = list(check_pair(read_base(student), read_base(teacher)))
+    if across_tokenizers and problems is not None:
+        raise InputError(
+            "the measures on problems compare ids, and other tokenizers have others",
+            where="--problems",
+            hint="leave it out, or --across-tokenizers",
+        )
+    check = check_across_tokenizers if across_tokenizers else check_pair
+    findings = list(check(read_base(student), read_base(teacher)))
     code = max((finding.exit_code for finding in findings), default=0)
     measures = None
     if problems is not None and not code:

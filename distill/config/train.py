@@ -80,6 +80,12 @@ class OnPolicyConfig(Section):
         description="In place of `teacher`: worked examples, each with `prompt` and `response`. The student learns "
         "what it says itself where they stand before the question.",
     )
+    across_tokenizers: bool = Field(
+        False,
+        exclude_if=lambda value: not value,  # a recipe without it has the key that it had
+        description="The teacher may have another tokenizer: distributions are compared where both cut the answer "
+        "alike, over the tokens of the same text. Needs `beta` between 0 and 1.",
+    )
     steps: int = Field(100, ge=1, description="Optimiser steps.")
     batch_size: int = Field(16, ge=1, description="Answers in one optimiser step.")
     micro_batch_size: int = Operational(
@@ -96,6 +102,19 @@ class OnPolicyConfig(Section):
     def _one_teacher(self) -> OnPolicyConfig:
         if (self.teacher is None) != bool(self.examples):
             raise ValueError("set either teacher, or examples: then the student is its own teacher")
+        return self
+
+    @model_validator(mode="after")
+    def _another_tokenizer_can_be_compared(self) -> OnPolicyConfig:
+        if not self.across_tokenizers:
+            return self
+        if self.teacher is None or self.teacher.url is not None:
+            raise ValueError("across_tokenizers takes a teacher beside the student: set teacher.model, without url")
+        if self.beta in (0, 1):
+            raise ValueError(
+                f"beta {self.beta:g} with across_tokenizers is smallest for another distribution than the teacher's, "
+                "because it sees the tokens of both alone: set beta between 0 and 1, for example 0.5"
+            )
         return self
 
     @model_validator(mode="after")

@@ -24,8 +24,10 @@ __all__ = [
     "crop_vocabulary",
     "embedding_rows",
     "require_shared",
+    "same_texts",
     "shared_vocabulary",
     "tokenizer_of",
+    "vocabulary_size",
 ]
 
 SAMPLE_TEXT = (
@@ -76,6 +78,45 @@ def require_shared(student: Path, teacher: Path, where: str) -> SharedVocabulary
     return shared
 
 
+def same_texts(student: BaseFolder, teacher: BaseFolder) -> dict[int, int]:
+    """The student's id -> the teacher's of the tokens that stand for the same text in two byte-level vocabularies. The
+    tokens that end a turn are one of them, whatever their texts. In the order of the student's ids.
+
+    Raises InputError where a tokenizer is not byte-level or has tokens without an embedding, or nothing but the end of
+    a turn is the same.
+    """
+    where = "train.on_policy.across_tokenizers"
+    for base in (student, teacher):
+        tokenizer = tokenizer_of(base.folder)
+        if "ByteLevel" not in f"{tokenizer.pre_tokenizer} {tokenizer.decoder}":
+            raise InputError(
+                f"the tokenizer of {base.folder.name} is not byte-level, and TRL aligns no others",
+                where=where,
+                hint="take a model of a family with byte-level BPE: Qwen, Llama 3, SmolLM, Phi-4, OLMo",
+            )
+        size, rows = vocabulary_size(base.folder), embedding_rows(base)
+        if rows is not None and rows < size:
+            raise InputError(
+                f"the tokenizer of {base.folder.name} has {size:,} tokens, and its model embeddings for {rows:,}",
+                where=where,
+                hint="take the tokenizer.json that the model was trained with",
+            )
+    ours, theirs = _texts(student.folder), {text: number for number, text in _texts(teacher.folder).items()}
+    end, their_end = student.stop_ids[0], teacher.stop_ids[0]
+    same = {
+        number: theirs[text]
+        for number, text in ours.items()
+        if text in theirs and number != end and theirs[text] != their_end
+    }
+    if not same:
+        raise InputError(
+            "no token of the student is one of the teacher's",
+            where=where,
+            hint="take another teacher, or train on its traces alone",
+        )
+    return dict(sorted((same | {end: their_end}).items()))
+
+
 def tokenizer_of(folder: Path) -> Tokenizer:
     """The folder's tokenizer, which cuts no text. Raises InputError where there is none."""
     from tokenizers import Tokenizer
@@ -86,6 +127,11 @@ def tokenizer_of(folder: Path) -> Tokenizer:
     tokenizer = Tokenizer.from_file(str(file))
     tokenizer.no_truncation()
     return tokenizer
+
+
+def vocabulary_size(folder: Path) -> int:
+    """One more than the highest id of the folder's tokenizer."""
+    return 1 + max(_texts(folder))
 
 
 def embedding_rows(base: BaseFolder) -> int | None:

@@ -15,7 +15,7 @@ from distill.config.recipe import EvaluationSettings, Recipe
 from distill.evaluate.run import check_engine, check_sampling
 from distill.evaluate.suites.suite import find_suites
 from distill.models.folder import MODEL, read_base
-from distill.models.vocabulary import require_shared
+from distill.models.vocabulary import require_shared, same_texts
 from distill.release.evaluation_items import check_evaluation_items
 from distill.release.formats import check_formats
 from distill.release.gate import decide
@@ -161,7 +161,10 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             check_examples_are_no_test_items(train.on_policy.examples, items)
     if train.on_policy is not None and train.on_policy.teacher is not None:
         folder = Path(train.on_policy.teacher.model).expanduser()
-        require_shared(prepared.path / MODEL, folder, "train.on_policy.teacher.model")
+        if train.on_policy.across_tokenizers:
+            same_texts(read_base(prepared.path / MODEL), read_base(folder))
+        else:
+            require_shared(prepared.path / MODEL, folder, "train.on_policy.teacher.model")
     if isinstance(sampling, TeacherSampling) and sampling.logprobs is not None:
         for one in recipe.teachers:
             if (folder := Path(one.model)).is_dir():

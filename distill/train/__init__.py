@@ -7,6 +7,7 @@ To change X, edit Y:
     on the log-probabilities of its own traces         logits.py; the rows distillkit.py
     on-policy distillation, and its answers            on_policy.py, rollouts.py
     its teacher behind a server                        teacher_server.py
+    its teacher with another tokenizer                 across_tokenizers.py
     the student as its own teacher                     self_teacher.py
     optimiser, checkpoints, logs, trackers             arguments.py
     models opened and saved                            weights.py

@@ -9,8 +9,9 @@ Answers, divergence and their kernels are TRL's. What is added:
 - every answer is kept as a row (``distill.train.rollouts``).
 
 The teacher stands beside the student, or behind a server (``distill.train.teacher_server``): then the loss is over its
-likeliest tokens, and its scores are floating-point sums in an order that the server chooses. Or it is the student, with
-worked examples in its prompt (``distill.train.self_teacher``).
+likeliest tokens, and its scores are floating-point sums in an order that the server chooses. Or it has a tokenizer of
+its own (``distill.train.across_tokenizers``), or is the student, with worked examples in its prompt
+(``distill.train.self_teacher``).
 
 Not covered: several processes; vLLM for the answers; an adapter on the head.
 """
@@ -26,9 +27,10 @@ from typing import Any
 
 from distill.config.recipe import StudentConfig
 from distill.config.train import OnPolicyConfig
-from distill.models.folder import read_base
-from distill.models.vocabulary import crop_vocabulary, require_shared, tokenizer_of
+from distill.models.folder import BaseFolder, read_base
+from distill.models.vocabulary import crop_vocabulary, require_shared, same_texts, tokenizer_of, vocabulary_size
 from distill.runs.stage import Reporter
+from distill.train.across_tokenizers import across_tokenizers_trainer, prompt_row, teacher_prompt
 from distill.train.batches import training_order
 from distill.train.distillation import logged_steps, open_student, resume_point, save_student, step_trainer
 from distill.train.rollouts import RolloutLog
@@ -49,8 +51,10 @@ _LOGGED = {
     "entropy": "entropy",
     "completions/mean_length": "mean_length",
     "completions/clipped_ratio": "cut",
+    "compared": "compared",
 }
-"""TRL's names -> ours. ``entropy``: of the student, in nats a token. ``cut``: share of answers that reach the limit."""
+"""TRL's names -> ours. ``entropy``: of the student, in nats a token. ``cut``: share of answers that reach the limit.
+``compared``: of an answer's tokens, those that a teacher with another tokenizer cuts alike."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,7 @@ def train_on_policy(
         import datasets
         import torch  # noqa: F401 - looked for here, so that a missing one is named before a model is loaded
         import trl  # noqa: F401
+        from transformers import GenerationConfig
     except ModuleNotFoundError as error:
         raise MissingDependency(
             f"on-policy distillation needs {error.name}", where="train.on_policy", hint=f"pip install {error.name}"
@@ -138,13 +143,18 @@ def train_on_policy(
 
     base = read_base(start)
     teacher = Path(config.teacher.model).expanduser() if config.teacher is not None else start
-    shared = require_shared(start, teacher, "train.on_policy.teacher.model")
+    reader = read_base(teacher) if config.across_tokenizers else None
+    if reader is None:
+        rows = compared = require_shared(start, teacher, "train.on_policy.teacher.model").size
+    else:
+        rows, compared = vocabulary_size(start), len(same_texts(base, reader))
     if config.examples:
         check_examples_fit(base, config, student.max_length)
     room = student.max_length - config.max_new_tokens
     tokenizer = tokenizer_of(start)
-    ids = [tokenizer.encode(base.render(one, True), add_special_tokens=False).ids for one in prompts.values()]
-    if max((max(one) for one in ids), default=0) >= shared.size or base.stop_ids[0] >= shared.size:
+    texts = [base.render(one, True) for one in prompts.values()]
+    ids = [tokenizer.encode(one, add_special_tokens=False).ids for one in texts]
+    if max((max(one) for one in ids), default=0) >= rows or base.stop_ids[0] >= rows:
         raise InputError(
             "the student's template has tokens that the teacher lacks",
             where="train.on_policy.teacher",
@@ -163,9 +173,11 @@ def train_on_policy(
     order = training_order(len(fitting), config.steps * config.batch_size, student.seed)
     problem_ids = [fitting[number] for number in order]
     more = {"privileged_context": privileged_context(config.examples)} if config.examples else {}
-    data = datasets.Dataset.from_list(
-        [{"prompt": [dict(turn) for turn in prompts[name]], **more} for name in problem_ids]
-    )
+    columns = {name: {"prompt": [dict(turn) for turn in prompts[name]], **more} for name in fitting}
+    if reader is not None:
+        encoded = dict(zip(prompts, zip(texts, ids, strict=True), strict=True))
+        columns = {name: prompt_row(*encoded[name], teacher_prompt(reader, prompts[name])) for name in fitting}
+    data = datasets.Dataset.from_list([columns[name] for name in problem_ids])
 
     dtype = training_dtype(student.dtype)
     fingerprint, resume = resume_point(student, config, dtype, inputs_digest, checkpoints)
@@ -174,8 +186,10 @@ def train_on_policy(
         contextlib.closing(answers),
         surroundings(checkpoints, "train.on_policy.micro_batch_size", "train.on_policy.max_new_tokens"),
     ):
-        model, cut_off = open_student(student, start, trained, dtype, shared.size)
-        kind, settings, models = _teacher_side(config, teacher, dtype, shared.size, answers)
+        model, cut_off = open_student(student, start, trained, dtype, rows)
+        # Answers are drawn from the student's distribution: what TRL leaves open, a penalty or min_p of the base fills.
+        model.generation_config = GenerationConfig(eos_token_id=list(base.stop_ids))
+        kind, settings, models = _teacher_side(student, config, base, teacher, dtype, rows, answers)
         trainer = step_trainer(
             kind, settings, student, config, "train.on_policy", model, start, data, dtype, checkpoints, fingerprint,
             metrics, progress, answers.sync, **models,
@@ -190,7 +204,7 @@ def train_on_policy(
         steps=trainer.state.global_step,
         answers=len(order),
         tokens=round(sum(entry["mean_length"] for entry in history) * config.batch_size),
-        vocabulary=shared.size,
+        vocabulary=compared,
         dtype=dtype,
         trained_parameters=sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad),
         teacher_engine=server.engine if server else None,
@@ -201,17 +215,24 @@ def train_on_policy(
     return result
 
 
-def _teacher(folder: Path, dtype: str, size: int) -> Any:
+def _teacher(folder: Path, dtype: str, size: int | None) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), use_safetensors=True)
-    crop_vocabulary(model, size)
+    if size is not None:
+        crop_vocabulary(model, size)
     return model.eval().requires_grad_(False)
 
 
 def _teacher_side(
-    config: OnPolicyConfig, teacher: Path, dtype: str, vocabulary: int, answers: RolloutLog
+    student: StudentConfig,
+    config: OnPolicyConfig,
+    base: BaseFolder,
+    teacher: Path,
+    dtype: str,
+    vocabulary: int,
+    answers: RolloutLog,
 ) -> tuple[Any, Any, dict[str, Any]]:
     """TRL's trainer that keeps what it generates, its configuration with the loss set, and the models that it takes."""
     from trl import DistillationConfig, DistillationTrainer
@@ -222,11 +243,17 @@ def _teacher_side(
         kind, settings = self_teacher_trainer(config)
     elif config.is_served:
         kind, settings = scoring_trainer(config, vocabulary)
+    elif config.across_tokenizers:
+        kind, settings = across_tokenizers_trainer(config, base, read_base(teacher), student.max_length, answers)
+        models["teacher_model"] = _teacher(teacher, dtype, None)
+        models["teacher_model"].config.use_cache = False  # TRL does not say so, and keys and values of all layers stay
     else:
         kind, settings = DistillationTrainer, partial(DistillationConfig, beta=config.beta)
         models["teacher_model"] = _teacher(teacher, dtype, vocabulary)
 
     class KeepingTrainer(kind):
+        """Of the trainer across tokenizers nothing: it does not call ``_generate``, and keeps its answers itself."""
+
         def _generate(self, prompts: Any) -> Any:
             generated = super()._generate(prompts)
             answers.add(self.state.global_step + 1, generated[1])

@@ -93,6 +93,10 @@ def test_distillation_holds_the_teacher_the_answers_of_a_step_and_the_logits_of_
         behind_sft(OnPolicyConfig.model_validate(sizes | one))
         for one in ({"teacher": {"model": str(base)}}, served, {"examples": example})
     )
+    across = {"teacher": {"model": str(base)}, "across_tokenizers": True, "beta": 0.5}
+    other = behind_sft(OnPolicyConfig.model_validate(sizes | across))
+    assert (other.teacher, other.rollouts) == (beside.teacher, beside.rollouts // 4), "it answers by micro batches"
+    assert other.head == 2 * 512 * 259 * 16 + 64 * 259 * (2 * 29 + 43)
     captured = behind_sft(LogitsConfig(batch_size=8, micro_batch_size=2))
     assert (beside.teacher, far.teacher, alone.teacher, captured.teacher) == (4 * PARAMETERS, 0, 0, 0)
     assert beside.rollouts == far.rollouts == alone.rollouts == 8 * 512 * LAYERS * 2 * SIZE * 4

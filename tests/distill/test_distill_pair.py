@@ -16,13 +16,14 @@ from distill.check.check import check_recipe
 from distill.check.finding import Finding
 from distill.check.memory import check_memory
 from distill.check.on_policy import check_on_policy, prompt_lengths
-from distill.check.pair import check_pair, check_turns, teacher_base
+from distill.check.pair import check_across_tokenizers, check_pair, check_turns, teacher_base
 from distill.check.problems import problems_of
 from distill.config.loader import load_recipe
 from distill.config.recipe import RandomBase
 from distill.models.folder import read_base
 from distill.models.random_model import CHATML, write_random_base
-from distill.models.vocabulary import crop_vocabulary, shared_vocabulary
+from distill.models.vocabulary import crop_vocabulary, shared_vocabulary, tokenizer_of
+from licensing.errors import InputError
 from synth.teachers.config import VllmServerTeacher
 
 VOCABULARY = 259  # three special tokens and the bytes
@@ -174,6 +175,54 @@ def test_turns_are_those_of_the_variables_that_the_teachers_requests_give_its_te
         assert levels(list(check_turns(student, teacher_base(teacher, models[1])))) == expected
 
 
+@pytest.fixture
+def across(models: tuple[Path, Path]) -> Callable[[], list[Finding]]:
+    return lambda: list(check_across_tokenizers(*map(read_base, models)))
+
+
+def test_across_tokenizers_ids_and_ends_of_turn_may_differ_and_turns_may_not(across, check, models) -> None:
+    assert levels(across()) == ["ok", "note", "ok"]
+    assert "the vocabulary is the same" in across()[1].what
+    edit(models[1] / "tokenizer.json", swap)
+    template, end = models[1] / "chat_template.jinja", CHATML.replace("<|im_end|>", "<|endoftext|>")
+    template.write_text(end)
+    assert levels(check()) == ["error"]
+    tokens, ends = across()
+    assert "258 tokens have the same text to both" in tokens.what  # <|endoftext|> is no longer one of them
+    assert "100% are cut alike" in tokens.what
+    assert "ends a turn with <|im_end|> and the teacher with <|endoftext|>: compared as one" in ends.what
+    template.write_text(end.replace("assistant\n' }}{% endif", "assistant\n<think>\n\n</think>\n\n' }}{% endif"))
+    *_, note = across()
+    assert note.level == "note"
+    assert "writes an answer with thinking as '<think>\\nT\\n</think>\\n\\nA', and the teacher's as None" in note.what
+
+
+def test_across_tokenizers_a_tokenizer_that_is_not_byte_level_is_refused(across, models) -> None:
+    metaspace = {"type": "Metaspace", "replacement": "_", "prepend_scheme": "never", "split": False}
+    edit(models[1] / "tokenizer.json", lambda value: value.update(pre_tokenizer=metaspace, decoder=metaspace))
+    with pytest.raises(InputError, match="the tokenizer of teacher is not byte-level"):
+        across()
+
+
+def test_across_tokenizers_a_model_without_embeddings_for_its_tokens_is_refused(across, models) -> None:
+    for folder, name in zip(models, ("student", "teacher"), strict=True):
+        edit(folder / "config.json", lambda value: value.update(vocab_size=VOCABULARY - 1))
+        with pytest.raises(InputError, match=f"of {name} has 259 tokens, and its model embeddings for 258"):
+            across()
+        edit(folder / "config.json", lambda value: value.update(vocab_size=VOCABULARY))
+
+
+def test_across_tokenizers_a_form_that_neither_template_writes_is_none_that_is_alike(across, models) -> None:
+    closed = "<think>\n\n</think>\n\n"
+    prompt = CHATML.replace("assistant\n' }}{% endif", f"assistant\n{closed}' }}}}{{% endif")
+    for folder, opening in zip(models, (closed, f"{closed}> "), strict=True):
+        turn = f"('{opening}' if message['role'] == 'assistant' else '') + message['content']"
+        (folder / "chat_template.jinja").write_text(prompt.replace("message['content']", turn))
+    *_, error = across()
+    assert (error.level, error.exit_code) == ("error", 2)
+    assert "writes an answer without thinking as" in error.what
+
+
 def test_the_command_says_no_with_code_2_and_as_json(distill, models) -> None:
     assert distill("pair", *models).code == 0
     edit(models[1] / "config.json", lambda value: value.update(vocab_size=200))
@@ -181,6 +230,10 @@ def test_the_command_says_no_with_code_2_and_as_json(distill, models) -> None:
     assert answer.code == 2
     assert json.loads(answer.out)["findings"][0]["level"] == "error"
     assert distill("pair", models[0], models[0].parent / "nowhere").code == 2
+    edit(models[1] / "config.json", lambda value: value.update(vocab_size=VOCABULARY))
+    edit(models[1] / "tokenizer.json", swap)
+    assert distill("pair", *models, "--across-tokenizers").code == 0
+    assert "ids" in distill("pair", *models, "--across-tokenizers", "--problems", FOLDER / "sums.jsonl").err
 
 
 SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.yaml"
@@ -205,6 +258,15 @@ def test_check_compares_the_pair_of_a_recipe_under_the_students_final_template(m
     assert "Smoke" in findings[-1].what, "the persona stands in the student's prompt alone"
     edit(models[1] / "config.json", lambda value: value.update(vocab_size=200))
     assert levels(checked(*student, teacher)) == ["error"]
+    across = ("train.on_policy.across_tokenizers=true", "train.on_policy.beta=0.5")
+    edit(models[1] / "config.json", lambda value: value.update(vocab_size=VOCABULARY))
+    edit(models[1] / "tokenizer.json", swap)
+    assert levels(checked(*student, teacher, *across)) == ["ok", "ok"]
+    refusing = "{% if '=' in messages[0].content %}{{ raise_exception('no sums') }}{% endif %}" + CHATML
+    (models[1] / "chat_template.jinja").write_text(refusing)
+    [refused] = checked(*student, teacher, *across, subject="on_policy")
+    assert (refused.level, refused.exit_code) == ("error", 2)
+    assert "refuses a problem of the student: no sums" in refused.what
     [missing] = checked(*student, teacher.replace("teacher,", "nowhere,"))
     assert (missing.level, missing.where) == ("error", "train.on_policy.teacher.model")
 
@@ -268,6 +330,27 @@ def test_check_refuses_prompts_that_leave_no_room_for_an_answer(models) -> None:
     [error] = looked_at(100 + min(lengths) - 1)
     assert (error.level, error.where, error.exit_code) == ("error", "train.on_policy.max_new_tokens", 2)
     assert f"the shortest has {min(lengths)} tokens" in error.what
+
+
+def test_check_counts_the_teachers_own_prompts_in_its_positions_across_tokenizers(models) -> None:
+    config = f"train.on_policy={{teacher: {{model: {models[1]}}}, max_new_tokens: 100}}"
+    recipe = load_recipe(
+        SMOKE, [*ON_POLICY, config, "train.on_policy.across_tokenizers=true", "train.on_policy.beta=0.5"]
+    )
+    teacher, encode = read_base(models[1]), tokenizer_of(models[1]).encode
+    lengths = [len(encode(teacher.render(one.messages, True)).ids) for one in problems_of(recipe).prompts]
+    assert min(lengths) < max(lengths)
+
+    def looked_at(positions: int) -> list[Finding]:
+        edit(models[1] / "config.json", lambda value: value.update(max_position_embeddings=positions))
+        return [*check_on_policy(recipe, partial(problems_of, recipe))]
+
+    assert levels(looked_at(100 + max(lengths))) == ["ok"]
+    note, _ = looked_at(100 + max(lengths) - 1)
+    assert (note.level, note.exit_code) == ("note", 0)
+    assert f"{lengths.count(max(lengths))} of {len(lengths)} prompts in the teacher's tokens" in note.what
+    error, _ = looked_at(100 + min(lengths) - 1)
+    assert (error.level, error.where, error.exit_code) == ("error", "train.on_policy.max_new_tokens", 2)
 
 
 def test_a_run_whose_teacher_of_logits_does_not_fit_ends_before_it_samples(distill, models, tmp_path: Path) -> None:
@@ -370,3 +453,7 @@ def test_a_teacher_that_says_the_same_or_something_else_altogether_will_not_help
     assert code == 0
     assert helpful["reverse_kl"] > 0.01
     assert "has something to say" in helpful["verdict"]
+
+    filters = {"do_sample": True, "min_p": 0.99, "repetition_penalty": 9.0}
+    edit(student / "generation_config.json", lambda value: value.update(filters))
+    assert measured(near) == (code, helpful), "answers are of the student's distribution, unfiltered"

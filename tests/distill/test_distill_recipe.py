@@ -213,6 +213,8 @@ SERVED = (
         ((*ON_POLICY, f"{TEACHER}.top_k=8"), "url and top_k go together"),
         ((*ON_POLICY, f"train.on_policy.examples={EXAMPLES}"), "set either teacher, or examples"),
         ((*ON_POLICY, "train.on_policy={steps: 2}"), "set either teacher, or examples"),
+        ((*ON_POLICY, "train.on_policy.across_tokenizers=true"), "set beta between 0 and 1"),
+        ((*SERVED, "train.on_policy.across_tokenizers=true"), "takes a teacher beside the student"),
         ((*SERVED, "train.on_policy.beta=1"), "set teacher.top_k: 1, or beta: 0"),
         ((*SERVED, "train.on_policy.temperature=0.7"), "vLLM scores at temperature 1"),
         ((*SERVED, f"{TEACHER}.url=http://node7:8000/v1"), "without /v1"),
@@ -246,7 +248,7 @@ def test_a_served_teacher_is_part_of_a_key_and_its_address_is_not(tmp_path: Path
         for change in ("name=t", f"{TEACHER}.url=http://node8:8000", f"{TEACHER}.top_k=9")
     )
     assert beside["on_policy"]["teacher"].keys() == {"model", "name", "revision", "license"}
-    assert "examples" not in beside["on_policy"]
+    assert beside["on_policy"].keys().isdisjoint({"examples", "across_tokenizers"})
     assert "logits" not in beside
     assert served == moved
     assert len({str(one) for one in (beside, served, more)}) == 3
