@@ -5,6 +5,7 @@ Commands import what they need when they run, so that ``distill --help`` loads n
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -77,12 +78,14 @@ def options(
 def run_command(arguments: Sequence[str]) -> int:
     """The exit code of a command line. Exit codes and the form of errors: ``distill/cli/output.py``."""
     as_json = output.json_wanted(arguments)
-    try:
-        code = app(args=list(arguments) or ["--help"], prog_name="distill", standalone_mode=False)
-        if code == output.INTERRUPTED:  # typer catches the interrupt and returns this
-            output.print_error(KeyboardInterrupt(), as_json)
-    except Exception as error:
-        code = output.print_error(error, as_json)
+    is_page = not {"--help", "-h", "--version"}.isdisjoint(arguments)
+    with output.json_alone() if as_json and not is_page else contextlib.nullcontext():
+        try:
+            code = app(args=list(arguments) or ["--help"], prog_name="distill", standalone_mode=False)
+            if code == output.INTERRUPTED:  # typer catches the interrupt and returns this
+                output.print_error(KeyboardInterrupt(), as_json)
+        except Exception as error:
+            code = output.print_error(error, as_json)
     return code if isinstance(code, int) else 0
 
 

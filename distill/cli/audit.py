@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from distill.cli.options import Json, LicenseFile
-from distill.cli.output import print_json
+from distill.cli.output import print_json, print_text
 from licensing.errors import InputError, Refused
 
 
@@ -101,7 +101,7 @@ def audit(
         suggested=suggest,
         notice=notice,
     )
-    print(page if shape is Format.json else page.rstrip("\n"))
+    print_text(page if shape is Format.json else page.rstrip("\n"))
     if result.violates:
         raise typer.Exit(Refused.exit_code)
 

@@ -1,7 +1,7 @@
 """What commands print: results on stdout, everything else on stderr.
 
-``--json`` prints one JSON value on stdout instead of text. Errors then are JSON on stdout as well, beside the text on
-stderr::
+``--json`` prints one JSON value on stdout instead of text; what libraries print there goes to stderr. Errors then are
+JSON on stdout as well, beside the text on stderr::
 
     {"error": {"what": "...", "where": "recipe.yaml:6" or null, "hint": "..." or null, "exit_code": 2}}
 
@@ -11,13 +11,15 @@ interrupted. Nothing here loads a stage.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import itertools
 import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 from licensing.errors import DistillError, InputError
 
@@ -28,12 +30,14 @@ if TYPE_CHECKING:
     from distill.report.markdown import Table as ReportTable
 
 __all__ = [
-    "BUG", "INTERRUPTED", "finish", "json_by_default", "json_wanted", "print_error", "print_findings",
-    "print_json", "print_run", "print_tables",
+    "BUG", "INTERRUPTED", "finish", "json_alone", "json_by_default", "json_wanted", "print_error", "print_findings",
+    "print_json", "print_run", "print_tables", "print_text",
 ]  # fmt: skip
 
 BUG = 70
 INTERRUPTED = 130
+
+_results: contextvars.ContextVar[TextIO | None] = contextvars.ContextVar("_results", default=None)
 
 
 def json_wanted(arguments: Sequence[str]) -> bool:
@@ -50,9 +54,25 @@ def json_by_default(as_json: bool) -> bool:
     return as_json or not sys.stdout.isatty()
 
 
+@contextlib.contextmanager
+def json_alone() -> Iterator[None]:
+    """Inside, only what this module prints as a result goes to stdout, the rest to stderr: libraries print there."""
+    before = _results.set(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _results.reset(before)
+
+
 def print_json(value: Any) -> None:
     """One line of JSON on stdout."""
-    print(json.dumps(value, ensure_ascii=False))
+    print_text(json.dumps(value, ensure_ascii=False))
+
+
+def print_text(text: str) -> None:
+    """A result on stdout."""
+    print(text, file=_results.get() or sys.stdout)
 
 
 def print_error(error: BaseException, as_json: bool) -> int:
