@@ -6,11 +6,12 @@ MODEL = models/SmolLM2-135M-Instruct
 # uv installs in a third of pip's time. It does not read pip's settings, so that it gets pip's indexes; where it cannot
 # install, pip does.
 PIP = $(BIN)/pip --quiet --disable-pip-version-check
-UV_SETTINGS = $(BIN)/pip config list | sed -n -E \
-	"s/^[^=]*[.]index-url=/export UV_DEFAULT_INDEX=/p; s/^[^=]*extra-index-url=/export UV_INDEX=/p; \
-	s/^[^=]*find-links=/export UV_FIND_LINKS=/p; s/^[^=]*cert=/export SSL_CERT_FILE=/p"
-install = $(PIP) install uv==0.13.9 && eval "$$($(UV_SETTINGS))" && \
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --index-strategy unsafe-best-match $(1) || \
+UV_SETTINGS = $(BIN)/pip config list | sed "s/^:env:/~/" | LC_ALL=C sort | sed -n -E \
+	"s/^[^=]*[.]index-url=/export UV_DEFAULT_INDEX=/p; s/^[^=]*[.]extra-index-url=/export UV_INDEX=/p; \
+	s/^[^=]*[.]find-links=/export UV_FIND_LINKS=/p; s/^[^=]*[.]no-index=/export UV_NO_INDEX=/p; \
+	s/^[^=]*[.]constraint=/export UV_CONSTRAINT=/p; s/^[^=]*[.]cert=/export SSL_CERT_FILE=/p"
+install = $(PIP) install uv==0.13.9 && (eval "$$($(UV_SETTINGS))"; \
+	exec $(BIN)/uv pip install --quiet --python $(BIN)/python --index-strategy unsafe-best-match $(1)) || \
 	$(PIP) install --no-compile $(1)
 
 .PHONY: setup setup-vllm models quickstart smoke release-demo gpu-check test lint clean

@@ -201,7 +201,8 @@ class Slot:
                 reply = self._ask(call.function, call.request, call.timeout_s)
             except (TimeoutError, ProcessExpired, BrokenProcessPool, MemoryError) as error:
                 self._stop()
-                if isinstance(error, TimeoutError) or getattr(error, "exitcode", None) == -signal.SIGPROF:
+                is_over = call.timeout_s is not None and getattr(error, "exitcode", None) == -signal.SIGPROF
+                if isinstance(error, TimeoutError) or is_over:
                     raise CallTimeout(f"not done within {call.timeout_s:g} s of CPU time") from None
                 if is_fresh:
                     raise CallFailed(f"the process died: {self._cause(error)}", time.monotonic() - began) from None

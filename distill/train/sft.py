@@ -36,7 +36,7 @@ from distill.train.result import TrainResult
 from distill.train.rows import TokenRows, token_rows
 from distill.train.surroundings import surroundings
 from distill.train.weights import open_model, save_adapter, save_full, training_dtype
-from distill.train.zero import divide_weights, shown_by_gradients
+from distill.train.zero import divide_weights, forget_gradients, shown_by_gradients
 from licensing.errors import InputError, MissingDependency, Refused
 from licensing.files import link_or_copy, write_json, write_rows
 
@@ -301,6 +301,8 @@ def _trainer(
 
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
             model.train()
+            if self.is_deepspeed_enabled:
+                forget_gradients(model)
             batches = [self._prepare_inputs(batch) for batch in inputs]
             count = parallel.sum_of_ranks(sum((batch["labels"] != -100).sum() for batch in batches))
             total = torch.zeros((), device=self.args.device)

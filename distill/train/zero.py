@@ -15,6 +15,7 @@ __all__ = [
     "REDUCED_PARAMETERS",
     "check_installed",
     "divide_weights",
+    "forget_gradients",
     "shown_by_gradients",
     "zero3_config",
 ]
@@ -70,6 +71,11 @@ def divide_weights(trainer: Any) -> None:
     deepspeed.zero.Init(module=trainer.model, config_dict_or_path=trainer.args.deepspeed)
     for buffer in trainer.model.buffers():
         buffer.data = buffer.data.to(trainer.args.device)
+
+
+def forget_gradients(engine: Any) -> None:
+    """Before a step: a weight that no micro batch of it uses would get the gradient of the step before again."""
+    engine.optimizer.grad_partitions_flat_buffer.zero_()
 
 
 def shown_by_gradients(loss: Any, total: Any) -> Any:

@@ -22,8 +22,10 @@ from synth.sandbox.runtime import CODE, ENVIRONMENT, INSIDE, RUNNER, Connection,
 __all__ = ["Bubblewrap"]
 
 FOLDER_BYTES = 64 << 20
-_SYSTEM = ("/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/include", "/usr/share/zoneinfo",
-           "/etc/alternatives", "/etc/java-*-openjdk", "/usr/share/go-*")  # fmt: skip
+_SYSTEM = (
+    "/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/include", "/usr/share/zoneinfo",
+    "/etc/alternatives", "/etc/java-*-openjdk/*.cfg", "/etc/java-*-openjdk/security", "/usr/share/go-*",
+)  # fmt: skip
 _LINKS = ("/bin", "/lib", "/lib32", "/lib64")  # on most systems links into /usr
 
 
@@ -53,7 +55,7 @@ class Bubblewrap:
             "--symlink", "/tmp/.stdin", "/dev/stdin",
         ]  # fmt: skip
         for path in itertools.chain(*map(glob.glob, _SYSTEM)):
-            command += ["--ro-bind", path, path]
+            command += ["--ro-bind-try", path, path]
         for path in _LINKS:
             command += ["--symlink", os.readlink(path), path] if os.path.islink(path) else ["--ro-bind-try", path, path]
         for path, inside in binds:

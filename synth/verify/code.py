@@ -87,7 +87,7 @@ def request(row: Mapping[str, Any], *, gold: bool) -> dict[str, Any] | Verdict:
     if entry is not None and not (isinstance(entry, str) and entry.isidentifier()):
         return Verdict("error", reason="entry_point is no name")
     try:
-        language_of(row)
+        language = language_of(row)
         tests = read_tests(row.get("tests"), entry)
     except (ValueError, RecursionError) as err:
         return Verdict("error", reason=str(err))
@@ -119,6 +119,8 @@ def request(row: Mapping[str, Any], *, gold: bool) -> dict[str, Any] | Verdict:
             return Verdict("error", reason="the checker is no Python source")
         return job | {"stdin": tests.pairs, "checker": checker}
     if program.language != "python":
+        if language == "python":
+            return Verdict("unparseable", reason=f"the answer is in {program.language}, and the tests are Python")
         return Verdict("error", reason=f"programs in {program.language} can have stdin tests alone")
     if isinstance(tests, SourceTests):
         entry = entry or _last_function(program.code)
@@ -166,10 +168,12 @@ def serve(sandbox: Sandbox, job: Mapping[str, Any], config: CodeConfig) -> Verdi
             program, mode="execute", code="", argv=language.run_command(config.memory_mb),
             memory_mb=config.memory_mb + language.reserved_mb, files={"program": built.file},
         )  # fmt: skip
-    return _stdin_tests(sandbox, program, job, extracted)
+    return _stdin_tests(sandbox, program, job, extracted, config.memory_mb)
 
 
-def _stdin_tests(sandbox: Sandbox, program: Job, job: Mapping[str, Any], extracted: str) -> Verdict:
+def _stdin_tests(
+    sandbox: Sandbox, program: Job, job: Mapping[str, Any], extracted: str, checker_memory_mb: int
+) -> Verdict:
     tests, limit_s = job["stdin"], ROW_TIMEOUTS * program.timeout_s
     began, seconds, passed = time.monotonic(), 0.0, 0
     failure: Result | None = None
@@ -181,7 +185,8 @@ def _stdin_tests(sandbox: Sandbox, program: Job, job: Mapping[str, Any], extract
             result = _run(sandbox, one)
             seconds += result.seconds
             if result.passed:
-                result = _check_output(sandbox, job["checker"], one, result.stdout, expected)
+                checked = replace(one, memory_mb=checker_memory_mb)
+                result = _check_output(sandbox, job["checker"], checked, result.stdout, expected)
         else:
             result = Result("timeout", f"{ROW_TIMEOUTS} x {program.timeout_s:g} s for all {len(tests)} tests are over")
         passed += result.passed

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 __all__ = ["LANGUAGES", "NAMES", "Language"]
 
-_MAIN_CLASS = re.compile(r"^(?:public |final |abstract )*class (\w+)", re.MULTILINE)
+# A longer name would be no name of a file.
+_MAIN_CLASS = re.compile(r"^(?:(?:public|final|abstract|strictfp)\s+)*class\s+(\w{1,60})\b", re.MULTILINE)
+_MAIN = re.compile(r"\bmain\s*\(")
 _BUILD_JAVA = """
 home=$(dirname $(dirname $(readlink -f $(command -v javac))))
 export LD_LIBRARY_PATH=$home/lib
@@ -50,7 +52,8 @@ class Language:
 
 def _main_class(code: str) -> str:
     """The last class that begins a line before `main`."""
-    *_, name = "Main", *_MAIN_CLASS.findall(code[: code.find(" main(")])
+    main = _MAIN.search(code)
+    *_, name = "Main", *_MAIN_CLASS.findall(code[: main.start() if main else len(code)])
     return str(name)
 
 
@@ -62,7 +65,7 @@ LANGUAGES = {
         ("go", "golang"),
         "program.go",
         "GOMAXPROCS=2 CGO_ENABLED=0 go build -p 2 -o program program.go",
-        "env GOMAXPROCS=2 ./program",
+        "env GOMAXPROCS=2 GOMEMLIMIT={memory_mb}MiB ./program",
         reserved_mb=1024,
     ),
     "java": Language(("java",), "{main}.java", _BUILD_JAVA, "sh program {memory_mb}", reserved_mb=3072),

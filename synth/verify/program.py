@@ -55,7 +55,7 @@ def extract(row: Mapping[str, Any], names: Collection[str] = ()) -> Program:
     answer = reasoning.answer
     fences = list(find_fences(answer))
     others = [fence for fence in fences if NAMES.get(fence.language) and fence.is_closed]
-    if others and language == "python" and not any(fence.language.startswith("py") for fence in fences):
+    if others and language == "python" and not any(map(_may_be_python, fences)):
         language = NAMES[others[-1].language]
     if language != "python":
         sources = [fence.code for fence in fences if NAMES.get(fence.language, language) == language]
@@ -79,6 +79,10 @@ def extract(row: Mapping[str, Any], names: Collection[str] = ()) -> Program:
         if fitting := [code for code in blocks if rule(code)]:
             return Program(join(row, fitting[-1]))
     return Program(join(row, blocks[-1]))
+
+
+def _may_be_python(fence: Fence) -> bool:
+    return fence.language.startswith("py") or (not fence.language and is_python(fence.code))
 
 
 def _block(text: str, fence: Fence) -> tuple[str, bool]:

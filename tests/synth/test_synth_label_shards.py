@@ -59,6 +59,7 @@ def test_a_missing_text_is_named_from_whatever_process(tmp_path: Path) -> None:
     ("act", "why"),
     [
         ("while True: pass", "no labels within 0.5 s of CPU time"),
+        ("max(range(10**12))", "no labels: the process died: killed by SIGPROF"),
         ("import os; os.abort()", "no labels: the process died: killed by SIGABRT"),
         ("bytearray(1 << 40)", "no labels: out of memory"),
     ],

@@ -27,6 +27,7 @@ from synth.sandbox.runner.job import Job, Result
 from synth.verify.code import open_sandbox, run, serve
 from synth.verify.code_tests import same_output
 from synth.verify.config import CodeConfig, VerifyConfig
+from synth.verify.languages import LANGUAGES
 from synth.verify.program import extract
 from synth.verify.verifier import Verifier, check_golds, verify_rows
 
@@ -228,6 +229,21 @@ def test_a_language_that_no_sandbox_runs_is_an_error_and_not_wrong_python() -> N
     result = verdict(completion="main = print 5", code_language="Haskell", tests=tests)
     assert (result.verdict, "code_language haskell" in str(result.reason)) == ("error", True)
     assert verdict(completion="print(5)", code_language="Python 3", tests=tests).verdict == "correct"
+
+
+def test_an_example_in_another_language_does_not_hide_a_python_answer_nor_let_one_escape() -> None:
+    java = "```java\nint f(int x) { return x * x; }\n```"
+    right = verdict(response=f"```\n{SQUARE}\n```\nIn Java it would be:\n{java}", tests="assert f(3) == 9")
+    assert right.verdict == "correct"
+    escaped = verdict(response=java, tests="assert f(3) == 9")
+    assert (escaped.verdict, "the tests are Python" in str(escaped.reason)) == ("unparseable", True)
+
+
+def test_the_class_of_a_java_program_is_the_one_around_its_main() -> None:
+    java = LANGUAGES["java"]
+    spaced = "public class Sum {\n static void main (String[] a) { }\n}\nclass Helper { }"
+    assert java.source_name(spaced) == "Sum.java"
+    assert java.source_name(f"class {'A' * 300} {{ void main() {{ }} }}") == "Main.java", "a name that no file can have"
 
 
 def test_a_program_without_syntax_is_wrong_and_one_that_is_not_there_is_unparseable() -> None:
