@@ -83,6 +83,32 @@ def test_what_was_made_from_a_model_by_its_name_keeps_its_license_and_rows_only_
 
 @pytest.mark.parametrize(
     "name",
+    ["bartowski/tencent_Hunyuan-A13B-Instruct-GGUF", "a/mistralai_Mistral-Large-Instruct-2411-GGUF",
+     "a/LGAI-EXAONE_EXAONE-4.0-32B-GGUF", "a/Qwen_Qwen2.5-VL-3B-Instruct-GGUF", "a/LiquidAI.LFM2-1.2B-GGUF",
+     "a/CohereForAI_c4ai-command-r7b-12-2024-GGUF", "a/nobody_Hunyuan-A13B-Instruct", "a/tencent__Hunyuan-A13B-Instruct",
+     "huihui-ai/Huihui-Hunyuan-A13B-Instruct", "a/huihui-ai_Huihui-Hunyuan-A13B-Instruct-GGUF"],
+)  # fmt: skip
+@pytest.mark.parametrize("role", ROLES)
+def test_an_owner_that_is_written_into_the_name_of_a_copy_hides_no_license(name: str, role: str) -> None:
+    wrong = audited(APACHE_BASE, {"id": name, "role": role, "licence": "apache-2.0", "ran_by": "releaser"})
+    assert "W-UPSTREAM-TAG-CONFLICT" in {f.code for f in wrong.blocking}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a/Phi-4_Hunyuan-A13B-Instruct",
+        "a/SmolLM2-1B_Hunyuan-A13B-Instruct-distill",
+        "Qwen/Qwen3-8B",
+        "a/b_Qwen3-8B-GGUF",
+    ],
+)
+def test_a_model_before_a_known_name_is_no_owner(name: str) -> None:
+    assert audited({"id": name, "role": "base", "licence": "apache-2.0"}).verdict == "clean"
+
+
+@pytest.mark.parametrize(
+    "name",
     ["a/Mistral-7B-comparison-with-Llama-3.1", "a/Tiny-vs-Llama-3.1", "a/SmolLM2-1.7B-Llama-3.1-magpie",
      "a/Qwen3-8B-Gemma-3-27B-distill", "a/Qwen3-0.6B-llama-3.3-distill",
      "TeichAI/Claude-Distill-Qwen3-14B", "a/GPT-5-Distill-Qwen3-8B"],
