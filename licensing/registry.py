@@ -15,7 +15,6 @@ import itertools
 import re
 from collections.abc import Iterable
 from functools import cache, cached_property, lru_cache
-from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ _FORMAT = re.compile(
 
 
 # An owner that is written into a name: tencent_Hunyuan-A13B, tencent.Hunyuan-A13B; no model, which has version or size.
-_OWNER_IN_NAME = re.compile(r"((?:(?!\d[bm]?\b)[a-z\d-])+)(?:_+|\.)(?=[a-z\d])(.+)", re.IGNORECASE)
+_OWNER_IN_NAME = re.compile(r"((?:(?!\d[bm]?(?:[-_]|\.(?!\d)))[a-z\d-]|^\d+-)+)(?:_+|\.)(?=[a-z\d])(.+)", re.IGNORECASE)
 
 
 @lru_cache(maxsize=32_768)
@@ -166,6 +165,13 @@ class Registry:
     def _families(self) -> dict[tuple[str, ...], License]:
         return {_model_words(name): entry for entry in self.entries.values() for name in entry.model_names}
 
+    @cached_property
+    def service_names(self) -> str:
+        """Pattern of the names of models that only a service has, the longest first."""
+        names = [name for entry in self.entries.values() if entry.kind == "service" for name in entry.model_names]
+        names.sort(key=len, reverse=True)
+        return "|".join(r"[-_ ]?".join(map(re.escape, name.split())) for name in names) or r"(?!)"
+
     def _words(self, model: str) -> tuple[str, ...]:
         """The words of a model's name, without an owner that is written into it before a known name: that of the
         original (bartowski/tencent_Hunyuan-A13B), or the repository's own (huihui-ai/Huihui-Hunyuan-A13B)."""
@@ -173,7 +179,8 @@ class Registry:
         inner = _OWNER_IN_NAME.fullmatch(name)
         for holder, rest in ((owner, name), *([inner.groups()] if inner else [])):
             words = _model_words(rest)
-            behind = words[len(commonprefix((_model_words(holder), words))) :]
+            pairs = zip(_model_words(holder), words, strict=False)
+            behind = words[sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)) :]
             for known in (words, behind):
                 if self._original(known):
                     return known
@@ -196,11 +203,14 @@ class Registry:
             def is_aside(at: int, end: int) -> bool:
                 return _is_aside(" ".join(words[:at]), " ".join(words[end:]), known=bool(entries))
 
-            taught = "/" in model and _ANY_WEIGHTS.search(" ".join(words))  # by the service that the name begins with
-            for at, end in itertools.combinations(range(len(words) + 1), 2):
+            spans = ((at, end) for at in range(len(words)) for end in range(len(words), at, -1))  # the longest first
+            for at, end in spans:
                 family = self._families.get(words[at:end])
-                service = family is not None and family.kind == "service"
-                if family and (at == 0 and not taught if service else not is_aside(at, end)):
+                if family is None:
+                    continue
+                service = family.kind == "service"
+                taught = "/" in model and _ANY_WEIGHTS.search(" ".join(words[end:]))  # by the service before them
+                if at == 0 and not taught if service else not is_aside(at, end):
                     return family
         return entries[0] if len(entries) == 1 else None
 
