@@ -20,7 +20,7 @@ _MODEL = (
     r"(?:deepseek[-_ ]?[rv]|qwen[-_ ]?|llama[-_ ]?|kimi[-_ ]?k|glm[-_ ]?)\d(?:[\w.]*\w)?|gpt-oss[\w-]*"
     r"|(?:gemma|exaone|nemotron|phi|granite|olmo|hunyuan)[-_ ]?\d(?:\.\d)?(?![\d.]*b\b)|minimax[-_ ]?m\d(?:\.\d)?"
     r"|(?:mistral|magistral|devstral)[-_ ](?:large|medium|small)|(?-i:Command[- ][AR]\b)|ernie[-_ ]?\d(?:\.\d)?"
-    r"|(?:(?<=\bby )|(?<=\bfrom ))(?-i:Step-?\d(?:\.\d)?)|sharegpt"
+    r"|(?:(?<=\bby )|(?<=\bfrom ))(?-i:Step-?\d(?:\.\d)?)|sharegpt(?![-_ ]?style)"
 )
 # A family and its version, without a size: "Qwen3-8B" is of Qwen3, "Llama-8B" of some Llama.
 _FAMILY = (
@@ -29,10 +29,12 @@ _FAMILY = (
     r"(?:[-_]?v?\d(?:\.\d)?(?![\d.]*b(?![a-z])))?|gpt-oss|r1"
 )
 _COMPARED = re.compile(
-    r"\b(?:beats?|outperform\w*|surpass\w*|better|worse|than|versus|vs|compar\w+|against|rival\w*|like)\b",
+    r"\b(?:beats?|outperform\w*|surpass\w*|better|worse|than|versus|vs|compar\w+|against|rival\w*|(?:un)?like)\b",
     re.IGNORECASE,
 )
 _IN_NAME = re.compile(rf"(?<![a-z])(?:{_SERVICE})(?![a-z])", re.IGNORECASE)
+# A format of rows, named after a model or a data set.
+_NO_FORMAT = r"(?!['\"`*]*[- ](?:(?:chat|prompt|conversation|instruct)[- ])?(?:format\w*|templates?|tokenizer)\b)"
 _NO_USE = re.compile(r"\b(?:no|not|never|none|neither|nor|without)\b|n't\b", re.IGNORECASE)
 
 
@@ -42,7 +44,7 @@ def _patterns(services: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     ``services``: the pattern of the registry's."""
     in_name = re.compile(rf"(?<![a-z])(?:{_SERVICE}|{services}|{_FAMILY})(?![a-z])", re.IGNORECASE)
     owner = r"(?:(?<![\w/.-])(?P<owner>[a-z\d][\w.-]{0,95})/|(?<![\w/-]))"
-    in_prose = re.compile(rf"{owner}(?P<name>{services}|{_SERVICE}|{_MODEL})(?!\w)", re.IGNORECASE)
+    in_prose = re.compile(rf"{owner}(?P<name>{services}|{_SERVICE}|{_MODEL})(?!\w){_NO_FORMAT}", re.IGNORECASE)
     return in_name, in_prose
 
 
