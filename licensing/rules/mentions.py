@@ -35,7 +35,8 @@ _COMPARED = re.compile(
 _IN_NAME = re.compile(rf"(?<![a-z])(?:{_SERVICE})(?![a-z])", re.IGNORECASE)
 # A format of rows, named after a model or a data set.
 _NO_FORMAT = r"(?!['\"`*]*[- ](?:(?:chat|prompt|conversation|instruct)[- ])?(?:format\w*|templates?|tokenizer)\b)"
-_NO_USE = re.compile(r"\b(?:no|not|never|none|neither|nor|without)\b|n't\b", re.IGNORECASE)
+# Before a name, in the same clause; what stands behind it ("…, no RL") says nothing of it.
+_NO_USE = re.compile(r"(?:\b(?:no|not(?! only)|never|none|neither|nor)|n't)\b[^,:]*$", re.IGNORECASE)
 
 
 @lru_cache(maxsize=8)
@@ -69,15 +70,16 @@ def _mentions(ctx: AuditContext) -> Iterator[tuple[str, str]]:
     for match in (in_name if taught else _IN_NAME).finditer(name):
         yield match.group(0), f'its name says "{match.group(0)}"'
     for line in (ctx.lineage.declared.text or "").splitlines():
-        parts = [line] if ON_TEACHERS.search(line) else [s for s in sentences(line) if _speaks_of_training(s)]
-        for part in parts:
+        on_teachers = ON_TEACHERS.search(line)
+        for part in [line] if on_teachers else filter(_speaks_of_training, sentences(line)):
             for match in in_prose.finditer(part):
-                if not match["owner"] or match["owner"].casefold() != ctx.owner:  # else a model of the releaser's own
+                own = match["owner"] and match["owner"].casefold() == ctx.owner  # a model of the releaser's own
+                if not own and (on_teachers or not _NO_USE.search(part[: match.start()])):
                     yield match["name"], f'its card says "{printable(part.strip())}"'
 
 
 def _speaks_of_training(sentence: str) -> bool:
-    return bool(ON_TRAINING.search(sentence)) and not (_COMPARED.search(sentence) or _NO_USE.search(sentence))
+    return bool(ON_TRAINING.search(sentence)) and not _COMPARED.search(sentence)
 
 
 def _fold(text: str) -> str:

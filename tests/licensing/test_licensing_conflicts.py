@@ -591,6 +591,8 @@ def test_an_unread_license_of_a_known_repository_is_not_the_permissive_one_that_
         ("Training data: 40k GPT-4 completions.", True),
         ("data: text-davinci-003 outputs", True),
         ("Trained on Claude-style traces.", True),
+        ("Tuned on data from Claude without filtering, and not on others.", True),
+        ("With no filter, tuned on data from Claude.", True),
         ("We did not use GPT-4o, and never used Claude to write answers.", False),
         ("No data of GPT-4 was used to write the answers.", False),
         ("We used GPT-4o to write this model card.", False),
