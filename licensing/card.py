@@ -31,7 +31,15 @@ ON_TEACHERS = re.compile(
     r"|created (?:by|with)|samples? (?:from|of|by)|teachers?)\b",
     re.IGNORECASE,
 )
-ON_TRAINING = re.compile(r"\b(?:(?:train|tun)(?:ed|ing) (?:on|with|data)|sft on|data from)\b", re.IGNORECASE)
+_NO_ROWS = r"(?:the|this|our|a) (?:model card|card|readme|code|paper|doc\w*)"
+_ROWS = r"conversations?|dialog(?:ue)?s?|chats|completions|transcripts|generations|answers"
+_WRITE = r"write|answer|label|annotate|rewrite|create|produce|translate|paraphrase|expand|fill|complete|make"
+ON_TRAINING = re.compile(
+    r"\b(?:(?:train|tun)(?:ed|ing) (?:on|with|data)|sft on|data from"
+    rf"|(?:data\w*|rows|corpus|examples)\b[^.;]{{0,60}}\b(?:{_ROWS})"
+    rf"|us(?:ed|ing)\b[^,;]{{0,60}} to (?:{_WRITE})\b(?! {_NO_ROWS}))\b",
+    re.IGNORECASE,
+)
 _HEADING = re.compile(r"#{1,6}\s+(.*)")
 _LICENSING_HEADING = re.compile(r"licen[cs]|legal|\bterms\b|copyright|attribution", re.IGNORECASE)
 _DATASET_KEYS = ("task_categories", "dataset_info", "source_datasets", "size_categories", "annotations_creators")

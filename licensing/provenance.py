@@ -264,7 +264,8 @@ class _Resolver:
 
     def _base_ids(self, repository: Repository, card: Card) -> tuple[str, ...]:
         """Ids of the base models: from the card and the configurations of adapter and merge, or else from the model's
-        configuration and its GGUF header."""
+        configuration and its GGUF header. Beside them, the origin in the model's configuration counts where the
+        registry knows it under limits that no base has by its name: a card can leave it out."""
         if repository.kind == "dataset":
             return ()
         adapter = {name: text for name, text in repository.texts.items() if name != "config.json"}
@@ -272,13 +273,25 @@ class _Resolver:
         try:
             names += config_bases(adapter)
             names += merge_bases(repository.texts, repository.place)
-            names += [] if names else config_bases(repository.texts)
+            known = {entry.label for name in names if (entry := self._known(name))}
+            origins = list(config_bases({file: text for file, text in repository.texts.items() if file not in adapter}))
+            hidden = [
+                name
+                for name in origins
+                if (entry := self._known(name)) and entry.terms and entry.label not in known and name != repository.id
+            ]
+            if names:
+                self._notes += [f"{repository.id}: config.json names {name}, its card does not" for name in hidden]
+            names += hidden if names else origins
         except InputError as error:
             self._notes.append(f"{repository.id}: {error.what}")
         if not names:
             names += [name for header in repository.gguf.values() for name in gguf_bases(header)]
         self._notes += [f"{repository.id}: {value} is no id of a repository" for value in card.invalid_ids]
         return tuple(name for name in dict.fromkeys(names) if name.casefold() != repository.id.casefold())
+
+    def _known(self, name: str) -> License | None:
+        return self._registry.of_repository(name) or self._registry.of_name(name)
 
     def _follow_bases(self, names: tuple[str, ...]) -> dict[str, _Base]:
         bases: dict[str, _Base] = {}

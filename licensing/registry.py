@@ -52,6 +52,10 @@ _FORMAT = re.compile(
 )
 
 
+# An owner that is written into a name: tencent_Hunyuan-A13B, tencent.Hunyuan-A13B; no model, which has version or size.
+_OWNER_IN_NAME = re.compile(r"((?:(?!\d[bm]?(?:[-_]|\.(?!\d)))[a-z\d-]|^\d+-)+)(?:_+|\.)(?=[a-z\d])(.+)", re.IGNORECASE)
+
+
 @lru_cache(maxsize=32_768)
 def _model_words(repo: str) -> tuple[str, ...]:
     """The words of a model's name without its owner: "Llama-3_1-8B" and "llama-v3p1-8b" are llama, 3.1, 8b."""
@@ -139,7 +143,9 @@ class Registry:
         """True where the license of a repository, or of the one that its name begins with, is general knowledge:
         nobody read its card or LICENSE."""
         name = model.strip().casefold()
-        return name in self._unchecked or (name not in self._repos and self._original(name) in self._unchecked)
+        return name in self._unchecked or (
+            name not in self._repos and self._original(self._words(name)) in self._unchecked
+        )
 
     @cached_property
     def _unchecked(self) -> frozenset[str | tuple[str, ...]]:
@@ -159,9 +165,29 @@ class Registry:
     def _families(self) -> dict[tuple[str, ...], License]:
         return {_model_words(name): entry for entry in self.entries.values() for name in entry.model_names}
 
-    def _original(self, model: str) -> tuple[str, ...]:
+    @cached_property
+    def service_names(self) -> str:
+        """Pattern of the names of models that only a service has, the longest first."""
+        names = [name for entry in self.entries.values() if entry.kind == "service" for name in entry.model_names]
+        names.sort(key=len, reverse=True)
+        return "|".join(r"[-_ ]?".join(map(re.escape, name.split())) for name in names) or r"(?!)"
+
+    def _words(self, model: str) -> tuple[str, ...]:
+        """The words of a model's name, without an owner that is written into it before a known name: that of the
+        original (bartowski/tencent_Hunyuan-A13B), or the repository's own (huihui-ai/Huihui-Hunyuan-A13B)."""
+        owner, _, name = model.rpartition("/")
+        inner = _OWNER_IN_NAME.fullmatch(name)
+        for holder, rest in ((owner, name), *([inner.groups()] if inner else [])):
+            words = _model_words(rest)
+            pairs = zip(_model_words(holder), words, strict=False)
+            behind = words[sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)) :]
+            for known in (words, behind):
+                if self._original(known):
+                    return known
+        return _model_words(model)
+
+    def _original(self, words: tuple[str, ...]) -> tuple[str, ...]:
         """The words that a name shares with the longest known name that it begins with; one word alone is no name."""
-        words = _model_words(model)
         lengths = range(len(words), 0 if len(words) == 1 else 1, -1)
         return next((words[:length] for length in lengths if words[:length] in self._names), ())
 
@@ -170,18 +196,21 @@ class Registry:
         `somebody/Llama-3.2-1B-Tuned-GGUF`. Somebody else's repository can be tagged wrong, and is the same work.
         ``whole``: the name has no other words, but those of a format. A name that begins with that of a service
         (GPT-4o) has its terms, unless it goes on with the weights that it taught: none of its own are to be had."""
-        words = _model_words(_FORMAT.sub("", model.strip()))
-        entries = self._names.get(words if whole else self._original(model), ())
+        words = self._words(_FORMAT.sub("", model.strip()))
+        entries = self._names.get(words if whole else self._original(words), ())
         if not whole and all(entry.permissive for entry in entries):
 
             def is_aside(at: int, end: int) -> bool:
                 return _is_aside(" ".join(words[:at]), " ".join(words[end:]), known=bool(entries))
 
-            taught = "/" in model and _ANY_WEIGHTS.search(" ".join(words))  # by the service that the name begins with
-            for at, end in itertools.combinations(range(len(words) + 1), 2):
+            spans = ((at, end) for at in range(len(words)) for end in range(len(words), at, -1))  # the longest first
+            for at, end in spans:
                 family = self._families.get(words[at:end])
-                service = family is not None and family.kind == "service"
-                if family and (at == 0 and not taught if service else not is_aside(at, end)):
+                if family is None:
+                    continue
+                service = family.kind == "service"
+                taught = "/" in model and _ANY_WEIGHTS.search(" ".join(words[end:]))  # by the service before them
+                if at == 0 and not taught if service else not is_aside(at, end):
                     return family
         return entries[0] if len(entries) == 1 else None
 

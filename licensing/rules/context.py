@@ -372,7 +372,8 @@ class Dependency:
 
     @cached_property
     def conflict(self) -> License | None:
-        """The license with limits that the registry has for this repository, where the lineage gives it another."""
+        """The license with limits, or the service's terms, that the registry has for this repository, where the lineage
+        gives it another."""
         registered = self.repository_license
         stated = _strictest(self.parsed.licenses, "licence")
         if registered is None or stated is None:
@@ -381,8 +382,8 @@ class Dependency:
         for license in self.parsed.licenses:
             if license.label == registered.label or license.spdx == registered.spdx is not None or license.id == later:
                 return None
-        # two texts with limits on copies, each with duties of its own
-        another = self.input.role == "base" and registered.terms and stated.terms
+        # two texts with limits on copies, each with duties of its own; or a license of weights that a service keeps
+        another = registered.kind == "service" or (self.input.role == "base" and registered.terms and stated.terms)
         return (
             registered if another or asks_more(registered, stated) or (self.parsed.shared and self.ambiguous) else None
         )

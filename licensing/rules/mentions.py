@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from licensing.card import ON_TEACHERS, ON_TRAINING
 from licensing.registry import sentences
@@ -15,25 +16,37 @@ _MAX_MENTIONS = 50
 _SERVICE = (
     r"claude|(?<!claude[-_ ])(?:opus|sonnet|haiku|fable)[-_ ]?\d[\d.]*|chatgpt|gpt[-_ ]?[3-9](?:\.\d)?o?|gemini|grok"
 )
-_REASONER = r"o[134](?:-(?:mini|pro|preview))?"
 _MODEL = (
     r"(?:deepseek[-_ ]?[rv]|qwen[-_ ]?|llama[-_ ]?|kimi[-_ ]?k|glm[-_ ]?)\d(?:[\w.]*\w)?|gpt-oss[\w-]*"
     r"|(?:gemma|exaone|nemotron|phi|granite|olmo|hunyuan)[-_ ]?\d(?:\.\d)?(?![\d.]*b\b)|minimax[-_ ]?m\d(?:\.\d)?"
-    r"|(?:mistral|magistral|devstral)[-_ ](?:large|medium|small)|(?-i:Command[- ][AR]\b)"
+    r"|(?:mistral|magistral|devstral)[-_ ](?:large|medium|small)|(?-i:Command[- ][AR]\b)|ernie[-_ ]?\d(?:\.\d)?"
+    r"|(?:(?<=\bby )|(?<=\bfrom ))(?-i:Step-?\d(?:\.\d)?)|sharegpt(?![-_ ]?style)"
 )
 # A family and its version, without a size: "Qwen3-8B" is of Qwen3, "Llama-8B" of some Llama.
-_FAMILY = re.compile(
-    r"(?<![a-z])(?:(?:deepseek(?:[-_]?[rv](?=\d))?|qwen|llama|gemma|phi|glm|kimi(?:[-_]?k(?=\d))?|minimax(?:[-_]?m(?=\d))?"
+_FAMILY = (
+    r"(?:deepseek(?:[-_]?[rv](?=\d))?|qwen|llama|gemma|phi|glm|kimi(?:[-_]?k(?=\d))?|minimax(?:[-_]?m(?=\d))?"
     r"|exaone|nemotron|granite|olmo|hunyuan|mistral|mixtral|magistral|devstral|command[-_][ar])"
-    r"(?:[-_]?v?\d(?:\.\d)?(?![\d.]*b(?![a-z])))?|gpt-oss|r1|o[134](?:-mini)?)(?![a-z])",
-    re.IGNORECASE,
+    r"(?:[-_]?v?\d(?:\.\d)?(?![\d.]*b(?![a-z])))?|gpt-oss|r1"
 )
 _COMPARED = re.compile(
-    r"\b(?:beats?|outperform\w*|surpass\w*|better|worse|than|versus|vs|compar\w+|against|rival\w*|like)\b",
+    r"\b(?:beats?|outperform\w*|surpass\w*|better|worse|than|versus|vs|compar\w+|against|rival\w*|(?:un)?like)\b",
     re.IGNORECASE,
 )
 _IN_NAME = re.compile(rf"(?<![a-z])(?:{_SERVICE})(?![a-z])", re.IGNORECASE)
-_IN_PROSE = re.compile(rf"(?<![\w/-])(?:{_SERVICE}|{_REASONER}|{_MODEL})(?!\w)", re.IGNORECASE)
+# A format of rows, named after a model or a data set.
+_NO_FORMAT = r"(?!['\"`*]*[- ](?:(?:chat|prompt|conversation|instruct)[- ])?(?:format\w*|templates?|tokenizer)\b)"
+# Before a name, in the same clause; what stands behind it ("…, no RL") says nothing of it.
+_NO_USE = re.compile(r"(?:\b(?:no|not(?! only)|never|none|neither|nor)|n't)\b[^,:]*$", re.IGNORECASE)
+
+
+@lru_cache(maxsize=8)
+def _patterns(services: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Names in a name that speaks of teaching, and in prose, there also behind an owner (`owner/name`).
+    ``services``: the pattern of the registry's."""
+    in_name = re.compile(rf"(?<![a-z])(?:{_SERVICE}|{services}|{_FAMILY})(?![a-z])", re.IGNORECASE)
+    owner = r"(?:(?<![\w/.-])(?P<owner>[a-z\d][\w.-]{0,95})/|(?<![\w/-]))"
+    in_prose = re.compile(rf"{owner}(?P<name>{services}|{_SERVICE}|{_MODEL})(?!\w){_NO_FORMAT}", re.IGNORECASE)
+    return in_name, in_prose
 
 
 def unlisted_teachers(ctx: AuditContext) -> Iterator[Finding]:
@@ -53,13 +66,16 @@ def unlisted_teachers(ctx: AuditContext) -> Iterator[Finding]:
 def _mentions(ctx: AuditContext) -> Iterator[tuple[str, str]]:
     name = ctx.lineage.release.rsplit("/", 1)[-1]
     taught = ON_TEACHERS.search(name.replace("_", "-"))  # else a model of the name is its base, or compared with it
-    for match in (*_IN_NAME.finditer(name), *(_FAMILY.finditer(name) if taught else ())):
+    in_name, in_prose = _patterns(ctx.registry.service_names)
+    for match in (in_name if taught else _IN_NAME).finditer(name):
         yield match.group(0), f'its name says "{match.group(0)}"'
     for line in (ctx.lineage.declared.text or "").splitlines():
-        parts = [line] if ON_TEACHERS.search(line) else [s for s in sentences(line) if _speaks_of_training(s)]
-        for part in parts:
-            for match in _IN_PROSE.finditer(part):
-                yield match.group(0), f'its card says "{printable(part.strip())}"'
+        on_teachers = ON_TEACHERS.search(line)
+        for part in [line] if on_teachers else filter(_speaks_of_training, sentences(line)):
+            for match in in_prose.finditer(part):
+                own = match["owner"] and match["owner"].casefold() == ctx.owner  # a model of the releaser's own
+                if not own and (on_teachers or not _NO_USE.search(part[: match.start()])):
+                    yield match["name"], f'its card says "{printable(part.strip())}"'
 
 
 def _speaks_of_training(sentence: str) -> bool:

@@ -124,6 +124,30 @@ def test_an_adapter_config_names_its_base_and_a_local_path_is_unknown(llama: Pat
     assert "W-UPSTREAM-UNKNOWN" in result.warnings
 
 
+@pytest.mark.parametrize(
+    ("origin", "counts"),
+    [("meta-llama/Llama-3.1-8B", True), ("somebody/gemma-3-4b-it", True), ("acme/base", False), ("acme/old", False),
+     ("/root/llama", False)],
+)  # fmt: skip
+def test_a_card_cannot_hide_the_limited_origin_in_the_configuration(tmp_path: Path, origin: str, counts: bool) -> None:
+    put(tmp_path, "acme/base", {"license": "mit"}, LICENSE=OWN_MIT)
+    config = json.dumps({"_name_or_path": origin})
+    put(tmp_path, "me/Tiny", {"license": "mit", "base_model": "acme/base"}, config__json=config, LICENSE=OWN_MIT)
+    found, result = look(tmp_path, "me/Tiny")
+    assert [one.id for one in found.lineage.inputs] == ["acme/base", *([origin] if counts else [])]
+    assert result.blocked is counts
+
+
+def test_the_origin_in_the_configuration_adds_nothing_where_a_base_is_of_that_model(llama: Path) -> None:
+    put(llama, "acme/Llama-3.1-8B-Instruct", {"license": "llama3.1"}, LICENSE=LLAMA)
+    config = json.dumps({"_name_or_path": "meta-llama/Llama-3.1-8B"})
+    put(
+        llama, "me/Llama-Tiny", {"license": "llama3.1", "base_model": "acme/Llama-3.1-8B-Instruct"}, config__json=config
+    )
+    found, _ = look(llama, "me/Llama-Tiny")
+    assert [one.id for one in found.lineage.inputs] == ["acme/Llama-3.1-8B-Instruct"]
+
+
 def test_a_missing_base_is_unknown_unless_the_registry_knows_that_exact_repository(tmp_path: Path) -> None:
     put(tmp_path, "me/Tiny", {"license": "mit", "base_model": ["meta-llama/Llama-3.1-8B", "acme/nowhere"]})
     found, result = look(tmp_path, "me/Tiny")
