@@ -273,12 +273,15 @@ class _Resolver:
         try:
             names += config_bases(adapter)
             names += merge_bases(repository.texts, repository.place)
-            known = {entry.label for name in names if (entry := self._known(name))}
+            card_labels = {entry.label for name in names if (entry := self._known(name))}
             origins = list(config_bases({file: text for file, text in repository.texts.items() if file not in adapter}))
             hidden = [
                 name
                 for name in origins
-                if (entry := self._known(name)) and entry.terms and entry.label not in known and name != repository.id
+                if (entry := self._known(name))
+                and entry.terms
+                and entry.label not in card_labels
+                and name != repository.id
             ]
             if names:
                 self._notes += [f"{repository.id}: config.json names {name}, its card does not" for name in hidden]

@@ -63,12 +63,14 @@ def _model_words(repo: str) -> tuple[str, ...]:
     return tuple(word for word in _MODEL_WORD.findall(name) if word != "v")
 
 
-def _is_aside(before: str, behind: str, *, known: bool) -> bool:
+def _is_aside(before: str, behind: str, *, is_cataloged: bool) -> bool:
     """``before``, ``behind``: what a name says around a family that is not its own: one that it is compared with, or
     behind another model one that taught it. That model is named with its size (SmolLM2-1.7B-Llama-3.1-magpie), or is
-    ``known`` and "distill" follows at once (phi-4-llama-3.3-distill)."""
+    ``is_cataloged`` and "distill" follows at once (phi-4-llama-3.3-distill)."""
     into = re.search(r"distil\w*$", before)  # what stands behind it is the student
-    taught = _OTHER_WEIGHTS.match(before) or (known and _ANY_WEIGHTS.match(before) and behind.startswith("distil"))
+    taught = _OTHER_WEIGHTS.match(before) or (
+        is_cataloged and _ANY_WEIGHTS.match(before) and behind.startswith("distil")
+    )
     return bool(_COMPARED.search(before) or (taught and not into))
 
 
@@ -181,9 +183,9 @@ class Registry:
             words = _model_words(rest)
             pairs = zip(_model_words(holder), words, strict=False)
             behind = words[sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)) :]
-            for known in (words, behind):
-                if self._original(known):
-                    return known
+            for model_words in (words, behind):
+                if self._original(model_words):
+                    return model_words
         return _model_words(model)
 
     def _original(self, words: tuple[str, ...]) -> tuple[str, ...]:
@@ -201,7 +203,7 @@ class Registry:
         if not whole and all(entry.permissive for entry in entries):
 
             def is_aside(at: int, end: int) -> bool:
-                return _is_aside(" ".join(words[:at]), " ".join(words[end:]), known=bool(entries))
+                return _is_aside(" ".join(words[:at]), " ".join(words[end:]), is_cataloged=bool(entries))
 
             spans = ((at, end) for at in range(len(words)) for end in range(len(words), at, -1))  # the longest first
             for at, end in spans:

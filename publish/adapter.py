@@ -109,8 +109,8 @@ def check_adapter(base: Path, adapter: Path) -> dict[str, Any]:
             where=str(base),
             hint="take a base whose architecture is part of transformers",
         )
-    kept = Fp8Blocks.of_config(base_config) is not None or Nvfp4.is_form(base_config)
-    if base_config.get("quantization_config") and not kept:
+    keeps_form = Fp8Blocks.of_config(base_config) is not None or Nvfp4.is_form(base_config)
+    if base_config.get("quantization_config") and not keeps_form:
         method = base_config["quantization_config"]
         method = method.get("quant_method", "?") if isinstance(method, dict) else "?"
         raise InputError(

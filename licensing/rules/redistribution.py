@@ -120,17 +120,19 @@ def _duties(license: License, origin: _Origin, *, weights: bool) -> list[_Duty]:
 def r1_copies(ctx: AuditContext) -> Iterator[Finding]:
     """R1: weights of a model and rows of a data set carry every duty of their license."""
     inside = "its rows are in the data set" if ctx.dataset else "its weights are in the release"
-    owed: dict[tuple[object, ...], list[tuple[License, _Duty]]] = {}
+    duties_of: dict[tuple[object, ...], list[tuple[License, _Duty]]] = {}
     for root in ctx.roots:
         origins = tuple((license.id, _Origin.of(license, root)) for license in root.applying)
         alike = root.shared and root.stated, *origins
-        if alike not in owed:
+        if alike not in duties_of:
             duties = [
                 [(license, duty) for duty in _duties(license, origin, weights=not ctx.dataset)]
                 for license, (_, origin) in zip(root.applying, origins, strict=True)
             ]
-            owed[alike] = _of_shared_name(root, duties) if root.shared else list(itertools.chain.from_iterable(duties))
-        for license, duty in owed[alike]:
+            duties_of[alike] = (
+                _of_shared_name(root, duties) if root.shared else list(itertools.chain.from_iterable(duties))
+            )
+        for license, duty in duties_of[alike]:
             yield duty.finding(license, root, inside)
     for root, license in ctx.root_licenses:
         yield from _upstream_notice(ctx, root, license, inside)

@@ -248,9 +248,9 @@ def _class(token: re.Match[str]) -> str:
         return {"comma": ",", "colon": ":", "skip": ""}.get(name, name)
     lowered = word.lower().replace("\u2019", "'").rpartition("-")[2]
     bases = [lowered] + [lowered.removesuffix(end) for end in ("s", "d", "es", "ed") if len(lowered) > len(end) + 2]
-    known = next((_CLASS_OF[base] for base in bases if base in _CLASS_OF), None)
-    if known and not (len(word) == 1 and word not in "aAIàéèoO="):
-        return known
+    word_class = next((_CLASS_OF[base] for base in bases if base in _CLASS_OF), None)
+    if word_class and not (len(word) == 1 and word not in "aAIàéèoO="):
+        return word_class
     if re.fullmatch(r"[a-z]{3,}(?:ed|est)", word):
         return "r"  # the shaded area, the tallest
     if re.fullmatch(r"[A-Za-z][a-z]{2,}ing", word):

@@ -71,9 +71,9 @@ def weighted(folder: Path, seed: int, says: int | None = None) -> Path:
             model.lm_head.weight[:] = 0
             model.lm_head.weight[says] = 10 * hidden / hidden.square().sum()
     (folder / "model.safetensors").unlink()
-    kept = (folder / "generation_config.json").read_bytes()
+    original = (folder / "generation_config.json").read_bytes()
     model.save_pretrained(folder)
-    (folder / "generation_config.json").write_bytes(kept)
+    (folder / "generation_config.json").write_bytes(original)
     return folder
 
 
