@@ -19,7 +19,7 @@ install = $(PIP) install uv==0.13.9 && (eval "$$($(UV_SETTINGS))"; \
 setup: $(VENV)/.setup
 
 $(VENV)/.setup: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5) and "Python 3.11.5 or newer is needed, by requirements.lock; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
 	$(call install,-r requirements.lock)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
