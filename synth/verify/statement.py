@@ -119,6 +119,10 @@ _CLASSES = {  # a letter, and the words of which it is the class in a pattern
 }
 _NOT_COUNTED = NO_LABEL - set(word_list("up this is was as and third half gives at over between mod when or if"))
 _CLASS_OF = dict.fromkeys(_NOT_COUNTED, "n") | {word: name for name in _CLASSES for word in word_list(_CLASSES[name])}
+_OTHER_PROBLEM = (
+    r"(?:first|second|third|fourth|fifth|next|last|previous|earlier|other|another|different|similar|related|simpler|"
+    r"easier|harder|wrong|modified|analogous|same|sub\w*|opposite|reverse|not|no)\b"
+)
 _PHRASES = {  # of a class that their words have not
     "K": r"\bto (?:get|obtain|find|give|arrive at)\b",
     "L": r"\ban? (?:\w+ )?(?:total|sum|value|number|maximum|minimum|average|amount|probability|area|volume|length|"
@@ -128,7 +132,8 @@ _PHRASES = {  # of a class that their words have not
     "o": r"\b(?:en tout|in (?:total|all|conclusion|summary|the end|this case|other words|base (?:10|ten))|from this|"
     r"as (?:a result|required|desired)|(?:it|this|that) (?:means|follows|implies|shows)(?: that)?|all in all|(?:i|"
     r"we) (?:think|believe|conclude|see|find)(?: that|(?= the))|has to|to (?:summarize|conclude|sum up)|(?:to|"
-    r"of) (?:the|this|our) (?:problem|question|equation|exercise)|equal to|without loss of generality|given by|"
+    rf"of|for) (?:the|this|our|your) (?:(?!{_OTHER_PROBLEM})[a-z-]+ ){{0,3}}"
+    r"(?:problem|question|equation|exercise|puzzle)|equal to|without loss of generality|given by|"
     r"we (?:want|need|seek)(?:ed)?(?=[.!]?$)|"
     r"of course|step \d{1,2}:|plus(?= petit| grand)|au total|par conséquent|en conclusi[oó]n|en total|"
     r"por (?:lo )?tanto|así que|igual a|égale? à|таким образом|q\.e\.d\.)(?!\w)|=>|[∴⇒→✅✓✔]",
