@@ -229,6 +229,7 @@ _OF_UNKNOWNS = re.compile(
 _SIDE = re.compile(
     r"(?:[\w^|/().!]+\s*[-+*/\u00b7\u00d7\u2212]\s*)+[\w^|/().!\u00b2\u00b3]+\s*$|(?<!\w)[\d!]+\s*$|(?<!\w)\w[\^\u00b2\u00b3]\d?\s*$|\d\w\s*$"
 )
+_SUM = re.compile(r"(?<!\w)\d+(?:\s?(?:[-+*/\u00d7\u00f7]|plus|minus|times|divided by|multiplied by)\s?\d+){1,8}(?!\w)")
 _SENTENCE_END = re.compile(
     r"(?<=[.!?])\)?\s+(?=[^\d\s])|;\s+(?=it\b)|。|\n|\\n(?=[A-Z])|,?\s+(?=but (?:the|it|this|we)\b)|"
     r",\s+and\s+(?=(?:the|we|so|thus|hence|therefore)\b)|"
@@ -286,7 +287,7 @@ def _leads(before: str, after: str) -> bool:
         if "=" not in head[: side.start()] and _OF_UNKNOWNS.search(side[0]):
             return False  # n^2 = 24
         before = before[: side.start()] + "\0 =" if "=" not in head[: side.start()] else head[: side.start()]
-    words = _classes(before)
+    words = _classes(_SUM.sub("\0", before))
     is_counted = before[-1:] in "$€£¥" or _COUNTED.match(_classes(after))
     return bool(_BEFORE.fullmatch(words) or (is_counted and _COUNTS.fullmatch(words)))
 
