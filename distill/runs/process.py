@@ -13,7 +13,6 @@ touches a GPU when it is imported could not be used after a fork.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import signal
@@ -32,6 +31,7 @@ from distill.runs.facts import Facts
 from distill.runs.provenance import device
 from distill.runs.stage import RequestTimes, Stage, StageContext, decode, encode
 from licensing.errors import DistillError, InputError, MissingDependency, Refused
+from synth.large_imports import import_large
 
 __all__ = ["BOOT", "StageCrashed", "StageHost", "error_of", "import_path", "run_message"]
 
@@ -175,7 +175,7 @@ def main() -> NoReturn:
         message = json.loads(line)
         for name in message["preload"]:
             with contextlib.suppress(Exception):  # the stage itself says what is missing, such as a native library
-                importlib.import_module(name)
+                import_large(name)
         pid = os.fork()
         if pid == 0:
             _run_stage(message, answers)

@@ -22,7 +22,6 @@ Not covered: data-parallel engines and served teachers (``vllm_server.py``, ``op
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib.util
 import math
 import os
@@ -35,6 +34,7 @@ from importlib import metadata
 from typing import Any
 
 from licensing.errors import InputError
+from synth.large_imports import import_large
 from synth.teachers.config import VllmTeacher
 from synth.teachers.logprobs import TokenLogprobs
 from synth.teachers.teacher import (
@@ -144,8 +144,7 @@ class VllmEngine(Teacher):
         llm, self._llm = self._llm, None
         llm.llm_engine.engine_core.shutdown()
         del llm
-        cleanup_dist_env_and_memory()
-        gc.collect()
+        cleanup_dist_env_and_memory()  # collects what the engine held
 
     def _completion(self, output: Any) -> Completion:
         request, prompt_ids = self._in_flight.pop(output.request_id)
@@ -317,10 +316,9 @@ def _version() -> str:
 
 def _import_engine() -> Any:
     try:
-        from synth.teachers.vllm_import import LLM
+        return import_large("synth.teachers.vllm_import").LLM
     except (ImportError, OSError) as error:  # OSError: a native library that it links to is not there
         raise missing_engine("vLLM", "vllm", error) from error
-    return LLM
 
 
 def _rejections(*others: type[Exception]) -> tuple[type[Exception], ...]:

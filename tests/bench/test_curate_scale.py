@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.slow
 def test_the_last_line_is_one_object() -> None:
     command = [sys.executable, "tests/bench/curate_scale.py", "--json", "--sizes", "200", "400", "--rows", "200"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=560)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert [size["rows"] for size in found["scale"]] == [200, 400]

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.slow
 def test_the_last_line_is_one_object_and_the_merge_takes_less_memory_than_pefts() -> None:
     command = [sys.executable, "tests/bench/merge.py", "--json", "--size", "200", "--repeat", "1"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=560)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["equal"]

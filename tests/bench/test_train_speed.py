@@ -24,7 +24,7 @@ def test_the_last_line_is_one_object_and_nothing_is_computed_in_vain() -> None:
         "--model",
         model,
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=560)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["layout"] == "packed"

@@ -88,10 +88,10 @@ def test_an_own_name_that_holds_a_listed_one_is_not_found() -> None:
 @pytest.mark.parametrize("start", ["", "openai "])
 def test_time_is_linear_in_a_hostile_text(token: str, start: str) -> None:
     find_identity("I am ChatGPT. 我是ChatGPT. Я ChatGPT. أنا ChatGPT. मैं ChatGPT हूँ. 私はChatGPTです.")  # compiles
-    text = start + token * (100_000 // len(token))
+    text = start + token * (30_000 // len(token))
     began = time.thread_time()
     find_identity(text)
-    assert time.thread_time() - began < 1.0
+    assert time.thread_time() - began < 0.5
 
 
 @pytest.mark.usefixtures("no_collector")
