@@ -34,7 +34,7 @@ _NEWER = {
     "Anthropic Token": re.compile(r"\bsk-ant-[A-Za-z0-9_-]{32,}"),
     "GitHub Token": re.compile(r"\bgithub_pat_[A-Za-z0-9_]{36,}"),
     "Google API Key": re.compile(r"\bAIza[A-Za-z0-9_-]{35}\b"),
-    "Hugging Face Token": re.compile(r"\bhf_[A-Za-z]{34}\b"),
+    "Hugging Face Token": re.compile(r"\bhf_[A-Za-z0-9]{34}\b"),
 }
 """Formats that detect-secrets 1.5 does not know."""
 _PIECE, _OVERLAP = 1000, 250  # characters of a long line

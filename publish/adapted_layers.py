@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -227,7 +228,7 @@ def _wrap(model: Any, config: Mapping[str, Any], adapter: Path) -> Any:
 
     try:
         return get_peft_model(model, LoraConfig(**lora_settings(config)), _NAME, low_cpu_mem_usage=True)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, ImportError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, ImportError, re.error) as error:
         raise InputError(
             f"PEFT finds no place for the adapter: {str(error)[:500]}", where=str(adapter), hint=_WRONG_BASE
         ) from error

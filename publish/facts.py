@@ -365,6 +365,7 @@ class ReleaseFacts(Facts):
     tags: tuple[str, ...] = ()
     data_name: str | None = Field(None, description="The data set of its training rows, owner/name or a bare name.")
     sections: str | None = Field(None, description="The releaser's own Markdown for the card; not escaped.")
+    gated_prompt: str | None = Field(None, description="What the hub shows to whoever asks for access.")
 
 
 def _check_interval(low: float | None, high: float | None) -> None:
@@ -425,6 +426,7 @@ class DatasetFacts(Facts):
     persona_rows: int = Field(0, ge=0, description="Rows about the model's identity, beside the traces.")
     replayed_rows: int = Field(0, ge=0, description="The base's own answers to general prompts, beside the traces.")
     optional_columns: tuple[str, ...] = Field((), description="Names out of `OPTIONAL_COLUMNS`.")
+    gated_prompt: str | None = Field(None, description="What the hub shows to whoever asks for access.")
     shards: tuple[str, ...] = Field(description="File names of the Parquet shards, in order.")
 
 

@@ -132,6 +132,9 @@ class Hub:
         set_client_factory(make_client)
         disable_progress_bars()
         self.endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
+        if not re.match(r"https?://[^/\s]", self.endpoint):
+            hint = "such as https://huggingface.co: see --endpoint and HF_ENDPOINT"
+            raise InputError("not the address of a hub", where=self.endpoint, hint=hint)
         self._api = HfApi(endpoint=self.endpoint, library_name="distill-release")
         self._timeout_s, self._attempts, self._wait_s = timeout_s, attempts, wait_s
         self._xet = is_xet_available()

@@ -2,7 +2,7 @@
 
     model, data = Target(folder, Repo("acme/Ada-8B", "model")), Target(traces, Repo("acme/Ada-8B-traces", "dataset"))
     check_links(model, data)
-    check_folders([model, data])                        # complete, not blocked; nothing has left the machine
+    check_folders([model, data])                        # complete, not blocked, no secret; nothing has left the machine
     plan = make_plan([model, data], hub, Settings(tag="v1.0"))     # reads the hub
     outcomes = push(plan, hub)
 
@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,10 +35,11 @@ from licensing.card import read_card
 from licensing.errors import InputError, Refused
 from publish.checksums import CHECKSUMS, SIGNATURE, SIGNED_PROVENANCE, compare, read_checksums
 from publish.hub import Gate, Hub, LocalFile, Remote, RemoteFile, Repo, same_content
+from publish.scan import refuse_leaks, scan
 
 __all__ = [
     "DRY_RUN", "Change", "Outcome", "Plan", "Progress", "RepoPlan", "Settings", "Target", "check_folders",
-    "check_links", "make_plan", "push",
+    "check_links", "check_tag", "make_plan", "push",
 ]  # fmt: skip
 
 Progress = Callable[[str, int, int], None]
@@ -139,12 +140,15 @@ class Outcome:
 # --- the folder -----------------------------------------------------------------------------------------------------
 
 
-def check_folders(targets: Sequence[Target], progress: Progress = lambda *_: None) -> None:
+def check_folders(targets: Sequence[Target], progress: Progress = lambda *_: None, allow: Container[str] = ()) -> None:
     """Raises InputError or Refused for a folder that may not leave: incomplete, changed since it was packaged, with
-    symbolic links, of a dry run, or with a license audit that blocks it."""
+    symbolic links, of a dry run, with a license audit that blocks it, or with anything that ``publish.scan`` finds and
+    ``allow`` does not let pass: its card may have been edited after it was packaged."""
     for target in targets:
         _check_complete(target.folder, progress)
         _check_audit(target.folder)
+        sent = {*read_checksums(target.folder), *_UNLISTED}
+        refuse_leaks([leak for leak in scan(target.folder, allow) if leak.path in sent], str(target.folder))
 
 
 def check_links(model: Target, data: Target | None) -> None:
@@ -172,8 +176,17 @@ def check_links(model: Target, data: Target | None) -> None:
         )
 
 
+def check_tag(tag: str) -> str:
+    """``tag``, where it can be the name of a release's tag. Raises ValueError: a hub would say so behind the upload."""
+    if not re.fullmatch(r"\w[\w.+-]{0,99}", tag, re.ASCII) or ".." in tag or tag.endswith((".", ".lock")):
+        raise ValueError(f"{tag!r} cannot be a tag: letters, digits and . _ - + are allowed, such as v1.0")
+    if tag in ("main", "HEAD") or re.fullmatch("[0-9a-f]{7,40}", tag):
+        raise ValueError(f"{tag!r} would be taken for a branch or a commit")
+    return tag
+
+
 def _check_complete(folder: Path, progress: Progress) -> None:
-    differences = compare(folder, lambda done, total: progress(f"hash {folder.name}", done, total))
+    differences = compare(folder, lambda done, total: progress(f"hash {folder.absolute().name}", done, total))
     if differences:
         lines = differences.lines()
         rest = f" and {len(lines) - 5} more" if len(lines) > 5 else ""

@@ -88,14 +88,14 @@ def push(
         elif data_to is not None or only is Only.data:
             raise InputError("the release has no data set", where=str(data.folder), hint="release.data: true makes one")
     settings = publishing.Settings(
-        tag=_tag(folder) if tag is None else tag,
+        tag=_tag(folder, tag),
         public=public,
         overwrite=overwrite,
         gate=gated.value if gated else None,
         collection=collection,
     )
     with TransferProgress() as progress:
-        publishing.check_folders(targets, progress)
+        publishing.check_folders(targets, progress, _scan_allow(folder))
     hub = Hub(endpoint, timeout_s=timeout)
     plan = publishing.make_plan(targets, hub, settings)
     if plan.done:
@@ -161,15 +161,37 @@ def _targets(folder: Path, to: str, data_to: str | None) -> tuple[Target, Target
     return Target(folder, Repo(to, "model")), Target(data, Repo(data_to, "dataset"))
 
 
-def _tag(folder: Path) -> str:
+def _tag(folder: Path, tag: str | None) -> str:
+    from publish.push import check_tag
+
+    where, hint = "--tag", "such as v1.0"
+    if tag is None:
+        where, hint = str(folder / "recipe.yaml"), "give --tag"
+        try:
+            tag = f"v{_release_section(folder)['version']}"
+        except KeyError as error:
+            raise InputError("the recipe states no release.version", where=where, hint=hint) from error
+    try:
+        return check_tag(tag)
+    except ValueError as error:
+        raise InputError(str(error), where=where, hint=hint) from error
+
+
+def _scan_allow(folder: Path) -> tuple[str, ...]:
+    """What the release's own recipe lets pass."""
+    return tuple(map(str, _release_section(folder).get("scan_allow") or ()))
+
+
+def _release_section(folder: Path) -> dict[str, Any]:
+    """Section `release` of the recipe of a release; empty where it has none."""
     from licensing.safe_yaml import parse_yaml
 
     path = folder / "recipe.yaml"
     try:
-        recipe, _ = parse_yaml(path.read_text(encoding="utf-8"), str(path), "give --tag")
-        return f"v{recipe['release']['version']}"
-    except (FileNotFoundError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise InputError("the recipe states no release.version", where=str(path), hint="give --tag") from error
+        recipe, _ = parse_yaml(path.read_text(encoding="utf-8"), str(path), "package again")
+        return dict(recipe["release"])
+    except (FileNotFoundError, UnicodeDecodeError, KeyError, TypeError, ValueError):
+        return {}
 
 
 def _confirm() -> None:

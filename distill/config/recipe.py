@@ -21,6 +21,7 @@ from licensing.audit import Allowance
 from publish.facts import check_language
 from publish.formats.compressed import CompressedType
 from publish.formats.gguf import GgufType
+from publish.push import check_tag
 from synth.curate.config import CurateConfig
 from synth.distributed.config import EngineConfig, LocalEngine, RayEngine
 from synth.distributed.placement import check_placement
@@ -268,6 +269,11 @@ class RequireConfig(Section):
     )
 
 
+def _check_version(version: str) -> str:
+    check_tag(f"v{version}")
+    return version
+
+
 class ReleaseConfig(Section):
     name: str = Field(description="Name of the release, with or without an owner: NS/NAME or NAME.")
     license: str = Field(description="Licence declared for the release.")
@@ -288,13 +294,18 @@ class ReleaseConfig(Section):
     benchmark_task: str | None = Field(
         None, description="Task id of the held-out set, where the hub lists it as a benchmark: writes .eval_results/."
     )
-    version: str = "0.1.0"
+    version: Annotated[str, AfterValidator(_check_version)] = Field(
+        "0.1.0", description="Version of the release; a push tags it with v and this."
+    )
     description: str | None = Field(None, description="First paragraph of the card.")
     languages: tuple[Annotated[str, AfterValidator(check_language)], ...] | None = Field(
         None, description="ISO 639 codes or BCP 47 tags for the cards; those measured in the training rows if absent."
     )
     limitations: tuple[str, ...] = ()
     card_sections: str | None = Field(None, description="A Markdown file whose sections follow the card's limitations.")
+    gated_prompt: str | None = Field(
+        None, description="What the hub shows to whoever asks for access, where a push says `--gated`."
+    )
     base_training_flops: float | None = Field(
         None, gt=0, description="Training compute of the base in FLOPs, where its makers state it."
     )

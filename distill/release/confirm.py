@@ -23,12 +23,12 @@ from typing import Any, Literal
 
 from distill.models.folder import read_base
 from distill.release.answers import EngineName, recorded_score
-from distill.release.load_check import check_load
+from distill.release.load_check import check_load, load_engines
 from distill.release.rescore import rescore
 from distill.runs.stage import Reporter, in_megabytes
 from licensing.audit import Allowance, Audit, audit
 from licensing.card import read_metadata, split_card
-from licensing.errors import DistillError, InputError, MissingDependency, Refused
+from licensing.errors import DistillError, MissingDependency, Refused
 from licensing.license_files import UpstreamFiles
 from licensing.lineage import load_lineage
 from licensing.provenance import resolve_lineage
@@ -101,7 +101,7 @@ def confirm_folder(
         for name in later:
             yield Check(name, "not checked", "the files are not those of the release")
         return
-    for one in [engine] if engine else _engines(folder):
+    for one in [engine] if engine else load_engines(folder):
         yield _attempt(f"load {one}", partial(_load, folder, one, begin), optional=engine is None)
     if evaluate:
         rescored = partial(_evaluation, folder, evaluate, engine, begin("evaluation"))
@@ -236,15 +236,6 @@ def _template(folder: Path) -> Check:
     if count != 1:
         raise Refused(f"the template holds the persona's system prompt {count} times, not once")
     return Check("template", "ok", f"renders, ends a turn with {base.turn_end}, holds the persona once")
-
-
-def _engines(folder: Path) -> list[EngineName]:
-    """transformers, and the engine of the evaluation: vLLM does not run every model on every machine."""
-    try:
-        score = recorded_score(folder)
-    except InputError:  # the check of the card says so
-        score = None
-    return ["transformers", "vllm"] if score is not None and score.engine.startswith("vllm") else ["transformers"]
 
 
 def _load(folder: Path, engine: EngineName, begin: Begin) -> Check:

@@ -150,6 +150,7 @@ def release_facts(recipe: Recipe, teacher: TeachersConfig, stages: ReleaseStages
         tags=("distillation", "reasoning"),
         data_name=release.data_set,
         sections=card_sections(recipe),
+        gated_prompt=release.gated_prompt,
     )
     return card.ReleaseFacts.model_validate(Redaction(recipe).value(facts.model_dump()))
 
@@ -400,7 +401,7 @@ def _settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             flat |= _settings(value, f"{name}.")
         elif isinstance(value, str | int | float | bool):
             flat[name] = value
-        elif value is not None:
+        elif value not in (None, ()):
             flat[name] = str(value)
     return flat
 

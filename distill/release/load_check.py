@@ -13,13 +13,13 @@ from typing import Any
 
 from distill.config.recipe import EvaluateConfig
 from distill.models.folder import BaseFolder, read_base
-from distill.release.answers import EngineName, answer_problems, recorded_settings, require_engine
+from distill.release.answers import EngineName, answer_problems, recorded_score, recorded_settings, require_engine
 from distill.runs.stage import Reporter
-from licensing.errors import Refused
+from licensing.errors import InputError, Refused
 from publish.evaluation import EvaluatedItem, read_items
 from synth.verify.config import VerifyConfig
 
-__all__ = ["Loaded", "check_load"]
+__all__ = ["Loaded", "check_load", "load_engines"]
 
 _ANSWERS = 4
 _LIMIT = 32
@@ -45,6 +45,15 @@ class Loaded:
         ended = f"{self.stopped} of {self.answers} answers end on a stop token ({self.stop_token})"
         within = f"within {self.limit} tokens"
         return f"{self.engine}: {ended} {within}" + ("" if self.stopped else ", and no recorded answer does")
+
+
+def load_engines(folder: Path) -> list[EngineName]:
+    """transformers, and the engine of the evaluation: vLLM does not run every model on every machine."""
+    try:
+        score = recorded_score(folder)
+    except InputError:  # the check of the card says so
+        score = None
+    return ["transformers", "vllm"] if score is not None and score.engine.startswith("vllm") else ["transformers"]
 
 
 def check_load(folder: Path, engine: EngineName, report: Reporter) -> Loaded:

@@ -23,8 +23,10 @@ __all__ = ["PRIVATE_ENDPOINT", "Redaction", "is_local_path", "public_endpoint"]
 
 PRIVATE_ENDPOINT = "<private endpoint>"
 
-_AS_WRITTEN = frozenset({"system_prompt", "system", "examples", "messages", "response", "think_open", "think_close"})
-"""Keys whose texts the model sees: they must ship exactly as they were used."""
+_AS_WRITTEN = frozenset({
+    "system_prompt", "system", "examples", "messages", "response", "think_open", "think_close", "scan_allow",
+})  # fmt: skip
+"""Keys whose texts must ship exactly as they were used: the model sees them, or the releaser lets them ship."""
 
 _REST_OF_PATH = r"(?:/[^\s'\"`,;:()\[\]{}<>|]*)?(?![\w.-])"
 

@@ -139,6 +139,7 @@ def data_facts(
         problems=statistics["problems"],
         persona_rows=(stages.data.facts.added or {}).get("persona", 0),
         replayed_rows=(stages.data.facts.added or {}).get("replay", 0),
+        gated_prompt=facts.gated_prompt,
         not_trained=stages.trained.facts.left_out,
         tokens=statistics["tokens"],
         groups={name: tuple(card.Group(**group) for group in statistics[f"by_{name}"]) for name in _GROUPS},

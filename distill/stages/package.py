@@ -36,7 +36,7 @@ class Package(Stage[PackageFacts]):
     """Two folders: the model with card, licenses, recipe, lineage and evaluation; the data set that it was trained on.
 
     Raises Refused where a folder holds what must not leave this machine, or where the model's does not load by itself:
-    with transformers, and with vLLM where ``evaluate.engine`` is vllm.
+    with transformers, and with vLLM where that answered in stage evaluate.
     ``card_sections_content`` is the digest of the user's sections of the card. ``samples``: the teacher's; where there
     is a second round, ``student_samples`` has those of ``first_weights`` as well, which ``first_trained`` made.
     """
@@ -64,10 +64,9 @@ class Package(Stage[PackageFacts]):
     first_weights: Artefact[ExportFacts] | None = None
 
     def run(self, ctx: StageContext) -> PackageFacts:
-        from distill.release.answers import EngineName
         from distill.release.facts import ReleaseStages
         from distill.release.lineage import count_sources
-        from distill.release.load_check import check_load
+        from distill.release.load_check import check_load, load_engines
         from distill.release.package import write_package
 
         check_same_template(self.prepared.facts.template_digest, self.scores.facts.template_digest, "evaluate")
@@ -93,8 +92,6 @@ class Package(Stage[PackageFacts]):
             facts = write_package(
                 ctx.out, ctx.scratch, self.recipe, self.teacher, stages, rows, in_megabytes(ctx.progress)
             )
-        engines: list[EngineName] = ["transformers"]
-        if self.recipe.evaluate.engine == "vllm":
-            engines.append("vllm")
-        loads = [check_load(ctx.out / facts.folder, engine, ctx.progress).text() for engine in engines]
+        folder = ctx.out / facts.folder
+        loads = [check_load(folder, engine, ctx.progress).text() for engine in load_engines(folder)]
         return facts.model_copy(update={"loads": tuple(loads)})

@@ -39,6 +39,7 @@ def model_front_matter(facts: ReleaseFacts) -> str:
         "base_model_relation": "finetune" if on_hub else None,
         "datasets": _datasets(facts.data_name, facts) or None,
         "tags": list(dict.fromkeys(("distillation", *facts.tags))),
+        "extra_gated_prompt": facts.gated_prompt,
     }
     name = printable(facts.name) if results else None
     metadata = ModelCardData(model_name=name, eval_results=results or None, **_plain(values))
@@ -57,6 +58,7 @@ def format_front_matter(facts: FormatFacts) -> str:
         "base_model": [release.name] if on_hub else None,
         "base_model_relation": "quantized" if on_hub else None,
         "tags": list(dict.fromkeys(("compressed-tensors" if facts.compression else "gguf", *release.tags))),
+        "extra_gated_prompt": release.gated_prompt,
     }
     return _block(ModelCardData(**_plain(values)).to_yaml())
 
@@ -91,6 +93,7 @@ def data_front_matter(facts: DatasetFacts) -> str:
         "size_categories": [next((name for most, name in _SIZES.items() if facts.rows < most), "n>10M")],
         "source_datasets": _datasets(None, facts) or None,
         "tags": ["distillation", "reasoning", "synthetic"],
+        "extra_gated_prompt": facts.gated_prompt,
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "train-*.parquet"}]}],
     }
     return _block(DatasetCardData(**_plain(values)).to_yaml())

@@ -68,7 +68,7 @@ def model_card(facts: ReleaseFacts) -> str:
         has_intervals=_has_intervals(evaluation) if evaluation else None,
         training_settings=_training_settings(training) if training else None,
         flops=_scientific(training.flops) if training and training.flops else None,
-        eu_duty=_eu_duty(training) if training else None,
+        eu_duty=_eu_duty(facts, training) if training else None,
         duties=duty_lines(facts.duties),
         notice="\n".join(facts.notice),
         sections=Markdown(facts.sections or ""),
@@ -243,26 +243,43 @@ def _training_settings(training: TrainingFacts) -> dict[str, Any]:
     return lines | ({"hardware": training.hardware} if training.hardware else {}) | training.hyperparameters
 
 
-def _eu_duty(training: TrainingFacts) -> Markdown | None:
-    """The line of the AI Act that matters for a modified model, and which duty follows."""
+def _eu_duty(facts: ReleaseFacts, training: TrainingFacts) -> Markdown | None:
+    """The line of the AI Act that matters for a modified model, and which duty follows.
+
+    Synthetic data count with the compute that generated them (recital 111), about two operations for each parameter
+    that a token passes (Kaplan et al.). How many those are of a teacher is unknown: the number that would matter is.
+    """
     if training.flops is None:
         return None
-    line = (training.base_flops or _GPAI_FLOPS) / 3
-    third = (
-        f"a third of the base's training compute, {_scientific(line)}"
-        if training.base_flops
-        else f"{_scientific(line)}, which stands for a third of the base's training compute where that is not known"
-    )
-    if training.flops <= line:
-        duty = f"not above {third}: whoever trained it did not become the provider of a general-purpose AI model"
+    base = training.base_flops
+    if base is None:
+        line = _GPAI_FLOPS / 3
+        name = f"{_scientific(line)}, which stands for a third of the base's training compute where that is not known"
+    elif base / 3 >= _GPAI_FLOPS - base:
+        line = base / 3
+        name = f"a third of the base's training compute, {_scientific(line)}"
     else:
-        duty = (
-            f"above {third}: whoever trained it is the provider of a general-purpose AI model, as far as the "
-            "modification goes, and must publish a copyright policy and a summary of the training content (AI Act, "
-            "Article 53(1)(c) and (d))"
-        )
+        line = _GPAI_FLOPS - base
+        name = f"{_scientific(line)}, with which it would reach, together with the base's, 1e23 (point 17)"
     where = "European Commission, guidelines C(2025) 7719 final, points 60 and 61"
-    return Markdown(f"In the European Union: the training compute is {duty} ({where}).")
+    if training.flops > line:
+        return Markdown(
+            f"In the European Union: the training compute is above {name}: whoever trained it is the provider of a "
+            "general-purpose AI model, as far as the modification goes, and must publish a copyright policy and a "
+            f"summary of the training content (AI Act, Article 53(1)(c) and (d)) ({where})."
+        )
+    text = (
+        f"In the European Union: the training compute is not above {name}: whoever trained it did not become the "
+        f"provider of a general-purpose AI model ({where})."
+    )
+    tokens = sum(one.tokens or 0 for one in (facts.sampling, facts.first_student) if one)
+    if tokens:
+        parameters = _scientific((line - training.flops) / (2 * tokens))
+        text += (
+            f" Generating training data counts, too (AI Act, recital 111): with the {tokens:,} sampled tokens, at 2 "
+            f"operations a parameter, this holds for teachers that use up to {parameters} parameters for a token."
+        )
+    return Markdown(text)
 
 
 def _scientific(value: float) -> str:

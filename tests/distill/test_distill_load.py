@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from release_run import finished_stages, package, private_recipe
 
-from distill.release.load_check import check_load
+from distill.release.load_check import check_load, load_engines
 from distill.release.rescore import rescore
 from licensing.errors import InputError, Refused
 from publish.evaluation import read_items
@@ -57,6 +57,15 @@ def test_a_stop_id_outside_the_vocabulary_is_refused(release: Path) -> None:
     edit(release / "generation_config.json", lambda config: config | {"eos_token_id": [*config["eos_token_id"], 10**6]})
     with pytest.raises(Refused, match="outside the vocabulary"):
         check_load(release, "transformers", silent)
+
+
+def test_a_release_is_loaded_with_the_engine_that_was_scored_whatever_the_recipe_calls_it(release: Path) -> None:
+    assert load_engines(release) == ["transformers"]
+    edit(
+        release / "evaluation.json",
+        lambda evaluation: evaluation | {"scores": [one | {"engine": "vllm 0.32.0"} for one in evaluation["scores"]]},
+    )
+    assert load_engines(release) == ["transformers", "vllm"]
 
 
 def test_a_folder_that_needs_code_of_its_own_is_refused_before_it_loads(release: Path) -> None:

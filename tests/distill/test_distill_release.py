@@ -240,6 +240,7 @@ def test_a_path_in_what_the_model_sees_stops_the_run_before_it_starts_unless_it_
     allowed = private_recipe(tmp_path, f"persona={persona}", "release.scan_allow=[/home/ann/notes]")
     release = package(tmp_path, allowed, finished_stages(tmp_path, allowed))
     assert "/home/ann/notes" in (release / "README.md").read_text()
+    assert yaml.safe_load((release / "recipe.yaml").read_text())["release"]["scan_allow"] == ["/home/ann/notes"]
 
 
 def test_a_public_service_keeps_its_address_and_a_server_of_ones_own_does_not(tmp_path: Path) -> None:
@@ -533,8 +534,16 @@ def test_the_use_policy_of_the_base_travels_with_it(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_draft_for_the_ai_act_names_sources_and_generators_and_claims_no_proof(tmp_path: Path) -> None:
     recipe = private_recipe(tmp_path, "release.eu_summary=true")
-    text = (package(tmp_path, recipe, finished_stages(tmp_path, recipe)) / "eu_summary.md").read_text()
+    stages = finished_stages(tmp_path, recipe)
+    release = package(tmp_path, recipe, stages)
+    text = (release / "eu_summary.md").read_text()
     assert "no legal proof" in text
+    assert "Every answer in the training rows was written by a model:\n" in text
+    facts = facts_of(recipe, stages)
+    with_rules = facts.model_copy(update={"persona": facts.persona.model_copy(update={"rows": 1400})})
+    assert "by a model, but for 1,400 rows about its persona, which were written by rule:\n" in eu_summary(
+        with_rules, load_lineage(release / "lineage.yaml")
+    )
     assert "- sums: license mit" in text
     assert "- served-model: license mit" in text
     plain = private_recipe(tmp_path)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import struct
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -37,8 +38,8 @@ def write_release(
     card = f"---\nlicense: apache-2.0\ndatasets:\n- {data}\n---\n\n# {model}\n\nVersion {version}.\n"
     write_folder(folder, {
         "README.md": card.encode(),
-        "model.safetensors": source.randbytes(200_000),
-        "mtp.safetensors": source.randbytes(50_000),
+        "model.safetensors": safetensors(source.randbytes(199_900)),
+        "mtp.safetensors": safetensors(source.randbytes(49_900)),
         "config.json": json.dumps({"seed": seed}).encode(),
         "LICENSE": b"Apache License\n",
         "empty.txt": b"",
@@ -48,10 +49,16 @@ def write_release(
     })  # fmt: skip
     write_folder(data_folder, {
         "README.md": f"---\nlicense: apache-2.0\n---\n\nTraces, on which {model} was trained.\n".encode(),
-        "train-00000.parquet": source.randbytes(50_000),
+        "train-00000.parquet": b"PAR1" + source.randbytes(49_996),
         "audit.json": audit_json(data).encode(),
     })  # fmt: skip
     return folder
+
+
+def safetensors(data: bytes) -> bytes:
+    """A file of one tensor, 100 bytes longer than ``data``."""
+    header = json.dumps({"w": {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}}).encode()
+    return struct.pack("<Q", 92) + header.ljust(92) + data
 
 
 def data_of(folder: Path) -> Path:

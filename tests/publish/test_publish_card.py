@@ -397,7 +397,10 @@ def test_suites_before_and_after_are_a_table_and_a_loss_is_named() -> None:
     [
         (None, 10**13, "not above 3.3e22, which stands for a third of the base's training compute"),
         (None, 10**15, "above 3.3e22, which stands for a third"),
-        (3e20, 10**12, "above a third of the base's training compute, 1.0e20"),
+        (3e20, 10**12, "not above 1.0e23, with which it would reach, together with the base's, 1e23 (point 17)"),
+        (3e20, 10**15, "above 1.0e23, with which it would reach"),
+        (9e22, 10**13, "not above a third of the base's training compute, 3.0e22"),
+        (9e22, 10**14, "above a third of the base's training compute, 3.0e22"),
         (3e24, 10**14, "not above a third of the base's training compute, 1.0e24"),
     ],
 )
@@ -408,6 +411,23 @@ def test_the_training_compute_says_which_duty_follows(base_flops: float | None, 
     assert f"the training compute is {words}" in card
     assert ("Article 53(1)(c) and (d)" in card) == (not words.startswith("not"))
     assert "an upper bound" not in card
+
+
+def test_the_card_says_up_to_which_teacher_its_sampling_changes_no_duty() -> None:
+    """300,000 tokens: a third of 1e23 less 2.2e13, at two operations for each token and parameter."""
+    card = model_card(FULL)
+    assert "with the 300,000 sampled tokens, at 2 operations a parameter, this holds for teachers" in card
+    assert "up to 5.6e16 parameters for a token." in card
+    assert FULL.training is not None
+    above = FULL.training.model_copy(update={"base_flops": 1e23, "tokens": 10**14})
+    for facts in (FULL.model_copy(update={"training": above}), FULL.model_copy(update={"sampling": None})):
+        assert "sampled tokens, at" not in model_card(facts)
+
+
+def test_the_prompt_for_access_is_what_the_hub_shows() -> None:
+    meta = front_matter(model_card(minimal(gated_prompt="Tell us: why?\n---\nlicense: mit")))
+    assert meta["extra_gated_prompt"] == "Tell us: why? --- license: mit"
+    assert meta["license"] == "apache-2.0"
 
 
 def test_the_hubs_own_classes_read_the_card() -> None:

@@ -569,6 +569,17 @@ def test_an_adapter_that_ties_what_it_replaces_is_refused(tied: Path, tmp_path: 
         merge_folder(tied, adapter, tmp_path / "out")
 
 
+@pytest.mark.parametrize("changed", [{"alpha_pattern": {"(((": 3}}, {"target_modules": "((("}, {"r": "four"}])
+def test_settings_that_peft_cannot_read_are_the_users_error(
+    base: Path, adapter: Path, tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    folder = Path(shutil.copytree(adapter, tmp_path / "adapter"))
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | changed))
+    with pytest.raises(InputError, match="PEFT finds no place for the adapter"):
+        merge_folder(base, folder, tmp_path / "out")
+
+
 def layer(number: int, part: str) -> str:
     return f"base_model.model.model.layers.{number}.self_attn.q_proj.lora_{part}.weight"
 

@@ -14,7 +14,7 @@ import pytest
 from loopback_hub import Account, Hub
 from push_releases import ROOT, TOKEN, Done, Push, Pusher, audit_json, data_of, push_model, write_release
 
-from licensing.errors import Refused
+from licensing.errors import InputError, Refused
 from licensing.rules.context import Finding
 from publish import push as publishing
 from publish.checksums import CHECKSUMS, write_checksums
@@ -209,6 +209,13 @@ def blocked(folder: Path) -> None:
     write_checksums(folder)
 
 
+def with_a_secret(folder: Path) -> None:
+    """Edited after it was packaged, and listed anew, as `distill sign --edited` does."""
+    with (folder / "README.md").open("a") as card:
+        card.write(f"\nUse hf_{'abcdefghi7' * 3}abcd.\n")
+    write_checksums(folder)
+
+
 def of_a_dry_run(folder: Path) -> None:
     (folder / "audit.json").write_text(audit_json("acme/tiny-dry-run"))
     write_checksums(folder)
@@ -224,6 +231,8 @@ def of_a_dry_run(folder: Path) -> None:
         (listed_link, 1, "config.json: a symbolic link"),
         (lambda folder: (data_of(folder) / CHECKSUMS).unlink(), 2, "there is no SHA256SUMS"),
         (blocked, 1, "V-NAME-PREFIX:Llama"),
+        (with_a_secret, 1, "README.md:11: a secret: Hugging Face Token (1)"),
+        (lambda folder: with_a_secret(data_of(folder)), 1, "README.md:7: a secret"),
         (of_a_dry_run, 1, "this is of a dry run"),
         (lambda folder: of_a_dry_run(data_of(folder)), 1, "this is of a dry run"),
     ],
@@ -235,6 +244,8 @@ def of_a_dry_run(folder: Path) -> None:
         "a-link",
         "no-data-sums",
         "a-blocked-audit",
+        "a-secret",
+        "a-secret-in-the-data-card",
         "a-dry-run",
         "the-data-of-a-dry-run",
     ],
@@ -250,6 +261,34 @@ def test_a_folder_that_may_not_leave_is_named_before_any_request(
     assert words in done.err
     assert "Traceback" not in done.err
     assert hub.requests[since:] == []
+
+
+def test_what_the_releases_own_recipe_lets_pass_is_pushed(hub: Hub, push: Push, name: str, tmp_path: Path) -> None:
+    folder = write_release(tmp_path / "release", model=name)
+    (folder / "README.md").write_text((folder / "README.md").read_text() + "\nIt keeps notes in /home/ann/notes.\n")
+    write_checksums(folder)
+    refused = push(folder, "--dry-run", to=name)
+    assert (refused.code, "README.md:11: a path of a machine: /home/ann/notes" in refused.err) == (1, True)
+    with (folder / "recipe.yaml").open("a") as recipe:
+        recipe.write("  scan_allow: [/home/ann/notes]\n")
+    write_checksums(folder)
+    assert push(folder, "--dry-run", to=name).code == 0
+
+
+@pytest.mark.parametrize("tag", ["", "v 1", "v1..0", "main", "refs/tags/v1", "v1.lock", "-v1", "deadbeef", "vé"])
+def test_a_name_that_no_tag_can_have_is_refused_before_any_request(
+    hub: Hub, push: Push, tmp_path: Path, tag: str
+) -> None:
+    folder, since = write_release(tmp_path / "release"), len(hub.requests)
+    done = push(folder, "--yes", f"--tag={tag}")
+    assert (done.code, hub.requests[since:]) == (2, [])
+    assert "error: --tag: " in done.err
+
+
+@pytest.mark.parametrize("address", ["nonsense", "huggingface.co", "ftp://hub", "https://"])
+def test_what_is_no_address_of_a_hub_is_wrong_input(address: str) -> None:
+    with pytest.raises(InputError, match="not the address of a hub"):
+        Client(address)
 
 
 @pytest.mark.parametrize(

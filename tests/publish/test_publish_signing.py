@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -18,10 +19,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from licensing.errors import InputError, Refused
+from licensing.errors import InputError, MissingDependency, Refused
 from publish.checksums import SIGNATURE, SIGNED_PROVENANCE, compare, file_digests, read_checksums, write_checksums
 from publish.provenance import PROVENANCE, statement_faults, write_provenance
-from publish.signing import Signer, Trust, is_signed, sign_folder, signed_digests, verify_folder
+from publish.signing import Signer, Trust, check_trust, is_signed, sign_folder, signed_digests, verify_folder
 
 PREDICATE = {"buildDefinition": {"resolvedDependencies": []}, "runDetails": {}}
 Key = ec.EllipticCurvePrivateKey
@@ -290,6 +291,53 @@ def test_a_certificate_of_another_key_is_wrong_input(release: Path, keys: tuple[
     signer, _ = write_chain(tmp_path / "acme")
     with pytest.raises(InputError, match="cannot be used"):
         sign_folder(release, Signer(keys[0], signer.certificate))
+
+
+# --- Sigstore, whose servers are not here -----------------------------------------------------------------------------
+
+
+def test_sigstore_out_of_reach_is_named_and_nothing_is_signed(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from model_signing import signing, verifying
+    from sigstore.errors import NetworkError
+
+    def fail(*_: object, **__: object) -> None:
+        raise NetworkError("no route")
+
+    monkeypatch.setattr(signing.Config, "use_sigstore_signer", fail)
+    monkeypatch.setattr(verifying.Config, "use_sigstore_verifier", fail)
+    with pytest.raises(MissingDependency, match="Sigstore cannot be used") as caught:
+        sign_folder(release, Signer())
+    assert "--key FILE" in str(caught.value.hint)
+    assert not is_signed(release)
+    with pytest.raises(MissingDependency, match="Sigstore cannot be used"):
+        check_trust(Trust(identity="ann@acme.example", issuer="https://accounts.acme.example"))
+
+
+def test_sigstore_signs_the_folder_and_takes_an_earlier_keys_envelope_away(
+    release: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from model_signing import signing, verifying
+
+    sign_folder(release, Signer(keys[0]))
+    trust = Trust(identity="ann@acme.example", issuer="https://accounts.acme.example")
+    signers: list[dict[str, Any]] = []
+
+    def sign(config: Any, **_: object) -> Any:
+        return config.use_elliptic_key_signer(private_key=keys[0])
+
+    def verify(config: Any, **signer: object) -> Any:
+        signers.append(signer)
+        return config.use_elliptic_key_verifier(public_key=keys[1])
+
+    monkeypatch.setattr(signing.Config, "use_sigstore_signer", sign)
+    monkeypatch.setattr(verifying.Config, "use_sigstore_verifier", verify)
+    assert sign_folder(release, Signer()) == [SIGNATURE]
+    assert PROVENANCE in signed_digests(release)
+    verify_folder(release, trust)
+    assert signers == [{"identity": trust.identity, "oidc_issuer": trust.issuer}]
+    flip(release / "model.safetensors")
+    with pytest.raises(Refused, match=r"model\.safetensors"):
+        verify_folder(release, trust)
 
 
 # --- edits -----------------------------------------------------------------------------------------------------------
