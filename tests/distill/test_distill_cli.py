@@ -128,6 +128,7 @@ def test_a_misspelt_engine_argument_of_the_evaluation_is_found_before_anything_r
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "field", "hint"),
     [

@@ -123,6 +123,7 @@ def test_a_signature_is_checked_with_its_key_and_said_to_be_unchecked_without(
     assert checks(release, require_signature=True)["signature"].outcome == "failed"
 
 
+@pytest.mark.slow
 def test_an_unsigned_release_fails_where_a_signature_is_required_or_a_signer_named(
     release: Path, keys: tuple[Path, Path]
 ) -> None:

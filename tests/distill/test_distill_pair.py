@@ -297,6 +297,7 @@ def test_the_memory_forecast_has_a_finding_for_each_stage_of_training(models) ->
     assert "leave on_policy out of train.stages" in (error.hint or "")
 
 
+@pytest.mark.slow
 def test_check_refuses_worked_examples_that_are_held_out_problems() -> None:
     def findings(prompt: str, *more: str) -> list[Finding]:
         examples = json.dumps(
@@ -314,6 +315,7 @@ def test_check_refuses_worked_examples_that_are_held_out_problems() -> None:
     assert levels(findings("Which animal barks?")) == ["ok"]
 
 
+@pytest.mark.slow
 def test_check_refuses_prompts_that_leave_no_room_for_an_answer(models) -> None:
     config = f"train.on_policy={{teacher: {{model: {models[1]}}}, max_new_tokens: 100}}"
     recipe = load_recipe(SMOKE, [*ON_POLICY, config])
