@@ -74,8 +74,8 @@ class Finding:
     """One result of one rule; nothing changes it (a frozen class takes five times as long to build, and a large lineage
     has very many).
 
-    ``input``: id of the input that it comes from; None: the release itself. ``blocks``: no release may go on with it
-    unless it is waived. ``certainty``: of the license that it rests on. The last two are not printed.
+    ``input``: id of the input that it comes from; None: the release itself. ``blocks``: no release may go on with it.
+    ``waived``: it would block, and a waiver covers it. ``certainty``: of the license that it rests on, not printed.
     """
 
     code: str
@@ -86,7 +86,8 @@ class Finding:
     section: str | None = None
     source: str | None = None
     fix: str | None = None
-    blocks: Annotated[bool, Field(exclude=True)] = False
+    blocks: bool = False
+    waived: bool = False
     certainty: Annotated[Certainty, Field(exclude=True)] = "established"
 
     @property
@@ -149,7 +150,8 @@ def finding(
         place = cite.quote, cite.section, cite.source
     else:
         place = None, None, license.sources[0] if license is not None and license.sources else None
-    return Finding(code, level, dependency.input.id if dependency else None, why, *place, fix, blocks, certainty)
+    name = dependency.input.id if dependency else None
+    return Finding(code, level, name, why, *place, fix, blocks, certainty=certainty)
 
 
 def _caveats(dependency: Dependency | None, license: License | None) -> str:
