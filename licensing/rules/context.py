@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Annotated, Literal
@@ -13,6 +13,7 @@ from pydantic import Field
 from licensing.expressions import is_expression, read_expression
 from licensing.license_files import LicenseFiles, UpstreamFiles
 from licensing.lineage import Change, Input, Lineage, changes_by_name
+from licensing.published_data import data_license, published_data
 from licensing.registry import Registry, builtin, fold
 from licensing.schema import Fact, License
 
@@ -582,17 +583,36 @@ def build_context(
     granted = parse_license((tag,), registry, granted=True).named if tag else ()
     prefer = frozenset(license.id for license in granted)
     alike: dict[tuple[object, ...], Dependency] = {}
-    dependencies = tuple(_dependency(item, registry, prefer, alike) for item in lineage.inputs)
+    inputs = (*lineage.inputs, *_teachers_of_data(lineage, registry))
+    dependencies = tuple(_dependency(item, registry, prefer, alike) for item in inputs)
     return AuditContext(lineage, policy, dependencies, registry, license_files, upstream_files or {})
+
+
+def _teachers_of_data(lineage: Lineage, registry: Registry) -> Iterator[Input]:
+    """Who wrote the rows of the published data sets among the inputs, where the lineage lists neither that model nor
+    another under its license or terms."""
+    data = ((item, published_data().get(item.id.strip().casefold())) for item in lineage.inputs if item.role == "data")
+    sets = {item.id: known for item, known in data if known is not None}
+    outputs = [item for item in lineage.inputs if item.role in OUTPUT_ROLES] if sets else []
+    listed, terms = fold(" ".join(item.id for item in outputs)), {text for item in outputs for text in item.licenses}
+    for name, known in sets.items():
+        for teacher in known.teachers:
+            own = registry.of_repository(teacher.id)
+            license = teacher.licence or (own.id if own else None)
+            if fold(teacher.id.rpartition("/")[2]) not in listed and license not in terms:
+                listed += fold(teacher.id)
+                rows = f"{teacher.id} (in {name})"
+                yield Input(id=rows, role=teacher.role, licence=license, ran_by="third-party")
 
 
 def _dependency(
     item: Input, registry: Registry, prefer: frozenset[str], alike: dict[tuple[object, ...], Dependency]
 ) -> Dependency:
     """``alike``: a dependency for every license field, repository and endpoint that was resolved before."""
-    registered = registry.of_repository(item.id)
+    of_rows = item.role in ("data", "seed")
+    registered = (data_license(item.id, registry) if of_rows else None) or registry.of_repository(item.id)
     if registered is None and item.licenses:  # rows that a model wrote may carry its name
-        registered = registry.of_name(item.id, whole=item.role in ("data", "seed"))
+        registered = registry.of_name(item.id, whole=of_rows)
         if registered is not None and registered.kind == "service" and item.role not in OUTPUT_ROLES:
             registered = None
     terms = registry.of_endpoint(item.endpoint) if item.endpoint else None
