@@ -21,6 +21,7 @@ from licensing.errors import Refused
 from licensing.license_files import LicenseFiles, UpstreamFiles, notice_lines
 from licensing.lineage import Change, Lineage
 from licensing.registry import Registry
+from licensing.rules.architecture import architecture
 from licensing.rules.compatibility import r2_compatibility
 from licensing.rules.context import AuditContext, Finding, Policy, bare_code, build_context
 from licensing.rules.data import r9_data_to_weights, r10_data_set
@@ -29,6 +30,7 @@ from licensing.rules.mentions import unlisted_teachers
 from licensing.rules.metadata import exact_repository, r14_changes, tag_and_prose
 from licensing.rules.names import begins_with, r5_names, release_names, trademarks
 from licensing.rules.outputs import r3_outputs, r11_roles
+from licensing.rules.policies import use_policies
 from licensing.rules.redistribution import r1_copies, r13_geography, removed_guardrails
 from licensing.rules.services import r7_services, r8_endpoints
 from licensing.rules.texts import file_contents
@@ -56,6 +58,8 @@ RULES: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (
     tag_and_prose,
     file_names,
     file_contents,
+    use_policies,
+    architecture,
     unknown_inputs,
     nothing_named,
     unlisted_teachers,
@@ -65,7 +69,7 @@ RULES: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (
 _CONTESTED = {
     "W-TOS-COMPETE", "W-TOS-ANY-TRAINING", "W-TOS-THIRD-PARTY", "W-NC-DATA", "W-NC-DATA-TO-WEIGHTS",
     "W-OUTPUT-NAME-RULE", "W-DISTIL-DERIVATIVE", "W-DISTIL-DERIVATIVE-CONTESTED", "W-USER-CONTENT",
-    "W-USE-POLICY-BROKEN", "W-TEACHER-NOT-LISTED",
+    "W-USE-POLICY-BROKEN", "W-TEACHER-NOT-LISTED", "W-BASE-CONTRADICTED",
 }  # fmt: skip
 _AMBIGUOUS = {"W-UPSTREAM-UNKNOWN", "W-UPSTREAM-TAG-CONFLICT", "W-GENERATOR-UNDISCLOSED"}  # where they block
 _CHANGES: dict[Change, str] = {
