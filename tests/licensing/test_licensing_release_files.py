@@ -141,7 +141,7 @@ def test_the_policy_of_a_license_that_has_one_belongs_to_it(tmp_path: Path) -> N
     metadata = {"license": "llama3.1", "base_model": "meta-llama/Llama-3.1-8B"}
     put(tmp_path, "me/Llama-Tiny", metadata, LICENSE=model_license("llama3.1"), USE_POLICY__md=POLICY)
     assert "W-CARD-CONTRADICTS" not in look(tmp_path, "me/Llama-Tiny")[1].warnings
-    assert "W-CARD-CONTRADICTS" not in limited(tmp_path, POLICY, license="openrail").warnings
+    assert "W-CARD-CONTRADICTS" not in limited(tmp_path, POLICY, license="bigscience-openrail-m").warnings
 
 
 def test_a_policy_that_was_not_read_counts_by_its_name(tmp_path: Path) -> None:
