@@ -401,8 +401,8 @@ class Dependency:
 class AuditContext:
     """A lineage with its licenses resolved.
 
-    ``license_files``: content of the release's license files; None: not read. ``upstream_files``: id of an input ->
-    what was read in its repository.
+    ``dependencies``: its inputs, followed by what wrote the rows of published data sets. ``license_files``: content of
+    the release's license files; None: not read. ``upstream_files``: id of an input -> what was read in its repository.
     """
 
     lineage: Lineage
@@ -449,6 +449,11 @@ class AuditContext:
     @cached_property
     def outputs(self) -> tuple[Dependency, ...]:
         return tuple(d for d in self.dependencies if d.input.role in OUTPUT_ROLES)
+
+    @cached_property
+    def teachers_of_data(self) -> frozenset[str]:
+        """Ids of the outputs that the lineage does not list: those that its published data sets bring."""
+        return frozenset(d.input.id for d in self.dependencies[len(self.lineage.inputs) :])
 
     @cached_property
     def data(self) -> tuple[Dependency, ...]:

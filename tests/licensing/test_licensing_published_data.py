@@ -50,6 +50,7 @@ def test_the_terms_of_the_service_that_wrote_the_rows_are_those_of_somebody_else
     result = trained_on(name)
     assert "W-TOS-THIRD-PARTY:openai-terms-2023-03" in result.warnings
     assert f"{teacher} (in {name})" in {f.input for f in result.findings}
+    assert not any(f.bare == "W-TOS-ENDPOINT" for f in result.findings)  # no endpoint can be written beside it
     assert result.verdict == "contested"
     assert "W-TOS-THIRD-PARTY:openai-terms-2023-03" not in trained_on(f"somebody/{name.partition('/')[2]}").warnings
 
