@@ -32,8 +32,9 @@ class Teacher(_Data):
 
 
 class DataSet(_Data):
-    """``licence``: id of the license that its card declares, None where it declares none; ``quote``, ``source``: who
-    wrote the rows, in words of the card or of the page that says so; ``as_of``: year and month of the copy read."""
+    """``licence``: id of the license that its card declares, None where it declares none or several; ``quote``,
+    ``source``: who wrote the rows, in words of the card or of the page that says so; ``as_of``: year and month of the
+    copy read."""
 
     id: str
     moved_to: str | None = None

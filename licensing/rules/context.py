@@ -599,13 +599,16 @@ def _teachers_of_data(lineage: Lineage, registry: Registry) -> Iterator[Input]:
     data = ((item, published_data().get(item.id.strip().casefold())) for item in lineage.inputs if item.role == "data")
     sets = {item.id: known for item, known in data if known is not None}
     outputs = [item for item in lineage.inputs if item.role in OUTPUT_ROLES] if sets else []
-    listed, terms = fold(" ".join(item.id for item in outputs)), {text for item in outputs for text in item.licenses}
+    listed = tuple(fold(item.id.rpartition("/")[2]) for item in outputs)
+    terms = {text for item in outputs for text in item.licenses}
+    teachers: set[str] = set()
     for name, known in sets.items():
         for teacher in known.teachers:
             own = registry.of_repository(teacher.id)
             license = teacher.licence or (own.id if own else None)
-            if fold(teacher.id.rpartition("/")[2]) not in listed and license not in terms:
-                listed += fold(teacher.id)
+            model = fold(teacher.id.rpartition("/")[2])
+            if model not in teachers and license not in terms and not any(name.startswith(model) for name in listed):
+                teachers.add(model)
                 rows = f"{teacher.id} (in {name})"
                 yield Input(id=rows, role=teacher.role, licence=license, ran_by="third-party")
 

@@ -72,6 +72,12 @@ def test_a_teacher_that_the_lineage_lists_is_not_listed_twice() -> None:
     assert {f.input for f in result.findings if "TOS" in f.code} == {"gpt-4"}
     same = {"id": "text-davinci", "role": "generator", "licence": "openai-terms-2023-03", "ran_by": "third-party"}
     assert not any("(in " in (f.input or "") for f in trained_on("teknium/OpenHermes-2.5", same).findings)
+    other = {"id": "acme/not-gpt-4-clone", "role": "generator", "licence": "mit"}  # a model that only names it
+    assert "W-TOS-THIRD-PARTY:openai-terms-2023-03" in trained_on("teknium/OpenHermes-2.5", other).warnings
+    both = trained_on("teknium/OpenHermes-2.5", {"id": "Open-Orca/OpenOrca", "role": "data", "licence": "mit"})
+    assert {f.input for f in both.findings if "TOS" in f.code} == {
+        "GPT-4 (in teknium/OpenHermes-2.5)", "GPT-3.5 (in Open-Orca/OpenOrca)",
+    }  # fmt: skip
 
 
 def test_a_looser_license_than_the_card_of_a_known_set_blocks() -> None:
@@ -100,6 +106,8 @@ def test_a_known_set_that_cannot_be_read_keeps_its_license(tmp_path: Path) -> No
 def test_a_card_that_names_a_known_set_names_an_input() -> None:
     text = "Fine-tuned on teknium/OpenHermes-2.5 for two epochs."
     assert "W-TEACHER-NOT-LISTED:OpenHermes-2.5" in audit(lineage(BASE, text=text)).warnings
+    by_people = "Fine-tuned on databricks/databricks-dolly-15k for two epochs."
+    assert audit(lineage(BASE, text=by_people)).verdict == "clean"  # no model wrote its rows
     listed = {"id": "teknium/OpenHermes-2.5", "role": "data", "licence": "mit"}
     assert "W-TEACHER-NOT-LISTED:OpenHermes-2.5" not in audit(lineage(BASE, listed, text=text)).warnings
 
