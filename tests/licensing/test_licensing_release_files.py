@@ -62,6 +62,11 @@ def test_families_are_told_apart_by_the_name_of_the_base(tmp_path: Path, base: s
         ("Qwen/Qwen2.5-7B", {"model_type": "dream", "architectures": ["DreamModel"]}, "me/Tiny"),
         ("Qwen/Qwen2.5-7B", {"model_type": "llava_qwen"}, "me/Tiny"),
         ("unsloth/phi-4", LLAMA_CONFIG | {"vocab_size": 100352}, "me/Tiny"),
+        ("unsloth/Phi-3.5-mini-instruct", LLAMA_CONFIG | {"vocab_size": 32064}, "me/Tiny"),
+        ("google/gemma-2-9b", LLAMA_CONFIG | {"vocab_size": 256000}, "me/Tiny"),
+        ("HuggingFaceTB/SmolLM-360M", LLAMA_CONFIG, "me/Tiny"),  # a size, no version
+        ("acme/Qwen-3B", {"model_type": "qwen2"}, "me/Tiny"),
+        ("acme/Llama-4B", LLAMA_CONFIG, "me/Llama-Tiny"),
         ("deepseek-ai/DeepSeek-R1-Distill-Llama-8B", LLAMA_CONFIG, "me/Llama-Tiny"),
         ("01-ai/Yi-1.5-9B", LLAMA_CONFIG, "me/Tiny"),
         ("google/gemma-2b", {"model_type": "gemma"}, "me/Tiny"),
