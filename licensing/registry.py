@@ -52,6 +52,8 @@ _FORMAT = re.compile(
 )
 
 
+# OpenLLaMA was trained anew: its second version is not made from Llama 2.
+_OPEN_LLAMA_2 = re.compile(r"open[-_]?llama[-_]?v2(?![\d.])", re.IGNORECASE)
 # An owner that is written into a name: tencent_Hunyuan-A13B, tencent.Hunyuan-A13B; no model, which has version or size.
 _OWNER_IN_NAME = re.compile(r"((?:(?!\d[bm]?(?:[-_]|\.(?!\d)))[a-z\d-]|^\d+-)+)(?:_+|\.)(?=[a-z\d])(.+)", re.IGNORECASE)
 
@@ -211,7 +213,7 @@ class Registry:
         `somebody/Llama-3.2-1B-Tuned-GGUF`. Somebody else's repository can be tagged wrong, and is the same work.
         ``whole``: the name has no other words, but those of a format. A name that begins with that of a service
         (GPT-4o) has its terms, unless it goes on with the weights that it taught: none of its own are to be had."""
-        model = _FORMAT.sub("", model.strip())
+        model = _OPEN_LLAMA_2.sub("openllama", _FORMAT.sub("", model.strip()))
         words = self._words(model)
         entries = self._names.get(words if whole else self._original(words), ())
         if not whole and all(entry.permissive for entry in entries):

@@ -31,10 +31,10 @@ _FAMILY = (
 )
 _COMPARED = re.compile(
     r"\b(?:beats?|outperform\w*|surpass\w*|better|worse|than|versus|vs|compar\w+|against|rival\w*|(?:un)?like"
-    r"|besser|schlechter|übertr\w+|vergl\w+|schlägt|wie|meilleure?s?|pires?|surpasse\w*|mieux|dépasse\w*|comme"
-    r"|mejor(?:es)?|peor(?:es)?|supera\w*|como|melhor(?:es)?|pior(?:es)?|migliori?e?|peggiori?e?|come"
-    r"|лучше|хуже|превосход\w*|чем|как)\b"
-    r"|优于|優於|超过|超越|超過|相比|对比|對比|媲美|不如|领先|比较|比較|相当|持平|接近|像|类似|보다|처럼",
+    r"|besser|schlechter|übertr\w+|vergl\w+|schlägt|meilleure?s?|pires?|surpasse\w*|mieux|dépasse\w*"
+    r"|mejor(?:es)?|peor(?:es)?|supera\w*|melhor(?:es)?|pior(?:es)?|migliori?e?|peggiori?e?"
+    r"|лучше|хуже|превосход\w*|чем)\b"
+    r"|优于|優於|超过|超越|超過|相比|对比|對比|媲美|不如|领先|相当|持平|보다|처럼",
     re.IGNORECASE,
 )
 _IN_NAME = re.compile(rf"{WORD_BEGIN}(?:{_SERVICE}){WORD_END}", re.IGNORECASE)
@@ -43,16 +43,21 @@ _NO_FORMAT = (
     r"(?!['\"`*]*[- ](?:(?:chat|prompt|conversation|instruct)[- ])?(?:format\w*|templates?|tokenizer)\b"
     r"|\s*的?(?:格式|模板))"
 )
-# Before a name, in the same clause; what stands behind it ("…, no RL") says nothing of it.
+# In the clause before a name; what stands behind it ("…, no RL") says nothing of it.
 _NO_USE = re.compile(
     r"(?:\b(?:no|not(?! only)|never|none|neither|nor|kein\w*|nicht(?! nur)|ohne|weder|aucune?|sans|jamais|sin|nunca"
-    r"|ning[uú]n\w*|não|sem|nenhum\w*|non|senza|nessun\w*|не|без)|n't)\b[^,:]*$|(?:没有|沒有|未|不(?!仅|僅)|并非)[^,:\uff0c\uff1a、]*$",
+    r"|ning[uú]n\w*|não|sem|nenhum\w*|non(?!-)|senza|nessun\w*|не|без)|n't)\b|没有|沒有|未|不(?!仅|僅)|并非",
     re.IGNORECASE,
 )
+# "Like" directly before a name; elsewhere the same words mean "as" ("GPT-4o como maestro").
+_LIKE = re.compile(r"(?:\b(?:wie|comme|como|come|как)\s+|(?:像|类似|類似|接近)\s*)$", re.IGNORECASE)
+_CLAUSE = re.compile(r"[,:\uff0c\uff1a、]")
+_MAX_CLAUSE = 200  # characters
 # Behind a name and the rest of it: "GPT-4o was not used", "GPT-4o wurde nicht …", "GPT-4o 未…".
 _NOT_USED = re.compile(
-    r"(?:[-. ][A-Z\d][\w.]*)*"
-    r"(?:\s+(?:\w+\s+)?(?:not(?! only)|never|nicht(?! nur)|nie|pas|no|nunca|não|non|не)\b|\s*(?:[并並]?[未没沒非]|不))"
+    r"(?:[-. ][A-Z\d]\w{0,20}){0,4}"
+    r"(?:\s+(?:(?:was|were|is|are) (?:not|never) (?:\w+ )?(?:used|involved|queried)|wurden? (?:nicht(?! nur)|nie)"
+    r"|n['\u2019](?:a|est|ont) (?:pas|jamais)|no (?:se|fue|ha)|não|non(?!-)|не)\b|\s*(?:[并並]?[未没沒非]|不))"
 )
 
 
@@ -62,8 +67,9 @@ def _patterns(services: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     ``services``: the pattern of the registry's."""
     in_name = re.compile(rf"{WORD_BEGIN}(?:{_SERVICE}|{services}|{_FAMILY}){WORD_END}", re.IGNORECASE)
     owner = r"(?:(?<![\w/.-])(?P<owner>[a-z\d][\w.-]{0,95})/|(?<![\w/-]))"
-    data = (name.rpartition("/")[2] for name in published_data())
-    sets = "|".join(sorted((re.escape(name) for name in data if not name.isalpha() or name == "openorca"), key=len))
+    data = {name.rpartition("/")[2] for name, known in published_data().items() if known.teachers}
+    coined = sorted(name for name in data if not name.isalpha() or name == "openorca")  # "alpaca" is a word
+    sets = "|".join(map(re.escape, sorted(coined, key=len, reverse=True)))
     names = rf"{owner}(?P<name>{sets}|{services}|{_SERVICE}|{_MODEL})(?!\w){_NO_FORMAT}"
     in_prose = re.compile(names, re.IGNORECASE | re.ASCII)  # other scripts stand beside a name without a space
     return in_name, in_prose
@@ -99,7 +105,8 @@ def _mentions(ctx: AuditContext) -> Iterator[tuple[str, str]]:
 
 
 def _is_denied(part: str, at: int, end: int) -> bool:
-    return bool(_NO_USE.search(part[:at]) or _NOT_USED.match(part, end))
+    clause = _CLAUSE.split(part[max(0, at - _MAX_CLAUSE) : at])[-1]
+    return bool(_NO_USE.search(clause) or _LIKE.search(clause) or _NOT_USED.match(part, end))
 
 
 def _speaks_of_training(sentence: str) -> bool:

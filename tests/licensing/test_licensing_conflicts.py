@@ -652,6 +652,15 @@ def test_sentences_of_a_card_on_training_reach_the_audit_and_comparisons_name_no
         ("No se usaron respuestas de GPT-4o.", None),
         ("Das Modell läuft mit vLLM; GPT-4o braucht länger.", None),
         ("Gerade Qwen3 braucht eine Temperatur von 0,6.", None),
+        ("Datos generados usando GPT-4o como modelo maestro.", "GPT-4o"),
+        ("Données générées en utilisant GPT-4o comme enseignant.", "GPT-4o"),
+        ("Responde a preguntas generadas como GPT-4o.", None),
+        ("GPT-4o n'a pas été utilisé pour les réponses.", None),
+        ("使用类似 Alpaca 的格式\uff0c由 GPT-4o 生成。", "GPT-4o"),
+        ("We trained on conversations that come from GPT-4o.", "GPT-4o"),
+        ("Trained on non-reasoning data from GPT-4o.", "GPT-4o"),
+        ("Trained on data from GPT-4o with no filtering.", "GPT-4o"),
+        ("Trained on web text; SFT on chats, and GPT-4o was not used.", None),
         ("In general, Qwen3 needs a temperature of 0.6.", None),
         ("支持 Qwen3 格式的输出。", None),
     ],
@@ -664,6 +673,12 @@ def test_a_teacher_is_read_in_other_languages_with_the_words_of_the_card(
     findings = [f for f in look(tmp_path, "me/Tiny")[1].findings if f.bare == "W-TEACHER-NOT-LISTED"]
     assert [f.code.partition(":")[2] for f in findings] == ([words] if words else [])
     assert all(sentence.rstrip("。.")[:20] in f.why for f in findings)
+
+
+@pytest.mark.parametrize("tail", [".1" * 400, " A" * 400, " GPT-4o" * 400])
+def test_a_name_with_a_very_long_tail_is_read(tail: str) -> None:  # a pattern that goes back over parts never ends
+    declared = {"license": "apache-2.0", "text": f"Trained on GPT-4o{tail}!"}
+    assert "W-TEACHER-NOT-LISTED:GPT-4o" in audited(APACHE_BASE, declared=declared).warnings
 
 
 @pytest.mark.parametrize(
@@ -690,7 +705,8 @@ def test_a_mark_counts_as_a_word_of_a_name_or_a_part_in_camel_case(
 @pytest.mark.parametrize(
     ("name", "limited"),
     [("acme/BigGemma-2-9b", True), ("acme/MyLlama-3.1-8B-Chat", True), ("acme/TinyLlama-1.1B", False),
-     ("acme/Llamada-3.1-8B", False), ("acme/SmolLM2-1.7B-Llama-3.1-magpie", False)],
+     ("acme/Llamada-3.1-8B", False), ("acme/SmolLM2-1.7B-Llama-3.1-magpie", False), ("acme/MyLlama-2-7b", True),
+     ("acme/open_llama_v2-7b", False), ("acme/OpenLlama-v2-7B", False)],  # OpenLLaMA was trained anew
 )  # fmt: skip
 def test_a_family_in_camel_case_in_the_name_of_a_base_contradicts_a_looser_license(name: str, limited: bool) -> None:
     assert audited({"id": name, "role": "base", "licence": "apache-2.0"}).blocked is limited
