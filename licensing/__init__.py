@@ -3,6 +3,7 @@
 To change                                                    edit
 what a license or a service says                             data/*.yaml (schema.py: the keys)
 how a name is resolved to a license                          registry.py; expressions.py for OR, AND, WITH
+published data sets, and who wrote their rows                published_data.py; data/datasets/
 the lineage file                                             lineage.py; countries.py for domiciles
 where a lineage is read from: card, configs, license files   provenance.py; card.py
 folders and hub repositories; what model files say           repository.py, hub.py; model_files.py

@@ -11,14 +11,17 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from licensing.errors import Refused
 from licensing.license_files import LicenseFiles, UpstreamFiles, notice_lines
 from licensing.lineage import Change, Lineage
 from licensing.registry import Registry
+from licensing.rules.architecture import architecture
 from licensing.rules.compatibility import r2_compatibility
 from licensing.rules.context import AuditContext, Finding, Policy, bare_code, build_context
 from licensing.rules.data import r9_data_to_weights, r10_data_set
@@ -27,6 +30,7 @@ from licensing.rules.mentions import unlisted_teachers
 from licensing.rules.metadata import exact_repository, r14_changes, tag_and_prose
 from licensing.rules.names import begins_with, r5_names, release_names, trademarks
 from licensing.rules.outputs import r3_outputs, r11_roles
+from licensing.rules.policies import use_policies
 from licensing.rules.redistribution import r1_copies, r13_geography, removed_guardrails
 from licensing.rules.services import r7_services, r8_endpoints
 from licensing.rules.texts import file_contents
@@ -54,6 +58,8 @@ RULES: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (
     tag_and_prose,
     file_names,
     file_contents,
+    use_policies,
+    architecture,
     unknown_inputs,
     nothing_named,
     unlisted_teachers,
@@ -63,7 +69,7 @@ RULES: tuple[Callable[[AuditContext], Iterable[Finding]], ...] = (
 _CONTESTED = {
     "W-TOS-COMPETE", "W-TOS-ANY-TRAINING", "W-TOS-THIRD-PARTY", "W-NC-DATA", "W-NC-DATA-TO-WEIGHTS",
     "W-OUTPUT-NAME-RULE", "W-DISTIL-DERIVATIVE", "W-DISTIL-DERIVATIVE-CONTESTED", "W-USER-CONTENT",
-    "W-USE-POLICY-BROKEN", "W-TEACHER-NOT-LISTED",
+    "W-USE-POLICY-BROKEN", "W-TEACHER-NOT-LISTED", "W-BASE-CONTRADICTED",
 }  # fmt: skip
 _AMBIGUOUS = {"W-UPSTREAM-UNKNOWN", "W-UPSTREAM-TAG-CONFLICT", "W-GENERATOR-UNDISCLOSED"}  # where they block
 _CHANGES: dict[Change, str] = {
@@ -93,7 +99,8 @@ class Allowance(BaseModel):
 class Audit(BaseModel):
     """The result. The three lists hold codes, sorted, each once; ``findings`` says where each comes from.
 
-    ``allowed`` holds the waivers that match a finding: it is reported as before and does not block.
+    ``allowed`` holds the waivers that match a finding: it is reported as before and does not block. ``blocked_by``
+    holds the codes of the findings that block: no release may go on while there are any.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -110,16 +117,22 @@ class Audit(BaseModel):
     @property
     def blocking(self) -> tuple[Finding, ...]:
         """Violations, and unknown licenses where one has to be known, that are not waived."""
-        return tuple(f for f in self.findings if f.blocks and not any(waiver.covers(f) for waiver in self.allowed))
+        return tuple(f for f in self.findings if f.blocks)
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def blocked(self) -> bool:
-        return bool(self.blocking)
+        return bool(self.blocked_by)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @cached_property
+    def blocked_by(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(f.code for f in self.blocking))
 
     @property
     def violates(self) -> bool:
         """A violation is not waived: the command line exits with 1."""
-        return any(f.code.startswith("V-") for f in self.blocking)
+        return any(code.startswith("V-") for code in self.blocked_by)
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
@@ -152,17 +165,24 @@ def audit(
     """
     ctx = build_context(lineage, policy, registry, license_files, upstream_files)
     findings = _ordered(one for rule in RULES for one in rule(ctx))
+    verdict = _verdict(ctx, findings)
+    allowed = tuple(waiver for waiver in allow if any(waiver.covers(f) for f in findings))
+    if allowed:
+        findings = tuple(
+            replace(f, blocks=False, waived=True) if f.blocks and any(one.covers(f) for one in allowed) else f
+            for f in findings
+        )
     names = dict.fromkeys(one.code for one in findings)
     codes = {kind: tuple(code for code in names if code[0] == kind) for kind in "VOW"}
     return Audit(
         release=lineage.release,
         policy=policy,
-        verdict=_verdict(ctx, findings),
+        verdict=verdict,
         obligations=codes["O"],
         violations=codes["V"],
         warnings=codes["W"],
         findings=findings,
-        allowed=tuple(waiver for waiver in allow if any(waiver.covers(f) for f in findings)),
+        allowed=allowed,
     )
 
 

@@ -40,6 +40,26 @@ ON_TRAINING = re.compile(
     rf"|us(?:ed|ing)\b[^,;]{{0,60}} to (?:{_WRITE})\b(?! {_NO_ROWS}))\b",
     re.IGNORECASE,
 )
+# The same in other languages, for sentences: making text, and text that was made. Names of models are the same in all.
+_MADE = {
+    "German": r"erzeug\w*|generier\w*|destill\w*|synthetisch\w*|geschrieben\w*|verfasst\w*|annotiert\w*|lehrermodell\w*"
+    r"|antworten|ausgaben|trainingsdaten|erstellt (?:mit|von|durch)|(?:mit|von) [^,;]{1,60} (?:erstellt|übersetzt)",
+    "French": r"génér\w*|generee?s?|distill\w*|synth[ée]tiques?|r[ée]ponses?|sorties|annot[ée]e?s?|[ée]crite?s? par"
+    r"|modèle enseignant|(?:produit|créé|traduit)e?s? (?:avec|par)|donn[ée]es d.entra[îi]nement",
+    "Spanish and Portuguese": r"ge(?:ne)?rad[oa]s?|destilad[oa]s?|sint[ée]tic[oa]s?|resp(?:ue|o)stas|sal[ií]das|saídas"
+    r"|anotad[oa]s?|modelo (?:maestro|profesor|professor)|da[td]os de (?:entrenamiento|treinamento|treino)"
+    r"|(?:escrit|traducid|traduzid|cread|criad|producid|produzid)[oa]s? (?:con|com|por|pel[ao])",
+    "Italian": r"generat[oaie]|distillat[oaie]|sintetic[oi]|risposte|annotat[oaie]"
+    r"|(?:scritt|tradott|creat|prodott)[oaie] (?:con|da)",
+    "Russian": r"\w{0,3}генерир\w*|дистил\w*|синтетич\w*|ответ\w{0,3}|(?:размечен|создан|написан|переведен)\w*",
+}
+_MADE_IN_CHINESE_OR_JAPANESE = (
+    "生成|蒸[馏餾留]|合成|输出|輸出|出力|产出|回答|标注|標註|教师|教師|撰写|编写|改写|翻译|训练数据|訓練資料"
+)
+_MADE_IN_KOREAN = "생성|증류|합성|출력|교사"
+ON_MADE_TEXT = re.compile(
+    rf"\b(?:{'|'.join(_MADE.values())})\b|{_MADE_IN_CHINESE_OR_JAPANESE}|{_MADE_IN_KOREAN}", re.IGNORECASE
+)
 _HEADING = re.compile(r"#{1,6}\s+(.*)")
 _LICENSING_HEADING = re.compile(r"licen[cs]|legal|\bterms\b|copyright|attribution", re.IGNORECASE)
 _DATASET_KEYS = ("task_categories", "dataset_info", "source_datasets", "size_categories", "annotations_creators")
@@ -139,7 +159,8 @@ def _prose(text: str) -> str | None:
         elif not fenced and bare:
             heading = _HEADING.match(bare)
             in_section = bool(_LICENSING_HEADING.search(heading[1])) if heading else in_section
-            relevant = in_section or _ON_LICENSING.search(bare) or ON_TEACHERS.search(bare) or ON_TRAINING.search(bare)
+            topics = (_ON_LICENSING, ON_TEACHERS, ON_TRAINING, ON_MADE_TEXT)
+            relevant = in_section or any(topic.search(bare) for topic in topics)
             if relevant and len(lines) < 200:
                 lines.append(bare[:1000])
     return "\n".join(lines)[:_MAX_PROSE] or None

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
+from licensing.model_files import Architecture
 from licensing.registry import builtin
 
 __all__ = [
@@ -86,7 +87,9 @@ def is_notice_file(path: str) -> bool:
 def is_policy_file(path: str) -> bool:
     """The name is that of a use policy or of use restrictions."""
     words = set(_document_words(path))
-    return words == {"aup"} or (bool(words & {"use", "usage"}) and _is_about(path, _POLICY_WORDS))
+    limits = words & {"acceptable", "prohibited", "restricted"} and words <= _known_words() | {"uses", "restricted"}
+    use = bool(words & {"use", "usage", "uses"})
+    return words == {"aup"} or (use and (bool(limits) or _is_about(path, _POLICY_WORDS)))
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,15 @@ class LicenseFile:
 @dataclass(frozen=True)
 class LicenseFiles:
     """Content of a release's license and notice files. ``notice``: its notice files joined; ``readme``: its card;
-    ``copyrights``: the copyright lines of its license files."""
+    ``copyrights``: the copyright lines of its license files; ``policies``: name and text of each use policy, None where
+    it was not read; ``architecture``: what its configuration says that the weights are."""
 
     licenses: tuple[LicenseFile, ...] = ()
     notice: str | None = None
     readme: str | None = None
     copyrights: tuple[str, ...] = ()
+    policies: tuple[tuple[str, str | None], ...] = ()
+    architecture: Architecture | None = None
 
     def notice_contains(self, line: str) -> bool:
         """True where the notice files hold this line; case, spacing and quotation marks do not count."""
@@ -147,11 +153,13 @@ class UpstreamFiles:
 
     ``notice``: text of its NOTICE files; None: it has none. ``copyrights``: the copyright lines of its license files.
     ``conflict``: how card, LICENSE or bases of the repository ask for more than the license that is stated for it.
+    ``architecture``: what its configuration says that the weights are.
     """
 
     notice: str | None = None
     copyrights: tuple[str, ...] = ()
     conflict: str | None = None
+    architecture: Architecture | None = None
 
 
 def copyright_lines(text: str) -> tuple[str, ...]:

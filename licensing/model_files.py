@@ -9,13 +9,17 @@ import json
 import re
 import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from licensing.card import is_hub_id
 from licensing.errors import InputError
-from licensing.safe_yaml import parse_yaml
+from licensing.safe_yaml import parse_yaml, printable
 
-__all__ = ["MAX_HEADER", "MERGE_CONFIG", "config_bases", "gguf_bases", "gguf_strings", "merge_bases"]
+__all__ = [
+    "MAX_HEADER", "MERGE_CONFIG", "Architecture", "config_bases", "gguf_bases", "gguf_strings", "merge_bases",
+    "read_architecture",
+]  # fmt: skip
 
 MAX_HEADER = 1024 * 1024  # the general keys come first, long arrays of tokens last
 MERGE_CONFIG = "mergekit_config.yml"
@@ -100,6 +104,39 @@ def config_bases(texts: Mapping[str, str]) -> Iterator[str]:
             yield value
         elif isinstance(value, str) and value.strip() and value.isprintable() and file == "adapter_config.json":
             yield value.rstrip("/").rsplit("/", 1)[-1][:200]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the configuration of a model says that its weights are. ``text``: in its words; ``classes``: names in
+    `architectures`; ``vocab_size``: tokens."""
+
+    file: str
+    model_type: str
+    text: str
+    classes: tuple[str, ...] = ()
+    vocab_size: int | None = None
+
+
+def read_architecture(texts: Mapping[str, str], gguf: Mapping[str, Mapping[str, str]]) -> Architecture | None:
+    """From `config.json`, or else from a GGUF header; None where neither says it."""
+    try:
+        config = json.loads(texts.get("config.json", "null"))
+    except (ValueError, RecursionError):
+        config = None
+    model_type = config.get("model_type") if isinstance(config, dict) else None
+    if isinstance(model_type, str) and model_type.strip():
+        named = config.get("architectures")
+        classes = tuple(name for name in named if isinstance(name, str)) if isinstance(named, list) else ()
+        size = config.get("vocab_size")
+        size = size if isinstance(size, int) else None
+        words = [f'"model_type": "{model_type}"', *classes, *([f'"vocab_size": {size}'] if size else [])]
+        text = printable(", ".join(words))[:_MAX_VALUE]
+        return Architecture("config.json", printable(model_type)[:100], text, classes, size)
+    for file, header in gguf.items():
+        if kind := header.get("general.architecture"):
+            return Architecture(file, kind, f'"general.architecture": "{kind}"')
+    return None
 
 
 def merge_bases(texts: Mapping[str, str], where: str) -> Iterator[str]:

@@ -32,7 +32,8 @@ from licensing.license_files import (
     is_policy_file,
 )
 from licensing.lineage import Change, Declared, Input, Lineage, changes_by_name, parse_lineage
-from licensing.model_files import MERGE_CONFIG, config_bases, gguf_bases, merge_bases
+from licensing.model_files import MERGE_CONFIG, config_bases, gguf_bases, merge_bases, read_architecture
+from licensing.published_data import data_license
 from licensing.registry import Registry, builtin, fold
 from licensing.repository import Kind, Repository, RepositorySource
 from licensing.rules.context import asks_more, covers, parse_license
@@ -239,6 +240,7 @@ class _Resolver:
         files: list[LicenseFile] = []
         copyrights: list[str] = []
         names = _own_files(repository.files)
+        policies = tuple((name, repository.texts.get(name)) for name in names if is_policy_file(name))
         for name in names:
             if not is_license_file(name) or is_notice_file(name) or is_policy_file(name):
                 continue
@@ -247,7 +249,8 @@ class _Resolver:
             files.append(self._recognise(name, text) if text is not None else LicenseFile(name))
             copyrights += copyright_lines(text or "")
         readme, notice = repository.texts.get("README.md"), self._notice(repository)
-        return LicenseFiles(tuple(files), notice, readme, tuple(dict.fromkeys(copyrights)))
+        architecture = read_architecture(repository.texts, repository.gguf)
+        return LicenseFiles(tuple(files), notice, readme, tuple(dict.fromkeys(copyrights)), policies, architecture)
 
     def _notice(self, repository: Repository) -> str | None:
         notices = [repository.texts[name] for name in _own_files(repository.files)
@@ -346,7 +349,8 @@ class _Resolver:
     def _license(self, name: str, repository: Repository, card: Card) -> LicenseField:
         """The declared license, with the LICENSE's where that is another one and not just a copy of an upstream's."""
         files = self._license_files(repository)
-        self._upstream_files[name] = UpstreamFiles(files.notice, files.copyrights)
+        read = UpstreamFiles(files.notice, files.copyrights, architecture=files.architecture)
+        self._upstream_files[name] = read
         text = self._principal_text(files) or self._registry.of_link(card.license_link or "")
         if card.eu_disallowed:
             self._notes.append(f"{repository.id}: its card says that it is not offered in the European Union")
@@ -360,7 +364,7 @@ class _Resolver:
         conflict = f"the tag says {card.tag}, its LICENSE is {text.id}"
         self._notes.append(f"{repository.id}: {conflict}")
         if self._is_looser(card.tag, text):
-            self._upstream_files[name] = UpstreamFiles(files.notice, files.copyrights, conflict)
+            self._upstream_files[name] = replace(read, conflict=conflict)
         return (card.tag, text.id) if tags else text.id
 
     def _principal_text(self, files: LicenseFiles) -> License | None:
@@ -419,8 +423,12 @@ class _Resolver:
                 continue
             repository = self._get(name, "dataset")
             if repository is None:
-                self._notes.append(f"the data set {name} cannot be read: its license is not known")
-                yield Input(id=name, role="data")
+                registered = data_license(name, self._registry)
+                known = (
+                    f"the registry knows it to be under {registered.id}" if registered else "its license is not known"
+                )
+                self._notes.append(f"the data set {name} cannot be read: {known}")
+                yield Input(id=name, role="data", licence=registered.id if registered else None)
                 continue
             license = self._license(name, repository, self._card_of_input(repository))
             yield Input(id=name, role="data", licence=license, revision=repository.revision)

@@ -52,8 +52,16 @@ _FORMAT = re.compile(
 )
 
 
+# OpenLLaMA was trained anew: its second version is not made from Llama 2.
+_OPEN_LLAMA_2 = re.compile(r"open[-_]?llama[-_]?v2(?![\d.])", re.IGNORECASE)
 # An owner that is written into a name: tencent_Hunyuan-A13B, tencent.Hunyuan-A13B; no model, which has version or size.
 _OWNER_IN_NAME = re.compile(r"((?:(?!\d[bm]?(?:[-_]|\.(?!\d)))[a-z\d-]|^\d+-)+)(?:_+|\.)(?=[a-z\d])(.+)", re.IGNORECASE)
+
+
+# Where a word of a name begins and ends: at anything but a letter, and in CamelCase where the case changes. For
+# patterns that ignore case.
+WORD_BEGIN = r"(?:(?<![^\W\d_])|(?-i:(?<=[a-z])(?=[A-Z])))"
+WORD_END = r"(?:(?![^\W\d_])|(?-i:(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])))"
 
 
 @lru_cache(maxsize=32_768)
@@ -168,6 +176,13 @@ class Registry:
         return {_model_words(name): entry for entry in self.entries.values() for name in entry.model_names}
 
     @cached_property
+    def _in_camel_case(self) -> re.Pattern[str]:
+        """Where a family's name begins inside a word."""
+        licences = (entry for entry in self.entries.values() if entry.kind == "licence")
+        families = {name.split()[0] for entry in licences for name in entry.model_names}
+        return re.compile(rf"(?<=[a-z])(?=(?:{'|'.join(sorted(map(re.escape, families))) or '(?!)'})(?![a-z]))")
+
+    @cached_property
     def service_names(self) -> str:
         """Pattern of the names of models that only a service has, the longest first."""
         names = [name for entry in self.entries.values() if entry.kind == "service" for name in entry.model_names]
@@ -198,13 +213,16 @@ class Registry:
         `somebody/Llama-3.2-1B-Tuned-GGUF`. Somebody else's repository can be tagged wrong, and is the same work.
         ``whole``: the name has no other words, but those of a format. A name that begins with that of a service
         (GPT-4o) has its terms, unless it goes on with the weights that it taught: none of its own are to be had."""
-        words = self._words(_FORMAT.sub("", model.strip()))
+        model = _OPEN_LLAMA_2.sub("openllama", _FORMAT.sub("", model.strip()))
+        words = self._words(model)
         entries = self._names.get(words if whole else self._original(words), ())
         if not whole and all(entry.permissive for entry in entries):
 
             def is_aside(at: int, end: int) -> bool:
                 return _is_aside(" ".join(words[:at]), " ".join(words[end:]), is_cataloged=bool(entries))
 
+            if not entries:  # BigGemma-2-9b
+                words = _model_words(self._in_camel_case.sub("-", model))
             spans = ((at, end) for at in range(len(words)) for end in range(len(words), at, -1))  # the longest first
             for at, end in spans:
                 family = self._families.get(words[at:end])
@@ -269,7 +287,7 @@ class Registry:
 
 def sentences(text: str | None) -> list[str]:
     """Split prose at semicolons, line ends, and full stops outside numbers."""
-    return re.split(r"[;\n]|\.(?!\d)", text or "")
+    return re.split(r"[;\n。\uff1b]|\.(?!\d)", text or "")
 
 
 def _model_word(name: str) -> bool:

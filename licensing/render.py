@@ -24,7 +24,7 @@ def audit_table(result: Audit, *more: str) -> str:
     for title, findings in _groups(result):
         lines += ["", f"{title} ({len(findings)})"]
         for f in _merged(findings):
-            lines.append(f"  {f.code}  [{f.level}]{_mark(result, f)}")
+            lines.append(f"  {f.code}  [{f.level}]{_mark(f)}")
             for label, text in (("from", f.input), ("why", f.why), ("text", _citation(f)), ("fix", f.fix)):
                 if text:
                     lines += textwrap.wrap(text, 110, initial_indent=f"      {label:<5}", subsequent_indent=" " * 11)
@@ -44,7 +44,7 @@ def audit_markdown(result: Audit, *more: str) -> str:
         lines += ["", f"## {title}", "", "| Code | From | Why | Text | Fix |", "| --- | --- | --- | --- | --- |"]
         for f in _merged(findings):
             cells = (
-                f"{f.code} [{f.level}]{_mark(result, f)}",
+                f"{f.code} [{f.level}]{_mark(f)}",
                 f.input or "the release",
                 f.why,
                 _citation(f),
@@ -61,7 +61,7 @@ def audit_markdown(result: Audit, *more: str) -> str:
 
 def _head(result: Audit) -> str:
     strict = " (policy: strict)" if result.policy == "strict" else ""
-    codes = list(dict.fromkeys(f.code for f in result.blocking))
+    codes = result.blocked_by
     more = f" and {len(codes) - _BLOCKERS} more" if len(codes) > _BLOCKERS else ""
     blocked = f", blocked by {', '.join(codes[:_BLOCKERS])}{more}" if codes else ""
     return f"{result.release}: {result.verdict}{blocked}{strict}"
@@ -86,10 +86,8 @@ def _row(group: list[Finding]) -> Finding:
     return replace(group[0], input=inputs) if len(names) > 1 else group[0]
 
 
-def _mark(result: Audit, finding: Finding) -> str:
-    if not finding.blocks:
-        return ""
-    return "  allowed" if any(waiver.covers(finding) for waiver in result.allowed) else "  blocks"
+def _mark(finding: Finding) -> str:
+    return "  blocks" if finding.blocks else "  allowed" if finding.waived else ""
 
 
 def _citation(finding: Finding) -> str:

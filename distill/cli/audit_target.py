@@ -68,7 +68,7 @@ def audit_target(
     )
     unused = [one.code for one in allow if one not in result.allowed]
     if unused:
-        codes = ", ".join(dict.fromkeys(one.code for one in result.blocking)) or "none"
+        codes = ", ".join(result.blocked_by) or "none"
         raise InputError(
             f"there is no finding {', '.join(unused)}", where="--allow", hint=f"blocking findings: {codes}"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Annotated, Literal
@@ -13,6 +13,7 @@ from pydantic import Field
 from licensing.expressions import is_expression, read_expression
 from licensing.license_files import LicenseFiles, UpstreamFiles
 from licensing.lineage import Change, Input, Lineage, changes_by_name
+from licensing.published_data import data_license, published_data
 from licensing.registry import Registry, builtin, fold
 from licensing.schema import Fact, License
 
@@ -74,8 +75,8 @@ class Finding:
     """One result of one rule; nothing changes it (a frozen class takes five times as long to build, and a large lineage
     has very many).
 
-    ``input``: id of the input that it comes from; None: the release itself. ``blocks``: no release may go on with it
-    unless it is waived. ``certainty``: of the license that it rests on. The last two are not printed.
+    ``input``: id of the input that it comes from; None: the release itself. ``blocks``: no release may go on with it.
+    ``waived``: it would block, and a waiver covers it. ``certainty``: of the license that it rests on, not printed.
     """
 
     code: str
@@ -86,7 +87,8 @@ class Finding:
     section: str | None = None
     source: str | None = None
     fix: str | None = None
-    blocks: Annotated[bool, Field(exclude=True)] = False
+    blocks: bool = False
+    waived: bool = False
     certainty: Annotated[Certainty, Field(exclude=True)] = "established"
 
     @property
@@ -149,7 +151,8 @@ def finding(
         place = cite.quote, cite.section, cite.source
     else:
         place = None, None, license.sources[0] if license is not None and license.sources else None
-    return Finding(code, level, dependency.input.id if dependency else None, why, *place, fix, blocks, certainty)
+    name = dependency.input.id if dependency else None
+    return Finding(code, level, name, why, *place, fix, blocks, certainty=certainty)
 
 
 def _caveats(dependency: Dependency | None, license: License | None) -> str:
@@ -398,8 +401,8 @@ class Dependency:
 class AuditContext:
     """A lineage with its licenses resolved.
 
-    ``license_files``: content of the release's license files; None: not read. ``upstream_files``: id of an input ->
-    what was read in its repository.
+    ``dependencies``: its inputs, followed by what wrote the rows of published data sets. ``license_files``: content of
+    the release's license files; None: not read. ``upstream_files``: id of an input -> what was read in its repository.
     """
 
     lineage: Lineage
@@ -446,6 +449,11 @@ class AuditContext:
     @cached_property
     def outputs(self) -> tuple[Dependency, ...]:
         return tuple(d for d in self.dependencies if d.input.role in OUTPUT_ROLES)
+
+    @cached_property
+    def teachers_of_data(self) -> frozenset[str]:
+        """Ids of the outputs that the lineage does not list: those that its published data sets bring."""
+        return frozenset(d.input.id for d in self.dependencies[len(self.lineage.inputs) :])
 
     @cached_property
     def data(self) -> tuple[Dependency, ...]:
@@ -580,17 +588,39 @@ def build_context(
     granted = parse_license((tag,), registry, granted=True).named if tag else ()
     prefer = frozenset(license.id for license in granted)
     alike: dict[tuple[object, ...], Dependency] = {}
-    dependencies = tuple(_dependency(item, registry, prefer, alike) for item in lineage.inputs)
+    inputs = (*lineage.inputs, *_teachers_of_data(lineage, registry))
+    dependencies = tuple(_dependency(item, registry, prefer, alike) for item in inputs)
     return AuditContext(lineage, policy, dependencies, registry, license_files, upstream_files or {})
+
+
+def _teachers_of_data(lineage: Lineage, registry: Registry) -> Iterator[Input]:
+    """Who wrote the rows of the published data sets among the inputs, where the lineage lists neither that model nor
+    another under its license or terms."""
+    data = ((item, published_data().get(item.id.strip().casefold())) for item in lineage.inputs if item.role == "data")
+    sets = {item.id: known for item, known in data if known is not None}
+    outputs = [item for item in lineage.inputs if item.role in OUTPUT_ROLES] if sets else []
+    listed = tuple(fold(item.id.rpartition("/")[2]) for item in outputs)
+    terms = {text for item in outputs for text in item.licenses}
+    teachers: set[str] = set()
+    for name, known in sets.items():
+        for teacher in known.teachers:
+            own = registry.of_repository(teacher.id)
+            license = teacher.licence or (own.id if own else None)
+            model = fold(teacher.id.rpartition("/")[2])
+            if model not in teachers and license not in terms and not any(name.startswith(model) for name in listed):
+                teachers.add(model)
+                rows = f"{teacher.id} (in {name})"
+                yield Input(id=rows, role=teacher.role, licence=license, ran_by="third-party")
 
 
 def _dependency(
     item: Input, registry: Registry, prefer: frozenset[str], alike: dict[tuple[object, ...], Dependency]
 ) -> Dependency:
     """``alike``: a dependency for every license field, repository and endpoint that was resolved before."""
-    registered = registry.of_repository(item.id)
+    of_rows = item.role in ("data", "seed")
+    registered = (data_license(item.id, registry) if of_rows else None) or registry.of_repository(item.id)
     if registered is None and item.licenses:  # rows that a model wrote may carry its name
-        registered = registry.of_name(item.id, whole=item.role in ("data", "seed"))
+        registered = registry.of_name(item.id, whole=of_rows)
         if registered is not None and registered.kind == "service" and item.role not in OUTPUT_ROLES:
             registered = None
     terms = registry.of_endpoint(item.endpoint) if item.endpoint else None

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from licensing.card import ON_TEACHERS, ON_TRAINING
-from licensing.registry import sentences
+from licensing.card import ON_MADE_TEXT, ON_TEACHERS, ON_TRAINING
+from licensing.published_data import published_data
+from licensing.registry import WORD_BEGIN, WORD_END, sentences
 from licensing.rules.context import AuditContext, Finding, finding
 from licensing.safe_yaml import printable
 
@@ -29,23 +30,48 @@ _FAMILY = (
     r"(?:[-_]?v?\d(?:\.\d)?(?![\d.]*b(?![a-z])))?|gpt-oss|r1"
 )
 _COMPARED = re.compile(
-    r"\b(?:beats?|outperform\w*|surpass\w*|better|worse|than|versus|vs|compar\w+|against|rival\w*|(?:un)?like)\b",
+    r"\b(?:beats?|outperform\w*|surpass\w*|better|worse|than|versus|vs|compar\w+|against|rival\w*|(?:un)?like"
+    r"|besser|schlechter|übertr\w+|vergl\w+|schlägt|meilleure?s?|pires?|surpasse\w*|mieux|dépasse\w*"
+    r"|mejor(?:es)?|peor(?:es)?|supera\w*|melhor(?:es)?|pior(?:es)?|migliori?e?|peggiori?e?"
+    r"|лучше|хуже|превосход\w*|чем)\b"
+    r"|优于|優於|超过|超越|超過|相比|对比|對比|媲美|不如|领先|相当|持平|보다|처럼",
     re.IGNORECASE,
 )
-_IN_NAME = re.compile(rf"(?<![a-z])(?:{_SERVICE})(?![a-z])", re.IGNORECASE)
+_IN_NAME = re.compile(rf"{WORD_BEGIN}(?:{_SERVICE}){WORD_END}", re.IGNORECASE)
 # A format of rows, named after a model or a data set.
-_NO_FORMAT = r"(?!['\"`*]*[- ](?:(?:chat|prompt|conversation|instruct)[- ])?(?:format\w*|templates?|tokenizer)\b)"
-# Before a name, in the same clause; what stands behind it ("…, no RL") says nothing of it.
-_NO_USE = re.compile(r"(?:\b(?:no|not(?! only)|never|none|neither|nor)|n't)\b[^,:]*$", re.IGNORECASE)
+_NO_FORMAT = (
+    r"(?!['\"`*]*[- ](?:(?:chat|prompt|conversation|instruct)[- ])?(?:format\w*|templates?|tokenizer)\b"
+    r"|\s*的?(?:格式|模板))"
+)
+# In the clause before a name; what stands behind it ("…, no RL") says nothing of it.
+_NO_USE = re.compile(
+    r"(?:\b(?:no|not(?! only)|never|none|neither|nor|kein\w*|nicht(?! nur)|ohne|weder|aucune?|sans|jamais|sin|nunca"
+    r"|ning[uú]n\w*|não|sem|nenhum\w*|non(?!-)|senza|nessun\w*|не|без)|n't)\b|没有|沒有|未|不(?!仅|僅)|并非",
+    re.IGNORECASE,
+)
+# "Like" directly before a name; elsewhere the same words mean "as" ("GPT-4o como maestro").
+_LIKE = re.compile(r"(?:\b(?:wie|comme|como|come|как)\s+|(?:像|类似|類似|接近)\s*)$", re.IGNORECASE)
+_CLAUSE = re.compile(r"[,:\uff0c\uff1a、]")
+_MAX_CLAUSE = 200  # characters
+# Behind a name and the rest of it: "GPT-4o was not used", "GPT-4o wurde nicht …", "GPT-4o 未…".
+_NOT_USED = re.compile(
+    r"(?:[-. ][A-Z\d]\w{0,20}){0,4}"
+    r"(?:\s+(?:(?:was|were|is|are) (?:not|never) (?:\w+ )?(?:used|involved|queried)|wurden? (?:nicht(?! nur)|nie)"
+    r"|n['\u2019](?:a|est|ont) (?:pas|jamais)|no (?:se|fue|ha)|não|non(?!-)|не)\b|\s*(?:[并並]?[未没沒非]|不))"
+)
 
 
 @lru_cache(maxsize=8)
 def _patterns(services: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Names in a name that speaks of teaching, and in prose, there also behind an owner (`owner/name`).
     ``services``: the pattern of the registry's."""
-    in_name = re.compile(rf"(?<![a-z])(?:{_SERVICE}|{services}|{_FAMILY})(?![a-z])", re.IGNORECASE)
+    in_name = re.compile(rf"{WORD_BEGIN}(?:{_SERVICE}|{services}|{_FAMILY}){WORD_END}", re.IGNORECASE)
     owner = r"(?:(?<![\w/.-])(?P<owner>[a-z\d][\w.-]{0,95})/|(?<![\w/-]))"
-    in_prose = re.compile(rf"{owner}(?P<name>{services}|{_SERVICE}|{_MODEL})(?!\w){_NO_FORMAT}", re.IGNORECASE)
+    data = {name.rpartition("/")[2] for name, known in published_data().items() if known.teachers}
+    coined = sorted(name for name in data if not name.isalpha() or name == "openorca")  # "alpaca" is a word
+    sets = "|".join(map(re.escape, sorted(coined, key=len, reverse=True)))
+    names = rf"{owner}(?P<name>{sets}|{services}|{_SERVICE}|{_MODEL})(?!\w){_NO_FORMAT}"
+    in_prose = re.compile(names, re.IGNORECASE | re.ASCII)  # other scripts stand beside a name without a space
     return in_name, in_prose
 
 
@@ -55,7 +81,7 @@ def unlisted_teachers(ctx: AuditContext) -> Iterator[Finding]:
     for words, place in _mentions(ctx):
         if len(mentions) < _MAX_MENTIONS:
             mentions.setdefault(_fold(words), (words, place))
-    listed = _fold(" ".join(item.id for item in ctx.lineage.inputs)) if mentions else ""
+    listed = _fold(" ".join(one.input.id for one in ctx.dependencies)) if mentions else ""
     for name, (words, place) in mentions.items():
         if name not in listed:
             why = f"{place}, and the lineage lists no such input"
@@ -74,12 +100,18 @@ def _mentions(ctx: AuditContext) -> Iterator[tuple[str, str]]:
         for part in [line] if on_teachers else filter(_speaks_of_training, sentences(line)):
             for match in in_prose.finditer(part):
                 own = match["owner"] and match["owner"].casefold() == ctx.owner  # a model of the releaser's own
-                if not own and (on_teachers or not _NO_USE.search(part[: match.start()])):
+                if not own and (on_teachers or not _is_denied(part, *match.span())):
                     yield match["name"], f'its card says "{printable(part.strip())}"'
 
 
+def _is_denied(part: str, at: int, end: int) -> bool:
+    clause = _CLAUSE.split(part[max(0, at - _MAX_CLAUSE) : at])[-1]
+    return bool(_NO_USE.search(clause) or _LIKE.search(clause) or _NOT_USED.match(part, end))
+
+
 def _speaks_of_training(sentence: str) -> bool:
-    return bool(ON_TRAINING.search(sentence)) and not _COMPARED.search(sentence)
+    on_training = ON_TRAINING.search(sentence) or ON_MADE_TEXT.search(sentence)
+    return bool(on_training) and not _COMPARED.search(sentence)
 
 
 def _fold(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from licensing.published_data import data_license
 from licensing.registry import sentences
 from licensing.rules.context import AuditContext, Dependency, Finding, finding
 from licensing.safe_yaml import printable
@@ -151,7 +152,7 @@ def exact_repository(ctx: AuditContext) -> Iterator[Finding]:
                 fix = "follow its base models to the first one, and write the license found there in lineage.yaml"
                 yield finding(code, why, dependency=dependency, license=strictest, fix=fix, level="held", blocks=True)
             continue
-        exact = ctx.registry.of_repository(dependency.input.id) is not None
+        exact = stricter in (ctx.registry.of_repository(name := dependency.input.id), data_license(name, ctx.registry))
         which = "this exact repository" if exact else "the model that it was made from by its name"
         why = f"the lineage gives {dependency.input.id} the license {dependency.stated}; {which} is "
         unchecked = ctx.registry.is_unchecked(dependency.input.id)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from licensing.registry import WORD_BEGIN, WORD_END
 from licensing.rules.context import AuditContext, Dependency, Finding, finding
-from licensing.schema import Prefix
+from licensing.schema import License, Prefix
 
 
 def release_names(release: str) -> list[str]:
@@ -70,12 +71,24 @@ def r5_names(ctx: AuditContext) -> Iterator[Finding]:
 
 
 def trademarks(ctx: AuditContext) -> Iterator[Finding]:
-    """A name that uses a trademark which the license does not grant. Describing the origin with it is allowed."""
+    """A name that uses a trademark which the license does not grant, as a word or a part of one in CamelCase
+    (BigGemma). Describing the origin with it is allowed, and so is a prefix that the license requires."""
+    names = release_names(ctx.lineage.release)
+    used: dict[str, list[str]] = {}  # by license: very many inputs can be under one
     for root, license in ctx.upstream_licenses:
-        marks = license.copies.no_marks
-        for word in marks.words if marks else ():
-            if any(word.casefold() in name.casefold() for name in release_names(ctx.lineage.release)):
-                why = f'the license grants no right in the mark "{word}", and the name of the release uses it'
-                fix = "use it only to say what the model was made from"
-                code = f"W-TRADEMARK:{word}"
-                yield finding(code, why, dependency=root, license=license, cite=marks, fix=fix, level="held")
+        if license.id not in used:
+            used[license.id] = list(_marks_used(license, names))
+        for word in used[license.id]:
+            why = f'the license grants no right in the mark "{word}", and the name of the release uses it'
+            fix = "use it only to say what the model was made from"
+            code, cite = f"W-TRADEMARK:{word}", license.copies.no_marks
+            yield finding(code, why, dependency=root, license=license, cite=cite, fix=fix, level="held")
+
+
+def _marks_used(license: License, names: list[str]) -> Iterator[str]:
+    marks, rule = license.copies.no_marks, license.copies.name_prefix
+    coined = [name for name in names if not (rule and begins_with(name, rule.prefix) == "yes")]
+    for word in marks.words if marks else ():
+        mark = re.compile(f"{WORD_BEGIN}{re.escape(word)}{WORD_END}", re.IGNORECASE)
+        if any(mark.search(name) for name in coined):
+            yield word

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from licensing.audit import audit, notice_text
+from licensing.audit import Allowance, audit, notice_text
 from licensing.errors import Refused
 from licensing.lineage import Lineage
 from licensing.render import audit_table
@@ -222,8 +222,8 @@ def test_every_name_of_a_release_is_tested_without_its_owner() -> None:
 def test_json_has_the_fields_of_the_contract_and_lists_agree_with_findings() -> None:
     given = json.loads(audit(lineage(LLAMA_BASE, OPENAI, NC_DATA)).to_json())
     contract = {"release", "verdict", "obligations", "violations", "warnings", "findings"}
-    assert set(given) == contract | {"policy", "allowed"}
-    fields = ["code", "level", "input", "why", "quote", "section", "source", "fix"]
+    assert set(given) == contract | {"policy", "allowed", "blocked", "blocked_by"}
+    fields = ["code", "level", "input", "why", "quote", "section", "source", "fix", "blocks", "waived"]
     assert all(list(found) == fields for found in given["findings"])
     listed = given["obligations"] + given["violations"] + given["warnings"]
     assert sorted(listed) == sorted({found["code"] for found in given["findings"]})
@@ -240,3 +240,19 @@ def test_notice_and_table_list_the_duties() -> None:
     assert table.count("Not legal advice.") == 1
     assert "O-NOTICE:llama3.2" in table
     assert "Changed from the original" in notice_text(lineage(APACHE_BASE), audit(lineage(APACHE_BASE)))
+
+
+def test_json_says_what_blocks_and_what_a_waiver_covers() -> None:
+    blocked = lineage(LLAMA_BASE, release="me/Tiny", tag="apache-2.0")
+    plain = audit(blocked).to_dict()
+    blocking = [one["code"] for one in plain["findings"] if one["blocks"]]
+    assert plain["blocked"]
+    assert plain["blocked_by"] == list(dict.fromkeys(blocking))
+    waivers = [Allowance(code=code, because="written consent") for code in plain["blocked_by"]]
+    part = audit(blocked, allow=waivers[:1]).to_dict()
+    assert part["blocked_by"] == plain["blocked_by"][1:]
+    assert {one["code"] for one in part["findings"] if one["waived"]} == {waivers[0].code}
+    whole = audit(blocked, allow=waivers).to_dict()
+    assert (whole["blocked"], whole["blocked_by"], whole["verdict"]) == (False, [], plain["verdict"])
+    assert not any(one["blocks"] for one in whole["findings"])
+    assert not audit(lineage(APACHE_BASE)).to_dict()["blocked"]

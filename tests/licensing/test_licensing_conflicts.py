@@ -618,6 +618,111 @@ def test_sentences_of_a_card_on_training_reach_the_audit_and_comparisons_name_no
 
 
 @pytest.mark.parametrize(
+    ("sentence", "words"),
+    [
+        ("Die Antworten wurden mit GPT-4o erzeugt.", "GPT-4o"),
+        ("Trainingsdaten: 40.000 von Claude Opus 4.5 geschriebene Lösungen.", "Claude"),
+        ("Die Daten stammen aus GPT-4o-Ausgaben.", "GPT-4o"),
+        ("Alle Beispiele wurden mit Gemini 2.5 Pro erstellt.", "Gemini"),
+        ("本模型由 DeepSeek-R1 蒸馏而来。", "DeepSeek-R1"),
+        ("训练数据由GPT-4o生成。", "GPT-4o"),
+        ("数据集使用Qwen3-235B生成\uff0c并经人工筛选。", "Qwen3"),
+        ("本模型通過 DeepSeek-R1 蒸餾得到", "DeepSeek-R1"),
+        ("Les réponses ont été générées par GPT-4o.", "GPT-4o"),
+        ("Modèle distillé à partir de DeepSeek-R1.", "DeepSeek-R1"),
+        ("Las respuestas fueron generadas con GPT-4o.", "GPT-4o"),
+        ("Datos sintéticos creados con Claude.", "Claude"),
+        ("Os dados foram gerados com o GPT-4o.", "GPT-4o"),
+        ("Le risposte sono state generate da GPT-4o.", "GPT-4o"),
+        ("Ответы сгенерированы моделью GPT-4o.", "GPT-4o"),
+        ("GPT-4o не использовалась: ответы написаны людьми.", None),
+        ("Não foram usadas respostas do GPT-4o.", None),
+        ("GPT-4o により生成されたデータ", "GPT-4o"),
+        ("DeepSeek-R1로 생성한 데이터", "DeepSeek-R1"),
+        ("Es ist bei generierten Antworten besser als GPT-4o.", None),
+        ("Es wurden keine Daten mit GPT-4o erzeugt.", None),
+        ("GPT-4o wurde nicht zur Erzeugung von Daten verwendet.", None),
+        ("Es beantwortet Fragen wie GPT-4o.", None),
+        ("本模型在文本生成任务上优于 GPT-4o。", None),
+        ("未使用 GPT-4o 生成数据。", None),
+        ("GPT-4o 未被用于生成数据。", None),
+        ("它像 GPT-4o 一样回答问题。", None),
+        ("La génération est meilleure que GPT-4o.", None),
+        ("Aucune donnée générée par GPT-4o n'a été utilisée.", None),
+        ("No se usaron respuestas de GPT-4o.", None),
+        ("Das Modell läuft mit vLLM; GPT-4o braucht länger.", None),
+        ("Gerade Qwen3 braucht eine Temperatur von 0,6.", None),
+        ("Datos generados usando GPT-4o como modelo maestro.", "GPT-4o"),
+        ("Données générées en utilisant GPT-4o comme enseignant.", "GPT-4o"),
+        ("Responde a preguntas generadas como GPT-4o.", None),
+        ("GPT-4o n'a pas été utilisé pour les réponses.", None),
+        ("使用类似 Alpaca 的格式\uff0c由 GPT-4o 生成。", "GPT-4o"),
+        ("We trained on conversations that come from GPT-4o.", "GPT-4o"),
+        ("Trained on non-reasoning data from GPT-4o.", "GPT-4o"),
+        ("Trained on data from GPT-4o with no filtering.", "GPT-4o"),
+        ("Trained on web text; SFT on chats, and GPT-4o was not used.", None),
+        ("In general, Qwen3 needs a temperature of 0.6.", None),
+        ("支持 Qwen3 格式的输出。", None),
+    ],
+)
+def test_a_teacher_is_read_in_other_languages_with_the_words_of_the_card(
+    tmp_path: Path, sentence: str, words: str | None
+) -> None:
+    put(tmp_path, "a/base", {"license": "mit"}, LICENSE=f"MIT License\n\nCopyright (c) 2025 Me\n\n{MIT}")
+    put(tmp_path, "me/Tiny", {"license": "mit", "base_model": "a/base"}, sentence)
+    findings = [f for f in look(tmp_path, "me/Tiny")[1].findings if f.bare == "W-TEACHER-NOT-LISTED"]
+    assert [f.code.partition(":")[2] for f in findings] == ([words] if words else [])
+    assert all(sentence.rstrip("。.")[:20] in f.why for f in findings)
+
+
+@pytest.mark.parametrize("tail", [".1" * 400, " A" * 400, " GPT-4o" * 400])
+def test_a_name_with_a_very_long_tail_is_read(tail: str) -> None:  # a pattern that goes back over parts never ends
+    declared = {"license": "apache-2.0", "text": f"Trained on GPT-4o{tail}!"}
+    assert "W-TEACHER-NOT-LISTED:GPT-4o" in audited(APACHE_BASE, declared=declared).warnings
+
+
+@pytest.mark.parametrize(
+    ("release", "license", "mark"),
+    [
+        ("me/BigGemma", "gemma", "Gemma"), ("me/BigGemma-9B", "gemma", "Gemma"), ("me/gemma-tuned", "gemma", "Gemma"),
+        ("me/MyLlamaChat", "llama3.1", "Llama"), ("me/MyLlamaChat", "llama2", "Llama"),
+        ("me/VideoLLaMA2", "llama2", "Llama"), ("me/SuperQwen", "qwen-license-2024", "Qwen"),
+        ("me/SuperQwenVL", "qwen-license-2024", "Qwen"), ("me/MyNVIDIAModel", "nvidia-open-model-2025-04", "NVIDIA"),
+        ("me/Gemmae", "gemma", None), ("me/Gemmata-9B", "gemma", None), ("me/Llamada", "llama2", None),
+        ("me/LLaMAntino", "llama2", None), ("me/Qwenta", "qwen-license-2024", None),
+        ("me/Llama-Tiny", "llama3.1", None),  # the license grants the prefix that it requires
+    ],
+)  # fmt: skip
+def test_a_mark_counts_as_a_word_of_a_name_or_a_part_in_camel_case(
+    release: str, license: str, mark: str | None
+) -> None:
+    result = audited({"id": "acme/base", "role": "base", "licence": license}, tag=license, release=release)
+    assert [code for code in result.warnings if code.startswith("W-TRADEMARK")] == (
+        [f"W-TRADEMARK:{mark}"] if mark else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "limited"),
+    [("acme/BigGemma-2-9b", True), ("acme/MyLlama-3.1-8B-Chat", True), ("acme/TinyLlama-1.1B", False),
+     ("acme/Llamada-3.1-8B", False), ("acme/SmolLM2-1.7B-Llama-3.1-magpie", False), ("acme/MyLlama-2-7b", True),
+     ("acme/open_llama_v2-7b", False), ("acme/OpenLlama-v2-7B", False)],  # OpenLLaMA was trained anew
+)  # fmt: skip
+def test_a_family_in_camel_case_in_the_name_of_a_base_contradicts_a_looser_license(name: str, limited: bool) -> None:
+    assert audited({"id": name, "role": "base", "licence": "apache-2.0"}).blocked is limited
+
+
+@pytest.mark.parametrize(
+    ("release", "words"),
+    [("me/MyClaudeDistill", "Claude"), ("me/TinyGeminiTraces", "Gemini"), ("me/Phineas-distill", None),
+     ("me/Geminiano-traces", None)],
+)  # fmt: skip
+def test_a_teacher_in_a_name_in_camel_case_is_read(release: str, words: str | None) -> None:
+    codes_of_teachers = [c for c in audited(APACHE_BASE, release=release).warnings if c.startswith("W-TEACHER")]
+    assert codes_of_teachers == ([f"W-TEACHER-NOT-LISTED:{words}"] if words else [])
+
+
+@pytest.mark.parametrize(
     ("sentence", "limits"),
     [
         ("This model is for non-commercial use only.", True),
