@@ -136,6 +136,12 @@ class OnPolicyConfig(Section):
         duplicate = next((name for name in names if names.count(name) > 1), None)
         if duplicate is not None:
             raise ValueError(f"two of teachers are called {duplicate}: rows tell them apart by it, so set name on one")
+        addresses = [one.url for one in self.teachers if one.url is not None]
+        twice = next((url for url in addresses if addresses.count(url) > 1), None)
+        if twice is not None:
+            raise ValueError(
+                f"two of teachers have the url {twice}: a server scores with one model, so give each its own"
+            )
         for number, one in enumerate(self.teachers):
             if one.top_k is None:
                 raise ValueError(f"teachers.{number} has no url: several teachers are served ones, with url and top_k")

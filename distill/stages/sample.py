@@ -43,7 +43,7 @@ class Sample(Stage[SampleFacts]):
     engines.jsonl (what each engine that answered settled on); with a policy that goes by verdicts,
     problem_stops.parquet. ``contents``: digests or revisions of what the problems are read from. ``verify`` is for such
     a policy. ``allow_missing_gold``: a majority vote gives the answers. Where ``on_policy`` has several teachers,
-    a problem that none of them takes is refused before a request is sent.
+    problems that do not fit them (``require_routes``) are refused before a request is sent.
     """
 
     appends = (SAMPLE_LOG, LOGPROBS)

@@ -31,7 +31,8 @@ def find_routes(teachers: Sequence[RoutedTeacher], problems: Iterable[Mapping[st
 
 
 def require_routes(teachers: Sequence[RoutedTeacher], problems: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """As ``find_routes``. Raises InputError, too, with the number of problems that no teacher takes."""
+    """As ``find_routes``. Raises InputError, too, with the number of problems that no teacher takes, and for a teacher
+    that takes none: a condition with a mistake would leave its problems to the next one."""
     routes = find_routes(teachers, problems)
     missing = [name for name, route in routes.items() if route is None]
     if missing:
@@ -40,6 +41,13 @@ def require_routes(teachers: Sequence[RoutedTeacher], problems: Iterable[Mapping
             where="train.on_policy.teachers",
             hint="write a last teacher without `where`, or leave the problems out with prompts.where",
         )
+    for number, one in enumerate(teachers):
+        if number not in routes.values():
+            raise InputError(
+                f"{one.public_id} scores the answers to none of {len(routes):,} problems",
+                where=f"train.on_policy.teachers.{number}.where",
+                hint="correct its conditions and those of the teachers before it, or leave the teacher out",
+            )
     return {name: route for name, route in routes.items() if route is not None}
 
 

@@ -355,10 +355,10 @@ def test_check_counts_the_teachers_own_prompts_in_its_positions_across_tokenizer
 
 def routed(models: tuple[Path, Path], first: str, second: str) -> str:
     """A change that makes a recipe one with two served teachers, each with its condition on the answer."""
-    served = "license: mit, url: 'http://127.0.0.1:9', top_k: 1"
     teachers = [
-        f"{{model: {models[1]}, name: {name}, {served}, where: {{answer: {answer}}}}}"
-        for name, answer in (("large", first), ("small", second))
+        f"{{model: {models[1]}, name: {name}, license: mit, url: 'http://127.0.0.1:{port}', top_k: 1, "
+        f"where: {{answer: {answer}}}}}"
+        for name, port, answer in (("large", 9, first), ("small", 11, second))
     ]
     return f"train.on_policy={{teachers: [{', '.join(teachers)}], max_new_tokens: 64}}"
 
@@ -374,9 +374,9 @@ def test_check_counts_the_problems_of_each_of_several_teachers_and_refuses_those
         f"large scores the answers to {large} of 24 problems",
         f"small scores the answers to {24 - large} of 24 problems",
     ]
-    ok, error = findings("{present: true}", "{max: 59}")
-    assert (ok.level, error.level, error.exit_code) == ("ok", "error", 2)
-    assert error.where == "train.on_policy.teachers.1.where"
+    with pytest.raises(InputError, match="small scores the answers to none of 24 problems") as caught:
+        findings("{present: true}", "{max: 59}")
+    assert caught.value.where == "train.on_policy.teachers.1.where"
     with pytest.raises(InputError, match=f"no teacher scores the answers to {24 - large} of 24 problems"):
         findings("{min: 60}", "{min: 60}")
 

@@ -195,7 +195,8 @@ SERVED = (
 _TEACHER = "{model: models/Teacher, name: NAME, license: mit, url: 'http://node7:8000', top_k: 8"
 ROUTED = (
     "train.on_policy={beta: 0, teachers: ["
-    f"{_TEACHER.replace('NAME', 'a')}, where: {{source: [sums, proofs]}}}}, {_TEACHER.replace('NAME', 'b')}}}]}}",
+    f"{_TEACHER.replace('NAME', 'a')}, where: {{source: [sums, proofs]}}}}, "
+    f"{_TEACHER.replace('NAME', 'b').replace('node7', 'node8')}}}]}}",
     *ON_POLICY[1:],
 )
 TEACHERS = "train.on_policy.teachers"
@@ -226,6 +227,7 @@ TEACHERS = "train.on_policy.teachers"
         ((*ROUTED, "train.on_policy={teachers: [{model: m, url: 'http://node7:8000', top_k: 1}]}"), "at least 2"),
         ((*ROUTED, f"{TEACHERS}.1.name=a"), "two of teachers are called a"),
         ((*ROUTED, f"{TEACHERS}.0.url=null", f"{TEACHERS}.0.top_k=null"), "teachers.0 has no url"),
+        ((*ROUTED, f"{TEACHERS}.1.url=http://node7:8000/"), "two of teachers have the url http://node7:8000"),
         ((*ROUTED, f"{TEACHERS}.1.top_k=9"), "the top_k of teachers differ"),
         ((*ROUTED, f"{TEACHERS}.0.where={{}}"), "teachers.0 takes every problem"),
         ((*ROUTED, "train.on_policy.beta=1"), "set teacher.top_k: 1, or beta: 0"),
@@ -287,6 +289,9 @@ def test_of_several_teachers_the_first_whose_conditions_hold_scores_a_problem(tm
     ]
     with pytest.raises(InputError, match="answers to 2 of 4 problems, the first: 2"):
         require_routes(config.teachers, [*rows, *missing])
+    with pytest.raises(InputError, match="a scores the answers to none of 1 problems") as unused:
+        require_routes(config.teachers, rows[1:])
+    assert unused.value.where == f"{TEACHERS}.0.where"
     nested = load(tmp_path, GOOD, *ROUTED, f"{TEACHERS}.0.where={{source.name: sums}}").train.on_policy
     assert nested is not None
     with pytest.raises(InputError, match="problem 0: ") as caught:
@@ -294,7 +299,7 @@ def test_of_several_teachers_the_first_whose_conditions_hold_scores_a_problem(tm
     assert caught.value.where == TEACHERS
     keys = [
         str(key_dump(load(tmp_path, GOOD, *ROUTED, change).train))
-        for change in ("name=t", f"{TEACHERS}.1.url=http://node8:8000", f"{TEACHERS}.0.where={{source: sums}}")
+        for change in ("name=t", f"{TEACHERS}.1.url=http://node9:8000", f"{TEACHERS}.0.where={{source: sums}}")
     ]
     assert keys[0] == keys[1] != keys[2]
 

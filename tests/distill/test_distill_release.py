@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -257,7 +258,7 @@ def test_served_teachers_of_logits_are_named_with_their_engines_and_without_thei
 ) -> None:
     teacher = {"model": str(tmp_path / "teacher"), "url": "http://10.9.8.7:8000", "top_k": 8,
                "name": "acme/Big-MoE", "revision": "a" * 40, "license": "mit"}  # fmt: skip
-    second = teacher | {"name": "acme/Small", "revision": "b" * 40}
+    second = teacher | {"name": "acme/Small", "revision": "b" * 40, "url": "http://10.9.8.6:8000"}
     teachers = {"teachers": [teacher | {"where": {"kind": "math"}}, second]} if several else {"teacher": teacher}
     section = json.dumps(teachers | {"beta": 0, "max_new_tokens": 64})
     recipe = private_recipe(
@@ -277,7 +278,7 @@ def test_served_teachers_of_logits_are_named_with_their_engines_and_without_thei
     stages = dataclasses.replace(stages, on_policy=artefact(tmp_path, "on_policy", facts))
     release = package(tmp_path, recipe, stages)
     for path in sorted(path for path in release.parent.rglob("*") if path.is_file()):
-        assert b"10.9.8.7" not in path.read_bytes(), path
+        assert not re.search(rb"10\.9\.8\.[67]", path.read_bytes()), path
     names = "acme/Big-MoE (on 2 problems) and acme/Small (on 2 problems)" if several else "acme/Big-MoE"
     assert f"it learnt the distribution of {names}" in (release / "README.md").read_text()
     revisions = {"acme/Big-MoE": "a" * 40} | ({"acme/Small": "b" * 40} if several else {})

@@ -235,7 +235,8 @@ def test_check_says_what_the_longest_answer_and_all_of_them_take(folder: Path, u
     assert re.search(rf"is {folder} on vllm \S+: {CONTEXT - 1} tokens are scored in \d+\.\d\d s", one.what)
     assert "1,600 answers of that length" in one.what
     teacher = f"model: {folder}, license: mit, revision: c0ffee, url: '{url}', top_k: 20"
-    teachers = f"[{{{teacher}, where: {{answer: {{min: 60}}}}}}, {{{teacher}, name: b}}]"
+    second = teacher.replace("127.0.0.1", "localhost")  # the same server: no second one is started for this
+    teachers = f"[{{{teacher}, where: {{answer: {{min: 60}}}}}}, {{{second}, name: b}}]"
     several = f"train.on_policy={{teachers: {teachers}, beta: 0, max_new_tokens: 8}}"
     recipe = load_recipe(SMOKE, [*on_server(folder, url)[:-1], several])
     [first], [second] = (
