@@ -17,11 +17,11 @@ from pathlib import Path
 from distill.check.finding import Finding
 from distill.check.forecast import check_forecast
 from distill.check.memory import CHECKPOINTS, check_memory
-from distill.check.on_policy import check_on_policy, check_teacher_server
+from distill.check.on_policy import check_on_policy, check_routes, check_teacher_server
 from distill.check.pair import check_across_tokenizers, check_pair, check_turns, teacher_base
 from distill.check.pilot import run_pilot
 from distill.check.preview import final_base
-from distill.check.problems import check_held_out, check_problems, problems_of
+from distill.check.problems import LoadProblems, check_held_out, check_problems, problems_of
 from distill.check.student import check_student
 from distill.config.recipe import Recipe
 from distill.models.folder import ask_hub, base_path, cached, read_base
@@ -75,8 +75,7 @@ def check_recipe(
         **{f"teacher {one.public_id}" if several else "teacher": partial(_teacher, one) for one in recipe.teachers},
         **{one.role: partial(_stage_model, one, section) for section, one in recipe.asked_models.items()},
         "licences": lambda: _licences(recipe),
-        **({"pair": lambda: _pair(recipe)} if on_policy and on_policy.teacher else {}),
-        **({"teacher server": lambda: check_teacher_server(recipe)} if on_policy and on_policy.is_served else {}),
+        **_logits_teachers(recipe, load),
         **({"logprobs": lambda: _logprobs(recipe)} if getattr(recipe.sample, "logprobs", None) else {}),
         "problems": lambda: check_problems(recipe, free_bytes(runs), load),
         **({"on_policy": lambda: check_on_policy(recipe, load)} if on_policy else {}),
@@ -181,13 +180,34 @@ def _stage_model(model: AskedModel, section: str) -> Iterator[Finding]:
             yield replace(finding, subject=model.role, where=where)
 
 
-def _pair(recipe: Recipe) -> Iterator[Finding]:
-    """The student and the teacher of on-policy distillation."""
+def _logits_teachers(recipe: Recipe, load: LoadProblems) -> dict[str, Callable[[], Iterator[Finding]]]:
+    """The checks of the teachers of on-policy distillation."""
+    if (config := recipe.train.on_policy) is None:
+        return {}
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {}
+    for where, one in config.logits_teachers.items():
+        name = f" {one.public_id}" if config.teachers else ""
+        checks[f"pair{name}"] = partial(_named, f"pair{name}", partial(_pair, recipe, where))
+        if config.is_served:
+            subject = f"teacher server{name}"
+            checks[subject] = partial(_named, subject, partial(check_teacher_server, recipe, where, load))
+    if config.teachers:
+        checks["routes"] = partial(check_routes, recipe, load)
+    return checks
+
+
+def _named(subject: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """The findings of a check under another subject."""
+    for finding in check():
+        yield replace(finding, subject=subject)
+
+
+def _pair(recipe: Recipe, place: str) -> Iterator[Finding]:
+    """The student and a teacher of on-policy distillation, whose place in the recipe is ``place``."""
     on_policy = recipe.train.on_policy
     assert on_policy is not None
-    assert on_policy.teacher is not None
-    where = "train.on_policy.teacher.model"
-    folder = Path(on_policy.teacher.model).expanduser()
+    where = f"{place}.model"
+    folder = Path(on_policy.logits_teachers[place].model).expanduser()
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}", where=where, hint="download the model, and give its folder")
     with final_base(recipe) as base:

@@ -213,11 +213,11 @@ def forecast_distillation(
     if isinstance(config, LogitsConfig):
         return replace(needed, head=whole * _WHOLE_LOGIT_BYTES)
     teacher = 0
-    if config.teacher is None:
+    if config.is_served:
+        head = whole * _WHOLE_LOGIT_BYTES
+    elif config.teacher is None:
         answers = config.in_one_pass * config.max_new_tokens * rows
         head = answers * (_SELF_LOGIT_BYTES if config.beta in (0, 1) else _MIXTURE_LOGIT_BYTES)
-    elif config.is_served:
-        head = whole * _WHOLE_LOGIT_BYTES
     else:
         beside = Path(config.teacher.model).expanduser()
         teacher = _weights(beside, dtype)

@@ -1,8 +1,9 @@
 """On-policy distillation: whether its prompts leave room for answers, in the positions of a teacher with another
-tokenizer, too; how many tokens student and teacher take; and whether a served teacher scores."""
+tokenizer, too; how many tokens student and teacher take; whether served teachers score, and which one what."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from distill.models.folder import BaseFolder, read_base
 from distill.models.vocabulary import tokenizer_of
 from distill.release.lineage import is_on_hub
 from distill.train.across_tokenizers import teacher_prompt
+from distill.train.routes import find_routes, require_routes
 from distill.train.self_teacher import check_examples_are_no_test_items, check_examples_fit
 from distill.train.teacher_server import require_server
 from licensing.errors import InputError
@@ -25,7 +27,7 @@ from synth.labels.config import DecontaminateConfig
 from synth.problems.config import HubPrompts
 from synth.problems.problem import Prompt
 
-__all__ = ["check_on_policy", "check_teacher_server", "prompt_lengths"]
+__all__ = ["check_on_policy", "check_routes", "check_teacher_server", "prompt_lengths"]
 
 _MOST_PROMPTS = 1_000
 """Prompts that are tokenised, at equal distances: their lengths are close to those of all."""
@@ -102,19 +104,36 @@ def _items_here(recipe: Recipe) -> list[Item]:
     return items_of(DecontaminateConfig(against=here), None if fetched else held_out)
 
 
-def check_teacher_server(recipe: Recipe) -> Iterator[Finding]:
-    """What the server of a served teacher takes for one answer, the longest, and so for all. Raises as
-    ``require_server``."""
+def check_routes(recipe: Recipe, load: LoadProblems) -> Iterator[Finding]:
+    """Which of several teachers scores the answers to which problems. ``load``: as ``problems_of``. Raises InputError
+    as ``require_routes``. Not covered: problems that the run fetches: it does the same before it samples."""
+    config = recipe.train.on_policy
+    assert config is not None
+    if (problems := load()) is None:
+        yield Finding("note", "routes", "the run fetches the problems, and refuses those that no teacher takes")
+        return
+    routes = require_routes(config.teachers, (one.trace_columns() for one in problems.prompts))
+    for number, one in enumerate(config.teachers):
+        count = [*routes.values()].count(number)
+        yield Finding("ok", "routes", f"{one.public_id} scores the answers to {count:,} of {len(routes):,} problems")
+
+
+def check_teacher_server(recipe: Recipe, where: str, load: LoadProblems) -> Iterator[Finding]:
+    """What the server of a served teacher takes for one answer, the longest, and so for all that it scores. ``where``:
+    the teacher's place in the recipe. ``load``: as ``problems_of``. Raises as ``require_server``."""
     config, length = recipe.train.on_policy, recipe.student.max_length
     assert config is not None
-    teacher, answers = config.teacher, config.steps * config.batch_size
-    assert teacher is not None
+    teacher, answers = config.logits_teachers[where], config.steps * config.batch_size
+    if config.teachers and (problems := load()) is not None:
+        routes = find_routes(config.teachers, (one.trace_columns() for one in problems.prompts)).values()
+        count = sum(route is not None and config.teachers[route] is teacher for route in routes)
+        answers = math.ceil(answers * count / len(routes))
     if teacher.revision is None:
         yield Finding(
             "note", "teacher server", "no revision: a digest of the folder says nothing of the weights that are served",
-            "train.on_policy.teacher.revision", "name the commit that the server loads",
+            f"{where}.revision", "name the commit that the server loads",
         )  # fmt: skip
-    server = require_server(read_base(Path(teacher.model).expanduser(), served=True), teacher, length)
+    server = require_server(read_base(Path(teacher.model).expanduser(), served=True), teacher, length, where)
     yield Finding(
         "ok", "teacher server",
         f"{teacher.public_id} is {server.model} on {server.engine}: {length:,} tokens are scored in "

@@ -588,8 +588,8 @@ class Recipe(Section):
     @property
     def _origins(self) -> tuple[str, ...]:
         teachers = [teacher.public_id for teacher in self.teachers]
-        if self.train.on_policy is not None and self.train.on_policy.teacher is not None:
-            teachers.append(self.train.on_policy.teacher.public_id)
+        if self.train.on_policy is not None:
+            teachers += [one.public_id for one in self.train.on_policy.logits_teachers.values()]
         return (self.student.public_id, *teachers)
 
     @property

@@ -3,17 +3,22 @@ of ``student``."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from licensing.addresses import is_private_address
+from synth.problems.mapping import Condition, value_of
 from synth.sampling.config import TeacherSampling
 from synth.section import Operational, Section
 from synth.teachers.config import Example
 
-__all__ = ["FIRST_STUDENT", "LogitsConfig", "LogitsTeacher", "OnPolicyConfig", "Rule", "SelectConfig", "TrainConfig"]
+__all__ = [
+    "FIRST_STUDENT", "LogitsConfig", "LogitsTeacher", "OnPolicyConfig", "RoutedTeacher", "Rule", "SelectConfig",
+    "TrainConfig",
+]  # fmt: skip
 
 FIRST_STUDENT = "student_round_1"
 """The name of the student of the first round, where there is a second: of its samples, rows and scores."""
@@ -70,10 +75,29 @@ class LogitsTeacher(Section):
         return self.name or self.model
 
 
+class RoutedTeacher(LogitsTeacher):
+    """One of several served teachers, and the problems whose answers it scores."""
+
+    where: dict[str, Condition] = Field(
+        default_factory=dict,
+        description="Path in the problem's row -> value, list of values, or {any_of, none_of, min, max, pattern, "
+        "present} of the problems whose answers it scores; of teachers that take a problem the first one does.",
+    )
+
+    def takes(self, problem: Mapping[str, Any]) -> bool:
+        """Whether its conditions hold for a problem row. Raises ValueError for a path into a text that is no JSON."""
+        return all(condition.holds(value_of(path, problem)) for path, condition in self.where.items())
+
+
 class OnPolicyConfig(Section):
     """On-policy distillation: the student answers, and learns the teacher's distribution on its own answers."""
 
     teacher: LogitsTeacher | None = Field(None, description="The model whose distribution is learnt.")
+    teachers: tuple[RoutedTeacher, ...] = Field(
+        (),
+        exclude_if=lambda value: not value,  # a recipe without them has the key that it had
+        description="In place of `teacher`: several served ones, each for the problems that its `where` takes.",
+    )
     examples: tuple[Example, ...] = Field(
         (),
         exclude_if=lambda value: not value,  # a recipe without them has the key that it had
@@ -99,9 +123,32 @@ class OnPolicyConfig(Section):
     max_new_tokens: int = Field(512, ge=1, description="Tokens of an answer.")
 
     @model_validator(mode="after")
-    def _one_teacher(self) -> OnPolicyConfig:
-        if (self.teacher is None) != bool(self.examples):
-            raise ValueError("set either teacher, or examples: then the student is its own teacher")
+    def _one_kind_of_teacher(self) -> OnPolicyConfig:
+        if sum(map(bool, (self.teacher, self.teachers, self.examples))) != 1:
+            raise ValueError("set one of teacher, teachers and examples: with examples the student is its own teacher")
+        return self
+
+    @model_validator(mode="after")
+    def _each_of_several_has_its_problems(self) -> OnPolicyConfig:
+        if len(self.teachers) == 1:
+            raise ValueError("teachers needs at least 2: add one, or set teacher")
+        names = [one.public_id for one in self.teachers]
+        duplicate = next((name for name in names if names.count(name) > 1), None)
+        if duplicate is not None:
+            raise ValueError(f"two of teachers are called {duplicate}: rows tell them apart by it, so set name on one")
+        addresses = [one.url for one in self.teachers if one.url is not None]
+        twice = next((url for url in addresses if addresses.count(url) > 1), None)
+        if twice is not None:
+            raise ValueError(
+                f"two of teachers have the url {twice}: a server scores with one model, so give each its own"
+            )
+        for number, one in enumerate(self.teachers):
+            if one.top_k is None:
+                raise ValueError(f"teachers.{number} has no url: several teachers are served ones, with url and top_k")
+            if one.top_k != self.teachers[0].top_k:
+                raise ValueError("the top_k of teachers differ: a step has one divergence, so set the same one")
+            if not one.where and number < len(self.teachers) - 1:
+                raise ValueError(f"teachers.{number} takes every problem: set where, or write it last")
         return self
 
     @model_validator(mode="after")
@@ -119,9 +166,9 @@ class OnPolicyConfig(Section):
 
     @model_validator(mode="after")
     def _server_can_score(self) -> OnPolicyConfig:
-        if self.teacher is None or self.teacher.url is None:
+        if not self.is_served:
             return self
-        if self.beta > 0 and self.teacher.top_k != 1:
+        if self.beta > 0 and any(one.top_k != 1 for one in self.logits_teachers.values()):
             raise ValueError(
                 f"beta {self.beta:g} with a served teacher is over the student's own token and the teacher's likeliest "
                 "alone: set teacher.top_k: 1, or beta: 0 for the forward KL over top_k tokens"
@@ -131,9 +178,16 @@ class OnPolicyConfig(Section):
         return self
 
     @property
+    def logits_teachers(self) -> dict[str, LogitsTeacher]:
+        """The teachers by their places in the recipe; none where the student is its own."""
+        if self.teacher is not None:
+            return {"train.on_policy.teacher": self.teacher}
+        return {f"train.on_policy.teachers.{number}": one for number, one in enumerate(self.teachers)}
+
+    @property
     def is_served(self) -> bool:
-        """Whether the teacher stands behind a server."""
-        return self.teacher is not None and self.teacher.url is not None
+        """Whether each teacher stands behind a server."""
+        return bool(self.teachers) or (self.teacher is not None and self.teacher.url is not None)
 
     @property
     def in_one_pass(self) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from distill.config.parallel import ParallelConfig
 from distill.config.recipe import EvaluateConfig, RandomBase, Recipe, ReleaseConfig, RequireConfig, StudentConfig
-from distill.config.train import TrainConfig
+from distill.config.train import LogitsTeacher, TrainConfig
 from distill.dry_run.models import Described, describe_student, describe_teacher, write_stand_in
 from distill.dry_run.problems import Part, stand_in_prompts, stand_in_traces
 from distill.models.random_model import write_random_base
@@ -294,8 +294,8 @@ class _Builder:
             "micro_batch_size": 2,
             "max_new_tokens": min(train.on_policy.max_new_tokens, _NEW_TOKENS),
         }
-        teacher = train.on_policy.teacher
-        if teacher is None:
+        teachers = [*train.on_policy.logits_teachers.values()]
+        if not teachers:
             return train.model_copy(update={"on_policy": train.on_policy.model_copy(update=few)})
         folder = self._folder / "logits_teacher"
         if base is not None:
@@ -303,9 +303,10 @@ class _Builder:
         elif isinstance(self._recipe.student.base, RandomBase):
             folder.mkdir()
             write_random_base(self._recipe.student.base, folder)
-        self.replaced.append(f"train.on_policy.teacher {teacher.public_id}: the student's stand-in")
-        beside = {"model": str(folder), "name": teacher.public_id, "url": None, "top_k": None}
-        few["teacher"] = teacher.model_copy(update=beside)
+        names = [one.public_id for one in teachers]
+        self.replaced.append(f"the teacher of train.on_policy, {' and '.join(names)}: the student's stand-in")
+        origin = teachers[0].model_dump(include={"revision", "license"})
+        few |= {"teacher": LogitsTeacher(model=str(folder), name=names[0], **origin), "teachers": ()}
         return train.model_copy(update={"on_policy": train.on_policy.model_copy(update=few)})
 
     def evaluate(self) -> EvaluateConfig:

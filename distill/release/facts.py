@@ -348,15 +348,17 @@ def _training(recipe: Recipe, stages: ReleaseStages) -> card.TrainingFacts:
         )
         settings |= {f"logits.{key}": value for key, value in recipe.train.logits.model_dump().items()}
     if on_policy is not None and (config := recipe.train.on_policy) is not None:
+        routes = [f"{one.teacher} (on {one.problems:,} problems)" for one in on_policy.facts.routes or ()]
+        teachers = " and ".join(routes or [one.public_id for one in config.logits_teachers.values()])
         learnt = (
-            f"the distribution of {config.teacher.public_id}" if config.teacher is not None
-            else f"its own distribution with worked examples in its prompt ({len(config.examples)})"
+            f"its own distribution with worked examples in its prompt ({len(config.examples)})" if config.examples
+            else f"the distribution of {teachers}"
         )  # fmt: skip
         method += (
             f". Then on-policy distillation: {on_policy.facts.answers:,} answers of the student in "
             f"{on_policy.facts.steps:,} steps, on which it learnt {learnt}"
         )
-        options = config.model_dump(exclude={"teacher", "examples"})
+        options = config.model_dump(exclude={"teacher", "teachers", "examples"})
         settings |= {f"on_policy.{key}": value for key, value in options.items()}
     if stages.selected is not None:
         method += f". {_selection_text(stages.selected.facts)}"

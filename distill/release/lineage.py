@@ -154,8 +154,11 @@ def lineage_of(
     for name in other_models:
         unknown = {"model": name, "name": None, "revision": None, "license": None}
         inputs += [one for teacher in endpoints for one in generators(teacher.model_copy(update=unknown), sampled)]
-    if recipe.train.on_policy is not None and (one := recipe.train.on_policy.teacher) is not None:
-        inputs.append(Input(id=one.public_id, role="logits", licence=one.license, revision=one.revision))
+    if recipe.train.on_policy is not None:
+        inputs += [
+            Input(id=one.public_id, role="logits", licence=one.license, revision=one.revision)
+            for one in recipe.train.on_policy.logits_teachers.values()
+        ]
     # Rows that the base wrote, or the student of the first round, whose weights are the base's under its license.
     writes = (recipe.replay is not None or recipe.train.rounds > 1) and not isinstance(student.base, RandomBase)
     if writes and student.public_id not in {teacher.public_id for teacher in recipe.teachers}:

@@ -53,7 +53,7 @@ def slsa_predicate(
             },
             "resolvedDependencies": [
                 *([] if of_data and not stages.first_round else _base(recipe, stages)),
-                *([] if of_data else _logits_teacher(recipe, stages)),
+                *([] if of_data else _logits_teachers(recipe, stages)),
                 *_teachers(recipe, teacher, stages),
                 *_problems(artefacts, stages.sources),
                 *_code(artefacts),
@@ -81,18 +81,21 @@ def _base(recipe: Recipe, stages: ReleaseStages) -> Iterator[dict[str, Any]]:
             yield _dependency(f"{name}/{path}", "base", {"sha256": file["sha256"]})
 
 
-def _logits_teacher(recipe: Recipe, stages: ReleaseStages) -> Iterator[dict[str, Any]]:
+def _logits_teachers(recipe: Recipe, stages: ReleaseStages) -> Iterator[dict[str, Any]]:
     config = recipe.train.on_policy
-    if config is not None and config.teacher is not None and stages.on_policy is not None:
-        teacher, revision = config.teacher, stages.on_policy.facts.teacher_revision
-        digest = {"gitCommit": revision}
+    if config is None or stages.on_policy is None:
+        return
+    facts = stages.on_policy.facts
+    ran: list[tuple[str | None, str | None]] = [(one.revision, one.engine) for one in facts.routes or ()]
+    ran = ran or [(facts.teacher_revision, facts.teacher_engine)]
+    for teacher, (revision, engine) in zip(config.logits_teachers.values(), ran, strict=False):  # or the student itself
         yield _dependency(
             teacher.public_id,
             "logits",
-            digest,
+            {"gitCommit": revision},
             revision=revision,
             license=teacher.license,
-            engine=stages.on_policy.facts.teacher_engine,
+            engine=engine,
             endpoint=None if teacher.url is None else PRIVATE_ENDPOINT,
         )
 

@@ -17,8 +17,8 @@ from distill.config.train import FIRST_STUDENT
 __all__ = [
     "FIRST_STUDENT", "STUDENT", "AuditFacts", "BaseFacts", "Comparison", "CurateFacts", "Estimate", "EvaluateFacts",
     "ExportFacts", "Facts", "FormatsFacts", "LabelFacts", "LogitsFacts", "LogprobsFacts", "PackageFacts",
-    "PersonaProbes", "PrepareFacts", "ProbeChange", "ProbeRates", "Rate", "ReplayFacts", "SampleFacts", "SandboxFacts",
-    "Score", "SelectFacts", "SideEffect", "TeacherShare", "TrainFacts", "VerifyFacts", "notes_of",
+    "PersonaProbes", "PrepareFacts", "ProbeChange", "ProbeRates", "Rate", "ReplayFacts", "RouteFacts", "SampleFacts",
+    "SandboxFacts", "Score", "SelectFacts", "SideEffect", "TeacherShare", "TrainFacts", "VerifyFacts", "notes_of",
 ]  # fmt: skip
 
 
@@ -248,10 +248,21 @@ class LogitsFacts(Facts):
     template_digest: str
 
 
+class RouteFacts(Facts):
+    """One of several served teachers. ``engine``: name and version of its server. ``problems``: those whose answers it
+    scored."""
+
+    teacher: str
+    revision: str | None = None
+    engine: str
+    problems: int
+
+
 class OnPolicyFacts(Facts):
     """``tokens``: of all answers of the student. ``vocabulary``: tokens over which its distribution and the teacher's
     are compared. The losses are divergences, in nats a token; the lengths are mean tokens of an answer.
-    ``teacher_engine``: name and version of the server of a served teacher."""
+    ``teacher_engine``: name and version of the server of a served teacher. ``routes``: in place of both, several served
+    teachers."""
 
     rows_in: int
     rows_out: int
@@ -267,6 +278,7 @@ class OnPolicyFacts(Facts):
     last_mean_length: float | None = None
     teacher_revision: str | None = None
     teacher_engine: str | None = None
+    routes: tuple[RouteFacts, ...] | None = None
     template_digest: str
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from distill.config.recipe import Recipe, StudentConfig
-from distill.config.train import TrainConfig
+from distill.config.train import LogitsTeacher, TrainConfig
 from distill.models.folder import local_folder
 from licensing.license_files import is_license_file, is_notice_file
 from synth.labels.config import DecontaminateConfig
@@ -106,14 +107,21 @@ def pinned_rewriter(recipe: Recipe) -> RewriterConfig | None:
 
 
 def pinned_train(recipe: Recipe) -> TrainConfig:
-    """The section train, with the teacher of on-policy distillation pinned by the content of its folder."""
+    """The section train, with each teacher of on-policy distillation pinned by the content of its folder."""
     train, on_policy = recipe.train, recipe.train.on_policy
-    if on_policy is None or on_policy.teacher is None or on_policy.teacher.revision is not None:
+    if on_policy is None:
         return train
-    content = fingerprint(Path(on_policy.teacher.model).expanduser())
-    revision = f"content-{content[:16]}" if content else None
-    teacher = on_policy.teacher.model_copy(update={"revision": revision})
-    return train.model_copy(update={"on_policy": on_policy.model_copy(update={"teacher": teacher})})
+    pinned: dict[str, Any] = {"teachers": tuple(map(_pinned_folder, on_policy.teachers))}
+    if on_policy.teacher is not None:
+        pinned["teacher"] = _pinned_folder(on_policy.teacher)
+    return train.model_copy(update={"on_policy": on_policy.model_copy(update=pinned)})
+
+
+def _pinned_folder(teacher: LogitsTeacher) -> LogitsTeacher:
+    if teacher.revision is not None:
+        return teacher
+    content = fingerprint(Path(teacher.model).expanduser())
+    return teacher.model_copy(update={"revision": f"content-{content[:16]}" if content else None})
 
 
 def _pinned(teacher: TeacherConfig) -> TeacherConfig:

@@ -20,6 +20,9 @@ from distill.runs.facts import (
 )
 from distill.runs.stage import Stage, StageContext
 from distill.runs.tables import open_training_rows
+from distill.train.routes import require_routes
+from licensing.files import read_rows
+from synth.sampling.samples_table import PROBLEMS
 
 __all__ = ["OnPolicy"]
 
@@ -30,11 +33,11 @@ class OnPolicy(Stage[OnPolicyFacts]):
     rollouts.parquet; resumes from its checkpoints.
 
     The student answers the problems of the selected traces, each once in a pass: decontaminated ones. Rows about its
-    persona and replayed answers are not among them: there the teacher would speak of itself. ``config.teacher``, where
-    there is one, is pinned by its content.
+    persona and replayed answers are not among them: there the teacher would speak of itself. Teachers are pinned by
+    their content; ``routes`` is the digest of which of several scores what.
     """
 
-    keyed_if_set = frozenset({"logits"})
+    keyed_if_set = frozenset({"logits", "routes"})
     # The selection names the problems, and its facts have a digest of their texts.
     not_keyed = frozenset({"samples", "verdicts", "labels"})
 
@@ -47,6 +50,7 @@ class OnPolicy(Stage[OnPolicyFacts]):
     data: Artefact[CurateFacts]
     trained: Artefact[TrainFacts]
     logits: Artefact[LogitsFacts] | None = None
+    routes: str | None = None
 
     @property
     def name(self) -> str:
@@ -80,6 +84,7 @@ class OnPolicy(Stage[OnPolicyFacts]):
             inputs_digest=self.key,
             metrics=ctx.logs / f"{self.name}.metrics.jsonl",
             rollouts=ctx.out / ROLLOUTS,
+            routes=require_routes(self.config.teachers, read_rows(self.samples.path / PROBLEMS)),
         )
         return OnPolicyFacts(
             **result.facts(),

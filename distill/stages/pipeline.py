@@ -65,13 +65,16 @@ from distill.stages.train import Arm, Train
 from distill.stages.verify import Verify
 from distill.train.launch import check_keeps_checkpoints
 from distill.train.logits import require_aligned
+from distill.train.routes import require_routes, routes_digest
 from distill.train.self_teacher import check_examples_are_no_test_items, check_examples_fit
 from licensing.audit import audit
 from licensing.errors import InputError
+from licensing.files import read_rows
 from publish.formats.compressed import check_compressible
 from synth.benchmarks import items_of
 from synth.problems.config import ImportedTraces
 from synth.sampling.config import TeacherSampling
+from synth.sampling.samples_table import PROBLEMS
 
 __all__ = ["STAGES", "run", "stages_of"]
 
@@ -159,12 +162,13 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
         if recipe.curate.filters.contaminated:
             items = items_of(recipe.label.decontaminate, recipe.evaluate.prompts)
             check_examples_are_no_test_items(train.on_policy.examples, items)
-    if train.on_policy is not None and train.on_policy.teacher is not None:
-        folder = Path(train.on_policy.teacher.model).expanduser()
-        if train.on_policy.across_tokenizers:
-            same_texts(read_base(prepared.path / MODEL), read_base(folder))
-        else:
-            require_shared(prepared.path / MODEL, folder, "train.on_policy.teacher.model")
+    if train.on_policy is not None:
+        for where, logits_teacher in train.on_policy.logits_teachers.items():
+            folder = Path(logits_teacher.model).expanduser()
+            if train.on_policy.across_tokenizers:
+                same_texts(read_base(prepared.path / MODEL), read_base(folder))
+            else:
+                require_shared(prepared.path / MODEL, folder, f"{where}.model")
     if isinstance(sampling, TeacherSampling) and sampling.logprobs is not None:
         for one in recipe.teachers:
             if (folder := Path(one.model)).is_dir():
@@ -182,8 +186,12 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
             verify=verify.rules(layout=True) if by_verdicts else None,
             allow_missing_gold=verify.majority is not None,
             selection_problems=train.select.problems if train.select is not None else None,
+            on_policy=train.on_policy,
         )
     )
+    routes = {}
+    if train.on_policy is not None:
+        routes = require_routes(train.on_policy.teachers, read_rows(samples.path / PROBLEMS))
     test_sets = [held_out_content, *test_sets_fingerprint(recipe.label.decontaminate)]
     verdicts = run.stage(Verify(verify, samples))
     labels = run.stage(Label(recipe.label, recipe.evaluate.prompts, test_sets, samples, verdicts))
@@ -272,8 +280,9 @@ def _pipeline(run: Run, recipe: Recipe) -> Artefact[PackageFacts]:
         logits = run.stage(Logits(student, train.logits, prepared, captured, trained))
     on_policy: Artefact[OnPolicyFacts] | None = None
     if train.on_policy is not None:
+        digest = routes_digest(routes) if routes else None
         on_policy = run.stage(
-            OnPolicy(student, train.on_policy, prepared, samples, verdicts, labels, data, trained, logits)
+            OnPolicy(student, train.on_policy, prepared, samples, verdicts, labels, data, trained, logits, digest)
         )
     weights = run.stage(Export("student", sampling_values, prepared, trained, on_policy, checkpoint, logits))
     control: Artefact[ExportFacts] | None = None

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill.config.train import OnPolicyConfig
 from distill.runs.artefact import Artefact  # noqa: F401 - stages are decoded by their type hints
 from distill.runs.facts import Facts, SampleFacts, TeacherShare
 from distill.runs.stage import Stage, StageContext
 from distill.runs.summary import write_progress
+from distill.train.routes import require_routes
 from licensing.errors import InputError, MissingDependency
 from licensing.files import write_rows
 from synth.distributed.config import EngineConfig, RayEngine
@@ -40,11 +42,13 @@ class Sample(Stage[SampleFacts]):
     Writes problems.jsonl, selection.jsonl (``selection_problems`` of them), bad_rows.jsonl, samples.parquet and
     engines.jsonl (what each engine that answered settled on); with a policy that goes by verdicts,
     problem_stops.parquet. ``contents``: digests or revisions of what the problems are read from. ``verify`` is for such
-    a policy. ``allow_missing_gold``: a majority vote gives the answers.
+    a policy. ``allow_missing_gold``: a majority vote gives the answers. Where ``on_policy`` has several teachers,
+    problems that do not fit them (``require_routes``) are refused before a request is sent.
     """
 
     appends = (SAMPLE_LOG, LOGPROBS)
     keyed_if_set = frozenset({"selection_problems"})
+    not_keyed = frozenset({"on_policy"})
 
     prompts: PromptsConfig | None
     held_out: PromptsConfig
@@ -55,6 +59,7 @@ class Sample(Stage[SampleFacts]):
     verify: VerifyConfig | None
     allow_missing_gold: bool
     selection_problems: int | None = None
+    on_policy: OnPolicyConfig | None = None
 
     @property
     def takes_accelerator(self) -> bool:
@@ -97,6 +102,8 @@ class Sample(Stage[SampleFacts]):
         bad = [{"where": row.where, "reason": row.reason} for row in bad_rows]
         if not chosen:
             raise InputError("every problem is also a held-out one", where="prompts", hint="set other evaluate.prompts")
+        if self.on_policy is not None:
+            require_routes(self.on_policy.teachers, (prompt.trace_columns() for prompt in chosen))
 
         golds = [prompt for prompt in chosen if not (self.allow_missing_gold and prompt.is_answerless)]
         wrong_golds = dict(check_golds(golds, VerifyConfig()))

@@ -8,10 +8,10 @@ Answers, divergence and their kernels are TRL's. What is added:
 - prompts in an order of our own;
 - every answer is kept as a row (``distill.train.rollouts``).
 
-The teacher stands beside the student, or behind a server (``distill.train.teacher_server``): then the loss is over its
-likeliest tokens, and its scores are floating-point sums in an order that the server chooses. Or it has a tokenizer of
-its own (``distill.train.across_tokenizers``), or is the student, with worked examples in its prompt
-(``distill.train.self_teacher``).
+The teacher stands beside the student, or behind a server (``distill.train.teacher_server``), or several do, each with
+problems of its own: then the loss is over its likeliest tokens, and its scores are floating-point sums in an order that
+the server chooses. Or it has a tokenizer of its own (``distill.train.across_tokenizers``), or is the student, with
+worked examples in its prompt (``distill.train.self_teacher``).
 
 Not covered: several processes; vLLM for the answers; an adapter on the head.
 """
@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from distill.config.recipe import StudentConfig
@@ -61,7 +62,7 @@ _LOGGED = {
 class OnPolicyResult:
     """What the training did. ``tokens``: of all answers. ``vocabulary``: tokens over which distributions are compared.
     ``too_long``: prompts that leave no room for an answer within ``student.max_length``. ``teacher_engine``: name and
-    version of a served teacher's server.
+    version of a served teacher's server. ``routes``: of several, ``distill.runs.facts.RouteFacts``.
 
     ``history`` holds one entry an optimiser step. ``resumed_from`` is the step of the checkpoint that the call
     continued from, 0 where it began anew; it is in no file and not among the facts.
@@ -76,6 +77,7 @@ class OnPolicyResult:
     dtype: str
     trained_parameters: int
     teacher_engine: str | None
+    routes: tuple[dict[str, Any], ...]
     history: tuple[dict[str, Any], ...]
     resumed_from: int
 
@@ -92,6 +94,7 @@ class OnPolicyResult:
             "dtype": self.dtype,
             "trained_parameters": self.trained_parameters,
             **({"teacher_engine": self.teacher_engine} if self.teacher_engine else {}),
+            **({"routes": self.routes} if self.routes else {}),
             "first_loss": first.get("loss"),
             "last_loss": last.get("loss"),
             "first_mean_length": first.get("mean_length"),
@@ -112,6 +115,7 @@ def train_on_policy(
     inputs_digest: str,
     metrics: Path,
     rollouts: Path,
+    routes: Mapping[str, int] = MappingProxyType({}),
 ) -> OnPolicyResult:
     """Train the student on its own answers to ``prompts`` (problem id -> messages); ``out`` becomes a folder as SFT
     writes it.
@@ -124,6 +128,7 @@ def train_on_policy(
         inputs_digest: Identity of everything that is read; checkpoints of another one are not used.
         metrics: A file of JSON lines that gets one line a step.
         rollouts: The Parquet file of all answers (``distill.train.rollouts``).
+        routes: Of several teachers, problem id -> number of the one that scores its answers.
 
     Raises:
         InputError: The models share no vocabulary, no prompt leaves room for an answer, or the teacher's server cannot
@@ -142,10 +147,13 @@ def train_on_policy(
         ) from error
 
     base = read_base(start)
-    teacher = Path(config.teacher.model).expanduser() if config.teacher is not None else start
+    teachers = config.logits_teachers
+    folders = {where: Path(one.model).expanduser() for where, one in teachers.items()} or {"student.base": start}
+    teacher = next(iter(folders.values()))
     reader = read_base(teacher) if config.across_tokenizers else None
     if reader is None:
-        rows = compared = require_shared(start, teacher, "train.on_policy.teacher.model").size
+        shared = [require_shared(start, folder, f"{where}.model").size for where, folder in folders.items()]
+        rows = compared = min(shared)
     else:
         rows, compared = vocabulary_size(start), len(same_texts(base, reader))
     if config.examples:
@@ -157,7 +165,7 @@ def train_on_policy(
     if max((max(one) for one in ids), default=0) >= rows or base.stop_ids[0] >= rows:
         raise InputError(
             "the student's template has tokens that the teacher lacks",
-            where="train.on_policy.teacher",
+            where="train.on_policy",
             hint="see `distill pair STUDENT TEACHER`",
         )
     fitting = [name for name, encoded in zip(prompts, ids, strict=True) if len(encoded) <= room]
@@ -167,13 +175,19 @@ def train_on_policy(
             where="train.on_policy.max_new_tokens",
             hint="lower it, or raise student.max_length",
         )
-    server = None
-    if config.teacher is not None and config.is_served:
-        server = require_server(read_base(teacher, served=True), config.teacher, student.max_length)
+    servers = [
+        require_server(read_base(folders[where], served=True), one, student.max_length, where)
+        for where, one in teachers.items() if config.is_served
+    ]  # fmt: skip
     order = training_order(len(fitting), config.steps * config.batch_size, student.seed)
     problem_ids = [fitting[number] for number in order]
     more = {"privileged_context": privileged_context(config.examples)} if config.examples else {}
-    columns = {name: {"prompt": [dict(turn) for turn in prompts[name]], **more} for name in fitting}
+    columns: dict[str, dict[str, Any]] = {
+        name: {"prompt": [dict(turn) for turn in prompts[name]], **more} for name in fitting
+    }
+    own_route = {name: routes[name] if config.teachers else 0 for name in fitting}
+    if servers:
+        columns = {name: columns[name] | {"route": own_route[name]} for name in fitting}
     if reader is not None:
         encoded = dict(zip(prompts, zip(texts, ids, strict=True), strict=True))
         columns = {name: prompt_row(*encoded[name], teacher_prompt(reader, prompts[name])) for name in fitting}
@@ -181,7 +195,11 @@ def train_on_policy(
 
     dtype = training_dtype(student.dtype)
     fingerprint, resume = resume_point(student, config, dtype, inputs_digest, checkpoints)
-    answers = RolloutLog(checkpoints / "rollouts.jsonl", inputs_digest, problem_ids, tokenizer, base.stop_ids)
+    names = [one.public_id for one in teachers.values()]
+    teacher_names = {name: names[own_route[name]] for name in fitting} if names else {}
+    answers = RolloutLog(
+        checkpoints / "rollouts.jsonl", inputs_digest, problem_ids, teacher_names, tokenizer, base.stop_ids
+    )
     with (
         contextlib.closing(answers),
         surroundings(checkpoints, "train.on_policy.micro_batch_size", "train.on_policy.max_new_tokens"),
@@ -207,7 +225,16 @@ def train_on_policy(
         vocabulary=compared,
         dtype=dtype,
         trained_parameters=sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad),
-        teacher_engine=server.engine if server else None,
+        teacher_engine=servers[0].engine if len(servers) == 1 else None,
+        routes=tuple(
+            {
+                "teacher": one.public_id,
+                "revision": one.revision,
+                "engine": server.engine,
+                "problems": [*own_route.values()].count(number),
+            }
+            for number, (one, server) in enumerate(zip(config.teachers, servers, strict=False))
+        ),
         history=history,
         resumed_from=int(resume.name.rpartition("-")[2]) if resume else 0,
     )
@@ -239,7 +266,7 @@ def _teacher_side(
 
     kind: Any
     models = {}
-    if config.teacher is None:
+    if config.examples:
         kind, settings = self_teacher_trainer(config)
     elif config.is_served:
         kind, settings = scoring_trainer(config, vocabulary)

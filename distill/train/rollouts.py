@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,12 +28,13 @@ ROLLOUTS = "rollouts.parquet"
 def rollouts_schema() -> pa.Schema:
     """Columns of ``rollouts.parquet``, in the order of steps and within a step of its prompts.
 
-    `request_id`: digest of all that the stage reads, of the step (from 1) and of the place in it. `text`: the raw
-    completion without its stop token, special tokens included. `finish_reason`: "stop" or "length".
+    `request_id`: digest of all that the stage reads, of the step (from 1) and of the place in it. `teacher`: whose
+    distribution was learnt on it; null where it is the student's own. `text`: the raw completion without its stop
+    token, special tokens included. `finish_reason`: "stop" or "length".
     """
     import pyarrow as pa
 
-    texts = [(name, pa.string()) for name in ("request_id", "problem_id", "text", "finish_reason")]
+    texts = [(name, pa.string()) for name in ("request_id", "problem_id", "teacher", "text", "finish_reason")]
     return pa.schema([("step", pa.int64()), *texts, ("completion_tokens", pa.int64())])
 
 
@@ -49,6 +50,7 @@ class RolloutLog:
     Args:
         inputs_digest: Identity of everything that the training reads.
         problem_ids: The problem of each prompt, of all steps.
+        teachers: Problem id -> its teacher's public id.
 
     Raises MissingDependency where the disk is full.
     """
@@ -58,10 +60,11 @@ class RolloutLog:
         path: Path,
         inputs_digest: str,
         problem_ids: Sequence[str],
+        teachers: Mapping[str, str],
         tokenizer: Tokenizer,
         stop_ids: Sequence[int],
     ) -> None:
-        self._digest, self._problem_ids = inputs_digest, problem_ids
+        self._digest, self._problem_ids, self._teachers = inputs_digest, problem_ids, teachers
         self._tokenizer, self._stop_ids = tokenizer, set(stop_ids)
         self._log = AppendLog(path)
         self._offsets: dict[str, int] = {}
@@ -73,10 +76,12 @@ class RolloutLog:
         """The token ids of all answers of a step, in the order of its prompts."""
         for place, ids in enumerate(completions):
             stopped = ids[-1] in self._stop_ids
+            problem_id = self._problem_ids[(step - 1) * len(completions) + place]
             row = {
                 "step": step,
                 "request_id": hashlib.sha256(f"{self._digest}:{step}:{place}".encode()).hexdigest()[:32],
-                "problem_id": self._problem_ids[(step - 1) * len(completions) + place],
+                "problem_id": problem_id,
+                "teacher": self._teachers.get(problem_id),
                 "text": self._tokenizer.decode(list(ids[: len(ids) - stopped]), skip_special_tokens=False),
                 "finish_reason": "stop" if stopped else "length",
                 "completion_tokens": len(ids),

@@ -7,9 +7,10 @@ the teacher's ``top_k`` likeliest ones. The divergence is over these tokens, and
   log-probabilities;
 - tokens behind the shared vocabulary, a padded row among the teacher's likeliest, count to the others;
 - each token of a step has the same weight (``token_weighted_trainer``);
-- a server that hangs, or refuses what it took before, ends the training: TRL's client has no time limit.
+- a server that hangs, or refuses what it took before, ends the training: TRL's client has no time limit;
+- of several teachers, an answer goes to that of its problem (``distill.train.routes``): TRL has one client.
 
-Not covered: which weights the server has, and in which precision; keys; several servers.
+Not covered: which weights the server has, and in which precision; keys; several servers of one teacher.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException
@@ -31,13 +33,14 @@ from distill.models.folder import BaseFolder
 from distill.models.vocabulary import SAMPLE_TEXT, tokenizer_of
 from licensing.errors import InputError, MissingDependency
 
-__all__ = ["TeacherServer", "require_server", "scoring_trainer"]
+__all__ = ["RoutedClient", "TeacherServer", "require_server", "scoring_trainer"]
 
-_URL = "train.on_policy.teacher.url"
 _PATIENCE_S = 600.0
 """For one request of scores; TRL's client asks six times."""
 _PATIENCE_FOR_WORDS_S = 60.0
 """For the server's model and version."""
+_CONNECTION_S = 60.0
+"""TRL waits so long for a server that does not answer yet."""
 _SAMPLED_TOKENS = 1_000
 """Tokens at equal distances through the vocabulary that stand in the text which both tokenizers split."""
 
@@ -53,10 +56,10 @@ class TeacherServer:
     size: int
 
 
-def require_server(base: BaseFolder, teacher: LogitsTeacher, max_length: int) -> TeacherServer:
+def require_server(base: BaseFolder, teacher: LogitsTeacher, max_length: int, where: str) -> TeacherServer:
     """Have the server score one sequence of ``max_length`` tokens, as TRL asks for it.
 
-    ``base``: the folder ``teacher.model``.
+    ``base``: the folder ``teacher.model``. ``where``: the teacher's place in the recipe.
 
     Raises:
         MissingDependency: No server answers, or it fails.
@@ -64,15 +67,16 @@ def require_server(base: BaseFolder, teacher: LogitsTeacher, max_length: int) ->
             key, or gives something else than log-probabilities.
     """
     start = f"vllm serve MODEL --max-logprobs {max(20, teacher.top_k or 0)} --max-model-len {max_length + 1}"
-    ask = partial(_ask, f"{teacher.url}", start)
+    url = f"{where}.url"
+    ask = partial(_ask, f"{teacher.url}", url, start)
     models = ask("/v1/models").get("data")
     if not models:
-        raise InputError("no vLLM answers at /v1/models", where=_URL, hint=f"start one: {start}")
+        raise InputError("no vLLM answers at /v1/models", where=url, hint=f"start one: {start}")
     model, context = models[0]["id"], models[0].get("max_model_len")  # the one that TRL asks
     if context is not None and context <= max_length:
         raise InputError(
             f"the teacher's server takes {context - 1:,} tokens, and student.max_length is {max_length:,}",
-            where=_URL,
+            where=url,
             hint=f"lower student.max_length, or start it with --max-model-len {max_length + 1}",
         )
     version = ask("/version")["version"]
@@ -85,8 +89,8 @@ def require_server(base: BaseFolder, teacher: LogitsTeacher, max_length: int) ->
     if ask("/tokenize", split)["tokens"] != ids:
         raise InputError(
             f"the model of the teacher's server has other tokens than the folder {base.folder.name}",
-            where=_URL,
-            hint="give the folder of the model that is served in train.on_policy.teacher.model",
+            where=url,
+            hint=f"give the folder of the model that is served in {where}.model",
         )
     sequence = (ids * -(-max_length // len(ids)))[:max_length]
     request = {"model": model, "prompt": [sequence], "max_tokens": 1, "prompt_logprobs": teacher.top_k}
@@ -98,15 +102,16 @@ def require_server(base: BaseFolder, teacher: LogitsTeacher, max_length: int) ->
         if str(token) not in scores or max(values) > 1e-3:
             raise InputError(
                 "the teacher's server gives no log-probabilities",
-                where=_URL,
+                where=url,
                 hint="start it without --logprobs-mode",
             )
     return TeacherServer(model, f"vllm {version}", seconds, len(json.dumps(answer)))
 
 
-def _ask(url: str, start: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+def _ask(address: str, url: str, start: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """``url``: where the recipe has the address."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"})
+    request = urllib.request.Request(address + path, data, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=_PATIENCE_S if data else _PATIENCE_FOR_WORDS_S) as response:
             answer = json.load(response)
@@ -114,55 +119,108 @@ def _ask(url: str, start: str, path: str, body: dict[str, Any] | None = None) ->
         if error.code in (401, 403):
             raise InputError(
                 "the teacher's server wants a key, and TRL's client sends none",
-                where=_URL,
+                where=url,
                 hint="start it without --api-key on an address that only you reach",
             ) from error
         words = error.read(2_000).decode(errors="replace")
         kind = InputError if error.code < 500 else MissingDependency
         what = f"the teacher's server refuses {path}: {words}"
-        raise kind(what, where=_URL, hint=f"start it with: {start}") from error
+        raise kind(what, where=url, hint=f"start it with: {start}") from error
     except (OSError, HTTPException, ValueError) as error:
         raise MissingDependency(
-            f"no server answers for the teacher: {error}", where=_URL, hint=f"start one: {start}"
+            f"no server answers for the teacher: {error}", where=url, hint=f"start one: {start}"
         ) from error
     if not isinstance(answer, dict):
-        raise InputError(f"no vLLM answers at {path}", where=_URL, hint=f"start one: {start}")
+        raise InputError(f"no vLLM answers at {path}", where=url, hint=f"start one: {start}")
     return answer
 
 
 @contextlib.contextmanager
-def _lost_server() -> Iterator[None]:
+def _lost_server(url: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:  # those of requests are
         raise MissingDependency(
             "the teacher's server does not score any more",
-            where=_URL,
+            where=url,
             hint="start it again as it was: the run goes on from its newest checkpoint",
         ) from error
 
 
+class RoutedClient:
+    """The clients of several servers in place of TRL's one.
+
+    Args:
+        clients: Where the recipe has the address -> TRL's client of it.
+
+    ``routes``: of the sequences that are scored next, the number of the client of each.
+    """
+
+    def __init__(self, clients: Mapping[str, Any]) -> None:
+        self._clients = tuple(clients.items())
+        self.routes: Sequence[int] = ()
+
+    def get_sequence_logprobs(
+        self, sequences: Sequence[Sequence[int]], prompt_lengths: Sequence[int], **request: Any
+    ) -> dict[str, list[Any]]:
+        """As TRL's client: lists by name, of an entry a sequence. Each server gets one request, all at the same time.
+        Raises MissingDependency where one is lost."""
+
+        def score(route: int) -> tuple[list[int], dict[str, list[Any]]]:
+            url, client = self._clients[route]
+            places = [place for place, one in enumerate(self.routes) if one == route]
+            own = {
+                "sequences": [sequences[place] for place in places],
+                "prompt_lengths": [prompt_lengths[place] for place in places],
+            }
+            with _lost_server(url):
+                return places, client.get_sequence_logprobs(**own, **request)
+
+        merged: dict[str, list[Any]] = {}
+        with ThreadPoolExecutor() as threads:
+            for places, scores in threads.map(score, set(self.routes)):
+                for name, values in scores.items():
+                    column = merged.setdefault(name, [None] * len(sequences))
+                    for place, value in zip(places, values, strict=True):
+                        column[place] = value
+        return merged
+
+
 def scoring_trainer(config: OnPolicyConfig, vocabulary: int) -> tuple[Any, Any]:
-    """TRL's trainer for a served teacher, and its configuration with loss and server set. ``vocabulary``: tokens of the
-    student's head. Raises MissingDependency where vLLM is not installed; the trainer does where the server is lost."""
+    """TRL's trainer for served teachers, and its configuration with loss and server set. ``vocabulary``: tokens of the
+    student's head. The column ``route`` of its rows is the number of the teacher. Raises MissingDependency where vLLM
+    is not installed; the trainer does where a server is lost."""
     from trl.experimental.server_distillation import ServerDistillationConfig
+    from trl.generation.vllm_client import VLLMClient
 
     from distill.train.distillation import token_weighted_trainer
 
+    teachers = {f"{where}.url": one for where, one in config.logits_teachers.items()}
+    first, *_ = teachers
     if importlib.util.find_spec("vllm") is None:
-        raise MissingDependency("TRL's client of a server needs vllm", where=_URL, hint="pip install vllm")
+        raise MissingDependency("TRL's client of a server needs vllm", where=first, hint="pip install vllm")
 
     class ScoringTrainer(token_weighted_trainer()):  # type: ignore[misc]
         def __init__(self, **settings: Any) -> None:
-            with _lost_server():
+            with _lost_server(first):
                 super().__init__(**settings)
-            session = self.teacher_client.session
-            session.request = partial(session.request, timeout=_PATIENCE_S)
-            session.hooks["response"].append(lambda response, **_: response.raise_for_status())
+            clients: dict[str, Any] = {first: self.teacher_client}
+            for url, one in teachers.items():
+                if url not in clients:
+                    with _lost_server(url):
+                        clients[url] = VLLMClient(base_url=one.url, connection_timeout=_CONNECTION_S)
+                session = clients[url].session
+                session.request = partial(session.request, timeout=_PATIENCE_S)
+                session.hooks["response"].append(lambda response, **_: response.raise_for_status())
+            self.teacher_client: Any = RoutedClient(clients)
+
+        def _generate_and_score_completions(self, inputs: Any) -> Any:
+            routes = [one["route"] for one in inputs]
+            return super()._generate_and_score_completions(inputs) | {"routes": routes}
 
         def _get_teacher_token_logprobs_from_server(self, inputs: Any, aligned_prompt_length: int) -> Any:
-            with _lost_server():
-                scores = super()._get_teacher_token_logprobs_from_server(inputs, aligned_prompt_length)
+            self.teacher_client.routes = inputs["routes"]
+            scores = super()._get_teacher_token_logprobs_from_server(inputs, aligned_prompt_length)
             ids, logprobs = scores["topk_token_ids"], scores["topk_logprobs"]
             unknown = ids >= vocabulary
             if self.beta > 0:  # top_k is 1, and TRL counts a likeliest token that is the student's own once
@@ -174,11 +232,10 @@ def scoring_trainer(config: OnPolicyConfig, vocabulary: int) -> tuple[Any, Any]:
                 logprobs[unknown] = float("-inf")
             return scores
 
-    assert config.teacher is not None
     settings = partial(
         ServerDistillationConfig,
         beta=config.beta,
-        teacher_model_server_url=config.teacher.url,
-        loss_top_k=config.teacher.top_k,
+        teacher_model_server_url=teachers[first].url,
+        loss_top_k=teachers[first].top_k,
     )
     return ScoringTrainer, settings

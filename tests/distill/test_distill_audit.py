@@ -311,6 +311,17 @@ def test_a_teacher_of_logits_is_an_input_of_the_model_and_none_of_its_traces() -
     assert [(one.id, one.licence) for one in planned.inputs if one.role == "logits"] == [("acme/Teacher", "llama3.1")]
     assert "W-OUTPUT-NAME-RULE:Llama" in [one.code for one in audit(planned).findings]
     assert "W-OUTPUT-NAME-RULE:Llama" not in [one.code for one in check_data(recipe, planned).findings]
+    teachers = (
+        "{model: a, license: mit, where: {kind: math}, url: 'http://node7:8000', top_k: 1}, "
+        "{model: b, license: llama3.1, url: 'http://node8:8000', top_k: 1}"
+    )
+    several = load_recipe(SMOKE, [*on_policy, f"train.on_policy={{teachers: [{teachers}], max_new_tokens: 64}}"])
+    planned = planned_lineage(several)
+    assert [(one.id, one.licence) for one in planned.inputs if one.role == "logits"] == [
+        ("a", "mit"),
+        ("b", "llama3.1"),
+    ]
+    assert "W-OUTPUT-NAME-RULE:Llama" in [one.code for one in audit(planned).findings]
 
 
 def test_a_teacher_whose_log_probabilities_are_trained_on_is_an_input_of_the_model_twice() -> None:

@@ -211,6 +211,13 @@ def test_a_dry_run_asks_no_server_for_scores(tmp_path: Path, light: Callable[...
     assert (beside.url, beside.top_k) == (None, None)
     assert beside.public_id == "models/Qwen3-235B-A22B"
     assert dry.recipe == type(dry.recipe).model_validate(dry.recipe.model_dump())
+    second = teacher.replace("{", "{name: b, ").replace("node7", "node8")
+    teachers = f"[{teacher.replace('{', '{where: {kind: math}, ')}, {second}]"
+    several = (on_policy[0], f"train.on_policy={{teachers: {teachers}, beta: 0}}", "curate.control_arm=false")
+    dry = light(large(LARGE[1], *several), tmp_path / "several")
+    assert (dry.recipe.train.on_policy.teachers, dry.recipe.train.on_policy.teacher.url) == ((), None)
+    assert any("models/Qwen3-235B-A22B and b: the student's stand-in" in line for line in dry.replaced)
+    assert dry.recipe == type(dry.recipe).model_validate(dry.recipe.model_dump())
 
 
 def test_a_dry_run_whose_teacher_has_no_log_probabilities_trains_on_none(

@@ -15,7 +15,7 @@ from sums import FOLDER, SUMS
 from distill.check.check import check_recipe
 from distill.check.finding import Finding
 from distill.check.memory import check_memory
-from distill.check.on_policy import check_on_policy, prompt_lengths
+from distill.check.on_policy import check_on_policy, check_routes, prompt_lengths
 from distill.check.pair import check_across_tokenizers, check_pair, check_turns, teacher_base
 from distill.check.problems import problems_of
 from distill.config.loader import load_recipe
@@ -353,6 +353,57 @@ def test_check_counts_the_teachers_own_prompts_in_its_positions_across_tokenizer
     assert f"{lengths.count(max(lengths))} of {len(lengths)} prompts in the teacher's tokens" in note.what
     error, _ = looked_at(100 + min(lengths) - 1)
     assert (error.level, error.where, error.exit_code) == ("error", "train.on_policy.max_new_tokens", 2)
+
+
+def routed(models: tuple[Path, Path], first: str, second: str) -> str:
+    """A change that makes a recipe one with two served teachers, each with its condition on the answer."""
+    teachers = [
+        f"{{model: {models[1]}, name: {name}, license: mit, url: 'http://127.0.0.1:{port}', top_k: 1, "
+        f"where: {{answer: {answer}}}}}"
+        for name, port, answer in (("large", 9, first), ("small", 11, second))
+    ]
+    return f"train.on_policy={{teachers: [{', '.join(teachers)}], max_new_tokens: 64}}"
+
+
+def test_check_counts_the_problems_of_each_of_several_teachers_and_refuses_those_of_none(models) -> None:
+    def findings(first: str, second: str) -> list[Finding]:
+        recipe = load_recipe(SMOKE, [*ON_POLICY, routed(models, first, second)])
+        return [*check_routes(recipe, partial(problems_of, recipe))]
+
+    answers = [float(one.answer) for one in problems_of(load_recipe(SMOKE)).prompts]
+    large = sum(answer >= 60 for answer in answers)
+    assert [one.what for one in findings("{min: 60}", "{max: 59}")] == [
+        f"large scores the answers to {large} of 24 problems",
+        f"small scores the answers to {24 - large} of 24 problems",
+    ]
+    with pytest.raises(InputError, match="small scores the answers to none of 24 problems") as caught:
+        findings("{present: true}", "{max: 59}")
+    assert caught.value.where == "train.on_policy.teachers.1.where"
+    with pytest.raises(InputError, match=f"no teacher scores the answers to {24 - large} of 24 problems"):
+        findings("{min: 60}", "{min: 60}")
+
+
+@pytest.mark.slow
+def test_check_looks_at_each_of_several_teachers(models) -> None:
+    edit(models[1] / "config.json", lambda value: value.update(vocab_size=200))
+    findings = check_recipe(load_recipe(SMOKE, [*ON_POLICY, routed(models, "{min: 60}", "{max: 59}")]), Path("runs"))
+    errors = {one.subject: one for one in findings if one.level == "error"}
+    assert {"pair large", "pair small", "teacher server large", "teacher server small"} <= errors.keys()
+    assert errors["teacher server small"].where == "train.on_policy.teachers.1.url"
+    assert "large scores the answers to" in next(one.what for one in findings if one.subject == "routes")
+
+
+@pytest.mark.slow
+def test_a_run_with_problems_that_no_teacher_of_logits_takes_ends_before_it_samples(
+    distill, models, tmp_path: Path
+) -> None:
+    changes = ["train.stages=[sft, on_policy]", "curate.control_arm=false", routed(models, "{min: 60}", "{min: 60}")]
+    sets = [part for change in changes for part in ("--set", change)]
+    answer = distill("run", "smoke", "--runs", tmp_path / "runs", "--until", "sample", *sets)
+    assert answer.code == 2
+    assert "no teacher scores the answers to" in answer.err
+    assert not list((tmp_path / "runs").glob("*/stages/sample/*/manifest.json"))
+    assert not list((tmp_path / "runs").glob("*/store/*"))
 
 
 def test_a_run_whose_teacher_of_logits_does_not_fit_ends_before_it_samples(distill, models, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from distill.config.loader import RENAMED_KEYS, load_persona, load_recipe, recipe_schema
 from distill.config.recipe import Recipe
+from distill.train.routes import require_routes
 from licensing.errors import InputError
 from synth.sampling.config import SAMPLING_OPTIONS
 from synth.section import key_dump
@@ -190,6 +192,14 @@ SERVED = (
     "train.on_policy={teacher: {model: models/Teacher, license: mit, url: 'http://node7:8000', top_k: 8}, beta: 0}",
     *ON_POLICY[1:],
 )
+_TEACHER = "{model: models/Teacher, name: NAME, license: mit, url: 'http://node7:8000', top_k: 8"
+ROUTED = (
+    "train.on_policy={beta: 0, teachers: ["
+    f"{_TEACHER.replace('NAME', 'a')}, where: {{source: [sums, proofs]}}}}, "
+    f"{_TEACHER.replace('NAME', 'b').replace('node7', 'node8')}}}]}}",
+    *ON_POLICY[1:],
+)
+TEACHERS = "train.on_policy.teachers"
 
 
 @pytest.mark.parametrize(
@@ -211,8 +221,18 @@ SERVED = (
         ((*ON_POLICY, "student.method={kind: lora, target_modules: [q_proj, lm_head]}"), "adapts lm_head"),
         ((*ON_POLICY, f"{TEACHER}.url=http://node7:8000"), "url and top_k go together"),
         ((*ON_POLICY, f"{TEACHER}.top_k=8"), "url and top_k go together"),
-        ((*ON_POLICY, f"train.on_policy.examples={EXAMPLES}"), "set either teacher, or examples"),
-        ((*ON_POLICY, "train.on_policy={steps: 2}"), "set either teacher, or examples"),
+        ((*ON_POLICY, f"train.on_policy.examples={EXAMPLES}"), "set one of teacher, teachers and examples"),
+        ((*ON_POLICY, "train.on_policy={steps: 2}"), "set one of teacher, teachers and examples"),
+        ((*ROUTED, f"{TEACHER}={{model: models/Teacher}}"), "set one of teacher, teachers and examples"),
+        ((*ROUTED, "train.on_policy={teachers: [{model: m, url: 'http://node7:8000', top_k: 1}]}"), "at least 2"),
+        ((*ROUTED, f"{TEACHERS}.1.name=a"), "two of teachers are called a"),
+        ((*ROUTED, f"{TEACHERS}.0.url=null", f"{TEACHERS}.0.top_k=null"), "teachers.0 has no url"),
+        ((*ROUTED, f"{TEACHERS}.1.url=http://node7:8000/"), "two of teachers have the url http://node7:8000"),
+        ((*ROUTED, f"{TEACHERS}.1.top_k=9"), "the top_k of teachers differ"),
+        ((*ROUTED, f"{TEACHERS}.0.where={{}}"), "teachers.0 takes every problem"),
+        ((*ROUTED, "train.on_policy.beta=1"), "set teacher.top_k: 1, or beta: 0"),
+        ((*ROUTED, "train.on_policy.temperature=0.7"), "vLLM scores at temperature 1"),
+        ((*ROUTED, "train.on_policy.across_tokenizers=true"), "takes a teacher beside the student"),
         ((*ON_POLICY, "train.on_policy.across_tokenizers=true"), "set beta between 0 and 1"),
         ((*SERVED, "train.on_policy.across_tokenizers=true"), "takes a teacher beside the student"),
         ((*SERVED, "train.on_policy.beta=1"), "set teacher.top_k: 1, or beta: 0"),
@@ -229,6 +249,7 @@ def test_stages_of_distillation_that_cannot_train_are_refused(
 ) -> None:
     assert load(tmp_path, GOOD, *ON_POLICY).train.on_policy is not None
     assert load(tmp_path, GOOD, *SERVED).train.on_policy is not None
+    assert load(tmp_path, GOOD, *ROUTED).train.on_policy is not None
     assert load(tmp_path, GOOD, *LOGITS).train.logits is not None
     assert what in refused(tmp_path, GOOD, *overrides).what
 
@@ -248,10 +269,39 @@ def test_a_served_teacher_is_part_of_a_key_and_its_address_is_not(tmp_path: Path
         for change in ("name=t", f"{TEACHER}.url=http://node8:8000", f"{TEACHER}.top_k=9")
     )
     assert beside["on_policy"]["teacher"].keys() == {"model", "name", "revision", "license"}
-    assert beside["on_policy"].keys().isdisjoint({"examples", "across_tokenizers"})
+    assert beside["on_policy"].keys().isdisjoint({"examples", "across_tokenizers", "teachers"})
     assert "logits" not in beside
     assert served == moved
     assert len({str(one) for one in (beside, served, more)}) == 3
+
+
+def test_of_several_teachers_the_first_whose_conditions_hold_scores_a_problem(tmp_path: Path) -> None:
+    recipe = load(tmp_path, GOOD, *ROUTED, f"{TEACHERS}.1.where={{level: {{min: 3}}, source: web}}")
+    config = recipe.train.on_policy
+    assert config is not None
+    rows: list[dict[str, Any]] = [
+        {"id": "0", "source": "proofs", "extra": {"level": 4}}, {"id": "1", "source": "web", "extra": {"level": 3}},
+    ]  # fmt: skip
+    assert require_routes(config.teachers, rows) == {"0": 0, "1": 1}
+    missing = [
+        {"id": "2", "source": "web", "extra": {"level": 2}},
+        {"id": "3", "source": "code", "extra": {"level": 5}},
+    ]
+    with pytest.raises(InputError, match="answers to 2 of 4 problems, the first: 2"):
+        require_routes(config.teachers, [*rows, *missing])
+    with pytest.raises(InputError, match="a scores the answers to none of 1 problems") as unused:
+        require_routes(config.teachers, rows[1:])
+    assert unused.value.where == f"{TEACHERS}.0.where"
+    nested = load(tmp_path, GOOD, *ROUTED, f"{TEACHERS}.0.where={{source.name: sums}}").train.on_policy
+    assert nested is not None
+    with pytest.raises(InputError, match="problem 0: ") as caught:
+        require_routes(nested.teachers, rows)
+    assert caught.value.where == TEACHERS
+    keys = [
+        str(key_dump(load(tmp_path, GOOD, *ROUTED, change).train))
+        for change in ("name=t", f"{TEACHERS}.1.url=http://node9:8000", f"{TEACHERS}.0.where={{source: sums}}")
+    ]
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_a_renamed_key_is_refused_with_its_new_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from distill.release.lineage import base_revision, lineage_of, request_dates, ru
 from distill.release.public import PRIVATE_ENDPOINT, Redaction
 from distill.runs import provenance
 from distill.runs.artefact import Artefact
-from distill.runs.facts import LogitsFacts, OnPolicyFacts, PrepareFacts, SandboxFacts
+from distill.runs.facts import LogitsFacts, OnPolicyFacts, PrepareFacts, RouteFacts, SandboxFacts
 from distill.runs.keys import base_content, fingerprint, pinned_teacher
 from distill.runs.provenance import code_revision, device, installed_versions
 from distill.stages.pipeline import run
@@ -252,30 +253,46 @@ def test_a_public_service_keeps_its_address_and_a_server_of_ones_own_does_not(tm
 
 
 @pytest.mark.slow
-def test_a_served_teacher_of_logits_is_named_with_its_engine_and_without_its_address(tmp_path: Path) -> None:
+@pytest.mark.parametrize("several", [False, True])
+def test_served_teachers_of_logits_are_named_with_their_engines_and_without_their_addresses(
+    tmp_path: Path, several: bool
+) -> None:
     teacher = {"model": str(tmp_path / "teacher"), "url": "http://10.9.8.7:8000", "top_k": 8,
                "name": "acme/Big-MoE", "revision": "a" * 40, "license": "mit"}  # fmt: skip
-    section = json.dumps({"teacher": teacher, "beta": 0, "max_new_tokens": 64})
+    second = teacher | {"name": "acme/Small", "revision": "b" * 40, "url": "http://10.9.8.6:8000"}
+    teachers = {"teachers": [teacher | {"where": {"kind": "math"}}, second]} if several else {"teacher": teacher}
+    section = json.dumps(teachers | {"beta": 0, "max_new_tokens": 64})
     recipe = private_recipe(
         tmp_path, "curate.control_arm=false", "train.stages=[sft, on_policy]", f"train.on_policy={section}",
         "release.limitations=['Scored by http://10.9.8.7:8000/v1/completions, on 10.9.8.7:8000.']",
     )  # fmt: skip
     stages = finished_stages(tmp_path, recipe)
+    routes = tuple(
+        RouteFacts(teacher=one["name"], revision=one["revision"], engine="vllm 0.32.0", problems=2)
+        for one in (teacher, second)
+    )
+    pinned = {"routes": routes} if several else {"teacher_revision": "a" * 40, "teacher_engine": "vllm 0.32.0"}
     facts = OnPolicyFacts(
         rows_in=4, rows_out=4, steps=2, answers=8, tokens=80, vocabulary=259, dtype="float32", trained_parameters=5,
-        teacher_revision="a" * 40, teacher_engine="vllm 0.32.0", template_digest=stages.trained.facts.template_digest,
+        template_digest=stages.trained.facts.template_digest, **pinned,
     )  # fmt: skip
     stages = dataclasses.replace(stages, on_policy=artefact(tmp_path, "on_policy", facts))
     release = package(tmp_path, recipe, stages)
     for path in sorted(path for path in release.parent.rglob("*") if path.is_file()):
-        assert b"10.9.8.7" not in path.read_bytes(), path
-    assert "it learnt the distribution of acme/Big-MoE" in (release / "README.md").read_text()
+        assert not re.search(rb"10\.9\.8\.[67]", path.read_bytes()), path
+    names = "acme/Big-MoE (on 2 problems) and acme/Small (on 2 problems)" if several else "acme/Big-MoE"
+    assert f"it learnt the distribution of {names}" in (release / "README.md").read_text()
+    revisions = {"acme/Big-MoE": "a" * 40} | ({"acme/Small": "b" * 40} if several else {})
     lineage = load_lineage(release / "lineage.yaml")
-    assert [(one.id, one.revision) for one in lineage.inputs if one.role == "logits"] == [("acme/Big-MoE", "a" * 40)]
+    assert {one.id: one.revision for one in lineage.inputs if one.role == "logits"} == revisions
     made_from = read_predicate(release)["buildDefinition"]["resolvedDependencies"]
-    [one] = [one for one in made_from if one["name"] == "acme/Big-MoE"]
-    assert one["digest"] == {"gitCommit": "a" * 40}
-    assert (one["annotations"]["engine"], one["annotations"]["endpoint"]) == ("vllm 0.32.0", PRIVATE_ENDPOINT)
+    edges = [one for one in made_from if one["annotations"]["role"] == "logits"]
+    assert {one["name"]: one["digest"] for one in edges} == {
+        name: {"gitCommit": revision} for name, revision in revisions.items()
+    }
+    assert {(one["annotations"]["engine"], one["annotations"]["endpoint"]) for one in edges} == {
+        ("vllm 0.32.0", PRIVATE_ENDPOINT)
+    }
 
 
 # --- claims only from facts --------------------------------------------------------------------------------------

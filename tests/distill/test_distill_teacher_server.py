@@ -6,27 +6,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from test_distill_train import student
-from test_distill_train_on_policy import on_policy
+from test_distill_train_on_policy import PROMPTS, on_policy
 
 from distill.check.on_policy import check_teacher_server
+from distill.check.problems import problems_of
 from distill.config.loader import load_recipe
 from distill.config.recipe import RandomBase, StudentConfig
 from distill.config.train import LogitsTeacher
 from distill.models.folder import read_base
 from distill.models.prepare import prepare
 from distill.models.vocabulary import tokenizer_of
+from distill.runs.facts import OnPolicyFacts
 from distill.train.rollouts import ROLLOUTS
-from distill.train.teacher_server import require_server
+from distill.train.teacher_server import RoutedClient, require_server
 from licensing.errors import InputError, MissingDependency
 from synth.parquet_files import read_parquet
 from synth.problems.problem import Prompt
@@ -36,6 +40,9 @@ from synth.teachers.teacher import Request
 
 SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.yaml"
 VOCABULARY, CONTEXT, MOST = 259, 65, 300
+ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+"""Engine and worker in one process, which vLLM refuses on a CPU by its short name `uni`: a start takes a third less."""
+PLACE = "train.on_policy.teacher"
 
 
 def prepared(folder: Path, seed: int) -> Path:
@@ -53,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def refusal(folder: Path, url: str, top_k: int = 20, max_length: int = 64) -> str:
     teacher = LogitsTeacher(model=str(folder), url=url, top_k=top_k)
     with pytest.raises((InputError, MissingDependency)) as caught:
-        require_server(read_base(folder, served=True), teacher, max_length)
+        require_server(read_base(folder, served=True), teacher, max_length, PLACE)
     assert caught.value.where == "train.on_policy.teacher.url"
     assert caught.value.hint
     return caught.value.what
@@ -146,11 +153,47 @@ def test_a_recipe_whose_teacher_is_served_nowhere_is_refused_before_anything_is_
     assert one["hint"] == f"start one: vllm serve MODEL --max-logprobs 20 --max-model-len {CONTEXT}"
 
 
+def test_each_answer_is_scored_by_the_server_of_its_route_and_all_come_back_in_order() -> None:
+    requests: list[tuple[str, Any]] = []
+
+    class Client:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def get_sequence_logprobs(self, **request: Any) -> dict[str, list[Any]]:
+            requests.append((self.name, request))
+            return {
+                "logprobs": [(self.name, ids) for ids in request["sequences"]], "lengths": request["prompt_lengths"]
+            }  # fmt: skip
+
+    client = RoutedClient({name: Client(name) for name in "abc"})
+    client.routes = [2, 0, 0, 2]
+    scores = client.get_sequence_logprobs(sequences=[[1], [2], [3], [4]], prompt_lengths=[5, 6, 7, 8], top_logprobs=9)
+    assert scores == {"logprobs": [("c", [1]), ("a", [2]), ("a", [3]), ("c", [4])], "lengths": [5, 6, 7, 8]}
+    assert sorted(requests, key=lambda one: one[0]) == [
+        ("a", {"sequences": [[2], [3]], "prompt_lengths": [6, 7], "top_logprobs": 9}),
+        ("c", {"sequences": [[1], [4]], "prompt_lengths": [5, 8], "top_logprobs": 9}),
+    ]
+
+
+def test_the_server_that_is_lost_is_named() -> None:
+    class Lost:
+        def get_sequence_logprobs(self, **_: Any) -> dict[str, list[Any]]:
+            raise ConnectionResetError
+
+    client = RoutedClient({"teachers.0.url": Lost(), "teachers.1.url": Lost()})
+    client.routes = [1]
+    with pytest.raises(MissingDependency, match="does not score any more") as caught:
+        client.get_sequence_logprobs(sequences=[[1]], prompt_lengths=[1])
+    assert caught.value.where == "teachers.1.url"
+
+
 # --- a real server -----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def url(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@contextlib.contextmanager
+def served(folder: Path, logs: Path) -> Iterator[str]:
+    """The address of a ``vllm serve`` of the model, without a key."""
     for name in ("torch", "trl", "vllm"):
         pytest.importorskip(name)
     config = VllmServerTeacher(
@@ -159,17 +202,23 @@ def url(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         max_model_len=CONTEXT,
         max_num_seqs=4,
         start_timeout_s=280,
-        engine_args={"enforce_eager": True, "max_logprobs": MOST},
+        engine_args={"enforce_eager": True, "max_logprobs": MOST, "distributed_executor_backend": ONE_PROCESS},
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
         patch.setattr(vllm_server.secrets, "token_urlsafe", lambda _: "")
-        teacher = vllm_server.VllmServerEngine(config, tmp_path_factory.mktemp("logs"))
+        teacher = vllm_server.VllmServerEngine(config, logs)
         prompt = Prompt(id="first", prompt="?", kind="open", source="here")
         first = Request("first", prompt, prompt.messages, 0, 0, 0.0, 1.0, 1)
         endpoint = asyncio.run(teacher._provider._start(first))
         yield endpoint.base_url.removesuffix("/v1")
         asyncio.run(teacher._provider.close())
+
+
+@pytest.fixture(scope="module")
+def url(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with served(folder, tmp_path_factory.mktemp("logs")) as address:
+        yield address
 
 
 @pytest.fixture(autouse=True)
@@ -179,17 +228,30 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_check_says_what_the_longest_answer_and_all_of_them_take(folder: Path, url: str) -> None:
-    note, one = check_teacher_server(load_recipe(SMOKE, on_server(folder, url)))
+    recipe = load_recipe(SMOKE, on_server(folder, url))
+    note, one = check_teacher_server(recipe, PLACE, partial(problems_of, recipe))
     assert (note.level, note.where) == ("note", "train.on_policy.teacher.revision")
     assert one.level == "ok"
     assert re.search(rf"is {folder} on vllm \S+: {CONTEXT - 1} tokens are scored in \d+\.\d\d s", one.what)
     assert "1,600 answers of that length" in one.what
+    teacher = f"model: {folder}, license: mit, revision: c0ffee, url: '{url}', top_k: 20"
+    second = teacher.replace("127.0.0.1", "localhost")  # the same server: no second one is started for this
+    teachers = f"[{{{teacher}, where: {{answer: {{min: 60}}}}}}, {{{second}, name: b}}]"
+    several = f"train.on_policy={{teachers: {teachers}, beta: 0, max_new_tokens: 8}}"
+    recipe = load_recipe(SMOKE, [*on_server(folder, url)[:-1], several])
+    [first], [second] = (
+        [*check_teacher_server(recipe, f"train.on_policy.teachers.{number}", partial(problems_of, recipe))]
+        for number in range(2)
+    )
+    own = sum(float(one.answer) >= 60 for one in problems_of(recipe).prompts)
+    assert f"{math.ceil(1600 * own / 24):,} answers of that length" in first.what
+    assert f"{math.ceil(1600 * (24 - own) / 24):,} answers of that length" in second.what
 
 
 @pytest.mark.slow
 def test_a_server_is_refused_for_its_tokens_its_context_and_its_limit(folder: Path, url: str, tmp_path: Path) -> None:
     teacher = LogitsTeacher(model=str(folder), url=url, top_k=20)
-    server = require_server(read_base(folder), teacher, CONTEXT - 1)
+    server = require_server(read_base(folder), teacher, CONTEXT - 1, PLACE)
     assert server.engine.startswith("vllm ")
     assert server.size > 20 * (CONTEXT - 2)
     assert f"takes {CONTEXT - 1} tokens" in refusal(folder, url, max_length=CONTEXT)
@@ -284,3 +346,45 @@ def test_a_training_whose_server_is_lost_goes_on_from_its_checkpoint_with_the_sa
     assert list(read_parquet(tmp_path / "lost" / ROLLOUTS)) == list(read_parquet(tmp_path / "alone" / ROLLOUTS))
     losses = [[entry["loss"] for entry in one.history] for one in (resumed, alone)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_each_answer_has_the_loss_under_the_teacher_of_its_route_alone(
+    folder: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two teachers is the student: its answers have a loss of 0, and the others that under the other one."""
+    from trl.experimental.server_distillation import ServerDistillationTrainer
+
+    base, encode = read_base(folder), tokenizer_of(folder).encode
+    problems = {
+        tuple(encode(base.render(turns, True), add_special_tokens=False).ids): name for name, turns in PROMPTS.items()
+    }
+    losses: dict[str, float] = {}
+    compute_loss = ServerDistillationTrainer.compute_loss
+
+    def recorded(trainer: Any, model: Any, inputs: Any, **more: Any) -> Any:
+        loss = compute_loss(trainer, model, inputs, **more)
+        losses[problems[tuple(inputs["prompt_ids"][inputs["prompt_mask"].bool()].tolist())]] = loss.item()
+        return loss
+
+    monkeypatch.setattr(ServerDistillationTrainer, "compute_loss", recorded)
+    config, start = student("full", dtype="float32", max_length=CONTEXT - 1), prepared(tmp_path / "start", 0)
+    one_pass = {"beta": 0.0, "steps": 1, "micro_batch_size": 1, "batch_size": len(PROMPTS)}
+    on_policy(config, start, start, folder, tmp_path / "alone", served={"url": url, "top_k": 20}, **one_pass)
+    alone, routes = dict(losses), {name: number % 2 for number, name in enumerate(PROMPTS)}
+    losses.clear()
+    with served(start, tmp_path) as student_url:
+        teachers = [
+            {"model": str(folder), "url": url, "top_k": 20, "name": "other", "where": {"source": "here"}},
+            {"model": str(start), "url": student_url, "top_k": 20, "name": "student"},
+        ]
+        result = on_policy(config, start, start, None, tmp_path / "both", teachers=teachers, routes=routes, **one_pass)
+    assert min(alone.values()) > 1e-4
+    assert losses == {name: pytest.approx(0 if routes[name] else alone[name], rel=1e-4, abs=1e-6) for name in PROMPTS}
+    rows = list(read_parquet(tmp_path / "both" / ROLLOUTS))
+    assert {row["problem_id"]: row["teacher"] for row in rows} == {
+        name: ("other", "student")[route] for name, route in routes.items()
+    }
+    facts = OnPolicyFacts(**result.facts(), template_digest="")
+    assert [(one.teacher, one.problems) for one in facts.routes or ()] == [("other", 3), ("student", 3)]
+    assert all(one.engine.startswith("vllm ") for one in facts.routes or ())

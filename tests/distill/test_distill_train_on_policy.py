@@ -107,6 +107,7 @@ def on_policy(
     place: Path,
     progress: Any = lambda *_: None,
     served: Mapping[str, Any] = MappingProxyType({}),
+    routes: Mapping[str, int] = MappingProxyType({}),
     **more,
 ) -> OnPolicyResult:
     values = {"teacher": teacher and {"model": str(teacher), **served}, "steps": 3, "batch_size": 4}
@@ -115,6 +116,7 @@ def on_policy(
     return train_on_policy(
         config, OnPolicyConfig.model_validate(values), start, trained, PROMPTS, place / "out", place / "checkpoints",
         progress, inputs_digest="inputs", metrics=place / "metrics.jsonl", rollouts=place / ROLLOUTS,
+        routes=routes,
     )  # fmt: skip
 
 
