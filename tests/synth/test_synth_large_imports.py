@@ -7,7 +7,8 @@ from synth.large_imports import import_large
 
 
 def test_no_collection_runs_while_a_library_is_imported_or_looks_at_it_later(tmp_path: Path, monkeypatch) -> None:
-    (tmp_path / "large_library.py").write_text("import gc\ncollector = gc.isenabled()\nkept = [[] for _ in range(1000)]\n")
+    text = "import gc\ncollector = gc.isenabled()\nkept = [[] for _ in range(1000)]\n"
+    (tmp_path / "large_library.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     before = gc.get_freeze_count()
     library = import_large("large_library")
